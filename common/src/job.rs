@@ -1,0 +1,525 @@
+//! A job's record and its life: every allowed change of state, in one pure function.
+//!
+//! The record is what the bucket `job_state` holds, as JSON that a person can read. Only
+//! [`Job::apply`] changes it; the store persists what comes out by compare-and-set.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, FailureCode};
+use crate::histogram::{Histogram, Rule, Totals, WordCount};
+use crate::id::{JobId, JobKey, Lane, Owner, RunNonce};
+use crate::message::JobMessage;
+use crate::source::SourceInfo;
+use crate::trace::TraceId;
+
+/// Version of the record's format. Readers refuse what is newer.
+pub const FORMAT: u32 = 1;
+
+/// Where a job is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Waits for a worker, for the first time or for the next attempt.
+    Queued,
+    /// A worker counts it.
+    Running,
+    /// Final: there is a result.
+    Succeeded,
+    /// Final: `failure` says why.
+    Failed,
+    /// Final: withdrawn by its owner.
+    Cancelled,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 5] = [
+        Self::Queued,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// Tells whether a job in this state never changes again.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Queued | Self::Running => false,
+            Self::Succeeded | Self::Failed | Self::Cancelled => true,
+        }
+    }
+
+    /// Returns the name as clients see it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// How a job is to be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Which definition of a word makes the histogram.
+    pub rule: RuleName,
+    /// What becomes of upper case.
+    pub case: Case,
+    /// Which part of a page counts.
+    pub scope: Scope,
+}
+
+/// Definitions of a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleName {
+    /// Unicode word segmentation, with dictionaries for scripts without spaces.
+    #[default]
+    Unicode,
+}
+
+/// What becomes of upper case in the histogram's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Case {
+    /// Unicode default lower case.
+    #[default]
+    Lower,
+}
+
+/// Which part of a page counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Everything that a reader sees.
+    #[default]
+    Page,
+}
+
+/// One try at counting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// The worker's name.
+    pub worker: String,
+    /// Whose attempt it is; not shown to clients.
+    pub run: RunNonce,
+    /// When the worker began.
+    pub started_at: Timestamp,
+    /// When it ended; absent while it runs.
+    pub ended_at: Option<Timestamp>,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+/// What a worker does right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Gets the document and counts what has arrived.
+    Fetch,
+    /// Counts a text or document that is at hand.
+    Count,
+}
+
+/// How far a running attempt has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What it does.
+    pub stage: Stage,
+    /// Bytes counted so far.
+    pub done_bytes: u64,
+    /// Bytes in all, where known.
+    pub total_bytes: Option<u64>,
+}
+
+/// Where the full histogram is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "place", rename_all = "snake_case")]
+pub enum ResultPlace {
+    /// In the record itself.
+    Inline {
+        /// The histogram.
+        word_count: Histogram,
+    },
+    /// In the bucket `results`, as zstd-compressed JSON.
+    Object {
+        /// The object's name, `<job_id>.<run nonce>`.
+        name: String,
+    },
+}
+
+/// What a successful attempt found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Count {
+    /// The source, with what was learnt about it.
+    pub source: SourceInfo,
+    /// The totals under the rule asked for.
+    pub totals: Totals,
+    /// The total of words under every rule.
+    pub totals_by_rule: BTreeMap<String, u64>,
+    /// The rule that counted.
+    pub rule: Rule,
+    /// The most frequent words.
+    pub top_words: Vec<WordCount>,
+    /// Where the histogram is.
+    pub result: ResultPlace,
+}
+
+/// The record of one job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Version of this format.
+    pub format: u32,
+    /// Which job.
+    pub job_id: JobId,
+    /// Whose job.
+    pub owner: Owner,
+    /// Where it is in its life.
+    pub status: Status,
+    /// Which queue it waits in.
+    pub lane: Lane,
+    /// Free marks of the client.
+    pub labels: BTreeMap<String, String>,
+    /// What is counted.
+    pub source: SourceInfo,
+    /// How.
+    pub options: Options,
+    /// Every try, in order.
+    pub attempts: Vec<Attempt>,
+    /// How far the running attempt has come.
+    pub progress: Option<Progress>,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// When the first attempt began.
+    pub started_at: Option<Timestamp>,
+    /// When it became final.
+    pub finished_at: Option<Timestamp>,
+    /// When the record goes away; only final records do.
+    pub expires_at: Option<Timestamp>,
+    /// When a job that waits for its next attempt is due.
+    pub next_attempt_at: Option<Timestamp>,
+    /// What was counted.
+    pub totals: Option<Totals>,
+    /// The total of words under every rule.
+    pub totals_by_rule: Option<BTreeMap<String, u64>>,
+    /// The rule that counted.
+    pub rule: Option<Rule>,
+    /// The most frequent words.
+    pub top_words: Option<Vec<WordCount>>,
+    /// Where the histogram is.
+    pub result: Option<ResultPlace>,
+    /// Why the job failed.
+    pub failure: Option<Failure>,
+    /// Whether the job is also kept in `DEAD_JOBS`.
+    pub dead_lettered: bool,
+    /// The trace of the job.
+    pub trace_id: TraceId,
+}
+
+/// Facts about a job, in the past tense.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A worker began an attempt.
+    Started {
+        /// The attempt's nonce.
+        run: RunNonce,
+        /// The worker's name.
+        worker: String,
+    },
+    /// The attempt came further.
+    Advanced {
+        /// Whose progress.
+        run: RunNonce,
+        /// How far.
+        progress: Progress,
+    },
+    /// The attempt counted the source.
+    Counted {
+        /// Whose result.
+        run: RunNonce,
+        /// The result.
+        count: Box<Count>,
+    },
+    /// The attempt failed and there will be another.
+    AttemptFailed {
+        /// Whose failure.
+        run: RunNonce,
+        /// Why.
+        failure: Failure,
+        /// When the next attempt is due.
+        next_attempt_at: Timestamp,
+    },
+    /// The attempt was interrupted by a shutdown: it does not count.
+    HandedBack {
+        /// Whose attempt.
+        run: RunNonce,
+    },
+    /// The attempt failed and there will be no other.
+    GaveUp {
+        /// Whose failure.
+        run: RunNonce,
+        /// Why.
+        failure: Failure,
+        /// Whether retries were exhausted, so that the job is dead-lettered.
+        dead_lettered: bool,
+    },
+    /// Somebody who runs no attempt found that the job cannot be finished.
+    Abandoned {
+        /// Why.
+        failure: Failure,
+        /// Whether the job is dead-lettered.
+        dead_lettered: bool,
+    },
+    /// The owner withdrew the job.
+    Withdrawn,
+}
+
+impl Event {
+    /// Returns the event's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Advanced { .. } => "advanced",
+            Self::Counted { .. } => "counted",
+            Self::AttemptFailed { .. } => "attempt_failed",
+            Self::HandedBack { .. } => "handed_back",
+            Self::GaveUp { .. } => "gave_up",
+            Self::Abandoned { .. } => "abandoned",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+/// An event that does not apply: an ordinary outcome, another worker was faster.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a job that is {} refuses the event {event:?}", from.as_str())]
+pub struct InvalidTransition {
+    /// The state the job is in.
+    pub from: Status,
+    /// The event's name.
+    pub event: &'static str,
+}
+
+impl Job {
+    /// Returns the record of a job that was just submitted.
+    #[must_use]
+    pub fn queued(message: &JobMessage) -> Self {
+        Self {
+            format: FORMAT,
+            job_id: message.job_id,
+            owner: message.owner.clone(),
+            status: Status::Queued,
+            lane: message.lane,
+            labels: message.labels.clone(),
+            source: message.source.describe(),
+            options: message.options,
+            attempts: Vec::new(),
+            progress: None,
+            created_at: message.created_at,
+            started_at: None,
+            finished_at: None,
+            expires_at: None,
+            next_attempt_at: None,
+            totals: None,
+            totals_by_rule: None,
+            rule: None,
+            top_words: None,
+            result: None,
+            failure: None,
+            dead_lettered: false,
+            trace_id: message.trace_id,
+        }
+    }
+
+    /// Returns the job's key.
+    #[must_use]
+    pub fn key(&self) -> JobKey {
+        JobKey {
+            owner: self.owner.clone(),
+            job_id: self.job_id,
+        }
+    }
+
+    /// Tells whether the newest attempt is that of `run`: after an unclear write, whether the
+    /// record that is found is the writer's own work.
+    #[must_use]
+    pub fn last_run_is(&self, run: RunNonce) -> bool {
+        self.attempts
+            .last()
+            .is_some_and(|attempt| attempt.run == run)
+    }
+
+    /// Tells whether `run` has an attempt in the record.
+    #[must_use]
+    pub fn knows(&self, run: RunNonce) -> bool {
+        self.attempts.iter().any(|attempt| attempt.run == run)
+    }
+
+    /// Returns the number of attempts, the open one included.
+    #[must_use]
+    pub fn attempt_count(&self) -> u32 {
+        u32::try_from(self.attempts.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Applies `event` at `now`.
+    ///
+    /// # Errors
+    /// [`InvalidTransition`] if the state does not allow the event, or if the event speaks of a
+    /// run that is not the current one. The record is unchanged then.
+    pub fn apply(&mut self, event: Event, now: Timestamp) -> Result<(), InvalidTransition> {
+        use Status::{Cancelled, Failed, Queued, Running, Succeeded};
+
+        let refused = InvalidTransition {
+            from: self.status,
+            event: event.name(),
+        };
+        match (self.status, event) {
+            // A redelivery finds the job still running: that is a start, too.
+            (Queued | Running, Event::Started { run, worker }) => {
+                self.close_attempt(now, Some(crashed()));
+                self.open_attempt(run, worker, now);
+                self.status = Running;
+            }
+            (Running, Event::Advanced { run, progress }) if self.is_running(run) => {
+                self.progress = Some(progress);
+            }
+            // A result is a result, even if the job was given to somebody else meanwhile.
+            (Queued | Running, Event::Counted { run, count }) => {
+                self.close_counted(run, now);
+                self.show(*count);
+                self.finish(Succeeded, now);
+            }
+            (
+                Running,
+                Event::AttemptFailed {
+                    run,
+                    failure,
+                    next_attempt_at,
+                },
+            ) if self.is_running(run) => {
+                self.close_attempt(now, Some(failure));
+                self.next_attempt_at = Some(next_attempt_at);
+                self.progress = None;
+                self.status = Queued;
+            }
+            (Running, Event::HandedBack { run }) if self.is_running(run) => {
+                self.attempts.pop();
+                self.progress = None;
+                self.status = Queued;
+            }
+            (
+                Running,
+                Event::GaveUp {
+                    run,
+                    failure,
+                    dead_lettered,
+                },
+            ) if self.is_running(run) => {
+                self.close_attempt(now, Some(failure.clone()));
+                self.fail(failure, dead_lettered, now);
+            }
+            (
+                Queued | Running,
+                Event::Abandoned {
+                    failure,
+                    dead_lettered,
+                },
+            ) => {
+                self.close_attempt(now, Some(crashed()));
+                self.fail(failure, dead_lettered, now);
+            }
+            (Queued | Running, Event::Withdrawn) => {
+                self.close_attempt(now, None);
+                self.finish(Cancelled, now);
+            }
+            (Queued | Running | Succeeded | Failed | Cancelled, _) => return Err(refused),
+        }
+        Ok(())
+    }
+
+    fn is_running(&self, run: RunNonce) -> bool {
+        self.attempts
+            .last()
+            .is_some_and(|last| last.run == run && last.ended_at.is_none())
+    }
+
+    fn open_attempt(&mut self, run: RunNonce, worker: String, now: Timestamp) {
+        let number = self.attempt_count().saturating_add(1);
+        let attempt = Attempt {
+            number,
+            worker,
+            run,
+            started_at: now,
+            ended_at: None,
+            failure: None,
+        };
+        self.attempts.push(attempt);
+        self.started_at.get_or_insert(now);
+        self.next_attempt_at = None;
+        self.progress = None;
+    }
+
+    fn close_attempt(&mut self, now: Timestamp, failure: Option<Failure>) {
+        if let Some(open) = self
+            .attempts
+            .last_mut()
+            .filter(|last| last.ended_at.is_none())
+        {
+            open.ended_at = Some(now);
+            open.failure = failure;
+        }
+    }
+
+    /// Ends the attempt that counted, which need not be the newest one, and whatever still ran.
+    fn close_counted(&mut self, run: RunNonce, now: Timestamp) {
+        self.close_attempt(now, None);
+        if let Some(own) = self.attempts.iter_mut().find(|attempt| attempt.run == run) {
+            own.ended_at = Some(now);
+            own.failure = None;
+        }
+    }
+
+    fn show(&mut self, count: Count) {
+        self.source = count.source;
+        self.totals = Some(count.totals);
+        self.totals_by_rule = Some(count.totals_by_rule);
+        self.rule = Some(count.rule);
+        self.top_words = Some(count.top_words);
+        self.result = Some(count.result);
+    }
+
+    fn fail(&mut self, failure: Failure, dead_lettered: bool, now: Timestamp) {
+        self.failure = Some(failure);
+        self.dead_lettered = dead_lettered;
+        self.finish(Status::Failed, now);
+    }
+
+    fn finish(&mut self, status: Status, now: Timestamp) {
+        self.status = status;
+        self.progress = None;
+        self.next_attempt_at = None;
+        self.finished_at = Some(now);
+    }
+}
+
+fn crashed() -> Failure {
+    Failure::new(
+        FailureCode::WorkerCrashed,
+        "The worker went away in the middle of the attempt.",
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+use super::*;
+use crate::source::Source;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn message() -> JobMessage {
+    JobMessage {
+        format: FORMAT,
+        job_id: "0198f0c2-0000-7000-8000-000000000000".parse().unwrap(),
+        owner: Owner::public(),
+        lane: Lane::Interactive,
+        source: Source::Text {
+            text: "to be or not to be".to_owned(),
+        },
+        options: Options::default(),
+        labels: BTreeMap::new(),
+        created_at: NOW,
+        trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap(),
+    }
+}
+
+fn run(n: u8) -> RunNonce {
+    serde_json::from_str(&format!("\"00000000-0000-4000-8000-0000000000{n:02}\"")).unwrap()
+}
+
+fn started(n: u8) -> Event {
+    Event::Started {
+        run: run(n),
+        worker: format!("worker-{n}"),
+    }
+}
+
+fn counted(n: u8) -> Event {
+    let count = Count {
+        source: message().source.describe(),
+        totals: Totals::default(),
+        totals_by_rule: BTreeMap::new(),
+        rule: Rule {
+            name: "unicode".to_owned(),
+            version: 1,
+            unicode: "18.0".to_owned(),
+        },
+        top_words: Vec::new(),
+        result: ResultPlace::Object {
+            name: format!("result-{n}"),
+        },
+    };
+    Event::Counted {
+        run: run(n),
+        count: Box::new(count),
+    }
+}
+
+fn failure() -> Failure {
+    Failure::new(FailureCode::FetchTimeout, "Too slow.")
+}
+
+fn attempt_failed(n: u8) -> Event {
+    Event::AttemptFailed {
+        run: run(n),
+        failure: failure(),
+        next_attempt_at: NOW,
+    }
+}
+
+fn gave_up(n: u8) -> Event {
+    Event::GaveUp {
+        run: run(n),
+        failure: failure(),
+        dead_lettered: true,
+    }
+}
+
+fn abandoned() -> Event {
+    Event::Abandoned {
+        failure: failure(),
+        dead_lettered: true,
+    }
+}
+
+fn advanced(n: u8) -> Event {
+    let progress = Progress {
+        stage: Stage::Count,
+        done_bytes: 1,
+        total_bytes: None,
+    };
+    Event::Advanced {
+        run: run(n),
+        progress,
+    }
+}
+
+fn after(events: &[Event]) -> Job {
+    let mut job = Job::queued(&message());
+    for event in events {
+        job.apply(event.clone(), NOW).unwrap();
+    }
+    job
+}
+
+fn every_event(n: u8) -> [Event; 8] {
+    [
+        started(n),
+        advanced(n),
+        counted(n),
+        attempt_failed(n),
+        Event::HandedBack { run: run(n) },
+        gave_up(n),
+        abandoned(),
+        Event::Withdrawn,
+    ]
+}
+
+#[test]
+fn every_pair_of_state_and_event_is_decided() {
+    use Status::{Cancelled, Failed, Queued, Running, Succeeded};
+
+    let queued = after(&[]);
+    let running = after(&[started(1)]);
+    let no = None;
+    // started, advanced, counted, attempt_failed, handed_back, gave_up, abandoned, withdrawn
+    let table = [
+        (
+            &queued,
+            1,
+            [
+                Some(Running),
+                no,
+                Some(Succeeded),
+                no,
+                no,
+                no,
+                Some(Failed),
+                Some(Cancelled),
+            ],
+        ),
+        (
+            &running,
+            1,
+            [
+                Some(Running),
+                Some(Running),
+                Some(Succeeded),
+                Some(Queued),
+                Some(Queued),
+                Some(Failed),
+                Some(Failed),
+                Some(Cancelled),
+            ],
+        ),
+        // Somebody else's run may take over or succeed, and nothing else.
+        (
+            &running,
+            2,
+            [
+                Some(Running),
+                no,
+                Some(Succeeded),
+                no,
+                no,
+                no,
+                Some(Failed),
+                Some(Cancelled),
+            ],
+        ),
+    ];
+    for (job, run, expected) in table {
+        for (event, expected) in every_event(run).into_iter().zip(expected) {
+            let mut job = job.clone();
+            let name = event.name();
+            let outcome = job.apply(event, NOW).ok().map(|()| job.status);
+            assert_eq!(outcome, expected, "{name} by run {run}");
+        }
+    }
+}
+
+#[test]
+fn final_states_refuse_every_event() {
+    for last in [counted(1), gave_up(1), Event::Withdrawn] {
+        let job = after(&[started(1), last]);
+        assert!(job.status.is_final());
+        for event in every_event(1) {
+            let mut copy = job.clone();
+            assert!(copy.apply(event, NOW).is_err());
+            assert_eq!(copy, job);
+        }
+    }
+}
+
+#[test]
+fn a_takeover_closes_the_open_attempt_as_crashed() {
+    let job = after(&[started(1), started(2)]);
+    assert_eq!(job.attempts.len(), 2);
+    let first = &job.attempts[0];
+    assert_eq!(
+        first.failure.as_ref().unwrap().code,
+        FailureCode::WorkerCrashed
+    );
+    assert_eq!(first.ended_at, Some(NOW));
+    assert!(job.last_run_is(run(2)) && !job.last_run_is(run(1)));
+}
+
+#[test]
+fn a_hand_back_is_no_attempt() {
+    let job = after(&[started(1), Event::HandedBack { run: run(1) }]);
+    assert_eq!((job.status, job.attempts.len()), (Status::Queued, 0));
+}
+
+#[test]
+fn a_late_result_of_an_earlier_run_is_shown_as_that_runs_success() {
+    let job = after(&[started(1), started(2), counted(1)]);
+    assert_eq!(job.status, Status::Succeeded);
+    assert_eq!(job.attempts[0].failure, None);
+    assert_eq!(job.attempts[1].ended_at, Some(NOW));
+}
+
+#[test]
+fn the_stored_format_is_fixed() {
+    let job = after(&[started(1), attempt_failed(1), started(2), advanced(2)]);
+    let json = serde_json::to_string_pretty(&job).unwrap();
+    assert_eq!(json, include_str!("../golden/record.json").trim_end());
+    assert_eq!(serde_json::from_str::<Job>(&json).unwrap(), job);
+
+    let message = serde_json::to_string_pretty(&message()).unwrap();
+    assert_eq!(message, include_str!("../golden/message.json").trim_end());
+}

@@ -1,0 +1,34 @@
+//! Asks a service on this machine whether it is ready: for container health checks, in images that
+//! have no other tool for it.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Longest wait for each step of the probe.
+const STEP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Tells whether the service that listens on `address` says that it is ready.
+///
+/// # Errors
+/// Whatever the connection ends with.
+pub fn is_ready(address: SocketAddr) -> io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&reachable(address), STEP_TIMEOUT)?;
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+    stream.set_write_timeout(Some(STEP_TIMEOUT))?;
+    stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut status_line = [0; "HTTP/1.0 200".len()];
+    stream.read_exact(&mut status_line)?;
+    Ok(status_line.ends_with(b" 200"))
+}
+
+/// A service that listens everywhere is reached on the loopback address.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    address
+}

@@ -1,0 +1,85 @@
+//! When a failed attempt is tried again: a pure schedule.
+
+use std::time::Duration;
+
+/// Longest wait that a server's `Retry-After` can ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Longest wait of the schedule itself, before jitter.
+pub const DELAY_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Each wait is this many times the one before.
+const FACTOR: u32 = 4;
+
+/// How many attempts a job gets, and how long it waits between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Attempts in all, the first included. At least 1.
+    pub attempts: u32,
+    /// Wait after the first failed attempt, before jitter.
+    pub base: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            base: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Policy {
+    /// Returns how long to wait after attempt number `attempt` (from 1) has failed.
+    ///
+    /// The wait is `base * 4^(attempt - 1)`, at most [`DELAY_MAX`], spread by ±20 % as `jitter`
+    /// (0 to 1) says. A server's `retry_after` lengthens it, up to [`RETRY_AFTER_MAX`].
+    #[must_use]
+    pub fn delay(&self, attempt: u32, jitter: f64, retry_after: Option<Duration>) -> Duration {
+        let steps = attempt.saturating_sub(1);
+        let plain = self
+            .base
+            .saturating_mul(FACTOR.saturating_pow(steps))
+            .min(DELAY_MAX);
+        let spread = plain.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
+        retry_after.map_or(spread, |asked| spread.max(asked.min(RETRY_AFTER_MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedule_in_real_values() {
+        let policy = Policy::default();
+        let table = [
+            (1, 1_600, 2_000, 2_400),
+            (2, 6_400, 8_000, 9_600),
+            (3, 25_600, 32_000, 38_400),
+            (4, 102_400, 128_000, 153_600),
+            (5, 409_600, 512_000, 614_400),
+            (6, 480_000, 600_000, 720_000),
+            (60, 480_000, 600_000, 720_000),
+        ];
+        for (attempt, least, middle, most) in table {
+            for (jitter, expected_ms) in [(0.0, least), (0.5, middle), (1.0, most)] {
+                let delay = policy.delay(attempt, jitter, None);
+                assert_eq!(
+                    delay.as_millis(),
+                    expected_ms,
+                    "attempt {attempt}, jitter {jitter}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_servers_wish_lengthens_the_wait_within_bounds() {
+        let policy = Policy::default();
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert_eq!(policy.delay(1, 0.5, seconds(1)), Duration::from_secs(2));
+        assert_eq!(policy.delay(1, 0.5, seconds(90)), Duration::from_secs(90));
+        assert_eq!(policy.delay(1, 0.5, seconds(1_000_000)), RETRY_AFTER_MAX);
+    }
+}

@@ -1,0 +1,151 @@
+//! The trace a job belongs to, as W3C Trace Context names it.
+//!
+//! A trace id is always made or inherited and carried along; whether spans are recorded is another
+//! matter.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Names one trace: 16 bytes, written as 32 lower-case hexadecimal digits, never all zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TraceId(u128);
+
+/// Tells that a text is no trace id or no `traceparent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid trace context")]
+pub struct Invalid;
+
+impl TraceId {
+    /// Returns a random trace id.
+    #[must_use]
+    pub fn random() -> Self {
+        // A version 4 UUID has fixed bits, so it is never all zero.
+        Self(Uuid::new_v4().as_u128())
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for TraceId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        hex(text, 32).filter(|id| *id != 0).map(Self).ok_or(Invalid)
+    }
+}
+
+impl TryFrom<String> for TraceId {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<TraceId> for String {
+    fn from(id: TraceId) -> Self {
+        id.to_string()
+    }
+}
+
+/// The `traceparent` of W3C Trace Context, level 1, section 3.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// The span that caused this one; never zero.
+    pub parent_id: u64,
+    /// Trace flags; bit 0 says that the caller records.
+    pub flags: u8,
+}
+
+impl TraceParent {
+    /// Returns the start of a new trace.
+    #[must_use]
+    pub fn random() -> Self {
+        let parent_id = Uuid::new_v4().as_u64_pair().1;
+        Self {
+            trace_id: TraceId::random(),
+            parent_id,
+            flags: 1,
+        }
+    }
+}
+
+impl FromStr for TraceParent {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let mut parts = text.split('-');
+        let mut next = || parts.next().ok_or(Invalid);
+        let (version, trace_id, parent_id, flags) = (next()?, next()?, next()?, next()?);
+        let version = hex(version, 2).ok_or(Invalid)?;
+        // Later versions may append fields; version 00 must not, and ff is forbidden.
+        if version == 0xff || (version == 0 && parts.next().is_some()) {
+            return Err(Invalid);
+        }
+        let parent_id = hex(parent_id, 16).and_then(|id| u64::try_from(id).ok());
+        let flags = hex(flags, 2).and_then(|flags| u8::try_from(flags).ok());
+        Ok(Self {
+            trace_id: trace_id.parse()?,
+            parent_id: parent_id.filter(|id| *id != 0).ok_or(Invalid)?,
+            flags: flags.ok_or(Invalid)?,
+        })
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "00-{}-{:016x}-{:02x}",
+            self.trace_id, self.parent_id, self.flags
+        )
+    }
+}
+
+/// Reads exactly `digits` lower-case hexadecimal digits.
+fn hex(text: &str, digits: usize) -> Option<u128> {
+    let plain = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != digits || !text.bytes().all(plain) {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_reads_back_as_written() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(text.parse::<TraceParent>().unwrap().to_string(), text);
+        let random = TraceParent::random();
+        assert_eq!(random.to_string().parse(), Ok(random));
+    }
+
+    #[test]
+    fn malformed_ones_are_refused() {
+        for bad in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(bad.parse::<TraceParent>(), Err(Invalid), "{bad}");
+        }
+    }
+}

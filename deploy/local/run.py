@@ -1,0 +1,286 @@
+#!/usr/bin/env python3
+"""Runs all of Wordmill on this machine, in the foreground: what `make run` calls.
+
+Starts nats-server, provisions it, starts one gateway and the workers, prefixes every line they print, and stops all of it on Ctrl-C.
+Everything listens on loopback only, which is why fixed development passwords will do. Settings come from the environment: PORT,
+NATS_PORT, WORKERS, DATA_DIR, BIN_DIR, NATS_SERVER; OTEL_* and WORDMILL_* reach every service.
+"""
+
+import errno
+import fcntl
+import http.client
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True
+
+from supervisor import Stop, Supervisor, die_with  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+HOST = "127.0.0.1"
+ROLES = ["gateway", "worker", "sweeper", "inspector", "admin"]
+# Decided here, from PORT, NATS_PORT and the development passwords; everything else of the user's WORDMILL_* wins.
+DECIDED = {"WORDMILL_LISTEN": "PORT", "WORDMILL_NATS_URL": "NATS_PORT"}
+CREDENTIALS = {"WORDMILL_NATS_USER", "WORDMILL_NATS_PASSWORD", *(f"WORDMILL_NATS_{role.upper()}_PASSWORD" for role in ROLES)}
+
+WORKERS_MAX = 64
+WORKER_PORT_FIRST = 9091
+WORKER_PORTS_TRIED_MAX = 1000
+NATS_START_SECONDS = 60  # reading a large backlog from disk takes a while
+PROVISION_SECONDS = 60
+READY_SECONDS = 60
+EXIT_USAGE = 64
+
+
+class Settings:
+    """What the environment asks for. Reports every bad setting at once."""
+
+    def __init__(self, environment):
+        problems = []
+
+        def number(name, default, low, high):
+            text = environment.get(name) or str(default)
+            if text.isascii() and text.isdigit() and low <= int(text) <= high:
+                return int(text)
+            problems.append(f"{name}={text} must be a whole number from {low} to {high}")
+            return default
+
+        self.port = number("PORT", 8080, 1, 65535)
+        self.nats_port = number("NATS_PORT", 4222, 1, 65535)
+        self.workers = number("WORKERS", 2, 0, WORKERS_MAX)
+        if self.port == self.nats_port:
+            problems.append(f"PORT and NATS_PORT are both {self.port}")
+        self.data_dir = pathlib.Path(environment.get("DATA_DIR") or ".data")
+        self.bin_dir = pathlib.Path(environment.get("BIN_DIR") or "target/debug")
+
+        listen = environment.get("WORDMILL_WORKER_LISTEN") or f"{HOST}:{WORKER_PORT_FIRST}"
+        self.worker_host, _, port = listen.rpartition(":")
+        self.worker_port = int(port) if port.isascii() and port.isdigit() else 0
+        if not self.worker_host or not 1 <= self.worker_port <= 65535:
+            problems.append(f"WORDMILL_WORKER_LISTEN={listen} must be an address and a port, such as {HOST}:{WORKER_PORT_FIRST}")
+
+        for binary in ["wordmill-nats", "wordmill-gateway", "wordmill-worker"]:
+            if not os.access(self.bin_dir / binary, os.X_OK):
+                problems.append(f"{self.bin_dir / binary} is missing: run `cargo build --bins` first (`make run` does)")
+        if problems:
+            raise Stop(EXIT_USAGE, "\n".join(problems))
+
+
+def lock_data_dir(path):
+    """Returns a handle that holds the folder; None if another run holds it.
+
+    The lock is on the folder itself and the kernel drops it with the process, so there is no lock file that could stay behind.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def port_problem(host, port):
+    """Returns why a port cannot be listened on, or None."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address = host.strip("[]")
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            return "taken by another program" if error.errno == errno.EADDRINUSE else f"not available ({error.strerror})"
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        return "taken by another program" if probe.connect_ex((address, port)) == 0 else None
+
+
+def check_start(settings):
+    """Finds everything that would stop us, before anything is started. Returns the lock on the data folder and the workers' ports."""
+    problems = []
+    try:
+        lock = lock_data_dir(settings.data_dir)
+    except OSError as error:
+        raise Stop(1, f"DATA_DIR {settings.data_dir} cannot be used: {error.strerror}") from error
+    if lock is None:
+        problems.append(
+            f"another run uses {settings.data_dir}: stop it, or choose another folder, for example `make run DATA_DIR=.data2`"
+        )
+    for what, variable, port, example in [
+        ("the gateway", "PORT", settings.port, 8081),
+        ("NATS", "NATS_PORT", settings.nats_port, 4223),
+    ]:
+        problem = port_problem(HOST, port)
+        if problem:
+            example = example if example != port else example + 1
+            problems.append(f"port {port} for {what} is {problem}: choose another, for example `make run {variable}={example}`")
+    if problems:
+        raise Stop(1, "\n".join(problems))
+    return lock, worker_ports(settings)
+
+
+def worker_ports(settings):
+    """Counts up from the first port for workers and skips what is taken."""
+    ports = []
+    last = min(settings.worker_port + WORKER_PORTS_TRIED_MAX, 65536)
+    for port in range(settings.worker_port, last):
+        if len(ports) == settings.workers:
+            break
+        if port not in (settings.port, settings.nats_port) and port_problem(settings.worker_host, port) is None:
+            ports.append(port)
+    if len(ports) < settings.workers:
+        raise Stop(1, f"no free ports for {settings.workers} workers from {settings.worker_host}:{settings.worker_port} up")
+    return ports
+
+
+def find_nats_server():
+    """Returns the path of nats-server, installing it if need be."""
+    found = subprocess.run([str(ROOT / "nats" / "install-server")], stdout=subprocess.PIPE, text=True, preexec_fn=die_with(os.getpid()))
+    if found.returncode != 0:
+        raise Stop(1)  # it said why
+    return found.stdout.strip()
+
+
+def service_environment(settings, user, **decided):
+    """The user's environment with the credentials of one role, and without those of the others."""
+    environment = {name: value for name, value in os.environ.items() if name not in CREDENTIALS}
+    environment.setdefault("WORDMILL_LOG_FORMAT", "pretty")  # a person reads along
+    environment["WORDMILL_NATS_URL"] = f"nats://{HOST}:{settings.nats_port}"
+    environment["WORDMILL_NATS_USER"] = user
+    environment["WORDMILL_NATS_PASSWORD"] = f"dev-{user}"
+    return {**environment, **decided}
+
+
+def nats_environment():
+    return {**os.environ, **{f"WORDMILL_NATS_{role.upper()}_PASSWORD": f"dev-{role}" for role in ROLES}}
+
+
+def greeting_missing(port):
+    """Returns None once nats-server greets on its port."""
+    try:
+        with socket.create_connection((HOST, port), timeout=1) as connection:
+            greeting = connection.recv(5)
+    except OSError as error:
+        return str(error)
+    return None if greeting == b"INFO " else "something else answered on its port"
+
+
+def not_ready(host, port):
+    """Returns None once /readyz answers 200, else what it said."""
+    connection = http.client.HTTPConnection(host.strip("[]"), port, timeout=1)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        body = answer.read(300).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return str(error) or type(error).__name__
+    finally:
+        connection.close()
+    return None if answer.status == 200 else f"{answer.status} {body}"
+
+
+def inbox_prefix(role):
+    """Returns the inbox prefix that nats/server.conf allows a role; NATS users see only their own answers."""
+    return f"_INBOX_{role}"
+
+
+def ready_text(settings, ports, nats_server):
+    gateway = f"http://{HOST}:{settings.port}"
+    nats = f"nats://{HOST}:{settings.nats_port}"
+    workers = [f"http://{settings.worker_host}:{port}" for port in ports] or ["none (WORKERS=0): jobs wait in the queue"]
+    text = json.dumps({"text": "the cat saw the other cat"})
+    rows = [("gateway", gateway), ("NATS", nats), *(("worker" if ports else "workers", at) for at in workers)]
+    rows += [("data", f"{settings.data_dir}"), ("server", nats_server)]
+    places = "\n".join(f"  {name:<8} {value}" for name, value in rows)
+    return f"""
+ready
+
+{places}
+
+Submit a text, look at its job, read its words:
+
+  job=$(curl -sS {gateway}/v1/jobs -H 'Content-Type: application/json' -d '{text}' \\
+    | python3 -c 'import json, sys; print(json.load(sys.stdin)["job_id"])')
+  curl -sS {gateway}/v1/jobs/$job
+  curl -sS {gateway}/v1/jobs/$job/result
+
+Look into the queue (nats/install-cli prints where the CLI is, nats/README.md explains):
+
+  nats --server {nats} --user inspector --password dev-inspector --inbox-prefix {inbox_prefix("inspector")} stream report
+
+Ctrl-C stops everything; the next run finds the jobs of this one.
+
+"""
+
+
+def run(settings, supervisor, ports, nats_server):
+    nats_command = [nats_server, "-c", ROOT / "nats" / "server.conf", "--addr", HOST, "--port", settings.nats_port]
+    nats_command += ["--store_dir", (settings.data_dir / "nats").absolute()]
+    supervisor.start("nats", nats_command, nats_environment())
+    supervisor.wait_until(lambda: greeting_missing(settings.nats_port), NATS_START_SECONDS, "nats-server did not start")
+
+    binaries = settings.bin_dir.absolute()
+    admin = service_environment(settings, "admin")
+    supervisor.run_once("provision", [binaries / "wordmill-nats", "provision"], admin, PROVISION_SECONDS)
+
+    # Fetching from loopback is allowed here alone, so that a local page can be counted.
+    fetch_allow = os.environ.get("WORDMILL_FETCH_ALLOW", "127.0.0.0/8,::1/128")
+    listen = f"{HOST}:{settings.port}"
+    gateway = service_environment(settings, "gateway", WORDMILL_LISTEN=listen)
+    supervisor.start("gateway", [binaries / "wordmill-gateway"], gateway)
+    ready = [("gateway", HOST, settings.port)]
+    for number, port in enumerate(ports, 1):
+        at = f"{settings.worker_host}:{port}"
+        worker = service_environment(settings, "worker", WORDMILL_WORKER_LISTEN=at, WORDMILL_FETCH_ALLOW=fetch_allow)
+        supervisor.start(f"worker {number}", [binaries / "wordmill-worker"], worker)
+        ready.append((f"worker {number}", settings.worker_host, port))
+    for name, host, port in ready:
+        supervisor.wait_until(lambda: not_ready(host, port), READY_SECONDS, f"{name} did not become ready")
+
+    supervisor.write(ready_text(settings, ports, nats_server).encode())
+    while True:
+        supervisor.check()
+        supervisor.pump(1)
+
+
+def main():
+    try:
+        settings = Settings(os.environ)
+        lock, ports = check_start(settings)
+        nats_server = find_nats_server()
+    except Stop as stop:
+        if stop.reason:
+            print(stop.reason, file=sys.stderr)
+        return stop.code
+    except KeyboardInterrupt:
+        return 130
+
+    names = ["wordmill", "nats", "provision", "gateway", *(f"worker {number}" for number in range(1, settings.workers + 1))]
+    supervisor = Supervisor(names)
+    for name, decider in DECIDED.items():
+        if name in os.environ:
+            supervisor.say(f"{name} of the environment is not used: {decider} decides it here")
+    try:
+        run(settings, supervisor, ports, nats_server)
+    except Stop as stop:
+        code = stop.code
+        if stop.reason:
+            supervisor.say(stop.reason)
+    except Exception:
+        supervisor.kill(supervisor.children)
+        raise
+    try:
+        supervisor.stop_all()
+    except Stop as stop:
+        code = stop.code
+    os.close(lock)  # held until here, so that the next run cannot start before the last child of this one is gone
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Runs the real nginx with deploy/nginx.conf in front of a stand-in gateway and reports what does not come through."""
+
+import contextlib
+import http.client
+import http.server
+import json
+import pathlib
+import re
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+START_SECONDS = 10
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+BODY_BYTES = 3 * 1024 * 1024  # more than nginx's own default limit of 1 MiB
+
+
+class Gateway(http.server.BaseHTTPRequestHandler):
+    """Echoes what it was sent; /v1/jobs/x/events sends one event and stays open."""
+
+    protocol_version = "HTTP/1.1"
+    release = threading.Event()
+
+    def answer(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if self.path.endswith("/events"):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(b"data: 1\n\n")
+            self.release.wait(START_SECONDS)
+            return
+        status = 413 if self.path == "/too-large" else 200
+        echo = {"path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}, "bytes": len(body)}
+        data = json.dumps(echo).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/problem+json" if status == 413 else "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *arguments):
+        pass
+
+
+def problems(nginx, conf):
+    """Returns what is wrong with the configuration, in sentences."""
+    with tempfile.TemporaryDirectory() as scratch:
+        test = subprocess.run([nginx, "-t", "-p", scratch, "-c", str(conf)], capture_output=True, text=True)
+        if test.returncode != 0:
+            return [f"nginx refuses deploy/nginx.conf: {test.stderr.strip()}"]
+        port, gateway_port = free_ports(2)
+        text, places = local_copy(conf.read_text(), scratch, port, gateway_port)
+        if places != [1, 1]:
+            return [f"nginx.conf should name its port and the gateway once each, found {places}"]
+        local = pathlib.Path(scratch) / "nginx.conf"
+        local.write_text(text)
+        log = open(pathlib.Path(scratch) / "log", "w+")
+        with running([nginx, "-p", scratch, "-c", str(local), "-g", "daemon off;"], log) as process:
+            if not wait_for_port(port):
+                log.seek(0)
+                return [f"nginx did not start with deploy/nginx.conf (exit code {process.poll()}): {log.read().strip()}"]
+            try:
+                return list(observe(port, gateway_port))
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                return [f"nginx with deploy/nginx.conf broke a connection: {error!r}"]
+
+
+def local_copy(text, scratch, port, gateway_port):
+    """Returns the configuration with this machine's ports and folders, and how often each was found."""
+    text, listens = re.subn(r"listen \d+;", f"listen 127.0.0.1:{port};", text)
+    text, gateways = re.subn(r"set \$gateway \S+;", f"set $gateway 127.0.0.1:{gateway_port};", text)
+    return text.replace(" /tmp/", f" {scratch}/"), [listens, gateways]
+
+
+def observe(port, gateway_port):
+    """Yields a sentence for each thing that a client or a gateway would miss."""
+    status, headers, body = ask(port, "GET", "/v1/jobs/1")
+    if status != 503 or headers.get("Content-Type") != "application/problem+json" or not json.loads(body)["retryable"]:
+        yield f"nginx without a gateway answers {status} {headers.get('Content-Type')}, not a problem document"
+
+    for life in ("first", "restarted"):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", gateway_port), Gateway)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield from observe_gateway(port, life)
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+def observe_gateway(port, life):
+    sent = {"traceparent": TRACEPARENT, "Idempotency-Key": "k", "X-Forwarded-For": "192.0.2.7", "Content-Type": "text/plain"}
+    path = "/v1/jobs?lane=bulk&label=a%3Ab"
+    status, _, body = ask(port, "POST", path, b"x" * BODY_BYTES, sent)
+    if status != 200:
+        yield f"a {life} gateway is not reached: nginx answers {status}"
+        return
+    echo = json.loads(body)
+    got = echo["headers"]
+    if echo["path"] != path or echo["bytes"] != BODY_BYTES:
+        yield f"the request arrives changed: {echo['path']}, {echo['bytes']} bytes"
+    for name, wanted in [("traceparent", TRACEPARENT), ("idempotency-key", "k"), ("x-forwarded-for", "192.0.2.7, 127.0.0.1")]:
+        if got.get(name) != wanted:
+            yield f"the gateway sees {name}: {got.get(name)}, not {wanted}"
+    if got.get("host") != f"127.0.0.1:{port}":
+        yield f"the gateway sees host: {got.get('host')}"
+
+    status, _, body = ask(port, "GET", "/word-count", b'{"job_id":"1"}')
+    if json.loads(body).get("bytes") != 14:
+        yield "the body of a GET does not arrive"
+    status, headers, _ = ask(port, "POST", "/too-large", b"x" * BODY_BYTES)
+    if (status, headers.get("Content-Type")) != (413, "application/problem+json"):
+        yield f"the gateway's own 413 arrives as {status} {headers.get('Content-Type')}"
+
+    Gateway.release.clear()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
+    connection.request("GET", "/v1/jobs/1/events")
+    try:
+        if connection.getresponse().read(9) != b"data: 1\n\n":
+            yield "an event arrives changed"
+    except TimeoutError:
+        yield "an event is held back until its stream ends"
+    finally:
+        Gateway.release.set()
+        connection.close()
+
+
+def ask(port, method, path, body=None, headers=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+    try:
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def wait_for_port(port):
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        time.sleep(0.05)
+    return False
+
+
+@contextlib.contextmanager
+def running(command, log):
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+        log.close()

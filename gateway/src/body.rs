@@ -1,0 +1,88 @@
+//! Request bodies: JSON, bounded in size and time.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use http_body_util::LengthLimitError;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use crate::problem::{Code, Problem};
+
+/// Longest time that a JSON body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Reads a JSON body of at most `size_max` bytes.
+///
+/// # Errors
+/// A problem for a wrong content type, a body that is too large, too slow, cut off, not JSON, or
+/// JSON of another shape.
+pub(crate) async fn json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    size_max: usize,
+) -> Result<T, Problem> {
+    if !is_json(headers) {
+        let detail = "Send the job as JSON, with Content-Type: application/json.";
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
+    }
+    let bytes = read(body, size_max).await?;
+    serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
+        Category::Data => Problem::new(Code::InvalidRequest, format!("{error}.")),
+        Category::Io | Category::Syntax | Category::Eof => {
+            Problem::new(Code::InvalidJson, format!("{error}."))
+        }
+    })
+}
+
+/// Tells whether the headers announce JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let announced = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = announced
+        .and_then(|text| text.split(';').next())
+        .unwrap_or_default();
+    let essence = essence.trim().to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Reads a whole body of at most `size_max` bytes.
+///
+/// # Errors
+/// A problem for a body that is too large, too slow or cut off.
+pub(crate) async fn read(body: Body, size_max: usize) -> Result<Bytes, Problem> {
+    let reading = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, size_max));
+    match reading.await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_too_long(&error) => Err(Problem::new(
+            Code::InputTooLarge,
+            format!("The body is larger than {size_max} bytes (WORDMILL_JSON_SIZE_MAX)."),
+        )),
+        Ok(Err(_)) => Err(Problem::new(
+            Code::InvalidJson,
+            "The body ended before its time.",
+        )),
+        Err(_) => {
+            let detail = format!(
+                "The body did not arrive within {} s.",
+                BODY_TIMEOUT.as_secs()
+            );
+            Err(Problem::new(Code::RequestTimeout, detail))
+        }
+    }
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,98 @@
+//! HTTP in, queue out: takes jobs, tells how they are doing, hands out results. Never counts.
+//!
+//! [`run`] is the whole service; `routes` maps paths to handlers, and `problem` alone turns errors
+//! into HTTP answers.
+
+mod body;
+pub mod config;
+mod health;
+mod jobs;
+mod lookup;
+mod problem;
+mod result;
+mod routes;
+mod submit;
+mod trace;
+mod view;
+mod word_count;
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use wordmill_nats::connect::{Broker, Fatal, Health};
+use wordmill_nats::queue::Queue;
+use wordmill_nats::results::Results;
+use wordmill_nats::store::Store;
+use wordmill_nats::topology::{JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology};
+
+use crate::config::Config;
+
+/// Longest time that a request may spend on the broker; its answer comes within 3 s.
+const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
+
+/// What every handler works with.
+#[derive(Debug, Clone)]
+struct App {
+    broker: Broker,
+    queue: Queue,
+    store: Store,
+    results: Results,
+    health: watch::Receiver<Health>,
+    json_size_max: usize,
+}
+
+/// Why the service ended other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The broker is not one we can work with.
+    #[error(transparent)]
+    Broker(#[from] Fatal),
+    /// Something could not be opened.
+    #[error(transparent)]
+    Open(#[from] wordmill_nats::Error),
+    /// The listener failed.
+    #[error("cannot serve HTTP: {0}")]
+    Serve(#[from] std::io::Error),
+}
+
+/// Serves until `shutdown`, then lets open requests finish within the grace period.
+///
+/// # Errors
+/// See [`Error`]; a broker that is away is none.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
+    let waiting = Health::Waiting("no connection to the broker yet".to_owned());
+    let (health_sender, health) = watch::channel(waiting);
+    let app = App {
+        queue: Queue::open(&broker).await?,
+        store: Store::open(&broker, config.topology.result_ttl).await?,
+        results: Results::open(&broker).await?,
+        broker: broker.clone(),
+        health,
+        json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
+    };
+    let needed = Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM]);
+
+    let stop = shutdown.clone();
+    let serving = axum::serve(listener, routes::router(app))
+        .with_graceful_shutdown(async move { stop.cancelled().await });
+    let drained = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(config.shutdown_grace).await;
+    };
+    tokio::select! {
+        served = serving => served?,
+        lost = broker.supervise(&needed, &health_sender) => lost?,
+        () = drained => warn!("the grace period is over; requests that are still open are cut off"),
+    }
+    broker.finish().await;
+    info!("stopped");
+    Ok(())
+}

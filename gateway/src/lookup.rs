@@ -1,0 +1,115 @@
+//! Finds a job, wherever its traces are.
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use wordmill_common::id::{JobId, JobKey, Owner};
+use wordmill_common::job::Job;
+use wordmill_nats::read::Freshness;
+use wordmill_nats::store::{Found, Stored};
+
+use crate::problem::{Code, Problem};
+use crate::{App, BROKER_DEADLINE};
+
+/// What is known of a job.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    /// Its record; revision 0 if it is queued and its record has not been written yet.
+    Job(Box<Stored>),
+    /// It was there once.
+    Gone,
+    /// It never existed, as far as anybody can tell.
+    Absent,
+}
+
+/// The job that a path names.
+#[derive(Debug)]
+pub(crate) struct JobPath(pub(crate) JobKey);
+
+impl<S: Send + Sync> FromRequestParts<S> for JobPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let id = Path::<String>::from_request_parts(parts, state).await;
+        key(id.as_deref().map_or("", |id| id.as_str())).map(Self)
+    }
+}
+
+/// Reads a job's id.
+///
+/// # Errors
+/// `invalid_job_id`.
+pub(crate) fn key(id: &str) -> Result<JobKey, Problem> {
+    let detail = "A job id is a UUID, as the submission returned it.";
+    let job_id: JobId = id
+        .parse()
+        .map_err(|_| Problem::new(Code::InvalidJobId, detail))?;
+    Ok(JobKey {
+        owner: Owner::public(),
+        job_id,
+    })
+}
+
+/// Looks for a job: its record, then the queue, then the record again (the job may have been
+/// finished in between), then the leader, because replicas may be behind.
+///
+/// # Errors
+/// `broker_unavailable`, and `internal` for a record that cannot be read.
+pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Lookup, Problem> {
+    let looking = tokio::time::timeout(BROKER_DEADLINE, search(app, key));
+    looking.await.unwrap_or_else(|_| {
+        Err(Problem::new(
+            Code::BrokerUnavailable,
+            "The store did not answer in time. Try again.",
+        ))
+    })
+}
+
+/// Looks for a job that has to exist.
+///
+/// # Errors
+/// Those of [`find`], and `job_not_found` and `result_expired`.
+pub(crate) async fn existing(app: &App, key: &JobKey) -> Result<Box<Stored>, Problem> {
+    match find(app, key).await? {
+        Lookup::Job(stored) => Ok(stored),
+        Lookup::Gone => Err(gone()),
+        Lookup::Absent => Err(Problem::new(Code::JobNotFound, "No job has this id.")),
+    }
+}
+
+/// Returns the answer about a job that was there once.
+pub(crate) fn gone() -> Problem {
+    let problem = Problem::new(
+        Code::ResultExpired,
+        "The job existed, but it is no longer kept.",
+    );
+    debug_assert_eq!(problem.status(), StatusCode::GONE);
+    problem
+}
+
+async fn search(app: &App, key: &JobKey) -> Result<Lookup, Problem> {
+    if let Found::Job(stored) = app.store.read(key, Freshness::Any).await? {
+        return Ok(Lookup::Job(stored));
+    }
+    for freshness in [Freshness::Any, Freshness::Leader] {
+        if let Some(message) = app.queue.find(key, freshness).await? {
+            let stored = Stored {
+                job: Job::queued(&message),
+                revision: 0,
+            };
+            // A worker may have written it meanwhile.
+            return Ok(match app.store.read(key, freshness).await? {
+                Found::Job(stored) => Lookup::Job(stored),
+                Found::Gone | Found::Absent => Lookup::Job(Box::new(stored)),
+            });
+        }
+        if let Found::Job(stored) = app.store.read(key, freshness).await? {
+            return Ok(Lookup::Job(stored));
+        }
+    }
+    Ok(match app.store.read(key, Freshness::Leader).await? {
+        Found::Job(stored) => Lookup::Job(stored),
+        Found::Gone => Lookup::Gone,
+        Found::Absent => Lookup::Absent,
+    })
+}

@@ -1,0 +1,49 @@
+//! Which path leads where.
+
+use axum::Router;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::error;
+
+use crate::problem::{Code, Problem};
+use crate::{App, health, jobs, result, submit, trace, word_count};
+
+/// Returns the whole service.
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/v1/jobs", post(submit::post))
+        .route("/v1/jobs/{id}", get(jobs::get))
+        .route("/v1/jobs/{id}/result", get(result::get))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/word-count", get(word_count::get).post(word_count::post))
+        .route("/word-count/{id}", get(word_count::get_by_path))
+        .route("/health", get(word_count::health))
+        .fallback(|| async { Problem::new(Code::RouteNotFound, "There is no such route.") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(
+                Code::MethodNotAllowed,
+                "The route exists, but not with this method.",
+            )
+        })
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(trace::answer))
+        .with_state(app)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    error!(
+        panic = text.unwrap_or("of unknown kind"),
+        "a request handler panicked"
+    );
+    Problem::new(
+        Code::Internal,
+        "The service failed while it handled the request.",
+    )
+    .into_response()
+}

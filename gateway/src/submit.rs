@@ -1,0 +1,263 @@
+//! A job comes in: checked, put onto the queue and recorded, both at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{LOCATION, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+use tracing::{info, warn};
+use url::Url;
+use wordmill_common::clock;
+use wordmill_common::id::{JobId, Lane, Owner};
+use wordmill_common::job::{self, Job, Options};
+use wordmill_common::message::JobMessage;
+use wordmill_common::source::Source;
+use wordmill_common::trace::TraceParent;
+use wordmill_nats::queue::{Envelope, Refused};
+use wordmill_nats::read::Freshness;
+use wordmill_nats::store::{Found, NotWritten};
+
+use crate::problem::{Code, Problem};
+use crate::view::JobView;
+use crate::{App, BROKER_DEADLINE, body};
+
+/// Longest URL, in bytes.
+pub(crate) const URL_BYTES_MAX: usize = 8192;
+/// Most labels that a job can have.
+const LABELS_MAX: usize = 16;
+/// Longest name of a label, in bytes.
+const LABEL_NAME_BYTES_MAX: usize = 64;
+/// Longest value of a label, in bytes.
+const LABEL_VALUE_BYTES_MAX: usize = 256;
+/// Wait before a publish that was not confirmed is repeated.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
+/// When a client may look after its new job, in seconds.
+const POLL_AFTER_S: u64 = 1;
+
+/// The body of `POST /v1/jobs`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewJob {
+    url: Option<String>,
+    text: Option<String>,
+    options: Option<Value>,
+    labels: Option<BTreeMap<String, String>>,
+    lane: Option<Lane>,
+}
+
+/// `POST /v1/jobs`.
+pub(crate) async fn post(
+    State(app): State<App>,
+    Extension(trace): Extension<TraceParent>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let body: NewJob = body::json(&headers, body, app.json_size_max).await?;
+    let source = match (body.url, body.text) {
+        (Some(url), None) => source_url(&url)?,
+        (None, Some(text)) => Source::Text { text },
+        (None, None) => {
+            let detail = "Name what to count: either \"url\" or \"text\".";
+            return Err(Problem::new(Code::InvalidRequest, detail));
+        }
+        (Some(_), Some(_)) => {
+            let detail = "Name one thing to count: \"url\" or \"text\", not both.";
+            return Err(Problem::new(Code::InvalidRequest, detail));
+        }
+    };
+    let labels = labels(body.labels.unwrap_or_default())?;
+    let message = JobMessage {
+        format: job::FORMAT,
+        job_id: JobId::new(),
+        owner: Owner::public(),
+        lane: body.lane.unwrap_or_default(),
+        source,
+        options: options(body.options)?,
+        labels,
+        created_at: clock::now(),
+        trace_id: trace.trace_id,
+    };
+    let job = accept(&app, &message, &trace).await?;
+    let headers = [
+        (LOCATION, format!("/v1/jobs/{}", job.job_id)),
+        (RETRY_AFTER, POLL_AFTER_S.to_string()),
+    ];
+    Ok((StatusCode::ACCEPTED, headers, Json(JobView::of(&job))).into_response())
+}
+
+/// Checks a URL as far as that is possible without looking its host up.
+///
+/// # Errors
+/// `invalid_url`.
+pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
+    let invalid = |detail: String| Problem::new(Code::InvalidUrl, detail);
+    if text.len() > URL_BYTES_MAX {
+        return Err(invalid(format!(
+            "The URL is longer than {URL_BYTES_MAX} bytes."
+        )));
+    }
+    let url = Url::parse(text).map_err(|error| invalid(format!("Not a URL: {error}.")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(invalid(format!(
+            "Only http and https can be fetched, not {}.",
+            url.scheme()
+        )));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(invalid(
+            "The URL must not carry a user name or a password.".to_owned(),
+        ));
+    }
+    Ok(Source::Url { url: url.into() })
+}
+
+fn options(given: Option<Value>) -> Result<Options, Problem> {
+    let Some(given) = given.filter(|given| !given.is_null()) else {
+        return Ok(Options::default());
+    };
+    serde_json::from_value(given)
+        .map_err(|error| Problem::new(Code::InvalidOption, format!("In options: {error}.")))
+}
+
+fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Problem> {
+    let invalid = |detail: String| Err(Problem::new(Code::InvalidLabel, detail));
+    if labels.len() > LABELS_MAX {
+        return invalid(format!("A job can have at most {LABELS_MAX} labels."));
+    }
+    for (name, value) in &labels {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if name.is_empty() || name.len() > LABEL_NAME_BYTES_MAX || !name.chars().all(plain) {
+            return invalid(format!(
+                "The name of a label is 1 to {LABEL_NAME_BYTES_MAX} characters of a-z, A-Z, 0-9, \
+                 '_', '-' and '.'."
+            ));
+        }
+        if value.len() > LABEL_VALUE_BYTES_MAX || value.chars().any(char::is_control) {
+            return invalid(format!(
+                "The value of a label is up to {LABEL_VALUE_BYTES_MAX} bytes of text on one line."
+            ));
+        }
+    }
+    Ok(labels)
+}
+
+/// What is known after the job was offered to the queue.
+enum Offered {
+    /// The queue has it.
+    Acknowledged,
+    /// The queue certainly does not have it.
+    Declined(Refused),
+    /// Nobody knows.
+    Unconfirmed,
+}
+
+/// Puts a job onto the queue and writes its record, both at once: one round trip.
+///
+/// # Errors
+/// `queue_full`, `input_too_large` and `broker_unavailable`; the last one names the job if it may
+/// have been queued all the same.
+pub(crate) async fn accept(
+    app: &App,
+    message: &JobMessage,
+    trace: &TraceParent,
+) -> Result<Job, Problem> {
+    let deadline = Instant::now() + BROKER_DEADLINE;
+    // What is sent while there is no connection is kept by the client and sent later: nobody could
+    // say what became of it.
+    match tokio::time::timeout_at(deadline, app.broker.connected()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) | Err(_) => {
+            let detail = "The queue cannot be reached. Nothing was queued: try again.";
+            return Err(Problem::new(Code::BrokerUnavailable, detail));
+        }
+    }
+    let envelope = Envelope::seal(message, trace)?;
+    let job = Job::queued(message);
+    let (offered, created) = tokio::join!(offer(app, &envelope, deadline), app.store.create(&job));
+    match offered {
+        // The record may be missing, or a worker may have been faster: the job is safe.
+        Offered::Acknowledged => {
+            if let Err(NotWritten::Unclear(reason)) = &created {
+                warn!(job.id = %job.job_id, reason, "record not confirmed; the worker will write it");
+            }
+            info!(job.id = %job.job_id, lane = %job.lane, "job accepted");
+            Ok(job)
+        }
+        Offered::Declined(refused) => {
+            take_back(app, &job, created).await;
+            Err(declined(&refused))
+        }
+        Offered::Unconfirmed => {
+            warn!(job.id = %job.job_id, "the queue did not confirm a job in time");
+            Err(Problem::unconfirmed(job.job_id))
+        }
+    }
+}
+
+/// Offers a job until the queue decides or the deadline passes. Repeats are harmless: the message
+/// id is the job's.
+async fn offer(app: &App, envelope: &Envelope, deadline: Instant) -> Offered {
+    let mut is_clear = true;
+    loop {
+        match tokio::time::timeout_at(deadline, app.queue.publish(envelope)).await {
+            Ok(Ok(())) => return Offered::Acknowledged,
+            Ok(Err(refused @ (Refused::Full | Refused::TooLarge | Refused::NoQueue)))
+                if is_clear =>
+            {
+                return Offered::Declined(refused);
+            }
+            Ok(Err(_)) | Err(_) => is_clear = false,
+        }
+        let again = Instant::now() + PUBLISH_PAUSE;
+        if again >= deadline {
+            return Offered::Unconfirmed;
+        }
+        tokio::time::sleep_until(again).await;
+    }
+}
+
+/// Removes the record of a job that the queue certainly refused.
+async fn take_back(app: &App, job: &Job, created: Result<u64, NotWritten>) {
+    let key = job.key();
+    let revision = match created {
+        Ok(revision) => Ok(Some(revision)),
+        Err(NotWritten::Conflict | NotWritten::TooLarge) => Ok(None),
+        Err(NotWritten::Unclear(_)) => match app.store.read(&key, Freshness::Leader).await {
+            Ok(Found::Job(stored)) => Ok(Some(stored.revision)),
+            Ok(Found::Gone | Found::Absent) => Ok(None),
+            Err(error) => Err(error),
+        },
+    };
+    let taken_back = match revision {
+        Ok(Some(revision)) => app.store.take_back(&key, revision).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = taken_back {
+        warn!(job.id = %job.job_id, %error, "the record of a refused job stays behind");
+    }
+}
+
+fn declined(refused: &Refused) -> Problem {
+    warn!(%refused, "job declined");
+    match refused {
+        Refused::Full => Problem::new(
+            Code::QueueFull,
+            "Too many jobs wait already. Come back later.",
+        ),
+        Refused::TooLarge => {
+            Problem::new(Code::InputTooLarge, "The job is too large for one message.")
+        }
+        Refused::NoQueue | Refused::Unclear(_) => Problem::new(
+            Code::BrokerUnavailable,
+            "The queue does not answer. Nothing was queued: try again.",
+        ),
+    }
+}

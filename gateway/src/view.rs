@@ -1,0 +1,98 @@
+//! A job as clients see it: the record without what is ours alone.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use wordmill_common::failure::Failure;
+use wordmill_common::histogram::{Rule, Totals, WordCount};
+use wordmill_common::id::{JobId, Lane};
+use wordmill_common::job::{Attempt, Job, Options, Progress, Status};
+use wordmill_common::source::SourceInfo;
+use wordmill_common::trace::TraceId;
+
+/// The answer about one job.
+#[derive(Debug, Serialize)]
+pub(crate) struct JobView<'a> {
+    job_id: JobId,
+    status: Status,
+    lane: Lane,
+    labels: &'a BTreeMap<String, String>,
+    source: &'a SourceInfo,
+    options: Options,
+    attempts: Vec<AttemptView<'a>>,
+    progress: Option<Progress>,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    next_attempt_at: Option<Timestamp>,
+    totals: Option<Totals>,
+    totals_by_rule: Option<&'a BTreeMap<String, u64>>,
+    rule: Option<&'a Rule>,
+    top_words: Option<&'a [WordCount]>,
+    failure: Option<&'a Failure>,
+    dead_lettered: bool,
+    trace_id: TraceId,
+    links: Links,
+}
+
+#[derive(Debug, Serialize)]
+struct AttemptView<'a> {
+    number: u32,
+    worker: &'a str,
+    started_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    failure: Option<&'a Failure>,
+}
+
+#[derive(Debug, Serialize)]
+struct Links {
+    #[serde(rename = "self")]
+    this: String,
+    result: String,
+}
+
+impl<'a> JobView<'a> {
+    /// Returns the answer about `job`.
+    pub(crate) fn of(job: &'a Job) -> Self {
+        Self {
+            job_id: job.job_id,
+            status: job.status,
+            lane: job.lane,
+            labels: &job.labels,
+            source: &job.source,
+            options: job.options,
+            attempts: job.attempts.iter().map(AttemptView::of).collect(),
+            progress: job.progress,
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            expires_at: job.expires_at,
+            next_attempt_at: job.next_attempt_at,
+            totals: job.totals.clone(),
+            totals_by_rule: job.totals_by_rule.as_ref(),
+            rule: job.rule.as_ref(),
+            top_words: job.top_words.as_deref(),
+            failure: job.failure.as_ref(),
+            dead_lettered: job.dead_lettered,
+            trace_id: job.trace_id,
+            links: Links {
+                this: format!("/v1/jobs/{}", job.job_id),
+                result: format!("/v1/jobs/{}/result", job.job_id),
+            },
+        }
+    }
+}
+
+impl<'a> AttemptView<'a> {
+    fn of(attempt: &'a Attempt) -> Self {
+        Self {
+            number: attempt.number,
+            worker: &attempt.worker,
+            started_at: attempt.started_at,
+            ended_at: attempt.ended_at,
+            failure: attempt.failure.as_ref(),
+        }
+    }
+}

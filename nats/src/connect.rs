@@ -1,0 +1,397 @@
+//! One connection per role: how it is made, what the server must offer, and how it is doing.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, ConnectOptions, Event, jetstream};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+use wordmill_common::env::{Env, Secret};
+
+use crate::provision;
+use crate::topology::{JOB_STATE_STREAM, Topology};
+
+/// Longest wait for one answer of the broker.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a quiet connection is tested.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest wait between two attempts to connect.
+const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
+/// How long to wait before looking again whether what is missing has been provisioned.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
+/// The oldest server that has everything we use: message TTL markers and reliable batches.
+pub const SERVER_VERSION_MIN: (u32, u32) = (2, 12);
+
+/// Who we are to the broker: decides rights and the prefix of reply subjects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Puts jobs in and reads records.
+    Gateway,
+    /// Takes deliveries and writes results.
+    Worker,
+    /// Creates streams and buckets.
+    Admin,
+}
+
+impl Role {
+    /// Returns the name, which is also the default user name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Worker => "worker",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Where the broker is and who we are.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `WORDMILL_NATS_URL`: one or more servers, comma-separated.
+    pub url: String,
+    /// `WORDMILL_NATS_USER`: default is the role's name.
+    pub user: String,
+    /// `WORDMILL_NATS_PASSWORD`.
+    pub password: Secret,
+    /// The role.
+    pub role: Role,
+}
+
+impl Settings {
+    /// Reads the settings.
+    pub fn read(env: &mut Env, role: Role) -> Self {
+        let url = env.read(
+            "WORDMILL_NATS_URL",
+            "nats://127.0.0.1:4222".to_owned(),
+            |text| {
+                let all_parse = text
+                    .split(',')
+                    .all(|url| url.parse::<async_nats::ServerAddr>().is_ok());
+                if all_parse {
+                    Ok(text.to_owned())
+                } else {
+                    Err("not a NATS URL".to_owned())
+                }
+            },
+        );
+        let user = env.text("WORDMILL_NATS_USER", role.as_str());
+        let password = env.secret("WORDMILL_NATS_PASSWORD");
+        Self {
+            url,
+            user,
+            password,
+            role,
+        }
+    }
+}
+
+/// How the connection is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Everything that is needed is there.
+    Ready,
+    /// Not now, and why; it is tried again and again.
+    Waiting(String),
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => f.write_str("ready"),
+            Self::Waiting(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// Why a connection is given up for good.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The settings do not make a connection.
+    #[error("cannot connect to {url}: {reason}")]
+    Settings {
+        /// The address.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The server is older than what we need.
+    #[error(
+        "nats-server {found} is too old: Wordmill needs {}.{} or newer",
+        SERVER_VERSION_MIN.0,
+        SERVER_VERSION_MIN.1
+    )]
+    TooOld {
+        /// The server's version.
+        found: String,
+    },
+    /// The server has no JetStream.
+    #[error(
+        "nats-server at {url} runs without JetStream: start it with nats/server.conf or --jetstream"
+    )]
+    NoJetStream {
+        /// The address.
+        url: String,
+    },
+    /// The client gave up.
+    #[error("the connection to the broker was closed: {reason}")]
+    Closed {
+        /// What was last heard.
+        reason: String,
+    },
+}
+
+/// A connection to the broker. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    pub(crate) client: Client,
+    pub(crate) jetstream: jetstream::Context,
+    events: watch::Receiver<Connection>,
+    url: String,
+}
+
+/// What the client last told about its connection.
+#[derive(Debug, Clone, Default)]
+struct Connection {
+    /// How often there was a connection. What was asked of the server before is forgotten then.
+    connects: u64,
+    closed: bool,
+    last_error: Option<String>,
+}
+
+impl Broker {
+    /// Starts to connect, and keeps trying: a broker that is not there yet is no error.
+    ///
+    /// # Errors
+    /// [`Fatal::Settings`] if the address makes no sense.
+    pub async fn start(settings: &Settings, name: &str) -> Result<Self, Fatal> {
+        let (sender, events) = watch::channel(Connection::default());
+        let role = settings.role.as_str();
+        let options = ConnectOptions::new()
+            .name(name)
+            .user_and_password(settings.user.clone(), settings.password.expose().to_owned())
+            .custom_inbox_prefix(format!("_INBOX_{role}"))
+            .retry_on_initial_connect()
+            .ping_interval(PING_INTERVAL)
+            .request_timeout(Some(REQUEST_TIMEOUT))
+            .reconnect_delay_callback(|attempt| {
+                let ms = 50_u64.saturating_mul(u64::try_from(attempt).unwrap_or(u64::MAX));
+                Duration::from_millis(ms).min(RECONNECT_DELAY_MAX)
+            })
+            .event_callback(move |event| {
+                note(&sender, event);
+                std::future::ready(())
+            });
+        let servers: Vec<&str> = settings.url.split(',').collect();
+        let client = options
+            .connect(servers)
+            .await
+            .map_err(|error| Fatal::Settings {
+                url: settings.url.clone(),
+                reason: error.to_string(),
+            })?;
+        let jetstream = jetstream::ContextBuilder::new()
+            .timeout(REQUEST_TIMEOUT)
+            .build(client.clone());
+        Ok(Self {
+            client,
+            jetstream,
+            events,
+            url: settings.url.clone(),
+        })
+    }
+
+    /// Tells whether there is a connection right now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Waits until the connection is another one than number `connects`, and returns its number.
+    pub(crate) async fn reconnected(&self, connects: u64) -> u64 {
+        let mut events = self.events.clone();
+        match events
+            .wait_for(|connection| connection.connects != connects)
+            .await
+        {
+            Ok(connection) => connection.connects,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Returns the number of the connection, from 1.
+    pub(crate) fn connects(&self) -> u64 {
+        self.events.borrow().connects
+    }
+
+    /// Returns what the client last complained about.
+    #[must_use]
+    pub fn last_error(&self) -> Option<String> {
+        self.events.borrow().last_error.clone()
+    }
+
+    /// Waits until there is a connection.
+    ///
+    /// # Errors
+    /// [`Fatal::Closed`] if there will be none.
+    pub async fn connected(&self) -> Result<(), Fatal> {
+        let mut events = self.events.clone();
+        while !self.is_connected() {
+            self.changed(&mut events).await?;
+        }
+        Ok(())
+    }
+
+    /// Watches the connection for as long as the service runs: checks the server and `needed` after
+    /// every (re)connect and tells `health`.
+    ///
+    /// # Errors
+    /// Only what cannot get better by waiting: see [`Fatal`].
+    pub async fn supervise(
+        &self,
+        needed: &Topology,
+        health: &watch::Sender<Health>,
+    ) -> Result<(), Fatal> {
+        let mut events = self.events.clone();
+        loop {
+            let seen = events.borrow_and_update().clone();
+            if !self.is_connected() {
+                let reason = seen.last_error.unwrap_or_else(|| "not yet".to_owned());
+                tell(
+                    health,
+                    Health::Waiting(format!("no connection to the broker: {reason}")),
+                );
+                self.changed(&mut events).await?;
+                continue;
+            }
+            self.check_server()?;
+            match provision::verify(self, needed).await {
+                Ok(()) => {
+                    tell(health, Health::Ready);
+                    self.changed(&mut events).await?;
+                }
+                Err(missing) => {
+                    tell(health, Health::Waiting(missing.to_string()));
+                    tokio::select! {
+                        changed = self.changed(&mut events) => changed?,
+                        () = tokio::time::sleep(VERIFY_INTERVAL) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Checks what the server says of itself.
+    ///
+    /// # Errors
+    /// [`Fatal::TooOld`] and [`Fatal::NoJetStream`].
+    pub fn check_server(&self) -> Result<(), Fatal> {
+        let info = self.client.server_info();
+        if !is_new_enough(&info.version) {
+            return Err(Fatal::TooOld {
+                found: info.version,
+            });
+        }
+        if !info.jetstream {
+            return Err(Fatal::NoJetStream {
+                url: self.url.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that was sent has arrived, then ends the connection.
+    ///
+    /// The last acknowledgements are fire and forget: a request behind them on the same
+    /// connection is the only proof that the server has read them.
+    pub async fn finish(&self) {
+        // Whatever the answer is, it comes after everything sent before has been read.
+        let subject = format!("$JS.API.DIRECT.GET.{JOB_STATE_STREAM}");
+        let barrier = self.client.request(subject, "{\"seq\":1}".into());
+        if tokio::time::timeout(REQUEST_TIMEOUT, barrier)
+            .await
+            .is_err()
+        {
+            warn!("the broker did not confirm the last acknowledgements");
+        }
+        if let Err(error) = self.client.drain().await {
+            warn!(%error, "the connection to the broker could not be drained");
+        }
+    }
+
+    async fn changed(&self, events: &mut watch::Receiver<Connection>) -> Result<(), Fatal> {
+        let alive = events.changed().await.is_ok();
+        let last = events.borrow().clone();
+        if alive && !last.closed {
+            return Ok(());
+        }
+        let reason = last
+            .last_error
+            .unwrap_or_else(|| "no reason was given".to_owned());
+        Err(Fatal::Closed { reason })
+    }
+}
+
+/// Sets the health, and logs it once per change.
+fn tell(health: &watch::Sender<Health>, now: Health) {
+    let changed = health.send_if_modified(|last| {
+        let differs = *last != now;
+        last.clone_from(&now);
+        differs
+    });
+    match now {
+        Health::Ready if changed => info!("broker ready"),
+        Health::Waiting(reason) if changed => warn!(reason, "waiting for the broker"),
+        Health::Ready | Health::Waiting(_) => {}
+    }
+}
+
+/// Keeps what the client tells.
+fn note(connection: &watch::Sender<Connection>, event: Event) {
+    connection.send_modify(|connection| {
+        match event {
+            Event::Connected => {
+                connection.connects = connection.connects.wrapping_add(1);
+                connection.last_error = None;
+            }
+            Event::Closed => connection.closed = true,
+            // A denied request is a time-out to its sender: only this event says why.
+            Event::ServerError(reason) => {
+                error!(%reason, "the broker refused something");
+                connection.last_error = Some(reason.to_string());
+            }
+            Event::ClientError(reason) => connection.last_error = Some(reason.to_string()),
+            Event::SlowConsumer(subscription) => {
+                warn!(
+                    subscription,
+                    "the broker dropped messages for a slow subscription"
+                );
+            }
+            Event::Disconnected | Event::LameDuckMode | Event::Draining => {}
+        }
+    });
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut parts = version
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    found >= SERVER_VERSION_MIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        for good in ["2.12.0", "2.15.1", "2.100.0", "3.0.0", "2.12.0-RC.1"] {
+            assert!(is_new_enough(good), "{good}");
+        }
+        for bad in ["2.9.25", "2.11.9", "1.4.1", "", "dev"] {
+            assert!(!is_new_enough(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Jobs that nobody could finish, kept with their whole message.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::message::PublishMessage;
+use wordmill_common::failure::Failure;
+use wordmill_common::job::Job;
+
+use crate::Error;
+use crate::connect::Broker;
+use crate::pull::Delivery;
+use crate::queue::TRACEPARENT;
+use crate::subject;
+
+/// Header with the failure's code.
+const FAILURE_CODE_HEADER: &str = "Wordmill-Failure-Code";
+/// Header with the failure's sentence.
+const FAILURE_DETAIL_HEADER: &str = "Wordmill-Failure-Detail";
+/// Header with the number of attempts.
+const ATTEMPTS_HEADER: &str = "Wordmill-Attempts";
+
+/// The stream of dead letters, as workers see it.
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    broker: Broker,
+}
+
+impl DeadLetters {
+    /// Opens the dead letters; asks the broker nothing.
+    #[must_use]
+    pub fn open(broker: &Broker) -> Self {
+        Self {
+            broker: broker.clone(),
+        }
+    }
+
+    /// Keeps the message of a job that failed for good. It may be repeated.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] unless the stream has it.
+    pub async fn keep(&self, job: &Job, delivery: &Delivery) -> Result<(), Error> {
+        let internal;
+        let failure = match &job.failure {
+            Some(failure) => failure,
+            None => {
+                internal = Failure::new(
+                    wordmill_common::failure::FailureCode::Internal,
+                    "The record names no failure.",
+                );
+                &internal
+            }
+        };
+        let mut headers = describe(failure);
+        headers.insert(ATTEMPTS_HEADER, job.attempts.len().to_string());
+        let subject = subject::dead(job.lane, &job.key());
+        self.publish(subject, &job.job_id.to_string(), headers, delivery)
+            .await
+    }
+
+    /// Keeps a message that is no job.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] unless the stream has it.
+    pub async fn keep_unreadable(
+        &self,
+        failure: &Failure,
+        delivery: &Delivery,
+    ) -> Result<(), Error> {
+        let sequence = delivery.stream_sequence();
+        let subject = subject::dead_unreadable(delivery.lane(), sequence);
+        let id = format!("unreadable.{sequence}");
+        self.publish(subject, &id, describe(failure), delivery)
+            .await
+    }
+
+    async fn publish(
+        &self,
+        subject: async_nats::Subject,
+        message_id: &str,
+        mut headers: HeaderMap,
+        delivery: &Delivery,
+    ) -> Result<(), Error> {
+        const DOING: &str = "keep a dead letter";
+        if let Some(trace) = delivery.header(TRACEPARENT) {
+            headers.insert(TRACEPARENT, trace);
+        }
+        let message = PublishMessage::build()
+            .headers(headers)
+            .payload(delivery.payload().clone())
+            .message_id(message_id);
+        let sent = self.broker.jetstream.send_publish(subject, message).await;
+        let sent = sent.map_err(|error| Error::unavailable(DOING, error))?;
+        sent.await
+            .map(drop)
+            .map_err(|error| Error::unavailable(DOING, error))
+    }
+}
+
+fn describe(failure: &Failure) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(FAILURE_CODE_HEADER, failure.code.as_str());
+    // A header ends at the end of its line.
+    let detail: String = failure
+        .detail
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    headers.insert(FAILURE_DETAIL_HEADER, detail);
+    headers
+}

@@ -1,0 +1,96 @@
+//! What can go wrong between us and the broker.
+
+use async_nats::jetstream;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+
+/// Tells why something could not be done with the broker.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer, or none that decides: the broker is away, slow, or denies the request.
+    #[error("cannot {doing}: {reason}")]
+    Unavailable {
+        /// What was attempted.
+        doing: &'static str,
+        /// What came back.
+        reason: String,
+    },
+    /// What is stored cannot be read.
+    #[error("cannot read {what}: {reason}")]
+    Corrupt {
+        /// What it was.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What should be stored is larger than the broker allows.
+    #[error("{what} is too large to be stored")]
+    TooLarge {
+        /// What it was.
+        what: String,
+    },
+    /// Another writer was faster, again and again.
+    #[error("gave up writing {key} after {tries} conflicts")]
+    Contended {
+        /// The record's key.
+        key: String,
+        /// How often it was tried.
+        tries: u32,
+    },
+}
+
+impl Error {
+    pub(crate) fn unavailable(doing: &'static str, reason: impl ToString) -> Self {
+        Self::Unavailable {
+            doing,
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn corrupt(what: impl Into<String>, reason: impl ToString) -> Self {
+        Self::Corrupt {
+            what: what.into(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// What a refused or unanswered publish means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The expected revision is not the last one.
+    Conflict,
+    /// The stream is full.
+    Full,
+    /// The message is larger than the server or the stream allows.
+    TooLarge,
+    /// Nobody listens on the subject: the stream does not exist, or its leader is away.
+    NoResponders,
+    /// Anything else: it may have been stored.
+    Unclear,
+}
+
+/// Sorts a failed publish. Whatever is not known to be a definite no counts as unclear.
+pub(crate) fn refusal(error: &PublishError) -> Refusal {
+    match error.kind() {
+        PublishErrorKind::WrongLastSequence => Refusal::Conflict,
+        PublishErrorKind::MaxPayloadExceeded => Refusal::TooLarge,
+        PublishErrorKind::StreamNotFound => Refusal::NoResponders,
+        PublishErrorKind::WrongLastMessageId
+        | PublishErrorKind::TimedOut
+        | PublishErrorKind::BrokenPipe
+        | PublishErrorKind::MaxAckPending
+        | PublishErrorKind::Other => match api_code(error) {
+            Some(ErrorCode::STREAM_STORE_FAILED) => Refusal::Full,
+            Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM) => Refusal::TooLarge,
+            _ => Refusal::Unclear,
+        },
+    }
+}
+
+fn api_code(error: &PublishError) -> Option<ErrorCode> {
+    let source = std::error::Error::source(error)?;
+    source
+        .downcast_ref::<jetstream::Error>()
+        .map(jetstream::Error::error_code)
+}

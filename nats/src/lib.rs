@@ -1,0 +1,25 @@
+//! Everything Wordmill does with JetStream.
+//!
+//! - [`connect`]: one connection per role, its health, and what the server must offer
+//! - [`topology`]: every stream, consumer and bucket, as data; [`provision`] creates them
+//! - [`read`]: whom to ask, a replica or the leader
+//! - [`queue`]: jobs go in; [`pull`]: deliveries come out
+//! - [`store`]: the only place that persists a change of a job's record
+//! - [`results`]: histograms too large for the record
+//! - [`dead`]: jobs that nobody could finish
+//!
+//! The rest of the workspace speaks of jobs; subjects, streams and acknowledgements stay in here.
+
+pub mod connect;
+pub mod dead;
+mod error;
+pub mod provision;
+pub mod pull;
+pub mod queue;
+pub mod read;
+pub mod results;
+pub mod store;
+mod subject;
+pub mod topology;
+
+pub use error::Error;

@@ -1,0 +1,106 @@
+//! `wordmill-nats`: creates and checks what Wordmill needs at the broker.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use wordmill_common::env::{self, Env};
+use wordmill_nats::connect::{Broker, Role, Settings};
+use wordmill_nats::provision::{self, Drift};
+use wordmill_nats::topology::{self, Topology};
+
+const USAGE: &str = "\
+Usage: wordmill-nats <command>
+
+Commands:
+  provision            create the streams, consumers and buckets that are missing;
+                       report settings that differ, field by field; never delete
+  provision --correct  the same, and change settings that differ
+  help                 show this
+
+Settings (environment):
+  WORDMILL_NATS_URL       nats://127.0.0.1:4222
+  WORDMILL_NATS_USER      admin
+  WORDMILL_NATS_PASSWORD
+  WORDMILL_NATS_WAIT      30s, how long to wait for the server
+  WORDMILL_REPLICAS       1 (1, 3 or 5)
+  WORDMILL_RESULT_TTL     7d";
+
+struct Config {
+    broker: Settings,
+    wait: Duration,
+    topology: topology::Settings,
+}
+
+#[tokio::main(flavor = "current_thread")]
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command speaks to a terminal"
+)]
+async fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let drift = match words.as_slice() {
+        ["provision"] => Drift::Report,
+        ["provision", "--correct"] => Drift::Correct,
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return env::EXIT_USAGE.into();
+        }
+    };
+    let config = match read_config() {
+        Ok(config) => config,
+        Err(invalid) => return env::report("wordmill-nats", &invalid),
+    };
+    match provision(&config, drift).await {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("wordmill-nats: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read_config() -> Result<Config, env::Invalid> {
+    let mut env = Env::from_process();
+    let broker = Settings::read(&mut env, Role::Admin);
+    let (least, most) = (Duration::ZERO, Duration::from_secs(3600));
+    let wait = env.duration("WORDMILL_NATS_WAIT", Duration::from_secs(30), least, most);
+    let topology = topology::Settings::read(&mut env);
+    env.finish()?;
+    Ok(Config {
+        broker,
+        wait,
+        topology,
+    })
+}
+
+async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
+    let broker = Broker::start(&config.broker, "wordmill-nats").await?;
+    let connected = tokio::time::timeout(config.wait, broker.connected()).await;
+    connected.map_err(|_| {
+        let reason = broker
+            .last_error()
+            .unwrap_or_else(|| "no answer".to_owned());
+        anyhow::anyhow!(
+            "no connection to {} within {:?}: {reason}",
+            config.broker.url,
+            config.wait
+        )
+    })??;
+    broker.check_server()?;
+    let topology = Topology::new(&config.topology);
+    let findings = provision::provision(&broker, &topology, drift)
+        .await
+        .context("provisioning stopped half-way; it may be repeated")?;
+    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    Ok(lines.join("\n"))
+}

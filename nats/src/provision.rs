@@ -1,0 +1,284 @@
+//! Creates what is missing and reports what differs; never deletes.
+
+use std::fmt;
+
+use async_nats::jetstream;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::Config;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::Error;
+use crate::connect::Broker;
+use crate::topology::{Consumer, Topology};
+
+/// What has to happen to settings that differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drift {
+    /// Only say so.
+    Report,
+    /// Change them to what the topology says.
+    Correct,
+}
+
+/// What was found, or done, about one stream or consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// `stream JOBS` or `consumer JOBS/bulk`.
+    pub what: String,
+    /// What about it.
+    pub outcome: Outcome,
+}
+
+/// What was found, or done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did not exist and was created.
+    Created,
+    /// It is as it should be.
+    Unchanged,
+    /// It differs, field by field.
+    Differs(Vec<Difference>),
+    /// It differed and was corrected.
+    Corrected(Vec<Difference>),
+}
+
+/// One setting that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The setting, by the name that the server gives it.
+    pub field: String,
+    /// What it should be.
+    pub wanted: String,
+    /// What it is.
+    pub found: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, differences): (_, &[Difference]) = match &self.outcome {
+            Outcome::Created => ("created", &[]),
+            Outcome::Unchanged => ("unchanged", &[]),
+            Outcome::Differs(differences) => ("differs", differences),
+            Outcome::Corrected(differences) => ("corrected", differences),
+        };
+        write!(f, "{}: {word}", self.what)?;
+        for Difference {
+            field,
+            wanted,
+            found,
+        } in differences
+        {
+            write!(f, "\n  {field} is {found}, should be {wanted}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Creates what is missing of `topology` and tells about each part.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the broker refuses something or does not answer.
+pub async fn provision(
+    broker: &Broker,
+    topology: &Topology,
+    drift: Drift,
+) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    for wanted in &topology.streams {
+        let outcome = stream(broker, wanted, drift).await?;
+        findings.push(Finding {
+            what: format!("stream {}", wanted.name),
+            outcome,
+        });
+    }
+    for wanted in &topology.consumers {
+        let outcome = consumer(broker, wanted, drift).await?;
+        findings.push(Finding {
+            what: consumer_name(wanted),
+            outcome,
+        });
+    }
+    Ok(findings)
+}
+
+/// Checks that everything in `needed` exists and that we may look at it.
+///
+/// # Errors
+/// [`Error::Unavailable`] that says what is missing, or not visible to our role.
+pub async fn verify(broker: &Broker, needed: &Topology) -> Result<(), Error> {
+    const DOING: &str = "verify what the service needs";
+    let missing = |what: &str| {
+        Error::unavailable(
+            DOING,
+            format!("{what} is missing: run wordmill-nats provision"),
+        )
+    };
+    for wanted in &needed.streams {
+        let name = format!("stream {}", wanted.name);
+        match find_stream(broker, &wanted.name)
+            .await
+            .map_err(|e| Error::unavailable(DOING, e))?
+        {
+            Some(found) => warn_of_drift(&name, wanted, &found),
+            None => return Err(missing(&name)),
+        }
+    }
+    for wanted in &needed.consumers {
+        let name = consumer_name(wanted);
+        match find_consumer(broker, wanted)
+            .await
+            .map_err(|e| Error::unavailable(DOING, e))?
+        {
+            Some(found) => warn_of_drift(&name, &wanted.config, &found),
+            None => return Err(missing(&name)),
+        }
+    }
+    Ok(())
+}
+
+fn warn_of_drift<T: Serialize>(what: &str, wanted: &T, found: &T) {
+    for Difference {
+        field,
+        wanted,
+        found,
+    } in differences(wanted, found)
+    {
+        tracing::warn!(
+            what,
+            field,
+            wanted,
+            found,
+            "a setting differs from the topology"
+        );
+    }
+}
+
+fn consumer_name(consumer: &Consumer) -> String {
+    format!("consumer {}/{}", consumer.stream, durable(&consumer.config))
+}
+
+fn durable(config: &pull::Config) -> &str {
+    config.durable_name.as_deref().unwrap_or_default()
+}
+
+async fn stream(broker: &Broker, wanted: &Config, drift: Drift) -> Result<Outcome, Error> {
+    const DOING: &str = "provision a stream";
+    let found = find_stream(broker, &wanted.name)
+        .await
+        .map_err(|e| Error::unavailable(DOING, e))?;
+    let Some(found) = found else {
+        let created = broker.jetstream.create_stream(wanted).await;
+        created.map_err(|error| Error::unavailable(DOING, detail(&wanted.name, &error)))?;
+        return Ok(Outcome::Created);
+    };
+    let differences = differences(wanted, &found);
+    if differences.is_empty() {
+        return Ok(Outcome::Unchanged);
+    }
+    if drift == Drift::Report {
+        return Ok(Outcome::Differs(differences));
+    }
+    let updated = broker.jetstream.update_stream(wanted).await;
+    updated.map_err(|error| Error::unavailable(DOING, detail(&wanted.name, &error)))?;
+    Ok(Outcome::Corrected(differences))
+}
+
+async fn consumer(broker: &Broker, wanted: &Consumer, drift: Drift) -> Result<Outcome, Error> {
+    const DOING: &str = "provision a consumer";
+    let found = find_consumer(broker, wanted)
+        .await
+        .map_err(|e| Error::unavailable(DOING, e))?;
+    let missing = found.is_none();
+    let differences = found.map_or_else(Vec::new, |found| differences(&wanted.config, &found));
+    if !missing && differences.is_empty() {
+        return Ok(Outcome::Unchanged);
+    }
+    if !missing && drift == Drift::Report {
+        return Ok(Outcome::Differs(differences));
+    }
+    let made = broker
+        .jetstream
+        .create_consumer_on_stream(wanted.config.clone(), wanted.stream);
+    made.await
+        .map_err(|error| Error::unavailable(DOING, detail(durable(&wanted.config), &error)))?;
+    Ok(if missing {
+        Outcome::Created
+    } else {
+        Outcome::Corrected(differences)
+    })
+}
+
+/// Puts the causes of an error, which its text leaves out, into one line.
+fn detail(name: &str, error: &dyn std::error::Error) -> String {
+    let mut text = format!("{name}: {error}");
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text = format!("{text}: {source}");
+        cause = source.source();
+    }
+    text
+}
+
+async fn find_stream(broker: &Broker, name: &str) -> Result<Option<Config>, String> {
+    match broker.jetstream.get_stream(name).await {
+        Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(api)
+                if api.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+            {
+                Ok(None)
+            }
+            _ => Err(detail(name, &error)),
+        },
+    }
+}
+
+async fn find_consumer(broker: &Broker, wanted: &Consumer) -> Result<Option<pull::Config>, String> {
+    let name = durable(&wanted.config);
+    let subject = format!("CONSUMER.INFO.{}.{name}", wanted.stream);
+    let answer: Result<jetstream::response::Response<jetstream::consumer::Info>, _> = broker
+        .jetstream
+        .request(subject, &serde_json::json!({}))
+        .await;
+    match answer {
+        Ok(jetstream::response::Response::Ok(info)) => {
+            use jetstream::consumer::FromConsumer;
+            pull::Config::try_from_consumer_config(info.config)
+                .map(Some)
+                .map_err(|error| format!("{name}: {error}"))
+        }
+        Ok(jetstream::response::Response::Err { error })
+            if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND =>
+        {
+            Ok(None)
+        }
+        Ok(jetstream::response::Response::Err { error }) => Err(detail(name, &error)),
+        Err(error) => Err(detail(name, &error)),
+    }
+}
+
+/// Compares settings by the names that the server gives them. What the server adds is not ours to
+/// judge.
+fn differences<T: Serialize>(wanted: &T, found: &T) -> Vec<Difference> {
+    let json = |settings: &T| serde_json::to_value(settings).unwrap_or(Value::Null);
+    let (wanted, found) = (json(wanted), json(found));
+    let (Some(wanted), Some(found)) = (wanted.as_object(), found.as_object()) else {
+        return Vec::new();
+    };
+    let mut differences = Vec::new();
+    for (field, wanted) in wanted {
+        let found = found.get(field).unwrap_or(&Value::Null);
+        if field != "metadata" && wanted != found {
+            let (wanted, found) = (wanted.to_string(), found.to_string());
+            differences.push(Difference {
+                field: field.clone(),
+                wanted,
+                found,
+            });
+        }
+    }
+    differences
+}

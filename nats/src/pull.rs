@@ -1,0 +1,279 @@
+//! Deliveries come out: one subscription per lane, and requests for exactly as many messages as the
+//! worker has room for.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, AckKind};
+use async_nats::{StatusCode, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde::Serialize;
+use tokio::time::Instant;
+use tracing::debug;
+use wordmill_common::id::Lane;
+
+use crate::Error;
+use crate::connect::Broker;
+use crate::subject;
+
+/// How long one request for messages stays open at the server.
+pub const PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// How often the server says that an open request is still known to it.
+const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
+/// After which silence an open request counts as forgotten, by a restart for example.
+const PULL_SILENCE_MAX: Duration = Duration::from_secs(11);
+
+/// What came out of waiting for a message.
+#[derive(Debug)]
+pub enum Pulled {
+    /// A message.
+    Delivery(Box<Delivery>),
+    /// The open request was answered in full or is over: ask again.
+    Done,
+}
+
+/// One lane's deliveries. At most one request is open at a time.
+#[derive(Debug)]
+pub struct LanePull {
+    broker: Broker,
+    lane: Lane,
+    subscriber: Subscriber,
+    inbox: String,
+    /// Which request is open: its answers come to `<inbox>.<request>`.
+    request: u64,
+    /// How many messages the open request may still bring.
+    open: usize,
+    /// When the server was last heard of.
+    heard: Instant,
+    /// On which connection the request was made: a server knows nothing of earlier ones.
+    connects: u64,
+}
+
+/// What is asked of the server; durations in nanoseconds, as its API wants them.
+#[derive(Debug, Serialize)]
+struct Request {
+    batch: usize,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    no_wait: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<u128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_heartbeat: Option<u128>,
+}
+
+/// Whether an empty lane is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenEmpty {
+    /// The request stays open for [`PULL_EXPIRES`].
+    Wait,
+    /// The request ends at once.
+    Return,
+}
+
+impl LanePull {
+    /// Subscribes to a lane's deliveries; asks for none yet.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn open(broker: &Broker, lane: Lane) -> Result<Self, Error> {
+        let inbox = broker.client.new_inbox();
+        let subscriber = broker
+            .client
+            .subscribe(format!("{inbox}.*"))
+            .await
+            .map_err(|error| Error::unavailable("subscribe to deliveries", error))?;
+        Ok(Self {
+            broker: broker.clone(),
+            lane,
+            subscriber,
+            inbox,
+            request: 0,
+            open: 0,
+            heard: Instant::now(),
+            connects: broker.connects(),
+        })
+    }
+
+    /// Asks for up to `batch` messages. A request that is still open is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn ask(&mut self, batch: usize, when_empty: WhenEmpty) -> Result<(), Error> {
+        const DOING: &str = "ask for deliveries";
+        let waits = when_empty == WhenEmpty::Wait;
+        let request = Request {
+            batch,
+            no_wait: !waits,
+            expires: waits.then(|| PULL_EXPIRES.as_nanos()),
+            idle_heartbeat: waits.then(|| PULL_HEARTBEAT.as_nanos()),
+        };
+        let payload =
+            serde_json::to_vec(&request).map_err(|error| Error::unavailable(DOING, error))?;
+        self.connects = self.broker.connects();
+        self.request = self.request.wrapping_add(1);
+        let reply = format!("{}.{}", self.inbox, self.request);
+        let subject = subject::next(self.lane);
+        let sent = self
+            .broker
+            .client
+            .publish_with_reply(subject, reply, payload.into())
+            .await;
+        sent.map_err(|error| Error::unavailable(DOING, error))?;
+        self.open = batch;
+        self.heard = Instant::now();
+        Ok(())
+    }
+
+    /// Waits for the next message of the open request. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the server forgot the request or refuses it.
+    pub async fn next(&mut self) -> Result<Pulled, Error> {
+        const DOING: &str = "wait for deliveries";
+        while self.open > 0 {
+            let deadline = self.heard + PULL_SILENCE_MAX;
+            let message = tokio::select! {
+                biased;
+                message = self.subscriber.next() => message,
+                _ = self.broker.reconnected(self.connects) => {
+                    self.open = 0;
+                    return Err(Error::unavailable(DOING, "the connection is a new one"));
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    self.open = 0;
+                    return Err(Error::unavailable(DOING, "the server forgot the request"));
+                }
+            };
+            let Some(message) = message else {
+                return Err(Error::unavailable(DOING, "the subscription ended"));
+            };
+            self.heard = Instant::now();
+            match message.status {
+                None => {
+                    self.open = self.open.saturating_sub(1);
+                    return Ok(Pulled::Delivery(Box::new(self.delivery(message))));
+                }
+                Some(StatusCode::IDLE_HEARTBEAT) => {}
+                // What an earlier request says is of no interest.
+                Some(_) if !self.is_current(&message.subject) => {}
+                Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => self.open = 0,
+                Some(status) => {
+                    self.open = 0;
+                    let text = message.description.unwrap_or_default();
+                    return Err(Error::unavailable(DOING, format!("{status} {text}")));
+                }
+            }
+        }
+        Ok(Pulled::Done)
+    }
+
+    /// Stops: takes no more messages, and returns those that were on their way.
+    pub async fn close(mut self) -> Vec<Delivery> {
+        let mut late = Vec::new();
+        if let Err(error) = self.subscriber.unsubscribe().await {
+            debug!(%error, "could not unsubscribe from deliveries");
+        }
+        // The subscription ends by itself once the server has confirmed; the limit is for one
+        // that is away.
+        let limit = Instant::now() + crate::connect::REQUEST_TIMEOUT;
+        while let Ok(Some(message)) = tokio::time::timeout_at(limit, self.subscriber.next()).await {
+            if message.status.is_none() {
+                late.push(self.delivery(message));
+            }
+        }
+        late
+    }
+
+    fn is_current(&self, subject: &str) -> bool {
+        subject.rsplit('.').next() == Some(self.request.to_string().as_str())
+    }
+
+    fn delivery(&self, message: async_nats::Message) -> Delivery {
+        let context = self.broker.jetstream.clone();
+        Delivery {
+            message: jetstream::Message { message, context },
+            lane: self.lane,
+        }
+    }
+}
+
+/// One hand-over of a job's message. Dropped without a word, it comes again after the
+/// acknowledgement wait.
+#[derive(Debug)]
+pub struct Delivery {
+    message: jetstream::Message,
+    lane: Lane,
+}
+
+impl Delivery {
+    /// Returns the message's bytes.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        &self.message.payload
+    }
+
+    /// Returns the lane it came from.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// Returns a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.message
+            .headers
+            .as_ref()?
+            .get(name)
+            .map(async_nats::HeaderValue::as_str)
+    }
+
+    /// Tells how often the message has been handed over, this time included; 1 is the first.
+    ///
+    /// Shutdowns, pauses and lost acknowledgements raise it: it is no count of attempts.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.message
+            .info()
+            .ok()
+            .and_then(|info| u64::try_from(info.delivered).ok())
+            .unwrap_or(2)
+    }
+
+    /// Returns the message's place in the stream.
+    #[must_use]
+    pub fn stream_sequence(&self) -> u64 {
+        self.message.info().map_or(0, |info| info.stream_sequence)
+    }
+
+    /// Removes the message from the queue: the job is final and all that follows is published.
+    ///
+    /// It does not wait: a lost acknowledgement costs one more delivery, which finds the job final.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it could not even be sent.
+    pub async fn acknowledge(&self) -> Result<(), Error> {
+        self.reply(AckKind::Ack).await
+    }
+
+    /// Gives the message back, to be delivered again after `delay`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it could not even be sent.
+    pub async fn give_back(&self, delay: Option<Duration>) -> Result<(), Error> {
+        self.reply(AckKind::Nak(delay)).await
+    }
+
+    /// Tells the server that the job advances, so that it waits on.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it could not even be sent.
+    pub async fn keep_alive(&self) -> Result<(), Error> {
+        self.reply(AckKind::Progress).await
+    }
+
+    async fn reply(&self, kind: AckKind) -> Result<(), Error> {
+        let sent = self.message.ack_with(kind).await;
+        sent.map_err(|error| Error::unavailable("answer a delivery", error))
+    }
+}

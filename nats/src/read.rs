@@ -1,0 +1,51 @@
+//! Reading one message of a stream, from any replica or from the leader.
+
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{
+    DirectGetError, DirectGetErrorKind, LastRawMessageErrorKind, Stream,
+};
+
+use crate::Error;
+use crate::connect::Broker;
+
+const DOING: &str = "read from a stream";
+
+/// Whom to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// Any replica: fast, and with replicas perhaps behind.
+    Any,
+    /// The leader: for whatever is negative or decisive.
+    Leader,
+}
+
+/// Returns a handle to a stream; asks the broker nothing.
+pub(crate) async fn open(broker: &Broker, name: &str) -> Result<Stream<()>, Error> {
+    let opened = broker.jetstream.get_stream_no_info(name).await;
+    opened.map_err(|error| Error::unavailable("open a stream", error))
+}
+
+/// Returns the last message of a subject.
+pub(crate) async fn last(
+    stream: &Stream<()>,
+    subject: &str,
+    freshness: Freshness,
+) -> Result<Option<StreamMessage>, Error> {
+    match freshness {
+        Freshness::Any => found(stream.direct_get_last_for_subject(subject).await),
+        Freshness::Leader => match stream.get_last_raw_message_by_subject(subject).await {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(Error::unavailable(DOING, error)),
+        },
+    }
+}
+
+/// Tells "there is none" from "no answer".
+pub(crate) fn found<T>(answer: Result<T, DirectGetError>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(message) => Ok(Some(message)),
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::unavailable(DOING, error)),
+    }
+}

@@ -1,0 +1,249 @@
+//! Job records: read, created, and changed by compare-and-set, here and nowhere else.
+
+use std::time::Duration;
+
+use async_nats::jetstream::context::PublishError;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::stream::Stream as JetStream;
+use async_nats::{HeaderMap, HeaderValue, header};
+use jiff::{SignedDuration, Timestamp};
+use tracing::debug;
+use wordmill_common::clock;
+use wordmill_common::id::{JobKey, RunNonce};
+use wordmill_common::job::{FORMAT, InvalidTransition, Job};
+
+use crate::Error;
+use crate::connect::Broker;
+use crate::error::{Refusal, refusal};
+use crate::read::{Freshness, last, open};
+use crate::subject;
+use crate::topology::JOB_STATE_STREAM;
+
+/// Header that repeats the record's status, for readers that fetch headers only.
+pub const STATUS_HEADER: &str = "Wordmill-Status";
+/// What [`STATUS_HEADER`] says on the marker of a job that was never accepted.
+const REFUSED: &str = "refused";
+/// Header of the client convention for deleted keys.
+const OPERATION_HEADER: &str = "KV-Operation";
+/// How long the marker of a job that was never accepted stays.
+const REFUSED_TTL: Duration = Duration::from_secs(60);
+/// How often a change is tried against other writers.
+const CHANGE_TRIES: u32 = 8;
+
+/// A record and the revision that a change of it has to name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// The record.
+    pub job: Job,
+    /// Its revision; 0 if it has never been written.
+    pub revision: u64,
+}
+
+/// What is known of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// Its record.
+    Job(Box<Stored>),
+    /// It had a record, which was deleted or has expired.
+    Gone,
+    /// There is no trace of it.
+    Absent,
+}
+
+/// Why a record was not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotWritten {
+    /// Another writer was faster.
+    Conflict,
+    /// No answer that decides.
+    Unclear(String),
+    /// The record is too large.
+    TooLarge,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It is stored.
+    Applied(Box<Stored>),
+    /// The record, as it is now, does not allow it.
+    Refused(Box<Stored>, InvalidTransition),
+    /// The record is gone.
+    Gone,
+}
+
+/// The records.
+#[derive(Debug, Clone)]
+pub struct Store {
+    broker: Broker,
+    stream: JetStream<()>,
+    result_ttl: Duration,
+}
+
+impl Store {
+    /// Opens the records; asks the broker nothing. Final records are kept for `result_ttl`.
+    ///
+    /// # Errors
+    /// None in practice: the stream's name is valid.
+    pub async fn open(broker: &Broker, result_ttl: Duration) -> Result<Self, Error> {
+        let stream = open(broker, JOB_STATE_STREAM).await?;
+        Ok(Self {
+            broker: broker.clone(),
+            stream,
+            result_ttl,
+        })
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no record.
+    pub async fn read(&self, key: &JobKey, freshness: Freshness) -> Result<Found, Error> {
+        match last(&self.stream, &subject::record(key), freshness).await? {
+            Some(message) => parse(key, &message),
+            None => Ok(Found::Absent),
+        }
+    }
+
+    /// Writes the record of a job that has none.
+    ///
+    /// # Errors
+    /// See [`NotWritten`]; a conflict means that somebody was faster.
+    pub async fn create(&self, job: &Job) -> Result<u64, NotWritten> {
+        self.write(job, 0).await
+    }
+
+    /// Takes back the record of a job that the queue certainly refused.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: the record stays, as a queued job without a message.
+    pub async fn take_back(&self, key: &JobKey, revision: u64) -> Result<(), Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION_HEADER, "PURGE");
+        headers.insert(header::NATS_ROLLUP, "sub");
+        headers.insert(STATUS_HEADER, REFUSED);
+        let message = PublishMessage::build()
+            .headers(headers)
+            .expected_last_subject_sequence(revision)
+            .ttl(REFUSED_TTL);
+        self.send(key, message)
+            .await
+            .map(drop)
+            .map_err(|error| Error::unavailable("take back a record", error))
+    }
+
+    /// Changes a record: applies `change`, writes by compare-and-set, and after a conflict or an
+    /// unclear answer reads the leader and tries again on what it finds there.
+    ///
+    /// `run` tells whose change it is, so that an unanswered write that did arrive is recognised.
+    /// A final record gets its time to live here.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the leader does not answer, [`Error::TooLarge`], and
+    /// [`Error::Contended`] after too many conflicts.
+    pub async fn apply(
+        &self,
+        mut current: Stored,
+        run: Option<RunNonce>,
+        change: impl Fn(&mut Job, Timestamp) -> Result<(), InvalidTransition>,
+    ) -> Result<Outcome, Error> {
+        let key = current.job.key();
+        for _ in 0..CHANGE_TRIES {
+            let now = clock::now();
+            let mut job = current.job.clone();
+            if let Err(refused) = change(&mut job, now) {
+                return Ok(Outcome::Refused(Box::new(current), refused));
+            }
+            if job.status.is_final() {
+                job.expires_at = self.expiry(now);
+            }
+            match self.write(&job, current.revision).await {
+                Ok(revision) => return Ok(Outcome::Applied(Box::new(Stored { job, revision }))),
+                Err(NotWritten::TooLarge) => {
+                    return Err(Error::TooLarge {
+                        what: format!("the record of {key}"),
+                    });
+                }
+                Err(reason) => debug!(job.id = %key.job_id, ?reason, "record not written"),
+            }
+            match self.read(&key, Freshness::Leader).await? {
+                Found::Gone => return Ok(Outcome::Gone),
+                Found::Absent => {}
+                Found::Job(found) => {
+                    let arrived = found.revision > current.revision
+                        && found.job.status == job.status
+                        && run.is_some_and(|run| found.job.last_run_is(run));
+                    if arrived {
+                        return Ok(Outcome::Applied(found));
+                    }
+                    current = *found;
+                }
+            }
+        }
+        Err(Error::Contended {
+            key: key.to_string(),
+            tries: CHANGE_TRIES,
+        })
+    }
+
+    fn expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        let ttl = SignedDuration::try_from(self.result_ttl).ok()?;
+        now.checked_add(ttl).ok()
+    }
+
+    async fn write(&self, job: &Job, expected: u64) -> Result<u64, NotWritten> {
+        let payload =
+            serde_json::to_vec(job).map_err(|error| NotWritten::Unclear(error.to_string()))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(STATUS_HEADER, job.status.as_str());
+        let mut message = PublishMessage::build()
+            .headers(headers)
+            .payload(payload.into())
+            .expected_last_subject_sequence(expected);
+        if job.status.is_final() {
+            message = message.ttl(self.result_ttl);
+        }
+        self.send(&job.key(), message)
+            .await
+            .map_err(|error| match refusal(&error) {
+                Refusal::Conflict => NotWritten::Conflict,
+                Refusal::TooLarge => NotWritten::TooLarge,
+                Refusal::Full | Refusal::NoResponders | Refusal::Unclear => {
+                    NotWritten::Unclear(error.to_string())
+                }
+            })
+    }
+
+    async fn send(&self, key: &JobKey, message: PublishMessage) -> Result<u64, PublishError> {
+        let sent = self
+            .broker
+            .jetstream
+            .send_publish(subject::record(key), message)
+            .await?;
+        Ok(sent.await?.sequence)
+    }
+}
+
+fn parse(key: &JobKey, message: &StreamMessage) -> Result<Found, Error> {
+    let headers = &message.headers;
+    // A key that expired carries the server's marker, a deleted one the client's.
+    if headers.get(OPERATION_HEADER).is_some() || headers.get(header::NATS_MARKER_REASON).is_some()
+    {
+        let status = headers.get(STATUS_HEADER).map(HeaderValue::as_str);
+        let refused = status == Some(REFUSED);
+        return Ok(if refused { Found::Absent } else { Found::Gone });
+    }
+    let job: Job = serde_json::from_slice(&message.payload)
+        .map_err(|error| Error::corrupt(format!("the record of {key}"), error))?;
+    if job.format > FORMAT {
+        let reason = format!(
+            "it has format {}, and this version knows only {FORMAT}",
+            job.format
+        );
+        return Err(Error::corrupt(format!("the record of {key}"), reason));
+    }
+    Ok(Found::Job(Box::new(Stored {
+        job,
+        revision: message.sequence,
+    })))
+}

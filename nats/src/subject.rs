@@ -1,0 +1,61 @@
+//! Subjects and keys. No other file spells them.
+
+use async_nats::Subject;
+use wordmill_common::id::{JobKey, Lane};
+
+use crate::topology::{DEAD_JOBS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX};
+
+/// Returns the subject that carries a job: `jobs.<lane>.<owner>.<job_id>`.
+pub(crate) fn job(lane: Lane, key: &JobKey) -> Subject {
+    format!("{JOBS_PREFIX}.{lane}.{key}").into()
+}
+
+/// Returns the subject that keeps a dead letter: `dead.<lane>.<owner>.<job_id>`.
+pub(crate) fn dead(lane: Lane, key: &JobKey) -> Subject {
+    format!("{DEAD_JOBS_PREFIX}.{lane}.{key}").into()
+}
+
+/// Returns where a message that is no job is kept: `dead.<lane>.unreadable.<stream sequence>`.
+pub(crate) fn dead_unreadable(lane: Lane, sequence: u64) -> Subject {
+    format!("{DEAD_JOBS_PREFIX}.{lane}.unreadable.{sequence}").into()
+}
+
+/// Returns the subject of a job's record: `$KV.job_state.<owner>.<job_id>`.
+pub(crate) fn record(key: &JobKey) -> Subject {
+    format!("$KV.{JOB_STATE}.{key}").into()
+}
+
+/// Returns the subject that asks for the next messages of a lane.
+pub(crate) fn next(lane: Lane) -> Subject {
+    format!("$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{lane}").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wordmill_common::id::Owner;
+
+    #[test]
+    fn subjects_are_spelled_as_documented() {
+        let job_id = "0198f0c2-0000-7000-8000-000000000000".parse().unwrap();
+        let key = JobKey {
+            owner: Owner::public(),
+            job_id,
+        };
+        let spelled = [
+            job(Lane::Interactive, &key),
+            dead(Lane::Bulk, &key),
+            dead_unreadable(Lane::Bulk, 7),
+            record(&key),
+            next(Lane::Bulk),
+        ];
+        let expected = [
+            "jobs.interactive.public.0198f0c2-0000-7000-8000-000000000000",
+            "dead.bulk.public.0198f0c2-0000-7000-8000-000000000000",
+            "dead.bulk.unreadable.7",
+            "$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
+            "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
+        ];
+        assert_eq!(spelled.map(|subject| subject.to_string()), expected);
+    }
+}

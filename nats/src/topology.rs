@@ -1,0 +1,290 @@
+//! Every stream, consumer and bucket, as data. `provision` creates them, the services verify them.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, Republish, RetentionPolicy, StorageType,
+};
+use wordmill_common::env::Env;
+use wordmill_common::id::Lane;
+
+/// The work queue.
+pub const JOBS: &str = "JOBS";
+/// First token of the subjects of [`JOBS`].
+pub(crate) const JOBS_PREFIX: &str = "jobs";
+/// Jobs that nobody could finish.
+pub const DEAD_JOBS: &str = "DEAD_JOBS";
+/// First token of the subjects of [`DEAD_JOBS`].
+pub(crate) const DEAD_JOBS_PREFIX: &str = "dead";
+/// The bucket of job records.
+pub const JOB_STATE: &str = "job_state";
+/// The stream behind [`JOB_STATE`].
+pub const JOB_STATE_STREAM: &str = "KV_job_state";
+/// The bucket of leases, one key per duty.
+pub const LEASES: &str = "leases";
+/// The object store of inputs too large to travel in a message.
+pub const DOCUMENTS: &str = "documents";
+/// The object store of histograms too large for a record.
+pub const RESULTS: &str = "results";
+/// The stream behind [`RESULTS`].
+pub const RESULTS_STREAM: &str = "OBJ_results";
+
+/// How long a worker may hold a message without a sign of life.
+pub const ACK_WAIT: Duration = Duration::from_secs(30);
+/// How many jobs may wait, at most.
+pub const JOBS_MAX: i64 = 2_000_000;
+/// How many bytes of jobs may wait, at most.
+pub const JOBS_BYTES_MAX: i64 = 8 << 30;
+/// How long a job may wait, at most.
+pub const JOBS_AGE_MAX: Duration = days(7);
+/// How long the marker of an expired or deleted record says that there was one.
+pub const MARKER_TTL: Duration = days(30);
+/// How long a dead letter is kept.
+pub const DEAD_AGE_MAX: Duration = days(30);
+/// Within which time the same message id is stored once.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// Longest life of a lease that is not renewed.
+const LEASE_TTL: Duration = Duration::from_secs(60);
+/// How much longer than a record the objects that it points to are kept.
+const OBJECT_MARGIN: Duration = days(1);
+
+const fn days(n: u64) -> Duration {
+    Duration::from_secs(n * 86_400)
+}
+
+/// What the topology depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// `WORDMILL_REPLICAS`: copies of everything, 1, 3 or 5. More than the cluster has servers
+    /// cannot be provisioned.
+    pub replicas: u32,
+    /// `WORDMILL_RESULT_TTL`: how long a final record and its result are kept.
+    pub result_ttl: Duration,
+}
+
+impl Settings {
+    /// Reads the settings.
+    pub fn read(env: &mut Env) -> Self {
+        let replicas = env.read("WORDMILL_REPLICAS", 1, |text| match text {
+            "1" => Ok(1),
+            "3" => Ok(3),
+            "5" => Ok(5),
+            _ => Err("not 1, 3 or 5".to_owned()),
+        });
+        let (least, most) = (Duration::from_secs(1), days(365));
+        let result_ttl = env.duration("WORDMILL_RESULT_TTL", days(7), least, most);
+        Self {
+            replicas,
+            result_ttl,
+        }
+    }
+}
+
+/// A durable consumer and the stream it belongs to.
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    /// The stream.
+    pub stream: &'static str,
+    /// The consumer.
+    pub config: pull::Config,
+}
+
+/// Everything that has to exist.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    /// The streams, those behind buckets included.
+    pub streams: Vec<Config>,
+    /// The consumers.
+    pub consumers: Vec<Consumer>,
+}
+
+impl Topology {
+    /// Returns the whole topology.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let mut streams = vec![
+            jobs(),
+            dead_jobs(),
+            job_state(),
+            leases(),
+            object_store(
+                DOCUMENTS,
+                JOBS_AGE_MAX.max(settings.result_ttl) + OBJECT_MARGIN,
+            ),
+            object_store(RESULTS, settings.result_ttl + OBJECT_MARGIN),
+        ];
+        for stream in &mut streams {
+            stream.num_replicas = settings.replicas.try_into().unwrap_or(1);
+        }
+        Self {
+            streams,
+            consumers: Lane::ALL.map(consumer).into(),
+        }
+    }
+
+    /// Returns the part that a service needs: the streams named, and the consumers on them.
+    #[must_use]
+    pub fn part(mut self, streams: &[&str]) -> Self {
+        self.streams
+            .retain(|stream| streams.contains(&stream.name.as_str()));
+        self.consumers
+            .retain(|consumer| streams.contains(&consumer.stream));
+        self
+    }
+}
+
+fn base(name: &str, subjects: &[&str]) -> Config {
+    Config {
+        name: name.to_owned(),
+        subjects: subjects.iter().map(|&subject| subject.to_owned()).collect(),
+        storage: StorageType::File,
+        duplicate_window: DUPLICATE_WINDOW,
+        allow_direct: true,
+        max_messages: -1,
+        max_bytes: -1,
+        max_messages_per_subject: -1,
+        max_consumers: -1,
+        ..Config::default()
+    }
+}
+
+fn jobs() -> Config {
+    Config {
+        description: Some("Jobs that wait or are being worked on".to_owned()),
+        retention: RetentionPolicy::WorkQueue,
+        discard: DiscardPolicy::New,
+        max_messages: JOBS_MAX,
+        max_bytes: JOBS_BYTES_MAX,
+        max_age: JOBS_AGE_MAX,
+        ..base(JOBS, &["jobs.*.*.*"])
+    }
+}
+
+fn dead_jobs() -> Config {
+    Config {
+        description: Some("Jobs that nobody could finish, with their whole message".to_owned()),
+        retention: RetentionPolicy::Limits,
+        max_messages_per_subject: 1,
+        max_age: DEAD_AGE_MAX,
+        ..base(DEAD_JOBS, &["dead.*.*.*"])
+    }
+}
+
+/// A key-value bucket is a stream of these settings, whatever client made it.
+fn bucket(name: &str) -> Config {
+    Config {
+        discard: DiscardPolicy::New,
+        max_messages_per_subject: 1,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_message_ttl: true,
+        ..base(&format!("KV_{name}"), &[&format!("$KV.{name}.>")])
+    }
+}
+
+fn job_state() -> Config {
+    Config {
+        description: Some("One record per job".to_owned()),
+        subject_delete_marker_ttl: Some(MARKER_TTL),
+        republish: Some(Republish {
+            source: ">".to_owned(),
+            destination: "events.>".to_owned(),
+            headers_only: false,
+        }),
+        ..bucket(JOB_STATE)
+    }
+}
+
+fn leases() -> Config {
+    Config {
+        description: Some("One key per duty that one process at a time has".to_owned()),
+        max_age: LEASE_TTL,
+        // The server wants it no longer than the age.
+        duplicate_window: LEASE_TTL,
+        ..bucket(LEASES)
+    }
+}
+
+fn object_store(name: &str, max_age: Duration) -> Config {
+    Config {
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        max_age,
+        ..base(
+            &format!("OBJ_{name}"),
+            &[&format!("$O.{name}.C.>"), &format!("$O.{name}.M.>")],
+        )
+    }
+}
+
+fn consumer(lane: Lane) -> Consumer {
+    let config = pull::Config {
+        durable_name: Some(lane.as_str().to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        // Attempts are counted in the record: deliveries are not attempts.
+        max_deliver: -1,
+        // Jobs that wait for a retry count against it, so a bound would let one dead host stop a
+        // lane. Work in hand is bounded by what each worker pulls.
+        max_ack_pending: -1,
+        filter_subject: format!("{JOBS_PREFIX}.{lane}.>"),
+        ..pull::Config::default()
+    };
+    Consumer {
+        stream: JOBS,
+        config,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn golden(consumer: &Consumer) -> Value {
+        let config = &consumer.config;
+        json!({
+            "stream": consumer.stream,
+            "durable": config.durable_name,
+            "ack_wait_s": config.ack_wait.as_secs(),
+            "max_deliver": config.max_deliver,
+            "max_ack_pending": config.max_ack_pending,
+            "backoff": config.backoff.len(),
+            "filter": config.filter_subject,
+        })
+    }
+
+    #[test]
+    fn the_topology_is_the_documented_one() {
+        let topology = Topology::new(&Settings {
+            replicas: 1,
+            result_ttl: days(7),
+        });
+        let consumers: Vec<_> = topology.consumers.iter().map(golden).collect();
+        let json = json!({"streams": topology.streams, "consumers": consumers});
+        let json = serde_json::to_string_pretty(&json).unwrap();
+        assert_eq!(json, include_str!("golden/topology.json").trim_end());
+    }
+
+    #[test]
+    fn objects_outlive_the_records_that_point_to_them() {
+        let topology = Topology::new(&Settings {
+            replicas: 3,
+            result_ttl: days(90),
+        });
+        for stream in topology
+            .streams
+            .iter()
+            .filter(|stream| stream.name.starts_with("OBJ_"))
+        {
+            assert!(stream.max_age > days(90), "{}", stream.name);
+        }
+        assert!(
+            topology
+                .streams
+                .iter()
+                .all(|stream| stream.num_replicas == 3)
+        );
+    }
+}

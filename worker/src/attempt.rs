@@ -1,0 +1,368 @@
+//! One delivery, from taken to acknowledged.
+//!
+//! Three invariants hold. A message is acknowledged only when its job is final and everything that
+//! follows from that has been published; a final record never changes; and whoever finds a job
+//! final on a later delivery publishes what follows again before acknowledging. So wherever this
+//! code stops, for whatever reason, the next delivery goes on from there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::{Instrument, debug, error, info, info_span, warn};
+use wordmill_common::clock;
+use wordmill_common::failure::{Failure, FailureCode};
+use wordmill_common::id::RunNonce;
+use wordmill_common::job::{Count, Event, InvalidTransition, Job, ResultPlace, Status};
+use wordmill_common::message::JobMessage;
+use wordmill_nats::Error;
+use wordmill_nats::pull::Delivery;
+use wordmill_nats::read::Freshness;
+use wordmill_nats::store::{Found, Outcome, Stored};
+
+use crate::Worker;
+use crate::lease::{self, Meter};
+use crate::work::{self, Failed};
+
+/// How long a first delivery may take before the record says `running`: most jobs are done by
+/// then, and one write is saved.
+const QUICK: Duration = Duration::from_millis(200);
+/// How often a running job's progress is written.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+/// Largest histogram, as JSON, that is kept in the record itself.
+const INLINE_RESULT_BYTES_MAX: usize = 64 << 10;
+/// How many of the most frequent words the record shows.
+const TOP_WORDS: usize = 20;
+/// A job is delivered this much before its next attempt is due without being sent back.
+const EARLY_TOLERANCE: Duration = Duration::from_secs(1);
+
+/// Does whatever one delivery asks for. A failure here leaves the delivery to be repeated.
+pub(crate) async fn run(worker: &Worker, delivery: &Delivery) {
+    let message = match JobMessage::parse(delivery.payload()) {
+        Ok(message) => message,
+        Err(reason) => return bury_unreadable(worker, delivery, &reason.to_string()).await,
+    };
+    let span = info_span!("process", job.id = %message.job_id, trace_id = %message.trace_id);
+    let handled = Box::pin(handle(worker, delivery, &message))
+        .instrument(span.clone())
+        .await;
+    if let Err(error) = handled {
+        span.in_scope(|| warn!(%error, "the delivery is left to be repeated"));
+    }
+}
+
+async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> Result<(), Error> {
+    let key = message.key();
+    let mut current = match worker.store.read(&key, Freshness::Any).await? {
+        Found::Job(stored) => *stored,
+        Found::Absent => Stored {
+            job: Job::queued(message),
+            revision: 0,
+        },
+        // Deleted or expired counts as final, and nothing follows from it.
+        Found::Gone => return delivery.acknowledge().await,
+    };
+    if current.job.status.is_final() {
+        return conclude(worker, delivery, &current.job).await;
+    }
+    if let Some(wait) = early(&current.job) {
+        return delivery.give_back(Some(wait)).await;
+    }
+    if current.job.attempt_count() >= worker.retry.attempts {
+        let outcome = worker.store.apply(current, None, abandon).await?;
+        return settle(worker, delivery, outcome).await;
+    }
+    let (run, started_at) = (RunNonce::random(), clock::now());
+    // Whoever had it before may have died of it, so a later delivery is written down first.
+    if delivery.delivered() > 1 {
+        let outcome = worker.store.apply(current, Some(run), |job, _| {
+            begin(worker, run, started_at, job)
+        });
+        current = match outcome.await? {
+            Outcome::Applied(stored) => *stored,
+            Outcome::Refused(stored, _) => return conclude(worker, delivery, &stored.job).await,
+            Outcome::Gone => return delivery.acknowledge().await,
+        };
+    }
+    let attempt = Attempt {
+        worker,
+        delivery,
+        message,
+        run,
+        started_at,
+    };
+    match attempt.work(current).await? {
+        Ended::Found(current, found) => attempt.succeed(*current, *found).await,
+        Ended::Failed(current, failed) => attempt.fail(*current, &failed).await,
+        Ended::Interrupted(current) => attempt.hand_back(*current).await,
+        Ended::Overtaken(outcome) => settle(worker, delivery, *outcome).await,
+    }
+}
+
+/// One try at counting.
+struct Attempt<'a> {
+    worker: &'a Worker,
+    delivery: &'a Delivery,
+    message: &'a JobMessage,
+    run: RunNonce,
+    started_at: Timestamp,
+}
+
+/// How an attempt ended, with the record as last seen.
+enum Ended {
+    Found(Box<Stored>, Box<work::Found>),
+    Failed(Box<Stored>, Failed),
+    /// By a shutdown.
+    Interrupted(Box<Stored>),
+    /// The record became final, or somebody else's, meanwhile.
+    Overtaken(Box<Outcome>),
+}
+
+impl Attempt<'_> {
+    fn begin(&self, job: &mut Job) -> Result<(), InvalidTransition> {
+        begin(self.worker, self.run, self.started_at, job)
+    }
+
+    /// Works, and meanwhile keeps the delivery alive and the record up to date.
+    async fn work(&self, current: Stored) -> Result<Ended, Error> {
+        let meter = Arc::new(work::meter(&self.message.source));
+        let work = work::count(&self.worker.fetcher, &self.message.source, &meter);
+        let mut work = std::pin::pin!(work);
+        let lease = lease::hold(self.delivery, &meter, self.worker.attempt_deadline);
+        let mut lease = std::pin::pin!(lease);
+        let mut current = Box::new(current);
+        let mut pause = QUICK;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(match done {
+                    Ok(found) => Ended::Found(current, Box::new(found)),
+                    Err(failed) => Ended::Failed(current, failed),
+                }),
+                failure = &mut lease => return Ok(Ended::Failed(current, failure.into())),
+                () = self.worker.interrupted.cancelled() => return Ok(Ended::Interrupted(current)),
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = PROGRESS_INTERVAL;
+            current = match self.note_progress(*current, &meter).await? {
+                Outcome::Applied(stored) => stored,
+                outcome => return Ok(Ended::Overtaken(Box::new(outcome))),
+            };
+        }
+    }
+
+    /// Writes how far the attempt is, and before that that there is one.
+    async fn note_progress(&self, current: Stored, meter: &Meter) -> Result<Outcome, Error> {
+        let (run, progress) = (self.run, meter.read());
+        if current.job.progress == Some(progress) {
+            return Ok(Outcome::Applied(Box::new(current)));
+        }
+        self.worker
+            .store
+            .apply(current, Some(run), |job, now| {
+                self.begin(job)?;
+                job.apply(Event::Advanced { run, progress }, now)
+            })
+            .await
+    }
+
+    async fn succeed(&self, current: Stored, found: work::Found) -> Result<(), Error> {
+        let run = self.run;
+        let counted = found.counted;
+        let totals = counted.totals;
+        let place = Box::pin(self.keep(counted.histogram.clone())).await?;
+        let count = Count {
+            source: found.source,
+            totals_by_rule: [(counted.rule.name.clone(), totals.words)].into(),
+            totals,
+            rule: counted.rule,
+            top_words: counted.histogram.top(TOP_WORDS),
+            result: place,
+        };
+        let outcome = self
+            .worker
+            .store
+            .apply(current, Some(run), |job, now| {
+                // If the job was given to somebody else meanwhile, the result is as good as theirs.
+                if job.status == Status::Queued {
+                    self.begin(job)?;
+                }
+                job.apply(
+                    Event::Counted {
+                        run,
+                        count: Box::new(count.clone()),
+                    },
+                    now,
+                )
+            })
+            .await?;
+        settle(self.worker, self.delivery, outcome).await
+    }
+
+    /// Puts the histogram where it fits.
+    async fn keep(
+        &self,
+        word_count: wordmill_common::histogram::Histogram,
+    ) -> Result<ResultPlace, Error> {
+        let size = serde_json::to_vec(&word_count).map_or(usize::MAX, |json| json.len());
+        if size <= INLINE_RESULT_BYTES_MAX {
+            return Ok(ResultPlace::Inline { word_count });
+        }
+        let name = self
+            .worker
+            .results
+            .put(self.message.job_id, self.run, &word_count)
+            .await?;
+        Ok(ResultPlace::Object { name })
+    }
+
+    async fn fail(&self, current: Stored, failed: &Failed) -> Result<(), Error> {
+        let run = self.run;
+        let policy = self.worker.retry;
+        let failure = &failed.failure;
+        let outcome = self
+            .worker
+            .store
+            .apply(current, Some(run), |job, now| {
+                self.begin(job)?;
+                let (number, failure) = (job.attempt_count(), failure.clone());
+                let event = if failure.retryable && number < policy.attempts {
+                    let delay = policy.delay(number, run.jitter(), failed.retry_after);
+                    let next_attempt_at = now.checked_add(delay).unwrap_or(now);
+                    Event::AttemptFailed {
+                        run,
+                        failure,
+                        next_attempt_at,
+                    }
+                } else {
+                    // Permanent failures are answers; only exhausted retries are dead letters.
+                    let dead_lettered = failure.retryable;
+                    Event::GaveUp {
+                        run,
+                        failure,
+                        dead_lettered,
+                    }
+                };
+                job.apply(event, now)
+            })
+            .await?;
+        info!(code = %failure.code, detail = failure.detail, "attempt failed");
+        settle(self.worker, self.delivery, outcome).await
+    }
+
+    /// Gives the job back as if it had never been started.
+    async fn hand_back(&self, current: Stored) -> Result<(), Error> {
+        let run = self.run;
+        info!("job handed back");
+        if !current.job.knows(run) {
+            return self.delivery.give_back(None).await;
+        }
+        let change = |job: &mut Job, now: Timestamp| job.apply(Event::HandedBack { run }, now);
+        let outcome = self.worker.store.apply(current, None, change).await?;
+        settle(self.worker, self.delivery, outcome).await
+    }
+}
+
+/// Opens the attempt of `run` unless the record has it already.
+fn begin(
+    worker: &Worker,
+    run: RunNonce,
+    started_at: Timestamp,
+    job: &mut Job,
+) -> Result<(), InvalidTransition> {
+    if job.knows(run) {
+        return Ok(());
+    }
+    job.apply(
+        Event::Started {
+            run,
+            worker: worker.name.to_string(),
+        },
+        started_at,
+    )
+}
+
+/// Ends a job that has no attempts left.
+fn abandon(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
+    let last = job
+        .attempts
+        .last()
+        .and_then(|attempt| attempt.failure.clone());
+    let failure = last.unwrap_or_else(|| {
+        let detail = "Every worker that started the job went away before it was done.";
+        Failure::new(FailureCode::WorkerCrashed, detail)
+    });
+    job.apply(
+        Event::Abandoned {
+            failure,
+            dead_lettered: true,
+        },
+        now,
+    )
+}
+
+/// Does what the record, as it is now, asks for.
+async fn settle(worker: &Worker, delivery: &Delivery, outcome: Outcome) -> Result<(), Error> {
+    match outcome {
+        Outcome::Applied(stored) | Outcome::Refused(stored, _) if stored.job.status.is_final() => {
+            conclude(worker, delivery, &stored.job).await
+        }
+        // For the next attempt, or after a hand-back at once.
+        Outcome::Applied(stored) if stored.job.status == Status::Queued => {
+            delivery.give_back(until_due(&stored.job)).await
+        }
+        // Somebody else runs it: their delivery answers for it.
+        Outcome::Applied(_) | Outcome::Refused(..) => {
+            debug!("another run has the job; this delivery is dropped");
+            Ok(())
+        }
+        Outcome::Gone => delivery.acknowledge().await,
+    }
+}
+
+/// Publishes what follows from a final record, then acknowledges.
+async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) -> Result<(), Error> {
+    if job.dead_lettered {
+        worker.dead_letters.keep(job, delivery).await?;
+    }
+    delivery.acknowledge().await?;
+    let words = job.totals.as_ref().map(|totals| totals.words);
+    let code = job.failure.as_ref().map(|failure| failure.code.as_str());
+    info!(
+        status = job.status.as_str(),
+        words,
+        code,
+        attempts = job.attempt_count(),
+        "job finished"
+    );
+    Ok(())
+}
+
+/// Keeps a message that is no job out of the way, where it can be looked at.
+async fn bury_unreadable(worker: &Worker, delivery: &Delivery, reason: &str) {
+    let failure = Failure::new(FailureCode::Internal, reason);
+    error!(
+        stream_sequence = delivery.stream_sequence(),
+        reason, "a message is no job"
+    );
+    let buried = async {
+        worker
+            .dead_letters
+            .keep_unreadable(&failure, delivery)
+            .await?;
+        delivery.acknowledge().await
+    };
+    if let Err(error) = buried.await {
+        warn!(%error, "an unreadable message is left to be delivered again");
+    }
+}
+
+/// Returns how long a job still has to wait, if it was delivered before its time.
+fn early(job: &Job) -> Option<Duration> {
+    until_due(job).filter(|wait| *wait > EARLY_TOLERANCE)
+}
+
+/// Returns how long it is until the next attempt is due.
+fn until_due(job: &Job) -> Option<Duration> {
+    Duration::try_from(job.next_attempt_at?.duration_since(Timestamp::now())).ok()
+}

@@ -1,0 +1,130 @@
+//! The worker's settings.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use wordmill_common::env::{Env, Size};
+use wordmill_common::{retry, telemetry};
+use wordmill_nats::connect::{Role, Settings};
+use wordmill_nats::topology;
+
+use crate::fetch;
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `WORDMILL_WORKER_LISTEN`: where health is served. Port 0 takes any free one; the log says
+    /// which.
+    pub listen: SocketAddr,
+    /// `WORDMILL_WORKER_NAME`: how attempts and logs name this worker. Default is host and process.
+    pub name: String,
+    /// `WORDMILL_SLOTS`: how many jobs run at once, one of them at least in each lane. Too few
+    /// leave the machine idle while pages are on their way, too many need memory for each.
+    pub slots: u32,
+    /// `WORDMILL_NATS_URL`, `WORDMILL_NATS_USER`, `WORDMILL_NATS_PASSWORD`: the broker.
+    pub broker: Settings,
+    /// `WORDMILL_REPLICAS`, `WORDMILL_RESULT_TTL`: what the topology depends on. All services and
+    /// `wordmill-nats` must agree.
+    pub topology: topology::Settings,
+    /// `WORDMILL_ATTEMPTS`, `WORDMILL_RETRY_BASE`: how often a job is tried, and how long it waits
+    /// after the first failure; each wait is four times the one before.
+    pub retry: retry::Policy,
+    /// `WORDMILL_ATTEMPT_DEADLINE`: longest time for one attempt. Too short fails large documents,
+    /// too long lets a stuck one hold a slot.
+    pub attempt_deadline: Duration,
+    /// `WORDMILL_FETCH_*`: what one fetch may take, and what it may reach.
+    pub fetch: fetch::Settings,
+    /// `WORDMILL_SHUTDOWN_GRACE`: how long running jobs may take after the signal to stop, before
+    /// they are handed back.
+    pub shutdown_grace: Duration,
+    /// `WORDMILL_LOG`, `WORDMILL_LOG_FORMAT`: the log.
+    pub telemetry: telemetry::Config,
+}
+
+impl Config {
+    /// Reads the settings; `env` keeps what is wrong with them.
+    pub fn read(env: &mut Env) -> Self {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 9091));
+        let hour = Duration::from_secs(3600);
+        let second = Duration::from_secs(1);
+        let policy = retry::Policy::default();
+        Self {
+            listen: env.address("WORDMILL_WORKER_LISTEN", listen),
+            name: name(env),
+            slots: env.number("WORDMILL_SLOTS", 16, 2, 1024),
+            broker: Settings::read(env, Role::Worker),
+            topology: topology::Settings::read(env),
+            retry: retry::Policy {
+                attempts: env.number("WORDMILL_ATTEMPTS", policy.attempts, 1, 20),
+                base: env.duration(
+                    "WORDMILL_RETRY_BASE",
+                    policy.base,
+                    Duration::from_millis(1),
+                    hour,
+                ),
+            },
+            attempt_deadline: env.duration(
+                "WORDMILL_ATTEMPT_DEADLINE",
+                Duration::from_secs(600),
+                second,
+                24 * hour,
+            ),
+            fetch: fetch_settings(env),
+            shutdown_grace: env.duration(
+                "WORDMILL_SHUTDOWN_GRACE",
+                Duration::from_secs(20),
+                Duration::ZERO,
+                hour,
+            ),
+            telemetry: telemetry::Config::read(env),
+        }
+    }
+}
+
+fn fetch_settings(env: &mut Env) -> fetch::Settings {
+    let mut settings = fetch::Settings::default();
+    let allow = env.text("WORDMILL_FETCH_ALLOW", "");
+    for network in allow
+        .split(',')
+        .map(str::trim)
+        .filter(|network| !network.is_empty())
+    {
+        match network.parse::<IpNet>() {
+            Ok(network) => settings.allow.push(network),
+            Err(_) => env.refuse(format!(
+                "WORDMILL_FETCH_ALLOW={allow}: {network} is not a network such as 10.1.0.0/16"
+            )),
+        }
+    }
+    let limits = &mut settings.limits;
+    let (least, most) = (Duration::from_millis(1), Duration::from_secs(24 * 3600));
+    limits.total_timeout =
+        env.duration("WORDMILL_FETCH_TIMEOUT", limits.total_timeout, least, most);
+    let terabyte = Size(1 << 40);
+    limits.wire_size_max = env.size(
+        "WORDMILL_FETCH_WIRE_SIZE_MAX",
+        Size(limits.wire_size_max),
+        Size(1),
+        terabyte,
+    );
+    limits.decoded_size_max = env.size(
+        "WORDMILL_FETCH_SIZE_MAX",
+        Size(limits.decoded_size_max),
+        Size(1),
+        terabyte,
+    );
+    settings
+}
+
+/// The name is part of every attempt's record, so that one knows where to look.
+fn name(env: &mut Env) -> String {
+    let chosen = env.text("WORDMILL_WORKER_NAME", "");
+    if !chosen.is_empty() {
+        return chosen;
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let host = if host.is_empty() { "worker" } else { host };
+    format!("{host}-{}", std::process::id())
+}

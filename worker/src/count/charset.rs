@@ -1,0 +1,288 @@
+//! Which charset a document is in, and what says so.
+
+use std::fmt;
+
+use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
+use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252, X_USER_DEFINED};
+use html5gum::{Token, Tokenizer};
+
+use super::{
+    Hints,
+    format::{Format, parameter},
+};
+
+/// How far a page may declare its charset, as in browsers.
+const DECLARATION_BYTES_MAX: usize = 1024;
+
+/// What the charset was taken from, in the order in which they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CharsetSource {
+    /// The byte order mark that the document starts with.
+    Bom,
+    /// The `charset` parameter of the Content-Type.
+    Header,
+    /// A `meta` element in the first 1024 bytes of a page.
+    Meta,
+    /// The XML declaration that a page starts with.
+    Xml,
+    /// The bytes themselves: the most likely charset of the first 64 KiB.
+    Detected,
+    /// Nothing: the document starts with plain ASCII, so UTF-8 is assumed.
+    Default,
+}
+
+impl CharsetSource {
+    /// Returns the name used in results and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bom => "bom",
+            Self::Header => "header",
+            Self::Meta => "meta",
+            Self::Xml => "xml",
+            Self::Detected => "detected",
+            Self::Default => "default",
+        }
+    }
+}
+
+impl fmt::Display for CharsetSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// A charset, why it was chosen, and how many bytes of byte order mark to leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Charset {
+    pub(super) encoding: &'static Encoding,
+    pub(super) source: CharsetSource,
+    pub(super) bom_bytes: usize,
+}
+
+/// Finds the charset of a document that starts with `head`; `ended` if that is all of it.
+pub(super) fn find(head: &[u8], ended: bool, format: Format, hints: &Hints<'_>) -> Charset {
+    if let Some((encoding, bom_bytes)) = Encoding::for_bom(head) {
+        return Charset {
+            encoding,
+            source: CharsetSource::Bom,
+            bom_bytes,
+        };
+    }
+    let header = hints
+        .content_type
+        .and_then(|value| parameter(value, "charset"));
+    let header = header.and_then(|label| known(&label));
+    let declared = header
+        .map(|encoding| (encoding, CharsetSource::Header))
+        .or_else(|| {
+            (format != Format::Text)
+                .then(|| declaration(head))
+                .flatten()
+        });
+    let (encoding, source) = declared.unwrap_or_else(|| detect(head, ended, hints.host_tld));
+    Charset {
+        encoding,
+        source,
+        bom_bytes: 0,
+    }
+}
+
+/// Returns the encoding of a label, unless it is unknown or one that decodes to nothing.
+fn known(label: &str) -> Option<&'static Encoding> {
+    Encoding::for_label_no_replacement(label.trim().as_bytes())
+}
+
+/// Finds what a page says about itself near its start.
+fn declaration(head: &[u8]) -> Option<(&'static Encoding, CharsetSource)> {
+    let start = head.get(..DECLARATION_BYTES_MAX).unwrap_or(head);
+    let found = meta_charset(start)
+        .map(|encoding| (encoding, CharsetSource::Meta))
+        .or_else(|| xml_charset(start).map(|encoding| (encoding, CharsetSource::Xml)));
+    // A declaration that could be read as ASCII is not in UTF-16, whatever it says.
+    found.map(|(encoding, source)| {
+        if encoding == UTF_16LE || encoding == UTF_16BE {
+            (UTF_8, source)
+        } else if encoding == X_USER_DEFINED {
+            (WINDOWS_1252, source)
+        } else {
+            (encoding, source)
+        }
+    })
+}
+
+/// Finds the first `meta` tag that names a known charset.
+fn meta_charset(start: &[u8]) -> Option<&'static Encoding> {
+    for Ok(token) in Tokenizer::new(start) {
+        let Token::StartTag(tag) = token else {
+            continue;
+        };
+        if tag.name.as_slice() != b"meta" {
+            continue;
+        }
+        let attribute = |name: &[u8]| {
+            let value = tag.attributes.get(name)?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        };
+        let from_content = || {
+            let is_content_type = attribute(b"http-equiv")?
+                .trim()
+                .eq_ignore_ascii_case("content-type");
+            let content = attribute(b"content").filter(|_| is_content_type)?;
+            charset_in(&content)
+        };
+        let label = attribute(b"charset").or_else(from_content);
+        if let Some(encoding) = label.and_then(|label| known(&label)) {
+            return Some(encoding);
+        }
+    }
+    None
+}
+
+/// Finds the label in the `content` of a `meta` tag: after `charset`, white space allowed, `=`.
+fn charset_in(content: &str) -> Option<String> {
+    let lower = content.to_ascii_lowercase();
+    let mut rest = lower.as_str();
+    loop {
+        let (_, after) = rest.split_once("charset")?;
+        rest = after;
+        if let Some(value) = rest.trim_start().strip_prefix('=') {
+            return Some(unquoted(value.trim_start()).to_owned());
+        }
+    }
+}
+
+/// Returns the text inside the quotes, or up to white space or `;` if there are none.
+fn unquoted(value: &str) -> &str {
+    for quote in ['"', '\''] {
+        if let Some(inner) = value.strip_prefix(quote) {
+            return inner.split(quote).next().unwrap_or_default();
+        }
+    }
+    let end = |c: char| c.is_ascii_whitespace() || c == ';';
+    value.split(end).next().unwrap_or_default()
+}
+
+/// Finds the encoding in `<?xml version="1.0" encoding="..."?>`.
+fn xml_charset(start: &[u8]) -> Option<&'static Encoding> {
+    let text = String::from_utf8_lossy(start);
+    let declaration = text.strip_prefix("<?xml")?.split('>').next()?;
+    let (_, value) = declaration.split_once("encoding")?;
+    let value = value.trim_start().strip_prefix('=')?;
+    known(unquoted(value.trim_start()))
+}
+
+/// Guesses from the bytes, with the country of the host as a hint.
+fn detect(head: &[u8], ended: bool, host_tld: Option<&str>) -> (&'static Encoding, CharsetSource) {
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
+    if !detector.feed(head, ended) {
+        return (UTF_8, CharsetSource::Default);
+    }
+    let tld = host_tld.map(str::to_ascii_lowercase);
+    // The detector panics on anything else.
+    let is_label = |label: &String| {
+        let mut bytes = label.bytes();
+        bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let tld = tld.filter(is_label);
+    let encoding = detector.guess(tld.as_deref().map(str::as_bytes), Utf8Detection::Allow);
+    (encoding, CharsetSource::Detected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(head: &[u8], content_type: &str) -> (&'static str, CharsetSource) {
+        let hints = Hints {
+            content_type: Some(content_type),
+            host_tld: None,
+        };
+        let format = if content_type.starts_with("text/html") {
+            Format::Html
+        } else {
+            Format::Text
+        };
+        let charset = find(head, true, format, &hints);
+        (charset.encoding.name(), charset.source)
+    }
+
+    #[test]
+    fn sources_are_asked_in_order() {
+        let page = b"<?xml version='1.0' encoding='koi8-r'?><meta charset=windows-1251>\xcc\xfb";
+        let with_bom = [b"\xef\xbb\xbf", page.as_slice()].concat();
+        let header = "text/html; charset=\"ISO-8859-5\"";
+        let xml_only = b"<?xml version='1.0' encoding='koi8-r'?><p>\xcc\xfb";
+        assert_eq!(found(&with_bom, header), ("UTF-8", CharsetSource::Bom));
+        assert_eq!(found(page, header), ("ISO-8859-5", CharsetSource::Header));
+        assert_eq!(
+            found(page, "text/html"),
+            ("windows-1251", CharsetSource::Meta)
+        );
+        assert_eq!(found(xml_only, "text/html"), ("KOI8-R", CharsetSource::Xml));
+        let russian = encoding_rs::WINDOWS_1251.encode("Мельница стоит у реки").0;
+        assert_eq!(
+            found(&russian, "text/html"),
+            ("windows-1251", CharsetSource::Detected)
+        );
+        assert_eq!(
+            found(b"mill", "text/html"),
+            ("UTF-8", CharsetSource::Default)
+        );
+    }
+
+    #[test]
+    fn meta_is_read_in_all_its_forms() {
+        for page in [
+            "<meta charset=\"windows-1251\">",
+            "<META CharSet = windows-1251 />",
+            "<meta http-equiv='Content-Type' content='text/html; charset=windows-1251'>",
+            "<meta content='text/html;charset = \"windows-1251\"' http-equiv=content-type>",
+            "<!-- <meta charset=utf-8> --><meta charset=nonsense><meta charset=cp1251>",
+        ] {
+            assert_eq!(
+                found(page.as_bytes(), "text/html"),
+                ("windows-1251", CharsetSource::Meta),
+                "{page}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_is_passed_over() {
+        for page in [
+            "<meta name=description content='charset=windows-1251'>",
+            "<meta charset=hz-gb-2312>",
+            "<p title='<meta charset=windows-1251>'>",
+            "<meta http-equiv=content-type content='charset'>",
+            "<meta charset=windows-12",
+        ] {
+            assert_eq!(
+                found(page.as_bytes(), "text/html").1,
+                CharsetSource::Default,
+                "{page}"
+            );
+        }
+        let far = format!("{}<meta charset=windows-1251>", " ".repeat(1024));
+        assert_eq!(found(far.as_bytes(), "text/html").1, CharsetSource::Default);
+        let in_text = b"<meta charset=windows-1251>";
+        assert_eq!(found(in_text, "text/plain").1, CharsetSource::Default);
+    }
+
+    #[test]
+    fn utf_16_is_never_believed_from_within() {
+        assert_eq!(
+            found(b"<meta charset=utf-16>", "text/html"),
+            ("UTF-8", CharsetSource::Meta)
+        );
+    }
+
+    #[test]
+    fn strange_top_level_domains_are_ignored() {
+        let bytes = encoding_rs::WINDOWS_1251.encode("Мельница стоит у реки").0;
+        for tld in ["ru", "RU", "рф", "co.uk", "", "::1"] {
+            let (encoding, _) = detect(&bytes, true, Some(tld));
+            assert_eq!(encoding.name(), "windows-1251", "{tld}");
+        }
+    }
+}

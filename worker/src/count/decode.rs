@@ -1,0 +1,84 @@
+//! Bytes of any charset to text, as a stream.
+
+use std::io::{self, Read};
+
+use encoding_rs::{CoderResult, Decoder, Encoding};
+
+use super::{Error, input::Input};
+
+/// The most text that is decoded at once.
+const TEXT_BYTES_MAX: usize = 32 * 1024;
+
+/// The text of a document; invalid bytes become U+FFFD.
+pub(super) struct Decoded<'w, R> {
+    input: Input<'w, R>,
+    decoder: Decoder,
+    /// Bytes that were read before the charset was known.
+    pending: Vec<u8>,
+    taken: usize,
+    text: String,
+    finished: bool,
+    /// How much of `text` has gone out through [`Read`].
+    read: usize,
+    failure: Option<Error>,
+}
+
+impl<'w, R: Read> Decoded<'w, R> {
+    /// Continues `input` after `head`, which is without byte order mark.
+    pub(super) fn new(input: Input<'w, R>, head: Vec<u8>, encoding: &'static Encoding) -> Self {
+        Self {
+            input,
+            decoder: encoding.new_decoder_without_bom_handling(),
+            pending: head,
+            taken: 0,
+            text: String::with_capacity(TEXT_BYTES_MAX),
+            finished: false,
+            read: 0,
+            failure: None,
+        }
+    }
+
+    /// Returns the next piece of text, or `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<&str>, Error> {
+        self.text.clear();
+        self.read = 0;
+        while self.text.is_empty() && !self.finished {
+            if self.taken >= self.pending.len() {
+                self.pending.clear();
+                self.taken = 0;
+                let chunk = self.input.read()?;
+                self.pending.extend_from_slice(chunk);
+            }
+            let last = self.input.has_ended();
+            let rest = self.pending.get(self.taken..).unwrap_or_default();
+            let (result, taken, _) = self.decoder.decode_to_string(rest, &mut self.text, last);
+            self.taken = self.taken.saturating_add(taken);
+            self.finished = last && result == CoderResult::InputEmpty;
+        }
+        Ok(Some(self.text.as_str()).filter(|text| !text.is_empty()))
+    }
+
+    /// Takes the error that stopped [`Read::read`], which cannot carry it.
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    pub(super) fn into_input(self) -> Input<'w, R> {
+        self.input
+    }
+}
+
+impl<R: Read> Read for Decoded<'_, R> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        if self.read >= self.text.len()
+            && let Err(error) = self.next()
+        {
+            self.failure = Some(error);
+            return Err(io::Error::other("stopped"));
+        }
+        let mut rest = self.text.as_bytes().get(self.read..).unwrap_or_default();
+        let length = rest.read(space)?;
+        self.read = self.read.saturating_add(length);
+        Ok(length)
+    }
+}

@@ -1,0 +1,327 @@
+//! What kind of document it is: what it is said to be, checked against what it looks like.
+
+use std::fmt;
+
+use encoding_rs::Encoding;
+
+use super::Error;
+
+/// How much is searched for the signs of a page.
+const SNIFF_BYTES_MAX: usize = 1024;
+
+/// Control characters that are harmless in a text of any length. On top of these, 1 byte in 50 is
+/// tolerated: compressed or compiled data has far more.
+const STRAY_CONTROLS_MAX: usize = 8;
+
+/// Kinds of document that can be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A page, read as browsers read HTML.
+    Html,
+    /// A page served as XML: CDATA is text and `<script/>` is complete.
+    Xhtml,
+    /// Plain text, and every other kind of text that is counted as it stands.
+    Text,
+}
+
+impl Format {
+    /// Returns the name used in results and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Html => "html",
+            Self::Xhtml => "xhtml",
+            Self::Text => "text",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Decides how to read a document; returns the content type in effect, too.
+///
+/// What is no text is refused whatever it is called.
+pub(super) fn find(head: &[u8], content_type: Option<&str>) -> Result<(Format, String), Error> {
+    if let Some(found) = binary_kind(head) {
+        return Err(unsupported(found));
+    }
+    let named = content_type.map(essence).unwrap_or_default();
+    let format = match named.as_str() {
+        ""
+        | "*/*"
+        | "application/octet-stream"
+        | "binary/octet-stream"
+        | "application/x-unknown"
+        | "application/unknown"
+        | "unknown/unknown" => {
+            let (format, name) = sniff(head)?;
+            return checked(head, content_type, format, name.to_owned());
+        }
+        "text/html" => Format::Html,
+        "application/xhtml+xml" => Format::Xhtml,
+        "text/xml" | "application/xml" if is_xhtml(&start_of(head)) => Format::Xhtml,
+        "text/xml" | "text/rtf" => return Err(unsupported(&named)),
+        text if text.starts_with("text/") => Format::Text,
+        other => return Err(unsupported(other)),
+    };
+    checked(head, content_type, format, named)
+}
+
+/// Returns a parameter of a Content-Type value, unquoted.
+pub(super) fn parameter(content_type: &str, name: &str) -> Option<String> {
+    content_type.split(';').skip(1).find_map(|pair| {
+        let (found, value) = pair.split_once('=')?;
+        let value = value.trim().trim_matches(['"', '\'']);
+        found
+            .trim()
+            .eq_ignore_ascii_case(name)
+            .then(|| value.to_owned())
+    })
+}
+
+/// Returns the type without parameters, in lower case; empty if there is no type in it.
+fn essence(content_type: &str) -> String {
+    let named = content_type.split([';', ',']).next().unwrap_or_default();
+    let named = named.trim().to_ascii_lowercase();
+    if named.contains('/') {
+        named
+    } else {
+        String::new()
+    }
+}
+
+fn unsupported(found: &str) -> Error {
+    Error::UnsupportedFormat {
+        found: found.to_owned(),
+    }
+}
+
+/// Refuses a document of control characters; UTF-16 is text if it is marked or labelled as such.
+fn checked(
+    head: &[u8],
+    content_type: Option<&str>,
+    format: Format,
+    name: String,
+) -> Result<(Format, String), Error> {
+    let label = content_type.and_then(|value| parameter(value, "charset"));
+    let is_utf_16 = |label: String| label.to_ascii_lowercase().starts_with("utf-16");
+    let is_marked = Encoding::for_bom(head).is_some() || label.is_some_and(is_utf_16);
+    let controls = head.iter().filter(|&&byte| is_binary(byte)).count();
+    if !is_marked && controls > STRAY_CONTROLS_MAX.saturating_add(head.len() / 50) {
+        return Err(unsupported("binary data"));
+    }
+    Ok((format, name))
+}
+
+/// Returns whether `byte` occurs in no text of an 8-bit charset.
+const fn is_binary(byte: u8) -> bool {
+    matches!(byte, 0..=8 | 0xe..=0x1a | 0x1c..=0x1f)
+}
+
+fn sniff(head: &[u8]) -> Result<(Format, &'static str), Error> {
+    const HTML_STARTS: &[&str] = &[
+        "<!doctype html",
+        "<html",
+        "<head",
+        "<body",
+        "<title",
+        "<script",
+        "<style",
+        "<meta",
+        "<link",
+        "<iframe",
+        "<table",
+        "<div",
+        "<font",
+        "<h1",
+        "<p>",
+        "<p ",
+        "<a ",
+        "<b>",
+        "<br",
+        "<!--",
+    ];
+    let start = start_of(head);
+    if start.starts_with("<?xml") {
+        return if is_xhtml(&start) {
+            Ok((Format::Xhtml, "application/xhtml+xml"))
+        } else {
+            Err(unsupported("text/xml"))
+        };
+    }
+    if HTML_STARTS.iter().any(|tag| start.starts_with(tag)) {
+        return Ok((Format::Html, "text/html"));
+    }
+    let has_mark = Encoding::for_bom(head).is_some();
+    if !has_mark && head.iter().any(|&byte| is_binary(byte)) {
+        return Err(unsupported("binary data"));
+    }
+    Ok((Format::Text, "text/plain"))
+}
+
+fn is_xhtml(start: &str) -> bool {
+    start.contains("<html") || start.contains("http://www.w3.org/1999/xhtml")
+}
+
+/// Returns the first characters in lower case, without white space before them.
+fn start_of(head: &[u8]) -> String {
+    let start = head.get(..SNIFF_BYTES_MAX).unwrap_or(head);
+    let text = match Encoding::for_bom(start) {
+        Some((encoding, _)) => encoding.decode(start).0,
+        None => String::from_utf8_lossy(start),
+    };
+    text.trim_start().to_ascii_lowercase()
+}
+
+/// Recognises well-known formats that are not text by their first bytes.
+fn binary_kind(head: &[u8]) -> Option<&'static str> {
+    const KINDS: &[(&[u8], &str)] = &[
+        (b"%PDF-", "application/pdf"),
+        (b"{\\rtf", "text/rtf"),
+        (b"PK\x03\x04", "application/zip"),
+        (b"PK\x05\x06", "application/zip"),
+        (b"\x1f\x8b", "application/gzip"),
+        (b"BZh", "application/x-bzip2"),
+        (b"\xfd7zXZ\0", "application/x-xz"),
+        (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
+        (b"Rar!\x1a\x07", "application/vnd.rar"),
+        (b"\x28\xb5\x2f\xfd", "application/zstd"),
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"\xff\xd8\xff", "image/jpeg"),
+        (b"GIF87a", "image/gif"),
+        (b"GIF89a", "image/gif"),
+        (b"II*\0", "image/tiff"),
+        (b"MM\0*", "image/tiff"),
+        (b"ID3", "audio/mpeg"),
+        (b"OggS\0", "application/ogg"),
+        (b"fLaC\0", "audio/flac"),
+        (b"\x1a\x45\xdf\xa3", "video/webm"),
+        (
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+            "application/x-ole-storage",
+        ),
+        (b"\x7fELF", "application/x-executable"),
+        (b"\0asm", "application/wasm"),
+        (b"SQLite format 3\0", "application/vnd.sqlite3"),
+        (b"wOFF", "font/woff"),
+        (b"wOF2", "font/woff2"),
+        (b"\xff\xfe\0\0", "text in UTF-32"),
+        (b"\0\0\xfe\xff", "text in UTF-32"),
+    ];
+    let (magic, kind) = KINDS.iter().find(|(magic, _)| head.starts_with(magic))?;
+    // Signatures of printable characters could also be the first words of a text.
+    let is_printable = magic.iter().all(|byte| (0x20..0x7f).contains(byte));
+    let is_sure = !is_printable || head.iter().any(|&byte| is_binary(byte));
+    let is_document = matches!(*kind, "application/pdf" | "text/rtf");
+    (is_sure || is_document).then_some(*kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name_of(head: &[u8], content_type: Option<&str>) -> String {
+        match find(head, content_type) {
+            Ok((format, name)) => format!("{format} {name}"),
+            Err(Error::UnsupportedFormat { found }) => format!("refused {found}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_label_decides_among_texts() {
+        for (content_type, name) in [
+            ("text/html", "html text/html"),
+            ("Text/HTML; charset=utf-8", "html text/html"),
+            ("application/xhtml+xml", "xhtml application/xhtml+xml"),
+            ("text/plain", "text text/plain"),
+            ("text/markdown; variant=GFM", "text text/markdown"),
+            ("text/csv", "text text/csv"),
+            ("application/json", "refused application/json"),
+            ("image/png", "refused image/png"),
+            ("text/rtf", "refused text/rtf"),
+            ("application/xml", "refused application/xml"),
+            ("", "html text/html"),
+            ("nonsense", "html text/html"),
+            ("application/octet-stream", "html text/html"),
+        ] {
+            let page = b"<p>not the html word</p>";
+            assert_eq!(name_of(page, Some(content_type)), name, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn unlabelled_documents_are_looked_at() {
+        for (head, name) in [
+            (b"  \n<!DOCTYPE HTML><p>".as_slice(), "html text/html"),
+            (b"\xef\xbb\xbf<html lang=en>", "html text/html"),
+            (b"\xff\xfe<\0h\0t\0m\0l\0>\0", "html text/html"),
+            (
+                b"<?xml version='1.0'?><html>",
+                "xhtml application/xhtml+xml",
+            ),
+            (b"<?xml version='1.0'?><feed>", "refused text/xml"),
+            (b"A mill by the river", "text text/plain"),
+            (b"\xff\xfeA\0 \0", "text text/plain"),
+            (b"", "text text/plain"),
+            (
+                b"a\0b and quite some text after it, more than fifty",
+                "refused binary data",
+            ),
+        ] {
+            assert_eq!(name_of(head, None), name, "{}", head.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_under_any_label() {
+        for (head, name) in [
+            (b"%PDF-1.7\n%".as_slice(), "refused application/pdf"),
+            (b"PK\x03\x04\x14\0", "refused application/zip"),
+            (b"\x89PNG\r\n\x1a\n\0\0\0", "refused image/png"),
+            (b"GIF89a\x01\0\x01\0", "refused image/gif"),
+            (b"\xff\xfe\0\0A\0\0\0", "refused text in UTF-32"),
+            (
+                b"\x01\x02\x03\x04 some \x05\x06\x07\x08\x0e\x0f",
+                "refused binary data",
+            ),
+        ] {
+            for label in [None, Some("text/html"), Some("text/plain")] {
+                assert_eq!(name_of(head, label), name, "{}", head.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn labelled_utf_16_is_text() {
+        let head = b"A\0 \0m\0i\0l\0l\0 \0i\0s\0 \0";
+        assert_eq!(
+            name_of(head, Some("text/plain; charset=UTF-16LE")),
+            "text text/plain"
+        );
+        assert_eq!(name_of(head, Some("text/plain")), "refused binary data");
+    }
+
+    #[test]
+    fn words_that_look_like_signatures_are_text() {
+        for head in ["BZhang wrote this", "GIF89a is a format", "ID3 is a tag"] {
+            assert_eq!(name_of(head.as_bytes(), None), "text text/plain");
+        }
+        assert_eq!(
+            name_of(b"stray \0\x0b", Some("text/plain")),
+            "text text/plain"
+        );
+    }
+
+    #[test]
+    fn parameters_are_found() {
+        let value = "text/html; a=b; Charset = \"utf-8\"";
+        assert_eq!(parameter(value, "charset").as_deref(), Some("utf-8"));
+        assert_eq!(parameter("text/html", "charset"), None);
+        assert_eq!(parameter("charset=utf-8", "charset"), None);
+    }
+}

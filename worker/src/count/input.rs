@@ -1,0 +1,97 @@
+//! The bytes of a document as they arrive: counted, hashed and watched.
+
+use std::io::{ErrorKind, Read};
+
+use sha2::{Digest, Sha256};
+
+use super::Error;
+
+/// How much is looked at before format and charset are decided.
+pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// The most that is read at once, and so the longest stretch between two calls of the watch.
+const READ_BYTES_MAX: usize = 16 * 1024;
+
+/// Reads a document once, from start to end.
+pub(super) struct Input<'w, R> {
+    reader: R,
+    watch: &'w dyn Fn(u64) -> bool,
+    hasher: Sha256,
+    size_bytes: u64,
+    buffer: Vec<u8>,
+    ended: bool,
+}
+
+impl<'w, R: Read> Input<'w, R> {
+    pub(super) fn new(reader: R, watch: &'w dyn Fn(u64) -> bool) -> Self {
+        Self {
+            reader,
+            watch,
+            hasher: Sha256::new(),
+            size_bytes: 0,
+            buffer: vec![0; READ_BYTES_MAX],
+            ended: false,
+        }
+    }
+
+    /// Reads the first [`HEAD_BYTES_MAX`] bytes, or all if there are fewer.
+    pub(super) fn head(&mut self) -> Result<Vec<u8>, Error> {
+        let mut head = Vec::new();
+        while head.len() < HEAD_BYTES_MAX {
+            let chunk = self.read_up_to(HEAD_BYTES_MAX - head.len())?;
+            if chunk.is_empty() {
+                break;
+            }
+            head.extend_from_slice(chunk);
+        }
+        Ok(head)
+    }
+
+    /// Reads what comes next; empty at the end.
+    pub(super) fn read(&mut self) -> Result<&[u8], Error> {
+        self.read_up_to(READ_BYTES_MAX)
+    }
+
+    /// Returns whether the end has been seen.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Returns how many bytes were read and their SHA-256 in hexadecimal.
+    pub(super) fn finish(self) -> (u64, String) {
+        let mut hex = String::with_capacity(64);
+        for byte in self.hasher.finalize() {
+            for digit in [byte >> 4, byte & 15] {
+                hex.extend(char::from_digit(u32::from(digit), 16));
+            }
+        }
+        (self.size_bytes, hex)
+    }
+
+    fn read_up_to(&mut self, bytes_max: usize) -> Result<&[u8], Error> {
+        if self.ended {
+            return Ok(&[]);
+        }
+        let space = bytes_max.min(self.buffer.len());
+        let space = self.buffer.get_mut(..space).unwrap_or_default();
+        let length = read_uninterrupted(&mut self.reader, space)?;
+        self.ended = length == 0;
+        let chunk = space.get(..length).unwrap_or_default();
+        self.hasher.update(chunk);
+        let added = u64::try_from(length).unwrap_or(u64::MAX);
+        self.size_bytes = self.size_bytes.saturating_add(added);
+        if !(self.watch)(self.size_bytes) {
+            return Err(Error::Interrupted);
+        }
+        Ok(chunk)
+    }
+}
+
+fn read_uninterrupted(reader: &mut impl Read, space: &mut [u8]) -> Result<usize, Error> {
+    loop {
+        match reader.read(space) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result.map_err(Error::Read),
+        }
+    }
+}

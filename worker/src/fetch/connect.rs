@@ -1,0 +1,174 @@
+//! Connections to vetted addresses, plain or over TLS.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tracing::{debug, info};
+
+use super::error::{Error, Wait};
+use super::guard::{Scheme, Target, TargetHost, Vetted};
+use super::limits::SetupError;
+
+/// How many addresses of one name are tried. Large services publish up to a dozen.
+const ADDRESSES_MAX: usize = 16;
+
+/// A connection that carries HTTP.
+pub(super) type Connection = Box<dyn Stream>;
+
+/// What a [`Connection`] can do.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Opens connections. Proxies named in the environment are not used: they would resolve names on
+/// their own, behind the guard's back.
+#[derive(Clone)]
+pub(super) struct Connector {
+    tls: TlsConnector,
+    timeout: Duration,
+}
+
+impl Connector {
+    /// Makes a connector that trusts `roots`.
+    pub(super) fn try_new(roots: RootCertStore, timeout: Duration) -> Result<Self, SetupError> {
+        // The cryptography is named here, so nothing depends on a default set for the process.
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| SetupError::Tls(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self {
+            tls: TlsConnector::from(Arc::new(config)),
+            timeout,
+        })
+    }
+
+    /// Connects to the first address that answers; `target` says whom to expect there.
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        addresses: &[Vetted],
+    ) -> Result<Connection, Error> {
+        let deadline = Instant::now() + self.timeout;
+        let tcp = self.dial(target, addresses, deadline).await?;
+        match target.scheme {
+            Scheme::Http => Ok(Box::new(tcp)),
+            Scheme::Https => self.secure(target, tcp, deadline).await,
+        }
+    }
+
+    /// Tries one address after the other, each with an equal share of the time left, so that one that
+    /// swallows packets does not keep the others from being tried.
+    async fn dial(
+        &self,
+        target: &Target,
+        addresses: &[Vetted],
+        deadline: Instant,
+    ) -> Result<TcpStream, Error> {
+        let mut last = Error::Connect {
+            authority: target.to_string(),
+            source: io::Error::new(io::ErrorKind::AddrNotAvailable, "there is no address"),
+        };
+        let addresses = addresses.get(..ADDRESSES_MAX).unwrap_or(addresses);
+        let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        for vetted in addresses {
+            let share = deadline.saturating_duration_since(Instant::now()) / left.max(1);
+            left = left.saturating_sub(1);
+            let address = SocketAddr::new(vetted.address(), target.port);
+            match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(tcp)) => {
+                    // One small request is all that is ever written; a failure costs nothing.
+                    tcp.set_nodelay(true).ok();
+                    return Ok(tcp);
+                }
+                Ok(Err(source)) => {
+                    last = Error::Connect {
+                        authority: target.to_string(),
+                        source,
+                    };
+                }
+                Err(_) => last = self.timed_out(),
+            }
+        }
+        Err(last)
+    }
+
+    async fn secure(
+        &self,
+        target: &Target,
+        tcp: TcpStream,
+        deadline: Instant,
+    ) -> Result<Connection, Error> {
+        let failed = |source| Error::Tls {
+            authority: target.to_string(),
+            source,
+        };
+        let name = server_name(&target.host).map_err(failed)?;
+        match timeout_at(deadline, self.tls.connect(name, tcp)).await {
+            Ok(Ok(tls)) => Ok(Box::new(tls)),
+            Ok(Err(source)) => Err(failed(source)),
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    fn timed_out(&self) -> Error {
+        Error::Timeout {
+            wait: Wait::Connect,
+            limit: self.timeout,
+        }
+    }
+}
+
+fn server_name(host: &TargetHost) -> io::Result<ServerName<'static>> {
+    match host {
+        TargetHost::Name(name) => ServerName::try_from(name.clone())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error)),
+        TargetHost::Address(vetted) => {
+            let address: IpAddr = vetted.address();
+            Ok(ServerName::IpAddress(address.into()))
+        }
+    }
+}
+
+/// Returns the certificates to trust: the platform's, or Mozilla's as built in where the platform has
+/// none, as in an image that holds nothing but this program.
+///
+/// The platform's come first so that an operator can add and remove authorities (`SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` name other places than the usual ones).
+pub(super) fn trusted_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let platform = rustls_native_certs::load_native_certs();
+    for error in platform.errors {
+        debug!(%error, "platform certificates not read");
+    }
+    // Single certificates that make no sense are common in platform stores and are left out.
+    let (trusted, _) = roots.add_parsable_certificates(platform.certs);
+    if trusted == 0 {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    info!(
+        platform = trusted,
+        total = roots.len(),
+        "certificate authorities loaded"
+    );
+    roots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_always_roots_to_trust() {
+        assert!(!trusted_roots().is_empty());
+    }
+}

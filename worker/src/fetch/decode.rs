@@ -1,0 +1,209 @@
+//! Content encodings: which one a body has, and its decoder.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use async_compression::tokio::bufread::{
+    BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder,
+};
+use async_compression::zstd::DParameter;
+use hyper::header::{CONTENT_ENCODING, HeaderMap};
+use tokio::io::{AsyncBufRead, AsyncRead};
+
+use super::error::DecodeFault;
+use super::wire::Wire;
+
+/// What is asked for, in the words of the `Accept-Encoding` header.
+pub(super) const ACCEPTED: &str = "gzip, br, zstd, deflate";
+
+/// The largest zstd window, as a power of two: what RFC 9659 lets a server use. It bounds the memory
+/// that a decoder takes.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// How long a name that is not known may be in a message.
+const NAME_CHARS_MAX: usize = 40;
+
+/// How a body is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Identity,
+    Gzip,
+    Brotli,
+    Zstd,
+    /// Called deflate: the zlib format by the standard, but raw deflate from some servers.
+    Deflate,
+}
+
+impl Encoding {
+    /// Reads the encoding from a header. More than one layer is refused: it serves nothing but bombs.
+    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, DecodeFault> {
+        let values = headers.get_all(CONTENT_ENCODING).iter();
+        let text: Vec<_> = values
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect();
+        let layers: Vec<String> = text
+            .iter()
+            .flat_map(|value| value.split(','))
+            .map(|layer| layer.trim().to_ascii_lowercase())
+            .filter(|layer| !layer.is_empty() && layer != "identity")
+            .collect();
+        match layers.as_slice() {
+            [] => Ok(Self::Identity),
+            [layer] => match layer.as_str() {
+                "gzip" | "x-gzip" => Ok(Self::Gzip),
+                "br" => Ok(Self::Brotli),
+                "zstd" => Ok(Self::Zstd),
+                "deflate" => Ok(Self::Deflate),
+                other => {
+                    let name = other.escape_debug().take(NAME_CHARS_MAX).collect();
+                    Err(DecodeFault::Unknown { name })
+                }
+            },
+            layers => Err(DecodeFault::Layers {
+                layers: layers.len(),
+            }),
+        }
+    }
+
+    /// Returns the name that a header has for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gzip => "gzip",
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+            Self::Deflate => "deflate",
+        }
+    }
+}
+
+/// A body being decompressed.
+///
+/// Gzip and zstd may come as several members in a row, which count as one body.
+pub(super) enum Decoder {
+    Identity(Box<Wire>),
+    Gzip(Box<GzipDecoder<Wire>>),
+    Brotli(Box<BrotliDecoder<Wire>>),
+    Zstd(Box<ZstdDecoder<Wire>>),
+    Zlib(Box<ZlibDecoder<Wire>>),
+    Deflate(Box<DeflateDecoder<Wire>>),
+}
+
+impl Decoder {
+    /// Makes the decoder for a body that begins with the byte `first`.
+    pub(super) fn new(encoding: Encoding, first: u8, wire: Wire) -> Self {
+        match encoding {
+            Encoding::Identity => Self::Identity(Box::new(wire)),
+            Encoding::Gzip => {
+                let mut gzip = GzipDecoder::new(wire);
+                gzip.multiple_members(true);
+                Self::Gzip(Box::new(gzip))
+            }
+            Encoding::Brotli => Self::Brotli(Box::new(BrotliDecoder::new(wire))),
+            Encoding::Zstd => {
+                let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
+                let mut zstd = ZstdDecoder::with_params(wire, &[window]);
+                zstd.multiple_members(true);
+                Self::Zstd(Box::new(zstd))
+            }
+            // The low half of zlib's first byte is 8. In raw deflate that would be a stored block
+            // with a bit set in the padding, which no encoder writes.
+            Encoding::Deflate if first & 0x0f == 8 => Self::Zlib(Box::new(ZlibDecoder::new(wire))),
+            Encoding::Deflate => Self::Deflate(Box::new(DeflateDecoder::new(wire))),
+        }
+    }
+
+    /// Returns the decompressed side.
+    pub(super) fn reader(&mut self) -> &mut (dyn AsyncRead + Send + Unpin) {
+        match self {
+            Self::Identity(wire) => wire.as_mut(),
+            Self::Gzip(decoder) => decoder.as_mut(),
+            Self::Brotli(decoder) => decoder.as_mut(),
+            Self::Zstd(decoder) => decoder.as_mut(),
+            Self::Zlib(decoder) => decoder.as_mut(),
+            Self::Deflate(decoder) => decoder.as_mut(),
+        }
+    }
+
+    /// Returns the network side.
+    pub(super) fn wire(&mut self) -> &mut Wire {
+        match self {
+            Self::Identity(wire) => wire,
+            Self::Gzip(decoder) => decoder.get_mut(),
+            Self::Brotli(decoder) => decoder.get_mut(),
+            Self::Zstd(decoder) => decoder.get_mut(),
+            Self::Zlib(decoder) => decoder.get_mut(),
+            Self::Deflate(decoder) => decoder.get_mut(),
+        }
+    }
+
+    /// Reads the network side to its end after the decoder is done: the body must end there, too, and
+    /// only its end shows that it was received whole. Ready with whether anything was left over.
+    pub(super) fn poll_leftover(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Leftover>> {
+        let left = ready!(Pin::new(self.wire()).poll_fill_buf(cx))?;
+        Poll::Ready(Ok(if left.is_empty() {
+            Leftover::None
+        } else {
+            Leftover::Some
+        }))
+    }
+}
+
+/// Whether a body goes on after its compressed data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leftover {
+    None,
+    Some,
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn encoding(values: &[&'static str]) -> Result<Encoding, String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
+        }
+        Encoding::from_headers(&headers).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn one_known_layer_is_accepted() {
+        for (values, expected) in [
+            (&[][..], Encoding::Identity),
+            (&[""], Encoding::Identity),
+            (&["identity"], Encoding::Identity),
+            (&["gzip"], Encoding::Gzip),
+            (&["X-GZIP"], Encoding::Gzip),
+            (&["identity, br"], Encoding::Brotli),
+            (&[" zstd ,"], Encoding::Zstd),
+            (&["identity", "deflate"], Encoding::Deflate),
+        ] {
+            assert_eq!(encoding(values), Ok(expected), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_encodings_and_several_layers_are_refused() {
+        for (values, expected) in [
+            (
+                &["compress"][..],
+                "content encoding \"compress\" is not supported",
+            ),
+            (
+                &["gzip, gzip"],
+                "the body has 2 layers of content encoding where 1 is supported",
+            ),
+            (
+                &["br", "gzip", "br"],
+                "the body has 3 layers of content encoding where 1 is supported",
+            ),
+        ] {
+            assert_eq!(encoding(values).unwrap_err(), expected);
+        }
+    }
+}

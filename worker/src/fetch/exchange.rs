@@ -1,0 +1,150 @@
+//! One request and its answer over one connection.
+//!
+//! Each hop has a connection of its own that ends with it. Nothing is pooled, so no connection can be
+//! reused for a decision of the guard that it was not made under; and the connection is driven by
+//! whoever reads the answer, so there is no task to wait for and a slow reader slows the server.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, HOST, HeaderValue, USER_AGENT};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+use url::{Position, Url};
+
+use super::connect::Connection;
+use super::decode;
+use super::error::{Error, Wait};
+use super::guard::Refusal;
+use super::limits::Limits;
+
+/// What is counted, best first.
+const ACCEPTED: &str =
+    "text/html, application/xhtml+xml, text/plain;q=0.9, text/*;q=0.8, */*;q=0.5";
+
+/// A connection that answers one request. It moves only while it is polled.
+pub(super) struct Link {
+    driver: Option<http1::Connection<TokioIo<Connection>, Empty<Bytes>>>,
+}
+
+impl Link {
+    /// Moves bytes between the socket and the answer, until there is nothing to do for now.
+    pub(super) fn poll_drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && Pin::new(driver).poll(cx).is_ready()
+        {
+            // Why it ended is told to the reader of the answer, too.
+            self.driver = None;
+        }
+    }
+}
+
+/// Returns the request for a URL.
+pub(super) fn request(
+    url: &Url,
+    user_agent: HeaderValue,
+) -> Result<Request<Empty<Bytes>>, Refusal> {
+    // The parser leaves nothing in a URL that these cannot carry, except too much of it.
+    let authority = &url[Position::BeforeHost..Position::AfterPort];
+    let target = &url[Position::BeforePath..Position::AfterQuery];
+    Request::get(target)
+        .header(HOST, authority)
+        .header(USER_AGENT, user_agent)
+        .header(ACCEPT, HeaderValue::from_static(ACCEPTED))
+        .header(ACCEPT_ENCODING, HeaderValue::from_static(decode::ACCEPTED))
+        .header(CONNECTION, HeaderValue::from_static("close"))
+        .body(Empty::new())
+        .map_err(|_| Refusal::Length)
+}
+
+/// Sends a request and waits for the header of the answer.
+pub(super) async fn send(
+    connection: Connection,
+    request: Request<Empty<Bytes>>,
+    limits: &Limits,
+) -> Result<(Response<Incoming>, Link), Error> {
+    let limit = limits.first_byte_timeout;
+    timeout(limit, answer(connection, request, limits.header_size_max))
+        .await
+        .unwrap_or(Err(Error::Timeout {
+            wait: Wait::FirstByte,
+            limit,
+        }))
+}
+
+async fn answer(
+    connection: Connection,
+    request: Request<Empty<Bytes>>,
+    header_size_max: usize,
+) -> Result<(Response<Incoming>, Link), Error> {
+    let failed = |error| Error::from_http(error, header_size_max);
+    let (mut sender, driver) = http1::Builder::new()
+        .max_buf_size(header_size_max)
+        .handshake(TokioIo::new(connection))
+        .await
+        .map_err(failed)?;
+    let mut link = Link {
+        driver: Some(driver),
+    };
+    let mut response = pin!(sender.send_request(request));
+    let response = poll_fn(|cx| {
+        if let Poll::Ready(response) = response.as_mut().poll(cx) {
+            return Poll::Ready(response);
+        }
+        link.poll_drive(cx);
+        response.as_mut().poll(cx)
+    });
+    let response = response.await.map_err(failed)?;
+    Ok((response, link))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line_and_host(url: &str) -> (String, String) {
+        let agent = HeaderValue::from_static("test");
+        let request = request(&Url::parse(url).unwrap(), agent).unwrap();
+        let host = request.headers()[HOST].to_str().unwrap().to_owned();
+        (request.uri().to_string(), host)
+    }
+
+    #[test]
+    fn requests_carry_the_path_and_query_and_nothing_else_of_the_url() {
+        for (url, line, host) in [
+            ("http://example.com", "/", "example.com"),
+            ("https://example.com:443/a?b=c#d", "/a?b=c", "example.com"),
+            ("http://example.com:8080/?q", "/?q", "example.com:8080"),
+            (
+                "http://[2606:4700::1111]:8080/",
+                "/",
+                "[2606:4700::1111]:8080",
+            ),
+            (
+                "http://bücher.example/ä b",
+                "/%C3%A4%20b",
+                "xn--bcher-kva.example",
+            ),
+            (
+                "http://h.example/!$&'()*+,;=:@|^`{}\"<>[]\\~?`{}\"|^[]\\'<>",
+                "/!$&'()*+,;=:@|^%60%7B%7D%22%3C%3E[]/~?`{}%22|^[]\\%27%3C%3E",
+                "h.example",
+            ),
+        ] {
+            assert_eq!(line_and_host(url), (line.to_owned(), host.to_owned()));
+        }
+    }
+
+    #[test]
+    fn urls_that_no_request_line_carries_are_refused() {
+        let url = Url::parse(&format!("http://example.com/{}", "a".repeat(70_000))).unwrap();
+        let refused = request(&url, HeaderValue::from_static("test"));
+        assert_eq!(refused.unwrap_err(), Refusal::Length);
+    }
+}

@@ -1,0 +1,440 @@
+//! Decides what may be fetched from.
+//!
+//! A URL comes from a stranger and must not reach what only this machine can reach. The guard works
+//! on parsed URLs and on addresses, never on text: the URL parser has already turned `127.1`,
+//! `0x7f000001`, `2130706433` and full-width digits into one IPv4 address. Whatever leaves the guard is
+//! a [`Vetted`] address, and only such addresses are ever dialled.
+//!
+//! It cannot know translation prefixes that a network operator chose for itself (NAT64 with a prefix
+//! of its own), nor what a public address forwards to.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use url::{Host, Url};
+
+/// Ranges of IPv4 that are not public, after IANA's registry of special-purpose addresses.
+const BLOCKED_V4: [(Ipv4Net, &str); 16] = [
+    (v4(0, 0, 0, 0, 8), "unspecified"),
+    (v4(10, 0, 0, 0, 8), "private"),
+    (v4(100, 64, 0, 0, 10), "shared by a carrier"),
+    (v4(127, 0, 0, 0, 8), "loopback"),
+    // A public address, but inside one large cloud it is the metadata service.
+    (v4(168, 63, 129, 16, 32), "a metadata service"),
+    (v4(169, 254, 0, 0, 16), "link-local"),
+    (v4(172, 16, 0, 0, 12), "private"),
+    (v4(192, 0, 0, 0, 24), "reserved for protocols"),
+    (v4(192, 0, 2, 0, 24), "for documentation"),
+    (v4(192, 88, 99, 0, 24), "a 6to4 relay"),
+    (v4(192, 168, 0, 0, 16), "private"),
+    (v4(198, 18, 0, 0, 15), "for benchmarking"),
+    (v4(198, 51, 100, 0, 24), "for documentation"),
+    (v4(203, 0, 113, 0, 24), "for documentation"),
+    (v4(224, 0, 0, 0, 4), "multicast"),
+    // Includes the broadcast address.
+    (v4(240, 0, 0, 0, 4), "reserved"),
+];
+
+/// The only part of IPv6 that is public, apart from [`NAT64`].
+const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0], 3);
+
+/// Ranges within [`GLOBAL_V6`] that are not public all the same.
+const BLOCKED_V6: [(Ipv6Net, &str); 4] = [
+    // Includes Teredo, benchmarking and ORCHID.
+    (v6([0x2001, 0, 0], 23), "reserved for protocols"),
+    (v6([0x2001, 0xdb8, 0], 32), "for documentation"),
+    // Carries any IPv4 address inside.
+    (v6([0x2002, 0, 0], 16), "6to4"),
+    (v6([0x3fff, 0, 0], 20), "for documentation"),
+];
+
+/// IPv4 addresses as seen through a translator. On networks with IPv6 only, every IPv4 host has such
+/// an address, so the address inside is vetted instead of refusing all.
+const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0], 96);
+
+/// Ports of other protocols, the list of WHATWG's Fetch standard: a server that takes the first line of
+/// a request for a command of its own must not be talked to in our name.
+const BLOCKED_PORTS: [u16; 82] = [
+    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101,
+    102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427,
+    465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990,
+    993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667,
+    6668, 6669, 6679, 6697,
+];
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
+}
+
+const fn v6(start: [u16; 3], prefix: u8) -> Ipv6Net {
+    let [a, b, c] = start;
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), prefix)
+}
+
+/// Why the guard refused a URL. Its text names no address that the URL did not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Neither http nor https.
+    #[error("only http and https URLs are fetched, not \"{scheme}\"")]
+    Scheme {
+        /// The URL's scheme.
+        scheme: String,
+    },
+    /// A user name or password in the URL: it would be stored and shown with the job, and leaving it
+    /// out would fetch another page than was asked for.
+    #[error("URLs with a user name or password are not fetched")]
+    Credentials,
+    /// A port that belongs to another protocol.
+    #[error("port {port} is not fetched from because it belongs to another protocol")]
+    Port {
+        /// The URL's port.
+        port: u16,
+    },
+    /// More text than a request line can carry.
+    #[error("the URL is too long")]
+    Length,
+    /// An address in the URL that is not public.
+    #[error("{0}, which is not fetched from")]
+    Address(BlockedAddress),
+    /// A name with at least one address that is not public.
+    #[error("\"{host}\" leads to an address that is not public, which is not fetched from")]
+    Name {
+        /// The name in the URL.
+        host: String,
+        /// What it leads to: for the log, not for the client.
+        #[source]
+        found: BlockedAddress,
+    },
+}
+
+/// An address that is not public.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("address {address} is {range}")]
+pub struct BlockedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The kind of range that it lies in.
+    pub range: &'static str,
+}
+
+/// An address that may be dialled. Only a [`Guard`] makes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vetted(IpAddr);
+
+impl Vetted {
+    /// Returns the address, IPv4 where it was IPv4-mapped.
+    pub fn address(self) -> IpAddr {
+        self.0
+    }
+}
+
+/// Where a URL leads, before any name is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The host: a name still to be resolved, or a vetted address.
+    pub host: TargetHost,
+    /// The port, given or implied.
+    pub port: u16,
+    /// How to speak to it.
+    pub scheme: Scheme,
+}
+
+/// The host of a [`Target`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetHost {
+    /// A name, in lower case and punycode.
+    Name(String),
+    /// An address, vetted.
+    Address(Vetted),
+}
+
+/// The schemes that are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port;
+        match &self.host {
+            TargetHost::Name(name) => write!(f, "{name}:{port}"),
+            TargetHost::Address(Vetted(IpAddr::V4(address))) => write!(f, "{address}:{port}"),
+            TargetHost::Address(Vetted(IpAddr::V6(address))) => write!(f, "[{address}]:{port}"),
+        }
+    }
+}
+
+/// Lets public addresses through, and networks that were allowed by name.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    allow: Arc<[IpNet]>,
+}
+
+impl Guard {
+    /// Makes a guard that lets the networks in `allow` through although they are not public.
+    pub fn new(allow: &[IpNet]) -> Self {
+        Self {
+            allow: allow.iter().copied().map(unmap).collect(),
+        }
+    }
+
+    /// Vets all of a URL that can be vetted without a lookup.
+    pub fn check_url(&self, url: &Url) -> Result<Target, Refusal> {
+        let scheme = match url.scheme() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            other => {
+                return Err(Refusal::Scheme {
+                    scheme: other.chars().take(32).collect(),
+                });
+            }
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Refusal::Credentials);
+        }
+        let port = url.port_or_known_default().unwrap_or_default();
+        if BLOCKED_PORTS.contains(&port) {
+            return Err(Refusal::Port { port });
+        }
+        let host = match url.host() {
+            Some(Host::Domain(name)) => TargetHost::Name(name.to_owned()),
+            Some(Host::Ipv4(address)) => TargetHost::Address(self.check_literal(address.into())?),
+            Some(Host::Ipv6(address)) => TargetHost::Address(self.check_literal(address.into())?),
+            // The parser gives every http URL a host; one without would resolve to nothing.
+            None => TargetHost::Name(String::new()),
+        };
+        Ok(Target { host, port, scheme })
+    }
+
+    /// Vets every address of a name. One that is not public refuses the whole name: such a mixture is
+    /// an attack or a mistake, and to choose among its addresses would hide either.
+    pub fn check_name(&self, host: &str, found: &[IpAddr]) -> Result<Vec<Vetted>, Refusal> {
+        let vetted: Result<_, _> = found
+            .iter()
+            .map(|&found| self.check_address(found))
+            .collect();
+        vetted.map_err(|found| Refusal::Name {
+            host: host.to_owned(),
+            found,
+        })
+    }
+
+    fn check_literal(&self, address: IpAddr) -> Result<Vetted, Refusal> {
+        self.check_address(address).map_err(Refusal::Address)
+    }
+
+    fn check_address(&self, address: IpAddr) -> Result<Vetted, BlockedAddress> {
+        // The system would dial the IPv4 address inside a mapped one; so that address counts.
+        let address = address.to_canonical();
+        match blocked_range(address) {
+            Some(range) if !self.allow.iter().any(|network| network.contains(&address)) => {
+                Err(BlockedAddress { address, range })
+            }
+            Some(_) | None => Ok(Vetted(address)),
+        }
+    }
+}
+
+/// Turns a network of IPv4-mapped addresses into the IPv4 network that it stands for.
+fn unmap(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else {
+        return network;
+    };
+    let Some(address) = v6.network().to_ipv4_mapped() else {
+        return network;
+    };
+    let unmapped = v6
+        .prefix_len()
+        .checked_sub(96)
+        .map(|prefix| Ipv4Net::new(address, prefix));
+    match unmapped {
+        Some(Ok(v4)) => IpNet::V4(v4),
+        Some(Err(_)) | None => network,
+    }
+}
+
+/// Names the range that keeps an address from being public, if any does.
+fn blocked_range(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(address) => {
+            let (_, range) = BLOCKED_V4
+                .iter()
+                .find(|(network, _)| network.contains(&address))?;
+            Some(range)
+        }
+        IpAddr::V6(address) if NAT64.contains(&address) => {
+            let [.., a, b, c, d] = address.octets();
+            blocked_range(Ipv4Addr::new(a, b, c, d).into())
+        }
+        IpAddr::V6(address) if GLOBAL_V6.contains(&address) => {
+            let (_, range) = BLOCKED_V6
+                .iter()
+                .find(|(network, _)| network.contains(&address))?;
+            Some(range)
+        }
+        IpAddr::V6(address) => Some(match address {
+            address if address.is_loopback() => "loopback",
+            address if address.is_unspecified() => "unspecified",
+            address if address.is_multicast() => "multicast",
+            address if address.is_unicast_link_local() => "link-local",
+            address if address.is_unique_local() => "private",
+            _ => "reserved",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(allow: &[&str]) -> Guard {
+        let allow: Vec<IpNet> = allow
+            .iter()
+            .map(|network| network.parse().unwrap())
+            .collect();
+        Guard::new(&allow)
+    }
+
+    fn check(guard: &Guard, url: &str) -> Result<Target, Refusal> {
+        guard.check_url(&Url::parse(url).unwrap())
+    }
+
+    #[test]
+    fn addresses_that_are_not_public_are_refused() {
+        let hosts = "0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 100.127.255.255 \
+             127.0.0.1 127.255.255.254 168.63.129.16 169.254.169.254 172.16.0.1 172.31.255.255 \
+             192.0.0.192 192.0.2.1 192.88.99.1 192.168.0.1 198.18.0.1 198.19.255.255 198.51.100.7 \
+             203.0.113.9 224.0.0.1 239.255.255.255 240.0.0.1 255.255.255.255 [::] [::1] \
+             [::7f00:1] [::127.0.0.1] [::ffff:127.0.0.1] [::ffff:a9fe:a9fe] [::ffff:0:127.0.0.1] \
+             [64:ff9b::7f00:1] [64:ff9b::10.0.0.1] [64:ff9b::169.254.169.254] [64:ff9b:1::1] \
+             [64:ff9b:1::8.8.8.8] [100::1] [2001::1] [2001:0:4136:e378:8000:63bf:3fff:fdd2] \
+             [2001:2::1] [2001:10::1] [2001:20::1] [2001:db8::1] [2002:7f00:1::] \
+             [2002:808:808::1] [3fff::1] [4000::1] [5f00::1] [fc00::1] [fd00:ec2::254] \
+             [fd20:ce::254] [fe80::1] [fec0::1] [ff02::1] [ff0e::1]";
+        for host in hosts.split(' ') {
+            let refused = check(&guard(&[]), &format!("http://{host}/"));
+            assert!(
+                matches!(refused, Err(Refusal::Address(_))),
+                "{host}: {refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn public_addresses_pass() {
+        let hosts = "1.1.1.1 8.8.8.8 100.63.255.255 100.128.0.1 126.255.255.255 128.0.0.1 168.63.129.15 \
+             172.15.255.255 172.32.0.1 192.0.1.1 198.17.255.255 198.20.0.1 223.255.255.255 \
+             [2001:200::1] [2001:4860:4860::8888] [2003::1] [2606:4700::1111] [3ffe::1] \
+             [64:ff9b::8.8.8.8] [::ffff:8.8.8.8]";
+        for host in hosts.split(' ') {
+            let passed = check(&guard(&[]), &format!("https://{host}/"));
+            assert!(passed.is_ok(), "{host}: {passed:?}");
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_an_address_is_the_same_address() {
+        let loopback = BlockedAddress {
+            address: Ipv4Addr::LOCALHOST.into(),
+            range: "loopback",
+        };
+        let hosts = "127.0.0.1 127.1 127.0.1 2130706433 0x7f000001 0x7F.0.0.1 0177.0.0.1 017700000001 \
+             127.0.0.1. 127.0.0.0x1 %31%32%37.0.0.1 １２７.０.０.１ 127。0。0。1 ①②⑦.0.0.1 \
+             [::ffff:127.0.0.1] [::FFFF:7F00:1] [0:0:0:0:0:ffff:7f00:0001]";
+        for host in hosts.split(' ') {
+            let refused = check(&guard(&[]), &format!("http://{host}/"));
+            assert_eq!(refused, Err(Refusal::Address(loopback)), "{host}");
+        }
+    }
+
+    #[test]
+    fn allowed_networks_pass_in_every_spelling() {
+        for allow in ["127.0.0.0/8", "127.9.9.9/8", "::ffff:127.0.0.0/104"] {
+            let guard = guard(&[allow]);
+            for host in ["127.0.0.1", "127.1", "[::ffff:127.0.0.1]"] {
+                let target = check(&guard, &format!("http://{host}/")).unwrap();
+                let vetted = TargetHost::Address(Vetted(Ipv4Addr::LOCALHOST.into()));
+                assert_eq!(target.host, vetted, "{host} with {allow}");
+            }
+            for host in ["10.0.0.1", "[::1]", "[::127.0.0.1]", "[64:ff9b::127.0.0.1]"] {
+                assert!(
+                    check(&guard, &format!("http://{host}/")).is_err(),
+                    "{host} with {allow}"
+                );
+            }
+        }
+        assert!(check(&guard(&["::1/128", "fd00::/8"]), "http://[::1]/").is_ok());
+        assert!(check(&guard(&["::/0"]), "http://127.0.0.1/").is_err());
+        assert!(check(&guard(&["0.0.0.0/0"]), "http://[::1]/").is_err());
+    }
+
+    #[test]
+    fn one_blocked_address_refuses_the_whole_name() {
+        let public: IpAddr = "8.8.8.8".parse().unwrap();
+        let private: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
+        let refused = guard(&[])
+            .check_name("mixed.test", &[public, private])
+            .unwrap_err();
+        assert!(!refused.to_string().contains("10.1.2.3"), "{refused}");
+        let guard = guard(&["10.0.0.0/8"]);
+        assert_eq!(
+            guard
+                .check_name("mixed.test", &[public, private])
+                .unwrap()
+                .len(),
+            2
+        );
+    }
+
+    #[test]
+    fn only_http_without_credentials_on_ports_of_its_own_passes() {
+        let guard = guard(&[]);
+        for (url, expected) in [
+            (
+                "ftp://example.com/",
+                "only http and https URLs are fetched, not \"ftp\"",
+            ),
+            (
+                "file:///etc/passwd",
+                "only http and https URLs are fetched, not \"file\"",
+            ),
+            (
+                "data:text/plain,x",
+                "only http and https URLs are fetched, not \"data\"",
+            ),
+            (
+                "http://user@example.com/",
+                "URLs with a user name or password are not fetched",
+            ),
+            (
+                "http://:secret@example.com/",
+                "URLs with a user name or password are not fetched",
+            ),
+            (
+                "http://example.com:25/",
+                "port 25 is not fetched from because it belongs to another protocol",
+            ),
+            (
+                "http://example.com:0/",
+                "port 0 is not fetched from because it belongs to another protocol",
+            ),
+        ] {
+            assert_eq!(check(&guard, url).unwrap_err().to_string(), expected);
+        }
+        assert_eq!(check(&guard, "http://example.com/").unwrap().port, 80);
+        assert_eq!(
+            check(&guard, "https://example.com/").unwrap().to_string(),
+            "example.com:443"
+        );
+        assert_eq!(
+            check(&guard, "https://example.com:8443/").unwrap().port,
+            8443
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! How many fetches from one host are under way at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The slots of every host that is being fetched from.
+#[derive(Debug)]
+pub(super) struct HostSlots {
+    per_host_max: usize,
+    hosts: Mutex<HashMap<String, Weak<Semaphore>>>,
+}
+
+/// The right to fetch from a host, given back on drop.
+#[derive(Debug)]
+pub(super) struct Slot {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl HostSlots {
+    /// Makes slots for any number of hosts, `per_host_max` for each.
+    pub(super) fn new(per_host_max: usize) -> Self {
+        Self {
+            per_host_max,
+            hosts: Mutex::default(),
+        }
+    }
+
+    /// Waits for a free slot; first come, first served. The caller limits the wait.
+    pub(super) async fn acquire(&self, host: &str) -> Slot {
+        // "example.com." is the same host with its root spelled out.
+        let semaphore = self.semaphore(host.trim_end_matches('.'));
+        #[expect(clippy::expect_used, reason = "nothing closes these semaphores")]
+        let permit = semaphore
+            .acquire_owned()
+            .await
+            .expect("the semaphore is open");
+        Slot { _permit: permit }
+    }
+
+    fn semaphore(&self, host: &str) -> Arc<Semaphore> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(semaphore) = hosts.get(host).and_then(Weak::upgrade) {
+            return semaphore;
+        }
+        // A semaphore lives as long as someone holds or awaits one of its slots, so the map never
+        // has more entries than there are fetches under way.
+        hosts.retain(|_, semaphore| semaphore.strong_count() > 0);
+        let semaphore = Arc::new(Semaphore::new(self.per_host_max));
+        hosts.insert(host.to_owned(), Arc::downgrade(&semaphore));
+        semaphore
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn excess_fetches_wait_and_other_hosts_do_not() {
+        let slots = HostSlots::new(2);
+        let first = slots.acquire("a.test").await;
+        let _second = slots.acquire("a.test").await;
+        assert!(slots.acquire("a.test").now_or_never().is_none());
+        assert!(slots.acquire("a.test.").now_or_never().is_none());
+        assert!(slots.acquire("b.test").now_or_never().is_some());
+        drop(first);
+        assert!(slots.acquire("a.test").now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn hosts_without_fetches_are_forgotten() {
+        let slots = HostSlots::new(1);
+        let _kept = slots.acquire("kept.test").await;
+        for number in 0..100 {
+            slots.acquire(&format!("{number}.test")).await;
+        }
+        assert!(slots.hosts.lock().unwrap().len() <= 2);
+    }
+}

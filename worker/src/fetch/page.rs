@@ -1,0 +1,268 @@
+//! A page that is being received.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncBufRead;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::io::poll_read_buf;
+use url::Url;
+
+use super::decode::{Decoder, Encoding, Leftover};
+use super::error::{DecodeFault, Error, SizeLimit, Wait};
+use super::limits::Limits;
+use super::response::{Framing, Head};
+use super::wire::Wire;
+
+/// The largest chunk of a page, in bytes. Small pieces from the network are gathered up to it, so a
+/// queue of chunks wastes little memory.
+pub const CHUNK_SIZE_MAX: usize = 64 << 10;
+
+/// A page whose header has arrived with a status of success, and whose body is read chunk by chunk.
+///
+/// Dropping it closes the connection and frees the host's slot.
+pub struct Page {
+    /// Where the page was found after all redirects.
+    pub final_url: Url,
+    /// The status, 200 to 299.
+    pub status: u16,
+    /// The `Content-Type` header as sent, if there is one in readable text.
+    pub content_type: Option<String>,
+    /// How many redirects led here.
+    pub redirects: usize,
+    encoding: Encoding,
+    framing: Framing,
+    total: Option<u64>,
+    received: u64,
+    decoded: u64,
+    limits: Limits,
+    deadline: Pin<Box<Sleep>>,
+    buffer: BytesMut,
+    state: State,
+}
+
+/// How much of a page has been received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the body that the network has delivered, before decompression.
+    pub received_bytes: u64,
+    /// Bytes of the whole body before decompression, if the server announced them.
+    pub total_bytes: Option<u64>,
+    /// Bytes after decompression that were handed out.
+    pub decoded_bytes: u64,
+}
+
+enum State {
+    /// The first byte, which tells decoders apart, has not arrived.
+    Opening(Box<Wire>),
+    Reading(Decoder),
+    /// The decoder is done; what follows must be the end of the body.
+    Ending(Decoder),
+    Complete,
+    Failed,
+}
+
+/// The state to go on in, and what to tell the caller.
+type Stepped = Result<(State, Poll<Step>), Error>;
+
+enum Step {
+    Again,
+    Chunk(Bytes),
+    End,
+}
+
+impl Page {
+    /// Starts to receive a page. `deadline` ends all of the fetch.
+    pub(super) fn new(
+        final_url: Url,
+        head: Head,
+        wire: Wire,
+        redirects: usize,
+        limits: &Limits,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            final_url,
+            status: head.status,
+            content_type: head.content_type,
+            redirects,
+            encoding: head.encoding,
+            framing: head.framing,
+            total: head.total,
+            received: 0,
+            decoded: 0,
+            limits: limits.clone(),
+            deadline: Box::pin(sleep_until(deadline)),
+            buffer: BytesMut::new(),
+            state: State::Opening(Box::new(wire)),
+        }
+    }
+
+    /// Returns the next piece of the decompressed body, `None` after the last one.
+    ///
+    /// `None` means that the body was received whole. Every limit holds here; after an error the
+    /// connection is closed and further calls fail. Cancel-safe: nothing is lost when the future is
+    /// dropped and the method called again.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// Returns how much has been received so far.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            received_bytes: self.received,
+            total_bytes: self.total,
+            decoded_bytes: self.decoded,
+        }
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        let chunk = match self.deadline.as_mut().poll(cx) {
+            Poll::Ready(()) if !matches!(self.state, State::Complete) => {
+                let limit = self.limits.total_timeout;
+                Err(Error::Timeout {
+                    wait: Wait::Total,
+                    limit,
+                })
+            }
+            Poll::Ready(()) | Poll::Pending => ready!(self.poll_state(cx)),
+        };
+        if chunk.is_err() {
+            self.state = State::Failed;
+            self.buffer = BytesMut::new();
+        }
+        Poll::Ready(chunk)
+    }
+
+    fn poll_state(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        loop {
+            // A step that fails or panics leaves the page failed.
+            let (next, ready) = match mem::replace(&mut self.state, State::Failed) {
+                State::Opening(wire) => self.open(cx, wire)?,
+                State::Reading(decoder) => self.read(cx, decoder)?,
+                State::Ending(decoder) => self.end(cx, decoder)?,
+                State::Complete => (State::Complete, Poll::Ready(Step::End)),
+                State::Failed => {
+                    let source = "the fetch has already failed".into();
+                    return Poll::Ready(Err(Error::Cut { source }));
+                }
+            };
+            self.state = next;
+            match ready!(ready) {
+                Step::Again => {}
+                Step::Chunk(chunk) => return Poll::Ready(Ok(Some(chunk))),
+                Step::End => return Poll::Ready(Ok(None)),
+            }
+        }
+    }
+
+    fn open(&mut self, cx: &mut Context<'_>, mut wire: Box<Wire>) -> Stepped {
+        let first = Pin::new(wire.as_mut()).poll_fill_buf(cx);
+        let first = first.map_ok(|bytes| bytes.first().copied());
+        self.received = wire.received();
+        let Poll::Ready(first) = first else {
+            return Ok((State::Opening(wire), Poll::Pending));
+        };
+        let state = match first.map_err(|error| self.reading_failed(error))? {
+            Some(byte) => State::Reading(Decoder::new(self.encoding, byte, *wire)),
+            // An empty body is empty in every encoding.
+            None => State::Complete,
+        };
+        Ok((state, Poll::Ready(Step::Again)))
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, mut decoder: Decoder) -> Stepped {
+        let filled = self.poll_fill(cx, &mut decoder);
+        self.received = decoder.wire().received();
+        let Poll::Ready(filled) = filled else {
+            return Ok((State::Reading(decoder), Poll::Pending));
+        };
+        filled?;
+        if self.buffer.is_empty() {
+            return Ok((State::Ending(decoder), Poll::Ready(Step::Again)));
+        }
+        decoder.wire().pause();
+        let chunk = mem::take(&mut self.buffer).freeze();
+        Ok((State::Reading(decoder), Poll::Ready(Step::Chunk(chunk))))
+    }
+
+    fn end(&mut self, cx: &mut Context<'_>, mut decoder: Decoder) -> Stepped {
+        let leftover = decoder.poll_leftover(cx);
+        self.received = decoder.wire().received();
+        let Poll::Ready(leftover) = leftover else {
+            return Ok((State::Ending(decoder), Poll::Pending));
+        };
+        match leftover.map_err(|error| self.reading_failed(error))? {
+            Leftover::None => Ok((State::Complete, Poll::Ready(Step::Again))),
+            Leftover::Some => Err(DecodeFault::Trailing {
+                encoding: self.encoding.name(),
+            }
+            .into()),
+        }
+    }
+
+    /// Fills the buffer as far as is possible without waiting, with one byte at least; leaves it empty
+    /// at the end of the data.
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        decoder: &mut Decoder,
+    ) -> Poll<Result<(), Error>> {
+        if self.buffer.capacity() == 0 {
+            self.buffer = BytesMut::with_capacity(CHUNK_SIZE_MAX);
+        }
+        while self.buffer.len() < self.buffer.capacity() {
+            let read = match poll_read_buf(Pin::new(decoder.reader()), cx, &mut self.buffer) {
+                Poll::Pending if self.buffer.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+                Poll::Ready(read) => read.map_err(|error| self.reading_failed(error))?,
+            };
+            if read == 0 {
+                break;
+            }
+            let read = u64::try_from(read).unwrap_or(u64::MAX);
+            self.decoded = self.decoded.saturating_add(read);
+            self.check_size(decoder.wire().consumed())?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn check_size(&self, consumed: u64) -> Result<(), SizeLimit> {
+        let Limits {
+            decoded_size_max,
+            ratio_max,
+            ratio_free_size,
+            ..
+        } = self.limits;
+        if self.decoded > decoded_size_max {
+            return Err(SizeLimit::Decoded(decoded_size_max));
+        }
+        if self.decoded > ratio_free_size && self.decoded > consumed.saturating_mul(ratio_max) {
+            return Err(SizeLimit::Ratio(ratio_max));
+        }
+        Ok(())
+    }
+
+    /// Tells a failure of the network from one of the decoder.
+    fn reading_failed(&self, error: io::Error) -> Error {
+        let source = match Error::from_io(error) {
+            Ok(error) => return error,
+            Err(source) => source,
+        };
+        if source.kind() == io::ErrorKind::UnexpectedEof && self.framing == Framing::UntilClose {
+            // Only the end of the connection says where this body ends: it came too early.
+            return Error::Cut {
+                source: source.into(),
+            };
+        }
+        DecodeFault::Corrupt {
+            encoding: self.encoding.name(),
+            source,
+        }
+        .into()
+    }
+}

@@ -1,0 +1,225 @@
+//! What the header of an answer says: a page, a redirect, or an error.
+
+use std::time::{Duration, SystemTime};
+
+use hyper::StatusCode;
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER, TRANSFER_ENCODING};
+use hyper::http::response::Parts;
+use url::Url;
+
+use super::decode::Encoding;
+use super::error::{Error, RedirectFault, SizeLimit};
+use super::limits::Limits;
+
+/// The longest Retry-After that is told apart from "never", so that callers can calculate with it.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What to do about an answer.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Read its body.
+    Page(Head),
+    /// Ask there instead.
+    Redirect(Url),
+}
+
+/// What is kept of the header of a page.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: u16,
+    pub(super) content_type: Option<String>,
+    pub(super) encoding: Encoding,
+    pub(super) framing: Framing,
+    /// The size of the body before decompression, if known.
+    pub(super) total: Option<u64>,
+}
+
+/// How the end of a body is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// By a length given beforehand.
+    Length,
+    /// By a last chunk.
+    Chunked,
+    /// By the end of the connection, which looks the same when it breaks.
+    UntilClose,
+}
+
+/// Reads the header of the answer that `url` gave.
+pub(super) fn read(
+    url: &Url,
+    parts: &Parts,
+    body: &Incoming,
+    limits: &Limits,
+    now: SystemTime,
+) -> Result<Verdict, Error> {
+    let status = parts.status;
+    if status.is_redirection() {
+        return redirect(url, status, &parts.headers)
+            .map(Verdict::Redirect)
+            .map_err(Error::from);
+    }
+    if status.is_client_error() || status.is_server_error() {
+        let retry_after = retry_after(&parts.headers, now);
+        return Err(Error::Status {
+            status: status.as_u16(),
+            retry_after,
+        });
+    }
+    if !status.is_success() {
+        return Err(Error::Protocol {
+            what: "the status has no meaning here",
+            source: None,
+        });
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        // Part of a page would be counted as all of it.
+        return Err(Error::Protocol {
+            what: "a part was sent for the whole",
+            source: None,
+        });
+    }
+    let encoding = Encoding::from_headers(&parts.headers)?;
+    // Not the Content-Length header: a chunked body may carry one that does not count.
+    let total = body.size_hint().exact();
+    if total.is_some_and(|total| total > limits.wire_size_max) {
+        return Err(SizeLimit::Wire(limits.wire_size_max).into());
+    }
+    let content_type = parts.headers.get(CONTENT_TYPE);
+    Ok(Verdict::Page(Head {
+        status: status.as_u16(),
+        content_type: content_type
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned),
+        encoding,
+        framing: framing(&parts.headers, total)?,
+        total,
+    }))
+}
+
+fn redirect(url: &Url, status: StatusCode, headers: &HeaderMap) -> Result<Url, RedirectFault> {
+    let unusable = RedirectFault::NoLocation {
+        status: status.as_u16(),
+    };
+    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Err(unusable);
+    }
+    // Servers send UTF-8 here without escaping it; the URL parser does that.
+    let location = headers
+        .get(LOCATION)
+        .and_then(|value| str::from_utf8(value.as_bytes()).ok());
+    location
+        .and_then(|location| url.join(location).ok())
+        .ok_or(unusable)
+}
+
+fn framing(headers: &HeaderMap, total: Option<u64>) -> Result<Framing, Error> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter().peekable();
+    match (codings.peek(), total) {
+        (None, Some(_)) => return Ok(Framing::Length),
+        (None, None) => return Ok(Framing::UntilClose),
+        (Some(_), _) => {}
+    }
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Ok(Framing::Chunked);
+    }
+    // Compression at this layer was not offered and would not be undone.
+    Err(Error::Protocol {
+        what: "the transfer encoding was not asked for",
+        source: None,
+    })
+}
+
+/// Reads a Retry-After header in either form, seconds or a date.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(now).unwrap_or_default()
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(name: HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_bytes(value.as_bytes()).unwrap())])
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let now = httpdate::parse_http_date("Fri, 31 Dec 1999 23:59:00 GMT").unwrap();
+        for (value, expected) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Fri, 31 Dec 1999 23:59:59 GMT", Some(59)),
+            ("Friday, 31-Dec-99 23:59:59 GMT", Some(59)),
+            ("Fri Dec 31 23:59:59 1999", Some(59)),
+            ("Fri, 31 Dec 1999 00:00:00 GMT", Some(0)),
+            ("99999999999999999999999", Some(RETRY_AFTER_MAX.as_secs())),
+            (
+                "Fri, 31 Dec 9999 23:59:59 GMT",
+                Some(RETRY_AFTER_MAX.as_secs()),
+            ),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let read = retry_after(&headers(RETRY_AFTER, value), now);
+            assert_eq!(read, expected.map(Duration::from_secs), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn locations_are_resolved_against_the_url_that_gave_them() {
+        let url = Url::parse("https://example.com/a/b?c").unwrap();
+        for (location, expected) in [
+            ("/x", "https://example.com/x"),
+            ("x?y", "https://example.com/a/x?y"),
+            ("//other.test/", "https://other.test/"),
+            ("http://plain.test", "http://plain.test/"),
+            ("/ä ö", "https://example.com/%C3%A4%20%C3%B6"),
+            ("file:///etc/passwd", "file:///etc/passwd"),
+        ] {
+            let to = redirect(&url, StatusCode::FOUND, &headers(LOCATION, location)).unwrap();
+            assert_eq!(to.as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn redirects_without_a_usable_location_are_faults() {
+        let url = Url::parse("https://example.com/").unwrap();
+        let to = |status: u16, headers: &HeaderMap| {
+            redirect(&url, StatusCode::from_u16(status).unwrap(), headers)
+        };
+        let fault = |status| Err(RedirectFault::NoLocation { status });
+        assert_eq!(to(302, &HeaderMap::new()), fault(302));
+        assert_eq!(to(301, &headers(LOCATION, "http://[")), fault(301));
+        for status in [300, 304, 305, 306, 399] {
+            assert_eq!(to(status, &headers(LOCATION, "/x")), fault(status));
+        }
+    }
+
+    #[test]
+    fn transfer_encodings_other_than_chunked_are_refused() {
+        assert_eq!(
+            framing(&HeaderMap::new(), Some(1)).unwrap(),
+            Framing::Length
+        );
+        assert_eq!(
+            framing(&HeaderMap::new(), None).unwrap(),
+            Framing::UntilClose
+        );
+        let chunked = headers(TRANSFER_ENCODING, "Chunked");
+        assert_eq!(framing(&chunked, None).unwrap(), Framing::Chunked);
+        assert!(framing(&headers(TRANSFER_ENCODING, "gzip, chunked"), None).is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! Deliveries in, results out: takes jobs off the queue, gets and counts their sources, and writes
+//! what it found.
+//!
+//! [`run`] is the whole service. `lane` pulls what there is room for, `attempt` takes one delivery
+//! from taken to acknowledged, `work` gets a source and counts it.
+
+mod attempt;
+pub mod config;
+pub mod count;
+pub mod fetch;
+mod health;
+mod lane;
+mod lease;
+mod slots;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+use wordmill_common::id::Lane;
+use wordmill_common::retry;
+use wordmill_nats::connect::{Broker, Fatal, Health};
+use wordmill_nats::dead::DeadLetters;
+use wordmill_nats::results::Results;
+use wordmill_nats::store::Store;
+use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology};
+
+use crate::config::Config;
+use crate::fetch::Fetcher;
+use crate::slots::Slots;
+
+/// How long jobs may take to be handed back once the grace period is over.
+const HAND_BACK_MAX: Duration = Duration::from_secs(5);
+
+/// What every attempt works with.
+#[derive(Clone)]
+struct Worker {
+    name: Arc<str>,
+    broker: Broker,
+    store: Store,
+    results: Results,
+    dead_letters: DeadLetters,
+    fetcher: Fetcher,
+    retry: retry::Policy,
+    attempt_deadline: Duration,
+    /// Cancelled when the grace period is over: whatever still runs is handed back.
+    interrupted: CancellationToken,
+}
+
+/// Why the service ended other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The broker is not one we can work with.
+    #[error(transparent)]
+    Broker(#[from] Fatal),
+    /// Something could not be opened.
+    #[error(transparent)]
+    Open(#[from] wordmill_nats::Error),
+    /// The fetcher's settings make no sense.
+    #[error(transparent)]
+    Fetcher(#[from] fetch::SetupError),
+    /// The health listener failed.
+    #[error("cannot serve health: {0}")]
+    Serve(#[from] std::io::Error),
+}
+
+/// Works until `shutdown`; then stops pulling, lets running work finish within the grace period, and
+/// hands the rest back.
+///
+/// # Errors
+/// See [`Error`]; a broker that is away is none.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let broker = Broker::start(&config.broker, &config.name).await?;
+    let waiting = Health::Waiting("no connection to the broker yet".to_owned());
+    let (health_sender, health) = watch::channel(waiting);
+    let worker = Worker {
+        name: config.name.into(),
+        store: Store::open(&broker, config.topology.result_ttl).await?,
+        results: Results::open(&broker).await?,
+        dead_letters: DeadLetters::open(&broker),
+        fetcher: Fetcher::try_new(&config.fetch)?,
+        retry: config.retry,
+        attempt_deadline: config.attempt_deadline,
+        interrupted: CancellationToken::new(),
+        broker: broker.clone(),
+    };
+    let needed =
+        Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
+    let slots = Slots::new(config.slots);
+    let attempts = TaskTracker::new();
+    let lanes = async {
+        let serve = |lane| lane::serve(&worker, lane, &slots, &attempts, health.clone(), &shutdown);
+        tokio::join!(serve(Lane::Interactive), serve(Lane::Bulk));
+        finish(&worker, &attempts, config.shutdown_grace).await;
+    };
+    tokio::select! {
+        () = lanes => {}
+        lost = broker.supervise(&needed, &health_sender) => lost?,
+        served = health::serve(listener, broker.clone(), health.clone()) => served?,
+    }
+    broker.finish().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Waits for running attempts, at most for `grace`, then interrupts them.
+async fn finish(worker: &Worker, attempts: &TaskTracker, grace: Duration) {
+    attempts.close();
+    info!(
+        running = attempts.len(),
+        "no more jobs are taken; waiting for running ones"
+    );
+    if tokio::time::timeout(grace, attempts.wait()).await.is_ok() {
+        return;
+    }
+    info!(
+        running = attempts.len(),
+        "the grace period is over; handing jobs back"
+    );
+    worker.interrupted.cancel();
+    if tokio::time::timeout(HAND_BACK_MAX, attempts.wait())
+        .await
+        .is_err()
+    {
+        warn!(
+            running = attempts.len(),
+            "not handed back in time; the queue will notice"
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! `wordmill-worker`: deliveries in, results out.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+use wordmill_common::env::{self, Env};
+use wordmill_common::{probe, shutdown, telemetry};
+use wordmill_worker::config::Config;
+
+fn main() -> ExitCode {
+    let mut env = Env::from_process();
+    let config = Config::read(&mut env);
+    if let Err(invalid) = env.finish() {
+        return env::report("wordmill-worker", &invalid);
+    }
+    if std::env::args().nth(1).as_deref() == Some("healthcheck") {
+        let ready = probe::is_ready(config.listen).unwrap_or(false);
+        return if ready {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
+    telemetry::start(&config.telemetry);
+    match work(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(error = format!("{error:#}"), "the worker ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn work(config: Config) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {} (WORDMILL_WORKER_LISTEN)",
+            config.listen
+        )
+    })?;
+    info!(
+        address = %listener.local_addr()?,
+        broker = config.broker.url,
+        worker = config.name,
+        slots = config.slots,
+        version = env!("CARGO_PKG_VERSION"),
+        "worker listens"
+    );
+    let stop = CancellationToken::new();
+    tokio::select! {
+        ended = wordmill_worker::run(config, listener, stop.clone()) => Ok(ended?),
+        () = shutdown::on_signals(stop) => Ok(()),
+    }
+}

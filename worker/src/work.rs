@@ -1,0 +1,267 @@
+//! Gets a source and counts it, off the async threads.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use url::Url;
+use wordmill_common::failure::{Failure, FailureCode};
+use wordmill_common::job::Stage;
+use wordmill_common::source::{Source, SourceInfo};
+
+use crate::count::{self, Counted, Hints, Options};
+use crate::fetch::{self, Fetcher, Page};
+use crate::lease::Meter;
+
+/// How many chunks of a page may wait to be counted.
+const CHUNKS_WAITING_MAX: usize = 4;
+
+/// What was found, and about which source.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) counted: Counted,
+    pub(crate) source: SourceInfo,
+}
+
+/// Why nothing was found.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) failure: Failure,
+    /// When a host asks to be asked again.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            retry_after: None,
+        }
+    }
+}
+
+/// Returns a meter for the work that `source` takes.
+pub(crate) fn meter(source: &Source) -> Meter {
+    Meter::new(match source {
+        Source::Url { .. } => Stage::Fetch,
+        Source::Text { .. } => Stage::Count,
+    })
+}
+
+/// Gets `source` and counts it. Dropped, it lets go of the connection, and the thread that counts
+/// ends by itself soon after.
+///
+/// # Errors
+/// What the client is told, see [`Failed`].
+pub(crate) async fn count(
+    fetcher: &Fetcher,
+    source: &Source,
+    meter: &Arc<Meter>,
+) -> Result<Found, Failed> {
+    let (counted, final_url) = match source {
+        Source::Text { text } => (count_text(text, meter).await?, None),
+        Source::Url { url } => {
+            let (counted, final_url) = count_page(fetcher, url, meter).await?;
+            (counted, Some(final_url))
+        }
+    };
+    let source = SourceInfo {
+        final_url,
+        content_type: Some(counted.content_type.clone()),
+        charset: Some(counted.charset.clone()),
+        charset_from: Some(counted.charset_from.as_str().to_owned()),
+        size_bytes: Some(counted.size_bytes),
+        sha256: Some(counted.sha256.clone()),
+        ..source.describe()
+    };
+    Ok(Found { counted, source })
+}
+
+async fn count_text(text: &str, meter: &Arc<Meter>) -> Result<Counted, Failed> {
+    let bytes = Bytes::copy_from_slice(text.as_bytes());
+    meter.set_total(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    let hints = OwnedHints {
+        content_type: Some("text/plain; charset=utf-8".to_owned()),
+        host_tld: None,
+    };
+    count_off_thread(bytes.reader(), hints, meter).await
+}
+
+async fn count_page(
+    fetcher: &Fetcher,
+    url: &str,
+    meter: &Arc<Meter>,
+) -> Result<(Counted, String), Failed> {
+    let url = Url::parse(url).map_err(|error| {
+        Failure::new(
+            FailureCode::ParseError,
+            format!("The URL cannot be parsed: {error}."),
+        )
+    })?;
+    let mut page = meter
+        .wait_for_host(fetcher.get(&url))
+        .await
+        .map_err(failed)?;
+    if let Some(total) = page.progress().total_bytes {
+        meter.set_total(total);
+    }
+    let hints = OwnedHints {
+        content_type: page.content_type.clone(),
+        host_tld: page
+            .final_url
+            .domain()
+            .and_then(top_level)
+            .map(str::to_owned),
+    };
+    let final_url = page.final_url.to_string();
+    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
+    let is_complete = Arc::new(AtomicBool::new(false));
+    let chunks = Chunks {
+        receiver,
+        current: Bytes::new(),
+        is_complete: Arc::clone(&is_complete),
+    };
+    let counting = count_off_thread(chunks, hints, meter);
+    let passing = pass_on(&mut page, sender, &is_complete, meter);
+    let (passed, counted) = tokio::join!(passing, counting);
+    // What went wrong on the way explains what the counter says about it.
+    passed.map_err(failed)?;
+    Ok((counted?, final_url))
+}
+
+/// Passes a page's chunks on to the thread that counts, as fast as it takes them.
+async fn pass_on(
+    page: &mut Page,
+    sender: mpsc::Sender<Bytes>,
+    is_complete: &AtomicBool,
+    meter: &Meter,
+) -> Result<(), fetch::Error> {
+    while let Some(chunk) = meter.wait_for_host(page.chunk()).await? {
+        // The counter has seen enough: it says itself why.
+        if sender.send(chunk).await.is_err() {
+            return Ok(());
+        }
+    }
+    is_complete.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// The chunks of a page as a reader, for a thread that may block.
+struct Chunks {
+    receiver: mpsc::Receiver<Bytes>,
+    current: Bytes,
+    is_complete: Arc<AtomicBool>,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(chunk) => self.current = chunk,
+                None if self.is_complete.load(Ordering::Acquire) => return Ok(0),
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+        let length = buffer.len().min(self.current.len());
+        self.current
+            .split_to(length)
+            .copy_to_slice(buffer.get_mut(..length).unwrap_or_default());
+        Ok(length)
+    }
+}
+
+struct OwnedHints {
+    content_type: Option<String>,
+    host_tld: Option<String>,
+}
+
+async fn count_off_thread(
+    reader: impl Read + Send + 'static,
+    hints: OwnedHints,
+    meter: &Arc<Meter>,
+) -> Result<Counted, Failed> {
+    let stop = CancellationToken::new();
+    let _stop_when_dropped: DropGuard = stop.clone().drop_guard();
+    let meter = Arc::clone(meter);
+    let counting = tokio::task::spawn_blocking(move || {
+        let hints = Hints {
+            content_type: hints.content_type.as_deref(),
+            host_tld: hints.host_tld.as_deref(),
+        };
+        count::count(reader, &hints, &Options::default(), &|done_bytes| {
+            meter.set_done(done_bytes);
+            !stop.is_cancelled()
+        })
+    });
+    match counting.await {
+        Ok(counted) => counted.map_err(|error| not_counted(&error).into()),
+        Err(panic) => {
+            tracing::error!(%panic, "the counter panicked");
+            let detail = "The service failed while it counted the document.";
+            Err(Failure::new(FailureCode::Internal, detail).into())
+        }
+    }
+}
+
+fn not_counted(error: &count::Error) -> Failure {
+    let detail = sentence(error);
+    match error {
+        count::Error::UnsupportedFormat { .. } => {
+            Failure::new(FailureCode::UnsupportedFormat, detail)
+        }
+        count::Error::TooManyUniqueWords { .. } => {
+            Failure::new(FailureCode::TooManyUniqueWords, detail)
+        }
+        // Both only say that the source ended early; whoever ended it knows why.
+        count::Error::Interrupted | count::Error::Read(_) => {
+            Failure::new(FailureCode::Internal, detail)
+        }
+    }
+}
+
+/// Gives a failed fetch its stable code.
+fn failed(error: fetch::Error) -> Failed {
+    let detail = sentence(&error);
+    let code = match &error {
+        fetch::Error::Blocked { .. } => FailureCode::UrlBlocked,
+        fetch::Error::Dns { .. } => FailureCode::FetchDns,
+        fetch::Error::Connect { .. } | fetch::Error::Cut { .. } | fetch::Error::Protocol { .. } => {
+            FailureCode::FetchConnect
+        }
+        fetch::Error::Tls { .. } => FailureCode::FetchTls,
+        fetch::Error::Timeout { .. } => FailureCode::FetchTimeout,
+        fetch::Error::Redirects(_) => FailureCode::FetchRedirects,
+        fetch::Error::TooLarge(_) => FailureCode::FetchTooLarge,
+        fetch::Error::Decode(_) => FailureCode::DecodeError,
+        fetch::Error::Status {
+            status,
+            retry_after,
+        } => {
+            let (failure, retry_after) = (Failure::http_status(*status), *retry_after);
+            return Failed {
+                failure,
+                retry_after,
+            };
+        }
+    };
+    Failure::new(code, detail).into()
+}
+
+/// Writes an error as a sentence: upper case at the front, a full stop at the end.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let first = letters
+        .next()
+        .map(|first| first.to_uppercase().to_string())
+        .unwrap_or_default();
+    format!("{first}{}.", letters.as_str().trim_end_matches('.'))
+}
+
+fn top_level(domain: &str) -> Option<&str> {
+    domain.trim_end_matches('.').rsplit('.').next()
+}
