@@ -1,1 +1,3 @@
+//! Black-box tests of the running system.
 
+mod samples;

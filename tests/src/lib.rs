@@ -1,1 +1,53 @@
+//! Starts the real binaries and a real nats-server, and talks to them as users do.
 //!
+//! Depends on no wordmill crate: whatever is spelled here is the contract.
+
+pub mod client;
+pub mod process;
+pub mod proxy;
+pub mod site;
+pub mod stack;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Waits until `condition` returns something, and panics with `what` after `limit`.
+///
+/// # Panics
+/// When the limit is over.
+pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        pause(Duration::from_millis(20));
+    }
+}
+
+/// Waits a moment between two looks at a condition.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests run on threads of their own"
+)]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Returns the top of the repository.
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .expect("the repository")
+}
+
+/// Returns a setting of the test run.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the harness has no configuration of its own"
+)]
+pub fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

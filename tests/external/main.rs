@@ -1,0 +1,1 @@
+//! Tests that need a tool from outside. `make test-all` installs what they need and runs them.

@@ -1,0 +1,212 @@
+//! HTTP as clients speak it.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::header::HOST;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+
+use crate::wait_for;
+
+/// Longest wait for an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// A client of one service.
+#[derive(Debug, Clone)]
+pub struct Client {
+    address: String,
+}
+
+/// An answer, whatever its status.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The header fields, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub text: String,
+}
+
+impl Answer {
+    /// Returns the body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
+    }
+
+    /// Returns a header field.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(field, _)| field == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Asserts that this is a problem with `code`, complete in every field, and returns it.
+    pub fn problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{self:?}"
+        );
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{problem}");
+        assert_eq!(problem["status"], status, "{problem}");
+        assert_eq!(
+            problem["type"],
+            format!("urn:wordmill:error:{code}"),
+            "{problem}"
+        );
+        for field in ["title", "detail"] {
+            assert!(
+                problem[field].as_str().is_some_and(|text| !text.is_empty()),
+                "{problem}"
+            );
+        }
+        assert!(problem["retryable"].is_boolean(), "{problem}");
+        let trace_id = problem["trace_id"].as_str().expect("a trace id");
+        assert_eq!(trace_id.len(), 32, "{problem}");
+        if status == 503 {
+            assert!(self.header("retry-after").is_some(), "{self:?}");
+        }
+        problem
+    }
+}
+
+impl Client {
+    /// Returns a client of the service at `address`.
+    pub fn new(address: &str) -> Self {
+        Self {
+            address: address.to_owned(),
+        }
+    }
+
+    /// Returns the URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Sends a request; `Err` if no answer came.
+    ///
+    /// # Errors
+    /// Whatever the connection ended with.
+    pub fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, String> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.address);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::copy_from_slice(body));
+        let request = request.body(body).expect("a request");
+        runtime().block_on(async {
+            let exchange = tokio::time::timeout(ANSWER_MAX, exchange(&self.address, request));
+            exchange.await.map_err(|_| "no answer in time".to_owned())?
+        })
+    }
+
+    /// Sends a request that has to be answered.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.try_send(method, path, headers, body)
+            .unwrap_or_else(|error| panic!("{method} {}: {error}", self.url(path)))
+    }
+
+    /// Sends `GET`.
+    pub fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], &[])
+    }
+
+    /// Sends `POST` with JSON.
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        let headers = [("content-type", "application/json")];
+        self.send("POST", path, &headers, body.to_string().as_bytes())
+    }
+
+    /// Submits a job that has to be accepted, and returns its id.
+    pub fn submit(&self, body: &Value) -> String {
+        let answer = self.post("/v1/jobs", body);
+        assert_eq!(answer.status, 202, "{answer:?}");
+        answer.json()["job_id"]
+            .as_str()
+            .expect("a job id")
+            .to_owned()
+    }
+
+    /// Submits a page.
+    pub fn submit_url(&self, url: &str) -> String {
+        self.submit(&json!({"url": url}))
+    }
+
+    /// Polls a job until it is final, and returns it.
+    pub fn finished(&self, job_id: &str, limit: Duration) -> Value {
+        wait_for(&format!("job {job_id} is final"), limit, || {
+            let answer = self.get(&format!("/v1/jobs/{job_id}"));
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let job = answer.json();
+            let status = job["status"].as_str().expect("a status").to_owned();
+            matches!(status.as_str(), "succeeded" | "failed" | "cancelled").then_some(job)
+        })
+    }
+
+    /// Returns the result of a job that succeeded.
+    pub fn result(&self, job_id: &str) -> Value {
+        let answer = self.get(&format!("/v1/jobs/{job_id}/result"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+}
+
+fn runtime() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    })
+}
+
+/// One request on a connection of its own.
+async fn exchange(address: &str, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+    let stream = tokio::net::TcpStream::connect(address)
+        .await
+        .map_err(|e| e.to_string())?;
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
+    let connection = tokio::spawn(connection);
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| error.to_string())?;
+    let (parts, body) = response.into_parts();
+    let body = body
+        .collect()
+        .await
+        .map_err(|error| error.to_string())?
+        .to_bytes();
+    connection.abort();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let fields = parts.headers.iter();
+    Ok(Answer {
+        status: parts.status.as_u16(),
+        headers: fields
+            .map(|(name, value)| (name.to_string(), text(value.as_bytes())))
+            .collect(),
+        text: text(&body),
+    })
+}

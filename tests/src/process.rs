@@ -1,0 +1,175 @@
+//! Child processes that are watched, signalled by id, and never left behind.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::{pause, repository, setting, wait_for};
+
+/// How long a process may take to end after SIGTERM before it is killed.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// A running child and what it has printed.
+pub struct Process {
+    name: String,
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Starts `command`; its output is kept line by line.
+    pub fn start(name: &str, mut command: Command) -> Self {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| {
+            panic!("cannot start {name} ({command:?}): {error}; was it built?")
+        });
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let outputs: [Option<Box<dyn std::io::Read + Send>>; 2] = [
+            child.stdout.take().map(|out| Box::new(out) as _),
+            child.stderr.take().map(|err| Box::new(err) as _),
+        ];
+        for output in outputs.into_iter().flatten() {
+            let lines = Arc::clone(&lines);
+            std::thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    lines.lock().expect("lines").push(line);
+                }
+            });
+        }
+        Self {
+            name: name.to_owned(),
+            child,
+            lines,
+        }
+    }
+
+    /// Returns everything printed so far.
+    pub fn output(&self) -> String {
+        self.lines.lock().expect("lines").join("\n")
+    }
+
+    /// Waits for a JSON log line with this message, and returns it.
+    pub fn logged(&mut self, message: &str, limit: Duration) -> Value {
+        let name = self.name.clone();
+        wait_for(
+            &format!("{name} logs {message:?}\n{}", self.output()),
+            limit,
+            || {
+                let lines = self.lines.lock().expect("lines").clone();
+                let found = lines
+                    .iter()
+                    .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+                    .find(|event| event["message"] == message);
+                if found.is_none() && self.has_ended().is_some() {
+                    panic!("{name} has ended:\n{}", self.output());
+                }
+                found
+            },
+        )
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("process id");
+        // It may have ended by itself.
+        let _ = kill_process(id, signal);
+    }
+
+    /// Returns the exit status if the process has ended.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.has_ended() {
+                return status;
+            }
+            assert!(
+                Instant::now() < end,
+                "{} still runs:\n{}",
+                self.name,
+                self.output()
+            );
+            pause(Duration::from_millis(10));
+        }
+    }
+
+    /// Asks for the end and waits for it.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait(STOP_MAX)
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait(STOP_MAX);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let lines = self.lines.lock().expect("lines");
+            let last = lines.len().saturating_sub(40);
+            eprintln!(
+                "--- last words of {} ---\n{}",
+                self.name,
+                lines[last..].join("\n")
+            );
+        }
+        // Politely first: coverage is written at a normal end.
+        self.signal(Signal::TERM);
+        let end = Instant::now() + STOP_MAX;
+        while self.has_ended().is_none() {
+            if Instant::now() > end {
+                self.signal(Signal::KILL);
+                let _ = self.child.wait();
+                return;
+            }
+            pause(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Returns the path of one of our binaries.
+pub fn binary(name: &str) -> PathBuf {
+    let directory = setting("WORDMILL_BIN_DIR")
+        .map_or_else(|| repository().join("target/debug"), PathBuf::from);
+    let path = directory.join(name);
+    assert!(
+        path.exists(),
+        "{} is not built: run `make build`",
+        path.display()
+    );
+    path
+}
+
+/// Returns the path of nats-server, installing it into `.tools` if need be.
+pub fn nats_server() -> PathBuf {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let installer = repository().join("nats/install-server");
+        let output = Command::new(&installer)
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", installer.display()));
+        assert!(output.status.success(), "there is no nats-server");
+        PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
+    })
+    .clone()
+}

@@ -1,0 +1,164 @@
+//! A web server on loopback that serves what a test wants, and counts who asked.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::pause;
+
+/// What is answered on a path.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The status line's code and reason.
+    pub status: &'static str,
+    /// Header fields besides `Content-Length` and `Connection`.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// How long to wait before answering.
+    pub delay: Duration,
+}
+
+impl Page {
+    /// Returns a page that is fine.
+    pub fn new(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        let headers = vec![("Content-Type".to_owned(), content_type.to_owned())];
+        Self {
+            status: "200 OK",
+            headers,
+            body: body.into(),
+            delay: Duration::ZERO,
+        }
+    }
+
+    /// Returns an answer with another status and no body.
+    pub fn status(status: &'static str) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+            delay: Duration::ZERO,
+        }
+    }
+
+    /// Adds a header field.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets the answer wait.
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+}
+
+/// The running server; it ends with the test's process.
+pub struct Site {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    pages: HashMap<String, Page>,
+    hits: HashMap<String, usize>,
+    connections: usize,
+}
+
+impl Site {
+    /// Starts a server on 127.0.0.1.
+    pub fn start() -> Self {
+        Self::start_on("127.0.0.1:0")
+    }
+
+    /// Starts a server on an address.
+    pub fn start_on(address: &str) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                shared.lock().expect("state").connections += 1;
+                let shared = Arc::clone(&shared);
+                std::thread::spawn(move || serve(&stream, &shared));
+            }
+        });
+        Self { address, state }
+    }
+
+    /// Puts a page on a path.
+    pub fn put(&self, path: &str, page: Page) -> String {
+        self.state
+            .lock()
+            .expect("state")
+            .pages
+            .insert(path.to_owned(), page);
+        self.url(path)
+    }
+
+    /// Returns the URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Returns how often a path was asked for.
+    pub fn hits(&self, path: &str) -> usize {
+        self.state
+            .lock()
+            .expect("state")
+            .hits
+            .get(path)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Returns how often anybody connected.
+    pub fn connections(&self) -> usize {
+        self.state.lock().expect("state").connections
+    }
+}
+
+fn serve(stream: &TcpStream, state: &Mutex<State>) {
+    let mut lines = BufReader::new(stream).lines();
+    let Some(Ok(request)) = lines.next() else {
+        return;
+    };
+    while lines
+        .next()
+        .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+    {}
+    let path = request.split(' ').nth(1).unwrap_or("/").to_owned();
+    let page = {
+        let mut state = state.lock().expect("state");
+        *state.hits.entry(path.clone()).or_default() += 1;
+        state
+            .pages
+            .get(&path)
+            .cloned()
+            .unwrap_or_else(|| Page::status("404 Not Found"))
+    };
+    pause(page.delay);
+    let mut head = format!("HTTP/1.1 {}\r\n", page.status);
+    for (name, value) in &page.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += &format!(
+        "Content-Length: {}\r\nConnection: close\r\n\r\n",
+        page.body.len()
+    );
+    let mut stream = stream;
+    // A client that goes away is not the server's problem.
+    let _ = stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(&page.body));
+}

@@ -1,0 +1,220 @@
+//! The whole stack: nats-server, provisioning, gateways, workers.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::process::{Process, binary, nats_server};
+use crate::{repository, wait_for};
+
+/// How long a service may take to start.
+const START_MAX: Duration = Duration::from_secs(30);
+/// The roles, as `nats/server.conf` names them.
+pub const ROLES: [&str; 5] = ["gateway", "worker", "sweeper", "inspector", "admin"];
+
+/// Returns a role's password in tests.
+pub fn password(role: &str) -> String {
+    format!("test-{role}")
+}
+
+/// A nats-server with our configuration, on a port and a store of its own.
+pub struct Nats {
+    /// The process.
+    pub process: Process,
+    port: u16,
+    directory: PathBuf,
+}
+
+impl Nats {
+    /// Starts a server that keeps its store in `directory`.
+    pub fn start(directory: &Path) -> Self {
+        let mut process = spawn(directory, "-1");
+        let port = wait_for("nats-server listens", START_MAX, || {
+            assert!(process.has_ended().is_none(), "{}", process.output());
+            let output = process.output();
+            let listens = output
+                .split("Listening for client connections on 127.0.0.1:")
+                .nth(1)?;
+            output.contains("Server is ready").then_some(())?;
+            listens.lines().next()?.trim().parse().ok()
+        });
+        Self {
+            process,
+            port,
+            directory: directory.to_owned(),
+        }
+    }
+
+    /// Starts it again, with the same port and store, after it was stopped or killed.
+    pub fn restart(&mut self) {
+        self.process = spawn(&self.directory, &self.port.to_string());
+        wait_for("nats-server listens again", START_MAX, || {
+            assert!(
+                self.process.has_ended().is_none(),
+                "{}",
+                self.process.output()
+            );
+            self.process
+                .output()
+                .contains("Server is ready")
+                .then_some(())
+        });
+    }
+
+    /// Returns the address for clients.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Provisions everything, with settings such as `("WORDMILL_RESULT_TTL", "1s")`.
+    pub fn provision(&self, settings: &[(&str, &str)]) -> String {
+        let mut command = service("wordmill-nats", "admin", &self.address(), settings);
+        let output = command
+            .arg("provision")
+            .output()
+            .expect("wordmill-nats runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}{errors}");
+        text
+    }
+}
+
+fn spawn(directory: &Path, port: &str) -> Process {
+    let mut command = Command::new(nats_server());
+    command.arg("-c").arg(repository().join("nats/server.conf"));
+    command
+        .args(["--addr", "127.0.0.1", "--port", port])
+        .arg("--store_dir")
+        .arg(directory);
+    for role in ROLES {
+        let name = format!("WORDMILL_NATS_{}_PASSWORD", role.to_uppercase());
+        command.env(name, password(role));
+    }
+    Process::start("nats-server", command)
+}
+
+/// Returns the command of a service, with its role's credentials and nothing of our environment
+/// that could change what it does.
+pub fn service(name: &str, role: &str, nats: &str, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(binary(name));
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("WORDMILL_") {
+            command.env_remove(key);
+        }
+    }
+    command
+        .env("WORDMILL_NATS_URL", format!("nats://{nats}"))
+        .env("WORDMILL_NATS_USER", role)
+        .env("WORDMILL_NATS_PASSWORD", password(role))
+        .envs(settings.iter().copied());
+    command
+}
+
+/// A running gateway.
+pub struct Gateway {
+    /// The process.
+    pub process: Process,
+    /// A client of it.
+    pub client: Client,
+}
+
+impl Gateway {
+    /// Starts a gateway on a free port.
+    pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
+        let mut command = service("wordmill-gateway", "gateway", nats, settings);
+        command.env("WORDMILL_LISTEN", "127.0.0.1:0");
+        let mut process = Process::start("gateway", command);
+        let address = process.logged("gateway listens", START_MAX)["address"].clone();
+        let client = Client::new(address.as_str().expect("an address"));
+        Self { process, client }
+    }
+}
+
+/// A running worker.
+pub struct Worker {
+    /// The process.
+    pub process: Process,
+    /// A client of its health.
+    pub health: Client,
+}
+
+impl Worker {
+    /// Starts a worker with its health on a free port. It may fetch from loopback and retries
+    /// soon, unless the settings say otherwise.
+    pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
+        let mut all = vec![
+            ("WORDMILL_FETCH_ALLOW", "127.0.0.0/8"),
+            ("WORDMILL_RETRY_BASE", "50ms"),
+        ];
+        all.extend(settings);
+        let mut command = service("wordmill-worker", "worker", nats, &all);
+        command.env("WORDMILL_WORKER_LISTEN", "127.0.0.1:0");
+        let mut process = Process::start("worker", command);
+        let address = process.logged("worker listens", START_MAX)["address"].clone();
+        let health = Client::new(address.as_str().expect("an address"));
+        Self { process, health }
+    }
+}
+
+/// Waits until a service says that it is ready.
+pub fn ready(client: &Client) {
+    wait_for(
+        &format!("{} is ready", client.url("/readyz")),
+        START_MAX,
+        || (client.try_send("GET", "/readyz", &[], &[]).ok()?.status == 200).then_some(()),
+    );
+}
+
+/// Everything, stopped in a sensible order when dropped.
+pub struct Stack {
+    /// The gateways.
+    pub gateways: Vec<Gateway>,
+    /// The workers.
+    pub workers: Vec<Worker>,
+    /// The broker.
+    pub nats: Nats,
+    _directory: TempDir,
+}
+
+impl Stack {
+    /// Starts one gateway and one worker.
+    pub fn start() -> Self {
+        Self::with(1, 1, &[])
+    }
+
+    /// Starts gateways and workers with settings, and waits until all are ready.
+    pub fn with(gateways: usize, workers: usize, settings: &[(&str, &str)]) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let nats = Nats::start(directory.path());
+        nats.provision(settings);
+        let address = nats.address();
+        let stack = Self {
+            gateways: (0..gateways)
+                .map(|_| Gateway::start(&address, settings))
+                .collect(),
+            workers: (0..workers)
+                .map(|_| Worker::start(&address, settings))
+                .collect(),
+            nats,
+            _directory: directory,
+        };
+        stack
+            .gateways
+            .iter()
+            .for_each(|gateway| ready(&gateway.client));
+        stack
+            .workers
+            .iter()
+            .for_each(|worker| ready(&worker.health));
+        stack
+    }
+
+    /// Returns a client of the first gateway.
+    pub fn client(&self) -> &Client {
+        &self.gateways[0].client
+    }
+}
