@@ -41,7 +41,7 @@ impl fmt::Display for Size {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
         let unit = units
             .into_iter()
-            .find(|(factor, _)| self.0 > 0 && self.0 % factor == 0);
+            .find(|(factor, _)| self.0 > 0 && self.0.is_multiple_of(*factor));
         match unit {
             Some((factor, name)) => write!(f, "{}{name}", self.0 / factor),
             None => write!(f, "{}", self.0),
@@ -64,7 +64,7 @@ impl fmt::Display for Span {
         ];
         let unit = units
             .into_iter()
-            .find(|(factor, _)| ms > 0 && ms % factor == 0);
+            .find(|(factor, _)| ms > 0 && ms.is_multiple_of(*factor));
         match unit {
             Some((factor, name)) => write!(f, "{}{name}", ms / factor),
             None => write!(f, "{ms}ms"),

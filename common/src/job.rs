@@ -3,6 +3,8 @@
 //! The record is what the bucket `job_state` holds, as JSON that a person can read. Only
 //! [`Job::apply`] changes it; the store persists what comes out by compare-and-set.
 
+mod event;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -12,8 +14,11 @@ use crate::failure::{Failure, FailureCode};
 use crate::histogram::{Histogram, Rule, Totals, WordCount};
 use crate::id::{JobId, JobKey, Lane, Owner, RunNonce};
 use crate::message::JobMessage;
+use crate::options::Options;
 use crate::source::SourceInfo;
 use crate::trace::TraceId;
+
+pub use self::event::{Event, InvalidTransition};
 
 /// Version of the record's format. Readers refuse what is newer.
 pub const FORMAT: u32 = 1;
@@ -64,45 +69,6 @@ impl Status {
             Self::Cancelled => "cancelled",
         }
     }
-}
-
-/// How a job is to be counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Options {
-    /// Which definition of a word makes the histogram.
-    pub rule: RuleName,
-    /// What becomes of upper case.
-    pub case: Case,
-    /// Which part of a page counts.
-    pub scope: Scope,
-}
-
-/// Definitions of a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RuleName {
-    /// Unicode word segmentation, with dictionaries for scripts without spaces.
-    #[default]
-    Unicode,
-}
-
-/// What becomes of upper case in the histogram's keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Case {
-    /// Unicode default lower case.
-    #[default]
-    Lower,
-}
-
-/// Which part of a page counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// Everything that a reader sees.
-    #[default]
-    Page,
 }
 
 /// One try at counting.
@@ -225,91 +191,6 @@ pub struct Job {
     pub dead_lettered: bool,
     /// The trace of the job.
     pub trace_id: TraceId,
-}
-
-/// Facts about a job, in the past tense.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// A worker began an attempt.
-    Started {
-        /// The attempt's nonce.
-        run: RunNonce,
-        /// The worker's name.
-        worker: String,
-    },
-    /// The attempt came further.
-    Advanced {
-        /// Whose progress.
-        run: RunNonce,
-        /// How far.
-        progress: Progress,
-    },
-    /// The attempt counted the source.
-    Counted {
-        /// Whose result.
-        run: RunNonce,
-        /// The result.
-        count: Box<Count>,
-    },
-    /// The attempt failed and there will be another.
-    AttemptFailed {
-        /// Whose failure.
-        run: RunNonce,
-        /// Why.
-        failure: Failure,
-        /// When the next attempt is due.
-        next_attempt_at: Timestamp,
-    },
-    /// The attempt was interrupted by a shutdown: it does not count.
-    HandedBack {
-        /// Whose attempt.
-        run: RunNonce,
-    },
-    /// The attempt failed and there will be no other.
-    GaveUp {
-        /// Whose failure.
-        run: RunNonce,
-        /// Why.
-        failure: Failure,
-        /// Whether retries were exhausted, so that the job is dead-lettered.
-        dead_lettered: bool,
-    },
-    /// Somebody who runs no attempt found that the job cannot be finished.
-    Abandoned {
-        /// Why.
-        failure: Failure,
-        /// Whether the job is dead-lettered.
-        dead_lettered: bool,
-    },
-    /// The owner withdrew the job.
-    Withdrawn,
-}
-
-impl Event {
-    /// Returns the event's name.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Started { .. } => "started",
-            Self::Advanced { .. } => "advanced",
-            Self::Counted { .. } => "counted",
-            Self::AttemptFailed { .. } => "attempt_failed",
-            Self::HandedBack { .. } => "handed_back",
-            Self::GaveUp { .. } => "gave_up",
-            Self::Abandoned { .. } => "abandoned",
-            Self::Withdrawn => "withdrawn",
-        }
-    }
-}
-
-/// An event that does not apply: an ordinary outcome, another worker was faster.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a job that is {} refuses the event {event:?}", from.as_str())]
-pub struct InvalidTransition {
-    /// The state the job is in.
-    pub from: Status,
-    /// The event's name.
-    pub event: &'static str,
 }
 
 impl Job {

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{JobId, JobKey, Lane, Owner};
-use crate::job::{FORMAT, Options};
+use crate::job::FORMAT;
+use crate::options::Options;
 use crate::source::Source;
 use crate::trace::TraceId;
 

@@ -69,79 +69,77 @@ impl Code {
         Self::UnsupportedMediaType,
     ];
 
-    /// Returns the code, its status, and a title that never changes.
-    fn facts(self) -> (&'static str, StatusCode, &'static str) {
-        use StatusCode as S;
+    /// Returns the code as clients see it.
+    fn name(self) -> &'static str {
         match self {
-            Self::BrokerUnavailable => (
-                "broker_unavailable",
-                S::SERVICE_UNAVAILABLE,
-                "The queue is not available",
-            ),
-            Self::InputTooLarge => (
-                "input_too_large",
-                S::PAYLOAD_TOO_LARGE,
-                "The request is too large",
-            ),
-            Self::Internal => (
-                "internal",
-                S::INTERNAL_SERVER_ERROR,
-                "A defect of the service",
-            ),
-            Self::InvalidJobId => ("invalid_job_id", S::BAD_REQUEST, "Not a job id"),
-            Self::InvalidJson => ("invalid_json", S::BAD_REQUEST, "The body is not JSON"),
-            Self::InvalidLabel => (
-                "invalid_label",
-                S::UNPROCESSABLE_ENTITY,
-                "A label is not allowed",
-            ),
-            Self::InvalidOption => (
-                "invalid_option",
-                S::UNPROCESSABLE_ENTITY,
-                "An option is not known",
-            ),
-            Self::InvalidQuery => (
-                "invalid_query",
-                S::BAD_REQUEST,
-                "A query parameter is not valid",
-            ),
-            Self::InvalidRequest => (
-                "invalid_request",
-                S::UNPROCESSABLE_ENTITY,
-                "The body is not a job",
-            ),
-            Self::InvalidUrl => (
-                "invalid_url",
-                S::UNPROCESSABLE_ENTITY,
-                "The URL cannot be fetched",
-            ),
-            Self::JobCancelled => ("job_cancelled", S::CONFLICT, "The job was cancelled"),
-            Self::JobFailed => ("job_failed", S::CONFLICT, "The job failed"),
-            Self::JobNotFinished => ("job_not_finished", S::CONFLICT, "The job is not finished"),
-            Self::JobNotFound => ("job_not_found", S::NOT_FOUND, "No such job"),
-            Self::MethodNotAllowed => (
-                "method_not_allowed",
-                S::METHOD_NOT_ALLOWED,
-                "The route has no such method",
-            ),
-            Self::NotReady => (
-                "not_ready",
-                S::SERVICE_UNAVAILABLE,
-                "The service is not ready",
-            ),
-            Self::QueueFull => ("queue_full", S::SERVICE_UNAVAILABLE, "The queue is full"),
-            Self::RequestTimeout => (
-                "request_timeout",
-                S::REQUEST_TIMEOUT,
-                "The body did not arrive in time",
-            ),
-            Self::ResultExpired => ("result_expired", S::GONE, "The result is no longer kept"),
-            Self::RouteNotFound => ("route_not_found", S::NOT_FOUND, "No such route"),
-            Self::UnsupportedMediaType => (
-                "unsupported_media_type",
-                S::UNSUPPORTED_MEDIA_TYPE,
-                "The content type is not supported",
-            ),
+            Self::BrokerUnavailable => "broker_unavailable",
+            Self::InputTooLarge => "input_too_large",
+            Self::Internal => "internal",
+            Self::InvalidJobId => "invalid_job_id",
+            Self::InvalidJson => "invalid_json",
+            Self::InvalidLabel => "invalid_label",
+            Self::InvalidOption => "invalid_option",
+            Self::InvalidQuery => "invalid_query",
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidUrl => "invalid_url",
+            Self::JobCancelled => "job_cancelled",
+            Self::JobFailed => "job_failed",
+            Self::JobNotFinished => "job_not_finished",
+            Self::JobNotFound => "job_not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::NotReady => "not_ready",
+            Self::QueueFull => "queue_full",
+            Self::RequestTimeout => "request_timeout",
+            Self::ResultExpired => "result_expired",
+            Self::RouteNotFound => "route_not_found",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::BrokerUnavailable | Self::NotReady | Self::QueueFull => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::InvalidJobId | Self::InvalidJson | Self::InvalidQuery => StatusCode::BAD_REQUEST,
+            Self::InvalidLabel | Self::InvalidOption | Self::InvalidRequest | Self::InvalidUrl => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::JobCancelled | Self::JobFailed | Self::JobNotFinished => StatusCode::CONFLICT,
+            Self::JobNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ResultExpired => StatusCode::GONE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        }
+    }
+
+    /// Returns what the code means, in words that never change.
+    fn title(self) -> &'static str {
+        match self {
+            Self::BrokerUnavailable => "The queue is not available",
+            Self::InputTooLarge => "The request is too large",
+            Self::Internal => "A defect of the service",
+            Self::InvalidJobId => "Not a job id",
+            Self::InvalidJson => "The body is not JSON",
+            Self::InvalidLabel => "A label is not allowed",
+            Self::InvalidOption => "An option is not known",
+            Self::InvalidQuery => "A query parameter is not valid",
+            Self::InvalidRequest => "The body is not a job",
+            Self::InvalidUrl => "The URL cannot be fetched",
+            Self::JobCancelled => "The job was cancelled",
+            Self::JobFailed => "The job failed",
+            Self::JobNotFinished => "The job is not finished",
+            Self::JobNotFound => "No such job",
+            Self::MethodNotAllowed => "The route has no such method",
+            Self::NotReady => "The service is not ready",
+            Self::QueueFull => "The queue is full",
+            Self::RequestTimeout => "The body did not arrive in time",
+            Self::ResultExpired => "The result is no longer kept",
+            Self::RouteNotFound => "No such route",
+            Self::UnsupportedMediaType => "The content type is not supported",
         }
     }
 
@@ -159,11 +157,14 @@ impl Code {
     }
 
     fn retry_after(self) -> Option<Duration> {
-        match self {
-            Self::QueueFull => Some(RETRY_FULL),
-            Self::BrokerUnavailable | Self::NotReady | Self::JobNotFinished => Some(RETRY_SOON),
-            _ => None,
+        if self == Self::QueueFull {
+            return Some(RETRY_FULL);
         }
+        let passes = matches!(
+            self,
+            Self::BrokerUnavailable | Self::NotReady | Self::JobNotFinished
+        );
+        passes.then_some(RETRY_SOON)
     }
 }
 
@@ -199,7 +200,7 @@ impl Problem {
     }
 
     pub(crate) fn status(&self) -> StatusCode {
-        self.code.facts().1
+        self.code.status()
     }
 
     pub(crate) fn detail(&self) -> &str {
@@ -208,10 +209,10 @@ impl Problem {
 
     /// Writes the answer.
     pub(crate) fn render(&self, trace_id: TraceId, headers: &HeaderMap) -> Response {
-        let (code, status, title) = self.code.facts();
+        let (code, status) = (self.code.name(), self.code.status());
         let mut body = json!({
             "type": format!("urn:wordmill:error:{code}"),
-            "title": title,
+            "title": self.code.title(),
             "status": status.as_u16(),
             "detail": self.detail,
             "code": code,
@@ -270,7 +271,7 @@ mod tests {
     fn every_code_has_a_heading_in_the_documentation() {
         let page = include_str!("../../docs/errors.md");
         for code in Code::ALL {
-            let name = code.facts().0;
+            let name = code.name();
             assert!(
                 page.contains(&format!("\n### `{name}`\n")),
                 "docs/errors.md lacks {name}"
@@ -281,7 +282,7 @@ mod tests {
     #[test]
     fn whatever_is_our_fault_says_when_to_come_back() {
         for code in Code::ALL {
-            if code.facts().1 == StatusCode::SERVICE_UNAVAILABLE {
+            if code.status() == StatusCode::SERVICE_UNAVAILABLE {
                 assert!(
                     code.is_retryable() && code.retry_after().is_some(),
                     "{code:?}"

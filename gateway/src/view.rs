@@ -7,7 +7,8 @@ use serde::Serialize;
 use wordmill_common::failure::Failure;
 use wordmill_common::histogram::{Rule, Totals, WordCount};
 use wordmill_common::id::{JobId, Lane};
-use wordmill_common::job::{Attempt, Job, Options, Progress, Status};
+use wordmill_common::job::{Attempt, Job, Progress, Status};
+use wordmill_common::options::Options;
 use wordmill_common::source::SourceInfo;
 use wordmill_common::trace::TraceId;
 
@@ -70,7 +71,7 @@ impl<'a> JobView<'a> {
             finished_at: job.finished_at,
             expires_at: job.expires_at,
             next_attempt_at: job.next_attempt_at,
-            totals: job.totals.clone(),
+            totals: job.totals,
             totals_by_rule: job.totals_by_rule.as_ref(),
             rule: job.rule.as_ref(),
             top_words: job.top_words.as_deref(),

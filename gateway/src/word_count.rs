@@ -12,8 +12,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use wordmill_common::clock;
 use wordmill_common::id::{JobId, JobKey, Lane, Owner};
-use wordmill_common::job::{self, Options, Status};
+use wordmill_common::job::{self, Status};
 use wordmill_common::message::JobMessage;
+use wordmill_common::options::Options;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::connect::Health;
 

@@ -40,6 +40,10 @@ pub enum Error {
 }
 
 impl Error {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "errors and texts alike, as they come"
+    )]
     pub(crate) fn unavailable(doing: &'static str, reason: impl ToString) -> Self {
         Self::Unavailable {
             doing,
@@ -47,6 +51,10 @@ impl Error {
         }
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "errors and texts alike, as they come"
+    )]
     pub(crate) fn corrupt(what: impl Into<String>, reason: impl ToString) -> Self {
         Self::Corrupt {
             what: what.into(),

@@ -225,14 +225,18 @@ fn detail(name: &str, error: &dyn std::error::Error) -> String {
 async fn find_stream(broker: &Broker, name: &str) -> Result<Option<Config>, String> {
     match broker.jetstream.get_stream(name).await {
         Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
-        Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(api)
-                if api.error_code() == ErrorCode::STREAM_NOT_FOUND =>
-            {
+        Err(error) => {
+            let is_missing = matches!(
+                error.kind(),
+                GetStreamErrorKind::JetStream(api)
+                    if api.error_code() == ErrorCode::STREAM_NOT_FOUND
+            );
+            if is_missing {
                 Ok(None)
+            } else {
+                Err(detail(name, &error))
             }
-            _ => Err(detail(name, &error)),
-        },
+        }
     }
 }
 

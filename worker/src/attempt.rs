@@ -146,7 +146,9 @@ impl Attempt<'_> {
             pause = PROGRESS_INTERVAL;
             current = match self.note_progress(*current, &meter).await? {
                 Outcome::Applied(stored) => stored,
-                outcome => return Ok(Ended::Overtaken(Box::new(outcome))),
+                outcome @ (Outcome::Refused(..) | Outcome::Gone) => {
+                    return Ok(Ended::Overtaken(Box::new(outcome)));
+                }
             };
         }
     }

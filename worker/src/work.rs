@@ -224,6 +224,10 @@ fn not_counted(error: &count::Error) -> Failure {
 }
 
 /// Gives a failed fetch its stable code.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function for map_err"
+)]
 fn failed(error: fetch::Error) -> Failed {
     let detail = sentence(&error);
     let code = match &error {

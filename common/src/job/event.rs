@@ -1,0 +1,92 @@
+//! What can happen to a job.
+
+use jiff::Timestamp;
+
+use super::{Count, Progress, Status};
+use crate::failure::Failure;
+use crate::id::RunNonce;
+
+/// Facts about a job, in the past tense.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A worker began an attempt.
+    Started {
+        /// The attempt's nonce.
+        run: RunNonce,
+        /// The worker's name.
+        worker: String,
+    },
+    /// The attempt came further.
+    Advanced {
+        /// Whose progress.
+        run: RunNonce,
+        /// How far.
+        progress: Progress,
+    },
+    /// The attempt counted the source.
+    Counted {
+        /// Whose result.
+        run: RunNonce,
+        /// The result.
+        count: Box<Count>,
+    },
+    /// The attempt failed and there will be another.
+    AttemptFailed {
+        /// Whose failure.
+        run: RunNonce,
+        /// Why.
+        failure: Failure,
+        /// When the next attempt is due.
+        next_attempt_at: Timestamp,
+    },
+    /// The attempt was interrupted by a shutdown: it does not count.
+    HandedBack {
+        /// Whose attempt.
+        run: RunNonce,
+    },
+    /// The attempt failed and there will be no other.
+    GaveUp {
+        /// Whose failure.
+        run: RunNonce,
+        /// Why.
+        failure: Failure,
+        /// Whether retries were exhausted, so that the job is dead-lettered.
+        dead_lettered: bool,
+    },
+    /// Somebody who runs no attempt found that the job cannot be finished.
+    Abandoned {
+        /// Why.
+        failure: Failure,
+        /// Whether the job is dead-lettered.
+        dead_lettered: bool,
+    },
+    /// The owner withdrew the job.
+    Withdrawn,
+}
+
+impl Event {
+    /// Returns the event's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Advanced { .. } => "advanced",
+            Self::Counted { .. } => "counted",
+            Self::AttemptFailed { .. } => "attempt_failed",
+            Self::HandedBack { .. } => "handed_back",
+            Self::GaveUp { .. } => "gave_up",
+            Self::Abandoned { .. } => "abandoned",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+/// An event that does not apply: an ordinary outcome, another worker was faster.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a job that is {} refuses the event {event:?}", from.as_str())]
+pub struct InvalidTransition {
+    /// The state the job is in.
+    pub from: Status,
+    /// The event's name.
+    pub event: &'static str,
+}
