@@ -43,7 +43,8 @@ fn addresses_that_must_not_be_fetched_are_never_dialled() {
         "http://192.168.1.1/".to_owned(),
         "http://[fe80::1]/".to_owned(),
     ];
-    let redirect = Page::status("302 Found").header("Location", &format!("http://127.0.0.1:{port}/x"));
+    let redirect =
+        Page::status("302 Found").header("Location", &format!("http://127.0.0.1:{port}/x"));
     urls.push(allowed.put("/to-the-trap", redirect));
     let redirect = Page::status("302 Found").header("Location", "http://169.254.169.254/");
     urls.push(allowed.put("/to-metadata", redirect));
@@ -51,16 +52,27 @@ fn addresses_that_must_not_be_fetched_are_never_dialled() {
         let job = failed(&stack, url);
         assert_eq!(job["failure"]["code"], "url_blocked", "{url}: {job}");
         assert_eq!(job["failure"]["retryable"], false, "{url}: {job}");
-        assert_eq!(job["attempts"].as_array().expect("attempts").len(), 1, "{url}: {job}");
+        assert_eq!(
+            job["attempts"].as_array().expect("attempts").len(),
+            1,
+            "{url}: {job}"
+        );
         assert_eq!(job["dead_lettered"], false, "{url}: {job}");
     }
-    assert_eq!((trap.connections(), trap6.connections()), (0, 0), "something was dialled");
+    assert_eq!(
+        (trap.connections(), trap6.connections()),
+        (0, 0),
+        "something was dialled"
+    );
     assert_eq!(allowed.hits("/to-the-trap"), 1);
 
     // The allowed address works, so the guard is what refused the others.
     let url = allowed.put("/fine", Page::new("text/plain", "fine words"));
     let job_id = stack.client().submit_url(&url);
-    assert_eq!(stack.client().finished(&job_id, LIMIT)["totals"]["words"], 2);
+    assert_eq!(
+        stack.client().finished(&job_id, LIMIT)["totals"]["words"],
+        2
+    );
 }
 
 #[test]

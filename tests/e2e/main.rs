@@ -1,6 +1,9 @@
 //! Black-box tests of the running system.
 
+mod endings;
+mod faults;
 mod guard;
 mod older_contract;
 mod problems;
 mod samples;
+mod sharing;

@@ -1,6 +1,5 @@
 //! HTTP as clients speak it.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -10,7 +9,7 @@ use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
-use crate::wait_for;
+use crate::{runtime, wait_for};
 
 /// Longest wait for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -167,18 +166,6 @@ impl Client {
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
     }
-}
-
-fn runtime() -> &'static tokio::runtime::Runtime {
-    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime")
-    })
 }
 
 /// One request on a connection of its own.

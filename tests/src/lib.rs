@@ -2,6 +2,7 @@
 //!
 //! Depends on no wordmill crate: whatever is spelled here is the contract.
 
+pub mod admin;
 pub mod client;
 pub mod process;
 pub mod proxy;
@@ -9,6 +10,7 @@ pub mod site;
 pub mod stack;
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Waits until `condition` returns something, and panics with `what` after `limit`.
@@ -33,6 +35,22 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
 )]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
+}
+
+/// Returns the runtime behind the harness; tests themselves are plain threads.
+///
+/// # Panics
+/// If there can be none.
+pub fn runtime() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    })
 }
 
 /// Returns the top of the repository.

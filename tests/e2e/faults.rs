@@ -1,0 +1,210 @@
+//! The broker goes away, comes back, is full, or does not answer.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::Client;
+use wordmill_tests::proxy::Proxy;
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
+use wordmill_tests::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// What is promised is 3 s; the rest is for a busy machine.
+const ANSWER_MAX: Duration = Duration::from_secs(4);
+
+fn unavailable(client: &Client) {
+    let started = Instant::now();
+    let submitted = client.post("/v1/jobs", &json!({"text": "a b"}));
+    submitted.problem(503, "broker_unavailable");
+    assert!(started.elapsed() < ANSWER_MAX, "{:?}", started.elapsed());
+
+    let started = Instant::now();
+    let polled = client.get("/v1/jobs/0198f0c2-0000-7000-8000-000000000000");
+    polled.problem(503, "broker_unavailable");
+    assert!(started.elapsed() < ANSWER_MAX, "{:?}", started.elapsed());
+}
+
+fn waiting_reason(client: &Client) -> String {
+    let answer = client.get("/readyz");
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let body = answer.json();
+    let reason = if body["reason"].is_string() {
+        &body["reason"]
+    } else {
+        &body["detail"]
+    };
+    reason.as_str().expect("a reason").to_owned()
+}
+
+fn counts(client: &Client) {
+    let job_id = client.submit(&json!({"text": "a b"}));
+    let job = client.finished(&job_id, LIMIT);
+    assert_eq!(job["totals"]["words"], 2, "{job}");
+}
+
+#[test]
+fn services_wait_for_a_broker_and_for_its_provisioning() {
+    let directory = TempDir::new().expect("a directory");
+    let mut nats = Nats::start(directory.path());
+    nats.process.stop();
+    let gateway = Gateway::start(&nats.address(), &[]);
+    let worker = Worker::start(&nats.address(), &[]);
+    for client in [&gateway.client, &worker.health] {
+        assert!(
+            waiting_reason(client).contains("no connection"),
+            "{}",
+            waiting_reason(client)
+        );
+        assert_eq!(client.get("/livez").status, 200);
+    }
+    unavailable(&gateway.client);
+
+    nats.restart();
+    for client in [&gateway.client, &worker.health] {
+        wait_for("the services name what is missing", LIMIT, || {
+            waiting_reason(client)
+                .contains("run wordmill-nats provision")
+                .then_some(())
+        });
+    }
+    nats.provision(&[]);
+    ready(&gateway.client);
+    ready(&worker.health);
+    counts(&gateway.client);
+}
+
+#[test]
+fn a_broker_that_is_killed_in_mid_flight_costs_nothing_but_time() {
+    let mut stack = Stack::start();
+    let site = Site::start();
+    let slow = Page::new("text/plain", "slow but sure").after(Duration::from_secs(4));
+    let job_id = stack.client().submit_url(&site.put("/slow", slow));
+    wait_for("the page is asked for", LIMIT, || {
+        (site.hits("/slow") > 0).then_some(())
+    });
+
+    stack.nats.process.kill();
+    unavailable(stack.client());
+    wait_for("readiness notices", LIMIT, || {
+        (stack.client().get("/readyz").status == 503
+            && stack.workers[0].health.get("/readyz").status == 503)
+            .then_some(())
+    });
+    stack.nats.restart();
+    ready(stack.client());
+    ready(&stack.workers[0].health);
+    counts(stack.client());
+    let job = stack.client().finished(&job_id, LIMIT);
+    assert_eq!(job["totals"]["words"], 3, "{job}");
+    Admin::of(&stack.nats).wait_until_idle();
+}
+
+#[test]
+fn a_job_that_the_queue_did_not_confirm_is_named_and_exists() {
+    let directory = TempDir::new().expect("a directory");
+    let nats = Nats::start(directory.path());
+    nats.provision(&[]);
+    let proxy = Proxy::start(&nats.address());
+    let gateway = Gateway::start(&proxy.address(), &[]);
+    ready(&gateway.client);
+
+    proxy.mute();
+    let started = Instant::now();
+    let answer = gateway
+        .client
+        .post("/v1/jobs", &json!({"text": "to be or not to be"}));
+    assert!(started.elapsed() < ANSWER_MAX, "{:?}", started.elapsed());
+    let problem = answer.problem(503, "broker_unavailable");
+    let job_id = problem["job_id"]
+        .as_str()
+        .expect("the id of the unconfirmed job")
+        .to_owned();
+
+    proxy.mend();
+    ready(&gateway.client);
+    let job = gateway.client.get(&format!("/v1/jobs/{job_id}"));
+    assert_eq!(job.json()["status"], "queued", "{job:?}");
+    // However often it was repeated, it was stored once.
+    assert_eq!(Admin::of(&nats).messages("JOBS"), 1);
+
+    let _worker = Worker::start(&nats.address(), &[]);
+    assert_eq!(
+        gateway.client.finished(&job_id, LIMIT)["totals"]["words"],
+        6
+    );
+}
+
+#[test]
+fn a_connection_that_is_cut_is_made_again() {
+    let directory = TempDir::new().expect("a directory");
+    let nats = Nats::start(directory.path());
+    nats.provision(&[]);
+    let (first, second) = (Proxy::start(&nats.address()), Proxy::start(&nats.address()));
+    let gateway = Gateway::start(&first.address(), &[]);
+    let worker = Worker::start(&second.address(), &[]);
+    ready(&gateway.client);
+    ready(&worker.health);
+    counts(&gateway.client);
+
+    first.cut();
+    second.cut();
+    unavailable(&gateway.client);
+    first.mend();
+    second.mend();
+    ready(&gateway.client);
+    counts(&gateway.client);
+}
+
+#[test]
+fn a_full_queue_declines_and_leaves_nothing_behind() {
+    let stack = Stack::with(1, 0, &[]);
+    let admin = Admin::of(&stack.nats);
+    admin.reconfigure("JOBS", |config| config.max_messages = 2);
+    let accepted: Vec<String> = (0..2)
+        .map(|_| stack.client().submit(&json!({"text": "a"})))
+        .collect();
+    let records = admin.messages("KV_job_state");
+    for _ in 0..3 {
+        let declined = stack.client().post("/v1/jobs", &json!({"text": "a"}));
+        let problem = declined.problem(503, "queue_full");
+        assert!(problem.get("job_id").is_none(), "{problem}");
+    }
+    // Polls go on, and what was declined is as if it had never been: only markers, which expire.
+    for job_id in &accepted {
+        let job = stack.client().get(&format!("/v1/jobs/{job_id}"));
+        assert_eq!(job.json()["status"], "queued", "{job:?}");
+    }
+    assert_eq!(admin.messages("JOBS"), 2);
+    assert_eq!(admin.messages("KV_job_state"), records + 3);
+
+    let worker = Worker::start(&stack.nats.address(), &[]);
+    ready(&worker.health);
+    for job_id in &accepted {
+        assert_eq!(
+            stack.client().finished(job_id, LIMIT)["status"],
+            "succeeded"
+        );
+    }
+    admin.wait_until_idle();
+    counts(stack.client());
+}
+
+#[test]
+fn a_queue_that_is_gone_declines_and_says_so() {
+    let stack = Stack::with(1, 0, &[]);
+    let admin = Admin::of(&stack.nats);
+    admin.delete_stream("JOBS");
+    let declined = stack.client().post("/v1/jobs", &json!({"text": "a"}));
+    let problem = declined.problem(503, "broker_unavailable");
+    assert!(
+        problem.get("job_id").is_none(),
+        "nothing was queued, and that is certain: {problem}"
+    );
+    stack.nats.provision(&[]);
+    let worker = Worker::start(&stack.nats.address(), &[]);
+    ready(&worker.health);
+    counts(stack.client());
+}
