@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 use wordmill_common::clock;
 use wordmill_common::failure::{Failure, FailureCode};
@@ -33,6 +34,11 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 const INLINE_RESULT_BYTES_MAX: usize = 64 << 10;
 /// How many of the most frequent words the record shows.
 const TOP_WORDS: usize = 20;
+/// How long a broker that is away is waited for, to be told what a job came to. By then the
+/// delivery is repeated anyway.
+const BROKER_AWAY_MAX: Duration = Duration::from_secs(120);
+/// Wait between two tries to reach it.
+const BROKER_PAUSE: Duration = Duration::from_millis(500);
 /// A job is delivered this much before its next attempt is due without being sent back.
 const EARLY_TOLERANCE: Duration = Duration::from_secs(1);
 
@@ -53,7 +59,7 @@ pub(crate) async fn run(worker: &Worker, delivery: &Delivery) {
 
 async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> Result<(), Error> {
     let key = message.key();
-    let mut current = match worker.store.read(&key, Freshness::Any).await? {
+    let mut current = match patiently(worker, || worker.store.read(&key, Freshness::Any)).await? {
         Found::Job(stored) => *stored,
         Found::Absent => Stored {
             job: Job::queued(message),
@@ -144,24 +150,26 @@ impl Attempt<'_> {
                 () = tokio::time::sleep(pause) => {}
             }
             pause = PROGRESS_INTERVAL;
-            current = match self.note_progress(*current, &meter).await? {
-                Outcome::Applied(stored) => stored,
-                outcome @ (Outcome::Refused(..) | Outcome::Gone) => {
+            match self.note_progress(&current, &meter).await {
+                Ok(Outcome::Applied(stored)) => current = stored,
+                Ok(outcome @ (Outcome::Refused(..) | Outcome::Gone)) => {
                     return Ok(Ended::Overtaken(Box::new(outcome)));
                 }
-            };
+                // The work goes on without: a broker that is away comes back.
+                Err(error) => debug!(%error, "progress not written"),
+            }
         }
     }
 
     /// Writes how far the attempt is, and before that that there is one.
-    async fn note_progress(&self, current: Stored, meter: &Meter) -> Result<Outcome, Error> {
+    async fn note_progress(&self, current: &Stored, meter: &Meter) -> Result<Outcome, Error> {
         let (run, progress) = (self.run, meter.read());
         if current.job.progress == Some(progress) {
-            return Ok(Outcome::Applied(Box::new(current)));
+            return Ok(Outcome::Applied(Box::new(current.clone())));
         }
         self.worker
             .store
-            .apply(current, Some(run), |job, now| {
+            .apply(current.clone(), Some(run), |job, now| {
                 self.begin(job)?;
                 job.apply(Event::Advanced { run, progress }, now)
             })
@@ -182,9 +190,7 @@ impl Attempt<'_> {
             result: place,
         };
         let outcome = self
-            .worker
-            .store
-            .apply(current, Some(run), |job, now| {
+            .persist(current, |job, now| {
                 // If the job was given to somebody else meanwhile, the result is as good as theirs.
                 if job.status == Status::Queued {
                     self.begin(job)?;
@@ -201,6 +207,17 @@ impl Attempt<'_> {
         settle(self.worker, self.delivery, outcome).await
     }
 
+    /// Writes what the attempt came to.
+    async fn persist(
+        &self,
+        current: Stored,
+        change: impl Fn(&mut Job, Timestamp) -> Result<(), InvalidTransition>,
+    ) -> Result<Outcome, Error> {
+        let store = &self.worker.store;
+        let apply = || store.apply(current.clone(), Some(self.run), &change);
+        patiently(self.worker, apply).await
+    }
+
     /// Puts the histogram where it fits.
     async fn keep(
         &self,
@@ -210,11 +227,9 @@ impl Attempt<'_> {
         if size <= INLINE_RESULT_BYTES_MAX {
             return Ok(ResultPlace::Inline { word_count });
         }
-        let name = self
-            .worker
-            .results
-            .put(self.message.job_id, self.run, &word_count)
-            .await?;
+        let (job_id, run) = (self.message.job_id, self.run);
+        let put = || self.worker.results.put(job_id, run, &word_count);
+        let name = patiently(self.worker, put).await?;
         Ok(ResultPlace::Object { name })
     }
 
@@ -223,9 +238,7 @@ impl Attempt<'_> {
         let policy = self.worker.retry;
         let failure = &failed.failure;
         let outcome = self
-            .worker
-            .store
-            .apply(current, Some(run), |job, now| {
+            .persist(current, |job, now| {
                 self.begin(job)?;
                 let (number, failure) = (job.attempt_count(), failure.clone());
                 let event = if failure.retryable && number < policy.attempts {
@@ -262,6 +275,24 @@ impl Attempt<'_> {
         let change = |job: &mut Job, now: Timestamp| job.apply(Event::HandedBack { run }, now);
         let outcome = self.worker.store.apply(current, None, change).await?;
         settle(self.worker, self.delivery, outcome).await
+    }
+}
+
+/// Asks the broker again and again while it is away, but not during a shutdown.
+async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+    worker: &Worker,
+    ask: impl Fn() -> F,
+) -> Result<T, Error> {
+    let end = Instant::now() + BROKER_AWAY_MAX;
+    loop {
+        match ask().await {
+            Err(Error::Unavailable { .. })
+                if Instant::now() < end && !worker.interrupted.is_cancelled() =>
+            {
+                tokio::time::sleep(BROKER_PAUSE).await;
+            }
+            answer => return answer,
+        }
     }
 }
 
