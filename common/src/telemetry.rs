@@ -59,7 +59,11 @@ pub fn start(config: &Config) {
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE);
     match config.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .init(),
         LogFormat::Pretty => builder.with_target(false).with_ansi(false).compact().init(),
     }
 }

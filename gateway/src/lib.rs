@@ -68,7 +68,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
-    let waiting = Health::Waiting("no connection to the broker yet".to_owned());
+    let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
     let app = App {
         queue: Queue::open(&broker).await?,

@@ -3,7 +3,7 @@
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
-use tracing::{Instrument, debug_span};
+use tracing::{Instrument, info_span};
 use wordmill_common::trace::TraceParent;
 
 use crate::problem::Problem;
@@ -23,7 +23,7 @@ pub(crate) async fn answer(mut request: Request, next: Next) -> Response {
         .unwrap_or_else(TraceParent::random);
     request.extensions_mut().insert(trace);
     let is_older_contract = word_count::owns(request.uri().path());
-    let span = debug_span!(
+    let span = info_span!(
         "request",
         trace_id = %trace.trace_id,
         method = %request.method(),

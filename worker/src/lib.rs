@@ -80,7 +80,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let broker = Broker::start(&config.broker, &config.name).await?;
-    let waiting = Health::Waiting("no connection to the broker yet".to_owned());
+    let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
     let worker = Worker {
         name: config.name.into(),

@@ -69,11 +69,14 @@ pub(crate) async fn count(
             (counted, Some(final_url))
         }
     };
+    // A text that came in JSON is UTF-8 by definition: nothing had to be found out.
+    let is_page = final_url.is_some();
+    let charset_from = is_page.then(|| counted.charset_from.as_str().to_owned());
     let source = SourceInfo {
         final_url,
         content_type: Some(counted.content_type.clone()),
         charset: Some(counted.charset.clone()),
-        charset_from: Some(counted.charset_from.as_str().to_owned()),
+        charset_from,
         size_bytes: Some(counted.size_bytes),
         sha256: Some(counted.sha256.clone()),
         ..source.describe()
