@@ -11,7 +11,7 @@ export DATA_DIR ?= .data
 export BIN_DIR ?= target/debug
 
 COMPOSE := docker compose --env-file deploy/compose.env
-UNIT := cargo test --workspace --lib
+UNIT := cargo test --workspace --lib --bins
 FUNCTIONAL := cargo test --workspace --test e2e
 
 .PHONY: help build run test test-unit test-functional test-all coverage lint format up down clean

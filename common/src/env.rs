@@ -182,10 +182,36 @@ impl Env {
         self.wrong.push(reason.into());
     }
 
-    /// Returns every setting that was asked for, with its default as text.
-    #[must_use]
-    pub fn asked(&self) -> &[(&'static str, String)] {
-        &self.asked
+    /// Compares the settings that were asked for with the rows for `service` of a Markdown table
+    /// `| name | used by | default | ...`: for the test that keeps the README true.
+    ///
+    /// # Errors
+    /// What is missing, superfluous or has another default.
+    pub fn check_table(&self, page: &str, service: &str) -> Result<(), String> {
+        let mut documented = BTreeMap::new();
+        for line in page.lines().filter(|line| line.starts_with("| `WORDMILL_")) {
+            let mut cells = line
+                .split('|')
+                .skip(1)
+                .map(|cell| cell.trim().trim_matches('`'));
+            let (name, used_by) = (cells.next().unwrap_or(""), cells.next().unwrap_or(""));
+            if used_by.split(", ").any(|name| name == service) {
+                documented.insert(name, cells.next().unwrap_or(""));
+            }
+        }
+        for (name, default) in &self.asked {
+            match documented.remove(name) {
+                None => return Err(format!("{name} is not documented for {service}")),
+                // Names that depend on the service or the machine are described in words.
+                Some("") => {}
+                Some(found) if found == default => {}
+                Some(found) => return Err(format!("{name} is {default}, not {found}")),
+            }
+        }
+        match documented.keys().next() {
+            Some(name) => Err(format!("{service} knows no {name}")),
+            None => Ok(()),
+        }
     }
 
     /// Ends the reading.

@@ -54,3 +54,16 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_lists_exactly_our_settings_and_defaults() {
+        let mut env = Env::default();
+        Config::read(&mut env);
+        let readme = include_str!("../../README.md");
+        env.check_table(readme, "gateway").unwrap();
+    }
+}

@@ -53,10 +53,11 @@ async fn main() -> ExitCode {
             return env::EXIT_USAGE.into();
         }
     };
-    let config = match read_config() {
-        Ok(config) => config,
-        Err(invalid) => return env::report("wordmill-nats", &invalid),
-    };
+    let mut env = Env::from_process();
+    let config = read_config(&mut env);
+    if let Err(invalid) = env.finish() {
+        return env::report("wordmill-nats", &invalid);
+    }
     match provision(&config, drift).await {
         Ok(report) => {
             println!("{report}");
@@ -69,18 +70,16 @@ async fn main() -> ExitCode {
     }
 }
 
-fn read_config() -> Result<Config, env::Invalid> {
-    let mut env = Env::from_process();
-    let broker = Settings::read(&mut env, Role::Admin);
+fn read_config(env: &mut Env) -> Config {
+    let broker = Settings::read(env, Role::Admin);
     let (least, most) = (Duration::ZERO, Duration::from_secs(3600));
     let wait = env.duration("WORDMILL_NATS_WAIT", Duration::from_secs(30), least, most);
-    let topology = topology::Settings::read(&mut env);
-    env.finish()?;
-    Ok(Config {
+    let topology = topology::Settings::read(env);
+    Config {
         broker,
         wait,
         topology,
-    })
+    }
 }
 
 async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
@@ -103,4 +102,17 @@ async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
         .context("provisioning stopped half-way; it may be repeated")?;
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
     Ok(lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_lists_exactly_our_settings_and_defaults() {
+        let mut env = Env::default();
+        read_config(&mut env);
+        env.check_table(include_str!("../../README.md"), "nats")
+            .unwrap();
+    }
 }

@@ -1,1 +1,2 @@
 //! Tests that need a tool from outside. `make test-all` installs what they need and runs them.
+mod readme;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 use crate::{pause, repository, setting, wait_for};
@@ -84,6 +84,17 @@ impl Process {
             .expect("process id");
         // It may have ended by itself.
         let _ = kill_process(id, signal);
+    }
+
+    /// Sends a signal to the process and those that it started in its group, as a terminal does.
+    /// The command must have asked for a group of its own.
+    pub fn signal_group(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("process id");
+        // They may have ended by themselves.
+        let _ = kill_process_group(id, signal);
     }
 
     /// Returns the exit status if the process has ended.

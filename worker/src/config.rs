@@ -128,3 +128,16 @@ fn name(env: &mut Env) -> String {
     let host = if host.is_empty() { "worker" } else { host };
     format!("{host}-{}", std::process::id())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_lists_exactly_our_settings_and_defaults() {
+        let mut env = Env::default();
+        Config::read(&mut env);
+        let readme = include_str!("../../README.md");
+        env.check_table(readme, "worker").unwrap();
+    }
+}

@@ -1,0 +1,188 @@
+//! The README's first steps, run as written, against `make run` as typed.
+
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use wordmill_tests::process::Process;
+use wordmill_tests::{repository, wait_for};
+
+/// Separates the outputs of two blocks.
+const END: &str = "=== end of block ===";
+
+/// One command block of the page, and the output printed below it.
+struct Block {
+    commands: String,
+    expected: Option<String>,
+}
+
+/// Returns the `sh` blocks, with the `text` block that follows each. Blocks marked `bash` depend on
+/// the reader's world: `make run` itself, Docker, public pages.
+fn blocks(page: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if !line.starts_with("```") {
+            continue;
+        }
+        let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        let body = body.join("\n");
+        match line {
+            "```sh" => blocks.push(Block {
+                commands: body,
+                expected: None,
+            }),
+            "```text" => {
+                let last = blocks.last_mut().expect("an output follows its commands");
+                last.expected = Some(body);
+            }
+            _ => {}
+        }
+    }
+    blocks
+}
+
+/// Compares an output with what the page prints, where a line `…` stands for any number of lines, and
+/// `…` within a line for anything.
+fn matches(expected: &[&str], actual: &[&str]) -> bool {
+    let Some((first, rest)) = expected.split_first() else {
+        return actual.is_empty();
+    };
+    if first.trim() == "…" {
+        return (0..=actual.len()).any(|skipped| matches(rest, &actual[skipped..]));
+    }
+    let Some((line, actual)) = actual.split_first() else {
+        return false;
+    };
+    let alike = match first.split_once('…') {
+        None => first == line,
+        Some((head, tail)) => line.starts_with(head) && line.ends_with(tail),
+    };
+    alike && matches(rest, actual)
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn make_run(port: u16, nats_port: u16, data: &TempDir) -> Process {
+    let mut command = Command::new("make");
+    command
+        .current_dir(repository())
+        .arg("run")
+        .env("PORT", port.to_string())
+        .env("NATS_PORT", nats_port.to_string())
+        .env("DATA_DIR", data.path())
+        .process_group(0);
+    // A reader's shell has none of what cargo tells its tests, and cargo would build anew for it.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let keeps = ["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name.as_str());
+        if name.starts_with("CARGO") && !keeps || name.starts_with("WORDMILL_") || name == "BIN_DIR"
+        {
+            command.env_remove(name);
+        }
+    }
+    Process::start("make run", command)
+}
+
+#[test]
+fn the_first_steps_of_the_readme_work_as_printed() {
+    let page = std::fs::read_to_string(repository().join("README.md")).expect("the README");
+    let blocks = blocks(&page);
+    assert!(blocks.len() >= 3, "only {} blocks", blocks.len());
+    let (port, nats_port, pages_port) = (free_port(), free_port(), free_port());
+    let data = TempDir::new().expect("a directory");
+    let mut run = make_run(port, nats_port, &data);
+    wait_until_ready(&mut run);
+
+    // One session, as a reader has it; only the ports differ from what is printed.
+    let mut script = String::from("set -u\n");
+    for block in &blocks {
+        script += &format!("{}\necho '{END}'\n", block.commands);
+    }
+    let script = script
+        .replace("127.0.0.1:8080", &format!("127.0.0.1:{port}"))
+        .replace("8000", &pages_port.to_string());
+    let session = Command::new("bash")
+        .current_dir(repository())
+        .args(["-c", &script])
+        .output()
+        .expect("bash runs");
+    let text = String::from_utf8_lossy(&session.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&session.stderr);
+    let outputs: Vec<&str> = text.split(END).map(str::trim).collect();
+    for (block, output) in blocks.iter().zip(outputs) {
+        let Some(expected) = &block.expected else {
+            continue;
+        };
+        let expected_lines: Vec<&str> = expected.trim().lines().collect();
+        let actual: Vec<&str> = output.lines().collect();
+        let commands = &block.commands;
+        assert!(
+            matches(&expected_lines, &actual),
+            "{commands}\nprints\n{output}\nand not\n{expected}\n{errors}"
+        );
+    }
+    stop(&mut run);
+}
+
+#[test]
+fn a_second_run_finds_the_jobs_of_the_first_and_taken_ports_are_named() {
+    let (port, nats_port) = (free_port(), free_port());
+    let data = TempDir::new().expect("a directory");
+    let client = wordmill_tests::client::Client::new(&format!("127.0.0.1:{port}"));
+    let mut first = make_run(port, nats_port, &data);
+    wait_until_ready(&mut first);
+    let job_id = client.submit(&serde_json::json!({"text": "still here"}));
+    client.finished(&job_id, Duration::from_secs(20));
+
+    let other = TempDir::new().expect("a directory");
+    let mut taken = make_run(port, nats_port, &other);
+    let status = taken.wait(Duration::from_secs(60));
+    let output = taken.output();
+    assert!(!status.success(), "{output}");
+    assert!(
+        output.contains(&port.to_string()) && output.contains("make run PORT="),
+        "{output}"
+    );
+    let mut same_data = make_run(free_port(), free_port(), &data);
+    assert!(!same_data.wait(Duration::from_secs(60)).success());
+    assert!(
+        same_data.output().contains("DATA_DIR"),
+        "{}",
+        same_data.output()
+    );
+    stop(&mut first);
+
+    let mut second = make_run(port, nats_port, &data);
+    wait_until_ready(&mut second);
+    assert_eq!(
+        client.finished(&job_id, Duration::from_secs(5))["totals"]["words"],
+        2
+    );
+    stop(&mut second);
+}
+
+fn wait_until_ready(run: &mut Process) {
+    wait_for("make run is ready", Duration::from_secs(600), || {
+        assert!(run.has_ended().is_none(), "{}", run.output());
+        run.output()
+            .lines()
+            .any(|line| line == "ready")
+            .then_some(())
+    });
+}
+
+/// Ends it as Ctrl-C does.
+fn stop(run: &mut Process) {
+    run.signal_group(Signal::INT);
+    run.wait(Duration::from_secs(60));
+    wait_for("it says that it has stopped", Duration::from_secs(30), || {
+        run.output().lines().any(|line| line.ends_with("| stopped")).then_some(())
+    });
+}
