@@ -39,9 +39,8 @@ pub struct Size(pub u64);
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        let unit = units
-            .into_iter()
-            .find(|(factor, _)| self.0 > 0 && self.0.is_multiple_of(*factor));
+        let unit =
+            units.into_iter().find(|(factor, _)| self.0 > 0 && self.0.is_multiple_of(*factor));
         match unit {
             Some((factor, name)) => write!(f, "{}{name}", self.0 / factor),
             None => write!(f, "{}", self.0),
@@ -56,15 +55,8 @@ pub struct Span(pub Duration);
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis();
-        let units = [
-            (86_400_000, "d"),
-            (3_600_000, "h"),
-            (60_000, "m"),
-            (1000, "s"),
-        ];
-        let unit = units
-            .into_iter()
-            .find(|(factor, _)| ms > 0 && ms.is_multiple_of(*factor));
+        let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+        let unit = units.into_iter().find(|(factor, _)| ms > 0 && ms.is_multiple_of(*factor));
         match unit {
             Some((factor, name)) => write!(f, "{}{name}", ms / factor),
             None => write!(f, "{ms}ms"),
@@ -97,9 +89,7 @@ impl Env {
     #[must_use]
     pub fn from_process() -> Self {
         let text = |os: std::ffi::OsString| os.into_string().ok();
-        std::env::vars_os()
-            .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
-            .collect()
+        std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
     }
 
     /// Returns a setting, or `default` where it is absent or empty.
@@ -136,8 +126,7 @@ impl Env {
     /// Returns an address to listen on.
     pub fn address(&mut self, name: &'static str, default: SocketAddr) -> SocketAddr {
         self.read(name, default, |text| {
-            text.parse()
-                .map_err(|_| "not an address such as 127.0.0.1:8080".to_owned())
+            text.parse().map_err(|_| "not an address such as 127.0.0.1:8080".to_owned())
         })
     }
 
@@ -190,10 +179,7 @@ impl Env {
     pub fn check_table(&self, page: &str, service: &str) -> Result<(), String> {
         let mut documented = BTreeMap::new();
         for line in page.lines().filter(|line| line.starts_with("| `WORDMILL_")) {
-            let mut cells = line
-                .split('|')
-                .skip(1)
-                .map(|cell| cell.trim().trim_matches('`'));
+            let mut cells = line.split('|').skip(1).map(|cell| cell.trim().trim_matches('`'));
             let (name, used_by) = (cells.next().unwrap_or(""), cells.next().unwrap_or(""));
             if used_by.split(", ").any(|name| name == service) {
                 documented.insert(name, cells.next().unwrap_or(""));
@@ -220,24 +206,14 @@ impl Env {
     /// Every setting that was wrong, together. A name that nobody asked for is no error: the
     /// services share one environment.
     pub fn finish(self) -> Result<(), Invalid> {
-        if self.wrong.is_empty() {
-            Ok(())
-        } else {
-            Err(Invalid(self.wrong))
-        }
+        if self.wrong.is_empty() { Ok(()) } else { Err(Invalid(self.wrong)) }
     }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        let values = pairs
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
-        Self {
-            values,
-            ..Self::default()
-        }
+        let values = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { values, ..Self::default() }
     }
 }
 
@@ -286,9 +262,8 @@ mod tests {
 
     #[test]
     fn all_errors_are_reported_at_once() {
-        let mut env: Env = [("A", "soon"), ("B", "70000"), ("C", "5 parsecs")]
-            .into_iter()
-            .collect();
+        let mut env: Env =
+            [("A", "soon"), ("B", "70000"), ("C", "5 parsecs")].into_iter().collect();
         let day = Duration::from_secs(86_400);
         assert_eq!(env.duration("A", day, Duration::ZERO, day), day);
         assert_eq!(env.number("B", 1, 0, 65_535), 1);
@@ -317,9 +292,6 @@ mod tests {
         let mut env: Env = [("P", "hunter2")].into_iter().collect();
         let secret = env.secret("P");
         assert_eq!(secret.expose(), "hunter2");
-        assert_eq!(
-            format!("{secret:?} {:?}", Secret::default()),
-            "[redacted] [redacted]"
-        );
+        assert_eq!(format!("{secret:?} {:?}", Secret::default()), "[redacted] [redacted]");
     }
 }

@@ -145,11 +145,7 @@ impl Failure {
     /// Returns a failure that is retried or not as its code says.
     #[must_use]
     pub fn new(code: FailureCode, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-            retryable: code.is_retryable(),
-        }
+        Self { code, detail: detail.into(), retryable: code.is_retryable() }
     }
 
     /// Returns the failure for an answer with an error status.
@@ -157,11 +153,8 @@ impl Failure {
     /// 408, 425 and 429 are 4xx that ask to come back: they are retryable.
     #[must_use]
     pub fn http_status(status: u16) -> Self {
-        let code = if status >= 500 {
-            FailureCode::FetchHttp5xx
-        } else {
-            FailureCode::FetchHttp4xx
-        };
+        let code =
+            if status >= 500 { FailureCode::FetchHttp5xx } else { FailureCode::FetchHttp4xx };
         let mut failure = Self::new(code, format!("The host answered with status {status}."));
         failure.retryable |= matches!(status, 408 | 425 | 429);
         failure
@@ -191,10 +184,7 @@ mod tests {
     fn every_code_has_a_heading_in_the_documentation() {
         let page = include_str!("../../docs/errors.md");
         for code in FailureCode::ALL {
-            assert!(
-                page.contains(&format!("\n### `{code}`\n")),
-                "docs/errors.md lacks {code}"
-            );
+            assert!(page.contains(&format!("\n### `{code}`\n")), "docs/errors.md lacks {code}");
         }
     }
 }

@@ -76,9 +76,7 @@ impl Histogram {
 
     /// Visits the words in the canonical order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, u64)> {
-        self.entries
-            .iter()
-            .map(|entry| (entry.word.as_str(), entry.count))
+        self.entries.iter().map(|entry| (entry.word.as_str(), entry.count))
     }
 
     /// Returns the first `n` words of the canonical order, or all if there are fewer.
@@ -113,11 +111,7 @@ impl<W: Into<String>> FromIterator<(W, u64)> for Histogram {
 impl<S> From<HashMap<String, u64, S>> for Histogram {
     fn from(counts: HashMap<String, u64, S>) -> Self {
         let entries = counts.into_iter();
-        Self::from_distinct(
-            entries
-                .map(|(word, count)| WordCount { word, count })
-                .collect(),
-        )
+        Self::from_distinct(entries.map(|(word, count)| WordCount { word, count }).collect())
     }
 }
 
@@ -157,14 +151,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Histogram {
-        [
-            ("river", 2),
-            ("mill", 3),
-            ("bread", 2),
-            ("\u{e9}t\u{e9}", 2),
-        ]
-        .into_iter()
-        .collect()
+        [("river", 2), ("mill", 3), ("bread", 2), ("\u{e9}t\u{e9}", 2)].into_iter().collect()
     }
 
     #[test]
@@ -190,10 +177,7 @@ mod tests {
     #[test]
     fn top_is_a_prefix_of_the_order() {
         let json = serde_json::to_string(&sample().top(2)).unwrap();
-        assert_eq!(
-            json,
-            r#"[{"word":"mill","count":3},{"word":"bread","count":2}]"#
-        );
+        assert_eq!(json, r#"[{"word":"mill","count":3},{"word":"bread","count":2}]"#);
         assert_eq!(sample().top(100).len(), sample().len());
         assert!(Histogram::default().top(1).is_empty());
     }
@@ -208,19 +192,12 @@ mod tests {
 
     #[test]
     fn rule_and_totals_have_fixed_json() {
-        let rule = Rule {
-            name: "unicode".to_owned(),
-            version: 1,
-            unicode: "18.0".to_owned(),
-        };
+        let rule = Rule { name: "unicode".to_owned(), version: 1, unicode: "18.0".to_owned() };
         assert_eq!(
             serde_json::to_string(&rule).unwrap(),
             r#"{"name":"unicode","version":1,"unicode":"18.0"}"#
         );
-        let totals = Totals {
-            words: 1,
-            ..Totals::default()
-        };
+        let totals = Totals { words: 1, ..Totals::default() };
         assert_eq!(
             serde_json::to_string(&totals).unwrap(),
             concat!(

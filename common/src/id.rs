@@ -151,10 +151,7 @@ impl FromStr for Lane {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|lane| lane.as_str() == text)
-            .ok_or(Error::Lane)
+        Self::ALL.into_iter().find(|lane| lane.as_str() == text).ok_or(Error::Lane)
     }
 }
 
@@ -201,14 +198,8 @@ mod tests {
     #[test]
     fn a_key_is_owner_dot_id() {
         let job_id = "0198f0c2-0000-7000-8000-000000000000".parse().unwrap();
-        let key = JobKey {
-            owner: Owner::public(),
-            job_id,
-        };
-        assert_eq!(
-            key.to_string(),
-            "public.0198f0c2-0000-7000-8000-000000000000"
-        );
+        let key = JobKey { owner: Owner::public(), job_id };
+        assert_eq!(key.to_string(), "public.0198f0c2-0000-7000-8000-000000000000");
     }
 
     #[test]

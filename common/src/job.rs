@@ -41,13 +41,8 @@ pub enum Status {
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 5] = [
-        Self::Queued,
-        Self::Running,
-        Self::Succeeded,
-        Self::Failed,
-        Self::Cancelled,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
 
     /// Tells whether a job in this state never changes again.
     #[must_use]
@@ -227,19 +222,14 @@ impl Job {
     /// Returns the job's key.
     #[must_use]
     pub fn key(&self) -> JobKey {
-        JobKey {
-            owner: self.owner.clone(),
-            job_id: self.job_id,
-        }
+        JobKey { owner: self.owner.clone(), job_id: self.job_id }
     }
 
     /// Tells whether the newest attempt is that of `run`: after an unclear write, whether the
     /// record that is found is the writer's own work.
     #[must_use]
     pub fn last_run_is(&self, run: RunNonce) -> bool {
-        self.attempts
-            .last()
-            .is_some_and(|attempt| attempt.run == run)
+        self.attempts.last().is_some_and(|attempt| attempt.run == run)
     }
 
     /// Tells whether `run` has an attempt in the record.
@@ -262,10 +252,7 @@ impl Job {
     pub fn apply(&mut self, event: Event, now: Timestamp) -> Result<(), InvalidTransition> {
         use Status::{Cancelled, Failed, Queued, Running, Succeeded};
 
-        let refused = InvalidTransition {
-            from: self.status,
-            event: event.name(),
-        };
+        let refused = InvalidTransition { from: self.status, event: event.name() };
         match (self.status, event) {
             // A redelivery finds the job still running: that is a start, too.
             (Queued | Running, Event::Started { run, worker }) => {
@@ -282,14 +269,9 @@ impl Job {
                 self.show(*count);
                 self.finish(Succeeded, now);
             }
-            (
-                Running,
-                Event::AttemptFailed {
-                    run,
-                    failure,
-                    next_attempt_at,
-                },
-            ) if self.is_running(run) => {
+            (Running, Event::AttemptFailed { run, failure, next_attempt_at })
+                if self.is_running(run) =>
+            {
                 self.close_attempt(now, Some(failure));
                 self.next_attempt_at = Some(next_attempt_at);
                 self.progress = None;
@@ -300,24 +282,11 @@ impl Job {
                 self.progress = None;
                 self.status = Queued;
             }
-            (
-                Running,
-                Event::GaveUp {
-                    run,
-                    failure,
-                    dead_lettered,
-                },
-            ) if self.is_running(run) => {
+            (Running, Event::GaveUp { run, failure, dead_lettered }) if self.is_running(run) => {
                 self.close_attempt(now, Some(failure.clone()));
                 self.fail(failure, dead_lettered, now);
             }
-            (
-                Queued | Running,
-                Event::Abandoned {
-                    failure,
-                    dead_lettered,
-                },
-            ) => {
+            (Queued | Running, Event::Abandoned { failure, dead_lettered }) => {
                 self.close_attempt(now, Some(crashed()));
                 self.fail(failure, dead_lettered, now);
             }
@@ -331,21 +300,13 @@ impl Job {
     }
 
     fn is_running(&self, run: RunNonce) -> bool {
-        self.attempts
-            .last()
-            .is_some_and(|last| last.run == run && last.ended_at.is_none())
+        self.attempts.last().is_some_and(|last| last.run == run && last.ended_at.is_none())
     }
 
     fn open_attempt(&mut self, run: RunNonce, worker: String, now: Timestamp) {
         let number = self.attempt_count().saturating_add(1);
-        let attempt = Attempt {
-            number,
-            worker,
-            run,
-            started_at: now,
-            ended_at: None,
-            failure: None,
-        };
+        let attempt =
+            Attempt { number, worker, run, started_at: now, ended_at: None, failure: None };
         self.attempts.push(attempt);
         self.started_at.get_or_insert(now);
         self.next_attempt_at = None;
@@ -353,11 +314,7 @@ impl Job {
     }
 
     fn close_attempt(&mut self, now: Timestamp, failure: Option<Failure>) {
-        if let Some(open) = self
-            .attempts
-            .last_mut()
-            .filter(|last| last.ended_at.is_none())
-        {
+        if let Some(open) = self.attempts.last_mut().filter(|last| last.ended_at.is_none()) {
             open.ended_at = Some(now);
             open.failure = failure;
         }
@@ -396,10 +353,7 @@ impl Job {
 }
 
 fn crashed() -> Failure {
-    Failure::new(
-        FailureCode::WorkerCrashed,
-        "The worker went away in the middle of the attempt.",
-    )
+    Failure::new(FailureCode::WorkerCrashed, "The worker went away in the middle of the attempt.")
 }
 
 #[cfg(test)]

@@ -69,10 +69,7 @@ impl JobMessage {
     /// Returns the job's key.
     #[must_use]
     pub fn key(&self) -> JobKey {
-        JobKey {
-            owner: self.owner.clone(),
-            job_id: self.job_id,
-        }
+        JobKey { owner: self.owner.clone(), job_id: self.job_id }
     }
 }
 

@@ -22,10 +22,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self {
-            attempts: 3,
-            base: Duration::from_secs(2),
-        }
+        Self { attempts: 3, base: Duration::from_secs(2) }
     }
 }
 
@@ -37,10 +34,7 @@ impl Policy {
     #[must_use]
     pub fn delay(&self, attempt: u32, jitter: f64, retry_after: Option<Duration>) -> Duration {
         let steps = attempt.saturating_sub(1);
-        let plain = self
-            .base
-            .saturating_mul(FACTOR.saturating_pow(steps))
-            .min(DELAY_MAX);
+        let plain = self.base.saturating_mul(FACTOR.saturating_pow(steps)).min(DELAY_MAX);
         let spread = plain.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
         let delay = retry_after.map_or(spread, |asked| spread.max(asked.min(RETRY_AFTER_MAX)));
         // The record's times are no finer.
@@ -67,11 +61,7 @@ mod tests {
         for (attempt, least, middle, most) in table {
             for (jitter, expected_ms) in [(0.0, least), (0.5, middle), (1.0, most)] {
                 let delay = policy.delay(attempt, jitter, None);
-                assert_eq!(
-                    delay.as_millis(),
-                    expected_ms,
-                    "attempt {attempt}, jitter {jitter}"
-                );
+                assert_eq!(delay.as_millis(), expected_ms, "attempt {attempt}, jitter {jitter}");
             }
         }
     }

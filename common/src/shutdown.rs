@@ -11,10 +11,7 @@ const EXIT_INTERRUPTED: i32 = 130;
 ///
 /// It never returns: `main` waits for it and for the service, side by side.
 pub async fn on_signals(token: CancellationToken) {
-    let handlers = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
+    let handlers = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = handlers else {
         error!("cannot listen to signals; the service can only be killed");
         return std::future::pending().await;

@@ -38,9 +38,7 @@ impl Config {
     /// Reads the settings.
     pub fn read(env: &mut Env) -> Self {
         let filter = env.read("WORDMILL_LOG", "info".to_owned(), |text| {
-            EnvFilter::try_new(text)
-                .map(|_| text.to_owned())
-                .map_err(|error| error.to_string())
+            EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
         });
         let format = env.read("WORDMILL_LOG_FORMAT", LogFormat::Json, |text| match text {
             "json" => Ok(LogFormat::Json),
@@ -55,15 +53,9 @@ impl Config {
 pub fn start(config: &Config) {
     // The broker's client repeats what we log ourselves, with more context.
     let filter = EnvFilter::new(format!("async_nats=error,{}", config.filter));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_span_events(FmtSpan::NONE);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::NONE);
     match config.format {
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).init(),
         LogFormat::Pretty => builder.with_target(false).with_ansi(false).compact().init(),
     }
 }

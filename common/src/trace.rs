@@ -72,11 +72,7 @@ impl TraceParent {
     #[must_use]
     pub fn random() -> Self {
         let parent_id = Uuid::new_v4().as_u64_pair().1;
-        Self {
-            trace_id: TraceId::random(),
-            parent_id,
-            flags: 1,
-        }
+        Self { trace_id: TraceId::random(), parent_id, flags: 1 }
     }
 }
 
@@ -104,11 +100,7 @@ impl FromStr for TraceParent {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "00-{}-{:016x}-{:02x}",
-            self.trace_id, self.parent_id, self.flags
-        )
+        write!(f, "00-{}-{:016x}-{:02x}", self.trace_id, self.parent_id, self.flags)
     }
 }
 

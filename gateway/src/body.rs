@@ -39,12 +39,8 @@ pub(crate) async fn json<T: DeserializeOwned>(
 
 /// Tells whether the headers announce JSON.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
-    let announced = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let essence = announced
-        .and_then(|text| text.split(';').next())
-        .unwrap_or_default();
+    let announced = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = announced.and_then(|text| text.split(';').next()).unwrap_or_default();
     let essence = essence.trim().to_ascii_lowercase();
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))
@@ -62,15 +58,9 @@ pub(crate) async fn read(body: Body, size_max: usize) -> Result<Bytes, Problem> 
             Code::InputTooLarge,
             format!("The body is larger than {size_max} bytes (WORDMILL_JSON_SIZE_MAX)."),
         )),
-        Ok(Err(_)) => Err(Problem::new(
-            Code::InvalidJson,
-            "The body ended before its time.",
-        )),
+        Ok(Err(_)) => Err(Problem::new(Code::InvalidJson, "The body ended before its time.")),
         Err(_) => {
-            let detail = format!(
-                "The body did not arrive within {} s.",
-                BODY_TIMEOUT.as_secs()
-            );
+            let detail = format!("The body did not arrive within {} s.", BODY_TIMEOUT.as_secs());
             Err(Problem::new(Code::RequestTimeout, detail))
         }
     }

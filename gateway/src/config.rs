@@ -38,12 +38,7 @@ impl Config {
             listen: env.address("WORDMILL_LISTEN", listen),
             broker: Settings::read(env, Role::Gateway),
             topology: topology::Settings::read(env),
-            json_size_max: env.size(
-                "WORDMILL_JSON_SIZE_MAX",
-                Size(mib),
-                Size(kib),
-                Size(2 * mib),
-            ),
+            json_size_max: env.size("WORDMILL_JSON_SIZE_MAX", Size(mib), Size(kib), Size(2 * mib)),
             shutdown_grace: env.duration(
                 "WORDMILL_SHUTDOWN_GRACE",
                 Duration::from_secs(20),

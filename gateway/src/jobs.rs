@@ -24,9 +24,7 @@ pub(crate) async fn get(
         response.headers_mut().insert(ETAG, etag);
     }
     if !stored.job.status.is_final() {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, POLL_AFTER_S.into());
+        response.headers_mut().insert(RETRY_AFTER, POLL_AFTER_S.into());
     }
     Ok(response)
 }

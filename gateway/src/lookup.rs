@@ -41,13 +41,8 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
 /// `invalid_job_id`.
 pub(crate) fn key(id: &str) -> Result<JobKey, Problem> {
     let detail = "A job id is a UUID, as the submission returned it.";
-    let job_id: JobId = id
-        .parse()
-        .map_err(|_| Problem::new(Code::InvalidJobId, detail))?;
-    Ok(JobKey {
-        owner: Owner::public(),
-        job_id,
-    })
+    let job_id: JobId = id.parse().map_err(|_| Problem::new(Code::InvalidJobId, detail))?;
+    Ok(JobKey { owner: Owner::public(), job_id })
 }
 
 /// Looks for a job: its record, then the queue, then the record again (the job may have been
@@ -58,10 +53,7 @@ pub(crate) fn key(id: &str) -> Result<JobKey, Problem> {
 pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Lookup, Problem> {
     let looking = tokio::time::timeout(BROKER_DEADLINE, search(app, key));
     looking.await.unwrap_or_else(|_| {
-        Err(Problem::new(
-            Code::BrokerUnavailable,
-            "The store did not answer in time. Try again.",
-        ))
+        Err(Problem::new(Code::BrokerUnavailable, "The store did not answer in time. Try again."))
     })
 }
 
@@ -79,10 +71,7 @@ pub(crate) async fn existing(app: &App, key: &JobKey) -> Result<Box<Stored>, Pro
 
 /// Returns the answer about a job that was there once.
 pub(crate) fn gone() -> Problem {
-    let problem = Problem::new(
-        Code::ResultExpired,
-        "The job existed, but it is no longer kept.",
-    );
+    let problem = Problem::new(Code::ResultExpired, "The job existed, but it is no longer kept.");
     debug_assert_eq!(problem.status(), StatusCode::GONE);
     problem
 }
@@ -93,10 +82,7 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup, Problem> {
     }
     for freshness in [Freshness::Any, Freshness::Leader] {
         if let Some(message) = app.queue.find(key, freshness).await? {
-            let stored = Stored {
-                job: Job::queued(&message),
-                revision: 0,
-            };
+            let stored = Stored { job: Job::queued(&message), revision: 0 };
             // A worker may have written it meanwhile.
             return Ok(match app.store.read(key, freshness).await? {
                 Found::Job(stored) => Lookup::Job(stored),

@@ -18,11 +18,7 @@ fn main() -> ExitCode {
     }
     if std::env::args().nth(1).as_deref() == Some("healthcheck") {
         let ready = probe::is_ready(config.listen).unwrap_or(false);
-        return if ready {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        };
+        return if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     telemetry::start(&config.telemetry);
     match serve(config) {

@@ -160,10 +160,8 @@ impl Code {
         if self == Self::QueueFull {
             return Some(RETRY_FULL);
         }
-        let passes = matches!(
-            self,
-            Self::BrokerUnavailable | Self::NotReady | Self::JobNotFinished
-        );
+        let passes =
+            matches!(self, Self::BrokerUnavailable | Self::NotReady | Self::JobNotFinished);
         passes.then_some(RETRY_SOON)
     }
 }
@@ -178,11 +176,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-            more: Map::new(),
-        }
+        Self { code, detail: detail.into(), more: Map::new() }
     }
 
     /// Returns the problem of a job that may or may not have been queued: the id lets the client
@@ -227,9 +221,7 @@ impl Problem {
         let problem = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, problem);
         if let Some(after) = self.code.retry_after() {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, after.as_secs().into());
+            response.headers_mut().insert(RETRY_AFTER, after.as_secs().into());
         }
         response
     }
@@ -254,10 +246,7 @@ impl From<BrokerError> for Problem {
             }
             BrokerError::Corrupt { .. } | BrokerError::TooLarge { .. } => {
                 error!(%error, "a request met something that should not exist");
-                Self::new(
-                    Code::Internal,
-                    "The service met something that it does not understand.",
-                )
+                Self::new(Code::Internal, "The service met something that it does not understand.")
             }
         }
     }
@@ -272,10 +261,7 @@ mod tests {
         let page = include_str!("../../docs/errors.md");
         for code in Code::ALL {
             let name = code.name();
-            assert!(
-                page.contains(&format!("\n### `{name}`\n")),
-                "docs/errors.md lacks {name}"
-            );
+            assert!(page.contains(&format!("\n### `{name}`\n")), "docs/errors.md lacks {name}");
         }
     }
 
@@ -283,10 +269,7 @@ mod tests {
     fn whatever_is_our_fault_says_when_to_come_back() {
         for code in Code::ALL {
             if code.status() == StatusCode::SERVICE_UNAVAILABLE {
-                assert!(
-                    code.is_retryable() && code.retry_after().is_some(),
-                    "{code:?}"
-                );
+                assert!(code.is_retryable() && code.retry_after().is_some(), "{code:?}");
             }
         }
     }

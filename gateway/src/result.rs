@@ -51,11 +51,8 @@ pub(crate) async fn get(
     finished(job)?;
     let mut word_count = histogram(&app, job).await?;
     if let Some(top) = selection.top {
-        word_count = word_count
-            .top(top)
-            .into_iter()
-            .map(|entry| (entry.word, entry.count))
-            .collect();
+        word_count =
+            word_count.top(top).into_iter().map(|entry| (entry.word, entry.count)).collect();
     }
     let view = ResultView {
         job_id: job.job_id,
@@ -80,10 +77,7 @@ pub(crate) async fn histogram(app: &App, job: &Job) -> Result<Histogram, Problem
         Some(ResultPlace::Object { name }) => {
             let reading = tokio::time::timeout(BROKER_DEADLINE, app.results.get(name));
             let read = reading.await.map_err(|_| {
-                Problem::new(
-                    Code::BrokerUnavailable,
-                    "The result could not be read in time.",
-                )
+                Problem::new(Code::BrokerUnavailable, "The result could not be read in time.")
             })?;
             read?.ok_or_else(lookup::gone)
         }
@@ -95,21 +89,14 @@ fn finished(job: &Job) -> Result<(), Problem> {
         Status::Succeeded => Ok(()),
         Status::Queued | Status::Running => Err(Problem::new(
             Code::JobNotFinished,
-            format!(
-                "The job is {}; its result is not there yet.",
-                job.status.as_str()
-            ),
+            format!("The job is {}; its result is not there yet.", job.status.as_str()),
         )),
         Status::Failed => {
-            let detail = job
-                .failure
-                .as_ref()
-                .map_or("The job failed.", |f| f.detail.as_str());
+            let detail = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());
             Err(Problem::new(Code::JobFailed, detail).with("failure", json!(job.failure)))
         }
-        Status::Cancelled => Err(Problem::new(
-            Code::JobCancelled,
-            "The job was cancelled; there is no result.",
-        )),
+        Status::Cancelled => {
+            Err(Problem::new(Code::JobCancelled, "The job was cancelled; there is no result."))
+        }
     }
 }

@@ -23,10 +23,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/health", get(word_count::health))
         .fallback(|| async { Problem::new(Code::RouteNotFound, "There is no such route.") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(
-                Code::MethodNotAllowed,
-                "The route exists, but not with this method.",
-            )
+            Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
         })
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(trace::answer))
@@ -37,13 +34,6 @@ pub(crate) fn router(app: App) -> Router {
 fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    error!(
-        panic = text.unwrap_or("of unknown kind"),
-        "a request handler panicked"
-    );
-    Problem::new(
-        Code::Internal,
-        "The service failed while it handled the request.",
-    )
-    .into_response()
+    error!(panic = text.unwrap_or("of unknown kind"), "a request handler panicked");
+    Problem::new(Code::Internal, "The service failed while it handled the request.").into_response()
 }

@@ -86,10 +86,8 @@ pub(crate) async fn post(
         trace_id: trace.trace_id,
     };
     let job = accept(&app, &message, &trace).await?;
-    let headers = [
-        (LOCATION, format!("/v1/jobs/{}", job.job_id)),
-        (RETRY_AFTER, POLL_AFTER_S.to_string()),
-    ];
+    let headers =
+        [(LOCATION, format!("/v1/jobs/{}", job.job_id)), (RETRY_AFTER, POLL_AFTER_S.to_string())];
     Ok((StatusCode::ACCEPTED, headers, Json(JobView::of(&job))).into_response())
 }
 
@@ -100,21 +98,14 @@ pub(crate) async fn post(
 pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidUrl, detail);
     if text.len() > URL_BYTES_MAX {
-        return Err(invalid(format!(
-            "The URL is longer than {URL_BYTES_MAX} bytes."
-        )));
+        return Err(invalid(format!("The URL is longer than {URL_BYTES_MAX} bytes.")));
     }
     let url = Url::parse(text).map_err(|error| invalid(format!("Not a URL: {error}.")))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(invalid(format!(
-            "Only http and https can be fetched, not {}.",
-            url.scheme()
-        )));
+        return Err(invalid(format!("Only http and https can be fetched, not {}.", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid(
-            "The URL must not carry a user name or a password.".to_owned(),
-        ));
+        return Err(invalid("The URL must not carry a user name or a password.".to_owned()));
     }
     Ok(Source::Url { url: url.into() })
 }
@@ -249,10 +240,9 @@ async fn take_back(app: &App, job: &Job, created: Result<u64, NotWritten>) {
 fn declined(refused: &Refused) -> Problem {
     warn!(%refused, "job declined");
     match refused {
-        Refused::Full => Problem::new(
-            Code::QueueFull,
-            "Too many jobs wait already. Come back later.",
-        ),
+        Refused::Full => {
+            Problem::new(Code::QueueFull, "Too many jobs wait already. Come back later.")
+        }
         Refused::TooLarge => {
             Problem::new(Code::InputTooLarge, "The job is too large for one message.")
         }

@@ -14,13 +14,8 @@ const TRACEPARENT: &str = "traceparent";
 
 /// Gives the request its trace, and every problem its body.
 pub(crate) async fn answer(mut request: Request, next: Next) -> Response {
-    let inherited = request
-        .headers()
-        .get(TRACEPARENT)
-        .and_then(|value| value.to_str().ok());
-    let trace = inherited
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_else(TraceParent::random);
+    let inherited = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    let trace = inherited.and_then(|text| text.parse().ok()).unwrap_or_else(TraceParent::random);
     request.extensions_mut().insert(trace);
     let is_older_contract = word_count::owns(request.uri().path());
     let span = info_span!(

@@ -54,9 +54,8 @@ pub(crate) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let submission: Submission = body::json(&headers, body, app.json_size_max)
-        .await
-        .map_err(bad_request)?;
+    let submission: Submission =
+        body::json(&headers, body, app.json_size_max).await.map_err(bad_request)?;
     let url = submission
         .url
         .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "The field \"url\" is missing."))?;
@@ -71,15 +70,9 @@ pub(crate) async fn post(
         created_at: clock::now(),
         trace_id: trace.trace_id,
     };
-    let job = submit::accept(&app, &message, &trace)
-        .await
-        .map_err(server_error)?;
+    let job = submit::accept(&app, &message, &trace).await.map_err(server_error)?;
     let data = json!({"job_id": job.job_id, "url": url, "status": "IN_PROGRESS"});
-    Ok(envelope(
-        StatusCode::ACCEPTED,
-        &format!("Scheduled Job: {}", job.job_id),
-        data,
-    ))
+    Ok(envelope(StatusCode::ACCEPTED, &format!("Scheduled Job: {}", job.job_id), data))
 }
 
 /// `GET /word-count`.
@@ -93,9 +86,7 @@ pub(crate) async fn get(
         query.map_err(|rejection| refuse(StatusCode::BAD_REQUEST, &rejection.body_text()))?;
     let request = match query.job_id {
         Some(_) => query,
-        None => body::json(&headers, body, app.json_size_max)
-            .await
-            .map_err(bad_request)?,
+        None => body::json(&headers, body, app.json_size_max).await.map_err(bad_request)?,
     };
     let id = request
         .job_id
@@ -117,12 +108,7 @@ pub(crate) async fn health(State(app): State<App>) -> Response {
     let (success, status, word, info) = if ready {
         (true, StatusCode::OK, "PASS", "All services are online")
     } else {
-        (
-            false,
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "FAIL",
-            "At least one service is offline",
-        )
+        (false, StatusCode::INTERNAL_SERVER_ERROR, "FAIL", "At least one service is offline")
     };
     let data = json!({"status": word, "info": info});
     let body = json!({"success": success, "message": "Completed Health Check", "data": data});
@@ -144,10 +130,7 @@ async fn report(app: &App, key: &JobKey) -> Result<Response, Refusal> {
             data = json!({"job_id": job.job_id, "status": "COMPLETE", "word_count": word_count});
         }
         Status::Failed => {
-            let error = job
-                .failure
-                .as_ref()
-                .map_or("The job failed.", |f| f.detail.as_str());
+            let error = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());
             data = json!({"job_id": job.job_id, "status": "FAIL", "error": error});
         }
         Status::Cancelled => {
@@ -155,27 +138,17 @@ async fn report(app: &App, key: &JobKey) -> Result<Response, Refusal> {
                 json!({"job_id": job.job_id, "status": "FAIL", "error": "The job was cancelled."});
         }
     }
-    Ok(envelope(
-        StatusCode::OK,
-        &format!("Fetched Job: {}", job.job_id),
-        data,
-    ))
+    Ok(envelope(StatusCode::OK, &format!("Fetched Job: {}", job.job_id), data))
 }
 
 /// Whatever is wrong with a request is a 400 here.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "used as a function for map_err"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
 fn bad_request(problem: Problem) -> Refusal {
     refuse(StatusCode::BAD_REQUEST, problem.detail())
 }
 
 /// Whatever is wrong with us is a 500 here.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "used as a function for map_err"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
 fn server_error(problem: Problem) -> Refusal {
     refuse(StatusCode::INTERNAL_SERVER_ERROR, problem.detail())
 }

@@ -62,28 +62,14 @@ pub struct Settings {
 impl Settings {
     /// Reads the settings.
     pub fn read(env: &mut Env, role: Role) -> Self {
-        let url = env.read(
-            "WORDMILL_NATS_URL",
-            "nats://127.0.0.1:4222".to_owned(),
-            |text| {
-                let all_parse = text
-                    .split(',')
-                    .all(|url| url.parse::<async_nats::ServerAddr>().is_ok());
-                if all_parse {
-                    Ok(text.to_owned())
-                } else {
-                    Err("not a NATS URL".to_owned())
-                }
-            },
-        );
+        let url = env.read("WORDMILL_NATS_URL", "nats://127.0.0.1:4222".to_owned(), |text| {
+            let all_parse =
+                text.split(',').all(|url| url.parse::<async_nats::ServerAddr>().is_ok());
+            if all_parse { Ok(text.to_owned()) } else { Err("not a NATS URL".to_owned()) }
+        });
         let user = env.text("WORDMILL_NATS_USER", role.as_str());
         let password = env.secret("WORDMILL_NATS_PASSWORD");
-        Self {
-            url,
-            user,
-            password,
-            role,
-        }
+        Self { url, user, password, role }
     }
 }
 
@@ -184,22 +170,13 @@ impl Broker {
                 std::future::ready(())
             });
         let servers: Vec<&str> = settings.url.split(',').collect();
-        let client = options
-            .connect(servers)
-            .await
-            .map_err(|error| Fatal::Settings {
-                url: settings.url.clone(),
-                reason: error.to_string(),
-            })?;
-        let jetstream = jetstream::ContextBuilder::new()
-            .timeout(REQUEST_TIMEOUT)
-            .build(client.clone());
-        Ok(Self {
-            client,
-            jetstream,
-            events,
+        let client = options.connect(servers).await.map_err(|error| Fatal::Settings {
             url: settings.url.clone(),
-        })
+            reason: error.to_string(),
+        })?;
+        let jetstream =
+            jetstream::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
+        Ok(Self { client, jetstream, events, url: settings.url.clone() })
     }
 
     /// Tells whether there is a connection right now.
@@ -211,10 +188,7 @@ impl Broker {
     /// Waits until the connection is another one than number `connects`, and returns its number.
     pub(crate) async fn reconnected(&self, connects: u64) -> u64 {
         let mut events = self.events.clone();
-        match events
-            .wait_for(|connection| connection.connects != connects)
-            .await
-        {
+        match events.wait_for(|connection| connection.connects != connects).await {
             Ok(connection) => connection.connects,
             Err(_) => std::future::pending().await,
         }
@@ -258,10 +232,7 @@ impl Broker {
             let seen = events.borrow_and_update().clone();
             if !self.is_connected() {
                 let reason = seen.last_error.unwrap_or_else(|| "not yet".to_owned());
-                tell(
-                    health,
-                    Health::Waiting(format!("no connection to the broker: {reason}")),
-                );
+                tell(health, Health::Waiting(format!("no connection to the broker: {reason}")));
                 self.changed(&mut events).await?;
                 continue;
             }
@@ -289,14 +260,10 @@ impl Broker {
     pub fn check_server(&self) -> Result<(), Fatal> {
         let info = self.client.server_info();
         if !is_new_enough(&info.version) {
-            return Err(Fatal::TooOld {
-                found: info.version,
-            });
+            return Err(Fatal::TooOld { found: info.version });
         }
         if !info.jetstream {
-            return Err(Fatal::NoJetStream {
-                url: self.url.clone(),
-            });
+            return Err(Fatal::NoJetStream { url: self.url.clone() });
         }
         Ok(())
     }
@@ -309,10 +276,7 @@ impl Broker {
         // Whatever the answer is, it comes after everything sent before has been read.
         let subject = format!("$JS.API.DIRECT.GET.{JOB_STATE_STREAM}");
         let barrier = self.client.request(subject, "{\"seq\":1}".into());
-        if tokio::time::timeout(REQUEST_TIMEOUT, barrier)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(REQUEST_TIMEOUT, barrier).await.is_err() {
             warn!("the broker did not confirm the last acknowledgements");
         }
         if let Err(error) = self.client.drain().await {
@@ -326,9 +290,7 @@ impl Broker {
         if alive && !last.closed {
             return Ok(());
         }
-        let reason = last
-            .last_error
-            .unwrap_or_else(|| "no reason was given".to_owned());
+        let reason = last.last_error.unwrap_or_else(|| "no reason was given".to_owned());
         Err(Fatal::Closed { reason })
     }
 }
@@ -363,10 +325,7 @@ fn note(connection: &watch::Sender<Connection>, event: Event) {
             }
             Event::ClientError(reason) => connection.last_error = Some(reason.to_string()),
             Event::SlowConsumer(subscription) => {
-                warn!(
-                    subscription,
-                    "the broker dropped messages for a slow subscription"
-                );
+                warn!(subscription, "the broker dropped messages for a slow subscription");
             }
             Event::Disconnected | Event::LameDuckMode | Event::Draining => {}
         }
@@ -374,9 +333,7 @@ fn note(connection: &watch::Sender<Connection>, event: Event) {
 }
 
 fn is_new_enough(version: &str) -> bool {
-    let mut parts = version
-        .split(['.', '-'])
-        .map_while(|part| part.parse::<u32>().ok());
+    let mut parts = version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     found >= SERVER_VERSION_MIN
 }

@@ -28,9 +28,7 @@ impl DeadLetters {
     /// Opens the dead letters; asks the broker nothing.
     #[must_use]
     pub fn open(broker: &Broker) -> Self {
-        Self {
-            broker: broker.clone(),
-        }
+        Self { broker: broker.clone() }
     }
 
     /// Keeps the message of a job that failed for good. It may be repeated.
@@ -52,8 +50,7 @@ impl DeadLetters {
         let mut headers = describe(failure);
         headers.insert(ATTEMPTS_HEADER, job.attempts.len().to_string());
         let subject = subject::dead(job.lane, &job.key());
-        self.publish(subject, &job.job_id.to_string(), headers, delivery)
-            .await
+        self.publish(subject, &job.job_id.to_string(), headers, delivery).await
     }
 
     /// Keeps a message that is no job.
@@ -68,8 +65,7 @@ impl DeadLetters {
         let sequence = delivery.stream_sequence();
         let subject = subject::dead_unreadable(delivery.lane(), sequence);
         let id = format!("unreadable.{sequence}");
-        self.publish(subject, &id, describe(failure), delivery)
-            .await
+        self.publish(subject, &id, describe(failure), delivery).await
     }
 
     async fn publish(
@@ -89,9 +85,7 @@ impl DeadLetters {
             .message_id(message_id);
         let sent = self.broker.jetstream.send_publish(subject, message).await;
         let sent = sent.map_err(|error| Error::unavailable(DOING, error))?;
-        sent.await
-            .map(drop)
-            .map_err(|error| Error::unavailable(DOING, error))
+        sent.await.map(drop).map_err(|error| Error::unavailable(DOING, error))
     }
 }
 
@@ -99,11 +93,8 @@ fn describe(failure: &Failure) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(FAILURE_CODE_HEADER, failure.code.as_str());
     // A header ends at the end of its line.
-    let detail: String = failure
-        .detail
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let detail: String =
+        failure.detail.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     headers.insert(FAILURE_DETAIL_HEADER, detail);
     headers
 }

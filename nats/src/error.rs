@@ -40,26 +40,14 @@ pub enum Error {
 }
 
 impl Error {
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "errors and texts alike, as they come"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]
     pub(crate) fn unavailable(doing: &'static str, reason: impl ToString) -> Self {
-        Self::Unavailable {
-            doing,
-            reason: reason.to_string(),
-        }
+        Self::Unavailable { doing, reason: reason.to_string() }
     }
 
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "errors and texts alike, as they come"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]
     pub(crate) fn corrupt(what: impl Into<String>, reason: impl ToString) -> Self {
-        Self::Corrupt {
-            what: what.into(),
-            reason: reason.to_string(),
-        }
+        Self::Corrupt { what: what.into(), reason: reason.to_string() }
     }
 }
 
@@ -98,7 +86,5 @@ pub(crate) fn refusal(error: &PublishError) -> Refusal {
 
 fn api_code(error: &PublishError) -> Option<ErrorCode> {
     let source = std::error::Error::source(error)?;
-    source
-        .downcast_ref::<jetstream::Error>()
-        .map(jetstream::Error::error_code)
+    source.downcast_ref::<jetstream::Error>().map(jetstream::Error::error_code)
 }

@@ -33,11 +33,7 @@ struct Config {
 }
 
 #[tokio::main(flavor = "current_thread")]
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command speaks to a terminal"
-)]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a terminal")]
 async fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -75,25 +71,15 @@ fn read_config(env: &mut Env) -> Config {
     let (least, most) = (Duration::ZERO, Duration::from_secs(3600));
     let wait = env.duration("WORDMILL_NATS_WAIT", Duration::from_secs(30), least, most);
     let topology = topology::Settings::read(env);
-    Config {
-        broker,
-        wait,
-        topology,
-    }
+    Config { broker, wait, topology }
 }
 
 async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
     let broker = Broker::start(&config.broker, "wordmill-nats").await?;
     let connected = tokio::time::timeout(config.wait, broker.connected()).await;
     connected.map_err(|_| {
-        let reason = broker
-            .last_error()
-            .unwrap_or_else(|| "no answer".to_owned());
-        anyhow::anyhow!(
-            "no connection to {} within {:?}: {reason}",
-            config.broker.url,
-            config.wait
-        )
+        let reason = broker.last_error().unwrap_or_else(|| "no answer".to_owned());
+        anyhow::anyhow!("no connection to {} within {:?}: {reason}", config.broker.url, config.wait)
     })??;
     broker.check_server()?;
     let topology = Topology::new(&config.topology);
@@ -112,7 +98,6 @@ mod tests {
     fn the_readme_lists_exactly_our_settings_and_defaults() {
         let mut env = Env::default();
         read_config(&mut env);
-        env.check_table(include_str!("../../README.md"), "nats")
-            .unwrap();
+        env.check_table(include_str!("../../README.md"), "nats").unwrap();
     }
 }

@@ -65,12 +65,7 @@ impl fmt::Display for Finding {
             Outcome::Corrected(differences) => ("corrected", differences),
         };
         write!(f, "{}: {word}", self.what)?;
-        for Difference {
-            field,
-            wanted,
-            found,
-        } in differences
-        {
+        for Difference { field, wanted, found } in differences {
             write!(f, "\n  {field} is {found}, should be {wanted}")?;
         }
         Ok(())
@@ -89,17 +84,11 @@ pub async fn provision(
     let mut findings = Vec::new();
     for wanted in &topology.streams {
         let outcome = stream(broker, wanted, drift).await?;
-        findings.push(Finding {
-            what: format!("stream {}", wanted.name),
-            outcome,
-        });
+        findings.push(Finding { what: format!("stream {}", wanted.name), outcome });
     }
     for wanted in &topology.consumers {
         let outcome = consumer(broker, wanted, drift).await?;
-        findings.push(Finding {
-            what: consumer_name(wanted),
-            outcome,
-        });
+        findings.push(Finding { what: consumer_name(wanted), outcome });
     }
     Ok(findings)
 }
@@ -111,27 +100,18 @@ pub async fn provision(
 pub async fn verify(broker: &Broker, needed: &Topology) -> Result<(), Error> {
     const DOING: &str = "verify what the service needs";
     let missing = |what: &str| {
-        Error::unavailable(
-            DOING,
-            format!("{what} is missing: run wordmill-nats provision"),
-        )
+        Error::unavailable(DOING, format!("{what} is missing: run wordmill-nats provision"))
     };
     for wanted in &needed.streams {
         let name = format!("stream {}", wanted.name);
-        match find_stream(broker, &wanted.name)
-            .await
-            .map_err(|e| Error::unavailable(DOING, e))?
-        {
+        match find_stream(broker, &wanted.name).await.map_err(|e| Error::unavailable(DOING, e))? {
             Some(found) => warn_of_drift(&name, wanted, &found),
             None => return Err(missing(&name)),
         }
     }
     for wanted in &needed.consumers {
         let name = consumer_name(wanted);
-        match find_consumer(broker, wanted)
-            .await
-            .map_err(|e| Error::unavailable(DOING, e))?
-        {
+        match find_consumer(broker, wanted).await.map_err(|e| Error::unavailable(DOING, e))? {
             Some(found) => warn_of_drift(&name, &wanted.config, &found),
             None => return Err(missing(&name)),
         }
@@ -140,19 +120,8 @@ pub async fn verify(broker: &Broker, needed: &Topology) -> Result<(), Error> {
 }
 
 fn warn_of_drift<T: Serialize>(what: &str, wanted: &T, found: &T) {
-    for Difference {
-        field,
-        wanted,
-        found,
-    } in differences(wanted, found)
-    {
-        tracing::warn!(
-            what,
-            field,
-            wanted,
-            found,
-            "a setting differs from the topology"
-        );
+    for Difference { field, wanted, found } in differences(wanted, found) {
+        tracing::warn!(what, field, wanted, found, "a setting differs from the topology");
     }
 }
 
@@ -166,9 +135,8 @@ fn durable(config: &pull::Config) -> &str {
 
 async fn stream(broker: &Broker, wanted: &Config, drift: Drift) -> Result<Outcome, Error> {
     const DOING: &str = "provision a stream";
-    let found = find_stream(broker, &wanted.name)
-        .await
-        .map_err(|e| Error::unavailable(DOING, e))?;
+    let found =
+        find_stream(broker, &wanted.name).await.map_err(|e| Error::unavailable(DOING, e))?;
     let Some(found) = found else {
         let created = broker.jetstream.create_stream(wanted).await;
         created.map_err(|error| Error::unavailable(DOING, detail(&wanted.name, &error)))?;
@@ -188,9 +156,7 @@ async fn stream(broker: &Broker, wanted: &Config, drift: Drift) -> Result<Outcom
 
 async fn consumer(broker: &Broker, wanted: &Consumer, drift: Drift) -> Result<Outcome, Error> {
     const DOING: &str = "provision a consumer";
-    let found = find_consumer(broker, wanted)
-        .await
-        .map_err(|e| Error::unavailable(DOING, e))?;
+    let found = find_consumer(broker, wanted).await.map_err(|e| Error::unavailable(DOING, e))?;
     let missing = found.is_none();
     let differences = found.map_or_else(Vec::new, |found| differences(&wanted.config, &found));
     if !missing && differences.is_empty() {
@@ -199,16 +165,10 @@ async fn consumer(broker: &Broker, wanted: &Consumer, drift: Drift) -> Result<Ou
     if !missing && drift == Drift::Report {
         return Ok(Outcome::Differs(differences));
     }
-    let made = broker
-        .jetstream
-        .create_consumer_on_stream(wanted.config.clone(), wanted.stream);
+    let made = broker.jetstream.create_consumer_on_stream(wanted.config.clone(), wanted.stream);
     made.await
         .map_err(|error| Error::unavailable(DOING, detail(durable(&wanted.config), &error)))?;
-    Ok(if missing {
-        Outcome::Created
-    } else {
-        Outcome::Corrected(differences)
-    })
+    Ok(if missing { Outcome::Created } else { Outcome::Corrected(differences) })
 }
 
 /// Puts the causes of an error, which its text leaves out, into one line.
@@ -231,11 +191,7 @@ async fn find_stream(broker: &Broker, name: &str) -> Result<Option<Config>, Stri
                 GetStreamErrorKind::JetStream(api)
                     if api.error_code() == ErrorCode::STREAM_NOT_FOUND
             );
-            if is_missing {
-                Ok(None)
-            } else {
-                Err(detail(name, &error))
-            }
+            if is_missing { Ok(None) } else { Err(detail(name, &error)) }
         }
     }
 }
@@ -243,10 +199,8 @@ async fn find_stream(broker: &Broker, name: &str) -> Result<Option<Config>, Stri
 async fn find_consumer(broker: &Broker, wanted: &Consumer) -> Result<Option<pull::Config>, String> {
     let name = durable(&wanted.config);
     let subject = format!("CONSUMER.INFO.{}.{name}", wanted.stream);
-    let answer: Result<jetstream::response::Response<jetstream::consumer::Info>, _> = broker
-        .jetstream
-        .request(subject, &serde_json::json!({}))
-        .await;
+    let answer: Result<jetstream::response::Response<jetstream::consumer::Info>, _> =
+        broker.jetstream.request(subject, &serde_json::json!({})).await;
     match answer {
         Ok(jetstream::response::Response::Ok(info)) => {
             use jetstream::consumer::FromConsumer;
@@ -277,11 +231,7 @@ fn differences<T: Serialize>(wanted: &T, found: &T) -> Vec<Difference> {
         let found = found.get(field).unwrap_or(&Value::Null);
         if field != "metadata" && wanted != found {
             let (wanted, found) = (wanted.to_string(), found.to_string());
-            differences.push(Difference {
-                field: field.clone(),
-                wanted,
-                found,
-            });
+            differences.push(Difference { field: field.clone(), wanted, found });
         }
     }
     differences

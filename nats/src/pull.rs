@@ -113,11 +113,7 @@ impl LanePull {
         self.request = self.request.wrapping_add(1);
         let reply = format!("{}.{}", self.inbox, self.request);
         let subject = subject::next(self.lane);
-        let sent = self
-            .broker
-            .client
-            .publish_with_reply(subject, reply, payload.into())
-            .await;
+        let sent = self.broker.client.publish_with_reply(subject, reply, payload.into()).await;
         sent.map_err(|error| Error::unavailable(DOING, error))?;
         self.open = batch;
         self.heard = Instant::now();
@@ -190,10 +186,7 @@ impl LanePull {
 
     fn delivery(&self, message: async_nats::Message) -> Delivery {
         let context = self.broker.jetstream.clone();
-        Delivery {
-            message: jetstream::Message { message, context },
-            lane: self.lane,
-        }
+        Delivery { message: jetstream::Message { message, context }, lane: self.lane }
     }
 }
 
@@ -221,11 +214,7 @@ impl Delivery {
     /// Returns a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.message
-            .headers
-            .as_ref()?
-            .get(name)
-            .map(async_nats::HeaderValue::as_str)
+        self.message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
     }
 
     /// Tells how often the message has been handed over, this time included; 1 is the first.
@@ -233,11 +222,7 @@ impl Delivery {
     /// Shutdowns, pauses and lost acknowledgements raise it: it is no count of attempts.
     #[must_use]
     pub fn delivered(&self) -> u64 {
-        self.message
-            .info()
-            .ok()
-            .and_then(|info| u64::try_from(info.delivered).ok())
-            .unwrap_or(2)
+        self.message.info().ok().and_then(|info| u64::try_from(info.delivered).ok()).unwrap_or(2)
     }
 
     /// Returns the message's place in the stream.

@@ -78,10 +78,7 @@ impl Queue {
     /// None in practice: the stream's name is valid.
     pub async fn open(broker: &Broker) -> Result<Self, Error> {
         let stream = open(broker, JOBS).await?;
-        Ok(Self {
-            broker: broker.clone(),
-            stream,
-        })
+        Ok(Self { broker: broker.clone(), stream })
     }
 
     /// Puts a job in. `Ok` means that the stream has it.
@@ -95,11 +92,7 @@ impl Queue {
             .headers(envelope.headers.clone())
             .payload(envelope.payload.clone())
             .message_id(&envelope.message_id);
-        let sent = self
-            .broker
-            .jetstream
-            .send_publish(envelope.subject.clone(), message)
-            .await;
+        let sent = self.broker.jetstream.send_publish(envelope.subject.clone(), message).await;
         let acknowledged = match sent {
             Ok(acknowledgement) => acknowledgement.await,
             Err(error) => Err(error),

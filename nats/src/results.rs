@@ -38,10 +38,7 @@ impl Results {
     /// None in practice: the stream's name is valid.
     pub async fn open(broker: &Broker) -> Result<Self, Error> {
         let stream = open(broker, RESULTS_STREAM).await?;
-        Ok(Self {
-            broker: broker.clone(),
-            stream,
-        })
+        Ok(Self { broker: broker.clone(), stream })
     }
 
     /// Stores a histogram and returns its name, `<job_id>.<run nonce>`: no run overwrites
@@ -88,9 +85,7 @@ impl Results {
         let mut packed = Vec::new();
         let mut after = 0_u64;
         for _ in 0..info.chunks {
-            let next = self
-                .stream
-                .direct_get_next_for_subject(chunks.as_str(), Some(after + 1));
+            let next = self.stream.direct_get_next_for_subject(chunks.as_str(), Some(after + 1));
             let Some(chunk) = found(next.await)? else {
                 return Ok(None);
             };
@@ -98,16 +93,12 @@ impl Results {
             packed.extend_from_slice(&chunk.payload);
         }
         let json = unpack(&packed).map_err(|error| corrupt(error.to_string()))?;
-        serde_json::from_slice(&json)
-            .map(Some)
-            .map_err(|error| corrupt(error.to_string()))
+        serde_json::from_slice(&json).map(Some).map_err(|error| corrupt(error.to_string()))
     }
 }
 
 fn unpack(packed: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut json = Vec::new();
-    zstd::Decoder::new(packed)?
-        .take(RESULT_BYTES_MAX)
-        .read_to_end(&mut json)?;
+    zstd::Decoder::new(packed)?.take(RESULT_BYTES_MAX).read_to_end(&mut json)?;
     Ok(json)
 }

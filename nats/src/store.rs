@@ -87,11 +87,7 @@ impl Store {
     /// None in practice: the stream's name is valid.
     pub async fn open(broker: &Broker, result_ttl: Duration) -> Result<Self, Error> {
         let stream = open(broker, JOB_STATE_STREAM).await?;
-        Ok(Self {
-            broker: broker.clone(),
-            stream,
-            result_ttl,
-        })
+        Ok(Self { broker: broker.clone(), stream, result_ttl })
     }
 
     /// Reads a record.
@@ -160,9 +156,7 @@ impl Store {
             match self.write(&job, current.revision).await {
                 Ok(revision) => return Ok(Outcome::Applied(Box::new(Stored { job, revision }))),
                 Err(NotWritten::TooLarge) => {
-                    return Err(Error::TooLarge {
-                        what: format!("the record of {key}"),
-                    });
+                    return Err(Error::TooLarge { what: format!("the record of {key}") });
                 }
                 Err(reason) => debug!(job.id = %key.job_id, ?reason, "record not written"),
             }
@@ -180,10 +174,7 @@ impl Store {
                 }
             }
         }
-        Err(Error::Contended {
-            key: key.to_string(),
-            tries: CHANGE_TRIES,
-        })
+        Err(Error::Contended { key: key.to_string(), tries: CHANGE_TRIES })
     }
 
     fn expiry(&self, now: Timestamp) -> Option<Timestamp> {
@@ -203,23 +194,17 @@ impl Store {
         if job.status.is_final() {
             message = message.ttl(self.result_ttl);
         }
-        self.send(&job.key(), message)
-            .await
-            .map_err(|error| match refusal(&error) {
-                Refusal::Conflict => NotWritten::Conflict,
-                Refusal::TooLarge => NotWritten::TooLarge,
-                Refusal::Full | Refusal::NoResponders | Refusal::Unclear => {
-                    NotWritten::Unclear(error.to_string())
-                }
-            })
+        self.send(&job.key(), message).await.map_err(|error| match refusal(&error) {
+            Refusal::Conflict => NotWritten::Conflict,
+            Refusal::TooLarge => NotWritten::TooLarge,
+            Refusal::Full | Refusal::NoResponders | Refusal::Unclear => {
+                NotWritten::Unclear(error.to_string())
+            }
+        })
     }
 
     async fn send(&self, key: &JobKey, message: PublishMessage) -> Result<u64, PublishError> {
-        let sent = self
-            .broker
-            .jetstream
-            .send_publish(subject::record(key), message)
-            .await?;
+        let sent = self.broker.jetstream.send_publish(subject::record(key), message).await?;
         Ok(sent.await?.sequence)
     }
 }
@@ -236,14 +221,8 @@ fn parse(key: &JobKey, message: &StreamMessage) -> Result<Found, Error> {
     let job: Job = serde_json::from_slice(&message.payload)
         .map_err(|error| Error::corrupt(format!("the record of {key}"), error))?;
     if job.format > FORMAT {
-        let reason = format!(
-            "it has format {}, and this version knows only {FORMAT}",
-            job.format
-        );
+        let reason = format!("it has format {}, and this version knows only {FORMAT}", job.format);
         return Err(Error::corrupt(format!("the record of {key}"), reason));
     }
-    Ok(Found::Job(Box::new(Stored {
-        job,
-        revision: message.sequence,
-    })))
+    Ok(Found::Job(Box::new(Stored { job, revision: message.sequence })))
 }

@@ -38,10 +38,7 @@ mod tests {
     #[test]
     fn subjects_are_spelled_as_documented() {
         let job_id = "0198f0c2-0000-7000-8000-000000000000".parse().unwrap();
-        let key = JobKey {
-            owner: Owner::public(),
-            job_id,
-        };
+        let key = JobKey { owner: Owner::public(), job_id };
         let spelled = [
             job(Lane::Interactive, &key),
             dead(Lane::Bulk, &key),

@@ -74,10 +74,7 @@ impl Settings {
         });
         let (least, most) = (Duration::from_secs(1), days(365));
         let result_ttl = env.duration("WORDMILL_RESULT_TTL", days(7), least, most);
-        Self {
-            replicas,
-            result_ttl,
-        }
+        Self { replicas, result_ttl }
     }
 }
 
@@ -108,28 +105,20 @@ impl Topology {
             dead_jobs(),
             job_state(),
             leases(),
-            object_store(
-                DOCUMENTS,
-                JOBS_AGE_MAX.max(settings.result_ttl) + OBJECT_MARGIN,
-            ),
+            object_store(DOCUMENTS, JOBS_AGE_MAX.max(settings.result_ttl) + OBJECT_MARGIN),
             object_store(RESULTS, settings.result_ttl + OBJECT_MARGIN),
         ];
         for stream in &mut streams {
             stream.num_replicas = settings.replicas.try_into().unwrap_or(1);
         }
-        Self {
-            streams,
-            consumers: Lane::ALL.map(consumer).into(),
-        }
+        Self { streams, consumers: Lane::ALL.map(consumer).into() }
     }
 
     /// Returns the part that a service needs: the streams named, and the consumers on them.
     #[must_use]
     pub fn part(mut self, streams: &[&str]) -> Self {
-        self.streams
-            .retain(|stream| streams.contains(&stream.name.as_str()));
-        self.consumers
-            .retain(|consumer| streams.contains(&consumer.stream));
+        self.streams.retain(|stream| streams.contains(&stream.name.as_str()));
+        self.consumers.retain(|consumer| streams.contains(&consumer.stream));
         self
     }
 }
@@ -211,10 +200,7 @@ fn object_store(name: &str, max_age: Duration) -> Config {
         discard: DiscardPolicy::New,
         allow_rollup: true,
         max_age,
-        ..base(
-            &format!("OBJ_{name}"),
-            &[&format!("$O.{name}.C.>"), &format!("$O.{name}.M.>")],
-        )
+        ..base(&format!("OBJ_{name}"), &[&format!("$O.{name}.C.>"), &format!("$O.{name}.M.>")])
     }
 }
 
@@ -231,10 +217,7 @@ fn consumer(lane: Lane) -> Consumer {
         filter_subject: format!("{JOBS_PREFIX}.{lane}.>"),
         ..pull::Config::default()
     };
-    Consumer {
-        stream: JOBS,
-        config,
-    }
+    Consumer { stream: JOBS, config }
 }
 
 #[cfg(test)]
@@ -257,10 +240,7 @@ mod tests {
 
     #[test]
     fn the_topology_is_the_documented_one() {
-        let topology = Topology::new(&Settings {
-            replicas: 1,
-            result_ttl: days(7),
-        });
+        let topology = Topology::new(&Settings { replicas: 1, result_ttl: days(7) });
         let consumers: Vec<_> = topology.consumers.iter().map(golden).collect();
         let json = json!({"streams": topology.streams, "consumers": consumers});
         let json = serde_json::to_string_pretty(&json).unwrap();
@@ -269,22 +249,10 @@ mod tests {
 
     #[test]
     fn objects_outlive_the_records_that_point_to_them() {
-        let topology = Topology::new(&Settings {
-            replicas: 3,
-            result_ttl: days(90),
-        });
-        for stream in topology
-            .streams
-            .iter()
-            .filter(|stream| stream.name.starts_with("OBJ_"))
-        {
+        let topology = Topology::new(&Settings { replicas: 3, result_ttl: days(90) });
+        for stream in topology.streams.iter().filter(|stream| stream.name.starts_with("OBJ_")) {
             assert!(stream.max_age > days(90), "{}", stream.name);
         }
-        assert!(
-            topology
-                .streams
-                .iter()
-                .all(|stream| stream.num_replicas == 3)
-        );
+        assert!(topology.streams.iter().all(|stream| stream.num_replicas == 3));
     }
 }

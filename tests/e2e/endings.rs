@@ -24,24 +24,12 @@ fn a_histogram_too_large_for_the_record_is_whole_all_the_same() {
     assert_eq!(job["totals"]["unique_words"], 12_000, "{}", job["totals"]);
     assert_eq!(job["top_words"].as_array().expect("top words").len(), 20);
     let admin = Admin::of(&stack.nats);
-    assert!(
-        admin.messages("OBJ_results") >= 2,
-        "chunks and their description"
-    );
+    assert!(admin.messages("OBJ_results") >= 2, "chunks and their description");
     let result = stack.client().result(&job_id);
     let counted = result["word_count"].as_object().expect("a histogram");
-    assert_eq!(
-        counted.keys().collect::<BTreeSet<_>>(),
-        words.iter().collect::<BTreeSet<_>>()
-    );
-    let top = stack
-        .client()
-        .get(&format!("/v1/jobs/{job_id}/result?top=3"))
-        .json();
-    assert_eq!(
-        top["word_count"],
-        json!({"word00000": 1, "word00001": 1, "word00002": 1})
-    );
+    assert_eq!(counted.keys().collect::<BTreeSet<_>>(), words.iter().collect::<BTreeSet<_>>());
+    let top = stack.client().get(&format!("/v1/jobs/{job_id}/result?top=3")).json();
+    assert_eq!(top["word_count"], json!({"word00000": 1, "word00001": 1, "word00002": 1}));
 }
 
 #[test]
@@ -50,47 +38,24 @@ fn transient_failures_are_tried_again_and_permanent_ones_are_not() {
     let site = Site::start();
     let busy = site.put("/busy", Page::status("503 Service Unavailable"));
     let missing = site.put("/missing", Page::status("404 Not Found"));
-    let image = site.put(
-        "/image",
-        Page::new("image/png", b"\x89PNG\r\n\x1a\n".to_vec()),
-    );
+    let image = site.put("/image", Page::new("image/png", b"\x89PNG\r\n\x1a\n".to_vec()));
 
-    let busy = stack
-        .client()
-        .finished(&stack.client().submit_url(&busy), LIMIT);
+    let busy = stack.client().finished(&stack.client().submit_url(&busy), LIMIT);
     assert_eq!(busy["failure"]["code"], "fetch_http_5xx", "{busy}");
-    assert_eq!(
-        (attempts(&busy).len(), site.hits("/busy")),
-        (3, 3),
-        "{busy}"
-    );
-    assert!(
-        attempts(&busy)
-            .iter()
-            .all(|one| one["failure"]["code"] == "fetch_http_5xx")
-    );
+    assert_eq!((attempts(&busy).len(), site.hits("/busy")), (3, 3), "{busy}");
+    assert!(attempts(&busy).iter().all(|one| one["failure"]["code"] == "fetch_http_5xx"));
     assert_eq!(busy["dead_lettered"], true, "{busy}");
 
-    let missing = stack
-        .client()
-        .finished(&stack.client().submit_url(&missing), LIMIT);
+    let missing = stack.client().finished(&stack.client().submit_url(&missing), LIMIT);
     assert_eq!(missing["failure"]["code"], "fetch_http_4xx", "{missing}");
     assert_eq!(attempts(&missing).len(), 1, "{missing}");
     assert_eq!(missing["dead_lettered"], false, "{missing}");
 
-    let image = stack
-        .client()
-        .finished(&stack.client().submit_url(&image), LIMIT);
+    let image = stack.client().finished(&stack.client().submit_url(&image), LIMIT);
     assert_eq!(image["failure"]["code"], "unsupported_format", "{image}");
-    let path = format!(
-        "/v1/jobs/{}/result",
-        image["job_id"].as_str().expect("an id")
-    );
+    let path = format!("/v1/jobs/{}/result", image["job_id"].as_str().expect("an id"));
     let problem = stack.client().get(&path).problem(409, "job_failed");
-    assert_eq!(
-        problem["failure"]["code"], "unsupported_format",
-        "{problem}"
-    );
+    assert_eq!(problem["failure"]["code"], "unsupported_format", "{problem}");
 
     let admin = Admin::of(&stack.nats);
     admin.wait_until_idle();
@@ -118,11 +83,7 @@ fn a_host_that_recovers_is_counted_in_the_end() {
     assert_eq!(waiting["status"], "queued", "{waiting}");
     site.put("/soon", Page::new("text/plain", "here I am"));
     let job = stack.client().finished(&job_id, LIMIT);
-    assert_eq!(
-        (&job["status"], attempts(&job).len()),
-        (&json!("succeeded"), 2),
-        "{job}"
-    );
+    assert_eq!((&job["status"], attempts(&job).len()), (&json!("succeeded"), 2), "{job}");
     assert_eq!(attempts(&job)[1]["failure"], Value::Null, "{job}");
 }
 
@@ -146,11 +107,7 @@ fn a_job_whose_worker_is_killed_is_done_by_another() {
     let job = stack.client().finished(&job_id, LIMIT);
     assert_eq!(job["totals"]["words"], 2, "{job}");
     assert_eq!(attempts(&job).len(), 2, "{job}");
-    assert_eq!(
-        attempts(&job)[0]["failure"]["code"],
-        "worker_crashed",
-        "{job}"
-    );
+    assert_eq!(attempts(&job)[0]["failure"]["code"], "worker_crashed", "{job}");
     admin.wait_until_idle();
 }
 
@@ -161,19 +118,11 @@ fn a_message_that_is_no_job_is_kept_out_of_the_way() {
     admin.publish("jobs.bulk.public.nonsense", "this is no job");
     admin.publish("jobs.interactive.public.newer", r#"{"format":99}"#);
     admin.wait_until_idle();
-    wait_for("both are dead letters", LIMIT, || {
-        (admin.messages("DEAD_JOBS") == 2).then_some(())
-    });
-    let (payload, headers) = admin
-        .last("DEAD_JOBS", "dead.bulk.unreadable.*")
-        .expect("the dead letter");
+    wait_for("both are dead letters", LIMIT, || (admin.messages("DEAD_JOBS") == 2).then_some(()));
+    let (payload, headers) =
+        admin.last("DEAD_JOBS", "dead.bulk.unreadable.*").expect("the dead letter");
     assert_eq!(payload, "this is no job");
-    assert!(
-        headers
-            .iter()
-            .any(|(name, _)| name == "Wordmill-Failure-Detail"),
-        "{headers:?}"
-    );
+    assert!(headers.iter().any(|(name, _)| name == "Wordmill-Failure-Detail"), "{headers:?}");
 }
 
 #[test]
@@ -187,8 +136,5 @@ fn what_has_expired_is_told_from_what_never_was() {
         (answer.status != 200).then_some(answer)
     });
     gone.problem(410, "result_expired");
-    stack
-        .client()
-        .get(&format!("{path}/result"))
-        .problem(410, "result_expired");
+    stack.client().get(&format!("{path}/result")).problem(410, "result_expired");
 }

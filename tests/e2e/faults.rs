@@ -31,11 +31,7 @@ fn waiting_reason(client: &Client) -> String {
     let answer = client.get("/readyz");
     assert_eq!(answer.status, 503, "{answer:?}");
     let body = answer.json();
-    let reason = if body["reason"].is_string() {
-        &body["reason"]
-    } else {
-        &body["detail"]
-    };
+    let reason = if body["reason"].is_string() { &body["reason"] } else { &body["detail"] };
     reason.as_str().expect("a reason").to_owned()
 }
 
@@ -53,11 +49,7 @@ fn services_wait_for_a_broker_and_for_its_provisioning() {
     let gateway = Gateway::start(&nats.address(), &[]);
     let worker = Worker::start(&nats.address(), &[]);
     for client in [&gateway.client, &worker.health] {
-        assert!(
-            waiting_reason(client).contains("no connection"),
-            "{}",
-            waiting_reason(client)
-        );
+        assert!(waiting_reason(client).contains("no connection"), "{}", waiting_reason(client));
         assert_eq!(client.get("/livez").status, 200);
     }
     unavailable(&gateway.client);
@@ -65,9 +57,7 @@ fn services_wait_for_a_broker_and_for_its_provisioning() {
     nats.restart();
     for client in [&gateway.client, &worker.health] {
         wait_for("the services name what is missing", LIMIT, || {
-            waiting_reason(client)
-                .contains("run wordmill-nats provision")
-                .then_some(())
+            waiting_reason(client).contains("run wordmill-nats provision").then_some(())
         });
     }
     nats.provision(&[]);
@@ -82,9 +72,7 @@ fn a_broker_that_is_killed_in_mid_flight_costs_nothing_but_time() {
     let site = Site::start();
     let slow = Page::new("text/plain", "slow but sure").after(Duration::from_secs(4));
     let job_id = stack.client().submit_url(&site.put("/slow", slow));
-    wait_for("the page is asked for", LIMIT, || {
-        (site.hits("/slow") > 0).then_some(())
-    });
+    wait_for("the page is asked for", LIMIT, || (site.hits("/slow") > 0).then_some(()));
 
     stack.nats.process.kill();
     unavailable(stack.client());
@@ -113,15 +101,10 @@ fn a_job_that_the_queue_did_not_confirm_is_named_and_exists() {
 
     proxy.mute();
     let started = Instant::now();
-    let answer = gateway
-        .client
-        .post("/v1/jobs", &json!({"text": "to be or not to be"}));
+    let answer = gateway.client.post("/v1/jobs", &json!({"text": "to be or not to be"}));
     assert!(started.elapsed() < ANSWER_MAX, "{:?}", started.elapsed());
     let problem = answer.problem(503, "broker_unavailable");
-    let job_id = problem["job_id"]
-        .as_str()
-        .expect("the id of the unconfirmed job")
-        .to_owned();
+    let job_id = problem["job_id"].as_str().expect("the id of the unconfirmed job").to_owned();
 
     proxy.mend();
     ready(&gateway.client);
@@ -131,10 +114,7 @@ fn a_job_that_the_queue_did_not_confirm_is_named_and_exists() {
     assert_eq!(Admin::of(&nats).messages("JOBS"), 1);
 
     let _worker = Worker::start(&nats.address(), &[]);
-    assert_eq!(
-        gateway.client.finished(&job_id, LIMIT)["totals"]["words"],
-        6
-    );
+    assert_eq!(gateway.client.finished(&job_id, LIMIT)["totals"]["words"], 6);
 }
 
 #[test]
@@ -163,9 +143,8 @@ fn a_full_queue_declines_and_leaves_nothing_behind() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::of(&stack.nats);
     admin.reconfigure("JOBS", |config| config.max_messages = 2);
-    let accepted: Vec<String> = (0..2)
-        .map(|_| stack.client().submit(&json!({"text": "a"})))
-        .collect();
+    let accepted: Vec<String> =
+        (0..2).map(|_| stack.client().submit(&json!({"text": "a"}))).collect();
     let records = admin.messages("KV_job_state");
     for _ in 0..3 {
         let declined = stack.client().post("/v1/jobs", &json!({"text": "a"}));
@@ -183,10 +162,7 @@ fn a_full_queue_declines_and_leaves_nothing_behind() {
     let worker = Worker::start(&stack.nats.address(), &[]);
     ready(&worker.health);
     for job_id in &accepted {
-        assert_eq!(
-            stack.client().finished(job_id, LIMIT)["status"],
-            "succeeded"
-        );
+        assert_eq!(stack.client().finished(job_id, LIMIT)["status"], "succeeded");
     }
     admin.wait_until_idle();
     counts(stack.client());
@@ -199,10 +175,7 @@ fn a_queue_that_is_gone_declines_and_says_so() {
     admin.delete_stream("JOBS");
     let declined = stack.client().post("/v1/jobs", &json!({"text": "a"}));
     let problem = declined.problem(503, "broker_unavailable");
-    assert!(
-        problem.get("job_id").is_none(),
-        "nothing was queued, and that is certain: {problem}"
-    );
+    assert!(problem.get("job_id").is_none(), "nothing was queued, and that is certain: {problem}");
     stack.nats.provision(&[]);
     let worker = Worker::start(&stack.nats.address(), &[]);
     ready(&worker.health);

@@ -52,27 +52,16 @@ fn addresses_that_must_not_be_fetched_are_never_dialled() {
         let job = failed(&stack, url);
         assert_eq!(job["failure"]["code"], "url_blocked", "{url}: {job}");
         assert_eq!(job["failure"]["retryable"], false, "{url}: {job}");
-        assert_eq!(
-            job["attempts"].as_array().expect("attempts").len(),
-            1,
-            "{url}: {job}"
-        );
+        assert_eq!(job["attempts"].as_array().expect("attempts").len(), 1, "{url}: {job}");
         assert_eq!(job["dead_lettered"], false, "{url}: {job}");
     }
-    assert_eq!(
-        (trap.connections(), trap6.connections()),
-        (0, 0),
-        "something was dialled"
-    );
+    assert_eq!((trap.connections(), trap6.connections()), (0, 0), "something was dialled");
     assert_eq!(allowed.hits("/to-the-trap"), 1);
 
     // The allowed address works, so the guard is what refused the others.
     let url = allowed.put("/fine", Page::new("text/plain", "fine words"));
     let job_id = stack.client().submit_url(&url);
-    assert_eq!(
-        stack.client().finished(&job_id, LIMIT)["totals"]["words"],
-        2
-    );
+    assert_eq!(stack.client().finished(&job_id, LIMIT)["totals"]["words"], 2);
 }
 
 #[test]

@@ -10,6 +10,9 @@ use wordmill_tests::wait_for;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
+/// Header fields and a body.
+type Sent<'a> = (&'a [(&'a str, &'a str)], &'a [u8]);
+
 /// Asks as the older clients do: with a JSON body on GET.
 fn ask(client: &Client, body: &Value) -> Answer {
     client.send("GET", "/word-count", &[JSON], body.to_string().as_bytes())
@@ -21,25 +24,17 @@ fn envelope(answer: &Answer, status: u16) -> Value {
     let mut fields: Vec<&String> = envelope.as_object().expect("an object").keys().collect();
     fields.sort();
     assert_eq!(fields, ["data", "message", "success"], "{envelope}");
-    assert_eq!(
-        envelope["success"],
-        (200..300).contains(&status),
-        "{envelope}"
-    );
+    assert_eq!(envelope["success"], (200..300).contains(&status), "{envelope}");
     envelope
 }
 
 fn ended(client: &Client, job_id: &str) -> Value {
-    wait_for(
-        "the older contract says that the job has ended",
-        Duration::from_secs(20),
-        || {
-            let envelope = envelope(&ask(client, &json!({"job_id": job_id})), 200);
-            assert_eq!(envelope["message"], format!("Fetched Job: {job_id}"));
-            let data = envelope["data"].clone();
-            (data["status"] != "IN_PROGRESS").then_some(data)
-        },
-    )
+    wait_for("the older contract says that the job has ended", Duration::from_secs(20), || {
+        let envelope = envelope(&ask(client, &json!({"job_id": job_id})), 200);
+        assert_eq!(envelope["message"], format!("Fetched Job: {job_id}"));
+        let data = envelope["data"].clone();
+        (data["status"] != "IN_PROGRESS").then_some(data)
+    })
 }
 
 #[test]
@@ -50,19 +45,10 @@ fn a_page_is_scheduled_and_fetched_when_complete() {
         Page::new("text/html", "<p>One fish, two fish</p>").after(Duration::from_millis(700));
     let url = site.put("/fish", page);
 
-    let scheduled = envelope(
-        &stack.client().post("/word-count", &json!({"url": url})),
-        202,
-    );
-    let job_id = scheduled["data"]["job_id"]
-        .as_str()
-        .expect("a job id")
-        .to_owned();
+    let scheduled = envelope(&stack.client().post("/word-count", &json!({"url": url})), 202);
+    let job_id = scheduled["data"]["job_id"].as_str().expect("a job id").to_owned();
     assert_eq!(scheduled["message"], format!("Scheduled Job: {job_id}"));
-    assert_eq!(
-        scheduled["data"],
-        json!({"job_id": job_id, "url": url, "status": "IN_PROGRESS"})
-    );
+    assert_eq!(scheduled["data"], json!({"job_id": job_id, "url": url, "status": "IN_PROGRESS"}));
 
     let early = envelope(&ask(stack.client(), &json!({"job_id": job_id})), 200);
     assert_eq!(early["data"]["status"], "IN_PROGRESS", "{early}");
@@ -71,10 +57,7 @@ fn a_page_is_scheduled_and_fetched_when_complete() {
     let data = ended(stack.client(), &job_id);
     assert_eq!(data["status"], "COMPLETE", "{data}");
     assert_eq!(data["word_count"], json!({"fish": 2, "one": 1, "two": 1}));
-    for path in [
-        format!("/word-count?job_id={job_id}"),
-        format!("/word-count/{job_id}"),
-    ] {
+    for path in [format!("/word-count?job_id={job_id}"), format!("/word-count/{job_id}")] {
         let same = envelope(&stack.client().get(&path), 200);
         assert_eq!(same["data"], data, "{path}");
     }
@@ -98,11 +81,8 @@ fn whatever_is_wrong_with_a_request_is_a_400() {
     let stack = Stack::start();
     let client = stack.client();
     let unknown = "0198f0c2-0000-7000-8000-000000000000";
-    let posts: [(&[(&str, &str)], &[u8]); 6] = [
-        (
-            &[("content-type", "text/plain")],
-            br#"{"url":"http://example.org/"}"#,
-        ),
+    let posts: [Sent<'_>; 6] = [
+        (&[("content-type", "text/plain")], br#"{"url":"http://example.org/"}"#),
         (&[], br#"{"url":"http://example.org/"}"#),
         (&[JSON], b"{"),
         (&[JSON], b"{}"),
@@ -114,12 +94,7 @@ fn whatever_is_wrong_with_a_request_is_a_400() {
         assert_eq!(envelope(&answer, 400)["data"], json!({}), "{answer:?}");
     }
     let gets = [
-        client.send(
-            "GET",
-            "/word-count",
-            &[("content-type", "text/plain")],
-            b"{}",
-        ),
+        client.send("GET", "/word-count", &[("content-type", "text/plain")], b"{}"),
         ask(client, &json!({})),
         ask(client, &json!({"job_id": "what?"})),
         ask(client, &json!({"job_id": unknown})),
@@ -140,10 +115,7 @@ fn health_says_whether_the_services_are_online() {
     let mut stack = Stack::start();
     let health = envelope(&stack.client().get("/health"), 200);
     assert_eq!(health["message"], "Completed Health Check");
-    assert_eq!(
-        health["data"],
-        json!({"status": "PASS", "info": "All services are online"})
-    );
+    assert_eq!(health["data"], json!({"status": "PASS", "info": "All services are online"}));
 
     stack.nats.process.kill();
     let down = wait_for("health notices", Duration::from_secs(10), || {

@@ -19,21 +19,10 @@ fn post(client: &Client, body: &[u8]) -> Answer {
 fn routes_and_methods_that_do_not_exist_are_problems() {
     let stack = Stack::start();
     let client = stack.client();
-    for path in [
-        "/",
-        "/nothing",
-        "/v1",
-        "/v1/jobs/",
-        "/v2/jobs",
-        "/v1/jobs/a/b/c",
-    ] {
+    for path in ["/", "/nothing", "/v1", "/v1/jobs/", "/v2/jobs", "/v1/jobs/a/b/c"] {
         client.get(path).problem(404, "route_not_found");
     }
-    for (method, path) in [
-        ("DELETE", "/v1/jobs"),
-        ("PATCH", "/readyz"),
-        ("PUT", "/livez"),
-    ] {
+    for (method, path) in [("DELETE", "/v1/jobs"), ("PATCH", "/readyz"), ("PUT", "/livez")] {
         let answer = client.send(method, path, &[], b"");
         answer.problem(405, "method_not_allowed");
         assert!(answer.header("allow").is_some(), "{answer:?}");
@@ -46,28 +35,13 @@ fn bodies_that_are_no_jobs_are_told_apart() {
     let stack = Stack::start();
     let client = stack.client();
     let text = br#"{"text":"a"}"#;
-    for headers in [
-        &[][..],
-        &[("content-type", "text/plain")],
-        &[("content-type", "image/png")],
-    ] {
-        client
-            .send("POST", "/v1/jobs", headers, text)
-            .problem(415, "unsupported_media_type");
+    for headers in [&[][..], &[("content-type", "text/plain")], &[("content-type", "image/png")]] {
+        client.send("POST", "/v1/jobs", headers, text).problem(415, "unsupported_media_type");
     }
-    for headers in [
-        [("content-type", "application/json; charset=utf-8")],
-        [JSON],
-    ] {
+    for headers in [[("content-type", "application/json; charset=utf-8")], [JSON]] {
         assert_eq!(client.send("POST", "/v1/jobs", &headers, text).status, 202);
     }
-    for body in [
-        &b""[..],
-        b"{",
-        b"hello",
-        b"{\"text\":\"a\"} x",
-        b"{\"text\":\"\xff\"}",
-    ] {
+    for body in [&b""[..], b"{", b"hello", b"{\"text\":\"a\"} x", b"{\"text\":\"\xff\"}"] {
         post(client, body).problem(400, "invalid_json");
     }
     for body in [
@@ -80,9 +54,7 @@ fn bodies_that_are_no_jobs_are_told_apart() {
         json!({"text": "a", "labels": {"a": 1}}),
         json!({"text": "a", "colour": "red"}),
     ] {
-        let problem = client
-            .post("/v1/jobs", &body)
-            .problem(422, "invalid_request");
+        let problem = client.post("/v1/jobs", &body).problem(422, "invalid_request");
         assert_eq!(problem["retryable"], false, "{problem}");
     }
     for body in [
@@ -90,9 +62,7 @@ fn bodies_that_are_no_jobs_are_told_apart() {
         json!({"text": "a", "options": {"nonsense": 1}}),
         json!({"text": "a", "options": 5}),
     ] {
-        client
-            .post("/v1/jobs", &body)
-            .problem(422, "invalid_option");
+        client.post("/v1/jobs", &body).problem(422, "invalid_option");
     }
     for labels in [
         json!({"": "a"}),
@@ -134,24 +104,13 @@ fn urls_that_cannot_be_fetched_are_refused_at_the_door() {
 fn ids_and_queries_that_make_no_sense_are_told_from_unknown_jobs() {
     let stack = Stack::start();
     let client = stack.client();
-    for path in [
-        "/v1/jobs/17",
-        "/v1/jobs/17/result",
-        "/v1/jobs/%FF",
-        "/v1/jobs/public.*",
-    ] {
+    for path in ["/v1/jobs/17", "/v1/jobs/17/result", "/v1/jobs/%FF", "/v1/jobs/public.*"] {
         client.get(path).problem(400, "invalid_job_id");
     }
-    client
-        .get(&format!("/v1/jobs/{UNKNOWN}"))
-        .problem(404, "job_not_found");
-    client
-        .get(&format!("/v1/jobs/{UNKNOWN}/result"))
-        .problem(404, "job_not_found");
+    client.get(&format!("/v1/jobs/{UNKNOWN}")).problem(404, "job_not_found");
+    client.get(&format!("/v1/jobs/{UNKNOWN}/result")).problem(404, "job_not_found");
     for query in ["top=many", "top=-1", "top=1&top=2", "bottom=3"] {
-        client
-            .get(&format!("/v1/jobs/{UNKNOWN}/result?{query}"))
-            .problem(400, "invalid_query");
+        client.get(&format!("/v1/jobs/{UNKNOWN}/result?{query}")).problem(400, "invalid_query");
     }
 }
 
@@ -166,34 +125,20 @@ fn a_result_before_its_time_or_of_a_failed_job_is_a_conflict() {
     let job = stack.client().get(&format!("/v1/jobs/{job_id}"));
     assert_eq!(job.json()["status"], "queued");
     assert_eq!(job.header("retry-after"), Some("1"));
-    assert!(
-        job.header("etag").is_some_and(|etag| etag.starts_with('"')),
-        "{job:?}"
-    );
+    assert!(job.header("etag").is_some_and(|etag| etag.starts_with('"')), "{job:?}");
 }
 
 #[test]
 fn a_body_that_is_too_long_or_never_ends_is_cut_off() {
     let stack = Stack::with(1, 0, &[("WORDMILL_JSON_SIZE_MAX", "2KiB")]);
     let body = json!({"text": "word ".repeat(1000)});
-    stack
-        .client()
-        .post("/v1/jobs", &body)
-        .problem(413, "input_too_large");
-    assert_eq!(
-        stack
-            .client()
-            .post("/v1/jobs", &json!({"text": "word"}))
-            .status,
-        202
-    );
+    stack.client().post("/v1/jobs", &body).problem(413, "input_too_large");
+    assert_eq!(stack.client().post("/v1/jobs", &json!({"text": "word"})).status, 202);
 
     // Without a length: chunk after chunk, far beyond the limit.
     let address = stack.client().url("").replace("http://", "");
     let mut stream = TcpStream::connect(address).expect("a connection");
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .expect("a time-out");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
     let head = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).expect("sent");
@@ -216,10 +161,7 @@ fn a_body_that_is_too_long_or_never_ends_is_cut_off() {
         }
     }
     let answer = String::from_utf8_lossy(&answer);
-    assert!(
-        answer.starts_with("HTTP/1.1 413") && answer.contains("input_too_large"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("input_too_large"), "{answer}");
 }
 
 #[test]
@@ -228,29 +170,16 @@ fn the_trace_of_the_request_is_inherited_or_made() {
     let trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
     let parent = format!("00-{trace_id}-00f067aa0ba902b7-01");
     let headers = [JSON, ("traceparent", parent.as_str())];
-    let answer = stack
-        .client()
-        .send("POST", "/v1/jobs", &headers, br#"{"text":"a"}"#);
+    let answer = stack.client().send("POST", "/v1/jobs", &headers, br#"{"text":"a"}"#);
     assert_eq!(answer.json()["trace_id"], trace_id);
     let refused = stack.client().send("GET", "/nothing", &headers[1..], b"");
-    assert_eq!(
-        refused.problem(404, "route_not_found")["trace_id"],
-        trace_id
-    );
+    assert_eq!(refused.problem(404, "route_not_found")["trace_id"], trace_id);
 
     let bad = [JSON, ("traceparent", "00-zz-zz-00")];
-    let answer = stack
-        .client()
-        .send("POST", "/v1/jobs", &bad, br#"{"text":"a"}"#);
-    let made = answer.json()["trace_id"]
-        .as_str()
-        .expect("a trace id")
-        .to_owned();
+    let answer = stack.client().send("POST", "/v1/jobs", &bad, br#"{"text":"a"}"#);
+    let made = answer.json()["trace_id"].as_str().expect("a trace id").to_owned();
     assert!(made.len() == 32 && made != trace_id, "{made}");
-    let job_id = answer.json()["job_id"]
-        .as_str()
-        .expect("a job id")
-        .to_owned();
+    let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
     let job = stack.client().finished(&job_id, Duration::from_secs(20));
     assert_eq!(job["trace_id"], made.as_str());
 }
@@ -261,10 +190,7 @@ fn bad_settings_are_reported_together() {
         "wordmill-gateway",
         "gateway",
         "127.0.0.1:1",
-        &[
-            ("WORDMILL_LISTEN", "nowhere"),
-            ("WORDMILL_RESULT_TTL", "soon"),
-        ],
+        &[("WORDMILL_LISTEN", "nowhere"), ("WORDMILL_RESULT_TTL", "soon")],
     );
     let output = command.output().expect("the gateway runs");
     assert_eq!(output.status.code(), Some(64));

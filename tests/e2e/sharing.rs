@@ -35,10 +35,7 @@ fn submit_all(
             let page = Page::new("text/plain", text).after(Duration::from_millis(50));
             (json!({"url": site.put(&path, page)}), Some(path))
         } else {
-            (
-                json!({"text": text, "lane": if n % 5 == 0 { "bulk" } else { "interactive" }}),
-                None,
-            )
+            (json!({"text": text, "lane": if n % 5 == 0 { "bulk" } else { "interactive" }}), None)
         };
         let headers = [("content-type", "application/json")];
         let body = body.to_string();
@@ -47,10 +44,7 @@ fn submit_all(
             continue;
         };
         if answer.status == 202 {
-            let job_id = answer.json()["job_id"]
-                .as_str()
-                .expect("a job id")
-                .to_owned();
+            let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
             accepted.insert(job_id, (words, path));
         }
     }
@@ -62,11 +56,7 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
     let mut stack = Stack::with(2, 4, &[("WORDMILL_SLOTS", "4")]);
     let site = Site::start();
     let stop = AtomicBool::new(false);
-    let clients: Vec<_> = stack
-        .gateways
-        .iter()
-        .map(|gateway| gateway.client.clone())
-        .collect();
+    let clients: Vec<_> = stack.gateways.iter().map(|gateway| gateway.client.clone()).collect();
     let accepted = std::thread::scope(|scope| {
         let (site, stop) = (&site, &stop);
         let submitters: Vec<_> = ["a", "b"]
@@ -75,13 +65,9 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
             .map(|(name, client)| scope.spawn(move || submit_all(client, site, name, stop)))
             .collect();
         // In mid-load: a worker first, then a gateway.
-        wait_for("some pages were fetched", LIMIT, || {
-            (site.connections() > 20).then_some(())
-        });
+        wait_for("some pages were fetched", LIMIT, || (site.connections() > 20).then_some(()));
         stack.workers[0].process.signal(Signal::TERM);
-        wait_for("more pages were fetched", LIMIT, || {
-            (site.connections() > 50).then_some(())
-        });
+        wait_for("more pages were fetched", LIMIT, || (site.connections() > 50).then_some(()));
         stack.gateways[1].process.signal(Signal::TERM);
         let status = stack.workers[0].process.wait(LIMIT);
         assert!(status.success(), "the worker ends well: {status}");
@@ -109,10 +95,7 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
             assert_eq!(site.hits(path), 1, "fetched once: {job}");
         }
     }
-    assert!(
-        workers.len() >= 3,
-        "the work was shared by {workers:?} only"
-    );
+    assert!(workers.len() >= 3, "the work was shared by {workers:?} only");
     Admin::of(&stack.nats).wait_until_idle();
 }
 
@@ -122,10 +105,7 @@ fn what_a_stopping_worker_cannot_finish_is_handed_back_at_once() {
     let site = Site::start();
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(8));
     let url = site.put("/slow", slow);
-    let mut first = Worker::start(
-        &stack.nats.address(),
-        &[("WORDMILL_SHUTDOWN_GRACE", "100ms")],
-    );
+    let mut first = Worker::start(&stack.nats.address(), &[("WORDMILL_SHUTDOWN_GRACE", "100ms")]);
     ready(&first.health);
     let job_id = stack.client().submit_url(&url);
     let running = |job: &Value| job["status"] == "running";
@@ -137,19 +117,11 @@ fn what_a_stopping_worker_cannot_finish_is_handed_back_at_once() {
 
     let job = stack.client().get(&format!("/v1/jobs/{job_id}")).json();
     assert_eq!(job["status"], "queued", "{job}");
-    assert_eq!(
-        job["attempts"],
-        json!([]),
-        "a hand-back is no attempt: {job}"
-    );
+    assert_eq!(job["attempts"], json!([]), "a hand-back is no attempt: {job}");
     // No waiting for the acknowledgement time-out of 30 s.
     let second = Worker::start(&stack.nats.address(), &[]);
     ready(&second.health);
     let job = stack.client().finished(&job_id, Duration::from_secs(10));
     assert_eq!(job["totals"]["words"], 2, "{job}");
-    assert_eq!(
-        job["attempts"].as_array().expect("attempts").len(),
-        1,
-        "{job}"
-    );
+    assert_eq!(job["attempts"].as_array().expect("attempts").len(), 1, "{job}");
 }

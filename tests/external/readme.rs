@@ -31,10 +31,7 @@ fn blocks(page: &str) -> Vec<Block> {
         let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
         let body = body.join("\n");
         match line {
-            "```sh" => blocks.push(Block {
-                commands: body,
-                expected: None,
-            }),
+            "```sh" => blocks.push(Block { commands: body, expected: None }),
             "```text" => {
                 let last = blocks.last_mut().expect("an output follows its commands");
                 last.expected = Some(body);
@@ -146,35 +143,22 @@ fn a_second_run_finds_the_jobs_of_the_first_and_taken_ports_are_named() {
     let status = taken.wait(Duration::from_secs(60));
     let output = taken.output();
     assert!(!status.success(), "{output}");
-    assert!(
-        output.contains(&port.to_string()) && output.contains("make run PORT="),
-        "{output}"
-    );
+    assert!(output.contains(&port.to_string()) && output.contains("make run PORT="), "{output}");
     let mut same_data = make_run(free_port(), free_port(), &data);
     assert!(!same_data.wait(Duration::from_secs(60)).success());
-    assert!(
-        same_data.output().contains("DATA_DIR"),
-        "{}",
-        same_data.output()
-    );
+    assert!(same_data.output().contains("DATA_DIR"), "{}", same_data.output());
     stop(&mut first);
 
     let mut second = make_run(port, nats_port, &data);
     wait_until_ready(&mut second);
-    assert_eq!(
-        client.finished(&job_id, Duration::from_secs(5))["totals"]["words"],
-        2
-    );
+    assert_eq!(client.finished(&job_id, Duration::from_secs(5))["totals"]["words"], 2);
     stop(&mut second);
 }
 
 fn wait_until_ready(run: &mut Process) {
     wait_for("make run is ready", Duration::from_secs(600), || {
         assert!(run.has_ended().is_none(), "{}", run.output());
-        run.output()
-            .lines()
-            .any(|line| line == "ready")
-            .then_some(())
+        run.output().lines().any(|line| line == "ready").then_some(())
     });
 }
 

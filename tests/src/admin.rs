@@ -19,9 +19,7 @@ impl Admin {
             async_nats::ConnectOptions::with_user_and_password("admin".into(), password("admin"));
         runtime().block_on(async {
             let client = options.connect(nats.address()).await.expect("a connection");
-            Self {
-                jetstream: jetstream::new(client),
-            }
+            Self { jetstream: jetstream::new(client) }
         })
     }
 
@@ -52,9 +50,7 @@ impl Admin {
 
     /// Deletes a stream.
     pub fn delete_stream(&self, name: &str) {
-        runtime()
-            .block_on(self.jetstream.delete_stream(name))
-            .expect("deleted");
+        runtime().block_on(self.jetstream.delete_stream(name)).expect("deleted");
     }
 
     /// Lets the consumers of `JOBS` wait only this long for an acknowledgement.
@@ -83,11 +79,7 @@ impl Admin {
     pub fn publish(&self, subject: &str, payload: &str) {
         let (subject, payload) = (subject.to_owned(), payload.to_owned());
         runtime().block_on(async {
-            let sent = self
-                .jetstream
-                .publish(subject, payload.into())
-                .await
-                .expect("sent");
+            let sent = self.jetstream.publish(subject, payload.into()).await.expect("sent");
             sent.await.expect("stored");
         });
     }
@@ -98,14 +90,9 @@ impl Admin {
             let stream = self.jetstream.get_stream(stream).await.expect("the stream");
             let message = stream.get_last_raw_message_by_subject(subject).await.ok()?;
             let headers = message.headers.iter().flat_map(|(name, values)| {
-                values
-                    .iter()
-                    .map(move |value| (name.to_string(), value.to_string()))
+                values.iter().map(move |value| (name.to_string(), value.to_string()))
             });
-            Some((
-                String::from_utf8_lossy(&message.payload).into_owned(),
-                headers.collect(),
-            ))
+            Some((String::from_utf8_lossy(&message.payload).into_owned(), headers.collect()))
         })
     }
 }

@@ -40,33 +40,19 @@ impl Answer {
 
     /// Returns a header field.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(field, _)| field == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
     /// Asserts that this is a problem with `code`, complete in every field, and returns it.
     pub fn problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
-        assert_eq!(
-            self.header("content-type"),
-            Some("application/problem+json"),
-            "{self:?}"
-        );
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let problem = self.json();
         assert_eq!(problem["code"], code, "{problem}");
         assert_eq!(problem["status"], status, "{problem}");
-        assert_eq!(
-            problem["type"],
-            format!("urn:wordmill:error:{code}"),
-            "{problem}"
-        );
+        assert_eq!(problem["type"], format!("urn:wordmill:error:{code}"), "{problem}");
         for field in ["title", "detail"] {
-            assert!(
-                problem[field].as_str().is_some_and(|text| !text.is_empty()),
-                "{problem}"
-            );
+            assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{problem}");
         }
         assert!(problem["retryable"].is_boolean(), "{problem}");
         let trace_id = problem["trace_id"].as_str().expect("a trace id");
@@ -81,9 +67,7 @@ impl Answer {
 impl Client {
     /// Returns a client of the service at `address`.
     pub fn new(address: &str) -> Self {
-        Self {
-            address: address.to_owned(),
-        }
+        Self { address: address.to_owned() }
     }
 
     /// Returns the URL of a path.
@@ -102,10 +86,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer, String> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, &self.address);
+        let mut request = Request::builder().method(method).uri(path).header(HOST, &self.address);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -138,10 +119,7 @@ impl Client {
     pub fn submit(&self, body: &Value) -> String {
         let answer = self.post("/v1/jobs", body);
         assert_eq!(answer.status, 202, "{answer:?}");
-        answer.json()["job_id"]
-            .as_str()
-            .expect("a job id")
-            .to_owned()
+        answer.json()["job_id"].as_str().expect("a job id").to_owned()
     }
 
     /// Submits a page.
@@ -170,30 +148,19 @@ impl Client {
 
 /// One request on a connection of its own.
 async fn exchange(address: &str, request: Request<Full<Bytes>>) -> Result<Answer, String> {
-    let stream = tokio::net::TcpStream::connect(address)
-        .await
-        .map_err(|e| e.to_string())?;
+    let stream = tokio::net::TcpStream::connect(address).await.map_err(|e| e.to_string())?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|error| error.to_string())?;
+    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
     let (parts, body) = response.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map_err(|error| error.to_string())?
-        .to_bytes();
+    let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
     connection.abort();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let fields = parts.headers.iter();
     Ok(Answer {
         status: parts.status.as_u16(),
-        headers: fields
-            .map(|(name, value)| (name.to_string(), text(value.as_bytes())))
-            .collect(),
+        headers: fields.map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
         text: text(&body),
     })
 }

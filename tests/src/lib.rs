@@ -29,10 +29,7 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
 }
 
 /// Waits a moment between two looks at a condition.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests run on threads of their own"
-)]
+#[expect(clippy::disallowed_methods, reason = "tests run on threads of their own")]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
@@ -45,27 +42,17 @@ pub fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime")
+        builder.worker_threads(2).enable_all().build().expect("a runtime")
     })
 }
 
 /// Returns the top of the repository.
 pub fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .canonicalize()
-        .expect("the repository")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
 }
 
 /// Returns a setting of the test run.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the harness has no configuration of its own"
-)]
+#[expect(clippy::disallowed_methods, reason = "the harness has no configuration of its own")]
 pub fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

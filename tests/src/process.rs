@@ -24,10 +24,7 @@ pub struct Process {
 impl Process {
     /// Starts `command`; its output is kept line by line.
     pub fn start(name: &str, mut command: Command) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| {
             panic!("cannot start {name} ({command:?}): {error}; was it built?")
         });
@@ -44,11 +41,7 @@ impl Process {
                 }
             });
         }
-        Self {
-            name: name.to_owned(),
-            child,
-            lines,
-        }
+        Self { name: name.to_owned(), child, lines }
     }
 
     /// Returns everything printed so far.
@@ -59,29 +52,22 @@ impl Process {
     /// Waits for a JSON log line with this message, and returns it.
     pub fn logged(&mut self, message: &str, limit: Duration) -> Value {
         let name = self.name.clone();
-        wait_for(
-            &format!("{name} logs {message:?}\n{}", self.output()),
-            limit,
-            || {
-                let lines = self.lines.lock().expect("lines").clone();
-                let found = lines
-                    .iter()
-                    .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-                    .find(|event| event["message"] == message);
-                if found.is_none() && self.has_ended().is_some() {
-                    panic!("{name} has ended:\n{}", self.output());
-                }
-                found
-            },
-        )
+        wait_for(&format!("{name} logs {message:?}\n{}", self.output()), limit, || {
+            let lines = self.lines.lock().expect("lines").clone();
+            let found = lines
+                .iter()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+                .find(|event| event["message"] == message);
+            if found.is_none() && self.has_ended().is_some() {
+                panic!("{name} has ended:\n{}", self.output());
+            }
+            found
+        })
     }
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("process id");
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("process id");
         // It may have ended by itself.
         let _ = kill_process(id, signal);
     }
@@ -89,10 +75,7 @@ impl Process {
     /// Sends a signal to the process and those that it started in its group, as a terminal does.
     /// The command must have asked for a group of its own.
     pub fn signal_group(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("process id");
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("process id");
         // They may have ended by themselves.
         let _ = kill_process_group(id, signal);
     }
@@ -109,12 +92,7 @@ impl Process {
             if let Some(status) = self.has_ended() {
                 return status;
             }
-            assert!(
-                Instant::now() < end,
-                "{} still runs:\n{}",
-                self.name,
-                self.output()
-            );
+            assert!(Instant::now() < end, "{} still runs:\n{}", self.name, self.output());
             pause(Duration::from_millis(10));
         }
     }
@@ -137,11 +115,7 @@ impl Drop for Process {
         if std::thread::panicking() {
             let lines = self.lines.lock().expect("lines");
             let last = lines.len().saturating_sub(40);
-            eprintln!(
-                "--- last words of {} ---\n{}",
-                self.name,
-                lines[last..].join("\n")
-            );
+            eprintln!("--- last words of {} ---\n{}", self.name, lines[last..].join("\n"));
         }
         // Politely first: coverage is written at a normal end.
         self.signal(Signal::TERM);
@@ -162,11 +136,7 @@ pub fn binary(name: &str) -> PathBuf {
     let directory = setting("WORDMILL_BIN_DIR")
         .map_or_else(|| repository().join("target/debug"), PathBuf::from);
     let path = directory.join(name);
-    assert!(
-        path.exists(),
-        "{} is not built: run `make build`",
-        path.display()
-    );
+    assert!(path.exists(), "{} is not built: run `make build`", path.display());
     path
 }
 

@@ -41,21 +41,15 @@ impl Proxy {
                     kept.push(stream.try_clone().expect("a clone"));
                 }
                 drop(kept);
-                let (to_client, from_server) = (
-                    client.try_clone().expect("a clone"),
-                    server.try_clone().expect("a clone"),
-                );
+                let (to_client, from_server) =
+                    (client.try_clone().expect("a clone"), server.try_clone().expect("a clone"));
                 let always = Arc::new(AtomicU8::new(OPEN));
                 let mode = Arc::clone(&shared_mode);
                 std::thread::spawn(move || pass(client, server, &always));
                 std::thread::spawn(move || pass(from_server, to_client, &mode));
             }
         });
-        Self {
-            address,
-            mode,
-            streams,
-        }
+        Self { address, mode, streams }
     }
 
     /// Returns the proxy's own address.

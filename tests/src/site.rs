@@ -25,22 +25,12 @@ impl Page {
     /// Returns a page that is fine.
     pub fn new(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let headers = vec![("Content-Type".to_owned(), content_type.to_owned())];
-        Self {
-            status: "200 OK",
-            headers,
-            body: body.into(),
-            delay: Duration::ZERO,
-        }
+        Self { status: "200 OK", headers, body: body.into(), delay: Duration::ZERO }
     }
 
     /// Returns an answer with another status and no body.
     pub fn status(status: &'static str) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Vec::new(),
-            delay: Duration::ZERO,
-        }
+        Self { status, headers: Vec::new(), body: Vec::new(), delay: Duration::ZERO }
     }
 
     /// Adds a header field.
@@ -93,11 +83,7 @@ impl Site {
 
     /// Puts a page on a path.
     pub fn put(&self, path: &str, page: Page) -> String {
-        self.state
-            .lock()
-            .expect("state")
-            .pages
-            .insert(path.to_owned(), page);
+        self.state.lock().expect("state").pages.insert(path.to_owned(), page);
         self.url(path)
     }
 
@@ -113,13 +99,7 @@ impl Site {
 
     /// Returns how often a path was asked for.
     pub fn hits(&self, path: &str) -> usize {
-        self.state
-            .lock()
-            .expect("state")
-            .hits
-            .get(path)
-            .copied()
-            .unwrap_or(0)
+        self.state.lock().expect("state").hits.get(path).copied().unwrap_or(0)
     }
 
     /// Returns how often anybody connected.
@@ -133,32 +113,20 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
     let Some(Ok(request)) = lines.next() else {
         return;
     };
-    while lines
-        .next()
-        .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
-    {}
+    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
     let path = request.split(' ').nth(1).unwrap_or("/").to_owned();
     let page = {
         let mut state = state.lock().expect("state");
         *state.hits.entry(path.clone()).or_default() += 1;
-        state
-            .pages
-            .get(&path)
-            .cloned()
-            .unwrap_or_else(|| Page::status("404 Not Found"))
+        state.pages.get(&path).cloned().unwrap_or_else(|| Page::status("404 Not Found"))
     };
     pause(page.delay);
     let mut head = format!("HTTP/1.1 {}\r\n", page.status);
     for (name, value) in &page.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    head += &format!(
-        "Content-Length: {}\r\nConnection: close\r\n\r\n",
-        page.body.len()
-    );
+    head += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n", page.body.len());
     let mut stream = stream;
     // A client that goes away is not the server's problem.
-    let _ = stream
-        .write_all(head.as_bytes())
-        .and_then(|()| stream.write_all(&page.body));
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&page.body));
 }

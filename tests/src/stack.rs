@@ -35,32 +35,19 @@ impl Nats {
         let port = wait_for("nats-server listens", START_MAX, || {
             assert!(process.has_ended().is_none(), "{}", process.output());
             let output = process.output();
-            let listens = output
-                .split("Listening for client connections on 127.0.0.1:")
-                .nth(1)?;
+            let listens = output.split("Listening for client connections on 127.0.0.1:").nth(1)?;
             output.contains("Server is ready").then_some(())?;
             listens.lines().next()?.trim().parse().ok()
         });
-        Self {
-            process,
-            port,
-            directory: directory.to_owned(),
-        }
+        Self { process, port, directory: directory.to_owned() }
     }
 
     /// Starts it again, with the same port and store, after it was stopped or killed.
     pub fn restart(&mut self) {
         self.process = spawn(&self.directory, &self.port.to_string());
         wait_for("nats-server listens again", START_MAX, || {
-            assert!(
-                self.process.has_ended().is_none(),
-                "{}",
-                self.process.output()
-            );
-            self.process
-                .output()
-                .contains("Server is ready")
-                .then_some(())
+            assert!(self.process.has_ended().is_none(), "{}", self.process.output());
+            self.process.output().contains("Server is ready").then_some(())
         });
     }
 
@@ -72,10 +59,7 @@ impl Nats {
     /// Provisions everything, with settings such as `("WORDMILL_RESULT_TTL", "1s")`.
     pub fn provision(&self, settings: &[(&str, &str)]) -> String {
         let mut command = service("wordmill-nats", "admin", &self.address(), settings);
-        let output = command
-            .arg("provision")
-            .output()
-            .expect("wordmill-nats runs");
+        let output = command.arg("provision").output().expect("wordmill-nats runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{text}{errors}");
@@ -86,10 +70,7 @@ impl Nats {
 fn spawn(directory: &Path, port: &str) -> Process {
     let mut command = Command::new(nats_server());
     command.arg("-c").arg(repository().join("nats/server.conf"));
-    command
-        .args(["--addr", "127.0.0.1", "--port", port])
-        .arg("--store_dir")
-        .arg(directory);
+    command.args(["--addr", "127.0.0.1", "--port", port]).arg("--store_dir").arg(directory);
     for role in ROLES {
         let name = format!("WORDMILL_NATS_{}_PASSWORD", role.to_uppercase());
         command.env(name, password(role));
@@ -146,10 +127,8 @@ impl Worker {
     /// Starts a worker with its health on a free port. It may fetch from loopback and retries
     /// soon, unless the settings say otherwise.
     pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
-        let mut all = vec![
-            ("WORDMILL_FETCH_ALLOW", "127.0.0.0/8"),
-            ("WORDMILL_RETRY_BASE", "50ms"),
-        ];
+        let mut all =
+            vec![("WORDMILL_FETCH_ALLOW", "127.0.0.0/8"), ("WORDMILL_RETRY_BASE", "50ms")];
         all.extend(settings);
         let mut command = service("wordmill-worker", "worker", nats, &all);
         command.env("WORDMILL_WORKER_LISTEN", "127.0.0.1:0");
@@ -162,11 +141,9 @@ impl Worker {
 
 /// Waits until a service says that it is ready.
 pub fn ready(client: &Client) {
-    wait_for(
-        &format!("{} is ready", client.url("/readyz")),
-        START_MAX,
-        || (client.try_send("GET", "/readyz", &[], &[]).ok()?.status == 200).then_some(()),
-    );
+    wait_for(&format!("{} is ready", client.url("/readyz")), START_MAX, || {
+        (client.try_send("GET", "/readyz", &[], &[]).ok()?.status == 200).then_some(())
+    });
 }
 
 /// Everything, stopped in a sensible order when dropped.
@@ -193,23 +170,13 @@ impl Stack {
         nats.provision(settings);
         let address = nats.address();
         let stack = Self {
-            gateways: (0..gateways)
-                .map(|_| Gateway::start(&address, settings))
-                .collect(),
-            workers: (0..workers)
-                .map(|_| Worker::start(&address, settings))
-                .collect(),
+            gateways: (0..gateways).map(|_| Gateway::start(&address, settings)).collect(),
+            workers: (0..workers).map(|_| Worker::start(&address, settings)).collect(),
             nats,
             _directory: directory,
         };
-        stack
-            .gateways
-            .iter()
-            .for_each(|gateway| ready(&gateway.client));
-        stack
-            .workers
-            .iter()
-            .for_each(|worker| ready(&worker.health));
+        stack.gateways.iter().for_each(|gateway| ready(&gateway.client));
+        stack.workers.iter().for_each(|worker| ready(&worker.health));
         stack
     }
 

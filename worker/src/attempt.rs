@@ -52,9 +52,7 @@ pub(crate) async fn run(worker: &Worker, delivery: &Delivery) {
         Err(reason) => return bury_unreadable(worker, delivery, &reason.to_string()).await,
     };
     let span = info_span!("process", job.id = %message.job_id, trace_id = %message.trace_id);
-    let handled = Box::pin(handle(worker, delivery, &message))
-        .instrument(span.clone())
-        .await;
+    let handled = Box::pin(handle(worker, delivery, &message)).instrument(span.clone()).await;
     if let Err(error) = handled {
         span.in_scope(|| warn!(%error, "the delivery is left to be repeated"));
     }
@@ -64,10 +62,7 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
     let key = message.key();
     let mut current = match patiently(worker, || worker.store.read(&key, Freshness::Any)).await? {
         Found::Job(stored) => *stored,
-        Found::Absent => Stored {
-            job: Job::queued(message),
-            revision: 0,
-        },
+        Found::Absent => Stored { job: Job::queued(message), revision: 0 },
         // Deleted or expired counts as final, and nothing follows from it.
         Found::Gone => return delivery.acknowledge().await,
     };
@@ -84,22 +79,15 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
     let (run, started_at) = (RunNonce::random(), clock::now());
     // Whoever had it before may have died of it, so a later delivery is written down first.
     if delivery.delivered() > 1 {
-        let outcome = worker.store.apply(current, Some(run), |job, _| {
-            begin(worker, run, started_at, job)
-        });
+        let outcome =
+            worker.store.apply(current, Some(run), |job, _| begin(worker, run, started_at, job));
         current = match outcome.await? {
             Outcome::Applied(stored) => *stored,
             Outcome::Refused(stored, _) => return conclude(worker, delivery, &stored.job).await,
             Outcome::Gone => return delivery.acknowledge().await,
         };
     }
-    let attempt = Attempt {
-        worker,
-        delivery,
-        message,
-        run,
-        started_at,
-    };
+    let attempt = Attempt { worker, delivery, message, run, started_at };
     match attempt.work(current).await? {
         Ended::Found(current, found) => attempt.succeed(*current, *found).await,
         Ended::Failed(current, failed) => attempt.fail(*current, &failed).await,
@@ -198,13 +186,7 @@ impl Attempt<'_> {
                 if job.status == Status::Queued {
                     self.begin(job)?;
                 }
-                job.apply(
-                    Event::Counted {
-                        run,
-                        count: Box::new(count.clone()),
-                    },
-                    now,
-                )
+                job.apply(Event::Counted { run, count: Box::new(count.clone()) }, now)
             })
             .await?;
         settle(self.worker, self.delivery, outcome).await
@@ -247,19 +229,11 @@ impl Attempt<'_> {
                 let event = if failure.retryable && number < policy.attempts {
                     let delay = policy.delay(number, run.jitter(), failed.retry_after);
                     let next_attempt_at = now.checked_add(delay).unwrap_or(now);
-                    Event::AttemptFailed {
-                        run,
-                        failure,
-                        next_attempt_at,
-                    }
+                    Event::AttemptFailed { run, failure, next_attempt_at }
                 } else {
                     // Permanent failures are answers; only exhausted retries are dead letters.
                     let dead_lettered = failure.retryable;
-                    Event::GaveUp {
-                        run,
-                        failure,
-                        dead_lettered,
-                    }
+                    Event::GaveUp { run, failure, dead_lettered }
                 };
                 job.apply(event, now)
             })
@@ -309,32 +283,17 @@ fn begin(
     if job.knows(run) {
         return Ok(());
     }
-    job.apply(
-        Event::Started {
-            run,
-            worker: worker.name.to_string(),
-        },
-        started_at,
-    )
+    job.apply(Event::Started { run, worker: worker.name.to_string() }, started_at)
 }
 
 /// Ends a job that has no attempts left.
 fn abandon(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
-    let last = job
-        .attempts
-        .last()
-        .and_then(|attempt| attempt.failure.clone());
+    let last = job.attempts.last().and_then(|attempt| attempt.failure.clone());
     let failure = last.unwrap_or_else(|| {
         let detail = "Every worker that started the job went away before it was done.";
         Failure::new(FailureCode::WorkerCrashed, detail)
     });
-    job.apply(
-        Event::Abandoned {
-            failure,
-            dead_lettered: true,
-        },
-        now,
-    )
+    job.apply(Event::Abandoned { failure, dead_lettered: true }, now)
 }
 
 /// Does what the record, as it is now, asks for.
@@ -377,15 +336,9 @@ async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) -> Result<(),
 /// Keeps a message that is no job out of the way, where it can be looked at.
 async fn bury_unreadable(worker: &Worker, delivery: &Delivery, reason: &str) {
     let failure = Failure::new(FailureCode::Internal, reason);
-    error!(
-        stream_sequence = delivery.stream_sequence(),
-        reason, "a message is no job"
-    );
+    error!(stream_sequence = delivery.stream_sequence(), reason, "a message is no job");
     let buried = async {
-        worker
-            .dead_letters
-            .keep_unreadable(&failure, delivery)
-            .await?;
+        worker.dead_letters.keep_unreadable(&failure, delivery).await?;
         delivery.acknowledge().await
     };
     if let Err(error) = buried.await {

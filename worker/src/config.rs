@@ -85,11 +85,7 @@ impl Config {
 fn fetch_settings(env: &mut Env) -> fetch::Settings {
     let mut settings = fetch::Settings::default();
     let allow = env.text("WORDMILL_FETCH_ALLOW", "");
-    for network in allow
-        .split(',')
-        .map(str::trim)
-        .filter(|network| !network.is_empty())
-    {
+    for network in allow.split(',').map(str::trim).filter(|network| !network.is_empty()) {
         match network.parse::<IpNet>() {
             Ok(network) => settings.allow.push(network),
             Err(_) => env.refuse(format!(
@@ -102,18 +98,10 @@ fn fetch_settings(env: &mut Env) -> fetch::Settings {
     limits.total_timeout =
         env.duration("WORDMILL_FETCH_TIMEOUT", limits.total_timeout, least, most);
     let terabyte = Size(1 << 40);
-    limits.wire_size_max = env.size(
-        "WORDMILL_FETCH_WIRE_SIZE_MAX",
-        Size(limits.wire_size_max),
-        Size(1),
-        terabyte,
-    );
-    limits.decoded_size_max = env.size(
-        "WORDMILL_FETCH_SIZE_MAX",
-        Size(limits.decoded_size_max),
-        Size(1),
-        terabyte,
-    );
+    limits.wire_size_max =
+        env.size("WORDMILL_FETCH_WIRE_SIZE_MAX", Size(limits.wire_size_max), Size(1), terabyte);
+    limits.decoded_size_max =
+        env.size("WORDMILL_FETCH_SIZE_MAX", Size(limits.decoded_size_max), Size(1), terabyte);
     settings
 }
 

@@ -58,10 +58,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            case: Case::default(),
-            unique_words_max: UNIQUE_WORDS_MAX,
-        }
+        Self { case: Case::default(), unique_words_max: UNIQUE_WORDS_MAX }
     }
 }
 
@@ -137,9 +134,7 @@ pub fn count(
     }
     tally.end();
     if tally.is_full() {
-        return Err(Error::TooManyUniqueWords {
-            limit: options.unique_words_max,
-        });
+        return Err(Error::TooManyUniqueWords { limit: options.unique_words_max });
     }
 
     let (size_bytes, sha256) = text.into_input().finish();
@@ -160,11 +155,7 @@ pub fn count(
 /// Returns the rule that [`count`] counts by.
 #[must_use]
 pub fn rule() -> Rule {
-    Rule {
-        name: "unicode".to_owned(),
-        version: RULE_VERSION,
-        unicode: UNICODE_VERSION.to_owned(),
-    }
+    Rule { name: "unicode".to_owned(), version: RULE_VERSION, unicode: UNICODE_VERSION.to_owned() }
 }
 
 fn count_text(text: &mut Decoded<'_, impl Read>, tally: &mut Tally) -> Result<(), Error> {
@@ -210,10 +201,7 @@ mod tests {
     }
 
     fn hints(content_type: &str) -> Hints<'_> {
-        Hints {
-            content_type: Some(content_type),
-            host_tld: None,
-        }
+        Hints { content_type: Some(content_type), host_tld: None }
     }
 
     fn counted(bytes: &[u8], content_type: &str) -> Counted {
@@ -322,11 +310,7 @@ mod tests {
             assert_eq!(counted.histogram, expected.word_count, "{name}");
             assert_eq!(counted.totals, expected.totals, "{name}");
             assert_eq!(counted.charset, expected.charset, "{name}");
-            assert_eq!(
-                counted.size_bytes,
-                u64::try_from(bytes.len()).unwrap(),
-                "{name}"
-            );
+            assert_eq!(counted.size_bytes, u64::try_from(bytes.len()).unwrap(), "{name}");
         }
     }
 
@@ -344,11 +328,7 @@ mod tests {
                 let whole = summary(&counted(bytes, &content_type));
                 let sizes: Vec<_> = (0..50).map(|_| 1 + random.below(5000)).collect();
                 for sizes in [vec![1], vec![2, 3, 1], vec![16_384, 1, 4096], sizes] {
-                    let pieces = Pieces {
-                        bytes,
-                        sizes,
-                        turn: 0,
-                    };
+                    let pieces = Pieces { bytes, sizes, turn: 0 };
                     let options = Options::default();
                     let cut = count(pieces, &hints(&content_type), &options, &|_| true).unwrap();
                     assert_eq!(summary(&cut), whole);
@@ -404,18 +384,9 @@ mod tests {
         let mut random = Random::new(11);
         for _ in 0..1500 {
             let length = random.below(40);
-            let page: String = (0..length)
-                .map(|_| PARTS[random.below(PARTS.len())])
-                .collect();
-            for content_type in [
-                "text/html;charset=utf-8",
-                "application/xhtml+xml;charset=utf-8",
-            ] {
-                let pieces = Pieces {
-                    bytes: page.as_bytes(),
-                    sizes: vec![1, 1, 3],
-                    turn: 0,
-                };
+            let page: String = (0..length).map(|_| PARTS[random.below(PARTS.len())]).collect();
+            for content_type in ["text/html;charset=utf-8", "application/xhtml+xml;charset=utf-8"] {
+                let pieces = Pieces { bytes: page.as_bytes(), sizes: vec![1, 1, 3], turn: 0 };
                 let options = Options::default();
                 let Ok(cut) = count(pieces, &hints(content_type), &options, &|_| true) else {
                     continue;
@@ -442,9 +413,7 @@ mod tests {
 
     #[test]
     fn nothing_has_no_words() {
-        let counted = count(io::empty(), &Hints::default(), &Options::default(), &|_| {
-            true
-        });
+        let counted = count(io::empty(), &Hints::default(), &Options::default(), &|_| true);
         let counted = counted.unwrap();
         assert_eq!(counted.totals, Totals::default());
         assert_eq!(
@@ -456,27 +425,18 @@ mod tests {
     #[test]
     fn invalid_bytes_break_words() {
         let counted = counted(b"mi\xffll \xc3", "text/plain; charset=utf-8");
-        assert_eq!(
-            counted.histogram,
-            [("mi", 1), ("ll", 1)].into_iter().collect()
-        );
+        assert_eq!(counted.histogram, [("mi", 1), ("ll", 1)].into_iter().collect());
         assert_eq!(counted.totals.characters, 7);
     }
 
     #[test]
     fn too_many_different_words_are_refused() {
-        let options = Options {
-            unique_words_max: 3,
-            ..Options::default()
-        };
+        let options = Options { unique_words_max: 3, ..Options::default() };
         for content_type in ["text/html", "text/plain"] {
             let hints = hints(content_type);
             assert!(count(b"a b c a".as_slice(), &hints, &options, &|_| true).is_ok());
             let refused = count(b"a b c d".as_slice(), &hints, &options, &|_| true);
-            assert!(matches!(
-                refused,
-                Err(Error::TooManyUniqueWords { limit: 3 })
-            ));
+            assert!(matches!(refused, Err(Error::TooManyUniqueWords { limit: 3 })));
         }
     }
 

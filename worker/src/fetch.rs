@@ -91,9 +91,7 @@ impl Fetcher {
             user_agent: user_agent.map_err(|_| SetupError::UserAgent)?,
             limits,
         };
-        Ok(Self {
-            shared: Arc::new(shared),
-        })
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Fetches a page, and returns when the header of a successful answer has arrived.
@@ -105,10 +103,7 @@ impl Fetcher {
         let deadline = Instant::now() + limit;
         timeout_at(deadline, self.shared.follow(url, deadline))
             .await
-            .unwrap_or(Err(Error::Timeout {
-                wait: Wait::Total,
-                limit,
-            }))
+            .unwrap_or(Err(Error::Timeout { wait: Wait::Total, limit }))
     }
 }
 
@@ -121,10 +116,7 @@ impl Shared {
             match self.hop(url, redirects, deadline).await? {
                 Hop::Page(page) => return Ok(*page),
                 Hop::Redirect(_) if redirects >= self.limits.redirects_max => {
-                    return Err(RedirectFault::TooMany {
-                        max: self.limits.redirects_max,
-                    }
-                    .into());
+                    return Err(RedirectFault::TooMany { max: self.limits.redirects_max }.into());
                 }
                 Hop::Redirect(location) => url = location,
             }
@@ -143,16 +135,14 @@ impl Shared {
         let (response, link) = exchange::send(connection, request, &self.limits).await?;
         let (parts, body) = response.into_parts();
         // A redirect's own body is left unread: its connection and slot end here.
-        Ok(
-            match response::read(&url, &parts, &body, &self.limits, SystemTime::now())? {
-                Verdict::Redirect(location) => Hop::Redirect(location),
-                Verdict::Page(head) => {
-                    let wire = Wire::new(body, link, slot, &self.limits);
-                    let page = Page::new(url, head, wire, redirects, &self.limits, deadline);
-                    Hop::Page(Box::new(page))
-                }
-            },
-        )
+        Ok(match response::read(&url, &parts, &body, &self.limits, SystemTime::now())? {
+            Verdict::Redirect(location) => Hop::Redirect(location),
+            Verdict::Page(head) => {
+                let wire = Wire::new(body, link, slot, &self.limits);
+                let page = Page::new(url, head, wire, redirects, &self.limits, deadline);
+                Hop::Page(Box::new(page))
+            }
+        })
     }
 
     /// Returns the addresses to dial, all vetted. The only place that looks names up.
@@ -164,21 +154,12 @@ impl Shared {
         let limit = self.limits.resolve_timeout;
         let found = timeout(limit, self.resolver.resolve(name))
             .await
-            .map_err(|_| Error::Timeout {
-                wait: Wait::Resolve,
-                limit,
-            })?
+            .map_err(|_| Error::Timeout { wait: Wait::Resolve, limit })?
             .and_then(|found| match found.as_slice() {
-                [] => Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    "the name has no address",
-                )),
+                [] => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
                 [..] => Ok(found),
             })
-            .map_err(|source| Error::Dns {
-                host: name.clone(),
-                source,
-            })?;
+            .map_err(|source| Error::Dns { host: name.clone(), source })?;
         let vetted = self.guard.check_name(name, &found);
         vetted.map_err(|refusal| Error::Blocked { redirects, refusal })
     }

@@ -43,11 +43,7 @@ pub(crate) async fn serve(
     while let Some(mut room) = room(slots, lane, was_busy, stop).await {
         // A lane that has just brought something is asked for as much as fits, and at once; an
         // idle one holds a single slot and waits.
-        let when_empty = if was_busy {
-            WhenEmpty::Return
-        } else {
-            WhenEmpty::Wait
-        };
+        let when_empty = if was_busy { WhenEmpty::Return } else { WhenEmpty::Wait };
         was_busy = false;
         if let Err(error) = pull.ask(room.len(), when_empty).await {
             pause(lane, &error, stop).await;

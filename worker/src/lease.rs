@@ -74,9 +74,7 @@ pub(crate) async fn hold(delivery: &Delivery, meter: &Meter, deadline: Duration)
     let mut last = meter.read();
     let mut last_change = Instant::now();
     loop {
-        let tick = (Instant::now() + KEEP_ALIVE)
-            .min(end)
-            .min(last_change + STALL_MAX);
+        let tick = (Instant::now() + KEEP_ALIVE).min(end).min(last_change + STALL_MAX);
         tokio::time::sleep_until(tick).await;
         let (now, progress) = (Instant::now(), meter.read());
         if progress != last || meter.waits_for_host.load(Ordering::Relaxed) {

@@ -115,25 +115,13 @@ pub async fn run(
 /// Waits for running attempts, at most for `grace`, then interrupts them.
 async fn finish(worker: &Worker, attempts: &TaskTracker, grace: Duration) {
     attempts.close();
-    info!(
-        running = attempts.len(),
-        "no more jobs are taken; waiting for running ones"
-    );
+    info!(running = attempts.len(), "no more jobs are taken; waiting for running ones");
     if tokio::time::timeout(grace, attempts.wait()).await.is_ok() {
         return;
     }
-    info!(
-        running = attempts.len(),
-        "the grace period is over; handing jobs back"
-    );
+    info!(running = attempts.len(), "the grace period is over; handing jobs back");
     worker.interrupted.cancel();
-    if tokio::time::timeout(HAND_BACK_MAX, attempts.wait())
-        .await
-        .is_err()
-    {
-        warn!(
-            running = attempts.len(),
-            "not handed back in time; the queue will notice"
-        );
+    if tokio::time::timeout(HAND_BACK_MAX, attempts.wait()).await.is_err() {
+        warn!(running = attempts.len(), "not handed back in time; the queue will notice");
     }
 }

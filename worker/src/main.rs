@@ -18,11 +18,7 @@ fn main() -> ExitCode {
     }
     if std::env::args().nth(1).as_deref() == Some("healthcheck") {
         let ready = probe::is_ready(config.listen).unwrap_or(false);
-        return if ready {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        };
+        return if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     telemetry::start(&config.telemetry);
     match work(config) {
@@ -36,12 +32,9 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn work(config: Config) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {} (WORDMILL_WORKER_LISTEN)",
-            config.listen
-        )
-    })?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (WORDMILL_WORKER_LISTEN)", config.listen))?;
     info!(
         address = %listener.local_addr()?,
         broker = config.broker.url,

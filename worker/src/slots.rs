@@ -23,35 +23,23 @@ pub(crate) struct Slot {
 impl Slots {
     /// Returns room for `count` jobs; at least 2, one for each lane.
     pub(crate) fn new(count: u32) -> Self {
-        let count = usize::try_from(count)
-            .unwrap_or(usize::MAX)
-            .clamp(2, Semaphore::MAX_PERMITS);
+        let count = usize::try_from(count).unwrap_or(usize::MAX).clamp(2, Semaphore::MAX_PERMITS);
         let lane = || Arc::new(Semaphore::new(count - 1));
-        Self {
-            all: Arc::new(Semaphore::new(count)),
-            interactive: lane(),
-            bulk: lane(),
-        }
+        Self { all: Arc::new(Semaphore::new(count)), interactive: lane(), bulk: lane() }
     }
 
     /// Waits for room. `None` never happens: the semaphores are not closed.
     pub(crate) async fn take(&self, lane: Lane) -> Option<Slot> {
         let of_lane = Arc::clone(self.of(lane)).acquire_owned().await.ok()?;
         let of_all = Arc::clone(&self.all).acquire_owned().await.ok()?;
-        Some(Slot {
-            _lane: of_lane,
-            _all: of_all,
-        })
+        Some(Slot { _lane: of_lane, _all: of_all })
     }
 
     /// Takes room if there is some.
     pub(crate) fn try_take(&self, lane: Lane) -> Option<Slot> {
         let of_lane = Arc::clone(self.of(lane)).try_acquire_owned().ok()?;
         let of_all = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        Some(Slot {
-            _lane: of_lane,
-            _all: of_all,
-        })
+        Some(Slot { _lane: of_lane, _all: of_all })
     }
 
     fn of(&self, lane: Lane) -> &Arc<Semaphore> {

@@ -37,10 +37,7 @@ pub(crate) struct Failed {
 
 impl From<Failure> for Failed {
     fn from(failure: Failure) -> Self {
-        Self {
-            failure,
-            retry_after: None,
-        }
+        Self { failure, retry_after: None }
     }
 }
 
@@ -87,10 +84,8 @@ pub(crate) async fn count(
 async fn count_text(text: &str, meter: &Arc<Meter>) -> Result<Counted, Failed> {
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     meter.set_total(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-    let hints = OwnedHints {
-        content_type: Some("text/plain; charset=utf-8".to_owned()),
-        host_tld: None,
-    };
+    let hints =
+        OwnedHints { content_type: Some("text/plain; charset=utf-8".to_owned()), host_tld: None };
     count_off_thread(bytes.reader(), hints, meter).await
 }
 
@@ -100,34 +95,20 @@ async fn count_page(
     meter: &Arc<Meter>,
 ) -> Result<(Counted, String), Failed> {
     let url = Url::parse(url).map_err(|error| {
-        Failure::new(
-            FailureCode::ParseError,
-            format!("The URL cannot be parsed: {error}."),
-        )
+        Failure::new(FailureCode::ParseError, format!("The URL cannot be parsed: {error}."))
     })?;
-    let mut page = meter
-        .wait_for_host(fetcher.get(&url))
-        .await
-        .map_err(failed)?;
+    let mut page = meter.wait_for_host(fetcher.get(&url)).await.map_err(failed)?;
     if let Some(total) = page.progress().total_bytes {
         meter.set_total(total);
     }
     let hints = OwnedHints {
         content_type: page.content_type.clone(),
-        host_tld: page
-            .final_url
-            .domain()
-            .and_then(top_level)
-            .map(str::to_owned),
+        host_tld: page.final_url.domain().and_then(top_level).map(str::to_owned),
     };
     let final_url = page.final_url.to_string();
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let is_complete = Arc::new(AtomicBool::new(false));
-    let chunks = Chunks {
-        receiver,
-        current: Bytes::new(),
-        is_complete: Arc::clone(&is_complete),
-    };
+    let chunks = Chunks { receiver, current: Bytes::new(), is_complete: Arc::clone(&is_complete) };
     let counting = count_off_thread(chunks, hints, meter);
     let passing = pass_on(&mut page, sender, &is_complete, meter);
     let (passed, counted) = tokio::join!(passing, counting);
@@ -170,9 +151,7 @@ impl Read for Chunks {
             }
         }
         let length = buffer.len().min(self.current.len());
-        self.current
-            .split_to(length)
-            .copy_to_slice(buffer.get_mut(..length).unwrap_or_default());
+        self.current.split_to(length).copy_to_slice(buffer.get_mut(..length).unwrap_or_default());
         Ok(length)
     }
 }
@@ -227,10 +206,7 @@ fn not_counted(error: &count::Error) -> Failure {
 }
 
 /// Gives a failed fetch its stable code.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "used as a function for map_err"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
 fn failed(error: fetch::Error) -> Failed {
     let detail = sentence(&error);
     let code = match &error {
@@ -244,15 +220,9 @@ fn failed(error: fetch::Error) -> Failed {
         fetch::Error::Redirects(_) => FailureCode::FetchRedirects,
         fetch::Error::TooLarge(_) => FailureCode::FetchTooLarge,
         fetch::Error::Decode(_) => FailureCode::DecodeError,
-        fetch::Error::Status {
-            status,
-            retry_after,
-        } => {
+        fetch::Error::Status { status, retry_after } => {
             let (failure, retry_after) = (Failure::http_status(*status), *retry_after);
-            return Failed {
-                failure,
-                retry_after,
-            };
+            return Failed { failure, retry_after };
         }
     };
     Failure::new(code, detail).into()
@@ -262,10 +232,7 @@ fn failed(error: fetch::Error) -> Failed {
 fn sentence(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     let mut letters = text.chars();
-    let first = letters
-        .next()
-        .map(|first| first.to_uppercase().to_string())
-        .unwrap_or_default();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", letters.as_str().trim_end_matches('.'))
 }
 

@@ -9,9 +9,7 @@ fn message() -> JobMessage {
         job_id: "0198f0c2-0000-7000-8000-000000000000".parse().unwrap(),
         owner: Owner::public(),
         lane: Lane::Interactive,
-        source: Source::Text {
-            text: "to be or not to be".to_owned(),
-        },
+        source: Source::Text { text: "to be or not to be".to_owned() },
         options: Options::default(),
         labels: BTreeMap::new(),
         created_at: NOW,
@@ -24,10 +22,7 @@ fn run(n: u8) -> RunNonce {
 }
 
 fn started(n: u8) -> Event {
-    Event::Started {
-        run: run(n),
-        worker: format!("worker-{n}"),
-    }
+    Event::Started { run: run(n), worker: format!("worker-{n}") }
 }
 
 fn counted(n: u8) -> Event {
@@ -35,20 +30,11 @@ fn counted(n: u8) -> Event {
         source: message().source.describe(),
         totals: Totals::default(),
         totals_by_rule: BTreeMap::new(),
-        rule: Rule {
-            name: "unicode".to_owned(),
-            version: 1,
-            unicode: "18.0".to_owned(),
-        },
+        rule: Rule { name: "unicode".to_owned(), version: 1, unicode: "18.0".to_owned() },
         top_words: Vec::new(),
-        result: ResultPlace::Object {
-            name: format!("result-{n}"),
-        },
+        result: ResultPlace::Object { name: format!("result-{n}") },
     };
-    Event::Counted {
-        run: run(n),
-        count: Box::new(count),
-    }
+    Event::Counted { run: run(n), count: Box::new(count) }
 }
 
 fn failure() -> Failure {
@@ -56,38 +42,20 @@ fn failure() -> Failure {
 }
 
 fn attempt_failed(n: u8) -> Event {
-    Event::AttemptFailed {
-        run: run(n),
-        failure: failure(),
-        next_attempt_at: NOW,
-    }
+    Event::AttemptFailed { run: run(n), failure: failure(), next_attempt_at: NOW }
 }
 
 fn gave_up(n: u8) -> Event {
-    Event::GaveUp {
-        run: run(n),
-        failure: failure(),
-        dead_lettered: true,
-    }
+    Event::GaveUp { run: run(n), failure: failure(), dead_lettered: true }
 }
 
 fn abandoned() -> Event {
-    Event::Abandoned {
-        failure: failure(),
-        dead_lettered: true,
-    }
+    Event::Abandoned { failure: failure(), dead_lettered: true }
 }
 
 fn advanced(n: u8) -> Event {
-    let progress = Progress {
-        stage: Stage::Count,
-        done_bytes: 1,
-        total_bytes: None,
-    };
-    Event::Advanced {
-        run: run(n),
-        progress,
-    }
+    let progress = Progress { stage: Stage::Count, done_bytes: 1, total_bytes: None };
+    Event::Advanced { run: run(n), progress }
 }
 
 fn after(events: &[Event]) -> Job {
@@ -123,16 +91,7 @@ fn every_pair_of_state_and_event_is_decided() {
         (
             &queued,
             1,
-            [
-                Some(Running),
-                no,
-                Some(Succeeded),
-                no,
-                no,
-                no,
-                Some(Failed),
-                Some(Cancelled),
-            ],
+            [Some(Running), no, Some(Succeeded), no, no, no, Some(Failed), Some(Cancelled)],
         ),
         (
             &running,
@@ -152,16 +111,7 @@ fn every_pair_of_state_and_event_is_decided() {
         (
             &running,
             2,
-            [
-                Some(Running),
-                no,
-                Some(Succeeded),
-                no,
-                no,
-                no,
-                Some(Failed),
-                Some(Cancelled),
-            ],
+            [Some(Running), no, Some(Succeeded), no, no, no, Some(Failed), Some(Cancelled)],
         ),
     ];
     for (job, run, expected) in table {
@@ -192,10 +142,7 @@ fn a_takeover_closes_the_open_attempt_as_crashed() {
     let job = after(&[started(1), started(2)]);
     assert_eq!(job.attempts.len(), 2);
     let first = &job.attempts[0];
-    assert_eq!(
-        first.failure.as_ref().unwrap().code,
-        FailureCode::WorkerCrashed
-    );
+    assert_eq!(first.failure.as_ref().unwrap().code, FailureCode::WorkerCrashed);
     assert_eq!(first.ended_at, Some(NOW));
     assert!(job.last_run_is(run(2)) && !job.last_run_is(run(1)));
 }

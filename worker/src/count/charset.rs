@@ -63,29 +63,15 @@ pub(super) struct Charset {
 /// Finds the charset of a document that starts with `head`; `ended` if that is all of it.
 pub(super) fn find(head: &[u8], ended: bool, format: Format, hints: &Hints<'_>) -> Charset {
     if let Some((encoding, bom_bytes)) = Encoding::for_bom(head) {
-        return Charset {
-            encoding,
-            source: CharsetSource::Bom,
-            bom_bytes,
-        };
+        return Charset { encoding, source: CharsetSource::Bom, bom_bytes };
     }
-    let header = hints
-        .content_type
-        .and_then(|value| parameter(value, "charset"));
+    let header = hints.content_type.and_then(|value| parameter(value, "charset"));
     let header = header.and_then(|label| known(&label));
     let declared = header
         .map(|encoding| (encoding, CharsetSource::Header))
-        .or_else(|| {
-            (format != Format::Text)
-                .then(|| declaration(head))
-                .flatten()
-        });
+        .or_else(|| (format != Format::Text).then(|| declaration(head)).flatten());
     let (encoding, source) = declared.unwrap_or_else(|| detect(head, ended, hints.host_tld));
-    Charset {
-        encoding,
-        source,
-        bom_bytes: 0,
-    }
+    Charset { encoding, source, bom_bytes: 0 }
 }
 
 /// Returns the encoding of a label, unless it is unknown or one that decodes to nothing.
@@ -125,9 +111,8 @@ fn meta_charset(start: &[u8]) -> Option<&'static Encoding> {
             Some(String::from_utf8_lossy(value).into_owned())
         };
         let from_content = || {
-            let is_content_type = attribute(b"http-equiv")?
-                .trim()
-                .eq_ignore_ascii_case("content-type");
+            let is_content_type =
+                attribute(b"http-equiv")?.trim().eq_ignore_ascii_case("content-type");
             let content = attribute(b"content").filter(|_| is_content_type)?;
             charset_in(&content)
         };
@@ -194,15 +179,9 @@ mod tests {
     use super::*;
 
     fn found(head: &[u8], content_type: &str) -> (&'static str, CharsetSource) {
-        let hints = Hints {
-            content_type: Some(content_type),
-            host_tld: None,
-        };
-        let format = if content_type.starts_with("text/html") {
-            Format::Html
-        } else {
-            Format::Text
-        };
+        let hints = Hints { content_type: Some(content_type), host_tld: None };
+        let format =
+            if content_type.starts_with("text/html") { Format::Html } else { Format::Text };
         let charset = find(head, true, format, &hints);
         (charset.encoding.name(), charset.source)
     }
@@ -215,20 +194,11 @@ mod tests {
         let xml_only = b"<?xml version='1.0' encoding='koi8-r'?><p>\xcc\xfb";
         assert_eq!(found(&with_bom, header), ("UTF-8", CharsetSource::Bom));
         assert_eq!(found(page, header), ("ISO-8859-5", CharsetSource::Header));
-        assert_eq!(
-            found(page, "text/html"),
-            ("windows-1251", CharsetSource::Meta)
-        );
+        assert_eq!(found(page, "text/html"), ("windows-1251", CharsetSource::Meta));
         assert_eq!(found(xml_only, "text/html"), ("KOI8-R", CharsetSource::Xml));
         let russian = encoding_rs::WINDOWS_1251.encode("Мельница стоит у реки").0;
-        assert_eq!(
-            found(&russian, "text/html"),
-            ("windows-1251", CharsetSource::Detected)
-        );
-        assert_eq!(
-            found(b"mill", "text/html"),
-            ("UTF-8", CharsetSource::Default)
-        );
+        assert_eq!(found(&russian, "text/html"), ("windows-1251", CharsetSource::Detected));
+        assert_eq!(found(b"mill", "text/html"), ("UTF-8", CharsetSource::Default));
     }
 
     #[test]
@@ -257,11 +227,7 @@ mod tests {
             "<meta http-equiv=content-type content='charset'>",
             "<meta charset=windows-12",
         ] {
-            assert_eq!(
-                found(page.as_bytes(), "text/html").1,
-                CharsetSource::Default,
-                "{page}"
-            );
+            assert_eq!(found(page.as_bytes(), "text/html").1, CharsetSource::Default, "{page}");
         }
         let far = format!("{}<meta charset=windows-1251>", " ".repeat(1024));
         assert_eq!(found(far.as_bytes(), "text/html").1, CharsetSource::Default);
@@ -271,10 +237,7 @@ mod tests {
 
     #[test]
     fn utf_16_is_never_believed_from_within() {
-        assert_eq!(
-            found(b"<meta charset=utf-16>", "text/html"),
-            ("UTF-8", CharsetSource::Meta)
-        );
+        assert_eq!(found(b"<meta charset=utf-16>", "text/html"), ("UTF-8", CharsetSource::Meta));
     }
 
     #[test]

@@ -131,9 +131,7 @@ mod tests {
     fn words_at_once(text: &str) -> Histogram {
         let segmenter = WordSegmenter::new_dictionary(WordBreakInvariantOptions::default());
         let ends: Vec<_> = segmenter.segment_str(text).collect();
-        ends.windows(2)
-            .map(|pair| (text.get(pair[0]..pair[1]).unwrap(), 1))
-            .collect()
+        ends.windows(2).map(|pair| (text.get(pair[0]..pair[1]).unwrap(), 1)).collect()
     }
 
     #[test]

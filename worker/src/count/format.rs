@@ -76,10 +76,7 @@ pub(super) fn parameter(content_type: &str, name: &str) -> Option<String> {
     content_type.split(';').skip(1).find_map(|pair| {
         let (found, value) = pair.split_once('=')?;
         let value = value.trim().trim_matches(['"', '\'']);
-        found
-            .trim()
-            .eq_ignore_ascii_case(name)
-            .then(|| value.to_owned())
+        found.trim().eq_ignore_ascii_case(name).then(|| value.to_owned())
     })
 }
 
@@ -87,17 +84,11 @@ pub(super) fn parameter(content_type: &str, name: &str) -> Option<String> {
 fn essence(content_type: &str) -> String {
     let named = content_type.split([';', ',']).next().unwrap_or_default();
     let named = named.trim().to_ascii_lowercase();
-    if named.contains('/') {
-        named
-    } else {
-        String::new()
-    }
+    if named.contains('/') { named } else { String::new() }
 }
 
 fn unsupported(found: &str) -> Error {
-    Error::UnsupportedFormat {
-        found: found.to_owned(),
-    }
+    Error::UnsupportedFormat { found: found.to_owned() }
 }
 
 /// Refuses a document of control characters; UTF-16 is text if it is marked or labelled as such.
@@ -200,10 +191,7 @@ fn binary_kind(head: &[u8]) -> Option<&'static str> {
         (b"OggS\0", "application/ogg"),
         (b"fLaC\0", "audio/flac"),
         (b"\x1a\x45\xdf\xa3", "video/webm"),
-        (
-            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-            "application/x-ole-storage",
-        ),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-ole-storage"),
         (b"\x7fELF", "application/x-executable"),
         (b"\0asm", "application/wasm"),
         (b"SQLite format 3\0", "application/vnd.sqlite3"),
@@ -260,18 +248,12 @@ mod tests {
             (b"  \n<!DOCTYPE HTML><p>".as_slice(), "html text/html"),
             (b"\xef\xbb\xbf<html lang=en>", "html text/html"),
             (b"\xff\xfe<\0h\0t\0m\0l\0>\0", "html text/html"),
-            (
-                b"<?xml version='1.0'?><html>",
-                "xhtml application/xhtml+xml",
-            ),
+            (b"<?xml version='1.0'?><html>", "xhtml application/xhtml+xml"),
             (b"<?xml version='1.0'?><feed>", "refused text/xml"),
             (b"A mill by the river", "text text/plain"),
             (b"\xff\xfeA\0 \0", "text text/plain"),
             (b"", "text text/plain"),
-            (
-                b"a\0b and quite some text after it, more than fifty",
-                "refused binary data",
-            ),
+            (b"a\0b and quite some text after it, more than fifty", "refused binary data"),
         ] {
             assert_eq!(name_of(head, None), name, "{}", head.escape_ascii());
         }
@@ -285,10 +267,7 @@ mod tests {
             (b"\x89PNG\r\n\x1a\n\0\0\0", "refused image/png"),
             (b"GIF89a\x01\0\x01\0", "refused image/gif"),
             (b"\xff\xfe\0\0A\0\0\0", "refused text in UTF-32"),
-            (
-                b"\x01\x02\x03\x04 some \x05\x06\x07\x08\x0e\x0f",
-                "refused binary data",
-            ),
+            (b"\x01\x02\x03\x04 some \x05\x06\x07\x08\x0e\x0f", "refused binary data"),
         ] {
             for label in [None, Some("text/html"), Some("text/plain")] {
                 assert_eq!(name_of(head, label), name, "{}", head.escape_ascii());
@@ -299,10 +278,7 @@ mod tests {
     #[test]
     fn labelled_utf_16_is_text() {
         let head = b"A\0 \0m\0i\0l\0l\0 \0i\0s\0 \0";
-        assert_eq!(
-            name_of(head, Some("text/plain; charset=UTF-16LE")),
-            "text text/plain"
-        );
+        assert_eq!(name_of(head, Some("text/plain; charset=UTF-16LE")), "text text/plain");
         assert_eq!(name_of(head, Some("text/plain")), "refused binary data");
     }
 
@@ -311,10 +287,7 @@ mod tests {
         for head in ["BZhang wrote this", "GIF89a is a format", "ID3 is a tag"] {
             assert_eq!(name_of(head.as_bytes(), None), "text text/plain");
         }
-        assert_eq!(
-            name_of(b"stray \0\x0b", Some("text/plain")),
-            "text text/plain"
-        );
+        assert_eq!(name_of(b"stray \0\x0b", Some("text/plain")), "text text/plain");
     }
 
     #[test]

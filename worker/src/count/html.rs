@@ -23,11 +23,7 @@ const HELD_LETTERS_MAX: usize = 64 * 1024;
 /// Adds the visible text of a page to `tally`; stops early when the tally is full.
 pub(super) fn extract(page: impl Read, syntax: Syntax, tally: &mut Tally) -> io::Result<()> {
     let signals = Signals::default();
-    let feed = Feed {
-        reader: IoReader::new(page),
-        signals: &signals,
-        letters: 0,
-    };
+    let feed = Feed { reader: IoReader::new(page), signals: &signals, letters: 0 };
     let emitter = TextEmitter {
         signals: &signals,
         tally,
@@ -171,9 +167,7 @@ impl TextEmitter<'_> {
 
     fn emit_start_tag(&mut self) -> Option<State> {
         let name = std::str::from_utf8(&self.tag.name).unwrap_or_default();
-        let step = self
-            .visibility
-            .start(name, self.tag.is_hidden, self.tag.is_closed);
+        let step = self.visibility.start(name, self.tag.is_hidden, self.tag.is_closed);
         let state = raw_text_state(name).filter(|_| !self.visibility.is_xml());
         self.take_step(step);
         if state.is_some() {
@@ -317,16 +311,10 @@ mod tests {
     #[test]
     fn drawings_follow_xml_until_the_page_goes_on() {
         assert_eq!(
-            words(
-                "<svg><text><![CDATA[a]]></text><style/><title/></svg>b",
-                Syntax::Html
-            ),
+            words("<svg><text><![CDATA[a]]></text><style/><title/></svg>b", Syntax::Html),
             "a b"
         );
-        assert_eq!(
-            words("<svg><p>a<title>x</title>b<script/>y", Syntax::Html),
-            "ab"
-        );
+        assert_eq!(words("<svg><p>a<title>x</title>b<script/>y", Syntax::Html), "ab");
     }
 
     #[test]
@@ -351,19 +339,13 @@ mod tests {
         ] {
             assert_eq!(words(&format!("a {tail}"), Syntax::Html), "a", "{tail}");
         }
-        assert_eq!(
-            words("a <plaintext>b</plaintext>", Syntax::Html),
-            "a b plaintext"
-        );
+        assert_eq!(words("a <plaintext>b</plaintext>", Syntax::Html), "a b plaintext");
         assert_eq!(words("<svg><![CDATA[a", Syntax::Html), "a");
     }
 
     #[test]
     fn raw_text_ends_only_at_its_own_end_tag() {
-        assert_eq!(
-            words("<script>x</scriptx></b></script>a", Syntax::Html),
-            "a"
-        );
+        assert_eq!(words("<script>x</scriptx></b></script>a", Syntax::Html), "a");
         assert_eq!(words("<title>x</titles></title >a", Syntax::Html), "a");
         assert_eq!(words("<noscript><p>x</p></NoScript>a", Syntax::Html), "a");
         let long_name = "x".repeat(100_000);

@@ -78,9 +78,7 @@ impl KeyMaker {
 
     fn map_case(&self, key: &mut String) {
         let mapped = match self.case {
-            Case::Lower => self
-                .case_mapper
-                .lowercase_to_string(key, &LanguageIdentifier::UNKNOWN),
+            Case::Lower => self.case_mapper.lowercase_to_string(key, &LanguageIdentifier::UNKNOWN),
             Case::Fold => self.case_mapper.fold_string(key),
             Case::Keep => return,
         };
@@ -117,12 +115,7 @@ mod tests {
 
     #[test]
     fn every_apostrophe_is_the_same() {
-        for word in [
-            "o'brien",
-            "O\u{2019}Brien",
-            "O\u{2bc}Brien",
-            "O\u{ff07}Brien",
-        ] {
+        for word in ["o'brien", "O\u{2019}Brien", "O\u{2bc}Brien", "O\u{ff07}Brien"] {
             assert_eq!(key(Case::Lower, word), "o'brien");
         }
     }

@@ -60,10 +60,7 @@ impl Class {
 
     /// Returns whether `middle` may stay in the word, depending on what follows (WB6, 7b, 12).
     const fn may_join(self, middle: Self) -> bool {
-        let in_word = matches!(
-            middle,
-            Self::MidLetter | Self::MidNumLet | Self::SingleQuote
-        );
+        let in_word = matches!(middle, Self::MidLetter | Self::MidNumLet | Self::SingleQuote);
         let in_number = matches!(middle, Self::MidNum | Self::MidNumLet | Self::SingleQuote);
         (in_word && self.is_letter())
             || (in_number && matches!(self, Self::Numeric))
@@ -380,9 +377,7 @@ mod tests {
         let mut random = Random::new(29);
         for _ in 0..40_000 {
             let length = 1 + random.below(12);
-            let text: String = (0..length)
-                .map(|_| plain[random.below(plain.len())])
-                .collect();
+            let text: String = (0..length).map(|_| plain[random.below(plain.len())]).collect();
             assert_eq!(words_of(&text), words_of_reference(&text), "{text:?}");
         }
     }
@@ -410,17 +405,8 @@ mod tests {
     #[test]
     fn scripts_without_spaces_go_to_their_dictionary() {
         let found = words_of("我喜欢吃苹果。ภาษาไทย កម្ពុជា ລາວ abc東京 カフェ１２");
-        for word in [
-            "喜欢",
-            "苹果",
-            "ภาษา",
-            "ไทย",
-            "ລາວ",
-            "abc",
-            "東京",
-            "カフェ",
-            "１２",
-        ] {
+        for word in ["喜欢", "苹果", "ภาษา", "ไทย", "ລາວ", "abc", "東京", "カフェ", "１２"]
+        {
             assert!(found.iter().any(|(w, _)| w == word), "{word} in {found:?}");
         }
     }

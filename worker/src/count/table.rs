@@ -75,10 +75,7 @@ impl Table {
         }
         let category = self.category.get(c);
         let is_letter = GeneralCategoryGroup::Letter.contains(category)
-            || matches!(
-                category,
-                GeneralCategory::DecimalNumber | GeneralCategory::LetterNumber
-            );
+            || matches!(category, GeneralCategory::DecimalNumber | GeneralCategory::LetterNumber);
         is_letter && c != '\u{2bc}' && !self.ignorable.contains(c)
     }
 
@@ -107,17 +104,8 @@ mod tests {
     #[test]
     fn segments_without_letter_or_digit_are_no_words() {
         let mut table = Table::new(Case::Lower, 10);
-        for segment in [
-            "",
-            " ",
-            "___",
-            "½",
-            "²",
-            "\u{301}",
-            "❤\u{fe0f}",
-            "\u{3164}",
-            "\u{2bc}",
-        ] {
+        for segment in ["", " ", "___", "½", "²", "\u{301}", "❤\u{fe0f}", "\u{3164}", "\u{2bc}"]
+        {
             table.add(segment);
         }
         assert_eq!(table.words(), 0);

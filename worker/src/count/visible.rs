@@ -4,14 +4,11 @@
 //! takes constant memory and linear time whatever the page looks like.
 
 /// Elements that are no part of the text and not seen either: words go on across them.
-const UNSEEN: &[&str] = &[
-    "datalist", "noembed", "noframes", "noscript", "script", "style", "template", "title",
-];
+const UNSEEN: &[&str] =
+    &["datalist", "noembed", "noframes", "noscript", "script", "style", "template", "title"];
 
 /// Elements shown as a box whose content is not text of the page: words end there.
-const BOXES: &[&str] = &[
-    "audio", "canvas", "iframe", "meter", "progress", "textarea", "video",
-];
+const BOXES: &[&str] = &["audio", "canvas", "iframe", "meter", "progress", "textarea", "video"];
 
 /// Elements within a line, and those that show nothing: words go on across their tags.
 const INLINE: &[&str] = &[
@@ -149,11 +146,7 @@ pub(super) struct Visibility {
 
 impl Visibility {
     pub(super) const fn new(syntax: Syntax) -> Self {
-        Self {
-            syntax,
-            hidden: None,
-            foreign: 0,
-        }
+        Self { syntax, hidden: None, foreign: 0 }
     }
 
     /// Returns whether text at this place is seen.
@@ -204,11 +197,7 @@ impl Visibility {
             Some(End::Own) => {
                 self.hidden = None;
                 // What the reader does not see cannot separate words; a box can be seen.
-                return if BOXES.contains(&name) {
-                    Step::Break
-                } else {
-                    Step::Join
-                };
+                return if BOXES.contains(&name) { Step::Break } else { Step::Join };
             }
             Some(End::Parent) => self.hidden = None,
             None => {}
@@ -218,11 +207,7 @@ impl Visibility {
 }
 
 fn step_of(name: &str) -> Step {
-    if INLINE.contains(&name) || UNSEEN.contains(&name) {
-        Step::Join
-    } else {
-        Step::Break
-    }
+    if INLINE.contains(&name) || UNSEEN.contains(&name) { Step::Join } else { Step::Break }
 }
 
 /// What an end tag ends.
@@ -278,21 +263,13 @@ impl Kind {
             "td" | "th" => (CELLS, CELL_PARENTS, TABLE),
             _ => return Self::Ordinary,
         };
-        Self::Item {
-            siblings,
-            parents,
-            nests,
-        }
+        Self::Item { siblings, parents, nests }
     }
 }
 
 impl Hidden {
     fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            kind: Kind::of(name),
-            depth: 0,
-        }
+        Self { name: name.to_owned(), kind: Kind::of(name), depth: 0 }
     }
 
     fn is_ended_by_start(&self, name: &str) -> bool {
@@ -322,11 +299,9 @@ impl Hidden {
                     CLOSE_PARAGRAPH.contains(&name) || PARAGRAPH_PARENTS.contains(&name);
                 (name == "p", is_parent, false)
             }
-            Kind::Item { parents, nests, .. } => (
-                name == self.name,
-                parents.contains(&name),
-                nests.contains(&name),
-            ),
+            Kind::Item { parents, nests, .. } => {
+                (name == self.name, parents.contains(&name), nests.contains(&name))
+            }
         };
         if self.depth > 0 {
             if unnests {

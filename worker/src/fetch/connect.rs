@@ -46,10 +46,7 @@ impl Connector {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self {
-            tls: TlsConnector::from(Arc::new(config)),
-            timeout,
-        })
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)), timeout })
     }
 
     /// Connects to the first address that answers; `target` says whom to expect there.
@@ -91,10 +88,7 @@ impl Connector {
                     return Ok(tcp);
                 }
                 Ok(Err(source)) => {
-                    last = Error::Connect {
-                        authority: target.to_string(),
-                        source,
-                    };
+                    last = Error::Connect { authority: target.to_string(), source };
                 }
                 Err(_) => last = self.timed_out(),
             }
@@ -108,10 +102,7 @@ impl Connector {
         tcp: TcpStream,
         deadline: Instant,
     ) -> Result<Connection, Error> {
-        let failed = |source| Error::Tls {
-            authority: target.to_string(),
-            source,
-        };
+        let failed = |source| Error::Tls { authority: target.to_string(), source };
         let name = server_name(&target.host).map_err(failed)?;
         match timeout_at(deadline, self.tls.connect(name, tcp)).await {
             Ok(Ok(tls)) => Ok(Box::new(tls)),
@@ -121,10 +112,7 @@ impl Connector {
     }
 
     fn timed_out(&self) -> Error {
-        Error::Timeout {
-            wait: Wait::Connect,
-            limit: self.timeout,
-        }
+        Error::Timeout { wait: Wait::Connect, limit: self.timeout }
     }
 }
 
@@ -155,11 +143,7 @@ pub(super) fn trusted_roots() -> RootCertStore {
     if trusted == 0 {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    info!(
-        platform = trusted,
-        total = roots.len(),
-        "certificate authorities loaded"
-    );
+    info!(platform = trusted, total = roots.len(), "certificate authorities loaded");
     roots
 }
 

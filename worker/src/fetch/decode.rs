@@ -39,9 +39,7 @@ impl Encoding {
     /// Reads the encoding from a header. More than one layer is refused: it serves nothing but bombs.
     pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, DecodeFault> {
         let values = headers.get_all(CONTENT_ENCODING).iter();
-        let text: Vec<_> = values
-            .map(|value| String::from_utf8_lossy(value.as_bytes()))
-            .collect();
+        let text: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         let layers: Vec<String> = text
             .iter()
             .flat_map(|value| value.split(','))
@@ -60,9 +58,7 @@ impl Encoding {
                     Err(DecodeFault::Unknown { name })
                 }
             },
-            layers => Err(DecodeFault::Layers {
-                layers: layers.len(),
-            }),
+            layers => Err(DecodeFault::Layers { layers: layers.len() }),
         }
     }
 
@@ -142,11 +138,7 @@ impl Decoder {
     /// only its end shows that it was received whole. Ready with whether anything was left over.
     pub(super) fn poll_leftover(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Leftover>> {
         let left = ready!(Pin::new(self.wire()).poll_fill_buf(cx))?;
-        Poll::Ready(Ok(if left.is_empty() {
-            Leftover::None
-        } else {
-            Leftover::Some
-        }))
+        Poll::Ready(Ok(if left.is_empty() { Leftover::None } else { Leftover::Some }))
     }
 }
 
@@ -190,14 +182,8 @@ mod tests {
     #[test]
     fn unknown_encodings_and_several_layers_are_refused() {
         for (values, expected) in [
-            (
-                &["compress"][..],
-                "content encoding \"compress\" is not supported",
-            ),
-            (
-                &["gzip, gzip"],
-                "the body has 2 layers of content encoding where 1 is supported",
-            ),
+            (&["compress"][..], "content encoding \"compress\" is not supported"),
+            (&["gzip, gzip"], "the body has 2 layers of content encoding where 1 is supported"),
             (
                 &["br", "gzip", "br"],
                 "the body has 3 layers of content encoding where 1 is supported",

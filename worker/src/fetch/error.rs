@@ -210,14 +210,9 @@ impl Error {
         }
         if error.is_parse() {
             let source = Some(error.into());
-            return Self::Protocol {
-                what: "the header cannot be parsed",
-                source,
-            };
+            return Self::Protocol { what: "the header cannot be parsed", source };
         }
-        Self::Cut {
-            source: error.into(),
-        }
+        Self::Cut { source: error.into() }
     }
 
     /// Wraps the error so that it passes through a reader; [`Error::from_io`] unwraps it.
@@ -265,10 +260,7 @@ mod tests {
     #[test]
     fn messages_name_the_limit_and_its_value() {
         let messages: [(Error, &str); 6] = [
-            (
-                SizeLimit::Wire(64 << 20).into(),
-                "the body is larger than 64 MiB as transferred",
-            ),
+            (SizeLimit::Wire(64 << 20).into(), "the body is larger than 64 MiB as transferred"),
             (
                 SizeLimit::Decoded(1000).into(),
                 "the body is larger than 1000 bytes after decompression",
@@ -281,15 +273,9 @@ mod tests {
                 SizeLimit::Header(64 << 10).into(),
                 "the response header is larger than 64 KiB or has more than 100 fields",
             ),
+            (RedirectFault::TooMany { max: 10 }.into(), "more than 10 redirects"),
             (
-                RedirectFault::TooMany { max: 10 }.into(),
-                "more than 10 redirects",
-            ),
-            (
-                Error::Timeout {
-                    wait: Wait::Total,
-                    limit: Duration::from_secs(300),
-                },
+                Error::Timeout { wait: Wait::Total, limit: Duration::from_secs(300) },
                 "the whole fetch took longer than 300s",
             ),
         ];
@@ -300,16 +286,9 @@ mod tests {
 
     #[test]
     fn refusals_say_when_a_redirect_led_there() {
-        let refused = |redirects| Error::Blocked {
-            redirects,
-            refusal: Refusal::Credentials,
-        };
+        let refused = |redirects| Error::Blocked { redirects, refusal: Refusal::Credentials };
         assert!(!refused(0).to_string().contains("redirect"));
-        assert!(
-            refused(2)
-                .to_string()
-                .starts_with("redirect 2 was not followed: ")
-        );
+        assert!(refused(2).to_string().starts_with("redirect 2 was not followed: "));
     }
 
     #[test]

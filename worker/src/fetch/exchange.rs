@@ -72,10 +72,7 @@ pub(super) async fn send(
     let limit = limits.first_byte_timeout;
     timeout(limit, answer(connection, request, limits.header_size_max))
         .await
-        .unwrap_or(Err(Error::Timeout {
-            wait: Wait::FirstByte,
-            limit,
-        }))
+        .unwrap_or(Err(Error::Timeout { wait: Wait::FirstByte, limit }))
 }
 
 async fn answer(
@@ -89,9 +86,7 @@ async fn answer(
         .handshake(TokioIo::new(connection))
         .await
         .map_err(failed)?;
-    let mut link = Link {
-        driver: Some(driver),
-    };
+    let mut link = Link { driver: Some(driver) };
     let mut response = pin!(sender.send_request(request));
     let response = poll_fn(|cx| {
         if let Poll::Ready(response) = response.as_mut().poll(cx) {
@@ -121,16 +116,8 @@ mod tests {
             ("http://example.com", "/", "example.com"),
             ("https://example.com:443/a?b=c#d", "/a?b=c", "example.com"),
             ("http://example.com:8080/?q", "/?q", "example.com:8080"),
-            (
-                "http://[2606:4700::1111]:8080/",
-                "/",
-                "[2606:4700::1111]:8080",
-            ),
-            (
-                "http://bücher.example/ä b",
-                "/%C3%A4%20b",
-                "xn--bcher-kva.example",
-            ),
+            ("http://[2606:4700::1111]:8080/", "/", "[2606:4700::1111]:8080"),
+            ("http://bücher.example/ä b", "/%C3%A4%20b", "xn--bcher-kva.example"),
             (
                 "http://h.example/!$&'()*+,;=:@|^`{}\"<>[]\\~?`{}\"|^[]\\'<>",
                 "/!$&'()*+,;=:@|^%60%7B%7D%22%3C%3E[]/~?`{}%22|^[]\\%27%3C%3E",

@@ -179,9 +179,7 @@ pub struct Guard {
 impl Guard {
     /// Makes a guard that lets the networks in `allow` through although they are not public.
     pub fn new(allow: &[IpNet]) -> Self {
-        Self {
-            allow: allow.iter().copied().map(unmap).collect(),
-        }
+        Self { allow: allow.iter().copied().map(unmap).collect() }
     }
 
     /// Vets all of a URL that can be vetted without a lookup.
@@ -190,9 +188,7 @@ impl Guard {
             "http" => Scheme::Http,
             "https" => Scheme::Https,
             other => {
-                return Err(Refusal::Scheme {
-                    scheme: other.chars().take(32).collect(),
-                });
+                return Err(Refusal::Scheme { scheme: other.chars().take(32).collect() });
             }
         };
         if !url.username().is_empty() || url.password().is_some() {
@@ -215,14 +211,8 @@ impl Guard {
     /// Vets every address of a name. One that is not public refuses the whole name: such a mixture is
     /// an attack or a mistake, and to choose among its addresses would hide either.
     pub fn check_name(&self, host: &str, found: &[IpAddr]) -> Result<Vec<Vetted>, Refusal> {
-        let vetted: Result<_, _> = found
-            .iter()
-            .map(|&found| self.check_address(found))
-            .collect();
-        vetted.map_err(|found| Refusal::Name {
-            host: host.to_owned(),
-            found,
-        })
+        let vetted: Result<_, _> = found.iter().map(|&found| self.check_address(found)).collect();
+        vetted.map_err(|found| Refusal::Name { host: host.to_owned(), found })
     }
 
     fn check_literal(&self, address: IpAddr) -> Result<Vetted, Refusal> {
@@ -249,10 +239,7 @@ fn unmap(network: IpNet) -> IpNet {
     let Some(address) = v6.network().to_ipv4_mapped() else {
         return network;
     };
-    let unmapped = v6
-        .prefix_len()
-        .checked_sub(96)
-        .map(|prefix| Ipv4Net::new(address, prefix));
+    let unmapped = v6.prefix_len().checked_sub(96).map(|prefix| Ipv4Net::new(address, prefix));
     match unmapped {
         Some(Ok(v4)) => IpNet::V4(v4),
         Some(Err(_)) | None => network,
@@ -263,9 +250,7 @@ fn unmap(network: IpNet) -> IpNet {
 fn blocked_range(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => {
-            let (_, range) = BLOCKED_V4
-                .iter()
-                .find(|(network, _)| network.contains(&address))?;
+            let (_, range) = BLOCKED_V4.iter().find(|(network, _)| network.contains(&address))?;
             Some(range)
         }
         IpAddr::V6(address) if NAT64.contains(&address) => {
@@ -273,9 +258,7 @@ fn blocked_range(address: IpAddr) -> Option<&'static str> {
             blocked_range(Ipv4Addr::new(a, b, c, d).into())
         }
         IpAddr::V6(address) if GLOBAL_V6.contains(&address) => {
-            let (_, range) = BLOCKED_V6
-                .iter()
-                .find(|(network, _)| network.contains(&address))?;
+            let (_, range) = BLOCKED_V6.iter().find(|(network, _)| network.contains(&address))?;
             Some(range)
         }
         IpAddr::V6(address) => Some(match address {
@@ -294,10 +277,7 @@ mod tests {
     use super::*;
 
     fn guard(allow: &[&str]) -> Guard {
-        let allow: Vec<IpNet> = allow
-            .iter()
-            .map(|network| network.parse().unwrap())
-            .collect();
+        let allow: Vec<IpNet> = allow.iter().map(|network| network.parse().unwrap()).collect();
         Guard::new(&allow)
     }
 
@@ -319,10 +299,7 @@ mod tests {
              [fd20:ce::254] [fe80::1] [fec0::1] [ff02::1] [ff0e::1]";
         for host in hosts.split(' ') {
             let refused = check(&guard(&[]), &format!("http://{host}/"));
-            assert!(
-                matches!(refused, Err(Refusal::Address(_))),
-                "{host}: {refused:?}"
-            );
+            assert!(matches!(refused, Err(Refusal::Address(_))), "{host}: {refused:?}");
         }
     }
 
@@ -340,10 +317,7 @@ mod tests {
 
     #[test]
     fn every_spelling_of_an_address_is_the_same_address() {
-        let loopback = BlockedAddress {
-            address: Ipv4Addr::LOCALHOST.into(),
-            range: "loopback",
-        };
+        let loopback = BlockedAddress { address: Ipv4Addr::LOCALHOST.into(), range: "loopback" };
         let hosts = "127.0.0.1 127.1 127.0.1 2130706433 0x7f000001 0x7F.0.0.1 0177.0.0.1 017700000001 \
              127.0.0.1. 127.0.0.0x1 %31%32%37.0.0.1 １２７.０.０.１ 127。0。0。1 ①②⑦.0.0.1 \
              [::ffff:127.0.0.1] [::FFFF:7F00:1] [0:0:0:0:0:ffff:7f00:0001]";
@@ -363,10 +337,7 @@ mod tests {
                 assert_eq!(target.host, vetted, "{host} with {allow}");
             }
             for host in ["10.0.0.1", "[::1]", "[::127.0.0.1]", "[64:ff9b::127.0.0.1]"] {
-                assert!(
-                    check(&guard, &format!("http://{host}/")).is_err(),
-                    "{host} with {allow}"
-                );
+                assert!(check(&guard, &format!("http://{host}/")).is_err(), "{host} with {allow}");
             }
         }
         assert!(check(&guard(&["::1/128", "fd00::/8"]), "http://[::1]/").is_ok());
@@ -378,44 +349,21 @@ mod tests {
     fn one_blocked_address_refuses_the_whole_name() {
         let public: IpAddr = "8.8.8.8".parse().unwrap();
         let private: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
-        let refused = guard(&[])
-            .check_name("mixed.test", &[public, private])
-            .unwrap_err();
+        let refused = guard(&[]).check_name("mixed.test", &[public, private]).unwrap_err();
         assert!(!refused.to_string().contains("10.1.2.3"), "{refused}");
         let guard = guard(&["10.0.0.0/8"]);
-        assert_eq!(
-            guard
-                .check_name("mixed.test", &[public, private])
-                .unwrap()
-                .len(),
-            2
-        );
+        assert_eq!(guard.check_name("mixed.test", &[public, private]).unwrap().len(), 2);
     }
 
     #[test]
     fn only_http_without_credentials_on_ports_of_its_own_passes() {
         let guard = guard(&[]);
         for (url, expected) in [
-            (
-                "ftp://example.com/",
-                "only http and https URLs are fetched, not \"ftp\"",
-            ),
-            (
-                "file:///etc/passwd",
-                "only http and https URLs are fetched, not \"file\"",
-            ),
-            (
-                "data:text/plain,x",
-                "only http and https URLs are fetched, not \"data\"",
-            ),
-            (
-                "http://user@example.com/",
-                "URLs with a user name or password are not fetched",
-            ),
-            (
-                "http://:secret@example.com/",
-                "URLs with a user name or password are not fetched",
-            ),
+            ("ftp://example.com/", "only http and https URLs are fetched, not \"ftp\""),
+            ("file:///etc/passwd", "only http and https URLs are fetched, not \"file\""),
+            ("data:text/plain,x", "only http and https URLs are fetched, not \"data\""),
+            ("http://user@example.com/", "URLs with a user name or password are not fetched"),
+            ("http://:secret@example.com/", "URLs with a user name or password are not fetched"),
             (
                 "http://example.com:25/",
                 "port 25 is not fetched from because it belongs to another protocol",
@@ -428,13 +376,7 @@ mod tests {
             assert_eq!(check(&guard, url).unwrap_err().to_string(), expected);
         }
         assert_eq!(check(&guard, "http://example.com/").unwrap().port, 80);
-        assert_eq!(
-            check(&guard, "https://example.com/").unwrap().to_string(),
-            "example.com:443"
-        );
-        assert_eq!(
-            check(&guard, "https://example.com:8443/").unwrap().port,
-            8443
-        );
+        assert_eq!(check(&guard, "https://example.com/").unwrap().to_string(), "example.com:443");
+        assert_eq!(check(&guard, "https://example.com:8443/").unwrap().port, 8443);
     }
 }

@@ -21,10 +21,7 @@ pub(super) struct Slot {
 impl HostSlots {
     /// Makes slots for any number of hosts, `per_host_max` for each.
     pub(super) fn new(per_host_max: usize) -> Self {
-        Self {
-            per_host_max,
-            hosts: Mutex::default(),
-        }
+        Self { per_host_max, hosts: Mutex::default() }
     }
 
     /// Waits for a free slot; first come, first served. The caller limits the wait.
@@ -32,10 +29,7 @@ impl HostSlots {
         // "example.com." is the same host with its root spelled out.
         let semaphore = self.semaphore(host.trim_end_matches('.'));
         #[expect(clippy::expect_used, reason = "nothing closes these semaphores")]
-        let permit = semaphore
-            .acquire_owned()
-            .await
-            .expect("the semaphore is open");
+        let permit = semaphore.acquire_owned().await.expect("the semaphore is open");
         Slot { _permit: permit }
     }
 

@@ -123,22 +123,13 @@ impl Limits {
         }
         if !(HEADER_SIZE_MIN..=1 << 24).contains(&self.header_size_max) {
             let bounds = "from 8KiB to 16MiB";
-            return Err(SetupError::Limit {
-                name: "header_size_max",
-                bounds,
-            });
+            return Err(SetupError::Limit { name: "header_size_max", bounds });
         }
         if self.ratio_max == 0 {
-            return Err(SetupError::Limit {
-                name: "ratio_max",
-                bounds: "at least 1",
-            });
+            return Err(SetupError::Limit { name: "ratio_max", bounds: "at least 1" });
         }
         if !(1..=PER_HOST_MAX).contains(&self.per_host_max) {
-            return Err(SetupError::Limit {
-                name: "per_host_max",
-                bounds: "from 1 to 65536",
-            });
+            return Err(SetupError::Limit { name: "per_host_max", bounds: "from 1 to 65536" });
         }
         Ok(())
     }
@@ -157,41 +148,11 @@ mod tests {
     fn limits_that_stop_every_fetch_are_refused() {
         let limits = Limits::default;
         for (name, bad) in [
-            (
-                "stall_timeout",
-                Limits {
-                    stall_timeout: Duration::ZERO,
-                    ..limits()
-                },
-            ),
-            (
-                "total_timeout",
-                Limits {
-                    total_timeout: Duration::MAX,
-                    ..limits()
-                },
-            ),
-            (
-                "header_size_max",
-                Limits {
-                    header_size_max: 100,
-                    ..limits()
-                },
-            ),
-            (
-                "ratio_max",
-                Limits {
-                    ratio_max: 0,
-                    ..limits()
-                },
-            ),
-            (
-                "per_host_max",
-                Limits {
-                    per_host_max: 0,
-                    ..limits()
-                },
-            ),
+            ("stall_timeout", Limits { stall_timeout: Duration::ZERO, ..limits() }),
+            ("total_timeout", Limits { total_timeout: Duration::MAX, ..limits() }),
+            ("header_size_max", Limits { header_size_max: 100, ..limits() }),
+            ("ratio_max", Limits { ratio_max: 0, ..limits() }),
+            ("per_host_max", Limits { per_host_max: 0, ..limits() }),
         ] {
             let error = bad.validate().unwrap_err();
             assert!(error.to_string().starts_with(name), "{error}");

@@ -124,10 +124,7 @@ impl Page {
         let chunk = match self.deadline.as_mut().poll(cx) {
             Poll::Ready(()) if !matches!(self.state, State::Complete) => {
                 let limit = self.limits.total_timeout;
-                Err(Error::Timeout {
-                    wait: Wait::Total,
-                    limit,
-                })
+                Err(Error::Timeout { wait: Wait::Total, limit })
             }
             Poll::Ready(()) | Poll::Pending => ready!(self.poll_state(cx)),
         };
@@ -198,10 +195,7 @@ impl Page {
         };
         match leftover.map_err(|error| self.reading_failed(error))? {
             Leftover::None => Ok((State::Complete, Poll::Ready(Step::Again))),
-            Leftover::Some => Err(DecodeFault::Trailing {
-                encoding: self.encoding.name(),
-            }
-            .into()),
+            Leftover::Some => Err(DecodeFault::Trailing { encoding: self.encoding.name() }.into()),
         }
     }
 
@@ -232,12 +226,7 @@ impl Page {
     }
 
     fn check_size(&self, consumed: u64) -> Result<(), SizeLimit> {
-        let Limits {
-            decoded_size_max,
-            ratio_max,
-            ratio_free_size,
-            ..
-        } = self.limits;
+        let Limits { decoded_size_max, ratio_max, ratio_free_size, .. } = self.limits;
         if self.decoded > decoded_size_max {
             return Err(SizeLimit::Decoded(decoded_size_max));
         }
@@ -255,14 +244,8 @@ impl Page {
         };
         if source.kind() == io::ErrorKind::UnexpectedEof && self.framing == Framing::UntilClose {
             // Only the end of the connection says where this body ends: it came too early.
-            return Error::Cut {
-                source: source.into(),
-            };
+            return Error::Cut { source: source.into() };
         }
-        DecodeFault::Corrupt {
-            encoding: self.encoding.name(),
-            source,
-        }
-        .into()
+        DecodeFault::Corrupt { encoding: self.encoding.name(), source }.into()
     }
 }

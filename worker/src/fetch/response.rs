@@ -56,29 +56,18 @@ pub(super) fn read(
 ) -> Result<Verdict, Error> {
     let status = parts.status;
     if status.is_redirection() {
-        return redirect(url, status, &parts.headers)
-            .map(Verdict::Redirect)
-            .map_err(Error::from);
+        return redirect(url, status, &parts.headers).map(Verdict::Redirect).map_err(Error::from);
     }
     if status.is_client_error() || status.is_server_error() {
         let retry_after = retry_after(&parts.headers, now);
-        return Err(Error::Status {
-            status: status.as_u16(),
-            retry_after,
-        });
+        return Err(Error::Status { status: status.as_u16(), retry_after });
     }
     if !status.is_success() {
-        return Err(Error::Protocol {
-            what: "the status has no meaning here",
-            source: None,
-        });
+        return Err(Error::Protocol { what: "the status has no meaning here", source: None });
     }
     if status == StatusCode::PARTIAL_CONTENT {
         // Part of a page would be counted as all of it.
-        return Err(Error::Protocol {
-            what: "a part was sent for the whole",
-            source: None,
-        });
+        return Err(Error::Protocol { what: "a part was sent for the whole", source: None });
     }
     let encoding = Encoding::from_headers(&parts.headers)?;
     // Not the Content-Length header: a chunked body may carry one that does not count.
@@ -89,9 +78,7 @@ pub(super) fn read(
     let content_type = parts.headers.get(CONTENT_TYPE);
     Ok(Verdict::Page(Head {
         status: status.as_u16(),
-        content_type: content_type
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned),
+        content_type: content_type.and_then(|value| value.to_str().ok()).map(str::to_owned),
         encoding,
         framing: framing(&parts.headers, total)?,
         total,
@@ -99,19 +86,13 @@ pub(super) fn read(
 }
 
 fn redirect(url: &Url, status: StatusCode, headers: &HeaderMap) -> Result<Url, RedirectFault> {
-    let unusable = RedirectFault::NoLocation {
-        status: status.as_u16(),
-    };
+    let unusable = RedirectFault::NoLocation { status: status.as_u16() };
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Err(unusable);
     }
     // Servers send UTF-8 here without escaping it; the URL parser does that.
-    let location = headers
-        .get(LOCATION)
-        .and_then(|value| str::from_utf8(value.as_bytes()).ok());
-    location
-        .and_then(|location| url.join(location).ok())
-        .ok_or(unusable)
+    let location = headers.get(LOCATION).and_then(|value| str::from_utf8(value.as_bytes()).ok());
+    location.and_then(|location| url.join(location).ok()).ok_or(unusable)
 }
 
 fn framing(headers: &HeaderMap, total: Option<u64>) -> Result<Framing, Error> {
@@ -125,10 +106,7 @@ fn framing(headers: &HeaderMap, total: Option<u64>) -> Result<Framing, Error> {
         return Ok(Framing::Chunked);
     }
     // Compression at this layer was not offered and would not be undone.
-    Err(Error::Protocol {
-        what: "the transfer encoding was not asked for",
-        source: None,
-    })
+    Err(Error::Protocol { what: "the transfer encoding was not asked for", source: None })
 }
 
 /// Reads a Retry-After header in either form, seconds or a date.
@@ -164,10 +142,7 @@ mod tests {
             ("Fri Dec 31 23:59:59 1999", Some(59)),
             ("Fri, 31 Dec 1999 00:00:00 GMT", Some(0)),
             ("99999999999999999999999", Some(RETRY_AFTER_MAX.as_secs())),
-            (
-                "Fri, 31 Dec 9999 23:59:59 GMT",
-                Some(RETRY_AFTER_MAX.as_secs()),
-            ),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(RETRY_AFTER_MAX.as_secs())),
             ("-1", None),
             ("1.5", None),
             ("soon", None),
@@ -210,14 +185,8 @@ mod tests {
 
     #[test]
     fn transfer_encodings_other_than_chunked_are_refused() {
-        assert_eq!(
-            framing(&HeaderMap::new(), Some(1)).unwrap(),
-            Framing::Length
-        );
-        assert_eq!(
-            framing(&HeaderMap::new(), None).unwrap(),
-            Framing::UntilClose
-        );
+        assert_eq!(framing(&HeaderMap::new(), Some(1)).unwrap(), Framing::Length);
+        assert_eq!(framing(&HeaderMap::new(), None).unwrap(), Framing::UntilClose);
         let chunked = headers(TRANSFER_ENCODING, "Chunked");
         assert_eq!(framing(&chunked, None).unwrap(), Framing::Chunked);
         assert!(framing(&headers(TRANSFER_ENCODING, "gzip, chunked"), None).is_err());

@@ -36,15 +36,9 @@ impl Names {
     fn new<'a>(answers: impl IntoIterator<Item = (&'a str, Vec<Vec<&'a str>>)>) -> Arc<Self> {
         let parse = |answer: Vec<&str>| answer.iter().map(|text| text.parse().unwrap()).collect();
         let answers = answers.into_iter().map(|(name, answers)| {
-            (
-                name.to_owned(),
-                answers.into_iter().map(parse).collect::<VecDeque<_>>(),
-            )
+            (name.to_owned(), answers.into_iter().map(parse).collect::<VecDeque<_>>())
         });
-        Arc::new(Self {
-            answers: Mutex::new(answers.collect()),
-            lookups: AtomicUsize::new(0),
-        })
+        Arc::new(Self { answers: Mutex::new(answers.collect()), lookups: AtomicUsize::new(0) })
     }
 
     fn lookups(&self) -> usize {
@@ -56,12 +50,10 @@ impl Resolve for Names {
     fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         self.lookups.fetch_add(1, Ordering::SeqCst);
         let mut answers = self.answers.lock().unwrap();
-        let answer = answers
-            .get_mut(host)
-            .and_then(|answers| match answers.len() {
-                0 | 1 => answers.front().cloned(),
-                _ => answers.pop_front(),
-            });
+        let answer = answers.get_mut(host).and_then(|answers| match answers.len() {
+            0 | 1 => answers.front().cloned(),
+            _ => answers.pop_front(),
+        });
         let answer = answer.ok_or_else(|| io::Error::other("no such name"));
         Box::pin(std::future::ready(answer))
     }
@@ -80,15 +72,8 @@ fn quick() -> Limits {
 }
 
 fn fetcher_with(limits: Limits, allow: &[&str], names: Arc<dyn Resolve>) -> Fetcher {
-    let allow: Vec<IpNet> = allow
-        .iter()
-        .map(|network| network.parse().unwrap())
-        .collect();
-    let settings = Settings {
-        limits,
-        allow,
-        ..Settings::default()
-    };
+    let allow: Vec<IpNet> = allow.iter().map(|network| network.parse().unwrap()).collect();
+    let settings = Settings { limits, allow, ..Settings::default() };
     Fetcher::assemble(&settings, names, RootCertStore::empty()).unwrap()
 }
 
@@ -110,11 +95,7 @@ async fn get(fetcher: &Fetcher, url: impl AsRef<str>) -> Result<Page, Error> {
 async fn read(page: &mut Page) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
     while let Some(chunk) = page.chunk().await? {
-        assert!(
-            (1..=CHUNK_SIZE_MAX).contains(&chunk.len()),
-            "chunk of {} bytes",
-            chunk.len()
-        );
+        assert!((1..=CHUNK_SIZE_MAX).contains(&chunk.len()), "chunk of {} bytes", chunk.len());
         body.extend_from_slice(&chunk);
     }
     assert_eq!(page.chunk().await?, None::<Bytes>, "the end stays the end");

@@ -69,10 +69,7 @@ impl Wire {
         // The clock is asked last, so bytes that arrived while nobody looked are never late.
         if frame.is_pending() && self.silence.poll_too_long(cx).is_ready() {
             let limit = self.silence.limit;
-            return Poll::Ready(Some(Err(Error::Timeout {
-                wait: Wait::NextByte,
-                limit,
-            })));
+            return Poll::Ready(Some(Err(Error::Timeout { wait: Wait::NextByte, limit })));
         }
         let frame = ready!(frame);
         self.silence.end();
@@ -107,9 +104,7 @@ impl AsyncBufRead for Wire {
     fn consume(mut self: Pin<&mut Self>, amount: usize) {
         let amount = amount.min(self.unread.len());
         self.unread.advance(amount);
-        self.consumed = self
-            .consumed
-            .saturating_add(u64::try_from(amount).unwrap_or(u64::MAX));
+        self.consumed = self.consumed.saturating_add(u64::try_from(amount).unwrap_or(u64::MAX));
     }
 }
 
@@ -140,18 +135,12 @@ struct Silence {
 
 impl Silence {
     fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            timer: None,
-            listening: false,
-        }
+        Self { limit, timer: None, listening: false }
     }
 
     /// Starts or goes on listening; ready when the silence has lasted too long.
     fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep(self.limit)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.limit)));
         if !self.listening {
             timer.as_mut().reset(Instant::now() + self.limit);
             self.listening = true;

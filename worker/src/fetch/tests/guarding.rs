@@ -27,19 +27,13 @@ async fn no_spelling_of_loopback_is_dialled() {
 
 #[tokio::test]
 async fn loopback_of_ipv6_is_not_dialled() {
-    let fetcher = fetcher_with(
-        quick(),
-        &["127.0.0.0/8"],
-        Names::new([("v6.test", vec![vec!["::1"]])]),
-    );
+    let fetcher =
+        fetcher_with(quick(), &["127.0.0.0/8"], Names::new([("v6.test", vec![vec!["::1"]])]));
     // Without IPv6 on the machine there is nothing to trap, but the answer is the same.
     let trap = Trap::set_on("::1").await.ok();
     let port = trap.as_ref().map_or(8080, Trap::port);
     for host in ["[::1]", "[0:0:0:0:0:0:0:1]", "v6.test"] {
-        assert_blocked(
-            &failure(&fetcher, format!("http://{host}:{port}/")).await,
-            0,
-        );
+        assert_blocked(&failure(&fetcher, format!("http://{host}:{port}/")).await, 0);
     }
     if let Some(trap) = trap {
         trap.assert_untouched().await;
@@ -64,10 +58,7 @@ async fn metadata_services_are_refused_by_address_and_by_name() {
         "mapped.test",
         "nat64.test",
     ] {
-        assert_blocked(
-            &failure(&fetcher, format!("http://{host}/latest/meta-data/")).await,
-            0,
-        );
+        assert_blocked(&failure(&fetcher, format!("http://{host}/latest/meta-data/")).await, 0);
     }
 }
 
@@ -81,9 +72,7 @@ async fn names_that_lead_to_loopback_are_not_dialled() {
         ("mixed.test", vec![vec![SERVED, TRAPPED]]),
     ]);
     let server = Server::start_on(
-        tokio::net::TcpListener::bind((SERVED, trap.port()))
-            .await
-            .unwrap(),
+        tokio::net::TcpListener::bind((SERVED, trap.port())).await.unwrap(),
         [server::Play::Send(answer("200 OK", &[], b"hello"))],
     );
     let fetcher = fetcher_with(quick(), &["127.0.0.1/32"], names);
@@ -100,13 +89,8 @@ async fn names_that_lead_to_loopback_are_not_dialled() {
 #[tokio::test]
 async fn a_name_is_looked_up_once_and_the_vetted_address_is_dialled() {
     let trap = Trap::set().await;
-    let listener = tokio::net::TcpListener::bind((SERVED, trap.port()))
-        .await
-        .unwrap();
-    let server = Server::start_on(
-        listener,
-        [server::Play::Send(answer("200 OK", &[], b"good"))],
-    );
+    let listener = tokio::net::TcpListener::bind((SERVED, trap.port())).await.unwrap();
+    let server = Server::start_on(listener, [server::Play::Send(answer("200 OK", &[], b"good"))]);
     let names = Names::new([("rebinding.test", vec![vec![SERVED], vec![TRAPPED]])]);
     let fetcher = fetcher_with(quick(), &["127.0.0.1/32"], names.clone());
     let url = server.url_by_name("rebinding.test", "/");
@@ -154,9 +138,7 @@ async fn every_redirect_is_vetted_anew() {
 #[tokio::test]
 async fn a_name_that_changes_between_redirects_is_vetted_again() {
     let trap = Trap::set().await;
-    let listener = tokio::net::TcpListener::bind((SERVED, trap.port()))
-        .await
-        .unwrap();
+    let listener = tokio::net::TcpListener::bind((SERVED, trap.port())).await.unwrap();
     let redirect = answer("307 Temporary Redirect", &["location: /again"], b"");
     let server = Server::start_on(listener, [server::Play::Send(redirect)]);
     let names = Names::new([("rebinding.test", vec![vec![SERVED], vec![TRAPPED]])]);
@@ -176,16 +158,8 @@ async fn allowed_networks_are_fetched_from() {
         ("mapped.test", vec![vec!["::ffff:127.0.0.1"]]),
     ]);
     let fetcher = fetcher_with(quick(), &["127.0.0.1/32"], names);
-    for host in [
-        "127.0.0.1",
-        "127.1",
-        "[::ffff:127.0.0.1]",
-        "served.test",
-        "mapped.test",
-    ] {
-        let mut page = get(&fetcher, format!("http://{host}:{port}/"))
-            .await
-            .unwrap();
+    for host in ["127.0.0.1", "127.1", "[::ffff:127.0.0.1]", "served.test", "mapped.test"] {
+        let mut page = get(&fetcher, format!("http://{host}:{port}/")).await.unwrap();
         assert_eq!(read(&mut page).await.unwrap(), b"hello", "{host}");
     }
 }
@@ -201,16 +175,8 @@ async fn requests_say_who_asks_and_nothing_about_users() {
         server::Play::Send(answer("200 OK", &[], b"")),
     ])
     .await;
-    let page = get(
-        &fetcher(quick()),
-        server.url_by_name("served.test", "/a#top"),
-    )
-    .await
-    .unwrap();
-    assert_eq!(
-        page.final_url.as_str(),
-        server.url_by_name("served.test", "/b?x=1")
-    );
+    let page = get(&fetcher(quick()), server.url_by_name("served.test", "/a#top")).await.unwrap();
+    assert_eq!(page.final_url.as_str(), server.url_by_name("served.test", "/b?x=1"));
     let host = format!("served.test:{}", server.address.port());
     let expected = |path: &str| {
         format!(

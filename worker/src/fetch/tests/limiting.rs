@@ -32,15 +32,9 @@ impl Resolve for Silent {
 
 #[tokio::test]
 async fn lookups_that_do_not_end_are_given_up() {
-    let limits = Limits {
-        resolve_timeout: SHORT,
-        ..quick()
-    };
+    let limits = Limits { resolve_timeout: SHORT, ..quick() };
     let fetcher = fetcher_with(limits, &[], Arc::new(Silent));
-    assert_timeout(
-        &failure(&fetcher, "http://silent.test/").await,
-        Wait::Resolve,
-    );
+    assert_timeout(&failure(&fetcher, "http://silent.test/").await, Wait::Resolve);
 }
 
 /// Listens without accepting until the system drops further connections. Linux lets one more wait than
@@ -53,10 +47,7 @@ async fn swallow() -> (u16, Vec<TcpStream>, tokio::net::TcpListener) {
     let mut waiting = Vec::new();
     while let Ok(tcp) = timeout(SHORT, TcpStream::connect(address)).await {
         waiting.push(tcp.unwrap());
-        assert!(
-            waiting.len() < 100,
-            "the system should stop taking connections"
-        );
+        assert!(waiting.len() < 100, "the system should stop taking connections");
     }
     (address.port(), waiting, listener)
 }
@@ -65,10 +56,7 @@ async fn swallow() -> (u16, Vec<TcpStream>, tokio::net::TcpListener) {
 async fn addresses_that_swallow_packets_time_out_and_leave_time_for_others() {
     let (port, _waiting, _listener) = swallow().await;
     let limit = SHORT * 6;
-    let limits = Limits {
-        connect_timeout: limit,
-        ..quick()
-    };
+    let limits = Limits { connect_timeout: limit, ..quick() };
     let names = Names::new([
         ("swallowed.test", vec![vec![SERVED]]),
         ("mixed.test", vec![vec![SERVED, "127.0.0.3"]]),
@@ -77,32 +65,18 @@ async fn addresses_that_swallow_packets_time_out_and_leave_time_for_others() {
     let error = failure(&fetcher, format!("http://swallowed.test:{port}/")).await;
     assert_timeout_of(limit, &error, Wait::Connect);
 
-    let listener = tokio::net::TcpListener::bind(("127.0.0.3", port))
-        .await
-        .unwrap();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.3", port)).await.unwrap();
     let _server = Server::start_on(listener, [Play::Send(answer("200 OK", &[], b"hello"))]);
     let started = Instant::now();
-    let mut page = get(&fetcher, format!("http://mixed.test:{port}/"))
-        .await
-        .unwrap();
+    let mut page = get(&fetcher, format!("http://mixed.test:{port}/")).await.unwrap();
     assert_eq!(read(&mut page).await.unwrap(), b"hello");
-    assert!(
-        started.elapsed() < limit,
-        "the first address took all of the time"
-    );
+    assert!(started.elapsed() < limit, "the first address took all of the time");
 }
 
 #[tokio::test]
 async fn slow_headers_time_out() {
-    let limits = Limits {
-        first_byte_timeout: SHORT,
-        ..quick()
-    };
-    let drip = Play::Drip(
-        b"HTTP/1.1 200 OK\r\n".to_vec(),
-        b"a: b\r\n".to_vec(),
-        SHORT / 4,
-    );
+    let limits = Limits { first_byte_timeout: SHORT, ..quick() };
+    let drip = Play::Drip(b"HTTP/1.1 200 OK\r\n".to_vec(), b"a: b\r\n".to_vec(), SHORT / 4);
     let stuck = Play::SendAndHold(b"HTTP/1.1 200 OK\r\n".to_vec());
     for play in [Play::SendAndHold(Vec::new()), stuck, drip] {
         let server = Server::start([play]).await;
@@ -113,22 +87,12 @@ async fn slow_headers_time_out() {
 
 #[tokio::test]
 async fn stalled_bodies_time_out() {
-    let limits = Limits {
-        stall_timeout: SHORT,
-        ..quick()
-    };
+    let limits = Limits { stall_timeout: SHORT, ..quick() };
     let stalled = [head("200 OK", &["content-length: 10"]), b"hello".to_vec()].concat();
     let packed = encode("gzip", b"hello").await;
-    let half = [
-        head("200 OK", &["content-encoding: gzip"]),
-        packed[..8].to_vec(),
-    ]
-    .concat();
+    let half = [head("200 OK", &["content-encoding: gzip"]), packed[..8].to_vec()].concat();
     // All the data are there, but not the end of the body.
-    let open = head(
-        "200 OK",
-        &["content-encoding: gzip", "transfer-encoding: chunked"],
-    );
+    let open = head("200 OK", &["content-encoding: gzip", "transfer-encoding: chunked"]);
     let chunk = format!("{:x}\r\n", packed.len()).into_bytes();
     let open = [open, chunk, packed, b"\r\n".to_vec()].concat();
     for reply in [head("200 OK", &["content-length: 10"]), stalled, half, open] {
@@ -141,10 +105,7 @@ async fn stalled_bodies_time_out() {
 
 #[tokio::test]
 async fn slow_readers_do_not_make_a_server_stall() {
-    let limits = Limits {
-        stall_timeout: SHORT * 3,
-        ..quick()
-    };
+    let limits = Limits { stall_timeout: SHORT * 3, ..quick() };
     let body = vec![b'a'; 3 << 20];
     let server = Server::answering(answer("200 OK", &[], &body)).await;
     let mut page = get(&fetcher(limits), server.url("/")).await.unwrap();
@@ -165,10 +126,7 @@ async fn slow_readers_do_not_make_a_server_stall() {
 #[tokio::test]
 async fn time_between_two_chunks_is_not_silence_of_the_server() {
     let stall = SHORT * 2;
-    let limits = Limits {
-        stall_timeout: stall,
-        ..quick()
-    };
+    let limits = Limits { stall_timeout: stall, ..quick() };
     let reply = [head("200 OK", &[]), b"hello".to_vec()].concat();
     let server = Server::start([Play::SendAndHold(reply)]).await;
     let mut page = get(&fetcher(limits), server.url("/")).await.unwrap();
@@ -177,35 +135,23 @@ async fn time_between_two_chunks_is_not_silence_of_the_server() {
     let asked = Instant::now();
     let error = page.chunk().await.unwrap_err();
     assert_timeout_of(stall, &error, Wait::NextByte);
-    assert!(
-        asked.elapsed() >= stall,
-        "the reader's own pause was counted"
-    );
+    assert!(asked.elapsed() >= stall, "the reader's own pause was counted");
 }
 
 #[tokio::test]
 async fn the_total_time_holds_for_servers_that_drip_and_readers_that_rest() {
-    let limits = Limits {
-        total_timeout: SHORT,
-        ..quick()
-    };
+    let limits = Limits { total_timeout: SHORT, ..quick() };
     let drip = Play::Drip(head("200 OK", &[]), b"word ".to_vec(), SHORT / 6);
     let redirects = Play::Send(answer("302 Found", &["location: /"], b""));
     let server = Server::start([drip]).await;
-    let fetcher = fetcher(Limits {
-        redirects_max: usize::MAX,
-        ..limits
-    });
+    let fetcher = fetcher(Limits { redirects_max: usize::MAX, ..limits });
     assert_timeout(&failure(&fetcher, server.url("/")).await, Wait::Total);
 
     let looping = Server::start([redirects]).await;
     assert_timeout(&failure(&fetcher, looping.url("/")).await, Wait::Total);
 
     let limit = Duration::from_secs(1);
-    let fetcher = super::fetcher(Limits {
-        total_timeout: limit,
-        ..quick()
-    });
+    let fetcher = super::fetcher(Limits { total_timeout: limit, ..quick() });
     let whole = Server::answering(answer("200 OK", &[], b"hello")).await;
     let mut page = get(&fetcher, whole.url("/")).await.unwrap();
     sleep(limit).await;
@@ -215,11 +161,7 @@ async fn the_total_time_holds_for_servers_that_drip_and_readers_that_rest() {
 #[tokio::test]
 async fn excess_fetches_from_a_host_wait_without_dialling() {
     let limit = Duration::from_secs(1);
-    let limits = Limits {
-        total_timeout: limit,
-        per_host_max: 2,
-        ..quick()
-    };
+    let limits = Limits { total_timeout: limit, per_host_max: 2, ..quick() };
     let server = Server::start([Play::SendAndHold(head("200 OK", &["content-length: 5"]))]).await;
     let fetcher = fetcher(limits);
     let url = server.url_by_name("served.test", "/");
@@ -227,11 +169,7 @@ async fn excess_fetches_from_a_host_wait_without_dialling() {
     let _second = get(&fetcher, &url).await.unwrap();
     assert_timeout_of(limit, &failure(&fetcher.clone(), &url).await, Wait::Total);
     assert_eq!(server.requests().len(), 2);
-    assert!(
-        get(&fetcher, server.url_by_name("other.test", "/"))
-            .await
-            .is_ok()
-    );
+    assert!(get(&fetcher, server.url_by_name("other.test", "/")).await.is_ok());
     drop(first);
     assert!(get(&fetcher, &url).await.is_ok());
     assert_eq!(server.requests().len(), 4);
@@ -239,11 +177,7 @@ async fn excess_fetches_from_a_host_wait_without_dialling() {
 
 #[tokio::test]
 async fn slots_are_free_once_a_page_is_complete_or_failed() {
-    let fetcher = fetcher(Limits {
-        per_host_max: 1,
-        stall_timeout: SHORT,
-        ..quick()
-    });
+    let fetcher = fetcher(Limits { per_host_max: 1, stall_timeout: SHORT, ..quick() });
     let whole = answer("200 OK", &[], b"hello");
     let stuck = head("200 OK", &["content-length: 5"]);
     let server = Server::start([
@@ -265,43 +199,26 @@ async fn large_headers_are_refused() {
     let long = format!("x: {}", "a".repeat(9 << 10));
     let many: Vec<String> = (0..101).map(|number| format!("x-{number}: y")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let limits = Limits {
-        header_size_max: 8 << 10,
-        ..quick()
-    };
+    let limits = Limits { header_size_max: 8 << 10, ..quick() };
     for fields in [&[long.as_str()][..], &many] {
         let server = Server::answering(answer("200 OK", fields, b"")).await;
         let error = failure(&fetcher(limits.clone()), server.url("/")).await;
-        assert!(
-            matches!(error, Error::TooLarge(SizeLimit::Header(_))),
-            "{error:?}"
-        );
+        assert!(matches!(error, Error::TooLarge(SizeLimit::Header(_))), "{error:?}");
     }
-    let server = Server::start([Play::Repeat(
-        head("200 OK", &[])[..17].to_vec(),
-        b"a: b\r\n".to_vec(),
-    )]);
+    let server =
+        Server::start([Play::Repeat(head("200 OK", &[])[..17].to_vec(), b"a: b\r\n".to_vec())]);
     let error = failure(&fetcher(limits), server.await.url("/")).await;
-    assert!(
-        matches!(error, Error::TooLarge(SizeLimit::Header(_))),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::TooLarge(SizeLimit::Header(_))), "{error:?}");
 }
 
 #[tokio::test]
 async fn large_bodies_are_refused() {
-    let limits = Limits {
-        wire_size_max: 100 << 10,
-        ..quick()
-    };
+    let limits = Limits { wire_size_max: 100 << 10, ..quick() };
     let is_wire = |error: &Error| matches!(error, Error::TooLarge(SizeLimit::Wire(102_400)));
     let fetcher = fetcher(limits);
 
     // By the length that was announced, before any of it is read.
-    let announced = Server::start([Play::SendAndHold(head(
-        "200 OK",
-        &["content-length: 102401"],
-    ))]);
+    let announced = Server::start([Play::SendAndHold(head("200 OK", &["content-length: 102401"]))]);
     let error = get(&fetcher, announced.await.url("/")).await.err().unwrap();
     assert!(is_wire(&error), "{error:?}");
 
@@ -310,10 +227,7 @@ async fn large_bodies_are_refused() {
     for play in [
         Play::Repeat(head("200 OK", &[]), vec![b'a'; 1 << 10]),
         Play::Repeat(head("200 OK", &["transfer-encoding: chunked"]), chunk),
-        Play::Repeat(
-            head("200 OK", &["content-encoding: gzip"]),
-            encode("gzip", b"").await,
-        ),
+        Play::Repeat(head("200 OK", &["content-encoding: gzip"]), encode("gzip", b"").await),
     ] {
         let mut server = Server::start([play]).await;
         let error = failure(&fetcher, server.url("/")).await;
@@ -334,21 +248,11 @@ async fn bombs_are_defused_by_ratio_and_by_size() {
         let field = format!("content-encoding: {encoding}");
         let server = Server::answering(answer("200 OK", &[&field], &packed)).await;
         let error = failure(&fetcher(quick()), server.url("/")).await;
-        assert!(
-            matches!(error, Error::TooLarge(SizeLimit::Ratio(200))),
-            "{encoding}: {error:?}"
-        );
+        assert!(matches!(error, Error::TooLarge(SizeLimit::Ratio(200))), "{encoding}: {error:?}");
 
-        let lenient = Limits {
-            ratio_max: u64::MAX,
-            decoded_size_max: 3 << 20,
-            ..quick()
-        };
+        let lenient = Limits { ratio_max: u64::MAX, decoded_size_max: 3 << 20, ..quick() };
         let error = failure(&fetcher(lenient), server.url("/")).await;
-        assert!(
-            matches!(error, Error::TooLarge(SizeLimit::Decoded(_))),
-            "{encoding}: {error:?}"
-        );
+        assert!(matches!(error, Error::TooLarge(SizeLimit::Decoded(_))), "{encoding}: {error:?}");
     }
 }
 
@@ -369,15 +273,8 @@ async fn unread_pages_hold_the_server_back() {
     for number in 1..=20 {
         let chunk = page.chunk().await.unwrap().unwrap();
         // What was received and not handed out fits into the connection's buffers.
-        let Progress {
-            received_bytes,
-            decoded_bytes,
-            ..
-        } = page.progress();
-        assert!(
-            received_bytes - decoded_bytes <= 256 << 10,
-            "{received_bytes} after {number}"
-        );
+        let Progress { received_bytes, decoded_bytes, .. } = page.progress();
+        assert!(received_bytes - decoded_bytes <= 256 << 10, "{received_bytes} after {number}");
         assert!(!chunk.is_empty());
     }
 }

@@ -59,18 +59,11 @@ async fn every_encoding_comes_through_in_every_framing() {
             "identity" => prose.clone(),
             other => encode(other, &prose).await,
         };
-        let name = if encoding == "raw" {
-            "deflate"
-        } else {
-            encoding
-        };
+        let name = if encoding == "raw" { "deflate" } else { encoding };
         let field = format!("content-encoding: {name}");
         let streamed = head("200 OK", &[&field, "transfer-encoding: chunked"]);
         for (reply, total) in [
-            (
-                answer("200 OK", &[&field], &packed),
-                u64::try_from(packed.len()).ok(),
-            ),
+            (answer("200 OK", &[&field], &packed), u64::try_from(packed.len()).ok()),
             ([streamed.clone(), chunked(&packed, 7000)].concat(), None),
             ([streamed, chunked(&packed[..], 1 << 20)].concat(), None),
             ([head("200 OK", &[&field]), packed.clone()].concat(), None),
@@ -80,16 +73,8 @@ async fn every_encoding_comes_through_in_every_framing() {
             assert_eq!(page.progress().total_bytes, total);
             assert!(read(&mut page).await.unwrap() == prose, "{encoding}");
             let progress = page.progress();
-            assert_eq!(
-                usize::try_from(progress.received_bytes),
-                Ok(packed.len()),
-                "{encoding}"
-            );
-            assert_eq!(
-                usize::try_from(progress.decoded_bytes),
-                Ok(prose.len()),
-                "{encoding}"
-            );
+            assert_eq!(usize::try_from(progress.received_bytes), Ok(packed.len()), "{encoding}");
+            assert_eq!(usize::try_from(progress.decoded_bytes), Ok(prose.len()), "{encoding}");
         }
     }
 }
@@ -97,11 +82,7 @@ async fn every_encoding_comes_through_in_every_framing() {
 #[tokio::test]
 async fn bodies_in_several_members_are_one_body() {
     for encoding in ["gzip", "zstd"] {
-        let both = [
-            encode(encoding, b"hello ").await,
-            encode(encoding, b"world").await,
-        ]
-        .concat();
+        let both = [encode(encoding, b"hello ").await, encode(encoding, b"world").await].concat();
         let field = format!("content-encoding: {encoding}");
         let server = Server::answering(answer("200 OK", &[&field], &both)).await;
         let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
@@ -120,19 +101,9 @@ async fn bodies_that_are_cut_off_are_errors() {
         Play::Send(b"HTTP/1.1 200 OK\r\ncontent-".to_vec()),
         Play::Send([head("200 OK", &["content-length: 10"]), b"hello".to_vec()].concat()),
         Play::Send(
-            [
-                head("200 OK", &["transfer-encoding: chunked"]),
-                b"5\r\nhello\r\n".to_vec(),
-            ]
-            .concat(),
+            [head("200 OK", &["transfer-encoding: chunked"]), b"5\r\nhello\r\n".to_vec()].concat(),
         ),
-        Play::Send(
-            [
-                head("200 OK", &["transfer-encoding: chunked"]),
-                b"5\r\nhe".to_vec(),
-            ]
-            .concat(),
-        ),
+        Play::Send([head("200 OK", &["transfer-encoding: chunked"]), b"5\r\nhe".to_vec()].concat()),
         Play::Send([head("200 OK", &[gzip]), half.to_vec()].concat()),
         Play::Send([head("200 OK", &[gzip, &length]), half.to_vec()].concat()),
         Play::SendAndReset([head("200 OK", &[]), vec![b'a'; 10]].concat()),
@@ -172,11 +143,7 @@ async fn bodies_that_do_not_decode_are_errors() {
 #[tokio::test]
 async fn data_after_the_end_of_the_encoding_are_an_error() {
     for encoding in ["br", "deflate", "raw"] {
-        let name = if encoding == "raw" {
-            "deflate"
-        } else {
-            encoding
-        };
+        let name = if encoding == "raw" { "deflate" } else { encoding };
         let body = [encode(encoding, b"hello").await, b"more".to_vec()].concat();
         let field = format!("content-encoding: {name}");
         let server = Server::answering(answer("200 OK", &[&field], &body)).await;
@@ -198,10 +165,7 @@ async fn zstd_windows_larger_than_the_standard_allows_are_refused() {
     encoder.shutdown().await.unwrap();
     let server = Server::answering(answer("200 OK", &["content-encoding: zstd"], &packed)).await;
     let error = failure(&fetcher(quick()), server.url("/")).await;
-    assert!(
-        matches!(error, Error::Decode(DecodeFault::Corrupt { .. })),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Decode(DecodeFault::Corrupt { .. })), "{error:?}");
 }
 
 #[tokio::test]
@@ -215,11 +179,7 @@ async fn encodings_that_were_not_asked_for_are_refused() {
 
 #[tokio::test]
 async fn bytes_beyond_the_announced_length_are_not_part_of_the_page() {
-    let reply = [
-        head("200 OK", &["content-length: 5"]),
-        b"hello and more".to_vec(),
-    ]
-    .concat();
+    let reply = [head("200 OK", &["content-length: 5"]), b"hello and more".to_vec()].concat();
     let server = Server::answering(reply).await;
     let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
     assert_eq!(read(&mut page).await.unwrap(), b"hello");

@@ -67,12 +67,7 @@ impl Server {
                 });
             }
         });
-        Self {
-            address,
-            requests,
-            closed,
-            _tasks: tasks,
-        }
+        Self { address, requests, closed, _tasks: tasks }
     }
 
     /// Starts a server that sends one whole answer to every request.
@@ -95,10 +90,7 @@ impl Server {
     /// Waits until so many connections have ended.
     pub(super) async fn closed(&mut self, count: usize) {
         let closed = self.closed.wait_for(|closed| *closed >= count);
-        timeout(Duration::from_secs(5), closed)
-            .await
-            .expect("connections should end")
-            .unwrap();
+        timeout(Duration::from_secs(5), closed).await.expect("connections should end").unwrap();
     }
 }
 
@@ -145,9 +137,7 @@ impl Trap {
     }
 
     pub(super) async fn set_on(host: &str) -> std::io::Result<Self> {
-        Ok(Self {
-            listener: TcpListener::bind((host, 0)).await?,
-        })
+        Ok(Self { listener: TcpListener::bind((host, 0)).await? })
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -159,11 +149,7 @@ impl Trap {
         let address = self.listener.local_addr().unwrap();
         let ours = TcpStream::connect(address).await.unwrap();
         let (_, first) = self.listener.accept().await.unwrap();
-        assert_eq!(
-            first,
-            ours.local_addr().unwrap(),
-            "somebody dialled {address}"
-        );
+        assert_eq!(first, ours.local_addr().unwrap(), "somebody dialled {address}");
     }
 }
 

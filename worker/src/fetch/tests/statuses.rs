@@ -14,68 +14,33 @@ async fn refusals_of_the_server_carry_status_and_retry_after() {
         ("410 Gone", &[], 410, None),
         ("429 Too Many Requests", &["retry-after: 7"], 429, Some(7)),
         ("500 Internal Server Error", &[], 500, None),
-        (
-            "503 Service Unavailable",
-            &["retry-after: 120"],
-            503,
-            Some(120),
-        ),
-        (
-            "503 Service Unavailable",
-            &["retry-after: Sun, 06 Nov 1994 08:49:37 GMT"],
-            503,
-            Some(0),
-        ),
+        ("503 Service Unavailable", &["retry-after: 120"], 503, Some(120)),
+        ("503 Service Unavailable", &["retry-after: Sun, 06 Nov 1994 08:49:37 GMT"], 503, Some(0)),
         ("503 Service Unavailable", &["retry-after: soon"], 503, None),
         ("599 Strange", &[], 599, None),
     ] {
         let error = failure_of(answer(line, fields, b"sorry")).await;
-        let Error::Status {
-            status,
-            retry_after,
-        } = error
-        else {
-            panic!("{line}: {error:?}")
-        };
-        assert_eq!(
-            (status, retry_after.map(|wait| wait.as_secs())),
-            (expected, wait),
-            "{line}"
-        );
+        let Error::Status { status, retry_after } = error else { panic!("{line}: {error:?}") };
+        assert_eq!((status, retry_after.map(|wait| wait.as_secs())), (expected, wait), "{line}");
     }
 }
 
 #[tokio::test]
 async fn redirects_are_followed_to_the_page() {
     let to = |status, location: &str| {
-        Play::Send(answer(
-            status,
-            &[&format!("location: {location}")],
-            b"elsewhere",
-        ))
+        Play::Send(answer(status, &[&format!("location: {location}")], b"elsewhere"))
     };
     let last = Server::answering(answer("200 OK", &["content-type: text/plain"], b"here")).await;
     let server = Server::start([
         to("301 Moved Permanently", "/a"),
         to("302 Found", "b?c"),
-        to(
-            "308 Permanent Redirect",
-            &last.url_by_name("other.test", "/d"),
-        ),
+        to("308 Permanent Redirect", &last.url_by_name("other.test", "/d")),
     ])
     .await;
     // One slot is enough: a hop gives its slot back before the next one takes its own.
-    let fetcher = fetcher(Limits {
-        per_host_max: 1,
-        ..quick()
-    });
-    let mut page = get(&fetcher, server.url_by_name("served.test", "/"))
-        .await
-        .unwrap();
-    assert_eq!(
-        page.final_url.as_str(),
-        last.url_by_name("other.test", "/d")
-    );
+    let fetcher = fetcher(Limits { per_host_max: 1, ..quick() });
+    let mut page = get(&fetcher, server.url_by_name("served.test", "/")).await.unwrap();
+    assert_eq!(page.final_url.as_str(), last.url_by_name("other.test", "/d"));
     assert_eq!((page.status, page.redirects), (200, 3));
     assert_eq!(page.content_type.as_deref(), Some("text/plain"));
     assert_eq!(read(&mut page).await.unwrap(), b"here");
@@ -84,24 +49,15 @@ async fn redirects_are_followed_to_the_page() {
         .iter()
         .map(|request| request.lines().next().unwrap().to_owned())
         .collect();
-    assert_eq!(
-        lines,
-        ["GET / HTTP/1.1", "GET /a HTTP/1.1", "GET /b?c HTTP/1.1"]
-    );
+    assert_eq!(lines, ["GET / HTTP/1.1", "GET /a HTTP/1.1", "GET /b?c HTTP/1.1"]);
 }
 
 #[tokio::test]
 async fn redirect_loops_end_at_the_limit() {
     let server = Server::answering(answer("302 Found", &["location: /"], b"")).await;
     for max in [0, 3] {
-        let error = failure(
-            &fetcher(Limits {
-                redirects_max: max,
-                ..quick()
-            }),
-            server.url("/"),
-        )
-        .await;
+        let error =
+            failure(&fetcher(Limits { redirects_max: max, ..quick() }), server.url("/")).await;
         assert!(
             matches!(error, Error::Redirects(RedirectFault::TooMany { max: limit }) if limit == max),
             "{error:?}"
@@ -135,10 +91,7 @@ async fn empty_pages_are_pages() {
         answer("200 OK", &["content-encoding: gzip"], b""),
         answer("200 OK", &["content-encoding: zstd"], b""),
         head("200 OK", &["content-encoding: br"]),
-        head("200 OK", &["transfer-encoding: chunked"])
-            .into_iter()
-            .chain(*b"0\r\n\r\n")
-            .collect(),
+        head("200 OK", &["transfer-encoding: chunked"]).into_iter().chain(*b"0\r\n\r\n").collect(),
     ] {
         let server = Server::answering(reply).await;
         let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
@@ -151,15 +104,8 @@ async fn answers_that_break_the_rules_are_protocol_errors() {
     for reply in [
         b"SSH-2.0-OpenSSH_9.9\r\n".to_vec(),
         b"220 mail.test ESMTP\r\n".to_vec(),
-        answer(
-            "206 Partial Content",
-            &["content-range: bytes 0-4/10"],
-            b"hello",
-        ),
-        head(
-            "101 Switching Protocols",
-            &["connection: upgrade", "upgrade: x"],
-        ),
+        answer("206 Partial Content", &["content-range: bytes 0-4/10"], b"hello"),
+        head("101 Switching Protocols", &["connection: upgrade", "upgrade: x"]),
         head("700 Beyond", &[]),
         head("200 OK", &["transfer-encoding: gzip, chunked"]),
         head("200 OK", &["content-length: 5", "content-length: 6"]),
@@ -167,10 +113,7 @@ async fn answers_that_break_the_rules_are_protocol_errors() {
     ] {
         let text = String::from_utf8_lossy(&reply).into_owned();
         let error = failure_of(reply).await;
-        assert!(
-            matches!(error, Error::Protocol { .. }),
-            "{text:?}: {error:?}"
-        );
+        assert!(matches!(error, Error::Protocol { .. }), "{text:?}: {error:?}");
     }
 }
 
@@ -178,16 +121,8 @@ async fn answers_that_break_the_rules_are_protocol_errors() {
 async fn old_servers_and_interim_answers_are_understood() {
     for reply in [
         b"HTTP/1.0 200 OK\r\n\r\nhello".to_vec(),
-        [
-            head("103 Early Hints", &["link: </a>"]),
-            answer("200 OK", &[], b"hello"),
-        ]
-        .concat(),
-        [
-            head("100 Continue", &[]),
-            answer("203 Other", &[], b"hello"),
-        ]
-        .concat(),
+        [head("103 Early Hints", &["link: </a>"]), answer("200 OK", &[], b"hello")].concat(),
+        [head("100 Continue", &[]), answer("203 Other", &[], b"hello")].concat(),
     ] {
         let server = Server::answering(reply).await;
         let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
@@ -200,10 +135,7 @@ async fn names_without_addresses_are_dns_errors() {
     let fetcher = fetcher_with(quick(), &[], Names::new([("empty.test", vec![vec![]])]));
     for name in ["missing.test", "empty.test"] {
         let error = failure(&fetcher, format!("http://{name}/")).await;
-        assert!(
-            matches!(&error, Error::Dns { host, .. } if host == name),
-            "{error:?}"
-        );
+        assert!(matches!(&error, Error::Dns { host, .. } if host == name), "{error:?}");
     }
 }
 
@@ -214,8 +146,5 @@ async fn refused_connections_are_connect_errors() {
     drop(listener);
     let error = failure(&fetcher(quick()), format!("http://served.test:{port}/")).await;
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
-    assert_eq!(
-        error.to_string(),
-        format!("cannot connect to served.test:{port}")
-    );
+    assert_eq!(error.to_string(), format!("cannot connect to served.test:{port}"));
 }

@@ -44,26 +44,16 @@ impl Secure {
                 }
             }
         });
-        Self {
-            port,
-            certificate,
-            _tasks: tasks,
-        }
+        Self { port, certificate, _tasks: tasks }
     }
 
     fn fetcher(&self) -> Fetcher {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
-        let names = Names::new([
-            ("served.test", vec![vec![SERVED]]),
-            ("other.test", vec![vec![SERVED]]),
-        ]);
+        let names =
+            Names::new([("served.test", vec![vec![SERVED]]), ("other.test", vec![vec![SERVED]])]);
         let allow = vec!["127.0.0.1/32".parse().unwrap()];
-        let settings = Settings {
-            limits: quick(),
-            allow,
-            ..Settings::default()
-        };
+        let settings = Settings { limits: quick(), allow, ..Settings::default() };
         Fetcher::assemble(&settings, names, roots).unwrap()
     }
 }
@@ -83,11 +73,9 @@ async fn trusted_servers_are_fetched_from() {
 async fn unknown_issuers_and_wrong_names_are_tls_errors() {
     let secure = Secure::start("served.test", Play::Send(answer("200 OK", &[], b"hello"))).await;
     let (right, wrong) = ("served.test", "other.test");
-    for (fetcher, host) in [
-        (fetcher(quick()), right),
-        (secure.fetcher(), wrong),
-        (secure.fetcher(), SERVED),
-    ] {
+    for (fetcher, host) in
+        [(fetcher(quick()), right), (secure.fetcher(), wrong), (secure.fetcher(), SERVED)]
+    {
         let error = failure(&fetcher, format!("https://{host}:{}/", secure.port)).await;
         assert!(matches!(error, Error::Tls { .. }), "{error:?}");
         assert!(error.to_string().contains("certificate"), "{error}");
@@ -101,11 +89,7 @@ async fn plain_text_on_a_secure_port_is_a_tls_error() {
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let (mut tcp, _) = listener.accept().await.unwrap();
-        perform(
-            &mut tcp,
-            Play::SendAndHold(answer("400 Bad Request", &[], b"plain")),
-        )
-        .await;
+        perform(&mut tcp, Play::SendAndHold(answer("400 Bad Request", &[], b"plain"))).await;
     });
     let error = failure(&fetcher(quick()), format!("https://served.test:{port}/")).await;
     assert!(matches!(error, Error::Tls { .. }), "{error:?}");
@@ -116,10 +100,7 @@ async fn silent_handshakes_time_out() {
     // Waits for the end of a request that never comes.
     let server = Server::start([Play::SendAndHold(Vec::new())]).await;
     let short = Duration::from_millis(60);
-    let fetcher = fetcher(Limits {
-        connect_timeout: short,
-        ..quick()
-    });
+    let fetcher = fetcher(Limits { connect_timeout: short, ..quick() });
     let error = failure(&fetcher, format!("https://{}/", server.address)).await;
     assert!(
         matches!(error, Error::Timeout { wait: Wait::Connect, limit } if limit == short),
@@ -131,10 +112,6 @@ async fn silent_handshakes_time_out() {
 async fn secure_bodies_that_end_without_good_bye_are_cut() {
     let until_close = [head("200 OK", &[]), b"hello".to_vec()].concat();
     let secure = Secure::start("served.test", Play::Send(until_close)).await;
-    let error = failure(
-        &secure.fetcher(),
-        format!("https://served.test:{}/", secure.port),
-    )
-    .await;
+    let error = failure(&secure.fetcher(), format!("https://served.test:{}/", secure.port)).await;
     assert!(matches!(error, Error::Cut { .. }), "{error:?}");
 }
