@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// Longest owner name, in bytes. It is a token of subjects and keys.
@@ -33,6 +34,22 @@ impl JobId {
     #[must_use]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// Returns the id that `owner` and `name` always lead to: a UUID of version 8, from the first
+    /// 128 bits of a SHA-256.
+    ///
+    /// `purpose` keeps names of different kinds apart, such as idempotency keys and dead letters.
+    #[must_use]
+    pub fn derived(purpose: &str, owner: &Owner, name: &str) -> Self {
+        let mut hash = Sha256::new();
+        for part in [purpose, owner.as_str(), name] {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        }
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(hash.finalize()).for_each(|(byte, digest)| *byte = digest);
+        Self(Uuid::new_v8(bytes))
     }
 }
 
@@ -192,6 +209,22 @@ mod tests {
         }
         for bad in ["", "a.b", "A", "a b", "*", ">", "ä", &"x".repeat(65)] {
             assert_eq!(Owner::try_from(bad.to_owned()), Err(Error::Owner), "{bad}");
+        }
+    }
+
+    #[test]
+    fn derived_ids_depend_on_every_part_and_on_nothing_else() {
+        let (public, other) = (Owner::public(), Owner::try_from("other".to_owned()).unwrap());
+        let id = JobId::derived("key", &public, "a");
+        assert_eq!(id, JobId::derived("key", &public, "a"));
+        assert_eq!(id.to_string().get(14..15), Some("8"));
+        for different in [
+            JobId::derived("key", &public, "b"),
+            JobId::derived("key", &other, "a"),
+            JobId::derived("dead", &public, "a"),
+            JobId::derived("keyp", &Owner::try_from("ublic".to_owned()).unwrap(), "a"),
+        ] {
+            assert_ne!(id, different);
         }
     }
 

@@ -186,6 +186,12 @@ pub struct Job {
     pub dead_lettered: bool,
     /// The trace of the job.
     pub trace_id: TraceId,
+    /// As in the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// As in the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<JobId>,
 }
 
 impl Job {
@@ -216,6 +222,8 @@ impl Job {
             failure: None,
             dead_lettered: false,
             trace_id: message.trace_id,
+            fingerprint: message.fingerprint.clone(),
+            retry_of: message.retry_of,
         }
     }
 

@@ -32,6 +32,13 @@ pub struct JobMessage {
     pub created_at: Timestamp,
     /// The trace of the job.
     pub trace_id: TraceId,
+    /// SHA-256 of what was asked for, in hexadecimal, if the client named the job or gave an
+    /// idempotency key: a repeat has to ask for the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// The job that this one tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<JobId>,
 }
 
 /// Tells why a message cannot be understood.

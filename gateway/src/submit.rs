@@ -84,6 +84,8 @@ pub(crate) async fn post(
         labels,
         created_at: clock::now(),
         trace_id: trace.trace_id,
+        fingerprint: None,
+        retry_of: None,
     };
     let job = accept(&app, &message, &trace).await?;
     let headers =

@@ -69,6 +69,8 @@ pub(crate) async fn post(
         labels: std::collections::BTreeMap::new(),
         created_at: clock::now(),
         trace_id: trace.trace_id,
+        fingerprint: None,
+        retry_of: None,
     };
     let job = submit::accept(&app, &message, &trace).await.map_err(server_error)?;
     let data = json!({"job_id": job.job_id, "url": url, "status": "IN_PROGRESS"});

@@ -166,8 +166,8 @@ impl LanePull {
     /// Stops: takes no more messages, and returns those that were on their way.
     pub async fn close(mut self) -> Vec<Delivery> {
         let mut late = Vec::new();
-        if let Err(error) = self.subscriber.unsubscribe().await {
-            debug!(%error, "could not unsubscribe from deliveries");
+        if let Err(error) = self.subscriber.drain().await {
+            debug!(%error, "could not end the subscription to deliveries");
         }
         // The subscription ends by itself once the server has confirmed; the limit is for one
         // that is away.

@@ -14,6 +14,8 @@ fn message() -> JobMessage {
         labels: BTreeMap::new(),
         created_at: NOW,
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap(),
+        fingerprint: None,
+        retry_of: None,
     }
 }
 
