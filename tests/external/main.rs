@@ -1,2 +1,4 @@
 //! Tests that need a tool from outside. `make test-all` installs what they need and runs them.
+
+mod pages;
 mod readme;
