@@ -5,5 +5,6 @@ mod faults;
 mod guard;
 mod older_contract;
 mod problems;
+mod roles;
 mod samples;
 mod sharing;
