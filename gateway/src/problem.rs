@@ -247,7 +247,7 @@ impl Problem {
         response.headers_mut().extend(headers.clone());
         let problem = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, problem);
-        if let Some(after) = self.retry_after.or(self.code.retry_after()) {
+        if let Some(after) = self.retry_after.or_else(|| self.code.retry_after()) {
             response.headers_mut().insert(RETRY_AFTER, after.as_secs().into());
         }
         response
