@@ -113,7 +113,7 @@ impl Drop for Browser {
 /// Differences that have a reason. Each is counted by itself, and what is left has none.
 #[derive(Debug, Default)]
 struct Kinds {
-    /// The browser's ICU cuts at a colon within a word (`a:b`); Unicode's own rule does not.
+    /// The browser cuts at a colon within a word (`a:b`); Unicode's own rule does not.
     colon: u64,
     /// It cuts at a full stop between letters (`x.org`, `e.g.`); Unicode's own rule does not.
     full_stop: u64,
@@ -216,6 +216,8 @@ fn pages() -> Vec<(String, PathBuf, String)> {
         // A toolchain can be installed without its documentation.
         if book.join(page).is_file() {
             pages.push((format!("book/{page}"), book.join(page), "en".to_owned()));
+        } else {
+            println!("not compared, since the toolchain has no documentation: book/{page}");
         }
     }
     pages
@@ -268,5 +270,5 @@ fn real_pages_count_as_a_browser_shows_them() {
     // A reason that no page needs is no reason.
     let used = [sums.colon, sums.full_stop, sums.hangul, sums.cut_elsewhere];
     assert!(used.iter().all(|count| *count > 0), "{sums:?}");
-    assert!(pages_compared >= 20, "only {pages_compared} pages");
+    assert!(pages_compared >= LANGUAGES.len() * PAGES.len(), "only {pages_compared} pages");
 }
