@@ -183,7 +183,15 @@ fn serve(site: &Site, load: &Load, visits: &Visits, incidents: &Incidents) {
 fn kill_visitor(port: u16, directory: &Directory, incidents: &Incidents) {
     let workers = directory.workers();
     let processes: Vec<u32> = workers.iter().map(|(process, _)| *process).collect();
-    let Some(culprit) = culprit::owner_of_port(port, &processes) else {
+    // The kernel's table may miss one while others come and go.
+    let culprit = (0..50).find_map(|_| {
+        let found = culprit::owner_of_port(port, &processes);
+        if found.is_none() {
+            pause(Duration::from_millis(20));
+        }
+        found
+    });
+    let Some(culprit) = culprit else {
         return;
     };
     if let Some((_, name)) = workers.iter().find(|(process, _)| *process == culprit) {

@@ -211,7 +211,10 @@ impl Fleet {
             }
             Fault::Pause => {
                 slot.process.signal(Signal::STOP);
-                State::Paused { until: now + random.between_ms(500, 9000) }
+                // Half of them long enough for somebody else to take over.
+                let is_long = random.below(2) == 0;
+                let (least, most) = if is_long { (5000, 11_000) } else { (500, 4000) };
+                State::Paused { until: now + random.between_ms(least, most) }
             }
             Fault::Cut => {
                 slot.proxies.iter().for_each(Proxy::cut);

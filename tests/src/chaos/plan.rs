@@ -92,11 +92,11 @@ impl Plan {
         let mut random = Random::new(seed, number + 1000);
         let kind = match random.below(100) {
             _ if number % POISON_EVERY == POISON_FIRST => Kind::Poison,
-            0..28 => Kind::Text,
-            28..31 => Kind::LargeText,
-            31..50 => Kind::Page,
-            50..55 => Kind::LargePage,
-            55..63 => Kind::SlowPage,
+            0..24 => Kind::Text,
+            24..28 => Kind::LargeText,
+            28..44 => Kind::Page,
+            44..52 => Kind::LargePage,
+            52..63 => Kind::SlowPage,
             63..68 => Kind::Missing,
             68..72 => Kind::Busy,
             72..78 => Kind::Recovers,
@@ -121,7 +121,9 @@ impl Plan {
             Kind::TooLarge => "too large ".repeat(BODY_MAX / 9),
             _ => small_text(random),
         };
+        // Short ones, too: somebody else has to be done with it while a worker is paused.
         let delay = match kind {
+            Kind::SlowPage if random.below(2) == 0 => random.between_ms(200, 1500),
             Kind::SlowPage | Kind::Cancelled => random.between_ms(300, 7000),
             _ => Duration::ZERO,
         };
