@@ -9,12 +9,15 @@ export NATS_PORT ?= 4222
 export WORKERS ?= 2
 export DATA_DIR ?= .data
 export BIN_DIR ?= target/debug
+# Settings of `make chaos`; without SEED each run is another one.
+export MINUTES ?= 3
+export SEED ?=
 
 COMPOSE := docker compose --env-file deploy/compose.env
 UNIT := cargo test --workspace --lib --bins
 FUNCTIONAL := cargo test --workspace --test e2e
 
-.PHONY: help build run test test-unit test-functional test-all coverage lint format up down clean
+.PHONY: help build run test test-unit test-functional test-all chaos coverage lint format up down clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +41,10 @@ test-all: test ## `make test`, and what needs tools from outside: browser, nats 
 	NATS_SERVER="$$(nats/install-server)" NATS_CLI="$$(nats/install-cli)" \
 		cargo test --workspace --test external -- --nocapture --test-threads=1
 	deploy/validate
+
+chaos: build ## kill everything at random under load, and reconcile (MINUTES, SEED)
+	NATS_SERVER="$$(nats/install-server)" \
+		cargo test --workspace --test chaos -- --nocapture --test-threads=1
 
 coverage: ## line coverage of the workspace by `make test`, service processes included
 	NATS_SERVER="$$(nats/install-server)" .ci/coverage

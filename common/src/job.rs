@@ -246,6 +246,13 @@ impl Job {
         self.attempts.iter().any(|attempt| attempt.run == run)
     }
 
+    /// Tells whether `run` need not be started any more. On a final record nothing has begun: its
+    /// start is refused, as everything is.
+    #[must_use]
+    pub fn has_begun(&self, run: RunNonce) -> bool {
+        !self.status.is_final() && self.knows(run)
+    }
+
     /// Returns the number of attempts, the open one included.
     #[must_use]
     pub fn attempt_count(&self) -> u32 {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::{self, AckKind};
 use async_nats::{StatusCode, Subscriber};
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use wordmill_common::id::Lane;
 use crate::Error;
 use crate::connect::Broker;
 use crate::subject;
+use crate::topology::JOBS;
 
 /// How long one request for messages stays open at the server.
 pub const PULL_EXPIRES: Duration = Duration::from_secs(30);
@@ -37,6 +39,8 @@ pub enum Pulled {
 pub struct LanePull {
     broker: Broker,
     lane: Lane,
+    /// How long the server waits for a sign of life, as its consumer is set at present.
+    ack_wait: Duration,
     subscriber: Subscriber,
     inbox: String,
     /// Which request is open: its answers come to `<inbox>.<request>`.
@@ -76,6 +80,12 @@ impl LanePull {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn open(broker: &Broker, lane: Lane) -> Result<Self, Error> {
+        let consumer: PullConsumer = broker
+            .jetstream
+            .get_consumer_from_stream(lane.as_str(), JOBS)
+            .await
+            .map_err(|error| Error::unavailable("look at a lane's consumer", error))?;
+        let ack_wait = consumer.cached_info().config.ack_wait;
         let inbox = broker.client.new_inbox();
         let subscriber = broker
             .client
@@ -85,6 +95,7 @@ impl LanePull {
         Ok(Self {
             broker: broker.clone(),
             lane,
+            ack_wait,
             subscriber,
             inbox,
             request: 0,
@@ -186,7 +197,8 @@ impl LanePull {
 
     fn delivery(&self, message: async_nats::Message) -> Delivery {
         let context = self.broker.jetstream.clone();
-        Delivery { message: jetstream::Message { message, context }, lane: self.lane }
+        let message = jetstream::Message { message, context };
+        Delivery { message, lane: self.lane, ack_wait: self.ack_wait }
     }
 }
 
@@ -196,6 +208,7 @@ impl LanePull {
 pub struct Delivery {
     message: jetstream::Message,
     lane: Lane,
+    ack_wait: Duration,
 }
 
 impl Delivery {
@@ -209,6 +222,12 @@ impl Delivery {
     #[must_use]
     pub fn lane(&self) -> Lane {
         self.lane
+    }
+
+    /// Returns how long the server waits for a sign of life before it delivers again.
+    #[must_use]
+    pub fn ack_wait(&self) -> Duration {
+        self.ack_wait
     }
 
     /// Returns a header.

@@ -197,6 +197,11 @@ impl Store {
             if let Err(refused) = change(&mut job, now) {
                 return Ok(Outcome::Refused(Box::new(current), refused));
             }
+            // A change that changes nothing would write a final record anew, with another expiry.
+            if current.job.status.is_final() {
+                let refused = InvalidTransition { from: current.job.status, event: "unchanged" };
+                return Ok(Outcome::Refused(Box::new(current), refused));
+            }
             if job.status.is_final() {
                 job.expires_at = self.expiry(now);
             }

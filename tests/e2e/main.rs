@@ -1,5 +1,6 @@
 //! Black-box tests of the running system.
 
+mod chaos;
 mod endings;
 mod faults;
 mod guard;

@@ -1,11 +1,28 @@
 //! The broker as its administrator sees it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::{self, consumer, stream};
+use futures_util::StreamExt;
 
 use crate::stack::{Nats, password};
 use crate::{runtime, wait_for};
+
+/// Longest wait for one message of a stream that has it.
+const READ_MAX: Duration = Duration::from_secs(10);
+
+/// A message as a stream keeps it.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Its subject.
+    pub subject: String,
+    /// Its sequence, which is the revision of a key.
+    pub revision: u64,
+    /// When it was stored.
+    pub stored: SystemTime,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
 
 /// A connection with all rights.
 pub struct Admin {
@@ -15,11 +32,41 @@ pub struct Admin {
 impl Admin {
     /// Connects to a server.
     pub fn of(nats: &Nats) -> Self {
+        Self::at(&[nats.address()])
+    }
+
+    /// Connects to one of several servers.
+    pub fn at(addresses: &[String]) -> Self {
         let options =
             async_nats::ConnectOptions::with_user_and_password("admin".into(), password("admin"));
         runtime().block_on(async {
-            let client = options.connect(nats.address()).await.expect("a connection");
+            let client = options.connect(addresses).await.expect("a connection");
             Self { jetstream: jetstream::new(client) }
+        })
+    }
+
+    /// Returns all messages of a stream that other consumers do not take away, oldest first.
+    pub fn all(&self, name: &str) -> Vec<Kept> {
+        runtime().block_on(async {
+            let stream = self.jetstream.get_stream(name).await.expect("the stream");
+            let config = consumer::pull::OrderedConfig::default();
+            let reader = stream.create_consumer(config).await.expect("a consumer");
+            let mut waiting = reader.cached_info().num_pending;
+            let mut messages = reader.messages().await.expect("messages");
+            let mut kept = Vec::new();
+            while waiting > 0 {
+                let next = tokio::time::timeout(READ_MAX, messages.next()).await;
+                let message = next.expect("in time").expect("another one").expect("readable");
+                let info = message.info().expect("a delivery");
+                waiting = info.pending;
+                kept.push(Kept {
+                    subject: message.subject.to_string(),
+                    revision: info.stream_sequence,
+                    stored: info.published.into(),
+                    payload: message.payload.to_vec(),
+                });
+            }
+            kept
         })
     }
 

@@ -3,7 +3,9 @@
 //! Depends on no wordmill crate: whatever is spelled here is the contract.
 
 pub mod admin;
+pub mod chaos;
 pub mod client;
+pub mod cluster;
 pub mod process;
 pub mod proxy;
 pub mod site;

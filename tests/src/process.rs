@@ -44,6 +44,11 @@ impl Process {
         Self { name: name.to_owned(), child, lines }
     }
 
+    /// Returns the process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns everything printed so far.
     pub fn output(&self) -> String {
         self.lines.lock().expect("lines").join("\n")

@@ -52,9 +52,13 @@ pub struct Site {
     state: Arc<Mutex<State>>,
 }
 
+/// Answers what nobody has put a page for: path and port of the client.
+type Handler = Arc<dyn Fn(&str, u16) -> Page + Send + Sync>;
+
 #[derive(Default)]
 struct State {
     pages: HashMap<String, Page>,
+    handler: Option<Handler>,
     hits: HashMap<String, usize>,
     connections: usize,
 }
@@ -79,6 +83,12 @@ impl Site {
             }
         });
         Self { address, state }
+    }
+
+    /// Lets `handler` answer for the paths without a page; it is told the path and the client's
+    /// port.
+    pub fn handle(&self, handler: impl Fn(&str, u16) -> Page + Send + Sync + 'static) {
+        self.state.lock().expect("state").handler = Some(Arc::new(handler));
     }
 
     /// Puts a page on a path.
@@ -115,11 +125,14 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
     };
     while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
     let path = request.split(' ').nth(1).unwrap_or("/").to_owned();
-    let page = {
+    let (page, handler) = {
         let mut state = state.lock().expect("state");
         *state.hits.entry(path.clone()).or_default() += 1;
-        state.pages.get(&path).cloned().unwrap_or_else(|| Page::status("404 Not Found"))
+        (state.pages.get(&path).cloned(), state.handler.clone())
     };
+    let port = stream.peer_addr().map_or(0, |address| address.port());
+    let page = page.or_else(|| handler.map(|handler| handler(&path, port)));
+    let page = page.unwrap_or_else(|| Page::status("404 Not Found"));
     pause(page.delay);
     let mut head = format!("HTTP/1.1 {}\r\n", page.status);
     for (name, value) in &page.headers {

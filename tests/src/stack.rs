@@ -26,12 +26,18 @@ pub struct Nats {
     pub process: Process,
     port: u16,
     directory: PathBuf,
+    arguments: Vec<String>,
 }
 
 impl Nats {
     /// Starts a server that keeps its store in `directory`.
     pub fn start(directory: &Path) -> Self {
-        let mut process = spawn(directory, "-1");
+        Self::start_with(directory, Vec::new())
+    }
+
+    /// Starts a server with further arguments.
+    pub fn start_with(directory: &Path, arguments: Vec<String>) -> Self {
+        let mut process = spawn(directory, "-1", &arguments);
         let port = wait_for("nats-server listens", START_MAX, || {
             assert!(process.has_ended().is_none(), "{}", process.output());
             let output = process.output();
@@ -39,12 +45,12 @@ impl Nats {
             output.contains("Server is ready").then_some(())?;
             listens.lines().next()?.trim().parse().ok()
         });
-        Self { process, port, directory: directory.to_owned() }
+        Self { process, port, directory: directory.to_owned(), arguments }
     }
 
     /// Starts it again, with the same port and store, after it was stopped or killed.
     pub fn restart(&mut self) {
-        self.process = spawn(&self.directory, &self.port.to_string());
+        self.process = spawn(&self.directory, &self.port.to_string(), &self.arguments);
         wait_for("nats-server listens again", START_MAX, || {
             assert!(self.process.has_ended().is_none(), "{}", self.process.output());
             self.process.output().contains("Server is ready").then_some(())
@@ -58,19 +64,25 @@ impl Nats {
 
     /// Provisions everything, with settings such as `("WORDMILL_RESULT_TTL", "1s")`.
     pub fn provision(&self, settings: &[(&str, &str)]) -> String {
-        let mut command = service("wordmill-nats", "admin", &self.address(), settings);
-        let output = command.arg("provision").output().expect("wordmill-nats runs");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{text}{errors}");
-        text
+        provision(&self.address(), settings)
     }
 }
 
-fn spawn(directory: &Path, port: &str) -> Process {
+/// Provisions everything at a server, or at several, see [`service`].
+pub fn provision(nats: &str, settings: &[(&str, &str)]) -> String {
+    let mut command = service("wordmill-nats", "admin", nats, settings);
+    let output = command.arg("provision").output().expect("wordmill-nats runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{errors}");
+    text
+}
+
+fn spawn(directory: &Path, port: &str, arguments: &[String]) -> Process {
     let mut command = Command::new(nats_server());
     command.arg("-c").arg(repository().join("nats/server.conf"));
     command.args(["--addr", "127.0.0.1", "--port", port]).arg("--store_dir").arg(directory);
+    command.args(arguments);
     for role in ROLES {
         let name = format!("WORDMILL_NATS_{}_PASSWORD", role.to_uppercase());
         command.env(name, password(role));
@@ -79,7 +91,7 @@ fn spawn(directory: &Path, port: &str) -> Process {
 }
 
 /// Returns the command of a service, with its role's credentials and nothing of our environment
-/// that could change what it does.
+/// that could change what it does. Several addresses of servers are separated by `,`.
 pub fn service(name: &str, role: &str, nats: &str, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(binary(name));
     for (key, _) in std::env::vars_os() {
@@ -88,7 +100,7 @@ pub fn service(name: &str, role: &str, nats: &str, settings: &[(&str, &str)]) ->
         }
     }
     command
-        .env("WORDMILL_NATS_URL", format!("nats://{nats}"))
+        .env("WORDMILL_NATS_URL", format!("nats://{}", nats.replace(',', ",nats://")))
         .env("WORDMILL_NATS_USER", role)
         .env("WORDMILL_NATS_PASSWORD", password(role))
         .envs(settings.iter().copied());

@@ -287,7 +287,7 @@ fn begin(
     started_at: Timestamp,
     job: &mut Job,
 ) -> Result<(), InvalidTransition> {
-    if job.knows(run) {
+    if job.has_begun(run) {
         return Ok(());
     }
     job.apply(Event::Started { run, worker: worker.name.to_string() }, started_at)

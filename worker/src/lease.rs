@@ -8,10 +8,12 @@ use tracing::debug;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::{Progress, Stage};
 use wordmill_nats::pull::Delivery;
-use wordmill_nats::topology::ACK_WAIT;
 
-/// How often the server is told that the job advances.
-const KEEP_ALIVE: Duration = Duration::from_secs(ACK_WAIT.as_secs() / 3);
+/// How often the server is told within its acknowledgement wait that the job advances: two of the
+/// three may get lost.
+const SIGNS_PER_ACK_WAIT: u32 = 3;
+/// Shortest time between two signs of life, whatever the wait is.
+const KEEP_ALIVE_MIN: Duration = Duration::from_millis(100);
 /// Longest time without any progress, except while a host is waited for: that has limits of its
 /// own.
 const STALL_MAX: Duration = Duration::from_secs(60);
@@ -70,11 +72,13 @@ impl Meter {
 /// Keeps `delivery` alive until its job stands still or `deadline` is over, and returns why it was
 /// let go. Cancel-safe: dropped when the work ends first.
 pub(crate) async fn hold(delivery: &Delivery, meter: &Meter, deadline: Duration) -> Failure {
+    // As the consumer is set, not as the topology says: somebody may have changed it.
+    let keep_alive = (delivery.ack_wait() / SIGNS_PER_ACK_WAIT).max(KEEP_ALIVE_MIN);
     let end = Instant::now() + deadline;
     let mut last = meter.read();
     let mut last_change = Instant::now();
     loop {
-        let tick = (Instant::now() + KEEP_ALIVE).min(end).min(last_change + STALL_MAX);
+        let tick = (Instant::now() + keep_alive).min(end).min(last_change + STALL_MAX);
         tokio::time::sleep_until(tick).await;
         let (now, progress) = (Instant::now(), meter.read());
         if progress != last || meter.waits_for_host.load(Ordering::Relaxed) {

@@ -173,3 +173,14 @@ fn the_stored_format_is_fixed() {
     let message = serde_json::to_string_pretty(&message()).unwrap();
     assert_eq!(message, include_str!("../golden/message.json").trim_end());
 }
+
+#[test]
+fn a_run_whose_job_is_final_has_not_begun_and_is_refused() {
+    let mut job = Job::queued(&message());
+    job.apply(started(1), NOW).unwrap();
+    assert!(job.has_begun(run(1)) && !job.has_begun(run(2)));
+    // Another run counts, while the first does not yet know whether its start was written.
+    job.apply(counted(2), NOW).unwrap();
+    assert!(job.knows(run(1)) && !job.has_begun(run(1)));
+    assert!(job.apply(started(1), NOW).is_err());
+}

@@ -1,0 +1,215 @@
+//! Kills things at random under load, and reconciles what was accepted with what came out.
+//!
+//! What has to come of each job is computed here, from its own plan; the product is asked over HTTP, and
+//! its broker as an administrator.
+
+mod culprit;
+mod fault;
+mod fleet;
+mod load;
+mod plan;
+mod random;
+mod reconcile;
+mod record;
+mod report;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::admin::Admin;
+use crate::chaos::fault::{Fault, Incidents};
+use crate::chaos::fleet::{Directory, Fleet};
+use crate::chaos::load::{Ledger, Load};
+use crate::chaos::plan::{ACK_WAIT, Kind};
+use crate::chaos::random::Random;
+use crate::cluster::Cluster;
+use crate::site::{Page, Site};
+use crate::{pause, wait_for};
+
+/// Gateways of every run.
+const GATEWAYS: usize = 2;
+/// Workers of every run.
+const WORKERS: usize = 4;
+/// Clients that submit.
+const CLIENTS: u64 = 4;
+/// Clients that poll.
+const POLLERS: u64 = 2;
+/// Long jobs that are submitted after the faults.
+const CALM_JOBS: u64 = 8;
+/// How long all jobs may take to end once nothing is disturbed any more.
+const SETTLE_MAX: Duration = Duration::from_secs(120);
+/// Revisions of each record that are kept, so that a change of a final one is seen.
+const HISTORY: i64 = 64;
+
+/// One run.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// How many servers the broker has: 1 or 3.
+    pub nodes: usize,
+    /// How long faults are made.
+    pub time: Duration,
+    /// What chooses jobs and faults.
+    pub seed: u64,
+}
+
+/// When the pages were asked for, by name of the submission.
+type Visits = Arc<Mutex<HashMap<String, Vec<SystemTime>>>>;
+
+impl Run {
+    /// Runs, and returns the table of what happened.
+    ///
+    /// # Panics
+    /// At any difference, with the whole history of the jobs concerned.
+    pub fn run(&self) -> String {
+        let cluster = Cluster::start(self.nodes);
+        cluster.provision(&[]);
+        let admin = Admin::at(&cluster.addresses());
+        admin.set_ack_wait(ACK_WAIT);
+        admin.reconfigure("KV_job_state", |config| config.max_messages_per_subject = HISTORY);
+        let mut fleet = Fleet::start(cluster, GATEWAYS, WORKERS);
+        let (site, visits) = (Site::start(), Visits::default());
+        let offered = load::offered(&fleet.directory.gateways()[0]);
+        let load = Load {
+            seed: self.seed,
+            offered,
+            directory: fleet.directory.clone(),
+            site: site.url(""),
+            ledger: Ledger::default(),
+            next: Arc::new(AtomicU64::new(0)),
+            stop: Arc::new(AtomicBool::new(false)),
+        };
+        serve(&site, &load, &visits, &fleet.incidents);
+        let began = Instant::now();
+        let polled = Arc::new(AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for client in 0..POLLERS {
+                let load = Load { stop: Arc::clone(&polled), ..load.clone() };
+                scope.spawn(move || load.poll(client));
+            }
+            // Whatever panics here, the threads have to end: the scope waits for them.
+            let _stops = (Stop(&load.stop), Stop(&polled));
+            std::thread::scope(|scope| {
+                let _stop = Stop(&load.stop);
+                for client in 0..CLIENTS {
+                    let load = load.clone();
+                    scope.spawn(move || load.submit(client));
+                }
+                self.harm(&mut fleet);
+                load.stop.store(true, Ordering::SeqCst);
+                fleet.recover();
+            });
+            settle(&mut fleet, &admin);
+            // What follows nobody can blame on an earlier fault.
+            wait_for("the last fault is forgotten", SETTLE_MAX, || {
+                let all = fleet.incidents.all();
+                let now = SystemTime::now();
+                (!all.iter().any(|incident| incident.overlaps(now, now))).then_some(())
+            });
+            load.submit_calmly(CALM_JOBS);
+            settle(&mut fleet, &admin);
+        });
+        let evidence = reconcile::Evidence {
+            run: *self,
+            took: began.elapsed(),
+            offered,
+            submissions: load.ledger.all(),
+            records: record::by_submission(&admin.all("KV_job_state")),
+            dead: admin.all("DEAD_JOBS"),
+            waiting: admin.messages("JOBS"),
+            visits: visits.lock().expect("visits").clone(),
+            incidents: fleet.incidents.all(),
+            surprises: fleet.surprises.clone(),
+            gateway: fleet.directory.gateways()[0].clone(),
+        };
+        let differences = evidence.differences();
+        let table = report::table(&evidence, &differences);
+        if !differences.is_empty() {
+            report::complain(&evidence, &differences, &fleet.outputs());
+            panic!("{table}\n{} differences; the first:\n{}", differences.len(), differences[0]);
+        }
+        table
+    }
+
+    fn harm(&self, fleet: &mut Fleet) {
+        let mut random = Random::new(self.seed, 1);
+        let end = Instant::now() + self.time;
+        let mut next = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < end {
+            pause(Duration::from_millis(20));
+            fleet.tick();
+            if Instant::now() >= next {
+                fleet.harm(&mut random);
+                next = Instant::now() + random.between_ms(200, 1400);
+            }
+        }
+    }
+}
+
+/// Sets a flag when dropped.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Answers for the pages of all plans; a poisonous one kills the worker that asks.
+fn serve(site: &Site, load: &Load, visits: &Visits, incidents: &Incidents) {
+    let (ledger, directory) = (load.ledger.clone(), load.directory.clone());
+    let (visits, incidents) = (Arc::clone(visits), incidents.clone());
+    site.handle(move |path, port| {
+        let name = path.trim_start_matches('/').to_owned();
+        let earlier = {
+            let mut visits = visits.lock().expect("visits");
+            let times = visits.entry(name.clone()).or_default();
+            times.push(SystemTime::now());
+            times.len() - 1
+        };
+        let Some(plan) = ledger.plan(&name) else {
+            return Page::status("404 Not Found");
+        };
+        if plan.kind == Kind::Poison {
+            kill_visitor(port, &directory, &incidents);
+        }
+        plan.page(earlier)
+    });
+}
+
+fn kill_visitor(port: u16, directory: &Directory, incidents: &Incidents) {
+    let workers = directory.workers();
+    let processes: Vec<u32> = workers.iter().map(|(process, _)| *process).collect();
+    // The kernel's table may miss one while others come and go.
+    let culprit = (0..50).find_map(|_| {
+        let found = culprit::owner_of_port(port, &processes);
+        if found.is_none() {
+            pause(Duration::from_millis(20));
+        }
+        found
+    });
+    let Some(culprit) = culprit else {
+        return;
+    };
+    if let Some((_, name)) = workers.iter().find(|(process, _)| *process == culprit) {
+        incidents.begin(Fault::Poison, name);
+        let id = i32::try_from(culprit).ok().and_then(Pid::from_raw).expect("a process id");
+        // It may have been killed already.
+        let _ = kill_process(id, Signal::KILL);
+    }
+}
+
+/// Waits until the queue is empty; poisonous jobs may still kill workers meanwhile.
+fn settle(fleet: &mut Fleet, admin: &Admin) {
+    let end = Instant::now() + SETTLE_MAX;
+    while Instant::now() < end {
+        fleet.tick();
+        if admin.messages("JOBS") == 0 {
+            return;
+        }
+        pause(Duration::from_millis(100));
+    }
+}

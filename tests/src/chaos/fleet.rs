@@ -1,0 +1,401 @@
+//! The services and the broker under test, each service behind proxies of its own, and what can be
+//! done to them.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::chaos::fault::{Fault, Incidents};
+use crate::chaos::plan::{ATTEMPTS, BODY_MAX};
+use crate::chaos::random::Random;
+use crate::client::Client;
+use crate::cluster::Cluster;
+use crate::process::Process;
+use crate::proxy::Proxy;
+use crate::stack::{Gateway, Worker, ready};
+
+/// How many workers may be in trouble at once.
+const WORKERS_TROUBLED_MAX: usize = 2;
+/// Time between two faults of the broker, at least.
+const BROKER_REST: Duration = Duration::from_secs(6);
+/// How long a service may take to end after SIGTERM, beyond its grace period.
+const END_MAX: Duration = Duration::from_secs(20);
+
+/// What a service is going through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Up,
+    /// It was told to end.
+    Ending {
+        since: Instant,
+    },
+    /// It is not there until then.
+    Down {
+        until: Instant,
+    },
+    Paused {
+        until: Instant,
+    },
+    /// Its connections do not work.
+    Cut {
+        until: Instant,
+    },
+    /// The same, and then it is killed.
+    Doomed {
+        until: Instant,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Gateway,
+    Worker,
+}
+
+struct Slot {
+    role: Role,
+    name: String,
+    proxies: Vec<Proxy>,
+    process: Process,
+    state: State,
+}
+
+/// What others need to know of the fleet while it changes. Clones share it.
+#[derive(Clone, Default)]
+pub struct Directory {
+    gateways: Arc<Mutex<Vec<Client>>>,
+    workers: Arc<Mutex<Vec<(u32, String)>>>,
+}
+
+impl Directory {
+    /// Returns the gateways as they are now.
+    pub fn gateways(&self) -> Vec<Client> {
+        self.gateways.lock().expect("gateways").clone()
+    }
+
+    /// Returns process id and name of the workers as they are now.
+    pub fn workers(&self) -> Vec<(u32, String)> {
+        self.workers.lock().expect("workers").clone()
+    }
+}
+
+/// Everything under test.
+pub struct Fleet {
+    slots: Vec<Slot>,
+    broker_states: Vec<State>,
+    broker_rested: Instant,
+    /// The broker.
+    pub cluster: Cluster,
+    /// Who is there.
+    pub directory: Directory,
+    /// What was done.
+    pub incidents: Incidents,
+    /// What nobody should see: a service that ended by itself, for example.
+    pub surprises: Vec<String>,
+    /// Name and output of processes that are gone.
+    gone: Vec<(String, String)>,
+}
+
+impl Fleet {
+    /// Starts gateways and workers in front of a broker that has been provisioned.
+    pub fn start(cluster: Cluster, gateways: usize, workers: usize) -> Self {
+        let directory = Directory::default();
+        let roles = std::iter::repeat_n(Role::Gateway, gateways)
+            .enumerate()
+            .chain(std::iter::repeat_n(Role::Worker, workers).enumerate());
+        let slots = roles
+            .map(|(index, role)| {
+                let proxies: Vec<Proxy> =
+                    cluster.addresses().iter().map(|address| Proxy::start(address)).collect();
+                let name = match role {
+                    Role::Gateway => format!("gateway-{index}"),
+                    Role::Worker => format!("worker-{index}"),
+                };
+                let process = start(role, &name, &proxies, &cluster, &directory);
+                Slot { role, name, proxies, process, state: State::Up }
+            })
+            .collect();
+        let fleet = Self {
+            slots,
+            broker_states: vec![State::Up; cluster.nodes.len()],
+            broker_rested: Instant::now(),
+            cluster,
+            directory,
+            incidents: Incidents::default(),
+            surprises: Vec::new(),
+            gone: Vec::new(),
+        };
+        fleet.directory.gateways().iter().for_each(ready);
+        fleet
+    }
+
+    /// Lets time pass: restarts, continues and mends what is due.
+    pub fn tick(&mut self) {
+        let now = Instant::now();
+        for index in 0..self.slots.len() {
+            self.tick_slot(index, now);
+        }
+        for index in 0..self.broker_states.len() {
+            self.tick_node(index, now);
+        }
+    }
+
+    /// Does something random to somebody who is well.
+    pub fn harm(&mut self, random: &mut Random) {
+        if random.below(4) == 0 {
+            self.harm_broker(random);
+        } else {
+            self.harm_service(random);
+        }
+    }
+
+    /// Ends all faults and waits until everything is there again.
+    pub fn recover(&mut self) {
+        let end = Instant::now() + END_MAX * 3;
+        let over = |state: &State| *state == State::Up;
+        loop {
+            for slot in &mut self.slots {
+                slot.state = hurried(slot.state);
+            }
+            for state in &mut self.broker_states {
+                *state = hurried(*state);
+            }
+            self.tick();
+            let services = self.slots.iter().all(|slot| over(&slot.state));
+            if services && self.broker_states.iter().all(over) {
+                break;
+            }
+            assert!(Instant::now() < end, "the fleet does not come back");
+            crate::pause(Duration::from_millis(20));
+        }
+        self.cluster.wait_until_healthy();
+        self.directory.gateways().iter().for_each(ready);
+    }
+
+    /// Returns name and output of all processes that there were.
+    pub fn outputs(&self) -> Vec<(String, String)> {
+        let running = self.slots.iter().map(|slot| (slot.name.clone(), slot.process.output()));
+        self.gone.iter().cloned().chain(running).collect()
+    }
+
+    /// Tells whether all is well, and whether one more in trouble is allowed.
+    fn harm_service(&mut self, random: &mut Random) {
+        let index = random.index(self.slots.len());
+        let role = self.slots[index].role;
+        let troubled =
+            self.slots.iter().filter(|slot| slot.role == role && slot.state != State::Up).count();
+        let most = if role == Role::Worker { WORKERS_TROUBLED_MAX } else { 1 };
+        if self.slots[index].state != State::Up || troubled >= most {
+            return;
+        }
+        let now = Instant::now();
+        let slot = &mut self.slots[index];
+        let fault = match random.below(12) {
+            0..3 => Fault::Kill,
+            3..5 => Fault::Terminate,
+            5..8 => Fault::Pause,
+            8 => Fault::Cut,
+            9 => Fault::Mute,
+            _ => Fault::MuteAndKill,
+        };
+        self.incidents.begin(fault, &slot.name);
+        slot.state = match fault {
+            Fault::Kill | Fault::Poison => {
+                slot.process.kill();
+                State::Down { until: now + random.between_ms(0, 1500) }
+            }
+            Fault::Terminate => {
+                slot.process.signal(Signal::TERM);
+                State::Ending { since: now }
+            }
+            Fault::Pause => {
+                slot.process.signal(Signal::STOP);
+                // Half of them long enough for somebody else to take over.
+                let is_long = random.below(2) == 0;
+                let (least, most) = if is_long { (5000, 11_000) } else { (500, 4000) };
+                State::Paused { until: now + random.between_ms(least, most) }
+            }
+            Fault::Cut => {
+                slot.proxies.iter().for_each(Proxy::cut);
+                State::Cut { until: now + random.between_ms(100, 3000) }
+            }
+            Fault::Mute => {
+                slot.proxies.iter().for_each(Proxy::mute);
+                State::Cut { until: now + random.between_ms(300, 4000) }
+            }
+            Fault::MuteAndKill => {
+                slot.proxies.iter().for_each(Proxy::mute);
+                State::Doomed { until: now + random.between_ms(100, 1500) }
+            }
+        };
+    }
+
+    fn harm_broker(&mut self, random: &mut Random) {
+        let now = Instant::now();
+        let all_up = self.broker_states.iter().all(|state| *state == State::Up);
+        if !all_up || now < self.broker_rested || !self.cluster.is_healthy() {
+            return;
+        }
+        let index = random.index(self.broker_states.len());
+        let process = &mut self.cluster.nodes[index].process;
+        let target = format!("nats-{index}");
+        self.broker_states[index] = match random.below(5) {
+            0..3 => {
+                self.incidents.begin(Fault::Kill, &target);
+                process.kill();
+                State::Down { until: now + random.between_ms(200, 4000) }
+            }
+            3 => {
+                self.incidents.begin(Fault::Terminate, &target);
+                process.signal(Signal::TERM);
+                State::Ending { since: now }
+            }
+            _ => {
+                self.incidents.begin(Fault::Pause, &target);
+                process.signal(Signal::STOP);
+                State::Paused { until: now + random.between_ms(500, 8000) }
+            }
+        };
+    }
+
+    fn tick_slot(&mut self, index: usize, now: Instant) {
+        let slot = &mut self.slots[index];
+        let next = match slot.state {
+            State::Up => slot.process.has_ended().map(|status| {
+                let poisoned = self.incidents.all().iter().any(|incident| {
+                    let is_open = incident.end.is_none() && incident.target == slot.name;
+                    incident.fault == Fault::Poison && is_open
+                });
+                if !poisoned {
+                    let surprise = format!("{} ended by itself: {status}", slot.name);
+                    self.surprises.push(surprise);
+                }
+                State::Down { until: now + Duration::from_millis(300) }
+            }),
+            State::Ending { since } => match slot.process.has_ended() {
+                Some(_) => Some(State::Down { until: now }),
+                None if now > since + END_MAX => {
+                    self.surprises.push(format!("{} does not end after SIGTERM", slot.name));
+                    slot.process.kill();
+                    Some(State::Down { until: now })
+                }
+                None => None,
+            },
+            State::Paused { until } if now >= until => {
+                slot.process.signal(Signal::CONT);
+                Some(State::Up)
+            }
+            State::Cut { until } if now >= until => {
+                slot.proxies.iter().for_each(Proxy::mend);
+                Some(State::Up)
+            }
+            State::Doomed { until } if now >= until => {
+                slot.process.kill();
+                slot.proxies.iter().for_each(Proxy::mend);
+                Some(State::Down { until: now + Duration::from_millis(200) })
+            }
+            State::Down { until } if now >= until => {
+                let started =
+                    start(slot.role, &slot.name, &slot.proxies, &self.cluster, &self.directory);
+                let old = std::mem::replace(&mut slot.process, started);
+                self.gone.push((slot.name.clone(), old.output()));
+                Some(State::Up)
+            }
+            State::Down { .. }
+            | State::Paused { .. }
+            | State::Cut { .. }
+            | State::Doomed { .. } => None,
+        };
+        if let Some(next) = next {
+            slot.state = next;
+            if next == State::Up {
+                self.incidents.end(&slot.name);
+            }
+        }
+    }
+
+    fn tick_node(&mut self, index: usize, now: Instant) {
+        let node = &mut self.cluster.nodes[index];
+        let next = match self.broker_states[index] {
+            State::Ending { .. } if node.process.has_ended().is_some() => {
+                State::Down { until: now + Duration::from_millis(500) }
+            }
+            State::Paused { until } if now >= until => {
+                node.process.signal(Signal::CONT);
+                State::Up
+            }
+            State::Down { until } if now >= until => {
+                let output = node.process.output();
+                node.restart();
+                self.gone.push((format!("nats-{index}"), output));
+                State::Up
+            }
+            State::Up if node.process.has_ended().is_some() => {
+                self.surprises.push(format!("nats-{index} ended by itself"));
+                State::Down { until: now }
+            }
+            _ => return,
+        };
+        self.broker_states[index] = next;
+        if next == State::Up {
+            self.incidents.end(&format!("nats-{index}"));
+            self.broker_rested = Instant::now() + BROKER_REST;
+        }
+    }
+}
+
+/// Returns the state with its end moved to now.
+fn hurried(state: State) -> State {
+    let until = Instant::now();
+    match state {
+        State::Up | State::Ending { .. } => state,
+        State::Down { .. } => State::Down { until },
+        State::Paused { .. } => State::Paused { until },
+        State::Cut { .. } => State::Cut { until },
+        State::Doomed { .. } => State::Doomed { until },
+    }
+}
+
+fn start(
+    role: Role,
+    name: &str,
+    proxies: &[Proxy],
+    cluster: &Cluster,
+    directory: &Directory,
+) -> Process {
+    let (attempts, size) = (ATTEMPTS.to_string(), BODY_MAX.to_string());
+    let replicas = cluster.nodes.len().to_string();
+    let settings = [
+        ("WORDMILL_REPLICAS", replicas.as_str()),
+        ("WORDMILL_WORKER_NAME", name),
+        ("WORDMILL_ATTEMPTS", &attempts),
+        ("WORDMILL_RETRY_BASE", "200ms"),
+        ("WORDMILL_JSON_SIZE_MAX", &size),
+        ("WORDMILL_SHUTDOWN_GRACE", "2s"),
+        ("WORDMILL_LOG", "info,wordmill_nats=debug,wordmill_worker=debug,wordmill_gateway=debug"),
+    ];
+    let nats: Vec<String> = proxies.iter().map(Proxy::address).collect();
+    let nats = nats.join(",");
+    let index: usize = name.rsplit('-').next().and_then(|n| n.parse().ok()).expect("a number");
+    match role {
+        Role::Gateway => {
+            let gateway = Gateway::start(&nats, &settings);
+            put(&mut directory.gateways.lock().expect("gateways"), index, gateway.client);
+            gateway.process
+        }
+        Role::Worker => {
+            let worker = Worker::start(&nats, &settings);
+            let entry = (worker.process.id(), name.to_owned());
+            put(&mut directory.workers.lock().expect("workers"), index, entry);
+            worker.process
+        }
+    }
+}
+
+fn put<T>(list: &mut Vec<T>, index: usize, value: T) {
+    match list.get_mut(index) {
+        Some(old) => *old = value,
+        None => list.push(value),
+    }
+}

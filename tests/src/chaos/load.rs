@@ -1,0 +1,314 @@
+//! Clients: submit what is planned, and write down what they were told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::chaos::fleet::Directory;
+use crate::chaos::plan::{Kind, Offered, Plan};
+use crate::chaos::random::Random;
+use crate::client::{Answer, Client};
+use crate::pause;
+
+/// How often a keyed submission is repeated until it is decided.
+const REPEATS_MAX: usize = 60;
+/// First number of those jobs that are submitted after all faults.
+pub const CALM_FROM: u64 = 1 << 40;
+
+/// What a client knows of one submission, named `<plan>.<copy>`.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// What was to be done.
+    pub plan: Arc<Plan>,
+    /// When it was first sent.
+    pub sent: SystemTime,
+    /// What was answered, in order.
+    pub answers: Vec<String>,
+    /// The ids that answers named; more than one is a defect.
+    pub ids: BTreeSet<String>,
+    /// What it came to.
+    pub verdict: Verdict,
+    /// What was answered to a request to cancel.
+    pub cancel: Cancel,
+    /// What polls saw.
+    pub polls: Polls,
+}
+
+/// What a submission came to, as the client knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// There was no answer: nobody knows.
+    Unanswered,
+    /// `503` with an id: nobody knows.
+    Ambiguous,
+    /// Certainly not accepted, for want of a broker or of room.
+    Declined,
+    /// Certainly not accepted, and never will be.
+    Refused,
+    /// Accepted.
+    Accepted,
+}
+
+/// What was answered to a request to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancel {
+    /// Nobody asked.
+    No,
+    /// Somebody asked, and it may have been done.
+    Asked,
+    /// It was confirmed.
+    Confirmed,
+}
+
+/// What polls saw.
+#[derive(Debug, Clone, Default)]
+pub struct Polls {
+    /// How many were answered.
+    pub answered: u64,
+    /// The first final state seen: status and words.
+    pub ended: Option<String>,
+    /// What must not be seen.
+    pub wrong: Vec<String>,
+}
+
+/// All submissions by name. Clones share it.
+#[derive(Clone, Default)]
+pub struct Ledger(Arc<Mutex<BTreeMap<String, Submission>>>);
+
+impl Ledger {
+    /// Returns all.
+    pub fn all(&self) -> BTreeMap<String, Submission> {
+        self.0.lock().expect("ledger").clone()
+    }
+
+    /// Returns the plan of one.
+    pub fn plan(&self, name: &str) -> Option<Arc<Plan>> {
+        self.0.lock().expect("ledger").get(name).map(|found| Arc::clone(&found.plan))
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut Submission)) {
+        change(self.0.lock().expect("ledger").get_mut(name).expect("a submission"));
+    }
+}
+
+/// What all clients share.
+#[derive(Clone)]
+pub struct Load {
+    /// The seed of the plans.
+    pub seed: u64,
+    /// What may be used.
+    pub offered: Offered,
+    /// Who is there.
+    pub directory: Directory,
+    /// Where pages are.
+    pub site: String,
+    /// What was submitted.
+    pub ledger: Ledger,
+    /// The next plan.
+    pub next: Arc<AtomicU64>,
+    /// Set when it is enough.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Load {
+    /// Submits until told to stop.
+    pub fn submit(&self, client: u64) {
+        let mut random = Random::new(self.seed, 10 + client);
+        while !self.stop.load(Ordering::SeqCst) {
+            let number = self.next.fetch_add(1, Ordering::SeqCst);
+            let plan = Arc::new(Plan::of(self.seed, number, self.offered));
+            self.carry_out(&plan, &mut random);
+            pause(random.between_ms(50, 350));
+        }
+    }
+
+    /// Submits pages that take longer than the acknowledgement wait, while nothing is disturbed.
+    pub fn submit_calmly(&self, count: u64) {
+        let mut random = Random::new(self.seed, 9);
+        for number in CALM_FROM..CALM_FROM + count {
+            self.carry_out(&Arc::new(Plan::calm(self.seed, number)), &mut random);
+        }
+    }
+
+    /// Polls accepted jobs until told to stop.
+    pub fn poll(&self, client: u64) {
+        let mut random = Random::new(self.seed, 20 + client);
+        while !self.stop.load(Ordering::SeqCst) {
+            pause(Duration::from_millis(30));
+            let accepted: Vec<(String, String)> = {
+                let ledger = self.ledger.0.lock().expect("ledger");
+                let accepted = ledger.iter().filter(|(_, one)| one.verdict == Verdict::Accepted);
+                accepted
+                    .filter_map(|(n, one)| Some((n.clone(), one.ids.first()?.clone())))
+                    .collect()
+            };
+            if accepted.is_empty() {
+                continue;
+            }
+            // Mostly recent ones; old ones must not change either.
+            let back = if random.below(3) == 0 { accepted.len() } else { accepted.len().min(40) };
+            let (name, id) = &accepted[accepted.len() - 1 - random.index(back)];
+            let asked = self.ask(&mut random, "GET", &format!("/v1/jobs/{id}"), &[], &[]);
+            if let Ok(answer) = asked {
+                self.ledger.change(name, |submission| submission.polls.note(&answer));
+            }
+        }
+    }
+
+    fn carry_out(&self, plan: &Arc<Plan>, random: &mut Random) {
+        for copy in 0..plan.copies {
+            let name = format!("{}.{copy}", plan.number);
+            let submission = Submission {
+                plan: Arc::clone(plan),
+                sent: SystemTime::now(),
+                answers: Vec::new(),
+                ids: BTreeSet::new(),
+                verdict: Verdict::Unanswered,
+                cancel: Cancel::No,
+                polls: Polls::default(),
+            };
+            self.ledger.0.lock().expect("ledger").insert(name.clone(), submission);
+            match plan.kind {
+                Kind::Keyed | Kind::Put => self.insist(plan, &name, random),
+                _ => drop(self.offer(plan, &name, random)),
+            }
+            if plan.kind == Kind::Cancelled {
+                pause(random.between_ms(0, 1500));
+                self.cancel(&name, random);
+            }
+        }
+    }
+
+    /// Submits with a key or an id until it is decided, and then once more.
+    fn insist(&self, plan: &Plan, name: &str, random: &mut Random) {
+        for _ in 0..REPEATS_MAX {
+            if self.offer(plan, name, random) >= Verdict::Refused {
+                self.offer(plan, name, random);
+                return;
+            }
+            pause(random.between_ms(100, 500));
+        }
+    }
+
+    fn offer(&self, plan: &Plan, name: &str, random: &mut Random) -> Verdict {
+        let mut body = json!({"labels": {"chaos": name}, "lane": plan.lane});
+        match plan.is_page() {
+            true => body["url"] = json!(format!("{}/{name}", self.site)),
+            false => body["text"] = json!(plan.text),
+        }
+        let body = body.to_string();
+        let key = format!("chaos-{:016x}", plan.token);
+        let mut headers = vec![("content-type", "application/json")];
+        let (mut method, mut path) = ("POST", "/v1/jobs".to_owned());
+        match plan.kind {
+            Kind::Keyed => headers.push(("idempotency-key", &key)),
+            Kind::Put => (method, path) = ("PUT", format!("/v1/jobs/{}", uuid(plan.token))),
+            _ => {}
+        }
+        let asked = self.ask(random, method, &path, &headers, body.as_bytes());
+        let (verdict, id, told) = judge(&asked);
+        self.ledger.change(name, |submission| {
+            // Accepted once is accepted.
+            submission.verdict = submission.verdict.max(verdict);
+            if plan.kind != Kind::Keyed && plan.kind != Kind::Put {
+                submission.verdict = verdict;
+            }
+            submission.ids.extend(id);
+            submission.answers.push(told);
+        });
+        verdict
+    }
+
+    fn cancel(&self, name: &str, random: &mut Random) {
+        let Some(id) = self.ledger.all()[name].ids.first().cloned() else {
+            return;
+        };
+        let asked = self.ask(random, "POST", &format!("/v1/jobs/{id}/cancel"), &[], &[]);
+        let confirmed = asked.as_ref().is_ok_and(|answer| {
+            (200..300).contains(&answer.status) && answer.json()["status"] == "cancelled"
+        });
+        self.ledger.change(name, |submission| {
+            submission.cancel = if confirmed { Cancel::Confirmed } else { Cancel::Asked };
+            submission.answers.push(format!("cancel: {}", judge(&asked).2));
+        });
+    }
+
+    fn ask(
+        &self,
+        random: &mut Random,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, String> {
+        let gateways = self.directory.gateways();
+        gateways[random.index(gateways.len())].try_send(method, path, headers, body)
+    }
+}
+
+impl Polls {
+    fn note(&mut self, answer: &Answer) {
+        self.answered += 1;
+        match answer.status {
+            200 => {
+                let job = answer.json();
+                let seen = format!("{} {}", job["status"], job["totals"]["words"]);
+                let is_final = !matches!(job["status"].as_str(), Some("queued" | "running"));
+                match &self.ended {
+                    Some(ended) if *ended != seen => {
+                        self.wrong.push(format!("was {ended}, and then {seen}"));
+                    }
+                    None if is_final => self.ended = Some(seen),
+                    Some(_) | None => {}
+                }
+            }
+            503 => {}
+            status => self.wrong.push(format!("an accepted job answered {status} {}", answer.text)),
+        }
+    }
+}
+
+/// Asks a gateway what it offers.
+pub fn offered(client: &Client) -> Offered {
+    let id = "0198f0c2-0000-7000-8000-000000000000";
+    let exists = |method: &str, path: &str| {
+        let answer = client.send(method, path, &[("content-type", "application/json")], b"{}");
+        !matches!(answer.json()["code"].as_str(), Some("route_not_found" | "method_not_allowed"))
+    };
+    let put = exists("PUT", &format!("/v1/jobs/{id}"));
+    // Both came together: a key alone cannot be told from one that is ignored.
+    Offered { cancel: exists("POST", &format!("/v1/jobs/{id}/cancel")), keys: put, put }
+}
+
+/// Returns what an answer means, the id in it, and its gist.
+fn judge(asked: &Result<Answer, String>) -> (Verdict, Option<String>, String) {
+    let answer = match asked {
+        Ok(answer) => answer,
+        Err(error) => return (Verdict::Unanswered, None, error.clone()),
+    };
+    let body: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+    let id = body["job_id"].as_str().map(str::to_owned);
+    let verdict = match (answer.status, &id) {
+        (200 | 202, Some(_)) => Verdict::Accepted,
+        (503, Some(_)) => Verdict::Ambiguous,
+        (503, None) => Verdict::Declined,
+        _ => Verdict::Refused,
+    };
+    (verdict, id, format!("{} {}", answer.status, body["code"]))
+}
+
+/// Returns a version 4 UUID.
+fn uuid(token: u64) -> String {
+    let other = token.rotate_left(23) ^ 0x5bd1_e995_5bd1_e995;
+    format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        token >> 32,
+        (token >> 16) & 0xffff,
+        token & 0xfff,
+        other & 0xfff,
+        other >> 16
+    )
+}

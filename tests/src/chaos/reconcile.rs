@@ -1,0 +1,306 @@
+//! Compares what was accepted with what came out. Every rule here is a promise of the README.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::admin::Kept;
+use crate::chaos::Run;
+use crate::chaos::fault::Incident;
+use crate::chaos::load::{CALM_FROM, Cancel, Submission, Verdict};
+use crate::chaos::plan::{ATTEMPTS, Expected, Offered};
+use crate::chaos::record::{Record, time};
+use crate::client::Client;
+use crate::pause;
+
+/// Everything that is known after a run.
+pub struct Evidence {
+    /// What was run.
+    pub run: Run,
+    /// How long it took.
+    pub took: Duration,
+    /// What the gateways offered.
+    pub offered: Offered,
+    /// What the clients know.
+    pub submissions: BTreeMap<String, Submission>,
+    /// What the bucket kept, by submission.
+    pub records: BTreeMap<String, Vec<Record>>,
+    /// The dead letters.
+    pub dead: Vec<Kept>,
+    /// How many messages are left in the queue.
+    pub waiting: u64,
+    /// When pages were asked for.
+    pub visits: HashMap<String, Vec<SystemTime>>,
+    /// What was done to whom.
+    pub incidents: Vec<Incident>,
+    /// What the fleet noticed by itself.
+    pub surprises: Vec<String>,
+    /// A gateway to ask for results.
+    pub gateway: Client,
+}
+
+/// Something that must not be.
+#[derive(Debug, Clone)]
+pub struct Difference {
+    /// The submission, if it is about one.
+    pub name: Option<String>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.name.as_deref().unwrap_or("run"), self.what)
+    }
+}
+
+impl Evidence {
+    /// Returns all differences.
+    pub fn differences(&self) -> Vec<Difference> {
+        let mut found: Vec<Difference> = Vec::new();
+        let mut of_run = |what: String| found.push(Difference { name: None, what });
+        self.surprises.iter().cloned().for_each(&mut of_run);
+        if self.waiting > 0 {
+            of_run(format!("{} messages are left in JOBS", self.waiting));
+        }
+        for name in self.records.keys().filter(|name| !self.submissions.contains_key(*name)) {
+            let is_marker = self.records[name].iter().all(|record| record.last().job.is_none());
+            if !is_marker {
+                of_run(format!("nobody submitted {name}"));
+            }
+        }
+        self.compare_dead_letters(&mut of_run);
+        for (name, submission) in &self.submissions {
+            let mut wrong = Vec::new();
+            self.compare(name, submission, &mut wrong);
+            found.extend(
+                wrong.into_iter().map(|what| Difference { name: Some(name.clone()), what }),
+            );
+        }
+        found
+    }
+
+    /// Tells whether a record was written for a job that the queue never got: the gateway said no, or
+    /// died, in between. Nobody was promised anything; the sweeper ends it.
+    pub fn is_orphan(submission: &Submission, record: &Record) -> bool {
+        submission.verdict != Verdict::Accepted
+            && record.last().status() == "queued"
+            && record.runs() == 0
+    }
+
+    fn compare_dead_letters(&self, of_run: &mut impl FnMut(String)) {
+        let ids = |kept: &Kept| kept.subject.rsplit('.').next().unwrap_or_default().to_owned();
+        let letters: BTreeSet<String> = self.dead.iter().map(ids).collect();
+        let records = self.records.values().flatten();
+        let wanted: BTreeSet<String> = records
+            .filter(|one| one.last().job.as_ref().is_some_and(|job| job["dead_lettered"] == true))
+            .map(|one| one.id.clone())
+            .collect();
+        for id in letters.symmetric_difference(&wanted) {
+            let kept = letters.contains(id);
+            of_run(format!("job {id} is in DEAD_JOBS: {kept}; its record says: {}", !kept));
+        }
+    }
+
+    fn compare(&self, name: &str, submission: &Submission, wrong: &mut Vec<String>) {
+        wrong.extend(submission.polls.wrong.iter().cloned());
+        if submission.ids.len() > 1 {
+            wrong.push(format!("several ids were given: {:?}", submission.ids));
+        }
+        let none = Vec::new();
+        let records = self.records.get(name).unwrap_or(&none);
+        let living: Vec<&Record> = records
+            .iter()
+            .filter(|record| record.last().job.is_some() && !Self::is_orphan(submission, record))
+            .collect();
+        if living.len() > 1 {
+            wrong.push(format!("{} jobs came of it", living.len()));
+        }
+        let visits = self.visits.get(name).map_or(0, Vec::len);
+        match (submission.verdict, living.is_empty()) {
+            (Verdict::Accepted, true) => wrong.push("accepted, and lost".to_owned()),
+            (Verdict::Declined | Verdict::Refused, false) => {
+                wrong.push("not accepted, and it exists".to_owned());
+            }
+            (Verdict::Declined | Verdict::Refused, true) if visits > 0 => {
+                wrong.push("not accepted, and its page was asked for".to_owned());
+            }
+            _ => {}
+        }
+        let is_refused = submission.verdict == Verdict::Refused;
+        if is_refused != (submission.plan.expected() == Expected::Refused)
+            && (is_refused || submission.verdict == Verdict::Accepted)
+        {
+            wrong.push(format!("answered {:?}", submission.answers));
+        }
+        for record in living {
+            if !submission.ids.is_empty() && !submission.ids.contains(&record.id) {
+                wrong.push(format!("the job is {}, not {:?}", record.id, submission.ids));
+            }
+            self.compare_record(name, submission, record, wrong);
+        }
+    }
+
+    fn compare_record(
+        &self,
+        name: &str,
+        submission: &Submission,
+        record: &Record,
+        wrong: &mut Vec<String>,
+    ) {
+        let last = record.last();
+        let finals = record.revisions.iter().filter(|revision| revision.is_final()).count();
+        if finals > 1 || (finals == 1 && !last.is_final()) {
+            wrong.push("a final record was changed".to_owned());
+        }
+        let Some(job) = last.job.as_ref().filter(|_| last.is_final()) else {
+            wrong.push(format!("it never ended: {}", last.status()));
+            return;
+        };
+        let seen = format!("{} {}", job["status"], job["totals"]["words"]);
+        if submission.polls.ended.as_ref().is_some_and(|ended| *ended != seen) {
+            wrong.push(format!("polls saw {:?}, and it is {seen}", submission.polls.ended));
+        }
+        let life = (time(&job["created_at"]), time(&job["finished_at"]));
+        let (Some(created), Some(finished)) = life else {
+            wrong.push(format!("no times: {job}"));
+            return;
+        };
+        self.compare_attempts(submission, job, wrong);
+        self.compare_end(submission, &record.id, job, wrong);
+        if submission.plan.is_page() {
+            let visits = self.visits.get(name).map_or(0, Vec::len);
+            let (least, most) = self.fetches(record, job, created, finished);
+            if !(least..=most).contains(&visits) {
+                let runs = record.runs();
+                wrong.push(format!(
+                    "the page was asked for {visits} times, not {least} to {most}; {runs} runs"
+                ));
+            }
+        }
+    }
+
+    /// Returns how often a page may have been asked for: once in every run that was ever written down;
+    /// and, if something was disturbed, once more by a first delivery that died before it was, and
+    /// for each disturbance of the broker, which may forget that it delivered at all.
+    fn fetches(
+        &self,
+        record: &Record,
+        job: &Value,
+        created: SystemTime,
+        finished: SystemTime,
+    ) -> (usize, usize) {
+        let runs = record.runs();
+        let felt: Vec<&Incident> =
+            self.incidents.iter().filter(|one| one.overlaps(created, finished)).collect();
+        if felt.is_empty() && job["status"] != "cancelled" {
+            return (runs, runs);
+        }
+        let of_broker = felt.iter().filter(|one| one.is_broker()).count();
+        (usize::from(job["status"] == "succeeded"), runs + 1 + of_broker)
+    }
+
+    /// Every attempt that did not end as the plan says has to have been disturbed by us.
+    fn compare_attempts(&self, submission: &Submission, job: &Value, wrong: &mut Vec<String>) {
+        let attempts = job["attempts"].as_array().map_or(&[][..], Vec::as_slice);
+        if attempts.len() > ATTEMPTS {
+            wrong.push(format!("{} attempts", attempts.len()));
+        }
+        let natural = match submission.plan.expected() {
+            Expected::Failure { code, .. } => code,
+            Expected::Words(_) if submission.plan.kind == super::Kind::Recovers => "fetch_http_5xx",
+            Expected::Words(_) | Expected::Refused => "",
+        };
+        for attempt in attempts {
+            let Some(code) = attempt["failure"]["code"].as_str() else {
+                continue;
+            };
+            let (Some(from), Some(to)) = (time(&attempt["started_at"]), time(&attempt["ended_at"]))
+            else {
+                wrong.push(format!("no times: {attempt}"));
+                continue;
+            };
+            let worker = attempt["worker"].as_str().unwrap_or_default();
+            let disturbed = self
+                .incidents
+                .iter()
+                .any(|one| (one.is_broker() || one.target == worker) && one.overlaps(from, to));
+            if !disturbed && code != natural {
+                wrong.push(format!("nobody disturbed {worker}, and an attempt ended as {code}"));
+            }
+        }
+        if submission.plan.number >= CALM_FROM && attempts.len() != 1 {
+            wrong.push(format!("{} attempts, and nothing was disturbed", attempts.len()));
+        }
+    }
+
+    fn compare_end(&self, submission: &Submission, id: &str, job: &Value, wrong: &mut Vec<String>) {
+        let status = job["status"].as_str().unwrap_or_default();
+        match submission.cancel {
+            Cancel::Confirmed if status != "cancelled" => {
+                wrong.push(format!("it was cancelled, and it is {status}"));
+            }
+            Cancel::No if status == "cancelled" => {
+                wrong.push("nobody cancelled it, and it is cancelled".to_owned());
+            }
+            Cancel::No | Cancel::Asked | Cancel::Confirmed => {}
+        }
+        let failed = job["failure"]["code"].as_str();
+        match (submission.plan.expected(), status) {
+            (Expected::Words(words), "succeeded") => self.compare_result(id, &words, job, wrong),
+            (Expected::Failure { code, dead_lettered }, "failed") if failed == Some(code) => {
+                if job["dead_lettered"] != dead_lettered && !exhausted(job) {
+                    wrong.push(format!("dead_lettered is {}", job["dead_lettered"]));
+                }
+                if dead_lettered && !exhausted(job) {
+                    wrong.push("given up before its last attempt".to_owned());
+                }
+            }
+            // All its attempts were lost, each for a reason that was looked at above.
+            (_, "failed") if exhausted(job) && job["dead_lettered"] == true => {}
+            (_, "cancelled") => {}
+            (expected, _) => {
+                let text: String = format!("{expected:?}").chars().take(100).collect();
+                wrong.push(format!("it is {status} ({failed:?}), expected {text}"));
+            }
+        }
+    }
+
+    fn compare_result(
+        &self,
+        id: &str,
+        words: &BTreeMap<String, u64>,
+        job: &Value,
+        wrong: &mut Vec<String>,
+    ) {
+        let total: u64 = words.values().sum();
+        if job["totals"]["words"] != total {
+            wrong.push(format!("{} words, expected {total}", job["totals"]["words"]));
+        }
+        let path = format!("/v1/jobs/{id}/result");
+        let mut answer = self.gateway.try_send("GET", &path, &[], &[]);
+        for _ in 0..3 {
+            if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
+                break;
+            }
+            pause(Duration::from_millis(500));
+            answer = self.gateway.try_send("GET", &path, &[], &[]);
+        }
+        match answer {
+            Ok(answer) if answer.status == 200 => {
+                let counted: Result<BTreeMap<String, u64>, _> =
+                    serde_json::from_value(answer.json()["word_count"].clone());
+                if counted.ok().as_ref() != Some(words) {
+                    wrong.push("the histogram is another one".to_owned());
+                }
+            }
+            answer => wrong.push(format!("no result: {answer:?}")),
+        }
+    }
+}
+
+/// Tells whether a job had all its attempts.
+pub fn exhausted(job: &Value) -> bool {
+    job["attempts"].as_array().is_some_and(|attempts| attempts.len() == ATTEMPTS)
+}

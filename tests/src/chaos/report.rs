@@ -1,0 +1,179 @@
+//! What is printed: the table of a run, and the history of a job that went wrong.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use crate::chaos::load::Verdict;
+use crate::chaos::plan::{ACK_WAIT, ATTEMPTS, Expected};
+use crate::chaos::reconcile::{Difference, Evidence, exhausted};
+use crate::chaos::record::time;
+
+/// How many histories are printed.
+const HISTORIES_MAX: usize = 4;
+/// How many differences are listed.
+const LISTED_MAX: usize = 40;
+/// How many log lines of one process are printed.
+const LINES_MAX: usize = 60;
+
+/// Returns the table.
+pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
+    let run = &evidence.run;
+    row("seed", run.seed.to_string());
+    row(
+        "broker",
+        match run.nodes {
+            1 => "1 nats-server, 1 replica, sync_interval 1s".to_owned(),
+            nodes => format!("{nodes} nats-servers, {nodes} replicas, sync_interval 1s"),
+        },
+    );
+    row("faults for", format!("{} s", run.time.as_secs()));
+    row("whole run", format!("{} s", evidence.took.as_secs()));
+    let offered = &evidence.offered;
+    row(
+        "offered",
+        format!("cancel {}, keys {}, put {}", offered.cancel, offered.keys, offered.put),
+    );
+    row("attempts, ack wait", format!("{ATTEMPTS}, {} s", ACK_WAIT.as_secs()));
+    row("submissions", evidence.submissions.len().to_string());
+    for verdict in [
+        Verdict::Accepted,
+        Verdict::Ambiguous,
+        Verdict::Unanswered,
+        Verdict::Declined,
+        Verdict::Refused,
+    ] {
+        let all = evidence.submissions.values();
+        let count = all.filter(|one| one.verdict == verdict).count();
+        row(&format!("  {verdict:?}").to_lowercase(), count.to_string());
+    }
+    for (end, count) in ends(evidence) {
+        row(&end, count.to_string());
+    }
+    let mut faults: BTreeMap<String, usize> = BTreeMap::new();
+    for incident in &evidence.incidents {
+        let kind = incident.target.split('-').next().unwrap_or_default();
+        *faults.entry(format!("{:?} {kind}", incident.fault).to_lowercase()).or_default() += 1;
+    }
+    row("faults", evidence.incidents.len().to_string());
+    for (fault, count) in faults {
+        row(&format!("  {fault}"), count.to_string());
+    }
+    let visits: usize = evidence.visits.values().map(Vec::len).sum();
+    row("pages asked for", visits.to_string());
+    let polls: u64 = evidence.submissions.values().map(|one| one.polls.answered).sum();
+    row("polls answered", polls.to_string());
+    row("longest to a final state", format!("{:.1} s", longest(evidence).as_secs_f64()));
+    row("differences", differences.len().to_string());
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    rows.iter().fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "{name:width$} | {value}");
+        text
+    })
+}
+
+/// Counts jobs by how they ended.
+fn ends(evidence: &Evidence) -> BTreeMap<String, usize> {
+    let mut ends = BTreeMap::new();
+    for (name, records) in &evidence.records {
+        let Some(submission) = evidence.submissions.get(name) else {
+            continue;
+        };
+        for record in records {
+            let last = record.last();
+            let expects_words = matches!(submission.plan.expected(), Expected::Words(_));
+            let end = match &last.job {
+                None => "  taken back".to_owned(),
+                Some(_) if Evidence::is_orphan(submission, record) => {
+                    "  never queued, for the sweeper".to_owned()
+                }
+                Some(job) if last.status() == "failed" && expects_words && exhausted(job) => {
+                    "  failed: every attempt hit by a fault".to_owned()
+                }
+                Some(job) if last.status() == "failed" => {
+                    format!("  failed: {}", job["failure"]["code"].as_str().unwrap_or_default())
+                }
+                Some(_) => format!("  {}", last.status()),
+            };
+            *ends.entry(end).or_default() += 1;
+        }
+    }
+    let count = ends.values().sum();
+    ends.insert(" records".to_owned(), count);
+    ends
+}
+
+/// Returns the longest time from a job's creation to its end.
+fn longest(evidence: &Evidence) -> Duration {
+    let jobs = evidence.records.values().flatten().filter_map(|one| one.last().job.as_ref());
+    jobs.filter_map(|job| time(&job["finished_at"])?.duration_since(time(&job["created_at"])?).ok())
+        .max()
+        .unwrap_or_default()
+}
+
+/// Prints all that is known about what went wrong.
+pub fn complain(evidence: &Evidence, differences: &[Difference], outputs: &[(String, String)]) {
+    for difference in differences.iter().take(LISTED_MAX) {
+        println!("DIFFERENCE {difference}");
+    }
+    let mut told: Vec<&String> = Vec::new();
+    for name in differences.iter().filter_map(|difference| difference.name.as_ref()) {
+        if !told.contains(&name) && told.len() < HISTORIES_MAX {
+            told.push(name);
+            println!("{}", history(evidence, name, outputs));
+        }
+    }
+}
+
+fn history(evidence: &Evidence, name: &str, outputs: &[(String, String)]) -> String {
+    let mut text = format!("\n=== history of {name} ===\n");
+    let submission = &evidence.submissions[name];
+    let plan = &submission.plan;
+    let _ = writeln!(text, "{:?}, {} lane, delay {:?}", plan.kind, plan.lane, plan.delay);
+    let _ = writeln!(text, "sent {}", clock(submission.sent));
+    let _ = writeln!(text, "{:?}: {:?}", submission.verdict, submission.answers);
+    let _ = writeln!(text, "cancel {:?}, {:?}", submission.cancel, submission.polls);
+    let mut ids: Vec<String> = submission.ids.iter().cloned().collect();
+    let mut last = submission.sent;
+    for record in evidence.records.get(name).into_iter().flatten() {
+        ids.push(record.id.clone());
+        for revision in &record.revisions {
+            last = last.max(revision.stored);
+            let mut job = revision.job.clone().unwrap_or_default();
+            for long in ["result", "top_words", "totals_by_rule"] {
+                if let Some(job) = job.as_object_mut() {
+                    job.remove(long);
+                }
+            }
+            let (number, stored) = (revision.number, clock(revision.stored));
+            let _ = writeln!(text, "{} r{number} {stored} {job}", record.id);
+        }
+    }
+    for visit in evidence.visits.get(name).into_iter().flatten() {
+        last = last.max(*visit);
+        let _ = writeln!(text, "page asked for {}", clock(*visit));
+    }
+    for incident in evidence.incidents.iter().filter(|one| one.overlaps(submission.sent, last)) {
+        let end = incident.end.map_or_else(String::new, clock);
+        let (begin, target) = (clock(incident.begin), &incident.target);
+        let _ = writeln!(text, "{:?} {target} {begin} to {end}", incident.fault);
+    }
+    ids.dedup();
+    for (process, output) in outputs {
+        let lines = output.lines().filter(|line| ids.iter().any(|id| line.contains(id.as_str())));
+        for line in lines.take(LINES_MAX) {
+            let _ = writeln!(text, "{process}: {line}");
+        }
+    }
+    text
+}
+
+/// Writes a time of day.
+fn clock(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let day = since.as_secs() % 86_400;
+    let (hours, minutes, seconds) = (day / 3600, day / 60 % 60, day % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02}.{:03}", since.subsec_millis())
+}
