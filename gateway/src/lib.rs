@@ -5,11 +5,14 @@
 
 mod body;
 pub mod config;
+mod gauge;
 mod health;
 mod jobs;
+mod keyed;
 mod lookup;
 mod problem;
 mod result;
+mod room;
 mod routes;
 mod submit;
 mod sweeper;
@@ -30,6 +33,8 @@ use wordmill_nats::store::Store;
 use wordmill_nats::topology::{JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology};
 
 use crate::config::Config;
+use crate::gauge::Gauge;
+use crate::room::Room;
 
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
 const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
@@ -41,6 +46,8 @@ struct App {
     queue: Queue,
     store: Store,
     results: Results,
+    gauge: Gauge,
+    room: Room,
     health: watch::Receiver<Health>,
     json_size_max: usize,
 }
@@ -71,10 +78,14 @@ pub async fn run(
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
     let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
+    let (readings, gauge) = Gauge::new();
+    let queue = Queue::open(&broker).await?;
     let app = App {
-        queue: Queue::open(&broker).await?,
+        queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         results: Results::open(&broker).await?,
+        gauge,
+        room: Room::new(),
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
@@ -93,6 +104,7 @@ pub async fn run(
         tokio::select! {
             served = serving => served?,
             lost = broker.supervise(&needed, &health_sender) => lost?,
+            () = gauge::watch(&queue, &readings) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }

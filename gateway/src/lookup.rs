@@ -45,8 +45,8 @@ pub(crate) fn key(id: &str) -> Result<JobKey, Problem> {
     Ok(JobKey { owner: Owner::public(), job_id })
 }
 
-/// Looks for a job: its record, then the queue, then the record again (the job may have been
-/// finished in between), then the leader, because replicas may be behind.
+/// Looks for a job: its record, then the queue, then both again on the leader, because replicas may
+/// be behind, and at last the record once more, because the job may have been finished in between.
 ///
 /// # Errors
 /// `broker_unavailable`, and `internal` for a record that cannot be read.
@@ -77,22 +77,26 @@ pub(crate) fn gone() -> Problem {
 }
 
 async fn search(app: &App, key: &JobKey) -> Result<Lookup, Problem> {
-    if let Found::Job(stored) = app.store.read(key, Freshness::Any).await? {
-        return Ok(Lookup::Job(stored));
-    }
     for freshness in [Freshness::Any, Freshness::Leader] {
-        if let Some(message) = app.queue.find(key, freshness).await? {
-            let stored = Stored { job: Job::queued(&message), revision: 0 };
-            // A worker may have written it meanwhile.
-            return Ok(match app.store.read(key, freshness).await? {
-                Found::Job(stored) => Lookup::Job(stored),
-                Found::Gone | Found::Absent => Lookup::Job(Box::new(stored)),
-            });
+        match app.store.read(key, freshness).await? {
+            Found::Job(stored) => return Ok(Lookup::Job(stored)),
+            // Whatever still waits in the queue will not be run.
+            Found::Gone if freshness == Freshness::Leader => return Ok(Lookup::Gone),
+            Found::Gone => continue,
+            Found::Absent => {}
         }
-        if let Found::Job(stored) = app.store.read(key, freshness).await? {
-            return Ok(Lookup::Job(stored));
-        }
+        let Some(message) = app.queue.find(key, freshness).await? else {
+            continue;
+        };
+        // A worker may have written the record meanwhile, and even finished.
+        return Ok(match app.store.read(key, freshness).await? {
+            Found::Job(stored) => Lookup::Job(stored),
+            Found::Gone | Found::Absent => {
+                Lookup::Job(Box::new(Stored { job: Job::queued(&message), revision: 0 }))
+            }
+        });
     }
+    // Between the look at the record and the look at the queue the job may have been finished.
     Ok(match app.store.read(key, Freshness::Leader).await? {
         Found::Job(stored) => Lookup::Job(stored),
         Found::Gone => Lookup::Gone,

@@ -21,8 +21,10 @@ const RETRY_FULL: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     BrokerUnavailable,
+    IdempotencyKeyReused,
     InputTooLarge,
     Internal,
+    InvalidIdempotencyKey,
     InvalidJobId,
     InvalidJson,
     InvalidLabel,
@@ -36,6 +38,7 @@ pub(crate) enum Code {
     JobNotFound,
     MethodNotAllowed,
     NotReady,
+    Overloaded,
     QueueFull,
     RequestTimeout,
     ResultExpired,
@@ -45,10 +48,12 @@ pub(crate) enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 24] = [
         Self::BrokerUnavailable,
+        Self::IdempotencyKeyReused,
         Self::InputTooLarge,
         Self::Internal,
+        Self::InvalidIdempotencyKey,
         Self::InvalidJobId,
         Self::InvalidJson,
         Self::InvalidLabel,
@@ -62,6 +67,7 @@ impl Code {
         Self::JobNotFound,
         Self::MethodNotAllowed,
         Self::NotReady,
+        Self::Overloaded,
         Self::QueueFull,
         Self::RequestTimeout,
         Self::ResultExpired,
@@ -73,8 +79,10 @@ impl Code {
     fn name(self) -> &'static str {
         match self {
             Self::BrokerUnavailable => "broker_unavailable",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::InputTooLarge => "input_too_large",
             Self::Internal => "internal",
+            Self::InvalidIdempotencyKey => "invalid_idempotency_key",
             Self::InvalidJobId => "invalid_job_id",
             Self::InvalidJson => "invalid_json",
             Self::InvalidLabel => "invalid_label",
@@ -88,6 +96,7 @@ impl Code {
             Self::JobNotFound => "job_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotReady => "not_ready",
+            Self::Overloaded => "overloaded",
             Self::QueueFull => "queue_full",
             Self::RequestTimeout => "request_timeout",
             Self::ResultExpired => "result_expired",
@@ -98,15 +107,20 @@ impl Code {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::BrokerUnavailable | Self::NotReady | Self::QueueFull => {
+            Self::BrokerUnavailable | Self::NotReady | Self::Overloaded | Self::QueueFull => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::InvalidJobId | Self::InvalidJson | Self::InvalidQuery => StatusCode::BAD_REQUEST,
-            Self::InvalidLabel | Self::InvalidOption | Self::InvalidRequest | Self::InvalidUrl => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::InvalidIdempotencyKey
+            | Self::InvalidJobId
+            | Self::InvalidJson
+            | Self::InvalidQuery => StatusCode::BAD_REQUEST,
+            Self::IdempotencyKeyReused
+            | Self::InvalidLabel
+            | Self::InvalidOption
+            | Self::InvalidRequest
+            | Self::InvalidUrl => StatusCode::UNPROCESSABLE_ENTITY,
             Self::JobCancelled | Self::JobFailed | Self::JobNotFinished => StatusCode::CONFLICT,
             Self::JobNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -120,8 +134,10 @@ impl Code {
     fn title(self) -> &'static str {
         match self {
             Self::BrokerUnavailable => "The queue is not available",
+            Self::IdempotencyKeyReused => "The name is taken by another request",
             Self::InputTooLarge => "The request is too large",
             Self::Internal => "A defect of the service",
+            Self::InvalidIdempotencyKey => "Not an idempotency key",
             Self::InvalidJobId => "Not a job id",
             Self::InvalidJson => "The body is not JSON",
             Self::InvalidLabel => "A label is not allowed",
@@ -135,6 +151,7 @@ impl Code {
             Self::JobNotFound => "No such job",
             Self::MethodNotAllowed => "The route has no such method",
             Self::NotReady => "The service is not ready",
+            Self::Overloaded => "Too many submissions at once",
             Self::QueueFull => "The queue is full",
             Self::RequestTimeout => "The body did not arrive in time",
             Self::ResultExpired => "The result is no longer kept",
@@ -151,6 +168,7 @@ impl Code {
                 | Self::Internal
                 | Self::JobNotFinished
                 | Self::NotReady
+                | Self::Overloaded
                 | Self::QueueFull
                 | Self::RequestTimeout
         )
@@ -160,8 +178,10 @@ impl Code {
         if self == Self::QueueFull {
             return Some(RETRY_FULL);
         }
-        let passes =
-            matches!(self, Self::BrokerUnavailable | Self::NotReady | Self::JobNotFinished);
+        let passes = matches!(
+            self,
+            Self::BrokerUnavailable | Self::NotReady | Self::JobNotFinished | Self::Overloaded
+        );
         passes.then_some(RETRY_SOON)
     }
 }
@@ -172,11 +192,12 @@ pub(crate) struct Problem {
     code: Code,
     detail: String,
     more: Map<String, Value>,
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), more: Map::new() }
+        Self { code, detail: detail.into(), more: Map::new(), retry_after: None }
     }
 
     /// Returns the problem of a job that may or may not have been queued: the id lets the client
@@ -185,6 +206,12 @@ impl Problem {
         let detail = "The queue did not confirm the job in time. It may have been accepted: ask \
                       for it by its id, or submit it again.";
         Self::new(Code::BrokerUnavailable, detail).with("job_id", json!(job_id))
+    }
+
+    /// Says when to come back, instead of what the code says.
+    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
     }
 
     /// Adds a member.
@@ -220,7 +247,7 @@ impl Problem {
         response.headers_mut().extend(headers.clone());
         let problem = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, problem);
-        if let Some(after) = self.code.retry_after() {
+        if let Some(after) = self.retry_after.or_else(|| self.code.retry_after()) {
             response.headers_mut().insert(RETRY_AFTER, after.as_secs().into());
         }
         response

@@ -8,13 +8,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
 use crate::problem::{Code, Problem};
-use crate::{App, health, jobs, result, submit, trace, word_count};
+use crate::{App, health, jobs, keyed, result, submit, trace, word_count};
 
 /// Returns the whole service.
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/v1/jobs", post(submit::post))
-        .route("/v1/jobs/{id}", get(jobs::get))
+        .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put))
         .route("/v1/jobs/{id}/result", get(result::get))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

@@ -15,19 +15,19 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use url::Url;
 use wordmill_common::clock;
-use wordmill_common::id::{JobId, Lane, Owner};
+use wordmill_common::id::{JobId, JobKey, Lane, Owner};
 use wordmill_common::job::{self, Job};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::source::Source;
 use wordmill_common::trace::TraceParent;
-use wordmill_nats::queue::{Envelope, Refused};
+use wordmill_nats::queue::{Envelope, Kept, Refused};
 use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, NotWritten};
 
 use crate::problem::{Code, Problem};
 use crate::view::JobView;
-use crate::{App, BROKER_DEADLINE, body};
+use crate::{App, BROKER_DEADLINE, body, keyed};
 
 /// Longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
@@ -38,7 +38,7 @@ const LABEL_NAME_BYTES_MAX: usize = 64;
 /// Longest value of a label, in bytes.
 const LABEL_VALUE_BYTES_MAX: usize = 256;
 /// Wait before a publish that was not confirmed is repeated.
-const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
 /// When a client may look after its new job, in seconds.
 const POLL_AFTER_S: u64 = 1;
 
@@ -53,14 +53,53 @@ struct NewJob {
     lane: Option<Lane>,
 }
 
-/// `POST /v1/jobs`.
+/// `POST /v1/jobs`, with `Idempotency-Key` or without.
 pub(crate) async fn post(
     State(app): State<App>,
     Extension(trace): Extension<TraceParent>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let body: NewJob = body::json(&headers, body, app.json_size_max).await?;
+    let owner = Owner::public();
+    let job = match keyed::key(&headers)? {
+        Some(key) => {
+            let job_id = JobId::derived("key", &owner, &key);
+            let key = JobKey { owner, job_id };
+            let message = read(&app, &key, &trace, &headers, body).await?;
+            keyed::accept(&app, message, &trace).await?
+        }
+        None => {
+            let key = JobKey { owner, job_id: JobId::new() };
+            let message = read(&app, &key, &trace, &headers, body).await?;
+            accept(&app, &message, &trace).await?
+        }
+    };
+    Ok(answer(&job))
+}
+
+/// Returns the answer about a job that was accepted, now or by an earlier request.
+pub(crate) fn answer(job: &Job) -> Response {
+    let location = [(LOCATION, format!("/v1/jobs/{}", job.job_id))];
+    let view = Json(JobView::of(job));
+    if job.status.is_final() {
+        return (StatusCode::OK, location, view).into_response();
+    }
+    let later = [(RETRY_AFTER, POLL_AFTER_S.to_string())];
+    (StatusCode::ACCEPTED, location, later, view).into_response()
+}
+
+/// Reads the job that a body describes, under the name that it is to have.
+///
+/// # Errors
+/// Those of [`body::json`], and `invalid_...` for whatever the job must not say.
+pub(crate) async fn read(
+    app: &App,
+    key: &JobKey,
+    trace: &TraceParent,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<JobMessage, Problem> {
+    let body: NewJob = body::json(headers, body, app.json_size_max).await?;
     let source = match (body.url, body.text) {
         (Some(url), None) => source_url(&url)?,
         (None, Some(text)) => Source::Text { text },
@@ -74,10 +113,10 @@ pub(crate) async fn post(
         }
     };
     let labels = labels(body.labels.unwrap_or_default())?;
-    let message = JobMessage {
+    Ok(JobMessage {
         format: job::FORMAT,
-        job_id: JobId::new(),
-        owner: Owner::public(),
+        job_id: key.job_id,
+        owner: key.owner.clone(),
         lane: body.lane.unwrap_or_default(),
         source,
         options: options(body.options)?,
@@ -86,11 +125,7 @@ pub(crate) async fn post(
         trace_id: trace.trace_id,
         fingerprint: None,
         retry_of: None,
-    };
-    let job = accept(&app, &message, &trace).await?;
-    let headers =
-        [(LOCATION, format!("/v1/jobs/{}", job.job_id)), (RETRY_AFTER, POLL_AFTER_S.to_string())];
-    Ok((StatusCode::ACCEPTED, headers, Json(JobView::of(&job))).into_response())
+    })
 }
 
 /// Checks a URL as far as that is possible without looking its host up.
@@ -143,9 +178,9 @@ fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, 
 }
 
 /// What is known after the job was offered to the queue.
-enum Offered {
+pub(crate) enum Offered {
     /// The queue has it.
-    Acknowledged,
+    Acknowledged(Kept),
     /// The queue certainly does not have it.
     Declined(Refused),
     /// Nobody knows.
@@ -162,22 +197,16 @@ pub(crate) async fn accept(
     message: &JobMessage,
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
+    app.gauge.admit(message.lane)?;
+    let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
-    // What is sent while there is no connection is kept by the client and sent later: nobody could
-    // say what became of it.
-    match tokio::time::timeout_at(deadline, app.broker.connected()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(_)) | Err(_) => {
-            let detail = "The queue cannot be reached. Nothing was queued: try again.";
-            return Err(Problem::new(Code::BrokerUnavailable, detail));
-        }
-    }
+    connected(app, deadline).await?;
     let envelope = Envelope::seal(message, trace)?;
     let job = Job::queued(message);
     let (offered, created) = tokio::join!(offer(app, &envelope, deadline), app.store.create(&job));
     match offered {
         // The record may be missing, or a worker may have been faster: the job is safe.
-        Offered::Acknowledged => {
+        Offered::Acknowledged(_) => {
             if let Err(NotWritten::Unclear(reason)) = &created {
                 warn!(job.id = %job.job_id, reason, "record not confirmed; the worker will write it");
             }
@@ -186,7 +215,7 @@ pub(crate) async fn accept(
         }
         Offered::Declined(refused) => {
             take_back(app, &job, created).await;
-            Err(declined(&refused))
+            Err(declined(app, job.lane, &refused))
         }
         Offered::Unconfirmed => {
             warn!(job.id = %job.job_id, "the queue did not confirm a job in time");
@@ -195,13 +224,29 @@ pub(crate) async fn accept(
     }
 }
 
+/// Waits for a connection.
+///
+/// # Errors
+/// `broker_unavailable`, and certainly nothing was queued.
+pub(crate) async fn connected(app: &App, deadline: Instant) -> Result<(), Problem> {
+    // What is sent while there is no connection is kept by the client and sent later: nobody could
+    // say what became of it.
+    match tokio::time::timeout_at(deadline, app.broker.connected()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => {
+            let detail = "The queue cannot be reached. Nothing was queued: try again.";
+            Err(Problem::new(Code::BrokerUnavailable, detail))
+        }
+    }
+}
+
 /// Offers a job until the queue decides or the deadline passes. Repeats are harmless: the message
 /// id is the job's.
-async fn offer(app: &App, envelope: &Envelope, deadline: Instant) -> Offered {
+pub(crate) async fn offer(app: &App, envelope: &Envelope, deadline: Instant) -> Offered {
     let mut is_clear = true;
     loop {
         match tokio::time::timeout_at(deadline, app.queue.publish(envelope)).await {
-            Ok(Ok(())) => return Offered::Acknowledged,
+            Ok(Ok(kept)) => return Offered::Acknowledged(kept),
             Ok(Err(refused @ (Refused::Full | Refused::TooLarge | Refused::NoQueue)))
                 if is_clear =>
             {
@@ -218,7 +263,7 @@ async fn offer(app: &App, envelope: &Envelope, deadline: Instant) -> Offered {
 }
 
 /// Removes the record of a job that the queue certainly refused.
-async fn take_back(app: &App, job: &Job, created: Result<u64, NotWritten>) {
+pub(crate) async fn take_back(app: &App, job: &Job, created: Result<u64, NotWritten>) {
     let key = job.key();
     let revision = match created {
         Ok(revision) => Ok(Some(revision)),
@@ -239,12 +284,11 @@ async fn take_back(app: &App, job: &Job, created: Result<u64, NotWritten>) {
     }
 }
 
-fn declined(refused: &Refused) -> Problem {
+/// Returns the answer to a job that the queue certainly does not have.
+pub(crate) fn declined(app: &App, lane: Lane, refused: &Refused) -> Problem {
     warn!(%refused, "job declined");
     match refused {
-        Refused::Full => {
-            Problem::new(Code::QueueFull, "Too many jobs wait already. Come back later.")
-        }
+        Refused::Full => app.gauge.full(lane, "Too many jobs wait already. Come back later."),
         Refused::TooLarge => {
             Problem::new(Code::InputTooLarge, "The job is too large for one message.")
         }

@@ -35,6 +35,31 @@ pub struct Envelope {
     payload: Bytes,
 }
 
+/// What the queue did with a job that it acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It stored the message.
+    Stored,
+    /// It has seen the message's id within the duplicate window and stored nothing. As a rule the
+    /// earlier message is still there; it need not be.
+    Duplicate,
+}
+
+/// How full the queue is, and how full it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level {
+    /// Jobs that wait or are being worked on.
+    pub messages: u64,
+    /// Their bytes, as stored.
+    pub bytes: u64,
+    /// Most jobs; `None` without a bound.
+    pub messages_max: Option<u64>,
+    /// Most bytes; `None` without a bound.
+    pub bytes_max: Option<u64>,
+    /// How many jobs were ever put in.
+    pub put_in: u64,
+}
+
 /// Why the queue did not confirm a job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -69,6 +94,15 @@ impl Envelope {
             payload: payload.into(),
         })
     }
+
+    /// Returns the same job under the message id `<job id>.<revision>`.
+    ///
+    /// For a job whose message is certainly gone while the stream still remembers its id, and would
+    /// swallow it. Whoever finds the record at the same revision sends the same id.
+    #[must_use]
+    pub fn again(&self, revision: u64) -> Self {
+        Self { message_id: format!("{}.{revision}", self.message_id), ..self.clone() }
+    }
 }
 
 impl Queue {
@@ -81,13 +115,13 @@ impl Queue {
         Ok(Self { broker: broker.clone(), stream })
     }
 
-    /// Puts a job in. `Ok` means that the stream has it.
+    /// Puts a job in. `Ok` means that the stream has it, or had it a moment ago.
     ///
     /// It may be repeated: within the duplicate window the stream keeps one message per job.
     ///
     /// # Errors
     /// See [`Refused`], which tells a definite no from an unclear one.
-    pub async fn publish(&self, envelope: &Envelope) -> Result<(), Refused> {
+    pub async fn publish(&self, envelope: &Envelope) -> Result<Kept, Refused> {
         let message = PublishMessage::build()
             .headers(envelope.headers.clone())
             .payload(envelope.payload.clone())
@@ -97,7 +131,29 @@ impl Queue {
             Ok(acknowledgement) => acknowledgement.await,
             Err(error) => Err(error),
         };
-        acknowledged.map(drop).map_err(|error| refused(&error))
+        match acknowledged {
+            Ok(acknowledgement) if acknowledgement.duplicate => Ok(Kept::Duplicate),
+            Ok(_) => Ok(Kept::Stored),
+            Err(error) => Err(refused(&error)),
+        }
+    }
+
+    /// Asks how full the queue is.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn level(&self) -> Result<Level, Error> {
+        let info = self.stream.get_info().await;
+        let info = info.map_err(|error| Error::unavailable("ask how full the queue is", error))?;
+        // The server writes -1, or 0, for no bound.
+        let bound = |max: i64| u64::try_from(max).ok().filter(|max| *max > 0);
+        Ok(Level {
+            messages: info.state.messages,
+            bytes: info.state.bytes,
+            messages_max: bound(info.config.max_messages),
+            bytes_max: bound(info.config.max_bytes),
+            put_in: info.state.last_sequence,
+        })
     }
 
     /// Looks for a job that waits or is being worked on.

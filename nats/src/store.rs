@@ -61,6 +61,17 @@ pub enum NotWritten {
     TooLarge,
 }
 
+/// What became of the wish to be the first to write a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Claimed {
+    /// The record is ours, at this revision.
+    Created(u64),
+    /// Somebody else's is there.
+    Taken(Box<Stored>),
+    /// There was one, which was deleted or has expired.
+    Gone,
+}
+
 /// What became of a change.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -95,9 +106,15 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no record.
     pub async fn read(&self, key: &JobKey, freshness: Freshness) -> Result<Found, Error> {
+        self.look(key, freshness).await.map(|(found, _)| found)
+    }
+
+    /// Reads a record, and the revision that a change has to name: a job that was never accepted
+    /// has left a marker, which has one, too.
+    async fn look(&self, key: &JobKey, freshness: Freshness) -> Result<(Found, u64), Error> {
         match last(&self.stream, &subject::record(key), freshness).await? {
-            Some(message) => parse(key, &message),
-            None => Ok(Found::Absent),
+            Some(message) => Ok((parse(key, &message)?, message.sequence)),
+            None => Ok((Found::Absent, 0)),
         }
     }
 
@@ -107,6 +124,36 @@ impl Store {
     /// See [`NotWritten`]; a conflict means that somebody was faster.
     pub async fn create(&self, job: &Job) -> Result<u64, NotWritten> {
         self.write(job, 0).await
+    }
+
+    /// Writes the record of a job unless there is, or was, one; decides every case of doubt on the
+    /// leader. The marker of a job that was never accepted does not count.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the leader does not answer: the record may have been written.
+    /// [`Error::TooLarge`], and [`Error::Contended`] after too many conflicts.
+    pub async fn claim(&self, job: &Job) -> Result<Claimed, Error> {
+        let key = job.key();
+        let mut expected = 0;
+        for _ in 0..CHANGE_TRIES {
+            match self.write(job, expected).await {
+                Ok(revision) => return Ok(Claimed::Created(revision)),
+                Err(NotWritten::TooLarge) => {
+                    return Err(Error::TooLarge { what: format!("the record of {key}") });
+                }
+                Err(reason) => debug!(job.id = %key.job_id, ?reason, "record not created"),
+            }
+            match self.look(&key, Freshness::Leader).await? {
+                // The write that was not answered had arrived.
+                (Found::Job(stored), revision) if stored.job == *job => {
+                    return Ok(Claimed::Created(revision));
+                }
+                (Found::Job(stored), _) => return Ok(Claimed::Taken(stored)),
+                (Found::Gone, _) => return Ok(Claimed::Gone),
+                (Found::Absent, revision) => expected = revision,
+            }
+        }
+        Err(Error::Contended { key: key.to_string(), tries: CHANGE_TRIES })
     }
 
     /// Takes back the record of a job that the queue certainly refused.
@@ -160,10 +207,12 @@ impl Store {
                 }
                 Err(reason) => debug!(job.id = %key.job_id, ?reason, "record not written"),
             }
-            match self.read(&key, Freshness::Leader).await? {
-                Found::Gone => return Ok(Outcome::Gone),
-                Found::Absent => {}
-                Found::Job(found) => {
+            match self.look(&key, Freshness::Leader).await? {
+                (Found::Gone, _) => return Ok(Outcome::Gone),
+                // A gateway that was declined took the record back while another one, asked for
+                // the same job, was not: the job exists.
+                (Found::Absent, revision) => current.revision = revision,
+                (Found::Job(found), _) => {
                     let arrived = found.revision > current.revision
                         && found.job.status == job.status
                         && run.is_some_and(|run| found.job.last_run_is(run));

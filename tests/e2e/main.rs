@@ -3,7 +3,10 @@
 mod endings;
 mod faults;
 mod guard;
+mod keyed;
 mod older_contract;
+mod pressure;
 mod problems;
+mod roles;
 mod samples;
 mod sharing;

@@ -197,3 +197,22 @@ fn bad_settings_are_reported_together() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("WORDMILL_LISTEN=nowhere") && text.contains("WORDMILL_RESULT_TTL=soon"));
 }
+
+#[test]
+fn the_health_check_of_the_images_says_what_readiness_says() {
+    let stack = Stack::start();
+    let check = |name: &str, variable: &str, url: String| {
+        let address = url.trim_start_matches("http://").to_owned();
+        let settings = [(variable, address.as_str())];
+        let mut command = wordmill_tests::stack::service(name, "nobody", "127.0.0.1:1", &settings);
+        command.arg("healthcheck").status().expect("the check runs").code()
+    };
+    let gateway = |url| check("wordmill-gateway", "WORDMILL_LISTEN", url);
+    let worker = |url| check("wordmill-worker", "WORDMILL_WORKER_LISTEN", url);
+    assert_eq!(gateway(stack.client().url("")), Some(0));
+    assert_eq!(worker(stack.workers[0].health.url("")), Some(0));
+    assert_eq!(gateway("http://127.0.0.1:1".to_owned()), Some(1));
+    // Alive, but not ready.
+    let lonely = wordmill_tests::stack::Gateway::start("127.0.0.1:1", &[]);
+    assert_eq!(gateway(lonely.client.url("")), Some(1));
+}

@@ -75,6 +75,15 @@ impl Admin {
         });
     }
 
+    /// Removes the messages of one subject.
+    pub fn remove(&self, name: &str, subject: &str) {
+        runtime().block_on(async {
+            let stream = self.jetstream.get_stream(name).await.expect("the stream");
+            let purged = stream.purge().filter(subject).await.expect("purged");
+            assert_eq!(purged.purged, 1, "{subject}");
+        });
+    }
+
     /// Publishes a message and waits until a stream has it.
     pub fn publish(&self, subject: &str, payload: &str) {
         let (subject, payload) = (subject.to_owned(), payload.to_owned());

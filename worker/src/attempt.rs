@@ -250,8 +250,15 @@ impl Attempt<'_> {
             return self.delivery.give_back(None).await;
         }
         let change = |job: &mut Job, now: Timestamp| job.apply(Event::HandedBack { run }, now);
-        let outcome = self.worker.store.apply(current, None, change).await?;
-        settle(self.worker, self.delivery, outcome).await
+        match self.worker.store.apply(current, None, change).await? {
+            // The write had arrived although its answer had not.
+            Outcome::Refused(found, _) if found.job.status == Status::Queued => {
+                self.delivery.give_back(None).await
+            }
+            outcome @ (Outcome::Applied(_) | Outcome::Refused(..) | Outcome::Gone) => {
+                settle(self.worker, self.delivery, outcome).await
+            }
+        }
     }
 }
 

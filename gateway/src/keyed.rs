@@ -1,0 +1,302 @@
+//! Jobs that the client named, by `Idempotency-Key` or `PUT`: a repeat gets the same job.
+//!
+//! The record is written first, and decides: whoever creates it puts the job onto the queue, and
+//! whoever finds it sees to it that the job is queued or beyond. So it does not matter which request,
+//! or which gateway, dies in between. Message ids alone would not do: the stream forgets them after
+//! minutes, and when the server restarts.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+use wordmill_common::job::{Job, Status};
+use wordmill_common::message::JobMessage;
+use wordmill_common::options::Options;
+use wordmill_common::trace::TraceParent;
+use wordmill_nats::Error;
+use wordmill_nats::queue::{Envelope, Kept};
+use wordmill_nats::read::Freshness;
+use wordmill_nats::store::{Claimed, Found, Stored};
+
+use crate::lookup::{self, JobPath};
+use crate::problem::{Code, Problem};
+use crate::submit::{self, Offered, PUBLISH_PAUSE};
+use crate::{App, BROKER_DEADLINE};
+
+/// Header with the client's key.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Longest key, in characters.
+const KEY_CHARS_MAX: usize = 255;
+
+/// `PUT /v1/jobs/{uuid}`. An `Idempotency-Key` would add nothing, and is not looked at.
+pub(crate) async fn put(
+    State(app): State<App>,
+    JobPath(key): JobPath,
+    Extension(trace): Extension<TraceParent>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let message = submit::read(&app, &key, &trace, &headers, body).await?;
+    Ok(submit::answer(&accept(&app, message, &trace).await?))
+}
+
+/// Returns the client's key, if it gave one: plain, or as a quoted string of structured fields.
+///
+/// # Errors
+/// `invalid_idempotency_key`.
+pub(crate) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = given.next() else {
+        return Ok(None);
+    };
+    let text = value.to_str().ok().filter(|_| given.next().is_none());
+    let key = text.map(str::trim).and_then(|text| match text.strip_prefix('"') {
+        Some(rest) => unquote(rest),
+        None => Some(text.to_owned()),
+    });
+    let is_valid = |key: &String| {
+        (1..=KEY_CHARS_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let invalid = || {
+        let detail = format!(
+            "Send one Idempotency-Key of 1 to {KEY_CHARS_MAX} visible ASCII characters, plain or \
+             in double quotes."
+        );
+        Problem::new(Code::InvalidIdempotencyKey, detail)
+    };
+    key.filter(is_valid).map(Some).ok_or_else(invalid)
+}
+
+/// Reads the rest of a quoted string; `None` if it does not end where the header does.
+fn unquote(rest: &str) -> Option<String> {
+    let (mut key, mut chars) = (String::new(), rest.chars());
+    loop {
+        match chars.next()? {
+            '"' => return chars.next().is_none().then_some(key),
+            '\\' => key.push(chars.next().filter(|c| matches!(c, '"' | '\\'))?),
+            c => key.push(c),
+        }
+    }
+}
+
+/// Returns the SHA-256, in hexadecimal, of what a job asks for.
+///
+/// It covers the source (a URL as it was normalised), the options that differ from their defaults
+/// (so that an option added later changes no fingerprint), the labels and the lane, as JSON with
+/// sorted names. Who asks, when, and in which trace is no part of it.
+fn fingerprint(message: &JobMessage) -> String {
+    let mut options = json!(message.options);
+    let defaults = json!(Options::default());
+    if let Some(options) = options.as_object_mut() {
+        options.retain(|name, value| defaults.get(name) != Some(value));
+    }
+    let asked: Value = json!({
+        "labels": message.labels,
+        "lane": message.lane,
+        "options": options,
+        "source": message.source,
+    });
+    Sha256::digest(asked.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Accepts a named job, or finds the one that it names.
+///
+/// # Errors
+/// Those of [`submit::accept`], `idempotency_key_reused`, and `result_expired`.
+pub(crate) async fn accept(
+    app: &App,
+    mut message: JobMessage,
+    trace: &TraceParent,
+) -> Result<Job, Problem> {
+    message.fingerprint = Some(fingerprint(&message));
+    let _room = app.room.take(&message.source)?;
+    let deadline = Instant::now() + BROKER_DEADLINE;
+    submit::connected(app, deadline).await?;
+    let job = Job::queued(&message);
+    match claim(app, &job, deadline).await? {
+        Claimed::Created(revision) => {
+            put_in(app, Stored { job, revision }, message, trace, deadline, Owned::ByUs).await
+        }
+        Claimed::Taken(stored) if stored.job.fingerprint == job.fingerprint => {
+            put_in(app, *stored, message, trace, deadline, Owned::ByAnother).await
+        }
+        Claimed::Taken(_) => {
+            let detail = "The key, or the id, names a job that was asked for with another body.";
+            Err(Problem::new(Code::IdempotencyKeyReused, detail))
+        }
+        Claimed::Gone => Err(lookup::gone()),
+    }
+}
+
+/// Whose the record is, and so who may take it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owned {
+    /// This request created it: nothing was promised yet.
+    ByUs,
+    /// An earlier request did, and may have promised the job.
+    ByAnother,
+}
+
+/// Creates the record or finds the one that is there, until the deadline.
+async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<Claimed, Problem> {
+    let key = job.key();
+    // A queue that takes no bulk job still answers for those that it has.
+    if let Err(declined) = app.gauge.admit(job.lane) {
+        return match within(deadline, job, app.store.read(&key, Freshness::Leader)).await? {
+            Found::Job(stored) => Ok(Claimed::Taken(stored)),
+            Found::Gone => Ok(Claimed::Gone),
+            Found::Absent => Err(declined),
+        };
+    }
+    loop {
+        match within(deadline, job, app.store.claim(job)).await {
+            Ok(claimed) => return Ok(claimed),
+            Err(problem) if Instant::now() + PUBLISH_PAUSE >= deadline => return Err(problem),
+            Err(_) => tokio::time::sleep(PUBLISH_PAUSE).await,
+        }
+    }
+}
+
+/// Sees to it that a job whose record is there is queued or beyond, and returns it.
+async fn put_in(
+    app: &App,
+    stored: Stored,
+    mut message: JobMessage,
+    trace: &TraceParent,
+    deadline: Instant,
+    owned: Owned,
+) -> Result<Job, Problem> {
+    // The message says what the record says, whoever sends it.
+    message.created_at = stored.job.created_at;
+    message.trace_id = stored.job.trace_id;
+    let trace = TraceParent { trace_id: stored.job.trace_id, ..*trace };
+    let first = Envelope::seal(&message, &trace)?;
+    let again = first.again(stored.revision);
+    let mut must_look = owned == Owned::ByAnother;
+    for envelope in [&first, &again] {
+        if must_look && let Some(job) = underway(app, &stored, deadline).await? {
+            return Ok(job);
+        }
+        match submit::offer(app, envelope, deadline).await {
+            Offered::Acknowledged(Kept::Stored) => {
+                info!(job.id = %stored.job.job_id, lane = %stored.job.lane, ?owned, "job accepted");
+                return Ok(stored.job);
+            }
+            // Somebody else has sent it just now, or it was there and is gone.
+            Offered::Acknowledged(Kept::Duplicate) => must_look = true,
+            Offered::Declined(refused) => {
+                if owned == Owned::ByUs {
+                    submit::take_back(app, &stored.job, Ok(stored.revision)).await;
+                }
+                return Err(submit::declined(app, stored.job.lane, &refused));
+            }
+            Offered::Unconfirmed => {
+                warn!(job.id = %stored.job.job_id, "the queue did not confirm a job in time");
+                return Err(Problem::unconfirmed(stored.job.job_id));
+            }
+        }
+    }
+    let job = underway(app, &stored, deadline).await?;
+    job.ok_or_else(|| Problem::unconfirmed(stored.job.job_id))
+}
+
+/// Returns the job if it is queued or beyond; `None` if only its record says so.
+async fn underway(app: &App, stored: &Stored, deadline: Instant) -> Result<Option<Job>, Problem> {
+    let job = &stored.job;
+    let key = job.key();
+    if job.status != Status::Queued {
+        return Ok(Some(job.clone()));
+    }
+    // A job that waits for its next attempt has its message there, too.
+    let message = within(deadline, job, app.queue.find(&key, Freshness::Leader)).await?;
+    // A worker may have finished it before the queue was asked.
+    match within(deadline, job, app.store.read(&key, Freshness::Leader)).await? {
+        Found::Job(now) if message.is_some() || now.revision != stored.revision => {
+            Ok(Some(now.job))
+        }
+        Found::Job(_) => Ok(None),
+        Found::Gone => Err(lookup::gone()),
+        // Taken back by a request that the queue declined: the job exists if its message does.
+        Found::Absent if message.is_some() => Ok(Some(job.clone())),
+        Found::Absent => Err(Problem::unconfirmed(job.job_id)),
+    }
+}
+
+/// Waits for the broker until the deadline. What it leaves open is told with the job's id.
+async fn within<T>(
+    deadline: Instant,
+    job: &Job,
+    asked: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Problem> {
+    match tokio::time::timeout_at(deadline, asked).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error @ (Error::Corrupt { .. } | Error::TooLarge { .. }))) => Err(error.into()),
+        Ok(Err(error)) => {
+            debug!(job.id = %job.job_id, %error, "the broker left something open");
+            Err(Problem::unconfirmed(job.job_id))
+        }
+        Err(_) => Err(Problem::unconfirmed(job.job_id)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(values: &[&str]) -> Result<Option<String>, ()> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(IDEMPOTENCY_KEY, value.parse().unwrap());
+        }
+        key(&headers).map_err(drop)
+    }
+
+    #[test]
+    fn keys_are_visible_ascii_plain_or_quoted() {
+        let long = "k".repeat(255);
+        for (given, expected) in [
+            ("a", "a"),
+            ("\"a\"", "a"),
+            (r#""a\"b\\c""#, r#"a"b\c"#),
+            ("8e03978e-40d5-43dd-bc93-6894a57f9324", "8e03978e-40d5-43dd-bc93-6894a57f9324"),
+            (&long, &long),
+        ] {
+            assert_eq!(read(&[given]), Ok(Some(expected.to_owned())), "{given}");
+        }
+        assert_eq!(read(&[]), Ok(None));
+        let longer = "k".repeat(256);
+        for bad in ["", "\"", "\"\"", "\"a", "\"a\"b", "\"a\";p=1", r#""\a""#, "a b", "ä", &longer]
+        {
+            assert!(read(&[bad]).is_err(), "{bad}");
+        }
+        assert!(read(&["a", "a"]).is_err());
+    }
+
+    #[test]
+    fn the_fingerprint_covers_what_was_asked_for_and_nothing_else() {
+        let golden = include_str!("../../common/src/golden/message.json");
+        let message: JobMessage = serde_json::from_str(golden).unwrap();
+        let expected = fingerprint(&message);
+        // Stored in records: it must stay the same in every version.
+        let asked = r#"{"labels":{},"lane":"interactive","options":{},"source":{"kind":"text","text":"to be or not to be"}}"#;
+        let digest: String =
+            Sha256::digest(asked).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(expected, digest);
+
+        let mut other = message.clone();
+        other.labels.insert("a".to_owned(), "b".to_owned());
+        assert_ne!(fingerprint(&other), expected);
+        let mut other = message.clone();
+        other.lane = wordmill_common::id::Lane::Bulk;
+        assert_ne!(fingerprint(&other), expected);
+        let mut same = message;
+        same.trace_id = TraceParent::random().trace_id;
+        same.created_at = wordmill_common::clock::now();
+        assert_eq!(fingerprint(&same), expected);
+    }
+}

@@ -1,0 +1,192 @@
+//! Jobs that the client named: however often they are asked for, they are done once.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::proxy::Proxy;
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
+use wordmill_tests::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const NAMED: &str = "0198f0c2-0000-7000-8000-00000000abcd";
+
+fn post(client: &Client, key: &str, body: &Value) -> Answer {
+    let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+    client.send("POST", "/v1/jobs", &headers, body.to_string().as_bytes())
+}
+
+fn put(client: &Client, id: &str, body: &Value) -> Answer {
+    let headers = [("content-type", "application/json")];
+    client.send("PUT", &format!("/v1/jobs/{id}"), &headers, body.to_string().as_bytes())
+}
+
+fn id(answer: &Answer, status: u16) -> String {
+    assert_eq!(answer.status, status, "{answer:?}");
+    let id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
+    assert_eq!(answer.header("location"), Some(format!("/v1/jobs/{id}").as_str()), "{answer:?}");
+    assert_eq!(answer.header("retry-after").is_some(), status == 202, "{answer:?}");
+    id
+}
+
+#[test]
+fn a_repeat_gets_the_same_job_and_another_body_is_refused() {
+    let stack = Stack::with(2, 0, &[]);
+    let (client, other) = (stack.client(), &stack.gateways[1].client);
+    let admin = Admin::of(&stack.nats);
+    let body = json!({"text": "a b", "labels": {"x": "y"}, "options": {"rule": "unicode"}});
+    // Defaults that are spelled out, or not, ask for the same.
+    let same = json!({"lane": "interactive", "labels": {"x": "y"}, "text": "a b"});
+
+    let job_id = id(&post(client, "k1", &body), 202);
+    assert_eq!(id(&post(other, "\"k1\"", &same), 202), job_id);
+    assert_eq!(id(&put(client, NAMED, &body), 202), NAMED);
+    assert_eq!(id(&put(other, NAMED, &same), 202), NAMED);
+    assert_ne!(id(&post(client, "k2", &body), 202), job_id);
+    assert_eq!(admin.messages("JOBS"), 3);
+
+    for different in [
+        json!({"text": "a c", "labels": {"x": "y"}}),
+        json!({"text": "a b"}),
+        json!({"text": "a b", "labels": {"x": "y"}, "lane": "bulk"}),
+    ] {
+        post(client, "k1", &different).problem(422, "idempotency_key_reused");
+        put(client, NAMED, &different).problem(422, "idempotency_key_reused");
+    }
+    // A job without a key is nobody's to name.
+    let plain = client.submit(&json!({"text": "a b"}));
+    put(client, &plain, &json!({"text": "a b"})).problem(422, "idempotency_key_reused");
+    for key in ["", "\"\"", "a b", "\"a", &"k".repeat(256)] {
+        post(client, key, &body).problem(400, "invalid_idempotency_key");
+    }
+    put(client, "17", &body).problem(400, "invalid_job_id");
+    assert_eq!(admin.messages("JOBS"), 4);
+}
+
+#[test]
+fn many_at_once_make_one_job() {
+    let stack = Stack::with(2, 0, &[]);
+    for round in 0..5 {
+        let key = format!("round-{round}");
+        let ids: Vec<String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|n| {
+                    let (client, key) = (&stack.gateways[n % 2].client, &key);
+                    scope.spawn(move || id(&post(client, key, &json!({"text": "a"})), 202))
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        assert_eq!(Admin::of(&stack.nats).messages("JOBS"), round + 1);
+    }
+}
+
+#[test]
+fn a_repeat_heals_what_a_gateway_left_behind() {
+    let stack = Stack::with(1, 0, &[]);
+    let admin = Admin::of(&stack.nats);
+    let body = json!({"text": "to be or not to be"});
+    let job_id = id(&post(stack.client(), "k", &body), 202);
+    let subject = format!("jobs.interactive.public.{job_id}");
+    let (message, _) = admin.last("JOBS", &subject).expect("the message");
+
+    // A record without a message, which the stream still remembers; then one that it has forgotten.
+    for window in [Duration::from_secs(120), Duration::from_millis(100)] {
+        admin.reconfigure("JOBS", |config| config.duplicate_window = window);
+        admin.remove("JOBS", &subject);
+        assert_eq!(admin.messages("JOBS"), 0);
+        wait_for("the repeat puts the job in again", LIMIT, || {
+            let answer = post(stack.client(), "k", &body);
+            // Lost twice: both ids are taken until the stream has forgotten them.
+            if answer.status == 503 {
+                assert_eq!(answer.json()["job_id"], job_id.as_str(), "{answer:?}");
+                return None;
+            }
+            assert_eq!(id(&answer, 202), job_id);
+            (admin.messages("JOBS") == 1).then_some(())
+        });
+        assert_eq!(admin.last("JOBS", &subject).expect("the message").0, message);
+    }
+    let worker = Worker::start(&stack.nats.address(), &[]);
+    ready(&worker.health);
+    assert_eq!(stack.client().finished(&job_id, LIMIT)["totals"]["words"], 6);
+    admin.wait_until_idle();
+}
+
+#[test]
+fn nothing_runs_twice_whatever_was_restarted_meanwhile() {
+    let mut stack = Stack::start();
+    let admin = Admin::of(&stack.nats);
+    admin.reconfigure("JOBS", |config| config.duplicate_window = Duration::from_millis(100));
+    let site = Site::start();
+    let body = json!({"url": site.put("/once", Page::new("text/plain", "only once"))});
+    let job_id = id(&post(stack.client(), "k", &body), 202);
+    let job = stack.client().finished(&job_id, LIMIT);
+    admin.wait_until_idle();
+
+    stack.nats.process.kill();
+    stack.nats.restart();
+    let repeated = wait_for("the repeat is answered", LIMIT, || {
+        let answer = post(stack.client(), "k", &body);
+        (answer.status != 503).then_some(answer)
+    });
+    assert_eq!(id(&repeated, 200), job_id);
+    assert_eq!(repeated.json(), job);
+    assert_eq!(Admin::of(&stack.nats).messages("JOBS"), 0);
+    assert_eq!(site.hits("/once"), 1);
+}
+
+#[test]
+fn a_declined_job_can_be_asked_for_again_and_an_expired_one_cannot() {
+    let stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "1s")]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    admin.reconfigure("JOBS", |config| config.max_messages = 1);
+    client.submit(&json!({"text": "first"}));
+    let body = json!({"text": "a b c"});
+    for _ in 0..2 {
+        post(client, "k", &body).problem(503, "queue_full");
+        put(client, NAMED, &body).problem(503, "queue_full");
+    }
+    client.get(&format!("/v1/jobs/{NAMED}")).problem(404, "job_not_found");
+
+    admin.reconfigure("JOBS", |config| config.max_messages = 10);
+    let job_id = id(&post(client, "k", &body), 202);
+    assert_eq!(id(&put(client, NAMED, &body), 202), NAMED);
+    let worker = Worker::start(&stack.nats.address(), &[("WORDMILL_RESULT_TTL", "1s")]);
+    ready(&worker.health);
+    for (id, path) in [(&job_id, "a"), (&NAMED.to_owned(), "b")] {
+        wait_for(&format!("job {path} expires"), LIMIT, || {
+            (client.get(&format!("/v1/jobs/{id}")).status == 410).then_some(())
+        });
+    }
+    post(client, "k", &body).problem(410, "result_expired");
+    put(client, NAMED, &body).problem(410, "result_expired");
+    admin.wait_until_idle();
+}
+
+#[test]
+fn a_job_whose_fate_is_unclear_is_named_and_the_repeat_settles_it() {
+    let directory = TempDir::new().expect("a directory");
+    let nats = Nats::start(directory.path());
+    nats.provision(&[]);
+    let proxy = Proxy::start(&nats.address());
+    let gateway = Gateway::start(&proxy.address(), &[]);
+    ready(&gateway.client);
+
+    // The record arrives, its acknowledgement does not: so the job was never offered.
+    proxy.mute();
+    let body = json!({"text": "to be or not to be"});
+    let problem = post(&gateway.client, "k", &body).problem(503, "broker_unavailable");
+    let job_id = problem["job_id"].as_str().expect("the id").to_owned();
+    let admin = Admin::of(&nats);
+    assert_eq!((admin.messages("KV_job_state"), admin.messages("JOBS")), (1, 0));
+
+    proxy.mend();
+    ready(&gateway.client);
+    assert_eq!(id(&post(&gateway.client, "k", &body), 202), job_id);
+    assert_eq!(admin.messages("JOBS"), 1);
+}

@@ -1,0 +1,238 @@
+//! The commands of `nats/README.md`, run as written, with the real `nats` CLI, as the inspector.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+use wordmill_tests::process::Process;
+use wordmill_tests::stack::{Stack, Worker, password, ready};
+use wordmill_tests::{repository, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// How commands begin, and what the page and the real output must both show. A `~` stands for the
+/// id of the job that is looked at.
+const SHOWS: &[(&str, &[&str])] = &[
+    ("BROKER=", &[]),
+    ("nats context add", &[]),
+    ("submit()", &[]),
+    (
+        "nats stream report",
+        &["Consumers │ Messages", "│ JOBS          │ File    │           │ 2         │ 1 "],
+    ),
+    ("nats consumer report JOBS", &["Ack Pending │ Redelivered │ Unprocessed", "│ 1 / 100%"]),
+    (
+        "nats consumer info JOBS interactive",
+        &["Outstanding Acks: 0", "Unprocessed Messages: 1", "Waiting Pulls: 0 of maximum 512"],
+    ),
+    ("nats stream info JOBS", &["WorkQueue", "2,000,000", "8.0 GiB", "7d0h0m0s", "Messages: 1"]),
+    ("nats stream subjects JOBS", &["│ jobs.interactive.public.~ │ 1"]),
+    (
+        "nats stream get JOBS",
+        &["Item: JOBS#1", "traceparent: 00-", "Nats-Msg-Id: ~", r#""source":{"kind":"text""#],
+    ),
+    ("nats kv get job_state", &[r#""job_id": "~""#, r#""status": "queued""#, r#""book": "cats""#]),
+    ("nats kv ls job_state", &["public.~"]),
+    ("nats sub 'events", &["events.$KV.job_state.public.~", "Status: succeeded", "Nats-Sequence:"]),
+    ("nats sub --headers-only", &["Wordmill-Status: queued", "Wordmill-Status: succeeded"]),
+    ("nats stream subjects DEAD_JOBS", &["│ dead.interactive.public.~ │ 1"]),
+    (
+        "nats stream get DEAD_JOBS",
+        &["Wordmill-Failure-Code: fetch_connect", "Wordmill-Attempts: 2", "Nats-Msg-Id: ~"],
+    ),
+    (
+        "nats sub --stream DEAD_JOBS",
+        &["stream: DEAD_JOBS seq: 1", "subject: dead.interactive.public.~"],
+    ),
+    ("BIG=", &[]),
+    ("nats object ls results", &["~."]),
+    ("OBJECT=", &["Wrote: ", "~.json.zst in", r#"{"word0":1,"word1":1,"word10":1"#]),
+    ("nats events", &["JetStream API Access", "$JS.API.STREAM.INFO.JOBS", "User: worker"]),
+    ("nats kv put", &[r#"Permissions Violation for Publish to "$KV.job_state.public.~""#]),
+    ("nats pub", &[r#"Permissions Violation for Publish to "jobs.interactive.public.~""#]),
+];
+
+/// One command block of the page, and the output printed below it.
+struct Block {
+    commands: String,
+    output: String,
+}
+
+fn blocks(page: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if !matches!(line, "```sh" | "```text") {
+            continue;
+        }
+        let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        let body = body.join("\n");
+        if line == "```sh" {
+            blocks.push(Block { commands: body, output: String::new() });
+        } else {
+            blocks.last_mut().expect("an output follows its commands").output = body;
+        }
+    }
+    blocks
+}
+
+/// A shell that keeps its variables from block to block, with a home of its own and the CLI on its
+/// path.
+struct Shell {
+    home: TempDir,
+}
+
+impl Shell {
+    fn new() -> Self {
+        let home = TempDir::new().expect("a directory");
+        std::os::unix::fs::symlink(cli(), home.path().join("nats")).expect("a link");
+        std::fs::write(home.path().join("variables"), "").expect("written");
+        Self { home }
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let mut command = Command::new("bash");
+        let script = format!("set -e; PATH=\"$PWD:$PATH\"; . ./variables\n{script}");
+        command.args(["-c", &script]).current_dir(self.home.path());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("NATS_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .env("HOME", self.home.path())
+            .env("XDG_CONFIG_HOME", self.home.path().join("config"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a block to its end and returns what it printed.
+    fn run(&self, commands: &str) -> (bool, String) {
+        let keep = "{ declare -p BROKER GATEWAY JOB BIG OBJECT; declare -f submit; } \
+                    >variables 2>/dev/null || true";
+        let output = self.command(&format!("{commands}\n{keep}")).output().expect("bash runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Starts a block that runs until it is stopped.
+    fn start(&self, commands: &str) -> Process {
+        Process::start("nats", self.command(&format!("exec {commands}")))
+    }
+
+    fn variable(&self, name: &str) -> String {
+        let (_, text) = self.run(&format!("echo \"${name}\""));
+        text.trim().to_owned()
+    }
+}
+
+fn cli() -> PathBuf {
+    let installer = repository().join("nats/install-cli");
+    let output = Command::new(&installer).stderr(Stdio::inherit()).output().expect("it runs");
+    assert!(output.status.success(), "there is no nats CLI, see above");
+    Path::new(String::from_utf8(output.stdout).expect("a path").trim()).to_owned()
+}
+
+/// Asserts that the page and `output` both show `facts`, about job `id`.
+fn assert_shown(block: &Block, output: &str, facts: &[&str], id: &str) {
+    for fact in facts {
+        let mut parts = fact.split('~');
+        assert!(
+            parts.all(|part| block.output.contains(part)),
+            "the page does not show {fact:?} below {}",
+            block.commands
+        );
+        let fact = fact.replace('~', id);
+        assert!(output.contains(&fact), "no {fact:?} from {}:\n{output}", block.commands);
+    }
+}
+
+#[test]
+fn the_inspector_looks_inside_as_the_page_says() {
+    let page = std::fs::read_to_string(repository().join("nats/README.md")).expect("the page");
+    let settings = [("WORDMILL_ATTEMPTS", "2"), ("WORDMILL_RETRY_BASE", "50ms")];
+    let stack = Stack::with(1, 0, &settings);
+    let address = stack.nats.address();
+    let client = stack.client();
+    let shell = Shell::new();
+    let mut worker = None;
+    let mut about = String::new();
+    let blocks = blocks(&page);
+    for block in &blocks {
+        let (_, facts) = SHOWS
+            .iter()
+            .find(|(begin, _)| block.commands.starts_with(begin))
+            .unwrap_or_else(|| panic!("nothing is known about {}", block.commands));
+        match block.commands.as_str() {
+            // The one place where the world of the test takes the place of `make run`.
+            commands if commands.starts_with("BROKER=") => {
+                let gateway = client.url("");
+                let ours = format!("BROKER=nats://{address}\nGATEWAY={gateway}");
+                assert!(shell.run(&ours).0, "variables are set");
+                continue;
+            }
+            commands if commands.starts_with("nats stream subjects DEAD") => {
+                let closed = TcpListener::bind("127.0.0.1:0").expect("a port");
+                let url = format!("http://{}/", closed.local_addr().expect("an address"));
+                drop(closed);
+                about = client.submit_url(&url);
+                assert_eq!(client.finished(&about, LIMIT)["dead_lettered"], true);
+            }
+            commands if commands.starts_with("nats kv put") => about = shell.variable("JOB"),
+            _ => {}
+        }
+        let commands = block.commands.replace("dev-inspector", &password("inspector"));
+        if !commands.starts_with("nats sub") && !commands.starts_with("nats events") {
+            let (succeeded, output) = shell.run(&commands);
+            let refused = output.contains("Permissions Violation");
+            assert_eq!(succeeded, !refused, "{commands}:\n{output}");
+            let may_be_refused = ["nats kv put", "nats pub"].iter();
+            let expected = may_be_refused.clone().any(|begin| commands.starts_with(begin));
+            assert_eq!(refused, expected, "{commands}:\n{output}");
+            if commands.starts_with("submit()") {
+                about = shell.variable("JOB");
+            } else if commands.starts_with("BIG=") {
+                about = shell.variable("BIG");
+                assert_eq!(client.finished(&about, LIMIT)["status"], "succeeded");
+            }
+            assert_shown(block, &output, facts, &about);
+            continue;
+        }
+
+        let live = shell.start(&commands);
+        wait_for(&format!("{commands} listens"), LIMIT, || {
+            ["Subscribing", "Listening"]
+                .iter()
+                .any(|word| live.output().contains(word))
+                .then_some(())
+        });
+        settle(&stack);
+        if commands.starts_with("nats events") {
+            worker = Some(Worker::start(&address, &settings));
+        } else if worker.is_none() {
+            let first = Worker::start(&address, &settings);
+            ready(&first.health);
+            worker = Some(first);
+        } else if commands.contains("--headers-only") {
+            client.submit(&json!({"text": "tea for two"}));
+        }
+        wait_for(&format!("{commands} shows {facts:?}"), LIMIT, || {
+            let output = live.output();
+            facts.iter().all(|fact| output.contains(&fact.replace('~', &about))).then_some(())
+        });
+        assert_shown(block, &live.output(), facts, &about);
+    }
+    assert_eq!(blocks.len(), SHOWS.len(), "every block of the page, once");
+}
+
+/// Waits until the subscription that was just announced is certainly known to the server.
+fn settle(stack: &Stack) {
+    // The CLI says so before it subscribes; a job's whole way through HTTP takes longer than that.
+    for _ in 0..20 {
+        stack.client().get("/readyz");
+    }
+    wordmill_tests::pause(Duration::from_millis(300));
+}

@@ -1,0 +1,272 @@
+//! Real pages, in many languages, counted by the running system and by a browser.
+//!
+//! The browser is asked for the text that it shows (`innerText`) and cuts it into words itself
+//! (`Intl.Segmenter`, which is ICU). Nothing of ours takes part in that. The pages are those of
+//! Debian's installation guide, and of the Rust toolchain's own book: they are taken where they are
+//! installed, and are not in the repository.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wordmill_tests::client::Client;
+use wordmill_tests::process::Process;
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::Stack;
+use wordmill_tests::wait_for;
+
+/// Where Debian's package `installation-guide-amd64` puts its pages.
+const GUIDE: &str = "/usr/share/doc/installation-guide-amd64";
+/// The guide's languages, as it names them: 4 scripts with spaces, and 2 languages without.
+const LANGUAGES: [&str; 12] =
+    ["de", "el", "en", "es", "fr", "it", "ja", "ko", "pt", "ru", "sv", "zh_CN"];
+/// Its pages: prose, tables, commands, lists of options.
+const PAGES: [&str; 3] = ["ch02s01.html", "ch05s03.html", "apbs04.html"];
+/// How many words may differ, in thousandths of a page's words.
+const DIFFERENCE_MAX_PER_MILLE: u64 = 5;
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What the browser does with the page: shown text, cut by ICU, keys as docs/counting.md describes them.
+const SCRIPT: &str = r#"
+  const language = arguments[0];
+  const ignorable = /[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0]/gu;
+  const counts = {};
+  const segmenter = new Intl.Segmenter(language, {granularity: 'word'});
+  for (const {segment, isWordLike} of segmenter.segment(document.body.innerText)) {
+    if (!isWordLike) continue;
+    const key = segment.normalize('NFC').replace(/[\u2019\u02bc\uff07]/g, "'")
+      .replace(ignorable, '').toLowerCase().normalize('NFC');
+    counts[key] = (counts[key] ?? 0) + 1;
+  }
+  return Object.entries(counts);
+"#;
+
+type Counts = BTreeMap<String, u64>;
+
+/// A browser that is driven over WebDriver.
+struct Browser {
+    driver: Client,
+    session: String,
+    _process: Process,
+    _profile: TempDir,
+}
+
+impl Browser {
+    fn start() -> Self {
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0");
+        let process = Process::start("chromedriver", command);
+        let port = wait_for("chromedriver listens", LIMIT, || {
+            let output = process.output();
+            let port = output.split("started successfully on port ").nth(1)?;
+            port.split(|c: char| !c.is_ascii_digit()).next().map(str::to_owned)
+        });
+        let driver = Client::new(&format!("127.0.0.1:{port}"));
+        let profile = TempDir::new().expect("a directory");
+        let profile_argument = format!("--user-data-dir={}", profile.path().display());
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            profile_argument.as_str(),
+        ];
+        let options = json!({"goog:chromeOptions": {"args": arguments}});
+        let answer =
+            driver.post("/session", &json!({"capabilities": {"alwaysMatch": options}})).json();
+        let session = answer["value"]["sessionId"].as_str();
+        let session = session.unwrap_or_else(|| panic!("no browser: {answer}")).to_owned();
+        Self { driver, session, _process: process, _profile: profile }
+    }
+
+    fn ask(&self, what: &str, body: &Value) -> Value {
+        let answer = self.driver.post(&format!("/session/{}/{what}", self.session), body);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["value"].clone()
+    }
+
+    fn count(&self, url: &str, language: &str) -> Counts {
+        self.ask("url", &json!({"url": url}));
+        let counts = self.ask("execute/sync", &json!({"script": SCRIPT, "args": [language]}));
+        let entries = counts.as_array().expect("entries").iter();
+        let entries = entries.map(|entry| {
+            (entry[0].as_str().expect("a word").to_owned(), entry[1].as_u64().expect("a count"))
+        });
+        entries.collect()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let path = format!("/session/{}", self.session);
+        let _ = self.driver.try_send("DELETE", &path, &[], b"");
+    }
+}
+
+/// Differences that have a reason. Each is counted by itself, and what is left has none.
+#[derive(Debug, Default)]
+struct Kinds {
+    /// The browser's ICU cuts at a colon within a word (`a:b`); Unicode's own rule does not.
+    colon: u64,
+    /// It cuts at a full stop between letters (`x.org`, `e.g.`); Unicode's own rule does not.
+    full_stop: u64,
+    /// It cuts where Hangul meets digits or Latin letters (`12는`); Unicode's own rule does not.
+    hangul: u64,
+    /// The same run of Han or Kana, cut elsewhere: other dictionary, other method.
+    cut_elsewhere: u64,
+}
+
+fn is_hangul(c: char) -> bool {
+    matches!(c, '\u{1100}'..='\u{11ff}' | '\u{3130}'..='\u{318f}' | '\u{ac00}'..='\u{d7a3}')
+}
+
+/// Cuts a word of ours where the browser would, and counts why.
+fn cut_like_the_browser(word: &str, count: u64, kinds: &mut Kinds) -> Vec<String> {
+    let characters: Vec<char> = word.chars().collect();
+    let mut parts = vec![String::new()];
+    for (i, &c) in characters.iter().enumerate() {
+        let around = (i > 0).then(|| characters[i - 1]).zip(characters.get(i + 1).copied());
+        let between_letters =
+            around.is_some_and(|(left, right)| left.is_alphabetic() && right.is_alphabetic());
+        let reason = match c {
+            ':' => Some(&mut kinds.colon),
+            '.' if between_letters => Some(&mut kinds.full_stop),
+            _ if i > 0 && is_hangul(c) != is_hangul(characters[i - 1]) => Some(&mut kinds.hangul),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            *reason += count;
+            parts.push(String::new());
+        }
+        if c != ':' && (c != '.' || !between_letters) {
+            parts.last_mut().expect("a part").push(c);
+        }
+    }
+    parts
+}
+
+fn is_without_spaces(c: char) -> bool {
+    matches!(c, '\u{3005}'..='\u{3007}' | '\u{3040}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}'
+        | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{ff66}'..='\u{ff9f}')
+}
+
+/// Takes what has a reason out of both counts, and tells how much it was.
+fn explain(ours: &mut Counts, browsers: &mut Counts) -> Kinds {
+    let mut kinds = Kinds::default();
+    for (word, count) in std::mem::take(ours) {
+        for part in cut_like_the_browser(&word, count, &mut kinds) {
+            *ours.entry(part).or_default() += count;
+        }
+    }
+    // Words of scripts without spaces: the characters must be the same, and how often.
+    let mut characters: BTreeMap<char, i64> = BTreeMap::new();
+    let words: BTreeSet<String> = ours.keys().chain(browsers.keys()).cloned().collect();
+    for word in words.into_iter().filter(|word| word.chars().any(is_without_spaces)) {
+        let (a, b) = (ours.remove(&word).unwrap_or(0), browsers.remove(&word).unwrap_or(0));
+        kinds.cut_elsewhere += a.abs_diff(b);
+        for c in word.chars() {
+            *characters.entry(c).or_default() +=
+                i64::try_from(a).unwrap() - i64::try_from(b).unwrap();
+        }
+    }
+    for (c, difference) in characters.into_iter().filter(|(_, difference)| *difference != 0) {
+        let side = if difference > 0 { &mut *ours } else { &mut *browsers };
+        *side.entry(c.to_string()).or_default() += difference.unsigned_abs();
+    }
+    kinds
+}
+
+/// Returns the number of words that are in one count and not in the other.
+fn distance(a: &Counts, b: &Counts) -> (u64, Vec<String>) {
+    let words: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let mut sum = 0;
+    let mut examples = Vec::new();
+    for word in words {
+        let (left, right) = (a.get(word).copied().unwrap_or(0), b.get(word).copied().unwrap_or(0));
+        if left != right {
+            sum += left.abs_diff(right);
+            examples.push(format!("{word:?} {left} {right}"));
+        }
+    }
+    (sum, examples)
+}
+
+/// Returns the pages: a name, a file, a language as BCP 47 writes it.
+fn pages() -> Vec<(String, PathBuf, String)> {
+    assert!(Path::new(GUIDE).is_dir(), "install it: tests/external/install");
+    let mut pages = Vec::new();
+    for language in LANGUAGES {
+        for page in PAGES {
+            let name = format!("{language}/{page}");
+            let tag = language.replace('_', "-");
+            pages.push((name.clone(), Path::new(GUIDE).join(&name), tag));
+        }
+    }
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc");
+    let sysroot = String::from_utf8(output.stdout).expect("a path");
+    let book = Path::new(sysroot.trim()).join("share/doc/rust/html/book");
+    for page in ["ch04-01-what-is-ownership.html", "ch10-02-traits.html"] {
+        // A toolchain can be installed without its documentation.
+        if book.join(page).is_file() {
+            pages.push((format!("book/{page}"), book.join(page), "en".to_owned()));
+        }
+    }
+    pages
+}
+
+#[test]
+fn real_pages_count_as_a_browser_shows_them() {
+    let stack = Stack::start();
+    let site = Site::start();
+    let browser = Browser::start();
+    let mut sums = Kinds::default();
+    let (mut pages_compared, mut words_compared, mut bad) = (0, 0, Vec::new());
+    println!(
+        "{:36} {:>6} {:>6} | {:>5} {:>9} {:>6} {:>13}",
+        "page", "words", "differ", "colon", "full stop", "hangul", "cut elsewhere"
+    );
+    for (name, file, language) in pages() {
+        let body = std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        // Without its style sheets and scripts: a counter has no layout engine.
+        let url = site.put(&format!("/{name}"), Page::new("text/html; charset=utf-8", body));
+        let job_id = stack.client().submit_url(&url);
+        let job = stack.client().finished(&job_id, LIMIT);
+        assert_eq!(job["status"], "succeeded", "{name}: {job}");
+        let result = stack.client().result(&job_id);
+        let counts = result["word_count"].as_object().expect("a histogram").iter();
+        let mut ours: Counts =
+            counts.map(|(word, n)| (word.clone(), n.as_u64().expect("a count"))).collect();
+        let mut browsers = browser.count(&url, &language);
+        let words: u64 = browsers.values().sum();
+        assert!(words > 100, "{name} has only {words} words");
+
+        let kinds = explain(&mut ours, &mut browsers);
+        let (differ, examples) = distance(&ours, &browsers);
+        println!(
+            "{name:36} {words:>6} {differ:>6} | {:>5} {:>9} {:>6} {:>13}",
+            kinds.colon, kinds.full_stop, kinds.hangul, kinds.cut_elsewhere
+        );
+        if differ * 1000 > words * DIFFERENCE_MAX_PER_MILLE {
+            bad.push(format!("{name}: {differ} of {words}: {}", examples.join(", ")));
+        }
+        sums.colon += kinds.colon;
+        sums.full_stop += kinds.full_stop;
+        sums.hangul += kinds.hangul;
+        sums.cut_elsewhere += kinds.cut_elsewhere;
+        pages_compared += 1;
+        words_compared += words;
+    }
+    println!("{pages_compared} pages, {words_compared} words; with a reason: {sums:?}");
+    assert!(bad.is_empty(), "ours and the browser's:\n{}", bad.join("\n"));
+    // A reason that no page needs is no reason.
+    let used = [sums.colon, sums.full_stop, sums.hangul, sums.cut_elsewhere];
+    assert!(used.iter().all(|count| *count > 0), "{sums:?}");
+    assert!(pages_compared >= 20, "only {pages_compared} pages");
+}
