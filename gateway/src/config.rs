@@ -73,12 +73,14 @@ pub struct Sweeper {
 impl Sweeper {
     fn read(env: &mut Env, gateway: &Settings) -> Self {
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        // A record may be older than its message by as much as a request may take.
+        let grace_min = Duration::from_secs(3);
         let (hour, day) = (60 * minute, 24 * 60 * minute);
         let tenth = Duration::from_millis(100);
         Self {
             broker: gateway.read_sweeper(env),
             interval: env.duration("WORDMILL_SWEEP_INTERVAL", minute / 2, tenth, hour),
-            grace: env.duration("WORDMILL_SWEEP_GRACE", 5 * minute, second, day),
+            grace: env.duration("WORDMILL_SWEEP_GRACE", 5 * minute, grace_min, day),
             alarm_age: env.duration("WORDMILL_ALARM_AGE", hour, second, 30 * day),
         }
     }

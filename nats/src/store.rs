@@ -126,6 +126,14 @@ impl Store {
         self.write(job, 0).await
     }
 
+    /// Writes a record again as it was read, so that nobody changes it who read it before.
+    ///
+    /// # Errors
+    /// See [`NotWritten`].
+    pub async fn renew(&self, current: &Stored) -> Result<u64, NotWritten> {
+        self.write(&current.job, current.revision).await
+    }
+
     /// Writes the record of a job unless there is, or was, one; decides every case of doubt on the
     /// leader. The marker of a job that was never accepted does not count.
     ///
