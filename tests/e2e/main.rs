@@ -10,3 +10,4 @@ mod problems;
 mod roles;
 mod samples;
 mod sharing;
+mod sweeper;
