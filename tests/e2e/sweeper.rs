@@ -65,7 +65,10 @@ fn a_job_without_a_message_is_failed_and_nothing_else_is() {
     // One that a repeat has put in again, and one that nobody did.
     let healed = id(&named(&client, "healed"));
     admin.remove("JOBS", &subject(&healed));
+    let revision = || client.get(&format!("/v1/jobs/{healed}")).header("etag").map(str::to_owned);
+    let before = revision();
     assert_eq!(id(&named(&client, "healed")), healed);
+    assert_ne!(revision(), before, "a sweeper that is about to end it must fail");
     let named_and_lost = id(&named(&client, "lost"));
     admin.remove("JOBS", &subject(&named_and_lost));
 
