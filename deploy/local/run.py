@@ -25,7 +25,7 @@ HOST = "127.0.0.1"
 ROLES = ["gateway", "worker", "sweeper", "inspector", "admin"]
 # Decided here, from PORT, NATS_PORT and the development passwords; everything else of the user's WORDMILL_* wins.
 DECIDED = {"WORDMILL_LISTEN": "PORT", "WORDMILL_NATS_URL": "NATS_PORT"}
-CREDENTIALS = {"WORDMILL_NATS_USER", "WORDMILL_NATS_PASSWORD", *(f"WORDMILL_NATS_{role.upper()}_PASSWORD" for role in ROLES)}
+CREDENTIALS = {"WORDMILL_NATS_USER", "WORDMILL_NATS_PASSWORD", "WORDMILL_NATS_SWEEPER_USER", *(f"WORDMILL_NATS_{role.upper()}_PASSWORD" for role in ROLES)}
 
 WORKERS_MAX = 64
 WORKER_PORT_FIRST = 9091
@@ -231,7 +231,8 @@ def run(settings, supervisor, ports, nats_server):
     # Fetching from loopback is allowed here alone, so that a local page can be counted.
     fetch_allow = os.environ.get("WORDMILL_FETCH_ALLOW", "127.0.0.0/8,::1/128")
     listen = f"{HOST}:{settings.port}"
-    gateway = service_environment(settings, "gateway", WORDMILL_LISTEN=listen)
+    # The sweeper runs in the gateway, as a user of its own.
+    gateway = service_environment(settings, "gateway", WORDMILL_LISTEN=listen, WORDMILL_NATS_SWEEPER_PASSWORD="dev-sweeper")
     supervisor.start("gateway", [binaries / "wordmill-gateway"], gateway)
     ready = [("gateway", HOST, settings.port)]
     for number, port in enumerate(ports, 1):

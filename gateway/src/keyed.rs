@@ -165,7 +165,7 @@ async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<Claimed, Probl
 /// Sees to it that a job whose record is there is queued or beyond, and returns it.
 async fn put_in(
     app: &App,
-    stored: Stored,
+    mut stored: Stored,
     mut message: JobMessage,
     trace: &TraceParent,
     deadline: Instant,
@@ -176,11 +176,14 @@ async fn put_in(
     message.trace_id = stored.job.trace_id;
     let trace = TraceParent { trace_id: stored.job.trace_id, ..*trace };
     let first = Envelope::seal(&message, &trace)?;
-    let again = first.again(stored.revision);
+    let again = first.again();
     let mut must_look = owned == Owned::ByAnother;
     for envelope in [&first, &again] {
-        if must_look && let Some(job) = underway(app, &stored, deadline).await? {
-            return Ok(job);
+        if must_look {
+            stored = match look(app, stored, deadline).await? {
+                Seen::Underway(job) => return Ok(*job),
+                Seen::Missing(kept) => *kept,
+            };
         }
         match submit::offer(app, envelope, deadline).await {
             Offered::Acknowledged(Kept::Stored) => {
@@ -201,29 +204,55 @@ async fn put_in(
             }
         }
     }
-    let job = underway(app, &stored, deadline).await?;
-    job.ok_or_else(|| Problem::unconfirmed(stored.job.job_id))
+    let job_id = stored.job.job_id;
+    match look(app, stored, deadline).await? {
+        Seen::Underway(job) => Ok(*job),
+        Seen::Missing(_) => Err(Problem::unconfirmed(job_id)),
+    }
 }
 
-/// Returns the job if it is queued or beyond; `None` if only its record says so.
-async fn underway(app: &App, stored: &Stored, deadline: Instant) -> Result<Option<Job>, Problem> {
-    let job = &stored.job;
-    let key = job.key();
+/// What is known of a job whose record is there.
+enum Seen {
+    /// It is queued or beyond.
+    Underway(Box<Job>),
+    /// Only its record says that it is queued. That was just written again, and so is young.
+    Missing(Box<Stored>),
+}
+
+/// Looks whether a job is queued or beyond.
+///
+/// The sweeper fails a job whose message is gone, by compare-and-set at a revision that has been
+/// there for longer than a request may take. So whoever is to put a message in again writes the
+/// record again first, unchanged: either the sweeper was faster, which is seen here, or it finds
+/// another revision, and leaves the job alone until the message is there.
+async fn look(app: &App, stored: Stored, deadline: Instant) -> Result<Seen, Problem> {
+    let job = stored.job;
     if job.status != Status::Queued {
-        return Ok(Some(job.clone()));
+        return Ok(Seen::Underway(Box::new(job)));
     }
-    // A job that waits for its next attempt has its message there, too.
-    let message = within(deadline, job, app.queue.find(&key, Freshness::Leader)).await?;
-    // A worker may have finished it before the queue was asked.
-    match within(deadline, job, app.store.read(&key, Freshness::Leader)).await? {
-        Found::Job(now) if message.is_some() || now.revision != stored.revision => {
-            Ok(Some(now.job))
+    let key = job.key();
+    loop {
+        // A job that waits for its next attempt has its message there, too.
+        let message = within(deadline, &job, app.queue.find(&key, Freshness::Leader)).await?;
+        // A worker may have finished it before the queue was asked. A new revision alone says
+        // nothing: somebody else may be about to put the message in, and die.
+        let now = match within(deadline, &job, app.store.read(&key, Freshness::Leader)).await? {
+            Found::Job(now) if message.is_some() || now.job.status != Status::Queued => {
+                return Ok(Seen::Underway(Box::new(now.job)));
+            }
+            Found::Job(now) => now,
+            Found::Gone => return Err(lookup::gone()),
+            // Taken back by a request that the queue declined: the job exists if its message does.
+            Found::Absent if message.is_some() => return Ok(Seen::Underway(Box::new(job))),
+            Found::Absent => return Err(Problem::unconfirmed(job.job_id)),
+        };
+        match tokio::time::timeout_at(deadline, app.store.renew(&now)).await {
+            Ok(Ok(revision)) => return Ok(Seen::Missing(Box::new(Stored { revision, ..*now }))),
+            Ok(Err(reason)) => debug!(job.id = %job.job_id, ?reason, "record not renewed"),
+            Err(_) => return Err(Problem::unconfirmed(job.job_id)),
         }
-        Found::Job(_) => Ok(None),
-        Found::Gone => Err(lookup::gone()),
-        // Taken back by a request that the queue declined: the job exists if its message does.
-        Found::Absent if message.is_some() => Ok(Some(job.clone())),
-        Found::Absent => Err(Problem::unconfirmed(job.job_id)),
+        // Whoever was faster may be putting the message in just now.
+        tokio::time::sleep(PUBLISH_PAUSE).await;
     }
 }
 

@@ -15,6 +15,7 @@ mod result;
 mod room;
 mod routes;
 mod submit;
+mod sweeper;
 mod trace;
 mod view;
 mod word_count;
@@ -98,12 +99,25 @@ pub async fn run(
         shutdown.cancelled().await;
         tokio::time::sleep(config.shutdown_grace).await;
     };
-    tokio::select! {
-        served = serving => served?,
-        lost = broker.supervise(&needed, &health_sender) => lost?,
-        () = gauge::watch(&queue, &readings) => {}
-        () = drained => warn!("the grace period is over; requests that are still open are cut off"),
-    }
+    let sweeping = shutdown.child_token();
+    let serving = async {
+        tokio::select! {
+            served = serving => served?,
+            lost = broker.supervise(&needed, &health_sender) => lost?,
+            () = gauge::watch(&queue, &readings) => {}
+            () = drained => {
+                warn!("the grace period is over; requests that are still open are cut off");
+            }
+        }
+        Ok(())
+    };
+    let serving = async {
+        let ended: Result<(), Error> = serving.await;
+        sweeping.cancel();
+        ended
+    };
+    let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping));
+    ended?;
     broker.finish().await;
     info!("stopped");
     Ok(())

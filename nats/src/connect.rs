@@ -30,6 +30,8 @@ pub enum Role {
     Gateway,
     /// Takes deliveries and writes results.
     Worker,
+    /// Ends what nobody else ends, and removes what nobody needs.
+    Sweeper,
     /// Creates streams and buckets.
     Admin,
 }
@@ -41,6 +43,7 @@ impl Role {
         match self {
             Self::Gateway => "gateway",
             Self::Worker => "worker",
+            Self::Sweeper => "sweeper",
             Self::Admin => "admin",
         }
     }
@@ -70,6 +73,17 @@ impl Settings {
         let user = env.text("WORDMILL_NATS_USER", role.as_str());
         let password = env.secret("WORDMILL_NATS_PASSWORD");
         Self { url, user, password, role }
+    }
+
+    /// Reads the credentials of the sweeper that runs beside a service with `self`; `None` without
+    /// a password.
+    #[must_use]
+    pub fn read_sweeper(&self, env: &mut Env) -> Option<Self> {
+        let role = Role::Sweeper;
+        let user = env.text("WORDMILL_NATS_SWEEPER_USER", role.as_str());
+        let password = env.secret("WORDMILL_NATS_SWEEPER_PASSWORD");
+        let is_given = !password.expose().is_empty();
+        is_given.then(|| Self { url: self.url.clone(), user, password, role })
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`queue`]: jobs go in; [`pull`]: deliveries come out
 //! - [`store`]: the only place that persists a change of a job's record
 //! - [`results`]: histograms too large for the record
+//! - [`lease`]: duties that one process at a time has; [`sweep`]: what nobody else cleans up
 //! - [`dead`]: jobs that nobody could finish
 //!
 //! The rest of the workspace speaks of jobs; subjects, streams and acknowledgements stay in here.
@@ -13,6 +14,7 @@
 pub mod connect;
 pub mod dead;
 mod error;
+pub mod lease;
 pub mod provision;
 pub mod pull;
 pub mod queue;
@@ -20,6 +22,7 @@ pub mod read;
 pub mod results;
 pub mod store;
 mod subject;
+pub mod sweep;
 pub mod topology;
 
 pub use error::Error;

@@ -95,13 +95,13 @@ impl Envelope {
         })
     }
 
-    /// Returns the same job under the message id `<job id>.<revision>`.
+    /// Returns the same job under the message id `<job id>.again`.
     ///
     /// For a job whose message is certainly gone while the stream still remembers its id, and would
-    /// swallow it. Whoever finds the record at the same revision sends the same id.
+    /// swallow it. Whoever finds that sends the same id, whatever happens to the record meanwhile.
     #[must_use]
-    pub fn again(&self, revision: u64) -> Self {
-        Self { message_id: format!("{}.{revision}", self.message_id), ..self.clone() }
+    pub fn again(&self) -> Self {
+        Self { message_id: format!("{}.again", self.message_id), ..self.clone() }
     }
 }
 

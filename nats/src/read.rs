@@ -1,9 +1,12 @@
 //! Reading one message of a stream, from any replica or from the leader.
 
 use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{
-    DirectGetError, DirectGetErrorKind, LastRawMessageErrorKind, Stream,
+    Config, DirectGetError, DirectGetErrorKind, LastRawMessageErrorKind, Stream,
 };
+use jiff::Timestamp;
+use serde::Deserialize;
 
 use crate::Error;
 use crate::connect::Broker;
@@ -46,6 +49,26 @@ pub(crate) fn found<T>(answer: Result<T, DirectGetError>) -> Result<Option<T>, E
     match answer {
         Ok(message) => Ok(Some(message)),
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::unavailable(DOING, error)),
+    }
+}
+
+/// What we want to know of a stream itself, as its leader tells it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Info {
+    /// The leader's time of the answer.
+    pub(crate) ts: Timestamp,
+    pub(crate) config: Config,
+}
+
+/// Asks a stream's leader about the stream.
+pub(crate) async fn info(broker: &Broker, name: &str) -> Result<Info, Error> {
+    const DOING: &str = "look at a stream";
+    let answer: Result<Response<Info>, _> =
+        broker.jetstream.request(format!("STREAM.INFO.{name}"), &()).await;
+    match answer {
+        Ok(Response::Ok(info)) => Ok(info),
+        Ok(Response::Err { error }) => Err(Error::unavailable(DOING, error)),
         Err(error) => Err(Error::unavailable(DOING, error)),
     }
 }

@@ -4,22 +4,24 @@
 //! reads them. They are read here by direct gets, without a consumer: the server allows only so
 //! many of those.
 
+use std::collections::HashMap;
 use std::io::Read;
 
-use async_nats::jetstream::object_store::ObjectInfo;
+use async_nats::jetstream::object_store::{ObjectInfo, ObjectMetadata};
 use async_nats::jetstream::stream::Stream as JetStream;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE;
 use wordmill_common::histogram::Histogram;
-use wordmill_common::id::{JobId, RunNonce};
+use wordmill_common::id::{JobKey, RunNonce};
 
 use crate::Error;
 use crate::connect::Broker;
 use crate::read::{Freshness, found, last, open};
+use crate::subject;
 use crate::topology::{RESULTS, RESULTS_STREAM};
 
 /// Compression level: the notes of the zstd authors call 3 the balance of time and size.
 const COMPRESSION_LEVEL: i32 = 3;
+/// Metadata of an object: whose job it belongs to. The name says which job.
+pub(crate) const OWNER_METADATA: &str = "owner";
 /// Largest histogram that is read back, decompressed. What workers write is bounded by the number
 /// of unique words they allow, well below.
 pub const RESULT_BYTES_MAX: u64 = 1 << 30;
@@ -48,19 +50,25 @@ impl Results {
     /// [`Error::Unavailable`].
     pub async fn put(
         &self,
-        job_id: JobId,
+        key: &JobKey,
         run: RunNonce,
         histogram: &Histogram,
     ) -> Result<String, Error> {
         const DOING: &str = "store a histogram";
-        let name = format!("{job_id}.{run}");
+        let name = format!("{}.{run}", key.job_id);
+        let owner = key.owner.as_str().to_owned();
+        let meta = ObjectMetadata {
+            name: name.clone(),
+            metadata: HashMap::from([(OWNER_METADATA.to_owned(), owner)]),
+            ..ObjectMetadata::default()
+        };
         let json = serde_json::to_vec(histogram).map_err(|e| Error::unavailable(DOING, e))?;
         let packed = zstd::bulk::compress(&json, COMPRESSION_LEVEL)
             .map_err(|error| Error::unavailable(DOING, error))?;
         let bucket = self.broker.jetstream.get_object_store(RESULTS).await;
         let bucket = bucket.map_err(|error| Error::unavailable(DOING, error))?;
         bucket
-            .put(name.as_str(), &mut packed.as_slice())
+            .put(meta, &mut packed.as_slice())
             .await
             .map_err(|error| Error::unavailable(DOING, error))?;
         Ok(name)
@@ -72,7 +80,7 @@ impl Results {
     /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no histogram.
     pub async fn get(&self, name: &str) -> Result<Option<Histogram>, Error> {
         let corrupt = |reason: String| Error::corrupt(format!("the result {name}"), reason);
-        let meta = format!("$O.{RESULTS}.M.{}", URL_SAFE.encode(name));
+        let meta = subject::result_meta(name);
         let Some(meta) = last(&self.stream, &meta, Freshness::Any).await? else {
             return Ok(None);
         };
@@ -81,7 +89,7 @@ impl Results {
         if info.deleted {
             return Ok(None);
         }
-        let chunks = format!("$O.{RESULTS}.C.{}", info.nuid);
+        let chunks = subject::result_chunks(&info.nuid);
         let mut packed = Vec::new();
         let mut after = 0_u64;
         for _ in 0..info.chunks {

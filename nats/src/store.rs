@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::debug;
 use wordmill_common::clock;
 use wordmill_common::id::{JobKey, RunNonce};
-use wordmill_common::job::{FORMAT, InvalidTransition, Job};
+use wordmill_common::job::{Event, FORMAT, InvalidTransition, Job};
 
 use crate::Error;
 use crate::connect::Broker;
@@ -126,6 +126,14 @@ impl Store {
         self.write(job, 0).await
     }
 
+    /// Writes a record again as it was read, so that nobody changes it who read it before.
+    ///
+    /// # Errors
+    /// See [`NotWritten`].
+    pub async fn renew(&self, current: &Stored) -> Result<u64, NotWritten> {
+        self.write(&current.job, current.revision).await
+    }
+
     /// Writes the record of a job unless there is, or was, one; decides every case of doubt on the
     /// leader. The marker of a job that was never accepted does not count.
     ///
@@ -231,6 +239,21 @@ impl Store {
         Err(Error::Contended { key: key.to_string(), tries: CHANGE_TRIES })
     }
 
+    /// Changes a record that is still exactly as it was read. A conflict, or a state that does not
+    /// allow it, means that somebody else takes care of the job, and is not tried again.
+    ///
+    /// # Errors
+    /// See [`NotWritten`].
+    pub async fn apply_once(&self, current: Stored, event: Event) -> Result<Stored, NotWritten> {
+        let (mut job, now) = (current.job, clock::now());
+        job.apply(event, now).map_err(|_| NotWritten::Conflict)?;
+        if job.status.is_final() {
+            job.expires_at = self.expiry(now);
+        }
+        let revision = self.write(&job, current.revision).await?;
+        Ok(Stored { job, revision })
+    }
+
     fn expiry(&self, now: Timestamp) -> Option<Timestamp> {
         let ttl = SignedDuration::try_from(self.result_ttl).ok()?;
         now.checked_add(ttl).ok()
@@ -263,7 +286,8 @@ impl Store {
     }
 }
 
-fn parse(key: &JobKey, message: &StreamMessage) -> Result<Found, Error> {
+/// Reads what a record's key holds.
+pub(crate) fn parse(key: &JobKey, message: &StreamMessage) -> Result<Found, Error> {
     let headers = &message.headers;
     // A key that expired carries the server's marker, a deleted one the client's.
     if headers.get(OPERATION_HEADER).is_some() || headers.get(header::NATS_MARKER_REASON).is_some()

@@ -1,9 +1,11 @@
 //! Subjects and keys. No other file spells them.
 
 use async_nats::Subject;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
 use wordmill_common::id::{JobKey, Lane};
 
-use crate::topology::{DEAD_JOBS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX};
+use crate::topology::{DEAD_JOBS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX, LEASES, RESULTS};
 
 /// Returns the subject that carries a job: `jobs.<lane>.<owner>.<job_id>`.
 pub(crate) fn job(lane: Lane, key: &JobKey) -> Subject {
@@ -23,6 +25,35 @@ pub(crate) fn dead_unreadable(lane: Lane, sequence: u64) -> Subject {
 /// Returns the subject of a job's record: `$KV.job_state.<owner>.<job_id>`.
 pub(crate) fn record(key: &JobKey) -> Subject {
     format!("$KV.{JOB_STATE}.{key}").into()
+}
+
+/// Returns the job that a record's subject names, if it names one.
+pub(crate) fn recorded(subject: &str) -> Option<JobKey> {
+    let key = subject.strip_prefix("$KV.")?.strip_prefix(JOB_STATE)?.strip_prefix('.')?;
+    let (owner, job_id) = key.split_once('.')?;
+    Some(JobKey { owner: owner.to_owned().try_into().ok()?, job_id: job_id.parse().ok()? })
+}
+
+/// Returns the job that a message's subject names, if it names one.
+pub(crate) fn queued(subject: &str) -> Option<JobKey> {
+    let mut tokens = subject.split('.').skip(2);
+    let (owner, job_id) = (tokens.next()?, tokens.next()?);
+    Some(JobKey { owner: owner.to_owned().try_into().ok()?, job_id: job_id.parse().ok()? })
+}
+
+/// Returns the subject of a lease.
+pub(crate) fn lease(duty: &str) -> Subject {
+    format!("$KV.{LEASES}.{duty}").into()
+}
+
+/// Returns the subject that holds what a large histogram is made of.
+pub(crate) fn result_meta(name: &str) -> String {
+    format!("$O.{RESULTS}.M.{}", URL_SAFE.encode(name))
+}
+
+/// Returns the subject of the parts of a large histogram.
+pub(crate) fn result_chunks(nuid: &str) -> String {
+    format!("$O.{RESULTS}.C.{nuid}")
 }
 
 /// Returns the subject that asks for the next messages of a lane.
@@ -53,6 +84,8 @@ mod tests {
             "$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
         ];
+        assert_eq!(recorded(&spelled[3]), Some(key.clone()));
+        assert_eq!(queued(&spelled[0]), Some(key));
         assert_eq!(spelled.map(|subject| subject.to_string()), expected);
     }
 }

@@ -23,6 +23,8 @@ pub const JOB_STATE: &str = "job_state";
 pub const JOB_STATE_STREAM: &str = "KV_job_state";
 /// The bucket of leases, one key per duty.
 pub const LEASES: &str = "leases";
+/// The stream behind [`LEASES`].
+pub const LEASES_STREAM: &str = "KV_leases";
 /// The object store of inputs too large to travel in a message.
 pub const DOCUMENTS: &str = "documents";
 /// The object store of histograms too large for a record.

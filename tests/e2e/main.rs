@@ -11,3 +11,4 @@ mod problems;
 mod roles;
 mod samples;
 mod sharing;
+mod sweeper;

@@ -1,9 +1,13 @@
 //! The broker as its administrator sees it.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::object_store::ObjectMetadata;
 use async_nats::jetstream::{self, consumer, stream};
 use futures_util::StreamExt;
+use serde_json::Value;
 
 use crate::stack::{Nats, password};
 use crate::{runtime, wait_for};
@@ -149,6 +153,46 @@ impl Admin {
                 values.iter().map(move |value| (name.to_string(), value.to_string()))
             });
             Some((String::from_utf8_lossy(&message.payload).into_owned(), headers.collect()))
+        })
+    }
+
+    /// Changes the record of a job, by compare-and-set, to what another writer might have made it.
+    pub fn rewrite_record(&self, job_id: &str, change: impl FnOnce(&mut Value)) {
+        runtime().block_on(async {
+            let stream = self.jetstream.get_stream("KV_job_state").await.expect("the stream");
+            let subject = format!("$KV.job_state.public.{job_id}");
+            let found = stream.get_last_raw_message_by_subject(&subject).await.expect("a record");
+            let mut record: Value = serde_json::from_slice(&found.payload).expect("JSON");
+            change(&mut record);
+            let mut headers = async_nats::HeaderMap::new();
+            headers.insert("Wordmill-Status", record["status"].as_str().expect("a status"));
+            let message = PublishMessage::build()
+                .headers(headers)
+                .payload(record.to_string().into())
+                .expected_last_subject_sequence(found.sequence);
+            let sent = self.jetstream.send_publish(subject, message).await.expect("sent");
+            sent.await.expect("stored");
+        });
+    }
+
+    /// Stores a large result, as a worker does.
+    pub fn put_result(&self, name: &str, content: &str) {
+        runtime().block_on(async {
+            let bucket = self.jetstream.get_object_store("results").await.expect("the bucket");
+            let meta = ObjectMetadata {
+                name: name.to_owned(),
+                metadata: HashMap::from([("owner".to_owned(), "public".to_owned())]),
+                ..ObjectMetadata::default()
+            };
+            bucket.put(meta, &mut content.as_bytes()).await.expect("stored");
+        });
+    }
+
+    /// Tells whether there is a large result of this name.
+    pub fn has_result(&self, name: &str) -> bool {
+        runtime().block_on(async {
+            let bucket = self.jetstream.get_object_store("results").await.expect("the bucket");
+            bucket.info(name).await.is_ok()
         })
     }
 }

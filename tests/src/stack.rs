@@ -118,7 +118,10 @@ pub struct Gateway {
 impl Gateway {
     /// Starts a gateway on a free port.
     pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
-        let mut command = service("wordmill-gateway", "gateway", nats, settings);
+        let sweeper = password("sweeper");
+        let mut all = vec![("WORDMILL_NATS_SWEEPER_PASSWORD", sweeper.as_str())];
+        all.extend(settings);
+        let mut command = service("wordmill-gateway", "gateway", nats, &all);
         command.env("WORDMILL_LISTEN", "127.0.0.1:0");
         let mut process = Process::start("gateway", command);
         let address = process.logged("gateway listens", START_MAX)["address"].clone();

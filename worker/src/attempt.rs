@@ -212,8 +212,8 @@ impl Attempt<'_> {
         if size <= INLINE_RESULT_BYTES_MAX {
             return Ok(ResultPlace::Inline { word_count });
         }
-        let (job_id, run) = (self.message.job_id, self.run);
-        let put = || self.worker.results.put(job_id, run, &word_count);
+        let (key, run) = (self.message.key(), self.run);
+        let put = || self.worker.results.put(&key, run, &word_count);
         let name = patiently(self.worker, put).await?;
         Ok(ResultPlace::Object { name })
     }

@@ -1,0 +1,295 @@
+//! The sweeper: ends jobs whose message is gone, removes what nobody needs, and raises the alarm
+//! about the oldest unfinished job.
+//!
+//! It runs in every gateway that has its password, one at a time by lease. All that it does is safe
+//! even if two did it at once: records change by compare-and-set, and only what is final loses its
+//! message or objects. The lease saves work, and its loss ends the sweep at once.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+use wordmill_common::id::JobKey;
+use wordmill_common::job::Status;
+use wordmill_nats::Error;
+use wordmill_nats::connect::{Broker, Health};
+use wordmill_nats::lease::{Asked, Held, Lease};
+use wordmill_nats::store::Stored;
+use wordmill_nats::sweep::{Sweep, Unfinished, age};
+use wordmill_nats::topology::{JOB_STATE_STREAM, JOBS, LEASES_STREAM, RESULTS_STREAM, Topology};
+
+use crate::config::Config;
+
+/// The lease's name.
+const DUTY: &str = "sweeper";
+/// Most records that are looked at per interval, one request after the other.
+const RECORDS_PER_SWEEP: usize = 5_000;
+/// Most large results that are looked at per interval.
+const OBJECTS_PER_SWEEP: usize = 500;
+/// Most jobs that are remembered from one sweep to the next because their message is gone.
+const SUSPECTS_MAX: usize = 1_000;
+/// Wait after the broker did not answer about the lease.
+const LEASE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Sweeps until `shutdown`, if there are credentials for it. A sweeper that cannot go on does not
+/// take the gateway with it.
+pub(crate) async fn run(config: &Config, shutdown: &CancellationToken) {
+    let Some(settings) = &config.sweeper.broker else {
+        warn!("no sweeper runs in this gateway: WORDMILL_NATS_SWEEPER_PASSWORD is not set");
+        return;
+    };
+    let ended = async {
+        let broker = Broker::start(settings, "wordmill-gateway sweeper").await?;
+        let needed = Topology::new(&config.topology).part(&[
+            JOBS,
+            JOB_STATE_STREAM,
+            LEASES_STREAM,
+            RESULTS_STREAM,
+        ]);
+        let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
+        let (sender, health) = watch::channel(waiting);
+        tokio::select! {
+            lost = broker.supervise(&needed, &sender) => lost?,
+            served = serve(config, &broker, health, shutdown) => served?,
+        }
+        broker.finish().await;
+        Ok::<(), crate::Error>(())
+    };
+    if let Err(error) = ended.await {
+        error!(%error, "the sweeper ends; the gateway goes on without it");
+    }
+}
+
+/// Asks for the lease again and again, and sweeps while it is there.
+async fn serve(
+    config: &Config,
+    broker: &Broker,
+    mut health: watch::Receiver<Health>,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
+    let lease = Lease::open(broker, DUTY).await?;
+    let mut sweeper = Sweeper::open(config, broker).await?;
+    loop {
+        let asked = async {
+            // The sender lives as long as we do.
+            let _ = health.wait_for(|health| *health == Health::Ready).await;
+            lease.ask().await
+        };
+        let pause = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            asked = asked => match asked {
+                Ok(Asked::Granted(held)) => {
+                    info!("sweeping");
+                    let Some(last) = hold(&lease, held, &mut sweeper, shutdown).await else {
+                        warn!("the sweeper's lease is lost");
+                        continue;
+                    };
+                    if let Err(error) = lease.release(last).await {
+                        debug!(%error, "the lease is left to expire");
+                    }
+                    info!("sweeping is left to others");
+                    return Ok(());
+                }
+                Ok(Asked::Taken(pause)) => pause,
+                Err(error) => {
+                    debug!(%error, "no answer about the lease");
+                    LEASE_PAUSE
+                }
+            },
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Sweeps and renews the lease, side by side. Returns the lease at the shutdown, and nothing when it
+/// was lost.
+async fn hold(
+    lease: &Lease,
+    held: Held,
+    sweeper: &mut Sweeper,
+    shutdown: &CancellationToken,
+) -> Option<Held> {
+    let (until, valid) = watch::channel(held.until);
+    let mut held = held;
+    let renewing = async {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Some(held),
+                () = tokio::time::sleep(held.pause()) => {}
+            }
+            match lease.renew(held).await {
+                Ok(Some(renewed)) => held = renewed,
+                Ok(None) => return None,
+                Err(error) if Instant::now() < held.until => debug!(%error, "lease not renewed"),
+                Err(_) => return None,
+            }
+            until.send_replace(held.until);
+        }
+    };
+    tokio::select! {
+        // A lease that is lost is noticed before anything else is done.
+        biased;
+        ended = renewing => ended,
+        () = sweeper.sweep_for_ever(&valid) => None,
+    }
+}
+
+/// What is remembered from one sweep to the next.
+struct Sweeper {
+    sweep: Sweep,
+    interval: Duration,
+    grace: Duration,
+    alarm_age: Duration,
+    /// Where the walk over the records goes on.
+    record: u64,
+    /// Where the walk over the large results goes on.
+    object: u64,
+    /// Jobs whose message was gone when last looked for, with the revision of their record.
+    suspects: HashMap<JobKey, u64>,
+    /// The oldest unfinished job that the walk has met.
+    oldest: Option<Unfinished>,
+}
+
+impl Sweeper {
+    async fn open(config: &Config, broker: &Broker) -> Result<Self, Error> {
+        Ok(Self {
+            sweep: Sweep::open(broker, config.topology.result_ttl).await?,
+            interval: config.sweeper.interval,
+            grace: config.sweeper.grace,
+            alarm_age: config.sweeper.alarm_age,
+            record: 1,
+            object: 1,
+            suspects: HashMap::new(),
+            oldest: None,
+        })
+    }
+
+    /// Sweeps once per interval, while the lease is `valid`.
+    async fn sweep_for_ever(&mut self, valid: &watch::Receiver<Instant>) {
+        loop {
+            if let Err(error) = self.sweep(valid).await {
+                warn!(%error, "the sweep goes on at the next interval");
+            }
+            if Instant::now() >= *valid.borrow() {
+                return;
+            }
+            tokio::time::sleep(self.interval).await;
+        }
+    }
+
+    async fn sweep(&mut self, valid: &watch::Receiver<Instant>) -> Result<(), Error> {
+        let now = self.sweep.now().await?;
+        self.end_suspects(valid).await?;
+        self.walk_records(now, valid).await?;
+        self.walk_objects(now, valid).await?;
+        self.raise_alarm(now).await
+    }
+
+    /// Ends the jobs whose message was gone at the last sweep and is gone still. Twice, because a
+    /// stream's leader may have changed a moment ago and not know everything yet.
+    async fn end_suspects(&mut self, valid: &watch::Receiver<Instant>) -> Result<(), Error> {
+        for (key, revision) in std::mem::take(&mut self.suspects) {
+            if Instant::now() >= *valid.borrow() {
+                return Ok(());
+            }
+            if self.sweep.end_lost(&key, revision).await? {
+                warn!(job.id = %key.job_id, "a job whose message is gone was failed");
+            }
+        }
+        Ok(())
+    }
+
+    async fn walk_records(
+        &mut self,
+        now: Timestamp,
+        valid: &watch::Receiver<Instant>,
+    ) -> Result<(), Error> {
+        for _ in 0..RECORDS_PER_SWEEP {
+            if Instant::now() >= *valid.borrow() {
+                return Ok(());
+            }
+            let Some(seen) = self.sweep.next_record(self.record).await? else {
+                self.record = 1;
+                return Ok(());
+            };
+            self.record = seen.sequence.saturating_add(1);
+            if let Some(stored) = seen.record {
+                self.look_at(*stored, age(seen.written_at, now)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at(&mut self, stored: Stored, age: Duration) -> Result<(), Error> {
+        let (key, job) = (stored.job.key(), stored.job);
+        if job.status == Status::Cancelled {
+            if self.sweep.remove_cancelled(&key, job.lane).await? {
+                info!(job.id = %key.job_id, "the message of a cancelled job was removed");
+            }
+            return Ok(());
+        }
+        if self.oldest.as_ref().is_none_or(|oldest| job.created_at < oldest.since) {
+            self.oldest = Some(Unfinished { key: key.clone(), since: job.created_at });
+        }
+        let is_old = age > self.grace && self.suspects.len() < SUSPECTS_MAX;
+        if is_old && self.sweep.has_no_message(&key).await? {
+            debug!(job.id = %key.job_id, "a job has no message");
+            self.suspects.insert(key, stored.revision);
+        }
+        Ok(())
+    }
+
+    async fn walk_objects(
+        &mut self,
+        now: Timestamp,
+        valid: &watch::Receiver<Instant>,
+    ) -> Result<(), Error> {
+        for _ in 0..OBJECTS_PER_SWEEP {
+            if Instant::now() >= *valid.borrow() {
+                return Ok(());
+            }
+            let Some(object) = self.sweep.next_object(self.object).await? else {
+                self.object = 1;
+                return Ok(());
+            };
+            self.object = object.sequence.saturating_add(1);
+            if age(object.written_at, now) > self.grace
+                && self.sweep.remove_unreferenced(&object).await?
+            {
+                info!(stream_sequence = object.sequence, "an unreferenced result was removed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Warns if the oldest unfinished job is too old. The walk knows records, the queue knows
+    /// messages; either may be the older one.
+    async fn raise_alarm(&mut self, now: Timestamp) -> Result<(), Error> {
+        if let Some(oldest) = &self.oldest
+            && !self.sweep.is_unfinished(&oldest.key).await?
+        {
+            self.oldest = None;
+        }
+        let mut oldest = self.oldest.clone();
+        if let Some(first) = self.sweep.oldest_message().await?
+            && oldest.as_ref().is_none_or(|oldest| first.since < oldest.since)
+            && self.sweep.is_unfinished(&first.key).await?
+        {
+            oldest = Some(first);
+        }
+        if let Some(Unfinished { key, since }) = oldest {
+            let age = age(since, now);
+            if age > self.alarm_age {
+                warn!(job.id = %key.job_id, age_s = age.as_secs(), "oldest unfinished job");
+            }
+        }
+        Ok(())
+    }
+}

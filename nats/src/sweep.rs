@@ -1,0 +1,300 @@
+//! What nobody else cleans up: jobs whose message is gone, messages of cancelled jobs, and results
+//! that no record points to.
+//!
+//! It walks streams by sequence, one direct get after the other: no consumer, and no more than one
+//! request at a time. The server can leave headers out of such answers but never the payload, so
+//! records come whole; those that are done are told by their header and not parsed.
+//!
+//! Age is what the server says: the leader's time of now against the time a message was stored. No
+//! clock of a gateway or worker decides.
+
+use std::time::Duration;
+
+use async_nats::HeaderValue;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::object_store::ObjectInfo;
+use async_nats::jetstream::stream::Stream as JetStream;
+use jiff::Timestamp;
+use tracing::warn;
+use wordmill_common::failure::{Failure, FailureCode};
+use wordmill_common::id::{JobKey, Lane};
+use wordmill_common::job::{Event, Job, ResultPlace, Status};
+
+use crate::Error;
+use crate::connect::Broker;
+use crate::queue::Queue;
+use crate::read::{Freshness, found, info, last, open};
+use crate::results::OWNER_METADATA;
+use crate::store::{Found, NotWritten, STATUS_HEADER, Store, Stored, parse};
+use crate::subject;
+use crate::topology::{JOB_STATE, JOB_STATE_STREAM, JOBS, JOBS_PREFIX, RESULTS, RESULTS_STREAM};
+
+/// Reads and ends what the sweeper is there for.
+#[derive(Debug, Clone)]
+pub struct Sweep {
+    broker: Broker,
+    jobs: JetStream<()>,
+    records: JetStream<()>,
+    results: JetStream<()>,
+    queue: Queue,
+    store: Store,
+}
+
+/// A place in the walk over the records.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Where the walk is; it goes on one further.
+    pub sequence: u64,
+    /// When this revision was stored.
+    pub written_at: Timestamp,
+    /// The record, if there may be something to do about it: unfinished or cancelled.
+    pub record: Option<Box<Stored>>,
+}
+
+/// A place in the walk over the large results.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// Where the walk is; it goes on one further.
+    pub sequence: u64,
+    /// When it was stored.
+    pub written_at: Timestamp,
+    /// The object; `None` for what is none of ours.
+    info: Option<Box<ObjectInfo>>,
+}
+
+/// A job that is not finished, and since when it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Which job.
+    pub key: JobKey,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Returns how long before `now` something was; nothing for what lies ahead.
+#[must_use]
+pub fn age(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO)
+}
+
+impl Sweep {
+    /// Opens the streams; asks the broker nothing.
+    ///
+    /// # Errors
+    /// None in practice: the streams' names are valid.
+    pub async fn open(broker: &Broker, result_ttl: Duration) -> Result<Self, Error> {
+        Ok(Self {
+            broker: broker.clone(),
+            jobs: open(broker, JOBS).await?,
+            records: open(broker, JOB_STATE_STREAM).await?,
+            results: open(broker, RESULTS_STREAM).await?,
+            queue: Queue::open(broker).await?,
+            store: Store::open(broker, result_ttl).await?,
+        })
+    }
+
+    /// Returns the time of the leader of the records.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn now(&self) -> Result<Timestamp, Error> {
+        Ok(info(&self.broker, JOB_STATE_STREAM).await?.ts)
+    }
+
+    /// Returns the first record from `sequence` on; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn next_record(&self, sequence: u64) -> Result<Option<Seen>, Error> {
+        let subjects = format!("$KV.{JOB_STATE}.>");
+        let Some(message) = next(&self.records, subjects, sequence).await? else {
+            return Ok(None);
+        };
+        let record = if is_of_interest(&message) { record(&message) } else { None };
+        let written_at = stored_at(&message);
+        Ok(Some(Seen { sequence: message.sequence, written_at, record }))
+    }
+
+    /// Tells whether the queue has no message of a job, as its leader says.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] for a message that is no job: there is one.
+    pub async fn has_no_message(&self, key: &JobKey) -> Result<bool, Error> {
+        for freshness in [Freshness::Any, Freshness::Leader] {
+            if self.queue.find(key, freshness).await?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Fails a job with `lost` if its message is gone and its record is unfinished and still at
+    /// `revision`, and tells whether it did.
+    ///
+    /// A message is acknowledged only after the final record was written. So if the leader of the
+    /// queue has none, and after that the leader of the records has the revision that was there
+    /// before, nobody has finished the job, and nobody will be given it. Whoever writes meanwhile
+    /// is alive: the compare-and-set fails, and it is not tried again.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Corrupt`]: nothing is known, nothing was done.
+    pub async fn end_lost(&self, key: &JobKey, revision: u64) -> Result<bool, Error> {
+        if !self.has_no_message(key).await? {
+            return Ok(false);
+        }
+        let stored = match self.store.read(key, Freshness::Leader).await? {
+            Found::Job(stored) if stored.revision == revision => *stored,
+            Found::Job(_) | Found::Gone | Found::Absent => return Ok(false),
+        };
+        let detail = "The job's message disappeared from the queue before the job was done.";
+        let failure = Failure::new(FailureCode::Lost, detail);
+        let event = Event::Abandoned { failure, dead_lettered: false };
+        match self.store.apply_once(stored, event).await {
+            Ok(_) => Ok(true),
+            Err(NotWritten::Conflict) => Ok(false),
+            Err(reason) => Err(Error::unavailable("end a lost job", format!("{reason:?}"))),
+        }
+    }
+
+    /// Removes the message of a cancelled job, if there still is one, and tells whether there was.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Corrupt`].
+    pub async fn remove_cancelled(&self, key: &JobKey, lane: Lane) -> Result<bool, Error> {
+        let subject = subject::job(lane, key);
+        let Some(message) = last(&self.jobs, &subject, Freshness::Any).await? else {
+            return Ok(false);
+        };
+        // The record may have come from a replica, and long ago.
+        match self.store.read(key, Freshness::Leader).await? {
+            Found::Job(stored) if stored.job.status == Status::Cancelled => {}
+            Found::Job(_) | Found::Gone | Found::Absent => return Ok(false),
+        }
+        // A worker may have been faster; the sequence is never given to another message.
+        Ok(self.jobs.delete_message(message.sequence).await.unwrap_or(false))
+    }
+
+    /// Returns the first large result from `sequence` on; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn next_object(&self, sequence: u64) -> Result<Option<Object>, Error> {
+        let subjects = format!("$O.{RESULTS}.M.>");
+        let Some(message) = next(&self.results, subjects, sequence).await? else {
+            return Ok(None);
+        };
+        let info: Option<Box<ObjectInfo>> = serde_json::from_slice(&message.payload).ok();
+        let written_at = stored_at(&message);
+        Ok(Some(Object { sequence: message.sequence, written_at, info }))
+    }
+
+    /// Removes a large result that no record points to or will point to, and tells whether it did.
+    ///
+    /// The job has to be final, and a final record never changes; or there has to be neither a
+    /// record nor a message.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Corrupt`]: the object is kept.
+    pub async fn remove_unreferenced(&self, object: &Object) -> Result<bool, Error> {
+        const DOING: &str = "remove a result";
+        let Some(info) = &object.info else { return Ok(false) };
+        let Some(key) = whose(info) else { return Ok(false) };
+        for freshness in [Freshness::Any, Freshness::Leader] {
+            match self.store.read(&key, freshness).await? {
+                Found::Job(stored) if !stored.job.status.is_final() => return Ok(false),
+                Found::Job(stored) if points_to(&stored.job, &info.name) => return Ok(false),
+                Found::Job(_) | Found::Gone | Found::Absent => {}
+            }
+        }
+        if !self.has_no_message(&key).await? {
+            return Ok(false);
+        }
+        // The parts first: what is left of an interrupted removal is found again by its name.
+        for subject in [subject::result_chunks(&info.nuid), subject::result_meta(&info.name)] {
+            let purged = self.results.purge().filter(subject).await;
+            purged.map_err(|error| Error::unavailable(DOING, error))?;
+        }
+        Ok(true)
+    }
+
+    /// Returns the job whose message has been in the queue for longest.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn oldest_message(&self) -> Result<Option<Unfinished>, Error> {
+        let message = next(&self.jobs, format!("{JOBS_PREFIX}.>"), 1).await?;
+        Ok(message.and_then(|message| {
+            let key = subject::queued(&message.subject)?;
+            Some(Unfinished { key, since: stored_at(&message) })
+        }))
+    }
+
+    /// Tells whether a job is unfinished, as its record says, or the lack of one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Corrupt`].
+    pub async fn is_unfinished(&self, key: &JobKey) -> Result<bool, Error> {
+        Ok(match self.store.read(key, Freshness::Any).await? {
+            Found::Job(stored) => !stored.job.status.is_final(),
+            Found::Absent => !self.has_no_message(key).await?,
+            Found::Gone => false,
+        })
+    }
+}
+
+async fn next(
+    stream: &JetStream<()>,
+    subjects: String,
+    sequence: u64,
+) -> Result<Option<StreamMessage>, Error> {
+    found(stream.direct_get_next_for_subject(subjects, Some(sequence.max(1))).await)
+}
+
+fn stored_at(message: &StreamMessage) -> Timestamp {
+    // What the calendar does not know is as young as can be: nothing is done about it.
+    Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or(Timestamp::MAX)
+}
+
+/// Tells by the header alone whether there may be something to do.
+fn is_of_interest(message: &StreamMessage) -> bool {
+    let status = message.headers.get(STATUS_HEADER).map(HeaderValue::as_str);
+    [Status::Queued, Status::Running, Status::Cancelled]
+        .into_iter()
+        .any(|interesting| status == Some(interesting.as_str()))
+}
+
+fn record(message: &StreamMessage) -> Option<Box<Stored>> {
+    let key = subject::recorded(&message.subject)?;
+    match parse(&key, message) {
+        Ok(Found::Job(stored)) => Some(stored),
+        Ok(Found::Gone | Found::Absent) => None,
+        Err(error) => {
+            warn!(job.id = %key.job_id, %error, "a record is skipped");
+            None
+        }
+    }
+}
+
+/// Returns the job that an object belongs to; objects without an owner expire by themselves.
+fn whose(info: &ObjectInfo) -> Option<JobKey> {
+    let owner = info.metadata.get(OWNER_METADATA)?.clone().try_into().ok()?;
+    let (job_id, _run) = info.name.split_once('.')?;
+    Some(JobKey { owner, job_id: job_id.parse().ok()? })
+}
+
+fn points_to(job: &Job, object: &str) -> bool {
+    matches!(&job.result, Some(ResultPlace::Object { name }) if name == object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_ahead_has_no_age() {
+        let at = |s| Timestamp::from_second(s).unwrap();
+        assert_eq!(age(at(10), at(70)), Duration::from_secs(60));
+        assert_eq!(age(at(70), at(10)), Duration::ZERO);
+        assert_eq!(age(Timestamp::MAX, at(10)), Duration::ZERO);
+    }
+}
