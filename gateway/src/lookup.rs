@@ -83,10 +83,12 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup, Problem> {
     for freshness in [Freshness::Any, Freshness::Leader] {
         if let Some(message) = app.queue.find(key, freshness).await? {
             let stored = Stored { job: Job::queued(&message), revision: 0 };
-            // A worker may have written it meanwhile.
-            return Ok(match app.store.read(key, freshness).await? {
+            // A worker may have written it meanwhile. And a job that was cancelled as it waited, and
+            // whose record has expired, leaves its message behind until a worker meets it.
+            return Ok(match app.store.read(key, Freshness::Leader).await? {
                 Found::Job(stored) => Lookup::Job(stored),
-                Found::Gone | Found::Absent => Lookup::Job(Box::new(stored)),
+                Found::Gone => Lookup::Gone,
+                Found::Absent => Lookup::Job(Box::new(stored)),
             });
         }
         if let Found::Job(stored) = app.store.read(key, freshness).await? {

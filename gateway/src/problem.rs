@@ -20,6 +20,7 @@ const RETRY_FULL: Duration = Duration::from_secs(5);
 /// Names a kind of error. Clients branch on it; `docs/errors.md` explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
+    AlreadyFinished,
     BrokerUnavailable,
     InputTooLarge,
     Internal,
@@ -45,7 +46,8 @@ pub(crate) enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
+        Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::InputTooLarge,
         Self::Internal,
@@ -72,6 +74,7 @@ impl Code {
     /// Returns the code as clients see it.
     fn name(self) -> &'static str {
         match self {
+            Self::AlreadyFinished => "already_finished",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::InputTooLarge => "input_too_large",
             Self::Internal => "internal",
@@ -107,6 +110,7 @@ impl Code {
             Self::InvalidLabel | Self::InvalidOption | Self::InvalidRequest | Self::InvalidUrl => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
+            Self::AlreadyFinished => StatusCode::CONFLICT,
             Self::JobCancelled | Self::JobFailed | Self::JobNotFinished => StatusCode::CONFLICT,
             Self::JobNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -119,6 +123,7 @@ impl Code {
     /// Returns what the code means, in words that never change.
     fn title(self) -> &'static str {
         match self {
+            Self::AlreadyFinished => "The job has already ended",
             Self::BrokerUnavailable => "The queue is not available",
             Self::InputTooLarge => "The request is too large",
             Self::Internal => "A defect of the service",

@@ -6,6 +6,7 @@
 //! - [`queue`]: jobs go in; [`pull`]: deliveries come out
 //! - [`store`]: the only place that persists a change of a job's record
 //! - [`results`]: histograms too large for the record
+//! - [`events`]: the live changes of a record
 //! - [`dead`]: jobs that nobody could finish
 //!
 //! The rest of the workspace speaks of jobs; subjects, streams and acknowledgements stay in here.
@@ -13,6 +14,7 @@
 pub mod connect;
 pub mod dead;
 mod error;
+pub mod events;
 pub mod provision;
 pub mod pull;
 pub mod queue;

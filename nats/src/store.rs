@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::context::PublishError;
-use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::Stream as JetStream;
 use async_nats::{HeaderMap, HeaderValue, header};
 use jiff::{SignedDuration, Timestamp};
@@ -96,7 +96,7 @@ impl Store {
     /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no record.
     pub async fn read(&self, key: &JobKey, freshness: Freshness) -> Result<Found, Error> {
         match last(&self.stream, &subject::record(key), freshness).await? {
-            Some(message) => parse(key, &message),
+            Some(message) => parse(key, &message.headers, &message.payload, message.sequence),
             None => Ok(Found::Absent),
         }
     }
@@ -209,8 +209,13 @@ impl Store {
     }
 }
 
-fn parse(key: &JobKey, message: &StreamMessage) -> Result<Found, Error> {
-    let headers = &message.headers;
+/// Reads one revision of a record.
+pub(crate) fn parse(
+    key: &JobKey,
+    headers: &HeaderMap,
+    payload: &[u8],
+    revision: u64,
+) -> Result<Found, Error> {
     // A key that expired carries the server's marker, a deleted one the client's.
     if headers.get(OPERATION_HEADER).is_some() || headers.get(header::NATS_MARKER_REASON).is_some()
     {
@@ -218,11 +223,11 @@ fn parse(key: &JobKey, message: &StreamMessage) -> Result<Found, Error> {
         let refused = status == Some(REFUSED);
         return Ok(if refused { Found::Absent } else { Found::Gone });
     }
-    let job: Job = serde_json::from_slice(&message.payload)
+    let job: Job = serde_json::from_slice(payload)
         .map_err(|error| Error::corrupt(format!("the record of {key}"), error))?;
     if job.format > FORMAT {
         let reason = format!("it has format {}, and this version knows only {FORMAT}", job.format);
         return Err(Error::corrupt(format!("the record of {key}"), reason));
     }
-    Ok(Found::Job(Box::new(Stored { job, revision: message.sequence })))
+    Ok(Found::Job(Box::new(Stored { job, revision })))
 }
