@@ -314,7 +314,9 @@ impl Job {
         Ok(())
     }
 
-    fn is_running(&self, run: RunNonce) -> bool {
+    /// Tells whether the attempt of `run` is the newest one and has not ended.
+    #[must_use]
+    pub fn is_running(&self, run: RunNonce) -> bool {
         self.attempts.last().is_some_and(|last| last.run == run && last.ended_at.is_none())
     }
 

@@ -4,6 +4,7 @@
 //! into HTTP answers.
 
 mod body;
+mod cancel;
 pub mod config;
 mod gauge;
 mod health;

@@ -80,7 +80,8 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup, Problem> {
     for freshness in [Freshness::Any, Freshness::Leader] {
         match app.store.read(key, freshness).await? {
             Found::Job(stored) => return Ok(Lookup::Job(stored)),
-            // Whatever still waits in the queue will not be run.
+            // A message that still waits, of a job that was cancelled and whose record has expired
+            // for example, will not be run.
             Found::Gone if freshness == Freshness::Leader => return Ok(Lookup::Gone),
             Found::Gone => continue,
             Found::Absent => {}
@@ -89,9 +90,10 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup, Problem> {
             continue;
         };
         // A worker may have written the record meanwhile, and even finished.
-        return Ok(match app.store.read(key, freshness).await? {
+        return Ok(match app.store.read(key, Freshness::Leader).await? {
             Found::Job(stored) => Lookup::Job(stored),
-            Found::Gone | Found::Absent => {
+            Found::Gone => Lookup::Gone,
+            Found::Absent => {
                 Lookup::Job(Box::new(Stored { job: Job::queued(&message), revision: 0 }))
             }
         });

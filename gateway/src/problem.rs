@@ -20,6 +20,7 @@ const RETRY_FULL: Duration = Duration::from_secs(5);
 /// Names a kind of error. Clients branch on it; `docs/errors.md` explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
+    AlreadyFinished,
     BrokerUnavailable,
     IdempotencyKeyReused,
     InputTooLarge,
@@ -48,7 +49,8 @@ pub(crate) enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 25] = [
+        Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::IdempotencyKeyReused,
         Self::InputTooLarge,
@@ -78,6 +80,7 @@ impl Code {
     /// Returns the code as clients see it.
     fn name(self) -> &'static str {
         match self {
+            Self::AlreadyFinished => "already_finished",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::InputTooLarge => "input_too_large",
@@ -121,7 +124,9 @@ impl Code {
             | Self::InvalidOption
             | Self::InvalidRequest
             | Self::InvalidUrl => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::JobCancelled | Self::JobFailed | Self::JobNotFinished => StatusCode::CONFLICT,
+            Self::AlreadyFinished | Self::JobCancelled | Self::JobFailed | Self::JobNotFinished => {
+                StatusCode::CONFLICT
+            }
             Self::JobNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -133,6 +138,7 @@ impl Code {
     /// Returns what the code means, in words that never change.
     fn title(self) -> &'static str {
         match self {
+            Self::AlreadyFinished => "The job has already ended",
             Self::BrokerUnavailable => "The queue is not available",
             Self::IdempotencyKeyReused => "The name is taken by another request",
             Self::InputTooLarge => "The request is too large",

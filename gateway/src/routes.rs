@@ -8,7 +8,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
 use crate::problem::{Code, Problem};
-use crate::{App, health, jobs, keyed, result, submit, trace, word_count};
+use crate::{App, cancel, health, jobs, keyed, result, submit, trace, word_count};
 
 /// Returns the whole service.
 pub(crate) fn router(app: App) -> Router {
@@ -16,6 +16,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/jobs", post(submit::post))
         .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put))
         .route("/v1/jobs/{id}/result", get(result::get))
+        .route("/v1/jobs/{id}/cancel", post(cancel::post))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/word-count", get(word_count::get).post(word_count::post))

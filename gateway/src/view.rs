@@ -52,6 +52,7 @@ struct Links {
     #[serde(rename = "self")]
     this: String,
     result: String,
+    cancel: String,
 }
 
 impl<'a> JobView<'a> {
@@ -81,6 +82,7 @@ impl<'a> JobView<'a> {
             links: Links {
                 this: format!("/v1/jobs/{}", job.job_id),
                 result: format!("/v1/jobs/{}/result", job.job_id),
+                cancel: format!("/v1/jobs/{}/cancel", job.job_id),
             },
         }
     }

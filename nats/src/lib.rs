@@ -6,6 +6,7 @@
 //! - [`queue`]: jobs go in; [`pull`]: deliveries come out
 //! - [`store`]: the only place that persists a change of a job's record
 //! - [`results`]: histograms too large for the record
+//! - [`events`]: the live changes of a record
 //! - [`lease`]: duties that one process at a time has; [`sweep`]: what nobody else cleans up
 //! - [`dead`]: jobs that nobody could finish
 //!
@@ -14,6 +15,7 @@
 pub mod connect;
 pub mod dead;
 mod error;
+pub mod events;
 pub mod lease;
 pub mod provision;
 pub mod pull;

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::{self, AckKind};
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::{self, AckKind, consumer};
 use async_nats::{StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -30,6 +31,8 @@ const PULL_SILENCE_MAX: Duration = Duration::from_secs(11);
 pub enum Pulled {
     /// A message.
     Delivery(Box<Delivery>),
+    /// The server knows the open request, and has nothing for it.
+    Heartbeat,
     /// The open request was answered in full or is over: ask again.
     Done,
 }
@@ -131,6 +134,21 @@ impl LanePull {
         Ok(())
     }
 
+    /// Returns how many messages of the lane nobody has been given yet.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn pending(&self) -> Result<u64, Error> {
+        const DOING: &str = "ask how many deliveries wait";
+        let subject = format!("CONSUMER.INFO.{JOBS}.{}", self.lane);
+        let answer: Result<Response<consumer::Info>, _> =
+            self.broker.jetstream.request(subject, &serde_json::json!({})).await;
+        match answer.map_err(|error| Error::unavailable(DOING, error))? {
+            Response::Ok(info) => Ok(info.num_pending),
+            Response::Err { error } => Err(Error::unavailable(DOING, error)),
+        }
+    }
+
     /// Waits for the next message of the open request. Cancel-safe.
     ///
     /// # Errors
@@ -160,7 +178,7 @@ impl LanePull {
                     self.open = self.open.saturating_sub(1);
                     return Ok(Pulled::Delivery(Box::new(self.delivery(message))));
                 }
-                Some(StatusCode::IDLE_HEARTBEAT) => {}
+                Some(StatusCode::IDLE_HEARTBEAT) => return Ok(Pulled::Heartbeat),
                 // What an earlier request says is of no interest.
                 Some(_) if !self.is_current(&message.subject) => {}
                 Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => self.open = 0,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::context::PublishError;
-use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::Stream as JetStream;
 use async_nats::{HeaderMap, HeaderValue, header};
 use jiff::{SignedDuration, Timestamp};
@@ -113,7 +113,10 @@ impl Store {
     /// has left a marker, which has one, too.
     async fn look(&self, key: &JobKey, freshness: Freshness) -> Result<(Found, u64), Error> {
         match last(&self.stream, &subject::record(key), freshness).await? {
-            Some(message) => Ok((parse(key, &message)?, message.sequence)),
+            Some(message) => {
+                let (headers, revision) = (&message.headers, message.sequence);
+                Ok((parse(key, headers, &message.payload, revision)?, revision))
+            }
             None => Ok((Found::Absent, 0)),
         }
     }
@@ -286,9 +289,13 @@ impl Store {
     }
 }
 
-/// Reads what a record's key holds.
-pub(crate) fn parse(key: &JobKey, message: &StreamMessage) -> Result<Found, Error> {
-    let headers = &message.headers;
+/// Reads one revision of a record.
+pub(crate) fn parse(
+    key: &JobKey,
+    headers: &HeaderMap,
+    payload: &[u8],
+    revision: u64,
+) -> Result<Found, Error> {
     // A key that expired carries the server's marker, a deleted one the client's.
     if headers.get(OPERATION_HEADER).is_some() || headers.get(header::NATS_MARKER_REASON).is_some()
     {
@@ -296,11 +303,11 @@ pub(crate) fn parse(key: &JobKey, message: &StreamMessage) -> Result<Found, Erro
         let refused = status == Some(REFUSED);
         return Ok(if refused { Found::Absent } else { Found::Gone });
     }
-    let job: Job = serde_json::from_slice(&message.payload)
+    let job: Job = serde_json::from_slice(payload)
         .map_err(|error| Error::corrupt(format!("the record of {key}"), error))?;
     if job.format > FORMAT {
         let reason = format!("it has format {}, and this version knows only {FORMAT}", job.format);
         return Err(Error::corrupt(format!("the record of {key}"), reason));
     }
-    Ok(Found::Job(Box::new(Stored { job, revision: message.sequence })))
+    Ok(Found::Job(Box::new(Stored { job, revision })))
 }

@@ -5,7 +5,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use wordmill_common::id::{JobKey, Lane};
 
-use crate::topology::{DEAD_JOBS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX, LEASES, RESULTS};
+use crate::topology::{
+    DEAD_JOBS_PREFIX, EVENTS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX, LEASES, RESULTS,
+};
 
 /// Returns the subject that carries a job: `jobs.<lane>.<owner>.<job_id>`.
 pub(crate) fn job(lane: Lane, key: &JobKey) -> Subject {
@@ -56,6 +58,11 @@ pub(crate) fn result_chunks(nuid: &str) -> String {
     format!("$O.{RESULTS}.C.{nuid}")
 }
 
+/// Returns the subject on which a record's changes are republished.
+pub(crate) fn events(key: &JobKey) -> Subject {
+    format!("{EVENTS_PREFIX}.{}", record(key)).into()
+}
+
 /// Returns the subject that asks for the next messages of a lane.
 pub(crate) fn next(lane: Lane) -> Subject {
     format!("$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{lane}").into()
@@ -75,6 +82,7 @@ mod tests {
             dead(Lane::Bulk, &key),
             dead_unreadable(Lane::Bulk, 7),
             record(&key),
+            events(&key),
             next(Lane::Bulk),
         ];
         let expected = [
@@ -82,6 +90,7 @@ mod tests {
             "dead.bulk.public.0198f0c2-0000-7000-8000-000000000000",
             "dead.bulk.unreadable.7",
             "$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
+            "events.$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
         ];
         assert_eq!(recorded(&spelled[3]), Some(key.clone()));

@@ -265,7 +265,7 @@ fn is_of_interest(message: &StreamMessage) -> bool {
 
 fn record(message: &StreamMessage) -> Option<Box<Stored>> {
     let key = subject::recorded(&message.subject)?;
-    match parse(&key, message) {
+    match parse(&key, &message.headers, &message.payload, message.sequence) {
         Ok(Found::Job(stored)) => Some(stored),
         Ok(Found::Gone | Found::Absent) => None,
         Err(error) => {

@@ -21,6 +21,8 @@ pub(crate) const DEAD_JOBS_PREFIX: &str = "dead";
 pub const JOB_STATE: &str = "job_state";
 /// The stream behind [`JOB_STATE`].
 pub const JOB_STATE_STREAM: &str = "KV_job_state";
+/// First token of the subjects on which changes of records are republished.
+pub(crate) const EVENTS_PREFIX: &str = "events";
 /// The bucket of leases, one key per duty.
 pub const LEASES: &str = "leases";
 /// The stream behind [`LEASES`].
@@ -40,7 +42,8 @@ pub const JOBS_MAX: i64 = 2_000_000;
 pub const JOBS_BYTES_MAX: i64 = 8 << 30;
 /// How long a job may wait, at most.
 pub const JOBS_AGE_MAX: Duration = days(7);
-/// How long the marker of an expired or deleted record says that there was one.
+/// How long the marker of an expired or deleted record says that there was one. To workers that is
+/// final, so it has to outlive every message of its job: longer than [`JOBS_AGE_MAX`].
 pub const MARKER_TTL: Duration = days(30);
 /// How long a dead letter is kept.
 pub const DEAD_AGE_MAX: Duration = days(30);
@@ -180,7 +183,7 @@ fn job_state() -> Config {
         subject_delete_marker_ttl: Some(MARKER_TTL),
         republish: Some(Republish {
             source: ">".to_owned(),
-            destination: "events.>".to_owned(),
+            destination: format!("{EVENTS_PREFIX}.>"),
             headers_only: false,
         }),
         ..bucket(JOB_STATE)
@@ -247,6 +250,13 @@ mod tests {
         let json = json!({"streams": topology.streams, "consumers": consumers});
         let json = serde_json::to_string_pretty(&json).unwrap();
         assert_eq!(json, include_str!("golden/topology.json").trim_end());
+    }
+
+    #[test]
+    fn a_marker_outlives_every_message_of_its_job() {
+        // However short the time to live is: a job that was cancelled while it waited is not run
+        // once its record has expired, because the marker, which counts as final, is still there.
+        assert!(MARKER_TTL > JOBS_AGE_MAX);
     }
 
     #[test]

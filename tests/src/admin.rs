@@ -7,7 +7,8 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::object_store::ObjectMetadata;
 use async_nats::jetstream::{self, consumer, stream};
 use futures_util::StreamExt;
-use serde_json::Value;
+
+use serde_json::{Value, json};
 
 use crate::stack::{Nats, password};
 use crate::{runtime, wait_for};
@@ -144,6 +145,53 @@ impl Admin {
         });
     }
 
+    /// Puts text jobs straight onto the queue, as many at once as the server takes, and returns
+    /// their ids. They have no records.
+    pub fn publish_jobs(&self, lane: &str, count: usize, text: &str) -> Vec<String> {
+        let ids: Vec<String> =
+            (0..count).map(|n| format!("0198f0c2-0000-7000-8000-{n:012x}")).collect();
+        runtime().block_on(async {
+            // The client takes only so many at once that are not confirmed.
+            for ids in ids.chunks(2000) {
+                let mut sent = Vec::with_capacity(ids.len());
+                for id in ids {
+                    let message = job_message(lane, id, text);
+                    let subject = format!("jobs.{lane}.public.{id}");
+                    sent.push(self.jetstream.publish(subject, message.into()).await.expect("sent"));
+                }
+                for sent in sent {
+                    sent.await.expect("stored");
+                }
+            }
+        });
+        ids
+    }
+
+    /// Returns how many jobs of a lane nobody has been given yet.
+    pub fn pending(&self, lane: &str) -> u64 {
+        let info = self.api(&format!("CONSUMER.INFO.JOBS.{lane}"), &json!({}));
+        info["num_pending"].as_u64().unwrap_or_else(|| panic!("{info}"))
+    }
+
+    /// Lets a consumer of `JOBS` deliver nothing until a time such as `2100-01-01T00:00:00Z`, or
+    /// deliver again if that has passed.
+    pub fn pause_consumer(&self, lane: &str, until: &str) {
+        let paused =
+            self.api(&format!("CONSUMER.PAUSE.JOBS.{lane}"), &json!({"pause_until": until}));
+        assert!(paused["error"].is_null(), "{paused}");
+    }
+
+    /// Deletes a consumer of `JOBS`.
+    pub fn delete_consumer(&self, lane: &str) {
+        let deleted = self.api(&format!("CONSUMER.DELETE.JOBS.{lane}"), &json!({}));
+        assert_eq!(deleted["success"], true, "{deleted}");
+    }
+
+    fn api(&self, subject: &str, request: &Value) -> Value {
+        let answer = self.jetstream.request(subject.to_owned(), request);
+        runtime().block_on(answer).expect("an answer")
+    }
+
     /// Returns the payload and the header fields of the last message of a subject.
     pub fn last(&self, stream: &str, subject: &str) -> Option<(String, Vec<(String, String)>)> {
         runtime().block_on(async {
@@ -195,4 +243,20 @@ impl Admin {
             bucket.info(name).await.is_ok()
         })
     }
+}
+
+/// Returns a job's message as the gateway writes it.
+pub fn job_message(lane: &str, id: &str, text: &str) -> String {
+    let message = json!({
+        "format": 1,
+        "job_id": id,
+        "owner": "public",
+        "lane": lane,
+        "source": {"kind": "text", "text": text},
+        "options": {"rule": "unicode", "case": "lower", "scope": "page"},
+        "labels": {},
+        "created_at": "2026-01-01T00:00:00Z",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    });
+    message.to_string()
 }

@@ -19,18 +19,24 @@ pub struct Page {
     pub body: Vec<u8>,
     /// How long to wait before answering.
     pub delay: Duration,
+    /// After how many bytes of the body nothing more comes.
+    pub stalls_after: Option<usize>,
 }
+
+/// How long a page that stalls holds its connection.
+const STALL: Duration = Duration::from_secs(60);
 
 impl Page {
     /// Returns a page that is fine.
     pub fn new(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let headers = vec![("Content-Type".to_owned(), content_type.to_owned())];
-        Self { status: "200 OK", headers, body: body.into(), delay: Duration::ZERO }
+        Self { status: "200 OK", headers, body: body.into(), ..Self::status("200 OK") }
     }
 
     /// Returns an answer with another status and no body.
     pub fn status(status: &'static str) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), delay: Duration::ZERO }
+        let (headers, body) = (Vec::new(), Vec::new());
+        Self { status, headers, body, delay: Duration::ZERO, stalls_after: None }
     }
 
     /// Adds a header field.
@@ -42,6 +48,12 @@ impl Page {
     /// Lets the answer wait.
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// Lets the body stop in the middle.
+    pub fn stalls_after(mut self, bytes: usize) -> Self {
+        self.stalls_after = Some(bytes);
         self
     }
 }
@@ -140,6 +152,10 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
     }
     head += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n", page.body.len());
     let mut stream = stream;
+    let sent = page.stalls_after.unwrap_or(page.body.len());
     // A client that goes away is not the server's problem.
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&page.body));
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&page.body[..sent]));
+    if page.stalls_after.is_some() {
+        pause(STALL);
+    }
 }

@@ -17,6 +17,7 @@ use wordmill_common::id::RunNonce;
 use wordmill_common::job::{Count, Event, InvalidTransition, Job, ResultPlace, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_nats::Error;
+use wordmill_nats::events::Events;
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, Outcome, Stored};
@@ -116,7 +117,12 @@ enum Ended {
 }
 
 impl Attempt<'_> {
-    fn begin(&self, job: &mut Job) -> Result<(), InvalidTransition> {
+    /// Opens the attempt if the record does not have it. A job that runs already was given to
+    /// somebody else, while this worker was paused perhaps: theirs is not declared dead.
+    fn begin_unless_taken(&self, job: &mut Job) -> Result<(), InvalidTransition> {
+        if job.status != Status::Queued {
+            return Ok(());
+        }
         begin(self.worker, self.run, self.started_at, job)
     }
 
@@ -129,8 +135,9 @@ impl Attempt<'_> {
         let mut lease = std::pin::pin!(lease);
         let mut current = Box::new(current);
         let mut pause = QUICK;
+        let mut events = None;
         loop {
-            tokio::select! {
+            let changed = tokio::select! {
                 biased;
                 done = &mut work => return Ok(match done {
                     Ok(found) => Ended::Found(current, Box::new(found)),
@@ -138,10 +145,19 @@ impl Attempt<'_> {
                 }),
                 failure = &mut lease => return Ok(Ended::Failed(current, failure.into())),
                 () = self.worker.interrupted.cancelled() => return Ok(Ended::Interrupted(current)),
-                () = tokio::time::sleep(pause) => {}
-            }
+                found = next_event(&mut events) => Some(found),
+                () = tokio::time::sleep(pause) => None,
+            };
             pause = PROGRESS_INTERVAL;
-            match self.note_progress(&current, &meter).await {
+            if events.is_none() {
+                // Before the first write of this run, so that no later change is missed.
+                events = self.listen().await;
+            }
+            let looked = match changed {
+                Some(found) => self.look(&current, &meter, found).await,
+                None => self.note_progress(&current, &meter).await,
+            };
+            match looked {
                 Ok(Outcome::Applied(stored)) => current = stored,
                 Ok(outcome @ (Outcome::Refused(..) | Outcome::Gone)) => {
                     return Ok(Ended::Overtaken(Box::new(outcome)));
@@ -152,16 +168,42 @@ impl Attempt<'_> {
         }
     }
 
-    /// Writes how far the attempt is, and before that that there is one.
+    /// Listens to the record's changes. Without, a change is found when progress is noted.
+    async fn listen(&self) -> Option<Events> {
+        let listening = Events::of(&self.worker.broker, &self.message.key()).await;
+        listening.inspect_err(|error| debug!(%error, "not told of changes at once")).ok()
+    }
+
+    /// Notes how far the attempt is; if that is nothing new, looks whether it still has the job.
     async fn note_progress(&self, current: &Stored, meter: &Meter) -> Result<Outcome, Error> {
-        let (run, progress) = (self.run, meter.read());
-        if current.job.progress == Some(progress) {
-            return Ok(Outcome::Applied(Box::new(current.clone())));
+        if current.job.progress != Some(meter.read()) {
+            return self.write_progress(current.clone(), meter).await;
         }
+        let found = self.worker.store.read(&current.job.key(), Freshness::Leader).await?;
+        self.look(current, meter, found).await
+    }
+
+    /// Finds out whether the attempt still has the job, which somebody else may have changed.
+    async fn look(&self, current: &Stored, meter: &Meter, found: Found) -> Result<Outcome, Error> {
+        match found {
+            Found::Gone => Ok(Outcome::Gone),
+            Found::Job(found) if found.revision <= current.revision => {
+                Ok(Outcome::Applied(Box::new(current.clone())))
+            }
+            Found::Job(found) if found.job.is_running(self.run) => Ok(Outcome::Applied(found)),
+            // Whether that allows this run to go on is not decided here.
+            Found::Job(found) => self.write_progress(*found, meter).await,
+            Found::Absent => Ok(Outcome::Applied(Box::new(current.clone()))),
+        }
+    }
+
+    /// Writes how far the attempt is, and before that that there is one.
+    async fn write_progress(&self, current: Stored, meter: &Meter) -> Result<Outcome, Error> {
+        let (run, progress) = (self.run, meter.read());
         self.worker
             .store
-            .apply(current.clone(), Some(run), |job, now| {
-                self.begin(job)?;
+            .apply(current, Some(run), |job, now| {
+                self.begin_unless_taken(job)?;
                 job.apply(Event::Advanced { run, progress }, now)
             })
             .await
@@ -183,9 +225,7 @@ impl Attempt<'_> {
         let outcome = self
             .persist(current, |job, now| {
                 // If the job was given to somebody else meanwhile, the result is as good as theirs.
-                if job.status == Status::Queued {
-                    self.begin(job)?;
-                }
+                self.begin_unless_taken(job)?;
                 job.apply(Event::Counted { run, count: Box::new(count.clone()) }, now)
             })
             .await?;
@@ -224,7 +264,7 @@ impl Attempt<'_> {
         let failure = &failed.failure;
         let outcome = self
             .persist(current, |job, now| {
-                self.begin(job)?;
+                self.begin_unless_taken(job)?;
                 let (number, failure) = (job.attempt_count(), failure.clone());
                 let event = if failure.retryable && number < policy.attempts {
                     let delay = policy.delay(number, run.jitter(), failed.retry_after);
@@ -246,8 +286,14 @@ impl Attempt<'_> {
     async fn hand_back(&self, current: Stored) -> Result<(), Error> {
         let run = self.run;
         info!("job handed back");
+        let mut current = current;
         if !current.job.knows(run) {
-            return self.delivery.give_back(None).await;
+            // A start whose writing was not confirmed may have arrived all the same, and would
+            // count as a crash.
+            match self.worker.store.read(&current.job.key(), Freshness::Leader).await {
+                Ok(Found::Job(found)) if found.job.knows(run) => current = *found,
+                Ok(_) | Err(_) => return self.delivery.give_back(None).await,
+            }
         }
         let change = |job: &mut Job, now: Timestamp| job.apply(Event::HandedBack { run }, now);
         match self.worker.store.apply(current, None, change).await? {
@@ -259,6 +305,13 @@ impl Attempt<'_> {
                 settle(self.worker, self.delivery, outcome).await
             }
         }
+    }
+}
+
+async fn next_event(events: &mut Option<Events>) -> Found {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -97,6 +97,8 @@ fn fetch_settings(env: &mut Env) -> fetch::Settings {
     let (least, most) = (Duration::from_millis(1), Duration::from_secs(24 * 3600));
     limits.total_timeout =
         env.duration("WORDMILL_FETCH_TIMEOUT", limits.total_timeout, least, most);
+    limits.stall_timeout =
+        env.duration("WORDMILL_FETCH_STALL_TIMEOUT", limits.stall_timeout, least, most);
     let terabyte = Size(1 << 40);
     limits.wire_size_max =
         env.size("WORDMILL_FETCH_WIRE_SIZE_MAX", Size(limits.wire_size_max), Size(1), terabyte);

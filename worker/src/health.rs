@@ -1,41 +1,66 @@
 //! Liveness and readiness, for whoever runs the worker.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use wordmill_common::id::Lane;
 use wordmill_nats::connect::{Broker, Health};
+
+use crate::pulse::{Pulse, SILENCE_MAX};
+
+/// What readiness depends on.
+#[derive(Clone)]
+pub(crate) struct Vitals {
+    pub(crate) broker: Broker,
+    pub(crate) health: watch::Receiver<Health>,
+    pub(crate) pulse: Arc<Pulse>,
+}
 
 /// Serves `/livez` and `/readyz`.
 ///
 /// # Errors
 /// Those of the listener.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    broker: Broker,
-    health: watch::Receiver<Health>,
-) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, vitals: Vitals) -> std::io::Result<()> {
     let router = Router::new()
         .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
         .route("/readyz", get(ready))
-        .with_state((broker, health));
+        .with_state(vitals);
     axum::serve(listener, router).await
 }
 
-/// Says whether jobs are pulled, and if not, why.
-async fn ready(
-    State((broker, health)): State<(Broker, watch::Receiver<Health>)>,
-) -> (StatusCode, Json<Value>) {
-    let reason = match &*health.borrow() {
-        Health::Ready if broker.is_connected() => {
-            return (StatusCode::OK, Json(json!({"status": "ready"})));
+/// Says whether jobs are pulled, and if not, why; and for how long each lane has heard nothing,
+/// `null` if it has no room and asks for nothing.
+async fn ready(State(vitals): State<Vitals>) -> (StatusCode, Json<Value>) {
+    let lanes: Map<_, _> =
+        Lane::ALL.map(|lane| (lane.to_string(), silence_ms(&vitals, lane))).into_iter().collect();
+    match waits_for(&vitals) {
+        None => (StatusCode::OK, Json(json!({"status": "ready", "silence_ms": lanes}))),
+        Some(reason) => {
+            let body = json!({"status": "waiting", "reason": reason, "silence_ms": lanes});
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body))
         }
-        Health::Ready => "no connection to the broker".to_owned(),
-        Health::Waiting(reason) => reason.clone(),
-    };
-    let body = json!({"status": "waiting", "reason": reason});
-    (StatusCode::SERVICE_UNAVAILABLE, Json(body))
+    }
+}
+
+fn silence_ms(vitals: &Vitals, lane: Lane) -> Value {
+    let silence = vitals.pulse.silence(lane);
+    json!(silence.map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)))
+}
+
+fn waits_for(vitals: &Vitals) -> Option<String> {
+    match &*vitals.health.borrow() {
+        Health::Ready if vitals.broker.is_connected() => {}
+        Health::Ready => return Some("no connection to the broker".to_owned()),
+        Health::Waiting(reason) => return Some(reason.clone()),
+    }
+    Lane::ALL.into_iter().find_map(|lane| {
+        let silence = vitals.pulse.silence(lane).filter(|silence| *silence > SILENCE_MAX)?;
+        Some(format!("lane {lane} has heard nothing of the queue for {} s", silence.as_secs()))
+    })
 }

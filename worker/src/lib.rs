@@ -11,6 +11,7 @@ pub mod fetch;
 mod health;
 mod lane;
 mod lease;
+mod pulse;
 mod slots;
 mod work;
 
@@ -32,6 +33,8 @@ use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM,
 
 use crate::config::Config;
 use crate::fetch::Fetcher;
+use crate::health::Vitals;
+use crate::pulse::Pulse;
 use crate::slots::Slots;
 
 /// How long jobs may take to be handed back once the grace period is over.
@@ -95,17 +98,25 @@ pub async fn run(
     };
     let needed =
         Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
-    let slots = Slots::new(config.slots);
     let attempts = TaskTracker::new();
+    let pulse = Arc::new(Pulse::new());
+    let shared = lane::Shared {
+        slots: Slots::new(config.slots),
+        attempts: attempts.clone(),
+        pulse: Arc::clone(&pulse),
+        health: health.clone(),
+        stop: shutdown,
+    };
     let lanes = async {
-        let serve = |lane| lane::serve(&worker, lane, &slots, &attempts, health.clone(), &shutdown);
+        let serve = |lane| lane::serve(&worker, lane, shared.clone());
         tokio::join!(serve(Lane::Interactive), serve(Lane::Bulk));
         finish(&worker, &attempts, config.shutdown_grace).await;
     };
+    let vitals = Vitals { broker: broker.clone(), health, pulse };
     tokio::select! {
         () = lanes => {}
         lost = broker.supervise(&needed, &health_sender) => lost?,
-        served = health::serve(listener, broker.clone(), health.clone()) => served?,
+        served = health::serve(listener, vitals) => served?,
     }
     broker.finish().await;
     info!("stopped");

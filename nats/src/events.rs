@@ -1,0 +1,52 @@
+//! Live changes of one job's record, as the bucket republishes them.
+
+use async_nats::{Subscriber, header};
+use futures_util::StreamExt;
+use tracing::warn;
+use wordmill_common::id::JobKey;
+
+use crate::Error;
+use crate::connect::Broker;
+use crate::store::{self, Found};
+use crate::subject;
+
+/// The changes of one record, from the subscription on.
+///
+/// They come as plain messages, which may be lost, around a reconnection for example. So whoever
+/// listens reads the record *after* subscribing, and again from time to time.
+#[derive(Debug)]
+pub struct Events {
+    key: JobKey,
+    subscriber: Subscriber,
+}
+
+impl Events {
+    /// Subscribes to a record's changes. What is written on the same connection afterwards is
+    /// among them.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn of(broker: &Broker, key: &JobKey) -> Result<Self, Error> {
+        let subscriber = broker.client.subscribe(subject::events(key)).await;
+        let subscriber =
+            subscriber.map_err(|error| Error::unavailable("subscribe to a record", error))?;
+        Ok(Self { key: key.clone(), subscriber })
+    }
+
+    /// Waits for the next change, and returns the record as it was written. Cancel-safe; it waits
+    /// for ever once the connection has ended.
+    pub async fn next(&mut self) -> Found {
+        while let Some(message) = self.subscriber.next().await {
+            let headers = message.headers.unwrap_or_default();
+            let revision = headers.get(header::NATS_SEQUENCE).map(|value| value.as_str().parse());
+            let Some(Ok(revision)) = revision else {
+                continue;
+            };
+            match store::parse(&self.key, &headers, &message.payload, revision) {
+                Ok(found) => return found,
+                Err(error) => warn!(%error, "an event cannot be read"),
+            }
+        }
+        std::future::pending().await
+    }
+}

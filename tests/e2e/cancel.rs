@@ -1,0 +1,168 @@
+//! Cancelled jobs stay cancelled, whatever they were doing.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wordmill_tests::admin::{Admin, job_message};
+use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn try_cancel(client: &Client, job_id: &str) -> Answer {
+    client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[])
+}
+
+/// Cancels a job, which has to work, and look the same from then on.
+fn cancel(client: &Client, job_id: &str) -> Answer {
+    let answer = try_cancel(client, job_id);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["status"], "cancelled", "{answer:?}");
+    assert!(answer.json()["finished_at"].is_string(), "{answer:?}");
+    is_still(client, job_id, &answer);
+    answer
+}
+
+/// Asserts that nothing has changed since a job was cancelled, and that there is no result.
+fn is_still(client: &Client, job_id: &str, cancelled: &Answer) {
+    for now in [client.get(&format!("/v1/jobs/{job_id}")), try_cancel(client, job_id)] {
+        assert_eq!(now.status, 200, "{now:?}");
+        assert_eq!(now.json(), cancelled.json());
+        assert_eq!(now.header("etag"), cancelled.header("etag"), "not written again");
+    }
+    client.get(&format!("/v1/jobs/{job_id}/result")).problem(409, "job_cancelled");
+}
+
+fn is_running(client: &Client, job_id: &str) {
+    wait_for("the job runs", LIMIT, || {
+        (client.get(&format!("/v1/jobs/{job_id}")).json()["status"] == "running").then_some(())
+    });
+}
+
+#[test]
+fn jobs_cancelled_while_workers_are_away_are_never_run() {
+    let stack = Stack::with(1, 0, &[]);
+    let (admin, site, client) = (Admin::of(&stack.nats), Site::start(), stack.client());
+    let recorded = client.submit_url(&site.put("/page", Page::new("text/plain", "a b")));
+    // As if the gateway had died between the message and the record.
+    let bare = "0198f0c2-0000-7000-8000-000000000001";
+    let message = job_message("bulk", bare, "a b");
+    admin.publish(&format!("jobs.bulk.public.{bare}"), &message);
+
+    let job = client.get(&format!("/v1/jobs/{recorded}")).json();
+    assert_eq!(job["links"]["cancel"], format!("/v1/jobs/{recorded}/cancel"), "{job}");
+    let answers = [cancel(client, &recorded), cancel(client, bare)];
+    let worker = Worker::start(&stack.nats.address(), &[]);
+    ready(&worker.health);
+    admin.wait_until_idle();
+    for (job_id, answer) in [recorded.as_str(), bare].into_iter().zip(&answers) {
+        is_still(client, job_id, answer);
+        assert_eq!(answer.json()["attempts"], json!([]), "{answer:?}");
+    }
+    assert_eq!(site.hits("/page"), 0);
+}
+
+#[test]
+fn a_job_whose_cancelled_record_has_expired_is_not_run_either() {
+    let stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "1s")]);
+    let (admin, site, client) = (Admin::of(&stack.nats), Site::start(), stack.client());
+    let job_id = client.submit_url(&site.put("/page", Page::new("text/plain", "a b")));
+    assert_eq!(try_cancel(client, &job_id).status, 200);
+    let path = format!("/v1/jobs/{job_id}");
+    wait_for("the record expires", LIMIT, || (client.get(&path).status != 200).then_some(()));
+    assert_eq!(admin.messages("JOBS"), 1, "the message is still there");
+    client.get(&path).problem(410, "result_expired");
+    try_cancel(client, &job_id).problem(410, "result_expired");
+
+    let worker = Worker::start(&stack.nats.address(), &[("WORDMILL_RESULT_TTL", "1s")]);
+    ready(&worker.health);
+    admin.wait_until_idle();
+    client.get(&path).problem(410, "result_expired");
+    assert_eq!(site.hits("/page"), 0);
+}
+
+#[test]
+fn a_job_that_waits_for_a_retry_is_not_tried_again() {
+    let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "2s")]);
+    let (admin, site, client) = (Admin::of(&stack.nats), Site::start(), stack.client());
+    let job_id = client.submit_url(&site.put("/busy", Page::status("503 Service Unavailable")));
+    wait_for("the job waits for its second attempt", LIMIT, || {
+        let job = client.get(&format!("/v1/jobs/{job_id}")).json();
+        job["next_attempt_at"].is_string().then_some(())
+    });
+    let cancelled = cancel(client, &job_id);
+    assert_eq!(cancelled.json()["next_attempt_at"], Value::Null, "{cancelled:?}");
+    admin.wait_until_idle();
+    is_still(client, &job_id, &cancelled);
+    assert_eq!(site.hits("/busy"), 1);
+}
+
+#[test]
+fn a_running_worker_is_free_within_a_second() {
+    // Each lane has one slot, so a second job shows when the first has let go.
+    let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "2")]);
+    let (admin, site, client) = (Admin::of(&stack.nats), Site::start(), stack.client());
+    let slow = Page::new("text/plain", "slow").after(Duration::from_secs(30));
+    let stuck = Page::new("text/plain", "stuck in the middle").stalls_after(5);
+    for (path, page) in [("/slow", slow), ("/stuck", stuck)] {
+        let job_id = client.submit_url(&site.put(path, page));
+        is_running(client, &job_id);
+        let next = client.submit(&json!({"text": "a b c"}));
+        let waiting = client.get(&format!("/v1/jobs/{next}")).json();
+        assert_eq!(waiting["status"], "queued", "{waiting}");
+
+        let started = Instant::now();
+        let cancelled = cancel(client, &job_id);
+        let attempts = cancelled.json()["attempts"].clone();
+        assert!(attempts[0]["ended_at"].is_string() && attempts[1].is_null(), "{attempts}");
+        client.finished(&next, LIMIT);
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        admin.wait_until_idle();
+        is_still(client, &job_id, &cancelled);
+        assert_eq!(site.hits(path), 1);
+    }
+}
+
+#[test]
+fn what_has_ended_or_never_was_cannot_be_cancelled() {
+    let stack = Stack::start();
+    let (site, client) = (Site::start(), stack.client());
+    let good = client.submit(&json!({"text": "a b"}));
+    let bad = client.submit_url(&site.url("/missing"));
+    for (job_id, status) in [(good, "succeeded"), (bad, "failed")] {
+        let job = client.finished(&job_id, LIMIT);
+        let problem = try_cancel(client, &job_id).problem(409, "already_finished");
+        assert_eq!(problem["job_status"], status, "{problem}");
+        assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json(), job);
+    }
+    let unknown = "0198f0c2-0000-7000-8000-000000000000";
+    try_cancel(client, unknown).problem(404, "job_not_found");
+    try_cancel(client, "nonsense").problem(400, "invalid_job_id");
+    client.get(&format!("/v1/jobs/{unknown}/cancel")).problem(405, "method_not_allowed");
+}
+
+#[test]
+fn cancelling_and_finishing_at_once_has_one_winner() {
+    let stack = Stack::start();
+    let client = stack.client();
+    let mut outcomes = [0, 0];
+    for _ in 0..60 {
+        let job_id = client.submit(&json!({"text": "to be or not to be"}));
+        let answer = try_cancel(client, &job_id);
+        let job = client.get(&format!("/v1/jobs/{job_id}")).json();
+        let result = client.get(&format!("/v1/jobs/{job_id}/result"));
+        if answer.status == 200 {
+            outcomes[0] += 1;
+            assert_eq!(job["status"], "cancelled", "{job}");
+            result.problem(409, "job_cancelled");
+        } else {
+            outcomes[1] += 1;
+            answer.problem(409, "already_finished");
+            assert_eq!((&job["status"], result.status), (&json!("succeeded"), 200), "{job}");
+        }
+    }
+    Admin::of(&stack.nats).wait_until_idle();
+    println!("{} cancelled, {} succeeded", outcomes[0], outcomes[1]);
+}
