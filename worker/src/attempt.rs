@@ -145,7 +145,7 @@ impl Attempt<'_> {
                 }),
                 failure = &mut lease => return Ok(Ended::Failed(current, failure.into())),
                 () = self.worker.interrupted.cancelled() => return Ok(Ended::Interrupted(current)),
-                found = next_event(&mut events) => Some(found),
+                found = Events::next_of(&mut events) => Some(found),
                 () = tokio::time::sleep(pause) => None,
             };
             pause = PROGRESS_INTERVAL;
@@ -185,15 +185,14 @@ impl Attempt<'_> {
 
     /// Finds out whether the attempt still has the job, which somebody else may have changed.
     async fn look(&self, current: &Stored, meter: &Meter, found: Found) -> Result<Outcome, Error> {
+        let unchanged = || Ok(Outcome::Applied(Box::new(current.clone())));
         match found {
             Found::Gone => Ok(Outcome::Gone),
-            Found::Job(found) if found.revision <= current.revision => {
-                Ok(Outcome::Applied(Box::new(current.clone())))
-            }
+            Found::Absent => unchanged(),
+            Found::Job(found) if found.revision <= current.revision => unchanged(),
             Found::Job(found) if found.job.is_running(self.run) => Ok(Outcome::Applied(found)),
             // Whether that allows this run to go on is not decided here.
             Found::Job(found) => self.write_progress(*found, meter).await,
-            Found::Absent => Ok(Outcome::Applied(Box::new(current.clone()))),
         }
     }
 
@@ -298,13 +297,6 @@ impl Attempt<'_> {
         let change = |job: &mut Job, now: Timestamp| job.apply(Event::HandedBack { run }, now);
         let outcome = self.worker.store.apply(current, None, change).await?;
         settle(self.worker, self.delivery, outcome).await
-    }
-}
-
-async fn next_event(events: &mut Option<Events>) -> Found {
-    match events {
-        Some(events) => events.next().await,
-        None => std::future::pending().await,
     }
 }
 
