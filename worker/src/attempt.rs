@@ -117,13 +117,13 @@ enum Ended {
 }
 
 impl Attempt<'_> {
-    /// Opens the attempt if the record does not have it. A job that runs already was given to
-    /// somebody else, while this worker was paused perhaps: theirs is not declared dead.
+    /// Opens the attempt if nobody has one. Another's, begun while this worker was paused perhaps,
+    /// is not declared dead.
     fn begin_unless_taken(&self, job: &mut Job) -> Result<(), InvalidTransition> {
-        if job.status != Status::Queued {
-            return Ok(());
+        if job.status == Status::Queued {
+            begin(self.worker, self.run, self.started_at, job)?;
         }
-        begin(self.worker, self.run, self.started_at, job)
+        Ok(())
     }
 
     /// Works, and meanwhile keeps the delivery alive and the record up to date.
@@ -282,10 +282,9 @@ impl Attempt<'_> {
     }
 
     /// Gives the job back as if it had never been started.
-    async fn hand_back(&self, current: Stored) -> Result<(), Error> {
+    async fn hand_back(&self, mut current: Stored) -> Result<(), Error> {
         let run = self.run;
         info!("job handed back");
-        let mut current = current;
         if !current.job.knows(run) {
             // A start whose writing was not confirmed may have arrived all the same, and would
             // count as a crash.
