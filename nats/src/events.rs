@@ -49,4 +49,12 @@ impl Events {
         }
         std::future::pending().await
     }
+
+    /// Waits for the next change, for ever if nobody listens. Cancel-safe.
+    pub async fn next_of(events: &mut Option<Self>) -> Found {
+        match events {
+            Some(events) => events.next().await,
+            None => std::future::pending().await,
+        }
+    }
 }

@@ -117,13 +117,13 @@ enum Ended {
 }
 
 impl Attempt<'_> {
-    /// Opens the attempt if the record does not have it. A job that runs already was given to
-    /// somebody else, while this worker was paused perhaps: theirs is not declared dead.
+    /// Opens the attempt if nobody has one. Another's, begun while this worker was paused perhaps,
+    /// is not declared dead.
     fn begin_unless_taken(&self, job: &mut Job) -> Result<(), InvalidTransition> {
-        if job.status != Status::Queued {
-            return Ok(());
+        if job.status == Status::Queued {
+            begin(self.worker, self.run, self.started_at, job)?;
         }
-        begin(self.worker, self.run, self.started_at, job)
+        Ok(())
     }
 
     /// Works, and meanwhile keeps the delivery alive and the record up to date.
@@ -145,7 +145,7 @@ impl Attempt<'_> {
                 }),
                 failure = &mut lease => return Ok(Ended::Failed(current, failure.into())),
                 () = self.worker.interrupted.cancelled() => return Ok(Ended::Interrupted(current)),
-                found = next_event(&mut events) => Some(found),
+                found = Events::next_of(&mut events) => Some(found),
                 () = tokio::time::sleep(pause) => None,
             };
             pause = PROGRESS_INTERVAL;
@@ -185,15 +185,14 @@ impl Attempt<'_> {
 
     /// Finds out whether the attempt still has the job, which somebody else may have changed.
     async fn look(&self, current: &Stored, meter: &Meter, found: Found) -> Result<Outcome, Error> {
+        let unchanged = || Ok(Outcome::Applied(Box::new(current.clone())));
         match found {
             Found::Gone => Ok(Outcome::Gone),
-            Found::Job(found) if found.revision <= current.revision => {
-                Ok(Outcome::Applied(Box::new(current.clone())))
-            }
+            Found::Absent => unchanged(),
+            Found::Job(found) if found.revision <= current.revision => unchanged(),
             Found::Job(found) if found.job.is_running(self.run) => Ok(Outcome::Applied(found)),
             // Whether that allows this run to go on is not decided here.
             Found::Job(found) => self.write_progress(*found, meter).await,
-            Found::Absent => Ok(Outcome::Applied(Box::new(current.clone()))),
         }
     }
 
@@ -283,10 +282,9 @@ impl Attempt<'_> {
     }
 
     /// Gives the job back as if it had never been started.
-    async fn hand_back(&self, current: Stored) -> Result<(), Error> {
+    async fn hand_back(&self, mut current: Stored) -> Result<(), Error> {
         let run = self.run;
         info!("job handed back");
-        let mut current = current;
         if !current.job.knows(run) {
             // A start whose writing was not confirmed may have arrived all the same, and would
             // count as a crash.
@@ -305,13 +303,6 @@ impl Attempt<'_> {
                 settle(self.worker, self.delivery, outcome).await
             }
         }
-    }
-}
-
-async fn next_event(events: &mut Option<Events>) -> Found {
-    match events {
-        Some(events) => events.next().await,
-        None => std::future::pending().await,
     }
 }
 
