@@ -21,6 +21,7 @@ const RETRY_FULL: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     BrokerUnavailable,
+    DeadLetterNotFound,
     IdempotencyKeyReused,
     InputTooLarge,
     Internal,
@@ -48,8 +49,9 @@ pub(crate) enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 25] = [
         Self::BrokerUnavailable,
+        Self::DeadLetterNotFound,
         Self::IdempotencyKeyReused,
         Self::InputTooLarge,
         Self::Internal,
@@ -79,6 +81,7 @@ impl Code {
     fn name(self) -> &'static str {
         match self {
             Self::BrokerUnavailable => "broker_unavailable",
+            Self::DeadLetterNotFound => "dead_letter_not_found",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::InputTooLarge => "input_too_large",
             Self::Internal => "internal",
@@ -122,7 +125,9 @@ impl Code {
             | Self::InvalidRequest
             | Self::InvalidUrl => StatusCode::UNPROCESSABLE_ENTITY,
             Self::JobCancelled | Self::JobFailed | Self::JobNotFinished => StatusCode::CONFLICT,
-            Self::JobNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::DeadLetterNotFound | Self::JobNotFound | Self::RouteNotFound => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ResultExpired => StatusCode::GONE,
@@ -134,6 +139,7 @@ impl Code {
     fn title(self) -> &'static str {
         match self {
             Self::BrokerUnavailable => "The queue is not available",
+            Self::DeadLetterNotFound => "No such dead letter",
             Self::IdempotencyKeyReused => "The name is taken by another request",
             Self::InputTooLarge => "The request is too large",
             Self::Internal => "A defect of the service",
@@ -212,6 +218,16 @@ impl Problem {
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
+    }
+
+    /// Returns the code as clients see it.
+    pub(crate) fn name(&self) -> &'static str {
+        self.code.name()
+    }
+
+    /// Tells whether it is of this kind.
+    pub(crate) fn is(&self, code: Code) -> bool {
+        self.code == code
     }
 
     /// Adds a member.

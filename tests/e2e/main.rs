@@ -1,12 +1,15 @@
 //! Black-box tests of the running system.
 
+mod dead_letters;
 mod endings;
 mod faults;
 mod guard;
 mod keyed;
+mod lifetimes;
 mod older_contract;
 mod pressure;
 mod problems;
+mod retries;
 mod roles;
 mod samples;
 mod sharing;
