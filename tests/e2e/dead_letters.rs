@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
-use wordmill_tests::site::{Page, Site};
+use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::wait_for;
 
@@ -54,7 +54,7 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
         let body = json!({"url": url, "lane": lane, "labels": {"n": n.to_string()}});
         expected.extend(die(&stack, &admin, &[body]));
     }
-    let refused = json!({"url": "http://127.0.0.1:1/"});
+    let refused = json!({"url": closed_port()});
     expected.extend(die(&stack, &admin, &[refused]));
     expected.reverse();
     admin.publish("jobs.bulk.public.nonsense", "this is no job");

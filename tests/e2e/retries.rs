@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
-use wordmill_tests::site::{Page, Site};
+use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::wait_for;
 
@@ -105,15 +105,15 @@ fn a_job_that_succeeds_at_last_shows_every_attempt() {
 
 #[test]
 fn jobs_that_wait_for_a_dead_host_delay_no_other() {
-    const DEAD: u64 = 2000;
+    const DEAD: u64 = 10_000;
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "10m")]);
     let admin = Admin::of(&stack.nats);
+    let dead = closed_port();
     admin.publish_all((0..DEAD).map(|n| {
         let job_id = format!("0198f0c2-0000-7000-8000-{n:012x}");
         let message = json!({
             "format": 1, "job_id": job_id, "owner": "public", "lane": "bulk",
-            // Nobody listens there.
-            "source": {"kind": "url", "url": "http://127.0.0.1:1/"}, "options": {}, "labels": {},
+            "source": {"kind": "url", "url": dead}, "options": {}, "labels": {},
             "created_at": "2026-01-01T00:00:00Z", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         });
         (format!("jobs.bulk.public.{job_id}"), message.to_string())

@@ -96,7 +96,10 @@ impl Admin {
     /// Publishes a message with header fields and waits until a stream has it.
     pub fn publish_with(&self, subject: &str, payload: &str, headers: &[(&str, &str)]) {
         let (subject, payload) = (subject.to_owned(), payload.to_owned());
-        let fields = headers.iter().copied().collect::<async_nats::HeaderMap>();
+        let mut fields = async_nats::HeaderMap::new();
+        for (name, value) in headers {
+            fields.insert(*name, *value);
+        }
         runtime().block_on(async {
             let sent = self.jetstream.publish_with_headers(subject, fields, payload.into()).await;
             sent.expect("sent").await.expect("stored");
@@ -106,12 +109,17 @@ impl Admin {
     /// Publishes many messages, subject and payload of each, and waits until a stream has them.
     pub fn publish_all(&self, messages: impl IntoIterator<Item = (String, String)>) {
         runtime().block_on(async {
-            let mut stored = Vec::new();
-            for (subject, payload) in messages {
-                stored.push(self.jetstream.publish(subject, payload.into()).await.expect("sent"));
-            }
-            for one in stored {
-                one.await.expect("stored");
+            // The client holds back what is published while too much is unacknowledged.
+            let mut messages = messages.into_iter().peekable();
+            while messages.peek().is_some() {
+                let mut stored = Vec::new();
+                for (subject, payload) in messages.by_ref().take(1000) {
+                    let sent = self.jetstream.publish(subject, payload.into()).await;
+                    stored.push(sent.expect("sent"));
+                }
+                for one in stored {
+                    one.await.expect("stored");
+                }
             }
         });
     }
