@@ -235,7 +235,7 @@ mod tests {
         assert_ne!(first.trace_id, second.trace_id);
         assert_eq!((&first.source, &first.labels), (&old.source, &old.labels));
         assert_eq!(first.retry_of, Some(old.job_id));
-        let later = JobMessage { created_at: clock::now(), ..old.clone() };
+        let later = JobMessage { created_at: clock::now(), ..old };
         assert_ne!(again(&later, &TraceParent::random()).job_id, first.job_id);
         assert_ne!(again(&first, &TraceParent::random()).job_id, first.job_id);
     }
