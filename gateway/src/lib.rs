@@ -6,6 +6,7 @@
 mod body;
 mod cancel;
 pub mod config;
+mod dead_letters;
 mod gauge;
 mod health;
 mod jobs;
@@ -28,10 +29,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use wordmill_nats::connect::{Broker, Fatal, Health};
+use wordmill_nats::dead::Archive;
 use wordmill_nats::queue::Queue;
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
-use wordmill_nats::topology::{JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology};
+use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology};
 
 use crate::config::Config;
 use crate::gauge::Gauge;
@@ -47,6 +49,7 @@ struct App {
     queue: Queue,
     store: Store,
     results: Results,
+    dead_letters: Archive,
     gauge: Gauge,
     room: Room,
     health: watch::Receiver<Health>,
@@ -85,13 +88,15 @@ pub async fn run(
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         results: Results::open(&broker).await?,
+        dead_letters: Archive::open(&broker).await?,
         gauge,
         room: Room::new(),
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
     };
-    let needed = Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM]);
+    let needed =
+        Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
 
     let stop = shutdown.clone();
     let serving = axum::serve(listener, routes::router(app))

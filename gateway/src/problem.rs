@@ -22,6 +22,7 @@ const RETRY_FULL: Duration = Duration::from_secs(5);
 pub(crate) enum Code {
     AlreadyFinished,
     BrokerUnavailable,
+    DeadLetterNotFound,
     IdempotencyKeyReused,
     InputTooLarge,
     Internal,
@@ -49,9 +50,10 @@ pub(crate) enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 26] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
+        Self::DeadLetterNotFound,
         Self::IdempotencyKeyReused,
         Self::InputTooLarge,
         Self::Internal,
@@ -82,6 +84,7 @@ impl Code {
         match self {
             Self::AlreadyFinished => "already_finished",
             Self::BrokerUnavailable => "broker_unavailable",
+            Self::DeadLetterNotFound => "dead_letter_not_found",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::InputTooLarge => "input_too_large",
             Self::Internal => "internal",
@@ -127,7 +130,9 @@ impl Code {
             Self::AlreadyFinished | Self::JobCancelled | Self::JobFailed | Self::JobNotFinished => {
                 StatusCode::CONFLICT
             }
-            Self::JobNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::DeadLetterNotFound | Self::JobNotFound | Self::RouteNotFound => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ResultExpired => StatusCode::GONE,
@@ -140,6 +145,7 @@ impl Code {
         match self {
             Self::AlreadyFinished => "The job has already ended",
             Self::BrokerUnavailable => "The queue is not available",
+            Self::DeadLetterNotFound => "No such dead letter",
             Self::IdempotencyKeyReused => "The name is taken by another request",
             Self::InputTooLarge => "The request is too large",
             Self::Internal => "A defect of the service",
@@ -218,6 +224,16 @@ impl Problem {
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
+    }
+
+    /// Returns the code as clients see it.
+    pub(crate) fn name(&self) -> &'static str {
+        self.code.name()
+    }
+
+    /// Tells whether it is of this kind.
+    pub(crate) fn is(&self, code: Code) -> bool {
+        self.code == code
     }
 
     /// Adds a member.

@@ -7,6 +7,7 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
+use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{App, cancel, health, jobs, keyed, result, submit, trace, word_count};
 
@@ -14,9 +15,12 @@ use crate::{App, cancel, health, jobs, keyed, result, submit, trace, word_count}
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/v1/jobs", post(submit::post))
-        .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put))
+        .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put).delete(jobs::delete))
         .route("/v1/jobs/{id}/result", get(result::get))
         .route("/v1/jobs/{id}/cancel", post(cancel::post))
+        .route("/v1/dead-letters", get(dead_letters::list))
+        .route("/v1/dead-letters/replay", post(replay::post))
+        .route("/v1/dead-letters/{id}", get(dead_letters::get).delete(dead_letters::delete))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/word-count", get(word_count::get).post(word_count::post))

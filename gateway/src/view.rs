@@ -35,6 +35,8 @@ pub(crate) struct JobView<'a> {
     failure: Option<&'a Failure>,
     dead_lettered: bool,
     trace_id: TraceId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_of: Option<JobId>,
     links: Links,
 }
 
@@ -79,6 +81,7 @@ impl<'a> JobView<'a> {
             failure: job.failure.as_ref(),
             dead_lettered: job.dead_lettered,
             trace_id: job.trace_id,
+            retry_of: job.retry_of,
             links: Links {
                 this: format!("/v1/jobs/{}", job.job_id),
                 result: format!("/v1/jobs/{}/result", job.job_id),

@@ -1,4 +1,7 @@
-//! Jobs that nobody could finish, kept with their whole message.
+//! Jobs that nobody could finish, kept with their whole message. Workers keep them, [`Archive`] looks
+//! into them.
+
+mod archive;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::PublishMessage;
@@ -10,6 +13,8 @@ use crate::connect::Broker;
 use crate::pull::Delivery;
 use crate::queue::TRACEPARENT;
 use crate::subject;
+
+pub use self::archive::{Archive, Filter, Letter, LetterId, NoLetterId, Page};
 
 /// Header with the failure's code.
 const FAILURE_CODE_HEADER: &str = "Wordmill-Failure-Code";

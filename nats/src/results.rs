@@ -103,6 +103,33 @@ impl Results {
         let json = unpack(&packed).map_err(|error| corrupt(error.to_string()))?;
         serde_json::from_slice(&json).map(Some).map_err(|error| corrupt(error.to_string()))
     }
+
+    /// Removes a histogram; that it is gone already is no error.
+    ///
+    /// First its parts, then what names them, one message after the other: whatever interrupts it, a
+    /// repeat goes on from there. Nothing stays behind, not even a marker.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
+    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+        let meta = subject::result_meta(name);
+        // A replica that is behind would let it stay.
+        let Some(meta) = last(&self.stream, &meta, Freshness::Leader).await? else {
+            return Ok(());
+        };
+        let info: ObjectInfo = serde_json::from_slice(&meta.payload)
+            .map_err(|error| Error::corrupt(format!("the result {name}"), error))?;
+        let chunks = subject::result_chunks(&info.nuid);
+        while let Some(chunk) = last(&self.stream, &chunks, Freshness::Leader).await? {
+            self.delete(chunk.sequence).await?;
+        }
+        self.delete(meta.sequence).await
+    }
+
+    async fn delete(&self, sequence: u64) -> Result<(), Error> {
+        let deleted = self.stream.delete_message(sequence).await;
+        deleted.map(drop).map_err(|error| Error::unavailable("remove a histogram", error))
+    }
 }
 
 fn unpack(packed: &[u8]) -> std::io::Result<Vec<u8>> {

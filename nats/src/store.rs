@@ -17,7 +17,7 @@ use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
 use crate::read::{Freshness, last, open};
 use crate::subject;
-use crate::topology::JOB_STATE_STREAM;
+use crate::topology::{JOB_STATE_STREAM, MARKER_TTL};
 
 /// Header that repeats the record's status, for readers that fetch headers only.
 pub const STATUS_HEADER: &str = "Wordmill-Status";
@@ -172,9 +172,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`]: the record stays, as a queued job without a message.
     pub async fn take_back(&self, key: &JobKey, revision: u64) -> Result<(), Error> {
-        let mut headers = HeaderMap::new();
-        headers.insert(OPERATION_HEADER, "PURGE");
-        headers.insert(header::NATS_ROLLUP, "sub");
+        let mut headers = marker();
         headers.insert(STATUS_HEADER, REFUSED);
         let message = PublishMessage::build()
             .headers(headers)
@@ -184,6 +182,23 @@ impl Store {
             .await
             .map(drop)
             .map_err(|error| Error::unavailable("take back a record", error))
+    }
+
+    /// Deletes a final record. Its marker tells for [`MARKER_TTL`], longer than a message can wait,
+    /// that there was one: whoever meets the job's message then will not run it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: it may have been deleted. Also if it is at another revision, which
+    /// means that it was deleted or has expired.
+    pub async fn delete(&self, stored: &Stored) -> Result<(), Error> {
+        let message = PublishMessage::build()
+            .headers(marker())
+            .expected_last_subject_sequence(stored.revision)
+            .ttl(MARKER_TTL);
+        self.send(&stored.job.key(), message)
+            .await
+            .map(drop)
+            .map_err(|error| Error::unavailable("delete a record", error))
     }
 
     /// Changes a record: applies `change`, writes by compare-and-set, and after a conflict or an
@@ -287,6 +302,14 @@ impl Store {
         let sent = self.broker.jetstream.send_publish(subject::record(key), message).await?;
         Ok(sent.await?.sequence)
     }
+}
+
+/// Returns the headers of a marker that replaces a record.
+fn marker() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(OPERATION_HEADER, "PURGE");
+    headers.insert(header::NATS_ROLLUP, "sub");
+    headers
 }
 
 /// Reads one revision of a record.

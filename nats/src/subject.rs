@@ -19,9 +19,12 @@ pub(crate) fn dead(lane: Lane, key: &JobKey) -> Subject {
     format!("{DEAD_JOBS_PREFIX}.{lane}.{key}").into()
 }
 
+/// Stands for the owner where a message is no job. No UUID follows, so it is no owner's.
+pub(crate) const UNREADABLE: &str = "unreadable";
+
 /// Returns where a message that is no job is kept: `dead.<lane>.unreadable.<stream sequence>`.
 pub(crate) fn dead_unreadable(lane: Lane, sequence: u64) -> Subject {
-    format!("{DEAD_JOBS_PREFIX}.{lane}.unreadable.{sequence}").into()
+    format!("{DEAD_JOBS_PREFIX}.{lane}.{UNREADABLE}.{sequence}").into()
 }
 
 /// Returns the subject of a job's record: `$KV.job_state.<owner>.<job_id>`.

@@ -2,15 +2,18 @@
 
 mod cancel;
 mod chaos;
+mod dead_letters;
 mod endings;
 mod faults;
 mod guard;
 mod keyed;
 mod lanes;
 mod leases;
+mod lifetimes;
 mod older_contract;
 mod pressure;
 mod problems;
+mod retries;
 mod roles;
 mod samples;
 mod sharing;

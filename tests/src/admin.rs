@@ -192,6 +192,49 @@ impl Admin {
         runtime().block_on(answer).expect("an answer")
     }
 
+    /// Publishes a message with header fields and waits until a stream has it.
+    pub fn publish_with(&self, subject: &str, payload: &str, headers: &[(&str, &str)]) {
+        let (subject, payload) = (subject.to_owned(), payload.to_owned());
+        let mut fields = async_nats::HeaderMap::new();
+        for (name, value) in headers {
+            fields.insert(*name, *value);
+        }
+        runtime().block_on(async {
+            let sent = self.jetstream.publish_with_headers(subject, fields, payload.into()).await;
+            sent.expect("sent").await.expect("stored");
+        });
+    }
+
+    /// Publishes many messages, subject and payload of each, and waits until a stream has them.
+    pub fn publish_all(&self, messages: impl IntoIterator<Item = (String, String)>) {
+        runtime().block_on(async {
+            // The client holds back what is published while too much is unacknowledged.
+            let mut messages = messages.into_iter().peekable();
+            while messages.peek().is_some() {
+                let mut stored = Vec::new();
+                for (subject, payload) in messages.by_ref().take(1000) {
+                    let sent = self.jetstream.publish(subject, payload.into()).await;
+                    stored.push(sent.expect("sent"));
+                }
+                for one in stored {
+                    one.await.expect("stored");
+                }
+            }
+        });
+    }
+
+    /// Returns how many jobs of a lane were never handed out, and how many are with workers or wait
+    /// for a retry.
+    pub fn handed_out(&self, lane: &str) -> (u64, u64) {
+        runtime().block_on(async {
+            let stream = self.jetstream.get_stream("JOBS").await.expect("the stream");
+            let consumer: consumer::Consumer<consumer::pull::Config> =
+                stream.get_consumer(lane).await.expect("the consumer");
+            let info = consumer.cached_info();
+            (info.num_pending, info.num_ack_pending as u64)
+        })
+    }
+
     /// Returns the payload and the header fields of the last message of a subject.
     pub fn last(&self, stream: &str, subject: &str) -> Option<(String, Vec<(String, String)>)> {
         runtime().block_on(async {

@@ -130,6 +130,12 @@ impl Site {
     }
 }
 
+/// Returns a URL where nobody listens, on an address that no test serves on.
+pub fn closed_port() -> String {
+    let listener = TcpListener::bind("127.0.0.9:0").expect("a free port");
+    format!("http://{}/", listener.local_addr().expect("an address"))
+}
+
 fn serve(stream: &TcpStream, state: &Mutex<State>) {
     let mut lines = BufReader::new(stream).lines();
     let Some(Ok(request)) = lines.next() else {

@@ -1,0 +1,202 @@
+//! Dead letters: looking at them and removing them; `replay` does them again.
+
+pub(crate) mod replay;
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tracing::info;
+use wordmill_common::id::{JobId, Lane, Owner};
+use wordmill_common::message::JobMessage;
+use wordmill_common::options::Options;
+use wordmill_common::source::SourceInfo;
+use wordmill_common::trace::TraceId;
+use wordmill_nats::Error;
+use wordmill_nats::dead::{Filter, Letter, LetterId, Page};
+
+use crate::problem::{Code, Problem};
+use crate::{App, BROKER_DEADLINE};
+
+/// Most letters on one page.
+const LIMIT_MAX: usize = 100;
+/// Letters on one page, unless asked for otherwise.
+const LIMIT: usize = 20;
+
+/// The query of `GET /v1/dead-letters`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Selection {
+    limit: Option<usize>,
+    cursor: Option<String>,
+    code: Option<String>,
+    lane: Option<Lane>,
+}
+
+/// One dead letter as clients see it: the message without the text itself.
+#[derive(Debug, Serialize)]
+struct LetterView {
+    id: String,
+    job_id: Option<JobId>,
+    lane: Lane,
+    failure: Value,
+    attempts: Option<u32>,
+    dead_at: Timestamp,
+    size_bytes: usize,
+    #[serde(flatten)]
+    job: Option<JobPart>,
+    trace_id: Option<TraceId>,
+    links: BTreeMap<&'static str, String>,
+}
+
+/// What only the letters of jobs have.
+#[derive(Debug, Serialize)]
+struct JobPart {
+    source: SourceInfo,
+    options: Options,
+    labels: BTreeMap<String, String>,
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_of: Option<JobId>,
+}
+
+/// `GET /v1/dead-letters`: the newest first.
+pub(crate) async fn list(
+    State(app): State<App>,
+    selection: Result<Query<Selection>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
+    let Query(selection) =
+        selection.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
+    let limit = selection.limit.unwrap_or(LIMIT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(invalid(format!("limit is 1 to {LIMIT_MAX}.")));
+    }
+    let before = match &selection.cursor {
+        Some(text) => Some(cursor(text).ok_or_else(|| invalid(NO_CURSOR.to_owned()))?),
+        None => None,
+    };
+    let filter = Filter { code: selection.code, lane: selection.lane };
+    let page = page(&app, &Owner::public(), &filter, before, limit).await?;
+    let data: Vec<LetterView> = page.letters.iter().map(LetterView::of).collect();
+    Ok(Json(json!({"data": data, "next_cursor": page.next.map(write_cursor)})))
+}
+
+/// `GET /v1/dead-letters/{id}`.
+pub(crate) async fn get(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let letter = existing(&app, id).await?;
+    Ok(Json(json!(LetterView::of(&letter))))
+}
+
+/// `DELETE /v1/dead-letters/{id}`. The second time there is none.
+pub(crate) async fn delete(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Problem> {
+    let letter = existing(&app, id).await?;
+    within(app.dead_letters.remove(&letter)).await?;
+    info!(letter.id = %letter.id, "dead letter deleted");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn existing(app: &App, id: Result<Path<String>, PathRejection>) -> Result<Letter, Problem> {
+    let id = id.ok().and_then(|Path(id)| id.parse::<LetterId>().ok());
+    let letter = match id {
+        Some(id) => within(app.dead_letters.find(&Owner::public(), id)).await?,
+        None => None,
+    };
+    letter.ok_or_else(|| {
+        let detail = "No dead letter has this id: it was deleted, has expired, or never was.";
+        Problem::new(Code::DeadLetterNotFound, detail)
+    })
+}
+
+async fn page(
+    app: &App,
+    owner: &Owner,
+    filter: &Filter,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<Page, Problem> {
+    within(app.dead_letters.page(owner, filter, before, limit)).await
+}
+
+/// What is said of a cursor that we did not write.
+const NO_CURSOR: &str = "The cursor is not one that an answer named as next_cursor.";
+
+/// Cursors are opaque: places in the stream, in hexadecimal.
+fn write_cursor(sequence: u64) -> String {
+    format!("{sequence:x}")
+}
+
+fn cursor(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok().filter(|sequence| write_cursor(*sequence) == text)
+}
+
+async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
+    match tokio::time::timeout(BROKER_DEADLINE, asked).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => {
+            let detail = "The dead letters could not be read in time. Try again.";
+            Err(Problem::new(Code::BrokerUnavailable, detail))
+        }
+    }
+}
+
+impl LetterView {
+    fn of(letter: &Letter) -> Self {
+        let job_id = match letter.id {
+            LetterId::Job(job_id) => Some(job_id),
+            LetterId::Unreadable(_) => None,
+        };
+        let mut links = BTreeMap::from([("self", format!("/v1/dead-letters/{}", letter.id))]);
+        if let Some(job_id) = job_id {
+            links.insert("job", format!("/v1/jobs/{job_id}"));
+        }
+        Self {
+            id: letter.id.to_string(),
+            job_id,
+            lane: letter.lane,
+            failure: json!({"code": letter.code, "detail": letter.detail}),
+            attempts: letter.attempts,
+            dead_at: letter.dead_at,
+            size_bytes: letter.size_bytes,
+            job: letter.message.as_ref().map(JobPart::of),
+            trace_id: letter.trace_id,
+            links,
+        }
+    }
+}
+
+impl JobPart {
+    fn of(message: &JobMessage) -> Self {
+        Self {
+            source: message.source.describe(),
+            options: message.options,
+            labels: message.labels.clone(),
+            created_at: message.created_at,
+            retry_of: message.retry_of,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_cursors_are_taken() {
+        assert_eq!(cursor(&write_cursor(4711)), Some(4711));
+        for bad in ["", "x", "-1", "+1", "01", "FF", "fffffffffffffffff"] {
+            assert_eq!(cursor(bad), None, "{bad}");
+        }
+    }
+}
