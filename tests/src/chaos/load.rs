@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -70,6 +70,8 @@ pub struct Polls {
     pub answered: u64,
     /// The first final state seen: status and words.
     pub ended: Option<String>,
+    /// When that was answered.
+    ended_at: Option<Instant>,
     /// What must not be seen.
     pub wrong: Vec<String>,
 }
@@ -151,9 +153,10 @@ impl Load {
             // Mostly recent ones; old ones must not change either.
             let back = if random.below(3) == 0 { accepted.len() } else { accepted.len().min(40) };
             let (name, id) = &accepted[accepted.len() - 1 - random.index(back)];
+            let sent_at = Instant::now();
             let asked = self.ask(&mut random, "GET", &format!("/v1/jobs/{id}"), &[], &[]);
             if let Ok(answer) = asked {
-                self.ledger.change(name, |submission| submission.polls.note(&answer));
+                self.ledger.change(name, |submission| submission.polls.note(&answer, sent_at));
             }
         }
     }
@@ -250,7 +253,7 @@ impl Load {
 }
 
 impl Polls {
-    fn note(&mut self, answer: &Answer) {
+    fn note(&mut self, answer: &Answer, sent_at: Instant) {
         self.answered += 1;
         match answer.status {
             200 => {
@@ -258,10 +261,18 @@ impl Polls {
                 let seen = format!("{} {}", job["status"], job["totals"]["words"]);
                 let is_final = !matches!(job["status"].as_str(), Some("queued" | "running"));
                 match &self.ended {
-                    Some(ended) if *ended != seen => {
+                    // Another poll may have seen the end while this one waited for a gateway that
+                    // was paused with an earlier state in its hands: only what was asked for after
+                    // that answer has to know of the end.
+                    Some(ended)
+                        if *ended != seen && (is_final || self.ended_at < Some(sent_at)) =>
+                    {
                         self.wrong.push(format!("was {ended}, and then {seen}"));
                     }
-                    None if is_final => self.ended = Some(seen),
+                    None if is_final => {
+                        self.ended = Some(seen);
+                        self.ended_at = Some(Instant::now());
+                    }
                     Some(_) | None => {}
                 }
             }
