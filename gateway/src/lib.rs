@@ -12,10 +12,12 @@ mod health;
 mod jobs;
 mod keyed;
 mod lookup;
+mod metrics;
 mod problem;
 mod result;
 mod room;
 mod routes;
+mod standing;
 mod submit;
 mod sweeper;
 mod trace;
@@ -37,7 +39,9 @@ use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM,
 
 use crate::config::Config;
 use crate::gauge::Gauge;
+use crate::metrics::Metrics;
 use crate::room::Room;
+use crate::standing::Standing;
 
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
 const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
@@ -51,6 +55,7 @@ struct App {
     results: Results,
     dead_letters: Archive,
     gauge: Gauge,
+    metrics: Metrics,
     room: Room,
     health: watch::Receiver<Health>,
     json_size_max: usize,
@@ -84,12 +89,16 @@ pub async fn run(
     let (health_sender, health) = watch::channel(waiting);
     let (readings, gauge) = Gauge::new();
     let queue = Queue::open(&broker).await?;
+    let dead_letters = Archive::open(&broker).await?;
+    let standing = Standing::new(gauge.clone());
+    let metrics = Metrics::new(&standing);
     let app = App {
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         results: Results::open(&broker).await?,
-        dead_letters: Archive::open(&broker).await?,
+        dead_letters: dead_letters.clone(),
         gauge,
+        metrics: metrics.clone(),
         room: Room::new(),
         broker: broker.clone(),
         health,
@@ -111,6 +120,7 @@ pub async fn run(
             served = serving => served?,
             lost = broker.supervise(&needed, &health_sender) => lost?,
             () = gauge::watch(&queue, &readings) => {}
+            () = standing::watch(&queue, &dead_letters, &standing) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }
@@ -122,7 +132,7 @@ pub async fn run(
         sweeping.cancel();
         ended
     };
-    let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping));
+    let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping, &standing, &metrics));
     ended?;
     broker.finish().await;
     info!("stopped");

@@ -9,7 +9,7 @@ use tracing::error;
 
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
-use crate::{App, cancel, health, jobs, keyed, result, submit, trace, word_count};
+use crate::{App, cancel, health, jobs, keyed, metrics, result, submit, trace, word_count};
 
 /// Returns the whole service.
 pub(crate) fn router(app: App) -> Router {
@@ -23,6 +23,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/dead-letters/{id}", get(dead_letters::get).delete(dead_letters::delete))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::get))
         .route("/word-count", get(word_count::get).post(word_count::post))
         .route("/word-count/{id}", get(word_count::get_by_path))
         .route("/health", get(word_count::health))
@@ -31,6 +32,8 @@ pub(crate) fn router(app: App) -> Router {
             Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
         })
         .layer(CatchPanicLayer::custom(panicked))
+        // Inside the trace, so that numbers link to it; outside of panics, so that they count.
+        .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::observe))
         .layer(middleware::from_fn(trace::answer))
         .with_state(app)
 }
