@@ -10,6 +10,7 @@ mod keyed;
 mod lanes;
 mod leases;
 mod lifetimes;
+mod metrics;
 mod older_contract;
 mod pressure;
 mod problems;
