@@ -20,6 +20,7 @@ use wordmill_common::trace::TraceId;
 use wordmill_nats::Error;
 use wordmill_nats::dead::{Filter, Letter, LetterId, Page};
 
+use crate::caller::Caller;
 use crate::problem::{Code, Problem};
 use crate::{App, BROKER_DEADLINE};
 
@@ -68,6 +69,7 @@ struct JobPart {
 /// `GET /v1/dead-letters`: the newest first.
 pub(crate) async fn list(
     State(app): State<App>,
+    caller: Caller,
     selection: Result<Query<Selection>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
@@ -82,7 +84,7 @@ pub(crate) async fn list(
         None => None,
     };
     let filter = Filter { code: selection.code, lane: selection.lane };
-    let page = page(&app, &Owner::public(), &filter, before, limit).await?;
+    let page = page(&app, &caller.owner, &filter, before, limit).await?;
     let data: Vec<LetterView> = page.letters.iter().map(LetterView::of).collect();
     Ok(Json(json!({"data": data, "next_cursor": page.next.map(write_cursor)})))
 }
@@ -90,27 +92,33 @@ pub(crate) async fn list(
 /// `GET /v1/dead-letters/{id}`.
 pub(crate) async fn get(
     State(app): State<App>,
+    caller: Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let letter = existing(&app, id).await?;
+    let letter = existing(&app, &caller, id).await?;
     Ok(Json(json!(LetterView::of(&letter))))
 }
 
 /// `DELETE /v1/dead-letters/{id}`. The second time there is none.
 pub(crate) async fn delete(
     State(app): State<App>,
+    caller: Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
-    let letter = existing(&app, id).await?;
+    let letter = existing(&app, &caller, id).await?;
     within(app.dead_letters.remove(&letter)).await?;
     info!(letter.id = %letter.id, "dead letter deleted");
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn existing(app: &App, id: Result<Path<String>, PathRejection>) -> Result<Letter, Problem> {
+async fn existing(
+    app: &App,
+    caller: &Caller,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Letter, Problem> {
     let id = id.ok().and_then(|Path(id)| id.parse::<LetterId>().ok());
     let letter = match id {
-        Some(id) => within(app.dead_letters.find(&Owner::public(), id)).await?,
+        Some(id) => within(app.dead_letters.find(&caller.owner, id)).await?,
         None => None,
     };
     letter.ok_or_else(|| {

@@ -4,6 +4,7 @@
 //! into HTTP answers.
 
 mod body;
+mod caller;
 mod cancel;
 pub mod config;
 mod dead_letters;

@@ -3,11 +3,12 @@
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use wordmill_common::id::{JobId, JobKey, Owner};
+use wordmill_common::id::{JobId, JobKey};
 use wordmill_common::job::Job;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, Stored};
 
+use crate::caller::Caller;
 use crate::problem::{Code, Problem};
 use crate::{App, BROKER_DEADLINE};
 
@@ -22,7 +23,7 @@ pub(crate) enum Lookup {
     Absent,
 }
 
-/// The job that a path names.
+/// The job that a path names, of the caller's.
 #[derive(Debug)]
 pub(crate) struct JobPath(pub(crate) JobKey);
 
@@ -30,19 +31,20 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Ok(caller) = Caller::from_request_parts(parts, state).await;
         let id = Path::<String>::from_request_parts(parts, state).await;
-        key(id.as_deref().map_or("", |id| id.as_str())).map(Self)
+        key(&caller, id.as_deref().map_or("", |id| id.as_str())).map(Self)
     }
 }
 
-/// Reads a job's id.
+/// Reads the id of one of the caller's jobs.
 ///
 /// # Errors
 /// `invalid_job_id`.
-pub(crate) fn key(id: &str) -> Result<JobKey, Problem> {
+pub(crate) fn key(caller: &Caller, id: &str) -> Result<JobKey, Problem> {
     let detail = "A job id is a UUID, as the submission returned it.";
     let job_id: JobId = id.parse().map_err(|_| Problem::new(Code::InvalidJobId, detail))?;
-    Ok(JobKey { owner: Owner::public(), job_id })
+    Ok(caller.job(job_id))
 }
 
 /// Looks for a job: its record, then the queue, then both again on the leader, because replicas may

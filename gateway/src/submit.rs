@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use url::Url;
 use wordmill_common::clock;
-use wordmill_common::id::{JobId, JobKey, Lane, Owner};
+use wordmill_common::id::{JobId, JobKey, Lane};
 use wordmill_common::job::{self, Job};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
@@ -25,6 +25,7 @@ use wordmill_nats::queue::{Envelope, Kept, Refused};
 use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, NotWritten};
 
+use crate::caller::Caller;
 use crate::problem::{Code, Problem};
 use crate::view::JobView;
 use crate::{App, BROKER_DEADLINE, body, keyed};
@@ -56,20 +57,19 @@ struct NewJob {
 /// `POST /v1/jobs`, with `Idempotency-Key` or without.
 pub(crate) async fn post(
     State(app): State<App>,
+    caller: Caller,
     Extension(trace): Extension<TraceParent>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let owner = Owner::public();
     let job = match keyed::key(&headers)? {
         Some(key) => {
-            let job_id = JobId::derived("key", &owner, &key);
-            let key = JobKey { owner, job_id };
+            let key = caller.job(JobId::derived("key", &caller.owner, &key));
             let message = read(&app, &key, &trace, &headers, body).await?;
             keyed::accept(&app, message, &trace).await?
         }
         None => {
-            let key = JobKey { owner, job_id: JobId::new() };
+            let key = caller.job(JobId::new());
             let message = read(&app, &key, &trace, &headers, body).await?;
             accept(&app, &message, &trace).await?
         }

@@ -20,6 +20,7 @@ use wordmill_common::trace::TraceParent;
 use wordmill_nats::dead::{Filter, Letter, LetterId};
 
 use super::{NO_CURSOR, cursor, page, within, write_cursor};
+use crate::caller::Caller;
 use crate::problem::{Code, Problem};
 use crate::{App, body, keyed};
 
@@ -91,13 +92,14 @@ enum Asked {
 /// `POST /v1/dead-letters/replay`.
 pub(crate) async fn post(
     State(app): State<App>,
+    caller: Caller,
     Extension(trace): Extension<TraceParent>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let request: Request = body::json(&headers, body, app.json_size_max).await?;
     let dry_run = request.dry_run;
-    let owner = Owner::public();
+    let owner = caller.owner;
     let (asked, next) = select(&app, &owner, request).await?;
     let end = Instant::now() + REPLAY_TIME_MAX;
     let mut lines: Vec<Line> = Vec::with_capacity(asked.len());
