@@ -1,10 +1,14 @@
 //! How a job is doing, and its end: deletion.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::header::{ETAG, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use tracing::info;
 use wordmill_common::id::JobKey;
 use wordmill_common::job::ResultPlace;
@@ -15,19 +19,47 @@ use wordmill_nats::store::{Found, Stored};
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::view::JobView;
+use crate::waiting::{self, Known, WAIT_S_MAX};
 use crate::{App, BROKER_DEADLINE};
 
 /// When a client may ask again about an unfinished job, in seconds.
 const POLL_AFTER_S: u64 = 1;
 
+/// The query of `GET /v1/jobs/{id}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Asked {
+    /// How long to wait, in seconds: with `If-None-Match` for any change, else for the end.
+    wait: Option<u64>,
+}
+
 /// `GET /v1/jobs/{id}`.
 pub(crate) async fn get(
     State(app): State<App>,
     JobPath(key): JobPath,
+    asked: Result<Query<Asked>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let stored = lookup::existing(&app, &key).await?;
-    let mut response = Json(JobView::of(&stored.job)).into_response();
-    if let Ok(etag) = format!("\"{}\"", stored.revision).parse() {
+    let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
+    let Query(asked) = asked.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
+    let known = Known::of(&headers);
+    let stored = match asked.wait {
+        None | Some(0) => lookup::existing(&app, &key).await?,
+        Some(wait) if wait <= WAIT_S_MAX => {
+            let is_wanted = |stored: &Stored| {
+                stored.job.status.is_final()
+                    || known.as_ref().is_some_and(|known| !known.includes(stored.revision))
+            };
+            waiting::until(&app, &key, Duration::from_secs(wait), is_wanted).await?
+        }
+        Some(_) => return Err(invalid(format!("wait is 0 to {WAIT_S_MAX} seconds."))),
+    };
+    let mut response = if known.is_some_and(|known| known.includes(stored.revision)) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Json(JobView::of(&stored.job)).into_response()
+    };
+    if let Ok(etag) = waiting::etag(stored.revision).parse() {
         response.headers_mut().insert(ETAG, etag);
     }
     if !stored.job.status.is_final() {

@@ -8,10 +8,12 @@ mod caller;
 mod cancel;
 pub mod config;
 mod dead_letters;
+mod events;
 mod gauge;
 mod health;
 mod jobs;
 mod keyed;
+mod listen;
 mod lookup;
 mod problem;
 mod result;
@@ -21,6 +23,7 @@ mod submit;
 mod sweeper;
 mod trace;
 mod view;
+mod waiting;
 mod word_count;
 
 use std::time::Duration;
@@ -38,7 +41,9 @@ use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM,
 
 use crate::config::Config;
 use crate::gauge::Gauge;
+use crate::listen::Unstalled;
 use crate::room::Room;
+use crate::waiting::Waiters;
 
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
 const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
@@ -53,6 +58,7 @@ struct App {
     dead_letters: Archive,
     gauge: Gauge,
     room: Room,
+    waiters: Waiters,
     health: watch::Receiver<Health>,
     json_size_max: usize,
 }
@@ -92,6 +98,7 @@ pub async fn run(
         dead_letters: Archive::open(&broker).await?,
         gauge,
         room: Room::new(),
+        waiters: Waiters::new(config.waiters_max, shutdown.clone()),
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
@@ -100,7 +107,7 @@ pub async fn run(
         Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
 
     let stop = shutdown.clone();
-    let serving = axum::serve(listener, routes::router(app))
+    let serving = axum::serve(Unstalled(listener), routes::router(app))
         .with_graceful_shutdown(async move { stop.cancelled().await });
     let drained = async {
         shutdown.cancelled().await;

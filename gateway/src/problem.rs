@@ -45,12 +45,13 @@ pub(crate) enum Code {
     RequestTimeout,
     ResultExpired,
     RouteNotFound,
+    TooManyWaiting,
     UnsupportedMediaType,
 }
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 27] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
@@ -76,6 +77,7 @@ impl Code {
         Self::RequestTimeout,
         Self::ResultExpired,
         Self::RouteNotFound,
+        Self::TooManyWaiting,
         Self::UnsupportedMediaType,
     ];
 
@@ -107,15 +109,18 @@ impl Code {
             Self::RequestTimeout => "request_timeout",
             Self::ResultExpired => "result_expired",
             Self::RouteNotFound => "route_not_found",
+            Self::TooManyWaiting => "too_many_waiting",
             Self::UnsupportedMediaType => "unsupported_media_type",
         }
     }
 
     fn status(self) -> StatusCode {
         match self {
-            Self::BrokerUnavailable | Self::NotReady | Self::Overloaded | Self::QueueFull => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::BrokerUnavailable
+            | Self::NotReady
+            | Self::Overloaded
+            | Self::QueueFull
+            | Self::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::InvalidIdempotencyKey
@@ -168,6 +173,7 @@ impl Code {
             Self::RequestTimeout => "The body did not arrive in time",
             Self::ResultExpired => "The result is no longer kept",
             Self::RouteNotFound => "No such route",
+            Self::TooManyWaiting => "Too many clients wait",
             Self::UnsupportedMediaType => "The content type is not supported",
         }
     }
@@ -183,6 +189,7 @@ impl Code {
                 | Self::Overloaded
                 | Self::QueueFull
                 | Self::RequestTimeout
+                | Self::TooManyWaiting
         )
     }
 
@@ -192,7 +199,11 @@ impl Code {
         }
         let passes = matches!(
             self,
-            Self::BrokerUnavailable | Self::NotReady | Self::JobNotFinished | Self::Overloaded
+            Self::BrokerUnavailable
+                | Self::NotReady
+                | Self::JobNotFinished
+                | Self::Overloaded
+                | Self::TooManyWaiting
         );
         passes.then_some(RETRY_SOON)
     }

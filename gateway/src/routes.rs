@@ -9,7 +9,7 @@ use tracing::error;
 
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
-use crate::{App, cancel, health, jobs, keyed, result, submit, trace, word_count};
+use crate::{App, cancel, events, health, jobs, keyed, result, submit, trace, word_count};
 
 /// Returns the whole service.
 pub(crate) fn router(app: App) -> Router {
@@ -17,6 +17,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/jobs", post(submit::post))
         .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put).delete(jobs::delete))
         .route("/v1/jobs/{id}/result", get(result::get))
+        .route("/v1/jobs/{id}/events", get(events::get))
         .route("/v1/jobs/{id}/cancel", post(cancel::post))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/replay", post(replay::post))
