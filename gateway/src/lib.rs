@@ -7,6 +7,7 @@ mod body;
 mod caller;
 mod cancel;
 pub mod config;
+mod cursor;
 mod dead_letters;
 mod events;
 mod gauge;
@@ -14,6 +15,7 @@ mod health;
 mod jobs;
 mod keyed;
 mod listen;
+mod listing;
 mod lookup;
 mod problem;
 mod result;
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::Archive;
+use wordmill_nats::listing::Listing;
 use wordmill_nats::queue::Queue;
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
@@ -54,6 +57,7 @@ struct App {
     broker: Broker,
     queue: Queue,
     store: Store,
+    listing: Listing,
     results: Results,
     dead_letters: Archive,
     gauge: Gauge,
@@ -94,6 +98,7 @@ pub async fn run(
     let app = App {
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
+        listing: Listing::open(&broker).await?,
         results: Results::open(&broker).await?,
         dead_letters: Archive::open(&broker).await?,
         gauge,

@@ -9,12 +9,12 @@ use tracing::error;
 
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
-use crate::{App, cancel, events, health, jobs, keyed, result, submit, trace, word_count};
+use crate::{App, cancel, events, health, jobs, keyed, listing, result, submit, trace, word_count};
 
 /// Returns the whole service.
 pub(crate) fn router(app: App) -> Router {
     Router::new()
-        .route("/v1/jobs", post(submit::post))
+        .route("/v1/jobs", get(listing::get).post(submit::post))
         .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put).delete(jobs::delete))
         .route("/v1/jobs/{id}/result", get(result::get))
         .route("/v1/jobs/{id}/events", get(events::get))
