@@ -16,11 +16,11 @@ use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, Stored};
 
-use crate::lookup::{self, JobPath};
+use crate::App;
+use crate::lookup::{self, JobPath, within};
 use crate::problem::{Code, Problem};
 use crate::view::JobView;
 use crate::waiting::{self, Known, WAIT_S_MAX};
-use crate::{App, BROKER_DEADLINE};
 
 /// When a client may ask again about an unfinished job, in seconds.
 const POLL_AFTER_S: u64 = 1;
@@ -73,20 +73,7 @@ pub(crate) async fn delete(
     State(app): State<App>,
     JobPath(key): JobPath,
 ) -> Result<StatusCode, Problem> {
-    // A replica that is behind may not know yet that the job is final: the leader decides.
-    let stored = within(app.store.read(&key, Freshness::Leader)).await?;
-    let stored = match stored {
-        Found::Job(stored) => stored,
-        // Gone, or queued without a record, or never there.
-        Found::Gone | Found::Absent => lookup::existing(&app, &key).await?,
-    };
-    if !stored.job.status.is_final() {
-        let detail = format!(
-            "The job is {}: only finished jobs can be deleted. Cancel it, or wait.",
-            stored.job.status.as_str()
-        );
-        return Err(Problem::new(Code::JobNotFinished, detail));
-    }
+    let stored = lookup::finished(&app, &key).await?;
     within(remove(&app, &key, &stored)).await?;
     info!(job.id = %key.job_id, "job deleted");
     Ok(StatusCode::NO_CONTENT)
@@ -104,16 +91,5 @@ async fn remove(app: &App, key: &JobKey, stored: &Stored) -> Result<(), Error> {
     match app.store.read(key, Freshness::Leader).await? {
         Found::Gone | Found::Absent => Ok(()),
         Found::Job(_) => Err(error),
-    }
-}
-
-/// Waits for the broker as long as a request may.
-async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
-    match tokio::time::timeout(BROKER_DEADLINE, asked).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => {
-            let detail = "The store did not answer in time. Try again.";
-            Err(Problem::new(Code::BrokerUnavailable, detail))
-        }
     }
 }

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use wordmill_common::id::{JobId, JobKey};
 use wordmill_common::job::Job;
+use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, Stored};
 
@@ -68,6 +69,38 @@ pub(crate) async fn existing(app: &App, key: &JobKey) -> Result<Box<Stored>, Pro
         Lookup::Job(stored) => Ok(stored),
         Lookup::Gone => Err(gone()),
         Lookup::Absent => Err(Problem::new(Code::JobNotFound, "No job has this id.")),
+    }
+}
+
+/// Looks for a job that has to be final. A replica that is behind may not know yet that it is: the
+/// leader decides.
+///
+/// # Errors
+/// Those of [`existing`], and `job_not_finished`.
+pub(crate) async fn finished(app: &App, key: &JobKey) -> Result<Box<Stored>, Problem> {
+    let stored = match within(app.store.read(key, Freshness::Leader)).await? {
+        Found::Job(stored) => stored,
+        // Gone, or queued without a record, or never there.
+        Found::Gone | Found::Absent => existing(app, key).await?,
+    };
+    if stored.job.status.is_final() {
+        return Ok(stored);
+    }
+    let detail = format!(
+        "The job is {}: this is for finished jobs. Cancel it, or wait.",
+        stored.job.status.as_str()
+    );
+    Err(Problem::new(Code::JobNotFinished, detail))
+}
+
+/// Waits for the broker as long as a request may.
+pub(crate) async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
+    match tokio::time::timeout(BROKER_DEADLINE, asked).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => {
+            let detail = "The store did not answer in time. Try again.";
+            Err(Problem::new(Code::BrokerUnavailable, detail))
+        }
     }
 }
 

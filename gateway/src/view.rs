@@ -55,6 +55,7 @@ struct Links {
     this: String,
     result: String,
     events: String,
+    retry: String,
     cancel: String,
 }
 
@@ -87,6 +88,7 @@ impl<'a> JobView<'a> {
                 this: format!("/v1/jobs/{}", job.job_id),
                 result: format!("/v1/jobs/{}/result", job.job_id),
                 events: format!("/v1/jobs/{}/events", job.job_id),
+                retry: format!("/v1/jobs/{}/retry", job.job_id),
                 cancel: format!("/v1/jobs/{}/cancel", job.job_id),
             },
         }

@@ -11,6 +11,7 @@ mod keyed;
 mod lanes;
 mod leases;
 mod lifetimes;
+mod listing;
 mod older_contract;
 mod pressure;
 mod problems;
