@@ -11,9 +11,6 @@ use wordmill_tests::{repository, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A number that is expected: name, some of its labels, value.
-type Expected<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
-
 /// A row of the tables of `docs/metrics.md`.
 #[derive(Debug)]
 struct Documented {
@@ -135,13 +132,16 @@ fn every_number_is_documented_and_right() {
     }
 }
 
+/// A sample: its name, its labels, its value.
+type Sample<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
 /// Asserts what the mixed load came to.
 fn assert_right(gateway: &Metrics, worker: &Metrics) {
     const INTERACTIVE: (&str, &str) = ("lane", "interactive");
     const BULK: (&str, &str) = ("lane", "bulk");
     let (accepted, finished) = ("wordmill_jobs_submitted_total", "wordmill_jobs_finished_total");
     let attempts = "wordmill_attempts_total";
-    let of_gateway: &[Expected<'_>] = &[
+    let of_gateway: &[Sample<'_>] = &[
         (accepted, &[INTERACTIVE, ("outcome", "accepted")], 6.0),
         (accepted, &[INTERACTIVE, ("outcome", "repeated")], 1.0),
         (accepted, &[BULK, ("outcome", "accepted")], 3.0),
@@ -168,7 +168,7 @@ fn assert_right(gateway: &Metrics, worker: &Metrics) {
         ),
         ("wordmill_broker_request_duration_seconds_count", &[("operation", "publish")], 9.0),
     ];
-    let of_worker: &[Expected<'_>] = &[
+    let of_worker: &[Sample<'_>] = &[
         (finished, &[INTERACTIVE, ("outcome", "succeeded"), ("code", "")], 4.0),
         (finished, &[BULK, ("outcome", "succeeded")], 1.0),
         (finished, &[("outcome", "failed"), ("code", "fetch_http_4xx")], 1.0),
