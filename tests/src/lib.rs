@@ -6,6 +6,7 @@ pub mod admin;
 pub mod chaos;
 pub mod client;
 pub mod cluster;
+pub mod port;
 pub mod process;
 pub mod proxy;
 pub mod site;

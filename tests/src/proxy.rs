@@ -143,12 +143,10 @@ fn pass(way: Way, from: TcpStream, to: &Sink, back: &Sink, shared: &Shared) {
                 shared.held.lock().expect("held").push(held);
                 Ok(())
             }
-            Fate::Answer { answer, arrives } => {
-                write(back, &answer).and_then(|()| match arrives {
-                    Arrives::Yes => write(to, &frame.bytes),
-                    Arrives::No => Ok(()),
-                })
-            }
+            Fate::Answer { answer, arrives } => write(back, &answer).and_then(|()| match arrives {
+                Arrives::Yes => write(to, &frame.bytes),
+                Arrives::No => Ok(()),
+            }),
         };
         if written.is_err() {
             break;
