@@ -42,7 +42,8 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<Response, Problem> {
     let message = submit::read(&app, &key, &trace, &headers, body).await?;
-    Ok(submit::answer(&accept(&app, message, &trace).await?))
+    let job = accept(&app, message, &trace).await?;
+    Ok(submit::answer(&app, &headers, job).await)
 }
 
 /// Returns the client's key, if it gave one: plain, or as a quoted string of structured fields.

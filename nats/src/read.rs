@@ -44,6 +44,20 @@ pub(crate) async fn last(
     }
 }
 
+/// Returns the first message of some subjects from a sequence number on, as the leader knows it.
+pub(crate) async fn next_on_leader(
+    stream: &Stream<()>,
+    subjects: &str,
+    from: u64,
+) -> Result<Option<StreamMessage>, Error> {
+    let asked = stream.raw_message_builder().sequence(from.max(1)).next_by_subject(subjects);
+    match asked.send().await {
+        Ok(message) => Ok(Some(message)),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(Error::unavailable(DOING, error)),
+    }
+}
+
 /// Tells "there is none" from "no answer".
 pub(crate) fn found<T>(answer: Result<T, DirectGetError>) -> Result<Option<T>, Error> {
     match answer {

@@ -11,6 +11,7 @@ pub mod process;
 pub mod proxy;
 pub mod site;
 pub mod stack;
+pub mod stream;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
