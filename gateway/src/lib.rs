@@ -30,6 +30,8 @@ mod view;
 mod waiting;
 mod word_count;
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -53,9 +55,21 @@ use crate::waiting::Waiters;
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
 const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 
-/// What every handler works with.
+/// What every handler works with. There are dozens of clones for each connection, so they share it.
 #[derive(Debug, Clone)]
-struct App {
+struct App(Arc<Parts>);
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts of an [`App`].
+#[derive(Debug)]
+struct Parts {
     broker: Broker,
     queue: Queue,
     store: Store,
@@ -97,7 +111,7 @@ pub async fn run(
     let (health_sender, health) = watch::channel(waiting);
     let (readings, gauge) = Gauge::new();
     let queue = Queue::open(&broker).await?;
-    let app = App {
+    let app = App(Arc::new(Parts {
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         listing: Listing::open(&broker).await?,
@@ -109,7 +123,7 @@ pub async fn run(
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
-    };
+    }));
     let needed =
         Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
 
