@@ -18,11 +18,13 @@ mod keyed;
 mod listen;
 mod listing;
 mod lookup;
+mod metrics;
 mod problem;
 mod result;
 mod retry;
 mod room;
 mod routes;
+mod standing;
 mod submit;
 mod sweeper;
 mod trace;
@@ -49,7 +51,9 @@ use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM,
 use crate::config::Config;
 use crate::gauge::Gauge;
 use crate::listen::Unstalled;
+use crate::metrics::Metrics;
 use crate::room::Room;
+use crate::standing::Standing;
 use crate::waiting::Waiters;
 
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
@@ -77,6 +81,7 @@ struct Parts {
     results: Results,
     dead_letters: Archive,
     gauge: Gauge,
+    metrics: Metrics,
     room: Room,
     waiters: Waiters,
     health: watch::Receiver<Health>,
@@ -111,13 +116,17 @@ pub async fn run(
     let (health_sender, health) = watch::channel(waiting);
     let (readings, gauge) = Gauge::new();
     let queue = Queue::open(&broker).await?;
+    let dead_letters = Archive::open(&broker).await?;
+    let standing = Standing::new(gauge.clone());
+    let metrics = Metrics::new(&standing);
     let app = App(Arc::new(Parts {
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         listing: Listing::open(&broker).await?,
         results: Results::open(&broker).await?,
-        dead_letters: Archive::open(&broker).await?,
+        dead_letters: dead_letters.clone(),
         gauge,
+        metrics: metrics.clone(),
         room: Room::new(),
         waiters: Waiters::new(config.waiters_max, shutdown.clone()),
         broker: broker.clone(),
@@ -140,6 +149,7 @@ pub async fn run(
             served = serving => served?,
             lost = broker.supervise(&needed, &health_sender) => lost?,
             () = gauge::watch(&queue, &readings) => {}
+            () = standing::watch(&queue, &dead_letters, &standing) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }
@@ -151,7 +161,7 @@ pub async fn run(
         sweeping.cancel();
         ended
     };
-    let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping));
+    let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping, &standing, &metrics));
     ended?;
     broker.finish().await;
     info!("stopped");
