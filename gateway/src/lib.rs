@@ -7,6 +7,7 @@ mod body;
 mod caller;
 mod cancel;
 pub mod config;
+pub mod cors;
 mod cursor;
 mod dead_letters;
 mod events;
@@ -20,6 +21,7 @@ mod listing;
 mod lookup;
 mod metrics;
 mod problem;
+mod queue_view;
 mod result;
 mod retry;
 mod room;
@@ -137,7 +139,7 @@ pub async fn run(
         Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
 
     let stop = shutdown.clone();
-    let serving = axum::serve(Unstalled(listener), routes::router(app))
+    let serving = axum::serve(Unstalled(listener), routes::router(app, &config.cors_origins))
         .with_graceful_shutdown(async move { stop.cancelled().await });
     let drained = async {
         shutdown.cancelled().await;
