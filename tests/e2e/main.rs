@@ -17,6 +17,7 @@ mod older_contract;
 mod pressure;
 mod problems;
 mod races;
+mod replicas;
 mod retries;
 mod roles;
 mod samples;

@@ -210,6 +210,27 @@ impl Admin {
         assert!(paused["error"].is_null(), "{paused}");
     }
 
+    /// Returns the name of the server that leads a stream.
+    pub fn leader(&self, stream: &str) -> String {
+        let info = self.api(&format!("STREAM.INFO.{stream}"), &json!({}));
+        info["cluster"]["leader"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Lets another server lead, such as `STREAM JOBS` or `CONSUMER JOBS.bulk`. It may be refused
+    /// while there is no leader.
+    pub fn step_down(&self, what: &str) {
+        let (kind, name) = what.split_once(' ').expect("STREAM or CONSUMER, and its name");
+        let _ = self.api(&format!("{kind}.LEADER.STEPDOWN.{name}"), &json!({}));
+    }
+
+    /// Tells whether the server of this connection has a message of a subject itself.
+    pub fn has_here(&self, stream: &str, subject: &str) -> bool {
+        runtime().block_on(async {
+            let stream = self.stream(stream).await;
+            stream.direct_get_last_for_subject(subject).await.is_ok()
+        })
+    }
+
     /// Deletes a consumer of `JOBS`.
     pub fn delete_consumer(&self, lane: &str) {
         let deleted = self.api(&format!("CONSUMER.DELETE.JOBS.{lane}"), &json!({}));

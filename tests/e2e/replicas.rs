@@ -1,0 +1,218 @@
+//! Three servers, one of which is behind, or leads no longer: nothing is taken for lost, and nothing
+//! is done twice.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::Client;
+use wordmill_tests::cluster::Cluster;
+use wordmill_tests::proxy::{Proxy, Rule};
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
+use wordmill_tests::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long a server may be held back before it disturbs the others.
+const BEHIND_MAX: Duration = Duration::from_secs(3);
+const REPLICAS: (&str, &str) = ("WORDMILL_REPLICAS", "3");
+const SWEEPER: [(&str, &str); 3] =
+    [REPLICAS, ("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
+/// Whatever can be moved to another server.
+const LED: [&str; 4] =
+    ["STREAM JOBS", "STREAM KV_job_state", "CONSUMER JOBS.interactive", "CONSUMER JOBS.bulk"];
+
+/// Returns a server that leads neither the queue nor the records.
+fn follower(admin: &Admin, cluster: &Cluster) -> usize {
+    wait_for("somebody leads", LIMIT, || {
+        let leaders = ["JOBS", "KV_job_state"].map(|stream| admin.leader(stream));
+        let follows = |index: &usize| !leaders.contains(&format!("n{index}"));
+        leaders.iter().all(|leader| !leader.is_empty()).then_some(())?;
+        (0..cluster.nodes.len()).find(follows)
+    })
+}
+
+/// Holds a server back while `look` runs on what was prepared, until that was done before the server
+/// wants to lead.
+fn while_behind<T>(
+    cluster: &Cluster,
+    admin: &Admin,
+    mut prepare: impl FnMut(usize) -> T,
+    mut look: impl FnMut(usize, T),
+) {
+    for _ in 0..8 {
+        let behind = follower(admin, cluster);
+        let prepared = prepare(behind);
+        let started = Instant::now();
+        cluster.hold_back(behind);
+        // On a busy machine it may have taken too long to mean anything.
+        let looked =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(behind, prepared)));
+        let was_in_time = started.elapsed() < BEHIND_MAX;
+        cluster.catch_up();
+        cluster.wait_until_healthy();
+        match looked {
+            Ok(()) if was_in_time => return,
+            Err(failed) if was_in_time => std::panic::resume_unwind(failed),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    panic!("this machine is too slow to look at a server that is behind");
+}
+
+fn is_queued(client: &Client, job_id: &str) {
+    let job = client.get(&format!("/v1/jobs/{job_id}"));
+    assert_eq!((job.status, &job.json()["status"]), (200, &json!("queued")), "{job:?}");
+}
+
+#[test]
+fn what_a_replica_does_not_know_yet_is_asked_of_the_leader() {
+    let cluster = Cluster::linked(3);
+    cluster.provision(&[]);
+    let addresses = cluster.addresses();
+    let admin = Admin::at(&addresses);
+    // Each speaks to one server only.
+    let gateways: Vec<Gateway> =
+        addresses.iter().map(|address| Gateway::start(address, &[REPLICAS])).collect();
+    gateways.iter().for_each(|gateway| ready(&gateway.client));
+    let body = json!({"text": "a b"}).to_string();
+    let named = |client: &Client, key: &str| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        client.send("POST", "/v1/jobs", &headers, body.as_bytes())
+    };
+    let mut round = 0;
+    let connect = |behind: usize| Admin::of(&cluster.nodes[behind]);
+    while_behind(&cluster, &admin, connect, |behind, here| {
+        round += 1;
+        let client = &gateways[behind].client;
+        let before = admin.messages("JOBS");
+        let job_id = client.submit(&json!({"text": "a b"}));
+        let (record, message) =
+            (format!("$KV.job_state.public.{job_id}"), format!("jobs.interactive.public.{job_id}"));
+        let knows = || here.has_here("KV_job_state", &record) || here.has_here("JOBS", &message);
+        assert!(!knows(), "server {behind} is behind");
+        is_queued(client, &job_id);
+        // A repeat finds the record and the message, both of which are not here.
+        let key = format!("key-{round}");
+        let first = named(client, &key);
+        assert_eq!(first.status, 202, "{first:?}");
+        assert_eq!(named(client, &key).json(), first.json());
+        assert_eq!(admin.messages("JOBS"), before + 2);
+        let unknown = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
+        client.get(unknown).problem(404, "job_not_found");
+        assert!(!knows(), "server {behind} is still behind");
+    });
+}
+
+#[test]
+fn a_worker_at_a_replica_that_is_behind_does_not_revive_a_cancelled_job() {
+    let cluster = Cluster::linked(3);
+    cluster.provision(&[]);
+    let addresses = cluster.addresses();
+    let admin = Admin::at(&addresses);
+    let gateway = Gateway::start(&addresses.join(","), &[REPLICAS]);
+    ready(&gateway.client);
+    let client = &gateway.client;
+    // What the server knows is that the job waits; what it does not know is that it was cancelled.
+    let prepare = |behind: usize| {
+        let here = Admin::of(&cluster.nodes[behind]);
+        admin.pause_consumer("interactive", "2100-01-01T00:00:00Z");
+        let job_id = client.submit(&json!({"text": "a b"}));
+        let record = format!("$KV.job_state.public.{job_id}");
+        wait_for("the record is here", LIMIT, || {
+            here.has_here("KV_job_state", &record).then_some(())
+        });
+        let worker = Worker::start(&addresses[behind], &[REPLICAS]);
+        ready(&worker.health);
+        (job_id, worker)
+    };
+    while_behind(&cluster, &admin, prepare, |_, (job_id, _worker)| {
+        let path = format!("/v1/jobs/{job_id}");
+        let cancelled = client.send("POST", &format!("{path}/cancel"), &[], &[]);
+        assert_eq!(cancelled.status, 200, "{cancelled:?}");
+        admin.pause_consumer("interactive", "2000-01-01T00:00:00Z");
+        admin.wait_until_idle();
+        let now = client.get(&path);
+        assert_eq!((now.json(), now.header("etag")), (cancelled.json(), cancelled.header("etag")));
+    });
+}
+
+#[test]
+fn leaders_that_change_cost_no_job_anything() {
+    let cluster = Cluster::start(3);
+    cluster.provision(&[]);
+    let (admin, addresses) = (Admin::at(&cluster.addresses()), cluster.addresses().join(","));
+    let gateways = [0, 1].map(|_| Gateway::start(&addresses, &SWEEPER));
+    gateways.iter().for_each(|gateway| ready(&gateway.client));
+    let client = &gateways[0].client;
+    // Some wait, one is lost, and one is cancelled while nobody is there to notice.
+    let mut waiting: Vec<String> =
+        (0..10).map(|_| client.submit(&json!({"text": "a b"}))).collect();
+    let cancelled = waiting.pop().expect("a job");
+    let answer = client.send("POST", &format!("/v1/jobs/{cancelled}/cancel"), &[], &[]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let lost = waiting.pop().expect("a job");
+    admin.remove("JOBS", &format!("jobs.interactive.public.{lost}"));
+    let end = Instant::now() + Duration::from_secs(8);
+    for led in LED.iter().cycle() {
+        admin.step_down(led);
+        wordmill_tests::pause(Duration::from_millis(300));
+        if Instant::now() > end {
+            break;
+        }
+    }
+    let ended = client.finished(&lost, LIMIT);
+    assert_eq!(ended["failure"]["code"], "lost", "{ended}");
+    wait_for("the cancelled job's message is removed", LIMIT, || {
+        (admin.messages("JOBS") == waiting.len() as u64).then_some(())
+    });
+    waiting.iter().for_each(|job_id| is_queued(client, job_id));
+
+    // And in the middle of a job.
+    let site = Site::start();
+    let slow = Page::new("text/plain", "a b").after(Duration::from_secs(4));
+    let worker = Worker::start(&addresses, &[REPLICAS]);
+    ready(&worker.health);
+    let running = client.submit_url(&site.put("/slow", slow));
+    wait_for("the job runs", LIMIT, || (site.hits("/slow") == 1).then_some(()));
+    for led in LED {
+        admin.step_down(led);
+    }
+    waiting.push(running);
+    for job_id in &waiting {
+        let job = client.finished(job_id, LIMIT);
+        assert_eq!(job["totals"]["words"], 2, "{job}");
+        assert_eq!(job["attempts"].as_array().map(Vec::len), Some(1), "{job}");
+    }
+    admin.wait_until_idle();
+    assert_eq!(site.hits("/slow"), 1);
+    assert_eq!(client.get(&format!("/v1/jobs/{cancelled}")).json(), answer.json());
+}
+
+#[test]
+fn replicas_that_miss_everything_for_long_make_nothing_lost() {
+    let stack = Stack::with(0, 0, &[]);
+    let (proxy, admin) = (Proxy::start(&stack.nats.address()), Admin::of(&stack.nats));
+    let gateway = Gateway::start(&proxy.address(), &SWEEPER[1..]);
+    ready(&gateway.client);
+    let client = &gateway.client;
+    let rules = ["JOBS", "KV_job_state"]
+        .map(|stream| proxy.on(Rule::miss(&format!("$JS.API.DIRECT.GET.{stream}."))));
+    let waiting: Vec<String> = (0..5).map(|_| client.submit(&json!({"text": "a b"}))).collect();
+    waiting.iter().for_each(|job_id| is_queued(client, job_id));
+    let unknown = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
+    client.get(unknown).problem(404, "job_not_found");
+    // When this one, which is younger, has been failed, the others were looked at and left alone.
+    let lost = client.submit(&json!({"text": "lost"}));
+    admin.remove("JOBS", &format!("jobs.interactive.public.{lost}"));
+    let ended = client.finished(&lost, LIMIT);
+    assert_eq!(ended["failure"]["code"], "lost", "{ended}");
+    assert!(rules.iter().all(|rule| rule.count() > waiting.len()));
+    waiting.iter().for_each(|job_id| is_queued(client, job_id));
+    proxy.relent();
+    let _worker = Worker::start(&stack.nats.address(), &[]);
+    for job_id in &waiting {
+        assert_eq!(client.finished(job_id, LIMIT)["totals"]["words"], 2);
+    }
+    admin.wait_until_idle();
+}
