@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::response::Response;
-use async_nats::jetstream::{self, AckKind, consumer};
+use async_nats::jetstream::{self, AckKind};
 use async_nats::{StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -13,9 +12,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tracing::debug;
 use wordmill_common::id::Lane;
+use wordmill_common::trace::TraceParent;
 
 use crate::Error;
 use crate::connect::{Broker, REQUEST_TIMEOUT};
+use crate::queue::TRACEPARENT;
+use crate::read::consumer;
 use crate::subject;
 use crate::topology::{JOB_STATE_STREAM, JOBS};
 
@@ -151,14 +153,7 @@ impl LanePull {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn pending(&self) -> Result<u64, Error> {
-        const DOING: &str = "ask how many deliveries wait";
-        let subject = format!("CONSUMER.INFO.{JOBS}.{}", self.lane);
-        let answer: Result<Response<consumer::Info>, _> =
-            self.broker.jetstream.request(subject, &serde_json::json!({})).await;
-        match answer.map_err(|error| Error::unavailable(DOING, error))? {
-            Response::Ok(info) => Ok(info.num_pending),
-            Response::Err { error } => Err(Error::unavailable(DOING, error)),
-        }
+        Ok(consumer(&self.broker, self.lane).await?.num_pending)
     }
 
     /// Waits for the next message of the open request. Cancel-safe.
@@ -292,6 +287,12 @@ impl Delivery {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+    }
+
+    /// Returns the trace context that came with the message.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.header(TRACEPARENT)?.parse().ok()
     }
 
     /// Tells how often the message has been handed over, this time included; 1 is the first.

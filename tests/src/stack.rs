@@ -143,11 +143,13 @@ impl Worker {
     /// Starts a worker with its health on a free port. It may fetch from loopback and retries
     /// soon, unless the settings say otherwise.
     pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
-        let mut all =
-            vec![("WORDMILL_FETCH_ALLOW", "127.0.0.0/8"), ("WORDMILL_RETRY_BASE", "50ms")];
+        let mut all = vec![
+            ("WORDMILL_FETCH_ALLOW", "127.0.0.0/8"),
+            ("WORDMILL_RETRY_BASE", "50ms"),
+            ("WORDMILL_WORKER_LISTEN", "127.0.0.1:0"),
+        ];
         all.extend(settings);
-        let mut command = service("wordmill-worker", "worker", nats, &all);
-        command.env("WORDMILL_WORKER_LISTEN", "127.0.0.1:0");
+        let command = service("wordmill-worker", "worker", nats, &all);
         let mut process = Process::start("worker", command);
         let address = process.logged("worker listens", START_MAX)["address"].clone();
         let health = Client::new(address.as_str().expect("an address"));

@@ -53,6 +53,7 @@ pub(crate) async fn run(worker: &Worker, delivery: &Delivery) {
         Ok(message) => message,
         Err(reason) => return bury_unreadable(worker, delivery, &reason.to_string()).await,
     };
+    worker.metrics.note_delivery(delivery, &message);
     let span = info_span!("process", job.id = %message.job_id, trace_id = %message.trace_id);
     let handled = Box::pin(handle(worker, delivery, &message)).instrument(span.clone()).await;
     if let Err(error) = handled {
@@ -79,18 +80,27 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         return settle(worker, delivery, outcome).await;
     }
     let (run, started_at) = (RunNonce::random(), clock::now());
+    let start = Instant::now();
     // Whoever had it before may have died of it, so a later delivery is written down first.
     if delivery.delivered() > 1 {
+        let was_left_open = current.job.status == Status::Running;
         let outcome =
             worker.store.apply(current, Some(run), |job, _| begin(worker, run, started_at, job));
         current = match outcome.await? {
-            Outcome::Applied(stored) => *stored,
+            Outcome::Applied(stored) => {
+                if was_left_open {
+                    worker.metrics.note_crash(message.lane);
+                }
+                *stored
+            }
             Outcome::Refused(stored, _) => return conclude(worker, delivery, &stored.job).await,
             Outcome::Gone => return delivery.acknowledge().await,
         };
     }
     let attempt = Attempt { worker, delivery, message, run, started_at };
-    match attempt.work(current).await? {
+    let ended = attempt.work(current).await?;
+    worker.metrics.note_attempt(delivery, message, start, &ended);
+    match ended {
         Ended::Found(current, found) => attempt.succeed(*current, *found).await,
         Ended::Failed(current, failed) => attempt.fail(*current, &failed).await,
         Ended::Interrupted(current) => attempt.hand_back(*current).await,
@@ -108,7 +118,7 @@ struct Attempt<'a> {
 }
 
 /// How an attempt ended, with the record as last seen.
-enum Ended {
+pub(crate) enum Ended {
     Found(Box<Stored>, Box<work::Found>),
     Failed(Box<Stored>, Failed),
     /// By a shutdown.
@@ -136,7 +146,7 @@ impl Attempt<'_> {
             let _ends = over.clone().drop_guard();
             tokio::select! {
                 biased;
-                done = work::count(&self.worker.fetcher, &self.message.source, &meter) => Some(done),
+                done = work::count(self.worker, &self.message.source, &meter) => Some(done),
                 failure = lease::hold(self.delivery, &meter, self.worker.attempt_deadline) => {
                     Some(Err(failure.into()))
                 }
@@ -374,6 +384,7 @@ fn abandon(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
 
 /// Does what the record, as it is now, asks for.
 async fn settle(worker: &Worker, delivery: &Delivery, outcome: Outcome) -> Result<(), Error> {
+    worker.metrics.note_outcome(delivery, &outcome);
     match outcome {
         Outcome::Applied(stored) | Outcome::Refused(stored, _) if stored.job.status.is_final() => {
             conclude(worker, delivery, &stored.job).await
