@@ -1,6 +1,6 @@
 //! The broker as its administrator sees it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::jetstream::message::PublishMessage;
@@ -223,11 +223,17 @@ impl Admin {
         let _ = self.api(&format!("{kind}.LEADER.STEPDOWN.{name}"), &json!({}));
     }
 
-    /// Tells whether the server of this connection has a message of a subject itself.
-    pub fn has_here(&self, stream: &str, subject: &str) -> bool {
+    /// Asks several times, whichever replica answers, for the last message of a subject, and returns
+    /// the sequences that were named; 0 is none.
+    pub fn seen_by_replicas(&self, stream: &str, subject: &str) -> BTreeSet<u64> {
         runtime().block_on(async {
             let stream = self.stream(stream).await;
-            stream.direct_get_last_for_subject(subject).await.is_ok()
+            let mut seen = BTreeSet::new();
+            for _ in 0..20 {
+                let found = stream.direct_get_last_for_subject(subject).await;
+                seen.insert(found.map_or(0, |message| message.sequence));
+            }
+            seen
         })
     }
 
