@@ -34,10 +34,16 @@ fn run(blocks: &[String], stack: &Stack) -> Vec<String> {
     let home = TempDir::new().expect("a directory");
     std::os::unix::fs::symlink(cli(), home.path().join("nats")).expect("a link");
     let mut script = String::from("set -eu\nPATH=\"$PWD:$PATH\"\n");
+    for role in ["inspector", "admin"] {
+        let (server, password) = (stack.nats.address(), password(role));
+        script += &format!(
+            "nats context add {role} --server nats://{server} --user {role} \
+             --password {password} --inbox-prefix _INBOX_{role} >context\n"
+        );
+    }
     for block in blocks {
         let role = if block.contains("# as admin") { "admin" } else { "inspector" };
-        let credentials = format!("export NATS_USER={role} NATS_PASSWORD={}", password(role));
-        script += &format!("{credentials}\n{block}\necho '{END}'\n");
+        script += &format!("export NATS_CONTEXT={role}\n{block}\necho '{END}'\n");
     }
     let script = script.replace("http://127.0.0.1:8080", &stack.client().url(""));
     let session = Command::new("bash")
@@ -45,7 +51,6 @@ fn run(blocks: &[String], stack: &Stack) -> Vec<String> {
         .current_dir(home.path())
         .env("HOME", home.path())
         .env("XDG_CONFIG_HOME", home.path().join("config"))
-        .env("NATS_URL", format!("nats://{}", stack.nats.address()))
         .output()
         .expect("bash runs");
     let text = String::from_utf8_lossy(&session.stdout).into_owned();
