@@ -10,7 +10,7 @@ use wordmill_tests::cluster::Cluster;
 use wordmill_tests::proxy::{Proxy, Rule};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
-use wordmill_tests::wait_for;
+use wordmill_tests::{pause, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long a server may be held back before it disturbs the others.
@@ -32,22 +32,15 @@ fn follower(admin: &Admin, cluster: &Cluster) -> usize {
     })
 }
 
-/// Holds a server back while `look` runs on what was prepared, until that has met the server's old
-/// knowledge, and was done before the server wanted to lead.
-fn while_behind<T>(
-    cluster: &Cluster,
-    admin: &Admin,
-    mut prepare: impl FnMut(usize) -> T,
-    mut look: impl FnMut(usize, T) -> bool,
-) {
+/// Holds a server back while `look` runs, until that has met the server's old knowledge, and was done
+/// before the server wanted to lead.
+fn while_behind(cluster: &Cluster, admin: &Admin, mut look: impl FnMut(usize) -> bool) {
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {
         let behind = follower(admin, cluster);
-        let prepared = prepare(behind);
         let started = Instant::now();
         cluster.hold_back(behind);
-        let looked =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(behind, prepared)));
+        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(behind)));
         // On a busy machine it may have taken too long to mean anything.
         let was_in_time = started.elapsed() < BEHIND_MAX;
         cluster.catch_up();
@@ -86,73 +79,28 @@ fn what_a_replica_does_not_know_yet_is_asked_of_the_leader() {
         client.send("POST", "/v1/jobs", &headers, body.as_bytes())
     };
     let mut round = 0;
-    while_behind(
-        &cluster,
-        &admin,
-        |_| (),
-        |behind, ()| {
-            round += 1;
-            let client = &gateways[behind].client;
-            let before = admin.messages("JOBS");
-            let job_id = client.submit(&json!({"text": "a b"}));
-            let misses = || {
-                let message = format!("jobs.interactive.public.{job_id}");
-                admin.seen_by_replicas("KV_job_state", &record(&job_id)).contains(&0)
-                    && admin.seen_by_replicas("JOBS", &message).contains(&0)
-            };
-            let was_behind = misses();
-            // Each replica answers now and then.
-            (0..20).for_each(|_| is_queued(client, &job_id));
-            // A repeat finds the record and the message, both of which are not here.
-            let key = format!("key-{round}");
-            let first = named(client, &key);
-            assert_eq!(first.status, 202, "{first:?}");
-            assert_eq!(named(client, &key).json(), first.json());
-            assert_eq!(admin.messages("JOBS"), before + 2);
-            let unknown = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
-            client.get(unknown).problem(404, "job_not_found");
-            was_behind && misses()
-        },
-    );
-}
-
-#[test]
-fn a_worker_at_a_replica_that_is_behind_does_not_revive_a_cancelled_job() {
-    let cluster = Cluster::linked(3);
-    cluster.provision(&[]);
-    let addresses = cluster.addresses();
-    let admin = Admin::at(&addresses);
-    let gateway = Gateway::start(&addresses.join(","), &[REPLICAS]);
-    ready(&gateway.client);
-    let client = &gateway.client;
-    // What the server knows is that the jobs wait; what it does not know is that they were cancelled.
-    let prepare = |behind: usize| {
-        admin.pause_consumer("interactive", "2100-01-01T00:00:00Z");
-        let ids = [(); 5].map(|()| client.submit(&json!({"text": "a b"})));
-        let worker = Worker::start(&addresses[behind], &[REPLICAS]);
-        ready(&worker.health);
-        wait_for("all replicas have the records", LIMIT, || {
-            let seen = |id: &String| admin.seen_by_replicas("KV_job_state", &record(id)).len() == 1;
-            ids.iter().all(seen).then_some(())
-        });
-        (ids, worker)
-    };
-    while_behind(&cluster, &admin, prepare, |_, (ids, _worker)| {
-        let paths = ids.each_ref().map(|id| format!("/v1/jobs/{id}"));
-        let cancelled = paths.each_ref().map(|path| {
-            let answer = client.send("POST", &format!("{path}/cancel"), &[], &[]);
-            assert_eq!(answer.status, 200, "{answer:?}");
-            answer
-        });
-        let was_behind = admin.seen_by_replicas("KV_job_state", &record(&ids[0])).len() == 2;
-        admin.pause_consumer("interactive", "2000-01-01T00:00:00Z");
-        admin.wait_until_idle();
-        for (path, cancelled) in paths.iter().zip(cancelled) {
-            let now = client.get(path);
-            assert_eq!(now.json()["status"], "cancelled", "{now:?}");
-            assert_eq!(now.header("etag"), cancelled.header("etag"), "{now:?}");
-        }
-        was_behind
+    while_behind(&cluster, &admin, |behind| {
+        round += 1;
+        let client = &gateways[behind].client;
+        let before = admin.messages("JOBS");
+        let job_id = client.submit(&json!({"text": "a b"}));
+        let misses = || {
+            let message = format!("jobs.interactive.public.{job_id}");
+            admin.seen_by_replicas("KV_job_state", &record(&job_id)).contains(&0)
+                && admin.seen_by_replicas("JOBS", &message).contains(&0)
+        };
+        let was_behind = misses();
+        // Each replica answers now and then.
+        (0..20).for_each(|_| is_queued(client, &job_id));
+        // A repeat finds the record and the message, both of which are not here.
+        let key = format!("key-{round}");
+        let first = named(client, &key);
+        assert_eq!(first.status, 202, "{first:?}");
+        assert_eq!(named(client, &key).json(), first.json());
+        assert_eq!(admin.messages("JOBS"), before + 2);
+        let unknown = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
+        client.get(unknown).problem(404, "job_not_found");
+        was_behind && misses()
     });
 }
 
@@ -175,7 +123,7 @@ fn leaders_that_change_cost_no_job_anything() {
     let end = Instant::now() + Duration::from_secs(8);
     for led in LED.iter().cycle() {
         admin.step_down(led);
-        wordmill_tests::pause(Duration::from_millis(300));
+        pause(Duration::from_millis(300));
         if Instant::now() > end {
             break;
         }
