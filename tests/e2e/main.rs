@@ -18,6 +18,7 @@ mod older_contract;
 mod pressure;
 mod problems;
 mod races;
+mod replicas;
 mod retries;
 mod roles;
 mod samples;
