@@ -2,10 +2,12 @@
 
 mod cancel;
 mod chaos;
+mod cors;
 mod dead_letters;
 mod endings;
 mod events;
 mod faults;
+mod formats;
 mod guard;
 mod keyed;
 mod lanes;
@@ -16,7 +18,9 @@ mod metrics;
 mod older_contract;
 mod pressure;
 mod problems;
+mod queue_view;
 mod retries;
+mod retry;
 mod roles;
 mod samples;
 mod sharing;
