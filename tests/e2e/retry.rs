@@ -112,6 +112,8 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
     let mut other = message;
     other["created_at"] = json!("2020-01-01T00:00:00Z");
     admin.publish(&format!("dead.interactive.public.{new}"), &other.to_string());
+    assert_eq!(retried(client, &new, &[]).len(), new.len(), "its own message still waits");
+    admin.remove("JOBS", &format!("jobs.interactive.public.{new}"));
     retry(client, &new, &[]).problem(410, "source_gone");
 }
 
