@@ -125,12 +125,12 @@ const ANSWERED: &[(&str, &str, &str)] = &[
         "$JS.API.DIRECT.GET.KV_job_state",
         r#"{"seq":1,"next_by_subj":"$KV.job_state.public.*"}"#,
     ),
+    ("worker", "$KV.leases.worker.x", "{}"),
     (
         "gateway",
         "$JS.API.DIRECT.GET.KV_leases",
         r#"{"seq":1,"next_by_subj":"$KV.leases.worker.*"}"#,
     ),
-    ("worker", "$KV.leases.worker.x", "{}"),
     ("worker", "$JS.API.CONSUMER.INFO.JOBS.bulk", ""),
     ("worker", "$KV.job_state.public.x", "{}"),
     ("worker", "$O.results.C.x", "chunk"),
