@@ -14,7 +14,6 @@ use wordmill_nats::store::{Found, Stored};
 
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
-use crate::view::JobView;
 use crate::{App, BROKER_DEADLINE};
 
 /// When a client may ask again about an unfinished job, in seconds.
@@ -26,7 +25,7 @@ pub(crate) async fn get(
     JobPath(key): JobPath,
 ) -> Result<Response, Problem> {
     let stored = lookup::existing(&app, &key).await?;
-    let mut response = Json(JobView::of(&stored.job)).into_response();
+    let mut response = Json(app.view(&stored.job)).into_response();
     if let Ok(etag) = format!("\"{}\"", stored.revision).parse() {
         response.headers_mut().insert(ETAG, etag);
     }

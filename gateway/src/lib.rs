@@ -28,6 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use wordmill_common::job::Job;
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::Archive;
 use wordmill_nats::queue::Queue;
@@ -38,6 +39,7 @@ use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM,
 use crate::config::Config;
 use crate::gauge::Gauge;
 use crate::room::Room;
+use crate::view::JobView;
 
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
 const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
@@ -52,8 +54,16 @@ struct App {
     dead_letters: Archive,
     gauge: Gauge,
     room: Room,
+    trace: trace::Settings,
     health: watch::Receiver<Health>,
     json_size_max: usize,
+}
+
+impl App {
+    /// Returns the answer about a job.
+    fn view<'a>(&self, job: &'a Job) -> JobView<'a> {
+        JobView::of(job).traced(self.trace.url_of(job.trace_id))
+    }
 }
 
 /// Why the service ended other than by being told to.
@@ -91,6 +101,7 @@ pub async fn run(
         dead_letters: Archive::open(&broker).await?,
         gauge,
         room: Room::new(),
+        trace: config.trace.clone(),
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),

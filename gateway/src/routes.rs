@@ -31,7 +31,7 @@ pub(crate) fn router(app: App) -> Router {
             Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
         })
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(trace::answer))
+        .layer(middleware::from_fn_with_state(app.clone(), trace::answer))
         .with_state(app)
 }
 

@@ -12,7 +12,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{Instrument, Span, info, warn};
 use url::Url;
 use wordmill_common::clock;
 use wordmill_common::id::{JobId, JobKey, Lane, Owner};
@@ -20,14 +20,15 @@ use wordmill_common::job::{self, Job};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::source::Source;
+use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::queue::{Envelope, Kept, Refused};
 use wordmill_nats::read::Freshness;
+use wordmill_nats::spans;
 use wordmill_nats::store::{Found, NotWritten};
 
 use crate::problem::{Code, Problem};
-use crate::view::JobView;
-use crate::{App, BROKER_DEADLINE, body, keyed};
+use crate::{App, BROKER_DEADLINE, body, keyed, trace};
 
 /// Longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
@@ -74,13 +75,13 @@ pub(crate) async fn post(
             accept(&app, &message, &trace).await?
         }
     };
-    Ok(answer(&job))
+    Ok(answer(&app, &job))
 }
 
 /// Returns the answer about a job that was accepted, now or by an earlier request.
-pub(crate) fn answer(job: &Job) -> Response {
+pub(crate) fn answer(app: &App, job: &Job) -> Response {
     let location = [(LOCATION, format!("/v1/jobs/{}", job.job_id))];
-    let view = Json(JobView::of(job));
+    let view = Json(app.view(job));
     if job.status.is_final() {
         return (StatusCode::OK, location, view).into_response();
     }
@@ -201,9 +202,12 @@ pub(crate) async fn accept(
     let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     connected(app, deadline).await?;
-    let envelope = Envelope::seal(message, trace)?;
-    let job = Job::queued(message);
-    let (offered, created) = tokio::join!(offer(app, &envelope, deadline), app.store.create(&job));
+    trace::name_job(message.job_id);
+    let publishing = spans::publish(message, trace);
+    let envelope = Envelope::seal(message, &publishing.context)?;
+    let job = Job { traceparent: Some(*trace), ..Job::queued(message) };
+    let offering = offer(app, &envelope, deadline).instrument(publishing.span);
+    let (offered, created) = tokio::join!(offering, app.store.create(&job));
     match offered {
         // The record may be missing, or a worker may have been faster: the job is safe.
         Offered::Acknowledged(_) => {
@@ -250,12 +254,14 @@ pub(crate) async fn offer(app: &App, envelope: &Envelope, deadline: Instant) -> 
             Ok(Err(refused @ (Refused::Full | Refused::TooLarge | Refused::NoQueue)))
                 if is_clear =>
             {
+                telemetry::fail(&Span::current(), refused.name());
                 return Offered::Declined(refused);
             }
             Ok(Err(_)) | Err(_) => is_clear = false,
         }
         let again = Instant::now() + PUBLISH_PAUSE;
         if again >= deadline {
+            telemetry::fail(&Span::current(), "unconfirmed");
             return Offered::Unconfirmed;
         }
         tokio::time::sleep_until(again).await;

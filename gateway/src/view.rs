@@ -55,6 +55,8 @@ struct Links {
     this: String,
     result: String,
     cancel: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
 }
 
 impl<'a> JobView<'a> {
@@ -86,8 +88,15 @@ impl<'a> JobView<'a> {
                 this: format!("/v1/jobs/{}", job.job_id),
                 result: format!("/v1/jobs/{}/result", job.job_id),
                 cancel: format!("/v1/jobs/{}/cancel", job.job_id),
+                trace: None,
             },
         }
+    }
+
+    /// Adds where a person looks at the job's trace.
+    pub(crate) fn traced(mut self, url: Option<String>) -> Self {
+        self.links.trace = url;
+        self
     }
 }
 

@@ -9,6 +9,7 @@
 //! - [`events`]: the live changes of a record
 //! - [`lease`]: duties that one process at a time has; [`sweep`]: what nobody else cleans up
 //! - [`dead`]: jobs that nobody could finish
+//! - [`spans`]: what is recorded of all this, and how traces travel
 //!
 //! The rest of the workspace speaks of jobs; subjects, streams and acknowledgements stay in here.
 
@@ -22,6 +23,7 @@ pub mod pull;
 pub mod queue;
 pub mod read;
 pub mod results;
+pub mod spans;
 pub mod store;
 mod subject;
 pub mod sweep;

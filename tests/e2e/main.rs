@@ -19,3 +19,4 @@ mod samples;
 mod sharing;
 mod shutdown;
 mod sweeper;
+mod traces;

@@ -6,10 +6,13 @@ pub mod admin;
 pub mod chaos;
 pub mod client;
 pub mod cluster;
+pub mod collector;
+pub mod jaeger;
 pub mod process;
 pub mod proxy;
 pub mod site;
 pub mod stack;
+pub mod traces;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

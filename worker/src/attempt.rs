@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, Span, debug, error, info, warn};
 use wordmill_common::clock;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::id::RunNonce;
 use wordmill_common::job::{Count, Event, InvalidTransition, Job, ResultPlace, Status};
 use wordmill_common::message::JobMessage;
+use wordmill_common::telemetry;
 use wordmill_nats::Error;
 use wordmill_nats::events::Events;
 use wordmill_nats::pull::Delivery;
@@ -24,6 +25,7 @@ use wordmill_nats::store::{Found, Outcome, Stored};
 
 use crate::Worker;
 use crate::lease::{self, Meter};
+use crate::spans;
 use crate::work::{self, Failed};
 
 /// How long a first delivery may take before the record says `running`: most jobs are done by
@@ -52,9 +54,10 @@ pub(crate) async fn run(worker: &Worker, delivery: &Delivery) {
         Ok(message) => message,
         Err(reason) => return bury_unreadable(worker, delivery, &reason.to_string()).await,
     };
-    let span = info_span!("process", job.id = %message.job_id, trace_id = %message.trace_id);
+    let span = wordmill_nats::spans::process(&message, delivery);
     let handled = Box::pin(handle(worker, delivery, &message)).instrument(span.clone()).await;
     if let Err(error) = handled {
+        telemetry::fail(&span, "broker_unavailable");
         span.in_scope(|| warn!(%error, "the delivery is left to be repeated"));
     }
 }
@@ -63,7 +66,10 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
     let key = message.key();
     let mut current = match patiently(worker, || worker.store.read(&key, Freshness::Any)).await? {
         Found::Job(stored) => *stored,
-        Found::Absent => Stored { job: Job::queued(message), revision: 0 },
+        Found::Absent => {
+            let job = Job { traceparent: delivery.traceparent(), ..Job::queued(message) };
+            Stored { job, revision: 0 }
+        }
         // Deleted or expired counts as final, and nothing follows from it.
         Found::Gone => return delivery.acknowledge().await,
     };
@@ -87,6 +93,7 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
             Outcome::Refused(stored, _) => return conclude(worker, delivery, &stored.job).await,
             Outcome::Gone => return delivery.acknowledge().await,
         };
+        spans::note_lost_attempt(&current.job);
     }
     let attempt = Attempt { worker, delivery, message, run, started_at };
     match attempt.work(current).await? {
@@ -277,6 +284,7 @@ impl Attempt<'_> {
                 job.apply(event, now)
             })
             .await?;
+        telemetry::fail(&Span::current(), failure.code.as_str());
         info!(code = %failure.code, detail = failure.detail, "attempt failed");
         settle(self.worker, self.delivery, outcome).await
     }
@@ -355,6 +363,7 @@ async fn settle(worker: &Worker, delivery: &Delivery, outcome: Outcome) -> Resul
         }
         // For the next attempt, or after a hand-back at once.
         Outcome::Applied(stored) if stored.job.status == Status::Queued => {
+            spans::note_state(&stored.job);
             delivery.give_back(until_due(&stored.job)).await
         }
         // Somebody else runs it: their delivery answers for it.
@@ -368,6 +377,7 @@ async fn settle(worker: &Worker, delivery: &Delivery, outcome: Outcome) -> Resul
 
 /// Publishes what follows from a final record, then acknowledges.
 async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) -> Result<(), Error> {
+    spans::note_state(job);
     if job.dead_lettered {
         worker.dead_letters.keep(job, delivery).await?;
     }

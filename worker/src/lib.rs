@@ -13,6 +13,7 @@ mod lane;
 mod lease;
 mod pulse;
 mod slots;
+mod spans;
 mod work;
 
 use std::sync::Arc;

@@ -8,14 +8,17 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
 use url::Url;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::Stage;
 use wordmill_common::source::{Source, SourceInfo};
+use wordmill_common::telemetry;
 
 use crate::count::{self, Counted, Hints, Options};
 use crate::fetch::{self, Fetcher, Page};
 use crate::lease::Meter;
+use crate::spans::{self, Counting};
 
 /// How many chunks of a page may wait to be counted.
 const CHUNKS_WAITING_MAX: usize = 4;
@@ -86,7 +89,7 @@ async fn count_text(text: &str, meter: &Arc<Meter>) -> Result<Counted, Failed> {
     meter.set_total(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     let hints =
         OwnedHints { content_type: Some("text/plain; charset=utf-8".to_owned()), host_tld: None };
-    count_off_thread(bytes.reader(), hints, meter).await
+    count_off_thread(bytes.reader(), hints, meter, Counting::begin(false)).await
 }
 
 async fn count_page(
@@ -97,7 +100,15 @@ async fn count_page(
     let url = Url::parse(url).map_err(|error| {
         Failure::new(FailureCode::ParseError, format!("The URL cannot be parsed: {error}."))
     })?;
-    let mut page = meter.wait_for_host(fetcher.get(&url)).await.map_err(failed)?;
+    let span = spans::fetch(&url);
+    let failed_within = |error| {
+        let failed = failed(error);
+        telemetry::fail(&span, failed.failure.code.as_str());
+        failed
+    };
+    let page = meter.wait_for_host(fetcher.get(&url)).instrument(span.clone()).await;
+    spans::fetched(&span, &page);
+    let mut page = page.map_err(failed_within)?;
     if let Some(total) = page.progress().total_bytes {
         meter.set_total(total);
     }
@@ -109,11 +120,12 @@ async fn count_page(
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let is_complete = Arc::new(AtomicBool::new(false));
     let chunks = Chunks { receiver, current: Bytes::new(), is_complete: Arc::clone(&is_complete) };
-    let counting = count_off_thread(chunks, hints, meter);
-    let passing = pass_on(&mut page, sender, &is_complete, meter);
+    let counting = count_off_thread(chunks, hints, meter, Counting::begin(true));
+    let passing = pass_on(&mut page, sender, &is_complete, meter).instrument(span.clone());
     let (passed, counted) = tokio::join!(passing, counting);
+    spans::received(&span, &page);
     // What went wrong on the way explains what the counter says about it.
-    passed.map_err(failed)?;
+    passed.map_err(failed_within)?;
     Ok((counted?, final_url))
 }
 
@@ -165,22 +177,35 @@ async fn count_off_thread(
     reader: impl Read + Send + 'static,
     hints: OwnedHints,
     meter: &Arc<Meter>,
+    spans: Counting,
 ) -> Result<Counted, Failed> {
     let stop = CancellationToken::new();
     let _stop_when_dropped: DropGuard = stop.clone().drop_guard();
-    let meter = Arc::clone(meter);
+    let (meter, within) = (Arc::clone(meter), spans.clone());
     let counting = tokio::task::spawn_blocking(move || {
         let hints = Hints {
             content_type: hints.content_type.as_deref(),
             host_tld: hints.host_tld.as_deref(),
         };
-        count::count(reader, &hints, &Options::default(), &|done_bytes| {
-            meter.set_done(done_bytes);
-            !stop.is_cancelled()
+        within.run(|| {
+            count::count(reader, &hints, &Options::default(), &|done_bytes| {
+                meter.set_done(done_bytes);
+                !stop.is_cancelled()
+            })
         })
     });
     match counting.await {
-        Ok(counted) => counted.map_err(|error| not_counted(&error).into()),
+        Ok(Ok(counted)) => {
+            spans.found(&counted);
+            Ok(counted)
+        }
+        Ok(Err(error)) => {
+            let failure = not_counted(&error);
+            if failure.code != FailureCode::Internal {
+                spans.fail(failure.code);
+            }
+            Err(failure.into())
+        }
         Err(panic) => {
             tracing::error!(%panic, "the counter panicked");
             let detail = "The service failed while it counted the document.";
