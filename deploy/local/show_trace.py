@@ -49,8 +49,10 @@ def show(trace):
     length = max(max(span["startTime"] + span["duration"] for span in spans.values()) - begin, 1)
     children = {}
     for span in sorted(spans.values(), key=lambda span: span["startTime"]):
-        parents = [one["spanID"] for one in span["references"] if one["refType"] == "CHILD_OF"]
-        parent = parents[0] if parents and parents[0] in spans else None
+        # Of a parent that is linked, too, Jaeger keeps only the link.
+        references = sorted(span["references"], key=lambda one: one["refType"] != "CHILD_OF")
+        parents = [one["spanID"] for one in references if one["spanID"] in spans]
+        parent = parents[0] if parents else None
         children.setdefault(parent, []).append(span)
     print(f"trace {trace['traceID']}, {length / 1000:.1f} ms")
 

@@ -107,11 +107,11 @@ fn span(span: &Value, resource: &Attributes) -> Span {
         let chosen = references.iter().filter(|one| one["refType"] == kind);
         chosen.map(|one| (text(&one["traceID"]), text(&one["spanID"]))).collect::<Vec<_>>()
     };
-    let mut parents = of("CHILD_OF");
-    // Jaeger tells a link to the parent from the parent by its order alone.
-    let parent_id = if parents.is_empty() { String::new() } else { parents.remove(0).1 };
-    let mut links = of("FOLLOWS_FROM");
-    links.extend(parents);
+    let (parents, links) = (of("CHILD_OF"), of("FOLLOWS_FROM"));
+    // Of a parent that is linked, too, only the link is left, and Jaeger takes it for the parent.
+    let own = |one: &&(String, String)| span["traceID"] == one.0;
+    let parent = parents.first().or_else(|| links.iter().find(own));
+    let parent_id = parent.map(|parent| parent.1.clone()).unwrap_or_default();
     let events = span["logs"].as_array().cloned().unwrap_or_default();
     let event = |log: &Value| {
         let fields = log["fields"].as_array()?;
