@@ -44,7 +44,8 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<Response, Problem> {
     let message = submit::read(&app, &key, &trace, &headers, body).await?;
-    Ok(submit::answer(&app, &accept(&app, message, &trace).await?))
+    let job = accept(&app, message, &trace).await?;
+    Ok(submit::answer(&app, &headers, job).await)
 }
 
 /// Returns the client's key, if it gave one: plain, or as a quoted string of structured fields.
@@ -112,9 +113,16 @@ fn fingerprint(message: &JobMessage) -> String {
 /// Those of [`submit::accept`], `idempotency_key_reused`, and `result_expired`.
 pub(crate) async fn accept(
     app: &App,
-    mut message: JobMessage,
+    message: JobMessage,
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
+    let (lane, created_at) = (message.lane, message.created_at);
+    let accepted = settle(app, message, trace).await;
+    app.metrics.note_submission(lane, created_at, &accepted);
+    accepted
+}
+
+async fn settle(app: &App, mut message: JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
     message.fingerprint = Some(fingerprint(&message));
     let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
@@ -193,7 +201,8 @@ async fn put_in(
         }
         let first = Envelope::seal(&message, &publishing.context)?;
         let envelope = if is_again { first.again() } else { first };
-        match submit::offer(app, &envelope, deadline).instrument(publishing.span).await {
+        let offering = submit::offer(app, &envelope, &publishing.context, deadline);
+        match offering.instrument(publishing.span).await {
             Offered::Acknowledged(Kept::Stored) => {
                 info!(job.id = %stored.job.job_id, lane = %stored.job.lane, ?owned, "job accepted");
                 return Ok(stored.job);

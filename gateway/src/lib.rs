@@ -4,24 +4,38 @@
 //! into HTTP answers.
 
 mod body;
+mod caller;
 mod cancel;
 pub mod config;
+pub mod cors;
+mod cursor;
 mod dead_letters;
+mod events;
+mod format;
 mod gauge;
 mod health;
 mod jobs;
 mod keyed;
+mod listen;
+mod listing;
 mod lookup;
+mod metrics;
 mod problem;
+mod queue_view;
 mod result;
+mod retry;
 mod room;
 mod routes;
+mod standing;
 mod submit;
 mod sweeper;
 mod trace;
 mod view;
+mod waiting;
 mod word_count;
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -31,6 +45,7 @@ use tracing::{info, warn};
 use wordmill_common::job::Job;
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::Archive;
+use wordmill_nats::listing::Listing;
 use wordmill_nats::queue::Queue;
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
@@ -38,23 +53,42 @@ use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM,
 
 use crate::config::Config;
 use crate::gauge::Gauge;
+use crate::listen::Unstalled;
+use crate::metrics::Metrics;
 use crate::room::Room;
+use crate::standing::Standing;
 use crate::view::JobView;
+use crate::waiting::Waiters;
 
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
 const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 
-/// What every handler works with.
+/// What every handler works with. There are dozens of clones for each connection, so they share it.
 #[derive(Debug, Clone)]
-struct App {
+struct App(Arc<Parts>);
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts of an [`App`].
+#[derive(Debug)]
+struct Parts {
     broker: Broker,
     queue: Queue,
     store: Store,
+    listing: Listing,
     results: Results,
     dead_letters: Archive,
     gauge: Gauge,
+    metrics: Metrics,
     room: Room,
     trace: trace::Settings,
+    waiters: Waiters,
     health: watch::Receiver<Health>,
     json_size_max: usize,
 }
@@ -94,23 +128,29 @@ pub async fn run(
     let (health_sender, health) = watch::channel(waiting);
     let (readings, gauge) = Gauge::new();
     let queue = Queue::open(&broker).await?;
-    let app = App {
+    let dead_letters = Archive::open(&broker).await?;
+    let standing = Standing::new(gauge.clone());
+    let metrics = Metrics::new(&standing);
+    let app = App(Arc::new(Parts {
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
+        listing: Listing::open(&broker).await?,
         results: Results::open(&broker).await?,
-        dead_letters: Archive::open(&broker).await?,
+        dead_letters: dead_letters.clone(),
         gauge,
+        metrics: metrics.clone(),
         room: Room::new(),
         trace: config.trace.clone(),
+        waiters: Waiters::new(config.waiters_max, shutdown.clone()),
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
-    };
+    }));
     let needed =
         Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
 
     let stop = shutdown.clone();
-    let serving = axum::serve(listener, routes::router(app))
+    let serving = axum::serve(Unstalled(listener), routes::router(app, &config.cors_origins))
         .with_graceful_shutdown(async move { stop.cancelled().await });
     let drained = async {
         shutdown.cancelled().await;
@@ -122,6 +162,7 @@ pub async fn run(
             served = serving => served?,
             lost = broker.supervise(&needed, &health_sender) => lost?,
             () = gauge::watch(&queue, &readings) => {}
+            () = standing::watch(&queue, &dead_letters, &standing) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }
@@ -133,7 +174,7 @@ pub async fn run(
         sweeping.cancel();
         ended
     };
-    let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping));
+    let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping, &standing, &metrics));
     ended?;
     broker.finish().await;
     info!("stopped");

@@ -5,9 +5,11 @@
 //! - [`read`]: whom to ask, a replica or the leader
 //! - [`queue`]: jobs go in; [`pull`]: deliveries come out
 //! - [`store`]: the only place that persists a change of a job's record
+//! - [`listing`]: the records of one owner, newest change first
 //! - [`results`]: histograms too large for the record
 //! - [`events`]: the live changes of a record
 //! - [`lease`]: duties that one process at a time has; [`sweep`]: what nobody else cleans up
+//! - [`presence`]: which workers there are
 //! - [`dead`]: jobs that nobody could finish
 //! - [`spans`]: what is recorded of all this, and how traces travel
 //!
@@ -18,6 +20,8 @@ pub mod dead;
 mod error;
 pub mod events;
 pub mod lease;
+pub mod listing;
+pub mod presence;
 pub mod provision;
 pub mod pull;
 pub mod queue;
@@ -28,5 +32,6 @@ pub mod store;
 mod subject;
 pub mod sweep;
 pub mod topology;
+mod window;
 
 pub use error::Error;

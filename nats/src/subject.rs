@@ -3,7 +3,7 @@
 use async_nats::Subject;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
-use wordmill_common::id::{JobKey, Lane};
+use wordmill_common::id::{JobKey, Lane, Owner};
 
 use crate::topology::{
     DEAD_JOBS_PREFIX, EVENTS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX, LEASES, RESULTS,
@@ -32,6 +32,16 @@ pub(crate) fn record(key: &JobKey) -> Subject {
     format!("$KV.{JOB_STATE}.{key}").into()
 }
 
+/// Returns the subjects of an owner's records: `$KV.job_state.<owner>.*`.
+pub(crate) fn records(owner: &Owner) -> String {
+    format!("$KV.{JOB_STATE}.{owner}.*")
+}
+
+/// Returns the subject on which replicas are asked for messages of a stream.
+pub(crate) fn direct_get(stream: &str) -> Subject {
+    format!("$JS.API.DIRECT.GET.{stream}").into()
+}
+
 /// Returns the job that a record's subject names, if it names one.
 pub(crate) fn recorded(subject: &str) -> Option<JobKey> {
     let key = subject.strip_prefix("$KV.")?.strip_prefix(JOB_STATE)?.strip_prefix('.')?;
@@ -49,6 +59,11 @@ pub(crate) fn queued(subject: &str) -> Option<JobKey> {
 /// Returns the subject of a lease.
 pub(crate) fn lease(duty: &str) -> Subject {
     format!("$KV.{LEASES}.{duty}").into()
+}
+
+/// Returns the subject on which a worker says that it is there: `$KV.leases.worker.<id>`.
+pub(crate) fn worker(id: &str) -> Subject {
+    format!("$KV.{LEASES}.worker.{id}").into()
 }
 
 /// Returns the subject that holds what a large histogram is made of.
@@ -74,7 +89,6 @@ pub(crate) fn next(lane: Lane) -> Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wordmill_common::id::Owner;
 
     #[test]
     fn subjects_are_spelled_as_documented() {
@@ -86,6 +100,9 @@ mod tests {
             dead_unreadable(Lane::Bulk, 7),
             record(&key),
             events(&key),
+            records(&key.owner).into(),
+            direct_get(JOBS),
+            worker("1f"),
             next(Lane::Bulk),
         ];
         let expected = [
@@ -94,6 +111,9 @@ mod tests {
             "dead.bulk.unreadable.7",
             "$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
             "events.$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
+            "$KV.job_state.public.*",
+            "$JS.API.DIRECT.GET.JOBS",
+            "$KV.leases.worker.1f",
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
         ];
         assert_eq!(recorded(&spelled[3]), Some(key.clone()));

@@ -3,4 +3,5 @@
 mod jaeger;
 mod nats_cli;
 mod pages;
+mod prometheus;
 mod readme;

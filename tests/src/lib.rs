@@ -8,10 +8,14 @@ pub mod client;
 pub mod cluster;
 pub mod collector;
 pub mod jaeger;
+pub mod metrics;
+pub mod mixed;
+pub mod port;
 pub mod process;
 pub mod proxy;
 pub mod site;
 pub mod stack;
+pub mod stream;
 pub mod traces;
 
 use std::path::PathBuf;

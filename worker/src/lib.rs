@@ -11,6 +11,7 @@ pub mod fetch;
 mod health;
 mod lane;
 mod lease;
+mod metrics;
 mod pulse;
 mod slots;
 mod spans;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -28,6 +30,7 @@ use wordmill_common::id::Lane;
 use wordmill_common::retry;
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::DeadLetters;
+use wordmill_nats::presence::{self, Doing, Presence};
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
 use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology};
@@ -35,6 +38,7 @@ use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM,
 use crate::config::Config;
 use crate::fetch::Fetcher;
 use crate::health::Vitals;
+use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::slots::Slots;
 
@@ -50,6 +54,7 @@ struct Worker {
     results: Results,
     dead_letters: DeadLetters,
     fetcher: Fetcher,
+    metrics: Metrics,
     retry: retry::Policy,
     attempt_deadline: Duration,
     /// Cancelled when the grace period is over: whatever still runs is handed back.
@@ -92,6 +97,7 @@ pub async fn run(
         results: Results::open(&broker).await?,
         dead_letters: DeadLetters::open(&broker),
         fetcher: Fetcher::try_new(&config.fetch)?,
+        metrics: Metrics::new(config.slots),
         retry: config.retry,
         attempt_deadline: config.attempt_deadline,
         interrupted: CancellationToken::new(),
@@ -113,15 +119,30 @@ pub async fn run(
         tokio::join!(serve(Lane::Interactive), serve(Lane::Bulk));
         finish(&worker, &attempts, config.shutdown_grace).await;
     };
-    let vitals = Vitals { broker: broker.clone(), health, pulse };
+    let metrics = worker.metrics.clone();
+    let vitals = Vitals { broker: broker.clone(), health, pulse, metrics };
+    let presence = Presence::new(&broker);
     tokio::select! {
         () = lanes => {}
+        () = be_present(&worker, config.slots, &presence) => {}
         lost = broker.supervise(&needed, &health_sender) => lost?,
         served = health::serve(listener, vitals) => served?,
     }
+    presence.leave().await;
     broker.finish().await;
     info!("stopped");
     Ok(())
+}
+
+/// Says again and again what the worker does, for as long as it is polled.
+async fn be_present(worker: &Worker, slots: u32, presence: &Presence) {
+    let mut ticks = tokio::time::interval(presence::TELL_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let [interactive, bulk] = Lane::ALL.map(|lane| worker.metrics.busy_count(lane));
+        presence.tell(&Doing { name: worker.name.to_string(), slots, interactive, bulk }).await;
+    }
 }
 
 /// Waits for running attempts, at most for `grace`, then interrupts them.
