@@ -3,7 +3,7 @@
 
 Starts nats-server, provisions it, starts one gateway and the workers, with TRACE=1 also a Jaeger that gets their traces, prefixes every line they print, and stops all of it on Ctrl-C.
 Everything listens on loopback only, which is why fixed development passwords will do. Settings come from the environment: PORT,
-NATS_PORT, WORKERS, DATA_DIR, BIN_DIR, NATS_SERVER, TRACE, JAEGER; OTEL_* and WORDMILL_* reach every service.
+NATS_PORT, WORKERS, DATA_DIR, BIN_DIR, NATS_SERVER, TRACE, JAEGER and JAEGER_*PORT; OTEL_* and WORDMILL_* reach every service.
 """
 
 import errno
@@ -33,7 +33,6 @@ WORKER_PORTS_TRIED_MAX = 1000
 NATS_START_SECONDS = 60  # reading a large backlog from disk takes a while
 PROVISION_SECONDS = 60
 READY_SECONDS = 60
-JAEGER_PORTS = {"JAEGER_HTTP": 16686, "JAEGER_GRPC": 16685, "JAEGER_OTLP": 4318}  # the names in jaeger.yaml
 JAEGER_START_SECONDS = 60
 EXIT_USAGE = 64
 
@@ -60,6 +59,12 @@ class Settings:
         if trace not in ("", "0", "1"):
             problems.append(f"TRACE={trace} must be 1, or nothing")
         self.trace = trace == "1"
+        # By the names in jaeger.yaml.
+        self.jaeger = {
+            "JAEGER_HTTP": number("JAEGER_PORT", 16686, 1, 65535),
+            "JAEGER_GRPC": number("JAEGER_GRPC_PORT", 16685, 1, 65535),
+            "JAEGER_OTLP": number("JAEGER_OTLP_PORT", 4318, 1, 65535),
+        }
         self.data_dir = pathlib.Path(environment.get("DATA_DIR") or ".data")
         self.bin_dir = pathlib.Path(environment.get("BIN_DIR") or "target/debug")
 
@@ -117,10 +122,11 @@ def check_start(settings):
         problems.append(
             f"another run uses {settings.data_dir}: stop it, or choose another folder, for example `make run DATA_DIR=.data2`"
         )
-    for name, port in JAEGER_PORTS.items() if settings.trace else ():
+    for name, port in settings.jaeger.items() if settings.trace else ():
         problem = port_problem(HOST, port)
         if problem:
-            problems.append(f"port {port} for Jaeger ({name}) is {problem}: stop that program, or run without TRACE=1")
+            variable = "JAEGER_PORT" if name == "JAEGER_HTTP" else f"{name}_PORT"
+            problems.append(f"port {port} for Jaeger is {problem}: choose another, for example `make run TRACE=1 {variable}={port + 10}`")
     for what, variable, port, example in [
         ("the gateway", "PORT", settings.port, 8081),
         ("NATS", "NATS_PORT", settings.nats_port, 4223),
@@ -164,8 +170,8 @@ def service_environment(settings, user, **decided):
     environment["WORDMILL_NATS_USER"] = user
     environment["WORDMILL_NATS_PASSWORD"] = f"dev-{user}"
     if settings.trace:
-        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{HOST}:{JAEGER_PORTS['JAEGER_OTLP']}"
-        environment.setdefault("WORDMILL_TRACE_URL", f"http://{HOST}:{JAEGER_PORTS['JAEGER_HTTP']}")
+        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{HOST}:{settings.jaeger['JAEGER_OTLP']}"
+        environment.setdefault("WORDMILL_TRACE_URL", f"http://{HOST}:{settings.jaeger['JAEGER_HTTP']}")
     return {**environment, **decided}
 
 
@@ -209,7 +215,7 @@ def ready_text(settings, ports, nats_server):
     text = json.dumps({"text": "the cat saw the other cat"})
     rows = [("gateway", gateway), ("NATS", nats), *(("worker" if ports else "workers", at) for at in workers)]
     if settings.trace:
-        rows.append(("Jaeger", f"http://{HOST}:{JAEGER_PORTS['JAEGER_HTTP']} (`make trace JOB=$job` shows a job's trace in a terminal)"))
+        rows.append(("Jaeger", f"http://{HOST}:{settings.jaeger['JAEGER_HTTP']} (`make trace JOB=$job` shows a job's trace in a terminal)"))
     rows += [("data", f"{settings.data_dir}"), ("server", nats_server)]
     places = "\n".join(f"  {name:<8} {value}" for name, value in rows)
     return f"""
@@ -233,19 +239,19 @@ Ctrl-C stops everything; the next run finds the jobs of this one.
 """
 
 
-def start_jaeger(supervisor, jaeger):
+def start_jaeger(settings, supervisor, jaeger):
     """Starts Jaeger, which has to be there before whoever sends it something."""
-    addresses = {name: f"{HOST}:{port}" for name, port in JAEGER_PORTS.items()}
+    addresses = {name: f"{HOST}:{port}" for name, port in settings.jaeger.items()}
     # It does not record itself.
     environment = {**os.environ, **addresses, "OTEL_TRACES_SAMPLER": "always_off"}
     supervisor.start("jaeger", [jaeger, "--config", ROOT / "deploy" / "local" / "jaeger.yaml"], environment)
-    port = JAEGER_PORTS["JAEGER_HTTP"]
+    port = settings.jaeger["JAEGER_HTTP"]
     supervisor.wait_until(lambda: not_ready(HOST, port, "/api/services"), JAEGER_START_SECONDS, "Jaeger did not start")
 
 
 def run(settings, supervisor, ports, nats_server, jaeger):
     if jaeger:
-        start_jaeger(supervisor, jaeger)
+        start_jaeger(settings, supervisor, jaeger)
     nats_command = [nats_server, "-c", ROOT / "nats" / "server.conf", "--addr", HOST, "--port", settings.nats_port]
     nats_command += ["--store_dir", (settings.data_dir / "nats").absolute()]
     supervisor.start("nats", nats_command, nats_environment())

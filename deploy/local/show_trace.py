@@ -11,7 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-JAEGER = os.environ.get("JAEGER_URL") or "http://127.0.0.1:16686"
+JAEGER = f"http://127.0.0.1:{os.environ.get('JAEGER_PORT') or 16686}"
 SERVICES = ["wordmill-gateway", "wordmill-worker"]
 BAR_WIDTH = 30
 SHOWN = ["job.status", "job.attempt", "error.type", "http.response.status_code", "url.full", "wordmill.words.total"]
