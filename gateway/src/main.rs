@@ -20,14 +20,20 @@ fn main() -> ExitCode {
         let ready = probe::is_ready(config.listen).unwrap_or(false);
         return if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    telemetry::start(&config.telemetry);
-    match serve(config) {
+    let pipeline = match telemetry::start(&config.telemetry, &telemetry::random_instance()) {
+        Ok(pipeline) => pipeline,
+        Err(error) => return env::report("wordmill-gateway", &error),
+    };
+    let code = match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = format!("{error:#}"), "the gateway ends");
             ExitCode::FAILURE
         }
-    }
+    };
+    // All tasks are gone with their runtime, and so all spans have ended.
+    pipeline.finish();
+    code
 }
 
 #[tokio::main]

@@ -6,6 +6,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::Stream as JetStream;
 use bytes::Bytes;
 use jiff::Timestamp;
+use tracing::Span;
 use wordmill_common::id::{JobKey, Lane};
 use wordmill_common::message::JobMessage;
 use wordmill_common::trace::TraceParent;
@@ -14,11 +15,8 @@ use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
 use crate::read::{Freshness, consumer, found, info, last, open, stored_at};
-use crate::subject;
 use crate::topology::{JOBS, JOBS_PREFIX};
-
-/// Header with the W3C trace context.
-pub(crate) const TRACEPARENT: &str = "traceparent";
+use crate::{spans, subject};
 
 /// The work queue, as those see it who put jobs in.
 #[derive(Debug, Clone)]
@@ -92,6 +90,19 @@ pub enum Refused {
     Unclear(String),
 }
 
+impl Refused {
+    /// Returns the reason as spans name it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Full => "queue_full",
+            Self::TooLarge => "too_large",
+            Self::NoQueue => "no_queue",
+            Self::Unclear(_) => "unconfirmed",
+        }
+    }
+}
+
 impl Envelope {
     /// Writes a job as a message.
     ///
@@ -101,7 +112,7 @@ impl Envelope {
         let payload = serde_json::to_vec(message)
             .map_err(|error| Error::corrupt(format!("job {}", message.job_id), error))?;
         let mut headers = HeaderMap::new();
-        headers.insert(TRACEPARENT, trace.to_string());
+        spans::inject(&mut headers, trace);
         Ok(Self {
             subject: subject::job(message.lane, &message.key()),
             message_id: message.job_id.to_string(),
@@ -148,7 +159,11 @@ impl Queue {
         };
         match acknowledged {
             Ok(acknowledgement) if acknowledgement.duplicate => Ok(Kept::Duplicate),
-            Ok(_) => Ok(Kept::Stored),
+            Ok(acknowledgement) => {
+                let sequence = spans::signed(acknowledgement.sequence);
+                Span::current().record("messaging.nats.stream.sequence", sequence);
+                Ok(Kept::Stored)
+            }
             Err(error) => Err(refused(&error)),
         }
     }

@@ -30,4 +30,5 @@ mod sharing;
 mod shutdown;
 mod submit;
 mod sweeper;
+mod traces;
 mod waiting;

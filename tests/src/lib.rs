@@ -6,6 +6,8 @@ pub mod admin;
 pub mod chaos;
 pub mod client;
 pub mod cluster;
+pub mod collector;
+pub mod jaeger;
 pub mod metrics;
 pub mod mixed;
 pub mod port;
@@ -14,6 +16,7 @@ pub mod proxy;
 pub mod site;
 pub mod stack;
 pub mod stream;
+pub mod traces;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

@@ -13,12 +13,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, Span, debug, info, warn};
 use wordmill_common::clock;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::id::RunNonce;
 use wordmill_common::job::{Count, Event, InvalidTransition, Job, ResultPlace, Status};
 use wordmill_common::message::JobMessage;
+use wordmill_common::telemetry;
 use wordmill_nats::Error;
 use wordmill_nats::events::Events;
 use wordmill_nats::pull::Delivery;
@@ -28,6 +29,7 @@ use wordmill_nats::store::{Found, Outcome, Stored};
 use self::ending::{bury_unreadable, conclude, settle, until_due};
 use crate::Worker;
 use crate::lease::{self, Meter};
+use crate::spans;
 use crate::work::{self, Failed};
 
 /// How long a first delivery may take before the record says `running`: most jobs are done by
@@ -56,10 +58,11 @@ pub(crate) async fn run(worker: &Worker, delivery: &Delivery) {
         Ok(message) => message,
         Err(reason) => return bury_unreadable(worker, delivery, &reason.to_string()).await,
     };
+    let span = wordmill_nats::spans::process(&message, delivery);
     worker.metrics.note_delivery(delivery, &message);
-    let span = info_span!("process", job.id = %message.job_id, trace_id = %message.trace_id);
     let handled = Box::pin(handle(worker, delivery, &message)).instrument(span.clone()).await;
     if let Err(error) = handled {
+        telemetry::fail(&span, "broker_unavailable");
         span.in_scope(|| warn!(%error, "the delivery is left to be repeated"));
     }
 }
@@ -68,7 +71,10 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
     let key = message.key();
     let mut current = match patiently(worker, || worker.store.read(&key, Freshness::Any)).await? {
         Found::Job(stored) => *stored,
-        Found::Absent => Stored { job: Job::queued(message), revision: 0 },
+        Found::Absent => {
+            let job = Job { traceparent: delivery.traceparent(), ..Job::queued(message) };
+            Stored { job, revision: 0 }
+        }
         // Deleted or expired counts as final, and nothing follows from it.
         Found::Gone => return delivery.acknowledge().await,
     };
@@ -99,6 +105,7 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
             Outcome::Refused(stored, _) => return conclude(worker, delivery, &stored.job).await,
             Outcome::Gone => return delivery.acknowledge().await,
         };
+        spans::note_lost_attempt(&current.job);
     }
     let attempt = Attempt { worker, delivery, message, run, started_at };
     let ended = attempt.work(current).await?;
@@ -315,6 +322,7 @@ impl Attempt<'_> {
                 job.apply(event, now)
             })
             .await?;
+        telemetry::fail(&Span::current(), failure.code.as_str());
         info!(code = %failure.code, detail = failure.detail, "attempt failed");
         settle(self.worker, self.delivery, outcome).await
     }

@@ -11,6 +11,7 @@ use wordmill_nats::pull::Delivery;
 use wordmill_nats::store::Outcome;
 
 use crate::Worker;
+use crate::spans;
 
 /// Does what the record, as it is now, asks for.
 pub(super) async fn settle(
@@ -25,6 +26,7 @@ pub(super) async fn settle(
         }
         // For the next attempt, or after a hand-back at once.
         Outcome::Applied(stored) if stored.job.status == Status::Queued => {
+            spans::note_state(&stored.job);
             delivery.give_back(until_due(&stored.job)).await
         }
         // Somebody else runs it: their delivery answers for it.
@@ -38,6 +40,7 @@ pub(super) async fn settle(
 
 /// Publishes what follows from a final record, then acknowledges.
 pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) -> Result<(), Error> {
+    spans::note_state(job);
     if job.dead_lettered {
         worker.dead_letters.keep(job, delivery).await?;
     }
