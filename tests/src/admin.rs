@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant, SystemTime};
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::object_store::ObjectMetadata;
 use async_nats::jetstream::{self, consumer, stream};
@@ -251,7 +252,7 @@ impl Admin {
     /// Publishes a message with header fields and waits until a stream has it.
     pub fn publish_with(&self, subject: &str, payload: &str, headers: &[(&str, &str)]) {
         let (subject, payload) = (subject.to_owned(), payload.to_owned());
-        let mut fields = async_nats::HeaderMap::new();
+        let mut fields = HeaderMap::new();
         for (name, value) in headers {
             fields.insert(*name, *value);
         }
@@ -263,13 +264,24 @@ impl Admin {
 
     /// Publishes many messages, subject and payload of each, and waits until a stream has them.
     pub fn publish_all(&self, messages: impl IntoIterator<Item = (String, String)>) {
+        let bare = |(subject, payload)| (subject, HeaderMap::new(), payload);
+        self.publish_all_with(messages.into_iter().map(bare));
+    }
+
+    /// Publishes many messages, subject, header fields and payload of each, and waits until a
+    /// stream has them.
+    pub fn publish_all_with(
+        &self,
+        messages: impl IntoIterator<Item = (String, HeaderMap, String)>,
+    ) {
         runtime().block_on(async {
             // The client holds back what is published while too much is unacknowledged.
             let mut messages = messages.into_iter().peekable();
             while messages.peek().is_some() {
                 let mut stored = Vec::new();
-                for (subject, payload) in messages.by_ref().take(1000) {
-                    let sent = self.jetstream.publish(subject, payload.into()).await;
+                for (subject, headers, payload) in messages.by_ref().take(1000) {
+                    let sent =
+                        self.jetstream.publish_with_headers(subject, headers, payload.into()).await;
                     stored.push(sent.expect("sent"));
                 }
                 for one in stored {
@@ -311,7 +323,7 @@ impl Admin {
             let found = stream.get_last_raw_message_by_subject(&subject).await.expect("a record");
             let mut record: Value = serde_json::from_slice(&found.payload).expect("JSON");
             change(&mut record);
-            let mut headers = async_nats::HeaderMap::new();
+            let mut headers = HeaderMap::new();
             headers.insert("Wordmill-Status", record["status"].as_str().expect("a status"));
             let message = PublishMessage::build()
                 .headers(headers)
