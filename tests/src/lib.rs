@@ -14,6 +14,7 @@ pub mod proxy;
 pub mod site;
 pub mod stack;
 pub mod stream;
+pub mod upload;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

@@ -23,7 +23,7 @@ use super::{page, within};
 use crate::caller::Caller;
 use crate::cursor::{self, NO_CURSOR};
 use crate::problem::{Code, Problem};
-use crate::{App, body, keyed};
+use crate::{App, body, keyed, upload};
 
 /// Most letters that one request replays.
 const REPLAY_MAX: usize = 100;
@@ -63,6 +63,8 @@ enum Outcome {
     Unreadable,
     /// It was replayed before, and the new job is no longer kept.
     Gone,
+    /// The document that it counted is no longer kept.
+    SourceGone,
     /// The new job was not taken; `detail` says why.
     Refused,
     /// An earlier letter was not taken for a reason that holds for all, or time was up.
@@ -181,16 +183,29 @@ async fn replay(app: &App, letter: &Letter, trace: &TraceParent, dry_run: bool) 
     };
     // Every job has a trace of its own; that of the old one stays in its letter and its record.
     let trace = TraceParent { trace_id: TraceParent::random().trace_id, ..*trace };
-    let message = again(old, &trace);
+    let mut message = again(old, &trace);
     let job_id = Some(message.job_id);
     if dry_run {
         return Line { job_id, ..Line::of(name, Outcome::WouldReplay) };
     }
-    match keyed::accept(app, message, &trace).await {
+    let accepted = match upload::renew(app, &mut message).await {
+        Ok(copy) => {
+            let accepted = keyed::accept(app, message, &trace).await;
+            upload::settle(app, copy, &accepted);
+            accepted
+        }
+        Err(problem) => Err(problem),
+    };
+    match accepted {
         Ok(job) => Line { job_id, status: Some(job.status), ..Line::of(name, Outcome::Replayed) },
         Err(problem) if problem.is(Code::ResultExpired) => {
             Line { job_id, ..Line::of(name, Outcome::Gone) }
         }
+        Err(problem) if problem.is(Code::SourceGone) => Line {
+            code: Some(problem.name()),
+            detail: Some(problem.detail().to_owned()),
+            ..Line::of(name, Outcome::SourceGone)
+        },
         Err(problem) => Line {
             job_id,
             code: Some(problem.name()),
