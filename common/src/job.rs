@@ -196,6 +196,10 @@ pub struct Job {
     /// As in the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// The object in the bucket `documents` that holds what is to be counted. It goes when the job
+    /// is final, unless the job is also a dead letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
 }
 
 impl Job {
@@ -229,6 +233,7 @@ impl Job {
             traceparent: None,
             fingerprint: message.fingerprint.clone(),
             retry_of: message.retry_of,
+            document: message.source.object().map(str::to_owned),
         }
     }
 

@@ -78,10 +78,14 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes the result, then the record: a repeat finds what was left over.
+/// Removes the result and the document, then the record: a repeat finds what was left over.
 async fn remove(app: &App, key: &JobKey, stored: &Stored) -> Result<(), Error> {
     if let Some(ResultPlace::Object { name }) = &stored.job.result {
         app.results.remove(name).await?;
+    }
+    // As a rule it is gone. That of a dead letter goes with the letter.
+    if let Some(name) = stored.job.document.as_ref().filter(|_| !stored.job.dead_lettered) {
+        app.uploads.documents.remove(name).await?;
     }
     let Err(error) = app.store.delete(stored).await else {
         return Ok(());

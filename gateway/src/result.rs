@@ -20,6 +20,7 @@ use wordmill_common::source::SourceInfo;
 use crate::format::{self, Format};
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
+use crate::words::Words;
 use crate::{App, BROKER_DEADLINE};
 
 /// The query of `GET /v1/jobs/{id}/result`.
@@ -74,8 +75,8 @@ pub(crate) async fn get(
     })?;
     // The most frequent ones come first, so what is left out is the rest.
     let least = selection.min_count.unwrap_or(0);
-    let words = histogram(&app, job).await?.into_iter().take_while(move |one| one.count >= least);
-    let body = format::body(format, &head, words.take(selection.top.unwrap_or(usize::MAX)));
+    let words = Words::open(&app, job, selection.top.unwrap_or(usize::MAX), least).await?;
+    let body = format::body(format, &head, words);
     let fields = [
         (CONTENT_TYPE, format.content_type().to_owned()),
         (CACHE_CONTROL, cache_control(job, clock::now())),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
@@ -30,7 +30,7 @@ use wordmill_nats::store::{Found, NotWritten, Stored};
 use crate::caller::Caller;
 use crate::metrics::Operation;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE, body, keyed, trace, waiting};
+use crate::{App, BROKER_DEADLINE, body, keyed, trace, upload, waiting};
 
 /// Longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
@@ -63,22 +63,21 @@ pub(crate) async fn post(
     State(app): State<App>,
     caller: Caller,
     Extension(trace): Extension<TraceParent>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let job = match keyed::key(&headers)? {
-        Some(key) => {
-            let key = caller.job(JobId::derived("key", &caller.owner, &key));
-            let message = read(&app, &key, &trace, &headers, body).await?;
-            keyed::accept(&app, message, &trace).await?
-        }
-        None => {
-            let key = caller.job(JobId::new());
-            let message = read(&app, &key, &trace, &headers, body).await?;
-            accept(&app, &message, &trace).await?
-        }
+    let given = keyed::key(&headers)?;
+    let derived = |key: &String| JobId::derived("key", &caller.owner, key);
+    let key = caller.job(given.as_ref().map_or_else(JobId::new, derived));
+    let message = read(&app, &key, &trace, &uri, &headers, body).await?;
+    let object = message.source.object().map(str::to_owned);
+    let accepted = match given {
+        Some(_) => keyed::accept(&app, message, &trace).await,
+        None => accept(&app, &message, &trace).await,
     };
-    Ok(answer(&app, &headers, job).await)
+    upload::settle(&app, object, &accepted);
+    Ok(answer(&app, &headers, accepted?).await)
 }
 
 /// Returns the answer about a job that was accepted, now or by an earlier request; if the client
@@ -114,17 +113,22 @@ fn describe(app: &App, job: &Job) -> Response {
     (StatusCode::ACCEPTED, location, later, view).into_response()
 }
 
-/// Reads the job that a body describes, under the name that it is to have.
+/// Reads the job that a body describes, or takes in the document that it is, under the name that the
+/// job is to have.
 ///
 /// # Errors
-/// Those of [`body::json`], and `invalid_...` for whatever the job must not say.
+/// Those of [`upload::read`] and [`body::json`], and `invalid_...` for whatever the job must not say.
 pub(crate) async fn read(
     app: &App,
     key: &JobKey,
     trace: &TraceParent,
+    uri: &Uri,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<JobMessage, Problem> {
+    if upload::kind(headers)? != upload::Kind::Json {
+        return upload::read(app, key, trace, headers, uri.query(), body).await;
+    }
     let body: NewJob = body::json(headers, body, app.json_size_max).await?;
     let source = match (body.url, body.text) {
         (Some(url), None) => source_url(&url)?,
@@ -173,7 +177,11 @@ pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
     Ok(Source::Url { url: url.into() })
 }
 
-fn options(given: Option<Value>) -> Result<Options, Problem> {
+/// Reads how a job is to be counted.
+///
+/// # Errors
+/// `invalid_option`.
+pub(crate) fn options(given: Option<Value>) -> Result<Options, Problem> {
     let Some(given) = given.filter(|given| !given.is_null()) else {
         return Ok(Options::default());
     };
@@ -181,7 +189,13 @@ fn options(given: Option<Value>) -> Result<Options, Problem> {
         .map_err(|error| Problem::new(Code::InvalidOption, format!("In options: {error}.")))
 }
 
-fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Problem> {
+/// Checks the labels of a job.
+///
+/// # Errors
+/// `invalid_label`.
+pub(crate) fn labels(
+    labels: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Problem> {
     let invalid = |detail: String| Err(Problem::new(Code::InvalidLabel, detail));
     if labels.len() > LABELS_MAX {
         return invalid(format!("A job can have at most {LABELS_MAX} labels."));

@@ -5,9 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use wordmill_common::id::{JobKey, Lane, Owner};
 
-use crate::topology::{
-    DEAD_JOBS_PREFIX, EVENTS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX, LEASES, RESULTS,
-};
+use crate::topology::{DEAD_JOBS_PREFIX, EVENTS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX, LEASES};
 
 /// Returns the subject that carries a job: `jobs.<lane>.<owner>.<job_id>`.
 pub(crate) fn job(lane: Lane, key: &JobKey) -> Subject {
@@ -66,14 +64,14 @@ pub(crate) fn worker(id: &str) -> Subject {
     format!("$KV.{LEASES}.worker.{id}").into()
 }
 
-/// Returns the subject that holds what a large histogram is made of.
-pub(crate) fn result_meta(name: &str) -> String {
-    format!("$O.{RESULTS}.M.{}", URL_SAFE.encode(name))
+/// Returns the subject that holds the description of an object.
+pub(crate) fn object_meta(bucket: &str, name: &str) -> String {
+    format!("$O.{bucket}.M.{}", URL_SAFE.encode(name))
 }
 
-/// Returns the subject of the parts of a large histogram.
-pub(crate) fn result_chunks(nuid: &str) -> String {
-    format!("$O.{RESULTS}.C.{nuid}")
+/// Returns the subject of the chunks of an object, or with `*` of all objects.
+pub(crate) fn object_chunks(bucket: &str, nuid: &str) -> String {
+    format!("$O.{bucket}.C.{nuid}")
 }
 
 /// Returns the subject on which a record's changes are republished.

@@ -1,5 +1,7 @@
 //! Gets a source and counts it, off the async threads.
 
+mod document;
+
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +52,7 @@ impl From<Failure> for Failed {
 pub(crate) fn meter(source: &Source) -> Meter {
     Meter::new(match source {
         Source::Url { .. } => Stage::Fetch,
-        Source::Text { .. } => Stage::Count,
+        Source::Text { .. } | Source::Document(_) => Stage::Count,
     })
 }
 
@@ -70,10 +72,11 @@ pub(crate) async fn count(
             let (counted, final_url) = count_page(worker, url, meter).await?;
             (counted, Some(final_url))
         }
+        Source::Document(document) => (document::count(worker, document, meter).await?, None),
     };
     // A text that came in JSON is UTF-8 by definition: nothing had to be found out.
-    let is_page = final_url.is_some();
-    let charset_from = is_page.then(|| counted.charset_from.as_str().to_owned());
+    let is_text = matches!(source, Source::Text { .. });
+    let charset_from = (!is_text).then(|| counted.charset_from.as_str().to_owned());
     let source = SourceInfo {
         final_url,
         content_type: Some(counted.content_type.clone()),
