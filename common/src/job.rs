@@ -206,7 +206,7 @@ impl Job {
             lane: message.lane,
             labels: message.labels.clone(),
             source: message.source.describe(),
-            options: message.options,
+            options: message.options.clone(),
             attempts: Vec::new(),
             progress: None,
             created_at: message.created_at,
