@@ -37,7 +37,7 @@ pub(super) enum Class {
     DoubleQuote,
     /// Marks and format characters, which belong to the character before them (WB4).
     Extend,
-    /// Extends, and joins what follows if that is a pictograph (WB3c).
+    /// Extends, and joins what follows if that is a pictograph (`WB3c`).
     Joiner,
     Newline,
     /// Half of a flag (WB15, WB16).
@@ -162,6 +162,36 @@ impl Kind {
         self.marks & Self::SYLLABLE_TAIL != 0
     }
 
+    /// Returns whether the rules treat a stretch of such characters as they treat one.
+    pub(super) const fn stretches(self) -> bool {
+        match self.class {
+            Class::Letter
+            | Class::HebrewLetter
+            | Class::Hangul
+            | Class::Numeric
+            | Class::ExtendNumLet
+            | Class::Extend
+            | Class::Han
+            | Class::Kana
+            | Class::Khmer
+            | Class::Lao
+            | Class::Myanmar
+            | Class::Thai => true,
+            // Letters that no rule and no dictionary knows are words by themselves, and of
+            // pictographs only the first is joined.
+            Class::Other => self.marks & (Self::MAKES_A_WORD | Self::SPACE | Self::PICTOGRAPH) == 0,
+            Class::HebrewQuote
+            | Class::MidLetter
+            | Class::MidNum
+            | Class::MidNumLet
+            | Class::SingleQuote
+            | Class::DoubleQuote
+            | Class::Joiner
+            | Class::Newline
+            | Class::Regional => false,
+        }
+    }
+
     /// Looks a character up in the Unicode data.
     fn find(c: char) -> Self {
         let class = class_of(c);
@@ -218,8 +248,7 @@ impl Kinds {
 
 fn class_of(c: char) -> Class {
     match CodePointMapData::<WordBreak>::new().get(c) {
-        WordBreak::ALetter if is_hangul(c) => Class::Hangul,
-        WordBreak::ALetter => Class::Letter,
+        WordBreak::ALetter => class_of_letter(c),
         WordBreak::HebrewLetter => Class::HebrewLetter,
         WordBreak::Numeric => Class::Numeric,
         WordBreak::ExtendNumLet => Class::ExtendNumLet,
@@ -259,8 +288,13 @@ fn class_of_unruled(c: char) -> Class {
     }
 }
 
-fn is_hangul(c: char) -> bool {
-    CodePointMapData::<Script>::new().get(c) == Script::Hangul
+/// UAX #29 takes some signs that repeat a Han character for letters of an alphabet.
+fn class_of_letter(c: char) -> Class {
+    match CodePointMapData::<Script>::new().get(c) {
+        Script::Hangul => Class::Hangul,
+        Script::Han => Class::Han,
+        _ => Class::Letter,
+    }
 }
 
 #[cfg(test)]

@@ -291,8 +291,7 @@ mod tests {
     fn words_of(page: &[u8], syntax: Syntax) -> Histogram {
         let mut tally = Tally::new(&Options::default());
         extract(page, syntax, &mut tally).unwrap();
-        tally.end();
-        tally.finish().1
+        tally.finish().unwrap().histogram
     }
 
     fn words(page: &str, syntax: Syntax) -> String {
