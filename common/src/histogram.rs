@@ -127,6 +127,16 @@ impl<S> From<HashMap<String, u64, S>> for Histogram {
     }
 }
 
+impl IntoIterator for Histogram {
+    type Item = WordCount;
+    type IntoIter = std::vec::IntoIter<WordCount>;
+
+    /// Hands the words out in the canonical order.
+    fn into_iter(self) -> Self::IntoIter {
+        self.entries.into_iter()
+    }
+}
+
 impl Serialize for Histogram {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.iter())
@@ -192,6 +202,7 @@ mod tests {
         assert_eq!(json, r#"[{"word":"mill","count":3},{"word":"bread","count":2}]"#);
         assert_eq!(sample().top(100).len(), sample().len());
         assert!(Histogram::default().top(1).is_empty());
+        assert_eq!(sample().into_iter().collect::<Vec<_>>(), sample().top(100));
     }
 
     #[test]

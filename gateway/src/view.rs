@@ -54,6 +54,8 @@ struct Links {
     #[serde(rename = "self")]
     this: String,
     result: String,
+    events: String,
+    retry: String,
     cancel: String,
 }
 
@@ -85,6 +87,8 @@ impl<'a> JobView<'a> {
             links: Links {
                 this: format!("/v1/jobs/{}", job.job_id),
                 result: format!("/v1/jobs/{}/result", job.job_id),
+                events: format!("/v1/jobs/{}/events", job.job_id),
+                retry: format!("/v1/jobs/{}/retry", job.job_id),
                 cancel: format!("/v1/jobs/{}/cancel", job.job_id),
             },
         }

@@ -11,6 +11,7 @@ mod charset;
 mod class;
 mod decode;
 mod dictionary;
+mod explain;
 mod format;
 mod html;
 mod input;
@@ -28,6 +29,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use wordmill_common::explanation::Explanation;
 use wordmill_common::histogram::{Histogram, Rule, Totals, TotalsByScope};
 use wordmill_common::options;
 
@@ -82,6 +84,8 @@ pub struct Counted {
     pub totals_by_scope: TotalsByScope,
     /// Every word that is kept, with its count.
     pub histogram: Histogram,
+    /// What the rules count differently, if the options ask for it.
+    pub explanation: Option<Explanation>,
     /// The definition of a word that was used.
     pub rule: Rule,
     /// How the document was read.
@@ -153,6 +157,7 @@ pub fn count(
         totals_by_rule: tallied.totals_by_rule,
         totals_by_scope: tallied.totals_by_scope,
         histogram: tallied.histogram,
+        explanation: tallied.explanation,
         rule: rules::describe(options.asked.rule),
         format,
         content_type,

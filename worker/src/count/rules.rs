@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use wordmill_common::{histogram::Rule, options::RuleName};
 
+use super::segment::Stretch;
+
 /// The version of the Unicode data that words are found with.
 pub const UNICODE_VERSION: &str = "18.0";
 
@@ -89,6 +91,26 @@ impl Sums {
         self.overlong = self.overlong.saturating_add(more.overlong);
     }
 
+    /// Adds characters that are no ASCII white space.
+    #[inline]
+    pub(super) const fn add_characters(&mut self, stretch: &Stretch<'_>) {
+        self.characters = self.characters.saturating_add(stretch.characters);
+        if !stretch.kind.is_space() {
+            let no_spaces = self.characters_no_spaces.saturating_add(stretch.characters);
+            self.characters_no_spaces = no_spaces;
+        }
+    }
+
+    /// Adds a character of white space.
+    pub(super) const fn add_space(&mut self) {
+        self.characters = self.characters.saturating_add(1);
+    }
+
+    /// Adds the begin of a piece.
+    pub(super) const fn add_piece(&mut self) {
+        self.pieces = self.pieces.saturating_add(1);
+    }
+
     /// Returns the characters, with those that show between the pieces of a page.
     pub(super) const fn all_characters(&self) -> u64 {
         self.characters.saturating_add(self.pieces.saturating_sub(1))
@@ -110,6 +132,30 @@ impl Sums {
         rules.map(|rule| (rule.as_str().to_owned(), self.words(rule, language))).collect()
     }
 
+    /// Tells whether a volume counts characters of it.
+    pub(super) const fn has_divided(&self) -> bool {
+        self.han_kana.characters > 0 || self.hangul.characters > 0 || self.thai.characters > 0
+    }
+
+    /// Returns how much this part of a document adds to what a rule counts in all of it: a volume
+    /// is not rounded before its end.
+    #[expect(clippy::cast_precision_loss, reason = "parts are small, and shown with two decimals")]
+    pub(super) fn share(&self, rule: RuleName, language: Option<&str>, has_kana: bool) -> f64 {
+        let words = match rule {
+            RuleName::Unicode | RuleName::Whitespace | RuleName::Office => self.words(rule, None) as f64,
+            RuleName::Gmx => {
+                let divided = self.han_kana.plus(self.hangul).plus(self.thai);
+                let counted = self.unicode.saturating_sub(divided.words);
+                let words = |divided: Divided, tenths| (divided.characters * 10) as f64 / tenths as f64;
+                counted as f64
+                    + words(self.han_kana, han_tenths(language, has_kana))
+                    + words(self.hangul, KOREAN)
+                    + words(self.thai, THAI)
+            }
+        };
+        (words * 100.0).round() / 100.0
+    }
+
     /// Returns the words of a volume: those that are counted, then those of Han and Kana, of Hangul
     /// and of Thai, which are characters divided.
     ///
@@ -118,24 +164,28 @@ impl Sums {
         let divided = self.han_kana.plus(self.hangul).plus(self.thai);
         let counted = self.unicode.saturating_sub(divided.words);
         let (mut han_kana, mut hangul) = (self.han_kana.characters, self.hangul.characters);
-        let tenths = match language {
-            Some("ko") => {
-                hangul = hangul.saturating_add(han_kana);
-                han_kana = 0;
-                KOREAN
-            }
-            Some("zh") => CHINESE,
-            Some("ja") => JAPANESE,
-            Some(_) | None if self.has_kana => JAPANESE,
-            Some(_) | None => CHINESE,
-        };
+        if language == Some("ko") {
+            hangul = hangul.saturating_add(han_kana);
+            han_kana = 0;
+        }
         let words = |characters: u64, tenths| characters.saturating_mul(10).div_ceil(tenths);
         [
             counted,
-            words(han_kana, tenths),
+            words(han_kana, han_tenths(language, self.has_kana)),
             words(hangul, KOREAN),
             words(self.thai.characters, THAI),
         ]
+    }
+}
+
+/// Returns what Han and Kana are divided by.
+fn han_tenths(language: Option<&str>, has_kana: bool) -> u64 {
+    match language {
+        Some("ko") => KOREAN,
+        Some("zh") => CHINESE,
+        Some("ja") => JAPANESE,
+        Some(_) | None if has_kana => JAPANESE,
+        Some(_) | None => CHINESE,
     }
 }
 

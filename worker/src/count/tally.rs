@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use wordmill_common::{
+    explanation::Explanation,
     histogram::{Histogram, Totals, TotalsByScope},
     options::{Hyphen, Language, RuleName, Scope},
 };
@@ -11,6 +12,7 @@ use super::{
     Options,
     ascii::{self, BLOCK_BYTES, Masks},
     class::Kinds,
+    explain::{Dropped, Recorder},
     rules::Sums,
     segment::{Segmenter, Stretch},
     spacing::Spacing,
@@ -37,7 +39,7 @@ enum End {
 }
 
 /// The words of a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tallied {
     /// The sums, by the rule asked for and of the part asked for.
     pub totals: Totals,
@@ -47,6 +49,8 @@ pub struct Tallied {
     pub totals_by_scope: TotalsByScope,
     /// Every word that is kept, with its count.
     pub histogram: Histogram,
+    /// What the rules count differently, if the options ask for it.
+    pub explanation: Option<Explanation>,
 }
 
 /// Sums up the text of one document.
@@ -65,8 +69,11 @@ pub(super) struct Tally {
     segmenter: Segmenter,
     spacing: Spacing,
     words: Words,
+    recorder: Option<Recorder>,
     /// Where the text belongs, if the document has parts.
     region: Option<Region>,
+    /// Counted since the last booking, before the open piece.
+    unbooked: Sums,
     page: Sums,
     main: Sums,
 }
@@ -81,11 +88,13 @@ impl Tally {
             kinds: Kinds::get(),
             buffer: String::with_capacity(BUFFER_BYTES),
             is_open: false,
-            is_careful: asked.hyphen == Hyphen::Join,
+            is_careful: asked.hyphen == Hyphen::Join || asked.explain,
             segmenter: Segmenter::new(),
             spacing: Spacing::default(),
             words: Words::new(asked, options.unique_words_max),
+            recorder: asked.explain.then(Recorder::new),
             region: None,
+            unbooked: Sums::default(),
             page: Sums::default(),
             main: Sums::default(),
         }
@@ -142,6 +151,13 @@ impl Tally {
         }
     }
 
+    /// Says that `bytes` of text were left out.
+    pub(super) fn dropped(&mut self, why: Dropped, bytes: u64) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.drop(why, bytes);
+        }
+    }
+
     /// Says which language the document is in, as it declares it; the options go first.
     pub(super) fn declare_language(&mut self, tag: &str) {
         if self.language.is_none() {
@@ -179,7 +195,9 @@ impl Tally {
             overlong_words: sums.overlong,
         };
         let totals_by_rule = sums.by_rule(language);
-        Some(Tallied { totals, totals_by_rule, totals_by_scope, histogram })
+        let recorder = self.recorder;
+        let explanation = recorder.map(|recorder| recorder.finish(language, sums.has_kana));
+        Some(Tallied { totals, totals_by_rule, totals_by_scope, histogram, explanation })
     }
 
     /// Returns the sums of what the options ask for.
@@ -235,7 +253,8 @@ impl Tally {
         self.count(&buffer);
         buffer.clear();
         self.buffer = buffer;
-        let sums = std::mem::take(&mut self.words.sums);
+        let mut sums = std::mem::take(&mut self.words.sums);
+        sums.add(&std::mem::take(&mut self.unbooked));
         self.page.add(&sums);
         if self.region == Some(Region::Main) {
             self.main.add(&sums);
@@ -275,39 +294,55 @@ impl Tally {
         let mut at = start;
         while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
             let stretch = Stretch::first(rest, self.kinds);
-            at = at.saturating_add(stretch.text.len());
-            let sums = &mut self.words.sums;
             if stretch.text.starts_with(is_space) {
+                self.end_piece(rest);
+                at = at.saturating_add(stretch.text.len());
                 if !self.words.is_page {
-                    sums.characters = sums.characters.saturating_add(1);
+                    self.words.sums.add_space();
                 }
-                self.end_piece();
                 if !self.is_careful && is_ascii_ahead(text.as_bytes(), at) {
                     return at;
                 }
                 continue;
             }
-            if !std::mem::replace(&mut self.is_open, true) && self.words.is_page {
-                sums.pieces = sums.pieces.saturating_add(1);
+            if !self.is_open {
+                self.begin_piece(text, at);
             }
-            sums.characters = sums.characters.saturating_add(stretch.characters);
-            if !stretch.kind.is_space() {
-                sums.characters_no_spaces =
-                    sums.characters_no_spaces.saturating_add(stretch.characters);
-            }
+            at = at.saturating_add(stretch.text.len());
+            self.words.sums.add_characters(&stretch);
             self.segmenter.push(&stretch, &mut self.words);
             self.spacing.push(&stretch, &mut self.words);
         }
         if end == End::Piece {
-            self.end_piece();
+            self.end_piece("");
         }
         at
     }
 
-    fn end_piece(&mut self) {
-        self.is_open = false;
+    fn begin_piece(&mut self, text: &str, at: usize) {
+        self.is_open = true;
+        if let Some(recorder) = &mut self.recorder {
+            // What was counted before is put aside, to see what this piece adds.
+            let sums = std::mem::take(&mut self.words.sums);
+            self.unbooked.add(&sums);
+            recorder.begin(text, at);
+        }
+        if self.words.is_page {
+            self.words.sums.add_piece();
+        }
+    }
+
+    fn end_piece(&mut self, after: &str) {
         self.segmenter.boundary(&mut self.words);
         self.spacing.end(&mut self.words);
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
+        if let Some(recorder) = &mut self.recorder
+            && self.words.listing != Listing::Nothing
+        {
+            recorder.end(&self.words.sums, after);
+        }
     }
 }
 

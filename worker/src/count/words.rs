@@ -91,7 +91,7 @@ impl Filter {
         };
         let is_short = || self.min_len > 1 && word.chars().count() < self.min_len;
         let is_left_out = is_short() || self.stop_words.contains(word);
-        !is_left_out && !(self.skips_numbers && is_number())
+        !(is_left_out || (self.skips_numbers && is_number()))
     }
 }
 
