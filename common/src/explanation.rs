@@ -126,7 +126,9 @@ mod tests {
         explanation.shorten();
         // The other rules count nothing here, so there are pairs with other tokens in front.
         assert!(explanation.tokens.len() <= 3 * TOKENS_MAX);
-        for (left, right) in [(RuleName::Unicode, RuleName::Whitespace), (RuleName::Gmx, RuleName::Unicode)] {
+        for (left, right) in
+            [(RuleName::Unicode, RuleName::Whitespace), (RuleName::Gmx, RuleName::Unicode)]
+        {
             assert_eq!(explanation.between(left, right), before.between(left, right));
         }
     }

@@ -58,8 +58,9 @@ pub struct Options {
 }
 
 /// Definitions of a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-#[derive(Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleName {
     /// Unicode word segmentation, with dictionaries for scripts without spaces.

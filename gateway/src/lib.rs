@@ -10,6 +10,7 @@ pub mod config;
 mod cursor;
 mod dead_letters;
 mod events;
+mod explain;
 mod format;
 mod gauge;
 mod health;

@@ -23,6 +23,7 @@ pub(crate) enum Code {
     AlreadyFinished,
     BrokerUnavailable,
     DeadLetterNotFound,
+    ExplainNotRecorded,
     IdempotencyKeyReused,
     InputTooLarge,
     Internal,
@@ -53,10 +54,11 @@ pub(crate) enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 30] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
+        Self::ExplainNotRecorded,
         Self::IdempotencyKeyReused,
         Self::InputTooLarge,
         Self::Internal,
@@ -91,6 +93,7 @@ impl Code {
             Self::AlreadyFinished => "already_finished",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::DeadLetterNotFound => "dead_letter_not_found",
+            Self::ExplainNotRecorded => "explain_not_recorded",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::InputTooLarge => "input_too_large",
             Self::Internal => "internal",
@@ -138,9 +141,11 @@ impl Code {
             | Self::InvalidOption
             | Self::InvalidRequest
             | Self::InvalidUrl => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::AlreadyFinished | Self::JobCancelled | Self::JobFailed | Self::JobNotFinished => {
-                StatusCode::CONFLICT
-            }
+            Self::AlreadyFinished
+            | Self::ExplainNotRecorded
+            | Self::JobCancelled
+            | Self::JobFailed
+            | Self::JobNotFinished => StatusCode::CONFLICT,
             Self::DeadLetterNotFound | Self::JobNotFound | Self::RouteNotFound => {
                 StatusCode::NOT_FOUND
             }
@@ -158,6 +163,7 @@ impl Code {
             Self::AlreadyFinished => "The job has already ended",
             Self::BrokerUnavailable => "The queue is not available",
             Self::DeadLetterNotFound => "No such dead letter",
+            Self::ExplainNotRecorded => "The job recorded no explanation",
             Self::IdempotencyKeyReused => "The name is taken by another request",
             Self::InputTooLarge => "The request is too large",
             Self::Internal => "A defect of the service",

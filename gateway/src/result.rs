@@ -109,7 +109,11 @@ pub(crate) async fn histogram(app: &App, job: &Job) -> Result<Histogram, Problem
     }
 }
 
-fn finished(job: &Job) -> Result<(), Problem> {
+/// Tells whether a job succeeded, and why not.
+///
+/// # Errors
+/// `job_not_finished`, `job_failed` and `job_cancelled`.
+pub(crate) fn finished(job: &Job) -> Result<(), Problem> {
     match job.status {
         Status::Succeeded => Ok(()),
         Status::Queued | Status::Running => Err(Problem::new(

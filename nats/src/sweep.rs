@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use tracing::warn;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::id::{JobKey, Lane};
-use wordmill_common::job::{Event, Job, ResultPlace, Status};
+use wordmill_common::job::{Event, ExplanationPlace, Job, ResultPlace, Status};
 
 use crate::Error;
 use crate::connect::Broker;
@@ -279,6 +279,7 @@ fn whose(info: &ObjectInfo) -> Option<JobKey> {
 
 fn points_to(job: &Job, object: &str) -> bool {
     matches!(&job.result, Some(ResultPlace::Object { name }) if name == object)
+        || matches!(&job.explanation, Some(ExplanationPlace::Object { name }) if name == object)
 }
 
 #[cfg(test)]

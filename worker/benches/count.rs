@@ -16,7 +16,9 @@ use wordmill_worker::count::{self, Hints, Options};
 use self::corpus::Corpus;
 
 fn main() {
-    println!("| text | MB | ours, MB/s | with hash and charset | `wc -w` | ratio | `unicode_words` + std HashMap | ratio |");
+    println!(
+        "| text | MB | ours, MB/s | with hash and charset | `wc -w` | ratio | `unicode_words` + std HashMap | ratio |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     let mut misses = Vec::new();
     for corpus in Corpus::all() {

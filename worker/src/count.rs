@@ -33,9 +33,7 @@ use wordmill_common::explanation::Explanation;
 use wordmill_common::histogram::{Histogram, Rule, Totals, TotalsByScope};
 use wordmill_common::options;
 
-pub use self::{
-    charset::CharsetSource, format::Format, rules::UNICODE_VERSION, tally::Tallied,
-};
+pub use self::{charset::CharsetSource, format::Format, rules::UNICODE_VERSION, tally::Tallied};
 
 use self::{decode::Decoded, input::Input, tally::Tally, visible::Syntax};
 

@@ -86,11 +86,7 @@ pub(crate) async fn count(
     Ok(Found { counted, source })
 }
 
-async fn count_text(
-    text: &str,
-    options: Options,
-    meter: &Arc<Meter>,
-) -> Result<Counted, Failed> {
+async fn count_text(text: &str, options: Options, meter: &Arc<Meter>) -> Result<Counted, Failed> {
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     meter.set_total(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     let hints =

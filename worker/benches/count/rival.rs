@@ -22,7 +22,8 @@ pub fn wc(text: &str) -> f64 {
     file.write_all(text.as_bytes()).expect("room for a text");
     let run = || {
         let start = Instant::now();
-        let output = Command::new("wc").arg("-w").arg(file.path()).env("LC_ALL", "C.UTF-8").output();
+        let output =
+            Command::new("wc").arg("-w").arg(file.path()).env("LC_ALL", "C.UTF-8").output();
         assert!(output.expect("wc").status.success(), "wc failed");
         start.elapsed()
     };

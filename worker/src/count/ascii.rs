@@ -59,13 +59,7 @@ impl Masks {
 ///
 /// They are ASCII, begin after white space or with it, and end with white space or at the end of
 /// the text.
-pub(super) fn count(
-    bytes: &[u8],
-    start: usize,
-    length: u32,
-    masks: &Masks,
-    words: &mut Words,
-) {
+pub(super) fn count(bytes: &[u8], start: usize, length: u32, masks: &Masks, words: &mut Words) {
     let inside = u64::MAX >> 64_u32.saturating_sub(length).min(63);
     let solid = !masks.space & inside;
     let pieces = starts(solid).count_ones();
@@ -220,8 +214,7 @@ mod vector {
     #[target_feature(enable = "sse2")]
     fn classify_chunk(chunk: &[u8; 16]) -> Masks {
         let [low, high] = chunk.as_chunks::<8>().0 else { return Masks::default() };
-        let bytes =
-            _mm_set_epi64x(i64::from_le_bytes(*high), i64::from_le_bytes(*low));
+        let bytes = _mm_set_epi64x(i64::from_le_bytes(*high), i64::from_le_bytes(*low));
         let is = |c: u8| _mm_cmpeq_epi8(bytes, splat(c));
         let dots = _mm_or_si128(is(b'\''), is(b'.'));
         let commas = _mm_or_si128(is(b','), is(b';'));

@@ -200,10 +200,8 @@ impl Kind {
         let is_letter = GeneralCategoryGroup::Letter.contains(category)
             || matches!(category, GeneralCategory::DecimalNumber | GeneralCategory::LetterNumber);
         let syllable = CodePointMapData::<HangulSyllableType>::new().get(c);
-        let is_tail = matches!(
-            syllable,
-            HangulSyllableType::VowelJamo | HangulSyllableType::TrailingJamo
-        );
+        let is_tail =
+            matches!(syllable, HangulSyllableType::VowelJamo | HangulSyllableType::TrailingJamo);
         let is_pictograph = CodePointSetData::new::<ExtendedPictographic>().contains(c);
         let marks = [
             (is_letter && c != '\u{2bc}' && !is_ignorable, Self::MAKES_A_WORD),
@@ -304,7 +302,8 @@ mod tests {
     #[test]
     fn the_table_says_what_the_data_say() {
         let kinds = Kinds::get();
-        for c in ['a', '5', '_', 'é', 'я', 'ש', '水', 'カ', 'ー', '한', 'ไ', '\u{301}', '\u{200d}'] {
+        for c in ['a', '5', '_', 'é', 'я', 'ש', '水', 'カ', 'ー', '한', 'ไ', '\u{301}', '\u{200d}']
+        {
             assert_eq!(kinds.of(c), Kind::find(c), "{c:?}");
         }
         assert_eq!(kinds.of('水').class, Class::Han);

@@ -86,7 +86,9 @@ impl Recorder {
         let mut rest = after.chars();
         let shown = rest.by_ref().take_while(|c| !c.is_ascii_whitespace());
         self.token.extend(shown.take(TOKEN_CHARACTERS_MAX));
-        if after.get(self.token.len()..).is_some_and(|rest| !rest.is_empty() && !rest.starts_with(|c: char| c.is_ascii_whitespace())) {
+        if after.get(self.token.len()..).is_some_and(|rest| {
+            !rest.is_empty() && !rest.starts_with(|c: char| c.is_ascii_whitespace())
+        }) {
             self.token.push('…');
         }
         self.before.clear();
@@ -97,9 +99,8 @@ impl Recorder {
 
     /// Records what was counted in that token, behind which `after` follows.
     pub(super) fn end(&mut self, sums: &Sums, after: &str) {
-        let is_alike = sums.unicode == sums.whitespace
-            && sums.unicode == sums.office
-            && !sums.has_divided();
+        let is_alike =
+            sums.unicode == sums.whitespace && sums.unicode == sums.office && !sums.has_divided();
         let is_new = !self.tokens.contains_key(&self.token);
         if is_alike || (is_new && self.tokens.len() >= TOKENS_MAX) {
             return;
@@ -120,7 +121,8 @@ impl Recorder {
     pub(super) fn finish(self, language: Option<&str>, has_kana: bool) -> Explanation {
         let kinds = self.kinds;
         let tokens = self.tokens.into_iter().map(|(token, known)| {
-            let words = RuleName::ALL.map(|rule| (rule, known.sums.share(rule, language, has_kana)));
+            let words =
+                RuleName::ALL.map(|rule| (rule, known.sums.share(rule, language, has_kana)));
             let reason = reason(&token, &known.sums, kinds);
             let Known { count, samples, .. } = known;
             Token { token, count, reason, words: words.into(), samples }
@@ -129,7 +131,9 @@ impl Recorder {
         let dropped = dropped.map(|(why, bytes)| (why.as_str().to_owned(), bytes));
         let mut explanation =
             Explanation { tokens: tokens.collect(), dropped_bytes: dropped.collect() };
-        explanation.tokens.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.token.cmp(&b.token)));
+        explanation
+            .tokens
+            .sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.token.cmp(&b.token)));
         explanation.shorten();
         explanation
     }

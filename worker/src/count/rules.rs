@@ -142,11 +142,14 @@ impl Sums {
     #[expect(clippy::cast_precision_loss, reason = "parts are small, and shown with two decimals")]
     pub(super) fn share(&self, rule: RuleName, language: Option<&str>, has_kana: bool) -> f64 {
         let words = match rule {
-            RuleName::Unicode | RuleName::Whitespace | RuleName::Office => self.words(rule, None) as f64,
+            RuleName::Unicode | RuleName::Whitespace | RuleName::Office => {
+                self.words(rule, None) as f64
+            }
             RuleName::Gmx => {
                 let divided = self.han_kana.plus(self.hangul).plus(self.thai);
                 let counted = self.unicode.saturating_sub(divided.words);
-                let words = |divided: Divided, tenths| (divided.characters * 10) as f64 / tenths as f64;
+                let words =
+                    |divided: Divided, tenths| (divided.characters * 10) as f64 / tenths as f64;
                 counted as f64
                     + words(self.han_kana, han_tenths(language, has_kana))
                     + words(self.hangul, KOREAN)

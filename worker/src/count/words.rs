@@ -86,9 +86,8 @@ impl Filter {
     }
 
     fn keeps(&self, word: &str) -> bool {
-        let is_number = || {
-            word.chars().any(char::is_numeric) && !word.chars().any(char::is_alphabetic)
-        };
+        let is_number =
+            || word.chars().any(char::is_numeric) && !word.chars().any(char::is_alphabetic);
         let is_short = || self.min_len > 1 && word.chars().count() < self.min_len;
         let is_left_out = is_short() || self.stop_words.contains(word);
         !(is_left_out || (self.skips_numbers && is_number()))

@@ -109,10 +109,12 @@ fn random_text_agrees_with_icu() {
         let length = 1 + random.below(if turn % 4 == 0 { 90 } else { 12 });
         let mostly_ascii = turn % 3 == 0;
         let text: String = (0..length)
-            .map(|_| loop {
-                let c = plain[random.below(plain.len())];
-                if !mostly_ascii || c.is_ascii() || random.below(40) == 0 {
-                    break c;
+            .map(|_| {
+                loop {
+                    let c = plain[random.below(plain.len())];
+                    if !mostly_ascii || c.is_ascii() || random.below(40) == 0 {
+                        break c;
+                    }
                 }
             })
             .collect();
@@ -145,7 +147,8 @@ fn the_test_of_unicode_passes() {
             .split('÷')
             .map(|segment| {
                 let codes = segment.split(['×', ' ', '\t']).filter(|code| !code.is_empty());
-                codes.map(|code| char::from_u32(u32::from_str_radix(code, 16).unwrap()).unwrap())
+                codes
+                    .map(|code| char::from_u32(u32::from_str_radix(code, 16).unwrap()).unwrap())
                     .collect::<String>()
             })
             .filter(|segment| !segment.is_empty())
@@ -167,7 +170,8 @@ fn the_test_of_unicode_passes() {
 #[test]
 fn scripts_without_spaces_go_to_their_dictionary() {
     let found = words_of("我喜欢吃苹果。ภาษาไทย កម្ពុជា ລາວ abc東京 カフェ１２");
-    for word in ["喜欢", "苹果", "ภาษา", "ไทย", "ລາວ", "abc", "東京", "カフェ", "１２"] {
+    for word in ["喜欢", "苹果", "ภาษา", "ไทย", "ລາວ", "abc", "東京", "カフェ", "１２"]
+    {
         assert!(found.iter().any(|(w, _)| w == word), "{word} in {found:?}");
     }
 }
