@@ -39,4 +39,6 @@ pub enum Scope {
     /// Everything that a reader sees.
     #[default]
     Page,
+    /// The article, without the navigation, header, footer and asides around it.
+    Main,
 }

@@ -129,7 +129,8 @@ impl Attempt<'_> {
     /// Works, and meanwhile keeps the delivery alive and the record up to date.
     async fn work(&self, current: Stored) -> Result<Ended, Error> {
         let meter = Arc::new(work::meter(&self.message.source));
-        let work = work::count(&self.worker.fetcher, &self.message.source, &meter);
+        let JobMessage { source, options, .. } = self.message;
+        let work = work::count(&self.worker.fetcher, source, *options, &meter);
         let mut work = std::pin::pin!(work);
         let lease = lease::hold(self.delivery, &meter, self.worker.attempt_deadline);
         let mut lease = std::pin::pin!(lease);
@@ -216,6 +217,7 @@ impl Attempt<'_> {
         let count = Count {
             source: found.source,
             totals_by_rule: [(counted.rule.name.clone(), totals.words)].into(),
+            totals_by_scope: counted.totals_by_scope,
             totals,
             rule: counted.rule,
             top_words: counted.histogram.top(TOP_WORDS),

@@ -9,24 +9,30 @@
 mod charset;
 mod decode;
 mod dictionary;
+mod element;
 mod format;
 mod html;
 mod input;
 mod key;
+mod landmark;
+mod open;
 #[cfg(test)]
 mod random;
+mod scan;
 mod segment;
 mod table;
 mod tally;
 mod visible;
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use wordmill_common::histogram::{Histogram, Rule, Totals};
+use wordmill_common::options::{self, Scope};
 
 pub use self::{charset::CharsetSource, format::Format, key::Case};
 
-use self::{decode::Decoded, input::Input, tally::Tally, visible::Syntax};
+use self::{decode::Decoded, html::Extractor, input::Input, tally::Tally, visible::Syntax};
 
 /// Raised whenever the rule `unicode` may give another count for the same text.
 pub const RULE_VERSION: u32 = 1;
@@ -51,6 +57,8 @@ pub struct Hints<'a> {
 pub struct Options {
     /// How letter case is treated.
     pub case: Case,
+    /// Which part of a page makes the totals and the histogram.
+    pub scope: Scope,
     /// The most different words a document may have. More memory is not used for words than about
     /// 400 bytes for each, and usually below 100.
     pub unique_words_max: usize,
@@ -58,7 +66,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { case: Case::default(), unique_words_max: UNIQUE_WORDS_MAX }
+        Self { case: Case::default(), scope: Scope::default(), unique_words_max: UNIQUE_WORDS_MAX }
+    }
+}
+
+impl From<options::Options> for Options {
+    fn from(asked: options::Options) -> Self {
+        Self { scope: asked.scope, ..Self::default() }
     }
 }
 
@@ -67,6 +81,8 @@ impl Default for Options {
 pub struct Counted {
     /// The sums.
     pub totals: Totals,
+    /// The words of the whole, `page`, and of the article, `main`.
+    pub totals_by_scope: BTreeMap<String, u64>,
     /// Every word that is kept, with its count.
     pub histogram: Histogram,
     /// The definition of a word that was used.
@@ -138,9 +154,11 @@ pub fn count(
     }
 
     let (size_bytes, sha256) = text.into_input().finish();
+    let totals_by_scope = tally.totals_by_scope();
     let (totals, histogram) = tally.finish();
     Ok(Counted {
         totals,
+        totals_by_scope,
         histogram,
         rule: rule(),
         format,
@@ -173,8 +191,15 @@ fn count_page(
     syntax: Syntax,
     tally: &mut Tally,
 ) -> Result<(), Error> {
-    let result = html::extract(&mut *text, syntax, tally);
-    result.map_err(|error| text.take_failure().unwrap_or(Error::Read(error)))
+    let mut extractor = Extractor::new(syntax);
+    while let Some(piece) = text.next()? {
+        extractor.push(piece, tally);
+        if tally.is_full() {
+            break;
+        }
+    }
+    extractor.end(tally);
+    Ok(())
 }
 
 #[cfg(test)]

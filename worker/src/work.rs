@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use url::Url;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::Stage;
+use wordmill_common::options;
 use wordmill_common::source::{Source, SourceInfo};
 
 use crate::count::{self, Counted, Hints, Options};
@@ -49,7 +50,7 @@ pub(crate) fn meter(source: &Source) -> Meter {
     })
 }
 
-/// Gets `source` and counts it. Dropped, it lets go of the connection, and the thread that counts
+/// Gets `source` and counts it as `options` say. Dropped, it lets go of the connection, and the thread that counts
 /// ends by itself soon after.
 ///
 /// # Errors
@@ -57,12 +58,14 @@ pub(crate) fn meter(source: &Source) -> Meter {
 pub(crate) async fn count(
     fetcher: &Fetcher,
     source: &Source,
+    options: options::Options,
     meter: &Arc<Meter>,
 ) -> Result<Found, Failed> {
+    let options = Options::from(options);
     let (counted, final_url) = match source {
-        Source::Text { text } => (count_text(text, meter).await?, None),
+        Source::Text { text } => (count_text(text, options, meter).await?, None),
         Source::Url { url } => {
-            let (counted, final_url) = count_page(fetcher, url, meter).await?;
+            let (counted, final_url) = count_page(fetcher, url, options, meter).await?;
             (counted, Some(final_url))
         }
     };
@@ -81,17 +84,18 @@ pub(crate) async fn count(
     Ok(Found { counted, source })
 }
 
-async fn count_text(text: &str, meter: &Arc<Meter>) -> Result<Counted, Failed> {
+async fn count_text(text: &str, options: Options, meter: &Arc<Meter>) -> Result<Counted, Failed> {
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     meter.set_total(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     let hints =
         OwnedHints { content_type: Some("text/plain; charset=utf-8".to_owned()), host_tld: None };
-    count_off_thread(bytes.reader(), hints, meter).await
+    count_off_thread(bytes.reader(), hints, options, meter).await
 }
 
 async fn count_page(
     fetcher: &Fetcher,
     url: &str,
+    options: Options,
     meter: &Arc<Meter>,
 ) -> Result<(Counted, String), Failed> {
     let url = Url::parse(url).map_err(|error| {
@@ -109,7 +113,7 @@ async fn count_page(
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let is_complete = Arc::new(AtomicBool::new(false));
     let chunks = Chunks { receiver, current: Bytes::new(), is_complete: Arc::clone(&is_complete) };
-    let counting = count_off_thread(chunks, hints, meter);
+    let counting = count_off_thread(chunks, hints, options, meter);
     let passing = pass_on(&mut page, sender, &is_complete, meter);
     let (passed, counted) = tokio::join!(passing, counting);
     // What went wrong on the way explains what the counter says about it.
@@ -164,6 +168,7 @@ struct OwnedHints {
 async fn count_off_thread(
     reader: impl Read + Send + 'static,
     hints: OwnedHints,
+    options: Options,
     meter: &Arc<Meter>,
 ) -> Result<Counted, Failed> {
     let stop = CancellationToken::new();
@@ -174,7 +179,7 @@ async fn count_off_thread(
             content_type: hints.content_type.as_deref(),
             host_tld: hints.host_tld.as_deref(),
         };
-        count::count(reader, &hints, &Options::default(), &|done_bytes| {
+        count::count(reader, &hints, &options, &|done_bytes| {
             meter.set_done(done_bytes);
             !stop.is_cancelled()
         })

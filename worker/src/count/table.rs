@@ -19,6 +19,9 @@ pub(super) struct Table {
     unique_words_max: usize,
     words: u64,
     overlong_words: u64,
+    /// Words met while the table was told not to list them.
+    unlisted_words: u64,
+    lists: bool,
     full: bool,
     key_maker: KeyMaker,
     key: String,
@@ -33,6 +36,8 @@ impl Table {
             unique_words_max,
             words: 0,
             overlong_words: 0,
+            unlisted_words: 0,
+            lists: true,
             full: false,
             key_maker: KeyMaker::new(case),
             key: String::new(),
@@ -50,6 +55,10 @@ impl Table {
 
     /// Adds a word of `bytes` bytes, of which `kept` are here (all, unless it is overlong).
     pub(super) fn add_word(&mut self, kept: &str, bytes: usize) {
+        if !self.lists {
+            self.unlisted_words = self.unlisted_words.saturating_add(1);
+            return;
+        }
         self.words = self.words.saturating_add(1);
         if bytes > WORD_BYTES_MAX {
             self.overlong_words = self.overlong_words.saturating_add(1);
@@ -84,8 +93,25 @@ impl Table {
         self.full
     }
 
+    /// Decides whether words to come are part of the result, or only counted as unlisted.
+    pub(super) const fn set_lists(&mut self, lists: bool) {
+        self.lists = lists;
+    }
+
+    /// Takes every word out of the result that is in it so far.
+    pub(super) fn unlist_all(&mut self) {
+        self.unlisted_words = self.unlisted_words.saturating_add(self.words);
+        self.words = 0;
+        self.overlong_words = 0;
+        self.counts.clear();
+    }
+
     pub(super) const fn words(&self) -> u64 {
         self.words
+    }
+
+    pub(super) const fn unlisted_words(&self) -> u64 {
+        self.unlisted_words
     }
 
     pub(super) const fn overlong_words(&self) -> u64 {

@@ -1,8 +1,39 @@
 //! Counts what the extractors find: characters here, words through the segmenter.
 
-use wordmill_common::histogram::{Histogram, Totals};
+use std::collections::BTreeMap;
+
+use wordmill_common::{
+    histogram::{Histogram, Totals},
+    options::Scope,
+};
 
 use super::{Options, segment::Segmenter, table::Table};
+
+/// Which part of a page a text belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Region {
+    /// The article; the whole of a text.
+    #[default]
+    Main,
+    /// Navigation, headers, footers, asides: what is around the article.
+    Around,
+}
+
+/// Why text of a page is not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Dropped {
+    /// `script`.
+    Scripts,
+    /// `style`.
+    Styles,
+    /// `template`.
+    Templates,
+    /// The attribute `hidden`, or `display: none` in the attribute `style`.
+    Hidden,
+    /// What is shown in another way, or in other circumstances: the title, form fields, replacements for media and
+    /// scripts.
+    Replaced,
+}
 
 /// Sums up the text of one document.
 pub(super) struct Tally {
@@ -11,6 +42,12 @@ pub(super) struct Tally {
     characters: u64,
     characters_no_spaces: u64,
     separated: bool,
+    scope: Scope,
+    region: Region,
+    /// Words of the main part, up to the last change of region.
+    main_words: u64,
+    /// All words before the last change of region.
+    words_before: u64,
 }
 
 impl Tally {
@@ -21,7 +58,46 @@ impl Tally {
             characters: 0,
             characters_no_spaces: 0,
             separated: false,
+            scope: options.scope,
+            region: Region::default(),
+            main_words: 0,
+            words_before: 0,
         }
+    }
+
+    /// Says which part of the page the text that follows belongs to. No word spans two parts.
+    pub(super) fn set_region(&mut self, region: Region) {
+        self.boundary();
+        let words = self.all_words();
+        if self.region == Region::Main {
+            let words_here = words.saturating_sub(self.words_before);
+            self.main_words = self.main_words.saturating_add(words_here);
+        }
+        self.region = region;
+        self.words_before = words;
+        self.table.set_lists(self.is_asked_for());
+    }
+
+    /// Says that nothing so far belongs to the main part, which begins now.
+    pub(super) fn restart_main(&mut self) {
+        self.set_region(Region::Main);
+        self.main_words = 0;
+        if self.scope == Scope::Main {
+            self.table.unlist_all();
+            (self.characters, self.characters_no_spaces) = (0, 0);
+        }
+    }
+
+    /// Says that `bytes` of text were left out.
+    #[expect(clippy::unused_self, reason = "the explanation of a count is not there yet")]
+    pub(super) const fn dropped(&mut self, _why: Dropped, _bytes: u64) {}
+
+    fn all_words(&self) -> u64 {
+        self.table.words().saturating_add(self.table.unlisted_words())
+    }
+
+    fn is_asked_for(&self) -> bool {
+        self.scope == Scope::Page || self.region == Region::Main
     }
 
     /// Adds plain text, in which every character counts.
@@ -37,8 +113,11 @@ impl Tally {
     /// Any run of it, together with the boundaries beside it, counts as one character, and as none
     /// at the start and the end of the page. NUL is dropped, as browsers do.
     pub(super) fn add_flowing(&mut self, text: &str) {
+        let is_asked_for = self.is_asked_for();
         for c in text.chars().filter(|&c| c != '\0') {
-            if c.is_ascii_whitespace() {
+            if !is_asked_for {
+                // Only words are of interest here.
+            } else if c.is_ascii_whitespace() {
                 self.separated = true;
             } else {
                 if self.separated && self.characters > 0 {
@@ -65,6 +144,13 @@ impl Tally {
     /// Ends the text; the last word is counted now.
     pub(super) fn end(&mut self) {
         self.segmenter.boundary(&mut self.table);
+    }
+
+    /// Returns how many words there are in each part.
+    pub(super) fn totals_by_scope(&mut self) -> BTreeMap<String, u64> {
+        self.set_region(self.region);
+        let totals = [("page", self.all_words()), ("main", self.main_words)];
+        totals.into_iter().map(|(scope, words)| (scope.to_owned(), words)).collect()
     }
 
     /// Returns what was counted.
