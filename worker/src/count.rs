@@ -11,6 +11,8 @@ mod decode;
 mod dictionary;
 mod element;
 mod format;
+#[cfg(test)]
+mod fuzz;
 mod html;
 mod input;
 mod key;

@@ -7,6 +7,8 @@
 //! tokenizer.
 
 #[cfg(test)]
+mod html5lib;
+#[cfg(test)]
 mod oracle;
 mod raw;
 mod reference;
@@ -343,4 +345,4 @@ fn add_without_nul(text: &str, sink: &mut impl Sink) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

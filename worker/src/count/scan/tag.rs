@@ -65,9 +65,10 @@ impl Name {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    /// Returns the name, or nothing if it was cut within a character.
+    /// Returns the name, without a character that was cut.
     fn as_str(&self) -> &str {
-        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+        let chunk = self.as_bytes().utf8_chunks().next();
+        chunk.map(|chunk| chunk.valid()).unwrap_or_default()
     }
 }
 
