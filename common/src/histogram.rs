@@ -23,17 +23,6 @@ pub struct Totals {
     pub overlong_words: u64,
 }
 
-/// Words in the parts of a page, under the rule asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub struct TotalsByScope {
-    /// Words of everything that a reader sees.
-    pub page: u64,
-    /// Words of the article; absent for a document that has no parts, such as a plain text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub main: Option<u64>,
-}
-
 /// The definition of a word that a count was made with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

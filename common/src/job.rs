@@ -146,6 +146,8 @@ pub struct Count {
     pub totals: Totals,
     /// The total of words under every rule.
     pub totals_by_rule: BTreeMap<String, u64>,
+    /// The total of words in each scope, by the rule asked for.
+    pub totals_by_scope: BTreeMap<String, u64>,
     /// The rule that counted.
     pub rule: Rule,
     /// The most frequent words.
@@ -193,6 +195,9 @@ pub struct Job {
     pub totals: Option<Totals>,
     /// The total of words under every rule.
     pub totals_by_rule: Option<BTreeMap<String, u64>>,
+    /// The total of words in each scope, by the rule asked for. Older workers do not write it.
+    #[serde(default)]
+    pub totals_by_scope: Option<BTreeMap<String, u64>>,
     /// The rule that counted.
     pub rule: Option<Rule>,
     /// The most frequent words.
@@ -238,6 +243,7 @@ impl Job {
             next_attempt_at: None,
             totals: None,
             totals_by_rule: None,
+            totals_by_scope: None,
             rule: None,
             top_words: None,
             result: None,
@@ -373,6 +379,7 @@ impl Job {
         self.source = count.source;
         self.totals = Some(count.totals);
         self.totals_by_rule = Some(count.totals_by_rule);
+        self.totals_by_scope = Some(count.totals_by_scope);
         self.rule = Some(count.rule);
         self.top_words = Some(count.top_words);
         self.result = Some(count.result);

@@ -116,7 +116,7 @@ pub enum Scope {
     /// Everything that a reader sees.
     #[default]
     Page,
-    /// The article, without what is around it.
+    /// The article, without the navigation, header, footer and asides around it.
     Main,
 }
 

@@ -40,6 +40,7 @@ struct Head<'a> {
     job_id: JobId,
     totals: Option<&'a Totals>,
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,
+    totals_by_scope: Option<&'a BTreeMap<String, u64>>,
     rule: Option<&'a Rule>,
     source: &'a SourceInfo,
 }
@@ -65,6 +66,7 @@ pub(crate) async fn get(
         job_id: job.job_id,
         totals: job.totals.as_ref(),
         totals_by_rule: job.totals_by_rule.as_ref(),
+        totals_by_scope: job.totals_by_scope.as_ref(),
         rule: job.rule.as_ref(),
         source: &job.source,
     });

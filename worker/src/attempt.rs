@@ -260,6 +260,7 @@ impl Attempt<'_> {
         let count = Count {
             source: found.source,
             totals_by_rule: counted.totals_by_rule,
+            totals_by_scope: counted.totals_by_scope,
             totals,
             rule: counted.rule,
             top_words: counted.histogram.top(top),

@@ -11,14 +11,20 @@ mod charset;
 mod class;
 mod decode;
 mod dictionary;
+mod element;
 mod explain;
 mod format;
+#[cfg(test)]
+mod fuzz;
 mod html;
 mod input;
 mod key;
+mod landmark;
+mod open;
 #[cfg(test)]
 mod random;
 mod rules;
+mod scan;
 mod segment;
 mod spacing;
 mod table;
@@ -30,12 +36,12 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use wordmill_common::explanation::Explanation;
-use wordmill_common::histogram::{Histogram, Rule, Totals, TotalsByScope};
+use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::options;
 
 pub use self::{charset::CharsetSource, format::Format, rules::UNICODE_VERSION, tally::Tallied};
 
-use self::{decode::Decoded, input::Input, tally::Tally, visible::Syntax};
+use self::{decode::Decoded, html::Extractor, input::Input, tally::Tally, visible::Syntax};
 
 /// The default for [`Options::unique_words_max`].
 pub const UNIQUE_WORDS_MAX: usize = 2_000_000;
@@ -78,8 +84,8 @@ pub struct Counted {
     pub totals: Totals,
     /// The words of that part by every rule, without regard to options that leave words out.
     pub totals_by_rule: BTreeMap<String, u64>,
-    /// The words of each part of the page, by the rule asked for.
-    pub totals_by_scope: TotalsByScope,
+    /// The words of the whole, `page`, and of the article, `main`, by the rule asked for.
+    pub totals_by_scope: BTreeMap<String, u64>,
     /// Every word that is kept, with its count.
     pub histogram: Histogram,
     /// What the rules count differently, if the options ask for it.
@@ -191,8 +197,15 @@ fn count_page(
     syntax: Syntax,
     tally: &mut Tally,
 ) -> Result<(), Error> {
-    let result = html::extract(&mut *text, syntax, tally);
-    result.map_err(|error| text.take_failure().unwrap_or(Error::Read(error)))
+    let mut extractor = Extractor::new(syntax);
+    while let Some(piece) = text.next()? {
+        extractor.push(piece, tally);
+        if tally.is_full() {
+            break;
+        }
+    }
+    extractor.end(tally);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -79,6 +79,11 @@ impl Recorder {
         *sum = sum.saturating_add(bytes);
     }
 
+    /// Takes back every token.
+    pub(super) fn forget(&mut self) {
+        self.tokens.clear();
+    }
+
     /// Looks at the token that begins in `text` at `start`.
     pub(super) fn begin(&mut self, text: &str, start: usize) {
         let (before, after) = text.split_at_checked(start).unwrap_or_default();

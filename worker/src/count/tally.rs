@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use wordmill_common::{
     explanation::Explanation,
-    histogram::{Histogram, Totals, TotalsByScope},
+    histogram::{Histogram, Totals},
     options::{Hyphen, Language, RuleName, Scope},
 };
 
+pub(super) use super::explain::Dropped;
 use super::{
     Options,
     ascii::{self, BLOCK_BYTES, Masks},
     class::Kinds,
-    explain::{Dropped, Recorder},
+    explain::Recorder,
     rules::Sums,
     segment::{Segmenter, Stretch},
     spacing::Spacing,
@@ -23,9 +24,10 @@ use super::{
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Which part of a page a text belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Region {
-    /// The article.
+    /// The article; the whole of a text.
+    #[default]
     Main,
     /// Navigation, headers, footers, asides: what is around the article.
     Around,
@@ -45,8 +47,8 @@ pub struct Tallied {
     pub totals: Totals,
     /// The words of that part by every rule, without regard to options that leave words out.
     pub totals_by_rule: BTreeMap<String, u64>,
-    /// The words of each part of the page, by the rule asked for.
-    pub totals_by_scope: TotalsByScope,
+    /// The words of the whole, `page`, and of the article, `main`, by the rule asked for.
+    pub totals_by_scope: BTreeMap<String, u64>,
     /// Every word that is kept, with its count.
     pub histogram: Histogram,
     /// What the rules count differently, if the options ask for it.
@@ -70,8 +72,7 @@ pub(super) struct Tally {
     spacing: Spacing,
     words: Words,
     recorder: Option<Recorder>,
-    /// Where the text belongs, if the document has parts.
-    region: Option<Region>,
+    region: Region,
     /// Counted since the last booking, before the open piece.
     unbooked: Sums,
     page: Sums,
@@ -93,7 +94,7 @@ impl Tally {
             spacing: Spacing::default(),
             words: Words::new(asked, options.unique_words_max),
             recorder: asked.explain.then(Recorder::new),
-            region: None,
+            region: Region::default(),
             unbooked: Sums::default(),
             page: Sums::default(),
             main: Sums::default(),
@@ -126,28 +127,30 @@ impl Tally {
         }
     }
 
-    /// Says where the text to come belongs. No word spans two regions.
-    ///
-    /// A document of which this is never said has no parts, and counts as a whole.
+    /// Says which part of the page the text that follows belongs to. No word spans two parts.
     pub(super) fn set_region(&mut self, region: Region) {
-        if self.region == Some(region) {
+        if self.region == region {
             self.boundary();
             return;
         }
         self.flush();
-        self.region = Some(region);
+        self.region = region;
         self.words.listing = match (self.scope, region) {
             (Scope::Main, Region::Around) => Listing::Nothing,
             (Scope::Main, Region::Main) | (Scope::Page, _) => Listing::of(self.rule),
         };
     }
 
-    /// Says that nothing so far belongs to the main part, which begins later.
-    pub(super) fn forget_main(&mut self) {
-        self.set_region(Region::Around);
+    /// Says that nothing so far belongs to the main part, which begins now.
+    pub(super) fn restart_main(&mut self) {
+        self.flush();
+        self.set_region(Region::Main);
         self.main = Sums::default();
         if self.scope == Scope::Main {
             self.words.forget();
+            if let Some(recorder) = &mut self.recorder {
+                recorder.forget();
+            }
         }
     }
 
@@ -176,10 +179,10 @@ impl Tally {
     pub(super) fn finish(mut self) -> Option<Tallied> {
         self.flush();
         let (sums, language) = (self.counted(), self.language.as_deref());
-        let totals_by_scope = TotalsByScope {
-            page: self.page.words(self.rule, language),
-            main: self.region.map(|_| self.main.words(self.rule, language)),
-        };
+        let by_scope = [("page", &self.page), ("main", &self.main)].into_iter();
+        let by_scope =
+            by_scope.map(|(scope, sums)| (scope.to_owned(), sums.words(self.rule, language)));
+        let totals_by_scope = by_scope.collect();
         let histogram = self.words.into_histogram()?;
         let words = match self.rule {
             RuleName::Gmx => sums.words(RuleName::Gmx, language),
@@ -202,9 +205,9 @@ impl Tally {
 
     /// Returns the sums of what the options ask for.
     const fn counted(&self) -> Sums {
-        match (self.scope, self.region) {
-            (Scope::Page, _) | (Scope::Main, None) => self.page,
-            (Scope::Main, Some(_)) => self.main,
+        match self.scope {
+            Scope::Page => self.page,
+            Scope::Main => self.main,
         }
     }
 
@@ -256,7 +259,7 @@ impl Tally {
         let mut sums = std::mem::take(&mut self.words.sums);
         sums.add(&std::mem::take(&mut self.unbooked));
         self.page.add(&sums);
-        if self.region == Some(Region::Main) {
+        if self.region == Region::Main {
             self.main.add(&sums);
         }
     }
