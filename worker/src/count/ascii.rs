@@ -83,8 +83,14 @@ pub(super) fn count(bytes: &[u8], start: usize, length: u32, masks: &Masks, word
     }
 
     match words.listing {
-        Listing::Segments => list(bytes, start, segments, words.table()),
-        Listing::Spaced | Listing::Office => list(bytes, start, solid, words.table()),
+        Listing::Segments => list(bytes, start, segments, SHORT_BYTES_MAX, words.table()),
+        Listing::Spaced | Listing::Office => {
+            // A zero at the end of a word could not be told from the padding of a short one.
+            let block = bytes.get(start..).unwrap_or_default();
+            let has_zero = block.iter().take(BLOCK_BYTES).any(|byte| *byte == 0);
+            let short_max = if has_zero { 0 } else { SHORT_BYTES_MAX };
+            list(bytes, start, solid, short_max, words.table());
+        }
         Listing::Nothing => {}
     }
 }
@@ -111,9 +117,9 @@ fn without_bare_connectors(segments: u64, needed: u64) -> u64 {
     kept
 }
 
-/// Counts each run of ones as a word.
+/// Counts each run of ones as a word; those of up to `short_max` bytes go the shortest way.
 #[inline]
-fn list(bytes: &[u8], start: usize, runs: u64, table: &mut Table) {
+fn list(bytes: &[u8], start: usize, runs: u64, short_max: usize, table: &mut Table) {
     let lowers = table.lowers();
     let mut starts = starts(runs);
     let mut ends = !runs & (runs << 1);
@@ -123,7 +129,7 @@ fn list(bytes: &[u8], start: usize, runs: u64, table: &mut Table) {
         ends &= ends.wrapping_sub(1);
         let from_byte = start.wrapping_add(from);
         let length = to.wrapping_sub(from);
-        if length <= SHORT_BYTES_MAX {
+        if length <= short_max {
             let padding_bits = (SHORT_BYTES_MAX.wrapping_sub(length)).wrapping_mul(8);
             let (mut low, mut high) = halves(load(bytes, from_byte) & (u128::MAX >> padding_bits));
             if lowers {

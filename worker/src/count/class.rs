@@ -177,9 +177,6 @@ impl Kind {
             | Class::Lao
             | Class::Myanmar
             | Class::Thai => true,
-            // Letters that no rule and no dictionary knows are words by themselves, and of
-            // pictographs only the first is joined.
-            Class::Other => self.marks & (Self::MAKES_A_WORD | Self::SPACE | Self::PICTOGRAPH) == 0,
             Class::HebrewQuote
             | Class::MidLetter
             | Class::MidNum
@@ -188,7 +185,8 @@ impl Kind {
             | Class::DoubleQuote
             | Class::Joiner
             | Class::Newline
-            | Class::Regional => false,
+            | Class::Regional
+            | Class::Other => false,
         }
     }
 

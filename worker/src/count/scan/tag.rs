@@ -44,7 +44,7 @@ impl Attribute {
             b"charset" => Some(Self::Charset),
             b"http-equiv" => Some(Self::HttpEquiv),
             b"content" => Some(Self::Content),
-            b"lang" | b"xml:lang" => Some(Self::Lang),
+            b"lang" => Some(Self::Lang),
             _ => None,
         }
     }
