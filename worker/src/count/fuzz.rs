@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use wordmill_common::options::{self, RuleName};
+
 use super::{
     Error, Hints, Options, charset,
     decode::Decoded,
@@ -228,5 +230,23 @@ fn any_document_is_counted_alike_in_any_pieces() {
             Err(Error::UnsupportedFormat { .. }) => {}
             Err(error) => panic!("{error}"),
         }
+    });
+}
+
+#[test]
+#[ignore = "takes as long as it is given: make fuzz"]
+fn any_text_is_counted_alike_by_both_ways() {
+    fuzz("counter", |bytes, random| {
+        let text = String::from_utf8_lossy(bytes);
+        let rule = RuleName::ALL[random.below(RuleName::ALL.len())];
+        let options = |explain| {
+            Options::from(options::Options { rule, explain, ..options::Options::default() })
+        };
+        let fast = super::count_text(&text, &options(false)).unwrap();
+        // What is explained goes the careful way throughout.
+        let mut careful = super::count_text(&text, &options(true)).unwrap();
+        assert!(careful.explanation.take().is_some());
+        assert_eq!(fast, careful, "{rule:?} {text:?}");
+        assert_eq!(fast.totals.words, fast.totals_by_rule[rule.as_str()]);
     });
 }
