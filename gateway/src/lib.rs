@@ -7,6 +7,7 @@ mod body;
 mod caller;
 mod cancel;
 pub mod config;
+pub mod cors;
 mod cursor;
 mod dead_letters;
 mod events;
@@ -21,6 +22,7 @@ mod listing;
 mod lookup;
 mod metrics;
 mod problem;
+mod queue_view;
 mod result;
 mod retry;
 mod room;
@@ -33,6 +35,8 @@ mod view;
 mod waiting;
 mod word_count;
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -58,9 +62,21 @@ use crate::waiting::Waiters;
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
 const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 
-/// What every handler works with.
+/// What every handler works with. There are dozens of clones for each connection, so they share it.
 #[derive(Debug, Clone)]
-struct App {
+struct App(Arc<Parts>);
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts of an [`App`].
+#[derive(Debug)]
+struct Parts {
     broker: Broker,
     queue: Queue,
     store: Store,
@@ -106,7 +122,7 @@ pub async fn run(
     let dead_letters = Archive::open(&broker).await?;
     let standing = Standing::new(gauge.clone());
     let metrics = Metrics::new(&standing);
-    let app = App {
+    let app = App(Arc::new(Parts {
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         listing: Listing::open(&broker).await?,
@@ -119,12 +135,12 @@ pub async fn run(
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
-    };
+    }));
     let needed =
         Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
 
     let stop = shutdown.clone();
-    let serving = axum::serve(Unstalled(listener), routes::router(app))
+    let serving = axum::serve(Unstalled(listener), routes::router(app, &config.cors_origins))
         .with_graceful_shutdown(async move { stop.cancelled().await });
     let drained = async {
         shutdown.cancelled().await;

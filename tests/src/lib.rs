@@ -8,6 +8,7 @@ pub mod client;
 pub mod cluster;
 pub mod metrics;
 pub mod mixed;
+pub mod port;
 pub mod process;
 pub mod proxy;
 pub mod site;
