@@ -6,6 +6,7 @@ mod dead_letters;
 mod deliveries;
 mod endings;
 mod events;
+mod explain;
 mod faults;
 mod guard;
 mod keyed;

@@ -1,8 +1,18 @@
 //! How fast words are counted, next to the ways in which one would do it otherwise.
 //!
 //! `make bench-count` prints the table that docs/performance.md holds. Everything runs on one
-//! thread, in turn, so that the ratios of one run can be believed; the megabytes per second
-//! are those of the machine. The texts are found on the machine or made here.
+//! thread, in turn, and what counts is the time on the processor, so that the ratios of one run can
+//! be believed; the megabytes per second are those of the machine. The texts are found on the
+//! machine or made here.
+
+#![expect(clippy::print_stdout, reason = "a table is what this program is for")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::cast_precision_loss,
+    reason = "a benchmark may stop at once, and rounds"
+)]
+#![expect(unreachable_pub, reason = "modules of a program")]
 
 #[path = "count/corpus.rs"]
 mod corpus;

@@ -293,6 +293,22 @@ mod tests {
     }
 
     #[test]
+    fn the_totals_promised_to_readers_are_counted() {
+        let page = include_str!("../../docs/counting.md");
+        let (_, table) = page.split_once("| case | text | unicode |").unwrap();
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let rows: Vec<Vec<_>> = rows.map(|row| row.split('|').map(str::trim).collect()).collect();
+        assert!(rows.len() >= 15);
+        for row in rows {
+            let text = unescaped(row[2].trim_matches('`'));
+            let by_rule = counted(text.as_bytes(), "text/plain; charset=utf-8").totals_by_rule;
+            for (rule, words) in ["unicode", "whitespace", "office", "gmx"].iter().zip(&row[3..]) {
+                assert_eq!(by_rule[*rule].to_string(), *words, "{} by {rule}", row[1]);
+            }
+        }
+    }
+
+    #[test]
     fn the_visible_text_promised_to_readers_is_found() {
         let rows = rows("| case | page | words |");
         assert!(rows.len() >= 28);
