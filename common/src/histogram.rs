@@ -85,8 +85,9 @@ impl Histogram {
         self.entries.iter().take(n).cloned().collect()
     }
 
-    /// Sorts distinct words into the canonical order.
-    fn from_distinct(mut entries: Vec<WordCount>) -> Self {
+    /// Sorts words, of which no two are the same, into the canonical order.
+    #[must_use]
+    pub fn from_distinct(mut entries: Vec<WordCount>) -> Self {
         entries.sort_unstable_by(canonical);
         Self { entries }
     }
@@ -112,6 +113,16 @@ impl<S> From<HashMap<String, u64, S>> for Histogram {
     fn from(counts: HashMap<String, u64, S>) -> Self {
         let entries = counts.into_iter();
         Self::from_distinct(entries.map(|(word, count)| WordCount { word, count }).collect())
+    }
+}
+
+impl IntoIterator for Histogram {
+    type Item = WordCount;
+    type IntoIter = std::vec::IntoIter<WordCount>;
+
+    /// Hands the words out in the canonical order.
+    fn into_iter(self) -> Self::IntoIter {
+        self.entries.into_iter()
     }
 }
 
@@ -180,6 +191,7 @@ mod tests {
         assert_eq!(json, r#"[{"word":"mill","count":3},{"word":"bread","count":2}]"#);
         assert_eq!(sample().top(100).len(), sample().len());
         assert!(Histogram::default().top(1).is_empty());
+        assert_eq!(sample().into_iter().collect::<Vec<_>>(), sample().top(100));
     }
 
     #[test]

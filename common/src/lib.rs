@@ -6,11 +6,13 @@
 
 pub mod clock;
 pub mod env;
+pub mod explanation;
 pub mod failure;
 pub mod histogram;
 pub mod id;
 pub mod job;
 pub mod message;
+pub mod metrics;
 pub mod options;
 pub mod probe;
 pub mod retry;

@@ -22,7 +22,7 @@ use wordmill_nats::store::{Outcome, Stored};
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::view::JobView;
-use crate::{App, BROKER_DEADLINE};
+use crate::{App, BROKER_DEADLINE, waiting};
 
 /// `POST /v1/jobs/{id}/cancel`. It may be repeated.
 pub(crate) async fn post(
@@ -35,7 +35,7 @@ pub(crate) async fn post(
         Err(Problem::new(Code::BrokerUnavailable, detail))
     })?;
     let mut response = Json(JobView::of(&stored.job)).into_response();
-    if let Ok(etag) = format!("\"{}\"", stored.revision).parse() {
+    if let Ok(etag) = waiting::etag(stored.revision).parse() {
         response.headers_mut().insert(ETAG, etag);
     }
     Ok(response)
@@ -52,6 +52,7 @@ async fn withdraw(app: &App, key: &JobKey) -> Result<Box<Stored>, Problem> {
     match change.await? {
         Outcome::Applied(stored) => {
             info!(job.id = %key.job_id, "job cancelled");
+            app.metrics.note_cancelled(&stored.job);
             Ok(stored)
         }
         Outcome::Refused(stored, _) if stored.job.status == Status::Cancelled => Ok(stored),

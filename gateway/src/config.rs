@@ -21,6 +21,9 @@ pub struct Config {
     /// `WORDMILL_JSON_SIZE_MAX`: largest JSON body in bytes, and so the largest text that is sent
     /// inline. Below 1 KiB hardly a URL fits; above 2 MiB a text no longer fits into a message.
     pub json_size_max: u64,
+    /// `WORDMILL_WAITERS_MAX`: how many clients may wait for a job at once (`wait`, event streams).
+    /// Each holds a connection and a subscription; too few turns clients into pollers.
+    pub waiters_max: u32,
     /// `WORDMILL_SHUTDOWN_GRACE`: how long open requests may take after the signal to stop. Too
     /// short cuts off answers, too long delays a restart.
     pub shutdown_grace: Duration,
@@ -43,6 +46,7 @@ impl Config {
             broker,
             topology: topology::Settings::read(env),
             json_size_max: env.size("WORDMILL_JSON_SIZE_MAX", Size(mib), Size(kib), Size(2 * mib)),
+            waiters_max: env.number("WORDMILL_WAITERS_MAX", 5000, 1, 100_000),
             shutdown_grace: env.duration(
                 "WORDMILL_SHUTDOWN_GRACE",
                 Duration::from_secs(20),

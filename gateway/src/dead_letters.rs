@@ -20,8 +20,9 @@ use wordmill_common::trace::TraceId;
 use wordmill_nats::Error;
 use wordmill_nats::dead::{Filter, Letter, LetterId, Page};
 
+use crate::caller::Caller;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE};
+use crate::{App, BROKER_DEADLINE, cursor};
 
 /// Most letters on one page.
 const LIMIT_MAX: usize = 100;
@@ -68,6 +69,7 @@ struct JobPart {
 /// `GET /v1/dead-letters`: the newest first.
 pub(crate) async fn list(
     State(app): State<App>,
+    caller: Caller,
     selection: Result<Query<Selection>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
@@ -77,40 +79,43 @@ pub(crate) async fn list(
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(invalid(format!("limit is 1 to {LIMIT_MAX}.")));
     }
-    let before = match &selection.cursor {
-        Some(text) => Some(cursor(text).ok_or_else(|| invalid(NO_CURSOR.to_owned()))?),
-        None => None,
-    };
+    let before = cursor::of_query(selection.cursor.as_deref())?;
     let filter = Filter { code: selection.code, lane: selection.lane };
-    let page = page(&app, &Owner::public(), &filter, before, limit).await?;
+    let page = page(&app, &caller.owner, &filter, before, limit).await?;
     let data: Vec<LetterView> = page.letters.iter().map(LetterView::of).collect();
-    Ok(Json(json!({"data": data, "next_cursor": page.next.map(write_cursor)})))
+    Ok(Json(json!({"data": data, "next_cursor": page.next.map(cursor::write)})))
 }
 
 /// `GET /v1/dead-letters/{id}`.
 pub(crate) async fn get(
     State(app): State<App>,
+    caller: Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let letter = existing(&app, id).await?;
+    let letter = existing(&app, &caller, id).await?;
     Ok(Json(json!(LetterView::of(&letter))))
 }
 
 /// `DELETE /v1/dead-letters/{id}`. The second time there is none.
 pub(crate) async fn delete(
     State(app): State<App>,
+    caller: Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
-    let letter = existing(&app, id).await?;
+    let letter = existing(&app, &caller, id).await?;
     within(app.dead_letters.remove(&letter)).await?;
     info!(letter.id = %letter.id, "dead letter deleted");
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn existing(app: &App, id: Result<Path<String>, PathRejection>) -> Result<Letter, Problem> {
+async fn existing(
+    app: &App,
+    caller: &Caller,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Letter, Problem> {
     let id = id.ok().and_then(|Path(id)| id.parse::<LetterId>().ok());
     let letter = match id {
-        Some(id) => within(app.dead_letters.find(&Owner::public(), id)).await?,
+        Some(id) => within(app.dead_letters.find(&caller.owner, id)).await?,
         None => None,
     };
     letter.ok_or_else(|| {
@@ -127,18 +132,6 @@ async fn page(
     limit: usize,
 ) -> Result<Page, Problem> {
     within(app.dead_letters.page(owner, filter, before, limit)).await
-}
-
-/// What is said of a cursor that we did not write.
-const NO_CURSOR: &str = "The cursor is not one that an answer named as next_cursor.";
-
-/// Cursors are opaque: places in the stream, in hexadecimal.
-fn write_cursor(sequence: u64) -> String {
-    format!("{sequence:x}")
-}
-
-fn cursor(text: &str) -> Option<u64> {
-    u64::from_str_radix(text, 16).ok().filter(|sequence| write_cursor(*sequence) == text)
 }
 
 async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
@@ -180,23 +173,10 @@ impl JobPart {
     fn of(message: &JobMessage) -> Self {
         Self {
             source: message.source.describe(),
-            options: message.options,
+            options: message.options.clone(),
             labels: message.labels.clone(),
             created_at: message.created_at,
             retry_of: message.retry_of,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_our_own_cursors_are_taken() {
-        assert_eq!(cursor(&write_cursor(4711)), Some(4711));
-        for bad in ["", "x", "-1", "+1", "01", "FF", "fffffffffffffffff"] {
-            assert_eq!(cursor(bad), None, "{bad}");
         }
     }
 }

@@ -1,33 +1,65 @@
 //! How a job is doing, and its end: deletion.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::header::{ETAG, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use tracing::info;
 use wordmill_common::id::JobKey;
-use wordmill_common::job::ResultPlace;
+use wordmill_common::job::{ExplanationPlace, ResultPlace};
 use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, Stored};
 
-use crate::lookup::{self, JobPath};
+use crate::App;
+use crate::lookup::{self, JobPath, within};
 use crate::problem::{Code, Problem};
 use crate::view::JobView;
-use crate::{App, BROKER_DEADLINE};
+use crate::waiting::{self, Known, WAIT_S_MAX};
 
 /// When a client may ask again about an unfinished job, in seconds.
 const POLL_AFTER_S: u64 = 1;
+
+/// The query of `GET /v1/jobs/{id}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Asked {
+    /// How long to wait, in seconds: with `If-None-Match` for any change, else for the end.
+    wait: Option<u64>,
+}
 
 /// `GET /v1/jobs/{id}`.
 pub(crate) async fn get(
     State(app): State<App>,
     JobPath(key): JobPath,
+    asked: Result<Query<Asked>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let stored = lookup::existing(&app, &key).await?;
-    let mut response = Json(JobView::of(&stored.job)).into_response();
-    if let Ok(etag) = format!("\"{}\"", stored.revision).parse() {
+    let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
+    let Query(asked) = asked.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
+    let known = Known::of(&headers);
+    let stored = match asked.wait {
+        None | Some(0) => lookup::existing(&app, &key).await?,
+        Some(wait) if wait <= WAIT_S_MAX => {
+            let is_wanted = |stored: &Stored| {
+                stored.job.status.is_final()
+                    || known.as_ref().is_some_and(|known| !known.includes(stored.revision))
+            };
+            waiting::until(&app, &key, Duration::from_secs(wait), is_wanted).await?
+        }
+        Some(_) => return Err(invalid(format!("wait is 0 to {WAIT_S_MAX} seconds."))),
+    };
+    let mut response = if known.is_some_and(|known| known.includes(stored.revision)) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Json(JobView::of(&stored.job)).into_response()
+    };
+    if let Ok(etag) = waiting::etag(stored.revision).parse() {
         response.headers_mut().insert(ETAG, etag);
     }
     if !stored.job.status.is_final() {
@@ -41,20 +73,7 @@ pub(crate) async fn delete(
     State(app): State<App>,
     JobPath(key): JobPath,
 ) -> Result<StatusCode, Problem> {
-    // A replica that is behind may not know yet that the job is final: the leader decides.
-    let stored = within(app.store.read(&key, Freshness::Leader)).await?;
-    let stored = match stored {
-        Found::Job(stored) => stored,
-        // Gone, or queued without a record, or never there.
-        Found::Gone | Found::Absent => lookup::existing(&app, &key).await?,
-    };
-    if !stored.job.status.is_final() {
-        let detail = format!(
-            "The job is {}: only finished jobs can be deleted. Cancel it, or wait.",
-            stored.job.status.as_str()
-        );
-        return Err(Problem::new(Code::JobNotFinished, detail));
-    }
+    let stored = lookup::finished(&app, &key).await?;
     within(remove(&app, &key, &stored)).await?;
     info!(job.id = %key.job_id, "job deleted");
     Ok(StatusCode::NO_CONTENT)
@@ -65,6 +84,9 @@ async fn remove(app: &App, key: &JobKey, stored: &Stored) -> Result<(), Error> {
     if let Some(ResultPlace::Object { name }) = &stored.job.result {
         app.results.remove(name).await?;
     }
+    if let Some(ExplanationPlace::Object { name }) = &stored.job.explanation {
+        app.results.remove(name).await?;
+    }
     let Err(error) = app.store.delete(stored).await else {
         return Ok(());
     };
@@ -72,16 +94,5 @@ async fn remove(app: &App, key: &JobKey, stored: &Stored) -> Result<(), Error> {
     match app.store.read(key, Freshness::Leader).await? {
         Found::Gone | Found::Absent => Ok(()),
         Found::Job(_) => Err(error),
-    }
-}
-
-/// Waits for the broker as long as a request may.
-async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
-    match tokio::time::timeout(BROKER_DEADLINE, asked).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => {
-            let detail = "The store did not answer in time. Try again.";
-            Err(Problem::new(Code::BrokerUnavailable, detail))
-        }
     }
 }

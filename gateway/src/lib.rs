@@ -4,22 +4,33 @@
 //! into HTTP answers.
 
 mod body;
+mod caller;
 mod cancel;
 pub mod config;
+mod cursor;
 mod dead_letters;
+mod events;
+mod explain;
+mod format;
 mod gauge;
 mod health;
 mod jobs;
 mod keyed;
+mod listen;
+mod listing;
 mod lookup;
+mod metrics;
 mod problem;
 mod result;
+mod retry;
 mod room;
 mod routes;
+mod standing;
 mod submit;
 mod sweeper;
 mod trace;
 mod view;
+mod waiting;
 mod word_count;
 
 use std::time::Duration;
@@ -30,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::Archive;
+use wordmill_nats::listing::Listing;
 use wordmill_nats::queue::Queue;
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
@@ -37,7 +49,11 @@ use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM,
 
 use crate::config::Config;
 use crate::gauge::Gauge;
+use crate::listen::Unstalled;
+use crate::metrics::Metrics;
 use crate::room::Room;
+use crate::standing::Standing;
+use crate::waiting::Waiters;
 
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
 const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
@@ -48,10 +64,13 @@ struct App {
     broker: Broker,
     queue: Queue,
     store: Store,
+    listing: Listing,
     results: Results,
     dead_letters: Archive,
     gauge: Gauge,
+    metrics: Metrics,
     room: Room,
+    waiters: Waiters,
     health: watch::Receiver<Health>,
     json_size_max: usize,
 }
@@ -84,13 +103,19 @@ pub async fn run(
     let (health_sender, health) = watch::channel(waiting);
     let (readings, gauge) = Gauge::new();
     let queue = Queue::open(&broker).await?;
+    let dead_letters = Archive::open(&broker).await?;
+    let standing = Standing::new(gauge.clone());
+    let metrics = Metrics::new(&standing);
     let app = App {
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
+        listing: Listing::open(&broker).await?,
         results: Results::open(&broker).await?,
-        dead_letters: Archive::open(&broker).await?,
+        dead_letters: dead_letters.clone(),
         gauge,
+        metrics: metrics.clone(),
         room: Room::new(),
+        waiters: Waiters::new(config.waiters_max, shutdown.clone()),
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
@@ -99,7 +124,7 @@ pub async fn run(
         Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
 
     let stop = shutdown.clone();
-    let serving = axum::serve(listener, routes::router(app))
+    let serving = axum::serve(Unstalled(listener), routes::router(app))
         .with_graceful_shutdown(async move { stop.cancelled().await });
     let drained = async {
         shutdown.cancelled().await;
@@ -111,6 +136,7 @@ pub async fn run(
             served = serving => served?,
             lost = broker.supervise(&needed, &health_sender) => lost?,
             () = gauge::watch(&queue, &readings) => {}
+            () = standing::watch(&queue, &dead_letters, &standing) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }
@@ -122,7 +148,7 @@ pub async fn run(
         sweeping.cancel();
         ended
     };
-    let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping));
+    let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping, &standing, &metrics));
     ended?;
     broker.finish().await;
     info!("stopped");

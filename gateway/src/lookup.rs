@@ -3,11 +3,13 @@
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use wordmill_common::id::{JobId, JobKey, Owner};
+use wordmill_common::id::{JobId, JobKey};
 use wordmill_common::job::Job;
+use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, Stored};
 
+use crate::caller::Caller;
 use crate::problem::{Code, Problem};
 use crate::{App, BROKER_DEADLINE};
 
@@ -22,7 +24,7 @@ pub(crate) enum Lookup {
     Absent,
 }
 
-/// The job that a path names.
+/// The job that a path names, of the caller's.
 #[derive(Debug)]
 pub(crate) struct JobPath(pub(crate) JobKey);
 
@@ -30,19 +32,20 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Ok(caller) = Caller::from_request_parts(parts, state).await;
         let id = Path::<String>::from_request_parts(parts, state).await;
-        key(id.as_deref().map_or("", |id| id.as_str())).map(Self)
+        key(&caller, id.as_deref().map_or("", |id| id.as_str())).map(Self)
     }
 }
 
-/// Reads a job's id.
+/// Reads the id of one of the caller's jobs.
 ///
 /// # Errors
 /// `invalid_job_id`.
-pub(crate) fn key(id: &str) -> Result<JobKey, Problem> {
+pub(crate) fn key(caller: &Caller, id: &str) -> Result<JobKey, Problem> {
     let detail = "A job id is a UUID, as the submission returned it.";
     let job_id: JobId = id.parse().map_err(|_| Problem::new(Code::InvalidJobId, detail))?;
-    Ok(JobKey { owner: Owner::public(), job_id })
+    Ok(caller.job(job_id))
 }
 
 /// Looks for a job: its record, then the queue, then both again on the leader, because replicas may
@@ -66,6 +69,38 @@ pub(crate) async fn existing(app: &App, key: &JobKey) -> Result<Box<Stored>, Pro
         Lookup::Job(stored) => Ok(stored),
         Lookup::Gone => Err(gone()),
         Lookup::Absent => Err(Problem::new(Code::JobNotFound, "No job has this id.")),
+    }
+}
+
+/// Looks for a job that has to be final. A replica that is behind may not know yet that it is: the
+/// leader decides.
+///
+/// # Errors
+/// Those of [`existing`], and `job_not_finished`.
+pub(crate) async fn finished(app: &App, key: &JobKey) -> Result<Box<Stored>, Problem> {
+    let stored = match within(app.store.read(key, Freshness::Leader)).await? {
+        Found::Job(stored) => stored,
+        // Gone, or queued without a record, or never there.
+        Found::Gone | Found::Absent => existing(app, key).await?,
+    };
+    if stored.job.status.is_final() {
+        return Ok(stored);
+    }
+    let detail = format!(
+        "The job is {}: this is for finished jobs. Cancel it, or wait.",
+        stored.job.status.as_str()
+    );
+    Err(Problem::new(Code::JobNotFinished, detail))
+}
+
+/// Waits for the broker as long as a request may.
+pub(crate) async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
+    match tokio::time::timeout(BROKER_DEADLINE, asked).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => {
+            let detail = "The store did not answer in time. Try again.";
+            Err(Problem::new(Code::BrokerUnavailable, detail))
+        }
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) enum Code {
     AlreadyFinished,
     BrokerUnavailable,
     DeadLetterNotFound,
+    ExplainNotRecorded,
     IdempotencyKeyReused,
     InputTooLarge,
     Internal,
@@ -39,21 +40,25 @@ pub(crate) enum Code {
     JobNotFinished,
     JobNotFound,
     MethodNotAllowed,
+    NotAcceptable,
     NotReady,
     Overloaded,
     QueueFull,
     RequestTimeout,
     ResultExpired,
     RouteNotFound,
+    SourceGone,
+    TooManyWaiting,
     UnsupportedMediaType,
 }
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 30] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
+        Self::ExplainNotRecorded,
         Self::IdempotencyKeyReused,
         Self::InputTooLarge,
         Self::Internal,
@@ -70,12 +75,15 @@ impl Code {
         Self::JobNotFinished,
         Self::JobNotFound,
         Self::MethodNotAllowed,
+        Self::NotAcceptable,
         Self::NotReady,
         Self::Overloaded,
         Self::QueueFull,
         Self::RequestTimeout,
         Self::ResultExpired,
         Self::RouteNotFound,
+        Self::SourceGone,
+        Self::TooManyWaiting,
         Self::UnsupportedMediaType,
     ];
 
@@ -85,6 +93,7 @@ impl Code {
             Self::AlreadyFinished => "already_finished",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::DeadLetterNotFound => "dead_letter_not_found",
+            Self::ExplainNotRecorded => "explain_not_recorded",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::InputTooLarge => "input_too_large",
             Self::Internal => "internal",
@@ -101,21 +110,26 @@ impl Code {
             Self::JobNotFinished => "job_not_finished",
             Self::JobNotFound => "job_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::NotAcceptable => "not_acceptable",
             Self::NotReady => "not_ready",
             Self::Overloaded => "overloaded",
             Self::QueueFull => "queue_full",
             Self::RequestTimeout => "request_timeout",
             Self::ResultExpired => "result_expired",
             Self::RouteNotFound => "route_not_found",
+            Self::SourceGone => "source_gone",
+            Self::TooManyWaiting => "too_many_waiting",
             Self::UnsupportedMediaType => "unsupported_media_type",
         }
     }
 
     fn status(self) -> StatusCode {
         match self {
-            Self::BrokerUnavailable | Self::NotReady | Self::Overloaded | Self::QueueFull => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::BrokerUnavailable
+            | Self::NotReady
+            | Self::Overloaded
+            | Self::QueueFull
+            | Self::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::InvalidIdempotencyKey
@@ -127,15 +141,18 @@ impl Code {
             | Self::InvalidOption
             | Self::InvalidRequest
             | Self::InvalidUrl => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::AlreadyFinished | Self::JobCancelled | Self::JobFailed | Self::JobNotFinished => {
-                StatusCode::CONFLICT
-            }
+            Self::AlreadyFinished
+            | Self::ExplainNotRecorded
+            | Self::JobCancelled
+            | Self::JobFailed
+            | Self::JobNotFinished => StatusCode::CONFLICT,
             Self::DeadLetterNotFound | Self::JobNotFound | Self::RouteNotFound => {
                 StatusCode::NOT_FOUND
             }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::ResultExpired => StatusCode::GONE,
+            Self::ResultExpired | Self::SourceGone => StatusCode::GONE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
     }
@@ -146,6 +163,7 @@ impl Code {
             Self::AlreadyFinished => "The job has already ended",
             Self::BrokerUnavailable => "The queue is not available",
             Self::DeadLetterNotFound => "No such dead letter",
+            Self::ExplainNotRecorded => "The job recorded no explanation",
             Self::IdempotencyKeyReused => "The name is taken by another request",
             Self::InputTooLarge => "The request is too large",
             Self::Internal => "A defect of the service",
@@ -162,12 +180,15 @@ impl Code {
             Self::JobNotFinished => "The job is not finished",
             Self::JobNotFound => "No such job",
             Self::MethodNotAllowed => "The route has no such method",
+            Self::NotAcceptable => "There is no such form of a result",
             Self::NotReady => "The service is not ready",
             Self::Overloaded => "Too many submissions at once",
             Self::QueueFull => "The queue is full",
             Self::RequestTimeout => "The body did not arrive in time",
             Self::ResultExpired => "The result is no longer kept",
             Self::RouteNotFound => "No such route",
+            Self::SourceGone => "The source is no longer kept",
+            Self::TooManyWaiting => "Too many clients wait",
             Self::UnsupportedMediaType => "The content type is not supported",
         }
     }
@@ -183,6 +204,7 @@ impl Code {
                 | Self::Overloaded
                 | Self::QueueFull
                 | Self::RequestTimeout
+                | Self::TooManyWaiting
         )
     }
 
@@ -192,7 +214,11 @@ impl Code {
         }
         let passes = matches!(
             self,
-            Self::BrokerUnavailable | Self::NotReady | Self::JobNotFinished | Self::Overloaded
+            Self::BrokerUnavailable
+                | Self::NotReady
+                | Self::JobNotFinished
+                | Self::Overloaded
+                | Self::TooManyWaiting
         );
         passes.then_some(RETRY_SOON)
     }

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::header::CACHE_CONTROL;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tracing::error;
+use wordmill_common::clock;
 use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::id::JobId;
 use wordmill_common::job::{Job, ResultPlace, Status};
 use wordmill_common::source::SourceInfo;
 
+use crate::format::{self, Format};
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::{App, BROKER_DEADLINE};
@@ -22,20 +26,23 @@ use crate::{App, BROKER_DEADLINE};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Selection {
+    /// In which form; `Accept` decides if it is not said.
+    format: Option<Format>,
     /// Only this many words, the most frequent ones.
     top: Option<usize>,
+    /// Only words that occur at least so often.
+    min_count: Option<u64>,
 }
 
-/// The answer.
+/// What stands beside the histogram.
 #[derive(Debug, Serialize)]
-struct ResultView<'a> {
+struct Head<'a> {
     job_id: JobId,
     totals: Option<&'a Totals>,
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,
     totals_by_scope: Option<&'a BTreeMap<String, u64>>,
     rule: Option<&'a Rule>,
     source: &'a SourceInfo,
-    word_count: Histogram,
 }
 
 /// `GET /v1/jobs/{id}/result`.
@@ -43,29 +50,47 @@ pub(crate) async fn get(
     State(app): State<App>,
     JobPath(key): JobPath,
     selection: Result<Query<Selection>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Query(selection) = selection.map_err(|rejection| {
         Problem::new(Code::InvalidQuery, format!("{}.", rejection.body_text()))
     })?;
+    let format = match selection.format {
+        Some(format) => format,
+        None => Format::accepted(&headers)?,
+    };
     let stored = lookup::existing(&app, &key).await?;
     let job = &stored.job;
     finished(job)?;
-    let mut word_count = histogram(&app, job).await?;
-    if let Some(top) = selection.top {
-        word_count =
-            word_count.top(top).into_iter().map(|entry| (entry.word, entry.count)).collect();
-    }
-    let view = ResultView {
+    let head = serde_json::to_string(&Head {
         job_id: job.job_id,
         totals: job.totals.as_ref(),
         totals_by_rule: job.totals_by_rule.as_ref(),
         totals_by_scope: job.totals_by_scope.as_ref(),
         rule: job.rule.as_ref(),
         source: &job.source,
-        word_count,
-    };
-    // A final record never changes.
-    Ok(([(CACHE_CONTROL, "private, immutable")], Json(view)).into_response())
+    });
+    let head = head.map_err(|error| {
+        error!(%error, "a result cannot be written");
+        Problem::new(Code::Internal, "The result cannot be written.")
+    })?;
+    // The most frequent ones come first, so what is left out is the rest.
+    let least = selection.min_count.unwrap_or(0);
+    let words = histogram(&app, job).await?.into_iter().take_while(move |one| one.count >= least);
+    let body = format::body(format, &head, words.take(selection.top.unwrap_or(usize::MAX)));
+    let fields = [
+        (CONTENT_TYPE, format.content_type().to_owned()),
+        (CACHE_CONTROL, cache_control(job, clock::now())),
+        (VARY, ACCEPT.to_string()),
+    ];
+    Ok((fields, body).into_response())
+}
+
+/// A final record never changes, so its result may be kept for as long as it is here; by the client
+/// alone, whose document it was.
+fn cache_control(job: &Job, now: Timestamp) -> String {
+    let left = job.expires_at.map(|end| end.duration_since(now).as_secs().max(0));
+    format!("private, max-age={}, immutable", left.unwrap_or(0))
 }
 
 /// Returns the whole histogram of a job that succeeded.
@@ -86,7 +111,11 @@ pub(crate) async fn histogram(app: &App, job: &Job) -> Result<Histogram, Problem
     }
 }
 
-fn finished(job: &Job) -> Result<(), Problem> {
+/// Tells whether a job succeeded, and why not.
+///
+/// # Errors
+/// `job_not_finished`, `job_failed` and `job_cancelled`.
+pub(crate) fn finished(job: &Job) -> Result<(), Problem> {
     match job.status {
         Status::Succeeded => Ok(()),
         Status::Queued | Status::Running => Err(Problem::new(

@@ -4,25 +4,38 @@ use axum::Router;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tracing::error;
 
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
-use crate::{App, cancel, health, jobs, keyed, result, submit, trace, word_count};
+use crate::{
+    App, cancel, events, explain, health, jobs, keyed, listing, metrics, result, retry, submit,
+    trace, word_count,
+};
+
+/// Smallest answer that is worth compressing, in bytes.
+const COMPRESSED_BYTES_MIN: u64 = 1024;
 
 /// Returns the whole service.
 pub(crate) fn router(app: App) -> Router {
     Router::new()
-        .route("/v1/jobs", post(submit::post))
+        .route("/v1/jobs", get(listing::get).post(submit::post))
         .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put).delete(jobs::delete))
         .route("/v1/jobs/{id}/result", get(result::get))
+        .route("/v1/jobs/{id}/explain", get(explain::get))
+        .route("/v1/jobs/{id}/events", get(events::get))
         .route("/v1/jobs/{id}/cancel", post(cancel::post))
+        .route("/v1/jobs/{id}/retry", post(retry::post))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/replay", post(replay::post))
         .route("/v1/dead-letters/{id}", get(dead_letters::get).delete(dead_letters::delete))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::get))
         .route("/word-count", get(word_count::get).post(word_count::post))
         .route("/word-count/{id}", get(word_count::get_by_path))
         .route("/health", get(word_count::health))
@@ -31,8 +44,18 @@ pub(crate) fn router(app: App) -> Router {
             Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
         })
         .layer(CatchPanicLayer::custom(panicked))
+        // Inside the trace, so that numbers link to it; outside of panics, so that they count.
+        .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::observe))
         .layer(middleware::from_fn(trace::answer))
+        .layer(compression())
         .with_state(app)
+}
+
+/// Answers are compressed as far as clients say that they can read it; events never are, because each
+/// is passed on at once.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let worth_it = SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE);
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]

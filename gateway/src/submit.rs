@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{LOCATION, RETRY_AFTER};
+use axum::http::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use url::Url;
 use wordmill_common::clock;
-use wordmill_common::id::{JobId, JobKey, Lane, Owner};
+use wordmill_common::id::{JobId, JobKey, Lane};
 use wordmill_common::job::{self, Job};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
@@ -23,11 +23,13 @@ use wordmill_common::source::Source;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::queue::{Envelope, Kept, Refused};
 use wordmill_nats::read::Freshness;
-use wordmill_nats::store::{Found, NotWritten};
+use wordmill_nats::store::{Found, NotWritten, Stored};
 
+use crate::caller::Caller;
+use crate::metrics::Operation;
 use crate::problem::{Code, Problem};
 use crate::view::JobView;
-use crate::{App, BROKER_DEADLINE, body, keyed};
+use crate::{App, BROKER_DEADLINE, body, keyed, waiting};
 
 /// Longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
@@ -41,6 +43,8 @@ const LABEL_VALUE_BYTES_MAX: usize = 256;
 pub(crate) const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
 /// When a client may look after its new job, in seconds.
 const POLL_AFTER_S: u64 = 1;
+/// Header that says which preference was met.
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// The body of `POST /v1/jobs`.
 #[derive(Debug, Deserialize)]
@@ -56,29 +60,50 @@ struct NewJob {
 /// `POST /v1/jobs`, with `Idempotency-Key` or without.
 pub(crate) async fn post(
     State(app): State<App>,
+    caller: Caller,
     Extension(trace): Extension<TraceParent>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let owner = Owner::public();
     let job = match keyed::key(&headers)? {
         Some(key) => {
-            let job_id = JobId::derived("key", &owner, &key);
-            let key = JobKey { owner, job_id };
+            let key = caller.job(JobId::derived("key", &caller.owner, &key));
             let message = read(&app, &key, &trace, &headers, body).await?;
             keyed::accept(&app, message, &trace).await?
         }
         None => {
-            let key = JobKey { owner, job_id: JobId::new() };
+            let key = caller.job(JobId::new());
             let message = read(&app, &key, &trace, &headers, body).await?;
             accept(&app, &message, &trace).await?
         }
     };
-    Ok(answer(&job))
+    Ok(answer(&app, &headers, job).await)
 }
 
-/// Returns the answer about a job that was accepted, now or by an earlier request.
-pub(crate) fn answer(job: &Job) -> Response {
+/// Returns the answer about a job that was accepted, now or by an earlier request; if the client
+/// prefers to wait for it, as it is then.
+pub(crate) async fn answer(app: &App, headers: &HeaderMap, job: Job) -> Response {
+    let Some(wait) = waiting::preferred(headers) else {
+        return describe(&job);
+    };
+    // The job is accepted, whatever becomes of the wait.
+    let is_final = |stored: &Stored| stored.job.status.is_final();
+    let job = match waiting::until(app, &job.key(), wait, is_final).await {
+        Ok(stored) => stored.job,
+        Err(problem) => {
+            debug!(job.id = %job.job_id, reason = problem.name(), "nobody waits for a job");
+            job
+        }
+    };
+    let mut response = describe(&job);
+    if job.status.is_final() {
+        let applied = HeaderValue::try_from(format!("wait={}", wait.as_secs()));
+        response.headers_mut().extend(applied.ok().map(|applied| (PREFERENCE_APPLIED, applied)));
+    }
+    response
+}
+
+fn describe(job: &Job) -> Response {
     let location = [(LOCATION, format!("/v1/jobs/{}", job.job_id))];
     let view = Json(JobView::of(job));
     if job.status.is_final() {
@@ -151,8 +176,21 @@ fn options(given: Option<Value>) -> Result<Options, Problem> {
     let Some(given) = given.filter(|given| !given.is_null()) else {
         return Ok(Options::default());
     };
-    serde_json::from_value(given)
-        .map_err(|error| Problem::new(Code::InvalidOption, format!("In options: {error}.")))
+    let invalid = |detail| Problem::new(Code::InvalidOption, detail);
+    let options: Options = serde_json::from_value(given.clone())
+        .map_err(|error| invalid(wrong_option(&given, &error)))?;
+    options.contradiction().map_or(Ok(options), |detail| Err(invalid(detail)))
+}
+
+/// Says which option is wrong, which the error about all of them does not know.
+fn wrong_option(given: &Value, error: &serde_json::Error) -> String {
+    let options = given.as_object().into_iter().flatten();
+    let mut wrong = options.filter_map(|(name, value)| {
+        let alone = json!({name.as_str(): value});
+        let error = serde_json::from_value::<Options>(alone).err()?;
+        Some(format!("The option \"{name}\" is not valid: {error}."))
+    });
+    wrong.next().unwrap_or_else(|| format!("The options are not valid: {error}."))
 }
 
 fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Problem> {
@@ -197,13 +235,21 @@ pub(crate) async fn accept(
     message: &JobMessage,
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
+    let (lane, created_at) = (message.lane, message.created_at);
+    let accepted = put_in(app, message, trace).await;
+    app.metrics.note_submission(lane, created_at, &accepted);
+    accepted
+}
+
+async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
     app.gauge.admit(message.lane)?;
     let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     connected(app, deadline).await?;
     let envelope = Envelope::seal(message, trace)?;
     let job = Job::queued(message);
-    let (offered, created) = tokio::join!(offer(app, &envelope, deadline), app.store.create(&job));
+    let creating = app.metrics.timed(Operation::CreateRecord, trace, app.store.create(&job));
+    let (offered, created) = tokio::join!(offer(app, &envelope, trace, deadline), creating);
     match offered {
         // The record may be missing, or a worker may have been faster: the job is safe.
         Offered::Acknowledged(_) => {
@@ -242,10 +288,16 @@ pub(crate) async fn connected(app: &App, deadline: Instant) -> Result<(), Proble
 
 /// Offers a job until the queue decides or the deadline passes. Repeats are harmless: the message
 /// id is the job's.
-pub(crate) async fn offer(app: &App, envelope: &Envelope, deadline: Instant) -> Offered {
+pub(crate) async fn offer(
+    app: &App,
+    envelope: &Envelope,
+    trace: &TraceParent,
+    deadline: Instant,
+) -> Offered {
     let mut is_clear = true;
     loop {
-        match tokio::time::timeout_at(deadline, app.queue.publish(envelope)).await {
+        let publishing = app.metrics.timed(Operation::Publish, trace, app.queue.publish(envelope));
+        match tokio::time::timeout_at(deadline, publishing).await {
             Ok(Ok(kept)) => return Offered::Acknowledged(kept),
             Ok(Err(refused @ (Refused::Full | Refused::TooLarge | Refused::NoQueue)))
                 if is_clear =>

@@ -20,7 +20,7 @@ pub(crate) struct JobView<'a> {
     lane: Lane,
     labels: &'a BTreeMap<String, String>,
     source: &'a SourceInfo,
-    options: Options,
+    options: &'a Options,
     attempts: Vec<AttemptView<'a>>,
     progress: Option<Progress>,
     created_at: Timestamp,
@@ -55,6 +55,8 @@ struct Links {
     #[serde(rename = "self")]
     this: String,
     result: String,
+    events: String,
+    retry: String,
     cancel: String,
 }
 
@@ -67,7 +69,7 @@ impl<'a> JobView<'a> {
             lane: job.lane,
             labels: &job.labels,
             source: &job.source,
-            options: job.options,
+            options: &job.options,
             attempts: job.attempts.iter().map(AttemptView::of).collect(),
             progress: job.progress,
             created_at: job.created_at,
@@ -87,6 +89,8 @@ impl<'a> JobView<'a> {
             links: Links {
                 this: format!("/v1/jobs/{}", job.job_id),
                 result: format!("/v1/jobs/{}/result", job.job_id),
+                events: format!("/v1/jobs/{}/events", job.job_id),
+                retry: format!("/v1/jobs/{}/retry", job.job_id),
                 cancel: format!("/v1/jobs/{}/cancel", job.job_id),
             },
         }

@@ -11,13 +11,14 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use wordmill_common::clock;
-use wordmill_common::id::{JobId, JobKey, Lane, Owner};
+use wordmill_common::id::{JobId, JobKey, Lane};
 use wordmill_common::job::{self, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::connect::Health;
 
+use crate::caller::Caller;
 use crate::lookup::{self, JobPath, Lookup};
 use crate::problem::Problem;
 use crate::{App, body, result, submit};
@@ -50,6 +51,7 @@ pub(crate) fn refuse(status: StatusCode, message: &str) -> Refusal {
 /// `POST /word-count`.
 pub(crate) async fn post(
     State(app): State<App>,
+    caller: Caller,
     Extension(trace): Extension<TraceParent>,
     headers: HeaderMap,
     body: Body,
@@ -62,7 +64,7 @@ pub(crate) async fn post(
     let message = JobMessage {
         format: job::FORMAT,
         job_id: JobId::new(),
-        owner: Owner::public(),
+        owner: caller.owner,
         lane: Lane::Interactive,
         source: submit::source_url(&url).map_err(bad_request)?,
         options: Options::default(),
@@ -80,6 +82,7 @@ pub(crate) async fn post(
 /// `GET /word-count`.
 pub(crate) async fn get(
     State(app): State<App>,
+    caller: Caller,
     query: Result<Query<Request>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
@@ -93,7 +96,7 @@ pub(crate) async fn get(
     let id = request
         .job_id
         .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "The field \"job_id\" is missing."))?;
-    report(&app, &lookup::key(&id).map_err(bad_request)?).await
+    report(&app, &lookup::key(&caller, &id).map_err(bad_request)?).await
 }
 
 /// `GET /word-count/{job_id}`.

@@ -16,6 +16,9 @@ use crate::topology::{JOB_STATE_STREAM, Topology};
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a quiet connection is tested.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Most messages that a subscription holds for whoever listens. What comes on top is dropped: events
+/// are read again, and a worker asks for fewer deliveries at once.
+const SUBSCRIPTION_MESSAGES_MAX: usize = 256;
 /// Longest wait between two attempts to connect.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 /// How long to wait before looking again whether what is missing has been provisioned.
@@ -175,6 +178,7 @@ impl Broker {
             .retry_on_initial_connect()
             .ping_interval(PING_INTERVAL)
             .request_timeout(Some(REQUEST_TIMEOUT))
+            .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
             .reconnect_delay_callback(|attempt| {
                 let ms = 50_u64.saturating_mul(u64::try_from(attempt).unwrap_or(u64::MAX));
                 Duration::from_millis(ms).min(RECONNECT_DELAY_MAX)
@@ -200,16 +204,18 @@ impl Broker {
     }
 
     /// Waits until the connection is another one than number `connects`, and returns its number.
-    pub(crate) async fn reconnected(&self, connects: u64) -> u64 {
+    pub async fn reconnected(&self, connects: u64) -> u64 {
         let mut events = self.events.clone();
-        match events.wait_for(|connection| connection.connects != connects).await {
-            Ok(connection) => connection.connects,
+        let other = events.wait_for(|connection| connection.connects != connects).await;
+        match other.map(|connection| connection.connects) {
+            Ok(connects) => connects,
             Err(_) => std::future::pending().await,
         }
     }
 
     /// Returns the number of the connection, from 1.
-    pub(crate) fn connects(&self) -> u64 {
+    #[must_use]
+    pub fn connects(&self) -> u64 {
         self.events.borrow().connects
     }
 

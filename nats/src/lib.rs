@@ -5,6 +5,7 @@
 //! - [`read`]: whom to ask, a replica or the leader
 //! - [`queue`]: jobs go in; [`pull`]: deliveries come out
 //! - [`store`]: the only place that persists a change of a job's record
+//! - [`listing`]: the records of one owner, newest change first
 //! - [`results`]: histograms too large for the record
 //! - [`events`]: the live changes of a record
 //! - [`lease`]: duties that one process at a time has; [`sweep`]: what nobody else cleans up
@@ -17,6 +18,7 @@ pub mod dead;
 mod error;
 pub mod events;
 pub mod lease;
+pub mod listing;
 pub mod provision;
 pub mod pull;
 pub mod queue;
@@ -26,5 +28,6 @@ pub mod store;
 mod subject;
 pub mod sweep;
 pub mod topology;
+mod window;
 
 pub use error::Error;

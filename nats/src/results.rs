@@ -1,4 +1,5 @@
-//! Histograms too large for the record: zstd-compressed JSON in the object store `results`.
+//! Histograms and explanations too large for the record: zstd-compressed JSON in the object store
+//! `results`.
 //!
 //! Objects are laid out as every NATS client lays them out, so `nats object get results <name>`
 //! reads them. They are read here by direct gets, without a consumer: the server allows only so
@@ -9,6 +10,8 @@ use std::io::Read;
 
 use async_nats::jetstream::object_store::{ObjectInfo, ObjectMetadata};
 use async_nats::jetstream::stream::Stream as JetStream;
+use serde::{Serialize, de::DeserializeOwned};
+use wordmill_common::explanation::Explanation;
 use wordmill_common::histogram::Histogram;
 use wordmill_common::id::{JobKey, RunNonce};
 
@@ -54,15 +57,36 @@ impl Results {
         run: RunNonce,
         histogram: &Histogram,
     ) -> Result<String, Error> {
-        const DOING: &str = "store a histogram";
-        let name = format!("{}.{run}", key.job_id);
+        self.store(key, format!("{}.{run}", key.job_id), histogram).await
+    }
+
+    /// Stores an explanation and returns its name, `<job_id>.<run nonce>.explain`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn put_explanation(
+        &self,
+        key: &JobKey,
+        run: RunNonce,
+        explanation: &Explanation,
+    ) -> Result<String, Error> {
+        self.store(key, format!("{}.{run}.explain", key.job_id), explanation).await
+    }
+
+    async fn store(
+        &self,
+        key: &JobKey,
+        name: String,
+        value: &impl Serialize,
+    ) -> Result<String, Error> {
+        const DOING: &str = "store a result";
         let owner = key.owner.as_str().to_owned();
         let meta = ObjectMetadata {
             name: name.clone(),
             metadata: HashMap::from([(OWNER_METADATA.to_owned(), owner)]),
             ..ObjectMetadata::default()
         };
-        let json = serde_json::to_vec(histogram).map_err(|e| Error::unavailable(DOING, e))?;
+        let json = serde_json::to_vec(value).map_err(|e| Error::unavailable(DOING, e))?;
         let packed = zstd::bulk::compress(&json, COMPRESSION_LEVEL)
             .map_err(|error| Error::unavailable(DOING, error))?;
         let bucket = self.broker.jetstream.get_object_store(RESULTS).await;
@@ -74,11 +98,11 @@ impl Results {
         Ok(name)
     }
 
-    /// Reads a histogram; `None` if it is no longer kept.
+    /// Reads a histogram or an explanation; `None` if it is no longer kept.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no histogram.
-    pub async fn get(&self, name: &str) -> Result<Option<Histogram>, Error> {
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is neither.
+    pub async fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         let corrupt = |reason: String| Error::corrupt(format!("the result {name}"), reason);
         let meta = subject::result_meta(name);
         let Some(meta) = last(&self.stream, &meta, Freshness::Any).await? else {
@@ -104,7 +128,7 @@ impl Results {
         serde_json::from_slice(&json).map(Some).map_err(|error| corrupt(error.to_string()))
     }
 
-    /// Removes a histogram; that it is gone already is no error.
+    /// Removes a histogram or an explanation; that it is gone already is no error.
     ///
     /// First its parts, then what names them, one message after the other: whatever interrupts it, a
     /// repeat goes on from there. Nothing stays behind, not even a marker.

@@ -83,6 +83,14 @@ impl Admin {
         })
     }
 
+    /// Returns how many consumers there are, on all streams together.
+    pub fn consumers(&self) -> u64 {
+        let list = self.api("STREAM.LIST", &json!({}));
+        let streams = list["streams"].as_array().unwrap_or_else(|| panic!("{list}"));
+        let counts = streams.iter().map(|one| one["state"]["consumer_count"].as_u64());
+        counts.map(|count| count.expect("a number")).sum()
+    }
+
     /// Waits until the work queue is empty.
     pub fn wait_until_idle(&self) {
         wait_for("JOBS is empty", Duration::from_secs(30), || {

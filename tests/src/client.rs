@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{runtime, wait_for};
 
 /// Longest wait for an answer.
-const ANSWER_MAX: Duration = Duration::from_secs(20);
+const ANSWER_MAX: Duration = Duration::from_secs(90);
 
 /// A client of one service.
 #[derive(Debug, Clone)]
@@ -70,6 +70,11 @@ impl Client {
         Self { address: address.to_owned() }
     }
 
+    /// Returns host and port.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Returns the URL of a path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
@@ -86,16 +91,32 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer, String> {
+        runtime().block_on(self.exchange(method, path, headers, body))
+    }
+
+    /// Sends `GET` as one of many; `Err` if no answer came.
+    ///
+    /// # Errors
+    /// Whatever the connection ended with.
+    pub async fn get_async(&self, path: &str) -> Result<Answer, String> {
+        self.exchange("GET", path, &[], &[]).await
+    }
+
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, String> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, &self.address);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let body = Full::new(Bytes::copy_from_slice(body));
         let request = request.body(body).expect("a request");
-        runtime().block_on(async {
-            let exchange = tokio::time::timeout(ANSWER_MAX, exchange(&self.address, request));
-            exchange.await.map_err(|_| "no answer in time".to_owned())?
-        })
+        let exchange = tokio::time::timeout(ANSWER_MAX, exchange(&self.address, request));
+        exchange.await.map_err(|_| "no answer in time".to_owned())?
     }
 
     /// Sends a request that has to be answered.

@@ -6,10 +6,13 @@ pub mod admin;
 pub mod chaos;
 pub mod client;
 pub mod cluster;
+pub mod metrics;
+pub mod mixed;
 pub mod process;
 pub mod proxy;
 pub mod site;
 pub mod stack;
+pub mod stream;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

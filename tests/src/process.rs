@@ -49,6 +49,14 @@ impl Process {
         self.child.id()
     }
 
+    /// Returns how much memory it takes, in kibibytes.
+    pub fn memory_kib(&self) -> u64 {
+        let id = self.child.id().to_string();
+        let output = Command::new("ps").args(["-o", "rss=", "-p", &id]).output().expect("ps runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.trim().parse().unwrap_or_else(|_| panic!("no number: {text:?}"))
+    }
+
     /// Returns everything printed so far.
     pub fn output(&self) -> String {
         self.lines.lock().expect("lines").join("\n")

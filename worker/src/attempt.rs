@@ -10,11 +10,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 use wordmill_common::clock;
+use wordmill_common::explanation::Explanation;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::id::RunNonce;
-use wordmill_common::job::{Count, Event, InvalidTransition, Job, ResultPlace, Status};
+use wordmill_common::job::{
+    Count, Event, ExplanationPlace, InvalidTransition, Job, ResultPlace, Status,
+};
 use wordmill_common::message::JobMessage;
 use wordmill_nats::Error;
 use wordmill_nats::events::Events;
@@ -36,8 +40,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// Measured: at this size writing it there saves 0.8 ms of the 1.3 ms that an object takes, and costs
 /// 0.4 ms for every later look at the job. See docs/adr/0009.
 const INLINE_RESULT_BYTES_MAX: usize = 32 << 10;
-/// How many of the most frequent words the record shows.
-const TOP_WORDS: usize = 20;
+/// Largest explanation that is kept in the record, in bytes of JSON.
+const INLINE_EXPLANATION_BYTES_MAX: usize = 16 << 10;
 /// How long a broker that is away is waited for, to be told what a job came to. By then the
 /// delivery is repeated anyway.
 const BROKER_AWAY_MAX: Duration = Duration::from_secs(120);
@@ -52,6 +56,7 @@ pub(crate) async fn run(worker: &Worker, delivery: &Delivery) {
         Ok(message) => message,
         Err(reason) => return bury_unreadable(worker, delivery, &reason.to_string()).await,
     };
+    worker.metrics.note_delivery(delivery, &message);
     let span = info_span!("process", job.id = %message.job_id, trace_id = %message.trace_id);
     let handled = Box::pin(handle(worker, delivery, &message)).instrument(span.clone()).await;
     if let Err(error) = handled {
@@ -78,18 +83,27 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         return settle(worker, delivery, outcome).await;
     }
     let (run, started_at) = (RunNonce::random(), clock::now());
+    let start = Instant::now();
     // Whoever had it before may have died of it, so a later delivery is written down first.
     if delivery.delivered() > 1 {
+        let was_left_open = current.job.status == Status::Running;
         let outcome =
             worker.store.apply(current, Some(run), |job, _| begin(worker, run, started_at, job));
         current = match outcome.await? {
-            Outcome::Applied(stored) => *stored,
+            Outcome::Applied(stored) => {
+                if was_left_open {
+                    worker.metrics.note_crash(message.lane);
+                }
+                *stored
+            }
             Outcome::Refused(stored, _) => return conclude(worker, delivery, &stored.job).await,
             Outcome::Gone => return delivery.acknowledge().await,
         };
     }
     let attempt = Attempt { worker, delivery, message, run, started_at };
-    match attempt.work(current).await? {
+    let ended = attempt.work(current).await?;
+    worker.metrics.note_attempt(delivery, message, start, &ended);
+    match ended {
         Ended::Found(current, found) => attempt.succeed(*current, *found).await,
         Ended::Failed(current, failed) => attempt.fail(*current, &failed).await,
         Ended::Interrupted(current) => attempt.hand_back(*current).await,
@@ -107,7 +121,7 @@ struct Attempt<'a> {
 }
 
 /// How an attempt ended, with the record as last seen.
-enum Ended {
+pub(crate) enum Ended {
     Found(Box<Stored>, Box<work::Found>),
     Failed(Box<Stored>, Failed),
     /// By a shutdown.
@@ -126,26 +140,50 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Works, and meanwhile keeps the delivery alive and the record up to date.
+    /// Works, and meanwhile keeps the delivery alive and the record up to date. Neither waits for
+    /// the other, until one of them is over: then a write that is on its way is waited for.
     async fn work(&self, current: Stored) -> Result<Ended, Error> {
         let meter = Arc::new(work::meter(&self.message.source));
+        let over = self.worker.interrupted.child_token();
         let JobMessage { source, options, .. } = self.message;
-        let work = work::count(&self.worker.fetcher, source, *options, &meter);
-        let mut work = std::pin::pin!(work);
-        let lease = lease::hold(self.delivery, &meter, self.worker.attempt_deadline);
-        let mut lease = std::pin::pin!(lease);
+        let working = async {
+            let _ends = over.clone().drop_guard();
+            tokio::select! {
+                biased;
+                done = work::count(self.worker, source, options, &meter) => Some(done),
+                failure = lease::hold(self.delivery, &meter, self.worker.attempt_deadline) => {
+                    Some(Err(failure.into()))
+                }
+                () = over.cancelled() => None,
+            }
+        };
+        let following = async {
+            let _ends = over.clone().drop_guard();
+            self.follow(current, &meter, &over).await
+        };
+        Ok(match tokio::join!(working, following) {
+            (_, Err(overtaken)) => Ended::Overtaken(overtaken),
+            (Some(Ok(found)), Ok(current)) => Ended::Found(current, Box::new(found)),
+            (Some(Err(failed)), Ok(current)) => Ended::Failed(current, failed),
+            (None, Ok(current)) => Ended::Interrupted(current),
+        })
+    }
+
+    /// Keeps the record up to date until the attempt is `over`, and returns it as last seen, or why
+    /// the attempt no longer has the job.
+    async fn follow(
+        &self,
+        current: Stored,
+        meter: &Meter,
+        over: &CancellationToken,
+    ) -> Result<Box<Stored>, Box<Outcome>> {
         let mut current = Box::new(current);
         let mut pause = QUICK;
         let mut events = None;
         loop {
             let changed = tokio::select! {
                 biased;
-                done = &mut work => return Ok(match done {
-                    Ok(found) => Ended::Found(current, Box::new(found)),
-                    Err(failed) => Ended::Failed(current, failed),
-                }),
-                failure = &mut lease => return Ok(Ended::Failed(current, failure.into())),
-                () = self.worker.interrupted.cancelled() => return Ok(Ended::Interrupted(current)),
+                () = over.cancelled() => return Ok(current),
                 found = Events::next_of(&mut events) => Some(found),
                 () = tokio::time::sleep(pause) => None,
             };
@@ -155,13 +193,13 @@ impl Attempt<'_> {
                 events = self.listen().await;
             }
             let looked = match changed {
-                Some(found) => self.look(&current, &meter, found).await,
-                None => self.note_progress(&current, &meter).await,
+                Some(found) => self.look(&current, meter, found).await,
+                None => self.note_progress(&current, meter).await,
             };
             match looked {
                 Ok(Outcome::Applied(stored)) => current = stored,
                 Ok(outcome @ (Outcome::Refused(..) | Outcome::Gone)) => {
-                    return Ok(Ended::Overtaken(Box::new(outcome)));
+                    return Err(Box::new(outcome));
                 }
                 // The work goes on without: a broker that is away comes back.
                 Err(error) => debug!(%error, "progress not written"),
@@ -213,15 +251,21 @@ impl Attempt<'_> {
         let run = self.run;
         let counted = found.counted;
         let totals = counted.totals;
+        let top = usize::try_from(u32::from(self.message.options.top)).unwrap_or(usize::MAX);
         let place = Box::pin(self.keep(counted.histogram.clone())).await?;
+        let explanation = match counted.explanation {
+            Some(explanation) => Some(Box::pin(self.keep_explanation(explanation)).await?),
+            None => None,
+        };
         let count = Count {
             source: found.source,
-            totals_by_rule: [(counted.rule.name.clone(), totals.words)].into(),
+            totals_by_rule: counted.totals_by_rule,
             totals_by_scope: counted.totals_by_scope,
             totals,
             rule: counted.rule,
-            top_words: counted.histogram.top(TOP_WORDS),
+            top_words: counted.histogram.top(top),
             result: place,
+            explanation,
         };
         let outcome = self
             .persist(current, |job, now| {
@@ -257,6 +301,18 @@ impl Attempt<'_> {
         let put = || self.worker.results.put(&key, run, &word_count);
         let name = patiently(self.worker, put).await?;
         Ok(ResultPlace::Object { name })
+    }
+
+    /// Puts the explanation where it fits.
+    async fn keep_explanation(&self, explanation: Explanation) -> Result<ExplanationPlace, Error> {
+        let size = serde_json::to_vec(&explanation).map_or(usize::MAX, |json| json.len());
+        if size <= INLINE_EXPLANATION_BYTES_MAX {
+            return Ok(ExplanationPlace::Inline { explanation });
+        }
+        let (key, run) = (self.message.key(), self.run);
+        let put = || self.worker.results.put_explanation(&key, run, &explanation);
+        let name = patiently(self.worker, put).await?;
+        Ok(ExplanationPlace::Object { name })
     }
 
     async fn fail(&self, current: Stored, failed: &Failed) -> Result<(), Error> {
@@ -351,6 +407,7 @@ fn abandon(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
 
 /// Does what the record, as it is now, asks for.
 async fn settle(worker: &Worker, delivery: &Delivery, outcome: Outcome) -> Result<(), Error> {
+    worker.metrics.note_outcome(delivery, &outcome);
     match outcome {
         Outcome::Applied(stored) | Outcome::Refused(stored, _) if stored.job.status.is_final() => {
             conclude(worker, delivery, &stored.job).await

@@ -19,7 +19,9 @@ use wordmill_common::message::JobMessage;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::dead::{Filter, Letter, LetterId};
 
-use super::{NO_CURSOR, cursor, page, within, write_cursor};
+use super::{page, within};
+use crate::caller::Caller;
+use crate::cursor::{self, NO_CURSOR};
 use crate::problem::{Code, Problem};
 use crate::{App, body, keyed};
 
@@ -91,13 +93,14 @@ enum Asked {
 /// `POST /v1/dead-letters/replay`.
 pub(crate) async fn post(
     State(app): State<App>,
+    caller: Caller,
     Extension(trace): Extension<TraceParent>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let request: Request = body::json(&headers, body, app.json_size_max).await?;
     let dry_run = request.dry_run;
-    let owner = Owner::public();
+    let owner = caller.owner;
     let (asked, next) = select(&app, &owner, request).await?;
     let end = Instant::now() + REPLAY_TIME_MAX;
     let mut lines: Vec<Line> = Vec::with_capacity(asked.len());
@@ -115,7 +118,7 @@ pub(crate) async fn post(
         may_go_on = line.outcome != Outcome::Refused;
         lines.push(line);
     }
-    let next = next.map(write_cursor);
+    let next = next.map(cursor::write);
     Ok(Json(json!({"dry_run": dry_run, "data": lines, "next_cursor": next})))
 }
 
@@ -135,7 +138,7 @@ async fn select(
         }
         (None, Some(wanted)) => {
             let before = match &request.cursor {
-                Some(text) => Some(cursor(text).ok_or_else(|| invalid(NO_CURSOR))?),
+                Some(text) => Some(cursor::read(text).ok_or_else(|| invalid(NO_CURSOR))?),
                 None => None,
             };
             let filter = Filter { code: wanted.code, lane: wanted.lane };

@@ -70,6 +70,11 @@ impl Sink for Page<'_> {
         let name = tag.name();
         let is_hidden = tag.value(Attribute::Hidden).is_some()
             || tag.value(Attribute::Style).is_some_and(displays_nothing);
+        if name == "html"
+            && let Some(language) = tag.value(Attribute::Lang)
+        {
+            self.tally.declare_language(language);
+        }
         let effect = self.visibility.start(name, is_hidden, tag.is_closed());
         self.take_step(effect.step);
         if effect.is_seen {
@@ -126,8 +131,7 @@ mod tests {
         let mut extractor = Extractor::new(syntax);
         extractor.push(page, &mut tally);
         extractor.end(&mut tally);
-        tally.end();
-        tally.finish().1
+        tally.finish().unwrap().histogram
     }
 
     fn words(page: &str, syntax: Syntax) -> String {

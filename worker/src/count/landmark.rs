@@ -156,13 +156,13 @@ fn landmark(name: &str, role: Option<&str>, is_in_section: bool) -> Option<Landm
 mod tests {
     use std::io::Read;
 
-    use wordmill_common::options::Scope;
+    use wordmill_common::options::{self, Scope};
 
     use crate::count::{Counted, Hints, Options, count};
 
     fn counted(page: &str, scope: Scope) -> Counted {
         let hints = Hints { content_type: Some("text/html; charset=utf-8"), host_tld: None };
-        let options = Options { scope, ..Options::default() };
+        let options = Options::from(options::Options { scope, ..options::Options::default() });
         count(page.as_bytes(), &hints, &options, &|_| true).unwrap()
     }
 
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_text_is_all_main() {
         for scope in [Scope::Page, Scope::Main] {
-            let options = Options { scope, ..Options::default() };
+            let options = Options::from(options::Options { scope, ..options::Options::default() });
             let hints = Hints { content_type: Some("text/markdown"), host_tld: None };
             let text = b"# A <nav> mill".chain(&b" turns"[..]);
             let counted = count(text, &hints, &options, &|_| true).unwrap();

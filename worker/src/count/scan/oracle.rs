@@ -41,10 +41,11 @@ fn text(bytes: &[u8]) -> String {
 impl Recorder<'_> {
     fn start_tag(&mut self, name: String) -> Option<State> {
         let is_closed = self.tag.is_closed;
-        let values = ["hidden", "role", "style", "charset", "http-equiv", "content"].map(|name| {
-            let mut attributes = self.tag.attributes.iter();
-            attributes.find(|(found, _)| found == name.as_bytes()).map(|(_, value)| text(value))
-        });
+        let values =
+            ["hidden", "role", "style", "charset", "http-equiv", "content", "lang"].map(|name| {
+                let mut attributes = self.tag.attributes.iter();
+                attributes.find(|(found, _)| found == name.as_bytes()).map(|(_, value)| text(value))
+            });
         let is_hidden = values[Attribute::Hidden as usize].is_some();
         let content = self.follower.start(&name, is_hidden, is_closed);
         self.end.clone_from(&self.tag.name);

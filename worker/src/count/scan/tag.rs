@@ -19,12 +19,22 @@ pub(in crate::count) enum Attribute {
     Charset,
     HttpEquiv,
     Content,
+    Lang,
 }
 
 impl Attribute {
+    const COUNT: usize = 7;
+
     #[cfg(test)]
-    pub(in crate::count) const ALL: [Self; 6] =
-        [Self::Hidden, Self::Role, Self::Style, Self::Charset, Self::HttpEquiv, Self::Content];
+    pub(in crate::count) const ALL: [Self; Self::COUNT] = [
+        Self::Hidden,
+        Self::Role,
+        Self::Style,
+        Self::Charset,
+        Self::HttpEquiv,
+        Self::Content,
+        Self::Lang,
+    ];
 
     fn of(name: &[u8]) -> Option<Self> {
         match name {
@@ -34,6 +44,7 @@ impl Attribute {
             b"charset" => Some(Self::Charset),
             b"http-equiv" => Some(Self::HttpEquiv),
             b"content" => Some(Self::Content),
+            b"lang" => Some(Self::Lang),
             _ => None,
         }
     }
@@ -85,7 +96,7 @@ pub(in crate::count) struct Tag {
     name: Name,
     is_end: bool,
     is_closed: bool,
-    values: [Value; 6],
+    values: [Value; Attribute::COUNT],
 }
 
 impl Tag {

@@ -12,7 +12,7 @@ use crate::count::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::count) enum Event {
     Text(Vec<u8>),
-    Start { name: String, is_closed: bool, values: [Option<String>; 6] },
+    Start { name: String, is_closed: bool, values: [Option<String>; 7] },
     End { name: String },
 }
 

@@ -1,0 +1,101 @@
+//! `GET /v1/jobs/{id}/events`: a job's changes as server-sent events.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, stream};
+use tokio::time::Instant;
+use tracing::error;
+use wordmill_nats::store::Stored;
+
+use crate::App;
+use crate::lookup::JobPath;
+use crate::problem::Problem;
+use crate::view::JobView;
+use crate::waiting::{Follower, Heard};
+
+/// Header with the id of the last event that a client has seen.
+const LAST_EVENT_ID: &str = "last-event-id";
+/// Tells nginx to pass each event on at once, whatever its configuration says.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// How often a stream says that it is alive.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// How soon a client comes back after its stream has ended.
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+/// Longest life of a stream; a client that still waits comes back by itself.
+const STREAM_TIME_MAX: Duration = Duration::from_secs(3600);
+
+/// One client's stream.
+#[derive(Debug)]
+struct Streaming {
+    follower: Follower,
+    /// The revision that the client has seen last.
+    seen: Option<u64>,
+    /// The final record has been sent.
+    is_over: bool,
+    end: Instant,
+}
+
+/// `GET /v1/jobs/{id}/events`.
+pub(crate) async fn get(
+    State(app): State<App>,
+    JobPath(key): JobPath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let seen = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
+    let follower = Follower::start(&app, &key).await?;
+    let end = Instant::now() + STREAM_TIME_MAX;
+    let streaming = Streaming { follower, seen, is_over: false, end };
+    // A browser that has seen the final record comes back all the same: this tells it to stay away.
+    let current = streaming.follower.current();
+    if current.job.status.is_final() && !is_news(current, seen) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let alive = KeepAlive::new().interval(HEARTBEAT_INTERVAL);
+    let mut response = Sse::new(events(streaming)).keep_alive(alive).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// Nothing is read ahead of the client: while it takes nothing, changes become one.
+fn events(streaming: Streaming) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold(streaming, |mut streaming| async {
+        let event = streaming.next().await?;
+        Some((Ok(event), streaming))
+    })
+}
+
+impl Streaming {
+    async fn next(&mut self) -> Option<Event> {
+        if self.is_over {
+            return None;
+        }
+        while !is_news(self.follower.current(), self.seen) {
+            match tokio::time::timeout_at(self.end, self.follower.next()).await {
+                Ok(Heard::Change) => {}
+                Ok(Heard::Gone | Heard::Stopping) | Err(_) => return None,
+            }
+        }
+        let current = self.follower.current();
+        let event = Event::default().id(current.revision.to_string()).retry(RECONNECT_AFTER);
+        let event = event.json_data(JobView::of(&current.job));
+        self.seen = Some(current.revision);
+        self.is_over = current.job.status.is_final();
+        event.inspect_err(|error| error!(%error, "a job cannot be written as an event")).ok()
+    }
+}
+
+/// Tells whether a client that has seen revision `seen` does not know a record. The final one is
+/// sent even to a client that claims to have seen a later one: there is none.
+fn is_news(current: &Stored, seen: Option<u64>) -> bool {
+    seen.is_none_or(|seen| {
+        current.revision > seen || (current.job.status.is_final() && current.revision != seen)
+    })
+}

@@ -1,0 +1,81 @@
+//! `POST /v1/jobs/{id}/retry`: does a finished job again, as a new job that names the old one.
+//!
+//! Nothing about the old job changes. What it counted is taken from its record, which names the URL,
+//! or from its message, which is kept as long as it waits or as a dead letter.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use wordmill_common::clock;
+use wordmill_common::id::JobId;
+use wordmill_common::job::{FORMAT, Job};
+use wordmill_common::message::JobMessage;
+use wordmill_common::source::Source;
+use wordmill_common::trace::TraceParent;
+use wordmill_nats::dead::LetterId;
+use wordmill_nats::read::Freshness;
+
+use crate::App;
+use crate::caller::Caller;
+use crate::lookup::{self, JobPath, within};
+use crate::problem::{Code, Problem};
+use crate::{keyed, submit};
+
+/// `POST /v1/jobs/{id}/retry`. With an `Idempotency-Key` a repeat finds the job of the first time;
+/// without one it starts another.
+pub(crate) async fn post(
+    State(app): State<App>,
+    caller: Caller,
+    JobPath(key): JobPath,
+    Extension(trace): Extension<TraceParent>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let name = keyed::key(&headers)?;
+    let old = lookup::finished(&app, &key).await?.job;
+    let source = source(&app, &old).await?;
+    let job_id = match &name {
+        Some(name) => JobId::derived("key", &caller.owner, name),
+        None => JobId::new(),
+    };
+    let message = JobMessage {
+        format: FORMAT,
+        job_id,
+        owner: caller.owner,
+        lane: old.lane,
+        source,
+        options: old.options,
+        labels: old.labels,
+        created_at: clock::now(),
+        trace_id: trace.trace_id,
+        fingerprint: None,
+        retry_of: Some(old.job_id),
+    };
+    let job = match name {
+        Some(_) => keyed::accept(&app, message, &trace).await?,
+        None => submit::accept(&app, &message, &trace).await?,
+    };
+    Ok(submit::answer(&app, &headers, job).await)
+}
+
+/// Returns what a job counted.
+///
+/// # Errors
+/// `source_gone` for a text that is kept nowhere any more.
+async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
+    if let Some(url) = &job.source.url {
+        return Ok(Source::Url { url: url.clone() });
+    }
+    let key = job.key();
+    let letter = within(app.dead_letters.find(&key.owner, LetterId::Job(key.job_id))).await?;
+    let message = match letter.and_then(|letter| letter.message) {
+        Some(message) => Some(message),
+        None => within(app.queue.find(&key, Freshness::Leader)).await?,
+    };
+    // Another job may have had this id before.
+    let message = message.filter(|message| message.created_at == job.created_at);
+    message.map(|message| message.source).ok_or_else(|| {
+        let detail = "The job's text is not kept after it has ended. Submit it again.";
+        Problem::new(Code::SourceGone, detail)
+    })
+}

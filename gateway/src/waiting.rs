@@ -1,0 +1,272 @@
+//! Waiting for a job: one record followed, for whoever asked to be told of its changes.
+//!
+//! A change comes as a plain message on the record's own subject: the broker filters, keeps nothing
+//! and needs no consumer, however many wait. Such a message may be lost, so the subscription comes
+//! first, then the record is read, and it is read again from time to time and after every
+//! reconnection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use axum::http::header::IF_NONE_MATCH;
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+use wordmill_common::id::JobKey;
+use wordmill_nats::events::Events;
+use wordmill_nats::read::Freshness;
+use wordmill_nats::store::{Found, Stored};
+
+use crate::lookup;
+use crate::problem::{Code, Problem};
+use crate::{App, BROKER_DEADLINE};
+
+/// Longest wait that a request may ask for, in seconds.
+pub(crate) const WAIT_S_MAX: u64 = 60;
+/// How often a record is read again although nothing was heard.
+const REREAD_INTERVAL: Duration = Duration::from_secs(5);
+/// Header with what the client would like.
+const PREFER: &str = "prefer";
+
+/// Places for those who wait. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiters {
+    places: Arc<Semaphore>,
+    /// Cancelled when the service stops: nobody waits any longer.
+    stopping: CancellationToken,
+}
+
+impl Waiters {
+    /// Returns `count` places, for as long as the service is not `stopping`.
+    pub(crate) fn new(count: u32, stopping: CancellationToken) -> Self {
+        let count = usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS);
+        Self { places: Arc::new(Semaphore::new(count)), stopping }
+    }
+
+    fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let detail = "Too many clients wait for jobs at this gateway. Come back, or poll \
+                          without waiting.";
+            Problem::new(Code::TooManyWaiting, detail)
+        })
+    }
+}
+
+/// What the end of a wait was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// The record is another one now.
+    Change,
+    /// The record is gone.
+    Gone,
+    /// The service stops.
+    Stopping,
+}
+
+/// One job that somebody waits for.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    app: App,
+    key: JobKey,
+    events: Events,
+    current: Box<Stored>,
+    reread_at: Instant,
+    /// The connection on which the subscription was last known to have missed nothing.
+    connection: u64,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    /// Begins to follow a job that has to exist.
+    ///
+    /// # Errors
+    /// `too_many_waiting`, and those of [`lookup::existing`].
+    pub(crate) async fn start(app: &App, key: &JobKey) -> Result<Self, Problem> {
+        let place = app.waiters.take()?;
+        let connection = app.broker.connects();
+        let subscribing = tokio::time::timeout(BROKER_DEADLINE, Events::of(&app.broker, key));
+        let events = subscribing.await.map_err(|_| {
+            Problem::new(Code::BrokerUnavailable, "The store does not answer. Try again.")
+        })??;
+        let current = lookup::existing(app, key).await?;
+        let reread_at = Instant::now() + REREAD_INTERVAL;
+        let (app, key) = (app.clone(), key.clone());
+        Ok(Self { app, key, events, current, reread_at, connection, _place: place })
+    }
+
+    /// Returns the record as it is known.
+    pub(crate) fn current(&self) -> &Stored {
+        &self.current
+    }
+
+    /// Waits until the record changes. Changes that came in quick succession are one. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Heard {
+        loop {
+            let stopping = self.app.waiters.stopping.clone();
+            let heard = tokio::select! {
+                () = stopping.cancelled() => return Heard::Stopping,
+                found = self.events.next() => self.newest(found),
+                connection = self.app.broker.reconnected(self.connection) => {
+                    let read = self.read_again().await;
+                    self.connection = connection;
+                    read
+                }
+                () = tokio::time::sleep_until(self.reread_at) => self.read_again().await,
+            };
+            if let Some(heard) = heard {
+                return heard;
+            }
+        }
+    }
+
+    /// Takes a change, and those that came after it.
+    fn newest(&mut self, mut found: Found) -> Option<Heard> {
+        let mut heard = None;
+        loop {
+            heard = self.take(found).or(heard);
+            match self.events.next().now_or_never() {
+                Some(next) => found = next,
+                None => return heard,
+            }
+        }
+    }
+
+    async fn read_again(&mut self) -> Option<Heard> {
+        let reading = self.app.store.read(&self.key, Freshness::Any);
+        let read = tokio::time::timeout(BROKER_DEADLINE, reading).await;
+        self.reread_at = Instant::now() + REREAD_INTERVAL;
+        match read {
+            Ok(Ok(found)) => self.take(found),
+            // Whoever waits goes on waiting: the broker may be back in time.
+            Ok(Err(error)) => {
+                debug!(job.id = %self.key.job_id, %error, "a followed record cannot be read");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Keeps a record that is newer than the one that is known.
+    fn take(&mut self, found: Found) -> Option<Heard> {
+        match found {
+            Found::Job(stored) if stored.revision > self.current.revision => {
+                self.current = stored;
+                Some(Heard::Change)
+            }
+            Found::Gone => Some(Heard::Gone),
+            // A replica that is behind; or a record that is not written yet, or was taken back.
+            Found::Job(_) | Found::Absent => None,
+        }
+    }
+}
+
+/// Waits until a job that exists is as it is wanted, and returns it as it is then, or at the end.
+///
+/// # Errors
+/// Those of [`Follower::start`], and `result_expired`.
+pub(crate) async fn until(
+    app: &App,
+    key: &JobKey,
+    wait: Duration,
+    is_wanted: impl Fn(&Stored) -> bool,
+) -> Result<Box<Stored>, Problem> {
+    let end = Instant::now() + wait;
+    let mut follower = Follower::start(app, key).await?;
+    while !is_wanted(&follower.current) {
+        match tokio::time::timeout_at(end, follower.next()).await {
+            Ok(Heard::Change) => {}
+            Ok(Heard::Gone) => return Err(lookup::gone()),
+            Ok(Heard::Stopping) | Err(_) => break,
+        }
+    }
+    Ok(follower.current)
+}
+
+/// Returns how long a client would like to wait for its job: `Prefer: wait=10`. What cannot be
+/// understood is no preference, and more than the most counts as the most.
+pub(crate) fn preferred(headers: &HeaderMap) -> Option<Duration> {
+    let fields = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    let mut preferences = fields.flat_map(|field| field.split(','));
+    preferences.find_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let seconds: u64 = value.trim().trim_matches('"').parse().ok()?;
+        let is_wait = name.trim().eq_ignore_ascii_case("wait");
+        is_wait.then(|| Duration::from_secs(seconds.min(WAIT_S_MAX)))
+    })
+}
+
+/// The revisions that a client knows: `If-None-Match`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Known(Vec<String>);
+
+impl Known {
+    /// Reads the header; `None` if there is none.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        let tags: Vec<String> = fields
+            .flat_map(|field| field.split(','))
+            .map(|tag| tag.trim().trim_start_matches("W/").to_owned())
+            .collect();
+        (!tags.is_empty()).then_some(Self(tags))
+    }
+
+    /// Tells whether the client knows this revision.
+    pub(crate) fn includes(&self, revision: u64) -> bool {
+        let tag = etag(revision);
+        self.0.iter().any(|known| *known == tag || known == "*")
+    }
+}
+
+/// Returns the entity tag of a revision.
+pub(crate) fn etag(revision: u64) -> String {
+    format!("\"{revision}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, values: &[&str]) -> HeaderMap {
+        values.iter().map(|value| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn the_preference_to_wait_is_found_among_others_and_bounded() {
+        for (values, expected) in [
+            (&["wait=10"][..], Some(10)),
+            (&["respond-async, wait=10"], Some(10)),
+            (&["respond-async", "WAIT = \"7\" ; foo=bar"], Some(7)),
+            (&["wait=100000"], Some(60)),
+            (&["wait=0"], Some(0)),
+            (&["wait=soon, wait=5"], Some(5)),
+            (&["wait"], None),
+            (&["wait=-1"], None),
+            (&["return=minimal"], None),
+            (&[], None),
+        ] {
+            let wait = preferred(&headers("prefer", values));
+            assert_eq!(wait, expected.map(Duration::from_secs), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn known_revisions_are_compared_weakly() {
+        for (values, is_known) in [
+            (&["\"7\""][..], true),
+            (&["W/\"7\""], true),
+            (&["\"6\", \"7\""], true),
+            (&["\"6\"", "\"7\""], true),
+            (&["*"], true),
+            (&["7"], false),
+            (&["\"77\""], false),
+            (&[""], false),
+        ] {
+            let known = Known::of(&headers("if-none-match", values)).unwrap();
+            assert_eq!(known.includes(7), is_known, "{values:?}");
+        }
+        assert_eq!(Known::of(&HeaderMap::new()), None);
+    }
+}

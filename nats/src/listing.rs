@@ -1,0 +1,142 @@
+//! The records of one owner, newest change first.
+//!
+//! The bucket's own stream is the index: it keeps the last revision of each record, in the order in
+//! which they were written. A record that changes moves to the front. So whoever goes down from a
+//! place meets every record that has not changed since, and none twice.
+
+use std::time::Duration;
+
+use async_nats::HeaderValue;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::Stream as JetStream;
+use tokio::time::Instant;
+use tracing::warn;
+use wordmill_common::id::Owner;
+use wordmill_common::job::{Job, Status};
+
+use crate::Error;
+use crate::connect::Broker;
+use crate::read::open;
+use crate::store::{Found, STATUS_HEADER, Stored, parse};
+use crate::subject;
+use crate::topology::JOB_STATE_STREAM;
+use crate::window::{BATCH_MAX, Backwards};
+
+/// Most records that are looked at for one page.
+const RECORDS_MAX: usize = 5000;
+/// Most requests to the broker for one page, give or take those of one window.
+const REQUESTS_MAX: u32 = 200;
+/// After which time no further window is begun for a page.
+const TIME_MAX: Duration = Duration::from_secs(1);
+/// Least messages that are asked for at once.
+const BATCH_MIN: usize = 16;
+
+/// Which records are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Only those with this status.
+    pub status: Option<Status>,
+    /// Only those with this label, name and value.
+    pub label: Option<(String, String)>,
+}
+
+/// Some records, newest change first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The records.
+    pub jobs: Vec<Stored>,
+    /// Where to go on: below this sequence number. `None` at the end.
+    pub next: Option<u64>,
+}
+
+/// The records of all owners, in the order of their last changes.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    broker: Broker,
+    stream: JetStream<()>,
+}
+
+impl Listing {
+    /// Opens the records; asks the broker nothing.
+    ///
+    /// # Errors
+    /// None in practice: the stream's name is valid.
+    pub async fn open(broker: &Broker) -> Result<Self, Error> {
+        let stream = open(broker, JOB_STATE_STREAM).await?;
+        Ok(Self { broker: broker.clone(), stream })
+    }
+
+    /// Returns up to `limit` records of `owner` below the sequence number `before`.
+    ///
+    /// The work is bounded: a page may be short, or even empty, and have a successor all the same.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn page(
+        &self,
+        owner: &Owner,
+        wanted: &Wanted,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Page, Error> {
+        const DOING: &str = "look at the records";
+        let info = self.stream.get_info().await.map_err(|e| Error::unavailable(DOING, e))?;
+        let end = info.state.last_sequence.saturating_add(1);
+        let bounds = (info.state.first_sequence, before.map_or(end, |before| before.min(end)));
+        // Whoever wants all needs hardly more than the page.
+        let batch = if *wanted == Wanted::default() { limit.max(BATCH_MIN) } else { BATCH_MAX };
+        let (stream, subjects) = ((&self.stream, JOB_STATE_STREAM), subject::records(owner));
+        let mut walk = Backwards::new(&self.broker, stream, subjects, bounds, batch);
+
+        let give_up = Instant::now() + TIME_MAX;
+        let (mut jobs, mut looked_at) = (Vec::new(), 0);
+        while !walk.is_over()
+            && looked_at < RECORDS_MAX
+            && walk.requests() < REQUESTS_MAX
+            && Instant::now() < give_up
+        {
+            let window = walk.window().await?;
+            looked_at += window.len();
+            for message in window.iter().rev() {
+                let Some(stored) = wanted.record(message) else { continue };
+                jobs.push(stored);
+                if jobs.len() >= limit {
+                    // What is left of the window is for the next page.
+                    return Ok(Page { jobs, next: Some(message.sequence) });
+                }
+            }
+        }
+        let next = (!walk.is_over()).then(|| walk.top());
+        Ok(Page { jobs, next })
+    }
+}
+
+impl Wanted {
+    /// Reads a record if it is wanted. Markers of deleted and expired ones are not.
+    fn record(&self, message: &StreamMessage) -> Option<Stored> {
+        // Most that are not wanted are told by their header, and not parsed.
+        let status = message.headers.get(STATUS_HEADER).map(HeaderValue::as_str);
+        if let (Some(wanted), Some(status)) = (self.status, status)
+            && wanted.as_str() != status
+        {
+            return None;
+        }
+        let key = subject::recorded(&message.subject)?;
+        match parse(&key, &message.headers, &message.payload, message.sequence) {
+            Ok(Found::Job(stored)) => Some(*stored).filter(|stored| self.accepts(&stored.job)),
+            Ok(Found::Gone | Found::Absent) => None,
+            Err(error) => {
+                warn!(job.id = %key.job_id, %error, "a record cannot be listed");
+                None
+            }
+        }
+    }
+
+    fn accepts(&self, job: &Job) -> bool {
+        self.status.is_none_or(|status| status == job.status)
+            && self
+                .label
+                .as_ref()
+                .is_none_or(|(name, value)| job.labels.get(name).is_some_and(|is| is == value))
+    }
+}

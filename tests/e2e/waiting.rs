@@ -1,0 +1,255 @@
+//! Whoever waits for a job is told of its changes, and costs the broker no consumer.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stream::{Event, EventStream};
+use wordmill_tests::{pause, runtime, wait_for};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const LIMIT: Duration = Duration::from_secs(60);
+/// Clients that wait at once.
+const CROWD: usize = 1000;
+/// What a gateway may take while they wait, in kibibytes.
+const MEMORY_KIB_MAX: u64 = 100 * 1024;
+
+fn submit(client: &Client, prefer: &str, body: &Value) -> Answer {
+    let headers = [JSON, ("prefer", prefer)];
+    client.send("POST", "/v1/jobs", &headers, body.to_string().as_bytes())
+}
+
+fn etag(answer: &Answer) -> String {
+    answer.header("etag").unwrap_or_else(|| panic!("no ETag: {answer:?}")).to_owned()
+}
+
+/// Polls as clients do who know a revision.
+fn poll(client: &Client, job_id: &str, wait: &str, known: &str) -> Answer {
+    let path = format!("/v1/jobs/{job_id}{wait}");
+    client.send("GET", &path, &[("if-none-match", known)], &[])
+}
+
+#[test]
+fn one_call_submits_and_returns_the_finished_job() {
+    let stack = Stack::start();
+    let (site, client) = (Site::start(), stack.client());
+    let text = json!({"text": "to be or not to be"});
+    let answer = submit(client, "respond-async, wait=30", &text);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("preference-applied"), Some("wait=30"));
+    let job = answer.json();
+    assert_eq!((&job["status"], &job["totals"]["words"]), (&json!("succeeded"), &json!(6)));
+    let location = answer.header("location").expect("a location");
+    assert_eq!(client.get(location).json(), job);
+
+    // A job that fails has ended, too; more than the most is the most.
+    let answer = submit(client, "wait=9999", &json!({"url": site.url("/missing")}));
+    assert_eq!(answer.header("preference-applied"), Some("wait=60"), "{answer:?}");
+    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("failed")));
+
+    // Named jobs, now and again.
+    let path = "/v1/jobs/0198f0c2-0000-7000-8000-000000000001";
+    for _ in 0..2 {
+        let headers = [JSON, ("prefer", "wait=30")];
+        let answer = client.send("PUT", path, &headers, text.to_string().as_bytes());
+        assert_eq!((answer.status, answer.header("preference-applied")), (200, Some("wait=30")));
+    }
+    let headers = [JSON, ("prefer", "wait=30"), ("idempotency-key", "again")];
+    let answer = client.send("POST", "/v1/jobs", &headers, text.to_string().as_bytes());
+    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("succeeded")));
+}
+
+#[test]
+fn a_job_that_takes_longer_is_accepted_as_ever() {
+    let stack = Stack::with(1, 0, &[]);
+    let client = stack.client();
+    let text = json!({"text": "a b"});
+    for prefer in ["wait=1", "wait=0", "wait=soon", "return=minimal"] {
+        let started = Instant::now();
+        let answer = submit(client, prefer, &text);
+        assert_eq!(answer.status, 202, "{answer:?}");
+        assert_eq!(answer.header("preference-applied"), None);
+        assert!(answer.header("retry-after").is_some() && answer.header("location").is_some());
+        assert_eq!(answer.json()["status"], "queued");
+        assert_eq!(started.elapsed() >= Duration::from_secs(1), prefer == "wait=1", "{prefer}");
+    }
+}
+
+#[test]
+fn a_long_poll_without_a_revision_waits_for_the_end() {
+    let stack = Stack::with(1, 0, &[]);
+    let client = stack.client();
+    let job_id = client.submit(&json!({"text": "a b c"}));
+    let unfinished = client.get(&format!("/v1/jobs/{job_id}?wait=1"));
+    assert_eq!((unfinished.status, &unfinished.json()["status"]), (200, &json!("queued")));
+    let waiting = {
+        let (client, path) = (client.clone(), format!("/v1/jobs/{job_id}?wait=60"));
+        std::thread::spawn(move || client.get(&path))
+    };
+    let worker = Worker::start(&stack.nats.address(), &[]);
+    ready(&worker.health);
+    let answer = waiting.join().expect("an answer");
+    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("succeeded")));
+    let job = client.get(&format!("/v1/jobs/{job_id}?wait=60"));
+    assert_eq!((job.json(), etag(&job)), (answer.json(), etag(&answer)));
+}
+
+#[test]
+fn a_long_poll_with_a_revision_returns_on_any_change_or_not_modified() {
+    let stack = Stack::with(1, 0, &[]);
+    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let job_id = client.submit(&json!({"text": "a b c"}));
+    let queued = client.get(&format!("/v1/jobs/{job_id}"));
+    let known = etag(&queued);
+
+    for wait in ["", "?wait=0", "?wait=1"] {
+        let answer = poll(client, &job_id, wait, &known);
+        assert_eq!((answer.status, answer.text.as_str()), (304, ""), "{answer:?}");
+        assert_eq!(etag(&answer), known);
+    }
+    for other in ["\"1000\"", "nonsense"] {
+        assert_eq!(poll(client, &job_id, "?wait=60", other).json(), queued.json());
+    }
+    let waiting = {
+        let (client, job_id, known) = (client.clone(), job_id.clone(), known.clone());
+        std::thread::spawn(move || poll(&client, &job_id, "?wait=60", &known))
+    };
+    pause(Duration::from_millis(300));
+    admin.rewrite_record(&job_id, |record| record["labels"] = json!({"changed": "yes"}));
+    let changed = waiting.join().expect("an answer");
+    assert_eq!((changed.status, &changed.json()["labels"]), (200, &json!({"changed": "yes"})));
+    assert_ne!(etag(&changed), known);
+
+    // A final record never changes: there is nothing to wait for.
+    let cancelled = client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
+    let started = Instant::now();
+    assert_eq!(poll(client, &job_id, "?wait=60", &etag(&cancelled)).status, 304);
+    assert!(started.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn waits_that_make_no_sense_are_refused() {
+    let stack = Stack::with(1, 0, &[]);
+    let client = stack.client();
+    let job_id = client.submit(&json!({"text": "a"}));
+    for query in ["wait=61", "wait=-1", "wait=soon", "wait=", "wait=1&wait=1", "weight=1"] {
+        let answer = client.get(&format!("/v1/jobs/{job_id}?{query}"));
+        answer.problem(400, "invalid_query");
+    }
+    let unknown = "0198f0c2-0000-7000-8000-000000000000";
+    client.get(&format!("/v1/jobs/{unknown}?wait=60")).problem(404, "job_not_found");
+    client.get("/v1/jobs/nonsense?wait=60").problem(400, "invalid_job_id");
+}
+
+#[test]
+fn whoever_waits_while_the_broker_goes_and_comes_is_told_all_the_same() {
+    let mut stack = Stack::with(1, 0, &[]);
+    let client = stack.client().clone();
+    let job_id = client.submit(&json!({"text": "a b c"}));
+    let waiting = {
+        let (client, path) = (client.clone(), format!("/v1/jobs/{job_id}?wait=60"));
+        std::thread::spawn(move || client.get(&path))
+    };
+    let mut events = EventStream::open(&client, &job_id, &[]);
+    assert_eq!(events.next_job(LIMIT).expect("an event").told().1, "queued");
+    stack.nats.process.kill();
+    stack.nats.restart();
+    let worker = Worker::start(&stack.nats.address(), &[]);
+    ready(&worker.health);
+    let answer = waiting.join().expect("an answer");
+    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("succeeded")));
+    let last = std::iter::from_fn(|| events.next_job(LIMIT)).last().expect("an event");
+    assert_eq!(last.told().1, "succeeded");
+}
+
+#[test]
+fn a_change_that_nobody_announces_is_found_all_the_same() {
+    let stack = Stack::with(1, 1, &[]);
+    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    // Without announcements only reading again helps.
+    admin.reconfigure("KV_job_state", |config| config.republish = None);
+    let site = Site::start();
+    let page = Page::new("text/plain", "a b").after(Duration::from_secs(2));
+    let job_id = client.submit_url(&site.put("/slow", page));
+    let answer = client.get(&format!("/v1/jobs/{job_id}?wait=60"));
+    assert_eq!(answer.json()["status"], "succeeded", "{answer:?}");
+}
+
+#[test]
+fn places_are_bounded_and_given_back() {
+    let stack = Stack::with(1, 0, &[("WORDMILL_WAITERS_MAX", "2")]);
+    let client = stack.client();
+    let job_id = client.submit(&json!({"text": "a"}));
+    let known = etag(&client.get(&format!("/v1/jobs/{job_id}")));
+    let mut streams: Vec<_> = (0..2).map(|_| EventStream::open(client, &job_id, &[])).collect();
+    let full = poll(client, &job_id, "?wait=1", &known);
+    full.problem(503, "too_many_waiting");
+    let refused = client.get(&format!("/v1/jobs/{job_id}/events"));
+    refused.problem(503, "too_many_waiting");
+    // Who does not wait is served as ever, and a job is taken.
+    assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).status, 200);
+    assert_eq!(submit(client, "wait=30", &json!({"text": "b"})).status, 202);
+    // A client that goes away leaves its place to others.
+    streams.pop();
+    wait_for("a place is free", LIMIT, || {
+        (poll(client, &job_id, "?wait=1", &known).status == 304).then_some(())
+    });
+}
+
+/// Waits for the end of a job, as one of many, half of whom use streams.
+async fn wait_for_end(client: Client, job_id: String, number: usize) -> String {
+    let path = format!("/v1/jobs/{job_id}?wait=60");
+    loop {
+        let job = if number.is_multiple_of(2) {
+            let mut events = EventStream::try_open(&client, &job_id, &[]).await.expect("a stream");
+            let mut last = Value::Null;
+            while let Some(event) = events.receive().await.expect("not broken off") {
+                if let Event::Job { data, .. } = event {
+                    last = data;
+                }
+            }
+            last
+        } else {
+            client.get_async(&path).await.expect("an answer").json()
+        };
+        // There may have been no place for a moment.
+        match job["status"].as_str() {
+            Some(status) => return status.to_owned(),
+            None => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+#[test]
+fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
+    let places = CROWD.to_string();
+    let stack = Stack::with(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
+    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let before = admin.consumers();
+    let jobs: Vec<_> = (0..10).map(|_| client.submit(&json!({"text": "a b c"}))).collect();
+    let crowd: Vec<_> = (0..CROWD)
+        .map(|number| {
+            let job_id = jobs[number % jobs.len()].clone();
+            runtime().spawn(wait_for_end(client.clone(), job_id, number))
+        })
+        .collect();
+    // One more finds no place as soon as all have one.
+    let one_more = || client.get(&format!("/v1/jobs/{}?wait=1", jobs[0])).status;
+    wait_for("all wait", LIMIT, || (one_more() == 503).then_some(()));
+    assert_eq!(admin.consumers(), before, "nobody costs a consumer");
+    let used = stack.gateways[0].process.memory_kib();
+    assert!(used < MEMORY_KIB_MAX, "{used} KiB");
+    println!("{CROWD} clients wait: the gateway takes {used} KiB");
+
+    for job_id in &jobs {
+        client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
+    }
+    for waiting in crowd {
+        let told = runtime().block_on(async { tokio::time::timeout(LIMIT, waiting).await });
+        assert_eq!(told.expect("in time").expect("no panic"), "cancelled");
+    }
+    assert_eq!(one_more(), 200, "the places are free again");
+}
