@@ -40,6 +40,8 @@ test-all: test ## `make test`, and what needs tools from outside: browser, nats 
 	tests/external/install
 	NATS_SERVER="$$(nats/install-server)" NATS_CLI="$$(nats/install-cli)" \
 		cargo test --workspace --test external -- --nocapture --test-threads=1
+	HTML5LIB_TESTS="$$(tests/external/html5lib-tests)" \
+		cargo test --package wordmill-worker --lib html5libs -- --ignored
 	deploy/validate
 
 fuzz: ## damaged documents through decoder, scanner and counter (FUZZ_SECONDS each, FUZZ_SEED)

@@ -196,12 +196,14 @@ impl Names {
     }
 }
 
-/// Returns the bytes of a name as a number, or 0, which is no name's, if they are too many.
+/// Returns the bytes of a name as a number, or 0, which is no name's, if they are too many or NUL
+/// is among them.
 fn key(name: &str) -> u128 {
     let mut bytes = [0; 16];
     match bytes.get_mut(..name.len()) {
-        Some(start) => start.copy_from_slice(name.as_bytes()),
-        None => return 0,
+        // With NUL at its end, a name would have the number of a shorter one.
+        Some(start) if !name.contains('\0') => start.copy_from_slice(name.as_bytes()),
+        Some(_) | None => return 0,
     }
     u128::from_le_bytes(bytes)
 }
@@ -216,6 +218,12 @@ fn probe(key: u128) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_with_nul_is_not_the_shorter_one() {
+        // Found by fuzzing: `<p\0>` ended a drawing as `<p>` does.
+        assert_eq!(Element::of("p\0"), Element::default());
+    }
 
     #[test]
     fn every_name_has_exactly_its_properties() {

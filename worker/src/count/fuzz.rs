@@ -88,6 +88,7 @@ const TYPES: &[&str] = &["text/html", "application/xhtml+xml", "text/plain", "",
 
 /// Runs `target` on new documents until the time is up: `FUZZ_SECONDS` from the environment.
 #[expect(clippy::disallowed_methods, reason = "how long to look is no setting of the service")]
+#[expect(clippy::print_stdout, reason = "the seed is what a finding is found again with")]
 fn fuzz(name: &str, mut target: impl FnMut(&[u8], &mut Random)) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();

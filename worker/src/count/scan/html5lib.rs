@@ -112,6 +112,7 @@ fn scanner(state: &str, last_start_tag: &str, input: &str) -> Option<Scanner> {
 #[test]
 #[ignore = "needs html5lib's tests: make test-all"]
 #[expect(clippy::disallowed_methods, reason = "where the tests are is no setting of the service")]
+#[expect(clippy::print_stdout, reason = "how many cases were run")]
 fn html5libs_tokenizer_tests_pass() {
     let folder = std::env::var("HTML5LIB_TESTS").expect("HTML5LIB_TESTS names a folder");
     let mut files: Vec<PathBuf> =

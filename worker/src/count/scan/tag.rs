@@ -287,7 +287,12 @@ impl TagReader {
         let kept = self.kept.and_then(|attribute| self.tag.values.get_mut(attribute as usize));
         if let Some(value) = kept {
             let space = VALUE_BYTES_MAX.saturating_sub(value.text.len());
-            value.text.push_str(before(more, more.floor_char_boundary(space)));
+            let length = more.floor_char_boundary(space);
+            value.text.push_str(before(more, length));
+            if length < more.len() {
+                // A shorter character that comes later must not fill the gap.
+                self.kept = None;
+            }
         }
     }
 }
