@@ -2,12 +2,14 @@
 
 mod cancel;
 mod chaos;
+mod cors;
 mod dead_letters;
 mod deliveries;
 mod endings;
 mod events;
 mod explain;
 mod faults;
+mod formats;
 mod guard;
 mod keyed;
 mod lanes;
@@ -18,8 +20,11 @@ mod metrics;
 mod older_contract;
 mod pressure;
 mod problems;
+mod queue_view;
 mod races;
+mod replicas;
 mod retries;
+mod retry;
 mod roles;
 mod samples;
 mod sharing;
