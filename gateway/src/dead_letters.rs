@@ -177,7 +177,7 @@ impl JobPart {
     fn of(message: &JobMessage) -> Self {
         Self {
             source: message.source.describe(),
-            options: message.options,
+            options: message.options.clone(),
             labels: message.labels.clone(),
             created_at: message.created_at,
             retry_of: message.retry_of,

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tracing::info;
 use wordmill_common::id::JobKey;
-use wordmill_common::job::ResultPlace;
+use wordmill_common::job::{ExplanationPlace, ResultPlace};
 use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, Stored};
@@ -81,6 +81,9 @@ pub(crate) async fn delete(
 /// Removes the result and the document, then the record: a repeat finds what was left over.
 async fn remove(app: &App, key: &JobKey, stored: &Stored) -> Result<(), Error> {
     if let Some(ResultPlace::Object { name }) = &stored.job.result {
+        app.results.remove(name).await?;
+    }
+    if let Some(ExplanationPlace::Object { name }) = &stored.job.explanation {
         app.results.remove(name).await?;
     }
     // As a rule it is gone. That of a dead letter goes with the letter.

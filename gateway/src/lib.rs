@@ -11,6 +11,7 @@ pub mod cors;
 mod cursor;
 mod dead_letters;
 mod events;
+mod explain;
 mod format;
 mod gauge;
 mod health;

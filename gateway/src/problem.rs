@@ -23,6 +23,7 @@ pub(crate) enum Code {
     AlreadyFinished,
     BrokerUnavailable,
     DeadLetterNotFound,
+    ExplainNotRecorded,
     IdempotencyKeyReused,
     InputTooLarge,
     IncompleteBody,
@@ -56,10 +57,11 @@ pub(crate) enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 32] = [
+    const ALL: [Self; 33] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
+        Self::ExplainNotRecorded,
         Self::IdempotencyKeyReused,
         Self::IncompleteBody,
         Self::InputTooLarge,
@@ -97,6 +99,7 @@ impl Code {
             Self::AlreadyFinished => "already_finished",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::DeadLetterNotFound => "dead_letter_not_found",
+            Self::ExplainNotRecorded => "explain_not_recorded",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::IncompleteBody => "incomplete_body",
             Self::InputTooLarge => "input_too_large",
@@ -150,9 +153,11 @@ impl Code {
             | Self::InvalidOption
             | Self::InvalidRequest
             | Self::InvalidUrl => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::AlreadyFinished | Self::JobCancelled | Self::JobFailed | Self::JobNotFinished => {
-                StatusCode::CONFLICT
-            }
+            Self::AlreadyFinished
+            | Self::ExplainNotRecorded
+            | Self::JobCancelled
+            | Self::JobFailed
+            | Self::JobNotFinished => StatusCode::CONFLICT,
             Self::DeadLetterNotFound | Self::JobNotFound | Self::RouteNotFound => {
                 StatusCode::NOT_FOUND
             }
@@ -170,6 +175,7 @@ impl Code {
             Self::AlreadyFinished => "The job has already ended",
             Self::BrokerUnavailable => "The queue is not available",
             Self::DeadLetterNotFound => "No such dead letter",
+            Self::ExplainNotRecorded => "The job recorded no explanation",
             Self::IdempotencyKeyReused => "The name is taken by another request",
             Self::IncompleteBody => "The body is incomplete",
             Self::InputTooLarge => "The request is too large",

@@ -41,6 +41,7 @@ struct Head<'a> {
     job_id: JobId,
     totals: Option<&'a Totals>,
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,
+    totals_by_scope: Option<&'a BTreeMap<String, u64>>,
     rule: Option<&'a Rule>,
     source: &'a SourceInfo,
 }
@@ -66,6 +67,7 @@ pub(crate) async fn get(
         job_id: job.job_id,
         totals: job.totals.as_ref(),
         totals_by_rule: job.totals_by_rule.as_ref(),
+        totals_by_scope: job.totals_by_scope.as_ref(),
         rule: job.rule.as_ref(),
         source: &job.source,
     });
@@ -110,7 +112,11 @@ pub(crate) async fn histogram(app: &App, job: &Job) -> Result<Histogram, Problem
     }
 }
 
-fn finished(job: &Job) -> Result<(), Problem> {
+/// Tells whether a job succeeded, and why not.
+///
+/// # Errors
+/// `job_not_finished`, `job_failed` and `job_cancelled`.
+pub(crate) fn finished(job: &Job) -> Result<(), Problem> {
     match job.status {
         Status::Succeeded => Ok(()),
         Status::Queued | Status::Running => Err(Problem::new(

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, info, warn};
 use url::Url;
@@ -185,8 +185,21 @@ pub(crate) fn options(given: Option<Value>) -> Result<Options, Problem> {
     let Some(given) = given.filter(|given| !given.is_null()) else {
         return Ok(Options::default());
     };
-    serde_json::from_value(given)
-        .map_err(|error| Problem::new(Code::InvalidOption, format!("In options: {error}.")))
+    let invalid = |detail| Problem::new(Code::InvalidOption, detail);
+    let options: Options = serde_json::from_value(given.clone())
+        .map_err(|error| invalid(wrong_option(&given, &error)))?;
+    options.contradiction().map_or(Ok(options), |detail| Err(invalid(detail)))
+}
+
+/// Says which option is wrong, which the error about all of them does not know.
+fn wrong_option(given: &Value, error: &serde_json::Error) -> String {
+    let options = given.as_object().into_iter().flatten();
+    let mut wrong = options.filter_map(|(name, value)| {
+        let alone = json!({name.as_str(): value});
+        let error = serde_json::from_value::<Options>(alone).err()?;
+        Some(format!("The option \"{name}\" is not valid: {error}."))
+    });
+    wrong.next().unwrap_or_else(|| format!("The options are not valid: {error}."))
 }
 
 /// Checks the labels of a job.

@@ -1,4 +1,5 @@
-//! Histograms too large for the record: zstd-compressed JSON in the object store `results`.
+//! Histograms and explanations too large for the record: zstd-compressed JSON in the object store
+//! `results`.
 //!
 //! Neither side holds one as a whole besides the table of words itself: it is written, compressed and
 //! stored piece by piece, and read the same way. The words stand in their order, the most frequent
@@ -10,8 +11,10 @@ use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tracing::Instrument;
+use wordmill_common::explanation::Explanation;
 use wordmill_common::histogram::Histogram;
 use wordmill_common::id::{JobKey, RunNonce};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
@@ -28,6 +31,8 @@ pub use self::entries::Entries;
 const COMPRESSION_LEVEL: i32 = 3;
 /// How many compressed pieces may wait to be stored.
 const PIECES_WAITING_MAX: usize = 2;
+/// Longest explanation that is read, in bytes of JSON; what is recorded is bounded well below.
+const EXPLANATION_BYTES_MAX: usize = 4 << 20;
 /// Largest piece of a decompressed histogram.
 const UNPACKED_BYTES_MAX: usize = 64 << 10;
 
@@ -57,11 +62,32 @@ impl Results {
         run: RunNonce,
         histogram: &Arc<Histogram>,
     ) -> Result<String, Error> {
-        const DOING: &str = "store a histogram";
-        let name = format!("{}.{run}", key.job_id);
+        self.store(key, format!("{}.{run}", key.job_id), histogram).await
+    }
+
+    /// Stores an explanation and returns its name, `<job_id>.<run nonce>.explain`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Full`].
+    pub async fn put_explanation(
+        &self,
+        key: &JobKey,
+        run: RunNonce,
+        explanation: &Arc<Explanation>,
+    ) -> Result<String, Error> {
+        self.store(key, format!("{}.{run}.explain", key.job_id), explanation).await
+    }
+
+    async fn store<T: Serialize + Send + Sync + 'static>(
+        &self,
+        key: &JobKey,
+        name: String,
+        value: &Arc<T>,
+    ) -> Result<String, Error> {
+        const DOING: &str = "store a result";
         let (sender, mut pieces) = mpsc::channel(PIECES_WAITING_MAX);
-        let histogram = Arc::clone(histogram);
-        let packing = tokio::task::spawn_blocking(move || pack(&histogram, Pieces::new(sender)));
+        let value = Arc::clone(value);
+        let packing = tokio::task::spawn_blocking(move || pack(&*value, Pieces::new(sender)));
         let mut writer: Writer = self.bucket.write(key, name.clone());
         let storing = async {
             while let Some(piece) = pieces.recv().await {
@@ -105,7 +131,30 @@ impl Results {
         }
     }
 
-    /// Removes a histogram; that it is gone already is no error.
+    /// Reads an explanation; `None` if it is no longer kept.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no explanation.
+    pub async fn explanation(&self, name: &str) -> Result<Option<Explanation>, Error> {
+        let Some(packed) = self.read(name).await? else {
+            return Ok(None);
+        };
+        let (mut unpacked, mut json) = (packed.unpack()?, Vec::new());
+        loop {
+            match unpacked.next().await {
+                Ok(Some(piece)) if json.len() + piece.len() <= EXPLANATION_BYTES_MAX => {
+                    json.extend_from_slice(&piece);
+                }
+                Ok(Some(_)) => return Err(corrupt(name, "it is too long for an explanation")),
+                Ok(None) => break,
+                Err(Error::Gone { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        serde_json::from_slice(&json).map(Some).map_err(|error| corrupt(name, error))
+    }
+
+    /// Removes a histogram or an explanation; that it is gone already is no error.
     ///
     /// First its parts, then what names them, one message after the other: whatever interrupts it, a
     /// repeat goes on from there. Nothing stays behind, not even a marker.
@@ -117,13 +166,13 @@ impl Results {
     }
 }
 
-/// Writes a histogram as compressed JSON.
-fn pack(histogram: &Histogram, pieces: Pieces) -> io::Result<()> {
+/// Writes a value as compressed JSON.
+fn pack(value: &impl Serialize, pieces: Pieces) -> io::Result<()> {
     let mut encoder = zstd::Encoder::new(pieces, COMPRESSION_LEVEL)?;
     encoder.include_checksum(true)?;
     // The encoder is called for every word otherwise.
     let mut buffered = BufWriter::with_capacity(UNPACKED_BYTES_MAX, encoder);
-    serde_json::to_writer(&mut buffered, histogram)?;
+    serde_json::to_writer(&mut buffered, value)?;
     let encoder = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
     encoder.finish()?.flush()
 }

@@ -9,6 +9,7 @@ mod document_lifetimes;
 mod documents;
 mod endings;
 mod events;
+mod explain;
 mod faults;
 mod formats;
 mod guard;

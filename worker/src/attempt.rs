@@ -38,8 +38,6 @@ use crate::work::{self, Failed};
 const QUICK: Duration = Duration::from_millis(200);
 /// How often a running job's progress is written.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-/// How many of the most frequent words the record shows.
-const TOP_WORDS: usize = 20;
 /// A job is delivered this much before its next attempt is due without being sent back.
 const EARLY_TOLERANCE: Duration = Duration::from_secs(1);
 
@@ -147,11 +145,12 @@ impl Attempt<'_> {
     async fn work(&self, current: Stored) -> Result<Ended, Error> {
         let meter = Arc::new(work::meter(&self.message.source));
         let over = self.worker.interrupted.child_token();
+        let JobMessage { source, options, .. } = self.message;
         let working = async {
             let _ends = over.clone().drop_guard();
             tokio::select! {
                 biased;
-                done = work::count(self.worker, &self.message.source, &meter) => Some(done),
+                done = work::count(self.worker, source, options, &meter) => Some(done),
                 failure = lease::hold(self.delivery, &meter, self.worker.attempt_deadline) => {
                     Some(Err(failure.into()))
                 }
@@ -252,16 +251,25 @@ impl Attempt<'_> {
         let run = self.run;
         let counted = found.counted;
         let totals = counted.totals;
-        let top_words = counted.histogram.top(TOP_WORDS);
-        let place =
-            Box::pin(stores::keep(self.worker, self.message, self.run, counted.histogram)).await?;
+        let top = usize::try_from(u32::from(self.message.options.top)).unwrap_or(usize::MAX);
+        let top_words = counted.histogram.top(top);
+        let (worker, message) = (self.worker, self.message);
+        let place = Box::pin(stores::keep(worker, message, run, counted.histogram)).await?;
+        let explanation = match counted.explanation {
+            Some(found) => {
+                Some(Box::pin(stores::keep_explanation(worker, message, run, found)).await?)
+            }
+            None => None,
+        };
         let count = Count {
             source: found.source,
-            totals_by_rule: [(counted.rule.name.clone(), totals.words)].into(),
+            totals_by_rule: counted.totals_by_rule,
+            totals_by_scope: counted.totals_by_scope,
             totals,
             rule: counted.rule,
             top_words,
             result: place,
+            explanation,
         };
         let outcome = self
             .persist(current, |job, now| {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use wordmill_common::id::{JobKey, Lane};
-use wordmill_common::job::{Job, ResultPlace};
+use wordmill_common::job::{ExplanationPlace, Job, ResultPlace};
 use wordmill_common::message::JobMessage;
 
 use super::{Sweep, age, next};
@@ -112,7 +112,10 @@ impl Sweep {
     /// Tells whether a record points to a large result, or may come to. The job has to be final, and
     /// a final record never changes; or there has to be neither a record nor a message.
     async fn needs_result(&self, key: &JobKey, name: &str) -> Result<bool, Error> {
-        let points_to = |job: &Job| matches!(&job.result, Some(ResultPlace::Object { name: kept }) if kept == name);
+        let points_to = |job: &Job| {
+            matches!(&job.result, Some(ResultPlace::Object { name: kept }) if kept == name)
+                || matches!(&job.explanation, Some(ExplanationPlace::Object { name: kept }) if kept == name)
+        };
         for freshness in [Freshness::Any, Freshness::Leader] {
             match self.store.read(key, freshness).await? {
                 Found::Job(stored) if !stored.job.status.is_final() => return Ok(true),

@@ -22,7 +22,7 @@ use wordmill_nats::documents::{self, Documents};
 
 use super::{CHUNKS_WAITING_MAX, Chunks, Failed, OwnedHints, coded, count_off_thread};
 use crate::Worker;
-use crate::count::Counted;
+use crate::count::{Counted, Options};
 use crate::fetch::{CHUNK_SIZE_MAX, DecodeFault, Decoder, Encoding, Leftover, Limits};
 use crate::lease::Meter;
 use crate::spans::Counting;
@@ -35,6 +35,7 @@ const STORE_PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn count(
     worker: &Worker,
     document: &Document,
+    options: Options,
     meter: &Arc<Meter>,
 ) -> Result<Counted, Failed> {
     let encoding = match document.content_encoding.as_deref() {
@@ -46,7 +47,7 @@ pub(super) async fn count(
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let is_complete = Arc::new(AtomicBool::new(false));
     let chunks = Chunks { receiver, current: Bytes::new(), is_complete: Arc::clone(&is_complete) };
-    let counting = count_off_thread(chunks, hints, meter, Counting::begin(true));
+    let counting = count_off_thread(chunks, hints, options, meter, Counting::begin(true));
     let passing = async {
         if encoding == Encoding::Identity {
             meter.set_total(document.size_bytes);
