@@ -15,16 +15,20 @@ mod gauge;
 mod health;
 mod jobs;
 mod keyed;
-mod listen;
+pub mod keys;
+mod limits;
 mod listing;
 mod lookup;
 mod problem;
+pub mod reload;
 mod result;
 mod retry;
 mod room;
 mod routes;
+mod server;
 mod submit;
 mod sweeper;
+pub mod tls;
 mod trace;
 mod view;
 mod waiting;
@@ -46,8 +50,11 @@ use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM,
 
 use crate::config::Config;
 use crate::gauge::Gauge;
-use crate::listen::Unstalled;
+use crate::keys::Keys;
+use crate::reload::Followed;
 use crate::room::Room;
+use crate::server::Limits;
+use crate::tls::Tls;
 use crate::waiting::Waiters;
 
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
@@ -56,6 +63,7 @@ const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 /// What every handler works with.
 #[derive(Debug, Clone)]
 struct App {
+    keys: Keys,
     broker: Broker,
     queue: Queue,
     store: Store,
@@ -78,9 +86,9 @@ pub enum Error {
     /// Something could not be opened.
     #[error(transparent)]
     Open(#[from] wordmill_nats::Error),
-    /// The listener failed.
-    #[error("cannot serve HTTP: {0}")]
-    Serve(#[from] std::io::Error),
+    /// The keys, or the certificate, cannot be used.
+    #[error(transparent)]
+    Files(#[from] reload::Error),
 }
 
 /// Serves until `shutdown`, then lets open requests finish within the grace period.
@@ -92,12 +100,15 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let (keys, following_keys) = open_keys(&config).await?;
+    let (tls, following_certificate) = open_tls(&config).await?;
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
     let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
     let (readings, gauge) = Gauge::new();
     let queue = Queue::open(&broker).await?;
     let app = App {
+        keys,
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         listing: Listing::open(&broker).await?,
@@ -113,9 +124,11 @@ pub async fn run(
     let needed =
         Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
 
-    let stop = shutdown.clone();
-    let serving = axum::serve(Unstalled(listener), routes::router(app))
-        .with_graceful_shutdown(async move { stop.cancelled().await });
+    let limits = Limits {
+        connections_max: server::affordable(config.connections_max),
+        client_timeout: config.client_timeout,
+    };
+    let serving = server::serve(listener, routes::router(app), tls, limits, shutdown.clone());
     let drained = async {
         shutdown.cancelled().await;
         tokio::time::sleep(config.shutdown_grace).await;
@@ -123,9 +136,11 @@ pub async fn run(
     let sweeping = shutdown.child_token();
     let serving = async {
         tokio::select! {
-            served = serving => served?,
+            () = serving => {}
             lost = broker.supervise(&needed, &health_sender) => lost?,
             () = gauge::watch(&queue, &readings) => {}
+            () = follow(following_keys) => {}
+            () = follow(following_certificate) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }
@@ -142,4 +157,33 @@ pub async fn run(
     broker.finish().await;
     info!("stopped");
     Ok(())
+}
+
+/// Reads the keys, if there are to be any.
+async fn open_keys(config: &Config) -> Result<(Keys, Option<Followed<keys::Table>>), Error> {
+    let Some(path) = &config.keys_file else {
+        info!("no API keys: whoever can connect may do everything as the owner public");
+        return Ok((Keys(None), None));
+    };
+    let opened = Followed::open("API keys", vec![path.clone()], keys::parse).await?;
+    let (followed, table) = opened;
+    Ok((Keys(Some(table)), Some(followed)))
+}
+
+/// Reads certificate and key, if HTTPS is to be spoken.
+async fn open_tls(
+    config: &Config,
+) -> Result<(Option<Tls>, Option<Followed<tls::ServerConfig>>), Error> {
+    let Some(files) = &config.tls else { return Ok((None, None)) };
+    let paths = vec![files.certificate.clone(), files.key.clone()];
+    let (followed, current) = Followed::open("TLS certificate", paths, tls::parse).await?;
+    Ok((Some(Tls(current)), Some(followed)))
+}
+
+/// Reads files again for as long as it is polled; waits if there are none.
+async fn follow<T>(followed: Option<Followed<T>>) {
+    match followed {
+        Some(followed) => followed.follow().await,
+        None => std::future::pending().await,
+    }
 }

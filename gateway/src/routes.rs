@@ -13,7 +13,7 @@ use tracing::error;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
-    App, cancel, events, health, jobs, keyed, listing, result, retry, submit, trace, word_count,
+    App, caller, cancel, events, health, jobs, keyed, listing, result, retry, submit, trace, word_count,
 };
 
 /// Smallest answer that is worth compressing, in bytes.
@@ -41,6 +41,7 @@ pub(crate) fn router(app: App) -> Router {
             Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
         })
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(app.keys.clone(), caller::admit))
         .layer(middleware::from_fn(trace::answer))
         .layer(compression())
         .with_state(app)

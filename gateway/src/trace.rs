@@ -23,12 +23,15 @@ pub(crate) async fn answer(mut request: Request, next: Next) -> Response {
         trace_id = %trace.trace_id,
         method = %request.method(),
         path = request.uri().path(),
+        key.name = tracing::field::Empty,
     );
     let response = next.run(request).instrument(span).await;
     match response.extensions().get::<Problem>() {
         None => response,
         Some(problem) if is_older_contract => {
-            word_count::refuse(problem.status(), problem.detail())
+            let mut refused = word_count::refuse(problem.status(), problem.detail());
+            refused.headers_mut().extend(response.headers().clone());
+            refused
         }
         Some(problem) => problem.render(trace.trace_id, response.headers()),
     }

@@ -3,9 +3,12 @@
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::Stream as JetStream;
 use bytes::Bytes;
-use wordmill_common::id::{JobKey, Lane};
+use serde::Deserialize;
+use serde_json::json;
+use wordmill_common::id::{JobKey, Lane, Owner};
 use wordmill_common::message::JobMessage;
 use wordmill_common::trace::TraceParent;
 
@@ -78,7 +81,8 @@ pub enum Refused {
 }
 
 impl Envelope {
-    /// Writes a job as a message.
+    /// Writes a job as a message. Its id names the owner, too: two owners may have named their jobs
+    /// alike, and the stream must not take one for the other.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the job cannot be written as JSON, which no valid job can cause.
@@ -89,13 +93,13 @@ impl Envelope {
         headers.insert(TRACEPARENT, trace.to_string());
         Ok(Self {
             subject: subject::job(message.lane, &message.key()),
-            message_id: message.job_id.to_string(),
+            message_id: message.key().to_string(),
             headers,
             payload: payload.into(),
         })
     }
 
-    /// Returns the same job under the message id `<job id>.again`.
+    /// Returns the same job under the message id `<owner>.<job id>.again`.
     ///
     /// For a job whose message is certainly gone while the stream still remembers its id, and would
     /// swallow it. Whoever finds that sends the same id, whatever happens to the record meanwhile.
@@ -154,6 +158,29 @@ impl Queue {
             bytes_max: bound(info.config.max_bytes),
             put_in: info.state.last_sequence,
         })
+    }
+
+    /// Counts the jobs of an owner that wait or are being worked on.
+    ///
+    /// The broker goes through these jobs, about 1.5 µs each, and through no others.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn unfinished(&self, owner: &Owner) -> Result<u64, Error> {
+        #[derive(Deserialize)]
+        struct Counted {
+            #[serde(default)]
+            total: u64,
+        }
+        // Subjects are listed from here on: none are, only their number is told.
+        let beyond = u32::MAX;
+        let asked = json!({"subjects_filter": subject::jobs_of(owner), "offset": beyond});
+        let answer = self.broker.jetstream.request(format!("STREAM.INFO.{JOBS}"), &asked).await;
+        const DOING: &str = "count the jobs of an owner";
+        match answer.map_err(|error| Error::unavailable(DOING, error))? {
+            Response::Ok(Counted { total }) => Ok(total),
+            Response::Err { error } => Err(Error::unavailable(DOING, error)),
+        }
     }
 
     /// Looks for a job that waits or is being worked on.
