@@ -11,6 +11,7 @@ pub mod histogram;
 pub mod id;
 pub mod job;
 pub mod message;
+pub mod metrics;
 pub mod options;
 pub mod probe;
 pub mod retry;

@@ -50,6 +50,17 @@ pub enum SourceKind {
     Text,
 }
 
+impl SourceKind {
+    /// Returns the name as it stands in records and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Url => "url",
+            Self::Text => "text",
+        }
+    }
+}
+
 /// What the record says of the source: what was asked for, and what was found there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceInfo {

@@ -52,6 +52,7 @@ async fn withdraw(app: &App, key: &JobKey) -> Result<Box<Stored>, Problem> {
     match change.await? {
         Outcome::Applied(stored) => {
             info!(job.id = %key.job_id, "job cancelled");
+            app.metrics.note_cancelled(&stored.job);
             Ok(stored)
         }
         Outcome::Refused(stored, _) if stored.job.status == Status::Cancelled => Ok(stored),

@@ -76,6 +76,15 @@ impl Gauge {
         Problem::new(Code::QueueFull, detail).retry_after(Duration::from_secs(after))
     }
 
+    /// Returns how full the queue is, 0 to 1, by jobs or by bytes; nothing if nobody knows.
+    pub(crate) fn fill_ratio(&self) -> Option<f64> {
+        let level = self.fresh()?.level;
+        #[expect(clippy::cast_precision_loss, reason = "a ratio is shown with a few digits")]
+        let share = |now: u64, max: Option<u64>| max.map_or(0.0, |max| now as f64 / max as f64);
+        let by_count = share(level.messages, level.messages_max);
+        Some(by_count.max(share(level.bytes, level.bytes_max)))
+    }
+
     fn fresh(&self) -> Option<Reading> {
         let reading = *self.reading.borrow();
         reading.filter(|reading| reading.at.elapsed() < STALE)

@@ -111,9 +111,16 @@ fn fingerprint(message: &JobMessage) -> String {
 /// Those of [`submit::accept`], `idempotency_key_reused`, and `result_expired`.
 pub(crate) async fn accept(
     app: &App,
-    mut message: JobMessage,
+    message: JobMessage,
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
+    let (lane, created_at) = (message.lane, message.created_at);
+    let accepted = settle(app, message, trace).await;
+    app.metrics.note_submission(lane, created_at, &accepted);
+    accepted
+}
+
+async fn settle(app: &App, mut message: JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
     message.fingerprint = Some(fingerprint(&message));
     let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
@@ -190,7 +197,7 @@ async fn put_in(
                 Seen::Missing(kept) => *kept,
             };
         }
-        match submit::offer(app, envelope, deadline).await {
+        match submit::offer(app, envelope, &trace, deadline).await {
             Offered::Acknowledged(Kept::Stored) => {
                 info!(job.id = %stored.job.job_id, lane = %stored.job.lane, ?owned, "job accepted");
                 return Ok(stored.job);

@@ -19,6 +19,7 @@ pub mod keys;
 mod limits;
 mod listing;
 mod lookup;
+mod metrics;
 mod problem;
 pub mod reload;
 mod result;
@@ -26,6 +27,7 @@ mod retry;
 mod room;
 mod routes;
 mod server;
+mod standing;
 mod submit;
 mod sweeper;
 pub mod tls;
@@ -34,6 +36,8 @@ mod view;
 mod waiting;
 mod word_count;
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -51,18 +55,32 @@ use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM,
 use crate::config::Config;
 use crate::gauge::Gauge;
 use crate::keys::Keys;
+use crate::metrics::Metrics;
 use crate::reload::Followed;
 use crate::room::Room;
 use crate::server::Limits;
+use crate::standing::Standing;
 use crate::tls::Tls;
 use crate::waiting::Waiters;
 
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
 const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 
-/// What every handler works with.
+/// What every handler works with. There are dozens of clones for each connection, so they share it.
 #[derive(Debug, Clone)]
-struct App {
+struct App(Arc<Parts>);
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts of an [`App`].
+#[derive(Debug)]
+struct Parts {
     keys: Keys,
     broker: Broker,
     queue: Queue,
@@ -71,6 +89,7 @@ struct App {
     results: Results,
     dead_letters: Archive,
     gauge: Gauge,
+    metrics: Metrics,
     room: Room,
     waiters: Waiters,
     health: watch::Receiver<Health>,
@@ -107,20 +126,24 @@ pub async fn run(
     let (health_sender, health) = watch::channel(waiting);
     let (readings, gauge) = Gauge::new();
     let queue = Queue::open(&broker).await?;
-    let app = App {
+    let dead_letters = Archive::open(&broker).await?;
+    let standing = Standing::new(gauge.clone());
+    let metrics = Metrics::new(&standing);
+    let app = App(Arc::new(Parts {
         keys,
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         listing: Listing::open(&broker).await?,
         results: Results::open(&broker).await?,
-        dead_letters: Archive::open(&broker).await?,
+        dead_letters: dead_letters.clone(),
         gauge,
+        metrics: metrics.clone(),
         room: Room::new(),
         waiters: Waiters::new(config.waiters_max, shutdown.clone()),
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
-    };
+    }));
     let needed =
         Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
 
@@ -141,6 +164,7 @@ pub async fn run(
             () = gauge::watch(&queue, &readings) => {}
             () = follow(following_keys) => {}
             () = follow(following_certificate) => {}
+            () = standing::watch(&queue, &dead_letters, &standing) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }
@@ -152,7 +176,7 @@ pub async fn run(
         sweeping.cancel();
         ended
     };
-    let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping));
+    let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping, &standing, &metrics));
     ended?;
     broker.finish().await;
     info!("stopped");

@@ -13,7 +13,8 @@ use tracing::error;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
-    App, caller, cancel, events, health, jobs, keyed, listing, result, retry, submit, trace, word_count,
+    App, caller, cancel, events, health, jobs, keyed, listing, metrics, result, retry, submit, trace,
+    word_count,
 };
 
 /// Smallest answer that is worth compressing, in bytes.
@@ -33,6 +34,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/dead-letters/{id}", get(dead_letters::get).delete(dead_letters::delete))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::get))
         .route("/word-count", get(word_count::get).post(word_count::post))
         .route("/word-count/{id}", get(word_count::get_by_path))
         .route("/health", get(word_count::health))
@@ -42,6 +44,8 @@ pub(crate) fn router(app: App) -> Router {
         })
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(app.keys.clone(), caller::admit))
+        // Inside the trace, so that numbers link to it; outside of panics, so that they count.
+        .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::observe))
         .layer(middleware::from_fn(trace::answer))
         .layer(compression())
         .with_state(app)

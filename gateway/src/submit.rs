@@ -26,6 +26,7 @@ use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, NotWritten, Stored};
 
 use crate::caller::Caller;
+use crate::metrics::Operation;
 use crate::problem::{Code, Problem};
 use crate::view::JobView;
 use crate::{App, BROKER_DEADLINE, body, keyed, limits, waiting};
@@ -221,6 +222,13 @@ pub(crate) async fn accept(
     message: &JobMessage,
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
+    let (lane, created_at) = (message.lane, message.created_at);
+    let accepted = put_in(app, message, trace).await;
+    app.metrics.note_submission(lane, created_at, &accepted);
+    accepted
+}
+
+async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
     app.gauge.admit(message.lane)?;
     limits::admit(app, &message.owner).await?;
     let _room = app.room.take(&message.source)?;
@@ -228,7 +236,8 @@ pub(crate) async fn accept(
     connected(app, deadline).await?;
     let envelope = Envelope::seal(message, trace)?;
     let job = Job::queued(message);
-    let (offered, created) = tokio::join!(offer(app, &envelope, deadline), app.store.create(&job));
+    let creating = app.metrics.timed(Operation::CreateRecord, trace, app.store.create(&job));
+    let (offered, created) = tokio::join!(offer(app, &envelope, trace, deadline), creating);
     match offered {
         // The record may be missing, or a worker may have been faster: the job is safe.
         Offered::Acknowledged(_) => {
@@ -267,10 +276,16 @@ pub(crate) async fn connected(app: &App, deadline: Instant) -> Result<(), Proble
 
 /// Offers a job until the queue decides or the deadline passes. Repeats are harmless: the message
 /// id is the job's.
-pub(crate) async fn offer(app: &App, envelope: &Envelope, deadline: Instant) -> Offered {
+pub(crate) async fn offer(
+    app: &App,
+    envelope: &Envelope,
+    trace: &TraceParent,
+    deadline: Instant,
+) -> Offered {
     let mut is_clear = true;
     loop {
-        match tokio::time::timeout_at(deadline, app.queue.publish(envelope)).await {
+        let publishing = app.metrics.timed(Operation::Publish, trace, app.queue.publish(envelope));
+        match tokio::time::timeout_at(deadline, publishing).await {
             Ok(Ok(kept)) => return Offered::Acknowledged(kept),
             Ok(Err(refused @ (Refused::Full | Refused::TooLarge | Refused::NoQueue)))
                 if is_clear =>

@@ -23,6 +23,8 @@ use wordmill_nats::sweep::{Sweep, Unfinished, age};
 use wordmill_nats::topology::{JOB_STATE_STREAM, JOBS, LEASES_STREAM, RESULTS_STREAM, Topology};
 
 use crate::config::Config;
+use crate::metrics::{self, Metrics};
+use crate::standing::Standing;
 
 /// The lease's name.
 const DUTY: &str = "sweeper";
@@ -37,7 +39,12 @@ const LEASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sweeps until `shutdown`, if there are credentials for it. A sweeper that cannot go on does not
 /// take the gateway with it.
-pub(crate) async fn run(config: &Config, shutdown: &CancellationToken) {
+pub(crate) async fn run(
+    config: &Config,
+    shutdown: &CancellationToken,
+    standing: &Standing,
+    metrics: &Metrics,
+) {
     let Some(settings) = &config.sweeper.broker else {
         warn!("no sweeper runs in this gateway: WORDMILL_NATS_SWEEPER_PASSWORD is not set");
         return;
@@ -54,7 +61,7 @@ pub(crate) async fn run(config: &Config, shutdown: &CancellationToken) {
         let (sender, health) = watch::channel(waiting);
         tokio::select! {
             lost = broker.supervise(&needed, &sender) => lost?,
-            served = serve(config, &broker, health, shutdown) => served?,
+            served = serve(config, &broker, health, shutdown, (standing, metrics)) => served?,
         }
         broker.finish().await;
         Ok::<(), crate::Error>(())
@@ -70,9 +77,10 @@ async fn serve(
     broker: &Broker,
     mut health: watch::Receiver<Health>,
     shutdown: &CancellationToken,
+    (standing, metrics): (&Standing, &Metrics),
 ) -> Result<(), Error> {
     let lease = Lease::open(broker, DUTY).await?;
-    let mut sweeper = Sweeper::open(config, broker).await?;
+    let mut sweeper = Sweeper::open(config, broker, standing, metrics).await?;
     loop {
         let asked = async {
             // The sender lives as long as we do.
@@ -84,7 +92,9 @@ async fn serve(
             asked = asked => match asked {
                 Ok(Asked::Granted(held)) => {
                     info!("sweeping");
-                    let Some(last) = hold(&lease, held, &mut sweeper, shutdown).await else {
+                    let last = hold(&lease, held, &mut sweeper, shutdown).await;
+                    standing.note_no_sweep();
+                    let Some(last) = last else {
                         warn!("the sweeper's lease is lost");
                         continue;
                     };
@@ -143,6 +153,8 @@ async fn hold(
 
 /// What is remembered from one sweep to the next.
 struct Sweeper {
+    standing: Standing,
+    metrics: Metrics,
     sweep: Sweep,
     interval: Duration,
     grace: Duration,
@@ -158,8 +170,15 @@ struct Sweeper {
 }
 
 impl Sweeper {
-    async fn open(config: &Config, broker: &Broker) -> Result<Self, Error> {
+    async fn open(
+        config: &Config,
+        broker: &Broker,
+        standing: &Standing,
+        metrics: &Metrics,
+    ) -> Result<Self, Error> {
         Ok(Self {
+            standing: standing.clone(),
+            metrics: metrics.clone(),
             sweep: Sweep::open(broker, config.topology.result_ttl).await?,
             interval: config.sweeper.interval,
             grace: config.sweeper.grace,
@@ -199,7 +218,8 @@ impl Sweeper {
             if Instant::now() >= *valid.borrow() {
                 return Ok(());
             }
-            if self.sweep.end_lost(&key, revision).await? {
+            if let Some(job) = self.sweep.end_lost(&key, revision).await? {
+                self.metrics.note_lost(&job);
                 warn!(job.id = %key.job_id, "a job whose message is gone was failed");
             }
         }
@@ -231,6 +251,7 @@ impl Sweeper {
         let (key, job) = (stored.job.key(), stored.job);
         if job.status == Status::Cancelled {
             if self.sweep.remove_cancelled(&key, job.lane).await? {
+                self.metrics.note_sweep(metrics::Sweep::CancelledMessage);
                 info!(job.id = %key.job_id, "the message of a cancelled job was removed");
             }
             return Ok(());
@@ -263,13 +284,14 @@ impl Sweeper {
             if age(object.written_at, now) > self.grace
                 && self.sweep.remove_unreferenced(&object).await?
             {
+                self.metrics.note_sweep(metrics::Sweep::UnreferencedResult);
                 info!(stream_sequence = object.sequence, "an unreferenced result was removed");
             }
         }
         Ok(())
     }
 
-    /// Warns if the oldest unfinished job is too old. The walk knows records, the queue knows
+    /// Notes how old the oldest unfinished job is, and warns if that is too old. The walk knows records, the queue knows
     /// messages; either may be the older one.
     async fn raise_alarm(&mut self, now: Timestamp) -> Result<(), Error> {
         if let Some(oldest) = &self.oldest
@@ -284,6 +306,7 @@ impl Sweeper {
         {
             oldest = Some(first);
         }
+        self.standing.note_sweep(oldest.as_ref().map(|oldest| age(oldest.since, now)));
         if let Some(Unfinished { key, since }) = oldest {
             let age = age(since, now);
             if age > self.alarm_age {

@@ -14,7 +14,7 @@ use crate::pull::Delivery;
 use crate::queue::TRACEPARENT;
 use crate::subject;
 
-pub use self::archive::{Archive, Filter, Letter, LetterId, NoLetterId, Page};
+pub use self::archive::{Archive, Filter, Letter, LetterId, Mark, NoLetterId, Page};
 
 /// Header with the failure's code.
 const FAILURE_CODE_HEADER: &str = "Wordmill-Failure-Code";

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::response::Response;
-use async_nats::jetstream::{self, AckKind, consumer};
+use async_nats::jetstream::{self, AckKind};
 use async_nats::{StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -13,11 +12,14 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tracing::debug;
 use wordmill_common::id::Lane;
+use wordmill_common::trace::TraceParent;
 
 use crate::Error;
-use crate::connect::Broker;
+use crate::connect::{Broker, REQUEST_TIMEOUT};
+use crate::queue::TRACEPARENT;
+use crate::read::consumer;
 use crate::subject;
-use crate::topology::JOBS;
+use crate::topology::{JOB_STATE_STREAM, JOBS};
 
 /// How long one request for messages stays open at the server.
 pub const PULL_EXPIRES: Duration = Duration::from_secs(30);
@@ -25,6 +27,12 @@ pub const PULL_EXPIRES: Duration = Duration::from_secs(30);
 const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
 /// After which silence an open request counts as forgotten, by a restart for example.
 const PULL_SILENCE_MAX: Duration = Duration::from_secs(11);
+
+/// How many answers of the server end a subscription: more than may be on their way when it ends,
+/// which is a job that was waited for, and a heartbeat.
+const FAREWELLS: u64 = 4;
+/// To which "request" these come.
+const FAREWELL: u64 = 0;
 
 /// What came out of waiting for a message.
 #[derive(Debug)]
@@ -50,6 +58,10 @@ pub struct LanePull {
     request: u64,
     /// How many messages the open request may still bring.
     open: usize,
+    /// Whether it stays open while the lane is empty.
+    waits: bool,
+    /// How many messages there were, of whatever kind.
+    received: u64,
     /// When the server was last heard of.
     heard: Instant,
     /// On which connection the request was made: a server knows nothing of earlier ones.
@@ -103,6 +115,8 @@ impl LanePull {
             inbox,
             request: 0,
             open: 0,
+            waits: false,
+            received: 0,
             heard: Instant::now(),
             connects: broker.connects(),
         })
@@ -129,7 +143,7 @@ impl LanePull {
         let subject = subject::next(self.lane);
         let sent = self.broker.client.publish_with_reply(subject, reply, payload.into()).await;
         sent.map_err(|error| Error::unavailable(DOING, error))?;
-        self.open = batch;
+        (self.open, self.waits) = (batch, waits);
         self.heard = Instant::now();
         Ok(())
     }
@@ -139,14 +153,7 @@ impl LanePull {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn pending(&self) -> Result<u64, Error> {
-        const DOING: &str = "ask how many deliveries wait";
-        let subject = format!("CONSUMER.INFO.{JOBS}.{}", self.lane);
-        let answer: Result<Response<consumer::Info>, _> =
-            self.broker.jetstream.request(subject, &serde_json::json!({})).await;
-        match answer.map_err(|error| Error::unavailable(DOING, error))? {
-            Response::Ok(info) => Ok(info.num_pending),
-            Response::Err { error } => Err(Error::unavailable(DOING, error)),
-        }
+        Ok(consumer(&self.broker, self.lane).await?.num_pending)
     }
 
     /// Waits for the next message of the open request. Cancel-safe.
@@ -173,6 +180,7 @@ impl LanePull {
                 return Err(Error::unavailable(DOING, "the subscription ended"));
             };
             self.heard = Instant::now();
+            self.received += 1;
             match message.status {
                 None => {
                     self.open = self.open.saturating_sub(1);
@@ -195,18 +203,45 @@ impl LanePull {
     /// Stops: takes no more messages, and returns those that were on their way.
     pub async fn close(mut self) -> Vec<Delivery> {
         let mut late = Vec::new();
-        if let Err(error) = self.subscriber.drain().await {
+        // For a server that is away.
+        let limit = Instant::now() + REQUEST_TIMEOUT;
+        // A request that does not wait is answered in full at once.
+        while !self.waits && self.open > 0 {
+            match tokio::time::timeout_at(limit, self.next()).await {
+                Ok(Ok(Pulled::Delivery(delivery))) => late.push(*delivery),
+                Ok(Ok(Pulled::Heartbeat)) => {}
+                Ok(Ok(Pulled::Done) | Err(_)) | Err(_) => break,
+            }
+        }
+        if let Err(error) = self.say_farewell().await {
             debug!(%error, "could not end the subscription to deliveries");
         }
-        // The subscription ends by itself once the server has confirmed; the limit is for one
-        // that is away.
-        let limit = Instant::now() + crate::connect::REQUEST_TIMEOUT;
+        let farewell = format!("{}.{FAREWELL}", self.inbox);
         while let Ok(Some(message)) = tokio::time::timeout_at(limit, self.subscriber.next()).await {
-            if message.status.is_none() {
+            if message.status.is_none() && *message.subject != *farewell {
                 late.push(self.delivery(message));
             }
         }
         late
+    }
+
+    /// Lets the subscription end after a few more messages, and causes that many.
+    ///
+    /// The client library forgets a subscription that is drained, or ended at once, before the server
+    /// knows of it: a job that is on its way then would be dropped, and come again only after the
+    /// acknowledgement wait.
+    async fn say_farewell(&mut self) -> Result<(), Error> {
+        const DOING: &str = "end a subscription";
+        let ended = self.subscriber.unsubscribe_after(self.received + FAREWELLS).await;
+        ended.map_err(|error| Error::unavailable(DOING, error))?;
+        for _ in 0..FAREWELLS {
+            // Whatever is said to an empty request.
+            let subject = format!("$JS.API.DIRECT.GET.{JOB_STATE_STREAM}");
+            let reply = format!("{}.{FAREWELL}", self.inbox);
+            let sent = self.broker.client.publish_with_reply(subject, reply, Bytes::new()).await;
+            sent.map_err(|error| Error::unavailable(DOING, error))?;
+        }
+        Ok(())
     }
 
     fn is_current(&self, subject: &str) -> bool {
@@ -252,6 +287,12 @@ impl Delivery {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+    }
+
+    /// Returns the trace context that came with the message.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.header(TRACEPARENT)?.parse().ok()
     }
 
     /// Tells how often the message has been handed over, this time included; 1 is the first.

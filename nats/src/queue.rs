@@ -6,6 +6,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::Stream as JetStream;
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use wordmill_common::id::{JobKey, Lane, Owner};
@@ -15,9 +16,9 @@ use wordmill_common::trace::TraceParent;
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
-use crate::read::{Freshness, last, open};
+use crate::read::{Freshness, consumer, found, info, last, open, stored_at};
 use crate::subject;
-use crate::topology::JOBS;
+use crate::topology::{JOBS, JOBS_PREFIX};
 
 /// Header with the W3C trace context.
 pub(crate) const TRACEPARENT: &str = "traceparent";
@@ -61,6 +62,20 @@ pub struct Level {
     pub bytes_max: Option<u64>,
     /// How many jobs were ever put in.
     pub put_in: u64,
+}
+
+/// How a lane stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneLevel {
+    /// Jobs that nobody has been given yet.
+    pub waiting: u64,
+    /// Jobs that were handed out and are not done: a worker has them, they wait for a retry, or
+    /// their worker went away.
+    pub handed_out: u64,
+    /// Those of them that were handed out more than once.
+    pub redelivered: u64,
+    /// When the oldest job that is not done was put in; none if there is no job.
+    pub oldest: Option<Timestamp>,
 }
 
 /// Why the queue did not confirm a job.
@@ -181,6 +196,37 @@ impl Queue {
             Response::Ok(Counted { total }) => Ok(total),
             Response::Err { error } => Err(Error::unavailable(DOING, error)),
         }
+    }
+
+    /// Asks how a lane stands: two requests, the second one only if there is a job.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn lane_level(&self, lane: Lane) -> Result<LaneLevel, Error> {
+        let info = consumer(&self.broker, lane).await?;
+        let count = |number| u64::try_from(number).unwrap_or(u64::MAX);
+        let handed_out = count(info.num_ack_pending);
+        let mut level = LaneLevel {
+            waiting: info.num_pending,
+            handed_out,
+            redelivered: count(info.num_redelivered),
+            oldest: None,
+        };
+        if level.waiting + handed_out > 0 {
+            // Messages go when they are acknowledged, so the first one is the oldest unfinished job.
+            let subjects = format!("{JOBS_PREFIX}.{lane}.>");
+            let first = self.stream.direct_get_next_for_subject(subjects, Some(1)).await;
+            level.oldest = found(first)?.as_ref().map(stored_at);
+        }
+        Ok(level)
+    }
+
+    /// Returns the time of the queue's leader.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn now(&self) -> Result<Timestamp, Error> {
+        Ok(info(&self.broker, JOBS).await?.ts)
     }
 
     /// Looks for a job that waits or is being worked on.

@@ -1,5 +1,6 @@
 //! Reading one message of a stream, from any replica or from the leader.
 
+use async_nats::jetstream::consumer;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{
@@ -7,9 +8,11 @@ use async_nats::jetstream::stream::{
 };
 use jiff::Timestamp;
 use serde::Deserialize;
+use wordmill_common::id::Lane;
 
 use crate::Error;
 use crate::connect::Broker;
+use crate::topology::JOBS;
 
 const DOING: &str = "read from a stream";
 
@@ -85,4 +88,22 @@ pub(crate) async fn info(broker: &Broker, name: &str) -> Result<Info, Error> {
         Ok(Response::Err { error }) => Err(Error::unavailable(DOING, error)),
         Err(error) => Err(Error::unavailable(DOING, error)),
     }
+}
+
+/// Asks the leader of a lane's consumer about the lane.
+pub(crate) async fn consumer(broker: &Broker, lane: Lane) -> Result<consumer::Info, Error> {
+    const DOING: &str = "look at a lane";
+    let subject = format!("CONSUMER.INFO.{JOBS}.{lane}");
+    let answer: Result<Response<consumer::Info>, _> =
+        broker.jetstream.request(subject, &serde_json::json!({})).await;
+    match answer.map_err(|error| Error::unavailable(DOING, error))? {
+        Response::Ok(info) => Ok(info),
+        Response::Err { error } => Err(Error::unavailable(DOING, error)),
+    }
+}
+
+/// Returns when a message was stored.
+pub(crate) fn stored_at(message: &StreamMessage) -> Timestamp {
+    // What the calendar does not know is as young as can be: nothing is done about it.
+    Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or(Timestamp::MAX)
 }

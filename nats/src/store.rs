@@ -29,6 +29,10 @@ const OPERATION_HEADER: &str = "KV-Operation";
 const REFUSED_TTL: Duration = Duration::from_secs(60);
 /// How often a change is tried against other writers.
 const CHANGE_TRIES: u32 = 8;
+/// Wait before the first of these tries is repeated because its answer decided nothing; every
+/// further wait is twice as long. A cluster refuses a write while another one of the same record is
+/// on its way to the replicas, and until that has arrived the leader shows what was before.
+const UNCLEAR_PAUSE: Duration = Duration::from_millis(10);
 
 /// A record and the revision that a change of it has to name.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +63,18 @@ pub enum NotWritten {
     Unclear(String),
     /// The record is too large.
     TooLarge,
+}
+
+impl NotWritten {
+    /// Waits, if need be, before the leader is asked what is there, after so many `earlier` tries.
+    async fn pause(&self, earlier: u32) {
+        match self {
+            Self::Conflict | Self::TooLarge => {}
+            Self::Unclear(_) => {
+                tokio::time::sleep(UNCLEAR_PAUSE * 2_u32.saturating_pow(earlier)).await;
+            }
+        }
+    }
 }
 
 /// What became of the wish to be the first to write a record.
@@ -146,13 +162,16 @@ impl Store {
     pub async fn claim(&self, job: &Job) -> Result<Claimed, Error> {
         let key = job.key();
         let mut expected = 0;
-        for _ in 0..CHANGE_TRIES {
+        for earlier in 0..CHANGE_TRIES {
             match self.write(job, expected).await {
                 Ok(revision) => return Ok(Claimed::Created(revision)),
                 Err(NotWritten::TooLarge) => {
                     return Err(Error::TooLarge { what: format!("the record of {key}") });
                 }
-                Err(reason) => debug!(job.id = %key.job_id, ?reason, "record not created"),
+                Err(reason) => {
+                    debug!(job.id = %key.job_id, ?reason, "record not created");
+                    reason.pause(earlier).await;
+                }
             }
             match self.look(&key, Freshness::Leader).await? {
                 // The write that was not answered had arrived.
@@ -217,7 +236,7 @@ impl Store {
         change: impl Fn(&mut Job, Timestamp) -> Result<(), InvalidTransition>,
     ) -> Result<Outcome, Error> {
         let key = current.job.key();
-        for _ in 0..CHANGE_TRIES {
+        for earlier in 0..CHANGE_TRIES {
             let now = clock::now();
             let mut job = current.job.clone();
             if let Err(refused) = change(&mut job, now) {
@@ -236,7 +255,10 @@ impl Store {
                 Err(NotWritten::TooLarge) => {
                     return Err(Error::TooLarge { what: format!("the record of {key}") });
                 }
-                Err(reason) => debug!(job.id = %key.job_id, ?reason, "record not written"),
+                Err(reason) => {
+                    debug!(job.id = %key.job_id, ?reason, "record not written");
+                    reason.pause(earlier).await;
+                }
             }
             match self.look(&key, Freshness::Leader).await? {
                 (Found::Gone, _) => return Ok(Outcome::Gone),

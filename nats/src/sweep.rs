@@ -23,7 +23,7 @@ use wordmill_common::job::{Event, Job, ResultPlace, Status};
 use crate::Error;
 use crate::connect::Broker;
 use crate::queue::Queue;
-use crate::read::{Freshness, found, info, last, open};
+use crate::read::{Freshness, found, info, last, open, stored_at};
 use crate::results::OWNER_METADATA;
 use crate::store::{Found, NotWritten, STATUS_HEADER, Store, Stored, parse};
 use crate::subject;
@@ -129,7 +129,7 @@ impl Sweep {
     }
 
     /// Fails a job with `lost` if its message is gone and its record is unfinished and still at
-    /// `revision`, and tells whether it did.
+    /// `revision`, and returns the job if it did.
     ///
     /// A message is acknowledged only after the final record was written. So if the leader of the
     /// queue has none, and after that the leader of the records has the revision that was there
@@ -138,20 +138,20 @@ impl Sweep {
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`]: nothing is known, nothing was done.
-    pub async fn end_lost(&self, key: &JobKey, revision: u64) -> Result<bool, Error> {
+    pub async fn end_lost(&self, key: &JobKey, revision: u64) -> Result<Option<Box<Job>>, Error> {
         if !self.has_no_message(key).await? {
-            return Ok(false);
+            return Ok(None);
         }
         let stored = match self.store.read(key, Freshness::Leader).await? {
             Found::Job(stored) if stored.revision == revision => *stored,
-            Found::Job(_) | Found::Gone | Found::Absent => return Ok(false),
+            Found::Job(_) | Found::Gone | Found::Absent => return Ok(None),
         };
         let detail = "The job's message disappeared from the queue before the job was done.";
         let failure = Failure::new(FailureCode::Lost, detail);
         let event = Event::Abandoned { failure, dead_lettered: false };
         match self.store.apply_once(stored, event).await {
-            Ok(_) => Ok(true),
-            Err(NotWritten::Conflict) => Ok(false),
+            Ok(stored) => Ok(Some(Box::new(stored.job))),
+            Err(NotWritten::Conflict) => Ok(None),
             Err(reason) => Err(Error::unavailable("end a lost job", format!("{reason:?}"))),
         }
     }
@@ -248,11 +248,6 @@ async fn next(
     sequence: u64,
 ) -> Result<Option<StreamMessage>, Error> {
     found(stream.direct_get_next_for_subject(subjects, Some(sequence.max(1))).await)
-}
-
-fn stored_at(message: &StreamMessage) -> Timestamp {
-    // What the calendar does not know is as young as can be: nothing is done about it.
-    Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or(Timestamp::MAX)
 }
 
 /// Tells by the header alone whether there may be something to do.

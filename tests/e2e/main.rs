@@ -12,6 +12,7 @@ mod lanes;
 mod leases;
 mod lifetimes;
 mod listing;
+mod metrics;
 mod older_contract;
 mod pressure;
 mod problems;

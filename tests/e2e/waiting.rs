@@ -228,7 +228,7 @@ fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
     let places = CROWD.to_string();
     let stack = Stack::with(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
     let (admin, client) = (Admin::of(&stack.nats), stack.client());
-    let before = admin.consumers();
+    let (before, idle) = (admin.consumers(), stack.gateways[0].process.memory_kib());
     let jobs: Vec<_> = (0..10).map(|_| client.submit(&json!({"text": "a b c"}))).collect();
     let crowd: Vec<_> = (0..CROWD)
         .map(|number| {
@@ -242,7 +242,7 @@ fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
     assert_eq!(admin.consumers(), before, "nobody costs a consumer");
     let used = stack.gateways[0].process.memory_kib();
     assert!(used < MEMORY_KIB_MAX, "{used} KiB");
-    println!("{CROWD} clients wait: the gateway takes {used} KiB");
+    println!("{CROWD} clients wait: the gateway takes {used} KiB, {idle} KiB without them");
 
     for job_id in &jobs {
         client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);

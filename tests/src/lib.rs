@@ -6,6 +6,8 @@ pub mod admin;
 pub mod chaos;
 pub mod client;
 pub mod cluster;
+pub mod metrics;
+pub mod mixed;
 pub mod process;
 pub mod proxy;
 pub mod site;

@@ -1,22 +1,42 @@
-//! A TCP proxy that a test can cut, swallow and mend: a network with faults.
+//! A TCP proxy that a test can cut, mute and mend, and that loses, holds or answers single messages
+//! of the NATS protocol: a network with faults.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Passes bytes on.
+use crate::proxy::frame::Frame;
+use crate::proxy::rule::{Fate, Rules};
+
+mod frame;
+mod rule;
+
+pub use self::rule::{Arrives, Met, Rule};
+
+/// Passes messages on, but for the rules.
 const OPEN: u8 = 0;
 /// Refuses connections, and has cut those that there were.
 const CUT: u8 = 1;
-/// Takes bytes from the server and passes none on to the client.
+/// Takes messages from the server and passes none on to the client.
 const MUTE: u8 = 2;
+
+/// The end of a connection that messages are written to.
+type Sink = Arc<Mutex<TcpStream>>;
 
 /// The running proxy; it ends with the test's process.
 pub struct Proxy {
     address: SocketAddr,
-    mode: Arc<AtomicU8>,
-    streams: Arc<Mutex<Vec<TcpStream>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    mode: AtomicU8,
+    streams: Mutex<Vec<TcpStream>>,
+    rules: Mutex<Rules>,
+    /// What was held back, and where it was going.
+    held: Mutex<Vec<(Sink, Vec<u8>)>>,
 }
 
 impl Proxy {
@@ -24,32 +44,20 @@ impl Proxy {
     pub fn start(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let mode = Arc::new(AtomicU8::new(OPEN));
-        let streams = Arc::new(Mutex::new(Vec::new()));
-        let (shared_mode, shared, target) =
-            (Arc::clone(&mode), Arc::clone(&streams), target.to_owned());
+        let shared = Arc::new(Shared::default());
+        let (accepting, target) = (Arc::clone(&shared), target.to_owned());
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                if shared_mode.load(Ordering::SeqCst) == CUT {
+                if accepting.mode.load(Ordering::SeqCst) == CUT {
                     continue;
                 }
                 let Ok(server) = TcpStream::connect(&target) else {
                     continue;
                 };
-                let mut kept = shared.lock().expect("streams");
-                for stream in [&client, &server] {
-                    kept.push(stream.try_clone().expect("a clone"));
-                }
-                drop(kept);
-                let (to_client, from_server) =
-                    (client.try_clone().expect("a clone"), server.try_clone().expect("a clone"));
-                let always = Arc::new(AtomicU8::new(OPEN));
-                let mode = Arc::clone(&shared_mode);
-                std::thread::spawn(move || pass(client, server, &always));
-                std::thread::spawn(move || pass(from_server, to_client, &mode));
+                connect(client, server, &accepting);
             }
         });
-        Self { address, mode, streams }
+        Self { address, shared }
     }
 
     /// Returns the proxy's own address.
@@ -59,8 +67,8 @@ impl Proxy {
 
     /// Cuts all connections and refuses new ones.
     pub fn cut(&self) {
-        self.mode.store(CUT, Ordering::SeqCst);
-        for stream in self.streams.lock().expect("streams").drain(..) {
+        self.shared.mode.store(CUT, Ordering::SeqCst);
+        for stream in self.shared.streams.lock().expect("streams").drain(..) {
             // It may be closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -68,25 +76,80 @@ impl Proxy {
 
     /// Swallows what the server says: requests arrive, answers do not.
     pub fn mute(&self) {
-        self.mode.store(MUTE, Ordering::SeqCst);
+        self.shared.mode.store(MUTE, Ordering::SeqCst);
     }
 
     /// Passes everything on again. What was swallowed stays lost, so connections are made anew.
     pub fn mend(&self) {
         self.cut();
-        self.mode.store(OPEN, Ordering::SeqCst);
+        self.shared.mode.store(OPEN, Ordering::SeqCst);
+    }
+
+    /// Treats some messages as `rule` says, and returns a count of them. The first rule that fits
+    /// decides.
+    pub fn on(&self, rule: Rule) -> Met {
+        self.shared.rules.lock().expect("rules").add(rule)
+    }
+
+    /// Forgets all rules, and passes on what was held back, in order.
+    pub fn relent(&self) {
+        self.shared.rules.lock().expect("rules").clear();
+        for (sink, bytes) in self.shared.held.lock().expect("held").drain(..) {
+            // The connection may have ended.
+            let _ = sink.lock().expect("a stream").write_all(&bytes);
+        }
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, mode: &AtomicU8) {
-    let mut buffer = [0; 16 << 10];
-    while let Ok(length) = from.read(&mut buffer) {
-        if length == 0 {
-            break;
+/// Which way messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    ToServer,
+    ToClient,
+}
+
+fn connect(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
+    let clone = |stream: &TcpStream| stream.try_clone().expect("a clone");
+    shared.streams.lock().expect("streams").extend([clone(&client), clone(&server)]);
+    let (to_client, to_server) =
+        (Arc::new(Mutex::new(clone(&client))), Arc::new(Mutex::new(clone(&server))));
+    for (way, from, to, back) in [
+        (Way::ToServer, client, Arc::clone(&to_server), Arc::clone(&to_client)),
+        (Way::ToClient, server, to_client, to_server),
+    ] {
+        let shared = Arc::clone(shared);
+        std::thread::spawn(move || {
+            pass(way, from, &to, &back, &shared);
+            // Both ends learn of it.
+            let _ = to.lock().expect("a stream").shutdown(Shutdown::Both);
+        });
+    }
+}
+
+fn pass(way: Way, from: TcpStream, to: &Sink, back: &Sink, shared: &Shared) {
+    let mut reader = BufReader::with_capacity(64 << 10, from);
+    while let Ok(Some(frame)) = Frame::read(&mut reader) {
+        if way == Way::ToClient && shared.mode.load(Ordering::SeqCst) == MUTE {
+            continue;
         }
-        if mode.load(Ordering::SeqCst) == OPEN && to.write_all(&buffer[..length]).is_err() {
+        // Not held while writing: the other end may not read, and others have to be let go.
+        let fate = shared.rules.lock().expect("rules").fate(&frame);
+        let write = |sink: &Sink, bytes: &[u8]| sink.lock().expect("a stream").write_all(bytes);
+        let written = match fate {
+            Fate::Pass => write(to, &frame.bytes),
+            Fate::Lose => Ok(()),
+            Fate::Hold => {
+                let held = (Arc::clone(to), frame.bytes);
+                shared.held.lock().expect("held").push(held);
+                Ok(())
+            }
+            Fate::Answer { answer, arrives } => write(back, &answer).and_then(|()| match arrives {
+                Arrives::Yes => write(to, &frame.bytes),
+                Arrives::No => Ok(()),
+            }),
+        };
+        if written.is_err() {
             break;
         }
     }
-    let _ = to.shutdown(Shutdown::Both);
 }

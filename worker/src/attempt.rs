@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 use wordmill_common::clock;
 use wordmill_common::failure::{Failure, FailureCode};
@@ -52,6 +53,7 @@ pub(crate) async fn run(worker: &Worker, delivery: &Delivery) {
         Ok(message) => message,
         Err(reason) => return bury_unreadable(worker, delivery, &reason.to_string()).await,
     };
+    worker.metrics.note_delivery(delivery, &message);
     let span = info_span!("process", job.id = %message.job_id, trace_id = %message.trace_id);
     let handled = Box::pin(handle(worker, delivery, &message)).instrument(span.clone()).await;
     if let Err(error) = handled {
@@ -78,18 +80,27 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         return settle(worker, delivery, outcome).await;
     }
     let (run, started_at) = (RunNonce::random(), clock::now());
+    let start = Instant::now();
     // Whoever had it before may have died of it, so a later delivery is written down first.
     if delivery.delivered() > 1 {
+        let was_left_open = current.job.status == Status::Running;
         let outcome =
             worker.store.apply(current, Some(run), |job, _| begin(worker, run, started_at, job));
         current = match outcome.await? {
-            Outcome::Applied(stored) => *stored,
+            Outcome::Applied(stored) => {
+                if was_left_open {
+                    worker.metrics.note_crash(message.lane);
+                }
+                *stored
+            }
             Outcome::Refused(stored, _) => return conclude(worker, delivery, &stored.job).await,
             Outcome::Gone => return delivery.acknowledge().await,
         };
     }
     let attempt = Attempt { worker, delivery, message, run, started_at };
-    match attempt.work(current).await? {
+    let ended = attempt.work(current).await?;
+    worker.metrics.note_attempt(delivery, message, start, &ended);
+    match ended {
         Ended::Found(current, found) => attempt.succeed(*current, *found).await,
         Ended::Failed(current, failed) => attempt.fail(*current, &failed).await,
         Ended::Interrupted(current) => attempt.hand_back(*current).await,
@@ -107,7 +118,7 @@ struct Attempt<'a> {
 }
 
 /// How an attempt ended, with the record as last seen.
-enum Ended {
+pub(crate) enum Ended {
     Found(Box<Stored>, Box<work::Found>),
     Failed(Box<Stored>, Failed),
     /// By a shutdown.
@@ -126,25 +137,49 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Works, and meanwhile keeps the delivery alive and the record up to date.
+    /// Works, and meanwhile keeps the delivery alive and the record up to date. Neither waits for
+    /// the other, until one of them is over: then a write that is on its way is waited for.
     async fn work(&self, current: Stored) -> Result<Ended, Error> {
         let meter = Arc::new(work::meter(&self.message.source));
-        let work = work::count(&self.worker.fetcher, &self.message.source, &meter);
-        let mut work = std::pin::pin!(work);
-        let lease = lease::hold(self.delivery, &meter, self.worker.attempt_deadline);
-        let mut lease = std::pin::pin!(lease);
+        let over = self.worker.interrupted.child_token();
+        let working = async {
+            let _ends = over.clone().drop_guard();
+            tokio::select! {
+                biased;
+                done = work::count(self.worker, &self.message.source, &meter) => Some(done),
+                failure = lease::hold(self.delivery, &meter, self.worker.attempt_deadline) => {
+                    Some(Err(failure.into()))
+                }
+                () = over.cancelled() => None,
+            }
+        };
+        let following = async {
+            let _ends = over.clone().drop_guard();
+            self.follow(current, &meter, &over).await
+        };
+        Ok(match tokio::join!(working, following) {
+            (_, Err(overtaken)) => Ended::Overtaken(overtaken),
+            (Some(Ok(found)), Ok(current)) => Ended::Found(current, Box::new(found)),
+            (Some(Err(failed)), Ok(current)) => Ended::Failed(current, failed),
+            (None, Ok(current)) => Ended::Interrupted(current),
+        })
+    }
+
+    /// Keeps the record up to date until the attempt is `over`, and returns it as last seen, or why
+    /// the attempt no longer has the job.
+    async fn follow(
+        &self,
+        current: Stored,
+        meter: &Meter,
+        over: &CancellationToken,
+    ) -> Result<Box<Stored>, Box<Outcome>> {
         let mut current = Box::new(current);
         let mut pause = QUICK;
         let mut events = None;
         loop {
             let changed = tokio::select! {
                 biased;
-                done = &mut work => return Ok(match done {
-                    Ok(found) => Ended::Found(current, Box::new(found)),
-                    Err(failed) => Ended::Failed(current, failed),
-                }),
-                failure = &mut lease => return Ok(Ended::Failed(current, failure.into())),
-                () = self.worker.interrupted.cancelled() => return Ok(Ended::Interrupted(current)),
+                () = over.cancelled() => return Ok(current),
                 found = Events::next_of(&mut events) => Some(found),
                 () = tokio::time::sleep(pause) => None,
             };
@@ -154,13 +189,13 @@ impl Attempt<'_> {
                 events = self.listen().await;
             }
             let looked = match changed {
-                Some(found) => self.look(&current, &meter, found).await,
-                None => self.note_progress(&current, &meter).await,
+                Some(found) => self.look(&current, meter, found).await,
+                None => self.note_progress(&current, meter).await,
             };
             match looked {
                 Ok(Outcome::Applied(stored)) => current = stored,
                 Ok(outcome @ (Outcome::Refused(..) | Outcome::Gone)) => {
-                    return Ok(Ended::Overtaken(Box::new(outcome)));
+                    return Err(Box::new(outcome));
                 }
                 // The work goes on without: a broker that is away comes back.
                 Err(error) => debug!(%error, "progress not written"),
@@ -349,6 +384,7 @@ fn abandon(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
 
 /// Does what the record, as it is now, asks for.
 async fn settle(worker: &Worker, delivery: &Delivery, outcome: Outcome) -> Result<(), Error> {
+    worker.metrics.note_outcome(delivery, &outcome);
     match outcome {
         Outcome::Applied(stored) | Outcome::Refused(stored, _) if stored.job.status.is_final() => {
             conclude(worker, delivery, &stored.job).await

@@ -1,9 +1,11 @@
-//! Liveness and readiness, for whoever runs the worker.
+//! Liveness, readiness and metrics, for whoever runs the worker.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
@@ -12,17 +14,19 @@ use tokio::sync::watch;
 use wordmill_common::id::Lane;
 use wordmill_nats::connect::{Broker, Health};
 
+use crate::metrics::Metrics;
 use crate::pulse::{Pulse, SILENCE_MAX};
 
-/// What readiness depends on.
+/// What readiness depends on, and what is measured.
 #[derive(Clone)]
 pub(crate) struct Vitals {
     pub(crate) broker: Broker,
     pub(crate) health: watch::Receiver<Health>,
     pub(crate) pulse: Arc<Pulse>,
+    pub(crate) metrics: Metrics,
 }
 
-/// Serves `/livez` and `/readyz`.
+/// Serves `/livez`, `/readyz` and `/metrics`.
 ///
 /// # Errors
 /// Those of the listener.
@@ -30,6 +34,7 @@ pub(crate) async fn serve(listener: TcpListener, vitals: Vitals) -> std::io::Res
     let router = Router::new()
         .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .with_state(vitals);
     axum::serve(listener, router).await
 }
@@ -46,6 +51,13 @@ async fn ready(State(vitals): State<Vitals>) -> (StatusCode, Json<Value>) {
             (StatusCode::SERVICE_UNAVAILABLE, Json(body))
         }
     }
+}
+
+/// Hands out what is measured.
+async fn metrics(State(vitals): State<Vitals>, headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let page = vitals.metrics.page(accept, vitals.broker.is_connected());
+    ([(CONTENT_TYPE, page.content_type)], page.body).into_response()
 }
 
 fn silence_ms(vitals: &Vitals, lane: Lane) -> Value {

@@ -126,9 +126,10 @@ impl Serving<'_> {
 
     fn start(&self, delivery: Delivery, slot: Option<Slot>) {
         let worker = self.worker.clone();
+        let busy = worker.metrics.busy(self.lane);
         self.shared.attempts.spawn(async move {
             attempt::run(&worker, &delivery).await;
-            drop(slot);
+            drop((busy, slot));
         });
     }
 

@@ -11,6 +11,7 @@ pub mod fetch;
 mod health;
 mod lane;
 mod lease;
+mod metrics;
 mod pulse;
 mod slots;
 mod work;
@@ -34,6 +35,7 @@ use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM,
 use crate::config::Config;
 use crate::fetch::Fetcher;
 use crate::health::Vitals;
+use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::slots::Slots;
 
@@ -49,6 +51,7 @@ struct Worker {
     results: Results,
     dead_letters: DeadLetters,
     fetcher: Fetcher,
+    metrics: Metrics,
     retry: retry::Policy,
     attempt_deadline: Duration,
     /// Cancelled when the grace period is over: whatever still runs is handed back.
@@ -91,6 +94,7 @@ pub async fn run(
         results: Results::open(&broker).await?,
         dead_letters: DeadLetters::open(&broker),
         fetcher: Fetcher::try_new(&config.fetch)?,
+        metrics: Metrics::new(config.slots),
         retry: config.retry,
         attempt_deadline: config.attempt_deadline,
         interrupted: CancellationToken::new(),
@@ -112,7 +116,8 @@ pub async fn run(
         tokio::join!(serve(Lane::Interactive), serve(Lane::Bulk));
         finish(&worker, &attempts, config.shutdown_grace).await;
     };
-    let vitals = Vitals { broker: broker.clone(), health, pulse };
+    let metrics = worker.metrics.clone();
+    let vitals = Vitals { broker: broker.clone(), health, pulse, metrics };
     tokio::select! {
         () = lanes => {}
         lost = broker.supervise(&needed, &health_sender) => lost?,

@@ -13,9 +13,11 @@ use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::Stage;
 use wordmill_common::source::{Source, SourceInfo};
 
+use crate::Worker;
 use crate::count::{self, Counted, Hints, Options};
-use crate::fetch::{self, Fetcher, Page};
+use crate::fetch::{self, Page};
 use crate::lease::Meter;
+use crate::metrics::Fetch;
 
 /// How many chunks of a page may wait to be counted.
 const CHUNKS_WAITING_MAX: usize = 4;
@@ -55,14 +57,14 @@ pub(crate) fn meter(source: &Source) -> Meter {
 /// # Errors
 /// What the client is told, see [`Failed`].
 pub(crate) async fn count(
-    fetcher: &Fetcher,
+    worker: &Worker,
     source: &Source,
     meter: &Arc<Meter>,
 ) -> Result<Found, Failed> {
     let (counted, final_url) = match source {
         Source::Text { text } => (count_text(text, meter).await?, None),
         Source::Url { url } => {
-            let (counted, final_url) = count_page(fetcher, url, meter).await?;
+            let (counted, final_url) = count_page(worker, url, meter).await?;
             (counted, Some(final_url))
         }
     };
@@ -90,14 +92,16 @@ async fn count_text(text: &str, meter: &Arc<Meter>) -> Result<Counted, Failed> {
 }
 
 async fn count_page(
-    fetcher: &Fetcher,
+    worker: &Worker,
     url: &str,
     meter: &Arc<Meter>,
 ) -> Result<(Counted, String), Failed> {
     let url = Url::parse(url).map_err(|error| {
         Failure::new(FailureCode::ParseError, format!("The URL cannot be parsed: {error}."))
     })?;
-    let mut page = meter.wait_for_host(fetcher.get(&url)).await.map_err(failed)?;
+    let mut fetch = worker.metrics.fetch();
+    let page = meter.wait_for_host(worker.fetcher.get(&url)).await;
+    let mut page = page.map_err(|error| failed(&error, &mut fetch))?;
     if let Some(total) = page.progress().total_bytes {
         meter.set_total(total);
     }
@@ -110,10 +114,18 @@ async fn count_page(
     let is_complete = Arc::new(AtomicBool::new(false));
     let chunks = Chunks { receiver, current: Bytes::new(), is_complete: Arc::clone(&is_complete) };
     let counting = count_off_thread(chunks, hints, meter);
-    let passing = pass_on(&mut page, sender, &is_complete, meter);
+    let passing = async {
+        let passed = pass_on(&mut page, sender, &is_complete, meter).await;
+        if is_complete.load(Ordering::Acquire) {
+            fetch.is_complete(page.progress());
+        }
+        let passed = passed.map_err(|error| failed(&error, &mut fetch));
+        drop(fetch);
+        passed
+    };
     let (passed, counted) = tokio::join!(passing, counting);
     // What went wrong on the way explains what the counter says about it.
-    passed.map_err(failed)?;
+    passed?;
     Ok((counted?, final_url))
 }
 
@@ -205,11 +217,16 @@ fn not_counted(error: &count::Error) -> Failure {
     }
 }
 
-/// Gives a failed fetch its stable code.
-#[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
-fn failed(error: fetch::Error) -> Failed {
-    let detail = sentence(&error);
-    let code = match &error {
+/// Gives a failed fetch its stable code, and notes it.
+fn failed(error: &fetch::Error, fetch: &mut Fetch) -> Failed {
+    let failed = coded(error);
+    fetch.has_failed(failed.failure.code);
+    failed
+}
+
+fn coded(error: &fetch::Error) -> Failed {
+    let detail = sentence(error);
+    let code = match error {
         fetch::Error::Blocked { .. } => FailureCode::UrlBlocked,
         fetch::Error::Dns { .. } => FailureCode::FetchDns,
         fetch::Error::Connect { .. } | fetch::Error::Cut { .. } | fetch::Error::Protocol { .. } => {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use async_nats::HeaderValue;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream as JetStream};
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use wordmill_common::id::{JobId, JobKey, Lane, Owner};
 use wordmill_common::message::JobMessage;
@@ -94,6 +95,15 @@ pub struct Filter {
     pub lane: Option<Lane>,
 }
 
+/// Tells one state of the archive from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// How many letters there are.
+    pub count: u64,
+    first: u64,
+    last: u64,
+}
+
 /// Some dead letters, newest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
@@ -159,6 +169,35 @@ impl Archive {
             }
         }
         Ok(Page { letters, next: (top > oldest).then_some(top) })
+    }
+
+    /// Returns a mark that changes whenever a letter is added or removed: cheap to ask for.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn mark(&self) -> Result<Mark, Error> {
+        const DOING: &str = "look at the dead letters";
+        let info = self.stream.get_info().await.map_err(|e| Error::unavailable(DOING, e))?;
+        let state = info.state;
+        Ok(Mark { count: state.messages, first: state.first_sequence, last: state.last_sequence })
+    }
+
+    /// Counts the letters of a lane, of all owners. The broker lists the name of each, so this is
+    /// asked for only when [`mark`](Self::mark) has changed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn count(&self, lane: Lane) -> Result<u64, Error> {
+        const DOING: &str = "count the dead letters";
+        let subjects = format!("{DEAD_JOBS_PREFIX}.{lane}.>");
+        let listed = self.stream.info_with_subjects(subjects).await;
+        let listed = listed.map_err(|error| Error::unavailable(DOING, error))?;
+        let add = |sum: u64, (_, count): (String, usize)| {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            std::future::ready(Ok(sum.saturating_add(count)))
+        };
+        let sum = listed.try_fold(0, add).await;
+        sum.map_err(|error| Error::unavailable(DOING, error))
     }
 
     /// Returns one letter of `owner`.

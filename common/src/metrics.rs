@@ -1,0 +1,342 @@
+//! What both services say in numbers, and the frame in which each says its own.
+//!
+//! A service makes a [`Catalogue`], registers what it measures, and shows the [`Exposition`] at
+//! `/metrics`. Names are stable: `docs/metrics.md` lists every one of them, and a test compares it
+//! with running services. No label ever holds an id, an owner or a URL: all come from fixed sets.
+
+mod process;
+mod text;
+
+use std::hash::Hash;
+use std::time::{Duration, SystemTime};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    EncodeLabel, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelSetEncoder, LabelValueEncoder,
+};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+use crate::id::Lane;
+use crate::job::{Job, Status};
+use crate::trace::{TraceId, TraceParent};
+
+/// Bounds for what a client waits for, in seconds.
+pub const ANSWER_SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Bounds for what a job goes through, in seconds: from a text that is counted at once to a
+/// backlog of hours.
+pub const JOB_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+    3600.0, 14400.0,
+];
+/// Bounds for documents, in bytes: 1 KiB to 256 MiB, each four times the last.
+pub const DOCUMENT_BYTES: &[f64] = &[
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+    268_435_456.0,
+];
+
+/// A number of things that happened, for each set of labels.
+pub type Counters<L> = Family<L, Counter>;
+/// How much there is right now, for each set of labels.
+pub type Gauges<L> = Family<L, Gauge>;
+
+/// A distribution for each set of labels; its buckets link to traces.
+#[derive(Debug, Clone)]
+pub struct Distributions<L: Clone + Hash + Eq> {
+    family: Family<L, HistogramWithExemplars<TraceLink>, Buckets>,
+}
+
+impl<L: Clone + Hash + Eq> Distributions<L> {
+    /// Notes a value, and the trace in which it can be looked into.
+    pub fn note(&self, labels: &L, value: f64, trace: Option<TraceLink>) {
+        let now = trace.is_some().then(SystemTime::now);
+        self.family.get_or_create(labels).observe(value, trace, now);
+    }
+
+    /// Notes a time.
+    pub fn note_time(&self, labels: &L, time: Duration, trace: Option<TraceLink>) {
+        self.note(labels, time.as_secs_f64(), trace);
+    }
+}
+
+/// The upper bounds of a distribution's buckets.
+#[derive(Debug, Clone, Copy)]
+struct Buckets(&'static [f64]);
+
+impl MetricConstructor<HistogramWithExemplars<TraceLink>> for Buckets {
+    fn new_metric(&self) -> HistogramWithExemplars<TraceLink> {
+        HistogramWithExemplars::new(self.0.iter().copied())
+    }
+}
+
+/// Where a value can be looked into: the exemplar of a bucket, `{trace_id="..."}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceLink(TraceId);
+
+impl TraceLink {
+    /// Returns the link to a trace, if somebody records it.
+    #[must_use]
+    pub fn to(trace: &TraceParent) -> Option<Self> {
+        (trace.flags & 1 == 1).then_some(Self(trace.trace_id))
+    }
+}
+
+impl EncodeLabelSet for TraceLink {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        ("trace_id", self.0.to_string()).encode(encoder.encode_label())
+    }
+}
+
+impl EncodeLabelValue for Lane {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.as_str().encode(encoder)
+    }
+}
+
+/// The label `lane`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InLane {
+    /// `interactive` or `bulk`.
+    pub lane: Lane,
+}
+
+/// Labels of a job that became final.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Finished {
+    /// `interactive` or `bulk`.
+    lane: Lane,
+    /// `succeeded`, `failed`, `dead_lettered` or `cancelled`.
+    outcome: &'static str,
+    /// The failure's code.
+    code: Option<&'static str>,
+}
+
+/// Registers what a service measures.
+#[derive(Debug)]
+pub struct Catalogue {
+    registry: Registry,
+}
+
+impl Catalogue {
+    /// Starts the catalogue of a service, with what is known about its process.
+    #[must_use]
+    pub fn new(service: &'static str, version: &'static str) -> Self {
+        let mut catalogue = Self { registry: Registry::default() };
+        let build = Info::new([("service", service), ("version", version)]);
+        catalogue.registry.register("wordmill_build", "Always 1; the labels say what runs", build);
+        catalogue.collect(process::OfProcess);
+        catalogue
+    }
+
+    /// Registers counters. `_total` is added to the name.
+    pub fn counters<L: Label>(&mut self, name: &str, help: &str) -> Counters<L> {
+        self.add(name, help, Counters::default())
+    }
+
+    /// Registers gauges.
+    pub fn gauges<L: Label>(&mut self, name: &str, help: &str) -> Gauges<L> {
+        self.add(name, help, Gauges::default())
+    }
+
+    /// Registers a gauge without labels.
+    pub fn gauge(&mut self, name: &str, help: &str) -> Gauge {
+        self.add(name, help, Gauge::default())
+    }
+
+    /// Registers distributions.
+    pub fn distributions<L: Label>(
+        &mut self,
+        name: &str,
+        help: &str,
+        buckets: &'static [f64],
+    ) -> Distributions<L> {
+        let family = Family::new_with_constructor(Buckets(buckets));
+        Distributions { family: self.add(name, help, family) }
+    }
+
+    /// Registers what is found out when somebody asks.
+    pub fn collect(&mut self, collector: impl Collector) {
+        self.registry.register_collector(Box::new(collector));
+    }
+
+    /// Ends the catalogue.
+    #[must_use]
+    pub fn finish(self) -> Exposition {
+        Exposition { registry: self.registry }
+    }
+
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.registry.register(name, help, metric.clone());
+        metric
+    }
+}
+
+/// What labels have to be.
+pub trait Label:
+    Clone + Hash + Eq + EncodeLabelSet + std::fmt::Debug + Send + Sync + 'static
+{
+}
+
+impl<L: Clone + Hash + Eq + EncodeLabelSet + std::fmt::Debug + Send + Sync + 'static> Label for L {}
+
+/// What is measured in both services.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    broker_connected: Gauge,
+    jobs_finished: Counters<Finished>,
+    job_duration: Distributions<Finished>,
+}
+
+impl Shared {
+    /// Registers it.
+    #[must_use]
+    pub fn new(catalogue: &mut Catalogue) -> Self {
+        Self {
+            broker_connected: catalogue.gauge(
+                "wordmill_broker_connected",
+                "Whether there is a connection to the broker: 1 or 0",
+            ),
+            jobs_finished: catalogue.counters(
+                "wordmill_jobs_finished",
+                "Jobs that became final, counted by whoever wrote the final record",
+            ),
+            job_duration: catalogue.distributions(
+                "wordmill_job_duration_seconds",
+                "From a job's submission until it was final, waits and retries included",
+                JOB_SECONDS,
+            ),
+        }
+    }
+
+    /// Notes whether there is a connection to the broker.
+    pub fn note_broker(&self, is_connected: bool) {
+        self.broker_connected.set(i64::from(is_connected));
+    }
+
+    /// Notes that a job has just become final.
+    pub fn note_finished(&self, job: &Job, trace: Option<TraceLink>) {
+        let outcome = if job.dead_lettered { "dead_lettered" } else { job.status.as_str() };
+        let code = job.failure.as_ref().filter(|_| job.status == Status::Failed);
+        let code = code.map(|failure| failure.code.as_str());
+        let labels = Finished { lane: job.lane, outcome, code };
+        self.jobs_finished.get_or_create(&labels).inc();
+        if let Some(finished_at) = job.finished_at {
+            let took = finished_at.duration_since(job.created_at);
+            // Two clocks may disagree.
+            let took = Duration::try_from(took).unwrap_or_default();
+            self.job_duration.note_time(&labels, took, trace);
+        }
+    }
+}
+
+/// Everything that a service measures, ready to be shown.
+#[derive(Debug)]
+pub struct Exposition {
+    registry: Registry,
+}
+
+/// The answer to whoever asks for metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its `Content-Type`.
+    pub content_type: &'static str,
+    /// Its body.
+    pub body: String,
+}
+
+impl Exposition {
+    /// Writes everything in the format that an `Accept` header asks for: `OpenMetrics`, which has
+    /// links to traces, for whoever names it, otherwise the older text format of Prometheus.
+    #[must_use]
+    pub fn page(&self, accept: Option<&str>) -> Page {
+        let mut body = String::new();
+        // Writing into a string cannot fail, and the registered metrics do not.
+        let written = prometheus_client::encoding::text::encode(&mut body, &self.registry);
+        debug_assert!(written.is_ok());
+        if text::wants_open_metrics(accept) {
+            Page { content_type: text::OPEN_METRICS, body }
+        } else {
+            Page { content_type: text::PLAIN, body: text::plain(&body) }
+        }
+    }
+}
+
+/// Writes one gauge as [`Collector`]s do, with a value for each set of labels.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn encode_gauges<L: EncodeLabelSet>(
+    encoder: &mut prometheus_client::encoding::DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (L, f64)>,
+) -> Result<(), std::fmt::Error> {
+    use prometheus_client::metrics::MetricType;
+    use prometheus_client::metrics::gauge::ConstGauge;
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in values {
+        ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exposition() -> Exposition {
+        let mut catalogue = Catalogue::new("test", "1.2.3");
+        let counters = catalogue.counters("wordmill_things", "Things");
+        counters.get_or_create(&InLane { lane: Lane::Bulk }).inc_by(3);
+        let times = catalogue.distributions("wordmill_time_seconds", "Time", &[0.1, 1.0]);
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+        times.note(&InLane { lane: Lane::Bulk }, 0.5, TraceLink::to(&trace));
+        let unrecorded = TraceParent { flags: 0, ..trace };
+        times.note(&InLane { lane: Lane::Bulk }, 0.05, TraceLink::to(&unrecorded));
+        catalogue.finish()
+    }
+
+    #[test]
+    fn buckets_link_to_traces_that_are_recorded() {
+        let page = exposition().page(Some("application/openmetrics-text;version=1.0.0"));
+        assert!(page.content_type.starts_with("application/openmetrics-text"));
+        let bucket = |le| {
+            let begin = format!(r#"wordmill_time_seconds_bucket{{le="{le}",lane="bulk"}}"#);
+            page.body.lines().find(|line| line.starts_with(&begin)).unwrap().to_owned()
+        };
+        let link = r##" # {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 0.5 "##;
+        assert!(bucket("1.0").contains(link), "{}", page.body);
+        assert!(!bucket("0.1").contains('#'), "{}", page.body);
+        assert!(page.body.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_older_format_has_the_same_numbers() {
+        let page = exposition().page(None);
+        assert_eq!(page.content_type, "text/plain; version=0.0.4; charset=utf-8");
+        for line in [
+            "# TYPE wordmill_things_total counter",
+            r#"wordmill_things_total{lane="bulk"} 3"#,
+            "# TYPE wordmill_time_seconds histogram",
+            r#"wordmill_time_seconds_bucket{le="1.0",lane="bulk"} 2"#,
+            "# TYPE wordmill_build_info gauge",
+            r#"wordmill_build_info{service="test",version="1.2.3"} 1"#,
+        ] {
+            assert!(page.body.lines().any(|found| found == line), "no {line} in {}", page.body);
+        }
+        assert!(!page.body.contains("EOF") && !page.body.contains("trace_id"), "{}", page.body);
+    }
+}

@@ -1,0 +1,205 @@
+//! What the gateway says in numbers, at `/metrics`. `docs/metrics.md` explains each name.
+
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
+use tokio::time::Instant;
+use wordmill_common::id::Lane;
+use wordmill_common::job::Job;
+use wordmill_common::metrics::{
+    ANSWER_SECONDS, Catalogue, Counters, Distributions, Exposition, Shared, TraceLink,
+};
+use wordmill_common::trace::TraceParent;
+
+use crate::App;
+use crate::problem::Problem;
+use crate::standing::Standing;
+
+/// What is measured. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Shared,
+    requests: Distributions<Answered>,
+    problems: Counters<Refused>,
+    submissions: Counters<Submitted>,
+    broker_requests: Distributions<Asked>,
+    sweeps: Counters<Swept>,
+    exposition: Exposition,
+}
+
+/// Labels of an answered request, as OpenTelemetry names them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    http_request_method: &'static str,
+    http_route: String,
+    http_response_status_code: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Submitted {
+    lane: Lane,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    operation: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Swept {
+    action: &'static str,
+}
+
+/// What the broker is asked for while a client waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// To put a job onto the queue.
+    Publish,
+    /// To store the record of a new job.
+    CreateRecord,
+}
+
+/// What the sweeper did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sweep {
+    /// Failed a job whose message is gone.
+    Lost,
+    /// Removed the message of a cancelled job.
+    CancelledMessage,
+    /// Removed a result that no record points to.
+    UnreferencedResult,
+}
+
+impl Metrics {
+    pub(crate) fn new(standing: &Standing) -> Self {
+        let mut catalogue = Catalogue::new("gateway", env!("CARGO_PKG_VERSION"));
+        let shared = Shared::new(&mut catalogue);
+        let requests = catalogue.distributions(
+            "http_server_request_duration_seconds",
+            "From a request's arrival until the head of its answer, waiting for a job included",
+            ANSWER_SECONDS,
+        );
+        let problems = catalogue.counters("wordmill_problems", "Problems answered");
+        let submissions =
+            catalogue.counters("wordmill_jobs_submitted", "Jobs that were offered, by outcome");
+        let broker_requests = catalogue.distributions(
+            "wordmill_broker_request_duration_seconds",
+            "Until the broker answered something that a client waits for",
+            ANSWER_SECONDS,
+        );
+        let sweeps = catalogue.counters("wordmill_sweeper_actions", "What the sweeper did");
+        catalogue.collect(standing.clone());
+        let exposition = catalogue.finish();
+        let inner =
+            Inner { shared, requests, problems, submissions, broker_requests, sweeps, exposition };
+        Self(Arc::new(inner))
+    }
+
+    /// Notes how an offered job fared. A named job that was there already is `repeated`.
+    pub(crate) fn note_submission(
+        &self,
+        lane: Lane,
+        created_at: Timestamp,
+        accepted: &Result<Job, Problem>,
+    ) {
+        let outcome = match accepted {
+            Ok(job) if job.created_at == created_at => "accepted",
+            Ok(_) => "repeated",
+            Err(problem) => problem.name(),
+        };
+        let labels = Submitted { lane, outcome };
+        self.0.submissions.get_or_create(&labels).inc();
+    }
+
+    /// Asks the broker, and notes how long an answer took. A request that is given up is not noted.
+    pub(crate) async fn timed<T>(
+        &self,
+        operation: Operation,
+        trace: &TraceParent,
+        asked: impl Future<Output = T>,
+    ) -> T {
+        let start = Instant::now();
+        let answer = asked.await;
+        let labels = Asked {
+            operation: match operation {
+                Operation::Publish => "publish",
+                Operation::CreateRecord => "create_record",
+            },
+        };
+        self.0.broker_requests.note_time(&labels, start.elapsed(), TraceLink::to(trace));
+        answer
+    }
+
+    /// Notes that a job was cancelled here.
+    pub(crate) fn note_cancelled(&self, job: &Job) {
+        self.0.shared.note_finished(job, None);
+    }
+
+    /// Notes what the sweeper did.
+    pub(crate) fn note_sweep(&self, action: Sweep) {
+        let action = match action {
+            Sweep::Lost => "lost",
+            Sweep::CancelledMessage => "cancelled_message",
+            Sweep::UnreferencedResult => "unreferenced_result",
+        };
+        self.0.sweeps.get_or_create(&Swept { action }).inc();
+    }
+
+    /// Notes that the sweeper failed a job whose message is gone.
+    pub(crate) fn note_lost(&self, job: &Job) {
+        self.0.shared.note_finished(job, None);
+        self.note_sweep(Sweep::Lost);
+    }
+}
+
+/// `GET /metrics`.
+pub(crate) async fn get(State(app): State<App>, headers: HeaderMap) -> Response {
+    let Inner { shared, exposition, .. } = &*app.metrics.0;
+    shared.note_broker(app.broker.is_connected());
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let page = exposition.page(accept);
+    ([(CONTENT_TYPE, page.content_type)], page.body).into_response()
+}
+
+/// Notes every request: how long it took, how it ended, and the problem if it was one.
+pub(crate) async fn observe(
+    State(metrics): State<Metrics>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let http_request_method = known(request.method());
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let http_route = route.unwrap_or("none").to_owned();
+    let trace = request.extensions().get::<TraceParent>().and_then(TraceLink::to);
+    let start = Instant::now();
+    let response = next.run(request).await;
+    let http_response_status_code = response.status().as_u16();
+    let labels = Answered { http_request_method, http_route, http_response_status_code };
+    metrics.0.requests.note_time(&labels, start.elapsed(), trace);
+    if let Some(problem) = response.extensions().get::<Problem>() {
+        metrics.0.problems.get_or_create(&Refused { code: problem.name() }).inc();
+    }
+    response
+}
+
+/// Returns the name of a method that exists; a client can make up others without end.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] =
+        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
+    KNOWN.into_iter().find(|name| *name == method.as_str()).unwrap_or("_OTHER")
+}

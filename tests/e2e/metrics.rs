@@ -1,0 +1,251 @@
+//! What services say in numbers: that it is documented, all of it, and right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use wordmill_tests::client::Client;
+use wordmill_tests::metrics::Metrics;
+use wordmill_tests::mixed::{self, SETTINGS, TRACE};
+use wordmill_tests::stack::{Stack, Worker};
+use wordmill_tests::{repository, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A row of the tables of `docs/metrics.md`.
+#[derive(Debug)]
+struct Documented {
+    kind: String,
+    labels: BTreeSet<String>,
+    by_gateway: bool,
+    by_worker: bool,
+}
+
+fn documented() -> BTreeMap<String, Documented> {
+    let page = std::fs::read_to_string(repository().join("docs/metrics.md")).expect("the page");
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let rows = page.lines().filter_map(|line| {
+        let row = line.strip_prefix('|').filter(|row| row.starts_with(" `"))?;
+        let cells: Vec<&str> = row.trim_end_matches('|').split('|').map(str::trim).collect();
+        assert!(cells.len() == 6, "name, type, labels, unit, shown by, meaning: {line}");
+        let row = Documented {
+            kind: cells[1].to_owned(),
+            labels: quoted(cells[2]),
+            by_gateway: cells[4].contains("gateway"),
+            by_worker: cells[4].contains("worker"),
+        };
+        Some((cells[0].trim_matches('`').to_owned(), row))
+    });
+    let rows: BTreeMap<_, _> = rows.collect();
+    assert!(rows.len() > 20, "{rows:?}");
+    rows
+}
+
+/// Asserts that a service shows what is documented of it, and nothing else.
+fn assert_documented(
+    metrics: &Metrics,
+    documented: &BTreeMap<String, Documented>,
+    is_shown: impl Fn(&Documented) -> bool,
+) {
+    let of_page = documented.iter().filter(|(_, row)| is_shown(row));
+    let of_page = of_page.map(|(name, row)| (name.clone(), (row.kind.clone(), row.labels.clone())));
+    let shown = metrics.types.iter();
+    let shown = shown.map(|(name, kind)| (name.clone(), (kind.clone(), metrics.labels(name))));
+    let (of_page, shown): (BTreeMap<_, _>, BTreeMap<_, _>) = (of_page.collect(), shown.collect());
+    for (name, row) in &of_page {
+        assert_eq!(shown.get(name), Some(row), "{name} is documented otherwise than shown");
+    }
+    for name in shown.keys() {
+        assert!(of_page.contains_key(name), "{name} is not documented");
+    }
+}
+
+/// Waits until a number of a service is what it should be.
+fn wait_until(client: &Client, name: &str, labels: &[(&str, &str)], value: f64) {
+    let mut last = None;
+    let what = format!("{name} {labels:?} is {value}");
+    wait_for(&what, LIMIT, || {
+        let now = Metrics::of(client).sum(name, labels);
+        if last != now {
+            eprintln!("{name} {labels:?}: {now:?}");
+            last = now;
+        }
+        (now == Some(value)).then_some(())
+    });
+}
+
+#[test]
+fn every_number_is_documented_and_right() {
+    let mut stack = Stack::with(1, 0, SETTINGS);
+    let gateway = stack.client().clone();
+    let mut jobs = mixed::submit_waiting(&stack);
+
+    // Nobody works.
+    let lost = [("lane", "bulk"), ("outcome", "failed"), ("code", "lost")];
+    wait_until(&gateway, "wordmill_jobs_finished_total", &lost, 1.0);
+    let swept = [("action", "cancelled_message")];
+    wait_until(&gateway, "wordmill_sweeper_actions_total", &swept, 1.0);
+    wait_until(&gateway, "wordmill_queue_depth", &[("lane", "interactive")], 2.0);
+    wait_until(&gateway, "wordmill_queue_depth", &[("lane", "bulk")], 1.0);
+    let metrics = Metrics::of(&gateway);
+    for lane in ["interactive", "bulk"] {
+        let number = |name| metrics.sum(name, &[("lane", lane)]).expect("a number");
+        assert!((3.0..60.0).contains(&number("wordmill_queue_oldest_age_seconds")), "{lane}");
+        assert_eq!(number("wordmill_jobs_in_flight"), 0.0, "{lane}");
+        assert_eq!(number("wordmill_dead_letters"), 0.0, "{lane}");
+    }
+    let age = metrics.sum("wordmill_oldest_unfinished_job_age_seconds", &[]).expect("an age");
+    assert!((3.0..60.0).contains(&age), "{age}");
+    assert_eq!(metrics.sum("wordmill_sweeper_active", &[]), Some(1.0));
+
+    // Somebody does.
+    stack.workers.push(Worker::start(&stack.nats.address(), SETTINGS));
+    let worker = stack.workers[0].health.clone();
+    for job in &jobs {
+        assert_eq!(gateway.finished(job, LIMIT)["status"], "succeeded");
+    }
+    jobs.extend(mixed::work_through(&gateway));
+    wait_until(&gateway, "wordmill_dead_letters", &[("lane", "interactive")], 1.0);
+    wait_until(&gateway, "wordmill_jobs_in_flight", &[("lane", "interactive")], 0.0);
+    wait_until(&worker, "wordmill_worker_slots_busy", &[("lane", "interactive")], 0.0);
+    let (of_gateway, of_worker) = (Metrics::of(&gateway), Metrics::of(&worker));
+    let documented = documented();
+    assert_documented(&of_gateway, &documented, |row| row.by_gateway);
+    assert_documented(&of_worker, &documented, |row| row.by_worker);
+    assert_right(&of_gateway, &of_worker);
+
+    for metrics in [&of_gateway, &of_worker] {
+        for value in metrics.label_values() {
+            assert!(!jobs.iter().any(|job| value.contains(job.as_str())), "{value}");
+            assert!(!value.contains("127.0.0.1") && value != "public", "{value}");
+        }
+    }
+    // Nobody else asks for a result, so nobody takes the link's place.
+    let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let path = format!("/v1/jobs/{}/result", jobs[0]);
+    assert_eq!(gateway.send("GET", &path, &[("traceparent", &traceparent)], &[]).status, 200);
+    let accept = [("accept", "application/openmetrics-text;version=1.0.0,*/*;q=0.1")];
+    for client in [&gateway, &worker] {
+        let answer = client.send("GET", "/metrics", &accept, &[]);
+        let kind = answer.header("content-type");
+        assert_eq!(kind, Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
+        assert!(answer.text.contains(&format!("# {{trace_id=\"{TRACE}\"}}")), "{}", answer.text);
+    }
+}
+
+/// A sample: its name, its labels, its value.
+type Sample<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
+/// Asserts what the mixed load came to.
+fn assert_right(gateway: &Metrics, worker: &Metrics) {
+    const INTERACTIVE: (&str, &str) = ("lane", "interactive");
+    const BULK: (&str, &str) = ("lane", "bulk");
+    let (accepted, finished) = ("wordmill_jobs_submitted_total", "wordmill_jobs_finished_total");
+    let attempts = "wordmill_attempts_total";
+    let of_gateway: &[Sample<'_>] = &[
+        (accepted, &[INTERACTIVE, ("outcome", "accepted")], 6.0),
+        (accepted, &[INTERACTIVE, ("outcome", "repeated")], 1.0),
+        (accepted, &[BULK, ("outcome", "accepted")], 3.0),
+        (finished, &[BULK, ("outcome", "cancelled"), ("code", "")], 1.0),
+        ("wordmill_sweeper_actions_total", &[("action", "lost")], 1.0),
+        ("wordmill_problems_total", &[("code", "job_not_found")], 1.0),
+        ("wordmill_queue_depth", &[INTERACTIVE], 0.0),
+        ("wordmill_dead_letters", &[BULK], 0.0),
+        ("wordmill_queue_oldest_age_seconds", &[INTERACTIVE], 0.0),
+        ("wordmill_broker_connected", &[], 1.0),
+        (
+            "http_server_request_duration_seconds_count",
+            &[
+                ("http_request_method", "POST"),
+                ("http_route", "/v1/jobs"),
+                ("http_response_status_code", "202"),
+            ],
+            9.0,
+        ),
+        (
+            "http_server_request_duration_seconds_count",
+            &[("http_route", "/v1/jobs/{id}"), ("http_response_status_code", "404")],
+            1.0,
+        ),
+        ("wordmill_broker_request_duration_seconds_count", &[("operation", "publish")], 9.0),
+    ];
+    let of_worker: &[Sample<'_>] = &[
+        (finished, &[INTERACTIVE, ("outcome", "succeeded"), ("code", "")], 4.0),
+        (finished, &[BULK, ("outcome", "succeeded")], 1.0),
+        (finished, &[("outcome", "failed"), ("code", "fetch_http_4xx")], 1.0),
+        (finished, &[("outcome", "dead_lettered"), ("code", "fetch_http_5xx")], 1.0),
+        (finished, &[], 7.0),
+        (attempts, &[INTERACTIVE, ("outcome", "succeeded")], 4.0),
+        (attempts, &[("outcome", "failed"), ("code", "fetch_http_4xx")], 1.0),
+        (attempts, &[("outcome", "failed"), ("code", "fetch_http_5xx")], 3.0),
+        ("wordmill_retries_total", &[INTERACTIVE, ("code", "fetch_http_5xx")], 2.0),
+        ("wordmill_deliveries_total", &[INTERACTIVE], 8.0),
+        ("wordmill_redeliveries_total", &[INTERACTIVE], 2.0),
+        ("wordmill_deliveries_total", &[BULK], 1.0),
+        ("wordmill_redeliveries_total", &[BULK], 0.0),
+        ("wordmill_job_queue_wait_seconds_count", &[INTERACTIVE], 6.0),
+        ("wordmill_attempt_duration_seconds_count", &[("source", "text")], 4.0),
+        ("wordmill_attempt_duration_seconds_count", &[("source", "url")], 5.0),
+        ("wordmill_fetch_duration_seconds_count", &[("outcome", "complete")], 1.0),
+        ("wordmill_fetch_duration_seconds_count", &[("outcome", "fetch_http_5xx")], 3.0),
+        ("wordmill_fetch_size_bytes_sum", &[("measure", "wire")], 6.0),
+        ("wordmill_fetch_size_bytes_sum", &[("measure", "decoded")], 6.0),
+        ("wordmill_worker_slots", &[], 16.0),
+        ("wordmill_broker_connected", &[], 1.0),
+    ];
+    for (metrics, expected) in [(gateway, of_gateway), (worker, of_worker)] {
+        for (name, labels, value) in expected {
+            assert_eq!(metrics.sum(name, labels), Some(*value), "{name} {labels:?}");
+        }
+    }
+    // Two jobs waited for a worker, for at least as long as a job needs to count as lost.
+    let waited = worker.sum("wordmill_job_queue_wait_seconds_sum", &[INTERACTIVE]);
+    assert!(waited.is_some_and(|waited| waited > 6.0), "{waited:?}");
+    let memory = worker.sum("process_resident_memory_bytes", &[]).expect("memory");
+    assert!((1e6..1e10).contains(&memory), "{memory}");
+}
+
+#[test]
+fn a_broker_that_is_away_is_shown_as_that_and_its_numbers_are_not_shown() {
+    let mut stack = Stack::with(1, 1, &[]);
+    let gateway = stack.client().clone();
+    let worker = stack.workers[0].health.clone();
+    wait_until(&gateway, "wordmill_queue_depth", &[("lane", "bulk")], 0.0);
+    stack.nats.process.kill();
+    for client in [&gateway, &worker] {
+        wait_until(client, "wordmill_broker_connected", &[], 0.0);
+    }
+    wait_for("the numbers of the queue are not shown", LIMIT, || {
+        let metrics = Metrics::of(&gateway);
+        let of_broker = [
+            "wordmill_queue_depth",
+            "wordmill_queue_oldest_age_seconds",
+            "wordmill_queue_fill_ratio",
+            "wordmill_jobs_in_flight",
+            "wordmill_dead_letters",
+        ];
+        of_broker.iter().all(|name| metrics.sum(name, &[]).is_none()).then_some(())
+    });
+    assert!(Metrics::of(&gateway).sum("process_open_fds", &[]).is_some());
+    stack.nats.restart();
+    wait_until(&gateway, "wordmill_queue_depth", &[("lane", "bulk")], 0.0);
+}
+
+#[test]
+fn made_up_methods_and_paths_make_no_new_series() {
+    let stack = Stack::with(1, 0, &[]);
+    let client = stack.client();
+    for number in 0..20 {
+        let (method, path) = (format!("FETCH{number}"), format!("/nowhere/{number}"));
+        assert_eq!(client.send(&method, &path, &[], &[]).status, 404);
+        assert_eq!(client.send(&method, "/v1/jobs", &[], &[]).status, 405);
+    }
+    let metrics = Metrics::of(client);
+    let count = |route| {
+        let labels = [("http_request_method", "_OTHER"), ("http_route", route)];
+        metrics.sum("http_server_request_duration_seconds_count", &labels)
+    };
+    assert_eq!(count("none"), Some(20.0));
+    assert_eq!(count("/v1/jobs"), Some(20.0));
+    let values = metrics.label_values();
+    assert!(values.iter().all(|value| !value.contains("FETCH") && !value.contains("/nowhere")));
+}

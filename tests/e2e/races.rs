@@ -1,0 +1,151 @@
+//! Two who take care of the same job at once, each held back at the worst moment.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::proxy::{Proxy, Rule};
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Gateway, Nats, Worker, ready};
+use wordmill_tests::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Two gateways, each with a proxy of its own on the way to the broker.
+struct Bench {
+    gateways: [Gateway; 2],
+    proxies: [Proxy; 2],
+    admin: Admin,
+    nats: Nats,
+    _directory: TempDir,
+}
+
+impl Bench {
+    fn start(settings: &[(&str, &str)]) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let nats = Nats::start(directory.path());
+        nats.provision(&[]);
+        let proxies = [Proxy::start(&nats.address()), Proxy::start(&nats.address())];
+        let gateways = [0, 1].map(|n: usize| {
+            let gateway = Gateway::start(&proxies[n].address(), settings);
+            ready(&gateway.client);
+            gateway
+        });
+        let admin = Admin::of(&nats);
+        Self { gateways, proxies, admin, nats, _directory: directory }
+    }
+
+    fn client(&self, n: usize) -> &Client {
+        &self.gateways[n].client
+    }
+
+    /// Asks the first gateway for a job whose message never arrives, as if it had died in between.
+    fn record_only(&self, body: &Value) -> String {
+        let met = self.proxies[0].on(Rule::lose("jobs."));
+        let problem = named(self.client(0), body).problem(503, "broker_unavailable");
+        self.proxies[0].relent();
+        assert!(met.count() > 0);
+        assert_eq!(self.admin.messages("JOBS"), 0);
+        problem["job_id"].as_str().expect("an id").to_owned()
+    }
+}
+
+fn named(client: &Client, body: &Value) -> Answer {
+    let headers = [("content-type", "application/json"), ("idempotency-key", "k")];
+    client.send("POST", "/v1/jobs", &headers, body.to_string().as_bytes())
+}
+
+fn id(answer: &Answer) -> String {
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer.json()["job_id"].as_str().expect("an id").to_owned()
+}
+
+#[test]
+fn two_gateways_that_heal_one_job_put_in_one_message() {
+    let bench = Bench::start(&[]);
+    let body = json!({"text": "a b"});
+    let job_id = bench.record_only(&body);
+    let subject = format!("jobs.interactive.public.{job_id}");
+    // First the job's own message id is free; then the stream remembers it, and has no message.
+    for publishing in [job_id.clone(), format!("{job_id}.again")] {
+        let rule = || Rule::hold("jobs.").saying(&format!("Nats-Msg-Id: {publishing}\r\n"));
+        let held = [0, 1].map(|n: usize| bench.proxies[n].on(rule()));
+        std::thread::scope(|scope| {
+            let repeats = [0, 1].map(|n| {
+                let (client, body) = (bench.client(n), &body);
+                scope.spawn(move || named(client, body))
+            });
+            wait_for("both are about to put it in", LIMIT, || {
+                held.iter().all(|held| held.count() > 0).then_some(())
+            });
+            bench.proxies.iter().for_each(Proxy::relent);
+            for repeat in repeats {
+                assert_eq!(id(&repeat.join().expect("an answer")), job_id);
+            }
+        });
+        assert_eq!(bench.admin.messages("JOBS"), 1, "{publishing}");
+        bench.admin.remove("JOBS", &subject);
+    }
+}
+
+#[test]
+fn a_message_that_arrives_long_after_its_job_was_done_is_not_run() {
+    let bench = Bench::start(&[]);
+    let site = Site::start();
+    let body = json!({"url": site.put("/once", Page::new("text/plain", "only once"))});
+    let held = bench.proxies[0].on(Rule::hold("jobs."));
+    let problem = named(bench.client(0), &body).problem(503, "broker_unavailable");
+    assert!(held.count() > 0);
+    // Meanwhile the other gateway heals the job, and it is done.
+    let job_id = id(&named(bench.client(1), &body));
+    assert_eq!(problem["job_id"], job_id.as_str());
+    let worker = Worker::start(&bench.nats.address(), &[]);
+    ready(&worker.health);
+    let job = bench.client(1).finished(&job_id, LIMIT);
+    bench.admin.wait_until_idle();
+    let path = format!("/v1/jobs/{job_id}");
+    let etag = bench.client(1).get(&path).header("etag").map(str::to_owned);
+
+    bench.admin.reconfigure("JOBS", |config| {
+        config.duplicate_window = Duration::from_millis(100);
+    });
+    let records = bench.admin.messages("KV_job_state");
+    let before = bench.admin.last_sequence("JOBS");
+    wait_for("the stream has forgotten the job, and takes it again", LIMIT, || {
+        bench.proxies[0].relent();
+        // What was held is passed on once; a repeat of it shows that the window is over.
+        bench.admin.publish_with(
+            &format!("jobs.interactive.public.{job_id}"),
+            "{}",
+            &[("Nats-Msg-Id", &job_id)],
+        );
+        (bench.admin.last_sequence("JOBS") > before).then_some(())
+    });
+    bench.admin.wait_until_idle();
+    let late = bench.client(1).get(&path);
+    assert_eq!((late.json(), late.header("etag")), (job, etag.as_deref()));
+    assert_eq!(bench.admin.messages("KV_job_state"), records);
+    assert_eq!(site.hits("/once"), 1);
+}
+
+#[test]
+fn a_sweeper_does_not_end_a_job_that_a_repeat_puts_in() {
+    let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
+    let bench = Bench::start(&sweeper);
+    // Whichever gateway sweeps is held back when it is about to fail the job.
+    let lost = || Rule::hold("$KV.job_state.").saying(r#""code":"lost""#);
+    let body = json!({"text": "a b"});
+    let job_id = bench.record_only(&body);
+    let held = [0, 1].map(|n: usize| bench.proxies[n].on(lost()));
+    wait_for("the sweeper is about to fail the job", LIMIT, || {
+        held.iter().any(|held| held.count() > 0).then_some(())
+    });
+    assert_eq!(id(&named(bench.client(0), &body)), job_id);
+    bench.proxies.iter().for_each(Proxy::relent);
+    let worker = Worker::start(&bench.nats.address(), &[]);
+    ready(&worker.health);
+    assert_eq!(bench.client(0).finished(&job_id, LIMIT)["totals"]["words"], 2);
+    bench.admin.wait_until_idle();
+}

@@ -1,0 +1,93 @@
+//! What services say in numbers, as Prometheus reads it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::client::Client;
+
+/// One reading of `/metrics`.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    /// The type of each metric, by its name.
+    pub types: BTreeMap<String, String>,
+    samples: Vec<Sample>,
+}
+
+#[derive(Debug, Clone)]
+struct Sample {
+    name: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+impl Metrics {
+    /// Asks a service, for the older text format.
+    pub fn of(client: &Client) -> Self {
+        let answer = client.get("/metrics");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+        Self::read(&answer.text)
+    }
+
+    /// Reads the older text format.
+    ///
+    /// # Panics
+    /// If it is not that.
+    pub fn read(text: &str) -> Self {
+        let mut metrics = Self::default();
+        for line in text.lines() {
+            if let Some(typed) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = typed.split_once(' ').expect("a name and a type");
+                let before = metrics.types.insert(name.to_owned(), kind.to_owned());
+                assert_eq!(before, None, "{name} twice");
+            } else if !line.starts_with('#') {
+                let (series, value) = line.rsplit_once(' ').expect("a value");
+                let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+                metrics.samples.push(Sample {
+                    name: name.to_owned(),
+                    labels: read_labels(labels.strip_suffix('}').expect("the labels' end")),
+                    value: value.parse().expect("a number"),
+                });
+            }
+        }
+        metrics
+    }
+
+    /// Returns the sum of the series of a name that have these labels, perhaps among others;
+    /// nothing if there is none.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let has = |sample: &&Sample| {
+            let matches = |(label, value): &(&str, &str)| {
+                sample.labels.get(*label).map_or("", String::as_str) == *value
+            };
+            sample.name == name && labels.iter().all(matches)
+        };
+        let values: Vec<f64> = self.samples.iter().filter(has).map(|sample| sample.value).collect();
+        (!values.is_empty()).then(|| values.iter().sum())
+    }
+
+    /// Returns the names of labels that a metric has, `le` left out.
+    pub fn labels(&self, name: &str) -> BTreeSet<String> {
+        let is_of = |sample: &&Sample| {
+            let rest = sample.name.strip_prefix(name);
+            rest.is_some_and(|rest| matches!(rest, "" | "_bucket" | "_sum" | "_count"))
+        };
+        let labels = self.samples.iter().filter(is_of).flat_map(|sample| sample.labels.keys());
+        labels.filter(|label| *label != "le").cloned().collect()
+    }
+
+    /// Returns every value of every label.
+    pub fn label_values(&self) -> BTreeSet<&str> {
+        self.samples.iter().flat_map(|sample| sample.labels.values()).map(String::as_str).collect()
+    }
+}
+
+/// Reads `name="value",name="value"`. Our values have no quotes and no commas.
+fn read_labels(text: &str) -> BTreeMap<String, String> {
+    text.split(',')
+        .filter(|label| !label.is_empty())
+        .map(|label| {
+            let (name, value) = label.split_once('=').expect("a label");
+            (name.to_owned(), value.trim_matches('"').to_owned())
+        })
+        .collect()
+}

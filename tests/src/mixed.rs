@@ -1,0 +1,73 @@
+//! A little of everything: jobs that wait, succeed, fail, are tried again, given up, cancelled, lost
+//! and repeated.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::admin::Admin;
+use crate::client::Client;
+use crate::site::{Page, Site};
+use crate::stack::Stack;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// The trace of the one job that comes with one, the only one of the bulk lane that is done.
+pub const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+/// Settings under which the load goes through in seconds.
+pub const SETTINGS: &[(&str, &str)] = &[
+    ("WORDMILL_ATTEMPTS", "2"),
+    ("WORDMILL_RETRY_BASE", "50ms"),
+    ("WORDMILL_SWEEP_INTERVAL", "200ms"),
+    ("WORDMILL_SWEEP_GRACE", "3s"),
+];
+
+/// Submits what waits while there is no worker: two interactive jobs, and a bulk job that is traced;
+/// and two more bulk jobs, one cancelled and one that loses its message.
+pub fn submit_waiting(stack: &Stack) -> Vec<String> {
+    let client = stack.client();
+    let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let headers = [("content-type", "application/json"), ("traceparent", traceparent.as_str())];
+    let bulk = json!({"text": "and tea for all", "lane": "bulk"});
+    let traced = client.send("POST", "/v1/jobs", &headers, bulk.to_string().as_bytes());
+    assert_eq!(traced.status, 202, "{traced:?}");
+    let mut waiting = vec![traced.json()["job_id"].as_str().expect("a job id").to_owned()];
+    waiting
+        .extend(["tea for two", "two for tea"].map(|text| client.submit(&json!({"text": text}))));
+    let bulk = || client.submit(&bulk);
+    let (cancelled, lost) = (bulk(), bulk());
+    let answer = client.post(&format!("/v1/jobs/{cancelled}/cancel"), &json!({}));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    Admin::of(&stack.nats).remove("JOBS", &format!("jobs.bulk.public.{lost}"));
+    waiting
+}
+
+/// Submits interactive jobs to running workers and waits for their ends: one that succeeds at its
+/// second attempt, one that fails with `fetch_http_4xx`, one that becomes a dead letter, and one
+/// that is named and submitted twice. Asks for what does not exist, too.
+pub fn work_through(client: &Client) -> Vec<String> {
+    let site = Site::start();
+    let asked = AtomicUsize::new(0);
+    site.handle(move |path, _| match path {
+        "/flaky" if asked.fetch_add(1, Ordering::Relaxed) > 0 => Page::new("text/plain", "better"),
+        "/absent" => Page::status("404 Not Found"),
+        _ => Page::status("500 Internal Server Error"),
+    });
+    let mut jobs: Vec<String> =
+        ["/flaky", "/absent", "/broken"].map(|path| client.submit_url(&site.url(path))).into();
+    let named = || {
+        let headers = [("content-type", "application/json"), ("idempotency-key", "one-of-a-kind")];
+        client.send("POST", "/v1/jobs", &headers, br#"{"text": "once"}"#).json()
+    };
+    jobs.push(named()["job_id"].as_str().expect("a job id").to_owned());
+    let ends: Vec<_> = jobs.iter().map(|job| client.finished(job, LIMIT)).collect();
+    assert_eq!(named()["job_id"], jobs[3], "the same job");
+    let outcomes = ends.iter().map(|job| (&job["status"], &job["dead_lettered"]));
+    let [succeeded, failed] = [json!("succeeded"), json!("failed")];
+    let [yes, no] = [json!(true), json!(false)];
+    let expected = [(&succeeded, &no), (&failed, &no), (&failed, &yes), (&succeeded, &no)];
+    assert!(outcomes.eq(expected), "{ends:?}");
+    let unknown = client.get("/v1/jobs/0198f0c2-0000-7000-8000-00000000dead");
+    unknown.problem(404, "job_not_found");
+    jobs
+}

@@ -1,0 +1,56 @@
+//! The NATS protocol, as far as messages have to be told apart.
+
+use std::io::{self, BufRead};
+
+/// What begins a line that a payload follows.
+const WITH_PAYLOAD: [&str; 6] = ["PUB", "HPUB", "MSG", "HMSG", "RMSG", "LMSG"];
+
+/// One operation: its line, and its payload if it has one.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    /// The words of the line.
+    pub(crate) words: Vec<String>,
+    /// All of it, as it came.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Frame {
+    /// Reads the next operation; nothing at the end.
+    pub(crate) fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
+        let mut bytes = Vec::new();
+        if reader.read_until(b'\n', &mut bytes)? == 0 {
+            return Ok(None);
+        }
+        let line = String::from_utf8_lossy(&bytes);
+        let words: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
+        if words.first().is_some_and(|verb| WITH_PAYLOAD.contains(&verb.as_str())) {
+            let size = words.last().and_then(|word| word.parse::<usize>().ok());
+            let size = size.ok_or(io::ErrorKind::InvalidData)?;
+            let line_length = bytes.len();
+            bytes.resize(line_length + size + 2, 0);
+            reader.read_exact(&mut bytes[line_length..])?;
+        }
+        Ok(Some(Self { words, bytes }))
+    }
+
+    /// Returns the word at a place of the line, the verb being the first.
+    pub(crate) fn word(&self, place: usize) -> &str {
+        self.words.get(place).map_or("", String::as_str)
+    }
+
+    /// Returns where the publisher of a message wants its answer.
+    pub(crate) fn reply(&self) -> Option<&str> {
+        let with_reply = match self.word(0) {
+            "PUB" => 4,
+            "HPUB" => 5,
+            _ => return None,
+        };
+        (self.words.len() == with_reply).then(|| self.word(2))
+    }
+
+    /// Tells whether header or payload contain a text.
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        let wanted = text.as_bytes();
+        wanted.is_empty() || self.bytes.windows(wanted.len()).any(|found| found == wanted)
+    }
+}

@@ -1,0 +1,167 @@
+//! What happens to which messages.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::proxy::frame::Frame;
+
+/// Whether a request that the proxy answers goes to the server all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrives {
+    /// It does, and the server's own answer is lost.
+    Yes,
+    /// It does not.
+    No,
+}
+
+/// What happens to messages of some subjects.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    subject: String,
+    says: String,
+    times: usize,
+    what: What,
+    met: Met,
+}
+
+#[derive(Debug, Clone)]
+enum What {
+    Lose,
+    LoseAnswer,
+    Hold,
+    HoldAnswer,
+    Answer { text: String, arrives: Arrives },
+}
+
+/// How many messages a rule was applied to. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Met(Arc<AtomicUsize>);
+
+impl Met {
+    /// Returns the number so far.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Rule {
+    fn new(subject: &str, what: What) -> Self {
+        let (subject, says) = (subject.to_owned(), String::new());
+        Self { subject, says, times: usize::MAX, what, met: Met::default() }
+    }
+
+    /// Loses messages with a subject, or reply subject, that begins like this.
+    pub fn lose(subject: &str) -> Self {
+        Self::new(subject, What::Lose)
+    }
+
+    /// Lets requests arrive, and loses their answers.
+    pub fn lose_answers(subject: &str) -> Self {
+        Self::new(subject, What::LoseAnswer)
+    }
+
+    /// Holds messages back until [`super::Proxy::relent`].
+    pub fn hold(subject: &str) -> Self {
+        Self::new(subject, What::Hold)
+    }
+
+    /// Lets requests arrive, and holds their answers back.
+    pub fn hold_answers(subject: &str) -> Self {
+        Self::new(subject, What::HoldAnswer)
+    }
+
+    /// Answers requests with a text in place of the server.
+    pub fn answer(subject: &str, text: &str, arrives: Arrives) -> Self {
+        Self::new(subject, What::Answer { text: text.to_owned(), arrives })
+    }
+
+    /// Only those messages that contain a text.
+    #[must_use]
+    pub fn saying(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.says);
+        self
+    }
+
+    /// Only the first ones.
+    #[must_use]
+    pub fn times(mut self, times: usize) -> Self {
+        self.times = times;
+        self
+    }
+
+    fn fits(&self, frame: &Frame) -> bool {
+        let subject = |word: &String| word.starts_with(&self.subject);
+        self.times > 0 && frame.words.iter().skip(1).any(subject) && frame.contains(&self.says)
+    }
+}
+
+/// What happens to one message.
+pub(crate) enum Fate {
+    Pass,
+    Lose,
+    Hold,
+    Answer { answer: Vec<u8>, arrives: Arrives },
+}
+
+/// All rules, and what has to be remembered of the traffic.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    rules: Vec<Rule>,
+    /// Whether the answer that comes to a reply subject is held; it is lost otherwise.
+    answers: HashMap<String, bool>,
+    /// Subscriptions: what their subject begins with, and their number.
+    subscriptions: Vec<(String, String)>,
+}
+
+impl Rules {
+    pub(crate) fn add(&mut self, rule: Rule) -> Met {
+        let met = rule.met.clone();
+        self.rules.push(rule);
+        met
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.rules.clear();
+        self.answers.clear();
+    }
+
+    /// Decides what becomes of a message.
+    pub(crate) fn fate(&mut self, frame: &Frame) -> Fate {
+        if frame.word(0) == "SUB" {
+            let pattern = frame.word(1).trim_end_matches(['*', '>']).to_owned();
+            self.subscriptions.push((pattern, frame.words.last().cloned().unwrap_or_default()));
+        }
+        if matches!(frame.word(0), "MSG" | "HMSG")
+            && let Some(is_held) = self.answers.remove(frame.word(1))
+        {
+            return if is_held { Fate::Hold } else { Fate::Lose };
+        }
+        let Some(rule) = self.rules.iter_mut().find(|rule| rule.fits(frame)) else {
+            return Fate::Pass;
+        };
+        rule.times -= 1;
+        rule.met.0.fetch_add(1, Ordering::SeqCst);
+        let reply = frame.reply();
+        match &rule.what {
+            What::Lose => Fate::Lose,
+            What::Hold => Fate::Hold,
+            What::LoseAnswer | What::HoldAnswer => {
+                let is_held = matches!(rule.what, What::HoldAnswer);
+                self.answers.extend(reply.map(|reply| (reply.to_owned(), is_held)));
+                Fate::Pass
+            }
+            What::Answer { text, arrives } => {
+                let reply = reply.expect("a request wants an answer");
+                let known = |(pattern, _): &&(String, String)| reply.starts_with(pattern);
+                let newest = self.subscriptions.iter().rev().find(known);
+                let (_, number) = newest.expect("a subscription for the answer");
+                let answer = format!("MSG {reply} {number} {}\r\n{text}\r\n", text.len());
+                if *arrives == Arrives::Yes {
+                    self.answers.insert(reply.to_owned(), false);
+                }
+                Fate::Answer { answer: answer.into_bytes(), arrives: *arrives }
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What the worker says in numbers, at `/metrics`. `docs/metrics.md` explains each name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::Instant;
+use wordmill_common::clock;
+use wordmill_common::failure::FailureCode;
+use wordmill_common::id::Lane;
+use wordmill_common::job::Status;
+use wordmill_common::message::JobMessage;
+use wordmill_common::metrics::{
+    Catalogue, Counters, DOCUMENT_BYTES, Distributions, Exposition, Gauges, InLane, JOB_SECONDS,
+    Page, Shared, TraceLink,
+};
+use wordmill_nats::pull::Delivery;
+use wordmill_nats::store::Outcome;
+
+use crate::attempt::Ended;
+use crate::fetch::Progress;
+
+/// What is measured. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Shared,
+    busy: Gauges<InLane>,
+    deliveries: Counters<InLane>,
+    redeliveries: Counters<InLane>,
+    queue_wait: Distributions<InLane>,
+    attempts: Counters<Attempted>,
+    attempt_duration: Distributions<Worked>,
+    retries: Counters<Retried>,
+    fetch_duration: Distributions<Fetched>,
+    fetch_size: Distributions<Measured>,
+    exposition: Exposition,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Attempted {
+    lane: Lane,
+    outcome: &'static str,
+    code: Option<&'static str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Worked {
+    source: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Retried {
+    lane: Lane,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Fetched {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Measured {
+    measure: &'static str,
+}
+
+impl Metrics {
+    pub(crate) fn new(slots: u32) -> Self {
+        let mut catalogue = Catalogue::new("worker", env!("CARGO_PKG_VERSION"));
+        let shared = Shared::new(&mut catalogue);
+        let room = catalogue.gauge("wordmill_worker_slots", "Jobs that the worker can run at once");
+        room.set(slots.into());
+        let busy = catalogue.gauges("wordmill_worker_slots_busy", "Jobs that the worker runs");
+        let deliveries = catalogue.counters("wordmill_deliveries", "Jobs taken from the queue");
+        let redeliveries = catalogue.counters(
+            "wordmill_redeliveries",
+            "Jobs taken from the queue that had been handed out before",
+        );
+        for lane in Lane::ALL {
+            // A line that appears with the first event hides that event from `rate`.
+            busy.get_or_create(&InLane { lane }).set(0);
+            drop(deliveries.get_or_create(&InLane { lane }));
+            drop(redeliveries.get_or_create(&InLane { lane }));
+        }
+        let queue_wait = catalogue.distributions(
+            "wordmill_job_queue_wait_seconds",
+            "From a job's submission until a worker took it for the first time",
+            JOB_SECONDS,
+        );
+        let attempts = catalogue.counters("wordmill_attempts", "Attempts that ended, by outcome");
+        let attempt_duration = catalogue.distributions(
+            "wordmill_attempt_duration_seconds",
+            "From the start of an attempt until it was known how it ended",
+            JOB_SECONDS,
+        );
+        let retries = catalogue.counters("wordmill_retries", "Attempts that led to another one");
+        let fetch_duration = catalogue.distributions(
+            "wordmill_fetch_duration_seconds",
+            "From the start of a fetch until the page was there, or until it failed",
+            JOB_SECONDS,
+        );
+        let fetch_size = catalogue.distributions(
+            "wordmill_fetch_size_bytes",
+            "Size of fetched pages, as transferred and decompressed",
+            DOCUMENT_BYTES,
+        );
+        let exposition = catalogue.finish();
+        Self(Arc::new(Inner {
+            shared,
+            busy,
+            deliveries,
+            redeliveries,
+            queue_wait,
+            attempts,
+            attempt_duration,
+            retries,
+            fetch_duration,
+            fetch_size,
+            exposition,
+        }))
+    }
+
+    /// Returns everything, in the format that an `Accept` header asks for.
+    pub(crate) fn page(&self, accept: Option<&str>, is_connected: bool) -> Page {
+        self.0.shared.note_broker(is_connected);
+        self.0.exposition.page(accept)
+    }
+
+    /// Notes that a slot is busy, until the answer is dropped.
+    pub(crate) fn busy(&self, lane: Lane) -> Busy {
+        let gauge = self.0.busy.get_or_create_owned(&InLane { lane });
+        gauge.inc();
+        Busy(gauge)
+    }
+
+    /// Notes that a job was taken from the queue.
+    pub(crate) fn note_delivery(&self, delivery: &Delivery, message: &JobMessage) {
+        let lane = InLane { lane: message.lane };
+        self.0.deliveries.get_or_create(&lane).inc();
+        if delivery.delivered() > 1 {
+            self.0.redeliveries.get_or_create(&lane).inc();
+            return;
+        }
+        let waited = clock::now().duration_since(message.created_at);
+        // Two clocks may disagree.
+        let waited = Duration::try_from(waited).unwrap_or_default();
+        self.0.queue_wait.note_time(&lane, waited, link(delivery));
+    }
+
+    /// Notes how an attempt ended that began at `start`.
+    pub(crate) fn note_attempt(
+        &self,
+        delivery: &Delivery,
+        message: &JobMessage,
+        start: Instant,
+        ended: &Ended,
+    ) {
+        let (outcome, code) = match ended {
+            Ended::Found(..) => ("succeeded", None),
+            Ended::Failed(_, failed) => ("failed", Some(failed.failure.code)),
+            Ended::Interrupted(_) => ("interrupted", None),
+            Ended::Overtaken(_) => ("overtaken", None),
+        };
+        self.count_attempt(message.lane, outcome, code);
+        let labels = Worked { source: message.source.kind().as_str(), outcome };
+        self.0.attempt_duration.note_time(&labels, start.elapsed(), link(delivery));
+    }
+
+    /// Notes that another worker went away in the middle of an attempt.
+    pub(crate) fn note_crash(&self, lane: Lane) {
+        self.count_attempt(lane, "crashed", Some(FailureCode::WorkerCrashed));
+    }
+
+    fn count_attempt(&self, lane: Lane, outcome: &'static str, code: Option<FailureCode>) {
+        let labels = Attempted { lane, outcome, code: code.map(FailureCode::as_str) };
+        self.0.attempts.get_or_create(&labels).inc();
+    }
+
+    /// Notes what a write to the record came to: a job that is final, or waits for a retry.
+    pub(crate) fn note_outcome(&self, delivery: &Delivery, outcome: &Outcome) {
+        let Outcome::Applied(stored) = outcome else { return };
+        let job = &stored.job;
+        if job.status.is_final() {
+            self.0.shared.note_finished(job, link(delivery));
+        } else if job.status == Status::Queued && job.next_attempt_at.is_some() {
+            let last = job.attempts.last().and_then(|attempt| attempt.failure.as_ref());
+            let code = last.map_or("", |failure| failure.code.as_str());
+            self.0.retries.get_or_create(&Retried { lane: job.lane, code }).inc();
+        }
+    }
+
+    /// Starts the clock of a fetch.
+    pub(crate) fn fetch(&self) -> Fetch {
+        Fetch { metrics: self.clone(), start: Instant::now(), outcome: "incomplete", size: None }
+    }
+}
+
+/// Returns where a delivery's numbers can be looked into.
+fn link(delivery: &Delivery) -> Option<TraceLink> {
+    TraceLink::to(&delivery.trace()?)
+}
+
+/// A slot that is busy.
+#[derive(Debug)]
+pub(crate) struct Busy(Gauge);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A fetch that is on its way; noted when dropped, `incomplete` if nobody said how it ended.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    metrics: Metrics,
+    start: Instant,
+    outcome: &'static str,
+    size: Option<Progress>,
+}
+
+impl Fetch {
+    /// Says that the page is there.
+    pub(crate) fn is_complete(&mut self, size: Progress) {
+        self.outcome = "complete";
+        self.size = Some(size);
+    }
+
+    /// Says that it failed.
+    pub(crate) fn has_failed(&mut self, code: FailureCode) {
+        self.outcome = code.as_str();
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        let inner = &self.metrics.0;
+        let labels = Fetched { outcome: self.outcome };
+        inner.fetch_duration.note_time(&labels, self.start.elapsed(), None);
+        let Some(size) = self.size else { return };
+        for (measure, bytes) in [("wire", size.received_bytes), ("decoded", size.decoded_bytes)] {
+            #[expect(clippy::cast_precision_loss, reason = "pages are smaller than 2^52 bytes")]
+            inner.fetch_size.note(&Measured { measure }, bytes as f64, None);
+        }
+    }
+}
