@@ -1,5 +1,6 @@
 //! Black-box tests of the running system.
 
+mod access;
 mod cancel;
 mod chaos;
 mod dead_letters;
@@ -7,6 +8,7 @@ mod endings;
 mod events;
 mod faults;
 mod guard;
+mod hostile;
 mod keyed;
 mod lanes;
 mod leases;
@@ -14,6 +16,7 @@ mod lifetimes;
 mod listing;
 mod metrics;
 mod older_contract;
+mod owners;
 mod pressure;
 mod problems;
 mod retries;
@@ -22,4 +25,5 @@ mod samples;
 mod sharing;
 mod shutdown;
 mod sweeper;
+mod tls;
 mod waiting;

@@ -3,9 +3,11 @@
 //! Depends on no wordmill crate: whatever is spelled here is the contract.
 
 pub mod admin;
+pub mod certificates;
 pub mod chaos;
 pub mod client;
 pub mod cluster;
+pub mod keyring;
 pub mod metrics;
 pub mod mixed;
 pub mod process;
