@@ -33,11 +33,7 @@ impl Caller {
 
 /// Decides who asks, before anything else looks at the request. Where keys are in use, nobody gets past
 /// without one, not even to learn which routes there are.
-pub(crate) async fn admit(
-    State(keys): State<Keys>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn admit(State(keys): State<Keys>, mut request: Request, next: Next) -> Response {
     let Some(table) = keys.table() else {
         request.extensions_mut().insert(Caller { owner: Owner::public() });
         return next.run(request).await;

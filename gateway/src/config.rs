@@ -9,6 +9,7 @@ use wordmill_common::telemetry;
 use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
 
+use crate::cors::Origins;
 use crate::{server, tls};
 
 /// Everything that can be set.
@@ -42,6 +43,9 @@ pub struct Config {
     /// `WORDMILL_WAITERS_MAX`: how many clients may wait for a job at once (`wait`, event streams).
     /// Each holds a connection and a subscription; too few turns clients into pollers.
     pub waiters_max: u32,
+    /// `WORDMILL_CORS_ORIGINS`: pages of which other origins may use the API from a browser, `*` for
+    /// all. None unless it is set.
+    pub cors_origins: Origins,
     /// `WORDMILL_SHUTDOWN_GRACE`: how long open requests may take after the signal to stop. Too
     /// short cuts off answers, too long delays a restart.
     pub shutdown_grace: Duration,
@@ -76,6 +80,7 @@ impl Config {
             topology: topology::Settings::read(env),
             json_size_max: env.size("WORDMILL_JSON_SIZE_MAX", Size(mib), Size(kib), Size(2 * mib)),
             waiters_max: env.number("WORDMILL_WAITERS_MAX", 5000, 1, 100_000),
+            cors_origins: env.read("WORDMILL_CORS_ORIGINS", Origins::default(), Origins::parse),
             shutdown_grace: env.duration(
                 "WORDMILL_SHUTDOWN_GRACE",
                 Duration::from_secs(20),

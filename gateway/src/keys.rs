@@ -163,7 +163,12 @@ impl Table {
         Ok(bucket)
     }
 
-    fn add_quota(&mut self, owner: &Owner, jobs_max: u64, old: Option<&Self>) -> Result<(), String> {
+    fn add_quota(
+        &mut self,
+        owner: &Owner,
+        jobs_max: u64,
+        old: Option<&Self>,
+    ) -> Result<(), String> {
         Quota::check(jobs_max)?;
         let kept = old.and_then(|old| old.quotas.get(owner)).filter(|kept| kept.max() == jobs_max);
         let quota = kept.map_or_else(|| Arc::new(Quota::new(jobs_max)), Arc::clone);
@@ -299,7 +304,8 @@ mod tests {
     fn what_is_wrong_with_a_file_is_said_with_its_line() {
         let line = create("team", "a").unwrap().1;
         let sha256 = "0".repeat(64);
-        let with = |more: &str| format!(r#"{{"name":"b","owner":"b","sha256":["{sha256}"]{more}}}"#);
+        let with =
+            |more: &str| format!(r#"{{"name":"b","owner":"b","sha256":["{sha256}"]{more}}}"#);
         for (text, said) in [
             ("\n# nothing\n".to_owned(), "no key in it"),
             (format!("{line}\n{line}"), "line 2: the name team is there twice"),

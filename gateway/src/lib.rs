@@ -7,6 +7,7 @@ mod body;
 mod caller;
 mod cancel;
 pub mod config;
+pub mod cors;
 mod cursor;
 mod dead_letters;
 mod events;
@@ -21,6 +22,7 @@ mod listing;
 mod lookup;
 mod metrics;
 mod problem;
+mod queue_view;
 pub mod reload;
 mod result;
 mod retry;
@@ -151,7 +153,8 @@ pub async fn run(
         connections_max: server::affordable(config.connections_max),
         client_timeout: config.client_timeout,
     };
-    let serving = server::serve(listener, routes::router(app), tls, limits, shutdown.clone());
+    let router = routes::router(app, &config.cors_origins);
+    let serving = server::serve(listener, router, tls, limits, shutdown.clone());
     let drained = async {
         shutdown.cancelled().await;
         tokio::time::sleep(config.shutdown_grace).await;

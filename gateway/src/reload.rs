@@ -94,7 +94,10 @@ impl<T> Followed<T> {
             }
             Err(reason) if self.wrong.as_ref() == Some(&reason) => {}
             Err(reason) => {
-                error!(what = self.what, reason, "changed files cannot be used; the old ones count");
+                error!(
+                    what = self.what,
+                    reason, "changed files cannot be used; the old ones count"
+                );
                 self.wrong = Some(reason);
             }
         }

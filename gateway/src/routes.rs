@@ -10,25 +10,27 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tracing::error;
 
+use crate::cors::Origins;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
-    App, caller, cancel, events, health, jobs, keyed, listing, metrics, result, retry, submit, trace,
-    word_count,
+    App, caller, cancel, events, health, jobs, keyed, listing, metrics, queue_view, result, retry,
+    submit, trace, word_count,
 };
 
 /// Smallest answer that is worth compressing, in bytes.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 
 /// Returns the whole service.
-pub(crate) fn router(app: App) -> Router {
-    Router::new()
+pub(crate) fn router(app: App, origins: &Origins) -> Router {
+    let router = Router::new()
         .route("/v1/jobs", get(listing::get).post(submit::post))
         .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put).delete(jobs::delete))
         .route("/v1/jobs/{id}/result", get(result::get))
         .route("/v1/jobs/{id}/events", get(events::get))
         .route("/v1/jobs/{id}/cancel", post(cancel::post))
         .route("/v1/jobs/{id}/retry", post(retry::post))
+        .route("/v1/queue", get(queue_view::get))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/replay", post(replay::post))
         .route("/v1/dead-letters/{id}", get(dead_letters::get).delete(dead_letters::delete))
@@ -48,7 +50,12 @@ pub(crate) fn router(app: App) -> Router {
         .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::observe))
         .layer(middleware::from_fn(trace::answer))
         .layer(compression())
-        .with_state(app)
+        .with_state(app);
+    // Outermost: browsers keep even errors from a page that is not allowed to read them.
+    match origins.layer() {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
 }
 
 /// Answers are compressed as far as clients say that they can read it; events never are, because each

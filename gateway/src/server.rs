@@ -110,7 +110,9 @@ impl Door {
         }
         if self.said_at.is_none_or(|at| at.elapsed() >= FULL_SAID_EVERY) {
             self.said_at = Some(Instant::now());
-            warn!("as many clients are connected as may be (WORDMILL_CONNECTIONS_MAX); others wait");
+            warn!(
+                "as many clients are connected as may be (WORDMILL_CONNECTIONS_MAX); others wait"
+            );
         }
         match Arc::clone(&self.places).acquire_owned().await {
             Ok(place) => place,

@@ -20,7 +20,7 @@ use crate::subject;
 use crate::topology::LEASES_STREAM;
 
 /// Header of the client convention for deleted keys.
-const OPERATION_HEADER: &str = "KV-Operation";
+pub(crate) const OPERATION_HEADER: &str = "KV-Operation";
 /// A lease is renewed when this part of its time is over.
 const RENEWALS_PER_TTL: u32 = 3;
 

@@ -9,6 +9,7 @@
 //! - [`results`]: histograms too large for the record
 //! - [`events`]: the live changes of a record
 //! - [`lease`]: duties that one process at a time has; [`sweep`]: what nobody else cleans up
+//! - [`presence`]: which workers there are
 //! - [`dead`]: jobs that nobody could finish
 //!
 //! The rest of the workspace speaks of jobs; subjects, streams and acknowledgements stay in here.
@@ -19,6 +20,7 @@ mod error;
 pub mod events;
 pub mod lease;
 pub mod listing;
+pub mod presence;
 pub mod provision;
 pub mod pull;
 pub mod queue;

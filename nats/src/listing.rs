@@ -16,11 +16,11 @@ use wordmill_common::job::{Job, Status};
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::read::open;
+use crate::read::{BATCH_MAX, open};
 use crate::store::{Found, STATUS_HEADER, Stored, parse};
 use crate::subject;
 use crate::topology::JOB_STATE_STREAM;
-use crate::window::{BATCH_MAX, Backwards};
+use crate::window::Backwards;
 
 /// Most records that are looked at for one page.
 const RECORDS_MAX: usize = 5000;

@@ -6,14 +6,24 @@ use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{
     Config, DirectGetError, DirectGetErrorKind, LastRawMessageErrorKind, Stream,
 };
+use bytes::Bytes;
+use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::json;
 use wordmill_common::id::Lane;
 
 use crate::Error;
-use crate::connect::Broker;
+use crate::connect::{Broker, REQUEST_TIMEOUT};
+use crate::subject;
 use crate::topology::JOBS;
 
+/// Most messages that are asked for at once: a subscription has room for them.
+pub(crate) const BATCH_MAX: usize = 128;
+/// Most bytes that are asked for at once; a single message may be larger.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// How a batch ends: that was all; there is nothing at all.
+const BATCH_ENDS: [u16; 2] = [204, 404];
 const DOING: &str = "read from a stream";
 
 /// Whom to ask.
@@ -58,6 +68,42 @@ pub(crate) async fn next_on_leader(
         Ok(message) => Ok(Some(message)),
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
         Err(error) => Err(Error::unavailable(DOING, error)),
+    }
+}
+
+/// Asks a replica for the next `count` messages of some subjects from a sequence number on: one
+/// request, many answers. They may be fewer if they are large.
+pub(crate) async fn batch(
+    broker: &Broker,
+    stream: &str,
+    subjects: &str,
+    from: u64,
+    count: usize,
+) -> Result<Vec<StreamMessage>, Error> {
+    let request = json!({
+        "seq": from,
+        "next_by_subj": subjects,
+        "batch": count.min(BATCH_MAX),
+        "max_bytes": BATCH_BYTES_MAX,
+    });
+    let inbox = broker.client.new_inbox();
+    let subscribed = broker.client.subscribe(inbox.clone()).await;
+    let mut answers = subscribed.map_err(|error| Error::unavailable(DOING, error))?;
+    let (subject, request) = (subject::direct_get(stream), Bytes::from(request.to_string()));
+    let sent = broker.client.publish_with_reply(subject, inbox, request).await;
+    sent.map_err(|error| Error::unavailable(DOING, error))?;
+    let mut messages = Vec::with_capacity(count);
+    loop {
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next()).await;
+        let answer = answer.map_err(|_| Error::unavailable(DOING, "no answer in time"))?;
+        let answer = answer.ok_or_else(|| Error::unavailable(DOING, "the connection ended"))?;
+        match answer.status {
+            None => {}
+            Some(status) if BATCH_ENDS.contains(&status.as_u16()) => return Ok(messages),
+            Some(status) => return Err(Error::unavailable(DOING, format!("status {status}"))),
+        }
+        let message = StreamMessage::try_from(answer);
+        messages.push(message.map_err(|error| Error::unavailable(DOING, error))?);
     }
 }
 

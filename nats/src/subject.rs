@@ -66,6 +66,11 @@ pub(crate) fn lease(duty: &str) -> Subject {
     format!("$KV.{LEASES}.{duty}").into()
 }
 
+/// Returns the subject on which a worker says that it is there: `$KV.leases.worker.<id>`.
+pub(crate) fn worker(id: &str) -> Subject {
+    format!("$KV.{LEASES}.worker.{id}").into()
+}
+
 /// Returns the subject that holds what a large histogram is made of.
 pub(crate) fn result_meta(name: &str) -> String {
     format!("$O.{RESULTS}.M.{}", URL_SAFE.encode(name))
@@ -103,6 +108,7 @@ mod tests {
             events(&key),
             records(&key.owner).into(),
             direct_get(JOBS),
+            worker("1f"),
             next(Lane::Bulk),
         ];
         let expected = [
@@ -114,6 +120,7 @@ mod tests {
             "events.$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
             "$KV.job_state.public.*",
             "$JS.API.DIRECT.GET.JOBS",
+            "$KV.leases.worker.1f",
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
         ];
         assert_eq!(recorded(&spelled[3]), Some(key.clone()));

@@ -6,22 +6,10 @@
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::Stream as JetStream;
-use bytes::Bytes;
-use futures_util::StreamExt;
-use serde_json::json;
 
 use crate::Error;
-use crate::connect::{Broker, REQUEST_TIMEOUT};
-use crate::read::next_on_leader;
-use crate::subject;
-
-/// Most messages that are asked for at once: a subscription holds that many.
-pub(crate) const BATCH_MAX: usize = 128;
-/// Most bytes that are asked for at once; a single message may be larger.
-const BATCH_BYTES_MAX: usize = 4 << 20;
-/// How a batch ends: all is told; there is nothing at all.
-const END: [u16; 2] = [204, 404];
-const DOING: &str = "read a stream backwards";
+use crate::connect::Broker;
+use crate::read::{BATCH_MAX, batch, next_on_leader};
 
 /// A walk down a stream.
 #[derive(Debug)]
@@ -100,7 +88,8 @@ impl<'a> Backwards<'a> {
         let (mut found, mut from) = (Vec::new(), bottom);
         while from < self.top {
             let count = if self.is_sparse && from == bottom { 1 } else { self.batch };
-            let mut answers = self.ask(from, count).await?;
+            self.requests += 1;
+            let mut answers = batch(self.broker, self.name, &self.subjects, from, count).await?;
             let is_full = answers.len() >= count;
             let in_window = answers.iter().take_while(|one| one.sequence < self.top).count();
             let passed_top = in_window < answers.len();
@@ -124,36 +113,5 @@ impl<'a> Backwards<'a> {
             from = found.last().map_or(bottom, |last| last.sequence + 1);
         }
         Ok(Some(found))
-    }
-
-    /// Asks a replica for the next `count` messages from a sequence number on.
-    async fn ask(&mut self, from: u64, count: usize) -> Result<Vec<StreamMessage>, Error> {
-        self.requests += 1;
-        let request = json!({
-            "seq": from,
-            "next_by_subj": self.subjects,
-            "batch": count,
-            "max_bytes": BATCH_BYTES_MAX,
-        });
-        let client = &self.broker.client;
-        let inbox = client.new_inbox();
-        let subscribed = client.subscribe(inbox.clone()).await;
-        let mut answers = subscribed.map_err(|error| Error::unavailable(DOING, error))?;
-        let request = Bytes::from(request.to_string());
-        let sent = client.publish_with_reply(subject::direct_get(self.name), inbox, request).await;
-        sent.map_err(|error| Error::unavailable(DOING, error))?;
-        let mut messages = Vec::with_capacity(count);
-        loop {
-            let answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next()).await;
-            let answer = answer.map_err(|_| Error::unavailable(DOING, "no answer in time"))?;
-            let answer = answer.ok_or_else(|| Error::unavailable(DOING, "the connection ended"))?;
-            match answer.status {
-                None => {}
-                Some(status) if END.contains(&status.as_u16()) => return Ok(messages),
-                Some(status) => return Err(Error::unavailable(DOING, format!("status {status}"))),
-            }
-            let message = StreamMessage::try_from(answer);
-            messages.push(message.map_err(|error| Error::unavailable(DOING, error))?);
-        }
     }
 }

@@ -50,9 +50,8 @@ fn nobody_gets_in_without_a_key_and_whatever_is_wrong_with_it_is_told_alike() {
     for path in [job.as_str(), "/v1/jobs", "/nothing", "/", "/livez/", "/v1/dead-letters"] {
         for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS"] {
             let without = client.send(method, path, &[], b"");
-            let with = wrong.map(|value| {
-                client.send(method, path, &[("authorization", value)], b"")
-            });
+            let with =
+                wrong.map(|value| client.send(method, path, &[("authorization", value)], b""));
             for answer in [without].into_iter().chain(with) {
                 let mut problem = answer.problem(401, "unauthenticated");
                 assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"wordmill\""));
@@ -186,12 +185,8 @@ fn an_owner_cannot_have_more_unfinished_jobs_than_its_quota() {
 
 #[test]
 fn a_gateway_that_others_can_reach_does_not_start_without_keys() {
-    let mut command = service(
-        "wordmill-gateway",
-        "gateway",
-        "127.0.0.1:1",
-        &[("WORDMILL_LISTEN", "0.0.0.0:0")],
-    );
+    let mut command =
+        service("wordmill-gateway", "gateway", "127.0.0.1:1", &[("WORDMILL_LISTEN", "0.0.0.0:0")]);
     let output = command.output().expect("the gateway runs");
     assert_eq!(output.status.code(), Some(64), "{output:?}");
     let text = String::from_utf8_lossy(&output.stderr);
@@ -217,7 +212,8 @@ fn several_gateways_know_the_same_keys() {
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
     let stack = stack(2, 1, &keys);
-    let both: Vec<Client> = stack.gateways.iter().map(|Gateway { client, .. }| client.with_key(&key)).collect();
+    let both: Vec<Client> =
+        stack.gateways.iter().map(|Gateway { client, .. }| client.with_key(&key)).collect();
     let job_id = both[0].submit(&json!({"text": "here and there"}));
     assert_eq!(both[1].finished(&job_id, LIMIT)["status"], "succeeded");
 }

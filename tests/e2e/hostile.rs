@@ -95,7 +95,9 @@ fn a_head_of_a_megabyte_is_refused_and_so_are_too_many_fields() {
         let target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(1 << 20));
         let fields: String = (0..200).map(|n| format!("X-{n}: a\r\n")).collect();
         let fields = format!("GET /livez HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
-        for (head, allowed) in [(large, &["431"][..]), (target, &["414", "431"]), (fields, &["431"])] {
+        for (head, allowed) in
+            [(large, &["431"][..]), (target, &["414", "431"]), (fields, &["431"])]
+        {
             let mut stream = connect(client);
             // The gateway may close before all is sent: that is the point.
             let _ = stream.write_all(head.as_bytes());
@@ -239,7 +241,9 @@ fn a_shutdown_closes_idle_connections_at_once_and_finishes_open_requests() {
     let gateway = &mut stack.gateways[0].process;
     let started = Instant::now();
     gateway.signal(Signal::TERM);
-    wait_for("idle connections are closed", LIMIT, || idle.iter_mut().all(is_cut_off).then_some(()));
+    wait_for("idle connections are closed", LIMIT, || {
+        idle.iter_mut().all(is_cut_off).then_some(())
+    });
     assert!(gateway.has_ended().is_none(), "a request is open");
     open.write_all(body.as_bytes()).expect("sent");
     assert!(rest(&mut open).starts_with("HTTP/1.1 202"));

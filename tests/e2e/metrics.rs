@@ -249,3 +249,52 @@ fn made_up_methods_and_paths_make_no_new_series() {
     let values = metrics.label_values();
     assert!(values.iter().all(|value| !value.contains("FETCH") && !value.contains("/nowhere")));
 }
+
+/// Returns the words of a file that begin as one of our metrics does.
+fn names_in(path: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(repository().join(path)).expect(path);
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | ':'));
+    let ours = ["wordmill_", "http_server_", "process_"];
+    let is_ours = |word: &&str| ours.iter().any(|begin| word.starts_with(begin));
+    words.filter(is_ours).map(str::to_owned).collect()
+}
+
+#[test]
+fn rules_dashboard_and_runbooks_use_documented_names_only() {
+    let documented = documented();
+    for path in [
+        "observability/prometheus/rules.yml",
+        "observability/grafana/dashboards/wordmill.json",
+        "docs/operations.md",
+    ] {
+        let names = names_in(path);
+        assert!(names.len() > 10, "{path}: {names:?}");
+        for name in names {
+            let endings = ["", "_bucket", "_count", "_sum"];
+            let is_known = endings.iter().any(|ending| {
+                name.strip_suffix(ending).is_some_and(|name| documented.contains_key(name))
+            });
+            assert!(is_known, "{path} uses {name}");
+        }
+    }
+}
+
+#[test]
+fn every_alert_leads_to_its_runbook_and_every_runbook_to_an_alert() {
+    let read = |path| std::fs::read_to_string(repository().join(path)).expect(path);
+    let rules = read("observability/prometheus/rules.yml");
+    let page = read("docs/operations.md");
+    let headings: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("### Wordmill")).collect();
+    let mut alerts = BTreeSet::new();
+    for rule in rules.split("- alert: ").skip(1) {
+        let name = rule.lines().next().expect("a name");
+        let runbook = rule.split("runbook: ").nth(1).and_then(|rest| rest.lines().next());
+        let expected = format!("docs/operations.md#{}", name.to_lowercase());
+        assert_eq!(runbook, Some(expected.as_str()), "{name}");
+        assert!(rule.contains("severity: page") != rule.contains("severity: ticket"), "{name}");
+        alerts.insert(name.strip_prefix("Wordmill").expect("our prefix"));
+    }
+    assert!(alerts.len() >= 15, "{alerts:?}");
+    assert_eq!(headings, alerts);
+}

@@ -19,8 +19,8 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const ID: &str = "{id}";
 /// An id that nobody has used.
 const NEVER: &str = "0198f0c2-0000-7000-8000-000000000000";
-/// Routes that name no job and show none: health, and the numbers of the whole service.
-const WITHOUT_OWNER: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
+/// Routes that name no job and no owner: health, and the numbers of the whole service.
+const WITHOUT_OWNER: [&str; 5] = ["/livez", "/readyz", "/health", "/metrics", "/v1/queue"];
 
 /// One request about a job.
 struct Ask {
@@ -230,6 +230,13 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
             let is_about_one = ask.path.contains(ID) || ask.route == "/word-count";
             assert_eq!(is_about_one, real.status >= 400, "{what}: {real:?}");
         }
+    }
+    for path in WITHOUT_OWNER {
+        let answer = b.get(path);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let shows = |what: &&str| answer.text.contains(*what);
+        assert_eq!(theirs.all().iter().find(|id| shows(id)), None, "{path}: {answer:?}");
+        assert!(!answer.text.contains("\"a\""), "{path} names an owner: {answer:?}");
     }
     // An owner may use the same names for jobs of its own, and meets nobody there.
     let by_b = b.send("POST", "/v1/jobs", &named, br#"{"text": "two words"}"#);

@@ -45,7 +45,7 @@ impl Bench {
     fn record_only(&self, body: &Value) -> String {
         let met = self.proxies[0].on(Rule::lose("jobs."));
         let problem = named(self.client(0), body).problem(503, "broker_unavailable");
-        self.proxies[0].relent();
+        met.end();
         assert!(met.count() > 0);
         assert_eq!(self.admin.messages("JOBS"), 0);
         problem["job_id"].as_str().expect("an id").to_owned()
@@ -82,17 +82,37 @@ fn two_gateways_that_heal_one_job_put_in_one_message() {
             });
             bench.proxies.iter().for_each(Proxy::relent);
             for repeat in repeats {
-                assert_eq!(id(&repeat.join().expect("an answer")), job_id);
+                // On a busy machine its time may be over before it is let go.
+                let answer = repeat.join().expect("an answer");
+                assert!(matches!(answer.status, 202 | 503), "{answer:?}");
+                assert_eq!(answer.json()["job_id"], job_id.as_str(), "{answer:?}");
             }
         });
+        assert_eq!(id(&named(bench.client(0), &body)), job_id);
         assert_eq!(bench.admin.messages("JOBS"), 1, "{publishing}");
         bench.admin.remove("JOBS", &subject);
     }
 }
 
+/// Waits until the stream has forgotten the message ids that it knows now.
+fn forget(admin: &Admin) {
+    let (first, second) = ("jobs.probe.public.first", "jobs.probe.public.second");
+    let publish = |subject| admin.publish_with(subject, "", &[("Nats-Msg-Id", "probe")]);
+    publish(first);
+    let before = admin.last_sequence("JOBS");
+    wait_for("an id may be used again", LIMIT, || {
+        publish(second);
+        (admin.last_sequence("JOBS") > before).then_some(())
+    });
+    [first, second].iter().for_each(|subject| admin.remove("JOBS", subject));
+}
+
 #[test]
 fn a_message_that_arrives_long_after_its_job_was_done_is_not_run() {
     let bench = Bench::start(&[]);
+    bench.admin.reconfigure("JOBS", |config| {
+        config.duplicate_window = Duration::from_millis(100);
+    });
     let site = Site::start();
     let body = json!({"url": site.put("/once", Page::new("text/plain", "only once"))});
     let held = bench.proxies[0].on(Rule::hold("jobs."));
@@ -108,19 +128,11 @@ fn a_message_that_arrives_long_after_its_job_was_done_is_not_run() {
     let path = format!("/v1/jobs/{job_id}");
     let etag = bench.client(1).get(&path).header("etag").map(str::to_owned);
 
-    bench.admin.reconfigure("JOBS", |config| {
-        config.duplicate_window = Duration::from_millis(100);
-    });
+    forget(&bench.admin);
     let records = bench.admin.messages("KV_job_state");
     let before = bench.admin.last_sequence("JOBS");
-    wait_for("the stream has forgotten the job, and takes it again", LIMIT, || {
-        bench.proxies[0].relent();
-        // What was held is passed on once; a repeat of it shows that the window is over.
-        bench.admin.publish_with(
-            &format!("jobs.interactive.public.{job_id}"),
-            "{}",
-            &[("Nats-Msg-Id", &job_id)],
-        );
+    bench.proxies[0].relent();
+    wait_for("the stream takes it once more", LIMIT, || {
         (bench.admin.last_sequence("JOBS") > before).then_some(())
     });
     bench.admin.wait_until_idle();
@@ -136,9 +148,9 @@ fn a_sweeper_does_not_end_a_job_that_a_repeat_puts_in() {
     let bench = Bench::start(&sweeper);
     // Whichever gateway sweeps is held back when it is about to fail the job.
     let lost = || Rule::hold("$KV.job_state.").saying(r#""code":"lost""#);
+    let held = [0, 1].map(|n: usize| bench.proxies[n].on(lost()));
     let body = json!({"text": "a b"});
     let job_id = bench.record_only(&body);
-    let held = [0, 1].map(|n: usize| bench.proxies[n].on(lost()));
     wait_for("the sweeper is about to fail the job", LIMIT, || {
         held.iter().any(|held| held.count() > 0).then_some(())
     });

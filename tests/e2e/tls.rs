@@ -107,9 +107,8 @@ fn certificates_that_cannot_be_trusted_are_refused_and_the_reason_is_told() {
 fn a_renewed_certificate_is_taken_up_and_half_a_renewal_changes_nothing() {
     let (folder, old, new) = (Folder::new(), Authority::new(), Authority::new());
     let mut gateway = https(&folder, &old.certify("localhost"));
-    let client = |authority: &Authority| {
-        gateway.client.with_tls(Trust::new("localhost", &authority.pem))
-    };
+    let client =
+        |authority: &Authority| gateway.client.with_tls(Trust::new("localhost", &authority.pem));
     let (before, after) = (client(&old), client(&new));
     let renewed = new.certify("localhost");
     folder.write("cert.pem", &renewed.certificate);

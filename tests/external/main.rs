@@ -2,4 +2,5 @@
 
 mod nats_cli;
 mod pages;
+mod prometheus;
 mod readme;

@@ -1,7 +1,7 @@
 //! The broker as its administrator sees it.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::object_store::ObjectMetadata;
@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::stack::{Nats, password};
 use crate::{runtime, wait_for};
 
-/// Longest wait for one message of a stream that has it.
-const READ_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for a stream, or for one message of a stream that has it.
+const READ_MAX: Duration = Duration::from_secs(30);
 
 /// A message as a stream keeps it.
 #[derive(Debug, Clone)]
@@ -50,10 +50,23 @@ impl Admin {
         })
     }
 
+    /// Finds a stream. It is waited for, since the server of this connection may just have been
+    /// killed.
+    async fn stream(&self, name: &str) -> stream::Stream {
+        let end = Instant::now() + READ_MAX;
+        loop {
+            match self.jetstream.get_stream(name).await {
+                Ok(stream) => return stream,
+                Err(error) => assert!(Instant::now() < end, "no stream {name}: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Returns all messages of a stream that other consumers do not take away, oldest first.
     pub fn all(&self, name: &str) -> Vec<Kept> {
         runtime().block_on(async {
-            let stream = self.jetstream.get_stream(name).await.expect("the stream");
+            let stream = self.stream(name).await;
             let config = consumer::pull::OrderedConfig::default();
             let reader = stream.create_consumer(config).await.expect("a consumer");
             let mut waiting = reader.cached_info().num_pending;
@@ -78,8 +91,16 @@ impl Admin {
     /// Returns how many messages a stream has.
     pub fn messages(&self, name: &str) -> u64 {
         runtime().block_on(async {
-            let stream = self.jetstream.get_stream(name).await.expect("the stream");
+            let stream = self.stream(name).await;
             stream.cached_info().state.messages
+        })
+    }
+
+    /// Returns the sequence of the last message that a stream was given.
+    pub fn last_sequence(&self, name: &str) -> u64 {
+        runtime().block_on(async {
+            let stream = self.stream(name).await;
+            stream.cached_info().state.last_sequence
         })
     }
 
@@ -101,7 +122,7 @@ impl Admin {
     /// Changes a stream's settings.
     pub fn reconfigure(&self, name: &str, change: impl FnOnce(&mut stream::Config)) {
         runtime().block_on(async {
-            let stream = self.jetstream.get_stream(name).await.expect("the stream");
+            let stream = self.stream(name).await;
             let mut config = stream.cached_info().config.clone();
             change(&mut config);
             self.jetstream.update_stream(config).await.expect("updated");
@@ -116,7 +137,7 @@ impl Admin {
     /// Lets the consumers of `JOBS` wait only this long for an acknowledgement.
     pub fn set_ack_wait(&self, wait: Duration) {
         runtime().block_on(async {
-            let stream = self.jetstream.get_stream("JOBS").await.expect("the stream");
+            let stream = self.stream("JOBS").await;
             for lane in ["interactive", "bulk"] {
                 let mut found: consumer::Consumer<consumer::pull::Config> =
                     stream.get_consumer(lane).await.expect("the consumer");
@@ -138,7 +159,7 @@ impl Admin {
     /// Removes the messages of one subject.
     pub fn remove(&self, name: &str, subject: &str) {
         runtime().block_on(async {
-            let stream = self.jetstream.get_stream(name).await.expect("the stream");
+            let stream = self.stream(name).await;
             let purged = stream.purge().filter(subject).await.expect("purged");
             assert_eq!(purged.purged, 1, "{subject}");
         });
@@ -235,7 +256,7 @@ impl Admin {
     /// for a retry.
     pub fn handed_out(&self, lane: &str) -> (u64, u64) {
         runtime().block_on(async {
-            let stream = self.jetstream.get_stream("JOBS").await.expect("the stream");
+            let stream = self.stream("JOBS").await;
             let consumer: consumer::Consumer<consumer::pull::Config> =
                 stream.get_consumer(lane).await.expect("the consumer");
             let info = consumer.cached_info();
@@ -246,7 +267,7 @@ impl Admin {
     /// Returns the payload and the header fields of the last message of a subject.
     pub fn last(&self, stream: &str, subject: &str) -> Option<(String, Vec<(String, String)>)> {
         runtime().block_on(async {
-            let stream = self.jetstream.get_stream(stream).await.expect("the stream");
+            let stream = self.stream(stream).await;
             let message = stream.get_last_raw_message_by_subject(subject).await.ok()?;
             let headers = message.headers.iter().flat_map(|(name, values)| {
                 values.iter().map(move |value| (name.to_string(), value.to_string()))
@@ -258,7 +279,7 @@ impl Admin {
     /// Changes the record of a job, by compare-and-set, to what another writer might have made it.
     pub fn rewrite_record(&self, job_id: &str, change: impl FnOnce(&mut Value)) {
         runtime().block_on(async {
-            let stream = self.jetstream.get_stream("KV_job_state").await.expect("the stream");
+            let stream = self.stream("KV_job_state").await;
             let subject = format!("$KV.job_state.public.{job_id}");
             let found = stream.get_last_raw_message_by_subject(&subject).await.expect("a record");
             let mut record: Value = serde_json::from_slice(&found.payload).expect("JSON");

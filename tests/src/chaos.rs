@@ -42,6 +42,8 @@ const POLLERS: u64 = 2;
 const CALM_JOBS: u64 = 8;
 /// How long all jobs may take to end once nothing is disturbed any more.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
+/// By how much a thread may sleep longer than it wants to, before everything counts as stalled.
+const LATE_MAX: Duration = Duration::from_secs(1);
 /// Revisions of each record that are kept, so that a change of a final one is seen.
 const HISTORY: i64 = 64;
 
@@ -90,6 +92,8 @@ impl Run {
                 let load = Load { stop: Arc::clone(&polled), ..load.clone() };
                 scope.spawn(move || load.poll(client));
             }
+            let (incidents, ended) = (fleet.incidents.clone(), Arc::clone(&polled));
+            scope.spawn(move || watch_machine(&incidents, &ended));
             // Whatever panics here, the threads have to end: the scope waits for them.
             let _stops = (Stop(&load.stop), Stop(&polled));
             std::thread::scope(|scope| {
@@ -105,6 +109,7 @@ impl Run {
             settle(&mut fleet, &admin);
             // What follows nobody can blame on an earlier fault.
             wait_for("the last fault is forgotten", SETTLE_MAX, || {
+                fleet.tick();
                 let all = fleet.incidents.all();
                 let now = SystemTime::now();
                 (!all.iter().any(|incident| incident.overlaps(now, now))).then_some(())
@@ -202,14 +207,32 @@ fn kill_visitor(port: u16, directory: &Directory, incidents: &Incidents) {
     }
 }
 
-/// Waits until the queue is empty; poisonous jobs may still kill workers meanwhile.
+/// Waits until the queue is empty and every record final: poisonous jobs may still kill workers, and
+/// the sweeper ends what was never queued. Whatever is left after that is a difference.
 fn settle(fleet: &mut Fleet, admin: &Admin) {
     let end = Instant::now() + SETTLE_MAX;
     while Instant::now() < end {
         fleet.tick();
-        if admin.messages("JOBS") == 0 {
+        if admin.messages("JOBS") == 0 && all_final(admin) {
             return;
         }
-        pause(Duration::from_millis(100));
+        pause(Duration::from_millis(200));
+    }
+}
+
+fn all_final(admin: &Admin) -> bool {
+    let records = record::by_submission(&admin.all("KV_job_state"));
+    records.values().flatten().all(|one| one.last().is_final() || one.last().job.is_none())
+}
+
+/// Notes when nothing on this machine got any further: nobody can keep times then.
+fn watch_machine(incidents: &Incidents, stop: &AtomicBool) {
+    let nap = Duration::from_millis(50);
+    while !stop.load(Ordering::SeqCst) {
+        let (begin, started) = (SystemTime::now(), Instant::now());
+        pause(nap);
+        if started.elapsed() > nap + LATE_MAX {
+            incidents.stalled(begin);
+        }
     }
 }

@@ -1,13 +1,12 @@
 //! One nats-server, or several that form a cluster, on loopback.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::stack::{self, Nats};
-use crate::wait_for;
+use crate::{port, wait_for};
 
 /// How long a cluster may take to agree on who leads.
 const AGREE_MAX: Duration = Duration::from_secs(60);
@@ -23,12 +22,7 @@ pub struct Cluster {
 impl Cluster {
     /// Starts `size` servers; one alone is a server as it always is.
     pub fn start(size: usize) -> Self {
-        // Held until all are known, so that none is given twice.
-        let held: Vec<TcpListener> =
-            (0..2 * size).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let ports: Vec<u16> =
-            held.iter().map(|one| one.local_addr().expect("an address").port()).collect();
-        drop(held);
+        let ports: Vec<u16> = (0..2 * size).map(|_| port::reserved()).collect();
         let (monitors, routes) = ports.split_at(size);
         let directories: Vec<TempDir> =
             (0..size).map(|_| TempDir::new().expect("a directory")).collect();

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod keyring;
 pub mod metrics;
 pub mod mixed;
+pub mod port;
 pub mod process;
 pub mod proxy;
 pub mod site;

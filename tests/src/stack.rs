@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::process::{Process, binary, nats_server};
-use crate::{repository, wait_for};
+use crate::{port, repository, wait_for};
 
 /// How long a service may take to start.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -37,21 +37,21 @@ impl Nats {
 
     /// Starts a server with further arguments.
     pub fn start_with(directory: &Path, arguments: Vec<String>) -> Self {
-        let mut process = spawn(directory, "-1", &arguments);
-        let port = wait_for("nats-server listens", START_MAX, || {
-            assert!(process.has_ended().is_none(), "{}", process.output());
-            let output = process.output();
-            let listens = output.split("Listening for client connections on 127.0.0.1:").nth(1)?;
-            output.contains("Server is ready").then_some(())?;
-            listens.lines().next()?.trim().parse().ok()
-        });
-        Self { process, port, directory: directory.to_owned(), arguments }
+        let port = port::reserved();
+        let process = spawn(directory, port, &arguments);
+        let mut nats = Self { process, port, directory: directory.to_owned(), arguments };
+        nats.wait_until_ready();
+        nats
     }
 
     /// Starts it again, with the same port and store, after it was stopped or killed.
     pub fn restart(&mut self) {
-        self.process = spawn(&self.directory, &self.port.to_string(), &self.arguments);
-        wait_for("nats-server listens again", START_MAX, || {
+        self.process = spawn(&self.directory, self.port, &self.arguments);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&mut self) {
+        wait_for("nats-server listens", START_MAX, || {
             assert!(self.process.has_ended().is_none(), "{}", self.process.output());
             self.process.output().contains("Server is ready").then_some(())
         });
@@ -78,10 +78,11 @@ pub fn provision(nats: &str, settings: &[(&str, &str)]) -> String {
     text
 }
 
-fn spawn(directory: &Path, port: &str, arguments: &[String]) -> Process {
+fn spawn(directory: &Path, port: u16, arguments: &[String]) -> Process {
     let mut command = Command::new(nats_server());
     command.arg("-c").arg(repository().join("nats/server.conf"));
-    command.args(["--addr", "127.0.0.1", "--port", port]).arg("--store_dir").arg(directory);
+    command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
+    command.arg("--store_dir").arg(directory);
     command.args(arguments);
     for role in ROLES {
         let name = format!("WORDMILL_NATS_{}_PASSWORD", role.to_uppercase());
@@ -142,11 +143,13 @@ impl Worker {
     /// Starts a worker with its health on a free port. It may fetch from loopback and retries
     /// soon, unless the settings say otherwise.
     pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
-        let mut all =
-            vec![("WORDMILL_FETCH_ALLOW", "127.0.0.0/8"), ("WORDMILL_RETRY_BASE", "50ms")];
+        let mut all = vec![
+            ("WORDMILL_FETCH_ALLOW", "127.0.0.0/8"),
+            ("WORDMILL_RETRY_BASE", "50ms"),
+            ("WORDMILL_WORKER_LISTEN", "127.0.0.1:0"),
+        ];
         all.extend(settings);
-        let mut command = service("wordmill-worker", "worker", nats, &all);
-        command.env("WORDMILL_WORKER_LISTEN", "127.0.0.1:0");
+        let command = service("wordmill-worker", "worker", nats, &all);
         let mut process = Process::start("worker", command);
         let address = process.logged("worker listens", START_MAX)["address"].clone();
         let health = Client::new(address.as_str().expect("an address"));

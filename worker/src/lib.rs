@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -28,6 +29,7 @@ use wordmill_common::id::Lane;
 use wordmill_common::retry;
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::DeadLetters;
+use wordmill_nats::presence::{self, Doing, Presence};
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
 use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology};
@@ -118,14 +120,28 @@ pub async fn run(
     };
     let metrics = worker.metrics.clone();
     let vitals = Vitals { broker: broker.clone(), health, pulse, metrics };
+    let presence = Presence::new(&broker);
     tokio::select! {
         () = lanes => {}
+        () = be_present(&worker, config.slots, &presence) => {}
         lost = broker.supervise(&needed, &health_sender) => lost?,
         served = health::serve(listener, vitals) => served?,
     }
+    presence.leave().await;
     broker.finish().await;
     info!("stopped");
     Ok(())
+}
+
+/// Says again and again what the worker does, for as long as it is polled.
+async fn be_present(worker: &Worker, slots: u32, presence: &Presence) {
+    let mut ticks = tokio::time::interval(presence::TELL_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let [interactive, bulk] = Lane::ALL.map(|lane| worker.metrics.busy_count(lane));
+        presence.tell(&Doing { name: worker.name.to_string(), slots, interactive, bulk }).await;
+    }
 }
 
 /// Waits for running attempts, at most for `grace`, then interrupts them.

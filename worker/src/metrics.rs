@@ -131,6 +131,12 @@ impl Metrics {
         self.0.exposition.page(accept)
     }
 
+    /// Returns how many slots are busy.
+    pub(crate) fn busy_count(&self, lane: Lane) -> u32 {
+        let gauge = self.0.busy.get_or_create_owned(&InLane { lane });
+        u32::try_from(gauge.get()).unwrap_or(0)
+    }
+
     /// Notes that a slot is busy, until the answer is dropped.
     pub(crate) fn busy(&self, lane: Lane) -> Busy {
         let gauge = self.0.busy.get_or_create_owned(&InLane { lane });

@@ -25,6 +25,8 @@ pub enum Fault {
     MuteAndKill,
     /// SIGKILL by a page that the worker fetched.
     Poison,
+    /// Nobody did anything, but everything on this machine stood still.
+    Stall,
 }
 
 /// One fault.
@@ -46,6 +48,11 @@ impl Incident {
         self.target.starts_with("nats")
     }
 
+    /// Tells whether it could be felt by a service of this name.
+    pub fn concerns(&self, name: &str) -> bool {
+        self.is_broker() || self.fault == Fault::Stall || self.target == name
+    }
+
     /// Tells whether it could be felt between two times.
     pub fn overlaps(&self, from: SystemTime, to: SystemTime) -> bool {
         let aftermath = if self.is_broker() { BROKER_AFTERMATH } else { LINK_AFTERMATH };
@@ -62,6 +69,13 @@ impl Incidents {
     pub fn begin(&self, fault: Fault, target: &str) {
         let incident =
             Incident { fault, target: target.to_owned(), begin: SystemTime::now(), end: None };
+        self.0.lock().expect("incidents").push(incident);
+    }
+
+    /// Notes that everything stood still for a while.
+    pub fn stalled(&self, begin: SystemTime) {
+        let (target, end) = ("machine".to_owned(), Some(SystemTime::now()));
+        let incident = Incident { fault: Fault::Stall, target, begin, end };
         self.0.lock().expect("incidents").push(incident);
     }
 

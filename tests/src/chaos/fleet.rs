@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::chaos::fault::{Fault, Incidents};
-use crate::chaos::plan::{ATTEMPTS, BODY_MAX};
+use crate::chaos::plan::{ATTEMPTS, BODY_MAX, SWEEP_GRACE};
 use crate::chaos::random::Random;
 use crate::client::Client;
 use crate::cluster::Cluster;
@@ -201,7 +201,7 @@ impl Fleet {
         };
         self.incidents.begin(fault, &slot.name);
         slot.state = match fault {
-            Fault::Kill | Fault::Poison => {
+            Fault::Kill | Fault::Poison | Fault::Stall => {
                 slot.process.kill();
                 State::Down { until: now + random.between_ms(0, 1500) }
             }
@@ -262,7 +262,10 @@ impl Fleet {
     fn tick_slot(&mut self, index: usize, now: Instant) {
         let slot = &mut self.slots[index];
         let next = match slot.state {
-            State::Up => slot.process.has_ended().map(|status| {
+            // A poisonous page may meet a worker that is in trouble already.
+            State::Up | State::Paused { .. } | State::Cut { .. }
+                if let Some(status) = slot.process.has_ended() =>
+            {
                 let poisoned = self.incidents.all().iter().any(|incident| {
                     let is_open = incident.end.is_none() && incident.target == slot.name;
                     incident.fault == Fault::Poison && is_open
@@ -271,8 +274,9 @@ impl Fleet {
                     let surprise = format!("{} ended by itself: {status}", slot.name);
                     self.surprises.push(surprise);
                 }
-                State::Down { until: now + Duration::from_millis(300) }
-            }),
+                slot.proxies.iter().for_each(Proxy::mend);
+                Some(State::Down { until: now + Duration::from_millis(300) })
+            }
             State::Ending { since } => match slot.process.has_ended() {
                 Some(_) => Some(State::Down { until: now }),
                 None if now > since + END_MAX => {
@@ -302,7 +306,8 @@ impl Fleet {
                 self.gone.push((slot.name.clone(), old.output()));
                 Some(State::Up)
             }
-            State::Down { .. }
+            State::Up
+            | State::Down { .. }
             | State::Paused { .. }
             | State::Cut { .. }
             | State::Doomed { .. } => None,
@@ -366,6 +371,7 @@ fn start(
 ) -> Process {
     let (attempts, size) = (ATTEMPTS.to_string(), BODY_MAX.to_string());
     let replicas = cluster.nodes.len().to_string();
+    let grace = format!("{}s", SWEEP_GRACE.as_secs());
     let settings = [
         ("WORDMILL_REPLICAS", replicas.as_str()),
         ("WORDMILL_WORKER_NAME", name),
@@ -373,6 +379,8 @@ fn start(
         ("WORDMILL_RETRY_BASE", "200ms"),
         ("WORDMILL_JSON_SIZE_MAX", &size),
         ("WORDMILL_SHUTDOWN_GRACE", "2s"),
+        ("WORDMILL_SWEEP_INTERVAL", "1s"),
+        ("WORDMILL_SWEEP_GRACE", &grace),
         ("WORDMILL_LOG", "info,wordmill_nats=debug,wordmill_worker=debug,wordmill_gateway=debug"),
     ];
     let nats: Vec<String> = proxies.iter().map(Proxy::address).collect();

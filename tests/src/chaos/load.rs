@@ -52,6 +52,19 @@ pub enum Verdict {
     Accepted,
 }
 
+impl Verdict {
+    /// Returns what is known after another request for the same job.
+    fn and(self, later: Self) -> Self {
+        match (self, later) {
+            // That this request was declined says nothing about the one before.
+            (Self::Unanswered | Self::Ambiguous, Self::Declined) => self,
+            (Self::Declined, later) => later,
+            // Accepted once is accepted.
+            (earlier, later) => earlier.max(later),
+        }
+    }
+}
+
 /// What was answered to a request to cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancel {
@@ -214,11 +227,9 @@ impl Load {
         let asked = self.ask(random, method, &path, &headers, body.as_bytes());
         let (verdict, id, told) = judge(&asked);
         self.ledger.change(name, |submission| {
-            // Accepted once is accepted.
-            submission.verdict = submission.verdict.max(verdict);
-            if plan.kind != Kind::Keyed && plan.kind != Kind::Put {
-                submission.verdict = verdict;
-            }
+            let is_repeat = !submission.answers.is_empty();
+            let earlier = is_repeat.then_some(submission.verdict);
+            submission.verdict = earlier.map_or(verdict, |earlier| earlier.and(verdict));
             submission.ids.extend(id);
             submission.answers.push(told);
         });

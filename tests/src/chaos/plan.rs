@@ -11,6 +11,9 @@ use crate::site::Page;
 pub const ATTEMPTS: usize = 4;
 /// How long the queue waits for a sign of life.
 pub const ACK_WAIT: Duration = Duration::from_secs(4);
+/// How long the sweeper leaves a record without a message alone: longer than a client that insists
+/// on a named job can be kept from it by paused gateways.
+pub const SWEEP_GRACE: Duration = Duration::from_secs(40);
 /// One job in so many kills its workers.
 const POISON_EVERY: u64 = 300;
 /// The first of them.

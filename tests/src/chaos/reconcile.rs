@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::admin::Kept;
 use crate::chaos::Run;
-use crate::chaos::fault::Incident;
+use crate::chaos::fault::{Fault, Incident};
 use crate::chaos::load::{CALM_FROM, Cancel, Submission, Verdict};
 use crate::chaos::plan::{ATTEMPTS, Expected, Offered};
 use crate::chaos::record::{Record, time};
@@ -82,10 +82,11 @@ impl Evidence {
     }
 
     /// Tells whether a record was written for a job that the queue never got: the gateway said no, or
-    /// died, in between. Nobody was promised anything; the sweeper ends it.
+    /// died, in between. Nobody was promised anything; the sweeper has ended it.
     pub fn is_orphan(submission: &Submission, record: &Record) -> bool {
+        let last = record.last().job.as_ref();
         submission.verdict != Verdict::Accepted
-            && record.last().status() == "queued"
+            && last.is_some_and(|job| job["failure"]["code"] == "lost")
             && record.runs() == 0
     }
 
@@ -212,7 +213,8 @@ impl Evidence {
             Expected::Words(_) if submission.plan.kind == super::Kind::Recovers => "fetch_http_5xx",
             Expected::Words(_) | Expected::Refused => "",
         };
-        for attempt in attempts {
+        let followers = attempts.iter().skip(1).map(Some).chain([None]);
+        for (attempt, next) in attempts.iter().zip(followers) {
             let Some(code) = attempt["failure"]["code"].as_str() else {
                 continue;
             };
@@ -222,15 +224,24 @@ impl Evidence {
                 continue;
             };
             let worker = attempt["worker"].as_str().unwrap_or_default();
+            // A worker that was paused with a job in its hands may take it over from the one that
+            // was given it meanwhile: it cannot know.
+            let heir = next.and_then(|next| next["worker"].as_str()).unwrap_or(worker);
             let disturbed = self
                 .incidents
                 .iter()
-                .any(|one| (one.is_broker() || one.target == worker) && one.overlaps(from, to));
+                .any(|one| (one.concerns(worker) || one.concerns(heir)) && one.overlaps(from, to));
             if !disturbed && code != natural {
                 wrong.push(format!("nobody disturbed {worker}, and an attempt ended as {code}"));
             }
         }
-        if submission.plan.number >= CALM_FROM && attempts.len() != 1 {
+        let life = (time(&job["created_at"]), time(&job["finished_at"]));
+        let stalled = |(from, to)| {
+            let stall = |one: &&Incident| one.fault == Fault::Stall && one.overlaps(from, to);
+            self.incidents.iter().find(stall).is_some()
+        };
+        let was_calm = !life.0.zip(life.1).is_some_and(stalled);
+        if submission.plan.number >= CALM_FROM && attempts.len() != 1 && was_calm {
             wrong.push(format!("{} attempts, and nothing was disturbed", attempts.len()));
         }
     }

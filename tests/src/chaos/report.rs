@@ -87,7 +87,7 @@ fn ends(evidence: &Evidence) -> BTreeMap<String, usize> {
             let end = match &last.job {
                 None => "  taken back".to_owned(),
                 Some(_) if Evidence::is_orphan(submission, record) => {
-                    "  never queued, for the sweeper".to_owned()
+                    "  never queued, ended by the sweeper".to_owned()
                 }
                 Some(job) if last.status() == "failed" && expects_words && exhausted(job) => {
                     "  failed: every attempt hit by a fault".to_owned()

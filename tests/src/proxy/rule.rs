@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::proxy::frame::Frame;
 
@@ -27,6 +27,7 @@ pub struct Rule {
 
 #[derive(Debug, Clone)]
 enum What {
+    Pass,
     Lose,
     LoseAnswer,
     Hold,
@@ -36,12 +37,17 @@ enum What {
 
 /// How many messages a rule was applied to. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Met(Arc<AtomicUsize>);
+pub struct Met(Arc<(AtomicUsize, AtomicBool)>);
 
 impl Met {
     /// Returns the number so far.
     pub fn count(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
+        self.0.0.load(Ordering::SeqCst)
+    }
+
+    /// Ends the rule; what it held back stays so.
+    pub fn end(&self) {
+        self.0.1.store(true, Ordering::SeqCst);
     }
 }
 
@@ -49,6 +55,11 @@ impl Rule {
     fn new(subject: &str, what: What) -> Self {
         let (subject, says) = (subject.to_owned(), String::new());
         Self { subject, says, times: usize::MAX, what, met: Met::default() }
+    }
+
+    /// Only counts.
+    pub fn pass(subject: &str) -> Self {
+        Self::new(subject, What::Pass)
     }
 
     /// Loses messages with a subject, or reply subject, that begins like this.
@@ -92,7 +103,8 @@ impl Rule {
 
     fn fits(&self, frame: &Frame) -> bool {
         let subject = |word: &String| word.starts_with(&self.subject);
-        self.times > 0 && frame.words.iter().skip(1).any(subject) && frame.contains(&self.says)
+        let is_over = self.times == 0 || self.met.0.1.load(Ordering::SeqCst);
+        !is_over && frame.words.iter().skip(1).any(subject) && frame.contains(&self.says)
     }
 }
 
@@ -141,9 +153,10 @@ impl Rules {
             return Fate::Pass;
         };
         rule.times -= 1;
-        rule.met.0.fetch_add(1, Ordering::SeqCst);
+        rule.met.0.0.fetch_add(1, Ordering::SeqCst);
         let reply = frame.reply();
         match &rule.what {
+            What::Pass => Fate::Pass,
             What::Lose => Fate::Lose,
             What::Hold => Fate::Hold,
             What::LoseAnswer | What::HoldAnswer => {

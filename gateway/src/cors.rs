@@ -1,0 +1,107 @@
+//! Which pages of other origins may use the API from a browser: none, unless it is set.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER,
+};
+use axum::http::{HeaderName, HeaderValue, Method};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use url::Url;
+
+/// How long a browser may remember what it was allowed.
+const MAX_AGE: Duration = Duration::from_secs(600);
+/// Every origin.
+const ANY: &str = "*";
+
+/// The origins that are allowed; none is the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins(Vec<String>);
+
+impl Origins {
+    /// Reads a list such as `https://example.org,http://localhost:3000`, or `*`.
+    ///
+    /// # Errors
+    /// A sentence about what is no origin.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let origins: Vec<String> = text.split(',').map(|one| one.trim().to_owned()).collect();
+        if origins != [ANY] {
+            for origin in &origins {
+                let url = Url::parse(origin).ok().filter(|url| url.has_host());
+                if url.is_none_or(|url| url.origin().ascii_serialization() != *origin) {
+                    return Err(format!("{origin:?} is no origin such as https://example.org"));
+                }
+            }
+        }
+        Ok(Self(origins))
+    }
+
+    /// Returns what tells browsers; `None` if nothing is allowed.
+    pub(crate) fn layer(&self) -> Option<CorsLayer> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let named = self.0.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+        let origins = if self.0 == [ANY] { AllowOrigin::any() } else { AllowOrigin::list(named) };
+        let header = HeaderName::from_static;
+        let layer = CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+            .allow_headers([
+                ACCEPT,
+                AUTHORIZATION,
+                CONTENT_TYPE,
+                IF_NONE_MATCH,
+                header("idempotency-key"),
+                header("last-event-id"),
+                header("prefer"),
+                header("traceparent"),
+                header("tracestate"),
+            ])
+            .expose_headers([
+                ETAG,
+                LINK,
+                LOCATION,
+                RETRY_AFTER,
+                header("preference-applied"),
+                header("ratelimit"),
+                header("ratelimit-policy"),
+            ])
+            .max_age(MAX_AGE);
+        Some(layer)
+    }
+}
+
+impl fmt::Display for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_origins_are_taken() {
+        for good in ["*", "https://example.org", "http://localhost:3000,https://[::1]:8443"] {
+            assert_eq!(Origins::parse(good).unwrap().to_string(), good);
+        }
+        for bad in [
+            "example.org",
+            "https://example.org/",
+            "https://example.org/path",
+            "https://example.org:443",
+            "https://Example.org",
+            "https://user@example.org",
+            "https://example.org,*",
+            "https://example.org,",
+            "null",
+            "file:///tmp",
+        ] {
+            assert!(Origins::parse(bad).is_err(), "{bad}");
+        }
+        assert!(Origins::default().layer().is_none());
+    }
+}

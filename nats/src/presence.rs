@@ -1,0 +1,123 @@
+//! Which workers there are: each says from time to time what it does, under a key of its own in the
+//! bucket `leases`, which goes away by itself when its worker does.
+
+use async_nats::HeaderMap;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tracing::debug;
+use uuid::Uuid;
+use wordmill_common::id::Lane;
+
+use crate::Error;
+use crate::connect::Broker;
+use crate::lease::OPERATION_HEADER;
+use crate::read::{BATCH_MAX, batch, stored_at};
+use crate::subject;
+use crate::sweep::age;
+use crate::topology::LEASES_STREAM;
+
+/// How often a worker should say that it is there.
+pub const TELL_INTERVAL: Duration = Duration::from_secs(2);
+/// A worker that was not heard of for this long is not there.
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
+/// Most workers that are listed.
+const WORKERS_MAX: usize = 1024;
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doing {
+    /// Its name, as attempts and logs have it.
+    pub name: String,
+    /// How many jobs it runs at most.
+    pub slots: u32,
+    /// Jobs of the lane `interactive` that it runs.
+    pub interactive: u32,
+    /// Jobs of the lane `bulk` that it runs.
+    pub bulk: u32,
+}
+
+impl Doing {
+    /// Returns how many jobs of a lane it runs.
+    #[must_use]
+    pub fn in_work(&self, lane: Lane) -> u32 {
+        match lane {
+            Lane::Interactive => self.interactive,
+            Lane::Bulk => self.bulk,
+        }
+    }
+}
+
+/// A worker that was heard of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What it said.
+    pub doing: Doing,
+    /// When, by the broker's clock.
+    pub at: Timestamp,
+}
+
+/// One worker's key.
+#[derive(Debug, Clone)]
+pub struct Presence {
+    broker: Broker,
+    subject: async_nats::Subject,
+}
+
+impl Presence {
+    /// Names a worker anew; tells nobody yet.
+    #[must_use]
+    pub fn new(broker: &Broker) -> Self {
+        let subject = subject::worker(&Uuid::new_v4().simple().to_string());
+        Self { broker: broker.clone(), subject }
+    }
+
+    /// Says what the worker does. Nobody waits for an answer: the next time will do as well.
+    pub async fn tell(&self, doing: &Doing) {
+        match serde_json::to_vec(doing) {
+            Ok(payload) if self.broker.is_connected() => {
+                self.send(HeaderMap::new(), payload).await;
+            }
+            Ok(_) => {}
+            Err(error) => debug!(%error, "a worker cannot say what it does"),
+        }
+    }
+
+    /// Says that the worker is gone.
+    pub async fn leave(&self) {
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION_HEADER, "DEL");
+        self.send(headers, Vec::new()).await;
+    }
+
+    async fn send(&self, headers: HeaderMap, payload: Vec<u8>) {
+        let client = &self.broker.client;
+        let sent = client.publish_with_headers(self.subject.clone(), headers, payload.into()).await;
+        if let Err(error) = sent {
+            debug!(%error, "a worker cannot say what it does");
+        }
+    }
+}
+
+/// Returns the workers that were heard of lately, as of `now` by the broker's clock.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn workers(broker: &Broker, now: Timestamp) -> Result<Vec<Seen>, Error> {
+    let (mut seen, mut from) = (Vec::new(), 1);
+    let subjects = subject::worker("*");
+    while seen.len() < WORKERS_MAX {
+        let messages = batch(broker, LEASES_STREAM, &subjects, from, BATCH_MAX).await?;
+        let Some(last) = messages.last() else { break };
+        from = last.sequence + 1;
+        seen.extend(messages.iter().filter_map(|message| {
+            let at = stored_at(message);
+            let doing = serde_json::from_slice(&message.payload).ok()?;
+            (age(at, now) < SEEN_WITHIN).then_some(Seen { doing, at })
+        }));
+        if messages.len() < BATCH_MAX {
+            break;
+        }
+    }
+    Ok(seen)
+}
