@@ -26,6 +26,10 @@ const SUBSCRIPTION_MESSAGES_MAX: usize = 256;
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 /// How long to wait before looking again whether what is missing has been provisioned.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
+/// What is added to a failure to connect where TLS is wanted.
+const TLS_HINT: &str = " (if the server is up and speaks TLS, one side does not trust the other: is its \
+                        certificate valid now, for the host in WORDMILL_NATS_URL, and from an \
+                        authority in WORDMILL_NATS_CA?)";
 /// The oldest server that has everything we use: message TTL markers and reliable batches.
 pub const SERVER_VERSION_MIN: (u32, u32) = (2, 12);
 
@@ -81,6 +85,12 @@ pub struct Tls {
 }
 
 impl Tls {
+    /// Returns what may be behind a failed connection: the client does not tell what TLS said.
+    fn hint(&self, url: &str) -> &'static str {
+        let is_wanted = *self != Self::default() || url.contains("tls://");
+        if is_wanted { TLS_HINT } else { "" }
+    }
+
     fn read(env: &mut Env) -> Self {
         let authorities = env.file("WORDMILL_NATS_CA");
         let identity = match (env.file("WORDMILL_NATS_CERT"), env.file("WORDMILL_NATS_KEY")) {
@@ -228,6 +238,7 @@ impl Broker {
     pub async fn start(settings: &Settings, name: &str) -> Result<Self, Fatal> {
         let (sender, events) = watch::channel(Connection::default());
         let role = settings.role.as_str();
+        let hint = settings.tls.hint(&settings.url);
         let options = ConnectOptions::new()
             .name(name)
             .user_and_password(settings.user.clone(), settings.password.expose().to_owned())
@@ -241,7 +252,7 @@ impl Broker {
                 Duration::from_millis(ms).min(RECONNECT_DELAY_MAX)
             })
             .event_callback(move |event| {
-                note(&sender, event);
+                note(&sender, event, hint);
                 std::future::ready(())
             });
         let invalid = |reason| Fatal::Settings { url: settings.url.clone(), reason };
@@ -386,7 +397,7 @@ fn tell(health: &watch::Sender<Health>, now: Health) {
 }
 
 /// Keeps what the client tells.
-fn note(connection: &watch::Sender<Connection>, event: Event) {
+fn note(connection: &watch::Sender<Connection>, event: Event, hint: &str) {
     connection.send_modify(|connection| {
         match event {
             Event::Connected => {
@@ -399,7 +410,7 @@ fn note(connection: &watch::Sender<Connection>, event: Event) {
                 error!(%reason, "the broker refused something");
                 connection.last_error = Some(reason.to_string());
             }
-            Event::ClientError(reason) => connection.last_error = Some(reason.to_string()),
+            Event::ClientError(reason) => connection.last_error = Some(format!("{reason}{hint}")),
             Event::SlowConsumer(subscription) => {
                 warn!(subscription, "the broker dropped messages for a slow subscription");
             }

@@ -207,7 +207,7 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
     let stack = Stack::with(1, 1, &[(name, &path), ("WORDMILL_FETCH_STALL_TIMEOUT", "60s")]);
     let (site, b) = (Site::start(), stack.client().with_key(&b));
     let theirs = possessions(stack.client().with_key(&a), &site);
-    let named = [JSON, ("idempotency-key", "the same for both")];
+    let named = [JSON, ("idempotency-key", "the-same-for-both")];
     let by_a = theirs.client.send("POST", "/v1/jobs", &named, br#"{"text": "one"}"#).json();
     theirs.client.finished(by_a["job_id"].as_str().expect("an id"), LIMIT);
     let before = theirs.look();
