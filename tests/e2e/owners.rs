@@ -100,7 +100,9 @@ fn walk() -> Vec<Ask> {
 /// Returns an answer without what differs from one request to the next.
 fn settled(answer: &Answer, job_id: &str) -> String {
     let mut headers: Vec<(String, String)> = answer.headers.clone();
-    headers.retain(|(name, _)| name != "date");
+    // A time may be written with one digit less.
+    let has_times = answer.status < 400;
+    headers.retain(|(name, _)| name != "date" && !(has_times && name == "content-length"));
     headers.iter_mut().for_each(|(_, value)| *value = value.replace(job_id, ID));
     let text = answer.text.replace(job_id, ID);
     let body = match serde_json::from_str::<Value>(&text) {
