@@ -190,7 +190,9 @@ impl Env {
     /// What is missing, superfluous or has another default.
     pub fn check_table(&self, page: &str, service: &str) -> Result<(), String> {
         let mut documented = BTreeMap::new();
-        for line in page.lines().filter(|line| line.starts_with("| `WORDMILL_")) {
+        let is_setting =
+            |line: &&str| ["| `WORDMILL_", "| `OTEL_"].iter().any(|p| line.starts_with(p));
+        for line in page.lines().filter(is_setting) {
             let mut cells = line.split('|').skip(1).map(|cell| cell.trim().trim_matches('`'));
             let (name, used_by) = (cells.next().unwrap_or(""), cells.next().unwrap_or(""));
             if used_by.split(", ").any(|name| name == service) {
@@ -232,7 +234,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
 /// Reports bad settings before there is a log, and returns the exit code for them.
 #[expect(clippy::print_stderr, reason = "telemetry is not up yet")]
 #[must_use]
-pub fn report(program: &str, invalid: &Invalid) -> std::process::ExitCode {
+pub fn report(program: &str, invalid: &impl fmt::Display) -> std::process::ExitCode {
     eprintln!("{program}: these settings are not valid:\n{invalid}");
     EXIT_USAGE.into()
 }

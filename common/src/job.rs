@@ -16,7 +16,7 @@ use crate::id::{JobId, JobKey, Lane, Owner, RunNonce};
 use crate::message::JobMessage;
 use crate::options::Options;
 use crate::source::SourceInfo;
-use crate::trace::TraceId;
+use crate::trace::{TraceId, TraceParent};
 
 pub use self::event::{Event, InvalidTransition};
 
@@ -186,6 +186,10 @@ pub struct Job {
     pub dead_lettered: bool,
     /// The trace of the job.
     pub trace_id: TraceId,
+    /// The span in that trace which made the job: the parent of what happens to it later, outside of
+    /// the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
     /// As in the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
@@ -222,6 +226,7 @@ impl Job {
             failure: None,
             dead_lettered: false,
             trace_id: message.trace_id,
+            traceparent: None,
             fingerprint: message.fingerprint.clone(),
             retry_of: message.retry_of,
         }

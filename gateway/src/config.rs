@@ -10,7 +10,7 @@ use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
 
 use crate::cors::Origins;
-use crate::{server, tls};
+use crate::{server, tls, trace};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -51,7 +51,9 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// What the sweeper does.
     pub sweeper: Sweeper,
-    /// `WORDMILL_LOG`, `WORDMILL_LOG_FORMAT`: the log.
+    /// `WORDMILL_TRACE_INBOUND`, `WORDMILL_TRACE_URL`: the trace of a request.
+    pub trace: trace::Settings,
+    /// `WORDMILL_LOG*`, `WORDMILL_TRACE`, `OTEL_*`: the log, and which spans go where.
     pub telemetry: telemetry::Config,
 }
 
@@ -87,7 +89,8 @@ impl Config {
                 Duration::ZERO,
                 hour,
             ),
-            telemetry: telemetry::Config::read(env),
+            trace: trace::Settings::read(env),
+            telemetry: telemetry::Config::read(env, "wordmill-gateway"),
         }
     }
 }

@@ -5,7 +5,7 @@
 use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::Value;
 use wordmill_common::histogram::WordCount;
@@ -172,7 +172,7 @@ where
     I: Iterator<Item = WordCount> + Send + 'static,
 {
     let begin = Some((Writer::begin(format, head), words));
-    Body::from_stream(stream::unfold(begin, |state| async {
+    let pieces = stream::unfold(begin, |state| async {
         let (mut writer, mut words) = state?;
         // A large one would keep others waiting.
         tokio::task::yield_now().await;
@@ -184,7 +184,9 @@ where
             writer.word(&entry);
         }
         Some((Ok(writer.take()), Some((writer, words))))
-    }))
+    });
+    // The compressing layer asks once more after the end.
+    Body::from_stream(pieces.fuse())
 }
 
 #[cfg(test)]

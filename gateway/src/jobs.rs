@@ -19,7 +19,6 @@ use wordmill_nats::store::{Found, Stored};
 use crate::App;
 use crate::lookup::{self, JobPath, within};
 use crate::problem::{Code, Problem};
-use crate::view::JobView;
 use crate::waiting::{self, Known, WAIT_S_MAX};
 
 /// When a client may ask again about an unfinished job, in seconds.
@@ -57,7 +56,7 @@ pub(crate) async fn get(
     let mut response = if known.is_some_and(|known| known.includes(stored.revision)) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        Json(JobView::of(&stored.job)).into_response()
+        Json(app.view(&stored.job)).into_response()
     };
     if let Ok(etag) = waiting::etag(stored.revision).parse() {
         response.headers_mut().insert(ETAG, etag);

@@ -13,20 +13,22 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, warn};
 use wordmill_common::job::{Job, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
+use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::Error;
 use wordmill_nats::queue::{Envelope, Kept};
 use wordmill_nats::read::Freshness;
+use wordmill_nats::spans;
 use wordmill_nats::store::{Claimed, Found, Stored};
 
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::submit::{self, Offered, PUBLISH_PAUSE};
-use crate::{App, BROKER_DEADLINE, limits};
+use crate::{App, BROKER_DEADLINE, limits, trace};
 
 /// Header with the client's key.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -125,7 +127,8 @@ async fn settle(app: &App, mut message: JobMessage, trace: &TraceParent) -> Resu
     let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     submit::connected(app, deadline).await?;
-    let job = Job::queued(&message);
+    trace::name_job(message.job_id);
+    let job = Job { traceparent: Some(*trace), ..Job::queued(&message) };
     match claim(app, &job, deadline).await? {
         Claimed::Created(revision) => {
             put_in(app, Stored { job, revision }, message, trace, deadline, Owned::ByUs).await
@@ -186,18 +189,24 @@ async fn put_in(
     // The message says what the record says, whoever sends it.
     message.created_at = stored.job.created_at;
     message.trace_id = stored.job.trace_id;
-    let trace = TraceParent { trace_id: stored.job.trace_id, ..*trace };
-    let first = Envelope::seal(&message, &trace)?;
-    let again = first.again();
+    let parent =
+        stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
     let mut must_look = owned == Owned::ByAnother;
-    for envelope in [&first, &again] {
+    for is_again in [false, true] {
         if must_look {
             stored = match look(app, stored, deadline).await? {
                 Seen::Underway(job) => return Ok(*job),
                 Seen::Missing(kept) => *kept,
             };
         }
-        match submit::offer(app, envelope, &trace, deadline).await {
+        let publishing = spans::publish(&message, &parent);
+        if owned == Owned::ByAnother {
+            telemetry::link(&publishing.span, trace);
+        }
+        let first = Envelope::seal(&message, &publishing.context)?;
+        let envelope = if is_again { first.again() } else { first };
+        let offering = submit::offer(app, &envelope, &publishing.context, deadline);
+        match offering.instrument(publishing.span).await {
             Offered::Acknowledged(Kept::Stored) => {
                 info!(job.id = %stored.job.job_id, lane = %stored.job.lane, ?owned, "job accepted");
                 return Ok(stored.job);

@@ -46,6 +46,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use wordmill_common::job::Job;
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::Archive;
 use wordmill_nats::listing::Listing;
@@ -63,6 +64,7 @@ use crate::room::Room;
 use crate::server::Limits;
 use crate::standing::Standing;
 use crate::tls::Tls;
+use crate::view::JobView;
 use crate::waiting::Waiters;
 
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
@@ -93,9 +95,17 @@ struct Parts {
     gauge: Gauge,
     metrics: Metrics,
     room: Room,
+    trace: trace::Settings,
     waiters: Waiters,
     health: watch::Receiver<Health>,
     json_size_max: usize,
+}
+
+impl App {
+    /// Returns the answer about a job.
+    fn view<'a>(&self, job: &'a Job) -> JobView<'a> {
+        JobView::of(job).traced(self.trace.url_of(job.trace_id))
+    }
 }
 
 /// Why the service ended other than by being told to.
@@ -141,6 +151,7 @@ pub async fn run(
         gauge,
         metrics: metrics.clone(),
         room: Room::new(),
+        trace: config.trace.clone(),
         waiters: Waiters::new(config.waiters_max, shutdown.clone()),
         broker: broker.clone(),
         health,
@@ -167,7 +178,7 @@ pub async fn run(
             () = gauge::watch(&queue, &readings) => {}
             () = follow(following_keys) => {}
             () = follow(following_certificate) => {}
-            () = standing::watch(&queue, &dead_letters, &standing) => {}
+            () = standing::watch(&broker, &queue, &dead_letters, &standing) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }

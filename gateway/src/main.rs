@@ -80,14 +80,20 @@ fn new_key(name: &str, owner: &str) -> ExitCode {
 }
 
 fn serve(config: Config) -> ExitCode {
-    telemetry::start(&config.telemetry);
-    match listen(config) {
+    let pipeline = match telemetry::start(&config.telemetry, &telemetry::random_instance()) {
+        Ok(pipeline) => pipeline,
+        Err(error) => return env::report("wordmill-gateway", &error),
+    };
+    let code = match listen(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = format!("{error:#}"), "the gateway ends");
             ExitCode::FAILURE
         }
-    }
+    };
+    // All tasks are gone with their runtime, and so all spans have ended.
+    pipeline.finish();
+    code
 }
 
 #[tokio::main]

@@ -67,13 +67,13 @@ async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
         return Ok(Source::Url { url: url.clone() });
     }
     let key = job.key();
-    let letter = within(app.dead_letters.find(&key.owner, LetterId::Job(key.job_id))).await?;
-    let message = match letter.and_then(|letter| letter.message) {
-        Some(message) => Some(message),
-        None => within(app.queue.find(&key, Freshness::Leader)).await?,
-    };
     // Another job may have had this id before.
-    let message = message.filter(|message| message.created_at == job.created_at);
+    let is_its = |message: &JobMessage| message.created_at == job.created_at;
+    let letter = within(app.dead_letters.find(&key.owner, LetterId::Job(key.job_id))).await?;
+    let message = match letter.and_then(|letter| letter.message).filter(is_its) {
+        Some(message) => Some(message),
+        None => within(app.queue.find(&key, Freshness::Leader)).await?.filter(is_its),
+    };
     message.map(|message| message.source).ok_or_else(|| {
         let detail = "The job's text is not kept after it has ended. Submit it again.";
         Problem::new(Code::SourceGone, detail)

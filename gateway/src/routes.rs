@@ -48,7 +48,7 @@ pub(crate) fn router(app: App, origins: &Origins) -> Router {
         .layer(middleware::from_fn_with_state(app.keys.clone(), caller::admit))
         // Inside the trace, so that numbers link to it; outside of panics, so that they count.
         .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::observe))
-        .layer(middleware::from_fn(trace::answer))
+        .layer(middleware::from_fn_with_state(app.clone(), trace::answer))
         .layer(compression())
         .with_state(app);
     // Outermost: browsers keep even errors from a page that is not allowed to read them.

@@ -12,7 +12,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, info, warn};
 use url::Url;
 use wordmill_common::clock;
 use wordmill_common::id::{JobId, JobKey, Lane};
@@ -20,16 +20,17 @@ use wordmill_common::job::{self, Job};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::source::Source;
+use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::queue::{Envelope, Kept, Refused};
 use wordmill_nats::read::Freshness;
+use wordmill_nats::spans;
 use wordmill_nats::store::{Found, NotWritten, Stored};
 
 use crate::caller::Caller;
 use crate::metrics::Operation;
 use crate::problem::{Code, Problem};
-use crate::view::JobView;
-use crate::{App, BROKER_DEADLINE, body, keyed, limits, waiting};
+use crate::{App, BROKER_DEADLINE, body, keyed, limits, trace, waiting};
 
 /// Longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
@@ -84,7 +85,7 @@ pub(crate) async fn post(
 /// prefers to wait for it, as it is then.
 pub(crate) async fn answer(app: &App, headers: &HeaderMap, job: Job) -> Response {
     let Some(wait) = waiting::preferred(headers) else {
-        return describe(&job);
+        return describe(app, &job);
     };
     // The job is accepted, whatever becomes of the wait.
     let is_final = |stored: &Stored| stored.job.status.is_final();
@@ -95,7 +96,7 @@ pub(crate) async fn answer(app: &App, headers: &HeaderMap, job: Job) -> Response
             job
         }
     };
-    let mut response = describe(&job);
+    let mut response = describe(app, &job);
     if job.status.is_final() {
         let applied = HeaderValue::try_from(format!("wait={}", wait.as_secs()));
         response.headers_mut().extend(applied.ok().map(|applied| (PREFERENCE_APPLIED, applied)));
@@ -103,9 +104,9 @@ pub(crate) async fn answer(app: &App, headers: &HeaderMap, job: Job) -> Response
     response
 }
 
-fn describe(job: &Job) -> Response {
+fn describe(app: &App, job: &Job) -> Response {
     let location = [(LOCATION, format!("/v1/jobs/{}", job.job_id))];
-    let view = Json(JobView::of(job));
+    let view = Json(app.view(job));
     if job.status.is_final() {
         return (StatusCode::OK, location, view).into_response();
     }
@@ -234,10 +235,13 @@ async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<
     let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     connected(app, deadline).await?;
-    let envelope = Envelope::seal(message, trace)?;
-    let job = Job::queued(message);
+    trace::name_job(message.job_id);
+    let publishing = spans::publish(message, trace);
+    let envelope = Envelope::seal(message, &publishing.context)?;
+    let job = Job { traceparent: Some(*trace), ..Job::queued(message) };
     let creating = app.metrics.timed(Operation::CreateRecord, trace, app.store.create(&job));
-    let (offered, created) = tokio::join!(offer(app, &envelope, trace, deadline), creating);
+    let offering = offer(app, &envelope, &publishing.context, deadline);
+    let (offered, created) = tokio::join!(offering.instrument(publishing.span), creating);
     match offered {
         // The record may be missing, or a worker may have been faster: the job is safe.
         Offered::Acknowledged(_) => {
@@ -290,12 +294,14 @@ pub(crate) async fn offer(
             Ok(Err(refused @ (Refused::Full | Refused::TooLarge | Refused::NoQueue)))
                 if is_clear =>
             {
+                telemetry::fail(&Span::current(), refused.name());
                 return Offered::Declined(refused);
             }
             Ok(Err(_)) | Err(_) => is_clear = false,
         }
         let again = Instant::now() + PUBLISH_PAUSE;
         if again >= deadline {
+            telemetry::fail(&Span::current(), "unconfirmed");
             return Offered::Unconfirmed;
         }
         tokio::time::sleep_until(again).await;

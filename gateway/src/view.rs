@@ -57,6 +57,8 @@ struct Links {
     events: String,
     retry: String,
     cancel: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
 }
 
 impl<'a> JobView<'a> {
@@ -90,8 +92,15 @@ impl<'a> JobView<'a> {
                 events: format!("/v1/jobs/{}/events", job.job_id),
                 retry: format!("/v1/jobs/{}/retry", job.job_id),
                 cancel: format!("/v1/jobs/{}/cancel", job.job_id),
+                trace: None,
             },
         }
+    }
+
+    /// Adds where a person looks at the job's trace.
+    pub(crate) fn traced(mut self, url: Option<String>) -> Self {
+        self.links.trace = url;
+        self
     }
 }
 

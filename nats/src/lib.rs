@@ -11,6 +11,7 @@
 //! - [`lease`]: duties that one process at a time has; [`sweep`]: what nobody else cleans up
 //! - [`presence`]: which workers there are
 //! - [`dead`]: jobs that nobody could finish
+//! - [`spans`]: what is recorded of all this, and how traces travel
 //!
 //! The rest of the workspace speaks of jobs; subjects, streams and acknowledgements stay in here.
 
@@ -26,6 +27,7 @@ pub mod pull;
 pub mod queue;
 pub mod read;
 pub mod results;
+pub mod spans;
 pub mod store;
 mod subject;
 pub mod sweep;

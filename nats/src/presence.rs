@@ -1,16 +1,17 @@
 //! Which workers there are: each says from time to time what it does, under a key of its own in the
 //! bucket `leases`, which goes away by itself when its worker does.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 use tracing::debug;
 use uuid::Uuid;
 use wordmill_common::id::Lane;
 
 use crate::Error;
-use crate::connect::Broker;
+use crate::connect::{Broker, REQUEST_TIMEOUT};
 use crate::lease::OPERATION_HEADER;
 use crate::read::{BATCH_MAX, batch, stored_at};
 use crate::subject;
@@ -92,9 +93,11 @@ impl Presence {
 
     async fn send(&self, headers: HeaderMap, payload: Vec<u8>) {
         let client = &self.broker.client;
-        let sent = client.publish_with_headers(self.subject.clone(), headers, payload.into()).await;
-        if let Err(error) = sent {
-            debug!(%error, "a worker cannot say what it does");
+        let sending = client.publish_with_headers(self.subject.clone(), headers, payload.into());
+        match tokio::time::timeout(REQUEST_TIMEOUT, sending).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "a worker cannot say what it does"),
+            Err(_) => debug!("a worker cannot say what it does in time"),
         }
     }
 }

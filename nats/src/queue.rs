@@ -9,6 +9,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
+use tracing::Span;
 use wordmill_common::id::{JobKey, Lane, Owner};
 use wordmill_common::message::JobMessage;
 use wordmill_common::trace::TraceParent;
@@ -17,11 +18,8 @@ use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
 use crate::read::{Freshness, consumer, found, info, last, open, stored_at};
-use crate::subject;
 use crate::topology::{JOBS, JOBS_PREFIX};
-
-/// Header with the W3C trace context.
-pub(crate) const TRACEPARENT: &str = "traceparent";
+use crate::{spans, subject};
 
 /// The work queue, as those see it who put jobs in.
 #[derive(Debug, Clone)]
@@ -95,6 +93,19 @@ pub enum Refused {
     Unclear(String),
 }
 
+impl Refused {
+    /// Returns the reason as spans name it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Full => "queue_full",
+            Self::TooLarge => "too_large",
+            Self::NoQueue => "no_queue",
+            Self::Unclear(_) => "unconfirmed",
+        }
+    }
+}
+
 impl Envelope {
     /// Writes a job as a message. Its id names the owner, too: two owners may have named their jobs
     /// alike, and the stream must not take one for the other.
@@ -105,7 +116,7 @@ impl Envelope {
         let payload = serde_json::to_vec(message)
             .map_err(|error| Error::corrupt(format!("job {}", message.job_id), error))?;
         let mut headers = HeaderMap::new();
-        headers.insert(TRACEPARENT, trace.to_string());
+        spans::inject(&mut headers, trace);
         Ok(Self {
             subject: subject::job(message.lane, &message.key()),
             message_id: message.key().to_string(),
@@ -152,7 +163,11 @@ impl Queue {
         };
         match acknowledged {
             Ok(acknowledgement) if acknowledgement.duplicate => Ok(Kept::Duplicate),
-            Ok(_) => Ok(Kept::Stored),
+            Ok(acknowledgement) => {
+                let sequence = spans::signed(acknowledgement.sequence);
+                Span::current().record("messaging.nats.stream.sequence", sequence);
+                Ok(Kept::Stored)
+            }
             Err(error) => Err(refused(&error)),
         }
     }

@@ -9,14 +9,15 @@ use std::io::Read;
 
 use async_nats::jetstream::object_store::{ObjectInfo, ObjectMetadata};
 use async_nats::jetstream::stream::Stream as JetStream;
+use tracing::Instrument;
 use wordmill_common::histogram::Histogram;
 use wordmill_common::id::{JobKey, RunNonce};
 
 use crate::Error;
 use crate::connect::Broker;
 use crate::read::{Freshness, found, last, open};
-use crate::subject;
 use crate::topology::{RESULTS, RESULTS_STREAM};
+use crate::{spans, subject};
 
 /// Compression level: the notes of the zstd authors call 3 the balance of time and size.
 const COMPRESSION_LEVEL: i32 = 3;
@@ -69,6 +70,7 @@ impl Results {
         let bucket = bucket.map_err(|error| Error::unavailable(DOING, error))?;
         bucket
             .put(meta, &mut packed.as_slice())
+            .instrument(spans::put("put results"))
             .await
             .map_err(|error| Error::unavailable(DOING, error))?;
         Ok(name)

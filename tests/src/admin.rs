@@ -1,8 +1,9 @@
 //! The broker as its administrator sees it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant, SystemTime};
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::object_store::ObjectMetadata;
 use async_nats::jetstream::{self, consumer, stream};
@@ -210,6 +211,33 @@ impl Admin {
         assert!(paused["error"].is_null(), "{paused}");
     }
 
+    /// Returns the name of the server that leads a stream.
+    pub fn leader(&self, stream: &str) -> String {
+        let info = self.api(&format!("STREAM.INFO.{stream}"), &json!({}));
+        info["cluster"]["leader"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Lets another server lead, such as `STREAM JOBS` or `CONSUMER JOBS.bulk`. It may be refused
+    /// while there is no leader.
+    pub fn step_down(&self, what: &str) {
+        let (kind, name) = what.split_once(' ').expect("STREAM or CONSUMER, and its name");
+        let _ = self.api(&format!("{kind}.LEADER.STEPDOWN.{name}"), &json!({}));
+    }
+
+    /// Asks several times, whichever replica answers, for the last message of a subject, and returns
+    /// the sequences that were named; 0 is none.
+    pub fn seen_by_replicas(&self, stream: &str, subject: &str) -> BTreeSet<u64> {
+        runtime().block_on(async {
+            let stream = self.stream(stream).await;
+            let mut seen = BTreeSet::new();
+            for _ in 0..20 {
+                let found = stream.direct_get_last_for_subject(subject).await;
+                seen.insert(found.map_or(0, |message| message.sequence));
+            }
+            seen
+        })
+    }
+
     /// Deletes a consumer of `JOBS`.
     pub fn delete_consumer(&self, lane: &str) {
         let deleted = self.api(&format!("CONSUMER.DELETE.JOBS.{lane}"), &json!({}));
@@ -224,7 +252,7 @@ impl Admin {
     /// Publishes a message with header fields and waits until a stream has it.
     pub fn publish_with(&self, subject: &str, payload: &str, headers: &[(&str, &str)]) {
         let (subject, payload) = (subject.to_owned(), payload.to_owned());
-        let mut fields = async_nats::HeaderMap::new();
+        let mut fields = HeaderMap::new();
         for (name, value) in headers {
             fields.insert(*name, *value);
         }
@@ -236,13 +264,24 @@ impl Admin {
 
     /// Publishes many messages, subject and payload of each, and waits until a stream has them.
     pub fn publish_all(&self, messages: impl IntoIterator<Item = (String, String)>) {
+        let bare = |(subject, payload)| (subject, HeaderMap::new(), payload);
+        self.publish_all_with(messages.into_iter().map(bare));
+    }
+
+    /// Publishes many messages, subject, header fields and payload of each, and waits until a
+    /// stream has them.
+    pub fn publish_all_with(
+        &self,
+        messages: impl IntoIterator<Item = (String, HeaderMap, String)>,
+    ) {
         runtime().block_on(async {
             // The client holds back what is published while too much is unacknowledged.
             let mut messages = messages.into_iter().peekable();
             while messages.peek().is_some() {
                 let mut stored = Vec::new();
-                for (subject, payload) in messages.by_ref().take(1000) {
-                    let sent = self.jetstream.publish(subject, payload.into()).await;
+                for (subject, headers, payload) in messages.by_ref().take(1000) {
+                    let sent =
+                        self.jetstream.publish_with_headers(subject, headers, payload.into()).await;
                     stored.push(sent.expect("sent"));
                 }
                 for one in stored {
@@ -284,7 +323,7 @@ impl Admin {
             let found = stream.get_last_raw_message_by_subject(&subject).await.expect("a record");
             let mut record: Value = serde_json::from_slice(&found.payload).expect("JSON");
             change(&mut record);
-            let mut headers = async_nats::HeaderMap::new();
+            let mut headers = HeaderMap::new();
             headers.insert("Wordmill-Status", record["status"].as_str().expect("a status"));
             let message = PublishMessage::build()
                 .headers(headers)

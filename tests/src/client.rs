@@ -68,6 +68,8 @@ pub struct Answer {
     /// The header fields, names in lower case.
     pub headers: Vec<(String, String)>,
     /// The body.
+    pub bytes: Vec<u8>,
+    /// The body as text.
     pub text: String,
 }
 
@@ -254,5 +256,6 @@ async fn converse(
         status: parts.status.as_u16(),
         headers: fields.map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
         text: text(&body),
+        bytes: body.to_vec(),
     })
 }

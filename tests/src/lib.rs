@@ -7,6 +7,8 @@ pub mod certificates;
 pub mod chaos;
 pub mod client;
 pub mod cluster;
+pub mod collector;
+pub mod jaeger;
 pub mod keyring;
 pub mod metrics;
 pub mod mixed;
@@ -16,6 +18,7 @@ pub mod proxy;
 pub mod site;
 pub mod stack;
 pub mod stream;
+pub mod traces;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

@@ -14,6 +14,7 @@ mod lease;
 mod metrics;
 mod pulse;
 mod slots;
+mod spans;
 mod work;
 
 use std::sync::Arc;

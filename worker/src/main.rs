@@ -20,14 +20,20 @@ fn main() -> ExitCode {
         let ready = probe::connect(config.listen).and_then(probe::is_ready).unwrap_or(false);
         return if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    telemetry::start(&config.telemetry);
-    match work(config) {
+    let pipeline = match telemetry::start(&config.telemetry, &config.name) {
+        Ok(pipeline) => pipeline,
+        Err(error) => return env::report("wordmill-worker", &error),
+    };
+    let code = match work(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = format!("{error:#}"), "the worker ends");
             ExitCode::FAILURE
         }
-    }
+    };
+    // All tasks are gone with their runtime, and so all spans have ended.
+    pipeline.finish();
+    code
 }
 
 #[tokio::main]

@@ -8,16 +8,19 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
 use url::Url;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::Stage;
 use wordmill_common::source::{Source, SourceInfo};
+use wordmill_common::telemetry;
 
 use crate::Worker;
 use crate::count::{self, Counted, Hints, Options};
 use crate::fetch::{self, Page};
 use crate::lease::Meter;
 use crate::metrics::Fetch;
+use crate::spans::{self, Counting};
 
 /// How many chunks of a page may wait to be counted.
 const CHUNKS_WAITING_MAX: usize = 4;
@@ -88,7 +91,7 @@ async fn count_text(text: &str, meter: &Arc<Meter>) -> Result<Counted, Failed> {
     meter.set_total(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     let hints =
         OwnedHints { content_type: Some("text/plain; charset=utf-8".to_owned()), host_tld: None };
-    count_off_thread(bytes.reader(), hints, meter).await
+    count_off_thread(bytes.reader(), hints, meter, Counting::begin(false)).await
 }
 
 async fn count_page(
@@ -100,8 +103,15 @@ async fn count_page(
         Failure::new(FailureCode::ParseError, format!("The URL cannot be parsed: {error}."))
     })?;
     let mut fetch = worker.metrics.fetch();
-    let page = meter.wait_for_host(worker.fetcher.get(&url)).await;
-    let mut page = page.map_err(|error| failed(&error, &mut fetch))?;
+    let span = spans::fetch(&url);
+    let failed_within = |error: &fetch::Error, fetch: &mut Fetch| {
+        let failed = failed(error, fetch);
+        telemetry::fail(&span, failed.failure.code.as_str());
+        failed
+    };
+    let page = meter.wait_for_host(worker.fetcher.get(&url)).instrument(span.clone()).await;
+    spans::fetched(&span, &page);
+    let mut page = page.map_err(|error| failed_within(&error, &mut fetch))?;
     if let Some(total) = page.progress().total_bytes {
         meter.set_total(total);
     }
@@ -113,17 +123,19 @@ async fn count_page(
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let is_complete = Arc::new(AtomicBool::new(false));
     let chunks = Chunks { receiver, current: Bytes::new(), is_complete: Arc::clone(&is_complete) };
-    let counting = count_off_thread(chunks, hints, meter);
+    let counting = count_off_thread(chunks, hints, meter, Counting::begin(true));
     let passing = async {
         let passed = pass_on(&mut page, sender, &is_complete, meter).await;
         if is_complete.load(Ordering::Acquire) {
             fetch.is_complete(page.progress());
         }
-        let passed = passed.map_err(|error| failed(&error, &mut fetch));
+        let passed = passed.map_err(|error| failed_within(&error, &mut fetch));
         drop(fetch);
         passed
     };
+    let passing = passing.instrument(span.clone());
     let (passed, counted) = tokio::join!(passing, counting);
+    spans::received(&span, &page);
     // What went wrong on the way explains what the counter says about it.
     passed?;
     Ok((counted?, final_url))
@@ -177,22 +189,35 @@ async fn count_off_thread(
     reader: impl Read + Send + 'static,
     hints: OwnedHints,
     meter: &Arc<Meter>,
+    spans: Counting,
 ) -> Result<Counted, Failed> {
     let stop = CancellationToken::new();
     let _stop_when_dropped: DropGuard = stop.clone().drop_guard();
-    let meter = Arc::clone(meter);
+    let (meter, within) = (Arc::clone(meter), spans.clone());
     let counting = tokio::task::spawn_blocking(move || {
         let hints = Hints {
             content_type: hints.content_type.as_deref(),
             host_tld: hints.host_tld.as_deref(),
         };
-        count::count(reader, &hints, &Options::default(), &|done_bytes| {
-            meter.set_done(done_bytes);
-            !stop.is_cancelled()
+        within.run(|| {
+            count::count(reader, &hints, &Options::default(), &|done_bytes| {
+                meter.set_done(done_bytes);
+                !stop.is_cancelled()
+            })
         })
     });
     match counting.await {
-        Ok(counted) => counted.map_err(|error| not_counted(&error).into()),
+        Ok(Ok(counted)) => {
+            spans.found(&counted);
+            Ok(counted)
+        }
+        Ok(Err(error)) => {
+            let failure = not_counted(&error);
+            if failure.code != FailureCode::Internal {
+                spans.fail(failure.code);
+            }
+            Err(failure.into())
+        }
         Err(panic) => {
             tracing::error!(%panic, "the counter panicked");
             let detail = "The service failed while it counted the document.";

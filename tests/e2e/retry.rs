@@ -1,0 +1,132 @@
+//! A finished job is done again as a new one.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::Stack;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn retry(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> Answer {
+    client.send("POST", &format!("/v1/jobs/{job_id}/retry"), headers, &[])
+}
+
+/// Retries a job, which has to be accepted, and returns the new one's id.
+fn retried(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> String {
+    let answer = retry(client, job_id, headers);
+    assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+    let job = answer.json();
+    assert_eq!(job["retry_of"], job_id, "{job}");
+    let new = job["job_id"].as_str().expect("an id").to_owned();
+    assert_eq!(answer.header("location"), Some(&*format!("/v1/jobs/{new}")));
+    assert_ne!(new, job_id);
+    new
+}
+
+#[test]
+fn a_page_is_counted_again_as_it_was_asked_for() {
+    let stack = Stack::start();
+    let (site, client) = (Site::start(), stack.client());
+    let url = site.put("/page", Page::status("404 Not Found"));
+    let labels = json!({"book": "2600"});
+    let failed = client.submit(&json!({"url": url, "labels": labels, "lane": "bulk"}));
+    let old = client.finished(&failed, LIMIT);
+    assert_eq!(
+        (&old["status"], &old["links"]["retry"]),
+        (&json!("failed"), &json!(format!("/v1/jobs/{failed}/retry")))
+    );
+
+    site.put("/page", Page::new("text/plain", "now it is there"));
+    let first = retried(client, &failed, &[]);
+    let job = client.finished(&first, LIMIT);
+    assert_eq!((&job["status"], &job["totals"]["words"]), (&json!("succeeded"), &json!(4)));
+    assert_eq!((&job["labels"], &job["lane"]), (&labels, &json!("bulk")));
+    assert_eq!(job["source"]["url"], url, "{job}");
+    assert_ne!(job["trace_id"], old["trace_id"]);
+    assert_eq!(
+        client.get(&format!("/v1/jobs/{failed}")).json(),
+        old,
+        "the old job stays as it was"
+    );
+
+    // What succeeded may be counted again, too, and each time is another job, unless it is named.
+    let (second, third) = (retried(client, &first, &[]), retried(client, &first, &[]));
+    assert_ne!(second, third);
+    let named = [("idempotency-key", "once"), ("prefer", "wait=30")];
+    let answers = [retry(client, &first, &named), retry(client, &first, &named)];
+    for answer in &answers {
+        assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("succeeded")));
+    }
+    assert_eq!(answers[0].json()["job_id"], answers[1].json()["job_id"]);
+    retry(client, &first, &[("idempotency-key", "")]).problem(400, "invalid_idempotency_key");
+}
+
+#[test]
+fn a_text_is_done_again_only_while_it_is_kept() {
+    let stack = Stack::start();
+    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let done = client.submit(&json!({"text": "a b c"}));
+    client.finished(&done, LIMIT);
+    admin.wait_until_idle();
+    retry(client, &done, &[]).problem(410, "source_gone");
+
+    // Cancelled, and nobody has met its message yet.
+    for lane in ["interactive", "bulk"] {
+        admin.pause_consumer(lane, "2100-01-01T00:00:00Z");
+    }
+    let waiting = client.submit(&json!({"text": "a b c"}));
+    retry(client, &waiting, &[]).problem(409, "job_not_finished");
+    client.send("POST", &format!("/v1/jobs/{waiting}/cancel"), &[], &[]);
+    let new = retried(client, &waiting, &[]);
+    for lane in ["interactive", "bulk"] {
+        admin.pause_consumer(lane, "2000-01-01T00:00:00Z");
+    }
+    assert_eq!(client.finished(&new, LIMIT)["totals"]["words"], 3);
+}
+
+#[test]
+fn a_dead_letter_keeps_the_text_of_its_job() {
+    let stack = Stack::with(1, 0, &[]);
+    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let job_id = client.submit(&json!({"text": "a b c"}));
+    let (message, _) =
+        admin.last("JOBS", &format!("jobs.interactive.public.{job_id}")).expect("a message");
+    // As a worker leaves it behind when it gives up.
+    admin.publish(&format!("dead.interactive.public.{job_id}"), &message);
+    admin.remove("JOBS", &format!("jobs.interactive.public.{job_id}"));
+    client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
+    let new = retried(client, &job_id, &[]);
+    let (message, _) =
+        admin.last("JOBS", &format!("jobs.interactive.public.{new}")).expect("a message");
+    let message: Value = serde_json::from_str(&message).expect("JSON");
+    assert_eq!(
+        (&message["source"]["text"], &message["retry_of"]),
+        (&json!("a b c"), &json!(job_id))
+    );
+
+    // A letter of another job that had the same id before is not taken for it.
+    admin.rewrite_record(&new, |record| record["status"] = json!("cancelled"));
+    let mut other = message;
+    other["created_at"] = json!("2020-01-01T00:00:00Z");
+    admin.publish(&format!("dead.interactive.public.{new}"), &other.to_string());
+    assert_eq!(retried(client, &new, &[]).len(), new.len(), "its own message still waits");
+    admin.remove("JOBS", &format!("jobs.interactive.public.{new}"));
+    retry(client, &new, &[]).problem(410, "source_gone");
+}
+
+#[test]
+fn what_never_was_or_is_gone_cannot_be_done_again() {
+    let stack = Stack::start();
+    let client = stack.client();
+    let unknown = "0198f0c2-0000-7000-8000-000000000000";
+    retry(client, unknown, &[]).problem(404, "job_not_found");
+    retry(client, "nonsense", &[]).problem(400, "invalid_job_id");
+    client.get(&format!("/v1/jobs/{unknown}/retry")).problem(405, "method_not_allowed");
+    let job_id = client.submit(&json!({"text": "a"}));
+    client.finished(&job_id, LIMIT);
+    assert_eq!(client.send("DELETE", &format!("/v1/jobs/{job_id}"), &[], &[]).status, 204);
+    retry(client, &job_id, &[]).problem(410, "result_expired");
+}

@@ -1,0 +1,88 @@
+//! The list of jobs over a million records.
+
+use std::time::{Duration, Instant};
+
+use async_nats::HeaderMap;
+use serde_json::{Value, json};
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::Client;
+use wordmill_tests::stack::Stack;
+
+/// How many records there are.
+const RECORDS: usize = 1_000_000;
+/// One of so many has the label that is looked for.
+const NEEDLE_EVERY: usize = 100_000;
+/// Pages that a walk over all of them may take: each looks at thousands.
+const PAGES_MAX: usize = 1000;
+
+fn job_id(n: usize) -> String {
+    format!("0198f0c2-0000-7000-8000-{n:012x}")
+}
+
+/// Reads a page, and notes how long that took.
+fn page(client: &Client, query: &str, slowest: &mut Duration) -> (Vec<String>, Option<String>) {
+    let started = Instant::now();
+    let answer = client.get(&format!("/v1/jobs?{query}"));
+    assert_eq!(answer.status, 200, "{query}: {answer:?}");
+    *slowest = started.elapsed().max(*slowest);
+    let page = answer.json();
+    let data = page["data"].as_array().expect("jobs").iter();
+    let ids = data.map(|job| job["job_id"].as_str().expect("an id").to_owned()).collect();
+    (ids, page["next_cursor"].as_str().map(str::to_owned))
+}
+
+#[test]
+fn a_million_records_are_listed_page_by_page_without_looking_at_all_of_them() {
+    let stack = Stack::with(1, 0, &[]);
+    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let first = client.submit(&json!({"text": "a text"}));
+    assert_eq!(client.send("POST", &format!("/v1/jobs/{first}/cancel"), &[], &[]).status, 200);
+    let subject = format!("$KV.job_state.public.{first}");
+    let (template, _) = admin.last("KV_job_state", &subject).expect("a record");
+    let template: Value = serde_json::from_str(&template).expect("JSON");
+
+    let started = Instant::now();
+    let mut headers = HeaderMap::new();
+    headers.insert("Wordmill-Status", "cancelled");
+    admin.publish_all_with((0..RECORDS).map(|n| {
+        let mut record = template.clone();
+        record["job_id"] = json!(job_id(n));
+        if n % NEEDLE_EVERY == 0 {
+            record["labels"] = json!({"needle": "yes"});
+        }
+        let subject = format!("$KV.job_state.public.{}", job_id(n));
+        (subject, headers.clone(), record.to_string())
+    }));
+    println!("{RECORDS} records written in {:?}", started.elapsed());
+
+    // From the newest down, in full pages.
+    let (mut expected, mut query, mut slowest) = (RECORDS, "limit=100".to_owned(), Duration::ZERO);
+    for _ in 0..30 {
+        let (ids, next) = page(client, &query, &mut slowest);
+        assert_eq!(ids, (expected - 100..expected).rev().map(job_id).collect::<Vec<_>>());
+        expected -= 100;
+        query = format!("limit=100&cursor={}", next.expect("more"));
+    }
+    println!("a page of 100: {slowest:?} at most");
+
+    // All the way down, for ten of them and the one before them all.
+    let (mut found, mut pages, mut query) = (Vec::new(), 0, "label=needle:yes".to_owned());
+    let (started, mut slowest) = (Instant::now(), Duration::ZERO);
+    loop {
+        let (ids, next) = page(client, &query, &mut slowest);
+        found.extend(ids);
+        pages += 1;
+        assert!(pages <= PAGES_MAX, "{pages} pages");
+        let Some(next) = next else { break };
+        query = format!("label=needle:yes&cursor={next}");
+    }
+    let needles: Vec<_> = (0..RECORDS).step_by(NEEDLE_EVERY).rev().map(job_id).collect();
+    assert_eq!(found, needles);
+    println!("all of them in {pages} pages, {:?}; a page: {slowest:?} at most", started.elapsed());
+
+    // The end is as near as the beginning.
+    let mut slowest = Duration::ZERO;
+    let (ids, _) = page(client, "cursor=64&limit=100", &mut slowest);
+    assert_eq!(ids.last(), Some(&first));
+    println!("the last page: {slowest:?}");
+}
