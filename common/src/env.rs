@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Exit code for bad settings (`EX_USAGE` of sysexits.h).
@@ -115,6 +116,17 @@ impl Env {
     /// Returns a text.
     pub fn text(&mut self, name: &'static str, default: &str) -> String {
         self.read(name, default.to_owned(), |text| Ok(text.to_owned()))
+    }
+
+    /// Returns where a file is; `None` if there is to be none.
+    pub fn file(&mut self, name: &'static str) -> Option<PathBuf> {
+        let path = self.text(name, "");
+        (!path.is_empty()).then(|| path.into())
+    }
+
+    /// Returns whether something holds: `true` or `false`.
+    pub fn flag(&mut self, name: &'static str, default: bool) -> bool {
+        self.read(name, default, |text| text.parse().map_err(|_| "not true or false".to_owned()))
     }
 
     /// Returns a secret; it is never part of a message.

@@ -1,6 +1,7 @@
 //! The gateway's settings.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use wordmill_common::env::{Env, Size};
@@ -9,14 +10,29 @@ use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
 
 use crate::cors::Origins;
-use crate::trace;
+use crate::{server, tls, trace};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `WORDMILL_LISTEN`: where HTTP is served. Port 0 takes any free one; the log says which.
     pub listen: SocketAddr,
-    /// `WORDMILL_NATS_URL`, `WORDMILL_NATS_USER`, `WORDMILL_NATS_PASSWORD`: the broker.
+    /// `WORDMILL_KEYS_FILE`: the API keys, read again when they change. Without them everybody is the
+    /// owner `public`, and the service listens on loopback only, unless it is told to be
+    /// open (`WORDMILL_OPEN=true`) because something in front of it decides who may come in.
+    pub keys_file: Option<PathBuf>,
+    /// `WORDMILL_TLS_CERT`, `WORDMILL_TLS_KEY`: with them HTTPS is spoken, and only HTTPS. Both are read
+    /// again when they change.
+    pub tls: Option<tls::Files>,
+    /// `WORDMILL_CONNECTIONS_MAX`: most connections at once; others wait to be accepted. Each takes some
+    /// kilobytes and a file descriptor. Fewer than clients keep open makes new ones wait.
+    pub connections_max: u32,
+    /// `WORDMILL_CLIENT_TIMEOUT`: how long a client may take for its TLS handshake, for the head of a
+    /// request, and for taking nothing of what it is sent. Long lets idle clients hold their
+    /// places, short cuts off those on slow networks.
+    pub client_timeout: Duration,
+    /// `WORDMILL_NATS_URL`, `WORDMILL_NATS_USER`, `WORDMILL_NATS_PASSWORD`, `WORDMILL_NATS_CA`,
+    /// `WORDMILL_NATS_CERT`, `WORDMILL_NATS_KEY`: the broker.
     pub broker: Settings,
     /// `WORDMILL_REPLICAS`, `WORDMILL_RESULT_TTL`: what the topology depends on. All services and
     /// `wordmill-nats` must agree.
@@ -52,9 +68,20 @@ impl Config {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
         let (kib, mib) = (1 << 10, 1 << 20);
         let hour = Duration::from_secs(3600);
+        let second = Duration::from_secs(1);
         let broker = Settings::read(env, Role::Gateway);
+        let listen = env.address("WORDMILL_LISTEN", listen);
         Self {
-            listen: env.address("WORDMILL_LISTEN", listen),
+            listen,
+            keys_file: read_keys_file(env, listen),
+            tls: read_tls(env),
+            connections_max: env.number("WORDMILL_CONNECTIONS_MAX", 10_000, 1, 1_000_000),
+            client_timeout: env.duration(
+                "WORDMILL_CLIENT_TIMEOUT",
+                30 * second,
+                second,
+                600 * second,
+            ),
             sweeper: Sweeper::read(env, &broker),
             broker,
             topology: topology::Settings::read(env),
@@ -70,6 +97,32 @@ impl Config {
             ),
             trace: trace::Settings::read(env),
             telemetry: telemetry::Config::read(env, "wordmill-gateway"),
+        }
+    }
+}
+
+fn read_keys_file(env: &mut Env, listen: SocketAddr) -> Option<PathBuf> {
+    let keys_file = env.file("WORDMILL_KEYS_FILE");
+    let is_open = env.flag("WORDMILL_OPEN", false);
+    match &keys_file {
+        Some(_) if is_open => env.refuse("WORDMILL_OPEN=true and WORDMILL_KEYS_FILE contradict each other"),
+        None if !is_open && !server::is_private(listen) => env.refuse(format!(
+            "WORDMILL_LISTEN={listen} can be reached from other machines, and there are no API keys: \
+             set WORDMILL_KEYS_FILE, or WORDMILL_OPEN=true if something in front of the gateway \
+             decides who may come in"
+        )),
+        Some(_) | None => {}
+    }
+    keys_file
+}
+
+fn read_tls(env: &mut Env) -> Option<tls::Files> {
+    match (env.file("WORDMILL_TLS_CERT"), env.file("WORDMILL_TLS_KEY")) {
+        (Some(certificate), Some(key)) => Some(tls::Files { certificate, key }),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            env.refuse("WORDMILL_TLS_CERT and WORDMILL_TLS_KEY go together");
+            None
         }
     }
 }
@@ -138,6 +191,34 @@ impl Sweeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(settings: &[(&str, &str)]) -> Result<Config, String> {
+        let mut env: Env = settings.iter().copied().collect();
+        let config = Config::read(&mut env);
+        env.finish().map(|()| config).map_err(|invalid| invalid.to_string())
+    }
+
+    #[test]
+    fn whoever_can_be_reached_from_outside_needs_keys_or_has_to_say_so() {
+        const LISTEN: &str = "WORDMILL_LISTEN";
+        for private in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+            assert!(read(&[(LISTEN, private)]).is_ok(), "{private}");
+        }
+        for public in ["0.0.0.0:80", "10.0.0.1:80", "[::]:80", "[fe80::1]:80", "169.254.1.1:80"] {
+            let error = read(&[(LISTEN, public)]).map(drop).unwrap_err();
+            assert!(error.contains("no API keys: set WORDMILL_KEYS_FILE"), "{error}");
+            assert!(read(&[(LISTEN, public), ("WORDMILL_OPEN", "true")]).is_ok());
+            assert!(read(&[(LISTEN, public), ("WORDMILL_KEYS_FILE", "keys")]).is_ok());
+        }
+        for bad in [
+            &[("WORDMILL_OPEN", "true"), ("WORDMILL_KEYS_FILE", "keys")][..],
+            &[("WORDMILL_OPEN", "yes")],
+            &[("WORDMILL_TLS_CERT", "a")],
+            &[("WORDMILL_TLS_KEY", "a")],
+        ] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn the_readme_lists_exactly_our_settings_and_defaults() {

@@ -29,7 +29,7 @@ use wordmill_nats::store::{Claimed, Found, Stored};
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::submit::{self, Offered, PUBLISH_PAUSE};
-use crate::{App, BROKER_DEADLINE, trace, upload};
+use crate::{App, BROKER_DEADLINE, limits, trace, upload};
 
 /// Header with the client's key.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -165,8 +165,12 @@ enum Owned {
 /// Creates the record or finds the one that is there, until the deadline.
 async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<Claimed, Problem> {
     let key = job.key();
-    // A queue that takes no bulk job still answers for those that it has.
-    if let Err(declined) = app.gauge.admit(job.lane) {
+    let admitted = match app.gauge.admit(job.lane) {
+        Ok(()) => limits::admit(app, &job.owner).await,
+        declined => declined,
+    };
+    // Whoever may put nothing in still learns of what is there.
+    if let Err(declined) = admitted {
         return match within(deadline, job, app.store.read(&key, Freshness::Leader)).await? {
             Found::Job(stored) => Ok(Claimed::Taken(stored)),
             Found::Gone => Ok(Claimed::Gone),

@@ -17,19 +17,23 @@ mod gauge;
 mod health;
 mod jobs;
 mod keyed;
-mod listen;
+pub mod keys;
+mod limits;
 mod listing;
 mod lookup;
 mod metrics;
 mod problem;
 mod queue_view;
+pub mod reload;
 mod result;
 mod retry;
 mod room;
 mod routes;
+mod server;
 mod standing;
 mod submit;
 mod sweeper;
+pub mod tls;
 mod trace;
 mod upload;
 mod view;
@@ -59,10 +63,13 @@ use wordmill_nats::topology::{
 
 use crate::config::Config;
 use crate::gauge::Gauge;
-use crate::listen::Unstalled;
+use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::reload::Followed;
 use crate::room::Room;
+use crate::server::Limits;
 use crate::standing::Standing;
+use crate::tls::Tls;
 use crate::upload::Uploads;
 use crate::view::JobView;
 use crate::waiting::Waiters;
@@ -87,6 +94,7 @@ impl Deref for App {
 /// The parts of an [`App`].
 #[derive(Debug)]
 struct Parts {
+    keys: Keys,
     broker: Broker,
     queue: Queue,
     store: Store,
@@ -119,9 +127,9 @@ pub enum Error {
     /// Something could not be opened.
     #[error(transparent)]
     Open(#[from] wordmill_nats::Error),
-    /// The listener failed.
-    #[error("cannot serve HTTP: {0}")]
-    Serve(#[from] std::io::Error),
+    /// The keys, or the certificate, cannot be used.
+    #[error(transparent)]
+    Files(#[from] reload::Error),
 }
 
 /// Serves until `shutdown`, then lets open requests finish within the grace period.
@@ -133,6 +141,8 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let (keys, following_keys) = open_keys(&config).await?;
+    let (tls, following_certificate) = open_tls(&config).await?;
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
     let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
@@ -142,6 +152,7 @@ pub async fn run(
     let standing = Standing::new(gauge.clone());
     let metrics = Metrics::new(&standing);
     let app = App(Arc::new(Parts {
+        keys,
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         listing: Listing::open(&broker).await?,
@@ -166,9 +177,12 @@ pub async fn run(
         DEAD_JOBS,
     ]);
 
-    let stop = shutdown.clone();
-    let serving = axum::serve(Unstalled(listener), routes::router(app, &config.cors_origins))
-        .with_graceful_shutdown(async move { stop.cancelled().await });
+    let limits = Limits {
+        connections_max: server::affordable(config.connections_max),
+        client_timeout: config.client_timeout,
+    };
+    let router = routes::router(app, &config.cors_origins);
+    let serving = server::serve(listener, router, tls, limits, shutdown.clone());
     let drained = async {
         shutdown.cancelled().await;
         tokio::time::sleep(config.shutdown_grace).await;
@@ -176,9 +190,11 @@ pub async fn run(
     let sweeping = shutdown.child_token();
     let serving = async {
         tokio::select! {
-            served = serving => served?,
+            () = serving => {}
             lost = broker.supervise(&needed, &health_sender) => lost?,
             () = gauge::watch(&queue, &readings) => {}
+            () = follow(following_keys) => {}
+            () = follow(following_certificate) => {}
             () = standing::watch(&broker, &queue, &dead_letters, &standing) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
@@ -199,4 +215,33 @@ pub async fn run(
     broker.finish().await;
     info!("stopped");
     Ok(())
+}
+
+/// Reads the keys, if there are to be any.
+async fn open_keys(config: &Config) -> Result<(Keys, Option<Followed<keys::Table>>), Error> {
+    let Some(path) = &config.keys_file else {
+        info!("no API keys: whoever can connect may do everything as the owner public");
+        return Ok((Keys(None), None));
+    };
+    let opened = Followed::open("API keys", vec![path.clone()], keys::parse).await?;
+    let (followed, table) = opened;
+    Ok((Keys(Some(table)), Some(followed)))
+}
+
+/// Reads certificate and key, if HTTPS is to be spoken.
+async fn open_tls(
+    config: &Config,
+) -> Result<(Option<Tls>, Option<Followed<tls::ServerConfig>>), Error> {
+    let Some(files) = &config.tls else { return Ok((None, None)) };
+    let paths = vec![files.certificate.clone(), files.key.clone()];
+    let (followed, current) = Followed::open("TLS certificate", paths, tls::parse).await?;
+    Ok((Some(Tls(current)), Some(followed)))
+}
+
+/// Reads files again for as long as it is polled; waits if there are none.
+async fn follow<T>(followed: Option<Followed<T>>) {
+    match followed {
+        Some(followed) => followed.follow().await,
+        None => std::future::pending().await,
+    }
 }

@@ -46,18 +46,21 @@ pub(crate) enum Code {
     NotReady,
     Overloaded,
     QueueFull,
+    QuotaExceeded,
+    RateLimited,
     RequestTimeout,
     ResultExpired,
     RouteNotFound,
     SourceGone,
     StorageFull,
     TooManyWaiting,
+    Unauthenticated,
     UnsupportedMediaType,
 }
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 33] = [
+    const ALL: [Self; 36] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
@@ -84,12 +87,15 @@ impl Code {
         Self::NotReady,
         Self::Overloaded,
         Self::QueueFull,
+        Self::QuotaExceeded,
+        Self::RateLimited,
         Self::RequestTimeout,
         Self::ResultExpired,
         Self::RouteNotFound,
         Self::SourceGone,
         Self::StorageFull,
         Self::TooManyWaiting,
+        Self::Unauthenticated,
         Self::UnsupportedMediaType,
     ];
 
@@ -122,12 +128,15 @@ impl Code {
             Self::NotReady => "not_ready",
             Self::Overloaded => "overloaded",
             Self::QueueFull => "queue_full",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::RateLimited => "rate_limited",
             Self::RequestTimeout => "request_timeout",
             Self::ResultExpired => "result_expired",
             Self::RouteNotFound => "route_not_found",
             Self::SourceGone => "source_gone",
             Self::StorageFull => "storage_full",
             Self::TooManyWaiting => "too_many_waiting",
+            Self::Unauthenticated => "unauthenticated",
             Self::UnsupportedMediaType => "unsupported_media_type",
         }
     }
@@ -165,6 +174,8 @@ impl Code {
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ResultExpired | Self::SourceGone => StatusCode::GONE,
+            Self::QuotaExceeded | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
     }
@@ -198,12 +209,15 @@ impl Code {
             Self::NotReady => "The service is not ready",
             Self::Overloaded => "Too many submissions at once",
             Self::QueueFull => "The queue is full",
+            Self::QuotaExceeded => "Too many unfinished jobs",
+            Self::RateLimited => "Too many requests",
             Self::RequestTimeout => "The body did not arrive in time",
             Self::ResultExpired => "The result is no longer kept",
             Self::RouteNotFound => "No such route",
             Self::SourceGone => "The source is no longer kept",
             Self::StorageFull => "There is no room for the document",
             Self::TooManyWaiting => "Too many clients wait",
+            Self::Unauthenticated => "No valid API key",
             Self::UnsupportedMediaType => "The content type is not supported",
         }
     }
@@ -219,6 +233,8 @@ impl Code {
                 | Self::NotReady
                 | Self::Overloaded
                 | Self::QueueFull
+                | Self::QuotaExceeded
+                | Self::RateLimited
                 | Self::RequestTimeout
                 | Self::StorageFull
                 | Self::TooManyWaiting
@@ -298,7 +314,7 @@ impl Problem {
         &self.detail
     }
 
-    /// Writes the answer.
+    /// Writes the answer, with the header fields that it has so far.
     pub(crate) fn render(&self, trace_id: TraceId, headers: &HeaderMap) -> Response {
         let (code, status) = (self.code.name(), self.code.status());
         let mut body = json!({
@@ -317,9 +333,6 @@ impl Problem {
         response.headers_mut().extend(headers.clone());
         let problem = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, problem);
-        if let Some(after) = self.retry_after.or_else(|| self.code.retry_after()) {
-            response.headers_mut().insert(RETRY_AFTER, after.as_secs().into());
-        }
         response
     }
 }
@@ -328,6 +341,9 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
+        if let Some(after) = self.retry_after.or_else(|| self.code.retry_after()) {
+            response.headers_mut().insert(RETRY_AFTER, after.as_secs().into());
+        }
         response.extensions_mut().insert(self);
         response
     }

@@ -14,8 +14,8 @@ use crate::cors::Origins;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
-    App, cancel, events, explain, health, jobs, keyed, listing, metrics, queue_view, result, retry,
-    submit, trace, word_count,
+    App, caller, cancel, events, explain, health, jobs, keyed, listing, metrics, queue_view,
+    result, retry, submit, trace, word_count,
 };
 
 /// Smallest answer that is worth compressing, in bytes.
@@ -46,6 +46,7 @@ pub(crate) fn router(app: App, origins: &Origins) -> Router {
             Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
         })
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(app.keys.clone(), caller::admit))
         // Inside the trace, so that numbers link to it; outside of panics, so that they count.
         .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::observe))
         .layer(middleware::from_fn_with_state(app.clone(), trace::answer))

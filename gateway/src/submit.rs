@@ -30,7 +30,7 @@ use wordmill_nats::store::{Found, NotWritten, Stored};
 use crate::caller::Caller;
 use crate::metrics::Operation;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE, body, keyed, trace, upload, waiting};
+use crate::{App, BROKER_DEADLINE, body, keyed, limits, trace, upload, waiting};
 
 /// Longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
@@ -243,8 +243,8 @@ pub(crate) enum Offered {
 /// Puts a job onto the queue and writes its record, both at once: one round trip.
 ///
 /// # Errors
-/// `queue_full`, `input_too_large` and `broker_unavailable`; the last one names the job if it may
-/// have been queued all the same.
+/// `queue_full`, `quota_exceeded`, `input_too_large` and `broker_unavailable`; the last one names the
+/// job if it may have been queued all the same.
 pub(crate) async fn accept(
     app: &App,
     message: &JobMessage,
@@ -258,6 +258,7 @@ pub(crate) async fn accept(
 
 async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
     app.gauge.admit(message.lane)?;
+    limits::admit(app, &message.owner).await?;
     let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     connected(app, deadline).await?;

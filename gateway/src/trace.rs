@@ -92,7 +92,9 @@ pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: N
     let mut response = match response.extensions().get::<Problem>() {
         None => response,
         Some(problem) if is_older_contract => {
-            word_count::refuse(problem.status(), problem.detail())
+            let mut refused = word_count::refuse(problem.status(), problem.detail());
+            refused.headers_mut().extend(response.headers().clone());
+            refused
         }
         Some(problem) => problem.render(trace.trace_id, response.headers()),
     };
@@ -147,6 +149,7 @@ fn server(request: &Request) -> Span {
                 url.scheme = "http",
                 http.response.status_code = field::Empty,
                 job.id = field::Empty,
+                key.name = field::Empty,
             )
         }};
     }

@@ -55,7 +55,7 @@ impl DeadLetters {
         let mut headers = describe(failure);
         headers.insert(ATTEMPTS_HEADER, job.attempts.len().to_string());
         let subject = subject::dead(job.lane, &job.key());
-        self.publish(Some(job), subject, &job.job_id.to_string(), headers, delivery).await
+        self.publish(Some(job), subject, &job.key().to_string(), headers, delivery).await
     }
 
     /// Keeps a message that is no job.

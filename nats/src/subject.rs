@@ -12,6 +12,11 @@ pub(crate) fn job(lane: Lane, key: &JobKey) -> Subject {
     format!("{JOBS_PREFIX}.{lane}.{key}").into()
 }
 
+/// Returns the subjects of an owner's jobs in the queue: `jobs.*.<owner>.*`.
+pub(crate) fn jobs_of(owner: &Owner) -> String {
+    format!("{JOBS_PREFIX}.*.{owner}.*")
+}
+
 /// Returns the subject that keeps a dead letter: `dead.<lane>.<owner>.<job_id>`.
 pub(crate) fn dead(lane: Lane, key: &JobKey) -> Subject {
     format!("{DEAD_JOBS_PREFIX}.{lane}.{key}").into()
@@ -94,6 +99,7 @@ mod tests {
         let key = JobKey { owner: Owner::public(), job_id };
         let spelled = [
             job(Lane::Interactive, &key),
+            jobs_of(&key.owner).into(),
             dead(Lane::Bulk, &key),
             dead_unreadable(Lane::Bulk, 7),
             record(&key),
@@ -105,6 +111,7 @@ mod tests {
         ];
         let expected = [
             "jobs.interactive.public.0198f0c2-0000-7000-8000-000000000000",
+            "jobs.*.public.*",
             "dead.bulk.public.0198f0c2-0000-7000-8000-000000000000",
             "dead.bulk.unreadable.7",
             "$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",

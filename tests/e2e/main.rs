@@ -1,5 +1,6 @@
 //! Black-box tests of the running system.
 
+mod access;
 mod cancel;
 mod chaos;
 mod cors;
@@ -13,6 +14,7 @@ mod explain;
 mod faults;
 mod formats;
 mod guard;
+mod hostile;
 mod keyed;
 mod lanes;
 mod leases;
@@ -20,6 +22,7 @@ mod lifetimes;
 mod listing;
 mod metrics;
 mod older_contract;
+mod owners;
 mod pressure;
 mod problems;
 mod queue_view;
@@ -34,5 +37,6 @@ mod sharing;
 mod shutdown;
 mod submit;
 mod sweeper;
+mod tls;
 mod traces;
 mod waiting;

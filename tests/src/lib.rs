@@ -3,11 +3,13 @@
 //! Depends on no wordmill crate: whatever is spelled here is the contract.
 
 pub mod admin;
+pub mod certificates;
 pub mod chaos;
 pub mod client;
 pub mod cluster;
 pub mod collector;
 pub mod jaeger;
+pub mod keyring;
 pub mod metrics;
 pub mod mixed;
 pub mod port;

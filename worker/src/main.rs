@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         return env::report("wordmill-worker", &invalid);
     }
     if std::env::args().nth(1).as_deref() == Some("healthcheck") {
-        let ready = probe::is_ready(config.listen).unwrap_or(false);
+        let ready = probe::connect(config.listen).and_then(probe::is_ready).unwrap_or(false);
         return if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let pipeline = match telemetry::start(&config.telemetry, &config.name) {
