@@ -79,6 +79,9 @@ const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 /// How long what cut-off uploads left may take to be removed at a shutdown.
 const CLEAN_UP_MAX: Duration = Duration::from_secs(5);
 
+/// The streams that have to be there.
+const NEEDED: [&str; 5] = [JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DOCUMENTS_STREAM, DEAD_JOBS];
+
 /// What every handler works with. There are dozens of clones for each connection, so they share it.
 #[derive(Debug, Clone)]
 struct App(Arc<Parts>);
@@ -169,14 +172,7 @@ pub async fn run(
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
     }));
     let uploads = app.uploads.clone();
-    let needed = Topology::new(&config.topology).part(&[
-        JOBS,
-        JOB_STATE_STREAM,
-        RESULTS_STREAM,
-        DOCUMENTS_STREAM,
-        DEAD_JOBS,
-    ]);
-
+    let needed = Topology::new(&config.topology).part(&NEEDED);
     let limits = Limits {
         connections_max: server::affordable(config.connections_max),
         client_timeout: config.client_timeout,

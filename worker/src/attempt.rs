@@ -101,7 +101,7 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         spans::note_lost_attempt(&current.job);
     }
     let attempt = Attempt { worker, delivery, message, run, started_at };
-    let ended = attempt.work(current).await?;
+    let ended = Box::pin(attempt.work(current)).await?;
     worker.metrics.note_attempt(delivery, message, start, &ended);
     match ended {
         Ended::Found(current, found) => attempt.succeed(*current, *found).await,
