@@ -121,7 +121,7 @@ mod tests {
             "$KV.leases.worker.1f",
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
         ];
-        assert_eq!(recorded(&spelled[3]), Some(key.clone()));
+        assert_eq!(recorded(&spelled[4]), Some(key.clone()));
         assert_eq!(queued(&spelled[0]), Some(key));
         assert_eq!(spelled.map(|subject| subject.to_string()), expected);
     }
