@@ -3,7 +3,7 @@
 use async_nats::Subject;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
-use wordmill_common::id::{JobKey, Lane, Owner};
+use wordmill_common::id::{JobKey, Lane};
 
 use crate::topology::{
     DEAD_JOBS_PREFIX, EVENTS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX, LEASES, RESULTS,
@@ -30,11 +30,6 @@ pub(crate) fn dead_unreadable(lane: Lane, sequence: u64) -> Subject {
 /// Returns the subject of a job's record: `$KV.job_state.<owner>.<job_id>`.
 pub(crate) fn record(key: &JobKey) -> Subject {
     format!("$KV.{JOB_STATE}.{key}").into()
-}
-
-/// Returns the subjects of an owner's records: `$KV.job_state.<owner>.*`.
-pub(crate) fn records(owner: &Owner) -> String {
-    format!("$KV.{JOB_STATE}.{owner}.*")
 }
 
 /// Returns the subject on which replicas are asked for messages of a stream.
@@ -89,6 +84,7 @@ pub(crate) fn next(lane: Lane) -> Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wordmill_common::id::Owner;
 
     #[test]
     fn subjects_are_spelled_as_documented() {
@@ -100,7 +96,6 @@ mod tests {
             dead_unreadable(Lane::Bulk, 7),
             record(&key),
             events(&key),
-            records(&key.owner).into(),
             direct_get(JOBS),
             worker("1f"),
             next(Lane::Bulk),
@@ -111,7 +106,6 @@ mod tests {
             "dead.bulk.unreadable.7",
             "$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
             "events.$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
-            "$KV.job_state.public.*",
             "$JS.API.DIRECT.GET.JOBS",
             "$KV.leases.worker.1f",
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
