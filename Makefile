@@ -36,7 +36,7 @@ test-unit: ## tests of single modules, without I/O beyond loopback sockets
 test-functional: build ## black-box tests of the real binaries against a real nats-server
 	NATS_SERVER="$$(nats/install-server)" $(FUNCTIONAL)
 
-test-all: test ## `make test`, and what needs tools from outside: browser, nats CLI, Compose, nginx
+test-all: test ## `make test`, and what needs tools from outside: browser, nats CLI, Prometheus, Compose, nginx
 	tests/external/install
 	NATS_SERVER="$$(nats/install-server)" NATS_CLI="$$(nats/install-cli)" \
 		cargo test --workspace --test external -- --nocapture --test-threads=1

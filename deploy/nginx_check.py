@@ -116,6 +116,9 @@ def observe_gateway(port, life):
     status, _, body = ask(port, "GET", "/word-count", b'{"job_id":"1"}')
     if json.loads(body).get("bytes") != 14:
         yield "the body of a GET does not arrive"
+    status, _, body = ask(port, "GET", "/metrics")
+    if (status, json.loads(body).get("code")) != (404, "route_not_found"):
+        yield f"/metrics reaches a gateway from outside: nginx answers {status}"
     status, headers, _ = ask(port, "POST", "/too-large", b"x" * BODY_BYTES)
     if (status, headers.get("Content-Type")) != (413, "application/problem+json"):
         yield f"the gateway's own 413 arrives as {status} {headers.get('Content-Type')}"

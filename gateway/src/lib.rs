@@ -151,7 +151,7 @@ pub async fn run(
             served = serving => served?,
             lost = broker.supervise(&needed, &health_sender) => lost?,
             () = gauge::watch(&queue, &readings) => {}
-            () = standing::watch(&queue, &dead_letters, &standing) => {}
+            () = standing::watch(&broker, &queue, &dead_letters, &standing) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }

@@ -14,7 +14,9 @@ use tracing::debug;
 use wordmill_common::id::Lane;
 use wordmill_common::metrics::{InLane, encode_gauges};
 use wordmill_nats::Error;
+use wordmill_nats::connect::Broker;
 use wordmill_nats::dead::{Archive, Mark};
+use wordmill_nats::presence;
 use wordmill_nats::queue::{LaneLevel, Queue};
 use wordmill_nats::sweep::age;
 
@@ -49,6 +51,8 @@ struct Reading {
     /// The same moment, as the broker's clock has it.
     now: Timestamp,
     lanes: [(Lane, LaneLevel); 2],
+    /// Jobs that were handed out and that no worker says it runs.
+    retries: [(Lane, u64); 2],
     dead_letters: [(Lane, u64); 2],
 }
 
@@ -90,7 +94,10 @@ impl Standing {
                 reading.lanes.iter().map(|(lane, level)| (InLane { lane: *lane }, value(level)));
             encode_gauges(encoder, name, help, values)
         };
-        lanes("wordmill_queue_depth", "Jobs that no worker has been given yet", &|level| {
+        lanes("wordmill_queue_depth", "Jobs that are not done", &|level| {
+            number(level.waiting.saturating_add(level.handed_out))
+        })?;
+        lanes("wordmill_jobs_waiting", "Jobs that no worker has been given yet", &|level| {
             number(level.waiting)
         })?;
         lanes(
@@ -110,6 +117,9 @@ impl Standing {
                 level.oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64())
             },
         )?;
+        let retries = reading.retries.map(|(lane, count)| (InLane { lane }, number(count)));
+        let help = "Jobs in flight that no worker says it runs";
+        encode_gauges(encoder, "wordmill_jobs_waiting_for_retry", help, retries)?;
         let dead = reading.dead_letters.map(|(lane, count)| (InLane { lane }, number(count)));
         encode_gauges(encoder, "wordmill_dead_letters", "Dead letters that are kept", dead)
     }
@@ -143,13 +153,13 @@ fn number(count: u64) -> f64 {
 }
 
 /// Asks again and again how the queue stands, for as long as it is polled.
-pub(crate) async fn watch(queue: &Queue, archive: &Archive, standing: &Standing) {
+pub(crate) async fn watch(broker: &Broker, queue: &Queue, archive: &Archive, standing: &Standing) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut dead_letters = DeadLetters::default();
     loop {
         ticks.tick().await;
-        match read(queue, archive, &mut dead_letters).await {
+        match read(broker, queue, archive, &mut dead_letters).await {
             Ok(reading) => standing.with(|seen| seen.queue = Some(reading)),
             // What was read last gets stale by itself.
             Err(error) => debug!(%error, "how the queue stands is not known"),
@@ -158,6 +168,7 @@ pub(crate) async fn watch(queue: &Queue, archive: &Archive, standing: &Standing)
 }
 
 async fn read(
+    broker: &Broker,
     queue: &Queue,
     archive: &Archive,
     dead_letters: &mut DeadLetters,
@@ -166,7 +177,12 @@ async fn read(
     let (at, now) = (Instant::now(), queue.now().await?);
     let lanes =
         [(first, queue.lane_level(first).await?), (second, queue.lane_level(second).await?)];
-    Ok(Reading { at, now, lanes, dead_letters: dead_letters.count(archive).await? })
+    let workers = presence::workers(broker, now).await?;
+    let retries = lanes.map(|(lane, level)| {
+        let said = workers.iter().map(|seen| u64::from(seen.doing.in_work(lane))).sum();
+        (lane, level.handed_out.saturating_sub(said))
+    });
+    Ok(Reading { at, now, lanes, retries, dead_letters: dead_letters.count(archive).await? })
 }
 
 /// Dead letters by lane. The broker has to list their names to count them, so that is done only

@@ -1,11 +1,13 @@
 //! Lanes share the workers, and a pull that brings nothing is noticed.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
-use wordmill_tests::stack::{Stack, ready};
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -51,6 +53,43 @@ fn interactive_jobs_do_not_wait_behind_bulk_and_bulk_has_its_share() {
     let bulk = pending - admin.pending("bulk");
     println!("{empty:?} when empty, {busy:?} when busy; then {interactive} to {bulk}");
     assert!(bulk > 0, "bulk stood still while {interactive} interactive jobs were done");
+}
+
+#[test]
+fn lanes_that_are_both_busy_share_three_to_one() {
+    const EACH: usize = 400;
+    let stack = Stack::with(1, 0, &[]);
+    let (admin, site) = (Admin::of(&stack.nats), Site::start());
+    let started = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&started);
+    site.handle(move |path, _| {
+        log.lock().expect("the log").push(path.contains("interactive"));
+        Page::new("text/plain", "a b").after(Duration::from_millis(40))
+    });
+    for lane in ["interactive", "bulk"] {
+        admin.publish_all((0..EACH).map(|n| {
+            let job_id = format!("0198f0c2-0000-7000-8000-{n:06}{:06}", lane.len());
+            let message = json!({
+                "format": 1, "job_id": job_id, "owner": "public", "lane": lane,
+                "source": {"kind": "url", "url": site.url(&format!("/{lane}/{n}"))},
+                "options": {}, "labels": {}, "created_at": "2026-01-01T00:00:00Z",
+                "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+            });
+            (format!("jobs.{lane}.public.{job_id}"), message.to_string())
+        }));
+    }
+    let _worker = Worker::start(&stack.nats.address(), &[("WORDMILL_SLOTS", "8")]);
+    // As long as neither lane is empty.
+    let first = wait_for("half of them were started", LIMIT, || {
+        let started = started.lock().expect("the log");
+        (started.len() >= EACH).then(|| started[..EACH].to_vec())
+    });
+    let interactive = first.iter().filter(|is_interactive| **is_interactive).count();
+    let expected = EACH * 3 / 4;
+    assert!(
+        (expected - EACH / 20..=expected + EACH / 20).contains(&interactive),
+        "{interactive} of {EACH} were interactive"
+    );
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod pressure;
 mod problems;
 mod queue_view;
 mod races;
+mod replicas;
 mod retries;
 mod retry;
 mod roles;

@@ -84,8 +84,9 @@ fn every_number_is_documented_and_right() {
     wait_until(&gateway, "wordmill_jobs_finished_total", &lost, 1.0);
     let swept = [("action", "cancelled_message")];
     wait_until(&gateway, "wordmill_sweeper_actions_total", &swept, 1.0);
-    wait_until(&gateway, "wordmill_queue_depth", &[("lane", "interactive")], 2.0);
-    wait_until(&gateway, "wordmill_queue_depth", &[("lane", "bulk")], 1.0);
+    wait_until(&gateway, "wordmill_jobs_waiting", &[("lane", "interactive")], 2.0);
+    wait_until(&gateway, "wordmill_jobs_waiting", &[("lane", "bulk")], 1.0);
+    assert_eq!(Metrics::of(&gateway).sum("wordmill_queue_depth", &[]), Some(3.0));
     let metrics = Metrics::of(&gateway);
     for lane in ["interactive", "bulk"] {
         let number = |name| metrics.sum(name, &[("lane", lane)]).expect("a number");
@@ -148,7 +149,9 @@ fn assert_right(gateway: &Metrics, worker: &Metrics) {
         (finished, &[BULK, ("outcome", "cancelled"), ("code", "")], 1.0),
         ("wordmill_sweeper_actions_total", &[("action", "lost")], 1.0),
         ("wordmill_problems_total", &[("code", "job_not_found")], 1.0),
-        ("wordmill_queue_depth", &[INTERACTIVE], 0.0),
+        ("wordmill_jobs_waiting", &[INTERACTIVE], 0.0),
+        ("wordmill_queue_depth", &[], 0.0),
+        ("wordmill_jobs_waiting_for_retry", &[], 0.0),
         ("wordmill_dead_letters", &[BULK], 0.0),
         ("wordmill_queue_oldest_age_seconds", &[INTERACTIVE], 0.0),
         ("wordmill_broker_connected", &[], 1.0),
@@ -209,7 +212,7 @@ fn a_broker_that_is_away_is_shown_as_that_and_its_numbers_are_not_shown() {
     let mut stack = Stack::with(1, 1, &[]);
     let gateway = stack.client().clone();
     let worker = stack.workers[0].health.clone();
-    wait_until(&gateway, "wordmill_queue_depth", &[("lane", "bulk")], 0.0);
+    wait_until(&gateway, "wordmill_jobs_waiting", &[("lane", "bulk")], 0.0);
     stack.nats.process.kill();
     for client in [&gateway, &worker] {
         wait_until(client, "wordmill_broker_connected", &[], 0.0);
@@ -217,7 +220,7 @@ fn a_broker_that_is_away_is_shown_as_that_and_its_numbers_are_not_shown() {
     wait_for("the numbers of the queue are not shown", LIMIT, || {
         let metrics = Metrics::of(&gateway);
         let of_broker = [
-            "wordmill_queue_depth",
+            "wordmill_jobs_waiting",
             "wordmill_queue_oldest_age_seconds",
             "wordmill_queue_fill_ratio",
             "wordmill_jobs_in_flight",
@@ -227,7 +230,7 @@ fn a_broker_that_is_away_is_shown_as_that_and_its_numbers_are_not_shown() {
     });
     assert!(Metrics::of(&gateway).sum("process_open_fds", &[]).is_some());
     stack.nats.restart();
-    wait_until(&gateway, "wordmill_queue_depth", &[("lane", "bulk")], 0.0);
+    wait_until(&gateway, "wordmill_jobs_waiting", &[("lane", "bulk")], 0.0);
 }
 
 #[test]

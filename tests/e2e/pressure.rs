@@ -1,12 +1,15 @@
 //! A queue that fills up says so early to bulk jobs, late to interactive ones, and answers polls.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::pause;
-use wordmill_tests::stack::Stack;
+use wordmill_tests::proxy::Proxy;
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
 use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -77,4 +80,72 @@ fn bytes_are_bounded_like_the_number_of_jobs() {
         (client.post("/v1/jobs", &json!({"url": older})).status == 503).then_some(())
     });
     assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json()["status"], "queued");
+}
+
+fn retry_after(answer: &Answer) -> u64 {
+    full(answer);
+    answer.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds")
+}
+
+#[test]
+fn a_declined_client_is_told_when_there_will_be_room() {
+    const MOST: u64 = 50;
+    let stack = Stack::with(1, 0, &[]);
+    let (client, admin, site) = (stack.client(), Admin::of(&stack.nats), Site::start());
+    admin.reconfigure("JOBS", |config| config.max_messages = MOST.try_into().expect("a bound"));
+    let url = site.put("/slow", Page::new("text/plain", "a").after(Duration::from_secs(1)));
+    (0..MOST).for_each(|_| drop(client.submit_url(&url)));
+    // Nothing drains, so nobody knows.
+    assert_eq!(retry_after(&bulk_is_declined(client)), 5);
+
+    // One job after the other, each of which takes a second or a little longer.
+    let started = Instant::now();
+    let _worker = Worker::start(&stack.nats.address(), &[("WORDMILL_SLOTS", "2")]);
+    let (told, left) = wait_for("the rate is known", LIMIT * 3, || {
+        pause(Duration::from_millis(200));
+        let left = admin.messages("JOBS");
+        let told = retry_after(&bulk(client));
+        (left <= MOST - 4 && told != 5).then_some((told, left))
+    });
+    let per_job = started.elapsed().as_secs_f64() / (MOST - left) as f64;
+    // Down to 80 %, and then one more has to fit.
+    let expected = (left + 1 - MOST * 8 / 10) as f64 * per_job;
+    let ratio = told as f64 / expected;
+    assert!((0.3..3.0).contains(&ratio), "told {told} s, expected {expected} s with {left} left");
+}
+
+#[test]
+fn a_gateway_that_waits_for_a_mute_broker_takes_only_so_much() {
+    let stack = Stack::with(0, 0, &[]);
+    let proxy = Proxy::start(&stack.nats.address());
+    let gateway = Gateway::start(&proxy.address(), &[("WORDMILL_JSON_SIZE_MAX", "2MiB")]);
+    ready(&gateway.client);
+    proxy.mute();
+    let body = json!({"text": "word ".repeat(400_000)}).to_string();
+    let end = Instant::now() + LIMIT * 3;
+    let declined = Mutex::new(None);
+    // 64 MiB may be on their way at once: 32 of these.
+    std::thread::scope(|scope| {
+        for _ in 0..48 {
+            scope.spawn(|| {
+                while declined.lock().expect("an answer").is_none() && Instant::now() < end {
+                    let headers = [("content-type", "application/json")];
+                    let sent =
+                        gateway.client.try_send("POST", "/v1/jobs", &headers, body.as_bytes());
+                    let overloaded = |answer: &Answer| answer.text.contains("overloaded");
+                    if let Some(answer) = sent.ok().filter(overloaded) {
+                        *declined.lock().expect("an answer") = Some(answer);
+                    }
+                }
+            });
+        }
+    });
+    let declined = declined.into_inner().expect("an answer").expect("one was declined");
+    declined.problem(503, "overloaded");
+    let after: u64 = declined.header("retry-after").and_then(|text| text.parse().ok()).expect("s");
+    assert!((1..=60).contains(&after), "{declined:?}");
+    // And when the broker is back, so is the room.
+    proxy.mend();
+    ready(&gateway.client);
+    gateway.client.submit(&json!({"text": "a"}));
 }

@@ -161,3 +161,23 @@ fn a_sweeper_does_not_end_a_job_that_a_repeat_puts_in() {
     assert_eq!(bench.client(0).finished(&job_id, LIMIT)["totals"]["words"], 2);
     bench.admin.wait_until_idle();
 }
+
+#[test]
+fn a_job_that_is_cancelled_while_its_first_delivery_reads_it_gets_no_result() {
+    let bench = Bench::start(&[]);
+    let (site, client) = (Site::start(), bench.client(1));
+    // What the worker hears of the record is what was true before, as from a replica that is behind.
+    let held = bench.proxies[0].on(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state."));
+    let worker = Worker::start(&bench.proxies[0].address(), &[]);
+    ready(&worker.health);
+    let page = site.put("/page", Page::new("text/plain", "a b"));
+    let job_id = client.submit_url(&page);
+    wait_for("the record is read", LIMIT, || (held.count() > 0).then_some(()));
+    let path = format!("/v1/jobs/{job_id}");
+    let cancelled = client.send("POST", &format!("{path}/cancel"), &[], &[]);
+    assert_eq!(cancelled.status, 200, "{cancelled:?}");
+    bench.proxies[0].relent();
+    bench.admin.wait_until_idle();
+    let now = client.get(&path);
+    assert_eq!((now.json(), now.header("etag")), (cancelled.json(), cancelled.header("etag")));
+}

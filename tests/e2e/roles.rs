@@ -119,8 +119,6 @@ const ANSWERED: &[(&str, &str, &str)] = &[
     ("gateway", "$JS.API.STREAM.MSG.GET.JOBS", r#"{"last_by_subj":"jobs.bulk.public.x"}"#),
     ("gateway", "$JS.API.DIRECT.GET.JOBS.jobs.bulk.public.x", ""),
     ("gateway", "$JS.API.DIRECT.GET.JOBS", r#"{"seq":1,"next_by_subj":"jobs.bulk.>"}"#),
-    ("gateway", "$JS.API.CONSUMER.INFO.JOBS.bulk", ""),
-    ("gateway", "$JS.API.STREAM.INFO.DEAD_JOBS", r#"{"subjects_filter":"dead.bulk.>"}"#),
     ("gateway", "$JS.API.DIRECT.GET.KV_job_state.$KV.job_state.public.x", ""),
     ("gateway", "$JS.API.DIRECT.GET.KV_job_state", r#"{"seq":1,"next_by_subj":">"}"#),
     ("worker", "$KV.leases.worker.x", "{}"),

@@ -2,6 +2,7 @@
 
 mod listing;
 mod nats_cli;
+mod operations;
 mod pages;
 mod prometheus;
 mod readme;

@@ -129,7 +129,8 @@ impl Shell {
     }
 }
 
-fn cli() -> PathBuf {
+/// Returns the path of the CLI, installing it if need be.
+pub(crate) fn cli() -> PathBuf {
     let installer = repository().join("nats/install-cli");
     let output = Command::new(&installer).stderr(Stdio::inherit()).output().expect("it runs");
     assert!(output.status.success(), "there is no nats CLI, see above");

@@ -1,6 +1,6 @@
 //! The broker as its administrator sees it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::HeaderMap;
@@ -209,6 +209,33 @@ impl Admin {
         let paused =
             self.api(&format!("CONSUMER.PAUSE.JOBS.{lane}"), &json!({"pause_until": until}));
         assert!(paused["error"].is_null(), "{paused}");
+    }
+
+    /// Returns the name of the server that leads a stream.
+    pub fn leader(&self, stream: &str) -> String {
+        let info = self.api(&format!("STREAM.INFO.{stream}"), &json!({}));
+        info["cluster"]["leader"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Lets another server lead, such as `STREAM JOBS` or `CONSUMER JOBS.bulk`. It may be refused
+    /// while there is no leader.
+    pub fn step_down(&self, what: &str) {
+        let (kind, name) = what.split_once(' ').expect("STREAM or CONSUMER, and its name");
+        let _ = self.api(&format!("{kind}.LEADER.STEPDOWN.{name}"), &json!({}));
+    }
+
+    /// Asks several times, whichever replica answers, for the last message of a subject, and returns
+    /// the sequences that were named; 0 is none.
+    pub fn seen_by_replicas(&self, stream: &str, subject: &str) -> BTreeSet<u64> {
+        runtime().block_on(async {
+            let stream = self.stream(stream).await;
+            let mut seen = BTreeSet::new();
+            for _ in 0..20 {
+                let found = stream.direct_get_last_for_subject(subject).await;
+                seen.insert(found.map_or(0, |message| message.sequence));
+            }
+            seen
+        })
     }
 
     /// Deletes a consumer of `JOBS`.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::client::Client;
+use crate::proxy::{Proxy, Rule, Way};
 use crate::stack::{self, Nats};
 use crate::{port, wait_for};
 
@@ -16,25 +17,52 @@ pub struct Cluster {
     /// The servers.
     pub nodes: Vec<Nats>,
     monitors: Vec<Client>,
+    links: Vec<Link>,
     _directories: Vec<TempDir>,
+}
+
+/// How one server reaches another.
+struct Link {
+    from: usize,
+    to: usize,
+    proxy: Proxy,
 }
 
 impl Cluster {
     /// Starts `size` servers; one alone is a server as it always is.
     pub fn start(size: usize) -> Self {
+        Self::with(size, |_, _, _| None)
+    }
+
+    /// Starts `size` servers with a proxy between each two of them.
+    pub fn linked(size: usize) -> Self {
+        Self::with(size, |from, to, address| Some(Link { from, to, proxy: Proxy::start(address) }))
+    }
+
+    fn with(size: usize, link: impl Fn(usize, usize, &str) -> Option<Link>) -> Self {
         let ports: Vec<u16> = (0..2 * size).map(|_| port::reserved()).collect();
         let (monitors, routes) = ports.split_at(size);
         let directories: Vec<TempDir> =
             (0..size).map(|_| TempDir::new().expect("a directory")).collect();
-        let start = |index: usize| {
+        let mut links = Vec::new();
+        let mut start = |index: usize| {
             let mut arguments = vec![format!("--http_port={}", monitors[index])];
             if size > 1 {
-                arguments.extend(cluster_arguments(index, routes));
+                let mut dialled = Vec::new();
+                for (to, port) in routes.iter().enumerate().filter(|(to, _)| *to != index) {
+                    let address = format!("127.0.0.1:{port}");
+                    let link = link(index, to, &address);
+                    dialled.push(link.as_ref().map_or(address, |link| link.proxy.address()));
+                    links.extend(link);
+                }
+                arguments.extend(cluster_arguments(index, routes[index], &dialled));
             }
             Nats::start_with(directories[index].path(), arguments)
         };
+        let nodes = (0..size).map(&mut start).collect();
         let cluster = Self {
-            nodes: (0..size).map(start).collect(),
+            nodes,
+            links,
             monitors: monitors
                 .iter()
                 .map(|port| Client::new(&format!("127.0.0.1:{port}")))
@@ -48,6 +76,24 @@ impl Cluster {
     /// Returns the addresses for clients.
     pub fn addresses(&self) -> Vec<String> {
         self.nodes.iter().map(Nats::address).collect()
+    }
+
+    /// Lets one server hear nothing of what is written to the streams that it does not lead. It
+    /// answers all the same, from what it has. For less than 4 s: then it wants to lead.
+    pub fn hold_back(&self, server: usize) {
+        for link in &self.links {
+            let way = match server {
+                server if server == link.from => Way::ToClient,
+                server if server == link.to => Way::ToServer,
+                _ => continue,
+            };
+            link.proxy.on(Rule::hold("$NRG.AE.S-").going(way));
+        }
+    }
+
+    /// Lets it hear everything, what it has missed first.
+    pub fn catch_up(&self) {
+        self.links.iter().for_each(|link| link.proxy.relent());
     }
 
     /// Tells whether every server has caught up with everything that it keeps.
@@ -71,16 +117,18 @@ impl Cluster {
     }
 }
 
-/// Returns what makes server number `index` a member. Clients are not told of the other members:
-/// they know those that they may use, each behind a proxy.
-fn cluster_arguments(index: usize, routes: &[u16]) -> Vec<String> {
-    let route = |port: &u16| format!("nats-route://127.0.0.1:{port}");
-    let all: Vec<String> = routes.iter().map(route).collect();
+/// Returns what makes server number `index` a member that dials some others. Clients are not told of
+/// the other members, nor members of each other: they know those that they may use, each perhaps
+/// behind a proxy.
+fn cluster_arguments(index: usize, port: u16, dialled: &[String]) -> Vec<String> {
+    let routes: Vec<String> =
+        dialled.iter().map(|address| format!("nats-route://{address}")).collect();
     vec![
         format!("--name=n{index}"),
         "--cluster_name=test".to_owned(),
-        format!("--cluster=nats://127.0.0.1:{}", routes[index]),
-        format!("--routes={}", all.join(",")),
+        format!("--cluster=nats://127.0.0.1:{port}"),
+        "--cluster_advertise=127.0.0.1:1".to_owned(),
+        format!("--routes={}", routes.join(",")),
         "--no_advertise".to_owned(),
     ]
 }

@@ -103,8 +103,10 @@ impl Proxy {
 
 /// Which way messages go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub enum Way {
+    /// From whoever connected.
     ToServer,
+    /// To whoever connected.
     ToClient,
 }
 
@@ -133,7 +135,7 @@ fn pass(way: Way, from: TcpStream, to: &Sink, back: &Sink, shared: &Shared) {
             continue;
         }
         // Not held while writing: the other end may not read, and others have to be let go.
-        let fate = shared.rules.lock().expect("rules").fate(&frame);
+        let fate = shared.rules.lock().expect("rules").fate(&frame, way);
         let write = |sink: &Sink, bytes: &[u8]| sink.lock().expect("a stream").write_all(bytes);
         let written = match fate {
             Fate::Pass => write(to, &frame.bytes),

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use crate::chaos::load::Verdict;
 use crate::chaos::plan::{ACK_WAIT, ATTEMPTS, Expected};
 use crate::chaos::reconcile::{Difference, Evidence, exhausted};
-use crate::chaos::record::time;
+use crate::chaos::record::{Record, time};
 
 /// How many histories are printed.
 const HISTORIES_MAX: usize = 4;
@@ -107,7 +107,14 @@ fn ends(evidence: &Evidence) -> BTreeMap<String, usize> {
 
 /// Returns the longest time from a job's creation to its end.
 fn longest(evidence: &Evidence) -> Duration {
-    let jobs = evidence.records.values().flatten().filter_map(|one| one.last().job.as_ref());
+    let promised = evidence.records.iter().flat_map(|(name, records)| {
+        let submission = evidence.submissions.get(name);
+        let is_orphan = move |record: &&Record| {
+            submission.is_some_and(|submission| Evidence::is_orphan(submission, record))
+        };
+        records.iter().filter(move |record| !is_orphan(record))
+    });
+    let jobs = promised.filter_map(|one| one.last().job.as_ref());
     jobs.filter_map(|job| time(&job["finished_at"])?.duration_since(time(&job["created_at"])?).ok())
         .max()
         .unwrap_or_default()

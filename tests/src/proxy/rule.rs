@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::proxy::Way;
 use crate::proxy::frame::Frame;
 
 /// Whether a request that the proxy answers goes to the server all the same.
@@ -21,6 +22,7 @@ pub struct Rule {
     subject: String,
     says: String,
     times: usize,
+    way: Option<Way>,
     what: What,
     met: Met,
 }
@@ -32,7 +34,27 @@ enum What {
     LoseAnswer,
     Hold,
     HoldAnswer,
-    Answer { text: String, arrives: Arrives },
+    Answer { answer: Text, arrives: Arrives },
+}
+
+/// What the proxy answers with.
+#[derive(Debug, Clone)]
+struct Text {
+    headers: &'static str,
+    payload: String,
+}
+
+impl Text {
+    /// Writes the message for a reply subject and a subscription.
+    fn to(&self, reply: &str, subscription: &str) -> Vec<u8> {
+        let (headers, payload) = (self.headers, &self.payload);
+        let (head, size) = (headers.len(), headers.len() + payload.len());
+        let line = match head {
+            0 => format!("MSG {reply} {subscription} {size}"),
+            _ => format!("HMSG {reply} {subscription} {head} {size}"),
+        };
+        format!("{line}\r\n{headers}{payload}\r\n").into_bytes()
+    }
 }
 
 /// How many messages a rule was applied to. Clones share it.
@@ -54,7 +76,7 @@ impl Met {
 impl Rule {
     fn new(subject: &str, what: What) -> Self {
         let (subject, says) = (subject.to_owned(), String::new());
-        Self { subject, says, times: usize::MAX, what, met: Met::default() }
+        Self { subject, says, times: usize::MAX, way: None, what, met: Met::default() }
     }
 
     /// Only counts.
@@ -84,7 +106,22 @@ impl Rule {
 
     /// Answers requests with a text in place of the server.
     pub fn answer(subject: &str, text: &str, arrives: Arrives) -> Self {
-        Self::new(subject, What::Answer { text: text.to_owned(), arrives })
+        let answer = Text { headers: "", payload: text.to_owned() };
+        Self::new(subject, What::Answer { answer, arrives })
+    }
+
+    /// Answers requests for a message as a replica does that does not have it yet.
+    pub fn miss(subject: &str) -> Self {
+        let headers = "NATS/1.0 404 Message Not Found\r\n\r\n";
+        let answer = Text { headers, payload: String::new() };
+        Self::new(subject, What::Answer { answer, arrives: Arrives::No })
+    }
+
+    /// Only those that go this way.
+    #[must_use]
+    pub fn going(mut self, way: Way) -> Self {
+        self.way = Some(way);
+        self
     }
 
     /// Only those messages that contain a text.
@@ -101,10 +138,11 @@ impl Rule {
         self
     }
 
-    fn fits(&self, frame: &Frame) -> bool {
+    fn fits(&self, frame: &Frame, way: Way) -> bool {
         let subject = |word: &String| word.starts_with(&self.subject);
         let is_over = self.times == 0 || self.met.0.1.load(Ordering::SeqCst);
-        !is_over && frame.words.iter().skip(1).any(subject) && frame.contains(&self.says)
+        let goes = self.way.is_none_or(|wanted| wanted == way);
+        goes && !is_over && frame.words.iter().skip(1).any(subject) && frame.contains(&self.says)
     }
 }
 
@@ -139,7 +177,7 @@ impl Rules {
     }
 
     /// Decides what becomes of a message.
-    pub(crate) fn fate(&mut self, frame: &Frame) -> Fate {
+    pub(crate) fn fate(&mut self, frame: &Frame, way: Way) -> Fate {
         if frame.word(0) == "SUB" {
             let pattern = frame.word(1).trim_end_matches(['*', '>']).to_owned();
             self.subscriptions.push((pattern, frame.words.last().cloned().unwrap_or_default()));
@@ -149,7 +187,7 @@ impl Rules {
         {
             return if is_held { Fate::Hold } else { Fate::Lose };
         }
-        let Some(rule) = self.rules.iter_mut().find(|rule| rule.fits(frame)) else {
+        let Some(rule) = self.rules.iter_mut().find(|rule| rule.fits(frame, way)) else {
             return Fate::Pass;
         };
         rule.times -= 1;
@@ -164,16 +202,16 @@ impl Rules {
                 self.answers.extend(reply.map(|reply| (reply.to_owned(), is_held)));
                 Fate::Pass
             }
-            What::Answer { text, arrives } => {
+            What::Answer { answer, arrives } => {
                 let reply = reply.expect("a request wants an answer");
                 let known = |(pattern, _): &&(String, String)| reply.starts_with(pattern);
                 let newest = self.subscriptions.iter().rev().find(known);
                 let (_, number) = newest.expect("a subscription for the answer");
-                let answer = format!("MSG {reply} {number} {}\r\n{text}\r\n", text.len());
+                let answer = answer.to(reply, number);
                 if *arrives == Arrives::Yes {
                     self.answers.insert(reply.to_owned(), false);
                 }
-                Fate::Answer { answer: answer.into_bytes(), arrives: *arrives }
+                Fate::Answer { answer, arrives: *arrives }
             }
         }
     }

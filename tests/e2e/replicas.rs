@@ -1,0 +1,185 @@
+//! Three servers, one of which is behind, or leads no longer: nothing is taken for lost, and nothing
+//! is done twice.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::Client;
+use wordmill_tests::cluster::Cluster;
+use wordmill_tests::proxy::{Proxy, Rule};
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
+use wordmill_tests::{pause, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long a server may be held back before it disturbs the others.
+const BEHIND_MAX: Duration = Duration::from_secs(3);
+const REPLICAS: (&str, &str) = ("WORDMILL_REPLICAS", "3");
+const SWEEPER: [(&str, &str); 3] =
+    [REPLICAS, ("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
+/// Whatever can be moved to another server.
+const LED: [&str; 4] =
+    ["STREAM JOBS", "STREAM KV_job_state", "CONSUMER JOBS.interactive", "CONSUMER JOBS.bulk"];
+
+/// Returns a server that leads neither the queue nor the records.
+fn follower(admin: &Admin, cluster: &Cluster) -> usize {
+    wait_for("somebody leads", LIMIT, || {
+        let leaders = ["JOBS", "KV_job_state"].map(|stream| admin.leader(stream));
+        let follows = |index: &usize| !leaders.contains(&format!("n{index}"));
+        leaders.iter().all(|leader| !leader.is_empty()).then_some(())?;
+        (0..cluster.nodes.len()).find(follows)
+    })
+}
+
+/// Holds a server back while `look` runs, until that has met the server's old knowledge, and was done
+/// before the server wanted to lead.
+fn while_behind(cluster: &Cluster, admin: &Admin, mut look: impl FnMut(usize) -> bool) {
+    let end = Instant::now() + LIMIT;
+    while Instant::now() < end {
+        let behind = follower(admin, cluster);
+        let started = Instant::now();
+        cluster.hold_back(behind);
+        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(behind)));
+        // On a busy machine it may have taken too long to mean anything.
+        let was_in_time = started.elapsed() < BEHIND_MAX;
+        cluster.catch_up();
+        cluster.wait_until_healthy();
+        match looked {
+            Ok(true) if was_in_time => return,
+            Err(failed) if was_in_time => std::panic::resume_unwind(failed),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    panic!("no answer of a server that is behind was met");
+}
+
+fn record(job_id: &str) -> String {
+    format!("$KV.job_state.public.{job_id}")
+}
+
+fn is_queued(client: &Client, job_id: &str) {
+    let job = client.get(&format!("/v1/jobs/{job_id}"));
+    assert_eq!((job.status, &job.json()["status"]), (200, &json!("queued")), "{job:?}");
+}
+
+#[test]
+fn what_a_replica_does_not_know_yet_is_asked_of_the_leader() {
+    let cluster = Cluster::linked(3);
+    cluster.provision(&[]);
+    let addresses = cluster.addresses();
+    let admin = Admin::at(&addresses);
+    // Each speaks to one server only.
+    let gateways: Vec<Gateway> =
+        addresses.iter().map(|address| Gateway::start(address, &[REPLICAS])).collect();
+    gateways.iter().for_each(|gateway| ready(&gateway.client));
+    let body = json!({"text": "a b"}).to_string();
+    let named = |client: &Client, key: &str| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        client.send("POST", "/v1/jobs", &headers, body.as_bytes())
+    };
+    let mut round = 0;
+    while_behind(&cluster, &admin, |behind| {
+        round += 1;
+        let client = &gateways[behind].client;
+        let before = admin.messages("JOBS");
+        let job_id = client.submit(&json!({"text": "a b"}));
+        let misses = || {
+            let message = format!("jobs.interactive.public.{job_id}");
+            admin.seen_by_replicas("KV_job_state", &record(&job_id)).contains(&0)
+                && admin.seen_by_replicas("JOBS", &message).contains(&0)
+        };
+        let was_behind = misses();
+        // Each replica answers now and then.
+        (0..20).for_each(|_| is_queued(client, &job_id));
+        // A repeat finds the record and the message, both of which are not here.
+        let key = format!("key-{round}");
+        let first = named(client, &key);
+        assert_eq!(first.status, 202, "{first:?}");
+        assert_eq!(named(client, &key).json(), first.json());
+        assert_eq!(admin.messages("JOBS"), before + 2);
+        let unknown = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
+        client.get(unknown).problem(404, "job_not_found");
+        was_behind && misses()
+    });
+}
+
+#[test]
+fn leaders_that_change_cost_no_job_anything() {
+    let cluster = Cluster::start(3);
+    cluster.provision(&[]);
+    let (admin, addresses) = (Admin::at(&cluster.addresses()), cluster.addresses().join(","));
+    let gateways = [0, 1].map(|_| Gateway::start(&addresses, &SWEEPER));
+    gateways.iter().for_each(|gateway| ready(&gateway.client));
+    let client = &gateways[0].client;
+    // Some wait, one is lost, and one is cancelled while nobody is there to notice.
+    let mut waiting: Vec<String> =
+        (0..10).map(|_| client.submit(&json!({"text": "a b"}))).collect();
+    let cancelled = waiting.pop().expect("a job");
+    let answer = client.send("POST", &format!("/v1/jobs/{cancelled}/cancel"), &[], &[]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let lost = waiting.pop().expect("a job");
+    admin.remove("JOBS", &format!("jobs.interactive.public.{lost}"));
+    let end = Instant::now() + Duration::from_secs(8);
+    for led in LED.iter().cycle() {
+        admin.step_down(led);
+        pause(Duration::from_millis(300));
+        if Instant::now() > end {
+            break;
+        }
+    }
+    let ended = client.finished(&lost, LIMIT);
+    assert_eq!(ended["failure"]["code"], "lost", "{ended}");
+    wait_for("the cancelled job's message is removed", LIMIT, || {
+        (admin.messages("JOBS") == waiting.len() as u64).then_some(())
+    });
+    waiting.iter().for_each(|job_id| is_queued(client, job_id));
+
+    // And in the middle of a job.
+    let site = Site::start();
+    let slow = Page::new("text/plain", "a b").after(Duration::from_secs(4));
+    let worker = Worker::start(&addresses, &[REPLICAS]);
+    ready(&worker.health);
+    let running = client.submit_url(&site.put("/slow", slow));
+    wait_for("the job runs", LIMIT, || (site.hits("/slow") == 1).then_some(()));
+    for led in LED {
+        admin.step_down(led);
+    }
+    waiting.push(running);
+    for job_id in &waiting {
+        let job = client.finished(job_id, LIMIT);
+        assert_eq!(job["totals"]["words"], 2, "{job}");
+        assert_eq!(job["attempts"].as_array().map(Vec::len), Some(1), "{job}");
+    }
+    admin.wait_until_idle();
+    assert_eq!(site.hits("/slow"), 1);
+    assert_eq!(client.get(&format!("/v1/jobs/{cancelled}")).json(), answer.json());
+}
+
+#[test]
+fn replicas_that_miss_everything_for_long_make_nothing_lost() {
+    let stack = Stack::with(0, 0, &[]);
+    let (proxy, admin) = (Proxy::start(&stack.nats.address()), Admin::of(&stack.nats));
+    let gateway = Gateway::start(&proxy.address(), &SWEEPER[1..]);
+    ready(&gateway.client);
+    let client = &gateway.client;
+    let rules = ["JOBS", "KV_job_state"]
+        .map(|stream| proxy.on(Rule::miss(&format!("$JS.API.DIRECT.GET.{stream}."))));
+    let waiting: Vec<String> = (0..5).map(|_| client.submit(&json!({"text": "a b"}))).collect();
+    waiting.iter().for_each(|job_id| is_queued(client, job_id));
+    let unknown = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
+    client.get(unknown).problem(404, "job_not_found");
+    // When this one, which is younger, has been failed, the others were looked at and left alone.
+    let lost = client.submit(&json!({"text": "lost"}));
+    admin.remove("JOBS", &format!("jobs.interactive.public.{lost}"));
+    let ended = client.finished(&lost, LIMIT);
+    assert_eq!(ended["failure"]["code"], "lost", "{ended}");
+    assert!(rules.iter().all(|rule| rule.count() > waiting.len()));
+    waiting.iter().for_each(|job_id| is_queued(client, job_id));
+    proxy.relent();
+    let _worker = Worker::start(&stack.nats.address(), &[]);
+    for job_id in &waiting {
+        assert_eq!(client.finished(job_id, LIMIT)["totals"]["words"], 2);
+    }
+    admin.wait_until_idle();
+}
