@@ -9,6 +9,9 @@ export NATS_PORT ?= 4222
 export WORKERS ?= 2
 export DATA_DIR ?= .data
 export BIN_DIR ?= target/debug
+export TRACE ?=
+# What `make trace` shows.
+export JOB ?=
 # Settings of `make chaos`; without SEED each run is another one.
 export MINUTES ?= 3
 export SEED ?=
@@ -17,7 +20,7 @@ COMPOSE := docker compose --env-file deploy/compose.env
 UNIT := cargo test --workspace --lib --bins
 FUNCTIONAL := cargo test --workspace --test e2e
 
-.PHONY: help build run test test-unit test-functional test-all chaos coverage lint format up down clean
+.PHONY: help build run jaeger nats-cli trace test test-unit test-functional test-all chaos fuzz bench-count bench-trace coverage lint format up down clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +28,17 @@ help: ## show this
 build: ## build the three binaries into target/debug
 	cargo build --workspace --bins
 
-run: build ## run everything on this machine, until Ctrl-C (PORT, NATS_PORT, WORKERS, DATA_DIR)
+run: build ## run everything on this machine, until Ctrl-C (PORT, NATS_PORT, WORKERS, DATA_DIR; TRACE=1 with Jaeger)
 	@exec python3 deploy/local/run.py
+
+jaeger: ## build Jaeger into .tools/bin, if there is none yet (minutes)
+	@deploy/install-jaeger
+
+nats-cli: ## build the nats client into .tools/bin, if there is none yet
+	@nats/install-cli
+
+trace: ## show the trace of a job of `make run TRACE=1` in this terminal (JOB)
+	@python3 deploy/local/show_trace.py "$$JOB"
 
 test: test-unit test-functional ## all tests that need only cargo and python3 with pip
 
@@ -36,15 +48,27 @@ test-unit: ## tests of single modules, without I/O beyond loopback sockets
 test-functional: build ## black-box tests of the real binaries against a real nats-server
 	NATS_SERVER="$$(nats/install-server)" $(FUNCTIONAL)
 
-test-all: test ## `make test`, and what needs tools from outside: browser, nats CLI, Prometheus, Compose, nginx
+test-all: test ## `make test`, and what needs tools from outside: browser, nats CLI, Jaeger, Prometheus, Compose, nginx
 	tests/external/install
-	NATS_SERVER="$$(nats/install-server)" NATS_CLI="$$(nats/install-cli)" \
+	NATS_SERVER="$$(nats/install-server)" NATS_CLI="$$(nats/install-cli)" JAEGER="$$(deploy/install-jaeger)" \
 		cargo test --workspace --test external -- --nocapture --test-threads=1
+	HTML5LIB_TESTS="$$(tests/external/html5lib-tests)" \
+		cargo test --package wordmill-worker --lib html5libs -- --ignored
 	deploy/validate
+
+fuzz: ## damaged documents through decoder, scanner and counter (FUZZ_SECONDS each, FUZZ_SEED)
+	cargo test --package wordmill-worker --lib fuzz:: -- --ignored --nocapture
+
+bench-count: ## how fast words are counted, next to other ways: the table of docs/performance.md
+	cargo bench -p wordmill-worker --bench count
 
 chaos: build ## kill everything at random under load, and reconcile (MINUTES, SEED)
 	NATS_SERVER="$$(nats/install-server)" \
 		cargo test --workspace --test chaos -- --nocapture --test-threads=1
+
+bench-trace: ## what tracing costs, in CPU for each job and in throughput (ROUNDS, JOBS)
+	cargo build --release --workspace --bins
+	NATS_SERVER="$$(nats/install-server)" bench/trace.py
 
 coverage: ## line coverage of the workspace by `make test`, service processes included
 	NATS_SERVER="$$(nats/install-server)" .ci/coverage

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Exit code for bad settings (`EX_USAGE` of sysexits.h).
@@ -117,6 +118,17 @@ impl Env {
         self.read(name, default.to_owned(), |text| Ok(text.to_owned()))
     }
 
+    /// Returns where a file is; `None` if there is to be none.
+    pub fn file(&mut self, name: &'static str) -> Option<PathBuf> {
+        let path = self.text(name, "");
+        (!path.is_empty()).then(|| path.into())
+    }
+
+    /// Returns whether something holds: `true` or `false`.
+    pub fn flag(&mut self, name: &'static str, default: bool) -> bool {
+        self.read(name, default, |text| text.parse().map_err(|_| "not true or false".to_owned()))
+    }
+
     /// Returns a secret; it is never part of a message.
     pub fn secret(&mut self, name: &'static str) -> Secret {
         self.asked.push((name, String::new()));
@@ -178,7 +190,9 @@ impl Env {
     /// What is missing, superfluous or has another default.
     pub fn check_table(&self, page: &str, service: &str) -> Result<(), String> {
         let mut documented = BTreeMap::new();
-        for line in page.lines().filter(|line| line.starts_with("| `WORDMILL_")) {
+        let is_setting =
+            |line: &&str| ["| `WORDMILL_", "| `OTEL_"].iter().any(|p| line.starts_with(p));
+        for line in page.lines().filter(is_setting) {
             let mut cells = line.split('|').skip(1).map(|cell| cell.trim().trim_matches('`'));
             let (name, used_by) = (cells.next().unwrap_or(""), cells.next().unwrap_or(""));
             if used_by.split(", ").any(|name| name == service) {
@@ -220,7 +234,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
 /// Reports bad settings before there is a log, and returns the exit code for them.
 #[expect(clippy::print_stderr, reason = "telemetry is not up yet")]
 #[must_use]
-pub fn report(program: &str, invalid: &Invalid) -> std::process::ExitCode {
+pub fn report(program: &str, invalid: &impl fmt::Display) -> std::process::ExitCode {
     eprintln!("{program}: these settings are not valid:\n{invalid}");
     EXIT_USAGE.into()
 }

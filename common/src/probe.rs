@@ -8,14 +8,22 @@ use std::time::Duration;
 /// Longest wait for each step of the probe.
 const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Tells whether the service that listens on `address` says that it is ready.
+/// Connects to the service that listens on `address`.
 ///
 /// # Errors
 /// Whatever the connection ends with.
-pub fn is_ready(address: SocketAddr) -> io::Result<bool> {
-    let mut stream = TcpStream::connect_timeout(&reachable(address), STEP_TIMEOUT)?;
+pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&reachable(address), STEP_TIMEOUT)?;
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
     stream.set_write_timeout(Some(STEP_TIMEOUT))?;
+    Ok(stream)
+}
+
+/// Tells whether the service at the other end says that it is ready.
+///
+/// # Errors
+/// Whatever the connection ends with.
+pub fn is_ready(mut stream: impl Read + Write) -> io::Result<bool> {
     stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut status_line = [0; "HTTP/1.0 200".len()];
     stream.read_exact(&mut status_line)?;

@@ -26,6 +26,16 @@ impl TraceId {
         // A version 4 UUID has fixed bits, so it is never all zero.
         Self(Uuid::new_v4().as_u128())
     }
+
+    /// Returns the id with these bits, which are not all zero.
+    pub(crate) fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// Returns the id's bits.
+    pub(crate) fn bits(self) -> u128 {
+        self.0
+    }
 }
 
 impl fmt::Display for TraceId {
@@ -57,7 +67,8 @@ impl From<TraceId> for String {
 }
 
 /// The `traceparent` of W3C Trace Context, level 1, section 3.2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TraceParent {
     /// The trace.
     pub trace_id: TraceId,
@@ -101,6 +112,20 @@ impl FromStr for TraceParent {
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{}-{:016x}-{:02x}", self.trace_id, self.parent_id, self.flags)
+    }
+}
+
+impl TryFrom<String> for TraceParent {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<TraceParent> for String {
+    fn from(parent: TraceParent) -> Self {
+        parent.to_string()
     }
 }
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Runs all of Wordmill on this machine, in the foreground: what `make run` calls.
 
-Starts nats-server, provisions it, starts one gateway and the workers, prefixes every line they print, and stops all of it on Ctrl-C.
+Starts nats-server, provisions it, starts one gateway and the workers, with TRACE=1 also a Jaeger that gets their traces, prefixes every line they print, and stops all of it on Ctrl-C.
 Everything listens on loopback only, which is why fixed development passwords will do. Settings come from the environment: PORT,
-NATS_PORT, WORKERS, DATA_DIR, BIN_DIR, NATS_SERVER; OTEL_* and WORDMILL_* reach every service.
+NATS_PORT, WORKERS, DATA_DIR, BIN_DIR, NATS_SERVER, TRACE, JAEGER and JAEGER_*PORT; OTEL_* and WORDMILL_* reach every service.
 """
 
 import errno
@@ -33,6 +33,7 @@ WORKER_PORTS_TRIED_MAX = 1000
 NATS_START_SECONDS = 60  # reading a large backlog from disk takes a while
 PROVISION_SECONDS = 60
 READY_SECONDS = 60
+JAEGER_START_SECONDS = 60
 EXIT_USAGE = 64
 
 
@@ -54,6 +55,16 @@ class Settings:
         self.workers = number("WORKERS", 2, 0, WORKERS_MAX)
         if self.port == self.nats_port:
             problems.append(f"PORT and NATS_PORT are both {self.port}")
+        trace = environment.get("TRACE", "")
+        if trace not in ("", "0", "1"):
+            problems.append(f"TRACE={trace} must be 1, or nothing")
+        self.trace = trace == "1"
+        # By the names in jaeger.yaml.
+        self.jaeger = {
+            "JAEGER_HTTP": number("JAEGER_PORT", 16686, 1, 65535),
+            "JAEGER_GRPC": number("JAEGER_GRPC_PORT", 16685, 1, 65535),
+            "JAEGER_OTLP": number("JAEGER_OTLP_PORT", 4318, 1, 65535),
+        }
         self.data_dir = pathlib.Path(environment.get("DATA_DIR") or ".data")
         self.bin_dir = pathlib.Path(environment.get("BIN_DIR") or "target/debug")
 
@@ -111,6 +122,11 @@ def check_start(settings):
         problems.append(
             f"another run uses {settings.data_dir}: stop it, or choose another folder, for example `make run DATA_DIR=.data2`"
         )
+    for name, port in settings.jaeger.items() if settings.trace else ():
+        problem = port_problem(HOST, port)
+        if problem:
+            variable = "JAEGER_PORT" if name == "JAEGER_HTTP" else f"{name}_PORT"
+            problems.append(f"port {port} for Jaeger is {problem}: choose another, for example `make run TRACE=1 {variable}={port + 10}`")
     for what, variable, port, example in [
         ("the gateway", "PORT", settings.port, 8081),
         ("NATS", "NATS_PORT", settings.nats_port, 4223),
@@ -138,9 +154,9 @@ def worker_ports(settings):
     return ports
 
 
-def find_nats_server():
-    """Returns the path of nats-server, installing it if need be."""
-    found = subprocess.run([str(ROOT / "nats" / "install-server")], stdout=subprocess.PIPE, text=True, preexec_fn=die_with(os.getpid()))
+def find(installer):
+    """Returns the path of a program, installing it if need be."""
+    found = subprocess.run([str(ROOT / installer)], stdout=subprocess.PIPE, text=True, preexec_fn=die_with(os.getpid()))
     if found.returncode != 0:
         raise Stop(1)  # it said why
     return found.stdout.strip()
@@ -153,6 +169,9 @@ def service_environment(settings, user, **decided):
     environment["WORDMILL_NATS_URL"] = f"nats://{HOST}:{settings.nats_port}"
     environment["WORDMILL_NATS_USER"] = user
     environment["WORDMILL_NATS_PASSWORD"] = f"dev-{user}"
+    if settings.trace:
+        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{HOST}:{settings.jaeger['JAEGER_OTLP']}"
+        environment.setdefault("WORDMILL_TRACE_URL", f"http://{HOST}:{settings.jaeger['JAEGER_HTTP']}")
     return {**environment, **decided}
 
 
@@ -170,11 +189,11 @@ def greeting_missing(port):
     return None if greeting == b"INFO " else "something else answered on its port"
 
 
-def not_ready(host, port):
-    """Returns None once /readyz answers 200, else what it said."""
+def not_ready(host, port, path="/readyz"):
+    """Returns None once the path answers 200, else what it said."""
     connection = http.client.HTTPConnection(host.strip("[]"), port, timeout=1)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read(300).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
@@ -195,6 +214,8 @@ def ready_text(settings, ports, nats_server):
     workers = [f"http://{settings.worker_host}:{port}" for port in ports] or ["none (WORKERS=0): jobs wait in the queue"]
     text = json.dumps({"text": "the cat saw the other cat"})
     rows = [("gateway", gateway), ("NATS", nats), *(("worker" if ports else "workers", at) for at in workers)]
+    if settings.trace:
+        rows.append(("Jaeger", f"http://{HOST}:{settings.jaeger['JAEGER_HTTP']} (`make trace JOB=$job` shows a job's trace in a terminal)"))
     rows += [("data", f"{settings.data_dir}"), ("server", nats_server)]
     places = "\n".join(f"  {name:<8} {value}" for name, value in rows)
     return f"""
@@ -218,7 +239,19 @@ Ctrl-C stops everything; the next run finds the jobs of this one.
 """
 
 
-def run(settings, supervisor, ports, nats_server):
+def start_jaeger(settings, supervisor, jaeger):
+    """Starts Jaeger, which has to be there before whoever sends it something."""
+    addresses = {name: f"{HOST}:{port}" for name, port in settings.jaeger.items()}
+    # It does not record itself.
+    environment = {**os.environ, **addresses, "OTEL_TRACES_SAMPLER": "always_off"}
+    supervisor.start("jaeger", [jaeger, "--config", ROOT / "deploy" / "local" / "jaeger.yaml"], environment)
+    port = settings.jaeger["JAEGER_HTTP"]
+    supervisor.wait_until(lambda: not_ready(HOST, port, "/api/services"), JAEGER_START_SECONDS, "Jaeger did not start")
+
+
+def run(settings, supervisor, ports, nats_server, jaeger):
+    if jaeger:
+        start_jaeger(settings, supervisor, jaeger)
     nats_command = [nats_server, "-c", ROOT / "nats" / "server.conf", "--addr", HOST, "--port", settings.nats_port]
     nats_command += ["--store_dir", (settings.data_dir / "nats").absolute()]
     supervisor.start("nats", nats_command, nats_environment())
@@ -253,7 +286,8 @@ def main():
     try:
         settings = Settings(os.environ)
         lock, ports = check_start(settings)
-        nats_server = find_nats_server()
+        nats_server = find("nats/install-server")
+        jaeger = find("deploy/install-jaeger") if settings.trace else None
     except Stop as stop:
         if stop.reason:
             print(stop.reason, file=sys.stderr)
@@ -261,13 +295,13 @@ def main():
     except KeyboardInterrupt:
         return 130
 
-    names = ["wordmill", "nats", "provision", "gateway", *(f"worker {number}" for number in range(1, settings.workers + 1))]
+    names = ["wordmill", "nats", "jaeger", "provision", "gateway", *(f"worker {number}" for number in range(1, settings.workers + 1))]
     supervisor = Supervisor(names)
     for name, decider in DECIDED.items():
         if name in os.environ:
             supervisor.say(f"{name} of the environment is not used: {decider} decides it here")
     try:
-        run(settings, supervisor, ports, nats_server)
+        run(settings, supervisor, ports, nats_server, jaeger)
     except Stop as stop:
         code = stop.code
         if stop.reason:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+SERVERS = ("nats", "jaeger")  # stopped last: the services still talk to them while they end
 DRAIN_SECONDS = 20
 NATS_STOP_SECONDS = 10
 SECOND_SIGNAL_SECONDS = 0.5  # make and the terminal may both pass on one Ctrl-C; a person needs longer than this
@@ -222,8 +223,8 @@ class Supervisor:
         """Stops the services first, so that they can drain, then the server. Leaves nothing behind, however it ends."""
         if len(self.signals) == 1:
             self.say("stopping (press Ctrl-C again to stop at once)")
-        servers = [child for child in self.children if child.name == "nats"]
-        services = [child for child in self.children if child.name != "nats"]
+        servers = [child for child in self.children if child.name in SERVERS]
+        services = [child for child in self.children if child.name not in SERVERS]
         try:
             self.end(services, DRAIN_SECONDS)
             self.end(servers, NATS_STOP_SECONDS)

@@ -1,10 +1,22 @@
-//! Who asks.
+//! Who asks: the only place where the owner of a request is decided.
 
-use std::convert::Infallible;
+use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+use tracing::{Span, error};
 use wordmill_common::id::{JobId, JobKey, Owner};
+
+use crate::keys::{Holder, Keys};
+use crate::problem::{Code, Problem};
+
+/// Paths that need no key. Whoever watches over the service has none, and they name no job and no
+/// owner.
+const OPEN: [&str; 4] = ["/livez", "/readyz", "/metrics", "/health"];
 
 /// Whoever sent a request. What they may see and touch belongs to `owner`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,11 +31,54 @@ impl Caller {
     }
 }
 
-/// Without access keys everybody is the same caller.
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = Infallible;
+/// Decides who asks, before anything else looks at the request. Where keys are in use, nobody gets past
+/// without one, not even to learn which routes there are.
+pub(crate) async fn admit(State(keys): State<Keys>, mut request: Request, next: Next) -> Response {
+    let Some(table) = keys.table() else {
+        request.extensions_mut().insert(Caller { owner: Owner::public() });
+        return next.run(request).await;
+    };
+    if OPEN.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    match table.holder(request.headers()) {
+        Some(holder) => serve(&holder, request, next).await,
+        None => unauthenticated(),
+    }
+}
 
-    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self { owner: Owner::public() })
+async fn serve(holder: &Arc<Holder>, mut request: Request, next: Next) -> Response {
+    Span::current().record("key.name", holder.name.as_str());
+    let taken = holder.bucket.as_ref().map(|bucket| bucket.take(Instant::now()));
+    let mut response = match taken.and_then(|taken| taken.refusal()) {
+        Some(problem) => problem.into_response(),
+        None => {
+            request.extensions_mut().insert(Caller { owner: holder.owner.clone() });
+            next.run(request).await
+        }
+    };
+    if let Some(taken) = taken {
+        taken.describe(response.headers_mut());
+    }
+    response
+}
+
+/// The same answer whatever was wrong with the key.
+fn unauthenticated() -> Response {
+    let detail = "Send an API key that is valid here: Authorization: Bearer wm_...";
+    let mut response = Problem::new(Code::Unauthenticated, detail).into_response();
+    let challenge = HeaderValue::from_static("Bearer realm=\"wordmill\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get().cloned().ok_or_else(|| {
+            error!(path = parts.uri.path(), "nobody decided who asks");
+            Problem::new(Code::Internal, "The service does not know who you are.")
+        })
     }
 }

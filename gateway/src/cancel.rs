@@ -9,32 +9,33 @@
 //! that there was one, which is final to workers, too, and it outlives every message
 //! (`wordmill_nats::topology::MARKER_TTL`).
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::json;
-use tracing::info;
+use tracing::{Instrument, info};
 use wordmill_common::id::JobKey;
 use wordmill_common::job::{Event, Status};
+use wordmill_common::trace::TraceParent;
 use wordmill_nats::store::{Outcome, Stored};
 
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
-use crate::view::JobView;
-use crate::{App, BROKER_DEADLINE, waiting};
+use crate::{App, BROKER_DEADLINE, trace, waiting};
 
 /// `POST /v1/jobs/{id}/cancel`. It may be repeated.
 pub(crate) async fn post(
     State(app): State<App>,
     JobPath(key): JobPath,
+    Extension(trace): Extension<TraceParent>,
 ) -> Result<Response, Problem> {
-    let withdrawing = tokio::time::timeout(BROKER_DEADLINE, withdraw(&app, &key));
+    let withdrawing = tokio::time::timeout(BROKER_DEADLINE, withdraw(&app, &key, &trace));
     let stored = withdrawing.await.unwrap_or_else(|_| {
         let detail = "The store did not confirm in time whether the job is cancelled. Try again.";
         Err(Problem::new(Code::BrokerUnavailable, detail))
     })?;
-    let mut response = Json(JobView::of(&stored.job)).into_response();
+    let mut response = Json(app.view(&stored.job)).into_response();
     if let Ok(etag) = waiting::etag(stored.revision).parse() {
         response.headers_mut().insert(ETAG, etag);
     }
@@ -46,11 +47,13 @@ pub(crate) async fn post(
 /// A replica that is behind does no harm: what it says of a final record holds for ever, anything
 /// else is refused by the compare-and-set and read again from the leader. A job that is only a
 /// message yet gets its record here.
-async fn withdraw(app: &App, key: &JobKey) -> Result<Box<Stored>, Problem> {
+async fn withdraw(app: &App, key: &JobKey, request: &TraceParent) -> Result<Box<Stored>, Problem> {
     let current = lookup::existing(app, key).await?;
+    let span = trace::cancelling(&current.job, request);
     let change = app.store.apply(*current, None, |job, now| job.apply(Event::Withdrawn, now));
-    match change.await? {
+    match change.instrument(span.clone()).await? {
         Outcome::Applied(stored) => {
+            let _within = span.entered();
             info!(job.id = %key.job_id, "job cancelled");
             app.metrics.note_cancelled(&stored.job);
             Ok(stored)

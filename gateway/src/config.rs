@@ -1,6 +1,7 @@
 //! The gateway's settings.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use wordmill_common::env::{Env, Size};
@@ -9,13 +10,29 @@ use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
 
 use crate::cors::Origins;
+use crate::{server, tls, trace};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `WORDMILL_LISTEN`: where HTTP is served. Port 0 takes any free one; the log says which.
     pub listen: SocketAddr,
-    /// `WORDMILL_NATS_URL`, `WORDMILL_NATS_USER`, `WORDMILL_NATS_PASSWORD`: the broker.
+    /// `WORDMILL_KEYS_FILE`: the API keys, read again when they change. Without them everybody is the
+    /// owner `public`, and the service listens on loopback only, unless it is told to be
+    /// open (`WORDMILL_OPEN=true`) because something in front of it decides who may come in.
+    pub keys_file: Option<PathBuf>,
+    /// `WORDMILL_TLS_CERT`, `WORDMILL_TLS_KEY`: with them HTTPS is spoken, and only HTTPS. Both are read
+    /// again when they change.
+    pub tls: Option<tls::Files>,
+    /// `WORDMILL_CONNECTIONS_MAX`: most connections at once; others wait to be accepted. Each takes some
+    /// kilobytes and a file descriptor. Fewer than clients keep open makes new ones wait.
+    pub connections_max: u32,
+    /// `WORDMILL_CLIENT_TIMEOUT`: how long a client may take for its TLS handshake, for the head of a
+    /// request, and for taking nothing of what it is sent. Long lets idle clients hold their
+    /// places, short cuts off those on slow networks.
+    pub client_timeout: Duration,
+    /// `WORDMILL_NATS_URL`, `WORDMILL_NATS_USER`, `WORDMILL_NATS_PASSWORD`, `WORDMILL_NATS_CA`,
+    /// `WORDMILL_NATS_CERT`, `WORDMILL_NATS_KEY`: the broker.
     pub broker: Settings,
     /// `WORDMILL_REPLICAS`, `WORDMILL_RESULT_TTL`: what the topology depends on. All services and
     /// `wordmill-nats` must agree.
@@ -23,6 +40,11 @@ pub struct Config {
     /// `WORDMILL_JSON_SIZE_MAX`: largest JSON body in bytes, and so the largest text that is sent
     /// inline. Below 1 KiB hardly a URL fits; above 2 MiB a text no longer fits into a message.
     pub json_size_max: u64,
+    /// `WORDMILL_DOCUMENT_SIZE_MAX`, `WORDMILL_UPLOAD_STALL_TIMEOUT`, `WORDMILL_UPLOAD_TIMEOUT`:
+    /// largest document, in bytes as sent; longest silence of its sender; longest time for all of
+    /// it, after which the sweeper removes what a gateway that died left of one. A document must
+    /// fit into what `WORDMILL_DOCUMENTS_SPACE` leaves.
+    pub uploads: Uploads,
     /// `WORDMILL_WAITERS_MAX`: how many clients may wait for a job at once (`wait`, event streams).
     /// Each holds a connection and a subscription; too few turns clients into pollers.
     pub waiters_max: u32,
@@ -34,7 +56,9 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// What the sweeper does.
     pub sweeper: Sweeper,
-    /// `WORDMILL_LOG`, `WORDMILL_LOG_FORMAT`: the log.
+    /// `WORDMILL_TRACE_INBOUND`, `WORDMILL_TRACE_URL`: the trace of a request.
+    pub trace: trace::Settings,
+    /// `WORDMILL_LOG*`, `WORDMILL_TRACE`, `OTEL_*`: the log, and which spans go where.
     pub telemetry: telemetry::Config,
 }
 
@@ -44,13 +68,25 @@ impl Config {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
         let (kib, mib) = (1 << 10, 1 << 20);
         let hour = Duration::from_secs(3600);
+        let second = Duration::from_secs(1);
         let broker = Settings::read(env, Role::Gateway);
+        let listen = env.address("WORDMILL_LISTEN", listen);
         Self {
-            listen: env.address("WORDMILL_LISTEN", listen),
+            listen,
+            keys_file: read_keys_file(env, listen),
+            tls: read_tls(env),
+            connections_max: env.number("WORDMILL_CONNECTIONS_MAX", 10_000, 1, 1_000_000),
+            client_timeout: env.duration(
+                "WORDMILL_CLIENT_TIMEOUT",
+                30 * second,
+                second,
+                600 * second,
+            ),
             sweeper: Sweeper::read(env, &broker),
             broker,
             topology: topology::Settings::read(env),
             json_size_max: env.size("WORDMILL_JSON_SIZE_MAX", Size(mib), Size(kib), Size(2 * mib)),
+            uploads: Uploads::read(env),
             waiters_max: env.number("WORDMILL_WAITERS_MAX", 5000, 1, 100_000),
             cors_origins: env.read("WORDMILL_CORS_ORIGINS", Origins::default(), Origins::parse),
             shutdown_grace: env.duration(
@@ -59,7 +95,63 @@ impl Config {
                 Duration::ZERO,
                 hour,
             ),
-            telemetry: telemetry::Config::read(env),
+            trace: trace::Settings::read(env),
+            telemetry: telemetry::Config::read(env, "wordmill-gateway"),
+        }
+    }
+}
+
+fn read_keys_file(env: &mut Env, listen: SocketAddr) -> Option<PathBuf> {
+    let keys_file = env.file("WORDMILL_KEYS_FILE");
+    let is_open = env.flag("WORDMILL_OPEN", false);
+    match &keys_file {
+        Some(_) if is_open => env.refuse("WORDMILL_OPEN=true and WORDMILL_KEYS_FILE contradict each other"),
+        None if !is_open && !server::is_private(listen) => env.refuse(format!(
+            "WORDMILL_LISTEN={listen} can be reached from other machines, and there are no API keys: \
+             set WORDMILL_KEYS_FILE, or WORDMILL_OPEN=true if something in front of the gateway \
+             decides who may come in"
+        )),
+        Some(_) | None => {}
+    }
+    keys_file
+}
+
+fn read_tls(env: &mut Env) -> Option<tls::Files> {
+    match (env.file("WORDMILL_TLS_CERT"), env.file("WORDMILL_TLS_KEY")) {
+        (Some(certificate), Some(key)) => Some(tls::Files { certificate, key }),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            env.refuse("WORDMILL_TLS_CERT and WORDMILL_TLS_KEY go together");
+            None
+        }
+    }
+}
+
+/// What an upload may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Uploads {
+    /// Largest document, in bytes.
+    pub size_max: u64,
+    /// Longest silence of the client.
+    pub stall_timeout: Duration,
+    /// Longest time for all of it.
+    pub total_timeout: Duration,
+}
+
+impl Uploads {
+    fn read(env: &mut Env) -> Self {
+        let (kib, tib) = (Size(1 << 10), Size(1 << 40));
+        let (tenth, second) = (Duration::from_millis(100), Duration::from_secs(1));
+        let (half_hour, day) = (1800 * second, 86_400 * second);
+        Self {
+            size_max: env.size("WORDMILL_DOCUMENT_SIZE_MAX", Size(256 << 20), kib, tib),
+            stall_timeout: env.duration(
+                "WORDMILL_UPLOAD_STALL_TIMEOUT",
+                30 * second,
+                tenth,
+                half_hour,
+            ),
+            total_timeout: env.duration("WORDMILL_UPLOAD_TIMEOUT", half_hour, second, day),
         }
     }
 }
@@ -99,6 +191,34 @@ impl Sweeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(settings: &[(&str, &str)]) -> Result<Config, String> {
+        let mut env: Env = settings.iter().copied().collect();
+        let config = Config::read(&mut env);
+        env.finish().map(|()| config).map_err(|invalid| invalid.to_string())
+    }
+
+    #[test]
+    fn whoever_can_be_reached_from_outside_needs_keys_or_has_to_say_so() {
+        const LISTEN: &str = "WORDMILL_LISTEN";
+        for private in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+            assert!(read(&[(LISTEN, private)]).is_ok(), "{private}");
+        }
+        for public in ["0.0.0.0:80", "10.0.0.1:80", "[::]:80", "[fe80::1]:80", "169.254.1.1:80"] {
+            let error = read(&[(LISTEN, public)]).map(drop).unwrap_err();
+            assert!(error.contains("no API keys: set WORDMILL_KEYS_FILE"), "{error}");
+            assert!(read(&[(LISTEN, public), ("WORDMILL_OPEN", "true")]).is_ok());
+            assert!(read(&[(LISTEN, public), ("WORDMILL_KEYS_FILE", "keys")]).is_ok());
+        }
+        for bad in [
+            &[("WORDMILL_OPEN", "true"), ("WORDMILL_KEYS_FILE", "keys")][..],
+            &[("WORDMILL_OPEN", "yes")],
+            &[("WORDMILL_TLS_CERT", "a")],
+            &[("WORDMILL_TLS_KEY", "a")],
+        ] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn the_readme_lists_exactly_our_settings_and_defaults() {

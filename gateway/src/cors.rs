@@ -59,7 +59,15 @@ impl Origins {
                 header("traceparent"),
                 header("tracestate"),
             ])
-            .expose_headers([ETAG, LINK, LOCATION, RETRY_AFTER, header("preference-applied")])
+            .expose_headers([
+                ETAG,
+                LINK,
+                LOCATION,
+                RETRY_AFTER,
+                header("preference-applied"),
+                header("ratelimit"),
+                header("ratelimit-policy"),
+            ])
             .max_age(MAX_AGE);
         Some(layer)
     }

@@ -16,7 +16,6 @@ use wordmill_nats::store::Stored;
 use crate::App;
 use crate::lookup::JobPath;
 use crate::problem::Problem;
-use crate::view::JobView;
 use crate::waiting::{Follower, Heard};
 
 /// Header with the id of the last event that a client has seen.
@@ -33,6 +32,7 @@ const STREAM_TIME_MAX: Duration = Duration::from_secs(3600);
 /// One client's stream.
 #[derive(Debug)]
 struct Streaming {
+    app: App,
     follower: Follower,
     /// The revision that the client has seen last.
     seen: Option<u64>,
@@ -50,7 +50,7 @@ pub(crate) async fn get(
     let seen = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
     let follower = Follower::start(&app, &key).await?;
     let end = Instant::now() + STREAM_TIME_MAX;
-    let streaming = Streaming { follower, seen, is_over: false, end };
+    let streaming = Streaming { app, follower, seen, is_over: false, end };
     // A browser that has seen the final record comes back all the same: this tells it to stay away.
     let current = streaming.follower.current();
     if current.job.status.is_final() && !is_news(current, seen) {
@@ -85,7 +85,7 @@ impl Streaming {
         }
         let current = self.follower.current();
         let event = Event::default().id(current.revision.to_string()).retry(RECONNECT_AFTER);
-        let event = event.json_data(JobView::of(&current.job));
+        let event = event.json_data(self.app.view(&current.job));
         self.seen = Some(current.revision);
         self.is_over = current.job.status.is_final();
         event.inspect_err(|error| error!(%error, "a job cannot be written as an event")).ok()

@@ -8,25 +8,28 @@
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, warn};
 use wordmill_common::job::{Job, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
+use wordmill_common::source::Source;
+use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::Error;
 use wordmill_nats::queue::{Envelope, Kept};
 use wordmill_nats::read::Freshness;
+use wordmill_nats::spans;
 use wordmill_nats::store::{Claimed, Found, Stored};
 
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::submit::{self, Offered, PUBLISH_PAUSE};
-use crate::{App, BROKER_DEADLINE};
+use crate::{App, BROKER_DEADLINE, limits, trace, upload};
 
 /// Header with the client's key.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -38,12 +41,15 @@ pub(crate) async fn put(
     State(app): State<App>,
     JobPath(key): JobPath,
     Extension(trace): Extension<TraceParent>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let message = submit::read(&app, &key, &trace, &headers, body).await?;
-    let job = accept(&app, message, &trace).await?;
-    Ok(submit::answer(&app, &headers, job).await)
+    let message = submit::read(&app, &key, &trace, &uri, &headers, body).await?;
+    let object = message.source.object().map(str::to_owned);
+    let accepted = accept(&app, message, &trace).await;
+    upload::settle(&app, object, &accepted);
+    Ok(submit::answer(&app, &headers, accepted?).await)
 }
 
 /// Returns the client's key, if it gave one: plain, or as a quoted string of structured fields.
@@ -87,7 +93,7 @@ fn unquote(rest: &str) -> Option<String> {
 
 /// Returns the SHA-256, in hexadecimal, of what a job asks for.
 ///
-/// It covers the source (a URL as it was normalised), the options that differ from their defaults
+/// It covers the source (a URL as it was normalised, a document by its SHA-256, size, type and name), the options that differ from their defaults
 /// (so that an option added later changes no fingerprint), the labels and the lane, as JSON with
 /// sorted names. Who asks, when, and in which trace is no part of it.
 fn fingerprint(message: &JobMessage) -> String {
@@ -96,11 +102,16 @@ fn fingerprint(message: &JobMessage) -> String {
     if let Some(options) = options.as_object_mut() {
         options.retain(|name, value| defaults.get(name) != Some(value));
     }
+    let source = match &message.source {
+        source @ (Source::Url { .. } | Source::Text { .. }) => json!(source),
+        // Where its bytes are differs from one request to the next.
+        source @ Source::Document(_) => json!(source.describe()),
+    };
     let asked: Value = json!({
         "labels": message.labels,
         "lane": message.lane,
         "options": options,
-        "source": message.source,
+        "source": source,
     });
     Sha256::digest(asked.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -125,7 +136,8 @@ async fn settle(app: &App, mut message: JobMessage, trace: &TraceParent) -> Resu
     let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     submit::connected(app, deadline).await?;
-    let job = Job::queued(&message);
+    trace::name_job(message.job_id);
+    let job = Job { traceparent: Some(*trace), ..Job::queued(&message) };
     match claim(app, &job, deadline).await? {
         Claimed::Created(revision) => {
             put_in(app, Stored { job, revision }, message, trace, deadline, Owned::ByUs).await
@@ -153,8 +165,12 @@ enum Owned {
 /// Creates the record or finds the one that is there, until the deadline.
 async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<Claimed, Problem> {
     let key = job.key();
-    // A queue that takes no bulk job still answers for those that it has.
-    if let Err(declined) = app.gauge.admit(job.lane) {
+    let admitted = match app.gauge.admit(job.lane) {
+        Ok(()) => limits::admit(app, &job.owner).await,
+        declined => declined,
+    };
+    // Whoever may put nothing in still learns of what is there.
+    if let Err(declined) = admitted {
         return match within(deadline, job, app.store.read(&key, Freshness::Leader)).await? {
             Found::Job(stored) => Ok(Claimed::Taken(stored)),
             Found::Gone => Ok(Claimed::Gone),
@@ -182,18 +198,27 @@ async fn put_in(
     // The message says what the record says, whoever sends it.
     message.created_at = stored.job.created_at;
     message.trace_id = stored.job.trace_id;
-    let trace = TraceParent { trace_id: stored.job.trace_id, ..*trace };
-    let first = Envelope::seal(&message, &trace)?;
-    let again = first.again();
+    if let Some(object) = &stored.job.document {
+        message.source.point_to(object);
+    }
+    let parent =
+        stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
     let mut must_look = owned == Owned::ByAnother;
-    for envelope in [&first, &again] {
+    for is_again in [false, true] {
         if must_look {
             stored = match look(app, stored, deadline).await? {
                 Seen::Underway(job) => return Ok(*job),
                 Seen::Missing(kept) => *kept,
             };
         }
-        match submit::offer(app, envelope, &trace, deadline).await {
+        let publishing = spans::publish(&message, &parent);
+        if owned == Owned::ByAnother {
+            telemetry::link(&publishing.span, trace);
+        }
+        let first = Envelope::seal(&message, &publishing.context)?;
+        let envelope = if is_again { first.again() } else { first };
+        let offering = submit::offer(app, &envelope, &publishing.context, deadline);
+        match offering.instrument(publishing.span).await {
             Offered::Acknowledged(Kept::Stored) => {
                 info!(job.id = %stored.job.job_id, lane = %stored.job.lane, ?owned, "job accepted");
                 return Ok(stored.job);

@@ -11,28 +11,35 @@ pub mod cors;
 mod cursor;
 mod dead_letters;
 mod events;
+mod explain;
 mod format;
 mod gauge;
 mod health;
 mod jobs;
 mod keyed;
-mod listen;
+pub mod keys;
+mod limits;
 mod listing;
 mod lookup;
 mod metrics;
 mod problem;
 mod queue_view;
+pub mod reload;
 mod result;
 mod retry;
 mod room;
 mod routes;
+mod server;
 mod standing;
 mod submit;
 mod sweeper;
+pub mod tls;
 mod trace;
+mod upload;
 mod view;
 mod waiting;
 mod word_count;
+mod words;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -42,24 +49,35 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use wordmill_common::job::Job;
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::Archive;
+use wordmill_nats::documents::Documents;
 use wordmill_nats::listing::Listing;
 use wordmill_nats::queue::Queue;
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
-use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology};
+use wordmill_nats::topology::{
+    DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology,
+};
 
 use crate::config::Config;
 use crate::gauge::Gauge;
-use crate::listen::Unstalled;
+use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::reload::Followed;
 use crate::room::Room;
+use crate::server::Limits;
 use crate::standing::Standing;
+use crate::tls::Tls;
+use crate::upload::Uploads;
+use crate::view::JobView;
 use crate::waiting::Waiters;
 
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
 const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
+/// How long what cut-off uploads left may take to be removed at a shutdown.
+const CLEAN_UP_MAX: Duration = Duration::from_secs(5);
 
 /// What every handler works with. There are dozens of clones for each connection, so they share it.
 #[derive(Debug, Clone)]
@@ -76,6 +94,7 @@ impl Deref for App {
 /// The parts of an [`App`].
 #[derive(Debug)]
 struct Parts {
+    keys: Keys,
     broker: Broker,
     queue: Queue,
     store: Store,
@@ -85,9 +104,18 @@ struct Parts {
     gauge: Gauge,
     metrics: Metrics,
     room: Room,
+    trace: trace::Settings,
+    uploads: Uploads,
     waiters: Waiters,
     health: watch::Receiver<Health>,
     json_size_max: usize,
+}
+
+impl App {
+    /// Returns the answer about a job.
+    fn view<'a>(&self, job: &'a Job) -> JobView<'a> {
+        JobView::of(job).traced(self.trace.url_of(job.trace_id))
+    }
 }
 
 /// Why the service ended other than by being told to.
@@ -99,9 +127,9 @@ pub enum Error {
     /// Something could not be opened.
     #[error(transparent)]
     Open(#[from] wordmill_nats::Error),
-    /// The listener failed.
-    #[error("cannot serve HTTP: {0}")]
-    Serve(#[from] std::io::Error),
+    /// The keys, or the certificate, cannot be used.
+    #[error(transparent)]
+    Files(#[from] reload::Error),
 }
 
 /// Serves until `shutdown`, then lets open requests finish within the grace period.
@@ -113,6 +141,8 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let (keys, following_keys) = open_keys(&config).await?;
+    let (tls, following_certificate) = open_tls(&config).await?;
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
     let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
@@ -122,6 +152,7 @@ pub async fn run(
     let standing = Standing::new(gauge.clone());
     let metrics = Metrics::new(&standing);
     let app = App(Arc::new(Parts {
+        keys,
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         listing: Listing::open(&broker).await?,
@@ -130,17 +161,28 @@ pub async fn run(
         gauge,
         metrics: metrics.clone(),
         room: Room::new(),
+        trace: config.trace.clone(),
+        uploads: Uploads::new(Documents::open(&broker).await?, config.uploads),
         waiters: Waiters::new(config.waiters_max, shutdown.clone()),
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
     }));
-    let needed =
-        Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
+    let uploads = app.uploads.clone();
+    let needed = Topology::new(&config.topology).part(&[
+        JOBS,
+        JOB_STATE_STREAM,
+        RESULTS_STREAM,
+        DOCUMENTS_STREAM,
+        DEAD_JOBS,
+    ]);
 
-    let stop = shutdown.clone();
-    let serving = axum::serve(Unstalled(listener), routes::router(app, &config.cors_origins))
-        .with_graceful_shutdown(async move { stop.cancelled().await });
+    let limits = Limits {
+        connections_max: server::affordable(config.connections_max),
+        client_timeout: config.client_timeout,
+    };
+    let router = routes::router(app, &config.cors_origins);
+    let serving = server::serve(listener, router, tls, limits, shutdown.clone());
     let drained = async {
         shutdown.cancelled().await;
         tokio::time::sleep(config.shutdown_grace).await;
@@ -148,9 +190,11 @@ pub async fn run(
     let sweeping = shutdown.child_token();
     let serving = async {
         tokio::select! {
-            served = serving => served?,
+            () = serving => {}
             lost = broker.supervise(&needed, &health_sender) => lost?,
             () = gauge::watch(&queue, &readings) => {}
+            () = follow(following_keys) => {}
+            () = follow(following_certificate) => {}
             () = standing::watch(&broker, &queue, &dead_letters, &standing) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
@@ -165,7 +209,39 @@ pub async fn run(
     };
     let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping, &standing, &metrics));
     ended?;
+    if tokio::time::timeout(CLEAN_UP_MAX, uploads.finish()).await.is_err() {
+        warn!("documents that no job has are left to the sweeper");
+    }
     broker.finish().await;
     info!("stopped");
     Ok(())
+}
+
+/// Reads the keys, if there are to be any.
+async fn open_keys(config: &Config) -> Result<(Keys, Option<Followed<keys::Table>>), Error> {
+    let Some(path) = &config.keys_file else {
+        info!("no API keys: whoever can connect may do everything as the owner public");
+        return Ok((Keys(None), None));
+    };
+    let opened = Followed::open("API keys", vec![path.clone()], keys::parse).await?;
+    let (followed, table) = opened;
+    Ok((Keys(Some(table)), Some(followed)))
+}
+
+/// Reads certificate and key, if HTTPS is to be spoken.
+async fn open_tls(
+    config: &Config,
+) -> Result<(Option<Tls>, Option<Followed<tls::ServerConfig>>), Error> {
+    let Some(files) = &config.tls else { return Ok((None, None)) };
+    let paths = vec![files.certificate.clone(), files.key.clone()];
+    let (followed, current) = Followed::open("TLS certificate", paths, tls::parse).await?;
+    Ok((Some(Tls(current)), Some(followed)))
+}
+
+/// Reads files again for as long as it is polled; waits if there are none.
+async fn follow<T>(followed: Option<Followed<T>>) {
+    match followed {
+        Some(followed) => followed.follow().await,
+        None => std::future::pending().await,
+    }
 }

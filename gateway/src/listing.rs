@@ -62,7 +62,7 @@ pub(crate) async fn get(
         let detail = "The records could not be read in time. Try again.";
         Problem::new(Code::BrokerUnavailable, detail)
     })??;
-    let data: Vec<JobView<'_>> = page.jobs.iter().map(|stored| JobView::of(&stored.job)).collect();
+    let data: Vec<JobView<'_>> = page.jobs.iter().map(|stored| app.view(&stored.job)).collect();
     let next = page.next.map(cursor::write);
     let mut response = Json(json!({"data": data, "next_cursor": next})).into_response();
     let link = next.and_then(|next| link(&selection, &next));

@@ -32,7 +32,7 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Ok(caller) = Caller::from_request_parts(parts, state).await;
+        let caller = Caller::from_request_parts(parts, state).await?;
         let id = Path::<String>::from_request_parts(parts, state).await;
         key(&caller, id.as_deref().map_or("", |id| id.as_str())).map(Self)
     }

@@ -9,29 +9,95 @@ use tracing::{error, info};
 use wordmill_common::env::{self, Env};
 use wordmill_common::{probe, shutdown, telemetry};
 use wordmill_gateway::config::Config;
+use wordmill_gateway::{keys, tls};
 
+const USAGE: &str = "\
+Usage: wordmill-gateway [command]
+
+Commands:
+  (none)                              serve HTTP
+  healthcheck                         ask the gateway on this machine whether it is ready
+  key new --name <name> [--owner <owner>]
+                                      make an API key: prints the key on standard error, once, and
+                                      the line for WORDMILL_KEYS_FILE on standard output; the owner is
+                                      the name unless it is given
+  help                                show this
+
+Settings are environment variables: see the README.";
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands speak to a terminal")]
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] => with_config(serve),
+        ["healthcheck"] => with_config(check),
+        ["key", "new", "--name", name] => new_key(name, name),
+        ["key", "new", "--name", name, "--owner", owner]
+        | ["key", "new", "--owner", owner, "--name", name] => new_key(name, owner),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            env::EXIT_USAGE.into()
+        }
+    }
+}
+
+fn with_config(command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     let mut env = Env::from_process();
     let config = Config::read(&mut env);
-    if let Err(invalid) = env.finish() {
-        return env::report("wordmill-gateway", &invalid);
+    match env.finish() {
+        Ok(()) => command(config),
+        Err(invalid) => env::report("wordmill-gateway", &invalid),
     }
-    if std::env::args().nth(1).as_deref() == Some("healthcheck") {
-        let ready = probe::is_ready(config.listen).unwrap_or(false);
-        return if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "a command takes its settings")]
+fn check(config: Config) -> ExitCode {
+    let ready = probe::connect(config.listen).and_then(|stream| match &config.tls {
+        Some(files) => probe::is_ready(tls::probe(stream, &files.certificate)?),
+        None => probe::is_ready(stream),
+    });
+    if ready.unwrap_or(false) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a terminal")]
+fn new_key(name: &str, owner: &str) -> ExitCode {
+    match keys::create(name, owner) {
+        Ok((key, line)) => {
+            eprintln!("{}", key.expose());
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            eprintln!("wordmill-gateway: {reason}");
+            env::EXIT_USAGE.into()
+        }
     }
-    telemetry::start(&config.telemetry);
-    match serve(config) {
+}
+
+fn serve(config: Config) -> ExitCode {
+    let pipeline = match telemetry::start(&config.telemetry, &telemetry::random_instance()) {
+        Ok(pipeline) => pipeline,
+        Err(error) => return env::report("wordmill-gateway", &error),
+    };
+    let code = match listen(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = format!("{error:#}"), "the gateway ends");
             ExitCode::FAILURE
         }
-    }
+    };
+    // All tasks are gone with their runtime, and so all spans have ended.
+    pipeline.finish();
+    code
 }
 
 #[tokio::main]
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn listen(config: Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {} (WORDMILL_LISTEN)", config.listen))?;

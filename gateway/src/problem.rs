@@ -23,13 +23,16 @@ pub(crate) enum Code {
     AlreadyFinished,
     BrokerUnavailable,
     DeadLetterNotFound,
+    ExplainNotRecorded,
     IdempotencyKeyReused,
     InputTooLarge,
+    IncompleteBody,
     Internal,
     InvalidIdempotencyKey,
     InvalidJobId,
     InvalidJson,
     InvalidLabel,
+    InvalidMultipart,
     InvalidOption,
     InvalidQuery,
     InvalidRequest,
@@ -43,27 +46,34 @@ pub(crate) enum Code {
     NotReady,
     Overloaded,
     QueueFull,
+    QuotaExceeded,
+    RateLimited,
     RequestTimeout,
     ResultExpired,
     RouteNotFound,
     SourceGone,
+    StorageFull,
     TooManyWaiting,
+    Unauthenticated,
     UnsupportedMediaType,
 }
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 36] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
+        Self::ExplainNotRecorded,
         Self::IdempotencyKeyReused,
+        Self::IncompleteBody,
         Self::InputTooLarge,
         Self::Internal,
         Self::InvalidIdempotencyKey,
         Self::InvalidJobId,
         Self::InvalidJson,
         Self::InvalidLabel,
+        Self::InvalidMultipart,
         Self::InvalidOption,
         Self::InvalidQuery,
         Self::InvalidRequest,
@@ -77,11 +87,15 @@ impl Code {
         Self::NotReady,
         Self::Overloaded,
         Self::QueueFull,
+        Self::QuotaExceeded,
+        Self::RateLimited,
         Self::RequestTimeout,
         Self::ResultExpired,
         Self::RouteNotFound,
         Self::SourceGone,
+        Self::StorageFull,
         Self::TooManyWaiting,
+        Self::Unauthenticated,
         Self::UnsupportedMediaType,
     ];
 
@@ -91,13 +105,16 @@ impl Code {
             Self::AlreadyFinished => "already_finished",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::DeadLetterNotFound => "dead_letter_not_found",
+            Self::ExplainNotRecorded => "explain_not_recorded",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::IncompleteBody => "incomplete_body",
             Self::InputTooLarge => "input_too_large",
             Self::Internal => "internal",
             Self::InvalidIdempotencyKey => "invalid_idempotency_key",
             Self::InvalidJobId => "invalid_job_id",
             Self::InvalidJson => "invalid_json",
             Self::InvalidLabel => "invalid_label",
+            Self::InvalidMultipart => "invalid_multipart",
             Self::InvalidOption => "invalid_option",
             Self::InvalidQuery => "invalid_query",
             Self::InvalidRequest => "invalid_request",
@@ -111,11 +128,15 @@ impl Code {
             Self::NotReady => "not_ready",
             Self::Overloaded => "overloaded",
             Self::QueueFull => "queue_full",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::RateLimited => "rate_limited",
             Self::RequestTimeout => "request_timeout",
             Self::ResultExpired => "result_expired",
             Self::RouteNotFound => "route_not_found",
             Self::SourceGone => "source_gone",
+            Self::StorageFull => "storage_full",
             Self::TooManyWaiting => "too_many_waiting",
+            Self::Unauthenticated => "unauthenticated",
             Self::UnsupportedMediaType => "unsupported_media_type",
         }
     }
@@ -126,21 +147,26 @@ impl Code {
             | Self::NotReady
             | Self::Overloaded
             | Self::QueueFull
+            | Self::StorageFull
             | Self::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::InvalidIdempotencyKey
+            Self::IncompleteBody
+            | Self::InvalidIdempotencyKey
             | Self::InvalidJobId
             | Self::InvalidJson
+            | Self::InvalidMultipart
             | Self::InvalidQuery => StatusCode::BAD_REQUEST,
             Self::IdempotencyKeyReused
             | Self::InvalidLabel
             | Self::InvalidOption
             | Self::InvalidRequest
             | Self::InvalidUrl => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::AlreadyFinished | Self::JobCancelled | Self::JobFailed | Self::JobNotFinished => {
-                StatusCode::CONFLICT
-            }
+            Self::AlreadyFinished
+            | Self::ExplainNotRecorded
+            | Self::JobCancelled
+            | Self::JobFailed
+            | Self::JobNotFinished => StatusCode::CONFLICT,
             Self::DeadLetterNotFound | Self::JobNotFound | Self::RouteNotFound => {
                 StatusCode::NOT_FOUND
             }
@@ -148,6 +174,8 @@ impl Code {
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ResultExpired | Self::SourceGone => StatusCode::GONE,
+            Self::QuotaExceeded | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
     }
@@ -158,13 +186,16 @@ impl Code {
             Self::AlreadyFinished => "The job has already ended",
             Self::BrokerUnavailable => "The queue is not available",
             Self::DeadLetterNotFound => "No such dead letter",
+            Self::ExplainNotRecorded => "The job recorded no explanation",
             Self::IdempotencyKeyReused => "The name is taken by another request",
+            Self::IncompleteBody => "The body is incomplete",
             Self::InputTooLarge => "The request is too large",
             Self::Internal => "A defect of the service",
             Self::InvalidIdempotencyKey => "Not an idempotency key",
             Self::InvalidJobId => "Not a job id",
             Self::InvalidJson => "The body is not JSON",
             Self::InvalidLabel => "A label is not allowed",
+            Self::InvalidMultipart => "The form cannot be read",
             Self::InvalidOption => "An option is not known",
             Self::InvalidQuery => "A query parameter is not valid",
             Self::InvalidRequest => "The body is not a job",
@@ -178,11 +209,15 @@ impl Code {
             Self::NotReady => "The service is not ready",
             Self::Overloaded => "Too many submissions at once",
             Self::QueueFull => "The queue is full",
+            Self::QuotaExceeded => "Too many unfinished jobs",
+            Self::RateLimited => "Too many requests",
             Self::RequestTimeout => "The body did not arrive in time",
             Self::ResultExpired => "The result is no longer kept",
             Self::RouteNotFound => "No such route",
             Self::SourceGone => "The source is no longer kept",
+            Self::StorageFull => "There is no room for the document",
             Self::TooManyWaiting => "Too many clients wait",
+            Self::Unauthenticated => "No valid API key",
             Self::UnsupportedMediaType => "The content type is not supported",
         }
     }
@@ -192,18 +227,22 @@ impl Code {
         matches!(
             self,
             Self::BrokerUnavailable
+                | Self::IncompleteBody
                 | Self::Internal
                 | Self::JobNotFinished
                 | Self::NotReady
                 | Self::Overloaded
                 | Self::QueueFull
+                | Self::QuotaExceeded
+                | Self::RateLimited
                 | Self::RequestTimeout
+                | Self::StorageFull
                 | Self::TooManyWaiting
         )
     }
 
     fn retry_after(self) -> Option<Duration> {
-        if self == Self::QueueFull {
+        if matches!(self, Self::QueueFull | Self::StorageFull) {
             return Some(RETRY_FULL);
         }
         let passes = matches!(
@@ -251,6 +290,11 @@ impl Problem {
         self.code.name()
     }
 
+    /// Tells whether it leaves open what became of a job, which it names.
+    pub(crate) fn names_a_job(&self) -> bool {
+        self.more.contains_key("job_id")
+    }
+
     /// Tells whether it is of this kind.
     pub(crate) fn is(&self, code: Code) -> bool {
         self.code == code
@@ -270,7 +314,7 @@ impl Problem {
         &self.detail
     }
 
-    /// Writes the answer.
+    /// Writes the answer, with the header fields that it has so far.
     pub(crate) fn render(&self, trace_id: TraceId, headers: &HeaderMap) -> Response {
         let (code, status) = (self.code.name(), self.code.status());
         let mut body = json!({
@@ -289,9 +333,6 @@ impl Problem {
         response.headers_mut().extend(headers.clone());
         let problem = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, problem);
-        if let Some(after) = self.retry_after.or_else(|| self.code.retry_after()) {
-            response.headers_mut().insert(RETRY_AFTER, after.as_secs().into());
-        }
         response
     }
 }
@@ -300,6 +341,9 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
+        if let Some(after) = self.retry_after.or_else(|| self.code.retry_after()) {
+            response.headers_mut().insert(RETRY_AFTER, after.as_secs().into());
+        }
         response.extensions_mut().insert(self);
         response
     }
@@ -312,6 +356,13 @@ impl From<BrokerError> for Problem {
                 warn!(%error, "the broker did not do what a request needed");
                 let detail = "The queue or the store did not answer in time. Try again.";
                 Self::new(Code::BrokerUnavailable, detail)
+            }
+            BrokerError::Full { .. } => {
+                warn!(%error, "the broker has no room");
+                Self::new(Code::StorageFull, "There is no room now. Come back later.")
+            }
+            BrokerError::Gone { .. } => {
+                Self::new(Code::ResultExpired, "What the job found is no longer kept.")
             }
             BrokerError::Corrupt { .. } | BrokerError::TooLarge { .. } => {
                 error!(%error, "a request met something that should not exist");

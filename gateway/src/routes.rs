@@ -14,8 +14,8 @@ use crate::cors::Origins;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
-    App, cancel, events, health, jobs, keyed, listing, metrics, queue_view, result, retry, submit,
-    trace, word_count,
+    App, caller, cancel, events, explain, health, jobs, keyed, listing, metrics, queue_view,
+    result, retry, submit, trace, word_count,
 };
 
 /// Smallest answer that is worth compressing, in bytes.
@@ -27,6 +27,7 @@ pub(crate) fn router(app: App, origins: &Origins) -> Router {
         .route("/v1/jobs", get(listing::get).post(submit::post))
         .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put).delete(jobs::delete))
         .route("/v1/jobs/{id}/result", get(result::get))
+        .route("/v1/jobs/{id}/explain", get(explain::get))
         .route("/v1/jobs/{id}/events", get(events::get))
         .route("/v1/jobs/{id}/cancel", post(cancel::post))
         .route("/v1/jobs/{id}/retry", post(retry::post))
@@ -45,9 +46,10 @@ pub(crate) fn router(app: App, origins: &Origins) -> Router {
             Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
         })
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(app.keys.clone(), caller::admit))
         // Inside the trace, so that numbers link to it; outside of panics, so that they count.
         .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::observe))
-        .layer(middleware::from_fn(trace::answer))
+        .layer(middleware::from_fn_with_state(app.clone(), trace::answer))
         .layer(compression())
         .with_state(app);
     // Outermost: browsers keep even errors from a page that is not allowed to read them.

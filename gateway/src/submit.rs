@@ -6,13 +6,13 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, info, warn};
 use url::Url;
 use wordmill_common::clock;
 use wordmill_common::id::{JobId, JobKey, Lane};
@@ -20,16 +20,17 @@ use wordmill_common::job::{self, Job};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::source::Source;
+use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::queue::{Envelope, Kept, Refused};
 use wordmill_nats::read::Freshness;
+use wordmill_nats::spans;
 use wordmill_nats::store::{Found, NotWritten, Stored};
 
 use crate::caller::Caller;
 use crate::metrics::Operation;
 use crate::problem::{Code, Problem};
-use crate::view::JobView;
-use crate::{App, BROKER_DEADLINE, body, keyed, waiting};
+use crate::{App, BROKER_DEADLINE, body, keyed, limits, trace, upload, waiting};
 
 /// Longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
@@ -62,29 +63,28 @@ pub(crate) async fn post(
     State(app): State<App>,
     caller: Caller,
     Extension(trace): Extension<TraceParent>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let job = match keyed::key(&headers)? {
-        Some(key) => {
-            let key = caller.job(JobId::derived("key", &caller.owner, &key));
-            let message = read(&app, &key, &trace, &headers, body).await?;
-            keyed::accept(&app, message, &trace).await?
-        }
-        None => {
-            let key = caller.job(JobId::new());
-            let message = read(&app, &key, &trace, &headers, body).await?;
-            accept(&app, &message, &trace).await?
-        }
+    let given = keyed::key(&headers)?;
+    let derived = |key: &String| JobId::derived("key", &caller.owner, key);
+    let key = caller.job(given.as_ref().map_or_else(JobId::new, derived));
+    let message = read(&app, &key, &trace, &uri, &headers, body).await?;
+    let object = message.source.object().map(str::to_owned);
+    let accepted = match given {
+        Some(_) => keyed::accept(&app, message, &trace).await,
+        None => accept(&app, &message, &trace).await,
     };
-    Ok(answer(&app, &headers, job).await)
+    upload::settle(&app, object, &accepted);
+    Ok(answer(&app, &headers, accepted?).await)
 }
 
 /// Returns the answer about a job that was accepted, now or by an earlier request; if the client
 /// prefers to wait for it, as it is then.
 pub(crate) async fn answer(app: &App, headers: &HeaderMap, job: Job) -> Response {
     let Some(wait) = waiting::preferred(headers) else {
-        return describe(&job);
+        return describe(app, &job);
     };
     // The job is accepted, whatever becomes of the wait.
     let is_final = |stored: &Stored| stored.job.status.is_final();
@@ -95,7 +95,7 @@ pub(crate) async fn answer(app: &App, headers: &HeaderMap, job: Job) -> Response
             job
         }
     };
-    let mut response = describe(&job);
+    let mut response = describe(app, &job);
     if job.status.is_final() {
         let applied = HeaderValue::try_from(format!("wait={}", wait.as_secs()));
         response.headers_mut().extend(applied.ok().map(|applied| (PREFERENCE_APPLIED, applied)));
@@ -103,9 +103,9 @@ pub(crate) async fn answer(app: &App, headers: &HeaderMap, job: Job) -> Response
     response
 }
 
-fn describe(job: &Job) -> Response {
+fn describe(app: &App, job: &Job) -> Response {
     let location = [(LOCATION, format!("/v1/jobs/{}", job.job_id))];
-    let view = Json(JobView::of(job));
+    let view = Json(app.view(job));
     if job.status.is_final() {
         return (StatusCode::OK, location, view).into_response();
     }
@@ -113,17 +113,22 @@ fn describe(job: &Job) -> Response {
     (StatusCode::ACCEPTED, location, later, view).into_response()
 }
 
-/// Reads the job that a body describes, under the name that it is to have.
+/// Reads the job that a body describes, or takes in the document that it is, under the name that the
+/// job is to have.
 ///
 /// # Errors
-/// Those of [`body::json`], and `invalid_...` for whatever the job must not say.
+/// Those of [`upload::read`] and [`body::json`], and `invalid_...` for whatever the job must not say.
 pub(crate) async fn read(
     app: &App,
     key: &JobKey,
     trace: &TraceParent,
+    uri: &Uri,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<JobMessage, Problem> {
+    if upload::kind(headers)? != upload::Kind::Json {
+        return upload::read(app, key, trace, headers, uri.query(), body).await;
+    }
     let body: NewJob = body::json(headers, body, app.json_size_max).await?;
     let source = match (body.url, body.text) {
         (Some(url), None) => source_url(&url)?,
@@ -172,15 +177,38 @@ pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
     Ok(Source::Url { url: url.into() })
 }
 
-fn options(given: Option<Value>) -> Result<Options, Problem> {
+/// Reads how a job is to be counted.
+///
+/// # Errors
+/// `invalid_option`.
+pub(crate) fn options(given: Option<Value>) -> Result<Options, Problem> {
     let Some(given) = given.filter(|given| !given.is_null()) else {
         return Ok(Options::default());
     };
-    serde_json::from_value(given)
-        .map_err(|error| Problem::new(Code::InvalidOption, format!("In options: {error}.")))
+    let invalid = |detail| Problem::new(Code::InvalidOption, detail);
+    let options: Options = serde_json::from_value(given.clone())
+        .map_err(|error| invalid(wrong_option(&given, &error)))?;
+    options.contradiction().map_or(Ok(options), |detail| Err(invalid(detail)))
 }
 
-fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Problem> {
+/// Says which option is wrong, which the error about all of them does not know.
+fn wrong_option(given: &Value, error: &serde_json::Error) -> String {
+    let options = given.as_object().into_iter().flatten();
+    let mut wrong = options.filter_map(|(name, value)| {
+        let alone = json!({name.as_str(): value});
+        let error = serde_json::from_value::<Options>(alone).err()?;
+        Some(format!("The option \"{name}\" is not valid: {error}."))
+    });
+    wrong.next().unwrap_or_else(|| format!("The options are not valid: {error}."))
+}
+
+/// Checks the labels of a job.
+///
+/// # Errors
+/// `invalid_label`.
+pub(crate) fn labels(
+    labels: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Problem> {
     let invalid = |detail: String| Err(Problem::new(Code::InvalidLabel, detail));
     if labels.len() > LABELS_MAX {
         return invalid(format!("A job can have at most {LABELS_MAX} labels."));
@@ -215,8 +243,8 @@ pub(crate) enum Offered {
 /// Puts a job onto the queue and writes its record, both at once: one round trip.
 ///
 /// # Errors
-/// `queue_full`, `input_too_large` and `broker_unavailable`; the last one names the job if it may
-/// have been queued all the same.
+/// `queue_full`, `quota_exceeded`, `input_too_large` and `broker_unavailable`; the last one names the
+/// job if it may have been queued all the same.
 pub(crate) async fn accept(
     app: &App,
     message: &JobMessage,
@@ -230,13 +258,17 @@ pub(crate) async fn accept(
 
 async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
     app.gauge.admit(message.lane)?;
+    limits::admit(app, &message.owner).await?;
     let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     connected(app, deadline).await?;
-    let envelope = Envelope::seal(message, trace)?;
-    let job = Job::queued(message);
+    trace::name_job(message.job_id);
+    let publishing = spans::publish(message, trace);
+    let envelope = Envelope::seal(message, &publishing.context)?;
+    let job = Job { traceparent: Some(*trace), ..Job::queued(message) };
     let creating = app.metrics.timed(Operation::CreateRecord, trace, app.store.create(&job));
-    let (offered, created) = tokio::join!(offer(app, &envelope, trace, deadline), creating);
+    let offering = offer(app, &envelope, &publishing.context, deadline);
+    let (offered, created) = tokio::join!(offering.instrument(publishing.span), creating);
     match offered {
         // The record may be missing, or a worker may have been faster: the job is safe.
         Offered::Acknowledged(_) => {
@@ -289,12 +321,14 @@ pub(crate) async fn offer(
             Ok(Err(refused @ (Refused::Full | Refused::TooLarge | Refused::NoQueue)))
                 if is_clear =>
             {
+                telemetry::fail(&Span::current(), refused.name());
                 return Offered::Declined(refused);
             }
             Ok(Err(_)) | Err(_) => is_clear = false,
         }
         let again = Instant::now() + PUBLISH_PAUSE;
         if again >= deadline {
+            telemetry::fail(&Span::current(), "unconfirmed");
             return Offered::Unconfirmed;
         }
         tokio::time::sleep_until(again).await;

@@ -1,35 +1,257 @@
-//! The trace of a request: inherited or made, and named in every answer that is an error.
+//! The trace of a request: inherited or made, recorded as a span, and named in every answer.
 
-use axum::extract::Request;
+use std::fmt;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
-use tracing::{Instrument, info_span};
-use wordmill_common::trace::TraceParent;
+use tracing::{Instrument, Span, field, info_span};
+use wordmill_common::env::Env;
+use wordmill_common::id::JobId;
+use wordmill_common::job::Job;
+use wordmill_common::telemetry;
+use wordmill_common::trace::{TraceId, TraceParent};
 
+use crate::App;
 use crate::problem::Problem;
 use crate::word_count;
 
-/// Header with the W3C trace context.
+/// Header with the W3C trace context of a request.
 const TRACEPARENT: &str = "traceparent";
+/// Header with that of an answer.
+const TRACERESPONSE: &str = "traceresponse";
+/// Header that browsers show to scripts, which hides the trace context in a metric's description.
+const SERVER_TIMING: &str = "server-timing";
+/// What stands for the id in `WORDMILL_TRACE_URL`.
+const PLACEHOLDER: &str = "{trace_id}";
 
-/// Gives the request its trace, and every problem its body.
-pub(crate) async fn answer(mut request: Request, next: Next) -> Response {
-    let inherited = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
-    let trace = inherited.and_then(|text| text.parse().ok()).unwrap_or_else(TraceParent::random);
+/// What a caller's trace context is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inbound {
+    /// The request is part of the caller's trace, and recorded if the caller says so.
+    Trust,
+    /// The request begins a trace of its own, with a link to the caller's.
+    Link,
+}
+
+impl fmt::Display for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trust => "trust",
+            Self::Link => "link",
+        })
+    }
+}
+
+/// Settings of the gateway's traces.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `WORDMILL_TRACE_INBOUND`: `trust` or `link`. Who trusts strangers lets them decide what is
+    /// recorded.
+    inbound: Inbound,
+    /// `WORDMILL_TRACE_URL`: where a person looks at a trace: the address of a Jaeger, or any URL
+    /// with `{trace_id}` in it. Jobs show it as `links.trace`; without, they show none.
+    url: Option<String>,
+}
+
+impl Settings {
+    /// Reads the settings.
+    pub(crate) fn read(env: &mut Env) -> Self {
+        let inbound = env.read("WORDMILL_TRACE_INBOUND", Inbound::Trust, |text| match text {
+            "trust" => Ok(Inbound::Trust),
+            "link" => Ok(Inbound::Link),
+            _ => Err("neither trust nor link".to_owned()),
+        });
+        let url = env.read("WORDMILL_TRACE_URL", String::new(), template);
+        Self { inbound, url: Some(url).filter(|url| !url.is_empty()) }
+    }
+
+    /// Returns where a person looks at a trace.
+    pub(crate) fn url_of(&self, trace_id: TraceId) -> Option<String> {
+        Some(self.url.as_ref()?.replace(PLACEHOLDER, &trace_id.to_string()))
+    }
+}
+
+fn template(text: &str) -> Result<String, String> {
+    let is_web = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    match (is_web, text.contains(PLACEHOLDER)) {
+        (false, _) => Err("not an http or https URL".to_owned()),
+        (true, true) => Ok(text.to_owned()),
+        (true, false) => Ok(format!("{}/trace/{PLACEHOLDER}", text.trim_end_matches('/'))),
+    }
+}
+
+/// Gives the request its trace and its span, and every problem its body.
+pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let (span, trace) = begin(app.trace.inbound, &request);
     request.extensions_mut().insert(trace);
     let is_older_contract = word_count::owns(request.uri().path());
-    let span = info_span!(
-        "request",
-        trace_id = %trace.trace_id,
-        method = %request.method(),
-        path = request.uri().path(),
-    );
-    let response = next.run(request).instrument(span).await;
-    match response.extensions().get::<Problem>() {
+    let response = next.run(request).instrument(span.clone()).await;
+    end(&span, &response);
+    let mut response = match response.extensions().get::<Problem>() {
         None => response,
         Some(problem) if is_older_contract => {
-            word_count::refuse(problem.status(), problem.detail())
+            let mut refused = word_count::refuse(problem.status(), problem.detail());
+            refused.headers_mut().extend(response.headers().clone());
+            refused
         }
         Some(problem) => problem.render(trace.trace_id, response.headers()),
+    };
+    if let Ok(value) = HeaderValue::try_from(trace.to_string()) {
+        response.headers_mut().insert(TRACERESPONSE, value);
+    }
+    if let Ok(value) = HeaderValue::try_from(format!("traceparent;desc=\"{trace}\"")) {
+        response.headers_mut().insert(SERVER_TIMING, value);
+    }
+    response
+}
+
+/// Begins a request's span, and returns the context for what it leads to.
+fn begin(inbound: Inbound, request: &Request) -> (Span, TraceParent) {
+    let given = inherited(request.headers());
+    let span = server(request);
+    match (inbound, given) {
+        (Inbound::Trust, Some(parent)) => telemetry::adopt(&span, &parent),
+        (Inbound::Link, Some(other)) => telemetry::link(&span, &other),
+        (_, None) => {}
+    }
+    let otherwise = || match inbound {
+        Inbound::Trust => given.unwrap_or_else(TraceParent::random),
+        Inbound::Link => TraceParent::random(),
+    };
+    let trace = telemetry::context(&span).unwrap_or_else(otherwise);
+    telemetry::identify(&span, trace.trace_id);
+    (span, trace)
+}
+
+/// Reads a caller's context; one that is malformed, or not the only one, counts as none.
+fn inherited(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut given = headers.get_all(TRACEPARENT).iter();
+    let value = given.next().filter(|_| given.next().is_none())?;
+    value.to_str().ok()?.parse().ok()
+}
+
+fn server(request: &Request) -> Span {
+    // A macro, because where a span comes from has to be known when it is compiled.
+    macro_rules! server {
+        ($target:expr) => {{
+            let method = method(request.method());
+            let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+            info_span!(
+                target: $target,
+                "request",
+                otel.name = route.map(|route| format!("{method} {route}")).as_deref().unwrap_or(method),
+                otel.kind = "server",
+                http.request.method = method,
+                http.route = route,
+                url.path = request.uri().path(),
+                url.scheme = "http",
+                http.response.status_code = field::Empty,
+                job.id = field::Empty,
+                key.name = field::Empty,
+            )
+        }};
+    }
+    if request.method().is_safe() { server!(telemetry::POLL) } else { server!(module_path!()) }
+}
+
+/// Returns a method's name; an unknown one could be anything, and names have to be few.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "HTTP",
+    }
+}
+
+fn end(span: &Span, response: &Response) {
+    let status = response.status();
+    span.record("http.response.status_code", i64::from(status.as_u16()));
+    let problem = response.extensions().get::<Problem>();
+    if status.is_server_error() {
+        telemetry::fail(span, problem.map_or("internal", Problem::name));
+    } else if let Some(problem) = problem {
+        telemetry::note(span, "error.type", problem.name());
+    }
+}
+
+/// Lets the request's span, and what is logged within it, name the job.
+pub(crate) fn name_job(job_id: JobId) {
+    Span::current().record("job.id", field::display(job_id));
+}
+
+/// Begins the span `cancel job` in the job's own trace, beside what its submission led to.
+pub(crate) fn cancelling(job: &Job, request: &TraceParent) -> Span {
+    let span = info_span!("cancel job", job.id = %job.job_id);
+    if let Some(parent) = &job.traceparent {
+        telemetry::adopt(&span, parent);
+        telemetry::link(&span, request);
+    }
+    telemetry::identify(&span, job.trace_id);
+    span
+}
+
+/// Begins the trace of a job that is done again, linked to that of the old one and to the request.
+pub(crate) fn replaying(old: Option<&TraceParent>, request: &TraceParent) -> (Span, TraceParent) {
+    let span = info_span!(parent: None, "replay job", job.id = field::Empty);
+    for other in old.into_iter().chain([request]) {
+        telemetry::link(&span, other);
+    }
+    let trace = telemetry::context(&span).unwrap_or_else(TraceParent::random);
+    telemetry::identify(&span, trace.trace_id);
+    (span, trace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_a_trace_follows_from_a_base_or_a_template() {
+        let trace_id: TraceId = "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap();
+        for (setting, expected) in [
+            (
+                "http://127.0.0.1:16686",
+                "http://127.0.0.1:16686/trace/4bf92f3577b34da6a3ce929d0e0e4736",
+            ),
+            (
+                "https://jaeger.example/ui/",
+                "https://jaeger.example/ui/trace/4bf92f3577b34da6a3ce929d0e0e4736",
+            ),
+            (
+                "https://x.example/?t={trace_id}&v=1",
+                "https://x.example/?t=4bf92f3577b34da6a3ce929d0e0e4736&v=1",
+            ),
+        ] {
+            let mut env: Env = [("WORDMILL_TRACE_URL", setting)].into_iter().collect();
+            let settings = Settings::read(&mut env);
+            assert_eq!(settings.url_of(trace_id).as_deref(), Some(expected));
+            env.finish().unwrap();
+        }
+        let mut env: Env = [("WORDMILL_TRACE_URL", "jaeger:16686")].into_iter().collect();
+        assert_eq!(Settings::read(&mut env).url_of(trace_id), None);
+        env.finish().unwrap_err();
+    }
+
+    #[test]
+    fn a_context_that_is_malformed_or_given_twice_counts_as_none() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let read = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(TRACEPARENT, HeaderValue::from_static(value));
+            }
+            inherited(&headers)
+        };
+        assert_eq!(read(&[good]), good.parse().ok());
+        assert_eq!(read(&[]), None);
+        assert_eq!(read(&[good, good]), None);
+        assert_eq!(read(&["00-nonsense"]), None);
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct JobView<'a> {
     lane: Lane,
     labels: &'a BTreeMap<String, String>,
     source: &'a SourceInfo,
-    options: Options,
+    options: &'a Options,
     attempts: Vec<AttemptView<'a>>,
     progress: Option<Progress>,
     created_at: Timestamp,
@@ -30,6 +30,7 @@ pub(crate) struct JobView<'a> {
     next_attempt_at: Option<Timestamp>,
     totals: Option<Totals>,
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,
+    totals_by_scope: Option<&'a BTreeMap<String, u64>>,
     rule: Option<&'a Rule>,
     top_words: Option<&'a [WordCount]>,
     failure: Option<&'a Failure>,
@@ -57,6 +58,8 @@ struct Links {
     events: String,
     retry: String,
     cancel: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
 }
 
 impl<'a> JobView<'a> {
@@ -68,7 +71,7 @@ impl<'a> JobView<'a> {
             lane: job.lane,
             labels: &job.labels,
             source: &job.source,
-            options: job.options,
+            options: &job.options,
             attempts: job.attempts.iter().map(AttemptView::of).collect(),
             progress: job.progress,
             created_at: job.created_at,
@@ -78,6 +81,7 @@ impl<'a> JobView<'a> {
             next_attempt_at: job.next_attempt_at,
             totals: job.totals,
             totals_by_rule: job.totals_by_rule.as_ref(),
+            totals_by_scope: job.totals_by_scope.as_ref(),
             rule: job.rule.as_ref(),
             top_words: job.top_words.as_deref(),
             failure: job.failure.as_ref(),
@@ -90,8 +94,15 @@ impl<'a> JobView<'a> {
                 events: format!("/v1/jobs/{}/events", job.job_id),
                 retry: format!("/v1/jobs/{}/retry", job.job_id),
                 cancel: format!("/v1/jobs/{}/cancel", job.job_id),
+                trace: None,
             },
         }
+    }
+
+    /// Adds where a person looks at the job's trace.
+    pub(crate) fn traced(mut self, url: Option<String>) -> Self {
+        self.links.trace = url;
+        self
     }
 }
 

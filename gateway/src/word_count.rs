@@ -152,9 +152,11 @@ fn bad_request(problem: Problem) -> Refusal {
     refuse(StatusCode::BAD_REQUEST, problem.detail())
 }
 
-/// Whatever is wrong with us is a 500 here.
-#[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
+/// Whatever is wrong with us is a 500 here. Who has asked for too much is told when to come back.
 fn server_error(problem: Problem) -> Refusal {
+    if problem.status() == StatusCode::TOO_MANY_REQUESTS {
+        return problem.into_response();
+    }
     refuse(StatusCode::INTERNAL_SERVER_ERROR, problem.detail())
 }
 

@@ -5,14 +5,14 @@ mod archive;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::PublishMessage;
+use tracing::Instrument;
 use wordmill_common::failure::Failure;
 use wordmill_common::job::Job;
 
 use crate::Error;
 use crate::connect::Broker;
 use crate::pull::Delivery;
-use crate::queue::TRACEPARENT;
-use crate::subject;
+use crate::{spans, subject};
 
 pub use self::archive::{Archive, Filter, Letter, LetterId, Mark, NoLetterId, Page};
 
@@ -55,7 +55,7 @@ impl DeadLetters {
         let mut headers = describe(failure);
         headers.insert(ATTEMPTS_HEADER, job.attempts.len().to_string());
         let subject = subject::dead(job.lane, &job.key());
-        self.publish(subject, &job.job_id.to_string(), headers, delivery).await
+        self.publish(Some(job), subject, &job.key().to_string(), headers, delivery).await
     }
 
     /// Keeps a message that is no job.
@@ -70,27 +70,31 @@ impl DeadLetters {
         let sequence = delivery.stream_sequence();
         let subject = subject::dead_unreadable(delivery.lane(), sequence);
         let id = format!("unreadable.{sequence}");
-        self.publish(subject, &id, describe(failure), delivery).await
+        self.publish(None, subject, &id, describe(failure), delivery).await
     }
 
     async fn publish(
         &self,
+        job: Option<&Job>,
         subject: async_nats::Subject,
         message_id: &str,
         mut headers: HeaderMap,
         delivery: &Delivery,
     ) -> Result<(), Error> {
         const DOING: &str = "keep a dead letter";
-        if let Some(trace) = delivery.header(TRACEPARENT) {
-            headers.insert(TRACEPARENT, trace);
+        let (span, context) = spans::publish_dead(job, delivery);
+        if let Some(context) = context {
+            spans::inject(&mut headers, &context);
         }
         let message = PublishMessage::build()
             .headers(headers)
             .payload(delivery.payload().clone())
             .message_id(message_id);
-        let sent = self.broker.jetstream.send_publish(subject, message).await;
-        let sent = sent.map_err(|error| Error::unavailable(DOING, error))?;
-        sent.await.map(drop).map_err(|error| Error::unavailable(DOING, error))
+        let publish = async {
+            let sent = self.broker.jetstream.send_publish(subject, message).await?;
+            sent.await.map(drop)
+        };
+        publish.instrument(span).await.map_err(|error| Error::unavailable(DOING, error))
     }
 }
 

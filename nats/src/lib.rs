@@ -5,27 +5,32 @@
 //! - [`read`]: whom to ask, a replica or the leader
 //! - [`queue`]: jobs go in; [`pull`]: deliveries come out
 //! - [`store`]: the only place that persists a change of a job's record
+//! - [`documents`]: inputs too large for a message
 //! - [`listing`]: the records of one owner, newest change first
 //! - [`results`]: histograms too large for the record
 //! - [`events`]: the live changes of a record
 //! - [`lease`]: duties that one process at a time has; [`sweep`]: what nobody else cleans up
 //! - [`presence`]: which workers there are
 //! - [`dead`]: jobs that nobody could finish
+//! - [`spans`]: what is recorded of all this, and how traces travel
 //!
 //! The rest of the workspace speaks of jobs; subjects, streams and acknowledgements stay in here.
 
 pub mod connect;
 pub mod dead;
+pub mod documents;
 mod error;
 pub mod events;
 pub mod lease;
 pub mod listing;
+mod objects;
 pub mod presence;
 pub mod provision;
 pub mod pull;
 pub mod queue;
 pub mod read;
 pub mod results;
+pub mod spans;
 pub mod store;
 mod subject;
 pub mod sweep;

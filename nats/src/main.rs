@@ -22,6 +22,9 @@ Settings (environment):
   WORDMILL_NATS_URL       nats://127.0.0.1:4222
   WORDMILL_NATS_USER      admin
   WORDMILL_NATS_PASSWORD
+  WORDMILL_NATS_CA        authorities to trust for tls://, as PEM
+  WORDMILL_NATS_CERT      own certificate, as PEM, and
+  WORDMILL_NATS_KEY       its key
   WORDMILL_NATS_WAIT      30s, how long to wait for the server
   WORDMILL_REPLICAS       1 (1, 3 or 5)
   WORDMILL_RESULT_TTL     7d";

@@ -10,16 +10,15 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{Instrument, Span, debug};
 use wordmill_common::id::Lane;
 use wordmill_common::trace::TraceParent;
 
 use crate::Error;
 use crate::connect::{Broker, REQUEST_TIMEOUT};
-use crate::queue::TRACEPARENT;
 use crate::read::consumer;
-use crate::subject;
 use crate::topology::{JOB_STATE_STREAM, JOBS};
+use crate::{spans, subject};
 
 /// How long one request for messages stays open at the server.
 pub const PULL_EXPIRES: Duration = Duration::from_secs(30);
@@ -283,16 +282,10 @@ impl Delivery {
         self.ack_wait
     }
 
-    /// Returns a header.
+    /// Returns the trace context that the message carries, if it is one.
     #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
-    }
-
-    /// Returns the trace context that came with the message.
-    #[must_use]
-    pub fn trace(&self) -> Option<TraceParent> {
-        self.header(TRACEPARENT)?.parse().ok()
+    pub fn traceparent(&self) -> Option<TraceParent> {
+        spans::extract(self.message.headers.as_ref()?)
     }
 
     /// Tells how often the message has been handed over, this time included; 1 is the first.
@@ -336,7 +329,12 @@ impl Delivery {
     }
 
     async fn reply(&self, kind: AckKind) -> Result<(), Error> {
-        let sent = self.message.ack_with(kind).await;
+        let span = match kind {
+            AckKind::Ack => spans::settle("ack jobs"),
+            AckKind::Nak(_) => spans::settle("nak jobs"),
+            AckKind::Progress | AckKind::Next | AckKind::Term => Span::none(),
+        };
+        let sent = self.message.ack_with(kind).instrument(span).await;
         sent.map_err(|error| Error::unavailable("answer a delivery", error))
     }
 }

@@ -7,7 +7,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::Stream as JetStream;
 use async_nats::{HeaderMap, HeaderValue, header};
 use jiff::{SignedDuration, Timestamp};
-use tracing::debug;
+use tracing::{Instrument, debug};
 use wordmill_common::clock;
 use wordmill_common::id::{JobKey, RunNonce};
 use wordmill_common::job::{Event, FORMAT, InvalidTransition, Job};
@@ -16,8 +16,8 @@ use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
 use crate::read::{Freshness, last, open};
-use crate::subject;
 use crate::topology::{JOB_STATE_STREAM, MARKER_TTL};
+use crate::{spans, subject};
 
 /// Header that repeats the record's status, for readers that fetch headers only.
 pub const STATUS_HEADER: &str = "Wordmill-Status";
@@ -311,7 +311,9 @@ impl Store {
         if job.status.is_final() {
             message = message.ttl(self.result_ttl);
         }
-        self.send(&job.key(), message).await.map_err(|error| match refusal(&error) {
+        let key = job.key();
+        let sending = self.send(&key, message).instrument(spans::put("put job_state"));
+        sending.await.map_err(|error| match refusal(&error) {
             Refusal::Conflict => NotWritten::Conflict,
             Refusal::TooLarge => NotWritten::TooLarge,
             Refusal::Full | Refusal::NoResponders | Refusal::Unclear => {

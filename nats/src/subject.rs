@@ -3,15 +3,18 @@
 use async_nats::Subject;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
-use wordmill_common::id::{JobKey, Lane};
+use wordmill_common::id::{JobKey, Lane, Owner};
 
-use crate::topology::{
-    DEAD_JOBS_PREFIX, EVENTS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX, LEASES, RESULTS,
-};
+use crate::topology::{DEAD_JOBS_PREFIX, EVENTS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX, LEASES};
 
 /// Returns the subject that carries a job: `jobs.<lane>.<owner>.<job_id>`.
 pub(crate) fn job(lane: Lane, key: &JobKey) -> Subject {
     format!("{JOBS_PREFIX}.{lane}.{key}").into()
+}
+
+/// Returns the subjects of an owner's jobs in the queue: `jobs.*.<owner>.*`.
+pub(crate) fn jobs_of(owner: &Owner) -> String {
+    format!("{JOBS_PREFIX}.*.{owner}.*")
 }
 
 /// Returns the subject that keeps a dead letter: `dead.<lane>.<owner>.<job_id>`.
@@ -61,14 +64,14 @@ pub(crate) fn worker(id: &str) -> Subject {
     format!("$KV.{LEASES}.worker.{id}").into()
 }
 
-/// Returns the subject that holds what a large histogram is made of.
-pub(crate) fn result_meta(name: &str) -> String {
-    format!("$O.{RESULTS}.M.{}", URL_SAFE.encode(name))
+/// Returns the subject that holds the description of an object.
+pub(crate) fn object_meta(bucket: &str, name: &str) -> String {
+    format!("$O.{bucket}.M.{}", URL_SAFE.encode(name))
 }
 
-/// Returns the subject of the parts of a large histogram.
-pub(crate) fn result_chunks(nuid: &str) -> String {
-    format!("$O.{RESULTS}.C.{nuid}")
+/// Returns the subject of the chunks of an object, or with `*` of all objects.
+pub(crate) fn object_chunks(bucket: &str, nuid: &str) -> String {
+    format!("$O.{bucket}.C.{nuid}")
 }
 
 /// Returns the subject on which a record's changes are republished.
@@ -84,7 +87,6 @@ pub(crate) fn next(lane: Lane) -> Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wordmill_common::id::Owner;
 
     #[test]
     fn subjects_are_spelled_as_documented() {
@@ -92,6 +94,7 @@ mod tests {
         let key = JobKey { owner: Owner::public(), job_id };
         let spelled = [
             job(Lane::Interactive, &key),
+            jobs_of(&key.owner).into(),
             dead(Lane::Bulk, &key),
             dead_unreadable(Lane::Bulk, 7),
             record(&key),
@@ -102,6 +105,7 @@ mod tests {
         ];
         let expected = [
             "jobs.interactive.public.0198f0c2-0000-7000-8000-000000000000",
+            "jobs.*.public.*",
             "dead.bulk.public.0198f0c2-0000-7000-8000-000000000000",
             "dead.bulk.unreadable.7",
             "$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
@@ -110,7 +114,7 @@ mod tests {
             "$KV.leases.worker.1f",
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
         ];
-        assert_eq!(recorded(&spelled[3]), Some(key.clone()));
+        assert_eq!(recorded(&spelled[4]), Some(key.clone()));
         assert_eq!(queued(&spelled[0]), Some(key));
         assert_eq!(spelled.map(|subject| subject.to_string()), expected);
     }

@@ -1,6 +1,8 @@
 //! Tests that need a tool from outside. `make test-all` installs what they need and runs them.
 
+mod jaeger;
 mod listing;
+mod memory;
 mod nats_cli;
 mod operations;
 mod pages;

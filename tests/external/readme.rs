@@ -67,6 +67,15 @@ fn free_port() -> u16 {
 }
 
 fn make_run(port: u16, nats_port: u16, data: &TempDir) -> Process {
+    make_run_with(port, nats_port, data, &[])
+}
+
+fn make_run_with(
+    port: u16,
+    nats_port: u16,
+    data: &TempDir,
+    settings: &[(&str, String)],
+) -> Process {
     let mut command = Command::new("make");
     command
         .current_dir(repository())
@@ -74,6 +83,7 @@ fn make_run(port: u16, nats_port: u16, data: &TempDir) -> Process {
         .env("PORT", port.to_string())
         .env("NATS_PORT", nats_port.to_string())
         .env("DATA_DIR", data.path())
+        .envs(settings.iter().map(|(name, value)| (name, value)))
         .process_group(0);
     // A reader's shell has none of what cargo tells its tests, and cargo would build anew for it.
     for (name, _) in std::env::vars_os() {
@@ -153,6 +163,42 @@ fn a_second_run_finds_the_jobs_of_the_first_and_taken_ports_are_named() {
     wait_until_ready(&mut second);
     assert_eq!(client.finished(&job_id, Duration::from_secs(5))["totals"]["words"], 2);
     stop(&mut second);
+}
+
+#[test]
+fn a_run_with_traces_shows_a_job_in_the_terminal() {
+    let (port, nats_port) = (free_port(), free_port());
+    let data = TempDir::new().expect("a directory");
+    let [http, grpc, otlp] = [(); 3].map(|()| free_port().to_string());
+    let settings = [
+        ("TRACE", "1".to_owned()),
+        ("JAEGER_PORT", http.clone()),
+        ("JAEGER_GRPC_PORT", grpc),
+        ("JAEGER_OTLP_PORT", otlp),
+    ];
+    let mut run = make_run_with(port, nats_port, &data, &settings);
+    wait_until_ready(&mut run);
+    assert!(run.output().contains(&format!("http://127.0.0.1:{http}")), "{}", run.output());
+    let client = wordmill_tests::client::Client::new(&format!("127.0.0.1:{port}"));
+    let job_id = client.submit(&serde_json::json!({"text": "one two three"}));
+    let job = client.finished(&job_id, Duration::from_secs(20));
+    let trace_id = job["trace_id"].as_str().expect("a trace id");
+    let link = format!("http://127.0.0.1:{http}/trace/{trace_id}");
+    assert_eq!(job["links"]["trace"], link, "{job}");
+    for name in [job_id.as_str(), trace_id] {
+        let shown = wait_for("all four spans are shown", Duration::from_secs(60), || {
+            let mut command = Command::new("make");
+            command.current_dir(repository()).arg("trace").env("JOB", name);
+            let output = command.env("JAEGER_PORT", &http).output().expect("make runs");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            (text.lines().count() >= 5).then_some(text)
+        });
+        for part in [trace_id, "POST /v1/jobs", "  publish jobs", "    process jobs", "count words"]
+        {
+            assert!(shown.contains(part), "{part} is not in\n{shown}");
+        }
+    }
+    stop(&mut run);
 }
 
 fn wait_until_ready(run: &mut Process) {

@@ -1,13 +1,20 @@
 //! HTTP as clients speak it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::body::Bytes;
-use hyper::header::HOST;
+use hyper::header::{AUTHORIZATION, HOST};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::{runtime, wait_for};
 
@@ -18,6 +25,39 @@ const ANSWER_MAX: Duration = Duration::from_secs(90);
 #[derive(Debug, Clone)]
 pub struct Client {
     address: String,
+    key: Option<String>,
+    tls: Option<Trust>,
+}
+
+/// What a client trusts, and by which name it knows the service.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+}
+
+impl Trust {
+    /// Trusts an authority, given as PEM, for a service of this name.
+    pub fn new(name: &str, authority: &str) -> Self {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(authority.as_bytes()).expect("PEM");
+        roots.add(authority).expect("an authority");
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("TLS")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        Self { name, config: Arc::new(config) }
+    }
+
+    /// Offers other protocols than the service may like.
+    pub fn offer(mut self, protocols: &[&str]) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self.config = Arc::new(config);
+        self
+    }
 }
 
 /// An answer, whatever its status.
@@ -69,7 +109,22 @@ impl Answer {
 impl Client {
     /// Returns a client of the service at `address`.
     pub fn new(address: &str) -> Self {
-        Self { address: address.to_owned() }
+        Self { address: address.to_owned(), key: None, tls: None }
+    }
+
+    /// Returns a client that sends an API key with every request.
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self.clone() }
+    }
+
+    /// Returns a client that speaks HTTPS.
+    pub fn with_tls(&self, trust: Trust) -> Self {
+        Self { tls: Some(trust), ..self.clone() }
+    }
+
+    /// Returns the API key.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
     }
 
     /// Returns host and port.
@@ -115,9 +170,12 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        if let Some(key) = &self.key {
+            request = request.header(AUTHORIZATION, format!("Bearer {key}"));
+        }
         let body = Full::new(Bytes::copy_from_slice(body));
         let request = request.body(body).expect("a request");
-        let exchange = tokio::time::timeout(ANSWER_MAX, exchange(&self.address, request));
+        let exchange = tokio::time::timeout(ANSWER_MAX, exchange(self, request));
         exchange.await.map_err(|_| "no answer in time".to_owned())?
     }
 
@@ -170,8 +228,21 @@ impl Client {
 }
 
 /// One request on a connection of its own.
-async fn exchange(address: &str, request: Request<Full<Bytes>>) -> Result<Answer, String> {
-    let stream = tokio::net::TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+async fn exchange(client: &Client, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+    let stream = tokio::net::TcpStream::connect(&client.address).await;
+    let stream = stream.map_err(|error| error.to_string())?;
+    let Some(trust) = &client.tls else {
+        return converse(stream, request).await;
+    };
+    let connector = TlsConnector::from(Arc::clone(&trust.config));
+    let stream = connector.connect(trust.name.clone(), stream).await;
+    converse(stream.map_err(|error| error.to_string())?, request).await
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, String> {
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);

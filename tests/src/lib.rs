@@ -3,9 +3,13 @@
 //! Depends on no wordmill crate: whatever is spelled here is the contract.
 
 pub mod admin;
+pub mod certificates;
 pub mod chaos;
 pub mod client;
 pub mod cluster;
+pub mod collector;
+pub mod jaeger;
+pub mod keyring;
 pub mod metrics;
 pub mod mixed;
 pub mod port;
@@ -14,6 +18,8 @@ pub mod proxy;
 pub mod site;
 pub mod stack;
 pub mod stream;
+pub mod traces;
+pub mod upload;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

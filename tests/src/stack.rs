@@ -96,7 +96,8 @@ fn spawn(directory: &Path, port: u16, arguments: &[String]) -> Process {
 pub fn service(name: &str, role: &str, nats: &str, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(binary(name));
     for (key, _) in std::env::vars_os() {
-        if key.to_string_lossy().starts_with("WORDMILL_") {
+        let name = key.to_string_lossy();
+        if name.starts_with("WORDMILL_") || name.starts_with("OTEL_") {
             command.env_remove(key);
         }
     }

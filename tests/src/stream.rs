@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::HOST;
+use hyper::header::{AUTHORIZATION, HOST};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -80,6 +80,9 @@ impl EventStream {
         request = request.header(HOST, client.address()).header("accept", "text/event-stream");
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if let Some(key) = client.key() {
+            request = request.header(AUTHORIZATION, format!("Bearer {key}"));
         }
         let request = request.body(Empty::<Bytes>::new()).expect("a request");
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;

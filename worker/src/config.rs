@@ -38,7 +38,7 @@ pub struct Config {
     /// `WORDMILL_SHUTDOWN_GRACE`: how long running jobs may take after the signal to stop, before
     /// they are handed back.
     pub shutdown_grace: Duration,
-    /// `WORDMILL_LOG`, `WORDMILL_LOG_FORMAT`: the log.
+    /// `WORDMILL_LOG*`, `WORDMILL_TRACE`, `OTEL_*`: the log, and which spans go where.
     pub telemetry: telemetry::Config,
 }
 
@@ -77,7 +77,7 @@ impl Config {
                 Duration::ZERO,
                 hour,
             ),
-            telemetry: telemetry::Config::read(env),
+            telemetry: telemetry::Config::read(env, "wordmill-worker"),
         }
     }
 }

@@ -17,17 +17,23 @@ fn main() -> ExitCode {
         return env::report("wordmill-worker", &invalid);
     }
     if std::env::args().nth(1).as_deref() == Some("healthcheck") {
-        let ready = probe::is_ready(config.listen).unwrap_or(false);
+        let ready = probe::connect(config.listen).and_then(probe::is_ready).unwrap_or(false);
         return if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    telemetry::start(&config.telemetry);
-    match work(config) {
+    let pipeline = match telemetry::start(&config.telemetry, &config.name) {
+        Ok(pipeline) => pipeline,
+        Err(error) => return env::report("wordmill-worker", &error),
+    };
+    let code = match work(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = format!("{error:#}"), "the worker ends");
             ExitCode::FAILURE
         }
-    }
+    };
+    // All tasks are gone with their runtime, and so all spans have ended.
+    pipeline.finish();
+    code
 }
 
 #[tokio::main]

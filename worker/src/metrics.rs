@@ -208,7 +208,7 @@ impl Metrics {
 
 /// Returns where a delivery's numbers can be looked into.
 fn link(delivery: &Delivery) -> Option<TraceLink> {
-    TraceLink::to(&delivery.trace()?)
+    TraceLink::to(&delivery.traceparent()?)
 }
 
 /// A slot that is busy.

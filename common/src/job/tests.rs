@@ -32,6 +32,8 @@ fn counted(n: u8) -> Event {
         source: message().source.describe(),
         totals: Totals::default(),
         totals_by_rule: BTreeMap::new(),
+        totals_by_scope: BTreeMap::new(),
+        explanation: None,
         rule: Rule { name: "unicode".to_owned(), version: 1, unicode: "18.0".to_owned() },
         top_words: Vec::new(),
         result: ResultPlace::Object { name: format!("result-{n}") },
@@ -165,7 +167,8 @@ fn a_late_result_of_an_earlier_run_is_shown_as_that_runs_success() {
 
 #[test]
 fn the_stored_format_is_fixed() {
-    let job = after(&[started(1), attempt_failed(1), started(2), advanced(2)]);
+    let mut job = after(&[started(1), attempt_failed(1), started(2), advanced(2)]);
+    job.traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().ok();
     let json = serde_json::to_string_pretty(&job).unwrap();
     assert_eq!(json, include_str!("../golden/record.json").trim_end());
     assert_eq!(serde_json::from_str::<Job>(&json).unwrap(), job);

@@ -12,18 +12,19 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tracing::Instrument;
 use wordmill_common::clock;
 use wordmill_common::id::{JobId, Lane, Owner};
 use wordmill_common::job::{FORMAT, Status};
 use wordmill_common::message::JobMessage;
-use wordmill_common::trace::TraceParent;
+use wordmill_common::trace::{TraceId, TraceParent};
 use wordmill_nats::dead::{Filter, Letter, LetterId};
 
 use super::{page, within};
 use crate::caller::Caller;
 use crate::cursor::{self, NO_CURSOR};
 use crate::problem::{Code, Problem};
-use crate::{App, body, keyed};
+use crate::{App, body, keyed, trace, upload};
 
 /// Most letters that one request replays.
 const REPLAY_MAX: usize = 100;
@@ -63,6 +64,8 @@ enum Outcome {
     Unreadable,
     /// It was replayed before, and the new job is no longer kept.
     Gone,
+    /// The document that it counted is no longer kept.
+    SourceGone,
     /// The new job was not taken; `detail` says why.
     Refused,
     /// An earlier letter was not taken for a reason that holds for all, or time was up.
@@ -174,23 +177,35 @@ impl Asked {
     }
 }
 
-async fn replay(app: &App, letter: &Letter, trace: &TraceParent, dry_run: bool) -> Line {
+async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool) -> Line {
     let name = letter.id.to_string();
     let Some(old) = &letter.message else {
         return Line::of(name, Outcome::Unreadable);
     };
-    // Every job has a trace of its own; that of the old one stays in its letter and its record.
-    let trace = TraceParent { trace_id: TraceParent::random().trace_id, ..*trace };
-    let message = again(old, &trace);
+    let mut message = again(old);
     let job_id = Some(message.job_id);
     if dry_run {
         return Line { job_id, ..Line::of(name, Outcome::WouldReplay) };
     }
-    match keyed::accept(app, message, &trace).await {
+    // Every job has a trace of its own.
+    let (span, trace) = trace::replaying(letter.traceparent.as_ref(), request);
+    message.trace_id = trace.trace_id;
+    let replaying = async {
+        let copy = upload::renew(app, &mut message).await?;
+        let accepted = keyed::accept(app, message, &trace).await;
+        upload::settle(app, copy, &accepted);
+        accepted
+    };
+    match replaying.instrument(span).await {
         Ok(job) => Line { job_id, status: Some(job.status), ..Line::of(name, Outcome::Replayed) },
         Err(problem) if problem.is(Code::ResultExpired) => {
             Line { job_id, ..Line::of(name, Outcome::Gone) }
         }
+        Err(problem) if problem.is(Code::SourceGone) => Line {
+            code: Some(problem.name()),
+            detail: Some(problem.detail().to_owned()),
+            ..Line::of(name, Outcome::SourceGone)
+        },
         Err(problem) => Line {
             job_id,
             code: Some(problem.name()),
@@ -205,13 +220,13 @@ async fn replay(app: &App, letter: &Letter, trace: &TraceParent, dry_run: bool) 
 /// Its id depends on the old job's id and time of submission, which tell it from any other job that
 /// ever had that id. Not on the letter's place in the stream: a letter that was kept twice, because
 /// its worker died before it acknowledged, has moved.
-fn again(old: &JobMessage, trace: &TraceParent) -> JobMessage {
+fn again(old: &JobMessage) -> JobMessage {
     let name = format!("{}.{}", old.job_id, old.created_at);
     JobMessage {
         format: FORMAT,
         job_id: JobId::derived("replay", &old.owner, &name),
         created_at: clock::now(),
-        trace_id: trace.trace_id,
+        trace_id: TraceId::random(),
         fingerprint: None,
         retry_of: Some(old.job_id),
         ..old.clone()
@@ -232,14 +247,13 @@ mod tests {
     fn a_replay_is_the_same_job_under_a_name_that_follows_from_the_old_one() {
         let golden = include_str!("../../../common/src/golden/message.json");
         let old: JobMessage = serde_json::from_str(golden).unwrap();
-        let (first, second) =
-            (again(&old, &TraceParent::random()), again(&old, &TraceParent::random()));
+        let (first, second) = (again(&old), again(&old));
         assert_eq!(first.job_id, second.job_id);
         assert_ne!(first.trace_id, second.trace_id);
         assert_eq!((&first.source, &first.labels), (&old.source, &old.labels));
         assert_eq!(first.retry_of, Some(old.job_id));
         let later = JobMessage { created_at: clock::now(), ..old };
-        assert_ne!(again(&later, &TraceParent::random()).job_id, first.job_id);
-        assert_ne!(again(&first, &TraceParent::random()).job_id, first.job_id);
+        assert_ne!(again(&later).job_id, first.job_id);
+        assert_ne!(again(&first).job_id, first.job_id);
     }
 }

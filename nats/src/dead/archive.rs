@@ -16,8 +16,8 @@ use wordmill_common::trace::{TraceId, TraceParent};
 use super::{ATTEMPTS_HEADER, FAILURE_CODE_HEADER, FAILURE_DETAIL_HEADER};
 use crate::Error;
 use crate::connect::Broker;
-use crate::queue::TRACEPARENT;
 use crate::read::{Freshness, found, last, open};
+use crate::spans;
 use crate::subject::{self, UNREADABLE};
 use crate::topology::{DEAD_JOBS, DEAD_JOBS_PREFIX};
 
@@ -80,6 +80,8 @@ pub struct Letter {
     pub attempts: Option<u32>,
     /// The trace of the job, where known.
     pub trace_id: Option<TraceId>,
+    /// The context that the letter carries.
+    pub traceparent: Option<TraceParent>,
     /// Size of the message.
     pub size_bytes: usize,
     /// The job itself, ready to be done again; `None` if the message is none.
@@ -333,7 +335,7 @@ fn letter(message: &StreamMessage) -> Option<Letter> {
         Err(_) => return None,
     };
     let header = |name| message.headers.get(name).map(HeaderValue::as_str);
-    let of_header = || header(TRACEPARENT)?.parse::<TraceParent>().ok();
+    let traceparent = spans::extract(&message.headers);
     let millisecond = i64::try_from(message.time.unix_timestamp_nanos() / 1_000_000).ok()?;
     let code = header(FAILURE_CODE_HEADER).unwrap_or("internal").to_owned();
     let is_unreadable = matches!(id, LetterId::Unreadable(_));
@@ -348,7 +350,8 @@ fn letter(message: &StreamMessage) -> Option<Letter> {
         trace_id: job
             .as_ref()
             .map(|job| job.trace_id)
-            .or_else(|| of_header().map(|trace| trace.trace_id)),
+            .or_else(|| traceparent.map(|trace| trace.trace_id)),
+        traceparent,
         size_bytes: message.payload.len(),
         message: job.filter(|_| !is_unreadable),
     })

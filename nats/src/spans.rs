@@ -1,0 +1,131 @@
+//! Spans of what goes through the broker, and how their context travels: in the header
+//! `traceparent` of each message.
+//!
+//! A span for a message that is put in is the parent of those of all its deliveries, which are
+//! linked to it, too: OpenTelemetry allows that where each message is handled by itself, and it is
+//! what shows one job as one trace.
+
+use async_nats::HeaderMap;
+use tracing::{Span, debug_span, field, info_span};
+use wordmill_common::job::Job;
+use wordmill_common::message::JobMessage;
+use wordmill_common::telemetry;
+use wordmill_common::trace::TraceParent;
+
+use crate::pull::Delivery;
+
+/// Header with the W3C trace context.
+const TRACEPARENT: &str = "traceparent";
+
+/// A message that is about to be put in.
+#[derive(Debug, Clone)]
+pub struct Publishing {
+    /// Covers the time until the stream has answered.
+    pub span: Span,
+    /// What the message carries.
+    pub context: TraceParent,
+}
+
+/// Begins the span `publish jobs`, as a child of `parent`.
+#[must_use]
+pub fn publish(message: &JobMessage, parent: &TraceParent) -> Publishing {
+    let span = info_span!(
+        "publish jobs",
+        otel.kind = "producer",
+        messaging.system = "nats",
+        messaging.operation.name = "publish",
+        messaging.operation.r#type = "send",
+        messaging.destination.name = "jobs",
+        messaging.nats.stream.sequence = field::Empty,
+        job.id = %message.job_id,
+        job.lane = message.lane.as_str(),
+    );
+    telemetry::adopt(&span, parent);
+    let context = telemetry::context(&span).unwrap_or(*parent);
+    Publishing { span, context }
+}
+
+/// Begins the span `publish dead_jobs`, within the delivery that was the last, and returns what the
+/// letter carries.
+pub(crate) fn publish_dead(job: Option<&Job>, delivery: &Delivery) -> (Span, Option<TraceParent>) {
+    let span = info_span!(
+        "publish dead_jobs",
+        otel.kind = "producer",
+        messaging.system = "nats",
+        messaging.operation.name = "publish",
+        messaging.operation.r#type = "send",
+        messaging.destination.name = "dead_jobs",
+        job.id = job.map(|job| field::display(job.job_id)),
+    );
+    let given = delivery.traceparent();
+    // What is no job has no delivery's span around it.
+    if let Some(parent) = given.filter(|_| job.is_none()) {
+        telemetry::adopt(&span, &parent);
+    }
+    let context = telemetry::context(&span).or(given);
+    (span, context)
+}
+
+/// Begins the span `process jobs` for one delivery of a job: a child of the span that put the
+/// message in.
+#[must_use]
+pub fn process(message: &JobMessage, delivery: &Delivery) -> Span {
+    let span = info_span!(
+        "process jobs",
+        otel.kind = "consumer",
+        messaging.system = "nats",
+        messaging.operation.name = "process",
+        messaging.operation.r#type = "process",
+        messaging.destination.name = "jobs",
+        messaging.nats.stream.sequence = signed(delivery.stream_sequence()),
+        messaging.nats.delivery_count = signed(delivery.delivered()),
+        job.id = %message.job_id,
+        job.lane = message.lane.as_str(),
+    );
+    let given = delivery.traceparent().unwrap_or_else(TraceParent::random);
+    // Whatever the header says, the record and the log name the trace that the job says.
+    let parent = TraceParent { trace_id: message.trace_id, ..given };
+    telemetry::adopt(&span, &parent);
+    telemetry::link(&span, &parent);
+    telemetry::identify(&span, message.trace_id);
+    span
+}
+
+/// Writes a context where the next one finds it.
+pub(crate) fn inject(headers: &mut HeaderMap, context: &TraceParent) {
+    headers.insert(TRACEPARENT, context.to_string());
+}
+
+/// Returns the context that a message carries, if it is one.
+pub(crate) fn extract(headers: &HeaderMap) -> Option<TraceParent> {
+    headers.get(TRACEPARENT)?.as_str().parse().ok()
+}
+
+/// Begins a span such as `put job_state`: something is stored. Seen at level `debug` only.
+pub(crate) fn put(name: &'static str) -> Span {
+    debug_span!(
+        "put",
+        otel.name = name,
+        otel.kind = "client",
+        messaging.system = "nats",
+        messaging.operation.name = "put",
+    )
+}
+
+/// Begins a span such as `ack jobs`: a delivery is answered. Seen at level `debug` only.
+pub(crate) fn settle(name: &'static str) -> Span {
+    debug_span!(
+        "settle",
+        otel.name = name,
+        otel.kind = "client",
+        messaging.system = "nats",
+        messaging.operation.name = name.split(' ').next(),
+        messaging.operation.r#type = "settle",
+        messaging.destination.name = "jobs",
+    )
+}
+
+/// Attributes are signed; what the server counts does not come near the difference.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

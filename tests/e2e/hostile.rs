@@ -1,0 +1,252 @@
+//! Clients that are slow, deaf or greedy are cut off at a limit with a name, while others are served.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::process::Signal;
+use serde_json::json;
+use wordmill_tests::client::Client;
+use wordmill_tests::stack::Stack;
+use wordmill_tests::{pause, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// What the gateways are told, so that nobody has to wait for half a minute.
+const CLIENT_TIMEOUT: (&str, &str) = ("WORDMILL_CLIENT_TIMEOUT", "2s");
+
+fn connect(client: &Client) -> TcpStream {
+    let stream = TcpStream::connect(client.address()).expect("a connection");
+    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
+    stream
+}
+
+/// Tells whether the other side has ended a connection, without waiting.
+fn is_cut_off(stream: &mut TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("set");
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Reads until the end, whatever the end is.
+fn rest(stream: &mut TcpStream) -> String {
+    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        text.extend_from_slice(&buffer[..length]);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Lets others be served all the while, and returns how often they were.
+fn others_while<T>(client: &Client, work: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            let mut served = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                client.submit(&json!({"text": "as before"}));
+                served += 1;
+            }
+            served
+        });
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        is_over.store(true, Ordering::Relaxed);
+        assert!(others.join().expect("others are served") > 0);
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+#[test]
+fn heads_that_trickle_and_connections_that_stay_silent_are_cut_off() {
+    let stack = Stack::with(1, 0, &[CLIENT_TIMEOUT]);
+    let client = stack.client();
+    others_while(client, || {
+        let mut slow: Vec<TcpStream> = (0..50).map(|_| connect(client)).collect();
+        let mut silent: Vec<TcpStream> = (0..50).map(|_| connect(client)).collect();
+        // Between two requests there is no more time than before the first.
+        let mut idle = connect(client);
+        idle.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        for stream in &mut slow {
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ").expect("sent");
+        }
+        wait_for("all are cut off", LIMIT, || {
+            // A byte now and then does not help. It may be one too many.
+            slow.iter_mut().for_each(|stream| drop(stream.write(b"a")));
+            pause(Duration::from_millis(200));
+            let mut all = slow.iter_mut().chain(&mut silent).chain([&mut idle]);
+            all.all(is_cut_off).then_some(())
+        });
+    });
+}
+
+#[test]
+fn a_head_of_a_megabyte_is_refused_and_so_are_too_many_fields() {
+    let stack = Stack::with(1, 0, &[]);
+    let client = stack.client();
+    others_while(client, || {
+        let large = format!("GET /livez HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(1 << 20));
+        let target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(1 << 20));
+        let fields: String = (0..200).map(|n| format!("X-{n}: a\r\n")).collect();
+        let fields = format!("GET /livez HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+        for (head, allowed) in
+            [(large, &["431"][..]), (target, &["414", "431"]), (fields, &["431"])]
+        {
+            let mut stream = connect(client);
+            // The gateway may close before all is sent: that is the point.
+            let _ = stream.write_all(head.as_bytes());
+            let answer = rest(&mut stream);
+            let status = answer.split(' ').nth(1).unwrap_or_default();
+            assert!(allowed.contains(&status), "{allowed:?}: {answer}");
+        }
+        let fits = format!("GET /livez HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(32 << 10));
+        let mut stream = connect(client);
+        stream.write_all(fits.as_bytes()).expect("sent");
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).expect("an answer");
+        assert_eq!(&start, b"HTTP/1.1 200");
+    });
+}
+
+#[test]
+fn a_body_that_trickles_is_answered_with_a_time_out() {
+    let stack = Stack::with(1, 0, &[]);
+    let client = stack.client();
+    let head = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    others_while(client, || {
+        let mut with_length = connect(client);
+        let mut in_chunks = connect(client);
+        write!(with_length, "{head}Content-Length: 1000\r\n\r\n{{").expect("sent");
+        write!(in_chunks, "{head}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n").expect("sent");
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let mut trickling = [
+                (with_length.try_clone().expect("a handle"), &b" "[..]),
+                (in_chunks.try_clone().expect("a handle"), b"1\r\n \r\n"),
+            ];
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    trickling.iter_mut().for_each(|(stream, bytes)| drop(stream.write(bytes)));
+                    pause(Duration::from_millis(100));
+                }
+            });
+            let answers = [&mut with_length, &mut in_chunks].map(rest);
+            is_over.store(true, Ordering::Relaxed);
+            for answer in answers {
+                assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+                assert!(answer.contains("\"request_timeout\""), "{answer}");
+            }
+        });
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_cut_off() {
+    let stack = Stack::with(1, 1, &[CLIENT_TIMEOUT]);
+    let client = stack.client();
+    let words: Vec<String> = (0..20_000).map(|n| format!("w{n}")).collect();
+    let job_id = client.submit(&json!({"text": words.join(" ")}));
+    client.finished(&job_id, LIMIT);
+    let size = client.get(&format!("/v1/jobs/{job_id}/result")).text.len();
+    assert!(size > 200_000, "{size}");
+    others_while(client, || {
+        let mut deaf = connect(client);
+        // Whatever the kernel would take for it comes on top.
+        set_socket_recv_buffer_size(&deaf, 4096).expect("a small buffer");
+        // Enough to fill every buffer on the way.
+        let request = format!("GET /v1/jobs/{job_id}/result HTTP/1.1\r\nHost: x\r\n\r\n");
+        deaf.write_all(request.repeat(100).as_bytes()).expect("sent");
+        deaf.set_nonblocking(true).expect("set");
+        wait_for("the connection is gone", LIMIT, || {
+            pause(Duration::from_millis(200));
+            // Who writes to a connection that is gone is told so.
+            let written = deaf.write(b"G");
+            written.is_err_and(|error| error.kind() != ErrorKind::WouldBlock).then_some(())
+        });
+    });
+}
+
+#[test]
+fn more_clients_than_there_are_places_wait_and_get_their_turn() {
+    let settings = [CLIENT_TIMEOUT, ("WORDMILL_CONNECTIONS_MAX", "5")];
+    let mut stack = Stack::with(1, 0, &settings);
+    let client = stack.client().clone();
+    let mut holders: Vec<TcpStream> = (0..5).map(|_| connect(&client)).collect();
+    let full = "as many clients are connected as may be (WORDMILL_CONNECTIONS_MAX); others wait";
+    stack.gateways[0].process.logged(full, LIMIT);
+    // They wait in the kernel's queue until the silent ones are cut off, and are not lost.
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            let client = client.clone();
+            std::thread::spawn(move || client.get("/livez").status)
+        })
+        .collect();
+    for waiting in clients {
+        assert_eq!(waiting.join().expect("no panic"), 200);
+    }
+    assert!(holders.iter_mut().all(is_cut_off));
+}
+
+#[test]
+fn requests_in_a_row_without_waiting_are_answered_in_their_order() {
+    let stack = Stack::with(1, 0, &[]);
+    let mut stream = connect(stack.client());
+    let requests: String = (0..100)
+        .map(|n| {
+            let (path, close) = if n % 2 == 0 { ("/livez", "") } else { ("/v1/jobs/17", "") };
+            let close = if n == 99 { "Connection: close\r\n" } else { close };
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\n{close}\r\n")
+        })
+        .collect();
+    stream.write_all(requests.as_bytes()).expect("sent");
+    let answers = rest(&mut stream);
+    let statuses: Vec<&str> = answers
+        .split("HTTP/1.1 ")
+        .skip(1)
+        .map(|answer| answer.split(' ').next().unwrap_or_default())
+        .collect();
+    assert_eq!(statuses, ["200", "400"].repeat(50), "{answers}");
+}
+
+#[test]
+fn a_shutdown_closes_idle_connections_at_once_and_finishes_open_requests() {
+    let mut stack = Stack::with(1, 0, &[]);
+    let client = stack.client().clone();
+    let mut idle: Vec<TcpStream> = (0..10).map(|_| connect(&client)).collect();
+    for stream in &mut idle {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).expect("an answer");
+    }
+    // In the middle of its body.
+    let mut open = connect(&client);
+    let body = json!({"text": "finished all the same"}).to_string();
+    write!(
+        open,
+        "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    )
+    .expect("sent");
+    let mut go_on = [0; 25];
+    open.read_exact(&mut go_on).expect("the handler reads");
+    assert!(go_on.starts_with(b"HTTP/1.1 100 Continue"));
+    let gateway = &mut stack.gateways[0].process;
+    let started = Instant::now();
+    gateway.signal(Signal::TERM);
+    wait_for("idle connections are closed", LIMIT, || {
+        idle.iter_mut().all(is_cut_off).then_some(())
+    });
+    assert!(gateway.has_ended().is_none(), "a request is open");
+    open.write_all(body.as_bytes()).expect("sent");
+    assert!(rest(&mut open).starts_with("HTTP/1.1 202"));
+    assert!(gateway.wait(LIMIT).success());
+    assert!(started.elapsed() < Duration::from_secs(20), "not cut off by the grace period");
+}

@@ -1,0 +1,331 @@
+//! Nobody learns anything of another owner's jobs: every route answers about them as about jobs that
+//! never were.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wordmill_tests::admin::{Admin, job_message};
+use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::keyring::Keyring;
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::Stack;
+use wordmill_tests::{repository, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const JSON: (&str, &str) = ("content-type", "application/json");
+/// Stands for a job's id in paths and bodies.
+const ID: &str = "{id}";
+/// An id that nobody has used.
+const NEVER: &str = "0198f0c2-0000-7000-8000-000000000000";
+/// Routes that name no job and no owner: health, and the numbers of the whole service.
+const WITHOUT_OWNER: [&str; 5] = ["/livez", "/readyz", "/health", "/metrics", "/v1/queue"];
+
+/// One request about a job.
+struct Ask {
+    route: &'static str,
+    method: &'static str,
+    path: String,
+    headers: Vec<(&'static str, &'static str)>,
+    body: String,
+}
+
+impl Ask {
+    fn new(method: &'static str, route: &'static str) -> Self {
+        let (path, headers, body) = (route.to_owned(), Vec::new(), String::new());
+        Self { route, method, path, headers, body }
+    }
+
+    fn query(mut self, query: &str) -> Self {
+        self.path = format!("{}?{query}", self.path);
+        self
+    }
+
+    fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    fn body(mut self, body: &Value) -> Self {
+        self.headers.push(JSON);
+        self.body = body.to_string();
+        self
+    }
+
+    fn send(&self, client: &Client, job_id: &str) -> Answer {
+        let (path, body) = (self.path.replace(ID, job_id), self.body.replace(ID, job_id));
+        client.send(self.method, &path, &self.headers, body.as_bytes())
+    }
+}
+
+/// Returns every way to ask about a job, in an order in which none spoils another.
+fn walk() -> Vec<Ask> {
+    let (job, letter) = ("/v1/jobs/{id}", "/v1/dead-letters/{id}");
+    let (result, older) = ("/v1/jobs/{id}/result", "/word-count/{id}");
+    vec![
+        Ask::new("GET", job),
+        Ask::new("GET", job).query("wait=1"),
+        Ask::new("GET", job).query("wait=1").header("if-none-match", "\"1\""),
+        Ask::new("GET", job).header("if-none-match", "*"),
+        Ask::new("HEAD", job),
+        Ask::new("GET", result),
+        Ask::new("GET", result).query("top=1&format=csv"),
+        Ask::new("GET", result).query("format=ndjson&min_count=1"),
+        Ask::new("GET", "/v1/jobs/{id}/events"),
+        Ask::new("GET", "/v1/jobs/{id}/events").header("last-event-id", "1"),
+        Ask::new("POST", "/v1/jobs/{id}/cancel"),
+        Ask::new("POST", "/v1/jobs/{id}/retry"),
+        Ask::new("POST", "/v1/jobs/{id}/retry").header("idempotency-key", "again"),
+        Ask::new("DELETE", job),
+        Ask::new("GET", letter),
+        Ask::new("DELETE", letter),
+        Ask::new("POST", "/v1/dead-letters/replay").body(&json!({"ids": [ID], "dry_run": true})),
+        Ask::new("POST", "/v1/dead-letters/replay").body(&json!({"ids": [ID]})),
+        Ask::new("POST", "/v1/dead-letters/replay").body(&json!({"filter": {}})),
+        Ask::new("GET", "/v1/dead-letters"),
+        Ask::new("GET", "/v1/dead-letters").query("cursor=ffff&limit=1"),
+        Ask::new("GET", "/v1/jobs"),
+        Ask::new("GET", "/v1/jobs").query("status=succeeded&label=secret:a"),
+        Ask::new("GET", "/v1/jobs").query("cursor=ffff&limit=1"),
+        Ask::new("GET", older),
+        Ask::new("GET", "/word-count").query("job_id={id}"),
+        Ask::new("GET", "/word-count").body(&json!({"job_id": ID})),
+        // Last, because afterwards there is a job of this id.
+        Ask::new("PUT", job).body(&json!({"text": "mine"})),
+        Ask::new("PUT", job).body(&json!({"text": "mine"})),
+    ]
+}
+
+/// Returns an answer without what differs from one request to the next.
+fn settled(answer: &Answer, job_id: &str) -> String {
+    let mut headers: Vec<(String, String)> = answer.headers.clone();
+    // A time may be written with one digit less.
+    let has_times = answer.status < 400;
+    let changing = ["date", "traceresponse", "server-timing"];
+    headers.retain(|(name, _)| {
+        let is_length_of_times = has_times && name == "content-length";
+        !changing.contains(&name.as_str()) && !is_length_of_times
+    });
+    headers.iter_mut().for_each(|(_, value)| *value = value.replace(job_id, ID));
+    let text = answer.text.replace(job_id, ID);
+    let body = match serde_json::from_str::<Value>(&text) {
+        Ok(mut json) => {
+            forget(&mut json);
+            json.to_string()
+        }
+        Err(_) => text,
+    };
+    format!("{} {headers:?} {body}", answer.status)
+}
+
+fn forget(json: &mut Value) {
+    match json {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let changes = ["trace_id", "created_at", "trace"].contains(&name.as_str());
+                if changes { *value = json!("…") } else { forget(value) }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(forget),
+        _ => {}
+    }
+}
+
+/// Returns the routes that the gateway has, as its source lists them.
+fn routes() -> BTreeSet<String> {
+    let source = fs::read_to_string(repository().join("gateway/src/routes.rs")).expect("routes");
+    let listed = source.split(".route(\"").skip(1);
+    let routes = listed.filter_map(|rest| rest.split('"').next()).map(str::to_owned);
+    let routes: BTreeSet<String> = routes.collect();
+    assert!(routes.len() > 10, "{routes:?}");
+    routes
+}
+
+/// What one owner has: a finished job, a dead letter, and a job that runs.
+struct Possessions {
+    client: Client,
+    done: String,
+    dead: String,
+    running: String,
+}
+
+impl Possessions {
+    fn all(&self) -> [&str; 3] {
+        [&self.done, &self.dead, &self.running]
+    }
+
+    fn look(&self) -> Vec<Value> {
+        let look = |path: String| {
+            let answer = self.client.get(&path);
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.json()
+        };
+        let mut seen = vec![
+            look(format!("/v1/jobs/{}", self.done)),
+            look(format!("/v1/jobs/{}/result", self.done)),
+            look(format!("/v1/jobs/{}", self.dead)),
+            look(format!("/v1/dead-letters/{}", self.dead)),
+            look("/v1/dead-letters".to_owned()),
+        ];
+        // It writes how far it is: its status has to stay.
+        seen.push(look(format!("/v1/jobs/{}", self.running))["status"].clone());
+        let mut listed: Vec<Value> = look("/v1/jobs".to_owned())["data"]
+            .as_array()
+            .expect("jobs")
+            .iter()
+            .map(|job| job["job_id"].clone())
+            .collect();
+        listed.sort_by_key(ToString::to_string);
+        seen.extend(listed);
+        seen
+    }
+}
+
+fn possessions(client: Client, site: &Site) -> Possessions {
+    let done = client.submit(&json!({"text": "my secret", "labels": {"secret": "a"}}));
+    client.finished(&done, LIMIT);
+    let url = site.put("/busy", Page::status("503 Service Unavailable"));
+    let dead = client.submit(&json!({"url": url}));
+    assert_eq!(client.finished(&dead, LIMIT)["dead_lettered"], true);
+    let url = site.put("/stuck", Page::new("text/plain", "stuck in the middle").stalls_after(5));
+    let running = client.submit(&json!({"url": url}));
+    wait_for("the job runs", LIMIT, || {
+        let job = client.get(&format!("/v1/jobs/{running}")).json();
+        (job["status"] == "running").then_some(())
+    });
+    wait_for("the dead letter is there", LIMIT, || {
+        (client.get(&format!("/v1/dead-letters/{dead}")).status == 200).then_some(())
+    });
+    Possessions { client, done, dead, running }
+}
+
+#[test]
+fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
+    let asks = walk();
+    let mut walked: BTreeSet<String> = asks.iter().map(|ask| ask.route.to_owned()).collect();
+    walked.extend(WITHOUT_OWNER.map(str::to_owned));
+    assert_eq!(routes(), walked, "every route is to be walked");
+
+    let mut keys = Keyring::new();
+    let (a, b) = (keys.add("a", &json!({})), keys.add("b", &json!({})));
+    let (name, path) = keys.setting();
+    let stack = Stack::with(1, 1, &[(name, &path), ("WORDMILL_FETCH_STALL_TIMEOUT", "60s")]);
+    let (site, b) = (Site::start(), stack.client().with_key(&b));
+    let theirs = possessions(stack.client().with_key(&a), &site);
+    let named = [JSON, ("idempotency-key", "the-same-for-both")];
+    let by_a = theirs.client.send("POST", "/v1/jobs", &named, br#"{"text": "one"}"#).json();
+    theirs.client.finished(by_a["job_id"].as_str().expect("an id"), LIMIT);
+    let before = theirs.look();
+
+    for (number, id) in theirs.all().into_iter().enumerate() {
+        // Each job is compared with another id that never was.
+        let never = NEVER.replace("-0000-7000-", &format!("-000{number}-7000-"));
+        for ask in &asks {
+            if ask.method == "PUT" {
+                continue;
+            }
+            let (real, none) = (ask.send(&b, id), ask.send(&b, &never));
+            let what = format!("{} {}", ask.method, ask.path);
+            assert_eq!(settled(&real, id), settled(&none, &never), "{what} about {id}");
+            let secrets = ["secret", "busy", "stuck", "\"a\""];
+            let leaks = theirs.all().into_iter().chain(secrets);
+            for leak in leaks.filter(|leak| *leak != id) {
+                assert!(!real.text.contains(leak), "{what} shows {leak}: {real:?}");
+            }
+            let is_about_one = ask.path.contains(ID) || ask.route == "/word-count";
+            assert_eq!(is_about_one, real.status >= 400, "{what}: {real:?}");
+        }
+    }
+    for path in WITHOUT_OWNER {
+        let answer = b.get(path);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let shows = |what: &&str| answer.text.contains(*what);
+        assert_eq!(theirs.all().iter().find(|id| shows(id)), None, "{path}: {answer:?}");
+        assert!(!answer.text.contains("\"a\""), "{path} names an owner: {answer:?}");
+    }
+    // An owner may use the same names for jobs of its own, and meets nobody there.
+    let by_b = b.send("POST", "/v1/jobs", &named, br#"{"text": "two words"}"#);
+    assert_eq!(by_b.status, 202, "{by_b:?}");
+    assert_ne!(by_a["job_id"], by_b.json()["job_id"]);
+    let puts: Vec<&Ask> = asks.iter().filter(|ask| ask.method == "PUT").collect();
+    for (number, id) in theirs.all().into_iter().enumerate() {
+        let never = NEVER.replace("-0000-7000-", &format!("-000{number}-7000-"));
+        let (real, none) = (puts[0].send(&b, id), puts[0].send(&b, &never));
+        assert_eq!(settled(&real, id), settled(&none, &never), "PUT of {id}");
+        assert_eq!(real.status, 202, "{real:?}");
+        let mine = b.finished(id, LIMIT);
+        assert_eq!(mine["totals"]["words"], 1, "{mine}");
+        b.finished(&never, LIMIT);
+        assert_eq!(puts[1].send(&b, id).status, 200);
+    }
+    let (mine, wanted) = (b.get("/v1/jobs").json(), 7);
+    assert_eq!(mine["data"].as_array().map(Vec::len), Some(wanted), "{mine}");
+    assert_eq!(theirs.look(), before, "nothing happened to the other owner's jobs");
+}
+
+#[test]
+fn messages_that_are_no_jobs_are_shown_to_the_owner_public_alone() {
+    let mut keys = Keyring::new();
+    let a = keys.add("a", &json!({}));
+    let public = keys.add("public", &json!({}));
+    let (name, path) = keys.setting();
+    let stack = Stack::with(1, 1, &[(name, &path)]);
+    let (a, public) = (stack.client().with_key(&a), stack.client().with_key(&public));
+    Admin::of(&stack.nats).publish("jobs.bulk.a.nonsense", "this is no job");
+    let letter = wait_for("the message is put aside", LIMIT, || {
+        let list = public.get("/v1/dead-letters").json();
+        list["data"][0]["id"].as_str().map(str::to_owned)
+    });
+    assert!(letter.starts_with("unreadable-"), "{letter}");
+    assert_eq!(a.get("/v1/dead-letters").json()["data"], json!([]));
+    let path = format!("/v1/dead-letters/{letter}");
+    for (method, path) in [("GET", &path), ("DELETE", &path)] {
+        a.send(method, path, &[], b"").problem(404, "dead_letter_not_found");
+    }
+    let asked = json!({"ids": [letter]});
+    let replayed = a.post("/v1/dead-letters/replay", &asked).json();
+    assert_eq!(replayed["data"][0]["outcome"], "not_found", "{replayed}");
+    assert_eq!(public.send("DELETE", &path, &[], b"").status, 204);
+}
+
+#[test]
+fn jobs_of_two_owners_with_one_id_are_two_jobs_until_the_end() {
+    let mut keys = Keyring::new();
+    let (a, b) = (keys.add("a", &json!({})), keys.add("b", &json!({})));
+    let (name, path) = keys.setting();
+    let stack = Stack::with(1, 1, &[(name, &path), ("WORDMILL_ATTEMPTS", "1")]);
+    let site = Site::start();
+    let url = site.put("/busy", Page::status("503 Service Unavailable"));
+    let path = format!("/v1/jobs/{NEVER}");
+    let owners = [&a, &b].map(|key| stack.client().with_key(key));
+    for client in &owners {
+        let body = json!({"url": url}).to_string();
+        assert_eq!(client.send("PUT", &path, &[JSON], body.as_bytes()).status, 202);
+    }
+    // Neither the queue nor the dead letters take one for the other, although both remember ids.
+    for client in &owners {
+        assert_eq!(client.finished(NEVER, LIMIT)["dead_lettered"], true);
+        wait_for("the letter is there", LIMIT, || {
+            (client.get(&format!("/v1/dead-letters/{NEVER}")).status == 200).then_some(())
+        });
+    }
+    assert_eq!(site.hits("/busy"), 2);
+    assert_eq!(owners[0].send("DELETE", &path, &[], b"").status, 204);
+    owners[0].get(&path).problem(410, "result_expired");
+    assert_eq!(owners[1].get(&path).status, 200);
+}
+
+#[test]
+fn a_job_of_before_belongs_to_whoever_holds_the_key_of_public() {
+    let mut keys = Keyring::new();
+    let (a, public) = (keys.add("a", &json!({})), keys.add("public", &json!({})));
+    let (name, path) = keys.setting();
+    let stack = Stack::with(1, 1, &[(name, &path)]);
+    let message = job_message("interactive", NEVER, "from the time before keys");
+    Admin::of(&stack.nats).publish(&format!("jobs.interactive.public.{NEVER}"), &message);
+    let job = stack.client().with_key(&public).finished(NEVER, LIMIT);
+    assert_eq!(job["totals"]["words"], 5, "{job}");
+    let path = format!("/v1/jobs/{NEVER}");
+    stack.client().with_key(&a).get(&path).problem(404, "job_not_found");
+}

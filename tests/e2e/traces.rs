@@ -1,0 +1,239 @@
+//! One trace for each job, told by the spans that a collector gets.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wordmill_tests::admin::Admin;
+use wordmill_tests::collector::{Collector, Manner};
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::Stack;
+use wordmill_tests::traces::Kind;
+use wordmill_tests::traces::cases::{self, SECRETS};
+use wordmill_tests::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// Longest time that a service may take to stop, whatever its collector does.
+const STOP_MAX: Duration = Duration::from_secs(3);
+
+fn trace_id(job: &Value) -> &str {
+    job["trace_id"].as_str().expect("a trace id")
+}
+
+#[test]
+fn every_job_is_one_trace_however_it_ends() {
+    let collector = Collector::start(Manner::Takes);
+    let endpoint = collector.endpoint();
+    let settings = cases::settings(&endpoint);
+    let (mut stack, site) = (Stack::with(1, 1, &settings), Site::start());
+    let cases = cases::run(&mut stack, &site, &settings);
+    Admin::of(&stack.nats).wait_until_idle();
+    // What ends in order sends everything it has.
+    stack.gateways[0].process.stop();
+    stack.workers[1].process.stop();
+    for case in &cases {
+        let trace = collector.trace(case.trace_id()).expect("a trace");
+        case.verify(&trace);
+        let others = collector.traces().into_iter().filter(|other| {
+            let names_job =
+                |span: &wordmill_tests::traces::Span| span.get("job.id") == case.job_id();
+            other.id() != case.trace_id() && other.spans.iter().any(names_job)
+        });
+        assert_eq!(others.count(), 0, "the job is in one trace only: {}", case.job);
+    }
+    // The request to cancel is a trace of its own, and polls are none.
+    let all = collector.traces();
+    assert_eq!(all.len(), cases.len() + 1, "{all:#?}");
+    let request = all.iter().find(|trace| trace.spans[0].name == "POST /v1/jobs/{id}/cancel");
+    let cancel = cases.iter().find_map(|case| {
+        let trace = collector.trace(case.trace_id())?;
+        trace.spans.into_iter().find(|span| span.name == "cancel job")
+    });
+    cancel.expect("a cancelled job").is_linked_to(&request.expect("the request").spans[0]);
+}
+
+#[test]
+fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
+    let collector = Collector::start(Manner::Takes);
+    let endpoint = collector.endpoint();
+    let settings = cases::settings(&endpoint);
+    let (stack, site) = (Stack::with(1, 1, &settings), Site::start());
+    let url = site.put("/page", Page::status("503 Service Unavailable"));
+    let old = stack.client().finished(&stack.client().submit_url(&url), LIMIT);
+    assert_eq!(old["dead_lettered"], true, "{old}");
+    site.put("/page", Page::new("text/html", "here again"));
+    let body = json!({"ids": [old["job_id"]]}).to_string();
+    let json = [("content-type", "application/json")];
+    let answer =
+        stack.client().send("POST", "/v1/dead-letters/replay", &json, body.as_bytes()).json();
+    let job_id = answer["data"][0]["job_id"].as_str().expect("a new job").to_owned();
+    let new = stack.client().finished(&job_id, LIMIT);
+    assert_ne!(trace_id(&new), trace_id(&old));
+    let old = collector.wait_for_trace(trace_id(&old), 9, LIMIT);
+    let new = collector.wait_for_trace(trace_id(&new), 6, LIMIT);
+    new.consists_of(
+        &["replay job", "publish jobs", "process jobs", "GET", "extract text", "count words"],
+        None,
+    );
+    let (replay, publish) = (new.the("replay job"), new.the("publish jobs"));
+    assert_eq!((replay.parent_id.as_str(), replay.links.len()), ("", 2), "{replay:#?}");
+    replay.is_linked_to(old.the("publish dead_jobs"));
+    replay.has(&[("job.id", &job_id)]);
+    publish.is_child_of(replay);
+    new.the("process jobs").is_child_of(publish);
+}
+
+#[test]
+fn a_malformed_context_begins_a_new_trace_and_an_unsampled_one_is_followed() {
+    let collector = Collector::start(Manner::Takes);
+    let endpoint = collector.endpoint();
+    let stack = Stack::with(1, 1, &cases::settings(&endpoint));
+    let submit = |traceparent: &str| {
+        let headers = [("content-type", "application/json"), ("traceparent", traceparent)];
+        let answer = stack.client().send("POST", "/v1/jobs", &headers, br#"{"text": "a b"}"#);
+        let job_id = answer.json()["job_id"].as_str().expect("an id").to_owned();
+        stack.client().finished(&job_id, LIMIT)
+    };
+    for bad in [
+        "nonsense",
+        "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        "ff-77f7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01",
+    ] {
+        let job = submit(bad);
+        let trace = collector.wait_for_trace(trace_id(&job), 4, LIMIT);
+        assert_eq!(trace.the("POST /v1/jobs").parent_id, "", "{bad}");
+    }
+    let unsampled = "77f7651916cd43dd8448eb211c80319c";
+    let job = submit(&format!("00-{unsampled}-00f067aa0ba902b7-00"));
+    assert_eq!(trace_id(&job), unsampled);
+    // What came later has arrived; this has not, and will not.
+    let later = submit("");
+    collector.wait_for_trace(trace_id(&later), 4, LIMIT);
+    assert!(collector.trace(unsampled).is_none());
+}
+
+#[test]
+fn a_caller_that_is_not_trusted_is_linked() {
+    let collector = Collector::start(Manner::Takes);
+    let endpoint = collector.endpoint();
+    let mut settings = cases::settings(&endpoint).to_vec();
+    settings.push(("WORDMILL_TRACE_INBOUND", "link"));
+    settings.push(("WORDMILL_TRACE_URL", "http://127.0.0.1:16686/"));
+    settings.push(("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"));
+    let stack = Stack::with(1, 1, &settings);
+    let theirs = "88f7651916cd43dd8448eb211c80319c";
+    let traceparent = format!("00-{theirs}-00f067aa0ba902b7-00");
+    let headers = [("content-type", "application/json"), ("traceparent", traceparent.as_str())];
+    let answer = stack.client().send("POST", "/v1/jobs", &headers, br#"{"text": "a b"}"#);
+    let job = answer.json();
+    assert_ne!(trace_id(&job), theirs);
+    let url = format!("http://127.0.0.1:16686/trace/{}", trace_id(&job));
+    assert_eq!(job["links"]["trace"], url, "{job}");
+    let trace = collector.wait_for_trace(trace_id(&job), 4, LIMIT);
+    let request = trace.the("POST /v1/jobs");
+    assert_eq!(request.kind, Kind::Server);
+    assert_eq!(request.links, [(theirs.to_owned(), "00f067aa0ba902b7".to_owned())]);
+    assert_eq!(request.resource["deployment.environment.name"], "test");
+}
+
+#[test]
+fn without_a_collector_ids_are_carried_all_the_same() {
+    for off in [
+        &[][..],
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"), ("OTEL_SDK_DISABLED", "true")],
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"), ("OTEL_TRACES_EXPORTER", "none")],
+    ] {
+        let stack = Stack::with(1, 1, off);
+        let theirs = "99f7651916cd43dd8448eb211c80319c";
+        let traceparent = format!("00-{theirs}-00f067aa0ba902b7-01");
+        let headers = [("content-type", "application/json"), ("traceparent", traceparent.as_str())];
+        let answer = stack.client().send("POST", "/v1/jobs", &headers, br#"{"text": "a b"}"#);
+        assert_eq!(answer.header("traceresponse"), Some(traceparent.as_str()));
+        let job_id = answer.json()["job_id"].as_str().expect("an id").to_owned();
+        let job = stack.client().finished(&job_id, LIMIT);
+        assert_eq!(trace_id(&job), theirs);
+        assert_eq!(job["links"]["trace"], Value::Null, "{job}");
+        let problem = stack.client().get("/v1/jobs/nonsense").problem(400, "invalid_job_id");
+        assert_ne!(trace_id(&problem), theirs);
+        for process in [&stack.gateways[0].process, &stack.workers[0].process] {
+            let threads = format!("/proc/{}/task", process.id());
+            for thread in std::fs::read_dir(threads).expect("threads").flatten() {
+                let name = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+                assert!(!name.contains("Telemetry"), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bad_collector_costs_spans_and_nothing_else() {
+    let (failing, hanging) = (Collector::start(Manner::Fails), Collector::start(Manner::Hangs));
+    let refused = wordmill_tests::site::closed_port();
+    for (endpoint, reached) in [
+        (refused.trim_end_matches('/').to_owned(), None),
+        (failing.endpoint(), Some(&failing)),
+        (hanging.endpoint(), Some(&hanging)),
+    ] {
+        let mut settings = cases::settings(&endpoint).to_vec();
+        // Little room, so that it is used up.
+        settings.push(("OTEL_BSP_MAX_QUEUE_SIZE", "4"));
+        let mut stack = Stack::with(1, 1, &settings);
+        for _ in 0..20 {
+            let started = Instant::now();
+            let job_id = stack.client().submit(&json!({"text": "a b"}));
+            // A request that waited for an export would take as long as that may: 3 s.
+            assert!(started.elapsed() < Duration::from_secs(2), "{endpoint}");
+            assert_eq!(stack.client().finished(&job_id, LIMIT)["status"], "succeeded");
+        }
+        if let Some(collector) = reached {
+            wait_for("somebody has tried", LIMIT, || (collector.requests() > 0).then_some(()));
+        }
+        for process in [&mut stack.gateways[0].process, &mut stack.workers[0].process] {
+            let started = Instant::now();
+            let status = process.stop();
+            assert!(status.success(), "{status}: {}", process.output());
+            assert!(started.elapsed() < STOP_MAX, "{endpoint}: {}", process.output());
+            let told = process.logged("not all spans reached the collector", LIMIT);
+            assert!(told["dropped"].as_u64() > Some(0) || told["flushed"] == false, "{told}");
+            let noise = process.output().matches("spans cannot be sent").count();
+            assert!(noise <= 1, "said once: {}", process.output());
+        }
+    }
+}
+
+#[test]
+fn every_log_line_about_a_job_names_it_and_its_trace() {
+    let collector = Collector::start(Manner::Takes);
+    let endpoint = collector.endpoint();
+    for settings in [&cases::settings(&endpoint)[..], &[]] {
+        let mut settings = settings.to_vec();
+        settings.push(("WORDMILL_LOG", "debug"));
+        let (mut stack, site) = (Stack::with(1, 1, &settings), Site::start());
+        let url = site.put("/page?token=hunter2", Page::new("text/html", "unmistakable"));
+        let page = stack.client().finished(&stack.client().submit_url(&url), LIMIT);
+        let text = stack.client().submit(&json!({"text": "unmistakable"}));
+        let text = stack.client().finished(&text, LIMIT);
+        stack.gateways[0].process.stop();
+        stack.workers[0].process.stop();
+        let mut lines = 0;
+        for process in [&stack.gateways[0].process, &stack.workers[0].process] {
+            let output = process.output();
+            for secret in SECRETS {
+                assert!(!output.contains(secret), "{secret} in {output}");
+            }
+            for line in output.lines() {
+                let line: Value = serde_json::from_str(line).expect("one JSON object a line");
+                assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+                let jobs = [&page, &text];
+                let job = jobs.iter().find(|job| line["job.id"] == job["job_id"]);
+                let is_about_a_job =
+                    ["job accepted", "job finished"].iter().any(|text| line["message"] == *text);
+                assert!(job.is_some() || !is_about_a_job, "{line}");
+                if let Some(job) = job {
+                    assert_eq!(line["trace_id"], job["trace_id"], "{line}");
+                    lines += 1;
+                }
+            }
+        }
+        assert!(lines >= 4, "{lines}");
+    }
+}

@@ -1,0 +1,171 @@
+//! A collector of spans on loopback: takes OTLP over HTTP, or behaves as badly as one can.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::trace::v1 as otlp;
+use prost::Message;
+use tokio::net::TcpListener;
+
+use crate::traces::{Attributes, Kind, Span, Trace};
+use crate::{runtime, wait_for};
+
+/// What becomes of what is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// It is taken.
+    Takes,
+    /// Every request is answered with 503.
+    Fails,
+    /// No request is ever answered.
+    Hangs,
+}
+
+/// The running collector; it ends with the test's process.
+pub struct Collector {
+    address: String,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    spans: Mutex<Vec<Span>>,
+    requests: AtomicUsize,
+}
+
+impl Collector {
+    /// Starts a collector on a free port.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    pub fn start(manner: Manner) -> Self {
+        let state = Arc::new(State::default());
+        let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let shared = Arc::clone(&state);
+        runtime().spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let state = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let answer = service_fn(|request| take(&state, manner, request));
+                    let http = hyper::server::conn::http1::Builder::new();
+                    let _ = http.serve_connection(TokioIo::new(stream), answer).await;
+                });
+            }
+        });
+        Self { address, state }
+    }
+
+    /// Returns the setting `OTEL_EXPORTER_OTLP_ENDPOINT` for it.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns how many requests have come.
+    pub fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// Returns every span that has come, trace by trace.
+    pub fn traces(&self) -> Vec<Trace> {
+        Trace::group(self.state.spans.lock().expect("spans").clone())
+    }
+
+    /// Returns the trace with this id, as far as it has come.
+    pub fn trace(&self, trace_id: &str) -> Option<Trace> {
+        self.traces().into_iter().find(|trace| trace.id() == trace_id)
+    }
+
+    /// Waits until a trace has come that a job left, by its spans' number.
+    pub fn wait_for_trace(&self, trace_id: &str, spans: usize, limit: Duration) -> Trace {
+        wait_for(&format!("{spans} spans of trace {trace_id}"), limit, || {
+            self.trace(trace_id).filter(|trace| trace.spans.len() >= spans)
+        })
+    }
+}
+
+async fn take(
+    state: &State,
+    manner: Manner,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    state.requests.fetch_add(1, Ordering::SeqCst);
+    let answer = |status: u16| {
+        Ok(Response::builder().status(status).body(Full::default()).expect("a response"))
+    };
+    match manner {
+        Manner::Takes => {}
+        Manner::Fails => return answer(503),
+        Manner::Hangs => std::future::pending().await,
+    }
+    if request.uri().path() != "/v1/traces" {
+        return answer(404);
+    }
+    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    match ExportTraceServiceRequest::decode(body) {
+        Ok(request) => {
+            let spans = request.resource_spans.into_iter().flat_map(read);
+            state.spans.lock().expect("spans").extend(spans);
+            answer(200)
+        }
+        Err(_) => answer(400),
+    }
+}
+
+fn read(spans: otlp::ResourceSpans) -> Vec<Span> {
+    let resource = attributes(spans.resource.unwrap_or_default().attributes);
+    let scopes = spans.scope_spans.into_iter();
+    scopes.flat_map(|scope| scope.spans).map(|one| span(one, &resource)).collect()
+}
+
+fn span(span: otlp::Span, resource: &Attributes) -> Span {
+    let status = span.status.unwrap_or_default();
+    Span {
+        trace_id: hex(&span.trace_id),
+        span_id: hex(&span.span_id),
+        parent_id: hex(&span.parent_span_id),
+        kind: match span.kind {
+            2 => Kind::Server,
+            3 => Kind::Client,
+            4 => Kind::Producer,
+            5 => Kind::Consumer,
+            _ => Kind::Internal,
+        },
+        name: span.name,
+        attributes: attributes(span.attributes),
+        links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
+        events: span.events.into_iter().map(|event| event.name).collect(),
+        is_error: status.code == otlp::status::StatusCode::Error as i32,
+        start_us: span.start_time_unix_nano / 1000,
+        end_us: span.end_time_unix_nano / 1000,
+        resource: resource.clone(),
+    }
+}
+
+fn attributes(list: Vec<KeyValue>) -> Attributes {
+    list.into_iter().map(|one| (one.key, one.value.map(text).unwrap_or_default())).collect()
+}
+
+fn text(value: AnyValue) -> String {
+    match value.value {
+        Some(Any::StringValue(text)) => text,
+        Some(Any::IntValue(number)) => number.to_string(),
+        Some(Any::BoolValue(is_so)) => is_so.to_string(),
+        Some(Any::DoubleValue(number)) => number.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,150 @@
+//! A real Jaeger, built by `make jaeger`, and its query API.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::client::{Answer, Client};
+use crate::process::Process;
+use crate::traces::{Attributes, Kind, Span, Trace};
+use crate::{repository, setting, wait_for};
+
+/// How long Jaeger may take to start.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// A running Jaeger that keeps traces in memory.
+pub struct Jaeger {
+    /// The process.
+    pub process: Process,
+    client: Client,
+    otlp: String,
+}
+
+impl Jaeger {
+    /// Starts a Jaeger on free ports, with the configuration of `make run TRACE=1`.
+    ///
+    /// # Panics
+    /// If `JAEGER` does not name one, or it does not start.
+    pub fn start() -> Self {
+        let program = setting("JAEGER").expect("JAEGER: see `make test-all`");
+        // They are bound at the same time, so that they differ.
+        let ports = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let [http, grpc, otlp] =
+            ports.map(|port| port.local_addr().expect("an address").to_string());
+        let mut command = Command::new(program);
+        command.arg("--config").arg(repository().join("deploy/local/jaeger.yaml"));
+        command.env("JAEGER_HTTP", &http).env("JAEGER_GRPC", &grpc).env("JAEGER_OTLP", &otlp);
+        // It does not record itself.
+        command.env("OTEL_TRACES_SAMPLER", "always_off");
+        let mut process = Process::start("jaeger", command);
+        let client = Client::new(&http);
+        wait_for("Jaeger answers", START_MAX, || {
+            assert!(process.has_ended().is_none(), "{}", process.output());
+            let answer = client.try_send("GET", "/api/services", &[], &[]).ok()?;
+            (answer.status == 200).then_some(())
+        });
+        Self { process, client, otlp }
+    }
+
+    /// Returns the setting `OTEL_EXPORTER_OTLP_ENDPOINT` for it.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.otlp)
+    }
+
+    /// Returns a trace by its id, as far as it has come.
+    pub fn trace(&self, trace_id: &str) -> Option<Trace> {
+        let answer = self.client.get(&format!("/api/traces/{trace_id}"));
+        (answer.status == 200).then(|| traces(&answer).pop()).flatten()
+    }
+
+    /// Returns all traces of a service with a span that has an attribute.
+    pub fn search(&self, service: &str, attribute: (&str, &str)) -> Vec<Trace> {
+        let tags = serde_json::json!({ attribute.0: attribute.1 }).to_string();
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("service", service).append_pair("tags", &tags);
+        query.append_pair("lookback", "1h").append_pair("limit", "100");
+        traces(&self.client.get(&format!("/api/traces?{}", query.finish())))
+    }
+
+    /// Returns which service calls which.
+    pub fn dependencies(&self) -> Vec<(String, String)> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time");
+        let path = format!("/api/dependencies?endTs={}&lookback=3600000", now.as_millis());
+        let answer = self.client.get(&path).json();
+        let text = |value: &Value| value.as_str().expect("a service").to_owned();
+        let edges = answer["data"].as_array().cloned().unwrap_or_default();
+        edges.iter().map(|edge| (text(&edge["parent"]), text(&edge["child"]))).collect()
+    }
+}
+
+fn traces(answer: &Answer) -> Vec<Trace> {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let traces = answer.json()["data"].as_array().cloned().unwrap_or_default();
+    traces.iter().flat_map(|trace| Trace::group(spans(trace))).collect()
+}
+
+fn spans(trace: &Value) -> Vec<Span> {
+    let services = trace["processes"].as_object().expect("processes");
+    let resources: BTreeMap<&String, Attributes> = services
+        .iter()
+        .map(|(id, process)| {
+            let mut resource = attributes(&process["tags"]);
+            resource.insert("service.name".to_owned(), text(&process["serviceName"]));
+            (id, resource)
+        })
+        .collect();
+    let spans = trace["spans"].as_array().expect("spans").iter();
+    spans.map(|one| span(one, &resources[&text(&one["processID"])])).collect()
+}
+
+fn span(span: &Value, resource: &Attributes) -> Span {
+    let attributes = attributes(&span["tags"]);
+    let references = span["references"].as_array().cloned().unwrap_or_default();
+    let of = |kind: &str| {
+        let chosen = references.iter().filter(|one| one["refType"] == kind);
+        chosen.map(|one| (text(&one["traceID"]), text(&one["spanID"]))).collect::<Vec<_>>()
+    };
+    let (parents, links) = (of("CHILD_OF"), of("FOLLOWS_FROM"));
+    // Of a parent that is linked, too, only the link is left, and Jaeger takes it for the parent.
+    let own = |one: &&(String, String)| span["traceID"] == one.0;
+    let parent = parents.first().or_else(|| links.iter().find(own));
+    let parent_id = parent.map(|parent| parent.1.clone()).unwrap_or_default();
+    let events = span["logs"].as_array().cloned().unwrap_or_default();
+    let event = |log: &Value| {
+        let fields = log["fields"].as_array()?;
+        Some(text(&fields.iter().find(|field| field["key"] == "event")?["value"]))
+    };
+    let start_us = span["startTime"].as_u64().expect("a time");
+    Span {
+        trace_id: text(&span["traceID"]),
+        span_id: text(&span["spanID"]),
+        parent_id,
+        name: text(&span["operationName"]),
+        kind: match attributes.get("span.kind").map(String::as_str) {
+            Some("server") => Kind::Server,
+            Some("client") => Kind::Client,
+            Some("producer") => Kind::Producer,
+            Some("consumer") => Kind::Consumer,
+            _ => Kind::Internal,
+        },
+        links,
+        events: events.iter().filter_map(event).collect(),
+        is_error: attributes.get("otel.status_code").is_some_and(|code| code == "ERROR"),
+        start_us,
+        end_us: start_us + span["duration"].as_u64().expect("a duration"),
+        resource: resource.clone(),
+        attributes,
+    }
+}
+
+fn attributes(tags: &Value) -> Attributes {
+    let tags = tags.as_array().cloned().unwrap_or_default();
+    tags.iter().map(|tag| (text(&tag["key"]), text(&tag["value"]))).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,144 @@
+//! What the trace of a job looks like, whoever is asked for it: a collector, or a Jaeger.
+
+pub mod cases;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Attributes, their values written as text.
+pub type Attributes = BTreeMap<String, String>;
+
+/// What part a span has in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// None.
+    Internal,
+    /// Answers a request.
+    Server,
+    /// Asks.
+    Client,
+    /// Puts a message in.
+    Producer,
+    /// Handles a message.
+    Consumer,
+}
+
+/// One span.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "OpenTelemetry's words")]
+pub struct Span {
+    pub trace_id: String,
+    pub span_id: String,
+    /// Empty for a root.
+    pub parent_id: String,
+    pub name: String,
+    pub kind: Kind,
+    pub attributes: Attributes,
+    /// Trace and span.
+    pub links: Vec<(String, String)>,
+    pub events: Vec<String>,
+    pub is_error: bool,
+    pub start_us: u64,
+    pub end_us: u64,
+    pub resource: Attributes,
+}
+
+impl Span {
+    /// Returns an attribute, or an empty text.
+    pub fn get(&self, name: &str) -> &str {
+        self.attributes.get(name).map_or("", String::as_str)
+    }
+
+    /// Returns which service it comes from.
+    pub fn service(&self) -> &str {
+        self.resource.get("service.name").map_or("", String::as_str)
+    }
+
+    /// Asserts attributes.
+    pub fn has(&self, attributes: &[(&str, &str)]) {
+        for (name, value) in attributes {
+            assert_eq!(self.get(name), *value, "{name} of {self:#?}");
+        }
+    }
+
+    /// Asserts that it is a child of `parent`, and no longer before it than clocks may differ.
+    pub fn is_child_of(&self, parent: &Span) {
+        assert_eq!(self.parent_id, parent.span_id, "the parent of {self:#?} is {parent:#?}");
+        assert!(self.start_us + 1000 >= parent.start_us && self.end_us >= self.start_us);
+    }
+
+    /// Asserts that it has a link to `other`.
+    pub fn is_linked_to(&self, other: &Span) {
+        let link = (other.trace_id.clone(), other.span_id.clone());
+        assert!(self.links.contains(&link), "no link from {self:#?} to {other:#?}");
+    }
+
+    /// Asserts that it failed for this reason.
+    pub fn failed(&self, error_type: &str) {
+        assert!(self.is_error, "{self:#?}");
+        assert_eq!(self.get("error.type"), error_type, "{self:#?}");
+    }
+}
+
+/// The spans of one trace, in order of their start.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "OpenTelemetry's words")]
+pub struct Trace {
+    pub spans: Vec<Span>,
+}
+
+impl Trace {
+    /// Sorts spans into traces.
+    pub fn group(spans: Vec<Span>) -> Vec<Self> {
+        let mut traces: BTreeMap<String, Vec<Span>> = BTreeMap::new();
+        for span in spans {
+            traces.entry(span.trace_id.clone()).or_default().push(span);
+        }
+        let sorted = |mut spans: Vec<Span>| {
+            spans.sort_by_key(|span| span.start_us);
+            Self { spans }
+        };
+        traces.into_values().map(sorted).collect()
+    }
+
+    /// Returns its id.
+    pub fn id(&self) -> &str {
+        &self.spans[0].trace_id
+    }
+
+    /// Returns all spans with this name, the earliest first.
+    pub fn all(&self, name: &str) -> Vec<&Span> {
+        self.spans.iter().filter(|span| span.name == name).collect()
+    }
+
+    /// Returns the only span with this name.
+    pub fn the(&self, name: &str) -> &Span {
+        match self.all(name)[..] {
+            [one] => one,
+            ref some => {
+                panic!("{} spans are called {name}, one is expected: {self:#?}", some.len())
+            }
+        }
+    }
+
+    /// Asserts that it has these spans and no others, by name; that each has its parent here, or is a
+    /// root, or a child of `caller`; and that no id appears twice.
+    pub fn consists_of(&self, names: &[&str], caller: Option<&str>) {
+        let mut found: Vec<_> = self.spans.iter().map(|span| span.name.as_str()).collect();
+        let mut expected = names.to_vec();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{self:#?}");
+        let ids: BTreeSet<_> = self.spans.iter().map(|span| span.span_id.as_str()).collect();
+        assert_eq!(ids.len(), self.spans.len(), "{self:#?}");
+        let mut roots = 0;
+        for span in &self.spans {
+            let parent = span.parent_id.as_str();
+            if parent.is_empty() || Some(parent) == caller {
+                roots += 1;
+            } else {
+                assert!(ids.contains(parent), "an orphan: {span:#?}");
+            }
+        }
+        assert_eq!(roots, 1, "one root: {self:#?}");
+    }
+}
