@@ -35,11 +35,6 @@ pub(crate) fn record(key: &JobKey) -> Subject {
     format!("$KV.{JOB_STATE}.{key}").into()
 }
 
-/// Returns the subjects of an owner's records: `$KV.job_state.<owner>.*`.
-pub(crate) fn records(owner: &Owner) -> String {
-    format!("$KV.{JOB_STATE}.{owner}.*")
-}
-
 /// Returns the subject on which replicas are asked for messages of a stream.
 pub(crate) fn direct_get(stream: &str) -> Subject {
     format!("$JS.API.DIRECT.GET.{stream}").into()
@@ -104,7 +99,6 @@ mod tests {
             dead_unreadable(Lane::Bulk, 7),
             record(&key),
             events(&key),
-            records(&key.owner).into(),
             direct_get(JOBS),
             worker("1f"),
             next(Lane::Bulk),
@@ -116,7 +110,6 @@ mod tests {
             "dead.bulk.unreadable.7",
             "$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
             "events.$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
-            "$KV.job_state.public.*",
             "$JS.API.DIRECT.GET.JOBS",
             "$KV.leases.worker.1f",
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
