@@ -5,6 +5,7 @@
 //! with running services. No label ever holds an id, an owner or a URL: all come from fixed sets.
 
 mod process;
+mod telemetry;
 mod text;
 
 use std::hash::Hash;
@@ -138,6 +139,7 @@ impl Catalogue {
         let build = Info::new([("service", service), ("version", version)]);
         catalogue.registry.register("wordmill_build", "Always 1; the labels say what runs", build);
         catalogue.collect(process::OfProcess);
+        catalogue.collect(telemetry::OfTelemetry);
         catalogue
     }
 

@@ -112,6 +112,8 @@ struct Parts {
     waiters: Waiters,
     health: watch::Receiver<Health>,
     json_size_max: usize,
+    /// How many copies of a record there are.
+    replicas: u32,
 }
 
 impl App {
@@ -170,6 +172,7 @@ pub async fn run(
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
+        replicas: config.topology.replicas,
     }));
     let uploads = app.uploads.clone();
     let needed = Topology::new(&config.topology).part(&NEEDED);

@@ -49,7 +49,8 @@ pub(crate) fn key(caller: &Caller, id: &str) -> Result<JobKey, Problem> {
 }
 
 /// Looks for a job: its record, then the queue, then both again on the leader, because replicas may
-/// be behind, and at last the record once more, because the job may have been finished in between.
+/// be behind, also with what is not final. At last the record once more, because the job may have
+/// been finished in between.
 ///
 /// # Errors
 /// `broker_unavailable`, and `internal` for a record that cannot be read.
@@ -114,6 +115,15 @@ pub(crate) fn gone() -> Problem {
 async fn search(app: &App, key: &JobKey) -> Result<Lookup, Problem> {
     for freshness in [Freshness::Any, Freshness::Leader] {
         match app.store.read(key, freshness).await? {
+            // A replica may be behind: whoever has seen the end must not be told of an earlier
+            // state.
+            Found::Job(stored)
+                if freshness == Freshness::Any
+                    && app.replicas > 1
+                    && !stored.job.status.is_final() =>
+            {
+                continue;
+            }
             Found::Job(stored) => return Ok(Lookup::Job(stored)),
             // A message that still waits, of a job that was cancelled and whose record has expired
             // for example, will not be run.

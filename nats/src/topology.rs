@@ -85,7 +85,7 @@ impl Settings {
         let (least, most) = (Duration::from_secs(1), days(365));
         let result_ttl = env.duration("WORDMILL_RESULT_TTL", days(7), least, most);
         let (mib, tib) = (Size(1 << 20), Size(1 << 40));
-        let documents_space = env.size("WORDMILL_DOCUMENTS_SPACE", Size(8 << 30), mib, tib);
+        let documents_space = env.size("WORDMILL_DOCUMENTS_SPACE", Size(4 << 30), mib, tib);
         Self { replicas, result_ttl, documents_space }
     }
 }
@@ -247,7 +247,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn settings(replicas: u32, result_ttl: Duration) -> Settings {
-        Settings { replicas, result_ttl, documents_space: 8 << 30 }
+        Settings { replicas, result_ttl, documents_space: 4 << 30 }
     }
 
     fn golden(consumer: &Consumer) -> Value {
