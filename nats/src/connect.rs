@@ -1,18 +1,16 @@
 //! One connection per role: how it is made, what the server must offer, and how it is doing.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::rustls::pki_types::CertificateDer;
-use async_nats::rustls::pki_types::pem::PemObject;
 use async_nats::{Client, ConnectOptions, Event, jetstream};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 use wordmill_common::env::{Env, Secret};
 
 use crate::provision;
+use crate::tls::Tls;
 use crate::topology::{JOB_STATE_STREAM, Topology};
 
 /// Longest wait for one answer of the broker.
@@ -26,10 +24,6 @@ const SUBSCRIPTION_MESSAGES_MAX: usize = 256;
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 /// How long to wait before looking again whether what is missing has been provisioned.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
-/// What is added to a failure to connect where TLS is wanted.
-const TLS_HINT: &str = " (if the server is up and speaks TLS, one side does not trust the other: is its \
-                        certificate valid now, for the host in WORDMILL_NATS_URL, and from an \
-                        authority in WORDMILL_NATS_CA?)";
 /// The oldest server that has everything we use: message TTL markers and reliable batches.
 pub const SERVER_VERSION_MIN: (u32, u32) = (2, 12);
 
@@ -72,64 +66,6 @@ pub struct Settings {
     pub tls: Tls,
     /// The role.
     pub role: Role,
-}
-
-/// What TLS with the broker needs beyond `tls://` in its address. Each of these asks for TLS, so that no
-/// password goes over the wire in the clear because of a missing letter in a URL.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// `WORDMILL_NATS_CA`: the authorities that are trusted, as PEM, instead of those of the system.
-    pub authorities: Option<PathBuf>,
-    /// `WORDMILL_NATS_CERT`, `WORDMILL_NATS_KEY`: our own certificate and key, as PEM.
-    pub identity: Option<(PathBuf, PathBuf)>,
-}
-
-impl Tls {
-    /// Returns what may be behind a failed connection: the client does not tell what TLS said.
-    fn hint(&self, url: &str) -> &'static str {
-        let is_wanted = *self != Self::default() || url.contains("tls://");
-        if is_wanted { TLS_HINT } else { "" }
-    }
-
-    fn read(env: &mut Env) -> Self {
-        let authorities = env.file("WORDMILL_NATS_CA");
-        let identity = match (env.file("WORDMILL_NATS_CERT"), env.file("WORDMILL_NATS_KEY")) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            (Some(_), None) | (None, Some(_)) => {
-                env.refuse("WORDMILL_NATS_CERT and WORDMILL_NATS_KEY go together");
-                None
-            }
-        };
-        Self { authorities, identity }
-    }
-
-    /// Adds what is set. The files are read again for every connection.
-    fn apply(&self, mut options: ConnectOptions) -> Result<ConnectOptions, String> {
-        if let Some(path) = &self.authorities {
-            check_certificates(path)?;
-            options = options.add_root_certificates(path.clone()).require_tls(true);
-        }
-        if let Some((certificate, key)) = &self.identity {
-            check_certificates(certificate)?;
-            options = options.add_client_certificate(certificate.clone(), key.clone());
-            options = options.require_tls(true);
-        }
-        Ok(options)
-    }
-}
-
-/// The client would take a file without certificates for one that trusts nobody.
-fn check_certificates(path: &Path) -> Result<(), String> {
-    let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let certificates: Result<Vec<_>, _> = certificates;
-    match certificates {
-        Ok(certificates) if certificates.is_empty() => {
-            Err(format!("{} has no certificate as PEM", path.display()))
-        }
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    }
 }
 
 impl Settings {

@@ -31,6 +31,7 @@ pub mod spans;
 pub mod store;
 mod subject;
 pub mod sweep;
+pub mod tls;
 pub mod topology;
 mod window;
 
