@@ -20,7 +20,7 @@ COMPOSE := docker compose --env-file deploy/compose.env
 UNIT := cargo test --workspace --lib --bins
 FUNCTIONAL := cargo test --workspace --test e2e
 
-.PHONY: help build run jaeger nats-cli trace test test-unit test-functional test-all chaos bench-trace coverage lint format up down clean
+.PHONY: help build run jaeger nats-cli trace test test-unit test-functional test-all chaos fuzz bench-count bench-trace coverage lint format up down clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,7 +52,15 @@ test-all: test ## `make test`, and what needs tools from outside: browser, nats 
 	tests/external/install
 	NATS_SERVER="$$(nats/install-server)" NATS_CLI="$$(nats/install-cli)" JAEGER="$$(deploy/install-jaeger)" \
 		cargo test --workspace --test external -- --nocapture --test-threads=1
+	HTML5LIB_TESTS="$$(tests/external/html5lib-tests)" \
+		cargo test --package wordmill-worker --lib html5libs -- --ignored
 	deploy/validate
+
+fuzz: ## damaged documents through decoder, scanner and counter (FUZZ_SECONDS each, FUZZ_SEED)
+	cargo test --package wordmill-worker --lib fuzz:: -- --ignored --nocapture
+
+bench-count: ## how fast words are counted, next to other ways: the table of docs/performance.md
+	cargo bench -p wordmill-worker --bench count
 
 chaos: build ## kill everything at random under load, and reconcile (MINUTES, SEED)
 	NATS_SERVER="$$(nats/install-server)" \

@@ -85,8 +85,9 @@ impl Histogram {
         self.entries.iter().take(n).cloned().collect()
     }
 
-    /// Sorts distinct words into the canonical order.
-    fn from_distinct(mut entries: Vec<WordCount>) -> Self {
+    /// Sorts words, of which no two are the same, into the canonical order.
+    #[must_use]
+    pub fn from_distinct(mut entries: Vec<WordCount>) -> Self {
         entries.sort_unstable_by(canonical);
         Self { entries }
     }

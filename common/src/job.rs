@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::explanation::Explanation;
 use crate::failure::{Failure, FailureCode};
 use crate::histogram::{Histogram, Rule, Totals, WordCount};
 use crate::id::{JobId, JobKey, Lane, Owner, RunNonce};
@@ -120,6 +121,22 @@ pub enum ResultPlace {
     },
 }
 
+/// Where the explanation is of what rules count differently.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "place", rename_all = "snake_case")]
+pub enum ExplanationPlace {
+    /// In the record itself.
+    Inline {
+        /// The explanation.
+        explanation: Explanation,
+    },
+    /// In the bucket `results`, as zstd-compressed JSON.
+    Object {
+        /// The object's name, `<job_id>.<run nonce>.explain`.
+        name: String,
+    },
+}
+
 /// What a successful attempt found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Count {
@@ -129,12 +146,16 @@ pub struct Count {
     pub totals: Totals,
     /// The total of words under every rule.
     pub totals_by_rule: BTreeMap<String, u64>,
+    /// The total of words in each scope, by the rule asked for.
+    pub totals_by_scope: BTreeMap<String, u64>,
     /// The rule that counted.
     pub rule: Rule,
     /// The most frequent words.
     pub top_words: Vec<WordCount>,
     /// Where the histogram is.
     pub result: ResultPlace,
+    /// Where the explanation is, if one was asked for.
+    pub explanation: Option<ExplanationPlace>,
 }
 
 /// The record of one job.
@@ -174,12 +195,18 @@ pub struct Job {
     pub totals: Option<Totals>,
     /// The total of words under every rule.
     pub totals_by_rule: Option<BTreeMap<String, u64>>,
+    /// The total of words in each scope, by the rule asked for. Older workers do not write it.
+    #[serde(default)]
+    pub totals_by_scope: Option<BTreeMap<String, u64>>,
     /// The rule that counted.
     pub rule: Option<Rule>,
     /// The most frequent words.
     pub top_words: Option<Vec<WordCount>>,
     /// Where the histogram is.
     pub result: Option<ResultPlace>,
+    /// Where the explanation is, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<ExplanationPlace>,
     /// Why the job failed.
     pub failure: Option<Failure>,
     /// Whether the job is also kept in `DEAD_JOBS`.
@@ -196,6 +223,10 @@ pub struct Job {
     /// As in the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// The object in the bucket `documents` that holds what is to be counted. It goes when the job
+    /// is final, unless the job is also a dead letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
 }
 
 impl Job {
@@ -210,7 +241,7 @@ impl Job {
             lane: message.lane,
             labels: message.labels.clone(),
             source: message.source.describe(),
-            options: message.options,
+            options: message.options.clone(),
             attempts: Vec::new(),
             progress: None,
             created_at: message.created_at,
@@ -220,15 +251,18 @@ impl Job {
             next_attempt_at: None,
             totals: None,
             totals_by_rule: None,
+            totals_by_scope: None,
             rule: None,
             top_words: None,
             result: None,
+            explanation: None,
             failure: None,
             dead_lettered: false,
             trace_id: message.trace_id,
             traceparent: None,
             fingerprint: message.fingerprint.clone(),
             retry_of: message.retry_of,
+            document: message.source.object().map(str::to_owned),
         }
     }
 
@@ -355,9 +389,11 @@ impl Job {
         self.source = count.source;
         self.totals = Some(count.totals);
         self.totals_by_rule = Some(count.totals_by_rule);
+        self.totals_by_scope = Some(count.totals_by_scope);
         self.rule = Some(count.rule);
         self.top_words = Some(count.top_words);
         self.result = Some(count.result);
+        self.explanation = count.explanation;
     }
 
     fn fail(&mut self, failure: Failure, dead_lettered: bool, now: Timestamp) {

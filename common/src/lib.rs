@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod env;
+pub mod explanation;
 pub mod failure;
 pub mod histogram;
 pub mod id;

@@ -1,6 +1,8 @@
 //! What a job counts, as it is asked for and as it is remembered.
 
-use serde::{Deserialize, Serialize};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What a job counts, with everything that a worker needs to get at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +18,48 @@ pub enum Source {
         /// The text itself.
         text: String,
     },
+    /// A document that the client sent.
+    Document(Document),
+}
+
+/// A document that the client sent, as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// The bytes, or where they are.
+    pub content: Content,
+    /// Media type that the client gave, or that the file's name suggests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// How the bytes are compressed, in the words of HTTP; absent if they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_encoding: Option<String>,
+    /// Name of the file, if the client gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// The bytes of a document, or where they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// The bytes, in base64 where they are text.
+    #[serde(serialize_with = "write_base64", deserialize_with = "read_base64")]
+    Inline(Vec<u8>),
+    /// The name of an object in the bucket `documents`.
+    Object(String),
+}
+
+fn write_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&STANDARD.encode(bytes))
+}
+
+fn read_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    STANDARD.decode(text).map_err(serde::de::Error::custom)
 }
 
 impl Source {
@@ -25,16 +69,51 @@ impl Source {
         match self {
             Self::Url { .. } => SourceKind::Url,
             Self::Text { .. } => SourceKind::Text,
+            Self::Document(_) => SourceKind::Document,
         }
     }
 
-    /// Returns what the record says of it: everything but the text itself.
+    /// Returns the name of the object that a document is kept in, if it is.
+    #[must_use]
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Self::Document(Document { content: Content::Object(name), .. }) => Some(name),
+            Self::Url { .. } | Self::Text { .. } | Self::Document(_) => None,
+        }
+    }
+
+    /// Points to another object of the same bytes, if it points to one.
+    pub fn point_to(&mut self, object: &str) {
+        if let Self::Document(Document { content: Content::Object(name), .. }) = self {
+            object.clone_into(name);
+        }
+    }
+
+    /// Returns how many bytes of it travel in the message.
+    #[must_use]
+    pub fn inline_bytes(&self) -> usize {
+        match self {
+            Self::Url { url } => url.len(),
+            Self::Text { text } => text.len(),
+            Self::Document(Document { content: Content::Inline(bytes), .. }) => bytes.len(),
+            Self::Document(Document { content: Content::Object(name), .. }) => name.len(),
+        }
+    }
+
+    /// Returns what the record says of it: everything but the text or the document itself.
     #[must_use]
     pub fn describe(&self) -> SourceInfo {
         let mut info = SourceInfo::new(self.kind());
         match self {
             Self::Url { url } => info.url = Some(url.clone()),
             Self::Text { text } => info.size_bytes = u64::try_from(text.len()).ok(),
+            Self::Document(document) => {
+                info.content_type.clone_from(&document.content_type);
+                info.content_encoding.clone_from(&document.content_encoding);
+                info.file_name.clone_from(&document.file_name);
+                info.size_bytes = Some(document.size_bytes);
+                info.sha256 = Some(document.sha256.clone());
+            }
         }
         info
     }
@@ -48,6 +127,8 @@ pub enum SourceKind {
     Url,
     /// A text in the message.
     Text,
+    /// A document that the client sent.
+    Document,
 }
 
 impl SourceKind {
@@ -57,6 +138,7 @@ impl SourceKind {
         match self {
             Self::Url => "url",
             Self::Text => "text",
+            Self::Document => "document",
         }
     }
 }
@@ -72,6 +154,12 @@ pub struct SourceInfo {
     /// The URL that answered, after redirects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_url: Option<String>,
+    /// Name of the file that a client sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+    /// How a document that a client sent was compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_encoding: Option<String>,
     /// Media type that decided how the bytes were read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
@@ -81,7 +169,7 @@ pub struct SourceInfo {
     /// What decided the character encoding: `bom`, `header`, `meta`, `xml`, `detected`, `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charset_from: Option<String>,
-    /// Bytes read, after decompression.
+    /// Bytes read, after decompression. Of a document that waits to be counted: bytes sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
     /// SHA-256 of those bytes, hexadecimal.
@@ -97,11 +185,52 @@ impl SourceInfo {
             kind,
             url: None,
             final_url: None,
+            file_name: None,
+            content_encoding: None,
             content_type: None,
             charset: None,
             charset_from: None,
             size_bytes: None,
             sha256: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn document(content: Content) -> Source {
+        Source::Document(Document {
+            content,
+            content_type: Some("text/plain".to_owned()),
+            content_encoding: None,
+            file_name: None,
+            size_bytes: 3,
+            sha256: "00".to_owned(),
+        })
+    }
+
+    #[test]
+    fn documents_have_fixed_json() {
+        let inline = document(Content::Inline(vec![0, 255, 16]));
+        let expected = json!({
+            "kind": "document", "content": {"inline": "AP8Q"}, "content_type": "text/plain",
+            "size_bytes": 3, "sha256": "00",
+        });
+        assert_eq!(serde_json::to_value(&inline).unwrap(), expected);
+        assert_eq!(serde_json::from_value::<Source>(expected).unwrap(), inline);
+        let object = document(Content::Object("a.b".to_owned()));
+        let json = serde_json::to_value(&object).unwrap();
+        assert_eq!(json["content"], json!({"object": "a.b"}));
+        assert_eq!(serde_json::from_value::<Source>(json).unwrap(), object);
+    }
+
+    #[test]
+    fn the_description_says_nothing_of_where_the_bytes_are() {
+        let inline = document(Content::Inline(vec![1, 2, 3])).describe();
+        assert_eq!(inline, document(Content::Object("a.b".to_owned())).describe());
     }
 }

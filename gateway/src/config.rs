@@ -40,6 +40,11 @@ pub struct Config {
     /// `WORDMILL_JSON_SIZE_MAX`: largest JSON body in bytes, and so the largest text that is sent
     /// inline. Below 1 KiB hardly a URL fits; above 2 MiB a text no longer fits into a message.
     pub json_size_max: u64,
+    /// `WORDMILL_DOCUMENT_SIZE_MAX`, `WORDMILL_UPLOAD_STALL_TIMEOUT`, `WORDMILL_UPLOAD_TIMEOUT`:
+    /// largest document, in bytes as sent; longest silence of its sender; longest time for all of
+    /// it, after which the sweeper removes what a gateway that died left of one. A document must
+    /// fit into what `WORDMILL_DOCUMENTS_SPACE` leaves.
+    pub uploads: Uploads,
     /// `WORDMILL_WAITERS_MAX`: how many clients may wait for a job at once (`wait`, event streams).
     /// Each holds a connection and a subscription; too few turns clients into pollers.
     pub waiters_max: u32,
@@ -81,6 +86,7 @@ impl Config {
             broker,
             topology: topology::Settings::read(env),
             json_size_max: env.size("WORDMILL_JSON_SIZE_MAX", Size(mib), Size(kib), Size(2 * mib)),
+            uploads: Uploads::read(env),
             waiters_max: env.number("WORDMILL_WAITERS_MAX", 5000, 1, 100_000),
             cors_origins: env.read("WORDMILL_CORS_ORIGINS", Origins::default(), Origins::parse),
             shutdown_grace: env.duration(
@@ -117,6 +123,35 @@ fn read_tls(env: &mut Env) -> Option<tls::Files> {
         (Some(_), None) | (None, Some(_)) => {
             env.refuse("WORDMILL_TLS_CERT and WORDMILL_TLS_KEY go together");
             None
+        }
+    }
+}
+
+/// What an upload may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Uploads {
+    /// Largest document, in bytes.
+    pub size_max: u64,
+    /// Longest silence of the client.
+    pub stall_timeout: Duration,
+    /// Longest time for all of it.
+    pub total_timeout: Duration,
+}
+
+impl Uploads {
+    fn read(env: &mut Env) -> Self {
+        let (kib, tib) = (Size(1 << 10), Size(1 << 40));
+        let (tenth, second) = (Duration::from_millis(100), Duration::from_secs(1));
+        let (half_hour, day) = (1800 * second, 86_400 * second);
+        Self {
+            size_max: env.size("WORDMILL_DOCUMENT_SIZE_MAX", Size(256 << 20), kib, tib),
+            stall_timeout: env.duration(
+                "WORDMILL_UPLOAD_STALL_TIMEOUT",
+                30 * second,
+                tenth,
+                half_hour,
+            ),
+            total_timeout: env.duration("WORDMILL_UPLOAD_TIMEOUT", half_hour, second, day),
         }
     }
 }

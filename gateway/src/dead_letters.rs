@@ -103,6 +103,10 @@ pub(crate) async fn delete(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
     let letter = existing(&app, &caller, id).await?;
+    // The document first: a repeat finds what is left over.
+    if let Some(name) = letter.message.as_ref().and_then(|message| message.source.object()) {
+        within(app.uploads.documents.remove(name)).await?;
+    }
     within(app.dead_letters.remove(&letter)).await?;
     info!(letter.id = %letter.id, "dead letter deleted");
     Ok(StatusCode::NO_CONTENT)
@@ -173,7 +177,7 @@ impl JobPart {
     fn of(message: &JobMessage) -> Self {
         Self {
             source: message.source.describe(),
-            options: message.options,
+            options: message.options.clone(),
             labels: message.labels.clone(),
             created_at: message.created_at,
             retry_of: message.retry_of,

@@ -8,9 +8,11 @@ use axum::http::header::ACCEPT;
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::Value;
+use tracing::warn;
 use wordmill_common::histogram::WordCount;
 
 use crate::problem::{Code, Problem};
+use crate::words::Words;
 
 /// How much is written before it is sent, in bytes.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -165,23 +167,26 @@ fn csv_field(word: &str) -> String {
     }
 }
 
-/// Returns a body that is written while it is sent. `head` is the JSON of an
-/// object.
-pub(crate) fn body<I>(format: Format, head: &str, words: I) -> Body
-where
-    I: Iterator<Item = WordCount> + Send + 'static,
-{
+/// Returns a body that is written while it is sent. `head` is the JSON of an object. Should the words
+/// end early, so does the connection: what has been sent cannot be taken back.
+pub(crate) fn body(format: Format, head: &str, words: Words) -> Body {
     let begin = Some((Writer::begin(format, head), words));
     let pieces = stream::unfold(begin, |state| async {
         let (mut writer, mut words) = state?;
         // A large one would keep others waiting.
         tokio::task::yield_now().await;
         while writer.written.len() < CHUNK_BYTES {
-            let Some(entry) = words.next() else {
-                writer.end();
-                return Some((Ok::<_, std::convert::Infallible>(writer.take()), None));
-            };
-            writer.word(&entry);
+            match words.next().await {
+                Ok(Some(entry)) => writer.word(&entry),
+                Ok(None) => {
+                    writer.end();
+                    return Some((Ok(writer.take()), None));
+                }
+                Err(error) => {
+                    warn!(%error, "a result is cut off");
+                    return Some((Err(error), None));
+                }
+            }
         }
         Some((Ok(writer.take()), Some((writer, words))))
     });
@@ -245,7 +250,7 @@ mod tests {
     }
 
     async fn whole(format: Format, head: &str, words: Vec<WordCount>) -> String {
-        let body = body(format, head, words.into_iter());
+        let body = body(format, head, Words::of(words));
         String::from_utf8(axum::body::to_bytes(body, usize::MAX).await.unwrap().into()).unwrap()
     }
 

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tracing::info;
 use wordmill_common::id::JobKey;
-use wordmill_common::job::ResultPlace;
+use wordmill_common::job::{ExplanationPlace, ResultPlace};
 use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, Stored};
@@ -78,10 +78,17 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes the result, then the record: a repeat finds what was left over.
+/// Removes the result and the document, then the record: a repeat finds what was left over.
 async fn remove(app: &App, key: &JobKey, stored: &Stored) -> Result<(), Error> {
     if let Some(ResultPlace::Object { name }) = &stored.job.result {
         app.results.remove(name).await?;
+    }
+    if let Some(ExplanationPlace::Object { name }) = &stored.job.explanation {
+        app.results.remove(name).await?;
+    }
+    // As a rule it is gone. That of a dead letter goes with the letter.
+    if let Some(name) = stored.job.document.as_ref().filter(|_| !stored.job.dead_lettered) {
+        app.uploads.documents.remove(name).await?;
     }
     let Err(error) = app.store.delete(stored).await else {
         return Ok(());

@@ -8,7 +8,7 @@
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -17,6 +17,7 @@ use tracing::{Instrument, debug, info, warn};
 use wordmill_common::job::{Job, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
+use wordmill_common::source::Source;
 use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::Error;
@@ -28,7 +29,7 @@ use wordmill_nats::store::{Claimed, Found, Stored};
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::submit::{self, Offered, PUBLISH_PAUSE};
-use crate::{App, BROKER_DEADLINE, limits, trace};
+use crate::{App, BROKER_DEADLINE, limits, trace, upload};
 
 /// Header with the client's key.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -40,12 +41,15 @@ pub(crate) async fn put(
     State(app): State<App>,
     JobPath(key): JobPath,
     Extension(trace): Extension<TraceParent>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let message = submit::read(&app, &key, &trace, &headers, body).await?;
-    let job = accept(&app, message, &trace).await?;
-    Ok(submit::answer(&app, &headers, job).await)
+    let message = submit::read(&app, &key, &trace, &uri, &headers, body).await?;
+    let object = message.source.object().map(str::to_owned);
+    let accepted = accept(&app, message, &trace).await;
+    upload::settle(&app, object, &accepted);
+    Ok(submit::answer(&app, &headers, accepted?).await)
 }
 
 /// Returns the client's key, if it gave one: plain, or as a quoted string of structured fields.
@@ -89,7 +93,7 @@ fn unquote(rest: &str) -> Option<String> {
 
 /// Returns the SHA-256, in hexadecimal, of what a job asks for.
 ///
-/// It covers the source (a URL as it was normalised), the options that differ from their defaults
+/// It covers the source (a URL as it was normalised, a document by its SHA-256, size, type and name), the options that differ from their defaults
 /// (so that an option added later changes no fingerprint), the labels and the lane, as JSON with
 /// sorted names. Who asks, when, and in which trace is no part of it.
 fn fingerprint(message: &JobMessage) -> String {
@@ -98,11 +102,16 @@ fn fingerprint(message: &JobMessage) -> String {
     if let Some(options) = options.as_object_mut() {
         options.retain(|name, value| defaults.get(name) != Some(value));
     }
+    let source = match &message.source {
+        source @ (Source::Url { .. } | Source::Text { .. }) => json!(source),
+        // Where its bytes are differs from one request to the next.
+        source @ Source::Document(_) => json!(source.describe()),
+    };
     let asked: Value = json!({
         "labels": message.labels,
         "lane": message.lane,
         "options": options,
-        "source": message.source,
+        "source": source,
     });
     Sha256::digest(asked.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -189,6 +198,9 @@ async fn put_in(
     // The message says what the record says, whoever sends it.
     message.created_at = stored.job.created_at;
     message.trace_id = stored.job.trace_id;
+    if let Some(object) = &stored.job.document {
+        message.source.point_to(object);
+    }
     let parent =
         stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
     let mut must_look = owned == Owned::ByAnother;

@@ -11,6 +11,7 @@ pub mod cors;
 mod cursor;
 mod dead_letters;
 mod events;
+mod explain;
 mod format;
 mod gauge;
 mod health;
@@ -34,9 +35,11 @@ mod submit;
 mod sweeper;
 pub mod tls;
 mod trace;
+mod upload;
 mod view;
 mod waiting;
 mod word_count;
+mod words;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -49,11 +52,14 @@ use tracing::{info, warn};
 use wordmill_common::job::Job;
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::Archive;
+use wordmill_nats::documents::Documents;
 use wordmill_nats::listing::Listing;
 use wordmill_nats::queue::Queue;
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
-use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology};
+use wordmill_nats::topology::{
+    DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology,
+};
 
 use crate::config::Config;
 use crate::gauge::Gauge;
@@ -64,11 +70,17 @@ use crate::room::Room;
 use crate::server::Limits;
 use crate::standing::Standing;
 use crate::tls::Tls;
+use crate::upload::Uploads;
 use crate::view::JobView;
 use crate::waiting::Waiters;
 
 /// Longest time that a request may spend on the broker; its answer comes within 3 s.
 const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
+/// How long what cut-off uploads left may take to be removed at a shutdown.
+const CLEAN_UP_MAX: Duration = Duration::from_secs(5);
+
+/// The streams that have to be there.
+const NEEDED: [&str; 5] = [JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DOCUMENTS_STREAM, DEAD_JOBS];
 
 /// What every handler works with. There are dozens of clones for each connection, so they share it.
 #[derive(Debug, Clone)]
@@ -96,6 +108,7 @@ struct Parts {
     metrics: Metrics,
     room: Room,
     trace: trace::Settings,
+    uploads: Uploads,
     waiters: Waiters,
     health: watch::Receiver<Health>,
     json_size_max: usize,
@@ -152,14 +165,14 @@ pub async fn run(
         metrics: metrics.clone(),
         room: Room::new(),
         trace: config.trace.clone(),
+        uploads: Uploads::new(Documents::open(&broker).await?, config.uploads),
         waiters: Waiters::new(config.waiters_max, shutdown.clone()),
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
     }));
-    let needed =
-        Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
-
+    let uploads = app.uploads.clone();
+    let needed = Topology::new(&config.topology).part(&NEEDED);
     let limits = Limits {
         connections_max: server::affordable(config.connections_max),
         client_timeout: config.client_timeout,
@@ -192,6 +205,9 @@ pub async fn run(
     };
     let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping, &standing, &metrics));
     ended?;
+    if tokio::time::timeout(CLEAN_UP_MAX, uploads.finish()).await.is_err() {
+        warn!("documents that no job has are left to the sweeper");
+    }
     broker.finish().await;
     info!("stopped");
     Ok(())

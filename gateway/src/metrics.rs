@@ -83,6 +83,10 @@ pub(crate) enum Sweep {
     CancelledMessage,
     /// Removed a result that no record points to.
     UnreferencedResult,
+    /// Removed a document that no job has.
+    UnreferencedDocument,
+    /// Removed the chunks of a document or a result that was never finished.
+    UnfinishedObject,
 }
 
 impl Sweep {
@@ -91,6 +95,8 @@ impl Sweep {
             Self::Lost => "lost",
             Self::CancelledMessage => "cancelled_message",
             Self::UnreferencedResult => "unreferenced_result",
+            Self::UnreferencedDocument => "unreferenced_document",
+            Self::UnfinishedObject => "unfinished_object",
         }
     }
 }

@@ -23,13 +23,16 @@ pub(crate) enum Code {
     AlreadyFinished,
     BrokerUnavailable,
     DeadLetterNotFound,
+    ExplainNotRecorded,
     IdempotencyKeyReused,
     InputTooLarge,
+    IncompleteBody,
     Internal,
     InvalidIdempotencyKey,
     InvalidJobId,
     InvalidJson,
     InvalidLabel,
+    InvalidMultipart,
     InvalidOption,
     InvalidQuery,
     InvalidRequest,
@@ -49,6 +52,7 @@ pub(crate) enum Code {
     ResultExpired,
     RouteNotFound,
     SourceGone,
+    StorageFull,
     TooManyWaiting,
     Unauthenticated,
     UnsupportedMediaType,
@@ -56,17 +60,20 @@ pub(crate) enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 32] = [
+    const ALL: [Self; 36] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
+        Self::ExplainNotRecorded,
         Self::IdempotencyKeyReused,
+        Self::IncompleteBody,
         Self::InputTooLarge,
         Self::Internal,
         Self::InvalidIdempotencyKey,
         Self::InvalidJobId,
         Self::InvalidJson,
         Self::InvalidLabel,
+        Self::InvalidMultipart,
         Self::InvalidOption,
         Self::InvalidQuery,
         Self::InvalidRequest,
@@ -86,6 +93,7 @@ impl Code {
         Self::ResultExpired,
         Self::RouteNotFound,
         Self::SourceGone,
+        Self::StorageFull,
         Self::TooManyWaiting,
         Self::Unauthenticated,
         Self::UnsupportedMediaType,
@@ -97,13 +105,16 @@ impl Code {
             Self::AlreadyFinished => "already_finished",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::DeadLetterNotFound => "dead_letter_not_found",
+            Self::ExplainNotRecorded => "explain_not_recorded",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::IncompleteBody => "incomplete_body",
             Self::InputTooLarge => "input_too_large",
             Self::Internal => "internal",
             Self::InvalidIdempotencyKey => "invalid_idempotency_key",
             Self::InvalidJobId => "invalid_job_id",
             Self::InvalidJson => "invalid_json",
             Self::InvalidLabel => "invalid_label",
+            Self::InvalidMultipart => "invalid_multipart",
             Self::InvalidOption => "invalid_option",
             Self::InvalidQuery => "invalid_query",
             Self::InvalidRequest => "invalid_request",
@@ -123,6 +134,7 @@ impl Code {
             Self::ResultExpired => "result_expired",
             Self::RouteNotFound => "route_not_found",
             Self::SourceGone => "source_gone",
+            Self::StorageFull => "storage_full",
             Self::TooManyWaiting => "too_many_waiting",
             Self::Unauthenticated => "unauthenticated",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -135,21 +147,26 @@ impl Code {
             | Self::NotReady
             | Self::Overloaded
             | Self::QueueFull
+            | Self::StorageFull
             | Self::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::InvalidIdempotencyKey
+            Self::IncompleteBody
+            | Self::InvalidIdempotencyKey
             | Self::InvalidJobId
             | Self::InvalidJson
+            | Self::InvalidMultipart
             | Self::InvalidQuery => StatusCode::BAD_REQUEST,
             Self::IdempotencyKeyReused
             | Self::InvalidLabel
             | Self::InvalidOption
             | Self::InvalidRequest
             | Self::InvalidUrl => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::AlreadyFinished | Self::JobCancelled | Self::JobFailed | Self::JobNotFinished => {
-                StatusCode::CONFLICT
-            }
+            Self::AlreadyFinished
+            | Self::ExplainNotRecorded
+            | Self::JobCancelled
+            | Self::JobFailed
+            | Self::JobNotFinished => StatusCode::CONFLICT,
             Self::DeadLetterNotFound | Self::JobNotFound | Self::RouteNotFound => {
                 StatusCode::NOT_FOUND
             }
@@ -169,13 +186,16 @@ impl Code {
             Self::AlreadyFinished => "The job has already ended",
             Self::BrokerUnavailable => "The queue is not available",
             Self::DeadLetterNotFound => "No such dead letter",
+            Self::ExplainNotRecorded => "The job recorded no explanation",
             Self::IdempotencyKeyReused => "The name is taken by another request",
+            Self::IncompleteBody => "The body is incomplete",
             Self::InputTooLarge => "The request is too large",
             Self::Internal => "A defect of the service",
             Self::InvalidIdempotencyKey => "Not an idempotency key",
             Self::InvalidJobId => "Not a job id",
             Self::InvalidJson => "The body is not JSON",
             Self::InvalidLabel => "A label is not allowed",
+            Self::InvalidMultipart => "The form cannot be read",
             Self::InvalidOption => "An option is not known",
             Self::InvalidQuery => "A query parameter is not valid",
             Self::InvalidRequest => "The body is not a job",
@@ -195,6 +215,7 @@ impl Code {
             Self::ResultExpired => "The result is no longer kept",
             Self::RouteNotFound => "No such route",
             Self::SourceGone => "The source is no longer kept",
+            Self::StorageFull => "There is no room for the document",
             Self::TooManyWaiting => "Too many clients wait",
             Self::Unauthenticated => "No valid API key",
             Self::UnsupportedMediaType => "The content type is not supported",
@@ -206,6 +227,7 @@ impl Code {
         matches!(
             self,
             Self::BrokerUnavailable
+                | Self::IncompleteBody
                 | Self::Internal
                 | Self::JobNotFinished
                 | Self::NotReady
@@ -214,12 +236,13 @@ impl Code {
                 | Self::QuotaExceeded
                 | Self::RateLimited
                 | Self::RequestTimeout
+                | Self::StorageFull
                 | Self::TooManyWaiting
         )
     }
 
     fn retry_after(self) -> Option<Duration> {
-        if self == Self::QueueFull {
+        if matches!(self, Self::QueueFull | Self::StorageFull) {
             return Some(RETRY_FULL);
         }
         let passes = matches!(
@@ -265,6 +288,11 @@ impl Problem {
     /// Returns the code as clients see it.
     pub(crate) fn name(&self) -> &'static str {
         self.code.name()
+    }
+
+    /// Tells whether it leaves open what became of a job, which it names.
+    pub(crate) fn names_a_job(&self) -> bool {
+        self.more.contains_key("job_id")
     }
 
     /// Tells whether it is of this kind.
@@ -328,6 +356,13 @@ impl From<BrokerError> for Problem {
                 warn!(%error, "the broker did not do what a request needed");
                 let detail = "The queue or the store did not answer in time. Try again.";
                 Self::new(Code::BrokerUnavailable, detail)
+            }
+            BrokerError::Full { .. } => {
+                warn!(%error, "the broker has no room");
+                Self::new(Code::StorageFull, "There is no room now. Come back later.")
+            }
+            BrokerError::Gone { .. } => {
+                Self::new(Code::ResultExpired, "What the job found is no longer kept.")
             }
             BrokerError::Corrupt { .. } | BrokerError::TooLarge { .. } => {
                 error!(%error, "a request met something that should not exist");

@@ -20,6 +20,7 @@ use wordmill_common::source::SourceInfo;
 use crate::format::{self, Format};
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
+use crate::words::Words;
 use crate::{App, BROKER_DEADLINE};
 
 /// The query of `GET /v1/jobs/{id}/result`.
@@ -40,6 +41,7 @@ struct Head<'a> {
     job_id: JobId,
     totals: Option<&'a Totals>,
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,
+    totals_by_scope: Option<&'a BTreeMap<String, u64>>,
     rule: Option<&'a Rule>,
     source: &'a SourceInfo,
 }
@@ -65,6 +67,7 @@ pub(crate) async fn get(
         job_id: job.job_id,
         totals: job.totals.as_ref(),
         totals_by_rule: job.totals_by_rule.as_ref(),
+        totals_by_scope: job.totals_by_scope.as_ref(),
         rule: job.rule.as_ref(),
         source: &job.source,
     });
@@ -74,8 +77,8 @@ pub(crate) async fn get(
     })?;
     // The most frequent ones come first, so what is left out is the rest.
     let least = selection.min_count.unwrap_or(0);
-    let words = histogram(&app, job).await?.into_iter().take_while(move |one| one.count >= least);
-    let body = format::body(format, &head, words.take(selection.top.unwrap_or(usize::MAX)));
+    let words = Words::open(&app, job, selection.top.unwrap_or(usize::MAX), least).await?;
+    let body = format::body(format, &head, words);
     let fields = [
         (CONTENT_TYPE, format.content_type().to_owned()),
         (CACHE_CONTROL, cache_control(job, clock::now())),
@@ -109,7 +112,11 @@ pub(crate) async fn histogram(app: &App, job: &Job) -> Result<Histogram, Problem
     }
 }
 
-fn finished(job: &Job) -> Result<(), Problem> {
+/// Tells whether a job succeeded, and why not.
+///
+/// # Errors
+/// `job_not_finished`, `job_failed` and `job_cancelled`.
+pub(crate) fn finished(job: &Job) -> Result<(), Problem> {
     match job.status {
         Status::Succeeded => Ok(()),
         Status::Queued | Status::Running => Err(Problem::new(

@@ -20,7 +20,7 @@ use crate::App;
 use crate::caller::Caller;
 use crate::lookup::{self, JobPath, within};
 use crate::problem::{Code, Problem};
-use crate::{keyed, submit};
+use crate::{keyed, submit, upload};
 
 /// `POST /v1/jobs/{id}/retry`. With an `Idempotency-Key` a repeat finds the job of the first time;
 /// without one it starts another.
@@ -38,7 +38,7 @@ pub(crate) async fn post(
         Some(name) => JobId::derived("key", &caller.owner, name),
         None => JobId::new(),
     };
-    let message = JobMessage {
+    let mut message = JobMessage {
         format: FORMAT,
         job_id,
         owner: caller.owner,
@@ -51,17 +51,19 @@ pub(crate) async fn post(
         fingerprint: None,
         retry_of: Some(old.job_id),
     };
-    let job = match name {
-        Some(_) => keyed::accept(&app, message, &trace).await?,
-        None => submit::accept(&app, &message, &trace).await?,
+    let copy = upload::renew(&app, &mut message).await?;
+    let accepted = match name {
+        Some(_) => keyed::accept(&app, message, &trace).await,
+        None => submit::accept(&app, &message, &trace).await,
     };
-    Ok(submit::answer(&app, &headers, job).await)
+    upload::settle(&app, copy, &accepted);
+    Ok(submit::answer(&app, &headers, accepted?).await)
 }
 
 /// Returns what a job counted.
 ///
 /// # Errors
-/// `source_gone` for a text that is kept nowhere any more.
+/// `source_gone` for a text or a document that is kept nowhere any more.
 async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
     if let Some(url) = &job.source.url {
         return Ok(Source::Url { url: url.clone() });
@@ -75,7 +77,7 @@ async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
         None => within(app.queue.find(&key, Freshness::Leader)).await?.filter(is_its),
     };
     message.map(|message| message.source).ok_or_else(|| {
-        let detail = "The job's text is not kept after it has ended. Submit it again.";
+        let detail = "What the job counted is not kept after it has ended. Submit it again.";
         Problem::new(Code::SourceGone, detail)
     })
 }

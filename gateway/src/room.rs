@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wordmill_common::source::Source;
+use wordmill_nats::documents::{CHUNK_BYTES, CHUNKS_UNCONFIRMED_MAX};
 
 use crate::problem::{Code, Problem};
 
-/// Most kibibytes of jobs on their way to the broker: 2048 small ones, or 64 texts of 1 MiB.
+/// Most kibibytes of jobs on their way to the broker: 2048 small ones, or 64 texts of 1 MiB, or 51
+/// documents of any size.
 const KIB_MAX: u32 = 64 << 10;
 /// What a job weighs at least, in kibibytes: its record, its headers, its task.
 const JOB_KIB_MIN: u32 = 32;
@@ -27,7 +29,21 @@ impl Room {
     /// # Errors
     /// `overloaded`: waiting for room would need some, too.
     pub(crate) fn take(&self, source: &Source) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.0).try_acquire_many_owned(weight(source)).map_err(|_| {
+        self.take_kib(weight(source))
+    }
+
+    /// Takes the room that a document needs on its way into the store, whatever its size.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub(crate) fn take_upload(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        // Those that are unconfirmed, the one that is filled, and one that arrives.
+        let bytes = CHUNK_BYTES.saturating_mul(CHUNKS_UNCONFIRMED_MAX.saturating_add(2));
+        self.take_kib(u32::try_from(bytes >> 10).unwrap_or(KIB_MAX))
+    }
+
+    fn take_kib(&self, kib: u32) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.0).try_acquire_many_owned(kib).map_err(|_| {
             let detail = "Too many submissions wait for the queue's answer. Nothing was queued.";
             Problem::new(Code::Overloaded, detail)
         })
@@ -35,11 +51,9 @@ impl Room {
 }
 
 fn weight(source: &Source) -> u32 {
-    let bytes = match source {
-        Source::Url { url } => url.len(),
-        Source::Text { text } => text.len(),
-    };
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(KIB_MAX).clamp(JOB_KIB_MIN, KIB_MAX)
+    u32::try_from(source.inline_bytes().div_ceil(1024))
+        .unwrap_or(KIB_MAX)
+        .clamp(JOB_KIB_MIN, KIB_MAX)
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use crate::cors::Origins;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
-    App, caller, cancel, events, health, jobs, keyed, listing, metrics, queue_view, result, retry,
-    submit, trace, word_count,
+    App, caller, cancel, events, explain, health, jobs, keyed, listing, metrics, queue_view,
+    result, retry, submit, trace, word_count,
 };
 
 /// Smallest answer that is worth compressing, in bytes.
@@ -27,6 +27,7 @@ pub(crate) fn router(app: App, origins: &Origins) -> Router {
         .route("/v1/jobs", get(listing::get).post(submit::post))
         .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put).delete(jobs::delete))
         .route("/v1/jobs/{id}/result", get(result::get))
+        .route("/v1/jobs/{id}/explain", get(explain::get))
         .route("/v1/jobs/{id}/events", get(events::get))
         .route("/v1/jobs/{id}/cancel", post(cancel::post))
         .route("/v1/jobs/{id}/retry", post(retry::post))

@@ -6,11 +6,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, info, warn};
 use url::Url;
@@ -30,7 +30,7 @@ use wordmill_nats::store::{Found, NotWritten, Stored};
 use crate::caller::Caller;
 use crate::metrics::Operation;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE, body, keyed, limits, trace, waiting};
+use crate::{App, BROKER_DEADLINE, body, keyed, limits, trace, upload, waiting};
 
 /// Longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
@@ -63,22 +63,21 @@ pub(crate) async fn post(
     State(app): State<App>,
     caller: Caller,
     Extension(trace): Extension<TraceParent>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let job = match keyed::key(&headers)? {
-        Some(key) => {
-            let key = caller.job(JobId::derived("key", &caller.owner, &key));
-            let message = read(&app, &key, &trace, &headers, body).await?;
-            keyed::accept(&app, message, &trace).await?
-        }
-        None => {
-            let key = caller.job(JobId::new());
-            let message = read(&app, &key, &trace, &headers, body).await?;
-            accept(&app, &message, &trace).await?
-        }
+    let given = keyed::key(&headers)?;
+    let derived = |key: &String| JobId::derived("key", &caller.owner, key);
+    let key = caller.job(given.as_ref().map_or_else(JobId::new, derived));
+    let message = read(&app, &key, &trace, &uri, &headers, body).await?;
+    let object = message.source.object().map(str::to_owned);
+    let accepted = match given {
+        Some(_) => keyed::accept(&app, message, &trace).await,
+        None => accept(&app, &message, &trace).await,
     };
-    Ok(answer(&app, &headers, job).await)
+    upload::settle(&app, object, &accepted);
+    Ok(answer(&app, &headers, accepted?).await)
 }
 
 /// Returns the answer about a job that was accepted, now or by an earlier request; if the client
@@ -114,17 +113,22 @@ fn describe(app: &App, job: &Job) -> Response {
     (StatusCode::ACCEPTED, location, later, view).into_response()
 }
 
-/// Reads the job that a body describes, under the name that it is to have.
+/// Reads the job that a body describes, or takes in the document that it is, under the name that the
+/// job is to have.
 ///
 /// # Errors
-/// Those of [`body::json`], and `invalid_...` for whatever the job must not say.
+/// Those of [`upload::read`] and [`body::json`], and `invalid_...` for whatever the job must not say.
 pub(crate) async fn read(
     app: &App,
     key: &JobKey,
     trace: &TraceParent,
+    uri: &Uri,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<JobMessage, Problem> {
+    if upload::kind(headers)? != upload::Kind::Json {
+        return upload::read(app, key, trace, headers, uri.query(), body).await;
+    }
     let body: NewJob = body::json(headers, body, app.json_size_max).await?;
     let source = match (body.url, body.text) {
         (Some(url), None) => source_url(&url)?,
@@ -173,15 +177,38 @@ pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
     Ok(Source::Url { url: url.into() })
 }
 
-fn options(given: Option<Value>) -> Result<Options, Problem> {
+/// Reads how a job is to be counted.
+///
+/// # Errors
+/// `invalid_option`.
+pub(crate) fn options(given: Option<Value>) -> Result<Options, Problem> {
     let Some(given) = given.filter(|given| !given.is_null()) else {
         return Ok(Options::default());
     };
-    serde_json::from_value(given)
-        .map_err(|error| Problem::new(Code::InvalidOption, format!("In options: {error}.")))
+    let invalid = |detail| Problem::new(Code::InvalidOption, detail);
+    let options: Options = serde_json::from_value(given.clone())
+        .map_err(|error| invalid(wrong_option(&given, &error)))?;
+    options.contradiction().map_or(Ok(options), |detail| Err(invalid(detail)))
 }
 
-fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Problem> {
+/// Says which option is wrong, which the error about all of them does not know.
+fn wrong_option(given: &Value, error: &serde_json::Error) -> String {
+    let options = given.as_object().into_iter().flatten();
+    let mut wrong = options.filter_map(|(name, value)| {
+        let alone = json!({name.as_str(): value});
+        let error = serde_json::from_value::<Options>(alone).err()?;
+        Some(format!("The option \"{name}\" is not valid: {error}."))
+    });
+    wrong.next().unwrap_or_else(|| format!("The options are not valid: {error}."))
+}
+
+/// Checks the labels of a job.
+///
+/// # Errors
+/// `invalid_label`.
+pub(crate) fn labels(
+    labels: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Problem> {
     let invalid = |detail: String| Err(Problem::new(Code::InvalidLabel, detail));
     if labels.len() > LABELS_MAX {
         return invalid(format!("A job can have at most {LABELS_MAX} labels."));

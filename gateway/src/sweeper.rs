@@ -19,8 +19,10 @@ use wordmill_nats::Error;
 use wordmill_nats::connect::{Broker, Health};
 use wordmill_nats::lease::{Asked, Held, Lease};
 use wordmill_nats::store::Stored;
-use wordmill_nats::sweep::{Sweep, Unfinished, age};
-use wordmill_nats::topology::{JOB_STATE_STREAM, JOBS, LEASES_STREAM, RESULTS_STREAM, Topology};
+use wordmill_nats::sweep::{ObjectStore, Orphan, Sweep, Unfinished, age};
+use wordmill_nats::topology::{
+    DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, LEASES_STREAM, RESULTS_STREAM, Topology,
+};
 
 use crate::config::Config;
 use crate::metrics::{self, Metrics};
@@ -30,10 +32,13 @@ use crate::standing::Standing;
 const DUTY: &str = "sweeper";
 /// Most records that are looked at per interval, one request after the other.
 const RECORDS_PER_SWEEP: usize = 5_000;
-/// Most large results that are looked at per interval.
+/// Most objects that are looked at per interval, in each store.
 const OBJECTS_PER_SWEEP: usize = 500;
 /// Most jobs that are remembered from one sweep to the next because their message is gone.
 const SUSPECTS_MAX: usize = 1_000;
+/// How much longer than an upload may take its chunks are left alone. A sender that drips takes nearly
+/// all of that time for one chunk.
+const CHUNK_MARGIN: Duration = Duration::from_secs(15);
 /// Wait after the broker did not answer about the lease.
 const LEASE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -56,6 +61,8 @@ pub(crate) async fn run(
             JOB_STATE_STREAM,
             LEASES_STREAM,
             RESULTS_STREAM,
+            DOCUMENTS_STREAM,
+            DEAD_JOBS,
         ]);
         let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
         let (sender, health) = watch::channel(waiting);
@@ -161,8 +168,10 @@ struct Sweeper {
     alarm_age: Duration,
     /// Where the walk over the records goes on.
     record: u64,
-    /// Where the walk over the large results goes on.
-    object: u64,
+    /// Where the walks over the objects go on.
+    objects: HashMap<ObjectStore, u64>,
+    /// How long chunks of an unfinished object are left alone: longer than their sender may take.
+    chunk_grace: Duration,
     /// Jobs whose message was gone when last looked for, with the revision of their record.
     suspects: HashMap<JobKey, u64>,
     /// The oldest unfinished job that the walk has met.
@@ -184,7 +193,8 @@ impl Sweeper {
             grace: config.sweeper.grace,
             alarm_age: config.sweeper.alarm_age,
             record: 1,
-            object: 1,
+            objects: HashMap::new(),
+            chunk_grace: config.sweeper.grace.max(config.uploads.total_timeout + CHUNK_MARGIN),
             suspects: HashMap::new(),
             oldest: None,
         })
@@ -207,7 +217,10 @@ impl Sweeper {
         let now = self.sweep.now().await?;
         self.end_suspects(valid).await?;
         self.walk_records(now, valid).await?;
-        self.walk_objects(now, valid).await?;
+        for store in ObjectStore::ALL {
+            self.walk_objects(store, now, valid).await?;
+            self.remove_orphans(store, now, valid).await?;
+        }
         self.raise_alarm(now).await
     }
 
@@ -269,6 +282,7 @@ impl Sweeper {
 
     async fn walk_objects(
         &mut self,
+        store: ObjectStore,
         now: Timestamp,
         valid: &watch::Receiver<Instant>,
     ) -> Result<(), Error> {
@@ -276,16 +290,41 @@ impl Sweeper {
             if Instant::now() >= *valid.borrow() {
                 return Ok(());
             }
-            let Some(object) = self.sweep.next_object(self.object).await? else {
-                self.object = 1;
+            let from = self.objects.get(&store).copied().unwrap_or(1);
+            let Some(object) = self.sweep.next_object(store, from).await? else {
+                self.objects.remove(&store);
                 return Ok(());
             };
-            self.object = object.sequence.saturating_add(1);
+            self.objects.insert(store, object.sequence.saturating_add(1));
             if age(object.written_at, now) > self.grace
-                && self.sweep.remove_unreferenced(&object).await?
+                && self.sweep.remove_unreferenced(store, &object).await?
             {
-                self.metrics.note_sweep(metrics::Sweep::UnreferencedResult);
-                info!(stream_sequence = object.sequence, "an unreferenced result was removed");
+                self.metrics.note_sweep(match store {
+                    ObjectStore::Documents => metrics::Sweep::UnreferencedDocument,
+                    ObjectStore::Results => metrics::Sweep::UnreferencedResult,
+                });
+                let (store, stream_sequence) = (store.name(), object.sequence);
+                info!(store, stream_sequence, "an unreferenced object was removed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes chunks whose object was never finished, because whoever wrote them has died.
+    async fn remove_orphans(
+        &mut self,
+        store: ObjectStore,
+        now: Timestamp,
+        valid: &watch::Receiver<Instant>,
+    ) -> Result<(), Error> {
+        let orphans: Vec<Orphan> = self.sweep.orphans(store, OBJECTS_PER_SWEEP).await?;
+        for orphan in orphans {
+            if Instant::now() >= *valid.borrow() {
+                return Ok(());
+            }
+            if self.sweep.remove_orphan(store, &orphan, now, self.chunk_grace).await? {
+                self.metrics.note_sweep(metrics::Sweep::UnfinishedObject);
+                info!(store = store.name(), "chunks of an unfinished object were removed");
             }
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! One connection per role: how it is made, what the server must offer, and how it is doing.
 
+mod tls;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use async_nats::{Client, ConnectOptions, Event, jetstream};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 use wordmill_common::env::{Env, Secret};
+
+pub use self::tls::Tls;
 
 use crate::provision;
 use crate::tls::Tls;

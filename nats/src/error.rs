@@ -29,6 +29,18 @@ pub enum Error {
         /// What it was.
         what: String,
     },
+    /// There is no room for it: certainly not stored.
+    #[error("{what} is full")]
+    Full {
+        /// What has no room.
+        what: String,
+    },
+    /// It was there, and is no longer kept.
+    #[error("{what} is no longer kept")]
+    Gone {
+        /// What it was.
+        what: String,
+    },
     /// Another writer was faster, again and again.
     #[error("gave up writing {key} after {tries} conflicts")]
     Contended {
@@ -84,7 +96,7 @@ pub(crate) fn refusal(error: &PublishError) -> Refusal {
     }
 }
 
-fn api_code(error: &PublishError) -> Option<ErrorCode> {
+pub(crate) fn api_code(error: &PublishError) -> Option<ErrorCode> {
     let source = std::error::Error::source(error)?;
     source.downcast_ref::<jetstream::Error>().map(jetstream::Error::error_code)
 }

@@ -5,6 +5,7 @@
 //! - [`read`]: whom to ask, a replica or the leader
 //! - [`queue`]: jobs go in; [`pull`]: deliveries come out
 //! - [`store`]: the only place that persists a change of a job's record
+//! - [`documents`]: inputs too large for a message
 //! - [`listing`]: the records of one owner, newest change first
 //! - [`results`]: histograms too large for the record
 //! - [`events`]: the live changes of a record
@@ -17,10 +18,12 @@
 
 pub mod connect;
 pub mod dead;
+pub mod documents;
 mod error;
 pub mod events;
 pub mod lease;
 pub mod listing;
+mod objects;
 pub mod presence;
 pub mod provision;
 pub mod pull;

@@ -85,8 +85,8 @@ impl Listing {
         let bounds = (info.state.first_sequence, before.map_or(end, |before| before.min(end)));
         // Whoever wants all needs hardly more than the page.
         let batch = if *wanted == Wanted::default() { limit.max(BATCH_MIN) } else { BATCH_MAX };
-        let (stream, subjects) = ((&self.stream, JOB_STATE_STREAM), subject::records(owner));
-        let mut walk = Backwards::new(&self.broker, stream, subjects, bounds, batch);
+        let stream = (&self.stream, JOB_STATE_STREAM);
+        let mut walk = Backwards::new(&self.broker, stream, bounds, batch);
 
         let give_up = Instant::now() + TIME_MAX;
         let (mut jobs, mut looked_at) = (Vec::new(), 0);
@@ -98,7 +98,7 @@ impl Listing {
             let window = walk.window().await?;
             looked_at += window.len();
             for message in window.iter().rev() {
-                let Some(stored) = wanted.record(message) else { continue };
+                let Some(stored) = wanted.record(owner, message) else { continue };
                 jobs.push(stored);
                 if jobs.len() >= limit {
                     // What is left of the window is for the next page.
@@ -113,7 +113,8 @@ impl Listing {
 
 impl Wanted {
     /// Reads a record if it is wanted. Markers of deleted and expired ones are not.
-    fn record(&self, message: &StreamMessage) -> Option<Stored> {
+    fn record(&self, owner: &Owner, message: &StreamMessage) -> Option<Stored> {
+        let key = subject::recorded(&message.subject).filter(|key| key.owner == *owner)?;
         // Most that are not wanted are told by their header, and not parsed.
         let status = message.headers.get(STATUS_HEADER).map(HeaderValue::as_str);
         if let (Some(wanted), Some(status)) = (self.status, status)
@@ -121,7 +122,6 @@ impl Wanted {
         {
             return None;
         }
-        let key = subject::recorded(&message.subject)?;
         match parse(&key, &message.headers, &message.payload, message.sequence) {
             Ok(Found::Job(stored)) => Some(*stored).filter(|stored| self.accepts(&stored.job)),
             Ok(Found::Gone | Found::Absent) => None,

@@ -1,37 +1,45 @@
-//! Histograms too large for the record: zstd-compressed JSON in the object store `results`.
+//! Histograms and explanations too large for the record: zstd-compressed JSON in the object store
+//! `results`.
 //!
-//! Objects are laid out as every NATS client lays them out, so `nats object get results <name>`
-//! reads them. They are read here by direct gets, without a consumer: the server allows only so
-//! many of those.
+//! Neither side holds one as a whole besides the table of words itself: it is written, compressed and
+//! stored piece by piece, and read the same way. The words stand in their order, the most frequent
+//! first, so whoever wants the first few reads the first few chunks.
 
-use std::collections::HashMap;
-use std::io::Read;
+mod entries;
 
-use async_nats::jetstream::object_store::{ObjectInfo, ObjectMetadata};
-use async_nats::jetstream::stream::Stream as JetStream;
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use serde::Serialize;
+use tokio::sync::mpsc;
 use tracing::Instrument;
+use wordmill_common::explanation::Explanation;
 use wordmill_common::histogram::Histogram;
 use wordmill_common::id::{JobKey, RunNonce};
+use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::read::{Freshness, found, last, open};
+use crate::objects::{Bucket, CHUNK_BYTES, Reader, Writer};
+use crate::spans;
 use crate::topology::{RESULTS, RESULTS_STREAM};
-use crate::{spans, subject};
+
+pub use self::entries::Entries;
 
 /// Compression level: the notes of the zstd authors call 3 the balance of time and size.
 const COMPRESSION_LEVEL: i32 = 3;
-/// Metadata of an object: whose job it belongs to. The name says which job.
-pub(crate) const OWNER_METADATA: &str = "owner";
-/// Largest histogram that is read back, decompressed. What workers write is bounded by the number
-/// of unique words they allow, well below.
-pub const RESULT_BYTES_MAX: u64 = 1 << 30;
+/// How many compressed pieces may wait to be stored.
+const PIECES_WAITING_MAX: usize = 2;
+/// Longest explanation that is read, in bytes of JSON; what is recorded is bounded well below.
+const EXPLANATION_BYTES_MAX: usize = 4 << 20;
+/// Largest piece of a decompressed histogram.
+const UNPACKED_BYTES_MAX: usize = 64 << 10;
 
 /// The large histograms.
 #[derive(Debug, Clone)]
 pub struct Results {
-    broker: Broker,
-    stream: JetStream<()>,
+    bucket: Bucket,
 }
 
 impl Results {
@@ -40,73 +48,113 @@ impl Results {
     /// # Errors
     /// None in practice: the stream's name is valid.
     pub async fn open(broker: &Broker) -> Result<Self, Error> {
-        let stream = open(broker, RESULTS_STREAM).await?;
-        Ok(Self { broker: broker.clone(), stream })
+        Ok(Self { bucket: Bucket::open(broker, RESULTS, RESULTS_STREAM).await? })
     }
 
     /// Stores a histogram and returns its name, `<job_id>.<run nonce>`: no run overwrites
-    /// another's.
+    /// another's. It is compressed on a thread that may block, as fast as it is stored.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`] and [`Error::Full`].
     pub async fn put(
         &self,
         key: &JobKey,
         run: RunNonce,
-        histogram: &Histogram,
+        histogram: &Arc<Histogram>,
     ) -> Result<String, Error> {
-        const DOING: &str = "store a histogram";
-        let name = format!("{}.{run}", key.job_id);
-        let owner = key.owner.as_str().to_owned();
-        let meta = ObjectMetadata {
-            name: name.clone(),
-            metadata: HashMap::from([(OWNER_METADATA.to_owned(), owner)]),
-            ..ObjectMetadata::default()
+        self.store(key, format!("{}.{run}", key.job_id), histogram).await
+    }
+
+    /// Stores an explanation and returns its name, `<job_id>.<run nonce>.explain`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Full`].
+    pub async fn put_explanation(
+        &self,
+        key: &JobKey,
+        run: RunNonce,
+        explanation: &Arc<Explanation>,
+    ) -> Result<String, Error> {
+        self.store(key, format!("{}.{run}.explain", key.job_id), explanation).await
+    }
+
+    async fn store<T: Serialize + Send + Sync + 'static>(
+        &self,
+        key: &JobKey,
+        name: String,
+        value: &Arc<T>,
+    ) -> Result<String, Error> {
+        const DOING: &str = "store a result";
+        let (sender, mut pieces) = mpsc::channel(PIECES_WAITING_MAX);
+        let value = Arc::clone(value);
+        let packing = tokio::task::spawn_blocking(move || pack(&*value, Pieces::new(sender)));
+        let mut writer: Writer = self.bucket.write(key, name.clone());
+        let storing = async {
+            while let Some(piece) = pieces.recv().await {
+                writer.push(piece).await?;
+            }
+            // That the pieces end may also mean that the thread did.
+            let packed = packing.await.map_err(|panic| Error::unavailable(DOING, panic))?;
+            packed.map_err(|error| Error::unavailable(DOING, error))?;
+            writer.finish().await
         };
-        let json = serde_json::to_vec(histogram).map_err(|e| Error::unavailable(DOING, e))?;
-        let packed = zstd::bulk::compress(&json, COMPRESSION_LEVEL)
-            .map_err(|error| Error::unavailable(DOING, error))?;
-        let bucket = self.broker.jetstream.get_object_store(RESULTS).await;
-        let bucket = bucket.map_err(|error| Error::unavailable(DOING, error))?;
-        bucket
-            .put(meta, &mut packed.as_slice())
-            .instrument(spans::put("put results"))
-            .await
-            .map_err(|error| Error::unavailable(DOING, error))?;
+        storing.instrument(spans::put("put results")).await?;
         Ok(name)
     }
 
-    /// Reads a histogram; `None` if it is no longer kept.
+    /// Opens a histogram; `None` if it is no longer kept.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
+    pub async fn read(&self, name: &str) -> Result<Option<Packed>, Error> {
+        let reader = self.bucket.read(name).await?;
+        Ok(reader.map(|reader| Packed { reader, name: name.to_owned() }))
+    }
+
+    /// Reads a whole histogram; `None` if it is no longer kept. For those that must have all of it at
+    /// once.
     ///
     /// # Errors
     /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no histogram.
     pub async fn get(&self, name: &str) -> Result<Option<Histogram>, Error> {
-        let corrupt = |reason: String| Error::corrupt(format!("the result {name}"), reason);
-        let meta = subject::result_meta(name);
-        let Some(meta) = last(&self.stream, &meta, Freshness::Any).await? else {
+        let Some(packed) = self.read(name).await? else {
             return Ok(None);
         };
-        let info: ObjectInfo =
-            serde_json::from_slice(&meta.payload).map_err(|error| corrupt(error.to_string()))?;
-        if info.deleted {
-            return Ok(None);
+        let (mut entries, mut words) = (packed.entries()?, Vec::new());
+        loop {
+            match entries.next().await {
+                Ok(Some(entry)) => words.push(entry),
+                Ok(None) => return Ok(Some(words.into_iter().collect())),
+                Err(Error::Gone { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            }
         }
-        let chunks = subject::result_chunks(&info.nuid);
-        let mut packed = Vec::new();
-        let mut after = 0_u64;
-        for _ in 0..info.chunks {
-            let next = self.stream.direct_get_next_for_subject(chunks.as_str(), Some(after + 1));
-            let Some(chunk) = found(next.await)? else {
-                return Ok(None);
-            };
-            after = chunk.sequence;
-            packed.extend_from_slice(&chunk.payload);
-        }
-        let json = unpack(&packed).map_err(|error| corrupt(error.to_string()))?;
-        serde_json::from_slice(&json).map(Some).map_err(|error| corrupt(error.to_string()))
     }
 
-    /// Removes a histogram; that it is gone already is no error.
+    /// Reads an explanation; `None` if it is no longer kept.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no explanation.
+    pub async fn explanation(&self, name: &str) -> Result<Option<Explanation>, Error> {
+        let Some(packed) = self.read(name).await? else {
+            return Ok(None);
+        };
+        let (mut unpacked, mut json) = (packed.unpack()?, Vec::new());
+        loop {
+            match unpacked.next().await {
+                Ok(Some(piece)) if json.len() + piece.len() <= EXPLANATION_BYTES_MAX => {
+                    json.extend_from_slice(&piece);
+                }
+                Ok(Some(_)) => return Err(corrupt(name, "it is too long for an explanation")),
+                Ok(None) => break,
+                Err(Error::Gone { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        serde_json::from_slice(&json).map(Some).map_err(|error| corrupt(name, error))
+    }
+
+    /// Removes a histogram or an explanation; that it is gone already is no error.
     ///
     /// First its parts, then what names them, one message after the other: whatever interrupts it, a
     /// repeat goes on from there. Nothing stays behind, not even a marker.
@@ -114,28 +162,172 @@ impl Results {
     /// # Errors
     /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
-        let meta = subject::result_meta(name);
-        // A replica that is behind would let it stay.
-        let Some(meta) = last(&self.stream, &meta, Freshness::Leader).await? else {
-            return Ok(());
-        };
-        let info: ObjectInfo = serde_json::from_slice(&meta.payload)
-            .map_err(|error| Error::corrupt(format!("the result {name}"), error))?;
-        let chunks = subject::result_chunks(&info.nuid);
-        while let Some(chunk) = last(&self.stream, &chunks, Freshness::Leader).await? {
-            self.delete(chunk.sequence).await?;
-        }
-        self.delete(meta.sequence).await
-    }
-
-    async fn delete(&self, sequence: u64) -> Result<(), Error> {
-        let deleted = self.stream.delete_message(sequence).await;
-        deleted.map(drop).map_err(|error| Error::unavailable("remove a histogram", error))
+        self.bucket.purge(name).await
     }
 }
 
-fn unpack(packed: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut json = Vec::new();
-    zstd::Decoder::new(packed)?.take(RESULT_BYTES_MAX).read_to_end(&mut json)?;
-    Ok(json)
+/// Writes a value as compressed JSON.
+fn pack(value: &impl Serialize, pieces: Pieces) -> io::Result<()> {
+    let mut encoder = zstd::Encoder::new(pieces, COMPRESSION_LEVEL)?;
+    encoder.include_checksum(true)?;
+    // The encoder is called for every word otherwise.
+    let mut buffered = BufWriter::with_capacity(UNPACKED_BYTES_MAX, encoder);
+    serde_json::to_writer(&mut buffered, value)?;
+    let encoder = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+    encoder.finish()?.flush()
+}
+
+/// Gathers bytes into pieces, and passes them to an async task as fast as it takes them.
+struct Pieces {
+    sender: mpsc::Sender<Bytes>,
+    buffer: BytesMut,
+}
+
+impl Pieces {
+    fn new(sender: mpsc::Sender<Bytes>) -> Self {
+        Self { sender, buffer: BytesMut::new() }
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK_BYTES {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let piece = self.buffer.split().freeze();
+        // Nobody waits for it any more: storing has failed.
+        self.sender.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// A histogram as it is stored: JSON, compressed as one zstd frame. It can be passed on as it is to
+/// whoever reads zstd.
+#[derive(Debug)]
+pub struct Packed {
+    reader: Reader,
+    name: String,
+}
+
+impl Packed {
+    /// Returns the next compressed piece; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and [`Error::Gone`] if it is removed meanwhile.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        self.reader.next().await
+    }
+
+    /// Returns the decompressed side.
+    ///
+    /// # Errors
+    /// None in practice: a decoder can be made.
+    pub fn unpack(self) -> Result<Unpacked, Error> {
+        let decoder = Decoder::new().map_err(|error| corrupt(&self.name, error))?;
+        let state = State::NeedsInput;
+        Ok(Unpacked { packed: self, decoder, input: Bytes::new(), state })
+    }
+
+    /// Returns the words, one by one.
+    ///
+    /// # Errors
+    /// None in practice: a decoder can be made.
+    pub fn entries(self) -> Result<Entries, Error> {
+        Ok(Entries::new(self.unpack()?))
+    }
+}
+
+/// A histogram's JSON, decompressed as it is read.
+pub struct Unpacked {
+    packed: Packed,
+    decoder: Decoder<'static>,
+    input: Bytes,
+    state: State,
+}
+
+/// What the decoder said last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It has taken all that it was given, and may have output left.
+    MayHaveMore,
+    /// It has nothing left.
+    NeedsInput,
+    /// The frame is complete.
+    Complete,
+}
+
+impl std::fmt::Debug for Unpacked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unpacked").field("packed", &self.packed).finish_non_exhaustive()
+    }
+}
+
+impl Unpacked {
+    /// Returns the next piece, of at most 64 KiB; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Gone`] if it is removed meanwhile, and [`Error::Corrupt`].
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if self.input.is_empty() && self.state != State::MayHaveMore {
+                match self.packed.next().await? {
+                    Some(piece) => self.input = piece,
+                    None if self.state == State::Complete => return Ok(None),
+                    None => return Err(corrupt(&self.packed.name, "it ends too early")),
+                }
+            }
+            let output = self.step().map_err(|error| corrupt(&self.packed.name, error))?;
+            if !output.is_empty() {
+                return Ok(Some(output));
+            }
+        }
+    }
+
+    /// Decompresses what fits into one piece.
+    fn step(&mut self) -> io::Result<Bytes> {
+        let mut output = Vec::with_capacity(UNPACKED_BYTES_MAX);
+        let mut input = InBuffer::around(&self.input);
+        let mut space = OutBuffer::around(&mut output);
+        let hint = self.decoder.run(&mut input, &mut space)?;
+        let (taken, filled) = (input.pos(), space.pos() == space.capacity());
+        self.input = self.input.split_off(taken);
+        self.state = match hint {
+            0 => State::Complete,
+            _ if filled => State::MayHaveMore,
+            _ => State::NeedsInput,
+        };
+        Ok(output.into())
+    }
+}
+
+/// Tells that a histogram cannot be read.
+fn corrupt(name: &str, reason: impl ToString) -> Error {
+    Error::corrupt(format!("the result {name}"), reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_is_packed_in_pieces_of_a_chunk_or_so() {
+        let words = (0..400_000_u64).map(|n| (format!("{:x}", n.wrapping_mul(2_654_435_761)), 1));
+        let histogram: Histogram = words.collect();
+        let (sender, mut pieces) = mpsc::channel(1000);
+        pack(&histogram, Pieces::new(sender)).unwrap();
+        let mut packed = Vec::new();
+        let mut count = 0;
+        while let Ok(piece) = pieces.try_recv() {
+            assert!(piece.len() < 3 * CHUNK_BYTES, "{}", piece.len());
+            packed.extend_from_slice(&piece);
+            count += 1;
+        }
+        assert!(count > 3, "{count}");
+        let json = zstd::decode_all(packed.as_slice()).unwrap();
+        assert_eq!(json, serde_json::to_vec(&histogram).unwrap());
+    }
 }

@@ -5,9 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use wordmill_common::id::{JobKey, Lane, Owner};
 
-use crate::topology::{
-    DEAD_JOBS_PREFIX, EVENTS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX, LEASES, RESULTS,
-};
+use crate::topology::{DEAD_JOBS_PREFIX, EVENTS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX, LEASES};
 
 /// Returns the subject that carries a job: `jobs.<lane>.<owner>.<job_id>`.
 pub(crate) fn job(lane: Lane, key: &JobKey) -> Subject {
@@ -35,11 +33,6 @@ pub(crate) fn dead_unreadable(lane: Lane, sequence: u64) -> Subject {
 /// Returns the subject of a job's record: `$KV.job_state.<owner>.<job_id>`.
 pub(crate) fn record(key: &JobKey) -> Subject {
     format!("$KV.{JOB_STATE}.{key}").into()
-}
-
-/// Returns the subjects of an owner's records: `$KV.job_state.<owner>.*`.
-pub(crate) fn records(owner: &Owner) -> String {
-    format!("$KV.{JOB_STATE}.{owner}.*")
 }
 
 /// Returns the subject on which replicas are asked for messages of a stream.
@@ -71,14 +64,14 @@ pub(crate) fn worker(id: &str) -> Subject {
     format!("$KV.{LEASES}.worker.{id}").into()
 }
 
-/// Returns the subject that holds what a large histogram is made of.
-pub(crate) fn result_meta(name: &str) -> String {
-    format!("$O.{RESULTS}.M.{}", URL_SAFE.encode(name))
+/// Returns the subject that holds the description of an object.
+pub(crate) fn object_meta(bucket: &str, name: &str) -> String {
+    format!("$O.{bucket}.M.{}", URL_SAFE.encode(name))
 }
 
-/// Returns the subject of the parts of a large histogram.
-pub(crate) fn result_chunks(nuid: &str) -> String {
-    format!("$O.{RESULTS}.C.{nuid}")
+/// Returns the subject of the chunks of an object, or with `*` of all objects.
+pub(crate) fn object_chunks(bucket: &str, nuid: &str) -> String {
+    format!("$O.{bucket}.C.{nuid}")
 }
 
 /// Returns the subject on which a record's changes are republished.
@@ -105,7 +98,6 @@ mod tests {
             dead_unreadable(Lane::Bulk, 7),
             record(&key),
             events(&key),
-            records(&key.owner).into(),
             direct_get(JOBS),
             worker("1f"),
             next(Lane::Bulk),
@@ -117,13 +109,12 @@ mod tests {
             "dead.bulk.unreadable.7",
             "$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
             "events.$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
-            "$KV.job_state.public.*",
             "$JS.API.DIRECT.GET.JOBS",
             "$KV.leases.worker.1f",
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
             "jobs.*.public.*",
         ];
-        assert_eq!(recorded(&spelled[3]), Some(key.clone()));
+        assert_eq!(recorded(&spelled[4]), Some(key.clone()));
         assert_eq!(queued(&spelled[0]), Some(key));
         assert_eq!(spelled.map(|subject| subject.to_string()), expected);
     }

@@ -1,5 +1,5 @@
-//! What nobody else cleans up: jobs whose message is gone, messages of cancelled jobs, and results
-//! that no record points to.
+//! What nobody else cleans up: jobs whose message is gone, messages of cancelled jobs, results that no
+//! record points to, and documents that no job will count.
 //!
 //! It walks streams by sequence, one direct get after the other: no consumer, and no more than one
 //! request at a time. The server can leave headers out of such answers but never the payload, so
@@ -8,26 +8,32 @@
 //! Age is what the server says: the leader's time of now against the time a message was stored. No
 //! clock of a gateway or worker decides.
 
+mod objects;
+
 use std::time::Duration;
 
 use async_nats::HeaderValue;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::object_store::ObjectInfo;
 use async_nats::jetstream::stream::Stream as JetStream;
 use jiff::Timestamp;
 use tracing::warn;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::id::{JobKey, Lane};
-use wordmill_common::job::{Event, Job, ResultPlace, Status};
+use wordmill_common::job::{Event, Job, Status};
 
 use crate::Error;
 use crate::connect::Broker;
+use crate::objects::Bucket;
 use crate::queue::Queue;
 use crate::read::{Freshness, found, info, last, open, stored_at};
-use crate::results::OWNER_METADATA;
 use crate::store::{Found, NotWritten, STATUS_HEADER, Store, Stored, parse};
 use crate::subject;
-use crate::topology::{JOB_STATE, JOB_STATE_STREAM, JOBS, JOBS_PREFIX, RESULTS, RESULTS_STREAM};
+use crate::topology::{
+    DEAD_JOBS, DOCUMENTS, DOCUMENTS_STREAM, JOB_STATE, JOB_STATE_STREAM, JOBS, JOBS_PREFIX,
+    RESULTS, RESULTS_STREAM,
+};
+
+pub use self::objects::{Object, Orphan, Store as ObjectStore};
 
 /// Reads and ends what the sweeper is there for.
 #[derive(Debug, Clone)]
@@ -35,7 +41,9 @@ pub struct Sweep {
     broker: Broker,
     jobs: JetStream<()>,
     records: JetStream<()>,
-    results: JetStream<()>,
+    dead: JetStream<()>,
+    results: Bucket,
+    documents: Bucket,
     queue: Queue,
     store: Store,
 }
@@ -49,17 +57,6 @@ pub struct Seen {
     pub written_at: Timestamp,
     /// The record, if there may be something to do about it: unfinished or cancelled.
     pub record: Option<Box<Stored>>,
-}
-
-/// A place in the walk over the large results.
-#[derive(Debug, Clone)]
-pub struct Object {
-    /// Where the walk is; it goes on one further.
-    pub sequence: u64,
-    /// When it was stored.
-    pub written_at: Timestamp,
-    /// The object; `None` for what is none of ours.
-    info: Option<Box<ObjectInfo>>,
 }
 
 /// A job that is not finished, and since when it is known.
@@ -87,7 +84,9 @@ impl Sweep {
             broker: broker.clone(),
             jobs: open(broker, JOBS).await?,
             records: open(broker, JOB_STATE_STREAM).await?,
-            results: open(broker, RESULTS_STREAM).await?,
+            dead: open(broker, DEAD_JOBS).await?,
+            results: Bucket::open(broker, RESULTS, RESULTS_STREAM).await?,
+            documents: Bucket::open(broker, DOCUMENTS, DOCUMENTS_STREAM).await?,
             queue: Queue::open(broker).await?,
             store: Store::open(broker, result_ttl).await?,
         })
@@ -174,49 +173,6 @@ impl Sweep {
         Ok(self.jobs.delete_message(message.sequence).await.unwrap_or(false))
     }
 
-    /// Returns the first large result from `sequence` on; `None` at the end.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn next_object(&self, sequence: u64) -> Result<Option<Object>, Error> {
-        let subjects = format!("$O.{RESULTS}.M.>");
-        let Some(message) = next(&self.results, subjects, sequence).await? else {
-            return Ok(None);
-        };
-        let info: Option<Box<ObjectInfo>> = serde_json::from_slice(&message.payload).ok();
-        let written_at = stored_at(&message);
-        Ok(Some(Object { sequence: message.sequence, written_at, info }))
-    }
-
-    /// Removes a large result that no record points to or will point to, and tells whether it did.
-    ///
-    /// The job has to be final, and a final record never changes; or there has to be neither a
-    /// record nor a message.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Corrupt`]: the object is kept.
-    pub async fn remove_unreferenced(&self, object: &Object) -> Result<bool, Error> {
-        const DOING: &str = "remove a result";
-        let Some(info) = &object.info else { return Ok(false) };
-        let Some(key) = whose(info) else { return Ok(false) };
-        for freshness in [Freshness::Any, Freshness::Leader] {
-            match self.store.read(&key, freshness).await? {
-                Found::Job(stored) if !stored.job.status.is_final() => return Ok(false),
-                Found::Job(stored) if points_to(&stored.job, &info.name) => return Ok(false),
-                Found::Job(_) | Found::Gone | Found::Absent => {}
-            }
-        }
-        if !self.has_no_message(&key).await? {
-            return Ok(false);
-        }
-        // The parts first: what is left of an interrupted removal is found again by its name.
-        for subject in [subject::result_chunks(&info.nuid), subject::result_meta(&info.name)] {
-            let purged = self.results.purge().filter(subject).await;
-            purged.map_err(|error| Error::unavailable(DOING, error))?;
-        }
-        Ok(true)
-    }
-
     /// Returns the job whose message has been in the queue for longest.
     ///
     /// # Errors
@@ -268,17 +224,6 @@ fn record(message: &StreamMessage) -> Option<Box<Stored>> {
             None
         }
     }
-}
-
-/// Returns the job that an object belongs to; objects without an owner expire by themselves.
-fn whose(info: &ObjectInfo) -> Option<JobKey> {
-    let owner = info.metadata.get(OWNER_METADATA)?.clone().try_into().ok()?;
-    let (job_id, _run) = info.name.split_once('.')?;
-    Some(JobKey { owner, job_id: job_id.parse().ok()? })
-}
-
-fn points_to(job: &Job, object: &str) -> bool {
-    matches!(&job.result, Some(ResultPlace::Object { name }) if name == object)
 }
 
 #[cfg(test)]

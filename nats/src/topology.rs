@@ -6,7 +6,7 @@ use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Republish, RetentionPolicy, StorageType,
 };
-use wordmill_common::env::Env;
+use wordmill_common::env::{Env, Size};
 use wordmill_common::id::Lane;
 
 /// The work queue.
@@ -29,6 +29,8 @@ pub const LEASES: &str = "leases";
 pub const LEASES_STREAM: &str = "KV_leases";
 /// The object store of inputs too large to travel in a message.
 pub const DOCUMENTS: &str = "documents";
+/// The stream behind [`DOCUMENTS`].
+pub const DOCUMENTS_STREAM: &str = "OBJ_documents";
 /// The object store of histograms too large for a record.
 pub const RESULTS: &str = "results";
 /// The stream behind [`RESULTS`].
@@ -66,6 +68,9 @@ pub struct Settings {
     pub replicas: u32,
     /// `WORDMILL_RESULT_TTL`: how long a final record and its result are kept.
     pub result_ttl: Duration,
+    /// `WORDMILL_DOCUMENTS_SPACE`: how many bytes of documents may wait to be counted. Too little
+    /// refuses uploads; the broker reserves all of it, so too much cannot be provisioned.
+    pub documents_space: u64,
 }
 
 impl Settings {
@@ -79,7 +84,9 @@ impl Settings {
         });
         let (least, most) = (Duration::from_secs(1), days(365));
         let result_ttl = env.duration("WORDMILL_RESULT_TTL", days(7), least, most);
-        Self { replicas, result_ttl }
+        let (mib, tib) = (Size(1 << 20), Size(1 << 40));
+        let documents_space = env.size("WORDMILL_DOCUMENTS_SPACE", Size(8 << 30), mib, tib);
+        Self { replicas, result_ttl, documents_space }
     }
 }
 
@@ -110,7 +117,7 @@ impl Topology {
             dead_jobs(),
             job_state(),
             leases(),
-            object_store(DOCUMENTS, JOBS_AGE_MAX.max(settings.result_ttl) + OBJECT_MARGIN),
+            documents(settings.documents_space),
             object_store(RESULTS, settings.result_ttl + OBJECT_MARGIN),
         ];
         for stream in &mut streams {
@@ -209,6 +216,15 @@ fn object_store(name: &str, max_age: Duration) -> Config {
     }
 }
 
+/// A document is kept as long as its job may wait, and then as long as its dead letter.
+fn documents(space: u64) -> Config {
+    Config {
+        description: Some("Documents that clients sent, until they are counted".to_owned()),
+        max_bytes: space.try_into().unwrap_or(i64::MAX),
+        ..object_store(DOCUMENTS, JOBS_AGE_MAX + DEAD_AGE_MAX + OBJECT_MARGIN)
+    }
+}
+
 fn consumer(lane: Lane) -> Consumer {
     let config = pull::Config {
         durable_name: Some(lane.as_str().to_owned()),
@@ -230,6 +246,10 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    fn settings(replicas: u32, result_ttl: Duration) -> Settings {
+        Settings { replicas, result_ttl, documents_space: 8 << 30 }
+    }
+
     fn golden(consumer: &Consumer) -> Value {
         let config = &consumer.config;
         json!({
@@ -245,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_topology_is_the_documented_one() {
-        let topology = Topology::new(&Settings { replicas: 1, result_ttl: days(7) });
+        let topology = Topology::new(&settings(1, days(7)));
         let consumers: Vec<_> = topology.consumers.iter().map(golden).collect();
         let json = json!({"streams": topology.streams, "consumers": consumers});
         let json = serde_json::to_string_pretty(&json).unwrap();
@@ -261,10 +281,13 @@ mod tests {
 
     #[test]
     fn objects_outlive_the_records_that_point_to_them() {
-        let topology = Topology::new(&Settings { replicas: 3, result_ttl: days(90) });
-        for stream in topology.streams.iter().filter(|stream| stream.name.starts_with("OBJ_")) {
-            assert!(stream.max_age > days(90), "{}", stream.name);
-        }
+        let topology = Topology::new(&settings(3, days(90)));
+        let age = |name: &str| {
+            let stream = topology.streams.iter().find(|stream| stream.name == name);
+            stream.map(|stream| stream.max_age).unwrap()
+        };
+        assert!(age("OBJ_results") > days(90));
+        assert!(age(DOCUMENTS_STREAM) > JOBS_AGE_MAX + DEAD_AGE_MAX);
         assert!(topology.streams.iter().all(|stream| stream.num_replicas == 3));
     }
 }

@@ -2,6 +2,7 @@
 
 mod jaeger;
 mod listing;
+mod memory;
 mod nats_cli;
 mod operations;
 mod pages;

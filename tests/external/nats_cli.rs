@@ -36,6 +36,7 @@ const SHOWS: &[(&str, &[&str])] = &[
     ),
     ("nats kv get job_state", &[r#""job_id": "~""#, r#""status": "queued""#, r#""book": "cats""#]),
     ("nats kv ls job_state", &["public.~"]),
+    ("DOCUMENT=", &["│ Name", "371 KiB"]),
     ("nats sub 'events", &["events.$KV.job_state.public.~", "Status: succeeded", "Nats-Sequence:"]),
     ("nats sub --headers-only", &["Wordmill-Status: queued", "Wordmill-Status: succeeded"]),
     ("nats stream subjects DEAD_JOBS", &["│ dead.interactive.public.~ │ 1"]),

@@ -2,8 +2,8 @@
 //!
 //! The browser is asked for the text that it shows (`innerText`) and cuts it into words itself
 //! (`Intl.Segmenter`, which is ICU). Nothing of ours takes part in that. The pages are those of
-//! Debian's installation guide, and of the Rust toolchain's own book: they are taken where they are
-//! installed, and are not in the repository.
+//! three Debian manuals, each made by another generator, and of the Rust toolchain's own book: they
+//! are taken where they are installed, and are not in the repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,21 +21,45 @@ use wordmill_tests::wait_for;
 /// Where Debian's package `installation-guide-amd64` puts its pages.
 const GUIDE: &str = "/usr/share/doc/installation-guide-amd64";
 /// The guide's languages, as it names them: 4 scripts with spaces, and 2 languages without.
-const LANGUAGES: [&str; 12] =
-    ["de", "el", "en", "es", "fr", "it", "ja", "ko", "pt", "ru", "sv", "zh_CN"];
+const LANGUAGES: [&str; 19] = [
+    "ca", "cs", "da", "de", "el", "en", "es", "fr", "id", "it", "ja", "ko", "nl", "pt", "ro", "ru",
+    "sv", "vi", "zh_CN",
+];
 /// Its pages: prose, tables, commands, lists of options.
 const PAGES: [&str; 3] = ["ch02s01.html", "ch05s03.html", "apbs04.html"];
+/// Where Debian's packages `developers-reference` and `developers-reference-<language>` put their pages,
+/// which say what is navigation and what is not.
+const REFERENCE: &str = "/usr/share/developers-reference";
+const REFERENCE_LANGUAGES: [&str; 6] = ["en", "de", "fr", "it", "ja", "ru"];
+const REFERENCE_PAGES: [&str; 2] = ["resources.html", "beyond-pkging.html"];
+/// Where Debian's packages `debian-faq-<language>` put their pages.
+const FAQ: &str = "/usr/share/doc/debian/FAQ";
+const FAQ_PAGES: [&str; 4] = [
+    "pt/choosing.pt.html",
+    "pt/basic-defs.pt.html",
+    "zh-cn/choosing.zh-cn.html",
+    "zh-cn/basic-defs.zh-cn.html",
+];
 /// How many words may differ, in thousandths of a page's words.
 const DIFFERENCE_MAX_PER_MILLE: u64 = 5;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the browser does with the page: shown text, cut by ICU, keys as docs/counting.md describes them.
+///
+/// For the scope `main` it takes away what is around the article, and shows the rest.
 const SCRIPT: &str = r#"
-  const language = arguments[0];
+  const [language, scope] = arguments;
+  let shown = [document.body];
+  if (scope === 'main') {
+    const around = 'nav, search, aside:not([role=note]), [role=navigation], [role=search], [role=complementary]';
+    for (const element of document.querySelectorAll(around)) element.remove();
+    shown = [...document.querySelectorAll('main, [role=main]')];
+  }
+  const text = shown.map(element => element.innerText).join('\n');
   const ignorable = /[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0]/gu;
   const counts = {};
   const segmenter = new Intl.Segmenter(language, {granularity: 'word'});
-  for (const {segment, isWordLike} of segmenter.segment(document.body.innerText)) {
+  for (const {segment, isWordLike} of segmenter.segment(text)) {
     if (!isWordLike) continue;
     const key = segment.normalize('NFC').replace(/[\u2019\u02bc\uff07]/g, "'")
       .replace(ignorable, '').toLowerCase().normalize('NFC');
@@ -92,9 +116,10 @@ impl Browser {
         answer.json()["value"].clone()
     }
 
-    fn count(&self, url: &str, language: &str) -> Counts {
+    fn count(&self, url: &str, language: &str, scope: &str) -> Counts {
         self.ask("url", &json!({"url": url}));
-        let counts = self.ask("execute/sync", &json!({"script": SCRIPT, "args": [language]}));
+        let arguments = [language, scope];
+        let counts = self.ask("execute/sync", &json!({"script": SCRIPT, "args": arguments}));
         let entries = counts.as_array().expect("entries").iter();
         let entries = entries.map(|entry| {
             (entry[0].as_str().expect("a word").to_owned(), entry[1].as_u64().expect("a count"))
@@ -198,24 +223,52 @@ fn distance(a: &Counts, b: &Counts) -> (u64, Vec<String>) {
     (sum, examples)
 }
 
-/// Returns the pages: a name, a file, a language as BCP 47 writes it.
-fn pages() -> Vec<(String, PathBuf, String)> {
-    assert!(Path::new(GUIDE).is_dir(), "install it: tests/external/install");
+/// A page that is installed.
+struct Sample {
+    name: String,
+    file: PathBuf,
+    /// As BCP 47 writes it.
+    language: String,
+    /// Scopes to compare: the article only where the page says which part that is.
+    scopes: &'static [&'static str],
+}
+
+impl Sample {
+    fn new(folder: &str, path: &str, language: &str, scopes: &'static [&'static str]) -> Self {
+        let name = Path::new(folder).file_name().expect("a name").to_string_lossy();
+        let (name, language) = (format!("{name}/{path}"), language.replace('_', "-"));
+        Self { name, file: Path::new(folder).join(path), language, scopes }
+    }
+}
+
+fn pages() -> Vec<Sample> {
     let mut pages = Vec::new();
     for language in LANGUAGES {
         for page in PAGES {
-            let name = format!("{language}/{page}");
-            let tag = language.replace('_', "-");
-            pages.push((name.clone(), Path::new(GUIDE).join(&name), tag));
+            pages.push(Sample::new(GUIDE, &format!("{language}/{page}"), language, &["page"]));
         }
+    }
+    for language in REFERENCE_LANGUAGES {
+        for page in REFERENCE_PAGES {
+            let path =
+                if language == "en" { page.to_owned() } else { format!("{language}/{page}") };
+            pages.push(Sample::new(REFERENCE, &path, language, &["page", "main"]));
+        }
+    }
+    for path in FAQ_PAGES {
+        let language = path.split('/').next().expect("a language");
+        pages.push(Sample::new(FAQ, path, language, &["page"]));
+    }
+    for page in &pages {
+        assert!(page.file.is_file(), "{}: tests/external/install", page.file.display());
     }
     let output = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc");
     let sysroot = String::from_utf8(output.stdout).expect("a path");
-    let book = Path::new(sysroot.trim()).join("share/doc/rust/html/book");
+    let book = format!("{}/share/doc/rust/html/book", sysroot.trim());
     for page in ["ch04-01-what-is-ownership.html", "ch10-02-traits.html"] {
         // A toolchain can be installed without its documentation.
-        if book.join(page).is_file() {
-            pages.push((format!("book/{page}"), book.join(page), "en".to_owned()));
+        if Path::new(&book).join(page).is_file() {
+            pages.push(Sample::new(&book, page, "en", &["page", "main"]));
         } else {
             println!("not compared, since the toolchain has no documentation: book/{page}");
         }
@@ -223,52 +276,77 @@ fn pages() -> Vec<(String, PathBuf, String)> {
     pages
 }
 
+/// What the comparisons came to.
+#[derive(Default)]
+struct Outcome {
+    kinds: Kinds,
+    pages: usize,
+    articles: usize,
+    words: u64,
+    differ: u64,
+    bad: Vec<String>,
+}
+
+impl Outcome {
+    fn compare(&mut self, name: &str, mut ours: Counts, mut browsers: Counts) {
+        let words: u64 = browsers.values().sum();
+        assert!(words > 100, "{name} has only {words} words");
+        let kinds = explain(&mut ours, &mut browsers);
+        let (differ, examples) = distance(&ours, &browsers);
+        println!(
+            "{name:44} {words:>6} {differ:>6} | {:>5} {:>9} {:>6} {:>13}",
+            kinds.colon, kinds.full_stop, kinds.hangul, kinds.cut_elsewhere
+        );
+        if differ > 0 {
+            println!("    {}", examples.join(", "));
+        }
+        if differ * 1000 > words * DIFFERENCE_MAX_PER_MILLE {
+            self.bad.push(format!("{name}: {differ} of {words}: {}", examples.join(", ")));
+        }
+        self.kinds.colon += kinds.colon;
+        self.kinds.full_stop += kinds.full_stop;
+        self.kinds.hangul += kinds.hangul;
+        self.kinds.cut_elsewhere += kinds.cut_elsewhere;
+        self.words += words;
+        self.differ += differ;
+    }
+}
+
 #[test]
 fn real_pages_count_as_a_browser_shows_them() {
     let stack = Stack::start();
     let site = Site::start();
     let browser = Browser::start();
-    let mut sums = Kinds::default();
-    let (mut pages_compared, mut words_compared, mut bad) = (0, 0, Vec::new());
+    let mut outcome = Outcome::default();
     println!(
-        "{:36} {:>6} {:>6} | {:>5} {:>9} {:>6} {:>13}",
+        "{:44} {:>6} {:>6} | {:>5} {:>9} {:>6} {:>13}",
         "page", "words", "differ", "colon", "full stop", "hangul", "cut elsewhere"
     );
-    for (name, file, language) in pages() {
+    for Sample { name, file, language, scopes } in pages() {
         let body = std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         // Without its style sheets and scripts: a counter has no layout engine.
         let url = site.put(&format!("/{name}"), Page::new("text/html; charset=utf-8", body));
-        let job_id = stack.client().submit_url(&url);
-        let job = stack.client().finished(&job_id, LIMIT);
-        assert_eq!(job["status"], "succeeded", "{name}: {job}");
-        let result = stack.client().result(&job_id);
-        let counts = result["word_count"].as_object().expect("a histogram").iter();
-        let mut ours: Counts =
-            counts.map(|(word, n)| (word.clone(), n.as_u64().expect("a count"))).collect();
-        let mut browsers = browser.count(&url, &language);
-        let words: u64 = browsers.values().sum();
-        assert!(words > 100, "{name} has only {words} words");
-
-        let kinds = explain(&mut ours, &mut browsers);
-        let (differ, examples) = distance(&ours, &browsers);
-        println!(
-            "{name:36} {words:>6} {differ:>6} | {:>5} {:>9} {:>6} {:>13}",
-            kinds.colon, kinds.full_stop, kinds.hangul, kinds.cut_elsewhere
-        );
-        if differ * 1000 > words * DIFFERENCE_MAX_PER_MILLE {
-            bad.push(format!("{name}: {differ} of {words}: {}", examples.join(", ")));
+        outcome.pages += 1;
+        for &scope in scopes {
+            let job_id = stack.client().submit(&json!({"url": url, "options": {"scope": scope}}));
+            let job = stack.client().finished(&job_id, LIMIT);
+            assert_eq!(job["status"], "succeeded", "{name}: {job}");
+            assert_eq!(job["totals"]["words"], job["totals_by_scope"][scope], "{name}: {job}");
+            let result = stack.client().result(&job_id);
+            let counts = result["word_count"].as_object().expect("a histogram").iter();
+            let ours: Counts =
+                counts.map(|(word, n)| (word.clone(), n.as_u64().expect("a count"))).collect();
+            let name = if scope == "page" { name.clone() } else { format!("{name} ({scope})") };
+            outcome.articles += usize::from(scope == "main");
+            outcome.compare(&name, ours, browser.count(&url, &language, scope));
         }
-        sums.colon += kinds.colon;
-        sums.full_stop += kinds.full_stop;
-        sums.hangul += kinds.hangul;
-        sums.cut_elsewhere += kinds.cut_elsewhere;
-        pages_compared += 1;
-        words_compared += words;
     }
-    println!("{pages_compared} pages, {words_compared} words; with a reason: {sums:?}");
+    let Outcome { kinds, pages, articles, words, differ, bad } = outcome;
+    println!("{pages} pages, {articles} articles, {words} words, {differ} differ");
+    println!("with a reason: {kinds:?}");
     assert!(bad.is_empty(), "ours and the browser's:\n{}", bad.join("\n"));
     // A reason that no page needs is no reason.
-    let used = [sums.colon, sums.full_stop, sums.hangul, sums.cut_elsewhere];
-    assert!(used.iter().all(|count| *count > 0), "{sums:?}");
-    assert!(pages_compared >= LANGUAGES.len() * PAGES.len(), "only {pages_compared} pages");
+    let used = [kinds.colon, kinds.full_stop, kinds.hangul, kinds.cut_elsewhere];
+    assert!(used.iter().all(|count| *count > 0), "{kinds:?}");
+    assert!(pages >= 60, "only {pages} pages");
 }

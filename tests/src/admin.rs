@@ -334,10 +334,31 @@ impl Admin {
         });
     }
 
+    /// Removes everything on subjects.
+    pub fn purge(&self, name: &str, subjects: &str) {
+        runtime().block_on(async {
+            let stream = self.jetstream.get_stream(name).await.expect("the stream");
+            stream.purge().filter(subjects).await.expect("purged");
+        });
+    }
+
+    /// Removes one message.
+    pub fn delete_message(&self, name: &str, sequence: u64) {
+        runtime().block_on(async {
+            let stream = self.jetstream.get_stream(name).await.expect("the stream");
+            assert!(stream.delete_message(sequence).await.expect("deleted"));
+        });
+    }
+
     /// Stores a large result, as a worker does.
     pub fn put_result(&self, name: &str, content: &str) {
+        self.put_object("results", name, content);
+    }
+
+    /// Stores an object, as a service does.
+    pub fn put_object(&self, bucket: &str, name: &str, content: &str) {
         runtime().block_on(async {
-            let bucket = self.jetstream.get_object_store("results").await.expect("the bucket");
+            let bucket = self.jetstream.get_object_store(bucket).await.expect("the bucket");
             let meta = ObjectMetadata {
                 name: name.to_owned(),
                 metadata: HashMap::from([("owner".to_owned(), "public".to_owned())]),

@@ -19,6 +19,7 @@ pub mod site;
 pub mod stack;
 pub mod stream;
 pub mod traces;
+pub mod upload;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

@@ -6,33 +6,42 @@
 //!
 //! The rules are described for readers in `docs/counting.md`; tests here check that page.
 
+mod ascii;
 mod charset;
+mod class;
 mod decode;
 mod dictionary;
+mod element;
+mod explain;
 mod format;
+#[cfg(test)]
+mod fuzz;
 mod html;
 mod input;
 mod key;
+mod landmark;
+mod open;
 #[cfg(test)]
 mod random;
+mod rules;
+mod scan;
 mod segment;
+mod spacing;
 mod table;
 mod tally;
 mod visible;
+mod words;
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use wordmill_common::explanation::Explanation;
 use wordmill_common::histogram::{Histogram, Rule, Totals};
+use wordmill_common::options;
 
-pub use self::{charset::CharsetSource, format::Format, key::Case};
+pub use self::{charset::CharsetSource, format::Format, rules::UNICODE_VERSION, tally::Tallied};
 
-use self::{decode::Decoded, input::Input, tally::Tally, visible::Syntax};
-
-/// Raised whenever the rule `unicode` may give another count for the same text.
-pub const RULE_VERSION: u32 = 1;
-
-/// The version of the Unicode data that words are found with.
-pub const UNICODE_VERSION: &str = "18.0";
+use self::{decode::Decoded, html::Extractor, input::Input, tally::Tally, visible::Syntax};
 
 /// The default for [`Options::unique_words_max`].
 pub const UNIQUE_WORDS_MAX: usize = 2_000_000;
@@ -47,10 +56,10 @@ pub struct Hints<'a> {
 }
 
 /// How to count.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
-    /// How letter case is treated.
-    pub case: Case,
+    /// What the client asked for.
+    pub asked: options::Options,
     /// The most different words a document may have. More memory is not used for words than about
     /// 400 bytes for each, and usually below 100.
     pub unique_words_max: usize,
@@ -58,17 +67,29 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { case: Case::default(), unique_words_max: UNIQUE_WORDS_MAX }
+        Self { asked: options::Options::default(), unique_words_max: UNIQUE_WORDS_MAX }
+    }
+}
+
+impl From<options::Options> for Options {
+    fn from(asked: options::Options) -> Self {
+        Self { asked, ..Self::default() }
     }
 }
 
 /// What was counted, and everything needed to count it again.
 #[derive(Clone, Debug)]
 pub struct Counted {
-    /// The sums.
+    /// The sums, by the rule asked for and of the part asked for.
     pub totals: Totals,
+    /// The words of that part by every rule, without regard to options that leave words out.
+    pub totals_by_rule: BTreeMap<String, u64>,
+    /// The words of the whole, `page`, and of the article, `main`, by the rule asked for.
+    pub totals_by_scope: BTreeMap<String, u64>,
     /// Every word that is kept, with its count.
     pub histogram: Histogram,
+    /// What the rules count differently, if the options ask for it.
+    pub explanation: Option<Explanation>,
     /// The definition of a word that was used.
     pub rule: Rule,
     /// How the document was read.
@@ -108,7 +129,7 @@ pub enum Error {
     Read(#[source] io::Error),
 }
 
-/// Counts the words of one document by the rule `unicode`.
+/// Counts the words of one document.
 ///
 /// Blocks while `reader` does: call it on a thread that may. `watch` is called after each read
 /// with the bytes read so far, at least every 64 KiB; when it returns `false`, counting stops with
@@ -130,19 +151,18 @@ pub fn count(
     match format {
         Format::Html => count_page(&mut text, Syntax::Html, &mut tally)?,
         Format::Xhtml => count_page(&mut text, Syntax::Xml, &mut tally)?,
-        Format::Text => count_text(&mut text, &mut tally)?,
+        Format::Text => count_plain(&mut text, &mut tally)?,
     }
-    tally.end();
-    if tally.is_full() {
-        return Err(Error::TooManyUniqueWords { limit: options.unique_words_max });
-    }
-
+    let limit = options.unique_words_max;
+    let tallied = tally.finish().ok_or(Error::TooManyUniqueWords { limit })?;
     let (size_bytes, sha256) = text.into_input().finish();
-    let (totals, histogram) = tally.finish();
     Ok(Counted {
-        totals,
-        histogram,
-        rule: rule(),
+        totals: tallied.totals,
+        totals_by_rule: tallied.totals_by_rule,
+        totals_by_scope: tallied.totals_by_scope,
+        histogram: tallied.histogram,
+        explanation: tallied.explanation,
+        rule: rules::describe(options.asked.rule),
         format,
         content_type,
         charset: charset.encoding.name().to_ascii_lowercase(),
@@ -152,13 +172,17 @@ pub fn count(
     })
 }
 
-/// Returns the rule that [`count`] counts by.
-#[must_use]
-pub fn rule() -> Rule {
-    Rule { name: "unicode".to_owned(), version: RULE_VERSION, unicode: UNICODE_VERSION.to_owned() }
+/// Counts the words of a plain text that is at hand: nothing is decoded, hashed or watched.
+///
+/// # Errors
+/// [`Error::TooManyUniqueWords`].
+pub fn count_text(text: &str, options: &Options) -> Result<Tallied, Error> {
+    let mut tally = Tally::new(options);
+    tally.add_plain(text);
+    tally.finish().ok_or(Error::TooManyUniqueWords { limit: options.unique_words_max })
 }
 
-fn count_text(text: &mut Decoded<'_, impl Read>, tally: &mut Tally) -> Result<(), Error> {
+fn count_plain(text: &mut Decoded<'_, impl Read>, tally: &mut Tally) -> Result<(), Error> {
     while let Some(piece) = text.next()? {
         tally.add_plain(piece);
         if tally.is_full() {
@@ -173,8 +197,15 @@ fn count_page(
     syntax: Syntax,
     tally: &mut Tally,
 ) -> Result<(), Error> {
-    let result = html::extract(&mut *text, syntax, tally);
-    result.map_err(|error| text.take_failure().unwrap_or(Error::Read(error)))
+    let mut extractor = Extractor::new(syntax);
+    while let Some(piece) = text.next()? {
+        extractor.push(piece, tally);
+        if tally.is_full() {
+            break;
+        }
+    }
+    extractor.end(tally);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -258,6 +289,22 @@ mod tests {
             let counted = counted(text.as_bytes(), "text/plain; charset=utf-8");
             assert_eq!(counted.histogram, words, "{case}");
             assert_eq!(counted.totals.words, words.total(), "{case}");
+        }
+    }
+
+    #[test]
+    fn the_totals_promised_to_readers_are_counted() {
+        let page = include_str!("../../docs/counting.md");
+        let (_, table) = page.split_once("| case | text | unicode |").unwrap();
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let rows: Vec<Vec<_>> = rows.map(|row| row.split('|').map(str::trim).collect()).collect();
+        assert!(rows.len() >= 15);
+        for row in rows {
+            let text = unescaped(row[2].trim_matches('`'));
+            let by_rule = counted(text.as_bytes(), "text/plain; charset=utf-8").totals_by_rule;
+            for (rule, words) in ["unicode", "whitespace", "office", "gmx"].iter().zip(&row[3..]) {
+                assert_eq!(by_rule[*rule].to_string(), *words, "{} by {rule}", row[1]);
+            }
         }
     }
 

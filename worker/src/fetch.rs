@@ -31,6 +31,7 @@ use tokio_rustls::rustls::RootCertStore;
 use url::Url;
 
 use self::connect::Connector;
+pub(crate) use self::decode::{Decoder, Encoding, Leftover};
 pub use self::error::{DecodeFault, Error, RedirectFault, SizeLimit, Wait};
 use self::guard::{Guard, Target, TargetHost, Vetted};
 use self::hosts::HostSlots;
@@ -92,6 +93,11 @@ impl Fetcher {
             limits,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Returns the limits of every fetch.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.limits
     }
 
     /// Fetches a page, and returns when the header of a successful answer has arrived.

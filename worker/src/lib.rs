@@ -15,6 +15,7 @@ mod metrics;
 mod pulse;
 mod slots;
 mod spans;
+mod stores;
 mod work;
 
 use std::sync::Arc;
@@ -30,10 +31,13 @@ use wordmill_common::id::Lane;
 use wordmill_common::retry;
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::DeadLetters;
+use wordmill_nats::documents::Documents;
 use wordmill_nats::presence::{self, Doing, Presence};
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
-use wordmill_nats::topology::{DEAD_JOBS, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology};
+use wordmill_nats::topology::{
+    DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology,
+};
 
 use crate::config::Config;
 use crate::fetch::Fetcher;
@@ -52,6 +56,7 @@ struct Worker {
     broker: Broker,
     store: Store,
     results: Results,
+    documents: Documents,
     dead_letters: DeadLetters,
     fetcher: Fetcher,
     metrics: Metrics,
@@ -95,6 +100,7 @@ pub async fn run(
         name: config.name.into(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         results: Results::open(&broker).await?,
+        documents: Documents::open(&broker).await?,
         dead_letters: DeadLetters::open(&broker),
         fetcher: Fetcher::try_new(&config.fetch)?,
         metrics: Metrics::new(config.slots),
@@ -103,8 +109,13 @@ pub async fn run(
         interrupted: CancellationToken::new(),
         broker: broker.clone(),
     };
-    let needed =
-        Topology::new(&config.topology).part(&[JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DEAD_JOBS]);
+    let needed = Topology::new(&config.topology).part(&[
+        JOBS,
+        JOB_STATE_STREAM,
+        RESULTS_STREAM,
+        DOCUMENTS_STREAM,
+        DEAD_JOBS,
+    ]);
     let attempts = TaskTracker::new();
     let pulse = Arc::new(Pulse::new());
     let shared = lane::Shared {

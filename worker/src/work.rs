@@ -1,5 +1,7 @@
 //! Gets a source and counts it, off the async threads.
 
+mod document;
+
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +14,7 @@ use tracing::Instrument;
 use url::Url;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::Stage;
+use wordmill_common::options;
 use wordmill_common::source::{Source, SourceInfo};
 use wordmill_common::telemetry;
 
@@ -50,30 +53,35 @@ impl From<Failure> for Failed {
 pub(crate) fn meter(source: &Source) -> Meter {
     Meter::new(match source {
         Source::Url { .. } => Stage::Fetch,
-        Source::Text { .. } => Stage::Count,
+        Source::Text { .. } | Source::Document(_) => Stage::Count,
     })
 }
 
-/// Gets `source` and counts it. Dropped, it lets go of the connection, and the thread that counts
-/// ends by itself soon after.
+/// Gets `source` and counts it as `options` say. Dropped, it lets go of the connection, and the
+/// thread that counts ends by itself soon after.
 ///
 /// # Errors
 /// What the client is told, see [`Failed`].
 pub(crate) async fn count(
     worker: &Worker,
     source: &Source,
+    options: &options::Options,
     meter: &Arc<Meter>,
 ) -> Result<Found, Failed> {
+    let options = Options::from(options.clone());
     let (counted, final_url) = match source {
-        Source::Text { text } => (count_text(text, meter).await?, None),
+        Source::Text { text } => (count_text(text, options, meter).await?, None),
         Source::Url { url } => {
-            let (counted, final_url) = count_page(worker, url, meter).await?;
+            let (counted, final_url) = count_page(worker, url, options, meter).await?;
             (counted, Some(final_url))
+        }
+        Source::Document(document) => {
+            (document::count(worker, document, options, meter).await?, None)
         }
     };
     // A text that came in JSON is UTF-8 by definition: nothing had to be found out.
-    let is_page = final_url.is_some();
-    let charset_from = is_page.then(|| counted.charset_from.as_str().to_owned());
+    let is_text = matches!(source, Source::Text { .. });
+    let charset_from = (!is_text).then(|| counted.charset_from.as_str().to_owned());
     let source = SourceInfo {
         final_url,
         content_type: Some(counted.content_type.clone()),
@@ -86,17 +94,18 @@ pub(crate) async fn count(
     Ok(Found { counted, source })
 }
 
-async fn count_text(text: &str, meter: &Arc<Meter>) -> Result<Counted, Failed> {
+async fn count_text(text: &str, options: Options, meter: &Arc<Meter>) -> Result<Counted, Failed> {
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     meter.set_total(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     let hints =
         OwnedHints { content_type: Some("text/plain; charset=utf-8".to_owned()), host_tld: None };
-    count_off_thread(bytes.reader(), hints, meter, Counting::begin(false)).await
+    count_off_thread(bytes.reader(), hints, options, meter, Counting::begin(false)).await
 }
 
 async fn count_page(
     worker: &Worker,
     url: &str,
+    options: Options,
     meter: &Arc<Meter>,
 ) -> Result<(Counted, String), Failed> {
     let url = Url::parse(url).map_err(|error| {
@@ -123,7 +132,7 @@ async fn count_page(
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let is_complete = Arc::new(AtomicBool::new(false));
     let chunks = Chunks { receiver, current: Bytes::new(), is_complete: Arc::clone(&is_complete) };
-    let counting = count_off_thread(chunks, hints, meter, Counting::begin(true));
+    let counting = count_off_thread(chunks, hints, options, meter, Counting::begin(true));
     let passing = async {
         let passed = pass_on(&mut page, sender, &is_complete, meter).await;
         if is_complete.load(Ordering::Acquire) {
@@ -188,6 +197,7 @@ struct OwnedHints {
 async fn count_off_thread(
     reader: impl Read + Send + 'static,
     hints: OwnedHints,
+    options: Options,
     meter: &Arc<Meter>,
     spans: Counting,
 ) -> Result<Counted, Failed> {
@@ -200,7 +210,7 @@ async fn count_off_thread(
             host_tld: hints.host_tld.as_deref(),
         };
         within.run(|| {
-            count::count(reader, &hints, &Options::default(), &|done_bytes| {
+            count::count(reader, &hints, &options, &|done_bytes| {
                 meter.set_done(done_bytes);
                 !stop.is_cancelled()
             })

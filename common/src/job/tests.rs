@@ -32,6 +32,8 @@ fn counted(n: u8) -> Event {
         source: message().source.describe(),
         totals: Totals::default(),
         totals_by_rule: BTreeMap::new(),
+        totals_by_scope: BTreeMap::new(),
+        explanation: None,
         rule: Rule { name: "unicode".to_owned(), version: 1, unicode: "18.0".to_owned() },
         top_words: Vec::new(),
         result: ResultPlace::Object { name: format!("result-{n}") },

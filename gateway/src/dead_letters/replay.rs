@@ -24,7 +24,7 @@ use super::{page, within};
 use crate::caller::Caller;
 use crate::cursor::{self, NO_CURSOR};
 use crate::problem::{Code, Problem};
-use crate::{App, body, keyed, trace};
+use crate::{App, body, keyed, trace, upload};
 
 /// Most letters that one request replays.
 const REPLAY_MAX: usize = 100;
@@ -64,6 +64,8 @@ enum Outcome {
     Unreadable,
     /// It was replayed before, and the new job is no longer kept.
     Gone,
+    /// The document that it counted is no longer kept.
+    SourceGone,
     /// The new job was not taken; `detail` says why.
     Refused,
     /// An earlier letter was not taken for a reason that holds for all, or time was up.
@@ -188,11 +190,22 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
     // Every job has a trace of its own.
     let (span, trace) = trace::replaying(letter.traceparent.as_ref(), request);
     message.trace_id = trace.trace_id;
-    match keyed::accept(app, message, &trace).instrument(span).await {
+    let replaying = async {
+        let copy = upload::renew(app, &mut message).await?;
+        let accepted = keyed::accept(app, message, &trace).await;
+        upload::settle(app, copy, &accepted);
+        accepted
+    };
+    match replaying.instrument(span).await {
         Ok(job) => Line { job_id, status: Some(job.status), ..Line::of(name, Outcome::Replayed) },
         Err(problem) if problem.is(Code::ResultExpired) => {
             Line { job_id, ..Line::of(name, Outcome::Gone) }
         }
+        Err(problem) if problem.is(Code::SourceGone) => Line {
+            code: Some(problem.name()),
+            detail: Some(problem.detail().to_owned()),
+            ..Line::of(name, Outcome::SourceGone)
+        },
         Err(problem) => Line {
             job_id,
             code: Some(problem.name()),

@@ -10,8 +10,7 @@ use wordmill_nats::Error;
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::store::Outcome;
 
-use crate::Worker;
-use crate::spans;
+use crate::{Worker, spans, stores};
 
 /// Does what the record, as it is now, asks for.
 pub(super) async fn settle(
@@ -43,6 +42,8 @@ pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) ->
     spans::note_state(job);
     if job.dead_lettered {
         worker.dead_letters.keep(job, delivery).await?;
+    } else {
+        stores::remove_document(worker, job.document.as_deref()).await;
     }
     delivery.acknowledge().await?;
     let words = job.totals.as_ref().map(|totals| totals.words);

@@ -4,11 +4,11 @@ use std::fmt;
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252, X_USER_DEFINED};
-use html5gum::{Token, Tokenizer};
 
 use super::{
     Hints,
     format::{Format, parameter},
+    scan::{Attribute, Content, Scanner, Sink, Tag},
 };
 
 /// How far a page may declare its charset, as in browsers.
@@ -99,29 +99,39 @@ fn declaration(head: &[u8]) -> Option<(&'static Encoding, CharsetSource)> {
 
 /// Finds the first `meta` tag that names a known charset.
 fn meta_charset(start: &[u8]) -> Option<&'static Encoding> {
-    for Ok(token) in Tokenizer::new(start) {
-        let Token::StartTag(tag) = token else {
-            continue;
-        };
-        if tag.name.as_slice() != b"meta" {
-            continue;
+    let mut finder = MetaFinder::default();
+    Scanner::new().push(&String::from_utf8_lossy(start), &mut finder);
+    finder.found
+}
+
+/// Looks at `meta` tags, wherever they stand: scripts and titles are not passed over here, as in
+/// browsers.
+#[derive(Default)]
+struct MetaFinder {
+    found: Option<&'static Encoding>,
+}
+
+impl Sink for MetaFinder {
+    fn text(&mut self, _: &str) {}
+
+    fn start_tag(&mut self, tag: &Tag) -> Content {
+        if tag.name() == "meta" && self.found.is_none() {
+            let from_content = || {
+                let names = tag.value(Attribute::HttpEquiv)?.trim();
+                let content = tag.value(Attribute::Content)?;
+                names.eq_ignore_ascii_case("content-type").then(|| charset_in(content)).flatten()
+            };
+            let label = tag.value(Attribute::Charset).map(str::to_owned).or_else(from_content);
+            self.found = label.and_then(|label| known(&label));
         }
-        let attribute = |name: &[u8]| {
-            let value = tag.attributes.get(name)?;
-            Some(String::from_utf8_lossy(value).into_owned())
-        };
-        let from_content = || {
-            let is_content_type =
-                attribute(b"http-equiv")?.trim().eq_ignore_ascii_case("content-type");
-            let content = attribute(b"content").filter(|_| is_content_type)?;
-            charset_in(&content)
-        };
-        let label = attribute(b"charset").or_else(from_content);
-        if let Some(encoding) = label.and_then(|label| known(&label)) {
-            return Some(encoding);
-        }
+        Content::Markup
     }
-    None
+
+    fn end_tag(&mut self, _: &Tag) {}
+
+    fn has_cdata(&self) -> bool {
+        false
+    }
 }
 
 /// Finds the label in the `content` of a `meta` tag: after `charset`, white space allowed, `=`.

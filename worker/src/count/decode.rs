@@ -1,6 +1,6 @@
 //! Bytes of any charset to text, as a stream.
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use encoding_rs::{CoderResult, Decoder, Encoding};
 
@@ -18,9 +18,6 @@ pub(super) struct Decoded<'w, R> {
     taken: usize,
     text: String,
     finished: bool,
-    /// How much of `text` has gone out through [`Read`].
-    read: usize,
-    failure: Option<Error>,
 }
 
 impl<'w, R: Read> Decoded<'w, R> {
@@ -33,15 +30,12 @@ impl<'w, R: Read> Decoded<'w, R> {
             taken: 0,
             text: String::with_capacity(TEXT_BYTES_MAX),
             finished: false,
-            read: 0,
-            failure: None,
         }
     }
 
     /// Returns the next piece of text, or `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<&str>, Error> {
         self.text.clear();
-        self.read = 0;
         while self.text.is_empty() && !self.finished {
             if self.taken >= self.pending.len() {
                 self.pending.clear();
@@ -58,27 +52,7 @@ impl<'w, R: Read> Decoded<'w, R> {
         Ok(Some(self.text.as_str()).filter(|text| !text.is_empty()))
     }
 
-    /// Takes the error that stopped [`Read::read`], which cannot carry it.
-    pub(super) fn take_failure(&mut self) -> Option<Error> {
-        self.failure.take()
-    }
-
     pub(super) fn into_input(self) -> Input<'w, R> {
         self.input
-    }
-}
-
-impl<R: Read> Read for Decoded<'_, R> {
-    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        if self.read >= self.text.len()
-            && let Err(error) = self.next()
-        {
-            self.failure = Some(error);
-            return Err(io::Error::other("stopped"));
-        }
-        let mut rest = self.text.as_bytes().get(self.read..).unwrap_or_default();
-        let length = rest.read(space)?;
-        self.read = self.read.saturating_add(length);
-        Ok(length)
     }
 }

@@ -6,49 +6,51 @@ use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 use icu_properties::{
     CodePointSetData, CodePointSetDataBorrowed, props::DefaultIgnorableCodePoint,
 };
+use wordmill_common::options::{Apostrophe, Case, Hyphen, Normalize, Options};
 
 const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
 
-/// How letter case is treated when words are compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Case {
-    /// Lower case as people write it, final sigma included; `Straße` and `STRASSE` stay apart.
-    #[default]
-    Lower,
-    /// Full case folding: everything that differs by case only is one word, `ß` is `ss`.
-    Fold,
-    /// As written.
-    Keep,
-}
-
 /// Makes keys; holds the Unicode tables that it needs.
 pub(super) struct KeyMaker {
     case: Case,
+    apostrophe: Apostrophe,
+    hyphen: Hyphen,
     case_mapper: CaseMapperBorrowed<'static>,
     composer: ComposingNormalizerBorrowed<'static>,
     ignorable: CodePointSetDataBorrowed<'static>,
 }
 
 impl KeyMaker {
-    pub(super) const fn new(case: Case) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         Self {
-            case,
+            case: options.case,
+            apostrophe: options.apostrophe,
+            hyphen: options.hyphen,
             case_mapper: CaseMapper::new(),
-            composer: ComposingNormalizer::new_nfc(),
+            composer: match options.normalize {
+                Normalize::Nfc => ComposingNormalizer::new_nfc(),
+                Normalize::Nfkc => ComposingNormalizer::new_nfkc(),
+            },
             ignorable: CodePointSetData::new::<DefaultIgnorableCodePoint>(),
         }
     }
 
+    /// Tells whether ASCII letters are listed in lower case.
+    pub(super) fn lowers(&self) -> bool {
+        self.case != Case::Keep
+    }
+
     /// Writes the key of `word` into `key`, replacing what was there.
     ///
-    /// Composes (NFC), makes every apostrophe `'`, drops invisible characters except joiners
+    /// Composes, makes every apostrophe `'`, drops invisible characters except joiners
     /// inside the word, which are spelling in Persian and in Indian scripts, and maps the case.
+    /// What has nothing visible in it is listed as it is written.
     pub(super) fn write(&self, word: &str, key: &mut String) {
         key.clear();
         if word.is_ascii() {
             key.push_str(word);
-            if self.case != Case::Keep {
+            if self.lowers() {
                 key.make_ascii_lowercase();
             }
             return;
@@ -56,7 +58,6 @@ impl KeyMaker {
         let mut joiners = String::new();
         for c in self.composer.normalize(word).chars() {
             match c {
-                '\u{2019}' | '\u{2bc}' | '\u{ff07}' => key.push('\''),
                 ZERO_WIDTH_JOINER | ZERO_WIDTH_NON_JOINER => {
                     joiners.push(c);
                     continue;
@@ -74,6 +75,21 @@ impl KeyMaker {
             joiners.clear();
         }
         self.map_case(key);
+        if key.contains(|c| self.unified(c) != c) {
+            *key = key.chars().map(|c| self.unified(c)).collect();
+        }
+        if key.is_empty() {
+            key.push_str(word);
+        }
+    }
+
+    /// Returns the sign that stands for all of its kind.
+    fn unified(&self, c: char) -> char {
+        match c {
+            '\u{2019}' | '\u{2bc}' | '\u{ff07}' if self.apostrophe == Apostrophe::Unify => '\'',
+            '\u{2010}' | '\u{2011}' if self.hyphen == Hyphen::Join => '-',
+            c => c,
+        }
     }
 
     fn map_case(&self, key: &mut String) {
@@ -92,10 +108,14 @@ impl KeyMaker {
 mod tests {
     use super::*;
 
-    fn key(case: Case, word: &str) -> String {
+    fn key_by(options: &Options, word: &str) -> String {
         let mut key = "left over".to_owned();
-        KeyMaker::new(case).write(word, &mut key);
+        KeyMaker::new(options).write(word, &mut key);
         key
+    }
+
+    fn key(case: Case, word: &str) -> String {
+        key_by(&Options { case, ..Options::default() }, word)
     }
 
     #[test]
@@ -114,10 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn every_apostrophe_is_the_same() {
+    fn every_apostrophe_is_the_same_unless_kept() {
         for word in ["o'brien", "O\u{2019}Brien", "O\u{2bc}Brien", "O\u{ff07}Brien"] {
             assert_eq!(key(Case::Lower, word), "o'brien");
         }
+        let kept = Options { apostrophe: Apostrophe::Keep, ..Options::default() };
+        assert_eq!(key_by(&kept, "O\u{2019}Brien"), "o\u{2019}brien");
     }
 
     #[test]
@@ -132,5 +154,41 @@ mod tests {
     fn keys_are_composed_after_case_mapping() {
         assert_eq!(key(Case::Lower, "CAFE\u{301}"), "café");
         assert_eq!(key(Case::Lower, "\u{2126}"), "ω");
+    }
+
+    #[test]
+    fn variants_become_plain_letters_on_request() {
+        let plain = Options { normalize: Normalize::Nfkc, ..Options::default() };
+        assert_eq!(key_by(&plain, "ﬁne"), "fine");
+        assert_eq!(key_by(&plain, "ＡＢＣ"), "abc");
+        assert_eq!(key(Case::Lower, "ﬁne"), "ﬁne");
+    }
+
+    #[test]
+    fn hyphens_within_joined_words_are_the_same() {
+        let joined = Options { hyphen: Hyphen::Join, ..Options::default() };
+        assert_eq!(key_by(&joined, "mother\u{2010}in\u{2011}law"), "mother-in-law");
+    }
+
+    #[test]
+    fn the_invisible_is_listed_as_written() {
+        assert_eq!(key(Case::Lower, "\u{200b}"), "\u{200b}");
+    }
+
+    /// The table relies on it: what has a key may be given one again.
+    #[test]
+    fn the_key_of_a_key_is_itself() {
+        for normalize in [Normalize::Nfc, Normalize::Nfkc] {
+            for case in [Case::Lower, Case::Fold, Case::Keep] {
+                let options = Options { case, normalize, ..Options::default() };
+                let maker = KeyMaker::new(&options);
+                let (mut once, mut twice) = (String::new(), String::new());
+                for c in '\u{80}'..='\u{1ffff}' {
+                    maker.write(&format!("a{c}a"), &mut once);
+                    maker.write(&once, &mut twice);
+                    assert_eq!(once, twice, "{c:?} {options:?}");
+                }
+            }
+        }
     }
 }

@@ -1,138 +1,381 @@
 //! The words met so far and how often.
+//!
+//! Words are counted as they are written; what they are listed under is found once for each
+//! different form, when the table is settled, and not at every occurrence.
 
-use std::collections::HashMap;
-
-use icu_properties::{
-    CodePointMapData, CodePointMapDataBorrowed, CodePointSetData, CodePointSetDataBorrowed,
-    props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup},
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hasher, RandomState},
 };
-use wordmill_common::histogram::Histogram;
 
-use super::key::{Case, KeyMaker};
+use wordmill_common::histogram::{Histogram, WordCount};
 
-/// The longest word that is kept, in bytes of UTF-8; longer ones are only counted.
-pub(super) const WORD_BYTES_MAX: usize = 256;
+use super::key::KeyMaker;
 
-/// Collects words. Its size is bounded by the number of different words it may hold.
+/// The longest word that is kept within its slot, in bytes.
+pub(super) const SHORT_BYTES_MAX: usize = 16;
+
+/// Slots of a new table; always a power of two.
+const SLOTS_MIN: usize = 512;
+
+/// A word of up to [`SHORT_BYTES_MAX`] bytes, padded with zeros; a count of 0 is a free slot.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    low: u64,
+    high: u64,
+    count: u64,
+}
+
+/// Collects words. Its size is bounded by the number of different words it may hold: between two
+/// settlements it has up to half as many forms more.
 pub(super) struct Table {
-    counts: HashMap<String, u64>,
-    unique_words_max: usize,
-    words: u64,
-    overlong_words: u64,
-    full: bool,
+    slots: Vec<Slot>,
+    short: usize,
+    long: HashMap<Box<str>, u64, Seeds>,
+    seeds: Seeds,
     key_maker: KeyMaker,
-    key: String,
-    category: CodePointMapDataBorrowed<'static, GeneralCategory>,
-    ignorable: CodePointSetDataBorrowed<'static>,
+    /// Whether there may be forms that are not yet keys.
+    is_raw: bool,
+    settle_at: usize,
+    unique_words_max: usize,
+    full: bool,
 }
 
 impl Table {
-    pub(super) fn new(case: Case, unique_words_max: usize) -> Self {
+    pub(super) fn new(key_maker: KeyMaker, unique_words_max: usize) -> Self {
+        let seeds = Seeds::new();
         Self {
-            counts: HashMap::new(),
+            slots: vec![Slot::default(); SLOTS_MIN],
+            short: 0,
+            long: HashMap::with_hasher(seeds),
+            seeds,
+            key_maker,
+            is_raw: false,
+            settle_at: unique_words_max,
             unique_words_max,
-            words: 0,
-            overlong_words: 0,
             full: false,
-            key_maker: KeyMaker::new(case),
-            key: String::new(),
-            category: CodePointMapData::new(),
-            ignorable: CodePointSetData::new::<DefaultIgnorableCodePoint>(),
         }
     }
 
-    /// Adds `segment` if it is a word, which is: if it holds a letter or a digit.
-    pub(super) fn add(&mut self, segment: &str) {
-        if segment.chars().any(|c| self.makes_a_word(c)) {
-            self.add_word(segment, segment.len());
-        }
+    /// Tells whether ASCII words have to be given in lower case.
+    pub(super) fn lowers(&self) -> bool {
+        self.key_maker.lowers()
     }
 
-    /// Adds a word of `bytes` bytes, of which `kept` are here (all, unless it is overlong).
-    pub(super) fn add_word(&mut self, kept: &str, bytes: usize) {
-        self.words = self.words.saturating_add(1);
-        if bytes > WORD_BYTES_MAX {
-            self.overlong_words = self.overlong_words.saturating_add(1);
-            return;
-        }
-        self.key_maker.write(kept, &mut self.key);
-        if let Some(count) = self.counts.get_mut(&self.key) {
-            *count = count.saturating_add(1);
-        } else if self.counts.len() < self.unique_words_max {
-            self.counts.insert(self.key.clone(), 1);
-        } else {
-            self.full = true;
-        }
+    /// Counts a word in any form; it is not empty.
+    pub(super) fn add(&mut self, word: &str) {
+        self.is_raw = true;
+        self.add_times(word, 1);
     }
 
-    /// Returns whether a segment with `c` in it is a word: letters, decimal digits, letter numbers.
-    ///
-    /// Excepted are letters that cannot be seen (Hangul fillers) and the letter apostrophe, which
-    /// is listed as an apostrophe and is no word alone.
-    pub(super) fn makes_a_word(&self, c: char) -> bool {
-        if c.is_ascii() {
-            return c.is_ascii_alphanumeric();
-        }
-        let category = self.category.get(c);
-        let is_letter = GeneralCategoryGroup::Letter.contains(category)
-            || matches!(category, GeneralCategory::DecimalNumber | GeneralCategory::LetterNumber);
-        is_letter && c != '\u{2bc}' && !self.ignorable.contains(c)
+    /// Counts an ASCII word that is a key already; it is not empty.
+    pub(super) fn add_key(&mut self, word: &str) {
+        self.add_times(word, 1);
     }
 
-    /// Returns whether a word had to be left out because the table may not grow.
+    /// Counts an ASCII word that is a key already, of up to [`SHORT_BYTES_MAX`] bytes, of which the
+    /// last is not zero.
+    #[inline]
+    pub(super) fn add_short(&mut self, low: u64, high: u64) {
+        self.add_short_times(low, high, 1);
+    }
+
+    /// Forgets every word.
+    pub(super) fn clear(&mut self) {
+        self.slots.fill(Slot::default());
+        self.short = 0;
+        self.long.clear();
+        self.is_raw = false;
+    }
+
+    /// Returns whether there were more different words than the table may hold.
     pub(super) const fn is_full(&self) -> bool {
         self.full
     }
 
-    pub(super) const fn words(&self) -> u64 {
-        self.words
+    /// Returns the words that `keep` wants; `None` if there were more than the table may hold.
+    pub(super) fn into_histogram(mut self, keep: impl Fn(&str) -> bool) -> Option<Histogram> {
+        self.settle();
+        if self.full || self.len() > self.unique_words_max {
+            return None;
+        }
+        let mut entries = Vec::with_capacity(self.len());
+        let mut text = [0; SHORT_BYTES_MAX];
+        for slot in self.slots.iter().filter(|slot| slot.count > 0) {
+            if let Some(word) = unpack(slot, &mut text).filter(|word| keep(word)) {
+                entries.push(WordCount { word: word.to_owned(), count: slot.count });
+            }
+        }
+        for (word, count) in self.long {
+            if keep(&word) {
+                entries.push(WordCount { word: word.into_string(), count });
+            }
+        }
+        Some(Histogram::from_distinct(entries))
     }
 
-    pub(super) const fn overlong_words(&self) -> u64 {
-        self.overlong_words
+    fn len(&self) -> usize {
+        self.short.saturating_add(self.long.len())
     }
 
-    pub(super) fn into_histogram(self) -> Histogram {
-        Histogram::from(self.counts)
+    fn add_times(&mut self, word: &str, times: u64) {
+        match pack(word.as_bytes()) {
+            Some((low, high)) => self.add_short_times(low, high, times),
+            None => self.add_long_times(word, times),
+        }
+    }
+
+    #[inline]
+    fn add_short_times(&mut self, low: u64, high: u64, times: u64) {
+        let mut place = self.seeds.hash(low, high);
+        let last = self.slots.len().wrapping_sub(1);
+        // A free slot ends the search: half of them are.
+        while let Some(slot) = self.slots.get_mut(place & last) {
+            if slot.low == low && slot.high == high {
+                slot.count = slot.count.saturating_add(times);
+                return;
+            }
+            if slot.count == 0 {
+                *slot = Slot { low, high, count: times };
+                self.short = self.short.saturating_add(1);
+                self.make_room();
+                return;
+            }
+            place = place.wrapping_add(1);
+        }
+    }
+
+    fn add_long_times(&mut self, word: &str, times: u64) {
+        if let Some(count) = self.long.get_mut(word) {
+            *count = count.saturating_add(times);
+            return;
+        }
+        self.long.insert(word.into(), times);
+        self.make_room();
+    }
+
+    /// Keeps half of the slots free, and the number of words within its limit.
+    #[cold]
+    fn make_room(&mut self) {
+        if self.short.saturating_mul(2) > self.slots.len() {
+            let more = vec![Slot::default(); self.slots.len().saturating_mul(2)];
+            let slots = std::mem::replace(&mut self.slots, more);
+            self.short = 0;
+            for slot in slots.into_iter().filter(|slot| slot.count > 0) {
+                self.place(slot);
+            }
+        }
+        if self.len() > self.settle_at {
+            self.settle();
+            self.full = self.len() > self.unique_words_max;
+            let half_more = self.len().saturating_add(self.len() / 2);
+            self.settle_at = half_more.max(self.unique_words_max);
+        }
+    }
+
+    /// Puts a word where there is none of it and room for it.
+    fn place(&mut self, new: Slot) {
+        let mut place = self.seeds.hash(new.low, new.high);
+        let last = self.slots.len().wrapping_sub(1);
+        while let Some(slot) = self.slots.get_mut(place & last) {
+            if slot.count == 0 {
+                *slot = new;
+                self.short = self.short.saturating_add(1);
+                return;
+            }
+            place = place.wrapping_add(1);
+        }
+    }
+
+    /// Lists every word under its key.
+    fn settle(&mut self) {
+        if !std::mem::take(&mut self.is_raw) {
+            return;
+        }
+        // Settled words are never more than those before: no settlement follows from this one.
+        self.settle_at = usize::MAX;
+        let empty = vec![Slot::default(); self.slots.len()];
+        let slots = std::mem::replace(&mut self.slots, empty);
+        let long = std::mem::replace(&mut self.long, HashMap::with_hasher(self.seeds));
+        self.short = 0;
+        let (mut text, mut key) = ([0; SHORT_BYTES_MAX], String::new());
+        for slot in slots.into_iter().filter(|slot| slot.count > 0) {
+            if let Some(word) = unpack(&slot, &mut text) {
+                self.key_maker.write(word, &mut key);
+                self.add_times(&key, slot.count);
+            }
+        }
+        for (word, count) in long {
+            self.key_maker.write(&word, &mut key);
+            self.add_times(&key, count);
+        }
+    }
+}
+
+/// Returns a short word as its slot holds it; `None` for one that does not fit.
+fn pack(word: &[u8]) -> Option<(u64, u64)> {
+    // A zero at the end could not be told from the padding.
+    if word.len() > SHORT_BYTES_MAX || word.last().is_none_or(|last| *last == 0) {
+        return None;
+    }
+    let mut bytes = [0; SHORT_BYTES_MAX];
+    bytes.get_mut(..word.len())?.copy_from_slice(word);
+    Some(halves(u128::from_le_bytes(bytes)))
+}
+
+/// Returns the lower and the upper half.
+#[expect(clippy::cast_possible_truncation, reason = "each cast takes the half that it names")]
+pub(super) const fn halves(whole: u128) -> (u64, u64) {
+    (whole as u64, (whole >> 64) as u64)
+}
+
+fn unpack<'t>(slot: &Slot, text: &'t mut [u8; SHORT_BYTES_MAX]) -> Option<&'t str> {
+    let whole = u128::from(slot.low) | u128::from(slot.high) << 64;
+    *text = whole.to_le_bytes();
+    let padding = usize::try_from(whole.leading_zeros() / 8).ok()?;
+    let length = SHORT_BYTES_MAX.checked_sub(padding)?;
+    std::str::from_utf8(text.get(..length)?).ok()
+}
+
+/// What hashes are mixed with: random, so that nobody can prepare a text whose words collide.
+#[derive(Clone, Copy)]
+struct Seeds {
+    low: u64,
+    high: u64,
+}
+
+impl Seeds {
+    fn new() -> Self {
+        let random = RandomState::new();
+        Self { low: random.hash_one(0_u8), high: random.hash_one(1_u8) }
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "every bit of a hash is as good")]
+    fn hash(self, low: u64, high: u64) -> usize {
+        let product = u128::from(low ^ self.low).wrapping_mul(u128::from(high ^ self.high));
+        let (low, high) = halves(product);
+        (low ^ high) as usize
+    }
+}
+
+impl BuildHasher for Seeds {
+    type Hasher = Folded;
+
+    fn build_hasher(&self) -> Folded {
+        Folded { seeds: *self, state: self.low }
+    }
+}
+
+/// Folds bytes by multiplication, sixteen at a time.
+struct Folded {
+    seeds: Seeds,
+    state: u64,
+}
+
+impl Folded {
+    fn mix(&mut self, low: u64, high: u64) {
+        let product = u128::from(low ^ self.state)
+            .wrapping_mul(u128::from(high ^ self.seeds.high ^ self.state.rotate_left(32)));
+        let (low, high) = halves(product);
+        self.state = low ^ high;
+    }
+}
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        let (chunks, rest) = bytes.as_chunks::<SHORT_BYTES_MAX>();
+        for chunk in chunks {
+            let (low, high) = halves(u128::from_le_bytes(*chunk));
+            self.mix(low, high);
+        }
+        let mut last = [0; SHORT_BYTES_MAX];
+        if let Some(space) = last.get_mut(..rest.len()) {
+            space.copy_from_slice(rest);
+        }
+        let (low, high) = halves(u128::from_le_bytes(last));
+        self.mix(low, high);
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.mix(u64::from(byte), 0);
+    }
+
+    fn finish(&self) -> u64 {
+        self.state
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use wordmill_common::options::{Case, Options};
+
     use super::*;
 
-    #[test]
-    fn segments_without_letter_or_digit_are_no_words() {
-        let mut table = Table::new(Case::Lower, 10);
-        for segment in ["", " ", "___", "½", "²", "\u{301}", "❤\u{fe0f}", "\u{3164}", "\u{2bc}"]
-        {
-            table.add(segment);
-        }
-        assert_eq!(table.words(), 0);
-        for segment in ["a", "5", "\u{2163}", "水", "٣"] {
-            table.add(segment);
-        }
-        assert_eq!(table.words(), 5);
+    fn table(case: Case, unique_words_max: usize) -> Table {
+        let options = Options { case, ..Options::default() };
+        Table::new(KeyMaker::new(&options), unique_words_max)
     }
 
     #[test]
-    fn overlong_words_are_counted_but_not_kept() {
-        let mut table = Table::new(Case::Lower, 10);
-        table.add(&"a".repeat(WORD_BYTES_MAX));
-        table.add(&"a".repeat(WORD_BYTES_MAX + 1));
-        assert_eq!((table.words(), table.overlong_words()), (2, 1));
-        assert_eq!(table.into_histogram().len(), 1);
+    fn words_of_any_length_are_counted() {
+        let mut table = table(Case::Keep, 100_000);
+        let words: Vec<String> = (0..20_000_u64).map(|n| format!("w{}", n * n * 37)).collect();
+        let long: Vec<String> = (0..300).map(|n| "x".repeat(n + 1)).collect();
+        for word in words.iter().chain(&long).chain(&words) {
+            table.add(word);
+        }
+        let found = table.into_histogram(|_| true).unwrap();
+        let expected = words.iter().map(|word| (word.as_str(), 2));
+        let expected = expected.chain(long.iter().map(|word| (word.as_str(), 1)));
+        assert_eq!(found, expected.collect());
     }
 
     #[test]
-    fn a_full_table_stops_growing_and_says_so() {
-        let mut table = Table::new(Case::Lower, 2);
-        table.add("a");
-        table.add("b");
-        table.add("a");
+    fn a_zero_is_a_character() {
+        let mut table = table(Case::Keep, 10);
+        for word in ["a", "a\0", "\0", "\0a"] {
+            table.add(word);
+        }
+        assert_eq!(table.into_histogram(|_| true).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn forms_are_listed_under_their_key() {
+        let mut table = table(Case::Lower, 10);
+        for word in ["Don\u{2019}t", "DON'T", "ÉTÉ", "e\u{301}te\u{301}", "\u{212a}", "k"] {
+            table.add(word);
+        }
+        table.add_key("don't");
+        let expected = [("don't", 3), ("été", 2), ("k", 2)];
+        assert_eq!(table.into_histogram(|_| true).unwrap(), expected.into_iter().collect());
+    }
+
+    #[test]
+    fn a_full_table_stops_and_says_so() {
+        let mut table = table(Case::Lower, 2);
+        for word in ["a", "b", "a", "A", "B"] {
+            table.add(word);
+        }
         assert!(!table.is_full());
         table.add("c");
         assert!(table.is_full());
-        assert_eq!(table.into_histogram().len(), 2);
+    }
+
+    #[test]
+    fn many_forms_of_few_words_fit() {
+        let mut table = table(Case::Lower, 3);
+        for turn in 0..100 {
+            for word in ["größe", "mill", "river"] {
+                let upper = |(i, c): (usize, char)| match (turn >> i) & 1 {
+                    0 => c,
+                    _ if c == 'ß' => c,
+                    _ => c.to_uppercase().next().unwrap(),
+                };
+                table.add(&word.chars().enumerate().map(upper).collect::<String>());
+            }
+        }
+        assert!(!table.is_full());
+        assert!(table.len() <= 5);
     }
 }

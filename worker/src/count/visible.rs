@@ -3,122 +3,11 @@
 //! There is no tree: one hidden element at a time is followed by its name and a depth, which
 //! takes constant memory and linear time whatever the page looks like.
 
-/// Elements that are no part of the text and not seen either: words go on across them.
-const UNSEEN: &[&str] =
-    &["datalist", "noembed", "noframes", "noscript", "script", "style", "template", "title"];
-
-/// Elements shown as a box whose content is not text of the page: words end there.
-const BOXES: &[&str] = &["audio", "canvas", "iframe", "meter", "progress", "textarea", "video"];
-
-/// Elements within a line, and those that show nothing: words go on across their tags.
-const INLINE: &[&str] = &[
-    "a", "abbr", "acronym", "b", "base", "bdi", "bdo", "big", "button", "cite", "code", "data",
-    "del", "dfn", "em", "font", "i", "ins", "kbd", "label", "link", "mark", "meta", "nobr",
-    "object", "param", "q", "ruby", "s", "samp", "select", "small", "source", "span", "strike",
-    "strong", "sub", "sup", "svg", "time", "track", "tt", "u", "var", "wbr",
-];
-
-/// Elements without content in HTML.
-const VOID: &[&str] = &[
-    "area", "base", "basefont", "bgsound", "br", "col", "embed", "frame", "hr", "img", "input",
-    "keygen", "link", "meta", "param", "source", "track", "wbr",
-];
-
-/// Elements that end an open paragraph, as start tags; as end tags, they end it with its parent.
-const CLOSE_PARAGRAPH: &[&str] = &[
-    "address",
-    "article",
-    "aside",
-    "blockquote",
-    "center",
-    "dd",
-    "details",
-    "dialog",
-    "dir",
-    "div",
-    "dl",
-    "dt",
-    "fieldset",
-    "figcaption",
-    "figure",
-    "footer",
-    "form",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "header",
-    "hgroup",
-    "hr",
-    "li",
-    "listing",
-    "main",
-    "menu",
-    "nav",
-    "ol",
-    "p",
-    "plaintext",
-    "pre",
-    "search",
-    "section",
-    "summary",
-    "table",
-    "ul",
-    "xmp",
-];
-
-/// Containers that end an open paragraph only when they end themselves.
-const PARAGRAPH_PARENTS: &[&str] = &["body", "caption", "html", "td", "th", "tr"];
-
-/// HTML elements that cannot be in SVG or `MathML`: they end it if it was left open.
-const BREAK_OUT: &[&str] = &[
-    "b",
-    "big",
-    "blockquote",
-    "body",
-    "br",
-    "center",
-    "code",
-    "dd",
-    "div",
-    "dl",
-    "dt",
-    "em",
-    "embed",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "head",
-    "hr",
-    "i",
-    "img",
-    "li",
-    "listing",
-    "menu",
-    "meta",
-    "nobr",
-    "ol",
-    "p",
-    "pre",
-    "ruby",
-    "s",
-    "small",
-    "span",
-    "strike",
-    "strong",
-    "sub",
-    "sup",
-    "table",
-    "tt",
-    "u",
-    "ul",
-    "var",
-];
+use super::{
+    element::Element,
+    open::{End, Open},
+    tally::Dropped,
+};
 
 /// How names and slashes are understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,10 +25,22 @@ pub(super) enum Step {
     Break,
 }
 
+/// What a tag does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Effect {
+    pub(super) step: Step,
+    /// Whether the tag begins or ends something that is seen and has content.
+    pub(super) is_seen: bool,
+}
+
+impl Effect {
+    const NONE: Self = Self { step: Step::Join, is_seen: false };
+}
+
 /// Follows the tags of a page.
 pub(super) struct Visibility {
     syntax: Syntax,
-    hidden: Option<Hidden>,
+    hidden: Option<(Open, Dropped)>,
     /// Open SVG and `MathML` elements.
     foreign: usize,
 }
@@ -149,9 +50,9 @@ impl Visibility {
         Self { syntax, hidden: None, foreign: 0 }
     }
 
-    /// Returns whether text at this place is seen.
-    pub(super) const fn shows_text(&self) -> bool {
-        self.hidden.is_none()
+    /// Returns why text at this place is not seen, or `None` if it is.
+    pub(super) fn hides_text(&self) -> Option<Dropped> {
+        self.hidden.as_ref().map(|(_, why)| *why)
     }
 
     /// Returns whether the rules of XML hold at this place, as they do inside SVG and `MathML`.
@@ -159,161 +60,102 @@ impl Visibility {
         matches!(self.syntax, Syntax::Xml) || self.foreign > 0
     }
 
-    /// Takes a start tag; `is_hidden` if it has the attribute `hidden`.
-    pub(super) fn start(&mut self, name: &str, is_hidden: bool, is_closed: bool) -> Step {
-        if BREAK_OUT.contains(&name) {
+    /// Takes a start tag; `is_hidden` if its attributes hide the element.
+    pub(super) fn start(&mut self, name: &str, is_hidden: bool, is_closed: bool) -> Effect {
+        let element = Element::of(name);
+        if element.is(Element::BREAKS_OUT) {
             self.foreign = 0;
         }
         let is_foreign_root = matches!(name, "svg" | "math");
-        let is_empty = VOID.contains(&name) || (is_closed && (is_foreign_root || self.is_xml()));
+        let is_empty =
+            element.is(Element::VOID) || (is_closed && (is_foreign_root || self.is_xml()));
         if is_foreign_root && !is_empty {
             self.foreign = self.foreign.saturating_add(1);
         }
-        if let Some(hidden) = &mut self.hidden {
-            if !hidden.is_ended_by_start(name) {
+        if let Some((hidden, _)) = &mut self.hidden {
+            if !hidden.is_ended_by_start(name, element) {
                 if !is_empty {
                     hidden.start(name);
                 }
-                return Step::Join;
+                return Effect::NONE;
             }
             self.hidden = None;
         }
-        if !is_empty && (is_hidden || UNSEEN.contains(&name) || BOXES.contains(&name)) {
-            self.hidden = Some(Hidden::new(name));
-            if is_hidden {
-                return Step::Join;
-            }
+        if !is_empty && (is_hidden || element.is(Element::UNSEEN) || element.is(Element::BOX)) {
+            let why = match name {
+                "script" => Dropped::Scripts,
+                "style" => Dropped::Styles,
+                "template" => Dropped::Templates,
+                _ if is_hidden => Dropped::Hidden,
+                _ => Dropped::Replaced,
+            };
+            self.hidden = Some((Open::new(name), why));
+            let step = if is_hidden { Step::Join } else { step_of(element) };
+            return Effect { step, is_seen: false };
         }
-        step_of(name)
+        Effect { step: step_of(element), is_seen: !is_empty }
     }
 
     /// Takes an end tag.
-    pub(super) fn end(&mut self, name: &str) -> Step {
+    pub(super) fn end(&mut self, name: &str) -> Effect {
+        let element = Element::of(name);
         if matches!(name, "svg" | "math") {
             self.foreign = self.foreign.saturating_sub(1);
         }
-        match self.hidden.as_mut().map(|hidden| hidden.end(name)) {
-            Some(End::Inside) => return Step::Join,
+        match self.hidden.as_mut().map(|(hidden, _)| hidden.end(name, element)) {
+            Some(End::Inside) => return Effect::NONE,
             Some(End::Own) => {
                 self.hidden = None;
                 // What the reader does not see cannot separate words; a box can be seen.
-                return if BOXES.contains(&name) { Step::Break } else { Step::Join };
+                let step = if element.is(Element::BOX) { Step::Break } else { Step::Join };
+                return Effect { step, is_seen: false };
             }
             Some(End::Parent) => self.hidden = None,
             None => {}
         }
-        step_of(name)
+        Effect { step: step_of(element), is_seen: true }
     }
 }
 
-fn step_of(name: &str) -> Step {
-    if INLINE.contains(&name) || UNSEEN.contains(&name) { Step::Join } else { Step::Break }
+fn step_of(element: Element) -> Step {
+    let joins = element.is(Element::INLINE) || element.is(Element::UNSEEN);
+    if joins { Step::Join } else { Step::Break }
 }
 
-/// What an end tag ends.
-enum End {
-    /// Something inside the hidden element.
-    Inside,
-    /// The hidden element itself.
-    Own,
-    /// What the hidden element is in, and so the element, whose end tag was left out.
-    Parent,
+/// Returns whether a `style` attribute takes the element out of the page: its last `display` is
+/// `none`.
+pub(super) fn displays_nothing(style: &str) -> bool {
+    let declarations = style.split(';').filter_map(|declaration| declaration.split_once(':'));
+    let mut displays =
+        declarations.filter(|(property, _)| property.trim().eq_ignore_ascii_case("display"));
+    displays.next_back().is_some_and(|(_, value)| {
+        let value = value.split('!').next().unwrap_or_default();
+        value.trim().eq_ignore_ascii_case("none")
+    })
 }
 
-/// The outermost hidden element.
-struct Hidden {
-    name: String,
-    kind: Kind,
-    /// Elements of the same name open inside, or parents for kinds that count those.
-    depth: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// How the hidden element may end without an end tag of its own.
-#[derive(Clone, Copy)]
-enum Kind {
-    Ordinary,
-    Paragraph,
-    /// An item of something: it ends at the next of `siblings` and with any of `parents`.
-    Item {
-        siblings: &'static [&'static str],
-        parents: &'static [&'static str],
-        /// Which of `parents` can be nested inside the item.
-        nests: &'static [&'static str],
-    },
-}
-
-impl Kind {
-    fn of(name: &str) -> Self {
-        const SECTIONS: &[&str] = &["tbody", "tfoot", "thead"];
-        const ROWS: &[&str] = &["tbody", "tfoot", "thead", "tr"];
-        const CELLS: &[&str] = &["tbody", "td", "tfoot", "th", "thead", "tr"];
-        const TABLE: &[&str] = &["table"];
-        const ROW_PARENTS: &[&str] = &["table", "tbody", "tfoot", "thead"];
-        const CELL_PARENTS: &[&str] = &["table", "tbody", "tfoot", "thead", "tr"];
-        const LISTS: &[&str] = &["menu", "ol", "ul"];
-        const OPTION_PARENTS: &[&str] = &["datalist", "optgroup", "select"];
-        let (siblings, parents, nests): (&[&str], &[&str], &[&str]) = match name {
-            "p" => return Self::Paragraph,
-            "li" => (&["li"], LISTS, LISTS),
-            "dt" | "dd" => (&["dd", "dt"], &["dl"], &["dl"]),
-            "option" => (&["optgroup", "option"], OPTION_PARENTS, &["select"]),
-            "optgroup" => (&["optgroup"], &["select"], &["select"]),
-            "tbody" | "tfoot" | "thead" => (SECTIONS, TABLE, TABLE),
-            "tr" => (ROWS, ROW_PARENTS, TABLE),
-            "td" | "th" => (CELLS, CELL_PARENTS, TABLE),
-            _ => return Self::Ordinary,
-        };
-        Self::Item { siblings, parents, nests }
-    }
-}
-
-impl Hidden {
-    fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), kind: Kind::of(name), depth: 0 }
-    }
-
-    fn is_ended_by_start(&self, name: &str) -> bool {
-        match self.kind {
-            Kind::Ordinary => false,
-            Kind::Paragraph => CLOSE_PARAGRAPH.contains(&name),
-            Kind::Item { siblings, .. } => self.depth == 0 && siblings.contains(&name),
+    #[test]
+    fn only_display_none_hides() {
+        for style in [
+            "display:none",
+            "color: red; DISPLAY : None !important ;",
+            "display:block;display:none",
+        ] {
+            assert!(displays_nothing(style), "{style}");
         }
-    }
-
-    fn start(&mut self, name: &str) {
-        let counts = match self.kind {
-            Kind::Ordinary => name == self.name,
-            Kind::Paragraph => false,
-            Kind::Item { nests, .. } => nests.contains(&name),
-        };
-        if counts {
-            self.depth = self.depth.saturating_add(1);
-        }
-    }
-
-    fn end(&mut self, name: &str) -> End {
-        let (ends_own, ends_parent, unnests) = match self.kind {
-            Kind::Ordinary => (name == self.name, false, name == self.name),
-            Kind::Paragraph => {
-                let is_parent =
-                    CLOSE_PARAGRAPH.contains(&name) || PARAGRAPH_PARENTS.contains(&name);
-                (name == "p", is_parent, false)
-            }
-            Kind::Item { parents, nests, .. } => {
-                (name == self.name, parents.contains(&name), nests.contains(&name))
-            }
-        };
-        if self.depth > 0 {
-            if unnests {
-                self.depth -= 1;
-            }
-            End::Inside
-        } else if ends_own {
-            End::Own
-        } else if ends_parent {
-            End::Parent
-        } else {
-            End::Inside
+        for style in [
+            "",
+            "display",
+            "display:block",
+            "display:none;display:inline",
+            "x-display:none",
+            "content:none",
+        ] {
+            assert!(!displays_nothing(style), "{style}");
         }
     }
 }

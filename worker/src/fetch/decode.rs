@@ -12,7 +12,6 @@ use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use tokio::io::{AsyncBufRead, AsyncRead};
 
 use super::error::DecodeFault;
-use super::wire::Wire;
 
 /// What is asked for, in the words of the `Accept-Encoding` header.
 pub(super) const ACCEPTED: &str = "gzip, br, zstd, deflate";
@@ -26,7 +25,7 @@ const NAME_CHARS_MAX: usize = 40;
 
 /// How a body is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     Identity,
     Gzip,
     Brotli,
@@ -37,7 +36,7 @@ pub(super) enum Encoding {
 
 impl Encoding {
     /// Reads the encoding from a header. More than one layer is refused: it serves nothing but bombs.
-    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, DecodeFault> {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Self, DecodeFault> {
         let values = headers.get_all(CONTENT_ENCODING).iter();
         let text: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         let layers: Vec<String> = text
@@ -48,22 +47,27 @@ impl Encoding {
             .collect();
         match layers.as_slice() {
             [] => Ok(Self::Identity),
-            [layer] => match layer.as_str() {
-                "gzip" | "x-gzip" => Ok(Self::Gzip),
-                "br" => Ok(Self::Brotli),
-                "zstd" => Ok(Self::Zstd),
-                "deflate" => Ok(Self::Deflate),
-                other => {
-                    let name = other.escape_debug().take(NAME_CHARS_MAX).collect();
-                    Err(DecodeFault::Unknown { name })
-                }
-            },
+            [layer] => Self::from_name(layer),
             layers => Err(DecodeFault::Layers { layers: layers.len() }),
         }
     }
 
+    /// Reads the name of an encoding, in lower case.
+    pub(crate) fn from_name(name: &str) -> Result<Self, DecodeFault> {
+        match name {
+            "gzip" | "x-gzip" => Ok(Self::Gzip),
+            "br" => Ok(Self::Brotli),
+            "zstd" => Ok(Self::Zstd),
+            "deflate" => Ok(Self::Deflate),
+            other => {
+                let name = other.escape_debug().take(NAME_CHARS_MAX).collect();
+                Err(DecodeFault::Unknown { name })
+            }
+        }
+    }
+
     /// Returns the name that a header has for it.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity",
             Self::Gzip => "gzip",
@@ -74,21 +78,21 @@ impl Encoding {
     }
 }
 
-/// A body being decompressed.
+/// A body being decompressed, from whatever it comes out of.
 ///
 /// Gzip and zstd may come as several members in a row, which count as one body.
-pub(super) enum Decoder {
-    Identity(Box<Wire>),
-    Gzip(Box<GzipDecoder<Wire>>),
-    Brotli(Box<BrotliDecoder<Wire>>),
-    Zstd(Box<ZstdDecoder<Wire>>),
-    Zlib(Box<ZlibDecoder<Wire>>),
-    Deflate(Box<DeflateDecoder<Wire>>),
+pub(crate) enum Decoder<W> {
+    Identity(Box<W>),
+    Gzip(Box<GzipDecoder<W>>),
+    Brotli(Box<BrotliDecoder<W>>),
+    Zstd(Box<ZstdDecoder<W>>),
+    Zlib(Box<ZlibDecoder<W>>),
+    Deflate(Box<DeflateDecoder<W>>),
 }
 
-impl Decoder {
+impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
     /// Makes the decoder for a body that begins with the byte `first`.
-    pub(super) fn new(encoding: Encoding, first: u8, wire: Wire) -> Self {
+    pub(crate) fn new(encoding: Encoding, first: u8, wire: W) -> Self {
         match encoding {
             Encoding::Identity => Self::Identity(Box::new(wire)),
             Encoding::Gzip => {
@@ -111,7 +115,7 @@ impl Decoder {
     }
 
     /// Returns the decompressed side.
-    pub(super) fn reader(&mut self) -> &mut (dyn AsyncRead + Send + Unpin) {
+    pub(crate) fn reader(&mut self) -> &mut (dyn AsyncRead + Send + Unpin) {
         match self {
             Self::Identity(wire) => wire.as_mut(),
             Self::Gzip(decoder) => decoder.as_mut(),
@@ -123,7 +127,7 @@ impl Decoder {
     }
 
     /// Returns the network side.
-    pub(super) fn wire(&mut self) -> &mut Wire {
+    pub(crate) fn wire(&mut self) -> &mut W {
         match self {
             Self::Identity(wire) => wire,
             Self::Gzip(decoder) => decoder.get_mut(),
@@ -136,7 +140,7 @@ impl Decoder {
 
     /// Reads the network side to its end after the decoder is done: the body must end there, too, and
     /// only its end shows that it was received whole. Ready with whether anything was left over.
-    pub(super) fn poll_leftover(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Leftover>> {
+    pub(crate) fn poll_leftover(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Leftover>> {
         let left = ready!(Pin::new(self.wire()).poll_fill_buf(cx))?;
         Poll::Ready(Ok(if left.is_empty() { Leftover::None } else { Leftover::Some }))
     }
@@ -144,7 +148,7 @@ impl Decoder {
 
 /// Whether a body goes on after its compressed data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leftover {
+pub(crate) enum Leftover {
     None,
     Some,
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::error::SizeLimit;
+
 /// The limits of every fetch. None can be switched off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -101,6 +103,17 @@ pub enum SetupError {
 }
 
 impl Limits {
+    /// Checks the size of what has been decompressed from `consumed` bytes so far.
+    pub(crate) fn check_decoded(&self, decoded: u64, consumed: u64) -> Result<(), SizeLimit> {
+        if decoded > self.decoded_size_max {
+            return Err(SizeLimit::Decoded(self.decoded_size_max));
+        }
+        if decoded > self.ratio_free_size && decoded > consumed.saturating_mul(self.ratio_max) {
+            return Err(SizeLimit::Ratio(self.ratio_max));
+        }
+        Ok(())
+    }
+
     /// Refuses limits that would stop every fetch or overflow a clock.
     pub(super) fn validate(&self) -> Result<(), SetupError> {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -13,7 +13,7 @@ use tokio_util::io::poll_read_buf;
 use url::Url;
 
 use super::decode::{Decoder, Encoding, Leftover};
-use super::error::{DecodeFault, Error, SizeLimit, Wait};
+use super::error::{DecodeFault, Error, Wait};
 use super::limits::Limits;
 use super::response::{Framing, Head};
 use super::wire::Wire;
@@ -59,9 +59,9 @@ pub struct Progress {
 enum State {
     /// The first byte, which tells decoders apart, has not arrived.
     Opening(Box<Wire>),
-    Reading(Decoder),
+    Reading(Decoder<Wire>),
     /// The decoder is done; what follows must be the end of the body.
-    Ending(Decoder),
+    Ending(Decoder<Wire>),
     Complete,
     Failed,
 }
@@ -172,7 +172,7 @@ impl Page {
         Ok((state, Poll::Ready(Step::Again)))
     }
 
-    fn read(&mut self, cx: &mut Context<'_>, mut decoder: Decoder) -> Stepped {
+    fn read(&mut self, cx: &mut Context<'_>, mut decoder: Decoder<Wire>) -> Stepped {
         let filled = self.poll_fill(cx, &mut decoder);
         self.received = decoder.wire().received();
         let Poll::Ready(filled) = filled else {
@@ -187,7 +187,7 @@ impl Page {
         Ok((State::Reading(decoder), Poll::Ready(Step::Chunk(chunk))))
     }
 
-    fn end(&mut self, cx: &mut Context<'_>, mut decoder: Decoder) -> Stepped {
+    fn end(&mut self, cx: &mut Context<'_>, mut decoder: Decoder<Wire>) -> Stepped {
         let leftover = decoder.poll_leftover(cx);
         self.received = decoder.wire().received();
         let Poll::Ready(leftover) = leftover else {
@@ -204,7 +204,7 @@ impl Page {
     fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
-        decoder: &mut Decoder,
+        decoder: &mut Decoder<Wire>,
     ) -> Poll<Result<(), Error>> {
         if self.buffer.capacity() == 0 {
             self.buffer = BytesMut::with_capacity(CHUNK_SIZE_MAX);
@@ -220,20 +220,9 @@ impl Page {
             }
             let read = u64::try_from(read).unwrap_or(u64::MAX);
             self.decoded = self.decoded.saturating_add(read);
-            self.check_size(decoder.wire().consumed())?;
+            self.limits.check_decoded(self.decoded, decoder.wire().consumed())?;
         }
         Poll::Ready(Ok(()))
-    }
-
-    fn check_size(&self, consumed: u64) -> Result<(), SizeLimit> {
-        let Limits { decoded_size_max, ratio_max, ratio_free_size, .. } = self.limits;
-        if self.decoded > decoded_size_max {
-            return Err(SizeLimit::Decoded(decoded_size_max));
-        }
-        if self.decoded > ratio_free_size && self.decoded > consumed.saturating_mul(ratio_max) {
-            return Err(SizeLimit::Ratio(ratio_max));
-        }
-        Ok(())
     }
 
     /// Tells a failure of the network from one of the decoder.

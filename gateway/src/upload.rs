@@ -1,0 +1,370 @@
+//! Documents come in: as the body of a request, or as the file of a form.
+//!
+//! A document is never held here as a whole. Its pieces go into the object store as they arrive, a
+//! bounded number at a time, so a slow store slows the client down. Only then is its job put onto the
+//! queue. Whatever ends an upload early, the client included, nothing of it stays behind; what a
+//! gateway that dies leaves there, the sweeper finds.
+
+mod form;
+mod media;
+mod query;
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+use wordmill_common::clock;
+use wordmill_common::id::JobKey;
+use wordmill_common::job::{self, Job};
+use wordmill_common::message::JobMessage;
+use wordmill_common::source::{Document, Source};
+use wordmill_common::trace::TraceParent;
+use wordmill_nats::Error;
+use wordmill_nats::documents::{Documents, Received, Upload};
+
+use self::form::Form;
+use self::media::{CONTENT_TYPE_BYTES_MAX, UNKNOWN_TYPE, countable, encoding, guess, plain};
+pub(crate) use self::media::{Kind, kind};
+use crate::config::Uploads as Limits;
+use crate::problem::{Code, Problem};
+use crate::{App, BROKER_DEADLINE, lookup, submit};
+
+/// How often the removal of a document is tried before it is left to the sweeper.
+const REMOVE_TRIES: u32 = 5;
+/// Wait between two tries.
+const REMOVE_PAUSE: Duration = Duration::from_secs(1);
+/// Longest copy of a document for a job that is done again.
+const COPY_TIME_MAX: Duration = Duration::from_secs(60);
+/// How much of a body that is refused is still read, so that the answer is: a client that is sending
+/// sees the connection break otherwise.
+const DRAIN_BYTES_MAX: usize = 16 << 20;
+/// For how long.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The documents, and what is still to be done about them when a request is over.
+#[derive(Debug, Clone)]
+pub(crate) struct Uploads {
+    pub(crate) documents: Documents,
+    limits: Limits,
+    tasks: TaskTracker,
+}
+
+impl Uploads {
+    pub(crate) fn new(documents: Documents, limits: Limits) -> Self {
+        Self { documents, limits, tasks: TaskTracker::new() }
+    }
+
+    /// Waits for what is still to be removed, at a shutdown.
+    pub(crate) async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Removes a document that no job has, without anybody waiting for it.
+    fn remove(&self, name: String) {
+        let documents = self.documents.clone();
+        self.tasks.spawn(async move {
+            let mut removal = Removal::new();
+            while removal.goes_on(documents.remove(&name).await) {
+                tokio::time::sleep(REMOVE_PAUSE).await;
+            }
+        });
+    }
+}
+
+/// The tries to remove something.
+struct Removal {
+    tries: u32,
+}
+
+impl Removal {
+    fn new() -> Self {
+        Self { tries: 0 }
+    }
+
+    /// Tells whether it is to be tried again.
+    fn goes_on(&mut self, last: Result<(), Error>) -> bool {
+        let Err(error) = last else { return false };
+        self.tries += 1;
+        if self.tries >= REMOVE_TRIES {
+            warn!(%error, "a document that no job has is left to the sweeper");
+            return false;
+        }
+        true
+    }
+}
+
+/// Takes in the document of a job, and returns the job.
+///
+/// # Errors
+/// `input_too_large`, `unsupported_media_type`, `invalid_multipart`, `invalid_...` for what the query
+/// says, `incomplete_body`, `request_timeout`, `overloaded`, `storage_full`, `queue_full` and
+/// `broker_unavailable`. Nothing of the document is kept then.
+pub(crate) async fn read(
+    app: &App,
+    key: &JobKey,
+    trace: &TraceParent,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    body: Body,
+) -> Result<JobMessage, Problem> {
+    let mut body = body;
+    let taken = Box::pin(take(app, key, headers, query, &mut body)).await;
+    let (asked, document) = match taken {
+        Ok(taken) => taken,
+        Err(problem) => {
+            drain(body).await;
+            return Err(problem);
+        }
+    };
+    Ok(JobMessage {
+        format: job::FORMAT,
+        job_id: key.job_id,
+        owner: key.owner.clone(),
+        lane: asked.lane,
+        source: Source::Document(document),
+        options: asked.options,
+        labels: asked.labels,
+        created_at: clock::now(),
+        trace_id: trace.trace_id,
+        fingerprint: None,
+        retry_of: None,
+    })
+}
+
+async fn take(
+    app: &App,
+    key: &JobKey,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    body: &mut Body,
+) -> Result<(query::Asked, Document), Problem> {
+    let asked = query::read(query.unwrap_or_default())?;
+    let limits = app.uploads.limits;
+    let announced =
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > limits.size_max.saturating_add(form::MARGIN)) {
+        return Err(too_large(limits.size_max));
+    }
+    let content_encoding = encoding(headers)?;
+    // Before the client sends all of it in vain.
+    app.gauge.admit(asked.lane)?;
+    let _room = app.room.take_upload()?;
+    submit::connected(app, Instant::now() + BROKER_DEADLINE).await?;
+
+    let deadline = Instant::now() + limits.total_timeout;
+    let taking = async {
+        if kind(headers)? == Kind::Form {
+            if content_encoding.is_some() {
+                let detail = "A form cannot be compressed as a whole. Send the document itself.";
+                return Err(Problem::new(Code::UnsupportedMediaType, detail));
+            }
+            let mut form = Form::open(headers, body, limits.stall_timeout).await?;
+            let content_type = guess(form.content_type(), form.file_name());
+            countable(content_type.as_deref().unwrap_or(UNKNOWN_TYPE))?;
+            let file_name = form.file_name().map(plain);
+            let received = take_in(app, key, &mut form).await?;
+            Ok((content_type, file_name, received))
+        } else {
+            let named = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let mut body = Plain { body, stall_timeout: limits.stall_timeout };
+            let received = take_in(app, key, &mut body).await?;
+            Ok((named.map(str::to_owned), None, received))
+        }
+    };
+    let (content_type, file_name, received) = match tokio::time::timeout_at(deadline, taking).await
+    {
+        Ok(taken) => taken?,
+        Err(_) => {
+            let seconds = limits.total_timeout.as_secs();
+            let detail = format!(
+                "The document did not arrive within {seconds} s (WORDMILL_UPLOAD_TIMEOUT)."
+            );
+            return Err(Problem::new(Code::RequestTimeout, detail));
+        }
+    };
+    let Received { content, size_bytes, sha256 } = received;
+    let content_type = content_type.filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX);
+    let document =
+        Document { content, content_type, content_encoding, file_name, size_bytes, sha256 };
+    Ok((asked, document))
+}
+
+/// Pieces of a document as they arrive.
+trait Pieces {
+    /// Returns the next piece; `None` after the last one.
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem>;
+}
+
+/// A body that is the document.
+struct Plain<'a> {
+    body: &'a mut Body,
+    stall_timeout: Duration,
+}
+
+impl Pieces for Plain<'_> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            match unstalled(self.stall_timeout, self.body.frame()).await? {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(incomplete()),
+                // Trailers are no part of the document.
+                Some(Ok(frame)) => {
+                    if let Ok(piece) = frame.into_data() {
+                        return Ok(Some(piece));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes in a document up to its end.
+async fn take_in(app: &App, key: &JobKey, pieces: &mut impl Pieces) -> Result<Received, Problem> {
+    let size_max = app.uploads.limits.size_max;
+    let mut pending = Pending::new(&app.uploads, key);
+    let Some(upload) = &mut pending.upload else {
+        return Err(incomplete());
+    };
+    while let Some(piece) = pieces.next().await? {
+        let size =
+            upload.size_bytes().saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        if size > size_max {
+            return Err(too_large(size_max));
+        }
+        upload.push(piece).await.map_err(not_stored)?;
+    }
+    let received = upload.finish().await.map_err(not_stored)?;
+    pending.upload = None;
+    Ok(received)
+}
+
+/// An upload that is abandoned unless it is finished, also if its client goes away and the request is
+/// dropped.
+struct Pending<'a> {
+    upload: Option<Upload>,
+    uploads: &'a Uploads,
+}
+
+impl<'a> Pending<'a> {
+    fn new(uploads: &'a Uploads, key: &JobKey) -> Self {
+        Self { upload: Some(uploads.documents.take_in(key)), uploads }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let Some(mut upload) = self.upload.take() else { return };
+        self.uploads.tasks.spawn(async move {
+            let mut removal = Removal::new();
+            while removal.goes_on(upload.abandon().await) {
+                tokio::time::sleep(REMOVE_PAUSE).await;
+            }
+        });
+    }
+}
+
+/// Removes the document that came for a job if the job does not have it: it was not accepted, or is
+/// the job of an earlier request. While that is open, the document stays.
+pub(crate) fn settle(app: &App, object: Option<String>, accepted: &Result<Job, Problem>) {
+    let Some(object) = object else { return };
+    match accepted {
+        Ok(job) if job.document.as_ref() == Some(&object) => {}
+        Err(problem) if problem.names_a_job() => {}
+        Ok(_) | Err(_) => app.uploads.remove(object),
+    }
+}
+
+/// Gives a job that is to do an earlier one again a document of its own, if it has one that is not in
+/// its message. One that exists already, from an earlier request, has one. Returns the name of the
+/// copy, if one was made, for [`settle`].
+///
+/// # Errors
+/// `source_gone` if the document is no longer kept, `storage_full` and `broker_unavailable`.
+pub(crate) async fn renew(app: &App, message: &mut JobMessage) -> Result<Option<String>, Problem> {
+    let Some(object) = message.source.object() else {
+        return Ok(None);
+    };
+    let key = message.key();
+    if !matches!(lookup::find(app, &key).await?, lookup::Lookup::Absent) {
+        return Ok(None);
+    }
+    let copying = tokio::time::timeout(COPY_TIME_MAX, app.uploads.documents.copy(object, &key));
+    let copied = match copying.await {
+        Ok(copied) => copied.map_err(not_stored)?,
+        Err(_) => {
+            let detail = "The document could not be copied in time. Nothing was queued: try again.";
+            return Err(Problem::new(Code::BrokerUnavailable, detail));
+        }
+    };
+    match (copied, &mut message.source) {
+        (Some(content), Source::Document(document)) => {
+            document.content = content;
+            Ok(message.source.object().map(str::to_owned))
+        }
+        _ => {
+            let detail = "The document of the job is no longer kept. Send it again.";
+            Err(Problem::new(Code::SourceGone, detail))
+        }
+    }
+}
+
+/// Waits for the client, but not for ever.
+async fn unstalled<T>(limit: Duration, arriving: impl Future<Output = T>) -> Result<T, Problem> {
+    tokio::time::timeout(limit, arriving).await.map_err(|_| {
+        let seconds = limit.as_secs_f64();
+        let detail =
+            format!("Nothing more arrived for {seconds} s (WORDMILL_UPLOAD_STALL_TIMEOUT).");
+        Problem::new(Code::RequestTimeout, detail)
+    })
+}
+
+/// Reads on for a moment, so that a client that is still sending comes to read the answer.
+async fn drain(mut body: Body) {
+    let draining = async {
+        let mut left = DRAIN_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whoever sends more does not care for an answer.
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, draining).await;
+}
+
+fn too_large(size_max: u64) -> Problem {
+    let detail =
+        format!("The document is larger than {size_max} bytes (WORDMILL_DOCUMENT_SIZE_MAX).");
+    Problem::new(Code::InputTooLarge, detail)
+}
+
+fn incomplete() -> Problem {
+    Problem::new(Code::IncompleteBody, "The body ended before its time. Nothing was queued.")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
+fn not_stored(error: Error) -> Problem {
+    warn!(%error, "a document was not stored");
+    match error {
+        Error::Full { .. } => {
+            let detail =
+                "There is no room for the document now. Nothing was queued: come back later.";
+            Problem::new(Code::StorageFull, detail)
+        }
+        Error::Unavailable { .. }
+        | Error::Contended { .. }
+        | Error::Corrupt { .. }
+        | Error::TooLarge { .. }
+        | Error::Gone { .. } => {
+            let detail = "The document could not be stored. Nothing was queued: try again.";
+            Problem::new(Code::BrokerUnavailable, detail)
+        }
+    }
+}

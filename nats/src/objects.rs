@@ -1,0 +1,405 @@
+//! Objects, laid out as every NATS client lays them out, written and read in bounded memory.
+//!
+//! An object is a row of chunks on one subject and, written last, a description of them on another.
+//! Chunks are all of one size whatever the pieces were that they are made of, and several are on
+//! their way to the stream at once: the client library waits for each one's acknowledgement, and
+//! makes one chunk of each read. They are read by direct gets, without a consumer: the server allows
+//! only so many of those.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::IntoFuture;
+use std::time::Duration;
+
+use async_nats::jetstream::context::{Context, PublishAckFuture, PublishError};
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::object_store::ObjectInfo;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream as JetStream};
+use async_nats::jetstream::{ContextBuilder, ErrorCode};
+use async_nats::{HeaderMap, Subject, header};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
+use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tracing::debug;
+use uuid::Uuid;
+use wordmill_common::id::{JobKey, Owner};
+
+use crate::Error;
+use crate::connect::Broker;
+use crate::error::{Refusal, api_code, refusal};
+use crate::read::{Freshness, found, last, open};
+use crate::subject;
+
+/// Size of a chunk, the last one of an object excepted. It is what the NATS clients use themselves.
+pub const CHUNK_BYTES: usize = 128 << 10;
+/// How many chunks of one object may be on their way to the stream: 1 MiB.
+pub const CHUNKS_UNCONFIRMED_MAX: usize = 8;
+/// Longest wait for the acknowledgement of a chunk. A stream that is busy with the chunks of others
+/// takes longer than one that stores a record.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Metadata of an object: whose job it belongs to. The name says which job.
+const OWNER_METADATA: &str = "owner";
+
+/// One object store.
+#[derive(Debug, Clone)]
+pub(crate) struct Bucket {
+    name: &'static str,
+    jetstream: Context,
+    stream: JetStream<()>,
+}
+
+/// The description of an object, as the client convention has it.
+#[derive(Debug, Serialize)]
+struct Description<'a> {
+    name: &'a str,
+    metadata: HashMap<&'static str, &'a str>,
+    options: ChunkSize,
+    bucket: &'a str,
+    nuid: &'a str,
+    size: u64,
+    mtime: Timestamp,
+    chunks: u64,
+    digest: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ChunkSize {
+    max_chunk_size: usize,
+}
+
+impl Bucket {
+    /// Opens an object store; asks the broker nothing. `stream` is the stream behind it.
+    ///
+    /// # Errors
+    /// None in practice: the stream's name is valid.
+    pub(crate) async fn open(
+        broker: &Broker,
+        name: &'static str,
+        stream: &str,
+    ) -> Result<Self, Error> {
+        let jetstream = ContextBuilder::new().timeout(CHUNK_TIMEOUT).build(broker.client.clone());
+        Ok(Self { name, jetstream, stream: open(broker, stream).await? })
+    }
+
+    /// Returns the stream behind it.
+    pub(crate) fn stream(&self) -> &JetStream<()> {
+        &self.stream
+    }
+
+    /// Begins an object of a job; nobody sees it before it is finished.
+    pub(crate) fn write(&self, key: &JobKey, name: String) -> Writer {
+        Writer {
+            bucket: self.clone(),
+            nuid: chunks_id(&name),
+            name,
+            owner: key.owner.clone(),
+            chunks: 0,
+            size_bytes: 0,
+            last_sequence: 0,
+            digest: Sha256::new(),
+            buffer: BytesMut::new(),
+            unconfirmed: VecDeque::new(),
+        }
+    }
+
+    /// Returns the description of an object and where it stands.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
+    pub(crate) async fn find(
+        &self,
+        name: &str,
+        freshness: Freshness,
+    ) -> Result<Option<(ObjectInfo, u64)>, Error> {
+        let subject = subject::object_meta(self.name, name);
+        let Some(message) = last(&self.stream, &subject, freshness).await? else {
+            return Ok(None);
+        };
+        let info: ObjectInfo = serde_json::from_slice(&message.payload)
+            .map_err(|error| Error::corrupt(format!("the object {name}"), error))?;
+        Ok((!info.deleted).then_some((info, message.sequence)))
+    }
+
+    /// Opens an object for reading, from its first chunk to its last; `None` if there is none, as
+    /// the leader says.
+    ///
+    /// # Errors
+    /// Those of [`Bucket::find`].
+    pub(crate) async fn read(&self, name: &str) -> Result<Option<Reader>, Error> {
+        let found = match self.find(name, Freshness::Any).await? {
+            Some(found) => Some(found),
+            None => self.find(name, Freshness::Leader).await?,
+        };
+        Ok(found.map(|(info, _)| Reader {
+            bucket: self.clone(),
+            subject: subject::object_chunks(self.name, &info.nuid),
+            chunks_left: info.chunks,
+            after: 0,
+            info,
+        }))
+    }
+
+    /// Removes an object, its chunks first: whatever interrupts it, a repeat goes on from there.
+    /// That it is gone already is no error.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
+    pub(crate) async fn purge(&self, name: &str) -> Result<(), Error> {
+        // A replica that is behind would let it stay.
+        if let Some((info, _)) = self.find(name, Freshness::Leader).await? {
+            self.purge_subject(subject::object_chunks(self.name, &info.nuid)).await?;
+        }
+        self.purge_subject(subject::object_meta(self.name, name)).await
+    }
+
+    /// Removes everything on a subject.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub(crate) async fn purge_subject(&self, subject: String) -> Result<(), Error> {
+        let purged = self.stream.purge().filter(subject).await;
+        purged.map(drop).map_err(|error| Error::unavailable("remove an object", error))
+    }
+}
+
+/// An object that is being written.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    bucket: Bucket,
+    name: String,
+    nuid: String,
+    owner: Owner,
+    chunks: u64,
+    size_bytes: u64,
+    /// Where the last chunk stands that was acknowledged.
+    last_sequence: u64,
+    digest: Sha256,
+    /// What has not been sent yet; less than a chunk, or one.
+    buffer: BytesMut,
+    unconfirmed: VecDeque<PublishAckFuture>,
+}
+
+impl Writer {
+    /// Adds bytes. Waits while too many chunks are unconfirmed. A full chunk is sent only when more
+    /// follows: as long as nothing was sent, [`Writer::take_small`] returns all of it.
+    ///
+    /// # Errors
+    /// [`Error::Full`] and [`Error::Unavailable`]: the object cannot be finished any more.
+    pub(crate) async fn push(&mut self, mut bytes: Bytes) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            if self.buffer.len() >= CHUNK_BYTES {
+                self.send().await?;
+            }
+            if self.buffer.capacity() == 0 {
+                // Most of what comes is small.
+                self.buffer.reserve(bytes.len().min(CHUNK_BYTES));
+            }
+            let fits = CHUNK_BYTES.saturating_sub(self.buffer.len()).min(bytes.len());
+            let piece = bytes.split_to(fits);
+            self.digest.update(&piece);
+            self.size_bytes = self.size_bytes.saturating_add(u64_of(piece.len()));
+            self.buffer.extend_from_slice(&piece);
+        }
+        Ok(())
+    }
+
+    /// Returns all that was added if nothing has been sent.
+    pub(crate) fn take_small(&mut self) -> Option<Bytes> {
+        (self.chunks == 0).then(|| self.buffer.split().freeze())
+    }
+
+    /// Returns the name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns how many bytes were added.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Returns the SHA-256 of what was added, in hexadecimal.
+    pub(crate) fn sha256(&self) -> String {
+        self.digest.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Sends what is left, waits for every chunk, and describes the object: from now on it exists.
+    ///
+    /// # Errors
+    /// [`Error::Full`] and [`Error::Unavailable`].
+    pub(crate) async fn finish(&mut self) -> Result<(), Error> {
+        if !self.buffer.is_empty() {
+            self.send().await?;
+        }
+        while !self.unconfirmed.is_empty() {
+            self.confirm().await?;
+        }
+        let description = Description {
+            name: &self.name,
+            metadata: HashMap::from([(OWNER_METADATA, self.owner.as_str())]),
+            options: ChunkSize { max_chunk_size: CHUNK_BYTES },
+            bucket: self.bucket.name,
+            nuid: &self.nuid,
+            size: self.size_bytes,
+            mtime: Timestamp::now(),
+            chunks: self.chunks,
+            digest: format!("SHA-256={}", URL_SAFE.encode(self.digest.clone().finalize())),
+        };
+        let description = serde_json::to_vec(&description)
+            .map_err(|error| Error::unavailable("describe an object", error))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::NATS_ROLLUP, "sub");
+        let message = PublishMessage::build().headers(headers).payload(description.into());
+        let subject = Subject::from(subject::object_meta(self.bucket.name, &self.name));
+        let sent = self.bucket.jetstream.send_publish(subject, message).await;
+        sent.map_err(|error| self.failed(&error))?
+            .await
+            .map(drop)
+            .map_err(|error| self.failed(&error))
+    }
+
+    /// Removes what was sent, after it has arrived. It may be repeated.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: the chunks stay until the sweeper finds them.
+    pub(crate) async fn abandon(&mut self) -> Result<(), Error> {
+        if self.chunks == 0 {
+            return Ok(());
+        }
+        for sent in self.unconfirmed.drain(..) {
+            // A chunk that comes after the purge would stay.
+            if let Err(error) = sent.await {
+                debug!(%error, "a chunk of an abandoned object was not confirmed");
+            }
+        }
+        self.bucket.purge_subject(subject::object_meta(self.bucket.name, &self.name)).await?;
+        self.bucket.purge_subject(subject::object_chunks(self.bucket.name, &self.nuid)).await
+    }
+
+    async fn send(&mut self) -> Result<(), Error> {
+        while self.unconfirmed.len() >= CHUNKS_UNCONFIRMED_MAX {
+            self.confirm().await?;
+        }
+        let chunk = self.buffer.split().freeze();
+        self.buffer.reserve(CHUNK_BYTES);
+        let subject = Subject::from(subject::object_chunks(self.bucket.name, &self.nuid));
+        self.chunks = self.chunks.saturating_add(1);
+        let sent = self.bucket.jetstream.publish(subject, chunk).await;
+        self.unconfirmed.push_back(sent.map_err(|error| self.failed(&error))?);
+        Ok(())
+    }
+
+    /// Waits for the oldest chunk that is unconfirmed.
+    async fn confirm(&mut self) -> Result<(), Error> {
+        let Some(oldest) = self.unconfirmed.pop_front() else {
+            return Ok(());
+        };
+        let stored = oldest.into_future().await.map_err(|error| self.failed(&error))?;
+        // Chunks are read in the order in which they stand.
+        if stored.sequence <= self.last_sequence {
+            return Err(Error::unavailable("store an object", "its chunks are out of order"));
+        }
+        self.last_sequence = stored.sequence;
+        Ok(())
+    }
+
+    fn failed(&self, error: &PublishError) -> Error {
+        let is_full = refusal(error) == Refusal::Full
+            || matches!(
+                api_code(error),
+                Some(
+                    ErrorCode::INSUFFICIENT_RESOURCES
+                        | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+                        | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                )
+            );
+        if is_full {
+            return Error::Full { what: format!("the object store {}", self.bucket.name) };
+        }
+        Error::unavailable("store an object", error)
+    }
+}
+
+/// An object that is being read.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    bucket: Bucket,
+    info: ObjectInfo,
+    subject: String,
+    chunks_left: usize,
+    after: u64,
+}
+
+impl Reader {
+    /// Returns the next chunk; `None` after the last one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and [`Error::Gone`] if the object is removed meanwhile.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.chunks_left == 0 {
+            return Ok(None);
+        }
+        let Some(chunk) = self.chunk().await? else {
+            return Err(Error::Gone { what: format!("the object {}", self.info.name) });
+        };
+        self.after = chunk.sequence;
+        self.chunks_left -= 1;
+        Ok(Some(chunk.payload))
+    }
+
+    async fn chunk(&self) -> Result<Option<StreamMessage>, Error> {
+        let (stream, from) = (&self.bucket.stream, self.after.saturating_add(1));
+        let next = stream.direct_get_next_for_subject(self.subject.as_str(), Some(from)).await;
+        if let Some(chunk) = found(next)? {
+            return Ok(Some(chunk));
+        }
+        // A replica may be behind.
+        match stream.get_first_raw_message_by_subject(&self.subject, from).await {
+            Ok(chunk) => Ok(Some(chunk)),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(Error::unavailable("read an object", error)),
+        }
+    }
+}
+
+/// Returns the job that an object belongs to: the owner is in its metadata, the job in its name.
+/// Objects without an owner are none of ours.
+pub(crate) fn job_of(info: &ObjectInfo) -> Option<JobKey> {
+    let owner = info.metadata.get(OWNER_METADATA)?.clone().try_into().ok()?;
+    let (job_id, _rest) = info.name.split_once('.')?;
+    Some(JobKey { owner, job_id: job_id.parse().ok()? })
+}
+
+/// Returns the id of an object's chunks. It leads back to the name, so that chunks whose object was
+/// never finished are told from others; and it differs for each try, so that nobody reads the chunks
+/// of two.
+fn chunks_id(name: &str) -> String {
+    format!("{}_{}", name.replace('.', "_"), Uuid::new_v4().simple())
+}
+
+/// Returns the name of the object that chunks of ours were written for.
+pub(crate) fn name_of_chunks(nuid: &str) -> Option<String> {
+    let (name, _) = nuid.rsplit_once('_')?;
+    Some(name.replace('_', "."))
+}
+
+fn u64_of(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_lead_to_the_name_of_their_object() {
+        let name = "0198f0c2-0000-7000-8000-000000000000.a130ff551dc346b6b548cb70cf91aca4";
+        let nuid = chunks_id(name);
+        assert_eq!(name_of_chunks(&nuid).as_deref(), Some(name));
+        assert_ne!(chunks_id(name), nuid);
+        assert!(!nuid.contains('.'), "{nuid} is one token of a subject");
+        assert_eq!(name_of_chunks("OUQlH4PdH8o5oHSDJVQjxS"), None);
+    }
+}

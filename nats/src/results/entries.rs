@@ -1,0 +1,146 @@
+//! The words of a stored histogram, one by one, without parsing all of it.
+
+use bytes::{Buf, BytesMut};
+
+use super::{Unpacked, corrupt};
+use crate::Error;
+
+/// Longest entry that is read, in bytes: words are far shorter, also with every character escaped.
+const ENTRY_BYTES_MAX: usize = 64 << 10;
+
+/// The words of a histogram in their order, the most frequent first.
+#[derive(Debug)]
+pub struct Entries {
+    unpacked: Unpacked,
+    buffer: BytesMut,
+    has_begun: bool,
+}
+
+/// What the front of the buffer holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Front {
+    /// An entry of so many bytes, its separator included.
+    Entry { word: String, count: u64, bytes: usize },
+    /// The end of the object.
+    End,
+    /// The beginning of something.
+    Part,
+}
+
+impl Entries {
+    pub(super) fn new(unpacked: Unpacked) -> Self {
+        Self { unpacked, buffer: BytesMut::new(), has_begun: false }
+    }
+
+    /// Returns the next word and its count; `None` after the last one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Gone`] if it is removed meanwhile, and [`Error::Corrupt`].
+    pub async fn next(&mut self) -> Result<Option<(String, u64)>, Error> {
+        loop {
+            if self.has_begun {
+                match front(&self.buffer).map_err(|reason| self.corrupt(reason))? {
+                    Front::Entry { word, count, bytes } => {
+                        self.buffer.advance(bytes);
+                        return Ok(Some((word, count)));
+                    }
+                    Front::End => return Ok(None),
+                    Front::Part if self.buffer.len() > ENTRY_BYTES_MAX => {
+                        return Err(self.corrupt("an entry is too long"));
+                    }
+                    Front::Part => {}
+                }
+            } else if let Some(first) = self.buffer.first() {
+                if *first != b'{' {
+                    return Err(self.corrupt("it is no object"));
+                }
+                self.buffer.advance(1);
+                self.has_begun = true;
+                continue;
+            }
+            match self.unpacked.next().await? {
+                Some(piece) => self.buffer.extend_from_slice(&piece),
+                None => return Err(self.corrupt("it ends in the middle of an entry")),
+            }
+        }
+    }
+
+    fn corrupt(&self, reason: &str) -> Error {
+        corrupt(&self.unpacked.packed.name, reason)
+    }
+}
+
+/// Reads the entry at the front: `"word":count` and what separates it from the next one. It is our
+/// own JSON, without white space.
+fn front(bytes: &[u8]) -> Result<Front, &'static str> {
+    match bytes.first() {
+        None => return Ok(Front::Part),
+        Some(b'}') => return Ok(Front::End),
+        Some(b'"') => {}
+        Some(_) => return Err("a word is expected"),
+    }
+    let Some(end) = end_of_string(bytes) else {
+        return Ok(Front::Part);
+    };
+    let (word, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+    let digits = rest.iter().skip(1).take_while(|byte| byte.is_ascii_digit()).count();
+    let separator = match (rest.first(), rest.get(digits + 1)) {
+        (Some(b':'), Some(separator @ (b',' | b'}'))) => *separator,
+        (None | Some(b':'), None) => return Ok(Front::Part),
+        _ => return Err("a count is expected"),
+    };
+    let count = rest.get(1..=digits).and_then(|digits| serde_json::from_slice(digits).ok());
+    let word = serde_json::from_slice(word).ok();
+    let (Some(word), Some(count)) = (word, count) else {
+        return Err("an entry cannot be read");
+    };
+    // The end of the object stays, to be found as such.
+    let bytes = end + 1 + digits + usize::from(separator == b',');
+    Ok(Front::Entry { word, count, bytes })
+}
+
+/// Returns where the string at the front ends, its last quotation mark included.
+fn end_of_string(bytes: &[u8]) -> Option<usize> {
+    let mut is_escaped = false;
+    for (at, byte) in bytes.iter().enumerate().skip(1) {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use wordmill_common::histogram::Histogram;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_read_wherever_the_json_is_cut() {
+        let words = [("mill", 12), ("l’été", 3), ("a\"b\\", 2), ("\u{1}", 2), ("水", 1)];
+        let histogram: Histogram = words.into_iter().collect();
+        let json = serde_json::to_vec(&histogram).unwrap();
+        let (mut rest, mut found) = (&json[1..], Vec::new());
+        while let Front::Entry { word, count, bytes } = front(rest).unwrap() {
+            for cut in 0..bytes {
+                assert_eq!(front(&rest[..cut]), Ok(Front::Part), "{word} at {cut}");
+            }
+            found.push((word, count));
+            rest = &rest[bytes..];
+        }
+        assert_eq!(front(rest), Ok(Front::End));
+        assert_eq!(found.into_iter().collect::<Histogram>(), histogram);
+    }
+
+    #[test]
+    fn what_is_no_entry_is_refused() {
+        for bad in ["1", "x", "\"a\"1", "\"a\":x", "\"a\":-1,", "\"a\":,", "\"a\":1;", "\"\\x\":1,"]
+        {
+            assert!(front(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Objects that nobody needs: those that no job points to, and chunks of those that were never
+//! finished.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::jetstream::object_store::ObjectInfo;
+use async_nats::jetstream::response::Response;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+use wordmill_common::id::{JobKey, Lane};
+use wordmill_common::job::{ExplanationPlace, Job, ResultPlace};
+use wordmill_common::message::JobMessage;
+
+use super::{Sweep, age, next};
+use crate::Error;
+use crate::objects::{Bucket, job_of, name_of_chunks};
+use crate::read::{Freshness, last, stored_at};
+use crate::store::Found;
+use crate::subject;
+use crate::topology::{DOCUMENTS, DOCUMENTS_STREAM, RESULTS, RESULTS_STREAM};
+
+/// The object stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Store {
+    /// Inputs too large for a message.
+    Documents,
+    /// Histograms too large for a record.
+    Results,
+}
+
+impl Store {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Documents, Self::Results];
+
+    /// Returns the bucket's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Documents => DOCUMENTS,
+            Self::Results => RESULTS,
+        }
+    }
+
+    fn stream(self) -> &'static str {
+        match self {
+            Self::Documents => DOCUMENTS_STREAM,
+            Self::Results => RESULTS_STREAM,
+        }
+    }
+}
+
+/// A place in the walk over an object store.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// Where the walk is; it goes on one further.
+    pub sequence: u64,
+    /// When it was stored.
+    pub written_at: Timestamp,
+    /// The object; `None` for what is none of ours.
+    info: Option<Box<ObjectInfo>>,
+}
+
+/// Chunks whose object was not there when they were looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    nuid: String,
+    object: String,
+}
+
+impl Sweep {
+    fn bucket(&self, store: Store) -> &Bucket {
+        match store {
+            Store::Documents => &self.documents,
+            Store::Results => &self.results,
+        }
+    }
+
+    /// Returns the first object from `sequence` on; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn next_object(&self, store: Store, sequence: u64) -> Result<Option<Object>, Error> {
+        let subjects = format!("$O.{}.M.>", store.name());
+        let Some(message) = next(self.bucket(store).stream(), subjects, sequence).await? else {
+            return Ok(None);
+        };
+        let info: Option<Box<ObjectInfo>> = serde_json::from_slice(&message.payload).ok();
+        let written_at = stored_at(&message);
+        Ok(Some(Object { sequence: message.sequence, written_at, info }))
+    }
+
+    /// Removes an object that nothing points to or will point to, and tells whether it did.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Corrupt`]: the object is kept.
+    pub async fn remove_unreferenced(&self, store: Store, object: &Object) -> Result<bool, Error> {
+        let Some(info) = &object.info else { return Ok(false) };
+        let Some(key) = job_of(info) else { return Ok(false) };
+        let is_needed = match store {
+            Store::Documents => self.needs_document(&key, &info.name).await?,
+            Store::Results => self.needs_result(&key, &info.name).await?,
+        };
+        if is_needed {
+            return Ok(false);
+        }
+        self.bucket(store).purge(&info.name).await?;
+        Ok(true)
+    }
+
+    /// Tells whether a record points to a large result, or may come to. The job has to be final, and
+    /// a final record never changes; or there has to be neither a record nor a message.
+    async fn needs_result(&self, key: &JobKey, name: &str) -> Result<bool, Error> {
+        let points_to = |job: &Job| {
+            matches!(&job.result, Some(ResultPlace::Object { name: kept }) if kept == name)
+                || matches!(&job.explanation, Some(ExplanationPlace::Object { name: kept }) if kept == name)
+        };
+        for freshness in [Freshness::Any, Freshness::Leader] {
+            match self.store.read(key, freshness).await? {
+                Found::Job(stored) if !stored.job.status.is_final() => return Ok(true),
+                Found::Job(stored) if points_to(&stored.job) => return Ok(true),
+                Found::Job(_) | Found::Gone | Found::Absent => {}
+            }
+        }
+        Ok(!self.has_no_message(key).await?)
+    }
+
+    /// Tells whether a job that is not final, or the dead letter of one, has this document.
+    async fn needs_document(&self, key: &JobKey, name: &str) -> Result<bool, Error> {
+        for freshness in [Freshness::Any, Freshness::Leader] {
+            let found = self.store.read(key, freshness).await?;
+            // Whoever runs it may not have written its dead letter yet.
+            if matches!(&found, Found::Job(stored) if !stored.job.status.is_final()
+                && stored.job.document.as_deref() == Some(name))
+            {
+                return Ok(true);
+            }
+            let is_final = match &found {
+                Found::Job(stored) => stored.job.status.is_final() && !stored.job.dead_lettered,
+                Found::Gone => true,
+                Found::Absent => false,
+            };
+            if !is_final
+                && let Some(message) = self.queue.find(key, freshness).await?
+                && message.source.object() == Some(name)
+            {
+                return Ok(true);
+            }
+            for lane in Lane::ALL {
+                let letter = last(&self.dead, &subject::dead(lane, key), freshness).await?;
+                let message = letter.and_then(|letter| JobMessage::parse(&letter.payload).ok());
+                if message.is_some_and(|message| message.source.object() == Some(name)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns the chunks in an object store whose object is not there: it is being written, or
+    /// never will be. Up to `max` objects are looked at; each time others, if there are more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Corrupt`].
+    pub async fn orphans(&self, store: Store, max: usize) -> Result<Vec<Orphan>, Error> {
+        let mut orphans = Vec::new();
+        // A hash map of its own has an order of its own.
+        for nuid in self.chunk_ids(store).await?.into_iter().take(max) {
+            let Some(object) = name_of_chunks(&nuid) else { continue };
+            let orphan = Orphan { nuid, object };
+            if self.is_orphaned(store, &orphan).await? {
+                orphans.push(orphan);
+            }
+        }
+        Ok(orphans)
+    }
+
+    /// Removes chunks whose object is still not there although none was added for `grace`, and tells
+    /// whether it did.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Corrupt`].
+    pub async fn remove_orphan(
+        &self,
+        store: Store,
+        orphan: &Orphan,
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<bool, Error> {
+        let bucket = self.bucket(store);
+        let chunks = subject::object_chunks(store.name(), &orphan.nuid);
+        let Some(newest) = last(bucket.stream(), &chunks, Freshness::Leader).await? else {
+            return Ok(false);
+        };
+        if age(stored_at(&newest), now) <= grace || !self.is_orphaned(store, orphan).await? {
+            return Ok(false);
+        }
+        bucket.purge_subject(chunks).await?;
+        Ok(true)
+    }
+
+    async fn is_orphaned(&self, store: Store, orphan: &Orphan) -> Result<bool, Error> {
+        for freshness in [Freshness::Any, Freshness::Leader] {
+            let found = self.bucket(store).find(&orphan.object, freshness).await?;
+            if found.is_some_and(|(info, _)| info.nuid == orphan.nuid) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns the ids of all chunks: one request, whatever their number and size.
+    async fn chunk_ids(&self, store: Store) -> Result<Vec<String>, Error> {
+        const DOING: &str = "look for chunks without an object";
+        let filter = subject::object_chunks(store.name(), "*");
+        let answer: Result<Response<Subjects>, _> = self
+            .broker
+            .jetstream
+            .request(format!("STREAM.INFO.{}", store.stream()), &json!({"subjects_filter": filter}))
+            .await;
+        let subjects = match answer {
+            Ok(Response::Ok(subjects)) => subjects.state.subjects.unwrap_or_default(),
+            Ok(Response::Err { error }) => return Err(Error::unavailable(DOING, error)),
+            Err(error) => return Err(Error::unavailable(DOING, error)),
+        };
+        let ids = subjects.into_keys();
+        Ok(ids.filter_map(|subject| subject.rsplit('.').next().map(str::to_owned)).collect())
+    }
+}
+
+/// What a stream says of its subjects: the first 100,000, which is far more than there are objects.
+#[derive(Debug, Deserialize)]
+struct Subjects {
+    state: State,
+}
+
+#[derive(Debug, Deserialize)]
+struct State {
+    subjects: Option<HashMap<String, u64>>,
+}

@@ -1,0 +1,204 @@
+//! How long documents are kept: no longer than their job needs them, and no shorter.
+
+use serde_json::json;
+use wordmill_tests::admin::Admin;
+use wordmill_tests::stack::{Stack, Worker};
+use wordmill_tests::wait_for;
+
+use crate::documents::{LIMIT, TEXT, accepted, is_empty, large, post};
+
+#[test]
+fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
+    let mut stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
+    let (text, words) = large();
+    let key = [TEXT, ("idempotency-key", "k")];
+    let id = accepted(&post(&client, "?label=a:b", &key, &text));
+    let kept = admin.messages("OBJ_documents");
+    assert!(kept > 1);
+    let only_one = || {
+        wait_for("one copy is kept", LIMIT, || {
+            (admin.messages("OBJ_documents") == kept).then_some(())
+        });
+    };
+    assert_eq!(accepted(&post(&client, "?label=a:b", &key, &text)), id);
+    only_one();
+    let other = [TEXT, ("idempotency-key", "k"), ("content-encoding", "identity")];
+    assert_eq!(accepted(&post(&client, "?label=a:b", &other, &text)), id);
+    let mut changed = text.clone();
+    changed[0] = b'x';
+    for (query, headers, body) in [
+        ("?label=a:b", &key, &changed),
+        ("", &key, &text),
+        ("?label=a:b", &[("content-type", "text/html"), ("idempotency-key", "k")], &text),
+    ] {
+        post(&client, query, headers, body).problem(422, "idempotency_key_reused");
+    }
+    only_one();
+    // The message is gone as if a gateway had died: a repeat heals, with the document of the first.
+    admin.remove("JOBS", &format!("jobs.interactive.public.{id}"));
+    assert_eq!(accepted(&post(&client, "?label=a:b", &key, &text)), id);
+    only_one();
+
+    let path = "/v1/jobs/0198f0c2-0000-7000-8000-000000000001";
+    let first = client.send("PUT", path, &[TEXT], b"small one");
+    assert_eq!(first.status, 202, "{first:?}");
+    client.send("PUT", path, &[TEXT], b"small two").problem(422, "idempotency_key_reused");
+    assert_eq!(client.send("PUT", path, &[TEXT], b"small one").status, 202);
+
+    stack.workers.push(Worker::start(&stack.nats.address(), &[]));
+    let job = client.finished(&id, LIMIT);
+    assert_eq!((&job["status"], &job["totals"]["words"]), (&json!("succeeded"), &json!(words)));
+    is_empty(&admin);
+    let again = post(&client, "?label=a:b", &key, &text);
+    assert_eq!((again.status, &again.json()["job_id"]), (200, &json!(id)));
+    is_empty(&admin);
+}
+
+/// Makes a job look as if a worker had died of it.
+fn crash(admin: &Admin, id: &str) {
+    admin.rewrite_record(id, |record| {
+        record["status"] = json!("running");
+        record["attempts"] = json!([{
+            "number": 1, "worker": "dead", "run": "0198f0c2-0000-4000-8000-000000000001",
+            "started_at": record["created_at"], "ended_at": null, "failure": null,
+        }]);
+    });
+}
+
+#[test]
+fn the_document_of_a_dead_letter_is_kept_for_its_replay_and_goes_with_it() {
+    let mut stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
+    let address = stack.nats.address();
+    let (text, words) = large();
+    let id = accepted(&post(&client, "", &[TEXT], &text));
+    let kept = admin.messages("OBJ_documents");
+    crash(&admin, &id);
+    stack.workers.push(Worker::start(&address, &[("WORDMILL_ATTEMPTS", "1")]));
+    let job = client.finished(&id, LIMIT);
+    assert_eq!(
+        (&job["dead_lettered"], &job["failure"]["code"]),
+        (&json!(true), &json!("worker_crashed"))
+    );
+    admin.wait_until_idle();
+    assert_eq!(admin.messages("OBJ_documents"), kept);
+    let letter = client.get(&format!("/v1/dead-letters/{id}")).json();
+    assert_eq!(letter["source"]["size_bytes"], text.len(), "{letter}");
+
+    // The job that does it again has a copy of its own.
+    let replay = json!({"ids": [id]});
+    let again = client.post("/v1/dead-letters/replay", &replay).json();
+    assert_eq!(again["data"][0]["outcome"], "replayed", "{again}");
+    let new = again["data"][0]["job_id"].as_str().expect("a job").to_owned();
+    let job = client.finished(&new, LIMIT);
+    assert_eq!((&job["totals"]["words"], &job["retry_of"]), (&json!(words), &json!(id)));
+    let only_that_of_the_letter = || {
+        wait_for("the letter's document is kept", LIMIT, || {
+            (admin.messages("OBJ_documents") == kept).then_some(())
+        });
+    };
+    only_that_of_the_letter();
+    let once_more = client.post("/v1/dead-letters/replay", &replay).json();
+    assert_eq!(once_more["data"][0]["job_id"], json!(new), "{once_more}");
+    only_that_of_the_letter();
+
+    // The job may be deleted, and its letter be replayed all the same; the letter takes it along.
+    assert_eq!(client.send("DELETE", &format!("/v1/jobs/{id}"), &[], &[]).status, 204);
+    only_that_of_the_letter();
+    let deleted = client.send("DELETE", &format!("/v1/dead-letters/{id}"), &[], &[]);
+    assert_eq!(deleted.status, 204, "{deleted:?}");
+    is_empty(&admin);
+}
+
+#[test]
+fn a_replay_without_its_document_says_so() {
+    let mut stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
+    let id = accepted(&post(&client, "", &[TEXT], &large().0));
+    crash(&admin, &id);
+    stack.workers.push(Worker::start(&stack.nats.address(), &[("WORDMILL_ATTEMPTS", "1")]));
+    client.finished(&id, LIMIT);
+    admin.wait_until_idle();
+    admin.purge("OBJ_documents", "$O.documents.>");
+    let answer = client.post("/v1/dead-letters/replay", &json!({"ids": [id]})).json();
+    assert_eq!(answer["data"][0]["outcome"], "source_gone", "{answer}");
+    assert_eq!(answer["data"][0]["code"], "source_gone", "{answer}");
+    assert_eq!(admin.messages("JOBS"), 0);
+}
+
+#[test]
+fn a_document_that_is_gone_or_changed_fails_its_job() {
+    let mut stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
+    let (text, _) = large();
+    let gone = accepted(&post(&client, "", &[TEXT], &text));
+    admin.purge("OBJ_documents", "$O.documents.>");
+    // The last chunk of this one is missing.
+    let cut = accepted(&post(&client, "", &[TEXT], &text));
+    let last = admin.all("OBJ_documents");
+    let chunk = last.iter().rfind(|kept| kept.subject.starts_with("$O.documents.C.")).expect("one");
+    admin.delete_message("OBJ_documents", chunk.revision);
+    // And of this one another is there in its place.
+    let changed = accepted(&post(&client, "", &[TEXT], &text));
+    let last = admin.all("OBJ_documents");
+    let chunk = last.iter().rfind(|kept| kept.subject.starts_with("$O.documents.C.")).expect("one");
+    admin.delete_message("OBJ_documents", chunk.revision);
+    let other = String::from_utf8(chunk.payload.clone()).expect("text").replace('w', "v");
+    admin.publish(&chunk.subject, &other);
+
+    stack.workers.push(Worker::start(&stack.nats.address(), &[]));
+    for id in [gone, cut, changed] {
+        let job = client.finished(&id, LIMIT);
+        assert_eq!(job["failure"]["code"], "source_gone", "{job}");
+        assert_eq!(job["dead_lettered"], false, "{job}");
+    }
+    is_empty(&admin);
+}
+
+#[test]
+fn documents_of_cancelled_and_deleted_jobs_go() {
+    let mut stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
+    let (text, _) = large();
+    let ids: Vec<String> = (0..2).map(|_| accepted(&post(&client, "", &[TEXT], &text))).collect();
+    let kept = admin.messages("OBJ_documents");
+    for id in &ids {
+        let path = format!("/v1/jobs/{id}/cancel");
+        assert_eq!(client.send("POST", &path, &[], &[]).status, 200);
+    }
+    assert_eq!(client.send("DELETE", &format!("/v1/jobs/{}", ids[0]), &[], &[]).status, 204);
+    assert_eq!(admin.messages("OBJ_documents"), kept / 2);
+    stack.workers.push(Worker::start(&stack.nats.address(), &[]));
+    admin.wait_until_idle();
+    is_empty(&admin);
+}
+
+#[test]
+fn the_sweeper_removes_documents_that_no_job_has_and_no_others() {
+    let settings = [
+        ("WORDMILL_SWEEP_INTERVAL", "100ms"),
+        ("WORDMILL_SWEEP_GRACE", "3s"),
+        ("WORDMILL_UPLOAD_TIMEOUT", "1s"),
+    ];
+    let stack = Stack::with(1, 0, &settings);
+    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
+    let (text, _) = large();
+    let waits = accepted(&post(&client, "", &[TEXT], &text));
+    let kept = admin.messages("OBJ_documents");
+    // One of a job that was never accepted, one of an earlier request for this job, and chunks of an
+    // upload that was never finished.
+    let nobody = "0198f0c2-0000-7000-8000-00000000dead";
+    for name in [format!("{nobody}.0"), format!("{waits}.0")] {
+        admin.put_object("documents", &name, "of no use");
+    }
+    let chunks = format!("$O.documents.C.{nobody}_ab_cd");
+    admin.publish(&chunks, "a chunk");
+    assert_eq!(admin.messages("OBJ_documents"), kept + 5);
+    wait_for("what no job has is removed", LIMIT, || {
+        (admin.messages("OBJ_documents") == kept).then_some(())
+    });
+    let worker = Worker::start(&stack.nats.address(), &[]);
+    assert_eq!(client.finished(&waits, LIMIT)["status"], "succeeded");
+    drop(worker);
+}

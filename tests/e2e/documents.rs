@@ -1,0 +1,340 @@
+//! Documents as the body of a request: how they come in, how they are counted, and that nothing of
+//! them stays behind.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::proxy::Proxy;
+use wordmill_tests::stack::{Gateway, Nats, Stack, ready};
+use wordmill_tests::upload::Upload;
+use wordmill_tests::wait_for;
+
+pub const LIMIT: Duration = Duration::from_secs(60);
+pub const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
+const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
+/// Larger than what travels in a message.
+const LARGE: usize = 600_000;
+
+/// A text that is too large for a message, of `words` words of which 1000 differ.
+pub fn large() -> (Vec<u8>, u64) {
+    let mut text = String::new();
+    let mut words = 0;
+    while text.len() < LARGE {
+        text += &format!("word{:03} ", words % 1000);
+        words += 1;
+    }
+    (text.into_bytes(), words)
+}
+
+pub fn post(client: &Client, query: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    client.send("POST", &format!("/v1/jobs{query}"), headers, body)
+}
+
+pub fn accepted(answer: &Answer) -> String {
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer.json()["job_id"].as_str().expect("a job id").to_owned()
+}
+
+/// Waits until nothing of any document is kept.
+pub fn is_empty(admin: &Admin) {
+    wait_for("no document is kept", LIMIT, || (admin.messages("OBJ_documents") == 0).then_some(()));
+}
+
+/// Waits until something of a document is kept.
+fn is_kept(admin: &Admin) {
+    wait_for("a document is kept", LIMIT, || (admin.messages("OBJ_documents") > 0).then_some(()));
+}
+
+fn form(boundary: &str, parts: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (headers, content) in parts {
+        body.extend_from_slice(format!("--{boundary}\r\n{headers}\r\n\r\n").as_bytes());
+        body.extend_from_slice(content);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    body
+}
+
+const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=seam");
+
+/// Compresses with python3, which every test machine has.
+fn packed(module: &str, bytes: &[u8]) -> Vec<u8> {
+    let program = format!(
+        "import sys, {module}; sys.stdout.buffer.write({module}.compress(sys.stdin.buffer.read()))"
+    );
+    let mut child = Command::new("python3")
+        .args(["-c", &program])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3");
+    let mut input = child.stdin.take().expect("a pipe");
+    let bytes = bytes.to_vec();
+    let writing = std::thread::spawn(move || input.write_all(&bytes).expect("written"));
+    let output = child.wait_with_output().expect("packed");
+    writing.join().expect("written");
+    assert!(output.status.success());
+    output.stdout
+}
+
+#[test]
+fn a_document_is_counted_as_it_was_sent() {
+    let stack = Stack::start();
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let page = b"<!doctype html><title>T</title><p>to be or not to be".as_slice();
+    let query = "?rule=unicode&label=book:2600&label=part:1&lane=bulk&scope=page";
+    let id = accepted(&post(client, query, &[("content-type", "text/html")], page));
+    let job = client.finished(&id, LIMIT);
+    assert_eq!(job["status"], "succeeded", "{job}");
+    assert_eq!(
+        (&job["lane"], &job["labels"]),
+        (&json!("bulk"), &json!({"book": "2600", "part": "1"}))
+    );
+    assert_eq!(job["totals"]["words"], 6, "{job}");
+    let source = &job["source"];
+    assert_eq!(source["kind"], "document", "{source}");
+    assert_eq!(source["content_type"], "text/html", "{source}");
+    assert_eq!(source["size_bytes"], page.len(), "{source}");
+    assert!(source["charset_from"].is_string(), "{source}");
+    assert_eq!(client.result(&id)["word_count"]["be"], 2);
+
+    let (text, words) = large();
+    for headers in [&[TEXT][..], &[("content-type", "application/octet-stream")]] {
+        let answer = post(client, "", headers, &text);
+        let id = accepted(&answer);
+        let source = &answer.json()["source"];
+        assert_eq!(source["size_bytes"], text.len(), "{source}");
+        let sha256 = source["sha256"].as_str().expect("a digest").to_owned();
+        let job = client.finished(&id, LIMIT);
+        assert_eq!(job["totals"]["words"], words, "{job}");
+        assert_eq!(job["totals"]["unique_words"], 1000, "{job}");
+        assert_eq!((&job["source"]["sha256"], sha256.len()), (&json!(sha256), 64));
+    }
+    let koi8 = [0xcd, 0xc5, 0xcc, 0xd8, b' ', 0xcd, 0xc5, 0xcc, 0xd8];
+    let id = accepted(&post(client, "", &[("content-type", "text/plain; charset=koi8-r")], &koi8));
+    assert_eq!(client.finished(&id, LIMIT)["status"], "succeeded");
+    assert_eq!(client.result(&id)["word_count"], json!({"мель": 2}));
+    let id = accepted(&post(client, "", &[TEXT], b""));
+    assert_eq!(client.finished(&id, LIMIT)["totals"]["words"], 0);
+    is_empty(&admin);
+    admin.wait_until_idle();
+}
+
+#[test]
+fn a_form_carries_one_file() {
+    let stack = Stack::start();
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (text, words) = large();
+    let file = "Content-Disposition: form-data; name=\"f\"; filename=\"b\u{fc}ch.txt\"\r\n\
+                Content-Type: text/plain; charset=utf-8";
+    let id = accepted(&post(client, "?label=a:b", &[FORM], &form("seam", &[(file, &text)])));
+    let job = client.finished(&id, LIMIT);
+    assert_eq!((&job["status"], &job["totals"]["words"]), (&json!("succeeded"), &json!(words)));
+    assert_eq!(job["source"]["file_name"], "b\u{fc}ch.txt", "{job}");
+    assert_eq!(job["labels"], json!({"a": "b"}));
+    // Programs that know nothing about a file say so; its name does.
+    let file = "Content-Disposition: form-data; name=\"f\"; filename=\"a.html\"\r\n\
+                Content-Type: application/octet-stream";
+    let page = b"one<script>two</script>".as_slice();
+    let id = accepted(&post(client, "", &[FORM], &form("seam", &[(file, page)])));
+    assert_eq!(client.finished(&id, LIMIT)["source"]["content_type"], "text/html");
+    assert_eq!(client.result(&id)["word_count"], json!({"one": 1}));
+
+    let plain = "Content-Disposition: form-data; name=\"f\"; filename=\"a.txt\"";
+    let whole = form("seam", &[(plain, &text)]);
+    let image = "Content-Disposition: form-data; name=\"f\"; filename=\"a.png\"\r\n\
+                 Content-Type: image/png";
+    for (body, status, code) in [
+        (&whole[..whole.len() - 20], 400, "invalid_multipart"),
+        (&whole[..1000], 400, "invalid_multipart"),
+        (b"".as_slice(), 400, "invalid_multipart"),
+        (b"--seam--\r\n", 400, "invalid_multipart"),
+        (b"no form at all", 400, "invalid_multipart"),
+        (&form("seam", &[(plain, &text), (plain, b"second")]), 400, "invalid_multipart"),
+        (&form("seam", &[(image, b"x")]), 415, "unsupported_media_type"),
+    ] {
+        post(client, "", &[FORM], body).problem(status, code);
+    }
+    let endless = [b"--seam\r\nX: ".as_slice(), &vec![b'a'; 3 << 20]].concat();
+    post(client, "", &[FORM], &endless).problem(400, "invalid_multipart");
+    post(client, "", &[("content-type", "multipart/form-data")], &whole)
+        .problem(400, "invalid_multipart");
+    is_empty(&admin);
+    admin.wait_until_idle();
+}
+
+#[test]
+fn compressed_documents_are_counted_within_limits() {
+    let stack = Stack::with(1, 1, &[("WORDMILL_FETCH_SIZE_MAX", "4MiB")]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (text, words) = large();
+    // What compresses badly is kept as an object, too.
+    let noise: String =
+        (0..200_000_u64).map(|n| format!("{:x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    for (encoding, module, bytes, words) in [
+        ("gzip", "gzip", text.as_slice(), words),
+        ("deflate", "zlib", &text, words),
+        ("gzip", "gzip", noise.as_bytes(), 200_000),
+    ] {
+        let headers = [TEXT, ("content-encoding", encoding)];
+        let body = packed(module, bytes);
+        let answer = post(client, "", &headers, &body);
+        assert_eq!(answer.json()["source"]["size_bytes"], body.len(), "{answer:?}");
+        let job = client.finished(&accepted(&answer), LIMIT);
+        assert_eq!(job["totals"]["words"], words, "{job}");
+        assert_eq!(job["source"]["size_bytes"], bytes.len(), "{job}");
+        assert_eq!(job["source"]["content_encoding"], encoding, "{job}");
+    }
+    let gzip = [TEXT, ("content-encoding", "gzip")];
+    let good = packed("gzip", &text);
+    let bomb = packed("gzip", &vec![b'a'; 64 << 20]);
+    for (body, code) in [
+        (b"this is no gzip".to_vec(), "decode_error"),
+        (good[..good.len() / 2].to_vec(), "decode_error"),
+        ([good.as_slice(), b"more"].concat(), "decode_error"),
+        (packed("gzip", noise.repeat(2).as_bytes()), "fetch_too_large"),
+        (bomb, "fetch_too_large"),
+    ] {
+        let job = client.finished(&accepted(&post(client, "", &gzip, &body)), LIMIT);
+        assert_eq!(job["failure"]["code"], code, "{job}");
+    }
+    for encoding in ["gzip, gzip", "compress", "br, gzip"] {
+        let headers = [TEXT, ("content-encoding", encoding)];
+        post(client, "", &headers, b"x").problem(415, "unsupported_media_type");
+    }
+    is_empty(&admin);
+}
+
+#[test]
+fn what_is_too_large_wrong_or_late_is_refused_and_leaves_nothing() {
+    let settings = [
+        ("WORDMILL_DOCUMENT_SIZE_MAX", "1MiB"),
+        ("WORDMILL_UPLOAD_STALL_TIMEOUT", "500ms"),
+        ("WORDMILL_UPLOAD_TIMEOUT", "4s"),
+    ];
+    let stack = Stack::with(1, 0, &settings);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let megabyte = vec![b'a'; 1 << 20];
+    accepted(&post(client, "", &[TEXT], &megabyte));
+    let kept = admin.messages("OBJ_documents");
+    let problem = |(status, body): (u16, String)| {
+        let problem: Value = serde_json::from_str(&body).expect("JSON");
+        (status, problem["code"].as_str().expect("a code").to_owned())
+    };
+    let too_large = (413, "input_too_large".to_owned());
+
+    let over = [megabyte.as_slice(), b"a"].concat();
+    post(client, "", &[TEXT], &over).problem(413, "input_too_large");
+    // It is refused by what it says, before anything of it is sent.
+    let announced = [TEXT, ("content-length", "9999999999")];
+    let upload = Upload::begin(client, "POST", "/v1/jobs", &announced);
+    assert_eq!(problem(upload.answer()), too_large);
+    // It says nothing.
+    let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, CHUNKED]);
+    while upload.send_chunk(&megabyte[..100_000]) {}
+    drop(upload);
+    let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, CHUNKED]);
+    for _ in 0..11 {
+        upload.send_chunk(&megabyte[..100_000]);
+    }
+    assert_eq!(problem(upload.answer()), too_large);
+    // It says less than it sends: what is more is no part of it.
+    let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, ("content-length", "3")]);
+    upload.send(b"one two three");
+    assert_eq!(upload.answer().0, 202);
+    // It stops in the middle; it drips.
+    let slow = [TEXT, ("content-length", "1000000")];
+    let mut upload = Upload::begin(client, "POST", "/v1/jobs", &slow);
+    upload.send(&megabyte[..500_000]);
+    assert_eq!(problem(upload.answer()), (408, "request_timeout".to_owned()));
+    let mut upload = Upload::begin(client, "POST", "/v1/jobs", &slow);
+    while upload.send(&megabyte[..100]) && upload_waits() {}
+    drop(upload);
+
+    for content_type in ["image/png", "application/pdf", "application/x-www-form-urlencoded", "x"] {
+        let headers = [("content-type", content_type)];
+        post(client, "", &headers, b"a").problem(415, "unsupported_media_type");
+    }
+    for (query, status, code) in [
+        ("?rule=none", 422, "invalid_option"),
+        ("?colour=red", 422, "invalid_option"),
+        ("?lane=slow", 400, "invalid_query"),
+        ("?label=book", 422, "invalid_label"),
+        ("?label=a:%00", 422, "invalid_label"),
+    ] {
+        post(client, query, &[TEXT], &megabyte).problem(status, code);
+    }
+    wait_for("only what was accepted is kept", LIMIT, || {
+        (admin.messages("OBJ_documents") == kept && admin.messages("JOBS") == 2).then_some(())
+    });
+}
+
+/// Waits a little; never tells to stop.
+fn upload_waits() -> bool {
+    wordmill_tests::pause(Duration::from_millis(200));
+    true
+}
+
+#[test]
+fn a_client_that_goes_away_leaves_nothing() {
+    let stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (text, _) = large();
+    let length = (2 * text.len()).to_string();
+    let with_length = [TEXT, ("content-length", length.as_str())];
+    for headers in [&with_length[..], &[TEXT, CHUNKED]] {
+        for says_goodbye in [false, true] {
+            let mut upload = Upload::begin(client, "POST", "/v1/jobs", headers);
+            assert!(match headers[1] {
+                CHUNKED => upload.send_chunk(&text),
+                _ => upload.send(&text),
+            });
+            is_kept(&admin);
+            if says_goodbye {
+                upload.close();
+                let (status, body) = upload.answer();
+                assert_eq!(status, 400, "{body}");
+                assert!(body.contains("incomplete_body"), "{body}");
+            } else {
+                drop(upload);
+            }
+            is_empty(&admin);
+        }
+    }
+    assert_eq!(admin.messages("JOBS"), 0);
+}
+
+#[test]
+fn a_full_store_or_a_broker_that_goes_away_accepts_nothing() {
+    let space = [("WORDMILL_DOCUMENTS_SPACE", "1MiB")];
+    let directory = TempDir::new().expect("a directory");
+    let nats = Nats::start(directory.path());
+    nats.provision(&space);
+    let proxy = Proxy::start(&nats.address());
+    let gateway = Gateway::start(&proxy.address(), &space);
+    ready(&gateway.client);
+    let (client, admin) = (&gateway.client, Admin::of(&nats));
+    let (text, _) = large();
+
+    post(client, "", &[TEXT], &text.repeat(3)).problem(503, "storage_full");
+    is_empty(&admin);
+    accepted(&post(client, "", &[TEXT], b"small ones need no room there"));
+
+    let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, CHUNKED]);
+    assert!(upload.send_chunk(&text));
+    is_kept(&admin);
+    proxy.cut();
+    assert!(upload.send_chunk(&text) && upload.send(b"0\r\n\r\n"));
+    let (status, body) = upload.answer();
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("broker_unavailable"), "{body}");
+    proxy.mend();
+    is_empty(&admin);
+    assert_eq!(admin.messages("JOBS"), 1);
+}

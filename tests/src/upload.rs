@@ -1,0 +1,69 @@
+//! Uploads as clients make them that are slow, lie, or go away.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use crate::client::Client;
+
+/// Longest wait for an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// A request whose body is sent piece by piece.
+pub struct Upload {
+    stream: TcpStream,
+}
+
+impl Upload {
+    /// Sends the head of a request.
+    pub fn begin(client: &Client, method: &str, path: &str, headers: &[(&str, &str)]) -> Self {
+        let address = client.url("").replace("http://", "");
+        let mut stream = TcpStream::connect(&address).expect("a connection");
+        stream.set_read_timeout(Some(ANSWER_MAX)).expect("a limit");
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n");
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        stream.write_all((head + "\r\n").as_bytes()).expect("sent");
+        Self { stream }
+    }
+
+    /// Sends a part of the body; false if the other side takes no more.
+    pub fn send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Sends a part of a chunked body.
+    pub fn send_chunk(&mut self, bytes: &[u8]) -> bool {
+        let head = format!("{:x}\r\n", bytes.len());
+        self.send(head.as_bytes()) && self.send(bytes) && self.send(b"\r\n")
+    }
+
+    /// Says that nothing more is sent, but an answer is still waited for.
+    pub fn close(&self) {
+        self.stream.shutdown(Shutdown::Write).expect("closed");
+    }
+
+    /// Reads the answer: its status and its body.
+    pub fn answer(mut self) -> (u16, String) {
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        // Until the other side closes, or the body has come.
+        loop {
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.to_ascii_lowercase();
+                let length = length.split("content-length: ").nth(1).unwrap_or("0");
+                let length: usize =
+                    length.lines().next().and_then(|line| line.trim().parse().ok()).unwrap_or(0);
+                if body.len() >= length {
+                    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+                    return (status.expect("a status"), body.to_owned());
+                }
+            }
+            let read = self.stream.read(&mut buffer).expect("an answer in time");
+            assert!(read > 0, "the connection ended without an answer: {text:?}");
+            answer.extend_from_slice(&buffer[..read]);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Texts to count: found on the machine, or made of a few words.
+
+use std::{fs, path::Path, process::Command};
+
+/// Where Debian's package `installation-guide-amd64` puts its pages.
+const GUIDE: &str = "/usr/share/doc/installation-guide-amd64";
+/// Texts are repeated up to this size.
+const BYTES_MIN: usize = 24_000_000;
+
+/// A text, and how many times as fast as the others it is to be counted.
+pub struct Corpus {
+    pub name: &'static str,
+    pub text: String,
+    pub aim_wc: Option<f64>,
+    pub aim_naive: Option<f64>,
+}
+
+impl Corpus {
+    /// Returns every text that can be had here; those that cannot are named.
+    pub fn all() -> Vec<Self> {
+        let found = |name, text: String, aim_wc, aim_naive| {
+            if text.len() < 10_000 {
+                println!("not measured, since there is no such text on this machine: {name}");
+                return None;
+            }
+            let times = BYTES_MIN.div_ceil(text.len());
+            Some(Self { name, text: text.repeat(times), aim_wc, aim_naive })
+        };
+        let mut english = guide("en");
+        english.push_str(&toolchain_book());
+        let ascii = english.replace(|c: char| !c.is_ascii(), " ");
+        let all = [
+            found("English, ASCII (guide, book)", ascii, Some(3.0), Some(8.0)),
+            found("English, ASCII (made)", made(ENGLISH, " "), Some(3.0), Some(8.0)),
+            found("English (guide, book)", english, None, None),
+            found("Russian (guide)", guide("ru"), None, Some(1.5)),
+            found("Japanese (guide)", guide("ja"), None, Some(1.5)),
+            found("Chinese (guide)", guide("zh_CN"), None, None),
+            found("Korean (guide)", guide("ko"), None, None),
+            found("Thai (made)", made(THAI, ""), None, Some(1.5)),
+        ];
+        all.into_iter().flatten().collect()
+    }
+}
+
+fn guide(language: &str) -> String {
+    folder(&Path::new(GUIDE).join(language))
+}
+
+fn toolchain_book() -> String {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output();
+    let sysroot = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
+    let sysroot = sysroot.unwrap_or_default();
+    folder(&Path::new(sysroot.trim()).join("share/doc/rust/html/book"))
+}
+
+/// Returns the text of the pages in a folder, in the order of their names.
+fn folder(folder: &Path) -> String {
+    let Ok(entries) = fs::read_dir(folder) else { return String::new() };
+    let mut pages: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    pages.retain(|page| page.extension().is_some_and(|extension| extension == "html"));
+    pages.sort();
+    pages.iter().flat_map(fs::read_to_string).map(|page| without_tags(&page)).collect()
+}
+
+/// Takes out what stands between `<` and `>`; good enough to get at real sentences.
+fn without_tags(page: &str) -> String {
+    page.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text).collect()
+}
+
+const ENGLISH: &str = "the of and to a in that is was he for it with as his on be at by had not \
+    are but from or have an they which one you were all her she there would their we him been has \
+    when who will no more if out so up said what its about than into them can only other time new \
+    some could these two may first then do any like my now over such our man me even most made \
+    after also did many off before must well back through years where much your way down should \
+    because long each just state those people too mister how little good world make very year \
+    still see own work men day get here old life both between being under three never know same \
+    last another while us might great go come since against right take used himself few house \
+    American use place during high without again home around small however found part school \
+    thought went say general once upon left war does got united number hand course water until \
+    always away public something fact less though far put head think called set almost enough end \
+    took government night yet system better four nothing told eyes city going president why days \
+    present point didn't look find asked second group later next room social business knew program \
+    half give side face toward white five let young form given per order large several national \
+    important possible rather big among case often things looked early thus";
+
+const THAI: &str = "ภาษา ไทย ง่าย น้ำ ใน แม่น้ำ ไหล ไป ยัง โรงสี ขนมปัง ใหม่ อบ ทุก เช้า ชาวนา นำ ข้าว มา บด คน \
+    ใน หมู่บ้าน ชอบ กลิ่น หอม เด็ก เดิน ไป โรงเรียน ตลาด มี ผลไม้ และ ผัก มาก";
+
+/// Makes a text of words, the first of which are the most frequent, always the same.
+fn made(words: &str, between: &str) -> String {
+    let words: Vec<_> = words.split_whitespace().collect();
+    let mut text = String::new();
+    let mut state = 1_u64;
+    let mut next = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize % bound
+    };
+    for n in 1..200_000 {
+        let range = 1 + next(words.len());
+        let word = words[next(range)];
+        text.push_str(word);
+        text.push_str(match n % 60 {
+            0 => ".\n",
+            15 | 30 | 45 => ", ",
+            _ => between,
+        });
+    }
+    text
+}

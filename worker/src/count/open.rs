@@ -1,0 +1,115 @@
+//! One element that is open, followed without a tree by its name and a depth.
+
+use super::element::Element;
+
+/// What an end tag ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Something inside the element, or nothing.
+    Inside,
+    /// The element itself.
+    Own,
+    /// What the element is in, and so the element, whose end tag was left out.
+    Parent,
+}
+
+/// An open element.
+pub(super) struct Open {
+    name: String,
+    kind: Kind,
+    /// Elements of the same name open inside, or parents for kinds that count those.
+    depth: usize,
+}
+
+/// How an element may end without an end tag of its own.
+#[derive(Clone, Copy)]
+enum Kind {
+    Ordinary,
+    Paragraph,
+    /// An item of something: it ends at the next of `siblings` and with any of `parents`.
+    Item {
+        siblings: &'static [&'static str],
+        parents: &'static [&'static str],
+        /// Which of `parents` can be nested inside the item.
+        nests: &'static [&'static str],
+    },
+}
+
+impl Kind {
+    fn of(name: &str) -> Self {
+        const SECTIONS: &[&str] = &["tbody", "tfoot", "thead"];
+        const ROWS: &[&str] = &["tbody", "tfoot", "thead", "tr"];
+        const CELLS: &[&str] = &["tbody", "td", "tfoot", "th", "thead", "tr"];
+        const TABLE: &[&str] = &["table"];
+        const ROW_PARENTS: &[&str] = &["table", "tbody", "tfoot", "thead"];
+        const CELL_PARENTS: &[&str] = &["table", "tbody", "tfoot", "thead", "tr"];
+        const LISTS: &[&str] = &["menu", "ol", "ul"];
+        const OPTION_PARENTS: &[&str] = &["datalist", "optgroup", "select"];
+        let (siblings, parents, nests): (&[&str], &[&str], &[&str]) = match name {
+            "p" => return Self::Paragraph,
+            "li" => (&["li"], LISTS, LISTS),
+            "dt" | "dd" => (&["dd", "dt"], &["dl"], &["dl"]),
+            "option" => (&["optgroup", "option"], OPTION_PARENTS, &["select"]),
+            "optgroup" => (&["optgroup"], &["select"], &["select"]),
+            "tbody" | "tfoot" | "thead" => (SECTIONS, TABLE, TABLE),
+            "tr" => (ROWS, ROW_PARENTS, TABLE),
+            "td" | "th" => (CELLS, CELL_PARENTS, TABLE),
+            _ => return Self::Ordinary,
+        };
+        Self::Item { siblings, parents, nests }
+    }
+}
+
+impl Open {
+    pub(super) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), kind: Kind::of(name), depth: 0 }
+    }
+
+    /// Returns whether the start tag of `name` ends the element.
+    pub(super) fn is_ended_by_start(&self, name: &str, element: Element) -> bool {
+        match self.kind {
+            Kind::Ordinary => false,
+            Kind::Paragraph => element.is(Element::CLOSES_PARAGRAPH),
+            Kind::Item { siblings, .. } => self.depth == 0 && siblings.contains(&name),
+        }
+    }
+
+    /// Takes a start tag, of an element that has content, inside.
+    pub(super) fn start(&mut self, name: &str) {
+        let counts = match self.kind {
+            Kind::Ordinary => name == self.name,
+            Kind::Paragraph => false,
+            Kind::Item { nests, .. } => nests.contains(&name),
+        };
+        if counts {
+            self.depth = self.depth.saturating_add(1);
+        }
+    }
+
+    /// Takes an end tag.
+    pub(super) fn end(&mut self, name: &str, element: Element) -> End {
+        let (ends_own, ends_parent, unnests) = match self.kind {
+            Kind::Ordinary => (name == self.name, false, name == self.name),
+            Kind::Paragraph => {
+                let is_parent =
+                    element.is(Element::CLOSES_PARAGRAPH) || element.is(Element::HOLDS_PARAGRAPH);
+                (name == "p", is_parent, false)
+            }
+            Kind::Item { parents, nests, .. } => {
+                (name == self.name, parents.contains(&name), nests.contains(&name))
+            }
+        };
+        if self.depth > 0 {
+            if unnests {
+                self.depth -= 1;
+            }
+            End::Inside
+        } else if ends_own {
+            End::Own
+        } else if ends_parent {
+            End::Parent
+        } else {
+            End::Inside
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The rules: their names and versions, and the sums that they are made of.
+
+use std::collections::BTreeMap;
+
+use wordmill_common::{histogram::Rule, options::RuleName};
+
+use super::segment::Stretch;
+
+/// The version of the Unicode data that words are found with.
+pub const UNICODE_VERSION: &str = "18.0";
+
+/// Tenths of a character that make a word of Chinese, Japanese, Korean and Thai.
+///
+/// From secondary sources on GMX-V; the standard itself could not be consulted.
+const CHINESE: u64 = 28;
+const JAPANESE: u64 = 30;
+const KOREAN: u64 = 33;
+const THAI: u64 = 60;
+
+/// Returns the version of a rule: raised whenever it may give another count for the same text.
+pub(super) const fn version(rule: RuleName) -> u32 {
+    match rule {
+        RuleName::Unicode | RuleName::Whitespace | RuleName::Office | RuleName::Gmx => 1,
+    }
+}
+
+/// Returns a rule as results name it.
+pub(super) fn describe(rule: RuleName) -> Rule {
+    Rule {
+        name: rule.as_str().to_owned(),
+        version: version(rule),
+        unicode: UNICODE_VERSION.to_owned(),
+    }
+}
+
+/// Text of which a volume counts characters instead of words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Divided {
+    pub(super) characters: u64,
+    /// The words that it was cut into all the same.
+    pub(super) words: u64,
+}
+
+impl Divided {
+    pub(super) const fn add(&mut self, characters: u64, words: u64) {
+        self.characters = self.characters.saturating_add(characters);
+        self.words = self.words.saturating_add(words);
+    }
+
+    const fn plus(self, other: Self) -> Self {
+        Self {
+            characters: self.characters.saturating_add(other.characters),
+            words: self.words.saturating_add(other.words),
+        }
+    }
+}
+
+/// What all rules count in a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    pub(super) unicode: u64,
+    pub(super) whitespace: u64,
+    pub(super) office: u64,
+    pub(super) han_kana: Divided,
+    pub(super) hangul: Divided,
+    pub(super) thai: Divided,
+    pub(super) has_kana: bool,
+    /// Characters, without the ASCII white space of a page.
+    pub(super) characters: u64,
+    pub(super) characters_no_spaces: u64,
+    /// Pieces of a page's text between ASCII white space: one space shows between two of them.
+    pub(super) pieces: u64,
+    /// Words that were to be listed and are too long.
+    pub(super) overlong: u64,
+}
+
+impl Sums {
+    /// Adds what was counted elsewhere.
+    pub(super) fn add(&mut self, more: &Self) {
+        self.unicode = self.unicode.saturating_add(more.unicode);
+        self.whitespace = self.whitespace.saturating_add(more.whitespace);
+        self.office = self.office.saturating_add(more.office);
+        self.han_kana = self.han_kana.plus(more.han_kana);
+        self.hangul = self.hangul.plus(more.hangul);
+        self.thai = self.thai.plus(more.thai);
+        self.has_kana |= more.has_kana;
+        self.characters = self.characters.saturating_add(more.characters);
+        let no_spaces = self.characters_no_spaces.saturating_add(more.characters_no_spaces);
+        self.characters_no_spaces = no_spaces;
+        self.pieces = self.pieces.saturating_add(more.pieces);
+        self.overlong = self.overlong.saturating_add(more.overlong);
+    }
+
+    /// Adds characters that are no ASCII white space.
+    #[inline]
+    pub(super) const fn add_characters(&mut self, stretch: &Stretch<'_>) {
+        self.characters = self.characters.saturating_add(stretch.characters);
+        if !stretch.kind.is_space() {
+            let no_spaces = self.characters_no_spaces.saturating_add(stretch.characters);
+            self.characters_no_spaces = no_spaces;
+        }
+    }
+
+    /// Adds a character of white space.
+    pub(super) const fn add_space(&mut self) {
+        self.characters = self.characters.saturating_add(1);
+    }
+
+    /// Adds the begin of a piece.
+    pub(super) const fn add_piece(&mut self) {
+        self.pieces = self.pieces.saturating_add(1);
+    }
+
+    /// Returns the characters, with those that show between the pieces of a page.
+    pub(super) const fn all_characters(&self) -> u64 {
+        self.characters.saturating_add(self.pieces.saturating_sub(1))
+    }
+
+    /// Returns how many words a rule counts.
+    pub(super) fn words(&self, rule: RuleName, language: Option<&str>) -> u64 {
+        match rule {
+            RuleName::Unicode => self.unicode,
+            RuleName::Whitespace => self.whitespace,
+            RuleName::Office => self.office,
+            RuleName::Gmx => self.volume(language).into_iter().fold(0, u64::saturating_add),
+        }
+    }
+
+    /// Returns how many words every rule counts, by its name.
+    pub(super) fn by_rule(&self, language: Option<&str>) -> BTreeMap<String, u64> {
+        let rules = RuleName::ALL.into_iter();
+        rules.map(|rule| (rule.as_str().to_owned(), self.words(rule, language))).collect()
+    }
+
+    /// Tells whether a volume counts characters of it.
+    pub(super) const fn has_divided(&self) -> bool {
+        self.han_kana.characters > 0 || self.hangul.characters > 0 || self.thai.characters > 0
+    }
+
+    /// Returns how much this part of a document adds to what a rule counts in all of it: a volume
+    /// is not rounded before its end.
+    #[expect(clippy::cast_precision_loss, reason = "parts are small, and shown with two decimals")]
+    pub(super) fn share(&self, rule: RuleName, language: Option<&str>, has_kana: bool) -> f64 {
+        let words = match rule {
+            RuleName::Unicode | RuleName::Whitespace | RuleName::Office => {
+                self.words(rule, None) as f64
+            }
+            RuleName::Gmx => {
+                let divided = self.han_kana.plus(self.hangul).plus(self.thai);
+                let counted = self.unicode.saturating_sub(divided.words);
+                let words =
+                    |divided: Divided, tenths| (divided.characters * 10) as f64 / tenths as f64;
+                counted as f64
+                    + words(self.han_kana, han_tenths(language, has_kana))
+                    + words(self.hangul, KOREAN)
+                    + words(self.thai, THAI)
+            }
+        };
+        (words * 100.0).round() / 100.0
+    }
+
+    /// Returns the words of a volume: those that are counted, then those of Han and Kana, of Hangul
+    /// and of Thai, which are characters divided.
+    ///
+    /// `language` decides about Han and Kana, which three languages share; else Kana does.
+    fn volume(&self, language: Option<&str>) -> [u64; 4] {
+        let divided = self.han_kana.plus(self.hangul).plus(self.thai);
+        let counted = self.unicode.saturating_sub(divided.words);
+        let (mut han_kana, mut hangul) = (self.han_kana.characters, self.hangul.characters);
+        if language == Some("ko") {
+            hangul = hangul.saturating_add(han_kana);
+            han_kana = 0;
+        }
+        let words = |characters: u64, tenths| characters.saturating_mul(10).div_ceil(tenths);
+        [
+            counted,
+            words(han_kana, han_tenths(language, self.has_kana)),
+            words(hangul, KOREAN),
+            words(self.thai.characters, THAI),
+        ]
+    }
+}
+
+/// Returns what Han and Kana are divided by.
+fn han_tenths(language: Option<&str>, has_kana: bool) -> u64 {
+    match language {
+        Some("ko") => KOREAN,
+        Some("zh") => CHINESE,
+        Some("ja") => JAPANESE,
+        Some(_) | None if has_kana => JAPANESE,
+        Some(_) | None => CHINESE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums(han_kana: u64, hangul: u64, thai: u64) -> Sums {
+        let divided = |characters| Divided { characters, words: 1 };
+        Sums {
+            unicode: 13,
+            han_kana: divided(han_kana),
+            hangul: divided(hangul),
+            thai: divided(thai),
+            ..Sums::default()
+        }
+    }
+
+    #[test]
+    fn a_volume_divides_characters_and_rounds_up() {
+        let volume = |sums: &Sums, language| sums.words(RuleName::Gmx, language);
+        assert_eq!(volume(&sums(0, 0, 0), None), 10);
+        assert_eq!(volume(&sums(28, 0, 0), None), 10 + 10);
+        assert_eq!(volume(&sums(29, 0, 0), None), 10 + 11);
+        assert_eq!(volume(&sums(0, 33, 0), None), 10 + 10);
+        assert_eq!(volume(&sums(0, 0, 61), None), 10 + 11);
+    }
+
+    #[test]
+    fn the_language_decides_about_han() {
+        let mut sums = sums(84, 33, 0);
+        let volume = |sums: &Sums, language| sums.words(RuleName::Gmx, language);
+        assert_eq!(volume(&sums, None), 10 + 30 + 10);
+        assert_eq!(volume(&sums, Some("zh")), 10 + 30 + 10);
+        assert_eq!(volume(&sums, Some("ja")), 10 + 28 + 10);
+        assert_eq!(volume(&sums, Some("ko")), 10 + 36);
+        assert_eq!(volume(&sums, Some("de")), 10 + 30 + 10);
+        sums.has_kana = true;
+        assert_eq!(volume(&sums, None), 10 + 28 + 10);
+        assert_eq!(volume(&sums, Some("zh")), 10 + 30 + 10);
+    }
+
+    #[test]
+    fn every_rule_has_its_total() {
+        let sums = Sums { unicode: 1, whitespace: 2, office: 3, ..Sums::default() };
+        let expected = [("gmx", 1), ("office", 3), ("unicode", 1), ("whitespace", 2)];
+        let expected = expected.map(|(name, words)| (name.to_owned(), words));
+        assert_eq!(sums.by_rule(None), BTreeMap::from(expected));
+    }
+}

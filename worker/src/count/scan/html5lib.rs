@@ -1,0 +1,163 @@
+//! The scanner against html5lib's tokenizer tests, which browsers and other parsers share.
+//!
+//! They are not in the repository: `tests/external/html5lib-tests` gets them.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Content, Scanner, Sink, State, Tag};
+
+#[derive(Deserialize)]
+struct Suite {
+    #[serde(default)]
+    tests: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Case {
+    description: String,
+    input: String,
+    output: Vec<Value>,
+    #[serde(default)]
+    initial_states: Vec<String>,
+    #[serde(default)]
+    last_start_tag: String,
+    #[serde(default)]
+    double_escaped: bool,
+}
+
+/// What is compared: text, and tags with their names. The rest is dropped by the scanner.
+#[derive(Default)]
+struct Seen(Vec<String>);
+
+impl Seen {
+    fn add_text(&mut self, text: &str) {
+        match self.0.last_mut().and_then(|last| last.strip_prefix("text ").map(str::len)) {
+            Some(_) => self.0.last_mut().unwrap().push_str(text),
+            None if text.is_empty() => {}
+            None => self.0.push(format!("text {text}")),
+        }
+    }
+}
+
+impl Sink for Seen {
+    fn text(&mut self, text: &str) {
+        self.add_text(text);
+    }
+
+    fn start_tag(&mut self, tag: &Tag) -> Content {
+        // A name with NUL in it is none that matters, so it stays as it is.
+        let name = tag.name().replace('\0', "\u{fffd}");
+        self.0.push(format!("start {name} {}", tag.is_closed()));
+        Content::Markup
+    }
+
+    fn end_tag(&mut self, tag: &Tag) {
+        self.0.push(format!("end {}", tag.name()));
+    }
+
+    fn has_cdata(&self) -> bool {
+        false
+    }
+}
+
+fn expected(case: &Case) -> Option<Seen> {
+    let mut seen = Seen::default();
+    for token in &case.output {
+        let Some(token) = token.as_array() else { continue };
+        let part = |i: usize| token.get(i).and_then(Value::as_str).unwrap_or_default();
+        match part(0) {
+            "Character" => seen.add_text(&text(case, part(1))?),
+            "StartTag" => {
+                let is_closed = token.get(3).and_then(Value::as_bool).unwrap_or_default();
+                seen.0.push(format!("start {} {is_closed}", text(case, part(1))?));
+            }
+            "EndTag" => seen.0.push(format!("end {}", text(case, part(1))?)),
+            _ => {}
+        }
+    }
+    Some(seen)
+}
+
+/// Resolves the suite's own escapes; nothing if what comes out is no text in Rust.
+fn text(case: &Case, text: &str) -> Option<String> {
+    if case.double_escaped {
+        serde_json::from_str(&format!("\"{text}\"")).ok()
+    } else {
+        Some(text.to_owned())
+    }
+}
+
+/// Returns a scanner in a state of the standard, or nothing if there is no such state here.
+fn scanner(state: &str, last_start_tag: &str, input: &str) -> Option<Scanner> {
+    let mut scanner = Scanner::new();
+    match state.to_ascii_lowercase().trim_end_matches(" state") {
+        "data" => {}
+        "plaintext" => scanner.state = State::Plain,
+        "cdata section" => scanner.state = State::Cdata(0),
+        // What is in title and textarea is not shown, so references in it stay as they are.
+        "rcdata" if input.contains('&') => return None,
+        name @ ("rcdata" | "rawtext" | "script data") => {
+            scanner.raw.start(last_start_tag, name == "script data");
+            scanner.state = State::Raw;
+        }
+        other => panic!("unknown state {other}"),
+    }
+    Some(scanner)
+}
+
+#[test]
+#[ignore = "needs html5lib's tests: make test-all"]
+#[expect(clippy::disallowed_methods, reason = "where the tests are is no setting of the service")]
+#[expect(clippy::print_stdout, reason = "how many cases were run")]
+fn html5libs_tokenizer_tests_pass() {
+    let folder = std::env::var("HTML5LIB_TESTS").expect("HTML5LIB_TESTS names a folder");
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "test"));
+    files.sort();
+    let (mut passed, mut left_out, mut wrong) = (0, 0, Vec::new());
+    for file in files {
+        let json = std::fs::read_to_string(&file).unwrap();
+        let suite: Suite = serde_json::from_str(&json).unwrap();
+        for case in suite.tests {
+            let case: Case = serde_json::from_value(case).unwrap();
+            let states = match case.initial_states.as_slice() {
+                [] => &["data state".to_owned()][..],
+                states => states,
+            };
+            for state in states {
+                let input = text(&case, &case.input);
+                let (Some(input), Some(expected)) = (input, expected(&case)) else {
+                    left_out += 1;
+                    continue;
+                };
+                let Some(mut scanner) = scanner(state, &case.last_start_tag, &input) else {
+                    left_out += 1;
+                    continue;
+                };
+                let input = input.replace("\r\n", "\n").replace('\r', "\n");
+                let mut seen = Seen::default();
+                scanner.push(&input, &mut seen);
+                scanner.end(&mut seen);
+                if seen.0 == expected.0 {
+                    passed += 1;
+                } else {
+                    let name = file.file_name().unwrap().display();
+                    let description = &case.description;
+                    wrong.push(format!(
+                        "{name}: {description} in {state}: {input:?}\n  ours {:?}\n  theirs {:?}",
+                        seen.0, expected.0
+                    ));
+                }
+            }
+        }
+    }
+    println!("{passed} cases pass, {left_out} are left out");
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(passed > 6000, "only {passed} cases");
+    assert!(left_out < 100, "{left_out} cases are left out");
+}

@@ -1,0 +1,147 @@
+//! The events of a page by html5gum, a complete tokenizer.
+
+use std::convert::Infallible;
+
+use html5gum::{Emitter, State, Tokenizer};
+
+use super::{
+    Attribute, Content,
+    tests::{Event, Follower},
+};
+
+/// Reads a page.
+pub(super) fn events(page: &str, follower: Follower) -> Vec<Event> {
+    let mut events = Vec::new();
+    let emitter =
+        Recorder { events: &mut events, follower, tag: Current::default(), end: Vec::new() };
+    let Ok(()) = Tokenizer::new_with_emitter(page, emitter).finish();
+    events
+}
+
+#[derive(Default)]
+struct Current {
+    name: Vec<u8>,
+    is_end: bool,
+    is_closed: bool,
+    attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+struct Recorder<'e> {
+    events: &'e mut Vec<Event>,
+    follower: Follower,
+    tag: Current,
+    /// The name whose end tag ends raw text.
+    end: Vec<u8>,
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl Recorder<'_> {
+    fn start_tag(&mut self, name: String) -> Option<State> {
+        let is_closed = self.tag.is_closed;
+        let values =
+            ["hidden", "role", "style", "charset", "http-equiv", "content", "lang"].map(|name| {
+                let mut attributes = self.tag.attributes.iter();
+                attributes.find(|(found, _)| found == name.as_bytes()).map(|(_, value)| text(value))
+            });
+        let is_hidden = values[Attribute::Hidden as usize].is_some();
+        let content = self.follower.start(&name, is_hidden, is_closed);
+        self.end.clone_from(&self.tag.name);
+        let state = match (content, name.as_str()) {
+            (Content::Markup, _) => None,
+            (Content::Raw, "title" | "textarea") => Some(State::RcData),
+            (Content::Raw, _) => Some(State::RawText),
+            (Content::Script, _) => Some(State::ScriptData),
+            (Content::Plain, _) => Some(State::PlainText),
+        };
+        self.events.push(Event::Start { name, is_closed, values });
+        state
+    }
+}
+
+impl Emitter for Recorder<'_> {
+    type Token = Infallible;
+
+    fn emit_string(&mut self, bytes: &[u8]) {
+        if let Some(Event::Text(last)) = self.events.last_mut() {
+            last.extend_from_slice(bytes);
+        } else {
+            self.events.push(Event::Text(bytes.to_vec()));
+        }
+    }
+
+    fn init_start_tag(&mut self) {
+        self.tag = Current::default();
+    }
+
+    fn init_end_tag(&mut self) {
+        self.tag = Current { is_end: true, ..Current::default() };
+    }
+
+    fn push_tag_name(&mut self, name: &[u8]) {
+        self.tag.name.extend_from_slice(name);
+    }
+
+    fn init_attribute(&mut self) {
+        self.tag.attributes.push(Default::default());
+    }
+
+    fn push_attribute_name(&mut self, name: &[u8]) {
+        self.tag.attributes.last_mut().unwrap().0.extend_from_slice(name);
+    }
+
+    fn push_attribute_value(&mut self, value: &[u8]) {
+        self.tag.attributes.last_mut().unwrap().1.extend_from_slice(value);
+    }
+
+    fn set_self_closing(&mut self) {
+        self.tag.is_closed = true;
+    }
+
+    fn emit_current_tag(&mut self) -> Option<State> {
+        let name = text(&self.tag.name);
+        if self.tag.is_end {
+            self.follower.end(&name);
+            self.events.push(Event::End { name });
+            self.end.clear();
+            return None;
+        }
+        self.start_tag(name)
+    }
+
+    fn current_is_appropriate_end_tag_token(&mut self) -> bool {
+        self.tag.is_end && !self.end.is_empty() && self.end == self.tag.name
+    }
+
+    fn adjusted_current_node_present_but_not_in_html_namespace(&mut self) -> bool {
+        self.follower.has_cdata()
+    }
+
+    fn should_emit_errors(&mut self) -> bool {
+        false
+    }
+
+    fn pop_token(&mut self) -> Option<Infallible> {
+        None
+    }
+
+    fn set_last_start_tag(&mut self, name: Option<&[u8]>) {
+        self.end = name.unwrap_or_default().to_vec();
+    }
+
+    fn emit_eof(&mut self) {}
+    fn emit_error(&mut self, _: html5gum::Error) {}
+    fn init_comment(&mut self) {}
+    fn push_comment(&mut self, _: &[u8]) {}
+    fn emit_current_comment(&mut self) {}
+    fn init_doctype(&mut self) {}
+    fn push_doctype_name(&mut self, _: &[u8]) {}
+    fn set_doctype_public_identifier(&mut self, _: &[u8]) {}
+    fn set_doctype_system_identifier(&mut self, _: &[u8]) {}
+    fn push_doctype_public_identifier(&mut self, _: &[u8]) {}
+    fn push_doctype_system_identifier(&mut self, _: &[u8]) {}
+    fn set_force_quirks(&mut self) {}
+    fn emit_current_doctype(&mut self) {}
+}

@@ -1,0 +1,303 @@
+//! One tag: its name, and the few attributes that matter.
+
+use memchr::memchr;
+
+use super::before;
+
+/// How much of a name is kept: more than any that matters has.
+const NAME_BYTES_MAX: usize = 32;
+
+/// How much of an attribute's value is kept.
+const VALUE_BYTES_MAX: usize = 1024;
+
+/// Attributes that are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::count) enum Attribute {
+    Hidden,
+    Role,
+    Style,
+    Charset,
+    HttpEquiv,
+    Content,
+    Lang,
+}
+
+impl Attribute {
+    const COUNT: usize = 7;
+
+    #[cfg(test)]
+    pub(in crate::count) const ALL: [Self; Self::COUNT] = [
+        Self::Hidden,
+        Self::Role,
+        Self::Style,
+        Self::Charset,
+        Self::HttpEquiv,
+        Self::Content,
+        Self::Lang,
+    ];
+
+    fn of(name: &[u8]) -> Option<Self> {
+        match name {
+            b"hidden" => Some(Self::Hidden),
+            b"role" => Some(Self::Role),
+            b"style" => Some(Self::Style),
+            b"charset" => Some(Self::Charset),
+            b"http-equiv" => Some(Self::HttpEquiv),
+            b"content" => Some(Self::Content),
+            b"lang" => Some(Self::Lang),
+            _ => None,
+        }
+    }
+}
+
+/// A name in lower case, cut off where it is too long to matter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Name {
+    bytes: [u8; NAME_BYTES_MAX],
+    length: usize,
+}
+
+impl Name {
+    pub(super) const fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    pub(super) fn push(&mut self, more: &[u8]) {
+        let space = self.bytes.get_mut(self.length..).unwrap_or_default();
+        let mut taken: usize = 0;
+        for (place, byte) in space.iter_mut().zip(more) {
+            *place = byte.to_ascii_lowercase();
+            taken = taken.saturating_add(1);
+        }
+        self.length = self.length.saturating_add(taken);
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// Returns the name, without a character that was cut.
+    fn as_str(&self) -> &str {
+        let chunk = self.as_bytes().utf8_chunks().next();
+        chunk.map(|chunk| chunk.valid()).unwrap_or_default()
+    }
+}
+
+/// What was kept of an attribute.
+#[derive(Clone, Debug, Default)]
+struct Value {
+    is_there: bool,
+    text: String,
+}
+
+/// A complete tag.
+#[derive(Clone, Debug, Default)]
+pub(in crate::count) struct Tag {
+    name: Name,
+    is_end: bool,
+    is_closed: bool,
+    values: [Value; Attribute::COUNT],
+}
+
+impl Tag {
+    /// Returns the name in lower case.
+    pub(in crate::count) fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    pub(in crate::count) const fn is_end(&self) -> bool {
+        self.is_end
+    }
+
+    /// Returns whether the tag ends in `/>`.
+    pub(in crate::count) const fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Returns the value of an attribute, if it is there: the first 1024 bytes, as written.
+    ///
+    /// Character references in it are not resolved: no value that matters needs them.
+    pub(in crate::count) fn value(&self, attribute: Attribute) -> Option<&str> {
+        let value = self.values.get(attribute as usize)?;
+        value.is_there.then_some(value.text.as_str())
+    }
+
+    fn restart(&mut self, is_end: bool) {
+        self.name.clear();
+        self.is_end = is_end;
+        self.is_closed = false;
+        for value in &mut self.values {
+            value.is_there = false;
+        }
+    }
+}
+
+/// Where the reader is in a tag.
+#[derive(Clone, Copy, Debug, Default)]
+enum At {
+    #[default]
+    Name,
+    BeforeAttribute,
+    AttributeName,
+    AfterAttributeName,
+    BeforeValue,
+    QuotedValue(u8),
+    BareValue,
+    /// After a `/` between attributes.
+    Slash,
+}
+
+/// Reads a tag from its name on.
+#[derive(Default)]
+pub(super) struct TagReader {
+    at: At,
+    tag: Tag,
+    attribute: Name,
+    /// The attribute that a value goes to.
+    kept: Option<Attribute>,
+}
+
+impl TagReader {
+    pub(super) const fn tag(&self) -> &Tag {
+        &self.tag
+    }
+
+    /// Begins a tag whose name comes next.
+    pub(super) fn start(&mut self, is_end: bool) {
+        self.tag.restart(is_end);
+        self.at = At::Name;
+    }
+
+    /// Begins an end tag whose name was read already.
+    pub(super) fn start_raw_end(&mut self, name: &Name) {
+        self.tag.restart(true);
+        self.tag.name.clone_from(name);
+        self.at = At::BeforeAttribute;
+    }
+
+    /// Reads on; returns what follows the tag, or `None` if it is not complete.
+    pub(super) fn push<'t>(&mut self, text: &'t str) -> Option<&'t str> {
+        let mut rest = text;
+        while let Some(&byte) = rest.as_bytes().first() {
+            let used = match self.at {
+                At::Name | At::AttributeName => self.read_name(rest),
+                At::QuotedValue(quote) => self.read_quoted(rest, quote),
+                At::BareValue => self.read_bare(rest),
+                At::Slash if byte == b'>' => {
+                    self.tag.is_closed = true;
+                    return rest.get(1..);
+                }
+                At::Slash => {
+                    self.at = At::BeforeAttribute;
+                    0
+                }
+                At::BeforeAttribute | At::AfterAttributeName | At::BeforeValue if byte == b'>' => {
+                    return rest.get(1..);
+                }
+                At::BeforeAttribute | At::AfterAttributeName | At::BeforeValue
+                    if is_space(byte) =>
+                {
+                    1
+                }
+                At::BeforeAttribute | At::AfterAttributeName if byte == b'/' => {
+                    self.at = At::Slash;
+                    1
+                }
+                At::AfterAttributeName if byte == b'=' => {
+                    self.at = At::BeforeValue;
+                    1
+                }
+                At::BeforeAttribute | At::AfterAttributeName => {
+                    self.attribute.clear();
+                    self.kept = None;
+                    self.at = At::AttributeName;
+                    // At the start, `=` is part of the name.
+                    self.attribute.push(before(rest, usize::from(byte == b'=')).as_bytes());
+                    usize::from(byte == b'=')
+                }
+                At::BeforeValue if matches!(byte, b'"' | b'\'') => {
+                    self.at = At::QuotedValue(byte);
+                    1
+                }
+                At::BeforeValue => {
+                    self.at = At::BareValue;
+                    0
+                }
+            };
+            rest = rest.get(used..).unwrap_or_default();
+        }
+        None
+    }
+
+    fn read_name(&mut self, rest: &str) -> usize {
+        let is_tag = matches!(self.at, At::Name);
+        let ends =
+            |&byte: &u8| is_space(byte) || matches!(byte, b'/' | b'>') || byte == b'=' && !is_tag;
+        let bytes = rest.as_bytes();
+        let end = bytes.iter().position(ends);
+        let name = if is_tag { &mut self.tag.name } else { &mut self.attribute };
+        let length = end.unwrap_or(bytes.len());
+        name.push(bytes.get(..length).unwrap_or_default());
+        if end.is_some() && is_tag {
+            self.at = At::BeforeAttribute;
+        } else if end.is_some() {
+            self.at = At::AfterAttributeName;
+            self.finish_name();
+        }
+        length
+    }
+
+    /// Decides whether the attribute is kept. Of several with one name, the first counts.
+    fn finish_name(&mut self) {
+        let attribute = Attribute::of(self.attribute.as_bytes());
+        let value = attribute.and_then(|attribute| self.tag.values.get_mut(attribute as usize));
+        self.kept = None;
+        if let Some(value) = value
+            && !value.is_there
+        {
+            value.is_there = true;
+            value.text.clear();
+            self.kept = attribute;
+        }
+    }
+
+    fn read_quoted(&mut self, rest: &str, quote: u8) -> usize {
+        let end = memchr(quote, rest.as_bytes());
+        let length = end.unwrap_or(rest.len());
+        self.keep(before(rest, length));
+        if end.is_some() {
+            self.at = At::BeforeAttribute;
+            return length.saturating_add(1);
+        }
+        length
+    }
+
+    fn read_bare(&mut self, rest: &str) -> usize {
+        let ends = |&byte: &u8| is_space(byte) || byte == b'>';
+        let end = rest.as_bytes().iter().position(ends);
+        let length = end.unwrap_or(rest.len());
+        self.keep(before(rest, length));
+        if end.is_some() {
+            self.at = At::BeforeAttribute;
+        }
+        length
+    }
+
+    fn keep(&mut self, more: &str) {
+        let kept = self.kept.and_then(|attribute| self.tag.values.get_mut(attribute as usize));
+        if let Some(value) = kept {
+            let space = VALUE_BYTES_MAX.saturating_sub(value.text.len());
+            let length = more.floor_char_boundary(space);
+            value.text.push_str(before(more, length));
+            if length < more.len() {
+                // A shorter character that comes later must not fill the gap.
+                self.kept = None;
+            }
+        }
+    }
+}
+
+/// White space of HTML's syntax.
+pub(super) const fn is_space(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'\n' | 0x0c | b'\r' | b' ')
+}

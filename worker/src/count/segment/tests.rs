@@ -1,0 +1,203 @@
+//! The rules against other implementations of them, and what they must never do.
+
+use std::{fs, path::Path, process::Command};
+
+use icu_segmenter::{WordSegmenter, options::WordBreakInvariantOptions};
+use wordmill_common::histogram::Histogram;
+use wordmill_common::options::{self, Case};
+
+use super::*;
+use crate::count::{
+    Options, UNICODE_VERSION, key::KeyMaker, random::Random, table::Table, tally::Tally,
+};
+
+fn as_written() -> options::Options {
+    options::Options { case: Case::Keep, ..options::Options::default() }
+}
+
+fn words_of(text: &str) -> Histogram {
+    let mut tally = Tally::new(&Options { asked: as_written(), ..Options::default() });
+    tally.add_plain(text);
+    tally.finish().unwrap().histogram
+}
+
+/// The same words from another implementation of the same rules.
+fn words_of_reference(text: &str) -> Histogram {
+    let reference =
+        WordSegmenter::new_for_non_complex_scripts(WordBreakInvariantOptions::default());
+    let ends: Vec<_> = reference.segment_str(text).collect();
+    words_between(ends.windows(2).map(|pair| text.get(pair[0]..pair[1]).unwrap()))
+}
+
+fn words_between<'t>(segments: impl Iterator<Item = &'t str>) -> Histogram {
+    let kinds = Kinds::get();
+    let mut table = Table::new(KeyMaker::new(&as_written()), 1_000_000);
+    for segment in segments.filter(|s| s.chars().any(|c| kinds.of(c).makes_a_word())) {
+        table.add(segment);
+    }
+    table.into_histogram(|_| true).unwrap()
+}
+
+/// At least one character for each class, those that cause trouble more than once.
+const ALPHABET: &[char] = &[
+    'a',
+    'B',
+    'é',
+    'ß',
+    'я',
+    'Σ',
+    '1',
+    '5',
+    '٣',
+    '_',
+    '\u{203f}',
+    ':',
+    '\u{b7}',
+    ',',
+    ';',
+    '\u{66c}',
+    '.',
+    '\u{2019}',
+    '\u{2018}',
+    '\'',
+    '"',
+    'ש',
+    'ה',
+    '\u{301}',
+    '\u{5b0}',
+    '\u{ad}',
+    '\u{200d}',
+    '\u{200c}',
+    '\u{2060}',
+    '\u{feff}',
+    '\u{200b}',
+    '\n',
+    '\r',
+    '\u{2028}',
+    ' ',
+    '\u{a0}',
+    '\u{3000}',
+    '-',
+    '—',
+    '☃',
+    '❤',
+    '©',
+    'ℹ',
+    '🇩',
+    '🇪',
+    '👩',
+    '\u{1f3fd}',
+    '\u{fffd}',
+    '½',
+    '²',
+    '\u{2163}',
+    'ｶ',
+    '한',
+    'ㄅ',
+    'न',
+    '\u{940}',
+    '\u{94d}',
+    'ა',
+];
+
+#[test]
+fn random_text_agrees_with_icu() {
+    let plain: Vec<char> = ALPHABET.iter().copied().filter(|&c| c != 'ｶ').collect();
+    let mut random = Random::new(29);
+    for turn in 0..60_000 {
+        // Long texts that are mostly ASCII go the fast way.
+        let length = 1 + random.below(if turn % 4 == 0 { 90 } else { 12 });
+        let mostly_ascii = turn % 3 == 0;
+        let text: String = (0..length)
+            .map(|_| {
+                loop {
+                    let c = plain[random.below(plain.len())];
+                    if !mostly_ascii || c.is_ascii() || random.below(40) == 0 {
+                        break c;
+                    }
+                }
+            })
+            .collect();
+        assert_eq!(words_of(&text), words_of_reference(&text), "{text:?}");
+    }
+}
+
+fn word_break_test() -> String {
+    let compiler = Command::new(env!("CARGO")).arg("-vV").output().unwrap();
+    let compiler = String::from_utf8(compiler.stdout).unwrap();
+    let host = compiler.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    // Packages of other platforms need not be there.
+    let platform = format!("--filter-platform={host}");
+    let arguments = ["metadata", "--format-version=1", "--offline", "--locked", &platform];
+    let output = Command::new(env!("CARGO")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let package = packages.iter().find(|package| package["name"] == "icu_segmenter").unwrap();
+    let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+    let text = fs::read_to_string(manifest.with_file_name("tests/testdata/WordBreakTest.txt"));
+    let text = text.unwrap();
+    assert!(text.contains(&format!("WordBreakTest-{UNICODE_VERSION}")), "another version");
+    text
+}
+
+/// Unicode's own test file, from the crate that ships it. Lines with scripts that are cut by
+/// dictionaries do not apply.
+#[test]
+fn the_test_of_unicode_passes() {
+    let kinds = Kinds::get();
+    let (mut lines, mut with_dictionaries) = (0, 0);
+    for line in word_break_test().lines() {
+        let (case, _) = line.split_once('#').unwrap_or((line, ""));
+        let segments: Vec<String> = case
+            .split('÷')
+            .map(|segment| {
+                let codes = segment.split(['×', ' ', '\t']).filter(|code| !code.is_empty());
+                codes
+                    .map(|code| char::from_u32(u32::from_str_radix(code, 16).unwrap()).unwrap())
+                    .collect::<String>()
+            })
+            .filter(|segment| !segment.is_empty())
+            .collect();
+        if segments.is_empty() {
+            continue;
+        }
+        let text = segments.concat();
+        if text.chars().any(|c| kinds.of(c).class.writing().is_some()) {
+            with_dictionaries += 1;
+            continue;
+        }
+        lines += 1;
+        assert_eq!(words_of(&text), words_between(segments.iter().map(String::as_str)), "{line}");
+    }
+    assert!(lines > 1800 && with_dictionaries < 150, "{lines} {with_dictionaries}");
+}
+
+#[test]
+fn scripts_without_spaces_go_to_their_dictionary() {
+    let found = words_of("我喜欢吃苹果。ภาษาไทย កម្ពុជា ລາວ abc東京 カフェ１２");
+    for word in ["喜欢", "苹果", "ภาษา", "ไทย", "ລາວ", "abc", "東京", "カフェ", "１２"]
+    {
+        assert!(found.iter().any(|(w, _)| w == word), "{word} in {found:?}");
+    }
+}
+
+#[test]
+fn endless_segments_need_no_memory() {
+    let kinds = Kinds::get();
+    for c in ["a", "\u{301}", "_", "❤"] {
+        let mut segmenter = Segmenter::new();
+        let mut words = Words::new(&as_written(), 10);
+        let endless = c.repeat(200);
+        for text in ["a", "'"].into_iter().chain(std::iter::repeat_n(endless.as_str(), 1000)) {
+            let mut rest = text;
+            while !rest.is_empty() {
+                let stretch = Stretch::first(rest, kinds);
+                rest = rest.get(stretch.text.len()..).unwrap();
+                segmenter.push(&stretch, &mut words);
+            }
+        }
+        assert!(segmenter.segment.text.capacity() <= 2 * WORD_BYTES_MAX);
+        assert!(segmenter.middle.text.capacity() <= 2 * WORD_BYTES_MAX);
+    }
+}
