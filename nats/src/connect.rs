@@ -14,7 +14,6 @@ use wordmill_common::env::{Env, Secret};
 pub use self::tls::Tls;
 
 use crate::provision;
-use crate::tls::Tls;
 use crate::topology::{JOB_STATE_STREAM, Topology};
 
 /// Longest wait for one answer of the broker.

@@ -34,7 +34,6 @@ pub mod spans;
 pub mod store;
 mod subject;
 pub mod sweep;
-pub mod tls;
 pub mod topology;
 mod window;
 
