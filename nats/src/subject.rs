@@ -94,7 +94,6 @@ mod tests {
         let key = JobKey { owner: Owner::public(), job_id };
         let spelled = [
             job(Lane::Interactive, &key),
-            jobs_of(&key.owner).into(),
             dead(Lane::Bulk, &key),
             dead_unreadable(Lane::Bulk, 7),
             record(&key),
@@ -102,10 +101,10 @@ mod tests {
             direct_get(JOBS),
             worker("1f"),
             next(Lane::Bulk),
+            jobs_of(&key.owner).into(),
         ];
         let expected = [
             "jobs.interactive.public.0198f0c2-0000-7000-8000-000000000000",
-            "jobs.*.public.*",
             "dead.bulk.public.0198f0c2-0000-7000-8000-000000000000",
             "dead.bulk.unreadable.7",
             "$KV.job_state.public.0198f0c2-0000-7000-8000-000000000000",
@@ -113,6 +112,7 @@ mod tests {
             "$JS.API.DIRECT.GET.JOBS",
             "$KV.leases.worker.1f",
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
+            "jobs.*.public.*",
         ];
         assert_eq!(recorded(&spelled[4]), Some(key.clone()));
         assert_eq!(queued(&spelled[0]), Some(key));

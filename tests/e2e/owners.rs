@@ -72,6 +72,8 @@ fn walk() -> Vec<Ask> {
         Ask::new("GET", result),
         Ask::new("GET", result).query("top=1&format=csv"),
         Ask::new("GET", result).query("format=ndjson&min_count=1"),
+        Ask::new("GET", "/v1/jobs/{id}/explain"),
+        Ask::new("GET", "/v1/jobs/{id}/explain").query("rules=unicode"),
         Ask::new("GET", "/v1/jobs/{id}/events"),
         Ask::new("GET", "/v1/jobs/{id}/events").header("last-event-id", "1"),
         Ask::new("POST", "/v1/jobs/{id}/cancel"),
