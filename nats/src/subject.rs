@@ -114,7 +114,7 @@ mod tests {
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
             "jobs.*.public.*",
         ];
-        assert_eq!(recorded(&spelled[4]), Some(key.clone()));
+        assert_eq!(recorded(&spelled[3]), Some(key.clone()));
         assert_eq!(queued(&spelled[0]), Some(key));
         assert_eq!(spelled.map(|subject| subject.to_string()), expected);
     }
