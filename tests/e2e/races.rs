@@ -69,7 +69,7 @@ fn two_gateways_that_heal_one_job_put_in_one_message() {
     let job_id = bench.record_only(&body);
     let subject = format!("jobs.interactive.public.{job_id}");
     // First the job's own message id is free; then the stream remembers it, and has no message.
-    for publishing in [job_id.clone(), format!("{job_id}.again")] {
+    for publishing in [format!("public.{job_id}"), format!("public.{job_id}.again")] {
         let rule = || Rule::hold("jobs.").saying(&format!("Nats-Msg-Id: {publishing}\r\n"));
         let held = [0, 1].map(|n: usize| bench.proxies[n].on(rule()));
         std::thread::scope(|scope| {

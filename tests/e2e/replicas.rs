@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
 use wordmill_tests::cluster::Cluster;
@@ -104,6 +104,17 @@ fn what_a_replica_does_not_know_yet_is_asked_of_the_leader() {
     });
 }
 
+/// Waits for the end of a job. While there is no leader, nobody can tell that it has not ended.
+fn finished(client: &Client, job_id: &str) -> Value {
+    wait_for(&format!("job {job_id} is final"), LIMIT, || {
+        let answer = client.get(&format!("/v1/jobs/{job_id}"));
+        assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+        let job = answer.json();
+        let is_final = matches!(job["status"].as_str(), Some("succeeded" | "failed" | "cancelled"));
+        is_final.then_some(job)
+    })
+}
+
 #[test]
 fn leaders_that_change_cost_no_job_anything() {
     let cluster = Cluster::start(3);
@@ -128,7 +139,7 @@ fn leaders_that_change_cost_no_job_anything() {
             break;
         }
     }
-    let ended = client.finished(&lost, LIMIT);
+    let ended = finished(client, &lost);
     assert_eq!(ended["failure"]["code"], "lost", "{ended}");
     wait_for("the cancelled job's message is removed", LIMIT, || {
         (admin.messages("JOBS") == waiting.len() as u64).then_some(())
@@ -147,7 +158,7 @@ fn leaders_that_change_cost_no_job_anything() {
     }
     waiting.push(running);
     for job_id in &waiting {
-        let job = client.finished(job_id, LIMIT);
+        let job = finished(client, job_id);
         assert_eq!(job["totals"]["words"], 2, "{job}");
         assert_eq!(job["attempts"].as_array().map(Vec::len), Some(1), "{job}");
     }

@@ -151,7 +151,12 @@ fn whoever_waits_while_the_broker_goes_and_comes_is_told_all_the_same() {
     let job_id = client.submit(&json!({"text": "a b c"}));
     let waiting = {
         let (client, path) = (client.clone(), format!("/v1/jobs/{job_id}?wait=60"));
-        std::thread::spawn(move || client.get(&path))
+        // On a busy machine the broker may be gone before the wait has begun.
+        std::thread::spawn(move || {
+            wait_for("the wait is answered", 2 * LIMIT, || {
+                Some(client.get(&path)).filter(|answer| answer.status != 503)
+            })
+        })
     };
     let mut events = EventStream::open(&client, &job_id, &[]);
     assert_eq!(events.next_job(LIMIT).expect("an event").told().1, "queued");
