@@ -32,7 +32,7 @@ const SHOWS: &[(&str, &[&str])] = &[
     ("nats stream subjects JOBS", &["│ jobs.interactive.public.~ │ 1"]),
     (
         "nats stream get JOBS",
-        &["Item: JOBS#1", "traceparent: 00-", "Nats-Msg-Id: ~", r#""source":{"kind":"text""#],
+        &["Item: JOBS#1", "traceparent: 00-", "Nats-Msg-Id: public.~", r#""source":{"kind":"text""#],
     ),
     ("nats kv get job_state", &[r#""job_id": "~""#, r#""status": "queued""#, r#""book": "cats""#]),
     ("nats kv ls job_state", &["public.~"]),
@@ -42,7 +42,7 @@ const SHOWS: &[(&str, &[&str])] = &[
     ("nats stream subjects DEAD_JOBS", &["│ dead.interactive.public.~ │ 1"]),
     (
         "nats stream get DEAD_JOBS",
-        &["Wordmill-Failure-Code: fetch_connect", "Wordmill-Attempts: 2", "Nats-Msg-Id: ~"],
+        &["Wordmill-Failure-Code: fetch_connect", "Wordmill-Attempts: 2", "Nats-Msg-Id: public.~"],
     ),
     (
         "nats sub --stream DEAD_JOBS",

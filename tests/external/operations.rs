@@ -94,7 +94,7 @@ fn dead_letters_are_handled_as_the_page_says() {
         .collect();
     assert_eq!(ids, [&newest, &bulk, &first].map(|id| json!(id)), "{list}");
     assert_eq!(read(one)["id"], newest.as_str(), "{one}");
-    for shown in [format!("dead.bulk.public.{bulk}"), format!("Nats-Msg-Id: {newest}")] {
+    for shown in [format!("dead.bulk.public.{bulk}"), format!("Nats-Msg-Id: public.{newest}")] {
         assert!(as_stream.contains(&shown), "{as_stream}");
     }
     assert!(dry.contains(&bulk) && !dry.contains(&newest), "{dry}");
