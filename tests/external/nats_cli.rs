@@ -32,7 +32,12 @@ const SHOWS: &[(&str, &[&str])] = &[
     ("nats stream subjects JOBS", &["│ jobs.interactive.public.~ │ 1"]),
     (
         "nats stream get JOBS",
-        &["Item: JOBS#1", "traceparent: 00-", "Nats-Msg-Id: public.~", r#""source":{"kind":"text""#],
+        &[
+            "Item: JOBS#1",
+            "traceparent: 00-",
+            "Nats-Msg-Id: public.~",
+            r#""source":{"kind":"text""#,
+        ],
     ),
     ("nats kv get job_state", &[r#""job_id": "~""#, r#""status": "queued""#, r#""book": "cats""#]),
     ("nats kv ls job_state", &["public.~"]),
