@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Survey;
 use crate::explanation::Explanation;
 use crate::failure::{Failure, FailureCode};
 use crate::histogram::{Histogram, Rule, Totals, WordCount};
@@ -156,6 +157,8 @@ pub struct Count {
     pub result: ResultPlace,
     /// Where the explanation is, if one was asked for.
     pub explanation: Option<ExplanationPlace>,
+    /// The members that were added up, if the job is a batch.
+    pub members: Option<Survey>,
 }
 
 /// The record of one job.
@@ -223,6 +226,12 @@ pub struct Job {
     /// As in the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// As in the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<JobId>,
+    /// What is known of a batch's members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<Survey>,
     /// The object in the bucket `documents` that holds what is to be counted. It goes when the job
     /// is final, unless the job is also a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -262,6 +271,8 @@ impl Job {
             traceparent: None,
             fingerprint: message.fingerprint.clone(),
             retry_of: message.retry_of,
+            batch: message.batch,
+            members: None,
             document: message.source.object().map(str::to_owned),
         }
     }
@@ -316,6 +327,11 @@ impl Job {
             }
             (Running, Event::Advanced { run, progress }) if self.is_running(run) => {
                 self.progress = Some(progress);
+            }
+            // Looking at the members is no attempt: it may happen as often as it takes.
+            (Queued, Event::Surveyed { members, next_look_at }) => {
+                self.members = Some(members);
+                self.next_attempt_at = Some(next_look_at);
             }
             // A result is a result, even if the job was given to somebody else meanwhile.
             (Queued | Running, Event::Counted { run, count }) => {
@@ -394,6 +410,7 @@ impl Job {
         self.top_words = Some(count.top_words);
         self.result = Some(count.result);
         self.explanation = count.explanation;
+        self.members = count.members;
     }
 
     fn fail(&mut self, failure: Failure, dead_lettered: bool, now: Timestamp) {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Count, Progress, Status};
+use crate::batch::Survey;
 use crate::failure::Failure;
 use crate::id::RunNonce;
 
@@ -22,6 +23,13 @@ pub enum Event {
         run: RunNonce,
         /// How far.
         progress: Progress,
+    },
+    /// A batch's members were looked at, and not all of them are final.
+    Surveyed {
+        /// What was seen.
+        members: Survey,
+        /// When to look again.
+        next_look_at: Timestamp,
     },
     /// The attempt counted the source.
     Counted {
@@ -71,6 +79,7 @@ impl Event {
         match self {
             Self::Started { .. } => "started",
             Self::Advanced { .. } => "advanced",
+            Self::Surveyed { .. } => "surveyed",
             Self::Counted { .. } => "counted",
             Self::AttemptFailed { .. } => "attempt_failed",
             Self::HandedBack { .. } => "handed_back",
