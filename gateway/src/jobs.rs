@@ -43,7 +43,8 @@ pub(crate) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
-    let extract::Query(asked) = asked.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
+    let extract::Query(asked) =
+        asked.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
     let known = Known::of(&headers);
     let stored = match asked.wait {
         None | Some(0) => lookup::existing(&app, &key).await?,

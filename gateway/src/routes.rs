@@ -14,8 +14,8 @@ use crate::cors::Origins;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
-    App, batches, caller, cancel, events, explain, health, jobs, keyed, listing, metrics, queue_view,
-    result, retry, submit, trace, word_count,
+    App, batches, caller, cancel, events, explain, health, jobs, keyed, listing, metrics,
+    queue_view, result, retry, submit, trace, word_count,
 };
 
 /// Smallest answer that is worth compressing, in bytes.

@@ -320,7 +320,8 @@ fn lost(name: &str) -> Failed {
 }
 
 fn mixed(one: &Rule, other: &Rule) -> Failed {
-    let version = |rule: &Rule| format!("{} version {} ({})", rule.name, rule.version, rule.unicode);
+    let version =
+        |rule: &Rule| format!("{} version {} ({})", rule.name, rule.version, rule.unicode);
     let detail = format!(
         "The members were counted by {} and by {}: their sum would be no rule's. Submit the batch \
          again.",

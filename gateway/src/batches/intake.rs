@@ -144,12 +144,7 @@ impl Intake<'_> {
     }
 
     /// Reads the job on a line.
-    fn message(
-        &self,
-        line: u32,
-        job: &[u8],
-        trace: &TraceParent,
-    ) -> Result<JobMessage, Problem> {
+    fn message(&self, line: u32, job: &[u8], trace: &TraceParent) -> Result<JobMessage, Problem> {
         let job: NewJob = body::parse(job)?;
         if job.lane.is_some() {
             return Err(Problem::new(Code::InvalidRequest, "The jobs of a batch are bulk jobs."));

@@ -51,11 +51,7 @@ pub(crate) fn read(query: &str) -> Result<Asked, Problem> {
         }
     }
     let options = (!options.is_empty()).then_some(Value::Object(options));
-    Ok(Asked {
-        options: submit::options(options)?,
-        labels: submit::labels(labels)?,
-        lane,
-    })
+    Ok(Asked { options: submit::options(options)?, labels: submit::labels(labels)?, lane })
 }
 
 /// Adds an option as JSON has it: a number or a truth value if it looks like one, else a text.
