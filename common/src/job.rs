@@ -20,7 +20,7 @@ use crate::options::Options;
 use crate::source::SourceInfo;
 use crate::trace::{TraceId, TraceParent};
 
-pub use self::event::{Event, InvalidTransition};
+pub use self::event::{Count, Event, InvalidTransition};
 
 /// Version of the record's format. Readers refuse what is newer.
 pub const FORMAT: u32 = 1;
@@ -136,29 +136,6 @@ pub enum ExplanationPlace {
         /// The object's name, `<job_id>.<run nonce>.explain`.
         name: String,
     },
-}
-
-/// What a successful attempt found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Count {
-    /// The source, with what was learnt about it.
-    pub source: SourceInfo,
-    /// The totals under the rule asked for.
-    pub totals: Totals,
-    /// The total of words under every rule.
-    pub totals_by_rule: BTreeMap<String, u64>,
-    /// The total of words in each scope, by the rule asked for.
-    pub totals_by_scope: BTreeMap<String, u64>,
-    /// The rule that counted.
-    pub rule: Rule,
-    /// The most frequent words.
-    pub top_words: Vec<WordCount>,
-    /// Where the histogram is.
-    pub result: ResultPlace,
-    /// Where the explanation is, if one was asked for.
-    pub explanation: Option<ExplanationPlace>,
-    /// The members that were added up, if the job is a batch.
-    pub members: Option<Survey>,
 }
 
 /// The record of one job.

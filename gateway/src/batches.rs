@@ -85,7 +85,7 @@ pub(crate) async fn post(
     };
     let job = accepted?;
     info!(job.id = %batch_id, accepted = taken.accepted, refused = taken.refused.count(), "batch accepted");
-    Ok(answer(&job, taken))
+    Ok(answer(&job, &taken))
 }
 
 /// Returns how the jobs are written in the body.
@@ -127,7 +127,7 @@ fn message(
     }
 }
 
-fn answer(job: &Job, taken: Taken) -> Response {
+fn answer(job: &Job, taken: &Taken) -> Response {
     let id = job.job_id;
     let (location, later) = (format!("/v1/batches/{id}"), POLL_AFTER_S.to_string());
     let body = json!({

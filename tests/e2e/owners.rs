@@ -85,10 +85,6 @@ fn walk() -> Vec<Ask> {
         Ask::new("GET", "/v1/batches/{id}"),
         Ask::new("GET", "/v1/batches/{id}").query("wait=1"),
         Ask::new("GET", "/v1/batches/{id}/result"),
-        // A batch of the same name is another one.
-        Ask::new("POST", "/v1/batches")
-            .body(&json!([{"url": "no"}]))
-            .header("idempotency-key", "b"),
         Ask::new("DELETE", job),
         Ask::new("GET", letter),
         Ask::new("DELETE", letter),

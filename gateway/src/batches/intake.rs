@@ -4,7 +4,7 @@ use axum::body::{Body, Bytes};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http_body_util::BodyExt;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 use tracing::Instrument;
 use wordmill_common::batch::{Batch, Lines};
@@ -182,10 +182,7 @@ impl Intake<'_> {
                 LINE_OPTIONS.join(", ")
             )));
         }
-        let mut all = match json!(self.asked.options) {
-            Value::Object(all) => all,
-            _ => Map::new(),
-        };
+        let mut all = json!(self.asked.options).as_object().cloned().unwrap_or_default();
         all.extend(given);
         submit::options(Some(Value::Object(all)))
     }
