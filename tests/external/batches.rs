@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 #[test]
 fn a_hundred_thousand_lines_are_counted_and_added_up() {
-    let stack = Stack::with(1, 2, &[("WORDMILL_LOG", "warn")]);
+    let stack = Stack::with(1, 2, &[]);
     let client = stack.client();
     let body: String = (0..LINES)
         .map(|n| format!("{}\n", json!({"text": format!("line number{} of many", n % NUMBERS)})))
