@@ -50,13 +50,15 @@ pub async fn with_backlog(bench: &mut Bench, backlog: usize) -> Result<()> {
     let raw = Raw::connect(&other.broker).await?;
     raw.submit(&bench.text.templates, backlog, DEPTH).await?;
     let queued = other.submit(&bench.text.body(0)).await?;
-    let nothing = polls::one(bench, &bench.stack, Job::Finished).await?;
+    let other_finished = polls::one(bench, &bench.stack, Job::Finished).await?;
     let what = |what: &str| format!("{what}, {backlog} jobs waiting");
 
     let before = other.costs()?;
     let requests = bench.text.requests("");
     let (full, empty) = (&other, &bench.stack);
     bench.stack.pause_workers(true)?;
+    // A worker that stands still has taken it, at most, and has not said so.
+    let other_queued = bench.stack.submit(&bench.text.body(0)).await?;
     let mut rows = Vec::new();
     let (more, less) = (full.address, empty.address);
     let submissions = [
@@ -70,10 +72,13 @@ pub async fn with_backlog(bench: &mut Bench, backlog: usize) -> Result<()> {
         }),
     ];
     rows.push((what("submissions, text of 1 kB"), in_turns(&submissions, BOUNDS).await?, None));
-    for (name, id) in [("polls, queued job", &queued), ("polls, finished job", &finished)] {
+    for (name, id, other_id) in [
+        ("polls, queued job", &queued, &other_queued),
+        ("polls, finished job", &finished, &other_finished),
+    ] {
         let sides = [
             polls::side("with", full.address, format!("/v1/jobs/{id}")),
-            polls::side("empty queue", empty.address, format!("/v1/jobs/{nothing}")),
+            polls::side("empty queue", empty.address, format!("/v1/jobs/{other_id}")),
         ];
         rows.push((what(name), in_turns(&sides, BOUNDS).await?, None));
     }

@@ -27,6 +27,7 @@ const PACED_CONNECTIONS: usize = 256;
 
 pub async fn measure(bench: &mut Bench) -> Result<()> {
     let before = (bench.stack.costs()?, bench.stack.finished().await?);
+    let floor_before = bench.raw_broker.process.cpu_seconds()?;
     let requests = bench.text.requests("");
     let (raw, templates, stack) = (&bench.raw, &bench.text.templates, &bench.stack);
     let ours = CONNECTIONS.map(|connections| {
@@ -39,11 +40,12 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     let sides: Vec<Side<'_>> = ours.into_iter().chain(floor).collect();
     let measured = in_turns(&sides, BOUNDS).await?;
     let (ours, floor) = measured.split_at(CONNECTIONS.len());
-    let jobs = ours.iter().map(|side| side.done).sum();
+    let [jobs, floor_jobs] = [ours, floor].map(|sides| sides.iter().map(|side| side.done).sum());
     let floor = best(floor).context("no side")?;
     let row = Row::rate("full jobs, text of 1 kB", best(ours).context("no side")?, floor);
     drop(sides);
     finish(bench, row.aims_at(Target::Share(0.6)), jobs, before).await?;
+    bench.note_floor("full jobs, text of 1 kB", floor_jobs, floor_before)?;
     bench.forget_jobs().await?;
 
     let target = Some(Target::Share(0.5));

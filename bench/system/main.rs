@@ -181,6 +181,16 @@ impl Bench {
         Ok(())
     }
 
+    /// Notes what the raw broker took since `before` seconds of its CPU time.
+    fn note_floor(&mut self, what: &str, jobs: usize, before: f64) -> Result<()> {
+        let broker = &self.raw_broker.process;
+        let cpu_us = (broker.cpu_seconds()? - before) / jobs as f64 * 1e6;
+        let memory_mib = broker.memory_bytes()? as f64 / f64::from(1 << 20);
+        let (cpu_us, memory_mib) = ([0.0, 0.0, cpu_us], [0.0, 0.0, memory_mib]);
+        self.report.spend(Expense { what: format!("{what}, raw"), jobs, cpu_us, memory_mib });
+        Ok(())
+    }
+
     /// Notes what the processes took since `before` for so many jobs.
     fn note_expense(
         &mut self,

@@ -21,7 +21,7 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 async fn one_kind(bench: &mut Bench, what: &str, work: impl Fn(&Bench) -> &Work) -> Result<()> {
-    let before = bench.stack.costs()?;
+    let (before, floor_before) = (bench.stack.costs()?, bench.raw_broker.process.cpu_seconds()?);
     let (address, requests) = (bench.stack.address, work(bench).requests(""));
     let (raw, templates, requests) = (&bench.raw, &work(bench).templates, &requests);
     let ours = CONNECTIONS.map(|connections| {
@@ -35,12 +35,13 @@ async fn one_kind(bench: &mut Bench, what: &str, work: impl Fn(&Bench) -> &Work)
     let sides: Vec<Side<'_>> = ours.into_iter().chain(floor).collect();
     let measured = in_turns(&sides, BOUNDS).await?;
     let (ours, floor) = measured.split_at(CONNECTIONS.len());
-    let jobs = ours.iter().map(|side| side.done).sum();
+    let [jobs, floor_jobs] = [ours, floor].map(|sides| sides.iter().map(|side| side.done).sum());
     let (ours, floor) = (best(ours).context("no side")?, best(floor).context("no side")?);
     let what_ours = format!("{what}, {}", ours.name);
     let row = Row::rate(what_ours, ours, floor).aims_at(Target::Share(0.6));
     drop(sides);
     bench.report.add(row);
     bench.note_expense(what, jobs, &before)?;
+    bench.note_floor(what, floor_jobs, floor_before)?;
     bench.forget_jobs().await
 }
