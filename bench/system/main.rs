@@ -8,7 +8,7 @@
 //! says something even on a machine that does other things. It needs Linux, for `/proc`.
 //!
 //! Arguments: `--full` for larger backlogs, `--only <part of a name>`, `--update` to write the tables and
-//! the picture into `docs/`. Environment: `BIN_DIR`, `NATS_SERVER`.
+//! the picture into `docs/`. Environment: `WORDMILL_BIN_DIR`, `NATS_SERVER`.
 
 #![expect(
     clippy::disallowed_methods,

@@ -212,8 +212,8 @@ fn password(role: &str) -> String {
 /// Returns the command of a service, with its role's credentials and nothing of our environment that
 /// could change what it does. The log is on, as it is by default.
 fn service(name: &str, role: &str, nats: &str) -> Result<Command> {
-    let folder =
-        env::var_os("BIN_DIR").map_or_else(|| repository().join("target/release"), PathBuf::from);
+    let folder = env::var_os("WORDMILL_BIN_DIR")
+        .map_or_else(|| repository().join("target/release"), PathBuf::from);
     let path = folder.join(name);
     ensure!(path.exists(), "{} is not built: run `make bench`", path.display());
     let mut command = Command::new(path);
