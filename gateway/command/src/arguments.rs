@@ -43,8 +43,14 @@ pub(crate) struct ServerArguments {
     /// Address of the gateway
     #[arg(long, global = true, env = "WORDMILL_URL", value_name = "URL", default_value = DEFAULT_SERVER, value_parser = server_url, value_hint = ValueHint::Url)]
     pub(crate) server: Url,
-    /// File with the API key; without it the key is taken from the environment: WORDMILL_API_KEY
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    // Help is no Markdown: what would be code there is written as a text here.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        help = "File with the API key; without it the environment has it: WORDMILL_API_KEY"
+    )]
     pub(crate) key_file: Option<PathBuf>,
     /// Longest time for everything, such as 30s, 10m or 2h; then the command ends, the jobs go on
     #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
@@ -166,8 +172,12 @@ pub(crate) struct OptionArguments {
     /// Language of the sources, such as ja or pt-BR
     #[arg(long, value_name = "TAG")]
     pub(crate) language: Option<String>,
-    /// Any other option of docs/counting.md, such as min_len=3 or stop_words=the
-    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = pair)]
+    #[arg(
+        long = "option",
+        value_name = "NAME=VALUE",
+        value_parser = pair,
+        help = "Any other option of docs/counting.md, such as min_len=3 or stop_words=the"
+    )]
     pub(crate) others: Vec<(String, String)>,
     /// A label for the jobs, to find them by
     #[arg(long = "label", short = 'l', value_name = "NAME=VALUE", value_parser = pair)]

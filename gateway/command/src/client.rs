@@ -162,7 +162,7 @@ impl Answer {
     }
 
     /// Says what is wrong with it.
-    pub(crate) fn strange(&self, detail: impl ToString) -> Error {
+    pub(crate) fn strange(&self, detail: impl std::fmt::Display) -> Error {
         Error::Strange { server: self.server.clone(), detail: detail.to_string() }
     }
 

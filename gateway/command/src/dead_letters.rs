@@ -177,12 +177,12 @@ async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Err
         let filter: Value = json!(
             arguments.filter.pairs().into_iter().collect::<std::collections::BTreeMap<_, _>>()
         );
-        let mut cursor = None;
+        let mut cursor: Option<String> = None;
         for _ in 0..REQUESTS_MAX {
-            let mut body = json!({"filter": filter, "dry_run": dry_run});
-            if let Some(cursor) = cursor {
-                body["cursor"] = json!(cursor);
-            }
+            let body = match &cursor {
+                None => json!({"filter": filter, "dry_run": dry_run}),
+                Some(cursor) => json!({"filter": filter, "dry_run": dry_run, "cursor": cursor}),
+            };
             let page = replay_page(session, &body).await?;
             data.extend(page.data);
             cursor = page.next_cursor;

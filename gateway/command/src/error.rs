@@ -91,13 +91,11 @@ impl Error {
 
     /// Returns the error for programs.
     pub(crate) fn to_json(&self) -> Value {
-        let mut value = json!({"code": self.code(), "detail": self.to_string()});
-        if let Self::Answered(problem) = self {
-            value["detail"] = json!(problem.detail);
-            value["status"] = json!(problem.status);
-            value["trace_id"] = json!(problem.trace_id);
+        let code = self.code();
+        if let Self::Answered(Problem { status, detail, trace_id, .. }) = self {
+            return json!({"code": code, "detail": detail, "status": status, "trace_id": trace_id});
         }
-        value
+        json!({"code": code, "detail": self.to_string()})
     }
 
     /// Tells whether every further source would meet the same.

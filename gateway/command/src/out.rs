@@ -117,7 +117,7 @@ fn open(path: &Path) -> io::Result<Place> {
     let file = tempfile::Builder::new()
         .prefix(".wordmill-")
         .permissions(Permissions::from_mode(mode))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        .tempfile_in(folder.unwrap_or_else(|| Path::new(".")))?;
     Ok(Place::New(BufWriter::new(file), path))
 }
 

@@ -1,5 +1,6 @@
 //! What `wordmill count` prints.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::arguments::{CountArguments, Format};
@@ -10,7 +11,7 @@ use crate::explain;
 use crate::job::{Job, Rule, Totals};
 use crate::out::Out;
 use crate::table::{Side, Table};
-use crate::text::{number, plain};
+use crate::text::{counted, number, plain};
 use crate::words::{self, Merged, Words};
 
 /// Words in a table, unless it is told otherwise.
@@ -72,11 +73,9 @@ pub(crate) fn merged(
 ) -> Result<(), Error> {
     match format {
         Format::Table => {
-            out.text(&summary(rows))?;
-            out.text(&format!(
-                "\n{}",
-                facts(&merged.totals, &merged.totals_by_rule, merged.rule.as_ref())
-            ))?;
+            let merged_from = rows.iter().filter_map(Row::succeeded).count();
+            let facts = facts(&merged.totals, &merged.totals_by_rule, merged.rule.as_ref());
+            out.text(&format!("{}\n{facts}", counted(merged_from, "source")))?;
             out.text(&listed(words))?;
         }
         Format::Json => {
@@ -90,7 +89,7 @@ pub(crate) fn merged(
             let head = head.to_string();
             let head = head.strip_suffix('}').unwrap_or(&head);
             out.text(&format!("{head},\"word_count\":"))?;
-            out.text(&serde_json::to_string(words).map_err(unwritable)?)?;
+            out.text(&serde_json::to_string(words).map_err(|error| unwritable(&error))?)?;
             out.text("}\n")?;
         }
         Format::Csv => {
@@ -105,33 +104,50 @@ pub(crate) fn merged(
 
 /// Returns JSON as people like to read it.
 pub(crate) fn pretty(value: &Value) -> Result<String, Error> {
-    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(unwritable)
+    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|error| unwritable(&error))
 }
 
-fn unwritable(error: serde_json::Error) -> Error {
+fn unwritable(error: &serde_json::Error) -> Error {
     Error::TooMuch(format!("the output cannot be written: {error}"))
 }
 
-/// Returns everything that is known of each source.
-fn sources(rows: &[Row]) -> Vec<Value> {
-    let of = |row: &Row| {
-        let mut value = json!({"source": row.name});
-        if let Some(seen) = &row.seen {
-            value["job"] = seen.value.clone();
+/// Everything that is known of one source.
+#[derive(Debug, Serialize)]
+struct SourceView<'a> {
+    source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_words: Option<Vec<WordView<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<&'a Value>,
+}
+
+#[derive(Debug, Serialize)]
+struct WordView<'a> {
+    word: &'a str,
+    count: u64,
+}
+
+fn sources(rows: &[Row]) -> Vec<SourceView<'_>> {
+    rows.iter().map(SourceView::of).collect()
+}
+
+impl<'a> SourceView<'a> {
+    fn of(row: &'a Row) -> Self {
+        let words = row.top.as_ref().map(|top| {
+            top.0.iter().map(|(word, count)| WordView { word, count: *count }).collect()
+        });
+        Self {
+            source: &row.name,
+            job: row.seen.as_ref().map(|seen| &seen.value),
+            error: row.error.as_ref().map(Error::to_json),
+            top_words: words,
+            explanation: row.explanation.as_ref(),
         }
-        if let Some(error) = &row.error {
-            value["error"] = error.to_json();
-        }
-        if let Some(top) = &row.top {
-            let words = top.0.iter().map(|(word, count)| json!({"word": word, "count": count}));
-            value["top_words"] = words.collect();
-        }
-        if let Some(explanation) = &row.explanation {
-            value["explanation"] = explanation.clone();
-        }
-        value
-    };
-    rows.iter().map(of).collect()
+    }
 }
 
 /// Returns the sum of all totals. How many different words there are together only `--merge` can tell.
@@ -169,7 +185,7 @@ fn csv_rows(rows: &[Row]) -> String {
         text += &csv::line([
             row.name.as_str(),
             job.map_or("", |job| &job.job_id),
-            job.map_or("refused", |job| &job.status),
+            job.map_or_else(|| status(row), |job| &job.status),
             &total(|totals| totals.words),
             &total(|totals| totals.unique_words),
             &total(|totals| totals.characters),
@@ -178,6 +194,14 @@ fn csv_rows(rows: &[Row]) -> String {
         ]);
     }
     text
+}
+
+/// Returns what became of a source that is no job.
+fn status(row: &Row) -> &'static str {
+    match row.error {
+        Some(Error::Answered(_)) => "refused",
+        _ => "not_sent",
+    }
 }
 
 fn csv_words(rows: &[Row]) -> String {

@@ -51,7 +51,7 @@ impl Source {
         match self {
             Self::Url(url) => url.clone(),
             Self::File(path) => path.to_string_lossy().into_owned(),
-            Self::Stdin => STDIN.to_owned(),
+            Self::Stdin => "standard input".to_owned(),
         }
     }
 

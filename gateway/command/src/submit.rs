@@ -107,18 +107,16 @@ impl Plan {
 
     /// Says in JSON what is to be done.
     fn job(&self, url: &str) -> Value {
-        let mut job = json!({"url": url});
+        let mut job = Map::from_iter([("url".to_owned(), json!(url))]);
         if !self.options.is_empty() {
-            job["options"] = options(&self.options);
+            job.insert("options".to_owned(), options(&self.options));
         }
         if !self.labels.is_empty() {
             let labels = self.labels.iter().map(|(name, value)| (name.clone(), json!(value)));
-            job["labels"] = Value::Object(labels.collect());
+            job.insert("labels".to_owned(), Value::Object(labels.collect()));
         }
-        if let Some(lane) = &self.lane {
-            job["lane"] = json!(lane);
-        }
-        job
+        job.extend(self.lane.iter().map(|lane| ("lane".to_owned(), json!(lane))));
+        Value::Object(job)
     }
 
     /// Says the same beside a document.
