@@ -3,6 +3,8 @@
 mod access;
 mod cancel;
 mod chaos;
+mod command;
+mod command_jobs;
 mod cors;
 mod dead_letters;
 mod deliveries;

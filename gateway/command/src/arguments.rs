@@ -105,7 +105,7 @@ Examples:
 pub(crate) enum Format {
     /// For people
     Table,
-    /// For programs: everything that the service says
+    /// For programs: everything that the service says; of jobs and dead letters, one a line
     Json,
     /// For spreadsheets: one line for each source, job or word
     Csv,

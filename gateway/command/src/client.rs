@@ -51,7 +51,8 @@ pub(crate) struct Server {
 pub(crate) struct Client {
     http: Http<HttpsConnector<HttpConnector>, Body>,
     server: Server,
-    /// A server that has never answered is not waited for: its address is wrong, as a rule.
+    /// One that nobody can connect to and that has never answered is not waited for: its address is
+    /// wrong, as a rule.
     has_answered: AtomicBool,
 }
 
@@ -303,9 +304,12 @@ impl Client {
         let response = match answered {
             Ok(response) => response,
             Err(error) => {
+                let was_there = !error.is_connect() || self.has_answered.load(Ordering::Relaxed);
                 let error = unreachable(causes(&error));
-                let waits = self.has_answered.load(Ordering::Relaxed);
-                return Err(if waits { Silence::Passing(error) } else { Silence::Lasting(error) });
+                return Err(match was_there {
+                    true => Silence::Passing(error),
+                    false => Silence::Lasting(error),
+                });
             }
         };
         self.has_answered.store(true, Ordering::Relaxed);

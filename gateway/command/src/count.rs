@@ -9,7 +9,6 @@ use crate::error::Error;
 use crate::exit;
 use crate::follow;
 use crate::job::Seen;
-use crate::out::Out;
 use crate::report;
 use crate::session::Session;
 use crate::source::{self, Source};
@@ -55,7 +54,7 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
         let detail = "what is merged is merged here, so somebody has to wait for it";
         return Err(Error::Usage(detail.to_owned()));
     }
-    let out = Out::open(arguments.print.output.as_deref())?;
+    let out = session.out(&arguments.print)?;
     let named = arguments.sources.clone();
     let finding = tokio::task::spawn_blocking(move || {
         let found = source::find(&named)?;

@@ -13,8 +13,7 @@ use crate::csv;
 use crate::error::Error;
 use crate::exit;
 use crate::jobs::{self, Page, moment};
-use crate::out::Out;
-use crate::report::pretty;
+use crate::report::{self, pretty};
 use crate::session::Session;
 use crate::table::{Side, Table};
 use crate::text::{counted, plain, size};
@@ -98,7 +97,7 @@ impl Letter {
 }
 
 async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<(), Error> {
-    let mut out = Out::open(arguments.print.output.as_deref())?;
+    let mut out = session.out(&arguments.print)?;
     let data =
         jobs::pages(session, "dead-letters", &arguments.filter.pairs(), arguments.limit).await?;
     let letters: Result<Vec<Letter>, Error> =
@@ -116,7 +115,7 @@ async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<
             }
             out.text(&table.render())?;
         }
-        Format::Json => out.text(&pretty(&json!({"data": data}))?)?,
+        Format::Json => out.text(&report::lines(&data))?,
         Format::Csv => {
             out.text(&csv::line(["id", "dead_at", "code", "lane", "source", "trace_id"]))?;
             for letter in &letters {
@@ -135,7 +134,7 @@ async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<
 }
 
 async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> {
-    let mut out = Out::open(arguments.print.output.as_deref())?;
+    let mut out = session.out(&arguments.print)?;
     let request = Request::get(&["v1", "dead-letters", &arguments.id]);
     let value: Value = session.client.send(&request).await?.json()?;
     let letter: Letter = read(session, &value)?;
@@ -170,7 +169,7 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
 
 /// Replays letters, a number of them with each request.
 async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Error> {
-    let mut out = Out::open(arguments.print.output.as_deref())?;
+    let mut out = session.out(&arguments.print)?;
     let mut data: Vec<Value> = Vec::new();
     let dry_run = arguments.dry_run;
     if arguments.ids.is_empty() {
@@ -199,7 +198,7 @@ async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Err
     let lines = lines?;
     match arguments.print.format {
         Format::Table => out.text(&table(&lines))?,
-        Format::Json => out.text(&pretty(&json!({"dry_run": dry_run, "data": data}))?)?,
+        Format::Json => out.text(&report::lines(&data))?,
         Format::Csv => {
             out.text(&csv::line(["id", "outcome", "job_id", "code"]))?;
             for line in &lines {

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use crate::arguments::{ExplainArguments, Format};
 use crate::client::Request;
 use crate::error::Error;
-use crate::out::Out;
 use crate::report::pretty;
 use crate::session::Session;
 use crate::table::{Side, Table};
@@ -52,7 +51,7 @@ pub(crate) async fn run(session: &Session, arguments: ExplainArguments) -> Resul
     if arguments.print.format == Format::Csv {
         return Err(Error::Usage("an explanation is no table; use --format json".to_owned()));
     }
-    let mut out = Out::open(arguments.print.output.as_deref())?;
+    let mut out = session.out(&arguments.print)?;
     let request = Request::get(&["v1", "jobs", &arguments.id, "explain"]);
     let answer = session.client.send(&request.query("rules", arguments.rules)).await?;
     let explanation: Value = answer.json()?;

@@ -4,7 +4,7 @@ use futures_util::{StreamExt, stream};
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::arguments::{
     DeleteArguments, Format, ListArguments, PrintArguments, ResultArguments, SelectionArguments,
@@ -17,7 +17,7 @@ use crate::exit;
 use crate::follow;
 use crate::job::{Job, Seen};
 use crate::out::Out;
-use crate::report::{self, pretty};
+use crate::report;
 use crate::session::Session;
 use crate::table::{Side, Table};
 use crate::text::{number, plain, size};
@@ -42,7 +42,7 @@ pub(crate) struct Page {
 /// # Errors
 /// Whatever holds for all jobs.
 pub(crate) async fn status(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
-    let out = Out::open(arguments.print.output.as_deref())?;
+    let out = session.out(&arguments.print)?;
     let seen = each(session, &arguments.ids, |id| async move {
         Seen::of(&session.client.send(&Request::get(&["v1", "jobs", &id])).await?)
     });
@@ -54,7 +54,7 @@ pub(crate) async fn status(session: &Session, arguments: SelectionArguments) -> 
 /// # Errors
 /// Whatever holds for all jobs.
 pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
-    let out = Out::open(arguments.print.output.as_deref())?;
+    let out = session.out(&arguments.print)?;
     arguments.ids.iter().for_each(|id| session.accepted(id));
     session.progress.begin("waiting", arguments.ids.len(), 0);
     let seen = each(session, &arguments.ids, |id| async move {
@@ -77,7 +77,7 @@ pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Re
 /// # Errors
 /// Whatever holds for all jobs.
 pub(crate) async fn cancel(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
-    let out = Out::open(arguments.print.output.as_deref())?;
+    let out = session.out(&arguments.print)?;
     let seen = each(session, &arguments.ids, |id| async move {
         let request = Request::post(&["v1", "jobs", &id, "cancel"], Payload::Nothing);
         Seen::of(&session.client.send(&request).await?)
@@ -90,7 +90,7 @@ pub(crate) async fn cancel(session: &Session, arguments: SelectionArguments) -> 
 /// # Errors
 /// Whatever holds for all jobs.
 pub(crate) async fn retry(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
-    let out = Out::open(arguments.print.output.as_deref())?;
+    let out = session.out(&arguments.print)?;
     let nonce = &nonce()?;
     let seen = each(session, &arguments.ids, |id| async move {
         let key = HeaderValue::try_from(format!("wordmill-{nonce}-{id}"));
@@ -149,7 +149,7 @@ async fn each<T, Asked: Future<Output = Result<T, Error>>>(
 /// # Errors
 /// Those of the request and of the output.
 pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Result<(), Error> {
-    let mut out = Out::open(arguments.print.output.as_deref())?;
+    let mut out = session.out(&arguments.print)?;
     let mut request = Request::get(&["v1", "jobs", &arguments.id, "result"]);
     if let Some(least) = arguments.min_count {
         request = request.query("min_count", least.to_string());
@@ -187,7 +187,7 @@ pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Res
 /// # Errors
 /// Those of the requests and of the output.
 pub(crate) async fn list(session: &Session, arguments: ListArguments) -> Result<(), Error> {
-    let out = Out::open(arguments.print.output.as_deref())?;
+    let out = session.out(&arguments.print)?;
     let mut request = Vec::new();
     request.extend(arguments.status.map(|status| ("status".to_owned(), status)));
     let label = arguments.label.map(|(name, value)| format!("{name}:{value}"));
@@ -237,15 +237,11 @@ pub(crate) async fn pages(
 }
 
 /// Prints jobs: one in all detail, several one a line.
-fn print(mut out: Out, format: Format, seen: &[Seen]) -> Result<(), Error> {
+fn print(mut out: Out<'_>, format: Format, seen: &[Seen]) -> Result<(), Error> {
     match (format, seen) {
         (Format::Table, [one]) => out.text(&details(&one.job))?,
         (Format::Table, _) => return print_table(out, seen),
-        (Format::Json, [one]) => out.text(&pretty(&one.value)?)?,
-        (Format::Json, _) => {
-            let all: Vec<&Value> = seen.iter().map(|seen| &seen.value).collect();
-            out.text(&pretty(&json!({"data": all}))?)?;
-        }
+        (Format::Json, _) => out.text(&report::lines(seen.iter().map(|seen| &seen.value)))?,
         (Format::Csv, _) => {
             let titles =
                 ["job_id", "status", "source", "words", "code", "created_at", "finished_at"];
@@ -267,7 +263,7 @@ fn print(mut out: Out, format: Format, seen: &[Seen]) -> Result<(), Error> {
     out.finish()
 }
 
-fn print_table(mut out: Out, seen: &[Seen]) -> Result<(), Error> {
+fn print_table(mut out: Out<'_>, seen: &[Seen]) -> Result<(), Error> {
     let mut table = Table::new(&[
         ("job", Side::Left),
         ("status", Side::Left),

@@ -39,6 +39,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::arguments::{Action, Arguments};
 use crate::error::Error;
 use crate::out::Out;
+use crate::progress::Progress;
 use crate::session::{Session, complain};
 
 /// Does what the command line says, and returns how it ended.
@@ -145,7 +146,8 @@ async fn time_up(limit: Option<Duration>) {
 fn completions(shell: Shell) -> Result<(), Error> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "wordmill", &mut script);
-    let mut out = Out::open(None)?;
+    let progress = Progress::new(true);
+    let mut out = Out::open(&progress, None)?;
     out.bytes(&script)?;
     out.finish()
 }

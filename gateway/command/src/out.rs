@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::error::Error;
+use crate::progress::Progress;
 use crate::text::is_obeyed;
 
-/// Where results go.
+/// Where results go. Once there are some, no progress is shown any more.
 #[derive(Debug)]
-pub(crate) struct Out {
+pub(crate) struct Out<'a> {
+    progress: &'a Progress,
     place: Place,
     /// The beginning of a character whose end has not come yet.
     held: Vec<u8>,
@@ -30,18 +32,18 @@ enum Place {
     Device(BufWriter<File>, PathBuf),
 }
 
-impl Out {
+impl<'a> Out<'a> {
     /// Opens a file, or standard output if none is named.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn open(path: Option<&Path>) -> Result<Self, Error> {
+    pub(crate) fn open(progress: &'a Progress, path: Option<&Path>) -> Result<Self, Error> {
         let place = match path {
             None if io::stdout().is_terminal() => Place::Terminal(BufWriter::new(io::stdout())),
             None => Place::Pipe(BufWriter::new(io::stdout())),
             Some(path) => open(path).map_err(Error::file(cannot_write(path)))?,
         };
-        Ok(Self { place, held: Vec::new() })
+        Ok(Self { progress, place, held: Vec::new() })
     }
 
     /// Writes a text.
@@ -57,6 +59,7 @@ impl Out {
     /// # Errors
     /// Those of [`Self::text`].
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.progress.end();
         let written = match &mut self.place {
             Place::Terminal(out) => {
                 self.held.extend_from_slice(bytes);
@@ -154,23 +157,24 @@ mod tests {
 
     #[test]
     fn a_file_appears_whole_or_not_at_all() {
+        let progress = Progress::new(true);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.csv");
-        let mut out = Out::open(Some(&path)).unwrap();
+        let mut out = Out::open(&progress, Some(&path)).unwrap();
         out.text("half").unwrap();
         drop(out);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         std::fs::write(&path, "old").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        let mut out = Out::open(Some(&path)).unwrap();
+        let mut out = Out::open(&progress, Some(&path)).unwrap();
         out.text("a\u{1b}").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
         out.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\u{1b}");
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
-        let mut out = Out::open(Some(Path::new("/dev/null"))).unwrap();
+        let mut out = Out::open(&progress, Some(Path::new("/dev/null"))).unwrap();
         out.text("a").unwrap();
         out.finish().unwrap();
-        assert!(Out::open(Some(&path.join("below"))).is_err());
+        assert!(Out::open(&progress, Some(&path.join("below"))).is_err());
     }
 }

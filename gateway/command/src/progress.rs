@@ -80,6 +80,12 @@ impl Progress {
         }
     }
 
+    /// Shows nothing any more.
+    pub(crate) fn end(&self) {
+        self.clear();
+        self.state.borrow_mut().all = 0;
+    }
+
     /// Takes the line away, so that something else can be printed.
     pub(crate) fn clear(&self) {
         if std::mem::take(&mut self.state.borrow_mut().is_drawn) {

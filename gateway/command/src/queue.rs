@@ -9,7 +9,6 @@ use crate::arguments::{Format, PrintArguments};
 use crate::client::Request;
 use crate::csv;
 use crate::error::Error;
-use crate::out::Out;
 use crate::report::pretty;
 use crate::session::Session;
 use crate::table::{Side, Table};
@@ -43,7 +42,7 @@ struct Worker {
 /// # Errors
 /// Those of the request and of the output.
 pub(crate) async fn run(session: &Session, arguments: PrintArguments) -> Result<(), Error> {
-    let mut out = Out::open(arguments.output.as_deref())?;
+    let mut out = session.out(&arguments)?;
     let answer = session.client.send(&Request::get(&["v1", "queue"])).await?;
     let value: Value = answer.json()?;
     let queue: Queue = answer.json()?;

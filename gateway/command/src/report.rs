@@ -29,7 +29,7 @@ pub(crate) fn top(arguments: &CountArguments) -> Option<usize> {
 ///
 /// # Errors
 /// Those of [`Out`].
-pub(crate) fn submitted(mut out: Out, format: Format, rows: &[Row]) -> Result<(), Error> {
+pub(crate) fn submitted(mut out: Out<'_>, format: Format, rows: &[Row]) -> Result<(), Error> {
     match format {
         Format::Table => {
             for seen in rows.iter().filter_map(|row| row.seen.as_ref()) {
@@ -46,7 +46,11 @@ pub(crate) fn submitted(mut out: Out, format: Format, rows: &[Row]) -> Result<()
 ///
 /// # Errors
 /// Those of [`Out`].
-pub(crate) fn rows(mut out: Out, arguments: &CountArguments, rows: &[Row]) -> Result<(), Error> {
+pub(crate) fn rows(
+    mut out: Out<'_>,
+    arguments: &CountArguments,
+    rows: &[Row],
+) -> Result<(), Error> {
     let text = match arguments.print.format {
         Format::Table => match rows {
             [row] => row.succeeded().map(|seen| details(row, &seen.job)).unwrap_or_default(),
@@ -65,7 +69,7 @@ pub(crate) fn rows(mut out: Out, arguments: &CountArguments, rows: &[Row]) -> Re
 /// # Errors
 /// Those of [`Out`].
 pub(crate) fn merged(
-    mut out: Out,
+    mut out: Out<'_>,
     format: Format,
     rows: &[Row],
     merged: &Merged,
@@ -105,6 +109,11 @@ pub(crate) fn merged(
 /// Returns JSON as people like to read it.
 pub(crate) fn pretty(value: &Value) -> Result<String, Error> {
     serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|error| unwritable(&error))
+}
+
+/// Returns values one a line, so that one is printed like one of many.
+pub(crate) fn lines<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
+    values.into_iter().map(|value| format!("{value}\n")).collect()
 }
 
 fn unwritable(error: &serde_json::Error) -> Error {

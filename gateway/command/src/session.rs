@@ -8,10 +8,11 @@ use std::path::Path;
 
 use hyper::header::HeaderValue;
 
-use crate::arguments::ServerArguments;
+use crate::arguments::{PrintArguments, ServerArguments};
 use crate::client::{Client, Server};
 use crate::error::Error;
 use crate::exit;
+use crate::out::Out;
 use crate::progress::Progress;
 use crate::text::{counted, plain};
 
@@ -52,6 +53,14 @@ impl Session {
             open: RefCell::default(),
             exit_code: Cell::new(exit::OK),
         })
+    }
+
+    /// Opens what results are written to. Before anything is asked for, so that nothing is done in vain.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn out(&self, arguments: &PrintArguments) -> Result<Out<'_>, Error> {
+        Out::open(&self.progress, arguments.output.as_deref())
     }
 
     /// Tells something that is no result.
