@@ -4,12 +4,12 @@ use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
 use crate::arguments::{CountArguments, Format};
-use crate::client::Request;
 use crate::error::Error;
 use crate::exit;
 use crate::follow;
 use crate::job::Seen;
 use crate::report;
+use crate::request::Request;
 use crate::session::Session;
 use crate::source::{self, Source};
 use crate::submit::Plan;

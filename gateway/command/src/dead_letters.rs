@@ -8,12 +8,12 @@ use crate::arguments::{
     ShowArguments,
 };
 use crate::body::Payload;
-use crate::client::Request;
 use crate::csv;
 use crate::error::Error;
 use crate::exit;
 use crate::jobs::{self, Page, moment};
 use crate::report::{self, pretty};
+use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Side, Table};
 use crate::text::{counted, plain, size};

@@ -5,9 +5,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 use crate::arguments::{ExplainArguments, Format};
-use crate::client::Request;
 use crate::error::Error;
 use crate::report::pretty;
+use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Side, Table};
 use crate::text::{number, plain, size};

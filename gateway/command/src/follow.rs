@@ -2,9 +2,9 @@
 
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 
-use crate::client::Request;
 use crate::error::Error;
 use crate::job::{Job, Seen};
+use crate::request::Request;
 use crate::session::Session;
 
 /// How long the server is asked to wait for a change, in seconds: less than proxies wait for an answer.

@@ -10,7 +10,6 @@ use crate::arguments::{
     DeleteArguments, Format, ListArguments, PrintArguments, ResultArguments, SelectionArguments,
 };
 use crate::body::{Payload, nonce};
-use crate::client::Request;
 use crate::csv;
 use crate::error::Error;
 use crate::exit;
@@ -18,6 +17,7 @@ use crate::follow;
 use crate::job::{Job, Seen};
 use crate::out::Out;
 use crate::report;
+use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Side, Table};
 use crate::text::{number, plain, size};

@@ -21,6 +21,7 @@ mod out;
 mod progress;
 mod queue;
 mod report;
+mod request;
 mod retry;
 mod session;
 mod source;

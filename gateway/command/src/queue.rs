@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::arguments::{Format, PrintArguments};
-use crate::client::Request;
 use crate::csv;
 use crate::error::Error;
 use crate::report::pretty;
+use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Side, Table};
 use crate::text::number;

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::arguments::OptionArguments;
 use crate::body::{Form, Payload, nonce};
-use crate::client::Request;
 use crate::error::Error;
 use crate::job::Seen;
+use crate::request::Request;
 use crate::session::Session;
 use crate::source::{Document, Source, content_type};
 

@@ -7,9 +7,10 @@ use std::fmt;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::client::{Client, Request};
+use crate::client::Client;
 use crate::error::Error;
 use crate::job::{Job, Rule, Totals};
+use crate::request::Request;
 
 /// Most different words of merged histograms: about 1 GB.
 const MERGED_MAX: usize = 10_000_000;
