@@ -170,6 +170,41 @@ fn sources_are_merged_into_one_histogram() {
 }
 
 #[test]
+fn pages_alone_are_merged_by_the_service() {
+    let (stack, site) = (Stack::start(), Site::start());
+    let files = folder(&[]);
+    let wordmill = Wordmill::of(stack.client(), files.path());
+    let one = site.put("/one", Page::new("text/plain", "be to be"));
+    let two = site.put("/two", Page::new("text/plain", "to sleep"));
+    let merged = wordmill.run(&["count", "--merge", &one, &two, "-f", "csv", "-l", "play=hamlet"]);
+    assert_eq!(merged.good(), "word,count\r\nbe,2\r\nto,2\r\nsleep,1\r\n");
+    let kinds =
+        |kind: &str| listed(&stack).iter().filter(|job| job["source"]["kind"] == kind).count();
+    assert_eq!((kinds("batch"), kinds("url")), (1, 2), "{:?}", listed(&stack));
+    assert!(listed(&stack).iter().all(|job| job["labels"]["play"] == "hamlet"));
+    let value = wordmill.run(&["count", "--merge", &one, &two, "-f", "json", "--top", "1"]).json();
+    assert_eq!(value["word_count"], json!({"be": 2}), "{value}");
+    assert_eq!(value["totals"]["words"], 5, "{value}");
+    assert_eq!(value["totals_by_rule"]["gmx"], 5, "{value}");
+    assert_eq!(value["sources"][1]["source"], two, "{value}");
+    assert_eq!(value["sources"][1]["job"]["totals"]["words"], 2, "{value}");
+
+    // What is no part of the sum is said.
+    let gone = site.url("/nowhere");
+    let part = wordmill.run(&["count", "--merge", &one, "http://", &gone, &two]);
+    let out = part.bad(4, &["http://: ", "(invalid_url)", &gone, "(fetch_http_4xx, job "]);
+    assert!(out.starts_with("2 sources\nwords                 5"), "{part:?}");
+    let none = wordmill.run(&["count", "--merge", "http://", "https://"]);
+    assert_eq!(none.bad(4, &["http://: ", "https://: ", "(empty_batch, status "]), "");
+
+    let left = wordmill.run(&["count", "--merge", "--no-wait", &one, &two]);
+    let id = left.good().trim();
+    wordmill.run(&["wait", id]).good();
+    assert!(wordmill.run(&["status", id]).good().contains("2 succeeded"));
+    assert!(wordmill.run(&["result", id, "-f", "csv"]).good().starts_with("word,count\r\nbe,2"));
+}
+
+#[test]
 fn a_thousand_files_are_counted() {
     let stack = Stack::with(1, 2, &[]);
     let files = TempDir::new().expect("a directory");

@@ -131,7 +131,7 @@ pub(crate) struct CountArguments {
     /// is piped in
     #[arg(value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
     pub(crate) sources: Vec<PathBuf>,
-    /// One histogram of all sources together
+    /// One histogram of all sources together; URLs alone become a batch, which the service adds up
     #[arg(long)]
     pub(crate) merge: bool,
     /// Show the N most frequent words, too; with --merge --format json or csv only these
@@ -429,6 +429,7 @@ mod tests {
             "wordmill count --label a a",
             "wordmill count --no-wait --top 3 a",
             "wordmill count --type text a",
+            "wordmill count --merge --explain a",
             "wordmill status",
             "wordmill dead-letters replay",
             "wordmill dead-letters replay --all --code internal",

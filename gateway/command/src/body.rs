@@ -27,6 +27,8 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(crate) enum Payload {
     Nothing,
     Json(Bytes),
+    /// JSON, one value a line.
+    Lines(Bytes),
     Form(Form),
 }
 
@@ -80,6 +82,7 @@ impl Payload {
         match self {
             Self::Nothing => None,
             Self::Json(_) => Some(HeaderValue::from_static("application/json")),
+            Self::Lines(_) => Some(HeaderValue::from_static("application/x-ndjson")),
             Self::Form(form) => Some(form.content_type.clone()),
         }
     }
@@ -88,7 +91,7 @@ impl Payload {
     pub(crate) fn size_bytes(&self) -> u64 {
         match self {
             Self::Nothing => 0,
-            Self::Json(json) => length(json),
+            Self::Json(json) | Self::Lines(json) => length(json),
             Self::Form(form) => form.size_bytes + length(&form.head) + length(&form.tail),
         }
     }
@@ -97,7 +100,7 @@ impl Payload {
     pub(crate) fn body(&self, attempt: &Arc<Attempt>) -> Body {
         match self {
             Self::Nothing => Empty::new().map_err(|never| match never {}).boxed_unsync(),
-            Self::Json(json) => {
+            Self::Json(json) | Self::Lines(json) => {
                 Full::new(json.clone()).map_err(|never| match never {}).boxed_unsync()
             }
             Self::Form(form) => form.body(attempt),

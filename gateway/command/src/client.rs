@@ -205,7 +205,7 @@ impl Client {
                 if status == 401 && self.server.key.is_none() {
                     problem.add("No key was sent: --key-file or WORDMILL_API_KEY names one.");
                 }
-                Err(Error::Answered(problem))
+                Err(Error::Answered(Box::new(problem)))
             }
         }
     }

@@ -4,10 +4,12 @@ use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
 use crate::arguments::{CountArguments, Format};
+use crate::batch;
 use crate::error::Error;
 use crate::exit;
 use crate::follow;
 use crate::job::Seen;
+use crate::out::Out;
 use crate::report;
 use crate::request::Request;
 use crate::session::Session;
@@ -19,7 +21,7 @@ use crate::words::{self, Merged, Words};
 /// How many sources are sent at once.
 const SENDING: usize = 8;
 /// How many jobs are followed at once.
-const FOLLOWING: usize = 16;
+pub(crate) const FOLLOWING: usize = 16;
 
 /// One source, and what became of it.
 #[derive(Debug)]
@@ -36,6 +38,33 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// Returns one of which nothing is known yet.
+    pub(crate) fn new(name: String) -> Self {
+        Self { name, seen: None, error: None, top: None, explanation: None }
+    }
+
+    /// Notes that its job has ended, and tells if it has no result.
+    pub(crate) fn end(&mut self, session: &Session, seen: Seen) {
+        if let Some(end) = seen.job.bad_end() {
+            session.note(&format!("{}: {end}", self.name));
+            session.raise(exit::FAILED);
+        }
+        self.seen = Some(seen);
+    }
+
+    /// Notes and tells what is wrong with it, unless it is wrong with all.
+    ///
+    /// # Errors
+    /// What holds for all.
+    pub(crate) fn refuse(&mut self, session: &Session, error: Error) -> Result<(), Error> {
+        if error.holds_for_all() {
+            return Err(error);
+        }
+        session.fail(&self.name, &error);
+        self.error = Some(error);
+        Ok(())
+    }
+
     /// Returns the job if it has a result.
     pub(crate) fn succeeded(&self) -> Option<&Seen> {
         self.seen.as_ref().filter(|seen| seen.job.has_succeeded() && self.error.is_none())
@@ -49,10 +78,6 @@ impl Row {
 pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<(), Error> {
     if arguments.explain.is_some() && arguments.print.format == Format::Csv {
         return Err(Error::Usage("an explanation is no table; use --format json".to_owned()));
-    }
-    if arguments.merge && arguments.no_wait {
-        let detail = "what is merged is merged here, so somebody has to wait for it";
-        return Err(Error::Usage(detail.to_owned()));
     }
     let out = session.out(&arguments.print)?;
     let named = arguments.sources.clone();
@@ -68,6 +93,14 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     }
     let plan = Plan::new(&arguments.options, arguments.explain.is_some(), found.all.len())?;
     session.progress.begin("sending", found.all.len(), size_bytes);
+    if arguments.merge && batch::is_one(&found.all) {
+        return together(session, &arguments, &plan, &found.all, out).await;
+    }
+    if arguments.merge && arguments.no_wait {
+        let detail =
+            "files are merged here, so somebody has to wait for them; pages alone are a batch";
+        return Err(Error::Usage(detail.to_owned()));
+    }
     let mut rows = submit(session, &plan, found.all).await?;
     if arguments.no_wait {
         return report::submitted(out, arguments.print.format, &rows);
@@ -85,6 +118,28 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     report::rows(out, &arguments, &rows)
 }
 
+/// Counts pages as one batch, which the service adds up.
+async fn together(
+    session: &Session,
+    arguments: &CountArguments,
+    plan: &Plan,
+    sources: &[Source],
+    out: Out<'_>,
+) -> Result<(), Error> {
+    let format = arguments.print.format;
+    let mut batch = batch::submit(session, plan, sources).await?;
+    if arguments.no_wait {
+        return report::batch(out, format, &batch);
+    }
+    let seen = batch.wait(session, format == Format::Json).await?;
+    let mut merged = Merged::default();
+    if seen.job.has_succeeded() {
+        merged.add(&session.client, &seen.job).await?;
+    }
+    let words = merged.words(report::top(arguments));
+    report::merged(out, format, &batch.rows, &merged, &words)
+}
+
 /// Submits everything.
 async fn submit(session: &Session, plan: &Plan, sources: Vec<Source>) -> Result<Vec<Row>, Error> {
     let submitting =
@@ -96,11 +151,10 @@ async fn submit(session: &Session, plan: &Plan, sources: Vec<Source>) -> Result<
     let mut submitting = submitting.buffered(SENDING);
     let mut rows = Vec::new();
     while let Some((source, submitted)) = submitting.next().await {
-        let mut row =
-            Row { name: source.name(), seen: None, error: None, top: None, explanation: None };
+        let mut row = Row::new(source.name());
         match submitted {
             Ok(seen) => row.seen = Some(seen),
-            Err(error) => refuse(session, &mut row, error)?,
+            Err(error) => row.refuse(session, error)?,
         }
         rows.push(row);
     }
@@ -121,14 +175,8 @@ async fn wait(session: &Session, rows: &mut [Row]) -> Result<(), Error> {
     for row in rows {
         match following.next().await.flatten() {
             None => {}
-            Some(Ok(seen)) => {
-                if let Some(end) = seen.job.bad_end() {
-                    session.note(&format!("{}: {end}", row.name));
-                    session.raise(exit::FAILED);
-                }
-                row.seen = Some(seen);
-            }
-            Some(Err(error)) => refuse(session, row, error)?,
+            Some(Ok(seen)) => row.end(session, seen),
+            Some(Err(error)) => row.refuse(session, error)?,
         }
     }
     Ok(())
@@ -161,27 +209,17 @@ async fn look_closer(
         if let Some(top) = arguments.top {
             match words::top(&session.client, &job_id, top).await {
                 Ok(top) => row.top = Some(top),
-                Err(error) => refuse(session, row, error)?,
+                Err(error) => row.refuse(session, error)?,
             }
         }
         if let Some(rules) = &arguments.explain {
             let request = Request::get(&["v1", "jobs", &job_id, "explain"]);
             match session.client.send(&request.query("rules", rules)).await {
                 Ok(answer) => row.explanation = Some(answer.json()?),
-                Err(error) => refuse(session, row, error)?,
+                Err(error) => row.refuse(session, error)?,
             }
         }
         session.progress.step();
     }
-    Ok(())
-}
-
-/// Notes what is wrong with one source, unless it is wrong with all.
-fn refuse(session: &Session, row: &mut Row, error: Error) -> Result<(), Error> {
-    if error.holds_for_all() {
-        return Err(error);
-    }
-    session.fail(&row.name, &error);
-    row.error = Some(error);
     Ok(())
 }

@@ -19,7 +19,7 @@ const ALIKE_FOR_ALL: [&str; 5] =
 pub(crate) enum Error {
     /// The server answered, but not as it was hoped.
     #[error("{0}")]
-    Answered(Problem),
+    Answered(Box<Problem>),
     /// No answer came.
     #[error("{server} cannot be reached: {detail}")]
     Unreachable {
@@ -92,7 +92,8 @@ impl Error {
     /// Returns the error for programs.
     pub(crate) fn to_json(&self) -> Value {
         let code = self.code();
-        if let Self::Answered(Problem { status, detail, trace_id, .. }) = self {
+        if let Self::Answered(problem) = self {
+            let Problem { status, detail, trace_id, .. } = &**problem;
             return json!({"code": code, "detail": detail, "status": status, "trace_id": trace_id});
         }
         json!({"code": code, "detail": self.to_string()})
@@ -124,6 +125,9 @@ pub(crate) struct Problem {
     trace_id: Option<String>,
     /// The job that may have been accepted all the same.
     job_id: Option<String>,
+    /// Why each line of a batch was refused.
+    #[serde(default)]
+    lines: Value,
 }
 
 impl Problem {
@@ -132,6 +136,11 @@ impl Problem {
     pub(crate) fn read(status: u16, body: &[u8]) -> Self {
         let read = serde_json::from_slice(body).unwrap_or_default();
         Self { status, ..read }
+    }
+
+    /// Returns what is said of each line of a batch.
+    pub(crate) fn lines(&self) -> Value {
+        self.lines.clone()
     }
 
     /// Adds a sentence.
@@ -150,7 +159,11 @@ impl fmt::Display for Problem {
         let Some(code) = &self.code else {
             return write!(f, "the answer has status {} and says no more", self.status);
         };
-        write!(f, "{} ({code}, status {}", self.detail.trim_end(), self.status)?;
+        write!(f, "{} ({code}", self.detail.trim_end())?;
+        // A line of a batch has none of its own.
+        if self.status > 0 {
+            write!(f, ", status {}", self.status)?;
+        }
         if let Some(job_id) = &self.job_id {
             write!(f, ", job {job_id}")?;
         }
@@ -166,7 +179,7 @@ mod tests {
     use super::*;
 
     fn answered(status: u16, body: &str) -> Error {
-        Error::Answered(Problem::read(status, body.as_bytes()))
+        Error::Answered(Box::new(Problem::read(status, body.as_bytes())))
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Job {
     #[serde(default)]
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) progress: Option<Progress>,
+    /// Of a batch: how many of its jobs are how.
+    pub(crate) counts: Option<BTreeMap<String, u64>>,
     pub(crate) created_at: String,
     pub(crate) finished_at: Option<String>,
     pub(crate) expires_at: Option<String>,
@@ -129,6 +131,12 @@ impl Job {
 
     /// Returns how much of it is done, in thousandths; `None` if nobody knows.
     pub(crate) fn done(&self) -> Option<u64> {
+        if let Some(counts) = &self.counts {
+            let of = |status: &str| counts.get(status).copied().unwrap_or_default();
+            let all = counts.values().sum::<u64>().saturating_sub(of("refused"));
+            let ended = all.saturating_sub(of("queued")).saturating_sub(of("running"));
+            return (all > 0).then(|| ended.saturating_mul(1000) / all);
+        }
         let progress = self.progress?;
         let total = progress.total_bytes.filter(|total| *total > 0)?;
         Some((progress.done_bytes.saturating_mul(1000) / total).min(1000))

@@ -312,6 +312,9 @@ fn details(job: &Job) -> String {
     fact("source", Some(job.source.name()));
     fact("size", job.source.size_bytes().map(size));
     fact("done", job.done().filter(|_| !job.is_final()).map(|part| format!("{} %", part / 10)));
+    let counts = job.counts.iter().flatten().filter(|(_, count)| **count > 0);
+    let counts: Vec<String> = counts.map(|(how, count)| format!("{count} {how}")).collect();
+    fact("jobs", (!counts.is_empty()).then(|| counts.join(", ")));
     fact("lane", Some(job.lane.clone()));
     let labels: Vec<String> =
         job.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();

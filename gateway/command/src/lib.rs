@@ -6,6 +6,7 @@
 //! has a module.
 
 mod arguments;
+mod batch;
 mod body;
 mod client;
 mod count;

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::arguments::{CountArguments, Format};
+use crate::batch::Batch;
 use crate::count::Row;
 use crate::csv;
 use crate::error::Error;
@@ -42,6 +43,22 @@ pub(crate) fn submitted(mut out: Out<'_>, format: Format, rows: &[Row]) -> Resul
     out.finish()
 }
 
+/// Prints the id of a batch that goes on, or what was accepted.
+///
+/// # Errors
+/// Those of [`Out`].
+pub(crate) fn batch(mut out: Out<'_>, format: Format, batch: &Batch) -> Result<(), Error> {
+    let id = plain(&batch.batch_id);
+    out.text(&match format {
+        Format::Table => format!("{id}\n"),
+        Format::Json => {
+            pretty(&json!({"batch_id": batch.batch_id, "sources": sources(&batch.rows)}))?
+        }
+        Format::Csv => csv_rows(&batch.rows),
+    })?;
+    out.finish()
+}
+
 /// Prints one line for each source, and their sum.
 ///
 /// # Errors
@@ -77,9 +94,8 @@ pub(crate) fn merged(
 ) -> Result<(), Error> {
     match format {
         Format::Table => {
-            let merged_from = rows.iter().filter_map(Row::succeeded).count();
             let facts = facts(&merged.totals, &merged.totals_by_rule, merged.rule.as_ref());
-            out.text(&format!("{}\n{facts}", counted(merged_from, "source")))?;
+            out.text(&format!("{}\n{facts}", counted(merged.sources, "source")))?;
             out.text(&listed(words))?;
         }
         Format::Json => {

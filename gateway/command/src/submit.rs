@@ -81,12 +81,21 @@ impl Plan {
                 Request::post(&["v1", "jobs"], Payload::Form(form)).queries(&self.query())
             }
         };
-        let key = HeaderValue::try_from(format!("wordmill-{}-{number}", self.nonce));
-        let key = key.map_err(|error| Error::Usage(error.to_string()))?;
-        let answer = session.client.send(&request.header(IDEMPOTENCY_KEY, key)).await?;
+        let request = self.named(request, &number.to_string())?;
+        let answer = session.client.send(&request).await?;
         let seen = Seen::of(&answer)?;
         session.accepted(&seen.job.job_id);
         Ok(seen)
+    }
+
+    /// Names a submission, so that a repeat is harmless.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the name cannot be one.
+    pub(crate) fn named(&self, request: Request, name: &str) -> Result<Request, Error> {
+        let key = HeaderValue::try_from(format!("wordmill-{}-{name}", self.nonce));
+        let key = key.map_err(|error| Error::Usage(error.to_string()))?;
+        Ok(request.header(IDEMPOTENCY_KEY, key))
     }
 
     async fn form(&self, session: &Session, source: &Source) -> Result<Form, Error> {
@@ -120,7 +129,7 @@ impl Plan {
     }
 
     /// Says the same beside a document.
-    fn query(&self) -> Vec<(String, String)> {
+    pub(crate) fn query(&self) -> Vec<(String, String)> {
         let labels = self.labels.iter().map(|(name, value)| format!("{name}:{value}"));
         let labels = labels.map(|label| ("label".to_owned(), label));
         let lane = self.lane.iter().map(|lane| ("lane".to_owned(), lane.clone()));

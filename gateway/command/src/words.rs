@@ -43,6 +43,8 @@ pub(crate) struct Merged {
     pub(crate) totals: Totals,
     pub(crate) totals_by_rule: BTreeMap<String, u64>,
     pub(crate) rule: Option<Rule>,
+    /// How many sources are in it.
+    pub(crate) sources: usize,
     words: HashMap<String, u64>,
 }
 
@@ -129,6 +131,10 @@ impl Merged {
     }
 
     fn sum(&mut self, job: &Job) {
+        // That of a batch stands for those of its jobs.
+        let counts = job.counts.as_ref();
+        let of_batch = counts.and_then(|counts| usize::try_from(*counts.get("succeeded")?).ok());
+        self.sources += of_batch.unwrap_or(1);
         add(&mut self.totals, &job.totals.unwrap_or_default());
         self.totals.unique_words = u64::try_from(self.words.len()).unwrap_or(u64::MAX);
         for (rule, words) in job.totals_by_rule.iter().flatten() {
