@@ -162,7 +162,8 @@ impl Client {
     /// # Errors
     /// Those of the last try.
     pub(crate) async fn send(&self, request: &Request) -> Result<Answer, Error> {
-        let end = Instant::now() + self.server.retry_time;
+        // From the first failure on: a long document, or a long wait, may have gone before.
+        let mut end = None;
         let mut tries = 0;
         loop {
             tries += 1;
@@ -183,7 +184,8 @@ impl Client {
                 Err(Silence::Lasting(error)) => return Err(error),
                 Err(Silence::Passing(error)) => (None, Err(error)),
             };
-            let left = end.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = end.get_or_insert(now + self.server.retry_time).duration_since(now);
             match retry::pause(tries, asked, jitter(), left) {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return outcome,
