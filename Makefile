@@ -27,7 +27,7 @@ FUNCTIONAL := cargo test --workspace --test e2e
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build the three binaries into target/debug
+build: ## build the services and the command wordmill into target/debug
 	cargo build --workspace --bins
 
 run: build ## run everything on this machine, until Ctrl-C (PORT, NATS_PORT, WORKERS, DATA_DIR; TRACE=1 with Jaeger)

@@ -4,6 +4,8 @@ mod access;
 mod batches;
 mod cancel;
 mod chaos;
+mod command;
+mod command_jobs;
 mod cors;
 mod dead_letters;
 mod deliveries;
