@@ -18,6 +18,12 @@ pub(super) const SHORT_BYTES_MAX: usize = 16;
 /// Slots of a new table; always a power of two.
 const SLOTS_MIN: usize = 512;
 
+/// The longest search for a free slot that is put up with before all slots are dealt anew.
+///
+/// Half of the slots are free, so a search of this length does not happen by chance: in a table of
+/// millions of words the longest is below 100.
+const SEARCH_MAX: usize = 256;
+
 /// A word of up to [`SHORT_BYTES_MAX`] bytes, padded with zeros; a count of 0 is a free slot.
 #[derive(Clone, Copy, Default)]
 struct Slot {
@@ -127,7 +133,8 @@ impl Table {
 
     #[inline]
     fn add_short_times(&mut self, low: u64, high: u64, times: u64) {
-        let mut place = self.seeds.hash(low, high);
+        let home = self.seeds.hash(low, high);
+        let mut place = home;
         let last = self.slots.len().wrapping_sub(1);
         // A free slot ends the search: half of them are.
         while let Some(slot) = self.slots.get_mut(place & last) {
@@ -138,11 +145,21 @@ impl Table {
             if slot.count == 0 {
                 *slot = Slot { low, high, count: times };
                 self.short = self.short.saturating_add(1);
+                if place.wrapping_sub(home) > SEARCH_MAX {
+                    self.deal_anew();
+                }
                 self.make_room();
                 return;
             }
             place = place.wrapping_add(1);
         }
+    }
+
+    /// Spreads words that were found to crowd, such as those of a text made for that.
+    #[cold]
+    fn deal_anew(&mut self) {
+        self.seeds = Seeds::new();
+        self.refill(self.slots.len());
     }
 
     fn add_long_times(&mut self, word: &str, times: u64) {
@@ -158,18 +175,22 @@ impl Table {
     #[cold]
     fn make_room(&mut self) {
         if self.short.saturating_mul(2) > self.slots.len() {
-            let more = vec![Slot::default(); self.slots.len().saturating_mul(2)];
-            let slots = std::mem::replace(&mut self.slots, more);
-            self.short = 0;
-            for slot in slots.into_iter().filter(|slot| slot.count > 0) {
-                self.place(slot);
-            }
+            self.refill(self.slots.len().saturating_mul(2));
         }
         if self.len() > self.settle_at {
             self.settle();
             self.full = self.len() > self.unique_words_max;
             let half_more = self.len().saturating_add(self.len() / 2);
             self.settle_at = half_more.max(self.unique_words_max);
+        }
+    }
+
+    /// Puts every short word into one of this many new slots, by the seeds of now.
+    fn refill(&mut self, slots: usize) {
+        let slots = std::mem::replace(&mut self.slots, vec![Slot::default(); slots]);
+        self.short = 0;
+        for slot in slots.into_iter().filter(|slot| slot.count > 0) {
+            self.place(slot);
         }
     }
 
@@ -360,6 +381,28 @@ mod tests {
         assert!(!table.is_full());
         table.add("c");
         assert!(table.is_full());
+    }
+
+    #[test]
+    fn words_made_to_crowd_are_dealt_anew() {
+        let mut table = table(Case::Lower, 100_000);
+        // By these, every word of up to eight bytes belongs into the first slot.
+        table.seeds = Seeds { low: 0, high: 0 };
+        let words: Vec<String> = (0..20_000).map(|n| format!("w{n}")).collect();
+        for word in &words {
+            table.add_key(word);
+        }
+        let last = table.slots.len() - 1;
+        let longest = table.slots.iter().enumerate().filter(|(_, slot)| slot.count > 0);
+        let longest = longest
+            .map(|(place, slot)| place.wrapping_sub(table.seeds.hash(slot.low, slot.high)) & last)
+            .max();
+        assert!(longest.is_some_and(|longest| longest <= SEARCH_MAX), "{longest:?}");
+        for word in &words {
+            table.add_key(word);
+        }
+        let expected = words.iter().map(|word| (word.as_str(), 2)).collect();
+        assert_eq!(table.into_histogram(|_| true).unwrap(), expected);
     }
 
     #[test]
