@@ -57,7 +57,7 @@ test-all: test ## `make test`, and what needs tools from outside: browser, nats 
 	deploy/validate
 
 fuzz: ## damaged documents through decoder, scanner and counter (FUZZ_SECONDS each, FUZZ_SEED)
-	cargo test --package wordmill-worker --lib fuzz:: -- --ignored --nocapture
+	cargo test --profile fuzz --package wordmill-worker --lib fuzz:: -- --ignored --nocapture --test-threads=1
 
 bench-count: ## how fast words are counted, next to other ways: the table of docs/performance.md
 	cargo bench -p wordmill-worker --bench count
