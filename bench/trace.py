@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Measures what tracing costs: what `make bench-trace` calls.
 
-Takes the same text jobs of 1 kB through one gateway and one worker with tracing off, at 1 % and at 100 %, in turns, several rounds in one
-run. A sink takes the spans and discards them. CPU is the time of the two processes as the kernel counts it, children and waiting apart, so
-it holds on a busy machine; throughput does so only in comparison. Everything listens on loopback and is stopped at the end.
+Takes the same text jobs of 1 kB through three stacks of one broker, one gateway and one worker each: with tracing off, at 1 % and at 100 %.
+All three run at the same time and get a slice of jobs in turns, a fraction of a second each, so that whatever else the machine does, and
+how fast it happens to be, hits all of them alike. A sink takes the spans and discards them. CPU is the time of gateway and worker as the
+kernel counts it over a whole round, sending the last spans included. Everything listens on loopback and is stopped at the end.
 
 Settings: ROUNDS, JOBS (for each mode and round), CONNECTIONS, BIN_DIR, NATS_SERVER.
 """
@@ -24,8 +25,9 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BIN = pathlib.Path(os.environ.get("BIN_DIR") or ROOT / "target/release").absolute()
-ROUNDS = int(os.environ.get("ROUNDS") or 3)
-JOBS = int(os.environ.get("JOBS") or 20000)
+ROUNDS = int(os.environ.get("ROUNDS") or 8)
+JOBS = int(os.environ.get("JOBS") or 10000)
+SLICE = 500
 CONNECTIONS = int(os.environ.get("CONNECTIONS") or 32)
 WARM_UP = 2000
 WAIT_SECONDS = 300
@@ -41,9 +43,8 @@ def free_port():
 
 
 def cpu_seconds(process):
-    """Returns the user and system time of a process so far."""
-    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Returns the time that all threads of a process have had on a processor so far, from its CPU clock, which counts nanoseconds."""
+    return time.clock_gettime((~process.pid << 3) | 2)
 
 
 def sink(port, received):
@@ -128,11 +129,16 @@ def submit(port, jobs):
     return time.monotonic() - started
 
 
-def finished(port):
-    """Returns how many jobs the worker has finished."""
+def number(port, name):
+    """Returns a service's number, summed over its labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("wordmill_jobs_finished_total{"))
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line))
+
+
+def finished(port):
+    """Returns how many jobs the worker has finished."""
+    return number(port, "wordmill_jobs_finished_total")
 
 
 def wait(what, condition):
@@ -182,17 +188,17 @@ class Stack:
         self.processes.append(process)
         return process
 
-    def measure(self, jobs):
-        """Returns jobs submitted and finished each second, and microseconds of CPU for each job, by the gateway and by the worker."""
+    def cpu(self):
+        """Returns the seconds that gateway and worker have computed."""
+        return [cpu_seconds(self.gateway_process), cpu_seconds(self.worker_process)]
+
+    def run(self, jobs):
+        """Takes jobs through, and returns the seconds until all were submitted, and until all were finished."""
         before = finished(self.worker)
-        cpu = [cpu_seconds(self.gateway_process), cpu_seconds(self.worker_process)]
         started = time.monotonic()
         submitting = submit(self.gateway, jobs)
         wait("all jobs are finished", lambda: finished(self.worker) >= before + jobs)
-        took = time.monotonic() - started
-        time.sleep(1.5)  # the last spans are sent
-        after = [cpu_seconds(self.gateway_process), cpu_seconds(self.worker_process)]
-        return [jobs / submitting, jobs / took, *((new - old) / jobs * 1e6 for old, new in zip(cpu, after))]
+        return submitting, time.monotonic() - started
 
     def stop(self):
         for process in reversed(self.processes):
@@ -200,34 +206,56 @@ class Stack:
             process.wait(timeout=60)
 
 
+def measure(stacks):
+    """Takes one round of jobs through every stack, and returns for each mode jobs submitted and finished a second, and microseconds of CPU for
+    each job by the gateway and by the worker."""
+    before = {name: stack.cpu() for name, stack in stacks.items()}
+    seconds = {name: [0.0, 0.0] for name in stacks}
+    order = list(stacks)
+    for _ in range(JOBS // SLICE):
+        for name in order:
+            seconds[name] = [total + part for total, part in zip(seconds[name], stacks[name].run(SLICE))]
+        order.append(order.pop(0))
+    time.sleep(1.5)  # the last spans are sent
+    jobs = JOBS // SLICE * SLICE
+    used = {name: [(new - old) / jobs * 1e6 for new, old in zip(stack.cpu(), before[name])] for name, stack in stacks.items()}
+    return {name: [*(jobs / part for part in seconds[name]), *used[name]] for name in stacks}
+
+
 def main():
     received, port = multiprocessing.Value("q", 0), free_port()
     taking = multiprocessing.Process(target=sink, args=(port, received), daemon=True)
     taking.start()
-    results = {name: [] for name, _ in MODES}
-    for number in range(ROUNDS):
-        for name, ratio in MODES if number % 2 == 0 else reversed(MODES):
-            with tempfile.TemporaryDirectory() as folder:
-                stack = Stack(ratio, f"http://127.0.0.1:{port}", folder)
-                try:
-                    stack.measure(WARM_UP)
-                    results[name].append(stack.measure(JOBS))
-                finally:
-                    stack.stop()
-            print(f"round {number + 1}, {name}: " + " ".join(f"{value:.1f}" for value in results[name][-1]), file=sys.stderr, flush=True)
+    rounds, stacks = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for place, (name, ratio) in enumerate(MODES):
+                stacks[name] = Stack(ratio, f"http://127.0.0.1:{port}", f"{folder}/{place}")
+                stacks[name].run(WARM_UP)
+            for turn in range(ROUNDS):
+                rounds.append(measure(stacks))
+                figures = (f"{name} {gateway:.0f} + {worker:.0f} µs" for name, (_, _, gateway, worker) in rounds[-1].items())
+                print(f"round {turn + 1}: " + ", ".join(figures), file=sys.stderr, flush=True)
+            for stack in stacks.values():
+                if any(number(port, "wordmill_telemetry_dropped_spans_total") for port in (stack.gateway, stack.worker)):
+                    raise SystemExit("spans were dropped: what the others cost was not measured")
+        finally:
+            for stack in stacks.values():
+                stack.stop()
     taking.terminate()
     if received.value == 0:
         raise SystemExit("no spans reached the sink: nothing was measured")
     print(f"{ROUNDS} rounds of {JOBS} jobs over {CONNECTIONS} connections, medians; {received.value / 1e6:.1f} MB of spans taken\n")
-    print("| tracing | submitted/s | finished/s | CPU µs a job, gateway | worker | both | more than off |")
+    print("| tracing | submitted/s | finished/s | CPU µs a job, gateway | worker | both | more than off, round by round |")
     print("|---|---|---|---|---|---|---|")
     base = None
     for name, _ in MODES:
-        submitted, done, gateway, worker = (statistics.median(column) for column in zip(*results[name]))
-        base = base or (submitted, done, gateway + worker)
+        submitted, done, gateway, worker = (statistics.median(column) for column in zip(*(measured[name] for measured in rounds)))
+        base = base or (submitted, done)
+        more = sorted(sum(measured[name][2:]) - sum(measured["off"][2:]) for measured in rounds)
         print(
             f"| {name} | {submitted:.0f} ({submitted / base[0]:.0%}) | {done:.0f} ({done / base[1]:.0%}) | {gateway:.0f} | {worker:.0f} "
-            f"| {gateway + worker:.0f} | {gateway + worker - base[2]:.0f} |"
+            f"| {gateway + worker:.0f} | {statistics.median(more):.0f} ({more[0]:.0f} to {more[-1]:.0f}) |"
         )
 
 

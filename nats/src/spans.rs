@@ -7,6 +7,7 @@
 
 use async_nats::HeaderMap;
 use tracing::{Span, debug_span, field, info_span};
+use wordmill_common::clock;
 use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
 use wordmill_common::telemetry;
@@ -79,6 +80,7 @@ pub fn process(message: &JobMessage, delivery: &Delivery) -> Span {
         messaging.destination.name = "jobs",
         messaging.nats.stream.sequence = signed(delivery.stream_sequence()),
         messaging.nats.delivery_count = signed(delivery.delivered()),
+        wordmill.queue.wait_ms = waited_ms(message),
         job.id = %message.job_id,
         job.lane = message.lane.as_str(),
     );
@@ -89,6 +91,11 @@ pub fn process(message: &JobMessage, delivery: &Delivery) -> Span {
     telemetry::link(&span, &parent);
     telemetry::identify(&span, message.trace_id);
     span
+}
+
+/// Returns how long ago a job was submitted, in milliseconds; nothing if the clocks disagree.
+fn waited_ms(message: &JobMessage) -> i64 {
+    clock::now().duration_since(message.created_at).as_millis().try_into().unwrap_or(0).max(0)
 }
 
 /// Writes a context where the next one finds it.

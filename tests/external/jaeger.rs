@@ -33,3 +33,11 @@ fn jaeger_finds_every_job_by_trace_and_by_job_id() {
         jaeger.dependencies().contains(&edge).then_some(())
     });
 }
+
+#[test]
+fn jaeger_accepts_the_configuration_of_the_stack() {
+    assert_eq!(Jaeger::objection("observability/jaeger/config.yaml"), None);
+    // It is not as if it accepted everything.
+    let reason = Jaeger::objection("observability/prometheus/prometheus.yml");
+    assert!(reason.is_some_and(|reason| reason.contains("configuration")));
+}

@@ -29,7 +29,7 @@ impl Jaeger {
     /// # Panics
     /// If `JAEGER` does not name one, or it does not start.
     pub fn start() -> Self {
-        let program = setting("JAEGER").expect("JAEGER: see `make test-all`");
+        let program = program();
         // They are bound at the same time, so that they differ.
         let ports = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
         let [http, grpc, otlp] =
@@ -47,6 +47,17 @@ impl Jaeger {
             (answer.status == 200).then_some(())
         });
         Self { process, client, otlp }
+    }
+
+    /// Returns what Jaeger has to say against a configuration, a path in the repository.
+    ///
+    /// # Panics
+    /// If `JAEGER` does not name one.
+    pub fn objection(config: &str) -> Option<String> {
+        let mut command = Command::new(program());
+        command.args(["validate", "--config"]).arg(repository().join(config));
+        let output = command.output().expect("Jaeger starts");
+        (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Returns the setting `OTEL_EXPORTER_OTLP_ENDPOINT` for it.
@@ -147,4 +158,8 @@ fn attributes(tags: &Value) -> Attributes {
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn program() -> String {
+    setting("JAEGER").expect("JAEGER: see `make test-all`")
 }

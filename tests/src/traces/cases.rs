@@ -131,6 +131,8 @@ fn submitted(trace: &Trace, job: &Value) {
             ("messaging.nats.stream.sequence", sequence),
             ("job.id", job_id),
         ]);
+        let waited_ms = process.get("wordmill.queue.wait_ms").parse::<i64>();
+        assert!(waited_ms.is_ok_and(|ms| ms >= 0), "{process:#?}");
         // A worker that was killed tells nothing about its delivery.
         if !job["attempts"].to_string().contains("worker_crashed") {
             let count = (delivery + 1).to_string();

@@ -1,0 +1,249 @@
+"""Checks deploy/kubernetes: each manifest against the schema of its kind, and all of them against each other and the rest of the tree.
+
+Uses real programs: `kubernetes-validate`, which ships the schemas of Kubernetes, KEDA's own definition, nats-server for its configuration
+and promtool for the queries that decide how many workers there are. Part of deploy/validate.
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import pinned
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "deploy/kubernetes"
+VALIDATOR_VERSION = "1.37.0"
+KEDA = "github.com/kedacore/keda/v2@v2.21.0"
+# Runs with the validator's own Python, which has PyYAML too. Reads every manifest, prints them as JSON, and what is wrong with them.
+VALIDATE = """
+import json, pathlib, sys
+import jsonschema, kubernetes_validate, yaml
+folder, version, keda = pathlib.Path(sys.argv[1]), sys.argv[2], yaml.safe_load(open(sys.argv[3]))
+scaled = next(v for v in keda["spec"]["versions"] if v["name"] == "v1alpha1")["schema"]["openAPIV3Schema"]
+
+def strict(schema):
+    if isinstance(schema, dict):
+        known = schema.get("properties")
+        if isinstance(known, dict) and "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+            schema["additionalProperties"] = False
+        for part in schema.values():
+            strict(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            strict(part)
+
+strict(scaled)
+# A definition leaves these to Kubernetes.
+scaled["properties"]["metadata"] = {"type": "object"}
+manifests, problems = [], []
+for path in sorted(folder.glob("*.yaml")):
+    for manifest in yaml.safe_load_all(path.read_text()):
+        manifests.append({"file": path.name, **manifest})
+        name = f"{path.name}: {manifest['kind']}"
+        try:
+            if manifest["apiVersion"] == "keda.sh/v1alpha1":
+                jsonschema.validate(manifest, scaled)
+            elif not manifest["apiVersion"].startswith("kustomize."):
+                kubernetes_validate.validate(manifest, version.rpartition(".")[0], strict=True)
+        except Exception as error:
+            problems.append(f"{name}: {str(error).splitlines()[0]}")
+json.dump({"manifests": manifests, "problems": problems}, sys.stdout)
+"""
+
+
+def validator():
+    """Returns the Python of an environment that has the validator, making it if there is none yet."""
+    home = pinned.TOOLS / f"kubernetes-validate-{VALIDATOR_VERSION}"
+    python = home / "bin/python"
+    with pinned.lock():
+        if not (home / "complete").exists():
+            pinned.say(f"fetching kubernetes-validate {VALIDATOR_VERSION} from PyPI")
+            pinned.attempt([sys.executable, "-m", "venv", "--clear", str(home)], "python3 -m venv")
+            pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            pinned.attempt([*pip, f"kubernetes-validate=={VALIDATOR_VERSION}"], "pip")
+            (home / "complete").touch()
+    return str(python)
+
+
+def keda_definition():
+    """Returns the path of KEDA's definition of a ScaledObject, from the source of its release."""
+    told = pinned.attempt(["go", "mod", "download", "-json", KEDA], "go mod download", {"GOFLAGS": "-mod=mod", "GOWORK": "off"}, "/")
+    return f"{json.loads(told)['Dir']}/config/crd/bases/keda.sh_scaledobjects.yaml"
+
+
+def containers(manifest):
+    return manifest.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+
+
+def problems(nats_server):
+    """Returns every problem, as sentences."""
+    try:
+        command = [validator(), "-c", VALIDATE, str(FOLDER), VALIDATOR_VERSION, keda_definition()]
+    except pinned.Unavailable as error:
+        raise SystemExit(f"deploy/kubernetes cannot be checked: {error}") from error
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode != 0:
+        raise SystemExit(f"deploy/kubernetes cannot be checked: {run.stderr.strip()}")
+    checked = json.loads(run.stdout)
+    manifests = {(manifest["kind"], manifest.get("metadata", {}).get("name")): manifest for manifest in checked["manifests"]}
+    return [
+        *checked["problems"],
+        *selectors(manifests),
+        *settings(manifests),
+        *references(manifests),
+        *images(manifests),
+        *broker(manifests, nats_server),
+        *scaling(manifests),
+    ]
+
+
+def selectors(manifests):
+    """Whatever selects pods selects those of a manifest here, and what mounts or probes a port finds it."""
+    labels = {name: manifest["spec"]["template"]["metadata"]["labels"] for (_, name), manifest in manifests.items() if containers(manifest)}
+    for (kind, name), manifest in manifests.items():
+        selector = manifest.get("spec", {}).get("selector")
+        if selector:
+            wanted = selector.get("matchLabels", selector)
+            if labels.get(name) != wanted:
+                yield f"{kind} {name} selects {wanted}, the pods have {labels.get(name)}"
+        for container in containers(manifest):
+            ports = {port["name"] for port in container.get("ports", [])}
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                port = container.get(probe, {}).get("httpGet", {}).get("port")
+                if port and port not in ports:
+                    yield f"{name}: {probe} asks port {port}, which the container does not name"
+            volumes = {volume["name"] for volume in manifest["spec"]["template"]["spec"].get("volumes", [])}
+            volumes |= {claim["metadata"]["name"] for claim in manifest["spec"].get("volumeClaimTemplates", [])}
+            for mount in container.get("volumeMounts", []):
+                if mount["name"] not in volumes:
+                    yield f"{name}: there is no volume {mount['name']}"
+            fence = container.get("securityContext", {})
+            if not fence.get("readOnlyRootFilesystem") or fence.get("allowPrivilegeEscalation") is not False:
+                yield f"{name}: not fenced in"
+            if not container.get("resources", {}).get("limits", {}).get("memory"):
+                yield f"{name}: no limit on memory"
+    service = manifests["Service", "gateway"]["spec"]["ports"][0]["targetPort"]
+    if service not in {port["name"] for port in containers(manifests["Deployment", "gateway"])[0]["ports"]}:
+        yield f"the Service gateway leads to port {service}, which gateways do not have"
+
+
+def settings(manifests):
+    """Every variable is one that the service reads."""
+    code = "".join(path.read_text() for crate in ("common", "nats", "gateway", "worker") for path in (ROOT / crate / "src").rglob("*.rs"))
+    names = set(manifests["ConfigMap", "wordmill"]["data"])
+    for (_, name), manifest in manifests.items():
+        if name != "nats":
+            names |= {variable["name"] for container in containers(manifest) for variable in container.get("env", [])}
+    for name in sorted(names):
+        if f'"{name}"' not in code and not re.fullmatch(r"WORDMILL_NATS_(USER|PASSWORD)", name):
+            yield f"deploy/kubernetes sets {name}, which no service reads"
+    for name in ("gateway", "worker"):
+        listen = next((v["value"] for v in containers(manifests["Deployment", name])[0]["env"] if v["name"].endswith("_LISTEN")), "")
+        port = str(containers(manifests["Deployment", name])[0]["ports"][0]["containerPort"])
+        scraped = manifests["Deployment", name]["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"]
+        if {port, scraped} != {listen.rpartition(":")[2]}:
+            yield f"{name} listens on {listen}, its port is {port}, and Prometheus is sent to {scraped}"
+
+
+def references(manifests):
+    """Every secret, configuration and key that is referred to is made by the README or by a manifest."""
+    readme = (FOLDER / "README.md").read_text()
+    made = set(re.findall(r"kubectl create (?:secret generic|configmap) ([\w-]+)", readme)) | {n for k, n in manifests if k == "ConfigMap"}
+    keys = set(re.findall(r"--from-literal=([\w-]+)=", readme))
+    for (kind, name), manifest in manifests.items():
+        text = json.dumps(manifest.get("spec", {}).get("template", {}))
+        for needed in re.findall(r'"(?:secretName|(?:configMap|configMapRef)": \{"name)": "([\w-]+)"', text):
+            if needed not in made:
+                yield f"{kind} {name}: nobody makes {needed}"
+    for (kind, name), manifest in manifests.items():
+        for container in containers(manifest):
+            for variable in container.get("env", []):
+                reference = variable.get("valueFrom", {}).get("secretKeyRef")
+                if reference and (reference["name"] not in made or reference["key"] not in keys):
+                    yield f"{kind} {name}: {variable['name']} comes from {reference}, which the README does not make"
+    kustomization = next(m for (kind, _), m in manifests.items() if kind == "Kustomization")
+    there = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
+    if set(kustomization["resources"]) != there:
+        yield f"kustomization.yaml names {sorted(kustomization['resources'])}, there are {sorted(there)}"
+
+
+def images(manifests):
+    """Our images are those of the compose stack; the broker's version is the same there."""
+    compose = (ROOT / "docker-compose.yml").read_text()
+    known = set(re.findall(r"^    image: (\S+)", compose, re.M))
+    kustomization = next(m for (kind, _), m in manifests.items() if kind == "Kustomization")
+    named = {image["name"] for image in kustomization["images"]}
+    for (kind, name), manifest in manifests.items():
+        for container in containers(manifest):
+            if container["image"] not in known:
+                yield f"{kind} {name}: the image {container['image']} is none of docker-compose.yml"
+            if ":" not in container["image"] and container["image"] not in named:
+                yield f"{kind} {name}: kustomization.yaml does not name {container['image']}"
+
+
+def broker(manifests, nats_server):
+    """nats-server accepts the configuration with the environment of its manifest, and the peers are those that there will be."""
+    environment = {}
+    for variable in containers(manifests["StatefulSet", "nats"])[0]["env"]:
+        value = variable.get("value", f"p{len(environment)}")
+        environment[variable["name"]] = re.sub(r"\$\((\w+)\)", lambda match: environment[match.group(1)], value)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (ROOT / "nats/server.conf", FOLDER / "nats.conf"):
+            pathlib.Path(folder, path.name).write_text(path.read_text())
+        command = [nats_server, "--config", f"{folder}/nats.conf", "--store_dir", f"{folder}/data", "-t"]
+        run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    if run.returncode != 0:
+        yield f"nats-server refuses deploy/kubernetes/nats.conf: {(run.stdout + run.stderr).strip()}"
+    replicas = manifests["StatefulSet", "nats"]["spec"]["replicas"]
+    routes = sum(name.startswith("ROUTE_") for name in environment)
+    urls = manifests["ConfigMap", "wordmill"]["data"]["WORDMILL_NATS_URL"].count("nats://")
+    copies = int(manifests["ConfigMap", "wordmill"]["data"]["WORDMILL_REPLICAS"])
+    if {replicas, routes, urls, copies} != {3}:
+        yield f"{replicas} servers, {routes} routes, {urls} addresses, {copies} copies of everything"
+
+
+CASES = [
+    ("nobody waits, but one job waits for its next attempt", {"age": {"interactive": 500, "bulk": 0}, "waiting": {"interactive": 0, "bulk": 0}}, 0, 0),
+    ("work is late", {"age": {"interactive": 45, "bulk": 900}, "waiting": {"interactive": 30, "bulk": 4000}}, 45, 4030),
+    ("only bulk work is late", {"age": {"interactive": 0, "bulk": 900}, "waiting": {"interactive": 0, "bulk": 4000}}, 0, 4000),
+    ("no gateway can be asked", {}, None, None),
+]
+SERIES = {"age": "wordmill_queue_oldest_age_seconds", "waiting": "wordmill_jobs_waiting"}
+
+
+def scaling(manifests):
+    """The queries say what is meant, by promtool, and name numbers that are documented."""
+    scaled = manifests["ScaledObject", "worker"]["spec"]
+    if scaled["scaleTargetRef"]["name"] != "worker":
+        yield "the ScaledObject is not that of the workers"
+    queries = {trigger["name"]: trigger["metadata"]["query"] for trigger in scaled["triggers"]}
+    documented = (ROOT / "docs/metrics.md").read_text()
+    for name in set(re.findall(r"\bwordmill_\w+", " ".join(queries.values()))):
+        if f"`{name}`" not in documented:
+            yield f"scaling.yaml asks for {name}, which docs/metrics.md does not know"
+    tests = []
+    for _, given, age, waiting in CASES:
+        # Two gateways say the same.
+        series = [
+            {"series": f'{SERIES[name]}{{lane="{lane}",instance="{gateway}"}}', "values": f"{value}x5"}
+            for name, lanes in given.items()
+            for lane, value in lanes.items()
+            for gateway in ("a", "b")
+        ]
+        expected = [("age", age), ("waiting", waiting)]
+        promql = [
+            {"expr": queries[name], "eval_time": "1m", "exp_samples": [] if value is None else [{"labels": "{}", "value": value}]}
+            for name, value in expected
+        ]
+        tests.append({"interval": "1m", "input_series": series, "promql_expr_test": promql})
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        # JSON is YAML.
+        json.dump({"rule_files": [], "evaluation_interval": "1m", "tests": tests}, file)
+        file.flush()
+        run = subprocess.run(["promtool", "test", "rules", file.name], capture_output=True, text=True)
+    if run.returncode != 0:
+        yield f"the queries of scaling.yaml do not say what they should: {(run.stdout + run.stderr).strip()}"
