@@ -3,7 +3,7 @@
 use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 use icu_segmenter::{WordSegmenter, WordSegmenterBorrowed, options::WordBreakInvariantOptions};
 
-use super::{segment::Stretch, words::Words};
+use super::{class::Kinds, segment::Stretch, words::Words};
 
 /// A longer run is taken in pieces, so that unspaced text of any length needs this much memory.
 const RUN_BYTES_MAX: usize = 16 * 1024;
@@ -30,6 +30,7 @@ pub(super) struct Run {
     text: String,
     segmenter: WordSegmenterBorrowed<'static>,
     composer: ComposingNormalizerBorrowed<'static>,
+    kinds: Kinds,
 }
 
 impl Run {
@@ -38,6 +39,7 @@ impl Run {
             text: String::new(),
             segmenter: WordSegmenter::new_dictionary(WordBreakInvariantOptions::default()),
             composer: ComposingNormalizer::new_nfc(),
+            kinds: Kinds::get(),
         }
     }
 
@@ -73,12 +75,18 @@ impl Run {
 
     /// Adds the words that end at or before `decided` and returns where the last of them ends.
     ///
-    /// If there is none, the whole text is one word, so that the run cannot grow.
+    /// A mark stays with its letter. If no word ends there, the whole text is one word, so that the
+    /// run cannot grow.
     fn take_words(&self, decided: usize, writing: Writing, words: &mut Words) -> usize {
         let mut start = 0;
         for end in self.segmenter.segment_str(&self.text) {
             if end > decided {
                 break;
+            }
+            // What the dictionary does not know, the segmenter cuts at every character.
+            let next = self.text.get(end..).and_then(|rest| rest.chars().next());
+            if next.is_some_and(|c| self.kinds.of(c).class.extends()) {
+                continue;
             }
             if let Some(word) = self.text.get(start..end).filter(|word| !word.is_empty()) {
                 words.add_cut(word, writing);
