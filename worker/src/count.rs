@@ -16,6 +16,8 @@ mod explain;
 mod format;
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod hostile;
 mod html;
 mod input;
 mod key;
