@@ -4,6 +4,7 @@ mod access;
 mod cancel;
 mod chaos;
 mod cors;
+mod counting;
 mod dead_letters;
 mod deliveries;
 mod document_lifetimes;
