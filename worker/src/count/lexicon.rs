@@ -191,7 +191,7 @@ mod tests {
 
     fn assert_cut_alike(text: &str) {
         let segmenter = WordSegmenter::new_dictionary(WordBreakInvariantOptions::default());
-        let expected: Vec<_> = segmenter.segment_str(text).skip(1).collect();
+        let expected: Vec<_> = segmenter.segment_str(text).filter(|end| *end > 0).collect();
         let found: Vec<_> = Lexicon::get().unwrap().ends(text).collect();
         assert_eq!(found, expected, "{text}");
     }
@@ -239,10 +239,11 @@ mod tests {
     fn every_word_and_its_beginnings_are_cut_as_icu_cuts_them() {
         for word in words().unwrap() {
             let letters: String = word.chars().filter(|c| is_plain(*c)).collect();
-            if let Some((last, _)) = letters.char_indices().next_back() {
-                assert_cut_alike(&letters);
-                assert_cut_alike(&format!("{}々", &letters[..last]));
-            }
+            assert_cut_alike(&letters);
+            let mut beginning = letters;
+            beginning.pop();
+            beginning.push('々');
+            assert_cut_alike(&beginning);
         }
     }
 }
