@@ -60,7 +60,7 @@ fuzz: ## damaged documents through decoder, scanner and counter (FUZZ_SECONDS ea
 	cargo test --profile fuzz --package wordmill-worker --lib fuzz:: -- --ignored --nocapture --test-threads=1
 
 bench-count: ## how fast words are counted, next to other ways: the table of docs/performance.md
-	cargo bench -p wordmill-worker --bench count
+	cargo run --release --manifest-path bench/count/Cargo.toml --target-dir target
 
 chaos: build ## kill everything at random under load, and reconcile (MINUTES, SEED)
 	NATS_SERVER="$$(nats/install-server)" \

@@ -22,6 +22,7 @@ mod html;
 mod input;
 mod key;
 mod landmark;
+mod lexicon;
 mod open;
 #[cfg(test)]
 mod random;

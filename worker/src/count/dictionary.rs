@@ -3,7 +3,7 @@
 use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 use icu_segmenter::{WordSegmenter, WordSegmenterBorrowed, options::WordBreakInvariantOptions};
 
-use super::{class::Kinds, segment::Stretch, words::Words};
+use super::{class::Kinds, lexicon::Lexicon, segment::Stretch, words::Words};
 
 /// A longer run is taken in pieces, so that unspaced text of any length needs this much memory.
 const RUN_BYTES_MAX: usize = 16 * 1024;
@@ -28,6 +28,8 @@ pub(super) enum Writing {
 /// An unbroken run of letters of one writing system.
 pub(super) struct Run {
     text: String,
+    /// Whether every character can be looked up in the lexicon.
+    is_plain: bool,
     segmenter: WordSegmenterBorrowed<'static>,
     composer: ComposingNormalizerBorrowed<'static>,
     kinds: Kinds,
@@ -37,6 +39,7 @@ impl Run {
     pub(super) fn new() -> Self {
         Self {
             text: String::new(),
+            is_plain: true,
             segmenter: WordSegmenter::new_dictionary(WordBreakInvariantOptions::default()),
             composer: ComposingNormalizer::new_nfc(),
             kinds: Kinds::get(),
@@ -52,19 +55,29 @@ impl Run {
         }
         words.add_letters(writing, stretch);
         if self.text.len().saturating_add(stretch.text.len()) > RUN_BYTES_MAX {
-            self.compose();
-            let decided = self.text.len().saturating_sub(LOOK_AHEAD_BYTES);
-            let end = self.take_words(decided, writing, words);
+            let end = self.take_words(LOOK_AHEAD_BYTES, writing, words);
             self.text.drain(..end);
         }
+        self.is_plain &= stretch.kind.is_plain();
         self.text.push_str(stretch.text);
     }
 
     /// Ends the run: adds what is left of it.
     pub(super) fn finish(&mut self, writing: Writing, words: &mut Words) {
-        self.compose();
-        self.take_words(self.text.len(), writing, words);
+        self.take_words(0, writing, words);
         self.text.clear();
+        self.is_plain = true;
+    }
+
+    /// Adds the words that end before the last `open` bytes, and returns where the last of them ends.
+    fn take_words(&mut self, open: usize, writing: Writing, words: &mut Words) -> usize {
+        if self.is_plain
+            && let Some(lexicon) = Lexicon::get()
+        {
+            return self.add_words(lexicon.ends(&self.text), open, writing, words);
+        }
+        self.compose();
+        self.add_words(self.segmenter.segment_str(&self.text), open, writing, words)
     }
 
     fn compose(&mut self) {
@@ -73,13 +86,20 @@ impl Run {
         }
     }
 
-    /// Adds the words that end at or before `decided` and returns where the last of them ends.
+    /// Adds the words up to the first that ends in the last `open` bytes.
     ///
     /// A mark stays with its letter. If no word ends there, the whole text is one word, so that the
     /// run cannot grow.
-    fn take_words(&self, decided: usize, writing: Writing, words: &mut Words) -> usize {
+    fn add_words(
+        &self,
+        ends: impl Iterator<Item = usize>,
+        open: usize,
+        writing: Writing,
+        words: &mut Words,
+    ) -> usize {
+        let decided = self.text.len().saturating_sub(open);
         let mut start = 0;
-        for end in self.segmenter.segment_str(&self.text) {
+        for end in ends {
             if end > decided {
                 break;
             }

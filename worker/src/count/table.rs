@@ -24,6 +24,9 @@ const SLOTS_MIN: usize = 512;
 /// millions of words the longest is below 100.
 const SEARCH_MAX: usize = 256;
 
+/// A table of fewer slots keeps three quarters of them free, a larger one half of them.
+const SLOTS_MANY: usize = 8192;
+
 /// A word of up to [`SHORT_BYTES_MAX`] bytes, padded with zeros; a count of 0 is a free slot.
 #[derive(Clone, Copy, Default)]
 struct Slot {
@@ -171,10 +174,11 @@ impl Table {
         self.make_room();
     }
 
-    /// Keeps half of the slots free, and the number of words within its limit.
+    /// Keeps half of the slots free or more, and the number of words within its limit.
     #[cold]
     fn make_room(&mut self) {
-        if self.short.saturating_mul(2) > self.slots.len() {
+        let spare = if self.slots.len() < SLOTS_MANY { 4 } else { 2 };
+        if self.short.saturating_mul(spare) > self.slots.len() {
             self.refill(self.slots.len().saturating_mul(2));
         }
         if self.len() > self.settle_at {
@@ -186,11 +190,19 @@ impl Table {
     }
 
     /// Puts every short word into one of this many new slots, by the seeds of now.
+    #[inline(never)]
     fn refill(&mut self, slots: usize) {
         let slots = std::mem::replace(&mut self.slots, vec![Slot::default(); slots]);
+        let total = slots.iter().fold(0, |total: u64, slot| total.saturating_add(slot.count));
+        let words = u64::try_from(self.short).unwrap_or(u64::MAX).max(1);
+        let often = |slot: &&Slot| slot.count > total / words;
         self.short = 0;
-        for slot in slots.into_iter().filter(|slot| slot.count > 0) {
-            self.place(slot);
+        // Words that are met often go first, so that they are found at the first look.
+        for slot in slots.iter().filter(often) {
+            self.place(*slot);
+        }
+        for slot in slots.iter().filter(|slot| slot.count > 0 && !often(slot)) {
+            self.place(*slot);
         }
     }
 
@@ -239,9 +251,18 @@ fn pack(word: &[u8]) -> Option<(u64, u64)> {
     if word.len() > SHORT_BYTES_MAX || word.last().is_none_or(|last| *last == 0) {
         return None;
     }
-    let mut bytes = [0; SHORT_BYTES_MAX];
-    bytes.get_mut(..word.len())?.copy_from_slice(word);
-    Some(halves(u128::from_le_bytes(bytes)))
+    if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
+        let (low, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+        // What the lower half has already is shifted out of the upper one.
+        return Some((low, last.checked_shr(padding_bits(word.len())).unwrap_or(0)));
+    }
+    let low = word.iter().rev().fold(0, |low, byte| low << 8 | u64::from(*byte));
+    Some((low, 0))
+}
+
+/// Returns by how many bits sixteen bytes are longer than so many.
+fn padding_bits(bytes: usize) -> u32 {
+    u32::try_from(SHORT_BYTES_MAX.saturating_sub(bytes)).unwrap_or(0).saturating_mul(8)
 }
 
 /// Returns the lower and the upper half.
