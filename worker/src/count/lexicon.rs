@@ -1,10 +1,10 @@
-//! The dictionary of Chinese and Japanese, laid out so that a step from character to character is
-//! one look.
+//! The dictionary of Chinese and Japanese, and how a text is cut with it: into the words that
+//! together are the most frequent.
 //!
-//! `icu_segmenter` keeps it as a compact trie that is searched by halves at each character, and goes
-//! along with a second iterator over grapheme clusters. That was nine tenths of the time that such
-//! text took. Here are the same words in a hash table, made once in a process in which such text
-//! is met, and the same way to choose among them; a test holds both side by side.
+//! `icu_segmenter` has the words and how frequent each is, but takes the longest one at each place,
+//! which is often not the right one. Here all ways to cut are weighed, as ICU for C and Java
+//! weighs them, with the same result. The words are in a hash table, made once in a process in
+//! which such text is met, so that a step from character to character is one look.
 
 use std::sync::LazyLock;
 
@@ -16,33 +16,98 @@ use icu_segmenter::provider::{Baked, DictionaryBreakData, SegmenterDictionaryAut
 /// The name of the dictionary among the data of `icu_segmenter`.
 const CHINESE_JAPANESE: &str = "cjdict";
 
+/// What a character costs that is no word of the dictionary: more than any word.
+const UNKNOWN_COST: u32 = 255;
+
+/// What a row of Katakana costs as one word, by its number of characters: most words from other
+/// languages have three to five. These are the numbers of ICU.
+const KATAKANA_COSTS: [u32; 9] = [8192, 984, 408, 240, 204, 252, 300, 372, 480];
+
+/// What a longer row of Katakana costs.
+const KATAKANA_COST_MAX: u32 = 8192;
+
+/// A row of more Katakana than this is not taken for one word.
+const KATAKANA_MAX: usize = 19;
+
 /// What a step can reach. The bits above those hold the place, which is a number for each beginning
 /// of a word, 0 for the empty one.
-const IS_WORD: u32 = 1;
-const HAS_MORE: u32 = 2;
-const FLAGS_BITS: u32 = 2;
+const HAS_MORE: u32 = 1;
+const FLAGS_BITS: u32 = 1;
 
 /// The bits of an entry that hold a step; those above say from which place and by which character.
 const STEP_BITS: u32 = 24;
 const CHARACTER_BITS: u32 = 16;
 
-/// Tells whether a character can be looked up here: the common Han characters, Hiragana and
-/// Katakana, each of which is a grapheme cluster, and in normal form, whatever it stands beside.
+/// Tells whether a text of such characters is in normal form, whatever stands beside what: the
+/// common Han characters, Hiragana and Katakana.
 pub(super) const fn is_plain(c: char) -> bool {
-    is_katakana(c)
-        || matches!(c,
-            '々' | '〇' | '\u{3041}'..='\u{3096}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}')
+    matches!(c,
+        '々' | '〇' | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | '\u{30fc}'..='\u{30fe}'
+        | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}')
 }
 
-/// Tells whether a character is plain and makes one word with its like (WB13).
+/// Tells whether a character can be part of a row of Katakana.
 const fn is_katakana(c: char) -> bool {
-    matches!(c, '\u{30a1}'..='\u{30fa}' | '\u{30fc}'..='\u{30fe}')
+    matches!(c, '\u{30a1}'..='\u{30fa}' | '\u{30fc}'..='\u{30fe}' | '\u{ff66}'..='\u{ff9f}')
 }
 
 /// The steps from the beginnings of words to longer ones.
 pub(super) struct Lexicon {
     /// Open addressing by place and character; 0 is free, and at least half are.
     entries: Vec<u64>,
+    /// What the word that ends at a place costs: the rarer, the more. 0 where none ends.
+    costs: Vec<u8>,
+}
+
+/// The cheapest way to cut a text up to some place.
+#[derive(Clone, Copy)]
+struct Way {
+    cost: u32,
+    /// Where its last word begins.
+    start: usize,
+}
+
+/// Where a text is cut; kept from text to text for its memory.
+#[derive(Default)]
+pub(super) struct Cut {
+    /// The cheapest way to each byte; only those between characters are reached.
+    ways: Vec<Way>,
+    ends: Vec<usize>,
+}
+
+impl Cut {
+    /// Returns where the words end.
+    pub(super) fn ends(&self) -> impl Iterator<Item = usize> + '_ {
+        self.ends.iter().copied()
+    }
+
+    fn begin(&mut self, length: usize) {
+        self.ways.clear();
+        self.ways.resize(length.saturating_add(1), Way { cost: u32::MAX, start: 0 });
+        self.reach(0, Way { cost: 0, start: 0 });
+    }
+
+    /// Takes a way to `end` unless one as cheap is known.
+    fn reach(&mut self, end: usize, way: Way) {
+        if let Some(known) = self.ways.get_mut(end).filter(|known| way.cost < known.cost) {
+            *known = way;
+        }
+    }
+
+    fn cost(&self, at: usize) -> u32 {
+        self.ways.get(at).map_or(u32::MAX, |way| way.cost)
+    }
+
+    /// Follows the cheapest way back from the end.
+    fn finish(&mut self) {
+        self.ends.clear();
+        let mut end = self.ways.len().saturating_sub(1);
+        while let Some(way) = self.ways.get(end).filter(|_| end > 0) {
+            self.ends.push(end);
+            end = way.start;
+        }
+        self.ends.reverse();
+    }
 }
 
 impl Lexicon {
@@ -53,46 +118,52 @@ impl Lexicon {
         LEXICON.as_ref()
     }
 
-    /// Returns where the words of a text of plain characters end.
-    pub(super) fn ends<'t>(&'t self, text: &'t str) -> impl Iterator<Item = usize> + 't {
-        let mut at = 0_usize;
-        std::iter::from_fn(move || {
-            let rest = text.get(at..).filter(|rest| !rest.is_empty())?;
-            at = at.saturating_add(self.first_word(rest));
-            Some(at)
-        })
+    /// Cuts a text into the words that together cost the least.
+    pub(super) fn cut(&self, text: &str, cut: &mut Cut) {
+        cut.begin(text.len());
+        let mut is_in_katakana = false;
+        for (start, c) in text.char_indices() {
+            let (cost, rest) = (cut.cost(start), text.get(start..).unwrap_or_default());
+            if !self.add_words(start, cost, rest, cut) {
+                let way = Way { cost: cost.saturating_add(UNKNOWN_COST), start };
+                cut.reach(start.saturating_add(c.len_utf8()), way);
+            }
+            let was_in_katakana = std::mem::replace(&mut is_in_katakana, is_katakana(c));
+            if is_in_katakana && !was_in_katakana {
+                add_katakana(start, cost, rest, cut);
+            }
+        }
+        cut.finish();
     }
 
-    /// Returns the length of the first word in bytes: the longest that the dictionary has.
-    ///
-    /// If it has none, what was looked at is taken for one. That is more than a character where a
-    /// longer word begins alike.
-    fn first_word(&self, text: &str) -> usize {
-        let is_in_katakana = text.starts_with(is_katakana);
-        if is_in_katakana {
-            return text.find(|c| !is_katakana(c)).unwrap_or(text.len());
-        }
-        let (mut word, mut looked_at, mut place) = (0, 0_usize, 0);
-        for c in text.chars() {
-            if is_katakana(c) {
+    /// Adds every word that `rest` begins with; returns whether its first character is one.
+    #[inline]
+    fn add_words(&self, start: usize, cost: u32, rest: &str, cut: &mut Cut) -> bool {
+        let (mut end, mut place, mut has_single) = (start, 0, false);
+        for c in rest.chars() {
+            let step = self.step(place, c);
+            if step == 0 {
                 break;
             }
-            looked_at = looked_at.saturating_add(c.len_utf8());
-            let step = self.step(place, c);
-            if step & IS_WORD != 0 {
-                word = looked_at;
+            place = step >> FLAGS_BITS;
+            let is_first = end == start;
+            end = end.saturating_add(c.len_utf8());
+            let more = usize::try_from(place).ok().and_then(|place| self.costs.get(place));
+            if let Some(more) = more.filter(|more| **more > 0) {
+                has_single |= is_first;
+                cut.reach(end, Way { cost: cost.saturating_add(u32::from(*more)), start });
             }
             if step & HAS_MORE == 0 {
                 break;
             }
-            place = step >> FLAGS_BITS;
         }
-        if word > 0 { word } else { looked_at }
+        has_single
     }
 
     /// Takes a step from a place; 0 leads nowhere.
+    #[inline]
     fn step(&self, place: u32, c: char) -> u32 {
-        let way = way(place, c);
+        let Some(way) = way(place, c) else { return 0 };
         let mut index = index(way, self.entries.len());
         while let Some(&entry) = self.entries.get(index) {
             if entry >> STEP_BITS == way || entry == 0 {
@@ -103,33 +174,28 @@ impl Lexicon {
         0
     }
 
-    /// Lays out words, which come in such an order that those with a common beginning stand
-    /// together. `None` if there are too many.
-    ///
-    /// Of a word with characters that are not looked up here, it is remembered that its beginning
-    /// has more.
-    fn of(words: impl Iterator<Item = String>) -> Option<Self> {
+    /// Lays out words with their costs, which come in such an order that those with a common
+    /// beginning stand together. `None` if there are too many.
+    fn of(words: impl Iterator<Item = (String, u8)>) -> Option<Self> {
         let mut steps: Vec<(u64, u32)> = Vec::new();
+        let mut costs = vec![0];
         // The word before, as the steps that led to it.
         let mut path: Vec<(char, usize)> = Vec::new();
-        for word in words {
+        for (word, cost) in words {
             let common = path.iter().zip(word.chars()).take_while(|((had, _), c)| had == c).count();
             path.truncate(common);
-            let mut rest = word.chars().skip(common).peekable();
-            while let Some(c) = rest.next() {
+            for c in word.chars().skip(common) {
                 let parent = path.last().and_then(|(_, index)| steps.get_mut(*index));
                 let place = parent.map_or(0, |(_, step)| {
                     *step |= HAS_MORE;
                     *step >> FLAGS_BITS
                 });
-                if !is_plain(c) || is_katakana(c) {
-                    break;
-                }
                 path.push((c, steps.len()));
                 let reached = u32::try_from(steps.len()).ok()?.checked_add(1)?;
-                let flags = if rest.peek().is_none() { IS_WORD } else { 0 };
-                steps.push((way(place, c), reached.checked_shl(FLAGS_BITS)? | flags));
+                steps.push((way(place, c)?, reached.checked_shl(FLAGS_BITS)?));
+                costs.push(0);
             }
+            *costs.last_mut()? = cost;
         }
         if steps.len() >= 1 << (STEP_BITS - FLAGS_BITS) {
             return None;
@@ -142,25 +208,43 @@ impl Lexicon {
             }
             *entries.get_mut(index)? = way << STEP_BITS | u64::from(step);
         }
-        Some(Self { entries })
+        Some(Self { entries, costs })
     }
 }
 
-/// Returns the words of the dictionary, in its order.
-fn words() -> Option<impl Iterator<Item = String>> {
+/// Adds the row of Katakana that `rest` begins with, as a word.
+fn add_katakana(start: usize, cost: u32, rest: &str, cut: &mut Cut) {
+    let length = rest.find(|c| !is_katakana(c)).unwrap_or(rest.len());
+    let characters = rest.chars().take(KATAKANA_MAX + 1).take_while(|c| is_katakana(*c)).count();
+    if characters <= KATAKANA_MAX {
+        let more = KATAKANA_COSTS.get(characters).copied().unwrap_or(KATAKANA_COST_MAX);
+        let way = Way { cost: cost.saturating_add(more), start };
+        cut.reach(start.saturating_add(length), way);
+    }
+}
+
+/// Returns the words of the dictionary and what they cost, in its order; `None` if one costs more
+/// than is known here.
+fn words() -> Option<impl Iterator<Item = (String, u8)>> {
     let name = DataMarkerAttributes::try_from_str(CHINESE_JAPANESE).ok()?;
     let id = DataIdentifierBorrowed::for_marker_attributes(name);
     let request = DataRequest { id, ..DataRequest::default() };
     let found: DataResponse<SegmenterDictionaryAutoV2> = Baked.load(request).ok()?;
     match found.payload.get_static()? {
-        DictionaryBreakData::Char16Trie(trie) => Some(trie.iter2().map(|(word, _)| word)),
+        DictionaryBreakData::Char16Trie(trie) => {
+            // A word that cost nothing would be no word, and one that cost more is as rare as any.
+            let cost = |cost: i32| u8::try_from(cost.max(1)).unwrap_or(u8::MAX);
+            Some(trie.iter2().map(move |(word, value)| (word, cost(value))))
+        }
         DictionaryBreakData::ZeroTrie { .. } => None,
     }
 }
 
-/// Returns a number for a step from a place by a character, which is plain.
-fn way(place: u32, c: char) -> u64 {
-    u64::from(place) << CHARACTER_BITS | u64::from(u32::from(c))
+/// Returns a number for a step from a place by a character; `None` for one beyond those that words
+/// of the dictionary consist of.
+fn way(place: u32, c: char) -> Option<u64> {
+    let c = u16::try_from(u32::from(c)).ok()?;
+    Some(u64::from(place) << CHARACTER_BITS | u64::from(c))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the step is in the lower bits")]
@@ -177,10 +261,9 @@ const fn index(way: u64, entries: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use icu_normalizer::ComposingNormalizer;
-    use icu_segmenter::{
-        GraphemeClusterSegmenter, WordSegmenter, options::WordBreakInvariantOptions,
-    };
 
     use super::*;
     use crate::count::random::Random;
@@ -189,61 +272,85 @@ mod tests {
         ('\0'..=char::MAX).filter(|c| is_plain(*c)).collect()
     }
 
-    fn assert_cut_alike(text: &str) {
-        let segmenter = WordSegmenter::new_dictionary(WordBreakInvariantOptions::default());
-        let expected: Vec<_> = segmenter.segment_str(text).filter(|end| *end > 0).collect();
-        let found: Vec<_> = Lexicon::get().unwrap().ends(text).collect();
-        assert_eq!(found, expected, "{text}");
+    fn cut(text: &str) -> Vec<&str> {
+        let mut cut = Cut::default();
+        Lexicon::get().unwrap().cut(text, &mut cut);
+        let mut start = 0;
+        let words = cut.ends().map(|end| &text[std::mem::replace(&mut start, end)..end]);
+        words.collect()
+    }
+
+    /// What a word costs, by the dictionary itself.
+    fn cost(words: &HashMap<String, u8>, text: &[char], start: usize, end: usize) -> Option<u32> {
+        let word: String = text[start..end].iter().collect();
+        let in_words = words.get(&word).map(|cost| u32::from(*cost));
+        let unknown = (end - start == 1 && in_words.is_none()).then_some(UNKNOWN_COST);
+        let is_row = text[start..end].iter().all(|c| is_katakana(*c))
+            && !text[..start].last().is_some_and(|c| is_katakana(*c))
+            && !text[end..].first().is_some_and(|c| is_katakana(*c))
+            && end - start <= KATAKANA_MAX;
+        let row = KATAKANA_COSTS.get(end - start).copied().unwrap_or(KATAKANA_COST_MAX);
+        [in_words, unknown, is_row.then_some(row)].into_iter().flatten().min()
     }
 
     #[test]
     fn plain_characters_stand_for_themselves() {
         let composer = ComposingNormalizer::new_nfc();
-        let clusters = GraphemeClusterSegmenter::new();
         let all: String = plain().into_iter().collect();
         assert!(composer.is_normalized(&all));
-        assert_eq!(clusters.segment_str(&all).count(), all.chars().count() + 1);
-        for c in plain() {
-            assert_eq!(c.len_utf8(), 3, "{c}");
-            assert_cut_alike(&format!("水{c}カ{c}の{c}{c}"));
-        }
+        assert!(plain().into_iter().all(|c| c.len_utf8() == 3));
     }
 
     #[test]
-    fn texts_are_cut_as_icu_cuts_them() {
-        // As much of the dictionary as there is, so that beginnings of long words come up.
-        let words: Vec<String> = words().unwrap().collect();
+    fn the_most_frequent_words_are_taken_and_not_the_longest() {
+        assert_eq!(cut("学生在学校"), ["学生", "在", "学校"]);
+        assert_eq!(cut("自定义"), ["自", "定义"]);
+        assert_eq!(cut("継続します"), ["継続", "し", "ます"]);
+        assert_eq!(cut("東京は日本の首都です"), ["東京", "は", "日本", "の", "首都", "です"]);
+        // A row of Katakana is a word, if it is none of the dictionary and not too long.
+        assert_eq!(cut("ヌルポガ"), ["ヌルポガ"]);
+        assert_eq!(cut("ｶﾌｪで"), ["ｶﾌｪ", "で"]);
+        assert!(cut(&"ヌ".repeat(100)).len() > 1);
+        // What no dictionary has.
+        assert_eq!(cut("\u{20000}\u{20001}水"), ["\u{20000}", "\u{20001}", "水"]);
+        assert!(cut("").is_empty());
+    }
+
+    #[test]
+    fn no_other_way_to_cut_costs_less() {
+        let words: HashMap<String, u8> = words().unwrap().collect();
         assert!(words.len() > 100_000);
+        let mut parts: Vec<&String> = words.keys().collect();
+        parts.sort();
         let plain = plain();
         let mut random = Random::new(11);
-        for _ in 0..30_000 {
-            let mut text = String::new();
-            for _ in 0..random.below(12) + 1 {
-                let word = &words[random.below(words.len())];
-                let letters = word.chars().filter(|c| is_plain(*c));
-                let length = word.chars().count();
+        for _ in 0..5_000 {
+            let mut text = Vec::new();
+            for _ in 0..=random.below(6) {
+                let word: Vec<char> = parts[random.below(parts.len())].chars().collect();
                 match random.below(4) {
                     0 => text.push(plain[random.below(plain.len())]),
-                    1 => text.extend(letters.take(random.below(length) + 1)),
-                    2 => text.extend(letters.skip(random.below(length))),
-                    _ => text.extend(letters),
+                    1 => text.extend(&word[..random.below(word.len())]),
+                    2 => text.extend(&word[random.below(word.len())..]),
+                    _ => text.extend(word),
                 }
             }
-            if !text.is_empty() {
-                assert_cut_alike(&text);
+            // The least cost up to each place, tried word by word.
+            let mut least = vec![0];
+            for end in 1..=text.len() {
+                let start = end.saturating_sub(20);
+                let costs = (start..end)
+                    .filter_map(|start| Some(least[start] + cost(&words, &text, start, end)?));
+                least.push(costs.min().unwrap());
             }
-        }
-    }
-
-    #[test]
-    fn every_word_and_its_beginnings_are_cut_as_icu_cuts_them() {
-        for word in words().unwrap() {
-            let letters: String = word.chars().filter(|c| is_plain(*c)).collect();
-            assert_cut_alike(&letters);
-            let mut beginning = letters;
-            beginning.pop();
-            beginning.push('々');
-            assert_cut_alike(&beginning);
+            let all: String = text.iter().collect();
+            let (mut start, mut sum) = (0, 0);
+            for word in cut(&all) {
+                let end = start + word.chars().count();
+                sum += cost(&words, &text, start, end).unwrap();
+                start = end;
+            }
+            assert_eq!((start, sum), (text.len(), least[text.len()]), "{all}");
         }
     }
 }
