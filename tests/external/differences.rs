@@ -122,7 +122,7 @@ fn cut_like_the_other(
     }
     if parts.len() > 1 {
         parts.iter_mut().for_each(|part| *part = part.trim_matches(AT_NO_EDGE).to_owned());
-        parts.retain(|part| !part.is_empty());
+        parts.retain(|part| part.chars().any(char::is_alphanumeric));
     }
     parts
 }
