@@ -38,6 +38,9 @@ const FLAGS_BITS: u32 = 1;
 const STEP_BITS: u32 = 24;
 const CHARACTER_BITS: u32 = 16;
 
+/// Words of bits for pairs of characters: 256 KiB, of which one bit in ten is set.
+const PAIRS: usize = 32 * 1024;
+
 /// Tells whether a text of such characters is in normal form, whatever stands beside what: the
 /// common Han characters, Hiragana and Katakana.
 pub(super) const fn is_plain(c: char) -> bool {
@@ -53,7 +56,12 @@ const fn is_katakana(c: char) -> bool {
 
 /// The steps from the beginnings of words to longer ones.
 pub(super) struct Lexicon {
-    /// Open addressing by place and character; 0 is free, and at least half are.
+    /// The first steps, by character.
+    first: Vec<u32>,
+    /// A bit for the hash of every pair of characters that a word begins with. Most pairs begin none,
+    /// and unlike the steps this fits into a fast cache.
+    pairs: Vec<u64>,
+    /// The other steps: open addressing by place and character; 0 is free, and at least half are.
     entries: Vec<u64>,
     /// What the word that ends at a place costs: the rarer, the more. 0 where none ends.
     costs: Vec<u8>,
@@ -139,25 +147,34 @@ impl Lexicon {
     /// Adds every word that `rest` begins with; returns whether its first character is one.
     #[inline]
     fn add_words(&self, start: usize, cost: u32, rest: &str, cut: &mut Cut) -> bool {
-        let (mut end, mut place, mut has_single) = (start, 0, false);
-        for c in rest.chars() {
-            let step = self.step(place, c);
-            if step == 0 {
-                break;
-            }
-            place = step >> FLAGS_BITS;
-            let is_first = end == start;
+        let mut characters = rest.chars();
+        let Some(first) = characters.next() else { return false };
+        let (mut c, mut end, mut has_single) = (first, start, false);
+        let mut step = usize::try_from(u32::from(c)).ok().and_then(|c| self.first.get(c)).copied();
+        while let Some(reached) = step.filter(|step| *step != 0) {
+            let (is_first, place) = (end == start, reached >> FLAGS_BITS);
             end = end.saturating_add(c.len_utf8());
             let more = usize::try_from(place).ok().and_then(|place| self.costs.get(place));
             if let Some(more) = more.filter(|more| **more > 0) {
                 has_single |= is_first;
                 cut.reach(end, Way { cost: cost.saturating_add(u32::from(*more)), start });
             }
-            if step & HAS_MORE == 0 {
+            if reached & HAS_MORE == 0 {
                 break;
             }
+            let Some(next) = characters.next() else { break };
+            let may_go_on = !is_first || self.may_begin_with(first, next);
+            step = may_go_on.then(|| self.step(place, next));
+            c = next;
         }
         has_single
+    }
+
+    /// Tells whether a word may begin with two characters; some do not although it says so.
+    #[inline]
+    fn may_begin_with(&self, first: char, second: char) -> bool {
+        let (word, bit) = pair(first, second);
+        self.pairs.get(word).is_some_and(|bits| bits & bit != 0)
     }
 
     /// Takes a step from a place; 0 leads nowhere.
@@ -178,13 +195,18 @@ impl Lexicon {
     /// beginning stand together. `None` if there are too many.
     fn of(words: impl Iterator<Item = (String, u8)>) -> Option<Self> {
         let mut steps: Vec<(u64, u32)> = Vec::new();
-        let mut costs = vec![0];
+        let (mut costs, mut first, mut pairs) =
+            (vec![0], vec![0; 1 << CHARACTER_BITS], vec![0; PAIRS]);
         // The word before, as the steps that led to it.
         let mut path: Vec<(char, usize)> = Vec::new();
         for (word, cost) in words {
             let common = path.iter().zip(word.chars()).take_while(|((had, _), c)| had == c).count();
             path.truncate(common);
             for c in word.chars().skip(common) {
+                if let [(first, _)] = path.as_slice() {
+                    let (word, bit) = pair(*first, c);
+                    *pairs.get_mut(word)? |= bit;
+                }
                 let parent = path.last().and_then(|(_, index)| steps.get_mut(*index));
                 let place = parent.map_or(0, |(_, step)| {
                     *step |= HAS_MORE;
@@ -202,14 +224,25 @@ impl Lexicon {
         }
         let mut entries = vec![0; steps.len().saturating_mul(2).next_power_of_two()];
         for (way, step) in steps {
+            if let Some(first) = usize::try_from(way).ok().and_then(|c| first.get_mut(c)) {
+                *first = step;
+                continue;
+            }
             let mut index = index(way, entries.len());
             while entries.get(index).is_some_and(|entry| *entry != 0) {
                 index = index.wrapping_add(1) & entries.len().wrapping_sub(1);
             }
             *entries.get_mut(index)? = way << STEP_BITS | u64::from(step);
         }
-        Some(Self { entries, costs })
+        Some(Self { first, pairs, entries, costs })
     }
+}
+
+/// Returns where the bit for a pair of characters is.
+fn pair(first: char, second: char) -> (usize, u64) {
+    let pair = u64::from(u32::from(first)) << CHARACTER_BITS | u64::from(u32::from(second));
+    let hash = index(pair, PAIRS.saturating_mul(64));
+    (hash / 64, 1 << (hash % 64))
 }
 
 /// Adds the row of Katakana that `rest` begins with, as a word.
@@ -252,7 +285,7 @@ const fn step_of(entry: u64) -> u32 {
     entry as u32 & ((1 << STEP_BITS) - 1)
 }
 
-/// Returns where the search for an entry begins among so many, a power of two.
+/// Returns one of so many places, a power of two, to look a number up in.
 #[expect(clippy::cast_possible_truncation, reason = "the number is below that of the entries")]
 const fn index(way: u64, entries: usize) -> usize {
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
