@@ -44,6 +44,7 @@ test: test-unit test-functional ## all tests that need only cargo and python3 wi
 
 test-unit: ## tests of single modules, without I/O beyond loopback sockets
 	$(UNIT)
+	cargo test --package wordmill-worker --doc
 
 test-functional: build ## black-box tests of the real binaries against a real nats-server
 	NATS_SERVER="$$(nats/install-server)" $(FUNCTIONAL)

@@ -309,8 +309,8 @@ mod tests {
         let mut cut = Cut::default();
         Lexicon::get().unwrap().cut(text, &mut cut);
         let mut start = 0;
-        let words = cut.ends().map(|end| &text[std::mem::replace(&mut start, end)..end]);
-        words.collect()
+        let words = cut.ends().map(|end| text.get(std::mem::replace(&mut start, end)..end));
+        words.map(Option::unwrap).collect()
     }
 
     /// What a word costs, by the dictionary itself.
