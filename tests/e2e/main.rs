@@ -7,6 +7,7 @@ mod chaos;
 mod command;
 mod command_jobs;
 mod cors;
+mod counting;
 mod dead_letters;
 mod deliveries;
 mod document_lifetimes;

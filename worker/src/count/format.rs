@@ -3,6 +3,7 @@
 use std::fmt;
 
 use encoding_rs::Encoding;
+use wordmill_common::source::Extractor;
 
 use super::Error;
 
@@ -33,6 +34,15 @@ impl Format {
             Self::Xhtml => "xhtml",
             Self::Text => "text",
         }
+    }
+
+    /// Returns what gets the text out of such a document, as results name it.
+    #[must_use]
+    pub fn extractor(self) -> Extractor {
+        let version = match self {
+            Self::Html | Self::Xhtml | Self::Text => 1,
+        };
+        Extractor { name: self.as_str().to_owned(), version }
     }
 }
 
