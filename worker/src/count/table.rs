@@ -229,7 +229,8 @@ impl Table {
 }
 
 /// Returns a short word as its slot holds it; `None` for one that does not fit.
-fn pack(word: &[u8]) -> Option<(u64, u64)> {
+#[inline]
+pub(super) fn pack(word: &[u8]) -> Option<(u64, u64)> {
     // A zero at the end could not be told from the padding.
     if word.len() > SHORT_BYTES_MAX || word.last().is_none_or(|last| *last == 0) {
         return None;
