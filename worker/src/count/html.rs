@@ -1,6 +1,7 @@
 //! The visible text of a page, as a stream.
 
 use super::{
+    element::Element,
     landmark::{Found, Landmarks},
     scan::{Attribute, Content, Scanner, Sink, Tag},
     tally::{Region, Tally},
@@ -68,6 +69,7 @@ impl Sink for Page<'_> {
 
     fn start_tag(&mut self, tag: &Tag) -> Content {
         let name = tag.name();
+        let element = Element::of(name);
         let is_hidden = tag.value(Attribute::Hidden).is_some()
             || tag.value(Attribute::Style).is_some_and(displays_nothing);
         if name == "html"
@@ -75,26 +77,31 @@ impl Sink for Page<'_> {
         {
             self.tally.declare_language(language);
         }
-        let effect = self.visibility.start(name, is_hidden, tag.is_closed());
+        let effect = self.visibility.start((name, element), is_hidden, tag.is_closed());
         self.take_step(effect.step);
         if effect.is_seen {
             let before = self.landmarks.region();
-            if self.landmarks.start(name, tag.value(Attribute::Role)) == Found::Better {
+            if self.landmarks.start((name, element), tag.value(Attribute::Role)) == Found::Better {
                 self.tally.restart_main();
             } else {
                 self.take_region(before);
             }
         }
-        if self.visibility.is_xml() { Content::Markup } else { content_of(name) }
+        if element.is(Element::RAW) && !self.visibility.is_xml() {
+            content_of(name)
+        } else {
+            Content::Markup
+        }
     }
 
     fn end_tag(&mut self, tag: &Tag) {
         let name = tag.name();
-        let effect = self.visibility.end(name);
+        let element = Element::of(name);
+        let effect = self.visibility.end((name, element));
         self.take_step(effect.step);
         if effect.is_seen {
             let before = self.landmarks.region();
-            self.landmarks.end(name);
+            self.landmarks.end((name, element));
             self.take_region(before);
         }
     }

@@ -4,6 +4,7 @@
 //! different form, when the table is settled, and not at every occurrence.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
 };
@@ -16,7 +17,7 @@ use super::key::KeyMaker;
 pub(super) const SHORT_BYTES_MAX: usize = 16;
 
 /// Slots of a new table; always a power of two.
-const SLOTS_MIN: usize = 512;
+const SLOTS_MIN: usize = 1024;
 
 /// The longest search for a free slot that is put up with before all slots are dealt anew.
 ///
@@ -33,6 +34,18 @@ struct Slot {
     low: u64,
     high: u64,
     count: u64,
+}
+
+impl Slot {
+    /// Returns whether the word is certainly listed as it is written: ASCII without capitals.
+    const fn is_key(&self) -> bool {
+        const EACH: u64 = 0x0101_0101_0101_0101;
+        // What has one of the two bits of letters has the other one, too.
+        let either = self.low | self.high;
+        let has_capitals =
+            ((self.low & !(self.low << 1)) | (self.high & !(self.high << 1))) & (EACH << 6);
+        either & (EACH << 7) == 0 && has_capitals == 0
+    }
 }
 
 /// Collects words. Its size is bounded by the number of different words it may hold: between two
@@ -110,7 +123,13 @@ impl Table {
         }
         let mut entries = Vec::with_capacity(self.len());
         let mut text = [0; SHORT_BYTES_MAX];
-        for slot in self.slots.iter().filter(|slot| slot.count > 0) {
+        let mut shorts: Vec<Slot> =
+            self.slots.iter().filter(|slot| slot.count > 0).copied().collect();
+        // Numbers are compared faster than words, and the histogram finds most of its work done.
+        shorts.sort_unstable_by_key(|slot| {
+            (Reverse(slot.count), slot.low.swap_bytes(), slot.high.swap_bytes())
+        });
+        for slot in &shorts {
             if let Some(word) = unpack(slot, &mut text).filter(|word| keep(word)) {
                 entries.push(WordCount { word: word.to_owned(), count: slot.count });
             }
@@ -193,6 +212,13 @@ impl Table {
     #[inline(never)]
     fn refill(&mut self, slots: usize) {
         let slots = std::mem::replace(&mut self.slots, vec![Slot::default(); slots]);
+        if slots.len() < SLOTS_MANY {
+            self.short = 0;
+            for slot in slots.into_iter().filter(|slot| slot.count > 0) {
+                self.place(slot);
+            }
+            return;
+        }
         let total = slots.iter().fold(0, |total: u64, slot| total.saturating_add(slot.count));
         let words = u64::try_from(self.short).unwrap_or(u64::MAX).max(1);
         let often = |slot: &&Slot| slot.count > total / words;
@@ -233,7 +259,9 @@ impl Table {
         self.short = 0;
         let (mut text, mut key) = ([0; SHORT_BYTES_MAX], String::new());
         for slot in slots.into_iter().filter(|slot| slot.count > 0) {
-            if let Some(word) = unpack(&slot, &mut text) {
+            if slot.is_key() {
+                self.add_short_times(slot.low, slot.high, slot.count);
+            } else if let Some(word) = unpack(&slot, &mut text) {
                 self.key_maker.write(word, &mut key);
                 self.add_times(&key, slot.count);
             }
@@ -246,7 +274,8 @@ impl Table {
 }
 
 /// Returns a short word as its slot holds it; `None` for one that does not fit.
-fn pack(word: &[u8]) -> Option<(u64, u64)> {
+#[inline]
+pub(super) fn pack(word: &[u8]) -> Option<(u64, u64)> {
     // A zero at the end could not be told from the padding.
     if word.len() > SHORT_BYTES_MAX || word.last().is_none_or(|last| *last == 0) {
         return None;

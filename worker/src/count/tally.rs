@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use memchr::memchr;
 use wordmill_common::{
     explanation::Explanation,
     histogram::{Histogram, Totals},
@@ -112,9 +113,12 @@ impl Tally {
     /// at the start and the end of the page. NUL is dropped, as browsers do.
     pub(super) fn add_flowing(&mut self, text: &str) {
         self.flow_as(true);
-        for part in text.split('\0') {
-            self.fill(part);
+        let mut rest = text;
+        while let Some(nul) = memchr(0, rest.as_bytes()) {
+            self.fill(rest.get(..nul).unwrap_or_default());
+            rest = rest.get(nul.saturating_add(1)..).unwrap_or_default();
         }
+        self.fill(rest);
     }
 
     /// Separates the text before from the text after: no word spans this place.
