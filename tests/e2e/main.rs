@@ -5,6 +5,7 @@ mod cancel;
 mod chaos;
 mod command;
 mod command_jobs;
+mod command_server;
 mod cors;
 mod dead_letters;
 mod deliveries;
