@@ -18,6 +18,7 @@ use crate::message::JobMessage;
 use crate::options::Options;
 use crate::source::SourceInfo;
 use crate::trace::{TraceId, TraceParent};
+use crate::webhook::Webhook;
 
 pub use self::event::{Event, InvalidTransition};
 
@@ -227,6 +228,9 @@ pub struct Job {
     /// is final, unless the job is also a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
+    /// As in the message. How it is doing is kept elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }
 
 impl Job {
@@ -263,6 +267,7 @@ impl Job {
             fingerprint: message.fingerprint.clone(),
             retry_of: message.retry_of,
             document: message.source.object().map(str::to_owned),
+            webhook: message.webhook.clone(),
         }
     }
 

@@ -38,6 +38,7 @@ mod trace;
 mod upload;
 mod view;
 mod waiting;
+mod webhook;
 mod word_count;
 mod words;
 
@@ -59,7 +60,9 @@ use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
 use wordmill_nats::topology::{
     DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology,
+    WEBHOOK_STATE_STREAM, WEBHOOKS,
 };
+use wordmill_nats::webhooks::Webhooks;
 
 use crate::config::Config;
 use crate::gauge::Gauge;
@@ -80,7 +83,15 @@ const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 const CLEAN_UP_MAX: Duration = Duration::from_secs(5);
 
 /// The streams that have to be there.
-const NEEDED: [&str; 5] = [JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DOCUMENTS_STREAM, DEAD_JOBS];
+const NEEDED: [&str; 7] = [
+    JOBS,
+    JOB_STATE_STREAM,
+    RESULTS_STREAM,
+    DOCUMENTS_STREAM,
+    DEAD_JOBS,
+    WEBHOOKS,
+    WEBHOOK_STATE_STREAM,
+];
 
 /// What every handler works with. There are dozens of clones for each connection, so they share it.
 #[derive(Debug, Clone)]
@@ -110,6 +121,9 @@ struct Parts {
     trace: trace::Settings,
     uploads: Uploads,
     waiters: Waiters,
+    webhooks: Webhooks,
+    /// Whether somebody can deliver them.
+    webhooks_enabled: bool,
     health: watch::Receiver<Health>,
     json_size_max: usize,
     /// How many copies of a record there are.
@@ -154,6 +168,7 @@ pub async fn run(
     let (readings, gauge) = Gauge::new();
     let queue = Queue::open(&broker).await?;
     let dead_letters = Archive::open(&broker).await?;
+    let webhooks = Webhooks::open(&broker).await?;
     let standing = Standing::new(gauge.clone());
     let metrics = Metrics::new(&standing);
     let app = App(Arc::new(Parts {
@@ -169,6 +184,8 @@ pub async fn run(
         trace: config.trace.clone(),
         uploads: Uploads::new(Documents::open(&broker).await?, config.uploads),
         waiters: Waiters::new(config.waiters_max, shutdown.clone()),
+        webhooks: webhooks.clone(),
+        webhooks_enabled: config.webhooks.is_some(),
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
@@ -194,7 +211,7 @@ pub async fn run(
             () = gauge::watch(&queue, &readings) => {}
             () = follow(following_keys) => {}
             () = follow(following_certificate) => {}
-            () = standing::watch(&broker, &queue, &dead_letters, &standing) => {}
+            () = standing::watch(&broker, &queue, &dead_letters, &webhooks, &standing) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }

@@ -37,6 +37,7 @@ pub(crate) enum Code {
     InvalidQuery,
     InvalidRequest,
     InvalidUrl,
+    InvalidWebhook,
     JobCancelled,
     JobFailed,
     JobNotFinished,
@@ -56,11 +57,14 @@ pub(crate) enum Code {
     TooManyWaiting,
     Unauthenticated,
     UnsupportedMediaType,
+    WebhookNotRequested,
+    WebhooksDisabled,
+    WebhooksFull,
 }
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 36] = [
+    const ALL: [Self; 40] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
@@ -78,6 +82,7 @@ impl Code {
         Self::InvalidQuery,
         Self::InvalidRequest,
         Self::InvalidUrl,
+        Self::InvalidWebhook,
         Self::JobCancelled,
         Self::JobFailed,
         Self::JobNotFinished,
@@ -97,6 +102,9 @@ impl Code {
         Self::TooManyWaiting,
         Self::Unauthenticated,
         Self::UnsupportedMediaType,
+        Self::WebhookNotRequested,
+        Self::WebhooksDisabled,
+        Self::WebhooksFull,
     ];
 
     /// Returns the code as clients see it.
@@ -119,6 +127,7 @@ impl Code {
             Self::InvalidQuery => "invalid_query",
             Self::InvalidRequest => "invalid_request",
             Self::InvalidUrl => "invalid_url",
+            Self::InvalidWebhook => "invalid_webhook",
             Self::JobCancelled => "job_cancelled",
             Self::JobFailed => "job_failed",
             Self::JobNotFinished => "job_not_finished",
@@ -138,6 +147,9 @@ impl Code {
             Self::TooManyWaiting => "too_many_waiting",
             Self::Unauthenticated => "unauthenticated",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::WebhookNotRequested => "webhook_not_requested",
+            Self::WebhooksDisabled => "webhooks_disabled",
+            Self::WebhooksFull => "webhooks_full",
         }
     }
 
@@ -148,7 +160,8 @@ impl Code {
             | Self::Overloaded
             | Self::QueueFull
             | Self::StorageFull
-            | Self::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::TooManyWaiting
+            | Self::WebhooksFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::IncompleteBody
@@ -161,12 +174,15 @@ impl Code {
             | Self::InvalidLabel
             | Self::InvalidOption
             | Self::InvalidRequest
-            | Self::InvalidUrl => StatusCode::UNPROCESSABLE_ENTITY,
+            | Self::InvalidUrl
+            | Self::InvalidWebhook
+            | Self::WebhooksDisabled => StatusCode::UNPROCESSABLE_ENTITY,
             Self::AlreadyFinished
             | Self::ExplainNotRecorded
             | Self::JobCancelled
             | Self::JobFailed
-            | Self::JobNotFinished => StatusCode::CONFLICT,
+            | Self::JobNotFinished
+            | Self::WebhookNotRequested => StatusCode::CONFLICT,
             Self::DeadLetterNotFound | Self::JobNotFound | Self::RouteNotFound => {
                 StatusCode::NOT_FOUND
             }
@@ -200,6 +216,7 @@ impl Code {
             Self::InvalidQuery => "A query parameter is not valid",
             Self::InvalidRequest => "The body is not a job",
             Self::InvalidUrl => "The URL cannot be fetched",
+            Self::InvalidWebhook => "The webhook cannot be delivered there",
             Self::JobCancelled => "The job was cancelled",
             Self::JobFailed => "The job failed",
             Self::JobNotFinished => "The job is not finished",
@@ -219,6 +236,9 @@ impl Code {
             Self::TooManyWaiting => "Too many clients wait",
             Self::Unauthenticated => "No valid API key",
             Self::UnsupportedMediaType => "The content type is not supported",
+            Self::WebhookNotRequested => "The job has no webhook",
+            Self::WebhooksDisabled => "There are no webhooks here",
+            Self::WebhooksFull => "Too many webhooks wait",
         }
     }
 
@@ -238,11 +258,12 @@ impl Code {
                 | Self::RequestTimeout
                 | Self::StorageFull
                 | Self::TooManyWaiting
+                | Self::WebhooksFull
         )
     }
 
     fn retry_after(self) -> Option<Duration> {
-        if matches!(self, Self::QueueFull | Self::StorageFull) {
+        if matches!(self, Self::QueueFull | Self::StorageFull | Self::WebhooksFull) {
             return Some(RETRY_FULL);
         }
         let passes = matches!(

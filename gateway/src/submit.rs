@@ -22,6 +22,7 @@ use wordmill_common::options::Options;
 use wordmill_common::source::Source;
 use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
+use wordmill_common::webhook::Webhook;
 use wordmill_nats::queue::{Envelope, Kept, Refused};
 use wordmill_nats::read::Freshness;
 use wordmill_nats::spans;
@@ -56,6 +57,14 @@ struct NewJob {
     options: Option<Value>,
     labels: Option<BTreeMap<String, String>>,
     lane: Option<Lane>,
+    webhook: Option<NewWebhook>,
+}
+
+/// Where to tell how the job ended.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewWebhook {
+    url: String,
 }
 
 /// `POST /v1/jobs`, with `Idempotency-Key` or without.
@@ -143,6 +152,7 @@ pub(crate) async fn read(
         }
     };
     let labels = labels(body.labels.unwrap_or_default())?;
+    let webhook = body.webhook.map(|webhook| webhook_to(app, &webhook.url)).transpose()?;
     Ok(JobMessage {
         format: job::FORMAT,
         job_id: key.job_id,
@@ -155,6 +165,7 @@ pub(crate) async fn read(
         trace_id: trace.trace_id,
         fingerprint: None,
         retry_of: None,
+        webhook,
     })
 }
 
@@ -163,18 +174,36 @@ pub(crate) async fn read(
 /// # Errors
 /// `invalid_url`.
 pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
-    let invalid = |detail: String| Problem::new(Code::InvalidUrl, detail);
-    if text.len() > URL_BYTES_MAX {
-        return Err(invalid(format!("The URL is longer than {URL_BYTES_MAX} bytes.")));
+    let url = checked(text, "The URL").map_err(|detail| Problem::new(Code::InvalidUrl, detail))?;
+    Ok(Source::Url { url })
+}
+
+/// Checks where to tell how a job ended, like the URL of a source.
+///
+/// # Errors
+/// `webhooks_disabled` and `invalid_webhook`.
+pub(crate) fn webhook_to(app: &App, text: &str) -> Result<Webhook, Problem> {
+    if !app.webhooks_enabled {
+        let detail = "This service delivers no webhooks. Wait for the job, or poll it.";
+        return Err(Problem::new(Code::WebhooksDisabled, detail));
     }
-    let url = Url::parse(text).map_err(|error| invalid(format!("Not a URL: {error}.")))?;
+    let invalid = |detail| Problem::new(Code::InvalidWebhook, detail);
+    let url = checked(text, "The URL of the webhook").map_err(invalid)?;
+    Ok(Webhook { url })
+}
+
+fn checked(text: &str, what: &str) -> Result<String, String> {
+    if text.len() > URL_BYTES_MAX {
+        return Err(format!("{what} is longer than {URL_BYTES_MAX} bytes."));
+    }
+    let url = Url::parse(text).map_err(|error| format!("Not a URL: {error}."))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(invalid(format!("Only http and https can be fetched, not {}.", url.scheme())));
+        return Err(format!("Only http and https can be fetched, not {}.", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid("The URL must not carry a user name or a password.".to_owned()));
+        return Err(format!("{what} must not carry a user name or a password."));
     }
-    Ok(Source::Url { url: url.into() })
+    Ok(url.into())
 }
 
 /// Reads how a job is to be counted.

@@ -197,6 +197,17 @@ pub(crate) fn cancelling(job: &Job, request: &TraceParent) -> Span {
     span
 }
 
+/// Begins the span `send webhook` in the job's own trace.
+pub(crate) fn telling(job: &Job, request: &TraceParent) -> Span {
+    let span = info_span!("send webhook", job.id = %job.job_id);
+    if let Some(parent) = &job.traceparent {
+        telemetry::adopt(&span, parent);
+        telemetry::link(&span, request);
+    }
+    telemetry::identify(&span, job.trace_id);
+    span
+}
+
 /// Begins the trace of a job that is done again, linked to that of the old one and to the request.
 pub(crate) fn replaying(old: Option<&TraceParent>, request: &TraceParent) -> (Span, TraceParent) {
     let span = info_span!(parent: None, "replay job", job.id = field::Empty);

@@ -11,6 +11,7 @@ use wordmill_common::job::{Attempt, Job, Progress, Status};
 use wordmill_common::options::Options;
 use wordmill_common::source::SourceInfo;
 use wordmill_common::trace::TraceId;
+use wordmill_common::webhook::{self, Deliveries};
 
 /// The answer about one job.
 #[derive(Debug, Serialize)]
@@ -38,6 +39,8 @@ pub(crate) struct JobView<'a> {
     trace_id: TraceId,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<JobId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<WebhookView<'a>>,
     links: Links,
 }
 
@@ -48,6 +51,21 @@ struct AttemptView<'a> {
     started_at: Timestamp,
     ended_at: Option<Timestamp>,
     failure: Option<&'a Failure>,
+}
+
+/// Where to tell how the job ended, and in the answer about one job how that is doing.
+#[derive(Debug, Serialize)]
+struct WebhookView<'a> {
+    url: &'a str,
+    #[serde(flatten)]
+    told: Option<ToldView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ToldView<'a> {
+    status: webhook::Status,
+    attempts: &'a [webhook::Attempt],
+    next_attempt_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,6 +106,10 @@ impl<'a> JobView<'a> {
             dead_lettered: job.dead_lettered,
             trace_id: job.trace_id,
             retry_of: job.retry_of,
+            webhook: job
+                .webhook
+                .as_ref()
+                .map(|webhook| WebhookView { url: &webhook.url, told: None }),
             links: Links {
                 this: format!("/v1/jobs/{}", job.job_id),
                 result: format!("/v1/jobs/{}/result", job.job_id),
@@ -97,6 +119,18 @@ impl<'a> JobView<'a> {
                 trace: None,
             },
         }
+    }
+
+    /// Adds how the webhook is doing, if there is one; none if nothing was tried.
+    pub(crate) fn told(mut self, deliveries: Option<&'a Deliveries>) -> Self {
+        if let Some(webhook) = &mut self.webhook {
+            webhook.told = Some(ToldView {
+                status: deliveries.map_or(webhook::Status::Waiting, |told| told.status),
+                attempts: deliveries.map_or(&[], |told| &told.attempts),
+                next_attempt_at: deliveries.and_then(|told| told.next_attempt_at),
+            });
+        }
+        self
     }
 
     /// Adds where a person looks at the job's trace.

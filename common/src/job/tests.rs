@@ -16,6 +16,7 @@ fn message() -> JobMessage {
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap(),
         fingerprint: None,
         retry_of: None,
+        webhook: None,
     }
 }
 
