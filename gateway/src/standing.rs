@@ -127,6 +127,9 @@ impl Standing {
         let waiting = number(reading.webhooks.waiting);
         let help = "Webhooks that are to be delivered, now or at a later attempt";
         encode_gauges(encoder, "wordmill_webhooks_waiting", help, [(NoLabels {}, waiting)])?;
+        let untried = number(reading.webhooks.untried);
+        let help = "Webhooks that no worker has been given yet";
+        encode_gauges(encoder, "wordmill_webhooks_untried", help, [(NoLabels {}, untried)])?;
         let oldest = reading.webhooks.oldest;
         let age = oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64());
         let help = "Age of the oldest webhook that is to be delivered; 0 if there is none";

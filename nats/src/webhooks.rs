@@ -20,9 +20,9 @@ use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
 use crate::lease::OPERATION_HEADER;
 use crate::pull::Delivery;
-use crate::read::{Freshness, last, open, stored_at};
+use crate::read::{Freshness, consumer, found, last, open, stored_at};
 use crate::store::NotWritten;
-use crate::topology::{WEBHOOK_STATE_STREAM, WEBHOOKS, WEBHOOKS_PREFIX};
+use crate::topology::{WEBHOOK_STATE_STREAM, WEBHOOKS, WEBHOOKS_CONSUMER, WEBHOOKS_PREFIX};
 use crate::{spans, subject};
 
 /// How long the marker of a removed state stays.
@@ -61,7 +61,9 @@ pub struct Kept {
 pub struct Level {
     /// Those that are to be delivered, now or later.
     pub waiting: u64,
-    /// When the oldest of them was put in.
+    /// Those that no worker has been given yet.
+    pub untried: u64,
+    /// When the oldest of them all was put in.
     pub oldest: Option<Timestamp>,
 }
 
@@ -206,12 +208,13 @@ impl Webhooks {
     pub async fn level(&self) -> Result<Level, Error> {
         const DOING: &str = "ask how many webhooks wait";
         let info = self.queue.get_info().await.map_err(|e| Error::unavailable(DOING, e))?;
-        let mut level = Level { waiting: info.state.messages, oldest: None };
+        let untried = consumer(&self.broker, WEBHOOKS, WEBHOOKS_CONSUMER).await?.num_pending;
+        let mut level = Level { waiting: info.state.messages, untried, oldest: None };
         if level.waiting > 0 {
             // Messages go when they are acknowledged, so the first one is the oldest.
             let subjects = format!("{WEBHOOKS_PREFIX}.>");
             let first = self.queue.direct_get_next_for_subject(subjects, Some(1)).await;
-            level.oldest = crate::read::found(first)?.as_ref().map(stored_at);
+            level.oldest = found(first)?.as_ref().map(stored_at);
         }
         Ok(level)
     }

@@ -79,6 +79,7 @@ fn walk() -> Vec<Ask> {
         Ask::new("POST", "/v1/jobs/{id}/cancel"),
         Ask::new("POST", "/v1/jobs/{id}/retry"),
         Ask::new("POST", "/v1/jobs/{id}/retry").header("idempotency-key", "again"),
+        Ask::new("POST", "/v1/jobs/{id}/webhook"),
         Ask::new("DELETE", job),
         Ask::new("GET", letter),
         Ask::new("DELETE", letter),

@@ -50,7 +50,12 @@ impl Settings {
         Self {
             secrets,
             slots: env.number("WORDMILL_WEBHOOK_SLOTS", 8, 2, 1024),
-            timeout: env.duration("WORDMILL_WEBHOOK_TIMEOUT", 15 * second, second, minute),
+            timeout: env.duration(
+                "WORDMILL_WEBHOOK_TIMEOUT",
+                15 * second,
+                second,
+                ATTEMPT_TIME_MAX,
+            ),
             schedule: Schedule {
                 longest: env.duration(
                     "WORDMILL_WEBHOOK_RETRY_MAX",
@@ -63,15 +68,13 @@ impl Settings {
     }
 }
 
-// An attempt is over before another one may begin.
-const _: () = assert!(ATTEMPT_TIME_MAX.as_secs() > 60);
-
 /// What every delivery works with.
 struct Deliverer {
     worker: Worker,
     fetcher: Fetcher,
     secrets: Secrets,
     schedule: Schedule,
+    timeout: Duration,
 }
 
 /// Makes what webhooks are delivered with; `None` without secrets.
@@ -85,7 +88,8 @@ fn deliverer(
     fetch.limits.total_timeout = settings.timeout;
     fetch.limits.per_host_max = usize::try_from(settings.slots / HOST_SHARE).unwrap_or(1).max(1);
     let (worker, fetcher) = (worker.clone(), Fetcher::try_new(&fetch)?);
-    Ok(Some(Arc::new(Deliverer { worker, fetcher, secrets, schedule: settings.schedule })))
+    let Settings { schedule, timeout, .. } = *settings;
+    Ok(Some(Arc::new(Deliverer { worker, fetcher, secrets, schedule, timeout })))
 }
 
 /// Delivers webhooks until told to stop, then hands back what was on its way. Without secrets it leaves

@@ -14,8 +14,10 @@ use crate::id::RunNonce;
 
 /// Version of the format. Readers refuse what is newer.
 pub const FORMAT: u32 = 1;
-/// Longest time for one attempt, after which it counts as lost: longer than any may take.
-pub const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(90);
+/// Longest time that one attempt may be given.
+pub const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(60);
+/// How much later than that, at the latest, its end is written down. After that it counts as lost.
+const MARGIN: Duration = Duration::from_secs(5);
 
 /// What has become of the webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,9 +91,9 @@ impl Deliveries {
         }
     }
 
-    /// Opens an attempt. One that is still open was lost with its worker, and counts: if it was the last
+    /// Opens an attempt that may take `limit`. One that is still open was lost with its worker, and counts: if it was the last
     /// one, the webhook has failed and there is no other.
-    pub fn begin(&mut self, run: RunNonce, now: Timestamp) {
+    pub fn begin(&mut self, run: RunNonce, now: Timestamp, limit: Duration) {
         if self.under_way.take().is_some()
             && let Some(lost) = self.attempts.last_mut()
         {
@@ -104,7 +106,7 @@ impl Deliveries {
         }
         let number = u32::try_from(self.attempts.len() + 1).unwrap_or(u32::MAX);
         self.attempts.push(Attempt { number, at: now, status_code: None, failure: None });
-        self.next_attempt_at = now.checked_add(ATTEMPT_TIME_MAX).ok();
+        self.next_attempt_at = now.checked_add(limit + MARGIN).ok();
         self.under_way = Some(run);
     }
 
@@ -169,6 +171,7 @@ impl Deliveries {
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(15);
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
     const SCHEDULE: Schedule = Schedule { longest: Duration::from_secs(86_400) };
 
@@ -178,7 +181,7 @@ mod tests {
 
     fn tried(answer: &Answer) -> Deliveries {
         let (mut state, run) = (Deliveries::new(0), RunNonce::random());
-        state.begin(run, NOW);
+        state.begin(run, NOW, LIMIT);
         assert!(state.conclude(run, answer, SCHEDULE, NOW));
         state
     }
@@ -211,7 +214,7 @@ mod tests {
         let mut state = Deliveries::new(0);
         for number in 1..=ATTEMPTS_MAX {
             let run = RunNonce::random();
-            state.begin(run, NOW);
+            state.begin(run, NOW, LIMIT);
             assert_eq!(state.attempts.len(), number);
             // Every other worker dies.
             if number % 2 == 0 {
@@ -223,7 +226,7 @@ mod tests {
         assert_eq!(lost, Some(FailureCode::WorkerCrashed));
 
         let mut state = Deliveries::new(0);
-        (0..=ATTEMPTS_MAX).for_each(|_| state.begin(RunNonce::random(), NOW));
+        (0..=ATTEMPTS_MAX).for_each(|_| state.begin(RunNonce::random(), NOW, LIMIT));
         assert_eq!((state.status, state.attempts.len()), (Status::Failed, ATTEMPTS_MAX));
         assert_eq!(state.under_way, None);
     }
@@ -231,7 +234,7 @@ mod tests {
     #[test]
     fn only_the_attempt_that_is_under_way_ends() {
         let (mut state, run) = (Deliveries::new(0), RunNonce::random());
-        state.begin(run, NOW);
+        state.begin(run, NOW, LIMIT);
         let other = RunNonce::random();
         assert!(!state.conclude(other, &status(200), SCHEDULE, NOW) && !state.hand_back(other));
         assert!(state.hand_back(run));
@@ -243,7 +246,7 @@ mod tests {
     fn the_stored_format_is_fixed() {
         let mut state = tried(&status(503));
         let run = "\"00000000-0000-4000-8000-000000000000\"";
-        state.begin(serde_json::from_str(run).unwrap(), NOW);
+        state.begin(serde_json::from_str(run).unwrap(), NOW, LIMIT);
         // The first wait is spread at random.
         let json = serde_json::to_string_pretty(&state).unwrap();
         assert_eq!(json, include_str!("../golden/webhook_state.json").trim_end());

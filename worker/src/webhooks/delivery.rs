@@ -115,7 +115,7 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Next, Error> {
         return Ok(Next::Later(Some(HOST_BUSY_PAUSE.mul_f64(1.0 + run.jitter()))));
     };
     let mut begun = state.clone();
-    begun.begin(run, clock::now());
+    begun.begin(run, clock::now(), deliverer.timeout);
     let written = worker.webhooks.write(&order.key, &begun, kept.revision).await;
     let revision = match written {
         Ok(revision) => revision,
