@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::explanation::Explanation;
-use crate::failure::{Failure, FailureCode};
+use crate::failure::Failure;
 use crate::histogram::{Histogram, Rule, Totals, WordCount};
 use crate::id::{JobId, JobKey, Lane, Owner, RunNonce};
 use crate::message::JobMessage;
@@ -315,7 +315,7 @@ impl Job {
         match (self.status, event) {
             // A redelivery finds the job still running: that is a start, too.
             (Queued | Running, Event::Started { run, worker }) => {
-                self.close_attempt(now, Some(crashed()));
+                self.close_attempt(now, Some(Failure::worker_crashed()));
                 self.open_attempt(run, worker, now);
                 self.status = Running;
             }
@@ -346,7 +346,7 @@ impl Job {
                 self.fail(failure, dead_lettered, now);
             }
             (Queued | Running, Event::Abandoned { failure, dead_lettered }) => {
-                self.close_attempt(now, Some(crashed()));
+                self.close_attempt(now, Some(Failure::worker_crashed()));
                 self.fail(failure, dead_lettered, now);
             }
             (Queued | Running, Event::Withdrawn) => {
@@ -413,10 +413,6 @@ impl Job {
         self.next_attempt_at = None;
         self.finished_at = Some(now);
     }
-}
-
-fn crashed() -> Failure {
-    Failure::new(FailureCode::WorkerCrashed, "The worker went away in the middle of the attempt.")
 }
 
 #[cfg(test)]

@@ -106,10 +106,10 @@ impl<'a> JobView<'a> {
             dead_lettered: job.dead_lettered,
             trace_id: job.trace_id,
             retry_of: job.retry_of,
-            webhook: job
-                .webhook
-                .as_ref()
-                .map(|webhook| WebhookView { url: &webhook.url, told: None }),
+            webhook: job.webhook.as_ref().map(|webhook| WebhookView {
+                url: &webhook.url,
+                told: (!job.status.is_final()).then(|| ToldView::of(None)),
+            }),
             links: Links {
                 this: format!("/v1/jobs/{}", job.job_id),
                 result: format!("/v1/jobs/{}/result", job.job_id),
@@ -124,11 +124,7 @@ impl<'a> JobView<'a> {
     /// Adds how the webhook is doing, if there is one; none if nothing was tried.
     pub(crate) fn told(mut self, deliveries: Option<&'a Deliveries>) -> Self {
         if let Some(webhook) = &mut self.webhook {
-            webhook.told = Some(ToldView {
-                status: deliveries.map_or(webhook::Status::Waiting, |told| told.status),
-                attempts: deliveries.map_or(&[], |told| &told.attempts),
-                next_attempt_at: deliveries.and_then(|told| told.next_attempt_at),
-            });
+            webhook.told = Some(ToldView::of(deliveries));
         }
         self
     }
@@ -137,6 +133,16 @@ impl<'a> JobView<'a> {
     pub(crate) fn traced(mut self, url: Option<String>) -> Self {
         self.links.trace = url;
         self
+    }
+}
+
+impl<'a> ToldView<'a> {
+    fn of(deliveries: Option<&'a Deliveries>) -> Self {
+        Self {
+            status: deliveries.map_or(webhook::Status::Waiting, |told| told.status),
+            attempts: deliveries.map_or(&[], |told| &told.attempts),
+            next_attempt_at: deliveries.and_then(|told| told.next_attempt_at),
+        }
     }
 }
 

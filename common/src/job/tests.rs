@@ -1,4 +1,5 @@
 use super::*;
+use crate::failure::FailureCode;
 use crate::source::Source;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;

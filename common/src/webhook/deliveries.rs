@@ -97,8 +97,7 @@ impl Deliveries {
         if self.under_way.take().is_some()
             && let Some(lost) = self.attempts.last_mut()
         {
-            let detail = "The worker went away in the middle of the attempt.";
-            lost.failure = Some(Failure::new(FailureCode::WorkerCrashed, detail));
+            lost.failure = Some(Failure::worker_crashed());
         }
         if self.attempts.len() >= ATTEMPTS_MAX {
             self.end(Status::Failed);

@@ -91,7 +91,8 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Next, Error> {
         return Ok(Next::Later(Some(NOT_FINAL_PAUSE)));
     };
     // Deleted or expired, or never to be told of.
-    let Some((job, webhook)) = job.and_then(|job| Some((job.clone(), job.webhook?))) else {
+    let told = job.and_then(|job| Some((job.webhook.as_ref()?.url.clone(), job)));
+    let Some((url, job)) = told else {
         debug!("there is nothing to tell of");
         return Ok(Next::Drop);
     };
@@ -107,7 +108,7 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Next, Error> {
         return Ok(Next::Later(Some(wait)));
     }
     let run = RunNonce::random();
-    let Ok(url) = Url::parse(&webhook.url) else {
+    let Ok(url) = Url::parse(&url) else {
         error!("the address of a webhook is no URL, although the gateway checked it");
         return Ok(Next::Drop);
     };
