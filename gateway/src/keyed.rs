@@ -113,8 +113,8 @@ fn fingerprint(message: &JobMessage) -> String {
         "options": options,
         "source": source,
     });
-    if let Some(webhook) = &message.webhook {
-        asked["webhook"] = json!(webhook.url);
+    if let (Some(webhook), Some(asked)) = (&message.webhook, asked.as_object_mut()) {
+        asked.insert("webhook".to_owned(), json!(webhook.url));
     }
     Sha256::digest(asked.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

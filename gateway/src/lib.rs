@@ -199,10 +199,7 @@ pub async fn run(
     };
     let router = routes::router(app, &config.cors_origins);
     let serving = server::serve(listener, router, tls, limits, shutdown.clone());
-    let drained = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(config.shutdown_grace).await;
-    };
+    let drained = drained(&shutdown, config.shutdown_grace);
     let sweeping = shutdown.child_token();
     let serving = async {
         tokio::select! {
@@ -231,6 +228,12 @@ pub async fn run(
     broker.finish().await;
     info!("stopped");
     Ok(())
+}
+
+/// Waits until open requests have had their time after the signal to stop.
+async fn drained(shutdown: &CancellationToken, grace: Duration) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(grace).await;
 }
 
 /// Reads the keys, if there are to be any.

@@ -87,7 +87,8 @@ fn new_key(name: &str, owner: &str) -> ExitCode {
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a terminal")]
 fn webhook_secret(config: &Config, owner: &str) -> ExitCode {
-    let secrets = config.webhooks.as_ref().ok_or("WORDMILL_WEBHOOK_SECRETS is not set".to_owned());
+    let secrets =
+        config.webhooks.as_ref().ok_or_else(|| "WORDMILL_WEBHOOK_SECRETS is not set".to_owned());
     let owner = Owner::try_from(owner.to_owned()).map_err(|error| error.to_string());
     match secrets.and_then(|secrets| Ok(secrets.of(&owner?))) {
         Ok(secrets) => {
