@@ -15,12 +15,14 @@ export JOB ?=
 # Settings of `make chaos`; without SEED each run is another one.
 export MINUTES ?= 3
 export SEED ?=
+# Arguments of `make bench`.
+BENCH ?=
 
 COMPOSE := docker compose --env-file deploy/compose.env
 UNIT := cargo test --workspace --lib --bins
 FUNCTIONAL := cargo test --workspace --test e2e
 
-.PHONY: help build run jaeger nats-cli trace test test-unit test-functional test-all chaos fuzz bench-count bench-trace coverage lint format up down clean
+.PHONY: help build run jaeger nats-cli trace test test-unit test-functional test-all chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +67,14 @@ bench-count: ## how fast words are counted, next to other ways: the table of doc
 chaos: build ## kill everything at random under load, and reconcile (MINUTES, SEED)
 	NATS_SERVER="$$(nats/install-server)" \
 		cargo test --workspace --test chaos -- --nocapture --test-threads=1
+
+bench: ## how fast everything is, beside the broker alone: a table, target/bench/bench.json and .svg (BENCH="--only submissions", BENCH=--update)
+	cargo build --release --workspace --bins
+	NATS_SERVER="$$(nats/install-server)" cargo bench --workspace --bench system -- $(BENCH)
+
+bench-full: ## `make bench` with backlogs of 200,000 and 1,000,000 jobs
+	cargo build --release --workspace --bins
+	NATS_SERVER="$$(nats/install-server)" cargo bench --workspace --bench system -- --full $(BENCH)
 
 bench-trace: ## what tracing costs, in CPU for each job and in throughput (ROUNDS, JOBS)
 	cargo build --release --workspace --bins

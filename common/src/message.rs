@@ -43,6 +43,9 @@ pub struct JobMessage {
     /// Where to tell how the job ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// The batch that this job is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<JobId>,
 }
 
 /// Tells why a message cannot be understood.

@@ -4,6 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::batch::Batch;
+
 /// What a job counts, with everything that a worker needs to get at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -20,6 +22,8 @@ pub enum Source {
     },
     /// A document that the client sent.
     Document(Document),
+    /// What other jobs found, added up.
+    Batch(Batch),
 }
 
 /// A document that the client sent, as it was sent.
@@ -70,6 +74,7 @@ impl Source {
             Self::Url { .. } => SourceKind::Url,
             Self::Text { .. } => SourceKind::Text,
             Self::Document(_) => SourceKind::Document,
+            Self::Batch(_) => SourceKind::Batch,
         }
     }
 
@@ -78,7 +83,7 @@ impl Source {
     pub fn object(&self) -> Option<&str> {
         match self {
             Self::Document(Document { content: Content::Object(name), .. }) => Some(name),
-            Self::Url { .. } | Self::Text { .. } | Self::Document(_) => None,
+            Self::Url { .. } | Self::Text { .. } | Self::Document(_) | Self::Batch(_) => None,
         }
     }
 
@@ -97,6 +102,7 @@ impl Source {
             Self::Text { text } => text.len(),
             Self::Document(Document { content: Content::Inline(bytes), .. }) => bytes.len(),
             Self::Document(Document { content: Content::Object(name), .. }) => name.len(),
+            Self::Batch(_) => 0,
         }
     }
 
@@ -114,6 +120,7 @@ impl Source {
                 info.size_bytes = Some(document.size_bytes);
                 info.sha256 = Some(document.sha256.clone());
             }
+            Self::Batch(batch) => info.batch = Some(batch.clone()),
         }
         info
     }
@@ -129,6 +136,8 @@ pub enum SourceKind {
     Text,
     /// A document that the client sent.
     Document,
+    /// Other jobs.
+    Batch,
 }
 
 impl SourceKind {
@@ -139,6 +148,7 @@ impl SourceKind {
             Self::Url => "url",
             Self::Text => "text",
             Self::Document => "document",
+            Self::Batch => "batch",
         }
     }
 }
@@ -175,6 +185,9 @@ pub struct SourceInfo {
     /// SHA-256 of those bytes, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// The members of a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
 }
 
 impl SourceInfo {
@@ -192,6 +205,7 @@ impl SourceInfo {
             charset_from: None,
             size_bytes: None,
             sha256: None,
+            batch: None,
         }
     }
 }
@@ -226,6 +240,20 @@ mod tests {
         let json = serde_json::to_value(&object).unwrap();
         assert_eq!(json["content"], json!({"object": "a.b"}));
         assert_eq!(serde_json::from_value::<Source>(json).unwrap(), object);
+    }
+
+    #[test]
+    fn batches_have_fixed_json() {
+        let batch_id = "0198f0c2-0000-7000-8000-000000000000";
+        let refused = [2, 7, 8].into_iter().collect();
+        let batch = Batch { batch_id: batch_id.parse().unwrap(), lines: 9, refused };
+        let source = Source::Batch(batch.clone());
+        let expected = json!({
+            "kind": "batch", "batch_id": batch_id, "lines": 9, "refused": [[2, 2], [7, 8]],
+        });
+        assert_eq!(serde_json::to_value(&source).unwrap(), expected);
+        assert_eq!(serde_json::from_value::<Source>(expected).unwrap(), source);
+        assert_eq!(source.describe().batch, Some(batch));
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub(crate) async fn post(
         fingerprint: None,
         retry_of: Some(old.job_id),
         webhook: old.webhook,
+        batch: None,
     };
     let copy = upload::renew(&app, &mut message).await?;
     let accepted = match name {
@@ -68,6 +69,9 @@ pub(crate) async fn post(
 async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
     if let Some(url) = &job.source.url {
         return Ok(Source::Url { url: url.clone() });
+    }
+    if let Some(batch) = &job.source.batch {
+        return Ok(Source::Batch(batch.clone()));
     }
     let key = job.key();
     // Another job may have had this id before.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use wordmill_common::batch::{Batch, Counts};
 use wordmill_common::failure::Failure;
 use wordmill_common::histogram::{Rule, Totals, WordCount};
 use wordmill_common::id::{JobId, Lane};
@@ -41,6 +42,9 @@ pub(crate) struct JobView<'a> {
     retry_of: Option<JobId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook: Option<WebhookView<'a>>,
+    batch: Option<JobId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counts: Option<Counts>,
     links: Links,
 }
 
@@ -77,6 +81,8 @@ struct Links {
     retry: String,
     cancel: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<String>,
 }
 
@@ -110,12 +116,15 @@ impl<'a> JobView<'a> {
                 url: &webhook.url,
                 told: (!job.status.is_final()).then(|| ToldView::of(None)),
             }),
+            batch: job.batch,
+            counts: job.source.batch.as_ref().map(|batch| counts(job, batch)),
             links: Links {
                 this: format!("/v1/jobs/{}", job.job_id),
                 result: format!("/v1/jobs/{}/result", job.job_id),
                 events: format!("/v1/jobs/{}/events", job.job_id),
                 retry: format!("/v1/jobs/{}/retry", job.job_id),
                 cancel: format!("/v1/jobs/{}/cancel", job.job_id),
+                batch: job.batch.map(|batch| format!("/v1/batches/{batch}")),
                 trace: None,
             },
         }
@@ -144,6 +153,14 @@ impl<'a> ToldView<'a> {
             next_attempt_at: deliveries.and_then(|told| told.next_attempt_at),
         }
     }
+}
+
+/// Returns how far the members of a batch are; before anybody has looked, all of them wait.
+fn counts(job: &Job, batch: &Batch) -> Counts {
+    let refused = batch.refused.count();
+    let queued = batch.lines.saturating_sub(refused);
+    let unknown = Counts { queued, refused, ..Counts::default() };
+    job.members.as_ref().map_or(unknown, |members| members.counts)
 }
 
 impl<'a> AttemptView<'a> {

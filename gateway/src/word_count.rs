@@ -74,6 +74,7 @@ pub(crate) async fn post(
         fingerprint: None,
         retry_of: None,
         webhook: None,
+        batch: None,
     };
     let job = submit::accept(&app, &message, &trace).await.map_err(server_error)?;
     let data = json!({"job_id": job.job_id, "url": url, "status": "IN_PROGRESS"});

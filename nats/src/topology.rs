@@ -343,7 +343,7 @@ mod tests {
         use wordmill_common::webhook::{ATTEMPT_TIME_MAX, SCHEDULE};
         let longest =
             SCHEDULE.map(|wait| wait.mul_f64(1.1).max(RETRY_AFTER_MAX) + ATTEMPT_TIME_MAX);
-        assert!(WEBHOOKS_AGE_MAX > longest.iter().sum());
+        assert!(WEBHOOKS_AGE_MAX > longest.iter().sum::<Duration>());
     }
 
     #[test]

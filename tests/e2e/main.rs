@@ -1,6 +1,7 @@
 //! Black-box tests of the running system.
 
 mod access;
+mod batches;
 mod cancel;
 mod chaos;
 mod cors;

@@ -1,5 +1,6 @@
 //! Tests that need a tool from outside. `make test-all` installs what they need and runs them.
 
+mod batches;
 mod jaeger;
 mod listing;
 mod memory;

@@ -106,6 +106,12 @@ pub struct Counted {
     pub sha256: String,
 }
 
+/// Returns a rule as results name it: its version, and that of the Unicode data.
+#[must_use]
+pub fn rule(name: options::RuleName) -> Rule {
+    rules::describe(name)
+}
+
 /// Why a document was not counted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
