@@ -179,6 +179,9 @@ pub struct SourceInfo {
     /// What decided the character encoding: `bom`, `header`, `meta`, `xml`, `detected`, `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charset_from: Option<String>,
+    /// What got the text out of the bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extractor: Option<Extractor>,
     /// Bytes read, after decompression. Of a document that waits to be counted: bytes sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
@@ -188,6 +191,15 @@ pub struct SourceInfo {
     /// The members of a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
+}
+
+/// The way from the bytes of a document to the text that is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extractor {
+    /// How the document was read: `html`, `xhtml` or `text`.
+    pub name: String,
+    /// Raised whenever the same bytes may give another text.
+    pub version: u32,
 }
 
 impl SourceInfo {
@@ -203,6 +215,7 @@ impl SourceInfo {
             content_type: None,
             charset: None,
             charset_from: None,
+            extractor: None,
             size_bytes: None,
             sha256: None,
             batch: None,
@@ -215,6 +228,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_receipt_has_fixed_json_and_may_be_missing() {
+        let mut info = SourceInfo::new(SourceKind::Url);
+        assert_eq!(serde_json::from_value::<SourceInfo>(json!({"kind": "url"})).unwrap(), info);
+        info.charset = Some("utf-8".to_owned());
+        info.charset_from = Some("meta".to_owned());
+        info.extractor = Some(Extractor { name: "html".to_owned(), version: 1 });
+        info.size_bytes = Some(3);
+        info.sha256 = Some("00".to_owned());
+        let expected = json!({
+            "kind": "url", "charset": "utf-8", "charset_from": "meta",
+            "extractor": {"name": "html", "version": 1}, "size_bytes": 3, "sha256": "00",
+        });
+        assert_eq!(serde_json::to_value(&info).unwrap(), expected);
+        assert_eq!(serde_json::from_value::<SourceInfo>(expected).unwrap(), info);
+    }
 
     fn document(content: Content) -> Source {
         Source::Document(Document {

@@ -99,6 +99,7 @@ pub(crate) async fn count(
         content_type: Some(counted.content_type.clone()),
         charset: Some(counted.charset.clone()),
         charset_from,
+        extractor: Some(counted.format.extractor()),
         size_bytes: Some(counted.size_bytes),
         sha256: Some(counted.sha256.clone()),
         ..source.describe()
