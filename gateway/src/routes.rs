@@ -15,7 +15,7 @@ use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
     App, batches, caller, cancel, events, explain, health, jobs, keyed, listing, metrics,
-    queue_view, result, retry, submit, trace, word_count,
+    queue_view, result, retry, submit, trace, webhook, word_count,
 };
 
 /// Smallest answer that is worth compressing, in bytes.
@@ -31,6 +31,7 @@ pub(crate) fn router(app: App, origins: &Origins) -> Router {
         .route("/v1/jobs/{id}/events", get(events::get))
         .route("/v1/jobs/{id}/cancel", post(cancel::post))
         .route("/v1/jobs/{id}/retry", post(retry::post))
+        .route("/v1/jobs/{id}/webhook", post(webhook::post))
         .route("/v1/batches", post(batches::post))
         .route("/v1/batches/{id}", get(batches::get))
         .route("/v1/batches/{id}/result", get(batches::result))

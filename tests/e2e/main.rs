@@ -45,3 +45,5 @@ mod sweeper;
 mod tls;
 mod traces;
 mod waiting;
+mod webhook_faults;
+mod webhooks;

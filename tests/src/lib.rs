@@ -16,6 +16,7 @@ pub mod mixed;
 pub mod port;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod site;
 pub mod stack;
 pub mod stream;
