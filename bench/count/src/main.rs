@@ -75,7 +75,8 @@ fn compare_text(corpus: &Text) {
 fn compare_pages(set: &Pages) {
     let options = Options::default();
     let bytes = set.pages.iter().map(String::len).sum();
-    let each = |count: &dyn Fn(&str) -> u64| -> u64 { set.pages.iter().map(|page| count(page)).sum() };
+    let each =
+        |count: &dyn Fn(&str) -> u64| -> u64 { set.pages.iter().map(|page| count(page)).sum() };
     let with_html5gum = |page: &str| {
         let text = rival::html5gum(page.as_bytes());
         count::count_text(&text, &options).expect("a count").totals.words

@@ -1,12 +1,6 @@
 //! The other ways.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    io::Write,
-    process::Command,
-    time::Duration,
-};
+use std::{collections::HashMap, convert::Infallible, io::Write, process::Command, time::Duration};
 
 use html5gum::{DefaultEmitter, Token, Tokenizer};
 use scraper::{Html, Node};

@@ -5,7 +5,7 @@ use std::{fs, hint::black_box, time::Duration};
 use rustix::time::{ClockId, clock_gettime};
 
 /// How often each way is taken; the fastest time counts.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 
 /// One of the ways to do the same; returns how long it was on a processor.
 pub type Way<'w> = &'w dyn Fn() -> Duration;

@@ -8,6 +8,8 @@ use icu_properties::{
 };
 use wordmill_common::options::{Apostrophe, Case, Hyphen, Normalize, Options};
 
+use super::lexicon::is_plain;
+
 const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
 
@@ -16,6 +18,8 @@ pub(super) struct KeyMaker {
     case: Case,
     apostrophe: Apostrophe,
     hyphen: Hyphen,
+    /// Whether simple characters may be mapped one by one.
+    is_simple: bool,
     case_mapper: CaseMapperBorrowed<'static>,
     composer: ComposingNormalizerBorrowed<'static>,
     ignorable: CodePointSetDataBorrowed<'static>,
@@ -27,6 +31,7 @@ impl KeyMaker {
             case: options.case,
             apostrophe: options.apostrophe,
             hyphen: options.hyphen,
+            is_simple: options.normalize == Normalize::Nfc && options.case != Case::Fold,
             case_mapper: CaseMapper::new(),
             composer: match options.normalize {
                 Normalize::Nfc => ComposingNormalizer::new_nfc(),
@@ -55,6 +60,10 @@ impl KeyMaker {
             }
             return;
         }
+        if self.is_simple && self.write_simple(word, key) {
+            return;
+        }
+        key.clear();
         let mut joiners = String::new();
         for c in self.composer.normalize(word).chars() {
             match c {
@@ -83,6 +92,22 @@ impl KeyMaker {
         }
     }
 
+    /// Writes the key of a word whose characters have nothing to do with each other; returns
+    /// `false`, and may leave something, if it has others.
+    fn write_simple(&self, word: &str, key: &mut String) -> bool {
+        for c in word.chars() {
+            match c {
+                '\0'..='\x7f' if self.lowers() => key.push(c.to_ascii_lowercase()),
+                '\0'..='\x7f' => key.push(c),
+                '\u{2019}' => key.push(self.unified(c)),
+                c if is_simple_letter(c) && self.lowers() => key.extend(c.to_lowercase()),
+                c if is_simple_letter(c) => key.push(c),
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// Returns the sign that stands for all of its kind.
     fn unified(&self, c: char) -> char {
         match c {
@@ -104,9 +129,22 @@ impl KeyMaker {
     }
 }
 
+/// Tells whether a letter is composed, composes with no letter before or after it, and has a lower
+/// case that is one character and the same everywhere: most letters of the large alphabets.
+const fn is_simple_letter(c: char) -> bool {
+    matches!(c,
+        '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{12f}' | '\u{131}'..='\u{17e}'
+        | '\u{388}'..='\u{3a1}' | '\u{3a4}'..='\u{3ce}'
+        | '\u{400}'..='\u{481}' | '\u{48a}'..='\u{52f}'
+        | '\u{5d0}'..='\u{5ea}' | '\u{621}'..='\u{64a}'
+        | '\u{ac00}'..='\u{d7a3}')
+        || is_plain(c)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::count::random::Random;
 
     fn key_by(options: &Options, word: &str) -> String {
         let mut key = "left over".to_owned();
@@ -173,6 +211,34 @@ mod tests {
     #[test]
     fn the_invisible_is_listed_as_written() {
         assert_eq!(key(Case::Lower, "\u{200b}"), "\u{200b}");
+    }
+
+    #[test]
+    fn simple_characters_are_mapped_as_all_others_are() {
+        let letters = ('\0'..=char::MAX).filter(|c| is_simple_letter(*c) || "a’'Z".contains(*c));
+        let letters: Vec<char> = letters.collect();
+        let mut random = Random::new(7);
+        let mut random_word = || -> String {
+            (0..random.below(12) + 1).map(|_| letters[random.below(letters.len())]).collect()
+        };
+        let mut words: Vec<String> = (0..100_000).map(|_| random_word()).collect();
+        words.extend(
+            letters.iter().flat_map(|c| [c.to_string(), format!("a{c}a"), format!("{c}я")]),
+        );
+        for case in [Case::Lower, Case::Keep] {
+            let simple = KeyMaker::new(&Options { case, ..Options::default() });
+            let careful = KeyMaker {
+                is_simple: false,
+                ..KeyMaker::new(&Options { case, ..Options::default() })
+            };
+            let (mut found, mut expected) = (String::new(), String::new());
+            for word in &words {
+                assert!(word.is_ascii() || simple.write_simple(word, &mut String::new()), "{word}");
+                simple.write(word, &mut found);
+                careful.write(word, &mut expected);
+                assert_eq!(found, expected, "{word}");
+            }
+        }
     }
 
     /// The table relies on it: what has a key may be given one again.
