@@ -19,11 +19,9 @@ const FIRST = 12;
 export function differences(job, signal) {
   const all = job.totals_by_rule ?? {};
   const names = Object.keys(RULES).filter((name) => name in all);
-  if (new Set(Object.values(all)).size <= 1) {
-    return section('Why they differ', h('p', null, 'They do not: all four rules count the same here.'));
-  }
   if (!job.options.explain) {
-    return section('Why they differ', h('p', null, 'This job did not record it. Count it again with “Record why the rules differ”.'));
+    const areEqual = new Set(Object.values(all)).size <= 1;
+    return section('Why they differ', h('p', null, areEqual ? 'All four rules count the same here.' : 'This job did not record it. Count it again with “Record why the rules differ”.'));
   }
   const own = job.rule?.name ?? job.options.rule;
   const farthest = names.reduce((best, name) => Math.abs(all[name] - all[own]) > Math.abs(all[best] - all[own]) ? name : best, names.find((name) => name !== own));
@@ -58,9 +56,9 @@ function shown(explanation, language) {
   const { difference, tokens } = explanation;
   const label = (rule) => RULES[rule]?.[0] ?? rule;
   const sentence = difference === 0
-    ? `${label(right)} and ${label(left)} count the same total`
+    ? `${label(left)} and ${label(right)} count the same`
     : `${label(right)} counts ${plural(Math.abs(difference), 'word')} ${difference > 0 ? 'more' : 'fewer'} than ${label(left)}`;
-  const parts = [h('p', { class: 'sentence' }, sentence, difference === 0 && tokens.length > 0 ? ', by chance: what follows evens out.' : '.')];
+  const parts = [h('p', { class: 'sentence' }, sentence, difference === 0 && tokens.length > 0 ? ' in all, but not the same words: what follows evens out.' : '.')];
   const sums = new Map();
   for (const token of tokens) sums.set(token.reason, (sums.get(token.reason) ?? 0) + change(token, left, right));
   if (sums.size > 0) {

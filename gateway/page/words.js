@@ -61,7 +61,7 @@ function table(words, totals, language, signal) {
   const countHead = h('th', { scope: 'col', class: 'number' }, byCount);
   const body = h('table', { class: 'all' }, h('caption', { class: 'unseen' }, 'All words'), h('thead', null, h('tr', { 'aria-rowindex': '1' },
     wordHead, countHead, h('th', { scope: 'col', class: 'number' }, 'Of all'))));
-  const scroll = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'All words' }, body);
+  const scroll = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'List of all words' }, body);
   const blocks = new Blocks(body, scroll, language, totals.words, signal);
 
   const show = () => {

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use wordmill_tests::site::Page;
+use wordmill_tests::stack::Gateway;
 
 use super::Visit;
 
@@ -112,24 +113,20 @@ fn the_queue_is_shown_as_it_is_now() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_told_of_and_taken_up_again() {
-    let visit = Visit::with(&[("WORDMILL_FETCH_STALL_TIMEOUT", "10s")]);
-    let browser = &visit.browser;
+fn a_service_that_goes_away_is_told_of_and_found_again() {
+    let mut visit = Visit::with(&[("WORDMILL_FETCH_STALL_TIMEOUT", "15s")]);
     let page = Page::new("text/plain", "one two three");
     let url = visit.site.put("/stalls", page.clone().stalls_after(3));
     visit.count(&url);
-    browser.shows(".stage", "In work");
-    let offline = |offline: bool| {
-        let conditions = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
-        browser.devtools("Network.enable", &json!({}));
-        browser.devtools("Network.emulateNetworkConditions", &conditions);
-    };
-    offline(true);
-    let said = browser.shows(".broken", "The service cannot be reached");
+    visit.browser.shows(".stage", "In work");
+    visit.stack.gateways[0].process.kill();
+    let said = visit.browser.shows(".broken", "The service cannot be reached");
     assert!(said.contains("unreachable"), "{said}");
-    browser.shows("#live", "The job goes on");
+    visit.browser.shows("#live", "The job goes on");
+    let address = visit.client().address().to_owned();
+    let settings = [("WORDMILL_LISTEN", address.as_str())];
+    visit.stack.gateways[0] = Gateway::start(&visit.stack.nats.address(), &settings);
     visit.site.put("/stalls", page);
-    offline(false);
-    browser.shows(".figure", "3");
-    visit.ends(&["ERR_INTERNET_DISCONNECTED"]);
+    visit.browser.shows(".figure", "3");
+    visit.ends(&["ERR_CONNECTION_REFUSED"]);
 }
