@@ -8,9 +8,11 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use wordmill_common::explanation::{Explanation, Reason, Sample};
+use wordmill_common::histogram::Rule;
 use wordmill_common::id::JobId;
 use wordmill_common::job::{ExplanationPlace, Job};
 use wordmill_common::options::RuleName;
+use wordmill_common::source::SourceInfo;
 
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
@@ -31,6 +33,9 @@ pub(crate) struct Selection {
 #[derive(Debug, Serialize)]
 struct ExplanationView<'a> {
     job_id: JobId,
+    source: &'a SourceInfo,
+    /// The rule of the histogram, and the version of Unicode that all rules go by.
+    rule: Option<&'a Rule>,
     /// The rules compared.
     rules: [RuleName; 2],
     /// The words of the document by each of them.
@@ -72,7 +77,7 @@ pub(crate) async fn get(
 }
 
 fn compare<'a>(
-    job: &Job,
+    job: &'a Job,
     explanation: &'a Explanation,
     [left, right]: [RuleName; 2],
 ) -> ExplanationView<'a> {
@@ -95,6 +100,8 @@ fn compare<'a>(
     });
     ExplanationView {
         job_id: job.job_id,
+        source: &job.source,
+        rule: job.rule.as_ref(),
         rules: [left, right],
         totals: [(left, total(left)), (right, total(right))].into(),
         difference: signed(total(right)).saturating_sub(signed(total(left))),

@@ -23,6 +23,7 @@ pub(crate) enum Code {
     AlreadyFinished,
     BrokerUnavailable,
     DeadLetterNotFound,
+    EmptyBatch,
     ExplainNotRecorded,
     IdempotencyKeyReused,
     InputTooLarge,
@@ -60,10 +61,11 @@ pub(crate) enum Code {
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 36] = [
+    const ALL: [Self; 37] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
+        Self::EmptyBatch,
         Self::ExplainNotRecorded,
         Self::IdempotencyKeyReused,
         Self::IncompleteBody,
@@ -105,6 +107,7 @@ impl Code {
             Self::AlreadyFinished => "already_finished",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::DeadLetterNotFound => "dead_letter_not_found",
+            Self::EmptyBatch => "empty_batch",
             Self::ExplainNotRecorded => "explain_not_recorded",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::IncompleteBody => "incomplete_body",
@@ -157,7 +160,8 @@ impl Code {
             | Self::InvalidJson
             | Self::InvalidMultipart
             | Self::InvalidQuery => StatusCode::BAD_REQUEST,
-            Self::IdempotencyKeyReused
+            Self::EmptyBatch
+            | Self::IdempotencyKeyReused
             | Self::InvalidLabel
             | Self::InvalidOption
             | Self::InvalidRequest
@@ -186,6 +190,7 @@ impl Code {
             Self::AlreadyFinished => "The job has already ended",
             Self::BrokerUnavailable => "The queue is not available",
             Self::DeadLetterNotFound => "No such dead letter",
+            Self::EmptyBatch => "The batch has no job",
             Self::ExplainNotRecorded => "The job recorded no explanation",
             Self::IdempotencyKeyReused => "The name is taken by another request",
             Self::IncompleteBody => "The body is incomplete",
@@ -298,6 +303,24 @@ impl Problem {
     /// Tells whether it is of this kind.
     pub(crate) fn is(&self, code: Code) -> bool {
         self.code == code
+    }
+
+    /// Tells whether it lies in the time and not in the request.
+    pub(crate) fn passes(&self) -> bool {
+        let status = self.status();
+        status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    /// Says more about this case.
+    pub(crate) fn explained(mut self, detail: String) -> Self {
+        self.detail = detail;
+        self
+    }
+
+    /// Returns what is said of one of many things in a single answer.
+    pub(crate) fn brief(&self) -> Value {
+        let (code, retryable) = (self.code.name(), self.code.is_retryable());
+        json!({"code": code, "detail": self.detail, "retryable": retryable})
     }
 
     /// Adds a member.

@@ -47,15 +47,15 @@ const POLL_AFTER_S: u64 = 1;
 /// Header that says which preference was met.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// The body of `POST /v1/jobs`.
+/// The body of `POST /v1/jobs`, and a line of `POST /v1/batches`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NewJob {
-    url: Option<String>,
-    text: Option<String>,
-    options: Option<Value>,
-    labels: Option<BTreeMap<String, String>>,
-    lane: Option<Lane>,
+pub(crate) struct NewJob {
+    pub(crate) url: Option<String>,
+    pub(crate) text: Option<String>,
+    pub(crate) options: Option<Value>,
+    pub(crate) labels: Option<BTreeMap<String, String>>,
+    pub(crate) lane: Option<Lane>,
 }
 
 /// `POST /v1/jobs`, with `Idempotency-Key` or without.
@@ -130,18 +130,7 @@ pub(crate) async fn read(
         return upload::read(app, key, trace, headers, uri.query(), body).await;
     }
     let body: NewJob = body::json(headers, body, app.json_size_max).await?;
-    let source = match (body.url, body.text) {
-        (Some(url), None) => source_url(&url)?,
-        (None, Some(text)) => Source::Text { text },
-        (None, None) => {
-            let detail = "Name what to count: either \"url\" or \"text\".";
-            return Err(Problem::new(Code::InvalidRequest, detail));
-        }
-        (Some(_), Some(_)) => {
-            let detail = "Name one thing to count: \"url\" or \"text\", not both.";
-            return Err(Problem::new(Code::InvalidRequest, detail));
-        }
-    };
+    let source = source(body.url, body.text)?;
     let labels = labels(body.labels.unwrap_or_default())?;
     Ok(JobMessage {
         format: job::FORMAT,
@@ -155,7 +144,27 @@ pub(crate) async fn read(
         trace_id: trace.trace_id,
         fingerprint: None,
         retry_of: None,
+        batch: None,
     })
+}
+
+/// Reads what a job is to count.
+///
+/// # Errors
+/// `invalid_request` and `invalid_url`.
+pub(crate) fn source(url: Option<String>, text: Option<String>) -> Result<Source, Problem> {
+    match (url, text) {
+        (Some(url), None) => source_url(&url),
+        (None, Some(text)) => Ok(Source::Text { text }),
+        (None, None) => {
+            let detail = "Name what to count: either \"url\" or \"text\".";
+            Err(Problem::new(Code::InvalidRequest, detail))
+        }
+        (Some(_), Some(_)) => {
+            let detail = "Name one thing to count: \"url\" or \"text\", not both.";
+            Err(Problem::new(Code::InvalidRequest, detail))
+        }
+    }
 }
 
 /// Checks a URL as far as that is possible without looking its host up.

@@ -30,6 +30,7 @@ use wordmill_nats::documents::{Documents, Received, Upload};
 use self::form::Form;
 use self::media::{CONTENT_TYPE_BYTES_MAX, UNKNOWN_TYPE, countable, encoding, guess, plain};
 pub(crate) use self::media::{Kind, kind};
+pub(crate) use self::query::{Asked, read as asked};
 use crate::config::Uploads as Limits;
 use crate::problem::{Code, Problem};
 use crate::{App, BROKER_DEADLINE, lookup, submit};
@@ -126,7 +127,7 @@ pub(crate) async fn read(
         format: job::FORMAT,
         job_id: key.job_id,
         owner: key.owner.clone(),
-        lane: asked.lane,
+        lane: asked.lane.unwrap_or_default(),
         source: Source::Document(document),
         options: asked.options,
         labels: asked.labels,
@@ -134,6 +135,7 @@ pub(crate) async fn read(
         trace_id: trace.trace_id,
         fingerprint: None,
         retry_of: None,
+        batch: None,
     })
 }
 
@@ -153,7 +155,7 @@ async fn take(
     }
     let content_encoding = encoding(headers)?;
     // Before the client sends all of it in vain.
-    app.gauge.admit(asked.lane)?;
+    app.gauge.admit(asked.lane.unwrap_or_default())?;
     let _room = app.room.take_upload()?;
     submit::connected(app, Instant::now() + BROKER_DEADLINE).await?;
 
@@ -325,7 +327,7 @@ async fn unstalled<T>(limit: Duration, arriving: impl Future<Output = T>) -> Res
 }
 
 /// Reads on for a moment, so that a client that is still sending comes to read the answer.
-async fn drain(mut body: Body) {
+pub(crate) async fn drain(mut body: Body) {
     let draining = async {
         let mut left = DRAIN_BYTES_MAX;
         while let Some(Ok(frame)) = body.frame().await {
