@@ -1,7 +1,7 @@
 // The first view: a text, addresses or files come in, and the last jobs are below.
 
 import { ask, problemOf, upload } from './api.js';
-import { announce, bytes, h, number, plural, section, title, trouble } from './dom.js';
+import { announce, bytes, foreign, h, number, plural, section, title, trouble } from './dom.js';
 import { jobRows } from './jobs.js';
 import { chosen, optionFields } from './options.js';
 import { remember } from './batch.js';
@@ -65,7 +65,7 @@ export async function compose({ root, signal, entitle }) {
       location.hash = `#/jobs/${await start(read, text.value, chosen(options), signal)}`;
     } catch (error) {
       const problem = problemOf(error);
-      if (problem) place.replaceChildren(trouble(problem), ...unsure(problem));
+      if (problem) place.replaceChildren(trouble(problem), ...unsure(problem), ...refusedLines(problem, read.urls));
     } finally {
       button.disabled = false;
     }
@@ -124,6 +124,12 @@ async function start(read, text, options, signal) {
     return (await ask('POST', path, { body: text, type: 'text/plain; charset=utf-8', signal })).job_id;
   }
   return (await ask('POST', '/v1/jobs', { json: { text, options }, signal })).job_id;
+}
+
+/** What was wrong with each line of a batch that was refused as a whole. */
+function refusedLines(problem, urls = []) {
+  const lines = (problem.more?.lines ?? []).filter((line) => line.problem).slice(0, 20);
+  return lines.map((line) => h('p', { class: 'note' }, `Line ${line.line}: `, foreign(urls[line.line - 1] ?? ''), ' ', line.problem.detail, ' ', h('code', null, line.problem.code)));
 }
 
 /** A job that may or may not have been accepted can be looked at. */

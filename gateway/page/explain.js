@@ -1,6 +1,7 @@
 // Why two rules count differently: the tokens, the reasons, and where they stand in the document.
 
 import { ask, problemOf } from './api.js';
+import { isBatch } from './batch.js';
 import { bytes, foreign, h, number, plural, section, signed, trouble } from './dom.js';
 import { languageOf } from './jobs.js';
 import { RULES } from './options.js';
@@ -19,6 +20,9 @@ const FIRST = 12;
 export function differences(job, signal) {
   const all = job.totals_by_rule ?? {};
   const names = Object.keys(RULES).filter((name) => name in all);
+  if (isBatch(job)) {
+    return section('Why they differ', h('p', null, 'Of a batch this is known page by page: the job of each page says it.'));
+  }
   if (!job.options.explain) {
     const areEqual = new Set(Object.values(all)).size <= 1;
     return section('Why they differ', h('p', null, areEqual ? 'All four rules count the same here.' : 'This job did not record it. Count it again with “Record why the rules differ”.'));

@@ -1,7 +1,7 @@
 // One job: how far it is while it is not done, then what it found or why it failed.
 
 import { ask, follow, isFinal, problemOf, save, key } from './api.js';
-import { batchCounts, isBatch } from './batch.js';
+import { ended, isBatch, members } from './batch.js';
 import { announce, bytes, duration, foreign, h, number, plural, section, time, title, trouble } from './dom.js';
 import { STATUS, sourceName } from './jobs.js';
 import { receipt, result } from './result.js';
@@ -61,18 +61,31 @@ function progress(state, job) {
     state.replaceChildren(bar, h('p', { class: 'stage' }), h('div', { class: 'tries' }));
   }
   state.querySelector('.broken')?.remove();
-  const { done_bytes: done = 0, total_bytes: total = null, stage } = job.progress ?? {};
+  const [done, total, text] = isBatch(job) ? batchStage(job) : stage(job);
   if (total > 0) {
     bar.max = total;
     bar.value = Math.min(done, total);
   } else {
     bar.removeAttribute('value');
   }
+  state.querySelector('.stage').replaceChildren(text, ' ', h('span', { class: 'note' }, `In the ${job.lane} lane since `, time(job.created_at), '.'));
+  state.querySelector('.tries').replaceChildren(...(isBatch(job) ? [members(job)] : attempts(job)));
+}
+
+/** How far a job is: bytes done, bytes in all where known, and the same in words. */
+function stage({ status, progress: far, next_attempt_at: next }) {
+  const { done_bytes: done = 0, total_bytes: total = null, stage } = far ?? {};
   const size = total > 0 ? `${bytes(done)} of ${bytes(total)}` : done > 0 ? bytes(done) : '';
   const doing = stage === 'fetch' ? 'Fetched and counted' : 'Counted';
-  const text = job.status === 'running' ? `In work${size ? `. ${doing} so far: ${size}` : ''}.` : job.next_attempt_at ? 'Waits for the next attempt.' : 'Waits for a worker.';
-  state.querySelector('.stage').replaceChildren(text, ' ', h('span', { class: 'note' }, `In the ${job.lane} lane since `, time(job.created_at), '.'));
-  state.querySelector('.tries').replaceChildren(...attempts(job));
+  const waits = next ? 'Waits for the next attempt.' : 'Waits for a worker.';
+  return [done, total, status === 'running' ? `In work${size ? `. ${doing} so far: ${size}` : ''}.` : waits];
+}
+
+/** How far a batch is: it is done when its pages are. */
+function batchStage(job) {
+  const { done, total } = ended(job);
+  const text = done < total ? `${number(done)} of ${plural(total, 'page')} ${done === 1 ? 'has' : 'have'} ended.` : 'All pages have ended; their words are added up.';
+  return [done, total, text];
 }
 
 /** The attempts that say more than that all is well. */
@@ -153,14 +166,6 @@ function downloads(job, root) {
 }
 
 function end(job, body, signal) {
-  if (isBatch(job)) {
-    const place = h('div');
-    body.append(place);
-    batchCounts(job, signal).then((counts) => place.replaceChildren(counts), (error) => {
-      const problem = problemOf(error);
-      if (problem) place.replaceChildren(trouble(problem));
-    });
-  }
   if (job.status === 'succeeded') {
     result(job, body, signal);
     return;
@@ -175,5 +180,6 @@ function end(job, body, signal) {
     const tried = attempts(job);
     if (tried.length > 0) body.append(section('Attempts', tried));
   }
+  if (isBatch(job)) body.append(members(job));
   body.append(receipt(job));
 }

@@ -11,7 +11,7 @@ export const STATUS = { queued: 'waits', running: 'in work', succeeded: 'done', 
 export function sourceName(source) {
   if (source.url) return source.url;
   if (source.file_name) return source.file_name;
-  if (source.kind === 'batch') return 'A batch';
+  if (source.kind === 'batch') return source.batch ? `A batch of ${plural(source.batch.lines, 'page')}` : 'A batch';
   const size = source.size_bytes === undefined ? '' : ` of ${bytes(source.size_bytes)}`;
   return source.kind === 'text' ? `A text${size}` : `A document${size}`;
 }

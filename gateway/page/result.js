@@ -2,6 +2,7 @@
 
 import { bytes, duration, entry, foreign, h, number, plural, section, signed, time } from './dom.js';
 import { differences } from './explain.js';
+import { isBatch, members } from './batch.js';
 import { languageOf } from './jobs.js';
 import { RULES } from './options.js';
 import { wordTable } from './words.js';
@@ -18,6 +19,7 @@ export function result(job, body, signal) {
     h('p', { class: 'total' }, h('span', { class: 'figure' }, number(totals.words)), ' ', totals.words === 1 ? 'word' : 'words'),
     h('p', { class: 'lead' }, `${different(totals)}, in ${plural(totals.characters, 'character')} (${number(totals.characters_no_spaces)} without spaces).`,
       totals.overlong_words > 0 && ` ${plural(totals.overlong_words, 'word is', 'words are')} too long to be listed.`),
+    ...(isBatch(job) ? [members(job)] : []),
     section('By each rule', byRule(job), scopes(job)),
     differences(job, signal),
     ...(job.top_words?.length > 0 ? [section('Most frequent', chart(job.top_words, language))] : []),
@@ -91,6 +93,7 @@ export function receipt(job) {
     entry('Answered by', source.final_url && source.final_url !== source.url && foreign(source.final_url)),
     entry('File', source.file_name && foreign(source.file_name)),
     entry('Kind', source.content_type && foreign(source.content_type)),
+    entry('Read as', source.extractor && `${source.extractor.name}, version ${source.extractor.version}`),
     entry('Encoding', source.charset && `${source.charset}${CHARSET_FROM[source.charset_from] ? `, ${CHARSET_FROM[source.charset_from]}` : ''}`),
     entry('Size', source.size_bytes !== undefined && source.size_bytes !== null && bytes(source.size_bytes)),
     entry('SHA-256', source.sha256 && h('code', { class: 'digest' }, source.sha256)),
@@ -101,6 +104,7 @@ export function receipt(job) {
     entry('Ended', job.finished_at && time(job.finished_at), took && `, after ${took} of work`, worker && [', by ', foreign(worker)]),
     entry('Kept until', job.expires_at && time(job.expires_at)),
     entry('Job', h('code', { class: 'digest' }, job.job_id)),
+    entry('Part of', job.batch && h('a', { href: `#/jobs/${job.batch}` }, 'a batch')),
     entry('Again, of', job.retry_of && h('a', { href: `#/jobs/${job.retry_of}` }, job.retry_of)),
     entry('Trace', job.trace_id && h('code', { class: 'digest' }, job.trace_id))));
 }

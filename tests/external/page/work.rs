@@ -130,3 +130,33 @@ fn a_service_that_goes_away_is_told_of_and_found_again() {
     visit.browser.shows(".figure", "3");
     visit.ends(&["ERR_CONNECTION_REFUSED"]);
 }
+
+#[test]
+fn many_addresses_become_a_batch() {
+    let visit = Visit::start();
+    let browser = &visit.browser;
+    let put = |path, text: &str| visit.site.put(path, Page::new("text/plain", text));
+    let pages =
+        [put("/a", "one two"), "http://ada:secret@example.org/".to_owned(), put("/b", "two three")];
+    visit.go("#/");
+    browser.shows("h1", "Count words");
+    browser.fill("#input", &pages.join("\n"));
+    browser.shows("#what", "3 pages will be fetched and counted, as one batch.");
+    browser.click("#count");
+    browser.shows(".figure", "4");
+    browser.shows("h1", "A batch of 3 pages");
+    let pages = browser.shows(".plain", "done");
+    assert!(pages.contains('2') && pages.contains("refused"), "{pages}");
+    browser.shows(".sent li:nth-child(1)", "invalid_url");
+    browser.shows(".all", "two");
+    let job_id = visit.job();
+    browser.click("a[download$='.csv']");
+    let csv = std::fs::read_to_string(browser.kept(&format!("words-{job_id}.csv")));
+    assert_eq!(csv.expect("a file"), "word,count\r\ntwo,2\r\none,1\r\nthree,1\r\n");
+    // Each page is a job of its own, which knows where it belongs.
+    browser.click(".sent li:nth-child(2) a");
+    browser.shows(".figure", "2");
+    browser.click(".receipt a[href^='#/jobs/']");
+    browser.shows(".figure", "4");
+    visit.ends(&[]);
+}
