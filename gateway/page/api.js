@@ -173,6 +173,10 @@ export async function follow(job_id, { onJob, onBroken, signal }) {
       const wait = Math.min(1000 * 2 ** (failures - 1), PAUSE_MAX);
       onBroken(problemOf(error), wait);
       await pause(wait, signal);
+      // Where streams are refused, looking now and then still tells how the job is.
+      const job = await ask('GET', `/v1/jobs/${job_id}`, { signal }).catch(() => null);
+      if (job) onJob(job);
+      if (job && isFinal(job)) return;
       continue;
     }
     await pause(1000, signal);

@@ -1,6 +1,6 @@
 // Asks for an API key, where the service wants one.
 
-import { ask, problemOf, signIn } from './api.js';
+import { ask, problemOf, signIn, signOut } from './api.js';
 import { h, title, trouble } from './dom.js';
 
 /** Returns the form; `done` is called when the key is good. */
@@ -16,6 +16,7 @@ export function signInForm(problem, done) {
     } catch (error) {
       const wrong = problemOf(error);
       if (!wrong) return;
+      signOut();
       place.replaceChildren(trouble(wrong));
       input.select();
     }
