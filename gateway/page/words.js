@@ -46,9 +46,9 @@ async function read(job, signal) {
   return words;
 }
 
-/** As it is searched: without case and accents. */
+/** As it is searched: without case, and without accents on Latin, Greek and Cyrillic letters; other marks make other words. */
 function plain(text) {
-  return text.normalize('NFD').replace(/\p{Mn}/gu, '').toLowerCase();
+  return text.normalize('NFD').replace(/[\u0300-\u036f]/g, '').toLowerCase();
 }
 
 function table(words, totals, language, signal) {
