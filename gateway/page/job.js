@@ -15,7 +15,7 @@ export async function job({ root, signal, id, entitle }) {
   const state = h('div', { id: 'state' });
   const actions = h('div', { class: 'row actions' });
   const body = h('div', { id: 'found' });
-  root.append(kind, heading, state, actions, body);
+  root.append(kind, heading, actions, state, body);
 
   const said = { status: null };
   const show = (job) => {
