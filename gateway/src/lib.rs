@@ -23,6 +23,7 @@ mod limits;
 mod listing;
 mod lookup;
 mod metrics;
+mod page;
 mod problem;
 mod queue_view;
 pub mod reload;

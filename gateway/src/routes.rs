@@ -14,7 +14,7 @@ use crate::cors::Origins;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
-    App, batches, caller, cancel, events, explain, health, jobs, keyed, listing, metrics,
+    App, batches, caller, cancel, events, explain, health, jobs, keyed, listing, metrics, page,
     queue_view, result, retry, submit, trace, webhook, word_count,
 };
 
@@ -45,6 +45,7 @@ pub(crate) fn router(app: App, origins: &Origins) -> Router {
         .route("/word-count", get(word_count::get).post(word_count::post))
         .route("/word-count/{id}", get(word_count::get_by_path))
         .route("/health", get(word_count::health))
+        .merge(page::router())
         .fallback(|| async { Problem::new(Code::RouteNotFound, "There is no such route.") })
         .method_not_allowed_fallback(|| async {
             Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
