@@ -148,6 +148,12 @@ impl Failure {
         Self { code, detail: detail.into(), retryable: code.is_retryable() }
     }
 
+    /// Returns the failure of an attempt whose worker went away.
+    #[must_use]
+    pub fn worker_crashed() -> Self {
+        Self::new(FailureCode::WorkerCrashed, "The worker went away in the middle of the attempt.")
+    }
+
     /// Returns the failure for an answer with an error status.
     ///
     /// 408, 425 and 429 are 4xx that ask to come back: they are retryable.

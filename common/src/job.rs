@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Survey;
 use crate::explanation::Explanation;
-use crate::failure::{Failure, FailureCode};
+use crate::failure::Failure;
 use crate::histogram::{Histogram, Rule, Totals, WordCount};
 use crate::id::{JobId, JobKey, Lane, Owner, RunNonce};
 use crate::message::JobMessage;
 use crate::options::Options;
 use crate::source::SourceInfo;
 use crate::trace::{TraceId, TraceParent};
+use crate::webhook::Webhook;
 
 pub use self::event::{Count, Event, InvalidTransition};
 
@@ -213,6 +214,9 @@ pub struct Job {
     /// is final, unless the job is also a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
+    /// As in the message. How it is doing is kept elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }
 
 impl Job {
@@ -251,6 +255,7 @@ impl Job {
             batch: message.batch,
             members: None,
             document: message.source.object().map(str::to_owned),
+            webhook: message.webhook.clone(),
         }
     }
 
@@ -298,7 +303,7 @@ impl Job {
         match (self.status, event) {
             // A redelivery finds the job still running: that is a start, too.
             (Queued | Running, Event::Started { run, worker }) => {
-                self.close_attempt(now, Some(crashed()));
+                self.close_attempt(now, Some(Failure::worker_crashed()));
                 self.open_attempt(run, worker, now);
                 self.status = Running;
             }
@@ -334,7 +339,7 @@ impl Job {
                 self.fail(failure, dead_lettered, now);
             }
             (Queued | Running, Event::Abandoned { failure, dead_lettered }) => {
-                self.close_attempt(now, Some(crashed()));
+                self.close_attempt(now, Some(Failure::worker_crashed()));
                 self.fail(failure, dead_lettered, now);
             }
             (Queued | Running, Event::Withdrawn) => {
@@ -402,10 +407,6 @@ impl Job {
         self.next_attempt_at = None;
         self.finished_at = Some(now);
     }
-}
-
-fn crashed() -> Failure {
-    Failure::new(FailureCode::WorkerCrashed, "The worker went away in the middle of the attempt.")
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::job::FORMAT;
 use crate::options::Options;
 use crate::source::Source;
 use crate::trace::TraceId;
+use crate::webhook::Webhook;
 
 /// Everything that a worker needs to do a job, even if its record was never written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,9 @@ pub struct JobMessage {
     /// The job that this one tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// Where to tell how the job ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
     /// The batch that this job is a member of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<JobId>,

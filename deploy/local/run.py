@@ -26,6 +26,8 @@ ROLES = ["gateway", "worker", "sweeper", "inspector", "admin"]
 # Decided here, from PORT, NATS_PORT and the development passwords; everything else of the user's WORDMILL_* wins.
 DECIDED = {"WORDMILL_LISTEN": "PORT", "WORDMILL_NATS_URL": "NATS_PORT"}
 CREDENTIALS = {"WORDMILL_NATS_USER", "WORDMILL_NATS_PASSWORD", "WORDMILL_NATS_SWEEPER_USER", *(f"WORDMILL_NATS_{role.upper()}_PASSWORD" for role in ROLES)}
+# Signs webhooks in development: whoever can read this can sign them, so nothing but this command uses it.
+WEBHOOK_SECRET = "development-secret-of-make-run-only"
 
 WORKERS_MAX = 64
 WORKER_PORT_FIRST = 9091
@@ -169,6 +171,7 @@ def service_environment(settings, user, **decided):
     environment["WORDMILL_NATS_URL"] = f"nats://{HOST}:{settings.nats_port}"
     environment["WORDMILL_NATS_USER"] = user
     environment["WORDMILL_NATS_PASSWORD"] = f"dev-{user}"
+    environment.setdefault("WORDMILL_WEBHOOK_SECRETS", WEBHOOK_SECRET)
     if settings.trace:
         environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{HOST}:{settings.jaeger['JAEGER_OTLP']}"
         environment.setdefault("WORDMILL_TRACE_URL", f"http://{HOST}:{settings.jaeger['JAEGER_HTTP']}")

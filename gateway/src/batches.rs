@@ -63,6 +63,7 @@ pub(crate) async fn post(
     if asked.lane == Some(Lane::Interactive) {
         return Err(Problem::new(Code::InvalidQuery, "Batches are bulk; leave lane out."));
     }
+    let webhook = asked.webhook.as_deref().map(|url| submit::webhook_to(&app, url)).transpose()?;
     let batch_id = match &name {
         Some(name) => JobId::derived("batch", &caller.owner, name),
         None => JobId::new(),
@@ -77,7 +78,7 @@ pub(crate) async fn post(
         let detail = "No line is a job: there is nothing to do. lines says why.";
         return Err(Problem::new(Code::EmptyBatch, detail).with("lines", taken.lines.into()));
     }
-    let message = message(&caller, &trace, batch_id, &asked, &taken);
+    let message = JobMessage { webhook, ..message(&caller, &trace, batch_id, &asked, &taken) };
     let accepted = if is_named {
         keyed::accept(&app, message, &trace).await
     } else {
@@ -129,6 +130,7 @@ fn message(
         trace_id: trace.trace_id,
         fingerprint: None,
         retry_of: None,
+        webhook: None,
         batch: None,
     }
 }

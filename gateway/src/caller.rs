@@ -12,6 +12,7 @@ use tracing::{Span, error};
 use wordmill_common::id::{JobId, JobKey, Owner};
 
 use crate::keys::{Holder, Keys};
+use crate::page;
 use crate::problem::{Code, Problem};
 
 /// Paths that need no key. Whoever watches over the service has none, and they name no job and no
@@ -38,13 +39,17 @@ pub(crate) async fn admit(State(keys): State<Keys>, mut request: Request, next: 
         request.extensions_mut().insert(Caller { owner: Owner::public() });
         return next.run(request).await;
     };
-    if OPEN.contains(&request.uri().path()) {
+    if is_open(request.uri().path()) {
         return next.run(request).await;
     }
     match table.holder(request.headers()) {
         Some(holder) => serve(&holder, request, next).await,
         None => unauthenticated(),
     }
+}
+
+fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || page::is_part(path)
 }
 
 async fn serve(holder: &Arc<Holder>, mut request: Request, next: Next) -> Response {

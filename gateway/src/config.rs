@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use wordmill_common::env::{Env, Size};
 use wordmill_common::telemetry;
+use wordmill_common::webhook::Secrets;
 use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
 
@@ -51,6 +52,9 @@ pub struct Config {
     /// `WORDMILL_CORS_ORIGINS`: pages of which other origins may use the API from a browser, `*` for
     /// all. None unless it is set.
     pub cors_origins: Origins,
+    /// `WORDMILL_WEBHOOK_SECRETS`: what webhooks are signed with, as the workers have it. Without it
+    /// jobs that ask for a webhook are refused.
+    pub webhooks: Option<Secrets>,
     /// `WORDMILL_SHUTDOWN_GRACE`: how long open requests may take after the signal to stop. Too
     /// short cuts off answers, too long delays a restart.
     pub shutdown_grace: Duration,
@@ -89,6 +93,7 @@ impl Config {
             uploads: Uploads::read(env),
             waiters_max: env.number("WORDMILL_WAITERS_MAX", 5000, 1, 100_000),
             cors_origins: env.read("WORDMILL_CORS_ORIGINS", Origins::default(), Origins::parse),
+            webhooks: read_webhooks(env),
             shutdown_grace: env.duration(
                 "WORDMILL_SHUTDOWN_GRACE",
                 Duration::from_secs(20),
@@ -114,6 +119,13 @@ fn read_keys_file(env: &mut Env, listen: SocketAddr) -> Option<PathBuf> {
         Some(_) | None => {}
     }
     keys_file
+}
+
+fn read_webhooks(env: &mut Env) -> Option<Secrets> {
+    Secrets::parse(&env.secret("WORDMILL_WEBHOOK_SECRETS")).unwrap_or_else(|invalid| {
+        env.refuse(format!("WORDMILL_WEBHOOK_SECRETS: {invalid}"));
+        None
+    })
 }
 
 fn read_tls(env: &mut Env) -> Option<tls::Files> {

@@ -82,7 +82,8 @@ pub(crate) async fn list(
     let before = cursor::of_query(selection.cursor.as_deref())?;
     let filter = Filter { code: selection.code, lane: selection.lane };
     let page = page(&app, &caller.owner, &filter, before, limit).await?;
-    let data: Vec<LetterView> = page.letters.iter().map(LetterView::of).collect();
+    let data: Vec<LetterView> =
+        page.letters.iter().map(|letter| LetterView::of(&app, letter)).collect();
     Ok(Json(json!({"data": data, "next_cursor": page.next.map(cursor::write)})))
 }
 
@@ -93,7 +94,7 @@ pub(crate) async fn get(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
     let letter = existing(&app, &caller, id).await?;
-    Ok(Json(json!(LetterView::of(&letter))))
+    Ok(Json(json!(LetterView::of(&app, &letter))))
 }
 
 /// `DELETE /v1/dead-letters/{id}`. The second time there is none.
@@ -149,7 +150,7 @@ async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, P
 }
 
 impl LetterView {
-    fn of(letter: &Letter) -> Self {
+    fn of(app: &App, letter: &Letter) -> Self {
         let job_id = match letter.id {
             LetterId::Job(job_id) => Some(job_id),
             LetterId::Unreadable(_) => None,
@@ -158,6 +159,8 @@ impl LetterView {
         if let Some(job_id) = job_id {
             links.insert("job", format!("/v1/jobs/{job_id}"));
         }
+        let trace = letter.trace_id.and_then(|trace_id| app.trace.url_of(trace_id));
+        links.extend(trace.map(|url| ("trace", url)));
         Self {
             id: letter.id.to_string(),
             job_id,

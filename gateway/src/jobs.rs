@@ -16,10 +16,10 @@ use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, Stored};
 
-use crate::App;
 use crate::lookup::{self, JobPath, within};
 use crate::problem::{Code, Problem};
 use crate::waiting::{self, Known, WAIT_S_MAX};
+use crate::{App, webhook};
 
 /// When a client may ask again about an unfinished job, in seconds.
 const POLL_AFTER_S: u64 = 1;
@@ -60,7 +60,8 @@ pub(crate) async fn get(
     let mut response = if known.is_some_and(|known| known.includes(stored.revision)) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        Json(app.view(&stored.job)).into_response()
+        let told = webhook::told(&app, &stored.job).await?;
+        Json(app.view(&stored.job).told(told.as_ref())).into_response()
     };
     if let Ok(etag) = waiting::etag(stored.revision).parse() {
         response.headers_mut().insert(ETAG, etag);
@@ -93,6 +94,9 @@ async fn remove(app: &App, key: &JobKey, stored: &Stored) -> Result<(), Error> {
     // As a rule it is gone. That of a dead letter goes with the letter.
     if let Some(name) = stored.job.document.as_ref().filter(|_| !stored.job.dead_lettered) {
         app.uploads.documents.remove(name).await?;
+    }
+    if stored.job.webhook.is_some() {
+        app.webhooks.remove(key).await?;
     }
     let Err(error) = app.store.delete(stored).await else {
         return Ok(());

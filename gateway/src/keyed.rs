@@ -94,7 +94,7 @@ fn unquote(rest: &str) -> Option<String> {
 /// Returns the SHA-256, in hexadecimal, of what a job asks for.
 ///
 /// It covers the source (a URL as it was normalised, a document by its SHA-256, size, type and name), the options that differ from their defaults
-/// (so that an option added later changes no fingerprint), the labels and the lane, as JSON with
+/// (so that an option added later changes no fingerprint), the labels, the lane, and the webhook if there is one, as JSON with
 /// sorted names. Who asks, when, and in which trace is no part of it.
 fn fingerprint(message: &JobMessage) -> String {
     let mut options = json!(message.options);
@@ -107,12 +107,15 @@ fn fingerprint(message: &JobMessage) -> String {
         // Where its bytes are differs from one request to the next.
         source @ Source::Document(_) => json!(source.describe()),
     };
-    let asked: Value = json!({
+    let mut asked: Value = json!({
         "labels": message.labels,
         "lane": message.lane,
         "options": options,
         "source": source,
     });
+    if let (Some(webhook), Some(asked)) = (&message.webhook, asked.as_object_mut()) {
+        asked.insert("webhook".to_owned(), json!(webhook.url));
+    }
     Sha256::digest(asked.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

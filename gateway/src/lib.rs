@@ -23,6 +23,7 @@ mod limits;
 mod listing;
 mod lookup;
 mod metrics;
+mod page;
 mod problem;
 mod queue_view;
 pub mod reload;
@@ -39,6 +40,7 @@ mod trace;
 mod upload;
 mod view;
 mod waiting;
+mod webhook;
 mod word_count;
 mod words;
 
@@ -60,7 +62,9 @@ use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
 use wordmill_nats::topology::{
     DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology,
+    WEBHOOK_STATE_STREAM, WEBHOOKS,
 };
+use wordmill_nats::webhooks::Webhooks;
 
 use crate::config::Config;
 use crate::gauge::Gauge;
@@ -81,7 +85,15 @@ const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 const CLEAN_UP_MAX: Duration = Duration::from_secs(5);
 
 /// The streams that have to be there.
-const NEEDED: [&str; 5] = [JOBS, JOB_STATE_STREAM, RESULTS_STREAM, DOCUMENTS_STREAM, DEAD_JOBS];
+const NEEDED: [&str; 7] = [
+    JOBS,
+    JOB_STATE_STREAM,
+    RESULTS_STREAM,
+    DOCUMENTS_STREAM,
+    DEAD_JOBS,
+    WEBHOOKS,
+    WEBHOOK_STATE_STREAM,
+];
 
 /// What every handler works with. There are dozens of clones for each connection, so they share it.
 #[derive(Debug, Clone)]
@@ -111,6 +123,9 @@ struct Parts {
     trace: trace::Settings,
     uploads: Uploads,
     waiters: Waiters,
+    webhooks: Webhooks,
+    /// Whether somebody can deliver them.
+    webhooks_enabled: bool,
     health: watch::Receiver<Health>,
     json_size_max: usize,
     /// How many copies of a record there are.
@@ -155,6 +170,7 @@ pub async fn run(
     let (readings, gauge) = Gauge::new();
     let queue = Queue::open(&broker).await?;
     let dead_letters = Archive::open(&broker).await?;
+    let webhooks = Webhooks::open(&broker).await?;
     let standing = Standing::new(gauge.clone());
     let metrics = Metrics::new(&standing);
     let app = App(Arc::new(Parts {
@@ -170,6 +186,8 @@ pub async fn run(
         trace: config.trace.clone(),
         uploads: Uploads::new(Documents::open(&broker).await?, config.uploads),
         waiters: Waiters::new(config.waiters_max, shutdown.clone()),
+        webhooks: webhooks.clone(),
+        webhooks_enabled: config.webhooks.is_some(),
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
@@ -183,10 +201,7 @@ pub async fn run(
     };
     let router = routes::router(app, &config.cors_origins);
     let serving = server::serve(listener, router, tls, limits, shutdown.clone());
-    let drained = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(config.shutdown_grace).await;
-    };
+    let drained = drained(&shutdown, config.shutdown_grace);
     let sweeping = shutdown.child_token();
     let serving = async {
         tokio::select! {
@@ -195,7 +210,7 @@ pub async fn run(
             () = gauge::watch(&queue, &readings) => {}
             () = follow(following_keys) => {}
             () = follow(following_certificate) => {}
-            () = standing::watch(&broker, &queue, &dead_letters, &standing) => {}
+            () = standing::watch(&broker, &queue, &dead_letters, &webhooks, &standing) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }
@@ -215,6 +230,12 @@ pub async fn run(
     broker.finish().await;
     info!("stopped");
     Ok(())
+}
+
+/// Waits until open requests have had their time after the signal to stop.
+async fn drained(shutdown: &CancellationToken, grace: Duration) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(grace).await;
 }
 
 /// Reads the keys, if there are to be any.

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 use wordmill_common::env::{self, Env};
+use wordmill_common::id::Owner;
 use wordmill_common::{probe, shutdown, telemetry};
 use wordmill_gateway::config::Config;
 use wordmill_gateway::{keys, tls};
@@ -21,6 +22,8 @@ Commands:
                                       make an API key: prints the key on standard error, once, and
                                       the line for WORDMILL_KEYS_FILE on standard output; the owner is
                                       the name unless it is given
+  webhook secret --owner <owner>      print what the receivers of an owner's webhooks verify them with: one
+                                      line for each secret in WORDMILL_WEBHOOK_SECRETS
   help                                show this
 
 Settings are environment variables: see the README.";
@@ -35,6 +38,9 @@ fn main() -> ExitCode {
         ["key", "new", "--name", name] => new_key(name, name),
         ["key", "new", "--name", name, "--owner", owner]
         | ["key", "new", "--owner", owner, "--name", name] => new_key(name, owner),
+        ["webhook", "secret", "--owner", owner] => {
+            with_config(|config| webhook_secret(&config, owner))
+        }
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -70,6 +76,23 @@ fn new_key(name: &str, owner: &str) -> ExitCode {
         Ok((key, line)) => {
             eprintln!("{}", key.expose());
             println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            eprintln!("wordmill-gateway: {reason}");
+            env::EXIT_USAGE.into()
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a terminal")]
+fn webhook_secret(config: &Config, owner: &str) -> ExitCode {
+    let secrets =
+        config.webhooks.as_ref().ok_or_else(|| "WORDMILL_WEBHOOK_SECRETS is not set".to_owned());
+    let owner = Owner::try_from(owner.to_owned()).map_err(|error| error.to_string());
+    match secrets.and_then(|secrets| Ok(secrets.of(&owner?))) {
+        Ok(secrets) => {
+            secrets.iter().for_each(|secret| println!("{}", secret.expose()));
             ExitCode::SUCCESS
         }
         Err(reason) => {

@@ -38,6 +38,7 @@ pub(crate) enum Code {
     InvalidQuery,
     InvalidRequest,
     InvalidUrl,
+    InvalidWebhook,
     JobCancelled,
     JobFailed,
     JobNotFinished,
@@ -57,11 +58,14 @@ pub(crate) enum Code {
     TooManyWaiting,
     Unauthenticated,
     UnsupportedMediaType,
+    WebhookNotRequested,
+    WebhooksDisabled,
+    WebhooksFull,
 }
 
 impl Code {
     #[cfg(test)]
-    const ALL: [Self; 37] = [
+    const ALL: [Self; 41] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
@@ -80,6 +84,7 @@ impl Code {
         Self::InvalidQuery,
         Self::InvalidRequest,
         Self::InvalidUrl,
+        Self::InvalidWebhook,
         Self::JobCancelled,
         Self::JobFailed,
         Self::JobNotFinished,
@@ -99,6 +104,9 @@ impl Code {
         Self::TooManyWaiting,
         Self::Unauthenticated,
         Self::UnsupportedMediaType,
+        Self::WebhookNotRequested,
+        Self::WebhooksDisabled,
+        Self::WebhooksFull,
     ];
 
     /// Returns the code as clients see it.
@@ -122,6 +130,7 @@ impl Code {
             Self::InvalidQuery => "invalid_query",
             Self::InvalidRequest => "invalid_request",
             Self::InvalidUrl => "invalid_url",
+            Self::InvalidWebhook => "invalid_webhook",
             Self::JobCancelled => "job_cancelled",
             Self::JobFailed => "job_failed",
             Self::JobNotFinished => "job_not_finished",
@@ -141,6 +150,9 @@ impl Code {
             Self::TooManyWaiting => "too_many_waiting",
             Self::Unauthenticated => "unauthenticated",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::WebhookNotRequested => "webhook_not_requested",
+            Self::WebhooksDisabled => "webhooks_disabled",
+            Self::WebhooksFull => "webhooks_full",
         }
     }
 
@@ -151,7 +163,8 @@ impl Code {
             | Self::Overloaded
             | Self::QueueFull
             | Self::StorageFull
-            | Self::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::TooManyWaiting
+            | Self::WebhooksFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::IncompleteBody
@@ -165,12 +178,15 @@ impl Code {
             | Self::InvalidLabel
             | Self::InvalidOption
             | Self::InvalidRequest
-            | Self::InvalidUrl => StatusCode::UNPROCESSABLE_ENTITY,
+            | Self::InvalidUrl
+            | Self::InvalidWebhook
+            | Self::WebhooksDisabled => StatusCode::UNPROCESSABLE_ENTITY,
             Self::AlreadyFinished
             | Self::ExplainNotRecorded
             | Self::JobCancelled
             | Self::JobFailed
-            | Self::JobNotFinished => StatusCode::CONFLICT,
+            | Self::JobNotFinished
+            | Self::WebhookNotRequested => StatusCode::CONFLICT,
             Self::DeadLetterNotFound | Self::JobNotFound | Self::RouteNotFound => {
                 StatusCode::NOT_FOUND
             }
@@ -205,6 +221,7 @@ impl Code {
             Self::InvalidQuery => "A query parameter is not valid",
             Self::InvalidRequest => "The body is not a job",
             Self::InvalidUrl => "The URL cannot be fetched",
+            Self::InvalidWebhook => "The webhook cannot be delivered there",
             Self::JobCancelled => "The job was cancelled",
             Self::JobFailed => "The job failed",
             Self::JobNotFinished => "The job is not finished",
@@ -224,6 +241,9 @@ impl Code {
             Self::TooManyWaiting => "Too many clients wait",
             Self::Unauthenticated => "No valid API key",
             Self::UnsupportedMediaType => "The content type is not supported",
+            Self::WebhookNotRequested => "The job has no webhook",
+            Self::WebhooksDisabled => "There are no webhooks here",
+            Self::WebhooksFull => "Too many webhooks wait",
         }
     }
 
@@ -243,11 +263,12 @@ impl Code {
                 | Self::RequestTimeout
                 | Self::StorageFull
                 | Self::TooManyWaiting
+                | Self::WebhooksFull
         )
     }
 
     fn retry_after(self) -> Option<Duration> {
-        if matches!(self, Self::QueueFull | Self::StorageFull) {
+        if matches!(self, Self::QueueFull | Self::StorageFull | Self::WebhooksFull) {
             return Some(RETRY_FULL);
         }
         let passes = matches!(

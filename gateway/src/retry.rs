@@ -50,6 +50,7 @@ pub(crate) async fn post(
         trace_id: trace.trace_id,
         fingerprint: None,
         retry_of: Some(old.job_id),
+        webhook: old.webhook,
         batch: None,
     };
     let copy = upload::renew(&app, &mut message).await?;

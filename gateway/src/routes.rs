@@ -14,8 +14,8 @@ use crate::cors::Origins;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
-    App, batches, caller, cancel, events, explain, health, jobs, keyed, listing, metrics,
-    queue_view, result, retry, submit, trace, word_count,
+    App, batches, caller, cancel, events, explain, health, jobs, keyed, listing, metrics, page,
+    queue_view, result, retry, submit, trace, webhook, word_count,
 };
 
 /// Smallest answer that is worth compressing, in bytes.
@@ -31,6 +31,7 @@ pub(crate) fn router(app: App, origins: &Origins) -> Router {
         .route("/v1/jobs/{id}/events", get(events::get))
         .route("/v1/jobs/{id}/cancel", post(cancel::post))
         .route("/v1/jobs/{id}/retry", post(retry::post))
+        .route("/v1/jobs/{id}/webhook", post(webhook::post))
         .route("/v1/batches", post(batches::post))
         .route("/v1/batches/{id}", get(batches::get))
         .route("/v1/batches/{id}/result", get(batches::result))
@@ -44,6 +45,7 @@ pub(crate) fn router(app: App, origins: &Origins) -> Router {
         .route("/word-count", get(word_count::get).post(word_count::post))
         .route("/word-count/{id}", get(word_count::get_by_path))
         .route("/health", get(word_count::health))
+        .merge(page::router())
         .fallback(|| async { Problem::new(Code::RouteNotFound, "There is no such route.") })
         .method_not_allowed_fallback(|| async {
             Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")

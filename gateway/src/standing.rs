@@ -19,6 +19,7 @@ use wordmill_nats::dead::{Archive, Mark};
 use wordmill_nats::presence;
 use wordmill_nats::queue::{LaneLevel, Queue};
 use wordmill_nats::sweep::age;
+use wordmill_nats::webhooks::{self, Webhooks};
 
 use crate::gauge::Gauge;
 
@@ -54,6 +55,7 @@ struct Reading {
     /// Jobs that were handed out and that no worker says it runs.
     retries: [(Lane, u64); 2],
     dead_letters: [(Lane, u64); 2],
+    webhooks: webhooks::Level,
 }
 
 /// The age of the oldest unfinished job that the sweeper knows; zero if there is none.
@@ -121,7 +123,17 @@ impl Standing {
         let help = "Jobs in flight that no worker says it runs";
         encode_gauges(encoder, "wordmill_jobs_waiting_for_retry", help, retries)?;
         let dead = reading.dead_letters.map(|(lane, count)| (InLane { lane }, number(count)));
-        encode_gauges(encoder, "wordmill_dead_letters", "Dead letters that are kept", dead)
+        encode_gauges(encoder, "wordmill_dead_letters", "Dead letters that are kept", dead)?;
+        let waiting = number(reading.webhooks.waiting);
+        let help = "Webhooks that are to be delivered, now or at a later attempt";
+        encode_gauges(encoder, "wordmill_webhooks_waiting", help, [(NoLabels {}, waiting)])?;
+        let untried = number(reading.webhooks.untried);
+        let help = "Webhooks that no worker has been given yet";
+        encode_gauges(encoder, "wordmill_webhooks_untried", help, [(NoLabels {}, untried)])?;
+        let oldest = reading.webhooks.oldest;
+        let age = oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64());
+        let help = "Age of the oldest webhook that is to be delivered; 0 if there is none";
+        encode_gauges(encoder, "wordmill_webhooks_oldest_age_seconds", help, [(NoLabels {}, age)])
     }
 }
 
@@ -153,13 +165,19 @@ fn number(count: u64) -> f64 {
 }
 
 /// Asks again and again how the queue stands, for as long as it is polled.
-pub(crate) async fn watch(broker: &Broker, queue: &Queue, archive: &Archive, standing: &Standing) {
+pub(crate) async fn watch(
+    broker: &Broker,
+    queue: &Queue,
+    archive: &Archive,
+    webhooks: &Webhooks,
+    standing: &Standing,
+) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut dead_letters = DeadLetters::default();
     loop {
         ticks.tick().await;
-        match read(broker, queue, archive, &mut dead_letters).await {
+        match read(broker, queue, archive, webhooks, &mut dead_letters).await {
             Ok(reading) => standing.with(|seen| seen.queue = Some(reading)),
             // What was read last gets stale by itself.
             Err(error) => debug!(%error, "how the queue stands is not known"),
@@ -171,6 +189,7 @@ async fn read(
     broker: &Broker,
     queue: &Queue,
     archive: &Archive,
+    webhooks: &Webhooks,
     dead_letters: &mut DeadLetters,
 ) -> Result<Reading, Error> {
     let [first, second] = Lane::ALL;
@@ -182,7 +201,14 @@ async fn read(
         let said = workers.iter().map(|seen| u64::from(seen.doing.in_work(lane))).sum();
         (lane, level.handed_out.saturating_sub(said))
     });
-    Ok(Reading { at, now, lanes, retries, dead_letters: dead_letters.count(archive).await? })
+    Ok(Reading {
+        at,
+        now,
+        lanes,
+        retries,
+        dead_letters: dead_letters.count(archive).await?,
+        webhooks: webhooks.level().await?,
+    })
 }
 
 /// Dead letters by lane. The broker has to list their names to count them, so that is done only

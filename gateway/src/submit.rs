@@ -22,6 +22,7 @@ use wordmill_common::options::Options;
 use wordmill_common::source::Source;
 use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
+use wordmill_common::webhook::Webhook;
 use wordmill_nats::queue::{Envelope, Kept, Refused};
 use wordmill_nats::read::Freshness;
 use wordmill_nats::spans;
@@ -56,6 +57,14 @@ pub(crate) struct NewJob {
     pub(crate) options: Option<Value>,
     pub(crate) labels: Option<BTreeMap<String, String>>,
     pub(crate) lane: Option<Lane>,
+    pub(crate) webhook: Option<NewWebhook>,
+}
+
+/// Where to tell how the job ended.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewWebhook {
+    pub(crate) url: String,
 }
 
 /// `POST /v1/jobs`, with `Idempotency-Key` or without.
@@ -132,6 +141,7 @@ pub(crate) async fn read(
     let body: NewJob = body::json(headers, body, app.json_size_max).await?;
     let source = source(body.url, body.text)?;
     let labels = labels(body.labels.unwrap_or_default())?;
+    let webhook = body.webhook.map(|webhook| webhook_to(app, &webhook.url)).transpose()?;
     Ok(JobMessage {
         format: job::FORMAT,
         job_id: key.job_id,
@@ -144,6 +154,7 @@ pub(crate) async fn read(
         trace_id: trace.trace_id,
         fingerprint: None,
         retry_of: None,
+        webhook,
         batch: None,
     })
 }
@@ -172,18 +183,36 @@ pub(crate) fn source(url: Option<String>, text: Option<String>) -> Result<Source
 /// # Errors
 /// `invalid_url`.
 pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
-    let invalid = |detail: String| Problem::new(Code::InvalidUrl, detail);
-    if text.len() > URL_BYTES_MAX {
-        return Err(invalid(format!("The URL is longer than {URL_BYTES_MAX} bytes.")));
+    let url = checked(text, "The URL").map_err(|detail| Problem::new(Code::InvalidUrl, detail))?;
+    Ok(Source::Url { url })
+}
+
+/// Checks where to tell how a job ended, like the URL of a source.
+///
+/// # Errors
+/// `webhooks_disabled` and `invalid_webhook`.
+pub(crate) fn webhook_to(app: &App, text: &str) -> Result<Webhook, Problem> {
+    if !app.webhooks_enabled {
+        let detail = "This service delivers no webhooks. Wait for the job, or poll it.";
+        return Err(Problem::new(Code::WebhooksDisabled, detail));
     }
-    let url = Url::parse(text).map_err(|error| invalid(format!("Not a URL: {error}.")))?;
+    let invalid = |detail| Problem::new(Code::InvalidWebhook, detail);
+    let url = checked(text, "The URL of the webhook").map_err(invalid)?;
+    Ok(Webhook { url })
+}
+
+fn checked(text: &str, what: &str) -> Result<String, String> {
+    if text.len() > URL_BYTES_MAX {
+        return Err(format!("{what} is longer than {URL_BYTES_MAX} bytes."));
+    }
+    let url = Url::parse(text).map_err(|error| format!("Not a URL: {error}."))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(invalid(format!("Only http and https can be fetched, not {}.", url.scheme())));
+        return Err(format!("Only http and https can be fetched, not {}.", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid("The URL must not carry a user name or a password.".to_owned()));
+        return Err(format!("{what} must not carry a user name or a password."));
     }
-    Ok(Source::Url { url: url.into() })
+    Ok(url.into())
 }
 
 /// Reads how a job is to be counted.

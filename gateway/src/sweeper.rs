@@ -22,6 +22,7 @@ use wordmill_nats::store::Stored;
 use wordmill_nats::sweep::{ObjectStore, Orphan, Sweep, Unfinished, age};
 use wordmill_nats::topology::{
     DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, LEASES_STREAM, RESULTS_STREAM, Topology,
+    WEBHOOKS,
 };
 
 use crate::config::Config;
@@ -63,6 +64,7 @@ pub(crate) async fn run(
             RESULTS_STREAM,
             DOCUMENTS_STREAM,
             DEAD_JOBS,
+            WEBHOOKS,
         ]);
         let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
         let (sender, health) = watch::channel(waiting);

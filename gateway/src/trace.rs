@@ -197,6 +197,17 @@ pub(crate) fn cancelling(job: &Job, request: &TraceParent) -> Span {
     span
 }
 
+/// Begins the span `send webhook` in the job's own trace.
+pub(crate) fn telling(job: &Job, request: &TraceParent) -> Span {
+    let span = info_span!("send webhook", job.id = %job.job_id);
+    if let Some(parent) = &job.traceparent {
+        telemetry::adopt(&span, parent);
+        telemetry::link(&span, request);
+    }
+    telemetry::identify(&span, job.trace_id);
+    span
+}
+
 /// Begins the trace of one of many jobs that came in one request, to which it is linked: ten thousand
 /// jobs in one trace nobody could read.
 pub(crate) fn member(request: &TraceParent) -> (Span, TraceParent) {

@@ -24,6 +24,7 @@ use wordmill_common::job::{self, Job};
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Document, Source};
 use wordmill_common::trace::TraceParent;
+use wordmill_common::webhook::Webhook;
 use wordmill_nats::Error;
 use wordmill_nats::documents::{Documents, Received, Upload};
 
@@ -116,7 +117,7 @@ pub(crate) async fn read(
 ) -> Result<JobMessage, Problem> {
     let mut body = body;
     let taken = Box::pin(take(app, key, headers, query, &mut body)).await;
-    let (asked, document) = match taken {
+    let (asked, webhook, document) = match taken {
         Ok(taken) => taken,
         Err(problem) => {
             drain(body).await;
@@ -135,6 +136,7 @@ pub(crate) async fn read(
         trace_id: trace.trace_id,
         fingerprint: None,
         retry_of: None,
+        webhook,
         batch: None,
     })
 }
@@ -145,8 +147,9 @@ async fn take(
     headers: &HeaderMap,
     query: Option<&str>,
     body: &mut Body,
-) -> Result<(query::Asked, Document), Problem> {
+) -> Result<(query::Asked, Option<Webhook>, Document), Problem> {
     let asked = query::read(query.unwrap_or_default())?;
+    let webhook = asked.webhook.as_deref().map(|url| submit::webhook_to(app, url)).transpose()?;
     let limits = app.uploads.limits;
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -194,7 +197,7 @@ async fn take(
     let content_type = content_type.filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX);
     let document =
         Document { content, content_type, content_encoding, file_name, size_bytes, sha256 };
-    Ok((asked, document))
+    Ok((asked, webhook, document))
 }
 
 /// Pieces of a document as they arrive.

@@ -12,6 +12,7 @@ use wordmill_common::job::{Attempt, Job, Progress, Status};
 use wordmill_common::options::Options;
 use wordmill_common::source::SourceInfo;
 use wordmill_common::trace::TraceId;
+use wordmill_common::webhook::{self, Deliveries};
 
 /// The answer about one job.
 #[derive(Debug, Serialize)]
@@ -40,6 +41,7 @@ pub(crate) struct JobView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<JobId>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<WebhookView<'a>>,
     batch: Option<JobId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<Counts>,
@@ -53,6 +55,21 @@ struct AttemptView<'a> {
     started_at: Timestamp,
     ended_at: Option<Timestamp>,
     failure: Option<&'a Failure>,
+}
+
+/// Where to tell how the job ended, and in the answer about one job how that is doing.
+#[derive(Debug, Serialize)]
+struct WebhookView<'a> {
+    url: &'a str,
+    #[serde(flatten)]
+    told: Option<ToldView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ToldView<'a> {
+    status: webhook::Status,
+    attempts: &'a [webhook::Attempt],
+    next_attempt_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,6 +112,10 @@ impl<'a> JobView<'a> {
             dead_lettered: job.dead_lettered,
             trace_id: job.trace_id,
             retry_of: job.retry_of,
+            webhook: job.webhook.as_ref().map(|webhook| WebhookView {
+                url: &webhook.url,
+                told: (!job.status.is_final()).then(|| ToldView::of(None)),
+            }),
             batch: job.batch,
             counts: job.source.batch.as_ref().map(|batch| counts(job, batch)),
             links: Links {
@@ -109,10 +130,28 @@ impl<'a> JobView<'a> {
         }
     }
 
+    /// Adds how the webhook is doing, if there is one; none if nothing was tried.
+    pub(crate) fn told(mut self, deliveries: Option<&'a Deliveries>) -> Self {
+        if let Some(webhook) = &mut self.webhook {
+            webhook.told = Some(ToldView::of(deliveries));
+        }
+        self
+    }
+
     /// Adds where a person looks at the job's trace.
     pub(crate) fn traced(mut self, url: Option<String>) -> Self {
         self.links.trace = url;
         self
+    }
+}
+
+impl<'a> ToldView<'a> {
+    fn of(deliveries: Option<&'a Deliveries>) -> Self {
+        Self {
+            status: deliveries.map_or(webhook::Status::Waiting, |told| told.status),
+            attempts: deliveries.map_or(&[], |told| &told.attempts),
+            next_attempt_at: deliveries.and_then(|told| told.next_attempt_at),
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl DeadLetters {
         delivery: &Delivery,
     ) -> Result<(), Error> {
         let sequence = delivery.stream_sequence();
-        let subject = subject::dead_unreadable(delivery.lane(), sequence);
+        let subject = subject::dead_unreadable(delivery.lane().unwrap_or_default(), sequence);
         let id = format!("unreadable.{sequence}");
         self.publish(None, subject, &id, describe(failure), delivery).await
     }

@@ -12,6 +12,7 @@
 //! - [`lease`]: duties that one process at a time has; [`sweep`]: what nobody else cleans up
 //! - [`presence`]: which workers there are
 //! - [`dead`]: jobs that nobody could finish
+//! - [`webhooks`]: who is to be told how a job ended, and how that is doing
 //! - [`spans`]: what is recorded of all this, and how traces travel
 //!
 //! The rest of the workspace speaks of jobs; subjects, streams and acknowledgements stay in here.
@@ -35,6 +36,7 @@ pub mod store;
 mod subject;
 pub mod sweep;
 pub mod topology;
+pub mod webhooks;
 mod window;
 
 pub use error::Error;

@@ -1,4 +1,4 @@
-//! Deliveries come out: one subscription per lane, and requests for exactly as many messages as the
+//! Deliveries come out: one subscription per lane, and one for webhooks, and requests for exactly as many messages as the
 //! worker has room for.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use wordmill_common::trace::TraceParent;
 use crate::Error;
 use crate::connect::{Broker, REQUEST_TIMEOUT};
 use crate::read::consumer;
-use crate::topology::{JOB_STATE_STREAM, JOBS};
+use crate::topology::{JOB_STATE_STREAM, JOBS, WEBHOOKS, WEBHOOKS_CONSUMER};
 use crate::{spans, subject};
 
 /// How long one request for messages stays open at the server.
@@ -44,11 +44,36 @@ pub enum Pulled {
     Done,
 }
 
-/// One lane's deliveries. At most one request is open at a time.
+/// What deliveries are taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feed {
+    /// A lane of the work queue.
+    Jobs(Lane),
+    /// The webhooks.
+    Webhooks,
+}
+
+impl Feed {
+    fn stream(self) -> &'static str {
+        match self {
+            Self::Jobs(_) => JOBS,
+            Self::Webhooks => WEBHOOKS,
+        }
+    }
+
+    fn consumer(self) -> &'static str {
+        match self {
+            Self::Jobs(lane) => lane.as_str(),
+            Self::Webhooks => WEBHOOKS_CONSUMER,
+        }
+    }
+}
+
+/// The deliveries of one feed. At most one request is open at a time.
 #[derive(Debug)]
-pub struct LanePull {
+pub struct Pull {
     broker: Broker,
-    lane: Lane,
+    feed: Feed,
     /// How long the server waits for a sign of life, as its consumer is set at present.
     ack_wait: Duration,
     subscriber: Subscriber,
@@ -88,17 +113,17 @@ pub enum WhenEmpty {
     Return,
 }
 
-impl LanePull {
-    /// Subscribes to a lane's deliveries; asks for none yet.
+impl Pull {
+    /// Subscribes to the deliveries of a feed; asks for none yet.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn open(broker: &Broker, lane: Lane) -> Result<Self, Error> {
+    pub async fn open(broker: &Broker, feed: Feed) -> Result<Self, Error> {
         let consumer: PullConsumer = broker
             .jetstream
-            .get_consumer_from_stream(lane.as_str(), JOBS)
+            .get_consumer_from_stream(feed.consumer(), feed.stream())
             .await
-            .map_err(|error| Error::unavailable("look at a lane's consumer", error))?;
+            .map_err(|error| Error::unavailable("look at a consumer", error))?;
         let ack_wait = consumer.cached_info().config.ack_wait;
         let inbox = broker.client.new_inbox();
         let subscriber = broker
@@ -108,7 +133,7 @@ impl LanePull {
             .map_err(|error| Error::unavailable("subscribe to deliveries", error))?;
         Ok(Self {
             broker: broker.clone(),
-            lane,
+            feed,
             ack_wait,
             subscriber,
             inbox,
@@ -139,7 +164,7 @@ impl LanePull {
         self.connects = self.broker.connects();
         self.request = self.request.wrapping_add(1);
         let reply = format!("{}.{}", self.inbox, self.request);
-        let subject = subject::next(self.lane);
+        let subject = subject::next(self.feed.stream(), self.feed.consumer());
         let sent = self.broker.client.publish_with_reply(subject, reply, payload.into()).await;
         sent.map_err(|error| Error::unavailable(DOING, error))?;
         (self.open, self.waits) = (batch, waits);
@@ -147,12 +172,12 @@ impl LanePull {
         Ok(())
     }
 
-    /// Returns how many messages of the lane nobody has been given yet.
+    /// Returns how many messages nobody has been given yet.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn pending(&self) -> Result<u64, Error> {
-        Ok(consumer(&self.broker, self.lane).await?.num_pending)
+        Ok(consumer(&self.broker, self.feed.stream(), self.feed.consumer()).await?.num_pending)
     }
 
     /// Waits for the next message of the open request. Cancel-safe.
@@ -250,16 +275,16 @@ impl LanePull {
     fn delivery(&self, message: async_nats::Message) -> Delivery {
         let context = self.broker.jetstream.clone();
         let message = jetstream::Message { message, context };
-        Delivery { message, lane: self.lane, ack_wait: self.ack_wait }
+        Delivery { message, feed: self.feed, ack_wait: self.ack_wait }
     }
 }
 
-/// One hand-over of a job's message. Dropped without a word, it comes again after the
+/// One hand-over of a message. Dropped without a word, it comes again after the
 /// acknowledgement wait.
 #[derive(Debug)]
 pub struct Delivery {
     message: jetstream::Message,
-    lane: Lane,
+    feed: Feed,
     ack_wait: Duration,
 }
 
@@ -270,10 +295,19 @@ impl Delivery {
         &self.message.payload
     }
 
-    /// Returns the lane it came from.
+    /// Returns the lane it came from, if it is a job.
     #[must_use]
-    pub fn lane(&self) -> Lane {
-        self.lane
+    pub fn lane(&self) -> Option<Lane> {
+        match self.feed {
+            Feed::Jobs(lane) => Some(lane),
+            Feed::Webhooks => None,
+        }
+    }
+
+    /// Returns the subject of the message.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.message.subject
     }
 
     /// Returns how long the server waits for a sign of life before it delivers again.
@@ -329,10 +363,12 @@ impl Delivery {
     }
 
     async fn reply(&self, kind: AckKind) -> Result<(), Error> {
-        let span = match kind {
-            AckKind::Ack => spans::settle("ack jobs"),
-            AckKind::Nak(_) => spans::settle("nak jobs"),
-            AckKind::Progress | AckKind::Next | AckKind::Term => Span::none(),
+        let span = match (&kind, self.feed) {
+            (AckKind::Ack, Feed::Jobs(_)) => spans::settle("ack jobs", "jobs"),
+            (AckKind::Nak(_), Feed::Jobs(_)) => spans::settle("nak jobs", "jobs"),
+            (AckKind::Ack, Feed::Webhooks) => spans::settle("ack webhooks", "webhooks"),
+            (AckKind::Nak(_), Feed::Webhooks) => spans::settle("nak webhooks", "webhooks"),
+            (AckKind::Progress | AckKind::Next | AckKind::Term, _) => Span::none(),
         };
         let sent = self.message.ack_with(kind).instrument(span).await;
         sent.map_err(|error| Error::unavailable("answer a delivery", error))

@@ -218,7 +218,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn lane_level(&self, lane: Lane) -> Result<LaneLevel, Error> {
-        let info = consumer(&self.broker, lane).await?;
+        let info = consumer(&self.broker, JOBS, lane.as_str()).await?;
         let count = |number| u64::try_from(number).unwrap_or(u64::MAX);
         let handed_out = count(info.num_ack_pending);
         let mut level = LaneLevel {

@@ -11,12 +11,10 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
-use wordmill_common::id::Lane;
 
 use crate::Error;
 use crate::connect::{Broker, REQUEST_TIMEOUT};
 use crate::subject;
-use crate::topology::JOBS;
 
 /// Most messages that are asked for at once: a subscription has room for them.
 pub(crate) const BATCH_MAX: usize = 128;
@@ -136,10 +134,14 @@ pub(crate) async fn info(broker: &Broker, name: &str) -> Result<Info, Error> {
     }
 }
 
-/// Asks the leader of a lane's consumer about the lane.
-pub(crate) async fn consumer(broker: &Broker, lane: Lane) -> Result<consumer::Info, Error> {
-    const DOING: &str = "look at a lane";
-    let subject = format!("CONSUMER.INFO.{JOBS}.{lane}");
+/// Asks a consumer's leader about the consumer.
+pub(crate) async fn consumer(
+    broker: &Broker,
+    stream: &str,
+    name: &str,
+) -> Result<consumer::Info, Error> {
+    const DOING: &str = "look at a consumer";
+    let subject = format!("CONSUMER.INFO.{stream}.{name}");
     let answer: Result<Response<consumer::Info>, _> =
         broker.jetstream.request(subject, &serde_json::json!({})).await;
     match answer.map_err(|error| Error::unavailable(DOING, error))? {

@@ -14,6 +14,7 @@ use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
 
 use crate::pull::Delivery;
+use crate::webhooks::Order;
 
 /// Header with the W3C trace context.
 const TRACEPARENT: &str = "traceparent";
@@ -65,6 +66,54 @@ pub(crate) fn publish_dead(job: Option<&Job>, delivery: &Delivery) -> (Span, Opt
     }
     let context = telemetry::context(&span).or(given);
     (span, context)
+}
+
+/// Begins the span `publish webhooks`: within what ended the job, or else in the job's trace.
+pub(crate) fn publish_webhook(job: &Job) -> Span {
+    let is_alone = Span::current().is_none();
+    let span = info_span!(
+        "publish webhooks",
+        otel.kind = "producer",
+        messaging.system = "nats",
+        messaging.operation.name = "publish",
+        messaging.operation.r#type = "send",
+        messaging.destination.name = "webhooks",
+        job.id = %job.job_id,
+    );
+    if let Some(parent) = job.traceparent.filter(|_| is_alone) {
+        telemetry::adopt(&span, &parent);
+    }
+    span
+}
+
+/// Returns what the message about a job carries that is published within `span`.
+pub(crate) fn within(span: &Span, job: &Job) -> TraceParent {
+    let recorded = telemetry::context(span).or(job.traceparent);
+    let given = recorded.unwrap_or_else(TraceParent::random);
+    TraceParent { trace_id: job.trace_id, ..given }
+}
+
+/// Begins the span `process webhooks` for one delivery of a webhook's message.
+#[must_use]
+pub fn process_webhook(order: &Order, delivery: &Delivery) -> Span {
+    let span = info_span!(
+        "process webhooks",
+        otel.kind = "consumer",
+        messaging.system = "nats",
+        messaging.operation.name = "process",
+        messaging.operation.r#type = "process",
+        messaging.destination.name = "webhooks",
+        messaging.nats.stream.sequence = signed(delivery.stream_sequence()),
+        messaging.nats.delivery_count = signed(delivery.delivered()),
+        job.id = %order.key.job_id,
+    );
+    let given = delivery.traceparent().unwrap_or_else(TraceParent::random);
+    // Whatever the header says, the record and the log name the trace that the job says.
+    let parent = TraceParent { trace_id: order.trace_id, ..given };
+    telemetry::adopt(&span, &parent);
+    telemetry::link(&span, &parent);
+    telemetry::identify(&span, order.trace_id);
+    span
 }
 
 /// Begins the span `process jobs` for one delivery of a job: a child of the span that put the
@@ -120,7 +169,7 @@ pub(crate) fn put(name: &'static str) -> Span {
 }
 
 /// Begins a span such as `ack jobs`: a delivery is answered. Seen at level `debug` only.
-pub(crate) fn settle(name: &'static str) -> Span {
+pub(crate) fn settle(name: &'static str, destination: &'static str) -> Span {
     debug_span!(
         "settle",
         otel.name = name,
@@ -128,7 +177,7 @@ pub(crate) fn settle(name: &'static str) -> Span {
         messaging.system = "nats",
         messaging.operation.name = name.split(' ').next(),
         messaging.operation.r#type = "settle",
-        messaging.destination.name = "jobs",
+        messaging.destination.name = destination,
     )
 }
 

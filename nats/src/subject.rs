@@ -5,7 +5,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use wordmill_common::id::{JobKey, Lane, Owner};
 
-use crate::topology::{DEAD_JOBS_PREFIX, EVENTS_PREFIX, JOB_STATE, JOBS, JOBS_PREFIX, LEASES};
+use crate::topology::{
+    DEAD_JOBS_PREFIX, EVENTS_PREFIX, JOB_STATE, JOBS_PREFIX, LEASES, WEBHOOK_STATE, WEBHOOKS_PREFIX,
+};
 
 /// Returns the subject that carries a job: `jobs.<lane>.<owner>.<job_id>`.
 pub(crate) fn job(lane: Lane, key: &JobKey) -> Subject {
@@ -44,14 +46,34 @@ pub(crate) fn direct_get(stream: &str) -> Subject {
 pub(crate) fn recorded(subject: &str) -> Option<JobKey> {
     let key = subject.strip_prefix("$KV.")?.strip_prefix(JOB_STATE)?.strip_prefix('.')?;
     let (owner, job_id) = key.split_once('.')?;
-    Some(JobKey { owner: owner.to_owned().try_into().ok()?, job_id: job_id.parse().ok()? })
+    job_key(owner, job_id)
 }
 
 /// Returns the job that a message's subject names, if it names one.
 pub(crate) fn queued(subject: &str) -> Option<JobKey> {
     let mut tokens = subject.split('.').skip(2);
-    let (owner, job_id) = (tokens.next()?, tokens.next()?);
+    job_key(tokens.next()?, tokens.next()?)
+}
+
+/// Returns the job that the subject of a webhook names, if it names one.
+pub(crate) fn announced(subject: &str) -> Option<JobKey> {
+    let (owner, job_id) =
+        subject.strip_prefix(WEBHOOKS_PREFIX)?.strip_prefix('.')?.split_once('.')?;
+    job_key(owner, job_id)
+}
+
+fn job_key(owner: &str, job_id: &str) -> Option<JobKey> {
     Some(JobKey { owner: owner.to_owned().try_into().ok()?, job_id: job_id.parse().ok()? })
+}
+
+/// Returns the subject that orders a webhook: `webhooks.<owner>.<job_id>`.
+pub(crate) fn webhook(key: &JobKey) -> Subject {
+    format!("{WEBHOOKS_PREFIX}.{key}").into()
+}
+
+/// Returns the subject of the state of a webhook: `$KV.webhook_state.<owner>.<job_id>`.
+pub(crate) fn webhook_state(key: &JobKey) -> Subject {
+    format!("$KV.{WEBHOOK_STATE}.{key}").into()
 }
 
 /// Returns the subject of a lease.
@@ -79,14 +101,15 @@ pub(crate) fn events(key: &JobKey) -> Subject {
     format!("{EVENTS_PREFIX}.{}", record(key)).into()
 }
 
-/// Returns the subject that asks for the next messages of a lane.
-pub(crate) fn next(lane: Lane) -> Subject {
-    format!("$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{lane}").into()
+/// Returns the subject that asks for the next messages of a consumer.
+pub(crate) fn next(stream: &str, consumer: &str) -> Subject {
+    format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}").into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::JOBS;
 
     #[test]
     fn subjects_are_spelled_as_documented() {
@@ -100,8 +123,10 @@ mod tests {
             events(&key),
             direct_get(JOBS),
             worker("1f"),
-            next(Lane::Bulk),
+            next(JOBS, Lane::Bulk.as_str()),
             jobs_of(&key.owner).into(),
+            webhook(&key),
+            webhook_state(&key),
         ];
         let expected = [
             "jobs.interactive.public.0198f0c2-0000-7000-8000-000000000000",
@@ -113,9 +138,12 @@ mod tests {
             "$KV.leases.worker.1f",
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk",
             "jobs.*.public.*",
+            "webhooks.public.0198f0c2-0000-7000-8000-000000000000",
+            "$KV.webhook_state.public.0198f0c2-0000-7000-8000-000000000000",
         ];
         assert_eq!(recorded(&spelled[3]), Some(key.clone()));
-        assert_eq!(queued(&spelled[0]), Some(key));
+        assert_eq!(queued(&spelled[0]), Some(key.clone()));
+        assert_eq!(announced(&spelled[9]), Some(key));
         assert_eq!(spelled.map(|subject| subject.to_string()), expected);
     }
 }

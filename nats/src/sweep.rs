@@ -32,6 +32,7 @@ use crate::topology::{
     DEAD_JOBS, DOCUMENTS, DOCUMENTS_STREAM, JOB_STATE, JOB_STATE_STREAM, JOBS, JOBS_PREFIX,
     RESULTS, RESULTS_STREAM,
 };
+use crate::webhooks::Webhooks;
 
 pub use self::objects::{Object, Orphan, Store as ObjectStore};
 
@@ -46,6 +47,7 @@ pub struct Sweep {
     documents: Bucket,
     queue: Queue,
     store: Store,
+    webhooks: Webhooks,
 }
 
 /// A place in the walk over the records.
@@ -89,6 +91,7 @@ impl Sweep {
             documents: Bucket::open(broker, DOCUMENTS, DOCUMENTS_STREAM).await?,
             queue: Queue::open(broker).await?,
             store: Store::open(broker, result_ttl).await?,
+            webhooks: Webhooks::open(broker).await?,
         })
     }
 
@@ -148,6 +151,11 @@ impl Sweep {
         let detail = "The job's message disappeared from the queue before the job was done.";
         let failure = Failure::new(FailureCode::Lost, detail);
         let event = Event::Abandoned { failure, dead_lettered: false };
+        // Before the record is final, because nobody looks at it afterwards. Whoever is to deliver it
+        // waits for the end of the job.
+        if !self.order_webhook(&stored.job).await? {
+            return Ok(None);
+        }
         match self.store.apply_once(stored, event).await {
             Ok(stored) => Ok(Some(Box::new(stored.job))),
             Err(NotWritten::Conflict) => Ok(None),
@@ -166,11 +174,28 @@ impl Sweep {
         };
         // The record may have come from a replica, and long ago.
         match self.store.read(key, Freshness::Leader).await? {
-            Found::Job(stored) if stored.job.status == Status::Cancelled => {}
+            Found::Job(stored) if stored.job.status == Status::Cancelled => {
+                if !self.order_webhook(&stored.job).await? {
+                    return Ok(false);
+                }
+            }
             Found::Job(_) | Found::Gone | Found::Absent => return Ok(false),
         }
         // A worker may have been faster; the sequence is never given to another message.
         Ok(self.jobs.delete_message(message.sequence).await.unwrap_or(false))
+    }
+
+    /// Orders the webhook of a job, if it has one, and tells whether the job may be ended: where there
+    /// is no room it waits for a later sweep, and holds up nothing else.
+    async fn order_webhook(&self, job: &Job) -> Result<bool, Error> {
+        match self.webhooks.order(job, 0).await {
+            Ok(()) => Ok(true),
+            Err(Error::Full { what }) => {
+                warn!(job.id = %job.job_id, what, "a job waits for room to be ended");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns the job whose message has been in the queue for longest.

@@ -36,6 +36,17 @@ pub const RESULTS: &str = "results";
 /// The stream behind [`RESULTS`].
 pub const RESULTS_STREAM: &str = "OBJ_results";
 
+/// The webhooks that are to be delivered.
+pub const WEBHOOKS: &str = "WEBHOOKS";
+/// First token of the subjects of [`WEBHOOKS`].
+pub(crate) const WEBHOOKS_PREFIX: &str = "webhooks";
+/// The consumer of [`WEBHOOKS`].
+pub(crate) const WEBHOOKS_CONSUMER: &str = "webhooks";
+/// The bucket that says how each webhook is doing.
+pub(crate) const WEBHOOK_STATE: &str = "webhook_state";
+/// The stream behind [`WEBHOOK_STATE`].
+pub const WEBHOOK_STATE_STREAM: &str = "KV_webhook_state";
+
 /// How long a worker may hold a message without a sign of life.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
 /// How many jobs may wait, at most.
@@ -49,6 +60,12 @@ pub const JOBS_AGE_MAX: Duration = days(7);
 pub const MARKER_TTL: Duration = days(30);
 /// How long a dead letter is kept.
 pub const DEAD_AGE_MAX: Duration = days(30);
+/// How many webhooks may wait, at most.
+pub const WEBHOOKS_MAX: i64 = 1_000_000;
+/// How many bytes of webhooks may wait, at most.
+pub const WEBHOOKS_BYTES_MAX: i64 = 1 << 30;
+/// How long a webhook may wait, at most: longer than all its attempts may take.
+pub const WEBHOOKS_AGE_MAX: Duration = days(7);
 /// Within which time the same message id is stored once.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Longest life of a lease that is not renewed.
@@ -119,11 +136,15 @@ impl Topology {
             leases(),
             documents(settings.documents_space),
             object_store(RESULTS, settings.result_ttl + OBJECT_MARGIN),
+            webhooks(),
+            webhook_state(settings.result_ttl.max(WEBHOOKS_AGE_MAX) + OBJECT_MARGIN),
         ];
         for stream in &mut streams {
             stream.num_replicas = settings.replicas.try_into().unwrap_or(1);
         }
-        Self { streams, consumers: Lane::ALL.map(consumer).into() }
+        let mut consumers: Vec<Consumer> = Lane::ALL.map(consumer).into();
+        consumers.push(webhooks_consumer());
+        Self { streams, consumers }
     }
 
     /// Returns the part that a service needs: the streams named, and the consumers on them.
@@ -241,6 +262,43 @@ fn consumer(lane: Lane) -> Consumer {
     Consumer { stream: JOBS, config }
 }
 
+fn webhooks() -> Config {
+    Config {
+        description: Some("Webhooks that are to be delivered".to_owned()),
+        retention: RetentionPolicy::WorkQueue,
+        discard: DiscardPolicy::New,
+        max_messages: WEBHOOKS_MAX,
+        max_bytes: WEBHOOKS_BYTES_MAX,
+        max_age: WEBHOOKS_AGE_MAX,
+        ..base(WEBHOOKS, &["webhooks.*.*"])
+    }
+}
+
+/// A state is kept as long as the record of its job, counted from its last change, which is later.
+fn webhook_state(max_age: Duration) -> Config {
+    Config {
+        description: Some("How each webhook is doing".to_owned()),
+        max_age,
+        ..bucket(WEBHOOK_STATE)
+    }
+}
+
+fn webhooks_consumer() -> Consumer {
+    let config = pull::Config {
+        durable_name: Some(WEBHOOKS_CONSUMER.to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        // An attempt may take longer: whoever is given the message meanwhile leaves it alone.
+        ack_wait: ACK_WAIT,
+        // Attempts are counted in the state.
+        max_deliver: -1,
+        // Webhooks that wait for their next attempt count against it.
+        max_ack_pending: -1,
+        filter_subject: format!("{WEBHOOKS_PREFIX}.>"),
+        ..pull::Config::default()
+    };
+    Consumer { stream: WEBHOOKS, config }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,6 +338,15 @@ mod tests {
     }
 
     #[test]
+    fn a_webhook_is_kept_until_it_was_tried_for_the_last_time() {
+        use wordmill_common::retry::RETRY_AFTER_MAX;
+        use wordmill_common::webhook::{ATTEMPT_TIME_MAX, SCHEDULE};
+        let longest =
+            SCHEDULE.map(|wait| wait.mul_f64(1.1).max(RETRY_AFTER_MAX) + ATTEMPT_TIME_MAX);
+        assert!(WEBHOOKS_AGE_MAX > longest.iter().sum::<Duration>());
+    }
+
+    #[test]
     fn objects_outlive_the_records_that_point_to_them() {
         let topology = Topology::new(&settings(3, days(90)));
         let age = |name: &str| {
@@ -289,5 +356,6 @@ mod tests {
         assert!(age("OBJ_results") > days(90));
         assert!(age(DOCUMENTS_STREAM) > JOBS_AGE_MAX + DEAD_AGE_MAX);
         assert!(topology.streams.iter().all(|stream| stream.num_replicas == 3));
+        assert!(age(WEBHOOK_STATE_STREAM) > days(90));
     }
 }

@@ -82,6 +82,7 @@ fn walk() -> Vec<Ask> {
         Ask::new("POST", "/v1/jobs/{id}/cancel"),
         Ask::new("POST", "/v1/jobs/{id}/retry"),
         Ask::new("POST", "/v1/jobs/{id}/retry").header("idempotency-key", "again"),
+        Ask::new("POST", "/v1/jobs/{id}/webhook"),
         Ask::new("GET", "/v1/batches/{id}"),
         Ask::new("GET", "/v1/batches/{id}").query("wait=1"),
         Ask::new("GET", "/v1/batches/{id}/result"),

@@ -20,6 +20,11 @@ pub const NOBODY_PUBLISHES: &[&str] = &[
     "$JS.API.CONSUMER.DURABLE.CREATE.JOBS.thief",
     "$JS.API.CONSUMER.DELETE.JOBS.interactive",
     "$JS.API.CONSUMER.PAUSE.JOBS.interactive",
+    "$JS.API.STREAM.PURGE.WEBHOOKS",
+    "$JS.API.STREAM.MSG.DELETE.WEBHOOKS",
+    "$JS.API.CONSUMER.CREATE.WEBHOOKS.thief.webhooks.>",
+    "$JS.API.CONSUMER.DELETE.WEBHOOKS.webhooks",
+    "$JS.API.STREAM.PURGE.KV_webhook_state",
     "$JS.API.STREAM.MSG.DELETE.OBJ_documents",
     "$JS.API.STREAM.UPDATE.OBJ_documents",
     "events.$KV.job_state.public.x",
@@ -44,6 +49,8 @@ pub const PUBLISHES_NOT: &[(&str, &[&str])] = &[
             "$KV.leases.sweeper",
             "$KV.leases.worker.x",
             "$O.results.M.x",
+            "$JS.ACK.WEBHOOKS.webhooks.1.1.1.1.0",
+            "$JS.API.CONSUMER.MSG.NEXT.WEBHOOKS.webhooks",
         ],
     ),
     (
@@ -74,6 +81,9 @@ pub const PUBLISHES_NOT: &[(&str, &[&str])] = &[
             "$JS.API.CONSUMER.MSG.NEXT.JOBS.interactive",
             "$O.results.M.x",
             "$O.documents.M.x",
+            "$KV.webhook_state.public.x",
+            "$JS.ACK.WEBHOOKS.webhooks.1.1.1.1.0",
+            "$JS.API.CONSUMER.MSG.NEXT.WEBHOOKS.webhooks",
         ],
     ),
     (
@@ -91,13 +101,26 @@ pub const PUBLISHES_NOT: &[(&str, &[&str])] = &[
             "$KV.leases.sweeper",
             "$O.results.M.x",
             "$O.documents.M.x",
+            "webhooks.public.x",
+            "$KV.webhook_state.public.x",
+            "$JS.ACK.WEBHOOKS.webhooks.1.1.1.1.0",
+            "$JS.API.CONSUMER.MSG.NEXT.WEBHOOKS.webhooks",
         ],
     ),
 ];
 
 /// What nobody but the administrator may listen to; nor may anyone listen to another's answers.
-pub const NOBODY_HEARS: &[&str] =
-    &[">", "jobs.>", "dead.>", "$KV.>", "$JS.API.>", "$JS.ACK.>", "_INBOX.>", "_INBOX_admin.>"];
+pub const NOBODY_HEARS: &[&str] = &[
+    ">",
+    "jobs.>",
+    "dead.>",
+    "webhooks.>",
+    "$KV.>",
+    "$JS.API.>",
+    "$JS.ACK.>",
+    "_INBOX.>",
+    "_INBOX_admin.>",
+];
 
 /// What must be answered, and not by an error: role, subject, payload.
 pub const ANSWERED: &[(&str, &str, &str)] = &[
@@ -110,6 +133,21 @@ pub const ANSWERED: &[(&str, &str, &str)] = &[
     ("gateway", "$JS.API.CONSUMER.INFO.JOBS.bulk", ""),
     ("gateway", "$JS.API.STREAM.INFO.DEAD_JOBS", r#"{"subjects_filter":"dead.bulk.>"}"#),
     ("gateway", "$JS.API.DIRECT.GET.KV_job_state.$KV.job_state.public.x", ""),
+    ("gateway", "webhooks.public.x", "{}"),
+    ("gateway", "$KV.webhook_state.public.x", "{}"),
+    ("gateway", "$JS.API.STREAM.INFO.WEBHOOKS", ""),
+    ("gateway", "$JS.API.DIRECT.GET.WEBHOOKS", r#"{"seq":1,"next_by_subj":"webhooks.>"}"#),
+    ("gateway", "$JS.API.DIRECT.GET.KV_webhook_state.$KV.webhook_state.public.x", ""),
+    (
+        "gateway",
+        "$JS.API.STREAM.MSG.GET.KV_webhook_state",
+        r#"{"last_by_subj":"$KV.webhook_state.public.x"}"#,
+    ),
+    ("worker", "webhooks.public.x", "{}"),
+    ("worker", "$KV.webhook_state.public.x", "{}"),
+    ("worker", "$JS.API.CONSUMER.INFO.WEBHOOKS.webhooks", ""),
+    ("worker", "$JS.API.DIRECT.GET.KV_webhook_state.$KV.webhook_state.public.x", ""),
+    ("sweeper", "webhooks.public.x", "{}"),
     ("worker", "$JS.API.CONSUMER.INFO.JOBS.bulk", ""),
     ("worker", "$KV.job_state.public.x", "{}"),
     ("worker", "$KV.leases.worker.x", "{}"),

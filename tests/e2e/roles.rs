@@ -113,6 +113,7 @@ fn every_role_does_its_work_and_nothing_else() {
     let left = |name: &str| runtime().block_on(messages(&admin.jetstream(), name));
     assert_eq!([left("JOBS"), left("KV_job_state")], [1, 1]);
     assert_eq!([left("DEAD_JOBS"), left("KV_leases"), left("OBJ_results")], [0, 0, 0]);
+    assert_eq!([left("WEBHOOKS"), left("KV_webhook_state")], [0, 0]);
 
     for (role, subject, payload) in ANSWERED {
         Session::open(&nats, role).is_answered(role, subject, payload);
@@ -177,7 +178,7 @@ fn nobody_gets_in_without_the_right_password_and_drift_is_told_before_it_is_corr
     }
 
     let created = nats.provision(&[]);
-    assert_eq!(created.matches(": created").count(), 8, "{created}");
+    assert_eq!(created.matches(": created").count(), 11, "{created}");
     let jetstream = Session::open(&nats, "admin").jetstream();
     runtime().block_on(async {
         let found = jetstream.get_stream("JOBS").await.expect("the stream");
@@ -194,7 +195,7 @@ fn nobody_gets_in_without_the_right_password_and_drift_is_told_before_it_is_corr
 
     let told = nats.provision(&[]);
     assert!(told.contains("stream JOBS: differs\n  max_msgs is 1000, should be 2000000"), "{told}");
-    assert_eq!(told.matches(": unchanged").count(), 7, "{told}");
+    assert_eq!(told.matches(": unchanged").count(), 10, "{told}");
     assert_eq!(max_messages(), 1000);
 
     let mut command = service("wordmill-nats", "admin", &nats.address(), &[]);
@@ -203,7 +204,7 @@ fn nobody_gets_in_without_the_right_password_and_drift_is_told_before_it_is_corr
     assert!(output.status.success(), "{output:?}");
     assert!(told.contains("stream JOBS: corrected\n  max_msgs is 1000"), "{told}");
     assert_eq!(max_messages(), 2_000_000);
-    assert_eq!(nats.provision(&[]).matches(": unchanged").count(), 8);
+    assert_eq!(nats.provision(&[]).matches(": unchanged").count(), 11);
     runtime().block_on(jetstream.get_stream("OTHER")).expect("what is not ours stays");
 }
 

@@ -7,6 +7,7 @@ mod listing;
 mod memory;
 mod nats_cli;
 mod operations;
+mod page;
 mod pages;
 mod prometheus;
 mod readme;

@@ -9,13 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tempfile::TempDir;
-use wordmill_tests::client::Client;
-use wordmill_tests::process::Process;
+use serde_json::json;
+use wordmill_tests::browser::Browser;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
-use wordmill_tests::wait_for;
 
 use crate::differences::{Counts, Reason, Reasons, distance, explain, histogram};
 
@@ -71,69 +68,15 @@ const SCRIPT: &str = r#"
   return Object.entries(counts);
 "#;
 
-/// A browser that is driven over WebDriver.
-struct Browser {
-    driver: Client,
-    session: String,
-    _process: Process,
-    _profile: TempDir,
-}
-
-impl Browser {
-    fn start() -> Self {
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0");
-        let process = Process::start("chromedriver", command);
-        let port = wait_for("chromedriver listens", LIMIT, || {
-            let output = process.output();
-            let port = output.split("started successfully on port ").nth(1)?;
-            port.split(|c: char| !c.is_ascii_digit()).next().map(str::to_owned)
-        });
-        let driver = Client::new(&format!("127.0.0.1:{port}"));
-        let profile = TempDir::new().expect("a directory");
-        let profile_argument = format!("--user-data-dir={}", profile.path().display());
-        let arguments = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            profile_argument.as_str(),
-        ];
-        let options = json!({"goog:chromeOptions": {"args": arguments}});
-        let answer =
-            driver.post("/session", &json!({"capabilities": {"alwaysMatch": options}})).json();
-        let session = answer["value"]["sessionId"].as_str();
-        let session = session.unwrap_or_else(|| panic!("no browser: {answer}")).to_owned();
-        Self { driver, session, _process: process, _profile: profile }
-    }
-
-    fn ask(&self, what: &str, body: &Value) -> Value {
-        let answer = self.driver.post(&format!("/session/{}/{what}", self.session), body);
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.json()["value"].clone()
-    }
-
-    fn count(&self, url: &str, language: &str, scope: &str) -> Counts {
-        self.ask("url", &json!({"url": url}));
-        let arguments = [language, scope];
-        let counts = self.ask("execute/sync", &json!({"script": SCRIPT, "args": arguments}));
-        let entries = counts.as_array().expect("entries").iter();
-        let entries = entries.map(|entry| {
-            (entry[0].as_str().expect("a word").to_owned(), entry[1].as_u64().expect("a count"))
-        });
-        entries.collect()
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let path = format!("/session/{}", self.session);
-        let _ = self.driver.try_send("DELETE", &path, &[], b"");
-    }
+/// Returns the words of a page as the browser shows it.
+fn count(browser: &Browser, url: &str, language: &str, scope: &str) -> Counts {
+    browser.open(url);
+    let counts = browser.ask(SCRIPT, &[json!(language), json!(scope)]);
+    let entries = counts.as_array().expect("entries").iter();
+    let entries = entries.map(|entry| {
+        (entry[0].as_str().expect("a word").to_owned(), entry[1].as_u64().expect("a count"))
+    });
+    entries.collect()
 }
 
 /// A page that is installed.
@@ -248,7 +191,7 @@ fn real_pages_count_as_a_browser_shows_them() {
             let ours = histogram(&stack.client().result(&job_id));
             let name = if scope == "page" { name.clone() } else { format!("{name} ({scope})") };
             outcome.articles += usize::from(scope == "main");
-            outcome.compare(&name, ours, browser.count(&url, &language, scope));
+            outcome.compare(&name, ours, count(&browser, &url, &language, scope));
         }
     }
     let Outcome { reasons, pages, articles, words, differ, bad } = outcome;

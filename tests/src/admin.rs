@@ -137,11 +137,16 @@ impl Admin {
 
     /// Lets the consumers of `JOBS` wait only this long for an acknowledgement.
     pub fn set_ack_wait(&self, wait: Duration) {
+        self.set_ack_wait_of("JOBS", &["interactive", "bulk"], wait);
+    }
+
+    /// Lets consumers of a stream wait only this long for an acknowledgement.
+    pub fn set_ack_wait_of(&self, stream: &str, consumers: &[&str], wait: Duration) {
         runtime().block_on(async {
-            let stream = self.stream("JOBS").await;
-            for lane in ["interactive", "bulk"] {
+            let stream = self.stream(stream).await;
+            for name in consumers {
                 let mut found: consumer::Consumer<consumer::pull::Config> =
-                    stream.get_consumer(lane).await.expect("the consumer");
+                    stream.get_consumer(name).await.expect("the consumer");
                 let info = found.info().await.expect("its settings");
                 let mut config = consumer::pull::Config {
                     durable_name: info.config.durable_name.clone(),

@@ -3,6 +3,7 @@
 //! Depends on no wordmill crate: whatever is spelled here is the contract.
 
 pub mod admin;
+pub mod browser;
 pub mod certificates;
 pub mod chaos;
 pub mod client;
@@ -16,6 +17,7 @@ pub mod mixed;
 pub mod port;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod site;
 pub mod stack;
 pub mod stream;

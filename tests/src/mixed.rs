@@ -8,8 +8,10 @@ use serde_json::json;
 
 use crate::admin::Admin;
 use crate::client::Client;
+use crate::receiver::Receiver;
 use crate::site::{Page, Site};
 use crate::stack::Stack;
+use crate::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// The trace of the one job that comes with one, the only one of the bulk lane that is done.
@@ -20,6 +22,7 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("WORDMILL_RETRY_BASE", "50ms"),
     ("WORDMILL_SWEEP_INTERVAL", "200ms"),
     ("WORDMILL_SWEEP_GRACE", "3s"),
+    ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef"),
 ];
 
 /// Submits what waits while there is no worker: two interactive jobs, and a bulk job that is traced;
@@ -44,7 +47,7 @@ pub fn submit_waiting(stack: &Stack) -> Vec<String> {
 
 /// Submits interactive jobs to running workers and waits for their ends: one that succeeds at its
 /// second attempt, one that fails with `fetch_http_4xx`, one that becomes a dead letter, and one
-/// that is named and submitted twice. Asks for what does not exist, too.
+/// that is named, submitted twice and told of by a webhook. Asks for what does not exist, too.
 pub fn work_through(client: &Client) -> Vec<String> {
     let site = Site::start();
     let asked = AtomicUsize::new(0);
@@ -55,13 +58,19 @@ pub fn work_through(client: &Client) -> Vec<String> {
     });
     let mut jobs: Vec<String> =
         ["/flaky", "/absent", "/broken"].map(|path| client.submit_url(&site.url(path))).into();
+    let receiver = Receiver::start();
+    let once = json!({"text": "once", "webhook": {"url": receiver.url("/")}}).to_string();
     let named = || {
         let headers = [("content-type", "application/json"), ("idempotency-key", "one-of-a-kind")];
-        client.send("POST", "/v1/jobs", &headers, br#"{"text": "once"}"#).json()
+        client.send("POST", "/v1/jobs", &headers, once.as_bytes()).json()
     };
     jobs.push(named()["job_id"].as_str().expect("a job id").to_owned());
     let ends: Vec<_> = jobs.iter().map(|job| client.finished(job, LIMIT)).collect();
     assert_eq!(named()["job_id"], jobs[3], "the same job");
+    wait_for("the webhook is delivered", LIMIT, || {
+        let job = client.get(&format!("/v1/jobs/{}", jobs[3])).json();
+        (job["webhook"]["status"] == "delivered").then_some(())
+    });
     let outcomes = ends.iter().map(|job| (&job["status"], &job["dead_lettered"]));
     let [succeeded, failed] = [json!("succeeded"), json!("failed")];
     let [yes, no] = [json!(true), json!(false)];

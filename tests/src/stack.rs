@@ -118,13 +118,15 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts a gateway on a free port.
+    /// Starts a gateway on a free port, unless the settings say otherwise.
     pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
         let sweeper = password("sweeper");
-        let mut all = vec![("WORDMILL_NATS_SWEEPER_PASSWORD", sweeper.as_str())];
+        let mut all = vec![
+            ("WORDMILL_LISTEN", "127.0.0.1:0"),
+            ("WORDMILL_NATS_SWEEPER_PASSWORD", sweeper.as_str()),
+        ];
         all.extend(settings);
-        let mut command = service("wordmill-gateway", "gateway", nats, &all);
-        command.env("WORDMILL_LISTEN", "127.0.0.1:0");
+        let command = service("wordmill-gateway", "gateway", nats, &all);
         let mut process = Process::start("gateway", command);
         let address = process.logged("gateway listens", START_MAX)["address"].clone();
         let client = Client::new(address.as_str().expect("an address"));

@@ -9,7 +9,7 @@ use wordmill_common::{retry, telemetry};
 use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
 
-use crate::fetch;
+use crate::{fetch, webhooks};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct Config {
     pub attempt_deadline: Duration,
     /// `WORDMILL_FETCH_*`: what one fetch may take, and what it may reach.
     pub fetch: fetch::Settings,
+    /// `WORDMILL_WEBHOOK_*`: how webhooks are delivered; without secrets, by other workers.
+    pub webhooks: webhooks::Settings,
     /// `WORDMILL_SHUTDOWN_GRACE`: how long running jobs may take after the signal to stop, before
     /// they are handed back.
     pub shutdown_grace: Duration,
@@ -71,6 +73,7 @@ impl Config {
                 24 * hour,
             ),
             fetch: fetch_settings(env),
+            webhooks: webhooks::Settings::read(env),
             shutdown_grace: env.duration(
                 "WORDMILL_SHUTDOWN_GRACE",
                 Duration::from_secs(20),

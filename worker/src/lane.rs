@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 use wordmill_common::id::Lane;
 use wordmill_nats::connect::Health;
-use wordmill_nats::pull::{Delivery, LanePull, Pulled, WhenEmpty};
+use wordmill_nats::pull::{Delivery, Feed, Pull, Pulled, WhenEmpty};
 
 use crate::pulse::Pulse;
 use crate::slots::{Demand, Slot, Slots};
@@ -48,13 +48,13 @@ pub(crate) async fn serve(worker: &Worker, lane: Lane, shared: Shared) {
 }
 
 /// Opens the pull once the broker is ready. `None` means stop.
-async fn open(worker: &Worker, lane: Lane, shared: &Shared) -> Option<LanePull> {
+async fn open(worker: &Worker, lane: Lane, shared: &Shared) -> Option<Pull> {
     let mut health = shared.health.clone();
     let stop = &shared.stop;
     loop {
         let ready = health.wait_for(|health| *health == Health::Ready);
         unless_stopped(stop, ready).await?.ok()?;
-        match LanePull::open(&worker.broker, lane).await {
+        match Pull::open(&worker.broker, Feed::Jobs(lane)).await {
             Ok(pull) => return Some(pull),
             Err(error) => warn!(%lane, %error, "cannot pull; trying again"),
         }
@@ -67,7 +67,7 @@ struct Serving<'a> {
     worker: &'a Worker,
     lane: Lane,
     shared: Shared,
-    pull: LanePull,
+    pull: Pull,
     /// Since when it has had room and got nothing, or looked for the last time.
     quiet_since: Instant,
 }
@@ -151,7 +151,7 @@ impl Serving<'_> {
         };
         let quiet_ms = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
         warn!(lane = %self.lane, pending, quiet_ms, "jobs wait and none comes; pulling anew");
-        match LanePull::open(&self.worker.broker, self.lane).await {
+        match Pull::open(&self.worker.broker, Feed::Jobs(self.lane)).await {
             Ok(pull) => {
                 let old = std::mem::replace(&mut self.pull, pull);
                 hand_back(self.lane, old.close().await).await;
@@ -170,7 +170,10 @@ impl Serving<'_> {
     }
 }
 
-async fn unless_stopped<T>(stop: &CancellationToken, future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    future: impl Future<Output = T>,
+) -> Option<T> {
     tokio::select! {
         biased;
         () = stop.cancelled() => None,

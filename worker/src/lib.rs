@@ -2,7 +2,8 @@
 //! what it found.
 //!
 //! [`run`] is the whole service. `lane` pulls what there is room for, `attempt` takes one delivery
-//! from taken to acknowledged, `work` gets a source and counts it.
+//! from taken to acknowledged, `work` gets a source and counts it, and `webhooks` tells receivers how
+//! jobs ended.
 
 mod attempt;
 pub mod config;
@@ -17,6 +18,7 @@ mod pulse;
 mod slots;
 mod spans;
 mod stores;
+pub mod webhooks;
 mod work;
 
 use std::sync::Arc;
@@ -38,7 +40,9 @@ use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
 use wordmill_nats::topology::{
     DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology,
+    WEBHOOK_STATE_STREAM, WEBHOOKS,
 };
+use wordmill_nats::webhooks::Webhooks;
 
 use crate::config::Config;
 use crate::fetch::Fetcher;
@@ -59,6 +63,7 @@ struct Worker {
     results: Results,
     documents: Documents,
     dead_letters: DeadLetters,
+    webhooks: Webhooks,
     fetcher: Fetcher,
     metrics: Metrics,
     retry: retry::Policy,
@@ -103,6 +108,7 @@ pub async fn run(
         results: Results::open(&broker).await?,
         documents: Documents::open(&broker).await?,
         dead_letters: DeadLetters::open(&broker),
+        webhooks: Webhooks::open(&broker).await?,
         fetcher: Fetcher::try_new(&config.fetch)?,
         metrics: Metrics::new(config.slots),
         retry: config.retry,
@@ -116,6 +122,8 @@ pub async fn run(
         RESULTS_STREAM,
         DOCUMENTS_STREAM,
         DEAD_JOBS,
+        WEBHOOKS,
+        WEBHOOK_STATE_STREAM,
     ]);
     let attempts = TaskTracker::new();
     let pulse = Arc::new(Pulse::new());
@@ -128,14 +136,16 @@ pub async fn run(
     };
     let lanes = async {
         let serve = |lane| lane::serve(&worker, lane, shared.clone());
-        tokio::join!(serve(Lane::Interactive), serve(Lane::Bulk));
+        let telling = webhooks::serve(&worker, &config.webhooks, &config.fetch, &shared);
+        let ((), (), told) = tokio::join!(serve(Lane::Interactive), serve(Lane::Bulk), telling);
         finish(&worker, &attempts, config.shutdown_grace).await;
+        told
     };
     let metrics = worker.metrics.clone();
     let vitals = Vitals { broker: broker.clone(), health, pulse, metrics };
     let presence = Presence::new(&broker);
     tokio::select! {
-        () = lanes => {}
+        told = lanes => told?,
         () = be_present(&worker, config.slots, &presence) => {}
         lost = broker.supervise(&needed, &health_sender) => lost?,
         served = health::serve(listener, vitals) => served?,

@@ -12,9 +12,10 @@ use wordmill_common::id::Lane;
 use wordmill_common::job::Status;
 use wordmill_common::message::JobMessage;
 use wordmill_common::metrics::{
-    Catalogue, Counters, DOCUMENT_BYTES, Distributions, Exposition, Gauges, InLane, JOB_SECONDS,
-    Page, Shared, TraceLink,
+    ANSWER_SECONDS, Catalogue, Counters, DOCUMENT_BYTES, Distributions, Exposition, Gauges, InLane,
+    JOB_SECONDS, Page, Shared, TraceLink,
 };
+use wordmill_common::webhook::{self, Answer};
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::store::Outcome;
 
@@ -37,6 +38,8 @@ struct Inner {
     retries: Counters<Retried>,
     fetch_duration: Distributions<Fetched>,
     fetch_size: Distributions<Measured>,
+    webhooks: Counters<Told>,
+    webhook_duration: Distributions<Told>,
     exposition: Exposition,
 }
 
@@ -61,6 +64,11 @@ struct Retried {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Fetched {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Told {
     outcome: &'static str,
 }
 
@@ -109,6 +117,15 @@ impl Metrics {
             "Size of fetched pages, as transferred and decompressed",
             DOCUMENT_BYTES,
         );
+        let webhooks = catalogue.counters("wordmill_webhooks", "Webhooks that ended, by outcome");
+        for outcome in ["delivered", "failed", "disabled"] {
+            drop(webhooks.get_or_create(&Told { outcome }));
+        }
+        let webhook_duration = catalogue.distributions(
+            "wordmill_webhook_duration_seconds",
+            "From the start of an attempt at a webhook until it was answered, or until it failed",
+            ANSWER_SECONDS,
+        );
         let exposition = catalogue.finish();
         Self(Arc::new(Inner {
             shared,
@@ -121,6 +138,8 @@ impl Metrics {
             retries,
             fetch_duration,
             fetch_size,
+            webhooks,
+            webhook_duration,
             exposition,
         }))
     }
@@ -200,6 +219,27 @@ impl Metrics {
             let code = last.failure.as_ref().map_or("", |failure| failure.code.as_str());
             self.0.retries.get_or_create(&Retried { lane: job.lane, code }).inc();
         }
+    }
+
+    /// Notes what a receiver answered, and how long that took.
+    pub(crate) fn note_webhook_attempt(&self, answer: &Answer, time: Duration) {
+        let outcome = match answer {
+            Answer::Status { code: 200..=299, .. } => "delivered",
+            Answer::Status { .. } => "refused",
+            Answer::Failure(failure) => failure.code.as_str(),
+        };
+        self.0.webhook_duration.note_time(&Told { outcome }, time, None);
+    }
+
+    /// Notes what became of a webhook, if nothing more is done about it.
+    pub(crate) fn note_webhook(&self, status: webhook::Status) {
+        let outcome = match status {
+            webhook::Status::Waiting => return,
+            webhook::Status::Delivered => "delivered",
+            webhook::Status::Failed => "failed",
+            webhook::Status::Disabled => "disabled",
+        };
+        self.0.webhooks.get_or_create(&Told { outcome }).inc();
     }
 
     /// Starts the clock of a fetch.

@@ -21,6 +21,18 @@ pub(crate) fn fetch(url: &Url) -> Span {
     )
 }
 
+/// Begins the span `POST`: a webhook is delivered.
+pub(crate) fn post(url: &Url) -> Span {
+    info_span!(
+        "POST",
+        otel.kind = "client",
+        http.request.method = "POST",
+        url.full = shown(url),
+        server.address = url.host_str(),
+        server.port = url.port_or_known_default().map(i64::from),
+    )
+}
+
 /// Returns a URL without what may be secret: user name, password, query and fragment.
 fn shown(url: &Url) -> String {
     let mut shown = url.clone();

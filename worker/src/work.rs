@@ -283,7 +283,8 @@ fn failed(error: &fetch::Error, fetch: &mut Fetch) -> Failed {
     failed
 }
 
-fn coded(error: &fetch::Error) -> Failed {
+/// Gives a failed fetch its stable code.
+pub(crate) fn coded(error: &fetch::Error) -> Failed {
     let detail = sentence(error);
     let code = match error {
         fetch::Error::Blocked { .. } => FailureCode::UrlBlocked,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::failure::FailureCode;
 use crate::source::Source;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -16,6 +17,7 @@ fn message() -> JobMessage {
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap(),
         fingerprint: None,
         retry_of: None,
+        webhook: None,
         batch: None,
     }
 }

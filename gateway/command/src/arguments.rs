@@ -27,7 +27,12 @@ Examples:
 
 /// Counts words with Wordmill, from a terminal or a script.
 #[derive(Debug, Parser)]
-#[command(name = "wordmill", version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
+#[command(
+    name = "wordmill",
+    version,
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
+)]
 #[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -41,7 +46,15 @@ pub(crate) struct Arguments {
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerArguments {
     /// Address of the gateway
-    #[arg(long, global = true, env = "WORDMILL_URL", value_name = "URL", default_value = DEFAULT_SERVER, value_parser = server_url, value_hint = ValueHint::Url)]
+    #[arg(
+        long,
+        global = true,
+        env = "WORDMILL_URL",
+        value_name = "URL",
+        default_value = DEFAULT_SERVER,
+        value_parser = server_url,
+        value_hint = ValueHint::Url,
+    )]
     pub(crate) server: Url,
     // Help is no Markdown: what would be code there is written as a text here.
     #[arg(
@@ -138,7 +151,14 @@ pub(crate) struct CountArguments {
     #[arg(long, value_name = "N")]
     pub(crate) top: Option<usize>,
     /// Show what two rules count differently, too
-    #[arg(long, value_name = "RULE,RULE", num_args = 0..=1, require_equals = true, default_missing_value = "unicode,whitespace")]
+    #[arg(
+        long,
+        conflicts_with = "merge",
+        value_name = "RULE,RULE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "unicode,whitespace",
+    )]
     pub(crate) explain: Option<String>,
     /// Wait until everything is counted; this is the default
     #[arg(long, overrides_with = "no_wait")]
@@ -161,7 +181,10 @@ the service says what it thinks of it. Pages are fetched by the service, not fro
 #[command(next_help_heading = "Counting")]
 pub(crate) struct OptionArguments {
     /// What a word is (docs/counting.md)
-    #[arg(long, value_parser = PossibleValuesParser::new(["unicode", "whitespace", "office", "gmx"]))]
+    #[arg(
+        long,
+        value_parser = PossibleValuesParser::new(["unicode", "whitespace", "office", "gmx"]),
+    )]
     pub(crate) rule: Option<String>,
     /// What becomes of upper case
     #[arg(long, value_parser = PossibleValuesParser::new(["lower", "fold", "keep"]))]
@@ -242,13 +265,21 @@ pub(crate) struct ExplainArguments {
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {
     /// Only jobs that are so
-    #[arg(long, value_parser = PossibleValuesParser::new(["queued", "running", "succeeded", "failed", "cancelled"]))]
+    #[arg(
+        long,
+        value_parser = PossibleValuesParser::new(["queued", "running", "succeeded", "failed", "cancelled"]),
+    )]
     pub(crate) status: Option<String>,
     /// Only jobs with this label
     #[arg(long, short = 'l', value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) label: Option<(String, String)>,
     /// Most jobs that are listed
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..=10_000),
+    )]
     pub(crate) limit: u32,
     #[command(flatten)]
     pub(crate) print: PrintArguments,
@@ -273,7 +304,12 @@ pub(crate) struct DeadLettersListArguments {
     #[command(flatten)]
     pub(crate) filter: FilterArguments,
     /// Most letters that are listed
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..=10_000),
+    )]
     pub(crate) limit: u32,
     #[command(flatten)]
     pub(crate) print: PrintArguments,
@@ -302,7 +338,9 @@ pub(crate) struct ShowArguments {
 
 /// `dead-letters replay`.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "code", "lane", "all"]))]
+#[command(
+    group = clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "code", "lane", "all"]),
+)]
 pub(crate) struct ReplayArguments {
     /// Ids of dead letters
     #[arg(value_name = "ID", conflicts_with_all = ["code", "lane", "all"])]

@@ -169,6 +169,7 @@ impl Intake<'_> {
         }
         let mut labels = self.asked.labels.clone();
         labels.extend(job.labels.unwrap_or_default());
+        let webhook = job.webhook.map(|webhook| submit::webhook_to(self.app, &webhook.url));
         Ok(JobMessage {
             format: FORMAT,
             job_id: Batch::member(&self.caller.owner, self.batch_id, line),
@@ -181,6 +182,7 @@ impl Intake<'_> {
             trace_id: trace.trace_id,
             fingerprint: None,
             retry_of: None,
+            webhook: webhook.transpose()?,
             batch: Some(self.batch_id),
         })
     }

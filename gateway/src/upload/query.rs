@@ -19,15 +19,18 @@ pub(crate) struct Asked {
     pub(crate) options: Options,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) lane: Option<Lane>,
+    /// As given.
+    pub(crate) webhook: Option<String>,
 }
 
-/// Reads a query: `lane`, any number of `label=name:value`, and every other parameter is an option
+/// Reads a query: `lane`, `webhook`, any number of `label=name:value`, and every other parameter is an option
 /// by its name. One of [`LISTS`] is given once for each of its members.
 ///
 /// # Errors
 /// `invalid_query`, `invalid_label` and `invalid_option`.
 pub(crate) fn read(query: &str) -> Result<Asked, Problem> {
-    let (mut options, mut labels, mut lane) = (Map::new(), BTreeMap::new(), None);
+    let (mut options, mut labels) = (Map::new(), BTreeMap::new());
+    let (mut lane, mut webhook) = (None, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match name.as_ref() {
             "label" => {
@@ -47,11 +50,16 @@ pub(crate) fn read(query: &str) -> Result<Asked, Problem> {
                     return Err(Problem::new(Code::InvalidQuery, "lane is given twice."));
                 }
             }
+            "webhook" => {
+                if webhook.replace(value.into_owned()).is_some() {
+                    return Err(Problem::new(Code::InvalidQuery, "webhook is given twice."));
+                }
+            }
             _ => add(&mut options, name.into_owned(), &value)?,
         }
     }
     let options = (!options.is_empty()).then_some(Value::Object(options));
-    Ok(Asked { options: submit::options(options)?, labels: submit::labels(labels)?, lane })
+    Ok(Asked { options: submit::options(options)?, labels: submit::labels(labels)?, lane, webhook })
 }
 
 /// Adds an option as JSON has it: a number or a truth value if it looks like one, else a text.
@@ -98,6 +106,7 @@ mod tests {
             ("label=%20:1", "invalid_label"),
             ("lane=fast", "invalid_query"),
             ("lane=bulk&lane=bulk", "invalid_query"),
+            ("webhook=a&webhook=b", "invalid_query"),
         ] {
             assert_eq!(read(query).unwrap_err().name(), code, "{query}");
         }

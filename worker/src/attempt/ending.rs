@@ -12,6 +12,9 @@ use wordmill_nats::store::Outcome;
 
 use crate::{Worker, spans, stores};
 
+/// When the message of a finished job comes again whose webhook found no room.
+const WEBHOOKS_FULL_PAUSE: Duration = Duration::from_secs(15);
+
 /// Does what the record, as it is now, asks for.
 pub(super) async fn settle(
     worker: &Worker,
@@ -44,6 +47,14 @@ pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) ->
         worker.dead_letters.keep(job, delivery).await?;
     } else {
         stores::remove_document(worker, job.document.as_deref()).await;
+    }
+    match worker.webhooks.order(job, 0).await {
+        // The job is done, and its message is what remembers the webhook.
+        Err(Error::Full { what }) => {
+            warn!(what, "a finished job waits for room for its webhook");
+            return delivery.give_back(Some(WEBHOOKS_FULL_PAUSE)).await;
+        }
+        ordered => ordered?,
     }
     delivery.acknowledge().await?;
     let words = job.totals.as_ref().map(|totals| totals.words);

@@ -9,11 +9,13 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, HOST, HeaderValue, USER_AGENT};
-use hyper::{Request, Response};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT,
+};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 use url::{Position, Url};
@@ -30,7 +32,7 @@ const ACCEPTED: &str =
 
 /// A connection that answers one request. It moves only while it is polled.
 pub(super) struct Link {
-    driver: Option<http1::Connection<TokioIo<Connection>, Empty<Bytes>>>,
+    driver: Option<http1::Connection<TokioIo<Connection>, Full<Bytes>>>,
 }
 
 impl Link {
@@ -46,10 +48,7 @@ impl Link {
 }
 
 /// Returns the request for a URL.
-pub(super) fn request(
-    url: &Url,
-    user_agent: HeaderValue,
-) -> Result<Request<Empty<Bytes>>, Refusal> {
+pub(super) fn request(url: &Url, user_agent: HeaderValue) -> Result<Request<Full<Bytes>>, Refusal> {
     // The parser leaves nothing in a URL that these cannot carry, except too much of it.
     let authority = &url[Position::BeforeHost..Position::AfterPort];
     let target = &url[Position::BeforePath..Position::AfterQuery];
@@ -59,14 +58,33 @@ pub(super) fn request(
         .header(ACCEPT, HeaderValue::from_static(ACCEPTED))
         .header(ACCEPT_ENCODING, HeaderValue::from_static(decode::ACCEPTED))
         .header(CONNECTION, HeaderValue::from_static("close"))
-        .body(Empty::new())
+        .body(Full::default())
         .map_err(|_| Refusal::Length)
+}
+
+/// Returns the request that posts JSON to a URL, with further header fields.
+pub(super) fn post(
+    url: &Url,
+    user_agent: HeaderValue,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, Refusal> {
+    let mut request = request(url, user_agent)?;
+    *request.method_mut() = Method::POST;
+    *request.body_mut() = Full::new(body);
+    let fields = request.headers_mut();
+    fields.remove(ACCEPT);
+    // What is answered is not read as a text.
+    fields.remove(ACCEPT_ENCODING);
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    fields.extend(headers);
+    Ok(request)
 }
 
 /// Sends a request and waits for the header of the answer.
 pub(super) async fn send(
     connection: Connection,
-    request: Request<Empty<Bytes>>,
+    request: Request<Full<Bytes>>,
     limits: &Limits,
 ) -> Result<(Response<Incoming>, Link), Error> {
     let limit = limits.first_byte_timeout;
@@ -77,7 +95,7 @@ pub(super) async fn send(
 
 async fn answer(
     connection: Connection,
-    request: Request<Empty<Bytes>>,
+    request: Request<Full<Bytes>>,
     header_size_max: usize,
 ) -> Result<(Response<Incoming>, Link), Error> {
     let failed = |error| Error::from_http(error, header_size_max);

@@ -14,7 +14,7 @@ pub(super) struct HostSlots {
 
 /// The right to fetch from a host, given back on drop.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     _permit: OwnedSemaphorePermit,
 }
 
@@ -31,6 +31,12 @@ impl HostSlots {
         #[expect(clippy::expect_used, reason = "nothing closes these semaphores")]
         let permit = semaphore.acquire_owned().await.expect("the semaphore is open");
         Slot { _permit: permit }
+    }
+
+    /// Takes a slot if one is free.
+    pub(super) fn try_acquire(&self, host: &str) -> Option<Slot> {
+        let semaphore = self.semaphore(host.trim_end_matches('.'));
+        semaphore.try_acquire_owned().ok().map(|permit| Slot { _permit: permit })
     }
 
     fn semaphore(&self, host: &str) -> Arc<Semaphore> {

@@ -1,0 +1,85 @@
+//! When a delivery that failed is tried again: a pure schedule.
+
+use std::time::Duration;
+
+use crate::retry::RETRY_AFTER_MAX;
+
+const fn minutes(n: u64) -> Duration {
+    Duration::from_secs(60 * n)
+}
+
+/// The wait after each attempt that failed but the last, before jitter: what Standard Webhooks
+/// recommends. Three days in all.
+pub const SCHEDULE: [Duration; 9] = [
+    Duration::from_secs(5),
+    minutes(5),
+    minutes(30),
+    minutes(2 * 60),
+    minutes(5 * 60),
+    minutes(10 * 60),
+    minutes(14 * 60),
+    minutes(20 * 60),
+    minutes(24 * 60),
+];
+
+/// Most attempts at one delivery.
+pub const ATTEMPTS_MAX: usize = SCHEDULE.len() + 1;
+
+/// How long the waits are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// Longest wait, before jitter.
+    pub longest: Duration,
+}
+
+impl Schedule {
+    /// Returns how long to wait after attempt number `attempt` (from 1) has failed; `None` if it was
+    /// the last one.
+    ///
+    /// The wait is that of [`SCHEDULE`], at most `longest`, spread by ±10 % as `jitter` (0 to 1) says.
+    /// A receiver's `retry_after` lengthens it, up to [`RETRY_AFTER_MAX`] and `longest`.
+    #[must_use]
+    pub fn delay(
+        &self,
+        attempt: u32,
+        jitter: f64,
+        retry_after: Option<Duration>,
+    ) -> Option<Duration> {
+        let index = usize::try_from(attempt.checked_sub(1)?).ok()?;
+        let plain = (*SCHEDULE.get(index)?).min(self.longest);
+        let spread = plain.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
+        let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX).min(self.longest);
+        // The state's times are no finer.
+        let delay = u64::try_from(spread.max(asked).as_millis()).unwrap_or(u64::MAX);
+        Some(Duration::from_millis(delay))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedule_in_real_values() {
+        let whole = Schedule { longest: Duration::from_secs(86_400) };
+        let middle = |attempt| whole.delay(attempt, 0.5, None).map(|delay| delay.as_secs());
+        let expected = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
+        for (attempt, expected) in (1..).zip(expected) {
+            assert_eq!(middle(attempt), Some(expected), "{attempt}");
+        }
+        assert_eq!((middle(0), middle(10), middle(u32::MAX)), (None, None, None));
+        assert_eq!(whole.delay(1, 0.0, None), Some(Duration::from_millis(4500)));
+        assert_eq!(whole.delay(1, 1.0, None), Some(Duration::from_millis(5500)));
+    }
+
+    #[test]
+    fn waits_are_lengthened_by_receivers_and_shortened_by_operators() {
+        let seconds = Duration::from_secs;
+        let whole = Schedule { longest: seconds(86_400) };
+        assert_eq!(whole.delay(1, 0.5, Some(seconds(60))), Some(seconds(60)));
+        assert_eq!(whole.delay(1, 0.5, Some(seconds(1))), Some(seconds(5)));
+        assert_eq!(whole.delay(1, 0.5, Some(Duration::MAX)), Some(RETRY_AFTER_MAX));
+        let short = Schedule { longest: seconds(1) };
+        assert_eq!(short.delay(9, 0.5, Some(seconds(60))), Some(seconds(1)));
+    }
+}

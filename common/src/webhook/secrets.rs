@@ -1,0 +1,133 @@
+//! What webhooks are signed with.
+//!
+//! Each owner has a secret of its own, derived from a main secret, so none is stored: neither in a
+//! record nor in a message. There may be several main secrets while they are exchanged: then there are as
+//! many signatures, and a receiver accepts any that it can verify.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::env::Secret;
+use crate::id::Owner;
+
+/// Least length of a main secret, in bytes: 128 random bits in hexadecimal.
+const BYTES_MIN: usize = 32;
+/// Most main secrets at once: the old one, the new one, and some for those who are late.
+const COUNT_MAX: usize = 4;
+/// What every owner's secret begins with, as Standard Webhooks has it.
+const PREFIX: &str = "whsec_";
+/// Keeps what is derived here apart from anything else that may be derived from a main secret.
+const PURPOSE: &[u8] = b"wordmill webhook secret of ";
+
+/// The main secrets, the current one first.
+#[derive(Clone)]
+pub struct Secrets(Vec<Secret>);
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Why main secrets cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// One is short.
+    #[error(
+        "a webhook secret has fewer than {BYTES_MIN} bytes: make one with openssl rand -hex 32"
+    )]
+    Short,
+    /// There are too many.
+    #[error("there are more than {COUNT_MAX} webhook secrets")]
+    Many,
+}
+
+impl Secrets {
+    /// Reads main secrets, separated by commas; `None` if there are none.
+    ///
+    /// # Errors
+    /// See [`Invalid`].
+    pub fn parse(text: &Secret) -> Result<Option<Self>, Invalid> {
+        let parts = text.expose().split(',').map(str::trim).filter(|part| !part.is_empty());
+        let secrets: Vec<Secret> = parts.map(|part| Secret::new(part.to_owned())).collect();
+        if secrets.iter().any(|secret| secret.expose().len() < BYTES_MIN) {
+            return Err(Invalid::Short);
+        }
+        match secrets.len() {
+            0 => Ok(None),
+            1..=COUNT_MAX => Ok(Some(Self(secrets))),
+            _ => Err(Invalid::Many),
+        }
+    }
+
+    /// Returns the secrets of an owner as receivers need them, the current one first.
+    #[must_use]
+    pub fn of(&self, owner: &Owner) -> Vec<Secret> {
+        let written = |key: [u8; 32]| Secret::new(format!("{PREFIX}{}", STANDARD.encode(key)));
+        self.keys(owner).map(written).collect()
+    }
+
+    /// Returns the header `webhook-signature` of a delivery at `timestamp`, in seconds since 1970.
+    #[must_use]
+    pub fn sign(&self, owner: &Owner, id: &str, timestamp: i64, body: &[u8]) -> String {
+        let signed = |key: [u8; 32]| {
+            let head = format!("{id}.{timestamp}.");
+            format!("v1,{}", STANDARD.encode(mac(&key, &[head.as_bytes(), body])))
+        };
+        self.keys(owner).map(signed).collect::<Vec<_>>().join(" ")
+    }
+
+    fn keys(&self, owner: &Owner) -> impl Iterator<Item = [u8; 32]> {
+        let derive =
+            |main: &Secret| mac(main.expose().as_bytes(), &[PURPOSE, owner.as_str().as_bytes()]);
+        self.0.iter().map(derive)
+    }
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    #[expect(clippy::expect_used, reason = "a key of this kind may have any length")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key");
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Option<Secrets>, Invalid> {
+        Secrets::parse(&Secret::new(text.to_owned()))
+    }
+
+    #[test]
+    fn main_secrets_are_long_and_few() {
+        let long = "0123456789abcdef0123456789abcdef";
+        assert!(read("").unwrap().is_none() && read(" , ").unwrap().is_none());
+        assert_eq!(read(&format!("{long}, {long}")).unwrap().unwrap().0.len(), 2);
+        assert_eq!(read(&format!("{long},short")).unwrap_err(), Invalid::Short);
+        assert_eq!(read(&[long; 5].join(",")).unwrap_err(), Invalid::Many);
+        assert_eq!(format!("{:?}", read(long)), "Ok(Some([redacted]))");
+    }
+
+    #[test]
+    fn each_owner_has_a_secret_of_its_own_that_stays_the_same() {
+        let secrets = read("0123456789abcdef0123456789abcdef").unwrap().unwrap();
+        let of = |owner: &str| secrets.of(&owner.to_owned().try_into().unwrap());
+        let [secret] = of("public").try_into().unwrap();
+        // Receivers have it: it must stay the same in every version. Computed with openssl.
+        assert_eq!(secret.expose(), "whsec_0JfJAMCV3rIai+DpFSsGTqUlaPKI7elBS4EzsqhE/lM=");
+        assert_ne!(of("a")[0], secret);
+    }
+
+    #[test]
+    fn there_is_a_signature_for_each_main_secret() {
+        let (old, new) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+        let secrets = read(&format!("{new},{old}")).unwrap().unwrap();
+        let both = secrets.sign(&Owner::public(), "id", 1, b"{}");
+        let alone = read(old).unwrap().unwrap().sign(&Owner::public(), "id", 1, b"{}");
+        assert!(alone.starts_with("v1,") && both.ends_with(&format!(" {alone}")), "{both}");
+        assert_eq!(both.split(' ').count(), 2);
+    }
+}

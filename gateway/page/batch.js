@@ -1,0 +1,46 @@
+// What is special about a batch: how its pages stand, and which of them were refused.
+
+import { foreign, h, number, plural, section } from './dom.js';
+import { STATUS } from './jobs.js';
+
+/** Pages listed by their addresses. */
+const LISTED = 100;
+
+/** What the service said of each line when a batch of this tab was sent: only that answer says it. */
+const sent = new Map();
+
+export function remember(batch, urls) {
+  sent.set(batch.batch_id, batch.lines.map((line) => ({ ...line, url: urls[line.line - 1] })));
+}
+
+export function isBatch(job) {
+  return job.source.kind === 'batch';
+}
+
+/** How many pages of a batch have ended, and how many there are. */
+export function ended(job) {
+  const { queued = 0, running = 0, succeeded = 0, failed = 0, cancelled = 0 } = job.counts ?? {};
+  const done = succeeded + failed + cancelled;
+  return { done, total: done + queued + running };
+}
+
+/** How the pages of a batch stand now. */
+export function members(job) {
+  const counts = job.counts ?? {};
+  const names = { ...STATUS, refused: 'refused' };
+  const rows = Object.keys(names).filter((name) => counts[name] > 0)
+    .map((name) => h('tr', null, h('th', { scope: 'row' }, names[name]), h('td', { class: 'number' }, number(counts[name]))));
+  const lines = sent.get(job.job_id) ?? [];
+  // What was refused comes first: somebody has to do something about it.
+  const ordered = [...lines.filter((line) => line.problem), ...lines.filter((line) => !line.problem)];
+  const rest = ordered.length - LISTED;
+  return section('Its pages',
+    h('table', { class: 'plain' }, h('caption', { class: 'unseen' }, 'Pages by status'), h('tbody', null, rows)),
+    ordered.length > 0 && h('ul', { class: 'sent' }, ordered.slice(0, LISTED).map(item)),
+    rest > 0 && h('p', { class: 'note' }, `${plural(rest, 'page')} more are among the jobs.`));
+}
+
+function item({ line, url, job_id, problem }) {
+  if (!problem) return h('li', null, h('a', { href: `#/jobs/${job_id}` }, foreign(url)));
+  return h('li', null, `Line ${line}: `, foreign(url), h('br'), problem.detail, ' ', h('code', null, problem.code));
+}

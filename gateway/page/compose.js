@@ -1,0 +1,189 @@
+// The first view: a text, addresses or files come in, and the last jobs are below.
+
+import { ask, problemOf, upload } from './api.js';
+import { announce, bytes, foreign, h, number, plural, section, title, trouble } from './dom.js';
+import { jobRows } from './jobs.js';
+import { chosen, optionFields } from './options.js';
+import { remember } from './batch.js';
+
+/** Longer texts go as a document, which has no limit of its own, in UTF-16 units. */
+const TEXT_MAX = 200_000;
+/** What one batch takes. */
+const LINES_MAX = 10_000;
+/** Jobs listed below the form. */
+const RECENT = 5;
+
+const URL_LINE = /^https?:\/\/\S+$/i;
+
+/** Tells what was typed: nothing, addresses or a text. */
+export function reading(text, isForcedText) {
+  const filled = text.split('\n').map((line) => line.trim()).filter(Boolean);
+  if (filled.length === 0) return { kind: 'nothing' };
+  const urls = filled.filter((line) => URL_LINE.test(line));
+  if (urls.length === filled.length && !isForcedText) return { kind: 'urls', urls };
+  return { kind: 'text', urls, lines: filled.length };
+}
+
+export async function compose({ root, signal, entitle }) {
+  entitle('Count words');
+  const note = h('p', { id: 'what', class: 'note', 'aria-live': 'polite' });
+  const asText = h('input', { type: 'checkbox', id: 'as-text' });
+  const asTextLine = h('label', { class: 'check', hidden: true }, asText, 'Count the addresses themselves, as a text');
+  const text = h('textarea', {
+    id: 'input', rows: '7', dir: 'auto', spellcheck: 'false', 'aria-describedby': 'what',
+    placeholder: 'Paste a text, or addresses of pages, one a line.',
+  });
+  const files = h('input', { type: 'file', id: 'files', multiple: true, class: 'unseen' });
+  const options = optionFields();
+  const button = h('button', { class: 'primary', id: 'count' }, 'Count');
+  const place = h('div', { id: 'sent' });
+
+  const describe = () => {
+    const read = reading(text.value, asText.checked);
+    asTextLine.hidden = read.kind === 'nothing' || read.urls.length === 0 || (read.kind === 'text' && read.urls.length < read.lines);
+    const said = describeReading(read, text.value);
+    if (note.textContent !== said) note.textContent = said;
+  };
+  text.addEventListener('input', describe);
+  asText.addEventListener('change', describe);
+  text.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  });
+
+  const submit = async (event) => {
+    event.preventDefault();
+    const read = reading(text.value, asText.checked);
+    if (read.kind === 'nothing') {
+      place.replaceChildren(trouble({ title: 'Nothing to count', detail: 'Paste a text or addresses, or choose files.', code: 'empty' }));
+      text.focus();
+      return;
+    }
+    button.disabled = true;
+    place.replaceChildren();
+    announce('Sending');
+    try {
+      location.hash = `#/jobs/${await start(read, text.value, chosen(options), signal)}`;
+    } catch (error) {
+      const problem = problemOf(error);
+      if (problem) place.replaceChildren(trouble(problem), ...unsure(problem), ...refusedLines(problem, read.urls));
+    } finally {
+      button.disabled = false;
+    }
+  };
+  const form = h('form', { onsubmit: submit },
+    h('label', { for: 'input', class: 'unseen' }, 'Text or addresses'),
+    text, note, asTextLine,
+    h('div', { class: 'row' }, button,
+      h('span', null, 'or ', h('label', { for: 'files', class: 'file' }, 'choose files'), files, h('span', { class: 'by-mouse' }, ', or drop them anywhere here'))),
+    place);
+
+  const take = (list) => list.length > 0 && sendFiles([...list], chosen(options), place, signal);
+  files.addEventListener('change', () => {
+    take(files.files);
+    files.value = '';
+  });
+  dropping(take, signal);
+
+  const recent = h('div', null, h('p', { class: 'note' }, 'Looking …'));
+  root.append(title('Count words'),
+    h('p', { class: 'lead' }, 'Of a text, a file or a page; by four rules at once, with the reasons why they differ.'),
+    section('What', form), section('How', options), section('Lately', recent));
+  describe();
+
+  const page = await ask('GET', `/v1/jobs?limit=${RECENT}`, { signal });
+  recent.replaceChildren(page.data.length === 0
+    ? h('p', { class: 'note' }, 'No jobs yet. What you count appears here.')
+    : h('div', null, jobRows(page.data), h('p', null, h('a', { href: '#/jobs' }, 'All jobs'))));
+}
+
+function describeReading(read, text) {
+  if (read.kind === 'nothing') return 'Of several addresses one batch is made, with one merged result.';
+  if (read.kind === 'urls') {
+    if (read.urls.length > LINES_MAX) return `${number(read.urls.length)} addresses; one batch takes ${number(LINES_MAX)}.`;
+    return read.urls.length === 1 ? 'The page at this address will be fetched and counted.' : `${plural(read.urls.length, 'page')} will be fetched and counted, as one batch.`;
+  }
+  const some = read.urls.length > 0 && read.urls.length < read.lines
+    ? ` ${plural(read.urls.length, 'line is an address', 'lines are addresses')}; to count the pages, remove the others.` : '';
+  return `A text of ${plural([...text].length, 'character')}.${some}`;
+}
+
+/** Starts what was asked for, and returns the job's id. */
+async function start(read, text, options, signal) {
+  if (read.kind === 'urls' && read.urls.length === 1) {
+    return (await ask('POST', '/v1/jobs', { json: { url: read.urls[0], options }, signal })).job_id;
+  }
+  if (read.kind === 'urls') {
+    const body = read.urls.map((url) => `${JSON.stringify({ url })}\n`).join('');
+    const path = `/v1/batches?${new URLSearchParams(options)}`;
+    const batch = await ask('POST', path, { body, type: 'application/x-ndjson', signal });
+    remember(batch, read.urls);
+    return batch.batch_id;
+  }
+  if (text.length > TEXT_MAX) {
+    const path = `/v1/jobs?${new URLSearchParams(options)}`;
+    return (await ask('POST', path, { body: text, type: 'text/plain; charset=utf-8', signal })).job_id;
+  }
+  return (await ask('POST', '/v1/jobs', { json: { text, options }, signal })).job_id;
+}
+
+/** What was wrong with each line of a batch that was refused as a whole. */
+function refusedLines(problem, urls = []) {
+  const lines = (problem.more?.lines ?? []).filter((line) => line.problem).slice(0, 20);
+  return lines.map((line) => h('p', { class: 'note' }, `Line ${line.line}: `, foreign(urls[line.line - 1] ?? ''), ' ', line.problem.detail, ' ', h('code', null, line.problem.code)));
+}
+
+/** A job that may or may not have been accepted can be looked at. */
+function unsure(problem) {
+  const id = problem.more?.job_id;
+  return id ? [h('p', null, h('a', { href: `#/jobs/${id}` }, 'Look whether the job was accepted'))] : [];
+}
+
+/** Files go one after the other; each is a job. A single one is shown at once. */
+async function sendFiles(list, options, place, signal) {
+  const rows = list.map((file) => {
+    const state = h('span', { class: 'note' }, 'waits');
+    return { file, state, row: h('li', null, h('bdi', null, file.name), ' ', h('span', { class: 'note' }, bytes(file.size)), ' ', state) };
+  });
+  place.replaceChildren(h('ul', { class: 'sent', 'aria-label': 'Files' }, rows.map((row) => row.row)));
+  announce(`Sending ${plural(list.length, 'file')}`);
+  let good = 0;
+  for (const { file, state } of rows) {
+    try {
+      const form = new FormData();
+      form.append('file', file, file.name);
+      const job = await upload(`/v1/jobs?${new URLSearchParams(options)}`, form, (part) => {
+        state.textContent = `${Math.round(part * 100)} %`;
+      }, signal);
+      good += 1;
+      state.replaceChildren(h('a', { href: `#/jobs/${job.job_id}` }, 'its job'));
+      if (list.length === 1) location.hash = `#/jobs/${job.job_id}`;
+    } catch (error) {
+      const problem = problemOf(error);
+      if (!problem) return;
+      state.replaceChildren(trouble(problem));
+    }
+  }
+  announce(`${plural(good, 'file')} sent`);
+}
+
+/** Takes files that are dropped anywhere on the page. */
+function dropping(take, signal) {
+  const over = (event) => {
+    if (![...event.dataTransfer.types].includes('Files')) return;
+    event.preventDefault();
+    document.body.classList.add('dropping');
+  };
+  const out = (event) => {
+    if (!event.relatedTarget) document.body.classList.remove('dropping');
+  };
+  const drop = (event) => {
+    document.body.classList.remove('dropping');
+    if (event.dataTransfer.files.length === 0) return;
+    event.preventDefault();
+    take(event.dataTransfer.files);
+  };
+  addEventListener('dragover', over, { signal });
+  addEventListener('dragleave', out, { signal });
+  addEventListener('drop', drop, { signal });
+  signal.addEventListener('abort', () => document.body.classList.remove('dropping'));
+}

@@ -1,0 +1,185 @@
+// One job: how far it is while it is not done, then what it found or why it failed.
+
+import { ask, follow, isFinal, problemOf, save, key } from './api.js';
+import { ended, isBatch, members } from './batch.js';
+import { announce, bytes, duration, foreign, h, number, plural, section, time, title, trouble } from './dom.js';
+import { STATUS, sourceName } from './jobs.js';
+import { receipt, result } from './result.js';
+
+const KINDS = { url: 'Page', text: 'Text', document: 'File', batch: 'Batch' };
+
+export async function job({ root, signal, id, entitle }) {
+  entitle('Job');
+  const heading = title('Job');
+  const kind = h('p', { class: 'kind' });
+  const state = h('div', { id: 'state' });
+  const actions = h('div', { class: 'row actions' });
+  const body = h('div', { id: 'found' });
+  root.append(kind, heading, actions, state, body);
+
+  const said = { status: null };
+  const show = (job) => {
+    const name = sourceName(job.source);
+    kind.textContent = KINDS[job.source.kind] ?? 'Job';
+    heading.replaceChildren(foreign(name));
+    entitle(`${name}: ${job.totals ? plural(job.totals.words, 'word') : STATUS[job.status]}`);
+    actions.replaceChildren(...buttons(job, { root, signal, actions }));
+    if (said.status !== job.status) {
+      said.status = job.status;
+      announce(spoken(job));
+    }
+    if (!isFinal(job)) {
+      progress(state, job);
+    } else if (!said.isShown) {
+      said.isShown = true;
+      state.replaceChildren();
+      end(job, body, signal);
+    }
+  };
+  const broken = (problem, wait) => {
+    const text = `${problem.title}. The job goes on; this page looks again in ${duration(wait)}.`;
+    announce(text);
+    state.querySelector('.broken')?.remove();
+    state.append(h('p', { class: 'broken note' }, text, ' ', h('code', null, problem.code)));
+  };
+
+  const first = await ask('GET', `/v1/jobs/${encodeURIComponent(id)}`, { signal });
+  show(first);
+  if (!isFinal(first)) await follow(first.job_id, { onJob: show, onBroken: broken, signal });
+}
+
+function spoken(job) {
+  const detail = job.failure ? ` ${job.failure.detail}` : job.totals ? ` ${plural(job.totals.words, 'word')}.` : '';
+  return `The job: ${STATUS[job.status]}.${detail}`;
+}
+
+/** Writes how far a job is, into what is there, so that nothing jumps. */
+function progress(state, job) {
+  let bar = state.querySelector('progress');
+  if (!bar) {
+    bar = h('progress', { 'aria-label': 'Progress' });
+    state.replaceChildren(bar, h('p', { class: 'stage' }), h('div', { class: 'tries' }));
+  }
+  state.querySelector('.broken')?.remove();
+  const [done, total, text] = isBatch(job) ? batchStage(job) : stage(job);
+  if (total > 0) {
+    bar.max = total;
+    bar.value = Math.min(done, total);
+  } else {
+    bar.removeAttribute('value');
+  }
+  state.querySelector('.stage').replaceChildren(text, ' ', h('span', { class: 'note' }, `In the ${job.lane} lane since `, time(job.created_at), '.'));
+  state.querySelector('.tries').replaceChildren(...(isBatch(job) ? [members(job)] : attempts(job)));
+}
+
+/** How far a job is: bytes done, bytes in all where known, and the same in words. */
+function stage({ status, progress: far, next_attempt_at: next }) {
+  const { done_bytes: done = 0, total_bytes: total = null, stage } = far ?? {};
+  const size = total > 0 ? `${bytes(done)} of ${bytes(total)}` : done > 0 ? bytes(done) : '';
+  const doing = stage === 'fetch' ? 'Fetched and counted' : 'Counted';
+  const waits = next ? 'Waits for the next attempt.' : 'Waits for a worker.';
+  return [done, total, status === 'running' ? `In work${size ? `. ${doing} so far: ${size}` : ''}.` : waits];
+}
+
+/** How far a batch is: it is done when its pages are. */
+function batchStage(job) {
+  const { done, total } = ended(job);
+  const text = done < total ? `${number(done)} of ${plural(total, 'page')} ${done === 1 ? 'has' : 'have'} ended.` : 'All pages have ended; their words are added up.';
+  return [done, total, text];
+}
+
+/** The attempts that say more than that all is well. */
+function attempts(job) {
+  if (!job.attempts.some((attempt) => attempt.failure)) return [];
+  const items = job.attempts.map((attempt) => h('li', null,
+    `Attempt ${attempt.number}, `, time(attempt.started_at), ', ', foreign(attempt.worker), ': ',
+    attempt.failure ? [attempt.failure.detail, ' ', h('code', null, attempt.failure.code)] : attempt.ended_at ? 'done' : 'in work'));
+  const next = job.next_attempt_at && h('p', { class: 'note' }, 'Next attempt at ', time(job.next_attempt_at), '.');
+  return [h('ol', { class: 'attempts' }, items), ...(next ? [next] : [])];
+}
+
+/** What can be done with a job now. */
+function buttons(job, { root, signal, actions }) {
+  const act = (method, path, then) => async (event) => {
+    event.target.disabled = true;
+    try {
+      then(await ask(method, path, { signal }));
+    } catch (error) {
+      const problem = problemOf(error);
+      if (!problem) return;
+      actions.querySelector('.trouble')?.remove();
+      actions.append(trouble(problem));
+    } finally {
+      event.target.disabled = false;
+    }
+  };
+  const path = `/v1/jobs/${job.job_id}`;
+  if (!isFinal(job)) {
+    return [h('button', { type: 'button', onclick: act('POST', `${path}/cancel`, () => {}) }, 'Cancel')];
+  }
+  const trace = job.links.trace && h('a', { href: job.links.trace, rel: 'noreferrer' }, 'Trace');
+  const remove = act('DELETE', path, () => {
+    announce('Deleted');
+    location.hash = '#/jobs';
+  });
+  return [
+    ...(job.status === 'succeeded' ? [h('span', null, 'All words as ', downloads(job, root).flatMap((link, i) => (i === 0 ? [link] : [' or ', link])))] : []),
+    h('button', { type: 'button', onclick: act('POST', `${path}/retry`, (again) => { location.hash = `#/jobs/${again.job_id}`; }) }, 'Count again'),
+    h('button', { type: 'button', onclick: confirmed(remove) }, 'Delete'),
+    ...(trace ? [trace] : []),
+  ];
+}
+
+/** Asks in place, by a second press, before something is lost. */
+export function confirmed(action) {
+  return (event) => {
+    const button = event.target;
+    if (button.dataset.asked) {
+      action(event);
+      return;
+    }
+    const before = button.textContent;
+    button.dataset.asked = 'yes';
+    button.textContent = `${before}: sure?`;
+    setTimeout(() => {
+      delete button.dataset.asked;
+      button.textContent = before;
+    }, 4000);
+  };
+}
+
+function downloads(job, root) {
+  return ['csv', 'json'].map((format) => {
+    const path = `${isBatch(job) ? `/v1/batches/${job.job_id}` : `/v1/jobs/${job.job_id}`}/result?format=${format}`;
+    const name = `words-${job.job_id}.${format}`;
+    const onclick = (event) => {
+      // A link carries no key.
+      if (!key()) return;
+      event.preventDefault();
+      save(path, name).catch((error) => {
+        const problem = problemOf(error);
+        if (problem) root.querySelector('.actions').append(trouble(problem));
+      });
+    };
+    return h('a', { href: path, download: name, onclick }, format.toUpperCase());
+  });
+}
+
+function end(job, body, signal) {
+  if (job.status === 'succeeded') {
+    result(job, body, signal);
+    return;
+  }
+  if (job.status === 'cancelled') {
+    body.append(h('p', { class: 'verdict' }, 'Cancelled'), h('p', { class: 'lead' }, 'It was stopped before it was done. There is no result, and none will appear.'));
+  } else {
+    body.append(h('p', { class: 'verdict bad' }, 'Failed'),
+      h('p', { class: 'lead' }, job.failure.detail, ' ', h('code', null, job.failure.code)),
+      h('p', null, job.failure.retryable ? 'Another try may succeed.' : 'Another try would end the same way, unless something changes.',
+        job.dead_lettered && [' It is kept among the ', h('a', { href: '#/dead-letters' }, 'dead letters'), '.']));
+    const tried = attempts(job);
+    if (tried.length > 0) body.append(section('Attempts', tried));
+  }
+  if (isBatch(job)) body.append(members(job));
+  body.append(receipt(job));
+}

@@ -1,0 +1,71 @@
+// Jobs as a list: all of them, or those of one status, page by page.
+
+import { ask, problemOf } from './api.js';
+import { bytes, foreign, h, number, plural, time, title, trouble } from './dom.js';
+
+const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'];
+/** What a status is called, for people. */
+export const STATUS = { queued: 'waits', running: 'in work', succeeded: 'done', failed: 'failed', cancelled: 'cancelled' };
+
+/** What a job counts, in a few words. */
+export function sourceName(source) {
+  if (source.url) return source.url;
+  if (source.file_name) return source.file_name;
+  if (source.kind === 'batch') return source.batch ? `A batch of ${plural(source.batch.lines, 'page')}` : 'A batch';
+  const size = source.size_bytes === undefined ? '' : ` of ${bytes(source.size_bytes)}`;
+  return source.kind === 'text' ? `A text${size}` : `A document${size}`;
+}
+
+/**
+ * The language of what was counted, where it is known: so that the right letters are drawn, which differ
+ * between Japanese and Chinese, and so that it is read aloud rightly.
+ */
+export function languageOf(job) {
+  if (job.options.language) return job.options.language;
+  const isKana = ({ word }) => /[\p{Script=Hiragana}\p{Script=Katakana}]/u.test(word);
+  return job.top_words?.some(isKana) ? 'ja' : null;
+}
+
+/** A table of jobs. */
+export function jobRows(jobs) {
+  const row = (job) => h('tr', { class: `is-${job.status}` },
+    h('td', { class: 'wide' }, h('a', { href: `#/jobs/${job.job_id}` }, foreign(sourceName(job.source))),
+      job.failure && h('span', { class: 'note' }, ' ', job.failure.code)),
+    h('td', null, h('span', { class: 'status' }, STATUS[job.status] ?? job.status)),
+    h('td', { class: 'number' }, job.totals ? number(job.totals.words) : ''),
+    h('td', { class: 'number' }, time(job.created_at)));
+  const head = h('tr', null, h('th', { scope: 'col' }, 'Counted'), h('th', { scope: 'col' }, 'Status'),
+    h('th', { scope: 'col', class: 'number' }, 'Words'), h('th', { scope: 'col', class: 'number' }, 'Sent'));
+  return h('table', { class: 'list' }, h('thead', null, head), h('tbody', null, jobs.map(row)));
+}
+
+export async function jobs({ root, signal, query, entitle }) {
+  const status = STATUSES.includes(query.get('status')) ? query.get('status') : '';
+  entitle(status ? `Jobs: ${STATUS[status]}` : 'Jobs');
+  const choose = (value, text) => h('a', { href: value ? `#/jobs?status=${value}` : '#/jobs', 'aria-current': value === status ? 'true' : null }, text);
+  const filter = h('nav', { class: 'filter', 'aria-label': 'Status' }, choose('', 'all'), STATUSES.map((value) => choose(value, STATUS[value])));
+  const place = h('div', null, h('p', { class: 'note' }, 'Looking …'));
+  root.append(title('Jobs'), filter, place);
+
+  let table = null;
+  const more = h('div', { class: 'row' });
+  const load = async (cursor) => {
+    const wanted = new URLSearchParams({ limit: '50', ...(status && { status }), ...(cursor && { cursor }) });
+    const page = await ask('GET', `/v1/jobs?${wanted}`, { signal });
+    if (!table) {
+      table = jobRows([]);
+      place.replaceChildren(table, more);
+    }
+    table.tBodies[0].append(...jobRows(page.data).tBodies[0].rows);
+    const count = table.tBodies[0].rows.length;
+    // A page may be empty and still have a next one: the work for each is bounded.
+    const next = page.next_cursor && h('button', { type: 'button', onclick: () => again(page.next_cursor) }, count === 0 ? 'Look further back' : 'More');
+    more.replaceChildren(h('span', { class: 'note' }, count === 0 ? 'None here.' : `${plural(count, 'job')}, latest change first.`), ...(next ? [next] : []));
+    table.hidden = count === 0;
+  };
+  const again = (cursor) => load(cursor).catch((error) => {
+    const problem = problemOf(error);
+    if (problem) more.replaceChildren(trouble(problem, () => again(cursor)));
+  });
+  await load(null);
+}

@@ -1,0 +1,43 @@
+// How to count: the fields, and what they say. Also the rules in words, for everybody.
+
+import { h } from './dom.js';
+
+/** Every rule, in the order of the documentation: its name, and what a word is. */
+export const RULES = {
+  unicode: ['Unicode', 'words as readers see them; Japanese, Chinese and Thai are cut by dictionary'],
+  whitespace: ['White space', 'whatever stands between spaces, as wc -w counts'],
+  office: ['Office', 'the same, and each Chinese or Japanese character is a word, as word processors show'],
+  gmx: ['GMX', 'a volume for translation: characters of some languages are divided'],
+};
+
+const CASES = { lower: 'Lower case', fold: 'Folded: ß is ss', keep: 'As written' };
+const SCOPES = { page: 'The whole page', main: 'The article alone' };
+
+function select(id, label, choices) {
+  const options = Object.entries(choices).map(([value, text]) => h('option', { value }, text));
+  return h('div', { class: 'field' }, h('label', { for: id }, label), h('select', { id }, options));
+}
+
+export function optionFields() {
+  const rules = Object.fromEntries(Object.entries(RULES).map(([name, [label]]) => [name, label]));
+  return h('div', { class: 'options' },
+    select('rule', 'Rule whose words are listed', rules),
+    select('case', 'Upper case', CASES),
+    select('scope', 'Of a page', SCOPES),
+    h('div', { class: 'field' }, h('label', { for: 'language' }, 'Language'),
+      h('input', { id: 'language', autocomplete: 'off', spellcheck: 'false', placeholder: 'as the page says', size: '12', 'aria-describedby': 'language-note' }),
+      h('p', { class: 'note', id: 'language-note' }, 'Such as ja or zh. Matters to GMX.')),
+    h('label', { class: 'check' }, h('input', { type: 'checkbox', id: 'explain', checked: true }), 'Record why the rules differ'));
+}
+
+/** Returns what the fields say, without what is the default. */
+export function chosen(fields) {
+  const value = (id) => fields.querySelector(`#${id}`).value.trim();
+  const options = {};
+  if (value('rule') !== 'unicode') options.rule = value('rule');
+  if (value('case') !== 'lower') options.case = value('case');
+  if (value('scope') !== 'page') options.scope = value('scope');
+  if (value('language')) options.language = value('language');
+  if (fields.querySelector('#explain').checked) options.explain = true;
+  return options;
+}

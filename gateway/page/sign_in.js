@@ -1,0 +1,32 @@
+// Asks for an API key, where the service wants one.
+
+import { ask, problemOf, signIn, signOut } from './api.js';
+import { h, title, trouble } from './dom.js';
+
+/** Returns the form; `done` is called when the key is good. */
+export function signInForm(problem, done) {
+  const input = h('input', { id: 'key', name: 'key', type: 'password', autocomplete: 'off', spellcheck: 'false', required: true, 'aria-describedby': 'key-note' });
+  const place = h('div', null, problem && trouble(problem));
+  const submit = async (event) => {
+    event.preventDefault();
+    signIn(input.value.trim());
+    try {
+      await ask('GET', '/v1/jobs?limit=1');
+      done();
+    } catch (error) {
+      const wrong = problemOf(error);
+      if (!wrong) return;
+      signOut();
+      place.replaceChildren(trouble(wrong));
+      input.select();
+    }
+  };
+  return h('div', { class: 'view narrow' }, title('Sign in'),
+    h('p', null, 'This service asks for an API key. Whoever runs it can give you one.'),
+    h('form', { onsubmit: submit },
+      h('label', { for: 'key' }, 'API key'),
+      input,
+      h('p', { class: 'note', id: 'key-note' }, 'The key is kept in this tab only, is sent to this service only, and is forgotten when you close the tab or sign out.'),
+      place,
+      h('button', { class: 'primary' }, 'Sign in')));
+}

@@ -1,0 +1,146 @@
+// All words: a table that can be searched and sorted, fast with tens of thousands of them.
+//
+// It is a real table, so that it can be read aloud and walked through. Its rows come in blocks; only the
+// blocks near what is seen have their rows, the others stand for their height. Words may be long and wrap,
+// so a block remembers how high it was.
+
+import { lines, problemOf } from './api.js';
+import { announce, foreign, h, number, plural, trouble } from './dom.js';
+
+/** More words than anybody scrolls through, and than a page should hold. */
+const WORDS_MAX = 500_000;
+/** Rows in one block. */
+const BLOCK = 100;
+/** Height of a row before anybody has seen it, in pixels. */
+const ROW_HEIGHT = 33;
+
+const collator = new Intl.Collator(undefined, { numeric: true });
+
+/** The order of the table. `frequent` is that of the service. */
+const ORDERS = {
+  frequent: (a, b) => a.rank - b.rank,
+  rare: (a, b) => b.rank - a.rank,
+  ascending: (a, b) => collator.compare(a.word, b.word) || a.rank - b.rank,
+  descending: (a, b) => collator.compare(b.word, a.word) || b.rank - a.rank,
+};
+
+export function wordTable(job, language, signal) {
+  const place = h('div', { class: 'words' }, h('p', { class: 'note' }, 'Reading the words …'));
+  const load = () => read(job, signal)
+    .then((words) => place.replaceChildren(...table(words, job.totals, language, signal)))
+    .catch((error) => {
+      const problem = problemOf(error);
+      if (problem) place.replaceChildren(trouble(problem, load));
+    });
+  load();
+  return place;
+}
+
+async function read(job, signal) {
+  const root = job.source.kind === 'batch' ? '/v1/batches' : '/v1/jobs';
+  const words = [];
+  // One object a line: as members of one object, words that are numbers would lose their place.
+  for await (const some of lines(`${root}/${job.job_id}/result?format=ndjson&top=${WORDS_MAX}`, signal)) {
+    for (const { word, count } of some) words.push({ word, count, rank: words.length, plain: plain(word) });
+  }
+  return words;
+}
+
+/** As it is searched: without case, and without accents on Latin, Greek and Cyrillic letters; other marks make other words. */
+function plain(text) {
+  return text.normalize('NFD').replace(/[\u0300-\u036f]/g, '').toLowerCase();
+}
+
+function table(words, totals, language, signal) {
+  const state = { order: 'frequent', wanted: '' };
+  const note = h('p', { class: 'note', id: 'found-words', role: 'status' });
+  const search = h('input', { type: 'search', id: 'search', autocomplete: 'off', spellcheck: 'false', dir: 'auto', 'aria-describedby': 'found-words' });
+  const byWord = h('button', { type: 'button' }, 'Word');
+  const byCount = h('button', { type: 'button' }, 'Count');
+  const wordHead = h('th', { scope: 'col' }, byWord);
+  const countHead = h('th', { scope: 'col', class: 'number' }, byCount);
+  const body = h('table', { class: 'all' }, h('caption', { class: 'unseen' }, 'All words'), h('thead', null, h('tr', { 'aria-rowindex': '1' },
+    wordHead, countHead, h('th', { scope: 'col', class: 'number' }, 'Of all'))));
+  const scroll = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'List of all words' }, body);
+  const blocks = new Blocks(body, scroll, language, totals.words, signal);
+
+  const show = () => {
+    const found = (state.wanted ? words.filter((entry) => entry.plain.includes(state.wanted)) : [...words]).sort(ORDERS[state.order]);
+    blocks.fill(found);
+    wordHead.setAttribute('aria-sort', ['ascending', 'descending'].includes(state.order) ? state.order : 'none');
+    countHead.setAttribute('aria-sort', { frequent: 'descending', rare: 'ascending' }[state.order] ?? 'none');
+    const left = totals.unique_words - words.length;
+    const rest = left > 0 ? ` ${number(left)} rarer ones are in the download only.` : '';
+    note.textContent = (state.wanted ? `${number(found.length)} of ${plural(words.length, 'word')}` : plural(words.length, 'different word')) + `.${rest}`;
+  };
+  let typing = 0;
+  search.addEventListener('input', () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => {
+      state.wanted = plain(search.value.trim());
+      show();
+    }, 80);
+  });
+  const sort = (first, second) => () => {
+    state.order = state.order === first ? second : first;
+    show();
+    announce(`Sorted: ${{ frequent: 'most frequent first', rare: 'rarest first', ascending: 'by word', descending: 'by word, backwards' }[state.order]}`);
+  };
+  byWord.addEventListener('click', sort('ascending', 'descending'));
+  byCount.addEventListener('click', sort('frequent', 'rare'));
+  show();
+  return [h('div', { class: 'row' }, h('label', { for: 'search' }, 'Search'), search, note), scroll];
+}
+
+/** The rows, in blocks of which only those near the view are there. */
+class Blocks {
+  constructor(table, scroll, language, total, signal) {
+    Object.assign(this, { table, scroll, language, total, entries: [] });
+    this.observer = new IntersectionObserver((seen) => seen.forEach((one) => this.turn(one)), { root: scroll, rootMargin: '600px 0px' });
+    signal.addEventListener('abort', () => this.observer.disconnect());
+  }
+
+  fill(entries) {
+    this.observer.disconnect();
+    this.entries = entries;
+    for (const old of [...this.table.tBodies]) old.remove();
+    this.table.setAttribute('aria-rowcount', String(entries.length + 1));
+    for (let first = 0; first < entries.length; first += BLOCK) {
+      const block = h('tbody', { 'data-first': String(first) });
+      this.empty(block, Math.min(BLOCK, entries.length - first) * ROW_HEIGHT);
+      this.table.append(block);
+      this.observer.observe(block);
+    }
+    this.scroll.scrollTop = 0;
+    // What is seen first is there at once, not a moment later.
+    if (this.table.tBodies[0]) this.rows(this.table.tBodies[0]);
+  }
+
+  turn({ target, isIntersecting, boundingClientRect }) {
+    const isThere = target.dataset.there === 'yes';
+    if (isIntersecting && !isThere) this.rows(target);
+    if (!isIntersecting && isThere && !target.contains(document.activeElement)) this.empty(target, boundingClientRect.height);
+  }
+
+  empty(block, height) {
+    const gap = h('td', { colspan: '3' });
+    gap.style.blockSize = `${height}px`;
+    block.replaceChildren(h('tr', { class: 'gap', 'aria-hidden': 'true' }, gap));
+    block.dataset.there = 'no';
+  }
+
+  rows(block) {
+    const first = Number(block.dataset.first);
+    const rows = this.entries.slice(first, first + BLOCK).map(({ word, count }, i) => h('tr', { 'aria-rowindex': String(first + i + 2) },
+      h('td', null, foreign(word, this.language)),
+      h('td', { class: 'number' }, number(count)),
+      h('td', { class: 'number note' }, share(count / this.total))));
+    block.replaceChildren(...rows);
+    block.dataset.there = 'yes';
+  }
+}
+
+function share(part) {
+  const percent = part * 100;
+  return percent < 0.01 ? '< 0.01 %' : `${percent.toFixed(percent < 1 ? 2 : 1)} %`;
+}

@@ -1,0 +1,149 @@
+//! The page at `/`, and the files it is made of. They are in the binary: nothing is read at run time,
+//! and nothing has to be built or installed beside the gateway.
+
+use std::fmt::Write;
+
+use axum::Router;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use sha2::{Digest, Sha256};
+
+/// Where the page's files are. The page itself is at `/`.
+const FOLDER: &str = "/page/";
+/// What the page may do: load its own files and ask this service. Documents and answers can never
+/// become HTML or script, because the browser refuses to make any out of a string.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      img-src 'self' data:; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'; require-trusted-types-for 'script'; \
+                      trusted-types 'none'";
+/// Browsers ask each time, and are told that nothing has changed: after an update no file of the
+/// last version is met by one of this.
+const CACHING: &str = "no-cache";
+
+/// One file.
+#[derive(Debug, Clone, Copy)]
+struct File {
+    path: &'static str,
+    content_type: &'static str,
+    content: &'static str,
+}
+
+macro_rules! file {
+    ($path:expr, $content_type:expr, $name:literal) => {
+        File {
+            path: $path,
+            content_type: $content_type,
+            content: include_str!(concat!("../page/", $name)),
+        }
+    };
+    ($name:literal, $content_type:expr) => {
+        file!(concat!("/page/", $name), $content_type, $name)
+    };
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// All files, as they are in `gateway/page`.
+const FILES: [File; 17] = [
+    file!("/", HTML, "index.html"),
+    file!("api.js", SCRIPT),
+    file!("app.js", SCRIPT),
+    file!("batch.js", SCRIPT),
+    file!("compose.js", SCRIPT),
+    file!("dead_letters.js", SCRIPT),
+    file!("dom.js", SCRIPT),
+    file!("explain.js", SCRIPT),
+    file!("icon.svg", SVG),
+    file!("job.js", SCRIPT),
+    file!("jobs.js", SCRIPT),
+    file!("options.js", SCRIPT),
+    file!("page.css", CSS),
+    file!("queue.js", SCRIPT),
+    file!("result.js", SCRIPT),
+    file!("sign_in.js", SCRIPT),
+    file!("words.js", SCRIPT),
+];
+
+/// Tells whether a path belongs to the page, which everybody may see: it says nothing about jobs.
+pub(crate) fn is_part(path: &str) -> bool {
+    path == "/" || path.starts_with(FOLDER)
+}
+
+/// Returns the routes of the page.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    FILES.into_iter().fold(Router::new(), |router, file| {
+        let tag = tag(file.content);
+        router.route(file.path, get(async move |headers: HeaderMap| serve(file, &tag, &headers)))
+    })
+}
+
+fn serve(file: File, tag: &str, headers: &HeaderMap) -> Response {
+    let fields = [
+        (CACHE_CONTROL, CACHING),
+        (ETAG, tag),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    if known.flat_map(|value| value.split(',')).any(|known| known.trim() == tag) {
+        return (StatusCode::NOT_MODIFIED, fields).into_response();
+    }
+    (fields, [(CONTENT_TYPE, file.content_type)], file.content).into_response()
+}
+
+/// Returns the tag of a content. It is a weak one, because the same content is sent compressed or not.
+fn tag(content: &str) -> String {
+    let digest = Sha256::digest(content.as_bytes());
+    let hexadecimal = digest.iter().take(16).fold(String::new(), |mut text, byte| {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    format!("W/\"{hexadecimal}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_served_and_every_path_is_open() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("page");
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let there: BTreeSet<String> = names.map(|name| name.into_string().unwrap()).collect();
+        let served = FILES.iter().map(|file| match file.path.strip_prefix(FOLDER) {
+            Some(name) => name.to_owned(),
+            None => "index.html".to_owned(),
+        });
+        assert_eq!(there, served.collect::<BTreeSet<_>>());
+        assert!(FILES.iter().all(|file| is_part(file.path)));
+        assert!(!is_part("/v1/jobs") && !is_part("/pages"));
+    }
+
+    #[test]
+    fn a_browser_that_has_a_file_is_told_so() {
+        let [page, ..] = FILES;
+        let tag = tag(page.content);
+        let ask = |known: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.extend(known.map(|known| (IF_NONE_MATCH, known.parse().unwrap())));
+            serve(page, &tag, &headers).status()
+        };
+        assert_eq!(ask(None), StatusCode::OK);
+        assert_eq!(ask(Some("W/\"other\"")), StatusCode::OK);
+        assert_eq!(ask(Some(&format!("W/\"other\", {tag}"))), StatusCode::NOT_MODIFIED);
+    }
+}

@@ -1,0 +1,230 @@
+//! Webhooks that are to be delivered: a work queue of their own, so that a dead receiver never delays
+//! counting, and the state of each in a bucket.
+//!
+//! A message says only which job is to be told of; the record says what, and where to.
+
+use async_nats::jetstream::context::PublishError;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::Stream as JetStream;
+use async_nats::{HeaderMap, header};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::Instrument;
+use wordmill_common::id::JobKey;
+use wordmill_common::job::Job;
+use wordmill_common::trace::TraceId;
+use wordmill_common::webhook::{Deliveries, FORMAT};
+
+use crate::Error;
+use crate::connect::Broker;
+use crate::error::{Refusal, refusal};
+use crate::lease::OPERATION_HEADER;
+use crate::pull::Delivery;
+use crate::read::{Freshness, consumer, found, last, open, stored_at};
+use crate::store::NotWritten;
+use crate::topology::{WEBHOOK_STATE_STREAM, WEBHOOKS, WEBHOOKS_CONSUMER, WEBHOOKS_PREFIX};
+use crate::{spans, subject};
+
+/// How long the marker of a removed state stays.
+const REMOVED_TTL: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What a message says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Message {
+    format: u32,
+    trace_id: TraceId,
+    round: u64,
+}
+
+/// A job that is to be told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Which job.
+    pub key: JobKey,
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// Which sending this is, see [`Deliveries`].
+    pub round: u64,
+}
+
+/// A state and the revision that a change of it has to name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The state; none if nothing was ever tried.
+    pub deliveries: Option<Deliveries>,
+    /// Its revision; 0 if it has never been written.
+    pub revision: u64,
+}
+
+/// How many webhooks wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level {
+    /// Those that are to be delivered, now or later.
+    pub waiting: u64,
+    /// Those that no worker has been given yet.
+    pub untried: u64,
+    /// When the oldest of them all was put in.
+    pub oldest: Option<Timestamp>,
+}
+
+/// The webhooks.
+#[derive(Debug, Clone)]
+pub struct Webhooks {
+    broker: Broker,
+    queue: JetStream<()>,
+    states: JetStream<()>,
+}
+
+impl Order {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for what was not written by us, or by a newer version.
+    pub fn parse(delivery: &Delivery) -> Result<Self, Error> {
+        let corrupt = |reason: String| Error::corrupt("a webhook's message", reason);
+        let message: Message = serde_json::from_slice(delivery.payload())
+            .map_err(|error| corrupt(error.to_string()))?;
+        if message.format > FORMAT {
+            return Err(corrupt(format!("it has format {}", message.format)));
+        }
+        let key = subject::announced(delivery.subject());
+        let key = key.ok_or_else(|| corrupt(format!("{} names no job", delivery.subject())))?;
+        Ok(Self { key, trace_id: message.trace_id, round: message.round })
+    }
+}
+
+impl Webhooks {
+    /// Opens the webhooks; asks the broker nothing.
+    ///
+    /// # Errors
+    /// None in practice: the streams' names are valid.
+    pub async fn open(broker: &Broker) -> Result<Self, Error> {
+        Ok(Self {
+            broker: broker.clone(),
+            queue: open(broker, WEBHOOKS).await?,
+            states: open(broker, WEBHOOK_STATE_STREAM).await?,
+        })
+    }
+
+    /// Orders the webhook of a job that is final, if it has one. It may be repeated: within the
+    /// duplicate window the stream keeps one message for each `round`, and after it the state tells
+    /// that there is nothing more to do.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if there is certainly no room, [`Error::Unavailable`] if nobody knows.
+    pub async fn order(&self, job: &Job, round: u64) -> Result<(), Error> {
+        const DOING: &str = "order a webhook";
+        if job.webhook.is_none() {
+            return Ok(());
+        }
+        let key = job.key();
+        let message = Message { format: FORMAT, trace_id: job.trace_id, round };
+        let payload =
+            serde_json::to_vec(&message).map_err(|error| Error::unavailable(DOING, error))?;
+        let span = spans::publish_webhook(job);
+        let mut headers = HeaderMap::new();
+        spans::inject(&mut headers, &spans::within(&span, job));
+        let id = match round {
+            0 => key.to_string(),
+            round => format!("{key}.{round}"),
+        };
+        let message =
+            PublishMessage::build().headers(headers).payload(payload.into()).message_id(id);
+        let sent = send(&self.broker, subject::webhook(&key), message).instrument(span).await;
+        sent.map(drop).map_err(|error| match refusal(&error) {
+            Refusal::Full => Error::Full { what: "the queue of webhooks".to_owned() },
+            Refusal::Conflict | Refusal::TooLarge | Refusal::NoResponders | Refusal::Unclear => {
+                Error::unavailable(DOING, error)
+            }
+        })
+    }
+
+    /// Reads the state of a job's webhook.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no state.
+    pub async fn read(&self, key: &JobKey, freshness: Freshness) -> Result<Kept, Error> {
+        let Some(message) = last(&self.states, &subject::webhook_state(key), freshness).await?
+        else {
+            return Ok(Kept { deliveries: None, revision: 0 });
+        };
+        let revision = message.sequence;
+        if message.headers.get(OPERATION_HEADER).is_some() {
+            return Ok(Kept { deliveries: None, revision });
+        }
+        let corrupt =
+            |reason: String| Error::corrupt(format!("the state of the webhook of {key}"), reason);
+        let deliveries: Deliveries =
+            serde_json::from_slice(&message.payload).map_err(|error| corrupt(error.to_string()))?;
+        if deliveries.format > FORMAT {
+            return Err(corrupt(format!("it has format {}", deliveries.format)));
+        }
+        Ok(Kept { deliveries: Some(deliveries), revision })
+    }
+
+    /// Writes a state that is still at the revision `expected`.
+    ///
+    /// # Errors
+    /// See [`NotWritten`].
+    pub async fn write(
+        &self,
+        key: &JobKey,
+        deliveries: &Deliveries,
+        expected: u64,
+    ) -> Result<u64, NotWritten> {
+        let payload =
+            serde_json::to_vec(deliveries).map_err(|e| NotWritten::Unclear(e.to_string()))?;
+        let message = PublishMessage::build()
+            .payload(payload.into())
+            .expected_last_subject_sequence(expected);
+        let sending = send(&self.broker, subject::webhook_state(key), message)
+            .instrument(spans::put("put webhook_state"));
+        sending.await.map_err(|error| match refusal(&error) {
+            Refusal::Conflict => NotWritten::Conflict,
+            Refusal::TooLarge => NotWritten::TooLarge,
+            Refusal::Full | Refusal::NoResponders | Refusal::Unclear => {
+                NotWritten::Unclear(error.to_string())
+            }
+        })
+    }
+
+    /// Removes the state of a job's webhook. It may be repeated.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: it may be there still.
+    pub async fn remove(&self, key: &JobKey) -> Result<(), Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION_HEADER, "PURGE");
+        headers.insert(header::NATS_ROLLUP, "sub");
+        let message = PublishMessage::build().headers(headers).ttl(REMOVED_TTL);
+        let sent = send(&self.broker, subject::webhook_state(key), message).await;
+        sent.map(drop).map_err(|error| Error::unavailable("remove a webhook's state", error))
+    }
+
+    /// Asks how many webhooks wait, and since when.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn level(&self) -> Result<Level, Error> {
+        const DOING: &str = "ask how many webhooks wait";
+        let info = self.queue.get_info().await.map_err(|e| Error::unavailable(DOING, e))?;
+        let untried = consumer(&self.broker, WEBHOOKS, WEBHOOKS_CONSUMER).await?.num_pending;
+        let mut level = Level { waiting: info.state.messages, untried, oldest: None };
+        if level.waiting > 0 {
+            // Messages go when they are acknowledged, so the first one is the oldest.
+            let subjects = format!("{WEBHOOKS_PREFIX}.>");
+            let first = self.queue.direct_get_next_for_subject(subjects, Some(1)).await;
+            level.oldest = found(first)?.as_ref().map(stored_at);
+        }
+        Ok(level)
+    }
+}
+
+async fn send(
+    broker: &Broker,
+    subject: async_nats::Subject,
+    message: PublishMessage,
+) -> Result<u64, PublishError> {
+    let sent = broker.jetstream.send_publish(subject, message).await?;
+    Ok(sent.await?.sequence)
+}

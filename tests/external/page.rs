@@ -1,0 +1,220 @@
+//! The page at `/`, used as people use it: in a real browser, on the running system.
+//!
+//! Every test ends by asking what the browser did: no request to another host, no complaint in its
+//! console but those that the test provokes.
+
+mod barriers;
+mod words;
+mod work;
+
+use serde_json::{Value, json};
+use wordmill_tests::browser::Browser;
+use wordmill_tests::client::Client;
+use wordmill_tests::keyring::Keyring;
+use wordmill_tests::site::Site;
+use wordmill_tests::stack::Stack;
+
+/// Everything that a test of the page needs.
+struct Visit {
+    browser: Browser,
+    stack: Stack,
+    site: Site,
+}
+
+impl Visit {
+    /// Opens the page of a fresh system.
+    fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Opens the page of a system with settings.
+    fn with(settings: &[(&str, &str)]) -> Self {
+        let stack = Stack::with(1, 1, settings);
+        let visit = Self { browser: Browser::start(), stack, site: Site::start() };
+        visit.browser.resize(1100, 900);
+        visit.go("");
+        visit.browser.shows("h1", "");
+        visit
+    }
+
+    fn client(&self) -> &Client {
+        self.stack.client()
+    }
+
+    /// Opens an address of the page, such as `#/queue`.
+    fn go(&self, address: &str) {
+        self.browser.open(&format!("{}{address}", self.client().url("/")));
+    }
+
+    /// Types something, presses the button, and returns the job that comes of it.
+    fn count(&self, text: &str) -> String {
+        self.go("#/");
+        self.browser.shows("h1", "Count words");
+        self.browser.fill("#input", text);
+        self.browser.click("#count");
+        self.job()
+    }
+
+    /// Returns the job that is shown.
+    fn job(&self) -> String {
+        let job_id = self.browser.holds("return location.hash.match(/^#\\/jobs\\/(.+)$/)?.[1]");
+        job_id.as_str().expect("a job id").to_owned()
+    }
+
+    /// Asserts that the browser asked nobody else for anything, and complains of nothing but what
+    /// the test provoked, each with a part of what it says.
+    fn ends(&self, provoked: &[&str]) {
+        let deeds = self.browser.deeds();
+        let home = self.client().url("/");
+        // What is in the browser itself, such as the page that it starts with, is no host.
+        let local = ["data:", "blob:", "chrome:", "about:"];
+        let is_local = |url: &String| local.iter().any(|scheme| url.starts_with(scheme));
+        let asked: Vec<_> = deeds.requests.iter().filter(|url| !is_local(url)).collect();
+        let foreign: Vec<_> = asked.iter().filter(|url| !url.starts_with(&home)).collect();
+        assert!(foreign.is_empty(), "{foreign:?}");
+        assert!(asked.len() > 10, "{asked:?}");
+        let is_provoked = |complaint: &String| provoked.iter().any(|part| complaint.contains(part));
+        let (expected, bad): (Vec<_>, Vec<_>) = deeds.complaints.into_iter().partition(is_provoked);
+        assert!(bad.is_empty(), "{bad:?}");
+        for part in provoked {
+            assert!(expected.iter().any(|complaint| complaint.contains(part)), "no {part}");
+        }
+    }
+}
+
+#[test]
+fn a_key_opens_the_page_and_is_forgotten() {
+    let mut keyring = Keyring::new();
+    let key = keyring.add("ada", &json!({}));
+    let (name, path) = keyring.setting();
+    let visit = Visit::with(&[(name, &path)]);
+    let browser = &visit.browser;
+    browser.shows("h1", "Sign in");
+    browser.fill("#key", "wm_this_is_no_key");
+    browser.click("form button");
+    browser.shows(".trouble", "unauthenticated");
+    browser.ask("document.querySelector('#key').value = ''", &[]);
+    browser.fill("#key", &key);
+    browser.press("\u{e007}");
+    browser.shows("h1", "Count words");
+
+    visit.count("a text that belongs to ada");
+    browser.shows(".figure", "6");
+    // With a key a file cannot be a plain link.
+    browser.click("a[download$='.csv']");
+    let job_id = visit.job();
+    let kept = std::fs::read_to_string(browser.kept(&format!("words-{job_id}.csv")));
+    assert!(kept.expect("a file").starts_with("word,count\r\n"));
+    let stored = browser.ask("return [localStorage.length, document.cookie]", &[]);
+    assert_eq!(stored, json!([0, ""]));
+
+    // Another key knows nothing of the job, and a tab without one asks for it.
+    browser.click("#sign-out");
+    browser.shows("h1", "Sign in");
+    assert_eq!(browser.ask("return sessionStorage.length", &[]), 0);
+    let other = keyring.add("bob", &json!({}));
+    wordmill_tests::wait_for("the key is known", std::time::Duration::from_secs(30), || {
+        (visit.client().with_key(&other).get("/v1/queue").status == 200).then_some(())
+    });
+    browser.fill("#key", &other);
+    browser.click("form button");
+    visit.go(&format!("#/jobs/{job_id}"));
+    browser.shows(".trouble", "job_not_found");
+    visit.ends(&["401", "404"]);
+}
+
+#[test]
+fn files_go_in_as_they_are_and_their_names_are_text() {
+    let visit = Visit::start();
+    let browser = &visit.browser;
+    let file = |name: &str, content: &[u8]| {
+        let path = browser.folder().join(name);
+        std::fs::write(&path, content).expect("written");
+        path.to_str().expect("a path").to_owned()
+    };
+    let name = "<img src=x onerror=alert(1)>.txt";
+    browser.fill("#files", &file(name, "zwei mal zwei".as_bytes()));
+    browser.shows(".figure", "3");
+    assert_eq!(browser.text("h1"), name);
+    let job = visit.client().get(&format!("/v1/jobs/{}", visit.job())).json();
+    assert_eq!(job["source"]["file_name"], name, "{job}");
+    assert_eq!(job["options"]["explain"], true, "{job}");
+
+    visit.go("#/");
+    browser.shows("h1", "Count words");
+    let page = b"<!doctype html><p>caf\xe9 <b>cr\xe8me</b></p>";
+    let picture = file("picture.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR");
+    let several = [file("seite.html", page), picture, file("notes.md", b"# Notes\n")];
+    browser.fill("#files", &several.join("\n"));
+    browser.shows(".sent li:nth-child(2)", "unsupported_media_type");
+    browser.shows(".sent li:nth-child(3)", "its job");
+    browser.click(".sent li:nth-child(1) a");
+    browser.shows(".figure", "2");
+    browser.shows(".receipt", "windows-1252");
+    visit.ends(&["415"]);
+}
+
+#[test]
+fn an_address_of_the_page_can_be_kept_and_left_again() {
+    let visit = Visit::start();
+    let browser = &visit.browser;
+    let job_id = visit.client().submit(&json!({"text": "one two", "labels": {"book": "2600"}}));
+    visit.client().finished(&job_id, std::time::Duration::from_secs(30));
+    visit.go(&format!("#/jobs/{job_id}"));
+    browser.shows(".figure", "2");
+    let title = browser.holds("return document.title.includes('2 words') && document.title");
+    assert_eq!(title, "A text of 7 bytes: 2 words – Wordmill");
+    browser.click("a[href='#/jobs']");
+    browser.shows("h1", "Jobs");
+    assert_eq!(browser.ask("return document.activeElement.tagName", &[]), "H1");
+    browser.click("a[href='#/jobs?status=failed']");
+    browser.shows("main", "None here.");
+    browser.back();
+    browser.back();
+    browser.shows(".figure", "2");
+    browser.shows(".receipt", "book: 2600");
+
+    // Gone for good, and everything says so in words.
+    browser.click(".actions button:nth-of-type(2)");
+    browser.shows(".actions", "Delete: sure?");
+    browser.click(".actions button:nth-of-type(2)");
+    browser.shows("h1", "Jobs");
+    visit.go(&format!("#/jobs/{job_id}"));
+    browser.shows(".trouble", "result_expired");
+    visit.go("#/nowhere");
+    browser.shows("h1", "Nothing here");
+    visit.ends(&["410"]);
+}
+
+/// The files of the page as a browser gets them.
+#[test]
+fn the_page_is_small_strict_and_kept_by_browsers() {
+    let visit = Visit::start();
+    let script =
+        "return [location.href, ...performance.getEntriesByType('resource').map(({name}) => name)]
+      .map(url => new URL(url).pathname)";
+    let paths: Value = visit.browser.ask(script, &[]);
+    let paths: std::collections::BTreeSet<_> =
+        paths.as_array().expect("paths").iter().filter_map(Value::as_str).collect();
+    let mut size = 0;
+    for path in paths.iter().filter(|path| !path.starts_with("/v1/")) {
+        let headers = [("accept-encoding", "gzip")];
+        let answer = visit.client().send("GET", path, &headers, &[]);
+        assert_eq!(answer.status, 200, "{path}");
+        size += answer.bytes.len();
+        let policy = answer.header("content-security-policy").expect("a policy");
+        for part in ["default-src 'none'", "script-src 'self'", "trusted-types 'none'"] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+        let tag = answer.header("etag").expect("a tag").to_owned();
+        let again = visit.client().send("GET", path, &[("if-none-match", &tag)], &[]);
+        assert_eq!((again.status, again.bytes.len()), (304, 0), "{path}");
+    }
+    println!("{} files, {size} bytes compressed", paths.len());
+    assert!(paths.len() > 10, "{paths:?}");
+    assert!(size < 150_000, "{size} bytes");
+    visit.client().get("/page/none.js").problem(404, "route_not_found");
+    visit.client().post("/", &json!({})).problem(405, "method_not_allowed");
+    visit.ends(&[]);
+}

@@ -1,0 +1,128 @@
+//! What keeps people from using the page: looked for by axe-core in every main state, in light and dark,
+//! and by hand where a program cannot know.
+
+use serde_json::{Value, json};
+use wordmill_tests::browser::{Browser, Scheme};
+use wordmill_tests::keyring::Keyring;
+use wordmill_tests::setting;
+use wordmill_tests::site::Page;
+
+use super::Visit;
+
+/// Looks for barriers and returns the serious ones, with where they are.
+const SCRIPT: &str = "
+  const done = arguments[arguments.length - 1];
+  axe.run(document, {resultTypes: ['violations']}).then(
+    ({violations, passes}) => done({
+      passes: passes.length,
+      serious: violations.filter(({impact}) => ['serious', 'critical'].includes(impact))
+        .flatMap(({id, nodes}) => nodes.map(({target, failureSummary}) => `${id} ${target}: ${failureSummary}`)),
+    }),
+    error => done({passes: 0, serious: [String(error)]}));
+";
+/// Narrow and wide windows, in pixels: a small phone, and a desk.
+const WIDTHS: [u32; 2] = [320, 1100];
+
+/// Asserts that nothing serious is in the way in what is shown now.
+fn look(browser: &Browser, state: &str) {
+    let path = setting("AXE_CORE").expect("AXE_CORE: tests/external/axe-core prints it");
+    let axe = std::fs::read_to_string(path).expect("axe-core");
+    browser.ask(&axe, &[]);
+    for scheme in [Scheme::Light, Scheme::Dark] {
+        browser.prefer(scheme);
+        for width in WIDTHS {
+            browser.resize(width, 800);
+            let over = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+            let over = browser.ask(over, &[]);
+            assert_eq!(over, 0, "{state} is wider than {width} pixels by {over}");
+            let found = browser.ask_later(SCRIPT, &[]);
+            let serious = found["serious"].as_array().expect("findings");
+            assert!(serious.is_empty(), "{state}, {scheme:?}, {width}: {serious:#?}");
+            assert!(found["passes"].as_u64() > Some(10), "{state}: {found}");
+        }
+    }
+    println!("{state}: nothing serious");
+}
+
+#[test]
+fn nothing_is_in_the_way_in_any_state() {
+    let visit = Visit::start();
+    let (browser, site) = (&visit.browser, &visit.site);
+    browser.shows("main", "No jobs yet");
+    look(browser, "empty");
+
+    let stalls = site.put("/stalls", Page::new("text/plain", "one two").stalls_after(3));
+    visit.count(&stalls);
+    browser.shows(".stage", "In work");
+    look(browser, "in work");
+    visit.go("#/queue");
+    browser.shows(".total", "1 job is not done");
+    look(browser, "queue");
+
+    let long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft";
+    let page = format!(
+        "<main><p>{long} {long} שלום العالم 東京は日本 and/or — <p>{}</main><nav>there</nav>",
+        "x".repeat(200)
+    );
+    visit.count(&site.put("/mixed", Page::new("text/html; charset=utf-8", page)));
+    browser.shows("#found-words", "different words");
+    browser.shows(".tokens", "and/or");
+    look(browser, "done");
+
+    visit.count(&site.put("/ill", Page::status("503 Service Unavailable")));
+    browser.shows(".verdict", "Failed");
+    look(browser, "failed");
+    visit.go("#/dead-letters");
+    browser.shows(".letters", "fetch_http_5xx");
+    look(browser, "dead letters");
+    visit.go("#/jobs");
+    browser.shows(".list", "fetch_http_5xx");
+    look(browser, "jobs");
+    visit.go("#/jobs/01900000-0000-7000-8000-000000000000");
+    browser.shows(".trouble", "job_not_found");
+    look(browser, "an error");
+    visit.ends(&["404"]);
+}
+
+#[test]
+fn nothing_is_in_the_way_of_signing_in() {
+    let mut keyring = Keyring::new();
+    keyring.add("ada", &json!({}));
+    let (name, path) = keyring.setting();
+    let visit = Visit::with(&[(name, &path)]);
+    visit.browser.shows("h1", "Sign in");
+    look(&visit.browser, "signed out");
+    visit.ends(&["401"]);
+}
+
+#[test]
+fn the_keyboard_is_enough() {
+    let visit = Visit::start();
+    let browser = &visit.browser;
+    let tab = "\u{e004}";
+    let focus = || {
+        browser
+            .ask("const {id, textContent} = document.activeElement; return id || textContent", &[])
+    };
+    browser.ask("document.activeElement.blur()", &[]);
+    browser.press(tab);
+    assert_eq!(focus(), "skip");
+    browser.press("\u{e007}");
+    assert_eq!(focus(), "main");
+    browser.press(tab);
+    assert_eq!(focus(), "input");
+    browser.fill("#input", "by hand alone");
+    let mut reached: Vec<Value> = Vec::new();
+    for _ in 0..12 {
+        reached.push(focus());
+        browser.press(tab);
+    }
+    for id in ["input", "count", "files", "rule", "case", "scope", "language", "explain"] {
+        assert!(reached.contains(&json!(id)), "{id} is not in {reached:?}");
+    }
+    browser.ask("document.querySelector('#count').focus()", &[]);
+    browser.press(" ");
+    browser.shows(".figure", "3");
+    assert_eq!(browser.ask("return document.activeElement.tagName", &[]), "H1");
+    visit.ends(&[]);
+}

@@ -1,0 +1,111 @@
+//! What a job found, as the page shows it.
+
+use serde_json::json;
+use wordmill_tests::site::Page;
+
+use super::Visit;
+
+#[test]
+fn a_text_is_counted_searched_sorted_and_kept() {
+    let visit = Visit::start();
+    let browser = &visit.browser;
+    browser
+        .fill("#input", "The mill — the wheel and/or the river: 2024, 7, __proto__ and the mill");
+    browser.shows("#what", "A text of 70 characters");
+    browser.press("\u{e004}");
+    let job_id =
+        visit.count("The mill — the wheel and/or the river: 2024, 7, __proto__ and the mill");
+    browser.shows(".figure", "14");
+    // Side by side, with the words that were asked for marked.
+    browser.shows(".rules tbody tr:nth-child(1)", "listed");
+    browser.shows(".rules tbody tr:nth-child(2)", "White space");
+    browser.shows(".tokens", "and/or");
+    // Numbers keep their place, and `__proto__` is a word like any other.
+    let words = "return [...document.querySelectorAll('.all tbody td:first-child')].map(cell => cell.textContent)";
+    browser.holds("return document.querySelectorAll('.all tbody tr').length === 9");
+    let expected = json!(["the", "and", "mill", "2024", "7", "__proto__", "or", "river", "wheel"]);
+    assert_eq!(browser.ask(words, &[]), expected);
+
+    browser.click("th:nth-child(1) button");
+    browser.holds(
+        "return document.querySelector('.all th').getAttribute('aria-sort') === 'ascending'",
+    );
+    let sorted = json!(["__proto__", "7", "2024", "and", "mill", "or", "river", "the", "wheel"]);
+    assert_eq!(browser.ask(words, &[]), sorted);
+    browser.click("th:nth-child(1) button");
+    assert_eq!(browser.ask(words, &[])[0], "wheel");
+    browser.click("th:nth-child(2) button");
+    assert_eq!(browser.ask(words, &[])[0], "the");
+    browser.fill("#search", "I");
+    browser.shows("#found-words", "2 of 9 words");
+    assert_eq!(browser.ask(words, &[]), json!(["mill", "river"]));
+    browser.fill("#search", "xyz");
+    browser.shows("#found-words", "0 of 9 words");
+
+    browser.click("a[download$='.csv']");
+    let csv =
+        std::fs::read_to_string(browser.kept(&format!("words-{job_id}.csv"))).expect("a file");
+    assert!(csv.starts_with("word,count\r\nthe,4\r\n"), "{csv}");
+    browser.click("a[download$='.json']");
+    let kept = std::fs::read(browser.kept(&format!("words-{job_id}.json"))).expect("a file");
+    let kept: serde_json::Value = serde_json::from_slice(&kept).expect("JSON");
+    assert_eq!(kept, visit.client().result(&job_id));
+    let digest = kept["source"]["sha256"].as_str().expect("a digest");
+    browser.shows(".receipt", digest);
+    visit.ends(&[]);
+}
+
+#[test]
+fn a_japanese_page_shows_why_the_rules_differ() {
+    let visit = Visit::start();
+    let browser = &visit.browser;
+    let path = wordmill_tests::repository().join("docs/samples/japanese.html");
+    let page = Page::new("text/html", std::fs::read(path).expect("a sample"));
+    let url = visit.site.put("/japanese.html", page);
+    visit.count(&url);
+    browser.shows(".figure", "25");
+    browser.shows(".sentence", "Office counts 23 words more than Unicode.");
+    browser.shows(".reasons", "a script written without spaces");
+    browser.shows(".tokens", "図書館で本を読む");
+    browser.ask(
+        "const right = document.querySelector('#right'); right.value = 'whitespace';
+         right.dispatchEvent(new Event('change', {bubbles: true}))",
+        &[],
+    );
+    browser.shows(".sentence", "White space counts 20 words fewer than Unicode.");
+    browser.shows(".chart", "図書館");
+    let language = "return document.querySelector('.chart bdi').lang";
+    assert_eq!(browser.ask(language, &[]), "ja");
+    browser.shows(".receipt", "utf-8, as the page says");
+    visit.ends(&[]);
+}
+
+#[test]
+fn fifty_thousand_words_are_a_table_that_answers() {
+    let visit = Visit::start();
+    let browser = &visit.browser;
+    let word = |i: u32| format!("w{i:05}x");
+    let text: Vec<String> = (0..50_000).map(word).collect();
+    let url = visit.site.put("/words", Page::new("text/plain", text.join(" ")));
+    visit.count(&url);
+    browser.shows(".figure", "50,000");
+    browser.shows("#found-words", "50,000 different words");
+    let rows = "return document.querySelectorAll('.all tbody tr').length";
+    let there = browser.ask(rows, &[]).as_u64().expect("a number");
+    assert!(there < 2000, "{there} rows");
+    let count =
+        browser.ask("return document.querySelector('.all').getAttribute('aria-rowcount')", &[]);
+    assert_eq!(count, "50001");
+    // By keyboard alone, to the very end.
+    browser.ask("document.querySelector('.scroll').focus()", &[]);
+    browser.press("\u{e010}");
+    browser.shows(".all", "w49999x");
+    let there = browser.ask(rows, &[]).as_u64().expect("a number");
+    assert!(there < 2000, "{there} rows");
+    browser.press("\u{e011}");
+    browser.shows(".all", "w00000x");
+    browser.fill("#search", "4999");
+    // w04999x, w14999x and so on, and w49990x to w49999x.
+    browser.shows("#found-words", "15 of 50,000 words");
+    visit.ends(&[]);
+}

@@ -1,0 +1,156 @@
+//! Somebody who is told by webhooks: keeps what comes, and answers as the test says.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+use standardwebhooks::Webhook;
+
+use crate::{pause, wait_for};
+
+/// How long a receiver that hangs holds its connection.
+const HANG: Duration = Duration::from_secs(120);
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// Its method.
+    pub method: String,
+    /// Its path.
+    pub path: String,
+    /// Its header fields.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl Received {
+    /// Returns the body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Returns a header field.
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}"));
+        value.to_str().expect("text")
+    }
+
+    /// Tells whether the library of the standard accepts the signature.
+    pub fn is_signed_with(&self, secret: &str) -> bool {
+        let webhook = Webhook::new(secret).expect("a secret as the standard has it");
+        webhook.verify(&self.body, &self.headers).is_ok()
+    }
+}
+
+/// What is answered.
+#[derive(Debug, Clone, Copy)]
+pub enum Reply {
+    /// A status line's code and reason, and a further header line, if it is not empty.
+    Status(&'static str, &'static str),
+    /// Nothing, for a long time.
+    Hang,
+}
+
+/// The running receiver; it ends with the test's process.
+pub struct Receiver {
+    address: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    received: Vec<Received>,
+    replies: HashMap<String, Vec<Reply>>,
+}
+
+impl Receiver {
+    /// Starts a receiver on 127.0.0.1 that accepts everything.
+    pub fn start() -> Self {
+        Self::start_on("127.0.0.1:0")
+    }
+
+    /// Starts a receiver on an address.
+    pub fn start_on(address: &str) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let shared = Arc::clone(&shared);
+                std::thread::spawn(move || serve(&stream, &shared));
+            }
+        });
+        Self { address, state }
+    }
+
+    /// Returns the URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Answers on a path with one reply after the other; the last one stays.
+    pub fn answer(&self, path: &str, replies: &[Reply]) {
+        let mut replies = replies.to_vec();
+        replies.reverse();
+        self.state.lock().expect("state").replies.insert(path.to_owned(), replies);
+    }
+
+    /// Returns what came on a path.
+    pub fn received(&self, path: &str) -> Vec<Received> {
+        let state = self.state.lock().expect("state");
+        state.received.iter().filter(|received| received.path == path).cloned().collect()
+    }
+
+    /// Waits until so many requests have come on a path, and returns them.
+    pub fn wait_for(&self, path: &str, count: usize, limit: Duration) -> Vec<Received> {
+        wait_for(&format!("{count} requests on {path}"), limit, || {
+            Some(self.received(path)).filter(|received| received.len() >= count)
+        })
+    }
+}
+
+fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let mut words = line.split(' ');
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let mut headers = HeaderMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        let name = HeaderName::try_from(name).ok()?;
+        headers.insert(name, HeaderValue::try_from(value.trim()).ok()?);
+    }
+    let length = headers.get("content-length")?.to_str().ok()?.parse().ok()?;
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let reply = {
+        let mut state = state.lock().expect("state");
+        state.received.push(Received { method, path: path.clone(), headers, body });
+        let replies = state.replies.get_mut(&path);
+        let next = replies.and_then(|replies| match replies.len() {
+            0 | 1 => replies.last().copied(),
+            _ => replies.pop(),
+        });
+        next.unwrap_or(Reply::Status("204 No Content", ""))
+    };
+    let mut stream = stream;
+    match reply {
+        Reply::Hang => pause(HANG),
+        Reply::Status(status, header) => {
+            let line = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
+            let close = "Content-Length: 0\r\nConnection: close\r\n\r\n";
+            // A client that goes away is not the receiver's problem.
+            let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n{line}{close}").as_bytes());
+        }
+    }
+    Some(())
+}

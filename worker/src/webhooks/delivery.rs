@@ -1,0 +1,289 @@
+//! One message about a webhook, from taken to acknowledged.
+//!
+//! Every attempt is written down before it is made, by compare-and-set, and again when it is over. So
+//! whatever happens in between, attempts are bounded; and of two messages about one job, or two workers
+//! that have the same one, only one makes the attempt.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::{Instrument, debug, error, info, warn};
+use url::Url;
+use wordmill_common::clock;
+use wordmill_common::failure::{Failure, FailureCode};
+use wordmill_common::id::{JobKey, RunNonce};
+use wordmill_common::job::Job;
+use wordmill_common::telemetry;
+use wordmill_common::webhook::{self, Answer, Deliveries, Status};
+use wordmill_nats::Error;
+use wordmill_nats::pull::Delivery;
+use wordmill_nats::read::Freshness;
+use wordmill_nats::store::{Found, NotWritten};
+use wordmill_nats::webhooks::{Kept, Order};
+
+use super::Deliverer;
+use crate::fetch::Slot;
+use crate::{spans, stores, work};
+
+const ID: HeaderName = HeaderName::from_static("webhook-id");
+const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+/// When a message comes again whose job is not final yet: the sweeper orders a webhook just before it
+/// ends the job.
+const NOT_FINAL_PAUSE: Duration = Duration::from_secs(5);
+/// When a message comes again whose receiver has as many deliveries under way as it may, at least; at
+/// most twice as late.
+const HOST_BUSY_PAUSE: Duration = Duration::from_secs(5);
+/// When a message comes again after somebody else changed the state at the same moment.
+const CONFLICT_PAUSE: Duration = Duration::from_secs(1);
+/// A message that is early by no more than this is not sent back.
+const EARLY_TOLERANCE: Duration = Duration::from_millis(500);
+/// How often the end of an attempt is written against other writers.
+const WRITE_TRIES: u32 = 8;
+
+/// What to do about a message.
+enum Next {
+    /// Nothing more.
+    Drop,
+    /// Give it back for so long.
+    Later(Option<Duration>),
+}
+
+/// Does whatever one message asks for. A failure here leaves it to be delivered again.
+pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
+    let order = match Order::parse(delivery) {
+        Ok(order) => order,
+        Err(reason) => {
+            let stream_sequence = delivery.stream_sequence();
+            error!(stream_sequence, %reason, "a message is no webhook, and is dropped");
+            settle(delivery, Next::Drop).await;
+            return;
+        }
+    };
+    let span = wordmill_nats::spans::process_webhook(&order, delivery);
+    let handled = Box::pin(handle(deliverer, &order)).instrument(span.clone()).await;
+    match handled {
+        Ok(next) => settle(delivery, next).instrument(span).await,
+        Err(error) => {
+            telemetry::fail(&span, "broker_unavailable");
+            span.in_scope(|| warn!(%error, "a webhook is left to be delivered again"));
+        }
+    }
+}
+
+async fn settle(delivery: &Delivery, next: Next) {
+    let settled = match next {
+        Next::Drop => delivery.acknowledge().await,
+        Next::Later(delay) => delivery.give_back(delay).await,
+    };
+    if let Err(error) = settled {
+        warn!(%error, "a webhook's message comes again after the acknowledgement wait");
+    }
+}
+
+async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Next, Error> {
+    let worker = &deliverer.worker;
+    let Some(job) = final_job(deliverer, &order.key).await? else {
+        return Ok(Next::Later(Some(NOT_FINAL_PAUSE)));
+    };
+    // Deleted or expired, or never to be told of.
+    let told = job.and_then(|job| Some((job.webhook.as_ref()?.url.clone(), job)));
+    let Some((url, job)) = told else {
+        debug!("there is nothing to tell of");
+        return Ok(Next::Drop);
+    };
+    let Some(kept) = current(deliverer, order).await? else {
+        debug!("this is about an earlier sending");
+        return Ok(Next::Drop);
+    };
+    let state = kept.deliveries.unwrap_or_else(|| Deliveries::new(order.round));
+    if state.status != Status::Waiting {
+        return Ok(Next::Drop);
+    }
+    if let Some(wait) = until(state.next_attempt_at).filter(|wait| *wait > EARLY_TOLERANCE) {
+        return Ok(Next::Later(Some(wait)));
+    }
+    let run = RunNonce::random();
+    let Ok(url) = Url::parse(&url) else {
+        error!("the address of a webhook is no URL, although the gateway checked it");
+        return Ok(Next::Drop);
+    };
+    let Some(slot) = deliverer.fetcher.reserve(&url) else {
+        return Ok(Next::Later(Some(HOST_BUSY_PAUSE.mul_f64(1.0 + run.jitter()))));
+    };
+    let mut begun = state.clone();
+    begun.begin(run, clock::now(), deliverer.timeout);
+    let written = worker.webhooks.write(&order.key, &begun, kept.revision).await;
+    let revision = match written {
+        Ok(revision) => revision,
+        Err(NotWritten::Unclear(reason)) => {
+            return Err(Error::Unavailable { doing: "write a webhook's state", reason });
+        }
+        Err(NotWritten::Conflict | NotWritten::TooLarge) => {
+            return Ok(Next::Later(Some(CONFLICT_PAUSE)));
+        }
+    };
+    if begun.status != Status::Waiting {
+        note_end(deliverer, &begun);
+        return Ok(Next::Drop);
+    }
+    let attempt = Attempt { deliverer, job: &job, url: &url, run };
+    let kept = Kept { deliveries: Some(begun), revision };
+    Box::pin(attempt.make(slot, kept)).await
+}
+
+/// Returns the job if it is final, and `Some(None)` if it is gone.
+async fn final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Option<Job>>, Error> {
+    for freshness in [Freshness::Any, Freshness::Leader] {
+        match deliverer.worker.store.read(key, freshness).await? {
+            Found::Job(stored) if stored.job.status.is_final() => {
+                return Ok(Some(Some(stored.job)));
+            }
+            Found::Gone if freshness == Freshness::Leader => return Ok(Some(None)),
+            Found::Absent if freshness == Freshness::Leader => return Ok(Some(None)),
+            Found::Job(_) | Found::Gone | Found::Absent => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the state of the sending that a message is about; `None` if there was a later one. What is
+/// left of an earlier one is forgotten.
+async fn current(deliverer: &Deliverer, order: &Order) -> Result<Option<Kept>, Error> {
+    let mut kept = deliverer.worker.webhooks.read(&order.key, Freshness::Any).await?;
+    if kept.deliveries.as_ref().is_none_or(|state| state.round != order.round) {
+        kept = deliverer.worker.webhooks.read(&order.key, Freshness::Leader).await?;
+    }
+    if kept.deliveries.as_ref().is_some_and(|state| state.round > order.round) {
+        return Ok(None);
+    }
+    kept.deliveries = kept.deliveries.filter(|state| state.round == order.round);
+    Ok(Some(kept))
+}
+
+fn until(due: Option<Timestamp>) -> Option<Duration> {
+    Duration::try_from(due?.duration_since(Timestamp::now())).ok()
+}
+
+/// One try at delivering.
+struct Attempt<'a> {
+    deliverer: &'a Deliverer,
+    job: &'a Job,
+    url: &'a Url,
+    run: RunNonce,
+}
+
+impl Attempt<'_> {
+    async fn make(&self, slot: Slot, begun: Kept) -> Result<Next, Error> {
+        let worker = &self.deliverer.worker;
+        let start = Instant::now();
+        let answer = tokio::select! {
+            biased;
+            answer = self.send(slot) => answer?,
+            () = worker.interrupted.cancelled() => {
+                self.write(begun, |state| state.hand_back(self.run)).await?;
+                return Ok(Next::Later(None));
+            }
+        };
+        worker.metrics.note_webhook_attempt(&answer, start.elapsed());
+        let conclude = |state: &mut Deliveries| {
+            state.conclude(self.run, &answer, self.deliverer.schedule, clock::now())
+        };
+        let Some(state) = self.write(begun, conclude).await? else {
+            // It was sent again meanwhile, or deleted: there is another message, or none is needed.
+            return Ok(Next::Drop);
+        };
+        note_end(self.deliverer, &state);
+        Ok(match state.status {
+            Status::Waiting => Next::Later(until(state.next_attempt_at)),
+            Status::Delivered | Status::Failed | Status::Disabled => Next::Drop,
+        })
+    }
+
+    async fn send(&self, slot: Slot) -> Result<Answer, Error> {
+        let body = webhook::body(self.job).ok().flatten().unwrap_or_default();
+        let headers = self.headers(&body);
+        let span = spans::post(self.url);
+        let fetcher = &self.deliverer.fetcher;
+        let sending = fetcher.post(self.url, slot, headers, Bytes::from(body));
+        let answered = sending.instrument(span.clone()).await;
+        Ok(match answered {
+            Ok(answered) => {
+                telemetry::note(&span, "http.response.status_code", i64::from(answered.status));
+                if answered.status >= 400 {
+                    telemetry::fail(&span, "status");
+                }
+                Answer::Status { code: answered.status, retry_after: answered.retry_after }
+            }
+            Err(error) => {
+                let failure = work::coded(&error).failure;
+                telemetry::fail(&span, failure.code.as_str());
+                Answer::Failure(failure)
+            }
+        })
+    }
+
+    /// Signs a body, for now: whoever replays a delivery is told by its age.
+    fn headers(&self, body: &[u8]) -> HeaderMap {
+        let id = self.job.job_id.to_string();
+        let timestamp = clock::now().as_second();
+        let signature = self.deliverer.secrets.sign(&self.job.owner, &id, timestamp, body);
+        let fields = [(ID, id), (TIMESTAMP, timestamp.to_string()), (SIGNATURE, signature)];
+        let field = |(name, value)| Some((name, HeaderValue::try_from(value).ok()?));
+        fields.into_iter().filter_map(field).collect()
+    }
+
+    /// Writes a change of the state, and returns it; `None` if the attempt is not under way any more.
+    async fn write(
+        &self,
+        begun: Kept,
+        change: impl Fn(&mut Deliveries) -> bool,
+    ) -> Result<Option<Deliveries>, Error> {
+        let (worker, key) = (&self.deliverer.worker, self.job.key());
+        let mut current = begun;
+        for _ in 0..WRITE_TRIES {
+            let Some(mut state) =
+                current.deliveries.filter(|state| state.under_way == Some(self.run))
+            else {
+                return Ok(None);
+            };
+            if !change(&mut state) {
+                return Ok(None);
+            }
+            match worker.webhooks.write(&key, &state, current.revision).await {
+                Ok(_) => return Ok(Some(state)),
+                Err(reason) => debug!(?reason, "a webhook's state is not written"),
+            }
+            let read = || worker.webhooks.read(&key, Freshness::Leader);
+            current = stores::patiently(worker, read).await?;
+            // The write that was not answered had arrived.
+            if current.deliveries.as_ref().is_some_and(|found| {
+                found.attempts == state.attempts
+                    && found.round == state.round
+                    && found.under_way == state.under_way
+            }) {
+                return Ok(current.deliveries);
+            }
+        }
+        let tries = WRITE_TRIES;
+        Err(Error::Contended { key: key.to_string(), tries })
+    }
+}
+
+fn note_end(deliverer: &Deliverer, state: &Deliveries) {
+    let last = state.attempts.last();
+    let status_code = last.and_then(|attempt| attempt.status_code);
+    let code = last.and_then(|attempt| attempt.failure.as_ref()).map(|f: &Failure| f.code);
+    let (code, attempts) = (code.map(FailureCode::as_str), state.attempts.len());
+    deliverer.worker.metrics.note_webhook(state.status);
+    match state.status {
+        Status::Delivered => info!(attempts, "webhook delivered"),
+        Status::Waiting => info!(attempts, status_code, code, "webhook to be tried again"),
+        Status::Failed => warn!(attempts, status_code, code, "webhook given up"),
+        Status::Disabled => warn!(attempts, "webhook disabled by its receiver"),
+    }
+}
