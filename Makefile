@@ -51,6 +51,7 @@ test-functional: build ## black-box tests of the real binaries against a real na
 test-all: test ## `make test`, and what needs tools from outside: browser, nats CLI, Jaeger, Prometheus, Compose, nginx
 	tests/external/install
 	NATS_SERVER="$$(nats/install-server)" NATS_CLI="$$(nats/install-cli)" JAEGER="$$(deploy/install-jaeger)" \
+		SCHEMATHESIS="$$(tests/external/schemathesis/install)" \
 		cargo test --workspace --test external -- --nocapture --test-threads=1
 	HTML5LIB_TESTS="$$(tests/external/html5lib-tests)" \
 		cargo test --package wordmill-worker --lib html5libs -- --ignored

@@ -10,6 +10,7 @@ pub mod config;
 pub mod cors;
 mod cursor;
 mod dead_letters;
+mod docs;
 mod events;
 mod explain;
 mod format;
@@ -22,6 +23,7 @@ mod limits;
 mod listing;
 mod lookup;
 mod metrics;
+mod openapi;
 mod problem;
 mod queue_view;
 pub mod reload;
@@ -65,6 +67,7 @@ use crate::config::Config;
 use crate::gauge::Gauge;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::openapi::{Access, Description};
 use crate::reload::Followed;
 use crate::room::Room;
 use crate::server::Limits;
@@ -107,6 +110,7 @@ struct Parts {
     gauge: Gauge,
     metrics: Metrics,
     room: Room,
+    description: Description,
     trace: trace::Settings,
     uploads: Uploads,
     waiters: Waiters,
@@ -156,8 +160,10 @@ pub async fn run(
     let dead_letters = Archive::open(&broker).await?;
     let standing = Standing::new(gauge.clone());
     let metrics = Metrics::new(&standing);
+    let access = if keys.table().is_some() { Access::Keyed } else { Access::Open };
     let app = App(Arc::new(Parts {
         keys,
+        description: Description::new(access),
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         listing: Listing::open(&broker).await?,

@@ -24,6 +24,7 @@ pub(crate) enum Code {
     BrokerUnavailable,
     DeadLetterNotFound,
     ExplainNotRecorded,
+    HeadTooLarge,
     IdempotencyKeyReused,
     InputTooLarge,
     IncompleteBody,
@@ -41,6 +42,7 @@ pub(crate) enum Code {
     JobFailed,
     JobNotFinished,
     JobNotFound,
+    MalformedRequest,
     MethodNotAllowed,
     NotAcceptable,
     NotReady,
@@ -56,15 +58,17 @@ pub(crate) enum Code {
     TooManyWaiting,
     Unauthenticated,
     UnsupportedMediaType,
+    UriTooLong,
 }
 
 impl Code {
-    #[cfg(test)]
-    const ALL: [Self; 36] = [
+    /// Every code, by name.
+    pub(crate) const ALL: [Self; 39] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
         Self::ExplainNotRecorded,
+        Self::HeadTooLarge,
         Self::IdempotencyKeyReused,
         Self::IncompleteBody,
         Self::InputTooLarge,
@@ -82,6 +86,7 @@ impl Code {
         Self::JobFailed,
         Self::JobNotFinished,
         Self::JobNotFound,
+        Self::MalformedRequest,
         Self::MethodNotAllowed,
         Self::NotAcceptable,
         Self::NotReady,
@@ -97,15 +102,17 @@ impl Code {
         Self::TooManyWaiting,
         Self::Unauthenticated,
         Self::UnsupportedMediaType,
+        Self::UriTooLong,
     ];
 
     /// Returns the code as clients see it.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::AlreadyFinished => "already_finished",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::DeadLetterNotFound => "dead_letter_not_found",
             Self::ExplainNotRecorded => "explain_not_recorded",
+            Self::HeadTooLarge => "head_too_large",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::IncompleteBody => "incomplete_body",
             Self::InputTooLarge => "input_too_large",
@@ -123,6 +130,7 @@ impl Code {
             Self::JobFailed => "job_failed",
             Self::JobNotFinished => "job_not_finished",
             Self::JobNotFound => "job_not_found",
+            Self::MalformedRequest => "malformed_request",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotAcceptable => "not_acceptable",
             Self::NotReady => "not_ready",
@@ -138,10 +146,11 @@ impl Code {
             Self::TooManyWaiting => "too_many_waiting",
             Self::Unauthenticated => "unauthenticated",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::UriTooLong => "uri_too_long",
         }
     }
 
-    fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::BrokerUnavailable
             | Self::NotReady
@@ -151,12 +160,15 @@ impl Code {
             | Self::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::IncompleteBody
             | Self::InvalidIdempotencyKey
             | Self::InvalidJobId
             | Self::InvalidJson
             | Self::InvalidMultipart
-            | Self::InvalidQuery => StatusCode::BAD_REQUEST,
+            | Self::InvalidQuery
+            | Self::MalformedRequest => StatusCode::BAD_REQUEST,
             Self::IdempotencyKeyReused
             | Self::InvalidLabel
             | Self::InvalidOption
@@ -181,12 +193,13 @@ impl Code {
     }
 
     /// Returns what the code means, in words that never change.
-    fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::AlreadyFinished => "The job has already ended",
             Self::BrokerUnavailable => "The queue is not available",
             Self::DeadLetterNotFound => "No such dead letter",
             Self::ExplainNotRecorded => "The job recorded no explanation",
+            Self::HeadTooLarge => "The head of the request is too large",
             Self::IdempotencyKeyReused => "The name is taken by another request",
             Self::IncompleteBody => "The body is incomplete",
             Self::InputTooLarge => "The request is too large",
@@ -204,6 +217,7 @@ impl Code {
             Self::JobFailed => "The job failed",
             Self::JobNotFinished => "The job is not finished",
             Self::JobNotFound => "No such job",
+            Self::MalformedRequest => "Not a request of HTTP/1.1",
             Self::MethodNotAllowed => "The route has no such method",
             Self::NotAcceptable => "There is no such form of a result",
             Self::NotReady => "The service is not ready",
@@ -219,6 +233,7 @@ impl Code {
             Self::TooManyWaiting => "Too many clients wait",
             Self::Unauthenticated => "No valid API key",
             Self::UnsupportedMediaType => "The content type is not supported",
+            Self::UriTooLong => "The target of the request is too long",
         }
     }
 
@@ -241,7 +256,7 @@ impl Code {
         )
     }
 
-    fn retry_after(self) -> Option<Duration> {
+    pub(crate) fn retry_after(self) -> Option<Duration> {
         if matches!(self, Self::QueueFull | Self::StorageFull) {
             return Some(RETRY_FULL);
         }
@@ -255,6 +270,32 @@ impl Code {
         );
         passes.then_some(RETRY_SOON)
     }
+}
+
+/// Returns the schema of a problem.
+pub(crate) fn schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "An error, after RFC 9457. Some have further members, which `detail` explains.",
+        "required": ["type", "title", "status", "detail", "code", "retryable", "trace_id"],
+        "properties": {
+            "type": {"type": "string", "pattern": "^urn:wordmill:error:[a-z_]+$"},
+            "title": {"type": "string", "description": "What the code means."},
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": {"type": "string", "description": "A sentence about this case."},
+            "code": {"enum": Code::ALL.map(Code::name).as_slice()},
+            "retryable": {
+                "type": "boolean",
+                "description": "Whether the same request may succeed later.",
+            },
+            "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+            "job_id": {
+                "type": "string",
+                "format": "uuid",
+                "description": "A job that may have been accepted all the same: ask for it.",
+            },
+        },
+    })
 }
 
 /// One error, as the client sees it. What the log says is logged where the problem arises.
@@ -314,13 +355,13 @@ impl Problem {
         &self.detail
     }
 
-    /// Writes the answer, with the header fields that it has so far.
-    pub(crate) fn render(&self, trace_id: TraceId, headers: &HeaderMap) -> Response {
-        let (code, status) = (self.code.name(), self.code.status());
+    /// Returns what the answer says.
+    pub(crate) fn body(&self, trace_id: TraceId) -> Value {
+        let code = self.code.name();
         let mut body = json!({
             "type": format!("urn:wordmill:error:{code}"),
             "title": self.code.title(),
-            "status": status.as_u16(),
+            "status": self.status().as_u16(),
             "detail": self.detail,
             "code": code,
             "retryable": self.code.is_retryable(),
@@ -329,7 +370,12 @@ impl Problem {
         if let Some(body) = body.as_object_mut() {
             body.extend(self.more.clone());
         }
-        let mut response = (status, Json(body)).into_response();
+        body
+    }
+
+    /// Writes the answer, with the header fields that it has so far.
+    pub(crate) fn render(&self, trace_id: TraceId, headers: &HeaderMap) -> Response {
+        let mut response = (self.status(), Json(self.body(trace_id))).into_response();
         response.headers_mut().extend(headers.clone());
         let problem = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, problem);

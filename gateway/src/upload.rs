@@ -30,6 +30,7 @@ use wordmill_nats::documents::{Documents, Received, Upload};
 use self::form::Form;
 use self::media::{CONTENT_TYPE_BYTES_MAX, UNKNOWN_TYPE, countable, encoding, guess, plain};
 pub(crate) use self::media::{Kind, kind};
+pub(crate) use self::query::Asked;
 use crate::config::Uploads as Limits;
 use crate::problem::{Code, Problem};
 use crate::{App, BROKER_DEADLINE, lookup, submit};
@@ -137,14 +138,22 @@ pub(crate) async fn read(
     })
 }
 
+/// Reads what a query says about a job.
+///
+/// # Errors
+/// `invalid_query`, `invalid_label` and `invalid_option`.
+pub(crate) fn asked(query: Option<&str>) -> Result<Asked, Problem> {
+    query::read(query.unwrap_or_default())
+}
+
 async fn take(
     app: &App,
     key: &JobKey,
     headers: &HeaderMap,
     query: Option<&str>,
     body: &mut Body,
-) -> Result<(query::Asked, Document), Problem> {
-    let asked = query::read(query.unwrap_or_default())?;
+) -> Result<(Asked, Document), Problem> {
+    let asked = asked(query)?;
     let limits = app.uploads.limits;
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::openapi::Moment;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use wordmill_common::failure::Failure;
 use wordmill_common::histogram::{Rule, Totals, WordCount};
@@ -13,7 +15,8 @@ use wordmill_common::source::SourceInfo;
 use wordmill_common::trace::TraceId;
 
 /// The answer about one job.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Job")]
 pub(crate) struct JobView<'a> {
     job_id: JobId,
     status: Status,
@@ -23,10 +26,15 @@ pub(crate) struct JobView<'a> {
     options: &'a Options,
     attempts: Vec<AttemptView<'a>>,
     progress: Option<Progress>,
+    #[schemars(with = "Moment")]
     created_at: Timestamp,
+    #[schemars(with = "Option<Moment>")]
     started_at: Option<Timestamp>,
+    #[schemars(with = "Option<Moment>")]
     finished_at: Option<Timestamp>,
+    #[schemars(with = "Option<Moment>")]
     expires_at: Option<Timestamp>,
+    #[schemars(with = "Option<Moment>")]
     next_attempt_at: Option<Timestamp>,
     totals: Option<Totals>,
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,
@@ -41,16 +49,19 @@ pub(crate) struct JobView<'a> {
     links: Links,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Attempt")]
 struct AttemptView<'a> {
     number: u32,
     worker: &'a str,
+    #[schemars(with = "Moment")]
     started_at: Timestamp,
+    #[schemars(with = "Option<Moment>")]
     ended_at: Option<Timestamp>,
     failure: Option<&'a Failure>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Links {
     #[serde(rename = "self")]
     this: String,

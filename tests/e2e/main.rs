@@ -25,6 +25,7 @@ mod older_contract;
 mod owners;
 mod pressure;
 mod problems;
+mod provoked;
 mod queue_view;
 mod races;
 mod replicas;

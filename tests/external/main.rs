@@ -4,6 +4,7 @@ mod jaeger;
 mod listing;
 mod memory;
 mod nats_cli;
+mod openapi;
 mod operations;
 mod pages;
 mod prometheus;

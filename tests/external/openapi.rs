@@ -1,0 +1,39 @@
+//! A client that knows OpenAPI, and tries whatever the description allows and forbids.
+
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::json;
+use wordmill_tests::keyring::Keyring;
+use wordmill_tests::stack::Stack;
+use wordmill_tests::{repository, setting};
+
+/// How many cases are tried of each operation.
+const EXAMPLES: &str = "200";
+/// What makes a run repeatable.
+const SEEDS: [&str; 2] = ["1", "20260101"];
+
+#[test]
+fn a_fuzzing_client_finds_nothing() {
+    let program = setting("SCHEMATHESIS").expect("SCHEMATHESIS names schemathesis");
+    let mut keys = Keyring::new();
+    let key = keys.add("fuzz", &json!({}));
+    let (name, path) = keys.setting();
+    let stack = Stack::with(1, 1, &[(name, &path)]);
+    let client = stack.client();
+    for seed in SEEDS {
+        let start = Instant::now();
+        let output = Command::new(&program)
+            .current_dir(repository().join("tests/external/schemathesis"))
+            .args(["run", &client.url("/openapi.json"), "--checks", "all"])
+            .args(["--max-examples", EXAMPLES, "--seed", seed, "--workers", "1"])
+            .env("WORDMILL_KEY", &key)
+            .args(["--generation-database", "none", "--no-color"])
+            .output()
+            .expect("schemathesis runs");
+        let (text, errors) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "seed {seed}:\n{text}{errors}");
+        println!("seed {seed}, {} s:\n{text}", start.elapsed().as_secs());
+    }
+}
