@@ -112,6 +112,8 @@ struct Parts {
     room: Room,
     description: Description,
     trace: trace::Settings,
+    /// What is spoken: `http`, or `https`.
+    scheme: &'static str,
     uploads: Uploads,
     waiters: Waiters,
     health: watch::Receiver<Health>,
@@ -173,6 +175,7 @@ pub async fn run(
         metrics: metrics.clone(),
         room: Room::new(),
         trace: config.trace.clone(),
+        scheme: if config.tls.is_some() { "https" } else { "http" },
         uploads: Uploads::new(Documents::open(&broker).await?, config.uploads),
         waiters: Waiters::new(config.waiters_max, shutdown.clone()),
         broker: broker.clone(),

@@ -177,7 +177,7 @@ the request. Times are RFC 3339 in UTC, durations are in milliseconds.
 
 Every answer names its trace in `traceresponse` and `Server-Timing`; a request with `traceparent` is part \
 of that trace. A request whose head is malformed or too large is answered by the connection itself, with \
-`400`, `414` or `431`.";
+`400` or `431`.";
 
 /// Returns the description of a service with keys.
 #[cfg(test)]
@@ -193,13 +193,8 @@ mod tests {
     use crate::problem::Code;
 
     /// What is answered where there is no operation.
-    const ELSEWHERE: [Code; 5] = [
-        Code::HeadTooLarge,
-        Code::MalformedRequest,
-        Code::MethodNotAllowed,
-        Code::RouteNotFound,
-        Code::UriTooLong,
-    ];
+    const ELSEWHERE: [Code; 4] =
+        [Code::HeadTooLarge, Code::MalformedRequest, Code::MethodNotAllowed, Code::RouteNotFound];
 
     /// Returns the methods and paths of `routes.rs`, as it is written.
     fn routed() -> BTreeSet<(String, String)> {

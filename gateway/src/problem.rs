@@ -58,12 +58,11 @@ pub(crate) enum Code {
     TooManyWaiting,
     Unauthenticated,
     UnsupportedMediaType,
-    UriTooLong,
 }
 
 impl Code {
     /// Every code, by name.
-    pub(crate) const ALL: [Self; 39] = [
+    pub(crate) const ALL: [Self; 38] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
@@ -102,7 +101,6 @@ impl Code {
         Self::TooManyWaiting,
         Self::Unauthenticated,
         Self::UnsupportedMediaType,
-        Self::UriTooLong,
     ];
 
     /// Returns the code as clients see it.
@@ -146,7 +144,6 @@ impl Code {
             Self::TooManyWaiting => "too_many_waiting",
             Self::Unauthenticated => "unauthenticated",
             Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::UriTooLong => "uri_too_long",
         }
     }
 
@@ -161,7 +158,6 @@ impl Code {
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::IncompleteBody
             | Self::InvalidIdempotencyKey
             | Self::InvalidJobId
@@ -233,7 +229,6 @@ impl Code {
             Self::TooManyWaiting => "Too many clients wait",
             Self::Unauthenticated => "No valid API key",
             Self::UnsupportedMediaType => "The content type is not supported",
-            Self::UriTooLong => "The target of the request is too long",
         }
     }
 
@@ -270,32 +265,6 @@ impl Code {
         );
         passes.then_some(RETRY_SOON)
     }
-}
-
-/// Returns the schema of a problem.
-pub(crate) fn schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "An error, after RFC 9457. Some have further members, which `detail` explains.",
-        "required": ["type", "title", "status", "detail", "code", "retryable", "trace_id"],
-        "properties": {
-            "type": {"type": "string", "pattern": "^urn:wordmill:error:[a-z_]+$"},
-            "title": {"type": "string", "description": "What the code means."},
-            "status": {"type": "integer", "minimum": 400, "maximum": 599},
-            "detail": {"type": "string", "description": "A sentence about this case."},
-            "code": {"enum": Code::ALL.map(Code::name).as_slice()},
-            "retryable": {
-                "type": "boolean",
-                "description": "Whether the same request may succeed later.",
-            },
-            "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-            "job_id": {
-                "type": "string",
-                "format": "uuid",
-                "description": "A job that may have been accepted all the same: ask for it.",
-            },
-        },
-    })
 }
 
 /// One error, as the client sees it. What the log says is logged where the problem arises.

@@ -6,6 +6,7 @@ mod chaos;
 mod cors;
 mod dead_letters;
 mod deliveries;
+mod description;
 mod document_lifetimes;
 mod documents;
 mod endings;

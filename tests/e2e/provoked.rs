@@ -204,7 +204,7 @@ fn heads_that_cannot_be_read_are_problems_too() {
         (b"GET /word-count HTTP/1.1\r\n: a\r\n\r\n".to_vec(), 400, "malformed_request"),
         (field(70_000), 431, "head_too_large"),
         (format!("GET /livez HTTP/1.1\r\n{fields}\r\n").into_bytes(), 431, "head_too_large"),
-        (target.into_bytes(), 414, "uri_too_long"),
+        (target.into_bytes(), 431, "head_too_large"),
     ] {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
         let (found, head, problem) = raw(client, &bytes);
@@ -216,6 +216,13 @@ fn heads_that_cannot_be_read_are_problems_too() {
         assert_eq!(problem["trace_id"].as_str().map(str::len), Some(32), "{shown}: {problem}");
         assert_eq!(problem["retryable"], false, "{shown}: {problem}");
     }
+    // Who begins with HTTP/2 without being asked is not answered.
+    let mut stream = TcpStream::connect(client.address()).expect("a connection");
+    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("the end");
+    assert_eq!(String::from_utf8_lossy(&answer), "");
     // An answer to a good request before it on the same connection is not touched.
     let both = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n";
     let (status, head, _) = raw(client, both);

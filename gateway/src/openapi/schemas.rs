@@ -6,7 +6,7 @@ use schemars::generate::{Contract, SchemaSettings};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use crate::problem;
+use crate::problem::Code;
 
 /// Where schemas with a name are.
 const PLACE: &str = "#/components/schemas/";
@@ -48,7 +48,7 @@ impl Schemas {
         read.meta_schema = None;
         // What is read and what is written of a type differ: only the latter has a name.
         read.inline_subschemas = true;
-        let named = Map::from_iter([("Problem".to_owned(), problem::schema())]);
+        let named = Map::from_iter([("Problem".to_owned(), problem())]);
         Self { written: written.into_generator(), read: read.into_generator(), named }
     }
 
@@ -105,6 +105,32 @@ impl Schemas {
         all.append(&mut self.named);
         all
     }
+}
+
+/// Returns the schema of a problem.
+fn problem() -> Value {
+    json!({
+        "type": "object",
+        "description": "An error, after RFC 9457. Some have further members, which `detail` explains.",
+        "required": ["type", "title", "status", "detail", "code", "retryable", "trace_id"],
+        "properties": {
+            "type": {"type": "string", "pattern": "^urn:wordmill:error:[a-z_]+$"},
+            "title": {"type": "string", "description": "What the code means."},
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": {"type": "string", "description": "A sentence about this case."},
+            "code": {"enum": Code::ALL.map(Code::name).as_slice()},
+            "retryable": {
+                "type": "boolean",
+                "description": "Whether the same request may succeed later.",
+            },
+            "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+            "job_id": {
+                "type": "string",
+                "format": "uuid",
+                "description": "A job that may have been accepted all the same: ask for it.",
+            },
+        },
+    })
 }
 
 /// Makes an object one of several: each has to have a member, and cannot have some others.

@@ -37,6 +37,8 @@ const KEY_TEXT: &str = "A name for the submission, so that it can be repeated sa
     same body gets the same job. Plain, or in double quotes.";
 /// Visible ASCII, plain or as a quoted string of structured fields.
 const KEY_PATTERN: &str = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#;
+/// What stands in a header field of a form.
+const PART_NAME_PATTERN: &str = "^[^\\u0000-\\u0008\\u000a-\\u001f\\u007f]*$";
 const PREFER_TEXT: &str =
     "`wait=N`: answer when the job has ended, or after N seconds (60 at most).";
 const TEXT: &str = "The job is sent as JSON with a URL or a text; or the document itself is the body, with \
@@ -79,10 +81,11 @@ fn described(operation: Operation, schemas: &mut Schemas) -> Operation {
     let whole = json!({"schema": {}});
     let form = json!({"schema": {
         "type": "object",
+        "description": "One part, of any name, with the file's own content type if it has one.",
         "minProperties": 1,
         "maxProperties": 1,
-        "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream"}},
-        "required": ["file"],
+        "propertyNames": {"pattern": PART_NAME_PATTERN},
+        "additionalProperties": {"type": "string", "contentMediaType": "application/octet-stream"},
     }});
     operation
         .parameters(query(schemas))

@@ -118,7 +118,6 @@ fn in_place_of(written: &[u8]) -> Option<String> {
     }
     let (code, detail) = match head.split(' ').nth(1)? {
         "400" => (Code::MalformedRequest, "The request line or a header field is not HTTP/1.1."),
-        "414" => (Code::UriTooLong, "The target of the request is longer than 65,534 bytes."),
         "431" => (
             Code::HeadTooLarge,
             "The head of the request is larger than 64 KiB, or has more than 100 fields.",

@@ -7,6 +7,7 @@ should be. So names that are well-formed are replaced by one that follows from t
 """
 
 import hashlib
+import re
 import string
 import uuid
 
@@ -14,6 +15,8 @@ import schemathesis
 from hypothesis import strategies as st
 
 NOWHERE = "127.0.0.1:9"
+# As the description has it: plain, or in double quotes.
+KEY = re.compile(r'[!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}"')
 
 part = st.text(alphabet=string.ascii_letters + string.digits + "-._~!$&'()*+,;=:@", max_size=12)
 path = st.lists(part, max_size=4).map("/".join)
@@ -30,7 +33,7 @@ def before_call(context, case, kwargs):
         case.path_parameters["id"] = str(uuid.UUID(bytes=digest.digest()[:16], version=5))
     names = [name for name in case.headers if name.lower() == "idempotency-key"]
     for name in names:
-        if is_plain(case.headers[name]):
+        if is_key(case.headers[name]):
             case.headers[name] = digest.hexdigest()
 
 
@@ -41,5 +44,5 @@ def is_uuid(text):
         return False
 
 
-def is_plain(text):
-    return isinstance(text, str) and 1 <= len(text) <= 255 and not text.startswith('"') and all("!" <= c <= "~" for c in text)
+def is_key(text):
+    return isinstance(text, str) and bool(KEY.fullmatch(text))
