@@ -15,17 +15,19 @@ export JOB ?=
 # Settings of `make chaos`; without SEED each run is another one.
 export MINUTES ?= 3
 export SEED ?=
+# Arguments of `make bench`.
+BENCH ?=
 
 COMPOSE := docker compose --env-file deploy/compose.env
 UNIT := cargo test --workspace --lib --bins
 FUNCTIONAL := cargo test --workspace --test e2e
 
-.PHONY: help build run jaeger nats-cli trace test test-unit test-functional test-all chaos fuzz bench-count bench-trace coverage lint format up down clean
+.PHONY: help build run jaeger nats-cli trace test test-unit test-functional test-all chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build the three binaries into target/debug
+build: ## build the services and the command wordmill into target/debug
 	cargo build --workspace --bins
 
 run: build ## run everything on this machine, until Ctrl-C (PORT, NATS_PORT, WORKERS, DATA_DIR; TRACE=1 with Jaeger)
@@ -44,6 +46,7 @@ test: test-unit test-functional ## all tests that need only cargo and python3 wi
 
 test-unit: ## tests of single modules, without I/O beyond loopback sockets
 	$(UNIT)
+	cargo test --package wordmill-worker --doc
 
 test-functional: build ## black-box tests of the real binaries against a real nats-server
 	NATS_SERVER="$$(nats/install-server)" $(FUNCTIONAL)
@@ -58,14 +61,22 @@ test-all: test ## `make test`, and what needs tools from outside: browser, nats 
 	deploy/validate
 
 fuzz: ## damaged documents through decoder, scanner and counter (FUZZ_SECONDS each, FUZZ_SEED)
-	cargo test --package wordmill-worker --lib fuzz:: -- --ignored --nocapture
+	cargo test --profile fuzz --package wordmill-worker --lib fuzz:: -- --ignored --nocapture --test-threads=1
 
 bench-count: ## how fast words are counted, next to other ways: the table of docs/performance.md
-	cargo bench -p wordmill-worker --bench count
+	cargo run --release --manifest-path bench/count/Cargo.toml --target-dir target
 
 chaos: build ## kill everything at random under load, and reconcile (MINUTES, SEED)
 	NATS_SERVER="$$(nats/install-server)" \
 		cargo test --workspace --test chaos -- --nocapture --test-threads=1
+
+bench: ## how fast everything is, beside the broker alone: a table, target/bench/bench.json and .svg (BENCH="--only submissions", BENCH=--update)
+	cargo build --release --workspace --bins
+	NATS_SERVER="$$(nats/install-server)" cargo bench --workspace --bench system -- $(BENCH)
+
+bench-full: ## `make bench` with backlogs of 200,000 and 1,000,000 jobs
+	cargo build --release --workspace --bins
+	NATS_SERVER="$$(nats/install-server)" cargo bench --workspace --bench system -- --full $(BENCH)
 
 bench-trace: ## what tracing costs, in CPU for each job and in throughput (ROUNDS, JOBS)
 	cargo build --release --workspace --bins

@@ -6,7 +6,7 @@ All three run at the same time and get a slice of jobs in turns, a fraction of a
 how fast it happens to be, hits all of them alike. A sink takes the spans and discards them. CPU is the time of gateway and worker as the
 kernel counts it over a whole round, sending the last spans included. Everything listens on loopback and is stopped at the end.
 
-Settings: ROUNDS, JOBS (for each mode and round), CONNECTIONS, BIN_DIR, NATS_SERVER.
+Settings: ROUNDS, JOBS (for each mode and round), CONNECTIONS, WORDMILL_BIN_DIR, NATS_SERVER.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BIN = pathlib.Path(os.environ.get("BIN_DIR") or ROOT / "target/release").absolute()
+BIN = pathlib.Path(os.environ.get("WORDMILL_BIN_DIR") or ROOT / "target/release").absolute()
 ROUNDS = int(os.environ.get("ROUNDS") or 8)
 JOBS = int(os.environ.get("JOBS") or 10000)
 SLICE = 500

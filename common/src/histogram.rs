@@ -89,7 +89,8 @@ impl Histogram {
     /// Sorts words, of which no two are the same, into the canonical order.
     #[must_use]
     pub fn from_distinct(mut entries: Vec<WordCount>) -> Self {
-        entries.sort_unstable_by(canonical);
+        // This way of sorting is the fastest for what is in order already, in whole or in part.
+        entries.sort_by(canonical);
         Self { entries }
     }
 }

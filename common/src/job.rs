@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Survey;
 use crate::explanation::Explanation;
 use crate::failure::{Failure, FailureCode};
 use crate::histogram::{Histogram, Rule, Totals, WordCount};
@@ -20,7 +21,7 @@ use crate::options::Options;
 use crate::source::SourceInfo;
 use crate::trace::{TraceId, TraceParent};
 
-pub use self::event::{Event, InvalidTransition};
+pub use self::event::{Count, Event, InvalidTransition};
 
 /// Version of the record's format. Readers refuse what is newer.
 pub const FORMAT: u32 = 1;
@@ -138,27 +139,6 @@ pub enum ExplanationPlace {
     },
 }
 
-/// What a successful attempt found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Count {
-    /// The source, with what was learnt about it.
-    pub source: SourceInfo,
-    /// The totals under the rule asked for.
-    pub totals: Totals,
-    /// The total of words under every rule.
-    pub totals_by_rule: BTreeMap<String, u64>,
-    /// The total of words in each scope, by the rule asked for.
-    pub totals_by_scope: BTreeMap<String, u64>,
-    /// The rule that counted.
-    pub rule: Rule,
-    /// The most frequent words.
-    pub top_words: Vec<WordCount>,
-    /// Where the histogram is.
-    pub result: ResultPlace,
-    /// Where the explanation is, if one was asked for.
-    pub explanation: Option<ExplanationPlace>,
-}
-
 /// The record of one job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
@@ -224,6 +204,12 @@ pub struct Job {
     /// As in the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// As in the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<JobId>,
+    /// What is known of a batch's members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<Survey>,
     /// The object in the bucket `documents` that holds what is to be counted. It goes when the job
     /// is final, unless the job is also a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,6 +249,8 @@ impl Job {
             traceparent: None,
             fingerprint: message.fingerprint.clone(),
             retry_of: message.retry_of,
+            batch: message.batch,
+            members: None,
             document: message.source.object().map(str::to_owned),
         }
     }
@@ -317,6 +305,11 @@ impl Job {
             }
             (Running, Event::Advanced { run, progress }) if self.is_running(run) => {
                 self.progress = Some(progress);
+            }
+            // Looking at the members is no attempt: it may happen as often as it takes.
+            (Queued, Event::Surveyed { members, next_look_at }) => {
+                self.members = Some(members);
+                self.next_attempt_at = Some(next_look_at);
             }
             // A result is a result, even if the job was given to somebody else meanwhile.
             (Queued | Running, Event::Counted { run, count }) => {
@@ -395,6 +388,7 @@ impl Job {
         self.top_words = Some(count.top_words);
         self.result = Some(count.result);
         self.explanation = count.explanation;
+        self.members = count.members;
     }
 
     fn fail(&mut self, failure: Failure, dead_lettered: bool, now: Timestamp) {

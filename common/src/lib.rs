@@ -4,6 +4,7 @@
 //! Nothing here knows NATS or HTTP. The heart is [`job::Job::apply`]: every state a job may take,
 //! in one pure function.
 
+pub mod batch;
 pub mod clock;
 pub mod env;
 pub mod explanation;

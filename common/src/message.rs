@@ -39,6 +39,9 @@ pub struct JobMessage {
     /// The job that this one tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// The batch that this job is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<JobId>,
 }
 
 /// Tells why a message cannot be understood.

@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::batch::Batch;
+
 /// What a job counts, with everything that a worker needs to get at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -21,6 +23,8 @@ pub enum Source {
     },
     /// A document that the client sent.
     Document(Document),
+    /// What other jobs found, added up.
+    Batch(Batch),
 }
 
 /// A document that the client sent, as it was sent.
@@ -71,6 +75,7 @@ impl Source {
             Self::Url { .. } => SourceKind::Url,
             Self::Text { .. } => SourceKind::Text,
             Self::Document(_) => SourceKind::Document,
+            Self::Batch(_) => SourceKind::Batch,
         }
     }
 
@@ -79,7 +84,7 @@ impl Source {
     pub fn object(&self) -> Option<&str> {
         match self {
             Self::Document(Document { content: Content::Object(name), .. }) => Some(name),
-            Self::Url { .. } | Self::Text { .. } | Self::Document(_) => None,
+            Self::Url { .. } | Self::Text { .. } | Self::Document(_) | Self::Batch(_) => None,
         }
     }
 
@@ -98,6 +103,7 @@ impl Source {
             Self::Text { text } => text.len(),
             Self::Document(Document { content: Content::Inline(bytes), .. }) => bytes.len(),
             Self::Document(Document { content: Content::Object(name), .. }) => name.len(),
+            Self::Batch(_) => 0,
         }
     }
 
@@ -115,6 +121,7 @@ impl Source {
                 info.size_bytes = Some(document.size_bytes);
                 info.sha256 = Some(document.sha256.clone());
             }
+            Self::Batch(batch) => info.batch = Some(batch.clone()),
         }
         info
     }
@@ -130,6 +137,8 @@ pub enum SourceKind {
     Text,
     /// A document that the client sent.
     Document,
+    /// Other jobs.
+    Batch,
 }
 
 impl SourceKind {
@@ -140,6 +149,7 @@ impl SourceKind {
             Self::Url => "url",
             Self::Text => "text",
             Self::Document => "document",
+            Self::Batch => "batch",
         }
     }
 }
@@ -170,12 +180,27 @@ pub struct SourceInfo {
     /// What decided the character encoding: `bom`, `header`, `meta`, `xml`, `detected`, `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charset_from: Option<String>,
+    /// What got the text out of the bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extractor: Option<Extractor>,
     /// Bytes read, after decompression. Of a document that waits to be counted: bytes sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
     /// SHA-256 of those bytes, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// The members of a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
+}
+
+/// The way from the bytes of a document to the text that is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Extractor {
+    /// How the document was read: `html`, `xhtml` or `text`.
+    pub name: String,
+    /// Raised whenever the same bytes may give another text.
+    pub version: u32,
 }
 
 impl SourceInfo {
@@ -191,8 +216,10 @@ impl SourceInfo {
             content_type: None,
             charset: None,
             charset_from: None,
+            extractor: None,
             size_bytes: None,
             sha256: None,
+            batch: None,
         }
     }
 }
@@ -202,6 +229,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_receipt_has_fixed_json_and_may_be_missing() {
+        let mut info = SourceInfo::new(SourceKind::Url);
+        assert_eq!(serde_json::from_value::<SourceInfo>(json!({"kind": "url"})).unwrap(), info);
+        info.charset = Some("utf-8".to_owned());
+        info.charset_from = Some("meta".to_owned());
+        info.extractor = Some(Extractor { name: "html".to_owned(), version: 1 });
+        info.size_bytes = Some(3);
+        info.sha256 = Some("00".to_owned());
+        let expected = json!({
+            "kind": "url", "charset": "utf-8", "charset_from": "meta",
+            "extractor": {"name": "html", "version": 1}, "size_bytes": 3, "sha256": "00",
+        });
+        assert_eq!(serde_json::to_value(&info).unwrap(), expected);
+        assert_eq!(serde_json::from_value::<SourceInfo>(expected).unwrap(), info);
+    }
 
     fn document(content: Content) -> Source {
         Source::Document(Document {
@@ -227,6 +271,20 @@ mod tests {
         let json = serde_json::to_value(&object).unwrap();
         assert_eq!(json["content"], json!({"object": "a.b"}));
         assert_eq!(serde_json::from_value::<Source>(json).unwrap(), object);
+    }
+
+    #[test]
+    fn batches_have_fixed_json() {
+        let batch_id = "0198f0c2-0000-7000-8000-000000000000";
+        let refused = [2, 7, 8].into_iter().collect();
+        let batch = Batch { batch_id: batch_id.parse().unwrap(), lines: 9, refused };
+        let source = Source::Batch(batch.clone());
+        let expected = json!({
+            "kind": "batch", "batch_id": batch_id, "lines": 9, "refused": [[2, 2], [7, 8]],
+        });
+        assert_eq!(serde_json::to_value(&source).unwrap(), expected);
+        assert_eq!(serde_json::from_value::<Source>(expected).unwrap(), source);
+        assert_eq!(source.describe().batch, Some(batch));
     }
 
     #[test]

@@ -56,8 +56,15 @@ pub(crate) async fn json<T: DeserializeOwned>(
         let detail = "Send the job as JSON, with Content-Type: application/json.";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
-    let bytes = read(body, size_max).await?;
-    let read: serde_json::Result<Members<T>> = serde_json::from_slice(&bytes);
+    parse(&read(body, size_max).await?)
+}
+
+/// Reads a JSON object.
+///
+/// # Errors
+/// `invalid_json`, and `invalid_request` for JSON of another shape.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let read: serde_json::Result<Members<T>> = serde_json::from_slice(bytes);
     read.map(|Members(read)| read).map_err(|error| match error.classify() {
         Category::Data => Problem::new(Code::InvalidRequest, format!("{error}.")),
         Category::Io | Category::Syntax | Category::Eof => {
@@ -68,11 +75,16 @@ pub(crate) async fn json<T: DeserializeOwned>(
 
 /// Tells whether the headers announce JSON.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
-    let announced = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = announced.and_then(|text| text.split(';').next()).unwrap_or_default();
-    let essence = essence.trim().to_ascii_lowercase();
+    let essence = essence(headers);
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Returns the content type without its parameters, in lower case; empty if there is none.
+pub(crate) fn essence(headers: &HeaderMap) -> String {
+    let announced = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = announced.and_then(|text| text.split(';').next()).unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
 }
 
 /// Reads a whole body of at most `size_max` bytes.

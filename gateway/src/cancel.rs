@@ -22,7 +22,7 @@ use wordmill_nats::store::{Outcome, Stored};
 
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE, trace, waiting};
+use crate::{App, BROKER_DEADLINE, batches, trace, waiting};
 
 /// `POST /v1/jobs/{id}/cancel`. It may be repeated.
 pub(crate) async fn post(
@@ -35,6 +35,7 @@ pub(crate) async fn post(
         let detail = "The store did not confirm in time whether the job is cancelled. Try again.";
         Err(Problem::new(Code::BrokerUnavailable, detail))
     })?;
+    batches::cancel_members(&app, &stored.job).await?;
     let mut response = Json(app.view(&stored.job)).into_response();
     if let Ok(etag) = waiting::etag(stored.revision).parse() {
         response.headers_mut().insert(ETAG, etag);

@@ -9,9 +9,11 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wordmill_common::explanation::{Explanation, Reason, Sample};
+use wordmill_common::histogram::Rule;
 use wordmill_common::id::JobId;
 use wordmill_common::job::{ExplanationPlace, Job};
 use wordmill_common::options::RuleName;
+use wordmill_common::source::SourceInfo;
 
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
@@ -34,6 +36,9 @@ pub(crate) struct Selection {
 #[schemars(rename = "Explanation")]
 pub(crate) struct ExplanationView<'a> {
     job_id: JobId,
+    source: &'a SourceInfo,
+    /// The rule of the histogram, and the version of Unicode that all rules go by.
+    rule: Option<&'a Rule>,
     /// The rules compared.
     rules: [RuleName; 2],
     /// The words of the document by each of them.
@@ -76,7 +81,7 @@ pub(crate) async fn get(
 }
 
 fn compare<'a>(
-    job: &Job,
+    job: &'a Job,
     explanation: &'a Explanation,
     [left, right]: [RuleName; 2],
 ) -> ExplanationView<'a> {
@@ -99,6 +104,8 @@ fn compare<'a>(
     });
     ExplanationView {
         job_id: job.job_id,
+        source: &job.source,
+        rule: job.rule.as_ref(),
         rules: [left, right],
         totals: [(left, total(left)), (right, total(right))].into(),
         difference: signed(total(right)).saturating_sub(signed(total(left))),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{self, State};
 use axum::http::header::{ETAG, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -34,15 +34,19 @@ pub(crate) struct Asked {
     wait: Option<u64>,
 }
 
+/// That query, or what is wrong with it.
+pub(crate) type Query = Result<extract::Query<Asked>, QueryRejection>;
+
 /// `GET /v1/jobs/{id}`.
 pub(crate) async fn get(
     State(app): State<App>,
     JobPath(key): JobPath,
-    asked: Result<Query<Asked>, QueryRejection>,
+    asked: Query,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
-    let Query(asked) = asked.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
+    let extract::Query(asked) =
+        asked.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
     let known = Known::of(&headers);
     let stored = match asked.wait {
         None | Some(0) => lookup::existing(&app, &key).await?,

@@ -103,7 +103,7 @@ fn fingerprint(message: &JobMessage) -> String {
         options.retain(|name, value| defaults.get(name) != Some(value));
     }
     let source = match &message.source {
-        source @ (Source::Url { .. } | Source::Text { .. }) => json!(source),
+        source @ (Source::Url { .. } | Source::Text { .. } | Source::Batch(_)) => json!(source),
         // Where its bytes are differs from one request to the next.
         source @ Source::Document(_) => json!(source.describe()),
     };

@@ -3,6 +3,7 @@
 //! [`run`] is the whole service; `routes` maps paths to handlers, and `problem` alone turns errors
 //! into HTTP answers.
 
+mod batches;
 mod body;
 mod caller;
 mod cancel;

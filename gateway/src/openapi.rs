@@ -4,6 +4,7 @@
 //! [`Code`]s, so neither can say what the code does not do. Tests compare the operations with `routes`,
 //! the codes with what black-box tests provoke, and the whole with a golden file.
 
+mod batches;
 mod dead_letters;
 mod jobs;
 mod older;
@@ -108,6 +109,7 @@ pub(crate) async fn reference(State(app): State<App>, headers: HeaderMap) -> Res
 fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let mut all = submission::operations(schemas);
     all.extend(jobs::operations(schemas));
+    all.extend(batches::operations(schemas));
     all.extend(dead_letters::operations(schemas));
     all.extend(service::operations(schemas));
     all.extend(older::operations());
@@ -156,9 +158,10 @@ fn document(access: Access) -> Value {
 }
 
 /// The groups of operations, in the order in which they are shown.
-const TAGS: [(&str, &str); 5] = [
+const TAGS: [(&str, &str); 6] = [
     ("submission", "Hand in something to count."),
     ("jobs", "Follow jobs, and get what they found."),
+    ("batches", "Many jobs at once, and their words added up."),
     ("dead letters", "Jobs that were given up: look at them, do them again."),
     ("service", "How the service is doing."),
     (

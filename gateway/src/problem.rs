@@ -23,6 +23,7 @@ pub(crate) enum Code {
     AlreadyFinished,
     BrokerUnavailable,
     DeadLetterNotFound,
+    EmptyBatch,
     ExplainNotRecorded,
     HeadTooLarge,
     IdempotencyKeyReused,
@@ -62,10 +63,11 @@ pub(crate) enum Code {
 
 impl Code {
     /// Every code, by name.
-    pub(crate) const ALL: [Self; 38] = [
+    pub(crate) const ALL: [Self; 39] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
         Self::DeadLetterNotFound,
+        Self::EmptyBatch,
         Self::ExplainNotRecorded,
         Self::HeadTooLarge,
         Self::IdempotencyKeyReused,
@@ -109,6 +111,7 @@ impl Code {
             Self::AlreadyFinished => "already_finished",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::DeadLetterNotFound => "dead_letter_not_found",
+            Self::EmptyBatch => "empty_batch",
             Self::ExplainNotRecorded => "explain_not_recorded",
             Self::HeadTooLarge => "head_too_large",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
@@ -165,7 +168,8 @@ impl Code {
             | Self::InvalidMultipart
             | Self::InvalidQuery
             | Self::MalformedRequest => StatusCode::BAD_REQUEST,
-            Self::IdempotencyKeyReused
+            Self::EmptyBatch
+            | Self::IdempotencyKeyReused
             | Self::InvalidLabel
             | Self::InvalidOption
             | Self::InvalidRequest
@@ -194,6 +198,7 @@ impl Code {
             Self::AlreadyFinished => "The job has already ended",
             Self::BrokerUnavailable => "The queue is not available",
             Self::DeadLetterNotFound => "No such dead letter",
+            Self::EmptyBatch => "The batch has no job",
             Self::ExplainNotRecorded => "The job recorded no explanation",
             Self::HeadTooLarge => "The head of the request is too large",
             Self::IdempotencyKeyReused => "The name is taken by another request",
@@ -308,6 +313,24 @@ impl Problem {
     /// Tells whether it is of this kind.
     pub(crate) fn is(&self, code: Code) -> bool {
         self.code == code
+    }
+
+    /// Tells whether it lies in the time and not in the request.
+    pub(crate) fn passes(&self) -> bool {
+        let status = self.status();
+        status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    /// Says more about this case.
+    pub(crate) fn explained(mut self, detail: String) -> Self {
+        self.detail = detail;
+        self
+    }
+
+    /// Returns what is said of one of many things in a single answer.
+    pub(crate) fn brief(&self) -> Value {
+        let (code, retryable) = (self.code.name(), self.code.is_retryable());
+        json!({"code": code, "detail": self.detail, "retryable": retryable})
     }
 
     /// Adds a member.

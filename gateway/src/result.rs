@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{self, State};
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::response::{IntoResponse, Response};
@@ -38,6 +38,9 @@ pub(crate) struct Selection {
     min_count: Option<u64>,
 }
 
+/// That query, or what is wrong with it.
+pub(crate) type Query = Result<extract::Query<Selection>, QueryRejection>;
+
 /// What stands beside the histogram.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Head<'a> {
@@ -53,10 +56,10 @@ pub(crate) struct Head<'a> {
 pub(crate) async fn get(
     State(app): State<App>,
     JobPath(key): JobPath,
-    selection: Result<Query<Selection>, QueryRejection>,
+    selection: Query,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Query(selection) = selection.map_err(|rejection| {
+    let extract::Query(selection) = selection.map_err(|rejection| {
         Problem::new(Code::InvalidQuery, format!("{}.", rejection.body_text()))
     })?;
     let format = match selection.format {

@@ -50,6 +50,7 @@ pub(crate) async fn post(
         trace_id: trace.trace_id,
         fingerprint: None,
         retry_of: Some(old.job_id),
+        batch: None,
     };
     let copy = upload::renew(&app, &mut message).await?;
     let accepted = match name {
@@ -67,6 +68,9 @@ pub(crate) async fn post(
 async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
     if let Some(url) = &job.source.url {
         return Ok(Source::Url { url: url.clone() });
+    }
+    if let Some(batch) = &job.source.batch {
+        return Ok(Source::Batch(batch.clone()));
     }
     let key = job.key();
     // Another job may have had this id before.

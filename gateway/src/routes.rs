@@ -14,7 +14,7 @@ use crate::cors::Origins;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
-    App, caller, cancel, events, explain, health, jobs, keyed, listing, metrics, openapi,
+    App, batches, caller, cancel, events, explain, health, jobs, keyed, listing, metrics, openapi,
     queue_view, result, retry, submit, trace, word_count,
 };
 
@@ -31,6 +31,9 @@ pub(crate) fn router(app: App, origins: &Origins) -> Router {
         .route("/v1/jobs/{id}/events", get(events::get))
         .route("/v1/jobs/{id}/cancel", post(cancel::post))
         .route("/v1/jobs/{id}/retry", post(retry::post))
+        .route("/v1/batches", post(batches::post))
+        .route("/v1/batches/{id}", get(batches::get))
+        .route("/v1/batches/{id}/result", get(batches::result))
         .route("/v1/queue", get(queue_view::get))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/replay", post(replay::post))

@@ -54,28 +54,28 @@ const POLL_AFTER_S: u64 = 1;
 /// Header that says which preference was met.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// The body of `POST /v1/jobs`.
+/// The body of `POST /v1/jobs`, and a line of `POST /v1/batches`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = either)]
 pub(crate) struct NewJob {
     /// The page to fetch and count: absolute, `http` or `https`.
     #[schemars(schema_with = "url_of")]
-    url: Option<String>,
+    pub(crate) url: Option<String>,
     /// The text to count.
-    text: Option<String>,
+    pub(crate) text: Option<String>,
     /// How it is counted; in place of what the query says.
     #[schemars(with = "Option<Options>")]
-    options: Option<Value>,
+    pub(crate) options: Option<Value>,
     /// Marks by which jobs can be listed, such as `{"book": "2600"}`; in place of those in the query.
     #[schemars(extend(
         "maxProperties" = LABELS_MAX,
         "propertyNames" = json!({"pattern": format!("^{LABEL_NAME_PATTERN}$")}),
         "additionalProperties" = json!({"type": "string", "pattern": format!("^{LABEL_VALUE_PATTERN}$")}),
     ))]
-    labels: Option<BTreeMap<String, String>>,
+    pub(crate) labels: Option<BTreeMap<String, String>>,
     /// The queue that it waits in; what is in bulk gives way to the rest.
-    lane: Option<Lane>,
+    pub(crate) lane: Option<Lane>,
 }
 
 /// Has exactly one source.
@@ -167,20 +167,9 @@ pub(crate) async fn read(
     if upload::kind(headers)? != upload::Kind::Json {
         return upload::read(app, key, trace, headers, uri.query(), body).await;
     }
-    let asked = upload::asked(uri.query())?;
+    let asked = upload::asked(uri.query().unwrap_or_default())?;
     let body: NewJob = body::json(headers, body, app.json_size_max).await?;
-    let source = match (body.url, body.text) {
-        (Some(url), None) => source_url(&url)?,
-        (None, Some(text)) => Source::Text { text },
-        (None, None) => {
-            let detail = "Name what to count: either \"url\" or \"text\".";
-            return Err(Problem::new(Code::InvalidRequest, detail));
-        }
-        (Some(_), Some(_)) => {
-            let detail = "Name one thing to count: \"url\" or \"text\", not both.";
-            return Err(Problem::new(Code::InvalidRequest, detail));
-        }
-    };
+    let source = source(body.url, body.text)?;
     let options = match body.options {
         None | Some(Value::Null) => asked.options,
         given => options(given)?,
@@ -190,7 +179,7 @@ pub(crate) async fn read(
         format: job::FORMAT,
         job_id: key.job_id,
         owner: key.owner.clone(),
-        lane: body.lane.unwrap_or(asked.lane),
+        lane: body.lane.or(asked.lane).unwrap_or_default(),
         source,
         options,
         labels,
@@ -198,7 +187,27 @@ pub(crate) async fn read(
         trace_id: trace.trace_id,
         fingerprint: None,
         retry_of: None,
+        batch: None,
     })
+}
+
+/// Reads what a job is to count.
+///
+/// # Errors
+/// `invalid_request` and `invalid_url`.
+pub(crate) fn source(url: Option<String>, text: Option<String>) -> Result<Source, Problem> {
+    match (url, text) {
+        (Some(url), None) => source_url(&url),
+        (None, Some(text)) => Ok(Source::Text { text }),
+        (None, None) => {
+            let detail = "Name what to count: either \"url\" or \"text\".";
+            Err(Problem::new(Code::InvalidRequest, detail))
+        }
+        (Some(_), Some(_)) => {
+            let detail = "Name one thing to count: \"url\" or \"text\", not both.";
+            Err(Problem::new(Code::InvalidRequest, detail))
+        }
+    }
 }
 
 /// Checks a URL as far as that is possible without looking its host up.

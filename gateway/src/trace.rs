@@ -198,6 +198,16 @@ pub(crate) fn cancelling(job: &Job, request: &TraceParent) -> Span {
     span
 }
 
+/// Begins the trace of one of many jobs that came in one request, to which it is linked: ten thousand
+/// jobs in one trace nobody could read.
+pub(crate) fn member(request: &TraceParent) -> (Span, TraceParent) {
+    let span = info_span!(parent: None, "batch line", job.id = field::Empty);
+    telemetry::link(&span, request);
+    let trace = telemetry::context(&span).unwrap_or_else(TraceParent::random);
+    telemetry::identify(&span, trace.trace_id);
+    (span, trace)
+}
+
 /// Begins the trace of a job that is done again, linked to that of the old one and to the request.
 pub(crate) fn replaying(old: Option<&TraceParent>, request: &TraceParent) -> (Span, TraceParent) {
     let span = info_span!(parent: None, "replay job", job.id = field::Empty);

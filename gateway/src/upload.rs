@@ -30,7 +30,7 @@ use wordmill_nats::documents::{Documents, Received, Upload};
 use self::form::Form;
 use self::media::{CONTENT_TYPE_BYTES_MAX, UNKNOWN_TYPE, countable, encoding, guess, plain};
 pub(crate) use self::media::{Kind, kind};
-pub(crate) use self::query::Asked;
+pub(crate) use self::query::{Asked, read as asked};
 use crate::config::Uploads as Limits;
 use crate::problem::{Code, Problem};
 use crate::{App, BROKER_DEADLINE, lookup, submit};
@@ -127,7 +127,7 @@ pub(crate) async fn read(
         format: job::FORMAT,
         job_id: key.job_id,
         owner: key.owner.clone(),
-        lane: asked.lane,
+        lane: asked.lane.unwrap_or_default(),
         source: Source::Document(document),
         options: asked.options,
         labels: asked.labels,
@@ -135,15 +135,8 @@ pub(crate) async fn read(
         trace_id: trace.trace_id,
         fingerprint: None,
         retry_of: None,
+        batch: None,
     })
-}
-
-/// Reads what a query says about a job.
-///
-/// # Errors
-/// `invalid_query`, `invalid_label` and `invalid_option`.
-pub(crate) fn asked(query: Option<&str>) -> Result<Asked, Problem> {
-    query::read(query.unwrap_or_default())
 }
 
 async fn take(
@@ -153,7 +146,7 @@ async fn take(
     query: Option<&str>,
     body: &mut Body,
 ) -> Result<(Asked, Document), Problem> {
-    let asked = asked(query)?;
+    let asked = asked(query.unwrap_or_default())?;
     let limits = app.uploads.limits;
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -162,7 +155,7 @@ async fn take(
     }
     let content_encoding = encoding(headers)?;
     // Before the client sends all of it in vain.
-    app.gauge.admit(asked.lane)?;
+    app.gauge.admit(asked.lane.unwrap_or_default())?;
     let _room = app.room.take_upload()?;
     submit::connected(app, Instant::now() + BROKER_DEADLINE).await?;
 
@@ -334,7 +327,7 @@ async fn unstalled<T>(limit: Duration, arriving: impl Future<Output = T>) -> Res
 }
 
 /// Reads on for a moment, so that a client that is still sending comes to read the answer.
-async fn drain(mut body: Body) {
+pub(crate) async fn drain(mut body: Body) {
     let draining = async {
         let mut left = DRAIN_BYTES_MAX;
         while let Some(Ok(frame)) = body.frame().await {

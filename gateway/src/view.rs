@@ -6,6 +6,7 @@ use crate::openapi::Moment;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
+use wordmill_common::batch::{Batch, Counts};
 use wordmill_common::failure::Failure;
 use wordmill_common::histogram::{Rule, Totals, WordCount};
 use wordmill_common::id::{JobId, Lane};
@@ -46,6 +47,10 @@ pub(crate) struct JobView<'a> {
     trace_id: TraceId,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<JobId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<JobId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counts: Option<Counts>,
     links: Links,
 }
 
@@ -69,6 +74,8 @@ struct Links {
     events: String,
     retry: String,
     cancel: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<String>,
 }
@@ -99,12 +106,15 @@ impl<'a> JobView<'a> {
             dead_lettered: job.dead_lettered,
             trace_id: job.trace_id,
             retry_of: job.retry_of,
+            batch: job.batch,
+            counts: job.source.batch.as_ref().map(|batch| counts(job, batch)),
             links: Links {
                 this: format!("/v1/jobs/{}", job.job_id),
                 result: format!("/v1/jobs/{}/result", job.job_id),
                 events: format!("/v1/jobs/{}/events", job.job_id),
                 retry: format!("/v1/jobs/{}/retry", job.job_id),
                 cancel: format!("/v1/jobs/{}/cancel", job.job_id),
+                batch: job.batch.map(|batch| format!("/v1/batches/{batch}")),
                 trace: None,
             },
         }
@@ -115,6 +125,14 @@ impl<'a> JobView<'a> {
         self.links.trace = url;
         self
     }
+}
+
+/// Returns how far the members of a batch are; before anybody has looked, all of them wait.
+fn counts(job: &Job, batch: &Batch) -> Counts {
+    let refused = batch.refused.count();
+    let queued = batch.lines.saturating_sub(refused);
+    let unknown = Counts { queued, refused, ..Counts::default() };
+    job.members.as_ref().map_or(unknown, |members| members.counts)
 }
 
 impl<'a> AttemptView<'a> {

@@ -73,6 +73,7 @@ pub(crate) async fn post(
         trace_id: trace.trace_id,
         fingerprint: None,
         retry_of: None,
+        batch: None,
     };
     let job = submit::accept(&app, &message, &trace).await.map_err(server_error)?;
     let data = json!({"job_id": job.job_id, "url": url, "status": "IN_PROGRESS"});

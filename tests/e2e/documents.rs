@@ -64,7 +64,7 @@ fn form(boundary: &str, parts: &[(&str, &[u8])]) -> Vec<u8> {
 const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=seam");
 
 /// Compresses with python3, which every test machine has.
-fn packed(module: &str, bytes: &[u8]) -> Vec<u8> {
+pub fn packed(module: &str, bytes: &[u8]) -> Vec<u8> {
     let program = format!(
         "import sys, {module}; sys.stdout.buffer.write({module}.compress(sys.stdin.buffer.read()))"
     );

@@ -1,9 +1,13 @@
 //! Black-box tests of the running system.
 
 mod access;
+mod batches;
 mod cancel;
 mod chaos;
+mod command;
+mod command_jobs;
 mod cors;
+mod counting;
 mod dead_letters;
 mod deliveries;
 mod description;

@@ -24,6 +24,9 @@ const NEVER: &str = "0198f0c2-0000-7000-8000-000000000000";
 const WITHOUT_OWNER: [&str; 7] =
     ["/livez", "/readyz", "/health", "/metrics", "/v1/queue", "/openapi.json", "/docs"];
 
+/// Names no job that there is: it is walked by itself.
+const BATCHES: &str = "/v1/batches";
+
 /// One request about a job.
 struct Ask {
     route: &'static str,
@@ -81,6 +84,9 @@ fn walk() -> Vec<Ask> {
         Ask::new("POST", "/v1/jobs/{id}/cancel"),
         Ask::new("POST", "/v1/jobs/{id}/retry"),
         Ask::new("POST", "/v1/jobs/{id}/retry").header("idempotency-key", "again"),
+        Ask::new("GET", "/v1/batches/{id}"),
+        Ask::new("GET", "/v1/batches/{id}").query("wait=1"),
+        Ask::new("GET", "/v1/batches/{id}/result"),
         Ask::new("DELETE", job),
         Ask::new("GET", letter),
         Ask::new("DELETE", letter),
@@ -209,6 +215,7 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
     let asks = walk();
     let mut walked: BTreeSet<String> = asks.iter().map(|ask| ask.route.to_owned()).collect();
     walked.extend(WITHOUT_OWNER.map(str::to_owned));
+    walked.insert(BATCHES.to_owned());
     assert_eq!(routes(), walked, "every route is to be walked");
 
     let mut keys = Keyring::new();
@@ -220,6 +227,9 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
     let named = [JSON, ("idempotency-key", "the-same-for-both")];
     let by_a = theirs.client.send("POST", "/v1/jobs", &named, br#"{"text": "one"}"#).json();
     theirs.client.finished(by_a["job_id"].as_str().expect("an id"), LIMIT);
+    let lines = br#"[{"text": "one"}]"#;
+    let batch_of_a = theirs.client.send("POST", BATCHES, &named, lines).json();
+    theirs.client.finished(batch_of_a["batch_id"].as_str().expect("an id"), LIMIT);
     let before = theirs.look();
 
     for (number, id) in theirs.all().into_iter().enumerate() {
@@ -265,6 +275,12 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
     }
     let (mine, wanted) = (b.get("/v1/jobs").json(), 7);
     assert_eq!(mine["data"].as_array().map(Vec::len), Some(wanted), "{mine}");
+    // So are batches, and what they are made of.
+    let batch_of_b = b.send("POST", BATCHES, &named, lines);
+    assert_eq!(batch_of_b.status, 202, "{batch_of_b:?}");
+    let ids = |batch: &Value| [batch["batch_id"].clone(), batch["lines"][0]["job_id"].clone()];
+    let (of_a, of_b) = (ids(&batch_of_a), ids(&batch_of_b.json()));
+    assert!(of_a[0] != of_b[0] && of_a[1] != of_b[1], "{of_a:?} {of_b:?}");
     assert_eq!(theirs.look(), before, "nothing happened to the other owner's jobs");
 }
 

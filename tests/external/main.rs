@@ -1,5 +1,7 @@
 //! Tests that need a tool from outside. `make test-all` installs what they need and runs them.
 
+mod batches;
+mod differences;
 mod jaeger;
 mod listing;
 mod memory;
@@ -9,3 +11,4 @@ mod operations;
 mod pages;
 mod prometheus;
 mod readme;
+mod texts;

@@ -2,6 +2,8 @@
 //! tells it, while they take in and count documents and pages of that size. Everything is made at run
 //! time and nothing of it is held in this process either.
 //!
+//! Nor does a document that is one word take memory, or one with more different words than may be.
+//!
 //! Tens of seconds with the debug build, and a few GB of disk for as long as it runs.
 
 use std::io::{BufRead, BufReader, Write};
@@ -126,7 +128,7 @@ fn a_gigabyte_is_counted_in_bounded_memory() {
     println!("upload of 1 GB: sent in {sent:.1?}, counted after {:.1?}", begun.elapsed());
     println!("  gateway {} MiB, worker {} MiB", mib(peak(gateway)), mib(peak(worker)));
     admin.wait_until_idle();
-    assert_eq!(admin.messages("OBJ_documents"), 0);
+    wait_for("no document is kept", LIMIT, || (admin.messages("OBJ_documents") == 0).then_some(()));
 
     let begun = Instant::now();
     let job = finished(client, &client.submit_url(&serve(block)));
@@ -157,4 +159,48 @@ fn the_largest_histogram_takes_its_table_and_little_more() {
     let result = client.get(&format!("/v1/jobs/{id}/result?top=3"));
     let words = &result.json()["word_count"];
     assert_eq!(words, &json!({"w0": 1, "w1": 1, "w10": 1}), "{words}");
+}
+
+#[test]
+fn more_different_words_than_may_be_end_with_a_named_failure() {
+    let stack = Stack::with(1, 1, SETTINGS);
+    let (client, worker) = (stack.client(), &stack.workers[0].process);
+    let text: String = (0..=WORDS_MAX).map(|n| format!("w{n:x} ")).collect();
+    // Each in two forms, which are told apart until the table is full.
+    let forms: String = (0..=WORDS_MAX).map(|n| format!("É{n:x} é{n:x} ")).collect();
+    for text in [text, forms] {
+        let id = upload(client, text.as_bytes(), 1);
+        let job = client.finished(&id, LIMIT);
+        assert_eq!(job["status"], "failed", "{job}");
+        assert_eq!(job["failure"]["code"], "too_many_unique_words", "{job}");
+        assert_eq!(job["failure"]["retryable"], false, "{job}");
+        let detail = job["failure"]["detail"].as_str().expect("a sentence");
+        assert!(detail.contains("2000000"), "{detail}");
+        client.get(&format!("/v1/jobs/{id}/result")).problem(409, "job_failed");
+    }
+    println!("{} different words: worker {} MiB", WORDS_MAX + 1, mib(peak(worker)));
+    assert!(peak(worker) < WORKER_BYTES_MAX + WORDS_MAX * WORD_BYTES_MAX, "{}", mib(peak(worker)));
+}
+
+#[test]
+fn one_giant_word_takes_no_memory() {
+    const MEGABYTES: u64 = 200;
+    let stack = Stack::with(1, 1, SETTINGS);
+    let (client, worker) = (stack.client(), &stack.workers[0].process);
+    for letter in ["a", "\u{e9}", "\u{6c34}", "\u{301}"] {
+        let block = letter.repeat(1_000_000 / letter.len());
+        let blocks = usize::try_from(MEGABYTES).expect("a number");
+        let id = upload(client, block.as_bytes(), blocks);
+        let job = client.finished(&id, LIMIT);
+        assert_eq!(job["status"], "succeeded", "{job}");
+        let characters = MEGABYTES * block.chars().count() as u64;
+        assert_eq!(job["totals"]["characters"], characters, "{job}");
+        if matches!(letter, "a" | "\u{e9}") {
+            assert_eq!(job["totals"]["words"], 1, "{job}");
+            assert_eq!(job["totals"]["overlong_words"], 1, "{job}");
+            assert_eq!(job["totals"]["unique_words"], 0, "{job}");
+        }
+    }
+    println!("words of {MEGABYTES} MB: worker {} MiB", mib(peak(worker)));
+    assert!(peak(worker) < WORKER_BYTES_MAX, "{} MiB", mib(peak(worker)));
 }

@@ -5,7 +5,6 @@
 //! three Debian manuals, each made by another generator, and of the Rust toolchain's own book: they
 //! are taken where they are installed, and are not in the repository.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,6 +16,8 @@ use wordmill_tests::process::Process;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::wait_for;
+
+use crate::differences::{Counts, Reason, Reasons, distance, explain, histogram};
 
 /// Where Debian's package `installation-guide-amd64` puts its pages.
 const GUIDE: &str = "/usr/share/doc/installation-guide-amd64";
@@ -42,6 +43,8 @@ const FAQ_PAGES: [&str; 4] = [
 ];
 /// How many words may differ, in thousandths of a page's words.
 const DIFFERENCE_MAX_PER_MILLE: u64 = 5;
+/// Why the browser may count a word differently.
+const REASONS: [Reason; 3] = [Reason::Colon, Reason::FullStop, Reason::Hangul];
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the browser does with the page: shown text, cut by ICU, keys as docs/counting.md describes them.
@@ -67,8 +70,6 @@ const SCRIPT: &str = r#"
   }
   return Object.entries(counts);
 "#;
-
-type Counts = BTreeMap<String, u64>;
 
 /// A browser that is driven over WebDriver.
 struct Browser {
@@ -135,94 +136,6 @@ impl Drop for Browser {
     }
 }
 
-/// Differences that have a reason. Each is counted by itself, and what is left has none.
-#[derive(Debug, Default)]
-struct Kinds {
-    /// The browser cuts at a colon within a word (`a:b`); Unicode's own rule does not.
-    colon: u64,
-    /// It cuts at a full stop between letters (`x.org`, `e.g.`); Unicode's own rule does not.
-    full_stop: u64,
-    /// It cuts where Hangul meets digits or Latin letters (`12는`); Unicode's own rule does not.
-    hangul: u64,
-    /// The same run of Han or Kana, cut elsewhere: other dictionary, other method.
-    cut_elsewhere: u64,
-}
-
-fn is_hangul(c: char) -> bool {
-    matches!(c, '\u{1100}'..='\u{11ff}' | '\u{3130}'..='\u{318f}' | '\u{ac00}'..='\u{d7a3}')
-}
-
-/// Cuts a word of ours where the browser would, and counts why.
-fn cut_like_the_browser(word: &str, count: u64, kinds: &mut Kinds) -> Vec<String> {
-    let characters: Vec<char> = word.chars().collect();
-    let mut parts = vec![String::new()];
-    for (i, &c) in characters.iter().enumerate() {
-        let around = (i > 0).then(|| characters[i - 1]).zip(characters.get(i + 1).copied());
-        let between_letters =
-            around.is_some_and(|(left, right)| left.is_alphabetic() && right.is_alphabetic());
-        let reason = match c {
-            ':' => Some(&mut kinds.colon),
-            '.' if between_letters => Some(&mut kinds.full_stop),
-            _ if i > 0 && is_hangul(c) != is_hangul(characters[i - 1]) => Some(&mut kinds.hangul),
-            _ => None,
-        };
-        if let Some(reason) = reason {
-            *reason += count;
-            parts.push(String::new());
-        }
-        if c != ':' && (c != '.' || !between_letters) {
-            parts.last_mut().expect("a part").push(c);
-        }
-    }
-    parts
-}
-
-fn is_without_spaces(c: char) -> bool {
-    matches!(c, '\u{3005}'..='\u{3007}' | '\u{3040}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}'
-        | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{ff66}'..='\u{ff9f}')
-}
-
-/// Takes what has a reason out of both counts, and tells how much it was.
-fn explain(ours: &mut Counts, browsers: &mut Counts) -> Kinds {
-    let mut kinds = Kinds::default();
-    for (word, count) in std::mem::take(ours) {
-        for part in cut_like_the_browser(&word, count, &mut kinds) {
-            *ours.entry(part).or_default() += count;
-        }
-    }
-    // Words of scripts without spaces: the characters must be the same, and how often.
-    let mut characters: BTreeMap<char, i64> = BTreeMap::new();
-    let words: BTreeSet<String> = ours.keys().chain(browsers.keys()).cloned().collect();
-    for word in words.into_iter().filter(|word| word.chars().any(is_without_spaces)) {
-        let (a, b) = (ours.remove(&word).unwrap_or(0), browsers.remove(&word).unwrap_or(0));
-        kinds.cut_elsewhere += a.abs_diff(b);
-        for c in word.chars() {
-            *characters.entry(c).or_default() +=
-                i64::try_from(a).unwrap() - i64::try_from(b).unwrap();
-        }
-    }
-    for (c, difference) in characters.into_iter().filter(|(_, difference)| *difference != 0) {
-        let side = if difference > 0 { &mut *ours } else { &mut *browsers };
-        *side.entry(c.to_string()).or_default() += difference.unsigned_abs();
-    }
-    kinds
-}
-
-/// Returns the number of words that are in one count and not in the other.
-fn distance(a: &Counts, b: &Counts) -> (u64, Vec<String>) {
-    let words: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    let mut sum = 0;
-    let mut examples = Vec::new();
-    for word in words {
-        let (left, right) = (a.get(word).copied().unwrap_or(0), b.get(word).copied().unwrap_or(0));
-        if left != right {
-            sum += left.abs_diff(right);
-            examples.push(format!("{word:?} {left} {right}"));
-        }
-    }
-    (sum, examples)
-}
-
 /// A page that is installed.
 struct Sample {
     name: String,
@@ -279,7 +192,7 @@ fn pages() -> Vec<Sample> {
 /// What the comparisons came to.
 #[derive(Default)]
 struct Outcome {
-    kinds: Kinds,
+    reasons: Reasons,
     pages: usize,
     articles: usize,
     words: u64,
@@ -291,11 +204,14 @@ impl Outcome {
     fn compare(&mut self, name: &str, mut ours: Counts, mut browsers: Counts) {
         let words: u64 = browsers.values().sum();
         assert!(words > 100, "{name} has only {words} words");
-        let kinds = explain(&mut ours, &mut browsers);
+        let reasons = explain(&mut ours, &mut browsers, &REASONS);
         let (differ, examples) = distance(&ours, &browsers);
         println!(
             "{name:44} {words:>6} {differ:>6} | {:>5} {:>9} {:>6} {:>13}",
-            kinds.colon, kinds.full_stop, kinds.hangul, kinds.cut_elsewhere
+            reasons.of(Reason::Colon),
+            reasons.of(Reason::FullStop),
+            reasons.of(Reason::Hangul),
+            reasons.cut_elsewhere()
         );
         if differ > 0 {
             println!("    {}", examples.join(", "));
@@ -303,10 +219,7 @@ impl Outcome {
         if differ * 1000 > words * DIFFERENCE_MAX_PER_MILLE {
             self.bad.push(format!("{name}: {differ} of {words}: {}", examples.join(", ")));
         }
-        self.kinds.colon += kinds.colon;
-        self.kinds.full_stop += kinds.full_stop;
-        self.kinds.hangul += kinds.hangul;
-        self.kinds.cut_elsewhere += kinds.cut_elsewhere;
+        self.reasons.add(&reasons);
         self.words += words;
         self.differ += differ;
     }
@@ -332,21 +245,18 @@ fn real_pages_count_as_a_browser_shows_them() {
             let job = stack.client().finished(&job_id, LIMIT);
             assert_eq!(job["status"], "succeeded", "{name}: {job}");
             assert_eq!(job["totals"]["words"], job["totals_by_scope"][scope], "{name}: {job}");
-            let result = stack.client().result(&job_id);
-            let counts = result["word_count"].as_object().expect("a histogram").iter();
-            let ours: Counts =
-                counts.map(|(word, n)| (word.clone(), n.as_u64().expect("a count"))).collect();
+            let ours = histogram(&stack.client().result(&job_id));
             let name = if scope == "page" { name.clone() } else { format!("{name} ({scope})") };
             outcome.articles += usize::from(scope == "main");
             outcome.compare(&name, ours, browser.count(&url, &language, scope));
         }
     }
-    let Outcome { kinds, pages, articles, words, differ, bad } = outcome;
+    let Outcome { reasons, pages, articles, words, differ, bad } = outcome;
     println!("{pages} pages, {articles} articles, {words} words, {differ} differ");
-    println!("with a reason: {kinds:?}");
+    println!("with a reason: {reasons:?}");
     assert!(bad.is_empty(), "ours and the browser's:\n{}", bad.join("\n"));
     // A reason that no page needs is no reason.
-    let used = [kinds.colon, kinds.full_stop, kinds.hangul, kinds.cut_elsewhere];
-    assert!(used.iter().all(|count| *count > 0), "{kinds:?}");
+    let is_used = |reason: &Reason| reasons.of(*reason) > 0;
+    assert!(REASONS.iter().all(is_used) && reasons.cut_elsewhere() > 0, "{reasons:?}");
     assert!(pages >= 60, "only {pages} pages");
 }

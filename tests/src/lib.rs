@@ -8,6 +8,7 @@ pub mod chaos;
 pub mod client;
 pub mod cluster;
 pub mod collector;
+pub mod command;
 pub mod jaeger;
 pub mod keyring;
 pub mod metrics;

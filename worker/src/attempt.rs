@@ -19,6 +19,7 @@ use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::id::RunNonce;
 use wordmill_common::job::{Count, Event, InvalidTransition, Job, Status};
 use wordmill_common::message::JobMessage;
+use wordmill_common::source::Source;
 use wordmill_common::telemetry;
 use wordmill_nats::Error;
 use wordmill_nats::events::Events;
@@ -29,6 +30,7 @@ use wordmill_nats::store::{Found, Outcome, Stored};
 use self::ending::{bury_unreadable, conclude, settle, until_due};
 use crate::Worker;
 use crate::lease::{self, Meter};
+use crate::members::{self, Looked};
 use crate::spans;
 use crate::stores;
 use crate::work::{self, Failed};
@@ -76,6 +78,13 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
     }
     if let Some(wait) = early(&current.job) {
         return delivery.give_back(Some(wait)).await;
+    }
+    if let (Source::Batch(batch), Status::Queued) = (&message.source, current.job.status) {
+        match Box::pin(members::look(worker, delivery, batch, current.clone())).await? {
+            Looked::Ready => {}
+            Looked::Noted(outcome) => return settle(worker, delivery, outcome).await,
+            Looked::Unchanged(wait) => return delivery.give_back(Some(wait)).await,
+        }
     }
     if current.job.attempt_count() >= worker.retry.attempts {
         let outcome = worker.store.apply(current, None, abandon).await?;
@@ -145,12 +154,11 @@ impl Attempt<'_> {
     async fn work(&self, current: Stored) -> Result<Ended, Error> {
         let meter = Arc::new(work::meter(&self.message.source));
         let over = self.worker.interrupted.child_token();
-        let JobMessage { source, options, .. } = self.message;
         let working = async {
             let _ends = over.clone().drop_guard();
             tokio::select! {
                 biased;
-                done = work::count(self.worker, source, options, &meter) => Some(done),
+                done = work::count(self.worker, self.message, &meter) => Some(done),
                 failure = lease::hold(self.delivery, &meter, self.worker.attempt_deadline) => {
                     Some(Err(failure.into()))
                 }
@@ -249,27 +257,26 @@ impl Attempt<'_> {
 
     async fn succeed(&self, current: Stored, found: work::Found) -> Result<(), Error> {
         let run = self.run;
-        let counted = found.counted;
-        let totals = counted.totals;
         let top = usize::try_from(u32::from(self.message.options.top)).unwrap_or(usize::MAX);
-        let top_words = counted.histogram.top(top);
+        let top_words = found.histogram.top(top);
         let (worker, message) = (self.worker, self.message);
-        let place = Box::pin(stores::keep(worker, message, run, counted.histogram)).await?;
-        let explanation = match counted.explanation {
-            Some(found) => {
-                Some(Box::pin(stores::keep_explanation(worker, message, run, found)).await?)
+        let place = Box::pin(stores::keep(worker, message, run, found.histogram)).await?;
+        let explanation = match found.explanation {
+            Some(known) => {
+                Some(Box::pin(stores::keep_explanation(worker, message, run, known)).await?)
             }
             None => None,
         };
         let count = Count {
             source: found.source,
-            totals_by_rule: counted.totals_by_rule,
-            totals_by_scope: counted.totals_by_scope,
-            totals,
-            rule: counted.rule,
+            totals_by_rule: found.totals_by_rule,
+            totals_by_scope: found.totals_by_scope,
+            totals: found.totals,
+            rule: found.rule,
             top_words,
             result: place,
             explanation,
+            members: found.members,
         };
         let outcome = self
             .persist(current, |job, now| {

@@ -5,6 +5,30 @@
 //! the hints alone, never on how the bytes were cut on their way here.
 //!
 //! The rules are described for readers in `docs/counting.md`; tests here check that page.
+//!
+//! [`count`] takes anything that can be read and what is known about it; [`count_text`] takes a
+//! text that is at hand:
+//!
+//! ```
+//! use wordmill_worker::count::{Hints, Options, count};
+//!
+//! let page = "<title>Mills</title><p>The mill, the <b>m</b>iller.".as_bytes();
+//! let hints = Hints { content_type: Some("text/html; charset=utf-8"), host_tld: None };
+//! let counted = count(page, &hints, &Options::default(), &|_bytes_read| true)?;
+//! assert_eq!(counted.totals.words, 4);
+//! let words: Vec<(&str, u64)> = counted.histogram.iter().collect();
+//! assert_eq!(words, [("the", 2), ("mill", 1), ("miller", 1)]);
+//! assert_eq!(counted.totals_by_rule["whitespace"], 4);
+//! # Ok::<(), wordmill_worker::count::Error>(())
+//! ```
+//!
+//! The way of a byte: `input` reads, hashes and watches; `charset` and `format` decide from the
+//! first bytes; `decode` makes text; for pages, `scan` cuts it into tags and text, and `html` with
+//! `visible`, `landmark` and `open` decides what of it is seen; `tally` counts characters and white
+//! space for all rules at once and gives what is between boundaries to `words`, by a fast way for
+//! ASCII (`ascii`) or by UAX #29 (`segment`, with `dictionary` and `lexicon` for scripts
+//! without spaces); `table` holds the words. What a document can ask for is bounded by
+//! [`Options::unique_words_max`] and constants beside the code that they bound.
 
 mod ascii;
 mod charset;
@@ -16,10 +40,13 @@ mod explain;
 mod format;
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod hostile;
 mod html;
 mod input;
 mod key;
 mod landmark;
+mod lexicon;
 mod open;
 #[cfg(test)]
 mod random;
@@ -104,6 +131,12 @@ pub struct Counted {
     pub size_bytes: u64,
     /// The SHA-256 of the document as given, in hexadecimal.
     pub sha256: String,
+}
+
+/// Returns a rule as results name it: its version, and that of the Unicode data.
+#[must_use]
+pub fn rule(name: options::RuleName) -> Rule {
+    rules::describe(name)
 }
 
 /// Why a document was not counted.

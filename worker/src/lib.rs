@@ -11,6 +11,7 @@ pub mod fetch;
 mod health;
 mod lane;
 mod lease;
+mod members;
 mod metrics;
 mod pulse;
 mod slots;

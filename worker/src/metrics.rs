@@ -193,9 +193,11 @@ impl Metrics {
         let job = &stored.job;
         if job.status.is_final() {
             self.0.shared.note_finished(job, link(delivery));
-        } else if job.status == Status::Queued && job.next_attempt_at.is_some() {
-            let last = job.attempts.last().and_then(|attempt| attempt.failure.as_ref());
-            let code = last.map_or("", |failure| failure.code.as_str());
+        } else if job.status == Status::Queued
+            && job.next_attempt_at.is_some()
+            && let Some(last) = job.attempts.last()
+        {
+            let code = last.failure.as_ref().map_or("", |failure| failure.code.as_str());
             self.0.retries.get_or_create(&Retried { lane: job.lane, code }).inc();
         }
     }

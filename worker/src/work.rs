@@ -2,6 +2,7 @@
 
 mod document;
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,18 +13,21 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 use url::Url;
+use wordmill_common::batch::Survey;
+use wordmill_common::explanation::Explanation;
 use wordmill_common::failure::{Failure, FailureCode};
+use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::job::Stage;
-use wordmill_common::options;
+use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceInfo};
 use wordmill_common::telemetry;
 
-use crate::Worker;
 use crate::count::{self, Counted, Hints, Options};
 use crate::fetch::{self, Page};
 use crate::lease::Meter;
 use crate::metrics::Fetch;
 use crate::spans::{self, Counting};
+use crate::{Worker, members};
 
 /// How many chunks of a page may wait to be counted.
 const CHUNKS_WAITING_MAX: usize = 4;
@@ -31,8 +35,15 @@ const CHUNKS_WAITING_MAX: usize = 4;
 /// What was found, and about which source.
 #[derive(Debug)]
 pub(crate) struct Found {
-    pub(crate) counted: Counted,
+    pub(crate) totals: Totals,
+    pub(crate) totals_by_rule: BTreeMap<String, u64>,
+    pub(crate) totals_by_scope: BTreeMap<String, u64>,
+    pub(crate) histogram: Histogram,
+    pub(crate) explanation: Option<Explanation>,
+    pub(crate) rule: Rule,
     pub(crate) source: SourceInfo,
+    /// Whose findings were added up, if it is a batch.
+    pub(crate) members: Option<Survey>,
 }
 
 /// Why nothing was found.
@@ -53,22 +64,22 @@ impl From<Failure> for Failed {
 pub(crate) fn meter(source: &Source) -> Meter {
     Meter::new(match source {
         Source::Url { .. } => Stage::Fetch,
-        Source::Text { .. } | Source::Document(_) => Stage::Count,
+        Source::Text { .. } | Source::Document(_) | Source::Batch(_) => Stage::Count,
     })
 }
 
-/// Gets `source` and counts it as `options` say. Dropped, it lets go of the connection, and the
+/// Gets a job's source and counts it as its options say. Dropped, it lets go of the connection, and the
 /// thread that counts ends by itself soon after.
 ///
 /// # Errors
 /// What the client is told, see [`Failed`].
 pub(crate) async fn count(
     worker: &Worker,
-    source: &Source,
-    options: &options::Options,
+    message: &JobMessage,
     meter: &Arc<Meter>,
 ) -> Result<Found, Failed> {
-    let options = Options::from(options.clone());
+    let source = &message.source;
+    let options = Options::from(message.options.clone());
     let (counted, final_url) = match source {
         Source::Text { text } => (count_text(text, options, meter).await?, None),
         Source::Url { url } => {
@@ -78,6 +89,7 @@ pub(crate) async fn count(
         Source::Document(document) => {
             (document::count(worker, document, options, meter).await?, None)
         }
+        Source::Batch(batch) => return members::merge(worker, message, batch, meter).await,
     };
     // A text that came in JSON is UTF-8 by definition: nothing had to be found out.
     let is_text = matches!(source, Source::Text { .. });
@@ -87,11 +99,23 @@ pub(crate) async fn count(
         content_type: Some(counted.content_type.clone()),
         charset: Some(counted.charset.clone()),
         charset_from,
+        extractor: Some(counted.format.extractor()),
         size_bytes: Some(counted.size_bytes),
         sha256: Some(counted.sha256.clone()),
         ..source.describe()
     };
-    Ok(Found { counted, source })
+    let Counted { totals, totals_by_rule, totals_by_scope, histogram, .. } = counted;
+    let (explanation, rule, members) = (counted.explanation, counted.rule, None);
+    Ok(Found {
+        totals,
+        totals_by_rule,
+        totals_by_scope,
+        histogram,
+        explanation,
+        rule,
+        source,
+        members,
+    })
 }
 
 async fn count_text(text: &str, options: Options, meter: &Arc<Meter>) -> Result<Counted, Failed> {

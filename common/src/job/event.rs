@@ -1,10 +1,38 @@
-//! What can happen to a job.
+//! What can happen to a job, and what an attempt finds.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Count, Progress, Status};
+use super::{ExplanationPlace, Progress, ResultPlace, Status};
+use crate::batch::Survey;
 use crate::failure::Failure;
+use crate::histogram::{Rule, Totals, WordCount};
 use crate::id::RunNonce;
+use crate::source::SourceInfo;
+
+/// What a successful attempt found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Count {
+    /// The source, with what was learnt about it.
+    pub source: SourceInfo,
+    /// The totals under the rule asked for.
+    pub totals: Totals,
+    /// The total of words under every rule.
+    pub totals_by_rule: BTreeMap<String, u64>,
+    /// The total of words in each scope, by the rule asked for.
+    pub totals_by_scope: BTreeMap<String, u64>,
+    /// The rule that counted.
+    pub rule: Rule,
+    /// The most frequent words.
+    pub top_words: Vec<WordCount>,
+    /// Where the histogram is.
+    pub result: ResultPlace,
+    /// Where the explanation is, if one was asked for.
+    pub explanation: Option<ExplanationPlace>,
+    /// The members that were added up, if the job is a batch.
+    pub members: Option<Survey>,
+}
 
 /// Facts about a job, in the past tense.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +50,13 @@ pub enum Event {
         run: RunNonce,
         /// How far.
         progress: Progress,
+    },
+    /// A batch's members were looked at, and not all of them are final.
+    Surveyed {
+        /// What was seen.
+        members: Survey,
+        /// When to look again.
+        next_look_at: Timestamp,
     },
     /// The attempt counted the source.
     Counted {
@@ -71,6 +106,7 @@ impl Event {
         match self {
             Self::Started { .. } => "started",
             Self::Advanced { .. } => "advanced",
+            Self::Surveyed { .. } => "surveyed",
             Self::Counted { .. } => "counted",
             Self::AttemptFailed { .. } => "attempt_failed",
             Self::HandedBack { .. } => "handed_back",

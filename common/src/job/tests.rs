@@ -16,6 +16,7 @@ fn message() -> JobMessage {
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap(),
         fingerprint: None,
         retry_of: None,
+        batch: None,
     }
 }
 
@@ -37,6 +38,7 @@ fn counted(n: u8) -> Event {
         rule: Rule { name: "unicode".to_owned(), version: 1, unicode: "18.0".to_owned() },
         top_words: Vec::new(),
         result: ResultPlace::Object { name: format!("result-{n}") },
+        members: None,
     };
     Event::Counted { run: run(n), count: Box::new(count) }
 }
@@ -70,7 +72,11 @@ fn after(events: &[Event]) -> Job {
     job
 }
 
-fn every_event(n: u8) -> [Event; 8] {
+fn surveyed() -> Event {
+    Event::Surveyed { members: Survey::default(), next_look_at: NOW }
+}
+
+fn every_event(n: u8) -> [Event; 9] {
     [
         started(n),
         advanced(n),
@@ -80,6 +86,7 @@ fn every_event(n: u8) -> [Event; 8] {
         gave_up(n),
         abandoned(),
         Event::Withdrawn,
+        surveyed(),
     ]
 }
 
@@ -90,12 +97,22 @@ fn every_pair_of_state_and_event_is_decided() {
     let queued = after(&[]);
     let running = after(&[started(1)]);
     let no = None;
-    // started, advanced, counted, attempt_failed, handed_back, gave_up, abandoned, withdrawn
+    // started, advanced, counted, attempt_failed, handed_back, gave_up, abandoned, withdrawn, surveyed
     let table = [
         (
             &queued,
             1,
-            [Some(Running), no, Some(Succeeded), no, no, no, Some(Failed), Some(Cancelled)],
+            [
+                Some(Running),
+                no,
+                Some(Succeeded),
+                no,
+                no,
+                no,
+                Some(Failed),
+                Some(Cancelled),
+                Some(Queued),
+            ],
         ),
         (
             &running,
@@ -109,13 +126,14 @@ fn every_pair_of_state_and_event_is_decided() {
                 Some(Failed),
                 Some(Failed),
                 Some(Cancelled),
+                no,
             ],
         ),
         // Somebody else's run may take over or succeed, and nothing else.
         (
             &running,
             2,
-            [Some(Running), no, Some(Succeeded), no, no, no, Some(Failed), Some(Cancelled)],
+            [Some(Running), no, Some(Succeeded), no, no, no, Some(Failed), Some(Cancelled), no],
         ),
     ];
     for (job, run, expected) in table {
@@ -155,6 +173,13 @@ fn a_takeover_closes_the_open_attempt_as_crashed() {
 fn a_hand_back_is_no_attempt() {
     let job = after(&[started(1), Event::HandedBack { run: run(1) }]);
     assert_eq!((job.status, job.attempts.len()), (Status::Queued, 0));
+}
+
+#[test]
+fn looking_at_the_members_of_a_batch_is_no_attempt_however_often() {
+    let job = after(&[surveyed(), surveyed()]);
+    assert_eq!((job.status, job.attempts.len()), (Status::Queued, 0));
+    assert_eq!((job.members, job.next_attempt_at), (Some(Survey::default()), Some(NOW)));
 }
 
 #[test]

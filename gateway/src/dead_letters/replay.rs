@@ -253,6 +253,7 @@ fn again(old: &JobMessage) -> JobMessage {
         trace_id: TraceId::random(),
         fingerprint: None,
         retry_of: Some(old.job_id),
+        batch: None,
         ..old.clone()
     }
 }

@@ -66,11 +66,17 @@ impl Schemas {
 
     /// Returns a reference to what a request has, under a name of its own.
     pub(crate) fn read<T: JsonSchema>(&mut self, name: &str) -> Value {
+        let schema = self.read_inline::<T>();
+        self.name(name, schema)
+    }
+
+    /// Returns what a request has, in full.
+    pub(crate) fn read_inline<T: JsonSchema>(&mut self) -> Value {
         let mut schema = Value::from(self.read.root_schema_for::<T>());
         if let Some(schema) = schema.as_object_mut() {
             schema.remove("title");
         }
-        self.name(name, schema)
+        schema
     }
 
     /// Gives a schema a name, and returns a reference to it.

@@ -65,9 +65,13 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
 
 /// Adds that a submission can be named, and waited for.
 pub(super) fn named(operation: Operation) -> Operation {
+    waited(keyed(operation))
+}
+
+/// Adds that a submission can be named.
+pub(super) fn keyed(operation: Operation) -> Operation {
     let key = json!({"type": "string", "pattern": KEY_PATTERN});
-    waited(operation.header("Idempotency-Key", KEY_TEXT, &key))
-        .codes(&[Code::InvalidIdempotencyKey])
+    operation.header("Idempotency-Key", KEY_TEXT, &key).codes(&[Code::InvalidIdempotencyKey])
 }
 
 fn waited(operation: Operation) -> Operation {
@@ -110,7 +114,7 @@ fn described(operation: Operation, schemas: &mut Schemas) -> Operation {
 }
 
 /// Returns what can be said in the query, whatever the body is.
-fn query(schemas: &mut Schemas) -> Vec<Value> {
+pub(super) fn query(schemas: &mut Schemas) -> Vec<Value> {
     let options = schemas.read::<Options>("NewOptions");
     let label = format!("{LABEL_NAME_PATTERN}:{LABEL_VALUE_PATTERN}");
     vec![

@@ -22,7 +22,7 @@ const FLAGS: [&str; 1] = ["explain"];
 pub(crate) struct Asked {
     pub(crate) options: Options,
     pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) lane: Lane,
+    pub(crate) lane: Option<Lane>,
 }
 
 /// Reads a query: `lane`, any number of `label=name:value`, and every other parameter is an option
@@ -30,7 +30,7 @@ pub(crate) struct Asked {
 ///
 /// # Errors
 /// `invalid_query`, `invalid_label` and `invalid_option`.
-pub(super) fn read(query: &str) -> Result<Asked, Problem> {
+pub(crate) fn read(query: &str) -> Result<Asked, Problem> {
     let (mut options, mut labels, mut lane) = (Map::new(), BTreeMap::new(), None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match name.as_ref() {
@@ -55,11 +55,7 @@ pub(super) fn read(query: &str) -> Result<Asked, Problem> {
         }
     }
     let options = (!options.is_empty()).then_some(Value::Object(options));
-    Ok(Asked {
-        options: submit::options(options)?,
-        labels: submit::labels(labels)?,
-        lane: lane.unwrap_or_default(),
-    })
+    Ok(Asked { options: submit::options(options)?, labels: submit::labels(labels)?, lane })
 }
 
 /// Adds an option as JSON has it. What is no number, or neither true nor false, stays a text, which is refused
@@ -89,11 +85,11 @@ mod tests {
     #[test]
     fn a_query_says_what_a_job_in_json_says() {
         let asked = read("rule=unicode&label=book:2600&label=from:a%3Ab&lane=bulk").unwrap();
-        assert_eq!((asked.options, asked.lane), (Options::default(), Lane::Bulk));
+        assert_eq!((asked.options, asked.lane), (Options::default(), Some(Lane::Bulk)));
         assert_eq!(asked.labels["book"], "2600");
         assert_eq!(asked.labels["from"], "a:b");
         let nothing = read("").unwrap();
-        assert_eq!((nothing.lane, nothing.labels.len()), (Lane::Interactive, 0));
+        assert_eq!((nothing.lane, nothing.labels.len()), (None, 0));
     }
 
     #[test]

@@ -7,6 +7,7 @@ should be. So names that are well-formed are replaced by one that follows from t
 """
 
 import hashlib
+import json
 import re
 import string
 import uuid
@@ -22,6 +23,13 @@ part = st.text(alphabet=string.ascii_letters + string.digits + "-._~!$&'()*+,;=:
 path = st.lists(part, max_size=4).map("/".join)
 scheme = st.sampled_from(["http", "https", "HTTP", "hTTps"])
 schemathesis.openapi.format("uri", st.builds(lambda scheme, path: f"{scheme}://{NOWHERE}/{path}", scheme, path))
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(context, value):
+    """Writes one job a line."""
+    jobs = value if isinstance(value, list) else [value]
+    return {"data": "".join(json.dumps(job) + "\n" for job in jobs).encode()}
 
 
 @schemathesis.hook

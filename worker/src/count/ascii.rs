@@ -5,13 +5,30 @@
 //! from outside ASCII; of all the rules of UAX #29 only those about letters, digits, connectors
 //! and the signs between them apply there.
 
+mod portable;
+mod vector;
+
 use super::{
-    table::{SHORT_BYTES_MAX, Table, halves},
+    rules::Sums,
+    table::{SHORT_BYTES_MAX, Table},
     words::{Listing, Words},
 };
 
 /// Bytes that are looked at together: one for each bit of a mask.
-pub(super) const BLOCK_BYTES: usize = 64;
+const BLOCK_BYTES: usize = 64;
+
+/// The bit of each byte in which the cases of a letter differ.
+const CASE_BITS: u64 = 0x2020_2020_2020_2020;
+
+/// A block and what is read behind it, so that a short word can be loaded from any place in it.
+const WINDOW_BYTES: usize = BLOCK_BYTES + SHORT_BYTES_MAX;
+
+/// Counts text from `start` on, which is where a piece begins or white space, up to the last white
+/// space before the first byte that is not ASCII or the end of the block that is all one piece.
+/// Returns where that is.
+pub(super) fn count(bytes: &[u8], start: usize, words: &mut Words) -> usize {
+    vector::count(bytes, start, words)
+}
 
 /// A bit for each byte of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,22 +48,6 @@ pub(super) struct Masks {
 }
 
 impl Masks {
-    /// Classifies a block.
-    #[cfg(target_arch = "x86_64")]
-    #[inline]
-    #[expect(unsafe_code, reason = "the one place: masks of bytes need vector instructions")]
-    pub(super) fn of(block: &[u8; BLOCK_BYTES]) -> Self {
-        // SAFETY: SSE2 is part of x86-64, and nothing else is asked of the caller.
-        unsafe { vector::classify(block) }
-    }
-
-    /// Classifies a block.
-    #[cfg(not(target_arch = "x86_64"))]
-    #[inline]
-    pub(super) fn of(block: &[u8; BLOCK_BYTES]) -> Self {
-        scalar::classify(block)
-    }
-
     /// Returns the bytes that belong to segments which may be words.
     const fn segments(&self) -> u64 {
         let in_words = self.between_letters & (self.letter << 1) & (self.letter >> 1);
@@ -55,44 +56,122 @@ impl Masks {
     }
 }
 
-/// Counts the first `length` bytes of a block, which is found in `bytes` at `start`.
-///
-/// They are ASCII, begin after white space or with it, and end with white space or at the end of
-/// the text.
-pub(super) fn count(bytes: &[u8], start: usize, length: u32, masks: &Masks, words: &mut Words) {
+/// As [`count`], with the given way to classify a block.
+#[inline(always)]
+fn count_with(
+    bytes: &[u8],
+    start: usize,
+    words: &mut Words,
+    classify: impl Fn(&[u8; BLOCK_BYTES]) -> Masks,
+) -> usize {
+    let case_bits = if words.table().lowers() { CASE_BITS } else { 0 };
+    let mut sums = BlockSums::default();
+    let mut at = start;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let last;
+        let window = match rest.first_chunk::<WINDOW_BYTES>() {
+            Some(window) => window,
+            None => {
+                last = padded(rest);
+                &last
+            }
+        };
+        let Some(block) = window.first_chunk() else { break };
+        let masks = classify(block);
+        // Up to the first character that needs care, and there up to the last white space.
+        let is_last = rest.len() <= BLOCK_BYTES && masks.high == 0;
+        let length = if is_last {
+            u32::try_from(rest.len()).unwrap_or(0)
+        } else {
+            after_last_space(masks.space, masks.high)
+        };
+        if length > 0 {
+            count_block(window, length, &masks, case_bits, words, &mut sums);
+        }
+        at = at.saturating_add(usize::try_from(length).unwrap_or(0));
+        if masks.high != 0 || length == 0 {
+            break;
+        }
+    }
+    sums.add_to(&mut words.sums, words.is_page);
+    at
+}
+
+/// What was counted in blocks.
+#[derive(Default)]
+struct BlockSums {
+    segments: u64,
+    pieces: u64,
+    spaces: u64,
+    characters: u64,
+}
+
+impl BlockSums {
+    fn add_to(&self, sums: &mut Sums, is_page: bool) {
+        let solid = self.characters.saturating_sub(self.spaces);
+        let added = Sums {
+            unicode: self.segments,
+            whitespace: self.pieces,
+            office: self.pieces,
+            characters_no_spaces: solid,
+            characters: if is_page { solid } else { self.characters },
+            pieces: if is_page { self.pieces } else { 0 },
+            ..Sums::default()
+        };
+        sums.add(&added);
+    }
+}
+
+/// Counts the first `length` bytes of a block: ASCII that begins after white space or with it, and
+/// ends with white space or at the end of the text.
+#[inline(always)]
+fn count_block(
+    window: &[u8; WINDOW_BYTES],
+    length: u32,
+    masks: &Masks,
+    case_bits: u64,
+    words: &mut Words,
+    sums: &mut BlockSums,
+) {
     let inside = u64::MAX >> 64_u32.saturating_sub(length).min(63);
     let solid = !masks.space & inside;
-    let pieces = starts(solid).count_ones();
     let mut segments = masks.segments() & inside;
-    if masks.connector & inside != 0 {
+    let has_connectors = masks.connector & inside != 0;
+    if has_connectors {
         segments = without_bare_connectors(segments, masks.letter | masks.digit);
     }
-
-    let sums = &mut words.sums;
-    let (spaces, found) = ((masks.space & inside).count_ones(), starts(segments).count_ones());
-    let characters = length.saturating_sub(spaces);
-    sums.unicode = sums.unicode.saturating_add(found.into());
-    sums.whitespace = sums.whitespace.saturating_add(pieces.into());
-    sums.office = sums.office.saturating_add(pieces.into());
-    sums.characters_no_spaces = sums.characters_no_spaces.saturating_add(characters.into());
-    if words.is_page {
-        sums.characters = sums.characters.saturating_add(characters.into());
-        sums.pieces = sums.pieces.saturating_add(pieces.into());
-    } else {
-        sums.characters = sums.characters.saturating_add(length.into());
-    }
+    let count = |mask: u64| u64::from(mask.count_ones());
+    sums.segments = sums.segments.wrapping_add(count(starts(segments)));
+    sums.pieces = sums.pieces.wrapping_add(count(starts(solid)));
+    sums.spaces = sums.spaces.wrapping_add(count(masks.space & inside));
+    sums.characters = sums.characters.wrapping_add(length.into());
 
     match words.listing {
-        Listing::Segments => list(bytes, start, segments, SHORT_BYTES_MAX, words.table()),
-        Listing::Spaced | Listing::Office => {
-            // A zero at the end of a word could not be told from the padding of a short one.
-            let block = bytes.get(start..).unwrap_or_default();
-            let has_zero = block.iter().take(BLOCK_BYTES).any(|byte| *byte == 0);
-            let short_max = if has_zero { 0 } else { SHORT_BYTES_MAX };
-            list(bytes, start, solid, short_max, words.table());
+        Listing::Segments if has_connectors => {
+            list(window, segments, |half| lower(half, case_bits), words.table());
         }
+        Listing::Segments => {
+            list(window, segments, |half| lower_letters(half, case_bits), words.table());
+        }
+        Listing::Spaced | Listing::Office => list_pieces(window, solid, case_bits, words.table()),
         Listing::Nothing => {}
     }
+}
+
+/// Returns the number of bytes up to and with the last white space before the first of `high`.
+const fn after_last_space(space: u64, high: u64) -> u32 {
+    let before = (high & high.wrapping_neg()).wrapping_sub(1);
+    u64::BITS.saturating_sub((space & before).leading_zeros())
+}
+
+/// Returns the last bytes of a text as a window; the padding is white space.
+#[cold]
+fn padded(rest: &[u8]) -> [u8; WINDOW_BYTES] {
+    let mut window = [b' '; WINDOW_BYTES];
+    for (to, from) in window.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    window
 }
 
 /// Returns the first bit of every run of ones.
@@ -117,59 +196,76 @@ fn without_bare_connectors(segments: u64, needed: u64) -> u64 {
     kept
 }
 
-/// Counts each run of ones as a word; those of up to `short_max` bytes go the shortest way.
-#[inline]
-fn list(bytes: &[u8], start: usize, runs: u64, short_max: usize, table: &mut Table) {
-    let lowers = table.lowers();
+/// Lists each run of ones as a word.
+#[inline(always)]
+fn list(window: &[u8; WINDOW_BYTES], runs: u64, lower: impl Fn(u64) -> u64, table: &mut Table) {
     let mut starts = starts(runs);
     let mut ends = !runs & (runs << 1);
     while starts != 0 {
+        // A run that goes on to the end of the block ends at 64, which is the number for no bit.
         let (from, to) = (starts.trailing_zeros() as usize, ends.trailing_zeros() as usize);
         starts &= starts.wrapping_sub(1);
         ends &= ends.wrapping_sub(1);
-        let from_byte = start.wrapping_add(from);
         let length = to.wrapping_sub(from);
-        if length <= short_max {
-            let padding_bits = (SHORT_BYTES_MAX.wrapping_sub(length)).wrapping_mul(8);
-            let (mut low, mut high) = halves(load(bytes, from_byte) & (u128::MAX >> padding_bits));
-            if lowers {
-                (low, high) = (lower(low), lower(high));
+        let rest = window.get(from % BLOCK_BYTES..).unwrap_or_default();
+        match (SHORT_MASKS.get(length), rest.as_chunks().0) {
+            (Some((low_mask, high_mask)), [low, high, ..]) => {
+                let low = u64::from_le_bytes(*low) & low_mask;
+                let high = u64::from_le_bytes(*high) & high_mask;
+                table.add_short(lower(low), lower(high));
             }
-            table.add_short(low, high);
-        } else {
-            list_long(bytes.get(from_byte..).and_then(|rest| rest.get(..length)), table);
+            _ => list_long(rest.get(..length), table),
         }
     }
 }
 
-/// Reads the sixteen bytes from `start` on; zeros follow the end of the text.
-#[inline]
-fn load(bytes: &[u8], start: usize) -> u128 {
-    let rest = bytes.get(start..).unwrap_or_default();
-    match rest.first_chunk() {
-        Some(chunk) => u128::from_le_bytes(*chunk),
-        None => load_last(rest),
+/// The halves of sixteen bytes of which so many are kept.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
+const SHORT_MASKS: [(u64, u64); SHORT_BYTES_MAX + 1] = {
+    let mut masks = [(0, 0); SHORT_BYTES_MAX + 1];
+    let mut kept = 1;
+    while kept <= SHORT_BYTES_MAX {
+        let (low, high) = masks[kept - 1];
+        masks[kept] = if kept <= 8 { (low << 8 | 0xff, 0) } else { (low, high << 8 | 0xff) };
+        kept += 1;
+    }
+    masks
+};
+
+/// Lists what is between white space.
+#[inline(never)]
+fn list_pieces(window: &[u8; WINDOW_BYTES], solid: u64, case_bits: u64, table: &mut Table) {
+    // A zero at the end of a word could not be told from the padding of a short one.
+    if window.contains(&0) {
+        let mut rest = solid;
+        while rest != 0 {
+            let from = rest.trailing_zeros();
+            let length = (rest >> from).trailing_ones();
+            let word = window.get(from as usize..).and_then(|rest| rest.get(..length as usize));
+            list_long(word, table);
+            rest &= rest.wrapping_add(1 << from);
+        }
+    } else {
+        list(window, solid, |half| lower(half, case_bits), table);
     }
 }
 
-#[cold]
-fn load_last(rest: &[u8]) -> u128 {
-    let mut bytes = [0; SHORT_BYTES_MAX];
-    for (to, from) in bytes.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    u128::from_le_bytes(bytes)
-}
-
-/// Returns eight ASCII characters in lower case.
-#[inline]
-const fn lower(characters: u64) -> u64 {
+/// Returns eight ASCII characters in lower case; `case_bits` are those in which cases differ, or
+/// none.
+#[inline(always)]
+const fn lower(characters: u64, case_bits: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
     // The top bit of a byte says whether it is at or behind a letter; none is set in ASCII.
     let from_a = characters.wrapping_add(EACH * (0x80 - 'A' as u64));
     let behind_z = characters.wrapping_add(EACH * (0x80 - 1 - 'Z' as u64));
-    let is_upper = from_a & !behind_z & (EACH << 7);
-    characters | (is_upper >> 2)
+    characters | ((from_a & !behind_z) >> 2) & case_bits
+}
+
+/// As [`lower`], for characters that are in words, connectors aside: of those, only letters are in
+/// the upper half of ASCII, and only capitals lack the bit.
+#[inline(always)]
+const fn lower_letters(characters: u64, case_bits: u64) -> u64 {
+    characters | (characters >> 1) & case_bits
 }
 
 #[cold]
@@ -188,117 +284,9 @@ fn list_long(word: Option<&[u8]>, table: &mut Table) {
     }
 }
 
-/// Sixteen bytes at a time, with the instructions that every x86-64 has.
-#[cfg(target_arch = "x86_64")]
-mod vector {
-    use std::arch::x86_64::{
-        __m128i, _mm_add_epi8, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_movemask_epi8, _mm_or_si128,
-        _mm_set_epi64x, _mm_set1_epi8,
-    };
-
-    use super::{BLOCK_BYTES, Masks};
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    pub(super) fn classify(block: &[u8; BLOCK_BYTES]) -> Masks {
-        let mut masks = Masks::default();
-        let (chunks, _) = block.as_chunks::<16>();
-        for (chunk, shift) in chunks.iter().zip([0, 16, 32, 48]) {
-            let part = classify_chunk(chunk);
-            masks.letter |= part.letter << shift;
-            masks.digit |= part.digit << shift;
-            masks.connector |= part.connector << shift;
-            masks.between_letters |= part.between_letters << shift;
-            masks.between_digits |= part.between_digits << shift;
-            masks.space |= part.space << shift;
-            masks.high |= part.high << shift;
-        }
-        masks
-    }
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn classify_chunk(chunk: &[u8; 16]) -> Masks {
-        let [low, high] = chunk.as_chunks::<8>().0 else { return Masks::default() };
-        let bytes = _mm_set_epi64x(i64::from_le_bytes(*high), i64::from_le_bytes(*low));
-        let is = |c: u8| _mm_cmpeq_epi8(bytes, splat(c));
-        let dots = _mm_or_si128(is(b'\''), is(b'.'));
-        let commas = _mm_or_si128(is(b','), is(b';'));
-        let letters = in_range(_mm_or_si128(bytes, splat(0x20)), b'a', b'z');
-        Masks {
-            letter: bits(letters),
-            digit: bits(in_range(bytes, b'0', b'9')),
-            connector: bits(is(b'_')),
-            between_letters: bits(_mm_or_si128(dots, is(b':'))),
-            between_digits: bits(_mm_or_si128(dots, commas)),
-            space: bits(_mm_or_si128(in_range(bytes, b'\t', b'\r'), is(b' '))),
-            high: bits(bytes),
-        }
-    }
-
-    /// Tells which bytes are from `first` to `last`: moved to the lower end of the signed numbers,
-    /// they are below what follows them.
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn in_range(bytes: __m128i, first: u8, last: u8) -> __m128i {
-        let moved = _mm_add_epi8(bytes, splat(0x80_u8.wrapping_sub(first)));
-        let end = 0x80_u8.wrapping_add(last.wrapping_sub(first)).wrapping_add(1);
-        _mm_cmplt_epi8(moved, splat(end))
-    }
-
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn splat(byte: u8) -> __m128i {
-        _mm_set1_epi8(byte.cast_signed())
-    }
-
-    /// Returns the top bit of each byte.
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    fn bits(bytes: __m128i) -> u64 {
-        u64::from(_mm_movemask_epi8(bytes).cast_unsigned())
-    }
-}
-
-/// One byte at a time: for other machines, and to check the fast one.
-#[cfg(any(test, not(target_arch = "x86_64")))]
-mod scalar {
-    use super::{BLOCK_BYTES, Masks};
-
-    pub(super) fn classify(block: &[u8; BLOCK_BYTES]) -> Masks {
-        let mut masks = Masks::default();
-        for (place, byte) in block.iter().enumerate() {
-            let bit = |is: bool| u64::from(is) << place;
-            masks.letter |= bit(byte.is_ascii_alphabetic());
-            masks.digit |= bit(byte.is_ascii_digit());
-            masks.connector |= bit(*byte == b'_');
-            masks.between_letters |= bit(matches!(byte, b'\'' | b'.' | b':'));
-            masks.between_digits |= bit(matches!(byte, b'\'' | b'.' | b',' | b';'));
-            masks.space |= bit(matches!(byte, b'\t'..=b'\r' | b' '));
-            masks.high |= bit(!byte.is_ascii());
-        }
-        masks
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::count::random::Random;
-
-    #[test]
-    fn both_classifiers_agree() {
-        let mut random = Random::new(3);
-        for turn in 0..20_000 {
-            let span = if turn % 2 == 0 { 256 } else { 128 };
-            let block = [(); BLOCK_BYTES].map(|()| u8::try_from(random.below(span)).unwrap());
-            assert_eq!(Masks::of(&block), scalar::classify(&block), "{block:?}");
-        }
-        for byte in 0..=u8::MAX {
-            let block = [byte; BLOCK_BYTES];
-            assert_eq!(Masks::of(&block), scalar::classify(&block), "{byte}");
-        }
-    }
 
     #[test]
     fn lower_case_is_that_of_the_standard_library() {
@@ -307,7 +295,12 @@ mod tests {
                 let mut bytes = *b"aZ@[`{0 ";
                 bytes[place] = byte;
                 let expected = u64::from_le_bytes(bytes.map(|byte| byte.to_ascii_lowercase()));
-                assert_eq!(lower(u64::from_le_bytes(bytes)), expected);
+                assert_eq!(lower(u64::from_le_bytes(bytes), CASE_BITS), expected);
+                if byte.is_ascii_alphanumeric() || b"\0'.,:;".contains(&byte) {
+                    bytes = [byte; 8];
+                    let expected = u64::from_le_bytes(bytes.map(|byte| byte.to_ascii_lowercase()));
+                    assert_eq!(lower_letters(u64::from_le_bytes(bytes), CASE_BITS), expected);
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ use icu_properties::{
     },
 };
 
-use super::dictionary::Writing;
+use super::{dictionary::Writing, lexicon};
 
 /// How many code points the table covers: the Basic Multilingual Plane.
 const TABLE_LEN: usize = 0x1_0000;
@@ -133,6 +133,7 @@ impl Kind {
     const IGNORABLE: u8 = 4;
     const PICTOGRAPH: u8 = 8;
     const SYLLABLE_TAIL: u8 = 16;
+    const PLAIN: u8 = 32;
 
     /// Returns whether a segment with such a character in it is a word: letters, decimal digits,
     /// letter numbers.
@@ -160,6 +161,11 @@ impl Kind {
     /// Returns whether it goes on with a Hangul syllable that was begun before.
     pub(super) const fn is_syllable_tail(self) -> bool {
         self.marks & Self::SYLLABLE_TAIL != 0
+    }
+
+    /// Returns whether the lexicon can look it up.
+    pub(super) const fn is_plain(self) -> bool {
+        self.marks & Self::PLAIN != 0
     }
 
     /// Returns whether the rules treat a stretch of such characters as they treat one.
@@ -207,6 +213,7 @@ impl Kind {
             (is_ignorable, Self::IGNORABLE),
             (is_pictograph, Self::PICTOGRAPH),
             (is_tail, Self::SYLLABLE_TAIL),
+            (lexicon::is_plain(c), Self::PLAIN),
         ];
         let marks = marks.into_iter().filter(|(is_set, _)| *is_set);
         Self { class, marks: marks.fold(0, |all, (_, mark)| all | mark) }

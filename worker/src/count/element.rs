@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use super::table::pack;
+
 /// The properties of an element's name; none for a name that HTML does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Element(u16);
@@ -22,6 +24,13 @@ impl Element {
     /// Cannot be in SVG or `MathML`: ends them if they were left open.
     pub(super) const BREAKS_OUT: Self = Self(1 << 6);
 
+    /// Begins SVG or `MathML`.
+    pub(super) const FOREIGN: Self = Self(1 << 7);
+    /// Is a part of the page, or holds parts.
+    pub(super) const LANDMARK: Self = Self(1 << 8);
+    /// Has content in which tags are text.
+    pub(super) const RAW: Self = Self(1 << 9);
+
     /// Looks a name in lower case up.
     pub(super) fn of(name: &str) -> Self {
         NAMES.find(name)
@@ -33,7 +42,27 @@ impl Element {
     }
 }
 
-const LISTS: [(Element, &[&str]); 7] = [
+const LISTS: [(Element, &[&str]); 10] = [
+    (Element::FOREIGN, &["math", "svg"]),
+    (
+        Element::LANDMARK,
+        &["article", "aside", "footer", "header", "main", "nav", "search", "section"],
+    ),
+    (
+        Element::RAW,
+        &[
+            "iframe",
+            "noembed",
+            "noframes",
+            "noscript",
+            "plaintext",
+            "script",
+            "style",
+            "textarea",
+            "title",
+            "xmp",
+        ],
+    ),
     (
         Element::UNSEEN,
         &["datalist", "noembed", "noframes", "noscript", "script", "style", "template", "title"],
@@ -158,25 +187,24 @@ static NAMES: LazyLock<Names> = LazyLock::new(Names::new);
 
 /// The names by hash; at most one in four places is taken.
 struct Names {
-    places: Vec<(u128, Element)>,
+    places: Box<[(Key, Element); PLACES]>,
 }
+
+/// The bytes of a name; none for no name.
+type Key = (u64, u64);
 
 const PLACES: usize = 512;
 
 impl Names {
     fn new() -> Self {
-        let mut names = Self { places: vec![(0, Element::default()); PLACES] };
+        let mut names = Self { places: Box::new([((0, 0), Element::default()); PLACES]) };
         for (property, list) in LISTS {
             for name in list {
-                let key = key(name);
-                for index in probe(key) {
-                    if let Some((found, element)) = names.places.get_mut(index)
-                        && (*found == 0 || *found == key)
-                    {
-                        *found = key;
-                        element.0 |= property.0;
-                        break;
-                    }
+                let Some(key) = pack(name.as_bytes()) else { continue };
+                let place = names.place(key);
+                if let Some((found, element)) = names.places.get_mut(place) {
+                    *found = key;
+                    element.0 |= property.0;
                 }
             }
         }
@@ -184,35 +212,27 @@ impl Names {
     }
 
     fn find(&self, name: &str) -> Element {
-        let key = key(name);
-        for index in probe(key) {
-            match self.places.get(index) {
-                Some((found, element)) if *found == key => return *element,
-                Some((0, _)) | None => break,
-                Some(_) => {}
-            }
+        // No name that is known is longer than what can be packed.
+        let found = pack(name.as_bytes()).and_then(|key| self.places.get(self.place(key)));
+        found.map_or_else(Element::default, |(_, element)| *element)
+    }
+
+    /// Returns where a name is, or would be.
+    fn place(&self, key: Key) -> usize {
+        let mut place = start_of(key);
+        while self.places.get(place).is_some_and(|(found, _)| *found != key && *found != (0, 0)) {
+            place = place.wrapping_add(1) % PLACES;
         }
-        Element::default()
+        place
     }
 }
 
-/// Returns the bytes of a name as a number, or 0, which is no name's, if they are too many or NUL
-/// is among them.
-fn key(name: &str) -> u128 {
-    let mut bytes = [0; 16];
-    match bytes.get_mut(..name.len()) {
-        // With NUL at its end, a name would have the number of a shorter one.
-        Some(start) if !name.contains('\0') => start.copy_from_slice(name.as_bytes()),
-        Some(_) | None => return 0,
-    }
-    u128::from_le_bytes(bytes)
-}
-
-fn probe(key: u128) -> impl Iterator<Item = usize> {
-    const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-    let hash = key.wrapping_mul(SPREAD) >> 119;
-    let start = usize::try_from(hash).unwrap_or_default();
-    (0..PLACES).map(move |step| start.wrapping_add(step) % PLACES)
+/// Returns where the search for a name begins.
+#[expect(clippy::cast_possible_truncation, reason = "the number is below that of the places")]
+const fn start_of((low, high): Key) -> usize {
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    ((low ^ high.rotate_left(32)).wrapping_mul(SPREAD) >> (u64::BITS - PLACES.trailing_zeros()))
+        as usize
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use encoding_rs::Encoding;
+use wordmill_common::source::Extractor;
 
 use super::Error;
 
@@ -33,6 +34,15 @@ impl Format {
             Self::Xhtml => "xhtml",
             Self::Text => "text",
         }
+    }
+
+    /// Returns what gets the text out of such a document, as results name it.
+    #[must_use]
+    pub fn extractor(self) -> Extractor {
+        let version = match self {
+            Self::Html | Self::Xhtml | Self::Text => 1,
+        };
+        Extractor { name: self.as_str().to_owned(), version }
     }
 }
 
@@ -101,16 +111,27 @@ fn checked(
     let label = content_type.and_then(|value| parameter(value, "charset"));
     let is_utf_16 = |label: String| label.to_ascii_lowercase().starts_with("utf-16");
     let is_marked = Encoding::for_bom(head).is_some() || label.is_some_and(is_utf_16);
-    let controls = head.iter().filter(|&&byte| is_binary(byte)).count();
+    let controls = controls(head);
     if !is_marked && controls > STRAY_CONTROLS_MAX.saturating_add(head.len() / 50) {
         return Err(unsupported("binary data"));
     }
     Ok((format, name))
 }
 
+/// Returns how many bytes occur in no text of an 8-bit charset.
+fn controls(head: &[u8]) -> usize {
+    // Counts of a byte's size are added up many at a time.
+    let parts = head.chunks(usize::from(u8::MAX));
+    let count = |part: &[u8]| {
+        part.iter().fold(0_u8, |count, byte| count.wrapping_add(u8::from(is_binary(*byte))))
+    };
+    parts.map(|part| usize::from(count(part))).sum()
+}
+
 /// Returns whether `byte` occurs in no text of an 8-bit charset.
 const fn is_binary(byte: u8) -> bool {
-    matches!(byte, 0..=8 | 0xe..=0x1a | 0x1c..=0x1f)
+    // Without branches: white space and Escape are what text has below Space.
+    (byte < b' ') & !((byte >= b'\t') & (byte <= b'\r')) & (byte != 0x1b)
 }
 
 fn sniff(head: &[u8]) -> Result<(Format, &'static str), Error> {

@@ -1,6 +1,7 @@
 //! The visible text of a page, as a stream.
 
 use super::{
+    element::Element,
     landmark::{Found, Landmarks},
     scan::{Attribute, Content, Scanner, Sink, Tag},
     tally::{Region, Tally},
@@ -68,6 +69,7 @@ impl Sink for Page<'_> {
 
     fn start_tag(&mut self, tag: &Tag) -> Content {
         let name = tag.name();
+        let element = Element::of(name);
         let is_hidden = tag.value(Attribute::Hidden).is_some()
             || tag.value(Attribute::Style).is_some_and(displays_nothing);
         if name == "html"
@@ -75,26 +77,31 @@ impl Sink for Page<'_> {
         {
             self.tally.declare_language(language);
         }
-        let effect = self.visibility.start(name, is_hidden, tag.is_closed());
+        let effect = self.visibility.start((name, element), is_hidden, tag.is_closed());
         self.take_step(effect.step);
         if effect.is_seen {
             let before = self.landmarks.region();
-            if self.landmarks.start(name, tag.value(Attribute::Role)) == Found::Better {
+            if self.landmarks.start((name, element), tag.value(Attribute::Role)) == Found::Better {
                 self.tally.restart_main();
             } else {
                 self.take_region(before);
             }
         }
-        if self.visibility.is_xml() { Content::Markup } else { content_of(name) }
+        if element.is(Element::RAW) && !self.visibility.is_xml() {
+            content_of(name)
+        } else {
+            Content::Markup
+        }
     }
 
     fn end_tag(&mut self, tag: &Tag) {
         let name = tag.name();
-        let effect = self.visibility.end(name);
+        let element = Element::of(name);
+        let effect = self.visibility.end((name, element));
         self.take_step(effect.step);
         if effect.is_seen {
             let before = self.landmarks.region();
-            self.landmarks.end(name);
+            self.landmarks.end((name, element));
             self.take_region(before);
         }
     }
@@ -119,8 +126,6 @@ pub(super) fn content_of(name: &str) -> Content {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use wordmill_common::histogram::Histogram;
 
     use super::*;
@@ -197,67 +202,5 @@ mod tests {
         assert_eq!(words("<é a<水b &é &amp;é", Syntax::Html), "é a b 水");
         let long = format!("{}é{}", " ".repeat(16_383), "<b>水</b>".repeat(6000));
         assert_eq!(words_of(&long, Syntax::Html).total(), 6001);
-    }
-
-    #[test]
-    fn hostile_pages_take_linear_time() {
-        const PAGE_BYTES: usize = 1024 * 1024;
-        let shapes: &[(&str, &str)] = &[
-            ("", "<div>"),
-            ("", "<p hidden>"),
-            ("", "<div hidden>"),
-            ("", "<ul><li hidden>"),
-            ("", "</p>"),
-            ("", "<!--"),
-            ("", "<!-->"),
-            ("<!--", "-"),
-            ("<!--", "--!"),
-            ("", "<"),
-            ("", "</"),
-            ("", "&"),
-            ("", "&#"),
-            ("&#", "1"),
-            ("&", "a"),
-            ("<a ", "a "),
-            ("<a ", "a=1 "),
-            ("<a b=\"", "&amp"),
-            ("<", "a"),
-            ("<script>", "<!--<script>"),
-            ("<script></", "a"),
-            ("<script><!--<", "s"),
-            ("<title>", "</titl"),
-            ("<svg>", "<![CDATA["),
-            ("<svg>", "<svg>"),
-            ("<svg><![CDATA[", "]"),
-            ("", "<font size=1>"),
-            ("", "<table><tr><td>"),
-            ("", "\0"),
-            ("a", "\u{301}"),
-            ("", "a'"),
-            ("", "水"),
-            ("", "ไ"),
-            ("", "<select><option hidden>"),
-            ("<!doctype ", "x "),
-            ("<plaintext>", "<a>"),
-            ("<x y=", "&lt"),
-        ];
-        for (start, part) in shapes {
-            let mut page = (*start).to_owned();
-            while page.len() < PAGE_BYTES {
-                page.push_str(part);
-            }
-            let begun = Instant::now();
-            words_of(&page, Syntax::Html);
-            let taken = begun.elapsed();
-            // Linear time is far below one second; quadratic would be minutes.
-            assert!(taken < Duration::from_secs(20), "{start}{part}: {taken:?}");
-        }
-    }
-
-    #[test]
-    fn a_hundred_thousand_attributes_are_read() {
-        let attributes: String = (0..100_000).map(|i| format!("a{i}=1 ")).collect();
-        let page = format!("<p {attributes} hidden>x</p>a<p {attributes}>b");
-        assert_eq!(words(&page, Syntax::Html), "a b");
     }
 }

@@ -62,8 +62,11 @@ impl Landmarks {
     }
 
     /// Takes the start tag of an element that has content.
-    pub(super) fn start(&mut self, name: &str, role: Option<&str>) -> Found {
-        self.nest(name);
+    pub(super) fn start(&mut self, (name, element): (&str, Element), role: Option<&str>) -> Found {
+        self.nest(name, element);
+        if role.is_none() && !element.is(Element::LANDMARK) {
+            return Found::Nothing;
+        }
         let is_in_section = self.main.is_some() || self.article.is_some() || self.sections > 0;
         match landmark(name, role, is_in_section) {
             // No other landmark may hold it: what is open around it has lost its end tag.
@@ -84,8 +87,7 @@ impl Landmarks {
     }
 
     /// Takes an end tag.
-    pub(super) fn end(&mut self, name: &str) {
-        let element = Element::of(name);
+    pub(super) fn end(&mut self, (name, element): (&str, Element)) {
         if name == "section" {
             self.sections = self.sections.saturating_sub(1);
         }
@@ -105,8 +107,7 @@ impl Landmarks {
     }
 
     /// Lets the open elements see a start tag.
-    fn nest(&mut self, name: &str) {
-        let element = Element::of(name);
+    fn nest(&mut self, name: &str, element: Element) {
         for open in [&mut self.around, &mut self.main, &mut self.article] {
             match open {
                 Some(followed) if followed.is_ended_by_start(name, element) => *open = None,

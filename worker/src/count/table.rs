@@ -4,6 +4,7 @@
 //! different form, when the table is settled, and not at every occurrence.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
 };
@@ -16,7 +17,16 @@ use super::key::KeyMaker;
 pub(super) const SHORT_BYTES_MAX: usize = 16;
 
 /// Slots of a new table; always a power of two.
-const SLOTS_MIN: usize = 512;
+const SLOTS_MIN: usize = 1024;
+
+/// The longest search for a free slot that is put up with before all slots are dealt anew.
+///
+/// Half of the slots are free, so a search of this length does not happen by chance: in a table of
+/// millions of words the longest is below 100.
+const SEARCH_MAX: usize = 256;
+
+/// A table of fewer slots keeps three quarters of them free, a larger one half of them.
+const SLOTS_MANY: usize = 8192;
 
 /// A word of up to [`SHORT_BYTES_MAX`] bytes, padded with zeros; a count of 0 is a free slot.
 #[derive(Clone, Copy, Default)]
@@ -24,6 +34,18 @@ struct Slot {
     low: u64,
     high: u64,
     count: u64,
+}
+
+impl Slot {
+    /// Returns whether the word is certainly listed as it is written: ASCII without capitals.
+    const fn is_key(&self) -> bool {
+        const EACH: u64 = 0x0101_0101_0101_0101;
+        // What has one of the two bits of letters has the other one, too.
+        let either = self.low | self.high;
+        let has_capitals =
+            ((self.low & !(self.low << 1)) | (self.high & !(self.high << 1))) & (EACH << 6);
+        either & (EACH << 7) == 0 && has_capitals == 0
+    }
 }
 
 /// Collects words. Its size is bounded by the number of different words it may hold: between two
@@ -101,7 +123,13 @@ impl Table {
         }
         let mut entries = Vec::with_capacity(self.len());
         let mut text = [0; SHORT_BYTES_MAX];
-        for slot in self.slots.iter().filter(|slot| slot.count > 0) {
+        let mut shorts: Vec<Slot> =
+            self.slots.iter().filter(|slot| slot.count > 0).copied().collect();
+        // Numbers are compared faster than words, and the histogram finds most of its work done.
+        shorts.sort_unstable_by_key(|slot| {
+            (Reverse(slot.count), slot.low.swap_bytes(), slot.high.swap_bytes())
+        });
+        for slot in &shorts {
             if let Some(word) = unpack(slot, &mut text).filter(|word| keep(word)) {
                 entries.push(WordCount { word: word.to_owned(), count: slot.count });
             }
@@ -127,7 +155,8 @@ impl Table {
 
     #[inline]
     fn add_short_times(&mut self, low: u64, high: u64, times: u64) {
-        let mut place = self.seeds.hash(low, high);
+        let home = self.seeds.hash(low, high);
+        let mut place = home;
         let last = self.slots.len().wrapping_sub(1);
         // A free slot ends the search: half of them are.
         while let Some(slot) = self.slots.get_mut(place & last) {
@@ -138,11 +167,21 @@ impl Table {
             if slot.count == 0 {
                 *slot = Slot { low, high, count: times };
                 self.short = self.short.saturating_add(1);
+                if place.wrapping_sub(home) > SEARCH_MAX {
+                    self.deal_anew();
+                }
                 self.make_room();
                 return;
             }
             place = place.wrapping_add(1);
         }
+    }
+
+    /// Spreads words that were found to crowd, such as those of a text made for that.
+    #[cold]
+    fn deal_anew(&mut self) {
+        self.seeds = Seeds::new();
+        self.refill(self.slots.len());
     }
 
     fn add_long_times(&mut self, word: &str, times: u64) {
@@ -154,22 +193,42 @@ impl Table {
         self.make_room();
     }
 
-    /// Keeps half of the slots free, and the number of words within its limit.
+    /// Keeps half of the slots free or more, and the number of words within its limit.
     #[cold]
     fn make_room(&mut self) {
-        if self.short.saturating_mul(2) > self.slots.len() {
-            let more = vec![Slot::default(); self.slots.len().saturating_mul(2)];
-            let slots = std::mem::replace(&mut self.slots, more);
-            self.short = 0;
-            for slot in slots.into_iter().filter(|slot| slot.count > 0) {
-                self.place(slot);
-            }
+        let spare = if self.slots.len() < SLOTS_MANY { 4 } else { 2 };
+        if self.short.saturating_mul(spare) > self.slots.len() {
+            self.refill(self.slots.len().saturating_mul(2));
         }
         if self.len() > self.settle_at {
             self.settle();
             self.full = self.len() > self.unique_words_max;
             let half_more = self.len().saturating_add(self.len() / 2);
             self.settle_at = half_more.max(self.unique_words_max);
+        }
+    }
+
+    /// Puts every short word into one of this many new slots, by the seeds of now.
+    #[inline(never)]
+    fn refill(&mut self, slots: usize) {
+        let slots = std::mem::replace(&mut self.slots, vec![Slot::default(); slots]);
+        if slots.len() < SLOTS_MANY {
+            self.short = 0;
+            for slot in slots.into_iter().filter(|slot| slot.count > 0) {
+                self.place(slot);
+            }
+            return;
+        }
+        let total = slots.iter().fold(0, |total: u64, slot| total.saturating_add(slot.count));
+        let words = u64::try_from(self.short).unwrap_or(u64::MAX).max(1);
+        let often = |slot: &&Slot| slot.count > total / words;
+        self.short = 0;
+        // Words that are met often go first, so that they are found at the first look.
+        for slot in slots.iter().filter(often) {
+            self.place(*slot);
+        }
+        for slot in slots.iter().filter(|slot| slot.count > 0 && !often(slot)) {
+            self.place(*slot);
         }
     }
 
@@ -200,7 +259,9 @@ impl Table {
         self.short = 0;
         let (mut text, mut key) = ([0; SHORT_BYTES_MAX], String::new());
         for slot in slots.into_iter().filter(|slot| slot.count > 0) {
-            if let Some(word) = unpack(&slot, &mut text) {
+            if slot.is_key() {
+                self.add_short_times(slot.low, slot.high, slot.count);
+            } else if let Some(word) = unpack(&slot, &mut text) {
                 self.key_maker.write(word, &mut key);
                 self.add_times(&key, slot.count);
             }
@@ -213,14 +274,24 @@ impl Table {
 }
 
 /// Returns a short word as its slot holds it; `None` for one that does not fit.
-fn pack(word: &[u8]) -> Option<(u64, u64)> {
+#[inline]
+pub(super) fn pack(word: &[u8]) -> Option<(u64, u64)> {
     // A zero at the end could not be told from the padding.
     if word.len() > SHORT_BYTES_MAX || word.last().is_none_or(|last| *last == 0) {
         return None;
     }
-    let mut bytes = [0; SHORT_BYTES_MAX];
-    bytes.get_mut(..word.len())?.copy_from_slice(word);
-    Some(halves(u128::from_le_bytes(bytes)))
+    if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
+        let (low, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+        // What the lower half has already is shifted out of the upper one.
+        return Some((low, last.checked_shr(padding_bits(word.len())).unwrap_or(0)));
+    }
+    let low = word.iter().rev().fold(0, |low, byte| low << 8 | u64::from(*byte));
+    Some((low, 0))
+}
+
+/// Returns by how many bits sixteen bytes are longer than so many.
+fn padding_bits(bytes: usize) -> u32 {
+    u32::try_from(SHORT_BYTES_MAX.saturating_sub(bytes)).unwrap_or(0).saturating_mul(8)
 }
 
 /// Returns the lower and the upper half.
@@ -360,6 +431,28 @@ mod tests {
         assert!(!table.is_full());
         table.add("c");
         assert!(table.is_full());
+    }
+
+    #[test]
+    fn words_made_to_crowd_are_dealt_anew() {
+        let mut table = table(Case::Lower, 100_000);
+        // By these, every word of up to eight bytes belongs into the first slot.
+        table.seeds = Seeds { low: 0, high: 0 };
+        let words: Vec<String> = (0..20_000).map(|n| format!("w{n}")).collect();
+        for word in &words {
+            table.add_key(word);
+        }
+        let last = table.slots.len() - 1;
+        let longest = table.slots.iter().enumerate().filter(|(_, slot)| slot.count > 0);
+        let longest = longest
+            .map(|(place, slot)| place.wrapping_sub(table.seeds.hash(slot.low, slot.high)) & last)
+            .max();
+        assert!(longest.is_some_and(|longest| longest <= SEARCH_MAX), "{longest:?}");
+        for word in &words {
+            table.add_key(word);
+        }
+        let expected = words.iter().map(|word| (word.as_str(), 2)).collect();
+        assert_eq!(table.into_histogram(|_| true).unwrap(), expected);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use memchr::memchr;
 use wordmill_common::{
     explanation::Explanation,
     histogram::{Histogram, Totals},
@@ -10,8 +11,7 @@ use wordmill_common::{
 
 pub(super) use super::explain::Dropped;
 use super::{
-    Options,
-    ascii::{self, BLOCK_BYTES, Masks},
+    Options, ascii,
     class::Kinds,
     explain::Recorder,
     rules::Sums,
@@ -113,9 +113,12 @@ impl Tally {
     /// at the start and the end of the page. NUL is dropped, as browsers do.
     pub(super) fn add_flowing(&mut self, text: &str) {
         self.flow_as(true);
-        for part in text.split('\0') {
-            self.fill(part);
+        let mut rest = text;
+        while let Some(nul) = memchr(0, rest.as_bytes()) {
+            self.fill(rest.get(..nul).unwrap_or_default());
+            rest = rest.get(nul.saturating_add(1)..).unwrap_or_default();
         }
+        self.fill(rest);
     }
 
     /// Separates the text before from the text after: no word spans this place.
@@ -271,21 +274,9 @@ impl Tally {
         if self.is_careful || self.is_open {
             at = self.read(text, 0, End::Piece);
         }
-        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            let (masks, in_block) = match rest.first_chunk() {
-                Some(block) => (Masks::of(block), BLOCK_BYTES),
-                None => (Masks::of(&padded(rest)), rest.len()),
-            };
-            // Up to the first character that needs care, and there up to the last white space.
-            let ascii = usize::try_from(masks.high.trailing_zeros()).unwrap_or(0);
-            let is_last = rest.len() <= BLOCK_BYTES && ascii >= in_block;
-            let length = if is_last { in_block } else { after_last_space(&masks, ascii) };
-            if length > 0 {
-                let length = u32::try_from(length).unwrap_or(0);
-                ascii::count(bytes, at, length, &masks, &mut self.words);
-            }
-            at = at.saturating_add(length);
-            if ascii < in_block || length == 0 {
+        while at < bytes.len() {
+            at = ascii::count(bytes, at, &mut self.words);
+            if at < bytes.len() {
                 at = self.read(text, at, End::Piece);
             }
         }
@@ -352,25 +343,6 @@ impl Tally {
 /// Returns whether a character is ASCII white space, which ends whatever is open in every rule.
 fn is_space(c: char) -> bool {
     matches!(c, '\t'..='\r' | ' ')
-}
-
-/// Returns the number of bytes up to and with the last white space among the first `bytes`.
-fn after_last_space(masks: &Masks, bytes: usize) -> usize {
-    let inside = match bytes {
-        0 => 0,
-        bytes => u64::MAX >> BLOCK_BYTES.saturating_sub(bytes).min(63),
-    };
-    let spaces = masks.space & inside;
-    BLOCK_BYTES.saturating_sub(spaces.leading_zeros() as usize)
-}
-
-/// Returns the last bytes of a text as a block; the padding is white space.
-fn padded(rest: &[u8]) -> [u8; BLOCK_BYTES] {
-    let mut block = [b' '; BLOCK_BYTES];
-    for (to, from) in block.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    block
 }
 
 /// Tells whether the next characters can be read the fast way.

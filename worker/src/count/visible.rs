@@ -61,12 +61,16 @@ impl Visibility {
     }
 
     /// Takes a start tag; `is_hidden` if its attributes hide the element.
-    pub(super) fn start(&mut self, name: &str, is_hidden: bool, is_closed: bool) -> Effect {
-        let element = Element::of(name);
+    pub(super) fn start(
+        &mut self,
+        (name, element): (&str, Element),
+        is_hidden: bool,
+        is_closed: bool,
+    ) -> Effect {
         if element.is(Element::BREAKS_OUT) {
             self.foreign = 0;
         }
-        let is_foreign_root = matches!(name, "svg" | "math");
+        let is_foreign_root = element.is(Element::FOREIGN);
         let is_empty =
             element.is(Element::VOID) || (is_closed && (is_foreign_root || self.is_xml()));
         if is_foreign_root && !is_empty {
@@ -97,9 +101,8 @@ impl Visibility {
     }
 
     /// Takes an end tag.
-    pub(super) fn end(&mut self, name: &str) -> Effect {
-        let element = Element::of(name);
-        if matches!(name, "svg" | "math") {
+    pub(super) fn end(&mut self, (name, element): (&str, Element)) -> Effect {
+        if element.is(Element::FOREIGN) {
             self.foreign = self.foreign.saturating_sub(1);
         }
         match self.hidden.as_mut().map(|(hidden, _)| hidden.end(name, element)) {

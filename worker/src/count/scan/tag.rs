@@ -36,15 +36,17 @@ impl Attribute {
         Self::Lang,
     ];
 
+    /// Finds a name in any case.
     fn of(name: &[u8]) -> Option<Self> {
-        match name {
-            b"hidden" => Some(Self::Hidden),
-            b"role" => Some(Self::Role),
-            b"style" => Some(Self::Style),
-            b"charset" => Some(Self::Charset),
-            b"http-equiv" => Some(Self::HttpEquiv),
-            b"content" => Some(Self::Content),
-            b"lang" => Some(Self::Lang),
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        match name.len() {
+            4 if is("lang") => Some(Self::Lang),
+            4 if is("role") => Some(Self::Role),
+            5 if is("style") => Some(Self::Style),
+            6 if is("hidden") => Some(Self::Hidden),
+            7 if is("charset") => Some(Self::Charset),
+            7 if is("content") => Some(Self::Content),
+            10 if is("http-equiv") => Some(Self::HttpEquiv),
             _ => None,
         }
     }
@@ -78,8 +80,10 @@ impl Name {
 
     /// Returns the name, without a character that was cut.
     fn as_str(&self) -> &str {
-        let chunk = self.as_bytes().utf8_chunks().next();
-        chunk.map(|chunk| chunk.valid()).unwrap_or_default()
+        str::from_utf8(self.as_bytes()).unwrap_or_else(|_| {
+            let chunk = self.as_bytes().utf8_chunks().next();
+            chunk.map(|chunk| chunk.valid()).unwrap_or_default()
+        })
     }
 }
 
@@ -231,25 +235,32 @@ impl TagReader {
 
     fn read_name(&mut self, rest: &str) -> usize {
         let is_tag = matches!(self.at, At::Name);
-        let ends =
-            |&byte: &u8| is_space(byte) || matches!(byte, b'/' | b'>') || byte == b'=' && !is_tag;
+        let ends = if is_tag { ENDS_TAG_NAME } else { ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME };
         let bytes = rest.as_bytes();
-        let end = bytes.iter().position(ends);
-        let name = if is_tag { &mut self.tag.name } else { &mut self.attribute };
+        let end = bytes.iter().position(|byte| name_ends(*byte) & ends != 0);
         let length = end.unwrap_or(bytes.len());
-        name.push(bytes.get(..length).unwrap_or_default());
-        if end.is_some() && is_tag {
-            self.at = At::BeforeAttribute;
-        } else if end.is_some() {
+        let part = bytes.get(..length).unwrap_or_default();
+        if is_tag {
+            self.tag.name.push(part);
+            if end.is_some() {
+                self.at = At::BeforeAttribute;
+            }
+            return length;
+        }
+        let is_whole = end.is_some() && self.attribute.as_bytes().is_empty();
+        if !is_whole {
+            self.attribute.push(part);
+        }
+        if end.is_some() {
             self.at = At::AfterAttributeName;
-            self.finish_name();
+            let name = if is_whole { part } else { self.attribute.as_bytes() };
+            self.finish_name(Attribute::of(name));
         }
         length
     }
 
     /// Decides whether the attribute is kept. Of several with one name, the first counts.
-    fn finish_name(&mut self) {
-        let attribute = Attribute::of(self.attribute.as_bytes());
+    fn finish_name(&mut self, attribute: Option<Attribute>) {
         let value = attribute.and_then(|attribute| self.tag.values.get_mut(attribute as usize));
         self.kept = None;
         if let Some(value) = value
@@ -295,6 +306,26 @@ impl TagReader {
             }
         }
     }
+}
+
+const ENDS_TAG_NAME: u8 = 1;
+const ENDS_ATTRIBUTE_NAME: u8 = 2;
+
+/// Returns which names a byte ends.
+fn name_ends(byte: u8) -> u8 {
+    /// No other byte than these, which are ASCII, ends a name.
+    #[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
+    static ENDS: [u8; 256] = {
+        let mut ends = [0; 256];
+        let mut rest: &[u8] = b"\t\n\x0c\r />";
+        while let [byte, more @ ..] = rest {
+            ends[*byte as usize] = ENDS_TAG_NAME;
+            rest = more;
+        }
+        ends[b'=' as usize] = ENDS_ATTRIBUTE_NAME;
+        ends
+    };
+    ENDS.get(usize::from(byte)).copied().unwrap_or(0)
 }
 
 /// White space of HTML's syntax.

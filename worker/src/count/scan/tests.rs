@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::count::{
+    element::Element,
     html::content_of,
     random::Random,
     scan::oracle,
@@ -27,12 +28,12 @@ impl Follower {
     }
 
     pub(super) fn start(&mut self, name: &str, is_hidden: bool, is_closed: bool) -> Content {
-        self.visibility.start(name, is_hidden, is_closed);
+        self.visibility.start((name, Element::of(name)), is_hidden, is_closed);
         if self.visibility.is_xml() { Content::Markup } else { content_of(name) }
     }
 
     pub(super) fn end(&mut self, name: &str) {
-        self.visibility.end(name);
+        self.visibility.end((name, Element::of(name)));
     }
 
     pub(super) fn has_cdata(&self) -> bool {

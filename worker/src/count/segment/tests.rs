@@ -201,3 +201,14 @@ fn endless_segments_need_no_memory() {
         assert!(segmenter.middle.text.capacity() <= 2 * WORD_BYTES_MAX);
     }
 }
+
+#[test]
+fn no_dictionary_parts_a_mark_from_its_letter() {
+    // Words that the dictionaries do not know; each alone would be marks without a letter.
+    for (text, mark) in [("ແທຣັກ", 'ັ'), ("ສະຕຣີມ", 'ີ'), ("ဂိမ်း", 'း'), ("အလျှား", 'း')]
+    {
+        let found = words_of(text);
+        assert!(found.iter().all(|(word, _)| !word.starts_with(mark)), "{found:?}");
+        assert!(found.iter().any(|(word, _)| word.contains(mark)), "{found:?}");
+    }
+}

@@ -1,6 +1,10 @@
-//! Texts to count: found on the machine, or made of a few words.
+//! Texts and pages to count: found on the machine, or made of a few words.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Where Debian's package `installation-guide-amd64` puts its pages.
 const GUIDE: &str = "/usr/share/doc/installation-guide-amd64";
@@ -8,26 +12,26 @@ const GUIDE: &str = "/usr/share/doc/installation-guide-amd64";
 const BYTES_MIN: usize = 24_000_000;
 
 /// A text, and how many times as fast as the others it is to be counted.
-pub struct Corpus {
+pub struct Text {
     pub name: &'static str,
     pub text: String,
-    pub aim_wc: Option<f64>,
-    pub aim_naive: Option<f64>,
+    pub target_wc: Option<f64>,
+    pub target_naive: Option<f64>,
 }
 
-impl Corpus {
+impl Text {
     /// Returns every text that can be had here; those that cannot are named.
     pub fn all() -> Vec<Self> {
-        let found = |name, text: String, aim_wc, aim_naive| {
+        let found = |name, text: String, target_wc, target_naive| {
             if text.len() < 10_000 {
-                println!("not measured, since there is no such text on this machine: {name}");
+                missing(name);
                 return None;
             }
             let times = BYTES_MIN.div_ceil(text.len());
-            Some(Self { name, text: text.repeat(times), aim_wc, aim_naive })
+            Some(Self { name, text: text.repeat(times), target_wc, target_naive })
         };
         let mut english = guide("en");
-        english.push_str(&toolchain_book());
+        english.push_str(&text_of(&book()));
         let ascii = english.replace(|c: char| !c.is_ascii(), " ");
         let all = [
             found("English, ASCII (guide, book)", ascii, Some(3.0), Some(8.0)),
@@ -43,24 +47,66 @@ impl Corpus {
     }
 }
 
-fn guide(language: &str) -> String {
-    folder(&Path::new(GUIDE).join(language))
+/// Pages, each of which is a document.
+pub struct Pages {
+    pub name: &'static str,
+    pub pages: Vec<String>,
 }
 
-fn toolchain_book() -> String {
+impl Pages {
+    /// Returns every set of pages that can be had here; those that cannot are named.
+    pub fn all() -> Vec<Self> {
+        let found = |name, folder: &Path| {
+            let pages = pages(folder);
+            if pages.is_empty() {
+                missing(name);
+            }
+            (!pages.is_empty()).then_some(Self { name, pages })
+        };
+        let guide = Path::new(GUIDE);
+        let rustdoc = toolchain_docs();
+        let all = [
+            found("guide, English", &guide.join("en")),
+            found("guide, Russian", &guide.join("ru")),
+            found("guide, Japanese", &guide.join("ja")),
+            found("Rust book", &rustdoc.join("book")),
+            found("rustdoc", &rustdoc.join("std")),
+            found("rustdoc, traits", &rustdoc.join("std/iter")),
+        ];
+        all.into_iter().flatten().collect()
+    }
+}
+
+fn missing(name: &str) {
+    println!("not measured, since this machine does not have it: {name}");
+}
+
+fn guide(language: &str) -> String {
+    text_of(&pages(&Path::new(GUIDE).join(language)))
+}
+
+fn book() -> Vec<String> {
+    pages(&toolchain_docs().join("book"))
+}
+
+/// Returns where the toolchain's component `rust-docs` puts its pages.
+fn toolchain_docs() -> PathBuf {
     let output = Command::new("rustc").args(["--print", "sysroot"]).output();
     let sysroot = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
-    let sysroot = sysroot.unwrap_or_default();
-    folder(&Path::new(sysroot.trim()).join("share/doc/rust/html/book"))
+    Path::new(sysroot.unwrap_or_default().trim()).join("share/doc/rust/html")
 }
 
-/// Returns the text of the pages in a folder, in the order of their names.
-fn folder(folder: &Path) -> String {
-    let Ok(entries) = fs::read_dir(folder) else { return String::new() };
-    let mut pages: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    pages.retain(|page| page.extension().is_some_and(|extension| extension == "html"));
-    pages.sort();
-    pages.iter().flat_map(fs::read_to_string).map(|page| without_tags(&page)).collect()
+/// Returns the pages in a folder, in the order of their names.
+fn pages(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "html"));
+    paths.sort();
+    paths.iter().flat_map(fs::read_to_string).collect()
+}
+
+fn text_of(pages: &[String]) -> String {
+    pages.iter().map(|page| without_tags(page)).collect()
 }
 
 /// Takes out what stands between `<` and `>`; good enough to get at real sentences.

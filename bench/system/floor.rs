@@ -1,0 +1,122 @@
+//! The other floors: a server that does nothing but one direct get, and pages counted without a broker.
+
+use std::env;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use async_nats::jetstream::stream::Stream as JetStream;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::{Buf, Bytes};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use url::Url;
+use wordmill_worker::count::{self, Hints, Options};
+use wordmill_worker::fetch::{self, Fetcher};
+
+use crate::measure::Slice;
+use crate::pages::Site;
+use crate::process::Process;
+use crate::stack;
+
+/// The argument with which this program becomes the server.
+pub const SERVE: &str = "serve-floor";
+/// How many chunks of a page may wait to be counted, as in the worker.
+const CHUNKS_WAITING_MAX: usize = 4;
+
+/// Starts the server as a process of its own, as the gateway is one.
+pub async fn start(nats: &str) -> Result<(Process, SocketAddr)> {
+    let address = stack::free_address()?;
+    let mut command = Command::new(env::current_exe()?);
+    command.args([SERVE, &address.to_string(), nats]);
+    let process = Process::start("floor", command)?;
+    stack::ready(address).await?;
+    Ok((process, address))
+}
+
+/// Is the server.
+pub async fn serve(address: &str, nats: &str) -> Result<()> {
+    let records = stack::connect(nats).await?.get_stream_no_info("KV_job_state").await?;
+    let router = Router::new()
+        .route("/readyz", get(|| async {}))
+        .route("/empty", get(|| async {}))
+        .route("/get/{id}", get(direct_get))
+        .with_state(records);
+    Ok(axum::serve(TcpListener::bind(address).await?, router).await?)
+}
+
+async fn direct_get(State(records): State<JetStream<()>>, Path(id): Path<String>) -> Response {
+    match records.direct_get_last_for_subject(format!("$KV.job_state.public.{id}")).await {
+        Ok(record) => record.payload.into_response(),
+        Err(error) => (StatusCode::NOT_FOUND, error.to_string()).into_response(),
+    }
+}
+
+/// Returns a fetcher such as the worker has, which may fetch from loopback.
+pub fn fetcher() -> Result<Fetcher> {
+    let allow = vec!["127.0.0.0/8".parse()?];
+    Ok(Fetcher::try_new(&fetch::Settings { allow, ..fetch::Settings::default() })?)
+}
+
+/// Fetches and counts a page `count` times, `depth` at once, with the worker's own code.
+pub async fn fetch_and_count(
+    fetcher: &Fetcher,
+    site: &Site,
+    count: usize,
+    depth: usize,
+) -> Result<Slice> {
+    let started = Instant::now();
+    let latencies: Vec<_> = stream::iter(0..count)
+        .map(|number| async move {
+            let sent = Instant::now();
+            count_page(fetcher, &Url::parse(site.url(number))?).await?;
+            Ok::<_, anyhow::Error>(sent.elapsed())
+        })
+        .buffer_unordered(depth)
+        .try_collect()
+        .await?;
+    Ok(Slice { count, elapsed: started.elapsed(), latencies })
+}
+
+/// As the worker does it: chunks go through a channel to a thread that counts.
+async fn count_page(fetcher: &Fetcher, url: &Url) -> Result<u64> {
+    let mut page = fetcher.get(url).await?;
+    let content_type = page.content_type.clone();
+    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
+    let counting = tokio::task::spawn_blocking(move || {
+        let hints = Hints { content_type: content_type.as_deref(), host_tld: None };
+        let chunks = Chunks { receiver, current: Bytes::new() };
+        count::count(chunks, &hints, &Options::default(), &|_| true)
+    });
+    while let Some(chunk) = page.chunk().await? {
+        sender.send(chunk).await.context("the counter ended early")?;
+    }
+    drop(sender);
+    Ok(counting.await??.totals.words)
+}
+
+struct Chunks {
+    receiver: mpsc::Receiver<Bytes>,
+    current: Bytes,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(chunk) => self.current = chunk,
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.current.len());
+        self.current.split_to(length).copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}

@@ -1,0 +1,78 @@
+//! Child processes: what they cost, and that none is left behind.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a process may take to end after SIGTERM before it is killed.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// A running child. It is stopped when dropped.
+pub struct Process {
+    pub name: &'static str,
+    child: Child,
+}
+
+impl Process {
+    /// Starts `command`. What it prints is discarded, as a log that somebody else collects would be.
+    pub fn start(name: &'static str, mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().with_context(|| format!("cannot start {name}: {command:?}"))?;
+        Ok(Self { name, child })
+    }
+
+    /// Returns the time that all its threads have had on a processor so far, in seconds. Fails if it has
+    /// ended by itself.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name, in parentheses, may contain spaces. After it comes the state; user and system time
+        // are fields 14 and 15 of all.
+        let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        ensure!(fields.first().is_some_and(|state| *state != "Z"), "{} has ended", self.name);
+        let (mut ticks, times) = (0, fields.get(11..13).context("stat is short")?);
+        for time in times {
+            ticks += time.parse::<u64>()?;
+        }
+        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// Returns how much memory it holds now, in bytes.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?;
+        Ok(kib.trim().parse::<u64>()? * 1024)
+    }
+
+    /// Lets it stand still, or go on.
+    pub fn pause(&self, paused: bool) -> Result<()> {
+        self.signal(if paused { Signal::STOP } else { Signal::CONT })
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no id")?;
+        Ok(kill_process(id, signal)?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.pause(false);
+        let _ = self.signal(Signal::TERM);
+        let end = Instant::now() + STOP_MAX;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > end {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

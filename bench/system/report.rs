@@ -1,0 +1,215 @@
+//! What was found: a table for people, JSON for programs.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::measure::{Measured, Spread};
+
+/// What a figure ought to be.
+#[derive(Clone, Copy)]
+pub enum Target {
+    /// The ratio, at least.
+    Share(f64),
+    /// The ratio, at most.
+    Times(f64),
+    /// The figure itself, at most.
+    Below(f64),
+}
+
+/// One comparison.
+pub struct Row {
+    pub what: String,
+    /// Of `ours` and `floor`.
+    pub unit: &'static str,
+    pub ours: Spread,
+    pub floor: Option<(String, Spread)>,
+    pub ratio: Option<Spread>,
+    pub target: Option<Target>,
+    /// Within how many milliseconds 50 %, 99 % and 99.9 % were done.
+    pub times_ms: Option<[f64; 3]>,
+}
+
+impl Row {
+    /// Compares how much is done in a second.
+    pub fn rate(what: impl Into<String>, ours: &Measured, floor: &Measured) -> Self {
+        Self {
+            what: what.into(),
+            unit: "per s",
+            ours: ours.rate(),
+            floor: Some((floor.name.clone(), floor.rate())),
+            ratio: Some(ours.share_of(floor)),
+            target: None,
+            times_ms: (!ours.latencies.is_empty()).then(|| times(ours)),
+        }
+    }
+
+    /// Compares how long one thing takes.
+    pub fn time(what: impl Into<String>, ours: &Measured, floor: Option<&Measured>) -> Self {
+        let median = |measured: &Measured| alone(measured.within_ms(500));
+        Self {
+            what: what.into(),
+            unit: "ms",
+            ours: median(ours),
+            floor: floor.map(|floor| (floor.name.clone(), median(floor))),
+            ratio: floor.map(|floor| alone(ours.within_ms(500) / floor.within_ms(500))),
+            target: None,
+            times_ms: Some(times(ours)),
+        }
+    }
+
+    pub fn aims_at(mut self, target: Target) -> Self {
+        self.target = Some(target);
+        self
+    }
+
+    /// Tells whether the aim is met; nothing if there is none.
+    pub fn is_met(&self) -> Option<bool> {
+        let ratio = self.ratio.map_or(f64::NAN, |ratio| ratio.median);
+        Some(match self.target? {
+            Target::Share(least) => ratio >= least,
+            Target::Times(most) => ratio <= most,
+            Target::Below(most) => self.ours.median <= most,
+        })
+    }
+
+    fn line(&self) -> String {
+        let floor = self.floor.as_ref();
+        let floor =
+            floor.map_or(String::new(), |(name, rate)| format!("{} ({name})", number(rate.median)));
+        let target = match self.target {
+            None => String::new(),
+            Some(Target::Share(least)) => format!("≥ {least}"),
+            Some(Target::Times(most)) => format!("≤ {most}"),
+            Some(Target::Below(most)) => format!("≤ {most} {}", self.unit),
+        };
+        let verdict = self.is_met().map_or("", |met| if met { ", met" } else { ", **missed**" });
+        let ratio = self.ratio.map_or(String::new(), |ratio| {
+            if ratio.low == ratio.high {
+                format!("{:.2}", ratio.median)
+            } else {
+                format!("{:.2} ({:.2} to {:.2})", ratio.median, ratio.low, ratio.high)
+            }
+        });
+        let times = self.times_ms.map_or("| | |".to_owned(), |times| {
+            let [p50, p99, p999] = times.map(|time| format!("{time:.2}"));
+            format!("{p50} | {p99} | {p999} |")
+        });
+        let ours = format!("{} {}", number(self.ours.median), self.unit);
+        format!("| {} | {ours} | {floor} | {ratio} | {target}{verdict} | {times}", self.what)
+    }
+
+    pub fn json(&self) -> Value {
+        let spread = |spread: &Spread| json!({"median": spread.median, "low": spread.low, "high": spread.high});
+        let target = self.target.map(|target| match target {
+            Target::Share(least) => json!({"ratio_min": least}),
+            Target::Times(most) => json!({"ratio_max": most}),
+            Target::Below(most) => json!({"value_max": most}),
+        });
+        json!({
+            "what": self.what,
+            "unit": self.unit,
+            "ours": spread(&self.ours),
+            "floor": self.floor.as_ref().map(|(name, rate)| json!({"name": name, "value": spread(rate)})),
+            "ratio": self.ratio.as_ref().map(spread),
+            "target": target,
+            "is_met": self.is_met(),
+            "p50_p99_p999_ms": self.times_ms,
+        })
+    }
+}
+
+fn alone(value: f64) -> Spread {
+    Spread { median: value, low: value, high: value }
+}
+
+fn times(measured: &Measured) -> [f64; 3] {
+    [500, 990, 999].map(|per_mille| measured.within_ms(per_mille))
+}
+
+fn number(value: f64) -> String {
+    let digits = if value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.digits$}")
+}
+
+/// What the processes took for one kind of work.
+pub struct Expense {
+    pub what: String,
+    pub jobs: usize,
+    /// Of gateway, workers and broker.
+    pub cpu_us: [f64; 3],
+    pub memory_mib: [f64; 3],
+}
+
+impl Expense {
+    fn line(&self) -> String {
+        let [gateway, worker, broker] = self.cpu_us.map(|cpu| format!("{cpu:.0}"));
+        let [gateway_mib, worker_mib, broker_mib] = self.memory_mib.map(|mib| format!("{mib:.0}"));
+        let Self { what, jobs, .. } = self;
+        format!(
+            "| {what} | {jobs} | {gateway} | {worker} | {broker} | {gateway_mib} | {worker_mib} | {broker_mib} |"
+        )
+    }
+
+    pub fn json(&self) -> Value {
+        let of = |[gateway, worker, broker]: [f64; 3]| json!({"gateway": gateway, "worker": worker, "broker": broker});
+        json!({
+            "what": self.what,
+            "jobs": self.jobs,
+            "cpu_us_per_job": of(self.cpu_us),
+            "memory_mib": of(self.memory_mib),
+        })
+    }
+}
+
+/// Everything that was found.
+#[derive(Default)]
+pub struct Report {
+    pub conditions: String,
+    pub rows: Vec<Row>,
+    pub expenses: Vec<Expense>,
+}
+
+impl Report {
+    pub fn add(&mut self, row: Row) {
+        eprintln!("{}", row.line());
+        self.rows.push(row);
+    }
+
+    pub fn spend(&mut self, expense: Expense) {
+        eprintln!("{}", expense.line());
+        self.expenses.push(expense);
+    }
+
+    /// Returns the tables, as `docs/performance.md` has them.
+    pub fn markdown(&self) -> String {
+        let mut text = format!("{}\n\n", self.conditions);
+        text.push_str(
+            "| what | ours | floor | ratio (rounds) | target | p50 ms | p99 ms | p99.9 ms |\n",
+        );
+        text.push_str("|---|---|---|---|---|---|---|---|\n");
+        for row in &self.rows {
+            let _ = writeln!(text, "{}", row.line());
+        }
+        text.push_str("\n| CPU and memory | jobs | gateway, µs a job | worker | nats-server | gateway, MiB | worker | nats-server |\n");
+        text.push_str("|---|---|---|---|---|---|---|---|\n");
+        for expense in &self.expenses {
+            let _ = writeln!(text, "{}", expense.line());
+        }
+        text
+    }
+
+    pub fn json(&self) -> Value {
+        json!({
+            "conditions": self.conditions,
+            "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
+            "expenses": self.expenses.iter().map(Expense::json).collect::<Vec<_>>(),
+        })
+    }
+}

@@ -1,0 +1,236 @@
+//! What is measured: brokers, gateways and workers, each with a data directory and ports of its own.
+
+use std::env;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use async_nats::jetstream::{self, stream};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::http::Connection;
+use crate::process::Process;
+
+/// How long anything that is waited for may take.
+const WAIT_MAX: Duration = Duration::from_secs(120);
+/// How often it is looked whether the queue is empty: little against a slice, and little work.
+const LOOK_INTERVAL: Duration = Duration::from_millis(4);
+const ROLES: [&str; 5] = ["gateway", "worker", "sweeper", "inspector", "admin"];
+
+/// What a service has taken so far.
+pub struct Cost {
+    pub cpu_seconds: f64,
+    pub memory_bytes: u64,
+}
+
+/// A nats-server with our configuration and everything provisioned, and a connection that may do
+/// anything.
+pub struct Broker {
+    pub process: Process,
+    pub url: String,
+    pub jetstream: jetstream::Context,
+    _directory: TempDir,
+}
+
+impl Broker {
+    pub async fn start() -> Result<Self> {
+        let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let port = free_port("127.0.0.1")?;
+        let mut command = Command::new(env::var("NATS_SERVER").unwrap_or("nats-server".to_owned()));
+        command.arg("-c").arg(repository().join("nats/server.conf"));
+        command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--store_dir"]);
+        command.arg(directory.path());
+        for role in ROLES {
+            command.env(format!("WORDMILL_NATS_{}_PASSWORD", role.to_uppercase()), password(role));
+        }
+        let process = Process::start("nats-server", command)?;
+        let url = format!("nats://127.0.0.1:{port}");
+        let jetstream = connect(&url).await?;
+        let provisioned = service("wordmill-nats", "admin", &url)?.arg("provision").output()?;
+        let said = String::from_utf8_lossy(&provisioned.stderr);
+        ensure!(provisioned.status.success(), "not provisioned: {said}");
+        Ok(Self { process, url, jetstream, _directory: directory })
+    }
+
+    pub async fn stream(&self, name: &str) -> Result<stream::Stream> {
+        Ok(self.jetstream.get_stream(name).await?)
+    }
+
+    /// Returns how many jobs wait or are being worked on.
+    pub async fn jobs(&self) -> Result<u64> {
+        Ok(self.stream("JOBS").await?.cached_info().state.messages)
+    }
+
+    /// Waits until no more than so many jobs wait or are being worked on.
+    pub async fn wait_for_jobs(&self, at_most: u64) -> Result<()> {
+        let end = Instant::now() + WAIT_MAX;
+        while self.jobs().await? > at_most {
+            ensure!(Instant::now() < end, "jobs are not finished within {WAIT_MAX:?}");
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    /// Forgets all jobs.
+    pub async fn purge(&self) -> Result<()> {
+        for name in ["JOBS", "KV_job_state"] {
+            self.stream(name).await?.purge().await?;
+        }
+        Ok(())
+    }
+}
+
+/// One gateway and some workers at a broker.
+pub struct Stack {
+    pub broker: Broker,
+    pub gateway: Process,
+    pub address: SocketAddr,
+    pub workers: Vec<Process>,
+    worker_addresses: Vec<SocketAddr>,
+}
+
+impl Stack {
+    pub async fn start() -> Result<Self> {
+        let broker = Broker::start().await?;
+        let address = free_address()?;
+        let mut command = service("wordmill-gateway", "gateway", &broker.url)?;
+        command.env("WORDMILL_LISTEN", address.to_string());
+        command.env("WORDMILL_NATS_SWEEPER_PASSWORD", password("sweeper"));
+        let gateway = Process::start("gateway", command)?;
+        let (workers, worker_addresses) = (Vec::new(), Vec::new());
+        let stack = Self { broker, gateway, address, workers, worker_addresses };
+        ready(address).await?;
+        Ok(stack)
+    }
+
+    pub async fn start_worker(&mut self) -> Result<()> {
+        let address = free_address()?;
+        let mut command = service("wordmill-worker", "worker", &self.broker.url)?;
+        command.env("WORDMILL_WORKER_LISTEN", address.to_string());
+        command.env("WORDMILL_FETCH_ALLOW", "127.0.0.0/8");
+        self.workers.push(Process::start("worker", command)?);
+        self.worker_addresses.push(address);
+        ready(address).await
+    }
+
+    /// Stops all workers.
+    pub fn stop_workers(&mut self) {
+        self.workers.clear();
+        self.worker_addresses.clear();
+    }
+
+    /// Lets all workers stand still, or go on.
+    pub fn pause_workers(&self, paused: bool) -> Result<()> {
+        self.workers.iter().try_for_each(|worker| worker.pause(paused))
+    }
+
+    /// Returns how many jobs the workers have finished, and how many of them with success.
+    pub async fn finished(&self) -> Result<[u64; 2]> {
+        let (mut all, mut well) = (0, 0);
+        for address in &self.worker_addresses {
+            let answer = Connection::open(*address).await?.get("/metrics").await?;
+            for line in String::from_utf8_lossy(&answer.body).lines() {
+                let Some(line) = line.strip_prefix("wordmill_jobs_finished_total{") else {
+                    continue;
+                };
+                let (labels, count) = line.rsplit_once(' ').context("no number")?;
+                let count: u64 = count.parse()?;
+                all += count;
+                well += if labels.contains("outcome=\"succeeded\"") { count } else { 0 };
+            }
+        }
+        Ok([all, well])
+    }
+
+    /// Submits one job, and returns its id.
+    pub async fn submit(&self, body: &Value) -> Result<String> {
+        let request = crate::http::post("/v1/jobs", body.to_string().as_bytes(), "");
+        let answer = Connection::open(self.address).await?.send(&request).await?;
+        ensure!(answer.status == 202, "not accepted: {}", String::from_utf8_lossy(&answer.body));
+        let job: Value = serde_json::from_slice(&answer.body)?;
+        Ok(job["job_id"].as_str().context("no job_id")?.to_owned())
+    }
+
+    /// Returns what gateway, workers and broker have cost so far; fails if one has ended by itself.
+    pub fn costs(&self) -> Result<[Cost; 3]> {
+        let mut workers = Cost { cpu_seconds: 0.0, memory_bytes: 0 };
+        for worker in &self.workers {
+            workers.cpu_seconds += worker.cpu_seconds()?;
+            workers.memory_bytes += worker.memory_bytes()?;
+        }
+        Ok([cost(&self.gateway)?, workers, cost(&self.broker.process)?])
+    }
+}
+
+fn cost(process: &Process) -> Result<Cost> {
+    let (cpu_seconds, memory_bytes) = (process.cpu_seconds()?, process.memory_bytes()?);
+    Ok(Cost { cpu_seconds, memory_bytes })
+}
+
+/// Returns an address of loopback that nobody listens on.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(SocketAddr::from(([127, 0, 0, 1], free_port("127.0.0.1")?)))
+}
+
+fn free_port(host: &str) -> Result<u16> {
+    Ok(TcpListener::bind((host, 0))?.local_addr()?.port())
+}
+
+/// Waits until a service says that it is ready.
+pub async fn ready(address: SocketAddr) -> Result<()> {
+    let end = Instant::now() + WAIT_MAX;
+    while Instant::now() < end {
+        if let Ok(mut connection) = Connection::open(address).await
+            && connection.get("/readyz").await.is_ok_and(|answer| answer.status == 200)
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bail!("{address} is not ready within {WAIT_MAX:?}")
+}
+
+/// Connects to a broker as its administrator.
+pub async fn connect(url: &str) -> Result<jetstream::Context> {
+    let options = async_nats::ConnectOptions::new()
+        .user_and_password("admin".to_owned(), password("admin"))
+        .retry_on_initial_connect()
+        .connection_timeout(Duration::from_secs(2));
+    let client = options.connect(url).await?;
+    client.flush().await?;
+    Ok(jetstream::new(client))
+}
+
+fn password(role: &str) -> String {
+    format!("bench-{role}")
+}
+
+/// Returns the command of a service, with its role's credentials and nothing of our environment that
+/// could change what it does. The log is on, as it is by default.
+fn service(name: &str, role: &str, nats: &str) -> Result<Command> {
+    let folder = env::var_os("WORDMILL_BIN_DIR")
+        .map_or_else(|| repository().join("target/release"), PathBuf::from);
+    let path = folder.join(name);
+    ensure!(path.exists(), "{} is not built: run `make bench`", path.display());
+    let mut command = Command::new(path);
+    for (key, _) in env::vars_os() {
+        let name = key.to_string_lossy();
+        if name.starts_with("WORDMILL_") || name.starts_with("OTEL_") {
+            command.env_remove(key);
+        }
+    }
+    command
+        .env("WORDMILL_NATS_URL", nats)
+        .env("WORDMILL_NATS_USER", role)
+        .env("WORDMILL_NATS_PASSWORD", password(role));
+    Ok(command)
+}
+
+/// Returns the folder of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}

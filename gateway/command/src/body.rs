@@ -1,0 +1,284 @@
+//! Bodies of requests. A document is read piece by piece, each time it is sent.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Frame;
+use hyper::header::HeaderValue;
+use serde_json::Value;
+
+use crate::error::Error;
+
+/// How much of a file is read at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// What hyper sends.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// What a request carries.
+#[derive(Debug, Clone)]
+pub(crate) enum Payload {
+    Nothing,
+    Json(Bytes),
+    /// JSON, one value a line.
+    Lines(Bytes),
+    Form(Form),
+}
+
+/// A form with one file.
+#[derive(Debug, Clone)]
+pub(crate) struct Form {
+    /// What it is called in messages.
+    name: String,
+    file: Arc<File>,
+    size_bytes: u64,
+    head: Bytes,
+    tail: Bytes,
+    content_type: HeaderValue,
+    /// How much of it has been sent.
+    sent: Arc<AtomicU64>,
+    /// Grows by as much, for all forms together.
+    progress: Arc<AtomicU64>,
+}
+
+/// One try to send a body.
+#[derive(Debug, Default)]
+pub(crate) struct Attempt {
+    sent: AtomicU64,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Attempt {
+    /// Returns how many bytes were handed over.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Takes why the body could not be read to its end.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn fail(&self, error: Error) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+}
+
+impl Payload {
+    /// Returns JSON.
+    pub(crate) fn json(value: &Value) -> Self {
+        Self::Json(value.to_string().into())
+    }
+
+    /// Returns what it is; `None` if there is nothing.
+    pub(crate) fn content_type(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Nothing => None,
+            Self::Json(_) => Some(HeaderValue::from_static("application/json")),
+            Self::Lines(_) => Some(HeaderValue::from_static("application/x-ndjson")),
+            Self::Form(form) => Some(form.content_type.clone()),
+        }
+    }
+
+    /// Returns how long it is.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Json(json) | Self::Lines(json) => length(json),
+            Self::Form(form) => form.size_bytes + length(&form.head) + length(&form.tail),
+        }
+    }
+
+    /// Returns it from its beginning.
+    pub(crate) fn body(&self, attempt: &Arc<Attempt>) -> Body {
+        match self {
+            Self::Nothing => Empty::new().map_err(|never| match never {}).boxed_unsync(),
+            Self::Json(json) | Self::Lines(json) => {
+                Full::new(json.clone()).map_err(|never| match never {}).boxed_unsync()
+            }
+            Self::Form(form) => form.body(attempt),
+        }
+    }
+}
+
+/// How far a form has been sent.
+enum Place {
+    Head,
+    File(u64),
+    End,
+}
+
+impl Form {
+    /// Returns a form with a file of `size_bytes`, called `name` in messages and `file_name` by the
+    /// server.
+    pub(crate) fn new(
+        name: &str,
+        file: Arc<File>,
+        size_bytes: u64,
+        file_name: &str,
+        content_type: Option<&str>,
+        progress: Arc<AtomicU64>,
+    ) -> Result<Self, Error> {
+        let boundary = boundary()?;
+        let content_type = content_type.unwrap_or("application/octet-stream");
+        let head = format!(
+            "--{boundary}\r\n\
+             Content-Disposition: form-data; name=\"document\"; filename=\"{}\"\r\n\
+             Content-Type: {content_type}\r\n\r\n",
+            quoted(file_name)
+        );
+        let said = format!("multipart/form-data; boundary={boundary}");
+        let said = HeaderValue::try_from(said);
+        Ok(Self {
+            name: name.to_owned(),
+            file,
+            size_bytes,
+            head: head.into(),
+            tail: format!("\r\n--{boundary}--\r\n").into(),
+            content_type: said.map_err(|error| Error::Usage(error.to_string()))?,
+            sent: Arc::default(),
+            progress,
+        })
+    }
+
+    fn body(&self, attempt: &Arc<Attempt>) -> Body {
+        // Whatever was sent before is sent again.
+        self.progress.fetch_sub(self.sent.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        let (form, attempt) = (self.clone(), Arc::clone(attempt));
+        let pieces = stream::try_unfold(Place::Head, move |place| {
+            let (form, attempt) = (form.clone(), Arc::clone(&attempt));
+            async move { form.frame(place, &attempt).await }
+        });
+        StreamBody::new(pieces).boxed_unsync()
+    }
+
+    async fn frame(
+        &self,
+        place: Place,
+        attempt: &Attempt,
+    ) -> io::Result<Option<(Frame<Bytes>, Place)>> {
+        let (data, next) = match place {
+            Place::Head => (self.head.clone(), Place::File(0)),
+            Place::File(offset) if offset < self.size_bytes => {
+                let piece = self.piece(offset).await.map_err(|source| {
+                    let kind = source.kind();
+                    attempt
+                        .fail(Error::File { what: format!("cannot read {}", self.name), source });
+                    kind
+                })?;
+                let length = length(&piece);
+                for counter in [&attempt.sent, &self.sent, &self.progress] {
+                    counter.fetch_add(length, Ordering::Relaxed);
+                }
+                (piece, Place::File(offset.saturating_add(length)))
+            }
+            Place::File(_) => (self.tail.clone(), Place::End),
+            Place::End => return Ok(None),
+        };
+        Ok(Some((Frame::data(data), next)))
+    }
+
+    /// Reads a piece, off the thread that does everything else.
+    async fn piece(&self, offset: u64) -> io::Result<Bytes> {
+        let file = Arc::clone(&self.file);
+        let left = usize::try_from(self.size_bytes - offset).unwrap_or(usize::MAX);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut piece = vec![0; left.min(PIECE_BYTES)];
+            let read = file.read_at(&mut piece, offset)?;
+            piece.truncate(read);
+            Ok::<_, io::Error>(piece)
+        });
+        let piece = reading.await.map_err(io::Error::other)??;
+        if piece.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it became shorter while it was sent",
+            ));
+        }
+        Ok(piece.into())
+    }
+}
+
+fn length(bytes: &Bytes) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// Writes a file's name as browsers do.
+fn quoted(name: &str) -> String {
+    let mut quoted = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '"' => quoted.push_str("%22"),
+            '\r' => quoted.push_str("%0D"),
+            '\n' => quoted.push_str("%0A"),
+            c if c.is_control() => {}
+            c => quoted.push(c),
+        }
+    }
+    quoted
+}
+
+/// Returns a line that no document contains, except by a chance of 1 in 2^128.
+fn boundary() -> Result<String, Error> {
+    Ok(format!("wordmill-{}", nonce()?))
+}
+
+/// Returns 128 random bits in hexadecimal.
+pub(crate) fn nonce() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Error::File {
+        what: "cannot read randomness".to_owned(),
+        source: io::Error::other(error),
+    })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn form(content: &[u8], size_bytes: u64, progress: &Arc<AtomicU64>) -> Payload {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        let name = "a\"b\n\u{1b}ü.txt";
+        let progress = Arc::clone(progress);
+        let form = Form::new("x", Arc::new(file), size_bytes, name, Some("text/plain"), progress);
+        Payload::Form(form.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_form_is_as_long_as_it_says_each_time_it_is_sent() {
+        let progress = Arc::new(AtomicU64::new(0));
+        let content = vec![b'w'; 3 * PIECE_BYTES + 5];
+        let size = u64::try_from(content.len()).unwrap();
+        let payload = form(&content, size, &progress);
+        for _ in 0..2 {
+            let attempt = Arc::default();
+            let sent = payload.body(&attempt).collect().await.unwrap().to_bytes();
+            assert_eq!(u64::try_from(sent.len()).unwrap(), payload.size_bytes());
+            assert_eq!(attempt.sent(), size);
+            let head = String::from_utf8(sent[..150].to_vec()).unwrap();
+            assert!(head.contains("filename=\"a%22b%0Aü.txt\"\r\n"), "{head}");
+            assert!(sent.windows(content.len()).any(|window| window == content));
+        }
+        assert_eq!(progress.load(Ordering::Relaxed), size);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_shrinks_is_not_sent_as_if_it_were_whole() {
+        let payload = form(b"short", 100, &Arc::default());
+        let attempt = Arc::default();
+        assert!(payload.body(&attempt).collect().await.is_err());
+        let failure = attempt.failure().unwrap().to_string();
+        assert_eq!(failure, "cannot read x: it became shorter while it was sent");
+    }
+}

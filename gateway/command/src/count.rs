@@ -1,0 +1,225 @@
+//! `wordmill count`: sources in, numbers out.
+
+use futures_util::{StreamExt, stream};
+use serde_json::Value;
+
+use crate::arguments::{CountArguments, Format};
+use crate::batch;
+use crate::error::Error;
+use crate::exit;
+use crate::follow;
+use crate::job::Seen;
+use crate::out::Out;
+use crate::report;
+use crate::request::Request;
+use crate::session::Session;
+use crate::source::{self, Source};
+use crate::submit::Plan;
+use crate::text::counted;
+use crate::words::{self, Merged, Words};
+
+/// How many sources are sent at once.
+const SENDING: usize = 8;
+/// How many jobs are followed at once.
+pub(crate) const FOLLOWING: usize = 16;
+
+/// One source, and what became of it.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    /// The job, if it was accepted.
+    pub(crate) seen: Option<Seen>,
+    /// Why there is no job, or no more of it.
+    pub(crate) error: Option<Error>,
+    /// The most frequent words, if they were asked for.
+    pub(crate) top: Option<Words>,
+    /// What two rules count differently, if that was asked for.
+    pub(crate) explanation: Option<Value>,
+}
+
+impl Row {
+    /// Returns one of which nothing is known yet.
+    pub(crate) fn new(name: String) -> Self {
+        Self { name, seen: None, error: None, top: None, explanation: None }
+    }
+
+    /// Notes that its job has ended, and tells if it has no result.
+    pub(crate) fn end(&mut self, session: &Session, seen: Seen) {
+        if let Some(end) = seen.job.bad_end() {
+            session.note(&format!("{}: {end}", self.name));
+            session.raise(exit::FAILED);
+        }
+        self.seen = Some(seen);
+    }
+
+    /// Notes and tells what is wrong with it, unless it is wrong with all.
+    ///
+    /// # Errors
+    /// What holds for all.
+    pub(crate) fn refuse(&mut self, session: &Session, error: Error) -> Result<(), Error> {
+        if error.holds_for_all() {
+            return Err(error);
+        }
+        session.fail(&self.name, &error);
+        self.error = Some(error);
+        Ok(())
+    }
+
+    /// Returns the job if it has a result.
+    pub(crate) fn succeeded(&self) -> Option<&Seen> {
+        self.seen.as_ref().filter(|seen| seen.job.has_succeeded() && self.error.is_none())
+    }
+}
+
+/// Counts.
+///
+/// # Errors
+/// Whatever holds for all sources; what is wrong with one of them is told, and the rest goes on.
+pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<(), Error> {
+    if arguments.explain.is_some() && arguments.print.format == Format::Csv {
+        return Err(Error::Usage("an explanation is no table; use --format json".to_owned()));
+    }
+    let out = session.out(&arguments.print)?;
+    let named = arguments.sources.clone();
+    let finding = tokio::task::spawn_blocking(move || {
+        let found = source::find(&named)?;
+        let size_bytes: u64 = found.all.iter().map(Source::size_bytes).sum();
+        Ok::<_, Error>((found, size_bytes))
+    });
+    let (found, size_bytes) =
+        finding.await.map_err(|error| Error::TooMuch(error.to_string()))??;
+    if found.left_out > 0 {
+        session.note(&format!("{} left out: no text", counted(found.left_out, "file")));
+    }
+    let plan = Plan::new(&arguments.options, arguments.explain.is_some(), found.all.len())?;
+    session.progress.begin("sending", found.all.len(), size_bytes);
+    if arguments.merge && batch::is_one(&found.all) {
+        return together(session, &arguments, &plan, &found.all, out).await;
+    }
+    if arguments.merge && arguments.no_wait {
+        let detail =
+            "files are merged here, so somebody has to wait for them; pages alone are a batch";
+        return Err(Error::Usage(detail.to_owned()));
+    }
+    let mut rows = submit(session, &plan, found.all).await?;
+    if arguments.no_wait {
+        return report::submitted(out, arguments.print.format, &rows);
+    }
+    session.progress.begin("counting", rows.len(), 0);
+    wait(session, &mut rows).await?;
+    if arguments.merge {
+        let mut merged = merge(session, &mut rows).await?;
+        let words = merged.words(report::top(&arguments));
+        return report::merged(out, arguments.print.format, &rows, &merged, &words);
+    }
+    if arguments.explain.is_some() || arguments.top.is_some() {
+        look_closer(session, &arguments, &mut rows).await?;
+    }
+    report::rows(out, &arguments, &rows)
+}
+
+/// Counts pages as one batch, which the service adds up.
+async fn together(
+    session: &Session,
+    arguments: &CountArguments,
+    plan: &Plan,
+    sources: &[Source],
+    out: Out<'_>,
+) -> Result<(), Error> {
+    let format = arguments.print.format;
+    let mut batch = batch::submit(session, plan, sources).await?;
+    if arguments.no_wait {
+        return report::batch(out, format, &batch);
+    }
+    let seen = batch.wait(session, format == Format::Json).await?;
+    let mut merged = Merged::default();
+    if seen.job.has_succeeded() {
+        merged.add(&session.client, &seen.job).await?;
+    }
+    let words = merged.words(report::top(arguments));
+    report::merged(out, format, &batch.rows, &merged, &words)
+}
+
+/// Submits everything.
+async fn submit(session: &Session, plan: &Plan, sources: Vec<Source>) -> Result<Vec<Row>, Error> {
+    let submitting =
+        stream::iter(sources.into_iter().enumerate()).map(|(number, source)| async move {
+            let submitted = plan.submit(session, number, &source).await;
+            session.progress.step();
+            (source, submitted)
+        });
+    let mut submitting = submitting.buffered(SENDING);
+    let mut rows = Vec::new();
+    while let Some((source, submitted)) = submitting.next().await {
+        let mut row = Row::new(source.name());
+        match submitted {
+            Ok(seen) => row.seen = Some(seen),
+            Err(error) => row.refuse(session, error)?,
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// Waits until every job has ended.
+async fn wait(session: &Session, rows: &mut [Row]) -> Result<(), Error> {
+    let ids: Vec<Option<String>> =
+        rows.iter().map(|row| Some(row.seen.as_ref()?.job.job_id.clone())).collect();
+    let following = stream::iter(ids).map(|id| async move {
+        let id = id?;
+        let ended = follow::end(session, &id, |job| session.progress.part(job.done())).await;
+        session.progress.step();
+        Some(ended)
+    });
+    let mut following = following.buffered(FOLLOWING);
+    for row in rows {
+        match following.next().await.flatten() {
+            None => {}
+            Some(Ok(seen)) => row.end(session, seen),
+            Some(Err(error)) => row.refuse(session, error)?,
+        }
+    }
+    Ok(())
+}
+
+/// Adds up what was counted, in the order of the sources.
+async fn merge(session: &Session, rows: &mut [Row]) -> Result<Merged, Error> {
+    session.progress.begin("merging", rows.len(), 0);
+    let mut merged = Merged::default();
+    for row in rows {
+        if let Some(seen) = row.succeeded() {
+            merged.add(&session.client, &seen.job).await?;
+        }
+        session.progress.step();
+    }
+    Ok(merged)
+}
+
+/// Asks for words and explanations.
+async fn look_closer(
+    session: &Session,
+    arguments: &CountArguments,
+    rows: &mut [Row],
+) -> Result<(), Error> {
+    session.progress.begin("reading", rows.len(), 0);
+    for row in rows {
+        let Some(job_id) = row.succeeded().map(|seen| seen.job.job_id.clone()) else {
+            continue;
+        };
+        if let Some(top) = arguments.top {
+            match words::top(&session.client, &job_id, top).await {
+                Ok(top) => row.top = Some(top),
+                Err(error) => row.refuse(session, error)?,
+            }
+        }
+        if let Some(rules) = &arguments.explain {
+            let request = Request::get(&["v1", "jobs", &job_id, "explain"]);
+            match session.client.send(&request.query("rules", rules)).await {
+                Ok(answer) => row.explanation = Some(answer.json()?),
+                Err(error) => row.refuse(session, error)?,
+            }
+        }
+        session.progress.step();
+    }
+    Ok(())
+}

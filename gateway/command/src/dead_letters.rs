@@ -1,0 +1,239 @@
+//! `wordmill dead-letters`: jobs that were given up.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::arguments::{
+    DeadLettersAction, DeadLettersListArguments, FilterArguments, Format, ReplayArguments,
+    ShowArguments,
+};
+use crate::body::Payload;
+use crate::csv;
+use crate::error::Error;
+use crate::exit;
+use crate::jobs::{self, Page, moment};
+use crate::report::{self, pretty};
+use crate::request::Request;
+use crate::session::Session;
+use crate::table::{Side, Table};
+use crate::text::{counted, plain, size};
+
+/// Most letters that one request replays.
+const REPLAY_MAX: usize = 100;
+/// Most requests of one replay.
+const REQUESTS_MAX: usize = 10_000;
+
+#[derive(Debug, Deserialize)]
+struct Letter {
+    id: String,
+    lane: String,
+    failure: Failure,
+    attempts: Option<u32>,
+    dead_at: String,
+    size_bytes: u64,
+    source: Option<Value>,
+    trace_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Failure {
+    code: Option<String>,
+    detail: Option<String>,
+}
+
+/// What became of one letter.
+#[derive(Debug, Deserialize)]
+struct Line {
+    id: String,
+    outcome: String,
+    job_id: Option<String>,
+    code: Option<String>,
+    detail: Option<String>,
+}
+
+/// `wordmill dead-letters`.
+///
+/// # Errors
+/// Those of the requests and of the output.
+pub(crate) async fn run(session: &Session, action: DeadLettersAction) -> Result<(), Error> {
+    match action {
+        DeadLettersAction::List(arguments) => list(session, arguments).await,
+        DeadLettersAction::Show(arguments) => show(session, arguments).await,
+        DeadLettersAction::Replay(arguments) => replay(session, arguments).await,
+        DeadLettersAction::Delete(arguments) => {
+            jobs::remove(session, "dead-letters", &arguments.ids).await
+        }
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(session: &Session, value: &Value) -> Result<T, Error> {
+    T::deserialize(value).map_err(|error| Error::Strange {
+        server: session.client.name(),
+        detail: error.to_string(),
+    })
+}
+
+impl FilterArguments {
+    fn pairs(&self) -> Vec<(String, String)> {
+        let pairs = [("code", &self.code), ("lane", &self.lane)].into_iter();
+        pairs.filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect()
+    }
+}
+
+impl Letter {
+    fn code(&self) -> String {
+        self.failure.code.clone().unwrap_or_default()
+    }
+
+    fn source(&self) -> String {
+        let source = self.source.as_ref();
+        let name = source.and_then(|source| {
+            let named = source.get("url").or_else(|| source.get("file_name"));
+            named.and_then(Value::as_str).map(str::to_owned)
+        });
+        let kind = source.and_then(|source| source.get("kind")?.as_str());
+        name.unwrap_or_else(|| format!("({})", kind.unwrap_or("unreadable")))
+    }
+}
+
+async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<(), Error> {
+    let mut out = session.out(&arguments.print)?;
+    let data =
+        jobs::pages(session, "dead-letters", &arguments.filter.pairs(), arguments.limit).await?;
+    let letters: Result<Vec<Letter>, Error> =
+        data.iter().map(|value| read(session, value)).collect();
+    let letters = letters?;
+    match arguments.print.format {
+        Format::Table if letters.is_empty() => {}
+        Format::Table => {
+            let titles = ["id", "died", "code", "lane", "source"];
+            let columns = titles.map(|title| (title, Side::Left));
+            let mut table = Table::new(&columns);
+            for letter in &letters {
+                let (id, lane) = (letter.id.clone(), letter.lane.clone());
+                table.row([id, moment(&letter.dead_at), letter.code(), lane, letter.source()]);
+            }
+            out.text(&table.render())?;
+        }
+        Format::Json => out.text(&report::lines(&data))?,
+        Format::Csv => {
+            out.text(&csv::line(["id", "dead_at", "code", "lane", "source", "trace_id"]))?;
+            for letter in &letters {
+                out.text(&csv::line([
+                    letter.id.as_str(),
+                    &letter.dead_at,
+                    &letter.code(),
+                    &letter.lane,
+                    &letter.source(),
+                    letter.trace_id.as_deref().unwrap_or_default(),
+                ]))?;
+            }
+        }
+    }
+    out.finish()
+}
+
+async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> {
+    let mut out = session.out(&arguments.print)?;
+    let request = Request::get(&["v1", "dead-letters", &arguments.id]);
+    let value: Value = session.client.send(&request).await?.json()?;
+    let letter: Letter = read(session, &value)?;
+    match arguments.print.format {
+        Format::Json => out.text(&pretty(&value)?)?,
+        Format::Csv => {
+            return Err(Error::Usage("one letter is no table; use --format json".to_owned()));
+        }
+        Format::Table => {
+            let mut table = Table::new(&[("", Side::Left), ("", Side::Left)]);
+            for (name, value) in [
+                ("dead letter", Some(letter.id.clone())),
+                ("reason", Some(letter.code())),
+                ("died", Some(moment(&letter.dead_at))),
+                ("attempts", letter.attempts.map(|attempts| attempts.to_string())),
+                ("source", Some(letter.source())),
+                ("lane", Some(letter.lane.clone())),
+                ("size", Some(size(letter.size_bytes))),
+                ("trace", letter.trace_id.clone()),
+            ] {
+                if let Some(value) = value {
+                    table.row([name.to_owned(), value]);
+                }
+            }
+            out.text(&table.render())?;
+            let detail = letter.failure.detail.as_deref().map(plain);
+            out.text(&detail.map(|detail| format!("{detail}\n")).unwrap_or_default())?;
+        }
+    }
+    out.finish()
+}
+
+/// Replays letters, a number of them with each request.
+async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Error> {
+    let mut out = session.out(&arguments.print)?;
+    let mut data: Vec<Value> = Vec::new();
+    let dry_run = arguments.dry_run;
+    if arguments.ids.is_empty() {
+        let filter: Value = json!(
+            arguments.filter.pairs().into_iter().collect::<std::collections::BTreeMap<_, _>>()
+        );
+        let mut cursor: Option<String> = None;
+        for _ in 0..REQUESTS_MAX {
+            let body = match &cursor {
+                None => json!({"filter": filter, "dry_run": dry_run}),
+                Some(cursor) => json!({"filter": filter, "dry_run": dry_run, "cursor": cursor}),
+            };
+            let page = replay_page(session, &body).await?;
+            data.extend(page.data);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+    }
+    for ids in arguments.ids.chunks(REPLAY_MAX) {
+        let page = replay_page(session, &json!({"ids": ids, "dry_run": dry_run})).await?;
+        data.extend(page.data);
+    }
+    let lines: Result<Vec<Line>, Error> = data.iter().map(|value| read(session, value)).collect();
+    let lines = lines?;
+    match arguments.print.format {
+        Format::Table => out.text(&table(&lines))?,
+        Format::Json => out.text(&report::lines(&data))?,
+        Format::Csv => {
+            out.text(&csv::line(["id", "outcome", "job_id", "code"]))?;
+            for line in &lines {
+                let job_id = line.job_id.as_deref().unwrap_or_default();
+                let code = line.code.as_deref().unwrap_or_default();
+                out.text(&csv::line([line.id.as_str(), &line.outcome, job_id, code]))?;
+            }
+        }
+    }
+    out.finish()?;
+    let is_good = |line: &&Line| matches!(line.outcome.as_str(), "replayed" | "would_replay");
+    let good = lines.iter().filter(is_good).count();
+    let done = if dry_run { "would be done again" } else { "done again" };
+    session.note(&format!("{} of {} {done}", good, counted(lines.len(), "dead letter")));
+    if good < lines.len() {
+        session.raise(exit::REFUSED);
+    }
+    Ok(())
+}
+
+async fn replay_page(session: &Session, body: &Value) -> Result<Page, Error> {
+    let request = Request::post(&["v1", "dead-letters", "replay"], Payload::json(body));
+    session.client.send(&request).await?.json()
+}
+
+fn table(lines: &[Line]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let titles = ["dead letter", "outcome", "new job", ""];
+    let mut table = Table::new(&titles.map(|title| (title, Side::Left)));
+    for line in lines {
+        let why = line.detail.clone().or_else(|| line.code.clone()).unwrap_or_default();
+        let job_id = line.job_id.clone().unwrap_or_default();
+        table.row([line.id.clone(), line.outcome.replace('_', " "), job_id, why]);
+    }
+    table.render()
+}

@@ -1,0 +1,33 @@
+//! Exit codes: what a script can tell apart.
+
+/// All is well. A reader that goes away early, such as `head`, is well, too.
+pub(crate) const OK: u8 = 0;
+/// A job failed or was cancelled.
+pub(crate) const FAILED: u8 = 1;
+/// The command line cannot be used.
+pub(crate) const USAGE: u8 = 2;
+/// The server cannot be reached, or went on to answer with its own faults.
+pub(crate) const UNAVAILABLE: u8 = 3;
+/// The server refused.
+pub(crate) const REFUSED: u8 = 4;
+/// A file here could not be read or written.
+pub(crate) const LOCAL: u8 = 5;
+/// Time was up (`--timeout`); jobs go on.
+pub(crate) const TIME_UP: u8 = 124;
+/// Ctrl-C; jobs go on.
+pub(crate) const INTERRUPTED: u8 = 130;
+/// SIGTERM; jobs go on.
+pub(crate) const TERMINATED: u8 = 143;
+
+/// The table as `--help` shows it.
+pub(crate) const HELP: &str = "\
+Exit codes:
+    0  all is well
+    1  a job failed or was cancelled
+    2  the command line cannot be used
+    3  the server cannot be reached, or went on to answer with its own faults (5xx)
+    4  the server refused (4xx): what it says has a code, see docs/errors.md
+    5  a file here could not be read or written
+  124  time was up (--timeout); the jobs go on
+  130  interrupted (Ctrl-C), 143 terminated; the jobs go on
+With several sources or ids it is the highest that applies.";

@@ -1,0 +1,44 @@
+//! Waiting for jobs to end.
+
+use hyper::header::{HeaderValue, IF_NONE_MATCH};
+
+use crate::error::Error;
+use crate::job::{Job, Seen};
+use crate::request::Request;
+use crate::session::Session;
+
+/// How long the server is asked to wait for a change, in seconds: less than proxies wait for an answer.
+const WAIT_S: u64 = 20;
+
+/// Waits until a job has ended; each change on the way is `noticed`.
+///
+/// # Errors
+/// Those of the requests.
+pub(crate) async fn end(
+    session: &Session,
+    job_id: &str,
+    noticed: impl Fn(&Job),
+) -> Result<Seen, Error> {
+    let mut known: Option<HeaderValue> = None;
+    loop {
+        let mut request = Request::get(&["v1", "jobs", job_id]).wait(WAIT_S);
+        if let Some(known) = &known {
+            request = request.header(IF_NONE_MATCH, known.clone());
+        }
+        let answer = session.client.send(&request).await?;
+        if answer.status == 304 {
+            continue;
+        }
+        known = answer.etag().cloned();
+        let seen = Seen::of(&answer)?;
+        if seen.job.is_final() {
+            session.ended(job_id);
+            return Ok(seen);
+        }
+        if known.is_none() {
+            // Not to ask in a circle.
+            return Err(answer.strange("an unfinished job has no ETag"));
+        }
+        noticed(&seen.job);
+    }
+}

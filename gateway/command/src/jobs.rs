@@ -1,0 +1,343 @@
+//! Jobs by their ids: `status`, `wait`, `result`, `cancel`, `retry`, `delete`; and `list`.
+
+use futures_util::{StreamExt, stream};
+use hyper::Method;
+use hyper::header::{HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::arguments::{
+    DeleteArguments, Format, ListArguments, PrintArguments, ResultArguments, SelectionArguments,
+};
+use crate::body::{Payload, nonce};
+use crate::csv;
+use crate::error::Error;
+use crate::exit;
+use crate::follow;
+use crate::job::{Job, Seen};
+use crate::out::Out;
+use crate::report;
+use crate::request::Request;
+use crate::session::Session;
+use crate::table::{Side, Table};
+use crate::text::{number, plain, size};
+use crate::words::Counted;
+
+/// How many jobs are asked about at once.
+const ASKING: usize = 16;
+/// Most jobs on one page of a list.
+const PAGE: u32 = 100;
+/// Most pages that are read for one list: a page may be empty and have a next one.
+const PAGES_MAX: u32 = 1000;
+
+/// A page of a list.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Page {
+    pub(crate) data: Vec<Value>,
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// `wordmill status`.
+///
+/// # Errors
+/// Whatever holds for all jobs.
+pub(crate) async fn status(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
+    let out = session.out(&arguments.print)?;
+    let seen = each(session, &arguments.ids, |id| async move {
+        Seen::of(&session.client.send(&Request::get(&["v1", "jobs", &id])).await?)
+    });
+    print(out, arguments.print.format, &seen.await?)
+}
+
+/// `wordmill wait`.
+///
+/// # Errors
+/// Whatever holds for all jobs.
+pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
+    let out = session.out(&arguments.print)?;
+    arguments.ids.iter().for_each(|id| session.accepted(id));
+    session.progress.begin("waiting", arguments.ids.len(), 0);
+    let seen = each(session, &arguments.ids, |id| async move {
+        let ended = follow::end(session, &id, |job| session.progress.part(job.done())).await;
+        session.progress.step();
+        // Of one that cannot be followed there is no more to say.
+        session.ended(&id);
+        ended
+    });
+    let seen = seen.await?;
+    for end in seen.iter().filter_map(|seen| seen.job.bad_end()) {
+        session.note(&end);
+        session.raise(exit::FAILED);
+    }
+    print(out, arguments.print.format, &seen)
+}
+
+/// `wordmill cancel`.
+///
+/// # Errors
+/// Whatever holds for all jobs.
+pub(crate) async fn cancel(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
+    let out = session.out(&arguments.print)?;
+    let seen = each(session, &arguments.ids, |id| async move {
+        let request = Request::post(&["v1", "jobs", &id, "cancel"], Payload::Nothing);
+        Seen::of(&session.client.send(&request).await?)
+    });
+    print(out, arguments.print.format, &seen.await?)
+}
+
+/// `wordmill retry`.
+///
+/// # Errors
+/// Whatever holds for all jobs.
+pub(crate) async fn retry(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
+    let out = session.out(&arguments.print)?;
+    let nonce = &nonce()?;
+    let seen = each(session, &arguments.ids, |id| async move {
+        let key = HeaderValue::try_from(format!("wordmill-{nonce}-{id}"));
+        let key = key.map_err(|_| Error::Usage(format!("{id} is no id of a job")))?;
+        let request = Request::post(&["v1", "jobs", &id, "retry"], Payload::Nothing);
+        let request = request.header(HeaderName::from_static("idempotency-key"), key);
+        Seen::of(&session.client.send(&request).await?)
+    });
+    print(out, arguments.print.format, &seen.await?)
+}
+
+/// `wordmill delete`.
+///
+/// # Errors
+/// Whatever holds for all jobs.
+pub(crate) async fn delete(session: &Session, arguments: DeleteArguments) -> Result<(), Error> {
+    remove(session, "jobs", &arguments.ids).await
+}
+
+/// Deletes things of one kind.
+///
+/// # Errors
+/// Whatever holds for all of them.
+pub(crate) async fn remove(session: &Session, kind: &str, ids: &[String]) -> Result<(), Error> {
+    each(session, ids, |id| async move {
+        session.client.send(&Request::new(Method::DELETE, &["v1", kind, &id])).await.map(drop)
+    })
+    .await?;
+    Ok(())
+}
+
+/// Asks for each of several things; what is wrong with one of them is told.
+async fn each<T, Asked: Future<Output = Result<T, Error>>>(
+    session: &Session,
+    ids: &[String],
+    ask: impl Fn(String) -> Asked,
+) -> Result<Vec<T>, Error> {
+    let asking = stream::iter(ids.to_vec()).map(|id| {
+        let asked = ask(id.clone());
+        async move { (id, asked.await) }
+    });
+    let mut asking = asking.buffered(ASKING);
+    let mut all = Vec::new();
+    while let Some((id, asked)) = asking.next().await {
+        match asked {
+            Ok(one) => all.push(one),
+            Err(error) if error.holds_for_all() => return Err(error),
+            Err(error) => session.fail(&id, &error),
+        }
+    }
+    Ok(all)
+}
+
+/// `wordmill result`.
+///
+/// # Errors
+/// Those of the request and of the output.
+pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Result<(), Error> {
+    let mut out = session.out(&arguments.print)?;
+    let mut request = Request::get(&["v1", "jobs", &arguments.id, "result"]);
+    if let Some(least) = arguments.min_count {
+        request = request.query("min_count", least.to_string());
+    }
+    let format = match arguments.print.format {
+        Format::Csv => "csv",
+        Format::Json | Format::Table => "json",
+    };
+    let is_table = arguments.print.format == Format::Table;
+    if let Some(top) = arguments.top.or_else(|| is_table.then_some(report::WORDS)) {
+        request = request.query("top", top.to_string());
+    }
+    request = request.query("format", format);
+    if is_table {
+        let counted: Counted = session.client.send(&request).await?.json()?;
+        let by_rule = counted.totals_by_rule.unwrap_or_default();
+        let totals = counted.totals.unwrap_or_default();
+        out.text(&report::facts(&totals, &by_rule, counted.rule.as_ref()))?;
+        out.text(&report::listed(&counted.word_count))?;
+        return out.finish();
+    }
+    // As the service writes it, piece by piece.
+    let mut answer = session.client.send(&request.streamed()).await?;
+    while let Some(piece) = answer.next().await? {
+        out.bytes(&piece)?;
+    }
+    if format == "json" {
+        out.text("\n")?;
+    }
+    out.finish()
+}
+
+/// `wordmill list`.
+///
+/// # Errors
+/// Those of the requests and of the output.
+pub(crate) async fn list(session: &Session, arguments: ListArguments) -> Result<(), Error> {
+    let out = session.out(&arguments.print)?;
+    let mut request = Vec::new();
+    request.extend(arguments.status.map(|status| ("status".to_owned(), status)));
+    let label = arguments.label.map(|(name, value)| format!("{name}:{value}"));
+    request.extend(label.map(|label| ("label".to_owned(), label)));
+    let data = pages(session, "jobs", &request, arguments.limit).await?;
+    let PrintArguments { format, .. } = arguments.print;
+    let seen: Result<Vec<Seen>, _> = data.into_iter().map(Seen::read).collect();
+    let seen = seen.map_err(|error| Error::Strange {
+        server: session.client.name(),
+        detail: error.to_string(),
+    })?;
+    match format {
+        Format::Table => print_table(out, &seen),
+        Format::Json | Format::Csv => print(out, format, &seen),
+    }
+}
+
+/// Reads a list, page by page, up to a number of entries.
+///
+/// # Errors
+/// Those of the requests.
+pub(crate) async fn pages(
+    session: &Session,
+    kind: &str,
+    query: &[(String, String)],
+    limit: u32,
+) -> Result<Vec<Value>, Error> {
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut all = Vec::new();
+    let mut cursor: Option<String> = None;
+    for _ in 0..PAGES_MAX {
+        let left = u32::try_from(wanted.saturating_sub(all.len())).unwrap_or(PAGE).min(PAGE);
+        let mut request = Request::get(&["v1", kind]).queries(query);
+        request = request.query("limit", left.to_string());
+        if let Some(cursor) = cursor {
+            request = request.query("cursor", cursor);
+        }
+        let page: Page = session.client.send(&request).await?.json()?;
+        all.extend(page.data);
+        cursor = page.next_cursor;
+        if cursor.is_none() || all.len() >= wanted {
+            break;
+        }
+    }
+    all.truncate(wanted);
+    Ok(all)
+}
+
+/// Prints jobs: one in all detail, several one a line.
+fn print(mut out: Out<'_>, format: Format, seen: &[Seen]) -> Result<(), Error> {
+    match (format, seen) {
+        (Format::Table, [one]) => out.text(&details(&one.job))?,
+        (Format::Table, _) => return print_table(out, seen),
+        (Format::Json, _) => out.text(&report::lines(seen.iter().map(|seen| &seen.value)))?,
+        (Format::Csv, _) => {
+            let titles =
+                ["job_id", "status", "source", "words", "code", "created_at", "finished_at"];
+            out.text(&csv::line(titles))?;
+            for job in seen.iter().map(|seen| &seen.job) {
+                let words = job.totals.map(|totals| totals.words.to_string());
+                out.text(&csv::line([
+                    job.job_id.as_str(),
+                    &job.status,
+                    &job.source.name(),
+                    &words.unwrap_or_default(),
+                    job.failure.as_ref().map_or("", |failure| &failure.code),
+                    &job.created_at,
+                    job.finished_at.as_deref().unwrap_or_default(),
+                ]))?;
+            }
+        }
+    }
+    out.finish()
+}
+
+fn print_table(mut out: Out<'_>, seen: &[Seen]) -> Result<(), Error> {
+    let mut table = Table::new(&[
+        ("job", Side::Left),
+        ("status", Side::Left),
+        ("created", Side::Left),
+        ("words", Side::Right),
+        ("source", Side::Left),
+    ]);
+    for job in seen.iter().map(|seen| &seen.job) {
+        let failure = job.failure.as_ref().map(|failure| failure.code.clone());
+        let words = job.totals.map(|totals| number(totals.words));
+        table.row([
+            job.job_id.clone(),
+            failure.unwrap_or_else(|| job.status.clone()),
+            moment(&job.created_at),
+            words.unwrap_or_else(|| "-".to_owned()),
+            job.source.name(),
+        ]);
+    }
+    if !seen.is_empty() {
+        out.text(&table.render())?;
+    }
+    out.finish()
+}
+
+/// Returns a time without its fractions of a second.
+pub(crate) fn moment(time: &str) -> String {
+    match time.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => time.to_owned(),
+    }
+}
+
+/// Returns everything that a person wants to know about one job.
+fn details(job: &Job) -> String {
+    let mut table = Table::new(&[("", Side::Left), ("", Side::Left)]);
+    let mut fact = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            table.row([name.to_owned(), value]);
+        }
+    };
+    fact("job", Some(job.job_id.clone()));
+    fact("status", Some(job.status.clone()));
+    let failure = job.failure.as_ref();
+    fact("reason", failure.map(|failure| failure.code.clone()));
+    fact("dead letter", job.dead_lettered.then(|| "yes".to_owned()));
+    fact("source", Some(job.source.name()));
+    fact("size", job.source.size_bytes().map(size));
+    fact("done", job.done().filter(|_| !job.is_final()).map(|part| format!("{} %", part / 10)));
+    let counts = job.counts.iter().flatten().filter(|(_, count)| **count > 0);
+    let counts: Vec<String> = counts.map(|(how, count)| format!("{count} {how}")).collect();
+    fact("jobs", (!counts.is_empty()).then(|| counts.join(", ")));
+    fact("lane", Some(job.lane.clone()));
+    let labels: Vec<String> =
+        job.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    fact("labels", (!labels.is_empty()).then(|| labels.join(" ")));
+    fact("words", job.totals.map(|totals| number(totals.words)));
+    fact("unique words", job.totals.map(|totals| number(totals.unique_words)));
+    fact("created", Some(moment(&job.created_at)));
+    fact("next attempt", job.next_attempt_at.as_deref().map(moment));
+    fact("finished", job.finished_at.as_deref().map(moment));
+    fact("kept until", job.expires_at.as_deref().map(moment));
+    fact("retry of", job.retry_of.clone());
+    for attempt in &job.attempts {
+        let how = attempt.failure.as_ref().map(|failure| format!(": {}", failure.code));
+        let name = format!("attempt {}", attempt.number);
+        fact(&name, Some(format!("{}{}", attempt.worker, how.unwrap_or_default())));
+    }
+    fact("trace", Some(job.trace_id.clone()));
+    let link = job.links.get("trace").and_then(Value::as_str);
+    let mut text = table.render();
+    // Whole, because a sentence that is cut helps nobody, and neither does half of an address.
+    if let Some(failure) = failure {
+        text += &format!("{}\n", plain(&failure.detail));
+    }
+    text += &link.map(|link| format!("{}\n", plain(link))).unwrap_or_default();
+    text
+}

@@ -1,0 +1,155 @@
+//! The command `wordmill`: files, folders, pages and standard input are counted, and jobs looked after,
+//! from a terminal or a script.
+//!
+//! It talks the public HTTP API and knows nothing else of the service: no crate of ours is among its
+//! dependencies. [`main`] is all there is to call; `arguments` says what people type, and each action
+//! has a module.
+
+mod arguments;
+mod batch;
+mod body;
+mod client;
+mod count;
+mod csv;
+mod dead_letters;
+mod error;
+mod exit;
+mod explain;
+mod follow;
+mod job;
+mod jobs;
+mod out;
+mod progress;
+mod queue;
+mod report;
+mod request;
+mod retry;
+mod session;
+mod source;
+mod submit;
+mod table;
+mod text;
+mod words;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::arguments::{Action, Arguments};
+use crate::error::Error;
+use crate::out::Out;
+use crate::progress::Progress;
+use crate::session::{Session, complain};
+
+/// Does what the command line says, and returns how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Action::Completions { shell } = arguments.action {
+        return ExitCode::from(ending(completions(shell)));
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("cannot start: {error}"));
+            return ExitCode::from(exit::LOCAL);
+        }
+    };
+    let code = runtime.block_on(run(arguments));
+    // Somebody may still wait for a pipe.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+/// How a session ended that was not left to itself.
+enum Ending {
+    Done(Result<(), Error>),
+    Stopped(&'static str, u8),
+}
+
+async fn run(arguments: Arguments) -> u8 {
+    let session = match Session::open(&arguments.server) {
+        Ok(session) => session,
+        Err(error) => return ending(Err(error)),
+    };
+    let timeout = arguments.server.timeout;
+    let ended = tokio::select! {
+        biased;
+        stopped = stopped() => stopped,
+        () = time_up(timeout) => Ending::Stopped("time is up (--timeout)", exit::TIME_UP),
+        done = session.progress.during(act(&session, arguments.action)) => Ending::Done(done),
+    };
+    session.progress.clear();
+    let code = match ended {
+        Ending::Done(done) => ending(done),
+        Ending::Stopped(how, code) => {
+            complain(how);
+            code
+        }
+    };
+    if code != exit::OK {
+        session.tell_open();
+    }
+    code.max(session.exit_code())
+}
+
+async fn act(session: &Session, action: Action) -> Result<(), Error> {
+    match action {
+        Action::Count(arguments) => count::run(session, arguments).await,
+        Action::Status(arguments) => jobs::status(session, arguments).await,
+        Action::Wait(arguments) => jobs::wait(session, arguments).await,
+        Action::Result(arguments) => jobs::result(session, arguments).await,
+        Action::Explain(arguments) => explain::run(session, arguments).await,
+        Action::Cancel(arguments) => jobs::cancel(session, arguments).await,
+        Action::Retry(arguments) => jobs::retry(session, arguments).await,
+        Action::Delete(arguments) => jobs::delete(session, arguments).await,
+        Action::List(arguments) => jobs::list(session, arguments).await,
+        Action::Queue(arguments) => queue::run(session, arguments).await,
+        Action::DeadLetters(action) => dead_letters::run(session, action).await,
+        Action::Completions { shell } => completions(shell),
+    }
+}
+
+/// Tells what went wrong, and returns the exit code.
+fn ending(done: Result<(), Error>) -> u8 {
+    match done {
+        Ok(()) => exit::OK,
+        Err(Error::NobodyReads) => Error::NobodyReads.exit_code(),
+        Err(error) => {
+            complain(&error.to_string());
+            error.exit_code()
+        }
+    }
+}
+
+/// Waits for a signal that asks for the end.
+async fn stopped() -> Ending {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+        // Then the system ends the process as it always did.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => Ending::Stopped("interrupted", exit::INTERRUPTED),
+        _ = terminate.recv() => Ending::Stopped("terminated", exit::TERMINATED),
+    }
+}
+
+async fn time_up(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn completions(shell: Shell) -> Result<(), Error> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "wordmill", &mut script);
+    let progress = Progress::new(true);
+    let mut out = Out::open(&progress, None)?;
+    out.bytes(&script)?;
+    out.finish()
+}

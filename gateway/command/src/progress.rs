@@ -1,0 +1,173 @@
+//! A line on standard error that tells how far things are, if a person looks at it.
+
+use std::cell::RefCell;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::text::{cut, number, size};
+
+/// How often the line is drawn.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// How long the bar is, in characters.
+const BAR: u64 = 24;
+/// How wide a terminal is that does not say it.
+const WIDTH: u16 = 80;
+/// Back to the beginning of the line, which becomes empty.
+const CLEAR: &str = "\r\x1b[K";
+
+/// How far things are.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    is_shown: bool,
+    /// Bytes of documents that have been sent.
+    pub(crate) sent_bytes: Arc<AtomicU64>,
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    doing: &'static str,
+    done: u64,
+    all: u64,
+    /// If it is known how many bytes there are to be sent.
+    all_bytes: u64,
+    /// How much of the only one is done, in thousandths.
+    part: Option<u64>,
+    is_drawn: bool,
+}
+
+impl Progress {
+    /// Returns one that is shown if a terminal can show it.
+    pub(crate) fn new(is_dumb: bool) -> Self {
+        Self {
+            is_shown: !is_dumb && io::stderr().is_terminal(),
+            sent_bytes: Arc::default(),
+            state: RefCell::default(),
+        }
+    }
+
+    /// Begins something that has a number of steps, and perhaps bytes to be sent.
+    pub(crate) fn begin(&self, doing: &'static str, all: usize, all_bytes: u64) {
+        let all = u64::try_from(all).unwrap_or(u64::MAX);
+        let is_drawn = self.state.borrow().is_drawn;
+        *self.state.borrow_mut() = State { doing, all, all_bytes, is_drawn, ..State::default() };
+    }
+
+    /// Notes a step.
+    pub(crate) fn step(&self) {
+        self.state.borrow_mut().done += 1;
+    }
+
+    /// Notes how far the only job is, in thousandths.
+    pub(crate) fn part(&self, part: Option<u64>) {
+        self.state.borrow_mut().part = part;
+    }
+
+    /// Does something, and shows how far it is meanwhile.
+    pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => {
+                    self.clear();
+                    return done;
+                }
+                () = tokio::time::sleep(INTERVAL), if self.is_shown => self.draw(),
+            }
+        }
+    }
+
+    /// Shows nothing any more.
+    pub(crate) fn end(&self) {
+        self.clear();
+        self.state.borrow_mut().all = 0;
+    }
+
+    /// Takes the line away, so that something else can be printed.
+    pub(crate) fn clear(&self) {
+        if std::mem::take(&mut self.state.borrow_mut().is_drawn) {
+            show(CLEAR);
+        }
+    }
+
+    fn draw(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.all == 0 {
+            return;
+        }
+        let columns = rustix::termios::tcgetwinsize(io::stderr()).map_or(WIDTH, |size| size.ws_col);
+        let columns = if columns == 0 { WIDTH } else { columns };
+        let line = state.line(self.sent_bytes.load(Ordering::Relaxed));
+        show(&format!("{CLEAR}{}", cut(&line, usize::from(columns).saturating_sub(1))));
+        state.is_drawn = true;
+    }
+}
+
+impl State {
+    fn line(&self, sent_bytes: u64) -> String {
+        let steps = self.done.saturating_mul(1000) / self.all.max(1);
+        let part = match (self.part, self.all_bytes) {
+            (Some(part), _) if self.all == 1 => part,
+            (_, 0) => steps,
+            (_, all_bytes) => sent_bytes.min(all_bytes).saturating_mul(1000) / all_bytes,
+        };
+        let full = usize::try_from(part * BAR / 1000).unwrap_or(0);
+        let empty = usize::try_from(BAR).unwrap_or(0).saturating_sub(full);
+        let bar = format!("{}{}", "#".repeat(full), "-".repeat(empty));
+        let mut line = format!("{} [{bar}] {:>3} %", self.doing, part / 10);
+        if self.all > 1 {
+            line += &format!("  {} of {}", number(self.done), number(self.all));
+        }
+        if self.all_bytes > 0 {
+            line += &format!("  {} of {}", size(sent_bytes), size(self.all_bytes));
+        }
+        line
+    }
+}
+
+fn show(text: &str) {
+    let mut err = io::stderr().lock();
+    // Whoever cannot see it does not miss it.
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_tells_how_far_things_are() {
+        let state = |done, all, all_bytes, part| State {
+            doing: "counting",
+            done,
+            all,
+            all_bytes,
+            part,
+            is_drawn: false,
+        };
+        for (state, sent_bytes, line) in [
+            (state(0, 1, 0, None), 0, "counting [------------------------]   0 %"),
+            (state(0, 1, 0, Some(455)), 0, "counting [##########--------------]  45 %"),
+            (
+                state(412, 1000, 0, None),
+                0,
+                "counting [#########---------------]  41 %  412 of 1,000",
+            ),
+            (
+                state(1, 2, 4000, None),
+                3000,
+                "counting [##################------]  75 %  1 of 2  3.0 kB of 4.0 kB",
+            ),
+            (
+                state(2, 2, 10, None),
+                99,
+                "counting [########################] 100 %  2 of 2  99 B of 10 B",
+            ),
+        ] {
+            assert_eq!(state.line(sent_bytes), line);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! What `wordmill count` prints.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::arguments::{CountArguments, Format};
+use crate::batch::Batch;
+use crate::count::Row;
+use crate::csv;
+use crate::error::Error;
+use crate::explain;
+use crate::job::{Job, Rule, Totals};
+use crate::out::Out;
+use crate::table::{Side, Table};
+use crate::text::{counted, number, plain};
+use crate::words::{self, Merged, Words};
+
+/// Words in a table, unless it is told otherwise.
+pub(crate) const WORDS: usize = 20;
+/// The columns of totals.
+const TOTALS: [&str; 3] = ["words", "unique", "characters"];
+
+/// Returns how many words of a merged histogram are printed.
+pub(crate) fn top(arguments: &CountArguments) -> Option<usize> {
+    let is_table = arguments.print.format == Format::Table;
+    arguments.top.or_else(|| is_table.then_some(WORDS))
+}
+
+/// Prints the ids of jobs that go on, or what was accepted.
+///
+/// # Errors
+/// Those of [`Out`].
+pub(crate) fn submitted(mut out: Out<'_>, format: Format, rows: &[Row]) -> Result<(), Error> {
+    match format {
+        Format::Table => {
+            for seen in rows.iter().filter_map(|row| row.seen.as_ref()) {
+                out.text(&format!("{}\n", plain(&seen.job.job_id)))?;
+            }
+        }
+        Format::Json => out.text(&pretty(&json!({"sources": sources(rows)}))?)?,
+        Format::Csv => out.text(&csv_rows(rows))?,
+    }
+    out.finish()
+}
+
+/// Prints the id of a batch that goes on, or what was accepted.
+///
+/// # Errors
+/// Those of [`Out`].
+pub(crate) fn batch(mut out: Out<'_>, format: Format, batch: &Batch) -> Result<(), Error> {
+    let id = plain(&batch.batch_id);
+    out.text(&match format {
+        Format::Table => format!("{id}\n"),
+        Format::Json => {
+            pretty(&json!({"batch_id": batch.batch_id, "sources": sources(&batch.rows)}))?
+        }
+        Format::Csv => csv_rows(&batch.rows),
+    })?;
+    out.finish()
+}
+
+/// Prints one line for each source, and their sum.
+///
+/// # Errors
+/// Those of [`Out`].
+pub(crate) fn rows(
+    mut out: Out<'_>,
+    arguments: &CountArguments,
+    rows: &[Row],
+) -> Result<(), Error> {
+    let text = match arguments.print.format {
+        Format::Table => match rows {
+            [row] => row.succeeded().map(|seen| details(row, &seen.job)).unwrap_or_default(),
+            _ => summary(rows),
+        },
+        Format::Json => pretty(&json!({"sources": sources(rows), "totals": sum(rows)}))?,
+        Format::Csv if arguments.top.is_some() => csv_words(rows),
+        Format::Csv => csv_rows(rows),
+    };
+    out.text(&text)?;
+    out.finish()
+}
+
+/// Prints one histogram of all sources.
+///
+/// # Errors
+/// Those of [`Out`].
+pub(crate) fn merged(
+    mut out: Out<'_>,
+    format: Format,
+    rows: &[Row],
+    merged: &Merged,
+    words: &Words,
+) -> Result<(), Error> {
+    match format {
+        Format::Table => {
+            let facts = facts(&merged.totals, &merged.totals_by_rule, merged.rule.as_ref());
+            out.text(&format!("{}\n{facts}", counted(merged.sources, "source")))?;
+            out.text(&listed(words))?;
+        }
+        Format::Json => {
+            let head = json!({
+                "totals": merged.totals,
+                "totals_by_rule": merged.totals_by_rule,
+                "rule": merged.rule,
+                "sources": sources(rows),
+            });
+            // The histogram is the last member, as in a result, and keeps its order.
+            let head = head.to_string();
+            let head = head.strip_suffix('}').unwrap_or(&head);
+            out.text(&format!("{head},\"word_count\":"))?;
+            out.text(&serde_json::to_string(words).map_err(|error| unwritable(&error))?)?;
+            out.text("}\n")?;
+        }
+        Format::Csv => {
+            out.text("word,count\r\n")?;
+            for (word, count) in &words.0 {
+                out.text(&csv::line([word.as_str(), &count.to_string()]))?;
+            }
+        }
+    }
+    out.finish()
+}
+
+/// Returns JSON as people like to read it.
+pub(crate) fn pretty(value: &Value) -> Result<String, Error> {
+    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|error| unwritable(&error))
+}
+
+/// Returns values one a line, so that one is printed like one of many.
+pub(crate) fn lines<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
+    values.into_iter().map(|value| format!("{value}\n")).collect()
+}
+
+fn unwritable(error: &serde_json::Error) -> Error {
+    Error::TooMuch(format!("the output cannot be written: {error}"))
+}
+
+/// Everything that is known of one source.
+#[derive(Debug, Serialize)]
+struct SourceView<'a> {
+    source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_words: Option<Vec<WordView<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<&'a Value>,
+}
+
+#[derive(Debug, Serialize)]
+struct WordView<'a> {
+    word: &'a str,
+    count: u64,
+}
+
+fn sources(rows: &[Row]) -> Vec<SourceView<'_>> {
+    rows.iter().map(SourceView::of).collect()
+}
+
+impl<'a> SourceView<'a> {
+    fn of(row: &'a Row) -> Self {
+        let words = row.top.as_ref().map(|top| {
+            top.0.iter().map(|(word, count)| WordView { word, count: *count }).collect()
+        });
+        Self {
+            source: &row.name,
+            job: row.seen.as_ref().map(|seen| &seen.value),
+            error: row.error.as_ref().map(Error::to_json),
+            top_words: words,
+            explanation: row.explanation.as_ref(),
+        }
+    }
+}
+
+/// Returns the sum of all totals. How many different words there are together only `--merge` can tell.
+fn sum(rows: &[Row]) -> Value {
+    let mut sum = Totals::default();
+    for totals in rows.iter().filter_map(|row| row.succeeded()?.job.totals) {
+        words::add(&mut sum, &totals);
+    }
+    let mut sum = json!(sum);
+    if let Some(sum) = sum.as_object_mut() {
+        sum.remove("unique_words");
+    }
+    sum
+}
+
+fn csv_rows(rows: &[Row]) -> String {
+    let titles = [
+        "source",
+        "job_id",
+        "status",
+        "words",
+        "unique_words",
+        "characters",
+        "characters_no_spaces",
+        "code",
+    ];
+    let mut text = csv::line(titles);
+    for row in rows {
+        let job = row.seen.as_ref().map(|seen| &seen.job);
+        let totals = job.and_then(|job| job.totals);
+        let total = |of: fn(&Totals) -> u64| {
+            totals.as_ref().map(|totals| of(totals).to_string()).unwrap_or_default()
+        };
+        let failure = job.and_then(|job| job.failure.as_ref()).map(|failure| failure.code.as_str());
+        text += &csv::line([
+            row.name.as_str(),
+            job.map_or("", |job| &job.job_id),
+            job.map_or_else(|| status(row), |job| &job.status),
+            &total(|totals| totals.words),
+            &total(|totals| totals.unique_words),
+            &total(|totals| totals.characters),
+            &total(|totals| totals.characters_no_spaces),
+            failure.or_else(|| row.error.as_ref().map(Error::code)).unwrap_or_default(),
+        ]);
+    }
+    text
+}
+
+/// Returns what became of a source that is no job.
+fn status(row: &Row) -> &'static str {
+    match row.error {
+        Some(Error::Answered(_)) => "refused",
+        _ => "not_sent",
+    }
+}
+
+fn csv_words(rows: &[Row]) -> String {
+    let mut text = csv::line(["source", "word", "count"]);
+    for row in rows {
+        for (word, count) in row.top.iter().flat_map(|top| &top.0) {
+            text += &csv::line([row.name.as_str(), word, &count.to_string()]);
+        }
+    }
+    text
+}
+
+/// Returns a table with a line for each source. Names come last, as `wc` has them, so that letters of
+/// any width and direction disturb nothing.
+fn summary(rows: &[Row]) -> String {
+    let has_words = rows.iter().any(|row| row.top.is_some());
+    let mut columns = TOTALS.map(|title| (title, Side::Right)).to_vec();
+    columns.push(("source", Side::Left));
+    if has_words {
+        columns.push(("most frequent", Side::Left));
+    }
+    let mut table = Table::new(&columns);
+    let mut sum = Totals::default();
+    for row in rows {
+        let totals = row.succeeded().and_then(|seen| seen.job.totals);
+        let mut cells = match totals {
+            Some(totals) => {
+                words::add(&mut sum, &totals);
+                [totals.words, totals.unique_words, totals.characters].map(number).to_vec()
+            }
+            None => vec!["-".to_owned(); TOTALS.len()],
+        };
+        cells.push(row.name.clone());
+        if let Some(top) = &row.top {
+            let words = top.0.iter().map(|(word, count)| format!("{} {word}", number(*count)));
+            cells.push(words.collect::<Vec<_>>().join(", "));
+        }
+        table.row(cells);
+    }
+    let total = "total".to_owned();
+    table.row([number(sum.words), String::new(), number(sum.characters), total]);
+    let mut text = table.render();
+    for row in rows.iter().filter(|row| row.explanation.is_some()) {
+        text += &format!("\n{}\n", plain(&row.name));
+        text += &row.explanation.as_ref().map(explain::table).unwrap_or_default();
+    }
+    text
+}
+
+/// Returns everything about the only source.
+fn details(row: &Row, job: &Job) -> String {
+    let totals = job.totals.unwrap_or_default();
+    let by_rule = job.totals_by_rule.clone().unwrap_or_default();
+    let mut text = format!("{}\n{}", plain(&row.name), facts(&totals, &by_rule, job.rule.as_ref()));
+    text += &row.top.as_ref().map(listed).unwrap_or_default();
+    if let Some(explanation) = &row.explanation {
+        text += &format!("\n{}", explain::table(explanation));
+    }
+    text
+}
+
+/// Returns totals, and how other rules count.
+pub(crate) fn facts(
+    totals: &Totals,
+    by_rule: &std::collections::BTreeMap<String, u64>,
+    rule: Option<&Rule>,
+) -> String {
+    let mut table = Table::new(&[("", Side::Left), ("", Side::Right), ("", Side::Left)]);
+    let by = rule.map(|rule| format!("by the rule {}, version {}", rule.name, rule.version));
+    let without = format!("{} without spaces", number(totals.characters_no_spaces));
+    table.row(["words".to_owned(), number(totals.words), by.unwrap_or_default()]);
+    table.row(["unique words".to_owned(), number(totals.unique_words), String::new()]);
+    table.row(["characters".to_owned(), number(totals.characters), without]);
+    let counting = rule.map(|rule| rule.name.as_str());
+    for (rule, words) in by_rule.iter().filter(|(rule, _)| Some(rule.as_str()) != counting) {
+        table.row([format!("words by {rule}"), number(*words), String::new()]);
+    }
+    table.render()
+}
+
+/// Returns words under each other, each after its count.
+pub(crate) fn listed(words: &Words) -> String {
+    let mut table = Table::new(&[("", Side::Right), ("", Side::Left)]);
+    for (word, count) in &words.0 {
+        table.row([number(*count), word.clone()]);
+    }
+    let listed = table.render();
+    if listed.is_empty() { listed } else { format!("\n{listed}") }
+}

@@ -1,0 +1,72 @@
+//! When a request is sent again, and for how long.
+
+use std::time::Duration;
+
+/// Wait after the first try that failed.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+/// Longest wait of our own choosing.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Longest wait that a server may ask for.
+const ASKED_MAX: Duration = Duration::from_secs(120);
+
+/// Tells whether an answer with this status may be another one soon.
+pub(crate) fn may_pass(status: u16) -> bool {
+    matches!(status, 408 | 429) || status >= 500
+}
+
+/// Returns how long to wait after a number of `tries`: as long as the server asked for, else twice as long
+/// each time, with `jitter` (0 to 1) so that many do not come back at once. `None` if that would be
+/// later than `left` allows.
+pub(crate) fn pause(
+    tries: u32,
+    asked: Option<Duration>,
+    jitter: f64,
+    left: Duration,
+) -> Option<Duration> {
+    let own = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
+    let own = own.min(PAUSE_MAX);
+    let least = asked.map_or_else(|| own.mul_f64(0.5), |asked| asked.min(ASKED_MAX));
+    let pause = least + own.mul_f64(0.5 * jitter.clamp(0.0, 1.0));
+    (pause <= left).then_some(pause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn pauses_double_up_to_a_bound() {
+        let pauses = |jitter| -> Vec<u128> {
+            (1..=7).map(|n| pause(n, None, jitter, LONG).unwrap().as_millis()).collect()
+        };
+        assert_eq!(pauses(0.0), [100, 200, 400, 800, 1600, 2500, 2500]);
+        assert_eq!(pauses(1.0), [200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(pause(u32::MAX, None, 1.0, LONG), Some(PAUSE_MAX));
+    }
+
+    #[test]
+    fn a_server_is_believed_within_bounds_and_never_asked_too_early() {
+        let asked = |seconds| pause(1, Some(Duration::from_secs(seconds)), 0.0, LONG).unwrap();
+        assert_eq!(asked(7), Duration::from_secs(7));
+        assert_eq!(asked(1_000_000), ASKED_MAX);
+        assert!(pause(1, Some(Duration::from_secs(7)), 1.0, LONG).unwrap().as_secs_f64() > 7.0);
+    }
+
+    #[test]
+    fn nobody_waits_for_what_would_be_too_late() {
+        assert_eq!(pause(1, Some(Duration::from_secs(7)), 0.0, Duration::from_secs(6)), None);
+        assert_eq!(pause(1, None, 0.0, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        for (status, passes) in
+            [(200, false), (400, false), (404, false), (408, true), (409, false), (429, true)]
+        {
+            assert_eq!(may_pass(status), passes, "{status}");
+        }
+        assert!(may_pass(500) && may_pass(503));
+    }
+}

@@ -1,0 +1,282 @@
+//! What is counted: files, what is below folders, URLs, and standard input.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// Most sources of one invocation.
+pub(crate) const SOURCES_MAX: usize = 10_000;
+/// Most bytes that are taken from a pipe: they are kept in a temporary file, so that they can be sent
+/// again and their size be told.
+const PIPED_BYTES_MAX: u64 = 4 << 30;
+/// How much of a file below a folder is looked at.
+const SNIFFED_BYTES: u64 = 8 << 10;
+/// Deepest folder below one that is named.
+const DEPTH_MAX: usize = 100;
+/// The name of standard input.
+const STDIN: &str = "-";
+
+/// One thing to count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A page, which the service fetches.
+    Url(String),
+    /// A file, or a pipe that has a name.
+    File(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+/// What there is to count.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    pub(crate) all: Vec<Source>,
+    /// Files below folders that were left out because they are no text.
+    pub(crate) left_out: usize,
+}
+
+/// A file that can be read as often as it has to be sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    pub(crate) file: Arc<File>,
+    pub(crate) size_bytes: u64,
+}
+
+impl Source {
+    /// Returns what people call it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Url(url) => url.clone(),
+            Self::File(path) => path.to_string_lossy().into_owned(),
+            Self::Stdin => "standard input".to_owned(),
+        }
+    }
+
+    /// Returns how many bytes there are to send, as far as that is known.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        match self {
+            Self::File(path) => fs::metadata(path).map_or(0, |found| found.len()),
+            Self::Url(_) | Self::Stdin => 0,
+        }
+    }
+}
+
+/// Finds everything that is named. Blocks while folders are read.
+///
+/// # Errors
+/// [`Error::Usage`] if there is nothing or too much, [`Error::File`] if a folder cannot be read.
+pub(crate) fn find(named: &[PathBuf]) -> Result<Sources, Error> {
+    if named.is_empty() {
+        if io::stdin().is_terminal() {
+            let detail = "name files, folders or URLs to count, or pipe a text in";
+            return Err(Error::Usage(detail.to_owned()));
+        }
+        return Ok(Sources { all: vec![Source::Stdin], left_out: 0 });
+    }
+    let mut found = Sources::default();
+    for name in named {
+        if name.as_os_str() == STDIN {
+            if found.all.contains(&Source::Stdin) {
+                return Err(Error::Usage("standard input (-) is named twice".to_owned()));
+            }
+            found.add(Source::Stdin)?;
+        } else if let Some(url) = name.to_str().filter(|name| is_url(name)) {
+            found.add(Source::Url(url.to_owned()))?;
+        } else if name.is_dir() {
+            found.walk(name)?;
+        } else {
+            found.add(Source::File(name.clone()))?;
+        }
+    }
+    if found.all.is_empty() {
+        let detail = "there is no text below the folders that are named";
+        return Err(Error::Usage(detail.to_owned()));
+    }
+    Ok(found)
+}
+
+fn is_url(name: &str) -> bool {
+    let scheme = name.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    matches!(scheme.as_deref(), Some("http" | "https"))
+}
+
+impl Sources {
+    fn add(&mut self, source: Source) -> Result<(), Error> {
+        if self.all.len() >= SOURCES_MAX {
+            let detail = format!("these are more than {SOURCES_MAX} sources; name fewer at once");
+            return Err(Error::Usage(detail));
+        }
+        self.all.push(source);
+        Ok(())
+    }
+
+    /// Adds the texts below a folder, by name. What is hidden is left out, and so are links, which
+    /// may lead in circles or to what is here already.
+    fn walk(&mut self, top: &Path) -> Result<(), Error> {
+        let mut waiting = vec![(top.to_owned(), 0)];
+        while let Some((folder, depth)) = waiting.pop() {
+            let cannot = || Error::file(format!("cannot read the folder {}", folder.display()));
+            let (mut files, mut folders) = (Vec::new(), Vec::new());
+            for entry in fs::read_dir(&folder).map_err(cannot())? {
+                let entry = entry.map_err(cannot())?;
+                let kind = entry.file_type().map_err(cannot())?;
+                let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+                match kind {
+                    _ if is_hidden => {}
+                    kind if kind.is_dir() => folders.push((entry.path(), depth + 1)),
+                    kind if kind.is_file() => files.push(entry.path()),
+                    _ => {}
+                }
+            }
+            files.sort_unstable();
+            folders.sort_unstable();
+            for path in files {
+                // One that cannot be opened is named when it is sent.
+                if looks_like_text(&path).unwrap_or(true) {
+                    self.add(Source::File(path))?;
+                } else {
+                    self.left_out += 1;
+                }
+            }
+            folders.retain(|(_, depth)| *depth <= DEPTH_MAX);
+            waiting.extend(folders.into_iter().rev());
+        }
+        Ok(())
+    }
+}
+
+/// Tells texts from pictures, archives and programs: those have zero bytes. UTF-16 has them, too, and
+/// says what it is.
+fn looks_like_text(path: &Path) -> io::Result<bool> {
+    let mut begin = Vec::new();
+    File::open(path)?.take(SNIFFED_BYTES).read_to_end(&mut begin)?;
+    Ok(is_text(&begin))
+}
+
+fn is_text(begin: &[u8]) -> bool {
+    let is_utf16 = begin.starts_with(&[0xff, 0xfe]) || begin.starts_with(&[0xfe, 0xff]);
+    (is_utf16 || !begin.contains(&0)) && !begin.starts_with(b"%PDF-")
+}
+
+impl Document {
+    /// Opens a file, or keeps what comes out of a pipe. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::File`] and [`Error::TooMuch`].
+    pub(crate) fn open(source: &Source) -> Result<Self, Error> {
+        let name = source.name();
+        let cannot = || Error::file(format!("cannot read {name}"));
+        match source {
+            Source::File(path) => {
+                let file = File::open(path).map_err(cannot())?;
+                let found = file.metadata().map_err(cannot())?;
+                if found.is_file() {
+                    return Ok(Self { file: Arc::new(file), size_bytes: found.len() });
+                }
+                Self::keep(&name, file)
+            }
+            Source::Stdin | Source::Url(_) => Self::keep(&name, io::stdin().lock()),
+        }
+    }
+
+    fn keep(name: &str, piped: impl Read) -> Result<Self, Error> {
+        let mut file =
+            tempfile::tempfile().map_err(Error::file("cannot write a temporary file"))?;
+        let mut piped = piped.take(PIPED_BYTES_MAX + 1);
+        let size_bytes = io::copy(&mut piped, &mut file)
+            .map_err(Error::file(format!("cannot keep what {name} brings")))?;
+        if size_bytes > PIPED_BYTES_MAX {
+            let detail = format!("{name} brings more than {} GiB", PIPED_BYTES_MAX >> 30);
+            return Err(Error::TooMuch(detail));
+        }
+        Ok(Self { file: Arc::new(file), size_bytes })
+    }
+}
+
+/// Returns what a file's name says of its content; the service looks at what is left open.
+pub(crate) fn content_type(source: &Source) -> Option<&'static str> {
+    let Source::File(path) = source else {
+        return None;
+    };
+    match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "html" | "htm" => Some("text/html"),
+        "xhtml" | "xht" => Some("application/xhtml+xml"),
+        "md" | "markdown" => Some("text/markdown"),
+        "txt" | "text" => Some("text/plain"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_told_from_files() {
+        for (name, expected) in [
+            ("http://a/b", true),
+            ("HTTPS://a", true),
+            ("a.txt", false),
+            ("ftp://a", false),
+            ("http:/a", false),
+            ("http", false),
+        ] {
+            assert_eq!(is_url(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_says_what_is_inside() {
+        let of = |name: &str| content_type(&Source::File(name.into()));
+        assert_eq!(of("a/b.HTML"), Some("text/html"));
+        assert_eq!(of("b.md"), Some("text/markdown"));
+        assert_eq!(of("b.rs"), None);
+        assert_eq!(of("html"), None);
+        assert_eq!(content_type(&Source::Stdin), None);
+    }
+
+    #[test]
+    fn folders_are_walked_in_order_without_what_is_hidden_linked_or_no_text() {
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| top.path().join(name);
+        for folder in ["b", "b/deep", ".git"] {
+            fs::create_dir(path(folder)).unwrap();
+        }
+        for (name, content) in [
+            ("z.txt", b"z".as_slice()),
+            ("a.txt", b""),
+            ("b/c.md", b"c"),
+            ("b/deep/d", "d\u{e9}".as_bytes()),
+            ("b/utf16.txt", b"\xff\xfea\0"),
+            ("picture.png", b"\x89PNG\0\0"),
+            ("paper.pdf", b"%PDF-1.7"),
+            (".hidden", b"h"),
+            (".git/config", b"h"),
+        ] {
+            fs::write(path(name), content).unwrap();
+        }
+        std::os::unix::fs::symlink(top.path(), path("b/circle")).unwrap();
+        let found = find(&[top.path().to_owned()]).unwrap();
+        let names: Vec<String> = found.all.iter().map(Source::name).collect();
+        let expected = ["a.txt", "z.txt", "b/c.md", "b/utf16.txt", "b/deep/d"];
+        let expected = expected.map(|name| path(name).to_string_lossy().into_owned());
+        assert_eq!((names.as_slice(), found.left_out), (&expected[..], 2));
+        // What is named is sent, whatever it is.
+        let named = [path("picture.png"), path("nowhere"), PathBuf::from("-")];
+        assert_eq!(find(&named).unwrap().all.len(), 3);
+        assert!(find(&[PathBuf::from("-"), PathBuf::from("-")]).is_err());
+        assert!(find(&[path(".git")]).is_ok());
+    }
+
+    #[test]
+    fn a_pipe_can_be_read_again() {
+        let kept = Document::keep("-", b"to be".as_slice()).unwrap();
+        assert_eq!(kept.size_bytes, 5);
+        let mut again = [0; 5];
+        std::os::unix::fs::FileExt::read_exact_at(&*kept.file, &mut again, 0).unwrap();
+        assert_eq!(&again, b"to be");
+    }
+}

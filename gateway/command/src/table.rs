@@ -1,0 +1,94 @@
+//! Tables for people: columns by what characters take on a terminal.
+
+use crate::text::{cut, plain, width};
+
+/// Most columns of one cell.
+const CELL_MAX: usize = 72;
+/// Between two columns of a table.
+const GAP: &str = "  ";
+
+/// On which side of its column something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Left,
+    Right,
+}
+
+/// Rows under titles. What comes from outside is made plain here.
+#[derive(Debug)]
+pub(crate) struct Table {
+    columns: Vec<(String, Side)>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// Returns a table without rows.
+    pub(crate) fn new(columns: &[(&str, Side)]) -> Self {
+        let columns = columns.iter().map(|(title, side)| ((*title).to_owned(), *side)).collect();
+        Self { columns, rows: Vec::new() }
+    }
+
+    /// Adds a row, as many cells as there are columns.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| cut(&plain(&cell), CELL_MAX)).collect());
+    }
+
+    /// Writes the table. Without rows there is nothing to write.
+    pub(crate) fn render(&self) -> String {
+        let titles: Vec<String> = self.columns.iter().map(|(title, _)| title.clone()).collect();
+        let has_titles = titles.iter().any(|title| !title.is_empty());
+        let lines = has_titles.then_some(&titles).into_iter().chain(&self.rows);
+        let mut widths = vec![0; self.columns.len()];
+        for line in lines.clone() {
+            for (most, cell) in widths.iter_mut().zip(line) {
+                *most = width(cell).max(*most);
+            }
+        }
+        let mut text = String::new();
+        for line in lines {
+            let mut written = String::new();
+            for ((cell, (_, side)), most) in line.iter().zip(&self.columns).zip(&widths) {
+                let padding = " ".repeat(most.saturating_sub(width(cell)));
+                match side {
+                    Side::Left => written += &format!("{cell}{padding}{GAP}"),
+                    Side::Right => written += &format!("{padding}{cell}{GAP}"),
+                }
+            }
+            text += written.trim_end();
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_characters() {
+        let mut table =
+            Table::new(&[("words", Side::Right), ("source", Side::Left), ("", Side::Left)]);
+        table.row(["7".into(), "図書館.txt".into(), "a".into()]);
+        table.row(["1,000".into(), "e\u{301}.txt".into(), "b".into()]);
+        table.row(["-".into(), "\u{1b}[2J\nx".into(), String::new()]);
+        let expected = "words  source\n    7  図書館.txt  a\n1,000  e\u{301}.txt       b\n    -  \u{fffd}[2J\u{fffd}x\n";
+        assert_eq!(table.render(), expected);
+    }
+
+    #[test]
+    fn tables_without_titles_are_rows_alone() {
+        let mut table = Table::new(&[("", Side::Left), ("", Side::Right)]);
+        table.row(["a".into(), "1".into()]);
+        table.row(["bb".into(), "10".into()]);
+        assert_eq!(table.render(), "a    1\nbb  10\n");
+        assert_eq!(Table::new(&[("", Side::Left)]).render(), "");
+    }
+
+    #[test]
+    fn a_cell_has_a_bound() {
+        let mut table = Table::new(&[("", Side::Left)]);
+        table.row(["x".repeat(10_000)]);
+        assert_eq!(width(table.render().trim_end()), CELL_MAX);
+    }
+}

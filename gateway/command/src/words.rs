@@ -1,0 +1,194 @@
+//! Histograms: words in the order in which the service hands them out.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::job::{Job, Rule, Totals};
+use crate::request::Request;
+
+/// Most different words of merged histograms: about 1 GB.
+const MERGED_MAX: usize = 10_000_000;
+/// Longest line of a histogram, in bytes.
+const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Words and how often they occur, the most frequent first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Words(pub(crate) Vec<(String, u64)>);
+
+/// One line of a result as NDJSON.
+#[derive(Debug, Deserialize)]
+struct Entry {
+    word: String,
+    count: u64,
+}
+
+/// What a job counted.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Counted {
+    pub(crate) totals: Option<Totals>,
+    pub(crate) totals_by_rule: Option<BTreeMap<String, u64>>,
+    pub(crate) rule: Option<Rule>,
+    pub(crate) word_count: Words,
+}
+
+/// Several histograms as one.
+#[derive(Debug, Default)]
+pub(crate) struct Merged {
+    pub(crate) totals: Totals,
+    pub(crate) totals_by_rule: BTreeMap<String, u64>,
+    pub(crate) rule: Option<Rule>,
+    /// How many sources are in it.
+    pub(crate) sources: usize,
+    words: HashMap<String, u64>,
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Words;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("words and their counts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    words.push(entry);
+                }
+                Ok(Words(words))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+impl Serialize for Words {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(word, count)| (word, count)))
+    }
+}
+
+/// Reads the most frequent words of a job that has succeeded.
+///
+/// # Errors
+/// Those of the request.
+pub(crate) async fn top(client: &Client, job_id: &str, top: usize) -> Result<Words, Error> {
+    let request = Request::get(&["v1", "jobs", job_id, "result"]);
+    let request = request.query("format", "json").query("top", top.to_string());
+    let counted: Counted = client.send(&request).await?.json()?;
+    Ok(counted.word_count)
+}
+
+impl Merged {
+    /// Adds what a job that has succeeded counted. The histogram is read as it comes.
+    ///
+    /// # Errors
+    /// Those of the request, and [`Error::TooMuch`].
+    pub(crate) async fn add(&mut self, client: &Client, job: &Job) -> Result<(), Error> {
+        let request = Request::get(&["v1", "jobs", &job.job_id, "result"]);
+        let request = request.query("format", "ndjson").streamed();
+        let mut answer = client.send(&request).await?;
+        let mut held = Vec::new();
+        while let Some(piece) = answer.next().await? {
+            held.extend_from_slice(&piece);
+            let Some(end) = held.iter().rposition(|byte| *byte == b'\n') else {
+                if held.len() > LINE_BYTES_MAX {
+                    return Err(answer.strange("a line of the result has no end"));
+                }
+                continue;
+            };
+            let rest = held.split_off(end + 1);
+            for line in held.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let Entry { word, count } =
+                    serde_json::from_slice(line).map_err(|error| answer.strange(error))?;
+                self.put(word, count)?;
+            }
+            held = rest;
+        }
+        if !held.is_empty() {
+            return Err(answer.strange("the last line of the result has no end"));
+        }
+        self.sum(job);
+        Ok(())
+    }
+
+    fn put(&mut self, word: String, count: u64) -> Result<(), Error> {
+        let counted = self.words.entry(word).or_default();
+        *counted = counted.saturating_add(count);
+        if self.words.len() > MERGED_MAX {
+            let detail = format!("together these are more than {MERGED_MAX} different words");
+            return Err(Error::TooMuch(detail));
+        }
+        Ok(())
+    }
+
+    fn sum(&mut self, job: &Job) {
+        // That of a batch stands for those of its jobs.
+        let counts = job.counts.as_ref();
+        let of_batch = counts.and_then(|counts| usize::try_from(*counts.get("succeeded")?).ok());
+        self.sources += of_batch.unwrap_or(1);
+        add(&mut self.totals, &job.totals.unwrap_or_default());
+        self.totals.unique_words = u64::try_from(self.words.len()).unwrap_or(u64::MAX);
+        for (rule, words) in job.totals_by_rule.iter().flatten() {
+            let sum = self.totals_by_rule.entry(rule.clone()).or_default();
+            *sum = sum.saturating_add(*words);
+        }
+        if self.rule.is_none() {
+            self.rule.clone_from(&job.rule);
+        }
+    }
+
+    /// Returns the words in the order of a result, only the `top` ones if that is said.
+    pub(crate) fn words(&mut self, top: Option<usize>) -> Words {
+        let mut words: Vec<(String, u64)> = std::mem::take(&mut self.words).into_iter().collect();
+        words.sort_unstable_by(|(a, a_count), (b, b_count)| {
+            (Reverse(a_count), a).cmp(&(Reverse(b_count), b))
+        });
+        words.truncate(top.unwrap_or(usize::MAX));
+        Words(words)
+    }
+}
+
+/// Adds totals to others; how many different words there are together nobody can tell from them.
+pub(crate) fn add(sum: &mut Totals, more: &Totals) {
+    for (sum, more) in [
+        (&mut sum.words, more.words),
+        (&mut sum.characters, more.characters),
+        (&mut sum.characters_no_spaces, more.characters_no_spaces),
+        (&mut sum.overlong_words, more.overlong_words),
+    ] {
+        *sum = sum.saturating_add(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_keep_their_order() {
+        let json = r#"{"to":2,"be":1,"a":1}"#;
+        let words: Words = serde_json::from_str(json).unwrap();
+        assert_eq!(words.0.first(), Some(&("to".to_owned(), 2)));
+        assert_eq!(serde_json::to_string(&words).unwrap(), json);
+    }
+
+    #[test]
+    fn merged_words_are_added_up_and_in_the_order_of_a_result() {
+        let mut merged = Merged::default();
+        for (word, count) in [("b", 1), ("é", 5), ("a", 2), ("b", 1), ("z", 5)] {
+            merged.put(word.to_owned(), count).unwrap();
+        }
+        let words = merged.words(None).0;
+        let expected = [("z", 5), ("é", 5), ("a", 2), ("b", 2)];
+        assert_eq!(words, expected.map(|(word, count)| (word.to_owned(), count)));
+    }
+}

@@ -1,0 +1,221 @@
+//! Cuts a body into the jobs that it is made of, while it arrives: one a line, or the members of an
+//! array.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::problem::{Code, Problem};
+
+/// How the jobs of a batch are written one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Each on a line of its own; empty lines do not count.
+    Lines,
+    /// As the members of one JSON array.
+    Array,
+}
+
+/// Where in an array a [`Cutter`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Before the bracket that opens it.
+    Before,
+    /// In front of, or within, a member.
+    Within { depth: u32, is_text: bool, is_escaped: bool },
+    /// Behind the bracket that closes it.
+    After,
+}
+
+const MEMBER: Place = Place::Within { depth: 0, is_text: false, is_escaped: false };
+
+/// Cuts what arrives into jobs. Whether these are JSON is for their reader to say.
+#[derive(Debug)]
+pub(super) struct Cutter {
+    shape: Shape,
+    bytes_max: usize,
+    buffer: BytesMut,
+    /// How much of the buffer has been looked at.
+    seen: usize,
+    place: Place,
+    has_members: bool,
+}
+
+impl Cutter {
+    /// Begins with nothing. A job may have `bytes_max` bytes.
+    pub(super) fn new(shape: Shape, bytes_max: usize) -> Self {
+        let (buffer, seen, has_members) = (BytesMut::new(), 0, false);
+        Self { shape, bytes_max, buffer, seen, place: Place::Before, has_members }
+    }
+
+    /// Takes in what has arrived.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Returns the next job that is there as a whole.
+    ///
+    /// # Errors
+    /// What is wrong with it and everything after it.
+    pub(super) fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        let found = match self.shape {
+            Shape::Lines => self.next_line(),
+            Shape::Array => self.next_member()?,
+        };
+        if found.as_ref().map_or(self.buffer.len(), Bytes::len) > self.bytes_max {
+            let detail = format!(
+                "The job is larger than {} bytes (WORDMILL_JSON_SIZE_MAX).",
+                self.bytes_max
+            );
+            return Err(Problem::new(Code::InputTooLarge, detail));
+        }
+        Ok(found)
+    }
+
+    /// Returns the last job, when nothing more will arrive.
+    ///
+    /// # Errors
+    /// As [`Cutter::next`]; also if an array is not closed.
+    pub(super) fn end(&mut self) -> Result<Option<Bytes>, Problem> {
+        match self.shape {
+            Shape::Lines => {
+                let rest = self.buffer.split().freeze();
+                Ok(Some(rest).filter(|rest| !rest.trim_ascii().is_empty()))
+            }
+            Shape::Array if self.place == Place::After => Ok(None),
+            Shape::Array => Err(Problem::new(Code::InvalidJson, "The array is not closed.")),
+        }
+    }
+
+    fn next_line(&mut self) -> Option<Bytes> {
+        loop {
+            let unseen = self.buffer.get(self.seen..).unwrap_or_default();
+            let Some(length) = unseen.iter().position(|byte| *byte == b'\n') else {
+                self.seen = self.buffer.len();
+                return None;
+            };
+            let line = self.buffer.split_to(self.seen + length).freeze();
+            self.buffer.advance(1);
+            self.seen = 0;
+            if !line.trim_ascii().is_empty() {
+                return Some(line);
+            }
+        }
+    }
+
+    fn next_member(&mut self) -> Result<Option<Bytes>, Problem> {
+        while let Some(byte) = self.buffer.get(self.seen).copied() {
+            let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+            match self.place {
+                Place::Before | Place::After if is_space => self.buffer.advance(1),
+                Place::Before if byte == b'[' => {
+                    self.buffer.advance(1);
+                    self.place = MEMBER;
+                }
+                Place::Before => {
+                    let detail = "An array of jobs begins with a bracket.";
+                    return Err(Problem::new(Code::InvalidJson, detail));
+                }
+                Place::After => {
+                    let detail = "There is something behind the array.";
+                    return Err(Problem::new(Code::InvalidJson, detail));
+                }
+                Place::Within { depth: 0, is_text: false, .. } if matches!(byte, b',' | b']') => {
+                    if let Some(member) = self.cut(byte) {
+                        return Ok(Some(member));
+                    }
+                }
+                Place::Within { depth, is_text, is_escaped } => {
+                    self.place = within(byte, depth, is_text, is_escaped);
+                    self.seen += 1;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Cuts off the member in front of a comma or of the end; an empty array has none.
+    fn cut(&mut self, byte: u8) -> Option<Bytes> {
+        let member = self.buffer.split_to(self.seen).freeze();
+        self.buffer.advance(1);
+        self.seen = 0;
+        self.place = if byte == b']' { Place::After } else { MEMBER };
+        let is_nothing = byte == b']' && !self.has_members && member.trim_ascii().is_empty();
+        self.has_members = true;
+        (!is_nothing).then_some(member)
+    }
+}
+
+/// Returns where one is behind a byte of a member.
+fn within(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> Place {
+    let (depth, is_text, is_escaped) = match byte {
+        _ if is_escaped => (depth, is_text, false),
+        b'\\' if is_text => (depth, true, true),
+        b'"' => (depth, !is_text, false),
+        b'{' | b'[' if !is_text => (depth.saturating_add(1), false, false),
+        b'}' | b']' if !is_text => (depth.saturating_sub(1), false, false),
+        _ => (depth, is_text, false),
+    };
+    Place::Within { depth, is_text, is_escaped }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cuts a text that arrives in pieces of so many bytes; at the end stands what is wrong.
+    fn cut(shape: Shape, text: &str, piece: usize) -> (Vec<String>, Option<&'static str>) {
+        let (mut cutter, mut found) = (Cutter::new(shape, 40), Vec::new());
+        let text_of = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        for part in text.as_bytes().chunks(piece) {
+            cutter.push(part);
+            loop {
+                match cutter.next() {
+                    Ok(Some(job)) => found.push(text_of(job)),
+                    Ok(None) => break,
+                    Err(problem) => return (found, Some(problem.name())),
+                }
+            }
+        }
+        match cutter.end() {
+            Ok(last) => found.extend(last.map(text_of)),
+            Err(problem) => return (found, Some(problem.name())),
+        }
+        (found, None)
+    }
+
+    #[test]
+    fn bodies_are_cut_alike_wherever_they_are_split() {
+        let long = "x".repeat(41);
+        let cases: &[(Shape, &str, &[&str], Option<&str>)] = &[
+            (Shape::Lines, "{\"a\":1}\n{\"b\":2}\n", &["{\"a\":1}", "{\"b\":2}"], None),
+            (Shape::Lines, "\r\n\n a\n \nb", &[" a", "b"], None),
+            (Shape::Lines, "", &[], None),
+            (Shape::Lines, &long, &[], Some("input_too_large")),
+            (Shape::Array, " [ {\"a\": [1, 2]} ,{}]\n", &[" {\"a\": [1, 2]} ", "{}"], None),
+            (Shape::Array, r#"[{"a":"],\"}"},7]"#, &[r#"{"a":"],\"}"}"#, "7"], None),
+            (Shape::Array, r#"["\\",1]"#, &[r#""\\""#, "1"], None),
+            (Shape::Array, "[]", &[], None),
+            (Shape::Array, "[ ]", &[], None),
+            (Shape::Array, "[,]", &["", ""], None),
+            (Shape::Array, "[1,", &["1"], Some("invalid_json")),
+            (Shape::Array, "[1] 2", &["1"], Some("invalid_json")),
+            (Shape::Array, "{}", &[], Some("invalid_json")),
+            (Shape::Array, "", &[], Some("invalid_json")),
+        ];
+        for (shape, text, jobs, wrong) in cases {
+            for piece in 1..=text.len().max(1) {
+                let (found, problem) = cut(*shape, text, piece);
+                assert_eq!((found.as_slice(), problem), (&jobs.map_owned()[..], *wrong), "{text}");
+            }
+        }
+    }
+
+    trait Owned {
+        fn map_owned(&self) -> Vec<String>;
+    }
+
+    impl Owned for &[&str] {
+        fn map_owned(&self) -> Vec<String> {
+            self.iter().map(|&text| text.to_owned()).collect()
+        }
+    }
+}

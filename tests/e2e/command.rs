@@ -1,0 +1,447 @@
+//! `wordmill count`: what goes in, what comes out, and how it ends when something is wrong.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wordmill_tests::certificates::Authority;
+use wordmill_tests::command::{Wordmill, ran};
+use wordmill_tests::keyring::Keyring;
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Gateway, Stack, ready};
+
+/// A folder with files.
+pub fn folder(files: &[(&str, &[u8])]) -> TempDir {
+    let folder = TempDir::new().expect("a directory");
+    for (name, content) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, content).expect("written");
+    }
+    folder
+}
+
+/// Returns the jobs that a gateway knows.
+pub fn listed(stack: &Stack) -> Vec<Value> {
+    let answer = stack.client().get("/v1/jobs?limit=100");
+    answer.json()["data"].as_array().expect("jobs").clone()
+}
+
+#[test]
+fn files_folders_pages_and_pipes_are_counted() {
+    let (stack, site) = (Stack::start(), Site::start());
+    let files = folder(&[
+        ("hamlet.txt", b"To be, or not to be: that is the question."),
+        ("page.html", b"<title>T</title><p>one<script>two</script> three"),
+        ("more/c.md", b"# one\n\ntwo"),
+        ("more/.hidden", b"no"),
+        ("more/picture.png", b"\x89PNG\0"),
+    ]);
+    let wordmill = Wordmill::of(stack.client(), files.path());
+    let url = site.put("/page", Page::new("text/html", "<p>far away"));
+
+    let one = wordmill.run(&["count", "hamlet.txt", "--top", "2"]);
+    let lines: Vec<&str> = one.good().lines().collect();
+    assert_eq!(lines[0], "hamlet.txt", "{one:?}");
+    assert_eq!(lines[1], "words                10  by the rule unicode, version 1");
+    assert_eq!(lines[2], "unique words          8");
+    assert_eq!(lines[3], "characters           42  33 without spaces");
+    assert_eq!(lines[lines.len() - 2..], ["2  be", "2  to"], "{one:?}");
+
+    let all = wordmill.run(&["count", "hamlet.txt", "page.html", "more", &url]);
+    assert_eq!(all.code, 0, "{all:?}");
+    assert_eq!(all.err, "wordmill: 1 file left out: no text\n");
+    let expected = format!(
+        "words  unique  characters  source\n   \
+            10       8          42  hamlet.txt\n    \
+             2       2           9  page.html\n    \
+             2       2          10  more/c.md\n    \
+             2       2           8  {url}\n   \
+            16                  69  total\n"
+    );
+    assert_eq!(all.out, expected);
+
+    let piped = wordmill.run_with(&["count", "--type", "text/html", "-f", "csv"], b"<b>a</b> b");
+    let lines: Vec<&str> = piped.good().split("\r\n").collect();
+    let title = "source,job_id,status,words,unique_words,characters,characters_no_spaces,code";
+    assert_eq!(lines[0], title);
+    assert!(lines[1].starts_with("standard input,"), "{piped:?}");
+    assert!(lines[1].ends_with(",succeeded,2,2,3,2,"), "{piped:?}");
+    let jobs = listed(&stack);
+    assert_eq!(jobs[0]["source"]["content_type"], "text/html", "{}", jobs[0]);
+    assert!(jobs.iter().any(|job| job["source"]["file_name"] == "hamlet.txt"));
+
+    // A pipe that has a name, and one among others.
+    let shell = "printf 'a b' | wordmill count - <(printf 'c d e') -f json";
+    let both = ran(&mut wordmill.shell(shell));
+    assert_eq!(both.good().matches("\"words\"").count(), 3, "{both:?}");
+    assert_eq!(both.json()["totals"]["words"], 5);
+}
+
+#[test]
+fn options_labels_and_lanes_reach_documents_and_pages_alike() {
+    let (stack, site) = (Stack::start(), Site::start());
+    let files = folder(&[("a.txt", "Straße, the well-known one".as_bytes())]);
+    let wordmill = Wordmill::of(stack.client(), files.path());
+    let url = site.put("/a", Page::new("text/plain; charset=utf-8", "Straße, the well-known one"));
+    let arguments = [
+        "count",
+        "a.txt",
+        &url,
+        "--rule",
+        "whitespace",
+        "--case",
+        "fold",
+        "--scope",
+        "main",
+        "--language",
+        "de",
+        "--option",
+        "stop_words=the",
+        "--option",
+        "min_len=2",
+        "--label",
+        "book=26:00",
+        "-l",
+        "part=1",
+        "--lane",
+        "bulk",
+        "--explain",
+        "-f",
+        "json",
+    ];
+    let counted = wordmill.run(&arguments);
+    counted.good();
+    let sources = counted.json()["sources"].clone();
+    let [document, page] = &sources.as_array().expect("sources")[..] else { panic!("{sources}") };
+    assert_eq!((&document["source"], &page["source"]), (&json!("a.txt"), &json!(url)));
+    for source in [document, page] {
+        let job = &source["job"];
+        assert_eq!(job["labels"], json!({"book": "26:00", "part": "1"}), "{job}");
+        assert_eq!(job["lane"], "bulk", "{job}");
+        let options = &job["options"];
+        assert_eq!(options["rule"], "whitespace", "{job}");
+        assert_eq!(options["case"], "fold", "{job}");
+        assert_eq!(options["scope"], "main", "{job}");
+        assert_eq!(options["language"], "de", "{job}");
+        assert_eq!(options["stop_words"], json!(["the"]), "{job}");
+        assert_eq!((&options["min_len"], &options["explain"]), (&json!(2), &json!(true)), "{job}");
+        assert_eq!(source["explanation"]["rules"], json!(["unicode", "whitespace"]), "{source}");
+        assert_eq!(job["top_words"], page["job"]["top_words"]);
+    }
+    let explained = wordmill.run(&["count", "a.txt", "--explain=unicode,whitespace"]);
+    let text = explained.good();
+    assert!(text.contains("unicode 5, whitespace 4"), "{text}");
+    assert!(text.contains("signs inside") && text.contains("[well-known]"), "{text}");
+}
+
+#[test]
+fn sources_are_merged_into_one_histogram() {
+    let (stack, site) = (Stack::start(), Site::start());
+    let files = folder(&[("a.txt", b"be to be"), ("b.html", b"<p>to be"), ("bad.txt", b"")]);
+    let wordmill = Wordmill::of(stack.client(), files.path());
+    let url = site.put("/a", Page::new("text/plain", "to sleep"));
+    let merged = wordmill.run(&["count", "--merge", "a.txt", "b.html", &url, "-f", "csv"]);
+    assert_eq!(merged.good(), "word,count\r\nbe,3\r\nto,3\r\nsleep,1\r\n");
+    let merged = wordmill.run(&["count", "--merge", "a.txt", &url, "-f", "json", "--top", "2"]);
+    let order = merged.good().split("\"word_count\"").nth(1).expect("words").trim();
+    assert_eq!(order, ":{\"be\":2,\"to\":2}}");
+    let value = merged.json();
+    assert_eq!(value["totals"]["words"], 5, "{value}");
+    assert_eq!(value["totals"]["unique_words"], 3, "{value}");
+    assert_eq!(value["totals_by_rule"]["office"], 5, "{value}");
+    assert_eq!(value["sources"].as_array().map(Vec::len), Some(2), "{value}");
+    let table = wordmill.run(&["count", "--merge", "a.txt", "b.html"]);
+    assert!(table.good().starts_with("2 sources\nwords                 5  by"), "{table:?}");
+    assert!(table.out.ends_with("\n3  be\n2  to\n"), "{table:?}");
+
+    // What is missing from the sum is said, and makes it no good one.
+    let gone = site.url("/nowhere");
+    let part = wordmill.run(&["count", "--merge", "a.txt", &gone, "-f", "csv"]);
+    let out = part.bad(1, &[&gone, "failed: ", "(fetch_http_4xx, job ", "trace "]);
+    assert_eq!(out, "word,count\r\nbe,2\r\nto,1\r\n");
+    wordmill.run(&["count", "--merge", "--no-wait", "a.txt"]).bad(2, &["merged here"]);
+    let words = wordmill.run(&["count", "a.txt", "b.html", "--top", "1", "-f", "csv"]);
+    assert_eq!(words.good(), "source,word,count\r\na.txt,be,2\r\nb.html,be,1\r\n");
+}
+
+#[test]
+fn pages_alone_are_merged_by_the_service() {
+    let (stack, site) = (Stack::start(), Site::start());
+    let files = folder(&[]);
+    let wordmill = Wordmill::of(stack.client(), files.path());
+    let one = site.put("/one", Page::new("text/plain", "be to be"));
+    let two = site.put("/two", Page::new("text/plain", "to sleep"));
+    let merged = wordmill.run(&["count", "--merge", &one, &two, "-f", "csv", "-l", "play=hamlet"]);
+    assert_eq!(merged.good(), "word,count\r\nbe,2\r\nto,2\r\nsleep,1\r\n");
+    let kinds =
+        |kind: &str| listed(&stack).iter().filter(|job| job["source"]["kind"] == kind).count();
+    assert_eq!((kinds("batch"), kinds("url")), (1, 2), "{:?}", listed(&stack));
+    assert!(listed(&stack).iter().all(|job| job["labels"]["play"] == "hamlet"));
+    let value = wordmill.run(&["count", "--merge", &one, &two, "-f", "json", "--top", "1"]).json();
+    assert_eq!(value["word_count"], json!({"be": 2}), "{value}");
+    assert_eq!(value["totals"]["words"], 5, "{value}");
+    assert_eq!(value["totals_by_rule"]["gmx"], 5, "{value}");
+    assert_eq!(value["sources"][1]["source"], two, "{value}");
+    assert_eq!(value["sources"][1]["job"]["totals"]["words"], 2, "{value}");
+
+    // What is no part of the sum is said.
+    let gone = site.url("/nowhere");
+    let part = wordmill.run(&["count", "--merge", &one, "http://", &gone, &two]);
+    let out = part.bad(4, &["http://: ", "(invalid_url)", &gone, "(fetch_http_4xx, job "]);
+    assert!(out.starts_with("2 sources\nwords                 5"), "{part:?}");
+    let none = wordmill.run(&["count", "--merge", "http://", "https://"]);
+    assert_eq!(none.bad(4, &["http://: ", "https://: ", "(empty_batch, status "]), "");
+
+    let left = wordmill.run(&["count", "--merge", "--no-wait", &one, &two]);
+    let id = left.good().trim();
+    wordmill.run(&["wait", id]).good();
+    assert!(wordmill.run(&["status", id]).good().contains("2 succeeded"));
+    assert!(wordmill.run(&["result", id, "-f", "csv"]).good().starts_with("word,count\r\nbe,2"));
+}
+
+#[test]
+fn a_thousand_files_are_counted() {
+    let stack = Stack::with(1, 2, &[]);
+    let files = TempDir::new().expect("a directory");
+    let mut expected = 0;
+    for n in 0..1000 {
+        let words = n % 7 + 1;
+        expected += words;
+        let text = (0..words).map(|word| format!("w{word} ")).collect::<String>();
+        fs::write(files.path().join(format!("{n:04}.txt")), text).expect("written");
+    }
+    let wordmill = Wordmill::of(stack.client(), files.path());
+    let counted = wordmill.run(&["count", ".", "-f", "json"]);
+    counted.good();
+    let value = counted.json();
+    let sources = value["sources"].as_array().expect("sources");
+    assert_eq!((sources.len(), &value["totals"]["words"]), (1000, &json!(expected)));
+    for (n, source) in sources.iter().enumerate() {
+        assert_eq!(source["source"], format!("./{n:04}.txt"));
+        assert_eq!(source["job"]["totals"]["words"], n % 7 + 1, "{source}");
+        assert_eq!(source["job"]["lane"], "bulk", "{source}");
+    }
+    let merged = wordmill.run(&["count", ".", "--merge", "-f", "csv"]);
+    assert_eq!(merged.good().lines().nth(1), Some("w0,1000"), "{}", merged.out);
+}
+
+#[test]
+fn what_goes_wrong_is_said_and_has_its_exit_code() {
+    let (stack, site) = (Stack::start(), Site::start());
+    let files = folder(&[("a.txt", b"a"), ("picture.png", b"\x89PNG\r\n\x1a\n\0\0")]);
+    let wordmill = Wordmill::of(stack.client(), files.path());
+    let gone = site.url("/nowhere");
+    let failed = wordmill.run(&["count", &gone]);
+    assert_eq!(failed.bad(1, &[&gone, "fetch_http_4xx", "status 404", "trace "]), "");
+    wordmill
+        .run(&["count", "picture.png"])
+        .bad(1, &["picture.png: failed: ", "unsupported_format"]);
+
+    // The rest goes on.
+    let mixed = wordmill.run(&["count", "a.txt", "nowhere.txt", &gone, "-f", "csv"]);
+    let out = mixed.bad(5, &["cannot read nowhere.txt: No such file", &gone]);
+    let lines: Vec<&str> = out.split("\r\n").collect();
+    assert!(lines[1].contains(",succeeded,1,1,1,1,"), "{out}");
+    assert_eq!(lines[2], "nowhere.txt,,not_sent,,,,,unreadable");
+    assert!(lines[3].ends_with(",failed,,,,,fetch_http_4xx"), "{out}");
+    let mixed = wordmill.run(&["count", "a.txt", "ftp:x", "http://", "-f", "json"]);
+    mixed.bad(5, &["http://: ", "(invalid_url, status 422, trace "]);
+    assert_eq!(mixed.json()["sources"][2]["error"]["code"], "invalid_url");
+
+    let refused = wordmill.run(&["count", "a.txt", "a.txt", "--option", "colour=red"]);
+    assert_eq!(refused.bad(4, &["(invalid_option, status 422, trace "]), "");
+    assert_eq!(refused.err.lines().count(), 1, "once is enough: {refused:?}");
+
+    for (arguments, complaint) in [
+        (&["count", "--rule", "words", "a.txt"][..], "possible values"),
+        (&["count", "a.txt", "--label", "x"], "NAME=VALUE"),
+        (&["count", "--option", "a=1", "--option", "a=1", "a.txt"], "given twice"),
+        (&["count", "-", "-"], "named twice"),
+        (&["count", "a.txt", "--explain", "-f", "csv"], "--format json"),
+        (&["frobnicate"], "unrecognized subcommand"),
+        (&["--server", "nonsense", "queue"], "http://host:port"),
+        (&["count", "--output", "no/such/folder/x", "a.txt"], "cannot write"),
+    ] {
+        let ran = wordmill.run(arguments);
+        let code = if complaint == "cannot write" { 5 } else { 2 };
+        ran.bad(code, &[complaint]);
+    }
+    let before = listed(&stack).len();
+    wordmill.run(&["count", "a.txt", "--output", "no/such/folder/x"]).bad(5, &["cannot write"]);
+    assert_eq!(listed(&stack).len(), before, "what cannot be written is not counted");
+
+    let help = wordmill.run(&["--help"]);
+    for part in ["Examples:", "wordmill count", "Exit codes:", "124", "WORDMILL_API_KEY"] {
+        assert!(help.good().contains(part), "{part} is not in {help:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_or_not_well_is_told_apart() {
+    let files = folder(&[("a.txt", b"a")]);
+    let port = wordmill_tests::port::reserved();
+    let nobody = Wordmill::at(&format!("http://127.0.0.1:{port}"), files.path());
+    let missing = nobody.run(&["count", "a.txt", "a.txt"]);
+    assert_eq!(missing.bad(3, &["cannot be reached", &port.to_string(), "refused"]), "");
+    assert_eq!(missing.err.lines().count(), 1, "{missing:?}");
+    nobody.run(&["queue"]).bad(3, &["cannot be reached"]);
+    nobody
+        .run(&["--server", "http://no-such-host.invalid", "queue"])
+        .bad(3, &["cannot be reached"]);
+
+    // A gateway without a broker.
+    let gateway = Gateway::start("127.0.0.1:1", &[]);
+    let unwell = Wordmill::of(&gateway.client, files.path());
+    let answered = unwell.run(&["--retry-time", "1s", "count", "a.txt"]);
+    answered.bad(3, &["(broker_unavailable, status 503, ", "trace "]);
+    // Somebody else.
+    let site = Site::start();
+    site.put("/v1/queue", Page::new("text/html", "<h1>Welcome"));
+    site.put("/b/v1/queue", Page::status("502 Bad Gateway"));
+    site.put("/c/v1/queue", Page::status("301 Moved").header("Location", "http://elsewhere/"));
+    let at = |path: &str| Wordmill::at(&site.url(path), files.path());
+    at("").run(&["queue"]).bad(3, &["does not answer as Wordmill does"]);
+    at("/b").run(&["--retry-time", "0", "queue"]).bad(3, &["status 502"]);
+    at("/c").run(&["queue"]).bad(3, &["redirects to http://elsewhere/"]);
+    assert_eq!(site.hits("/b/v1/queue"), 1);
+    at("/b").run(&["--retry-time", "1s", "queue"]).bad(3, &["status 502"]);
+    assert!(site.hits("/b/v1/queue") > 2);
+}
+
+#[test]
+fn a_lost_answer_or_a_limit_makes_no_second_job() {
+    let mut keyring = Keyring::new();
+    let limit = json!({"rate_limit": {"per_second": 20, "burst": 2}});
+    let key = keyring.add("reports", &limit);
+    let (name, file) = keyring.setting();
+    let stack = Stack::with(1, 1, &[(name, &file)]);
+    let files: Vec<String> = (0..30).map(|n| format!("{n:02}.txt")).collect();
+    let content: Vec<(&str, &[u8])> =
+        files.iter().map(|name| (name.as_str(), &b"a b"[..])).collect();
+    let files = folder(&content);
+    let forgetful = Forgetful::start(stack.client().address());
+    let address = format!("http://{}", forgetful.address);
+    let wordmill = Wordmill::at(&address, files.path()).with("WORDMILL_API_KEY", &key);
+    let counted = wordmill.run(&["count", ".", "-f", "json"]);
+    counted.good();
+    assert_eq!(counted.json()["totals"]["words"], 60);
+    assert!(forgetful.lost.load(Ordering::SeqCst) > 0, "no answer was lost");
+    let client = stack.client().with_key(&key);
+    let jobs = std::iter::repeat_with(|| client.get("/v1/jobs?limit=100"))
+        .find(|answer| answer.status == 200)
+        .expect("an answer within the limit");
+    assert_eq!(jobs.json()["data"].as_array().map(Vec::len), Some(30));
+}
+
+/// Passes bytes on to a server, but loses its first answer on every third connection.
+struct Forgetful {
+    address: String,
+    lost: Arc<AtomicUsize>,
+}
+
+impl Forgetful {
+    fn start(target: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let (lost, target) = (Arc::new(AtomicUsize::new(0)), target.to_owned());
+        let counter = Arc::clone(&lost);
+        std::thread::spawn(move || {
+            for (number, client) in listener.incoming().map_while(Result::ok).enumerate() {
+                let server = TcpStream::connect(&target).expect("the server");
+                let (mut from, mut to) = (server, client);
+                let up = (to.try_clone().expect("a socket"), from.try_clone().expect("a socket"));
+                std::thread::spawn(move || copy(up.0, up.1));
+                let counter = Arc::clone(&counter);
+                std::thread::spawn(move || {
+                    if number % 3 == 0 {
+                        // The answer is complete enough to know that there was one.
+                        let mut answer = [0; 4096];
+                        if from.read(&mut answer).is_ok_and(|read| read > 0) {
+                            counter.fetch_add(1, Ordering::SeqCst);
+                        }
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                        let _ = from.shutdown(std::net::Shutdown::Both);
+                        return;
+                    }
+                    while let Some(piece) = piece(&mut from) {
+                        if to.write_all(&piece).is_err() {
+                            return;
+                        }
+                    }
+                    let _ = to.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        });
+        Self { address, lost }
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream) {
+    while let Some(piece) = piece(&mut from) {
+        if to.write_all(&piece).is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Write);
+}
+
+fn piece(from: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut piece = vec![0; 16 << 10];
+    let read = from.read(&mut piece).ok().filter(|read| *read > 0)?;
+    piece.truncate(read);
+    Some(piece)
+}
+
+#[test]
+fn keys_come_from_a_file_or_the_environment_and_are_never_shown() {
+    let mut keyring = Keyring::new();
+    let key = keyring.add("reports", &json!({}));
+    let (name, file) = keyring.setting();
+    let stack = Stack::with(1, 1, &[(name, &file)]);
+    let files =
+        folder(&[("a.txt", b"a b"), ("key", format!("{key}\n").as_bytes()), ("bad", b"a b")]);
+    let wordmill = Wordmill::of(stack.client(), files.path());
+    wordmill.run(&["count", "a.txt", "a.txt"]).bad(4, &["unauthenticated", "--key-file"]);
+    wordmill.run(&["--key-file", "key", "count", "a.txt"]).good();
+    wordmill.run(&["--key-file", "nowhere", "queue"]).bad(5, &["cannot read the key in nowhere"]);
+    wordmill.run(&["--key-file", "bad", "queue"]).bad(2, &["is no key"]);
+    let with = Wordmill::of(stack.client(), files.path()).with("WORDMILL_API_KEY", &key);
+    with.run(&["count", "a.txt"]).good();
+    let wrong = format!("wm_{}", "0".repeat(64));
+    let with = Wordmill::of(stack.client(), files.path()).with("WORDMILL_API_KEY", &wrong);
+    let refused = with.run(&["count", "a.txt"]);
+    refused.bad(4, &["unauthenticated"]);
+    assert!(!refused.err.contains(&wrong), "{refused:?}");
+    with.run(&["--key-file", "key", "queue"]).good();
+    assert!(!with.run(&["--help"]).good().contains(&wrong));
+}
+
+#[test]
+fn https_trusts_whom_the_machine_trusts() {
+    let authority = Authority::new();
+    let certified = authority.certify("127.0.0.1");
+    let files = folder(&[
+        ("ca.pem", authority.pem.as_bytes()),
+        ("cert.pem", certified.certificate.as_bytes()),
+        ("key.pem", certified.key.as_bytes()),
+    ]);
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let (certificate, key) = (path("cert.pem"), path("key.pem"));
+    let settings = [("WORDMILL_TLS_CERT", certificate.as_str()), ("WORDMILL_TLS_KEY", &key)];
+    let stack = Stack::with(0, 0, &[]);
+    let gateway = Gateway::start(&stack.nats.address(), &settings);
+    let trust = wordmill_tests::client::Trust::new("127.0.0.1", &authority.pem);
+    ready(&gateway.client.with_tls(trust));
+    let address = format!("https://{}", gateway.client.address());
+    let trusting = Wordmill::at(&address, files.path()).with("SSL_CERT_FILE", &path("ca.pem"));
+    assert!(trusting.run(&["queue"]).good().contains("No worker has been seen."));
+    let strange = Wordmill::at(&address, files.path());
+    strange.run(&["queue"]).bad(3, &["cannot be reached", "certificate"]);
+    let plain = Wordmill::at(&gateway.client.url(""), files.path());
+    plain.run(&["--retry-time", "0", "queue"]).bad(3, &["cannot be reached"]);
+}

@@ -1,0 +1,57 @@
+//! A hundred thousand jobs through a few calls.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wordmill_tests::admin::Admin;
+use wordmill_tests::stack::Stack;
+
+const CALLS: usize = 10;
+const LINES: usize = 10_000;
+/// How many different numbers there are among the lines.
+const NUMBERS: usize = 100;
+const LIMIT: Duration = Duration::from_secs(600);
+
+#[test]
+fn a_hundred_thousand_lines_are_counted_and_added_up() {
+    let stack = Stack::with(1, 2, &[]);
+    let client = stack.client();
+    let body: String = (0..LINES)
+        .map(|n| format!("{}\n", json!({"text": format!("line number{} of many", n % NUMBERS)})))
+        .collect();
+    let started = Instant::now();
+    let batches: Vec<String> = (0..CALLS)
+        .map(|call| {
+            let key = format!("call-{call}");
+            let headers =
+                [("content-type", "application/x-ndjson"), ("idempotency-key", key.as_str())];
+            let send = || client.send("POST", "/v1/batches", &headers, body.as_bytes());
+            let answer = send();
+            assert_eq!(answer.status, 202, "{}", &answer.text[..answer.text.len().min(2000)]);
+            let sent = answer.json();
+            assert_eq!((&sent["accepted"], &sent["refused"]), (&json!(LINES), &json!(0)));
+            // As if the answer had been lost.
+            if call == 0 {
+                assert_eq!(send().json()["lines"], sent["lines"]);
+            }
+            sent["batch_id"].as_str().expect("an id").to_owned()
+        })
+        .collect();
+    println!("{} lines accepted in {:?}", CALLS * LINES, started.elapsed());
+    for batch_id in &batches {
+        let job = client.finished(batch_id, LIMIT);
+        assert_eq!(job["status"], "succeeded", "{job}");
+        assert_eq!(job["counts"]["succeeded"], LINES, "{job}");
+        let result = client.get(&format!("/v1/batches/{batch_id}/result")).json();
+        assert_eq!(result["totals"]["words"], 4 * LINES, "{}", result["totals"]);
+        let words = result["word_count"].as_object().expect("words");
+        assert_eq!(words.len(), 3 + NUMBERS);
+        for (word, count) in words {
+            let expected = if word.starts_with("number") { LINES / NUMBERS } else { LINES };
+            assert_eq!(*count, Value::from(expected), "{word}");
+        }
+    }
+    println!("all of them counted and added up in {:?}", started.elapsed());
+    Admin::of(&stack.nats).wait_until_idle();
+    assert_eq!(Admin::of(&stack.nats).messages("KV_job_state"), (CALLS * (LINES + 1)) as u64);
+}

@@ -1,0 +1,214 @@
+//! Two counts of the same text, by us and by another program, and the reasons for what differs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Signs and joiners that are part of a word only between two letters.
+const AT_NO_EDGE: &[char] = &['\'', '.', '\u{200c}', '\u{200d}'];
+
+/// Words, and how often each occurs.
+pub type Counts = BTreeMap<String, u64>;
+
+/// Why a word may be another one for the other program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// It cuts at a colon within a word (`a:b`); Unicode's own rule does not.
+    Colon,
+    /// It cuts at a full stop between letters (`x.org`, `e.g.`); Unicode's own rule does not.
+    FullStop,
+    /// It does not cut at an at sign within an address (`a@b.org`); Unicode's own rule does.
+    AtSign,
+    /// It cuts where Hangul meets digits or Latin letters (`12는`); Unicode's own rule does not.
+    Hangul,
+    /// It takes letters, digits and full stops that touch a script without spaces into the same word
+    /// (`ສຳລັບvlc`); in Unicode's own rule that script stands alone.
+    Touching,
+    /// The same run of a script without spaces, cut elsewhere: other dictionary, other method.
+    CutElsewhere(Script),
+}
+
+/// A script that is written without spaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Script {
+    /// Han, Hiragana and Katakana.
+    ChineseJapanese,
+    Khmer,
+    Lao,
+    Myanmar,
+    Thai,
+}
+
+/// Differences that have a reason, by reason, in words. What is left has none.
+#[derive(Debug, Default)]
+pub struct Reasons(BTreeMap<Reason, u64>);
+
+impl Reasons {
+    /// Returns how many words differ for a reason.
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.0.get(&reason).copied().unwrap_or(0)
+    }
+
+    /// Returns how many words are cut elsewhere, in whatever script.
+    pub fn cut_elsewhere(&self) -> u64 {
+        let cut = self.0.iter().filter(|(reason, _)| matches!(reason, Reason::CutElsewhere(_)));
+        cut.map(|(_, words)| words).sum()
+    }
+
+    /// Adds those of another text.
+    pub fn add(&mut self, other: &Self) {
+        for (reason, words) in &other.0 {
+            self.count(*reason, *words);
+        }
+    }
+
+    fn count(&mut self, reason: Reason, words: u64) {
+        if words > 0 {
+            *self.0.entry(reason).or_default() += words;
+        }
+    }
+}
+
+fn is_hangul(c: char) -> bool {
+    matches!(c, '\u{1100}'..='\u{11ff}' | '\u{3130}'..='\u{318f}' | '\u{ac00}'..='\u{d7a3}')
+}
+
+/// Returns the script of a letter or mark, if that is written without spaces.
+pub fn script_of(c: char) -> Option<Script> {
+    match c {
+        // Digits follow the rules for numbers.
+        _ if c.is_numeric() && !matches!(c, '\u{3005}'..='\u{9fff}') => None,
+        '\u{e01}'..='\u{e5b}' => Some(Script::Thai),
+        '\u{e81}'..='\u{edf}' => Some(Script::Lao),
+        '\u{1000}'..='\u{109f}' | '\u{a9e0}'..='\u{a9ff}' | '\u{aa60}'..='\u{aa7f}' => {
+            Some(Script::Myanmar)
+        }
+        '\u{1780}'..='\u{17ff}' => Some(Script::Khmer),
+        '\u{3005}'..='\u{3007}'
+        | '\u{3040}'..='\u{30ff}'
+        | '\u{31f0}'..='\u{31ff}'
+        | '\u{3400}'..='\u{9fff}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{ff66}'..='\u{ff9f}' => Some(Script::ChineseJapanese),
+        _ => None,
+    }
+}
+
+/// Cuts a word of ours where the other program would for one of `reasons`, and counts why.
+fn cut_like_the_other(
+    word: &str,
+    count: u64,
+    reasons: &[Reason],
+    found: &mut Reasons,
+) -> Vec<String> {
+    let characters: Vec<char> = word.chars().collect();
+    let mut parts = vec![String::new()];
+    for (i, &c) in characters.iter().enumerate() {
+        let around = (i > 0).then(|| characters[i - 1]).zip(characters.get(i + 1).copied());
+        let between_letters =
+            around.is_some_and(|(left, right)| left.is_alphabetic() && right.is_alphabetic());
+        let reason = match c {
+            ':' => Some(Reason::Colon),
+            '.' if between_letters => Some(Reason::FullStop),
+            _ if i > 0 && is_hangul(c) != is_hangul(characters[i - 1]) => Some(Reason::Hangul),
+            _ => None,
+        };
+        let reason = reason.filter(|reason| reasons.contains(reason));
+        if let Some(reason) = reason {
+            found.count(reason, count);
+            parts.push(String::new());
+        }
+        if reason.is_none_or(|reason| reason == Reason::Hangul) {
+            parts.last_mut().expect("a part").push(c);
+        }
+    }
+    if parts.len() > 1 {
+        parts.iter_mut().for_each(|part| *part = part.trim_matches(AT_NO_EDGE).to_owned());
+        parts.retain(|part| part.chars().any(char::is_alphanumeric));
+    }
+    parts
+}
+
+/// Cuts a word of the other program where it joins and we do not, and counts why.
+fn cut_like_us(word: &str, count: u64, reasons: &[Reason], found: &mut Reasons) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut before: Option<Option<Script>> = None;
+    for c in word.chars() {
+        // A mark belongs to whatever it stands on.
+        let script =
+            script_of(c).or_else(|| before.flatten().filter(|_| !c.is_ascii() && !c.is_numeric()));
+        let reason = match before {
+            _ if c == '@' => Some(Reason::AtSign),
+            Some(before) if before != script => Some(Reason::Touching),
+            _ => None,
+        };
+        before = Some(script);
+        let reason = reason.filter(|reason| reasons.contains(reason));
+        if let Some(reason) = reason {
+            found.count(reason, count);
+            parts.push(String::new());
+        }
+        if reason != Some(Reason::AtSign) {
+            parts.last_mut().expect("a part").push(c);
+        }
+    }
+    if parts.len() > 1 {
+        parts.retain(|part| part.chars().any(char::is_alphanumeric));
+    }
+    parts
+}
+
+/// Takes what has one of `reasons` out of both counts, and tells how much it was.
+///
+/// Scripts without spaces need no mention: their characters must be the same, and how often, but
+/// may be cut elsewhere.
+pub fn explain(ours: &mut Counts, theirs: &mut Counts, reasons: &[Reason]) -> Reasons {
+    let mut found = Reasons::default();
+    for (word, count) in std::mem::take(ours) {
+        for part in cut_like_the_other(&word, count, reasons, &mut found) {
+            *ours.entry(part).or_default() += count;
+        }
+    }
+    for (word, count) in std::mem::take(theirs) {
+        for part in cut_like_us(&word, count, reasons, &mut found) {
+            *theirs.entry(part).or_default() += count;
+        }
+    }
+    let mut characters: BTreeMap<char, i64> = BTreeMap::new();
+    let words: BTreeSet<String> = ours.keys().chain(theirs.keys()).cloned().collect();
+    for word in words {
+        let Some(script) = word.chars().find_map(script_of) else {
+            continue;
+        };
+        let (a, b) = (ours.remove(&word).unwrap_or(0), theirs.remove(&word).unwrap_or(0));
+        found.count(Reason::CutElsewhere(script), a.abs_diff(b));
+        for c in word.chars() {
+            *characters.entry(c).or_default() +=
+                i64::try_from(a).unwrap() - i64::try_from(b).unwrap();
+        }
+    }
+    for (c, difference) in characters.into_iter().filter(|(_, difference)| *difference != 0) {
+        let side = if difference > 0 { &mut *ours } else { &mut *theirs };
+        *side.entry(c.to_string()).or_default() += difference.unsigned_abs();
+    }
+    found
+}
+
+/// Returns the number of words that are in one count and not in the other, and which.
+pub fn distance(a: &Counts, b: &Counts) -> (u64, Vec<String>) {
+    let words: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let mut sum = 0;
+    let mut examples = Vec::new();
+    for word in words {
+        let (left, right) = (a.get(word).copied().unwrap_or(0), b.get(word).copied().unwrap_or(0));
+        if left != right {
+            sum += left.abs_diff(right);
+            examples.push(format!("{word:?} {left} {right}"));
+        }
+    }
+    (sum, examples)
+}
+
+/// Returns the histogram of a result.
+pub fn histogram(result: &serde_json::Value) -> Counts {
+    let counts = result["word_count"].as_object().expect("a histogram").iter();
+    counts.map(|(word, n)| (word.clone(), n.as_u64().expect("a count"))).collect()
+}

@@ -1,0 +1,152 @@
+//! Real plain texts, in many languages and scripts, counted by the running system and by other programs.
+//!
+//! Words are compared with ICU (`icu_words.py`, which uses nothing of ours), those between white
+//! space with `wc -w`. The texts are those of Debian packages: they are taken where they are
+//! installed, and are not in the repository.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use wordmill_tests::repository;
+use wordmill_tests::stack::Stack;
+
+use crate::differences::{
+    Counts, Reason, Reasons, Script, distance, explain, histogram, script_of,
+};
+
+/// Where Debian's package `vlc-l10n` puts its translations; those taken have at least a thousand words.
+const TRANSLATIONS: [&str; 42] = [
+    "am", "ar", "as", "be", "bg", "bn", "ca", "cs", "de", "el", "es", "fa", "fi", "fr", "gu", "he",
+    "hi", "hy", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lo", "ml", "mr", "my", "pa", "pl",
+    "ru", "si", "ta", "te", "th", "tr", "ug", "vi", "zh_CN", "zh_TW",
+];
+/// Prose: jokes, proverbs, a licence.
+const PROSE: [(&str, &str); 6] = [
+    ("en", "/usr/share/common-licenses/GPL-3"),
+    ("en", "/usr/share/games/fortunes/wisdom"),
+    ("de", "/usr/share/games/fortunes/de/witze"),
+    ("ru", "/usr/share/games/fortunes/ru/love"),
+    ("zh", "/usr/share/games/fortunes/chinese"),
+    ("zh", "/usr/share/games/fortunes/tang300"),
+];
+/// Why ICU may count a word differently.
+const REASONS: [Reason; 4] = [Reason::Colon, Reason::AtSign, Reason::Hangul, Reason::Touching];
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Text {
+    name: String,
+    text: String,
+    /// What ICU counts.
+    words: Counts,
+}
+
+/// Returns the texts, and what ICU makes of them.
+fn texts() -> Vec<Text> {
+    let translations = TRANSLATIONS
+        .map(|language| (language, format!("/usr/share/locale/{language}/LC_MESSAGES/vlc.mo")));
+    let prose = PROSE.map(|(language, file)| (language, file.to_owned()));
+    let files: Vec<(&str, String)> = translations.into_iter().chain(prose).collect();
+    // Debian's own Python has Debian's ICU, whatever other Python there is.
+    let output = Command::new("/usr/bin/python3")
+        .arg(repository().join("tests/external/icu_words.py"))
+        .args(files.iter().map(|(_, file)| file))
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("python3 with ICU: tests/external/install");
+    assert!(output.status.success());
+    let output = String::from_utf8(output.stdout).expect("UTF-8");
+    let texts: Vec<Text> = output
+        .lines()
+        .zip(files)
+        .map(|(line, (language, file))| {
+            let json: Value = serde_json::from_str(line).expect("JSON");
+            let words = json["words"].as_object().expect("words").iter();
+            let words = words.map(|(word, n)| (word.clone(), n.as_u64().expect("a count")));
+            let name = file.rsplit('/').next().expect("a name");
+            Text {
+                name: format!("{language} {name}"),
+                text: json["text"].as_str().expect("a text").to_owned(),
+                words: words.collect(),
+            }
+        })
+        .collect();
+    assert_eq!(texts.len(), TRANSLATIONS.len() + PROSE.len());
+    texts
+}
+
+/// Counts with `wc -w`.
+fn words_by_wc(text: &str) -> u64 {
+    let mut child = Command::new("wc")
+        .arg("-w")
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("wc");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(text.as_bytes()).expect("written");
+    drop(input);
+    let output = child.wait_with_output().expect("counted");
+    String::from_utf8(output.stdout).expect("text").trim().parse().expect("a number")
+}
+
+/// A script without spaces, and how many words in a thousand may be cut elsewhere: none where all
+/// ways to cut are weighed as ICU does, else a good deal more than are, but less than any mistake
+/// would make it.
+const CUT_ELSEWHERE_MAX_PER_MILLE: [(Script, u64); 5] = [
+    (Script::ChineseJapanese, 0),
+    (Script::Khmer, 60),
+    (Script::Lao, 450),
+    (Script::Myanmar, 150),
+    (Script::Thai, 200),
+];
+
+#[test]
+fn real_texts_count_as_icu_and_wc_count_them() {
+    let stack = Stack::start();
+    let client = stack.client();
+    let headers = [("content-type", "text/plain; charset=utf-8")];
+    println!("{:18} {:>6} {:>6} {:>6} with a reason", "text", "ours", "ICU's", "differ");
+    let (mut all, mut found, mut bad) = (0, Reasons::default(), Vec::new());
+    let mut without_spaces: BTreeMap<Script, u64> = BTreeMap::new();
+    for Text { name, text, words: mut theirs } in texts() {
+        let path = "/v1/jobs?rule=unicode&scope=page&case=lower&normalize=nfc";
+        let answer = client.send("POST", path, &headers, text.as_bytes());
+        assert_eq!(answer.status, 202, "{name}: {answer:?}");
+        let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
+        let job = client.finished(&job_id, LIMIT);
+        assert_eq!(job["status"], "succeeded", "{name}: {job}");
+        assert_eq!(job["totals"]["characters"], text.chars().count(), "{name}: {job}");
+        let by_wc = words_by_wc(&text);
+        assert_eq!(job["totals_by_rule"]["whitespace"], by_wc, "{name}: wc -w says {by_wc}");
+
+        let words: u64 = theirs.values().sum();
+        assert!(words > 1000, "{name} has only {words} words");
+        for (word, count) in &theirs {
+            if let Some(script) = word.chars().find_map(script_of) {
+                *without_spaces.entry(script).or_default() += count;
+            }
+        }
+        let mut ours = histogram(&client.result(&job_id));
+        let reasons = explain(&mut ours, &mut theirs, &REASONS);
+        let (differ, examples) = distance(&ours, &theirs);
+        println!("{name:18} {:>6} {words:>6} {differ:>6} {reasons:?}", job["totals"]["words"]);
+        if differ > 0 {
+            bad.push(format!("{name}: {}", examples.join(", ")));
+        }
+        all += words;
+        found.add(&reasons);
+    }
+    println!(
+        "{all} words, with a reason: {found:?}; in scripts without spaces: {without_spaces:?}"
+    );
+    assert!(bad.is_empty(), "ours and ICU's:\n{}", bad.join("\n"));
+    assert!(REASONS.iter().all(|reason| found.of(*reason) > 0), "{found:?}");
+    for (script, max) in CUT_ELSEWHERE_MAX_PER_MILLE {
+        let (cut, words) = (found.of(Reason::CutElsewhere(script)), without_spaces[&script]);
+        assert!(cut * 1000 <= words * max, "{script:?}: {cut} of {words} words are cut elsewhere");
+    }
+}

@@ -1,0 +1,144 @@
+//! The command `wordmill`, as a shell runs it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::process::{Process, binary};
+
+/// The command with one server.
+pub struct Wordmill {
+    server: String,
+    environment: Vec<(String, String)>,
+    folder: PathBuf,
+}
+
+/// What one run printed, and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// The exit code; that of a signal as a shell has it.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Wordmill {
+    /// Returns the command for a gateway; it runs in `folder`.
+    pub fn of(client: &Client, folder: &Path) -> Self {
+        Self::at(&client.url(""), folder)
+    }
+
+    /// Returns the command for an address.
+    pub fn at(server: &str, folder: &Path) -> Self {
+        Self { server: server.to_owned(), environment: Vec::new(), folder: folder.to_owned() }
+    }
+
+    /// Sets a variable of its environment.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Returns the command, with nothing of our environment that could change what it does.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("wordmill"));
+        command.args(arguments);
+        self.prepare(&mut command);
+        command
+    }
+
+    /// Returns a shell in which `wordmill` is the command.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("bash");
+        let path = binary("wordmill");
+        let folder = path.parent().expect("a folder").display().to_string();
+        command.args(["-c", &format!("PATH={folder}:$PATH\n{script}")]);
+        self.prepare(&mut command);
+        command
+    }
+
+    fn prepare(&self, command: &mut Command) {
+        for (key, _) in std::env::vars_os() {
+            if key.to_string_lossy().starts_with("WORDMILL_") {
+                command.env_remove(key);
+            }
+        }
+        command.env("WORDMILL_URL", &self.server);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(&self.folder);
+    }
+
+    /// Runs it to its end, with nothing to read.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        ran(self.command(arguments).stdin(Stdio::null()))
+    }
+
+    /// Runs it to its end, with something piped in.
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("wordmill runs");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        let input = input.to_vec();
+        // It may not want all of it.
+        let writing = std::thread::spawn(move || drop(pipe.write_all(&input)));
+        let output = child.wait_with_output().expect("it ends");
+        writing.join().expect("written");
+        Ran::of(&output)
+    }
+
+    /// Starts it, to be signalled.
+    pub fn start(&self, arguments: &[&str]) -> Process {
+        Process::start("wordmill", self.command(arguments))
+    }
+}
+
+/// Runs a command to its end.
+pub fn ran(command: &mut Command) -> Ran {
+    Ran::of(&command.output().expect("it runs"))
+}
+
+impl Ran {
+    fn of(output: &std::process::Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let text = |bytes: &[u8]| {
+            String::from_utf8(bytes.to_vec()).unwrap_or_else(|error| panic!("not UTF-8: {error}"))
+        };
+        let status = output.status;
+        let code = status.code().or_else(|| Some(128 + status.signal()?)).expect("an end");
+        let ran = Self { code, out: text(&output.stdout), err: text(&output.stderr) };
+        assert!(!ran.err.contains("panicked"), "{ran:?}");
+        ran
+    }
+
+    /// Asserts that all went well and nothing was complained about, and returns the output.
+    pub fn good(&self) -> &str {
+        assert_eq!((self.code, self.err.as_str()), (0, ""), "{self:?}");
+        &self.out
+    }
+
+    /// Asserts how it ended and what it complained about, and returns the output.
+    pub fn bad(&self, code: i32, complaints: &[&str]) -> &str {
+        assert_eq!(self.code, code, "{self:?}");
+        for complaint in complaints {
+            assert!(self.err.contains(complaint), "{complaint:?} is not in {self:?}");
+        }
+        &self.out
+    }
+
+    /// Returns the output as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
+    }
+
+    /// Returns the lines of the output.
+    pub fn lines(&self) -> Vec<&str> {
+        self.out.lines().collect()
+    }
+}
