@@ -84,7 +84,13 @@ pub(crate) async fn post(
     } else {
         submit::accept(&app, &message, &trace).await
     };
-    let job = accepted?;
+    let job = accepted.map_err(|problem| {
+        if !problem.passes() {
+            return problem;
+        }
+        // Only the batch itself is missing, or nobody knows: its jobs are named all the same.
+        interrupted(problem, batch_id, is_named, taken.accepted, &taken.lines)
+    })?;
     info!(job.id = %batch_id, accepted = taken.accepted, refused = taken.refused.count(), "batch accepted");
     Ok(answer(&job, &taken))
 }
@@ -161,7 +167,12 @@ fn interrupted(
         "What was accepted runs as jobs of their own. With an Idempotency-Key, sending all of it \
          again would go on from here."
     };
-    let detail = format!("{} There is no batch yet. {how}", problem.detail());
+    let whether = if problem.names_a_job() {
+        "The batch is not confirmed."
+    } else {
+        "There is no batch yet."
+    };
+    let detail = format!("{} {whether} {how}", problem.detail());
     problem
         .explained(detail)
         .with("batch_id", json!(batch_id))

@@ -330,7 +330,11 @@ impl Problem {
     /// Returns what is said of one of many things in a single answer.
     pub(crate) fn brief(&self) -> Value {
         let (code, retryable) = (self.code.name(), self.code.is_retryable());
-        json!({"code": code, "detail": self.detail, "retryable": retryable})
+        let mut said = json!({"code": code, "detail": self.detail, "retryable": retryable});
+        if let (Some(said), Some(job_id)) = (said.as_object_mut(), self.more.get("job_id")) {
+            said.insert("job_id".to_owned(), job_id.clone());
+        }
+        said
     }
 
     /// Adds a member.

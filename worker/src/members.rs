@@ -148,7 +148,7 @@ async fn read(
 /// Adds up what the members of a batch found, all of which are final.
 ///
 /// # Errors
-/// `too_many_unique_words`; what the broker leaves open is tried again; members that were counted by
+/// `too_many_unique_words`; what the broker leaves open, and a result that is missing, is tried again; members that were counted by
 /// different versions of a rule cannot be added up.
 pub(crate) async fn merge(
     worker: &Worker,
@@ -246,7 +246,8 @@ impl Sum {
 
     async fn add_object(&mut self, worker: &Worker, name: &str) -> Result<(), Failed> {
         let packed = stores::patiently(worker, || worker.results.read(name)).await;
-        // It goes a while after the record that names it: only an operator can have removed it.
+        // Whoever deletes a member removes its result first, and its record then: the next attempt
+        // finds neither. If the record stays, an operator has removed the result.
         let packed = packed.map_err(|error| unread(&error))?.ok_or_else(|| lost(name))?;
         let mut entries = packed.entries().map_err(|error| unread(&error))?;
         while let Some((word, count)) = entries.next().await.map_err(|error| unread(&error))? {
@@ -314,9 +315,9 @@ fn unfinished() -> Failed {
 }
 
 fn lost(name: &str) -> Failed {
-    error!(name, "the result of a member of a batch is not there");
-    Failure::new(FailureCode::SourceGone, "What a member of the batch found is not kept any more.")
-        .into()
+    warn!(name, "the result of a member of a batch is not there");
+    let detail = "What a member of the batch found is not kept any more.";
+    Failure { retryable: true, ..Failure::new(FailureCode::SourceGone, detail) }.into()
 }
 
 fn mixed(one: &Rule, other: &Rule) -> Failed {

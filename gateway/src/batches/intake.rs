@@ -16,7 +16,7 @@ use wordmill_common::options::Options;
 use wordmill_common::trace::TraceParent;
 
 use super::LINES_MAX;
-use super::lines::{Cutter, Shape};
+use super::lines::{Cut, Cutter, Shape};
 use crate::caller::Caller;
 use crate::problem::{Code, Problem};
 use crate::submit::{self, NewJob};
@@ -92,15 +92,26 @@ impl Intake<'_> {
             };
             match next {
                 Ok(Next::End) => is_over = true,
-                Ok(Next::Job(job)) if count < LINES_MAX => {
-                    count += 1;
-                    bytes += job.len();
-                    in_flight.push(self.submit(count, job, is_named));
-                }
-                Ok(Next::Job(_)) => {
+                Ok(Next::Job(_)) if count >= LINES_MAX => {
                     let detail = format!("A batch has at most {LINES_MAX} jobs.");
                     outcomes.push(rest(&mut count, Problem::new(Code::InputTooLarge, detail)));
                     is_over = true;
+                }
+                Ok(Next::Job(cut)) => {
+                    count += 1;
+                    match cut {
+                        Cut::Job(job) => {
+                            bytes += job.len();
+                            in_flight.push(self.submit(count, job, is_named));
+                        }
+                        Cut::Skipped(problem) => {
+                            outcomes.push(Outcome {
+                                line: count,
+                                bytes: 0,
+                                accepted: Err(problem),
+                            });
+                        }
+                    }
                 }
                 Ok(Next::Broken(problem)) => {
                     outcomes.push(rest(&mut count, problem));
@@ -139,7 +150,14 @@ impl Intake<'_> {
                 submit::accept(self.app, &message, &trace).await
             }
         };
-        let accepted = submitting.instrument(span).await.map(|job| job.job_id);
+        let accepted = match submitting.instrument(span).await {
+            // It was a job once, and is deleted or has expired: what it asked for is not known any
+            // more. The batch is the same all the same, and counts it as gone.
+            Err(problem) if is_named && problem.is(Code::ResultExpired) => {
+                Ok(Batch::member(&self.caller.owner, self.batch_id, line))
+            }
+            accepted => accepted.map(|job| job.job_id),
+        };
         Outcome { line, bytes, accepted }
     }
 
@@ -216,7 +234,7 @@ impl Taken {
 
 /// What arrives next.
 enum Next {
-    Job(Bytes),
+    Job(Cut),
     /// What is wrong with the rest.
     Broken(Problem),
     End,

@@ -25,6 +25,15 @@ enum Place {
     After,
 }
 
+/// What was cut off.
+#[derive(Debug)]
+pub(super) enum Cut {
+    /// A job as a whole.
+    Job(Bytes),
+    /// What is wrong with one job, and with no other: it was skipped.
+    Skipped(Problem),
+}
+
 const MEMBER: Place = Place::Within { depth: 0, is_text: false, is_escaped: false };
 
 /// Cuts what arrives into jobs. Whether these are JSON is for their reader to say.
@@ -37,13 +46,15 @@ pub(super) struct Cutter {
     seen: usize,
     place: Place,
     has_members: bool,
+    /// The job that arrives is too large already, and its beginning thrown away.
+    skips: bool,
 }
 
 impl Cutter {
     /// Begins with nothing. A job may have `bytes_max` bytes.
     pub(super) fn new(shape: Shape, bytes_max: usize) -> Self {
-        let (buffer, seen, has_members) = (BytesMut::new(), 0, false);
-        Self { shape, bytes_max, buffer, seen, place: Place::Before, has_members }
+        let (buffer, place) = (BytesMut::new(), Place::Before);
+        Self { shape, bytes_max, buffer, seen: 0, place, has_members: false, skips: false }
     }
 
     /// Takes in what has arrived.
@@ -55,30 +66,41 @@ impl Cutter {
     ///
     /// # Errors
     /// What is wrong with it and everything after it.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+    pub(super) fn next(&mut self) -> Result<Option<Cut>, Problem> {
         let found = match self.shape {
             Shape::Lines => self.next_line(),
             Shape::Array => self.next_member()?,
         };
-        if found.as_ref().map_or(self.buffer.len(), Bytes::len) > self.bytes_max {
-            let detail = format!(
-                "The job is larger than {} bytes (WORDMILL_JSON_SIZE_MAX).",
-                self.bytes_max
-            );
-            return Err(Problem::new(Code::InputTooLarge, detail));
+        if found.is_none() && self.buffer.len() > self.bytes_max {
+            // Where it ends is all that matters of it any more.
+            self.buffer.clear();
+            self.seen = 0;
+            self.skips = true;
         }
-        Ok(found)
+        Ok(found.map(|job| self.weigh(job)))
+    }
+
+    /// Refuses a job that is too large.
+    fn weigh(&mut self, job: Bytes) -> Cut {
+        let is_whole = !std::mem::take(&mut self.skips);
+        if is_whole && job.len() <= self.bytes_max {
+            return Cut::Job(job);
+        }
+        let detail =
+            format!("The job is larger than {} bytes (WORDMILL_JSON_SIZE_MAX).", self.bytes_max);
+        Cut::Skipped(Problem::new(Code::InputTooLarge, detail))
     }
 
     /// Returns the last job, when nothing more will arrive.
     ///
     /// # Errors
     /// As [`Cutter::next`]; also if an array is not closed.
-    pub(super) fn end(&mut self) -> Result<Option<Bytes>, Problem> {
+    pub(super) fn end(&mut self) -> Result<Option<Cut>, Problem> {
         match self.shape {
             Shape::Lines => {
                 let rest = self.buffer.split().freeze();
-                Ok(Some(rest).filter(|rest| !rest.trim_ascii().is_empty()))
+                let is_job = self.skips || !rest.trim_ascii().is_empty();
+                Ok(is_job.then(|| self.weigh(rest)))
             }
             Shape::Array if self.place == Place::After => Ok(None),
             Shape::Array => Err(Problem::new(Code::InvalidJson, "The array is not closed.")),
@@ -95,7 +117,7 @@ impl Cutter {
             let line = self.buffer.split_to(self.seen + length).freeze();
             self.buffer.advance(1);
             self.seen = 0;
-            if !line.trim_ascii().is_empty() {
+            if self.skips || !line.trim_ascii().is_empty() {
                 return Some(line);
             }
         }
@@ -138,7 +160,8 @@ impl Cutter {
         self.buffer.advance(1);
         self.seen = 0;
         self.place = if byte == b']' { Place::After } else { MEMBER };
-        let is_nothing = byte == b']' && !self.has_members && member.trim_ascii().is_empty();
+        let is_alone = byte == b']' && !self.has_members && !self.skips;
+        let is_nothing = is_alone && member.trim_ascii().is_empty();
         self.has_members = true;
         (!is_nothing).then_some(member)
     }
@@ -164,7 +187,10 @@ mod tests {
     /// Cuts a text that arrives in pieces of so many bytes; at the end stands what is wrong.
     fn cut(shape: Shape, text: &str, piece: usize) -> (Vec<String>, Option<&'static str>) {
         let (mut cutter, mut found) = (Cutter::new(shape, 40), Vec::new());
-        let text_of = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        let text_of = |cut: Cut| match cut {
+            Cut::Job(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+            Cut::Skipped(problem) => problem.name().to_owned(),
+        };
         for part in text.as_bytes().chunks(piece) {
             cutter.push(part);
             loop {
@@ -184,12 +210,20 @@ mod tests {
 
     #[test]
     fn bodies_are_cut_alike_wherever_they_are_split() {
-        let long = "x".repeat(41);
+        let (exact, long, longer) = ("x".repeat(40), "x".repeat(41), "x".repeat(123));
+        let skipped = ["a", "input_too_large", "input_too_large", "b"];
         let cases: &[(Shape, &str, &[&str], Option<&str>)] = &[
             (Shape::Lines, "{\"a\":1}\n{\"b\":2}\n", &["{\"a\":1}", "{\"b\":2}"], None),
             (Shape::Lines, "\r\n\n a\n \nb", &[" a", "b"], None),
             (Shape::Lines, "", &[], None),
-            (Shape::Lines, &long, &[], Some("input_too_large")),
+            // What is too large is skipped, and nothing else.
+            (Shape::Lines, &long, &["input_too_large"], None),
+            (Shape::Lines, &format!("a\n{long}\n\n{longer}\nb"), &skipped, None),
+            (Shape::Lines, &format!("{exact}\n{long}"), &[&exact, "input_too_large"], None),
+            (Shape::Array, &format!("[a,{long},{longer},b]"), &skipped, None),
+            (Shape::Array, &format!("[{longer}]"), &["input_too_large"], None),
+            (Shape::Array, &format!("[\"{longer}],[{longer}\"]"), &["input_too_large"], None),
+            (Shape::Array, &format!("[1,{longer}"), &["1"], Some("invalid_json")),
             (Shape::Array, " [ {\"a\": [1, 2]} ,{}]\n", &[" {\"a\": [1, 2]} ", "{}"], None),
             (Shape::Array, r#"[{"a":"],\"}"},7]"#, &[r#"{"a":"],\"}"}"#, "7"], None),
             (Shape::Array, r#"["\\",1]"#, &[r#""\\""#, "1"], None),

@@ -1,8 +1,5 @@
 //! Sums of plain and of flowing text, by every rule, whatever way the text goes.
 
-use std::time::Duration;
-
-use rustix::time::{ClockId, clock_gettime};
 use wordmill_common::{explanation::Reason, options};
 
 use super::*;
