@@ -19,6 +19,7 @@ const LOOKUP: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::Res
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let mut all = vec![list(schemas)];
     all.extend(reading(schemas));
+    all.extend(results(schemas));
     all.extend(changing(schemas));
     all
 }
@@ -35,7 +36,7 @@ fn list(schemas: &mut Schemas) -> Operation {
         .codes(&[Code::BrokerUnavailable, Code::InvalidQuery])
 }
 
-fn reading(schemas: &mut Schemas) -> [Operation; 4] {
+fn reading(schemas: &mut Schemas) -> [Operation; 2] {
     let job = schemas.written::<JobView<'_>>();
     let text = json!({"type": "string"});
     let revision =
@@ -55,16 +56,6 @@ fn reading(schemas: &mut Schemas) -> [Operation; 4] {
         },
     });
     let seen = "The id of the last event that you have seen. What happened since is one event.";
-    let mut result = schemas.written_inline::<Head<'_>>();
-    result["properties"]["word_count"] = json!({
-        "type": "object",
-        "description": "Each word with its number of occurrences, the most frequent first.",
-        "additionalProperties": {"type": "integer", "minimum": 1},
-    });
-    if let Some(required) = result["required"].as_array_mut() {
-        required.push("word_count".into());
-    }
-    let result = schemas.name("Result", result);
     [
         Operation::new(TAG, ("GET", "/v1/jobs/{id}"), "getJob", "See how a job is doing")
             .text("Waits until it has ended, or changed, if it is told to.")
@@ -89,6 +80,22 @@ fn reading(schemas: &mut Schemas) -> [Operation; 4] {
             .answer(204, "The job has ended, and you have seen that.")
             .codes(&LOOKUP)
             .codes(&[Code::TooManyWaiting]),
+    ]
+}
+
+fn results(schemas: &mut Schemas) -> [Operation; 2] {
+    let text = json!({"type": "string"});
+    let mut result = schemas.written_inline::<Head<'_>>();
+    result["properties"]["word_count"] = json!({
+        "type": "object",
+        "description": "Each word with its number of occurrences, the most frequent first.",
+        "additionalProperties": {"type": "integer", "minimum": 1},
+    });
+    if let Some(required) = result["required"].as_array_mut() {
+        required.push("word_count".into());
+    }
+    let result = schemas.name("Result", result);
+    [
         Operation::new(TAG, ("GET", "/v1/jobs/{id}/result"), "getResult", "Get what a job found")
             .text(
                 "`format` decides the form, or else `Accept`. Words come most frequent first, and words of \
