@@ -57,7 +57,7 @@ pub(crate) fn render(document: &Value) -> String {
         }
     }
     page += "<h2 id=\"schemas\">Schemas</h2>\n";
-    for (name, schema) in members(&document["components"]["schemas"]) {
+    for (name, schema) in members(document.pointer("/components/schemas").unwrap_or(&Value::Null)) {
         page += &schema::section(name, schema);
     }
     page + "</main>\n</body>\n</html>\n"
@@ -87,7 +87,10 @@ fn groups(document: &Value) -> Vec<(&Value, Vec<Operation<'_>>)> {
         })
     };
     let tags = document["tags"].as_array().into_iter().flatten();
-    tags.map(|tag| (tag, all().filter(|one| one.is["tags"][0] == tag["name"]).collect())).collect()
+    tags.map(|tag| {
+        (tag, all().filter(|one| one.is.pointer("/tags/0") == tag.get("name")).collect())
+    })
+    .collect()
 }
 
 fn contents(groups: &[(&Value, Vec<Operation<'_>>)]) -> String {

@@ -186,10 +186,7 @@ pub async fn run(
     }));
     let uploads = app.uploads.clone();
     let needed = Topology::new(&config.topology).part(&NEEDED);
-    let limits = Limits {
-        connections_max: server::affordable(config.connections_max),
-        client_timeout: config.client_timeout,
-    };
+    let limits = limits(&config);
     let router = routes::router(app, &config.cors_origins);
     let serving = server::serve(listener, router, tls, limits, shutdown.clone());
     let drained = async {
@@ -224,6 +221,14 @@ pub async fn run(
     broker.finish().await;
     info!("stopped");
     Ok(())
+}
+
+/// Returns what clients may take.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        connections_max: server::affordable(config.connections_max),
+        client_timeout: config.client_timeout,
+    }
 }
 
 /// Reads the keys, if there are to be any.

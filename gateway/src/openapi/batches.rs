@@ -92,8 +92,11 @@ fn submit(schemas: &mut Schemas) -> Operation {
 /// Returns what one job of a batch is: it has no lane, and few options of its own.
 fn line(schemas: &mut Schemas) -> Value {
     let mut line = schemas.read_inline::<NewJob>();
-    for form in line["oneOf"].as_array_mut().into_iter().flatten() {
-        let Some(members) = form["properties"].as_object_mut() else { continue };
+    let forms = line.get_mut("oneOf").and_then(Value::as_array_mut);
+    for form in forms.into_iter().flatten() {
+        let Some(members) = form.get_mut("properties").and_then(Value::as_object_mut) else {
+            continue;
+        };
         members.remove("lane");
         if let Some(options) = members.get_mut("options").and_then(Value::as_object_mut) {
             options.remove("if");
@@ -103,7 +106,9 @@ fn line(schemas: &mut Schemas) -> Value {
             }
         }
     }
-    line["description"] = "A job of a batch.".into();
+    if let Some(line) = line.as_object_mut() {
+        line.insert("description".to_owned(), "A job of a batch.".into());
+    }
     schemas.name("NewBatchJob", line)
 }
 

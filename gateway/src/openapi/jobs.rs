@@ -1,6 +1,6 @@
 //! What can be asked about jobs, and done with them.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::submission::NEXT;
 use super::{Operation, Schemas};
@@ -50,7 +50,7 @@ fn reading(schemas: &mut Schemas) -> [Operation; 2] {
                 "type": "string",
                 "description": "The job.",
                 "contentMediaType": "application/json",
-                "contentSchema": job.clone(),
+                "contentSchema": job,
             },
             "retry": {"type": "integer", "description": "When to come back, in milliseconds."},
         },
@@ -86,12 +86,15 @@ fn reading(schemas: &mut Schemas) -> [Operation; 2] {
 fn results(schemas: &mut Schemas) -> [Operation; 2] {
     let text = json!({"type": "string"});
     let mut result = schemas.written_inline::<Head<'_>>();
-    result["properties"]["word_count"] = json!({
+    let word_count = json!({
         "type": "object",
         "description": "Each word with its number of occurrences, the most frequent first.",
         "additionalProperties": {"type": "integer", "minimum": 1},
     });
-    if let Some(required) = result["required"].as_array_mut() {
+    if let Some(properties) = result.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.insert("word_count".to_owned(), word_count);
+    }
+    if let Some(required) = result.get_mut("required").and_then(Value::as_array_mut) {
         required.push("word_count".into());
     }
     let result = schemas.name("Result", result);

@@ -140,6 +140,7 @@ impl Operation {
     }
 
     /// Answers with a body of one media type, which may be one of several.
+    #[expect(clippy::needless_pass_by_value, reason = "made at every call")]
     pub(crate) fn content(mut self, status: u16, text: &str, media: &str, schema: Value) -> Self {
         if !self.answers.contains_key(&status) {
             self = self.answer(status, text);
