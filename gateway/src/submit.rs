@@ -9,7 +9,7 @@ use axum::http::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -31,9 +31,8 @@ use wordmill_nats::store::{Found, NotWritten, Stored};
 use crate::body::Members;
 use crate::caller::Caller;
 use crate::metrics::Operation;
-use crate::openapi::alternatives;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE, body, keyed, limits, trace, upload, waiting};
+use crate::{App, BROKER_DEADLINE, body, keyed, limits, openapi, trace, upload, waiting};
 
 /// Longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
@@ -60,7 +59,7 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 #[schemars(transform = either)]
 pub(crate) struct NewJob {
     /// The page to fetch and count: absolute, `http` or `https`.
-    #[schemars(schema_with = "url_of")]
+    #[schemars(schema_with = "openapi::url")]
     pub(crate) url: Option<String>,
     /// The text to count.
     pub(crate) text: Option<String>,
@@ -80,20 +79,7 @@ pub(crate) struct NewJob {
 
 /// Has exactly one source.
 fn either(schema: &mut Schema) {
-    alternatives(schema, &[("url", &["text"]), ("text", &["url"])]);
-}
-
-/// Returns the schema of a URL that can be counted.
-pub(crate) fn url_schema() -> Value {
-    json!({
-        "type": "string",
-        "format": "uri",
-        "maxLength": URL_BYTES_MAX,
-    })
-}
-
-fn url_of(_: &mut SchemaGenerator) -> Schema {
-    Schema::try_from(url_schema()).unwrap_or_default()
+    openapi::alternatives(schema, &[("url", &["text"]), ("text", &["url"])]);
 }
 
 /// `POST /v1/jobs`, with `Idempotency-Key` or without.

@@ -29,7 +29,7 @@ pub(super) fn operations() -> Vec<Operation> {
     let submission = json!({
         "type": "object",
         "required": ["url"],
-        "properties": {"url": crate::submit::url_schema()},
+        "properties": {"url": super::url_schema()},
     });
     let begun = envelope(
         true,

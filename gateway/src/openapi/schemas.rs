@@ -139,6 +139,20 @@ fn problem() -> Value {
     })
 }
 
+/// Returns the schema of a URL that can be counted.
+pub(crate) fn url_schema() -> Value {
+    json!({
+        "type": "string",
+        "format": "uri",
+        "maxLength": crate::submit::URL_BYTES_MAX,
+    })
+}
+
+/// The same, for a member.
+pub(crate) fn url(_: &mut SchemaGenerator) -> Schema {
+    Schema::try_from(url_schema()).unwrap_or_default()
+}
+
 /// Makes an object one of several: each has to have a member, and cannot have some others.
 pub(crate) fn alternatives(schema: &mut Schema, forms: &[(&str, &[&str])]) {
     let whole = schema.clone();
