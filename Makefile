@@ -55,6 +55,7 @@ test-all: test ## `make test`, and what needs tools from outside: browser, nats 
 	tests/external/install
 	NATS_SERVER="$$(nats/install-server)" NATS_CLI="$$(nats/install-cli)" JAEGER="$$(deploy/install-jaeger)" \
 		AXE_CORE="$$(tests/external/axe-core)" \
+		SCHEMATHESIS="$$(tests/external/schemathesis/install)" \
 		cargo test --workspace --test external -- --nocapture --test-threads=1
 	HTML5LIB_TESTS="$$(tests/external/html5lib-tests)" \
 		cargo test --package wordmill-worker --lib html5libs -- --ignored

@@ -82,7 +82,7 @@ def local_copy(text, scratch, port, gateway_port):
 def observe(port, gateway_port):
     """Yields a sentence for each thing that a client or a gateway would miss."""
     status, headers, body = ask(port, "GET", "/v1/jobs/1")
-    if status != 503 or headers.get("Content-Type") != "application/problem+json" or not json.loads(body)["retryable"]:
+    if status != 503 or headers.get("Content-Type") != "application/problem+json" or json.loads(body)["code"] != "gateway_unavailable":
         yield f"nginx without a gateway answers {status} {headers.get('Content-Type')}, not a problem document"
 
     for life in ("first", "restarted"):

@@ -4,12 +4,13 @@
 //! from the batch and the line that it came from, so whoever knows the batch knows its members, and a
 //! batch that is submitted again meets the same ones.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{JobId, Owner};
 
 /// Lines of a batch, from 1: ranges that neither overlap nor touch, in order, both ends included.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Lines(Vec<(u32, u32)>);
 
@@ -73,7 +74,7 @@ impl FromIterator<u32> for Lines {
 }
 
 /// The jobs that belong together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Batch {
     /// What the members' ids follow from: the id of the batch that was submitted. A batch that is
     /// done again has another id of its own, and the same members.
@@ -100,7 +101,7 @@ impl Batch {
 }
 
 /// How many of a batch's lines are how far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// They wait, for the first time or for another attempt.
     pub queued: u32,

@@ -2,13 +2,14 @@
 
 use std::{cmp::Ordering, collections::HashMap, fmt};
 
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{MapAccess, Visitor},
 };
 
 /// The sums of one document.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub struct Totals {
     /// Words, each occurrence counted, overlong ones included.
@@ -24,7 +25,7 @@ pub struct Totals {
 }
 
 /// The definition of a word that a count was made with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub struct Rule {
     /// The rule's name, such as `unicode`.
@@ -36,7 +37,7 @@ pub struct Rule {
 }
 
 /// One word and how often it occurs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub struct WordCount {
     /// The word as it is listed, usually in lower case.

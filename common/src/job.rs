@@ -8,6 +8,7 @@ mod event;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Survey;
@@ -27,7 +28,7 @@ pub use self::event::{Count, Event, InvalidTransition};
 pub const FORMAT: u32 = 1;
 
 /// Where a job is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Waits for a worker, for the first time or for the next attempt.
@@ -87,7 +88,7 @@ pub struct Attempt {
 }
 
 /// What a worker does right now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Gets the document and counts what has arrived.
@@ -97,7 +98,7 @@ pub enum Stage {
 }
 
 /// How far a running attempt has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// What it does.
     pub stage: Stage,

@@ -5,12 +5,16 @@
 //! a field or a value that a reader does not know is refused, because a job counted otherwise than
 //! asked for would be wrong.
 
+use std::ops::RangeInclusive;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// Shortest and longest value of [`Options::min_len`], in characters.
-const MIN_LEN: std::ops::RangeInclusive<u32> = 1..=100;
+const MIN_LEN: RangeInclusive<u32> = 1..=100;
 /// Fewest and most words in [`Options::top`].
-const TOP: std::ops::RangeInclusive<u32> = 0..=100;
+const TOP: RangeInclusive<u32> = 0..=100;
 /// Most words in [`Options::stop_words`].
 const STOP_WORDS_MAX: usize = 1000;
 /// Longest word in [`Options::stop_words`], in bytes of UTF-8.
@@ -19,8 +23,9 @@ const STOP_WORD_BYTES_MAX: usize = 256;
 const LANGUAGE_BYTES_MAX: usize = 35;
 
 /// How a job is to be counted.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("if" = is_volume(), "then" = leaves_nothing_out()))]
 pub struct Options {
     /// Which definition of a word makes the histogram.
     pub rule: RuleName,
@@ -59,7 +64,18 @@ pub struct Options {
 
 /// Definitions of a word.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum RuleName {
@@ -97,7 +113,7 @@ impl RuleName {
 }
 
 /// What becomes of upper case in the histogram's keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Case {
     /// Lower case as people write it, final sigma included; `Straße` and `STRASSE` stay apart.
@@ -110,7 +126,7 @@ pub enum Case {
 }
 
 /// Which part of a page counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Everything that a reader sees.
@@ -121,7 +137,7 @@ pub enum Scope {
 }
 
 /// Whether numbers are words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Numbers {
     /// They are.
@@ -132,7 +148,7 @@ pub enum Numbers {
 }
 
 /// Whether the kinds of apostrophe are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Apostrophe {
     /// All are listed as `'`.
@@ -143,7 +159,7 @@ pub enum Apostrophe {
 }
 
 /// Whether a hyphen ends a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Hyphen {
     /// It does.
@@ -154,7 +170,7 @@ pub enum Hyphen {
 }
 
 /// How characters that can be written in several ways are unified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalize {
     /// Letters and their accents are composed.
@@ -165,8 +181,9 @@ pub enum Normalize {
 }
 
 /// The length of the shortest word that is kept, in characters as listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "f64", into = "u32")]
+#[schemars(extend("type" = "integer", "minimum" = MIN_LEN.start(), "maximum" = MIN_LEN.end()))]
 pub struct MinLen(u32);
 
 impl Default for MinLen {
@@ -175,13 +192,13 @@ impl Default for MinLen {
     }
 }
 
-impl TryFrom<u32> for MinLen {
+impl TryFrom<f64> for MinLen {
     type Error = String;
 
-    fn try_from(length: u32) -> Result<Self, String> {
+    fn try_from(length: f64) -> Result<Self, String> {
         let (min, max) = (MIN_LEN.start(), MIN_LEN.end());
         let invalid = || format!("a length is {min} to {max} characters");
-        MIN_LEN.contains(&length).then_some(Self(length)).ok_or_else(invalid)
+        whole(MIN_LEN, length).map(Self).ok_or_else(invalid)
     }
 }
 
@@ -192,8 +209,9 @@ impl From<MinLen> for u32 {
 }
 
 /// The number of most frequent words that the job itself shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "f64", into = "u32")]
+#[schemars(extend("type" = "integer", "minimum" = TOP.start(), "maximum" = TOP.end()))]
 pub struct Top(u32);
 
 impl Default for Top {
@@ -202,13 +220,13 @@ impl Default for Top {
     }
 }
 
-impl TryFrom<u32> for Top {
+impl TryFrom<f64> for Top {
     type Error = String;
 
-    fn try_from(words: u32) -> Result<Self, String> {
+    fn try_from(words: f64) -> Result<Self, String> {
         let (min, max) = (TOP.start(), TOP.end());
         let invalid = || format!("{min} to {max} words can be shown");
-        TOP.contains(&words).then_some(Self(words)).ok_or_else(invalid)
+        whole(TOP, words).map(Self).ok_or_else(invalid)
     }
 }
 
@@ -218,9 +236,15 @@ impl From<Top> for u32 {
     }
 }
 
+/// Returns a number as it is in a range; `None` if it is not. In JSON 3.0 is a whole number, too.
+fn whole(range: RangeInclusive<u32>, number: f64) -> Option<u32> {
+    range.into_iter().find(|whole| f64::from(*whole) == number)
+}
+
 /// Words that are left out of a count.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
+#[schemars(extend("maxItems" = STOP_WORDS_MAX, "items" = json!({"type": "string", "minLength": 1})))]
 pub struct StopWords(Vec<String>);
 
 impl StopWords {
@@ -257,8 +281,9 @@ impl From<StopWords> for Vec<String> {
 }
 
 /// A language, as BCP 47 writes it, such as `ja` or `zh-Hant-TW`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", "maxLength" = LANGUAGE_BYTES_MAX))]
 pub struct Language(String);
 
 impl Language {
@@ -292,6 +317,21 @@ impl From<Language> for String {
     fn from(language: Language) -> Self {
         language.0
     }
+}
+
+/// Returns the schema of options with which [`Options::contradiction`] has to look at the others.
+fn is_volume() -> Value {
+    json!({"required": ["rule"], "properties": {"rule": {"const": RuleName::Gmx}}})
+}
+
+/// Returns the schema of what it lets pass then.
+fn leaves_nothing_out() -> Value {
+    json!({"properties": {
+        "numbers": {"const": Numbers::default()},
+        "hyphen": {"const": Hyphen::default()},
+        "min_len": {"const": MinLen::default()},
+        "stop_words": {"maxItems": 0},
+    }})
 }
 
 impl Options {
@@ -344,6 +384,7 @@ mod tests {
         let options = read(given.clone()).unwrap();
         assert_eq!(json!(options), given);
         assert_eq!(options.language.unwrap().primary(), "zh");
+        assert_eq!(read(json!({"top": 5.0})).unwrap().top, Top(5));
     }
 
     #[test]
@@ -353,6 +394,7 @@ mod tests {
             (json!({"case": "upper"}), "`lower`, `fold`, `keep`"),
             (json!({"colour": "red"}), "unknown field"),
             (json!({"min_len": 0}), "1 to 100"),
+            (json!({"min_len": 2.5}), "1 to 100"),
             (json!({"top": 101}), "0 to 100"),
             (json!({"stop_words": [""]}), "1 to 256 bytes"),
             (json!({"stop_words": vec!["a"; 1001]}), "at most 1000"),

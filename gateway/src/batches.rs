@@ -29,6 +29,7 @@ use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::store::{Found, Outcome};
 
+pub(crate) use self::intake::LINE_OPTIONS;
 use self::intake::{Intake, Taken};
 use self::lines::Shape;
 use crate::caller::Caller;

@@ -1,12 +1,16 @@
 //! Request bodies: JSON, bounded in size and time.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use http_body_util::LengthLimitError;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use crate::problem::{Code, Problem};
@@ -14,7 +18,31 @@ use crate::problem::{Code, Problem};
 /// Longest time that a JSON body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Reads a JSON body of at most `size_max` bytes.
+/// Something that only an object of JSON is. A `struct` can be read from a list, too, which nobody means.
+#[derive(Debug)]
+pub(crate) struct Members<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Object(PhantomData)).map(Self)
+    }
+}
+
+/// Reads a JSON object of at most `size_max` bytes.
 ///
 /// # Errors
 /// A problem for a wrong content type, a body that is too large, too slow, cut off, not JSON, or
@@ -31,12 +59,13 @@ pub(crate) async fn json<T: DeserializeOwned>(
     parse(&read(body, size_max).await?)
 }
 
-/// Reads JSON.
+/// Reads a JSON object.
 ///
 /// # Errors
 /// `invalid_json`, and `invalid_request` for JSON of another shape.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+    let read: serde_json::Result<Members<T>> = serde_json::from_slice(bytes);
+    read.map(|Members(read)| read).map_err(|error| match error.classify() {
         Category::Data => Problem::new(Code::InvalidRequest, format!("{error}.")),
         Category::Io | Category::Syntax | Category::Eof => {
             Problem::new(Code::InvalidJson, format!("{error}."))

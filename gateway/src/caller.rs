@@ -17,7 +17,7 @@ use crate::problem::{Code, Problem};
 
 /// Paths that need no key. Whoever watches over the service has none, and they name no job and no
 /// owner.
-const OPEN: [&str; 4] = ["/livez", "/readyz", "/metrics", "/health"];
+const OPEN: [&str; 6] = ["/livez", "/readyz", "/metrics", "/health", "/openapi.json", "/docs"];
 
 /// Whoever sent a request. What they may see and touch belongs to `owner`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,26 @@
 //! Where a list goes on. Clients take cursors as they are: they are places in a stream, in
 //! hexadecimal.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use crate::problem::{Code, Problem};
 
 /// What is said of a cursor that we did not write.
 pub(crate) const NO_CURSOR: &str = "The cursor is not one that an answer named as next_cursor.";
+
+/// What a cursor looks like.
+pub(crate) const PATTERN: &str = "^(0|[1-9a-f][0-9a-f]{0,15})$";
+
+/// One page of a list.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
+pub(crate) struct Page<T> {
+    /// What is on it.
+    pub(crate) data: Vec<T>,
+    /// The cursor of the next page; null if there is none.
+    pub(crate) next_cursor: Option<String>,
+}
 
 /// Writes a cursor.
 pub(crate) fn write(sequence: u64) -> String {

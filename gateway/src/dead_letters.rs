@@ -9,8 +9,8 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use tracing::info;
 use wordmill_common::id::{JobId, Lane, Owner};
 use wordmill_common::message::JobMessage;
@@ -21,6 +21,7 @@ use wordmill_nats::Error;
 use wordmill_nats::dead::{Filter, Letter, LetterId, Page};
 
 use crate::caller::Caller;
+use crate::openapi::Moment;
 use crate::problem::{Code, Problem};
 use crate::{App, BROKER_DEADLINE, cursor};
 
@@ -30,23 +31,31 @@ const LIMIT_MAX: usize = 100;
 const LIMIT: usize = 20;
 
 /// The query of `GET /v1/dead-letters`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Selection {
+    /// Most letters on the page; 20 unless it is said.
+    #[schemars(range(min = 1, max = LIMIT_MAX))]
     limit: Option<usize>,
+    /// Where to go on: the `next_cursor` of another page.
+    #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
+    /// Only letters with this failure code.
     code: Option<String>,
+    /// Only letters of this lane.
     lane: Option<Lane>,
 }
 
 /// One dead letter as clients see it: the message without the text itself.
-#[derive(Debug, Serialize)]
-struct LetterView {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DeadLetter")]
+pub(crate) struct LetterView {
     id: String,
     job_id: Option<JobId>,
     lane: Lane,
-    failure: Value,
+    failure: LetterFailure,
     attempts: Option<u32>,
+    #[schemars(with = "Moment")]
     dead_at: Timestamp,
     size_bytes: usize,
     #[serde(flatten)]
@@ -55,12 +64,20 @@ struct LetterView {
     links: BTreeMap<&'static str, String>,
 }
 
+/// Why it was given up.
+#[derive(Debug, Serialize, JsonSchema)]
+struct LetterFailure {
+    code: String,
+    detail: String,
+}
+
 /// What only the letters of jobs have.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct JobPart {
     source: SourceInfo,
     options: Options,
     labels: BTreeMap<String, String>,
+    #[schemars(with = "Moment")]
     created_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<JobId>,
@@ -71,7 +88,7 @@ pub(crate) async fn list(
     State(app): State<App>,
     caller: Caller,
     selection: Result<Query<Selection>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<cursor::Page<LetterView>>, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
     let Query(selection) =
         selection.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
@@ -82,9 +99,8 @@ pub(crate) async fn list(
     let before = cursor::of_query(selection.cursor.as_deref())?;
     let filter = Filter { code: selection.code, lane: selection.lane };
     let page = page(&app, &caller.owner, &filter, before, limit).await?;
-    let data: Vec<LetterView> =
-        page.letters.iter().map(|letter| LetterView::of(&app, letter)).collect();
-    Ok(Json(json!({"data": data, "next_cursor": page.next.map(cursor::write)})))
+    let data = page.letters.iter().map(|letter| LetterView::of(&app, letter)).collect();
+    Ok(Json(cursor::Page { data, next_cursor: page.next.map(cursor::write) }))
 }
 
 /// `GET /v1/dead-letters/{id}`.
@@ -92,9 +108,9 @@ pub(crate) async fn get(
     State(app): State<App>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<LetterView>, Problem> {
     let letter = existing(&app, &caller, id).await?;
-    Ok(Json(json!(LetterView::of(&app, &letter))))
+    Ok(Json(LetterView::of(&app, &letter)))
 }
 
 /// `DELETE /v1/dead-letters/{id}`. The second time there is none.
@@ -165,7 +181,7 @@ impl LetterView {
             id: letter.id.to_string(),
             job_id,
             lane: letter.lane,
-            failure: json!({"code": letter.code, "detail": letter.detail}),
+            failure: LetterFailure { code: letter.code.clone(), detail: letter.detail.clone() },
             attempts: letter.attempts,
             dead_at: letter.dead_at,
             size_bytes: letter.size_bytes,

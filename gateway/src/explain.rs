@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wordmill_common::explanation::{Explanation, Reason, Sample};
 use wordmill_common::histogram::Rule;
@@ -22,16 +23,18 @@ use crate::{App, BROKER_DEADLINE, result};
 const DEFAULT_RULES: [RuleName; 2] = [RuleName::Unicode, RuleName::Whitespace];
 
 /// The query.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Selection {
-    /// Two rules, with a comma between.
+    /// Two different rules, with a comma between.
+    #[schemars(extend("pattern" = rules_pattern()))]
     rules: Option<String>,
 }
 
 /// The answer.
-#[derive(Debug, Serialize)]
-struct ExplanationView<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Explanation")]
+pub(crate) struct ExplanationView<'a> {
     job_id: JobId,
     source: &'a SourceInfo,
     /// The rule of the histogram, and the version of Unicode that all rules go by.
@@ -50,7 +53,8 @@ struct ExplanationView<'a> {
     dropped_bytes: &'a BTreeMap<String, u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
 struct TokenView<'a> {
     token: &'a str,
     count: u64,
@@ -109,6 +113,16 @@ fn compare<'a>(
         tokens: views.collect(),
         dropped_bytes: &explanation.dropped_bytes,
     }
+}
+
+/// Returns what two different rules look like.
+fn rules_pattern() -> String {
+    let pairs = RuleName::ALL.map(|left| {
+        let others = RuleName::ALL.into_iter().filter(|right| *right != left);
+        let others: Vec<&str> = others.map(RuleName::as_str).collect();
+        format!("{},({})", left.as_str(), others.join("|"))
+    });
+    format!("^({})$", pairs.join("|"))
 }
 
 /// Reads the names of two different rules.

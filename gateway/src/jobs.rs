@@ -8,6 +8,7 @@ use axum::extract::{self, State};
 use axum::http::header::{ETAG, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing::info;
 use wordmill_common::id::JobKey;
@@ -25,10 +26,11 @@ use crate::{App, webhook};
 const POLL_AFTER_S: u64 = 1;
 
 /// The query of `GET /v1/jobs/{id}`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Asked {
     /// How long to wait, in seconds: with `If-None-Match` for any change, else for the end.
+    #[schemars(range(max = WAIT_S_MAX))]
     wait: Option<u64>,
 }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod cors;
 mod cursor;
 mod dead_letters;
+mod docs;
 mod events;
 mod explain;
 mod format;
@@ -23,6 +24,7 @@ mod limits;
 mod listing;
 mod lookup;
 mod metrics;
+mod openapi;
 mod page;
 mod problem;
 mod queue_view;
@@ -70,6 +72,7 @@ use crate::config::Config;
 use crate::gauge::Gauge;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::openapi::{Access, Description};
 use crate::reload::Followed;
 use crate::room::Room;
 use crate::server::Limits;
@@ -120,7 +123,10 @@ struct Parts {
     gauge: Gauge,
     metrics: Metrics,
     room: Room,
+    description: Description,
     trace: trace::Settings,
+    /// What is spoken: `http`, or `https`.
+    scheme: &'static str,
     uploads: Uploads,
     waiters: Waiters,
     webhooks: Webhooks,
@@ -173,8 +179,10 @@ pub async fn run(
     let webhooks = Webhooks::open(&broker).await?;
     let standing = Standing::new(gauge.clone());
     let metrics = Metrics::new(&standing);
+    let access = if keys.table().is_some() { Access::Keyed } else { Access::Open };
     let app = App(Arc::new(Parts {
         keys,
+        description: Description::new(access),
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
         listing: Listing::open(&broker).await?,
@@ -184,6 +192,7 @@ pub async fn run(
         metrics: metrics.clone(),
         room: Room::new(),
         trace: config.trace.clone(),
+        scheme: if config.tls.is_some() { "https" } else { "http" },
         uploads: Uploads::new(Documents::open(&broker).await?, config.uploads),
         waiters: Waiters::new(config.waiters_max, shutdown.clone()),
         webhooks: webhooks.clone(),
@@ -195,10 +204,7 @@ pub async fn run(
     }));
     let uploads = app.uploads.clone();
     let needed = Topology::new(&config.topology).part(&NEEDED);
-    let limits = Limits {
-        connections_max: server::affordable(config.connections_max),
-        client_timeout: config.client_timeout,
-    };
+    let limits = limits(&config);
     let router = routes::router(app, &config.cors_origins);
     let serving = server::serve(listener, router, tls, limits, shutdown.clone());
     let drained = drained(&shutdown, config.shutdown_grace);
@@ -236,6 +242,14 @@ pub async fn run(
 async fn drained(shutdown: &CancellationToken, grace: Duration) {
     shutdown.cancelled().await;
     tokio::time::sleep(grace).await;
+}
+
+/// Returns what clients may take.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        connections_max: server::affordable(config.connections_max),
+        client_timeout: config.client_timeout,
+    }
 }
 
 /// Reads the keys, if there are to be any.

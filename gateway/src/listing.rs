@@ -6,13 +6,14 @@ use axum::extract::{Query, State};
 use axum::http::HeaderValue;
 use axum::http::header::LINK;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
 use url::form_urlencoded;
 use wordmill_common::job::Status;
 use wordmill_nats::listing::Wanted;
 
 use crate::caller::Caller;
+use crate::cursor::Page;
 use crate::problem::{Code, Problem};
 use crate::view::JobView;
 use crate::{App, BROKER_DEADLINE, cursor};
@@ -23,12 +24,19 @@ const LIMIT_MAX: usize = 100;
 const LIMIT: usize = 20;
 
 /// The query.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Selection {
+    /// Only jobs with this status.
     status: Option<Status>,
+    /// Only jobs with this label, as `name:value`.
+    #[schemars(extend("pattern" = "^[^:]+:"))]
     label: Option<String>,
+    /// Where to go on: the `next_cursor` of another page.
+    #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
+    /// Most jobs on the page; 20 unless it is said.
+    #[schemars(range(min = 1, max = LIMIT_MAX))]
     limit: Option<usize>,
 }
 
@@ -64,8 +72,8 @@ pub(crate) async fn get(
     })??;
     let data: Vec<JobView<'_>> = page.jobs.iter().map(|stored| app.view(&stored.job)).collect();
     let next = page.next.map(cursor::write);
-    let mut response = Json(json!({"data": data, "next_cursor": next})).into_response();
-    let link = next.and_then(|next| link(&selection, &next));
+    let link = next.as_ref().and_then(|next| link(&selection, next));
+    let mut response = Json(Page { data, next_cursor: next }).into_response();
     response.headers_mut().extend(link.map(|link| (LINK, link)));
     Ok(response)
 }

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use wordmill_common::id::Lane;
 use wordmill_nats::Error;
@@ -12,10 +13,12 @@ use wordmill_nats::sweep::age;
 
 use crate::App;
 use crate::lookup::within;
+use crate::openapi::Moment;
 use crate::problem::Problem;
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Queue")]
 pub(crate) struct QueueView {
     depth: u64,
     depth_max: Option<u64>,
@@ -27,13 +30,15 @@ pub(crate) struct QueueView {
 }
 
 /// Something of each lane.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "{T}Lanes")]
 struct Lanes<T> {
     interactive: T,
     bulk: T,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LaneLevel")]
 struct LaneView {
     /// All jobs that are not done.
     depth: u64,
@@ -48,11 +53,13 @@ struct LaneView {
     oldest_age_ms: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Worker")]
 struct WorkerView {
     name: String,
     slots: u32,
     in_work: Lanes<u32>,
+    #[schemars(with = "Moment")]
     seen_at: Timestamp,
 }
 

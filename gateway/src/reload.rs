@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
@@ -33,6 +33,8 @@ pub(crate) struct Followed<T> {
     parse: Parse<T>,
     contents: Vec<Vec<u8>>,
     current: watch::Sender<Arc<T>>,
+    /// Asks for a look; listened to from the beginning, because an unheard one ends the process.
+    hangup: Option<Signal>,
     /// What was wrong at the last look: it is said once.
     wrong: Option<String>,
 }
@@ -47,10 +49,13 @@ impl<T> Followed<T> {
         paths: Vec<PathBuf>,
         parse: Parse<T>,
     ) -> Result<(Self, watch::Receiver<Arc<T>>), Error> {
+        let hangup = signal(SignalKind::hangup())
+            .inspect_err(|error| warn!(%error, "SIGHUP is not listened to"))
+            .ok();
         let wrong = |reason| Error { what, reason };
         let contents = read(&paths).await.map_err(wrong)?;
         let (current, receiver) = watch::channel(Arc::new(parse(&contents, None).map_err(wrong)?));
-        Ok((Self { what, paths, parse, contents, current, wrong: None }, receiver))
+        Ok((Self { what, paths, parse, contents, current, hangup, wrong: None }, receiver))
     }
 
     /// Reads the files again every few seconds, and at SIGHUP, for as long as it is polled. What
@@ -58,9 +63,7 @@ impl<T> Followed<T> {
     pub(crate) async fn follow(mut self) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut hangup = signal(SignalKind::hangup())
-            .inspect_err(|error| warn!(%error, "SIGHUP is not listened to"))
-            .ok();
+        let mut hangup = self.hangup.take();
         loop {
             let asked = async {
                 match &mut hangup {

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::error;
@@ -24,14 +25,16 @@ use crate::words::Words;
 use crate::{App, BROKER_DEADLINE};
 
 /// The query of `GET /v1/jobs/{id}/result`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Selection {
     /// In which form; `Accept` decides if it is not said.
     format: Option<Format>,
     /// Only this many words, the most frequent ones.
+    #[schemars(extend("maximum" = usize::MAX))]
     top: Option<usize>,
     /// Only words that occur at least so often.
+    #[schemars(extend("maximum" = u64::MAX))]
     min_count: Option<u64>,
 }
 
@@ -39,8 +42,8 @@ pub(crate) struct Selection {
 pub(crate) type Query = Result<extract::Query<Selection>, QueryRejection>;
 
 /// What stands beside the histogram.
-#[derive(Debug, Serialize)]
-struct Head<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Head<'a> {
     job_id: JobId,
     totals: Option<&'a Totals>,
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,

@@ -14,8 +14,8 @@ use crate::cors::Origins;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
-    App, batches, caller, cancel, events, explain, health, jobs, keyed, listing, metrics, page,
-    queue_view, result, retry, submit, trace, webhook, word_count,
+    App, batches, caller, cancel, events, explain, health, jobs, keyed, listing, metrics, openapi,
+    page, queue_view, result, retry, submit, trace, webhook, word_count,
 };
 
 /// Smallest answer that is worth compressing, in bytes.
@@ -42,6 +42,8 @@ pub(crate) fn router(app: App, origins: &Origins) -> Router {
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::get))
+        .route("/openapi.json", get(openapi::get))
+        .route("/docs", get(openapi::reference))
         .route("/word-count", get(word_count::get).post(word_count::post))
         .route("/word-count/{id}", get(word_count::get_by_path))
         .route("/health", get(word_count::health))

@@ -3,6 +3,8 @@
 //! Whoever is slow holds one place and nothing else, and for a limited time: for the TLS handshake, for the
 //! head of a request, and for taking nothing of an answer. Bodies have limits of their own, in `body`.
 
+mod refusal;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -24,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use self::refusal::Speaking;
 use crate::tls::Tls;
 
 /// Largest head of a request: request line and header fields, in bytes. More is answered with 431.
@@ -161,7 +164,10 @@ async fn converse(
             .header_read_timeout(timeout)
             .max_header_size(HEAD_BYTES_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .serve_connection(
+                TokioIo::new(Speaking::new(stream)),
+                TowerToHyperService::new(router)
+            )
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

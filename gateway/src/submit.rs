@@ -9,6 +9,7 @@ use axum::http::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -28,10 +29,11 @@ use wordmill_nats::read::Freshness;
 use wordmill_nats::spans;
 use wordmill_nats::store::{Found, NotWritten, Stored};
 
+use crate::body::Members;
 use crate::caller::Caller;
 use crate::metrics::Operation;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE, body, keyed, limits, trace, upload, waiting};
+use crate::{App, BROKER_DEADLINE, body, keyed, limits, openapi, trace, upload, waiting};
 
 /// Longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
@@ -41,6 +43,10 @@ const LABELS_MAX: usize = 16;
 const LABEL_NAME_BYTES_MAX: usize = 64;
 /// Longest value of a label, in bytes.
 const LABEL_VALUE_BYTES_MAX: usize = 256;
+/// What the name of a label looks like.
+pub(crate) const LABEL_NAME_PATTERN: &str = "[A-Za-z0-9_.-]{1,64}";
+/// What its value looks like, which may have 256 bytes.
+pub(crate) const LABEL_VALUE_PATTERN: &str = "[^\\u0000-\\u001f\\u007f-\\u009f]*";
 /// Wait before a publish that was not confirmed is repeated.
 pub(crate) const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
 /// When a client may look after its new job, in seconds.
@@ -49,22 +55,43 @@ const POLL_AFTER_S: u64 = 1;
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// The body of `POST /v1/jobs`, and a line of `POST /v1/batches`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = either)]
 pub(crate) struct NewJob {
+    /// The page to fetch and count: absolute, `http` or `https`.
+    #[schemars(schema_with = "openapi::url")]
     pub(crate) url: Option<String>,
+    /// The text to count.
     pub(crate) text: Option<String>,
+    /// How it is counted; in place of what the query says.
+    #[schemars(with = "Option<Options>")]
     pub(crate) options: Option<Value>,
+    /// Marks by which jobs can be listed, such as `{"book": "2600"}`; in place of those in the query.
+    #[schemars(extend(
+        "maxProperties" = LABELS_MAX,
+        "propertyNames" = json!({"pattern": format!("^{LABEL_NAME_PATTERN}$")}),
+        "additionalProperties" = json!({"type": "string", "pattern": format!("^{LABEL_VALUE_PATTERN}$")}),
+    ))]
     pub(crate) labels: Option<BTreeMap<String, String>>,
+    /// The queue that it waits in; what is in bulk gives way to the rest.
     pub(crate) lane: Option<Lane>,
+    /// Where to tell how the job ended.
     pub(crate) webhook: Option<NewWebhook>,
 }
 
 /// Where to tell how the job ended.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewWebhook {
+    /// Absolute, `http` or `https`.
+    #[schemars(schema_with = "openapi::url")]
     pub(crate) url: String,
+}
+
+/// Has exactly one source.
+fn either(schema: &mut Schema) {
+    openapi::alternatives(schema, &[("url", &["text"]), ("text", &["url"])]);
 }
 
 /// `POST /v1/jobs`, with `Idempotency-Key` or without.
@@ -138,17 +165,22 @@ pub(crate) async fn read(
     if upload::kind(headers)? != upload::Kind::Json {
         return upload::read(app, key, trace, headers, uri.query(), body).await;
     }
+    let asked = upload::asked(uri.query().unwrap_or_default())?;
     let body: NewJob = body::json(headers, body, app.json_size_max).await?;
     let source = source(body.url, body.text)?;
-    let labels = labels(body.labels.unwrap_or_default())?;
+    let options = match body.options {
+        None | Some(Value::Null) => asked.options,
+        given => options(given)?,
+    };
+    let labels = body.labels.map_or(Ok(asked.labels), labels)?;
     let webhook = body.webhook.map(|webhook| webhook_to(app, &webhook.url)).transpose()?;
     Ok(JobMessage {
         format: job::FORMAT,
         job_id: key.job_id,
         owner: key.owner.clone(),
-        lane: body.lane.unwrap_or_default(),
+        lane: body.lane.or(asked.lane).unwrap_or_default(),
         source,
-        options: options(body.options)?,
+        options,
         labels,
         created_at: clock::now(),
         trace_id: trace.trace_id,
@@ -224,7 +256,7 @@ pub(crate) fn options(given: Option<Value>) -> Result<Options, Problem> {
         return Ok(Options::default());
     };
     let invalid = |detail| Problem::new(Code::InvalidOption, detail);
-    let options: Options = serde_json::from_value(given.clone())
+    let Members(options): Members<Options> = serde_json::from_value(given.clone())
         .map_err(|error| invalid(wrong_option(&given, &error)))?;
     options.contradiction().map_or(Ok(options), |detail| Err(invalid(detail)))
 }

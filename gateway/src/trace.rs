@@ -84,7 +84,7 @@ fn template(text: &str) -> Result<String, String> {
 
 /// Gives the request its trace and its span, and every problem its body.
 pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let (span, trace) = begin(app.trace.inbound, &request);
+    let (span, trace) = begin(&app, &request);
     request.extensions_mut().insert(trace);
     let is_older_contract = word_count::owns(request.uri().path());
     let response = next.run(request).instrument(span.clone()).await;
@@ -108,9 +108,10 @@ pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: N
 }
 
 /// Begins a request's span, and returns the context for what it leads to.
-fn begin(inbound: Inbound, request: &Request) -> (Span, TraceParent) {
+fn begin(app: &App, request: &Request) -> (Span, TraceParent) {
+    let inbound = app.trace.inbound;
     let given = inherited(request.headers());
-    let span = server(request);
+    let span = server(request, app.scheme);
     match (inbound, given) {
         (Inbound::Trust, Some(parent)) => telemetry::adopt(&span, &parent),
         (Inbound::Link, Some(other)) => telemetry::link(&span, &other),
@@ -132,7 +133,7 @@ fn inherited(headers: &HeaderMap) -> Option<TraceParent> {
     value.to_str().ok()?.parse().ok()
 }
 
-fn server(request: &Request) -> Span {
+fn server(request: &Request, scheme: &'static str) -> Span {
     // A macro, because where a span comes from has to be known when it is compiled.
     macro_rules! server {
         ($target:expr) => {{
@@ -146,7 +147,7 @@ fn server(request: &Request) -> Span {
                 http.request.method = method,
                 http.route = route,
                 url.path = request.uri().path(),
-                url.scheme = "http",
+                url.scheme = scheme,
                 http.response.status_code = field::Empty,
                 job.id = field::Empty,
                 key.name = field::Empty,

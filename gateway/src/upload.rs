@@ -147,8 +147,8 @@ async fn take(
     headers: &HeaderMap,
     query: Option<&str>,
     body: &mut Body,
-) -> Result<(query::Asked, Option<Webhook>, Document), Problem> {
-    let asked = query::read(query.unwrap_or_default())?;
+) -> Result<(Asked, Option<Webhook>, Document), Problem> {
+    let asked = asked(query.unwrap_or_default())?;
     let webhook = asked.webhook.as_deref().map(|url| submit::webhook_to(app, url)).transpose()?;
     let limits = app.uploads.limits;
     let announced =

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::openapi::Moment;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use wordmill_common::batch::{Batch, Counts};
 use wordmill_common::failure::Failure;
@@ -15,7 +17,8 @@ use wordmill_common::trace::TraceId;
 use wordmill_common::webhook::{self, Deliveries};
 
 /// The answer about one job.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Job")]
 pub(crate) struct JobView<'a> {
     job_id: JobId,
     status: Status,
@@ -25,10 +28,15 @@ pub(crate) struct JobView<'a> {
     options: &'a Options,
     attempts: Vec<AttemptView<'a>>,
     progress: Option<Progress>,
+    #[schemars(with = "Moment")]
     created_at: Timestamp,
+    #[schemars(with = "Option<Moment>")]
     started_at: Option<Timestamp>,
+    #[schemars(with = "Option<Moment>")]
     finished_at: Option<Timestamp>,
+    #[schemars(with = "Option<Moment>")]
     expires_at: Option<Timestamp>,
+    #[schemars(with = "Option<Moment>")]
     next_attempt_at: Option<Timestamp>,
     totals: Option<Totals>,
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,
@@ -42,37 +50,61 @@ pub(crate) struct JobView<'a> {
     retry_of: Option<JobId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook: Option<WebhookView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<JobId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<Counts>,
     links: Links,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Attempt")]
 struct AttemptView<'a> {
     number: u32,
     worker: &'a str,
+    #[schemars(with = "Moment")]
     started_at: Timestamp,
+    #[schemars(with = "Option<Moment>")]
     ended_at: Option<Timestamp>,
     failure: Option<&'a Failure>,
 }
 
 /// Where to tell how the job ended, and in the answer about one job how that is doing.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Webhook")]
 struct WebhookView<'a> {
     url: &'a str,
     #[serde(flatten)]
     told: Option<ToldView<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct ToldView<'a> {
     status: webhook::Status,
-    attempts: &'a [webhook::Attempt],
+    attempts: Vec<TriedView<'a>>,
+    #[schemars(with = "Option<Moment>")]
     next_attempt_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize)]
+/// One try at delivering: a status, or why there is none.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookAttempt")]
+struct TriedView<'a> {
+    number: u32,
+    #[schemars(with = "Moment")]
+    at: Timestamp,
+    status_code: Option<u16>,
+    failure: Option<&'a Failure>,
+}
+
+impl<'a> TriedView<'a> {
+    fn of(attempt: &'a webhook::Attempt) -> Self {
+        let webhook::Attempt { number, at, status_code, failure } = attempt;
+        Self { number: *number, at: *at, status_code: *status_code, failure: failure.as_ref() }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
 struct Links {
     #[serde(rename = "self")]
     this: String,
@@ -149,7 +181,11 @@ impl<'a> ToldView<'a> {
     fn of(deliveries: Option<&'a Deliveries>) -> Self {
         Self {
             status: deliveries.map_or(webhook::Status::Waiting, |told| told.status),
-            attempts: deliveries.map_or(&[], |told| &told.attempts),
+            attempts: deliveries
+                .map_or(&[][..], |told| &told.attempts)
+                .iter()
+                .map(TriedView::of)
+                .collect(),
             next_attempt_at: deliveries.and_then(|told| told.next_attempt_at),
         }
     }

@@ -215,8 +215,12 @@ impl Known {
 
     /// Tells whether the client knows this revision.
     pub(crate) fn includes(&self, revision: u64) -> bool {
-        let tag = etag(revision);
-        self.0.iter().any(|known| *known == tag || known == "*")
+        self.includes_tag(&etag(revision))
+    }
+
+    /// Tells whether the client knows what has this entity tag.
+    pub(crate) fn includes_tag(&self, tag: &str) -> bool {
+        self.0.iter().any(|known| known == tag || known == "*")
     }
 }
 

@@ -38,7 +38,7 @@ fn nobody_gets_in_without_a_key_and_whatever_is_wrong_with_it_is_told_alike() {
     let job_id = ours.submit(&json!({"text": "a key opens the door"}));
     assert_eq!(ours.finished(&job_id, LIMIT)["status"], "succeeded");
     assert_eq!(ours.result(&job_id)["totals"]["words"], 5);
-    for path in ["/", "/livez", "/readyz", "/health", "/metrics"] {
+    for path in ["/", "/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/docs"] {
         assert_eq!(client.get(path).status, 200, "{path}");
     }
 

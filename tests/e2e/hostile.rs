@@ -95,9 +95,7 @@ fn a_head_of_a_megabyte_is_refused_and_so_are_too_many_fields() {
         let target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(1 << 20));
         let fields: String = (0..200).map(|n| format!("X-{n}: a\r\n")).collect();
         let fields = format!("GET /livez HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
-        for (head, allowed) in
-            [(large, &["431"][..]), (target, &["414", "431"]), (fields, &["431"])]
-        {
+        for (head, allowed) in [(large, &["431"][..]), (target, &["431"]), (fields, &["431"])] {
             let mut stream = connect(client);
             // The gateway may close before all is sent: that is the point.
             let _ = stream.write_all(head.as_bytes());

@@ -19,8 +19,10 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const ID: &str = "{id}";
 /// An id that nobody has used.
 const NEVER: &str = "0198f0c2-0000-7000-8000-000000000000";
-/// Routes that name no job and no owner: health, and the numbers of the whole service.
-const WITHOUT_OWNER: [&str; 5] = ["/livez", "/readyz", "/health", "/metrics", "/v1/queue"];
+/// Routes that name no job and no owner: health, the numbers of the whole service, and what the
+/// API is.
+const WITHOUT_OWNER: [&str; 7] =
+    ["/livez", "/readyz", "/health", "/metrics", "/v1/queue", "/openapi.json", "/docs"];
 
 /// Names no job that there is: it is walked by itself.
 const BATCHES: &str = "/v1/batches";

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::Stack;
+use wordmill_tests::stack::{Stack, Worker};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -115,6 +115,55 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
     assert_eq!(retried(client, &new, &[]).len(), new.len(), "its own message still waits");
     admin.remove("JOBS", &format!("jobs.interactive.public.{new}"));
     retry(client, &new, &[]).problem(410, "source_gone");
+}
+
+#[test]
+fn a_failed_document_is_done_again_as_long_as_its_letter_is_kept() {
+    let stack = Stack::with(1, 0, &[]);
+    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let text = "a b c d ".repeat(128 << 10);
+    let plain = [("content-type", "text/plain")];
+    let answer = client.send("POST", "/v1/jobs", &plain, text.as_bytes());
+    let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
+    let subject = format!("interactive.public.{job_id}");
+    let (message, _) = admin.last("JOBS", &format!("jobs.{subject}")).expect("a message");
+    // As a worker leaves it behind when it gives up.
+    admin.rewrite_record(&job_id, |record| {
+        record["status"] = json!("failed");
+        record["dead_lettered"] = json!(true);
+        record["finished_at"] = record["created_at"].clone();
+    });
+    admin.publish(&format!("dead.{subject}"), &message);
+    admin.remove("JOBS", &format!("jobs.{subject}"));
+
+    let new = retried(client, &job_id, &[]);
+    let (copy, _) =
+        admin.last("JOBS", &format!("jobs.interactive.public.{new}")).expect("a message");
+    let object = |message: &str| {
+        let message: Value = serde_json::from_str(message).expect("JSON");
+        message["source"]["content"]["object"].as_str().expect("an object").to_owned()
+    };
+    assert_ne!(object(&copy), object(&message), "each job has a document of its own");
+    let _worker = Worker::start(&stack.nats.address(), &[]);
+    assert_eq!(client.finished(&new, LIMIT)["totals"]["words"], 4 * (128 << 10));
+
+    // The letter takes its document with it.
+    let letter = format!("/v1/dead-letters/{job_id}");
+    assert_eq!(client.send("DELETE", &letter, &[], &[]).status, 204);
+    retry(client, &job_id, &[]).problem(410, "source_gone");
+}
+
+#[test]
+fn a_document_that_can_never_be_counted_is_not_kept() {
+    let stack = Stack::start();
+    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let bytes = [("content-type", "application/octet-stream")];
+    let answer = client.send("POST", "/v1/jobs", &bytes, b"%PDF-1.7 \x00\x01\x02");
+    let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
+    let job = client.finished(&job_id, LIMIT);
+    assert_eq!(job["failure"]["code"], "unsupported_format", "{job}");
+    admin.wait_until_idle();
+    retry(client, &job_id, &[]).problem(410, "source_gone");
 }
 
 #[test]

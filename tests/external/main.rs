@@ -6,6 +6,7 @@ mod jaeger;
 mod listing;
 mod memory;
 mod nats_cli;
+mod openapi;
 mod operations;
 mod page;
 mod pages;

@@ -1,4 +1,4 @@
-//! The README's first steps, run as written, against `make run` as typed.
+//! The README's first steps and the guide to the API, run as written, against `make run` as typed.
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -99,9 +99,19 @@ fn make_run_with(
 
 #[test]
 fn the_first_steps_of_the_readme_work_as_printed() {
-    let page = std::fs::read_to_string(repository().join("README.md")).expect("the README");
+    works_as_printed("README.md", 4);
+}
+
+#[test]
+fn the_guide_to_the_api_works_as_printed() {
+    works_as_printed("docs/api.md", 15);
+}
+
+/// Runs the blocks of a page, of which there are at least `least`, and compares what they print.
+fn works_as_printed(page: &str, least: usize) {
+    let page = std::fs::read_to_string(repository().join(page)).expect("the page");
     let blocks = blocks(&page);
-    assert!(blocks.len() >= 3, "only {} blocks", blocks.len());
+    assert!(blocks.len() >= least, "only {} blocks", blocks.len());
     let (port, nats_port, pages_port) = (free_port(), free_port(), free_port());
     let data = TempDir::new().expect("a directory");
     let mut run = make_run(port, nats_port, &data);

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::{ATTEMPTS_MAX, Schedule};
@@ -20,8 +21,9 @@ pub const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(60);
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// What has become of the webhook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "WebhookStatus")]
 pub enum Status {
     /// It is still to be delivered.
     Waiting,

@@ -35,7 +35,7 @@ const STALL_MAX: Duration = Duration::from_secs(15);
 const TIME_MAX: Duration = Duration::from_secs(300);
 /// What a line may say of its own: everything else has to be the same for all, or the sum would be
 /// nobody's.
-const LINE_OPTIONS: [&str; 3] = ["language", "explain", "top"];
+pub(crate) const LINE_OPTIONS: [&str; 3] = ["language", "explain", "top"];
 
 /// What the jobs of a batch have in common.
 pub(super) struct Intake<'a> {

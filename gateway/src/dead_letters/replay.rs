@@ -9,8 +9,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::Instrument;
 use wordmill_common::clock;
@@ -21,8 +21,10 @@ use wordmill_common::trace::{TraceId, TraceParent};
 use wordmill_nats::dead::{Filter, Letter, LetterId};
 
 use super::{page, within};
+use crate::body::Members;
 use crate::caller::Caller;
 use crate::cursor::{self, NO_CURSOR};
+use crate::openapi::alternatives;
 use crate::problem::{Code, Problem};
 use crate::{App, body, keyed, trace, upload};
 
@@ -32,26 +34,48 @@ const REPLAY_MAX: usize = 100;
 const REPLAY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The body of `POST /v1/dead-letters/replay`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Request {
+#[schemars(rename = "Replay", transform = either)]
+pub(crate) struct Request {
+    /// The letters, by their ids.
+    #[schemars(length(min = 1, max = REPLAY_MAX))]
     ids: Option<Vec<String>>,
-    filter: Option<Wanted>,
+    /// The letters that a filter finds, 100 at a time.
+    #[schemars(with = "Option<Wanted>")]
+    filter: Option<Members<Wanted>>,
+    /// Where the filter goes on.
+    #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
+    /// Only say what would be done.
     #[serde(default)]
     dry_run: bool,
 }
 
+/// Has ids, or a filter with or without a cursor.
+fn either(schema: &mut Schema) {
+    alternatives(schema, &[("ids", &["filter", "cursor"]), ("filter", &["ids"])]);
+}
+
 /// Which letters a filter wants.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
     code: Option<String>,
     lane: Option<Lane>,
 }
 
+/// The answer.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Replayed {
+    dry_run: bool,
+    data: Vec<Line>,
+    /// The cursor with which the filter goes on; null if it found no more.
+    next_cursor: Option<String>,
+}
+
 /// What became of one letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
     /// The new job is queued or beyond, now or since an earlier replay.
@@ -73,7 +97,8 @@ enum Outcome {
 }
 
 /// The line of one letter in the answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ReplayedLetter")]
 struct Line {
     id: String,
     outcome: Outcome,
@@ -100,7 +125,7 @@ pub(crate) async fn post(
     Extension(trace): Extension<TraceParent>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Replayed>, Problem> {
     let request: Request = body::json(&headers, body, app.json_size_max).await?;
     let dry_run = request.dry_run;
     let owner = caller.owner;
@@ -121,8 +146,7 @@ pub(crate) async fn post(
         may_go_on = line.outcome != Outcome::Refused;
         lines.push(line);
     }
-    let next = next.map(cursor::write);
-    Ok(Json(json!({"dry_run": dry_run, "data": lines, "next_cursor": next})))
+    Ok(Json(Replayed { dry_run, data: lines, next_cursor: next.map(cursor::write) }))
 }
 
 /// Returns what a request is about, and where the next one has to go on.
@@ -139,7 +163,7 @@ async fn select(
             }
             Ok((ids.into_iter().map(Asked::Name).collect(), None))
         }
-        (None, Some(wanted)) => {
+        (None, Some(Members(wanted))) => {
             let before = match &request.cursor {
                 Some(text) => Some(cursor::read(text).ok_or_else(|| invalid(NO_CURSOR))?),
                 None => None,

@@ -12,6 +12,10 @@ use crate::submit;
 
 /// Options that are lists of texts.
 const LISTS: [&str; 1] = ["stop_words"];
+/// Options that are numbers.
+const NUMBERS: [&str; 2] = ["min_len", "top"];
+/// Options that are true or false.
+const FLAGS: [&str; 1] = ["explain"];
 
 /// What a job is to be like.
 #[derive(Debug)]
@@ -62,7 +66,8 @@ pub(crate) fn read(query: &str) -> Result<Asked, Problem> {
     Ok(Asked { options: submit::options(options)?, labels: submit::labels(labels)?, lane, webhook })
 }
 
-/// Adds an option as JSON has it: a number or a truth value if it looks like one, else a text.
+/// Adds an option as JSON has it. What is no number, or neither true nor false, stays a text, which is refused
+/// where the option is one.
 fn add(options: &mut Map<String, Value>, name: String, text: &str) -> Result<(), Problem> {
     if LISTS.contains(&name.as_str()) {
         let list = options.entry(name).or_insert_with(|| Value::Array(Vec::new()));
@@ -71,10 +76,10 @@ fn add(options: &mut Map<String, Value>, name: String, text: &str) -> Result<(),
         }
         return Ok(());
     }
-    let value = match text.parse::<u64>() {
-        Ok(number) => number.into(),
-        Err(_) => text.parse::<bool>().map_or_else(|_| text.into(), Value::Bool),
-    };
+    let number = || text.parse::<u64>().ok().filter(|_| NUMBERS.contains(&name.as_str()));
+    let flag = || text.parse::<bool>().ok().filter(|_| FLAGS.contains(&name.as_str()));
+    let value = number().map(Value::from).or_else(|| flag().map(Value::from));
+    let value = value.unwrap_or_else(|| text.into());
     match options.insert(name, value) {
         None => Ok(()),
         Some(_) => Err(Problem::new(Code::InvalidOption, "An option is given twice.")),
@@ -115,13 +120,18 @@ mod tests {
     #[test]
     fn options_have_the_types_of_json() {
         let mut options = Map::new();
-        for (name, text) in
-            [("n", "3"), ("b", "true"), ("t", "x"), ("stop_words", "the"), ("stop_words", "7")]
-        {
+        for (name, text) in [
+            ("top", "3"),
+            ("explain", "true"),
+            ("rule", "7"),
+            ("stop_words", "the"),
+            ("stop_words", "7"),
+        ] {
             add(&mut options, name.to_owned(), text).unwrap();
         }
-        assert!(add(&mut options, "n".to_owned(), "4").is_err());
-        let expected = serde_json::json!({"n": 4, "b": true, "t": "x", "stop_words": ["the", "7"]});
+        assert!(add(&mut options, "top".to_owned(), "4").is_err());
+        let expected =
+            serde_json::json!({"top": 4, "explain": true, "rule": "7", "stop_words": ["the", "7"]});
         assert_eq!(Value::Object(options), expected);
     }
 }

@@ -1,0 +1,48 @@
+//! A client that knows OpenAPI, and tries whatever the description allows and forbids.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use wordmill_tests::keyring::Keyring;
+use wordmill_tests::site::closed_port;
+use wordmill_tests::stack::Stack;
+use wordmill_tests::{repository, setting};
+
+/// How many cases are tried of each operation.
+const EXAMPLES: &str = "200";
+/// What makes a run repeatable.
+const SEEDS: [&str; 2] = ["1", "20260101"];
+/// How many dead letters there are at the beginning.
+const DEAD: usize = 40;
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_fuzzing_client_finds_nothing() {
+    let program = setting("SCHEMATHESIS").expect("SCHEMATHESIS names schemathesis");
+    let mut keys = Keyring::new();
+    let key = keys.add("fuzz", &json!({}));
+    let (name, path) = keys.setting();
+    let stack = Stack::with(1, 1, &[(name, &path)]);
+    let client = stack.client();
+    let ours = client.with_key(&key);
+    let dead: Vec<String> = (0..DEAD).map(|_| ours.submit_url(&closed_port())).collect();
+    for job_id in dead {
+        assert_eq!(ours.finished(&job_id, LIMIT)["dead_lettered"], true);
+    }
+    for seed in SEEDS {
+        let start = Instant::now();
+        let output = Command::new(&program)
+            .current_dir(repository().join("tests/external/schemathesis"))
+            .args(["run", &client.url("/openapi.json"), "--checks", "all"])
+            .args(["--max-examples", EXAMPLES, "--seed", seed, "--workers", "1"])
+            .env("WORDMILL_KEY", &key)
+            .args(["--generation-database", "none", "--no-color"])
+            .output()
+            .expect("schemathesis runs");
+        let (text, errors) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "seed {seed}:\n{text}{errors}");
+        println!("seed {seed}, {} s:\n{text}", start.elapsed().as_secs());
+    }
+}
