@@ -124,7 +124,7 @@ fn options_change_what_is_listed() {
     assert_eq!(without.totals.words + 3, without.totals_by_rule["unicode"]);
     let without = asked(|asked| asked.stop_words = vec!["THE".to_owned()].try_into().unwrap());
     assert!(listed(text, without).iter().all(|(word, _)| word != "the"));
-    let long = listed(text, asked(|asked| asked.min_len = 4.try_into().unwrap()));
+    let long = listed(text, asked(|asked| asked.min_len = 4.0.try_into().unwrap()));
     assert_eq!(
         long,
         words(&[("1,000", 1), ("known", 1), ("law's", 1), ("mother", 1), ("well", 1)])
