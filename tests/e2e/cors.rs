@@ -4,6 +4,7 @@ use serde_json::json;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::process::Process;
 use wordmill_tests::stack::{Stack, service};
+use wordmill_tests::wait_for;
 
 const GOOD: &str = "https://app.example.org";
 const ALLOWED: &str = "access-control-allow-origin";
@@ -67,6 +68,8 @@ fn what_is_no_origin_is_refused_at_start() {
         let mut process = Process::start("gateway", command);
         let status = process.wait(std::time::Duration::from_secs(30));
         assert_eq!(status.code(), Some(64), "{}", process.output());
-        assert!(process.output().contains("WORDMILL_CORS_ORIGINS"), "{}", process.output());
+        wait_for("the reason", std::time::Duration::from_secs(30), || {
+            process.output().contains("WORDMILL_CORS_ORIGINS").then_some(())
+        });
     }
 }

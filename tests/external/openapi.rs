@@ -15,6 +15,7 @@ const EXAMPLES: &str = "200";
 const SEEDS: [&str; 2] = ["1", "20260101"];
 /// How many dead letters there are at the beginning.
 const DEAD: usize = 40;
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
@@ -23,7 +24,8 @@ fn a_fuzzing_client_finds_nothing() {
     let mut keys = Keyring::new();
     let key = keys.add("fuzz", &json!({}));
     let (name, path) = keys.setting();
-    let stack = Stack::with(1, 1, &[(name, &path)]);
+    // With webhooks, or every job that has one is refused.
+    let stack = Stack::with(1, 1, &[(name, &path), ("WORDMILL_WEBHOOK_SECRETS", SECRET)]);
     let client = stack.client();
     let ours = client.with_key(&key);
     let dead: Vec<String> = (0..DEAD).map(|_| ours.submit_url(&closed_port())).collect();
