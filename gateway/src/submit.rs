@@ -119,7 +119,10 @@ pub(crate) async fn read(
         given => options(given)?,
     };
     let labels = body.labels.map_or(Ok(asked.labels), labels)?;
-    let webhook = body.webhook.map(|webhook| webhook_to(app, &webhook.url)).transpose()?;
+    let to = |url: String| webhook_to(app, &url);
+    let webhook = body.webhook.map(|webhook| to(webhook.url)).transpose()?;
+    // What the query says has to be right, although it is not what counts then.
+    let webhook = webhook.or(asked.webhook.map(to).transpose()?);
     Ok(JobMessage {
         format: job::FORMAT,
         job_id: key.job_id,

@@ -66,7 +66,9 @@ fn jobs_cancelled_while_workers_are_away_are_never_run() {
 
 #[test]
 fn a_job_whose_cancelled_record_has_expired_is_not_run_either() {
-    let stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "1s")]);
+    // Nobody sweeps: that would remove the message.
+    let settings = [("WORDMILL_RESULT_TTL", "1s"), ("WORDMILL_NATS_SWEEPER_PASSWORD", "")];
+    let stack = Stack::with(1, 0, &settings);
     let (admin, site, client) = (Admin::of(&stack.nats), Site::start(), stack.client());
     let job_id = client.submit_url(&site.put("/page", Page::new("text/plain", "a b")));
     assert_eq!(try_cancel(client, &job_id).status, 200);

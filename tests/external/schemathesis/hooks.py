@@ -29,7 +29,7 @@ schemathesis.openapi.format("uri", st.builds(lambda scheme, path: f"{scheme}://{
 def lines(context, value):
     """Writes one job a line."""
     jobs = value if isinstance(value, list) else [value]
-    return {"data": "".join(json.dumps(job) + "\n" for job in jobs).encode()}
+    return "".join(json.dumps(job) + "\n" for job in jobs).encode()
 
 
 @schemathesis.hook
