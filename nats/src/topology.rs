@@ -44,7 +44,7 @@ pub(crate) const WEBHOOKS_PREFIX: &str = "webhooks";
 pub(crate) const WEBHOOKS_CONSUMER: &str = "webhooks";
 /// The bucket that says how each webhook is doing.
 pub(crate) const WEBHOOK_STATE: &str = "webhook_state";
-/// The stream behind [`WEBHOOK_STATE`].
+/// The stream behind the bucket `webhook_state`.
 pub const WEBHOOK_STATE_STREAM: &str = "KV_webhook_state";
 
 /// How long a worker may hold a message without a sign of life.

@@ -21,7 +21,7 @@ const SHOWS: &[(&str, &[&str])] = &[
     ("submit()", &[]),
     (
         "nats stream report",
-        &["Consumers │ Messages", "│ JOBS          │ File    │           │ 2         │ 1 "],
+        &["Consumers │ Messages", "│ JOBS             │ File    │           │ 2         │ 1 "],
     ),
     ("nats consumer report JOBS", &["Ack Pending │ Redelivered │ Unprocessed", "│ 1 / 100%"]),
     (

@@ -99,7 +99,10 @@ fn line(schemas: &mut Schemas) -> Value {
             continue;
         };
         members.remove("lane");
-        if let Some(options) = members.get_mut("options").and_then(Value::as_object_mut) {
+        // Options, or null.
+        let options = members.get_mut("options").and_then(|options| options.get_mut("anyOf"));
+        let options = options.and_then(Value::as_array_mut).into_iter().flatten();
+        for options in options.filter_map(Value::as_object_mut) {
             options.remove("if");
             options.remove("then");
             if let Some(all) = options.get_mut("properties").and_then(Value::as_object_mut) {
