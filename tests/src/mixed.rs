@@ -60,8 +60,10 @@ pub fn work_through(client: &Client) -> Vec<String> {
         ["/flaky", "/absent", "/broken"].map(|path| client.submit_url(&site.url(path))).into();
     let receiver = Receiver::start();
     let once = json!({"text": "once", "webhook": {"url": receiver.url("/")}}).to_string();
+    // Another one each time, as the receiver is.
+    let key = receiver.url("/");
     let named = || {
-        let headers = [("content-type", "application/json"), ("idempotency-key", "one-of-a-kind")];
+        let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
         client.send("POST", "/v1/jobs", &headers, once.as_bytes()).json()
     };
     jobs.push(named()["job_id"].as_str().expect("a job id").to_owned());
