@@ -88,8 +88,13 @@ async fn names_that_lead_to_loopback_are_not_dialled() {
 
 #[tokio::test]
 async fn a_name_is_looked_up_once_and_the_vetted_address_is_dialled() {
-    let trap = Trap::set().await;
-    let listener = tokio::net::TcpListener::bind((SERVED, trap.port())).await.unwrap();
+    // The port of the trap may be taken at the other address.
+    let (trap, listener) = loop {
+        let trap = Trap::set().await;
+        if let Ok(listener) = tokio::net::TcpListener::bind((SERVED, trap.port())).await {
+            break (trap, listener);
+        }
+    };
     let server = Server::start_on(listener, [server::Play::Send(answer("200 OK", &[], b"good"))]);
     let names = Names::new([("rebinding.test", vec![vec![SERVED], vec![TRAPPED]])]);
     let fetcher = fetcher_with(quick(), &["127.0.0.1/32"], names.clone());
