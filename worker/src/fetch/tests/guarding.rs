@@ -89,11 +89,13 @@ async fn names_that_lead_to_loopback_are_not_dialled() {
 #[tokio::test]
 async fn a_name_is_looked_up_once_and_the_vetted_address_is_dialled() {
     // The port of the trap may be taken at the other address.
+    let mut tries = 0..100;
     let (trap, listener) = loop {
         let trap = Trap::set().await;
         if let Ok(listener) = tokio::net::TcpListener::bind((SERVED, trap.port())).await {
             break (trap, listener);
         }
+        assert!(tries.next().is_some(), "no port is free at both addresses");
     };
     let server = Server::start_on(listener, [server::Play::Send(answer("200 OK", &[], b"good"))]);
     let names = Names::new([("rebinding.test", vec![vec![SERVED], vec![TRAPPED]])]);
