@@ -163,7 +163,8 @@ impl Sweep {
         }
     }
 
-    /// Removes the message of a cancelled job, if there still is one, and tells whether there was.
+    /// Removes the message of a cancelled job, if there still is one, and tells whether there was. Its
+    /// document goes first: after the message nobody would look for it before the walk over documents.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
@@ -177,6 +178,9 @@ impl Sweep {
             Found::Job(stored) if stored.job.status == Status::Cancelled => {
                 if !self.order_webhook(&stored.job).await? {
                     return Ok(false);
+                }
+                if let Some(name) = &stored.job.document {
+                    self.documents.purge(name).await?;
                 }
             }
             Found::Job(_) | Found::Gone | Found::Absent => return Ok(false),

@@ -163,15 +163,28 @@ fn documents_of_cancelled_and_deleted_jobs_go() {
     let (text, _) = large();
     let ids: Vec<String> = (0..2).map(|_| accepted(&post(&client, "", &[TEXT], &text))).collect();
     let kept = admin.messages("OBJ_documents");
-    for id in &ids {
+    let cancel = |id: &str| {
         let path = format!("/v1/jobs/{id}/cancel");
         assert_eq!(client.send("POST", &path, &[], &[]).status, 200);
-    }
+    };
+    cancel(&ids[0]);
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{}", ids[0]), &[], &[]).status, 204);
     assert_eq!(admin.messages("OBJ_documents"), kept / 2);
+    cancel(&ids[1]);
     stack.workers.push(Worker::start(&stack.nats.address(), &[]));
     admin.wait_until_idle();
     is_empty(&admin);
+}
+
+#[test]
+fn the_sweeper_removes_the_document_of_a_cancelled_job_with_its_message() {
+    let stack = Stack::with(1, 0, &[("WORDMILL_SWEEP_INTERVAL", "100ms")]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let id = accepted(&post(client, "", &[TEXT], &large().0));
+    let path = format!("/v1/jobs/{id}/cancel");
+    assert_eq!(client.send("POST", &path, &[], &[]).status, 200);
+    admin.wait_until_idle();
+    assert_eq!(admin.messages("OBJ_documents"), 0);
 }
 
 #[test]
