@@ -86,8 +86,7 @@ fn submit(schemas: &mut Schemas) -> Operation {
         .codes(&[Code::IncompleteBody, Code::InputTooLarge, Code::InvalidLabel])
         .codes(&[Code::InvalidOption, Code::InvalidQuery, Code::Overloaded, Code::QueueFull])
         .codes(&[Code::QuotaExceeded, Code::RequestTimeout, Code::ResultExpired])
-        .codes(&[Code::StorageFull, Code::UnsupportedMediaType])
-        .codes(&[Code::InvalidWebhook, Code::WebhooksDisabled])
+        .codes(&[Code::InvalidWebhook, Code::UnsupportedMediaType, Code::WebhooksDisabled])
 }
 
 /// Returns what one job of a batch is: it has no lane, and few options of its own.
