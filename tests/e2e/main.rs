@@ -39,6 +39,7 @@ mod retries;
 mod retry;
 mod rights;
 mod roles;
+mod rows;
 mod samples;
 mod sharing;
 mod shutdown;
