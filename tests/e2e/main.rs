@@ -49,4 +49,5 @@ mod tls;
 mod traces;
 mod waiting;
 mod webhook_faults;
+mod webhook_ways;
 mod webhooks;
