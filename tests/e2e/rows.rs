@@ -11,6 +11,7 @@ mod limits;
 mod refused;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -18,9 +19,9 @@ use serde_json::json;
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::site::closed_port;
 use wordmill_tests::stack::Gateway;
-use wordmill_tests::wait_for;
+use wordmill_tests::{repository, wait_for};
 
-use self::case::{Case, Description, Names, UNKNOWN};
+use self::case::{Case, Description, Names, Operation, UNKNOWN};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// What stands for a defect of ours and has no cause that a test could set: these operations pass over
@@ -74,6 +75,23 @@ fn every_answer_that_is_promised_has_a_case_and_every_case_is_promised() {
     assert!(missing.is_empty(), "without a case: {missing:#?}");
     let unknown: Vec<_> = proved.difference(&promised).collect();
     assert!(unknown.is_empty(), "not promised: {unknown:#?}");
+}
+
+#[test]
+fn every_route_has_a_row_in_the_readme() {
+    let readme = fs::read_to_string(repository().join("README.md")).expect("the README");
+    let table = readme.split("## The API").nth(1).and_then(|rest| rest.split("## ").next());
+    let table = table.expect("the table").replace("{uuid}", "{id}");
+    for Operation { method, path, .. } in Description::read().operations {
+        let starts = [format!("`{method} {path}`"), format!("`{method} {path}?")];
+        // Two methods of one path may share it.
+        let shared = format!("`{method}` or `");
+        let has_row = table.lines().any(|row| {
+            let is_named = starts.iter().any(|start| row.contains(start));
+            is_named || (row.contains(&shared) && row.contains(&format!(" {path}`")))
+        });
+        assert!(has_row, "the README has no row for {method} {path}");
+    }
 }
 
 /// Every operation that needs the broker, while there is none.
