@@ -1,8 +1,10 @@
 //! How many jobs are accepted, next to the same publish and create without us.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 
-use crate::http::load;
+use crate::http::{Requests, load};
 use crate::measure::{Bounds, Side, best, in_turns};
 use crate::report::{Row, Target};
 use crate::{Bench, Work};
@@ -32,16 +34,40 @@ async fn one_kind(bench: &mut Bench, what: &str, work: impl Fn(&Bench) -> &Work)
     let floor = DEPTHS.map(|depth| {
         Side::new(format!("raw, {depth} at once"), move || raw.submit(templates, SLICE, depth))
     });
-    let sides: Vec<Side<'_>> = ours.into_iter().chain(floor).collect();
+    let id = bench.stack.submit(&work(bench).body(0)).await?;
+    let handler = CONNECTIONS.map(|connections| {
+        let requests = with_path(requests, "/v1/jobs", &format!("/submit/{id}"));
+        let address = bench.floor;
+        Side::new("handler, publish and create", move || {
+            let requests = Arc::clone(&requests);
+            async move { load(address, connections, SLICE, &requests, 202).await }
+        })
+    });
+    let sides: Vec<Side<'_>> = ours.into_iter().chain(floor).chain(handler).collect();
     let measured = in_turns(&sides, BOUNDS).await?;
-    let (ours, floor) = measured.split_at(CONNECTIONS.len());
+    let (ours, rest) = measured.split_at(CONNECTIONS.len());
+    let (floor, handler) = rest.split_at(DEPTHS.len());
     let [jobs, floor_jobs] = [ours, floor].map(|sides| sides.iter().map(|side| side.done).sum());
-    let (ours, floor) = (best(ours).context("no side")?, best(floor).context("no side")?);
+    let [ours, floor, handler] = [best(ours), best(floor), best(handler)];
+    let (ours, floor) = (ours.context("no side")?, floor.context("no side")?);
     let what_ours = format!("{what}, {}", ours.name);
-    let row = Row::rate(what_ours, ours, floor).aims_at(Target::Share(0.6));
+    let row = Row::rate(&what_ours, ours, floor).aims_at(Target::Share(0.6));
+    let over_http = Row::rate(what_ours, ours, handler.context("no side")?);
     drop(sides);
     bench.report.add(row);
+    bench.report.add(over_http);
     bench.note_expense(what, jobs, &before)?;
     bench.note_floor(what, floor_jobs, floor_before)?;
     bench.forget_jobs().await
+}
+
+/// Returns the same requests for another path.
+fn with_path(requests: &Requests, path: &str, other: &str) -> Requests {
+    let (requests, path, other) = (Arc::clone(requests), path.to_owned(), other.to_owned());
+    Arc::new(move |number| {
+        let request = requests(number);
+        let line = b"POST ".len();
+        let rest = request.slice(line + path.len()..);
+        [&request[..line], other.as_bytes(), &rest].concat().into()
+    })
 }
