@@ -263,3 +263,27 @@ fn a_job_that_kills_its_workers_is_given_up_before_it_kills_another() {
     assert_eq!(ids(&letters), [job_id], "{letters}");
     assert_eq!(letters["data"][0]["attempts"], ATTEMPTS, "{letters}");
 }
+
+#[test]
+fn a_replay_that_the_queue_declines_says_what_was_not_tried() {
+    let mut stack = Stack::start();
+    let admin = Admin::of(&stack.nats);
+    let url = closed_port();
+    let old = die(&stack, &admin, &[json!({"url": url}), json!({"url": url})]);
+    admin.wait_until_idle();
+    stack.workers.clear();
+    let client = stack.client();
+    client.submit(&json!({"text": "a"}));
+    admin.reconfigure("JOBS", |config| config.max_messages = 1);
+    let full = replay(client, &json!({"ids": old}));
+    let outcomes: Vec<&Value> = (0..2).map(|n| &full["data"][n]["outcome"]).collect();
+    assert_eq!(outcomes, ["refused", "not_tried"], "{full}");
+    assert_eq!(full["data"][0]["code"], "queue_full", "{full}");
+    // Nothing of it stays behind, so that it can be done once there is room.
+    admin.reconfigure("JOBS", |config| config.max_messages = 100);
+    wait_for("all are replayed", LIMIT, || {
+        let again = replay(client, &json!({"ids": old}));
+        (0..2).all(|n| again["data"][n]["outcome"] == "replayed").then_some(())
+    });
+    assert_eq!(admin.messages("JOBS"), 3);
+}

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use wordmill_tests::client::Client;
 use wordmill_tests::stack::Stack;
+use wordmill_tests::upload::Upload;
 use wordmill_tests::{pause, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -247,4 +248,29 @@ fn a_shutdown_closes_idle_connections_at_once_and_finishes_open_requests() {
     assert!(rest(&mut open).starts_with("HTTP/1.1 202"));
     assert!(gateway.wait(LIMIT).success());
     assert!(started.elapsed() < Duration::from_secs(20), "not cut off by the grace period");
+}
+
+#[test]
+fn a_batch_without_end_is_cut_off_and_what_came_before_is_kept() {
+    /// What a batch may have, in pieces of a mebibyte.
+    const PIECES_MAX: usize = 64;
+    let stack = Stack::start();
+    let client = stack.client();
+    let headers = [("content-type", "application/x-ndjson"), ("transfer-encoding", "chunked")];
+    let mut upload = Upload::begin(client, "POST", "/v1/batches", &headers);
+    others_while(client, || {
+        assert!(upload.send_chunk(b"{\"text\": \"a b\"}\n"));
+        // Empty lines are no jobs, but bytes.
+        let piece = vec![b'\n'; 1 << 20];
+        for _ in 0..PIECES_MAX {
+            assert!(upload.send_chunk(&piece));
+        }
+    });
+    let answer = upload.answer();
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let batch = answer.json();
+    assert_eq!((&batch["accepted"], &batch["refused"]), (&json!(1), &json!(1)), "{batch}");
+    assert_eq!(batch["lines"][1]["problem"]["code"], "input_too_large", "{batch}");
+    let batch = client.finished(batch["batch_id"].as_str().expect("an id"), LIMIT);
+    assert_eq!(batch["totals"]["words"], 2, "{batch}");
 }

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::Stack;
 
-use super::case::{Case, Names};
+use super::case::{Case, Names, UNKNOWN};
 
 const LIMIT: Duration = Duration::from_secs(60);
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 pub fn cases() -> Vec<Case> {
-    [reading(), results(), submitting(), changing(), letters(), service(), older()].concat()
+    [reading(), results(), submitting(), largest(), changing(), letters(), service(), older()]
+        .concat()
 }
 
 fn reading() -> Vec<Case> {
@@ -66,6 +67,20 @@ fn submitting() -> Vec<Case> {
         Case::new("202", "PUT /v1/jobs/0198f0c2-0000-7000-8000-000000000002").text("to be"),
         Case::new("202", "POST /v1/batches?top=1&label=book:c").lines(&[text.clone(), json!(1)]),
         Case::new("202", "POST /v1/batches").json(&json!([text, {"url": "{page}"}])),
+    ]
+}
+
+/// As long, and as many, as may be; one more is refused in `refused`.
+fn largest() -> Vec<Case> {
+    let labels: Value = (0..16).map(|n| (format!("{n:064}"), json!("a".repeat(256)))).collect();
+    let start = "http://127.0.0.1:9/";
+    let url = format!("{start}{}", "a".repeat(8192 - start.len()));
+    let body = json!({"url": url, "labels": labels, "webhook": {"url": url}});
+    let ids = vec![UNKNOWN; 100];
+    vec![
+        Case::new("202", "POST /v1/jobs").json(&body).header("idempotency-key", &"k".repeat(255)),
+        Case::new("200", "POST /v1/dead-letters/replay").json(&json!({"ids": ids})),
+        Case::new("202", "POST /word-count").json(&json!({"url": url})),
     ]
 }
 

@@ -41,16 +41,19 @@ fn submissions(expected: &str) -> Vec<Case> {
 
 /// `WORDMILL_JSON_SIZE_MAX` and `WORDMILL_DOCUMENT_SIZE_MAX` are 2 KiB here.
 pub fn sizes() -> Vec<Case> {
-    let long = "word ".repeat(500);
-    let put = put();
-    ["POST /v1/jobs", put.as_str(), "POST /v1/dead-letters/replay"]
-        .map(|request| Case::new("413 input_too_large", request).json(&json!({"text": long})))
-        .into_iter()
-        .chain(
-            ["POST /v1/jobs", put.as_str()]
-                .map(|request| Case::new("413 input_too_large", request).text(&long)),
-        )
-        .collect()
+    let (large, put) = ("413 input_too_large", put());
+    // What is around the text is 11 bytes long.
+    let text = |length: usize| json!({"text": "a".repeat(length - 11)});
+    let mut cases = vec![
+        Case::new("202", "POST /v1/jobs").json(&text(2048)),
+        Case::new("202", "POST /v1/jobs").text(&"a".repeat(2048)),
+        Case::new(large, "POST /v1/dead-letters/replay").json(&text(2049)),
+    ];
+    for request in ["POST /v1/jobs", put.as_str()] {
+        cases.push(Case::new(large, request).json(&text(2049)));
+        cases.push(Case::new(large, request).text(&"a".repeat(2049)));
+    }
+    cases
 }
 
 /// There are no webhooks, and one client may wait, who does.
