@@ -20,6 +20,8 @@ use super::LIMIT;
 use super::case::{Case, Names};
 use super::good::SECRET;
 
+/// Nobody waits for slow pages in the end.
+pub const IMPATIENT: (&str, &str) = ("WORDMILL_SHUTDOWN_GRACE", "100ms");
 const ONE: &str = "0198f0c2-0000-7000-8000-000000000001";
 const TEXT: (&str, &str) = ("content-type", "text/plain");
 
@@ -203,7 +205,7 @@ fn dead_document(stack: &Stack) -> String {
 
 #[test]
 fn what_comes_at_a_bad_time_is_told_so_on_every_route() {
-    let settings = [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_ATTEMPTS", "1")];
+    let settings = [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_ATTEMPTS", "1"), IMPATIENT];
     let (mut stack, site) = (Stack::with(1, 0, &settings), Site::start());
     let (document, address) = (dead_document(&stack), stack.nats.address());
     stack.workers.push(Worker::start(&address, &settings));
@@ -217,6 +219,7 @@ fn what_comes_at_a_bad_time_is_told_so_on_every_route() {
         ("WORDMILL_JSON_SIZE_MAX", "2KiB"),
         ("WORDMILL_DOCUMENT_SIZE_MAX", "2KiB"),
         ("WORDMILL_WAITERS_MAX", "1"),
+        IMPATIENT,
     ];
     let small = Gateway::start(&address, &small);
     ready(&small.client);
@@ -251,7 +254,7 @@ fn an_owner_at_its_quota_is_told_so_on_every_route() {
     let mut keys = Keyring::new();
     let key = keys.add("modest", &json!({"queue_quota": 1}));
     let (name, path) = keys.setting();
-    let (stack, site) = (Stack::with(1, 1, &[(name, &path)]), Site::start());
+    let (stack, site) = (Stack::with(1, 1, &[(name, &path), IMPATIENT]), Site::start());
     let (client, mut names) = (stack.client().with_key(&key), Names::default());
     let failed = client.submit_url(&site.put("/missing", Page::status("404 Not Found")));
     client.finished(&failed, LIMIT);

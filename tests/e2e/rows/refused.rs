@@ -10,6 +10,7 @@ use wordmill_tests::stack::Stack;
 
 use super::case::{Case, Names, UNKNOWN};
 use super::good::SECRET;
+use super::limits::IMPATIENT;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// What submits one job.
@@ -313,6 +314,7 @@ fn what_is_wrong_is_told_by_its_code_on_every_route() {
         ("WORDMILL_WEBHOOK_SECRETS", SECRET),
         ("WORDMILL_SWEEP_INTERVAL", "200ms"),
         ("WORDMILL_SWEEP_GRACE", "3s"),
+        IMPATIENT,
     ];
     let (stack, site) = (Stack::with(1, 1, &settings), Site::start());
     let (names, client) = (names(&stack, &site), stack.client());
