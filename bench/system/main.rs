@@ -8,7 +8,8 @@
 //! says something even on a machine that does other things. It needs Linux, for `/proc`.
 //!
 //! Arguments: `--full` for larger backlogs, `--only <part of a name>`, `--update` to write the tables and
-//! the picture into `docs/`. Environment: `WORDMILL_BIN_DIR`, `NATS_SERVER`.
+//! the picture into `docs/`; `--against <folder>` compares the services with others, of an earlier build
+//! for example, and does nothing else. Environment: `WORDMILL_BIN_DIR`, `NATS_SERVER`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -28,11 +29,13 @@ mod raw;
 mod report;
 mod stack;
 mod submissions;
+mod versus;
 mod waiters;
 
 use std::env;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -58,6 +61,7 @@ struct Arguments {
     full: bool,
     only: String,
     update: bool,
+    against: Option<PathBuf>,
 }
 
 /// One kind of job.
@@ -91,13 +95,17 @@ fn main() -> Result<()> {
 }
 
 fn read(words: &[&str]) -> Result<Arguments> {
-    let mut arguments = Arguments { full: false, only: String::new(), update: false };
+    let mut arguments =
+        Arguments { full: false, only: String::new(), update: false, against: None };
     let mut words = words.iter();
     while let Some(&word) = words.next() {
         match word {
             "--full" => arguments.full = true,
             "--update" => arguments.update = true,
             "--only" => arguments.only = (*words.next().context("--only what?")?).to_owned(),
+            "--against" => {
+                arguments.against = Some(words.next().context("--against what?")?.into())
+            }
             // What `cargo bench` adds.
             "--bench" => {}
             _ => bail!("unknown argument {word}"),
@@ -110,6 +118,10 @@ fn read(words: &[&str]) -> Result<Arguments> {
 async fn run(arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
     let mut bench = Bench::start().await?;
+    if let Some(folder) = &arguments.against {
+        bench.stack.start_worker().await?;
+        return versus::measure(&mut bench, folder).await;
+    }
     let wanted = |name: &str| name.contains(&arguments.only);
     // As long as there is no worker, jobs wait.
     if wanted("submissions") {

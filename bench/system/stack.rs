@@ -50,7 +50,8 @@ impl Broker {
         let process = Process::start("nats-server", command)?;
         let url = format!("nats://127.0.0.1:{port}");
         let jetstream = connect(&url).await?;
-        let provisioned = service("wordmill-nats", "admin", &url)?.arg("provision").output()?;
+        let mut command = service(&binaries(), "wordmill-nats", "admin", &url)?;
+        let provisioned = command.arg("provision").output()?;
         let said = String::from_utf8_lossy(&provisioned.stderr);
         ensure!(provisioned.status.success(), "not provisioned: {said}");
         Ok(Self { process, url, jetstream, _directory: directory })
@@ -86,6 +87,7 @@ impl Broker {
 
 /// One gateway and some workers at a broker.
 pub struct Stack {
+    binaries: PathBuf,
     pub broker: Broker,
     pub gateway: Process,
     pub address: SocketAddr,
@@ -95,21 +97,26 @@ pub struct Stack {
 
 impl Stack {
     pub async fn start() -> Result<Self> {
+        Self::start_from(binaries()).await
+    }
+
+    /// Starts services from another folder of binaries.
+    pub async fn start_from(binaries: PathBuf) -> Result<Self> {
         let broker = Broker::start().await?;
         let address = free_address()?;
-        let mut command = service("wordmill-gateway", "gateway", &broker.url)?;
+        let mut command = service(&binaries, "wordmill-gateway", "gateway", &broker.url)?;
         command.env("WORDMILL_LISTEN", address.to_string());
         command.env("WORDMILL_NATS_SWEEPER_PASSWORD", password("sweeper"));
         let gateway = Process::start("gateway", command)?;
         let (workers, worker_addresses) = (Vec::new(), Vec::new());
-        let stack = Self { broker, gateway, address, workers, worker_addresses };
+        let stack = Self { binaries, broker, gateway, address, workers, worker_addresses };
         ready(address).await?;
         Ok(stack)
     }
 
     pub async fn start_worker(&mut self) -> Result<()> {
         let address = free_address()?;
-        let mut command = service("wordmill-worker", "worker", &self.broker.url)?;
+        let mut command = service(&self.binaries, "wordmill-worker", "worker", &self.broker.url)?;
         command.env("WORDMILL_WORKER_LISTEN", address.to_string());
         command.env("WORDMILL_FETCH_ALLOW", "127.0.0.0/8");
         self.workers.push(Process::start("worker", command)?);
@@ -205,15 +212,19 @@ pub async fn connect(url: &str) -> Result<jetstream::Context> {
     Ok(jetstream::new(client))
 }
 
+/// Returns the folder of the services that are measured.
+fn binaries() -> PathBuf {
+    let release = || repository().join("target/release");
+    env::var_os("WORDMILL_BIN_DIR").map_or_else(release, PathBuf::from)
+}
+
 fn password(role: &str) -> String {
     format!("bench-{role}")
 }
 
 /// Returns the command of a service, with its role's credentials and nothing of our environment that
 /// could change what it does. The log is on, as it is by default.
-fn service(name: &str, role: &str, nats: &str) -> Result<Command> {
-    let folder = env::var_os("WORDMILL_BIN_DIR")
-        .map_or_else(|| repository().join("target/release"), PathBuf::from);
+fn service(folder: &Path, name: &str, role: &str, nats: &str) -> Result<Command> {
     let path = folder.join(name);
     ensure!(path.exists(), "{} is not built: run `make bench`", path.display());
     let mut command = Command::new(path);

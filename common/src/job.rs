@@ -4,6 +4,7 @@
 //! [`Job::apply`] changes it; the store persists what comes out by compare-and-set.
 
 mod event;
+mod place;
 
 use std::collections::BTreeMap;
 
@@ -12,9 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Survey;
-use crate::explanation::Explanation;
 use crate::failure::Failure;
-use crate::histogram::{Histogram, Rule, Totals, WordCount};
+use crate::histogram::{Rule, Totals, WordCount};
 use crate::id::{JobId, JobKey, Lane, Owner, RunNonce};
 use crate::message::JobMessage;
 use crate::options::Options;
@@ -23,6 +23,7 @@ use crate::trace::{TraceId, TraceParent};
 use crate::webhook::Webhook;
 
 pub use self::event::{Count, Event, InvalidTransition};
+pub use self::place::{ExplanationPlace, ResultPlace};
 
 /// Version of the record's format. Readers refuse what is newer.
 pub const FORMAT: u32 = 1;
@@ -106,38 +107,6 @@ pub struct Progress {
     pub done_bytes: u64,
     /// Bytes in all, where known.
     pub total_bytes: Option<u64>,
-}
-
-/// Where the full histogram is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "place", rename_all = "snake_case")]
-pub enum ResultPlace {
-    /// In the record itself.
-    Inline {
-        /// The histogram.
-        word_count: Histogram,
-    },
-    /// In the bucket `results`, as zstd-compressed JSON.
-    Object {
-        /// The object's name, `<job_id>.<run nonce>`.
-        name: String,
-    },
-}
-
-/// Where the explanation is of what rules count differently.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "place", rename_all = "snake_case")]
-pub enum ExplanationPlace {
-    /// In the record itself.
-    Inline {
-        /// The explanation.
-        explanation: Explanation,
-    },
-    /// In the bucket `results`, as zstd-compressed JSON.
-    Object {
-        /// The object's name, `<job_id>.<run nonce>.explain`.
-        name: String,
-    },
 }
 
 /// The record of one job.

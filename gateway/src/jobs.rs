@@ -55,7 +55,8 @@ pub(crate) async fn get(
                 stored.job.status.is_final()
                     || known.as_ref().is_some_and(|known| !known.includes(stored.revision))
             };
-            waiting::until(&app, &key, Duration::from_secs(wait), is_wanted).await?
+            // Boxed, so that the many who do not wait need no room for it.
+            Box::pin(waiting::until(&app, &key, Duration::from_secs(wait), is_wanted)).await?
         }
         Some(_) => return Err(invalid(format!("wait is 0 to {WAIT_S_MAX} seconds."))),
     };

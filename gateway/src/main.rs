@@ -12,6 +12,10 @@ use wordmill_common::{probe, shutdown, telemetry};
 use wordmill_gateway::config::Config;
 use wordmill_gateway::{keys, tls};
 
+/// Most of what a job needs is allocated and freed within a millisecond, on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "\
 Usage: wordmill-gateway [command]
 

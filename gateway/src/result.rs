@@ -17,6 +17,7 @@ use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::id::JobId;
 use wordmill_common::job::{Job, ResultPlace, Status};
 use wordmill_common::source::SourceInfo;
+use wordmill_nats::results;
 
 use crate::format::{self, Format};
 use crate::lookup::{self, JobPath};
@@ -107,7 +108,7 @@ fn cache_control(job: &Job, now: Timestamp) -> String {
 pub(crate) async fn histogram(app: &App, job: &Job) -> Result<Histogram, Problem> {
     match &job.result {
         None => Err(lookup::gone()),
-        Some(ResultPlace::Inline { word_count }) => Ok(word_count.clone()),
+        Some(ResultPlace::Inline { word_count }) => Ok(results::inline(&job.key(), word_count)?),
         Some(ResultPlace::Object { name }) => {
             let reading = tokio::time::timeout(BROKER_DEADLINE, app.results.get(name));
             let read = reading.await.map_err(|_| {

@@ -55,7 +55,9 @@ pub(crate) async fn post(
     let message = read(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let accepted = match given {
-        Some(_) => keyed::accept(&app, message, &trace).await,
+        // Boxed like whatever else is rare here: the future of a request is copied several times, and is
+        // as large as the largest thing that it may have to wait for.
+        Some(_) => Box::pin(keyed::accept(&app, message, &trace)).await,
         None => accept(&app, &message, &trace).await,
     };
     upload::settle(&app, object, &accepted);
@@ -70,7 +72,7 @@ pub(crate) async fn answer(app: &App, headers: &HeaderMap, job: Job) -> Response
     };
     // The job is accepted, whatever becomes of the wait.
     let is_final = |stored: &Stored| stored.job.status.is_final();
-    let job = match waiting::until(app, &job.key(), wait, is_final).await {
+    let job = match Box::pin(waiting::until(app, &job.key(), wait, is_final)).await {
         Ok(stored) => stored.job,
         Err(problem) => {
             debug!(job.id = %job.job_id, reason = problem.name(), "nobody waits for a job");
@@ -109,7 +111,7 @@ pub(crate) async fn read(
     body: Body,
 ) -> Result<JobMessage, Problem> {
     if upload::kind(headers)? != upload::Kind::Json {
-        return upload::read(app, key, trace, headers, uri.query(), body).await;
+        return Box::pin(upload::read(app, key, trace, headers, uri.query(), body)).await;
     }
     let asked = upload::asked(uri.query().unwrap_or_default())?;
     let body: NewJob = body::json(headers, body, app.json_size_max).await?;
@@ -189,7 +191,7 @@ async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<
             Ok(job)
         }
         Offered::Declined(refused) => {
-            take_back(app, &job, created).await;
+            Box::pin(take_back(app, &job, created)).await;
             Err(declined(app, job.lane, &refused))
         }
         Offered::Unconfirmed => {

@@ -5,7 +5,7 @@ use std::vec;
 use wordmill_common::histogram::WordCount;
 use wordmill_common::job::{Job, ResultPlace};
 use wordmill_nats::Error;
-use wordmill_nats::results::Entries;
+use wordmill_nats::results::{self, Entries};
 
 use crate::lookup;
 use crate::problem::{Code, Problem};
@@ -43,7 +43,7 @@ impl Words {
             let place = match &job.result {
                 None => return Err(lookup::gone()),
                 Some(ResultPlace::Inline { word_count }) => {
-                    Place::Record(word_count.clone().into_iter())
+                    Place::Record(results::inline(&job.key(), word_count)?.into_iter())
                 }
                 Some(ResultPlace::Object { name }) => {
                     let packed = app.results.read(name).await?.ok_or_else(lookup::gone)?;

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 use wordmill_common::explanation::Explanation;
-use wordmill_common::histogram::Histogram;
+use wordmill_common::histogram::{Histogram, Written};
 use wordmill_common::id::{JobKey, RunNonce};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
@@ -35,6 +35,16 @@ const PIECES_WAITING_MAX: usize = 2;
 const EXPLANATION_BYTES_MAX: usize = 4 << 20;
 /// Largest piece of a decompressed histogram.
 const UNPACKED_BYTES_MAX: usize = 64 << 10;
+
+/// Reads the histogram that is in the record of a job.
+///
+/// # Errors
+/// [`Error::Corrupt`] if it is none.
+pub fn inline(key: &JobKey, word_count: &Written) -> Result<Histogram, Error> {
+    word_count
+        .read()
+        .map_err(|error| Error::corrupt(format!("the histogram in the record of {key}"), error))
+}
 
 /// The large histograms.
 #[derive(Debug, Clone)]

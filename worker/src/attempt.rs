@@ -110,7 +110,11 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         spans::note_lost_attempt(&current.job);
     }
     let attempt = Attempt { worker, delivery, message, run, started_at };
-    let ended = Box::pin(attempt.work(current)).await?;
+    let ended = match work::count_at_once(message) {
+        Some(Ok(found)) => Ended::Found(Box::new(current), Box::new(found)),
+        Some(Err(failed)) => Ended::Failed(Box::new(current), failed),
+        None => Box::pin(attempt.work(current)).await?,
+    };
     worker.metrics.note_attempt(delivery, message, start, &ended);
     match ended {
         Ended::Found(current, found) => attempt.succeed(*current, *found).await,

@@ -75,6 +75,11 @@ struct Serving<'a> {
 impl Serving<'_> {
     /// Takes one slot, and if the lane is busy as many more as it may have. `None` means stop.
     async fn room(&mut self, is_busy: bool) -> Option<Vec<Slot>> {
+        if is_busy {
+            // Whatever is about to end makes room, too, and one request for several jobs costs the broker
+            // little more than one for a single job.
+            tokio::task::yield_now().await;
+        }
         let demand = if is_busy { Demand::Busy(BATCH_MAX) } else { Demand::Idle };
         let mut taking = std::pin::pin!(self.shared.slots.take(self.lane, demand));
         // Only a lane that has to wait is full.

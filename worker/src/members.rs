@@ -21,6 +21,7 @@ use wordmill_common::source::SourceInfo;
 use wordmill_nats::Error;
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::read::Freshness;
+use wordmill_nats::results;
 use wordmill_nats::store::{Found, Outcome, Stored};
 
 use crate::count::UNIQUE_WORDS_MAX;
@@ -218,6 +219,7 @@ impl Sum {
         {
             return Err(mixed(known, rule));
         }
+        let key = job.key();
         self.rule = self.rule.take().or(job.rule);
         let found = job.totals.unwrap_or_default();
         let sums = &mut self.totals;
@@ -234,7 +236,8 @@ impl Sum {
         add_all(&mut self.by_scope, job.totals_by_scope.unwrap_or_default());
         match job.result {
             Some(ResultPlace::Inline { word_count }) => {
-                for entry in word_count {
+                let words = results::inline(&key, &word_count).map_err(|error| unread(&error))?;
+                for entry in words {
                     self.add_word(entry.word, entry.count)?;
                 }
                 Ok(())

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tracing::debug;
 use wordmill_common::explanation::Explanation;
-use wordmill_common::histogram::Histogram;
+use wordmill_common::histogram::{Histogram, Written};
 use wordmill_common::id::RunNonce;
 use wordmill_common::job::{ExplanationPlace, ResultPlace};
 use wordmill_common::message::JobMessage;
@@ -38,7 +38,7 @@ pub(crate) async fn keep(
     run: RunNonce,
     word_count: Histogram,
 ) -> Result<ResultPlace, Error> {
-    if fits(&word_count, INLINE_RESULT_BYTES_MAX) {
+    if let Some(word_count) = Written::within(&word_count, INLINE_RESULT_BYTES_MAX) {
         return Ok(ResultPlace::Inline { word_count });
     }
     let (key, word_count) = (message.key(), Arc::new(word_count));

@@ -2,8 +2,10 @@
 
 mod document;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,6 +33,12 @@ use crate::{Worker, members};
 
 /// How many chunks of a page may wait to be counted.
 const CHUNKS_WAITING_MAX: usize = 4;
+
+/// Largest text that is counted at once, by whoever has it. That takes less than a millisecond; waking
+/// another thread for it, and being woken, took as long as counting a text of 1 kB.
+const AT_ONCE_BYTES_MAX: usize = 8 << 10;
+/// The content type of a text that came in JSON.
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What was found, and about which source.
 #[derive(Debug)]
@@ -91,6 +99,35 @@ pub(crate) async fn count(
         }
         Source::Batch(batch) => return members::merge(worker, message, batch, meter).await,
     };
+    Ok(found(source, counted, final_url))
+}
+
+/// Counts a source that is at hand and small; `None` for any other, which [`count`] is for.
+pub(crate) fn count_at_once(message: &JobMessage) -> Option<Result<Found, Failed>> {
+    let (source, options) = (&message.source, &message.options);
+    let Source::Text { text } = source else { return None };
+    // An explanation takes longer than a count.
+    if text.len() > AT_ONCE_BYTES_MAX || options.explain {
+        return None;
+    }
+    let spans = Counting::begin(false);
+    let hints = Hints { content_type: Some(TEXT), host_tld: None };
+    let options = Options::from(options.clone());
+    // Whatever it may leave behind, nobody looks at it.
+    let counting = AssertUnwindSafe(|| count::count(text.as_bytes(), &hints, &options, &|_| true));
+    let counted = spans.run(|| catch_unwind(counting)).map_err(|panic| said(&*panic));
+    Some(judge(counted, &spans).map(|counted| found(source, counted, None)))
+}
+
+/// Says what a panic said.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("of unknown kind").to_owned()
+}
+
+/// Says about a source what was found out.
+fn found(source: &Source, counted: Counted, final_url: Option<String>) -> Found {
     // A text that came in JSON is UTF-8 by definition: nothing had to be found out.
     let is_text = matches!(source, Source::Text { .. });
     let charset_from = (!is_text).then(|| counted.charset_from.as_str().to_owned());
@@ -106,23 +143,13 @@ pub(crate) async fn count(
     };
     let Counted { totals, totals_by_rule, totals_by_scope, histogram, .. } = counted;
     let (explanation, rule, members) = (counted.explanation, counted.rule, None);
-    Ok(Found {
-        totals,
-        totals_by_rule,
-        totals_by_scope,
-        histogram,
-        explanation,
-        rule,
-        source,
-        members,
-    })
+    Found { totals, totals_by_rule, totals_by_scope, histogram, explanation, rule, source, members }
 }
 
 async fn count_text(text: &str, options: Options, meter: &Arc<Meter>) -> Result<Counted, Failed> {
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     meter.set_total(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-    let hints =
-        OwnedHints { content_type: Some("text/plain; charset=utf-8".to_owned()), host_tld: None };
+    let hints = OwnedHints { content_type: Some(TEXT.to_owned()), host_tld: None };
     count_off_thread(bytes.reader(), hints, options, meter, Counting::begin(false)).await
 }
 
@@ -240,7 +267,15 @@ async fn count_off_thread(
             })
         })
     });
-    match counting.await {
+    judge(counting.await.map_err(|panic| panic.to_string()), &spans)
+}
+
+/// Tells a count from what went wrong, a panic included, and notes either in the spans.
+fn judge(
+    counted: Result<Result<Counted, count::Error>, String>,
+    spans: &Counting,
+) -> Result<Counted, Failed> {
+    match counted {
         Ok(Ok(counted)) => {
             spans.found(&counted);
             Ok(counted)
@@ -253,7 +288,7 @@ async fn count_off_thread(
             Err(failure.into())
         }
         Err(panic) => {
-            tracing::error!(%panic, "the counter panicked");
+            tracing::error!(panic, "the counter panicked");
             let detail = "The service failed while it counted the document.";
             Err(Failure::new(FailureCode::Internal, detail).into())
         }
