@@ -4,12 +4,11 @@
 //! different form, when the table is settled, and not at every occurrence.
 
 use std::{
-    cmp::Reverse,
     collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
 };
 
-use wordmill_common::histogram::{Histogram, WordCount};
+use wordmill_common::histogram::Histogram;
 
 use super::key::KeyMaker;
 
@@ -115,31 +114,31 @@ impl Table {
         self.full
     }
 
-    /// Returns the words that `keep` wants; `None` if there were more than the table may hold.
-    pub(super) fn into_histogram(mut self, keep: impl Fn(&str) -> bool) -> Option<Histogram> {
+    /// Returns the words; `None` if there were more than the table may hold.
+    pub(super) fn into_histogram(mut self) -> Option<Histogram> {
         self.settle();
         if self.full || self.len() > self.unique_words_max {
             return None;
         }
-        let mut entries = Vec::with_capacity(self.len());
-        let mut text = [0; SHORT_BYTES_MAX];
-        let mut shorts: Vec<Slot> =
-            self.slots.iter().filter(|slot| slot.count > 0).copied().collect();
-        // Numbers are compared faster than words, and the histogram finds most of its work done.
-        shorts.sort_unstable_by_key(|slot| {
-            (Reverse(slot.count), slot.low.swap_bytes(), slot.high.swap_bytes())
-        });
-        for slot in &shorts {
-            if let Some(word) = unpack(slot, &mut text).filter(|word| keep(word)) {
-                entries.push(WordCount { word: word.to_owned(), count: slot.count });
-            }
+        let long_bytes: usize = self.long.keys().map(|word| word.len()).sum();
+        let short_bytes = self.short.saturating_mul(SHORT_BYTES_MAX);
+        let mut text = Vec::with_capacity(short_bytes.saturating_add(long_bytes));
+        let mut ends = Vec::with_capacity(self.len());
+        for slot in self.slots.iter().filter(|slot| slot.count > 0) {
+            let (bytes, length) = unpack(slot);
+            let end = text.len().saturating_add(length);
+            // Always as many bytes, and then less: faster than to copy each time as many as there are.
+            text.extend_from_slice(&bytes);
+            text.truncate(end);
+            ends.push((end, slot.count));
         }
         for (word, count) in self.long {
-            if keep(&word) {
-                entries.push(WordCount { word: word.into_string(), count });
-            }
+            text.extend_from_slice(word.as_bytes());
+            ends.push((text.len(), count));
         }
-        Some(Histogram::from_distinct(entries))
+        #[expect(clippy::expect_used, reason = "slots are made of words, which are text")]
+        let text = String::from_utf8(text).expect("words are text");
+        Some(Histogram::from_distinct(text, &ends))
     }
 
     fn len(&self) -> usize {
@@ -253,22 +252,69 @@ impl Table {
         }
         // Settled words are never more than those before: no settlement follows from this one.
         self.settle_at = usize::MAX;
-        let empty = vec![Slot::default(); self.slots.len()];
-        let slots = std::mem::replace(&mut self.slots, empty);
-        let long = std::mem::replace(&mut self.long, HashMap::with_hasher(self.seeds));
-        self.short = 0;
-        let (mut text, mut key) = ([0; SHORT_BYTES_MAX], String::new());
-        for slot in slots.into_iter().filter(|slot| slot.count > 0) {
-            if slot.is_key() {
-                self.add_short_times(slot.low, slot.high, slot.count);
-            } else if let Some(word) = unpack(&slot, &mut text) {
-                self.key_maker.write(word, &mut key);
-                self.add_times(&key, slot.count);
+        let mut key = String::new();
+        let mut others: Vec<(Slot, String)> = Vec::new();
+        for slot in self.slots.iter().filter(|slot| slot.count > 0 && !slot.is_key()) {
+            let (bytes, length) = unpack(slot);
+            let word = bytes.get(..length).and_then(|word| str::from_utf8(word).ok());
+            let word = word.unwrap_or_default();
+            self.key_maker.write(word, &mut key);
+            if key != word {
+                others.push((*slot, std::mem::take(&mut key)));
             }
         }
-        for (word, count) in long {
-            self.key_maker.write(&word, &mut key);
-            self.add_times(&key, count);
+        for (slot, key) in others {
+            let times = self.take_out(&slot);
+            self.add_times(&key, times);
+        }
+        let mut others: Vec<(Box<str>, String)> = Vec::new();
+        for word in self.long.keys() {
+            self.key_maker.write(word, &mut key);
+            if key != **word {
+                others.push((word.clone(), std::mem::take(&mut key)));
+            }
+        }
+        for (word, key) in others {
+            let times = self.long.remove(&word).unwrap_or(0);
+            self.add_times(&key, times);
+        }
+    }
+
+    /// Frees the slot of a word, and returns how often it was counted.
+    ///
+    /// The words behind it move up as far as they may, so that each is still found: there must be
+    /// no free slot between the place where the search for it begins and the one where it is.
+    fn take_out(&mut self, word: &Slot) -> u64 {
+        let last = self.slots.len().wrapping_sub(1);
+        let mut hole = self.seeds.hash(word.low, word.high) & last;
+        let count = loop {
+            match self.slots.get(hole) {
+                Some(slot) if (slot.low, slot.high) == (word.low, word.high) => break slot.count,
+                Some(slot) if slot.count > 0 => hole = hole.wrapping_add(1) & last,
+                _ => return 0,
+            }
+        };
+        let mut place = hole;
+        loop {
+            place = place.wrapping_add(1) & last;
+            let Some(slot) = self.slots.get(place).copied().filter(|slot| slot.count > 0) else {
+                break;
+            };
+            let to_home = place.wrapping_sub(self.seeds.hash(slot.low, slot.high)) & last;
+            let to_hole = place.wrapping_sub(hole) & last;
+            if to_home >= to_hole {
+                self.put(hole, slot);
+                hole = place;
+            }
+        }
+        self.put(hole, Slot::default());
+        self.short = self.short.saturating_sub(1);
+        count
+    }
+
+    fn put(&mut self, place: usize, slot: Slot) {
+        if let Some(here) = self.slots.get_mut(place) {
+            *here = slot;
         }
     }
 }
@@ -300,12 +346,11 @@ pub(super) const fn halves(whole: u128) -> (u64, u64) {
     (whole as u64, (whole >> 64) as u64)
 }
 
-fn unpack<'t>(slot: &Slot, text: &'t mut [u8; SHORT_BYTES_MAX]) -> Option<&'t str> {
+/// Returns the bytes of a word, padded, and how many it has.
+fn unpack(slot: &Slot) -> ([u8; SHORT_BYTES_MAX], usize) {
     let whole = u128::from(slot.low) | u128::from(slot.high) << 64;
-    *text = whole.to_le_bytes();
-    let padding = usize::try_from(whole.leading_zeros() / 8).ok()?;
-    let length = SHORT_BYTES_MAX.checked_sub(padding)?;
-    std::str::from_utf8(text.get(..length)?).ok()
+    let padding = whole.leading_zeros() / 8;
+    (whole.to_le_bytes(), SHORT_BYTES_MAX.saturating_sub(padding as usize))
 }
 
 /// What hashes are mixed with: random, so that nobody can prepare a text whose words collide.
@@ -396,7 +441,7 @@ mod tests {
         for word in words.iter().chain(&long).chain(&words) {
             table.add(word);
         }
-        let found = table.into_histogram(|_| true).unwrap();
+        let found = table.into_histogram().unwrap();
         let expected = words.iter().map(|word| (word.as_str(), 2));
         let expected = expected.chain(long.iter().map(|word| (word.as_str(), 1)));
         assert_eq!(found, expected.collect());
@@ -408,7 +453,7 @@ mod tests {
         for word in ["a", "a\0", "\0", "\0a"] {
             table.add(word);
         }
-        assert_eq!(table.into_histogram(|_| true).unwrap().len(), 4);
+        assert_eq!(table.into_histogram().unwrap().len(), 4);
     }
 
     #[test]
@@ -419,7 +464,7 @@ mod tests {
         }
         table.add_key("don't");
         let expected = [("don't", 3), ("été", 2), ("k", 2)];
-        assert_eq!(table.into_histogram(|_| true).unwrap(), expected.into_iter().collect());
+        assert_eq!(table.into_histogram().unwrap(), expected.into_iter().collect());
     }
 
     #[test]
@@ -452,7 +497,27 @@ mod tests {
             table.add_key(word);
         }
         let expected = words.iter().map(|word| (word.as_str(), 2)).collect();
-        assert_eq!(table.into_histogram(|_| true).unwrap(), expected);
+        assert_eq!(table.into_histogram().unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_others_found() {
+        let mut table = table(Case::Lower, 100_000);
+        let words: Vec<String> = (0..5_000_u64).map(|n| format!("{}", n * n * 37)).collect();
+        for word in &words {
+            table.add_key(word);
+        }
+        for (_, word) in words.iter().enumerate().filter(|(turn, _)| turn % 3 > 0) {
+            let (low, high) = pack(word.as_bytes()).unwrap();
+            assert_eq!(table.take_out(&Slot { low, high, count: 0 }), 1, "{word}");
+            assert_eq!(table.take_out(&Slot { low, high, count: 0 }), 0, "{word}");
+        }
+        for word in &words {
+            table.add_key(word);
+        }
+        let counts = words.iter().enumerate();
+        let counts = counts.map(|(turn, word)| (word, if turn % 3 > 0 { 1 } else { 2 }));
+        assert_eq!(table.into_histogram().unwrap(), counts.collect());
     }
 
     #[test]
