@@ -112,22 +112,23 @@ impl Histogram {
         let entries = starts.zip(ends).map(|(start, &(end, count))| Entry { start, end, count });
         let entries: Vec<Entry> = entries.collect();
         let keys = entries.iter().enumerate();
-        let mut keys: Vec<SortKey> = keys
-            .map(|(place, entry)| SortKey::new(word(&text, *entry), entry.count, place))
-            .collect();
+        let mut keys: Vec<SortKey> =
+            keys.map(|(place, entry)| SortKey::new(&text, *entry, place)).collect();
         keys.sort_unstable();
         let mut sorted: Vec<Entry> =
             keys.iter().filter_map(|key| entries.get(key.place()).copied()).collect();
-        let mut rest = sorted.as_mut_slice();
+        let mut start = 0;
         for alike in keys.chunk_by(|left, right| left.is_like(*right)) {
-            let Some((these, others)) = rest.split_at_mut_checked(alike.len()) else { break };
-            if these.len() > 1 {
+            let end = alike.len().saturating_add(start);
+            if alike.len() > 1
+                && let Some(these) = sorted.get_mut(start..end)
+            {
                 these.sort_unstable_by(|left, right| {
                     let by_count = right.count.cmp(&left.count);
                     by_count.then_with(|| word(&text, *left).cmp(word(&text, *right)))
                 });
             }
-            rest = others;
+            start = end;
         }
         Self { text, entries: sorted }
     }
@@ -150,14 +151,9 @@ impl SortKey {
     /// Counts from this on are told apart by a second look, as words that begin alike are.
     const COUNT_MAX: u64 = (1 << (u128::BITS - Self::PREFIX_BITS - Self::PLACE_BITS)) - 1;
 
-    fn new(word: &str, count: u64, place: usize) -> Self {
-        let word = word.as_bytes();
-        let prefix = match word.first_chunk() {
-            Some(prefix) => u64::from_be_bytes(*prefix),
-            None => word.iter().rev().fold(0, |prefix, byte| prefix >> 8 | u64::from(*byte) << 56),
-        };
-        let rareness = Self::COUNT_MAX.saturating_sub(count);
-        let upper = u128::from(rareness) << Self::PREFIX_BITS | u128::from(prefix);
+    fn new(text: &str, entry: Entry, place: usize) -> Self {
+        let rareness = Self::COUNT_MAX.saturating_sub(entry.count);
+        let upper = u128::from(rareness) << Self::PREFIX_BITS | u128::from(prefix(text, entry));
         // No memory holds more words than there are places.
         Self(upper << Self::PLACE_BITS | place as u128)
     }
@@ -172,6 +168,20 @@ impl SortKey {
     const fn place(self) -> usize {
         (self.0 & ((1 << Self::PLACE_BITS) - 1)) as usize
     }
+}
+
+/// Returns the first eight bytes of a word, or all and zeros, as a number.
+fn prefix(text: &str, entry: Entry) -> u64 {
+    let rest = text.as_bytes().get(entry.start..).unwrap_or_default();
+    let Some(first) = rest.first_chunk() else {
+        // At the end of the text there may be fewer.
+        let bytes = rest.iter().take(entry.end.saturating_sub(entry.start));
+        let shifts = (0..u64::BITS).step_by(8).rev();
+        return bytes.zip(shifts).fold(0, |all, (byte, shift)| all | u64::from(*byte) << shift);
+    };
+    let bytes = u32::try_from(entry.end.saturating_sub(entry.start)).unwrap_or(u32::MAX);
+    let behind = u64::MAX.checked_shr(bytes.saturating_mul(8)).unwrap_or(0);
+    u64::from_be_bytes(*first) & !behind
 }
 
 impl fmt::Debug for Histogram {

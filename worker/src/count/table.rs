@@ -3,13 +3,13 @@
 //! Words are counted as they are written; what they are listed under is found once for each
 //! different form, when the table is settled, and not at every occurrence.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, Hasher, RandomState},
-};
+mod hash;
+
+use std::collections::HashMap;
 
 use wordmill_common::histogram::Histogram;
 
+use self::hash::Seeds;
 use super::key::KeyMaker;
 
 /// The longest word that is kept within its slot, in bytes.
@@ -124,7 +124,7 @@ impl Table {
         let short_bytes = self.short.saturating_mul(SHORT_BYTES_MAX);
         let mut text = Vec::with_capacity(short_bytes.saturating_add(long_bytes));
         let mut ends = Vec::with_capacity(self.len());
-        for slot in self.slots.iter().filter(|slot| slot.count > 0) {
+        for slot in taken(&self.slots) {
             let (bytes, length) = unpack(slot);
             let end = text.len().saturating_add(length);
             // Always as many bytes, and then less: faster than to copy each time as many as there are.
@@ -254,7 +254,8 @@ impl Table {
         self.settle_at = usize::MAX;
         let mut key = String::new();
         let mut others: Vec<(Slot, String)> = Vec::new();
-        for slot in self.slots.iter().filter(|slot| slot.count > 0 && !slot.is_key()) {
+        // A free slot is like one with a key.
+        for slot in self.slots.iter().filter(|slot| !slot.is_key()) {
             let (bytes, length) = unpack(slot);
             let word = bytes.get(..length).and_then(|word| str::from_utf8(word).ok());
             let word = word.unwrap_or_default();
@@ -346,80 +347,27 @@ pub(super) const fn halves(whole: u128) -> (u64, u64) {
     (whole as u64, (whole >> 64) as u64)
 }
 
+/// Visits the slots that are not free.
+///
+/// Whether one is free cannot be foreseen: it is found out for many before any is visited.
+fn taken(slots: &[Slot]) -> impl Iterator<Item = &Slot> {
+    slots.chunks(64).flat_map(|chunk| {
+        let bits = chunk.iter().zip(0_u32..);
+        let taken = bits.fold(0, |all, (slot, bit)| all | u64::from(slot.count > 0) << bit);
+        let mut rest = taken;
+        std::iter::from_fn(move || {
+            let bit = rest.trailing_zeros();
+            rest &= rest.wrapping_sub(1);
+            chunk.get(bit as usize)
+        })
+    })
+}
+
 /// Returns the bytes of a word, padded, and how many it has.
 fn unpack(slot: &Slot) -> ([u8; SHORT_BYTES_MAX], usize) {
     let whole = u128::from(slot.low) | u128::from(slot.high) << 64;
     let padding = whole.leading_zeros() / 8;
     (whole.to_le_bytes(), SHORT_BYTES_MAX.saturating_sub(padding as usize))
-}
-
-/// What hashes are mixed with: random, so that nobody can prepare a text whose words collide.
-#[derive(Clone, Copy)]
-struct Seeds {
-    low: u64,
-    high: u64,
-}
-
-impl Seeds {
-    fn new() -> Self {
-        let random = RandomState::new();
-        Self { low: random.hash_one(0_u8), high: random.hash_one(1_u8) }
-    }
-
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "every bit of a hash is as good")]
-    fn hash(self, low: u64, high: u64) -> usize {
-        let product = u128::from(low ^ self.low).wrapping_mul(u128::from(high ^ self.high));
-        let (low, high) = halves(product);
-        (low ^ high) as usize
-    }
-}
-
-impl BuildHasher for Seeds {
-    type Hasher = Folded;
-
-    fn build_hasher(&self) -> Folded {
-        Folded { seeds: *self, state: self.low }
-    }
-}
-
-/// Folds bytes by multiplication, sixteen at a time.
-struct Folded {
-    seeds: Seeds,
-    state: u64,
-}
-
-impl Folded {
-    fn mix(&mut self, low: u64, high: u64) {
-        let product = u128::from(low ^ self.state)
-            .wrapping_mul(u128::from(high ^ self.seeds.high ^ self.state.rotate_left(32)));
-        let (low, high) = halves(product);
-        self.state = low ^ high;
-    }
-}
-
-impl Hasher for Folded {
-    fn write(&mut self, bytes: &[u8]) {
-        let (chunks, rest) = bytes.as_chunks::<SHORT_BYTES_MAX>();
-        for chunk in chunks {
-            let (low, high) = halves(u128::from_le_bytes(*chunk));
-            self.mix(low, high);
-        }
-        let mut last = [0; SHORT_BYTES_MAX];
-        if let Some(space) = last.get_mut(..rest.len()) {
-            space.copy_from_slice(rest);
-        }
-        let (low, high) = halves(u128::from_le_bytes(last));
-        self.mix(low, high);
-    }
-
-    fn write_u8(&mut self, byte: u8) {
-        self.mix(u64::from(byte), 0);
-    }
-
-    fn finish(&self) -> u64 {
-        self.state
-    }
 }
 
 #[cfg(test)]
