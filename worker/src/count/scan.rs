@@ -206,8 +206,7 @@ impl Scanner {
             Some(b'?') => self.state = State::Bogus,
             Some(byte) if byte.is_ascii_alphabetic() => {
                 self.tag.start(false);
-                self.state = State::Tag;
-                return self.read_tag(rest, sink);
+                return self.begin_tag(rest, sink);
             }
             _ => {
                 sink.text("<");
@@ -222,8 +221,7 @@ impl Scanner {
         match rest.as_bytes().first() {
             Some(byte) if byte.is_ascii_alphabetic() => {
                 self.tag.start(true);
-                self.state = State::Tag;
-                self.read_tag(rest, sink)
+                self.begin_tag(rest, sink)
             }
             // Ends at once if this is `</>`.
             _ => {
@@ -233,13 +231,27 @@ impl Scanner {
         }
     }
 
+    fn begin_tag<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
+        if let Some(rest) = self.tag.push_whole(rest) {
+            self.take_tag(sink);
+            return rest;
+        }
+        self.state = State::Tag;
+        self.read_tag(rest, sink)
+    }
+
     fn read_tag<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
         let Some(rest) = self.tag.push(rest) else { return "" };
+        self.take_tag(sink);
+        rest
+    }
+
+    fn take_tag(&mut self, sink: &mut impl Sink) {
         let tag = self.tag.tag();
         self.state = State::Text;
         if tag.is_end() {
             sink.end_tag(tag);
-            return rest;
+            return;
         }
         match sink.start_tag(tag) {
             Content::Markup => {}
@@ -249,7 +261,6 @@ impl Scanner {
                 self.state = State::Raw;
             }
         }
-        rest
     }
 
     fn declaration<'t>(

@@ -52,6 +52,8 @@ impl Slot {
 pub(super) struct Table {
     slots: Vec<Slot>,
     short: usize,
+    /// How many short words there may be before there are to be more slots.
+    short_max: usize,
     long: HashMap<Box<str>, u64, Seeds>,
     seeds: Seeds,
     key_maker: KeyMaker,
@@ -68,6 +70,7 @@ impl Table {
         Self {
             slots: vec![Slot::default(); SLOTS_MIN],
             short: 0,
+            short_max: short_max(SLOTS_MIN),
             long: HashMap::with_hasher(seeds),
             seeds,
             key_maker,
@@ -193,10 +196,16 @@ impl Table {
     }
 
     /// Keeps half of the slots free or more, and the number of words within its limit.
-    #[cold]
+    #[inline]
     fn make_room(&mut self) {
-        let spare = if self.slots.len() < SLOTS_MANY { 4 } else { 2 };
-        if self.short.saturating_mul(spare) > self.slots.len() {
+        if self.short > self.short_max || self.len() > self.settle_at {
+            self.make_more_room();
+        }
+    }
+
+    #[cold]
+    fn make_more_room(&mut self) {
+        if self.short > self.short_max {
             self.refill(self.slots.len().saturating_mul(2));
         }
         if self.len() > self.settle_at {
@@ -210,6 +219,7 @@ impl Table {
     /// Puts every short word into one of this many new slots, by the seeds of now.
     #[inline(never)]
     fn refill(&mut self, slots: usize) {
+        self.short_max = short_max(slots);
         let slots = std::mem::replace(&mut self.slots, vec![Slot::default(); slots]);
         if slots.len() < SLOTS_MANY {
             self.short = 0;
@@ -318,6 +328,11 @@ impl Table {
             *here = slot;
         }
     }
+}
+
+/// Returns how many words so many slots are for.
+const fn short_max(slots: usize) -> usize {
+    if slots < SLOTS_MANY { slots / 4 } else { slots / 2 }
 }
 
 /// Returns a short word as its slot holds it; `None` for one that does not fit.

@@ -37,8 +37,8 @@ impl Attribute {
     ];
 
     /// Finds a name in any case.
-    fn of(name: &[u8]) -> Option<Self> {
-        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+    fn of(name: &str) -> Option<Self> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
         match name.len() {
             4 if is("lang") => Some(Self::Lang),
             4 if is("role") => Some(Self::Role),
@@ -55,35 +55,30 @@ impl Attribute {
 /// A name in lower case, cut off where it is too long to matter.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Name {
-    bytes: [u8; NAME_BYTES_MAX],
-    length: usize,
+    text: String,
+    is_cut: bool,
 }
 
 impl Name {
-    pub(super) const fn clear(&mut self) {
-        self.length = 0;
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.is_cut = false;
     }
 
-    pub(super) fn push(&mut self, more: &[u8]) {
-        let space = self.bytes.get_mut(self.length..).unwrap_or_default();
-        let mut taken: usize = 0;
-        for (place, byte) in space.iter_mut().zip(more) {
-            *place = byte.to_ascii_lowercase();
-            taken = taken.saturating_add(1);
+    pub(super) fn push(&mut self, more: &str) {
+        let start = self.text.len();
+        // A shorter character that comes later must not fill the gap.
+        let space = if self.is_cut { 0 } else { NAME_BYTES_MAX.saturating_sub(start) };
+        let length = more.floor_char_boundary(space);
+        self.is_cut |= length < more.len();
+        self.text.push_str(before(more, length));
+        if let Some(added) = self.text.get_mut(start..) {
+            added.make_ascii_lowercase();
         }
-        self.length = self.length.saturating_add(taken);
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-
-    /// Returns the name, without a character that was cut.
-    fn as_str(&self) -> &str {
-        str::from_utf8(self.as_bytes()).unwrap_or_else(|_| {
-            let chunk = self.as_bytes().utf8_chunks().next();
-            chunk.map(|chunk| chunk.valid()).unwrap_or_default()
-        })
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
     }
 }
 
@@ -169,6 +164,7 @@ impl TagReader {
     /// Begins a tag whose name comes next.
     pub(super) fn start(&mut self, is_end: bool) {
         self.tag.restart(is_end);
+        self.kept = None;
         self.at = At::Name;
     }
 
@@ -216,7 +212,7 @@ impl TagReader {
                     self.kept = None;
                     self.at = At::AttributeName;
                     // At the start, `=` is part of the name.
-                    self.attribute.push(before(rest, usize::from(byte == b'=')).as_bytes());
+                    self.attribute.push(before(rest, usize::from(byte == b'=')));
                     usize::from(byte == b'=')
                 }
                 At::BeforeValue if matches!(byte, b'"' | b'\'') => {
@@ -233,28 +229,65 @@ impl TagReader {
         None
     }
 
+    /// Reads a tag from its first byte on, if it is all there and written as usual; returns what
+    /// follows it. Else nothing has happened, and [`Self::push`] has to read it.
+    pub(super) fn push_whole<'t>(&mut self, text: &'t str) -> Option<&'t str> {
+        let rest = self.try_whole(text);
+        if rest.is_none() {
+            let is_end = self.tag.is_end;
+            self.start(is_end);
+        }
+        rest
+    }
+
+    /// The usual way of a tag, without a look at the state for each part of it.
+    fn try_whole<'t>(&mut self, text: &'t str) -> Option<&'t str> {
+        let length = name_length(text, ENDS_TAG_NAME);
+        self.tag.name.push(before(text, length));
+        let mut rest = text.get(length..)?;
+        loop {
+            match *rest.as_bytes().first()? {
+                b'>' => return rest.get(1..),
+                b'/' if rest.as_bytes().get(1) == Some(&b'>') => {
+                    self.tag.is_closed = true;
+                    return rest.get(2..);
+                }
+                byte if is_space(byte) => rest = rest.get(1..)?,
+                b'/' | b'=' => return None,
+                _ => {
+                    let length = name_length(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
+                    self.finish_name(Attribute::of(before(rest, length)));
+                    rest = rest.get(length..)?;
+                    if let [b'=', quote, ..] = rest.as_bytes() {
+                        let value = rest.get(2..).filter(|_| matches!(quote, b'"' | b'\''))?;
+                        let end = memchr(*quote, value.as_bytes())?;
+                        self.keep(before(value, end));
+                        rest = value.get(end.saturating_add(1)..)?;
+                    } else if rest.as_bytes().first() == Some(&b'=') {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
     fn read_name(&mut self, rest: &str) -> usize {
         let is_tag = matches!(self.at, At::Name);
         let ends = if is_tag { ENDS_TAG_NAME } else { ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME };
-        let bytes = rest.as_bytes();
-        let end = bytes.iter().position(|byte| name_ends(*byte) & ends != 0);
-        let length = end.unwrap_or(bytes.len());
-        let part = bytes.get(..length).unwrap_or_default();
+        let length = name_length(rest, ends);
+        let has_ended = length < rest.len();
+        let part = before(rest, length);
         if is_tag {
             self.tag.name.push(part);
-            if end.is_some() {
+            if has_ended {
                 self.at = At::BeforeAttribute;
             }
             return length;
         }
-        let is_whole = end.is_some() && self.attribute.as_bytes().is_empty();
-        if !is_whole {
-            self.attribute.push(part);
-        }
-        if end.is_some() {
+        self.attribute.push(part);
+        if has_ended {
             self.at = At::AfterAttributeName;
-            let name = if is_whole { part } else { self.attribute.as_bytes() };
-            self.finish_name(Attribute::of(name));
+            self.finish_name(Attribute::of(self.attribute.as_str()));
         }
         length
     }
@@ -310,6 +343,12 @@ impl TagReader {
 
 const ENDS_TAG_NAME: u8 = 1;
 const ENDS_ATTRIBUTE_NAME: u8 = 2;
+
+/// Returns how much of a text is a name, which ends at any of `ends`.
+fn name_length(text: &str, ends: u8) -> usize {
+    let end = text.bytes().position(|byte| name_ends(byte) & ends != 0);
+    end.unwrap_or(text.len())
+}
 
 /// Returns which names a byte ends.
 fn name_ends(byte: u8) -> u8 {
