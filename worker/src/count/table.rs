@@ -57,8 +57,10 @@ pub(super) struct Table {
     long: HashMap<Box<str>, u64, Seeds>,
     seeds: Seeds,
     key_maker: KeyMaker,
-    /// Whether there may be forms that are not yet keys.
-    is_raw: bool,
+    /// What was put into a slot since the last settlement and may not be a key.
+    raw: Vec<Slot>,
+    /// Whether there may be such a word among the long ones.
+    has_raw_long: bool,
     settle_at: usize,
     unique_words_max: usize,
     full: bool,
@@ -74,7 +76,8 @@ impl Table {
             long: HashMap::with_hasher(seeds),
             seeds,
             key_maker,
-            is_raw: false,
+            raw: Vec::new(),
+            has_raw_long: false,
             settle_at: unique_words_max,
             unique_words_max,
             full: false,
@@ -88,8 +91,13 @@ impl Table {
 
     /// Counts a word in any form; it is not empty.
     pub(super) fn add(&mut self, word: &str) {
-        self.is_raw = true;
-        self.add_times(word, 1);
+        match pack(word.as_bytes()) {
+            Some((low, high)) => self.add_short_times(low, high, 1),
+            None => {
+                self.has_raw_long = true;
+                self.add_long_times(word, 1);
+            }
+        }
     }
 
     /// Counts an ASCII word that is a key already; it is not empty.
@@ -109,7 +117,8 @@ impl Table {
         self.slots.fill(Slot::default());
         self.short = 0;
         self.long.clear();
-        self.is_raw = false;
+        self.raw.clear();
+        self.has_raw_long = false;
     }
 
     /// Returns whether there were more different words than the table may hold.
@@ -168,6 +177,9 @@ impl Table {
             }
             if slot.count == 0 {
                 *slot = Slot { low, high, count: times };
+                if !slot.is_key() {
+                    self.raw.push(*slot);
+                }
                 self.short = self.short.saturating_add(1);
                 if place.wrapping_sub(home) > SEARCH_MAX {
                     self.deal_anew();
@@ -223,8 +235,8 @@ impl Table {
         let slots = std::mem::replace(&mut self.slots, vec![Slot::default(); slots]);
         if slots.len() < SLOTS_MANY {
             self.short = 0;
-            for slot in slots.into_iter().filter(|slot| slot.count > 0) {
-                self.place(slot);
+            for slot in taken(&slots) {
+                self.place(*slot);
             }
             return;
         }
@@ -257,15 +269,14 @@ impl Table {
 
     /// Lists every word under its key.
     fn settle(&mut self) {
-        if !std::mem::take(&mut self.is_raw) {
+        if self.raw.is_empty() && !self.has_raw_long {
             return;
         }
         // Settled words are never more than those before: no settlement follows from this one.
         self.settle_at = usize::MAX;
         let mut key = String::new();
         let mut others: Vec<(Slot, String)> = Vec::new();
-        // A free slot is like one with a key.
-        for slot in self.slots.iter().filter(|slot| !slot.is_key()) {
+        for slot in &self.raw {
             let (bytes, length) = unpack(slot);
             let word = bytes.get(..length).and_then(|word| str::from_utf8(word).ok());
             let word = word.unwrap_or_default();
@@ -289,6 +300,9 @@ impl Table {
             let times = self.long.remove(&word).unwrap_or(0);
             self.add_times(&key, times);
         }
+        // What was put in since is a key.
+        self.raw.clear();
+        self.has_raw_long = false;
     }
 
     /// Frees the slot of a word, and returns how often it was counted.

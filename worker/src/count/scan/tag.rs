@@ -66,13 +66,20 @@ impl Name {
     }
 
     pub(super) fn push(&mut self, more: &str) {
-        let start = self.text.len();
+        self.push_part(Part { text: more, has_capitals: true });
+    }
+
+    #[inline]
+    fn push_part(&mut self, part: Part<'_>) {
+        let (more, start) = (part.text, self.text.len());
         // A shorter character that comes later must not fill the gap.
         let space = if self.is_cut { 0 } else { NAME_BYTES_MAX.saturating_sub(start) };
         let length = more.floor_char_boundary(space);
         self.is_cut |= length < more.len();
         self.text.push_str(before(more, length));
-        if let Some(added) = self.text.get_mut(start..) {
+        if part.has_capitals
+            && let Some(added) = self.text.get_mut(start..)
+        {
             added.make_ascii_lowercase();
         }
     }
@@ -242,9 +249,9 @@ impl TagReader {
 
     /// The usual way of a tag, without a look at the state for each part of it.
     fn try_whole<'t>(&mut self, text: &'t str) -> Option<&'t str> {
-        let length = name_length(text, ENDS_TAG_NAME);
-        self.tag.name.push(before(text, length));
-        let mut rest = text.get(length..)?;
+        let name = Part::first(text, ENDS_TAG_NAME);
+        self.tag.name.push_part(name);
+        let mut rest = text.get(name.text.len()..)?;
         loop {
             match *rest.as_bytes().first()? {
                 b'>' => return rest.get(1..),
@@ -255,9 +262,9 @@ impl TagReader {
                 byte if is_space(byte) => rest = rest.get(1..)?,
                 b'/' | b'=' => return None,
                 _ => {
-                    let length = name_length(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
-                    self.finish_name(Attribute::of(before(rest, length)));
-                    rest = rest.get(length..)?;
+                    let name = Part::first(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
+                    self.finish_name(Attribute::of(name.text));
+                    rest = rest.get(name.text.len()..)?;
                     if let [b'=', quote, ..] = rest.as_bytes() {
                         let value = rest.get(2..).filter(|_| matches!(quote, b'"' | b'\''))?;
                         let end = memchr(*quote, value.as_bytes())?;
@@ -274,17 +281,17 @@ impl TagReader {
     fn read_name(&mut self, rest: &str) -> usize {
         let is_tag = matches!(self.at, At::Name);
         let ends = if is_tag { ENDS_TAG_NAME } else { ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME };
-        let length = name_length(rest, ends);
+        let part = Part::first(rest, ends);
+        let length = part.text.len();
         let has_ended = length < rest.len();
-        let part = before(rest, length);
         if is_tag {
-            self.tag.name.push(part);
+            self.tag.name.push_part(part);
             if has_ended {
                 self.at = At::BeforeAttribute;
             }
             return length;
         }
-        self.attribute.push(part);
+        self.attribute.push_part(part);
         if has_ended {
             self.at = At::AfterAttributeName;
             self.finish_name(Attribute::of(self.attribute.as_str()));
@@ -341,31 +348,51 @@ impl TagReader {
     }
 }
 
+/// A name as it is written, or a part of it.
+#[derive(Clone, Copy)]
+struct Part<'t> {
+    text: &'t str,
+    has_capitals: bool,
+}
+
+impl<'t> Part<'t> {
+    /// Takes what comes before the first byte of the classes `ends`, which are ASCII.
+    #[inline]
+    fn first(text: &'t str, ends: u8) -> Self {
+        let (mut length, mut all) = (0_usize, 0);
+        for byte in text.bytes() {
+            let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(0);
+            if class & ends != 0 {
+                break;
+            }
+            all |= class;
+            length = length.saturating_add(1);
+        }
+        Self { text: before(text, length), has_capitals: all & CAPITAL != 0 }
+    }
+}
+
 const ENDS_TAG_NAME: u8 = 1;
 const ENDS_ATTRIBUTE_NAME: u8 = 2;
+const CAPITAL: u8 = 4;
 
-/// Returns how much of a text is a name, which ends at any of `ends`.
-fn name_length(text: &str, ends: u8) -> usize {
-    let end = text.bytes().position(|byte| name_ends(byte) & ends != 0);
-    end.unwrap_or(text.len())
-}
-
-/// Returns which names a byte ends.
-fn name_ends(byte: u8) -> u8 {
-    /// No other byte than these, which are ASCII, ends a name.
-    #[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
-    static ENDS: [u8; 256] = {
-        let mut ends = [0; 256];
-        let mut rest: &[u8] = b"\t\n\x0c\r />";
-        while let [byte, more @ ..] = rest {
-            ends[*byte as usize] = ENDS_TAG_NAME;
-            rest = more;
-        }
-        ends[b'=' as usize] = ENDS_ATTRIBUTE_NAME;
-        ends
-    };
-    ENDS.get(usize::from(byte)).copied().unwrap_or(0)
-}
+/// What bytes are for names.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut rest: &[u8] = b"\t\n\x0c\r />";
+    while let [byte, more @ ..] = rest {
+        classes[*byte as usize] = ENDS_TAG_NAME;
+        rest = more;
+    }
+    classes[b'=' as usize] = ENDS_ATTRIBUTE_NAME;
+    let mut byte = b'A';
+    while byte <= b'Z' {
+        classes[byte as usize] = CAPITAL;
+        byte += 1;
+    }
+    classes
+};
 
 /// White space of HTML's syntax.
 pub(super) const fn is_space(byte: u8) -> bool {
