@@ -176,19 +176,28 @@ impl Table {
                 return;
             }
             if slot.count == 0 {
-                *slot = Slot { low, high, count: times };
-                if !slot.is_key() {
-                    self.raw.push(*slot);
-                }
-                self.short = self.short.saturating_add(1);
-                if place.wrapping_sub(home) > SEARCH_MAX {
-                    self.deal_anew();
-                }
-                self.make_room();
+                let new = Slot { low, high, count: times };
+                *slot = new;
+                self.note_new(new, place.wrapping_sub(home));
                 return;
             }
             place = place.wrapping_add(1);
         }
+    }
+
+    /// Makes the table ready for more after a word was put in that was `searched` slots from its home.
+    ///
+    /// Not a part of the search, which is faster the shorter its code is.
+    #[inline(never)]
+    fn note_new(&mut self, slot: Slot, searched: usize) {
+        self.short = self.short.saturating_add(1);
+        if !slot.is_key() {
+            self.raw.push(slot);
+        }
+        if searched > SEARCH_MAX {
+            self.deal_anew();
+        }
+        self.make_room();
     }
 
     /// Spreads words that were found to crowd, such as those of a text made for that.
@@ -360,6 +369,12 @@ pub(super) fn pack(word: &[u8]) -> Option<(u64, u64)> {
         let (low, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
         // What the lower half has already is shifted out of the upper one.
         return Some((low, last.checked_shr(padding_bits(word.len())).unwrap_or(0)));
+    }
+    if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
+        // Where the two overlap they are the same.
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        let shift = word.len().saturating_sub(size_of::<u32>()).saturating_mul(8);
+        return Some((u64::from(first) | u64::from(last) << shift, 0));
     }
     let low = word.iter().rev().fold(0, |low, byte| low << 8 | u64::from(*byte));
     Some((low, 0))

@@ -36,6 +36,10 @@ impl Attribute {
         Self::Lang,
     ];
 
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
     /// Finds a name in any case.
     fn of(name: &str) -> Option<Self> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
@@ -89,20 +93,16 @@ impl Name {
     }
 }
 
-/// What was kept of an attribute.
-#[derive(Clone, Debug, Default)]
-struct Value {
-    is_there: bool,
-    text: String,
-}
-
 /// A complete tag.
 #[derive(Clone, Debug, Default)]
 pub(in crate::count) struct Tag {
     name: Name,
     is_end: bool,
     is_closed: bool,
-    values: [Value; Attribute::COUNT],
+    /// A bit for each attribute that is there.
+    present: u8,
+    /// What was kept of their values.
+    values: [String; Attribute::COUNT],
 }
 
 impl Tag {
@@ -125,16 +125,14 @@ impl Tag {
     /// Character references in it are not resolved: no value that matters needs them.
     pub(in crate::count) fn value(&self, attribute: Attribute) -> Option<&str> {
         let value = self.values.get(attribute as usize)?;
-        value.is_there.then_some(value.text.as_str())
+        (self.present & attribute.bit() != 0).then_some(value.as_str())
     }
 
     fn restart(&mut self, is_end: bool) {
         self.name.clear();
         self.is_end = is_end;
         self.is_closed = false;
-        for value in &mut self.values {
-            value.is_there = false;
-        }
+        self.present = 0;
     }
 }
 
@@ -301,14 +299,12 @@ impl TagReader {
 
     /// Decides whether the attribute is kept. Of several with one name, the first counts.
     fn finish_name(&mut self, attribute: Option<Attribute>) {
-        let value = attribute.and_then(|attribute| self.tag.values.get_mut(attribute as usize));
-        self.kept = None;
-        if let Some(value) = value
-            && !value.is_there
-        {
-            value.is_there = true;
-            value.text.clear();
-            self.kept = attribute;
+        self.kept = attribute.filter(|attribute| self.tag.present & attribute.bit() == 0);
+        if let Some(attribute) = self.kept {
+            self.tag.present |= attribute.bit();
+            if let Some(value) = self.tag.values.get_mut(attribute as usize) {
+                value.clear();
+            }
         }
     }
 
@@ -337,9 +333,9 @@ impl TagReader {
     fn keep(&mut self, more: &str) {
         let kept = self.kept.and_then(|attribute| self.tag.values.get_mut(attribute as usize));
         if let Some(value) = kept {
-            let space = VALUE_BYTES_MAX.saturating_sub(value.text.len());
+            let space = VALUE_BYTES_MAX.saturating_sub(value.len());
             let length = more.floor_char_boundary(space);
-            value.text.push_str(before(more, length));
+            value.push_str(before(more, length));
             if length < more.len() {
                 // A shorter character that comes later must not fill the gap.
                 self.kept = None;
