@@ -1,6 +1,6 @@
 //! Totals, histogram and rule: what a count says about a document.
 
-use std::{cmp::Ordering, collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{
@@ -52,9 +52,19 @@ pub struct WordCount {
 /// The canonical order is: most frequent first, words of equal frequency alphabetically by code
 /// point. It serialises as a JSON object in that order; reading one back sorts again, so
 /// an object in any order is accepted. A word given twice has its counts added.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Histogram {
-    entries: Vec<WordCount>,
+    /// The words one after the other, in any order: one piece of memory for all of them.
+    text: String,
+    entries: Vec<Entry>,
+}
+
+/// Where a word is, and how often it occurs.
+#[derive(Clone, Copy)]
+struct Entry {
+    start: usize,
+    end: usize,
+    count: u64,
 }
 
 impl Histogram {
@@ -73,33 +83,120 @@ impl Histogram {
     /// Returns the sum of all counts.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.iter().map(|(_, count)| count).sum()
+        self.entries.iter().map(|entry| entry.count).sum()
     }
 
     /// Visits the words in the canonical order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, u64)> {
-        self.entries.iter().map(|entry| (entry.word.as_str(), entry.count))
+        self.entries.iter().map(|entry| (word(&self.text, *entry), entry.count))
     }
 
     /// Returns the first `n` words of the canonical order, or all if there are fewer.
     #[must_use]
     pub fn top(&self, n: usize) -> Vec<WordCount> {
-        self.entries.iter().take(n).cloned().collect()
+        let words = self.iter().take(n);
+        words.map(|(word, count)| WordCount { word: word.to_owned(), count }).collect()
+    }
+
+    /// Leaves out the words that `keep` does not want.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.entries.retain(|entry| keep(word(&self.text, *entry)));
     }
 
     /// Sorts words, of which no two are the same, into the canonical order.
+    ///
+    /// They stand one after the other in `text`; `ends` says where each ends, and its count.
     #[must_use]
-    pub fn from_distinct(mut entries: Vec<WordCount>) -> Self {
-        // This way of sorting is the fastest for what is in order already, in whole or in part.
-        entries.sort_by(canonical);
-        Self { entries }
+    pub fn from_distinct(text: String, ends: &[(usize, u64)]) -> Self {
+        let starts = std::iter::once(0).chain(ends.iter().map(|(end, _)| *end));
+        let entries = starts.zip(ends).map(|(start, &(end, count))| Entry { start, end, count });
+        let entries: Vec<Entry> = entries.collect();
+        let keys = entries.iter().enumerate();
+        let mut keys: Vec<SortKey> =
+            keys.map(|(place, entry)| SortKey::new(&text, *entry, place)).collect();
+        keys.sort_unstable();
+        let mut sorted: Vec<Entry> =
+            keys.iter().filter_map(|key| entries.get(key.place()).copied()).collect();
+        let mut start = 0;
+        for alike in keys.chunk_by(|left, right| left.is_like(*right)) {
+            let end = alike.len().saturating_add(start);
+            if alike.len() > 1
+                && let Some(these) = sorted.get_mut(start..end)
+            {
+                these.sort_unstable_by(|left, right| {
+                    let by_count = right.count.cmp(&left.count);
+                    by_count.then_with(|| word(&text, *left).cmp(word(&text, *right)))
+                });
+            }
+            start = end;
+        }
+        Self { text, entries: sorted }
     }
 }
 
-fn canonical(left: &WordCount, right: &WordCount) -> Ordering {
-    let by_count = right.count.cmp(&left.count);
-    by_count.then_with(|| left.word.cmp(&right.word))
+fn word(text: &str, entry: Entry) -> &str {
+    text.get(entry.start..entry.end).unwrap_or_default()
 }
+
+/// A number that is the smaller, the earlier a word comes: its count, the less the higher; the
+/// beginning of the word; and its place among the words, which only tells whose number it is.
+///
+/// Comparing numbers is much of what makes a small histogram fast.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct SortKey(u128);
+
+impl SortKey {
+    const PLACE_BITS: u32 = 40;
+    const PREFIX_BITS: u32 = u64::BITS;
+    /// Counts from this on are told apart by a second look, as words that begin alike are.
+    const COUNT_MAX: u64 = (1 << (u128::BITS - Self::PREFIX_BITS - Self::PLACE_BITS)) - 1;
+
+    fn new(text: &str, entry: Entry, place: usize) -> Self {
+        let rareness = Self::COUNT_MAX.saturating_sub(entry.count);
+        let upper = u128::from(rareness) << Self::PREFIX_BITS | u128::from(prefix(text, entry));
+        // No memory holds more words than there are places.
+        Self(upper << Self::PLACE_BITS | place as u128)
+    }
+
+    /// Tells whether only a look at the words can say which one comes first.
+    const fn is_like(self, other: Self) -> bool {
+        const BOTH: u32 = SortKey::PREFIX_BITS + SortKey::PLACE_BITS;
+        let are_most_frequent = (self.0 | other.0) >> BOTH == 0;
+        are_most_frequent || (self.0 ^ other.0) >> Self::PLACE_BITS == 0
+    }
+
+    const fn place(self) -> usize {
+        (self.0 & ((1 << Self::PLACE_BITS) - 1)) as usize
+    }
+}
+
+/// Returns the first eight bytes of a word, or all and zeros, as a number.
+fn prefix(text: &str, entry: Entry) -> u64 {
+    let rest = text.as_bytes().get(entry.start..).unwrap_or_default();
+    let Some(first) = rest.first_chunk() else {
+        // At the end of the text there may be fewer.
+        let bytes = rest.iter().take(entry.end.saturating_sub(entry.start));
+        let shifts = (0..u64::BITS).step_by(8).rev();
+        return bytes.zip(shifts).fold(0, |all, (byte, shift)| all | u64::from(*byte) << shift);
+    };
+    let bytes = u32::try_from(entry.end.saturating_sub(entry.start)).unwrap_or(u32::MAX);
+    let behind = u64::MAX.checked_shr(bytes.saturating_mul(8)).unwrap_or(0);
+    u64::from_be_bytes(*first) & !behind
+}
+
+impl fmt::Debug for Histogram {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl PartialEq for Histogram {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Histogram {}
 
 impl<W: Into<String>> FromIterator<(W, u64)> for Histogram {
     fn from_iter<I: IntoIterator<Item = (W, u64)>>(words: I) -> Self {
@@ -114,8 +211,13 @@ impl<W: Into<String>> FromIterator<(W, u64)> for Histogram {
 
 impl<S> From<HashMap<String, u64, S>> for Histogram {
     fn from(counts: HashMap<String, u64, S>) -> Self {
-        let entries = counts.into_iter();
-        Self::from_distinct(entries.map(|(word, count)| WordCount { word, count }).collect())
+        let mut text = String::new();
+        let ends = counts.into_iter().map(|(word, count)| {
+            text.push_str(&word);
+            (text.len(), count)
+        });
+        let ends: Vec<_> = ends.collect();
+        Self::from_distinct(text, &ends)
     }
 }
 
@@ -125,7 +227,7 @@ impl IntoIterator for Histogram {
 
     /// Hands the words out in the canonical order.
     fn into_iter(self) -> Self::IntoIter {
-        self.entries.into_iter()
+        self.top(usize::MAX).into_iter()
     }
 }
 
@@ -219,6 +321,43 @@ mod tests {
     fn order_is_by_count_then_by_code_point() {
         let words: Vec<_> = sample().iter().map(|(word, _)| word.to_owned()).collect();
         assert_eq!(words, ["mill", "bread", "river", "\u{e9}t\u{e9}"]);
+    }
+
+    #[test]
+    fn order_is_that_of_counts_and_words_however_alike_they_are() {
+        let beginnings =
+            ["", "a", "b", "\u{e9}", "\0", "mill", "millston", "millstone", "\u{6c34}\u{8eca}"];
+        let ends = ["", "\0", "\0\0", "s", "\u{e9}s"];
+        let counts = [1, 2, 1000, (1 << 24) - 2, (1 << 24) - 1, 1 << 24, u64::MAX - 1, u64::MAX];
+        let mut expected = Vec::new();
+        for (turn, (begin, end)) in
+            beginnings.iter().flat_map(|begin| ends.iter().map(move |end| (begin, end))).enumerate()
+        {
+            for repeat in 0..3 {
+                let word = format!("{begin}{}{end}", "x".repeat(repeat * 4));
+                let count = counts[(turn * 7 + repeat * 5) % counts.len()];
+                expected.push(WordCount { word, count });
+            }
+        }
+        expected.retain(|entry| !entry.word.is_empty());
+        expected.sort_by(|left, right| left.word.cmp(&right.word));
+        expected.dedup_by(|left, right| left.word == right.word);
+        let counts = expected.iter().map(|entry| (entry.word.clone(), entry.count));
+        let found: Histogram = counts.collect();
+        // This way of sorting leaves those of one count in their order.
+        expected.sort_by_key(|entry| std::cmp::Reverse(entry.count));
+        assert_eq!(found.top(usize::MAX), expected);
+    }
+
+    #[test]
+    fn words_are_left_out_without_a_change_of_order() {
+        let mut some = sample();
+        some.retain(|word| word != "bread");
+        let words: Vec<_> = some.iter().collect();
+        assert_eq!(words, [("mill", 3), ("river", 2), ("\u{e9}t\u{e9}", 2)]);
+        assert_eq!(some.len(), 3);
+        assert_ne!(some, sample());
+        assert_eq!(format!("{some:?}"), r#"{"mill": 3, "river": 2, "été": 2}"#);
     }
 
     #[test]

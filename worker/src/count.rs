@@ -88,7 +88,7 @@ pub struct Options {
     /// What the client asked for.
     pub asked: options::Options,
     /// The most different words a document may have. More memory is not used for words than about
-    /// 400 bytes for each, and usually below 100.
+    /// 600 bytes for each, and usually below 200.
     pub unique_words_max: usize,
 }
 

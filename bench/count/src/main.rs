@@ -22,8 +22,11 @@ fn main() {
          | target | ours with SHA-256 and charset |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
+    // Words of the command line choose what is measured, by its name.
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|part| name.contains(part));
     let texts = Text::all();
-    for text in &texts {
+    for text in texts.iter().filter(|text| is_asked(text.name)) {
         compare_text(text);
     }
     println!();
@@ -33,7 +36,7 @@ fn main() {
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     let sets = Pages::all();
-    for pages in &sets {
+    for pages in sets.iter().filter(|pages| is_asked(pages.name)) {
         compare_pages(pages);
     }
     println!();

@@ -95,7 +95,7 @@ impl Run {
         match Lexicon::get().filter(|_| writing == Writing::ChineseJapanese) {
             Some(lexicon) => {
                 lexicon.cut(&self.text, &mut self.cut);
-                self.add_words(self.cut.ends(), open, writing, words)
+                self.add_words(self.cut.ends(&self.text), open, writing, words)
             }
             None => self.add_words(self.segmenter.segment_str(&self.text), open, writing, words),
         }

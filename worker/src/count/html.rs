@@ -1,5 +1,7 @@
 //! The visible text of a page, as a stream.
 
+use memchr::memchr;
+
 use super::{
     element::Element,
     landmark::{Found, Landmarks},
@@ -27,13 +29,15 @@ impl Extractor {
     /// Takes the next piece of the page.
     pub(super) fn push(&mut self, piece: &str, tally: &mut Tally) {
         let Self { scanner, visibility, landmarks } = self;
-        scanner.push(piece, &mut Page { visibility, landmarks, tally });
+        // Looked for here and not in every text between two tags, most of which are short.
+        let has_nul = memchr(0, piece.as_bytes()).is_some();
+        scanner.push(piece, &mut Page { visibility, landmarks, tally, has_nul });
     }
 
     /// Ends the page.
     pub(super) fn end(&mut self, tally: &mut Tally) {
         let Self { scanner, visibility, landmarks } = self;
-        scanner.end(&mut Page { visibility, landmarks, tally });
+        scanner.end(&mut Page { visibility, landmarks, tally, has_nul: false });
     }
 }
 
@@ -42,6 +46,8 @@ struct Page<'a> {
     visibility: &'a mut Visibility,
     landmarks: &'a mut Landmarks,
     tally: &'a mut Tally,
+    /// Whether there may be NUL in a text. What the scanner keeps from an earlier piece has none.
+    has_nul: bool,
 }
 
 impl Page<'_> {
@@ -62,7 +68,8 @@ impl Page<'_> {
 impl Sink for Page<'_> {
     fn text(&mut self, text: &str) {
         match self.visibility.hides_text() {
-            None => self.tally.add_flowing(text),
+            None if self.has_nul => self.tally.add_flowing(text),
+            None => self.tally.add_flowing_without_nul(text),
             Some(why) => self.tally.dropped(why, u64::try_from(text.len()).unwrap_or(u64::MAX)),
         }
     }

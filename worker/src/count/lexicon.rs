@@ -17,7 +17,7 @@ use icu_segmenter::provider::{Baked, DictionaryBreakData, SegmenterDictionaryAut
 const CHINESE_JAPANESE: &str = "cjdict";
 
 /// What a character costs that is no word of the dictionary: more than any word.
-const UNKNOWN_COST: u32 = 255;
+const UNKNOWN_COST: u8 = u8::MAX;
 
 /// What a row of Katakana costs as one word, by its number of characters: most words from other
 /// languages have three to five. These are the numbers of ICU.
@@ -29,17 +29,18 @@ const KATAKANA_COST_MAX: u32 = 8192;
 /// A row of more Katakana than this is not taken for one word.
 const KATAKANA_MAX: usize = 19;
 
-/// What a step can reach. The bits above those hold the place, which is a number for each beginning
-/// of a word, 0 for the empty one.
-const HAS_MORE: u32 = 1;
-const FLAGS_BITS: u32 = 1;
+/// The bits of a step that hold a cost; those above hold where to go on.
+const COST_BITS: u32 = 8;
 
-/// The bits of an entry that hold a step; those above say from which place and by which character.
-const STEP_BITS: u32 = 24;
+/// The bits of an entry that hold a step; those above say by which characters it is taken.
+const STEP_BITS: u32 = 32;
 const CHARACTER_BITS: u32 = 16;
 
-/// Words of bits for pairs of characters: 256 KiB, of which one bit in ten is set.
-const PAIRS: usize = 32 * 1024;
+/// Marks the last of the steps that go on from one place.
+const IS_LAST: u64 = 1 << (STEP_BITS + CHARACTER_BITS);
+
+/// What is added to the cost of a way that does not end with a word, so that no other is cheaper.
+const NEVER: u32 = 1 << 30;
 
 /// Tells whether a text of such characters is in normal form, whatever stands beside what: the
 /// common Han characters, Hiragana and Katakana.
@@ -50,71 +51,132 @@ pub(super) const fn is_plain(c: char) -> bool {
 }
 
 /// Tells whether a character can be part of a row of Katakana.
-const fn is_katakana(c: char) -> bool {
-    matches!(c, '\u{30a1}'..='\u{30fa}' | '\u{30fc}'..='\u{30fe}' | '\u{ff66}'..='\u{ff9f}')
+const fn is_katakana(code: u16) -> bool {
+    matches!(code, 0x30a1..=0x30fa | 0x30fc..=0x30fe | 0xff66..=0xff9f)
 }
 
-/// The steps from the beginnings of words to longer ones.
+/// What the first characters of a word lead to.
+#[derive(Clone, Copy, Default)]
+struct Step(u32);
+
+impl Step {
+    /// Where no word goes on.
+    const NONE: Self = Self(0);
+
+    /// Returns what the word that ends here costs, if one does.
+    #[inline]
+    const fn cost(self) -> u32 {
+        match self.0 & ((1 << COST_BITS) - 1) {
+            0 => NEVER,
+            cost => cost,
+        }
+    }
+
+    /// Returns the place of the next steps; 0 if there are none.
+    #[inline]
+    const fn next(self) -> u32 {
+        self.0 >> COST_BITS
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the step is in the lower bits")]
+    const fn of(entry: u64) -> Self {
+        Self(entry as u32)
+    }
+}
+
+/// The words, as steps from character to character, laid out for few looks into memory: most of the
+/// time goes into waiting for it.
 pub(super) struct Lexicon {
-    /// The first steps, by character.
-    first: Vec<u32>,
-    /// A bit for the hash of every pair of characters that a word begins with. Most pairs begin none,
-    /// and unlike the steps this fits into a fast cache.
+    /// What each character costs as a word.
+    singles: Vec<u8>,
+    /// The steps by two characters: open addressing, of which at least half is free (0).
     pairs: Vec<u64>,
-    /// The other steps: open addressing by place and character; 0 is free, and at least half are.
-    entries: Vec<u64>,
-    /// What the word that ends at a place costs: the rarer, the more. 0 where none ends.
-    costs: Vec<u8>,
+    /// The steps by one more character. Those from one place stand side by side; there are usually
+    /// one or two, so that one look finds them.
+    others: Vec<u64>,
 }
 
-/// The cheapest way to cut a text up to some place.
-#[derive(Clone, Copy)]
-struct Way {
-    cost: u32,
-    /// Where its last word begins.
-    start: usize,
+/// A way to cut a text up to some place: its cost, and in the lower half where its last word begins.
+///
+/// The smaller is the cheaper one, and of two that cost the same the one with the longer last word.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Way(u64);
+
+impl Way {
+    const UNKNOWN: Self = Self(u64::MAX);
+
+    #[inline]
+    const fn new(cost: u32, start: usize) -> Self {
+        // No run has so many characters that its start would not fit.
+        Self((cost as u64) << u32::BITS | start as u64)
+    }
+
+    #[inline]
+    const fn cost(self) -> u32 {
+        (self.0 >> u32::BITS) as u32
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the start is the lower half")]
+    const fn start(self) -> usize {
+        self.0 as u32 as usize
+    }
 }
 
 /// Where a text is cut; kept from text to text for its memory.
 #[derive(Default)]
 pub(super) struct Cut {
-    /// The cheapest way to each byte; only those between characters are reached.
+    /// The characters; 0 for one beyond those that words of the dictionary consist of.
+    codes: Vec<u16>,
+    /// The step by each character and the one after it.
+    pairs: Vec<Step>,
+    /// The cheapest way up to each character.
     ways: Vec<Way>,
-    ends: Vec<usize>,
+    /// The characters of each word.
+    lengths: Vec<usize>,
 }
 
 impl Cut {
-    /// Returns where the words end.
-    pub(super) fn ends(&self) -> impl Iterator<Item = usize> + '_ {
-        self.ends.iter().copied()
+    /// Returns where the words of `text`, which is what was cut, end.
+    pub(super) fn ends<'c>(&'c self, text: &'c str) -> impl Iterator<Item = usize> + 'c {
+        // The usual case: every character has three bytes.
+        let is_even = self.codes.iter().all(|code| *code >= 0x800);
+        let mut rest = text;
+        self.lengths.iter().map(move |length| {
+            let bytes = if is_even {
+                length.saturating_mul(3)
+            } else {
+                rest.char_indices().nth(*length).map_or(rest.len(), |(at, _)| at)
+            };
+            rest = rest.get(bytes..).unwrap_or_default();
+            text.len().saturating_sub(rest.len())
+        })
     }
 
-    fn begin(&mut self, length: usize) {
+    fn begin(&mut self, text: &str) {
+        self.codes.clear();
+        self.codes.extend(text.chars().map(|c| u16::try_from(u32::from(c)).unwrap_or(0)));
         self.ways.clear();
-        self.ways.resize(length.saturating_add(1), Way { cost: u32::MAX, start: 0 });
-        self.reach(0, Way { cost: 0, start: 0 });
+        self.ways.resize(self.codes.len().saturating_add(1), Way::UNKNOWN);
+        self.reach(0, Way::new(0, 0));
     }
 
     /// Takes a way to `end` unless one as cheap is known.
+    #[inline]
     fn reach(&mut self, end: usize, way: Way) {
-        if let Some(known) = self.ways.get_mut(end).filter(|known| way.cost < known.cost) {
-            *known = way;
+        if let Some(known) = self.ways.get_mut(end) {
+            *known = way.min(*known);
         }
-    }
-
-    fn cost(&self, at: usize) -> u32 {
-        self.ways.get(at).map_or(u32::MAX, |way| way.cost)
     }
 
     /// Follows the cheapest way back from the end.
     fn finish(&mut self) {
-        self.ends.clear();
-        let mut end = self.ways.len().saturating_sub(1);
+        self.lengths.clear();
+        let mut end = self.codes.len();
         while let Some(way) = self.ways.get(end).filter(|_| end > 0) {
-            self.ends.push(end);
-            end = way.start;
+            self.lengths.push(end.saturating_sub(way.start()));
+            end = way.start();
         }
-        self.ends.reverse();
+        self.lengths.reverse();
     }
 }
 
@@ -128,131 +190,166 @@ impl Lexicon {
 
     /// Cuts a text into the words that together cost the least.
     pub(super) fn cut(&self, text: &str, cut: &mut Cut) {
-        cut.begin(text.len());
+        cut.begin(text);
+        self.find_pairs(cut);
         let mut is_in_katakana = false;
-        for (start, c) in text.char_indices() {
-            let (cost, rest) = (cut.cost(start), text.get(start..).unwrap_or_default());
-            if !self.add_words(start, cost, rest, cut) {
-                let way = Way { cost: cost.saturating_add(UNKNOWN_COST), start };
-                cut.reach(start.saturating_add(c.len_utf8()), way);
-            }
-            let was_in_katakana = std::mem::replace(&mut is_in_katakana, is_katakana(c));
+        let mut start = 0;
+        while let Some((&code, &pair)) = cut.codes.get(start).zip(cut.pairs.get(start)) {
+            let cost = cut.ways.get(start).map_or(0, |way| way.cost());
+            let single = self.singles.get(usize::from(code)).copied().unwrap_or(UNKNOWN_COST);
+            let next = start.saturating_add(1);
+            cut.reach(next, Way::new(cost.saturating_add(u32::from(single)), start));
+            self.add_words(start, cost, pair, cut);
+            let was_in_katakana = std::mem::replace(&mut is_in_katakana, is_katakana(code));
             if is_in_katakana && !was_in_katakana {
-                add_katakana(start, cost, rest, cut);
+                add_katakana(start, cost, cut);
             }
+            start = next;
         }
         cut.finish();
     }
 
-    /// Adds every word that `rest` begins with; returns whether its first character is one.
+    /// Looks up what begins with any two characters.
+    ///
+    /// Apart from weighing, so that the machine can wait for many of these looks at once.
+    fn find_pairs(&self, cut: &mut Cut) {
+        let pairs = cut.codes.iter().zip(cut.codes.iter().skip(1));
+        cut.pairs.clear();
+        cut.pairs.extend(pairs.map(|(first, second)| self.pair(*first, *second)));
+        cut.pairs.push(Step::NONE);
+    }
+
+    /// Takes a step by two characters.
     #[inline]
-    fn add_words(&self, start: usize, cost: u32, rest: &str, cut: &mut Cut) -> bool {
-        let mut characters = rest.chars();
-        let Some(first) = characters.next() else { return false };
-        let (mut c, mut end, mut has_single) = (first, start, false);
-        let mut step = usize::try_from(u32::from(c)).ok().and_then(|c| self.first.get(c)).copied();
-        while let Some(reached) = step.filter(|step| *step != 0) {
-            let (is_first, place) = (end == start, reached >> FLAGS_BITS);
-            end = end.saturating_add(c.len_utf8());
-            let more = usize::try_from(place).ok().and_then(|place| self.costs.get(place));
-            if let Some(more) = more.filter(|more| **more > 0) {
-                has_single |= is_first;
-                cut.reach(end, Way { cost: cost.saturating_add(u32::from(*more)), start });
+    fn pair(&self, first: u16, second: u16) -> Step {
+        let key = key_of(first, second);
+        let mut place = place_of(key, self.pairs.len());
+        while let Some(&entry) = self.pairs.get(place) {
+            if entry >> STEP_BITS == key || entry == 0 {
+                return Step::of(entry);
             }
-            if reached & HAS_MORE == 0 {
+            place = place.wrapping_add(1) & self.pairs.len().wrapping_sub(1);
+        }
+        Step::NONE
+    }
+
+    /// Adds the words of two characters and more that begin at a place.
+    #[inline]
+    fn add_words(&self, start: usize, cost: u32, pair: Step, cut: &mut Cut) {
+        let mut step = pair;
+        let mut end = start.saturating_add(2);
+        cut.reach(end, Way::new(cost.saturating_add(step.cost()), start));
+        while step.next() != 0
+            && let Some(&code) = cut.codes.get(end)
+            && let Some(found) = self.other(step.next(), code)
+        {
+            step = found;
+            end = end.saturating_add(1);
+            cut.reach(end, Way::new(cost.saturating_add(step.cost()), start));
+        }
+    }
+
+    /// Takes a step from a place by one more character.
+    #[inline]
+    fn other(&self, place: u32, code: u16) -> Option<Step> {
+        let steps = self.others.get(usize::try_from(place).ok()?..)?;
+        for &entry in steps {
+            if (entry >> STEP_BITS) & ((1 << CHARACTER_BITS) - 1) == u64::from(code) {
+                return Some(Step::of(entry));
+            }
+            if entry & IS_LAST != 0 {
                 break;
             }
-            let Some(next) = characters.next() else { break };
-            let may_go_on = !is_first || self.may_begin_with(first, next);
-            step = may_go_on.then(|| self.step(place, next));
-            c = next;
         }
-        has_single
-    }
-
-    /// Tells whether a word may begin with two characters; some do not although it says so.
-    #[inline]
-    fn may_begin_with(&self, first: char, second: char) -> bool {
-        let (word, bit) = pair(first, second);
-        self.pairs.get(word).is_some_and(|bits| bits & bit != 0)
-    }
-
-    /// Takes a step from a place; 0 leads nowhere.
-    #[inline]
-    fn step(&self, place: u32, c: char) -> u32 {
-        let Some(way) = way(place, c) else { return 0 };
-        let mut index = index(way, self.entries.len());
-        while let Some(&entry) = self.entries.get(index) {
-            if entry >> STEP_BITS == way || entry == 0 {
-                return step_of(entry);
-            }
-            index = index.wrapping_add(1) & self.entries.len().wrapping_sub(1);
-        }
-        0
+        None
     }
 
     /// Lays out words with their costs, which come in such an order that those with a common
     /// beginning stand together. `None` if there are too many.
     fn of(words: impl Iterator<Item = (String, u8)>) -> Option<Self> {
-        let mut steps: Vec<(u64, u32)> = Vec::new();
-        let (mut costs, mut first, mut pairs) =
-            (vec![0], vec![0; 1 << CHARACTER_BITS], vec![0; PAIRS]);
-        // The word before, as the steps that led to it.
+        let beginnings = Beginning::all_of(words)?;
+        let mut longer: Vec<&Beginning> = beginnings.iter().filter(|b| b.length > 2).collect();
+        longer.sort_by_key(|beginning| beginning.parent);
+        // Place 0 is where nothing goes on.
+        let places = 1..1_u32 << (STEP_BITS - COST_BITS);
+        if longer.len() > places.len() {
+            return None;
+        }
+        let mut next: Vec<u32> = vec![0; beginnings.len()];
+        // From behind, so that of those side by side the first one stays.
+        for (place, beginning) in places.zip(&longer).rev() {
+            *next.get_mut(beginning.parent)? = place;
+        }
+        let entry = |key: u64, beginning: &Beginning| {
+            let next = u64::from(next.get(beginning.id).copied().unwrap_or(0));
+            key << STEP_BITS | next << COST_BITS | u64::from(beginning.cost)
+        };
+
+        let mut others = vec![0];
+        for siblings in longer.chunk_by(|left, right| left.parent == right.parent) {
+            others.extend(siblings.iter().map(|sibling| entry(sibling.code.into(), sibling)));
+            *others.last_mut()? |= IS_LAST;
+        }
+        let mut singles = vec![UNKNOWN_COST; 1 << CHARACTER_BITS];
+        for single in beginnings.iter().filter(|b| b.length == 1 && b.cost > 0) {
+            *singles.get_mut(usize::from(single.code))? = single.cost;
+        }
+        let two: Vec<&Beginning> = beginnings.iter().filter(|b| b.length == 2).collect();
+        let mut pairs = vec![0; two.len().saturating_mul(2).next_power_of_two()];
+        for pair in two {
+            let key = key_of(beginnings.get(pair.parent)?.code, pair.code);
+            let mut place = place_of(key, pairs.len());
+            while pairs.get(place).is_some_and(|entry| *entry != 0) {
+                place = place.wrapping_add(1) & pairs.len().wrapping_sub(1);
+            }
+            *pairs.get_mut(place)? = entry(key, pair);
+        }
+        Some(Self { singles, pairs, others })
+    }
+}
+
+/// Characters that one word or more begins with.
+#[derive(Default)]
+struct Beginning {
+    id: usize,
+    /// The same without the last character.
+    parent: usize,
+    length: usize,
+    /// The last character.
+    code: u16,
+    /// What they cost as a word; 0 if they are none.
+    cost: u8,
+}
+
+impl Beginning {
+    /// Returns all beginnings of words, by their numbers; the first is empty.
+    fn all_of(words: impl Iterator<Item = (String, u8)>) -> Option<Vec<Self>> {
+        let mut all = vec![Self::default()];
+        // Those of the word before.
         let mut path: Vec<(char, usize)> = Vec::new();
         for (word, cost) in words {
             let common = path.iter().zip(word.chars()).take_while(|((had, _), c)| had == c).count();
             path.truncate(common);
             for c in word.chars().skip(common) {
-                if let [(first, _)] = path.as_slice() {
-                    let (word, bit) = pair(*first, c);
-                    *pairs.get_mut(word)? |= bit;
-                }
-                let parent = path.last().and_then(|(_, index)| steps.get_mut(*index));
-                let place = parent.map_or(0, |(_, step)| {
-                    *step |= HAS_MORE;
-                    *step >> FLAGS_BITS
-                });
-                path.push((c, steps.len()));
-                let reached = u32::try_from(steps.len()).ok()?.checked_add(1)?;
-                steps.push((way(place, c)?, reached.checked_shl(FLAGS_BITS)?));
-                costs.push(0);
+                let (id, parent) = (all.len(), path.last().map_or(0, |(_, id)| *id));
+                path.push((c, id));
+                let code = u16::try_from(u32::from(c)).ok()?;
+                all.push(Self { id, parent, length: path.len(), code, cost: 0 });
             }
-            *costs.last_mut()? = cost;
+            all.last_mut()?.cost = cost;
         }
-        if steps.len() >= 1 << (STEP_BITS - FLAGS_BITS) {
-            return None;
-        }
-        let mut entries = vec![0; steps.len().saturating_mul(2).next_power_of_two()];
-        for (way, step) in steps {
-            if let Some(first) = usize::try_from(way).ok().and_then(|c| first.get_mut(c)) {
-                *first = step;
-                continue;
-            }
-            let mut index = index(way, entries.len());
-            while entries.get(index).is_some_and(|entry| *entry != 0) {
-                index = index.wrapping_add(1) & entries.len().wrapping_sub(1);
-            }
-            *entries.get_mut(index)? = way << STEP_BITS | u64::from(step);
-        }
-        Some(Self { first, pairs, entries, costs })
+        Some(all)
     }
 }
 
-/// Returns where the bit for a pair of characters is.
-fn pair(first: char, second: char) -> (usize, u64) {
-    let pair = u64::from(u32::from(first)) << CHARACTER_BITS | u64::from(u32::from(second));
-    let hash = index(pair, PAIRS.saturating_mul(64));
-    (hash / 64, 1 << (hash % 64))
-}
-
-/// Adds the row of Katakana that `rest` begins with, as a word.
-fn add_katakana(start: usize, cost: u32, rest: &str, cut: &mut Cut) {
-    let length = rest.find(|c| !is_katakana(c)).unwrap_or(rest.len());
-    let characters = rest.chars().take(KATAKANA_MAX + 1).take_while(|c| is_katakana(*c)).count();
-    if characters <= KATAKANA_MAX {
-        let more = KATAKANA_COSTS.get(characters).copied().unwrap_or(KATAKANA_COST_MAX);
-        let way = Way { cost: cost.saturating_add(more), start };
-        cut.reach(start.saturating_add(length), way);
+/// Adds the row of Katakana that begins at a place, as a word.
+fn add_katakana(start: usize, cost: u32, cut: &mut Cut) {
+    let row = cut.codes.get(start..).unwrap_or_default();
+    let row = row.iter().take(KATAKANA_MAX + 1).take_while(|code| is_katakana(**code));
+    let length = row.count();
+    if length <= KATAKANA_MAX {
+        let more = KATAKANA_COSTS.get(length).copied().unwrap_or(KATAKANA_COST_MAX);
+        cut.reach(start.saturating_add(length), Way::new(cost.saturating_add(more), start));
     }
 }
 
@@ -273,23 +370,16 @@ fn words() -> Option<impl Iterator<Item = (String, u8)>> {
     }
 }
 
-/// Returns a number for a step from a place by a character; `None` for one beyond those that words
-/// of the dictionary consist of.
-fn way(place: u32, c: char) -> Option<u64> {
-    let c = u16::try_from(u32::from(c)).ok()?;
-    Some(u64::from(place) << CHARACTER_BITS | u64::from(c))
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the step is in the lower bits")]
-const fn step_of(entry: u64) -> u32 {
-    entry as u32 & ((1 << STEP_BITS) - 1)
+/// Returns a number for two characters.
+const fn key_of(first: u16, second: u16) -> u64 {
+    (first as u64) << CHARACTER_BITS | second as u64
 }
 
 /// Returns one of so many places, a power of two, to look a number up in.
-#[expect(clippy::cast_possible_truncation, reason = "the number is below that of the entries")]
-const fn index(way: u64, entries: usize) -> usize {
+#[expect(clippy::cast_possible_truncation, reason = "the number is below that of the places")]
+const fn place_of(key: u64, places: usize) -> usize {
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    (way.wrapping_mul(SPREAD) >> (u64::BITS - entries.trailing_zeros())) as usize
+    (key.wrapping_mul(SPREAD) >> (u64::BITS - places.trailing_zeros())) as usize
 }
 
 #[cfg(test)]
@@ -309,15 +399,19 @@ mod tests {
         let mut cut = Cut::default();
         Lexicon::get().unwrap().cut(text, &mut cut);
         let mut start = 0;
-        let words = cut.ends().map(|end| text.get(std::mem::replace(&mut start, end)..end));
+        let words = cut.ends(text).map(|end| text.get(std::mem::replace(&mut start, end)..end));
         words.map(Option::unwrap).collect()
+    }
+
+    fn is_katakana(c: char) -> bool {
+        u16::try_from(u32::from(c)).is_ok_and(super::is_katakana)
     }
 
     /// What a word costs, by the dictionary itself.
     fn cost(words: &HashMap<String, u8>, text: &[char], start: usize, end: usize) -> Option<u32> {
         let word: String = text[start..end].iter().collect();
         let in_words = words.get(&word).map(|cost| u32::from(*cost));
-        let unknown = (end - start == 1 && in_words.is_none()).then_some(UNKNOWN_COST);
+        let unknown = (end - start == 1 && in_words.is_none()).then_some(255);
         let is_row = text[start..end].iter().all(|c| is_katakana(*c))
             && !text[..start].last().is_some_and(|c| is_katakana(*c))
             && !text[end..].first().is_some_and(|c| is_katakana(*c))

@@ -141,14 +141,8 @@ impl Scanner {
         match self.state {
             State::Text => self.text(rest, sink),
             State::Open => self.open(rest, sink),
-            State::EndOpen => self.end_open(rest),
-            State::Tag => match self.tag.push(rest) {
-                Some(rest) => {
-                    self.take_tag(sink);
-                    rest
-                }
-                None => "",
-            },
+            State::EndOpen => self.end_open(rest, sink),
+            State::Tag => self.read_tag(rest, sink),
             State::Declaration(kind, matched) => self.declaration(rest, kind, matched, sink),
             State::Bogus => match memchr(b'>', rest.as_bytes()) {
                 Some(end) => {
@@ -189,24 +183,30 @@ impl Scanner {
         if end > 0 {
             sink.text(before(rest, end));
         }
-        self.state = if rest.as_bytes().get(end) == Some(&b'<') {
-            State::Open
-        } else {
+        let is_tag = rest.as_bytes().get(end) == Some(&b'<');
+        let rest = after(rest, end.saturating_add(1));
+        if !is_tag {
             self.reference.start();
-            State::Reference
-        };
-        after(rest, end.saturating_add(1))
+            self.state = State::Reference;
+            return rest;
+        }
+        self.state = State::Open;
+        // What follows is usually here already, and going on is faster than choosing the way anew.
+        if rest.is_empty() { rest } else { self.open(rest, sink) }
     }
 
     fn open<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
         match rest.as_bytes().first() {
             Some(b'!') => self.state = State::Declaration(Declaration::Unknown, 0),
-            Some(b'/') => self.state = State::EndOpen,
+            Some(b'/') => {
+                self.state = State::EndOpen;
+                let rest = after(rest, 1);
+                return if rest.is_empty() { rest } else { self.end_open(rest, sink) };
+            }
             Some(b'?') => self.state = State::Bogus,
             Some(byte) if byte.is_ascii_alphabetic() => {
                 self.tag.start(false);
-                self.state = State::Tag;
-                return rest;
+                return self.begin_tag(rest, sink);
             }
             _ => {
                 sink.text("<");
@@ -217,15 +217,32 @@ impl Scanner {
         after(rest, 1)
     }
 
-    fn end_open<'t>(&mut self, rest: &'t str) -> &'t str {
+    fn end_open<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
         match rest.as_bytes().first() {
             Some(byte) if byte.is_ascii_alphabetic() => {
                 self.tag.start(true);
-                self.state = State::Tag;
+                self.begin_tag(rest, sink)
             }
             // Ends at once if this is `</>`.
-            _ => self.state = State::Bogus,
+            _ => {
+                self.state = State::Bogus;
+                rest
+            }
         }
+    }
+
+    fn begin_tag<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
+        if let Some(rest) = self.tag.push_whole(rest) {
+            self.take_tag(sink);
+            return rest;
+        }
+        self.state = State::Tag;
+        self.read_tag(rest, sink)
+    }
+
+    fn read_tag<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
+        let Some(rest) = self.tag.push(rest) else { return "" };
+        self.take_tag(sink);
         rest
     }
 

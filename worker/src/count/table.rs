@@ -3,14 +3,13 @@
 //! Words are counted as they are written; what they are listed under is found once for each
 //! different form, when the table is settled, and not at every occurrence.
 
-use std::{
-    cmp::Reverse,
-    collections::HashMap,
-    hash::{BuildHasher, Hasher, RandomState},
-};
+mod hash;
 
-use wordmill_common::histogram::{Histogram, WordCount};
+use std::collections::HashMap;
 
+use wordmill_common::histogram::Histogram;
+
+use self::hash::Seeds;
 use super::key::KeyMaker;
 
 /// The longest word that is kept within its slot, in bytes.
@@ -53,11 +52,15 @@ impl Slot {
 pub(super) struct Table {
     slots: Vec<Slot>,
     short: usize,
+    /// How many short words there may be before there are to be more slots.
+    short_max: usize,
     long: HashMap<Box<str>, u64, Seeds>,
     seeds: Seeds,
     key_maker: KeyMaker,
-    /// Whether there may be forms that are not yet keys.
-    is_raw: bool,
+    /// What was put into a slot since the last settlement and may not be a key.
+    raw: Vec<Slot>,
+    /// Whether there may be such a word among the long ones.
+    has_raw_long: bool,
     settle_at: usize,
     unique_words_max: usize,
     full: bool,
@@ -69,10 +72,12 @@ impl Table {
         Self {
             slots: vec![Slot::default(); SLOTS_MIN],
             short: 0,
+            short_max: short_max(SLOTS_MIN),
             long: HashMap::with_hasher(seeds),
             seeds,
             key_maker,
-            is_raw: false,
+            raw: Vec::new(),
+            has_raw_long: false,
             settle_at: unique_words_max,
             unique_words_max,
             full: false,
@@ -86,8 +91,13 @@ impl Table {
 
     /// Counts a word in any form; it is not empty.
     pub(super) fn add(&mut self, word: &str) {
-        self.is_raw = true;
-        self.add_times(word, 1);
+        match pack(word.as_bytes()) {
+            Some((low, high)) => self.add_short_times(low, high, 1),
+            None => {
+                self.has_raw_long = true;
+                self.add_long_times(word, 1);
+            }
+        }
     }
 
     /// Counts an ASCII word that is a key already; it is not empty.
@@ -107,7 +117,8 @@ impl Table {
         self.slots.fill(Slot::default());
         self.short = 0;
         self.long.clear();
-        self.is_raw = false;
+        self.raw.clear();
+        self.has_raw_long = false;
     }
 
     /// Returns whether there were more different words than the table may hold.
@@ -115,31 +126,31 @@ impl Table {
         self.full
     }
 
-    /// Returns the words that `keep` wants; `None` if there were more than the table may hold.
-    pub(super) fn into_histogram(mut self, keep: impl Fn(&str) -> bool) -> Option<Histogram> {
+    /// Returns the words; `None` if there were more than the table may hold.
+    pub(super) fn into_histogram(mut self) -> Option<Histogram> {
         self.settle();
         if self.full || self.len() > self.unique_words_max {
             return None;
         }
-        let mut entries = Vec::with_capacity(self.len());
-        let mut text = [0; SHORT_BYTES_MAX];
-        let mut shorts: Vec<Slot> =
-            self.slots.iter().filter(|slot| slot.count > 0).copied().collect();
-        // Numbers are compared faster than words, and the histogram finds most of its work done.
-        shorts.sort_unstable_by_key(|slot| {
-            (Reverse(slot.count), slot.low.swap_bytes(), slot.high.swap_bytes())
-        });
-        for slot in &shorts {
-            if let Some(word) = unpack(slot, &mut text).filter(|word| keep(word)) {
-                entries.push(WordCount { word: word.to_owned(), count: slot.count });
-            }
+        let long_bytes: usize = self.long.keys().map(|word| word.len()).sum();
+        let short_bytes = self.short.saturating_mul(SHORT_BYTES_MAX);
+        let mut text = Vec::with_capacity(short_bytes.saturating_add(long_bytes));
+        let mut ends = Vec::with_capacity(self.len());
+        for slot in taken(&self.slots) {
+            let (bytes, length) = unpack(slot);
+            let end = text.len().saturating_add(length);
+            // Always as many bytes, and then less: faster than to copy each time as many as there are.
+            text.extend_from_slice(&bytes);
+            text.truncate(end);
+            ends.push((end, slot.count));
         }
         for (word, count) in self.long {
-            if keep(&word) {
-                entries.push(WordCount { word: word.into_string(), count });
-            }
+            text.extend_from_slice(word.as_bytes());
+            ends.push((text.len(), count));
         }
-        Some(Histogram::from_distinct(entries))
+        #[expect(clippy::expect_used, reason = "slots are made of words, which are text")]
+        let text = String::from_utf8(text).expect("words are text");
+        Some(Histogram::from_distinct(text, &ends))
     }
 
     fn len(&self) -> usize {
@@ -165,16 +176,28 @@ impl Table {
                 return;
             }
             if slot.count == 0 {
-                *slot = Slot { low, high, count: times };
-                self.short = self.short.saturating_add(1);
-                if place.wrapping_sub(home) > SEARCH_MAX {
-                    self.deal_anew();
-                }
-                self.make_room();
+                let new = Slot { low, high, count: times };
+                *slot = new;
+                self.note_new(new, place.wrapping_sub(home));
                 return;
             }
             place = place.wrapping_add(1);
         }
+    }
+
+    /// Makes the table ready for more after a word was put in that was `searched` slots from its home.
+    ///
+    /// Not a part of the search, which is faster the shorter its code is.
+    #[inline(never)]
+    fn note_new(&mut self, slot: Slot, searched: usize) {
+        self.short = self.short.saturating_add(1);
+        if !slot.is_key() {
+            self.raw.push(slot);
+        }
+        if searched > SEARCH_MAX {
+            self.deal_anew();
+        }
+        self.make_room();
     }
 
     /// Spreads words that were found to crowd, such as those of a text made for that.
@@ -194,10 +217,16 @@ impl Table {
     }
 
     /// Keeps half of the slots free or more, and the number of words within its limit.
-    #[cold]
+    #[inline]
     fn make_room(&mut self) {
-        let spare = if self.slots.len() < SLOTS_MANY { 4 } else { 2 };
-        if self.short.saturating_mul(spare) > self.slots.len() {
+        if self.short > self.short_max || self.len() > self.settle_at {
+            self.make_more_room();
+        }
+    }
+
+    #[cold]
+    fn make_more_room(&mut self) {
+        if self.short > self.short_max {
             self.refill(self.slots.len().saturating_mul(2));
         }
         if self.len() > self.settle_at {
@@ -211,11 +240,12 @@ impl Table {
     /// Puts every short word into one of this many new slots, by the seeds of now.
     #[inline(never)]
     fn refill(&mut self, slots: usize) {
+        self.short_max = short_max(slots);
         let slots = std::mem::replace(&mut self.slots, vec![Slot::default(); slots]);
         if slots.len() < SLOTS_MANY {
             self.short = 0;
-            for slot in slots.into_iter().filter(|slot| slot.count > 0) {
-                self.place(slot);
+            for slot in taken(&slots) {
+                self.place(*slot);
             }
             return;
         }
@@ -248,29 +278,84 @@ impl Table {
 
     /// Lists every word under its key.
     fn settle(&mut self) {
-        if !std::mem::take(&mut self.is_raw) {
+        if self.raw.is_empty() && !self.has_raw_long {
             return;
         }
         // Settled words are never more than those before: no settlement follows from this one.
         self.settle_at = usize::MAX;
-        let empty = vec![Slot::default(); self.slots.len()];
-        let slots = std::mem::replace(&mut self.slots, empty);
-        let long = std::mem::replace(&mut self.long, HashMap::with_hasher(self.seeds));
-        self.short = 0;
-        let (mut text, mut key) = ([0; SHORT_BYTES_MAX], String::new());
-        for slot in slots.into_iter().filter(|slot| slot.count > 0) {
-            if slot.is_key() {
-                self.add_short_times(slot.low, slot.high, slot.count);
-            } else if let Some(word) = unpack(&slot, &mut text) {
-                self.key_maker.write(word, &mut key);
-                self.add_times(&key, slot.count);
+        let mut key = String::new();
+        let mut others: Vec<(Slot, String)> = Vec::new();
+        for slot in &self.raw {
+            let (bytes, length) = unpack(slot);
+            let word = bytes.get(..length).and_then(|word| str::from_utf8(word).ok());
+            let word = word.unwrap_or_default();
+            self.key_maker.write(word, &mut key);
+            if key != word {
+                others.push((*slot, std::mem::take(&mut key)));
             }
         }
-        for (word, count) in long {
-            self.key_maker.write(&word, &mut key);
-            self.add_times(&key, count);
+        for (slot, key) in others {
+            let times = self.take_out(&slot);
+            self.add_times(&key, times);
+        }
+        let mut others: Vec<(Box<str>, String)> = Vec::new();
+        for word in self.long.keys() {
+            self.key_maker.write(word, &mut key);
+            if key != **word {
+                others.push((word.clone(), std::mem::take(&mut key)));
+            }
+        }
+        for (word, key) in others {
+            let times = self.long.remove(&word).unwrap_or(0);
+            self.add_times(&key, times);
+        }
+        // What was put in since is a key.
+        self.raw.clear();
+        self.has_raw_long = false;
+    }
+
+    /// Frees the slot of a word, and returns how often it was counted.
+    ///
+    /// The words behind it move up as far as they may, so that each is still found: there must be
+    /// no free slot between the place where the search for it begins and the one where it is.
+    fn take_out(&mut self, word: &Slot) -> u64 {
+        let last = self.slots.len().wrapping_sub(1);
+        let mut hole = self.seeds.hash(word.low, word.high) & last;
+        let count = loop {
+            match self.slots.get(hole) {
+                Some(slot) if (slot.low, slot.high) == (word.low, word.high) => break slot.count,
+                Some(slot) if slot.count > 0 => hole = hole.wrapping_add(1) & last,
+                _ => return 0,
+            }
+        };
+        let mut place = hole;
+        loop {
+            place = place.wrapping_add(1) & last;
+            let Some(slot) = self.slots.get(place).copied().filter(|slot| slot.count > 0) else {
+                break;
+            };
+            let to_home = place.wrapping_sub(self.seeds.hash(slot.low, slot.high)) & last;
+            let to_hole = place.wrapping_sub(hole) & last;
+            if to_home >= to_hole {
+                self.put(hole, slot);
+                hole = place;
+            }
+        }
+        self.put(hole, Slot::default());
+        self.short = self.short.saturating_sub(1);
+        count
+    }
+
+    fn put(&mut self, place: usize, slot: Slot) {
+        if let Some(here) = self.slots.get_mut(place) {
+            *here = slot;
         }
     }
+}
+
+/// Returns how many words so many slots are for.
+const fn short_max(slots: usize) -> usize {
+    if slots < SLOTS_MANY { slots / 4 } else { slots / 2 }
 }
 
 /// Returns a short word as its slot holds it; `None` for one that does not fit.
@@ -284,6 +369,12 @@ pub(super) fn pack(word: &[u8]) -> Option<(u64, u64)> {
         let (low, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
         // What the lower half has already is shifted out of the upper one.
         return Some((low, last.checked_shr(padding_bits(word.len())).unwrap_or(0)));
+    }
+    if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
+        // Where the two overlap they are the same.
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        let shift = word.len().saturating_sub(size_of::<u32>()).saturating_mul(8);
+        return Some((u64::from(first) | u64::from(last) << shift, 0));
     }
     let low = word.iter().rev().fold(0, |low, byte| low << 8 | u64::from(*byte));
     Some((low, 0))
@@ -300,81 +391,27 @@ pub(super) const fn halves(whole: u128) -> (u64, u64) {
     (whole as u64, (whole >> 64) as u64)
 }
 
-fn unpack<'t>(slot: &Slot, text: &'t mut [u8; SHORT_BYTES_MAX]) -> Option<&'t str> {
+/// Visits the slots that are not free.
+///
+/// Whether one is free cannot be foreseen: it is found out for many before any is visited.
+fn taken(slots: &[Slot]) -> impl Iterator<Item = &Slot> {
+    slots.chunks(64).flat_map(|chunk| {
+        let bits = chunk.iter().zip(0_u32..);
+        let taken = bits.fold(0, |all, (slot, bit)| all | u64::from(slot.count > 0) << bit);
+        let mut rest = taken;
+        std::iter::from_fn(move || {
+            let bit = rest.trailing_zeros();
+            rest &= rest.wrapping_sub(1);
+            chunk.get(bit as usize)
+        })
+    })
+}
+
+/// Returns the bytes of a word, padded, and how many it has.
+fn unpack(slot: &Slot) -> ([u8; SHORT_BYTES_MAX], usize) {
     let whole = u128::from(slot.low) | u128::from(slot.high) << 64;
-    *text = whole.to_le_bytes();
-    let padding = usize::try_from(whole.leading_zeros() / 8).ok()?;
-    let length = SHORT_BYTES_MAX.checked_sub(padding)?;
-    std::str::from_utf8(text.get(..length)?).ok()
-}
-
-/// What hashes are mixed with: random, so that nobody can prepare a text whose words collide.
-#[derive(Clone, Copy)]
-struct Seeds {
-    low: u64,
-    high: u64,
-}
-
-impl Seeds {
-    fn new() -> Self {
-        let random = RandomState::new();
-        Self { low: random.hash_one(0_u8), high: random.hash_one(1_u8) }
-    }
-
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "every bit of a hash is as good")]
-    fn hash(self, low: u64, high: u64) -> usize {
-        let product = u128::from(low ^ self.low).wrapping_mul(u128::from(high ^ self.high));
-        let (low, high) = halves(product);
-        (low ^ high) as usize
-    }
-}
-
-impl BuildHasher for Seeds {
-    type Hasher = Folded;
-
-    fn build_hasher(&self) -> Folded {
-        Folded { seeds: *self, state: self.low }
-    }
-}
-
-/// Folds bytes by multiplication, sixteen at a time.
-struct Folded {
-    seeds: Seeds,
-    state: u64,
-}
-
-impl Folded {
-    fn mix(&mut self, low: u64, high: u64) {
-        let product = u128::from(low ^ self.state)
-            .wrapping_mul(u128::from(high ^ self.seeds.high ^ self.state.rotate_left(32)));
-        let (low, high) = halves(product);
-        self.state = low ^ high;
-    }
-}
-
-impl Hasher for Folded {
-    fn write(&mut self, bytes: &[u8]) {
-        let (chunks, rest) = bytes.as_chunks::<SHORT_BYTES_MAX>();
-        for chunk in chunks {
-            let (low, high) = halves(u128::from_le_bytes(*chunk));
-            self.mix(low, high);
-        }
-        let mut last = [0; SHORT_BYTES_MAX];
-        if let Some(space) = last.get_mut(..rest.len()) {
-            space.copy_from_slice(rest);
-        }
-        let (low, high) = halves(u128::from_le_bytes(last));
-        self.mix(low, high);
-    }
-
-    fn write_u8(&mut self, byte: u8) {
-        self.mix(u64::from(byte), 0);
-    }
-
-    fn finish(&self) -> u64 {
-        self.state
-    }
+    let padding = whole.leading_zeros() / 8;
+    (whole.to_le_bytes(), SHORT_BYTES_MAX.saturating_sub(padding as usize))
 }
 
 #[cfg(test)]
@@ -396,7 +433,7 @@ mod tests {
         for word in words.iter().chain(&long).chain(&words) {
             table.add(word);
         }
-        let found = table.into_histogram(|_| true).unwrap();
+        let found = table.into_histogram().unwrap();
         let expected = words.iter().map(|word| (word.as_str(), 2));
         let expected = expected.chain(long.iter().map(|word| (word.as_str(), 1)));
         assert_eq!(found, expected.collect());
@@ -408,7 +445,7 @@ mod tests {
         for word in ["a", "a\0", "\0", "\0a"] {
             table.add(word);
         }
-        assert_eq!(table.into_histogram(|_| true).unwrap().len(), 4);
+        assert_eq!(table.into_histogram().unwrap().len(), 4);
     }
 
     #[test]
@@ -419,7 +456,7 @@ mod tests {
         }
         table.add_key("don't");
         let expected = [("don't", 3), ("été", 2), ("k", 2)];
-        assert_eq!(table.into_histogram(|_| true).unwrap(), expected.into_iter().collect());
+        assert_eq!(table.into_histogram().unwrap(), expected.into_iter().collect());
     }
 
     #[test]
@@ -452,7 +489,27 @@ mod tests {
             table.add_key(word);
         }
         let expected = words.iter().map(|word| (word.as_str(), 2)).collect();
-        assert_eq!(table.into_histogram(|_| true).unwrap(), expected);
+        assert_eq!(table.into_histogram().unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_others_found() {
+        let mut table = table(Case::Lower, 100_000);
+        let words: Vec<String> = (0..5_000_u64).map(|n| format!("{}", n * n * 37)).collect();
+        for word in &words {
+            table.add_key(word);
+        }
+        for (_, word) in words.iter().enumerate().filter(|(turn, _)| turn % 3 > 0) {
+            let (low, high) = pack(word.as_bytes()).unwrap();
+            assert_eq!(table.take_out(&Slot { low, high, count: 0 }), 1, "{word}");
+            assert_eq!(table.take_out(&Slot { low, high, count: 0 }), 0, "{word}");
+        }
+        for word in &words {
+            table.add_key(word);
+        }
+        let counts = words.iter().enumerate();
+        let counts = counts.map(|(turn, word)| (word, if turn % 3 > 0 { 1 } else { 2 }));
+        assert_eq!(table.into_histogram().unwrap(), counts.collect());
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use memchr::memchr;
 use wordmill_common::{
     explanation::Explanation,
     histogram::{Histogram, Totals},
@@ -112,13 +111,16 @@ impl Tally {
     /// Any run of it, together with the boundaries beside it, counts as one character, and as none
     /// at the start and the end of the page. NUL is dropped, as browsers do.
     pub(super) fn add_flowing(&mut self, text: &str) {
-        self.flow_as(true);
-        let mut rest = text;
-        while let Some(nul) = memchr(0, rest.as_bytes()) {
-            self.fill(rest.get(..nul).unwrap_or_default());
-            rest = rest.get(nul.saturating_add(1)..).unwrap_or_default();
+        for part in text.split('\0') {
+            self.add_flowing_without_nul(part);
         }
-        self.fill(rest);
+    }
+
+    /// As [`Self::add_flowing`], for text in which there is no NUL.
+    #[inline]
+    pub(super) fn add_flowing_without_nul(&mut self, text: &str) {
+        self.flow_as(true);
+        self.fill(text);
     }
 
     /// Separates the text before from the text after: no word spans this place.
@@ -126,7 +128,10 @@ impl Tally {
         if !self.words.is_page {
             self.flush();
         } else if !self.buffer.ends_with('\n') {
-            self.fill("\n");
+            if self.buffer.len() >= BUFFER_BYTES {
+                self.drain();
+            }
+            self.buffer.push('\n');
         }
     }
 
@@ -227,11 +232,12 @@ impl Tally {
         let mut rest = text;
         loop {
             let room = BUFFER_BYTES.saturating_sub(self.buffer.len());
-            let (now, later) = rest.split_at(rest.floor_char_boundary(room));
-            self.buffer.push_str(now);
-            if later.is_empty() {
+            if rest.len() <= room {
+                self.buffer.push_str(rest);
                 return;
             }
+            let (now, later) = rest.split_at(rest.floor_char_boundary(room));
+            self.buffer.push_str(now);
             rest = later;
             self.drain();
         }

@@ -85,6 +85,10 @@ impl Filter {
         }
     }
 
+    fn keeps_all(&self) -> bool {
+        !self.skips_numbers && self.min_len <= 1 && self.stop_words.is_empty()
+    }
+
     fn keeps(&self, word: &str) -> bool {
         let is_number =
             || word.chars().any(char::is_numeric) && !word.chars().any(char::is_alphabetic);
@@ -175,8 +179,11 @@ impl Words {
 
     /// Returns the words that were listed; `None` if there were more than the options allow.
     pub(super) fn into_histogram(self) -> Option<Histogram> {
-        let filter = self.filter;
-        self.table.into_histogram(|word| filter.keeps(word))
+        let mut histogram = self.table.into_histogram()?;
+        if !self.filter.keeps_all() {
+            histogram.retain(|word| self.filter.keeps(word));
+        }
+        Some(histogram)
     }
 
     /// Lists a word, unless those of another rule are listed.

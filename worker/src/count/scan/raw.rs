@@ -60,7 +60,7 @@ impl Raw {
     /// Begins the content of the element `name`.
     pub(super) fn start(&mut self, name: &str, is_script: bool) {
         self.name.clear();
-        self.name.push(name.as_bytes());
+        self.name.push(name);
         self.is_script = is_script;
         self.escape = Escape::None;
         self.at = At::Text;
@@ -83,19 +83,18 @@ impl Raw {
                 }
                 At::EndName => {
                     let letters = rest.bytes().take_while(u8::is_ascii_alphabetic);
-                    let space = self.name.as_bytes().len().saturating_sub(self.held.len());
+                    let space = self.name.as_str().len().saturating_sub(self.held.len());
                     // One letter more than there is space for shows that it is another name.
                     let length = letters.take(space.saturating_add(1)).count();
                     self.held.push_str(before(rest, length));
                     rest = after(rest, length);
                     if let Some(&next) = rest.as_bytes().first() {
-                        let is_name =
-                            self.held.as_bytes().eq_ignore_ascii_case(self.name.as_bytes());
+                        let is_name = self.held.eq_ignore_ascii_case(self.name.as_str());
                         if is_name && (is_space(next) || matches!(next, b'/' | b'>')) {
                             return Some(rest);
                         }
                         self.give_up_end(sink);
-                    } else if self.held.len() > self.name.as_bytes().len() {
+                    } else if self.held.len() > self.name.as_str().len() {
                         self.give_up_end(sink);
                     }
                 }

@@ -36,9 +36,13 @@ impl Attribute {
         Self::Lang,
     ];
 
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
     /// Finds a name in any case.
-    fn of(name: &[u8]) -> Option<Self> {
-        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+    fn of(name: &str) -> Option<Self> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
         match name.len() {
             4 if is("lang") => Some(Self::Lang),
             4 if is("role") => Some(Self::Role),
@@ -55,43 +59,38 @@ impl Attribute {
 /// A name in lower case, cut off where it is too long to matter.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Name {
-    bytes: [u8; NAME_BYTES_MAX],
-    length: usize,
+    text: String,
+    is_cut: bool,
 }
 
 impl Name {
-    pub(super) const fn clear(&mut self) {
-        self.length = 0;
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.is_cut = false;
     }
 
-    pub(super) fn push(&mut self, more: &[u8]) {
-        let space = self.bytes.get_mut(self.length..).unwrap_or_default();
-        let mut taken: usize = 0;
-        for (place, byte) in space.iter_mut().zip(more) {
-            *place = byte.to_ascii_lowercase();
-            taken = taken.saturating_add(1);
+    pub(super) fn push(&mut self, more: &str) {
+        self.push_part(Part { text: more, has_capitals: true });
+    }
+
+    #[inline]
+    fn push_part(&mut self, part: Part<'_>) {
+        let (more, start) = (part.text, self.text.len());
+        // A shorter character that comes later must not fill the gap.
+        let space = if self.is_cut { 0 } else { NAME_BYTES_MAX.saturating_sub(start) };
+        let length = more.floor_char_boundary(space);
+        self.is_cut |= length < more.len();
+        self.text.push_str(before(more, length));
+        if part.has_capitals
+            && let Some(added) = self.text.get_mut(start..)
+        {
+            added.make_ascii_lowercase();
         }
-        self.length = self.length.saturating_add(taken);
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
     }
-
-    /// Returns the name, without a character that was cut.
-    fn as_str(&self) -> &str {
-        str::from_utf8(self.as_bytes()).unwrap_or_else(|_| {
-            let chunk = self.as_bytes().utf8_chunks().next();
-            chunk.map(|chunk| chunk.valid()).unwrap_or_default()
-        })
-    }
-}
-
-/// What was kept of an attribute.
-#[derive(Clone, Debug, Default)]
-struct Value {
-    is_there: bool,
-    text: String,
 }
 
 /// A complete tag.
@@ -100,7 +99,10 @@ pub(in crate::count) struct Tag {
     name: Name,
     is_end: bool,
     is_closed: bool,
-    values: [Value; Attribute::COUNT],
+    /// A bit for each attribute that is there.
+    present: u8,
+    /// What was kept of their values.
+    values: [String; Attribute::COUNT],
 }
 
 impl Tag {
@@ -123,16 +125,14 @@ impl Tag {
     /// Character references in it are not resolved: no value that matters needs them.
     pub(in crate::count) fn value(&self, attribute: Attribute) -> Option<&str> {
         let value = self.values.get(attribute as usize)?;
-        value.is_there.then_some(value.text.as_str())
+        (self.present & attribute.bit() != 0).then_some(value.as_str())
     }
 
     fn restart(&mut self, is_end: bool) {
         self.name.clear();
         self.is_end = is_end;
         self.is_closed = false;
-        for value in &mut self.values {
-            value.is_there = false;
-        }
+        self.present = 0;
     }
 }
 
@@ -169,6 +169,7 @@ impl TagReader {
     /// Begins a tag whose name comes next.
     pub(super) fn start(&mut self, is_end: bool) {
         self.tag.restart(is_end);
+        self.kept = None;
         self.at = At::Name;
     }
 
@@ -216,7 +217,7 @@ impl TagReader {
                     self.kept = None;
                     self.at = At::AttributeName;
                     // At the start, `=` is part of the name.
-                    self.attribute.push(before(rest, usize::from(byte == b'=')).as_bytes());
+                    self.attribute.push(before(rest, usize::from(byte == b'=')));
                     usize::from(byte == b'=')
                 }
                 At::BeforeValue if matches!(byte, b'"' | b'\'') => {
@@ -233,42 +234,77 @@ impl TagReader {
         None
     }
 
+    /// Reads a tag from its first byte on, if it is all there and written as usual; returns what
+    /// follows it. Else nothing has happened, and [`Self::push`] has to read it.
+    pub(super) fn push_whole<'t>(&mut self, text: &'t str) -> Option<&'t str> {
+        let rest = self.try_whole(text);
+        if rest.is_none() {
+            let is_end = self.tag.is_end;
+            self.start(is_end);
+        }
+        rest
+    }
+
+    /// The usual way of a tag, without a look at the state for each part of it.
+    fn try_whole<'t>(&mut self, text: &'t str) -> Option<&'t str> {
+        let name = Part::first(text, ENDS_TAG_NAME);
+        self.tag.name.push_part(name);
+        let mut rest = text.get(name.text.len()..)?;
+        loop {
+            match *rest.as_bytes().first()? {
+                b'>' => return rest.get(1..),
+                b'/' if rest.as_bytes().get(1) == Some(&b'>') => {
+                    self.tag.is_closed = true;
+                    return rest.get(2..);
+                }
+                byte if is_space(byte) => rest = rest.get(1..)?,
+                b'/' | b'=' => return None,
+                _ => {
+                    let name = Part::first(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
+                    self.finish_name(Attribute::of(name.text));
+                    rest = rest.get(name.text.len()..)?;
+                    if let [b'=', quote, ..] = rest.as_bytes() {
+                        let value = rest.get(2..).filter(|_| matches!(quote, b'"' | b'\''))?;
+                        let end = memchr(*quote, value.as_bytes())?;
+                        self.keep(before(value, end));
+                        rest = value.get(end.saturating_add(1)..)?;
+                    } else if rest.as_bytes().first() == Some(&b'=') {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
     fn read_name(&mut self, rest: &str) -> usize {
         let is_tag = matches!(self.at, At::Name);
         let ends = if is_tag { ENDS_TAG_NAME } else { ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME };
-        let bytes = rest.as_bytes();
-        let end = bytes.iter().position(|byte| name_ends(*byte) & ends != 0);
-        let length = end.unwrap_or(bytes.len());
-        let part = bytes.get(..length).unwrap_or_default();
+        let part = Part::first(rest, ends);
+        let length = part.text.len();
+        let has_ended = length < rest.len();
         if is_tag {
-            self.tag.name.push(part);
-            if end.is_some() {
+            self.tag.name.push_part(part);
+            if has_ended {
                 self.at = At::BeforeAttribute;
             }
             return length;
         }
-        let is_whole = end.is_some() && self.attribute.as_bytes().is_empty();
-        if !is_whole {
-            self.attribute.push(part);
-        }
-        if end.is_some() {
+        self.attribute.push_part(part);
+        if has_ended {
             self.at = At::AfterAttributeName;
-            let name = if is_whole { part } else { self.attribute.as_bytes() };
-            self.finish_name(Attribute::of(name));
+            self.finish_name(Attribute::of(self.attribute.as_str()));
         }
         length
     }
 
     /// Decides whether the attribute is kept. Of several with one name, the first counts.
     fn finish_name(&mut self, attribute: Option<Attribute>) {
-        let value = attribute.and_then(|attribute| self.tag.values.get_mut(attribute as usize));
-        self.kept = None;
-        if let Some(value) = value
-            && !value.is_there
-        {
-            value.is_there = true;
-            value.text.clear();
-            self.kept = attribute;
+        self.kept = attribute.filter(|attribute| self.tag.present & attribute.bit() == 0);
+        if let Some(attribute) = self.kept {
+            self.tag.present |= attribute.bit();
+            if let Some(value) = self.tag.values.get_mut(attribute as usize) {
+                value.clear();
+            }
         }
     }
 
@@ -297,9 +333,9 @@ impl TagReader {
     fn keep(&mut self, more: &str) {
         let kept = self.kept.and_then(|attribute| self.tag.values.get_mut(attribute as usize));
         if let Some(value) = kept {
-            let space = VALUE_BYTES_MAX.saturating_sub(value.text.len());
+            let space = VALUE_BYTES_MAX.saturating_sub(value.len());
             let length = more.floor_char_boundary(space);
-            value.text.push_str(before(more, length));
+            value.push_str(before(more, length));
             if length < more.len() {
                 // A shorter character that comes later must not fill the gap.
                 self.kept = None;
@@ -308,25 +344,51 @@ impl TagReader {
     }
 }
 
+/// A name as it is written, or a part of it.
+#[derive(Clone, Copy)]
+struct Part<'t> {
+    text: &'t str,
+    has_capitals: bool,
+}
+
+impl<'t> Part<'t> {
+    /// Takes what comes before the first byte of the classes `ends`, which are ASCII.
+    #[inline]
+    fn first(text: &'t str, ends: u8) -> Self {
+        let (mut length, mut all) = (0_usize, 0);
+        for byte in text.bytes() {
+            let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(0);
+            if class & ends != 0 {
+                break;
+            }
+            all |= class;
+            length = length.saturating_add(1);
+        }
+        Self { text: before(text, length), has_capitals: all & CAPITAL != 0 }
+    }
+}
+
 const ENDS_TAG_NAME: u8 = 1;
 const ENDS_ATTRIBUTE_NAME: u8 = 2;
+const CAPITAL: u8 = 4;
 
-/// Returns which names a byte ends.
-fn name_ends(byte: u8) -> u8 {
-    /// No other byte than these, which are ASCII, ends a name.
-    #[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
-    static ENDS: [u8; 256] = {
-        let mut ends = [0; 256];
-        let mut rest: &[u8] = b"\t\n\x0c\r />";
-        while let [byte, more @ ..] = rest {
-            ends[*byte as usize] = ENDS_TAG_NAME;
-            rest = more;
-        }
-        ends[b'=' as usize] = ENDS_ATTRIBUTE_NAME;
-        ends
-    };
-    ENDS.get(usize::from(byte)).copied().unwrap_or(0)
-}
+/// What bytes are for names.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut rest: &[u8] = b"\t\n\x0c\r />";
+    while let [byte, more @ ..] = rest {
+        classes[*byte as usize] = ENDS_TAG_NAME;
+        rest = more;
+    }
+    classes[b'=' as usize] = ENDS_ATTRIBUTE_NAME;
+    let mut byte = b'A';
+    while byte <= b'Z' {
+        classes[byte as usize] = CAPITAL;
+        byte += 1;
+    }
+    classes
+};
 
 /// White space of HTML's syntax.
 pub(super) const fn is_space(byte: u8) -> bool {

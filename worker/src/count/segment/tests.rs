@@ -35,7 +35,7 @@ fn words_between<'t>(segments: impl Iterator<Item = &'t str>) -> Histogram {
     for segment in segments.filter(|s| s.chars().any(|c| kinds.of(c).makes_a_word())) {
         table.add(segment);
     }
-    table.into_histogram(|_| true).unwrap()
+    table.into_histogram().unwrap()
 }
 
 /// At least one character for each class, those that cause trouble more than once.

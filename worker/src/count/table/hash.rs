@@ -1,0 +1,74 @@
+//! Hashes of words.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use super::{SHORT_BYTES_MAX, halves};
+
+/// What hashes are mixed with: random, so that nobody can prepare a text whose words collide.
+#[derive(Clone, Copy)]
+pub(super) struct Seeds {
+    pub(super) low: u64,
+    pub(super) high: u64,
+}
+
+impl Seeds {
+    pub(super) fn new() -> Self {
+        let random = RandomState::new();
+        Self { low: random.hash_one(0_u8), high: random.hash_one(1_u8) }
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "every bit of a hash is as good")]
+    pub(super) fn hash(self, low: u64, high: u64) -> usize {
+        let product = u128::from(low ^ self.low).wrapping_mul(u128::from(high ^ self.high));
+        let (low, high) = halves(product);
+        (low ^ high) as usize
+    }
+}
+
+impl BuildHasher for Seeds {
+    type Hasher = Folded;
+
+    fn build_hasher(&self) -> Folded {
+        Folded { seeds: *self, state: self.low }
+    }
+}
+
+/// Folds bytes by multiplication, sixteen at a time.
+pub(super) struct Folded {
+    seeds: Seeds,
+    state: u64,
+}
+
+impl Folded {
+    fn mix(&mut self, low: u64, high: u64) {
+        let product = u128::from(low ^ self.state)
+            .wrapping_mul(u128::from(high ^ self.seeds.high ^ self.state.rotate_left(32)));
+        let (low, high) = halves(product);
+        self.state = low ^ high;
+    }
+}
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        let (chunks, rest) = bytes.as_chunks::<SHORT_BYTES_MAX>();
+        for chunk in chunks {
+            let (low, high) = halves(u128::from_le_bytes(*chunk));
+            self.mix(low, high);
+        }
+        let mut last = [0; SHORT_BYTES_MAX];
+        if let Some(space) = last.get_mut(..rest.len()) {
+            space.copy_from_slice(rest);
+        }
+        let (low, high) = halves(u128::from_le_bytes(last));
+        self.mix(low, high);
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.mix(u64::from(byte), 0);
+    }
+
+    fn finish(&self) -> u64 {
+        self.state
+    }
+}
