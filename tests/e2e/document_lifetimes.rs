@@ -56,7 +56,7 @@ fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
 }
 
 /// Makes a job look as if a worker had died of it.
-fn crash(admin: &Admin, id: &str) {
+pub fn crash(admin: &Admin, id: &str) {
     admin.rewrite_record(id, |record| {
         record["status"] = json!("running");
         record["attempts"] = json!([{

@@ -19,6 +19,7 @@ use wordmill_tests::wait_for;
 use super::LIMIT;
 use super::case::{Case, Names};
 use super::good::SECRET;
+use crate::document_lifetimes::crash;
 
 /// Nobody waits for slow pages in the end.
 pub const IMPATIENT: (&str, &str) = ("WORDMILL_SHUTDOWN_GRACE", "100ms");
@@ -192,14 +193,7 @@ fn dead_document(stack: &Stack) -> String {
     let answer = client.send("POST", "/v1/jobs", &[TEXT], body.as_bytes());
     assert_eq!(answer.status, 202, "{answer:?}");
     let job_id = answer.json()["job_id"].as_str().expect("an id").to_owned();
-    // As if a worker had died of it.
-    admin.rewrite_record(&job_id, |record| {
-        record["status"] = json!("running");
-        record["attempts"] = json!([{
-            "number": 1, "worker": "dead", "run": "0198f0c2-0000-4000-8000-000000000001",
-            "started_at": record["created_at"], "ended_at": null, "failure": null,
-        }]);
-    });
+    crash(&admin, &job_id);
     job_id
 }
 
