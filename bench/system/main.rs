@@ -296,7 +296,7 @@ fn write(report: &Report, arguments: &Arguments) -> Result<()> {
     fs::write(folder.join("bench.svg"), plot::draw(report))?;
     eprintln!("written to target/bench: bench.json, bench.svg");
     if arguments.update {
-        fs::write(repository().join("docs/performance.svg"), plot::draw(report))?;
+        fs::write(repository().join("docs/images/performance.svg"), plot::draw(report))?;
         let page = repository().join("docs/performance.md");
         let text = fs::read_to_string(&page)?;
         let (before, rest) =
