@@ -64,7 +64,12 @@ fn the_reference_is_a_page_that_needs_nothing_else() {
     ] {
         assert_eq!(answer.header(name), Some(value), "{answer:?}");
     }
-    for part in ["<article id=\"submitJob\">", "<article id=\"schema-Job\">", "/v1/dead-letters"] {
+    for part in [
+        "<article id=\"submitJob\">",
+        "<article id=\"schema-Job\">",
+        "/v1/dead-letters",
+        "at least one <a href=\"#schema-NewBatchJob\">",
+    ] {
         assert!(answer.text.contains(part), "{part}");
     }
     for part in ["<script", "http://", "https://", "url(", "@import"] {
