@@ -1,30 +1,35 @@
-//! The other floors: a server that does nothing but one direct get, and pages counted without a broker.
+//! The other floors: a server that does nothing but one direct get, or one publish and create, and pages
+//! counted without a broker.
 
 use std::env;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use async_nats::jetstream;
 use async_nats::jetstream::stream::Stream as JetStream;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio::time::Instant;
 use url::Url;
+use uuid::Uuid;
 use wordmill_worker::count::{self, Hints, Options};
 use wordmill_worker::fetch::{self, Fetcher};
 
 use crate::measure::Slice;
 use crate::pages::Site;
 use crate::process::Process;
-use crate::stack;
+use crate::raw::{Raw, Templates};
+use crate::{INTERACTIVE, stack};
 
 /// The argument with which this program becomes the server.
 pub const SERVE: &str = "serve-floor";
@@ -43,19 +48,52 @@ pub async fn start(nats: &str) -> Result<(Process, SocketAddr)> {
 
 /// Is the server.
 pub async fn serve(address: &str, nats: &str) -> Result<()> {
-    let records = stack::connect(nats).await?.get_stream_no_info("KV_job_state").await?;
+    let jetstream = stack::connect(nats).await?;
+    let records = jetstream.get_stream_no_info("KV_job_state").await?;
+    let raw = Raw::connect(nats).await?;
+    let state = Floor(Arc::new(Parts { jetstream, records, raw, templates: OnceCell::new() }));
     let router = Router::new()
         .route("/readyz", get(|| async {}))
         .route("/empty", get(|| async {}))
         .route("/get/{id}", get(direct_get))
-        .with_state(records);
+        .route("/submit/{id}", post(submit))
+        .with_state(state);
     Ok(axum::serve(TcpListener::bind(address).await?, router).await?)
 }
 
-async fn direct_get(State(records): State<JetStream<()>>, Path(id): Path<String>) -> Response {
-    match records.direct_get_last_for_subject(format!("$KV.job_state.public.{id}")).await {
+/// What the server works with.
+#[derive(Clone)]
+struct Floor(Arc<Parts>);
+
+struct Parts {
+    jetstream: jetstream::Context,
+    records: JetStream<()>,
+    raw: Raw,
+    /// What the first request named.
+    templates: OnceCell<Templates>,
+}
+
+async fn direct_get(State(Floor(floor)): State<Floor>, Path(id): Path<String>) -> Response {
+    match floor.records.direct_get_last_for_subject(format!("$KV.job_state.public.{id}")).await {
         Ok(record) => record.payload.into_response(),
         Err(error) => (StatusCode::NOT_FOUND, error.to_string()).into_response(),
+    }
+}
+
+/// Reads a body and submits a job like the one that waits under `id`, whatever the body says.
+async fn submit(
+    State(Floor(floor)): State<Floor>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Response {
+    let submitting = async {
+        let take = || Templates::waiting(&floor.jetstream, INTERACTIVE, &id);
+        let templates = floor.templates.get_or_try_init(take).await?;
+        floor.raw.submit_one(templates, &Uuid::now_v7().to_string()).await
+    };
+    match submitting.await {
+        Ok(()) => (StatusCode::ACCEPTED, body).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }
 }
 

@@ -47,7 +47,7 @@ pub async fn with_workers(bench: &mut Bench) -> Result<()> {
 pub async fn with_backlog(bench: &mut Bench, backlog: usize) -> Result<()> {
     let mut other = Stack::start().await?;
     let finished = polled(bench, &mut other).await?;
-    let raw = Raw::connect(&other.broker).await?;
+    let raw = Raw::connect(&other.broker.url).await?;
     raw.submit(&bench.text.templates, backlog, DEPTH).await?;
     let queued = other.submit(&bench.text.body(0)).await?;
     let other_finished = polls::one(bench, &bench.stack, Job::Finished).await?;

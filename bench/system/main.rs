@@ -16,6 +16,7 @@
     reason = "a program for the terminal, which may block while it stops"
 )]
 
+mod batches;
 mod floor;
 mod growth;
 mod http;
@@ -52,6 +53,9 @@ use self::stack::{Broker, Cost, Stack, repository};
 /// Where the tables of the last run are.
 const BEGIN: &str = "<!-- make bench: begin -->\n";
 const END: &str = "<!-- make bench: end -->\n";
+/// The lanes of jobs that are submitted alone and with others.
+const INTERACTIVE: &str = "interactive";
+const BULK: &str = "bulk";
 const TEXT_BYTES: usize = 1000;
 const PAGE_BYTES: usize = 40_000;
 const LARGE_PAGE_BYTES: usize = 2_000_000;
@@ -127,6 +131,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
     if wanted("submissions") {
         submissions::measure(&mut bench).await?;
     }
+    if wanted("batches") {
+        batches::measure(&mut bench).await?;
+    }
     if wanted("waiters") {
         waiters::measure(&mut bench).await?;
     }
@@ -168,7 +175,7 @@ impl Bench {
             text: Work::text(&stack).await?,
             page: Work::page(&stack, PAGE_BYTES).await?,
             large_page: Work::page(&stack, LARGE_PAGE_BYTES).await?,
-            raw: Raw::connect(&raw_broker).await?,
+            raw: Raw::connect(&raw_broker.url).await?,
             stack,
             raw_broker,
             floor,
@@ -188,7 +195,7 @@ impl Bench {
         for work in [&mut self.text, &mut self.page, &mut self.large_page] {
             let id = self.stack.submit(&work.body(0)).await?;
             self.stack.broker.wait_for_jobs(0).await?;
-            work.templates.take_end(&self.stack.broker, &id).await?;
+            work.templates.take_end(&self.stack.broker.jetstream, &id).await?;
         }
         Ok(())
     }
@@ -237,7 +244,11 @@ impl Work {
     async fn of(stack: &Stack, site: Option<Site>, text: String) -> Result<Self> {
         let body = body(site.as_ref(), &text, 0);
         let id = stack.submit(&body).await?;
-        Ok(Self { templates: Templates::waiting(&stack.broker, &id).await?, site, text })
+        Ok(Self {
+            templates: Templates::waiting(&stack.broker.jetstream, INTERACTIVE, &id).await?,
+            site,
+            text,
+        })
     }
 
     /// Returns the body of request `number`.
@@ -285,7 +296,7 @@ fn write(report: &Report, arguments: &Arguments) -> Result<()> {
     fs::write(folder.join("bench.svg"), plot::draw(report))?;
     eprintln!("written to target/bench: bench.json, bench.svg");
     if arguments.update {
-        fs::write(repository().join("docs/performance.svg"), plot::draw(report))?;
+        fs::write(repository().join("docs/images/performance.svg"), plot::draw(report))?;
         let page = repository().join("docs/performance.md");
         let text = fs::read_to_string(&page)?;
         let (before, rest) =

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::measure::Slice;
-use crate::stack::{self, Broker};
+use crate::stack;
 
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
@@ -37,8 +37,14 @@ pub struct Template {
 
 impl Template {
     /// Takes the message of job `id` on `subject`.
-    pub async fn take(broker: &Broker, stream: &str, subject: &str, id: &str) -> Result<Self> {
-        let found = broker.stream(stream).await?.get_last_raw_message_by_subject(subject).await?;
+    pub async fn take(
+        broker: &jetstream::Context,
+        stream: &str,
+        subject: &str,
+        id: &str,
+    ) -> Result<Self> {
+        let stream = broker.get_stream_no_info(stream).await?;
+        let found = stream.get_last_raw_message_by_subject(subject).await?;
         let payload = found.payload.to_vec();
         let places = payload.windows(ID_LENGTH).enumerate();
         let places = places.filter(|(_, window)| *window == id.as_bytes());
@@ -59,6 +65,7 @@ impl Template {
 /// Everything that a job leaves at the broker.
 #[derive(Clone)]
 pub struct Templates {
+    lane: &'static str,
     pub job: Template,
     pub queued: Template,
     /// Only if it was finished.
@@ -66,15 +73,19 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// Takes message and record of a job that waits.
-    pub async fn waiting(broker: &Broker, id: &str) -> Result<Self> {
-        let job = Template::take(broker, "JOBS", &job_subject(id), id).await?;
+    /// Takes message and record of a job that waits in a lane.
+    pub async fn waiting(
+        broker: &jetstream::Context,
+        lane: &'static str,
+        id: &str,
+    ) -> Result<Self> {
+        let job = Template::take(broker, "JOBS", &job_subject(lane, id), id).await?;
         let queued = Template::take(broker, "KV_job_state", &record_subject(id), id).await?;
-        Ok(Self { job, queued, succeeded: None })
+        Ok(Self { lane, job, queued, succeeded: None })
     }
 
     /// Takes the record of the same job, now that it is finished.
-    pub async fn take_end(&mut self, broker: &Broker, id: &str) -> Result<()> {
+    pub async fn take_end(&mut self, broker: &jetstream::Context, id: &str) -> Result<()> {
         let ended = Template::take(broker, "KV_job_state", &record_subject(id), id).await?;
         let status = ended.headers.get("Wordmill-Status").map(|status| status.as_str());
         ensure!(status == Some("succeeded"), "the job is not finished but {status:?}");
@@ -83,8 +94,8 @@ impl Templates {
     }
 }
 
-fn job_subject(id: &str) -> String {
-    format!("jobs.interactive.public.{id}")
+fn job_subject(lane: &str, id: &str) -> String {
+    format!("jobs.{lane}.public.{id}")
 }
 
 fn record_subject(id: &str) -> String {
@@ -100,9 +111,9 @@ pub struct Raw {
 }
 
 impl Raw {
-    pub async fn connect(broker: &Broker) -> Result<Self> {
-        let submitter = stack::connect(&broker.url).await?;
-        let worker = stack::connect(&broker.url).await?;
+    pub async fn connect(url: &str) -> Result<Self> {
+        let submitter = stack::connect(url).await?;
+        let worker = stack::connect(url).await?;
         let records = worker.get_stream_no_info("KV_job_state").await?;
         let consumer = worker.get_consumer_from_stream("interactive", "JOBS").await?;
         Ok(Self { submitter, worker, records, consumer })
@@ -177,10 +188,11 @@ impl Raw {
         Ok(Slice { count, elapsed: started.elapsed(), latencies: Vec::new() })
     }
 
-    async fn submit_one(&self, templates: &Templates, id: &str) -> Result<()> {
+    /// Publishes and creates one job, both at once.
+    pub async fn submit_one(&self, templates: &Templates, id: &str) -> Result<()> {
         let job = templates.job.message(id).header(MESSAGE_ID, format!("public.{id}"));
         let record = templates.queued.message(id).header(EXPECTED, "0");
-        let publishing = self.send(&self.submitter, job_subject(id), job);
+        let publishing = self.send(&self.submitter, job_subject(templates.lane, id), job);
         let creating = self.send(&self.submitter, record_subject(id), record);
         let (published, created) = tokio::try_join!(publishing, creating)?;
         tokio::try_join!(published, created)?;

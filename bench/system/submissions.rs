@@ -1,8 +1,11 @@
 //! How many jobs are accepted, next to the same publish and create without us.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 
-use crate::http::load;
+use crate::http::{Requests, load};
 use crate::measure::{Bounds, Side, best, in_turns};
 use crate::report::{Row, Target};
 use crate::{Bench, Work};
@@ -10,6 +13,7 @@ use crate::{Bench, Work};
 /// Jobs of one slice.
 const SLICE: usize = 2000;
 const BOUNDS: Bounds = Bounds { rounds: 12, seconds: 30 };
+const BOUNDS_OVER_HTTP: Bounds = Bounds { rounds: 8, seconds: 15 };
 /// How many connections submit at once.
 pub const CONNECTIONS: [usize; 2] = [32, 128];
 /// How many jobs the raw broker has on their way at once.
@@ -43,5 +47,38 @@ async fn one_kind(bench: &mut Bench, what: &str, work: impl Fn(&Bench) -> &Work)
     bench.report.add(row);
     bench.note_expense(what, jobs, &before)?;
     bench.note_floor(what, floor_jobs, floor_before)?;
+    over_http(bench, what, work).await?;
     bench.forget_jobs().await
+}
+
+/// The same next to a handler that does nothing but publish and create: what HTTP costs on the way.
+async fn over_http(bench: &mut Bench, what: &str, work: impl Fn(&Bench) -> &Work) -> Result<()> {
+    let id = bench.stack.submit(&work(bench).body(0)).await?;
+    let requests = work(bench).requests("");
+    let handled = with_path(&requests, "/v1/jobs", &format!("/submit/{id}"));
+    let side = |name: &str, address: SocketAddr, requests: Requests| {
+        Side::new(name, move || {
+            let requests = Arc::clone(&requests);
+            async move { load(address, CONNECTIONS[1], SLICE, &requests, 202).await }
+        })
+    };
+    let sides = [
+        side("ours", bench.stack.address, requests),
+        side("handler, publish and create", bench.floor, handled),
+    ];
+    let measured = in_turns(&sides, BOUNDS_OVER_HTTP).await?;
+    let [ours, floor] = measured.as_slice() else { return Ok(()) };
+    bench.report.add(Row::rate(format!("{what}, against a handler"), ours, floor));
+    Ok(())
+}
+
+/// Returns the same requests for another path.
+fn with_path(requests: &Requests, path: &str, other: &str) -> Requests {
+    let (requests, path, other) = (Arc::clone(requests), path.to_owned(), other.to_owned());
+    Arc::new(move |number| {
+        let request = requests(number);
+        let line = b"POST ".len();
+        let rest = request.slice(line + path.len()..);
+        [&request[..line], other.as_bytes(), &rest].concat().into()
+    })
 }

@@ -39,7 +39,7 @@ use crate::upload::Asked;
 use crate::{App, body, jobs, keyed, result, submit, upload};
 
 /// Most jobs in one batch.
-pub(crate) const LINES_MAX: u32 = 10_000;
+const LINES_MAX: u32 = 10_000;
 /// Content types of jobs that stand on lines of their own.
 const LINES_TYPES: [&str; 3] = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
 /// How many members of a batch are withdrawn at once.

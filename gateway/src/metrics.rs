@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 use wordmill_common::id::Lane;
 use wordmill_common::job::Job;
@@ -33,6 +34,8 @@ struct Inner {
     submissions: Counters<Submitted>,
     broker_requests: Distributions<Asked>,
     sweeps: Counters<Swept>,
+    clients_waiting: Gauge,
+    clients_waiting_max: Gauge,
     exposition: Exposition,
 }
 
@@ -123,11 +126,25 @@ impl Metrics {
             // A line that appears with the first event hides that event from `increase`.
             drop(sweeps.get_or_create(&Swept { action: action.as_str() }));
         }
+        let clients_waiting = catalogue.gauge(
+            "wordmill_clients_waiting",
+            "Clients that wait for a job, by long polls, Prefer: wait and event streams",
+        );
+        let clients_waiting_max =
+            catalogue.gauge("wordmill_clients_waiting_max", "How many clients may wait at once");
         catalogue.collect(standing.clone());
         let exposition = catalogue.finish();
-        let inner =
-            Inner { shared, requests, problems, submissions, broker_requests, sweeps, exposition };
-        Self(Arc::new(inner))
+        Self(Arc::new(Inner {
+            shared,
+            requests,
+            problems,
+            submissions,
+            broker_requests,
+            sweeps,
+            clients_waiting,
+            clients_waiting_max,
+            exposition,
+        }))
     }
 
     /// Notes how an offered job fared. A named job that was there already is `repeated`.
@@ -184,8 +201,13 @@ impl Metrics {
 
 /// `GET /metrics`.
 pub(crate) async fn get(State(app): State<App>, headers: HeaderMap) -> Response {
-    let Inner { shared, exposition, .. } = &*app.metrics.0;
+    let Inner { shared, clients_waiting, clients_waiting_max, exposition, .. } = &*app.metrics.0;
     shared.note_broker(app.broker.is_connected());
+    for (gauge, count) in
+        [(clients_waiting, app.waiters.waiting()), (clients_waiting_max, app.waiters.waiting_max())]
+    {
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
     let page = exposition.page(accept);
     ([(CONTENT_TYPE, page.content_type)], page.body).into_response()

@@ -35,6 +35,7 @@ const PREFER: &str = "prefer";
 #[derive(Debug, Clone)]
 pub(crate) struct Waiters {
     places: Arc<Semaphore>,
+    places_max: usize,
     /// Cancelled when the service stops: nobody waits any longer.
     stopping: CancellationToken,
 }
@@ -42,8 +43,18 @@ pub(crate) struct Waiters {
 impl Waiters {
     /// Returns `count` places, for as long as the service is not `stopping`.
     pub(crate) fn new(count: u32, stopping: CancellationToken) -> Self {
-        let count = usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS);
-        Self { places: Arc::new(Semaphore::new(count)), stopping }
+        let places_max = usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS);
+        Self { places: Arc::new(Semaphore::new(places_max)), places_max, stopping }
+    }
+
+    /// Returns how many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.places_max.saturating_sub(self.places.available_permits())
+    }
+
+    /// Returns how many may.
+    pub(crate) fn waiting_max(&self) -> usize {
+        self.places_max
     }
 
     fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {

@@ -192,7 +192,7 @@ fn assert_right(gateway: &Metrics, worker: &Metrics) {
         ("wordmill_fetch_duration_seconds_count", &[("outcome", "fetch_http_5xx")], 3.0),
         ("wordmill_fetch_size_bytes_sum", &[("measure", "wire")], 6.0),
         ("wordmill_fetch_size_bytes_sum", &[("measure", "decoded")], 6.0),
-        ("wordmill_worker_slots", &[], 16.0),
+        ("wordmill_worker_slots", &[], 64.0),
         ("wordmill_broker_connected", &[], 1.0),
     ];
     for (metrics, expected) in [(gateway, of_gateway), (worker, of_worker)] {

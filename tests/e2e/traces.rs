@@ -1,15 +1,19 @@
 //! One trace for each job, told by the spans that a collector gets.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::collector::{Collector, Manner};
+use wordmill_tests::receiver::{Receiver, Reply};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
-use wordmill_tests::traces::Kind;
 use wordmill_tests::traces::cases::{self, SECRETS};
+use wordmill_tests::traces::{Kind, Span, Trace};
 use wordmill_tests::wait_for;
+
+use crate::webhooks::QUICK;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Longest time that a service may take to stop, whatever its collector does.
@@ -34,8 +38,7 @@ fn every_job_is_one_trace_however_it_ends() {
         let trace = collector.trace(case.trace_id()).expect("a trace");
         case.verify(&trace);
         let others = collector.traces().into_iter().filter(|other| {
-            let names_job =
-                |span: &wordmill_tests::traces::Span| span.get("job.id") == case.job_id();
+            let names_job = |span: &Span| span.get("job.id") == case.job_id();
             other.id() != case.trace_id() && other.spans.iter().any(names_job)
         });
         assert_eq!(others.count(), 0, "the job is in one trace only: {}", case.job);
@@ -80,6 +83,102 @@ fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
     replay.has(&[("job.id", &job_id)]);
     publish.is_child_of(replay);
     new.the("process jobs").is_child_of(publish);
+}
+
+/// Asserts that spans are one delivery of a webhook each: children of the order, and one attempt in each.
+fn deliveries(trace: &Trace, order: &Span, job_id: &str, answers: &[&str]) {
+    let of = |parent: &Span, name| {
+        let spans = trace.all(name).into_iter();
+        spans.filter(|span| span.parent_id == parent.span_id).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(order.kind, Kind::Producer);
+    order.has(&[("messaging.destination.name", "webhooks"), ("job.id", job_id)]);
+    let processed = of(order, "process webhooks");
+    assert_eq!(processed.len(), answers.len(), "{trace:#?}");
+    for (process, answer) in processed.iter().zip(answers) {
+        assert_eq!((process.kind, process.service()), (Kind::Consumer, "wordmill-worker"));
+        process.is_child_of(order);
+        process.is_linked_to(order);
+        process.has(&[("messaging.destination.name", "webhooks"), ("job.id", job_id)]);
+        let [post] = &of(process, "POST")[..] else { panic!("not one attempt: {trace:#?}") };
+        assert_eq!(post.kind, Kind::Client);
+        post.is_child_of(process);
+        post.has(&[("http.request.method", "POST"), ("http.response.status_code", answer)]);
+        assert!(post.get("url.full").ends_with("/hook"), "without its query: {post:#?}");
+        if *answer == "503" { post.failed("503") } else { assert!(!post.is_error, "{post:#?}") }
+    }
+}
+
+#[test]
+fn a_webhook_is_in_the_trace_of_its_job() {
+    let (collector, receiver) = (Collector::start(Manner::Takes), Receiver::start());
+    let endpoint = collector.endpoint();
+    let settings = [&cases::settings(&endpoint)[..], &QUICK].concat();
+    let (stack, path) = (Stack::with(1, 1, &settings), "/hook?token=hunter2");
+    let client = stack.client();
+    let answers = ["503 Service Unavailable", "204 No Content"].map(|one| Reply::Status(one, ""));
+    receiver.answer(path, &answers);
+    let job_id = client.submit(&json!({"text": "a", "webhook": {"url": receiver.url(path)}}));
+    receiver.wait_for(path, 2, LIMIT);
+    let again = client.send("POST", &format!("/v1/jobs/{job_id}/webhook"), &[], b"");
+    assert_eq!(again.status, 202, "{again:?}");
+    receiver.wait_for(path, 3, LIMIT);
+    let job = client.finished(&job_id, LIMIT);
+    let trace = collector.wait_for_trace(trace_id(&job), 13, LIMIT);
+    trace.consists_of(
+        &[
+            &["POST /v1/jobs", "publish jobs", "process jobs", "count words"][..],
+            &["publish webhooks", "process webhooks", "POST", "process webhooks", "POST"],
+            &["send webhook", "publish webhooks", "process webhooks", "POST"],
+        ]
+        .concat(),
+        None,
+    );
+    let orders = trace.all("publish webhooks");
+    orders[0].is_child_of(trace.the("process jobs"));
+    assert_eq!(orders[0].service(), "wordmill-worker");
+    deliveries(&trace, orders[0], &job_id, &["503", "204"]);
+    let sent = trace.the("send webhook");
+    assert_eq!((sent.kind, sent.service()), (Kind::Internal, "wordmill-gateway"));
+    sent.is_child_of(trace.the("POST /v1/jobs"));
+    sent.has(&[("job.id", &job_id)]);
+    let request = again.header("traceresponse").expect("a trace")[3..35].to_owned();
+    let request = collector.wait_for_trace(&request, 1, LIMIT);
+    request.consists_of(&["POST /v1/jobs/{id}/webhook"], None);
+    sent.is_linked_to(&request.spans[0]);
+    orders[1].is_child_of(sent);
+    deliveries(&trace, orders[1], &job_id, &["204"]);
+    let all = format!("{:?}", collector.traces());
+    assert!(SECRETS.iter().all(|secret| !all.contains(secret)), "{all}");
+}
+
+#[test]
+fn each_line_of_a_batch_is_a_trace_with_a_link_to_the_request() {
+    let collector = Collector::start(Manner::Takes);
+    let endpoint = collector.endpoint();
+    let stack = Stack::with(1, 1, &cases::settings(&endpoint));
+    let client = stack.client();
+    let sent = client.post("/v1/batches", &json!([{"text": "a"}, {"text": "b c"}])).json();
+    let batch = client.finished(sent["batch_id"].as_str().expect("an id"), LIMIT);
+    assert_eq!(trace_id(&batch), sent["trace_id"], "{sent}");
+    let mut all = BTreeSet::from([trace_id(&batch).to_owned()]);
+    let request = collector.wait_for_trace(trace_id(&batch), 3, LIMIT);
+    let (root, publish) = (request.the("POST /v1/batches").clone(), request.the("publish jobs"));
+    publish.is_child_of(&root);
+    publish.has(&[("job.id", sent["batch_id"].as_str().expect("an id")), ("job.lane", "bulk")]);
+    for line in sent["lines"].as_array().expect("lines") {
+        let job_id = line["job_id"].as_str().expect("an id");
+        let job = client.finished(job_id, LIMIT);
+        let trace = collector.wait_for_trace(trace_id(&job), 4, LIMIT);
+        trace.consists_of(&["batch line", "publish jobs", "process jobs", "count words"], None);
+        let (line, publish) = (trace.the("batch line"), trace.the("publish jobs"));
+        assert_eq!((line.kind, line.service()), (Kind::Internal, "wordmill-gateway"));
+        line.is_linked_to(&root);
+        line.has(&[("job.id", job_id)]);
+        publish.is_child_of(line);
+        trace.the("process jobs").is_child_of(publish);
+        assert!(all.insert(trace_id(&job).to_owned()), "a trace of its own: {job}");
+    }
 }
 
 #[test]

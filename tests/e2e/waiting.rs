@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::metrics::Metrics;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::stream::{Event, EventStream};
@@ -192,6 +193,9 @@ fn places_are_bounded_and_given_back() {
     let mut streams: Vec<_> = (0..2).map(|_| EventStream::open(client, &job_id, &[])).collect();
     let full = poll(client, &job_id, "?wait=1", &known);
     full.problem(503, "too_many_waiting");
+    let count = |name| Metrics::of(client).sum(name, &[]);
+    assert_eq!(count("wordmill_clients_waiting"), Some(2.0));
+    assert_eq!(count("wordmill_clients_waiting_max"), Some(2.0));
     let refused = client.get(&format!("/v1/jobs/{job_id}/events"));
     refused.problem(503, "too_many_waiting");
     // Who does not wait is served as ever, and a job is taken.
@@ -264,4 +268,8 @@ fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
     let told = last - first;
     println!("{} changes took {changed:?}, the last client was told after {told:?}", jobs.len());
     assert_eq!(one_more(), 200, "the places are free again");
+    wait_for("nobody waits", LIMIT, || {
+        let waiting = Metrics::of(client).sum("wordmill_clients_waiting", &[]);
+        (waiting == Some(0.0)).then_some(())
+    });
 }

@@ -102,10 +102,9 @@ fn upload(client: &Client, block: &[u8], blocks: usize) -> String {
     for _ in 0..blocks {
         assert!(upload.send(block));
     }
-    let (status, body) = upload.answer();
-    assert_eq!(status, 202, "{body}");
-    let job: Value = serde_json::from_str(&body).expect("JSON");
-    job["job_id"].as_str().expect("a job id").to_owned()
+    let answer = upload.answer();
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer.json()["job_id"].as_str().expect("a job id").to_owned()
 }
 
 fn mib(bytes: u64) -> u64 {

@@ -1,11 +1,16 @@
 //! Certificates, made when they are needed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     date_time_ymd,
 };
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// An authority that signs certificates.
 pub struct Authority {
@@ -20,6 +25,20 @@ pub struct Certified {
     pub certificate: String,
     /// Its key.
     pub key: String,
+}
+
+impl Certified {
+    /// Returns how a server speaks TLS with it.
+    pub fn server_config(&self) -> ServerConfig {
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("PEM");
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("PEM");
+        ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("TLS")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("a key that fits")
+    }
 }
 
 impl Default for Authority {

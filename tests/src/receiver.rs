@@ -9,7 +9,9 @@ use std::time::Duration;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use standardwebhooks::Webhook;
+use tokio_rustls::rustls::{ServerConnection, StreamOwned};
 
+use crate::certificates::Certified;
 use crate::{pause, wait_for};
 
 /// How long a receiver that hangs holds its connection.
@@ -58,6 +60,7 @@ pub enum Reply {
 
 /// The running receiver; it ends with the test's process.
 pub struct Receiver {
+    scheme: &'static str,
     address: String,
     state: Arc<Mutex<State>>,
 }
@@ -76,22 +79,41 @@ impl Receiver {
 
     /// Starts a receiver on an address.
     pub fn start_on(address: &str) -> Self {
+        Self::listen("http", address, |stream, state| {
+            serve(stream, state);
+        })
+    }
+
+    /// Starts a receiver on 127.0.0.1 that speaks HTTPS, with this certificate.
+    pub fn start_with(certified: &Certified) -> Self {
+        let config = Arc::new(certified.server_config());
+        Self::listen("https", "127.0.0.1:0", move |stream, state| {
+            let session = ServerConnection::new(Arc::clone(&config)).expect("a session");
+            serve(StreamOwned::new(session, stream), state);
+        })
+    }
+
+    fn listen(
+        scheme: &'static str,
+        address: &str,
+        serve: impl Fn(TcpStream, &Mutex<State>) + Clone + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || serve(&stream, &shared));
+                let (shared, serve) = (Arc::clone(&shared), serve.clone());
+                std::thread::spawn(move || serve(stream, &shared));
             }
         });
-        Self { address, state }
+        Self { scheme, address, state }
     }
 
     /// Returns the URL of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// Answers on a path with one reply after the other; the last one stays.
@@ -115,7 +137,7 @@ impl Receiver {
     }
 }
 
-fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
+fn serve(stream: impl Read + Write, state: &Mutex<State>) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
@@ -142,14 +164,15 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
         });
         next.unwrap_or(Reply::Status("204 No Content", ""))
     };
-    let mut stream = stream;
     match reply {
         Reply::Hang => pause(HANG),
         Reply::Status(status, header) => {
             let line = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
             let close = "Content-Length: 0\r\nConnection: close\r\n\r\n";
             // A client that goes away is not the receiver's problem.
+            let stream = reader.get_mut();
             let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n{line}{close}").as_bytes());
+            let _ = stream.flush();
         }
     }
     Some(())

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use crate::client::Client;
+use crate::client::{Answer, Client};
 
 /// Longest wait for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -44,26 +44,34 @@ impl Upload {
         self.stream.shutdown(Shutdown::Write).expect("closed");
     }
 
-    /// Reads the answer: its status and its body.
-    pub fn answer(mut self) -> (u16, String) {
-        let mut answer = Vec::new();
+    /// Reads the answer.
+    pub fn answer(mut self) -> Answer {
+        let mut bytes = Vec::new();
         let mut buffer = [0; 4096];
         // Until the other side closes, or the body has come.
         loop {
-            let text = String::from_utf8_lossy(&answer).into_owned();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let length = head.to_ascii_lowercase();
-                let length = length.split("content-length: ").nth(1).unwrap_or("0");
-                let length: usize =
-                    length.lines().next().and_then(|line| line.trim().parse().ok()).unwrap_or(0);
+                let (status, headers) = read_head(head);
+                let length = headers.iter().find(|(name, _)| name == "content-length");
+                let length = length.map_or(0, |(_, value)| value.parse().expect("a length"));
                 if body.len() >= length {
-                    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-                    return (status.expect("a status"), body.to_owned());
+                    let (bytes, text) = (body.as_bytes().to_vec(), body.to_owned());
+                    return Answer { status, headers, bytes, text };
                 }
             }
             let read = self.stream.read(&mut buffer).expect("an answer in time");
             assert!(read > 0, "the connection ended without an answer: {text:?}");
-            answer.extend_from_slice(&buffer[..read]);
+            bytes.extend_from_slice(&buffer[..read]);
         }
     }
+}
+
+/// Returns the status and the header fields, names in lower case.
+fn read_head(head: &str) -> (u16, Vec<(String, String)>) {
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1));
+    let fields = lines.filter_map(|line| line.split_once(':'));
+    let fields = fields.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+    (status.and_then(|status| status.parse().ok()).expect("a status"), fields.collect())
 }

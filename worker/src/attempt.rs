@@ -363,7 +363,7 @@ fn begin(
     if job.has_begun(run) {
         return Ok(());
     }
-    job.apply(Event::Started { run, worker: worker.name.to_string() }, started_at)
+    job.apply(Event::Started { run, worker: worker.name.clone() }, started_at)
 }
 
 /// Ends a job that has no attempts left.

@@ -54,7 +54,7 @@ impl Config {
         Self {
             listen: env.address("WORDMILL_WORKER_LISTEN", listen),
             name: name(env),
-            slots: env.number("WORDMILL_SLOTS", 16, 2, 1024),
+            slots: env.number("WORDMILL_SLOTS", 64, 2, 1024),
             broker: Settings::read(env, Role::Worker),
             topology: topology::Settings::read(env),
             retry: retry::Policy {

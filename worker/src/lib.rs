@@ -21,6 +21,7 @@ mod stores;
 pub mod webhooks;
 mod work;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,10 +55,21 @@ use crate::slots::Slots;
 /// How long jobs may take to be handed back once the grace period is over.
 const HAND_BACK_MAX: Duration = Duration::from_secs(5);
 
-/// What every attempt works with.
+/// What every attempt works with. Each has a clone, so they share it.
 #[derive(Clone)]
-struct Worker {
-    name: Arc<str>,
+struct Worker(Arc<Parts>);
+
+impl Deref for Worker {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts of a [`Worker`].
+struct Parts {
+    name: String,
     broker: Broker,
     store: Store,
     results: Results,
@@ -102,8 +114,8 @@ pub async fn run(
     let broker = Broker::start(&config.broker, &config.name).await?;
     let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
-    let worker = Worker {
-        name: config.name.into(),
+    let worker = Worker(Arc::new(Parts {
+        name: config.name,
         store: Store::open(&broker, config.topology.result_ttl).await?,
         results: Results::open(&broker).await?,
         documents: Documents::open(&broker).await?,
@@ -115,7 +127,7 @@ pub async fn run(
         attempt_deadline: config.attempt_deadline,
         interrupted: CancellationToken::new(),
         broker: broker.clone(),
-    };
+    }));
     let needed = Topology::new(&config.topology).part(&[
         JOBS,
         JOB_STATE_STREAM,
@@ -163,7 +175,7 @@ async fn be_present(worker: &Worker, slots: u32, presence: &Presence) {
     loop {
         ticks.tick().await;
         let [interactive, bulk] = Lane::ALL.map(|lane| worker.metrics.busy_count(lane));
-        presence.tell(&Doing { name: worker.name.to_string(), slots, interactive, bulk }).await;
+        presence.tell(&Doing { name: worker.name.clone(), slots, interactive, bulk }).await;
     }
 }
 

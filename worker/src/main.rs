@@ -10,10 +10,6 @@ use wordmill_common::env::{self, Env};
 use wordmill_common::{probe, shutdown, telemetry};
 use wordmill_worker::config::Config;
 
-/// Most of what a job needs is allocated and freed within a millisecond, on several threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let mut env = Env::from_process();
     let config = Config::read(&mut env);

@@ -40,7 +40,7 @@ pub fn context(span: &Span) -> Option<TraceParent> {
 }
 
 /// Marks what a span stands for as failed, for the reason `error_type`: a word of a short list.
-pub fn fail(span: &Span, error_type: &'static str) {
+pub fn fail(span: &Span, error_type: impl Into<Value>) {
     span.set_attribute("error.type", error_type);
     span.set_status(Status::error(""));
 }

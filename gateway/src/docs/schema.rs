@@ -118,6 +118,9 @@ fn bounds(schema: &Value) -> String {
             (false, false) => said.push(format!("{} to {}{unit}", plain(least), plain(most))),
         }
     }
+    if schema["contains"].is_object() {
+        said.push(format!("at least one {}", kind(&schema["contains"])));
+    }
     if schema["pattern"].is_string() {
         said.push(format!("<code>{}</code>", text(schema, "pattern")));
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Operation, Schemas};
-use crate::batches::{LINE_OPTIONS, LINES_MAX};
+use crate::batches::LINE_OPTIONS;
 use crate::jobs::Asked;
 use crate::problem::Code;
 use crate::result;
@@ -58,8 +58,10 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
 
 fn submit(schemas: &mut Schemas) -> Operation {
     let line = line(schemas);
+    // One good line is enough: whatever else there is, is refused by itself, and so is what comes after
+    // the last line that a batch may have.
     let lines = json!({"schema": {
-        "type": "array", "items": line, "minItems": 1, "maxItems": LINES_MAX,
+        "type": "array", "items": {"anyOf": [line, {}]}, "contains": line,
     }});
     let mut query = super::submission::query(schemas);
     query.retain(|parameter| parameter["name"] != "lane");
@@ -86,8 +88,7 @@ fn submit(schemas: &mut Schemas) -> Operation {
         .codes(&[Code::IncompleteBody, Code::InputTooLarge, Code::InvalidLabel])
         .codes(&[Code::InvalidOption, Code::InvalidQuery, Code::Overloaded, Code::QueueFull])
         .codes(&[Code::QuotaExceeded, Code::RequestTimeout, Code::ResultExpired])
-        .codes(&[Code::StorageFull, Code::UnsupportedMediaType])
-        .codes(&[Code::InvalidWebhook, Code::WebhooksDisabled])
+        .codes(&[Code::InvalidWebhook, Code::UnsupportedMediaType, Code::WebhooksDisabled])
 }
 
 /// Returns what one job of a batch is: it has no lane, and few options of its own.

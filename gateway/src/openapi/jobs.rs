@@ -162,6 +162,6 @@ fn changing(schemas: &mut Schemas) -> [Operation; 4] {
             .job_id()
             .answer(204, "It is gone.")
             .codes(&LOOKUP)
-            .codes(&[Code::JobNotFinished, Code::StorageFull]),
+            .codes(&[Code::JobNotFinished]),
     ]
 }

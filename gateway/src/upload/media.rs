@@ -59,8 +59,8 @@ pub(super) fn countable(content_type: &str) -> Result<(), Problem> {
         }
         "text/rtf" => {}
         "application/x-www-form-urlencoded" => {
-            let detail = "The content type is that of a form without files. Name the document's own \
-                          type, such as Content-Type: text/plain.";
+            let detail = "The content type is that of a form without files, which curl -d sends. Send a job \
+                          with Content-Type: application/json, a document with its own, such as text/plain.";
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }
         _ if kind == "text" => return Ok(()),

@@ -104,11 +104,11 @@ fn the_queue_is_shown_as_it_is_now() {
     let url = visit.site.put("/stalls", Page::new("text/plain", "one two").stalls_after(3));
     visit.go("#/queue");
     browser.shows(".total", "0 jobs are not done");
-    browser.shows("main", "0 of 16 slots");
+    browser.shows("main", "0 of 64 slots");
     visit.client().submit(&json!({"url": url, "lane": "bulk"}));
     // Nobody touches the page.
     browser.shows(".total", "1 job is not done");
-    browser.shows("main", "1 of 16 slots");
+    browser.shows("main", "1 of 64 slots");
     visit.ends(&[]);
 }
 

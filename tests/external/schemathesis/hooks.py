@@ -1,9 +1,11 @@
 """What the fuzzing client cannot know from the description.
 
-Pages are fetched for real, so every URL that is generated as a good one is on loopback, at a port that is never fetched from.
+Pages are fetched and webhooks sent for real, so every URL that is generated as a good one is on loopback, at a port that is never dialled: a test
+must not ask strangers for anything. URLs that are no good are generated freely.
 
 And a name that a client gives its submission belongs to what is submitted: other contents under the same name are refused, as they
-should be. So names that are well-formed are replaced by one that follows from the whole request. A repeat repeats its name, too.
+should be, and no description can say that. So names that are well-formed are replaced by one that follows from the whole request, of the same
+form and length. A repeat repeats its name, too. What is not well-formed is sent as it was generated.
 """
 
 import hashlib
@@ -42,7 +44,14 @@ def before_call(context, case, kwargs):
     names = [name for name in case.headers if name.lower() == "idempotency-key"]
     for name in names:
         if is_key(case.headers[name]):
-            case.headers[name] = digest.hexdigest()
+            case.headers[name] = renamed(case.headers[name], digest.hexdigest())
+
+
+def renamed(key, digest):
+    """Returns another key, in the same form; as long, but for those too short to tell requests apart."""
+    quote = '"' if key.startswith('"') else ""
+    length = min(max(len(key) - 2 * len(quote), 32), 255)
+    return quote + (digest * 4)[:length] + quote
 
 
 def is_uuid(text):

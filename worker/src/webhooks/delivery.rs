@@ -215,7 +215,7 @@ impl Attempt<'_> {
             Ok(answered) => {
                 telemetry::note(&span, "http.response.status_code", i64::from(answered.status));
                 if answered.status >= 400 {
-                    telemetry::fail(&span, "status");
+                    telemetry::fail(&span, answered.status.to_string());
                 }
                 Answer::Status { code: answered.status, retry_after: answered.retry_after }
             }

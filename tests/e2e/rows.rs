@@ -1,0 +1,174 @@
+//! The route table, row by row: every success and every error that the description promises of an
+//! operation is provoked on that operation, and each limit of a request is met where it holds.
+//!
+//! Each list of cases has a test that sends them. The lists together have to be what `docs/openapi.json`
+//! promises, no more and no less: an operation, or a code, that is added there fails here until it has a
+//! case. What an answer means beyond its status and its code is for the other modules to test.
+
+mod case;
+mod good;
+mod limits;
+mod refused;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+use wordmill_tests::keyring::Keyring;
+use wordmill_tests::site::closed_port;
+use wordmill_tests::stack::Gateway;
+use wordmill_tests::{repository, wait_for};
+
+use self::case::{Case, Description, Names, Operation, UNKNOWN};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// What stands for a defect of ours and has no cause that a test could set: these operations pass over
+/// whatever they cannot read.
+const DEFECTS: [&str; 6] = [
+    "deleteDeadLetter",
+    "getDeadLetter",
+    "getQueue",
+    "listDeadLetters",
+    "listJobs",
+    "replayDeadLetters",
+];
+
+#[test]
+fn every_answer_that_is_promised_has_a_case_and_every_case_is_promised() {
+    let description = Description::read();
+    let promised: BTreeSet<(String, String)> = description
+        .operations
+        .iter()
+        .flat_map(|operation| {
+            operation.answers.iter().map(|answer| (operation.id.clone(), answer.clone()))
+        })
+        .collect();
+    let lists = [
+        good::cases(),
+        refused::cases(),
+        limits::sizes(),
+        limits::closed_doors(),
+        limits::broken_off(),
+        limits::silences(),
+        limits::quotas(),
+        limits::full_store(),
+        limits::small_queue(),
+        limits::full_queue(),
+        limits::full_webhooks(),
+        limits::no_room(),
+        without_broker(&description),
+        without_key(&description),
+        too_fast(&description),
+    ];
+    let mut proved: BTreeSet<(String, String)> = lists
+        .iter()
+        .flatten()
+        .map(|case| (description.operation(case).id.clone(), case.expected.clone()))
+        .collect();
+    for id in DEFECTS {
+        let is_new = proved.insert((id.to_owned(), "500 internal".to_owned()));
+        assert!(is_new, "{id} has a case");
+    }
+    let missing: Vec<_> = promised.difference(&proved).collect();
+    assert!(missing.is_empty(), "without a case: {missing:#?}");
+    let unknown: Vec<_> = proved.difference(&promised).collect();
+    assert!(unknown.is_empty(), "not promised: {unknown:#?}");
+}
+
+#[test]
+fn every_route_has_a_row_in_the_readme() {
+    let readme = fs::read_to_string(repository().join("README.md")).expect("the README");
+    let table = readme.split("## The API").nth(1).and_then(|rest| rest.split("## ").next());
+    let table = table.expect("the table").replace("{uuid}", "{id}");
+    for Operation { method, path, .. } in Description::read().operations {
+        let starts = [format!("`{method} {path}`"), format!("`{method} {path}?")];
+        // Two methods of one path may share it.
+        let shared = format!("`{method}` or `");
+        let has_row = table.lines().any(|row| {
+            let is_named = starts.iter().any(|start| row.contains(start));
+            is_named || (row.contains(&shared) && row.contains(&format!(" {path}`")))
+        });
+        assert!(has_row, "the README has no row for {method} {path}");
+    }
+}
+
+/// Every operation that needs the broker, while there is none.
+fn without_broker(description: &Description) -> Vec<Case> {
+    let mut cases: Vec<Case> = Vec::new();
+    for case in good::cases() {
+        let operation = description.operation(&case);
+        // The older contract has 500 for all that is our fault.
+        let expected = if operation.answers.contains("503 broker_unavailable") {
+            "503 broker_unavailable"
+        } else if operation.is_older && operation.answers.contains("500 internal") {
+            "500 internal"
+        } else {
+            continue;
+        };
+        let is_first = cases.iter().all(|other| description.operation(other).id != operation.id);
+        cases.extend(is_first.then(|| case.expecting(expected)));
+    }
+    cases.push(Case::new("500", "GET /health"));
+    cases.push(Case::new("503 not_ready", "GET /readyz"));
+    cases
+}
+
+#[test]
+fn what_needs_the_broker_says_so_while_there_is_none() {
+    let gateway = Gateway::start("127.0.0.1:1", &[("WORDMILL_WEBHOOK_SECRETS", good::SECRET)]);
+    let mut names = Names::default().all_ids(UNKNOWN);
+    names.add("page", closed_port());
+    // Each waits for the broker as long as a request may.
+    thread::scope(|scope| {
+        for case in without_broker(&Description::read()) {
+            let (client, names) = (&gateway.client, &names);
+            scope.spawn(move || case.meet(client, names));
+        }
+    });
+}
+
+/// Every operation that promises an answer.
+fn promising(description: &Description, expected: &str) -> Vec<Case> {
+    let promise = description.operations.iter().filter(|one| one.answers.contains(expected));
+    promise
+        .map(|one| Case::new(expected, &format!("{} {}", one.method, one.path)))
+        .map(|case| case.naming("{id}", UNKNOWN))
+        .collect()
+}
+
+fn without_key(description: &Description) -> Vec<Case> {
+    promising(description, "401 unauthenticated")
+}
+
+fn too_fast(description: &Description) -> Vec<Case> {
+    promising(description, "429 rate_limited")
+}
+
+#[test]
+fn every_operation_that_needs_a_key_asks_for_one_and_goes_by_its_rate() {
+    let mut keys = Keyring::new();
+    let limit = json!({"rate_limit": {"per_second": 1, "burst": 1}});
+    let key = keys.add("hasty", &limit);
+    let (name, path) = keys.setting();
+    let gateway = Gateway::start("127.0.0.1:1", &[(name, &path)]);
+    let (description, names) = (Description::read(), Names::default());
+    let (closed, hasty) = (without_key(&description), too_fast(&description));
+    assert!(closed.len() > 20 && closed.len() == hasty.len());
+    for case in closed {
+        let answer = case.meet(&gateway.client, &names);
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"wordmill\""));
+    }
+    let client = gateway.client.with_key(&key);
+    for case in hasty {
+        // The first takes what there is, unless somebody was slow.
+        let answer = wait_for("it is one too many", LIMIT, || {
+            client.get("/nothing");
+            Some(case.send(&client, &names)).filter(|answer| answer.status == 429)
+        });
+        case.check(&answer);
+        assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
+        assert_eq!(answer.header("ratelimit-policy"), Some("\"requests\";q=1;w=1"), "{answer:?}");
+    }
+}

@@ -1,0 +1,318 @@
+//! Requests that are good, and come at a bad time, too slowly, or are too large.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::Client;
+use wordmill_tests::keyring::Keyring;
+use wordmill_tests::proxy::{Proxy, Rule};
+use wordmill_tests::receiver::{Receiver, Reply};
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
+use wordmill_tests::stream::EventStream;
+use wordmill_tests::upload::Upload;
+use wordmill_tests::wait_for;
+
+use super::LIMIT;
+use super::case::{Case, Names};
+use super::good::SECRET;
+
+const ONE: &str = "0198f0c2-0000-7000-8000-000000000001";
+const TEXT: (&str, &str) = ("content-type", "text/plain");
+
+fn put() -> String {
+    format!("PUT /v1/jobs/{ONE}")
+}
+
+/// Returns each way to submit something small.
+fn submissions(expected: &str) -> Vec<Case> {
+    let text = json!({"text": "a"});
+    vec![
+        Case::new(expected, "POST /v1/jobs").json(&text),
+        Case::new(expected, "POST /v1/jobs").json(&text).header("idempotency-key", "new"),
+        Case::new(expected, &put()).json(&text),
+        Case::new(expected, "POST /v1/batches").lines(std::slice::from_ref(&text)),
+        Case::new(expected, "POST /v1/jobs/{failed}/retry"),
+    ]
+}
+
+/// `WORDMILL_JSON_SIZE_MAX` and `WORDMILL_DOCUMENT_SIZE_MAX` are 2 KiB here.
+pub fn sizes() -> Vec<Case> {
+    let long = "word ".repeat(500);
+    let put = put();
+    ["POST /v1/jobs", put.as_str(), "POST /v1/dead-letters/replay"]
+        .map(|request| Case::new("413 input_too_large", request).json(&json!({"text": long})))
+        .into_iter()
+        .chain(
+            ["POST /v1/jobs", put.as_str()]
+                .map(|request| Case::new("413 input_too_large", request).text(&long)),
+        )
+        .collect()
+}
+
+/// There are no webhooks, and one client may wait, who does.
+pub fn closed_doors() -> Vec<Case> {
+    let disabled = "422 webhooks_disabled";
+    let (text, hook) = (json!({"text": "a"}), json!({"url": "http://127.0.0.1:9/"}));
+    let put = put();
+    let mut cases = Vec::new();
+    for request in ["POST /v1/jobs", put.as_str()] {
+        let query = format!("{request}?webhook=http://127.0.0.1:9/");
+        cases.push(Case::new(disabled, request).json(&json!({"text": "a", "webhook": hook})));
+        cases.push(Case::new(disabled, &query).json(&text));
+        cases.push(Case::new(disabled, &query).text("a"));
+    }
+    let batch = "POST /v1/batches?webhook=http://127.0.0.1:9/";
+    cases.push(Case::new(disabled, batch).lines(&[text]));
+    cases.push(Case::new(disabled, "POST /v1/jobs/{told}/webhook"));
+    for request in [
+        "GET /v1/jobs/{slow}?wait=1",
+        "GET /v1/jobs/{slow}/events",
+        "GET /v1/batches/{batch}?wait=1",
+    ] {
+        cases.push(Case::new("503 too_many_waiting", request));
+    }
+    cases
+}
+
+/// Bodies that end before their time.
+pub fn broken_off() -> Vec<Case> {
+    let put = put();
+    let mut cases: Vec<Case> = ["POST /v1/jobs", put.as_str()]
+        .map(|request| Case::new("400 incomplete_body", request).text("to be").breaks_off())
+        .into();
+    let batch = Case::new("400 incomplete_body", "POST /v1/batches");
+    cases.push(batch.lines(&[json!({"text": "a"})]).breaks_off());
+    cases
+}
+
+/// Bodies of which nothing more comes. The silence of a document is a setting, the others' is 15 s.
+pub fn silences() -> Vec<Case> {
+    let (put, text) = (put(), json!({"text": "a"}));
+    let late = |request: &str| Case::new("408 request_timeout", request);
+    vec![
+        late("POST /v1/jobs").text("to be").stalls(),
+        late(&put).text("to be").stalls(),
+        late("POST /v1/jobs").json(&text).stalls(),
+        late(&put).json(&text).stalls(),
+        late("POST /v1/batches").lines(&[text]).stalls(),
+        late("POST /v1/dead-letters/replay").json(&json!({"ids": [ONE]})).stalls(),
+    ]
+}
+
+/// The caller has as many unfinished jobs as it may have.
+pub fn quotas() -> Vec<Case> {
+    let mut cases = submissions("429 quota_exceeded");
+    cases.push(
+        Case::new("429 rate_limited", "POST /word-count").json(&json!({"url": "http://a.b"})),
+    );
+    cases
+}
+
+/// There is no room for a document.
+pub fn full_store() -> Vec<Case> {
+    let full = "503 storage_full";
+    let document = "word ".repeat(100_000);
+    vec![
+        Case::new(full, "POST /v1/jobs").text(&document),
+        Case::new(full, &put()).text(&document),
+        Case::new(full, "POST /v1/jobs/{document}/retry"),
+    ]
+}
+
+/// The queue takes messages of 1,500 bytes: those of small jobs.
+pub fn small_queue() -> Vec<Case> {
+    let large = "413 input_too_large";
+    // Which lines are no jobs stands in the batch's own message.
+    let lines: Vec<Value> =
+        (0..500).map(|n| if n % 2 == 0 { json!({"text": "a"}) } else { json!(n) }).collect();
+    vec![
+        Case::new(large, "POST /v1/jobs/{long}/retry"),
+        Case::new(large, "POST /v1/batches").lines(&lines),
+    ]
+}
+
+/// The queue has as many jobs as it may have.
+pub fn full_queue() -> Vec<Case> {
+    submissions("503 queue_full")
+}
+
+/// As many webhooks wait as may.
+pub fn full_webhooks() -> Vec<Case> {
+    vec![Case::new("503 webhooks_full", "POST /v1/jobs/{told}/webhook")]
+}
+
+/// Submissions that wait for the queue fill the room that they share.
+pub fn no_room() -> Vec<Case> {
+    submissions("503 overloaded")
+}
+
+fn meet(cases: Vec<Case>, client: &Client, names: &Names) {
+    for case in cases {
+        case.meet(client, names);
+    }
+}
+
+/// Makes a job that has failed, one that runs, one whose webhook is delivered, and a batch.
+fn names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
+    let mut names = Names::default();
+    let missing = site.put("/missing", Page::status("404 Not Found"));
+    let slow = site.put("/slow", Page::new("text/plain", "slow").after(LIMIT));
+    let long = format!("{missing}?{}", "a".repeat(2000));
+    let (failed, long) = (client.submit_url(&missing), client.submit_url(&long));
+    let told = client.submit(&json!({"text": "a", "webhook": {"url": receiver.url("/hook")}}));
+    for id in [&failed, &long, &told] {
+        client.finished(id, LIMIT);
+    }
+    wait_for("the webhook is delivered", LIMIT, || {
+        let job = client.get(&format!("/v1/jobs/{told}")).json();
+        (job["webhook"]["status"] != "waiting").then_some(())
+    });
+    let batch = client.post("/v1/batches", &json!([{"url": slow}])).json();
+    names.add("batch", batch["batch_id"].as_str().expect("a batch"));
+    names.add("slow", client.submit_url(&slow));
+    names.add("failed", failed);
+    names.add("long", long);
+    names.add("told", told);
+    names
+}
+
+/// Makes a document's job that was given up.
+fn dead_document(stack: &Stack) -> String {
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let body = "word ".repeat(100_000);
+    let answer = client.send("POST", "/v1/jobs", &[TEXT], body.as_bytes());
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let job_id = answer.json()["job_id"].as_str().expect("an id").to_owned();
+    // As if a worker had died of it.
+    admin.rewrite_record(&job_id, |record| {
+        record["status"] = json!("running");
+        record["attempts"] = json!([{
+            "number": 1, "worker": "dead", "run": "0198f0c2-0000-4000-8000-000000000001",
+            "started_at": record["created_at"], "ended_at": null, "failure": null,
+        }]);
+    });
+    job_id
+}
+
+#[test]
+fn what_comes_at_a_bad_time_is_told_so_on_every_route() {
+    let settings = [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_ATTEMPTS", "1")];
+    let (mut stack, site) = (Stack::with(1, 0, &settings), Site::start());
+    let (document, address) = (dead_document(&stack), stack.nats.address());
+    stack.workers.push(Worker::start(&address, &settings));
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    assert_eq!(client.finished(&document, LIMIT)["dead_lettered"], true);
+    let receiver = Receiver::start();
+    let mut names = names(client, &site, &receiver);
+    names.add("document", document);
+
+    let small = [
+        ("WORDMILL_JSON_SIZE_MAX", "2KiB"),
+        ("WORDMILL_DOCUMENT_SIZE_MAX", "2KiB"),
+        ("WORDMILL_WAITERS_MAX", "1"),
+    ];
+    let small = Gateway::start(&address, &small);
+    ready(&small.client);
+    meet(sizes(), &small.client, &names);
+    meet(broken_off(), &small.client, &names);
+    let waiting = client.submit_url(&site.url("/slow"));
+    let _waiting = EventStream::open(&small.client, &waiting, &[]);
+    meet(closed_doors(), &small.client, &names);
+
+    admin.reconfigure("OBJ_documents", |config| config.max_bytes = 600_000);
+    meet(full_store(), client, &names);
+    admin.reconfigure("JOBS", |config| config.max_message_size = 1500);
+    meet(small_queue(), client, &names);
+    admin.reconfigure("JOBS", |config| {
+        config.max_message_size = -1;
+        config.max_messages = 1;
+    });
+    meet(full_queue(), client, &names);
+    admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1);
+    receiver.answer("/busy", &[Reply::Status("503 Service Unavailable", "")]);
+    admin.reconfigure("JOBS", |config| config.max_messages = 1000);
+    wait_for("there is room again", LIMIT, || {
+        let body = json!({"text": "a", "webhook": {"url": receiver.url("/busy")}});
+        (client.post("/v1/jobs", &body).status == 202).then_some(())
+    });
+    wait_for("a webhook waits", LIMIT, || (admin.messages("WEBHOOKS") == 1).then_some(()));
+    meet(full_webhooks(), client, &names);
+}
+
+#[test]
+fn an_owner_at_its_quota_is_told_so_on_every_route() {
+    let mut keys = Keyring::new();
+    let key = keys.add("modest", &json!({"queue_quota": 1}));
+    let (name, path) = keys.setting();
+    let (stack, site) = (Stack::with(1, 1, &[(name, &path)]), Site::start());
+    let (client, mut names) = (stack.client().with_key(&key), Names::default());
+    let failed = client.submit_url(&site.put("/missing", Page::status("404 Not Found")));
+    client.finished(&failed, LIMIT);
+    names.add("failed", failed);
+    let slow = site.put("/slow", Page::new("text/plain", "slow").after(LIMIT));
+    wait_for("there is room for one more", LIMIT, || {
+        (client.post("/v1/jobs", &json!({"url": slow})).status == 202).then_some(())
+    });
+    meet(quotas(), &client, &names);
+}
+
+#[test]
+fn bodies_of_which_nothing_more_comes_are_given_up_on_every_route() {
+    let stack = Stack::with(1, 0, &[("WORDMILL_UPLOAD_STALL_TIMEOUT", "500ms")]);
+    let names = Names::default();
+    thread::scope(|scope| {
+        for case in silences() {
+            let (client, names) = (stack.client(), &names);
+            scope.spawn(move || case.meet(client, names));
+        }
+    });
+    assert_eq!(stack.client().get("/v1/jobs").json()["data"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_gateway_without_room_says_so_on_every_route() {
+    /// Documents for which there is room at once.
+    const DOCUMENTS: usize = 51;
+    let (stack, site) = (Stack::with(0, 1, &[]), Site::start());
+    let proxy = Proxy::start(&stack.nats.address());
+    let gateway = Gateway::start(&proxy.address(), &[]);
+    ready(&gateway.client);
+    let (client, mut names) = (&gateway.client, Names::default());
+    let failed = client.submit_url(&site.put("/missing", Page::status("404 Not Found")));
+    client.finished(&failed, LIMIT);
+    names.add("failed", failed);
+
+    let endless = [TEXT, ("transfer-encoding", "chunked")];
+    let uploads: Vec<Upload> = (0..DOCUMENTS)
+        .map(|_| {
+            let mut upload = Upload::begin(client, "POST", "/v1/jobs", &endless);
+            assert!(upload.send_chunk(b"a"));
+            upload
+        })
+        .collect();
+    // What little is left is taken by jobs of which the queue does not hear.
+    let held = proxy.on(Rule::hold("jobs."));
+    let (is_over, end) = (AtomicBool::new(false), Instant::now() + LIMIT);
+    thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) && Instant::now() < end {
+                    client.post("/v1/jobs", &json!({"text": "a"}));
+                }
+            });
+        }
+        wait_for("the room is full", LIMIT, || (held.count() >= 8).then_some(()));
+        for case in no_room() {
+            let answer = wait_for("it is declined", LIMIT, || {
+                Some(case.send(client, &names)).filter(|answer| answer.text.contains("overloaded"))
+            });
+            case.check(&answer);
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    drop(uploads);
+}
