@@ -88,6 +88,7 @@ coverage: ## line coverage of the workspace by `make test`, service processes in
 
 lint: ## formatting, clippy, documentation, licences and layers, file lengths: no warnings
 	cargo fmt --all --check
+	cargo fmt --manifest-path bench/count/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
 	.ci/deny
@@ -95,6 +96,7 @@ lint: ## formatting, clippy, documentation, licences and layers, file lengths: n
 
 format: ## format all code
 	cargo fmt --all
+	cargo fmt --manifest-path bench/count/Cargo.toml
 
 up: ## run the production-like stack with Docker Compose (copy deploy/compose.env.example first)
 	$(COMPOSE) up --build --detach --wait

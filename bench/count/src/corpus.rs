@@ -10,6 +10,9 @@ use std::{
 const GUIDE: &str = "/usr/share/doc/installation-guide-amd64";
 /// Texts are repeated up to this size.
 const BYTES_MIN: usize = 24_000_000;
+/// Sets of pages are repeated up to this size: as much as a larger set has, so that the first pages of
+/// a turn, which find the processor busy with another way to count, weigh the same in all of them.
+const PAGES_BYTES_MIN: usize = 6_000_000;
 
 /// A text, and how many times as fast as the others it is to be counted.
 pub struct Text {
@@ -51,6 +54,8 @@ impl Text {
 pub struct Pages {
     pub name: &'static str,
     pub pages: Vec<String>,
+    /// How many times the pages are counted in one turn.
+    pub times: usize,
 }
 
 impl Pages {
@@ -61,7 +66,9 @@ impl Pages {
             if pages.is_empty() {
                 missing(name);
             }
-            (!pages.is_empty()).then_some(Self { name, pages })
+            let bytes: usize = pages.iter().map(String::len).sum();
+            let times = PAGES_BYTES_MIN.div_ceil(bytes.max(1));
+            (!pages.is_empty()).then_some(Self { name, pages, times })
         };
         let guide = Path::new(GUIDE);
         let rustdoc = toolchain_docs();

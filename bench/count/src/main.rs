@@ -77,9 +77,10 @@ fn compare_text(corpus: &Text) {
 
 fn compare_pages(set: &Pages) {
     let options = Options::default();
-    let bytes = set.pages.iter().map(String::len).sum();
-    let each =
-        |count: &dyn Fn(&str) -> u64| -> u64 { set.pages.iter().map(|page| count(page)).sum() };
+    let bytes: usize = set.pages.iter().map(String::len).sum();
+    let each = |count: &dyn Fn(&str) -> u64| -> u64 {
+        (0..set.times).flat_map(|_| &set.pages).map(|page| count(page)).sum()
+    };
     let with_html5gum = |page: &str| {
         let text = rival::html5gum(page.as_bytes());
         count::count_text(&text, &options).expect("a count").totals.words
@@ -95,10 +96,10 @@ fn compare_pages(set: &Pages) {
         set.name,
         set.pages.len(),
         bytes as f64 / 1e6,
-        speed(bytes, ours),
-        speed(bytes, scraper),
+        speed(bytes * set.times, ours),
+        speed(bytes * set.times, scraper),
         ratio(scraper / ours, Some(6.0)),
-        speed(bytes, html5gum),
+        speed(bytes * set.times, html5gum),
         html5gum / ours,
     );
 }

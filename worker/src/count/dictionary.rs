@@ -1,5 +1,7 @@
 //! Words of scripts that are written without spaces, found with dictionaries.
 
+use std::sync::LazyLock;
+
 use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 use icu_segmenter::{WordSegmenter, WordSegmenterBorrowed, options::WordBreakInvariantOptions};
 
@@ -30,12 +32,18 @@ pub(super) enum Writing {
     Thai,
 }
 
+/// Returns the dictionaries of `icu_segmenter`, found once in a process: few documents need them.
+fn segmenter() -> WordSegmenterBorrowed<'static> {
+    static SEGMENTER: LazyLock<WordSegmenterBorrowed<'static>> =
+        LazyLock::new(|| WordSegmenter::new_dictionary(WordBreakInvariantOptions::default()));
+    *SEGMENTER
+}
+
 /// An unbroken run of letters of one writing system.
 pub(super) struct Run {
     text: String,
     /// Whether every character is known to be in normal form.
     is_plain: bool,
-    segmenter: WordSegmenterBorrowed<'static>,
     composer: ComposingNormalizerBorrowed<'static>,
     kinds: Kinds,
     cut: Cut,
@@ -46,7 +54,6 @@ impl Run {
         Self {
             text: String::new(),
             is_plain: true,
-            segmenter: WordSegmenter::new_dictionary(WordBreakInvariantOptions::default()),
             composer: ComposingNormalizer::new_nfc(),
             kinds: Kinds::get(),
             cut: Cut::default(),
@@ -97,7 +104,7 @@ impl Run {
                 lexicon.cut(&self.text, &mut self.cut);
                 self.add_words(self.cut.ends(&self.text), open, writing, words)
             }
-            None => self.add_words(self.segmenter.segment_str(&self.text), open, writing, words),
+            None => self.add_words(segmenter().segment_str(&self.text), open, writing, words),
         }
     }
 

@@ -100,7 +100,7 @@ impl KeyMaker {
                 '\0'..='\x7f' if self.lowers() => key.push(c.to_ascii_lowercase()),
                 '\0'..='\x7f' => key.push(c),
                 '\u{2019}' => key.push(self.unified(c)),
-                c if is_simple_letter(c) && self.lowers() => key.extend(c.to_lowercase()),
+                c if is_simple_letter(c) && self.lowers() => push_lower(c, key),
                 c if is_simple_letter(c) => key.push(c),
                 _ => return false,
             }
@@ -126,6 +126,15 @@ impl KeyMaker {
         // Mapping can leave a letter and a mark that compose.
         let composed = self.composer.normalize(&mapped).into_owned();
         *key = composed;
+    }
+}
+
+/// Appends a simple letter in lower case; for most it is known without a look into tables.
+fn push_lower(c: char, key: &mut String) {
+    match c {
+        '\u{430}'..='\u{45f}' | '\u{5d0}'..='\u{64a}' | '\u{3041}'..='\u{d7a3}' => key.push(c),
+        '\u{410}'..='\u{42f}' => key.extend(char::from_u32(u32::from(c).wrapping_add(0x20))),
+        _ => key.extend(c.to_lowercase()),
     }
 }
 
