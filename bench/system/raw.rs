@@ -5,6 +5,7 @@
 //! in the place of the first one's.
 
 use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::consumer::PullConsumer;
@@ -25,6 +26,9 @@ const MESSAGE_ID: &str = "Nats-Msg-Id";
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 /// Length of a job's id as text.
 const ID_LENGTH: usize = 36;
+/// How many requests for messages are open at once, and for how long each.
+const PULLS: usize = 4;
+const PULL_EXPIRES: Duration = Duration::from_secs(30);
 
 /// A stored message of one job, to be sent again for others.
 #[derive(Clone)]
@@ -137,8 +141,17 @@ impl Raw {
     /// acknowledge.
     pub async fn cycle(&self, templates: &Templates, count: usize, depth: usize) -> Result<Slice> {
         let room = Semaphore::new(depth);
-        let pulling = self.consumer.stream().max_messages_per_batch(depth.max(2));
-        let messages = pulling.messages().await?.take(count);
+        // No more are asked for than there will be: what is on its way to nobody comes again only after the
+        // acknowledgement wait.
+        let batch = (depth / PULLS).max(1);
+        let pulling = (0..count).step_by(batch).map(|done| batch.min(count - done));
+        let messages = stream::iter(pulling)
+            .then(|size| async move {
+                let asked = self.consumer.batch().max_messages(size).expires(PULL_EXPIRES);
+                let batch = asked.messages().await?;
+                Ok::<_, anyhow::Error>(batch.map_err(anyhow::Error::from_boxed))
+            })
+            .try_flatten_unordered(PULLS);
         let started = Instant::now();
         // Of the last job that was sent; of use if there is one at a time.
         let sent = Cell::new(started);
