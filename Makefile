@@ -59,9 +59,10 @@ test-all: test ## `make test`, and what needs tools from outside: browser, nats 
 		cargo test --workspace --test external -- --nocapture --test-threads=1
 	HTML5LIB_TESTS="$$(tests/external/html5lib-tests)" \
 		cargo test --package wordmill-worker --lib html5libs -- --ignored
+	FUZZ_SECONDS=5 FUZZ_SEED=1 cargo test --package wordmill-worker --lib fuzz:: -- --ignored --nocapture --test-threads=1
 	deploy/validate
 
-fuzz: ## damaged documents through decoder, scanner and counter (FUZZ_SECONDS each, FUZZ_SEED)
+fuzz: ## damaged documents through decoder, scanner and counter for long (FUZZ_SECONDS each, FUZZ_SEED); `make test-all` does it for seconds
 	cargo test --profile fuzz --package wordmill-worker --lib fuzz:: -- --ignored --nocapture --test-threads=1
 
 bench-count: ## how fast words are counted, next to other ways: the table of docs/performance.md
