@@ -11,7 +11,7 @@ use crate::report::{Row, Target};
 use crate::{Bench, Work};
 
 /// Jobs of one slice.
-const SLICE: usize = 2000;
+const SLICE: usize = 10_000;
 const BOUNDS: Bounds = Bounds { rounds: 12, seconds: 30 };
 const BOUNDS_OVER_HTTP: Bounds = Bounds { rounds: 8, seconds: 15 };
 /// How many connections submit at once.

@@ -1,13 +1,12 @@
 //! Totals, histogram and rule: what a count says about a document.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt};
 
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::value::{RawValue, to_raw_value};
 
 /// The sums of one document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -243,53 +242,6 @@ impl<'de> Deserialize<'de> for Histogram {
     }
 }
 
-/// A histogram as the JSON that it is in a record: written once, and read only by those who want the
-/// words. Clones share it.
-#[derive(Clone, Debug)]
-pub struct Written(Arc<RawValue>);
-
-impl Written {
-    /// Writes a histogram unless it takes more than so many bytes.
-    #[must_use]
-    pub fn within(histogram: &Histogram, bytes_max: usize) -> Option<Self> {
-        // Quotes, colon, a digit and a comma: what is far too large is not written first.
-        let bytes_min: usize = histogram.iter().map(|(word, _)| word.len() + 5).sum();
-        if bytes_min > bytes_max {
-            return None;
-        }
-        let json = to_raw_value(histogram).ok().filter(|json| json.get().len() <= bytes_max)?;
-        Some(Self(json.into()))
-    }
-
-    /// Reads the histogram.
-    ///
-    /// # Errors
-    /// If it is none.
-    pub fn read(&self) -> Result<Histogram, serde_json::Error> {
-        serde_json::from_str(self.0.get())
-    }
-}
-
-impl PartialEq for Written {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.get() == other.0.get()
-    }
-}
-
-impl Eq for Written {}
-
-impl Serialize for Written {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Written {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Box::<RawValue>::deserialize(deserializer).map(|json| Self(json.into()))
-    }
-}
-
 struct HistogramVisitor;
 
 impl<'de> Visitor<'de> for HistogramVisitor {
@@ -381,18 +333,6 @@ mod tests {
         assert_eq!(sample().top(100).len(), sample().len());
         assert!(Histogram::default().top(1).is_empty());
         assert_eq!(sample().into_iter().collect::<Vec<_>>(), sample().top(100));
-    }
-
-    #[test]
-    fn what_is_written_is_the_json_and_has_a_bound() {
-        let json = r#"{"mill":3,"bread":2,"river":2,"été":2}"#;
-        let written = Written::within(&sample(), json.len()).unwrap();
-        assert_eq!(serde_json::to_string(&written).unwrap(), json);
-        assert_eq!(serde_json::from_str::<Written>(json).unwrap(), written);
-        assert_eq!(written.read().unwrap(), sample());
-        assert!(Written::within(&sample(), json.len() - 1).is_none());
-        assert!(Written::within(&sample(), 3).is_none());
-        assert!(serde_json::from_str::<Written>("[1]").unwrap().read().is_err());
     }
 
     #[test]

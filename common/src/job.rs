@@ -21,6 +21,7 @@ use crate::options::Options;
 use crate::source::SourceInfo;
 use crate::trace::{TraceId, TraceParent};
 use crate::webhook::Webhook;
+use crate::written::Written;
 
 pub use self::event::{Count, Event, InvalidTransition};
 pub use self::place::{ExplanationPlace, ResultPlace};
@@ -152,7 +153,7 @@ pub struct Job {
     /// The rule that counted.
     pub rule: Option<Rule>,
     /// The most frequent words.
-    pub top_words: Option<Vec<WordCount>>,
+    pub top_words: Option<Written<Vec<WordCount>>>,
     /// Where the histogram is.
     pub result: Option<ResultPlace>,
     /// Where the explanation is, if one was asked for.

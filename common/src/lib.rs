@@ -22,3 +22,4 @@ pub mod source;
 pub mod telemetry;
 pub mod trace;
 pub mod webhook;
+pub mod written;

@@ -1,11 +1,8 @@
 //! Who asks: the only place where the owner of a request is decided.
 
-use std::sync::Arc;
-
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, Request};
 use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 use tracing::{Span, error};
@@ -34,13 +31,17 @@ impl Caller {
 
 /// Decides who asks, before anything else looks at the request. Where keys are in use, nobody gets past
 /// without one, not even to learn which routes there are.
-pub(crate) async fn admit(State(keys): State<Keys>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn admit<F: Future<Output = Response>>(
+    keys: &Keys,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let Some(table) = keys.table() else {
         request.extensions_mut().insert(Caller { owner: Owner::public() });
-        return next.run(request).await;
+        return next(request).await;
     };
     if is_open(request.uri().path()) {
-        return next.run(request).await;
+        return next(request).await;
     }
     match table.holder(request.headers()) {
         Some(holder) => serve(&holder, request, next).await,
@@ -52,14 +53,18 @@ fn is_open(path: &str) -> bool {
     OPEN.contains(&path) || page::is_part(path)
 }
 
-async fn serve(holder: &Arc<Holder>, mut request: Request, next: Next) -> Response {
+async fn serve<F: Future<Output = Response>>(
+    holder: &Holder,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     Span::current().record("key.name", holder.name.as_str());
     let taken = holder.bucket.as_ref().map(|bucket| bucket.take(Instant::now()));
     let mut response = match taken.and_then(|taken| taken.refusal()) {
         Some(problem) => problem.into_response(),
         None => {
             request.extensions_mut().insert(Caller { owner: holder.owner.clone() });
-            next.run(request).await
+            next(request).await
         }
     };
     if let Some(taken) = taken {

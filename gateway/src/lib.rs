@@ -205,8 +205,8 @@ pub async fn run(
     let uploads = app.uploads.clone();
     let needed = Topology::new(&config.topology).part(&NEEDED);
     let limits = limits(&config);
-    let router = routes::router(app, &config.cors_origins);
-    let serving = server::serve(listener, router, tls, limits, shutdown.clone());
+    let service = routes::service(app, &config.cors_origins);
+    let serving = server::serve(listener, service, tls, limits, shutdown.clone());
     let drained = drained(&shutdown, config.shutdown_grace);
     let sweeping = shutdown.child_token();
     let serving = async {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -214,17 +213,17 @@ pub(crate) async fn get(State(app): State<App>, headers: HeaderMap) -> Response 
 }
 
 /// Notes every request: how long it took, how it ended, and the problem if it was one.
-pub(crate) async fn observe(
-    State(metrics): State<Metrics>,
+pub(crate) async fn observe<F: Future<Output = Response>>(
+    metrics: &Metrics,
     request: Request,
-    next: Next,
+    next: impl FnOnce(Request) -> F,
 ) -> Response {
     let http_request_method = known(request.method());
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let http_route = route.unwrap_or("none").to_owned();
     let trace = request.extensions().get::<TraceParent>().and_then(TraceLink::to);
     let start = Instant::now();
-    let response = next.run(request).await;
+    let response = next(request).await;
     let http_response_status_code = response.status().as_u16();
     let labels = Answered { http_request_method, http_route, http_response_status_code };
     metrics.0.requests.note_time(&labels, start.elapsed(), trace);

@@ -1,13 +1,17 @@
 //! Which path leads where.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+
 use axum::Router;
-use axum::middleware;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures_util::FutureExt;
 use tower_http::CompressionLevel;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower_http::compression::Compression;
+use tower_http::compression::predicate::{And, NotForContentType, Predicate, SizeAbove};
 use tracing::error;
 
 use crate::cors::Origins;
@@ -21,8 +25,11 @@ use crate::{
 /// Smallest answer that is worth compressing, in bytes.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 
+/// The whole service.
+pub(crate) type Service = Compression<Router, And<SizeAbove, NotForContentType>>;
+
 /// Returns the whole service.
-pub(crate) fn router(app: App, origins: &Origins) -> Router {
+pub(crate) fn service(app: App, origins: &Origins) -> Service {
     let router = Router::new()
         .route("/v1/jobs", get(listing::get).post(submit::post))
         .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put).delete(jobs::delete))
@@ -52,29 +59,40 @@ pub(crate) fn router(app: App, origins: &Origins) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
         })
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(app.keys.clone(), caller::admit))
-        // Inside the trace, so that numbers link to it; outside of panics, so that they count.
-        .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::observe))
-        .layer(middleware::from_fn_with_state(app.clone(), trace::answer))
-        .layer(compression())
+        .layer(middleware::from_fn_with_state(app.clone(), around))
         .with_state(app);
-    // Outermost: browsers keep even errors from a page that is not allowed to read them.
-    match origins.layer() {
+    // Outside of all that: browsers keep even errors from a page that is not allowed to read them.
+    let router = match origins.layer() {
         Some(cors) => router.layer(cors),
         None => router,
-    }
+    };
+    compressed(router)
 }
 
-/// Answers are compressed as far as clients say that they can read it; events never are, because each
-/// is passed on at once.
-fn compression() -> CompressionLayer<impl Predicate> {
+/// What is around every handler. It is one layer and not four, because the router clones and boxes
+/// all layers of a route for each request, and within each layer all further in once more.
+async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
+    let handle = |request| unwinding(next.run(request));
+    let admit = |request| caller::admit(&app.keys, request, handle);
+    // Inside the trace, so that numbers link to it; outside of panics, so that they count.
+    let observe = |request| metrics::observe(&app.metrics, request, admit);
+    trace::answer(&app, request, observe).await
+}
+
+/// Compresses answers as far as clients say that they can read it; events never, because each is passed
+/// on at once.
+fn compressed(router: Router) -> Service {
     let worth_it = SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE);
-    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
+    Compression::new(router).quality(CompressionLevel::Fastest).compress_when(worth_it)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
-fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
+/// Answers even if the handler panics.
+async fn unwinding(handling: impl Future<Output = Response>) -> Response {
+    // What it may leave behind is the request's own: nobody looks at it.
+    AssertUnwindSafe(handling).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Response {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     error!(panic = text.unwrap_or("of unknown kind"), "a request handler panicked");

@@ -11,7 +11,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -27,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use self::refusal::Speaking;
+use crate::routes::Service;
 use crate::tls::Tls;
 
 /// Largest head of a request: request line and header fields, in bytes. More is answered with 431.
@@ -51,7 +51,7 @@ pub(crate) struct Limits {
 /// Serves until `shutdown`; then open requests are finished, and idle connections closed.
 pub(crate) async fn serve(
     listener: TcpListener,
-    router: Router,
+    service: Service,
     tls: Option<Tls>,
     limits: Limits,
     shutdown: CancellationToken,
@@ -64,9 +64,9 @@ pub(crate) async fn serve(
             () = shutdown.cancelled() => break,
             Some(ended) = connections.join_next() => note(ended),
             (stream, place) = door.next() => {
-                let (router, tls, stopping) = (router.clone(), tls.clone(), shutdown.clone());
+                let (service, tls, stopping) = (service.clone(), tls.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    welcome(stream, tls, router, limits.client_timeout, &stopping).await;
+                    welcome(stream, tls, service, limits.client_timeout, &stopping).await;
                     drop(place);
                 });
             }
@@ -129,7 +129,7 @@ impl Door {
 async fn welcome(
     stream: TcpStream,
     tls: Option<Tls>,
-    router: Router,
+    service: Service,
     timeout: Duration,
     stopping: &CancellationToken,
 ) {
@@ -141,11 +141,11 @@ async fn welcome(
     stream.set_write_timeout(Some(timeout));
     let stream: Pin<Box<_>> = Box::pin(stream);
     let Some(tls) = tls else {
-        return converse(stream, router, timeout, stopping).await;
+        return converse(stream, service, timeout, stopping).await;
     };
     let handshake = TlsAcceptor::from(tls.current()).accept(stream);
     match tokio::time::timeout(timeout, handshake).await {
-        Ok(Ok(stream)) => converse(stream, router, timeout, stopping).await,
+        Ok(Ok(stream)) => converse(stream, service, timeout, stopping).await,
         Ok(Err(error)) => debug!(%error, "no TLS with a client"),
         Err(_) => debug!("a client did not finish its TLS handshake in time"),
     }
@@ -154,7 +154,7 @@ async fn welcome(
 /// Answers requests until one side has had enough.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    router: Router,
+    service: Service,
     timeout: Duration,
     stopping: &CancellationToken,
 ) {
@@ -166,7 +166,7 @@ async fn converse(
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(
                 TokioIo::new(Speaking::new(stream)),
-                TowerToHyperService::new(router)
+                TowerToHyperService::new(service)
             )
     );
     let ended = tokio::select! {

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method};
-use axum::middleware::Next;
 use axum::response::Response;
 use tracing::{Instrument, Span, field, info_span};
 use wordmill_common::env::Env;
@@ -83,11 +82,15 @@ fn template(text: &str) -> Result<String, String> {
 }
 
 /// Gives the request its trace and its span, and every problem its body.
-pub(crate) async fn answer(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let (span, trace) = begin(&app, &request);
+pub(crate) async fn answer<F: Future<Output = Response>>(
+    app: &App,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
+    let (span, trace) = begin(app, &request);
     request.extensions_mut().insert(trace);
     let is_older_contract = word_count::owns(request.uri().path());
-    let response = next.run(request).instrument(span.clone()).await;
+    let response = next(request).instrument(span.clone()).await;
     end(&span, &response);
     let mut response = match response.extensions().get::<Problem>() {
         None => response,

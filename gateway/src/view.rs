@@ -15,6 +15,7 @@ use wordmill_common::options::Options;
 use wordmill_common::source::SourceInfo;
 use wordmill_common::trace::TraceId;
 use wordmill_common::webhook::{self, Deliveries};
+use wordmill_common::written::Written;
 
 /// The answer about one job.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -42,7 +43,8 @@ pub(crate) struct JobView<'a> {
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,
     totals_by_scope: Option<&'a BTreeMap<String, u64>>,
     rule: Option<&'a Rule>,
-    top_words: Option<&'a [WordCount]>,
+    #[schemars(with = "Option<Vec<WordCount>>")]
+    top_words: Option<&'a Written<Vec<WordCount>>>,
     failure: Option<&'a Failure>,
     dead_lettered: bool,
     trace_id: TraceId,
@@ -139,7 +141,7 @@ impl<'a> JobView<'a> {
             totals_by_rule: job.totals_by_rule.as_ref(),
             totals_by_scope: job.totals_by_scope.as_ref(),
             rule: job.rule.as_ref(),
-            top_words: job.top_words.as_deref(),
+            top_words: job.top_words.as_ref(),
             failure: job.failure.as_ref(),
             dead_lettered: job.dead_lettered,
             trace_id: job.trace_id,

@@ -15,8 +15,9 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 use wordmill_common::explanation::Explanation;
-use wordmill_common::histogram::{Histogram, Written};
+use wordmill_common::histogram::Histogram;
 use wordmill_common::id::{JobKey, RunNonce};
+use wordmill_common::written::Written;
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 use crate::Error;
@@ -40,7 +41,7 @@ const UNPACKED_BYTES_MAX: usize = 64 << 10;
 ///
 /// # Errors
 /// [`Error::Corrupt`] if it is none.
-pub fn inline(key: &JobKey, word_count: &Written) -> Result<Histogram, Error> {
+pub fn inline(key: &JobKey, word_count: &Written<Histogram>) -> Result<Histogram, Error> {
     word_count
         .read()
         .map_err(|error| Error::corrupt(format!("the histogram in the record of {key}"), error))

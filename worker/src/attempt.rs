@@ -18,7 +18,7 @@ use wordmill_common::clock;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::id::RunNonce;
 use wordmill_common::job::{Count, Event, InvalidTransition, Job, Status};
-use wordmill_common::message::JobMessage;
+use wordmill_common::message::{self, JobMessage};
 use wordmill_common::source::Source;
 use wordmill_common::telemetry;
 use wordmill_nats::Error;
@@ -43,9 +43,13 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// A job is delivered this much before its next attempt is due without being sent back.
 const EARLY_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// Does whatever one delivery asks for. A failure here leaves the delivery to be repeated.
-pub(crate) async fn run(worker: &Worker, delivery: &Delivery) {
-    let message = match JobMessage::parse(delivery.payload()) {
+/// Does whatever one delivery, with this message, asks for. A failure here leaves the delivery to be repeated.
+pub(crate) async fn run(
+    worker: &Worker,
+    delivery: &Delivery,
+    message: Result<JobMessage, message::Error>,
+) {
+    let message = match message {
         Ok(message) => message,
         Err(reason) => return bury_unreadable(worker, delivery, &reason.to_string()).await,
     };
@@ -262,7 +266,7 @@ impl Attempt<'_> {
     async fn succeed(&self, current: Stored, found: work::Found) -> Result<(), Error> {
         let run = self.run;
         let top = usize::try_from(u32::from(self.message.options.top)).unwrap_or(usize::MAX);
-        let top_words = found.histogram.top(top);
+        let top_words = stores::written("the most frequent words", &found.histogram.top(top))?;
         let (worker, message) = (self.worker, self.message);
         let place = Box::pin(stores::keep(worker, message, run, found.histogram)).await?;
         let explanation = match found.explanation {

@@ -1,20 +1,25 @@
 //! Pulls one lane: asks for exactly as many jobs as there is room for.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 use wordmill_common::id::Lane;
+use wordmill_common::message::{self, JobMessage};
 use wordmill_nats::connect::Health;
 use wordmill_nats::pull::{Delivery, Feed, Pull, Pulled, WhenEmpty};
 
+use crate::metrics::Busy;
 use crate::pulse::Pulse;
 use crate::slots::{Demand, Slot, Slots};
-use crate::{Worker, attempt};
+use crate::{Worker, attempt, work};
 
 /// Most jobs that are asked for at once.
 const BATCH_MAX: usize = 32;
@@ -83,7 +88,7 @@ impl Serving<'_> {
         let demand = if is_busy { Demand::Busy(BATCH_MAX) } else { Demand::Idle };
         let mut taking = std::pin::pin!(self.shared.slots.take(self.lane, demand));
         // Only a lane that has to wait is full.
-        if let Some(room) = futures_util::FutureExt::now_or_never(taking.as_mut()) {
+        if let Some(room) = taking.as_mut().now_or_never() {
             return (!self.shared.stop.is_cancelled()).then_some(room);
         }
         self.shared.pulse.is_full(self.lane);
@@ -102,8 +107,19 @@ impl Serving<'_> {
             self.pause(&error).await;
             return false;
         }
-        let mut is_busy = false;
-        while let Some(pulled) = unless_stopped(&self.shared.stop, self.pull.next()).await {
+        let (mut is_busy, mut arrived) = (false, Vec::new());
+        loop {
+            // What arrived at once is begun at once.
+            let pulled = match self.pull.next().now_or_never() {
+                Some(pulled) => pulled,
+                None => {
+                    self.start(std::mem::take(&mut arrived));
+                    match unless_stopped(&self.shared.stop, self.pull.next()).await {
+                        Some(pulled) => pulled,
+                        None => break,
+                    }
+                }
+            };
             if pulled.is_ok() {
                 self.shared.pulse.heard(self.lane);
             }
@@ -111,7 +127,8 @@ impl Serving<'_> {
                 Ok(Pulled::Delivery(delivery)) => {
                     is_busy = true;
                     self.quiet_since = Instant::now();
-                    self.start(*delivery, room.pop());
+                    let busy = self.worker.metrics.busy(self.lane);
+                    arrived.push(Arrived { delivery: *delivery, _room: (room.pop(), busy) });
                 }
                 Ok(Pulled::Heartbeat) => {
                     if self.rebuild_if_stuck().await {
@@ -126,16 +143,16 @@ impl Serving<'_> {
                 }
             }
         }
+        self.start(arrived);
         is_busy
     }
 
-    fn start(&self, delivery: Delivery, slot: Option<Slot>) {
-        let worker = self.worker.clone();
-        let busy = worker.metrics.busy(self.lane);
-        self.shared.attempts.spawn(async move {
-            attempt::run(&worker, &delivery).await;
-            drop((busy, slot));
-        });
+    /// Begins with deliveries that arrived together.
+    fn start(&self, arrived: Vec<Arrived>) {
+        if !arrived.is_empty() {
+            let (worker, attempts) = (self.worker.clone(), self.shared.attempts.clone());
+            self.shared.attempts.spawn(side_by_side(worker, attempts, arrived));
+        }
     }
 
     /// Makes the pull anew if it has been quiet for long although something waits. Returns whether
@@ -173,6 +190,39 @@ impl Serving<'_> {
         debug!(lane = %self.lane, %error, "pulling again");
         unless_stopped(&self.shared.stop, tokio::time::sleep(PAUSE)).await;
     }
+}
+
+/// A delivery that nobody has looked at yet, and what it holds until it is dealt with.
+struct Arrived {
+    delivery: Delivery,
+    _room: (Option<Slot>, Busy),
+}
+
+impl Arrived {
+    async fn handle(self, worker: Worker, message: Result<JobMessage, message::Error>) {
+        attempt::run(&worker, &self.delivery, message).await;
+    }
+}
+
+/// Deals with deliveries side by side: with those that take no time in this task, with each other in one
+/// of its own.
+///
+/// What one task asks the broker for goes out in one piece, and the answers come back in one. With a task
+/// for each delivery, the first to run sends alone, and wakes another thread to run the next.
+async fn side_by_side(worker: Worker, attempts: TaskTracker, arrived: Vec<Arrived>) {
+    let mut quick = FuturesUnordered::new();
+    for arrived in arrived {
+        let message = JobMessage::parse(arrived.delivery.payload());
+        let is_quick = message.as_ref().is_ok_and(work::is_counted_at_once);
+        let handling = arrived.handle(worker.clone(), message);
+        if is_quick {
+            // As a task would: a panic is this delivery's own, which comes again.
+            quick.push(AssertUnwindSafe(handling).catch_unwind());
+        } else {
+            attempts.spawn(handling);
+        }
+    }
+    while quick.next().await.is_some() {}
 }
 
 pub(crate) async fn unless_stopped<T>(

@@ -174,21 +174,31 @@ async fn be_present(worker: &Worker, slots: u32, presence: &Presence) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let [interactive, bulk] = Lane::ALL.map(|lane| worker.metrics.busy_count(lane));
+        let [interactive, bulk] = busy(worker);
         presence.tell(&Doing { name: worker.name.clone(), slots, interactive, bulk }).await;
     }
+}
+
+/// Returns how many slots of each lane are busy.
+fn busy(worker: &Worker) -> [u32; 2] {
+    Lane::ALL.map(|lane| worker.metrics.busy_count(lane))
+}
+
+/// Returns how many jobs are running.
+fn running(worker: &Worker) -> u32 {
+    busy(worker).into_iter().sum()
 }
 
 /// Waits for running attempts, at most for `grace`, then interrupts them.
 async fn finish(worker: &Worker, attempts: &TaskTracker, grace: Duration) {
     attempts.close();
-    info!(running = attempts.len(), "no more jobs are taken; waiting for running ones");
+    info!(running = running(worker), "no more jobs are taken; waiting for running ones");
     if tokio::time::timeout(grace, attempts.wait()).await.is_ok() {
         return;
     }
-    info!(running = attempts.len(), "the grace period is over; handing jobs back");
+    info!(running = running(worker), "the grace period is over; handing jobs back");
     worker.interrupted.cancel();
     if tokio::time::timeout(HAND_BACK_MAX, attempts.wait()).await.is_err() {
-        warn!(running = attempts.len(), "not handed back in time; the queue will notice");
+        warn!(running = running(worker), "not handed back in time; the queue will notice");
     }
 }

@@ -51,7 +51,8 @@ async fn work(config: Config) -> anyhow::Result<()> {
     );
     let stop = CancellationToken::new();
     tokio::select! {
-        ended = wordmill_worker::run(config, listener, stop.clone()) => Ok(ended?),
+        // Not on this thread: it takes no part in the others' work, and is woken for each delivery.
+        ended = tokio::spawn(wordmill_worker::run(config, listener, stop.clone())) => Ok(ended??),
         () = shutdown::on_signals(stop) => Ok(()),
     }
 }

@@ -7,10 +7,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tracing::debug;
 use wordmill_common::explanation::Explanation;
-use wordmill_common::histogram::{Histogram, Written};
+use wordmill_common::histogram::Histogram;
 use wordmill_common::id::RunNonce;
 use wordmill_common::job::{ExplanationPlace, ResultPlace};
 use wordmill_common::message::JobMessage;
+use wordmill_common::written::Written;
 use wordmill_nats::Error;
 
 use crate::Worker;
@@ -44,6 +45,18 @@ pub(crate) async fn keep(
     let (key, word_count) = (message.key(), Arc::new(word_count));
     let name = patiently(worker, || worker.results.put(&key, run, &word_count)).await?;
     Ok(ResultPlace::Object { name })
+}
+
+/// Writes what goes into the record as it is.
+///
+/// # Errors
+/// [`Error::Corrupt`] if it is no JSON, which no words can cause.
+pub(crate) fn written<T: Serialize>(what: &str, value: &T) -> Result<Written<T>, Error> {
+    let corrupt = |error: serde_json::Error| Error::Corrupt {
+        what: what.to_owned(),
+        reason: error.to_string(),
+    };
+    Written::of(value).map_err(corrupt)
 }
 
 /// Puts the explanation of a run where it fits.

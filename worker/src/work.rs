@@ -102,14 +102,22 @@ pub(crate) async fn count(
     Ok(found(source, counted, final_url))
 }
 
+/// Tells whether a source is at hand, and so small that [`count_at_once`] counts it.
+pub(crate) fn is_counted_at_once(message: &JobMessage) -> bool {
+    // An explanation takes longer than a count.
+    matches!(&message.source, Source::Text { text } if text.len() <= AT_ONCE_BYTES_MAX)
+        && !message.options.explain
+}
+
 /// Counts a source that is at hand and small; `None` for any other, which [`count`] is for.
 pub(crate) fn count_at_once(message: &JobMessage) -> Option<Result<Found, Failed>> {
     let (source, options) = (&message.source, &message.options);
-    let Source::Text { text } = source else { return None };
-    // An explanation takes longer than a count.
-    if text.len() > AT_ONCE_BYTES_MAX || options.explain {
-        return None;
-    }
+    let text = match source {
+        Source::Text { text } if is_counted_at_once(message) => text,
+        Source::Text { .. } | Source::Url { .. } | Source::Document(_) | Source::Batch(_) => {
+            return None;
+        }
+    };
     let spans = Counting::begin(false);
     let hints = Hints { content_type: Some(TEXT), host_tld: None };
     let options = Options::from(options.clone());

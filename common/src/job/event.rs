@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::histogram::{Rule, Totals, WordCount};
 use crate::id::RunNonce;
 use crate::source::SourceInfo;
+use crate::written::Written;
 
 /// What a successful attempt found.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +26,7 @@ pub struct Count {
     /// The rule that counted.
     pub rule: Rule,
     /// The most frequent words.
-    pub top_words: Vec<WordCount>,
+    pub top_words: Written<Vec<WordCount>>,
     /// Where the histogram is.
     pub result: ResultPlace,
     /// Where the explanation is, if one was asked for.

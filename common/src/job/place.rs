@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::explanation::Explanation;
-use crate::histogram::Written;
+use crate::histogram::Histogram;
+use crate::written::Written;
 
 /// Where the full histogram is. In JSON the field `place` says which one it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,7 +13,7 @@ pub enum ResultPlace {
     /// In the record itself.
     Inline {
         /// The histogram.
-        word_count: Written,
+        word_count: Written<Histogram>,
     },
     /// In the bucket `results`, as zstd-compressed JSON.
     Object {
@@ -43,7 +44,7 @@ pub enum ExplanationPlace {
 struct Place {
     place: Kind,
     #[serde(skip_serializing_if = "Option::is_none")]
-    word_count: Option<Written>,
+    word_count: Option<Written<Histogram>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::failure::FailureCode;
 use crate::source::Source;
+use crate::written::Written;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -38,7 +39,7 @@ fn counted(n: u8) -> Event {
         totals_by_scope: BTreeMap::new(),
         explanation: None,
         rule: Rule { name: "unicode".to_owned(), version: 1, unicode: "18.0".to_owned() },
-        top_words: Vec::new(),
+        top_words: Written::of(&Vec::new()).unwrap(),
         result: ResultPlace::Object { name: format!("result-{n}") },
         members: None,
     };

@@ -1,0 +1,111 @@
+//! What is kept as the JSON that it was written as.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::histogram::Histogram;
+
+/// The larger part of a record, as the JSON that it is there: written once, passed on as it is, and read
+/// only by those who want what it says. Clones share it.
+#[derive(Debug)]
+pub struct Written<T> {
+    json: Arc<RawValue>,
+    says: PhantomData<fn() -> T>,
+}
+
+impl<T> Written<T> {
+    fn new(json: Box<RawValue>) -> Self {
+        Self { json: json.into(), says: PhantomData }
+    }
+}
+
+impl<T: Serialize> Written<T> {
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// If it is none that JSON has, such as a map by anything but strings.
+    pub fn of(value: &T) -> Result<Self, serde_json::Error> {
+        to_raw_value(value).map(Self::new)
+    }
+}
+
+impl<T: DeserializeOwned> Written<T> {
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn read(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.json.get())
+    }
+}
+
+impl Written<Histogram> {
+    /// Writes a histogram unless it takes more than so many bytes.
+    #[must_use]
+    pub fn within(histogram: &Histogram, bytes_max: usize) -> Option<Self> {
+        // Quotes, colon, a digit and a comma: what is far too large is not written first.
+        let bytes_min: usize = histogram.iter().map(|(word, _)| word.len() + 5).sum();
+        if bytes_min > bytes_max {
+            return None;
+        }
+        Self::of(histogram).ok().filter(|written| written.json.get().len() <= bytes_max)
+    }
+}
+
+impl<T> Clone for Written<T> {
+    fn clone(&self) -> Self {
+        Self { json: Arc::clone(&self.json), says: PhantomData }
+    }
+}
+
+impl<T> PartialEq for Written<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.json.get() == other.json.get()
+    }
+}
+
+impl<T> Eq for Written<T> {}
+
+impl<T> Serialize for Written<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json.serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Written<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(Self::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histogram::WordCount;
+
+    #[test]
+    fn a_histogram_is_its_json_and_has_a_bound() {
+        let words = [("river", 2), ("mill", 3), ("bread", 2), ("\u{e9}t\u{e9}", 2)];
+        let histogram: Histogram = words.into_iter().collect();
+        let json = r#"{"mill":3,"bread":2,"river":2,"été":2}"#;
+        let written = Written::within(&histogram, json.len()).unwrap();
+        assert_eq!(serde_json::to_string(&written).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Written<Histogram>>(json).unwrap(), written);
+        assert_eq!(written.read().unwrap(), histogram);
+        assert!(Written::within(&histogram, json.len() - 1).is_none());
+        assert!(Written::within(&histogram, 3).is_none());
+    }
+
+    #[test]
+    fn what_is_something_else_is_passed_on_and_cannot_be_read() {
+        let json = r#"[ {"word":"mill", "count":3} ]"#;
+        let written: Written<Vec<WordCount>> = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&written).unwrap(), json);
+        assert_eq!(written.read().unwrap(), [WordCount { word: "mill".to_owned(), count: 3 }]);
+        serde_json::from_str::<Written<Histogram>>(json).unwrap().read().unwrap_err();
+    }
+}
