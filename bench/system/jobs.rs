@@ -13,7 +13,7 @@ use crate::submissions::{CONNECTIONS, DEPTHS};
 use crate::{Bench, Work};
 
 /// Jobs of one slice: of texts, of pages, of large pages.
-pub const TEXTS: usize = 2000;
+pub const TEXTS: usize = 6000;
 pub const PAGES: usize = 400;
 const LARGE_PAGES: usize = 24;
 const BOUNDS: Bounds = Bounds { rounds: 12, seconds: 30 };

@@ -35,6 +35,8 @@ struct Inner {
     sweeps: Counters<Swept>,
     clients_waiting: Gauge,
     clients_waiting_max: Gauge,
+    room_taken: Gauge,
+    room: Gauge,
     exposition: Exposition,
 }
 
@@ -131,6 +133,14 @@ impl Metrics {
         );
         let clients_waiting_max =
             catalogue.gauge("wordmill_clients_waiting_max", "How many clients may wait at once");
+        let room_taken = catalogue.gauge(
+            "wordmill_submission_room_taken_bytes",
+            "Room of submissions that are on their way to the broker",
+        );
+        let room = catalogue.gauge(
+            "wordmill_submission_room_bytes",
+            "Room for submissions on their way: who comes when it is taken is declined",
+        );
         catalogue.collect(standing.clone());
         let exposition = catalogue.finish();
         Self(Arc::new(Inner {
@@ -142,6 +152,8 @@ impl Metrics {
             sweeps,
             clients_waiting,
             clients_waiting_max,
+            room_taken,
+            room,
             exposition,
         }))
     }
@@ -200,11 +212,16 @@ impl Metrics {
 
 /// `GET /metrics`.
 pub(crate) async fn get(State(app): State<App>, headers: HeaderMap) -> Response {
-    let Inner { shared, clients_waiting, clients_waiting_max, exposition, .. } = &*app.metrics.0;
+    let Inner {
+        shared, clients_waiting, clients_waiting_max, room_taken, room, exposition, ..
+    } = &*app.metrics.0;
     shared.note_broker(app.broker.is_connected());
-    for (gauge, count) in
-        [(clients_waiting, app.waiters.waiting()), (clients_waiting_max, app.waiters.waiting_max())]
-    {
+    for (gauge, count) in [
+        (clients_waiting, app.waiters.waiting()),
+        (clients_waiting_max, app.waiters.waiting_max()),
+        (room_taken, app.room.taken_bytes()),
+        (room, app.room.bytes()),
+    ] {
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());

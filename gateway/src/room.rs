@@ -42,6 +42,16 @@ impl Room {
         self.take_kib(u32::try_from(bytes >> 10).unwrap_or(KIB_MAX))
     }
 
+    /// Returns how much is taken, in bytes.
+    pub(crate) fn taken_bytes(&self) -> usize {
+        self.bytes().saturating_sub(self.0.available_permits() << 10)
+    }
+
+    /// Returns how much there is, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        usize::try_from(KIB_MAX).unwrap_or(Semaphore::MAX_PERMITS) << 10
+    }
+
     fn take_kib(&self, kib: u32) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.0).try_acquire_many_owned(kib).map_err(|_| {
             let detail = "Too many submissions wait for the queue's answer. Nothing was queued.";

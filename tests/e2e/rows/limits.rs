@@ -2,19 +2,20 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
+use wordmill_tests::metrics::Metrics;
 use wordmill_tests::proxy::{Proxy, Rule};
 use wordmill_tests::receiver::{Receiver, Reply};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
 use wordmill_tests::stream::EventStream;
 use wordmill_tests::upload::Upload;
-use wordmill_tests::{pause, wait_for};
+use wordmill_tests::wait_for;
 
 use super::LIMIT;
 use super::case::{Case, Names};
@@ -276,7 +277,7 @@ fn bodies_of_which_nothing_more_comes_are_given_up_on_every_route() {
 #[test]
 fn a_gateway_without_room_says_so_on_every_route() {
     /// Documents for which there is room at once.
-    const DOCUMENTS: usize = 51;
+    const DOCUMENTS: u32 = 51;
     let (stack, site) = (Stack::with(0, 1, &[]), Site::start());
     let proxy = Proxy::start(&stack.nats.address());
     let gateway = Gateway::start(&proxy.address(), &[("WORDMILL_UPLOAD_STALL_TIMEOUT", "5m")]);
@@ -295,7 +296,13 @@ fn a_gateway_without_room_says_so_on_every_route() {
         })
         .collect();
     // Each has to have its room before the jobs come: one that comes too late would leave too much.
-    pause(Duration::from_secs(3));
+    wait_for("there is no room for one more document", LIMIT, || {
+        let metrics = Metrics::of(client);
+        let [taken, all] = ["taken_bytes", "bytes"]
+            .map(|name| metrics.sum(&format!("wordmill_submission_room_{name}"), &[]));
+        let (taken, all) = taken.zip(all)?;
+        (all - taken < taken / f64::from(DOCUMENTS)).then_some(())
+    });
     // What little is left is taken by jobs of which the queue does not hear.
     let held = proxy.on(Rule::hold("jobs."));
     let (is_over, end) = (AtomicBool::new(false), Instant::now() + LIMIT);
