@@ -13,7 +13,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, debug, warn};
 use wordmill_common::job::{Job, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
@@ -225,7 +225,7 @@ async fn put_in(
         let offering = submit::offer(app, &envelope, &publishing.context, deadline);
         match offering.instrument(publishing.span).await {
             Offered::Acknowledged(Kept::Stored) => {
-                info!(job.id = %stored.job.job_id, lane = %stored.job.lane, ?owned, "job accepted");
+                submit::note_accepted(&stored.job, owned == Owned::ByUs);
                 return Ok(stored.job);
             }
             // Somebody else has sent it just now, or it was there and is gone.

@@ -187,7 +187,7 @@ async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<
             if let Err(NotWritten::Unclear(reason)) = &created {
                 warn!(job.id = %job.job_id, reason, "record not confirmed; the worker will write it");
             }
-            info!(job.id = %job.job_id, lane = %job.lane, "job accepted");
+            note_accepted(&job, true);
             Ok(job)
         }
         Offered::Declined(refused) => {
@@ -198,6 +198,16 @@ async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<
             warn!(job.id = %job.job_id, "the queue did not confirm a job in time");
             Err(Problem::unconfirmed(job.job_id))
         }
+    }
+}
+
+/// Says in the log that a job was accepted, which we created, or an earlier request for the same job.
+pub(crate) fn note_accepted(job: &Job, is_ours: bool) {
+    let (id, lane) = (job.job_id, job.lane);
+    match job.batch {
+        // Its batch has a line, and ten thousand more would hide what else is there.
+        Some(batch) => debug!(job.id = %id, %lane, is_ours, batch.id = %batch, "job accepted"),
+        None => info!(job.id = %id, %lane, is_ours, "job accepted"),
     }
 }
 

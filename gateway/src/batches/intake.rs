@@ -145,7 +145,7 @@ impl Intake<'_> {
             // What is parsed takes as much again.
             drop(job);
             if is_named {
-                keyed::accept(self.app, message, &trace).await
+                Box::pin(keyed::accept(self.app, message, &trace)).await
             } else {
                 submit::accept(self.app, &message, &trace).await
             }
