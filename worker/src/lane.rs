@@ -23,6 +23,9 @@ use crate::{Worker, attempt, work};
 
 /// Most jobs that are asked for at once.
 const BATCH_MAX: usize = 32;
+/// Most deliveries that one task deals with. While the broker has what some ask for, others are counted:
+/// with all that arrive together in one task, each waits for the other a fifth of the time.
+const SIDE_BY_SIDE_MAX: usize = 8;
 /// Wait after the broker refused or forgot a request.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a lane may have room and get nothing before it looks whether something waits. If so,
@@ -109,7 +112,7 @@ impl Serving<'_> {
         }
         let (mut is_busy, mut arrived) = (false, Vec::new());
         loop {
-            // What arrived at once is begun at once.
+            // What arrives at once is begun together, and waits for nothing else.
             let pulled = match self.pull.next().now_or_never() {
                 Some(pulled) => pulled,
                 None => {
@@ -120,6 +123,10 @@ impl Serving<'_> {
                     }
                 }
             };
+            let is_delivery = matches!(pulled, Ok(Pulled::Delivery(_)));
+            if !is_delivery || arrived.len() >= SIDE_BY_SIDE_MAX {
+                self.start(std::mem::take(&mut arrived));
+            }
             if pulled.is_ok() {
                 self.shared.pulse.heard(self.lane);
             }
@@ -143,7 +150,6 @@ impl Serving<'_> {
                 }
             }
         }
-        self.start(arrived);
         is_busy
     }
 
