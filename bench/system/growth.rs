@@ -77,8 +77,13 @@ pub async fn with_backlog(bench: &mut Bench, backlog: usize) -> Result<()> {
         ("polls, finished job", &finished, &other_finished),
     ] {
         let sides = [
-            polls::side("with", full.address, format!("/v1/jobs/{id}")),
-            polls::side("empty queue", empty.address, format!("/v1/jobs/{other_id}")),
+            polls::side("with", full.address, format!("/v1/jobs/{id}"), CONNECTIONS[0]),
+            polls::side(
+                "empty queue",
+                empty.address,
+                format!("/v1/jobs/{other_id}"),
+                CONNECTIONS[0],
+            ),
         ];
         rows.push((what(name), in_turns(&sides, BOUNDS).await?, None));
     }

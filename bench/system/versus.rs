@@ -46,7 +46,7 @@ pub async fn measure(bench: &mut Bench, folder: &Path) -> Result<()> {
     let mut sides = Vec::new();
     for stack in [ours, other] {
         let id = polls::one(bench, stack, Job::Finished).await?;
-        sides.push(polls::side("polls", stack.address, format!("/v1/jobs/{id}")));
+        sides.push(polls::side("polls", stack.address, format!("/v1/jobs/{id}"), CONNECTIONS[0]));
     }
     compare("polls, finished", &sides, [ours, other]).await
 }
