@@ -107,8 +107,9 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
         (&json!("a b c"), &json!(job_id))
     );
 
-    // A letter of another job that had the same id before is not taken for it.
-    admin.rewrite_record(&new, |record| record["status"] = json!("cancelled"));
+    // A letter of another job that had the same id before is not taken for it. The job is not a cancelled
+    // one: the sweeper would remove its message.
+    admin.rewrite_record(&new, |record| record["status"] = json!("failed"));
     let mut other = message;
     other["created_at"] = json!("2020-01-01T00:00:00Z");
     admin.publish(&format!("dead.interactive.public.{new}"), &other.to_string());
