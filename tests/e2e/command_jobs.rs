@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::command::{Ran, Wordmill, ran};
+use wordmill_tests::metrics::Metrics;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::wait_for;
@@ -139,18 +140,21 @@ fn an_interrupted_wait_says_how_to_come_back() {
     let mut stack = Stack::with(1, 0, &[]);
     let files = folder(&[("a.txt", b"to be")]);
     let wordmill = Wordmill::of(stack.client(), files.path());
+    let waiting_are = |wanted: f64| {
+        let waiting = Metrics::of(stack.client()).sum("wordmill_clients_waiting", &[]);
+        (waiting == Some(wanted)).then_some(())
+    };
+    let mut sent = Vec::new();
     for (signal, code, said) in
         [(Signal::INT, 130, "interrupted"), (Signal::TERM, 143, "terminated")]
     {
-        let before = listed(&stack).len();
+        wait_for("nobody waits", LIMIT, || waiting_are(0.0));
         let mut waiting = wordmill.start(&["count", "a.txt"]);
-        wait_for("the job is there", LIMIT, || (listed(&stack).len() > before).then_some(()));
-        // It may not have heard of it yet, and says so then, or does not.
-        let back = wait_for("it knows its job", LIMIT, || {
-            let sent = listed(&stack);
-            Some(sent[0]["job_id"].as_str()?.to_owned())
-        });
-        wordmill_tests::pause(Duration::from_millis(500));
+        // Whoever waits for a job knows its id.
+        wait_for("it waits for its job", LIMIT, || waiting_are(1.0));
+        let jobs = listed(&stack);
+        assert_eq!(jobs.len(), sent.len() + 1, "{jobs:?}");
+        let job_id = jobs[0]["job_id"].as_str().expect("an id").to_owned();
         waiting.signal(signal);
         assert_eq!(waiting.wait(LIMIT).code(), Some(code), "{}", waiting.output());
         let output = wait_for("it has said everything", LIMIT, || {
@@ -158,15 +162,12 @@ fn an_interrupted_wait_says_how_to_come_back() {
         });
         assert!(output.contains(said), "{output}");
         assert!(output.contains("1 job goes on; to come back:"), "{output}");
-        assert!(output.contains(&format!("  wordmill wait {back}")), "{output}");
+        assert!(output.contains(&format!("  wordmill wait {job_id}")), "{output}");
+        sent.push(job_id);
     }
     work(&mut stack);
-    let ids: Vec<String> = listed(&stack)
-        .iter()
-        .map(|job| job["job_id"].as_str().expect("an id").to_owned())
-        .collect();
     let mut arguments = vec!["wait"];
-    arguments.extend(ids.iter().map(String::as_str));
+    arguments.extend(sent.iter().map(String::as_str));
     assert_eq!(wordmill.run(&arguments).good().matches("succeeded").count(), 2);
 }
 

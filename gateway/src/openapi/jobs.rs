@@ -28,7 +28,8 @@ fn list(schemas: &mut Schemas) -> Operation {
     Operation::new(TAG, ("GET", "/v1/jobs"), "listJobs", "List jobs, newest change first")
         .text(
             "A page may be short, or empty, and have a next one: the work for each is bounded. Follow \
-             `next_cursor`, or `Link`, until there is none.",
+             `next_cursor`, or `Link`, until there is none. A job that changes meanwhile moves to the \
+             front, and can be missing from what is read.",
         )
         .parameters(schemas.query::<listing::Selection>())
         .json(200, "One page of jobs.", schemas.written::<Page<JobView<'_>>>())
