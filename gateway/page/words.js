@@ -98,6 +98,13 @@ class Blocks {
     Object.assign(this, { table, scroll, language, total, entries: [] });
     this.observer = new IntersectionObserver((seen) => seen.forEach((one) => this.turn(one)), { root: scroll, rootMargin: '600px 0px' });
     signal.addEventListener('abort', () => this.observer.disconnect());
+    // Blocks change their height while a browser scrolls over them, and it would stop short of either end.
+    const ends = { Home: () => this.begin(), End: () => this.end() };
+    scroll.addEventListener('keydown', (event) => {
+      if (!Object.hasOwn(ends, event.key) || event.altKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      ends[event.key]();
+    });
   }
 
   fill(entries) {
@@ -111,14 +118,27 @@ class Blocks {
       this.table.append(block);
       this.observer.observe(block);
     }
+    this.begin();
+  }
+
+  // What is seen at an end is there at once, not a moment later.
+  begin() {
+    this.show(this.table.tBodies[0]);
     this.scroll.scrollTop = 0;
-    // What is seen first is there at once, not a moment later.
-    if (this.table.tBodies[0]) this.rows(this.table.tBodies[0]);
+  }
+
+  end() {
+    this.show([...this.table.tBodies].at(-1));
+    this.scroll.scrollTop = this.scroll.scrollHeight;
+  }
+
+  show(block) {
+    if (block && block.dataset.there !== 'yes') this.rows(block);
   }
 
   turn({ target, isIntersecting, boundingClientRect }) {
     const isThere = target.dataset.there === 'yes';
-    if (isIntersecting && !isThere) this.rows(target);
+    if (isIntersecting) this.show(target);
     if (!isIntersecting && isThere && !target.contains(document.activeElement)) this.empty(target, boundingClientRect.height);
   }
 
