@@ -14,6 +14,8 @@ use crate::{pause, wait_for};
 
 /// How long the browser may take for anything.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Drivers that are started until one finds a port.
+const DRIVERS_MAX: usize = 5;
 /// Wait between two looks at the page.
 const PAUSE: Duration = Duration::from_millis(50);
 /// WebDriver's name of an element.
@@ -51,15 +53,9 @@ impl Browser {
     /// # Panics
     /// If there is none: `tests/external/install`.
     pub fn start() -> Self {
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0");
-        let process = Process::start("chromedriver", command);
-        let port = wait_for("chromedriver listens", LIMIT, || {
-            let output = process.output();
-            let port = output.split("started successfully on port ").nth(1)?;
-            port.split(|c: char| !c.is_ascii_digit()).next().map(str::to_owned)
-        });
-        let driver = Client::new(&format!("127.0.0.1:{port}"));
+        let (process, driver) = (0..DRIVERS_MAX)
+            .find_map(|_| start_driver())
+            .unwrap_or_else(|| panic!("chromedriver finds no port, {DRIVERS_MAX} times"));
         let profile = TempDir::new().expect("a directory");
         std::fs::create_dir(profile.path().join("kept")).expect("a directory");
         let profile_argument = format!("--user-data-dir={}", profile.path().display());
@@ -231,6 +227,23 @@ impl Browser {
         let entries = self.command("se/log", &json!({"type": kind}));
         entries.as_array().cloned().unwrap_or_default()
     }
+}
+
+/// Starts chromedriver; nothing if the port that it chose is in use: it takes a free one of IPv6 first, and
+/// gives up where somebody has the same one of IPv4.
+fn start_driver() -> Option<(Process, Client)> {
+    let mut command = Command::new("chromedriver");
+    command.arg("--port=0");
+    let process = Process::start("chromedriver", command);
+    let port = wait_for("chromedriver listens, or has no port", LIMIT, || {
+        let output = process.output();
+        if output.contains("port not available") {
+            return Some(None);
+        }
+        let port = output.split("started successfully on port ").nth(1)?;
+        port.split(|c: char| !c.is_ascii_digit()).next().map(|port| Some(port.to_owned()))
+    })?;
+    Some((process, Client::new(&format!("127.0.0.1:{port}"))))
 }
 
 impl Drop for Browser {
