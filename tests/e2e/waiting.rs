@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::metrics::Metrics;
@@ -239,15 +240,24 @@ fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
     let (admin, client) = (Admin::of(&stack.nats), stack.client());
     let (before, idle) = (admin.consumers(), stack.gateways[0].process.memory_kib());
     let jobs: Vec<_> = (0..10).map(|_| client.submit(&json!({"text": "a b c"}))).collect();
-    let crowd: Vec<_> = (0..CROWD)
+    let mut crowd: Vec<_> = (0..CROWD)
         .map(|number| {
             let job_id = jobs[number % jobs.len()].clone();
             runtime().spawn(wait_for_end(client.clone(), job_id, number))
         })
         .collect();
-    // One more finds no place as soon as all have one.
+    let are_waiting = |count: usize| {
+        let waiting = Metrics::of(client).sum("wordmill_clients_waiting", &[]);
+        (waiting == Some(count as f64)).then_some(())
+    };
+    wait_for("all wait", LIMIT, || {
+        if let Some(gone) = crowd.iter().position(JoinHandle::is_finished) {
+            panic!("one does not wait: {:?}", runtime().block_on(crowd.swap_remove(gone)));
+        }
+        are_waiting(CROWD)
+    });
     let one_more = || client.get(&format!("/v1/jobs/{}?wait=1", jobs[0])).status;
-    wait_for("all wait", LIMIT, || (one_more() == 503).then_some(()));
+    assert_eq!(one_more(), 503, "one more finds no place");
     assert_eq!(admin.consumers(), before, "nobody costs a consumer");
     let used = stack.gateways[0].process.memory_kib();
     assert!(used < MEMORY_KIB_MAX, "{used} KiB");
@@ -268,8 +278,5 @@ fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
     let told = last - first;
     println!("{} changes took {changed:?}, the last client was told after {told:?}", jobs.len());
     assert_eq!(one_more(), 200, "the places are free again");
-    wait_for("nobody waits", LIMIT, || {
-        let waiting = Metrics::of(client).sum("wordmill_clients_waiting", &[]);
-        (waiting == Some(0.0)).then_some(())
-    });
+    wait_for("nobody waits", LIMIT, || are_waiting(0));
 }
