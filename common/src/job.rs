@@ -70,6 +70,12 @@ impl Status {
             Self::Cancelled => "cancelled",
         }
     }
+
+    /// Finds a status by its name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
 }
 
 /// One try at counting.

@@ -27,7 +27,8 @@ use wordmill_common::source::{Source, SourceKind};
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
-use wordmill_nats::store::{Found, Outcome};
+use wordmill_nats::record::Found;
+use wordmill_nats::store::Outcome;
 
 pub(crate) use self::intake::LINE_OPTIONS;
 use self::intake::{Intake, Taken};
@@ -251,7 +252,7 @@ async fn withdraw(app: &App, key: &JobKey) -> Result<(), Error> {
         // Its record was lost on the way: the queue knows the job.
         Found::Absent => match app.queue.find(key, Freshness::Leader).await? {
             Some(message) => {
-                wordmill_nats::store::Stored { job: Job::queued(&message), revision: 0 }
+                wordmill_nats::record::Stored { job: Job::queued(&message), revision: 0 }
             }
             None => return Ok(()),
         },

@@ -9,16 +9,17 @@
 //! that there was one, which is final to workers, too, and it outlives every message
 //! (`wordmill_nats::topology::MARKER_TTL`).
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use serde_json::json;
 use tracing::{Instrument, info};
 use wordmill_common::id::JobKey;
 use wordmill_common::job::{Event, Status};
 use wordmill_common::trace::TraceParent;
-use wordmill_nats::store::{Outcome, Stored};
+use wordmill_nats::record::Stored;
+use wordmill_nats::store::Outcome;
 
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
@@ -36,7 +37,7 @@ pub(crate) async fn post(
         Err(Problem::new(Code::BrokerUnavailable, detail))
     })?;
     batches::cancel_members(&app, &stored.job).await?;
-    let mut response = Json(app.view(&stored.job)).into_response();
+    let mut response = app.view(&stored.job).into_response();
     if let Ok(etag) = waiting::etag(stored.revision).parse() {
         response.headers_mut().insert(ETAG, etag);
     }

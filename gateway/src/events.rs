@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, stream};
 use tokio::time::Instant;
 use tracing::error;
-use wordmill_nats::store::Stored;
+use wordmill_nats::record::RawRecord;
 
 use crate::App;
 use crate::lookup::JobPath;
@@ -53,7 +53,7 @@ pub(crate) async fn get(
     let streaming = Streaming { app, follower, seen, is_over: false, end };
     // A browser that has seen the final record comes back all the same: this tells it to stay away.
     let current = streaming.follower.current();
-    if current.job.status.is_final() && !is_news(current, seen) {
+    if current.status.is_final() && !is_news(current, seen) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let alive = KeepAlive::new().interval(HEARTBEAT_INTERVAL);
@@ -85,17 +85,19 @@ impl Streaming {
         }
         let current = self.follower.current();
         let event = Event::default().id(current.revision.to_string()).retry(RECONNECT_AFTER);
-        let event = event.json_data(self.app.view(&current.job));
+        let view = self.app.show(current, self.follower.key());
         self.seen = Some(current.revision);
-        self.is_over = current.job.status.is_final();
+        self.is_over = current.status.is_final();
+        let view = view.inspect_err(|error| error!(%error, "a record cannot be read")).ok()?;
+        let event = event.json_data(view);
         event.inspect_err(|error| error!(%error, "a job cannot be written as an event")).ok()
     }
 }
 
 /// Tells whether a client that has seen revision `seen` does not know a record. The final one is
 /// sent even to a client that claims to have seen a later one: there is none.
-fn is_news(current: &Stored, seen: Option<u64>) -> bool {
+fn is_news(current: &RawRecord, seen: Option<u64>) -> bool {
     seen.is_none_or(|seen| {
-        current.revision > seen || (current.job.status.is_final() && current.revision != seen)
+        current.revision > seen || (current.status.is_final() && current.revision != seen)
     })
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{self, State};
 use axum::http::header::{ETAG, RETRY_AFTER};
@@ -15,7 +14,7 @@ use wordmill_common::id::JobKey;
 use wordmill_common::job::{ExplanationPlace, ResultPlace};
 use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
-use wordmill_nats::store::{Found, Stored};
+use wordmill_nats::record::{Found, RawRecord, Stored};
 
 use crate::lookup::{self, JobPath, within};
 use crate::problem::{Code, Problem};
@@ -48,28 +47,32 @@ pub(crate) async fn get(
     let extract::Query(asked) =
         asked.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
     let known = Known::of(&headers);
-    let stored = match asked.wait {
-        None | Some(0) => lookup::existing(&app, &key).await?,
+    let record = match asked.wait {
+        None | Some(0) => lookup::raw(&app, &key).await?,
         Some(wait) if wait <= WAIT_S_MAX => {
-            let is_wanted = |stored: &Stored| {
-                stored.job.status.is_final()
-                    || known.as_ref().is_some_and(|known| !known.includes(stored.revision))
+            let is_wanted = |record: &RawRecord| {
+                record.status.is_final()
+                    || known.as_ref().is_some_and(|known| !known.includes(record.revision))
             };
             // Boxed, so that the many who do not wait need no room for it.
             Box::pin(waiting::until(&app, &key, Duration::from_secs(wait), is_wanted)).await?
         }
         Some(_) => return Err(invalid(format!("wait is 0 to {WAIT_S_MAX} seconds."))),
     };
-    let mut response = if known.is_some_and(|known| known.includes(stored.revision)) {
+    let mut response = if known.is_some_and(|known| known.includes(record.revision)) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let told = webhook::told(&app, &stored.job).await?;
-        Json(app.view(&stored.job).told(told.as_ref())).into_response()
+        let view = app.show(&record, &key)?;
+        let told = match view.has_ended_with_webhook() {
+            true => webhook::told(&app, &key).await?,
+            false => None,
+        };
+        view.told(told.as_ref()).into_response()
     };
-    if let Ok(etag) = waiting::etag(stored.revision).parse() {
+    if let Ok(etag) = waiting::etag(record.revision).parse() {
         response.headers_mut().insert(ETAG, etag);
     }
-    if !stored.job.status.is_final() {
+    if !record.status.is_final() {
         response.headers_mut().insert(RETRY_AFTER, POLL_AFTER_S.into());
     }
     Ok(response)

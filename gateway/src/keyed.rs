@@ -23,8 +23,9 @@ use wordmill_common::trace::TraceParent;
 use wordmill_nats::Error;
 use wordmill_nats::queue::{Envelope, Kept};
 use wordmill_nats::read::Freshness;
+use wordmill_nats::record::{Found, Stored};
 use wordmill_nats::spans;
-use wordmill_nats::store::{Claimed, Found, Stored};
+use wordmill_nats::store::Claimed;
 
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};

@@ -54,12 +54,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use wordmill_common::id::JobKey;
 use wordmill_common::job::Job;
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::Archive;
 use wordmill_nats::documents::Documents;
 use wordmill_nats::listing::Listing;
 use wordmill_nats::queue::Queue;
+use wordmill_nats::record::RawRecord;
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
 use wordmill_nats::topology::{
@@ -141,7 +143,19 @@ struct Parts {
 impl App {
     /// Returns the answer about a job.
     fn view<'a>(&self, job: &'a Job) -> JobView<'a> {
-        JobView::of(job).traced(self.trace.url_of(job.trace_id))
+        JobView::of(job).traced(&self.trace)
+    }
+
+    /// Returns the answer about a job that a record holds.
+    ///
+    /// # Errors
+    /// [`Corrupt`](wordmill_nats::Error::Corrupt) for what is no record.
+    fn show<'a>(
+        &self,
+        record: &'a RawRecord,
+        key: &JobKey,
+    ) -> Result<JobView<'a>, wordmill_nats::Error> {
+        Ok(JobView::read(record, key)?.traced(&self.trace))
     }
 }
 

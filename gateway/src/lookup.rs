@@ -7,22 +7,11 @@ use wordmill_common::id::{JobId, JobKey};
 use wordmill_common::job::Job;
 use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
-use wordmill_nats::store::{Found, Stored};
+use wordmill_nats::record::{Found, RawRecord, Stored};
 
 use crate::caller::Caller;
 use crate::problem::{Code, Problem};
 use crate::{App, BROKER_DEADLINE};
-
-/// What is known of a job.
-#[derive(Debug)]
-pub(crate) enum Lookup {
-    /// Its record; revision 0 if it is queued and its record has not been written yet.
-    Job(Box<Stored>),
-    /// It was there once.
-    Gone,
-    /// It never existed, as far as anybody can tell.
-    Absent,
-}
 
 /// The job that a path names, of the caller's.
 #[derive(Debug)]
@@ -52,24 +41,31 @@ pub(crate) fn key(caller: &Caller, id: &str) -> Result<JobKey, Problem> {
 /// be behind, also with what is not final. At last the record once more, because the job may have
 /// been finished in between.
 ///
+/// A job that is queued, and whose record has not been written yet, has one of revision 0.
+///
 /// # Errors
 /// `broker_unavailable`, and `internal` for a record that cannot be read.
-pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Lookup, Problem> {
-    let looking = tokio::time::timeout(BROKER_DEADLINE, search(app, key));
-    looking.await.unwrap_or_else(|_| {
-        Err(Problem::new(Code::BrokerUnavailable, "The store did not answer in time. Try again."))
-    })
+pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Found<RawRecord>, Problem> {
+    within(search(app, key)).await
 }
 
 /// Looks for a job that has to exist.
 ///
 /// # Errors
-/// Those of [`find`], and `job_not_found` and `result_expired`.
+/// Those of [`raw`].
 pub(crate) async fn existing(app: &App, key: &JobKey) -> Result<Box<Stored>, Problem> {
+    Ok(raw(app, key).await?.read(key)?)
+}
+
+/// Gets the record of a job that has to exist, unread.
+///
+/// # Errors
+/// Those of [`find`], and `job_not_found` and `result_expired`.
+pub(crate) async fn raw(app: &App, key: &JobKey) -> Result<RawRecord, Problem> {
     match find(app, key).await? {
-        Lookup::Job(stored) => Ok(stored),
-        Lookup::Gone => Err(gone()),
-        Lookup::Absent => Err(Problem::new(Code::JobNotFound, "No job has this id.")),
+        Found::Job(record) => Ok(record),
+        Found::Gone => Err(gone()),
+        Found::Absent => Err(Problem::new(Code::JobNotFound, "No job has this id.")),
     }
 }
 
@@ -112,22 +108,20 @@ pub(crate) fn gone() -> Problem {
     problem
 }
 
-async fn search(app: &App, key: &JobKey) -> Result<Lookup, Problem> {
+async fn search(app: &App, key: &JobKey) -> Result<Found<RawRecord>, Error> {
     for freshness in [Freshness::Any, Freshness::Leader] {
-        match app.store.read(key, freshness).await? {
+        match app.store.get(key, freshness).await? {
             // A replica may be behind: whoever has seen the end must not be told of an earlier
             // state.
-            Found::Job(stored)
-                if freshness == Freshness::Any
-                    && app.replicas > 1
-                    && !stored.job.status.is_final() =>
+            Found::Job(record)
+                if freshness == Freshness::Any && app.replicas > 1 && !record.status.is_final() =>
             {
                 continue;
             }
-            Found::Job(stored) => return Ok(Lookup::Job(stored)),
+            found @ Found::Job(_) => return Ok(found),
             // A message that still waits, of a job that was cancelled and whose record has expired
             // for example, will not be run.
-            Found::Gone if freshness == Freshness::Leader => return Ok(Lookup::Gone),
+            Found::Gone if freshness == Freshness::Leader => return Ok(Found::Gone),
             Found::Gone => continue,
             Found::Absent => {}
         }
@@ -135,18 +129,11 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup, Problem> {
             continue;
         };
         // A worker may have written the record meanwhile, and even finished.
-        return Ok(match app.store.read(key, Freshness::Leader).await? {
-            Found::Job(stored) => Lookup::Job(stored),
-            Found::Gone => Lookup::Gone,
-            Found::Absent => {
-                Lookup::Job(Box::new(Stored { job: Job::queued(&message), revision: 0 }))
-            }
+        return Ok(match app.store.get(key, Freshness::Leader).await? {
+            Found::Absent => Found::Job(RawRecord::unwritten(&Job::queued(&message))?),
+            found @ (Found::Job(_) | Found::Gone) => found,
         });
     }
     // Between the look at the record and the look at the queue the job may have been finished.
-    Ok(match app.store.read(key, Freshness::Leader).await? {
-        Found::Job(stored) => Lookup::Job(stored),
-        Found::Gone => Lookup::Gone,
-        Found::Absent => Lookup::Absent,
-    })
+    app.store.get(key, Freshness::Leader).await
 }

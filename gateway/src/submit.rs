@@ -4,12 +4,12 @@ mod asked;
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, info, warn};
@@ -21,8 +21,9 @@ use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::queue::{Envelope, Kept, Refused};
 use wordmill_nats::read::Freshness;
+use wordmill_nats::record::{Found, RawRecord};
 use wordmill_nats::spans;
-use wordmill_nats::store::{Found, NotWritten, Stored};
+use wordmill_nats::store::NotWritten;
 
 pub(crate) use self::asked::{
     LABEL_NAME_PATTERN, LABEL_VALUE_PATTERN, NewJob, URL_BYTES_MAX, labels, options, source,
@@ -71,8 +72,11 @@ pub(crate) async fn answer(app: &App, headers: &HeaderMap, job: Job) -> Response
         return describe(app, &job);
     };
     // The job is accepted, whatever becomes of the wait.
-    let is_final = |stored: &Stored| stored.job.status.is_final();
-    let job = match Box::pin(waiting::until(app, &job.key(), wait, is_final)).await {
+    let key = job.key();
+    let is_final = |record: &RawRecord| record.status.is_final();
+    let waited = Box::pin(waiting::until(app, &key, wait, is_final)).await;
+    let read = waited.and_then(|record| Ok(record.read(&key)?));
+    let job = match read {
         Ok(stored) => stored.job,
         Err(problem) => {
             debug!(job.id = %job.job_id, reason = problem.name(), "nobody waits for a job");
@@ -89,7 +93,7 @@ pub(crate) async fn answer(app: &App, headers: &HeaderMap, job: Job) -> Response
 
 fn describe(app: &App, job: &Job) -> Response {
     let location = [(LOCATION, format!("/v1/jobs/{}", job.job_id))];
-    let view = Json(app.view(job));
+    let view = app.view(job);
     if job.status.is_final() {
         return (StatusCode::OK, location, view).into_response();
     }

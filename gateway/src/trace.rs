@@ -101,11 +101,12 @@ pub(crate) async fn answer<F: Future<Output = Response>>(
         }
         Some(problem) => problem.render(trace.trace_id, response.headers()),
     };
-    if let Ok(value) = HeaderValue::try_from(trace.to_string()) {
-        response.headers_mut().insert(TRACERESPONSE, value);
-    }
+    let trace = trace.to_string();
     if let Ok(value) = HeaderValue::try_from(format!("traceparent;desc=\"{trace}\"")) {
         response.headers_mut().insert(SERVER_TIMING, value);
+    }
+    if let Ok(value) = HeaderValue::try_from(trace) {
+        response.headers_mut().insert(TRACERESPONSE, value);
     }
     response
 }

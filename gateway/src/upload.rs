@@ -27,6 +27,7 @@ use wordmill_common::trace::TraceParent;
 use wordmill_common::webhook::Webhook;
 use wordmill_nats::Error;
 use wordmill_nats::documents::{Documents, Received, Upload};
+use wordmill_nats::record::Found;
 
 use self::form::Form;
 use self::media::{CONTENT_TYPE_BYTES_MAX, UNKNOWN_TYPE, countable, encoding, guess, plain};
@@ -296,7 +297,7 @@ pub(crate) async fn renew(app: &App, message: &mut JobMessage) -> Result<Option<
         return Ok(None);
     };
     let key = message.key();
-    if !matches!(lookup::find(app, &key).await?, lookup::Lookup::Absent) {
+    if !matches!(lookup::find(app, &key).await?, Found::Absent) {
         return Ok(None);
     }
     let copying = tokio::time::timeout(COPY_TIME_MAX, app.uploads.documents.copy(object, &key));

@@ -18,7 +18,7 @@ use tracing::debug;
 use wordmill_common::id::JobKey;
 use wordmill_nats::events::Events;
 use wordmill_nats::read::Freshness;
-use wordmill_nats::store::{Found, Stored};
+use wordmill_nats::record::{Found, RawRecord};
 
 use crate::lookup;
 use crate::problem::{Code, Problem};
@@ -83,7 +83,7 @@ pub(crate) struct Follower {
     app: App,
     key: JobKey,
     events: Events,
-    current: Box<Stored>,
+    current: RawRecord,
     reread_at: Instant,
     /// The connection on which the subscription was last known to have missed nothing.
     connection: u64,
@@ -94,7 +94,7 @@ impl Follower {
     /// Begins to follow a job that has to exist.
     ///
     /// # Errors
-    /// `too_many_waiting`, and those of [`lookup::existing`].
+    /// `too_many_waiting`, and those of [`lookup::raw`].
     pub(crate) async fn start(app: &App, key: &JobKey) -> Result<Self, Problem> {
         let place = app.waiters.take()?;
         let connection = app.broker.connects();
@@ -102,14 +102,19 @@ impl Follower {
         let events = subscribing.await.map_err(|_| {
             Problem::new(Code::BrokerUnavailable, "The store does not answer. Try again.")
         })??;
-        let current = lookup::existing(app, key).await?;
+        let current = lookup::raw(app, key).await?.detached();
         let reread_at = Instant::now() + REREAD_INTERVAL;
         let (app, key) = (app.clone(), key.clone());
         Ok(Self { app, key, events, current, reread_at, connection, _place: place })
     }
 
+    /// Returns the job that is followed.
+    pub(crate) fn key(&self) -> &JobKey {
+        &self.key
+    }
+
     /// Returns the record as it is known.
-    pub(crate) fn current(&self) -> &Stored {
+    pub(crate) fn current(&self) -> &RawRecord {
         &self.current
     }
 
@@ -134,7 +139,7 @@ impl Follower {
     }
 
     /// Takes a change, and those that came after it.
-    fn newest(&mut self, mut found: Found) -> Option<Heard> {
+    fn newest(&mut self, mut found: Found<RawRecord>) -> Option<Heard> {
         let mut heard = None;
         loop {
             heard = self.take(found).or(heard);
@@ -146,7 +151,7 @@ impl Follower {
     }
 
     async fn read_again(&mut self) -> Option<Heard> {
-        let reading = self.app.store.read(&self.key, Freshness::Any);
+        let reading = self.app.store.get(&self.key, Freshness::Any);
         let read = tokio::time::timeout(BROKER_DEADLINE, reading).await;
         self.reread_at = Instant::now() + REREAD_INTERVAL;
         match read {
@@ -161,10 +166,10 @@ impl Follower {
     }
 
     /// Keeps a record that is newer than the one that is known.
-    fn take(&mut self, found: Found) -> Option<Heard> {
+    fn take(&mut self, found: Found<RawRecord>) -> Option<Heard> {
         match found {
-            Found::Job(stored) if stored.revision > self.current.revision => {
-                self.current = stored;
+            Found::Job(record) if record.revision > self.current.revision => {
+                self.current = record.detached();
                 Some(Heard::Change)
             }
             Found::Gone => Some(Heard::Gone),
@@ -182,8 +187,8 @@ pub(crate) async fn until(
     app: &App,
     key: &JobKey,
     wait: Duration,
-    is_wanted: impl Fn(&Stored) -> bool,
-) -> Result<Box<Stored>, Problem> {
+    is_wanted: impl Fn(&RawRecord) -> bool,
+) -> Result<RawRecord, Problem> {
     let end = Instant::now() + wait;
     let mut follower = Follower::start(app, key).await?;
     while !is_wanted(&follower.current) {

@@ -1,11 +1,12 @@
 //! How the webhook of a job is doing, and sending it again.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use tracing::{Instrument, debug, info};
 use wordmill_common::clock;
+use wordmill_common::id::JobKey;
 use wordmill_common::job::Job;
 use wordmill_common::trace::TraceParent;
 use wordmill_common::webhook::Deliveries;
@@ -40,7 +41,7 @@ pub(crate) async fn post(
         if is_full { Problem::new(Code::WebhooksFull, detail) } else { problem }
     })?;
     span.in_scope(|| info!(job.id = %key.job_id, "webhook to be sent again"));
-    Ok((StatusCode::ACCEPTED, Json(app.view(&job).told(Some(&told)))).into_response())
+    Ok((StatusCode::ACCEPTED, app.view(&job).told(Some(&told))).into_response())
 }
 
 /// Starts another sending. The message decides, and goes first: without room for it nothing has changed.
@@ -61,14 +62,11 @@ async fn again(app: &App, job: &Job) -> Result<Deliveries, Error> {
     Ok(told)
 }
 
-/// Returns how the webhook of a job is doing, if it has one and anything was tried.
+/// Returns how the webhook of a job that has ended is doing, if anything was tried.
 ///
 /// # Errors
 /// `broker_unavailable`, and `internal` for what cannot be read.
-pub(crate) async fn told(app: &App, job: &Job) -> Result<Option<Deliveries>, Problem> {
-    if job.webhook.is_none() || !job.status.is_final() {
-        return Ok(None);
-    }
+pub(crate) async fn told(app: &App, key: &JobKey) -> Result<Option<Deliveries>, Problem> {
     let freshness = if app.replicas > 1 { Freshness::Leader } else { Freshness::Any };
-    Ok(within(app.webhooks.read(&job.key(), freshness)).await?.deliveries)
+    Ok(within(app.webhooks.read(key, freshness)).await?.deliveries)
 }

@@ -17,9 +17,10 @@ use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::connect::Health;
+use wordmill_nats::record::Found;
 
 use crate::caller::Caller;
-use crate::lookup::{self, JobPath, Lookup};
+use crate::lookup::{self, JobPath};
 use crate::problem::Problem;
 use crate::{App, body, result, submit};
 
@@ -125,8 +126,8 @@ pub(crate) async fn health(State(app): State<App>) -> Response {
 async fn report(app: &App, key: &JobKey) -> Result<Response, Refusal> {
     let unknown = || refuse(StatusCode::BAD_REQUEST, "No job has this id.");
     let stored = match lookup::find(app, key).await.map_err(server_error)? {
-        Lookup::Job(stored) => stored,
-        Lookup::Gone | Lookup::Absent => return Err(unknown()),
+        Found::Job(record) => record.read(key).map_err(Problem::from).map_err(server_error)?,
+        Found::Gone | Found::Absent => return Err(unknown()),
     };
     let job = &stored.job;
     let mut data = json!({"job_id": job.job_id, "status": "IN_PROGRESS"});

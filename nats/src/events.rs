@@ -7,7 +7,7 @@ use wordmill_common::id::JobKey;
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::store::{self, Found};
+use crate::record::{self, Found, RawRecord};
 use crate::subject;
 
 /// The changes of one record, from the subscription on.
@@ -35,14 +35,14 @@ impl Events {
 
     /// Waits for the next change, and returns the record as it was written. Cancel-safe; it waits
     /// for ever once the connection has ended.
-    pub async fn next(&mut self) -> Found {
+    pub async fn next(&mut self) -> Found<RawRecord> {
         while let Some(message) = self.subscriber.next().await {
             let headers = message.headers.unwrap_or_default();
             let revision = headers.get(header::NATS_SEQUENCE).map(|value| value.as_str().parse());
             let Some(Ok(revision)) = revision else {
                 continue;
             };
-            match store::parse(&self.key, &headers, &message.payload, revision) {
+            match record::raw(&self.key, &headers, message.payload, revision) {
                 Ok(found) => return found,
                 Err(error) => warn!(%error, "an event cannot be read"),
             }
@@ -51,7 +51,7 @@ impl Events {
     }
 
     /// Waits for the next change, for ever if nobody listens. Cancel-safe.
-    pub async fn next_of(events: &mut Option<Self>) -> Found {
+    pub async fn next_of(events: &mut Option<Self>) -> Found<RawRecord> {
         match events {
             Some(events) => events.next().await,
             None => std::future::pending().await,

@@ -30,6 +30,7 @@ pub mod provision;
 pub mod pull;
 pub mod queue;
 pub mod read;
+pub mod record;
 pub mod results;
 pub mod spans;
 pub mod store;

@@ -17,7 +17,7 @@ use wordmill_common::job::{Job, Status};
 use crate::Error;
 use crate::connect::Broker;
 use crate::read::{BATCH_MAX, open};
-use crate::store::{Found, STATUS_HEADER, Stored, parse};
+use crate::record::{Found, STATUS_HEADER, Stored, parse};
 use crate::subject;
 use crate::topology::JOB_STATE_STREAM;
 use crate::window::Backwards;
@@ -122,7 +122,7 @@ impl Wanted {
         {
             return None;
         }
-        match parse(&key, &message.headers, &message.payload, message.sequence) {
+        match parse(&key, &message.headers, message.payload.clone(), message.sequence) {
             Ok(Found::Job(stored)) => Some(*stored).filter(|stored| self.accepts(&stored.job)),
             Ok(Found::Gone | Found::Absent) => None,
             Err(error) => {

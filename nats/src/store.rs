@@ -2,29 +2,24 @@
 
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::Stream as JetStream;
-use async_nats::{HeaderMap, HeaderValue, header};
 use jiff::{SignedDuration, Timestamp};
 use tracing::{Instrument, debug};
 use wordmill_common::clock;
 use wordmill_common::id::{JobKey, RunNonce};
-use wordmill_common::job::{Event, FORMAT, InvalidTransition, Job};
+use wordmill_common::job::{Event, InvalidTransition, Job};
 
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
 use crate::read::{Freshness, last, open};
+use crate::record::{Found, REFUSED, RawRecord, STATUS_HEADER, Stored, marker, raw};
 use crate::topology::{JOB_STATE_STREAM, MARKER_TTL};
 use crate::{spans, subject};
 
-/// Header that repeats the record's status, for readers that fetch headers only.
-pub const STATUS_HEADER: &str = "Wordmill-Status";
-/// What [`STATUS_HEADER`] says on the marker of a job that was never accepted.
-const REFUSED: &str = "refused";
-/// Header of the client convention for deleted keys.
-const OPERATION_HEADER: &str = "KV-Operation";
 /// How long the marker of a job that was never accepted stays.
 const REFUSED_TTL: Duration = Duration::from_secs(60);
 /// How often a change is tried against other writers.
@@ -33,26 +28,6 @@ const CHANGE_TRIES: u32 = 8;
 /// further wait is twice as long. A cluster refuses a write while another one of the same record is
 /// on its way to the replicas, and until that has arrived the leader shows what was before.
 const UNCLEAR_PAUSE: Duration = Duration::from_millis(10);
-
-/// A record and the revision that a change of it has to name.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
-    /// The record.
-    pub job: Job,
-    /// Its revision; 0 if it has never been written.
-    pub revision: u64,
-}
-
-/// What is known of a job.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Found {
-    /// Its record.
-    Job(Box<Stored>),
-    /// It had a record, which was deleted or has expired.
-    Gone,
-    /// There is no trace of it.
-    Absent,
-}
 
 /// Why a record was not written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,16 +97,34 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no record.
     pub async fn read(&self, key: &JobKey, freshness: Freshness) -> Result<Found, Error> {
-        self.look(key, freshness).await.map(|(found, _)| found)
+        self.get(key, freshness).await?.read(key)
     }
 
-    /// Reads a record, and the revision that a change has to name: a job that was never accepted
-    /// has left a marker, which has one, too.
+    /// Gets a record as it is there.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn get(&self, key: &JobKey, freshness: Freshness) -> Result<Found<RawRecord>, Error> {
+        self.fetch(key, freshness).await.map(|(found, _)| found)
+    }
+
+    /// Reads a record, and the revision that a change has to name.
     async fn look(&self, key: &JobKey, freshness: Freshness) -> Result<(Found, u64), Error> {
+        let (found, revision) = self.fetch(key, freshness).await?;
+        Ok((found.read(key)?, revision))
+    }
+
+    /// Gets a record, and the revision that a change has to name: a job that was never accepted
+    /// has left a marker, which has one, too.
+    async fn fetch(
+        &self,
+        key: &JobKey,
+        freshness: Freshness,
+    ) -> Result<(Found<RawRecord>, u64), Error> {
         match last(&self.stream, &subject::record(key), freshness).await? {
             Some(message) => {
-                let (headers, revision) = (&message.headers, message.sequence);
-                Ok((parse(key, headers, &message.payload, revision)?, revision))
+                let revision = message.sequence;
+                Ok((raw(key, &message.headers, message.payload, revision)?, revision))
             }
             None => Ok((Found::Absent, 0)),
         }
@@ -326,35 +319,4 @@ impl Store {
         let sent = self.broker.jetstream.send_publish(subject::record(key), message).await?;
         Ok(sent.await?.sequence)
     }
-}
-
-/// Returns the headers of a marker that replaces a record.
-fn marker() -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(OPERATION_HEADER, "PURGE");
-    headers.insert(header::NATS_ROLLUP, "sub");
-    headers
-}
-
-/// Reads one revision of a record.
-pub(crate) fn parse(
-    key: &JobKey,
-    headers: &HeaderMap,
-    payload: &[u8],
-    revision: u64,
-) -> Result<Found, Error> {
-    // A key that expired carries the server's marker, a deleted one the client's.
-    if headers.get(OPERATION_HEADER).is_some() || headers.get(header::NATS_MARKER_REASON).is_some()
-    {
-        let status = headers.get(STATUS_HEADER).map(HeaderValue::as_str);
-        let refused = status == Some(REFUSED);
-        return Ok(if refused { Found::Absent } else { Found::Gone });
-    }
-    let job: Job = serde_json::from_slice(payload)
-        .map_err(|error| Error::corrupt(format!("the record of {key}"), error))?;
-    if job.format > FORMAT {
-        let reason = format!("it has format {}, and this version knows only {FORMAT}", job.format);
-        return Err(Error::corrupt(format!("the record of {key}"), reason));
-    }
-    Ok(Found::Job(Box::new(Stored { job, revision })))
 }

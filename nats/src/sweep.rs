@@ -26,7 +26,8 @@ use crate::connect::Broker;
 use crate::objects::Bucket;
 use crate::queue::Queue;
 use crate::read::{Freshness, found, info, last, open, stored_at};
-use crate::store::{Found, NotWritten, STATUS_HEADER, Store, Stored, parse};
+use crate::record::{Found, STATUS_HEADER, Stored, parse};
+use crate::store::{NotWritten, Store};
 use crate::subject;
 use crate::topology::{
     DEAD_JOBS, DOCUMENTS, DOCUMENTS_STREAM, JOB_STATE, JOB_STATE_STREAM, JOBS, JOBS_PREFIX,
@@ -245,7 +246,7 @@ fn is_of_interest(message: &StreamMessage) -> bool {
 
 fn record(message: &StreamMessage) -> Option<Box<Stored>> {
     let key = subject::recorded(&message.subject)?;
-    match parse(&key, &message.headers, &message.payload, message.sequence) {
+    match parse(&key, &message.headers, message.payload.clone(), message.sequence) {
         Ok(Found::Job(stored)) => Some(stored),
         Ok(Found::Gone | Found::Absent) => None,
         Err(error) => {

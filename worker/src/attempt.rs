@@ -25,7 +25,8 @@ use wordmill_nats::Error;
 use wordmill_nats::events::Events;
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::read::Freshness;
-use wordmill_nats::store::{Found, Outcome, Stored};
+use wordmill_nats::record::{Found, RawRecord, Stored};
+use wordmill_nats::store::Outcome;
 
 use self::ending::{bury_unreadable, conclude, settle, until_due};
 use crate::Worker;
@@ -209,7 +210,7 @@ impl Attempt<'_> {
                 events = self.listen().await;
             }
             let looked = match changed {
-                Some(found) => self.look(&current, meter, found).await,
+                Some(found) => self.take(&current, meter, found).await,
                 None => self.note_progress(&current, meter).await,
             };
             match looked {
@@ -236,6 +237,16 @@ impl Attempt<'_> {
         }
         let found = self.worker.store.read(&current.job.key(), Freshness::Leader).await?;
         self.look(current, meter, found).await
+    }
+
+    /// Reads a change that was told.
+    async fn take(
+        &self,
+        current: &Stored,
+        meter: &Meter,
+        found: Found<RawRecord>,
+    ) -> Result<Outcome, Error> {
+        self.look(current, meter, found.read(&current.job.key())?).await
     }
 
     /// Finds out whether the attempt still has the job, which somebody else may have changed.

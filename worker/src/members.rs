@@ -21,8 +21,9 @@ use wordmill_common::source::SourceInfo;
 use wordmill_nats::Error;
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::read::Freshness;
+use wordmill_nats::record::{Found, Stored};
 use wordmill_nats::results;
-use wordmill_nats::store::{Found, Outcome, Stored};
+use wordmill_nats::store::Outcome;
 
 use crate::count::UNIQUE_WORDS_MAX;
 use crate::lease::{self, Meter};

@@ -17,7 +17,7 @@ use super::{Sweep, age, next};
 use crate::Error;
 use crate::objects::{Bucket, job_of, name_of_chunks};
 use crate::read::{Freshness, last, stored_at};
-use crate::store::Found;
+use crate::record::Found;
 use crate::subject;
 use crate::topology::{DOCUMENTS, DOCUMENTS_STREAM, RESULTS, RESULTS_STREAM};
 

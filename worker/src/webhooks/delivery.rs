@@ -21,7 +21,8 @@ use wordmill_common::webhook::{self, Answer, Deliveries, Status};
 use wordmill_nats::Error;
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::read::Freshness;
-use wordmill_nats::store::{Found, NotWritten};
+use wordmill_nats::record::Found;
+use wordmill_nats::store::NotWritten;
 use wordmill_nats::webhooks::{Kept, Order};
 
 use super::Deliverer;

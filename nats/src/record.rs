@@ -1,0 +1,157 @@
+//! What the bucket holds of a job: its record, or a marker of one that is not there.
+
+use async_nats::{HeaderMap, HeaderValue, header};
+use bytes::Bytes;
+use serde::Deserialize;
+use wordmill_common::id::JobKey;
+use wordmill_common::job::{FORMAT, Job, Status};
+
+use crate::Error;
+use crate::lease::OPERATION_HEADER;
+
+/// Header that repeats the record's status, for readers that fetch headers only.
+pub const STATUS_HEADER: &str = "Wordmill-Status";
+/// What [`STATUS_HEADER`] says on the marker of a job that was never accepted.
+pub(crate) const REFUSED: &str = "refused";
+
+/// A record and the revision that a change of it has to name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// The record.
+    pub job: Job,
+    /// Its revision; 0 if it has never been written.
+    pub revision: u64,
+}
+
+/// A record as the bucket holds it: JSON that nobody has read yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawRecord {
+    /// What is there.
+    pub json: Bytes,
+    /// The job's status.
+    pub status: Status,
+    /// The record's revision; 0 if it has never been written.
+    pub revision: u64,
+}
+
+impl RawRecord {
+    /// Writes the record of a job that has none in the bucket.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]; none in practice.
+    pub fn unwritten(job: &Job) -> Result<Self, Error> {
+        let json = serde_json::to_vec(job).map_err(|error| corrupt(&job.key(), error))?;
+        Ok(Self { json: json.into(), status: job.status, revision: 0 })
+    }
+
+    /// Returns a copy that does not hold on to what else came with it from the broker: for whoever
+    /// keeps it.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self { json: Bytes::copy_from_slice(&self.json), ..*self }
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for what is no record.
+    pub fn read(&self, key: &JobKey) -> Result<Box<Stored>, Error> {
+        let job: Job = self.read_as(key)?;
+        check_format(job.format, key)?;
+        Ok(Box::new(Stored { job, revision: self.revision }))
+    }
+
+    /// Reads what one wants to know of it. Who does so has the format [checked](check_format).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for what is no record.
+    pub fn read_as<'a, T: Deserialize<'a>>(&'a self, key: &JobKey) -> Result<T, Error> {
+        serde_json::from_slice(&self.json).map_err(|error| corrupt(key, error))
+    }
+}
+
+/// Refuses a record whose format is newer than [`FORMAT`].
+///
+/// # Errors
+/// [`Error::Corrupt`].
+pub fn check_format(format: u32, key: &JobKey) -> Result<(), Error> {
+    if format <= FORMAT {
+        return Ok(());
+    }
+    Err(corrupt(key, format!("it has format {format}, and this version knows only {FORMAT}")))
+}
+
+/// Returns what is to be said of a record that cannot be read.
+pub fn corrupt(key: &JobKey, reason: impl ToString) -> Error {
+    Error::corrupt(format!("the record of {key}"), reason)
+}
+
+/// What is known of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found<T = Box<Stored>> {
+    /// Its record.
+    Job(T),
+    /// It had a record, which was deleted or has expired.
+    Gone,
+    /// There is no trace of it.
+    Absent,
+}
+
+impl Found<RawRecord> {
+    /// Reads the record, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for what is no record.
+    pub fn read(self, key: &JobKey) -> Result<Found, Error> {
+        Ok(match self {
+            Self::Job(raw) => Found::Job(raw.read(key)?),
+            Self::Gone => Found::Gone,
+            Self::Absent => Found::Absent,
+        })
+    }
+}
+
+/// Returns the headers of a marker that replaces a record.
+pub(crate) fn marker() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(OPERATION_HEADER, "PURGE");
+    headers.insert(header::NATS_ROLLUP, "sub");
+    headers
+}
+
+/// Reads one revision of a record.
+pub(crate) fn parse(
+    key: &JobKey,
+    headers: &HeaderMap,
+    payload: Bytes,
+    revision: u64,
+) -> Result<Found, Error> {
+    raw(key, headers, payload, revision)?.read(key)
+}
+
+/// Tells a record from the markers of one that is not there.
+pub(crate) fn raw(
+    key: &JobKey,
+    headers: &HeaderMap,
+    json: Bytes,
+    revision: u64,
+) -> Result<Found<RawRecord>, Error> {
+    let status = headers.get(STATUS_HEADER).map(HeaderValue::as_str);
+    // A key that expired carries the server's marker, a deleted one the client's.
+    if headers.get(OPERATION_HEADER).is_some() || headers.get(header::NATS_MARKER_REASON).is_some()
+    {
+        return Ok(if status == Some(REFUSED) { Found::Absent } else { Found::Gone });
+    }
+    let status = match status.and_then(Status::parse) {
+        Some(status) => status,
+        // Whoever puts a record into the bucket by hand may leave the header out.
+        None => serde_json::from_slice::<Head>(&json).map_err(|error| corrupt(key, error))?.status,
+    };
+    Ok(Found::Job(RawRecord { json, status, revision }))
+}
+
+/// What a record has to say of itself where no header does.
+#[derive(Deserialize)]
+struct Head {
+    status: Status,
+}
