@@ -56,6 +56,8 @@ pub(crate) async fn get(
     if current.status.is_final() && !is_news(current, seen) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
+    // Once the stream has begun there is no status any more that says that it cannot be read.
+    streaming.app.show(current, &key)?;
     let alive = KeepAlive::new().interval(HEARTBEAT_INTERVAL);
     let mut response = Sse::new(events(streaming)).keep_alive(alive).into_response();
     let headers = response.headers_mut();
