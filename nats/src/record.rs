@@ -155,3 +155,49 @@ pub(crate) fn raw(
 struct Head {
     status: Status,
 }
+
+#[cfg(test)]
+mod tests {
+    use wordmill_common::id::{JobId, Owner};
+
+    use super::*;
+
+    const JSON: &[u8] = br#"{"format": 1, "status": "running"}"#;
+
+    fn told(headers: &[(&str, &str)], json: &'static [u8]) -> Result<Found<RawRecord>, Error> {
+        let key = JobKey { owner: Owner::public(), job_id: JobId::new() };
+        let mut map = HeaderMap::new();
+        headers.iter().for_each(|(name, value)| map.insert(*name, *value));
+        raw(&key, &map, Bytes::from_static(json), 7)
+    }
+
+    fn status(found: &Found<RawRecord>) -> Option<Status> {
+        match found {
+            Found::Job(record) => Some(record.status),
+            Found::Gone | Found::Absent => None,
+        }
+    }
+
+    #[test]
+    fn the_status_is_that_of_the_header_or_of_the_record_itself() {
+        let by_header = told(&[(STATUS_HEADER, "failed")], JSON).unwrap();
+        assert_eq!(status(&by_header), Some(Status::Failed));
+        for headers in [&[][..], &[(STATUS_HEADER, "unheard of")]] {
+            assert_eq!(status(&told(headers, JSON).unwrap()), Some(Status::Running));
+            told(headers, b"{}").unwrap_err();
+        }
+    }
+
+    #[test]
+    fn markers_are_no_records() {
+        for headers in [
+            &[(OPERATION_HEADER, "PURGE")][..],
+            &[(OPERATION_HEADER, "DEL"), (STATUS_HEADER, "succeeded")],
+            &[(header::NATS_MARKER_REASON.as_ref(), "MaxAge")],
+        ] {
+            assert_eq!(told(headers, b"").unwrap(), Found::Gone, "{headers:?}");
+        }
+        let refused = [(OPERATION_HEADER, "PURGE"), (STATUS_HEADER, REFUSED)];
+        assert_eq!(told(&refused, b"").unwrap(), Found::Absent);
+    }
+}
