@@ -42,7 +42,7 @@ impl TraceId {
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Digit by digit, as the formatter does it, is several times slower.
+        // By table, and not digit by digit as `{:032x}`: every request writes it several times.
         Uuid::from_u128(self.0).simple().fmt(f)
     }
 }
