@@ -30,6 +30,7 @@ use wordmill_nats::store::Claimed;
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::submit::{self, Offered, PUBLISH_PAUSE};
+use crate::waiting::Preference;
 use crate::{App, BROKER_DEADLINE, limits, trace, upload};
 
 /// Header with the client's key.
@@ -48,9 +49,10 @@ pub(crate) async fn put(
 ) -> Result<Response, Problem> {
     let message = submit::read(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
+    let preference = Preference::of(&app, &key, &headers).await;
     let accepted = accept(&app, message, &trace).await;
     upload::settle(&app, object, &accepted);
-    Ok(submit::answer(&app, &headers, accepted?).await)
+    Ok(submit::answer(&app, preference, accepted?).await)
 }
 
 /// Returns the client's key, if it gave one: plain, or as a quoted string of structured fields.

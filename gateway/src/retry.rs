@@ -20,6 +20,7 @@ use crate::App;
 use crate::caller::Caller;
 use crate::lookup::{self, JobPath, within};
 use crate::problem::{Code, Problem};
+use crate::waiting::Preference;
 use crate::{keyed, submit, upload};
 
 /// `POST /v1/jobs/{id}/retry`. With an `Idempotency-Key` a repeat finds the job of the first time;
@@ -54,12 +55,13 @@ pub(crate) async fn post(
         batch: None,
     };
     let copy = upload::renew(&app, &mut message).await?;
+    let preference = Preference::of(&app, &message.key(), &headers).await;
     let accepted = match name {
         Some(_) => keyed::accept(&app, message, &trace).await,
         None => submit::accept(&app, &message, &trace).await,
     };
     upload::settle(&app, copy, &accepted);
-    Ok(submit::answer(&app, &headers, accepted?).await)
+    Ok(submit::answer(&app, preference, accepted?).await)
 }
 
 /// Returns what a job counted.

@@ -15,13 +15,13 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, info, warn};
 use wordmill_common::clock;
 use wordmill_common::id::{JobId, JobKey, Lane};
-use wordmill_common::job::{self, Job};
+use wordmill_common::job::{self, Job, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::queue::{Envelope, Kept, Refused};
 use wordmill_nats::read::Freshness;
-use wordmill_nats::record::{Found, RawRecord};
+use wordmill_nats::record::Found;
 use wordmill_nats::spans;
 use wordmill_nats::store::NotWritten;
 
@@ -32,7 +32,9 @@ pub(crate) use self::asked::{
 use crate::caller::Caller;
 use crate::metrics::Operation;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE, body, keyed, limits, trace, upload, waiting};
+use crate::view::JobView;
+use crate::waiting::Preference;
+use crate::{App, BROKER_DEADLINE, body, keyed, limits, trace, upload};
 
 /// Wait before a publish that was not confirmed is repeated.
 pub(crate) const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
@@ -55,6 +57,7 @@ pub(crate) async fn post(
     let key = caller.job(given.as_ref().map_or_else(JobId::new, derived));
     let message = read(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
+    let preference = Preference::of(&app, &key, &headers).await;
     let accepted = match given {
         // Boxed like whatever else is rare here: the future of a request is copied several times, and is
         // as large as the largest thing that it may have to wait for.
@@ -62,39 +65,35 @@ pub(crate) async fn post(
         None => accept(&app, &message, &trace).await,
     };
     upload::settle(&app, object, &accepted);
-    Ok(answer(&app, &headers, accepted?).await)
+    Ok(answer(&app, preference, accepted?).await)
 }
 
 /// Returns the answer about a job that was accepted, now or by an earlier request; if the client
 /// prefers to wait for it, as it is then.
-pub(crate) async fn answer(app: &App, headers: &HeaderMap, job: Job) -> Response {
-    let Some(wait) = waiting::preferred(headers) else {
-        return describe(app, &job);
+pub(crate) async fn answer(app: &App, preference: Option<Preference>, job: Job) -> Response {
+    let Some(preference) = preference else {
+        return describe(&job, job.status, app.view(&job));
     };
     // The job is accepted, whatever becomes of the wait.
-    let key = job.key();
-    let is_final = |record: &RawRecord| record.status.is_final();
-    let waited = Box::pin(waiting::until(app, &key, wait, is_final)).await;
-    let read = waited.and_then(|record| Ok(record.read(&key)?));
-    let job = match read {
-        Ok(stored) => stored.job,
-        Err(problem) => {
-            debug!(job.id = %job.job_id, reason = problem.name(), "nobody waits for a job");
-            job
-        }
-    };
-    let mut response = describe(app, &job);
-    if job.status.is_final() {
+    let (key, wait) = (job.key(), preference.wait);
+    let waited = Box::pin(preference.met(app, &job)).await;
+    let read = waited.as_ref().map_err(Problem::clone);
+    let read = read.and_then(|record| Ok((record.status, app.show(record, &key)?)));
+    let (status, view) = read.unwrap_or_else(|problem| {
+        debug!(job.id = %job.job_id, reason = problem.name(), "nobody waits for a job");
+        (job.status, app.view(&job))
+    });
+    let mut response = describe(&job, status, view);
+    if status.is_final() {
         let applied = HeaderValue::try_from(format!("wait={}", wait.as_secs()));
         response.headers_mut().extend(applied.ok().map(|applied| (PREFERENCE_APPLIED, applied)));
     }
     response
 }
 
-fn describe(app: &App, job: &Job) -> Response {
+fn describe(job: &Job, status: Status, view: JobView<'_>) -> Response {
     let location = [(LOCATION, format!("/v1/jobs/{}", job.job_id))];
-    let view = app.view(job);
-    if job.status.is_final() {
+    if status.is_final() {
         return (StatusCode::OK, location, view).into_response();
     }
     let later = [(RETRY_AFTER, POLL_AFTER_S.to_string())];

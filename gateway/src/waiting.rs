@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use wordmill_common::id::JobKey;
+use wordmill_common::job::Job;
 use wordmill_nats::events::Events;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::record::{Found, RawRecord};
@@ -77,17 +78,44 @@ pub(crate) enum Heard {
     Stopping,
 }
 
-/// One job that somebody waits for.
+/// Hears of a job's changes from the moment that it is opened; the job need not be there yet.
 #[derive(Debug)]
-pub(crate) struct Follower {
+struct Listener {
     app: App,
     key: JobKey,
     events: Events,
-    current: RawRecord,
-    reread_at: Instant,
     /// The connection on which the subscription was last known to have missed nothing.
     connection: u64,
     _place: OwnedSemaphorePermit,
+}
+
+impl Listener {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// `too_many_waiting` and `broker_unavailable`.
+    async fn open(app: &App, key: &JobKey) -> Result<Self, Problem> {
+        let place = app.waiters.take()?;
+        let connection = app.broker.connects();
+        let subscribing = tokio::time::timeout(BROKER_DEADLINE, Events::of(&app.broker, key));
+        let events = subscribing.await.map_err(|_| {
+            Problem::new(Code::BrokerUnavailable, "The store does not answer. Try again.")
+        })??;
+        Ok(Self { app: app.clone(), key: key.clone(), events, connection, _place: place })
+    }
+
+    /// Follows the job from how it was at some time since the listener was opened.
+    fn follow(self, current: RawRecord) -> Follower {
+        Follower { listener: self, current, reread_at: Instant::now() + REREAD_INTERVAL }
+    }
+}
+
+/// One job that somebody waits for.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    listener: Listener,
+    current: RawRecord,
+    reread_at: Instant,
 }
 
 impl Follower {
@@ -96,21 +124,13 @@ impl Follower {
     /// # Errors
     /// `too_many_waiting`, and those of [`lookup::raw`].
     pub(crate) async fn start(app: &App, key: &JobKey) -> Result<Self, Problem> {
-        let place = app.waiters.take()?;
-        let connection = app.broker.connects();
-        let subscribing = tokio::time::timeout(BROKER_DEADLINE, Events::of(&app.broker, key));
-        let events = subscribing.await.map_err(|_| {
-            Problem::new(Code::BrokerUnavailable, "The store does not answer. Try again.")
-        })??;
-        let current = lookup::raw(app, key).await?.detached();
-        let reread_at = Instant::now() + REREAD_INTERVAL;
-        let (app, key) = (app.clone(), key.clone());
-        Ok(Self { app, key, events, current, reread_at, connection, _place: place })
+        let listener = Listener::open(app, key).await?;
+        Ok(listener.follow(lookup::raw(app, key).await?.detached()))
     }
 
     /// Returns the job that is followed.
     pub(crate) fn key(&self) -> &JobKey {
-        &self.key
+        &self.listener.key
     }
 
     /// Returns the record as it is known.
@@ -121,13 +141,14 @@ impl Follower {
     /// Waits until the record changes. Changes that came in quick succession are one. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Heard {
         loop {
-            let stopping = self.app.waiters.stopping.clone();
+            let Listener { app, events, connection, .. } = &mut self.listener;
+            let stopping = app.waiters.stopping.clone();
             let heard = tokio::select! {
                 () = stopping.cancelled() => return Heard::Stopping,
-                found = self.events.next() => self.newest(found),
-                connection = self.app.broker.reconnected(self.connection) => {
+                found = events.next() => self.newest(found),
+                connection = app.broker.reconnected(*connection) => {
                     let read = self.read_again().await;
-                    self.connection = connection;
+                    self.listener.connection = connection;
                     read
                 }
                 () = tokio::time::sleep_until(self.reread_at) => self.read_again().await,
@@ -138,12 +159,31 @@ impl Follower {
         }
     }
 
+    /// Waits until the job is as it is wanted, and returns it as it is then, or at the `end`.
+    ///
+    /// # Errors
+    /// `result_expired`.
+    async fn until(
+        mut self,
+        end: Instant,
+        is_wanted: impl Fn(&RawRecord) -> bool,
+    ) -> Result<RawRecord, Problem> {
+        while !is_wanted(&self.current) {
+            match tokio::time::timeout_at(end, self.next()).await {
+                Ok(Heard::Change) => {}
+                Ok(Heard::Gone) => return Err(lookup::gone()),
+                Ok(Heard::Stopping) | Err(_) => break,
+            }
+        }
+        Ok(self.current)
+    }
+
     /// Takes a change, and those that came after it.
     fn newest(&mut self, mut found: Found<RawRecord>) -> Option<Heard> {
         let mut heard = None;
         loop {
             heard = self.take(found).or(heard);
-            match self.events.next().now_or_never() {
+            match self.listener.events.next().now_or_never() {
                 Some(next) => found = next,
                 None => return heard,
             }
@@ -151,14 +191,15 @@ impl Follower {
     }
 
     async fn read_again(&mut self) -> Option<Heard> {
-        let reading = self.app.store.get(&self.key, Freshness::Any);
+        let Listener { app, key, .. } = &self.listener;
+        let reading = app.store.get(key, Freshness::Any);
         let read = tokio::time::timeout(BROKER_DEADLINE, reading).await;
         self.reread_at = Instant::now() + REREAD_INTERVAL;
         match read {
             Ok(Ok(found)) => self.take(found),
             // Whoever waits goes on waiting: the broker may be back in time.
             Ok(Err(error)) => {
-                debug!(job.id = %self.key.job_id, %error, "a followed record cannot be read");
+                debug!(job.id = %key.job_id, %error, "a followed record cannot be read");
                 None
             }
             Err(_) => None,
@@ -190,20 +231,47 @@ pub(crate) async fn until(
     is_wanted: impl Fn(&RawRecord) -> bool,
 ) -> Result<RawRecord, Problem> {
     let end = Instant::now() + wait;
-    let mut follower = Follower::start(app, key).await?;
-    while !is_wanted(&follower.current) {
-        match tokio::time::timeout_at(end, follower.next()).await {
-            Ok(Heard::Change) => {}
-            Ok(Heard::Gone) => return Err(lookup::gone()),
-            Ok(Heard::Stopping) | Err(_) => break,
-        }
+    Follower::start(app, key).await?.until(end, is_wanted).await
+}
+
+/// A client's preference to be answered when its job has ended: `Prefer: wait=10`.
+#[derive(Debug)]
+pub(crate) struct Preference {
+    /// For how long it would wait.
+    pub(crate) wait: Duration,
+    listener: Option<Box<Listener>>,
+}
+
+impl Preference {
+    /// Reads the preference, and begins to listen to the job before it is accepted. So nothing has to be
+    /// read of it afterwards.
+    pub(crate) async fn of(app: &App, key: &JobKey, headers: &HeaderMap) -> Option<Self> {
+        let wait = preferred(headers)?;
+        let listener = match app.broker.is_connected() {
+            true => Box::pin(Listener::open(app, key)).await.ok().map(Box::new),
+            // The one who accepts the job waits for a connection, once.
+            false => None,
+        };
+        Some(Self { wait, listener })
     }
-    Ok(follower.current)
+
+    /// Waits until a job that was accepted has ended, and returns it as it is then, or at the end of the wait.
+    ///
+    /// # Errors
+    /// Those of [`Follower::start`], and `result_expired`.
+    pub(crate) async fn met(self, app: &App, job: &Job) -> Result<RawRecord, Problem> {
+        let end = Instant::now() + self.wait;
+        let follower = match self.listener {
+            Some(listener) => listener.follow(RawRecord::unwritten(job)?),
+            None => Follower::start(app, &job.key()).await?,
+        };
+        follower.until(end, |record| record.status.is_final()).await
+    }
 }
 
 /// Returns how long a client would like to wait for its job: `Prefer: wait=10`. What cannot be
 /// understood is no preference, and more than the most counts as the most.
-pub(crate) fn preferred(headers: &HeaderMap) -> Option<Duration> {
+fn preferred(headers: &HeaderMap) -> Option<Duration> {
     let fields = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
     let mut preferences = fields.flat_map(|field| field.split(','));
     preferences.find_map(|preference| {

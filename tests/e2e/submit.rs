@@ -125,6 +125,33 @@ fn a_record_that_is_lost_or_unclear_declines_no_job() {
 }
 
 #[test]
+fn whoever_waits_for_a_new_job_hears_its_end_and_nothing_is_read() {
+    let bench = Bench::start();
+    let worker = Worker::start(&bench.nats.address(), &[]);
+    ready(&worker.health);
+    let read = bench.proxy.on(Rule::lose("$JS.API.DIRECT.GET."));
+    let wait = |fields: &[(&str, &str)]| {
+        let json = ("content-type", "application/json");
+        let headers = [&[json, ("prefer", "wait=60")], fields].concat();
+        let body = text().to_string();
+        let answer = bench.client().send("POST", "/v1/jobs", &headers, body.as_bytes());
+        assert_eq!((answer.status, answer.header("preference-applied")), (200, Some("wait=60")));
+        assert_eq!(answer.json()["totals"]["words"], 2, "{answer:?}");
+    };
+    wait(&[]);
+    wait(&[("idempotency-key", "named")]);
+    // The worker writes the record, or has written it when the gateway is told of its own.
+    for lost in [Rule::lose(RECORDS), Rule::lose_answers(RECORDS)] {
+        let met = bench.proxy.on(lost);
+        wait(&[]);
+        assert_eq!(met.count(), 1);
+        met.end();
+    }
+    assert_eq!(read.count(), 0);
+    bench.admin.wait_until_idle();
+}
+
+#[test]
 fn a_job_that_is_too_large_for_the_queue_is_declined_and_taken_back() {
     let bench = Bench::start();
     bench.admin.reconfigure("JOBS", |config| config.max_message_size = 2000);

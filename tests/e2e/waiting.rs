@@ -180,9 +180,12 @@ fn a_change_that_nobody_announces_is_found_all_the_same() {
     admin.reconfigure("KV_job_state", |config| config.republish = None);
     let site = Site::start();
     let page = Page::new("text/plain", "a b").after(Duration::from_secs(2));
-    let job_id = client.submit_url(&site.put("/slow", page));
+    let url = site.put("/slow", page);
+    let job_id = client.submit_url(&url);
     let answer = client.get(&format!("/v1/jobs/{job_id}?wait=60"));
     assert_eq!(answer.json()["status"], "succeeded", "{answer:?}");
+    let answer = submit(client, "wait=60", &json!({"url": url}));
+    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("succeeded")));
 }
 
 #[test]
