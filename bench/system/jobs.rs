@@ -14,8 +14,8 @@ use crate::{Bench, Work};
 
 /// Jobs of one slice: of texts, of pages, of large pages.
 pub const TEXTS: usize = 6000;
-pub const PAGES: usize = 400;
-const LARGE_PAGES: usize = 24;
+pub const PAGES: usize = 1200;
+const LARGE_PAGES: usize = 72;
 const BOUNDS: Bounds = Bounds { rounds: 12, seconds: 30 };
 /// How many pages are fetched at once without a broker: as many as a worker takes on for one lane, at most.
 const FETCHES: [usize; 3] = [4, 8, 16];

@@ -257,7 +257,7 @@ async fn withdraw(app: &App, key: &JobKey) -> Result<(), Error> {
             None => return Ok(()),
         },
     };
-    if let Outcome::Applied(stored) = app.store.apply(current, None, event).await? {
+    if let Outcome::Applied(stored) = app.store.apply(&current, None, event).await? {
         app.metrics.note_cancelled(&stored.job);
     }
     Ok(())

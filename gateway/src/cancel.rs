@@ -52,7 +52,7 @@ pub(crate) async fn post(
 async fn withdraw(app: &App, key: &JobKey, request: &TraceParent) -> Result<Box<Stored>, Problem> {
     let current = lookup::existing(app, key).await?;
     let span = trace::cancelling(&current.job, request);
-    let change = app.store.apply(*current, None, |job, now| job.apply(Event::Withdrawn, now));
+    let change = app.store.apply(&current, None, |job, now| job.apply(Event::Withdrawn, now));
     match change.instrument(span.clone()).await? {
         Outcome::Applied(stored) => {
             let _within = span.entered();

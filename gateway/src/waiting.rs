@@ -29,6 +29,9 @@ use crate::{App, BROKER_DEADLINE};
 pub(crate) const WAIT_S_MAX: u64 = 60;
 /// How often a record is read again although nothing was heard.
 const REREAD_INTERVAL: Duration = Duration::from_secs(5);
+/// When a record is read for the first time that was not read after the subscription. In a cluster the server
+/// that tells of a change may not know of the subscription yet; most jobs have ended by then.
+const FIRST_READ_AFTER: Duration = Duration::from_millis(500);
 /// Header with what the client would like.
 const PREFER: &str = "prefer";
 
@@ -104,9 +107,10 @@ impl Listener {
         Ok(Self { app: app.clone(), key: key.clone(), events, connection, _place: place })
     }
 
-    /// Follows the job from how it was at some time since the listener was opened.
-    fn follow(self, current: RawRecord) -> Follower {
-        Follower { listener: self, current, reread_at: Instant::now() + REREAD_INTERVAL }
+    /// Follows the job from how it was at some time since the listener was opened, and reads its record after
+    /// `quiet`.
+    fn follow(self, current: RawRecord, quiet: Duration) -> Follower {
+        Follower { listener: self, current, reread_at: Instant::now() + quiet }
     }
 }
 
@@ -125,7 +129,8 @@ impl Follower {
     /// `too_many_waiting`, and those of [`lookup::raw`].
     pub(crate) async fn start(app: &App, key: &JobKey) -> Result<Self, Problem> {
         let listener = Listener::open(app, key).await?;
-        Ok(listener.follow(lookup::raw(app, key).await?.detached()))
+        let current = lookup::raw(app, key).await?.detached();
+        Ok(listener.follow(current, REREAD_INTERVAL))
     }
 
     /// Returns the job that is followed.
@@ -262,7 +267,7 @@ impl Preference {
     pub(crate) async fn met(self, app: &App, job: &Job) -> Result<RawRecord, Problem> {
         let end = Instant::now() + self.wait;
         let follower = match self.listener {
-            Some(listener) => listener.follow(RawRecord::unwritten(job)?),
+            Some(listener) => listener.follow(RawRecord::unwritten(job)?, FIRST_READ_AFTER),
             None => Follower::start(app, &job.key()).await?,
         };
         follower.until(end, |record| record.status.is_final()).await

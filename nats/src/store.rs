@@ -1,5 +1,6 @@
 //! Job records: read, created, and changed by compare-and-set, here and nowhere else.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -224,21 +225,21 @@ impl Store {
     /// [`Error::Contended`] after too many conflicts.
     pub async fn apply(
         &self,
-        mut current: Stored,
+        current: &Stored,
         run: Option<RunNonce>,
         change: impl Fn(&mut Job, Timestamp) -> Result<(), InvalidTransition>,
     ) -> Result<Outcome, Error> {
-        let key = current.job.key();
+        let (key, mut current) = (current.job.key(), Cow::Borrowed(current));
         for earlier in 0..CHANGE_TRIES {
             let now = clock::now();
             let mut job = current.job.clone();
             if let Err(refused) = change(&mut job, now) {
-                return Ok(Outcome::Refused(Box::new(current), refused));
+                return Ok(Outcome::Refused(Box::new(current.into_owned()), refused));
             }
             // A change that changes nothing would write a final record anew, with another expiry.
             if current.job.status.is_final() {
                 let refused = InvalidTransition { from: current.job.status, event: "unchanged" };
-                return Ok(Outcome::Refused(Box::new(current), refused));
+                return Ok(Outcome::Refused(Box::new(current.into_owned()), refused));
             }
             if job.status.is_final() {
                 job.expires_at = self.expiry(now);
@@ -257,7 +258,7 @@ impl Store {
                 (Found::Gone, _) => return Ok(Outcome::Gone),
                 // A gateway that was declined took the record back while another one, asked for
                 // the same job, was not: the job exists.
-                (Found::Absent, revision) => current.revision = revision,
+                (Found::Absent, revision) => current.to_mut().revision = revision,
                 (Found::Job(found), _) => {
                     let arrived = found.revision > current.revision
                         && found.job.status == job.status
@@ -265,7 +266,7 @@ impl Store {
                     if arrived {
                         return Ok(Outcome::Applied(found));
                     }
-                    current = *found;
+                    current = Cow::Owned(*found);
                 }
             }
         }

@@ -125,11 +125,11 @@ fn a_record_that_is_lost_or_unclear_declines_no_job() {
 }
 
 #[test]
-fn whoever_waits_for_a_new_job_hears_its_end_and_nothing_is_read() {
+fn whoever_waits_for_a_new_job_hears_its_end_although_nothing_can_be_read() {
     let bench = Bench::start();
     let worker = Worker::start(&bench.nats.address(), &[]);
     ready(&worker.health);
-    let read = bench.proxy.on(Rule::lose("$JS.API.DIRECT.GET."));
+    bench.proxy.on(Rule::lose("$JS.API.DIRECT.GET."));
     let wait = |fields: &[(&str, &str)]| {
         let json = ("content-type", "application/json");
         let headers = [&[json, ("prefer", "wait=60")], fields].concat();
@@ -147,7 +147,6 @@ fn whoever_waits_for_a_new_job_hears_its_end_and_nothing_is_read() {
         assert_eq!(met.count(), 1);
         met.end();
     }
-    assert_eq!(read.count(), 0);
     bench.admin.wait_until_idle();
 }
 

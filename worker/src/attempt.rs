@@ -92,7 +92,7 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         }
     }
     if current.job.attempt_count() >= worker.retry.attempts {
-        let outcome = worker.store.apply(current, None, abandon).await?;
+        let outcome = worker.store.apply(&current, None, abandon).await?;
         return settle(worker, delivery, outcome).await;
     }
     let (run, started_at) = (RunNonce::random(), clock::now());
@@ -101,7 +101,7 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
     if delivery.delivered() > 1 {
         let was_left_open = current.job.status == Status::Running;
         let outcome =
-            worker.store.apply(current, Some(run), |job, _| begin(worker, run, started_at, job));
+            worker.store.apply(&current, Some(run), |job, _| begin(worker, run, started_at, job));
         current = match outcome.await? {
             Outcome::Applied(stored) => {
                 if was_left_open {
@@ -233,7 +233,7 @@ impl Attempt<'_> {
     /// Notes how far the attempt is; if that is nothing new, looks whether it still has the job.
     async fn note_progress(&self, current: &Stored, meter: &Meter) -> Result<Outcome, Error> {
         if current.job.progress != Some(meter.read()) {
-            return self.write_progress(current.clone(), meter).await;
+            return self.write_progress(current, meter).await;
         }
         let found = self.worker.store.read(&current.job.key(), Freshness::Leader).await?;
         self.look(current, meter, found).await
@@ -258,12 +258,12 @@ impl Attempt<'_> {
             Found::Job(found) if found.revision <= current.revision => unchanged(),
             Found::Job(found) if found.job.is_running(self.run) => Ok(Outcome::Applied(found)),
             // Whether that allows this run to go on is not decided here.
-            Found::Job(found) => self.write_progress(*found, meter).await,
+            Found::Job(found) => self.write_progress(&found, meter).await,
         }
     }
 
     /// Writes how far the attempt is, and before that that there is one.
-    async fn write_progress(&self, current: Stored, meter: &Meter) -> Result<Outcome, Error> {
+    async fn write_progress(&self, current: &Stored, meter: &Meter) -> Result<Outcome, Error> {
         let (run, progress) = (self.run, meter.read());
         self.worker
             .store
@@ -314,7 +314,7 @@ impl Attempt<'_> {
         change: impl Fn(&mut Job, Timestamp) -> Result<(), InvalidTransition>,
     ) -> Result<Outcome, Error> {
         let store = &self.worker.store;
-        let apply = || store.apply(current.clone(), Some(self.run), &change);
+        let apply = || store.apply(&current, Some(self.run), &change);
         stores::patiently(self.worker, apply).await
     }
 
@@ -356,7 +356,7 @@ impl Attempt<'_> {
             }
         }
         let change = |job: &mut Job, now: Timestamp| job.apply(Event::HandedBack { run }, now);
-        match self.worker.store.apply(current, None, change).await? {
+        match self.worker.store.apply(&current, None, change).await? {
             // The write had arrived although its answer had not.
             Outcome::Refused(found, _) if found.job.status == Status::Queued => {
                 self.delivery.give_back(None).await

@@ -82,7 +82,7 @@ pub(crate) async fn look(
         let next_look_at = now.checked_add(wait).unwrap_or(now);
         job.apply(Event::Surveyed { members: members.clone(), next_look_at }, now)
     };
-    Ok(Looked::Noted(worker.store.apply(current, None, change).await?))
+    Ok(Looked::Noted(worker.store.apply(&current, None, change).await?))
 }
 
 /// Returns how long to wait before the next look at the members of a batch of this age.
