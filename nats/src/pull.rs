@@ -22,6 +22,8 @@ use crate::{spans, subject};
 
 /// How long one request for messages stays open at the server.
 pub const PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// How long a request of a busy lane stays open: what comes within that time needs no request of its own.
+const PULL_LINGER: Duration = Duration::from_millis(10);
 /// How often the server says that an open request is still known to it.
 const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
 /// After which silence an open request counts as forgotten, by a restart for example.
@@ -96,21 +98,18 @@ pub struct Pull {
 #[derive(Debug, Serialize)]
 struct Request {
     batch: usize,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    no_wait: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires: Option<u128>,
+    expires: u128,
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_heartbeat: Option<u128>,
 }
 
-/// Whether an empty lane is waited for.
+/// For how long a lane that is empty is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenEmpty {
     /// The request stays open for [`PULL_EXPIRES`].
     Wait,
-    /// The request ends at once.
-    Return,
+    /// The request stays open for a moment only.
+    Linger,
 }
 
 impl Pull {
@@ -155,8 +154,7 @@ impl Pull {
         let waits = when_empty == WhenEmpty::Wait;
         let request = Request {
             batch,
-            no_wait: !waits,
-            expires: waits.then(|| PULL_EXPIRES.as_nanos()),
+            expires: if waits { PULL_EXPIRES } else { PULL_LINGER }.as_nanos(),
             idle_heartbeat: waits.then(|| PULL_HEARTBEAT.as_nanos()),
         };
         let payload =
@@ -213,7 +211,7 @@ impl Pull {
                 Some(StatusCode::IDLE_HEARTBEAT) => return Ok(Pulled::Heartbeat),
                 // What an earlier request says is of no interest.
                 Some(_) if !self.is_current(&message.subject) => {}
-                Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => self.open = 0,
+                Some(StatusCode::TIMEOUT) => self.open = 0,
                 Some(status) => {
                     self.open = 0;
                     let text = message.description.unwrap_or_default();
@@ -229,7 +227,7 @@ impl Pull {
         let mut late = Vec::new();
         // For a server that is away.
         let limit = Instant::now() + REQUEST_TIMEOUT;
-        // A request that does not wait is answered in full at once.
+        // A request that does not wait is over in a moment.
         while !self.waits && self.open > 0 {
             match tokio::time::timeout_at(limit, self.next()).await {
                 Ok(Ok(Pulled::Delivery(delivery))) => late.push(*delivery),

@@ -23,6 +23,11 @@ use crate::{Worker, attempt, work};
 
 /// Most jobs that are asked for at once.
 const BATCH_MAX: usize = 32;
+/// How many times as many jobs are asked for after a request that was answered in full: there is more.
+const GROWTH: usize = 8;
+/// How many times as many as a request has brought that asked for more. What is asked for holds slots that
+/// another lane may want.
+const SPARE: usize = 2;
 /// Most deliveries that one task deals with. While the broker has what some ask for, others are counted:
 /// with all that arrive together in one task, each waits for the other a fifth of the time.
 const SIDE_BY_SIDE_MAX: usize = 8;
@@ -48,11 +53,23 @@ pub(crate) async fn serve(worker: &Worker, lane: Lane, shared: Shared) {
         return;
     };
     let mut serving = Serving { worker, lane, shared, pull, quiet_since: Instant::now() };
-    let mut was_busy = false;
-    while let Some(room) = serving.room(was_busy).await {
-        was_busy = serving.fill(room, was_busy).await;
+    let mut demand = Demand::Idle;
+    while let Some(room) = serving.room(demand).await {
+        let asked = room.len();
+        let brought = serving.fill(room, demand).await;
+        demand = next_demand(asked, brought);
     }
     hand_back(lane, serving.pull.close().await).await;
+}
+
+/// Returns what to ask for after a request for so many jobs that has brought so many: as many as there may be,
+/// but no room is held for those that will hardly come.
+fn next_demand(asked: usize, brought: usize) -> Demand {
+    match brought {
+        0 => Demand::Idle,
+        _ if brought >= asked => Demand::Busy((asked * GROWTH).min(BATCH_MAX)),
+        _ => Demand::Busy((brought * SPARE).min(BATCH_MAX)),
+    }
 }
 
 /// Opens the pull once the broker is ready. `None` means stop.
@@ -81,14 +98,13 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    /// Takes one slot, and if the lane is busy as many more as it may have. `None` means stop.
-    async fn room(&mut self, is_busy: bool) -> Option<Vec<Slot>> {
-        if is_busy {
+    /// Takes one slot, and if the lane is busy as many as it wants and may have. `None` means stop.
+    async fn room(&mut self, demand: Demand) -> Option<Vec<Slot>> {
+        if demand != Demand::Idle {
             // Whatever is about to end makes room, too, and one request for several jobs costs the broker
             // little more than one for a single job.
             tokio::task::yield_now().await;
         }
-        let demand = if is_busy { Demand::Busy(BATCH_MAX) } else { Demand::Idle };
         let mut taking = std::pin::pin!(self.shared.slots.take(self.lane, demand));
         // Only a lane that has to wait is full.
         if let Some(room) = taking.as_mut().now_or_never() {
@@ -100,17 +116,18 @@ impl Serving<'_> {
         Some(room)
     }
 
-    /// Asks once for what there is room for, and starts what comes. Returns whether anything did.
-    async fn fill(&mut self, mut room: Vec<Slot>, was_busy: bool) -> bool {
-        // A lane that has just brought something is asked for as much as fits, and at once; an
-        // idle one holds a single slot and waits.
-        let when_empty = if was_busy { WhenEmpty::Return } else { WhenEmpty::Wait };
+    /// Asks once for what there is room for, and starts what comes. Returns how many jobs did.
+    async fn fill(&mut self, mut room: Vec<Slot>, demand: Demand) -> usize {
+        let when_empty = match demand {
+            Demand::Idle => WhenEmpty::Wait,
+            Demand::Busy(_) => WhenEmpty::Linger,
+        };
         self.shared.pulse.asks(self.lane);
         if let Err(error) = self.pull.ask(room.len(), when_empty).await {
             self.pause(&error).await;
-            return false;
+            return 0;
         }
-        let (mut is_busy, mut arrived) = (false, Vec::new());
+        let (mut brought, mut arrived) = (0, Vec::new());
         loop {
             // What arrives at once is begun together, and waits for nothing else.
             let pulled = match self.pull.next().now_or_never() {
@@ -132,7 +149,7 @@ impl Serving<'_> {
             }
             match pulled {
                 Ok(Pulled::Delivery(delivery)) => {
-                    is_busy = true;
+                    brought += 1;
                     self.quiet_since = Instant::now();
                     let busy = self.worker.metrics.busy(self.lane);
                     arrived.push(Arrived { delivery: *delivery, _room: (room.pop(), busy) });
@@ -150,7 +167,7 @@ impl Serving<'_> {
                 }
             }
         }
-        is_busy
+        brought
     }
 
     /// Begins with deliveries that arrived together.
@@ -247,6 +264,24 @@ async fn hand_back(lane: Lane, late: Vec<Delivery>) {
     for delivery in late {
         if let Err(error) = delivery.give_back(None).await {
             debug!(%lane, %error, "a delivery that had not started comes again later");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_asked_for_more_than_it_brought_and_for_little_more_if_that_was_all() {
+        // A backlog is met at full size after two requests.
+        assert_eq!(next_demand(1, 1), Demand::Busy(8));
+        assert_eq!(next_demand(8, 8), Demand::Busy(BATCH_MAX));
+        assert_eq!(next_demand(BATCH_MAX, BATCH_MAX), Demand::Busy(BATCH_MAX));
+        assert_eq!(next_demand(8, 1), Demand::Busy(2));
+        assert_eq!(next_demand(BATCH_MAX, 20), Demand::Busy(BATCH_MAX));
+        for asked in [1, 8, BATCH_MAX] {
+            assert_eq!(next_demand(asked, 0), Demand::Idle);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Room for jobs: how many run at once, and how the lanes share it.
 //!
-//! A lane that is *busy*, because its last request brought something, wants as much room as there
-//! is. While both are, slots that become free are assigned by turns, three to the interactive lane
+//! A lane that is *busy*, because its last request brought something, wants room for several jobs.
+//! While both are, slots that become free are assigned by turns, three to the interactive lane
 //! and one to the bulk lane; a lane alone may have all but one. An idle lane holds a single slot,
 //! for the job that ends its wait.
 
