@@ -26,8 +26,10 @@ pub const PULL_EXPIRES: Duration = Duration::from_secs(30);
 const PULL_LINGER: Duration = Duration::from_millis(10);
 /// How often the server says that an open request is still known to it.
 const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
-/// After which silence an open request counts as forgotten, by a restart for example.
+/// After which silence an open request counts as forgotten, because another server leads for example.
 const PULL_SILENCE_MAX: Duration = Duration::from_secs(11);
+/// The same for a request that is over in a moment, and is answered then.
+const LINGER_SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// How many answers of the server end a subscription: more than may be on their way when it ends,
 /// which is a job that was waited for, and a heartbeat.
@@ -185,7 +187,8 @@ impl Pull {
     pub async fn next(&mut self) -> Result<Pulled, Error> {
         const DOING: &str = "wait for deliveries";
         while self.open > 0 {
-            let deadline = self.heard + PULL_SILENCE_MAX;
+            let silence_max = if self.waits { PULL_SILENCE_MAX } else { LINGER_SILENCE_MAX };
+            let deadline = self.heard + silence_max;
             let message = tokio::select! {
                 biased;
                 message = self.subscriber.next() => message,
