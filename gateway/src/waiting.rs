@@ -2,8 +2,8 @@
 //!
 //! A change comes as a plain message on the record's own subject: the broker filters, keeps nothing
 //! and needs no consumer, however many wait. Such a message may be lost, so the subscription comes
-//! first, then the record is read, and it is read again from time to time and after every
-//! reconnection.
+//! first, then the record is read, unless the job is put in only then; and it is read again from time to
+//! time and after every reconnection.
 
 use std::sync::Arc;
 use std::time::Duration;
