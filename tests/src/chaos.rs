@@ -167,6 +167,7 @@ impl Drop for Stop<'_> {
 fn serve(site: &Site, load: &Load, visits: &Visits, incidents: &Incidents) {
     let (ledger, directory) = (load.ledger.clone(), load.directory.clone());
     let (visits, incidents) = (Arc::clone(visits), incidents.clone());
+    let site_port = site.port();
     site.handle(move |path, port| {
         let name = path.trim_start_matches('/').to_owned();
         let earlier = {
@@ -179,18 +180,18 @@ fn serve(site: &Site, load: &Load, visits: &Visits, incidents: &Incidents) {
             return Page::status("404 Not Found");
         };
         if plan.kind == Kind::Poison {
-            kill_visitor(port, &directory, &incidents);
+            kill_visitor((port, site_port), &directory, &incidents);
         }
         plan.page(earlier)
     });
 }
 
-fn kill_visitor(port: u16, directory: &Directory, incidents: &Incidents) {
+fn kill_visitor((from, to): (u16, u16), directory: &Directory, incidents: &Incidents) {
     let workers = directory.workers();
     let processes: Vec<u32> = workers.iter().map(|(process, _)| *process).collect();
     // The kernel's table may miss one while others come and go.
     let culprit = (0..50).find_map(|_| {
-        let found = culprit::owner_of_port(port, &processes);
+        let found = culprit::owner_of_connection(from, to, &processes);
         if found.is_none() {
             pause(Duration::from_millis(20));
         }

@@ -2,19 +2,40 @@
 
 use std::fs;
 
-/// Returns the one of `processes` that has a TCP socket on this port of 127.0.0.1.
-pub fn owner_of_port(port: u16, processes: &[u32]) -> Option<u32> {
-    let local = format!("0100007F:{port:04X}");
+/// Returns the one of `processes` that has connected from one port of 127.0.0.1 to another.
+pub fn owner_of_connection(from: u16, to: u16, processes: &[u32]) -> Option<u32> {
     let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let inode = table.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        (fields.get(1) == Some(&local.as_str())).then(|| fields.get(9).copied())?
-    })?;
-    let wanted = format!("socket:[{inode}]");
+    let wanted = format!("socket:[{}]", inode_of(&table, from, to)?);
     processes.iter().copied().find(|process| {
         let files = fs::read_dir(format!("/proc/{process}/fd"));
         files.into_iter().flatten().flatten().any(|file| {
             fs::read_link(file.path()).is_ok_and(|link| link.to_string_lossy() == wanted)
         })
     })
+}
+
+/// Returns the inode of a connection's socket. Its local port alone would not do: the kernel gives the
+/// same one to connections that lead elsewhere, and lists those that are over for another minute.
+fn inode_of<'a>(table: &'a str, from: u16, to: u16) -> Option<&'a str> {
+    let [local, remote] = [from, to].map(|port| format!("0100007F:{port:04X}"));
+    table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let is_wanted = fields.get(1..3)? == [&local, &remote];
+        is_wanted.then(|| fields.get(9).copied())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_told_from_one_that_is_over_and_had_the_same_port() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+ 640: 0100007F:C84C 0100007F:97E3 06 00000000:00000000 03:00000BBC 00000000     0        0 0 3 00000000f6c64c76
+3148: 0100007F:C84C 0100007F:A42D 01 00000000:00000000 00:00000000 00000000     0        0 2769533 2 000000007bac275a 20 0 0 10 -1
+";
+        assert_eq!(inode_of(table, 0xC84C, 0xA42D), Some("2769533"));
+        assert_eq!(inode_of(table, 0xC84D, 0xA42D), None);
+    }
 }
