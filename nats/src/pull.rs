@@ -1,13 +1,14 @@
 //! Deliveries come out: one subscription per lane, and one for webhooks, and requests for exactly as many messages as the
 //! worker has room for.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::{self, AckKind};
 use async_nats::{StatusCode, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug};
@@ -88,6 +89,8 @@ pub struct Pull {
     open: usize,
     /// Whether it stays open while the lane is empty.
     waits: bool,
+    /// What of it came before it was made, for an earlier request that had been given up.
+    late: VecDeque<Delivery>,
     /// How many messages there were, of whatever kind.
     received: u64,
     /// When the server was last heard of.
@@ -141,21 +144,30 @@ impl Pull {
             request: 0,
             open: 0,
             waits: false,
+            late: VecDeque::new(),
             received: 0,
             heard: Instant::now(),
             connects: broker.connects(),
         })
     }
 
-    /// Asks for up to `batch` messages. A request that is still open is forgotten.
+    /// Asks for up to `batch` messages. A request that is still open is forgotten; what has come for it since,
+    /// or for an earlier one, is part of the answer, and that much less is asked for.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn ask(&mut self, batch: usize, when_empty: WhenEmpty) -> Result<(), Error> {
         const DOING: &str = "ask for deliveries";
         let waits = when_empty == WhenEmpty::Wait;
+        self.take_late(batch);
+        (self.open, self.waits) = (batch, waits);
+        self.heard = Instant::now();
+        let missing = batch.saturating_sub(self.late.len());
+        if missing == 0 {
+            return Ok(());
+        }
         let request = Request {
-            batch,
+            batch: missing,
             expires: if waits { PULL_EXPIRES } else { PULL_LINGER }.as_nanos(),
             idle_heartbeat: waits.then(|| PULL_HEARTBEAT.as_nanos()),
         };
@@ -166,10 +178,20 @@ impl Pull {
         let reply = format!("{}.{}", self.inbox, self.request);
         let subject = subject::next(self.feed.stream(), self.feed.consumer());
         let sent = self.broker.client.publish_with_reply(subject, reply, payload.into()).await;
-        sent.map_err(|error| Error::unavailable(DOING, error))?;
-        (self.open, self.waits) = (batch, waits);
-        self.heard = Instant::now();
-        Ok(())
+        sent.map_err(|error| Error::unavailable(DOING, error))
+    }
+
+    /// Takes up to `most` deliveries that are here already.
+    fn take_late(&mut self, most: usize) {
+        while self.late.len() < most
+            && let Some(Some(message)) = self.subscriber.next().now_or_never()
+        {
+            self.received += 1;
+            if message.status.is_none() {
+                let delivery = self.delivery(message);
+                self.late.push_back(delivery);
+            }
+        }
     }
 
     /// Returns how many messages nobody has been given yet.
@@ -187,6 +209,10 @@ impl Pull {
     pub async fn next(&mut self) -> Result<Pulled, Error> {
         const DOING: &str = "wait for deliveries";
         while self.open > 0 {
+            if let Some(delivery) = self.late.pop_front() {
+                self.open -= 1;
+                return Ok(Pulled::Delivery(Box::new(delivery)));
+            }
             let silence_max = if self.waits { PULL_SILENCE_MAX } else { LINGER_SILENCE_MAX };
             let deadline = self.heard + silence_max;
             let message = tokio::select! {
@@ -227,7 +253,8 @@ impl Pull {
 
     /// Stops: takes no more messages, and returns those that were on their way.
     pub async fn close(mut self) -> Vec<Delivery> {
-        let mut late = Vec::new();
+        let mut late = Vec::from(std::mem::take(&mut self.late));
+        self.open = self.open.saturating_sub(late.len());
         // For a server that is away.
         let limit = Instant::now() + REQUEST_TIMEOUT;
         // A request that does not wait is over in a moment.

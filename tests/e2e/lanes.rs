@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
+use wordmill_tests::proxy::{Proxy, Rule, Way};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
-use wordmill_tests::wait_for;
+use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
+use wordmill_tests::{pause, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// How many bulk jobs wait.
@@ -130,4 +132,43 @@ fn a_lane_that_hears_nothing_is_not_ready() {
     stack.nats.provision(&[]);
     ready(health);
     assert_eq!(stack.client().finished(&job_id, LIMIT)["totals"]["words"], 2);
+}
+
+#[test]
+fn what_comes_late_is_worked_off_before_more_is_asked_for() {
+    let (directory, site) = (TempDir::new().expect("a directory"), Site::start());
+    let nats = Nats::start(directory.path());
+    nats.provision(&[]);
+    let (admin, proxy) = (Admin::of(&nats), Proxy::start(&nats.address()));
+    let gateway = Gateway::start(&nats.address(), &[]);
+    // With room for one job of a lane.
+    let worker = Worker::start(&proxy.address(), &[("WORDMILL_SLOTS", "2")]);
+    ready(&gateway.client);
+    ready(&worker.health);
+    site.handle(|_, _| Page::new("text/plain", "a b").after(Duration::from_millis(400)));
+    let held = proxy.on(Rule::hold("jobs.interactive.").going(Way::ToClient));
+    let submit = |number| gateway.client.submit(&json!({"url": site.url(&format!("/{number}"))}));
+    let jobs: Vec<String> = (0..16).map(submit).collect();
+    wait_for("a request was given up and made again", LIMIT, || (held.count() >= 2).then_some(()));
+    let (waiting, _) = admin.handed_out("interactive");
+    proxy.relent();
+
+    let mut in_hand = Vec::new();
+    loop {
+        let (left, handed_out) = admin.handed_out("interactive");
+        // Both that were late are done then.
+        if left < waiting {
+            in_hand.push(handed_out);
+        }
+        if left < 4 {
+            break;
+        }
+        pause(Duration::from_millis(50));
+    }
+    // The broker may hand out the next before it has looked at the acknowledgement.
+    let too_many = in_hand.iter().filter(|count| **count > 1).count();
+    assert!(too_many * 4 < in_hand.len(), "one at a time, but: {in_hand:?}");
+    for job in jobs {
+        assert_eq!(gateway.client.finished(&job, LIMIT)["status"], "succeeded");
+    }
 }

@@ -16,7 +16,7 @@ pub fn owner_of_connection(from: u16, to: u16, processes: &[u32]) -> Option<u32>
 
 /// Returns the inode of a connection's socket. Its local port alone would not do: the kernel gives the
 /// same one to connections that lead elsewhere, and lists those that are over for another minute.
-fn inode_of<'a>(table: &'a str, from: u16, to: u16) -> Option<&'a str> {
+fn inode_of(table: &str, from: u16, to: u16) -> Option<&str> {
     let [local, remote] = [from, to].map(|port| format!("0100007F:{port:04X}"));
     table.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
