@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,7 +22,7 @@ use crate::slots::{Demand, Slot, Slots};
 use crate::{Worker, attempt, work};
 
 /// Most jobs that are asked for at once.
-const BATCH_MAX: usize = 32;
+const BATCH_MAX: usize = 64;
 /// How many times as many jobs are asked for after a request that was answered in full: there is more.
 const GROWTH: usize = 8;
 /// How many times as many as a request has brought that asked for more. What is asked for holds slots that
@@ -31,6 +31,9 @@ const SPARE: usize = 2;
 /// Most deliveries that one task deals with. While the broker has what some ask for, others are counted:
 /// with all that arrive together in one task, each waits for the other a fifth of the time.
 const SIDE_BY_SIDE_MAX: usize = 8;
+/// Most jobs that a worker has in hand without a slot: texts that are counted at once. They only wait for the
+/// broker, which takes less time for each the more of them come together.
+pub(crate) const QUICK_MAX: usize = 192;
 /// Wait after the broker refused or forgot a request.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a lane may have room and get nothing before it looks whether something waits. If so,
@@ -41,6 +44,8 @@ const QUIET_MAX: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) slots: Slots,
+    /// Room for [`QUICK_MAX`] jobs, of whichever lane.
+    pub(crate) quick: Arc<Semaphore>,
     pub(crate) attempts: TaskTracker,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) health: watch::Receiver<Health>,
@@ -151,8 +156,8 @@ impl Serving<'_> {
                 Ok(Pulled::Delivery(delivery)) => {
                     brought += 1;
                     self.quiet_since = Instant::now();
-                    let busy = self.worker.metrics.busy(self.lane);
-                    arrived.push(Arrived { delivery: *delivery, _room: (room.pop(), busy) });
+                    let room = Room::Slot(room.pop(), self.worker.metrics.busy(self.lane));
+                    arrived.push(Arrived { delivery: *delivery, room });
                 }
                 Ok(Pulled::Heartbeat) => {
                     if self.rebuild_if_stuck().await {
@@ -173,8 +178,8 @@ impl Serving<'_> {
     /// Begins with deliveries that arrived together.
     fn start(&self, arrived: Vec<Arrived>) {
         if !arrived.is_empty() {
-            let (worker, attempts) = (self.worker.clone(), self.shared.attempts.clone());
-            self.shared.attempts.spawn(side_by_side(worker, attempts, arrived));
+            let (worker, shared) = (self.worker.clone(), self.shared.clone());
+            self.shared.attempts.spawn(side_by_side(worker, shared, arrived));
         }
     }
 
@@ -218,10 +223,25 @@ impl Serving<'_> {
 /// A delivery that nobody has looked at yet, and what it holds until it is dealt with.
 struct Arrived {
     delivery: Delivery,
-    _room: (Option<Slot>, Busy),
+    room: Room,
+}
+
+/// What is held for a job in hand, and given back when dropped.
+enum Room {
+    #[expect(dead_code, reason = "held")]
+    Slot(Option<Slot>, Busy),
+    #[expect(dead_code, reason = "held")]
+    Quick(OwnedSemaphorePermit),
 }
 
 impl Arrived {
+    /// Leaves the slot to others if there is room for a quick job.
+    fn leave_slot(&mut self, quick: &Arc<Semaphore>) {
+        if let Ok(permit) = Arc::clone(quick).try_acquire_owned() {
+            self.room = Room::Quick(permit);
+        }
+    }
+
     async fn handle(self, worker: Worker, message: Result<JobMessage, message::Error>) {
         attempt::run(&worker, &self.delivery, message).await;
     }
@@ -232,17 +252,20 @@ impl Arrived {
 ///
 /// What one task asks the broker for goes out in one piece, and the answers come back in one. With a task
 /// for each delivery, the first to run sends alone, and wakes another thread to run the next.
-async fn side_by_side(worker: Worker, attempts: TaskTracker, arrived: Vec<Arrived>) {
+async fn side_by_side(worker: Worker, shared: Shared, arrived: Vec<Arrived>) {
     let mut quick = FuturesUnordered::new();
-    for arrived in arrived {
+    for mut arrived in arrived {
         let message = JobMessage::parse(arrived.delivery.payload());
         let is_quick = message.as_ref().is_ok_and(work::is_counted_at_once);
+        if is_quick {
+            arrived.leave_slot(&shared.quick);
+        }
         let handling = arrived.handle(worker.clone(), message);
         if is_quick {
             // As a task would: a panic is this delivery's own, which comes again.
             quick.push(AssertUnwindSafe(handling).catch_unwind());
         } else {
-            attempts.spawn(handling);
+            shared.attempts.spawn(handling);
         }
     }
     while quick.next().await.is_some() {}
@@ -279,7 +302,8 @@ mod tests {
         assert_eq!(next_demand(8, 8), Demand::Busy(BATCH_MAX));
         assert_eq!(next_demand(BATCH_MAX, BATCH_MAX), Demand::Busy(BATCH_MAX));
         assert_eq!(next_demand(8, 1), Demand::Busy(2));
-        assert_eq!(next_demand(BATCH_MAX, 20), Demand::Busy(BATCH_MAX));
+        assert_eq!(next_demand(BATCH_MAX, BATCH_MAX - 1), Demand::Busy(BATCH_MAX));
+        assert_eq!(next_demand(BATCH_MAX, 20), Demand::Busy(40));
         for asked in [1, 8, BATCH_MAX] {
             assert_eq!(next_demand(asked, 0), Demand::Idle);
         }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -141,6 +141,7 @@ pub async fn run(
     let pulse = Arc::new(Pulse::new());
     let shared = lane::Shared {
         slots: Slots::new(config.slots),
+        quick: Arc::new(Semaphore::new(lane::QUICK_MAX)),
         attempts: attempts.clone(),
         pulse: Arc::clone(&pulse),
         health: health.clone(),
