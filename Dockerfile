@@ -2,13 +2,15 @@
 
 # One build, three small images: gateway, worker, provision. The compiler's version is that of rust-toolchain.toml, the Debian release
 # of both stages is the same, because the binaries link its C library.
-FROM rust:1.95.0-slim-bookworm AS build
+FROM rust:1.95.0-bookworm AS build
 WORKDIR /src
 COPY . .
+# The allocator has to know the largest page of memory that it may meet: 64 KiB on ARM, whatever this machine's kernel uses.
 # The cache mounts keep the registry and the compiled dependencies between builds, so that a change here compiles our crates only.
 RUN --mount=type=cache,id=wordmill-registry,target=/usr/local/cargo/registry \
     --mount=type=cache,id=wordmill-target,target=/src/target,sharing=locked \
-    cargo build --locked --release --bin wordmill-gateway --bin wordmill-worker --bin wordmill-nats \
+    case "$(uname -m)" in aarch64) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;; esac \
+    && cargo build --locked --release --bin wordmill-gateway --bin wordmill-worker --bin wordmill-nats \
     && mkdir /out \
     && cp target/release/wordmill-gateway target/release/wordmill-worker target/release/wordmill-nats /out/
 

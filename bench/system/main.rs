@@ -50,6 +50,10 @@ use self::raw::{Raw, Templates};
 use self::report::{Expense, Report};
 use self::stack::{Broker, Cost, Stack, repository};
 
+/// The services' own: the floor is to lack nothing that they have.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Where the tables of the last run are.
 const BEGIN: &str = "<!-- make bench: begin -->\n";
 const END: &str = "<!-- make bench: end -->\n";

@@ -14,7 +14,7 @@ use wordmill_gateway::{keys, tls};
 
 /// Most of what a job needs is allocated and freed within a millisecond, on several threads.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const USAGE: &str = "\
 Usage: wordmill-gateway [command]

@@ -135,6 +135,28 @@ fn a_lane_that_hears_nothing_is_not_ready() {
 }
 
 #[test]
+fn small_texts_leave_their_slots_to_others_up_to_a_bound() {
+    /// One slot of the lane, and room for 192 texts that are counted at once.
+    const IN_HAND_MAX: u64 = 1 + 192;
+    let directory = TempDir::new().expect("a directory");
+    let nats = Nats::start(directory.path());
+    nats.provision(&[]);
+    let (admin, proxy) = (Admin::of(&nats), Proxy::start(&nats.address()));
+    let worker = Worker::start(&proxy.address(), &[("WORDMILL_SLOTS", "2")]);
+    ready(&worker.health);
+    // Nobody gets any further than to ask for its record.
+    proxy.on(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state"));
+    admin.publish_jobs("interactive", 220, "a short text");
+    wait_for("as many as there is room for", LIMIT, || {
+        (admin.handed_out("interactive") == (220 - IN_HAND_MAX, IN_HAND_MAX)).then_some(())
+    });
+    pause(Duration::from_millis(500));
+    assert_eq!(admin.handed_out("interactive"), (220 - IN_HAND_MAX, IN_HAND_MAX));
+    proxy.relent();
+    admin.wait_until_idle();
+}
+
+#[test]
 fn what_comes_late_is_worked_off_before_more_is_asked_for() {
     let (directory, site) = (TempDir::new().expect("a directory"), Site::start());
     let nats = Nats::start(directory.path());

@@ -10,6 +10,10 @@ use wordmill_common::env::{self, Env};
 use wordmill_common::{probe, shutdown, telemetry};
 use wordmill_worker::config::Config;
 
+/// As in the gateway: most of what a job needs is allocated and freed within a millisecond, on several threads.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let mut env = Env::from_process();
     let config = Config::read(&mut env);
