@@ -160,9 +160,9 @@ impl Pull {
         const DOING: &str = "ask for deliveries";
         let waits = when_empty == WhenEmpty::Wait;
         self.take_late(batch);
-        (self.open, self.waits) = (batch, waits);
+        (self.open, self.waits) = (self.late.len().min(batch), waits);
         self.heard = Instant::now();
-        let missing = batch.saturating_sub(self.late.len());
+        let missing = batch - self.open;
         if missing == 0 {
             return Ok(());
         }
@@ -178,7 +178,9 @@ impl Pull {
         let reply = format!("{}.{}", self.inbox, self.request);
         let subject = subject::next(self.feed.stream(), self.feed.consumer());
         let sent = self.broker.client.publish_with_reply(subject, reply, payload.into()).await;
-        sent.map_err(|error| Error::unavailable(DOING, error))
+        sent.map_err(|error| Error::unavailable(DOING, error))?;
+        self.open = batch;
+        Ok(())
     }
 
     /// Takes up to `most` deliveries that are here already.

@@ -7,6 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
+use wordmill_tests::metrics::Metrics;
 use wordmill_tests::proxy::{Proxy, Rule, Way};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
@@ -152,6 +153,10 @@ fn small_texts_leave_their_slots_to_others_up_to_a_bound() {
     });
     pause(Duration::from_millis(500));
     assert_eq!(admin.handed_out("interactive"), (220 - IN_HAND_MAX, IN_HAND_MAX));
+    // All of them run, as the queue's view has to know: the others that were handed out wait for a retry.
+    let running =
+        Metrics::of(&worker.health).sum("wordmill_worker_slots_busy", &[("lane", "interactive")]);
+    assert_eq!(running, Some(193.0));
     proxy.relent();
     admin.wait_until_idle();
 }
@@ -176,17 +181,14 @@ fn what_comes_late_is_worked_off_before_more_is_asked_for() {
     proxy.relent();
 
     let mut in_hand = Vec::new();
-    loop {
+    wait_for("nearly all were handed out", LIMIT, || {
         let (left, handed_out) = admin.handed_out("interactive");
         // Both that were late are done then.
         if left < waiting {
             in_hand.push(handed_out);
         }
-        if left < 4 {
-            break;
-        }
-        pause(Duration::from_millis(50));
-    }
+        (left < 4).then_some(())
+    });
     // The broker may hand out the next before it has looked at the acknowledgement.
     let too_many = in_hand.iter().filter(|count| **count > 1).count();
     assert!(too_many * 4 < in_hand.len(), "one at a time, but: {in_hand:?}");

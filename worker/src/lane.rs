@@ -156,8 +156,9 @@ impl Serving<'_> {
                 Ok(Pulled::Delivery(delivery)) => {
                     brought += 1;
                     self.quiet_since = Instant::now();
-                    let room = Room::Slot(room.pop(), self.worker.metrics.busy(self.lane));
-                    arrived.push(Arrived { delivery: *delivery, room });
+                    let (room, busy) =
+                        (Room::Slot(room.pop()), self.worker.metrics.busy(self.lane));
+                    arrived.push(Arrived { delivery: *delivery, room, _busy: busy });
                 }
                 Ok(Pulled::Heartbeat) => {
                     if self.rebuild_if_stuck().await {
@@ -224,12 +225,13 @@ impl Serving<'_> {
 struct Arrived {
     delivery: Delivery,
     room: Room,
+    _busy: Busy,
 }
 
 /// What is held for a job in hand, and given back when dropped.
 enum Room {
     #[expect(dead_code, reason = "held")]
-    Slot(Option<Slot>, Busy),
+    Slot(Option<Slot>),
     #[expect(dead_code, reason = "held")]
     Quick(OwnedSemaphorePermit),
 }

@@ -150,13 +150,13 @@ impl Metrics {
         self.0.exposition.page(accept)
     }
 
-    /// Returns how many slots are busy.
+    /// Returns how many jobs of a lane run, those without a slot included.
     pub(crate) fn busy_count(&self, lane: Lane) -> u32 {
         let gauge = self.0.busy.get_or_create_owned(&InLane { lane });
         u32::try_from(gauge.get()).unwrap_or(0)
     }
 
-    /// Notes that a slot is busy, until the answer is dropped.
+    /// Notes that a job runs, until the answer is dropped.
     pub(crate) fn busy(&self, lane: Lane) -> Busy {
         let gauge = self.0.busy.get_or_create_owned(&InLane { lane });
         gauge.inc();
@@ -253,7 +253,7 @@ fn link(delivery: &Delivery) -> Option<TraceLink> {
     TraceLink::to(&delivery.traceparent()?)
 }
 
-/// A slot that is busy.
+/// A job that runs.
 #[derive(Debug)]
 pub(crate) struct Busy(Gauge);
 
