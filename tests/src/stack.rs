@@ -26,6 +26,7 @@ pub struct Nats {
     pub process: Process,
     port: u16,
     directory: PathBuf,
+    configuration: PathBuf,
     arguments: Vec<String>,
 }
 
@@ -37,17 +38,33 @@ impl Nats {
 
     /// Starts a server with further arguments.
     pub fn start_with(directory: &Path, arguments: Vec<String>) -> Self {
+        Self::start_configured(directory, &shipped_configuration(), arguments)
+    }
+
+    /// Starts a server with another configuration file than the one that we ship.
+    pub fn start_configured(
+        directory: &Path,
+        configuration: &Path,
+        arguments: Vec<String>,
+    ) -> Self {
         let port = port::reserved();
-        let process = spawn(directory, port, &arguments);
-        let mut nats = Self { process, port, directory: directory.to_owned(), arguments };
+        let process = spawn(directory, port, configuration, &arguments);
+        let (directory, configuration) = (directory.to_owned(), configuration.to_owned());
+        let mut nats = Self { process, port, directory, configuration, arguments };
         nats.wait_until_ready();
         nats
     }
 
-    /// Starts it again, with the same port and store, after it was stopped or killed.
+    /// Starts it again, with the same port, store and configuration, after it was stopped or killed.
     pub fn restart(&mut self) {
-        self.process = spawn(&self.directory, self.port, &self.arguments);
+        self.process = spawn(&self.directory, self.port, &self.configuration, &self.arguments);
         self.wait_until_ready();
+    }
+
+    /// Starts it again with another configuration file.
+    pub fn restart_configured(&mut self, configuration: &Path) {
+        configuration.clone_into(&mut self.configuration);
+        self.restart();
     }
 
     fn wait_until_ready(&mut self) {
@@ -78,9 +95,14 @@ pub fn provision(nats: &str, settings: &[(&str, &str)]) -> String {
     text
 }
 
-fn spawn(directory: &Path, port: u16, arguments: &[String]) -> Process {
+/// Returns the path of the server's configuration that we ship.
+pub fn shipped_configuration() -> PathBuf {
+    repository().join("nats/server.conf")
+}
+
+fn spawn(directory: &Path, port: u16, configuration: &Path, arguments: &[String]) -> Process {
     let mut command = Command::new(nats_server());
-    command.arg("-c").arg(repository().join("nats/server.conf"));
+    command.arg("-c").arg(configuration);
     command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
     command.arg("--store_dir").arg(directory);
     command.args(arguments);
