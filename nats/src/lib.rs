@@ -2,6 +2,7 @@
 //!
 //! - [`connect`]: one connection per role, its health, and what the server must offer
 //! - [`topology`]: every stream, consumer and bucket, as data; [`provision`] creates them
+//! - [`global_account`]: streams that a version before accounts has left behind
 //! - [`read`]: whom to ask, a replica or the leader
 //! - [`queue`]: jobs go in; [`pull`]: deliveries come out
 //! - [`store`]: the only place that persists a change of a job's record
@@ -22,6 +23,7 @@ pub mod dead;
 pub mod documents;
 mod error;
 pub mod events;
+pub mod global_account;
 pub mod lease;
 pub mod listing;
 mod objects;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use wordmill_common::env::{self, Env};
 use wordmill_nats::connect::{Broker, Role, Settings};
+use wordmill_nats::global_account::{self, Search};
 use wordmill_nats::provision::{self, Drift};
 use wordmill_nats::topology::{self, Topology};
 
@@ -28,6 +29,11 @@ Settings (environment):
   WORDMILL_NATS_WAIT      30s, how long to wait for the server
   WORDMILL_REPLICAS       1 (1, 3 or 5)
   WORDMILL_RESULT_TTL     7d";
+
+/// Printed before streams are created in an account that has none.
+const NOT_CHECKED: &str = "\
+wordmill-nats: this account has no streams yet. If the server kept jobs of a version before accounts,
+stop here and read docs/upgrading.md: its store could not be checked for them";
 
 struct Config {
     broker: Settings,
@@ -77,6 +83,7 @@ fn read_config(env: &mut Env) -> Config {
     Config { broker, wait, topology }
 }
 
+#[expect(clippy::print_stderr, reason = "a command speaks to a terminal")]
 async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
     let broker = Broker::start(&config.broker, "wordmill-nats").await?;
     let connected = tokio::time::timeout(config.wait, broker.connected()).await;
@@ -86,6 +93,13 @@ async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
     })??;
     broker.check_server()?;
     let topology = Topology::new(&config.topology);
+    if provision::is_empty(&broker, &topology).await? {
+        match global_account::find_streams(&broker).await {
+            Search::NotFound => {}
+            Search::Found(streams) => anyhow::bail!("{streams}"),
+            Search::NotChecked(reason) => eprintln!("{NOT_CHECKED} ({reason})"),
+        }
+    }
     let findings = provision::provision(&broker, &topology, drift)
         .await
         .context("provisioning stopped half-way; it may be repeated")?;

@@ -93,6 +93,21 @@ pub async fn provision(
     Ok(findings)
 }
 
+/// Tells whether none of the streams of `topology` exists.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn is_empty(broker: &Broker, topology: &Topology) -> Result<bool, Error> {
+    const DOING: &str = "look for streams";
+    for stream in &topology.streams {
+        let found = find_stream(broker, &stream.name).await;
+        if found.map_err(|error| Error::unavailable(DOING, error))?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Checks that everything in `needed` exists and that we may look at it.
 ///
 /// # Errors

@@ -1,0 +1,151 @@
+//! Finds streams that an older version left in the account `$G` of the same server.
+//!
+//! `nats/server.conf` had no accounts at first, so every stream lay in `$G`. A server whose
+//! configuration has accounts does not load the streams of `$G` and reports none of them: to
+//! [`provision`](crate::provision) the new account looks like that of a new installation. The
+//! folders on disk are the only trace, so this module asks the server where its store is and looks
+//! there. That works where the store is visible: on the server's machine, or in a container that
+//! mounts its volume at the same path.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::connect::Broker;
+use crate::topology::JOBS;
+
+/// The account of every user of a configuration without accounts.
+const GLOBAL_ACCOUNT: &str = "$G";
+
+/// The result of the search.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Search {
+    /// `$G` has no streams of ours.
+    NotFound,
+    /// `$G` has our streams.
+    Found(LeftStreams),
+    /// The server does not disclose its store, or the store is not readable here: the reason.
+    NotChecked(String),
+}
+
+/// Streams in `$G`, which nobody can reach. Its text is the instruction for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftStreams {
+    /// The folder that holds a folder for each account.
+    store: PathBuf,
+    /// The account of the user that asked.
+    account: String,
+    /// Whether the server is part of a cluster, where moving folders does not suffice.
+    is_clustered: bool,
+}
+
+#[derive(Deserialize)]
+struct Answer<T> {
+    data: T,
+}
+
+#[derive(Deserialize)]
+struct UserInfo {
+    account: String,
+}
+
+#[derive(Deserialize)]
+struct JetStreamInfo {
+    config: StoreConfig,
+}
+
+#[derive(Deserialize)]
+struct StoreConfig {
+    store_dir: PathBuf,
+}
+
+/// Searches the store of the connected server. Call it only if the user's own account has no
+/// streams.
+pub async fn find_streams(broker: &Broker) -> Search {
+    search(broker).await.unwrap_or_else(Search::NotChecked)
+}
+
+async fn search(broker: &Broker) -> Result<Search, String> {
+    let account = request::<UserInfo>(broker, "$SYS.REQ.USER.INFO".to_owned()).await?.account;
+    if account == GLOBAL_ACCOUNT {
+        return Ok(Search::NotFound);
+    }
+    let server = broker.client.server_info();
+    let subject = format!("$SYS.REQ.SERVER.{}.JSZ", server.server_id);
+    let store = request::<JetStreamInfo>(broker, subject).await?.config.store_dir;
+    let folder = store.join(GLOBAL_ACCOUNT).join("streams").join(JOBS);
+    match is_directory(&store, &folder) {
+        Ok(false) => Ok(Search::NotFound),
+        Ok(true) => {
+            let is_clustered = server.cluster.is_some();
+            Ok(Search::Found(LeftStreams { store, account, is_clustered }))
+        }
+        Err(error) => Err(format!("{}: {error}", folder.display())),
+    }
+}
+
+/// Tells whether `folder` exists. A store that is not here at all is an error: it is on another
+/// machine.
+fn is_directory(store: &Path, folder: &Path) -> io::Result<bool> {
+    std::fs::metadata(store)?;
+    match std::fs::metadata(folder) {
+        Ok(found) => Ok(found.is_dir()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn request<T: DeserializeOwned>(broker: &Broker, subject: String) -> Result<T, String> {
+    let answer = broker.client.request(subject.clone(), Bytes::new()).await;
+    let answer = answer.map_err(|error| format!("{subject}: {error}"))?;
+    let read = serde_json::from_slice::<Answer<T>>(&answer.payload);
+    read.map(|answer| answer.data).map_err(|error| format!("{subject}: {error}"))
+}
+
+impl fmt::Display for LeftStreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { store, account, is_clustered } = self;
+        let (store, global) = (store.display(), GLOBAL_ACCOUNT);
+        write!(
+            f,
+            "the account {account} has no streams, but the store of this nats-server has those of \
+             an older version, in the account {global}. Nothing was created. Move them first \
+             (docs/upgrading.md):\n\n"
+        )?;
+        if *is_clustered {
+            return write!(
+                f,
+                "  1. Stop the gateways and workers. Restart the servers with the earlier \
+                 server.conf.\n  \
+                 2. As admin: nats backup account wordmill-backup --force\n  \
+                 3. Stop the servers and start them with the new server.conf.\n  \
+                 4. As admin: nats backup restore account wordmill-backup\n  \
+                 5. Run wordmill-nats provision again."
+            );
+        }
+        write!(
+            f,
+            "  1. Stop the gateways, the workers and nats-server.\n  \
+             2. mv '{store}/{global}' '{store}/{account}'\n  \
+             3. Start nats-server and run wordmill-nats provision again."
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_on_another_machine_is_not_taken_for_an_empty_one() {
+        let here = std::env::temp_dir();
+        let elsewhere = here.join("no such store");
+        assert!(is_directory(&elsewhere, &elsewhere.join("$G")).is_err());
+        assert!(!is_directory(&here, &here.join("no such folder")).unwrap());
+        assert!(is_directory(&here, &here).unwrap());
+    }
+}
