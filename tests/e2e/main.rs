@@ -1,6 +1,7 @@
 //! Black-box tests of the running system.
 
 mod access;
+mod accounts;
 mod batches;
 mod cancel;
 mod chaos;
@@ -35,6 +36,7 @@ mod provoked;
 mod queue_view;
 mod races;
 mod replicas;
+mod replies;
 mod retries;
 mod retry;
 mod rights;

@@ -1,94 +1,42 @@
 //! What each role may do works, and what it may not do is refused: over the wire, with its own
 //! credentials, on the configuration that we ship.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_nats::ConnectOptions;
 use async_nats::jetstream::{self, stream};
-use async_nats::{Client, ConnectOptions, Event};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use wordmill_tests::process::{Process, nats_server};
-use wordmill_tests::stack::{Nats, password, service};
+use wordmill_tests::session::Session;
+use wordmill_tests::stack::{
+    ACK_SUBJECTS_V2, Nats, extended_configuration, password, service, shipped_configuration,
+};
 use wordmill_tests::{runtime, wait_for};
 
 use crate::rights::{ANSWERED, JOB, NOBODY_HEARS, NOBODY_PUBLISHES, PUBLISHES_NOT, RECORD};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A connection with a role's credentials, and what the server complained about on it.
-struct Session {
-    client: Client,
-    complaints: Arc<Mutex<Vec<String>>>,
-}
-
-impl Session {
-    fn open(nats: &Nats, role: &str) -> Self {
-        let complaints = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&complaints);
-        let options = ConnectOptions::with_user_and_password(role.to_owned(), password(role))
-            .custom_inbox_prefix(format!("_INBOX_{role}"))
-            .request_timeout(Some(LIMIT))
-            .event_callback(move |event| {
-                if let Event::ServerError(error) = event {
-                    kept.lock().expect("complaints").push(error.to_string());
-                }
-                std::future::ready(())
-            });
-        let client = runtime().block_on(options.connect(nats.address())).expect("a connection");
-        Self { client, complaints }
-    }
-
-    fn jetstream(&self) -> jetstream::Context {
-        // It starts a task of its own.
-        let _entered = runtime().enter();
-        jetstream::new(self.client.clone())
-    }
-
-    /// Publishes, and waits until the server has refused it.
-    fn is_refused_to_publish(&self, role: &str, subject: &str) {
-        let sent = self.client.publish(subject.to_owned(), "{}".into());
-        runtime().block_on(sent).expect("sent");
-        self.wait_for_complaint(role, &format!("Publish to \"{subject}\""));
-    }
-
-    /// Subscribes, and waits until the server has refused it.
-    fn is_refused_to_hear(&self, role: &str, subject: &str) {
-        let subscription = runtime().block_on(self.client.subscribe(subject.to_owned()));
-        self.wait_for_complaint(role, &format!("Subscription to \"{subject}\""));
-        drop(subscription);
-    }
-
-    fn wait_for_complaint(&self, role: &str, about: &str) {
-        wait_for(&format!("{role} is refused: {about}"), LIMIT, || {
-            let complaints = self.complaints.lock().expect("complaints");
-            let wanted = format!("Permissions Violation for {about}").to_lowercase();
-            complaints.iter().any(|text| text.to_lowercase().contains(&wanted)).then_some(())
-        });
-    }
-
-    /// Sends a request, which has to be answered, and not by an error.
-    fn is_answered(&self, role: &str, subject: &str, payload: &str) {
-        let payload = payload.to_owned().into();
-        let answer = runtime().block_on(self.client.request(subject.to_owned(), payload));
-        let complaints = self.complaints.lock().expect("complaints").clone();
-        let answer =
-            answer.unwrap_or_else(|error| panic!("{role}: {subject}: {error}: {complaints:?}"));
-        let json: Value = serde_json::from_slice(&answer.payload).unwrap_or_default();
-        assert!(json["error"].is_null(), "{role}: {subject}: {json}");
-        let missing = matches!(answer.status.map(|status| status.as_u16()), Some(400..));
-        assert!(!missing, "{role}: {subject}: {:?}", answer.status);
-    }
+#[test]
+fn every_role_does_its_work_and_nothing_else() {
+    every_role_has_exactly_its_rights("");
 }
 
 #[test]
-fn every_role_does_its_work_and_nothing_else() {
+fn every_role_does_its_work_and_nothing_else_with_acknowledgements_of_version_2() {
+    every_role_has_exactly_its_rights(ACK_SUBJECTS_V2);
+}
+
+fn every_role_has_exactly_its_rights(settings: &str) {
     let directory = TempDir::new().expect("a directory");
-    let nats = Nats::start(directory.path());
+    let configuration = extended_configuration(directory.path(), settings);
+    let nats = Nats::start_configured(directory.path(), &configuration, Vec::new());
     nats.provision(&[]);
     let admin = Session::open(&nats, "admin");
     admin.is_answered("admin", JOB, "{}");
@@ -118,7 +66,7 @@ fn every_role_does_its_work_and_nothing_else() {
     for (role, subject, payload) in ANSWERED {
         Session::open(&nats, role).is_answered(role, subject, payload);
     }
-    a_worker_takes_and_acknowledges(&nats);
+    a_worker_takes_and_acknowledges(&nats, settings == ACK_SUBJECTS_V2);
 
     // A consumer of the inspector's own is told where to deliver: not into the queue.
     let inspector = Session::open(&nats, "inspector");
@@ -138,7 +86,7 @@ fn every_role_does_its_work_and_nothing_else() {
 }
 
 /// Takes the job that waits in the bulk lane, and removes it by an acknowledgement.
-fn a_worker_takes_and_acknowledges(nats: &Nats) {
+fn a_worker_takes_and_acknowledges(nats: &Nats, expects_version_2: bool) {
     let worker = Session::open(nats, "worker");
     runtime().block_on(async {
         let inbox = worker.client.new_inbox();
@@ -150,6 +98,8 @@ fn a_worker_takes_and_acknowledges(nats: &Nats) {
         let delivery = delivery.expect("a delivery");
         assert_eq!(delivery.subject.as_str(), "jobs.bulk.public.x", "{delivery:?}");
         let acknowledge = delivery.reply.expect("where to acknowledge");
+        let is_version_2 = acknowledge.split('.').nth(4) == Some("JOBS");
+        assert_eq!(is_version_2, expects_version_2, "{acknowledge}");
         worker.client.request(acknowledge, "+ACK".into()).await.expect("acknowledged");
     });
     let admin = Session::open(nats, "admin");
@@ -206,6 +156,36 @@ fn nobody_gets_in_without_the_right_password_and_drift_is_told_before_it_is_corr
     assert_eq!(max_messages(), 2_000_000);
     assert_eq!(nats.provision(&[]).matches(": unchanged").count(), 11);
     runtime().block_on(jetstream.get_stream("OTHER")).expect("what is not ours stays");
+}
+
+/// Returns the lines of an account in the configuration that we ship.
+fn account(name: &str) -> String {
+    let shipped = std::fs::read_to_string(shipped_configuration()).expect("a configuration");
+    let begin = shipped.find(&format!("\n  {name} {{\n")).expect("the account");
+    let end = shipped[begin..].find("\n  }\n").expect("its end");
+    shipped[begin..begin + end].to_owned()
+}
+
+/// Returns what stands between two texts, line by line.
+fn between<'a>(text: &'a str, before: &str, after: &str) -> BTreeSet<&'a str> {
+    let parts = text.lines().filter_map(|line| line.split_once(before)?.1.split_once(after));
+    parts.map(|(part, _)| part).collect()
+}
+
+/// Permissions give a refusal its reason, imports are the boundary: one without the other would be a
+/// time-out without a reason, or a right that nobody granted.
+#[test]
+fn an_account_imports_exactly_what_its_user_may_publish() {
+    for (name, also_imported) in [("SWEEPER", Some("$JS.API.INFO")), ("INSPECTOR", None)] {
+        let account = account(name);
+        let (user, imports) = account.split_once("imports = [").expect("imports");
+        let publish = user.split_once("subscribe").expect("what it may hear").0;
+        let mut may_publish = between(publish, "    \"", "\"");
+        may_publish.extend(also_imported);
+        let services = between(imports, "service: { account: WORDMILL, subject: \"", "\"");
+        assert_eq!(services, may_publish, "{name}");
+        assert!(services.len() > 20, "{name}: {services:?}");
+    }
 }
 
 /// The three programs and the roles that they have.

@@ -7,7 +7,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::object_store::ObjectMetadata;
 use async_nats::jetstream::{self, consumer, stream};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 
 use serde_json::{Value, json};
 
@@ -337,6 +337,12 @@ impl Admin {
             let sent = self.jetstream.send_publish(subject, message).await.expect("sent");
             sent.await.expect("stored");
         });
+    }
+
+    /// Returns the names of all streams.
+    pub fn stream_names(&self) -> Vec<String> {
+        let names = self.jetstream.stream_names().try_collect();
+        runtime().block_on(names).expect("the names")
     }
 
     /// Removes everything on subjects.

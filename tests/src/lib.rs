@@ -18,6 +18,7 @@ pub mod port;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
+pub mod session;
 pub mod site;
 pub mod stack;
 pub mod stream;

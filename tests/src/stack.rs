@@ -95,6 +95,18 @@ pub fn provision(nats: &str, settings: &[(&str, &str)]) -> String {
     text
 }
 
+/// Setting of nats-server that turns on acknowledgement subjects of version 2, its default from 2.16.
+pub const ACK_SUBJECTS_V2: &str = "feature_flags { js_ack_fc_v2: true }";
+
+/// Writes the configuration that we ship, and more settings below it, into `directory`. Returns the
+/// path of the file.
+pub fn extended_configuration(directory: &Path, settings: &str) -> PathBuf {
+    let shipped = std::fs::read_to_string(shipped_configuration()).expect("a configuration");
+    let path = directory.join("server.conf");
+    std::fs::write(&path, format!("{shipped}\n{settings}\n")).expect("written");
+    path
+}
+
 /// Returns the path of the server's configuration that we ship.
 pub fn shipped_configuration() -> PathBuf {
     repository().join("nats/server.conf")

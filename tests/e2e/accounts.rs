@@ -1,0 +1,105 @@
+//! Accounts of the broker other than those that we ship: the account `$G` of a version before
+//! accounts, and a single account with one credential for everything.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+use wordmill_tests::admin::Admin;
+use wordmill_tests::metrics::Metrics;
+use wordmill_tests::stack::{Gateway, Nats, Worker, password, ready, service};
+use wordmill_tests::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Writes a configuration of nats-server, and returns its path.
+fn configuration(directory: &Path, text: &str) -> PathBuf {
+    let path = directory.join("other.conf");
+    let text = format!("max_payload: 4MB\njetstream {{ sync_interval: 1s }}\n{text}\n");
+    std::fs::write(&path, text).expect("written");
+    path
+}
+
+/// All roles as users of the account `$G`, as in a version before accounts.
+fn without_accounts() -> String {
+    let user = |role| format!("{{ user: {role}, password: {} }}", password(role));
+    let users = ["gateway", "worker", "sweeper", "inspector", "admin"].map(user).join(", ");
+    format!("authorization {{ users = [ {users} ] }}")
+}
+
+/// Runs `wordmill-nats provision`; returns whether it succeeded, and what it printed.
+fn try_to_provision(nats: &Nats) -> (bool, String) {
+    let mut command = service("wordmill-nats", "admin", &nats.address(), &[]);
+    let output = command.arg("provision").output().expect("wordmill-nats runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn streams_of_a_version_before_accounts_are_moved_before_anything_is_created() {
+    let directory = TempDir::new().expect("a directory");
+    let old = configuration(directory.path(), &without_accounts());
+    let mut nats = Nats::start_configured(directory.path(), &old, Vec::new());
+    nats.provision(&[]);
+    let gateway = Gateway::start(&nats.address(), &[]);
+    ready(&gateway.client);
+    let job = gateway.client.submit(&json!({"text": "one two three"}));
+    drop(gateway);
+
+    nats.process.stop();
+    nats.restart_configured(&wordmill_tests::stack::shipped_configuration());
+    let (succeeded, refusal) = try_to_provision(&nats);
+    assert!(!succeeded, "{refusal}");
+    assert!(refusal.contains("Nothing was created"), "{refusal}");
+    let created = Admin::of(&nats).stream_names();
+    assert!(created.is_empty(), "{created:?}");
+
+    nats.process.stop();
+    let moving = refusal.lines().find_map(|line| line.trim().strip_prefix("2. "));
+    let moving = moving.expect("a command");
+    let moved = Command::new("bash").args(["-ec", moving]).status().expect("bash runs");
+    assert!(moved.success(), "{moving}");
+    nats.restart();
+    let (succeeded, report) = try_to_provision(&nats);
+    assert!(succeeded, "{report}");
+    assert_eq!(report.matches(": unchanged").count(), 11, "{report}");
+
+    let gateway = Gateway::start(&nats.address(), &[]);
+    let _worker = Worker::start(&nats.address(), &[]);
+    ready(&gateway.client);
+    assert_eq!(gateway.client.finished(&job, LIMIT)["totals"]["words"], 3);
+}
+
+#[test]
+fn one_account_with_one_credential_serves_everything() {
+    let directory = TempDir::new().expect("a directory");
+    let account =
+        "accounts { CUSTOMER { jetstream: enabled, users: [ { user: us, password: one } ] } }";
+    let one = configuration(directory.path(), account);
+    let nats = Nats::start_configured(directory.path(), &one, Vec::new());
+    let settings = [
+        ("WORDMILL_NATS_USER", "us"),
+        ("WORDMILL_NATS_PASSWORD", "one"),
+        ("WORDMILL_NATS_SWEEPER_USER", "us"),
+        ("WORDMILL_NATS_SWEEPER_PASSWORD", "one"),
+        ("WORDMILL_SWEEP_INTERVAL", "1s"),
+    ];
+    let created = nats.provision(&settings);
+    assert_eq!(created.matches(": created").count(), 11, "{created}");
+    let gateway = Gateway::start(&nats.address(), &settings);
+    let worker = Worker::start(&nats.address(), &settings);
+    ready(&gateway.client);
+    ready(&worker.health);
+    let text = "one two three ".repeat(20_000);
+    let type_ = [("content-type", "text/plain")];
+    let answer = gateway.client.send("POST", "/v1/jobs", &type_, text.as_bytes());
+    let job = answer.json()["job_id"].as_str().expect("a job").to_owned();
+    assert_eq!(gateway.client.finished(&job, LIMIT)["totals"]["words"], 60_000);
+    assert_eq!(gateway.client.result(&job)["word_count"]["two"], 20_000);
+    wait_for("the sweeper runs", LIMIT, || {
+        let active = Metrics::of(&gateway.client).sum("wordmill_sweeper_active", &[]);
+        (active == Some(1.0)).then_some(())
+    });
+}

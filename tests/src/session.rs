@@ -1,0 +1,80 @@
+//! A connection to the broker with the credentials of one role, and what the server refuses on it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event, jetstream};
+use serde_json::Value;
+
+use crate::stack::{Nats, password};
+use crate::{runtime, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A connection with a role's credentials, and what the server complained about on it.
+pub struct Session {
+    /// The connection.
+    pub client: Client,
+    complaints: Arc<Mutex<Vec<String>>>,
+}
+
+impl Session {
+    /// Connects.
+    pub fn open(nats: &Nats, role: &str) -> Self {
+        let complaints = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&complaints);
+        let options = ConnectOptions::with_user_and_password(role.to_owned(), password(role))
+            .custom_inbox_prefix(format!("_INBOX_{role}"))
+            .request_timeout(Some(LIMIT))
+            .event_callback(move |event| {
+                if let Event::ServerError(error) = event {
+                    kept.lock().expect("complaints").push(error.to_string());
+                }
+                std::future::ready(())
+            });
+        let client = runtime().block_on(options.connect(nats.address())).expect("a connection");
+        Self { client, complaints }
+    }
+
+    /// Returns a JetStream context.
+    pub fn jetstream(&self) -> jetstream::Context {
+        // It starts a task of its own.
+        let _entered = runtime().enter();
+        jetstream::new(self.client.clone())
+    }
+
+    /// Publishes, and waits until the server has refused it.
+    pub fn is_refused_to_publish(&self, role: &str, subject: &str) {
+        let sent = self.client.publish(subject.to_owned(), "{}".into());
+        runtime().block_on(sent).expect("sent");
+        self.wait_for_complaint(role, &format!("Publish to \"{subject}\""));
+    }
+
+    /// Subscribes, and waits until the server has refused it.
+    pub fn is_refused_to_hear(&self, role: &str, subject: &str) {
+        let subscription = runtime().block_on(self.client.subscribe(subject.to_owned()));
+        self.wait_for_complaint(role, &format!("Subscription to \"{subject}\""));
+        drop(subscription);
+    }
+
+    fn wait_for_complaint(&self, role: &str, about: &str) {
+        wait_for(&format!("{role} is refused: {about}"), LIMIT, || {
+            let complaints = self.complaints.lock().expect("complaints");
+            let wanted = format!("Permissions Violation for {about}").to_lowercase();
+            complaints.iter().any(|text| text.to_lowercase().contains(&wanted)).then_some(())
+        });
+    }
+
+    /// Sends a request, which has to be answered, and not by an error.
+    pub fn is_answered(&self, role: &str, subject: &str, payload: &str) {
+        let payload = payload.to_owned().into();
+        let answer = runtime().block_on(self.client.request(subject.to_owned(), payload));
+        let complaints = self.complaints.lock().expect("complaints").clone();
+        let answer =
+            answer.unwrap_or_else(|error| panic!("{role}: {subject}: {error}: {complaints:?}"));
+        let json: Value = serde_json::from_slice(&answer.payload).unwrap_or_default();
+        assert!(json["error"].is_null(), "{role}: {subject}: {json}");
+        let missing = matches!(answer.status.map(|status| status.as_u16()), Some(400..));
+        assert!(!missing, "{role}: {subject}: {:?}", answer.status);
+    }
+}
