@@ -119,12 +119,8 @@ impl fmt::Display for LeftStreams {
         if *is_clustered {
             return write!(
                 f,
-                "  1. Stop the gateways and workers. Restart the servers with the earlier \
-                 server.conf.\n  \
-                 2. As admin: nats backup account wordmill-backup --force\n  \
-                 3. Stop the servers and start them with the new server.conf.\n  \
-                 4. As admin: nats backup restore account wordmill-backup\n  \
-                 5. Run wordmill-nats provision again."
+                "  The server is part of a cluster: start it with the earlier server.conf again, then \
+                 back up, remove and restore the streams with the nats CLI."
             );
         }
         write!(

@@ -13,3 +13,4 @@ mod pages;
 mod prometheus;
 mod readme;
 mod texts;
+mod upgrading;

@@ -1,5 +1,6 @@
 //! One nats-server, or several that form a cluster, on loopback.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -31,15 +32,38 @@ struct Link {
 impl Cluster {
     /// Starts `size` servers; one alone is a server as it always is.
     pub fn start(size: usize) -> Self {
-        Self::with(size, |_, _, _| None)
+        Self::configured(size, &stack::shipped_configuration())
+    }
+
+    /// Starts `size` servers with another configuration file than the one that we ship.
+    pub fn configured(size: usize, configuration: &Path) -> Self {
+        Self::with(size, configuration, |_, _, _| None)
     }
 
     /// Starts `size` servers with a proxy between each two of them.
     pub fn linked(size: usize) -> Self {
-        Self::with(size, |from, to, address| Some(Link { from, to, proxy: Proxy::start(address) }))
+        let configuration = stack::shipped_configuration();
+        Self::with(size, &configuration, |from, to, address| {
+            Some(Link { from, to, proxy: Proxy::start(address) })
+        })
     }
 
-    fn with(size: usize, link: impl Fn(usize, usize, &str) -> Option<Link>) -> Self {
+    /// Stops all servers, then starts them again with another configuration file.
+    pub fn restart_configured(&mut self, configuration: &Path) {
+        for node in &mut self.nodes {
+            node.process.stop();
+        }
+        for node in &mut self.nodes {
+            node.restart_configured(configuration);
+        }
+        self.wait_until_healthy();
+    }
+
+    fn with(
+        size: usize,
+        configuration: &Path,
+        link: impl Fn(usize, usize, &str) -> Option<Link>,
+    ) -> Self {
         let ports: Vec<u16> = (0..2 * size).map(|_| port::reserved()).collect();
         let (monitors, routes) = ports.split_at(size);
         let directories: Vec<TempDir> =
@@ -57,7 +81,7 @@ impl Cluster {
                 }
                 arguments.extend(cluster_arguments(index, routes[index], &dialled));
             }
-            Nats::start_with(directories[index].path(), arguments)
+            Nats::start_configured(directories[index].path(), configuration, arguments)
         };
         let nodes = (0..size).map(&mut start).collect();
         let cluster = Self {
