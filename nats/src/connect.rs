@@ -13,6 +13,7 @@ use wordmill_common::env::{Env, Secret};
 
 pub use self::tls::Tls;
 
+use crate::acks::AckMonitor;
 use crate::provision;
 use crate::topology::{JOB_STATE_STREAM, Topology};
 
@@ -156,15 +157,16 @@ pub enum Fatal {
 pub struct Broker {
     pub(crate) client: Client,
     pub(crate) jetstream: jetstream::Context,
+    pub(crate) acks: AckMonitor,
     events: watch::Receiver<Connection>,
     url: String,
 }
 
 /// What the client last told about its connection.
 #[derive(Debug, Clone, Default)]
-struct Connection {
+pub(crate) struct Connection {
     /// How often there was a connection. What was asked of the server before is forgotten then.
-    connects: u64,
+    pub(crate) connects: u64,
     closed: bool,
     last_error: Option<String>,
 }
@@ -200,7 +202,8 @@ impl Broker {
         let client = options.connect(servers).await.map_err(|error| invalid(error.to_string()))?;
         let jetstream =
             jetstream::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
-        Ok(Self { client, jetstream, events, url: settings.url.clone() })
+        let acks = AckMonitor::new(client.clone(), events.clone());
+        Ok(Self { client, jetstream, acks, events, url: settings.url.clone() })
     }
 
     /// Tells whether there is a connection right now.

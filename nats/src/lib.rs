@@ -5,6 +5,7 @@
 //! - [`global_account`]: streams that a version before accounts has left behind
 //! - [`read`]: whom to ask, a replica or the leader
 //! - [`queue`]: jobs go in; [`pull`]: deliveries come out
+//! - [`acks`]: whether the broker accepts acknowledgements
 //! - [`store`]: the only place that persists a change of a job's record
 //! - [`documents`]: inputs too large for a message
 //! - [`listing`]: the records of one owner, newest change first
@@ -18,6 +19,7 @@
 //!
 //! The rest of the workspace speaks of jobs; subjects, streams and acknowledgements stay in here.
 
+pub mod acks;
 pub mod connect;
 pub mod dead;
 pub mod documents;

@@ -16,9 +16,10 @@ use wordmill_common::id::Lane;
 use wordmill_common::trace::TraceParent;
 
 use crate::Error;
+use crate::acks::{AckMonitor, Queue};
 use crate::connect::{Broker, REQUEST_TIMEOUT};
 use crate::read::consumer;
-use crate::topology::{JOB_STATE_STREAM, JOBS, WEBHOOKS, WEBHOOKS_CONSUMER};
+use crate::topology::{JOB_STATE_STREAM, WEBHOOKS_CONSUMER};
 use crate::{spans, subject};
 
 /// How long one request for messages stays open at the server.
@@ -59,11 +60,15 @@ pub enum Feed {
 }
 
 impl Feed {
-    fn stream(self) -> &'static str {
+    fn queue(self) -> Queue {
         match self {
-            Self::Jobs(_) => JOBS,
-            Self::Webhooks => WEBHOOKS,
+            Self::Jobs(_) => Queue::Jobs,
+            Self::Webhooks => Queue::Webhooks,
         }
+    }
+
+    fn stream(self) -> &'static str {
+        self.queue().stream()
     }
 
     fn consumer(self) -> &'static str {
@@ -305,7 +310,8 @@ impl Pull {
     fn delivery(&self, message: async_nats::Message) -> Delivery {
         let context = self.broker.jetstream.clone();
         let message = jetstream::Message { message, context };
-        Delivery { message, feed: self.feed, ack_wait: self.ack_wait }
+        let acks = self.broker.acks.clone();
+        Delivery { message, feed: self.feed, ack_wait: self.ack_wait, acks }
     }
 }
 
@@ -316,6 +322,7 @@ pub struct Delivery {
     message: jetstream::Message,
     feed: Feed,
     ack_wait: Duration,
+    acks: AckMonitor,
 }
 
 impl Delivery {
@@ -369,6 +376,7 @@ impl Delivery {
     /// Removes the message from the queue: the job is final and all that follows is published.
     ///
     /// It does not wait: a lost acknowledgement costs one more delivery, which finds the job final.
+    /// A few are checked later, see [`crate::acks`].
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it could not even be sent.
@@ -400,7 +408,8 @@ impl Delivery {
             (AckKind::Nak(_), Feed::Webhooks) => spans::settle("nak webhooks", "webhooks"),
             (AckKind::Progress | AckKind::Next | AckKind::Term, _) => Span::none(),
         };
-        let sent = self.message.ack_with(kind).instrument(span).await;
+        let sending = self.acks.send(&self.message, kind, self.feed.queue(), self.ack_wait);
+        let sent = sending.instrument(span).await;
         sent.map_err(|error| Error::unavailable("answer a delivery", error))
     }
 }

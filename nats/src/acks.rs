@@ -1,0 +1,337 @@
+//! Checks whether the broker accepts acknowledgements.
+//!
+//! An acknowledgement is fire and forget: if the broker refuses it, because the role lacks the right
+//! for its subject, or never receives it, the only trace is a message that is delivered again. So a
+//! few acknowledgements ask for an answer: the first one after each (re)connection, and then at most
+//! one per second and queue. The delivery does not wait for the answer; [`AckChecks`]
+//! does, in a task of its own. nats-server answers every acknowledgement that it processes, also a
+//! repeated one and one of a message that was removed.
+
+mod check;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, AckKind};
+use async_nats::{Client, Message, Subscriber};
+use futures_util::StreamExt;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use self::check::Check;
+use crate::Error;
+use crate::connect::{Broker, Connection};
+use crate::topology::{JOBS, WEBHOOKS};
+
+/// What the broker's complaint about a refused acknowledgement contains: the subject's beginning.
+const ACK_SUBJECT: &str = "$JS.ACK.";
+
+/// A queue whose messages are acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// The jobs of both lanes.
+    Jobs,
+    /// The orders to deliver webhooks.
+    Webhooks,
+}
+
+impl Queue {
+    /// All queues.
+    pub const ALL: [Self; 2] = [Self::Jobs, Self::Webhooks];
+
+    /// Returns the name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jobs => "jobs",
+            Self::Webhooks => "webhooks",
+        }
+    }
+
+    /// Returns the name of its stream.
+    pub(crate) fn stream(self) -> &'static str {
+        match self {
+            Self::Jobs => JOBS,
+            Self::Webhooks => WEBHOOKS,
+        }
+    }
+}
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckOutcome {
+    /// The broker answered: it has processed the acknowledgement.
+    Confirmed,
+    /// The connection held, and no answer came in time.
+    Unconfirmed,
+}
+
+impl CheckOutcome {
+    /// All outcomes.
+    pub const ALL: [Self; 2] = [Self::Confirmed, Self::Unconfirmed];
+
+    /// Returns the name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Unconfirmed => "unconfirmed",
+        }
+    }
+}
+
+/// Why a worker that finishes jobs does not empty the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unconfirmed {
+    queue: Queue,
+    /// What the broker refused, if it sent an error.
+    refusal: Option<String>,
+}
+
+impl fmt::Display for Unconfirmed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stream = self.queue.stream();
+        write!(f, "the broker does not confirm acknowledgements of {stream}")?;
+        match &self.refusal {
+            Some(refusal) => write!(f, ": {refusal}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Sends replies to deliveries and selects the acknowledgements that are checked. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct AckMonitor(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    client: Client,
+    connection: watch::Receiver<Connection>,
+    /// Answers come to `<inbox>.<queue>.<number of the check>`.
+    inbox: String,
+    checks: watch::Sender<Checks>,
+}
+
+/// The last check of each queue.
+#[derive(Debug, Default)]
+struct Checks {
+    /// Whether [`AckChecks`] receives answers. Without, nothing is checked.
+    is_watched: bool,
+    jobs: Check,
+    webhooks: Check,
+}
+
+impl Checks {
+    fn of(&self, queue: Queue) -> &Check {
+        match queue {
+            Queue::Jobs => &self.jobs,
+            Queue::Webhooks => &self.webhooks,
+        }
+    }
+
+    fn of_mut(&mut self, queue: Queue) -> &mut Check {
+        match queue {
+            Queue::Jobs => &mut self.jobs,
+            Queue::Webhooks => &mut self.webhooks,
+        }
+    }
+}
+
+impl AckMonitor {
+    pub(crate) fn new(client: Client, connection: watch::Receiver<Connection>) -> Self {
+        let inbox = client.new_inbox();
+        let checks = watch::Sender::new(Checks::default());
+        Self(Arc::new(Shared { client, connection, inbox, checks }))
+    }
+
+    /// Sends the reply to a delivery. An acknowledgement asks for an answer if a check is due.
+    ///
+    /// `ack_wait` is the time after which the message is delivered again if that fails.
+    pub(crate) async fn send(
+        &self,
+        message: &jetstream::Message,
+        kind: AckKind,
+        queue: Queue,
+        ack_wait: Duration,
+    ) -> Result<(), async_nats::Error> {
+        let is_final = matches!(kind, AckKind::Ack);
+        let answers = if is_final { self.begin(queue, ack_wait) } else { None };
+        let (Some(subject), Some(answers)) = (message.reply.clone(), answers) else {
+            return message.ack_with(kind).await;
+        };
+        Ok(self.0.client.publish_with_reply(subject, answers, kind.into()).await?)
+    }
+
+    /// Begins a check if one is due, and returns where its answer should go.
+    fn begin(&self, queue: Queue, ack_wait: Duration) -> Option<String> {
+        let (connects, now) = (self.connects(), Instant::now());
+        let is_due = |checks: &Checks| checks.is_watched && checks.of(queue).is_due(connects, now);
+        // Nearly all acknowledgements end here, without a lock that excludes others.
+        if !is_due(&self.0.checks.borrow()) {
+            return None;
+        }
+        let mut number = None;
+        self.0.checks.send_if_modified(|checks| {
+            if !is_due(checks) {
+                return false;
+            }
+            let check = checks.of_mut(queue);
+            check.begin(connects, ack_wait, now);
+            number = Some(check.number);
+            true
+        });
+        number.map(|number| format!("{}.{}.{number}", self.0.inbox, queue.as_str()))
+    }
+
+    fn connects(&self) -> u64 {
+        self.0.connection.borrow().connects
+    }
+
+    /// Changes the state of a check without waking [`AckChecks`], which does that itself.
+    fn change<T>(&self, queue: Queue, change: impl FnOnce(&mut Check) -> T) -> Option<T> {
+        let mut result = None;
+        self.0.checks.send_if_modified(|checks| {
+            result = Some(change(checks.of_mut(queue)));
+            false
+        });
+        result
+    }
+
+    /// Returns why acknowledgements do not arrive, as far as is known.
+    fn unconfirmed(&self) -> Option<Unconfirmed> {
+        let (connects, now) = (self.connects(), Instant::now());
+        let checks = self.0.checks.borrow();
+        Queue::ALL.into_iter().find_map(|queue| {
+            let failure = checks.of(queue).failure(connects, now)?;
+            Some(Unconfirmed { queue, refusal: failure.refusal.clone() })
+        })
+    }
+}
+
+impl Broker {
+    /// Returns why the broker does not accept acknowledgements, if the last check failed.
+    ///
+    /// The answer is `None` again after the next confirmed check, on another connection, and when
+    /// three acknowledgement waits have passed without another failure.
+    #[must_use]
+    pub fn unconfirmed_acknowledgements(&self) -> Option<Unconfirmed> {
+        self.acks.unconfirmed()
+    }
+}
+
+/// Receives the answers to checks. Acknowledgements are checked from its opening on.
+#[derive(Debug)]
+pub struct AckChecks {
+    broker: Broker,
+    answers: Subscriber,
+    begun: watch::Receiver<Checks>,
+}
+
+impl AckChecks {
+    /// Subscribes to the answers.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn open(broker: &Broker) -> Result<Self, Error> {
+        let monitor = &broker.acks.0;
+        let answers =
+            broker.client.subscribe(format!("{}.>", monitor.inbox)).await.map_err(|error| {
+                Error::unavailable("subscribe to acknowledgement checks", error)
+            })?;
+        monitor.checks.send_modify(|checks| checks.is_watched = true);
+        let begun = monitor.checks.subscribe();
+        Ok(Self { broker: broker.clone(), answers, begun })
+    }
+
+    /// Waits for answers for as long as it is polled, and passes each outcome to `count`.
+    pub async fn watch(mut self, count: impl Fn(Queue, CheckOutcome)) {
+        loop {
+            let deadline = self.deadline();
+            let expired = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                answer = self.answers.next() => match answer {
+                    Some(answer) => self.receive(&answer, &count),
+                    // The connection was closed, which its supervisor reports.
+                    None => std::future::pending().await,
+                },
+                () = expired => self.expire(&count),
+                _ = self.begun.changed() => {}
+            }
+        }
+    }
+
+    /// Returns when the next open check fails.
+    fn deadline(&mut self) -> Option<Instant> {
+        let checks = self.begun.borrow_and_update();
+        Queue::ALL.into_iter().filter_map(|queue| checks.of(queue).deadline()).min()
+    }
+
+    fn receive(&self, answer: &Message, count: &impl Fn(Queue, CheckOutcome)) {
+        let mut words = answer.subject.rsplit('.');
+        let number = words.next().and_then(|word| word.parse::<u64>().ok());
+        let name = words.next();
+        let queue = Queue::ALL.into_iter().find(|queue| Some(queue.as_str()) == name);
+        let Some((queue, number)) = queue.zip(number) else {
+            debug!(subject = %answer.subject, "an unknown answer to an acknowledgement");
+            return;
+        };
+        // An answer to an earlier check: the later one decides.
+        if self.begun.borrow().of(queue).number != number {
+            return;
+        }
+        // "No responders": the consumer is missing, or its leader is away.
+        if let Some(status) = answer.status {
+            self.fail(queue, Some(format!("nothing receives them (status {status})")), count);
+            return;
+        }
+        let confirmed = self.broker.acks.change(queue, Check::confirm);
+        if confirmed.as_ref().is_some_and(|confirmed| confirmed.is_in_time) {
+            count(queue, CheckOutcome::Confirmed);
+        }
+        if confirmed.is_some_and(|confirmed| confirmed.ends_failure) {
+            info!(queue = queue.as_str(), "the broker confirms acknowledgements again");
+        }
+    }
+
+    /// Fails the checks whose time is over.
+    fn expire(&self, count: &impl Fn(Queue, CheckOutcome)) {
+        let now = Instant::now();
+        for queue in Queue::ALL {
+            let deadline = self.begun.borrow().of(queue).deadline();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                let refusal = self.broker.last_error();
+                self.fail(queue, refusal.filter(|error| error.contains(ACK_SUBJECT)), count);
+            }
+        }
+    }
+
+    fn fail(&self, queue: Queue, refusal: Option<String>, count: &impl Fn(Queue, CheckOutcome)) {
+        let now = Instant::now();
+        let connects = self.broker.is_connected().then(|| self.broker.connects());
+        let known = connects
+            .is_some_and(|connects| self.begun.borrow().of(queue).failure(connects, now).is_some());
+        let cause = refusal.clone().unwrap_or_else(|| "no answer".to_owned());
+        let has_failed =
+            self.broker.acks.change(queue, |check| check.expire(connects, refusal, now));
+        if has_failed != Some(true) {
+            return;
+        }
+        count(queue, CheckOutcome::Unconfirmed);
+        if !known {
+            warn!(
+                queue = queue.as_str(),
+                cause,
+                "the broker does not confirm acknowledgements: finished messages stay in the queue \
+                 and are delivered again; check the rights of this role on $JS.ACK"
+            );
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The last check of a queue: when the next one is due, and what an answer or its absence means.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::connect::REQUEST_TIMEOUT;
+
+/// Least time between two checks of one queue on one connection. The cost is one answer per second,
+/// however many jobs there are.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// For how many acknowledgement waits a failed check counts, unless another one follows: 3 of 30 s
+/// are 90 s. If the fault lasts, the message is delivered, acknowledged and hence checked again
+/// after one of them.
+const FAILURE_ACK_WAITS: u32 = 3;
+
+/// The last check of one queue.
+#[derive(Debug, Default)]
+pub(super) struct Check {
+    /// Counts the checks; part of the subject of the answer.
+    pub(super) number: u64,
+    /// On which connection it was sent, and when; none before the first.
+    sent: Option<(u64, Instant)>,
+    /// Whether its answer is awaited.
+    is_open: bool,
+    /// The acknowledgement wait of its message.
+    ack_wait: Duration,
+    failure: Option<Failure>,
+}
+
+/// A check that was not answered.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// On which connection it happened. Rights belong to a connection, so it does not count on
+    /// another one, whose first acknowledgement is checked anyway.
+    connects: u64,
+    /// Until when it counts.
+    until: Instant,
+    /// What the broker refused, if it sent an error.
+    pub(super) refusal: Option<String>,
+}
+
+impl Check {
+    /// Determines whether an acknowledgement that is sent now should be checked. At most one check
+    /// is open; one that was sent on an earlier connection is abandoned.
+    pub(super) fn is_due(&self, connects: u64, now: Instant) -> bool {
+        match self.sent {
+            Some((sent_on, sent_at)) if sent_on == connects => {
+                !self.is_open && now.duration_since(sent_at) >= CHECK_INTERVAL
+            }
+            Some(_) | None => true,
+        }
+    }
+
+    pub(super) fn begin(&mut self, connects: u64, ack_wait: Duration, now: Instant) {
+        self.number = self.number.wrapping_add(1);
+        self.sent = Some((connects, now));
+        self.is_open = true;
+        self.ack_wait = ack_wait;
+    }
+
+    /// Returns when the open check fails.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let (_, sent_at) = self.sent.filter(|_| self.is_open)?;
+        Some(sent_at + REQUEST_TIMEOUT)
+    }
+
+    /// Notes an answer to the last check. A late one counts, too: what it confirms has arrived.
+    pub(super) fn confirm(&mut self) -> Confirmation {
+        let confirmation =
+            Confirmation { is_in_time: self.is_open, ends_failure: self.failure.is_some() };
+        self.is_open = false;
+        self.failure = None;
+        confirmation
+    }
+
+    /// Ends the open check without an answer. Returns whether that is a failure: on a connection
+    /// that was lost meanwhile it proves nothing.
+    pub(super) fn expire(
+        &mut self,
+        connects: Option<u64>,
+        refusal: Option<String>,
+        now: Instant,
+    ) -> bool {
+        self.is_open = false;
+        let sent_on = self.sent.map(|(sent_on, _)| sent_on);
+        let Some(connects) = connects.filter(|connects| Some(*connects) == sent_on) else {
+            return false;
+        };
+        let until = now + self.ack_wait.saturating_mul(FAILURE_ACK_WAITS);
+        self.failure = Some(Failure { connects, until, refusal });
+        true
+    }
+
+    /// Returns the failure that counts at present.
+    pub(super) fn failure(&self, connects: u64, now: Instant) -> Option<&Failure> {
+        self.failure.as_ref().filter(|failure| failure.connects == connects && now < failure.until)
+    }
+}
+
+/// What an answer to a check means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Confirmation {
+    /// Whether the check was open. Otherwise it has been counted as failed.
+    pub(super) is_in_time: bool,
+    /// Whether the check before it, or this one, had failed.
+    pub(super) ends_failure: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACK_WAIT: Duration = Duration::from_secs(30);
+
+    /// A check that was sent on connection 1, and when.
+    fn begun() -> (Check, Instant) {
+        let (mut check, now) = (Check::default(), Instant::now());
+        assert!(check.is_due(1, now));
+        check.begin(1, ACK_WAIT, now);
+        (check, now)
+    }
+
+    #[test]
+    fn one_check_is_open_and_the_next_one_follows_after_the_interval() {
+        let (mut check, now) = begun();
+        assert!(!check.is_due(1, now + 10 * CHECK_INTERVAL), "one is open");
+        check.confirm();
+        assert!(!check.is_due(1, now + CHECK_INTERVAL / 2));
+        assert!(check.is_due(1, now + CHECK_INTERVAL));
+    }
+
+    #[test]
+    fn the_first_acknowledgement_on_another_connection_is_checked_at_once() {
+        let (check, now) = begun();
+        assert!(check.is_due(2, now));
+    }
+
+    #[test]
+    fn a_failure_counts_for_three_acknowledgement_waits_on_its_own_connection() {
+        let (mut check, now) = begun();
+        assert_eq!(check.deadline(), Some(now + REQUEST_TIMEOUT));
+        assert!(check.expire(Some(1), None, now));
+        assert_eq!(check.deadline(), None);
+        assert!(check.failure(1, now + 2 * ACK_WAIT).is_some());
+        assert!(check.failure(1, now + 3 * ACK_WAIT).is_none());
+        assert!(check.failure(2, now).is_none(), "another connection may have other rights");
+    }
+
+    #[test]
+    fn a_check_on_a_connection_that_was_lost_proves_nothing() {
+        for connects in [None, Some(2)] {
+            let (mut check, now) = begun();
+            assert!(!check.expire(connects, None, now));
+            assert!(check.failure(1, now).is_none());
+        }
+    }
+
+    #[test]
+    fn a_late_answer_ends_the_failure_and_is_not_counted_twice() {
+        let (mut check, now) = begun();
+        assert!(check.expire(Some(1), None, now));
+        assert_eq!(check.confirm(), Confirmation { is_in_time: false, ends_failure: true });
+        assert!(check.failure(1, now).is_none());
+    }
+}
