@@ -71,6 +71,9 @@ fn waits_for(vitals: &Vitals) -> Option<String> {
         Health::Ready => return Some("no connection to the broker".to_owned()),
         Health::Waiting(reason) => return Some(reason.clone()),
     }
+    if let Some(unconfirmed) = vitals.broker.unconfirmed_acknowledgements() {
+        return Some(unconfirmed.to_string());
+    }
     Lane::ALL.into_iter().find_map(|lane| {
         let silence = vitals.pulse.silence(lane).filter(|silence| *silence > SILENCE_MAX)?;
         Some(format!("lane {lane} has heard nothing of the queue for {} s", silence.as_secs()))

@@ -33,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use wordmill_common::id::Lane;
 use wordmill_common::retry;
+use wordmill_nats::acks::AckChecks;
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::DeadLetters;
 use wordmill_nats::documents::Documents;
@@ -154,11 +155,16 @@ pub async fn run(
         finish(&worker, &attempts, config.shutdown_grace).await;
         told
     };
+    // Before the first delivery, whose acknowledgement is the first check.
+    let checks = AckChecks::open(&broker).await?;
     let metrics = worker.metrics.clone();
     let vitals = Vitals { broker: broker.clone(), health, pulse, metrics };
     let presence = Presence::new(&broker);
     tokio::select! {
         told = lanes => told?,
+        () = checks.watch(|queue, outcome| {
+            worker.metrics.note_acknowledgement_check(queue, outcome);
+        }) => {}
         () = be_present(&worker, config.slots, &presence) => {}
         lost = broker.supervise(&needed, &health_sender) => lost?,
         served = health::serve(listener, vitals) => served?,

@@ -16,6 +16,7 @@ use wordmill_common::metrics::{
     JOB_SECONDS, Page, Shared, TraceLink,
 };
 use wordmill_common::webhook::{self, Answer};
+use wordmill_nats::acks::{CheckOutcome, Queue};
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::store::Outcome;
 
@@ -32,6 +33,7 @@ struct Inner {
     busy: Gauges<InLane>,
     deliveries: Counters<InLane>,
     redeliveries: Counters<InLane>,
+    acknowledgement_checks: Counters<Checked>,
     queue_wait: Distributions<InLane>,
     attempts: Counters<Attempted>,
     attempt_duration: Distributions<Worked>,
@@ -41,6 +43,18 @@ struct Inner {
     webhooks: Counters<Told>,
     webhook_duration: Distributions<Told>,
     exposition: Exposition,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Checked {
+    queue: &'static str,
+    outcome: &'static str,
+}
+
+impl Checked {
+    fn new(queue: Queue, outcome: CheckOutcome) -> Self {
+        Self { queue: queue.as_str(), outcome: outcome.as_str() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,6 +109,7 @@ impl Metrics {
             drop(deliveries.get_or_create(&InLane { lane }));
             drop(redeliveries.get_or_create(&InLane { lane }));
         }
+        let acknowledgement_checks = acknowledgement_checks(&mut catalogue);
         let queue_wait = catalogue.distributions(
             "wordmill_job_queue_wait_seconds",
             "From a job's submission until a worker took it for the first time",
@@ -132,6 +147,7 @@ impl Metrics {
             busy,
             deliveries,
             redeliveries,
+            acknowledgement_checks,
             queue_wait,
             attempts,
             attempt_duration,
@@ -175,6 +191,11 @@ impl Metrics {
         // Two clocks may disagree.
         let waited = Duration::try_from(waited).unwrap_or_default();
         self.0.queue_wait.note_time(&lane, waited, link(delivery));
+    }
+
+    /// Notes whether the broker confirmed an acknowledgement that asked for it.
+    pub(crate) fn note_acknowledgement_check(&self, queue: Queue, outcome: CheckOutcome) {
+        self.0.acknowledgement_checks.get_or_create(&Checked::new(queue, outcome)).inc();
     }
 
     /// Notes how an attempt ended that began at `start`.
@@ -246,6 +267,20 @@ impl Metrics {
     pub(crate) fn fetch(&self) -> Fetch {
         Fetch { metrics: self.clone(), start: Instant::now(), outcome: "incomplete", size: None }
     }
+}
+
+/// Registers the checks of acknowledgements, all of them at 0.
+fn acknowledgement_checks(catalogue: &mut Catalogue) -> Counters<Checked> {
+    let checks = catalogue.counters(
+        "wordmill_acknowledgement_checks",
+        "Acknowledgements that asked the broker for an answer, by outcome",
+    );
+    for queue in Queue::ALL {
+        for outcome in CheckOutcome::ALL {
+            drop(checks.get_or_create(&Checked::new(queue, outcome)));
+        }
+    }
+    checks
 }
 
 /// Returns where a delivery's numbers can be looked into.
