@@ -2,6 +2,7 @@
 
 mod access;
 mod accounts;
+mod acknowledgements;
 mod batches;
 mod cancel;
 mod chaos;

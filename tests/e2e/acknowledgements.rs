@@ -1,0 +1,224 @@
+//! Acknowledgements that the broker refuses or never receives: seen by the operator, and harmless.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::Client;
+use wordmill_tests::metrics::Metrics;
+use wordmill_tests::proxy::{Proxy, Rule, Way};
+use wordmill_tests::receiver::Receiver;
+use wordmill_tests::stack::{Gateway, Nats, Worker, ready, shipped_configuration};
+use wordmill_tests::wait_for;
+
+use crate::webhooks::{QUICK, settled};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long a message waits for its acknowledgement here, so that it comes again soon.
+const ACK_WAIT: Duration = Duration::from_secs(2);
+
+/// Returns how many acknowledgements of a queue were checked, with this outcome.
+fn checks(worker: &Worker, queue: &str, outcome: &str) -> f64 {
+    let labels = [("queue", queue), ("outcome", outcome)];
+    let metrics = Metrics::of(&worker.health);
+    metrics.sum("wordmill_acknowledgement_checks_total", &labels).expect("a number")
+}
+
+/// Waits until a worker is not ready, and returns why.
+fn reason(worker: &Worker) -> String {
+    wait_for("the worker is not ready", LIMIT, || {
+        let answer = worker.health.get("/readyz");
+        if answer.status != 503 {
+            return None;
+        }
+        let body = answer.json();
+        assert_eq!(body["status"], "waiting", "{body}");
+        Some(body["reason"].as_str().expect("a reason").to_owned())
+    })
+}
+
+fn succeeds(client: &Client, text: &str) {
+    let job_id = client.submit(&json!({"text": text}));
+    assert_eq!(client.finished(&job_id, LIMIT)["status"], "succeeded");
+}
+
+/// Writes a configuration that uses acknowledgement subjects v2 and gives nobody a right on any
+/// acknowledgement subject, but for the administrator.
+fn without_acknowledgements(directory: &Path) -> PathBuf {
+    let shipped = std::fs::read_to_string(shipped_configuration()).expect("the configuration");
+    let others: Vec<&str> = shipped.lines().filter(|line| !line.contains("$JS.ACK.")).collect();
+    assert!(others.len() < shipped.lines().count(), "there are rights to remove");
+    let path = directory.join("without-acknowledgements.conf");
+    let text = format!("{}\nfeature_flags {{ js_ack_fc_v2: true }}\n", others.join("\n"));
+    std::fs::write(&path, text).expect("a file");
+    path
+}
+
+#[test]
+fn acknowledgements_that_are_refused_make_the_worker_unready_until_it_has_the_rights() {
+    let (directory, store) = (TempDir::new().expect("one"), TempDir::new().expect("another"));
+    let refusing = without_acknowledgements(directory.path());
+    let mut nats = Nats::start_configured(store.path(), &refusing, Vec::new());
+    nats.provision(&[]);
+    let admin = Admin::of(&nats);
+    admin.set_ack_wait(ACK_WAIT);
+    let gateway = Gateway::start(&nats.address(), &[]);
+    let mut worker = Worker::start(&nats.address(), &[]);
+    ready(&gateway.client);
+    ready(&worker.health);
+
+    succeeds(&gateway.client, "tea for two");
+    let reason = reason(&worker);
+    assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
+    assert!(reason.contains("Permissions Violation"), "{reason}");
+    assert!(reason.contains("$JS.ACK."), "{reason}");
+    assert_eq!(checks(&worker, "jobs", "confirmed"), 0.0);
+    // The message comes again, and so does the check: the state lasts as long as the fault.
+    wait_for("another check fails", LIMIT, || {
+        (checks(&worker, "jobs", "unconfirmed") >= 2.0).then_some(())
+    });
+    assert_eq!(worker.health.get("/readyz").status, 503);
+    assert_eq!(admin.messages("JOBS"), 1);
+
+    nats.process.stop();
+    nats.restart_configured(&shipped_configuration());
+    admin.wait_until_idle();
+    wait_for("a check is confirmed", LIMIT, || {
+        (checks(&worker, "jobs", "confirmed") >= 1.0).then_some(())
+    });
+    ready(&worker.health);
+    worker.process.logged("the broker confirms acknowledgements again", LIMIT);
+}
+
+#[test]
+fn acknowledgements_that_are_lost_make_the_worker_unready_until_one_arrives() {
+    let store = TempDir::new().expect("a directory");
+    let nats = Nats::start(store.path());
+    nats.provision(&[]);
+    let admin = Admin::of(&nats);
+    admin.set_ack_wait(ACK_WAIT);
+    let gateway = Gateway::start(&nats.address(), &[]);
+    let proxy = Proxy::start(&nats.address());
+    let worker = Worker::start(&proxy.address(), &[]);
+    ready(&gateway.client);
+    ready(&worker.health);
+
+    let lost = proxy.on(Rule::lose("$JS.ACK.").going(Way::ToServer));
+    succeeds(&gateway.client, "tea for two");
+    let reason = reason(&worker);
+    assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
+    assert!(lost.count() >= 1);
+    lost.end();
+    // Delivered again on the same connection, and confirmed now.
+    ready(&worker.health);
+    admin.wait_until_idle();
+    assert!(checks(&worker, "jobs", "confirmed") >= 1.0);
+}
+
+#[test]
+fn an_acknowledgement_that_is_not_answered_is_not_repeated() {
+    let store = TempDir::new().expect("a directory");
+    let nats = Nats::start(store.path());
+    nats.provision(&[]);
+    let admin = Admin::of(&nats);
+    let gateway = Gateway::start(&nats.address(), &[]);
+    let proxy = Proxy::start(&nats.address());
+    let worker = Worker::start(&proxy.address(), &[]);
+    ready(&gateway.client);
+    ready(&worker.health);
+
+    let answers = proxy.on(Rule::lose_answers("$JS.ACK.").going(Way::ToServer));
+    succeeds(&gateway.client, "tea for two");
+    let reason = reason(&worker);
+    assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
+    admin.wait_until_idle();
+    assert_eq!(answers.count(), 1);
+    // The next job of the same worker, more than a second later.
+    answers.end();
+    succeeds(&gateway.client, "two for tea");
+    ready(&worker.health);
+    assert_eq!(checks(&worker, "jobs", "unconfirmed"), 1.0);
+}
+
+#[test]
+fn acknowledgements_of_webhooks_are_checked_by_themselves() {
+    let store = TempDir::new().expect("a directory");
+    let nats = Nats::start(store.path());
+    nats.provision(&[]);
+    Admin::of(&nats).set_ack_wait_of("WEBHOOKS", &["webhooks"], ACK_WAIT);
+    let gateway = Gateway::start(&nats.address(), &QUICK);
+    let proxy = Proxy::start(&nats.address());
+    let worker = Worker::start(&proxy.address(), &QUICK);
+    ready(&gateway.client);
+    ready(&worker.health);
+
+    let lost = |frame: Rule| proxy.on(frame.going(Way::ToServer));
+    let lost = lost(Rule::lose("$JS.ACK.WEBHOOKS."));
+    let receiver = Receiver::start();
+    let hook = json!({"url": receiver.url("/hook")});
+    let job_id = gateway.client.submit(&json!({"text": "tea for two", "webhook": hook}));
+    assert_eq!(settled(&gateway.client, &job_id)["status"], "delivered");
+    let reason = reason(&worker);
+    assert!(reason.contains("acknowledgements of WEBHOOKS"), "{reason}");
+    assert_eq!(checks(&worker, "jobs", "unconfirmed"), 0.0);
+    assert!(checks(&worker, "jobs", "confirmed") >= 1.0);
+    lost.end();
+    ready(&worker.health);
+    assert!(checks(&worker, "webhooks", "confirmed") >= 1.0);
+    assert_eq!(receiver.received("/hook").len(), 1);
+}
+
+#[test]
+fn acknowledgements_that_arrive_are_confirmed_and_few_are_checked() {
+    const JOBS: usize = 300;
+    let store = TempDir::new().expect("a directory");
+    let nats = Nats::start(store.path());
+    nats.provision(&[]);
+    let admin = Admin::of(&nats);
+    let proxy = Proxy::start(&nats.address());
+    let acknowledgements = proxy.on(Rule::pass("$JS.ACK.").going(Way::ToServer).saying("+ACK"));
+    admin.publish_jobs("interactive", JOBS, "tea for two");
+    let worker = Worker::start(&proxy.address(), &[]);
+    ready(&worker.health);
+    let start = std::time::Instant::now();
+    admin.wait_until_idle();
+    let seconds = start.elapsed().as_secs_f64();
+    assert_eq!(acknowledgements.count(), JOBS, "one for each job");
+    let confirmed = wait_for("a check is confirmed", LIMIT, || {
+        let confirmed = checks(&worker, "jobs", "confirmed");
+        (confirmed > 0.0).then_some(confirmed)
+    });
+    // The first one, one per second, and what the time before and after adds to both.
+    assert!(confirmed <= seconds + 3.0, "{confirmed} checks in {seconds} s");
+    assert_eq!(checks(&worker, "jobs", "unconfirmed"), 0.0);
+    assert_eq!(worker.health.get("/readyz").status, 200);
+}
+
+#[test]
+fn a_connection_that_is_lost_with_a_check_under_way_raises_no_alarm() {
+    let store = TempDir::new().expect("a directory");
+    let nats = Nats::start(store.path());
+    nats.provision(&[]);
+    let admin = Admin::of(&nats);
+    admin.set_ack_wait(ACK_WAIT);
+    let gateway = Gateway::start(&nats.address(), &[]);
+    let proxy = Proxy::start(&nats.address());
+    let worker = Worker::start(&proxy.address(), &[]);
+    ready(&gateway.client);
+    ready(&worker.health);
+
+    let lost = proxy.on(Rule::lose("$JS.ACK.").going(Way::ToServer));
+    let job_id = gateway.client.submit(&json!({"text": "tea for two"}));
+    wait_for("the acknowledgement is lost", LIMIT, || (lost.count() > 0).then_some(()));
+    lost.end();
+    proxy.mend();
+    assert_eq!(gateway.client.finished(&job_id, LIMIT)["status"], "succeeded");
+    admin.wait_until_idle();
+    wait_for("a check is confirmed", LIMIT, || {
+        (checks(&worker, "jobs", "confirmed") >= 1.0).then_some(())
+    });
+    assert_eq!(checks(&worker, "jobs", "unconfirmed"), 0.0);
+    ready(&worker.health);
+}
