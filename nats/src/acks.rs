@@ -117,7 +117,7 @@ struct Shared {
 /// The last check of each queue.
 #[derive(Debug, Default)]
 struct Checks {
-    /// Whether [`AckChecks`] receives answers. Without, nothing is checked.
+    /// Whether [`AckChecks`] receives answers. Until then nothing is checked.
     is_watched: bool,
     jobs: Check,
     webhooks: Check,

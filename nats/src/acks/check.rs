@@ -75,15 +75,15 @@ impl Check {
     }
 
     /// Ends the open check without an answer. Returns whether that is a failure: on a connection
-    /// that was lost meanwhile it proves nothing.
+    /// that was lost meanwhile it proves nothing. `connects` is the present connection, if any.
     pub(super) fn expire(
         &mut self,
         connects: Option<u64>,
         refusal: Option<String>,
         now: Instant,
     ) -> bool {
-        self.is_open = false;
-        let sent_on = self.sent.map(|(sent_on, _)| sent_on);
+        let was_open = std::mem::take(&mut self.is_open);
+        let sent_on = self.sent.filter(|_| was_open).map(|(sent_on, _)| sent_on);
         let Some(connects) = connects.filter(|connects| Some(*connects) == sent_on) else {
             return false;
         };
@@ -154,6 +154,13 @@ mod tests {
             assert!(!check.expire(connects, None, now));
             assert!(check.failure(1, now).is_none());
         }
+    }
+
+    #[test]
+    fn a_check_fails_once() {
+        let (mut check, now) = begun();
+        assert!(check.expire(Some(1), None, now));
+        assert!(!check.expire(Some(1), None, now));
     }
 
     #[test]
