@@ -1,11 +1,11 @@
 //! Checks whether the broker accepts acknowledgements.
 //!
-//! An acknowledgement is fire and forget: if the broker refuses it, because the role lacks the right
-//! for its subject, or never receives it, the only trace is a message that is delivered again. So a
-//! few acknowledgements ask for an answer: the first one after each (re)connection, and then at most
-//! one per second and queue. The delivery does not wait for the answer; [`AckChecks`]
-//! does, in a task of its own. nats-server answers every acknowledgement that it processes, also a
-//! repeated one and one of a message that was removed.
+//! An acknowledgement is fire and forget: if the broker refuses it, because the role lacks the
+//! right for its subject, or never receives it, the only trace is a message that is delivered again.
+//! So a few acknowledgements ask for an answer: the first one after each (re)connection, and then at
+//! most one per second and queue. No delivery waits for the answer; [`AckChecks`] does, beside them.
+//! nats-server answers every acknowledgement that it processes, also a repeated one and one of a
+//! message that was removed.
 
 mod check;
 
@@ -27,6 +27,8 @@ use crate::topology::{JOBS, WEBHOOKS};
 
 /// What the broker's complaint about a refused acknowledgement contains: the subject's beginning.
 const ACK_SUBJECT: &str = "$JS.ACK.";
+/// The cause of a failed check if the broker sent no error.
+const NO_ANSWER: &str = "no answer";
 
 /// A queue whose messages are acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,11 +95,12 @@ pub struct Unconfirmed {
 impl fmt::Display for Unconfirmed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stream = self.queue.stream();
-        write!(f, "the broker does not confirm acknowledgements of {stream}")?;
-        match &self.refusal {
-            Some(refusal) => write!(f, ": {refusal}"),
-            None => Ok(()),
-        }
+        let cause = self.refusal.as_deref().unwrap_or(NO_ANSWER);
+        write!(
+            f,
+            "the broker does not confirm acknowledgements of {stream}, whose finished messages are \
+             delivered again: {cause}; see WordmillAcknowledgementsUnconfirmed in docs/operations.md"
+        )
     }
 }
 
@@ -307,8 +310,10 @@ impl AckChecks {
         for queue in Queue::ALL {
             let deadline = self.begun.borrow().of(queue).deadline();
             if deadline.is_some_and(|deadline| deadline <= now) {
-                let refusal = self.broker.last_error();
-                self.fail(queue, refusal.filter(|error| error.contains(ACK_SUBJECT)), count);
+                // The last error may be about something else.
+                let name = format!(".{}.", queue.stream());
+                let is_ours = |error: &String| error.contains(ACK_SUBJECT) && error.contains(&name);
+                self.fail(queue, self.broker.last_error().filter(is_ours), count);
             }
         }
     }
@@ -318,7 +323,7 @@ impl AckChecks {
         let connects = self.broker.is_connected().then(|| self.broker.connects());
         let known = connects
             .is_some_and(|connects| self.begun.borrow().of(queue).failure(connects, now).is_some());
-        let cause = refusal.clone().unwrap_or_else(|| "no answer".to_owned());
+        let cause = refusal.clone().unwrap_or_else(|| NO_ANSWER.to_owned());
         let has_failed =
             self.broker.acks.change(queue, |check| check.expire(connects, refusal, now));
         if has_failed != Some(true) {

@@ -1,7 +1,7 @@
 //! Acknowledgements that the broker refuses or never receives: seen by the operator, and harmless.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -10,6 +10,7 @@ use wordmill_tests::client::Client;
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::proxy::{Proxy, Rule, Way};
 use wordmill_tests::receiver::Receiver;
+use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Worker, ready, shipped_configuration};
 use wordmill_tests::wait_for;
 
@@ -135,11 +136,36 @@ fn an_acknowledgement_that_is_not_answered_is_not_repeated() {
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
     admin.wait_until_idle();
     assert_eq!(answers.count(), 1);
+    assert!(reason.contains("no answer"), "{reason}");
     // The next job of the same worker, more than a second later.
     answers.end();
     succeeds(&gateway.client, "two for tea");
     ready(&worker.health);
     assert_eq!(checks(&worker, "jobs", "unconfirmed"), 1.0);
+}
+
+#[test]
+fn acknowledgements_that_no_consumer_receives_make_the_worker_unready_at_once() {
+    let store = TempDir::new().expect("a directory");
+    let nats = Nats::start(store.path());
+    nats.provision(&[]);
+    let gateway = Gateway::start(&nats.address(), &[]);
+    let worker = Worker::start(&nats.address(), &[]);
+    ready(&gateway.client);
+    ready(&worker.health);
+
+    let site = Site::start();
+    let slow = Page::new("text/plain", "two words").after(Duration::from_secs(1));
+    let job_id = gateway.client.submit_url(&site.put("/page", slow));
+    wait_for("the job runs", LIMIT, || {
+        let job = gateway.client.get(&format!("/v1/jobs/{job_id}")).json();
+        (job["status"] == "running").then_some(())
+    });
+    Admin::of(&nats).delete_consumer("interactive");
+    assert_eq!(gateway.client.finished(&job_id, LIMIT)["status"], "succeeded");
+    let reason = reason(&worker);
+    assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
+    assert!(reason.contains("nothing receives them (status 503)"), "{reason}");
 }
 
 #[test]
@@ -154,8 +180,7 @@ fn acknowledgements_of_webhooks_are_checked_by_themselves() {
     ready(&gateway.client);
     ready(&worker.health);
 
-    let lost = |frame: Rule| proxy.on(frame.going(Way::ToServer));
-    let lost = lost(Rule::lose("$JS.ACK.WEBHOOKS."));
+    let lost = proxy.on(Rule::lose("$JS.ACK.WEBHOOKS.").going(Way::ToServer));
     let receiver = Receiver::start();
     let hook = json!({"url": receiver.url("/hook")});
     let job_id = gateway.client.submit(&json!({"text": "tea for two", "webhook": hook}));
@@ -182,7 +207,7 @@ fn acknowledgements_that_arrive_are_confirmed_and_few_are_checked() {
     admin.publish_jobs("interactive", JOBS, "tea for two");
     let worker = Worker::start(&proxy.address(), &[]);
     ready(&worker.health);
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     admin.wait_until_idle();
     let seconds = start.elapsed().as_secs_f64();
     assert_eq!(acknowledgements.count(), JOBS, "one for each job");
