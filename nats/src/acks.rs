@@ -25,7 +25,7 @@ use crate::Error;
 use crate::connect::{Broker, Connection};
 use crate::topology::{JOBS, WEBHOOKS};
 
-/// What the broker's complaint about a refused acknowledgement contains: the subject's beginning.
+/// The beginning of every acknowledgement subject, which the broker's error for a refused one names.
 const ACK_SUBJECT: &str = "$JS.ACK.";
 /// The cause of a failed check if the broker sent no error.
 const NO_ANSWER: &str = "no answer";
@@ -84,7 +84,7 @@ impl CheckOutcome {
     }
 }
 
-/// Why a worker that finishes jobs does not empty the queue.
+/// A failed check: acknowledgements of this queue are refused or lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unconfirmed {
     queue: Queue,
@@ -192,7 +192,7 @@ impl AckMonitor {
         self.0.connection.borrow().connects
     }
 
-    /// Changes the state of a check without waking [`AckChecks`], which does that itself.
+    /// Changes the state of a check. Only [`AckChecks`] calls it, so it needs no notification.
     fn change<T>(&self, queue: Queue, change: impl FnOnce(&mut Check) -> T) -> Option<T> {
         let mut result = None;
         self.0.checks.send_if_modified(|checks| {
@@ -202,7 +202,7 @@ impl AckMonitor {
         result
     }
 
-    /// Returns why acknowledgements do not arrive, as far as is known.
+    /// Returns the failed check that counts at present, that of jobs first.
     fn unconfirmed(&self) -> Option<Unconfirmed> {
         let (connects, now) = (self.connects(), Instant::now());
         let checks = self.0.checks.borrow();
@@ -214,7 +214,7 @@ impl AckMonitor {
 }
 
 impl Broker {
-    /// Returns why the broker does not accept acknowledgements, if the last check failed.
+    /// Returns the reason why acknowledgements are not confirmed, if the last check failed.
     ///
     /// The answer is `None` again after the next confirmed check, on another connection, and when
     /// three acknowledgement waits have passed without another failure.
