@@ -1,11 +1,11 @@
 //! Checks whether the broker accepts acknowledgements.
 //!
 //! An acknowledgement is fire and forget: if the broker refuses it, because the role lacks the
-//! right for its subject, or never receives it, the only trace is a message that is delivered again.
-//! So a few acknowledgements ask for an answer: the first one after each (re)connection, and then at
-//! most one per second and queue. No delivery waits for the answer; [`AckChecks`] does, beside them.
-//! nats-server answers every acknowledgement that it processes, also a repeated one and one of a
-//! message that was removed.
+//! right for its subject, or never receives it, the only trace is a message that is delivered
+//! again. So a few acknowledgements ask for an answer: the first one after each (re)connection, and
+//! then at most one per second and queue. No delivery waits for the answer; [`AckChecks`] does,
+//! beside them. nats-server answers every acknowledgement that it processes, also a repeated one
+//! and one of a message that was removed.
 
 mod check;
 
@@ -25,7 +25,7 @@ use crate::Error;
 use crate::connect::{Broker, Connection};
 use crate::topology::{JOBS, WEBHOOKS};
 
-/// The beginning of every acknowledgement subject, which the broker's error for a refused one names.
+/// The beginning of every acknowledgement subject. The broker's error for a refused one names it.
 const ACK_SUBJECT: &str = "$JS.ACK.";
 /// The cause of a failed check if the broker sent no error.
 const NO_ANSWER: &str = "no answer";
