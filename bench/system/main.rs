@@ -9,7 +9,7 @@
 //!
 //! Arguments: `--full` for larger backlogs, `--only <part of a name>`, `--update` to write the tables and
 //! the picture into `docs/`; `--against <folder>` compares the services with others, of an earlier build
-//! for example, and does nothing else. Environment: `WORDMILL_BIN_DIR`, `NATS_SERVER`.
+//! for example and perhaps with a `server.conf` of its own, and does nothing else. Environment: `WORDMILL_BIN_DIR`, `NATS_SERVER`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -48,7 +48,7 @@ use self::pages::Site;
 use self::process::Process;
 use self::raw::{Raw, Templates};
 use self::report::{Expense, Report};
-use self::stack::{Broker, Cost, Stack, repository};
+use self::stack::{Broker, Cost, Stack, binaries, repository};
 
 /// The services' own: the floor is to lack nothing that they have.
 #[global_allocator]
@@ -173,7 +173,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
 impl Bench {
     async fn start() -> Result<Self> {
         let stack = Stack::start().await?;
-        let raw_broker = Broker::start().await?;
+        let raw_broker = Broker::start_for(&binaries()).await?;
         let (floor_process, floor) = floor::start(&stack.broker.url).await?;
         Ok(Self {
             text: Work::text(&stack).await?,

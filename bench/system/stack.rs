@@ -37,11 +37,15 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub async fn start() -> Result<Self> {
+    /// Starts a server for services from a folder, with the `server.conf` of that folder if it has one:
+    /// an earlier build may need the configuration of its time.
+    pub async fn start_for(folder: &Path) -> Result<Self> {
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
         let port = free_port("127.0.0.1")?;
         let mut command = Command::new(env::var("NATS_SERVER").unwrap_or("nats-server".to_owned()));
-        command.arg("-c").arg(repository().join("nats/server.conf"));
+        let own = folder.join("server.conf");
+        let configuration = if own.exists() { own } else { repository().join("nats/server.conf") };
+        command.arg("-c").arg(configuration);
         command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--store_dir"]);
         command.arg(directory.path());
         for role in ROLES {
@@ -102,7 +106,7 @@ impl Stack {
 
     /// Starts services from another folder of binaries.
     pub async fn start_from(binaries: PathBuf) -> Result<Self> {
-        let broker = Broker::start().await?;
+        let broker = Broker::start_for(&binaries).await?;
         let address = free_address()?;
         let mut command = service(&binaries, "wordmill-gateway", "gateway", &broker.url)?;
         command.env("WORDMILL_LISTEN", address.to_string());
@@ -213,7 +217,7 @@ pub async fn connect(url: &str) -> Result<jetstream::Context> {
 }
 
 /// Returns the folder of the services that are measured.
-fn binaries() -> PathBuf {
+pub fn binaries() -> PathBuf {
     let release = || repository().join("target/release");
     env::var_os("WORDMILL_BIN_DIR").map_or_else(release, PathBuf::from)
 }
