@@ -5,7 +5,9 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Names a cause of failure. The set is fixed: clients branch on it, `docs/errors.md` explains each.
+use crate::open::Open;
+
+/// Names a cause of failure. Clients branch on it, `docs/errors.md` explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
@@ -131,11 +133,34 @@ impl fmt::Display for FailureCode {
     }
 }
 
+impl Open<FailureCode> {
+    /// Returns the name as clients see it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(code) => code.as_str(),
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Returns the name as metrics show it, from a fixed set: an unknown code is `other`.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        self.known().map_or("other", FailureCode::as_str)
+    }
+}
+
+impl fmt::Display for Open<FailureCode> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// One failure, of an attempt or of a whole job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
     /// The cause.
-    pub code: FailureCode,
+    pub code: Open<FailureCode>,
     /// One sentence that the client may read. Never internal text.
     pub detail: String,
     /// Whether another attempt may end differently.
@@ -146,7 +171,7 @@ impl Failure {
     /// Returns a failure that is retried or not as its code says.
     #[must_use]
     pub fn new(code: FailureCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retryable: code.is_retryable() }
+        Self { code: code.into(), detail: detail.into(), retryable: code.is_retryable() }
     }
 
     /// Returns the failure of an attempt whose worker went away.
@@ -185,6 +210,12 @@ mod tests {
         assert!(Failure::http_status(429).retryable);
         assert!(Failure::http_status(503).retryable);
         assert_eq!(Failure::http_status(404).code, FailureCode::FetchHttp4xx);
+    }
+
+    #[test]
+    fn metrics_show_an_unknown_code_as_other() {
+        assert_eq!(Open::Other("fetch_quic".to_owned()).label(), "other");
+        assert_eq!(Open::from(FailureCode::Lost).label(), "lost");
     }
 
     #[test]

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::batch::Survey;
 use crate::failure::Failure;
 use crate::histogram::{Rule, Totals, WordCount};
 use crate::id::{JobId, JobKey, Lane, Owner, RunNonce};
 use crate::message::JobMessage;
+use crate::open::Open;
 use crate::options::Options;
 use crate::source::SourceInfo;
 use crate::trace::{TraceId, TraceParent};
@@ -43,10 +44,14 @@ pub enum Status {
     Failed,
     /// Final: withdrawn by its owner.
     Cancelled,
+    /// A state that only a newer version knows. It counts as not final, refuses every event, and is
+    /// never written.
+    #[serde(skip)]
+    Unknown,
 }
 
 impl Status {
-    /// Every status.
+    /// Every status that this version knows.
     pub const ALL: [Self; 5] =
         [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
 
@@ -54,7 +59,7 @@ impl Status {
     #[must_use]
     pub fn is_final(self) -> bool {
         match self {
-            Self::Queued | Self::Running => false,
+            Self::Queued | Self::Running | Self::Unknown => false,
             Self::Succeeded | Self::Failed | Self::Cancelled => true,
         }
     }
@@ -68,7 +73,17 @@ impl Status {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Unknown => "unknown",
         }
+    }
+
+    /// Reads a status that a newer version may have written.
+    ///
+    /// # Errors
+    /// If the value is not a string.
+    pub fn read_open<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let status = Open::<Self>::deserialize(deserializer)?;
+        Ok(status.known().unwrap_or(Self::Unknown))
     }
 
     /// Finds a status by its name.
@@ -106,10 +121,10 @@ pub enum Stage {
 }
 
 /// How far a running attempt has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// What it does.
-    pub stage: Stage,
+    pub stage: Open<Stage>,
     /// Bytes counted so far.
     pub done_bytes: u64,
     /// Bytes in all, where known.
@@ -126,6 +141,7 @@ pub struct Job {
     /// Whose job.
     pub owner: Owner,
     /// Where it is in its life.
+    #[serde(deserialize_with = "Status::read_open")]
     pub status: Status,
     /// Which queue it waits in.
     pub lane: Lane,
@@ -133,8 +149,9 @@ pub struct Job {
     pub labels: BTreeMap<String, String>,
     /// What is counted.
     pub source: SourceInfo,
-    /// How.
-    pub options: Options,
+    /// How it is counted, as the JSON that was submitted: an option that this version does not know
+    /// is shown, and written back unchanged.
+    pub options: Written<Options>,
     /// Every try, in order.
     pub attempts: Vec<Attempt>,
     /// How far the running attempt has come.
@@ -208,7 +225,7 @@ impl Job {
             lane: message.lane,
             labels: message.labels.clone(),
             source: message.source.describe(),
-            options: message.options.clone(),
+            options: Written::from(&message.options),
             attempts: Vec::new(),
             progress: None,
             created_at: message.created_at,
@@ -323,7 +340,9 @@ impl Job {
                 self.close_attempt(now, None);
                 self.finish(Cancelled, now);
             }
-            (Queued | Running | Succeeded | Failed | Cancelled, _) => return Err(refused),
+            (Queued | Running | Succeeded | Failed | Cancelled | Status::Unknown, _) => {
+                return Err(refused);
+            }
         }
         Ok(())
     }

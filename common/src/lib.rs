@@ -14,6 +14,7 @@ pub mod id;
 pub mod job;
 pub mod message;
 pub mod metrics;
+pub mod open;
 pub mod options;
 pub mod probe;
 pub mod retry;

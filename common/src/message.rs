@@ -1,16 +1,21 @@
 //! The message that carries a job through the queue.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::id::{JobId, JobKey, Lane, Owner};
-use crate::job::FORMAT;
+use crate::job::{FORMAT, Job};
+use crate::open::Open;
 use crate::options::Options;
-use crate::source::Source;
+use crate::source::{Source, SourceInfo};
 use crate::trace::TraceId;
 use crate::webhook::Webhook;
+use crate::written::Written;
 
 /// Everything that a worker needs to do a job, even if its record was never written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +60,111 @@ pub enum Error {
     #[error("the message is not a job: {0}")]
     Malformed(#[from] serde_json::Error),
     /// It was written by a newer version.
-    #[error("the message has format {0}, and this worker knows only {FORMAT}")]
+    #[error("the message has format {0}, and this version knows only {FORMAT}")]
     Newer(u64),
+    /// It is a job, but its source or its options are unknown.
+    #[error("the message has {} that this version does not know: {}", .0.part, .0.reason)]
+    Unknown(Box<Unknown>),
+}
+
+/// The part of a message that a reader does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The source.
+    Source,
+    /// The options.
+    Options,
+}
+
+impl Part {
+    /// Returns the name of the field.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Options => "options",
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source => f.write_str("a source"),
+            Self::Options => f.write_str("options"),
+        }
+    }
+}
+
+/// A job whose source or options this version does not know. It can be shown and cancelled, but
+/// neither run nor submitted again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unknown {
+    /// The record of the job as it was queued.
+    pub job: Job,
+    /// The unknown part; the source if both are.
+    pub part: Part,
+    /// Why the part cannot be read.
+    pub reason: String,
+}
+
+/// A message, read by a program that does not run the job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// This version could run the job.
+    Known(Box<JobMessage>),
+    /// Only a newer version can.
+    Unknown(Box<Unknown>),
+}
+
+impl Reading {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] and [`Error::Newer`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        match JobMessage::parse(bytes) {
+            Ok(message) => Ok(Self::Known(Box::new(message))),
+            Err(Error::Unknown(unknown)) => Ok(Self::Unknown(unknown)),
+            Err(error @ (Error::Malformed(_) | Error::Newer(_))) => Err(error),
+        }
+    }
+
+    /// Returns the record of the job as it was queued.
+    #[must_use]
+    pub fn job(&self) -> Job {
+        match self {
+            Self::Known(message) => Job::queued(message),
+            Self::Unknown(unknown) => unknown.job.clone(),
+        }
+    }
+
+    /// Returns when the job was submitted.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        match self {
+            Self::Known(message) => message.created_at,
+            Self::Unknown(unknown) => unknown.job.created_at,
+        }
+    }
+
+    /// Returns the trace of the job.
+    #[must_use]
+    pub fn trace_id(&self) -> TraceId {
+        match self {
+            Self::Known(message) => message.trace_id,
+            Self::Unknown(unknown) => unknown.job.trace_id,
+        }
+    }
+
+    /// Returns the name of the object that holds the document, if the job has one.
+    #[must_use]
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Self::Known(message) => message.source.object(),
+            Self::Unknown(unknown) => unknown.job.document.as_deref(),
+        }
+    }
 }
 
 impl JobMessage {
@@ -75,7 +183,10 @@ impl JobMessage {
             // The version decides what to say, so it is looked for even if the rest is strange.
             Err(error) => match serde_json::from_slice::<Versioned>(bytes) {
                 Ok(newer) if newer.format > FORMAT.into() => Err(Error::Newer(newer.format)),
-                Ok(_) | Err(_) => Err(Error::Malformed(error)),
+                Ok(_) | Err(_) => Err(match Unknown::find(bytes) {
+                    Some(unknown) => Error::Unknown(Box::new(unknown)),
+                    None => Error::Malformed(error),
+                }),
             },
         }
     }
@@ -87,9 +198,128 @@ impl JobMessage {
     }
 }
 
+impl Unknown {
+    /// Finds out whether a message that cannot be read fails for its source or its options alone:
+    /// whether it is a job once known ones stand in their place.
+    fn find(bytes: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Parts<'a> {
+            #[serde(borrow)]
+            source: &'a RawValue,
+            #[serde(borrow)]
+            options: &'a RawValue,
+        }
+        #[derive(Deserialize)]
+        struct Kind {
+            kind: String,
+        }
+        let parts: Parts<'_> = serde_json::from_slice(bytes).ok()?;
+        let Kind { kind } = serde_json::from_str(parts.source.get()).ok()?;
+        let _: Map<String, Value> = serde_json::from_str(parts.options.get()).ok()?;
+
+        let mut message: Map<String, Value> = serde_json::from_slice(bytes).ok()?;
+        let placeholder = Source::Text { text: String::new() };
+        message.insert("source".to_owned(), serde_json::to_value(placeholder).ok()?);
+        message.insert("options".to_owned(), Map::new().into());
+        let mut message: JobMessage = serde_json::from_value(message.into()).ok()?;
+
+        let source = serde_json::from_str::<Source>(parts.source.get());
+        let options = serde_json::from_str::<Options>(parts.options.get());
+        let (part, reason) = match (&source, &options) {
+            (Err(error), _) => (Part::Source, error.to_string()),
+            (Ok(_), Err(error)) => (Part::Options, error.to_string()),
+            (Ok(_), Ok(_)) => return None,
+        };
+        let description = match source {
+            Ok(source) => {
+                message.source = source;
+                message.source.describe()
+            }
+            Err(_) => SourceInfo::new(Open::parse(kind)),
+        };
+        let options: Written<Options> = serde_json::from_str(parts.options.get()).ok()?;
+        let job = Job { source: description, options, ..Job::queued(&message) };
+        Some(Self { job, part, reason })
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    /// Returns the golden message with some fields replaced.
+    fn changed(changes: &Value) -> Vec<u8> {
+        let mut message: Map<String, Value> =
+            serde_json::from_str(include_str!("golden/message.json")).unwrap();
+        message.extend(changes.as_object().unwrap().clone());
+        serde_json::to_vec(&message).unwrap()
+    }
+
+    fn unknown(changes: &Value) -> Unknown {
+        match JobMessage::parse(&changed(changes)) {
+            Err(Error::Unknown(unknown)) => *unknown,
+            other => panic!("{changes}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_or_source_is_told_from_nonsense() {
+        let found = unknown(&json!({"options": {"case": "fold", "stem": true}}));
+        assert_eq!(found.part, Part::Options);
+        assert!(found.reason.contains("unknown field `stem`"), "{}", found.reason);
+        assert_eq!(json!(found.job)["options"], json!({"case": "fold", "stem": true}));
+        assert_eq!(json!(found.job)["source"], json!({"kind": "text", "size_bytes": 18}));
+
+        let found = unknown(&json!({"options": {"case": "upper"}}));
+        assert_eq!(found.part, Part::Options);
+
+        let found = unknown(&json!({"source": {"kind": "feed", "feed": 7}, "options": {"a": 1}}));
+        assert_eq!(found.part, Part::Source);
+        assert!(found.reason.contains("unknown variant `feed`"), "{}", found.reason);
+        assert_eq!(json!(found.job)["source"], json!({"kind": "feed"}));
+        assert_eq!(json!(found.job)["options"], json!({"a": 1}));
+        assert_eq!(found.job.document, None);
+    }
+
+    #[test]
+    fn a_message_that_lacks_anything_else_is_malformed() {
+        for changes in [
+            json!({"source": "text"}),
+            json!({"source": {"kind": 7}}),
+            json!({"source": null}),
+            json!({"options": null}),
+            json!({"options": {"stem": true}, "lane": "fast"}),
+            json!({"options": {"stem": true}, "job_id": "1"}),
+            json!({"source": {"kind": "feed"}, "owner": ""}),
+            json!({"source": {"kind": "feed"}, "format": "1"}),
+        ] {
+            let outcome = JobMessage::parse(&changed(&changes));
+            assert!(matches!(outcome, Err(Error::Malformed(_))), "{changes}: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_counts_more_than_unknown_parts() {
+        let newer = changed(&json!({"format": 2, "options": {"stem": true}}));
+        assert!(matches!(JobMessage::parse(&newer), Err(Error::Newer(2))));
+        assert!(matches!(Reading::parse(&newer), Err(Error::Newer(2))));
+    }
+
+    #[test]
+    fn a_reading_shows_the_job_in_both_cases() {
+        let known = Reading::parse(&changed(&json!({}))).unwrap();
+        let unknown = Reading::parse(&changed(&json!({"options": {"stem": true}}))).unwrap();
+        let (known_job, unknown_job) = (known.job(), unknown.job());
+        assert_eq!(Job { options: unknown_job.options.clone(), ..known_job }, unknown_job);
+        assert_eq!(known.created_at(), unknown.created_at());
+        assert_eq!(known.trace_id(), unknown.trace_id());
+        let document = json!({"kind": "document", "content": {"object": "a.b"}, "size_bytes": 3,
+            "sha256": "00"});
+        let changes = json!({"source": document, "options": {"stem": true}});
+        assert_eq!(Reading::parse(&changed(&changes)).unwrap().object(), Some("a.b"));
+    }
 
     #[test]
     fn a_newer_format_is_told_from_nonsense() {

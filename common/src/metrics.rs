@@ -232,7 +232,7 @@ impl Shared {
     pub fn note_finished(&self, job: &Job, trace: Option<TraceLink>) {
         let outcome = if job.dead_lettered { "dead_lettered" } else { job.status.as_str() };
         let code = job.failure.as_ref().filter(|_| job.status == Status::Failed);
-        let code = code.map(|failure| failure.code.as_str());
+        let code = code.map(|failure| failure.code.label());
         let labels = Finished { lane: job.lane, outcome, code };
         self.jobs_finished.get_or_create(&labels).inc();
         if let Some(finished_at) = job.finished_at {

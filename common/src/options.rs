@@ -5,11 +5,14 @@
 //! a field or a value that a reader does not know is refused, because a job counted otherwise than
 //! asked for would be wrong.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use crate::written::Written;
 
 /// Shortest and longest value of [`Options::min_len`], in characters.
 const MIN_LEN: RangeInclusive<u32> = 1..=100;
@@ -60,6 +63,25 @@ pub struct Options {
     /// Whether to record what the rules count differently.
     #[serde(skip_serializing_if = "is_default")]
     pub explain: bool,
+}
+
+/// The schema of options in an answer: those that a newer version has added are shown, too.
+impl JsonSchema for Written<Options> {
+    fn schema_name() -> Cow<'static, str> {
+        Options::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        format!("written {}", Options::schema_id()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Options::json_schema(generator);
+        schema.remove("additionalProperties");
+        let description = "How a job is to be counted. A newer version may add options.";
+        schema.insert("description".to_owned(), description.into());
+        schema
+    }
 }
 
 /// Definitions of a word.

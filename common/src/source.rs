@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::batch::Batch;
+use crate::open::Open;
 
 /// What a job counts, with everything that a worker needs to get at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,7 +159,7 @@ impl SourceKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceInfo {
     /// The kind.
-    pub kind: SourceKind,
+    pub kind: Open<SourceKind>,
     /// The URL as given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -206,9 +207,9 @@ pub struct Extractor {
 impl SourceInfo {
     /// Returns a description that says nothing but the kind.
     #[must_use]
-    pub fn new(kind: SourceKind) -> Self {
+    pub fn new(kind: impl Into<Open<SourceKind>>) -> Self {
         Self {
-            kind,
+            kind: kind.into(),
             url: None,
             final_url: None,
             file_name: None,

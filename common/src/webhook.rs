@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::histogram::{Rule, Totals};
 use crate::id::{JobId, Lane};
 use crate::job::{Job, Status as JobStatus};
+use crate::open::Open;
 use crate::source::SourceKind;
 use crate::trace::TraceId;
 
@@ -67,7 +68,7 @@ struct Data<'a> {
 
 #[derive(Debug, Serialize)]
 struct Source<'a> {
-    kind: SourceKind,
+    kind: &'a Open<SourceKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,7 +91,7 @@ struct Links {
 /// None in practice: every record can be written as JSON.
 pub fn body(job: &Job) -> Result<Option<Vec<u8>>, serde_json::Error> {
     let kind = match job.status {
-        JobStatus::Queued | JobStatus::Running => return Ok(None),
+        JobStatus::Queued | JobStatus::Running | JobStatus::Unknown => return Ok(None),
         JobStatus::Succeeded => "job.succeeded",
         JobStatus::Failed => "job.failed",
         JobStatus::Cancelled => "job.cancelled",
@@ -114,7 +115,7 @@ fn notice<'a>(job: &'a Job, kind: &'static str, url: Option<&'a str>) -> Notice<
             lane: job.lane,
             labels: &job.labels,
             source: Source {
-                kind: job.source.kind,
+                kind: &job.source.kind,
                 url,
                 size_bytes: job.source.size_bytes,
                 sha256: job.source.sha256.as_deref(),

@@ -61,6 +61,9 @@ async fn withdraw(app: &App, key: &JobKey, request: &TraceParent) -> Result<Box<
             Ok(stored)
         }
         Outcome::Refused(stored, _) if stored.job.status == Status::Cancelled => Ok(stored),
+        Outcome::Refused(stored, _) if stored.job.status == Status::Unknown => {
+            Err(Problem::newer())
+        }
         Outcome::Refused(stored, _) => {
             let status = stored.job.status;
             let detail = format!("The job has already {}.", status.as_str());

@@ -13,10 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use wordmill_common::id::{JobId, Lane, Owner};
-use wordmill_common::message::JobMessage;
+use wordmill_common::job::Job;
+use wordmill_common::message::Reading;
 use wordmill_common::options::Options;
 use wordmill_common::source::SourceInfo;
 use wordmill_common::trace::TraceId;
+use wordmill_common::written::Written;
 use wordmill_nats::Error;
 use wordmill_nats::dead::{Filter, Letter, LetterId, Page};
 
@@ -75,7 +77,7 @@ struct LetterFailure {
 #[derive(Debug, Serialize, JsonSchema)]
 struct JobPart {
     source: SourceInfo,
-    options: Options,
+    options: Written<Options>,
     labels: BTreeMap<String, String>,
     #[schemars(with = "Moment")]
     created_at: Timestamp,
@@ -121,7 +123,7 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let letter = existing(&app, &caller, id).await?;
     // The document first: a repeat finds what is left over.
-    if let Some(name) = letter.message.as_ref().and_then(|message| message.source.object()) {
+    if let Some(name) = letter.message.as_ref().and_then(Reading::object) {
         within(app.uploads.documents.remove(name)).await?;
     }
     within(app.dead_letters.remove(&letter)).await?;
@@ -185,7 +187,7 @@ impl LetterView {
             attempts: letter.attempts,
             dead_at: letter.dead_at,
             size_bytes: letter.size_bytes,
-            job: letter.message.as_ref().map(JobPart::of),
+            job: letter.message.as_ref().map(|message| JobPart::of(message.job())),
             trace_id: letter.trace_id,
             links,
         }
@@ -193,13 +195,13 @@ impl LetterView {
 }
 
 impl JobPart {
-    fn of(message: &JobMessage) -> Self {
+    fn of(job: Job) -> Self {
         Self {
-            source: message.source.describe(),
-            options: message.options.clone(),
-            labels: message.labels.clone(),
-            created_at: message.created_at,
-            retry_of: message.retry_of,
+            source: job.source,
+            options: job.options,
+            labels: job.labels,
+            created_at: job.created_at,
+            retry_of: job.retry_of,
         }
     }
 }

@@ -274,17 +274,17 @@ async fn look(app: &App, stored: Stored, deadline: Instant) -> Result<Seen, Prob
     let key = job.key();
     loop {
         // A job that waits for its next attempt has its message there, too.
-        let message = within(deadline, &job, app.queue.find(&key, Freshness::Leader)).await?;
+        let has_message = within(deadline, &job, app.queue.has(&key, Freshness::Leader)).await?;
         // A worker may have finished it before the queue was asked. A new revision alone says
         // nothing: somebody else may be about to put the message in, and die.
         let now = match within(deadline, &job, app.store.read(&key, Freshness::Leader)).await? {
-            Found::Job(now) if message.is_some() || now.job.status != Status::Queued => {
+            Found::Job(now) if has_message || now.job.status != Status::Queued => {
                 return Ok(Seen::Underway(Box::new(now.job)));
             }
             Found::Job(now) => now,
             Found::Gone => return Err(lookup::gone()),
             // Taken back by a request that the queue declined: the job exists if its message does.
-            Found::Absent if message.is_some() => return Ok(Seen::Underway(Box::new(job))),
+            Found::Absent if has_message => return Ok(Seen::Underway(Box::new(job))),
             Found::Absent => return Err(Problem::unconfirmed(job.job_id)),
         };
         match tokio::time::timeout_at(deadline, app.store.renew(&now)).await {
@@ -305,7 +305,9 @@ async fn within<T>(
 ) -> Result<T, Problem> {
     match tokio::time::timeout_at(deadline, asked).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error @ (Error::Corrupt { .. } | Error::TooLarge { .. }))) => Err(error.into()),
+        Ok(Err(error @ (Error::Corrupt { .. } | Error::Newer { .. } | Error::TooLarge { .. }))) => {
+            Err(error.into())
+        }
         Ok(Err(error)) => {
             debug!(job.id = %job.job_id, %error, "the broker left something open");
             Err(Problem::unconfirmed(job.job_id))

@@ -8,6 +8,7 @@ use axum::http::header::LINK;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tracing::warn;
 use url::form_urlencoded;
 use wordmill_common::job::Status;
 use wordmill_nats::listing::Wanted;
@@ -70,7 +71,12 @@ pub(crate) async fn get(
         let detail = "The records could not be read in time. Try again.";
         Problem::new(Code::BrokerUnavailable, detail)
     })??;
-    let data: Vec<JobView<'_>> = page.jobs.iter().map(|stored| app.view(&stored.job)).collect();
+    let shown = page.records.iter().filter_map(|(key, record)| {
+        let view = app.show(record, key);
+        view.inspect_err(|error| warn!(job.id = %key.job_id, %error, "a record cannot be listed"))
+            .ok()
+    });
+    let data: Vec<JobView<'_>> = shown.collect();
     let next = page.next.map(cursor::write);
     let link = next.as_ref().and_then(|next| link(&selection, next));
     let mut response = Json(Page { data, next_cursor: next }).into_response();

@@ -4,14 +4,13 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use wordmill_common::id::{JobId, JobKey};
-use wordmill_common::job::Job;
 use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::record::{Found, RawRecord, Stored};
 
 use crate::caller::Caller;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE};
+use crate::{App, BROKER_DEADLINE, result};
 
 /// The job that a path names, of the caller's.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ pub(crate) fn key(caller: &Caller, id: &str) -> Result<JobKey, Problem> {
 /// A job that is queued, and whose record has not been written yet, has one of revision 0.
 ///
 /// # Errors
-/// `broker_unavailable`, and `internal` for a record that cannot be read.
+/// `broker_unavailable`, also if only a newer version can read the job, and `internal` if none can.
 pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Found<RawRecord>, Problem> {
     within(search(app, key)).await
 }
@@ -83,10 +82,8 @@ pub(crate) async fn finished(app: &App, key: &JobKey) -> Result<Box<Stored>, Pro
     if stored.job.status.is_final() {
         return Ok(stored);
     }
-    let detail = format!(
-        "The job is {}: this is for finished jobs. Cancel it, or wait.",
-        stored.job.status.as_str()
-    );
+    let state = result::state(stored.job.status);
+    let detail = format!("{state}: this is for finished jobs. Cancel it, or wait.");
     Err(Problem::new(Code::JobNotFinished, detail))
 }
 
@@ -130,7 +127,7 @@ async fn search(app: &App, key: &JobKey) -> Result<Found<RawRecord>, Error> {
         };
         // A worker may have written the record meanwhile, and even finished.
         return Ok(match app.store.get(key, Freshness::Leader).await? {
-            Found::Absent => Found::Job(RawRecord::unwritten(&Job::queued(&message))?),
+            Found::Absent => Found::Job(RawRecord::unwritten(&message.job())?),
             found @ (Found::Job(_) | Found::Gone) => found,
         });
     }

@@ -38,6 +38,14 @@ impl Problem {
         Self::new(Code::BrokerUnavailable, detail).with("job_id", json!(job_id))
     }
 
+    /// Returns the problem of a job that only a newer version of the service can handle. During an
+    /// upgrade another gateway can.
+    pub(crate) fn newer() -> Self {
+        let detail = "A newer version of the service wrote the job, and this gateway cannot do this \
+                      with it. Try again: another gateway may.";
+        Self::new(Code::BrokerUnavailable, detail)
+    }
+
     /// Says when to come back, instead of what the code says.
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
@@ -142,6 +150,10 @@ impl From<BrokerError> for Problem {
                 warn!(%error, "the broker did not do what a request needed");
                 let detail = "The queue or the store did not answer in time. Try again.";
                 Self::new(Code::BrokerUnavailable, detail)
+            }
+            BrokerError::Newer { .. } => {
+                warn!(%error, "a request needs a gateway of a newer version");
+                Self::newer()
             }
             BrokerError::Full { .. } => {
                 warn!(%error, "the broker has no room");

@@ -119,6 +119,18 @@ pub(crate) async fn histogram(app: &App, job: &Job) -> Result<Histogram, Problem
     }
 }
 
+/// Returns a sentence about the state of an unfinished job, without its end.
+pub(crate) fn state(status: Status) -> String {
+    match status {
+        Status::Unknown => "The job is in a state that only a newer version knows".to_owned(),
+        Status::Queued
+        | Status::Running
+        | Status::Succeeded
+        | Status::Failed
+        | Status::Cancelled => format!("The job is {}", status.as_str()),
+    }
+}
+
 /// Tells whether a job succeeded, and why not.
 ///
 /// # Errors
@@ -126,9 +138,9 @@ pub(crate) async fn histogram(app: &App, job: &Job) -> Result<Histogram, Problem
 pub(crate) fn finished(job: &Job) -> Result<(), Problem> {
     match job.status {
         Status::Succeeded => Ok(()),
-        Status::Queued | Status::Running => Err(Problem::new(
+        Status::Queued | Status::Running | Status::Unknown => Err(Problem::new(
             Code::JobNotFinished,
-            format!("The job is {}; its result is not there yet.", job.status.as_str()),
+            format!("{}; its result is not there yet.", state(job.status)),
         )),
         Status::Failed => {
             let detail = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());

@@ -34,7 +34,7 @@ use crate::metrics::Operation;
 use crate::problem::{Code, Problem};
 use crate::view::JobView;
 use crate::waiting::Preference;
-use crate::{App, BROKER_DEADLINE, body, keyed, limits, trace, upload};
+use crate::{App, BROKER_DEADLINE, body, keyed, limits, lookup, trace, upload};
 
 /// Wait before a publish that was not confirmed is repeated.
 pub(crate) const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
@@ -71,6 +71,13 @@ pub(crate) async fn post(
 /// Returns the answer about a job that was accepted, now or by an earlier request; if the client
 /// prefers to wait for it, as it is then.
 pub(crate) async fn answer(app: &App, preference: Option<Preference>, job: Job) -> Response {
+    if job.status == Status::Unknown
+        && let Ok(record) = Box::pin(lookup::raw(app, &job.key())).await
+        && let Ok(view) = app.show(&record, &job.key())
+    {
+        // Only the record has the name of the state.
+        return describe(&job, record.status, view);
+    }
     let Some(preference) = preference else {
         return describe(&job, job.status, app.view(&job));
     };

@@ -367,6 +367,7 @@ fn not_stored(error: Error) -> Problem {
         Error::Unavailable { .. }
         | Error::Contended { .. }
         | Error::Corrupt { .. }
+        | Error::Newer { .. }
         | Error::TooLarge { .. }
         | Error::Gone { .. } => {
             let detail = "The document could not be stored. Nothing was queued: try again.";

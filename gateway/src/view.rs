@@ -15,6 +15,7 @@ use wordmill_common::failure::Failure;
 use wordmill_common::histogram::{Rule, Totals, WordCount};
 use wordmill_common::id::{JobId, JobKey, Lane};
 use wordmill_common::job::{Attempt, Job, Progress, Status};
+use wordmill_common::open::Open;
 use wordmill_common::options::Options;
 use wordmill_common::source::SourceInfo;
 use wordmill_common::trace::TraceId;
@@ -39,11 +40,11 @@ pub(crate) struct JobView<'a> {
     #[schemars(skip)]
     format: u32,
     job_id: JobId,
-    status: Status,
+    status: Open<Status>,
     lane: Lane,
     labels: Part<'a, BTreeMap<String, String>>,
     source: Part<'a, SourceInfo>,
-    options: Part<'a, Options>,
+    options: Part<'a, Written<Options>>,
     attempts: Vec<AttemptView<'a>>,
     progress: Option<Part<'a, Progress>>,
     #[schemars(with = "Moment")]
@@ -161,7 +162,7 @@ impl<'a> From<Address<'a>> for WebhookView<'a> {
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct ToldView<'a> {
-    status: webhook::Status,
+    status: Open<webhook::Status>,
     attempts: Vec<TriedView<'a>>,
     #[schemars(with = "Option<Moment>")]
     next_attempt_at: Option<Timestamp>,
@@ -245,7 +246,7 @@ impl<'a> JobView<'a> {
         let view = Self {
             format: job.format,
             job_id: job.job_id,
-            status: job.status,
+            status: shown(job.status),
             lane: job.lane,
             labels: Part::Known(&job.labels),
             source: Part::Known(&job.source),
@@ -295,7 +296,7 @@ impl<'a> JobView<'a> {
     fn completed(mut self, batch: Option<&Batch>) -> Self {
         self.counts = self.counts.or_else(|| batch.map(waiting));
         self.links = Some(Links::of(self.job_id, self.batch));
-        if !self.status.is_final() {
+        if !self.is_final() {
             self = self.told(None);
         }
         self
@@ -303,7 +304,11 @@ impl<'a> JobView<'a> {
 
     /// Tells whether there is more to know: how the webhook is doing.
     pub(crate) fn has_ended_with_webhook(&self) -> bool {
-        self.status.is_final() && self.webhook.is_some()
+        self.is_final() && self.webhook.is_some()
+    }
+
+    fn is_final(&self) -> bool {
+        self.status.known().is_some_and(Status::is_final)
     }
 
     /// Adds how the webhook is doing, if there is one; none if nothing was tried.
@@ -339,7 +344,8 @@ impl IntoResponse for JobView<'_> {
 impl<'a> ToldView<'a> {
     fn of(deliveries: Option<&'a Deliveries>) -> Self {
         Self {
-            status: deliveries.map_or(webhook::Status::Waiting, |told| told.status),
+            status: deliveries
+                .map_or_else(|| webhook::Status::Waiting.into(), |told| told.status.clone()),
             attempts: deliveries
                 .map_or(&[][..], |told| &told.attempts)
                 .iter()
@@ -347,6 +353,19 @@ impl<'a> ToldView<'a> {
                 .collect(),
             next_attempt_at: deliveries.and_then(|told| told.next_attempt_at),
         }
+    }
+}
+
+/// Returns a status as it is shown. A job that was read for another purpose than to be shown no longer
+/// has the name of an unknown one.
+pub(crate) fn shown(status: Status) -> Open<Status> {
+    match status {
+        Status::Unknown => Open::Other(status.as_str().to_owned()),
+        Status::Queued
+        | Status::Running
+        | Status::Succeeded
+        | Status::Failed
+        | Status::Cancelled => status.into(),
     }
 }
 
@@ -391,6 +410,7 @@ impl<'a> AttemptView<'a> {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use wordmill_common::id::Owner;
 
     use super::*;
 
@@ -451,10 +471,34 @@ mod tests {
     }
 
     #[test]
+    fn what_only_a_newer_version_knows_is_shown_as_it_is() {
+        let golden = include_str!("../../common/src/golden/record.json");
+        let mut record: Value = serde_json::from_str(golden).unwrap();
+        let failure = json!({"code": "fetch_quic", "detail": "No.", "retryable": true});
+        let newer = json!({
+            "status": "paused", "options": {"stem": true}, "failure": failure,
+            "source": {"kind": "feed", "items": 3}, "webhook": {"url": "https://example.org/"},
+            "progress": {"stage": "unpack", "done_bytes": 1, "total_bytes": null},
+        });
+        let members = newer.as_object().unwrap();
+        record.as_object_mut().unwrap().extend(members.clone());
+        let raw =
+            RawRecord { json: record.to_string().into(), status: Status::Unknown, revision: 1 };
+        let key = JobKey { owner: Owner::public(), job_id: JobId::new() };
+        let view = JobView::read(&raw, &key).unwrap();
+        assert!(!view.has_ended_with_webhook());
+        let shown = json!(view);
+        for (name, value) in members.iter().filter(|(name, _)| *name != "webhook") {
+            assert_eq!(shown[name], *value, "{name}");
+        }
+    }
+
+    #[test]
     fn a_record_of_a_later_format_or_none_is_refused() {
         for (changes, says) in [
             (json!({"format": 2}), "it has format 2"),
-            (json!({"format": 2, "members": 7}), "invalid type"),
+            (json!({"format": 2, "members": 7}), "it has format 2"),
+            (json!({"members": 7}), "invalid type"),
         ] {
             let record = job(json!({}));
             let mut json = serde_json::to_value(&record).unwrap();

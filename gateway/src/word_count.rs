@@ -132,7 +132,7 @@ async fn report(app: &App, key: &JobKey) -> Result<Response, Refusal> {
     let job = &stored.job;
     let mut data = json!({"job_id": job.job_id, "status": "IN_PROGRESS"});
     match job.status {
-        Status::Queued | Status::Running => {}
+        Status::Queued | Status::Running | Status::Unknown => {}
         Status::Succeeded => {
             let word_count = result::histogram(app, job).await.map_err(server_error)?;
             data = json!({"job_id": job.job_id, "status": "COMPLETE", "word_count": word_count});

@@ -3,6 +3,7 @@
 use async_nats::jetstream;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use wordmill_common::message;
 
 /// Tells why something could not be done with the broker.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,14 @@ pub enum Error {
         /// What it was.
         what: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A newer version wrote what is stored, and this one does not know the format or the state.
+    #[error("cannot read {what}, which a newer version wrote: {reason}")]
+    Newer {
+        /// What it was.
+        what: String,
+        /// What is unknown about it.
         reason: String,
     },
     /// What should be stored is larger than the broker allows.
@@ -60,6 +69,19 @@ impl Error {
     #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]
     pub(crate) fn corrupt(what: impl Into<String>, reason: impl ToString) -> Self {
         Self::Corrupt { what: what.into(), reason: reason.to_string() }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]
+    pub(crate) fn newer(what: impl Into<String>, reason: impl ToString) -> Self {
+        Self::Newer { what: what.into(), reason: reason.to_string() }
+    }
+
+    /// Returns the error of a message that cannot be read.
+    pub(crate) fn message(what: impl Into<String>, error: &message::Error) -> Self {
+        match error {
+            message::Error::Malformed(_) => Self::corrupt(what, error),
+            message::Error::Newer(_) | message::Error::Unknown(_) => Self::newer(what, error),
+        }
     }
 }
 

@@ -4,20 +4,22 @@
 //! which they were written. A record that changes moves to the front. So whoever goes down from a
 //! place meets every record that has not changed since, and none twice.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::HeaderValue;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::Stream as JetStream;
+use serde::Deserialize;
 use tokio::time::Instant;
 use tracing::warn;
-use wordmill_common::id::Owner;
-use wordmill_common::job::{Job, Status};
+use wordmill_common::id::{JobKey, Owner};
+use wordmill_common::job::Status;
 
 use crate::Error;
 use crate::connect::Broker;
 use crate::read::{BATCH_MAX, open};
-use crate::record::{Found, STATUS_HEADER, Stored, parse};
+use crate::record::{Found, RawRecord, STATUS_HEADER, raw};
 use crate::subject;
 use crate::topology::JOB_STATE_STREAM;
 use crate::window::Backwards;
@@ -43,8 +45,8 @@ pub struct Wanted {
 /// Some records, newest change first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// The records.
-    pub jobs: Vec<Stored>,
+    /// The records, not parsed.
+    pub records: Vec<(JobKey, RawRecord)>,
     /// Where to go on: below this sequence number. `None` at the end.
     pub next: Option<u64>,
 }
@@ -89,7 +91,7 @@ impl Listing {
         let mut walk = Backwards::new(&self.broker, stream, bounds, batch);
 
         let give_up = Instant::now() + TIME_MAX;
-        let (mut jobs, mut looked_at) = (Vec::new(), 0);
+        let (mut records, mut looked_at) = (Vec::new(), 0);
         while !walk.is_over()
             && looked_at < RECORDS_MAX
             && walk.requests() < REQUESTS_MAX
@@ -98,22 +100,22 @@ impl Listing {
             let window = walk.window().await?;
             looked_at += window.len();
             for message in window.iter().rev() {
-                let Some(stored) = wanted.record(owner, message) else { continue };
-                jobs.push(stored);
-                if jobs.len() >= limit {
+                let Some(record) = wanted.record(owner, message) else { continue };
+                records.push(record);
+                if records.len() >= limit {
                     // What is left of the window is for the next page.
-                    return Ok(Page { jobs, next: Some(message.sequence) });
+                    return Ok(Page { records, next: Some(message.sequence) });
                 }
             }
         }
         let next = (!walk.is_over()).then(|| walk.top());
-        Ok(Page { jobs, next })
+        Ok(Page { records, next })
     }
 }
 
 impl Wanted {
     /// Reads a record if it is wanted. Markers of deleted and expired ones are not.
-    fn record(&self, owner: &Owner, message: &StreamMessage) -> Option<Stored> {
+    fn record(&self, owner: &Owner, message: &StreamMessage) -> Option<(JobKey, RawRecord)> {
         let key = subject::recorded(&message.subject).filter(|key| key.owner == *owner)?;
         // Most that are not wanted are told by their header, and not parsed.
         let status = message.headers.get(STATUS_HEADER).map(HeaderValue::as_str);
@@ -122,9 +124,13 @@ impl Wanted {
         {
             return None;
         }
-        match parse(&key, &message.headers, message.payload.clone(), message.sequence) {
-            Ok(Found::Job(stored)) => Some(*stored).filter(|stored| self.accepts(&stored.job)),
-            Ok(Found::Gone | Found::Absent) => None,
+        let found = raw(&key, &message.headers, message.payload.clone(), message.sequence);
+        let accepted = found.and_then(|found| match found {
+            Found::Job(record) => Ok(self.accepts(&key, &record)?.then_some(record)),
+            Found::Gone | Found::Absent => Ok(None),
+        });
+        match accepted {
+            Ok(record) => record.map(|record| (key, record)),
             Err(error) => {
                 warn!(job.id = %key.job_id, %error, "a record cannot be listed");
                 None
@@ -132,11 +138,16 @@ impl Wanted {
         }
     }
 
-    fn accepts(&self, job: &Job) -> bool {
-        self.status.is_none_or(|status| status == job.status)
-            && self
-                .label
-                .as_ref()
-                .is_none_or(|(name, value)| job.labels.get(name).is_some_and(|is| is == value))
+    fn accepts(&self, key: &JobKey, record: &RawRecord) -> Result<bool, Error> {
+        #[derive(Deserialize)]
+        struct Labelled {
+            labels: BTreeMap<String, String>,
+        }
+        if self.status.is_some_and(|status| status != record.status) {
+            return Ok(false);
+        }
+        let Some((name, value)) = &self.label else { return Ok(true) };
+        let Labelled { labels } = record.read_as(key)?;
+        Ok(labels.get(name) == Some(value))
     }
 }

@@ -2,7 +2,7 @@
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishError;
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::Stream as JetStream;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::Span;
 use wordmill_common::id::{JobKey, Lane, Owner};
-use wordmill_common::message::JobMessage;
+use wordmill_common::message::{JobMessage, Reading};
 use wordmill_common::trace::TraceParent;
 
 use crate::Error;
@@ -247,18 +247,32 @@ impl Queue {
     /// Looks for a job that waits or is being worked on.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no job.
-    pub async fn find(
+    /// [`Error::Unavailable`], [`Error::Newer`] for a message of a newer format, and
+    /// [`Error::Corrupt`] if it is not the message of a job.
+    pub async fn find(&self, key: &JobKey, freshness: Freshness) -> Result<Option<Reading>, Error> {
+        let Some(message) = self.message(key, freshness).await? else { return Ok(None) };
+        let reading = Reading::parse(&message.payload);
+        let what = || format!("the message of {key}");
+        reading.map(Some).map_err(|error| Error::message(what(), &error))
+    }
+
+    /// Tells whether there is a message of a job, readable or not.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn has(&self, key: &JobKey, freshness: Freshness) -> Result<bool, Error> {
+        Ok(self.message(key, freshness).await?.is_some())
+    }
+
+    async fn message(
         &self,
         key: &JobKey,
         freshness: Freshness,
-    ) -> Result<Option<JobMessage>, Error> {
+    ) -> Result<Option<StreamMessage>, Error> {
         for lane in Lane::ALL {
             let found = last(&self.stream, &subject::job(lane, key), freshness).await?;
-            if let Some(message) = found {
-                let job = JobMessage::parse(&message.payload);
-                let corrupt = |error| Error::corrupt(format!("the message of {key}"), error);
-                return job.map(Some).map_err(corrupt);
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)

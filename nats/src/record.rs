@@ -54,36 +54,74 @@ impl RawRecord {
     /// Reads it.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for what is no record.
+    /// [`Error::Newer`] for a newer format, [`Error::Corrupt`] if it is not a record.
     pub fn read(&self, key: &JobKey) -> Result<Box<Stored>, Error> {
         let job: Job = self.read_as(key)?;
         check_format(job.format, key)?;
         Ok(Box::new(Stored { job, revision: self.revision }))
     }
 
-    /// Reads what one wants to know of it. Who does so has the format [checked](check_format).
+    /// Deserializes only the fields of `T`. The caller must call [`check_format`] on success.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for what is no record.
+    /// [`Error::Newer`] for a newer format that does not fit `T`, [`Error::Corrupt`] if it is not a
+    /// record.
     pub fn read_as<'a, T: Deserialize<'a>>(&'a self, key: &JobKey) -> Result<T, Error> {
-        serde_json::from_slice(&self.json).map_err(|error| corrupt(key, error))
+        serde_json::from_slice(&self.json).map_err(|error| {
+            match serde_json::from_slice::<Versioned>(&self.json) {
+                Ok(Versioned { format }) if format > FORMAT => newer(key, format),
+                Ok(_) | Err(_) => corrupt(key, error),
+            }
+        })
     }
 }
 
 /// Refuses a record whose format is newer than [`FORMAT`].
 ///
 /// # Errors
-/// [`Error::Corrupt`].
+/// [`Error::Newer`].
 pub fn check_format(format: u32, key: &JobKey) -> Result<(), Error> {
     if format <= FORMAT {
         return Ok(());
     }
-    Err(corrupt(key, format!("it has format {format}, and this version knows only {FORMAT}")))
+    Err(newer(key, format))
+}
+
+/// Refuses a record whose state only a newer version knows. Call it before acting on a record.
+///
+/// # Errors
+/// [`Error::Newer`].
+pub fn check_state(job: &Job) -> Result<(), Error> {
+    match job.status {
+        Status::Unknown => {
+            Err(Error::newer(name(&job.key()), "it has a state that this version does not know"))
+        }
+        Status::Queued
+        | Status::Running
+        | Status::Succeeded
+        | Status::Failed
+        | Status::Cancelled => Ok(()),
+    }
+}
+
+/// The format of a record that cannot be read.
+#[derive(Deserialize)]
+struct Versioned {
+    format: u32,
+}
+
+fn newer(key: &JobKey, format: u32) -> Error {
+    let reason = format!("it has format {format}, and this version knows only {FORMAT}");
+    Error::newer(name(key), reason)
+}
+
+fn name(key: &JobKey) -> String {
+    format!("the record of {key}")
 }
 
 /// Returns what is to be said of a record that cannot be read.
 pub fn corrupt(key: &JobKey, reason: impl ToString) -> Error {
-    Error::corrupt(format!("the record of {key}"), reason)
+    Error::corrupt(name(key), reason)
 }
 
 /// What is known of a job.
@@ -101,7 +139,7 @@ impl Found<RawRecord> {
     /// Reads the record, if there is one.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for what is no record.
+    /// Those of [`RawRecord::read`].
     pub fn read(self, key: &JobKey) -> Result<Found, Error> {
         Ok(match self {
             Self::Job(raw) => Found::Job(raw.read(key)?),
@@ -153,6 +191,7 @@ pub(crate) fn raw(
 /// What a record has to say of itself where no header does.
 #[derive(Deserialize)]
 struct Head {
+    #[serde(deserialize_with = "Status::read_open")]
     status: Status,
 }
 
@@ -186,6 +225,20 @@ mod tests {
             assert_eq!(status(&told(headers, JSON).unwrap()), Some(Status::Running));
             told(headers, b"{}").unwrap_err();
         }
+        let newer = told(&[(STATUS_HEADER, "paused")], br#"{"status": "paused"}"#).unwrap();
+        assert_eq!(status(&newer), Some(Status::Unknown));
+    }
+
+    #[test]
+    fn a_newer_record_is_told_from_a_corrupt_one() {
+        let key = JobKey { owner: Owner::public(), job_id: JobId::new() };
+        let read = |json: &'static [u8]| {
+            let json = Bytes::from_static(json);
+            RawRecord { json, status: Status::Running, revision: 7 }.read(&key).unwrap_err()
+        };
+        assert!(matches!(read(br#"{"format": 2, "state": {}}"#), Error::Newer { .. }));
+        assert!(matches!(read(br#"{"format": 1, "state": {}}"#), Error::Corrupt { .. }));
+        assert!(matches!(read(b"hello"), Error::Corrupt { .. }));
     }
 
     #[test]

@@ -121,10 +121,10 @@ impl Sweep {
     /// Tells whether the queue has no message of a job, as its leader says.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for a message that is no job: there is one.
+    /// [`Error::Unavailable`].
     pub async fn has_no_message(&self, key: &JobKey) -> Result<bool, Error> {
         for freshness in [Freshness::Any, Freshness::Leader] {
-            if self.queue.find(key, freshness).await?.is_some() {
+            if self.queue.has(key, freshness).await? {
                 return Ok(false);
             }
         }
@@ -220,8 +220,8 @@ impl Sweep {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
     pub async fn is_unfinished(&self, key: &JobKey) -> Result<bool, Error> {
-        Ok(match self.store.read(key, Freshness::Any).await? {
-            Found::Job(stored) => !stored.job.status.is_final(),
+        Ok(match self.store.get(key, Freshness::Any).await? {
+            Found::Job(record) => !record.status.is_final(),
             Found::Absent => !self.has_no_message(key).await?,
             Found::Gone => false,
         })

@@ -8,6 +8,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::Stream as JetStream;
 use async_nats::{HeaderMap, header};
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 use wordmill_common::id::JobKey;
@@ -79,14 +80,11 @@ impl Order {
     /// Reads a message.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for what was not written by us, or by a newer version.
+    /// [`Error::Newer`] for a newer format, [`Error::Corrupt`] if it is not an order.
     pub fn parse(delivery: &Delivery) -> Result<Self, Error> {
-        let corrupt = |reason: String| Error::corrupt("a webhook's message", reason);
-        let message: Message = serde_json::from_slice(delivery.payload())
-            .map_err(|error| corrupt(error.to_string()))?;
-        if message.format > FORMAT {
-            return Err(corrupt(format!("it has format {}", message.format)));
-        }
+        const WHAT: &str = "a webhook's message";
+        let corrupt = |reason: String| Error::corrupt(WHAT, reason);
+        let message: Message = read(WHAT, delivery.payload())?;
         let key = subject::announced(delivery.subject());
         let key = key.ok_or_else(|| corrupt(format!("{} names no job", delivery.subject())))?;
         Ok(Self { key, trace_id: message.trace_id, round: message.round })
@@ -142,7 +140,8 @@ impl Webhooks {
     /// Reads the state of a job's webhook.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no state.
+    /// [`Error::Unavailable`], [`Error::Newer`] for a newer format, and [`Error::Corrupt`] if it is not
+    /// a state.
     pub async fn read(&self, key: &JobKey, freshness: Freshness) -> Result<Kept, Error> {
         let Some(message) = last(&self.states, &subject::webhook_state(key), freshness).await?
         else {
@@ -152,13 +151,8 @@ impl Webhooks {
         if message.headers.get(OPERATION_HEADER).is_some() {
             return Ok(Kept { deliveries: None, revision });
         }
-        let corrupt =
-            |reason: String| Error::corrupt(format!("the state of the webhook of {key}"), reason);
-        let deliveries: Deliveries =
-            serde_json::from_slice(&message.payload).map_err(|error| corrupt(error.to_string()))?;
-        if deliveries.format > FORMAT {
-            return Err(corrupt(format!("it has format {}", deliveries.format)));
-        }
+        let what = format!("the state of the webhook of {key}");
+        let deliveries: Deliveries = read(&what, &message.payload)?;
         Ok(Kept { deliveries: Some(deliveries), revision })
     }
 
@@ -218,6 +212,21 @@ impl Webhooks {
         }
         Ok(level)
     }
+}
+
+/// Reads a message or a state unless it has a newer format.
+fn read<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, Error> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        format: u32,
+    }
+    let Versioned { format } =
+        serde_json::from_slice(json).map_err(|error| Error::corrupt(what, error))?;
+    if format > FORMAT {
+        let reason = format!("it has format {format}, and this version knows only {FORMAT}");
+        return Err(Error::newer(what, reason));
+    }
+    serde_json::from_slice(json).map_err(|error| Error::corrupt(what, error))
 }
 
 async fn send(

@@ -5,7 +5,7 @@
 //! final on a later delivery publishes what follows again before acknowledging. So wherever this
 //! code stops, for whatever reason, the next delivery goes on from there.
 
-mod ending;
+pub(crate) mod ending;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +25,14 @@ use wordmill_nats::Error;
 use wordmill_nats::events::Events;
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::read::Freshness;
-use wordmill_nats::record::{Found, RawRecord, Stored};
+use wordmill_nats::record::{Found, RawRecord, Stored, check_state};
 use wordmill_nats::store::Outcome;
 
-use self::ending::{bury_unreadable, conclude, settle, until_due};
+use self::ending::{NEWER_PAUSE, bury_unreadable, conclude, give_back_newer, settle, until_due};
 use crate::Worker;
 use crate::lease::{self, Meter};
 use crate::members::{self, Looked};
+use crate::metrics::NewerPart;
 use crate::spans;
 use crate::stores;
 use crate::work::{self, Failed};
@@ -52,15 +53,34 @@ pub(crate) async fn run(
 ) {
     let message = match message {
         Ok(message) => message,
-        Err(reason) => return bury_unreadable(worker, delivery, &reason.to_string()).await,
+        Err(error) => return set_aside(worker, delivery, &error).await,
     };
     let span = wordmill_nats::spans::process(&message, delivery);
     worker.metrics.note_delivery(delivery, &message);
     let handled = Box::pin(handle(worker, delivery, &message)).instrument(span.clone()).await;
-    if let Err(error) = handled {
-        telemetry::fail(&span, "broker_unavailable");
-        span.in_scope(|| warn!(%error, "the delivery is left to be repeated"));
+    match handled {
+        Ok(()) => {}
+        Err(error @ Error::Newer { .. }) => {
+            let giving_back = give_back_newer(worker, delivery, NewerPart::Record, &error);
+            giving_back.instrument(span).await;
+        }
+        Err(error) => {
+            telemetry::fail(&span, "broker_unavailable");
+            span.in_scope(|| warn!(%error, "the delivery is left to be repeated"));
+        }
     }
+}
+
+/// Gives back a message that a newer worker can read, and buries one that is not a job.
+async fn set_aside(worker: &Worker, delivery: &Delivery, error: &message::Error) {
+    let part = match error {
+        message::Error::Malformed(_) => {
+            return bury_unreadable(worker, delivery, &error.to_string()).await;
+        }
+        message::Error::Newer(_) => NewerPart::Format,
+        message::Error::Unknown(unknown) => NewerPart::Job(unknown.part),
+    };
+    give_back_newer(worker, delivery, part, error).await;
 }
 
 async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> Result<(), Error> {
@@ -78,6 +98,7 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
                 return delivery.acknowledge().await;
             }
         };
+    check_state(&current.job)?;
     if current.job.status.is_final() {
         return conclude(worker, delivery, &current.job).await;
     }
@@ -124,7 +145,11 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
     match ended {
         Ended::Found(current, found) => attempt.succeed(*current, *found).await,
         Ended::Failed(current, failed) => attempt.fail(*current, &failed).await,
-        Ended::Interrupted(current) => attempt.hand_back(*current).await,
+        Ended::Interrupted(current) => attempt.hand_back(*current, None).await,
+        Ended::Newer(current) => {
+            worker.metrics.note_newer(delivery, NewerPart::Record);
+            attempt.hand_back(*current, Some(NEWER_PAUSE)).await
+        }
         Ended::Overtaken(outcome) => settle(worker, delivery, *outcome).await,
     }
 }
@@ -144,6 +169,8 @@ pub(crate) enum Ended {
     Failed(Box<Stored>, Failed),
     /// By a shutdown.
     Interrupted(Box<Stored>),
+    /// The job needs a worker of a newer version.
+    Newer(Box<Stored>),
     /// The record became final, or somebody else's, meanwhile.
     Overtaken(Box<Outcome>),
 }
@@ -181,6 +208,7 @@ impl Attempt<'_> {
         Ok(match tokio::join!(working, following) {
             (_, Err(overtaken)) => Ended::Overtaken(overtaken),
             (Some(Ok(found)), Ok(current)) => Ended::Found(current, Box::new(found)),
+            (Some(Err(failed)), Ok(current)) if failed.needs_newer => Ended::Newer(current),
             (Some(Err(failed)), Ok(current)) => Ended::Failed(current, failed),
             (None, Ok(current)) => Ended::Interrupted(current),
         })
@@ -269,7 +297,7 @@ impl Attempt<'_> {
             .store
             .apply(current, Some(run), |job, now| {
                 self.begin_unless_taken(job)?;
-                job.apply(Event::Advanced { run, progress }, now)
+                job.apply(Event::Advanced { run, progress: progress.clone() }, now)
             })
             .await
     }
@@ -338,13 +366,13 @@ impl Attempt<'_> {
                 job.apply(event, now)
             })
             .await?;
-        telemetry::fail(&Span::current(), failure.code.as_str());
+        telemetry::fail(&Span::current(), failure.code.to_string());
         info!(code = %failure.code, detail = failure.detail, "attempt failed");
         settle(self.worker, self.delivery, outcome).await
     }
 
-    /// Gives the job back as if it had never been started.
-    async fn hand_back(&self, mut current: Stored) -> Result<(), Error> {
+    /// Gives the job back, to be delivered after `pause`, as if it had never been started.
+    async fn hand_back(&self, mut current: Stored, pause: Option<Duration>) -> Result<(), Error> {
         let run = self.run;
         info!("job handed back");
         if !current.job.knows(run) {
@@ -352,15 +380,16 @@ impl Attempt<'_> {
             // count as a crash.
             match self.worker.store.read(&current.job.key(), Freshness::Leader).await {
                 Ok(Found::Job(found)) if found.job.knows(run) => current = *found,
-                Ok(_) | Err(_) => return self.delivery.give_back(None).await,
+                Ok(_) | Err(_) => return self.delivery.give_back(pause).await,
             }
         }
         let change = |job: &mut Job, now: Timestamp| job.apply(Event::HandedBack { run }, now);
         match self.worker.store.apply(&current, None, change).await? {
             // The write had arrived although its answer had not.
             Outcome::Refused(found, _) if found.job.status == Status::Queued => {
-                self.delivery.give_back(None).await
+                self.delivery.give_back(pause).await
             }
+            Outcome::Applied(_) if pause.is_some() => self.delivery.give_back(pause).await,
             outcome @ (Outcome::Applied(_) | Outcome::Refused(..) | Outcome::Gone) => {
                 settle(self.worker, self.delivery, outcome).await
             }

@@ -62,7 +62,7 @@ impl Meter {
     pub(crate) fn read(&self) -> Progress {
         let total = self.total_bytes.load(Ordering::Relaxed);
         Progress {
-            stage: self.stage,
+            stage: self.stage.into(),
             done_bytes: self.done_bytes.load(Ordering::Relaxed),
             total_bytes: (total != UNKNOWN).then_some(total),
         }

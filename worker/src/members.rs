@@ -114,7 +114,8 @@ async fn survey(
             let (count, is_final) = match found? {
                 Found::Job(stored) => match stored.job.status {
                     Status::Queued => (&mut counts.queued, false),
-                    Status::Running => (&mut counts.running, false),
+                    // A state that only a newer version knows is not final to this one.
+                    Status::Running | Status::Unknown => (&mut counts.running, false),
                     Status::Succeeded => (&mut counts.succeeded, true),
                     Status::Failed => (&mut counts.failed, true),
                     Status::Cancelled => (&mut counts.cancelled, true),
@@ -204,6 +205,7 @@ impl Sum {
                 Status::Failed => (&mut counts.failed, None),
                 Status::Cancelled => (&mut counts.cancelled, None),
                 Status::Queued | Status::Running => return Err(unfinished()),
+                Status::Unknown => return Err(needs_newer()),
             },
         };
         *count = count.saturating_add(1);
@@ -309,8 +311,17 @@ fn add_all(sums: &mut BTreeMap<String, u64>, found: BTreeMap<String, u64>) {
 /// The broker left something open: another attempt may read it.
 fn unread(error: &Error) -> Failed {
     debug!(%error, "what a member found cannot be read");
+    if matches!(error, Error::Newer { .. }) {
+        return needs_newer();
+    }
     let detail = "What a member of the batch found could not be read.";
     Failure::new(FailureCode::Internal, detail).into()
+}
+
+/// The record of a member was written by a newer version.
+fn needs_newer() -> Failed {
+    let detail = "A member of the batch was written by a newer version of the service.";
+    Failed { needs_newer: true, ..Failure::new(FailureCode::Internal, detail).into() }
 }
 
 fn unfinished() -> Failed {

@@ -10,15 +10,17 @@ use wordmill_common::clock;
 use wordmill_common::failure::FailureCode;
 use wordmill_common::id::Lane;
 use wordmill_common::job::Status;
-use wordmill_common::message::JobMessage;
+use wordmill_common::message::{self, JobMessage};
 use wordmill_common::metrics::{
     ANSWER_SECONDS, Catalogue, Counters, DOCUMENT_BYTES, Distributions, Exposition, Gauges, InLane,
     JOB_SECONDS, Page, Shared, TraceLink,
 };
+use wordmill_common::open::Open;
 use wordmill_common::webhook::{self, Answer};
 use wordmill_nats::acks::{CheckOutcome, Queue};
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::store::Outcome;
+use wordmill_nats::topology::{JOBS, WEBHOOKS};
 
 use crate::attempt::Ended;
 use crate::fetch::Progress;
@@ -40,6 +42,7 @@ struct Inner {
     retries: Counters<Retried>,
     fetch_duration: Distributions<Fetched>,
     fetch_size: Distributions<Measured>,
+    newer: Counters<Newer>,
     webhooks: Counters<Told>,
     webhook_duration: Distributions<Told>,
     exposition: Exposition,
@@ -79,6 +82,34 @@ struct Retried {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Fetched {
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Newer {
+    queue: &'static str,
+    part: &'static str,
+}
+
+/// The part of a message, or beside it, that this version does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NewerPart {
+    /// The format of the message.
+    Format,
+    /// The source or the options of a job.
+    Job(message::Part),
+    /// The record of the job, of one of a batch's members, or of the webhook.
+    Record,
+}
+
+impl NewerPart {
+    /// Returns the name as metrics and logs show it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Job(part) => part.as_str(),
+            Self::Record => "record",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -132,6 +163,20 @@ impl Metrics {
             "Size of fetched pages, as transferred and decompressed",
             DOCUMENT_BYTES,
         );
+        let newer = catalogue.counters(
+            "wordmill_newer_messages",
+            "Messages given back because only a newer version can handle them",
+        );
+        for (queue, part) in [
+            (JOBS, NewerPart::Format),
+            (JOBS, NewerPart::Job(message::Part::Source)),
+            (JOBS, NewerPart::Job(message::Part::Options)),
+            (JOBS, NewerPart::Record),
+            (WEBHOOKS, NewerPart::Format),
+            (WEBHOOKS, NewerPart::Record),
+        ] {
+            drop(newer.get_or_create(&Newer { queue, part: part.as_str() }));
+        }
         let webhooks = catalogue.counters("wordmill_webhooks", "Webhooks that ended, by outcome");
         for outcome in ["delivered", "failed", "disabled"] {
             drop(webhooks.get_or_create(&Told { outcome }));
@@ -154,6 +199,7 @@ impl Metrics {
             retries,
             fetch_duration,
             fetch_size,
+            newer,
             webhooks,
             webhook_duration,
             exposition,
@@ -208,8 +254,8 @@ impl Metrics {
     ) {
         let (outcome, code) = match ended {
             Ended::Found(..) => ("succeeded", None),
-            Ended::Failed(_, failed) => ("failed", Some(failed.failure.code)),
-            Ended::Interrupted(_) => ("interrupted", None),
+            Ended::Failed(_, failed) => ("failed", Some(failed.failure.code.label())),
+            Ended::Interrupted(_) | Ended::Newer(_) => ("interrupted", None),
             Ended::Overtaken(_) => ("overtaken", None),
         };
         self.count_attempt(message.lane, outcome, code);
@@ -219,11 +265,11 @@ impl Metrics {
 
     /// Notes that another worker went away in the middle of an attempt.
     pub(crate) fn note_crash(&self, lane: Lane) {
-        self.count_attempt(lane, "crashed", Some(FailureCode::WorkerCrashed));
+        self.count_attempt(lane, "crashed", Some(FailureCode::WorkerCrashed.as_str()));
     }
 
-    fn count_attempt(&self, lane: Lane, outcome: &'static str, code: Option<FailureCode>) {
-        let labels = Attempted { lane, outcome, code: code.map(FailureCode::as_str) };
+    fn count_attempt(&self, lane: Lane, outcome: &'static str, code: Option<&'static str>) {
+        let labels = Attempted { lane, outcome, code };
         self.0.attempts.get_or_create(&labels).inc();
     }
 
@@ -237,9 +283,15 @@ impl Metrics {
             && job.next_attempt_at.is_some()
             && let Some(last) = job.attempts.last()
         {
-            let code = last.failure.as_ref().map_or("", |failure| failure.code.as_str());
+            let code = last.failure.as_ref().map_or("", |failure| failure.code.label());
             self.0.retries.get_or_create(&Retried { lane: job.lane, code }).inc();
         }
+    }
+
+    /// Notes that a message was given back because only a newer version can handle it.
+    pub(crate) fn note_newer(&self, delivery: &Delivery, part: NewerPart) {
+        let queue = if delivery.lane().is_some() { JOBS } else { WEBHOOKS };
+        self.0.newer.get_or_create(&Newer { queue, part: part.as_str() }).inc();
     }
 
     /// Notes what a receiver answered, and how long that took.
@@ -247,18 +299,18 @@ impl Metrics {
         let outcome = match answer {
             Answer::Status { code: 200..=299, .. } => "delivered",
             Answer::Status { .. } => "refused",
-            Answer::Failure(failure) => failure.code.as_str(),
+            Answer::Failure(failure) => failure.code.label(),
         };
         self.0.webhook_duration.note_time(&Told { outcome }, time, None);
     }
 
     /// Notes what became of a webhook, if nothing more is done about it.
-    pub(crate) fn note_webhook(&self, status: webhook::Status) {
-        let outcome = match status {
-            webhook::Status::Waiting => return,
-            webhook::Status::Delivered => "delivered",
-            webhook::Status::Failed => "failed",
-            webhook::Status::Disabled => "disabled",
+    pub(crate) fn note_webhook(&self, status: &Open<webhook::Status>) {
+        let outcome = match status.known() {
+            None | Some(webhook::Status::Waiting) => return,
+            Some(webhook::Status::Delivered) => "delivered",
+            Some(webhook::Status::Failed) => "failed",
+            Some(webhook::Status::Disabled) => "disabled",
         };
         self.0.webhooks.get_or_create(&Told { outcome }).inc();
     }
@@ -315,8 +367,8 @@ impl Fetch {
     }
 
     /// Says that it failed.
-    pub(crate) fn has_failed(&mut self, code: FailureCode) {
-        self.outcome = code.as_str();
+    pub(crate) fn has_failed(&mut self, code: &Open<FailureCode>) {
+        self.outcome = code.label();
     }
 }
 

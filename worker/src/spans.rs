@@ -4,6 +4,7 @@ use tracing::{Span, info_span};
 use url::Url;
 use wordmill_common::failure::FailureCode;
 use wordmill_common::job::{Attempt, Job, Status};
+use wordmill_common::open::Open;
 use wordmill_common::telemetry;
 
 use crate::count::Counted;
@@ -101,8 +102,8 @@ impl Counting {
     }
 
     /// Marks that the document itself was at fault.
-    pub(crate) fn fail(&self, code: FailureCode) {
-        telemetry::fail(&self.count, code.as_str());
+    pub(crate) fn fail(&self, code: &Open<FailureCode>) {
+        telemetry::fail(&self.count, code.to_string());
     }
 }
 
@@ -124,7 +125,7 @@ pub(crate) fn note_state(job: &Job) {
     telemetry::note(&span, "job.status", job.status.as_str());
     telemetry::note(&span, "job.attempt", i64::from(job.attempt_count()));
     if let Some(failure) = job.failure.as_ref().filter(|_| job.status == Status::Failed) {
-        telemetry::fail(&span, failure.code.as_str());
+        telemetry::fail(&span, failure.code.to_string());
     }
 }
 

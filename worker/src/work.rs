@@ -60,11 +60,13 @@ pub(crate) struct Failed {
     pub(crate) failure: Failure,
     /// When a host asks to be asked again.
     pub(crate) retry_after: Option<Duration>,
+    /// Only a worker of a newer version can do it: the attempt does not count.
+    pub(crate) needs_newer: bool,
 }
 
 impl From<Failure> for Failed {
     fn from(failure: Failure) -> Self {
-        Self { failure, retry_after: None }
+        Self { failure, retry_after: None, needs_newer: false }
     }
 }
 
@@ -174,7 +176,7 @@ async fn count_page(
     let span = spans::fetch(&url);
     let failed_within = |error: &fetch::Error, fetch: &mut Fetch| {
         let failed = failed(error, fetch);
-        telemetry::fail(&span, failed.failure.code.as_str());
+        telemetry::fail(&span, failed.failure.code.to_string());
         failed
     };
     let page = meter.wait_for_host(worker.fetcher.get(&url)).instrument(span.clone()).await;
@@ -291,7 +293,7 @@ fn judge(
         Ok(Err(error)) => {
             let failure = not_counted(&error);
             if failure.code != FailureCode::Internal {
-                spans.fail(failure.code);
+                spans.fail(&failure.code);
             }
             Err(failure.into())
         }
@@ -322,7 +324,7 @@ fn not_counted(error: &count::Error) -> Failure {
 /// Gives a failed fetch its stable code, and notes it.
 fn failed(error: &fetch::Error, fetch: &mut Fetch) -> Failed {
     let failed = coded(error);
-    fetch.has_failed(failed.failure.code);
+    fetch.has_failed(&failed.failure.code);
     failed
 }
 
@@ -342,7 +344,7 @@ pub(crate) fn coded(error: &fetch::Error) -> Failed {
         fetch::Error::Decode(_) => FailureCode::DecodeError,
         fetch::Error::Status { status, retry_after } => {
             let (failure, retry_after) = (Failure::http_status(*status), *retry_after);
-            return Failed { failure, retry_after };
+            return Failed { retry_after, ..failure.into() };
         }
     };
     Failure::new(code, detail).into()

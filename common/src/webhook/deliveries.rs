@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::schedule::{ATTEMPTS_MAX, Schedule};
 use crate::failure::{Failure, FailureCode};
 use crate::id::RunNonce;
+use crate::open::Open;
 
 /// Version of the format. Readers refuse what is newer.
 pub const FORMAT: u32 = 1;
@@ -56,7 +57,7 @@ pub struct Deliveries {
     /// Which sending this is about: 0 the first time, a larger number whenever it is sent again.
     pub round: u64,
     /// What has become of it.
-    pub status: Status,
+    pub status: Open<Status>,
     /// Every try, in order.
     pub attempts: Vec<Attempt>,
     /// When the next one is due; while one is under way, when it counts as lost.
@@ -86,7 +87,7 @@ impl Deliveries {
         Self {
             format: FORMAT,
             round,
-            status: Status::Waiting,
+            status: Status::Waiting.into(),
             attempts: Vec::new(),
             next_attempt_at: None,
             under_way: None,
@@ -162,7 +163,7 @@ impl Deliveries {
     }
 
     fn end(&mut self, status: Status) -> bool {
-        self.status = status;
+        self.status = status.into();
         self.next_attempt_at = None;
         true
     }
@@ -222,13 +223,19 @@ mod tests {
                 assert!(state.conclude(run, &status(500), SCHEDULE, NOW));
             }
         }
-        assert_eq!((state.status, state.attempts.len()), (Status::Failed, ATTEMPTS_MAX));
-        let lost = state.attempts[0].failure.as_ref().map(|failure| failure.code);
-        assert_eq!(lost, Some(FailureCode::WorkerCrashed));
+        assert_eq!(
+            (state.status.known(), state.attempts.len()),
+            (Some(Status::Failed), ATTEMPTS_MAX)
+        );
+        let lost = state.attempts[0].failure.as_ref().map(|failure| failure.code.clone());
+        assert_eq!(lost, Some(FailureCode::WorkerCrashed.into()));
 
         let mut state = Deliveries::new(0);
         (0..=ATTEMPTS_MAX).for_each(|_| state.begin(RunNonce::random(), NOW, LIMIT));
-        assert_eq!((state.status, state.attempts.len()), (Status::Failed, ATTEMPTS_MAX));
+        assert_eq!(
+            (state.status.known(), state.attempts.len()),
+            (Some(Status::Failed), ATTEMPTS_MAX)
+        );
         assert_eq!(state.under_way, None);
     }
 

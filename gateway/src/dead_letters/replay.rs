@@ -16,7 +16,8 @@ use tracing::Instrument;
 use wordmill_common::clock;
 use wordmill_common::id::{JobId, Lane, Owner};
 use wordmill_common::job::{FORMAT, Status};
-use wordmill_common::message::JobMessage;
+use wordmill_common::message::{JobMessage, Reading};
+use wordmill_common::open::Open;
 use wordmill_common::trace::{TraceId, TraceParent};
 use wordmill_nats::dead::{Filter, Letter, LetterId};
 
@@ -26,7 +27,7 @@ use crate::caller::Caller;
 use crate::cursor::{self, NO_CURSOR};
 use crate::openapi::alternatives;
 use crate::problem::{Code, Problem};
-use crate::{App, body, keyed, trace, upload};
+use crate::{App, body, keyed, trace, upload, view};
 
 /// Most letters that one request replays.
 const REPLAY_MAX: usize = 100;
@@ -84,7 +85,7 @@ enum Outcome {
     WouldReplay,
     /// There is no such letter.
     NotFound,
-    /// The letter is no job: there is nothing to do again.
+    /// The letter is not a job, or not one that this version can run; then `detail` says so.
     Unreadable,
     /// It was replayed before, and the new job is no longer kept.
     Gone,
@@ -105,7 +106,7 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     job_id: Option<JobId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status>,
+    status: Option<Open<Status>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -203,8 +204,16 @@ impl Asked {
 
 async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool) -> Line {
     let name = letter.id.to_string();
-    let Some(old) = &letter.message else {
-        return Line::of(name, Outcome::Unreadable);
+    let old = match &letter.message {
+        Some(Reading::Known(message)) => message,
+        Some(Reading::Unknown(unknown)) => {
+            let detail = format!(
+                "The job has {} that only a newer version of the service knows.",
+                unknown.part
+            );
+            return Line { detail: Some(detail), ..Line::of(name, Outcome::Unreadable) };
+        }
+        None => return Line::of(name, Outcome::Unreadable),
     };
     let mut message = again(old);
     let job_id = Some(message.job_id);
@@ -221,7 +230,11 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
         accepted
     };
     match replaying.instrument(span).await {
-        Ok(job) => Line { job_id, status: Some(job.status), ..Line::of(name, Outcome::Replayed) },
+        Ok(job) => Line {
+            job_id,
+            status: Some(view::shown(job.status)),
+            ..Line::of(name, Outcome::Replayed)
+        },
         Err(problem) if problem.is(Code::ResultExpired) => {
             Line { job_id, ..Line::of(name, Outcome::Gone) }
         }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use wordmill_common::id::{JobKey, Lane};
 use wordmill_common::job::{ExplanationPlace, Job, ResultPlace};
-use wordmill_common::message::JobMessage;
+use wordmill_common::message::{self, Part, Reading};
 
 use super::{Sweep, age, next};
 use crate::Error;
@@ -142,16 +142,18 @@ impl Sweep {
                 Found::Absent => false,
             };
             if !is_final
-                && let Some(message) = self.queue.find(key, freshness).await?
-                && message.source.object() == Some(name)
+                && let Some(reading) = self.queue.find(key, freshness).await?
+                && may_have(&reading, name)
             {
                 return Ok(true);
             }
             for lane in Lane::ALL {
                 let letter = last(&self.dead, &subject::dead(lane, key), freshness).await?;
-                let message = letter.and_then(|letter| JobMessage::parse(&letter.payload).ok());
-                if message.is_some_and(|message| message.source.object() == Some(name)) {
-                    return Ok(true);
+                match letter.map(|letter| Reading::parse(&letter.payload)) {
+                    Some(Ok(reading)) if may_have(&reading, name) => return Ok(true),
+                    // Only a newer version knows the document of such a letter.
+                    Some(Err(message::Error::Newer(_))) => return Ok(true),
+                    Some(Ok(_) | Err(_)) | None => {}
                 }
             }
         }
@@ -226,6 +228,14 @@ impl Sweep {
         };
         let ids = subjects.into_keys();
         Ok(ids.filter_map(|subject| subject.rsplit('.').next().map(str::to_owned)).collect())
+    }
+}
+
+/// Tells whether a message has this document. The documents of an unknown source are unknown, too.
+fn may_have(reading: &Reading, name: &str) -> bool {
+    match reading {
+        Reading::Known(_) => reading.object() == Some(name),
+        Reading::Unknown(unknown) => unknown.part == Part::Source || reading.object() == Some(name),
     }
 }
 

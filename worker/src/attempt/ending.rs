@@ -1,5 +1,6 @@
 //! What is done about a delivery once its record says how things stand.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,10 +11,45 @@ use wordmill_nats::Error;
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::store::Outcome;
 
+use crate::metrics::NewerPart;
 use crate::{Worker, spans, stores};
 
 /// When the message of a finished job comes again whose webhook found no room.
 const WEBHOOKS_FULL_PAUSE: Duration = Duration::from_secs(15);
+
+/// When a message comes again that only a newer version can handle. During an upgrade a newer worker
+/// takes it then, or at a later delivery.
+pub(crate) const NEWER_PAUSE: Duration = Duration::from_secs(30);
+
+/// Gives back the message of a job that only a worker of a newer version can handle.
+pub(super) async fn give_back_newer(
+    worker: &Worker,
+    delivery: &Delivery,
+    part: NewerPart,
+    reason: &(dyn fmt::Display + Sync),
+) {
+    note_newer(worker, delivery, part, reason);
+    if let Err(error) = delivery.give_back(Some(NEWER_PAUSE)).await {
+        warn!(%error, "a message comes again after the acknowledgement wait");
+    }
+}
+
+/// Notes that a message is given back because only a newer version can handle it.
+pub(crate) fn note_newer(
+    worker: &Worker,
+    delivery: &Delivery,
+    part: NewerPart,
+    reason: &(dyn fmt::Display + Sync),
+) {
+    worker.metrics.note_newer(delivery, part);
+    let (stream_sequence, part) = (delivery.stream_sequence(), part.as_str());
+    // It may come many times.
+    if delivery.delivered() > 1 {
+        debug!(stream_sequence, part, %reason, "a message still needs a worker of a newer version");
+        return;
+    }
+    warn!(stream_sequence, part, %reason, "a message needs a worker of a newer version");
+}
 
 /// Does what the record, as it is now, asks for.
 pub(super) async fn settle(

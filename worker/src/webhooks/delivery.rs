@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, error, info, warn};
 use url::Url;
 use wordmill_common::clock;
-use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::id::{JobKey, RunNonce};
 use wordmill_common::job::Job;
 use wordmill_common::telemetry;
@@ -21,12 +20,14 @@ use wordmill_common::webhook::{self, Answer, Deliveries, Status};
 use wordmill_nats::Error;
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::read::Freshness;
-use wordmill_nats::record::Found;
+use wordmill_nats::record::{Found, check_state};
 use wordmill_nats::store::NotWritten;
 use wordmill_nats::webhooks::{Kept, Order};
 
 use super::Deliverer;
+use crate::attempt::ending::{NEWER_PAUSE, note_newer};
 use crate::fetch::Slot;
+use crate::metrics::NewerPart;
 use crate::{spans, stores, work};
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -58,6 +59,10 @@ enum Next {
 pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
     let order = match Order::parse(delivery) {
         Ok(order) => order,
+        Err(error @ Error::Newer { .. }) => {
+            note_newer(&deliverer.worker, delivery, NewerPart::Format, &error);
+            return settle(delivery, Next::Later(Some(NEWER_PAUSE))).await;
+        }
         Err(reason) => {
             let stream_sequence = delivery.stream_sequence();
             error!(stream_sequence, %reason, "a message is no webhook, and is dropped");
@@ -69,6 +74,10 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
     let handled = Box::pin(handle(deliverer, &order)).instrument(span.clone()).await;
     match handled {
         Ok(next) => settle(delivery, next).instrument(span).await,
+        Err(error @ Error::Newer { .. }) => {
+            span.in_scope(|| note_newer(&deliverer.worker, delivery, NewerPart::Record, &error));
+            settle(delivery, Next::Later(Some(NEWER_PAUSE))).instrument(span).await;
+        }
         Err(error) => {
             telemetry::fail(&span, "broker_unavailable");
             span.in_scope(|| warn!(%error, "a webhook is left to be delivered again"));
@@ -102,8 +111,14 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Next, Error> {
         return Ok(Next::Drop);
     };
     let state = kept.deliveries.unwrap_or_else(|| Deliveries::new(order.round));
-    if state.status != Status::Waiting {
-        return Ok(Next::Drop);
+    match state.status.known() {
+        Some(Status::Waiting) => {}
+        Some(Status::Delivered | Status::Failed | Status::Disabled) => return Ok(Next::Drop),
+        None => {
+            let what = format!("the state of the webhook of {}", order.key);
+            let reason = "this version does not know its status".to_owned();
+            return Err(Error::Newer { what, reason });
+        }
     }
     if let Some(wait) = until(state.next_attempt_at).filter(|wait| *wait > EARLY_TOLERANCE) {
         return Ok(Next::Later(Some(wait)));
@@ -146,7 +161,8 @@ async fn final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Option<
             }
             Found::Gone if freshness == Freshness::Leader => return Ok(Some(None)),
             Found::Absent if freshness == Freshness::Leader => return Ok(Some(None)),
-            Found::Job(_) | Found::Gone | Found::Absent => {}
+            Found::Job(stored) => check_state(&stored.job)?,
+            Found::Gone | Found::Absent => {}
         }
     }
     Ok(None)
@@ -199,9 +215,9 @@ impl Attempt<'_> {
             return Ok(Next::Drop);
         };
         note_end(self.deliverer, &state);
-        Ok(match state.status {
-            Status::Waiting => Next::Later(until(state.next_attempt_at)),
-            Status::Delivered | Status::Failed | Status::Disabled => Next::Drop,
+        Ok(match state.status.known() {
+            Some(Status::Waiting) => Next::Later(until(state.next_attempt_at)),
+            Some(Status::Delivered | Status::Failed | Status::Disabled) | None => Next::Drop,
         })
     }
 
@@ -222,7 +238,7 @@ impl Attempt<'_> {
             }
             Err(error) => {
                 let failure = work::coded(&error).failure;
-                telemetry::fail(&span, failure.code.as_str());
+                telemetry::fail(&span, failure.code.to_string());
                 Answer::Failure(failure)
             }
         })
@@ -278,10 +294,11 @@ impl Attempt<'_> {
 fn note_end(deliverer: &Deliverer, state: &Deliveries) {
     let last = state.attempts.last();
     let status_code = last.and_then(|attempt| attempt.status_code);
-    let code = last.and_then(|attempt| attempt.failure.as_ref()).map(|f: &Failure| f.code);
-    let (code, attempts) = (code.map(FailureCode::as_str), state.attempts.len());
-    deliverer.worker.metrics.note_webhook(state.status);
-    match state.status {
+    let failure = last.and_then(|attempt| attempt.failure.as_ref());
+    let (code, attempts) = (failure.map(|failure| failure.code.as_str()), state.attempts.len());
+    deliverer.worker.metrics.note_webhook(&state.status);
+    let Some(status) = state.status.known() else { return };
+    match status {
         Status::Delivered => info!(attempts, "webhook delivered"),
         Status::Waiting => info!(attempts, status_code, code, "webhook to be tried again"),
         Status::Failed => warn!(attempts, status_code, code, "webhook given up"),

@@ -133,7 +133,10 @@ async fn wait_for_store(error: Error) -> Result<(), Failed> {
             tokio::time::sleep(STORE_PAUSE).await;
             Ok(())
         }
-        Error::Corrupt { .. } | Error::TooLarge { .. } | Error::Full { .. } => {
+        Error::Corrupt { .. }
+        | Error::Newer { .. }
+        | Error::TooLarge { .. }
+        | Error::Full { .. } => {
             tracing::error!(%error, "a document cannot be read");
             let detail = "The service does not understand what it has kept of the document.";
             Err(Failure::new(FailureCode::Internal, detail).into())

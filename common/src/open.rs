@@ -1,0 +1,138 @@
+//! Names from sets that newer versions extend, such as failure codes.
+//!
+//! Services of two versions run side by side during an upgrade. A reader that does not know a name
+//! keeps it as it is, so that it can show the name and write it back unchanged.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{DeserializeOwned, Error, IntoDeserializer, Visitor, value};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+/// A name that this version knows, or one that it does not. In JSON it is a string in both cases.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
+pub enum Open<T> {
+    /// A name that this version knows.
+    Known(T),
+    /// Any other name, as it was written.
+    Other(String),
+}
+
+impl<T: DeserializeOwned> Open<T> {
+    /// Reads a name.
+    #[must_use]
+    pub fn parse(name: String) -> Self {
+        let known: Result<T, value::Error> = T::deserialize(name.as_str().into_deserializer());
+        known.map_or(Self::Other(name), Self::Known)
+    }
+}
+
+impl<T: Copy> Open<T> {
+    /// Returns the name if this version knows it.
+    pub fn known(&self) -> Option<T> {
+        match self {
+            Self::Known(name) => Some(*name),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl<T> From<T> for Open<T> {
+    fn from(name: T) -> Self {
+        Self::Known(name)
+    }
+}
+
+impl<T: PartialEq> PartialEq<T> for Open<T> {
+    fn eq(&self, other: &T) -> bool {
+        matches!(self, Self::Known(name) if name == other)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Open<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NameVisitor(PhantomData))
+    }
+}
+
+struct NameVisitor<T>(PhantomData<fn() -> T>);
+
+impl<T: DeserializeOwned> Visitor<'_> for NameVisitor<T> {
+    type Value = Open<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Open<T>, E> {
+        let known: Result<T, value::Error> = T::deserialize(name.into_deserializer());
+        Ok(known.map_or_else(|_| Open::Other(name.to_owned()), Open::Known))
+    }
+}
+
+/// The schema takes the place of the one of `T`, and allows any string.
+impl<T: JsonSchema> JsonSchema for Open<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        format!("open {}", T::schema_id()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let known = T::json_schema(generator);
+        let text = |value: Option<&Value>| {
+            value.and_then(Value::as_str).map(str::to_owned).unwrap_or_default()
+        };
+        let mut description = text(known.get("description"));
+        description += " A newer version may add names. Known are:";
+        for name in known.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
+            let (name, meaning) = (text(name.get("const")), text(name.get("description")));
+            description += &format!(" `{name}`: {meaning}");
+        }
+        json_schema!({"type": "string", "description": description})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::failure::FailureCode;
+    use crate::job::Stage;
+
+    #[test]
+    fn an_unknown_name_reads_and_writes_as_itself() {
+        let known: Open<FailureCode> = serde_json::from_value(json!("fetch_http_4xx")).unwrap();
+        assert_eq!(known, FailureCode::FetchHttp4xx);
+        assert_eq!(json!(known), "fetch_http_4xx");
+        let other: Open<FailureCode> = serde_json::from_value(json!("fetch_quic")).unwrap();
+        assert_eq!((other.known(), other.as_str()), (None, "fetch_quic"));
+        assert_eq!(json!(other), "fetch_quic");
+        assert_ne!(other, FailureCode::FetchHttp4xx);
+        let escaped: Open<Stage> = serde_json::from_str(r#""\u0066etch""#).unwrap();
+        assert_eq!(escaped, Stage::Fetch);
+    }
+
+    #[test]
+    fn only_strings_are_names() {
+        for wrong in [json!(1), json!(null), json!({"fetch": 1}), json!(["fetch"])] {
+            assert!(serde_json::from_value::<Open<Stage>>(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_schema_allows_any_string_and_explains_the_known_ones() {
+        let schema = Open::<Stage>::json_schema(&mut SchemaGenerator::default());
+        assert_eq!(schema.get("type"), Some(&json!("string")));
+        assert_eq!(schema.get("oneOf"), None);
+        let description = schema.get("description").and_then(Value::as_str).unwrap();
+        assert!(description.contains("`count`: Counts a text"), "{description}");
+    }
+}
