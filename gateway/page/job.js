@@ -3,7 +3,7 @@
 import { ask, follow, isFinal, problemOf, save, key } from './api.js';
 import { ended, isBatch, members } from './batch.js';
 import { announce, bytes, duration, foreign, h, number, plural, section, time, title, trouble } from './dom.js';
-import { STATUS, sourceName } from './jobs.js';
+import { sourceName, statusName } from './jobs.js';
 import { receipt, result } from './result.js';
 
 const KINDS = { url: 'Page', text: 'Text', document: 'File', batch: 'Batch' };
@@ -22,7 +22,7 @@ export async function job({ root, signal, id, entitle }) {
     const name = sourceName(job.source);
     kind.textContent = KINDS[job.source.kind] ?? 'Job';
     heading.replaceChildren(foreign(name));
-    entitle(`${name}: ${job.totals ? plural(job.totals.words, 'word') : STATUS[job.status]}`);
+    entitle(`${name}: ${job.totals ? plural(job.totals.words, 'word') : statusName(job.status)}`);
     actions.replaceChildren(...buttons(job, { root, signal, actions }));
     if (said.status !== job.status) {
       said.status = job.status;
@@ -50,7 +50,7 @@ export async function job({ root, signal, id, entitle }) {
 
 function spoken(job) {
   const detail = job.failure ? ` ${job.failure.detail}` : job.totals ? ` ${plural(job.totals.words, 'word')}.` : '';
-  return `The job: ${STATUS[job.status]}.${detail}`;
+  return `The job: ${statusName(job.status)}.${detail}`;
 }
 
 /** Writes how far a job is, into what is there, so that nothing jumps. */
@@ -77,8 +77,9 @@ function stage({ status, progress: far, next_attempt_at: next }) {
   const { done_bytes: done = 0, total_bytes: total = null, stage } = far ?? {};
   const size = total > 0 ? `${bytes(done)} of ${bytes(total)}` : done > 0 ? bytes(done) : '';
   const doing = stage === 'fetch' ? 'Fetched and counted' : 'Counted';
-  const waits = next ? 'Waits for the next attempt.' : 'Waits for a worker.';
-  return [done, total, status === 'running' ? `In work${size ? `. ${doing} so far: ${size}` : ''}.` : waits];
+  if (status === 'running') return [done, total, `In work${size ? `. ${doing} so far: ${size}` : ''}.`];
+  if (status !== 'queued') return [done, total, `In the state “${status}”, which this page does not know.`];
+  return [done, total, next ? 'Waits for the next attempt.' : 'Waits for a worker.'];
 }
 
 /** How far a batch is: it is done when its pages are. */

@@ -7,13 +7,19 @@ const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'];
 /** What a status is called, for people. */
 export const STATUS = { queued: 'waits', running: 'in work', succeeded: 'done', failed: 'failed', cancelled: 'cancelled' };
 
+/** The name of a status; one that only a newer version of the service knows is shown as it is. */
+export function statusName(status) {
+  return STATUS[status] ?? status;
+}
+
 /** What a job counts, in a few words. */
 export function sourceName(source) {
   if (source.url) return source.url;
   if (source.file_name) return source.file_name;
   if (source.kind === 'batch') return source.batch ? `A batch of ${plural(source.batch.lines, 'page')}` : 'A batch';
   const size = source.size_bytes === undefined ? '' : ` of ${bytes(source.size_bytes)}`;
-  return source.kind === 'text' ? `A text${size}` : `A document${size}`;
+  if (source.kind === 'text') return `A text${size}`;
+  return source.kind === 'document' ? `A document${size}` : `A source of the kind ${source.kind}`;
 }
 
 /**
@@ -31,7 +37,7 @@ export function jobRows(jobs) {
   const row = (job) => h('tr', { class: `is-${job.status}` },
     h('td', { class: 'wide' }, h('a', { href: `#/jobs/${job.job_id}` }, foreign(sourceName(job.source))),
       job.failure && h('span', { class: 'note' }, ' ', job.failure.code)),
-    h('td', null, h('span', { class: 'status' }, STATUS[job.status] ?? job.status)),
+    h('td', null, h('span', { class: 'status' }, statusName(job.status))),
     h('td', { class: 'number' }, job.totals ? number(job.totals.words) : ''),
     h('td', { class: 'number' }, time(job.created_at)));
   const head = h('tr', null, h('th', { scope: 'col' }, 'Counted'), h('th', { scope: 'col' }, 'Status'),
