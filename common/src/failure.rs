@@ -49,6 +49,9 @@ pub enum FailureCode {
     Lost,
     /// A defect of ours.
     Internal,
+    /// A code that only the next version has.
+    #[cfg(feature = "next-version")]
+    NextVersion,
 }
 
 impl FailureCode {
@@ -96,6 +99,8 @@ impl FailureCode {
             Self::SourceGone => "source_gone",
             Self::Lost => "lost",
             Self::Internal => "internal",
+            #[cfg(feature = "next-version")]
+            Self::NextVersion => "next_version",
         }
     }
 
@@ -123,6 +128,8 @@ impl FailureCode {
             | Self::TooManyUniqueWords
             | Self::SourceGone
             | Self::Lost => false,
+            #[cfg(feature = "next-version")]
+            Self::NextVersion => false,
         }
     }
 }

@@ -63,6 +63,23 @@ pub struct Options {
     /// Whether to record what the rules count differently.
     #[serde(skip_serializing_if = "is_default")]
     pub explain: bool,
+    /// An option that only the next version has.
+    #[cfg(feature = "next-version")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub next: Option<Next>,
+}
+
+/// The end of a job that has the option of the next version.
+#[cfg(feature = "next-version")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Next {
+    /// It is counted.
+    Count,
+    /// It fails with the code of the next version.
+    Fail,
+    /// Every attempt fails with that code, until the job is dead-lettered.
+    Retry,
 }
 
 /// The schema of options in an answer: those that a newer version has added are shown, too.

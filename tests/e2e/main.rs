@@ -50,6 +50,7 @@ mod submit;
 mod sweeper;
 mod tls;
 mod traces;
+mod versions;
 mod waiting;
 mod webhook_faults;
 mod webhook_ways;

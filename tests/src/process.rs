@@ -144,12 +144,29 @@ impl Drop for Process {
     }
 }
 
+/// The version of a service that a test starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// The one under test.
+    Present,
+    /// The next one, which has an option and a failure code more: `make next`.
+    Next,
+}
+
 /// Returns the path of one of our binaries.
 pub fn binary(name: &str) -> PathBuf {
-    let directory = setting("WORDMILL_BIN_DIR")
-        .map_or_else(|| repository().join("target/debug"), PathBuf::from);
+    binary_of(Version::Present, name)
+}
+
+/// Returns the path of one of our binaries, of some version.
+pub fn binary_of(version: Version, name: &str) -> PathBuf {
+    let (variable, default, target) = match version {
+        Version::Present => ("WORDMILL_BIN_DIR", "target/debug", "build"),
+        Version::Next => ("WORDMILL_NEXT_BIN_DIR", "target/next", "next"),
+    };
+    let directory = setting(variable).map_or_else(|| repository().join(default), PathBuf::from);
     let path = directory.join(name);
-    assert!(path.exists(), "{} is not built: run `make build`", path.display());
+    assert!(path.exists(), "{} is not built: run `make {target}`", path.display());
     path
 }
 

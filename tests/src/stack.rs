@@ -7,7 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::client::Client;
-use crate::process::{Process, binary, nats_server};
+use crate::process::{Process, Version, binary_of, nats_server};
 use crate::{port, repository, wait_for};
 
 /// How long a service may take to start.
@@ -128,7 +128,17 @@ fn spawn(directory: &Path, port: u16, configuration: &Path, arguments: &[String]
 /// Returns the command of a service, with its role's credentials and nothing of our environment
 /// that could change what it does. Several addresses of servers are separated by `,`.
 pub fn service(name: &str, role: &str, nats: &str, settings: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(binary(name));
+    service_of(Version::Present, name, role, nats, settings)
+}
+
+fn service_of(
+    version: Version,
+    name: &str,
+    role: &str,
+    nats: &str,
+    settings: &[(&str, &str)],
+) -> Command {
+    let mut command = Command::new(binary_of(version, name));
     for (key, _) in std::env::vars_os() {
         let name = key.to_string_lossy();
         if name.starts_with("WORDMILL_") || name.starts_with("OTEL_") {
@@ -154,13 +164,18 @@ pub struct Gateway {
 impl Gateway {
     /// Starts a gateway on a free port, unless the settings say otherwise.
     pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_version(Version::Present, nats, settings)
+    }
+
+    /// Starts a gateway of some version.
+    pub fn start_version(version: Version, nats: &str, settings: &[(&str, &str)]) -> Self {
         let sweeper = password("sweeper");
         let mut all = vec![
             ("WORDMILL_LISTEN", "127.0.0.1:0"),
             ("WORDMILL_NATS_SWEEPER_PASSWORD", sweeper.as_str()),
         ];
         all.extend(settings);
-        let command = service("wordmill-gateway", "gateway", nats, &all);
+        let command = service_of(version, "wordmill-gateway", "gateway", nats, &all);
         let mut process = Process::start("gateway", command);
         let address = process.logged("gateway listens", START_MAX)["address"].clone();
         let client = Client::new(address.as_str().expect("an address"));
@@ -180,13 +195,18 @@ impl Worker {
     /// Starts a worker with its health on a free port. It may fetch from loopback and retries
     /// soon, unless the settings say otherwise.
     pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_version(Version::Present, nats, settings)
+    }
+
+    /// Starts a worker of some version.
+    pub fn start_version(version: Version, nats: &str, settings: &[(&str, &str)]) -> Self {
         let mut all = vec![
             ("WORDMILL_FETCH_ALLOW", "127.0.0.0/8"),
             ("WORDMILL_RETRY_BASE", "50ms"),
             ("WORDMILL_WORKER_LISTEN", "127.0.0.1:0"),
         ];
         all.extend(settings);
-        let command = service("wordmill-worker", "worker", nats, &all);
+        let command = service_of(version, "wordmill-worker", "worker", nats, &all);
         let mut process = Process::start("worker", command);
         let address = process.logged("worker listens", START_MAX)["address"].clone();
         let health = Client::new(address.as_str().expect("an address"));

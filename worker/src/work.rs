@@ -88,6 +88,8 @@ pub(crate) async fn count(
     message: &JobMessage,
     meter: &Arc<Meter>,
 ) -> Result<Found, Failed> {
+    #[cfg(feature = "next-version")]
+    next::check(message)?;
     let source = &message.source;
     let options = Options::from(message.options.clone());
     let (counted, final_url) = match source {
@@ -104,8 +106,34 @@ pub(crate) async fn count(
     Ok(found(source, counted, final_url))
 }
 
+/// The part of the next version, for tests of two versions side by side.
+#[cfg(feature = "next-version")]
+mod next {
+    use wordmill_common::failure::{Failure, FailureCode};
+    use wordmill_common::message::JobMessage;
+    use wordmill_common::options::Next;
+    use wordmill_common::source::Source;
+
+    /// Fails as the option of the next version says. A batch leaves that to its members.
+    pub(super) fn check(message: &JobMessage) -> Result<(), Failure> {
+        if matches!(message.source, Source::Batch(_)) {
+            return Ok(());
+        }
+        let failure = Failure::new(FailureCode::NextVersion, "The next version failed.");
+        match message.options.next {
+            None | Some(Next::Count) => Ok(()),
+            Some(Next::Fail) => Err(failure),
+            Some(Next::Retry) => Err(Failure { retryable: true, ..failure }),
+        }
+    }
+}
+
 /// Tells whether a source is at hand, and so small that [`count_at_once`] counts it.
 pub(crate) fn is_counted_at_once(message: &JobMessage) -> bool {
+    #[cfg(feature = "next-version")]
+    if message.options.next.is_some() {
+        return false;
+    }
     // An explanation takes longer than a count.
     matches!(&message.source, Source::Text { text } if text.len() <= AT_ONCE_BYTES_MAX)
         && !message.options.explain

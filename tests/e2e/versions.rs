@@ -1,0 +1,399 @@
+//! Services of two versions side by side, as they run during every upgrade and rollback.
+//!
+//! The next version is this one with an option and a failure code more (`make next`):
+//! `"options": {"next": "count" | "fail" | "retry"}`, and `next_version`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wordmill_tests::admin::{Admin, job_message};
+use wordmill_tests::client::Client;
+use wordmill_tests::command::Wordmill;
+use wordmill_tests::metrics::Metrics;
+use wordmill_tests::process::Version;
+use wordmill_tests::receiver::Receiver;
+use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
+use wordmill_tests::stream::EventStream;
+use wordmill_tests::wait_for;
+
+/// Longer than an old worker leaves a message to newer ones: 30 s.
+const LIMIT: Duration = Duration::from_secs(90);
+const SETTINGS: &[(&str, &str)] = &[("WORDMILL_ATTEMPTS", "2"), ("WORDMILL_RETRY_BASE", "1s")];
+const WEBHOOKS: (&str, &str) = ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef");
+/// The payload of a message that is not a job in any version.
+const NONSENSE: &str = "this is not a job";
+const NEWER: &str = "wordmill_newer_messages_total";
+
+/// A broker, and no service yet.
+struct Broker {
+    nats: Nats,
+    admin: Admin,
+    _directory: TempDir,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let nats = Nats::start(directory.path());
+        nats.provision(&[]);
+        let admin = Admin::of(&nats);
+        Self { nats, admin, _directory: directory }
+    }
+
+    fn gateway(&self, version: Version) -> Gateway {
+        let gateway = Gateway::start_version(version, &self.nats.address(), &[WEBHOOKS]);
+        ready(&gateway.client);
+        gateway
+    }
+
+    fn worker(&self, version: Version, settings: &[(&str, &str)]) -> Worker {
+        let settings = [SETTINGS, settings].concat();
+        let worker = Worker::start_version(version, &self.nats.address(), &settings);
+        ready(&worker.health);
+        worker
+    }
+}
+
+fn newer(text: &str, next: &str) -> Value {
+    json!({"text": text, "options": {"next": next}})
+}
+
+fn job(client: &Client, id: &str) -> Value {
+    let answer = client.get(&format!("/v1/jobs/{id}"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+/// Returns a job as the list shows it.
+fn listed(client: &Client, id: &str) -> Value {
+    let list = client.get("/v1/jobs?limit=100").json();
+    let found = list["data"].as_array().expect("jobs").iter().find(|job| job["job_id"] == id);
+    found.unwrap_or_else(|| panic!("{id} is not in {list}")).clone()
+}
+
+/// Waits until a worker has given back so many messages for an unknown part. No job may become a dead
+/// letter meanwhile.
+fn given_back(broker: &Broker, worker: &Worker, (queue, part): (&str, &str), count: f64) {
+    wait_for(&format!("{count} messages of {queue} are given back for {part}"), LIMIT, || {
+        if broker.admin.messages("DEAD_JOBS") > 0 {
+            let dead = broker.admin.all("DEAD_JOBS");
+            assert!(dead.iter().all(|letter| letter.payload == NONSENSE.as_bytes()), "{dead:?}");
+        }
+        let labels = [("queue", queue), ("part", part)];
+        (Metrics::of(&worker.health).sum(NEWER, &labels)? >= count).then_some(())
+    });
+}
+
+#[test]
+fn a_newer_gateway_comes_first_is_rolled_back_and_comes_again() {
+    let broker = Broker::start();
+    let mut old_worker = broker.worker(Version::Present, &[]);
+    let mut new_gateway = broker.gateway(Version::Next);
+    let waiting = new_gateway.client.submit(&newer("to be or not", "count"));
+    let withdrawn = new_gateway.client.submit(&newer("to be", "count"));
+    given_back(&broker, &old_worker, ("JOBS", "options"), 2.0);
+    assert_eq!(broker.admin.messages("DEAD_JOBS"), 0);
+    assert_eq!(broker.admin.messages("JOBS"), 2);
+    assert_eq!(broker.admin.handed_out("interactive").1, 2, "both come again later");
+
+    // Others go on meanwhile.
+    let plain = new_gateway.client.submit(&json!({"text": "a b c"}));
+    assert_eq!(new_gateway.client.finished(&plain, LIMIT)["totals"]["words"], 3);
+
+    // Back to the old version, which knows neither option.
+    new_gateway.process.stop();
+    let old_gateway = broker.gateway(Version::Present);
+    let client = &old_gateway.client;
+    for shown in [job(client, &waiting), listed(client, &waiting)] {
+        assert_eq!(shown["status"], "queued", "{shown}");
+        assert_eq!(shown["options"]["next"], "count", "{shown}");
+        assert_eq!(shown["attempts"], json!([]), "{shown}");
+    }
+    let cancelled = client.post(&format!("/v1/jobs/{withdrawn}/cancel"), &json!({}));
+    assert_eq!(cancelled.status, 200, "{cancelled:?}");
+    assert_eq!(cancelled.json()["options"]["next"], "count", "{cancelled:?}");
+    let refused = client.post("/v1/jobs", &newer("to be", "count"));
+    refused.problem(422, "invalid_option");
+    let plain = client.submit(&json!({"text": "a b"}));
+    assert_eq!(client.finished(&plain, LIMIT)["status"], "succeeded");
+
+    // And forward.
+    old_worker.process.stop();
+    let _new_worker = broker.worker(Version::Next, &[]);
+    let done = client.finished(&waiting, LIMIT);
+    assert_eq!(done["status"], "succeeded", "{done}");
+    assert_eq!(done["totals"]["words"], 4, "{done}");
+    assert_eq!(done["attempts"].as_array().map(Vec::len), Some(1), "{done}");
+    assert_eq!(client.result(&waiting)["totals"]["words"], 4);
+    assert_eq!(job(client, &withdrawn)["status"], "cancelled");
+    broker.admin.wait_until_idle();
+    assert_eq!(broker.admin.messages("DEAD_JOBS"), 0);
+}
+
+#[test]
+fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
+    let broker = Broker::start();
+    let mut new_worker = broker.worker(Version::Next, &[]);
+    let (new, old) = (broker.gateway(Version::Next), broker.gateway(Version::Present));
+    let (new, old) = (&new.client, &old.client);
+    let receiver = Receiver::start();
+    let mut body = newer("to be", "fail");
+    body["webhook"] = json!({"url": receiver.url("/hook")});
+    let failed = new.submit(&body);
+    let shown = old.finished(&failed, LIMIT);
+    assert_eq!(shown["failure"]["code"], "next_version", "{shown}");
+    assert_eq!(shown["attempts"][0]["failure"]["code"], "next_version", "{shown}");
+    assert_eq!(listed(old, &failed)["failure"], shown["failure"]);
+    assert_eq!(listed(old, &failed)["options"]["next"], "fail");
+    let event = EventStream::open(old, &failed, &[]).next_job(LIMIT).expect("an event");
+    assert_eq!(event.told().1, "failed");
+    let problem = old.get(&format!("/v1/jobs/{failed}/result")).problem(409, "job_failed");
+    assert_eq!(problem["failure"]["code"], "next_version", "{problem}");
+
+    let lines = "{\"text\": \"to be\"}\n{\"text\": \"or not\"}\n";
+    let headers = [("content-type", "application/x-ndjson")];
+    let sent = new.send("POST", "/v1/batches?next=fail", &headers, lines.as_bytes()).json();
+    let batch = sent["batch_id"].as_str().expect("an id");
+    let done = old.finished(batch, LIMIT);
+    assert_eq!(done["counts"]["failed"], 2, "{done}");
+    assert_eq!(done["options"]["next"], "fail", "{done}");
+    assert_eq!(old.get(&format!("/v1/batches/{batch}")).json()["counts"], done["counts"]);
+
+    let dead = new.submit(&newer("not to be", "retry"));
+    assert_eq!(old.finished(&dead, LIMIT)["dead_lettered"], true);
+    let letter = old.get(&format!("/v1/dead-letters/{dead}")).json();
+    assert_eq!(letter["failure"]["code"], "next_version", "{letter}");
+    assert_eq!(letter["options"]["next"], "retry", "{letter}");
+    assert_eq!(letter["source"], json!({"kind": "text", "size_bytes": 9}), "{letter}");
+    let some = old.get("/v1/dead-letters?code=next_version").json();
+    assert_eq!(some["data"][0]["id"], json!(dead), "{some}");
+    for dry_run in [true, false] {
+        let asked = json!({"ids": [dead], "dry_run": dry_run});
+        let line = old.post("/v1/dead-letters/replay", &asked).json()["data"][0].clone();
+        assert_eq!(line["outcome"], "unreadable", "{line}");
+        assert!(line["detail"].as_str().expect("a sentence").contains("options"), "{line}");
+    }
+    old.post(&format!("/v1/jobs/{dead}/retry"), &json!({})).problem(503, "broker_unavailable");
+    assert_eq!(new.post(&format!("/v1/jobs/{dead}/retry"), &json!({})).status, 202);
+
+    // The old version again, which delivers what the new one has ordered.
+    new_worker.process.stop();
+    let _old_worker = broker.worker(Version::Present, &[WEBHOOKS]);
+    let told = receiver.wait_for("/hook", 1, LIMIT);
+    assert_eq!(told[0].json()["data"]["failure"]["code"], "next_version");
+    let deleted = old.send("DELETE", &format!("/v1/jobs/{failed}"), &[], &[]);
+    assert_eq!(deleted.status, 204, "{deleted:?}");
+}
+
+#[test]
+fn a_worker_that_was_rolled_back_takes_no_attempt_from_a_newer_job() {
+    let broker = Broker::start();
+    let gateway = broker.gateway(Version::Next);
+    let mut new_worker = broker.worker(Version::Next, &[]);
+    let id = gateway.client.submit(&newer("to be", "retry"));
+    wait_for("the first attempt has failed", LIMIT, || {
+        let seen = job(&gateway.client, &id);
+        (seen["attempts"][0]["failure"]["code"] == "next_version").then_some(())
+    });
+    new_worker.process.stop();
+    let mut old_worker = broker.worker(Version::Present, &[]);
+    given_back(&broker, &old_worker, ("JOBS", "options"), 1.0);
+    let seen = job(&gateway.client, &id);
+    assert_eq!(seen["status"], "queued", "{seen}");
+    assert_eq!(seen["attempts"].as_array().map(Vec::len), Some(1), "{seen}");
+    assert_eq!(broker.admin.messages("DEAD_JOBS"), 0);
+
+    old_worker.process.stop();
+    let _new_worker = broker.worker(Version::Next, &[]);
+    let done = gateway.client.finished(&id, LIMIT);
+    assert_eq!(done["attempts"].as_array().map(Vec::len), Some(2), "{done}");
+    assert_eq!(
+        (&done["failure"]["code"], &done["dead_lettered"]),
+        (&json!("next_version"), &json!(true))
+    );
+}
+
+/// Returns the message of a job with some fields replaced.
+fn message(id: &str, changes: &Value) -> String {
+    let message = job_message("interactive", id, "a b");
+    let mut message: Value = serde_json::from_str(&message).expect("JSON");
+    message.as_object_mut().expect("an object").extend(changes.as_object().expect("one").clone());
+    message.to_string()
+}
+
+#[test]
+fn a_worker_gives_back_whatever_only_a_newer_one_can_handle() {
+    let broker = Broker::start();
+    let gateway = broker.gateway(Version::Present);
+    let [state, format, order] =
+        ["a", "b", "c"].map(|text| gateway.client.submit(&json!({"text": text})));
+    broker.admin.rewrite_record(&state, |record| record["status"] = json!("paused"));
+    broker.admin.rewrite_record(&format, |record| {
+        record["format"] = json!(2);
+        record["attempts"] = json!({"none": true});
+    });
+    let id = |n: u32| format!("0198f0c2-0000-7000-8000-00000000000{n}");
+    let changes = [
+        json!({"format": 2, "job": "elsewhere"}),
+        json!({"source": {"kind": "feed", "feed": "https://example.org/"}}),
+        json!({"options": {"stem": true}}),
+    ];
+    for (n, changes) in (1..).zip(&changes) {
+        broker
+            .admin
+            .publish(&format!("jobs.interactive.public.{}", id(n)), &message(&id(n), changes));
+    }
+    broker.admin.publish("jobs.interactive.public.nonsense", NONSENSE);
+    let newer_order = json!({"format": 2, "to": "somebody"}).to_string();
+    broker.admin.publish(&format!("webhooks.public.{order}"), &newer_order);
+
+    let worker = broker.worker(Version::Present, &[WEBHOOKS]);
+    given_back(&broker, &worker, ("JOBS", "format"), 1.0);
+    given_back(&broker, &worker, ("JOBS", "source"), 1.0);
+    given_back(&broker, &worker, ("JOBS", "options"), 1.0);
+    given_back(&broker, &worker, ("JOBS", "record"), 2.0);
+    given_back(&broker, &worker, ("WEBHOOKS", "format"), 1.0);
+    gateway.client.finished(&order, LIMIT);
+    wait_for("only nonsense is a dead letter", LIMIT, || {
+        (broker.admin.messages("DEAD_JOBS") == 1).then_some(())
+    });
+    wait_for("the others wait", LIMIT, || (broker.admin.messages("JOBS") == 5).then_some(()));
+    assert_eq!(broker.admin.messages("WEBHOOKS"), 1);
+    let (record, _) = broker
+        .admin
+        .last("KV_job_state", &format!("$KV.job_state.public.{state}"))
+        .expect("a record");
+    let record: Value = serde_json::from_str(&record).expect("JSON");
+    assert_eq!(
+        (&record["status"], &record["attempts"]),
+        (&json!("paused"), &json!([])),
+        "{record}"
+    );
+}
+
+/// What a record may have that only a newer version knows.
+fn change(record: &mut Value) {
+    let failure = json!({"code": "fetch_quic", "detail": "No.", "retryable": true});
+    record["options"]["stem"] = json!({"language": "en"});
+    record["source"] = json!({"kind": "feed", "items": 3});
+    record["failure"] = failure.clone();
+    record["attempts"] = json!([{
+        "number": 1, "worker": "newer", "run": "00000000-0000-4000-8000-000000000001",
+        "started_at": "2026-01-01T00:00:00Z", "ended_at": null, "failure": failure,
+    }]);
+}
+
+fn is_shown(shown: &Value, status: &str) {
+    assert_eq!(shown["status"], status, "{shown}");
+    assert_eq!(shown["failure"]["code"], "fetch_quic", "{shown}");
+    assert_eq!(shown["attempts"][0]["failure"]["code"], "fetch_quic", "{shown}");
+    assert_eq!(shown["options"]["stem"], json!({"language": "en"}), "{shown}");
+    assert_eq!(shown["source"], json!({"kind": "feed", "items": 3}), "{shown}");
+}
+
+#[test]
+fn every_route_copes_with_a_state_that_only_a_newer_version_knows() {
+    let stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let headers = [("content-type", "application/json"), ("idempotency-key", "same")];
+    let body = json!({"text": "a b"}).to_string();
+    let submit = || client.send("POST", "/v1/jobs", &headers, body.as_bytes());
+    let id = submit().json()["job_id"].as_str().expect("an id").to_owned();
+    admin.rewrite_record(&id, |record| {
+        change(record);
+        record["status"] = json!("paused");
+        record["progress"] = json!({"stage": "unpack", "done_bytes": 1, "total_bytes": null});
+    });
+    let path = format!("/v1/jobs/{id}");
+    is_shown(&job(client, &id), "paused");
+    assert_eq!(job(client, &id)["progress"]["stage"], "unpack");
+    is_shown(&client.get(&format!("{path}?wait=1")).json(), "paused");
+    is_shown(&listed(client, &id), "paused");
+    is_shown(&submit().json(), "paused");
+    for status in ["queued", "running", "failed"] {
+        let list = client.get(&format!("/v1/jobs?status={status}")).json();
+        assert_eq!(list["data"], json!([]), "{list}");
+    }
+    client.get("/v1/jobs?status=paused").problem(400, "invalid_query");
+    let event = EventStream::open(client, &id, &[]).next_job(LIMIT).expect("an event");
+    assert_eq!(event.told().1, "paused");
+    client.get(&format!("{path}/result")).problem(409, "job_not_finished");
+    client.get(&format!("{path}/explain")).problem(409, "job_not_finished");
+    client.send("DELETE", &path, &[], &[]).problem(409, "job_not_finished");
+    client.post(&format!("{path}/retry"), &json!({})).problem(409, "job_not_finished");
+    client.post(&format!("{path}/webhook"), &json!({})).problem(409, "job_not_finished");
+    client.post(&format!("{path}/cancel"), &json!({})).problem(503, "broker_unavailable");
+    let older = client.get(&format!("/word-count/{id}")).json();
+    assert_eq!(older["data"]["status"], "IN_PROGRESS", "{older}");
+    is_shown(&job(client, &id), "paused");
+
+    let folder = TempDir::new().expect("a folder");
+    let wordmill = Wordmill::of(client, folder.path());
+    assert!(wordmill.run(&["status", &id]).good().contains("paused"));
+    assert!(wordmill.run(&["list", "-f", "json"]).good().contains("paused"));
+    wordmill.run(&["--timeout", "500ms", "wait", &id]).bad(124, &["time is up"]);
+}
+
+#[test]
+fn every_route_copes_with_an_end_that_only_a_newer_version_knows() {
+    let stack = Stack::with(1, 0, &[WEBHOOKS]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let receiver = Receiver::start();
+    let hook = json!({"url": receiver.url("/hook")});
+    let id = client.submit(&json!({"text": "a b", "webhook": hook}));
+    admin.rewrite_record(&id, |record| {
+        change(record);
+        record["status"] = json!("failed");
+        record["finished_at"] = json!("2026-01-01T00:00:01Z");
+    });
+    let path = format!("/v1/jobs/{id}");
+    is_shown(&job(client, &id), "failed");
+    is_shown(&client.get(&format!("{path}?wait=60")).json(), "failed");
+    is_shown(&listed(client, &id), "failed");
+    let event = EventStream::open(client, &id, &[]).next_job(LIMIT).expect("an event");
+    assert_eq!(event.told().1, "failed");
+    let problem = client.get(&format!("{path}/result")).problem(409, "job_failed");
+    assert_eq!(problem["failure"]["code"], "fetch_quic", "{problem}");
+    client.post(&format!("{path}/cancel"), &json!({})).problem(409, "already_finished");
+    client.post(&format!("{path}/retry"), &json!({})).problem(503, "broker_unavailable");
+    let resent = client.post(&format!("{path}/webhook"), &json!({}));
+    assert_eq!(resent.status, 202, "{resent:?}");
+    let older = client.get(&format!("/word-count/{id}")).json();
+    assert_eq!(older["data"]["status"], "FAIL", "{older}");
+    let folder = TempDir::new().expect("a folder");
+    let wordmill = Wordmill::of(client, folder.path());
+    assert!(wordmill.run(&["wait", &id]).bad(1, &["fetch_quic"]).contains("failed"));
+    let worker = Worker::start(&stack.nats.address(), &[WEBHOOKS]);
+    let told = receiver.wait_for("/hook", 1, LIMIT)[0].json();
+    assert_eq!(told["data"]["failure"]["code"], "fetch_quic", "{told}");
+    assert_eq!(told["data"]["source"]["kind"], "feed", "{told}");
+    admin.wait_until_idle();
+    drop(worker);
+    assert_eq!(client.send("DELETE", &path, &[], &[]).status, 204);
+
+    // A job that is only a message yet.
+    let message = message(&id, &json!({"options": {"stem": true}}));
+    let id = "0198f0c2-0000-7000-8000-000000000009";
+    let message = message.replace(&path["/v1/jobs/".len()..], id);
+    admin.publish(&format!("jobs.interactive.public.{id}"), &message);
+    assert_eq!(job(client, id)["options"], json!({"stem": true}));
+    let cancelled = client.post(&format!("/v1/jobs/{id}/cancel"), &json!({}));
+    assert_eq!(cancelled.status, 200, "{cancelled:?}");
+    assert_eq!(cancelled.json()["options"], json!({"stem": true}), "{cancelled:?}");
+}
+
+#[test]
+fn a_record_of_a_newer_format_is_a_reason_to_try_again() {
+    let stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let id = client.submit(&json!({"text": "a b"}));
+    admin.rewrite_record(&id, |record| record["format"] = json!(2));
+    let path = format!("/v1/jobs/{id}");
+    for path in [&path, &format!("{path}/result"), &format!("{path}/events")] {
+        let answer = client.get(path);
+        answer.problem(503, "broker_unavailable");
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    client.post(&format!("{path}/cancel"), &json!({})).problem(503, "broker_unavailable");
+}
