@@ -27,7 +27,7 @@ use wordmill_common::source::{Source, SourceKind};
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
-use wordmill_nats::record::Found;
+use wordmill_nats::record::{Found, check_state};
 use wordmill_nats::store::Outcome;
 
 pub(crate) use self::intake::LINE_OPTIONS;
@@ -255,8 +255,10 @@ async fn withdraw(app: &App, key: &JobKey) -> Result<(), Error> {
             None => return Ok(()),
         },
     };
-    if let Outcome::Applied(stored) = app.store.apply(&current, None, event).await? {
-        app.metrics.note_cancelled(&stored.job);
+    match app.store.apply(&current, None, event).await? {
+        Outcome::Applied(stored) => app.metrics.note_cancelled(&stored.job),
+        Outcome::Refused(stored, _) => check_state(&stored.job)?,
+        Outcome::Gone => {}
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ use wordmill_nats::read::Freshness;
 use wordmill_nats::record::{Found, RawRecord, Stored, check_state};
 use wordmill_nats::store::Outcome;
 
-use self::ending::{NEWER_PAUSE, bury_unreadable, conclude, give_back_newer, settle, until_due};
+use self::ending::{NEWER_PAUSE, conclude, give_back_newer, set_aside, settle, until_due};
 use crate::Worker;
 use crate::lease::{self, Meter};
 use crate::members::{self, Looked};
@@ -69,18 +69,6 @@ pub(crate) async fn run(
             span.in_scope(|| warn!(%error, "the delivery is left to be repeated"));
         }
     }
-}
-
-/// Gives back a message that a newer worker can read, and buries one that is not a job.
-async fn set_aside(worker: &Worker, delivery: &Delivery, error: &message::Error) {
-    let part = match error {
-        message::Error::Malformed(_) => {
-            return bury_unreadable(worker, delivery, &error.to_string()).await;
-        }
-        message::Error::Newer(_) => NewerPart::Format,
-        message::Error::Unknown(unknown) => NewerPart::Job(unknown.part),
-    };
-    give_back_newer(worker, delivery, part, error).await;
 }
 
 async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> Result<(), Error> {

@@ -163,20 +163,7 @@ impl Metrics {
             "Size of fetched pages, as transferred and decompressed",
             DOCUMENT_BYTES,
         );
-        let newer = catalogue.counters(
-            "wordmill_newer_messages",
-            "Messages given back because only a newer version can handle them",
-        );
-        for (queue, part) in [
-            (JOBS, NewerPart::Format),
-            (JOBS, NewerPart::Job(message::Part::Source)),
-            (JOBS, NewerPart::Job(message::Part::Options)),
-            (JOBS, NewerPart::Record),
-            (WEBHOOKS, NewerPart::Format),
-            (WEBHOOKS, NewerPart::Record),
-        ] {
-            drop(newer.get_or_create(&Newer { queue, part: part.as_str() }));
-        }
+        let newer = newer_messages(&mut catalogue);
         let webhooks = catalogue.counters("wordmill_webhooks", "Webhooks that ended, by outcome");
         for outcome in ["delivered", "failed", "disabled"] {
             drop(webhooks.get_or_create(&Told { outcome }));
@@ -333,6 +320,25 @@ fn acknowledgement_checks(catalogue: &mut Catalogue) -> Counters<Checked> {
         }
     }
     checks
+}
+
+/// Registers the messages that were given back, with a line for each part that may be unknown.
+fn newer_messages(catalogue: &mut Catalogue) -> Counters<Newer> {
+    let newer = catalogue.counters(
+        "wordmill_newer_messages",
+        "Messages given back because only a newer version can handle them",
+    );
+    for (queue, part) in [
+        (JOBS, NewerPart::Format),
+        (JOBS, NewerPart::Job(message::Part::Source)),
+        (JOBS, NewerPart::Job(message::Part::Options)),
+        (JOBS, NewerPart::Record),
+        (WEBHOOKS, NewerPart::Format),
+        (WEBHOOKS, NewerPart::Record),
+    ] {
+        drop(newer.get_or_create(&Newer { queue, part: part.as_str() }));
+    }
+    newer
 }
 
 /// Returns where a delivery's numbers can be looked into.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::{Job, Status};
+use wordmill_common::message;
 use wordmill_nats::Error;
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::store::Outcome;
@@ -20,6 +21,18 @@ const WEBHOOKS_FULL_PAUSE: Duration = Duration::from_secs(15);
 /// When a message comes again that only a newer version can handle. During an upgrade a newer worker
 /// takes it then, or at a later delivery.
 pub(crate) const NEWER_PAUSE: Duration = Duration::from_secs(30);
+
+/// Gives back a message that a newer worker can read, and buries one that is not a job.
+pub(super) async fn set_aside(worker: &Worker, delivery: &Delivery, error: &message::Error) {
+    let part = match error {
+        message::Error::Malformed(_) => {
+            return bury_unreadable(worker, delivery, &error.to_string()).await;
+        }
+        message::Error::Newer(_) => NewerPart::Format,
+        message::Error::Unknown(unknown) => NewerPart::Job(unknown.part),
+    };
+    give_back_newer(worker, delivery, part, error).await;
+}
 
 /// Gives back the message of a job that only a worker of a newer version can handle.
 pub(super) async fn give_back_newer(
@@ -106,7 +119,7 @@ pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) ->
 }
 
 /// Keeps a message that is no job out of the way, where it can be looked at.
-pub(super) async fn bury_unreadable(worker: &Worker, delivery: &Delivery, reason: &str) {
+async fn bury_unreadable(worker: &Worker, delivery: &Delivery, reason: &str) {
     let failure = Failure::new(FailureCode::Internal, reason);
     error!(stream_sequence = delivery.stream_sequence(), reason, "a message is no job");
     let buried = async {
