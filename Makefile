@@ -33,11 +33,12 @@ build: ## build the services and the command wordmill into target/debug
 # Without optimization our crates compile in a quarter of the time.
 NEXT := $(foreach crate,common nats gateway worker,--config profile.dev.package.wordmill-$(crate).opt-level=0)
 
-# Run it before `make build`: in the same folder both share the dependencies.
+# In the same folder both versions share the dependencies. What is built is moved away, so that nobody
+# takes it for the present version: `make build` puts that in its place, without compiling it again.
 next: ## build gateway and worker as the next version into target/next, for tests of two versions
 	cargo build --workspace --bin wordmill-gateway --bin wordmill-worker --features next-version $(NEXT)
 	mkdir -p target/next
-	cp -f target/debug/wordmill-gateway target/debug/wordmill-worker target/next/
+	mv -f target/debug/wordmill-gateway target/debug/wordmill-worker target/next/
 
 run: build ## run everything on this machine, until Ctrl-C (PORT, NATS_PORT, WORKERS, DATA_DIR; TRACE=1 with Jaeger)
 	@exec python3 deploy/local/run.py
@@ -94,7 +95,7 @@ bench-trace: ## what tracing costs, in CPU for each job and in throughput (ROUND
 	cargo build --release --workspace --bins
 	NATS_SERVER="$$(nats/install-server)" bench/trace.py
 
-coverage: ## line coverage of the workspace by `make test`, service processes included
+coverage: next ## line coverage of the workspace by `make test`, service processes included
 	NATS_SERVER="$$(nats/install-server)" .ci/coverage
 
 lint: ## formatting, clippy, documentation, licences and layers, file lengths: no warnings

@@ -116,7 +116,7 @@ fn a_message_that_is_no_job_is_kept_out_of_the_way() {
     let stack = Stack::start();
     let admin = Admin::of(&stack.nats);
     admin.publish("jobs.bulk.public.nonsense", "this is no job");
-    admin.publish("jobs.interactive.public.newer", r#"{"format":99}"#);
+    admin.publish("jobs.interactive.public.nothing", r#"{"format":1}"#);
     admin.wait_until_idle();
     wait_for("both are dead letters", LIMIT, || (admin.messages("DEAD_JOBS") == 2).then_some(()));
     let (payload, headers) =

@@ -233,6 +233,11 @@ fn a_worker_gives_back_whatever_only_a_newer_one_can_handle() {
         record["format"] = json!(2);
         record["attempts"] = json!({"none": true});
     });
+    let lines = "{\"text\": \"a\"}\n{\"text\": \"a b\"}\n";
+    let headers = [("content-type", "application/x-ndjson")];
+    let batch = gateway.client.send("POST", "/v1/batches", &headers, lines.as_bytes()).json();
+    let member = batch["lines"][0]["job_id"].as_str().expect("an id");
+    broker.admin.rewrite_record(member, |record| record["status"] = json!("paused"));
     let id = |n: u32| format!("0198f0c2-0000-7000-8000-00000000000{n}");
     let changes = [
         json!({"format": 2, "job": "elsewhere"}),
@@ -252,13 +257,21 @@ fn a_worker_gives_back_whatever_only_a_newer_one_can_handle() {
     given_back(&broker, &worker, ("JOBS", "format"), 1.0);
     given_back(&broker, &worker, ("JOBS", "source"), 1.0);
     given_back(&broker, &worker, ("JOBS", "options"), 1.0);
-    given_back(&broker, &worker, ("JOBS", "record"), 2.0);
+    given_back(&broker, &worker, ("JOBS", "record"), 3.0);
     given_back(&broker, &worker, ("WEBHOOKS", "format"), 1.0);
     gateway.client.finished(&order, LIMIT);
     wait_for("only nonsense is a dead letter", LIMIT, || {
         (broker.admin.messages("DEAD_JOBS") == 1).then_some(())
     });
-    wait_for("the others wait", LIMIT, || (broker.admin.messages("JOBS") == 5).then_some(()));
+    wait_for("the others and the batch wait", LIMIT, || {
+        (broker.admin.messages("JOBS") == 7).then_some(())
+    });
+    let batch = wait_for("the other member has succeeded", LIMIT, || {
+        let batch = job(&gateway.client, batch["batch_id"].as_str().expect("an id"));
+        (batch["counts"]["succeeded"] == 1).then_some(batch)
+    });
+    assert_eq!(batch["status"], "queued", "{batch}");
+    assert_eq!(batch["attempts"], json!([]), "{batch}");
     assert_eq!(broker.admin.messages("WEBHOOKS"), 1);
     let (record, _) = broker
         .admin
@@ -351,6 +364,10 @@ fn every_route_copes_with_an_end_that_only_a_newer_version_knows() {
     is_shown(&job(client, &id), "failed");
     is_shown(&client.get(&format!("{path}?wait=60")).json(), "failed");
     is_shown(&listed(client, &id), "failed");
+    let told = json!({"format": 1, "round": 0, "status": "deferred", "attempts": [],
+        "next_attempt_at": null, "under_way": null});
+    admin.publish(&format!("$KV.webhook_state.public.{id}"), &told.to_string());
+    assert_eq!(job(client, &id)["webhook"]["status"], "deferred");
     let event = EventStream::open(client, &id, &[]).next_job(LIMIT).expect("an event");
     assert_eq!(event.told().1, "failed");
     let problem = client.get(&format!("{path}/result")).problem(409, "job_failed");
@@ -396,4 +413,7 @@ fn a_record_of_a_newer_format_is_a_reason_to_try_again() {
         assert!(answer.header("retry-after").is_some(), "{answer:?}");
     }
     client.post(&format!("{path}/cancel"), &json!({})).problem(503, "broker_unavailable");
+    let body = json!({"text": "a b"}).to_string();
+    let headers = [("content-type", "application/json")];
+    client.send("PUT", &path, &headers, body.as_bytes()).problem(503, "broker_unavailable");
 }

@@ -277,7 +277,7 @@ fn names(stack: &Stack, site: &Site) -> Names {
         assert_eq!(client.send("DELETE", &format!("/v1/jobs/{id}"), &[], &[]).status, 204);
     }
     for id in [&broken, &broken_batch] {
-        admin.rewrite_record(id, |record| record["format"] = json!(1_000_000));
+        admin.rewrite_record(id, |record| record["attempts"] = json!("no list"));
     }
     for id in [&cancelled, &cancelled_batch] {
         let path = format!("/v1/jobs/{id}/cancel");
