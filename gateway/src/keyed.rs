@@ -187,7 +187,9 @@ async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<Claimed, Probl
         match within(deadline, job, app.store.claim(job)).await {
             Ok(claimed) => return Ok(claimed),
             // Whatever cannot be read now cannot be read later.
-            Err(problem) if problem.is(Code::Internal) => return Err(problem),
+            Err(problem) if problem.is(Code::Internal) || problem.needs_newer() => {
+                return Err(problem);
+            }
             Err(problem) if Instant::now() + PUBLISH_PAUSE >= deadline => return Err(problem),
             Err(_) => tokio::time::sleep(PUBLISH_PAUSE).await,
         }

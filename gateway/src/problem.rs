@@ -16,6 +16,9 @@ use wordmill_nats::Error as BrokerError;
 
 pub(crate) use self::code::Code;
 
+const NEEDS_NEWER: &str = "A newer version of the service wrote the job, and this gateway cannot do \
+                           this with it. Try again: another gateway may.";
+
 /// One error, as the client sees it. What the log says is logged where the problem arises.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
@@ -41,9 +44,12 @@ impl Problem {
     /// Returns the problem of a job that only a newer version of the service can handle. During an
     /// upgrade another gateway can.
     pub(crate) fn newer() -> Self {
-        let detail = "A newer version of the service wrote the job, and this gateway cannot do this \
-                      with it. Try again: another gateway may.";
-        Self::new(Code::BrokerUnavailable, detail)
+        Self::new(Code::BrokerUnavailable, NEEDS_NEWER)
+    }
+
+    /// Tells whether it is [`Problem::newer`]: this gateway need not try again.
+    pub(crate) fn needs_newer(&self) -> bool {
+        self.code == Code::BrokerUnavailable && self.detail == NEEDS_NEWER
     }
 
     /// Says when to come back, instead of what the code says.
