@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::open::Open;
+use crate::open::OpenName;
 
 /// Names a cause of failure. Clients branch on it, `docs/errors.md` explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -140,7 +140,7 @@ impl fmt::Display for FailureCode {
     }
 }
 
-impl Open<FailureCode> {
+impl OpenName<FailureCode> {
     /// Returns the name as clients see it.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -157,7 +157,7 @@ impl Open<FailureCode> {
     }
 }
 
-impl fmt::Display for Open<FailureCode> {
+impl fmt::Display for OpenName<FailureCode> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -167,7 +167,7 @@ impl fmt::Display for Open<FailureCode> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
     /// The cause.
-    pub code: Open<FailureCode>,
+    pub code: OpenName<FailureCode>,
     /// One sentence that the client may read. Never internal text.
     pub detail: String,
     /// Whether another attempt may end differently.
@@ -221,8 +221,8 @@ mod tests {
 
     #[test]
     fn metrics_show_an_unknown_code_as_other() {
-        assert_eq!(Open::Other("fetch_quic".to_owned()).label(), "other");
-        assert_eq!(Open::from(FailureCode::Lost).label(), "lost");
+        assert_eq!(OpenName::Other("fetch_quic".to_owned()).label(), "other");
+        assert_eq!(OpenName::from(FailureCode::Lost).label(), "lost");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::histogram::{Rule, Totals, WordCount};
 use crate::id::{JobId, JobKey, Lane, Owner, RunNonce};
 use crate::message::JobMessage;
-use crate::open::Open;
+use crate::open::OpenName;
 use crate::options::Options;
 use crate::source::SourceInfo;
 use crate::trace::{TraceId, TraceParent};
@@ -82,7 +82,7 @@ impl Status {
     /// # Errors
     /// If the value is not a string.
     pub fn read_open<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let status = Open::<Self>::deserialize(deserializer)?;
+        let status = OpenName::<Self>::deserialize(deserializer)?;
         Ok(status.known().unwrap_or(Self::Unknown))
     }
 
@@ -124,7 +124,7 @@ pub enum Stage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// What it does.
-    pub stage: Open<Stage>,
+    pub stage: OpenName<Stage>,
     /// Bytes counted so far.
     pub done_bytes: u64,
     /// Bytes in all, where known.

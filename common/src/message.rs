@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::id::{JobId, JobKey, Lane, Owner};
 use crate::job::{FORMAT, Job};
-use crate::open::Open;
+use crate::open::OpenName;
 use crate::options::Options;
 use crate::source::{Source, SourceInfo};
 use crate::trace::TraceId;
@@ -64,7 +64,7 @@ pub enum Error {
     Newer(u64),
     /// It is a job, but its source or its options are unknown.
     #[error("the message has {} that this version does not know: {}", .0.part, .0.reason)]
-    Unknown(Box<Unknown>),
+    Unknown(Box<UnknownJob>),
 }
 
 /// The part of a message that a reader does not know.
@@ -99,7 +99,7 @@ impl fmt::Display for Part {
 /// A job whose source or options this version does not know. It can be shown and cancelled, but
 /// neither run nor submitted again.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Unknown {
+pub struct UnknownJob {
     /// The record of the job as it was queued.
     pub job: Job,
     /// The unknown part; the source if both are.
@@ -114,7 +114,7 @@ pub enum Reading {
     /// This version could run the job.
     Known(Box<JobMessage>),
     /// Only a newer version can.
-    Unknown(Box<Unknown>),
+    Unknown(Box<UnknownJob>),
 }
 
 impl Reading {
@@ -183,7 +183,7 @@ impl JobMessage {
             // The version decides what to say, so it is looked for even if the rest is strange.
             Err(error) => match serde_json::from_slice::<Versioned>(bytes) {
                 Ok(newer) if newer.format > FORMAT.into() => Err(Error::Newer(newer.format)),
-                Ok(_) | Err(_) => Err(match Unknown::find(bytes) {
+                Ok(_) | Err(_) => Err(match UnknownJob::find(bytes) {
                     Some(unknown) => Error::Unknown(Box::new(unknown)),
                     None => Error::Malformed(error),
                 }),
@@ -198,7 +198,7 @@ impl JobMessage {
     }
 }
 
-impl Unknown {
+impl UnknownJob {
     /// Finds out whether a message that cannot be read fails for its source or its options alone:
     /// whether it is a job once known ones stand in their place.
     fn find(bytes: &[u8]) -> Option<Self> {
@@ -235,7 +235,7 @@ impl Unknown {
                 message.source = source;
                 message.source.describe()
             }
-            Err(_) => SourceInfo::new(Open::parse(kind)),
+            Err(_) => SourceInfo::new(OpenName::parse(kind)),
         };
         let options: Written<Options> = serde_json::from_str(parts.options.get()).ok()?;
         let job = Job { source: description, options, ..Job::queued(&message) };
@@ -257,7 +257,7 @@ mod tests {
         serde_json::to_vec(&message).unwrap()
     }
 
-    fn unknown(changes: &Value) -> Unknown {
+    fn unknown(changes: &Value) -> UnknownJob {
         match JobMessage::parse(&changed(changes)) {
             Err(Error::Unknown(unknown)) => *unknown,
             other => panic!("{changes}: {other:?}"),

@@ -15,14 +15,14 @@ use serde_json::Value;
 /// A name that this version knows, or one that it does not. In JSON it is a string in both cases.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
-pub enum Open<T> {
+pub enum OpenName<T> {
     /// A name that this version knows.
     Known(T),
     /// Any other name, as it was written.
     Other(String),
 }
 
-impl<T: DeserializeOwned> Open<T> {
+impl<T: DeserializeOwned> OpenName<T> {
     /// Reads a name.
     #[must_use]
     pub fn parse(name: String) -> Self {
@@ -31,7 +31,7 @@ impl<T: DeserializeOwned> Open<T> {
     }
 }
 
-impl<T: Copy> Open<T> {
+impl<T: Copy> OpenName<T> {
     /// Returns the name if this version knows it.
     pub fn known(&self) -> Option<T> {
         match self {
@@ -41,19 +41,19 @@ impl<T: Copy> Open<T> {
     }
 }
 
-impl<T> From<T> for Open<T> {
+impl<T> From<T> for OpenName<T> {
     fn from(name: T) -> Self {
         Self::Known(name)
     }
 }
 
-impl<T: PartialEq> PartialEq<T> for Open<T> {
+impl<T: PartialEq> PartialEq<T> for OpenName<T> {
     fn eq(&self, other: &T) -> bool {
         matches!(self, Self::Known(name) if name == other)
     }
 }
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Open<T> {
+impl<'de, T: DeserializeOwned> Deserialize<'de> for OpenName<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(NameVisitor(PhantomData))
     }
@@ -62,20 +62,20 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Open<T> {
 struct NameVisitor<T>(PhantomData<fn() -> T>);
 
 impl<T: DeserializeOwned> Visitor<'_> for NameVisitor<T> {
-    type Value = Open<T>;
+    type Value = OpenName<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a name")
     }
 
-    fn visit_str<E: Error>(self, name: &str) -> Result<Open<T>, E> {
+    fn visit_str<E: Error>(self, name: &str) -> Result<OpenName<T>, E> {
         let known: Result<T, value::Error> = T::deserialize(name.into_deserializer());
-        Ok(known.map_or_else(|_| Open::Other(name.to_owned()), Open::Known))
+        Ok(known.map_or_else(|_| OpenName::Other(name.to_owned()), OpenName::Known))
     }
 }
 
 /// The schema takes the place of the one of `T`, and allows any string.
-impl<T: JsonSchema> JsonSchema for Open<T> {
+impl<T: JsonSchema> JsonSchema for OpenName<T> {
     fn schema_name() -> Cow<'static, str> {
         T::schema_name()
     }
@@ -109,27 +109,27 @@ mod tests {
 
     #[test]
     fn an_unknown_name_reads_and_writes_as_itself() {
-        let known: Open<FailureCode> = serde_json::from_value(json!("fetch_http_4xx")).unwrap();
+        let known: OpenName<FailureCode> = serde_json::from_value(json!("fetch_http_4xx")).unwrap();
         assert_eq!(known, FailureCode::FetchHttp4xx);
         assert_eq!(json!(known), "fetch_http_4xx");
-        let other: Open<FailureCode> = serde_json::from_value(json!("fetch_quic")).unwrap();
+        let other: OpenName<FailureCode> = serde_json::from_value(json!("fetch_quic")).unwrap();
         assert_eq!((other.known(), other.as_str()), (None, "fetch_quic"));
         assert_eq!(json!(other), "fetch_quic");
         assert_ne!(other, FailureCode::FetchHttp4xx);
-        let escaped: Open<Stage> = serde_json::from_str(r#""\u0066etch""#).unwrap();
+        let escaped: OpenName<Stage> = serde_json::from_str(r#""\u0066etch""#).unwrap();
         assert_eq!(escaped, Stage::Fetch);
     }
 
     #[test]
     fn only_strings_are_names() {
         for wrong in [json!(1), json!(null), json!({"fetch": 1}), json!(["fetch"])] {
-            assert!(serde_json::from_value::<Open<Stage>>(wrong.clone()).is_err(), "{wrong}");
+            assert!(serde_json::from_value::<OpenName<Stage>>(wrong.clone()).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn the_schema_allows_any_string_and_explains_the_known_ones() {
-        let schema = Open::<Stage>::json_schema(&mut SchemaGenerator::default());
+        let schema = OpenName::<Stage>::json_schema(&mut SchemaGenerator::default());
         assert_eq!(schema.get("type"), Some(&json!("string")));
         assert_eq!(schema.get("oneOf"), None);
         let description = schema.get("description").and_then(Value::as_str).unwrap();

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::batch::Batch;
-use crate::open::Open;
+use crate::open::OpenName;
 
 /// What a job counts, with everything that a worker needs to get at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,7 +159,7 @@ impl SourceKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceInfo {
     /// The kind.
-    pub kind: Open<SourceKind>,
+    pub kind: OpenName<SourceKind>,
     /// The URL as given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -207,7 +207,7 @@ pub struct Extractor {
 impl SourceInfo {
     /// Returns a description that says nothing but the kind.
     #[must_use]
-    pub fn new(kind: impl Into<Open<SourceKind>>) -> Self {
+    pub fn new(kind: impl Into<OpenName<SourceKind>>) -> Self {
         Self {
             kind: kind.into(),
             url: None,

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::histogram::{Rule, Totals};
 use crate::id::{JobId, Lane};
 use crate::job::{Job, Status as JobStatus};
-use crate::open::Open;
+use crate::open::OpenName;
 use crate::source::SourceKind;
 use crate::trace::TraceId;
 
@@ -68,7 +68,7 @@ struct Data<'a> {
 
 #[derive(Debug, Serialize)]
 struct Source<'a> {
-    kind: &'a Open<SourceKind>,
+    kind: &'a OpenName<SourceKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

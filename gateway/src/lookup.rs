@@ -82,7 +82,7 @@ pub(crate) async fn finished(app: &App, key: &JobKey) -> Result<Box<Stored>, Pro
     if stored.job.status.is_final() {
         return Ok(stored);
     }
-    let state = result::state(stored.job.status);
+    let state = result::describe_state(stored.job.status);
     let detail = format!("{state}: this is for finished jobs. Cancel it, or wait.");
     Err(Problem::new(Code::JobNotFinished, detail))
 }

@@ -119,8 +119,8 @@ pub(crate) async fn histogram(app: &App, job: &Job) -> Result<Histogram, Problem
     }
 }
 
-/// Returns a sentence about the state of an unfinished job, without its end.
-pub(crate) fn state(status: Status) -> String {
+/// Begins a sentence about a job with its state.
+pub(crate) fn describe_state(status: Status) -> String {
     match status {
         Status::Unknown => "The job is in a state that only a newer version knows".to_owned(),
         Status::Queued
@@ -140,7 +140,7 @@ pub(crate) fn finished(job: &Job) -> Result<(), Problem> {
         Status::Succeeded => Ok(()),
         Status::Queued | Status::Running | Status::Unknown => Err(Problem::new(
             Code::JobNotFinished,
-            format!("{}; its result is not there yet.", state(job.status)),
+            format!("{}; its result is not there yet.", describe_state(job.status)),
         )),
         Status::Failed => {
             let detail = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());

@@ -15,7 +15,7 @@ use wordmill_common::failure::Failure;
 use wordmill_common::histogram::{Rule, Totals, WordCount};
 use wordmill_common::id::{JobId, JobKey, Lane};
 use wordmill_common::job::{Attempt, Job, Progress, Status};
-use wordmill_common::open::Open;
+use wordmill_common::open::OpenName;
 use wordmill_common::options::Options;
 use wordmill_common::source::SourceInfo;
 use wordmill_common::trace::TraceId;
@@ -40,7 +40,7 @@ pub(crate) struct JobView<'a> {
     #[schemars(skip)]
     format: u32,
     job_id: JobId,
-    status: Open<Status>,
+    status: OpenName<Status>,
     lane: Lane,
     labels: Part<'a, BTreeMap<String, String>>,
     source: Part<'a, SourceInfo>,
@@ -162,7 +162,7 @@ impl<'a> From<Address<'a>> for WebhookView<'a> {
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct ToldView<'a> {
-    status: Open<webhook::Status>,
+    status: OpenName<webhook::Status>,
     attempts: Vec<TriedView<'a>>,
     #[schemars(with = "Option<Moment>")]
     next_attempt_at: Option<Timestamp>,
@@ -246,7 +246,7 @@ impl<'a> JobView<'a> {
         let view = Self {
             format: job.format,
             job_id: job.job_id,
-            status: shown(job.status),
+            status: open_status(job.status),
             lane: job.lane,
             labels: Part::Known(&job.labels),
             source: Part::Known(&job.source),
@@ -358,9 +358,9 @@ impl<'a> ToldView<'a> {
 
 /// Returns a status as it is shown. A job that was read for another purpose than to be shown no longer
 /// has the name of an unknown one.
-pub(crate) fn shown(status: Status) -> Open<Status> {
+pub(crate) fn open_status(status: Status) -> OpenName<Status> {
     match status {
-        Status::Unknown => Open::Other(status.as_str().to_owned()),
+        Status::Unknown => OpenName::Other(status.as_str().to_owned()),
         Status::Queued
         | Status::Running
         | Status::Succeeded
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_newer_version_knows_is_shown_as_it_is() {
+    fn unknown_parts_are_shown_as_written() {
         let golden = include_str!("../../common/src/golden/record.json");
         let mut record: Value = serde_json::from_str(golden).unwrap();
         let failure = json!({"code": "fetch_quic", "detail": "No.", "retryable": true});

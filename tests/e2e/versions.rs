@@ -55,7 +55,7 @@ impl Broker {
     }
 }
 
-fn newer(text: &str, next: &str) -> Value {
+fn newer_job(text: &str, next: &str) -> Value {
     json!({"text": text, "options": {"next": next}})
 }
 
@@ -66,7 +66,7 @@ fn job(client: &Client, id: &str) -> Value {
 }
 
 /// Returns a job as the list shows it.
-fn listed(client: &Client, id: &str) -> Value {
+fn find_in_list(client: &Client, id: &str) -> Value {
     let list = client.get("/v1/jobs?limit=100").json();
     let found = list["data"].as_array().expect("jobs").iter().find(|job| job["job_id"] == id);
     found.unwrap_or_else(|| panic!("{id} is not in {list}")).clone()
@@ -74,7 +74,7 @@ fn listed(client: &Client, id: &str) -> Value {
 
 /// Waits until a worker has given back so many messages for an unknown part. No job may become a dead
 /// letter meanwhile.
-fn given_back(broker: &Broker, worker: &Worker, (queue, part): (&str, &str), count: f64) {
+fn wait_for_return(broker: &Broker, worker: &Worker, (queue, part): (&str, &str), count: f64) {
     wait_for(&format!("{count} messages of {queue} are given back for {part}"), LIMIT, || {
         if broker.admin.messages("DEAD_JOBS") > 0 {
             let dead = broker.admin.all("DEAD_JOBS");
@@ -90,9 +90,9 @@ fn a_newer_gateway_comes_first_is_rolled_back_and_comes_again() {
     let broker = Broker::start();
     let mut old_worker = broker.worker(Version::Present, &[]);
     let mut new_gateway = broker.gateway(Version::Next);
-    let waiting = new_gateway.client.submit(&newer("to be or not", "count"));
-    let withdrawn = new_gateway.client.submit(&newer("to be", "count"));
-    given_back(&broker, &old_worker, ("JOBS", "options"), 2.0);
+    let waiting = new_gateway.client.submit(&newer_job("to be or not", "count"));
+    let withdrawn = new_gateway.client.submit(&newer_job("to be", "count"));
+    wait_for_return(&broker, &old_worker, ("JOBS", "options"), 2.0);
     assert_eq!(broker.admin.messages("DEAD_JOBS"), 0);
     assert_eq!(broker.admin.messages("JOBS"), 2);
     assert_eq!(broker.admin.handed_out("interactive").1, 2, "both come again later");
@@ -105,7 +105,7 @@ fn a_newer_gateway_comes_first_is_rolled_back_and_comes_again() {
     new_gateway.process.stop();
     let old_gateway = broker.gateway(Version::Present);
     let client = &old_gateway.client;
-    for shown in [job(client, &waiting), listed(client, &waiting)] {
+    for shown in [job(client, &waiting), find_in_list(client, &waiting)] {
         assert_eq!(shown["status"], "queued", "{shown}");
         assert_eq!(shown["options"]["next"], "count", "{shown}");
         assert_eq!(shown["attempts"], json!([]), "{shown}");
@@ -113,7 +113,7 @@ fn a_newer_gateway_comes_first_is_rolled_back_and_comes_again() {
     let cancelled = client.post(&format!("/v1/jobs/{withdrawn}/cancel"), &json!({}));
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
     assert_eq!(cancelled.json()["options"]["next"], "count", "{cancelled:?}");
-    let refused = client.post("/v1/jobs", &newer("to be", "count"));
+    let refused = client.post("/v1/jobs", &newer_job("to be", "count"));
     refused.problem(422, "invalid_option");
     let plain = client.submit(&json!({"text": "a b"}));
     assert_eq!(client.finished(&plain, LIMIT)["status"], "succeeded");
@@ -138,14 +138,14 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
     let (new, old) = (broker.gateway(Version::Next), broker.gateway(Version::Present));
     let (new, old) = (&new.client, &old.client);
     let receiver = Receiver::start();
-    let mut body = newer("to be", "fail");
+    let mut body = newer_job("to be", "fail");
     body["webhook"] = json!({"url": receiver.url("/hook")});
     let failed = new.submit(&body);
     let shown = old.finished(&failed, LIMIT);
     assert_eq!(shown["failure"]["code"], "next_version", "{shown}");
     assert_eq!(shown["attempts"][0]["failure"]["code"], "next_version", "{shown}");
-    assert_eq!(listed(old, &failed)["failure"], shown["failure"]);
-    assert_eq!(listed(old, &failed)["options"]["next"], "fail");
+    assert_eq!(find_in_list(old, &failed)["failure"], shown["failure"]);
+    assert_eq!(find_in_list(old, &failed)["options"]["next"], "fail");
     let event = EventStream::open(old, &failed, &[]).next_job(LIMIT).expect("an event");
     assert_eq!(event.told().1, "failed");
     let problem = old.get(&format!("/v1/jobs/{failed}/result")).problem(409, "job_failed");
@@ -160,7 +160,7 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
     assert_eq!(done["options"]["next"], "fail", "{done}");
     assert_eq!(old.get(&format!("/v1/batches/{batch}")).json()["counts"], done["counts"]);
 
-    let dead = new.submit(&newer("not to be", "retry"));
+    let dead = new.submit(&newer_job("not to be", "retry"));
     assert_eq!(old.finished(&dead, LIMIT)["dead_lettered"], true);
     let letter = old.get(&format!("/v1/dead-letters/{dead}")).json();
     assert_eq!(letter["failure"]["code"], "next_version", "{letter}");
@@ -191,14 +191,14 @@ fn a_worker_that_was_rolled_back_takes_no_attempt_from_a_newer_job() {
     let broker = Broker::start();
     let gateway = broker.gateway(Version::Next);
     let mut new_worker = broker.worker(Version::Next, &[]);
-    let id = gateway.client.submit(&newer("to be", "retry"));
+    let id = gateway.client.submit(&newer_job("to be", "retry"));
     wait_for("the first attempt has failed", LIMIT, || {
         let seen = job(&gateway.client, &id);
         (seen["attempts"][0]["failure"]["code"] == "next_version").then_some(())
     });
     new_worker.process.stop();
     let mut old_worker = broker.worker(Version::Present, &[]);
-    given_back(&broker, &old_worker, ("JOBS", "options"), 1.0);
+    wait_for_return(&broker, &old_worker, ("JOBS", "options"), 1.0);
     let seen = job(&gateway.client, &id);
     assert_eq!(seen["status"], "queued", "{seen}");
     assert_eq!(seen["attempts"].as_array().map(Vec::len), Some(1), "{seen}");
@@ -223,7 +223,7 @@ fn message(id: &str, changes: &Value) -> String {
 }
 
 #[test]
-fn a_worker_gives_back_whatever_only_a_newer_one_can_handle() {
+fn a_worker_gives_back_every_message_that_only_a_newer_one_can_handle() {
     let broker = Broker::start();
     let gateway = broker.gateway(Version::Present);
     let [state, format, order] =
@@ -254,11 +254,11 @@ fn a_worker_gives_back_whatever_only_a_newer_one_can_handle() {
     broker.admin.publish(&format!("webhooks.public.{order}"), &newer_order);
 
     let worker = broker.worker(Version::Present, &[WEBHOOKS]);
-    given_back(&broker, &worker, ("JOBS", "format"), 1.0);
-    given_back(&broker, &worker, ("JOBS", "source"), 1.0);
-    given_back(&broker, &worker, ("JOBS", "options"), 1.0);
-    given_back(&broker, &worker, ("JOBS", "record"), 3.0);
-    given_back(&broker, &worker, ("WEBHOOKS", "format"), 1.0);
+    wait_for_return(&broker, &worker, ("JOBS", "format"), 1.0);
+    wait_for_return(&broker, &worker, ("JOBS", "source"), 1.0);
+    wait_for_return(&broker, &worker, ("JOBS", "options"), 1.0);
+    wait_for_return(&broker, &worker, ("JOBS", "record"), 3.0);
+    wait_for_return(&broker, &worker, ("WEBHOOKS", "format"), 1.0);
     gateway.client.finished(&order, LIMIT);
     wait_for("only nonsense is a dead letter", LIMIT, || {
         (broker.admin.messages("DEAD_JOBS") == 1).then_some(())
@@ -285,8 +285,8 @@ fn a_worker_gives_back_whatever_only_a_newer_one_can_handle() {
     );
 }
 
-/// What a record may have that only a newer version knows.
-fn change(record: &mut Value) {
+/// Puts parts into a record that only a newer version knows.
+fn make_newer(record: &mut Value) {
     let failure = json!({"code": "fetch_quic", "detail": "No.", "retryable": true});
     record["options"]["stem"] = json!({"language": "en"});
     record["source"] = json!({"kind": "feed", "items": 3});
@@ -297,7 +297,7 @@ fn change(record: &mut Value) {
     }]);
 }
 
-fn is_shown(shown: &Value, status: &str) {
+fn assert_shown(shown: &Value, status: &str) {
     assert_eq!(shown["status"], status, "{shown}");
     assert_eq!(shown["failure"]["code"], "fetch_quic", "{shown}");
     assert_eq!(shown["attempts"][0]["failure"]["code"], "fetch_quic", "{shown}");
@@ -314,16 +314,16 @@ fn every_route_copes_with_a_state_that_only_a_newer_version_knows() {
     let submit = || client.send("POST", "/v1/jobs", &headers, body.as_bytes());
     let id = submit().json()["job_id"].as_str().expect("an id").to_owned();
     admin.rewrite_record(&id, |record| {
-        change(record);
+        make_newer(record);
         record["status"] = json!("paused");
         record["progress"] = json!({"stage": "unpack", "done_bytes": 1, "total_bytes": null});
     });
     let path = format!("/v1/jobs/{id}");
-    is_shown(&job(client, &id), "paused");
+    assert_shown(&job(client, &id), "paused");
     assert_eq!(job(client, &id)["progress"]["stage"], "unpack");
-    is_shown(&client.get(&format!("{path}?wait=1")).json(), "paused");
-    is_shown(&listed(client, &id), "paused");
-    is_shown(&submit().json(), "paused");
+    assert_shown(&client.get(&format!("{path}?wait=1")).json(), "paused");
+    assert_shown(&find_in_list(client, &id), "paused");
+    assert_shown(&submit().json(), "paused");
     for status in ["queued", "running", "failed"] {
         let list = client.get(&format!("/v1/jobs?status={status}")).json();
         assert_eq!(list["data"], json!([]), "{list}");
@@ -339,7 +339,7 @@ fn every_route_copes_with_a_state_that_only_a_newer_version_knows() {
     client.post(&format!("{path}/cancel"), &json!({})).problem(503, "broker_unavailable");
     let older = client.get(&format!("/word-count/{id}")).json();
     assert_eq!(older["data"]["status"], "IN_PROGRESS", "{older}");
-    is_shown(&job(client, &id), "paused");
+    assert_shown(&job(client, &id), "paused");
 
     let folder = TempDir::new().expect("a folder");
     let wordmill = Wordmill::of(client, folder.path());
@@ -356,14 +356,14 @@ fn every_route_copes_with_an_end_that_only_a_newer_version_knows() {
     let hook = json!({"url": receiver.url("/hook")});
     let id = client.submit(&json!({"text": "a b", "webhook": hook}));
     admin.rewrite_record(&id, |record| {
-        change(record);
+        make_newer(record);
         record["status"] = json!("failed");
         record["finished_at"] = json!("2026-01-01T00:00:01Z");
     });
     let path = format!("/v1/jobs/{id}");
-    is_shown(&job(client, &id), "failed");
-    is_shown(&client.get(&format!("{path}?wait=60")).json(), "failed");
-    is_shown(&listed(client, &id), "failed");
+    assert_shown(&job(client, &id), "failed");
+    assert_shown(&client.get(&format!("{path}?wait=60")).json(), "failed");
+    assert_shown(&find_in_list(client, &id), "failed");
     let told = json!({"format": 1, "round": 0, "status": "deferred", "attempts": [],
         "next_attempt_at": null, "under_way": null});
     admin.publish(&format!("$KV.webhook_state.public.{id}"), &told.to_string());

@@ -15,7 +15,7 @@ use wordmill_common::metrics::{
     ANSWER_SECONDS, Catalogue, Counters, DOCUMENT_BYTES, Distributions, Exposition, Gauges, InLane,
     JOB_SECONDS, Page, Shared, TraceLink,
 };
-use wordmill_common::open::Open;
+use wordmill_common::open::OpenName;
 use wordmill_common::webhook::{self, Answer};
 use wordmill_nats::acks::{CheckOutcome, Queue};
 use wordmill_nats::pull::Delivery;
@@ -42,7 +42,7 @@ struct Inner {
     retries: Counters<Retried>,
     fetch_duration: Distributions<Fetched>,
     fetch_size: Distributions<Measured>,
-    newer: Counters<Newer>,
+    newer: Counters<NewerMessage>,
     webhooks: Counters<Told>,
     webhook_duration: Distributions<Told>,
     exposition: Exposition,
@@ -85,7 +85,7 @@ struct Fetched {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Newer {
+struct NewerMessage {
     queue: &'static str,
     part: &'static str,
 }
@@ -278,7 +278,7 @@ impl Metrics {
     /// Notes that a message was given back because only a newer version can handle it.
     pub(crate) fn note_newer(&self, delivery: &Delivery, part: NewerPart) {
         let queue = if delivery.lane().is_some() { JOBS } else { WEBHOOKS };
-        self.0.newer.get_or_create(&Newer { queue, part: part.as_str() }).inc();
+        self.0.newer.get_or_create(&NewerMessage { queue, part: part.as_str() }).inc();
     }
 
     /// Notes what a receiver answered, and how long that took.
@@ -292,7 +292,7 @@ impl Metrics {
     }
 
     /// Notes what became of a webhook, if nothing more is done about it.
-    pub(crate) fn note_webhook(&self, status: &Open<webhook::Status>) {
+    pub(crate) fn note_webhook(&self, status: &OpenName<webhook::Status>) {
         let outcome = match status.known() {
             None | Some(webhook::Status::Waiting) => return,
             Some(webhook::Status::Delivered) => "delivered",
@@ -323,7 +323,7 @@ fn acknowledgement_checks(catalogue: &mut Catalogue) -> Counters<Checked> {
 }
 
 /// Registers the messages that were given back, with a line for each part that may be unknown.
-fn newer_messages(catalogue: &mut Catalogue) -> Counters<Newer> {
+fn newer_messages(catalogue: &mut Catalogue) -> Counters<NewerMessage> {
     let newer = catalogue.counters(
         "wordmill_newer_messages",
         "Messages given back because only a newer version can handle them",
@@ -336,7 +336,7 @@ fn newer_messages(catalogue: &mut Catalogue) -> Counters<Newer> {
         (WEBHOOKS, NewerPart::Format),
         (WEBHOOKS, NewerPart::Record),
     ] {
-        drop(newer.get_or_create(&Newer { queue, part: part.as_str() }));
+        drop(newer.get_or_create(&NewerMessage { queue, part: part.as_str() }));
     }
     newer
 }
@@ -373,7 +373,7 @@ impl Fetch {
     }
 
     /// Says that it failed.
-    pub(crate) fn has_failed(&mut self, code: &Open<FailureCode>) {
+    pub(crate) fn has_failed(&mut self, code: &OpenName<FailureCode>) {
         self.outcome = code.label();
     }
 }

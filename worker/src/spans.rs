@@ -4,7 +4,7 @@ use tracing::{Span, info_span};
 use url::Url;
 use wordmill_common::failure::FailureCode;
 use wordmill_common::job::{Attempt, Job, Status};
-use wordmill_common::open::Open;
+use wordmill_common::open::OpenName;
 use wordmill_common::telemetry;
 
 use crate::count::Counted;
@@ -102,7 +102,7 @@ impl Counting {
     }
 
     /// Marks that the document itself was at fault.
-    pub(crate) fn fail(&self, code: &Open<FailureCode>) {
+    pub(crate) fn fail(&self, code: &OpenName<FailureCode>) {
         telemetry::fail(&self.count, code.to_string());
     }
 }

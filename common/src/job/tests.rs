@@ -220,7 +220,7 @@ fn changed(changes: &serde_json::Value) -> serde_json::Value {
 }
 
 #[test]
-fn a_record_keeps_what_only_a_newer_version_knows() {
+fn a_record_keeps_unknown_parts_as_written() {
     let failure = serde_json::json!({"code": "fetch_quic", "detail": "No.", "retryable": true});
     let mut attempts = changed(&serde_json::json!({}))["attempts"].clone();
     attempts[0]["failure"] = failure.clone();

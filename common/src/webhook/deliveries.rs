@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::schedule::{ATTEMPTS_MAX, Schedule};
 use crate::failure::{Failure, FailureCode};
 use crate::id::RunNonce;
-use crate::open::Open;
+use crate::open::OpenName;
 
 /// Version of the format. Readers refuse what is newer.
 pub const FORMAT: u32 = 1;
@@ -57,7 +57,7 @@ pub struct Deliveries {
     /// Which sending this is about: 0 the first time, a larger number whenever it is sent again.
     pub round: u64,
     /// What has become of it.
-    pub status: Open<Status>,
+    pub status: OpenName<Status>,
     /// Every try, in order.
     pub attempts: Vec<Attempt>,
     /// When the next one is due; while one is under way, when it counts as lost.

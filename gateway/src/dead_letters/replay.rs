@@ -17,7 +17,7 @@ use wordmill_common::clock;
 use wordmill_common::id::{JobId, Lane, Owner};
 use wordmill_common::job::{FORMAT, Status};
 use wordmill_common::message::{JobMessage, Reading};
-use wordmill_common::open::Open;
+use wordmill_common::open::OpenName;
 use wordmill_common::trace::{TraceId, TraceParent};
 use wordmill_nats::dead::{Filter, Letter, LetterId};
 
@@ -106,7 +106,7 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     job_id: Option<JobId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Open<Status>>,
+    status: Option<OpenName<Status>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -232,7 +232,7 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
     match replaying.instrument(span).await {
         Ok(job) => Line {
             job_id,
-            status: Some(view::shown(job.status)),
+            status: Some(view::open_status(job.status)),
             ..Line::of(name, Outcome::Replayed)
         },
         Err(problem) if problem.is(Code::ResultExpired) => {
