@@ -332,6 +332,12 @@ impl Delivery {
         &self.message.payload
     }
 
+    /// Returns the queue it came from.
+    #[must_use]
+    pub fn queue(&self) -> Queue {
+        self.feed.queue()
+    }
+
     /// Returns the lane it came from, if it is a job.
     #[must_use]
     pub fn lane(&self) -> Option<Lane> {

@@ -92,7 +92,7 @@ fn a_newer_gateway_comes_first_is_rolled_back_and_comes_again() {
     let mut new_gateway = broker.gateway(Version::Next);
     let waiting = new_gateway.client.submit(&newer_job("to be or not", "count"));
     let withdrawn = new_gateway.client.submit(&newer_job("to be", "count"));
-    wait_for_return(&broker, &old_worker, ("JOBS", "options"), 2.0);
+    wait_for_return(&broker, &old_worker, ("jobs", "options"), 2.0);
     assert_eq!(broker.admin.messages("DEAD_JOBS"), 0);
     assert_eq!(broker.admin.messages("JOBS"), 2);
     assert_eq!(broker.admin.handed_out("interactive").1, 2, "both come again later");
@@ -198,7 +198,7 @@ fn a_worker_that_was_rolled_back_takes_no_attempt_from_a_newer_job() {
     });
     new_worker.process.stop();
     let mut old_worker = broker.worker(Version::Present, &[]);
-    wait_for_return(&broker, &old_worker, ("JOBS", "options"), 1.0);
+    wait_for_return(&broker, &old_worker, ("jobs", "options"), 1.0);
     let seen = job(&gateway.client, &id);
     assert_eq!(seen["status"], "queued", "{seen}");
     assert_eq!(seen["attempts"].as_array().map(Vec::len), Some(1), "{seen}");
@@ -254,11 +254,11 @@ fn a_worker_gives_back_every_message_that_only_a_newer_one_can_handle() {
     broker.admin.publish(&format!("webhooks.public.{order}"), &newer_order);
 
     let worker = broker.worker(Version::Present, &[WEBHOOKS]);
-    wait_for_return(&broker, &worker, ("JOBS", "format"), 1.0);
-    wait_for_return(&broker, &worker, ("JOBS", "source"), 1.0);
-    wait_for_return(&broker, &worker, ("JOBS", "options"), 1.0);
-    wait_for_return(&broker, &worker, ("JOBS", "record"), 3.0);
-    wait_for_return(&broker, &worker, ("WEBHOOKS", "format"), 1.0);
+    wait_for_return(&broker, &worker, ("jobs", "format"), 1.0);
+    wait_for_return(&broker, &worker, ("jobs", "source"), 1.0);
+    wait_for_return(&broker, &worker, ("jobs", "options"), 1.0);
+    wait_for_return(&broker, &worker, ("jobs", "record"), 3.0);
+    wait_for_return(&broker, &worker, ("webhooks", "format"), 1.0);
     gateway.client.finished(&order, LIMIT);
     wait_for("only nonsense is a dead letter", LIMIT, || {
         (broker.admin.messages("DEAD_JOBS") == 1).then_some(())

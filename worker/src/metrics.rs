@@ -20,7 +20,6 @@ use wordmill_common::webhook::{self, Answer};
 use wordmill_nats::acks::{CheckOutcome, Queue};
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::store::Outcome;
-use wordmill_nats::topology::{JOBS, WEBHOOKS};
 
 use crate::attempt::Ended;
 use crate::fetch::Progress;
@@ -88,6 +87,12 @@ struct Fetched {
 struct NewerMessage {
     queue: &'static str,
     part: &'static str,
+}
+
+impl NewerMessage {
+    fn new(queue: Queue, part: NewerPart) -> Self {
+        Self { queue: queue.as_str(), part: part.as_str() }
+    }
 }
 
 /// The part of a message, or beside it, that this version does not know.
@@ -277,8 +282,7 @@ impl Metrics {
 
     /// Notes that a message was given back because only a newer version can handle it.
     pub(crate) fn note_newer(&self, delivery: &Delivery, part: NewerPart) {
-        let queue = if delivery.lane().is_some() { JOBS } else { WEBHOOKS };
-        self.0.newer.get_or_create(&NewerMessage { queue, part: part.as_str() }).inc();
+        self.0.newer.get_or_create(&NewerMessage::new(delivery.queue(), part)).inc();
     }
 
     /// Notes what a receiver answered, and how long that took.
@@ -329,14 +333,14 @@ fn newer_messages(catalogue: &mut Catalogue) -> Counters<NewerMessage> {
         "Messages given back because only a newer version can handle them",
     );
     for (queue, part) in [
-        (JOBS, NewerPart::Format),
-        (JOBS, NewerPart::Job(message::Part::Source)),
-        (JOBS, NewerPart::Job(message::Part::Options)),
-        (JOBS, NewerPart::Record),
-        (WEBHOOKS, NewerPart::Format),
-        (WEBHOOKS, NewerPart::Record),
+        (Queue::Jobs, NewerPart::Format),
+        (Queue::Jobs, NewerPart::Job(message::Part::Source)),
+        (Queue::Jobs, NewerPart::Job(message::Part::Options)),
+        (Queue::Jobs, NewerPart::Record),
+        (Queue::Webhooks, NewerPart::Format),
+        (Queue::Webhooks, NewerPart::Record),
     ] {
-        drop(newer.get_or_create(&NewerMessage { queue, part: part.as_str() }));
+        drop(newer.get_or_create(&NewerMessage::new(queue, part)));
     }
     newer
 }
