@@ -33,8 +33,8 @@ build: ## build the services and the command wordmill into target/debug
 # Without optimization our crates compile in a quarter of the time.
 NEXT := $(foreach crate,common nats gateway worker,--config profile.dev.package.wordmill-$(crate).opt-level=0)
 
-# In the same folder both versions share the dependencies. What is built is moved away, so that nobody
-# takes it for the present version: `make build` puts that in its place, without compiling it again.
+# Both versions are built in target/debug, to share dependencies. These binaries are moved so that they
+# are not mistaken for the current version; `make build` restores that without recompiling.
 next: ## build gateway and worker as the next version into target/next, for tests of two versions
 	cargo build --workspace --bin wordmill-gateway --bin wordmill-worker --features next-version $(NEXT)
 	mkdir -p target/next

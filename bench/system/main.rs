@@ -9,7 +9,8 @@
 //!
 //! Arguments: `--full` for larger backlogs, `--only <part of a name>`, `--update` to write the tables and
 //! the picture into `docs/`; `--against <folder>` compares the services with others, of an earlier build
-//! for example and perhaps with a `server.conf` of its own, and does nothing else. Environment: `WORDMILL_BIN_DIR`, `NATS_SERVER`.
+//! for example and perhaps with a `server.conf` of its own, and does nothing else.
+//! Environment: `WORDMILL_BIN_DIR`, `NATS_SERVER`.
 
 #![expect(
     clippy::disallowed_methods,

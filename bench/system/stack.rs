@@ -37,8 +37,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a server for services from a folder, with the `server.conf` of that folder if it has one:
-    /// an earlier build may need the configuration of its time.
+    /// Starts a server for services from a folder, with the `server.conf` of that folder if it has
+    /// one: an earlier build may need the configuration of its time.
     pub async fn start_for(folder: &Path) -> Result<Self> {
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
         let port = free_port("127.0.0.1")?;

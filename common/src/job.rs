@@ -81,7 +81,9 @@ impl Status {
     ///
     /// # Errors
     /// If the value is not a string.
-    pub fn read_open<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    pub fn deserialize_or_unknown<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Self, D::Error> {
         let status = OpenName::<Self>::deserialize(deserializer)?;
         Ok(status.known().unwrap_or(Self::Unknown))
     }
@@ -141,7 +143,7 @@ pub struct Job {
     /// Whose job.
     pub owner: Owner,
     /// Where it is in its life.
-    #[serde(deserialize_with = "Status::read_open")]
+    #[serde(deserialize_with = "Status::deserialize_or_unknown")]
     pub status: Status,
     /// Which queue it waits in.
     pub lane: Lane,
@@ -149,8 +151,8 @@ pub struct Job {
     pub labels: BTreeMap<String, String>,
     /// What is counted.
     pub source: SourceInfo,
-    /// How it is counted, as the JSON that was submitted: an option that this version does not know
-    /// is shown, and written back unchanged.
+    /// The options as stored JSON, so that an option unknown to this version is shown and written
+    /// back unchanged.
     pub options: Written<Options>,
     /// Every try, in order.
     pub attempts: Vec<Attempt>,

@@ -69,14 +69,14 @@ pub enum Error {
 
 /// The part of a message that a reader does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum UnknownPart {
     /// The source.
     Source,
     /// The options.
     Options,
 }
 
-impl Part {
+impl UnknownPart {
     /// Returns the name of the field.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -87,7 +87,7 @@ impl Part {
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for UnknownPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Source => f.write_str("a source"),
@@ -103,21 +103,21 @@ pub struct UnknownJob {
     /// The record of the job as it was queued.
     pub job: Job,
     /// The unknown part; the source if both are.
-    pub part: Part,
+    pub part: UnknownPart,
     /// Why the part cannot be read.
     pub reason: String,
 }
 
-/// A message, read by a program that does not run the job.
+/// A parsed message, for callers that show, cancel or replay a job and do not run it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Reading {
+pub enum ParsedMessage {
     /// This version could run the job.
     Known(Box<JobMessage>),
     /// Only a newer version can.
     Unknown(Box<UnknownJob>),
 }
 
-impl Reading {
+impl ParsedMessage {
     /// Reads a message.
     ///
     /// # Errors
@@ -183,7 +183,7 @@ impl JobMessage {
             // The version decides what to say, so it is looked for even if the rest is strange.
             Err(error) => match serde_json::from_slice::<Versioned>(bytes) {
                 Ok(newer) if newer.format > FORMAT.into() => Err(Error::Newer(newer.format)),
-                Ok(_) | Err(_) => Err(match UnknownJob::find(bytes) {
+                Ok(_) | Err(_) => Err(match UnknownJob::detect(bytes) {
                     Some(unknown) => Error::Unknown(Box::new(unknown)),
                     None => Error::Malformed(error),
                 }),
@@ -199,9 +199,10 @@ impl JobMessage {
 }
 
 impl UnknownJob {
-    /// Finds out whether a message that cannot be read fails for its source or its options alone:
-    /// whether it is a job once known ones stand in their place.
-    fn find(bytes: &[u8]) -> Option<Self> {
+    /// Checks whether only the source or the options of a message are unknown: replaces both with
+    /// valid placeholders and parses it again. Example: `"options": {"stem": true}` in a message
+    /// that is valid otherwise.
+    fn detect(bytes: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Parts<'a> {
             #[serde(borrow)]
@@ -226,8 +227,8 @@ impl UnknownJob {
         let source = serde_json::from_str::<Source>(parts.source.get());
         let options = serde_json::from_str::<Options>(parts.options.get());
         let (part, reason) = match (&source, &options) {
-            (Err(error), _) => (Part::Source, error.to_string()),
-            (Ok(_), Err(error)) => (Part::Options, error.to_string()),
+            (Err(error), _) => (UnknownPart::Source, error.to_string()),
+            (Ok(_), Err(error)) => (UnknownPart::Options, error.to_string()),
             (Ok(_), Ok(_)) => return None,
         };
         let description = match source {
@@ -250,7 +251,7 @@ mod tests {
     use super::*;
 
     /// Returns the golden message with some fields replaced.
-    fn changed(changes: &Value) -> Vec<u8> {
+    fn golden_message_with(changes: &Value) -> Vec<u8> {
         let mut message: Map<String, Value> =
             serde_json::from_str(include_str!("golden/message.json")).unwrap();
         message.extend(changes.as_object().unwrap().clone());
@@ -258,25 +259,25 @@ mod tests {
     }
 
     fn unknown(changes: &Value) -> UnknownJob {
-        match JobMessage::parse(&changed(changes)) {
+        match JobMessage::parse(&golden_message_with(changes)) {
             Err(Error::Unknown(unknown)) => *unknown,
             other => panic!("{changes}: {other:?}"),
         }
     }
 
     #[test]
-    fn an_unknown_option_or_source_is_told_from_nonsense() {
+    fn an_unknown_option_or_source_is_distinguished_from_nonsense() {
         let found = unknown(&json!({"options": {"case": "fold", "stem": true}}));
-        assert_eq!(found.part, Part::Options);
+        assert_eq!(found.part, UnknownPart::Options);
         assert!(found.reason.contains("unknown field `stem`"), "{}", found.reason);
         assert_eq!(json!(found.job)["options"], json!({"case": "fold", "stem": true}));
         assert_eq!(json!(found.job)["source"], json!({"kind": "text", "size_bytes": 18}));
 
         let found = unknown(&json!({"options": {"case": "upper"}}));
-        assert_eq!(found.part, Part::Options);
+        assert_eq!(found.part, UnknownPart::Options);
 
         let found = unknown(&json!({"source": {"kind": "feed", "feed": 7}, "options": {"a": 1}}));
-        assert_eq!(found.part, Part::Source);
+        assert_eq!(found.part, UnknownPart::Source);
         assert!(found.reason.contains("unknown variant `feed`"), "{}", found.reason);
         assert_eq!(json!(found.job)["source"], json!({"kind": "feed"}));
         assert_eq!(json!(found.job)["options"], json!({"a": 1}));
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_lacks_anything_else_is_malformed() {
+    fn a_message_with_any_other_invalid_field_is_malformed() {
         for changes in [
             json!({"source": "text"}),
             json!({"source": {"kind": 7}}),
@@ -295,22 +296,24 @@ mod tests {
             json!({"source": {"kind": "feed"}, "owner": ""}),
             json!({"source": {"kind": "feed"}, "format": "1"}),
         ] {
-            let outcome = JobMessage::parse(&changed(&changes));
+            let outcome = JobMessage::parse(&golden_message_with(&changes));
             assert!(matches!(outcome, Err(Error::Malformed(_))), "{changes}: {outcome:?}");
         }
     }
 
     #[test]
-    fn a_newer_format_counts_more_than_unknown_parts() {
-        let newer = changed(&json!({"format": 2, "options": {"stem": true}}));
+    fn a_newer_format_takes_precedence_over_unknown_parts() {
+        let newer = golden_message_with(&json!({"format": 2, "options": {"stem": true}}));
         assert!(matches!(JobMessage::parse(&newer), Err(Error::Newer(2))));
-        assert!(matches!(Reading::parse(&newer), Err(Error::Newer(2))));
+        assert!(matches!(ParsedMessage::parse(&newer), Err(Error::Newer(2))));
     }
 
     #[test]
-    fn a_reading_shows_the_job_in_both_cases() {
-        let known = Reading::parse(&changed(&json!({}))).unwrap();
-        let unknown = Reading::parse(&changed(&json!({"options": {"stem": true}}))).unwrap();
+    fn a_parsed_message_shows_the_job_in_both_cases() {
+        let known = ParsedMessage::parse(&golden_message_with(&json!({}))).unwrap();
+        let unknown =
+            ParsedMessage::parse(&golden_message_with(&json!({"options": {"stem": true}})))
+                .unwrap();
         let (known_job, unknown_job) = (known.job(), unknown.job());
         assert_eq!(Job { options: unknown_job.options.clone(), ..known_job }, unknown_job);
         assert_eq!(known.created_at(), unknown.created_at());
@@ -318,7 +321,10 @@ mod tests {
         let document = json!({"kind": "document", "content": {"object": "a.b"}, "size_bytes": 3,
             "sha256": "00"});
         let changes = json!({"source": document, "options": {"stem": true}});
-        assert_eq!(Reading::parse(&changed(&changes)).unwrap().object(), Some("a.b"));
+        assert_eq!(
+            ParsedMessage::parse(&golden_message_with(&changes)).unwrap().object(),
+            Some("a.b")
+        );
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl<T: JsonSchema> JsonSchema for OpenName<T> {
             value.and_then(Value::as_str).map(str::to_owned).unwrap_or_default()
         };
         let mut description = text(known.get("description"));
-        description += " A newer version may add names. Known are:";
+        description += " A newer version may add names. Known names:";
         for name in known.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
             let (name, meaning) = (text(name.get("const")), text(name.get("description")));
             description += &format!(" `{name}`: {meaning}");

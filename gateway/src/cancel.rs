@@ -62,7 +62,7 @@ async fn withdraw(app: &App, key: &JobKey, request: &TraceParent) -> Result<Box<
         }
         Outcome::Refused(stored, _) if stored.job.status == Status::Cancelled => Ok(stored),
         Outcome::Refused(stored, _) if stored.job.status == Status::Unknown => {
-            Err(Problem::newer())
+            Err(Problem::newer_version_needed())
         }
         Outcome::Refused(stored, _) => {
             let status = stored.job.status;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 use wordmill_common::id::{JobId, Lane, Owner};
 use wordmill_common::job::Job;
-use wordmill_common::message::Reading;
+use wordmill_common::message::ParsedMessage;
 use wordmill_common::options::Options;
 use wordmill_common::source::SourceInfo;
 use wordmill_common::trace::TraceId;
@@ -123,7 +123,7 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let letter = existing(&app, &caller, id).await?;
     // The document first: a repeat finds what is left over.
-    if let Some(name) = letter.message.as_ref().and_then(Reading::object) {
+    if let Some(name) = letter.message.as_ref().and_then(ParsedMessage::object) {
         within(app.uploads.documents.remove(name)).await?;
     }
     within(app.dead_letters.remove(&letter)).await?;

@@ -187,7 +187,7 @@ async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<Claimed, Probl
         match within(deadline, job, app.store.claim(job)).await {
             Ok(claimed) => return Ok(claimed),
             // Whatever cannot be read now cannot be read later.
-            Err(problem) if problem.is(Code::Internal) || problem.needs_newer() => {
+            Err(problem) if problem.is(Code::Internal) || problem.needs_newer_version() => {
                 return Err(problem);
             }
             Err(problem) if Instant::now() + PUBLISH_PAUSE >= deadline => return Err(problem),
@@ -276,7 +276,8 @@ async fn look(app: &App, stored: Stored, deadline: Instant) -> Result<Seen, Prob
     let key = job.key();
     loop {
         // A job that waits for its next attempt has its message there, too.
-        let has_message = within(deadline, &job, app.queue.has(&key, Freshness::Leader)).await?;
+        let has_message =
+            within(deadline, &job, app.queue.has_message(&key, Freshness::Leader)).await?;
         // A worker may have finished it before the queue was asked. A new revision alone says
         // nothing: somebody else may be about to put the message in, and die.
         let now = match within(deadline, &job, app.store.read(&key, Freshness::Leader)).await? {

@@ -16,8 +16,8 @@ use wordmill_nats::Error as BrokerError;
 
 pub(crate) use self::code::Code;
 
-const NEEDS_NEWER: &str = "A newer version of the service wrote the job, and this gateway cannot do \
-                           this with it. Try again: another gateway may.";
+const NEWER_VERSION_NEEDED: &str = "This job needs a newer version of the service than this \
+    gateway runs. Try again: another gateway may have it.";
 
 /// One error, as the client sees it. What the log says is logged where the problem arises.
 #[derive(Debug, Clone)]
@@ -43,13 +43,13 @@ impl Problem {
 
     /// Returns the problem of a job that only a newer version of the service can handle. During an
     /// upgrade another gateway can.
-    pub(crate) fn newer() -> Self {
-        Self::new(Code::BrokerUnavailable, NEEDS_NEWER)
+    pub(crate) fn newer_version_needed() -> Self {
+        Self::new(Code::BrokerUnavailable, NEWER_VERSION_NEEDED)
     }
 
-    /// Tells whether it is [`Problem::newer`]: this gateway need not try again.
-    pub(crate) fn needs_newer(&self) -> bool {
-        self.code == Code::BrokerUnavailable && self.detail == NEEDS_NEWER
+    /// Tells whether it is [`Problem::newer_version_needed`]: this gateway need not try again.
+    pub(crate) fn needs_newer_version(&self) -> bool {
+        self.code == Code::BrokerUnavailable && self.detail == NEWER_VERSION_NEEDED
     }
 
     /// Says when to come back, instead of what the code says.
@@ -159,7 +159,7 @@ impl From<BrokerError> for Problem {
             }
             BrokerError::Newer { .. } => {
                 warn!(%error, "a request needs a gateway of a newer version");
-                Self::newer()
+                Self::newer_version_needed()
             }
             BrokerError::Full { .. } => {
                 warn!(%error, "the broker has no room");

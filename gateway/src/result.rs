@@ -119,7 +119,7 @@ pub(crate) async fn histogram(app: &App, job: &Job) -> Result<Histogram, Problem
     }
 }
 
-/// Begins a sentence about a job with its state.
+/// Returns the start of a sentence about a job's state, for example `The job is queued`.
 pub(crate) fn describe_state(status: Status) -> String {
     match status {
         Status::Unknown => "The job is in a state that only a newer version knows".to_owned(),

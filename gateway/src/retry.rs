@@ -10,7 +10,7 @@ use axum::response::Response;
 use wordmill_common::clock;
 use wordmill_common::id::JobId;
 use wordmill_common::job::{FORMAT, Job};
-use wordmill_common::message::{JobMessage, Reading};
+use wordmill_common::message::{JobMessage, ParsedMessage};
 use wordmill_common::source::Source;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::dead::LetterId;
@@ -35,8 +35,8 @@ pub(crate) async fn post(
     let name = keyed::key(&headers)?;
     let old = lookup::finished(&app, &key).await?.job;
     let source = source(&app, &old).await?;
-    // Counted without an option that this version does not know, the result would be a wrong one.
-    let options = old.options.read().map_err(|_| Problem::newer())?;
+    // Without the unknown option, the new job's result would be wrong.
+    let options = old.options.read().map_err(|_| Problem::newer_version_needed())?;
     let job_id = match &name {
         Some(name) => JobId::derived("key", &caller.owner, name),
         None => JobId::new(),
@@ -69,11 +69,11 @@ pub(crate) async fn post(
 /// Returns what a job counted.
 ///
 /// # Errors
-/// `source_gone` for a text or a document that is kept nowhere any more, `broker_unavailable` if only a
-/// newer version can submit the job again.
+/// `source_gone` for a text or a document that is kept nowhere any more, `broker_unavailable` if
+/// only a newer version can submit the job again.
 async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
     if job.source.kind.known().is_none() {
-        return Err(Problem::newer());
+        return Err(Problem::newer_version_needed());
     }
     if let Some(url) = &job.source.url {
         return Ok(Source::Url { url: url.clone() });
@@ -83,15 +83,15 @@ async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
     }
     let key = job.key();
     // Another job may have had this id before.
-    let is_its = |message: &Reading| message.created_at() == job.created_at;
+    let is_its = |message: &ParsedMessage| message.created_at() == job.created_at;
     let letter = within(app.dead_letters.find(&key.owner, LetterId::Job(key.job_id))).await?;
     let message = match letter.and_then(|letter| letter.message).filter(is_its) {
         Some(message) => Some(message),
         None => within(app.queue.find(&key, Freshness::Leader)).await?.filter(is_its),
     };
     match message {
-        Some(Reading::Known(message)) => Ok(message.source),
-        Some(Reading::Unknown(_)) => Err(Problem::newer()),
+        Some(ParsedMessage::Known(message)) => Ok(message.source),
+        Some(ParsedMessage::Unknown(_)) => Err(Problem::newer_version_needed()),
         None => {
             let detail = "What the job counted is not kept after it has ended. Submit it again.";
             Err(Problem::new(Code::SourceGone, detail))

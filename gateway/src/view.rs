@@ -246,7 +246,7 @@ impl<'a> JobView<'a> {
         let view = Self {
             format: job.format,
             job_id: job.job_id,
-            status: open_status(job.status),
+            status: status_name(job.status),
             lane: job.lane,
             labels: Part::Known(&job.labels),
             source: Part::Known(&job.source),
@@ -356,9 +356,9 @@ impl<'a> ToldView<'a> {
     }
 }
 
-/// Returns a status as it is shown. A job that was read for another purpose than to be shown no longer
-/// has the name of an unknown one.
-pub(crate) fn open_status(status: Status) -> OpenName<Status> {
+/// Returns a status for an answer. [`Status::Unknown`] becomes `unknown`: a parsed [`Job`] does not
+/// keep the original name, only its raw record does.
+pub(crate) fn status_name(status: Status) -> OpenName<Status> {
     match status {
         Status::Unknown => OpenName::Other(status.as_str().to_owned()),
         Status::Queued

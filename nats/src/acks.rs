@@ -3,7 +3,7 @@
 //! An acknowledgement is fire and forget: if the broker refuses it, because the role lacks the
 //! right for its subject, or never receives it, the only trace is a message that is delivered
 //! again. So a few acknowledgements ask for an answer: the first one after each (re)connection, and
-//! then at most one per second and queue. No delivery waits for the answer; [`AckChecks`] does,
+//! then at most one per second and queue. No delivery waits for the answer; [`AckCheckReceiver`] does,
 //! beside them. nats-server answers every acknowledgement that it processes, also a repeated one
 //! and one of a message that was removed.
 
@@ -32,14 +32,14 @@ const NO_ANSWER: &str = "no answer";
 
 /// A queue whose messages are acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Queue {
+pub enum QueueKind {
     /// The jobs of both lanes.
     Jobs,
     /// The orders to deliver webhooks.
     Webhooks,
 }
 
-impl Queue {
+impl QueueKind {
     /// All queues.
     pub const ALL: [Self; 2] = [Self::Jobs, Self::Webhooks];
 
@@ -66,7 +66,7 @@ impl Queue {
 pub enum CheckOutcome {
     /// The broker answered: it has processed the acknowledgement.
     Confirmed,
-    /// The connection held, and no answer came in time.
+    /// The broker reported that nothing received the acknowledgement, or sent no answer in time.
     Unconfirmed,
 }
 
@@ -87,19 +87,20 @@ impl CheckOutcome {
 /// A failed check: acknowledgements of this queue are refused or lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unconfirmed {
-    queue: Queue,
-    /// What the broker refused, if it sent an error.
-    refusal: Option<String>,
+    queue: QueueKind,
+    /// The cause that the broker reported, if any.
+    cause: Option<String>,
 }
 
 impl fmt::Display for Unconfirmed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stream = self.queue.stream();
-        let cause = self.refusal.as_deref().unwrap_or(NO_ANSWER);
+        let cause = self.cause.as_deref().unwrap_or(NO_ANSWER);
         write!(
             f,
-            "the broker does not confirm acknowledgements of {stream}, whose finished messages are \
-             delivered again: {cause}; see WordmillAcknowledgementsUnconfirmed in docs/operations.md"
+            "the broker does not confirm acknowledgements of {stream}, whose finished messages \
+             are delivered again: {cause}; see WordmillAcknowledgementsUnconfirmed in \
+             docs/operations.md"
         )
     }
 }
@@ -120,24 +121,24 @@ struct Shared {
 /// The last check of each queue.
 #[derive(Debug, Default)]
 struct Checks {
-    /// Whether [`AckChecks`] receives answers. Until then nothing is checked.
+    /// Whether [`AckCheckReceiver`] receives answers. Until then nothing is checked.
     is_watched: bool,
     jobs: Check,
     webhooks: Check,
 }
 
 impl Checks {
-    fn of(&self, queue: Queue) -> &Check {
+    fn of(&self, queue: QueueKind) -> &Check {
         match queue {
-            Queue::Jobs => &self.jobs,
-            Queue::Webhooks => &self.webhooks,
+            QueueKind::Jobs => &self.jobs,
+            QueueKind::Webhooks => &self.webhooks,
         }
     }
 
-    fn of_mut(&mut self, queue: Queue) -> &mut Check {
+    fn of_mut(&mut self, queue: QueueKind) -> &mut Check {
         match queue {
-            Queue::Jobs => &mut self.jobs,
-            Queue::Webhooks => &mut self.webhooks,
+            QueueKind::Jobs => &mut self.jobs,
+            QueueKind::Webhooks => &mut self.webhooks,
         }
     }
 }
@@ -156,7 +157,7 @@ impl AckMonitor {
         &self,
         message: &jetstream::Message,
         kind: AckKind,
-        queue: Queue,
+        queue: QueueKind,
         ack_wait: Duration,
     ) -> Result<(), async_nats::Error> {
         let is_final = matches!(kind, AckKind::Ack);
@@ -167,8 +168,8 @@ impl AckMonitor {
         Ok(self.0.client.publish_with_reply(subject, answers, kind.into()).await?)
     }
 
-    /// Begins a check if one is due, and returns where its answer should go.
-    fn begin(&self, queue: Queue, ack_wait: Duration) -> Option<String> {
+    /// Begins a check if one is due, and returns the reply subject for its answer.
+    fn begin(&self, queue: QueueKind, ack_wait: Duration) -> Option<String> {
         let (connects, now) = (self.connects(), Instant::now());
         let is_due = |checks: &Checks| checks.is_watched && checks.of(queue).is_due(connects, now);
         // Nearly all acknowledgements end here, without a lock that excludes others.
@@ -192,8 +193,8 @@ impl AckMonitor {
         self.0.connection.borrow().connects
     }
 
-    /// Changes the state of a check. Only [`AckChecks`] calls it, so it needs no notification.
-    fn change<T>(&self, queue: Queue, change: impl FnOnce(&mut Check) -> T) -> Option<T> {
+    /// Changes the state of a check. Only [`AckCheckReceiver`] calls it, so it needs no notification.
+    fn change<T>(&self, queue: QueueKind, change: impl FnOnce(&mut Check) -> T) -> Option<T> {
         let mut result = None;
         self.0.checks.send_if_modified(|checks| {
             result = Some(change(checks.of_mut(queue)));
@@ -206,9 +207,9 @@ impl AckMonitor {
     fn unconfirmed(&self) -> Option<Unconfirmed> {
         let (connects, now) = (self.connects(), Instant::now());
         let checks = self.0.checks.borrow();
-        Queue::ALL.into_iter().find_map(|queue| {
+        QueueKind::ALL.into_iter().find_map(|queue| {
             let failure = checks.of(queue).failure(connects, now)?;
-            Some(Unconfirmed { queue, refusal: failure.refusal.clone() })
+            Some(Unconfirmed { queue, cause: failure.cause.clone() })
         })
     }
 }
@@ -226,13 +227,13 @@ impl Broker {
 
 /// Receives the answers to checks. Acknowledgements are checked from its opening on.
 #[derive(Debug)]
-pub struct AckChecks {
+pub struct AckCheckReceiver {
     broker: Broker,
     answers: Subscriber,
-    begun: watch::Receiver<Checks>,
+    checks: watch::Receiver<Checks>,
 }
 
-impl AckChecks {
+impl AckCheckReceiver {
     /// Subscribes to the answers.
     ///
     /// # Errors
@@ -244,12 +245,12 @@ impl AckChecks {
                 Error::unavailable("subscribe to acknowledgement checks", error)
             })?;
         monitor.checks.send_modify(|checks| checks.is_watched = true);
-        let begun = monitor.checks.subscribe();
-        Ok(Self { broker: broker.clone(), answers, begun })
+        let checks = monitor.checks.subscribe();
+        Ok(Self { broker: broker.clone(), answers, checks })
     }
 
     /// Waits for answers for as long as it is polled, and passes each outcome to `count`.
-    pub async fn watch(mut self, count: impl Fn(Queue, CheckOutcome)) {
+    pub async fn watch(mut self, count: impl Fn(QueueKind, CheckOutcome)) {
         loop {
             let deadline = self.deadline();
             let expired = async {
@@ -266,33 +267,37 @@ impl AckChecks {
                     None => std::future::pending().await,
                 },
                 () = expired => self.expire(&count),
-                _ = self.begun.changed() => {}
+                _ = self.checks.changed() => {}
             }
         }
     }
 
     /// Returns when the next open check fails.
     fn deadline(&mut self) -> Option<Instant> {
-        let checks = self.begun.borrow_and_update();
-        Queue::ALL.into_iter().filter_map(|queue| checks.of(queue).deadline()).min()
+        let checks = self.checks.borrow_and_update();
+        QueueKind::ALL.into_iter().filter_map(|queue| checks.of(queue).deadline()).min()
     }
 
-    fn receive(&self, answer: &Message, count: &impl Fn(Queue, CheckOutcome)) {
+    fn receive(&self, answer: &Message, count: &impl Fn(QueueKind, CheckOutcome)) {
         let mut words = answer.subject.rsplit('.');
         let number = words.next().and_then(|word| word.parse::<u64>().ok());
         let name = words.next();
-        let queue = Queue::ALL.into_iter().find(|queue| Some(queue.as_str()) == name);
+        let queue = QueueKind::ALL.into_iter().find(|queue| Some(queue.as_str()) == name);
         let Some((queue, number)) = queue.zip(number) else {
             debug!(subject = %answer.subject, "an unknown answer to an acknowledgement");
             return;
         };
         // An answer to an earlier check: the later one decides.
-        if self.begun.borrow().of(queue).number != number {
+        if self.checks.borrow().of(queue).number != number {
             return;
         }
         // "No responders": the consumer is missing, or its leader is away.
         if let Some(status) = answer.status {
-            self.fail(queue, Some(format!("nothing receives them (status {status})")), count);
+            self.fail(
+                queue,
+                Some(format!("no consumer receives acknowledgements (status {status})")),
+                count,
+            );
             return;
         }
         let confirmed = self.broker.acks.change(queue, Check::confirm);
@@ -304,11 +309,11 @@ impl AckChecks {
         }
     }
 
-    /// Fails the checks whose time is over.
-    fn expire(&self, count: &impl Fn(Queue, CheckOutcome)) {
+    /// Fails the checks whose deadline has passed.
+    fn expire(&self, count: &impl Fn(QueueKind, CheckOutcome)) {
         let now = Instant::now();
-        for queue in Queue::ALL {
-            let deadline = self.begun.borrow().of(queue).deadline();
+        for queue in QueueKind::ALL {
+            let deadline = self.checks.borrow().of(queue).deadline();
             if deadline.is_some_and(|deadline| deadline <= now) {
                 // The last error may be about something else.
                 let name = format!(".{}.", queue.stream());
@@ -318,22 +323,27 @@ impl AckChecks {
         }
     }
 
-    fn fail(&self, queue: Queue, refusal: Option<String>, count: &impl Fn(Queue, CheckOutcome)) {
+    fn fail(
+        &self,
+        queue: QueueKind,
+        cause: Option<String>,
+        count: &impl Fn(QueueKind, CheckOutcome),
+    ) {
         let now = Instant::now();
         let connects = self.broker.is_connected().then(|| self.broker.connects());
-        let known = connects
-            .is_some_and(|connects| self.begun.borrow().of(queue).failure(connects, now).is_some());
-        let cause = refusal.clone().unwrap_or_else(|| NO_ANSWER.to_owned());
-        let has_failed =
-            self.broker.acks.change(queue, |check| check.expire(connects, refusal, now));
+        let was_failing = connects.is_some_and(|connects| {
+            self.checks.borrow().of(queue).failure(connects, now).is_some()
+        });
+        let reported = cause.clone().unwrap_or_else(|| NO_ANSWER.to_owned());
+        let has_failed = self.broker.acks.change(queue, |check| check.fail(connects, cause, now));
         if has_failed != Some(true) {
             return;
         }
         count(queue, CheckOutcome::Unconfirmed);
-        if !known {
+        if !was_failing {
             warn!(
                 queue = queue.as_str(),
-                cause,
+                cause = reported,
                 "the broker does not confirm acknowledgements: finished messages stay in the queue \
                  and are delivered again; check the rights of this role on $JS.ACK"
             );

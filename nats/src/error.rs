@@ -24,7 +24,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A newer version wrote what is stored, and this one does not know the format or the state.
+    /// The stored data has a format or a state that only a newer version knows.
     #[error("cannot read {what}, which a newer version wrote: {reason}")]
     Newer {
         /// What it was.

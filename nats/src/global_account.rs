@@ -1,4 +1,4 @@
-//! Finds streams that an older version left in the account `$G` of the same server.
+//! Finds streams that a version without accounts left in the account `$G` of the same server.
 //!
 //! `nats/server.conf` had no accounts at first, so every stream lay in `$G`. A server whose
 //! configuration has accounts does not load the streams of `$G` and reports none of them: to
@@ -21,20 +21,32 @@ use crate::topology::JOBS;
 /// The account of every user of a configuration without accounts.
 const GLOBAL_ACCOUNT: &str = "$G";
 
-/// The result of the search.
+/// The steps for a cluster, whose members keep the account's name in their Raft log.
+const CLUSTER_STEPS: &str =
+    "  1. Stop the gateways and the workers. Start the servers with the earlier server.conf.
+  2. As admin: nats backup account wordmill-backup --force
+               for stream in wordmill-backup/*; do nats backup validate $stream; done
+  3. Only if all are OK:
+               for stream in wordmill-backup/*; do nats stream rm --force $(basename $stream); done
+  4. Stop the servers and start them with the new server.conf.
+  5. As admin: nats backup restore account wordmill-backup
+  6. Run wordmill-nats provision again.";
+
+/// The result of a search for streams in `$G`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Search {
+pub enum SearchResult {
     /// `$G` has no streams of ours.
     NotFound,
     /// `$G` has our streams.
-    Found(LeftStreams),
+    Found(StrandedStreams),
     /// The server does not disclose its store, or the store is not readable here: the reason.
     NotChecked(String),
 }
 
-/// Streams in `$G`, which nobody can reach. Its text is the instruction for the operator.
+/// Wordmill's streams in `$G`, which no client can reach. `Display` prints the instructions for the
+/// operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftStreams {
+pub struct StrandedStreams {
     /// The folder that holds a folder for each account.
     store: PathBuf,
     /// The account of the user that asked.
@@ -65,24 +77,24 @@ struct StoreConfig {
 
 /// Searches the store of the connected server. Call it only if the user's own account has no
 /// streams.
-pub async fn find_streams(broker: &Broker) -> Search {
-    search(broker).await.unwrap_or_else(Search::NotChecked)
+pub async fn find_streams(broker: &Broker) -> SearchResult {
+    search(broker).await.unwrap_or_else(SearchResult::NotChecked)
 }
 
-async fn search(broker: &Broker) -> Result<Search, String> {
+async fn search(broker: &Broker) -> Result<SearchResult, String> {
     let account = request::<UserInfo>(broker, "$SYS.REQ.USER.INFO".to_owned()).await?.account;
     if account == GLOBAL_ACCOUNT {
-        return Ok(Search::NotFound);
+        return Ok(SearchResult::NotFound);
     }
     let server = broker.client.server_info();
     let subject = format!("$SYS.REQ.SERVER.{}.JSZ", server.server_id);
     let store = request::<JetStreamInfo>(broker, subject).await?.config.store_dir;
     let folder = store.join(GLOBAL_ACCOUNT).join("streams").join(JOBS);
     match is_directory(&store, &folder) {
-        Ok(false) => Ok(Search::NotFound),
+        Ok(false) => Ok(SearchResult::NotFound),
         Ok(true) => {
             let is_clustered = server.cluster.is_some();
-            Ok(Search::Found(LeftStreams { store, account, is_clustered }))
+            Ok(SearchResult::Found(StrandedStreams { store, account, is_clustered }))
         }
         Err(error) => Err(format!("{}: {error}", folder.display())),
     }
@@ -106,27 +118,23 @@ async fn request<T: DeserializeOwned>(broker: &Broker, subject: String) -> Resul
     read.map(|answer| answer.data).map_err(|error| format!("{subject}: {error}"))
 }
 
-impl fmt::Display for LeftStreams {
+impl fmt::Display for StrandedStreams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { store, account, is_clustered } = self;
         let (store, global) = (store.display(), GLOBAL_ACCOUNT);
         write!(
             f,
             "the account {account} has no streams, but the store of this nats-server has those of \
-             an older version, in the account {global}. Nothing was created. Move them first \
+             a version without accounts, in {global}. Nothing was created. Move them first \
              (docs/upgrading.md):\n\n"
         )?;
         if *is_clustered {
-            return write!(
-                f,
-                "  The server is part of a cluster: start it with the earlier server.conf again, then \
-                 back up, remove and restore the streams with the nats CLI."
-            );
+            return f.write_str(CLUSTER_STEPS);
         }
         write!(
             f,
             "  1. Stop the gateways, the workers and nats-server.\n  \
-             2. mv '{store}/{global}' '{store}/{account}'\n  \
+             2. test ! -e '{store}/{account}' && mv '{store}/{global}' '{store}/{account}'\n  \
              3. Start nats-server and run wordmill-nats provision again."
         )
     }
@@ -135,6 +143,20 @@ impl fmt::Display for LeftStreams {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_is_backed_up_and_a_single_server_renamed() {
+        let steps = |is_clustered| {
+            let (store, account) = (PathBuf::from("/data/jetstream"), "WORDMILL".to_owned());
+            StrandedStreams { store, account, is_clustered }.to_string()
+        };
+        let rename = "mv '/data/jetstream/$G' '/data/jetstream/WORDMILL'";
+        assert!(steps(false).contains(rename), "{}", steps(false));
+        assert!(!steps(true).contains("mv "), "{}", steps(true));
+        for step in ["backup account", "backup validate", "stream rm", "backup restore account"] {
+            assert!(steps(true).contains(&format!("nats {step} ")), "{step}: {}", steps(true));
+        }
+    }
 
     #[test]
     fn a_store_on_another_machine_is_not_taken_for_an_empty_one() {

@@ -2,7 +2,7 @@
 //!
 //! - [`connect`]: one connection per role, its health, and what the server must offer
 //! - [`topology`]: every stream, consumer and bucket, as data; [`provision`] creates them
-//! - [`global_account`]: streams that a version before accounts has left behind
+//! - [`global_account`]: streams that a version without accounts has left behind
 //! - [`read`]: whom to ask, a replica or the leader
 //! - [`queue`]: jobs go in; [`pull`]: deliveries come out
 //! - [`acks`]: whether the broker accepts acknowledgements

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use wordmill_common::env::{self, Env};
 use wordmill_nats::connect::{Broker, Role, Settings};
-use wordmill_nats::global_account::{self, Search};
+use wordmill_nats::global_account::{self, SearchResult};
 use wordmill_nats::provision::{self, Drift};
 use wordmill_nats::topology::{self, Topology};
 
@@ -30,10 +30,10 @@ Settings (environment):
   WORDMILL_REPLICAS       1 (1, 3 or 5)
   WORDMILL_RESULT_TTL     7d";
 
-/// Printed before streams are created in an account that has none.
+/// Printed if the account has no streams and the server's store cannot be checked.
 const NOT_CHECKED: &str = "\
-wordmill-nats: this account has no streams yet. If the server kept jobs of a version before accounts,
-stop here and read docs/upgrading.md: its store could not be checked for them";
+wordmill-nats: creating streams without checking for those of a version without accounts.
+If this server had any, they are still in its store, see docs/upgrading.md";
 
 struct Config {
     broker: Settings,
@@ -93,11 +93,11 @@ async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
     })??;
     broker.check_server()?;
     let topology = Topology::new(&config.topology);
-    if provision::is_empty(&broker, &topology).await? {
+    if provision::has_no_streams(&broker, &topology).await? {
         match global_account::find_streams(&broker).await {
-            Search::NotFound => {}
-            Search::Found(streams) => anyhow::bail!("{streams}"),
-            Search::NotChecked(reason) => eprintln!("{NOT_CHECKED} ({reason})"),
+            SearchResult::NotFound => {}
+            SearchResult::Found(streams) => anyhow::bail!("{streams}"),
+            SearchResult::NotChecked(reason) => eprintln!("{NOT_CHECKED} ({reason})"),
         }
     }
     let findings = provision::provision(&broker, &topology, drift)

@@ -97,7 +97,7 @@ pub async fn provision(
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn is_empty(broker: &Broker, topology: &Topology) -> Result<bool, Error> {
+pub async fn has_no_streams(broker: &Broker, topology: &Topology) -> Result<bool, Error> {
     const DOING: &str = "look for streams";
     for stream in &topology.streams {
         let found = find_stream(broker, &stream.name).await;

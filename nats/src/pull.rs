@@ -1,5 +1,5 @@
-//! Deliveries come out: one subscription per lane, and one for webhooks, and requests for exactly as many messages as the
-//! worker has room for.
+//! Pulls deliveries: one subscription for each lane and one for webhooks, and requests for exactly
+//! as many messages as the worker has room for.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use wordmill_common::id::Lane;
 use wordmill_common::trace::TraceParent;
 
 use crate::Error;
-use crate::acks::{AckMonitor, Queue};
+use crate::acks::{AckMonitor, QueueKind};
 use crate::connect::{Broker, REQUEST_TIMEOUT};
 use crate::read::consumer;
 use crate::topology::{JOB_STATE_STREAM, WEBHOOKS_CONSUMER};
@@ -60,15 +60,11 @@ pub enum Feed {
 }
 
 impl Feed {
-    fn queue(self) -> Queue {
+    fn queue(self) -> QueueKind {
         match self {
-            Self::Jobs(_) => Queue::Jobs,
-            Self::Webhooks => Queue::Webhooks,
+            Self::Jobs(_) => QueueKind::Jobs,
+            Self::Webhooks => QueueKind::Webhooks,
         }
-    }
-
-    fn stream(self) -> &'static str {
-        self.queue().stream()
     }
 
     fn consumer(self) -> &'static str {
@@ -130,7 +126,7 @@ impl Pull {
     pub async fn open(broker: &Broker, feed: Feed) -> Result<Self, Error> {
         let consumer: PullConsumer = broker
             .jetstream
-            .get_consumer_from_stream(feed.consumer(), feed.stream())
+            .get_consumer_from_stream(feed.consumer(), feed.queue().stream())
             .await
             .map_err(|error| Error::unavailable("look at a consumer", error))?;
         let ack_wait = consumer.cached_info().config.ack_wait;
@@ -181,7 +177,7 @@ impl Pull {
         self.connects = self.broker.connects();
         self.request = self.request.wrapping_add(1);
         let reply = format!("{}.{}", self.inbox, self.request);
-        let subject = subject::next(self.feed.stream(), self.feed.consumer());
+        let subject = subject::next(self.feed.queue().stream(), self.feed.consumer());
         let sent = self.broker.client.publish_with_reply(subject, reply, payload.into()).await;
         sent.map_err(|error| Error::unavailable(DOING, error))?;
         self.open = batch;
@@ -206,7 +202,9 @@ impl Pull {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn pending(&self) -> Result<u64, Error> {
-        Ok(consumer(&self.broker, self.feed.stream(), self.feed.consumer()).await?.num_pending)
+        Ok(consumer(&self.broker, self.feed.queue().stream(), self.feed.consumer())
+            .await?
+            .num_pending)
     }
 
     /// Waits for the next message of the open request. Cancel-safe.
@@ -334,7 +332,7 @@ impl Delivery {
 
     /// Returns the queue it came from.
     #[must_use]
-    pub fn queue(&self) -> Queue {
+    pub fn queue(&self) -> QueueKind {
         self.feed.queue()
     }
 

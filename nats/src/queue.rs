@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::Span;
 use wordmill_common::id::{JobKey, Lane, Owner};
-use wordmill_common::message::{JobMessage, Reading};
+use wordmill_common::message::{JobMessage, ParsedMessage};
 use wordmill_common::trace::TraceParent;
 
 use crate::Error;
@@ -249,18 +249,22 @@ impl Queue {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Newer`] for a message of a newer format, and
     /// [`Error::Corrupt`] if it is not the message of a job.
-    pub async fn find(&self, key: &JobKey, freshness: Freshness) -> Result<Option<Reading>, Error> {
+    pub async fn find(
+        &self,
+        key: &JobKey,
+        freshness: Freshness,
+    ) -> Result<Option<ParsedMessage>, Error> {
         let Some(message) = self.message(key, freshness).await? else { return Ok(None) };
-        let reading = Reading::parse(&message.payload);
+        let message = ParsedMessage::parse(&message.payload);
         let what = || format!("the message of {key}");
-        reading.map(Some).map_err(|error| Error::message(what(), &error))
+        message.map(Some).map_err(|error| Error::message(what(), &error))
     }
 
-    /// Tells whether there is a message of a job, readable or not.
+    /// Tells whether the queue has a message of a job, readable or not.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn has(&self, key: &JobKey, freshness: Freshness) -> Result<bool, Error> {
+    pub async fn has_message(&self, key: &JobKey, freshness: Freshness) -> Result<bool, Error> {
         Ok(self.message(key, freshness).await?.is_some())
     }
 

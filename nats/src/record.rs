@@ -191,7 +191,7 @@ pub(crate) fn raw(
 /// What a record has to say of itself where no header does.
 #[derive(Deserialize)]
 struct Head {
-    #[serde(deserialize_with = "Status::read_open")]
+    #[serde(deserialize_with = "Status::deserialize_or_unknown")]
     status: Status,
 }
 

@@ -124,7 +124,7 @@ impl Sweep {
     /// [`Error::Unavailable`].
     pub async fn has_no_message(&self, key: &JobKey) -> Result<bool, Error> {
         for freshness in [Freshness::Any, Freshness::Leader] {
-            if self.queue.has(key, freshness).await? {
+            if self.queue.has_message(key, freshness).await? {
                 return Ok(false);
             }
         }

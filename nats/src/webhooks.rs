@@ -140,8 +140,8 @@ impl Webhooks {
     /// Reads the state of a job's webhook.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Newer`] for a newer format, and [`Error::Corrupt`] if it is not
-    /// a state.
+    /// [`Error::Unavailable`], [`Error::Newer`] for a newer format, and [`Error::Corrupt`] if it is
+    /// not a state.
     pub async fn read(&self, key: &JobKey, freshness: Freshness) -> Result<Kept, Error> {
         let Some(message) = last(&self.states, &subject::webhook_state(key), freshness).await?
         else {

@@ -22,7 +22,7 @@ fn configuration(directory: &Path, text: &str) -> PathBuf {
     path
 }
 
-/// All roles as users of the account `$G`, as in a version before accounts.
+/// All roles as users of the account `$G`, as in a version without accounts.
 fn without_accounts() -> String {
     let user = |role| format!("{{ user: {role}, password: {} }}", password(role));
     let users = ["gateway", "worker", "sweeper", "inspector", "admin"].map(user).join(", ");

@@ -165,7 +165,7 @@ fn acknowledgements_that_no_consumer_receives_make_the_worker_unready_at_once() 
     assert_eq!(gateway.client.finished(&job_id, LIMIT)["status"], "succeeded");
     let reason = reason(&worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
-    assert!(reason.contains("nothing receives them (status 503)"), "{reason}");
+    assert!(reason.contains("no consumer receives acknowledgements (status 503)"), "{reason}");
 }
 
 #[test]

@@ -72,8 +72,8 @@ fn find_in_list(client: &Client, id: &str) -> Value {
     found.unwrap_or_else(|| panic!("{id} is not in {list}")).clone()
 }
 
-/// Waits until a worker has given back so many messages for an unknown part. No job may become a dead
-/// letter meanwhile.
+/// Waits until a worker has returned `count` messages for an unknown part. No job may become a
+/// dead letter meanwhile.
 fn wait_for_return(broker: &Broker, worker: &Worker, (queue, part): (&str, &str), count: f64) {
     wait_for(&format!("{count} messages of {queue} are given back for {part}"), LIMIT, || {
         if broker.admin.messages("DEAD_JOBS") > 0 {
@@ -86,9 +86,9 @@ fn wait_for_return(broker: &Broker, worker: &Worker, (queue, part): (&str, &str)
 }
 
 #[test]
-fn a_newer_gateway_comes_first_is_rolled_back_and_comes_again() {
+fn jobs_of_a_newer_gateway_survive_its_rollback_until_a_newer_worker_runs() {
     let broker = Broker::start();
-    let mut old_worker = broker.worker(Version::Present, &[]);
+    let mut old_worker = broker.worker(Version::Current, &[]);
     let mut new_gateway = broker.gateway(Version::Next);
     let waiting = new_gateway.client.submit(&newer_job("to be or not", "count"));
     let withdrawn = new_gateway.client.submit(&newer_job("to be", "count"));
@@ -97,13 +97,13 @@ fn a_newer_gateway_comes_first_is_rolled_back_and_comes_again() {
     assert_eq!(broker.admin.messages("JOBS"), 2);
     assert_eq!(broker.admin.handed_out("interactive").1, 2, "both come again later");
 
-    // Others go on meanwhile.
+    // Other jobs run meanwhile.
     let plain = new_gateway.client.submit(&json!({"text": "a b c"}));
     assert_eq!(new_gateway.client.finished(&plain, LIMIT)["totals"]["words"], 3);
 
-    // Back to the old version, which knows neither option.
+    // Roll back to the current version, which does not know the option.
     new_gateway.process.stop();
-    let old_gateway = broker.gateway(Version::Present);
+    let old_gateway = broker.gateway(Version::Current);
     let client = &old_gateway.client;
     for shown in [job(client, &waiting), find_in_list(client, &waiting)] {
         assert_eq!(shown["status"], "queued", "{shown}");
@@ -135,7 +135,7 @@ fn a_newer_gateway_comes_first_is_rolled_back_and_comes_again() {
 fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
     let broker = Broker::start();
     let mut new_worker = broker.worker(Version::Next, &[]);
-    let (new, old) = (broker.gateway(Version::Next), broker.gateway(Version::Present));
+    let (new, old) = (broker.gateway(Version::Next), broker.gateway(Version::Current));
     let (new, old) = (&new.client, &old.client);
     let receiver = Receiver::start();
     let mut body = newer_job("to be", "fail");
@@ -179,7 +179,7 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
 
     // The old version again, which delivers what the new one has ordered.
     new_worker.process.stop();
-    let _old_worker = broker.worker(Version::Present, &[WEBHOOKS]);
+    let _old_worker = broker.worker(Version::Current, &[WEBHOOKS]);
     let told = receiver.wait_for("/hook", 1, LIMIT);
     assert_eq!(told[0].json()["data"]["failure"]["code"], "next_version");
     let deleted = old.send("DELETE", &format!("/v1/jobs/{failed}"), &[], &[]);
@@ -197,7 +197,7 @@ fn a_worker_that_was_rolled_back_takes_no_attempt_from_a_newer_job() {
         (seen["attempts"][0]["failure"]["code"] == "next_version").then_some(())
     });
     new_worker.process.stop();
-    let mut old_worker = broker.worker(Version::Present, &[]);
+    let mut old_worker = broker.worker(Version::Current, &[]);
     wait_for_return(&broker, &old_worker, ("jobs", "options"), 1.0);
     let seen = job(&gateway.client, &id);
     assert_eq!(seen["status"], "queued", "{seen}");
@@ -225,7 +225,7 @@ fn message(id: &str, changes: &Value) -> String {
 #[test]
 fn a_worker_gives_back_every_message_that_only_a_newer_one_can_handle() {
     let broker = Broker::start();
-    let gateway = broker.gateway(Version::Present);
+    let gateway = broker.gateway(Version::Current);
     let [state, format, order] =
         ["a", "b", "c"].map(|text| gateway.client.submit(&json!({"text": text})));
     broker.admin.rewrite_record(&state, |record| record["status"] = json!("paused"));
@@ -253,7 +253,7 @@ fn a_worker_gives_back_every_message_that_only_a_newer_one_can_handle() {
     let newer_order = json!({"format": 2, "to": "somebody"}).to_string();
     broker.admin.publish(&format!("webhooks.public.{order}"), &newer_order);
 
-    let worker = broker.worker(Version::Present, &[WEBHOOKS]);
+    let worker = broker.worker(Version::Current, &[WEBHOOKS]);
     wait_for_return(&broker, &worker, ("jobs", "format"), 1.0);
     wait_for_return(&broker, &worker, ("jobs", "source"), 1.0);
     wait_for_return(&broker, &worker, ("jobs", "options"), 1.0);
@@ -306,7 +306,7 @@ fn assert_shown(shown: &Value, status: &str) {
 }
 
 #[test]
-fn every_route_copes_with_a_state_that_only_a_newer_version_knows() {
+fn every_route_handles_a_state_of_a_newer_version() {
     let stack = Stack::with(1, 0, &[]);
     let (client, admin) = (stack.client(), Admin::of(&stack.nats));
     let headers = [("content-type", "application/json"), ("idempotency-key", "same")];
@@ -349,7 +349,7 @@ fn every_route_copes_with_a_state_that_only_a_newer_version_knows() {
 }
 
 #[test]
-fn every_route_copes_with_an_end_that_only_a_newer_version_knows() {
+fn every_route_handles_a_failure_code_of_a_newer_version() {
     let stack = Stack::with(1, 0, &[WEBHOOKS]);
     let (client, admin) = (stack.client(), Admin::of(&stack.nats));
     let receiver = Receiver::start();
@@ -401,7 +401,7 @@ fn every_route_copes_with_an_end_that_only_a_newer_version_knows() {
 }
 
 #[test]
-fn a_record_of_a_newer_format_is_a_reason_to_try_again() {
+fn a_record_of_a_newer_format_is_answered_with_503() {
     let stack = Stack::with(1, 0, &[]);
     let (client, admin) = (stack.client(), Admin::of(&stack.nats));
     let id = client.submit(&json!({"text": "a b"}));

@@ -40,8 +40,8 @@ const SHOWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("nats kv get job_state", &[r#""job_id": "~""#, r#""status": "queued""#, r#""book": "cats""#]),
-    ("nats kv ls job_state", &["public.~"]),
-    ("DOCUMENT=", &["│ Name", "371 KiB"]),
+    ("nats stream subjects KV_job_state", &["$KV.job_state.public.~"]),
+    ("DOCUMENT=", &["│ $O.documents.C.", "│ 3 "]),
     ("nats sub 'events", &["events.$KV.job_state.public.~", "Status: succeeded", "Nats-Sequence:"]),
     ("nats sub --headers-only", &["Wordmill-Status: queued", "Wordmill-Status: succeeded"]),
     ("nats stream subjects DEAD_JOBS", &["│ dead.interactive.public.~ │ 1"]),
@@ -49,13 +49,9 @@ const SHOWS: &[(&str, &[&str])] = &[
         "nats stream get DEAD_JOBS",
         &["Wordmill-Failure-Code: fetch_connect", "Wordmill-Attempts: 2", "Nats-Msg-Id: public.~"],
     ),
-    (
-        "nats sub --stream DEAD_JOBS",
-        &["stream: DEAD_JOBS seq: 1", "subject: dead.interactive.public.~"],
-    ),
     ("BIG=", &[]),
-    ("nats object ls results", &["~."]),
-    ("OBJECT=", &["Wrote: ", "~.json.zst in", r#"{"word0":1,"word1":1,"word10":1"#]),
+    ("nats stream subjects OBJ_results", &["$O.results.C.~_", "│ 1 "]),
+    ("CHUNK=", &[r#"{"word0":1,"word1":1,"word10":1"#]),
     ("nats events", &["JetStream API Access", "$JS.API.STREAM.INFO.JOBS", "User: worker"]),
     ("nats kv put", &[r#"Permissions Violation for Publish to "$KV.job_state.public.~""#]),
     ("nats pub", &[r#"Permissions Violation for Publish to "jobs.interactive.public.~""#]),
@@ -117,7 +113,7 @@ impl Shell {
 
     /// Runs a block to its end and returns what it printed.
     fn run(&self, commands: &str) -> (bool, String) {
-        let keep = "{ declare -p BROKER GATEWAY JOB BIG OBJECT; declare -f submit; } \
+        let keep = "{ declare -p BROKER GATEWAY JOB BIG CHUNK; declare -f submit; } \
                     >variables 2>/dev/null || true";
         let output = self.command(&format!("{commands}\n{keep}")).output().expect("bash runs");
         let text = [output.stdout, output.stderr].concat();

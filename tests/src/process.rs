@@ -148,20 +148,20 @@ impl Drop for Process {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// The one under test.
-    Present,
+    Current,
     /// The next one, which has an option and a failure code more: `make next`.
     Next,
 }
 
 /// Returns the path of one of our binaries.
 pub fn binary(name: &str) -> PathBuf {
-    binary_of(Version::Present, name)
+    binary_of(Version::Current, name)
 }
 
 /// Returns the path of one of our binaries, of some version.
 pub fn binary_of(version: Version, name: &str) -> PathBuf {
     let (variable, default, target) = match version {
-        Version::Present => ("WORDMILL_BIN_DIR", "target/debug", "build"),
+        Version::Current => ("WORDMILL_BIN_DIR", "target/debug", "build"),
         Version::Next => ("WORDMILL_NEXT_BIN_DIR", "target/next", "next"),
     };
     let directory = setting(variable).map_or_else(|| repository().join(default), PathBuf::from);

@@ -11,7 +11,7 @@ use crate::{runtime, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A connection with a role's credentials, and what the server complained about on it.
+/// A connection with a role's credentials, and the errors that the server sent on it.
 pub struct Session {
     /// The connection.
     pub client: Client,
@@ -44,20 +44,21 @@ impl Session {
     }
 
     /// Publishes, and waits until the server has refused it.
-    pub fn is_refused_to_publish(&self, role: &str, subject: &str) {
+    pub fn assert_publish_refused(&self, role: &str, subject: &str) {
         let sent = self.client.publish(subject.to_owned(), "{}".into());
         runtime().block_on(sent).expect("sent");
         self.wait_for_complaint(role, &format!("Publish to \"{subject}\""));
     }
 
     /// Subscribes, and waits until the server has refused it.
-    pub fn is_refused_to_hear(&self, role: &str, subject: &str) {
+    pub fn assert_subscribe_refused(&self, role: &str, subject: &str) {
         let subscription = runtime().block_on(self.client.subscribe(subject.to_owned()));
         self.wait_for_complaint(role, &format!("Subscription to \"{subject}\""));
         drop(subscription);
     }
 
-    fn wait_for_complaint(&self, role: &str, about: &str) {
+    /// Waits until the server has sent an error about something.
+    pub fn wait_for_complaint(&self, role: &str, about: &str) {
         wait_for(&format!("{role} is refused: {about}"), LIMIT, || {
             let complaints = self.complaints.lock().expect("complaints");
             let wanted = format!("Permissions Violation for {about}").to_lowercase();
@@ -66,7 +67,7 @@ impl Session {
     }
 
     /// Sends a request, which has to be answered, and not by an error.
-    pub fn is_answered(&self, role: &str, subject: &str, payload: &str) {
+    pub fn assert_answered(&self, role: &str, subject: &str, payload: &str) {
         let payload = payload.to_owned().into();
         let answer = runtime().block_on(self.client.request(subject.to_owned(), payload));
         let complaints = self.complaints.lock().expect("complaints").clone();

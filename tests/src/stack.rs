@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::process::{Process, Version, binary_of, nats_server};
-use crate::{port, repository, wait_for};
+use crate::{port, repository, setting, wait_for};
 
 /// How long a service may take to start.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -55,7 +55,7 @@ impl Nats {
         nats
     }
 
-    /// Starts it again, with the same port, store and configuration, after it was stopped or killed.
+    /// Starts it again after it was stopped or killed, with the same port, store and configuration.
     pub fn restart(&mut self) {
         self.process = spawn(&self.directory, self.port, &self.configuration, &self.arguments);
         self.wait_until_ready();
@@ -95,7 +95,7 @@ pub fn provision(nats: &str, settings: &[(&str, &str)]) -> String {
     text
 }
 
-/// Setting of nats-server that turns on acknowledgement subjects of version 2, its default from 2.16.
+/// Setting that turns on acknowledgement subjects of version 2, the default from nats-server 2.16.
 pub const ACK_SUBJECTS_V2: &str = "feature_flags { js_ack_fc_v2: true }";
 
 /// Writes the configuration that we ship, and more settings below it, into `directory`. Returns the
@@ -107,9 +107,13 @@ pub fn extended_configuration(directory: &Path, settings: &str) -> PathBuf {
     path
 }
 
-/// Returns the path of the server's configuration that we ship.
+/// Returns the path of the server's configuration that we ship, or of the one that lies beside the
+/// binaries in `WORDMILL_BIN_DIR`: an earlier build may need the configuration of its time.
 pub fn shipped_configuration() -> PathBuf {
-    repository().join("nats/server.conf")
+    let beside =
+        setting("WORDMILL_BIN_DIR").map(|folder| PathBuf::from(folder).join("server.conf"));
+    let beside = beside.filter(|path| path.exists());
+    beside.unwrap_or_else(|| repository().join("nats/server.conf"))
 }
 
 fn spawn(directory: &Path, port: u16, configuration: &Path, arguments: &[String]) -> Process {
@@ -128,7 +132,7 @@ fn spawn(directory: &Path, port: u16, configuration: &Path, arguments: &[String]
 /// Returns the command of a service, with its role's credentials and nothing of our environment
 /// that could change what it does. Several addresses of servers are separated by `,`.
 pub fn service(name: &str, role: &str, nats: &str, settings: &[(&str, &str)]) -> Command {
-    service_of(Version::Present, name, role, nats, settings)
+    service_of(Version::Current, name, role, nats, settings)
 }
 
 fn service_of(
@@ -164,7 +168,7 @@ pub struct Gateway {
 impl Gateway {
     /// Starts a gateway on a free port, unless the settings say otherwise.
     pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
-        Self::start_version(Version::Present, nats, settings)
+        Self::start_version(Version::Current, nats, settings)
     }
 
     /// Starts a gateway of some version.
@@ -195,7 +199,7 @@ impl Worker {
     /// Starts a worker with its health on a free port. It may fetch from loopback and retries
     /// soon, unless the settings say otherwise.
     pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
-        Self::start_version(Version::Present, nats, settings)
+        Self::start_version(Version::Current, nats, settings)
     }
 
     /// Starts a worker of some version.

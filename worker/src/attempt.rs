@@ -28,7 +28,10 @@ use wordmill_nats::read::Freshness;
 use wordmill_nats::record::{Found, RawRecord, Stored, check_state};
 use wordmill_nats::store::Outcome;
 
-use self::ending::{NEWER_PAUSE, conclude, give_back_newer, set_aside, settle, until_due};
+use self::ending::{
+    NEWER_PAUSE, conclude, give_back_newer, handle_unparsable, report_newer_message, settle,
+    until_due,
+};
 use crate::Worker;
 use crate::lease::{self, Meter};
 use crate::members::{self, Looked};
@@ -53,7 +56,7 @@ pub(crate) async fn run(
 ) {
     let message = match message {
         Ok(message) => message,
-        Err(error) => return set_aside(worker, delivery, &error).await,
+        Err(error) => return handle_unparsable(worker, delivery, &error).await,
     };
     let span = wordmill_nats::spans::process(&message, delivery);
     worker.metrics.note_delivery(delivery, &message);
@@ -134,8 +137,9 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         Ended::Found(current, found) => attempt.succeed(*current, *found).await,
         Ended::Failed(current, failed) => attempt.fail(*current, &failed).await,
         Ended::Interrupted(current) => attempt.hand_back(*current, None).await,
-        Ended::Newer(current) => {
-            worker.metrics.note_newer(delivery, NewerPart::Record);
+        Ended::NeedsNewerVersion(current) => {
+            let reason = "a member of the batch was written by a newer version";
+            report_newer_message(worker, delivery, NewerPart::Record, &reason);
             attempt.hand_back(*current, Some(NEWER_PAUSE)).await
         }
         Ended::Overtaken(outcome) => settle(worker, delivery, *outcome).await,
@@ -158,7 +162,7 @@ pub(crate) enum Ended {
     /// By a shutdown.
     Interrupted(Box<Stored>),
     /// The job needs a worker of a newer version.
-    Newer(Box<Stored>),
+    NeedsNewerVersion(Box<Stored>),
     /// The record became final, or somebody else's, meanwhile.
     Overtaken(Box<Outcome>),
 }
@@ -196,7 +200,9 @@ impl Attempt<'_> {
         Ok(match tokio::join!(working, following) {
             (_, Err(overtaken)) => Ended::Overtaken(overtaken),
             (Some(Ok(found)), Ok(current)) => Ended::Found(current, Box::new(found)),
-            (Some(Err(failed)), Ok(current)) if failed.needs_newer => Ended::Newer(current),
+            (Some(Err(failed)), Ok(current)) if failed.needs_newer_version => {
+                Ended::NeedsNewerVersion(current)
+            }
             (Some(Err(failed)), Ok(current)) => Ended::Failed(current, failed),
             (None, Ok(current)) => Ended::Interrupted(current),
         })

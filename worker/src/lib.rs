@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use wordmill_common::id::Lane;
 use wordmill_common::retry;
-use wordmill_nats::acks::AckChecks;
+use wordmill_nats::acks::AckCheckReceiver;
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::DeadLetters;
 use wordmill_nats::documents::Documents;
@@ -156,7 +156,7 @@ pub async fn run(
         told
     };
     // Before the first delivery, whose acknowledgement is the first check.
-    let checks = AckChecks::open(&broker).await?;
+    let checks = AckCheckReceiver::open(&broker).await?;
     let metrics = worker.metrics.clone();
     let vitals = Vitals { broker: broker.clone(), health, pulse, metrics };
     let presence = Presence::new(&broker);

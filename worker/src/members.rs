@@ -205,7 +205,7 @@ impl Sum {
                 Status::Failed => (&mut counts.failed, None),
                 Status::Cancelled => (&mut counts.cancelled, None),
                 Status::Queued | Status::Running => return Err(unfinished()),
-                Status::Unknown => return Err(needs_newer()),
+                Status::Unknown => return Err(needs_newer_version()),
             },
         };
         *count = count.saturating_add(1);
@@ -312,16 +312,16 @@ fn add_all(sums: &mut BTreeMap<String, u64>, found: BTreeMap<String, u64>) {
 fn unread(error: &Error) -> Failed {
     debug!(%error, "what a member found cannot be read");
     if matches!(error, Error::Newer { .. }) {
-        return needs_newer();
+        return needs_newer_version();
     }
     let detail = "What a member of the batch found could not be read.";
     Failure::new(FailureCode::Internal, detail).into()
 }
 
 /// The record of a member was written by a newer version.
-fn needs_newer() -> Failed {
+fn needs_newer_version() -> Failed {
     let detail = "A member of the batch was written by a newer version of the service.";
-    Failed { needs_newer: true, ..Failure::new(FailureCode::Internal, detail).into() }
+    Failed { needs_newer_version: true, ..Failure::new(FailureCode::Internal, detail).into() }
 }
 
 fn unfinished() -> Failed {

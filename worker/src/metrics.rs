@@ -17,7 +17,7 @@ use wordmill_common::metrics::{
 };
 use wordmill_common::open::OpenName;
 use wordmill_common::webhook::{self, Answer};
-use wordmill_nats::acks::{CheckOutcome, Queue};
+use wordmill_nats::acks::{CheckOutcome, QueueKind};
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::store::Outcome;
 
@@ -34,27 +34,27 @@ struct Inner {
     busy: Gauges<InLane>,
     deliveries: Counters<InLane>,
     redeliveries: Counters<InLane>,
-    acknowledgement_checks: Counters<Checked>,
+    acknowledgement_checks: Counters<AckCheckLabels>,
     queue_wait: Distributions<InLane>,
     attempts: Counters<Attempted>,
     attempt_duration: Distributions<Worked>,
     retries: Counters<Retried>,
     fetch_duration: Distributions<Fetched>,
     fetch_size: Distributions<Measured>,
-    newer: Counters<NewerMessage>,
+    newer: Counters<NewerMessageLabels>,
     webhooks: Counters<Told>,
     webhook_duration: Distributions<Told>,
     exposition: Exposition,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Checked {
+struct AckCheckLabels {
     queue: &'static str,
     outcome: &'static str,
 }
 
-impl Checked {
-    fn new(queue: Queue, outcome: CheckOutcome) -> Self {
+impl AckCheckLabels {
+    fn new(queue: QueueKind, outcome: CheckOutcome) -> Self {
         Self { queue: queue.as_str(), outcome: outcome.as_str() }
     }
 }
@@ -84,13 +84,13 @@ struct Fetched {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct NewerMessage {
+struct NewerMessageLabels {
     queue: &'static str,
     part: &'static str,
 }
 
-impl NewerMessage {
-    fn new(queue: Queue, part: NewerPart) -> Self {
+impl NewerMessageLabels {
+    fn new(queue: QueueKind, part: NewerPart) -> Self {
         Self { queue: queue.as_str(), part: part.as_str() }
     }
 }
@@ -101,7 +101,7 @@ pub(crate) enum NewerPart {
     /// The format of the message.
     Format,
     /// The source or the options of a job.
-    Job(message::Part),
+    Job(message::UnknownPart),
     /// The record of the job, of one of a batch's members, or of the webhook.
     Record,
 }
@@ -232,8 +232,8 @@ impl Metrics {
     }
 
     /// Notes whether the broker confirmed an acknowledgement that asked for it.
-    pub(crate) fn note_acknowledgement_check(&self, queue: Queue, outcome: CheckOutcome) {
-        self.0.acknowledgement_checks.get_or_create(&Checked::new(queue, outcome)).inc();
+    pub(crate) fn note_acknowledgement_check(&self, queue: QueueKind, outcome: CheckOutcome) {
+        self.0.acknowledgement_checks.get_or_create(&AckCheckLabels::new(queue, outcome)).inc();
     }
 
     /// Notes how an attempt ended that began at `start`.
@@ -247,7 +247,7 @@ impl Metrics {
         let (outcome, code) = match ended {
             Ended::Found(..) => ("succeeded", None),
             Ended::Failed(_, failed) => ("failed", Some(failed.failure.code.label())),
-            Ended::Interrupted(_) | Ended::Newer(_) => ("interrupted", None),
+            Ended::Interrupted(_) | Ended::NeedsNewerVersion(_) => ("interrupted", None),
             Ended::Overtaken(_) => ("overtaken", None),
         };
         self.count_attempt(message.lane, outcome, code);
@@ -281,8 +281,8 @@ impl Metrics {
     }
 
     /// Notes that a message was given back because only a newer version can handle it.
-    pub(crate) fn note_newer(&self, delivery: &Delivery, part: NewerPart) {
-        self.0.newer.get_or_create(&NewerMessage::new(delivery.queue(), part)).inc();
+    pub(crate) fn count_newer_message(&self, delivery: &Delivery, part: NewerPart) {
+        self.0.newer.get_or_create(&NewerMessageLabels::new(delivery.queue(), part)).inc();
     }
 
     /// Notes what a receiver answered, and how long that took.
@@ -313,34 +313,34 @@ impl Metrics {
 }
 
 /// Registers the checks of acknowledgements, all of them at 0.
-fn acknowledgement_checks(catalogue: &mut Catalogue) -> Counters<Checked> {
+fn acknowledgement_checks(catalogue: &mut Catalogue) -> Counters<AckCheckLabels> {
     let checks = catalogue.counters(
         "wordmill_acknowledgement_checks",
         "Acknowledgements that asked the broker for an answer, by outcome",
     );
-    for queue in Queue::ALL {
+    for queue in QueueKind::ALL {
         for outcome in CheckOutcome::ALL {
-            drop(checks.get_or_create(&Checked::new(queue, outcome)));
+            drop(checks.get_or_create(&AckCheckLabels::new(queue, outcome)));
         }
     }
     checks
 }
 
 /// Registers the messages that were given back, with a line for each part that may be unknown.
-fn newer_messages(catalogue: &mut Catalogue) -> Counters<NewerMessage> {
+fn newer_messages(catalogue: &mut Catalogue) -> Counters<NewerMessageLabels> {
     let newer = catalogue.counters(
         "wordmill_newer_messages",
-        "Messages given back because only a newer version can handle them",
+        "Messages returned to the queue because only a newer version can handle them",
     );
     for (queue, part) in [
-        (Queue::Jobs, NewerPart::Format),
-        (Queue::Jobs, NewerPart::Job(message::Part::Source)),
-        (Queue::Jobs, NewerPart::Job(message::Part::Options)),
-        (Queue::Jobs, NewerPart::Record),
-        (Queue::Webhooks, NewerPart::Format),
-        (Queue::Webhooks, NewerPart::Record),
+        (QueueKind::Jobs, NewerPart::Format),
+        (QueueKind::Jobs, NewerPart::Job(message::UnknownPart::Source)),
+        (QueueKind::Jobs, NewerPart::Job(message::UnknownPart::Options)),
+        (QueueKind::Jobs, NewerPart::Record),
+        (QueueKind::Webhooks, NewerPart::Format),
+        (QueueKind::Webhooks, NewerPart::Record),
     ] {
-        drop(newer.get_or_create(&NewerMessage::new(queue, part)));
+        drop(newer.get_or_create(&NewerMessageLabels::new(queue, part)));
     }
     newer
 }

@@ -61,12 +61,12 @@ pub(crate) struct Failed {
     /// When a host asks to be asked again.
     pub(crate) retry_after: Option<Duration>,
     /// Only a worker of a newer version can do it: the attempt does not count.
-    pub(crate) needs_newer: bool,
+    pub(crate) needs_newer_version: bool,
 }
 
 impl From<Failure> for Failed {
     fn from(failure: Failure) -> Self {
-        Self { failure, retry_after: None, needs_newer: false }
+        Self { failure, retry_after: None, needs_newer_version: false }
     }
 }
 
@@ -114,7 +114,7 @@ mod next {
     use wordmill_common::options::Next;
     use wordmill_common::source::Source;
 
-    /// Fails as the option of the next version says. A batch leaves that to its members.
+    /// Fails if the option `next` requests it. A batch never does, only its members.
     pub(super) fn check(message: &JobMessage) -> Result<(), Failure> {
         if matches!(message.source, Source::Batch(_)) {
             return Ok(());

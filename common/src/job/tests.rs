@@ -212,7 +212,7 @@ fn the_stored_format_is_fixed() {
 }
 
 /// Returns the golden record with some fields replaced.
-fn changed(changes: &serde_json::Value) -> serde_json::Value {
+fn golden_record_with(changes: &serde_json::Value) -> serde_json::Value {
     let mut record: serde_json::Value =
         serde_json::from_str(include_str!("../golden/record.json")).unwrap();
     record.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
@@ -222,10 +222,10 @@ fn changed(changes: &serde_json::Value) -> serde_json::Value {
 #[test]
 fn a_record_keeps_unknown_parts_as_written() {
     let failure = serde_json::json!({"code": "fetch_quic", "detail": "No.", "retryable": true});
-    let mut attempts = changed(&serde_json::json!({}))["attempts"].clone();
+    let mut attempts = golden_record_with(&serde_json::json!({}))["attempts"].clone();
     attempts[0]["failure"] = failure.clone();
-    let newer = changed(&serde_json::json!({
-        "options": {"rule": "unicode", "case": "lower", "scope": "page", "stem": {"language": "en"}},
+    let newer = golden_record_with(&serde_json::json!({
+        "options": {"rule": "unicode", "case": "lower", "stem": {"language": "en"}},
         "source": {"kind": "feed", "url": "https://example.org/"},
         "progress": {"stage": "unpack", "done_bytes": 1, "total_bytes": null},
         "attempts": attempts,
@@ -239,7 +239,7 @@ fn a_record_keeps_unknown_parts_as_written() {
 
 #[test]
 fn an_unknown_state_refuses_every_event_and_cannot_be_written() {
-    let newer = changed(&serde_json::json!({"status": "paused"}));
+    let newer = golden_record_with(&serde_json::json!({"status": "paused"}));
     let job: Job = serde_json::from_value(newer).unwrap();
     assert_eq!(job.status, Status::Unknown);
     assert!(!job.status.is_final());

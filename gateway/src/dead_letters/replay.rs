@@ -16,7 +16,7 @@ use tracing::Instrument;
 use wordmill_common::clock;
 use wordmill_common::id::{JobId, Lane, Owner};
 use wordmill_common::job::{FORMAT, Status};
-use wordmill_common::message::{JobMessage, Reading};
+use wordmill_common::message::{JobMessage, ParsedMessage};
 use wordmill_common::open::OpenName;
 use wordmill_common::trace::{TraceId, TraceParent};
 use wordmill_nats::dead::{Filter, Letter, LetterId};
@@ -85,7 +85,8 @@ enum Outcome {
     WouldReplay,
     /// There is no such letter.
     NotFound,
-    /// The letter is not a job, or not one that this version can run; then `detail` says so.
+    /// The letter is not a job, or only a newer version can run it. `detail` names an unknown
+    /// source or option; it is absent otherwise.
     Unreadable,
     /// It was replayed before, and the new job is no longer kept.
     Gone,
@@ -205,8 +206,8 @@ impl Asked {
 async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool) -> Line {
     let name = letter.id.to_string();
     let old = match &letter.message {
-        Some(Reading::Known(message)) => message,
-        Some(Reading::Unknown(unknown)) => {
+        Some(ParsedMessage::Known(message)) => message,
+        Some(ParsedMessage::Unknown(unknown)) => {
             let detail = format!(
                 "The job has {} that only a newer version of the service knows.",
                 unknown.part
@@ -232,7 +233,7 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
     match replaying.instrument(span).await {
         Ok(job) => Line {
             job_id,
-            status: Some(view::open_status(job.status)),
+            status: Some(view::status_name(job.status)),
             ..Line::of(name, Outcome::Replayed)
         },
         Err(problem) if problem.is(Code::ResultExpired) => {

@@ -28,7 +28,7 @@ pub(super) struct Check {
     failure: Option<Failure>,
 }
 
-/// A check that was not answered.
+/// A failed check.
 #[derive(Debug)]
 pub(super) struct Failure {
     /// On which connection it happened. Rights belong to a connection, so it does not count on
@@ -36,8 +36,8 @@ pub(super) struct Failure {
     connects: u64,
     /// Until when it counts.
     until: Instant,
-    /// What the broker refused, if it sent an error.
-    pub(super) refusal: Option<String>,
+    /// The cause that the broker reported, if any.
+    pub(super) cause: Option<String>,
 }
 
 impl Check {
@@ -74,12 +74,13 @@ impl Check {
         confirmation
     }
 
-    /// Ends the open check without an answer. Returns whether that is a failure: on a connection
-    /// that was lost meanwhile it proves nothing. `connects` is the present connection, if any.
-    pub(super) fn expire(
+    /// Ends the open check without a confirmation. Returns whether that is a failure: on a
+    /// connection that was lost meanwhile it proves nothing. `connects` is the current connection,
+    /// if any.
+    pub(super) fn fail(
         &mut self,
         connects: Option<u64>,
-        refusal: Option<String>,
+        cause: Option<String>,
         now: Instant,
     ) -> bool {
         let was_open = std::mem::take(&mut self.is_open);
@@ -88,7 +89,7 @@ impl Check {
             return false;
         };
         let until = now + self.ack_wait.saturating_mul(FAILURE_ACK_WAITS);
-        self.failure = Some(Failure { connects, until, refusal });
+        self.failure = Some(Failure { connects, until, cause });
         true
     }
 
@@ -114,7 +115,7 @@ mod tests {
     const ACK_WAIT: Duration = Duration::from_secs(30);
 
     /// A check that was sent on connection 1, and when.
-    fn begun() -> (Check, Instant) {
+    fn begin_check() -> (Check, Instant) {
         let (mut check, now) = (Check::default(), Instant::now());
         assert!(check.is_due(1, now));
         check.begin(1, ACK_WAIT, now);
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn one_check_is_open_and_the_next_one_follows_after_the_interval() {
-        let (mut check, now) = begun();
+        let (mut check, now) = begin_check();
         assert!(!check.is_due(1, now + 10 * CHECK_INTERVAL), "one is open");
         check.confirm();
         assert!(!check.is_due(1, now + CHECK_INTERVAL / 2));
@@ -132,15 +133,15 @@ mod tests {
 
     #[test]
     fn the_first_acknowledgement_on_another_connection_is_checked_at_once() {
-        let (check, now) = begun();
+        let (check, now) = begin_check();
         assert!(check.is_due(2, now));
     }
 
     #[test]
     fn a_failure_counts_for_three_acknowledgement_waits_on_its_own_connection() {
-        let (mut check, now) = begun();
+        let (mut check, now) = begin_check();
         assert_eq!(check.deadline(), Some(now + REQUEST_TIMEOUT));
-        assert!(check.expire(Some(1), None, now));
+        assert!(check.fail(Some(1), None, now));
         assert_eq!(check.deadline(), None);
         assert!(check.failure(1, now + 2 * ACK_WAIT).is_some());
         assert!(check.failure(1, now + 3 * ACK_WAIT).is_none());
@@ -150,23 +151,23 @@ mod tests {
     #[test]
     fn a_check_on_a_connection_that_was_lost_proves_nothing() {
         for connects in [None, Some(2)] {
-            let (mut check, now) = begun();
-            assert!(!check.expire(connects, None, now));
+            let (mut check, now) = begin_check();
+            assert!(!check.fail(connects, None, now));
             assert!(check.failure(1, now).is_none());
         }
     }
 
     #[test]
     fn a_check_fails_once() {
-        let (mut check, now) = begun();
-        assert!(check.expire(Some(1), None, now));
-        assert!(!check.expire(Some(1), None, now));
+        let (mut check, now) = begin_check();
+        assert!(check.fail(Some(1), None, now));
+        assert!(!check.fail(Some(1), None, now));
     }
 
     #[test]
     fn a_late_answer_ends_the_failure_and_is_not_counted_twice() {
-        let (mut check, now) = begun();
-        assert!(check.expire(Some(1), None, now));
+        let (mut check, now) = begin_check();
+        assert!(check.fail(Some(1), None, now));
         assert_eq!(check.confirm(), Confirmation { is_in_time: false, ends_failure: true });
         assert!(check.failure(1, now).is_none());
     }

@@ -10,7 +10,7 @@ use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream as JetStream
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use wordmill_common::id::{JobId, JobKey, Lane, Owner};
-use wordmill_common::message::Reading;
+use wordmill_common::message::ParsedMessage;
 use wordmill_common::trace::{TraceId, TraceParent};
 
 use super::{ATTEMPTS_HEADER, FAILURE_CODE_HEADER, FAILURE_DETAIL_HEADER};
@@ -85,7 +85,7 @@ pub struct Letter {
     /// Size of the message.
     pub size_bytes: usize,
     /// The message of the job; `None` if it is not one, or has a newer format.
-    pub message: Option<Reading>,
+    pub message: Option<ParsedMessage>,
 }
 
 /// Which letters are wanted.
@@ -328,7 +328,7 @@ fn scope(owner: &Owner, lane: Option<Lane>) -> String {
 fn letter(message: &StreamMessage) -> Option<Letter> {
     let mut tokens = message.subject.split('.').skip(1);
     let (lane, owner, name) = (tokens.next()?, tokens.next()?, tokens.next()?);
-    let reading = Reading::parse(&message.payload).ok();
+    let parsed = ParsedMessage::parse(&message.payload).ok();
     let id = match name.parse() {
         Ok(job_id) => LetterId::Job(job_id),
         Err(_) if owner == UNREADABLE => LetterId::Unreadable(name.parse().ok()?),
@@ -347,13 +347,13 @@ fn letter(message: &StreamMessage) -> Option<Letter> {
         code,
         detail: header(FAILURE_DETAIL_HEADER).unwrap_or_default().to_owned(),
         attempts: header(ATTEMPTS_HEADER).and_then(|text| text.parse().ok()),
-        trace_id: reading
+        trace_id: parsed
             .as_ref()
-            .map(Reading::trace_id)
+            .map(ParsedMessage::trace_id)
             .or_else(|| traceparent.map(|trace| trace.trace_id)),
         traceparent,
         size_bytes: message.payload.len(),
-        message: reading.filter(|_| !is_unreadable),
+        message: parsed.filter(|_| !is_unreadable),
     })
 }
 

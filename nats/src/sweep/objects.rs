@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use wordmill_common::id::{JobKey, Lane};
 use wordmill_common::job::{ExplanationPlace, Job, ResultPlace};
-use wordmill_common::message::{self, Part, Reading};
+use wordmill_common::message::{self, ParsedMessage, UnknownPart};
 
 use super::{Sweep, age, next};
 use crate::Error;
@@ -142,15 +142,15 @@ impl Sweep {
                 Found::Absent => false,
             };
             if !is_final
-                && let Some(reading) = self.queue.find(key, freshness).await?
-                && may_have(&reading, name)
+                && let Some(message) = self.queue.find(key, freshness).await?
+                && may_refer_to(&message, name)
             {
                 return Ok(true);
             }
             for lane in Lane::ALL {
                 let letter = last(&self.dead, &subject::dead(lane, key), freshness).await?;
-                match letter.map(|letter| Reading::parse(&letter.payload)) {
-                    Some(Ok(reading)) if may_have(&reading, name) => return Ok(true),
+                match letter.map(|letter| ParsedMessage::parse(&letter.payload)) {
+                    Some(Ok(message)) if may_refer_to(&message, name) => return Ok(true),
                     // Only a newer version knows the document of such a letter.
                     Some(Err(message::Error::Newer(_))) => return Ok(true),
                     Some(Ok(_) | Err(_)) | None => {}
@@ -231,11 +231,14 @@ impl Sweep {
     }
 }
 
-/// Tells whether a message has this document. The documents of an unknown source are unknown, too.
-fn may_have(reading: &Reading, name: &str) -> bool {
-    match reading {
-        Reading::Known(_) => reading.object() == Some(name),
-        Reading::Unknown(unknown) => unknown.part == Part::Source || reading.object() == Some(name),
+/// Tells whether a message may refer to this document. Returns `true` also for an unknown source,
+/// whose document this version cannot find.
+fn may_refer_to(message: &ParsedMessage, name: &str) -> bool {
+    match message {
+        ParsedMessage::Known(_) => message.object() == Some(name),
+        ParsedMessage::Unknown(unknown) => {
+            unknown.part == UnknownPart::Source || message.object() == Some(name)
+        }
     }
 }
 

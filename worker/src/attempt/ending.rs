@@ -18,12 +18,15 @@ use crate::{Worker, spans, stores};
 /// When the message of a finished job comes again whose webhook found no room.
 const WEBHOOKS_FULL_PAUSE: Duration = Duration::from_secs(15);
 
-/// When a message comes again that only a newer version can handle. During an upgrade a newer worker
-/// takes it then, or at a later delivery.
+/// Delay before a message that only a newer version can handle is delivered again.
 pub(crate) const NEWER_PAUSE: Duration = Duration::from_secs(30);
 
-/// Gives back a message that a newer worker can read, and buries one that is not a job.
-pub(super) async fn set_aside(worker: &Worker, delivery: &Delivery, error: &message::Error) {
+/// Returns a message of a newer version to the queue, and dead-letters one that is not a job.
+pub(super) async fn handle_unparsable(
+    worker: &Worker,
+    delivery: &Delivery,
+    error: &message::Error,
+) {
     let part = match error {
         message::Error::Malformed(_) => {
             return bury_unreadable(worker, delivery, &error.to_string()).await;
@@ -41,20 +44,20 @@ pub(super) async fn give_back_newer(
     part: NewerPart,
     reason: &(dyn fmt::Display + Sync),
 ) {
-    note_newer(worker, delivery, part, reason);
+    report_newer_message(worker, delivery, part, reason);
     if let Err(error) = delivery.give_back(Some(NEWER_PAUSE)).await {
         warn!(%error, "a message comes again after the acknowledgement wait");
     }
 }
 
-/// Notes that a message is given back because only a newer version can handle it.
-pub(crate) fn note_newer(
+/// Counts and logs a message that is returned because only a newer version can handle it.
+pub(crate) fn report_newer_message(
     worker: &Worker,
     delivery: &Delivery,
     part: NewerPart,
     reason: &(dyn fmt::Display + Sync),
 ) {
-    worker.metrics.note_newer(delivery, part);
+    worker.metrics.count_newer_message(delivery, part);
     let (stream_sequence, part) = (delivery.stream_sequence(), part.as_str());
     // It may come many times.
     if delivery.delivered() > 1 {

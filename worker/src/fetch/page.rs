@@ -59,7 +59,7 @@ pub struct Progress {
 enum State {
     /// The first byte, which tells decoders apart, has not arrived.
     Opening(Box<Wire>),
-    Reading(Decoder<Wire>),
+    ParsedMessage(Decoder<Wire>),
     /// The decoder is done; what follows must be the end of the body.
     Ending(Decoder<Wire>),
     Complete,
@@ -140,7 +140,7 @@ impl Page {
             // A step that fails or panics leaves the page failed.
             let (next, ready) = match mem::replace(&mut self.state, State::Failed) {
                 State::Opening(wire) => self.open(cx, wire)?,
-                State::Reading(decoder) => self.read(cx, decoder)?,
+                State::ParsedMessage(decoder) => self.read(cx, decoder)?,
                 State::Ending(decoder) => self.end(cx, decoder)?,
                 State::Complete => (State::Complete, Poll::Ready(Step::End)),
                 State::Failed => {
@@ -165,7 +165,7 @@ impl Page {
             return Ok((State::Opening(wire), Poll::Pending));
         };
         let state = match first.map_err(|error| self.reading_failed(error))? {
-            Some(byte) => State::Reading(Decoder::new(self.encoding, byte, *wire)),
+            Some(byte) => State::ParsedMessage(Decoder::new(self.encoding, byte, *wire)),
             // An empty body is empty in every encoding.
             None => State::Complete,
         };
@@ -176,7 +176,7 @@ impl Page {
         let filled = self.poll_fill(cx, &mut decoder);
         self.received = decoder.wire().received();
         let Poll::Ready(filled) = filled else {
-            return Ok((State::Reading(decoder), Poll::Pending));
+            return Ok((State::ParsedMessage(decoder), Poll::Pending));
         };
         filled?;
         if self.buffer.is_empty() {
@@ -184,7 +184,7 @@ impl Page {
         }
         decoder.wire().pause();
         let chunk = mem::take(&mut self.buffer).freeze();
-        Ok((State::Reading(decoder), Poll::Ready(Step::Chunk(chunk))))
+        Ok((State::ParsedMessage(decoder), Poll::Ready(Step::Chunk(chunk))))
     }
 
     fn end(&mut self, cx: &mut Context<'_>, mut decoder: Decoder<Wire>) -> Stepped {

@@ -25,7 +25,7 @@ use wordmill_nats::store::NotWritten;
 use wordmill_nats::webhooks::{Kept, Order};
 
 use super::Deliverer;
-use crate::attempt::ending::{NEWER_PAUSE, note_newer};
+use crate::attempt::ending::{NEWER_PAUSE, report_newer_message};
 use crate::fetch::Slot;
 use crate::metrics::NewerPart;
 use crate::{spans, stores, work};
@@ -60,7 +60,7 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
     let order = match Order::parse(delivery) {
         Ok(order) => order,
         Err(error @ Error::Newer { .. }) => {
-            note_newer(&deliverer.worker, delivery, NewerPart::Format, &error);
+            report_newer_message(&deliverer.worker, delivery, NewerPart::Format, &error);
             return settle(delivery, Next::Later(Some(NEWER_PAUSE))).await;
         }
         Err(reason) => {
@@ -75,7 +75,9 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
     match handled {
         Ok(next) => settle(delivery, next).instrument(span).await,
         Err(error @ Error::Newer { .. }) => {
-            span.in_scope(|| note_newer(&deliverer.worker, delivery, NewerPart::Record, &error));
+            span.in_scope(|| {
+                report_newer_message(&deliverer.worker, delivery, NewerPart::Record, &error);
+            });
             settle(delivery, Next::Later(Some(NEWER_PAUSE))).instrument(span).await;
         }
         Err(error) => {
