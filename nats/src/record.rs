@@ -67,12 +67,7 @@ impl RawRecord {
     /// [`Error::Newer`] for a newer format that does not fit `T`, [`Error::Corrupt`] if it is not a
     /// record.
     pub fn read_as<'a, T: Deserialize<'a>>(&'a self, key: &JobKey) -> Result<T, Error> {
-        serde_json::from_slice(&self.json).map_err(|error| {
-            match serde_json::from_slice::<Versioned>(&self.json) {
-                Ok(Versioned { format }) if format > FORMAT => newer(key, format),
-                Ok(_) | Err(_) => corrupt(key, error),
-            }
-        })
+        serde_json::from_slice(&self.json).map_err(|error| unreadable(key, &self.json, &error))
     }
 }
 
@@ -84,7 +79,7 @@ pub fn check_format(format: u32, key: &JobKey) -> Result<(), Error> {
     if format <= FORMAT {
         return Ok(());
     }
-    Err(newer(key, format))
+    Err(newer(key, format.into()))
 }
 
 /// Refuses a record whose state only a newer version knows. Call it before acting on a record.
@@ -107,10 +102,18 @@ pub fn check_state(job: &Job) -> Result<(), Error> {
 /// The format of a record that cannot be read.
 #[derive(Deserialize)]
 struct Versioned {
-    format: u32,
+    format: u64,
 }
 
-fn newer(key: &JobKey, format: u32) -> Error {
+/// Returns the error for a record that cannot be read: a newer format may change every other field.
+fn unreadable(key: &JobKey, json: &[u8], error: &serde_json::Error) -> Error {
+    match serde_json::from_slice::<Versioned>(json) {
+        Ok(Versioned { format }) if format > FORMAT.into() => newer(key, format),
+        Ok(_) | Err(_) => corrupt(key, error),
+    }
+}
+
+fn newer(key: &JobKey, format: u64) -> Error {
     let reason = format!("it has format {format}, and this version knows only {FORMAT}");
     Error::newer(name(key), reason)
 }
@@ -183,7 +186,10 @@ pub(crate) fn raw(
     let status = match status.and_then(Status::parse) {
         Some(status) => status,
         // Whoever puts a record into the bucket by hand may leave the header out.
-        None => serde_json::from_slice::<Head>(&json).map_err(|error| corrupt(key, error))?.status,
+        None => {
+            let head = serde_json::from_slice::<Head>(&json);
+            head.map_err(|error| unreadable(key, &json, &error))?.status
+        }
     };
     Ok(Found::Job(RawRecord { json, status, revision }))
 }
@@ -215,6 +221,19 @@ mod tests {
             Found::Job(record) => Some(record.status),
             Found::Gone | Found::Absent => None,
         }
+    }
+
+    #[test]
+    fn a_newer_format_may_change_the_status_and_be_any_number() {
+        for json in [
+            &br#"{"format": 2, "state": {"name": "paused"}}"#[..],
+            br#"{"format": 5000000000, "status": 7}"#,
+        ] {
+            for headers in [&[][..], &[(STATUS_HEADER, "paused")]] {
+                assert!(matches!(told(headers, json), Err(Error::Newer { .. })), "{headers:?}");
+            }
+        }
+        assert!(matches!(told(&[], br#"{"format": 1}"#), Err(Error::Corrupt { .. })));
     }
 
     #[test]

@@ -218,11 +218,11 @@ impl Webhooks {
 fn read<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, Error> {
     #[derive(Deserialize)]
     struct Versioned {
-        format: u32,
+        format: u64,
     }
     let Versioned { format } =
         serde_json::from_slice(json).map_err(|error| Error::corrupt(what, error))?;
-    if format > FORMAT {
+    if format > FORMAT.into() {
         let reason = format!("it has format {format}, and this version knows only {FORMAT}");
         return Err(Error::newer(what, reason));
     }
