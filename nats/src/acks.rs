@@ -3,9 +3,9 @@
 //! An acknowledgement is fire and forget: if the broker refuses it, because the role lacks the
 //! right for its subject, or never receives it, the only trace is a message that is delivered
 //! again. So a few acknowledgements ask for an answer: the first one after each (re)connection, and
-//! then at most one per second and queue. No delivery waits for the answer; [`AckCheckReceiver`] does,
-//! beside them. nats-server answers every acknowledgement that it processes, also a repeated one
-//! and one of a message that was removed.
+//! then at most one per second and queue. No delivery waits for the answer; [`AckCheckReceiver`]
+//! does, beside them. nats-server answers every acknowledgement that it processes, also a repeated
+//! one.
 
 mod check;
 
@@ -193,7 +193,7 @@ impl AckMonitor {
         self.0.connection.borrow().connects
     }
 
-    /// Changes the state of a check. Only [`AckCheckReceiver`] calls it, so it needs no notification.
+    /// Changes the state of a check. Only [`AckCheckReceiver`] calls it, so no notification is sent.
     fn change<T>(&self, queue: QueueKind, change: impl FnOnce(&mut Check) -> T) -> Option<T> {
         let mut result = None;
         self.0.checks.send_if_modified(|checks| {

@@ -45,7 +45,7 @@ fn succeeds(client: &Client, text: &str) {
     assert_eq!(client.finished(&job_id, LIMIT)["status"], "succeeded");
 }
 
-/// Writes a configuration that uses acknowledgement subjects v2 and gives nobody a right on any
+/// Writes a configuration that uses acknowledgement subjects v2 and grants no right on any
 /// acknowledgement subject, but for the administrator.
 fn without_acknowledgements(directory: &Path) -> PathBuf {
     let shipped = std::fs::read_to_string(shipped_configuration()).expect("the configuration");

@@ -103,7 +103,7 @@ async fn consumers(admin: &Session) -> Vec<Value> {
         for consumer in answer["consumers"].as_array().expect("consumers") {
             let member = |name: &&str| {
                 let mut value = consumer[*name].clone();
-                // When it was last active may change: asking for more is no delivery.
+                // A pull request changes when the consumer was last active, and nothing else.
                 value.as_object_mut().map(|value| value.remove("last_active"));
                 ((*name).to_owned(), value)
             };
@@ -176,7 +176,7 @@ impl Fixture {
             }
             session.client.flush().await.expect("sent");
         });
-        // Requests are served in order, so what was asked before has been dealt with.
+        // Requests of one connection are served in order: those above have been processed.
         for (subject, payload) in [
             ("$JS.API.STREAM.INFO.JOBS", ""),
             ("$JS.API.DIRECT.GET.KV_job_state", r#"{"seq":1,"next_by_subj":"$KV.job_state.>"}"#),

@@ -150,7 +150,7 @@ fn account(name: &str) -> String {
     shipped[begin..begin + end].to_owned()
 }
 
-/// Returns what stands between two texts, line by line.
+/// Returns the text between two markers of each line that has both.
 fn between<'a>(text: &'a str, before: &str, after: &str) -> BTreeSet<&'a str> {
     let parts = text.lines().filter_map(|line| line.split_once(before)?.1.split_once(after));
     parts.map(|(part, _)| part).collect()
