@@ -1,17 +1,17 @@
 //! Finds streams that a version without accounts left in the account `$G` of the same server.
 //!
 //! `nats/server.conf` had no accounts at first, so every stream lay in `$G`. A server whose
-//! configuration has accounts does not load the streams of `$G` and reports none of them: to
-//! [`provision`](crate::provision) the new account looks like that of a new installation. The
-//! folders on disk are the only trace, so this module asks the server where its store is and looks
-//! there. That works where the store is visible: on the server's machine, or in a container that
-//! mounts its volume at the same path.
+//! configuration has accounts does not load the streams of `$G` and lists none of them: to
+//! [`provision`](crate::provision) the new account looks like that of a new installation. In a
+//! cluster the servers report them as unhealthy, because its Raft log names them. On a single server
+//! the folders on disk are the only trace, so this module asks the server where its store is and
+//! looks there. That works where the store is visible: on the server's machine, or in a container
+//! that mounts its volume at the same path.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -39,6 +39,8 @@ pub enum SearchResult {
     NotFound,
     /// `$G` has our streams.
     Found(StrandedStreams),
+    /// A member of a cluster does not know its streams yet: the reason.
+    NotReady(String),
     /// The server does not disclose its store, or the store is not readable here: the reason.
     NotChecked(String),
 }
@@ -47,12 +49,17 @@ pub enum SearchResult {
 /// operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StrandedStreams {
-    /// The folder that holds a folder for each account.
-    store: PathBuf,
     /// The account of the user that asked.
     account: String,
-    /// Whether the server is part of a cluster, where moving folders does not suffice.
-    is_clustered: bool,
+    place: Place,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// The folder of a single server that holds a folder for each account.
+    Store(PathBuf),
+    /// A cluster, where moving folders does not suffice.
+    Cluster,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +70,28 @@ struct Answer<T> {
 #[derive(Deserialize)]
 struct UserInfo {
     account: String,
+}
+
+#[derive(Deserialize)]
+struct Health {
+    #[serde(default)]
+    errors: Vec<HealthError>,
+}
+
+#[derive(Deserialize)]
+struct HealthError {
+    #[serde(default)]
+    account: String,
+    #[serde(default)]
+    stream: String,
+    #[serde(default)]
+    error: String,
+}
+
+impl HealthError {
+    fn is_about_stranded_jobs(&self) -> bool {
+        self.account == GLOBAL_ACCOUNT && self.stream == JOBS
+    }
 }
 
 #[derive(Deserialize)]
@@ -82,20 +111,30 @@ pub async fn find_streams(broker: &Broker) -> SearchResult {
 }
 
 async fn search(broker: &Broker) -> Result<SearchResult, String> {
-    let account = request::<UserInfo>(broker, "$SYS.REQ.USER.INFO".to_owned()).await?.account;
+    let account = request::<UserInfo>(broker, "$SYS.REQ.USER.INFO", "").await?.account;
     if account == GLOBAL_ACCOUNT {
         return Ok(SearchResult::NotFound);
     }
     let server = broker.client.server_info();
-    let subject = format!("$SYS.REQ.SERVER.{}.JSZ", server.server_id);
-    let store = request::<JetStreamInfo>(broker, subject).await?.config.store_dir;
+    let subject = |report: &str| format!("$SYS.REQ.SERVER.{}.{report}", server.server_id);
+    let found = |place| SearchResult::Found(StrandedStreams { account, place });
+    if server.cluster.is_some() {
+        let health: Health = request(broker, &subject("HEALTHZ"), r#"{"details":true}"#).await?;
+        if health.errors.iter().any(HealthError::is_about_stranded_jobs) {
+            return Ok(found(Place::Cluster));
+        }
+        // An error about no account is about JetStream itself: the server may not know its streams yet.
+        let not_ready = health.errors.into_iter().find(|error| error.account.is_empty());
+        return Ok(match not_ready {
+            Some(HealthError { error, .. }) => SearchResult::NotReady(error),
+            None => SearchResult::NotFound,
+        });
+    }
+    let store = request::<JetStreamInfo>(broker, &subject("JSZ"), "").await?.config.store_dir;
     let folder = store.join(GLOBAL_ACCOUNT).join("streams").join(JOBS);
     match is_directory(&store, &folder) {
         Ok(false) => Ok(SearchResult::NotFound),
-        Ok(true) => {
-            let is_clustered = server.cluster.is_some();
-            Ok(SearchResult::Found(StrandedStreams { store, account, is_clustered }))
-        }
+        Ok(true) => Ok(found(Place::Store(store))),
         Err(error) => Err(format!("{}: {error}", folder.display())),
     }
 }
@@ -111,8 +150,12 @@ fn is_directory(store: &Path, folder: &Path) -> io::Result<bool> {
     }
 }
 
-async fn request<T: DeserializeOwned>(broker: &Broker, subject: String) -> Result<T, String> {
-    let answer = broker.client.request(subject.clone(), Bytes::new()).await;
+async fn request<T: DeserializeOwned>(
+    broker: &Broker,
+    subject: &str,
+    payload: &'static str,
+) -> Result<T, String> {
+    let answer = broker.client.request(subject.to_owned(), payload.into()).await;
     let answer = answer.map_err(|error| format!("{subject}: {error}"))?;
     let read = serde_json::from_slice::<Answer<T>>(&answer.payload);
     read.map(|answer| answer.data).map_err(|error| format!("{subject}: {error}"))
@@ -120,21 +163,21 @@ async fn request<T: DeserializeOwned>(broker: &Broker, subject: String) -> Resul
 
 impl fmt::Display for StrandedStreams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store, account, is_clustered } = self;
-        let (store, global) = (store.display(), GLOBAL_ACCOUNT);
+        let Self { account, place } = self;
         write!(
             f,
-            "the account {account} has no streams, but the store of this nats-server has those of \
-             a version without accounts, in {global}. Nothing was created. Move them first \
+            "the account {account} has no streams, but nats-server keeps those of a version without \
+             accounts, in {GLOBAL_ACCOUNT}. Nothing was created. Move them first \
              (docs/upgrading.md):\n\n"
         )?;
-        if *is_clustered {
+        let Place::Store(store) = place else {
             return f.write_str(CLUSTER_STEPS);
-        }
+        };
+        let store = store.display();
         write!(
             f,
             "  1. Stop the gateways, the workers and nats-server.\n  \
-             2. test ! -e '{store}/{account}' && mv '{store}/{global}' '{store}/{account}'\n  \
+             2. test ! -e '{store}/{account}' && mv '{store}/{GLOBAL_ACCOUNT}' '{store}/{account}'\n  \
              3. Start nats-server and run wordmill-nats provision again."
         )
     }
@@ -146,15 +189,14 @@ mod tests {
 
     #[test]
     fn a_cluster_is_backed_up_and_a_single_server_renamed() {
-        let steps = |is_clustered| {
-            let (store, account) = (PathBuf::from("/data/jetstream"), "WORDMILL".to_owned());
-            StrandedStreams { store, account, is_clustered }.to_string()
-        };
+        let steps = |place| StrandedStreams { account: "WORDMILL".to_owned(), place }.to_string();
+        let server = steps(Place::Store("/data/jetstream".into()));
         let rename = "mv '/data/jetstream/$G' '/data/jetstream/WORDMILL'";
-        assert!(steps(false).contains(rename), "{}", steps(false));
-        assert!(!steps(true).contains("mv "), "{}", steps(true));
+        assert!(server.contains(rename), "{server}");
+        let cluster = steps(Place::Cluster);
+        assert!(!cluster.contains("mv "), "{cluster}");
         for step in ["backup account", "backup validate", "stream rm", "backup restore account"] {
-            assert!(steps(true).contains(&format!("nats {step} ")), "{step}: {}", steps(true));
+            assert!(cluster.contains(&format!("nats {step} ")), "{step}: {cluster}");
         }
     }
 

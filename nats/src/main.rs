@@ -97,6 +97,7 @@ async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
         match global_account::find_streams(&broker).await {
             SearchResult::NotFound => {}
             SearchResult::Found(streams) => anyhow::bail!("{streams}"),
+            SearchResult::NotReady(reason) => anyhow::bail!("nats-server is not ready: {reason}"),
             SearchResult::NotChecked(reason) => eprintln!("{NOT_CHECKED} ({reason})"),
         }
     }

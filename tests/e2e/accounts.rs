@@ -8,8 +8,11 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
+use wordmill_tests::cluster::Cluster;
 use wordmill_tests::metrics::Metrics;
-use wordmill_tests::stack::{Gateway, Nats, Worker, password, ready, service};
+use wordmill_tests::stack::{
+    Gateway, Nats, Worker, password, ready, service, shipped_configuration,
+};
 use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -30,8 +33,8 @@ fn without_accounts() -> String {
 }
 
 /// Runs `wordmill-nats provision`; returns whether it succeeded, and what it printed.
-fn try_to_provision(nats: &Nats) -> (bool, String) {
-    let mut command = service("wordmill-nats", "admin", &nats.address(), &[]);
+fn try_to_provision(address: &str) -> (bool, String) {
+    let mut command = service("wordmill-nats", "admin", address, &[("WORDMILL_REPLICAS", "1")]);
     let output = command.arg("provision").output().expect("wordmill-nats runs");
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
@@ -49,8 +52,8 @@ fn streams_of_a_version_before_accounts_are_moved_before_anything_is_created() {
     drop(gateway);
 
     nats.process.stop();
-    nats.restart_configured(&wordmill_tests::stack::shipped_configuration());
-    let (succeeded, refusal) = try_to_provision(&nats);
+    nats.restart_configured(&shipped_configuration());
+    let (succeeded, refusal) = try_to_provision(&nats.address());
     assert!(!succeeded, "{refusal}");
     assert!(refusal.contains("Nothing was created"), "{refusal}");
     let created = Admin::of(&nats).stream_names();
@@ -62,7 +65,7 @@ fn streams_of_a_version_before_accounts_are_moved_before_anything_is_created() {
     let moved = Command::new("bash").args(["-ec", moving]).status().expect("bash runs");
     assert!(moved.success(), "{moving}");
     nats.restart();
-    let (succeeded, report) = try_to_provision(&nats);
+    let (succeeded, report) = try_to_provision(&nats.address());
     assert!(succeeded, "{report}");
     assert_eq!(report.matches(": unchanged").count(), 11, "{report}");
 
@@ -70,6 +73,25 @@ fn streams_of_a_version_before_accounts_are_moved_before_anything_is_created() {
     let _worker = Worker::start(&nats.address(), &[]);
     ready(&gateway.client);
     assert_eq!(gateway.client.finished(&job, LIMIT)["totals"]["words"], 3);
+}
+
+#[test]
+fn streams_of_a_cluster_without_accounts_are_noticed_although_no_server_lists_them() {
+    let directory = TempDir::new().expect("a directory");
+    let old = configuration(directory.path(), &without_accounts());
+    let mut cluster = Cluster::configured(3, &old);
+    cluster.provision(&[]);
+    cluster.restart_unchecked(&shipped_configuration());
+    let address = cluster.addresses().join(",");
+    wait_for("provision refuses", LIMIT, || {
+        // Until the servers have elected a leader it fails for another reason.
+        let (succeeded, refusal) = try_to_provision(&address);
+        assert!(!succeeded, "{refusal}");
+        refusal.contains("nats backup restore account").then_some(())
+    });
+    cluster.restart_configured(&old);
+    let names = Admin::at(&cluster.addresses()).stream_names();
+    assert_eq!(names.len(), 8, "the old streams are as they were: {names:?}");
 }
 
 #[test]
