@@ -3,9 +3,9 @@
 //! `nats/server.conf` had no accounts at first, so every stream lay in `$G`. A server whose
 //! configuration has accounts does not load the streams of `$G` and lists none of them: to
 //! [`provision`](crate::provision) the new account looks like that of a new installation. In a
-//! cluster the servers report them as unhealthy, because its Raft log names them. On a single server
-//! the folders on disk are the only trace, so this module asks the server where its store is and
-//! looks there. That works where the store is visible: on the server's machine, or in a container
+//! cluster the servers report them as unhealthy, because its Raft log names them. On a single
+//! server the folders on disk are the only trace, so this module asks the server where its store is
+//! and looks there. That works where the store is visible: on the server's machine, or in a container
 //! that mounts its volume at the same path.
 
 use std::fmt;

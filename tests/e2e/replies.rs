@@ -53,8 +53,8 @@ const TARGETS: &[&str] = &[
 /// The targets that `sweeper` may write by itself.
 const SWEEPER_MAY: &[&str] = &[FINAL, "webhooks.victim.x"];
 
-/// The state of the broker: messages and last sequence of each stream, the final record, and how far
-/// the consumers of the queues are. Leases are left out, since the roles write them.
+/// The state of the broker: messages and last sequence of each stream, the final record, and the
+/// progress of the queues' consumers. Leases are left out, since the roles write them.
 #[derive(Debug, PartialEq)]
 struct Snapshot {
     streams: BTreeMap<String, (u64, u64)>,
