@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_told_from_nonsense() {
+    fn a_newer_format_is_distinguished_from_nonsense() {
         let newer = JobMessage::parse(br#"{"format":2,"something":"else"}"#);
         assert!(matches!(newer, Err(Error::Newer(2))));
         let nonsense = JobMessage::parse(b"hello");

@@ -193,7 +193,7 @@ impl AckMonitor {
         self.0.connection.borrow().connects
     }
 
-    /// Changes the state of a check. Only [`AckCheckReceiver`] calls it, so no notification is sent.
+    /// Changes the state of a check, without a notification: only [`AckCheckReceiver`] calls it.
     fn change<T>(&self, queue: QueueKind, change: impl FnOnce(&mut Check) -> T) -> Option<T> {
         let mut result = None;
         self.0.checks.send_if_modified(|checks| {

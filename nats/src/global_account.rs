@@ -5,8 +5,8 @@
 //! [`provision`](crate::provision) the new account looks like that of a new installation. In a
 //! cluster the servers report them as unhealthy, because its Raft log names them. On a single
 //! server the folders on disk are the only trace, so this module asks the server where its store is
-//! and looks there. That works where the store is visible: on the server's machine, or in a container
-//! that mounts its volume at the same path.
+//! and looks there. That works where the store is visible: on the server's machine, or in a
+//! container that mounts its volume at the same path.
 
 use std::fmt;
 use std::io;
@@ -123,7 +123,7 @@ async fn search(broker: &Broker) -> Result<SearchResult, String> {
         if health.errors.iter().any(HealthError::is_about_stranded_jobs) {
             return Ok(found(Place::Cluster));
         }
-        // An error about no account is about JetStream itself: the server may not know its streams yet.
+        // An error without an account is about JetStream itself: it may not know its streams yet.
         let not_ready = health.errors.into_iter().find(|error| error.account.is_empty());
         return Ok(match not_ready {
             Some(HealthError { error, .. }) => SearchResult::NotReady(error),

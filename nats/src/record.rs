@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_record_is_told_from_a_corrupt_one() {
+    fn a_newer_record_is_distinguished_from_a_corrupt_one() {
         let key = JobKey { owner: Owner::public(), job_id: JobId::new() };
         let read = |json: &'static [u8]| {
             let json = Bytes::from_static(json);

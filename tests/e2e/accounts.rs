@@ -41,7 +41,7 @@ fn try_to_provision(address: &str) -> (bool, String) {
 }
 
 #[test]
-fn streams_of_a_version_before_accounts_are_moved_before_anything_is_created() {
+fn streams_of_a_version_without_accounts_are_moved_before_anything_is_created() {
     let directory = TempDir::new().expect("a directory");
     let old = configuration(directory.path(), &without_accounts());
     let mut nats = Nats::start_configured(directory.path(), &old, Vec::new());

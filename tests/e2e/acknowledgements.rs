@@ -19,6 +19,8 @@ use crate::webhooks::{QUICK, settled};
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long a message waits for its acknowledgement here, so that it comes again soon.
 const ACK_WAIT: Duration = Duration::from_secs(2);
+/// The acknowledgement wait that is provisioned: a message that is not repeated shows.
+const ACK_WAIT_LONG: Duration = Duration::from_secs(30);
 
 /// Returns how many acknowledgements of a queue were checked, with this outcome.
 fn checks(worker: &Worker, queue: &str, outcome: &str) -> f64 {
@@ -28,7 +30,7 @@ fn checks(worker: &Worker, queue: &str, outcome: &str) -> f64 {
 }
 
 /// Waits until a worker is not ready, and returns why.
-fn reason(worker: &Worker) -> String {
+fn wait_until_unready(worker: &Worker) -> String {
     wait_for("the worker is not ready", LIMIT, || {
         let answer = worker.health.get("/readyz");
         if answer.status != 503 {
@@ -40,9 +42,38 @@ fn reason(worker: &Worker) -> String {
     })
 }
 
-fn succeeds(client: &Client, text: &str) {
+/// Runs a job to its success.
+fn run_job(client: &Client, text: &str) {
     let job_id = client.submit(&json!({"text": text}));
     assert_eq!(client.finished(&job_id, LIMIT)["status"], "succeeded");
+}
+
+/// A worker behind a proxy, beside a gateway that reaches the broker directly.
+struct Fixture {
+    worker: Worker,
+    proxy: Proxy,
+    gateway: Gateway,
+    admin: Admin,
+    _nats: Nats,
+    _store: TempDir,
+}
+
+impl Fixture {
+    /// Starts everything. Messages wait for their acknowledgement for `ack_wait`.
+    fn start(ack_wait: Duration, settings: &[(&str, &str)]) -> Self {
+        let store = TempDir::new().expect("a directory");
+        let nats = Nats::start(store.path());
+        nats.provision(&[]);
+        let admin = Admin::of(&nats);
+        admin.set_ack_wait(ack_wait);
+        admin.set_ack_wait_of("WEBHOOKS", &["webhooks"], ack_wait);
+        let gateway = Gateway::start(&nats.address(), settings);
+        let proxy = Proxy::start(&nats.address());
+        let worker = Worker::start(&proxy.address(), settings);
+        ready(&gateway.client);
+        ready(&worker.health);
+        Self { worker, proxy, gateway, admin, _nats: nats, _store: store }
+    }
 }
 
 /// Writes a configuration that uses acknowledgement subjects v2 and grants no right on any
@@ -70,8 +101,8 @@ fn acknowledgements_that_are_refused_make_the_worker_unready_until_it_has_the_ri
     ready(&gateway.client);
     ready(&worker.health);
 
-    succeeds(&gateway.client, "tea for two");
-    let reason = reason(&worker);
+    run_job(&gateway.client, "tea for two");
+    let reason = wait_until_unready(&worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
     assert!(reason.contains("Permissions Violation"), "{reason}");
     assert!(reason.contains("$JS.ACK."), "{reason}");
@@ -95,53 +126,36 @@ fn acknowledgements_that_are_refused_make_the_worker_unready_until_it_has_the_ri
 
 #[test]
 fn acknowledgements_that_are_lost_make_the_worker_unready_until_one_arrives() {
-    let store = TempDir::new().expect("a directory");
-    let nats = Nats::start(store.path());
-    nats.provision(&[]);
-    let admin = Admin::of(&nats);
-    admin.set_ack_wait(ACK_WAIT);
-    let gateway = Gateway::start(&nats.address(), &[]);
-    let proxy = Proxy::start(&nats.address());
-    let worker = Worker::start(&proxy.address(), &[]);
-    ready(&gateway.client);
-    ready(&worker.health);
+    let Fixture { worker, proxy, gateway, admin, .. } = &Fixture::start(ACK_WAIT, &[]);
 
     let lost = proxy.on(Rule::lose("$JS.ACK.").going(Way::ToServer));
-    succeeds(&gateway.client, "tea for two");
-    let reason = reason(&worker);
+    run_job(&gateway.client, "tea for two");
+    let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
     assert!(lost.count() >= 1);
     lost.end();
     // Delivered again on the same connection, and confirmed now.
     ready(&worker.health);
     admin.wait_until_idle();
-    assert!(checks(&worker, "jobs", "confirmed") >= 1.0);
+    assert!(checks(worker, "jobs", "confirmed") >= 1.0);
 }
 
 #[test]
 fn an_acknowledgement_that_is_not_answered_is_not_repeated() {
-    let store = TempDir::new().expect("a directory");
-    let nats = Nats::start(store.path());
-    nats.provision(&[]);
-    let admin = Admin::of(&nats);
-    let gateway = Gateway::start(&nats.address(), &[]);
-    let proxy = Proxy::start(&nats.address());
-    let worker = Worker::start(&proxy.address(), &[]);
-    ready(&gateway.client);
-    ready(&worker.health);
+    let Fixture { worker, proxy, gateway, admin, .. } = &Fixture::start(ACK_WAIT_LONG, &[]);
 
     let answers = proxy.on(Rule::lose_answers("$JS.ACK.").going(Way::ToServer));
-    succeeds(&gateway.client, "tea for two");
-    let reason = reason(&worker);
+    run_job(&gateway.client, "tea for two");
+    let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
     admin.wait_until_idle();
     assert_eq!(answers.count(), 1);
     assert!(reason.contains("no answer"), "{reason}");
     // The next job of the same worker, more than a second later.
     answers.end();
-    succeeds(&gateway.client, "two for tea");
+    run_job(&gateway.client, "two for tea");
     ready(&worker.health);
-    assert_eq!(checks(&worker, "jobs", "unconfirmed"), 1.0);
+    assert_eq!(checks(worker, "jobs", "unconfirmed"), 1.0);
 }
 
 #[test]
@@ -163,35 +177,27 @@ fn acknowledgements_that_no_consumer_receives_make_the_worker_unready_at_once() 
     });
     Admin::of(&nats).delete_consumer("interactive");
     assert_eq!(gateway.client.finished(&job_id, LIMIT)["status"], "succeeded");
-    let reason = reason(&worker);
+    let reason = wait_until_unready(&worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
     assert!(reason.contains("no consumer receives acknowledgements (status 503)"), "{reason}");
 }
 
 #[test]
 fn acknowledgements_of_webhooks_are_checked_by_themselves() {
-    let store = TempDir::new().expect("a directory");
-    let nats = Nats::start(store.path());
-    nats.provision(&[]);
-    Admin::of(&nats).set_ack_wait_of("WEBHOOKS", &["webhooks"], ACK_WAIT);
-    let gateway = Gateway::start(&nats.address(), &QUICK);
-    let proxy = Proxy::start(&nats.address());
-    let worker = Worker::start(&proxy.address(), &QUICK);
-    ready(&gateway.client);
-    ready(&worker.health);
+    let Fixture { worker, proxy, gateway, .. } = &Fixture::start(ACK_WAIT, &QUICK);
 
     let lost = proxy.on(Rule::lose("$JS.ACK.WEBHOOKS.").going(Way::ToServer));
     let receiver = Receiver::start();
     let hook = json!({"url": receiver.url("/hook")});
     let job_id = gateway.client.submit(&json!({"text": "tea for two", "webhook": hook}));
     assert_eq!(settled(&gateway.client, &job_id)["status"], "delivered");
-    let reason = reason(&worker);
+    let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of WEBHOOKS"), "{reason}");
-    assert_eq!(checks(&worker, "jobs", "unconfirmed"), 0.0);
-    assert!(checks(&worker, "jobs", "confirmed") >= 1.0);
+    assert_eq!(checks(worker, "jobs", "unconfirmed"), 0.0);
+    assert!(checks(worker, "jobs", "confirmed") >= 1.0);
     lost.end();
     ready(&worker.health);
-    assert!(checks(&worker, "webhooks", "confirmed") >= 1.0);
+    assert!(checks(worker, "webhooks", "confirmed") >= 1.0);
     assert_eq!(receiver.received("/hook").len(), 1);
 }
 
@@ -223,16 +229,7 @@ fn acknowledgements_that_arrive_are_confirmed_and_few_are_checked() {
 
 #[test]
 fn a_connection_that_is_lost_with_a_check_under_way_raises_no_alarm() {
-    let store = TempDir::new().expect("a directory");
-    let nats = Nats::start(store.path());
-    nats.provision(&[]);
-    let admin = Admin::of(&nats);
-    admin.set_ack_wait(ACK_WAIT);
-    let gateway = Gateway::start(&nats.address(), &[]);
-    let proxy = Proxy::start(&nats.address());
-    let worker = Worker::start(&proxy.address(), &[]);
-    ready(&gateway.client);
-    ready(&worker.health);
+    let Fixture { worker, proxy, gateway, admin, .. } = &Fixture::start(ACK_WAIT, &[]);
 
     let lost = proxy.on(Rule::lose("$JS.ACK.").going(Way::ToServer));
     let job_id = gateway.client.submit(&json!({"text": "tea for two"}));
@@ -242,8 +239,8 @@ fn a_connection_that_is_lost_with_a_check_under_way_raises_no_alarm() {
     assert_eq!(gateway.client.finished(&job_id, LIMIT)["status"], "succeeded");
     admin.wait_until_idle();
     wait_for("a check is confirmed", LIMIT, || {
-        (checks(&worker, "jobs", "confirmed") >= 1.0).then_some(())
+        (checks(worker, "jobs", "confirmed") >= 1.0).then_some(())
     });
-    assert_eq!(checks(&worker, "jobs", "unconfirmed"), 0.0);
+    assert_eq!(checks(worker, "jobs", "unconfirmed"), 0.0);
     ready(&worker.health);
 }

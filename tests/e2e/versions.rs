@@ -1,6 +1,6 @@
 //! Services of two versions side by side, as they run during every upgrade and rollback.
 //!
-//! The next version is this one with an option and a failure code more (`make next`):
+//! The next version is this one with one additional option and failure code (`make next`):
 //! `"options": {"next": "count" | "fail" | "retry"}`, and `next_version`.
 
 use std::time::Duration;
@@ -250,7 +250,7 @@ fn a_worker_gives_back_every_message_that_only_a_newer_one_can_handle() {
             .publish(&format!("jobs.interactive.public.{}", id(n)), &message(&id(n), changes));
     }
     broker.admin.publish("jobs.interactive.public.nonsense", NONSENSE);
-    let newer_order = json!({"format": 2, "to": "somebody"}).to_string();
+    let newer_order = json!({"format": 2, "to": "receiver"}).to_string();
     broker.admin.publish(&format!("webhooks.public.{order}"), &newer_order);
 
     let worker = broker.worker(Version::Current, &[WEBHOOKS]);

@@ -210,7 +210,7 @@ fn however_often_a_webhook_is_ordered_it_is_delivered_once() {
     assert_eq!(bench.receiver.received("/busy").len(), 2);
     assert_eq!(attempts(&shown(bench.client(), &job_id)), 2);
 
-    // A message that is not an order is dropped, one of a newer format waits; neither delays others.
+    // A message that is not an order is dropped. One of a newer format waits. Neither delays others.
     bench.admin.publish("webhooks.public.nonsense", "this is no order");
     bench.admin.publish("webhooks.public.newer", r#"{"format":99}"#);
     let never = "webhooks.public.0198f0c2-0000-7000-8000-000000000000";

@@ -48,15 +48,13 @@ impl Cluster {
         })
     }
 
-    /// Stops all servers, then starts them again with another configuration file, and waits until they
-    /// are healthy.
+    /// Restarts all servers with another configuration file, and waits until they are healthy.
     pub fn restart_configured(&mut self, configuration: &Path) {
         self.restart_unchecked(configuration);
         self.wait_until_healthy();
     }
 
-    /// Stops all servers, then starts them again with another configuration file, with which they may
-    /// be unhealthy.
+    /// Restarts all servers with another configuration file, with which they may be unhealthy.
     pub fn restart_unchecked(&mut self, configuration: &Path) {
         for node in &mut self.nodes {
             node.process.stop();

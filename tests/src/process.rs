@@ -149,7 +149,7 @@ impl Drop for Process {
 pub enum Version {
     /// The one under test.
     Current,
-    /// The next one, which has an option and a failure code more: `make next`.
+    /// The next one, which has one additional option and failure code: `make next`.
     Next,
 }
 
