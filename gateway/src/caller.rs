@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use tracing::{Span, error};
 use wordmill_common::id::{JobId, JobKey, Owner};
 
-use crate::keys::{Holder, Keys};
+use crate::App;
+use crate::keys::Holder;
 use crate::page;
 use crate::problem::{Code, Problem};
 
@@ -29,14 +30,17 @@ impl Caller {
     }
 }
 
-/// Decides who asks, before anything else looks at the request. Where keys are in use, nobody gets past
-/// without one, not even to learn which routes there are.
+/// Determines the caller before any other code reads the request. With keys, a request without one learns
+/// nothing, not even which routes exist. Without keys, the requests of other sites' pages are refused.
 pub(crate) async fn admit<F: Future<Output = Response>>(
-    keys: &Keys,
+    app: &App,
     mut request: Request,
     next: impl FnOnce(Request) -> F,
 ) -> Response {
-    let Some(table) = keys.table() else {
+    let Some(table) = app.keys.table() else {
+        if let Err(problem) = app.browser_policy.check(&request) {
+            return problem.into_response();
+        }
         request.extensions_mut().insert(Caller { owner: Owner::public() });
         return next(request).await;
     };

@@ -10,6 +10,7 @@ use wordmill_common::webhook::Secrets;
 use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
 
+use crate::browser::Hosts;
 use crate::cors::Origins;
 use crate::{server, tls, trace};
 
@@ -25,6 +26,10 @@ pub struct Config {
     /// `WORDMILL_TLS_CERT`, `WORDMILL_TLS_KEY`: with them HTTPS is spoken, and only HTTPS. Both are read
     /// again when they change.
     pub tls: Option<tls::Files>,
+    /// `WORDMILL_HSTS_MAX_AGE`: how long browsers may reach this host name by HTTPS only
+    /// (`Strict-Transport-Security`), at most two years; none by default. A browser that has seen it
+    /// refuses plain HTTP on every port of the name until the time is over.
+    pub hsts_max_age: Duration,
     /// `WORDMILL_CONNECTIONS_MAX`: most connections at once; others wait to be accepted. Each takes some
     /// kilobytes and a file descriptor. Fewer than clients keep open makes new ones wait.
     pub connections_max: u32,
@@ -49,8 +54,11 @@ pub struct Config {
     /// `WORDMILL_WAITERS_MAX`: how many clients may wait for a job at once (`wait`, event streams).
     /// Each holds a connection and a subscription; too few turns clients into pollers.
     pub waiters_max: u32,
-    /// `WORDMILL_CORS_ORIGINS`: pages of which other origins may use the API from a browser, `*` for
-    /// all. None unless it is set.
+    /// `WORDMILL_HOSTS`: names under which a gateway without keys can be reached, beside IP addresses and
+    /// `localhost`. A name that others control lets their pages use the gateway from a user's browser.
+    pub hosts: Hosts,
+    /// `WORDMILL_CORS_ORIGINS`: other origins whose pages may use the API from a browser, `*` for
+    /// all, which needs keys. None unless it is set.
     pub cors_origins: Origins,
     /// `WORDMILL_WEBHOOK_SECRETS`: what webhooks are signed with, as the workers have it. Without it
     /// jobs that ask for a webhook are refused.
@@ -75,10 +83,14 @@ impl Config {
         let second = Duration::from_secs(1);
         let broker = Settings::read(env, Role::Gateway);
         let listen = env.address("WORDMILL_LISTEN", listen);
+        let keys_file = read_keys_file(env, listen);
+        let has_keys = keys_file.is_some();
+        let tls = read_tls(env);
         Self {
             listen,
-            keys_file: read_keys_file(env, listen),
-            tls: read_tls(env),
+            keys_file,
+            hsts_max_age: read_hsts_max_age(env, tls.is_some()),
+            tls,
             connections_max: env.number("WORDMILL_CONNECTIONS_MAX", 10_000, 1, 1_000_000),
             client_timeout: env.duration(
                 "WORDMILL_CLIENT_TIMEOUT",
@@ -92,7 +104,8 @@ impl Config {
             json_size_max: env.size("WORDMILL_JSON_SIZE_MAX", Size(mib), Size(kib), Size(2 * mib)),
             uploads: Uploads::read(env),
             waiters_max: env.number("WORDMILL_WAITERS_MAX", 5000, 1, 100_000),
-            cors_origins: env.read("WORDMILL_CORS_ORIGINS", Origins::default(), Origins::parse),
+            hosts: env.read("WORDMILL_HOSTS", Hosts::default(), Hosts::parse),
+            cors_origins: read_cors_origins(env, has_keys),
             webhooks: read_webhooks(env),
             shutdown_grace: env.duration(
                 "WORDMILL_SHUTDOWN_GRACE",
@@ -100,7 +113,7 @@ impl Config {
                 Duration::ZERO,
                 hour,
             ),
-            trace: trace::Settings::read(env),
+            trace: trace::Settings::read(env, has_keys),
             telemetry: telemetry::Config::read(env, "wordmill-gateway"),
         }
     }
@@ -121,6 +134,17 @@ fn read_keys_file(env: &mut Env, listen: SocketAddr) -> Option<PathBuf> {
     keys_file
 }
 
+fn read_cors_origins(env: &mut Env, has_keys: bool) -> Origins {
+    let origins = env.read("WORDMILL_CORS_ORIGINS", Origins::default(), Origins::parse);
+    if origins.is_any() && !has_keys {
+        env.refuse(
+            "WORDMILL_CORS_ORIGINS=* without API keys lets every web page use the gateway: list the \
+             origins, or set WORDMILL_KEYS_FILE",
+        );
+    }
+    origins
+}
+
 fn read_webhooks(env: &mut Env) -> Option<Secrets> {
     Secrets::parse(&env.secret("WORDMILL_WEBHOOK_SECRETS")).unwrap_or_else(|invalid| {
         env.refuse(format!("WORDMILL_WEBHOOK_SECRETS: {invalid}"));
@@ -137,6 +161,18 @@ fn read_tls(env: &mut Env) -> Option<tls::Files> {
             None
         }
     }
+}
+
+fn read_hsts_max_age(env: &mut Env, has_tls: bool) -> Duration {
+    let most = Duration::from_secs(730 * 86_400);
+    let max_age = env.duration("WORDMILL_HSTS_MAX_AGE", Duration::ZERO, Duration::ZERO, most);
+    if !max_age.is_zero() && !has_tls {
+        env.refuse(
+            "WORDMILL_HSTS_MAX_AGE has no effect on plain HTTP: set WORDMILL_TLS_CERT and \
+             WORDMILL_TLS_KEY, or let the proxy with the certificate send the header",
+        );
+    }
+    max_age
 }
 
 /// What an upload may take.
@@ -227,9 +263,15 @@ mod tests {
             &[("WORDMILL_OPEN", "yes")],
             &[("WORDMILL_TLS_CERT", "a")],
             &[("WORDMILL_TLS_KEY", "a")],
+            &[("WORDMILL_HSTS_MAX_AGE", "1d")],
+            &[("WORDMILL_CORS_ORIGINS", "*")],
+            &[("WORDMILL_HOSTS", "example.org:8080")],
         ] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
+        let tls = [("WORDMILL_TLS_CERT", "a"), ("WORDMILL_TLS_KEY", "a")];
+        assert!(read(&[tls[0], tls[1], ("WORDMILL_HSTS_MAX_AGE", "365d")]).is_ok());
+        assert!(read(&[("WORDMILL_KEYS_FILE", "a"), ("WORDMILL_CORS_ORIGINS", "*")]).is_ok());
     }
 
     #[test]

@@ -37,13 +37,24 @@ impl Origins {
         Ok(Self(origins))
     }
 
+    /// Returns whether an `Origin` header names one of them. `*` is not a name: it lets pages read, and a
+    /// gateway without keys does not start with it.
+    pub(crate) fn lists(&self, origin: &HeaderValue) -> bool {
+        self.0.iter().any(|listed| origin == listed.as_str())
+    }
+
+    /// Returns whether every origin is allowed.
+    pub(crate) fn is_any(&self) -> bool {
+        self.0 == [ANY]
+    }
+
     /// Returns what tells browsers; `None` if nothing is allowed.
     pub(crate) fn layer(&self) -> Option<CorsLayer> {
         if self.0.is_empty() {
             return None;
         }
         let named = self.0.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
-        let origins = if self.0 == [ANY] { AllowOrigin::any() } else { AllowOrigin::list(named) };
+        let origins = if self.is_any() { AllowOrigin::any() } else { AllowOrigin::list(named) };
         let header = HeaderName::from_static;
         let layer = CorsLayer::new()
             .allow_origin(origins)
@@ -67,6 +78,7 @@ impl Origins {
                 header("preference-applied"),
                 header("ratelimit"),
                 header("ratelimit-policy"),
+                header("traceresponse"),
             ])
             .max_age(MAX_AGE);
         Some(layer)

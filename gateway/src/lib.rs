@@ -5,6 +5,7 @@
 
 mod batches;
 mod body;
+pub mod browser;
 mod caller;
 mod cancel;
 pub mod config;
@@ -70,6 +71,7 @@ use wordmill_nats::topology::{
 };
 use wordmill_nats::webhooks::Webhooks;
 
+use crate::browser::BrowserPolicy;
 use crate::config::Config;
 use crate::gauge::Gauge;
 use crate::keys::Keys;
@@ -116,6 +118,8 @@ impl Deref for App {
 #[derive(Debug)]
 struct Parts {
     keys: Keys,
+    /// Applies without keys only.
+    browser_policy: BrowserPolicy,
     broker: Broker,
     queue: Queue,
     store: Store,
@@ -196,6 +200,7 @@ pub async fn run(
     let access = if keys.table().is_some() { Access::Keyed } else { Access::Open };
     let app = App(Arc::new(Parts {
         keys,
+        browser_policy: BrowserPolicy::new(&config),
         description: Description::new(access),
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
@@ -218,9 +223,8 @@ pub async fn run(
     }));
     let uploads = app.uploads.clone();
     let needed = Topology::new(&config.topology).part(&NEEDED);
-    let limits = limits(&config);
-    let service = routes::service(app, &config.cors_origins);
-    let serving = server::serve(listener, service, tls, limits, shutdown.clone());
+    let service = routes::service(app, &config);
+    let serving = server::serve(listener, service, tls, limits(&config), shutdown.clone());
     let drained = drained(&shutdown, config.shutdown_grace);
     let sweeping = shutdown.child_token();
     let serving = async {

@@ -178,8 +178,8 @@ totals and the histogram of all its words.
 Errors are `application/problem+json` (RFC 9457) with a stable `code`, `retryable`, and the `trace_id` of \
 the request. Times are RFC 3339 in UTC, durations are in milliseconds.
 
-Every answer names its trace in `traceresponse` and `Server-Timing`; a request with `traceparent` is part \
-of that trace. A request whose head is malformed or too large is answered by the connection itself, with \
+Every answer names its trace in `traceresponse` and `Server-Timing`; the trace of a request with \
+`traceparent` continues, or is linked to a new one (`WORDMILL_TRACE_INBOUND`). A request whose head is malformed or too large is answered by the connection itself, with \
 `400` or `431`.";
 
 /// Returns the description of a service with keys.

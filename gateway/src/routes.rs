@@ -5,6 +5,9 @@ use std::panic::AssertUnwindSafe;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::header::{
+    HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -12,9 +15,10 @@ use futures_util::FutureExt;
 use tower_http::CompressionLevel;
 use tower_http::compression::Compression;
 use tower_http::compression::predicate::{And, NotForContentType, Predicate, SizeAbove};
+use tower_http::set_header::SetResponseHeader;
 use tracing::error;
 
-use crate::cors::Origins;
+use crate::config::Config;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
 use crate::{
@@ -25,11 +29,23 @@ use crate::{
 /// Smallest answer that is worth compressing, in bytes.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 
+/// Tells browsers not to guess another content type than the one that is sent.
+pub(crate) const NO_SNIFFING: (HeaderName, HeaderValue) =
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+/// Keeps answers out of pages of other origins, which could otherwise embed them without permission. A
+/// request with CORS, which has one, is not affected.
+pub(crate) const OWN_ORIGIN_ONLY: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("cross-origin-resource-policy"),
+    HeaderValue::from_static("same-origin"),
+);
+
 /// The whole service.
-pub(crate) type Service = Compression<Router, And<SizeAbove, NotForContentType>>;
+pub(crate) type Service = WithHeader<WithHeader<WithHeader<Compressed>>>;
+type WithHeader<S> = SetResponseHeader<S, Option<HeaderValue>>;
+type Compressed = Compression<Router, And<SizeAbove, NotForContentType>>;
 
 /// Returns the whole service.
-pub(crate) fn service(app: App, origins: &Origins) -> Service {
+pub(crate) fn service(app: App, config: &Config) -> Service {
     let router = Router::new()
         .route("/v1/jobs", get(listing::get).post(submit::post))
         .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put).delete(jobs::delete))
@@ -62,18 +78,18 @@ pub(crate) fn service(app: App, origins: &Origins) -> Service {
         .layer(middleware::from_fn_with_state(app.clone(), around))
         .with_state(app);
     // Outside of all that: browsers keep even errors from a page that is not allowed to read them.
-    let router = match origins.layer() {
+    let router = match config.cors_origins.layer() {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    compressed(router)
+    protected(compressed(router), config)
 }
 
 /// What is around every handler. It is one layer and not four, because the router clones and boxes
 /// all layers of a route for each request, and within each layer all further in once more.
 async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
     let handle = |request| unwinding(next.run(request));
-    let admit = |request| caller::admit(&app.keys, request, handle);
+    let admit = |request| caller::admit(&app, request, handle);
     // Inside the trace, so that numbers link to it; outside of panics, so that they count.
     let observe = |request| metrics::observe(&app.metrics, request, admit);
     trace::answer(&app, request, observe).await
@@ -81,9 +97,20 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
 
 /// Compresses answers as far as clients say that they can read it; events never, because each is passed
 /// on at once.
-fn compressed(router: Router) -> Service {
+fn compressed(router: Router) -> Compressed {
     let worth_it = SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE);
     Compression::new(router).quality(CompressionLevel::Fastest).compress_when(worth_it)
+}
+
+/// Adds the headers that every answer has, those to preflight requests included.
+fn protected(service: Compressed, config: &Config) -> Service {
+    let (name, value) = NO_SNIFFING;
+    let service = SetResponseHeader::overriding(service, name, Some(value));
+    let (name, value) = OWN_ORIGIN_ONLY;
+    let service = SetResponseHeader::overriding(service, name, Some(value));
+    let seconds = config.hsts_max_age.as_secs();
+    let hsts = (seconds > 0).then(|| HeaderValue::try_from(format!("max-age={seconds}")).ok());
+    SetResponseHeader::overriding(service, STRICT_TRANSPORT_SECURITY, hsts.flatten())
 }
 
 /// Answers even if the handler panics.

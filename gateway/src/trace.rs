@@ -3,6 +3,7 @@
 use std::fmt;
 
 use axum::extract::{MatchedPath, Request};
+use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::Response;
 use tracing::{Instrument, Span, field, info_span};
@@ -22,6 +23,8 @@ const TRACEPARENT: &str = "traceparent";
 const TRACERESPONSE: &str = "traceresponse";
 /// Header that browsers show to scripts, which hides the trace context in a metric's description.
 const SERVER_TIMING: &str = "server-timing";
+/// For every answer that sets no other: a browser asks again each time, and shared caches keep nothing.
+const NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
 /// What stands for the id in `WORDMILL_TRACE_URL`.
 const PLACEHOLDER: &str = "{trace_id}";
 
@@ -46,8 +49,8 @@ impl fmt::Display for Inbound {
 /// Settings of the gateway's traces.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `WORDMILL_TRACE_INBOUND`: `trust` or `link`. Who trusts strangers lets them decide what is
-    /// recorded.
+    /// `WORDMILL_TRACE_INBOUND`: `trust` or `link`. A trusted caller chooses trace ids and which requests
+    /// are recorded, so with keys, whose holders may be strangers to each other, the default is `link`.
     inbound: Inbound,
     /// `WORDMILL_TRACE_URL`: where a person looks at a trace: the address of a Jaeger, or any URL
     /// with `{trace_id}` in it. Jobs show it as `links.trace`; without, they show none.
@@ -56,8 +59,9 @@ pub struct Settings {
 
 impl Settings {
     /// Reads the settings.
-    pub(crate) fn read(env: &mut Env) -> Self {
-        let inbound = env.read("WORDMILL_TRACE_INBOUND", Inbound::Trust, |text| match text {
+    pub(crate) fn read(env: &mut Env, has_keys: bool) -> Self {
+        let default = if has_keys { Inbound::Link } else { Inbound::Trust };
+        let inbound = env.read("WORDMILL_TRACE_INBOUND", default, |text| match text {
             "trust" => Ok(Inbound::Trust),
             "link" => Ok(Inbound::Link),
             _ => Err("neither trust nor link".to_owned()),
@@ -81,7 +85,7 @@ fn template(text: &str) -> Result<String, String> {
     }
 }
 
-/// Gives the request its trace and its span, and every problem its body.
+/// Gives the request its trace and its span, every problem its body, and every answer a cache policy.
 pub(crate) async fn answer<F: Future<Output = Response>>(
     app: &App,
     mut request: Request,
@@ -101,6 +105,7 @@ pub(crate) async fn answer<F: Future<Output = Response>>(
         }
         Some(problem) => problem.render(trace.trace_id, response.headers()),
     };
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(NO_CACHE);
     let trace = trace.to_string();
     if let Ok(value) = HeaderValue::try_from(format!("traceparent;desc=\"{trace}\"")) {
         response.headers_mut().insert(SERVER_TIMING, value);
@@ -256,13 +261,25 @@ mod tests {
             ),
         ] {
             let mut env: Env = [("WORDMILL_TRACE_URL", setting)].into_iter().collect();
-            let settings = Settings::read(&mut env);
+            let settings = Settings::read(&mut env, false);
             assert_eq!(settings.url_of(trace_id).as_deref(), Some(expected));
             env.finish().unwrap();
         }
         let mut env: Env = [("WORDMILL_TRACE_URL", "jaeger:16686")].into_iter().collect();
-        assert_eq!(Settings::read(&mut env).url_of(trace_id), None);
+        assert_eq!(Settings::read(&mut env, false).url_of(trace_id), None);
         env.finish().unwrap_err();
+    }
+
+    #[test]
+    fn with_keys_a_callers_trace_is_linked_by_default() {
+        let read = |settings: &[(&str, &str)], has_keys| {
+            let mut env: Env = settings.iter().copied().collect();
+            Settings::read(&mut env, has_keys).inbound
+        };
+        assert_eq!(read(&[], false), Inbound::Trust);
+        assert_eq!(read(&[], true), Inbound::Link);
+        assert_eq!(read(&[("WORDMILL_TRACE_INBOUND", "trust")], true), Inbound::Trust);
+        assert_eq!(read(&[("WORDMILL_TRACE_INBOUND", "link")], false), Inbound::Link);
     }
 
     #[test]

@@ -61,6 +61,8 @@ fn every_answer_that_is_promised_has_a_case_and_every_case_is_promised() {
         without_broker(&description),
         without_key(&description),
         too_fast(&description),
+        unknown_host(&description),
+        cross_site(&description),
     ];
     let mut proved: BTreeSet<(String, String)> = lists
         .iter()
@@ -144,6 +146,29 @@ fn without_key(description: &Description) -> Vec<Case> {
 
 fn too_fast(description: &Description) -> Vec<Case> {
     promising(description, "429 rate_limited")
+}
+
+fn unknown_host(description: &Description) -> Vec<Case> {
+    let cases = promising(description, "421 unknown_host");
+    cases.into_iter().map(|case| case.header("host", "evil.example")).collect()
+}
+
+fn cross_site(description: &Description) -> Vec<Case> {
+    let cases = promising(description, "403 cross_site_request");
+    cases.into_iter().map(|case| case.header("sec-fetch-site", "cross-site")).collect()
+}
+
+#[test]
+fn without_keys_every_operation_refuses_the_requests_of_other_sites_pages() {
+    let gateway = Gateway::start("127.0.0.1:1", &[]);
+    let (description, names) = (Description::read(), Names::default());
+    let (unknown, cross_site) = (unknown_host(&description), cross_site(&description));
+    let methods: Vec<_> = description.operations.iter().map(|one| one.method.as_str()).collect();
+    assert_eq!(unknown.len(), methods.len() - 4, "all but the probes and the metrics");
+    assert_eq!(cross_site.len(), methods.iter().filter(|method| **method != "GET").count());
+    for case in unknown.into_iter().chain(cross_site) {
+        case.meet(&gateway.client, &names);
+    }
 }
 
 #[test]

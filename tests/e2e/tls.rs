@@ -59,6 +59,22 @@ fn failure(client: &Client) -> String {
 }
 
 #[test]
+fn browsers_are_asked_to_stay_with_https_only_if_it_is_set() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let [certificate, key] = folder.write_both(&authority.certify("localhost"));
+    let tls = [("WORDMILL_TLS_CERT", certificate.as_str()), ("WORDMILL_TLS_KEY", &key)];
+    for (setting, expected) in [("", None), ("365d", Some("max-age=31536000"))] {
+        let settings = [tls[0], tls[1], ("WORDMILL_HSTS_MAX_AGE", setting)];
+        let gateway = Gateway::start("127.0.0.1:1", &settings);
+        let client = gateway.client.with_tls(Trust::new("localhost", &authority.pem));
+        for path in ["/livez", "/nothing"] {
+            let answer = client.get(path);
+            assert_eq!(answer.header("strict-transport-security"), expected, "{answer:?}");
+        }
+    }
+}
+
+#[test]
 fn a_job_goes_from_submission_to_result_over_https() {
     let (folder, authority) = (Folder::new(), Authority::new());
     let [certificate, key] = folder.write_both(&authority.certify("localhost"));

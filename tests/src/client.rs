@@ -166,7 +166,10 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer, String> {
-        let mut request = Request::builder().method(method).uri(path).header(HOST, &self.address);
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header(HOST, &self.address);
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -27,9 +27,9 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
             .parameters(schemas.query::<Asked>())
             .header("If-None-Match", "The revision that you know.", &text)
             .json(200, "The batch.", batch)
-            .with(200, &["ETag", "Retry-After"])
+            .with(200, &["Cache-Control", "ETag", "Retry-After"])
             .answer(304, "Nothing has changed.")
-            .with(304, &["ETag", "Retry-After"])
+            .with(304, &["Cache-Control", "ETag", "Retry-After"])
             .codes(&LOOKUP)
             .codes(&[Code::InvalidQuery, Code::TooManyWaiting]),
         Operation::new(

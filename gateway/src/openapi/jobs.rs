@@ -64,9 +64,9 @@ fn reading(schemas: &mut Schemas) -> [Operation; 2] {
             .parameters(schemas.query::<Asked>())
             .header("If-None-Match", revision, &text)
             .json(200, "The job.", job)
-            .with(200, &["ETag", "Retry-After"])
+            .with(200, &["Cache-Control", "ETag", "Retry-After"])
             .answer(304, "Nothing has changed.")
-            .with(304, &["ETag", "Retry-After"])
+            .with(304, &["Cache-Control", "ETag", "Retry-After"])
             .codes(&LOOKUP)
             .codes(&[Code::InvalidQuery, Code::TooManyWaiting]),
         Operation::new(TAG, ("GET", "/v1/jobs/{id}/events"), "followJob", "Follow a job")

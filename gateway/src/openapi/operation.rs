@@ -7,7 +7,10 @@ use serde_json::{Map, Value, json};
 use crate::problem::Code;
 
 /// How every operation that needs a key may fail.
-const ANY: [Code; 3] = [Code::Internal, Code::RateLimited, Code::Unauthenticated];
+const ANY: [Code; 4] =
+    [Code::Internal, Code::RateLimited, Code::Unauthenticated, Code::UnknownHost];
+/// How every operation that changes something may fail.
+const UNSAFE: [Code; 1] = [Code::CrossSiteRequest];
 
 /// One method of one path.
 #[derive(Debug)]
@@ -188,7 +191,9 @@ impl Operation {
             Errors::Problems | Errors::Envelopes => &ANY,
             Errors::OpenProblems | Errors::OpenEnvelopes => &[],
         };
-        let mut all: Vec<Code> = self.codes.iter().chain(common).copied().collect();
+        let cross_site: &[Code] = if self.method == "GET" { &[] } else { &UNSAFE };
+        let codes = self.codes.iter().chain(common).chain(cross_site);
+        let mut all: Vec<Code> = codes.copied().collect();
         all.sort_by_key(|code| code.name());
         all.dedup();
         all

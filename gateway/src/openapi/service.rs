@@ -33,13 +33,15 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             .json(200, "The description.", json!({"type": "object"}))
             .with(200, &["Cache-Control", "ETag"])
             .answer(304, "Your copy is good.")
-            .with(304, &["Cache-Control", "ETag"]),
+            .with(304, &["Cache-Control", "ETag"])
+            .codes(&[Code::UnknownHost]),
         Operation::new(TAG, ("GET", "/docs"), "getReference", "This description, for people")
             .open()
             .header("If-None-Match", known, &text)
             .content(200, "A page.", "text/html", text)
             .with(200, &["Cache-Control", "ETag"])
             .answer(304, "Your copy is good.")
-            .with(304, &["Cache-Control", "ETag"]),
+            .with(304, &["Cache-Control", "ETag"])
+            .codes(&[Code::UnknownHost]),
     ]
 }

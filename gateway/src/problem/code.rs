@@ -14,6 +14,7 @@ const RETRY_FULL: Duration = Duration::from_secs(5);
 pub(crate) enum Code {
     AlreadyFinished,
     BrokerUnavailable,
+    CrossSiteRequest,
     DeadLetterNotFound,
     EmptyBatch,
     ExplainNotRecorded,
@@ -51,6 +52,7 @@ pub(crate) enum Code {
     StorageFull,
     TooManyWaiting,
     Unauthenticated,
+    UnknownHost,
     UnsupportedMediaType,
     WebhookNotRequested,
     WebhooksDisabled,
@@ -59,9 +61,10 @@ pub(crate) enum Code {
 
 impl Code {
     /// Every code, by name.
-    pub(crate) const ALL: [Self; 43] = [
+    pub(crate) const ALL: [Self; 45] = [
         Self::AlreadyFinished,
         Self::BrokerUnavailable,
+        Self::CrossSiteRequest,
         Self::DeadLetterNotFound,
         Self::EmptyBatch,
         Self::ExplainNotRecorded,
@@ -99,6 +102,7 @@ impl Code {
         Self::StorageFull,
         Self::TooManyWaiting,
         Self::Unauthenticated,
+        Self::UnknownHost,
         Self::UnsupportedMediaType,
         Self::WebhookNotRequested,
         Self::WebhooksDisabled,
@@ -110,6 +114,7 @@ impl Code {
         match self {
             Self::AlreadyFinished => "already_finished",
             Self::BrokerUnavailable => "broker_unavailable",
+            Self::CrossSiteRequest => "cross_site_request",
             Self::DeadLetterNotFound => "dead_letter_not_found",
             Self::EmptyBatch => "empty_batch",
             Self::ExplainNotRecorded => "explain_not_recorded",
@@ -147,6 +152,7 @@ impl Code {
             Self::StorageFull => "storage_full",
             Self::TooManyWaiting => "too_many_waiting",
             Self::Unauthenticated => "unauthenticated",
+            Self::UnknownHost => "unknown_host",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::WebhookNotRequested => "webhook_not_requested",
             Self::WebhooksDisabled => "webhooks_disabled",
@@ -187,6 +193,7 @@ impl Code {
             | Self::JobFailed
             | Self::JobNotFinished
             | Self::WebhookNotRequested => StatusCode::CONFLICT,
+            Self::CrossSiteRequest => StatusCode::FORBIDDEN,
             Self::DeadLetterNotFound | Self::JobNotFound | Self::RouteNotFound => {
                 StatusCode::NOT_FOUND
             }
@@ -196,6 +203,7 @@ impl Code {
             Self::ResultExpired | Self::SourceGone => StatusCode::GONE,
             Self::QuotaExceeded | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
     }
@@ -205,6 +213,7 @@ impl Code {
         match self {
             Self::AlreadyFinished => "The job has already ended",
             Self::BrokerUnavailable => "The queue is not available",
+            Self::CrossSiteRequest => "A page of another site sent the request",
             Self::DeadLetterNotFound => "No such dead letter",
             Self::EmptyBatch => "The batch has no job",
             Self::ExplainNotRecorded => "The job recorded no explanation",
@@ -242,6 +251,7 @@ impl Code {
             Self::StorageFull => "There is no room for the document",
             Self::TooManyWaiting => "Too many clients wait",
             Self::Unauthenticated => "No valid API key",
+            Self::UnknownHost => "The host name is not accepted",
             Self::UnsupportedMediaType => "The content type is not supported",
             Self::WebhookNotRequested => "The job has no webhook",
             Self::WebhooksDisabled => "There are no webhooks here",

@@ -4,6 +4,7 @@
 //! connection. Such an answer is a whole head without a body, written at once, and all others name their
 //! trace: so it is found where it is written, and a problem is sent in its place.
 
+use std::fmt::Write;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,6 +15,7 @@ use tracing::debug;
 use wordmill_common::trace::TraceId;
 
 use crate::problem::{Code, Problem};
+use crate::routes::{NO_SNIFFING, OWN_ORIGIN_ONLY};
 
 /// Longest head that hyper writes by itself, in bytes.
 const BARE_BYTES_MAX: usize = 512;
@@ -127,8 +129,12 @@ fn in_place_of(written: &[u8]) -> Option<String> {
     let trace_id = TraceId::random();
     debug!(%trace_id, code = code.name(), "a head was refused");
     let body = Problem::new(code, detail).body(trace_id).to_string();
-    let fields =
+    let mut fields =
         format!("content-type: application/problem+json\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in [NO_SNIFFING, OWN_ORIGIN_ONLY] {
+        // Writing to a string cannot fail.
+        let _ = write!(fields, "{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
     Some(head.replacen(NO_BODY, &fields, 1) + &body)
 }
 
