@@ -1,6 +1,7 @@
 //! Tests that need a tool from outside. `make test-all` installs what they need and runs them.
 
 mod batches;
+mod cross_site;
 mod differences;
 mod jaeger;
 mod listing;

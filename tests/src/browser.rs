@@ -53,13 +53,21 @@ impl Browser {
     /// # Panics
     /// If there is none: `tests/external/install`.
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts a browser with an empty profile and more command-line arguments.
+    ///
+    /// # Panics
+    /// As [`Browser::start`].
+    pub fn with(more_arguments: &[&str]) -> Self {
         let (process, driver) = (0..DRIVERS_MAX)
             .find_map(|_| start_driver())
             .unwrap_or_else(|| panic!("chromedriver finds no port, {DRIVERS_MAX} times"));
         let profile = TempDir::new().expect("a directory");
         std::fs::create_dir(profile.path().join("kept")).expect("a directory");
         let profile_argument = format!("--user-data-dir={}", profile.path().display());
-        let arguments = [
+        let mut arguments = vec![
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
@@ -70,6 +78,7 @@ impl Browser {
             "--disable-sync",
             profile_argument.as_str(),
         ];
+        arguments.extend(more_arguments);
         let preferences = json!({"download.default_directory": profile.path().join("kept")});
         let options = json!({
             "goog:chromeOptions": {"args": arguments, "prefs": preferences},

@@ -1,0 +1,172 @@
+//! Pages of other sites in a real browser, which try to use a gateway without keys.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wordmill_tests::browser::Browser;
+use wordmill_tests::client::Client;
+use wordmill_tests::metrics::Metrics;
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::Stack;
+use wordmill_tests::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// Lets every name below `.example` resolve to this machine, as the attacker of a DNS rebinding does.
+const RESOLVER: &str = "--host-resolver-rules=MAP *.example 127.0.0.1";
+/// Sends a request and returns its status, its type or the name of its error.
+const FETCH: &str = "
+    const [url, options, finish] = arguments;
+    fetch(url, options).then(
+        async (answer) => finish({
+            status: answer.status, type: answer.type, text: await answer.text(),
+            trace: answer.headers.get('traceresponse'),
+        }),
+        (error) => finish({error: error.name}),
+    )";
+
+/// A browser that shows a page of another site, and a gateway beside it.
+struct Attack {
+    browser: Browser,
+    stack: Stack,
+    site: Site,
+}
+
+impl Attack {
+    fn start(settings: &[(&str, &str)]) -> Self {
+        let site = Site::start();
+        site.put("/", Page::new("text/html", "<!doctype html><title>Evil</title>"));
+        Self { browser: Browser::with(&[RESOLVER]), stack: Stack::with(1, 1, settings), site }
+    }
+
+    fn client(&self) -> &Client {
+        self.stack.client()
+    }
+
+    /// Returns the gateway's URL of a path, by another name of this machine.
+    fn gateway(&self, name: &str, path: &str) -> String {
+        self.client().url(path).replace("127.0.0.1", name)
+    }
+
+    /// Returns the other site's URL of a path, by a name of this machine.
+    fn other(&self, name: &str, path: &str) -> String {
+        self.site.url(path).replace("127.0.0.1", name)
+    }
+
+    /// Sends a request from the page that is shown.
+    fn fetch(&self, url: &str, options: &Value) -> Value {
+        self.browser.ask_later(FETCH, &[json!(url), options.clone()])
+    }
+
+    fn job_count(&self) -> usize {
+        self.client().get("/v1/jobs").json()["data"].as_array().expect("jobs").len()
+    }
+}
+
+/// A `POST` that needs no permission of the gateway: a *simple request*.
+fn simple_post() -> Value {
+    let headers = json!({"content-type": "text/plain"});
+    json!({"method": "POST", "mode": "no-cors", "headers": headers, "body": "one two"})
+}
+
+fn json_post() -> Value {
+    let headers = json!({"content-type": "application/json"});
+    json!({"method": "POST", "headers": headers, "body": "{\"text\": \"one two\"}"})
+}
+
+#[test]
+fn pages_of_other_origins_start_no_job() {
+    let attack = Attack::start(&[]);
+    // Another site, another port of the same site, and another name of this machine.
+    for page in ["evil.example", "127.0.0.1", "localhost"] {
+        for gateway in ["127.0.0.1", "localhost"] {
+            attack.browser.open(&attack.other(page, "/"));
+            let url = attack.gateway(gateway, "/v1/jobs");
+            // The answer is hidden from the page: by its origin, then by the resource policy.
+            let hidden = attack.fetch(&url, &simple_post());
+            assert_eq!(hidden, json!({"error": "TypeError"}), "{page} to {gateway}");
+            let no_permission = attack.fetch(&url, &json_post());
+            assert_eq!(no_permission, json!({"error": "TypeError"}), "{page} to {gateway}");
+            let read = attack.fetch(&url, &json!({"mode": "no-cors"}));
+            assert_eq!(read, json!({"error": "TypeError"}), "{page} to {gateway}");
+        }
+    }
+    assert_eq!(attack.job_count(), 0);
+}
+
+#[test]
+fn forms_of_other_origins_start_no_job() {
+    let attack = Attack::start(&[]);
+    let url = attack.client().url("/v1/jobs");
+    let mut refused = 0.0;
+    for encoding in ["text/plain", "multipart/form-data", "application/x-www-form-urlencoded"] {
+        let form = format!(
+            "<!doctype html><form method=post enctype='{encoding}' action='{url}'>\
+             <input name=file value='one two'><button id=send>Send</button></form>"
+        );
+        attack.browser.open(&attack.site.put("/form", Page::new("text/html", form.as_str())));
+        attack.browser.click("#send");
+        attack.browser.shows("body", "cross_site_request");
+        // A document without an origin of its own sends `Origin: null`.
+        let framed = form.replace('"', "&quot;");
+        let frame = format!(
+            "<!doctype html><iframe sandbox='allow-forms allow-scripts' srcdoc=\"{framed}\
+             <script>document.forms[0].submit()</script>\"></iframe>"
+        );
+        attack.browser.open(&attack.site.put("/frame", Page::new("text/html", frame)));
+        refused += 2.0;
+        wait_for("the form and the frame are refused", LIMIT, || {
+            let labels = [("http_request_method", "POST"), ("http_response_status_code", "403")];
+            let metrics = Metrics::of(attack.client());
+            let count = metrics.sum("http_server_request_duration_seconds_count", &labels);
+            (count == Some(refused)).then_some(())
+        });
+    }
+    assert_eq!(attack.job_count(), 0);
+}
+
+#[test]
+fn a_name_that_resolves_to_this_machine_reaches_nothing() {
+    let attack = Attack::start(&[]);
+    attack.client().submit(&json!({"text": "a secret"}));
+    // After a rebinding the page of evil.example is of the same origin as the gateway.
+    attack.browser.open(&attack.gateway("evil.example", "/livez"));
+    attack.browser.shows("body", "alive");
+    for (path, options) in
+        [("/v1/jobs", json!({})), ("/v1/jobs", json_post()), ("/openapi.json", json!({}))]
+    {
+        let answer = attack.fetch(path, &options);
+        assert_eq!(answer["status"], 421, "{path}: {answer}");
+        assert!(answer["text"].as_str().is_some_and(|text| text.contains("unknown_host")));
+    }
+    assert_eq!(attack.job_count(), 1);
+}
+
+#[test]
+fn the_own_page_and_listed_origins_work_as_before() {
+    let app = Site::start();
+    let origin = app.url("").replace("127.0.0.1", "app.example");
+    let settings =
+        [("WORDMILL_HOSTS", "wordmill.example"), ("WORDMILL_CORS_ORIGINS", origin.as_str())];
+    let attack = Attack::start(&settings);
+    // A browser classifies senders only for loopback and HTTPS: for other names there is `Origin` alone.
+    for name in ["127.0.0.1", "localhost", "wordmill.example"] {
+        attack.browser.open(&attack.gateway(name, "/"));
+        attack.browser.shows("h1", "Count words");
+        attack.browser.fill("#input", "one two three");
+        attack.browser.click("#count");
+        attack.browser.shows(".figure", "3");
+    }
+    assert_eq!(attack.job_count(), 3);
+    attack.browser.open(&attack.other("evil.example", "/"));
+    let by_name = attack.gateway("wordmill.example", "/v1/jobs");
+    assert_eq!(attack.fetch(&by_name, &simple_post()), json!({"error": "TypeError"}));
+    assert_eq!(attack.job_count(), 3);
+    app.put("/", Page::new("text/html", "<!doctype html><title>App</title>"));
+    attack.browser.open(&format!("{origin}/"));
+    for name in ["127.0.0.1", "wordmill.example"] {
+        let answer = attack.fetch(&attack.gateway(name, "/v1/jobs"), &json_post());
+        assert_eq!(answer["status"], 202, "{name}: {answer}");
+        assert!(answer["trace"].as_str().is_some_and(|trace| trace.starts_with("00-")), "{answer}");
+    }
+    assert_eq!(attack.job_count(), 5);
+}
