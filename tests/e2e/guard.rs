@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use wordmill_tests::receiver::Receiver;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::Stack;
+use wordmill_tests::stack::{Stack, service};
+
+use crate::webhooks::{SECRET, settled};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -71,4 +74,70 @@ fn without_an_allowance_loopback_is_refused_altogether() {
     let job = failed(&stack, &trap.url("/"));
     assert_eq!(job["failure"]["code"], "url_blocked", "{job}");
     assert_eq!(trap.connections(), 0);
+}
+
+#[test]
+fn an_allowed_port_opens_no_other_port_of_its_network() {
+    let (allowed, receiver) = (Site::start_on("127.0.0.2:0"), Receiver::start());
+    let (trap, elsewhere) = (Site::start_on("127.0.0.2:0"), Site::start_on("127.0.0.3:0"));
+    let hook = receiver.url("/hook");
+    let (_, hook_port) = hook.trim_end_matches("/hook").rsplit_once(':').expect("a port");
+    // The last entry is the port of the trap, in a network without it.
+    let allow = format!(
+        "127.0.0.2/32:{}, 127.0.0.1/32:{hook_port},127.0.0.3/32:{}",
+        allowed.port(),
+        trap.port()
+    );
+    let settings = [("WORDMILL_FETCH_ALLOW", allow.as_str()), ("WORDMILL_WEBHOOK_SECRETS", SECRET)];
+    let stack = Stack::with(1, 1, &settings);
+    let client = stack.client();
+
+    let fine = allowed.put("/fine", Page::new("text/plain", "fine words"));
+    let job_id = client.submit(&json!({"url": fine, "webhook": {"url": hook}}));
+    assert_eq!(client.finished(&job_id, LIMIT)["totals"]["words"], 2);
+    assert_eq!(settled(client, &job_id)["status"], "delivered");
+
+    let to_the_trap = Page::status("302 Found").header("Location", &trap.url("/"));
+    let redirect = allowed.put("/to-the-trap", to_the_trap);
+    let refused = "fetched from on allowed ports only";
+    for (url, reason) in [
+        (trap.url("/"), refused),
+        (format!("http://[::ffff:127.0.0.2]:{}/", trap.port()), refused),
+        (redirect, refused),
+        (elsewhere.url("/"), refused),
+        (format!("http://127.0.0.4:{}/", allowed.port()), "which is not fetched from"),
+        ("http://127.0.0.2:25/".to_owned(), "belongs to another protocol"),
+    ] {
+        let job = failed(&stack, &url);
+        assert_eq!(job["failure"]["code"], "url_blocked", "{url}: {job}");
+        let detail = job["failure"]["detail"].as_str().expect("a sentence");
+        assert!(detail.contains(reason), "{url}: {detail}");
+    }
+
+    let job_id = client.submit(&json!({"text": "a b", "webhook": {"url": trap.url("/hook")}}));
+    let webhook = settled(client, &job_id);
+    assert_eq!(webhook["status"], "failed", "{webhook}");
+    let failure = &webhook["attempts"][0]["failure"];
+    assert_eq!(failure["code"], "url_blocked", "{webhook}");
+    assert!(failure["detail"].as_str().expect("a sentence").contains(refused), "{webhook}");
+    assert_eq!((trap.connections(), elsewhere.connections()), (0, 0), "something was dialled");
+}
+
+#[test]
+fn a_worker_does_not_start_with_an_allowance_that_it_does_not_understand() {
+    for (entry, reason) in [
+        ("10.1.0.0", "is neither a network such as 10.1.0.0/16"),
+        ("10.1.0.0/16:http", "nor one with a port such as 10.1.0.0/16:8080"),
+        ("fd00::/8:443", "[fd00::/8]:443"),
+        ("[fd00::/8]", "[fd00::/8]:443"),
+        ("10.1.0.0/16:25", "names port 25, which is never fetched from"),
+    ] {
+        let allow = format!("127.0.0.0/8,{entry}");
+        let settings = [("WORDMILL_FETCH_ALLOW", allow.as_str())];
+        let mut command = service("wordmill-worker", "worker", "127.0.0.1:1", &settings);
+        let output = command.output().expect("the worker ends");
+        assert_eq!(output.status.code(), Some(64), "{entry}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains(&format!("{entry} ")) && text.contains(reason), "{entry}: {text}");
+    }
 }

@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use wordmill_common::env::{Env, Size};
 use wordmill_common::{retry, telemetry};
 use wordmill_nats::connect::{Role, Settings};
@@ -88,12 +87,10 @@ impl Config {
 fn fetch_settings(env: &mut Env) -> fetch::Settings {
     let mut settings = fetch::Settings::default();
     let allow = env.text("WORDMILL_FETCH_ALLOW", "");
-    for network in allow.split(',').map(str::trim).filter(|network| !network.is_empty()) {
-        match network.parse::<IpNet>() {
-            Ok(network) => settings.allow.push(network),
-            Err(_) => env.refuse(format!(
-                "WORDMILL_FETCH_ALLOW={allow}: {network} is not a network such as 10.1.0.0/16"
-            )),
+    for entry in allow.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        match entry.parse() {
+            Ok(allowance) => settings.allow.push(allowance),
+            Err(fault) => env.refuse(format!("WORDMILL_FETCH_ALLOW={allow}: {entry} {fault}")),
         }
     }
     let limits = &mut settings.limits;

@@ -168,7 +168,7 @@ impl Shared {
                 [..] => Ok(found),
             })
             .map_err(|source| Error::Dns { host: name.clone(), source })?;
-        let vetted = self.guard.check_name(name, &found);
+        let vetted = self.guard.check_name(name, target.port, &found);
         vetted.map_err(|refusal| Error::Blocked { redirects, refusal })
     }
 }

@@ -8,12 +8,16 @@
 //! It cannot know translation prefixes that a network operator chose for itself (NAT64 with a prefix
 //! of its own), nor what a public address forwards to.
 
+mod allowance;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{Ipv4Net, Ipv6Net};
 use url::{Host, Url};
+
+pub use self::allowance::{Allowance, AllowanceFault};
 
 /// Ranges of IPv4 that are not public, after IANA's registry of special-purpose addresses.
 const BLOCKED_V4: [(Ipv4Net, &str); 16] = [
@@ -96,10 +100,13 @@ pub enum Refusal {
     #[error("the URL is too long")]
     Length,
     /// An address in the URL that is not public.
-    #[error("{0}, which is not fetched from")]
+    #[error("{0}, {verdict}", verdict = Verdict(.0.port))]
     Address(BlockedAddress),
     /// A name with at least one address that is not public.
-    #[error("\"{host}\" leads to an address that is not public, which is not fetched from")]
+    #[error(
+        "\"{host}\" leads to an address that is not public, {verdict}",
+        verdict = Verdict(.found.port)
+    )]
     Name {
         /// The name in the URL.
         host: String,
@@ -117,6 +124,22 @@ pub struct BlockedAddress {
     pub address: IpAddr,
     /// The kind of range that it lies in.
     pub range: &'static str,
+    /// The port of the URL, if another one is allowed for this address.
+    pub port: Option<u16>,
+}
+
+/// Ends the sentence about a blocked address: whether no port or only this one is refused.
+struct Verdict(Option<u16>);
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("which is not fetched from"),
+            Some(port) => {
+                write!(f, "which is fetched from on allowed ports only, and {port} is not one")
+            }
+        }
+    }
 }
 
 /// An address that may be dialled. Only a [`Guard`] makes them.
@@ -173,13 +196,13 @@ impl fmt::Display for Target {
 /// Lets public addresses through, and networks that were allowed by name.
 #[derive(Debug, Clone)]
 pub struct Guard {
-    allow: Arc<[IpNet]>,
+    allow: Arc<[Allowance]>,
 }
 
 impl Guard {
     /// Makes a guard that lets the networks in `allow` through although they are not public.
-    pub fn new(allow: &[IpNet]) -> Self {
-        Self { allow: allow.iter().copied().map(unmap).collect() }
+    pub fn new(allow: &[Allowance]) -> Self {
+        Self { allow: allow.into() }
     }
 
     /// Vets all of a URL that can be vetted without a lookup.
@@ -200,49 +223,43 @@ impl Guard {
         }
         let host = match url.host() {
             Some(Host::Domain(name)) => TargetHost::Name(name.to_owned()),
-            Some(Host::Ipv4(address)) => TargetHost::Address(self.check_literal(address.into())?),
-            Some(Host::Ipv6(address)) => TargetHost::Address(self.check_literal(address.into())?),
+            Some(Host::Ipv4(address)) => self.check_literal(address.into(), port)?,
+            Some(Host::Ipv6(address)) => self.check_literal(address.into(), port)?,
             // The parser gives every http URL a host; one without would resolve to nothing.
             None => TargetHost::Name(String::new()),
         };
         Ok(Target { host, port, scheme })
     }
 
-    /// Vets every address of a name. One that is not public refuses the whole name: such a mixture is
-    /// an attack or a mistake, and to choose among its addresses would hide either.
-    pub fn check_name(&self, host: &str, found: &[IpAddr]) -> Result<Vec<Vetted>, Refusal> {
-        let vetted: Result<_, _> = found.iter().map(|&found| self.check_address(found)).collect();
+    /// Vets every address of a name for a port. One that is not public refuses the whole name: such a
+    /// mixture is an attack or a mistake, and to choose among its addresses would hide either.
+    pub fn check_name(
+        &self,
+        host: &str,
+        port: u16,
+        found: &[IpAddr],
+    ) -> Result<Vec<Vetted>, Refusal> {
+        let vetted = found.iter().map(|&found| self.check_address(found, port));
+        let vetted: Result<_, _> = vetted.collect();
         vetted.map_err(|found| Refusal::Name { host: host.to_owned(), found })
     }
 
-    fn check_literal(&self, address: IpAddr) -> Result<Vetted, Refusal> {
-        self.check_address(address).map_err(Refusal::Address)
+    fn check_literal(&self, address: IpAddr, port: u16) -> Result<TargetHost, Refusal> {
+        let vetted = self.check_address(address, port).map_err(Refusal::Address)?;
+        Ok(TargetHost::Address(vetted))
     }
 
-    fn check_address(&self, address: IpAddr) -> Result<Vetted, BlockedAddress> {
+    fn check_address(&self, address: IpAddr, port: u16) -> Result<Vetted, BlockedAddress> {
         // The system would dial the IPv4 address inside a mapped one; so that address counts.
         let address = address.to_canonical();
-        match blocked_range(address) {
-            Some(range) if !self.allow.iter().any(|network| network.contains(&address)) => {
-                Err(BlockedAddress { address, range })
-            }
-            Some(_) | None => Ok(Vetted(address)),
+        let Some(range) = blocked_range(address) else {
+            return Ok(Vetted(address));
+        };
+        if self.allow.iter().any(|allowance| allowance.permits(address, port)) {
+            return Ok(Vetted(address));
         }
-    }
-}
-
-/// Turns a network of IPv4-mapped addresses into the IPv4 network that it stands for.
-fn unmap(network: IpNet) -> IpNet {
-    let IpNet::V6(v6) = network else {
-        return network;
-    };
-    let Some(address) = v6.network().to_ipv4_mapped() else {
-        return network;
-    };
-    let unmapped = v6.prefix_len().checked_sub(96).map(|prefix| Ipv4Net::new(address, prefix));
-    match unmapped {
-        Some(Ok(v4)) => IpNet::V4(v4),
-        Some(Err(_)) | None => network,
+        let has_other_ports = self.allow.iter().any(|allowance| allowance.covers(address));
+        Err(BlockedAddress { address, range, port: has_other_ports.then_some(port) })
     }
 }
 
@@ -277,7 +294,7 @@ mod tests {
     use super::*;
 
     fn guard(allow: &[&str]) -> Guard {
-        let allow: Vec<IpNet> = allow.iter().map(|network| network.parse().unwrap()).collect();
+        let allow: Vec<Allowance> = allow.iter().map(|text| text.parse().unwrap()).collect();
         Guard::new(&allow)
     }
 
@@ -317,7 +334,8 @@ mod tests {
 
     #[test]
     fn every_spelling_of_an_address_is_the_same_address() {
-        let loopback = BlockedAddress { address: Ipv4Addr::LOCALHOST.into(), range: "loopback" };
+        let address = Ipv4Addr::LOCALHOST.into();
+        let loopback = BlockedAddress { address, range: "loopback", port: None };
         let hosts = "127.0.0.1 127.1 127.0.1 2130706433 0x7f000001 0x7F.0.0.1 0177.0.0.1 017700000001 \
              127.0.0.1. 127.0.0.0x1 %31%32%37.0.0.1 １２７.０.０.１ 127。0。0。1 ①②⑦.0.0.1 \
              [::ffff:127.0.0.1] [::FFFF:7F00:1] [0:0:0:0:0:ffff:7f00:0001]";
@@ -349,10 +367,59 @@ mod tests {
     fn one_blocked_address_refuses_the_whole_name() {
         let public: IpAddr = "8.8.8.8".parse().unwrap();
         let private: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
-        let refused = guard(&[]).check_name("mixed.test", &[public, private]).unwrap_err();
+        let refused = guard(&[]).check_name("mixed.test", 80, &[public, private]).unwrap_err();
         assert!(!refused.to_string().contains("10.1.2.3"), "{refused}");
         let guard = guard(&["10.0.0.0/8"]);
-        assert_eq!(guard.check_name("mixed.test", &[public, private]).unwrap().len(), 2);
+        assert_eq!(guard.check_name("mixed.test", 80, &[public, private]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_allowed_port_opens_no_other_one() {
+        let guard = guard(&["10.1.0.0/16:8080", "10.1.0.0/16:8443", "[fd00::/8]:443"]);
+        for url in [
+            "http://10.1.2.3:8080/",
+            "https://10.1.2.3:8443/",
+            "http://[::ffff:10.1.2.3]:8080/",
+            "https://[fd00::1]/",
+            "http://[fd00::1]:443/",
+            "http://8.8.8.8:9090/",
+        ] {
+            assert!(check(&guard, url).is_ok(), "{url}");
+        }
+        for (url, expected) in [
+            (
+                "http://10.1.2.3:9090/",
+                "address 10.1.2.3 is private, which is fetched from on allowed ports only, \
+                 and 9090 is not one",
+            ),
+            ("http://10.2.0.1:8080/", "address 10.2.0.1 is private, which is not fetched from"),
+            (
+                "http://[fd00::1]/",
+                "address fd00::1 is private, which is fetched from on allowed ports only, and 80 is \
+                 not one",
+            ),
+            (
+                "http://10.1.2.3:25/",
+                "port 25 is not fetched from because it belongs to another protocol",
+            ),
+        ] {
+            assert_eq!(check(&guard, url).unwrap_err().to_string(), expected);
+        }
+        let found = ["10.1.2.3".parse().unwrap()];
+        assert_eq!(guard.check_name("inside.test", 8080, &found).unwrap().len(), 1);
+        assert_eq!(
+            guard.check_name("inside.test", 9090, &found).unwrap_err().to_string(),
+            "\"inside.test\" leads to an address that is not public, which is fetched from on \
+             allowed ports only, and 9090 is not one"
+        );
+    }
+
+    #[test]
+    fn a_network_with_and_without_a_port_is_allowed_on_every_port() {
+        let guard = guard(&["10.1.0.0/16:8080", "10.0.0.0/8"]);
+        for port in [80, 8080, 9090] {
+            assert!(check(&guard, &format!("http://10.1.2.3:{port}/")).is_ok(), "{port}");
+        }
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::error::SizeLimit;
+use super::guard::Allowance;
 
 /// The limits of every fetch. None can be switched off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,10 +64,10 @@ impl Default for Limits {
 pub struct Settings {
     /// What one fetch may take.
     pub limits: Limits,
-    /// Networks that are fetched from although they are not public (default none). An IPv4 network
-    /// holds for its IPv4-mapped spelling, too. Every network listed can be reached, on every port
-    /// that is not reserved for another protocol, by whoever may submit a URL.
-    pub allow: Vec<IpNet>,
+    /// Networks that are fetched from although they are not public (default none). Every client who
+    /// may submit a URL or a webhook can reach them, on the port that is named, else on every port
+    /// that is not reserved for another protocol.
+    pub allow: Vec<Allowance>,
     /// The `User-Agent` header (default `wordmill/<version>`).
     pub user_agent: String,
 }

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use ipnet::IpNet;
 use tokio_rustls::rustls::RootCertStore;
 
 use super::*;
@@ -72,7 +71,7 @@ fn quick() -> Limits {
 }
 
 fn fetcher_with(limits: Limits, allow: &[&str], names: Arc<dyn Resolve>) -> Fetcher {
-    let allow: Vec<IpNet> = allow.iter().map(|network| network.parse().unwrap()).collect();
+    let allow = allow.iter().map(|text| text.parse().unwrap()).collect();
     let settings = Settings { limits, allow, ..Settings::default() };
     Fetcher::assemble(&settings, names, RootCertStore::empty()).unwrap()
 }

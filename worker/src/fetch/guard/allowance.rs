@@ -1,0 +1,148 @@
+//! Exceptions from the rule that only public addresses are fetched from.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::BLOCKED_PORTS;
+
+/// A network that is fetched from although it is not public, on every port or on one.
+///
+/// Written `10.1.0.0/16` or `10.1.0.0/16:8080`, and `fd00::/8` or `[fd00::/8]:443`. An IPv4 network
+/// holds for its IPv4-mapped spelling, too. It never opens a port of another protocol, and it never
+/// closes anything: a public address in the network is fetched from on every port as before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    network: IpNet,
+    /// The only port that is allowed, if not all are.
+    port: Option<u16>,
+}
+
+/// Why a text does not describe an [`Allowance`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AllowanceFault {
+    /// Not one of the forms.
+    #[error(
+        "is neither a network such as 10.1.0.0/16 or fd00::/8, nor one with a port such as \
+         10.1.0.0/16:8080 or [fd00::/8]:443"
+    )]
+    Form,
+    /// A port that is refused for every address.
+    #[error("names port {0}, which is never fetched from because it belongs to another protocol")]
+    Port(u16),
+}
+
+impl FromStr for Allowance {
+    type Err = AllowanceFault;
+
+    fn from_str(text: &str) -> Result<Self, AllowanceFault> {
+        let (network, port) = if let Some(bracketed) = text.strip_prefix('[') {
+            let (network, port) = bracketed.split_once("]:").ok_or(AllowanceFault::Form)?;
+            (parse(network).filter(|network| matches!(network, IpNet::V6(_))), Some(port))
+        } else if let Some(network) = parse(text) {
+            (Some(network), None)
+        } else {
+            let (network, port) = text.split_once(':').ok_or(AllowanceFault::Form)?;
+            (parse(network), Some(port))
+        };
+        let network = unmap(network.ok_or(AllowanceFault::Form)?);
+        let port = port.map(parse_port).transpose()?;
+        Ok(Self { network, port })
+    }
+}
+
+impl Allowance {
+    /// Returns whether the network contains an address, on some port at least.
+    pub(super) fn covers(&self, address: IpAddr) -> bool {
+        self.network.contains(&address)
+    }
+
+    /// Returns whether the address may be fetched from on this port.
+    pub(super) fn permits(&self, address: IpAddr, port: u16) -> bool {
+        self.covers(address) && self.port.is_none_or(|allowed| allowed == port)
+    }
+}
+
+fn parse(network: &str) -> Option<IpNet> {
+    network.parse().ok()
+}
+
+fn parse_port(text: &str) -> Result<u16, AllowanceFault> {
+    // The number parser would accept a sign.
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let port = text.parse().ok().filter(|_| is_number).ok_or(AllowanceFault::Form)?;
+    if BLOCKED_PORTS.contains(&port) { Err(AllowanceFault::Port(port)) } else { Ok(port) }
+}
+
+/// Turns a network of IPv4-mapped addresses into the IPv4 network that it stands for.
+fn unmap(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else {
+        return network;
+    };
+    let Some(address) = v6.network().to_ipv4_mapped() else {
+        return network;
+    };
+    let unmapped = v6.prefix_len().checked_sub(96).map(|prefix| Ipv4Net::new(address, prefix));
+    match unmapped {
+        Some(Ok(v4)) => IpNet::V4(v4),
+        Some(Err(_)) | None => network,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn permits(allowance: &str, address: &str, port: u16) -> bool {
+        let allowance: Allowance = allowance.parse().unwrap();
+        allowance.permits(address.parse().unwrap(), port)
+    }
+
+    #[test]
+    fn a_network_without_a_port_allows_every_port() {
+        for port in [80, 443, 8080, 65535] {
+            assert!(permits("10.1.0.0/16", "10.1.2.3", port));
+            assert!(permits("fd00::/8", "fd12::3", port));
+            assert!(!permits("10.1.0.0/16", "10.2.0.1", port));
+            assert!(!permits("fd00::/8", "fc00::1", port));
+        }
+    }
+
+    #[test]
+    fn a_network_with_a_port_allows_that_port_alone() {
+        for (allowance, address, other) in [
+            ("10.1.0.0/16:8080", "10.1.2.3", "10.2.0.1"),
+            ("[fd00::/8]:8080", "fd12::3", "fc00::1"),
+            ("[::ffff:10.1.0.0/112]:8080", "10.1.2.3", "10.2.0.1"),
+            ("127.0.0.1/32:8080", "127.0.0.1", "127.0.0.2"),
+        ] {
+            assert!(permits(allowance, address, 8080), "{allowance}");
+            for port in [0, 80, 8079, 8081] {
+                assert!(!permits(allowance, address, port), "{allowance}: {port}");
+            }
+            assert!(!permits(allowance, other, 8080), "{allowance}: {other}");
+        }
+    }
+
+    #[test]
+    fn texts_in_no_form_are_refused() {
+        let texts = "10.1.0.0 10.1.0.0/33 10.1.0.0:8080 10.1.0.0/16: 10.1.0.0/16:+80 \
+             10.1.0.0/16:65536 10.1.0.0/16:http 10.1.0.0/16:80:81 10.1.0.0/16:80-90 :80 /16:80 \
+             10.1.0.0:80/16 [10.1.0.0/16]:80 [10.1.0.0/16] [fd00::/8] [fd00::/8]: [fd00::/8]80 \
+             [fd00::]/8:80 [fd00::/8:80 fd00::/8:80 fd00::/8]:80 [[fd00::/8]]:80 fd00:: \
+             example.com:80 * localhost/8";
+        for text in texts.split(' ').chain(["", "10.1.0.0/16 :80", "10.1.0.0/16: 80"]) {
+            assert_eq!(text.parse::<Allowance>(), Err(AllowanceFault::Form), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn ports_of_other_protocols_are_not_allowed() {
+        for port in BLOCKED_PORTS {
+            for text in [format!("10.1.0.0/16:{port}"), format!("[fd00::/8]:{port}")] {
+                assert_eq!(text.parse::<Allowance>(), Err(AllowanceFault::Port(port)), "{text}");
+            }
+        }
+    }
+}
