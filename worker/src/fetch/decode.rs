@@ -16,9 +16,15 @@ use super::error::DecodeFault;
 /// What is asked for, in the words of the `Accept-Encoding` header.
 pub(super) const ACCEPTED: &str = "gzip, br, zstd, deflate";
 
-/// The largest zstd window, as a power of two: what RFC 9659 lets a server use. It bounds the memory
-/// that a decoder takes.
+/// The largest zstd window, as a power of two: RFC 9659 allows no larger one for HTTP.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// The largest brotli window, as a power of two: RFC 7932 has no larger one.
+const BROTLI_WINDOW_LOG_MAX: u32 = 24;
+
+/// The low seven bits of the first byte of a brotli stream with a large window. RFC 7932 calls the
+/// pattern invalid; the decoder reads it as a window of up to 1 GiB.
+const BROTLI_LARGE_WINDOW: u8 = 0x11;
 
 /// How long a name that is not known may be in a message.
 const NAME_CHARS_MAX: usize = 40;
@@ -92,13 +98,21 @@ pub(crate) enum Decoder<W> {
 
 impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
     /// Makes the decoder for a body that begins with the byte `first`.
-    pub(crate) fn new(encoding: Encoding, first: u8, wire: W) -> Self {
-        match encoding {
+    ///
+    /// Refuses brotli with a large window, as browsers do. The decoder's library would accept it,
+    /// and the first byte alone decides: a body holds one brotli stream, without a second header.
+    pub(crate) fn try_new(encoding: Encoding, first: u8, wire: W) -> Result<Self, DecodeFault> {
+        Ok(match encoding {
             Encoding::Identity => Self::Identity(Box::new(wire)),
             Encoding::Gzip => {
                 let mut gzip = GzipDecoder::new(wire);
                 gzip.multiple_members(true);
                 Self::Gzip(Box::new(gzip))
+            }
+            Encoding::Brotli if first & 0x7f == BROTLI_LARGE_WINDOW => {
+                return Err(DecodeFault::LargeWindow {
+                    window_bytes_max: 1 << BROTLI_WINDOW_LOG_MAX,
+                });
             }
             Encoding::Brotli => Self::Brotli(Box::new(BrotliDecoder::new(wire))),
             Encoding::Zstd => {
@@ -111,7 +125,7 @@ impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
             // with a bit set in the padding, which no encoder writes.
             Encoding::Deflate if first & 0x0f == 8 => Self::Zlib(Box::new(ZlibDecoder::new(wire))),
             Encoding::Deflate => Self::Deflate(Box::new(DeflateDecoder::new(wire))),
-        }
+        })
     }
 
     /// Returns the decompressed side.

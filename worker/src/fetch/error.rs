@@ -185,6 +185,16 @@ pub enum DecodeFault {
         /// How many there are.
         layers: usize,
     },
+    /// Brotli with a large window, an extension that no browser accepts.
+    #[error(
+        "the body is br with a large window, which is not supported: compress it with a window of \
+         at most {}",
+        Size(*window_bytes_max)
+    )]
+    LargeWindow {
+        /// The largest window that is accepted, in bytes.
+        window_bytes_max: u64,
+    },
     /// The data are not what the encoding says they are.
     #[error("the body is not valid {encoding}")]
     Corrupt {

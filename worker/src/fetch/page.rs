@@ -165,7 +165,7 @@ impl Page {
             return Ok((State::Opening(wire), Poll::Pending));
         };
         let state = match first.map_err(|error| self.reading_failed(error))? {
-            Some(byte) => State::ParsedMessage(Decoder::new(self.encoding, byte, *wire)),
+            Some(byte) => State::ParsedMessage(Decoder::try_new(self.encoding, byte, *wire)?),
             // An empty body is empty in every encoding.
             None => State::Complete,
         };

@@ -164,7 +164,8 @@ async fn unpack(
         // An empty document is empty in every encoding.
         return Ok(());
     };
-    let mut decoder = Decoder::new(encoding, first, wire);
+    let decoder = Decoder::try_new(encoding, first, wire);
+    let mut decoder = decoder.map_err(|fault| coded(&fault.into()))?;
     let mut decoded: u64 = 0;
     loop {
         let mut buffer = BytesMut::with_capacity(CHUNK_SIZE_MAX);

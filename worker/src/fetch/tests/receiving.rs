@@ -1,5 +1,7 @@
 //! Whole bodies come through in every encoding, and bodies that are not whole never look whole.
 
+use async_compression::Level;
+use async_compression::brotli::EncoderParams;
 use async_compression::tokio::write::{
     BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder,
 };
@@ -15,10 +17,7 @@ pub(super) async fn encode(encoding: &str, data: &[u8]) -> Vec<u8> {
     let mut packed = Vec::new();
     let mut encoder: Box<dyn AsyncWrite + Send + Unpin + '_> = match encoding {
         "gzip" => Box::new(GzipEncoder::new(&mut packed)),
-        "br" => {
-            let fast = async_compression::Level::Fastest;
-            Box::new(BrotliEncoder::with_quality(&mut packed, fast))
-        }
+        "br" => Box::new(BrotliEncoder::with_quality(&mut packed, Level::Fastest)),
         "zstd" => Box::new(ZstdEncoder::new(&mut packed)),
         "deflate" => Box::new(ZlibEncoder::new(&mut packed)),
         "raw" => Box::new(DeflateEncoder::new(&mut packed)),
@@ -156,11 +155,36 @@ async fn data_after_the_end_of_the_encoding_are_an_error() {
 }
 
 #[tokio::test]
+async fn brotli_with_a_large_window_is_refused_by_its_first_byte() {
+    // The decoder refuses the second one itself, because its highest bit is set.
+    for first in [0x11, 0x91] {
+        let body = [first, 28, 0, 0, 0, 0, 0, 0];
+        let server = Server::answering(answer("200 OK", &["content-encoding: br"], &body)).await;
+        let error = failure(&fetcher(quick()), server.url("/")).await;
+        assert!(matches!(error, Error::Decode(DecodeFault::LargeWindow { .. })), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn brotli_comes_through_with_every_window_of_the_standard() {
+    let prose = prose();
+    for window_log in 10..=24 {
+        let params = EncoderParams::default().quality(Level::Fastest).window_size(window_log);
+        let mut packed = Vec::new();
+        let mut encoder = BrotliEncoder::with_params(&mut packed, params);
+        encoder.write_all(&prose).await.unwrap();
+        encoder.shutdown().await.unwrap();
+        let server = Server::answering(answer("200 OK", &["content-encoding: br"], &packed)).await;
+        let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
+        assert_eq!(read(&mut page).await.unwrap(), prose, "{window_log}");
+    }
+}
+
+#[tokio::test]
 async fn zstd_windows_larger_than_the_standard_allows_are_refused() {
     let mut packed = Vec::new();
     let window = [CParameter::window_log(24)];
-    let level = async_compression::Level::Default;
-    let mut encoder = ZstdEncoder::with_quality_and_params(&mut packed, level, &window);
+    let mut encoder = ZstdEncoder::with_quality_and_params(&mut packed, Level::Default, &window);
     encoder.write_all(&prose()).await.unwrap();
     encoder.shutdown().await.unwrap();
     let server = Server::answering(answer("200 OK", &["content-encoding: zstd"], &packed)).await;
