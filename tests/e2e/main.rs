@@ -13,6 +13,7 @@ mod cors;
 mod counting;
 mod cross_site;
 mod dead_letters;
+mod decoder_memory;
 mod deliveries;
 mod description;
 mod document_lifetimes;

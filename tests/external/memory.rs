@@ -41,10 +41,7 @@ const SETTINGS: &[(&str, &str)] = &[
 
 /// Returns the largest resident set that a process ever had, in bytes.
 fn peak(process: &Process) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("status");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a high-water mark");
-    let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
-    kib.expect("a number") << 10
+    process.peak_memory_bytes()
 }
 
 /// Returns a megabyte of text, and its number of words.

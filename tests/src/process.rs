@@ -57,6 +57,15 @@ impl Process {
         text.trim().parse().unwrap_or_else(|_| panic!("no number: {text:?}"))
     }
 
+    /// Returns the largest resident set that the process ever had, in bytes.
+    pub fn peak_memory_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(path).expect("status");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
+        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+        kib.expect("a number") << 10
+    }
+
     /// Returns everything printed so far.
     pub fn output(&self) -> String {
         self.lines.lock().expect("lines").join("\n")

@@ -66,7 +66,10 @@ use wordmill_common::explanation::Explanation;
 use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::options;
 
-pub use self::{charset::CharsetSource, format::Format, rules::UNICODE_VERSION, tally::Tallied};
+pub use self::{
+    charset::CharsetSource, decode::CHARSET_BYTES_MAX, format::Format, rules::UNICODE_VERSION,
+    tally::Tallied,
+};
 
 use self::{decode::Decoded, html::Extractor, input::Input, tally::Tally, visible::Syntax};
 

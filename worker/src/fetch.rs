@@ -32,6 +32,7 @@ use tokio_rustls::rustls::RootCertStore;
 use url::Url;
 
 use self::connect::Connector;
+pub use self::decode::{BROTLI_BYTES_MAX, INFLATE_BYTES_MAX, ZSTD_BYTES_MAX};
 pub(crate) use self::decode::{Decoder, Encoding, Leftover};
 pub use self::error::{DecodeFault, Error, RedirectFault, SizeLimit, Wait};
 use self::guard::{Guard, Target, TargetHost, Vetted};

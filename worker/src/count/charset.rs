@@ -14,6 +14,11 @@ use super::{
 /// How far a page may declare its charset, as in browsers.
 const DECLARATION_BYTES_MAX: usize = 1024;
 
+/// The largest memory that finding a charset takes: the detector, and the part with declarations as
+/// text, where a byte becomes up to three, in a string that doubles.
+pub(super) const FIND_BYTES_MAX: usize =
+    size_of::<EncodingDetector>() + 3 * 3 * DECLARATION_BYTES_MAX;
+
 /// What the charset was taken from, in the order in which they are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CharsetSource {

@@ -4,10 +4,23 @@ use std::io::Read;
 
 use encoding_rs::{CoderResult, Decoder, Encoding};
 
-use super::{Error, input::Input};
+use super::Error;
+use super::charset::FIND_BYTES_MAX;
+use super::input::{HEAD_BYTES_MAX, Input, READ_BYTES_MAX};
 
-/// The most text that is decoded at once.
+/// The most text that is decoded at once. A byte becomes up to three bytes of text; what does not
+/// fit is decoded next.
 const TEXT_BYTES_MAX: usize = 32 * 1024;
+
+/// The largest memory that finding a charset and decoding it take.
+pub const CHARSET_BYTES_MAX: usize = 256 * 1024;
+
+// The start of the document, in a vector that doubles: the old one and one of up to twice its
+// size. Then the bytes read after it, their text, and the state of detector and decoder.
+const _: () = assert!(
+    3 * HEAD_BYTES_MAX + READ_BYTES_MAX + TEXT_BYTES_MAX + FIND_BYTES_MAX + size_of::<Decoder>()
+        <= CHARSET_BYTES_MAX
+);
 
 /// The text of a document; invalid bytes become U+FFFD.
 pub(super) struct Decoded<'w, R> {

@@ -10,7 +10,7 @@ use super::Error;
 pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// The most that is read at once, and so the longest stretch between two calls of the watch.
-const READ_BYTES_MAX: usize = 16 * 1024;
+pub(super) const READ_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads a document once, from start to end.
 pub(super) struct Input<'w, R> {

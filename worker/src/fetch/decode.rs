@@ -19,8 +19,34 @@ pub(super) const ACCEPTED: &str = "gzip, br, zstd, deflate";
 /// The largest zstd window, as a power of two: RFC 9659 allows no larger one for HTTP.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// The largest content of a zstd block (RFC 8878).
+const ZSTD_BLOCK_BYTES: usize = 128 << 10;
+
 /// The largest brotli window, as a power of two: RFC 7932 has no larger one.
 const BROTLI_WINDOW_LOG_MAX: u32 = 24;
+
+/// The memory of the prefix codes of one brotli block: 256 for each of literals, lengths and
+/// distances, each with a table of at most 1,080 entries of 4 bytes.
+const BROTLI_CODES_BYTES: usize = 3 * 256 * 1080 * 4;
+
+/// The largest memory of a gzip or deflate decoder: a window of 32 KiB, three tables, and the rest
+/// of its state. The name, the comment and the extra field of a gzip header are skipped.
+pub const INFLATE_BYTES_MAX: usize = 64 << 10;
+
+/// The largest memory of a brotli decoder.
+///
+/// The window is allocated as it is needed, and doubled: the old half and the new whole exist
+/// together for a moment. The tables of the prefix codes grow by half, and one kind of them may
+/// exist twice: 3 * 1.5 + 1 thirds of their size, which is less than twice. Context maps (17 KiB)
+/// and the rest of the state are small beside that. Metadata is skipped.
+pub const BROTLI_BYTES_MAX: usize = (3 << (BROTLI_WINDOW_LOG_MAX - 1)) + 2 * BROTLI_CODES_BYTES;
+
+/// The largest memory of a zstd decoder.
+///
+/// Its window with two blocks, one more block of input, and its state, which is no larger than a
+/// block (`ZSTD_estimateDStreamSize` is 8.47 MiB). The next frame reuses the buffer, or gets
+/// another one after that was freed. Skippable frames are skipped.
+pub const ZSTD_BYTES_MAX: usize = (1 << ZSTD_WINDOW_LOG_MAX) + 4 * ZSTD_BLOCK_BYTES;
 
 /// The low seven bits of the first byte of a brotli stream with a large window. RFC 7932 calls the
 /// pattern invalid; the decoder reads it as a window of up to 1 GiB.
@@ -172,6 +198,7 @@ mod tests {
     use hyper::header::HeaderValue;
 
     use super::*;
+    use crate::count::CHARSET_BYTES_MAX;
 
     fn encoding(values: &[&'static str]) -> Result<Encoding, String> {
         let mut headers = HeaderMap::new();
@@ -179,6 +206,24 @@ mod tests {
             headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
         }
         Encoding::from_headers(&headers).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn the_memory_of_decoders_is_documented() {
+        let documented = include_str!("../../../docs/counting.md");
+        for (name, bytes_max) in [
+            ("`gzip`, `deflate`", INFLATE_BYTES_MAX),
+            ("`br`", BROTLI_BYTES_MAX),
+            ("`zstd`", ZSTD_BYTES_MAX),
+            ("any charset", CHARSET_BYTES_MAX),
+        ] {
+            let size = match bytes_max {
+                ..0x10_0000 => format!("{} KiB", bytes_max.div_ceil(1 << 10)),
+                _ => format!("{} MiB", bytes_max.div_ceil(1 << 20)),
+            };
+            let row = format!("\n| {name} | {size} |");
+            assert!(documented.contains(&row), "docs/counting.md lacks the row {row}");
+        }
     }
 
     #[test]

@@ -1,0 +1,161 @@
+//! The memory that decoders take for the worst bodies, as the kernel counts it.
+//!
+//! The worker has the allocator of the shipped one. `WORDMILL_BIN_DIR=target/release` measures with
+//! its optimization, too.
+
+mod brotli;
+mod zstd;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use wordmill_tests::repository;
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Stack, Worker, ready};
+
+use crate::documents::{accepted, packed, post};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// By how much the peaks of two workers may differ that do the same.
+const NOISE_BYTES: u64 = 4 << 20;
+/// The size of bodies that are not compressed.
+const PLAIN_BYTES: usize = 16 << 20;
+/// The bytes of a gzip header without optional fields.
+const GZIP_HEADER_BYTES: usize = 10;
+
+/// A body, and what the worker has to make of it.
+struct Case {
+    name: &'static str,
+    /// The row of its decoder in docs/counting.md.
+    decoder: &'static str,
+    encoding: &'static str,
+    charset: &'static str,
+    body: Vec<u8>,
+}
+
+/// Returns the memory that a decoder may take according to docs/counting.md.
+fn documented_bytes_max(decoder: &str) -> u64 {
+    let text = std::fs::read_to_string(repository().join("docs/counting.md")).expect("a document");
+    let start = format!("| {decoder} | ");
+    let row = text.lines().find_map(|line| line.strip_prefix(&start)).expect("a row");
+    let (size, _) = row.split_once(" | ").expect("cells");
+    let (number, unit) = size.split_once(' ').expect("a number and a unit");
+    number.parse::<u64>().expect("a number")
+        << match unit {
+            "KiB" => 10,
+            "MiB" => 20,
+            other => panic!("an unknown unit: {other}"),
+        }
+}
+
+/// Fetches a page with a new worker. Returns the job and the worker's peak of resident memory.
+fn fetch(stack: &Stack, site: &Site, case: &Case) -> (Value, u64) {
+    let worker = Worker::start(&stack.nats.address(), &[]);
+    ready(&worker.health);
+    let page = Page::new(&format!("text/plain; charset={}", case.charset), case.body.as_slice());
+    let url = site.put("/page", page.header("Content-Encoding", case.encoding));
+    let job = stack.client().finished(&stack.client().submit_url(&url), LIMIT);
+    (job, worker.process.peak_memory_bytes())
+}
+
+/// Returns text of a hundred different words that compresses like text.
+fn prose() -> Vec<u8> {
+    let mut seed = 1_u32;
+    let words = (0..1_000_000).map(|_| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        format!("word{:02} ", (seed >> 20) % 100)
+    });
+    words.collect::<String>().into_bytes()
+}
+
+/// Returns gzip with the longest extra field, a name and a comment of megabytes, and many empty
+/// members behind the text.
+fn gzip_with_long_header(text: &[u8]) -> Vec<u8> {
+    const FIELD_BYTES: usize = 8 << 20;
+    let (extra, name, comment) = (4, 8, 16);
+    let mut body = vec![0x1f, 0x8b, 8, extra | name | comment, 0, 0, 0, 0, 0, 0xff];
+    body.extend_from_slice(&u16::MAX.to_le_bytes());
+    body.resize(body.len() + usize::from(u16::MAX), b'x');
+    for _ in 0..2 {
+        body.resize(body.len() + FIELD_BYTES, b'x');
+        body.push(0);
+    }
+    body.extend_from_slice(&packed("gzip", text)[GZIP_HEADER_BYTES..]);
+    body.extend_from_slice(&packed("gzip", b"").repeat(10_000));
+    body
+}
+
+fn cases() -> Vec<Case> {
+    let compressed = |name, decoder, encoding, body| {
+        let charset = "utf-8";
+        Case { name, decoder, encoding, charset, body }
+    };
+    let plain = |charset, bytes: &[u8]| {
+        let body = bytes.repeat(PLAIN_BYTES / bytes.len());
+        let (decoder, encoding) = ("any charset", "identity");
+        Case { name: charset, decoder, encoding, charset, body }
+    };
+    let prose = prose();
+    let zlib = packed("zlib", &prose);
+    // The zlib format has two bytes before the data, and a checksum behind them.
+    let deflate = zlib[2..zlib.len() - 4].to_vec();
+    let inflate = "`gzip`, `deflate`";
+    vec![
+        compressed("gzip", inflate, "gzip", gzip_with_long_header(&prose)),
+        compressed("zlib", inflate, "deflate", zlib),
+        compressed("deflate", inflate, "deflate", deflate),
+        compressed("br", "`br`", "br", brotli::worst(*b"abc ")),
+        compressed("zstd", "`zstd`", "zstd", zstd::worst()),
+        // Bytes that become three, invalid ones, and a change of the alphabet for each word.
+        plain("windows-1252", b"\x80\x80\x80 word "),
+        plain("utf-8", b"\xff\xff\xff word "),
+        plain("gb18030", b"\xff\x81\x30\xff word "),
+        plain("iso-2022-jp", b"\x1b$B!!\x1b(B word "),
+        plain("utf-16le", b"w\0o\0r\0d\0 \0\x20\xac\x20\xac"),
+    ]
+}
+
+#[test]
+fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
+    let (stack, site) = (Stack::with(1, 0, &[]), Site::start());
+    let small = Case {
+        name: "plain text",
+        decoder: "",
+        encoding: "identity",
+        charset: "utf-8",
+        body: b"abc ".repeat(PLAIN_BYTES / 4),
+    };
+    let (_, usual) = fetch(&stack, &site, &small);
+    for case in cases() {
+        let (job, peak) = fetch(&stack, &site, &case);
+        let name = case.name;
+        assert_eq!(job["status"], "succeeded", "{name}: {job}");
+        let (taken, bytes_max) = (peak.saturating_sub(usual), documented_bytes_max(case.decoder));
+        println!("{name}: {} KiB of {} KiB", taken >> 10, bytes_max >> 10);
+        assert!(taken < bytes_max + NOISE_BYTES, "{name}: {taken} bytes of {bytes_max}");
+        // A body that takes less than half of a large bound is not the worst one.
+        assert!(bytes_max < NOISE_BYTES || taken > bytes_max / 2, "{name}: {taken} bytes only");
+    }
+}
+
+#[test]
+fn brotli_with_a_large_window_is_refused_without_its_memory() {
+    const WINDOW_LOG: u32 = 28;
+    let (stack, site) = (Stack::start(), Site::start());
+    let (client, worker) = (stack.client(), &stack.workers[0].process);
+    // 192 MiB, in less than 2 MiB as sent.
+    let body = brotli::with_large_window(WINDOW_LOG, 12);
+    let page = Page::new("text/plain", body.as_slice()).header("Content-Encoding", "br");
+    let url = site.put("/page", page);
+    let headers = [("content-type", "text/plain"), ("content-encoding", "br")];
+    let before = worker.peak_memory_bytes();
+    for job_id in [client.submit_url(&url), accepted(&post(client, "", &headers, &body))] {
+        let job = client.finished(&job_id, LIMIT);
+        assert_eq!(job["failure"]["code"], "decode_error", "{job}");
+        assert_eq!(job["failure"]["retryable"], false, "{job}");
+        let detail = job["failure"]["detail"].as_str().expect("a sentence");
+        assert!(detail.contains("large window") && detail.contains("16 MiB"), "{detail}");
+        let taken = worker.peak_memory_bytes() - before;
+        assert!(taken < 2 * NOISE_BYTES, "{taken} bytes");
+    }
+}
