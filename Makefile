@@ -57,6 +57,7 @@ test: test-unit test-functional ## all tests that need only cargo and python3 wi
 test-unit: ## tests of single modules, without I/O beyond loopback sockets
 	$(UNIT)
 	cargo test --package wordmill-worker --doc
+	python3 -B -m unittest discover --start-directory deploy/local
 
 test-functional: next ## black-box tests of the real binaries against a real nats-server
 	$(MAKE) build

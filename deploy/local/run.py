@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Runs all of Wordmill on this machine, in the foreground: what `make run` calls.
 
-Starts nats-server, provisions it, starts one gateway and the workers, with TRACE=1 also a Jaeger that gets their traces, prefixes every line they print, and stops all of it on Ctrl-C.
+Starts nats-server, provisions it, starts one gateway and the workers, with TRACE=1 also a Jaeger that gets their traces, prefixes every line they
+print, restarts each of them that dies (supervisor.py has the rules), and stops all of it on Ctrl-C.
 Everything listens on loopback only, which is why fixed development passwords will do. Settings come from the environment: PORT,
 NATS_PORT, WORKERS, DATA_DIR, BIN_DIR, NATS_SERVER, TRACE, JAEGER and JAEGER_*PORT; OTEL_* and WORDMILL_* reach every service.
 """
 
 import errno
 import fcntl
+import functools
 import http.client
 import json
 import os
@@ -18,7 +20,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from supervisor import Stop, Supervisor, die_with  # noqa: E402
+from supervisor import EXIT_USAGE, Stop, Supervisor, die_with  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
@@ -36,7 +38,6 @@ NATS_START_SECONDS = 60  # reading a large backlog from disk takes a while
 PROVISION_SECONDS = 60
 READY_SECONDS = 60
 JAEGER_START_SECONDS = 60
-EXIT_USAGE = 64
 
 
 class Settings:
@@ -247,9 +248,10 @@ def start_jaeger(settings, supervisor, jaeger):
     addresses = {name: f"{HOST}:{port}" for name, port in settings.jaeger.items()}
     # It does not record itself.
     environment = {**os.environ, **addresses, "OTEL_TRACES_SAMPLER": "always_off"}
-    supervisor.start("jaeger", [jaeger, "--config", ROOT / "deploy" / "local" / "jaeger.yaml"], environment)
-    port = settings.jaeger["JAEGER_HTTP"]
-    supervisor.wait_until(lambda: not_ready(HOST, port, "/api/services"), JAEGER_START_SECONDS, "Jaeger did not start")
+    command = [jaeger, "--config", ROOT / "deploy" / "local" / "jaeger.yaml"]
+    missing = functools.partial(not_ready, HOST, settings.jaeger["JAEGER_HTTP"], "/api/services")
+    service = supervisor.keep("jaeger", command, environment, missing)
+    supervisor.wait_until(service.missing, JAEGER_START_SECONDS, "Jaeger did not start")
 
 
 def run(settings, supervisor, ports, nats_server, jaeger):
@@ -257,8 +259,9 @@ def run(settings, supervisor, ports, nats_server, jaeger):
         start_jaeger(settings, supervisor, jaeger)
     nats_command = [nats_server, "-c", ROOT / "nats" / "server.conf", "--addr", HOST, "--port", settings.nats_port]
     nats_command += ["--store_dir", (settings.data_dir / "nats").absolute()]
-    supervisor.start("nats", nats_command, nats_environment())
-    supervisor.wait_until(lambda: greeting_missing(settings.nats_port), NATS_START_SECONDS, "nats-server did not start")
+    greeting = functools.partial(greeting_missing, settings.nats_port)
+    nats = supervisor.keep("nats", nats_command, nats_environment(), greeting)
+    supervisor.wait_until(nats.missing, NATS_START_SECONDS, "nats-server did not start")
 
     binaries = settings.bin_dir.absolute()
     admin = service_environment(settings, "admin")
@@ -269,20 +272,18 @@ def run(settings, supervisor, ports, nats_server, jaeger):
     listen = f"{HOST}:{settings.port}"
     # The sweeper runs in the gateway, as a user of its own.
     gateway = service_environment(settings, "gateway", WORDMILL_LISTEN=listen, WORDMILL_NATS_SWEEPER_PASSWORD="dev-sweeper")
-    supervisor.start("gateway", [binaries / "wordmill-gateway"], gateway)
-    ready = [("gateway", HOST, settings.port)]
+    missing = functools.partial(not_ready, HOST, settings.port)
+    services = [supervisor.keep("gateway", [binaries / "wordmill-gateway"], gateway, missing)]
     for number, port in enumerate(ports, 1):
         at = f"{settings.worker_host}:{port}"
         worker = service_environment(settings, "worker", WORDMILL_WORKER_LISTEN=at, WORDMILL_FETCH_ALLOW=fetch_allow)
-        supervisor.start(f"worker {number}", [binaries / "wordmill-worker"], worker)
-        ready.append((f"worker {number}", settings.worker_host, port))
-    for name, host, port in ready:
-        supervisor.wait_until(lambda: not_ready(host, port), READY_SECONDS, f"{name} did not become ready")
+        missing = functools.partial(not_ready, settings.worker_host, port)
+        services.append(supervisor.keep(f"worker {number}", [binaries / "wordmill-worker"], worker, missing))
+    for service in services:
+        supervisor.wait_until(service.missing, READY_SECONDS, f"{service.name} did not become ready")
 
     supervisor.write(ready_text(settings, ports, nats_server).encode())
-    while True:
-        supervisor.check()
-        supervisor.pump(1)
+    supervisor.serve()
 
 
 def main():

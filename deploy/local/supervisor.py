@@ -1,8 +1,14 @@
-"""Child processes in the foreground: prefixed output, an order of stopping, and nothing left behind.
+"""Child processes in the foreground: prefixed output, restarts, an order of stopping, no leftovers.
 
 One thread does everything: a child's kernel-side death signal is tied to the thread that started it, and this one lives to the end.
+
+A service that dies is restarted after 1 s, then after 2 s, 4 s and so on, at most 30 s. The run ends instead
+- at the third death of one service within a minute;
+- at any death before all services were ready once: what does not start now will not start later;
+- at exit code 64, at any time: a restart would read the same bad settings.
 """
 
+import collections
 import ctypes
 import os
 import selectors
@@ -17,6 +23,20 @@ DRAIN_SECONDS = 20
 NATS_STOP_SECONDS = 10
 SECOND_SIGNAL_SECONDS = 0.5  # make and the terminal may both pass on one Ctrl-C; a person needs longer than this
 LINE_BYTES_MAX = 64 * 1024
+EXIT_USAGE = 64  # how our services, and this command, reject settings
+
+RESTART_SECONDS_FIRST = 1
+RESTART_SECONDS_MAX = 30
+# After this long without a death, the next delay is the first one again. Not shorter than the window
+# below: with 20 s, a service either ends the run or never gets beyond a delay of 2 s. With 60 s, one
+# that dies whenever it was up for 40 s is restarted after 1, 2, 4, 8, 16, 30, 30, ... s.
+RECOVERED_SECONDS = 60
+DEATHS_MAX = 3
+DEATHS_WINDOW_SECONDS = 60
+READY_AGAIN_SECONDS = 60  # as long as a service has at the start of the run
+PROBE_SECONDS = 0.2
+IDLE_SECONDS = 1
+
 COLOURS = [36, 33, 32, 35, 34, 96, 93, 92, 95, 94]
 
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -38,7 +58,6 @@ class Child:
     def __init__(self, name, command, environment):
         self.name = name
         self.partial = b""
-        self.stopping = False
         self.process = subprocess.Popen(
             [str(part) for part in command],
             env=environment,
@@ -78,11 +97,41 @@ def die_with(parent):
     return ask
 
 
+class Service:
+    """A program that runs until the end of the run: how to start it, its readiness, its deaths."""
+
+    def __init__(self, name, command, environment, missing):
+        self.name = name
+        self.command = command
+        self.environment = environment
+        self.missing = missing  # returns None once the service is ready, else what is missing
+        self.child = None
+        self.started_at = None
+        self.deaths = collections.deque(maxlen=DEATHS_MAX)
+        self.delay = RESTART_SECONDS_FIRST
+        # While it is dead: when to restart it. After that, until it is ready: when to check again.
+        self.due_at = None
+        self.ready_by = None
+
+    def note_death(self, now):
+        """Returns the seconds until the restart, or None if the service has died too often."""
+        if now - self.started_at >= RECOVERED_SECONDS:
+            self.delay = RESTART_SECONDS_FIRST
+        self.deaths.append(now)
+        if len(self.deaths) == DEATHS_MAX and now - self.deaths[0] <= DEATHS_WINDOW_SECONDS:
+            return None
+        delay = self.delay
+        self.delay = min(2 * delay, RESTART_SECONDS_MAX)
+        return delay
+
+
 class Supervisor:
-    """Owns the children, their output and our signals."""
+    """Owns the children, the services among them, their output and our signals."""
 
     def __init__(self, names):
         self.children = []
+        self.services = []
+        self.serving = False
         self.signals = []
         self.width = max(len(name) for name in names)
         self.colours = dict(zip(names, COLOURS * len(names)))
@@ -131,6 +180,21 @@ class Supervisor:
         self.selector.register(child.output, selectors.EVENT_READ, child)
         return child
 
+    def launch(self, service):
+        """Starts the process of a service. A program that cannot be started counts as a death."""
+        service.started_at = time.monotonic()
+        try:
+            service.child = self.start(service.name, service.command, service.environment)
+        except OSError as error:
+            self.bury(service, f"cannot be started: {error.strerror}")
+
+    def keep(self, name, command, environment, missing):
+        """Starts a service, which `serve` restarts when it dies."""
+        service = Service(name, command, environment, missing)
+        self.services.append(service)
+        self.launch(service)
+        return service
+
     def pump(self, seconds):
         """Passes on output until something happens or the time is over."""
         for key, _ in self.selector.select(max(seconds, 0)):
@@ -164,15 +228,72 @@ class Supervisor:
         while child.output is not None and time.monotonic() < deadline:
             self.pump(0.05)
 
+    def remove(self, child):
+        """Kills what an ended child has left in its process group, and prints the rest of its output."""
+        child.kill()
+        self.finish_output(child)
+        self.children.remove(child)
+
     def check(self):
-        """Raises `Stop` on a signal or when a child that should live has ended."""
+        """Raises `Stop` on a signal, and looks for services that have died."""
         if self.signals:
             raise Stop(0)
-        for child in self.children:
-            code = child.process.poll()
-            if code is not None and not child.stopping:
-                self.finish_output(child)
-                raise Stop(1, f"{child.name} ended unexpectedly ({exit_text(code)}); stopping everything")
+        for service in self.services:
+            code = service.child.process.poll() if service.child else None
+            if code is None:
+                continue
+            self.remove(service.child)
+            if code == EXIT_USAGE:
+                raise Stop(EXIT_USAGE, f"{service.name} rejects its settings ({exit_text(code)}): stopping")
+            self.bury(service, exit_text(code))
+
+    def bury(self, service, how):
+        """Schedules the restart of a dead service. Raises `Stop` where a restart would not help."""
+        service.child = None
+        if not self.serving:
+            raise Stop(1, f"{service.name} died ({how}) before everything was ready: stopping")
+        now = time.monotonic()
+        delay = service.note_death(now)
+        if delay is None:
+            times = f"{DEATHS_MAX} times within {DEATHS_WINDOW_SECONDS} s"
+            raise Stop(1, f"{service.name} died {times} (last: {how}): stopping")
+        self.say(f"{service.name} died ({how}); restarting in {delay} s")
+        service.due_at = now + delay
+
+    def restart(self, service):
+        """Starts a dead service again, and schedules the checks of its readiness."""
+        now = time.monotonic()
+        service.due_at = now + PROBE_SECONDS
+        service.ready_by = now + READY_AGAIN_SECONDS
+        self.launch(service)
+
+    def probe(self, service):
+        """Prints one line about a restarted service: that it is ready, or that it is late."""
+        missing = service.missing()
+        now = time.monotonic()
+        service.due_at = None
+        if missing is None:
+            self.say(f"{service.name} is ready again")
+        elif now >= service.ready_by:
+            self.say(f"{service.name} is not ready {READY_AGAIN_SECONDS} s after its restart: {missing}")
+        else:
+            service.due_at = now + PROBE_SECONDS
+
+    def serve(self):
+        """Restarts services that die, until `Stop`."""
+        self.serving = True
+        while True:
+            self.check()
+            wait = IDLE_SECONDS
+            for service in self.services:
+                if service.due_at is None:
+                    continue
+                if service.due_at <= time.monotonic():
+                    act = self.probe if service.child else self.restart
+                    act(service)
+                if service.due_at is not None:
+                    wait = min(wait, service.due_at - time.monotonic())
+            self.pump(wait)
 
     def wait_until(self, condition, seconds, what):
         """Pumps output until `condition` returns None; a text says what is still missing."""
@@ -189,17 +310,14 @@ class Supervisor:
     def run_once(self, name, command, environment, seconds):
         """Runs a child to its end; anything but success stops the run."""
         child = self.start(name, command, environment)
-        child.stopping = True
         self.wait_until(lambda: None if child.process.poll() is not None else "it still runs", seconds, f"{name} did not finish")
-        self.finish_output(child)
+        self.remove(child)
         if child.process.returncode != 0:
             raise Stop(1, f"{name} failed ({exit_text(child.process.returncode)})")
-        self.children.remove(child)
 
     def end(self, children, seconds):
         """Asks children to end, waits, and kills those that did not."""
         for child in children:
-            child.stopping = True
             child.signal(signal.SIGTERM)
         deadline = time.monotonic() + seconds
         while any(child.process.poll() is None for child in children):

@@ -31,6 +31,7 @@ mod lanes;
 mod leases;
 mod lifetimes;
 mod listing;
+mod make_run;
 mod metrics;
 mod older_contract;
 mod owners;

@@ -66,6 +66,31 @@ impl Process {
         kib.expect("a number") << 10
     }
 
+    /// Returns the ids of the processes that it started, and that those started, whose command
+    /// contains `program`. A process that has ended counts until its parent has waited for it.
+    pub fn descendants(&self, program: &str) -> Vec<Pid> {
+        let command = ["-A", "-ww", "-o", "pid=,ppid=,args="];
+        let output = Command::new("ps").args(command).output().expect("ps runs").stdout;
+        let output = String::from_utf8_lossy(&output);
+        let processes: Vec<(i32, i32, &str)> = output
+            .lines()
+            .filter_map(|line| {
+                let (id, rest) = line.trim_start().split_once(' ')?;
+                let (parent, command) = rest.trim_start().split_once(' ')?;
+                Some((id.parse().ok()?, parent.parse().ok()?, command))
+            })
+            .collect();
+        let mut parents = vec![i32::try_from(self.child.id()).expect("process id")];
+        let mut found = Vec::new();
+        while let Some(parent) = parents.pop() {
+            for (id, _, command) in processes.iter().filter(|process| process.1 == parent) {
+                parents.push(*id);
+                found.extend(Pid::from_raw(*id).filter(|_| command.contains(program)));
+            }
+        }
+        found
+    }
+
     /// Returns everything printed so far.
     pub fn output(&self) -> String {
         self.lines.lock().expect("lines").join("\n")
