@@ -1,14 +1,14 @@
 //! The README's first steps and the guide to the API, run as written, against `make run` as typed.
 
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
+use wordmill_tests::client::Client;
 use wordmill_tests::process::Process;
-use wordmill_tests::{repository, wait_for};
+use wordmill_tests::{port, repository, wait_for};
 
 /// Separates the outputs of two blocks.
 const END: &str = "=== end of block ===";
@@ -61,11 +61,6 @@ fn matches(expected: &[&str], actual: &[&str]) -> bool {
     alike && matches(rest, actual)
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
-}
-
 fn make_run(port: u16, nats_port: u16, data: &TempDir) -> Process {
     make_run_with(port, nats_port, data, &[])
 }
@@ -112,7 +107,7 @@ fn works_as_printed(page: &str, least: usize) {
     let page = std::fs::read_to_string(repository().join(page)).expect("the page");
     let blocks = blocks(&page);
     assert!(blocks.len() >= least, "only {} blocks", blocks.len());
-    let (port, nats_port, pages_port) = (free_port(), free_port(), free_port());
+    let (port, nats_port, pages_port) = (port::reserved(), port::reserved(), port::reserved());
     let data = TempDir::new().expect("a directory");
     let mut run = make_run(port, nats_port, &data);
     wait_until_ready(&mut run);
@@ -150,9 +145,9 @@ fn works_as_printed(page: &str, least: usize) {
 
 #[test]
 fn a_second_run_finds_the_jobs_of_the_first_and_taken_ports_are_named() {
-    let (port, nats_port) = (free_port(), free_port());
+    let (port, nats_port) = (port::reserved(), port::reserved());
     let data = TempDir::new().expect("a directory");
-    let client = wordmill_tests::client::Client::new(&format!("127.0.0.1:{port}"));
+    let client = Client::new(&format!("127.0.0.1:{port}"));
     let mut first = make_run(port, nats_port, &data);
     wait_until_ready(&mut first);
     let job_id = client.submit(&serde_json::json!({"text": "still here"}));
@@ -164,7 +159,7 @@ fn a_second_run_finds_the_jobs_of_the_first_and_taken_ports_are_named() {
     let output = taken.output();
     assert!(!status.success(), "{output}");
     assert!(output.contains(&port.to_string()) && output.contains("make run PORT="), "{output}");
-    let mut same_data = make_run(free_port(), free_port(), &data);
+    let mut same_data = make_run(port::reserved(), port::reserved(), &data);
     assert!(!same_data.wait(Duration::from_secs(60)).success());
     assert!(same_data.output().contains("DATA_DIR"), "{}", same_data.output());
     stop(&mut first);
@@ -177,9 +172,9 @@ fn a_second_run_finds_the_jobs_of_the_first_and_taken_ports_are_named() {
 
 #[test]
 fn a_run_with_traces_shows_a_job_in_the_terminal() {
-    let (port, nats_port) = (free_port(), free_port());
+    let (port, nats_port) = (port::reserved(), port::reserved());
     let data = TempDir::new().expect("a directory");
-    let [http, grpc, otlp] = [(); 3].map(|()| free_port().to_string());
+    let [http, grpc, otlp] = [(); 3].map(|()| port::reserved().to_string());
     let settings = [
         ("TRACE", "1".to_owned()),
         ("JAEGER_PORT", http.clone()),
@@ -189,26 +184,47 @@ fn a_run_with_traces_shows_a_job_in_the_terminal() {
     let mut run = make_run_with(port, nats_port, &data, &settings);
     wait_until_ready(&mut run);
     assert!(run.output().contains(&format!("http://127.0.0.1:{http}")), "{}", run.output());
-    let client = wordmill_tests::client::Client::new(&format!("127.0.0.1:{port}"));
+    let client = Client::new(&format!("127.0.0.1:{port}"));
     let job_id = client.submit(&serde_json::json!({"text": "one two three"}));
     let job = client.finished(&job_id, Duration::from_secs(20));
     let trace_id = job["trace_id"].as_str().expect("a trace id");
     let link = format!("http://127.0.0.1:{http}/trace/{trace_id}");
     assert_eq!(job["links"]["trace"], link, "{job}");
     for name in [job_id.as_str(), trace_id] {
-        let shown = wait_for("all four spans are shown", Duration::from_secs(60), || {
-            let mut command = Command::new("make");
-            command.current_dir(repository()).arg("trace").env("JOB", name);
-            let output = command.env("JAEGER_PORT", &http).output().expect("make runs");
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            (text.lines().count() >= 5).then_some(text)
-        });
-        for part in [trace_id, "POST /v1/jobs", "  publish jobs", "    process jobs", "count words"]
-        {
-            assert!(shown.contains(part), "{part} is not in\n{shown}");
-        }
+        assert!(shown_trace(&http, name).contains(trace_id));
     }
+    jaeger_may_crash(&mut run, &client, &http);
     stop(&mut run);
+}
+
+/// Kills Jaeger, and expects the run to continue with another one, which gets the next trace.
+fn jaeger_may_crash(run: &mut Process, client: &Client, http: &str) {
+    let jaeger = run.descendants("jaeger.yaml");
+    assert_eq!(jaeger.len(), 1, "{jaeger:?}");
+    kill_process(jaeger[0], Signal::KILL).expect("Jaeger can be killed");
+    wait_for("Jaeger is restarted", Duration::from_secs(60), || {
+        assert!(run.has_ended().is_none(), "{}", run.output());
+        run.output().contains("| jaeger is ready again").then_some(())
+    });
+    assert!(run.output().contains("| jaeger died (killed by SIGKILL); restarting in 1 s"));
+    let job_id = client.submit(&serde_json::json!({"text": "one two three"}));
+    client.finished(&job_id, Duration::from_secs(20));
+    shown_trace(http, &job_id);
+}
+
+/// Returns what `make trace` prints about a job, or a trace, once that is complete.
+fn shown_trace(http: &str, name: &str) -> String {
+    let shown = wait_for("all four spans are shown", Duration::from_secs(60), || {
+        let mut command = Command::new("make");
+        command.current_dir(repository()).arg("trace").env("JOB", name);
+        let output = command.env("JAEGER_PORT", http).output().expect("make runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (text.lines().count() >= 5).then_some(text)
+    });
+    for part in ["POST /v1/jobs", "  publish jobs", "    process jobs", "count words"] {
+        assert!(shown.contains(part), "{part} is not in\n{shown}");
+    }
+    shown
 }
 
 fn wait_until_ready(run: &mut Process) {
