@@ -31,7 +31,7 @@ build: ## build the services and the command wordmill into target/debug
 	cargo build --workspace --bins
 
 # Without optimization our crates compile in a quarter of the time.
-NEXT := $(foreach crate,common nats gateway worker,--config profile.dev.package.wordmill-$(crate).opt-level=0)
+NEXT := $(foreach crate,common service nats gateway worker,--config profile.dev.package.wordmill-$(crate).opt-level=0)
 
 # Both versions are built in target/debug, to share dependencies. These binaries are moved so that they
 # are not mistaken for the current version; `make build` restores that without recompiling.

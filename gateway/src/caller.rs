@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 use tracing::{Span, error};
 use wordmill_common::id::{JobId, JobKey, Owner};
+use wordmill_service::server::Connection;
 
 use crate::App;
 use crate::keys::Holder;
@@ -41,6 +42,7 @@ pub(crate) async fn admit<F: Future<Output = Response>>(
         if let Err(problem) = app.browser_policy.check(&request) {
             return problem.into_response();
         }
+        authenticated(&request);
         request.extensions_mut().insert(Caller { owner: Owner::public() });
         return next(request).await;
     };
@@ -48,8 +50,18 @@ pub(crate) async fn admit<F: Future<Output = Response>>(
         return next(request).await;
     }
     match table.holder(request.headers()) {
-        Some(holder) => serve(&holder, request, next).await,
+        Some(holder) => {
+            authenticated(&request);
+            serve(&holder, request, next).await
+        }
         None => unauthenticated(),
+    }
+}
+
+/// Notes that the request's connection is one of a client that may be here.
+fn authenticated(request: &Request) {
+    if let Some(connection) = request.extensions().get::<Connection>() {
+        connection.authenticated();
     }
 }
 

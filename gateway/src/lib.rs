@@ -70,6 +70,7 @@ use wordmill_nats::topology::{
     WEBHOOK_STATE_STREAM, WEBHOOKS,
 };
 use wordmill_nats::webhooks::Webhooks;
+use wordmill_service::server::serve;
 
 use crate::browser::BrowserPolicy;
 use crate::config::Config;
@@ -79,7 +80,6 @@ use crate::metrics::Metrics;
 use crate::openapi::{Access, Description};
 use crate::reload::Followed;
 use crate::room::Room;
-use crate::server::Limits;
 use crate::standing::Standing;
 use crate::tls::Tls;
 use crate::upload::Uploads;
@@ -223,8 +223,7 @@ pub async fn run(
     }));
     let uploads = app.uploads.clone();
     let needed = Topology::new(&config.topology).part(&NEEDED);
-    let service = routes::service(app, &config);
-    let serving = server::serve(listener, service, tls, limits(&config), shutdown.clone());
+    let serving = serve_http(listener, app, &config, tls, shutdown.clone());
     let drained = drained(&shutdown, config.shutdown_grace);
     let sweeping = shutdown.child_token();
     let serving = async {
@@ -256,18 +255,23 @@ pub async fn run(
     Ok(())
 }
 
+/// Serves HTTP until `shutdown`.
+async fn serve_http(
+    listener: TcpListener,
+    app: App,
+    config: &Config,
+    tls: Option<Tls>,
+    shutdown: CancellationToken,
+) {
+    let service = routes::service(app, config);
+    let make_service = |connection| routes::of_connection(service.clone(), connection);
+    serve(listener, make_service, server::settings(config, tls), shutdown).await;
+}
+
 /// Waits until open requests have had their time after the signal to stop.
 async fn drained(shutdown: &CancellationToken, grace: Duration) {
     shutdown.cancelled().await;
     tokio::time::sleep(grace).await;
-}
-
-/// Returns what clients may take.
-fn limits(config: &Config) -> Limits {
-    Limits {
-        connections_max: server::affordable(config.connections_max),
-        client_timeout: config.client_timeout,
-    }
 }
 
 /// Reads the keys, if there are to be any.

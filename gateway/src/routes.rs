@@ -12,11 +12,14 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::FutureExt;
+use hyper_util::service::TowerToHyperService;
 use tower_http::CompressionLevel;
+use tower_http::add_extension::AddExtension;
 use tower_http::compression::Compression;
 use tower_http::compression::predicate::{And, NotForContentType, Predicate, SizeAbove};
 use tower_http::set_header::SetResponseHeader;
 use tracing::error;
+use wordmill_service::server::Connection;
 
 use crate::config::Config;
 use crate::dead_letters::{self, replay};
@@ -83,6 +86,14 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
         None => router,
     };
     protected(compressed(router), config)
+}
+
+/// Returns the service for one connection, whose requests carry the connection.
+pub(crate) fn of_connection(
+    service: Service,
+    connection: Connection,
+) -> TowerToHyperService<AddExtension<Service, Connection>> {
+    TowerToHyperService::new(AddExtension::new(service, connection))
 }
 
 /// What is around every handler. It is one layer and not four, because the router clones and boxes

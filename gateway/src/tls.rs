@@ -39,12 +39,6 @@ pub struct Files {
 #[derive(Debug, Clone)]
 pub(crate) struct Tls(pub(crate) watch::Receiver<Arc<ServerConfig>>);
 
-impl Tls {
-    pub(crate) fn current(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0.borrow())
-    }
-}
-
 /// Reads certificate and key.
 ///
 /// # Errors

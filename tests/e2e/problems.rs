@@ -139,7 +139,7 @@ fn a_body_that_is_too_long_or_never_ends_is_cut_off() {
     let address = stack.client().url("").replace("http://", "");
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
-    let head = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+    let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).expect("sent");
     let chunk = format!("400\r\n{}\r\n", "x".repeat(1024));

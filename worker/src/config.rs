@@ -16,6 +16,9 @@ pub struct Config {
     /// `WORDMILL_WORKER_LISTEN`: where health is served. Port 0 takes any free one; the log says
     /// which.
     pub listen: SocketAddr,
+    /// `WORDMILL_CLIENT_TIMEOUT`: how long a client of the health port may take for the head of a request,
+    /// and for reading nothing of an answer.
+    pub client_timeout: Duration,
     /// `WORDMILL_WORKER_NAME`: how attempts and logs name this worker. Default is host and process.
     pub name: String,
     /// `WORDMILL_SLOTS`: how many jobs run at once, one of them at least in each lane. Too few
@@ -52,6 +55,12 @@ impl Config {
         let policy = retry::Policy::default();
         Self {
             listen: env.address("WORDMILL_WORKER_LISTEN", listen),
+            client_timeout: env.duration(
+                "WORDMILL_CLIENT_TIMEOUT",
+                30 * second,
+                second,
+                600 * second,
+            ),
             name: name(env),
             slots: env.number("WORDMILL_SLOTS", 64, 2, 1024),
             broker: Settings::read(env, Role::Worker),

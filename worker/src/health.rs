@@ -1,6 +1,7 @@
 //! Liveness, readiness and metrics, for whoever runs the worker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -8,14 +9,23 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper_util::service::TowerToHyperService;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use wordmill_common::id::Lane;
 use wordmill_nats::connect::{Broker, Health};
+use wordmill_service::server::{self, Limits, Settings};
 
 use crate::metrics::Metrics;
 use crate::pulse::{Pulse, SILENCE_MAX};
+
+/// Most connections at once that are kept open. A further one closes the oldest, so that silent clients
+/// cannot keep out a liveness probe.
+const CONNECTIONS_KEPT_MAX: usize = 64;
+/// Most connections at once, those that are being closed included.
+const CONNECTIONS_MAX: u32 = 128;
 
 /// What readiness depends on, and what is measured.
 #[derive(Clone)]
@@ -26,17 +36,21 @@ pub(crate) struct Vitals {
     pub(crate) metrics: Metrics,
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics`.
-///
-/// # Errors
-/// Those of the listener.
-pub(crate) async fn serve(listener: TcpListener, vitals: Vitals) -> std::io::Result<()> {
+/// Serves `/livez`, `/readyz` and `/metrics` for as long as it is polled.
+pub(crate) async fn serve(listener: TcpListener, client_timeout: Duration, vitals: Vitals) {
     let router = Router::new()
         .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(vitals);
-    axum::serve(listener, router).await
+    let limits = Limits {
+        connections_max: CONNECTIONS_MAX,
+        unauthenticated_max: CONNECTIONS_KEPT_MAX,
+        client_timeout,
+    };
+    let settings = Settings { limits, certificate: None, complete_answer: |_| None };
+    let make_service = |_| TowerToHyperService::new(router.clone());
+    server::serve(listener, make_service, settings, CancellationToken::new()).await;
 }
 
 /// Says whether jobs are pulled, and if not, why; and for how long each lane has heard nothing,

@@ -97,9 +97,6 @@ pub enum Error {
     /// The fetcher's settings make no sense.
     #[error(transparent)]
     Fetcher(#[from] fetch::SetupError),
-    /// The health listener failed.
-    #[error("cannot serve health: {0}")]
-    Serve(#[from] std::io::Error),
 }
 
 /// Works until `shutdown`; then stops pulling, lets running work finish within the grace period, and
@@ -167,7 +164,7 @@ pub async fn run(
         }) => {}
         () = be_present(&worker, config.slots, &presence) => {}
         lost = broker.supervise(&needed, &health_sender) => lost?,
-        served = health::serve(listener, vitals) => served?,
+        () = health::serve(listener, config.client_timeout, vitals) => {}
     }
     presence.leave().await;
     broker.finish().await;

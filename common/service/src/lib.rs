@@ -1,0 +1,3 @@
+//! What gateway and worker share as services: an HTTP server that hostile clients cannot exhaust.
+
+pub mod server;

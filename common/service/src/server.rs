@@ -1,0 +1,265 @@
+//! Serves HTTP/1.1 to clients that may be slow, silent or hostile.
+//!
+//! A slow client holds one connection and nothing else, and for a limited time: for the TLS handshake, for
+//! the head of a request, and while it reads nothing of an answer. Bodies have limits of their own in the
+//! handlers. Connections without an authenticated request share a small part of all connections.
+
+mod bare_answer;
+mod unauthenticated;
+
+use std::error::Error;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use self::bare_answer::BareAnswers;
+pub use self::unauthenticated::Connection;
+use self::unauthenticated::Unauthenticated;
+
+/// Largest head of a request: request line and header fields, in bytes. A larger one is answered with 431.
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Memory that a connection holds at most before its first authenticated request, in bytes.
+///
+/// A head of `HEAD_BYTES_MAX`, a TLS handshake message of 64 KiB (the limit of rustls), and the state of
+/// both. Measured with the shipped allocator: 33 KiB for an unfinished head, 61 KiB with TLS.
+pub const CONNECTION_BYTES_MAX: usize = 96 << 10;
+/// Wait after a connection could not be accepted, for lack of file descriptors for example.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Shortest time between two log lines about too many connections.
+const FULL_LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// File descriptors that are not for clients: the broker, the log, files that are read again.
+const FILES_RESERVED: u32 = 64;
+
+/// The certificate for new connections, which may be replaced at any time.
+pub type Certificate = watch::Receiver<Arc<ServerConfig>>;
+/// Returns the complete answer in place of one that hyper writes on its own, before any handler sees a
+/// request (`400`, `414`, `431`; a head without a body); `None` leaves the bytes as they are.
+pub type CompleteAnswer = fn(&[u8]) -> Option<String>;
+
+/// How much clients may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most connections at once. Further ones wait to be accepted.
+    pub connections_max: u32,
+    /// Most connections at once without an authenticated request. A further one closes the oldest, or
+    /// waits while that has just been accepted.
+    pub unauthenticated_max: usize,
+    /// Longest time for a TLS handshake, for the head of a request (so also between two requests), and
+    /// without any progress while something is sent.
+    pub client_timeout: Duration,
+}
+
+/// How connections are served.
+#[derive(Debug)]
+pub struct Settings {
+    /// What clients may take.
+    pub limits: Limits,
+    /// With it, HTTPS is served, and only HTTPS.
+    pub certificate: Option<Certificate>,
+    /// Completes the answers that hyper writes on its own.
+    pub complete_answer: CompleteAnswer,
+}
+
+/// Serves until `shutdown`; then open requests are finished, and idle connections closed.
+///
+/// `make_service` returns the service of one connection. It calls [`Connection::authenticated`] once a
+/// request of that connection is authenticated.
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    make_service: impl Fn(Connection) -> S,
+    settings: Settings,
+    shutdown: CancellationToken,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let Settings { limits, certificate, complete_answer } = settings;
+    let mut acceptor = Acceptor::new(listener, limits.connections_max);
+    let unauthenticated = Unauthenticated::new(limits.unauthenticated_max);
+    // Dropped at the end of the grace period, and all connections with it.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(ended) = connections.join_next() => log_panic(ended),
+            (stream, permit) = acceptor.next(&unauthenticated) => {
+                let (connection, closed) = unauthenticated.add();
+                let client = Client {
+                    service: make_service(connection.clone()),
+                    tls: certificate.as_ref().map(|current| Arc::clone(&current.borrow())),
+                    timeout: limits.client_timeout,
+                    complete_answer,
+                    stopping: shutdown.clone(),
+                };
+                connections.spawn(async move {
+                    tokio::select! {
+                        () = client.serve(stream) => {}
+                        () = closed.cancelled() => {}
+                    }
+                    drop((connection, permit));
+                });
+            }
+        }
+    }
+    drop(acceptor);
+    while let Some(ended) = connections.join_next().await {
+        log_panic(ended);
+    }
+}
+
+/// Accepts as many connections as may be open at once.
+struct Acceptor {
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+    logged_at: Option<Instant>,
+}
+
+impl Acceptor {
+    fn new(listener: TcpListener, connections_max: u32) -> Self {
+        let count = usize::try_from(connections_max).unwrap_or(Semaphore::MAX_PERMITS);
+        Self { listener, permits: Arc::new(Semaphore::new(count)), logged_at: None }
+    }
+
+    /// Waits for room, then for a client: no client is accepted that could not be served. Cancel-safe.
+    async fn next(&mut self, list: &Unauthenticated) -> (TcpStream, OwnedSemaphorePermit) {
+        let permit = self.permit().await;
+        list.make_room().await;
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => return (stream, permit),
+                // The client has gone away already.
+                Err(gone) if gone.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    error!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn permit(&mut self) -> OwnedSemaphorePermit {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return permit;
+        }
+        if self.logged_at.is_none_or(|at| at.elapsed() >= FULL_LOG_INTERVAL) {
+            self.logged_at = Some(Instant::now());
+            warn!(
+                "as many clients are connected as may be (WORDMILL_CONNECTIONS_MAX); others wait"
+            );
+        }
+        match Arc::clone(&self.permits).acquire_owned().await {
+            Ok(permit) => permit,
+            // It is never closed.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// One connected client, and how it is served.
+struct Client<S> {
+    service: S,
+    tls: Option<Arc<ServerConfig>>,
+    timeout: Duration,
+    complete_answer: CompleteAnswer,
+    stopping: CancellationToken,
+}
+
+impl<S, B> Client<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    /// Serves the client until one side closes the connection.
+    async fn serve(self, stream: TcpStream) {
+        // An event is small and must not wait for the next one.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "small answers may be delayed");
+        }
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.timeout));
+        let stream: Pin<Box<_>> = Box::pin(stream);
+        let Some(tls) = &self.tls else {
+            return self.answer_requests(stream).await;
+        };
+        let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
+        match tokio::time::timeout(self.timeout, handshake).await {
+            Ok(Ok(stream)) => self.answer_requests(stream).await,
+            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+            Err(_) => debug!("a client did not finish its TLS handshake in time"),
+        }
+    }
+
+    async fn answer_requests(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.timeout)
+                .max_header_size(HEAD_BYTES_MAX)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .serve_connection(
+                    TokioIo::new(BareAnswers::new(stream, self.complete_answer)),
+                    self.service
+                )
+        );
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, "a connection ended early");
+        }
+    }
+}
+
+/// Logs a panic of a connection's task. Panics of handlers are caught and answered by the service.
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        error!(%error, "the task of a connection panicked");
+    }
+}
+
+/// Returns how many connections there may be: as many as are `wanted`, if this process may open so
+/// many files. A client that takes the last one would cut us off from the broker.
+#[must_use]
+pub fn affordable(wanted: u32) -> u32 {
+    let limit = getrlimit(Resource::Nofile);
+    // The lower limit is there for programs that cannot count beyond 1024: this one can.
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let files = current.map_or(u32::MAX, |files| u32::try_from(files).unwrap_or(u32::MAX));
+    let affordable = files.saturating_sub(FILES_RESERVED).max(1);
+    if affordable < wanted {
+        warn!(files, connections_max = affordable, "fewer connections: too few open files allowed");
+    }
+    wanted.min(affordable)
+}

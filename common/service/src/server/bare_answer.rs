@@ -1,0 +1,100 @@
+//! Completes the answers that hyper writes on its own: to a head that is malformed or too large.
+//!
+//! hyper answers these with a bare status, before any handler sees a request, and closes the connection.
+//! Such an answer is a whole head without a body, written at once. It is recognized where it is
+//! written, and a complete answer is sent in its place.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use hyper::body::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::CompleteAnswer;
+
+/// A stream that replaces bare answers.
+#[derive(Debug)]
+pub(super) struct BareAnswers<S> {
+    stream: S,
+    complete_answer: CompleteAnswer,
+    /// The unsent rest of a complete answer.
+    left: Bytes,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> BareAnswers<S> {
+    pub(super) fn new(stream: S, complete_answer: CompleteAnswer) -> Self {
+        Self { stream, complete_answer, left: Bytes::new() }
+    }
+
+    /// Sends the rest of a complete answer.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.left.is_empty() {
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.left))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            drop(self.left.split_to(sent));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Replaces a bare answer by the complete one; `false` if the bytes are something else.
+    fn replace(&mut self, written: &[u8]) -> bool {
+        let Some(whole) = (self.complete_answer)(written) else { return false };
+        self.left = whole.into();
+        true
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BareAnswers<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_left(cx))?;
+        if self.replace(buffer) {
+            return Poll::Ready(Ok(buffer.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buffer)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_left(cx))?;
+        if let Some(first) = buffers.first()
+            && self.replace(first)
+        {
+            return Poll::Ready(Ok(first.len()));
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_left(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_left(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for BareAnswers<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}

@@ -1,0 +1,171 @@
+//! The connections that have not sent an authenticated request yet, oldest first.
+//!
+//! They cost memory before the service knows the client, so their number is bounded. When it is reached, the
+//! oldest is closed to make room, and the newest is not refused: a client with a key needs milliseconds to
+//! its first request, and a hostile one holds its connections for as long as it can.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// Time that every connection has for its first request, however many others arrive. Until then the next
+/// one waits to be accepted, so that a burst of clients is not mistaken for an attack.
+const FIRST_REQUEST_TIME: Duration = Duration::from_millis(100);
+/// Shortest time between two log lines about closed connections.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// All connections without an authenticated request. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct Unauthenticated(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    count_max: usize,
+    state: Mutex<State>,
+    /// Wakes the task that accepts connections when one has left the list.
+    removed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By number, which is the order of arrival.
+    open: BTreeMap<u64, Open>,
+    last_number: u64,
+    logged_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Open {
+    since: Instant,
+    closed: CancellationToken,
+}
+
+/// One connection, as its requests see it. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Connection(Arc<Entry>);
+
+/// Removes the connection from the list when it ends.
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    list: Unauthenticated,
+}
+
+impl Unauthenticated {
+    pub(super) fn new(count_max: usize) -> Self {
+        let (state, removed) = (Mutex::default(), Notify::new());
+        Self(Arc::new(Shared { count_max, state, removed }))
+    }
+
+    /// Waits until there is room for one more connection. Closes the oldest one if that has had its time.
+    /// Cancel-safe.
+    pub(super) async fn make_room(&self) {
+        while let Some(wait) = self.try_make_room() {
+            tokio::select! {
+                () = self.0.removed.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Makes room, or returns how long the oldest connection still has.
+    fn try_make_room(&self) -> Option<Duration> {
+        let mut state = self.state();
+        if state.open.len() < self.0.count_max {
+            return None;
+        }
+        let oldest = state.open.first_entry()?;
+        let wait = FIRST_REQUEST_TIME.checked_sub(oldest.get().since.elapsed());
+        if wait.is_some_and(|wait| !wait.is_zero()) {
+            return wait;
+        }
+        oldest.remove().closed.cancel();
+        if state.logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            state.logged_at = Some(Instant::now());
+            warn!(
+                unauthenticated_max = self.0.count_max,
+                "too many connections without an authenticated request: the oldest are closed"
+            );
+        }
+        None
+    }
+
+    /// Adds a connection. The token is cancelled when the connection has to be closed.
+    pub(super) fn add(&self) -> (Connection, CancellationToken) {
+        let closed = CancellationToken::new();
+        let mut state = self.state();
+        state.last_number = state.last_number.wrapping_add(1);
+        let number = state.last_number;
+        state.open.insert(number, Open { since: Instant::now(), closed: closed.clone() });
+        drop(state);
+        (Connection(Arc::new(Entry { number, list: self.clone() })), closed)
+    }
+
+    fn remove(&self, number: u64) {
+        if self.state().open.remove(&number).is_some() {
+            self.0.removed.notify_one();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic cannot leave the list inconsistent.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    /// Notes that a request of this connection is authenticated: it is no longer closed for others.
+    pub fn authenticated(&self) {
+        self.0.list.remove(self.0.number);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.list.remove(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_oldest_unauthenticated_connection_makes_room_once_it_has_had_its_time() {
+        let list = Unauthenticated::new(2);
+        let (first, first_closed) = list.add();
+        let second_added_at = Instant::now();
+        let (second, second_closed) = list.add();
+        first.authenticated();
+        list.make_room().await;
+        assert!(!second_closed.is_cancelled(), "there is room");
+        let (third, third_closed) = list.add();
+        list.make_room().await;
+        assert!(second_closed.is_cancelled() && !third_closed.is_cancelled());
+        assert!(second_added_at.elapsed() >= FIRST_REQUEST_TIME);
+        let (fourth, fourth_closed) = list.add();
+        drop(third);
+        list.make_room().await;
+        drop((first, second, fourth));
+        assert!(!first_closed.is_cancelled() && !third_closed.is_cancelled());
+        assert!(!fourth_closed.is_cancelled());
+        assert!(list.state().open.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_leaves_makes_room_at_once() {
+        let list = Unauthenticated::new(1);
+        let (connection, closed) = list.add();
+        let authenticate = async {
+            tokio::task::yield_now().await;
+            connection.authenticated();
+        };
+        tokio::join!(list.make_room(), authenticate);
+        assert!(!closed.is_cancelled());
+    }
+}
