@@ -102,29 +102,51 @@ fn thousandths(text: &str) -> Option<u16> {
     whole.checked_mul(1000)?.checked_add(part).map(|quality| quality.min(1000))
 }
 
-/// Writes a histogram piece by piece; `head` is what stands beside it where there is room.
+/// The JSON around a histogram. The other forms have nothing around it.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    /// In front of the object that the histogram is a member of.
+    pub(crate) before: &'a str,
+    /// This object without the histogram, which becomes its last member.
+    pub(crate) head: &'a str,
+    /// Behind this object.
+    pub(crate) after: &'a str,
+}
+
+impl<'a> Frame<'a> {
+    /// Returns the frame of a histogram in the object `head`, with nothing around the object.
+    pub(crate) fn of(head: &'a str) -> Self {
+        Self { before: "", head, after: "" }
+    }
+}
+
+/// Writes a histogram piece by piece.
 #[derive(Debug)]
 struct Writer {
     format: Format,
     is_first: bool,
     written: Vec<u8>,
+    /// What follows the last word.
+    end: String,
 }
 
 impl Writer {
-    fn begin(format: Format, head: &str) -> Self {
+    fn begin(format: Format, frame: &Frame<'_>) -> Self {
+        let mut end = String::new();
         let written = match format {
             Format::Json => {
-                let mut open = head.to_owned();
+                let mut open = format!("{}{}", frame.before, frame.head);
                 // The histogram is the last member.
                 open.pop();
                 open.push_str(if open.ends_with('{') { "" } else { "," });
                 open.push_str("\"word_count\":{");
+                end = format!("}}}}{}", frame.after);
                 open.into_bytes()
             }
             Format::Csv => b"word,count\r\n".to_vec(),
             Format::Ndjson => Vec::new(),
         };
-        Self { format, is_first: true, written }
+        Self { format, is_first: true, written, end }
     }
 
     fn word(&mut self, entry: &WordCount) {
@@ -145,9 +167,7 @@ impl Writer {
     }
 
     fn end(&mut self) {
-        if self.format == Format::Json {
-            self.written.extend(b"}}");
-        }
+        self.written.extend(self.end.as_bytes());
     }
 
     fn take(&mut self) -> Bytes {
@@ -168,10 +188,10 @@ fn csv_field(word: &str) -> String {
     }
 }
 
-/// Returns a body that is written while it is sent. `head` is the JSON of an object. Should the words
-/// end early, so does the connection: what has been sent cannot be taken back.
-pub(crate) fn body(format: Format, head: &str, words: Words) -> Body {
-    let begin = Some((Writer::begin(format, head), words));
+/// Returns a body that is written while it is sent. If the words cannot be read to their end, the
+/// connection is cut: what has been sent cannot be taken back.
+pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words) -> Body {
+    let begin = Some((Writer::begin(format, frame), words));
     let pieces = stream::unfold(begin, |state| async {
         let (mut writer, mut words) = state?;
         // A large one would keep others waiting.
@@ -251,7 +271,11 @@ mod tests {
     }
 
     async fn whole(format: Format, head: &str, words: Vec<WordCount>) -> String {
-        let body = body(format, head, Words::of(words));
+        framed(format, &Frame::of(head), words).await
+    }
+
+    async fn framed(format: Format, frame: &Frame<'_>, words: Vec<WordCount>) -> String {
+        let body = body(format, frame, Words::of(words));
         String::from_utf8(axum::body::to_bytes(body, usize::MAX).await.unwrap().into()).unwrap()
     }
 
@@ -262,6 +286,9 @@ mod tests {
         let head = r#"{"job_id":"x"}"#;
         let json = r#"{"job_id":"x","word_count":{"\"q\"":3,"b":2,"a":1}}"#;
         assert_eq!(whole(Format::Json, head, words.clone()).await, json);
+        let frame = Frame { before: "{\"data\":", head, after: ",\"success\":true}" };
+        let enclosed = format!("{{\"data\":{json},\"success\":true}}");
+        assert_eq!(framed(Format::Json, &frame, words.clone()).await, enclosed);
         let csv = "word,count\r\n\"\"\"q\"\"\",3\r\nb,2\r\na,1\r\n";
         assert_eq!(whole(Format::Csv, head, words.clone()).await, csv);
         let lines = "{\"word\":\"\\\"q\\\"\",\"count\":3}\n{\"word\":\"b\",\"count\":2}\n{\"word\":\"a\",\"count\":1}\n";

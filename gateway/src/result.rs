@@ -13,17 +13,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::error;
 use wordmill_common::clock;
-use wordmill_common::histogram::{Histogram, Rule, Totals};
+use wordmill_common::histogram::{Rule, Totals};
 use wordmill_common::id::JobId;
-use wordmill_common::job::{Job, ResultPlace, Status};
+use wordmill_common::job::{Job, Status};
 use wordmill_common::source::SourceInfo;
-use wordmill_nats::results;
 
-use crate::format::{self, Format};
+use crate::App;
+use crate::format::{self, Format, Frame};
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::words::Words;
-use crate::{App, BROKER_DEADLINE};
 
 /// The query of `GET /v1/jobs/{id}/result`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -85,7 +84,7 @@ pub(crate) async fn get(
     // The most frequent ones come first, so what is left out is the rest.
     let least = selection.min_count.unwrap_or(0);
     let words = Words::open(&app, job, selection.top.unwrap_or(usize::MAX), least).await?;
-    let body = format::body(format, &head, words);
+    let body = format::body(format, &Frame::of(&head), words);
     let fields = [
         (CONTENT_TYPE, format.content_type().to_owned()),
         (CACHE_CONTROL, cache_control(job, clock::now())),
@@ -99,24 +98,6 @@ pub(crate) async fn get(
 fn cache_control(job: &Job, now: Timestamp) -> String {
     let left = job.expires_at.map(|end| end.duration_since(now).as_secs().max(0));
     format!("private, max-age={}, immutable", left.unwrap_or(0))
-}
-
-/// Returns the whole histogram of a job that succeeded.
-///
-/// # Errors
-/// `broker_unavailable`, and `result_expired` if it is no longer kept.
-pub(crate) async fn histogram(app: &App, job: &Job) -> Result<Histogram, Problem> {
-    match &job.result {
-        None => Err(lookup::gone()),
-        Some(ResultPlace::Inline { word_count }) => Ok(results::inline(&job.key(), word_count)?),
-        Some(ResultPlace::Object { name }) => {
-            let reading = tokio::time::timeout(BROKER_DEADLINE, app.results.get(name));
-            let read = reading.await.map_err(|_| {
-                Problem::new(Code::BrokerUnavailable, "The result could not be read in time.")
-            })?;
-            read?.ok_or_else(lookup::gone)
-        }
-    }
 }
 
 /// Returns the start of a sentence about a job's state, for example `The job is queued`.

@@ -5,6 +5,7 @@
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use wordmill_common::clock;
 use wordmill_common::id::{JobId, JobKey, Lane};
-use wordmill_common::job::{self, Status};
+use wordmill_common::job::{self, Job, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::trace::TraceParent;
@@ -20,9 +21,11 @@ use wordmill_nats::connect::Health;
 use wordmill_nats::record::Found;
 
 use crate::caller::Caller;
+use crate::format::{self, Format, Frame};
 use crate::lookup::{self, JobPath};
 use crate::problem::Problem;
-use crate::{App, body, result, submit};
+use crate::words::Words;
+use crate::{App, body, submit};
 
 /// An answer that is an error.
 type Refusal = Response;
@@ -133,10 +136,7 @@ async fn report(app: &App, key: &JobKey) -> Result<Response, Refusal> {
     let mut data = json!({"job_id": job.job_id, "status": "IN_PROGRESS"});
     match job.status {
         Status::Queued | Status::Running | Status::Unknown => {}
-        Status::Succeeded => {
-            let word_count = result::histogram(app, job).await.map_err(server_error)?;
-            data = json!({"job_id": job.job_id, "status": "COMPLETE", "word_count": word_count});
-        }
+        Status::Succeeded => return complete(app, job).await.map_err(server_error),
         Status::Failed => {
             let error = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());
             data = json!({"job_id": job.job_id, "status": "FAIL", "error": error});
@@ -146,7 +146,24 @@ async fn report(app: &App, key: &JobKey) -> Result<Response, Refusal> {
                 json!({"job_id": job.job_id, "status": "FAIL", "error": "The job was cancelled."});
         }
     }
-    Ok(envelope(StatusCode::OK, &format!("Fetched Job: {}", job.job_id), data))
+    Ok(envelope(StatusCode::OK, &fetched(job), data))
+}
+
+/// Streams the histogram of a job that succeeded: it may be too large to hold in memory.
+///
+/// # Errors
+/// Those of [`Words::open`]. A later error cuts the connection.
+async fn complete(app: &App, job: &Job) -> Result<Response, Problem> {
+    let words = Words::open(app, job, usize::MAX, 0).await?;
+    let head = json!({"job_id": job.job_id, "status": "COMPLETE"}).to_string();
+    let after = format!(",\"message\":{},\"success\":true}}", Value::from(fetched(job)));
+    let frame = Frame { before: "{\"data\":", head: &head, after: &after };
+    let body = format::body(Format::Json, &frame, words);
+    Ok(([(CONTENT_TYPE, Format::Json.content_type())], body).into_response())
+}
+
+fn fetched(job: &Job) -> String {
+    format!("Fetched Job: {}", job.job_id)
 }
 
 /// Whatever is wrong with a request is a 400 here.

@@ -122,26 +122,6 @@ impl Results {
         Ok(reader.map(|reader| Packed { reader, name: name.to_owned() }))
     }
 
-    /// Reads a whole histogram; `None` if it is no longer kept. For those that must have all of it at
-    /// once.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no histogram.
-    pub async fn get(&self, name: &str) -> Result<Option<Histogram>, Error> {
-        let Some(packed) = self.read(name).await? else {
-            return Ok(None);
-        };
-        let (mut entries, mut words) = (packed.entries()?, Vec::new());
-        loop {
-            match entries.next().await {
-                Ok(Some(entry)) => words.push(entry),
-                Ok(None) => return Ok(Some(words.into_iter().collect())),
-                Err(Error::Gone { .. }) => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     /// Reads an explanation; `None` if it is no longer kept.
     ///
     /// # Errors

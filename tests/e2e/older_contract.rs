@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Stack};
@@ -61,6 +62,36 @@ fn a_page_is_scheduled_and_fetched_when_complete() {
         let same = envelope(&stack.client().get(&path), 200);
         assert_eq!(same["data"], data, "{path}");
     }
+}
+
+#[test]
+fn a_large_result_that_cannot_be_read_is_an_error_or_a_cut_connection_and_never_half_an_answer() {
+    let stack = Stack::start();
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    // Little of this can be compressed, so it is stored in several chunks.
+    let word = |n: u64| format!("w{:016x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let text: String = (1..=40_000).map(word).collect();
+    let job_id = client.submit(&json!({"text": text}));
+    client.finished(&job_id, Duration::from_secs(60));
+    let path = format!("/word-count/{job_id}");
+    let answer = client.get(&path);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let begin =
+        format!("{{\"data\":{{\"job_id\":\"{job_id}\",\"status\":\"COMPLETE\",\"word_count\":{{");
+    assert!(answer.text.starts_with(&begin), "{}", &answer.text[..200]);
+    let end = format!(":1}}}},\"message\":\"Fetched Job: {job_id}\",\"success\":true}}");
+    assert!(answer.text.ends_with(&end), "{}", &answer.text[answer.text.len() - 200..]);
+    let envelope = envelope(&answer, 200);
+    assert_eq!(envelope["data"]["word_count"].as_object().map(serde_json::Map::len), Some(40_000));
+
+    // The description is the last message of an object, the last chunk comes before it.
+    assert!(admin.messages("OBJ_results") > 2, "several chunks");
+    admin.delete_message("OBJ_results", admin.last_sequence("OBJ_results") - 1);
+    let cut = client.try_send("GET", &path, &[], &[]);
+    assert!(cut.is_err(), "an answer without an end: {cut:?}");
+    admin.purge("OBJ_results", "$O.results.>");
+    let gone = client.get(&path);
+    assert_eq!(self::envelope(&gone, 500)["data"], json!({}), "{gone:?}");
 }
 
 #[test]
