@@ -10,6 +10,7 @@ mod caller;
 mod cancel;
 pub mod config;
 pub mod cors;
+mod csv;
 mod cursor;
 mod dead_letters;
 mod docs;

@@ -1,7 +1,9 @@
-//! Tables for spreadsheets, as the service writes them.
+//! Tables for spreadsheets, as the service writes them: `gateway/src/csv.rs` explains the rule.
 
-/// What a spreadsheet takes for the beginning of a formula, full-width forms included.
-const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
+/// Characters that begin a formula, full-width and small forms included.
+const FORMULA: [char; 12] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫'];
+/// Characters at which some reader begins another cell.
+const SEPARATORS: [char; 5] = [',', ';', '\t', '\r', '\n'];
 
 /// Returns one line.
 pub(crate) fn line<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
@@ -9,15 +11,61 @@ pub(crate) fn line<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
     format!("{}\r\n", fields.join(","))
 }
 
-/// Writes one field, so that every reader gets it back and none runs it: what a spreadsheet would take
-/// for a formula gets an apostrophe in front, which makes it a text there.
+/// Returns a text as one field.
 fn field(text: &str) -> String {
-    let apostrophe = if text.starts_with(FORMULA) { "'" } else { "" };
-    if text.contains([',', '"', '\r', '\n']) || text.trim() != text {
-        format!("\"{apostrophe}{}\"", text.replace('"', "\"\""))
-    } else {
-        format!("{apostrophe}{text}")
+    let has_separator = text.contains(SEPARATORS);
+    let mut guarded = String::with_capacity(text.len() + 2);
+    if is_formula(text) || text.trim_start_matches('\'').starts_with(char::is_control) {
+        guarded.push('\'');
     }
+    if has_separator {
+        for cell in text.split_inclusive(SEPARATORS) {
+            // The front of the first one is guarded already.
+            if !guarded.is_empty() && guarded.ends_with(SEPARATORS) && is_formula(cell) {
+                guarded.push('\'');
+            }
+            guarded.push_str(cell);
+        }
+    } else {
+        guarded.push_str(text);
+    }
+    if has_separator || text.contains('"') || text.trim() != text {
+        return format!("\"{}\"", guarded.replace('"', "\"\""));
+    }
+    guarded
+}
+
+/// Tells whether a cell that begins like this could be evaluated.
+fn is_formula(cell: &str) -> bool {
+    cell.trim_start_matches(is_passed_over).starts_with(FORMULA)
+}
+
+/// Tells whether a reader may strip or ignore a character in front of a formula: white space, control
+/// characters, quotation marks and whatever Unicode calls ignorable by default (soft hyphen, zero-width
+/// characters, byte order mark, direction marks, variation selectors, tags).
+fn is_passed_over(c: char) -> bool {
+    let is_ignorable = matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    );
+    let is_stripped = c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'');
+    !SEPARATORS.contains(&c) && (is_stripped || is_ignorable)
 }
 
 #[cfg(test)]
@@ -26,9 +74,25 @@ mod tests {
 
     #[test]
     fn fields_survive_and_no_formula_does() {
-        let fields = ["a.txt", "", "a,b", "say \"no\"", "two\nlines", "-", "=1+1", " pad", "日本"];
-        let expected =
-            "a.txt,,\"a,b\",\"say \"\"no\"\"\",\"two\nlines\",'-,'=1+1,\" pad\",日本\r\n";
-        assert_eq!(line(fields), expected);
+        for (text, expected) in [
+            ("a.txt", "a.txt"),
+            ("", ""),
+            ("a,b", "\"a,b\""),
+            ("a;b", "\"a;b\""),
+            ("a\tb", "\"a\tb\""),
+            ("say \"no\"", "\"say \"\"no\"\"\""),
+            ("two\nlines", "\"two\nlines\""),
+            (" pad", "\" pad\""),
+            ("日本", "日本"),
+            ("-", "'-"),
+            ("=1+1", "'=1+1"),
+            ("\u{feff}=1", "'\u{feff}=1"),
+            ("x;=1+1", "\"x;'=1+1\""),
+            ("x,y\t@a\n-b", "\"x,y\t'@a\n'-b\""),
+            ("'=1", "''=1"),
+        ] {
+            assert_eq!(field(text), expected);
+        }
+        assert_eq!(line(["a.txt", "a;b", "3"]), "a.txt,\"a;b\",3\r\n");
     }
 }

@@ -1,0 +1,167 @@
+//! Fields of CSV tables, written so that every reader restores them and no spreadsheet runs them.
+//!
+//! Words come from documents of strangers, and a spreadsheet evaluates a cell that begins with `=`, `+`,
+//! `-` or `@` (CSV injection, <https://owasp.org/www-community/attacks/CSV_Injection>). The rule, which
+//! `gateway/command/src/csv.rs` follows, too:
+//!
+//! 1. A field is quoted if it contains a separator of some spreadsheet (`,`, `;` or a tab), a quotation
+//!    mark or a line break, or has white space at either end. A reader that splits at `;` sees such a
+//!    field as one cell only if it begins there with its quotation mark.
+//! 2. An apostrophe precedes everything that some reader could evaluate as the beginning of a cell: the
+//!    beginning of the field, and what follows a separator or a line break within it, because some
+//!    readers split before they unquote, and any reader does that does not find a quotation mark at the
+//!    beginning of the cell. Characters that are invisible or that readers strip do not hide a formula.
+//!
+//! So `x;=1+1` is written `"x;'=1+1"`. The rule can be inverted: remove one apostrophe from the front of
+//! each such beginning. Apostrophes of the text are passed over like invisible characters for this reason:
+//! `'=1` becomes `''=1`.
+
+/// Characters that begin a formula, full-width and small forms included.
+const FORMULA: [char; 12] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫'];
+/// Characters at which some reader begins another cell.
+const SEPARATORS: [char; 5] = [',', ';', '\t', '\r', '\n'];
+
+/// Returns a text as one field.
+pub(crate) fn field(text: &str) -> String {
+    let has_separator = text.contains(SEPARATORS);
+    let mut guarded = String::with_capacity(text.len() + 2);
+    if is_formula(text) || text.trim_start_matches('\'').starts_with(char::is_control) {
+        guarded.push('\'');
+    }
+    if has_separator {
+        for cell in text.split_inclusive(SEPARATORS) {
+            // The front of the first one is guarded already.
+            if !guarded.is_empty() && guarded.ends_with(SEPARATORS) && is_formula(cell) {
+                guarded.push('\'');
+            }
+            guarded.push_str(cell);
+        }
+    } else {
+        guarded.push_str(text);
+    }
+    if has_separator || text.contains('"') || text.trim() != text {
+        return format!("\"{}\"", guarded.replace('"', "\"\""));
+    }
+    guarded
+}
+
+/// Tells whether a cell that begins like this could be evaluated.
+fn is_formula(cell: &str) -> bool {
+    cell.trim_start_matches(is_passed_over).starts_with(FORMULA)
+}
+
+/// Tells whether a reader may strip or ignore a character in front of a formula: white space, control
+/// characters, quotation marks and whatever Unicode calls ignorable by default (soft hyphen, zero-width
+/// characters, byte order mark, direction marks, variation selectors, tags).
+fn is_passed_over(c: char) -> bool {
+    let is_ignorable = matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    );
+    let is_stripped = c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'');
+    !SEPARATORS.contains(&c) && (is_stripped || is_ignorable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Texts and their fields.
+    const FIELDS: [(&str, &str); 27] = [
+        ("mill", "mill"),
+        ("日本", "日本"),
+        ("a,b", "\"a,b\""),
+        ("a;b", "\"a;b\""),
+        ("a\tb", "\"a\tb\""),
+        ("say \"no\"", "\"say \"\"no\"\"\""),
+        ("two\nlines", "\"two\nlines\""),
+        (" pad", "\" pad\""),
+        ("", ""),
+        ("it's", "it's"),
+        ("a=b-c", "a=b-c"),
+        ("=1+1", "'=1+1"),
+        ("=cmd,\"x\"", "\"'=cmd,\"\"x\"\"\""),
+        ("-5", "'-5"),
+        ("@home", "'@home"),
+        ("＝1", "'＝1"),
+        ("﹢1", "'﹢1"),
+        ("\tx", "\"'\tx\""),
+        ("\0x", "'\0x"),
+        ("x;=1+1", "\"x;'=1+1\""),
+        ("x,y\t@a\n-b", "\"x,y\t'@a\n'-b\""),
+        ("a; \u{a0}=1", "\"a;' \u{a0}=1\""),
+        ("\u{feff}=1", "'\u{feff}=1"),
+        ("\u{200b}\u{ad}+1", "'\u{200b}\u{ad}+1"),
+        ("\"=1\"", "\"'\"\"=1\"\"\""),
+        ("'=1", "''=1"),
+        ("\t=1", "\"'\t'=1\""),
+    ];
+
+    #[test]
+    fn fields_survive_and_no_formula_does() {
+        for (text, expected) in FIELDS {
+            assert_eq!(field(text), expected);
+        }
+    }
+
+    /// Reads a field as a reader of RFC 4180 does.
+    fn unquote(field: &str) -> String {
+        let inner = field.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        inner.map_or_else(|| field.to_owned(), |inner| inner.replace("\"\"", "\""))
+    }
+
+    /// Removes the apostrophes, as the module describes it.
+    fn unguard(guarded: &str) -> String {
+        let mut text = String::new();
+        for (number, cell) in guarded.split_inclusive(SEPARATORS).enumerate() {
+            let is_guard = |rest: &str| {
+                let begins = rest.trim_start_matches('\'');
+                is_formula(rest) || (number == 0 && begins.starts_with(char::is_control))
+            };
+            let rest = cell.strip_prefix('\'').filter(|rest| is_guard(rest));
+            text += rest.unwrap_or(cell);
+        }
+        text
+    }
+
+    #[test]
+    fn every_text_is_restored_and_no_cell_of_any_reader_begins_with_a_formula() {
+        let parts = ["", "=", "-1", "a", ",", ";", "\t", "\n", "\"", "'", " ", "\u{feff}"];
+        for first in parts {
+            for second in parts {
+                for third in parts {
+                    for fourth in parts {
+                        let text = [first, second, third, fourth].concat();
+                        let field = field(&text);
+                        assert_eq!(unguard(&unquote(&field)), text, "{field}");
+                        for line in [format!("{field},3"), format!("name,{field},3")] {
+                            // A reader that splits before it unquotes, at one separator or at all.
+                            for separators in [",\r\n", ";\r\n", "\t\r\n", ",;\t\r\n"] {
+                                for cell in line.split(|c| separators.contains(c)) {
+                                    let shown = cell.trim_matches(|c| " \u{feff}\t\"".contains(c));
+                                    assert!(!shown.starts_with(FORMULA), "{cell} of {line:?}");
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
