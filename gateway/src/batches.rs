@@ -197,12 +197,13 @@ pub(crate) async fn get(
 /// `GET /v1/batches/{id}/result`: as `GET /v1/jobs/{id}/result`, for batches only.
 pub(crate) async fn result(
     State(app): State<App>,
+    caller: Caller,
     JobPath(key): JobPath,
     selection: result::Query,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     existing(&app, &key).await?;
-    result::get(State(app), JobPath(key), selection, headers).await
+    result::get(State(app), caller, JobPath(key), selection, headers).await
 }
 
 async fn existing(app: &App, key: &JobKey) -> Result<(), Problem> {

@@ -10,7 +10,7 @@ use wordmill_common::id::{JobId, JobKey, Owner};
 use wordmill_service::server::Connection;
 
 use crate::App;
-use crate::keys::Holder;
+use crate::keys::{Admission, Hash, Holder, Keys};
 use crate::page;
 use crate::problem::{Code, Problem};
 
@@ -22,12 +22,19 @@ const OPEN: [&str; 6] = ["/livez", "/readyz", "/metrics", "/health", "/openapi.j
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) owner: Owner,
+    /// The key that the request came with; `None` where no keys are needed.
+    pub(crate) key: Option<Hash>,
 }
 
 impl Caller {
     /// Returns the key of this caller's job.
     pub(crate) fn job(&self, job_id: JobId) -> JobKey {
         JobKey { owner: self.owner.clone(), job_id }
+    }
+
+    /// Returns what ends with this caller's key, for an answer that takes long.
+    pub(crate) fn admission(&self, keys: &Keys) -> Admission {
+        keys.admission(&self.owner, self.key)
     }
 }
 
@@ -43,7 +50,7 @@ pub(crate) async fn admit<F: Future<Output = Response>>(
             return problem.into_response();
         }
         authenticated(&request);
-        request.extensions_mut().insert(Caller { owner: Owner::public() });
+        request.extensions_mut().insert(Caller { owner: Owner::public(), key: None });
         return next(request).await;
     };
     if is_open(request.uri().path()) {
@@ -79,7 +86,9 @@ async fn serve<F: Future<Output = Response>>(
     let mut response = match taken.and_then(|taken| taken.refusal()) {
         Some(problem) => problem.into_response(),
         None => {
-            request.extensions_mut().insert(Caller { owner: holder.owner.clone() });
+            request
+                .extensions_mut()
+                .insert(Caller { owner: holder.owner.clone(), key: Some(holder.hash) });
             next(request).await
         }
     };

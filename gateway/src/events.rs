@@ -8,12 +8,13 @@ use axum::http::header::{CACHE_CONTROL, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use tokio::time::Instant;
 use tracing::error;
 use wordmill_nats::record::RawRecord;
 
 use crate::App;
+use crate::caller::Caller;
 use crate::lookup::JobPath;
 use crate::problem::Problem;
 use crate::waiting::{Follower, Heard};
@@ -44,9 +45,11 @@ struct Streaming {
 /// `GET /v1/jobs/{id}/events`.
 pub(crate) async fn get(
     State(app): State<App>,
+    caller: Caller,
     JobPath(key): JobPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let revoked = caller.admission(&app.keys).revoked();
     let seen = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
     let follower = Follower::start(&app, &key).await?;
     let end = Instant::now() + STREAM_TIME_MAX;
@@ -58,8 +61,10 @@ pub(crate) async fn get(
     }
     // Once the stream has begun there is no status any more that says that it cannot be read.
     streaming.app.show(current, &key)?;
+    // A client whose key is revoked comes back by itself when its stream has ended, and gets a 401.
+    let events = events(streaming).take_until(revoked);
     let alive = KeepAlive::new().interval(HEARTBEAT_INTERVAL);
-    let mut response = Sse::new(events(streaming)).keep_alive(alive).into_response();
+    let mut response = Sse::new(events).keep_alive(alive).into_response();
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));

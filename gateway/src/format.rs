@@ -2,6 +2,7 @@
 //!
 //! Words come in the canonical order in each of them: most frequent first, then by code point.
 
+use axum::BoxError;
 use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
@@ -9,15 +10,18 @@ use futures_util::{StreamExt, stream};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use tracing::warn;
+use tracing::{info, warn};
 use wordmill_common::histogram::WordCount;
 
 use crate::csv;
+use crate::keys::Admission;
 use crate::problem::{Code, Problem};
 use crate::words::Words;
 
 /// How much is written before it is sent, in bytes.
 const CHUNK_BYTES: usize = 32 << 10;
+/// Why a body ends early whose client may no longer have it.
+const REVOKED: &str = "the key is revoked";
 
 /// A form of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -174,12 +178,17 @@ impl Writer {
     }
 }
 
-/// Returns a body that is written while it is sent. If the words cannot be read to their end, the
-/// connection is cut: what has been sent cannot be taken back.
-pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words) -> Body {
-    let begin = Some((Writer::begin(format, frame), words));
+/// Returns a body that is written while it is sent. If the words cannot be read to their end, or the
+/// client's key is revoked, the connection is cut: what has been sent cannot be taken back.
+pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words, admission: Admission) -> Body {
+    let begin = Some((Writer::begin(format, frame), words, admission));
     let pieces = stream::unfold(begin, |state| async {
-        let (mut writer, mut words) = state?;
+        let (mut writer, mut words, admission) = state?;
+        // Between two pieces nothing is sent, so this is soon enough.
+        if !admission.is_valid() {
+            info!("a result is cut off: its key is revoked");
+            return Some((Err(REVOKED.into()), None));
+        }
         // A large one would keep others waiting.
         tokio::task::yield_now().await;
         while writer.written.len() < CHUNK_BYTES {
@@ -191,11 +200,11 @@ pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words) -> Body {
                 }
                 Err(error) => {
                     warn!(%error, "a result is cut off");
-                    return Some((Err(error), None));
+                    return Some((Err(BoxError::from(error)), None));
                 }
             }
         }
-        Some((Ok(writer.take()), Some((writer, words))))
+        Some((Ok(writer.take()), Some((writer, words, admission))))
     });
     // The compressing layer asks once more after the end.
     Body::from_stream(pieces.fuse())
@@ -203,7 +212,10 @@ pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words) -> Body {
 
 #[cfg(test)]
 mod tests {
+    use wordmill_common::id::Owner;
+
     use super::*;
+    use crate::keys::Keys;
 
     fn accepted(values: &[&str]) -> Option<Format> {
         let headers = values.iter().map(|value| (ACCEPT, value.parse().unwrap())).collect();
@@ -239,7 +251,8 @@ mod tests {
     }
 
     async fn framed(format: Format, frame: &Frame<'_>, words: Vec<WordCount>) -> String {
-        let body = body(format, frame, Words::of(words));
+        let admission = Keys(None).admission(&Owner::public(), None);
+        let body = body(format, frame, Words::of(words), admission);
         String::from_utf8(axum::body::to_bytes(body, usize::MAX).await.unwrap().into()).unwrap()
     }
 

@@ -34,8 +34,8 @@ const NAME_BYTES_MAX: usize = 64;
 /// Stands where an owner does in the subjects of messages that are no jobs, so nobody may be called that.
 const RESERVED: &str = "unreadable";
 
-/// A SHA-256.
-type Hash = [u8; 32];
+/// The SHA-256 of a key, which identifies it.
+pub(crate) type Hash = [u8; 32];
 
 /// One line of the file.
 #[derive(Debug, Deserialize)]
@@ -48,12 +48,13 @@ struct Line {
     queue_quota: Option<u64>,
 }
 
-/// Whoever holds one of the keys of a name.
+/// The holder of one key. The keys of a name share their `bucket`.
 #[derive(Debug)]
 pub(crate) struct Holder {
     pub(crate) name: String,
     pub(crate) owner: Owner,
     pub(crate) bucket: Option<Arc<Bucket>>,
+    pub(crate) hash: Hash,
 }
 
 /// A file of keys.
@@ -78,6 +79,43 @@ impl Keys {
     pub(crate) fn quota(&self, owner: &Owner) -> Option<Arc<Quota>> {
         self.table()?.quotas.get(owner).cloned()
     }
+
+    /// Returns the admission of a request that came with the key `hash` of `owner`; `None` if no key
+    /// is needed.
+    pub(crate) fn admission(&self, owner: &Owner, hash: Option<Hash>) -> Admission {
+        Admission { table: self.0.clone(), owner: owner.clone(), hash }
+    }
+}
+
+/// The right of a request to its answer, for answers that outlast the key. It ends when the file no
+/// longer has this key for this owner. Other keys, of the same name or owner, do not count.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    table: Option<watch::Receiver<Arc<Table>>>,
+    owner: Owner,
+    hash: Option<Hash>,
+}
+
+impl Admission {
+    /// Tells whether the key is still valid.
+    pub(crate) fn is_valid(&self) -> bool {
+        match (&self.table, &self.hash) {
+            (Some(table), Some(hash)) => table.borrow().has(hash, &self.owner),
+            _ => true,
+        }
+    }
+
+    /// Waits until the key is revoked; forever if none is needed.
+    pub(crate) async fn revoked(self) {
+        if let (Some(mut table), Some(hash)) = (self.table, self.hash) {
+            let revoked = table.wait_for(|table| !table.has(&hash, &self.owner)).await;
+            // Without the sender the service ends, and its streams in another way.
+            if revoked.is_ok() {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    }
 }
 
 impl Table {
@@ -92,6 +130,11 @@ impl Table {
             return None;
         }
         self.holders.get(&hash(key)).cloned()
+    }
+
+    /// Tells whether a key is valid for an owner.
+    fn has(&self, hash: &Hash, owner: &Owner) -> bool {
+        self.holders.get(hash).is_some_and(|holder| holder.owner == *owner)
     }
 }
 
@@ -114,7 +157,7 @@ pub(crate) fn parse(contents: &[Vec<u8>], old: Option<&Table>) -> Result<Table, 
             if names.insert(line.name.clone(), index).is_some() {
                 return Err(format!("the name {} is there twice", line.name));
             }
-            table.add(line, old)
+            table.add(&line, old)
         });
         added.map_err(|reason| format!("line {}: {reason}", index + 1))?;
     }
@@ -127,7 +170,7 @@ pub(crate) fn parse(contents: &[Vec<u8>], old: Option<&Table>) -> Result<Table, 
 }
 
 impl Table {
-    fn add(&mut self, line: Line, old: Option<&Self>) -> Result<(), String> {
+    fn add(&mut self, line: &Line, old: Option<&Self>) -> Result<(), String> {
         check_name(&line.name)?;
         check_owner(&line.owner)?;
         if line.sha256.len() > HASHES_MAX {
@@ -140,10 +183,11 @@ impl Table {
         if let Some(jobs_max) = line.queue_quota {
             self.add_quota(&line.owner, jobs_max, old)?;
         }
-        let holder = Arc::new(Holder { name: line.name, owner: line.owner, bucket });
         for text in &line.sha256 {
             let hash = unhex(text).ok_or("a SHA-256 is 64 characters of 0-9 and a-f")?;
-            if self.holders.insert(hash, Arc::clone(&holder)).is_some() {
+            let (name, owner) = (line.name.clone(), line.owner.clone());
+            let holder = Holder { name, owner, bucket: bucket.clone(), hash };
+            if self.holders.insert(hash, Arc::new(holder)).is_some() {
                 return Err(format!("the key {text} is there twice"));
             }
         }
@@ -242,6 +286,8 @@ fn unhex(text: &str) -> Option<Hash> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn read(text: &str) -> Result<Table, String> {
@@ -287,6 +333,31 @@ mod tests {
         twice.append(AUTHORIZATION, format!("Bearer {key}").parse().unwrap());
         assert!(table.holder(&twice).is_none());
         assert!(table.holder(&HeaderMap::new()).is_none());
+    }
+
+    #[tokio::test]
+    async fn an_admission_ends_with_its_key_and_with_no_other() {
+        let line = |name: &str, owner: &str, digit: &str| {
+            json!({"name": name, "owner": owner, "sha256": [digit.repeat(64)]}).to_string() + "\n"
+        };
+        let table = |lines: &[String]| Arc::new(read(&lines.concat()).unwrap());
+        let (ours, other) = (line("a", "team", "1"), line("b", "team", "2"));
+        let (sender, receiver) = watch::channel(table(&[ours.clone(), other.clone()]));
+        let keys = Keys(Some(receiver));
+        let team = Owner::try_from("team".to_owned()).unwrap();
+        let admission = keys.admission(&team, Some([0x11; 32]));
+        let mut revoked = Box::pin(admission.clone().revoked());
+        sender.send_replace(table(std::slice::from_ref(&ours)));
+        assert!(admission.is_valid() && revoked.as_mut().now_or_never().is_none());
+        // Another key under the same name, and the same key for another owner.
+        for lines in [[line("a", "team", "3"), other.clone()], [line("a", "else", "1"), other]] {
+            sender.send_replace(table(std::slice::from_ref(&ours)));
+            let mut revoked = Box::pin(admission.clone().revoked());
+            assert!(admission.is_valid() && revoked.as_mut().now_or_never().is_none());
+            sender.send_replace(table(&lines));
+            assert!(!admission.is_valid() && revoked.as_mut().now_or_never().is_some());
+        }
+        assert!(Keys(None).admission(&team, None).is_valid());
     }
 
     #[test]

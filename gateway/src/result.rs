@@ -19,6 +19,7 @@ use wordmill_common::job::{Job, Status};
 use wordmill_common::source::SourceInfo;
 
 use crate::App;
+use crate::caller::Caller;
 use crate::format::{self, Format, Frame};
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
@@ -55,6 +56,7 @@ pub(crate) struct Head<'a> {
 /// `GET /v1/jobs/{id}/result`.
 pub(crate) async fn get(
     State(app): State<App>,
+    caller: Caller,
     JobPath(key): JobPath,
     selection: Query,
     headers: HeaderMap,
@@ -84,7 +86,7 @@ pub(crate) async fn get(
     // The most frequent ones come first, so what is left out is the rest.
     let least = selection.min_count.unwrap_or(0);
     let words = Words::open(&app, job, selection.top.unwrap_or(usize::MAX), least).await?;
-    let body = format::body(format, &Frame::of(&head), words);
+    let body = format::body(format, &Frame::of(&head), words, caller.admission(&app.keys));
     let fields = [
         (CONTENT_TYPE, format.content_type().to_owned()),
         (CACHE_CONTROL, cache_control(job, clock::now())),

@@ -102,15 +102,16 @@ pub(crate) async fn get(
     let id = request
         .job_id
         .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "The field \"job_id\" is missing."))?;
-    report(&app, &lookup::key(&caller, &id).map_err(bad_request)?).await
+    report(&app, &caller, &lookup::key(&caller, &id).map_err(bad_request)?).await
 }
 
 /// `GET /word-count/{job_id}`.
 pub(crate) async fn get_by_path(
     State(app): State<App>,
+    caller: Caller,
     id: Result<JobPath, Problem>,
 ) -> Result<Response, Refusal> {
-    report(&app, &id.map_err(bad_request)?.0).await
+    report(&app, &caller, &id.map_err(bad_request)?.0).await
 }
 
 /// `GET /health`.
@@ -126,7 +127,7 @@ pub(crate) async fn health(State(app): State<App>) -> Response {
     (status, Json(body)).into_response()
 }
 
-async fn report(app: &App, key: &JobKey) -> Result<Response, Refusal> {
+async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, Refusal> {
     let unknown = || refuse(StatusCode::BAD_REQUEST, "No job has this id.");
     let stored = match lookup::find(app, key).await.map_err(server_error)? {
         Found::Job(record) => record.read(key).map_err(Problem::from).map_err(server_error)?,
@@ -136,7 +137,7 @@ async fn report(app: &App, key: &JobKey) -> Result<Response, Refusal> {
     let mut data = json!({"job_id": job.job_id, "status": "IN_PROGRESS"});
     match job.status {
         Status::Queued | Status::Running | Status::Unknown => {}
-        Status::Succeeded => return complete(app, job).await.map_err(server_error),
+        Status::Succeeded => return complete(app, caller, job).await.map_err(server_error),
         Status::Failed => {
             let error = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());
             data = json!({"job_id": job.job_id, "status": "FAIL", "error": error});
@@ -153,12 +154,12 @@ async fn report(app: &App, key: &JobKey) -> Result<Response, Refusal> {
 ///
 /// # Errors
 /// Those of [`Words::open`]. A later error cuts the connection.
-async fn complete(app: &App, job: &Job) -> Result<Response, Problem> {
+async fn complete(app: &App, caller: &Caller, job: &Job) -> Result<Response, Problem> {
     let words = Words::open(app, job, usize::MAX, 0).await?;
     let head = json!({"job_id": job.job_id, "status": "COMPLETE"}).to_string();
     let after = format!(",\"message\":{},\"success\":true}}", Value::from(fetched(job)));
     let frame = Frame { before: "{\"data\":", head: &head, after: &after };
-    let body = format::body(Format::Json, &frame, words);
+    let body = format::body(Format::Json, &frame, words, caller.admission(&app.keys));
     Ok(([(CONTENT_TYPE, Format::Json.content_type())], body).into_response())
 }
 

@@ -1,6 +1,8 @@
 //! Who may come in, and how much they may ask for.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -8,9 +10,12 @@ use serde_json::{Value, json};
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::stack::{Gateway, Stack, service};
+use wordmill_tests::stream::{Event, EventStream};
 use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// Longest time until a revoked key has no answer any more.
+const REVOKED_MAX: Duration = Duration::from_secs(60);
 const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
 const STRANGER: &str = "wm_0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -112,6 +117,88 @@ fn keys_are_rotated_while_the_gateway_runs_and_a_broken_file_changes_nothing() {
     let other = keys.add("other", &json!({}));
     is_valid(&client, &other, true);
     assert!(gateway.has_ended().is_none());
+}
+
+/// Opens the events of a queued job, and takes the first.
+fn follow(client: &Client, job_id: &str) -> EventStream {
+    let mut stream = EventStream::open(client, job_id, &[]);
+    let first = stream.next_job(LIMIT).expect("an event");
+    assert_eq!(first.told().1, "queued");
+    stream
+}
+
+fn wait_until_it_ends(mut stream: EventStream) {
+    wait_for("the stream of the revoked key ends", REVOKED_MAX, || match stream.next(LIMIT) {
+        None => Some(()),
+        Some(Event::Comment) => None,
+        Some(event) => panic!("{event:?}"),
+    });
+}
+
+#[test]
+fn a_revoked_key_ends_its_event_streams_and_no_others() {
+    let mut keys = Keyring::new();
+    let owner = json!({"owner": "team"});
+    let [first, old, other] = ["first", "second", "other"].map(|name| keys.add(name, &owner));
+    let stack = stack(1, 0, &keys);
+    let [first, old, other] = [first, old, other].map(|key| stack.client().with_key(&key));
+    let job_id = first.submit(&json!({"text": "a"}));
+    let [stream, of_old, mut of_other] = [&first, &old, &other].map(|key| follow(key, &job_id));
+
+    keys.withdraw("first");
+    wait_until_it_ends(stream);
+    // A client comes back by itself when its stream has ended.
+    assert_eq!(EventStream::open(&first, &job_id, &[]).status, 401);
+    // A key that is replaced under the same name is revoked.
+    let new = keys.rotate("second");
+    is_valid(stack.client(), &new, true);
+    let mut of_new = follow(&stack.client().with_key(&new), &job_id);
+    keys.withdraw("second");
+    wait_until_it_ends(of_old);
+
+    other.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
+    for stream in [&mut of_other, &mut of_new] {
+        assert_eq!(stream.next_job(LIMIT).expect("the end").told().1, "cancelled");
+        assert_eq!(stream.next_job(LIMIT), None);
+    }
+}
+
+#[test]
+fn a_revoked_key_gets_no_more_of_a_result_that_is_being_sent() {
+    let mut keys = Keyring::new();
+    let key = keys.add("team", &json!({}));
+    keys.add("other", &json!({}));
+    let stack = stack(1, 1, &keys);
+    let client = stack.client().with_key(&key);
+    // More than the buffers of both sides take.
+    let text: String = (0..600_000).map(|n| format!("word{n:026} ")).collect();
+    let plain = [("content-type", "text/plain; charset=utf-8")];
+    let answer = client.send("POST", "/v1/jobs", &plain, text.as_bytes());
+    let job_id = answer.json()["job_id"].as_str().expect("an id").to_owned();
+    assert_eq!(client.finished(&job_id, LIMIT)["status"], "succeeded");
+
+    let open = |path: String| {
+        let mut stream = TcpStream::connect(client.address()).expect("a connection");
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        let host = client.address();
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).expect("an answer");
+        assert_eq!(&status, b"HTTP/1.1 200");
+        stream
+    };
+    let paths = [format!("/v1/jobs/{job_id}/result?format=csv"), format!("/word-count/{job_id}")];
+    let streams = paths.map(open);
+    keys.withdraw("team");
+    is_valid(stack.client(), &key, false);
+    for mut stream in streams {
+        let mut rest = Vec::new();
+        let read = stream.read_to_end(&mut rest);
+        assert!(read.is_err() || !rest.ends_with(b"0\r\n\r\n"), "all of it was sent");
+        assert!(rest.len() < text.len(), "{} bytes", rest.len());
+    }
 }
 
 #[test]
