@@ -4,6 +4,12 @@
 //! a job of its own that adds up what they find (`worker/src/members.rs`): so whoever has the answer has
 //! everything, and a request that ends early leaves jobs behind and no batch. Under an idempotency key the
 //! ids of the jobs follow from it and from their lines, so sending all of it again runs nothing twice.
+//!
+//! A batch that is refused as a whole starts no job. Everything that can be known before the body is
+//! checked before it is read. If a batch exists under the key, the lines are only compared with it, so
+//! that another body under the same key is refused without an effect. What can only be known while jobs
+//! are accepted (the queue fills, the body breaks off) is no refusal but an interruption: the answer names
+//! the jobs that run.
 
 mod intake;
 mod lines;
@@ -15,7 +21,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Duration, Instant};
 use tracing::{debug, info};
 use wordmill_common::batch::Batch;
@@ -37,7 +43,7 @@ use crate::caller::Caller;
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::upload::Asked;
-use crate::{App, body, jobs, keyed, result, submit, upload};
+use crate::{App, BROKER_DEADLINE, body, jobs, keyed, result, submit, upload};
 
 /// Most jobs in one batch.
 const LINES_MAX: u32 = 10_000;
@@ -49,6 +55,17 @@ const CANCELS_MAX: usize = 64;
 const CANCEL_TIME_MAX: Duration = Duration::from_secs(20);
 /// When a client may look after its new batch, in seconds.
 const POLL_AFTER_S: u64 = 1;
+
+/// What a request does with its jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Submission {
+    /// There is no idempotency key: it enqueues them.
+    Unnamed,
+    /// It enqueues those that an earlier request under the same key did not.
+    Named,
+    /// The batch exists: it compares them, and enqueues none.
+    Repeated,
+}
 
 /// `POST /v1/batches`, with `Idempotency-Key` or without.
 pub(crate) async fn post(
@@ -70,31 +87,49 @@ pub(crate) async fn post(
         Some(name) => JobId::derived("batch", &caller.owner, name),
         None => JobId::new(),
     };
-    let intake = Intake { app: &app, caller: &caller, trace: &trace, batch_id, asked: &asked };
-    let is_named = name.is_some();
-    let taken = intake.take(body, shape, is_named).await?;
-    if let Some(problem) = taken.interrupted {
-        return Err(interrupted(problem, batch_id, is_named, taken.accepted, &taken.lines));
+    let submission = match &name {
+        Some(_) => match find(&app, &caller.job(batch_id)).await {
+            Ok(submission) => submission,
+            Err(problem) => {
+                upload::drain(body).await;
+                return Err(problem);
+            }
+        },
+        None => Submission::Unnamed,
+    };
+    let intake =
+        Intake { app: &app, caller: &caller, trace: &trace, batch_id, asked: &asked, submission };
+    let mut taken = intake.take(body, shape).await;
+    if let Some(problem) = taken.interrupted.take() {
+        return Err(interrupted(problem, batch_id, submission, &taken));
     }
     if taken.accepted == 0 {
         let detail = "No line is a job: there is nothing to do. lines says why.";
         return Err(Problem::new(Code::EmptyBatch, detail).with("lines", taken.lines.into()));
     }
     let message = JobMessage { webhook, ..message(&caller, &trace, batch_id, &asked, &taken) };
-    let accepted = if is_named {
-        keyed::accept(&app, message, &trace).await
-    } else {
-        submit::accept(&app, &message, &trace).await
+    let accepted = match submission {
+        Submission::Unnamed => submit::accept(&app, &message, &trace).await,
+        Submission::Named => keyed::accept(&app, message, &trace).await,
+        Submission::Repeated => keyed::find(&app, message, &trace).await,
     };
-    let job = accepted.map_err(|problem| {
-        if !problem.passes() {
-            return problem;
-        }
-        // Only the batch itself is missing, or nobody knows: its jobs are named all the same.
-        interrupted(problem, batch_id, is_named, taken.accepted, &taken.lines)
-    })?;
+    // Only the batch itself is missing, or unconfirmed: its jobs are named all the same.
+    let job = accepted.map_err(|problem| interrupted(problem, batch_id, submission, &taken))?;
     info!(job.id = %batch_id, accepted = taken.accepted, refused = taken.refused.count(), "batch accepted");
     Ok(answer(&job, &taken))
+}
+
+/// Looks for the batch of an idempotency key. It is created last, so if it exists, all its jobs do.
+///
+/// # Errors
+/// `result_expired` for a batch that is no longer kept, and `broker_unavailable`.
+async fn find(app: &App, key: &JobKey) -> Result<Submission, Problem> {
+    submit::connected(app, Instant::now() + BROKER_DEADLINE).await?;
+    match lookup::within(app.store.read(key, Freshness::Leader)).await? {
+        Found::Job(_) => Ok(Submission::Repeated),
+        Found::Absent => Ok(Submission::Named),
+        Found::Gone => Err(lookup::gone()),
+    }
 }
 
 /// Returns how the jobs are written in the body.
@@ -156,31 +191,42 @@ fn answer(job: &Job, taken: &Taken) -> Response {
     (StatusCode::ACCEPTED, [(LOCATION, location), (RETRY_AFTER, later)], Json(body)).into_response()
 }
 
-/// Returns the answer to a batch that was not taken in as a whole: what stopped it, and how far it came.
+/// Returns the answer to a batch that was not accepted as a whole: what stopped it, and the jobs that run.
 fn interrupted(
     problem: Problem,
     batch_id: JobId,
-    is_named: bool,
-    accepted: u32,
-    lines: &[Value],
+    submission: Submission,
+    taken: &Taken,
 ) -> Problem {
-    let how = if is_named {
-        "Send all of it again under the same Idempotency-Key: what was accepted is not run twice."
-    } else {
-        "What was accepted runs as jobs of their own. With an Idempotency-Key, sending all of it \
-         again would go on from here."
+    let is_reused = problem.is(Code::IdempotencyKeyReused);
+    let how = match submission {
+        // This request started nothing.
+        Submission::Repeated => return problem,
+        Submission::Named if is_reused => {
+            "Another request created the batch at the same time. Lines that only this one has run as \
+             jobs of their own."
+        }
+        Submission::Named => {
+            "Send all of it again under the same Idempotency-Key: what was accepted is not run twice."
+        }
+        Submission::Unnamed => {
+            "What was accepted runs as jobs of their own. With an Idempotency-Key, sending all of it \
+             again would go on from here."
+        }
     };
-    let whether = if problem.names_a_job() {
-        "The batch is not confirmed."
+    let whether = if is_reused {
+        ""
+    } else if problem.names_a_job() {
+        " The batch is not confirmed."
     } else {
-        "There is no batch yet."
+        " There is no batch yet."
     };
-    let detail = format!("{} {whether} {how}", problem.detail());
+    let detail = format!("{}{whether} {how}", problem.detail());
     problem
         .explained(detail)
         .with("batch_id", json!(batch_id))
-        .with("accepted", accepted.into())
-        .with("lines", lines.into())
+        .with("accepted", taken.accepted.into())
+        .with("lines", taken.lines.clone().into())
 }
 
 /// `GET /v1/batches/{id}`: as `GET /v1/jobs/{id}`, for batches only.

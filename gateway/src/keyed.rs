@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tracing::{Instrument, debug, warn};
+use wordmill_common::id::JobKey;
 use wordmill_common::job::{Job, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
@@ -132,29 +133,88 @@ pub(crate) async fn accept(
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
     let (lane, created_at) = (message.lane, message.created_at);
-    let accepted = settle(app, message, trace).await;
+    let accepted = settle(app, message, trace, Claiming::CreateOrFind).await;
     app.metrics.note_submission(lane, created_at, &accepted);
     accepted
 }
 
-async fn settle(app: &App, mut message: JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
+/// Finds a job that an earlier request created, and sees to it that it is queued or beyond. Creates
+/// none.
+///
+/// # Errors
+/// Those of [`accept`]; `broker_unavailable` also if the job was rolled back meanwhile.
+pub(crate) async fn find(
+    app: &App,
+    message: JobMessage,
+    trace: &TraceParent,
+) -> Result<Job, Problem> {
+    let (lane, created_at) = (message.lane, message.created_at);
+    let found = settle(app, message, trace, Claiming::Find).await;
+    app.metrics.note_submission(lane, created_at, &found);
+    found
+}
+
+/// Finds a job that an earlier request created and compares it. Starts nothing.
+///
+/// # Errors
+/// `idempotency_key_reused`, `broker_unavailable`, and `result_expired` for a job that is no longer
+/// there, or never was.
+pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Problem> {
+    let key = JobKey { owner: message.owner.clone(), job_id: message.job_id };
+    let comparing = async {
+        let _room = app.room.take(&message.source)?;
+        match lookup::within(app.store.read(&key, Freshness::Leader)).await? {
+            Found::Job(stored) if stored.job.fingerprint == Some(fingerprint(message)) => {
+                Ok(stored.job)
+            }
+            Found::Job(_) => Err(reused()),
+            Found::Gone | Found::Absent => Err(lookup::gone()),
+        }
+    };
+    let compared = comparing.await;
+    app.metrics.note_submission(message.lane, message.created_at, &compared);
+    compared
+}
+
+fn reused() -> Problem {
+    let detail = "The key, or the id, names a job that was asked for with another body.";
+    Problem::new(Code::IdempotencyKeyReused, detail)
+}
+
+/// Whether a job that does not exist is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claiming {
+    CreateOrFind,
+    Find,
+}
+
+async fn settle(
+    app: &App,
+    mut message: JobMessage,
+    trace: &TraceParent,
+    claiming: Claiming,
+) -> Result<Job, Problem> {
     message.fingerprint = Some(fingerprint(&message));
     let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     submit::connected(app, deadline).await?;
     trace::name_job(message.job_id);
     let job = Job { traceparent: Some(*trace), ..Job::queued(&message) };
-    match claim(app, &job, deadline).await? {
+    let claimed = match claiming {
+        Claiming::CreateOrFind => claim(app, &job, deadline).await?,
+        Claiming::Find => claimed(app, &job, deadline).await?.ok_or_else(|| {
+            let detail = "Another request began to accept this, and could not. Try again.";
+            Problem::new(Code::BrokerUnavailable, detail)
+        })?,
+    };
+    match claimed {
         Claimed::Created(revision) => {
             put_in(app, Stored { job, revision }, message, trace, deadline, Owned::ByUs).await
         }
         Claimed::Taken(stored) if stored.job.fingerprint == job.fingerprint => {
             put_in(app, *stored, message, trace, deadline, Owned::ByAnother).await
         }
-        Claimed::Taken(_) => {
-            let detail = "The key, or the id, names a job that was asked for with another body.";
-            Err(Problem::new(Code::IdempotencyKeyReused, detail))
-        }
+        Claimed::Taken(_) => Err(reused()),
         Claimed::Gone => Err(lookup::gone()),
     }
 }
@@ -170,18 +230,13 @@ enum Owned {
 
 /// Creates the record or finds the one that is there, until the deadline.
 async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<Claimed, Problem> {
-    let key = job.key();
     let admitted = match app.gauge.admit(job.lane) {
         Ok(()) => limits::admit(app, &job.owner).await,
         declined => declined,
     };
     // Whoever may put nothing in still learns of what is there.
     if let Err(declined) = admitted {
-        return match within(deadline, job, app.store.read(&key, Freshness::Leader)).await? {
-            Found::Job(stored) => Ok(Claimed::Taken(stored)),
-            Found::Gone => Ok(Claimed::Gone),
-            Found::Absent => Err(declined),
-        };
+        return claimed(app, job, deadline).await?.ok_or(declined);
     }
     loop {
         match within(deadline, job, app.store.claim(job)).await {
@@ -194,6 +249,16 @@ async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<Claimed, Probl
             Err(_) => tokio::time::sleep(PUBLISH_PAUSE).await,
         }
     }
+}
+
+/// Finds the record that an earlier request created; `None` if there is none.
+async fn claimed(app: &App, job: &Job, deadline: Instant) -> Result<Option<Claimed>, Problem> {
+    let key = job.key();
+    Ok(match within(deadline, job, app.store.read(&key, Freshness::Leader)).await? {
+        Found::Job(stored) => Some(Claimed::Taken(stored)),
+        Found::Gone => Some(Claimed::Gone),
+        Found::Absent => None,
+    })
 }
 
 /// Sees to it that a job whose record is there is queued or beyond, and returns it.

@@ -3,6 +3,7 @@
 mod access;
 mod accounts;
 mod acknowledgements;
+mod batch_refusals;
 mod batches;
 mod cancel;
 mod chaos;

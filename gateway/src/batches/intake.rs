@@ -15,8 +15,8 @@ use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::trace::TraceParent;
 
-use super::LINES_MAX;
 use super::lines::{Cut, Cutter, Shape};
+use super::{LINES_MAX, Submission};
 use crate::caller::Caller;
 use crate::problem::{Code, Problem};
 use crate::submit::{self, NewJob};
@@ -44,6 +44,7 @@ pub(super) struct Intake<'a> {
     pub(super) trace: &'a TraceParent,
     pub(super) batch_id: JobId,
     pub(super) asked: &'a Asked,
+    pub(super) submission: Submission,
 }
 
 /// What became of the lines.
@@ -69,16 +70,8 @@ struct Outcome {
 }
 
 impl Intake<'_> {
-    /// Reads the body and puts its jobs onto the queue.
-    ///
-    /// # Errors
-    /// `incomplete_body` and `request_timeout`.
-    pub(super) async fn take(
-        &self,
-        body: Body,
-        shape: Shape,
-        is_named: bool,
-    ) -> Result<Taken, Problem> {
+    /// Reads the body and enqueues its jobs, or compares them with those of the batch that exists.
+    pub(super) async fn take(&self, body: Body, shape: Shape) -> Taken {
         let mut arriving = Arriving::new(body, Cutter::new(shape, self.app.json_size_max));
         let mut in_flight = FuturesUnordered::new();
         let (mut bytes, mut count, mut outcomes) = (0_usize, 0_u32, Vec::new());
@@ -88,7 +81,7 @@ impl Intake<'_> {
             let next = tokio::select! {
                 biased;
                 Some(outcome) = in_flight.next(), if !in_flight.is_empty() => Err(outcome),
-                next = arriving.next(), if has_room && !is_over => Ok(next?),
+                next = arriving.next(), if has_room && !is_over => Ok(next),
             };
             match next {
                 Ok(Next::End) => is_over = true,
@@ -102,7 +95,7 @@ impl Intake<'_> {
                     match cut {
                         Cut::Job(job) => {
                             bytes += job.len();
-                            in_flight.push(self.submit(count, job, is_named));
+                            in_flight.push(self.submit(count, job));
                         }
                         Cut::Skipped(problem) => {
                             outcomes.push(Outcome {
@@ -115,6 +108,11 @@ impl Intake<'_> {
                 }
                 Ok(Next::Broken(problem)) => {
                     outcomes.push(rest(&mut count, problem));
+                    is_over = true;
+                }
+                // Jobs that are on their way are waited for: the answer has to name them.
+                Ok(Next::Cut(problem)) => {
+                    interrupted = Some(problem);
                     is_over = true;
                 }
                 Err(outcome) => {
@@ -134,26 +132,28 @@ impl Intake<'_> {
             upload::drain(arriving.body).await;
         }
         outcomes.sort_unstable_by_key(|outcome| outcome.line);
-        Ok(Taken::of(count, outcomes, interrupted))
+        Taken::of(count, outcomes, interrupted)
     }
 
-    async fn submit(&self, line: u32, job: Bytes, is_named: bool) -> Outcome {
+    async fn submit(&self, line: u32, job: Bytes) -> Outcome {
         let bytes = job.len();
         let (span, trace) = trace::member(self.trace);
         let submitting = async {
             let message = self.message(line, &job, &trace)?;
             // What is parsed takes as much again.
             drop(job);
-            if is_named {
-                Box::pin(keyed::accept(self.app, message, &trace)).await
-            } else {
-                submit::accept(self.app, &message, &trace).await
+            match self.submission {
+                Submission::Unnamed => submit::accept(self.app, &message, &trace).await,
+                Submission::Named => Box::pin(keyed::accept(self.app, message, &trace)).await,
+                Submission::Repeated => keyed::compare(self.app, &message).await,
             }
         };
         let accepted = match submitting.instrument(span).await {
             // It was a job once, and is deleted or has expired: what it asked for is not known any
             // more. The batch is the same all the same, and counts it as gone.
-            Err(problem) if is_named && problem.is(Code::ResultExpired) => {
+            Err(problem)
+                if self.submission != Submission::Unnamed && problem.is(Code::ResultExpired) =>
+            {
                 Ok(Batch::member(&self.caller.owner, self.batch_id, line))
             }
             accepted => accepted.map(|job| job.job_id),
@@ -237,6 +237,8 @@ impl Taken {
 /// What arrives next.
 enum Next {
     Job(Cut),
+    /// Why nothing more arrives.
+    Cut(Problem),
     /// What is wrong with the rest.
     Broken(Problem),
     End,
@@ -259,38 +261,40 @@ impl Arriving {
     }
 
     /// Waits for the next job. Nothing is lost if it is dropped meanwhile.
-    async fn next(&mut self) -> Result<Next, Problem> {
+    async fn next(&mut self) -> Next {
         loop {
             let cut = if self.has_ended { self.cutter.end() } else { self.cutter.next() };
             match cut {
-                Err(problem) => return Ok(Next::Broken(problem)),
+                Err(problem) => return Next::Broken(problem),
                 Ok(Some(job)) => {
                     // As long as jobs are on their way the client is not to blame for its silence.
                     self.heard = Instant::now();
-                    return Ok(Next::Job(job));
+                    return Next::Job(job);
                 }
-                Ok(None) if self.has_ended => return Ok(Next::End),
+                Ok(None) if self.has_ended => return Next::End,
                 Ok(None) => {}
             }
             let until = self.deadline.min(self.heard + STALL_MAX);
             let arriving = tokio::time::timeout_at(until, self.body.frame()).await;
-            let frame = arriving.map_err(|_| {
+            let Ok(frame) = arriving else {
+                self.has_ended = true;
                 let detail = "The batch did not arrive in time.";
-                Problem::new(Code::RequestTimeout, detail)
-            })?;
+                return Next::Cut(Problem::new(Code::RequestTimeout, detail));
+            };
             self.heard = Instant::now();
             match frame {
                 None => self.has_ended = true,
                 Some(Err(_)) => {
+                    self.has_ended = true;
                     let detail = "The batch ended before its time.";
-                    return Err(Problem::new(Code::IncompleteBody, detail));
+                    return Next::Cut(Problem::new(Code::IncompleteBody, detail));
                 }
                 Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else { continue };
                     self.bytes = self.bytes.saturating_add(data.len());
                     if self.bytes > BATCH_BYTES_MAX {
                         let detail = format!("A batch has at most {BATCH_BYTES_MAX} bytes.");
-                        return Ok(Next::Broken(Problem::new(Code::InputTooLarge, detail)));
+                        return Next::Broken(Problem::new(Code::InputTooLarge, detail));
                     }
                     self.cutter.push(&data);
                 }

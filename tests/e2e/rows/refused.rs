@@ -319,10 +319,9 @@ fn what_is_wrong_is_told_by_its_code_on_every_route() {
     let (stack, site) = (Stack::with(1, 1, &settings), Site::start());
     let (names, client) = (names(&stack, &site), stack.client());
     let jobs = || client.get("/v1/jobs?limit=100").json()["data"].as_array().map(Vec::len);
-    let before = jobs().expect("jobs");
+    let before = jobs();
     for case in cases() {
         case.meet(client, &names);
     }
-    // The second line of a batch whose first was known under its key.
-    assert_eq!(jobs(), Some(before + 1));
+    assert!(before.is_some() && jobs() == before, "no refusal starts a job");
 }

@@ -1,0 +1,193 @@
+//! A batch that is refused as a whole starts no job, and one that is interrupted names those that run.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::stack::Stack;
+use wordmill_tests::upload::Upload;
+use wordmill_tests::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
+const JSON: (&str, &str) = ("content-type", "application/json");
+const KEY: (&str, &str) = ("idempotency-key", "monday");
+const BATCHES: &str = "/v1/batches";
+
+fn job(n: usize) -> Value {
+    json!({"text": format!("job {n}")})
+}
+
+fn body(lines: &[Value]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Sends one job a line under the key.
+fn send(client: &Client, lines: &[Value]) -> Answer {
+    client.send("POST", BATCHES, &[NDJSON, KEY], body(lines).as_bytes())
+}
+
+fn accepted(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer.json()
+}
+
+/// Returns the last sequences of the queue and of the records: every job that starts raises both.
+fn state(admin: &Admin) -> (u64, u64) {
+    (admin.last_sequence("JOBS"), admin.last_sequence("KV_job_state"))
+}
+
+/// Asserts that a request is refused with this problem, and changes nothing.
+fn refused(admin: &Admin, (status, code): (u16, &str), request: impl FnOnce() -> Answer) -> Value {
+    let before = state(admin);
+    let problem = request().problem(status, code);
+    assert_eq!(state(admin), before, "{code} started jobs: {problem}");
+    problem
+}
+
+#[test]
+fn a_batch_that_cannot_be_right_is_refused_before_any_of_its_jobs_starts() {
+    let webhooks = ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef");
+    let stack = Stack::with(1, 0, &[("WORDMILL_JSON_SIZE_MAX", "1KiB"), webhooks]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let good = body(&[job(1), job(2)]);
+    let post = |query: &str, headers: &[(&str, &str)], body: &str| {
+        client.send("POST", &format!("{BATCHES}{query}"), headers, body.as_bytes())
+    };
+    let csv = ("content-type", "text/csv");
+    for (refusal, query, headers) in [
+        ((415, "unsupported_media_type"), "", &[csv][..]),
+        ((415, "unsupported_media_type"), "", &[]),
+        ((400, "invalid_idempotency_key"), "", &[NDJSON, ("idempotency-key", "")]),
+        ((400, "invalid_query"), "?lane=interactive", &[NDJSON]),
+        ((422, "invalid_option"), "?colour=red", &[NDJSON]),
+        ((422, "invalid_option"), "?rule=none", &[NDJSON]),
+        ((422, "invalid_label"), "?label=x", &[NDJSON]),
+        ((422, "invalid_webhook"), "?webhook=ftp://example.org/", &[NDJSON]),
+    ] {
+        refused(&admin, refusal, || post(query, headers, &good));
+    }
+    let long = json!({"text": "x".repeat(2000)}).to_string();
+    for (headers, body) in [
+        (&[NDJSON][..], ""),
+        (&[NDJSON, KEY], "{}\n{\"url\": \"nowhere\"}\n"),
+        (&[NDJSON], &long),
+        (&[JSON], "[]"),
+        (&[JSON], "{\"text\": \"a\"}"),
+        (&[JSON], "[{\"te"),
+    ] {
+        refused(&admin, (422, "empty_batch"), || post("", headers, body));
+    }
+    // Nothing of all that is in the way of the key.
+    accepted(&post("", &[NDJSON, KEY], &good));
+}
+
+#[test]
+fn another_body_under_the_key_of_a_batch_starts_nothing() {
+    let stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let lines: Vec<Value> = (0..20).map(job).collect();
+    let first = accepted(&send(client, &lines));
+    let reused = (422, "idempotency_key_reused");
+
+    let more = [&lines[..], &[job(20), job(21)]].concat();
+    refused(&admin, reused, || send(client, &more));
+    refused(&admin, reused, || send(client, &lines[..19]));
+    let mut other = more.clone();
+    other[3] = job(100);
+    let problem = refused(&admin, reused, || send(client, &other));
+    assert_eq!(problem["accepted"], Value::Null, "nothing is accepted: {problem}");
+    let mut damaged = more.clone();
+    damaged[3] = json!({"url": "nowhere"});
+    refused(&admin, reused, || send(client, &damaged));
+    // A line too many stands for the rest.
+    let many: Vec<Value> = (0..10_001).map(job).collect();
+    refused(&admin, reused, || send(client, &many));
+    let array = json!(more).to_string();
+    let unclosed = &array[..array.len() - 1];
+    let headers = [JSON, KEY];
+    refused(&admin, reused, || client.send("POST", BATCHES, &headers, unclosed.as_bytes()));
+    refused(&admin, (400, "incomplete_body"), || {
+        let headers = [NDJSON, KEY, ("content-length", "100000")];
+        let mut upload = Upload::begin(client, "POST", BATCHES, &headers);
+        assert!(upload.send(body(&more).as_bytes()));
+        upload.close();
+        upload.answer()
+    });
+    // Where no line is the same, each of them says so.
+    let others: Vec<Value> = (100..120).map(job).collect();
+    let problem = refused(&admin, (422, "empty_batch"), || send(client, &others));
+    assert_eq!(problem["lines"][0]["problem"]["code"], "idempotency_key_reused", "{problem}");
+
+    // The same body finds the same batch and starts nothing either.
+    let before = state(&admin);
+    let again = accepted(&send(client, &lines));
+    assert_eq!((&again["batch_id"], &again["lines"]), (&first["batch_id"], &first["lines"]));
+    assert_eq!(state(&admin), before);
+}
+
+#[test]
+fn a_batch_that_is_no_longer_kept_starts_nothing_under_its_key() {
+    let stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let first = accepted(&send(client, &[job(0)]));
+    let path = format!("/v1/jobs/{}", first["batch_id"].as_str().expect("an id"));
+    assert_eq!(client.send("POST", &format!("{path}/cancel"), &[], &[]).status, 200);
+    assert_eq!(client.send("DELETE", &path, &[], &[]).status, 204);
+    refused(&admin, (410, "result_expired"), || send(client, &[job(0), job(1)]));
+}
+
+#[test]
+fn a_repeat_enqueues_a_batch_whose_message_is_missing() {
+    let stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let lines = [job(0), job(1)];
+    let first = accepted(&send(client, &lines));
+    admin.delete_message("JOBS", admin.last_sequence("JOBS"));
+    assert_eq!(admin.messages("JOBS"), 2);
+    // As if the gateway had died after it had created the record.
+    let again = accepted(&send(client, &lines));
+    assert_eq!(again["batch_id"], first["batch_id"]);
+    assert_eq!(admin.messages("JOBS"), 3);
+}
+
+#[test]
+fn a_body_that_breaks_off_is_answered_with_the_jobs_that_run() {
+    let stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let headers = [NDJSON, ("content-length", "100000")];
+    let mut upload = Upload::begin(client, "POST", BATCHES, &headers);
+    assert!(upload.send(body(&[job(0), json!({}), job(2)]).as_bytes()));
+    upload.close();
+    let problem = upload.answer().problem(400, "incomplete_body");
+    assert_eq!(problem["accepted"], 2, "{problem}");
+    assert_eq!(admin.messages("JOBS"), 2);
+    let lines = problem["lines"].as_array().expect("lines");
+    for job_id in [&lines[0]["job_id"], &lines[2]["job_id"]] {
+        let job = client.get(&format!("/v1/jobs/{}", job_id.as_str().expect("an id")));
+        assert_eq!(job.json()["status"], "queued", "{job:?}");
+    }
+    assert_eq!(lines[1]["problem"]["code"], "invalid_request", "{problem}");
+}
+
+#[test]
+fn of_two_bodies_under_one_key_at_the_same_time_the_one_refused_names_the_jobs_that_run() {
+    let stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let lines: Vec<Value> = (0..20).map(job).collect();
+    let more = [&lines[..], &[job(20), job(21)]].concat();
+    let (first, rest) = (body(&more[..1]), body(&more[1..]));
+    let length = (first.len() + rest.len()).to_string();
+    let headers = [NDJSON, KEY, ("content-length", length.as_str())];
+    let mut slow = Upload::begin(client, "POST", BATCHES, &headers);
+    assert!(slow.send(first.as_bytes()));
+    wait_for("its first job is queued", LIMIT, || (admin.messages("JOBS") == 1).then_some(()));
+    accepted(&send(client, &lines));
+    assert!(slow.send(rest.as_bytes()));
+    let problem = slow.answer().problem(422, "idempotency_key_reused");
+    let named = problem["lines"].as_array().expect("lines").iter();
+    assert_eq!(named.filter(|line| line["job_id"].is_string()).count(), 22, "{problem}");
+    // The batch, its members, and what only the slow request had.
+    assert_eq!(admin.messages("JOBS"), 1 + 20 + 2);
+}
