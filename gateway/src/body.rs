@@ -1,4 +1,4 @@
-//! Request bodies: JSON, bounded in size and time.
+//! Request bodies: JSON, bounded in size, time and the memory of all together.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,16 +7,21 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use http_body_util::LengthLimitError;
+use http_body_util::BodyExt;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use crate::problem::{Code, Problem};
+use crate::room::{Room, RoomShare};
+use crate::upload;
 
 /// Longest time that a JSON body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How much of a body is held in one piece while it arrives, in bytes.
+const BLOCK_BYTES: usize = 64 << 10;
 
 /// Something that only an object of JSON is. A `struct` can be read from a list, too, which nobody means.
 #[derive(Debug)]
@@ -42,21 +47,23 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
     }
 }
 
-/// Reads a JSON object of at most `size_max` bytes.
+/// Reads a JSON object of at most `size_max` bytes, and returns it with the room that it takes.
 ///
 /// # Errors
 /// A problem for a wrong content type, a body that is too large, too slow, cut off, not JSON, or
-/// JSON of another shape.
+/// JSON of another shape, and `overloaded`.
 pub(crate) async fn json<T: DeserializeOwned>(
+    room: &Room,
     headers: &HeaderMap,
     body: Body,
     size_max: usize,
-) -> Result<T, Problem> {
+) -> Result<(T, RoomShare), Problem> {
     if !is_json(headers) {
         let detail = "Send the job as JSON, with Content-Type: application/json.";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
-    parse(&read(body, size_max).await?)
+    let (bytes, share) = read(room, body, size_max).await?;
+    Ok((parse(&bytes)?, share))
 }
 
 /// Reads a JSON object.
@@ -87,33 +94,89 @@ pub(crate) fn essence(headers: &HeaderMap) -> String {
     essence.trim().to_ascii_lowercase()
 }
 
-/// Reads a whole body of at most `size_max` bytes.
+/// Reads a whole body of at most `size_max` bytes. It takes room while it arrives, and keeps it until the
+/// share is dropped.
 ///
 /// # Errors
-/// A problem for a body that is too large, too slow or cut off.
-pub(crate) async fn read(body: Body, size_max: usize) -> Result<Bytes, Problem> {
-    let reading = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, size_max));
-    match reading.await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_too_long(&error) => Err(Problem::new(
-            Code::InputTooLarge,
-            format!("The body is larger than {size_max} bytes (WORDMILL_JSON_SIZE_MAX)."),
-        )),
-        Ok(Err(_)) => Err(Problem::new(Code::InvalidJson, "The body ended before its time.")),
-        Err(_) => {
-            let detail = format!("The body did not arrive within {} s.", BODY_TIMEOUT.as_secs());
-            Err(Problem::new(Code::RequestTimeout, detail))
+/// A problem for a body that is too large, too slow or cut off, and `overloaded`.
+async fn read(room: &Room, mut body: Body, size_max: usize) -> Result<(Bytes, RoomShare), Problem> {
+    let mut share = room.share();
+    let collecting = collect(&mut body, &mut share, size_max);
+    let read = tokio::time::timeout(BODY_TIMEOUT, collecting).await.unwrap_or_else(|_| {
+        let detail = format!("The body did not arrive within {} s.", BODY_TIMEOUT.as_secs());
+        Err(Problem::new(Code::RequestTimeout, detail))
+    });
+    match read {
+        Ok(bytes) => Ok((bytes, share)),
+        Err(problem) => {
+            drop(share);
+            if problem.is(Code::InputTooLarge) || problem.is(Code::Overloaded) {
+                upload::drain(body).await;
+            }
+            Err(problem)
         }
     }
 }
 
-fn is_too_long(error: &axum::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
-            return true;
+async fn collect(
+    body: &mut Body,
+    share: &mut RoomShare,
+    size_max: usize,
+) -> Result<Bytes, Problem> {
+    let mut blocks = Blocks::default();
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|_| Problem::new(Code::InvalidJson, "The body ended before its time."))?;
+        let Ok(data) = frame.into_data() else { continue };
+        let length = blocks.length.saturating_add(data.len());
+        if length > size_max {
+            let detail =
+                format!("The body is larger than {size_max} bytes (WORDMILL_JSON_SIZE_MAX).");
+            return Err(Problem::new(Code::InputTooLarge, detail));
         }
-        cause = error.source();
+        share.resize(length)?;
+        blocks.push(&data);
     }
-    false
+    Ok(blocks.join())
+}
+
+/// A body that arrives, in blocks of one size: those of a body that is refused serve the next one, whereas
+/// the allocator keeps the pages of a large buffer for a while.
+#[derive(Default)]
+struct Blocks {
+    blocks: Vec<Vec<u8>>,
+    length: usize,
+}
+
+impl Blocks {
+    fn push(&mut self, mut data: &[u8]) {
+        self.length = self.length.saturating_add(data.len());
+        while !data.is_empty() {
+            match self.blocks.last_mut() {
+                Some(last) if last.len() < last.capacity() => {
+                    let room = last.capacity().saturating_sub(last.len());
+                    let (fits, rest) = data.split_at(room.min(data.len()));
+                    last.extend_from_slice(fits);
+                    data = rest;
+                }
+                Some(_) => self.blocks.push(Vec::with_capacity(BLOCK_BYTES)),
+                // As a rule the first piece is the whole body.
+                None => {
+                    self.blocks.push(data.to_vec());
+                    data = &[];
+                }
+            }
+        }
+    }
+
+    fn join(mut self) -> Bytes {
+        if let [_] = self.blocks.as_slice() {
+            return self.blocks.pop().unwrap_or_default().into();
+        }
+        let mut whole = Vec::with_capacity(self.length);
+        for block in self.blocks {
+            whole.extend_from_slice(&block);
+        }
+        whole.into()
+    }
 }

@@ -48,9 +48,11 @@ pub(crate) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let message = submit::read(&app, &key, &trace, &uri, &headers, body).await?;
+    let (message, share) = submit::read(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = Preference::of(&app, &key, &headers).await;
+    // The job takes the room of its own now.
+    drop(share);
     let accepted = accept(&app, message, &trace).await;
     upload::settle(&app, object, &accepted);
     Ok(submit::answer(&app, preference, accepted?).await)

@@ -32,6 +32,7 @@ pub(crate) use self::asked::{
 use crate::caller::Caller;
 use crate::metrics::Operation;
 use crate::problem::{Code, Problem};
+use crate::room::RoomShare;
 use crate::view::JobView;
 use crate::waiting::Preference;
 use crate::{App, BROKER_DEADLINE, body, keyed, limits, lookup, trace, upload};
@@ -55,9 +56,11 @@ pub(crate) async fn post(
     let given = keyed::key(&headers)?;
     let derived = |key: &String| JobId::derived("key", &caller.owner, key);
     let key = caller.job(given.as_ref().map_or_else(JobId::new, derived));
-    let message = read(&app, &key, &trace, &uri, &headers, body).await?;
+    let (message, share) = read(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = Preference::of(&app, &key, &headers).await;
+    // The job takes the room of its own now.
+    drop(share);
     let accepted = match given {
         // Boxed like whatever else is rare here: the future of a request is copied several times, and is
         // as large as the largest thing that it may have to wait for.
@@ -108,7 +111,7 @@ fn describe(job: &Job, status: Status, view: JobView<'_>) -> Response {
 }
 
 /// Reads the job that a body describes, or takes in the document that it is, under the name that the
-/// job is to have.
+/// job is to have. Returns the message and the room that it takes.
 ///
 /// # Errors
 /// Those of [`upload::read`] and [`body::json`], and `invalid_...` for whatever the job must not say.
@@ -119,12 +122,15 @@ pub(crate) async fn read(
     uri: &Uri,
     headers: &HeaderMap,
     body: Body,
-) -> Result<JobMessage, Problem> {
+) -> Result<(JobMessage, RoomShare), Problem> {
     if upload::kind(headers)? != upload::Kind::Json {
-        return Box::pin(upload::read(app, key, trace, headers, uri.query(), body)).await;
+        let reading = upload::read(app, key, trace, headers, uri.query(), body);
+        // The document is in the store by then.
+        return Ok((Box::pin(reading).await?, app.room.share()));
     }
     let asked = upload::asked(uri.query().unwrap_or_default())?;
-    let body: NewJob = body::json(headers, body, app.json_size_max).await?;
+    let (body, share): (NewJob, _) =
+        body::json(&app.room, headers, body, app.json_size_max).await?;
     let source = source(body.url, body.text)?;
     let options = match body.options {
         None | Some(Value::Null) => asked.options,
@@ -135,7 +141,7 @@ pub(crate) async fn read(
     let webhook = body.webhook.map(|webhook| to(webhook.url)).transpose()?;
     // What the query says has to be right, although it is not what counts then.
     let webhook = webhook.or(asked.webhook.map(to).transpose()?);
-    Ok(JobMessage {
+    let message = JobMessage {
         format: job::FORMAT,
         job_id: key.job_id,
         owner: key.owner.clone(),
@@ -149,7 +155,8 @@ pub(crate) async fn read(
         retry_of: None,
         webhook,
         batch: None,
-    })
+    };
+    Ok((message, share))
 }
 
 /// What is known after the job was offered to the queue.
@@ -180,8 +187,8 @@ pub(crate) async fn accept(
 
 async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
     app.gauge.admit(message.lane)?;
-    limits::admit(app, &message.owner).await?;
     let _room = app.room.take(&message.source)?;
+    limits::admit(app, &message.owner).await?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     connected(app, deadline).await?;
     trace::name_job(message.job_id);

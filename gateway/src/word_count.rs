@@ -23,7 +23,7 @@ use wordmill_nats::record::Found;
 use crate::caller::Caller;
 use crate::format::{self, Format, Frame};
 use crate::lookup::{self, JobPath};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::words::Words;
 use crate::{App, body, submit};
 
@@ -60,8 +60,8 @@ pub(crate) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let submission: Submission =
-        body::json(&headers, body, app.json_size_max).await.map_err(bad_request)?;
+    let reading = body::json(&app.room, &headers, body, app.json_size_max);
+    let (submission, _room): (Submission, _) = reading.await.map_err(unreadable)?;
     let url = submission
         .url
         .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "The field \"url\" is missing."))?;
@@ -97,7 +97,10 @@ pub(crate) async fn get(
         query.map_err(|rejection| refuse(StatusCode::BAD_REQUEST, &rejection.body_text()))?;
     let request = match query.job_id {
         Some(_) => query,
-        None => body::json(&headers, body, app.json_size_max).await.map_err(bad_request)?,
+        None => {
+            let reading = body::json(&app.room, &headers, body, app.json_size_max);
+            reading.await.map_err(unreadable)?.0
+        }
     };
     let id = request
         .job_id
@@ -171,6 +174,11 @@ fn fetched(job: &Job) -> String {
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
 fn bad_request(problem: Problem) -> Refusal {
     refuse(StatusCode::BAD_REQUEST, problem.detail())
+}
+
+/// A body that is wrong is a 400 here, and a lack of room for it a 500.
+fn unreadable(problem: Problem) -> Refusal {
+    if problem.is(Code::Overloaded) { server_error(problem) } else { bad_request(problem) }
 }
 
 /// Whatever is wrong with us is a 500 here. Who has asked for too much is told when to come back.

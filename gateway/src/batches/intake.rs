@@ -19,6 +19,7 @@ use super::lines::{Cut, Cutter, Shape};
 use super::{LINES_MAX, Submission};
 use crate::caller::Caller;
 use crate::problem::{Code, Problem};
+use crate::room::RoomShare;
 use crate::submit::{self, NewJob};
 use crate::upload::Asked;
 use crate::{App, body, keyed, trace, upload};
@@ -72,7 +73,8 @@ struct Outcome {
 impl Intake<'_> {
     /// Reads the body and enqueues its jobs, or compares them with those of the batch that exists.
     pub(super) async fn take(&self, body: Body, shape: Shape) -> Taken {
-        let mut arriving = Arriving::new(body, Cutter::new(shape, self.app.json_size_max));
+        let cutter = Cutter::new(shape, self.app.json_size_max);
+        let mut arriving = Arriving::new(body, cutter, self.app.room.share());
         let mut in_flight = FuturesUnordered::new();
         let (mut bytes, mut count, mut outcomes) = (0_usize, 0_u32, Vec::new());
         let (mut is_over, mut interrupted) = (false, None);
@@ -248,6 +250,8 @@ enum Next {
 struct Arriving {
     body: Body,
     cutter: Cutter,
+    /// The room of the bytes that are not cut into jobs yet.
+    share: RoomShare,
     bytes: usize,
     heard: Instant,
     deadline: Instant,
@@ -255,9 +259,17 @@ struct Arriving {
 }
 
 impl Arriving {
-    fn new(body: Body, cutter: Cutter) -> Self {
+    fn new(body: Body, cutter: Cutter, share: RoomShare) -> Self {
         let now = Instant::now();
-        Self { body, cutter, bytes: 0, heard: now, deadline: now + TIME_MAX, has_ended: false }
+        Self {
+            body,
+            cutter,
+            share,
+            bytes: 0,
+            heard: now,
+            deadline: now + TIME_MAX,
+            has_ended: false,
+        }
     }
 
     /// Waits for the next job. Nothing is lost if it is dropped meanwhile.
@@ -295,6 +307,10 @@ impl Arriving {
                     if self.bytes > BATCH_BYTES_MAX {
                         let detail = format!("A batch has at most {BATCH_BYTES_MAX} bytes.");
                         return Next::Broken(Problem::new(Code::InputTooLarge, detail));
+                    }
+                    let held = self.cutter.buffered_bytes().saturating_add(data.len());
+                    if let Err(problem) = self.share.resize(held) {
+                        return Next::Cut(problem);
                     }
                     self.cutter.push(&data);
                 }

@@ -57,6 +57,11 @@ impl Cutter {
         Self { shape, bytes_max, buffer, seen: 0, place, has_members: false, skips: false }
     }
 
+    /// Returns how many bytes of the body are held.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Takes in what has arrived.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);

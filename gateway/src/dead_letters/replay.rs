@@ -128,7 +128,8 @@ pub(crate) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Replayed>, Problem> {
-    let request: Request = body::json(&headers, body, app.json_size_max).await?;
+    let reading = body::json(&app.room, &headers, body, app.json_size_max);
+    let (request, _room): (Request, _) = reading.await?;
     let dry_run = request.dry_run;
     let owner = caller.owner;
     let (asked, next) = select(&app, &owner, request).await?;

@@ -46,6 +46,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
         )
         .json(200, "What became of each letter.", schemas.written::<Replayed>())
         .codes(&[Code::BrokerUnavailable, Code::InputTooLarge, Code::InvalidJson])
-        .codes(&[Code::InvalidRequest, Code::RequestTimeout, Code::UnsupportedMediaType]),
+        .codes(&[Code::InvalidRequest, Code::Overloaded, Code::RequestTimeout])
+        .codes(&[Code::UnsupportedMediaType]),
     ]
 }

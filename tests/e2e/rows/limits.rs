@@ -154,7 +154,12 @@ pub fn full_webhooks() -> Vec<Case> {
 
 /// Submissions that wait for the queue fill the room that they share.
 pub fn no_room() -> Vec<Case> {
-    submissions("503 overloaded")
+    let mut cases = submissions("503 overloaded");
+    // What arrives takes room by its size.
+    let replay = format!("{}{{\"ids\": [\"{ONE}\"]}}", " ".repeat(40 << 10));
+    let request = "POST /v1/dead-letters/replay";
+    cases.push(Case::new("503 overloaded", request).body("application/json", &replay));
+    cases
 }
 
 fn meet(cases: Vec<Case>, client: &Client, names: &Names) {
