@@ -135,11 +135,11 @@ impl Metrics {
             catalogue.gauge("wordmill_clients_waiting_max", "How many clients may wait at once");
         let room_taken = catalogue.gauge(
             "wordmill_submission_room_taken_bytes",
-            "Room of submissions that are on their way to the broker",
+            "Memory of submissions whose bodies arrive or that are on their way to the broker",
         );
         let room = catalogue.gauge(
             "wordmill_submission_room_bytes",
-            "Room for submissions on their way: who comes when it is taken is declined",
+            "Memory for submissions; further ones are declined with overloaded",
         );
         catalogue.collect(standing.clone());
         let exposition = catalogue.finish();
