@@ -1,6 +1,7 @@
 //! Dead letters as those see them who look into them: read by direct gets, without a consumer, and
 //! removed one by one.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 
@@ -23,6 +24,10 @@ use crate::topology::{DEAD_JOBS, DEAD_JOBS_PREFIX};
 
 /// Most questions to the broker for one page.
 const QUESTIONS_MAX: u32 = 400;
+/// Letters of one page, in bytes of their messages, one letter more or less: a letter holds its text.
+const PAGE_BYTES_MAX: usize = 16 << 20;
+/// Messages of one window, in bytes, one message more or less.
+const WINDOW_BYTES_MAX: usize = 8 << 20;
 /// How many sequence numbers are walked through at a time, from the newest window to the oldest.
 const WINDOW: u64 = 64;
 
@@ -150,7 +155,7 @@ impl Archive {
         let mut walk = Walk { archive: self, scope: scope(owner, filter.lane), questions: 0 };
         // Everything from `top` on has been looked at.
         let mut top = before.map_or(newest + 1, |before| before.min(newest + 1));
-        let mut letters = Vec::new();
+        let (mut letters, mut bytes) = (Vec::new(), 0_usize);
         while top > oldest && letters.len() < limit && walk.questions < QUESTIONS_MAX {
             let Some((bottom, window)) = walk.window(oldest, top).await? else {
                 top = oldest;
@@ -161,13 +166,17 @@ impl Archive {
                 let wanted =
                     letter(message).filter(|letter| filter.accepts(owner, letter, message));
                 if let Some(letter) = wanted {
-                    if letters.len() == limit {
+                    if letters.len() == limit || bytes > PAGE_BYTES_MAX {
                         // The rest of the window is for the next page.
                         top = message.sequence + 1;
                         break;
                     }
+                    bytes = bytes.saturating_add(letter.size_bytes);
                     letters.push(letter);
                 }
+            }
+            if bytes > PAGE_BYTES_MAX {
+                break;
             }
         }
         Ok(Page { letters, next: (top > oldest).then_some(top) })
@@ -269,13 +278,15 @@ impl Walk<'_> {
         &mut self,
         oldest: u64,
         top: u64,
-    ) -> Result<Option<(u64, Vec<StreamMessage>)>, Error> {
+    ) -> Result<Option<(u64, VecDeque<StreamMessage>)>, Error> {
         let (mut top, mut size) = (top, WINDOW);
         while top > oldest {
             let bottom = top.saturating_sub(size).max(oldest);
             let first = self.next(bottom).await?.filter(|message| message.sequence < top);
             match first {
-                None if self.questions >= QUESTIONS_MAX => return Ok(Some((bottom, Vec::new()))),
+                None if self.questions >= QUESTIONS_MAX => {
+                    return Ok(Some((bottom, VecDeque::new())));
+                }
                 None => {
                     top = bottom;
                     size = size.saturating_mul(2);
@@ -287,22 +298,29 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    /// Reads a window from its first letter on: at most [`WINDOW`] more questions.
+    /// Reads a window from its first letter on: at most [`WINDOW`] more questions. A window of too many
+    /// bytes begins later: the oldest messages are left to the next one.
     async fn collect(
         &mut self,
         bottom: u64,
         top: u64,
         first: StreamMessage,
-    ) -> Result<(u64, Vec<StreamMessage>), Error> {
-        let mut after = first.sequence;
-        let mut window = vec![first];
+    ) -> Result<(u64, VecDeque<StreamMessage>), Error> {
+        let (mut bottom, mut after, mut bytes) = (bottom, first.sequence, first.payload.len());
+        let mut window = VecDeque::from([first]);
         while after + 1 < top {
             match self.next(after + 1).await?.filter(|message| message.sequence < top) {
                 Some(message) => {
                     after = message.sequence;
-                    window.push(message);
+                    bytes = bytes.saturating_add(message.payload.len());
+                    window.push_back(message);
                 }
                 None => break,
+            }
+            while bytes > WINDOW_BYTES_MAX && window.len() > 1 {
+                let Some(left) = window.pop_front() else { break };
+                bytes = bytes.saturating_sub(left.payload.len());
+                bottom = left.sequence + 1;
             }
         }
         Ok((bottom, window))
