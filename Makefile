@@ -54,7 +54,7 @@ trace: ## show the trace of a job of `make run TRACE=1` in this terminal (JOB)
 
 test: test-unit test-functional ## all tests that need only cargo and python3 with pip
 
-test-unit: ## tests of single modules, without I/O beyond loopback sockets
+test-unit: ## tests of single modules: loopback sockets, and processes of the supervisor only
 	$(UNIT)
 	cargo test --package wordmill-worker --doc
 	python3 -B -m unittest discover --start-directory deploy/local

@@ -20,7 +20,7 @@ use crate::upload;
 /// Longest time that a JSON body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How much of a body is held in one piece while it arrives, in bytes.
+/// Size of every block of a body after the first, in bytes.
 const BLOCK_BYTES: usize = 64 << 10;
 
 /// Something that only an object of JSON is. A `struct` can be read from a list, too, which nobody means.
@@ -140,8 +140,10 @@ async fn collect(
     Ok(blocks.join())
 }
 
-/// A body that arrives, in blocks of one size: those of a body that is refused serve the next one, whereas
-/// the allocator keeps the pages of a large buffer for a while.
+/// Collects a body: the first frame at its size, then blocks of `BLOCK_BYTES`.
+///
+/// The allocator uses the blocks of a refused body for the next one, whereas it holds the pages of
+/// a large buffer for a while.
 #[derive(Default)]
 struct Blocks {
     blocks: Vec<Vec<u8>>,

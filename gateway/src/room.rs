@@ -60,8 +60,7 @@ impl Room {
 
     fn take_kib(&self, kib: u32) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.0).try_acquire_many_owned(kib).map_err(|_| {
-            let detail = "Too many submissions arrive, or wait for the queue's answer. Nothing was \
-                          queued: try again.";
+            let detail = "The gateway's memory for submissions is full. Try again.";
             Problem::new(Code::Overloaded, detail)
         })
     }

@@ -113,7 +113,7 @@ fn compressed(router: Router) -> Compressed {
     Compression::new(router).quality(CompressionLevel::Fastest).compress_when(worth_it)
 }
 
-/// Adds the headers that every answer has, those to preflight requests included.
+/// Adds the security headers to every answer of the router, CORS preflights included.
 fn protected(service: Compressed, config: &Config) -> Service {
     let (name, value) = NO_SNIFFING;
     let service = SetResponseHeader::overriding(service, name, Some(value));

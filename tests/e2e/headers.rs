@@ -1,4 +1,4 @@
-//! Header fields for browsers and caches that every answer has.
+//! Security headers of every answer, and the cache policy of every route.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

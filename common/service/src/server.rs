@@ -51,7 +51,7 @@ const FILES_RESERVED: u32 = 64;
 /// The certificate for new connections, which may be replaced at any time.
 pub type Certificate = watch::Receiver<Arc<ServerConfig>>;
 /// Returns the complete answer in place of one that hyper writes on its own, before any handler sees a
-/// request (`400`, `414`, `431`; a head without a body); `None` leaves the bytes as they are.
+/// request (`400` or `431`; a head without a body); `None` leaves the bytes as they are.
 pub type CompleteAnswer = fn(&[u8]) -> Option<String>;
 
 /// How much clients may take.

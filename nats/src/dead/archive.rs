@@ -24,9 +24,10 @@ use crate::topology::{DEAD_JOBS, DEAD_JOBS_PREFIX};
 
 /// Most questions to the broker for one page.
 const QUESTIONS_MAX: u32 = 400;
-/// Letters of one page, in bytes of their messages, one letter more or less: a letter holds its text.
+/// Size of the messages of one page at which reading stops, in bytes. The last one may exceed it. A letter
+/// holds the text of its job.
 const PAGE_BYTES_MAX: usize = 16 << 20;
-/// Messages of one window, in bytes, one message more or less.
+/// Largest size of the messages of one window, in bytes; one message alone may exceed it.
 const WINDOW_BYTES_MAX: usize = 8 << 20;
 /// How many sequence numbers are walked through at a time, from the newest window to the oldest.
 const WINDOW: u64 = 64;

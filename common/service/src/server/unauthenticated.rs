@@ -62,8 +62,8 @@ impl Unauthenticated {
         Self(Arc::new(Shared { count_max, state, removed }))
     }
 
-    /// Waits until there is room for one more connection. Closes the oldest one if that has had its time.
-    /// Cancel-safe.
+    /// Waits while there is one connection too many, and closes the oldest once it has had its time. Called
+    /// before each accept, so one connection more than `count_max` is open for a moment. Cancel-safe.
     pub(super) async fn make_room(&self) {
         while let Some(wait) = self.try_make_room() {
             tokio::select! {
@@ -73,10 +73,10 @@ impl Unauthenticated {
         }
     }
 
-    /// Makes room, or returns how long the oldest connection still has.
+    /// Closes the oldest connection if there is one too many; returns the time that it still has, if any.
     fn try_make_room(&self) -> Option<Duration> {
         let mut state = self.state();
-        if state.open.len() < self.0.count_max {
+        if state.open.len() <= self.0.count_max {
             return None;
         }
         let oldest = state.open.first_entry()?;
@@ -89,7 +89,7 @@ impl Unauthenticated {
             state.logged_at = Some(Instant::now());
             warn!(
                 unauthenticated_max = self.0.count_max,
-                "too many connections without an authenticated request: the oldest are closed"
+                "too many open connections: closing the oldest without an authenticated request"
             );
         }
         None
@@ -137,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_oldest_unauthenticated_connection_makes_room_once_it_has_had_its_time() {
-        let list = Unauthenticated::new(2);
+        let list = Unauthenticated::new(1);
         let (first, first_closed) = list.add();
         let second_added_at = Instant::now();
         let (second, second_closed) = list.add();
@@ -159,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_leaves_makes_room_at_once() {
-        let list = Unauthenticated::new(1);
+        let list = Unauthenticated::new(0);
         let (connection, closed) = list.add();
         let authenticate = async {
             tokio::task::yield_now().await;
