@@ -249,9 +249,9 @@ def start_jaeger(settings, supervisor, jaeger):
     # It does not record itself.
     environment = {**os.environ, **addresses, "OTEL_TRACES_SAMPLER": "always_off"}
     command = [jaeger, "--config", ROOT / "deploy" / "local" / "jaeger.yaml"]
-    missing = functools.partial(not_ready, HOST, settings.jaeger["JAEGER_HTTP"], "/api/services")
-    service = supervisor.keep("jaeger", command, environment, missing)
-    supervisor.wait_until(service.missing, JAEGER_START_SECONDS, "Jaeger did not start")
+    check_readiness = functools.partial(not_ready, HOST, settings.jaeger["JAEGER_HTTP"], "/api/services")
+    service = supervisor.start_service("jaeger", command, environment, check_readiness)
+    supervisor.wait_until(service.check_readiness, JAEGER_START_SECONDS, "Jaeger did not start")
 
 
 def run(settings, supervisor, ports, nats_server, jaeger):
@@ -260,8 +260,8 @@ def run(settings, supervisor, ports, nats_server, jaeger):
     nats_command = [nats_server, "-c", ROOT / "nats" / "server.conf", "--addr", HOST, "--port", settings.nats_port]
     nats_command += ["--store_dir", (settings.data_dir / "nats").absolute()]
     greeting = functools.partial(greeting_missing, settings.nats_port)
-    nats = supervisor.keep("nats", nats_command, nats_environment(), greeting)
-    supervisor.wait_until(nats.missing, NATS_START_SECONDS, "nats-server did not start")
+    nats = supervisor.start_service("nats", nats_command, nats_environment(), greeting)
+    supervisor.wait_until(nats.check_readiness, NATS_START_SECONDS, "nats-server did not start")
 
     binaries = settings.bin_dir.absolute()
     admin = service_environment(settings, "admin")
@@ -272,15 +272,15 @@ def run(settings, supervisor, ports, nats_server, jaeger):
     listen = f"{HOST}:{settings.port}"
     # The sweeper runs in the gateway, as a user of its own.
     gateway = service_environment(settings, "gateway", WORDMILL_LISTEN=listen, WORDMILL_NATS_SWEEPER_PASSWORD="dev-sweeper")
-    missing = functools.partial(not_ready, HOST, settings.port)
-    services = [supervisor.keep("gateway", [binaries / "wordmill-gateway"], gateway, missing)]
+    check_readiness = functools.partial(not_ready, HOST, settings.port)
+    services = [supervisor.start_service("gateway", [binaries / "wordmill-gateway"], gateway, check_readiness)]
     for number, port in enumerate(ports, 1):
         at = f"{settings.worker_host}:{port}"
         worker = service_environment(settings, "worker", WORDMILL_WORKER_LISTEN=at, WORDMILL_FETCH_ALLOW=fetch_allow)
-        missing = functools.partial(not_ready, settings.worker_host, port)
-        services.append(supervisor.keep(f"worker {number}", [binaries / "wordmill-worker"], worker, missing))
+        check_readiness = functools.partial(not_ready, settings.worker_host, port)
+        services.append(supervisor.start_service(f"worker {number}", [binaries / "wordmill-worker"], worker, check_readiness))
     for service in services:
-        supervisor.wait_until(service.missing, READY_SECONDS, f"{service.name} did not become ready")
+        supervisor.wait_until(service.check_readiness, READY_SECONDS, f"{service.name} did not become ready")
 
     supervisor.write(ready_text(settings, ports, nats_server).encode())
     supervisor.serve()

@@ -100,11 +100,11 @@ def die_with(parent):
 class Service:
     """A program that runs until the end of the run: how to start it, its readiness, its deaths."""
 
-    def __init__(self, name, command, environment, missing):
+    def __init__(self, name, command, environment, check_readiness):
         self.name = name
         self.command = command
         self.environment = environment
-        self.missing = missing  # returns None once the service is ready, else what is missing
+        self.check_readiness = check_readiness  # returns None once the service is ready, else what is missing
         self.child = None
         self.started_at = None
         self.deaths = collections.deque(maxlen=DEATHS_MAX)
@@ -131,7 +131,7 @@ class Supervisor:
     def __init__(self, names):
         self.children = []
         self.services = []
-        self.serving = False
+        self.is_serving = False
         self.signals = []
         self.width = max(len(name) for name in names)
         self.colours = dict(zip(names, COLOURS * len(names)))
@@ -186,11 +186,11 @@ class Supervisor:
         try:
             service.child = self.start(service.name, service.command, service.environment)
         except OSError as error:
-            self.bury(service, f"cannot be started: {error.strerror}")
+            self.schedule_restart(service, f"cannot be started: {error.strerror}")
 
-    def keep(self, name, command, environment, missing):
+    def start_service(self, name, command, environment, check_readiness):
         """Starts a service, which `serve` restarts when it dies."""
-        service = Service(name, command, environment, missing)
+        service = Service(name, command, environment, check_readiness)
         self.services.append(service)
         self.launch(service)
         return service
@@ -245,19 +245,19 @@ class Supervisor:
             self.remove(service.child)
             if code == EXIT_USAGE:
                 raise Stop(EXIT_USAGE, f"{service.name} rejects its settings ({exit_text(code)}): stopping")
-            self.bury(service, exit_text(code))
+            self.schedule_restart(service, exit_text(code))
 
-    def bury(self, service, how):
+    def schedule_restart(self, service, cause):
         """Schedules the restart of a dead service. Raises `Stop` where a restart would not help."""
         service.child = None
-        if not self.serving:
-            raise Stop(1, f"{service.name} died ({how}) before everything was ready: stopping")
+        if not self.is_serving:
+            raise Stop(1, f"{service.name} died ({cause}) before everything was ready: stopping")
         now = time.monotonic()
         delay = service.note_death(now)
         if delay is None:
             times = f"{DEATHS_MAX} times within {DEATHS_WINDOW_SECONDS} s"
-            raise Stop(1, f"{service.name} died {times} (last: {how}): stopping")
-        self.say(f"{service.name} died ({how}); restarting in {delay} s")
+            raise Stop(1, f"{service.name} died {times} (last: {cause}): stopping")
+        self.say(f"{service.name} died ({cause}); restarting in {delay} s")
         service.due_at = now + delay
 
     def restart(self, service):
@@ -269,7 +269,7 @@ class Supervisor:
 
     def probe(self, service):
         """Prints one line about a restarted service: that it is ready, or that it is late."""
-        missing = service.missing()
+        missing = service.check_readiness()
         now = time.monotonic()
         service.due_at = None
         if missing is None:
@@ -281,7 +281,7 @@ class Supervisor:
 
     def serve(self):
         """Restarts services that die, until `Stop`."""
-        self.serving = True
+        self.is_serving = True
         while True:
             self.check()
             wait = IDLE_SECONDS
@@ -289,8 +289,8 @@ class Supervisor:
                 if service.due_at is None:
                     continue
                 if service.due_at <= time.monotonic():
-                    act = self.probe if service.child else self.restart
-                    act(service)
+                    action = self.probe if service.child else self.restart
+                    action(service)
                 if service.due_at is not None:
                     wait = min(wait, service.due_at - time.monotonic())
             self.pump(wait)

@@ -58,13 +58,13 @@ const POLL_AFTER_S: u64 = 1;
 
 /// What a request does with its jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Submission {
+enum BatchMode {
     /// There is no idempotency key: it enqueues them.
-    Unnamed,
+    WithoutKey,
     /// It enqueues those that an earlier request under the same key did not.
-    Named,
+    NewKey,
     /// The batch exists: it compares them, and enqueues none.
-    Repeated,
+    ExistingBatch,
 }
 
 /// `POST /v1/batches`, with `Idempotency-Key` or without.
@@ -87,34 +87,34 @@ pub(crate) async fn post(
         Some(name) => JobId::derived("batch", &caller.owner, name),
         None => JobId::new(),
     };
-    let submission = match &name {
+    let mode = match &name {
         Some(_) => match find(&app, &caller.job(batch_id)).await {
-            Ok(submission) => submission,
+            Ok(mode) => mode,
             Err(problem) => {
                 upload::drain(body).await;
                 return Err(problem);
             }
         },
-        None => Submission::Unnamed,
+        None => BatchMode::WithoutKey,
     };
     let intake =
-        Intake { app: &app, caller: &caller, trace: &trace, batch_id, asked: &asked, submission };
+        Intake { app: &app, caller: &caller, trace: &trace, batch_id, asked: &asked, mode };
     let mut taken = intake.take(body, shape).await;
     if let Some(problem) = taken.interrupted.take() {
-        return Err(interrupted(problem, batch_id, submission, &taken));
+        return Err(interrupted_problem(problem, batch_id, mode, &taken));
     }
     if taken.accepted == 0 {
         let detail = "No line is a job: there is nothing to do. lines says why.";
         return Err(Problem::new(Code::EmptyBatch, detail).with("lines", taken.lines.into()));
     }
     let message = JobMessage { webhook, ..message(&caller, &trace, batch_id, &asked, &taken) };
-    let accepted = match submission {
-        Submission::Unnamed => submit::accept(&app, &message, &trace).await,
-        Submission::Named => keyed::accept(&app, message, &trace).await,
-        Submission::Repeated => keyed::find(&app, message, &trace).await,
+    let accepted = match mode {
+        BatchMode::WithoutKey => submit::accept(&app, &message, &trace).await,
+        BatchMode::NewKey => keyed::accept(&app, message, &trace).await,
+        BatchMode::ExistingBatch => keyed::find(&app, message, &trace).await,
     };
     // Only the batch itself is missing, or unconfirmed: its jobs are named all the same.
-    let job = accepted.map_err(|problem| interrupted(problem, batch_id, submission, &taken))?;
+    let job = accepted.map_err(|problem| interrupted_problem(problem, batch_id, mode, &taken))?;
     info!(job.id = %batch_id, accepted = taken.accepted, refused = taken.refused.count(), "batch accepted");
     Ok(answer(&job, &taken))
 }
@@ -123,11 +123,11 @@ pub(crate) async fn post(
 ///
 /// # Errors
 /// `result_expired` for a batch that is no longer kept, and `broker_unavailable`.
-async fn find(app: &App, key: &JobKey) -> Result<Submission, Problem> {
+async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
     submit::connected(app, Instant::now() + BROKER_DEADLINE).await?;
     match lookup::within(app.store.read(key, Freshness::Leader)).await? {
-        Found::Job(_) => Ok(Submission::Repeated),
-        Found::Absent => Ok(Submission::Named),
+        Found::Job(_) => Ok(BatchMode::ExistingBatch),
+        Found::Absent => Ok(BatchMode::NewKey),
         Found::Gone => Err(lookup::gone()),
     }
 }
@@ -192,24 +192,24 @@ fn answer(job: &Job, taken: &Taken) -> Response {
 }
 
 /// Returns the answer to a batch that was not accepted as a whole: what stopped it, and the jobs that run.
-fn interrupted(
+fn interrupted_problem(
     problem: Problem,
     batch_id: JobId,
-    submission: Submission,
+    mode: BatchMode,
     taken: &Taken,
 ) -> Problem {
     let is_reused = problem.is(Code::IdempotencyKeyReused);
-    let how = match submission {
+    let how = match mode {
         // This request started nothing.
-        Submission::Repeated => return problem,
-        Submission::Named if is_reused => {
+        BatchMode::ExistingBatch => return problem,
+        BatchMode::NewKey if is_reused => {
             "Another request created the batch at the same time. Lines that only this one has run as \
              jobs of their own."
         }
-        Submission::Named => {
+        BatchMode::NewKey => {
             "Send all of it again under the same Idempotency-Key: what was accepted is not run twice."
         }
-        Submission::Unnamed => {
+        BatchMode::WithoutKey => {
             "What was accepted runs as jobs of their own. With an Idempotency-Key, sending all of it \
              again would go on from here."
         }

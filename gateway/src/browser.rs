@@ -24,7 +24,7 @@ use crate::problem::{Code, Problem};
 
 /// Paths that probes and Prometheus request by whatever name or address they have. They reveal no job and
 /// change nothing.
-const EXEMPT: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
+const EXEMPT_PATHS: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 /// Header in which browsers classify the sender of a request (W3C Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The part of a refused host name that the answer repeats, in characters.
@@ -58,7 +58,7 @@ impl Hosts {
     }
 
     /// Returns whether requests for `host` are accepted.
-    fn accept(&self, host: &Host) -> bool {
+    fn is_accepted(&self, host: &Host) -> bool {
         match host {
             Host::Ipv4(_) | Host::Ipv6(_) => true,
             Host::Domain(name) => {
@@ -96,12 +96,12 @@ impl BrowserPolicy {
     /// # Errors
     /// `unknown_host` and `cross_site_request`.
     pub(crate) fn check(&self, request: &Request) -> Result<(), Problem> {
-        if EXEMPT.contains(&request.uri().path()) {
+        if EXEMPT_PATHS.contains(&request.uri().path()) {
             return Ok(());
         }
-        let target = Target::of(request).filter(|target| self.hosts.accept(&target.host));
+        let target = Target::of(request).filter(|target| self.hosts.is_accepted(&target.host));
         let target = target.ok_or_else(|| unknown_host(request.headers()))?;
-        if request.method().is_safe() || self.may_send(request.headers(), &target) {
+        if request.method().is_safe() || self.can_send(request.headers(), &target) {
             return Ok(());
         }
         let detail = "A web page of another origin sent this request. If that page may use this \
@@ -111,20 +111,20 @@ impl BrowserPolicy {
 
     /// Returns whether the sender may change something here. A header that occurs twice is not of a
     /// browser, and does not pass.
-    fn may_send(&self, headers: &HeaderMap, target: &Target) -> bool {
-        let origin = match single(headers, &ORIGIN) {
+    fn can_send(&self, headers: &HeaderMap, target: &Target) -> bool {
+        let origin = match find_header(headers, &ORIGIN) {
             Occurrence::None => None,
             Occurrence::One(value) => Some(value),
             Occurrence::Many => return false,
         };
-        if origin.is_some_and(|origin| self.origins.lists(origin)) {
+        if origin.is_some_and(|origin| self.origins.is_listed(origin)) {
             return true;
         }
-        match single(headers, &SEC_FETCH_SITE) {
+        match find_header(headers, &SEC_FETCH_SITE) {
             Occurrence::One(site) => site == "same-origin" || site == "none",
             Occurrence::Many => false,
             // A program that is not a browser, or a browser on plain HTTP, which sends `Origin` alone.
-            Occurrence::None => origin.is_none_or(|origin| target.is_origin(origin)),
+            Occurrence::None => origin.is_none_or(|origin| target.has_host_and_port_of(origin)),
         }
     }
 }
@@ -140,7 +140,7 @@ impl Target {
     /// Reads the target of a request; `None` if it has none, or none that is valid. An absolute URI takes
     /// precedence over `Host` (RFC 9112, section 3.2.2).
     fn of(request: &Request) -> Option<Self> {
-        let authority = match (request.uri().authority(), single(request.headers(), &HOST)) {
+        let authority = match (request.uri().authority(), find_header(request.headers(), &HOST)) {
             (Some(authority), Occurrence::None | Occurrence::One(_)) => authority.clone(),
             (None, Occurrence::One(host)) => Authority::try_from(host.as_bytes()).ok()?,
             (None, Occurrence::None) | (_, Occurrence::Many) => return None,
@@ -154,7 +154,7 @@ impl Target {
 
     /// Returns whether an origin has the same host and port. The scheme is not compared: behind a proxy
     /// with TLS the page is of `https`, and the request arrives by `http`. `null` has no host.
-    fn is_origin(&self, origin: &HeaderValue) -> bool {
+    fn has_host_and_port_of(&self, origin: &HeaderValue) -> bool {
         let origin = origin.to_str().ok().and_then(|text| Url::parse(text).ok());
         let Some(origin) = origin else { return false };
         let default = match origin.scheme() {
@@ -162,7 +162,7 @@ impl Target {
             "https" => 443,
             _ => return false,
         };
-        origin.host() == Some(borrowed(&self.host))
+        origin.host() == Some(borrow_host(&self.host))
             && origin.port().unwrap_or(default) == self.port.unwrap_or(default)
     }
 }
@@ -174,7 +174,7 @@ enum Occurrence<'a> {
     Many,
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Occurrence<'a> {
+fn find_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Occurrence<'a> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Occurrence::None,
@@ -183,7 +183,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Occurrence<'a> {
     }
 }
 
-fn borrowed(host: &Host) -> Host<&str> {
+fn borrow_host(host: &Host) -> Host<&str> {
     match host {
         Host::Domain(name) => Host::Domain(name),
         Host::Ipv4(address) => Host::Ipv4(*address),
@@ -197,7 +197,7 @@ fn without_root_dot(name: &str) -> &str {
 }
 
 fn unknown_host(headers: &HeaderMap) -> Problem {
-    let given: String = match single(headers, &HOST) {
+    let given: String = match find_header(headers, &HOST) {
         Occurrence::None => "no Host".to_owned(),
         Occurrence::Many => "more than one Host".to_owned(),
         Occurrence::One(value) => {
@@ -283,7 +283,7 @@ mod tests {
         let twice = [("host", "localhost"), ("host", "localhost")];
         assert_eq!(refusal(&policy, "GET", "/", &twice), Some("unknown_host"));
         assert_eq!(refusal(&policy, "GET", "/", &[]), Some("unknown_host"));
-        for path in EXEMPT {
+        for path in EXEMPT_PATHS {
             assert_eq!(refusal(&policy, "GET", path, &[("host", "evil.example")]), None);
             assert_eq!(refusal(&policy, "GET", path, &[]), None);
         }

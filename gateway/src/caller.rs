@@ -10,7 +10,7 @@ use wordmill_common::id::{JobId, JobKey, Owner};
 use wordmill_service::server::Connection;
 
 use crate::App;
-use crate::keys::{Admission, Hash, Holder, Keys};
+use crate::keys::{Admission, Holder, KeyHash, Keys};
 use crate::page;
 use crate::problem::{Code, Problem};
 
@@ -23,7 +23,7 @@ const OPEN: [&str; 6] = ["/livez", "/readyz", "/metrics", "/health", "/openapi.j
 pub(crate) struct Caller {
     pub(crate) owner: Owner,
     /// The key that the request came with; `None` where no keys are needed.
-    pub(crate) key: Option<Hash>,
+    pub(crate) key_hash: Option<KeyHash>,
 }
 
 impl Caller {
@@ -34,7 +34,7 @@ impl Caller {
 
     /// Returns what ends with this caller's key, for an answer that takes long.
     pub(crate) fn admission(&self, keys: &Keys) -> Admission {
-        keys.admission(&self.owner, self.key)
+        keys.admission(&self.owner, self.key_hash)
     }
 }
 
@@ -49,8 +49,8 @@ pub(crate) async fn admit<F: Future<Output = Response>>(
         if let Err(problem) = app.browser_policy.check(&request) {
             return problem.into_response();
         }
-        authenticated(&request);
-        request.extensions_mut().insert(Caller { owner: Owner::public(), key: None });
+        mark_authenticated(&request);
+        request.extensions_mut().insert(Caller { owner: Owner::public(), key_hash: None });
         return next(request).await;
     };
     if is_open(request.uri().path()) {
@@ -58,7 +58,7 @@ pub(crate) async fn admit<F: Future<Output = Response>>(
     }
     match table.holder(request.headers()) {
         Some(holder) => {
-            authenticated(&request);
+            mark_authenticated(&request);
             serve(&holder, request, next).await
         }
         None => unauthenticated(),
@@ -66,9 +66,9 @@ pub(crate) async fn admit<F: Future<Output = Response>>(
 }
 
 /// Notes that the request's connection is one of a client that may be here.
-fn authenticated(request: &Request) {
+fn mark_authenticated(request: &Request) {
     if let Some(connection) = request.extensions().get::<Connection>() {
-        connection.authenticated();
+        connection.mark_authenticated();
     }
 }
 
@@ -88,7 +88,7 @@ async fn serve<F: Future<Output = Response>>(
         None => {
             request
                 .extensions_mut()
-                .insert(Caller { owner: holder.owner.clone(), key: Some(holder.hash) });
+                .insert(Caller { owner: holder.owner.clone(), key_hash: Some(holder.hash) });
             next(request).await
         }
     };

@@ -39,7 +39,7 @@ impl Origins {
 
     /// Returns whether an `Origin` header names one of them. `*` is not a name: it lets pages read, and a
     /// gateway without keys does not start with it.
-    pub(crate) fn lists(&self, origin: &HeaderValue) -> bool {
+    pub(crate) fn is_listed(&self, origin: &HeaderValue) -> bool {
         self.0.iter().any(|listed| origin == listed.as_str())
     }
 

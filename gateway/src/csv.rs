@@ -17,7 +17,8 @@
 //! `'=1` becomes `''=1`.
 
 /// Characters that begin a formula, full-width and small forms included.
-const FORMULA: [char; 12] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫'];
+const FORMULA_CHARS: [char; 12] =
+    ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫'];
 /// Characters at which some reader begins another cell.
 const SEPARATORS: [char; 5] = [',', ';', '\t', '\r', '\n'];
 
@@ -47,7 +48,7 @@ pub(crate) fn field(text: &str) -> String {
 
 /// Tells whether a cell that begins like this could be evaluated.
 fn is_formula(cell: &str) -> bool {
-    cell.trim_start_matches(is_passed_over).starts_with(FORMULA)
+    cell.trim_start_matches(is_passed_over).starts_with(FORMULA_CHARS)
 }
 
 /// Tells whether a reader may strip or ignore a character in front of a formula: white space, control
@@ -155,7 +156,10 @@ mod tests {
                             for separators in [",\r\n", ";\r\n", "\t\r\n", ",;\t\r\n"] {
                                 for cell in line.split(|c| separators.contains(c)) {
                                     let shown = cell.trim_matches(|c| " \u{feff}\t\"".contains(c));
-                                    assert!(!shown.starts_with(FORMULA), "{cell} of {line:?}");
+                                    assert!(
+                                        !shown.starts_with(FORMULA_CHARS),
+                                        "{cell} of {line:?}"
+                                    );
                                 }
                             }
                         }

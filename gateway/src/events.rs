@@ -49,7 +49,7 @@ pub(crate) async fn get(
     JobPath(key): JobPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let revoked = caller.admission(&app.keys).revoked();
+    let revoked = caller.admission(&app.keys).wait_until_revoked();
     let seen = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
     let follower = Follower::start(&app, &key).await?;
     let end = Instant::now() + STREAM_TIME_MAX;

@@ -135,7 +135,7 @@ pub(crate) async fn accept(
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
     let (lane, created_at) = (message.lane, message.created_at);
-    let accepted = settle(app, message, trace, Claiming::CreateOrFind).await;
+    let accepted = settle(app, message, trace, ClaimMode::CreateOrFind).await;
     app.metrics.note_submission(lane, created_at, &accepted);
     accepted
 }
@@ -151,7 +151,7 @@ pub(crate) async fn find(
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
     let (lane, created_at) = (message.lane, message.created_at);
-    let found = settle(app, message, trace, Claiming::Find).await;
+    let found = settle(app, message, trace, ClaimMode::Find).await;
     app.metrics.note_submission(lane, created_at, &found);
     found
 }
@@ -169,7 +169,7 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
             Found::Job(stored) if stored.job.fingerprint == Some(fingerprint(message)) => {
                 Ok(stored.job)
             }
-            Found::Job(_) => Err(reused()),
+            Found::Job(_) => Err(idempotency_key_reused()),
             Found::Gone | Found::Absent => Err(lookup::gone()),
         }
     };
@@ -178,14 +178,14 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
     compared
 }
 
-fn reused() -> Problem {
+fn idempotency_key_reused() -> Problem {
     let detail = "The key, or the id, names a job that was asked for with another body.";
     Problem::new(Code::IdempotencyKeyReused, detail)
 }
 
 /// Whether a job that does not exist is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Claiming {
+enum ClaimMode {
     CreateOrFind,
     Find,
 }
@@ -194,7 +194,7 @@ async fn settle(
     app: &App,
     mut message: JobMessage,
     trace: &TraceParent,
-    claiming: Claiming,
+    mode: ClaimMode,
 ) -> Result<Job, Problem> {
     message.fingerprint = Some(fingerprint(&message));
     let _room = app.room.take(&message.source)?;
@@ -202,9 +202,9 @@ async fn settle(
     submit::connected(app, deadline).await?;
     trace::name_job(message.job_id);
     let job = Job { traceparent: Some(*trace), ..Job::queued(&message) };
-    let claimed = match claiming {
-        Claiming::CreateOrFind => claim(app, &job, deadline).await?,
-        Claiming::Find => claimed(app, &job, deadline).await?.ok_or_else(|| {
+    let claimed = match mode {
+        ClaimMode::CreateOrFind => claim(app, &job, deadline).await?,
+        ClaimMode::Find => find_record(app, &job, deadline).await?.ok_or_else(|| {
             let detail = "Another request began to accept this, and could not. Try again.";
             Problem::new(Code::BrokerUnavailable, detail)
         })?,
@@ -216,7 +216,7 @@ async fn settle(
         Claimed::Taken(stored) if stored.job.fingerprint == job.fingerprint => {
             put_in(app, *stored, message, trace, deadline, Owned::ByAnother).await
         }
-        Claimed::Taken(_) => Err(reused()),
+        Claimed::Taken(_) => Err(idempotency_key_reused()),
         Claimed::Gone => Err(lookup::gone()),
     }
 }
@@ -238,7 +238,7 @@ async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<Claimed, Probl
     };
     // Whoever may put nothing in still learns of what is there.
     if let Err(declined) = admitted {
-        return claimed(app, job, deadline).await?.ok_or(declined);
+        return find_record(app, job, deadline).await?.ok_or(declined);
     }
     loop {
         match within(deadline, job, app.store.claim(job)).await {
@@ -254,7 +254,7 @@ async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<Claimed, Probl
 }
 
 /// Finds the record that an earlier request created; `None` if there is none.
-async fn claimed(app: &App, job: &Job, deadline: Instant) -> Result<Option<Claimed>, Problem> {
+async fn find_record(app: &App, job: &Job, deadline: Instant) -> Result<Option<Claimed>, Problem> {
     let key = job.key();
     Ok(match within(deadline, job, app.store.read(&key, Freshness::Leader)).await? {
         Found::Job(stored) => Some(Claimed::Taken(stored)),

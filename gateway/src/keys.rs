@@ -35,7 +35,7 @@ const NAME_BYTES_MAX: usize = 64;
 const RESERVED: &str = "unreadable";
 
 /// The SHA-256 of a key, which identifies it.
-pub(crate) type Hash = [u8; 32];
+pub(crate) type KeyHash = [u8; 32];
 
 /// One line of the file.
 #[derive(Debug, Deserialize)]
@@ -54,13 +54,13 @@ pub(crate) struct Holder {
     pub(crate) name: String,
     pub(crate) owner: Owner,
     pub(crate) bucket: Option<Arc<Bucket>>,
-    pub(crate) hash: Hash,
+    pub(crate) hash: KeyHash,
 }
 
 /// A file of keys.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    holders: HashMap<Hash, Arc<Holder>>,
+    holders: HashMap<KeyHash, Arc<Holder>>,
     buckets: HashMap<String, Arc<Bucket>>,
     quotas: HashMap<Owner, Arc<Quota>>,
 }
@@ -82,7 +82,7 @@ impl Keys {
 
     /// Returns the admission of a request that came with the key `hash` of `owner`; `None` if no key
     /// is needed.
-    pub(crate) fn admission(&self, owner: &Owner, hash: Option<Hash>) -> Admission {
+    pub(crate) fn admission(&self, owner: &Owner, hash: Option<KeyHash>) -> Admission {
         Admission { table: self.0.clone(), owner: owner.clone(), hash }
     }
 }
@@ -93,22 +93,22 @@ impl Keys {
 pub(crate) struct Admission {
     table: Option<watch::Receiver<Arc<Table>>>,
     owner: Owner,
-    hash: Option<Hash>,
+    hash: Option<KeyHash>,
 }
 
 impl Admission {
     /// Tells whether the key is still valid.
     pub(crate) fn is_valid(&self) -> bool {
         match (&self.table, &self.hash) {
-            (Some(table), Some(hash)) => table.borrow().has(hash, &self.owner),
+            (Some(table), Some(hash)) => table.borrow().has_key(hash, &self.owner),
             _ => true,
         }
     }
 
     /// Waits until the key is revoked; forever if none is needed.
-    pub(crate) async fn revoked(self) {
+    pub(crate) async fn wait_until_revoked(self) {
         if let (Some(mut table), Some(hash)) = (self.table, self.hash) {
-            let revoked = table.wait_for(|table| !table.has(&hash, &self.owner)).await;
+            let revoked = table.wait_for(|table| !table.has_key(&hash, &self.owner)).await;
             // Without the sender the service ends, and its streams in another way.
             if revoked.is_ok() {
                 return;
@@ -133,7 +133,7 @@ impl Table {
     }
 
     /// Tells whether a key is valid for an owner.
-    fn has(&self, hash: &Hash, owner: &Owner) -> bool {
+    fn has_key(&self, hash: &KeyHash, owner: &Owner) -> bool {
         self.holders.get(hash).is_some_and(|holder| holder.owner == *owner)
     }
 }
@@ -255,7 +255,7 @@ fn check_owner(owner: &Owner) -> Result<(), String> {
     if is_reserved { Err(format!("no owner can be called {RESERVED}")) } else { Ok(()) }
 }
 
-fn hash(key: &str) -> Hash {
+fn hash(key: &str) -> KeyHash {
     Sha256::digest(key).into()
 }
 
@@ -267,8 +267,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn unhex(text: &str) -> Option<Hash> {
-    let mut hash = Hash::default();
+fn unhex(text: &str) -> Option<KeyHash> {
+    let mut hash = KeyHash::default();
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
@@ -346,13 +346,13 @@ mod tests {
         let keys = Keys(Some(receiver));
         let team = Owner::try_from("team".to_owned()).unwrap();
         let admission = keys.admission(&team, Some([0x11; 32]));
-        let mut revoked = Box::pin(admission.clone().revoked());
+        let mut revoked = Box::pin(admission.clone().wait_until_revoked());
         sender.send_replace(table(std::slice::from_ref(&ours)));
         assert!(admission.is_valid() && revoked.as_mut().now_or_never().is_none());
         // Another key under the same name, and the same key for another owner.
         for lines in [[line("a", "team", "3"), other.clone()], [line("a", "else", "1"), other]] {
             sender.send_replace(table(std::slice::from_ref(&ours)));
-            let mut revoked = Box::pin(admission.clone().revoked());
+            let mut revoked = Box::pin(admission.clone().wait_until_revoked());
             assert!(admission.is_valid() && revoked.as_mut().now_or_never().is_none());
             sender.send_replace(table(&lines));
             assert!(!admission.is_valid() && revoked.as_mut().now_or_never().is_some());

@@ -265,7 +265,7 @@ async fn serve_http(
     shutdown: CancellationToken,
 ) {
     let service = routes::service(app, config);
-    let make_service = |connection| routes::of_connection(service.clone(), connection);
+    let make_service = |connection| routes::connection_service(service.clone(), connection);
     serve(listener, make_service, server::settings(config, tls), shutdown).await;
 }
 

@@ -33,11 +33,11 @@ use crate::{
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 
 /// Tells browsers not to guess another content type than the one that is sent.
-pub(crate) const NO_SNIFFING: (HeaderName, HeaderValue) =
+pub(crate) const NOSNIFF_HEADER: (HeaderName, HeaderValue) =
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 /// Keeps answers out of pages of other origins, which could otherwise embed them without permission. A
 /// request with CORS, which has one, is not affected.
-pub(crate) const OWN_ORIGIN_ONLY: (HeaderName, HeaderValue) = (
+pub(crate) const SAME_ORIGIN_HEADER: (HeaderName, HeaderValue) = (
     HeaderName::from_static("cross-origin-resource-policy"),
     HeaderValue::from_static("same-origin"),
 );
@@ -85,11 +85,11 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    protected(compressed(router), config)
+    add_security_headers(compress(router), config)
 }
 
 /// Returns the service for one connection, whose requests carry the connection.
-pub(crate) fn of_connection(
+pub(crate) fn connection_service(
     service: Service,
     connection: Connection,
 ) -> TowerToHyperService<AddExtension<Service, Connection>> {
@@ -108,16 +108,16 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
 
 /// Compresses answers as far as clients say that they can read it; events never, because each is passed
 /// on at once.
-fn compressed(router: Router) -> Compressed {
+fn compress(router: Router) -> Compressed {
     let worth_it = SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE);
     Compression::new(router).quality(CompressionLevel::Fastest).compress_when(worth_it)
 }
 
 /// Adds the security headers to every answer of the router, CORS preflights included.
-fn protected(service: Compressed, config: &Config) -> Service {
-    let (name, value) = NO_SNIFFING;
+fn add_security_headers(service: Compressed, config: &Config) -> Service {
+    let (name, value) = NOSNIFF_HEADER;
     let service = SetResponseHeader::overriding(service, name, Some(value));
-    let (name, value) = OWN_ORIGIN_ONLY;
+    let (name, value) = SAME_ORIGIN_HEADER;
     let service = SetResponseHeader::overriding(service, name, Some(value));
     let seconds = config.hsts_max_age.as_secs();
     let hsts = (seconds > 0).then(|| HeaderValue::try_from(format!("max-age={seconds}")).ok());

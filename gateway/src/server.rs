@@ -9,7 +9,7 @@ use wordmill_service::server::{self, CONNECTION_BYTES_MAX, Limits, Settings};
 
 use crate::config::Config;
 use crate::problem::{Code, Problem};
-use crate::routes::{NO_SNIFFING, OWN_ORIGIN_ONLY};
+use crate::routes::{NOSNIFF_HEADER, SAME_ORIGIN_HEADER};
 use crate::tls::Tls;
 
 /// Memory that all connections without an authenticated request share, in bytes: an eighth of the 512 MiB
@@ -19,14 +19,14 @@ const UNAUTHENTICATED_BYTES_MAX: usize = 64 << 20;
 /// Longest head that hyper writes by itself, in bytes.
 const BARE_BYTES_MAX: usize = 512;
 /// The length that hyper writes for a missing body.
-const NO_BODY: &str = "content-length: 0\r\n";
+const EMPTY_BODY_FIELD: &str = "content-length: 0\r\n";
 /// The header that every answer of a handler has.
-const OURS: &str = "traceresponse:";
+const TRACE_FIELD: &str = "traceresponse:";
 
 /// Returns how the gateway's connections are served.
 pub(crate) fn settings(config: &Config, tls: Option<Tls>) -> Settings {
     let limits = Limits {
-        connections_max: server::affordable(config.connections_max),
+        connections_max: server::raise_file_limit(config.connections_max),
         unauthenticated_max: UNAUTHENTICATED_BYTES_MAX / CONNECTION_BYTES_MAX,
         client_timeout: config.client_timeout,
     };
@@ -44,7 +44,8 @@ fn complete_answer(written: &[u8]) -> Option<String> {
         return None;
     }
     let head = std::str::from_utf8(written).ok()?;
-    if !head.ends_with("\r\n\r\n") || !head.contains(NO_BODY) || head.contains(OURS) {
+    if !head.ends_with("\r\n\r\n") || !head.contains(EMPTY_BODY_FIELD) || head.contains(TRACE_FIELD)
+    {
         return None;
     }
     let (code, detail) = match head.split(' ').nth(1)? {
@@ -60,11 +61,11 @@ fn complete_answer(written: &[u8]) -> Option<String> {
     let body = Problem::new(code, detail).body(trace_id).to_string();
     let mut fields =
         format!("content-type: application/problem+json\r\ncontent-length: {}\r\n", body.len());
-    for (name, value) in [NO_SNIFFING, OWN_ORIGIN_ONLY] {
+    for (name, value) in [NOSNIFF_HEADER, SAME_ORIGIN_HEADER] {
         // Writing to a string cannot fail.
         let _ = write!(fields, "{name}: {}\r\n", value.to_str().unwrap_or_default());
     }
-    Some(head.replacen(NO_BODY, &fields, 1) + &body)
+    Some(head.replacen(EMPTY_BODY_FIELD, &fields, 1) + &body)
 }
 
 #[cfg(test)]

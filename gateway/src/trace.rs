@@ -24,7 +24,7 @@ const TRACERESPONSE: &str = "traceresponse";
 /// Header that browsers show to scripts, which hides the trace context in a metric's description.
 const SERVER_TIMING: &str = "server-timing";
 /// For every answer that sets no other: a browser asks again each time, and shared caches keep nothing.
-const NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
+const DEFAULT_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
 /// What stands for the id in `WORDMILL_TRACE_URL`.
 const PLACEHOLDER: &str = "{trace_id}";
 
@@ -105,7 +105,7 @@ pub(crate) async fn answer<F: Future<Output = Response>>(
         }
         Some(problem) => problem.render(trace.trace_id, response.headers()),
     };
-    response.headers_mut().entry(CACHE_CONTROL).or_insert(NO_CACHE);
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(DEFAULT_CACHE_CONTROL);
     let trace = trace.to_string();
     if let Ok(value) = HeaderValue::try_from(format!("traceparent;desc=\"{trace}\"")) {
         response.headers_mut().insert(SERVER_TIMING, value);

@@ -61,7 +61,7 @@ pub(crate) async fn post(
     body: Body,
 ) -> Result<Response, Refusal> {
     let reading = body::json(&app.room, &headers, body, app.json_size_max);
-    let (submission, _room): (Submission, _) = reading.await.map_err(unreadable)?;
+    let (submission, _room): (Submission, _) = reading.await.map_err(refuse_body)?;
     let url = submission
         .url
         .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "The field \"url\" is missing."))?;
@@ -99,7 +99,7 @@ pub(crate) async fn get(
         Some(_) => query,
         None => {
             let reading = body::json(&app.room, &headers, body, app.json_size_max);
-            reading.await.map_err(unreadable)?.0
+            reading.await.map_err(refuse_body)?.0
         }
     };
     let id = request
@@ -140,7 +140,7 @@ async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, Re
     let mut data = json!({"job_id": job.job_id, "status": "IN_PROGRESS"});
     match job.status {
         Status::Queued | Status::Running | Status::Unknown => {}
-        Status::Succeeded => return complete(app, caller, job).await.map_err(server_error),
+        Status::Succeeded => return stream_histogram(app, caller, job).await.map_err(server_error),
         Status::Failed => {
             let error = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());
             data = json!({"job_id": job.job_id, "status": "FAIL", "error": error});
@@ -150,23 +150,23 @@ async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, Re
                 json!({"job_id": job.job_id, "status": "FAIL", "error": "The job was cancelled."});
         }
     }
-    Ok(envelope(StatusCode::OK, &fetched(job), data))
+    Ok(envelope(StatusCode::OK, &fetched_message(job), data))
 }
 
 /// Streams the histogram of a job that succeeded: it may be too large to hold in memory.
 ///
 /// # Errors
 /// Those of [`Words::open`]. A later error cuts the connection.
-async fn complete(app: &App, caller: &Caller, job: &Job) -> Result<Response, Problem> {
+async fn stream_histogram(app: &App, caller: &Caller, job: &Job) -> Result<Response, Problem> {
     let words = Words::open(app, job, usize::MAX, 0).await?;
     let head = json!({"job_id": job.job_id, "status": "COMPLETE"}).to_string();
-    let after = format!(",\"message\":{},\"success\":true}}", Value::from(fetched(job)));
+    let after = format!(",\"message\":{},\"success\":true}}", Value::from(fetched_message(job)));
     let frame = Frame { before: "{\"data\":", head: &head, after: &after };
     let body = format::body(Format::Json, &frame, words, caller.admission(&app.keys));
     Ok(([(CONTENT_TYPE, Format::Json.content_type())], body).into_response())
 }
 
-fn fetched(job: &Job) -> String {
+fn fetched_message(job: &Job) -> String {
     format!("Fetched Job: {}", job.job_id)
 }
 
@@ -177,7 +177,7 @@ fn bad_request(problem: Problem) -> Refusal {
 }
 
 /// A body that is wrong is a 400 here, and a lack of room for it a 500.
-fn unreadable(problem: Problem) -> Refusal {
+fn refuse_body(problem: Problem) -> Refusal {
     if problem.is(Code::Overloaded) { server_error(problem) } else { bad_request(problem) }
 }
 

@@ -15,7 +15,7 @@ use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// Longest time until a revoked key has no answer any more.
-const REVOKED_MAX: Duration = Duration::from_secs(60);
+const REVOCATION_TIME_MAX: Duration = Duration::from_secs(60);
 const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
 const STRANGER: &str = "wm_0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -128,10 +128,12 @@ fn follow(client: &Client, job_id: &str) -> EventStream {
 }
 
 fn wait_until_it_ends(mut stream: EventStream) {
-    wait_for("the stream of the revoked key ends", REVOKED_MAX, || match stream.next(LIMIT) {
-        None => Some(()),
-        Some(Event::Comment) => None,
-        Some(event) => panic!("{event:?}"),
+    wait_for("the stream of the revoked key ends", REVOCATION_TIME_MAX, || {
+        match stream.next(LIMIT) {
+            None => Some(()),
+            Some(Event::Comment) => None,
+            Some(event) => panic!("{event:?}"),
+        }
     });
 }
 

@@ -39,7 +39,11 @@ fn state(admin: &Admin) -> (u64, u64) {
 }
 
 /// Asserts that a request is refused with this problem, and changes nothing.
-fn refused(admin: &Admin, (status, code): (u16, &str), request: impl FnOnce() -> Answer) -> Value {
+fn assert_refused(
+    admin: &Admin,
+    (status, code): (u16, &str),
+    request: impl FnOnce() -> Answer,
+) -> Value {
     let before = state(admin);
     let problem = request().problem(status, code);
     assert_eq!(state(admin), before, "{code} started jobs: {problem}");
@@ -66,7 +70,7 @@ fn a_batch_that_cannot_be_right_is_refused_before_any_of_its_jobs_starts() {
         ((422, "invalid_label"), "?label=x", &[NDJSON]),
         ((422, "invalid_webhook"), "?webhook=ftp://example.org/", &[NDJSON]),
     ] {
-        refused(&admin, refusal, || post(query, headers, &good));
+        assert_refused(&admin, refusal, || post(query, headers, &good));
     }
     let long = json!({"text": "x".repeat(2000)}).to_string();
     for (headers, body) in [
@@ -77,7 +81,7 @@ fn a_batch_that_cannot_be_right_is_refused_before_any_of_its_jobs_starts() {
         (&[JSON], "{\"text\": \"a\"}"),
         (&[JSON], "[{\"te"),
     ] {
-        refused(&admin, (422, "empty_batch"), || post("", headers, body));
+        assert_refused(&admin, (422, "empty_batch"), || post("", headers, body));
     }
     // Nothing of all that is in the way of the key.
     accepted(&post("", &[NDJSON, KEY], &good));
@@ -92,23 +96,23 @@ fn another_body_under_the_key_of_a_batch_starts_nothing() {
     let reused = (422, "idempotency_key_reused");
 
     let more = [&lines[..], &[job(20), job(21)]].concat();
-    refused(&admin, reused, || send(client, &more));
-    refused(&admin, reused, || send(client, &lines[..19]));
+    assert_refused(&admin, reused, || send(client, &more));
+    assert_refused(&admin, reused, || send(client, &lines[..19]));
     let mut other = more.clone();
     other[3] = job(100);
-    let problem = refused(&admin, reused, || send(client, &other));
+    let problem = assert_refused(&admin, reused, || send(client, &other));
     assert_eq!(problem["accepted"], Value::Null, "nothing is accepted: {problem}");
     let mut damaged = more.clone();
     damaged[3] = json!({"url": "nowhere"});
-    refused(&admin, reused, || send(client, &damaged));
+    assert_refused(&admin, reused, || send(client, &damaged));
     // A line too many stands for the rest.
     let many: Vec<Value> = (0..10_001).map(job).collect();
-    refused(&admin, reused, || send(client, &many));
+    assert_refused(&admin, reused, || send(client, &many));
     let array = json!(more).to_string();
     let unclosed = &array[..array.len() - 1];
     let headers = [JSON, KEY];
-    refused(&admin, reused, || client.send("POST", BATCHES, &headers, unclosed.as_bytes()));
-    refused(&admin, (400, "incomplete_body"), || {
+    assert_refused(&admin, reused, || client.send("POST", BATCHES, &headers, unclosed.as_bytes()));
+    assert_refused(&admin, (400, "incomplete_body"), || {
         let headers = [NDJSON, KEY, ("content-length", "100000")];
         let mut upload = Upload::begin(client, "POST", BATCHES, &headers);
         assert!(upload.send(body(&more).as_bytes()));
@@ -117,7 +121,7 @@ fn another_body_under_the_key_of_a_batch_starts_nothing() {
     });
     // Where no line is the same, each of them says so.
     let others: Vec<Value> = (100..120).map(job).collect();
-    let problem = refused(&admin, (422, "empty_batch"), || send(client, &others));
+    let problem = assert_refused(&admin, (422, "empty_batch"), || send(client, &others));
     assert_eq!(problem["lines"][0]["problem"]["code"], "idempotency_key_reused", "{problem}");
 
     // The same body finds the same batch and starts nothing either.
@@ -135,7 +139,7 @@ fn a_batch_that_is_no_longer_kept_starts_nothing_under_its_key() {
     let path = format!("/v1/jobs/{}", first["batch_id"].as_str().expect("an id"));
     assert_eq!(client.send("POST", &format!("{path}/cancel"), &[], &[]).status, 200);
     assert_eq!(client.send("DELETE", &path, &[], &[]).status, 204);
-    refused(&admin, (410, "result_expired"), || send(client, &[job(0), job(1)]));
+    assert_refused(&admin, (410, "result_expired"), || send(client, &[job(0), job(1)]));
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Run {
     }
 
     /// Kills a service, and expects one line about its death, and another process in its place.
-    fn restarts(&mut self, program: &str, name: &str) {
+    fn assert_restarts(&mut self, program: &str, name: &str) {
         let killed = self.kill(program, None);
         self.wait_for_line(&format!("{name} died (killed by SIGKILL); restarting in 1 s"));
         self.wait_for_line(&format!("{name} is ready again"));
@@ -100,12 +100,12 @@ impl Run {
     }
 
     /// Submits a job, and waits for its success.
-    fn does_a_job(&self) {
+    fn run_job(&self) {
         let job_id = self.client.submit(&json!({"text": "two words"}));
-        self.succeeds(&job_id);
+        self.assert_succeeds(&job_id);
     }
 
-    fn succeeds(&self, job_id: &str) {
+    fn assert_succeeds(&self, job_id: &str) {
         let job = self.client.finished(job_id, LIMIT);
         assert_eq!(job["totals"]["words"], 2, "{job}");
     }
@@ -119,8 +119,8 @@ impl Run {
 #[test]
 fn a_killed_worker_is_restarted_and_does_the_next_job() {
     let mut run = Run::ready();
-    run.restarts("wordmill-worker", "worker 1");
-    run.does_a_job();
+    run.assert_restarts("wordmill-worker", "worker 1");
+    run.run_job();
     assert!(run.process.stop().success());
 }
 
@@ -128,9 +128,9 @@ fn a_killed_worker_is_restarted_and_does_the_next_job() {
 fn a_killed_gateway_is_restarted_and_answers_again() {
     let mut run = Run::ready();
     let job_id = run.client.submit(&json!({"text": "two words"}));
-    run.restarts("wordmill-gateway", "gateway");
-    run.succeeds(&job_id);
-    run.does_a_job();
+    run.assert_restarts("wordmill-gateway", "gateway");
+    run.assert_succeeds(&job_id);
+    run.run_job();
     assert!(run.process.stop().success());
 }
 
@@ -142,9 +142,9 @@ fn a_killed_nats_server_is_restarted_and_the_accepted_job_succeeds() {
     let page = Page::new("text/plain", "two words").after(Duration::from_millis(500));
     let job_id = run.client.submit_url(&site.put("/page", page));
     wait_for("the page is requested", LIMIT, || (site.hits("/page") > 0).then_some(()));
-    run.restarts("nats-server", "nats");
-    run.succeeds(&job_id);
-    run.does_a_job();
+    run.assert_restarts("nats-server", "nats");
+    run.assert_succeeds(&job_id);
+    run.run_job();
     assert!(run.process.stop().success());
 }
 

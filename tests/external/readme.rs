@@ -193,12 +193,12 @@ fn a_run_with_traces_shows_a_job_in_the_terminal() {
     for name in [job_id.as_str(), trace_id] {
         assert!(shown_trace(&http, name).contains(trace_id));
     }
-    jaeger_may_crash(&mut run, &client, &http);
+    assert_jaeger_restarts(&mut run, &client, &http);
     stop(&mut run);
 }
 
 /// Kills Jaeger, and expects the run to continue with another one, which gets the next trace.
-fn jaeger_may_crash(run: &mut Process, client: &Client, http: &str) {
+fn assert_jaeger_restarts(run: &mut Process, client: &Client, http: &str) {
     let jaeger = run.descendants("jaeger.yaml");
     assert_eq!(jaeger.len(), 1, "{jaeger:?}");
     kill_process(jaeger[0], Signal::KILL).expect("Jaeger can be killed");

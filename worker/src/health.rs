@@ -23,7 +23,7 @@ use crate::pulse::{Pulse, SILENCE_MAX};
 
 /// Most connections at once that are kept open. A further one closes the oldest, so that silent clients
 /// cannot keep out a liveness probe.
-const CONNECTIONS_KEPT_MAX: usize = 64;
+const CONNECTIONS_OPEN_MAX: usize = 64;
 /// Most connections at once, those that are being closed included.
 const CONNECTIONS_MAX: u32 = 128;
 
@@ -45,7 +45,7 @@ pub(crate) async fn serve(listener: TcpListener, client_timeout: Duration, vital
         .with_state(vitals);
     let limits = Limits {
         connections_max: CONNECTIONS_MAX,
-        unauthenticated_max: CONNECTIONS_KEPT_MAX,
+        unauthenticated_max: CONNECTIONS_OPEN_MAX,
         client_timeout,
     };
     let settings = Settings { limits, certificate: None, complete_answer: |_| None };

@@ -32,7 +32,7 @@ use tracing::{debug, error, warn};
 
 use self::bare_answer::BareAnswers;
 pub use self::unauthenticated::Connection;
-use self::unauthenticated::Unauthenticated;
+use self::unauthenticated::UnauthenticatedConnections;
 
 /// Largest head of a request: request line and header fields, in bytes. A larger one is answered with 431.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -83,7 +83,7 @@ pub struct Settings {
 
 /// Serves until `shutdown`; then open requests are finished, and idle connections closed.
 ///
-/// `make_service` returns the service of one connection. It calls [`Connection::authenticated`] once a
+/// `make_service` returns the service of one connection. It calls [`Connection::mark_authenticated`] once a
 /// request of that connection is authenticated.
 pub async fn serve<S, B>(
     listener: TcpListener,
@@ -100,7 +100,7 @@ pub async fn serve<S, B>(
 {
     let Settings { limits, certificate, complete_answer } = settings;
     let mut acceptor = Acceptor::new(listener, limits.connections_max);
-    let unauthenticated = Unauthenticated::new(limits.unauthenticated_max);
+    let unauthenticated = UnauthenticatedConnections::new(limits.unauthenticated_max);
     // Dropped at the end of the grace period, and all connections with it.
     let mut connections = JoinSet::new();
     loop {
@@ -108,7 +108,7 @@ pub async fn serve<S, B>(
             () = shutdown.cancelled() => break,
             Some(ended) = connections.join_next() => log_panic(ended),
             (stream, permit) = acceptor.next(&unauthenticated) => {
-                let (connection, closed) = unauthenticated.add();
+                let (connection, close_token) = unauthenticated.add();
                 let client = Client {
                     service: make_service(connection.clone()),
                     tls: certificate.as_ref().map(|current| Arc::clone(&current.borrow())),
@@ -119,7 +119,7 @@ pub async fn serve<S, B>(
                 connections.spawn(async move {
                     tokio::select! {
                         () = client.serve(stream) => {}
-                        () = closed.cancelled() => {}
+                        () = close_token.cancelled() => {}
                     }
                     drop((connection, permit));
                 });
@@ -146,8 +146,11 @@ impl Acceptor {
     }
 
     /// Waits for room, then for a client: no client is accepted that could not be served. Cancel-safe.
-    async fn next(&mut self, list: &Unauthenticated) -> (TcpStream, OwnedSemaphorePermit) {
-        let permit = self.permit().await;
+    async fn next(
+        &mut self,
+        list: &UnauthenticatedConnections,
+    ) -> (TcpStream, OwnedSemaphorePermit) {
+        let permit = self.acquire_permit().await;
         list.make_room().await;
         loop {
             match self.listener.accept().await {
@@ -162,7 +165,7 @@ impl Acceptor {
         }
     }
 
-    async fn permit(&mut self) -> OwnedSemaphorePermit {
+    async fn acquire_permit(&mut self) -> OwnedSemaphorePermit {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return permit;
         }
@@ -248,10 +251,10 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Returns how many connections there may be: as many as are `wanted`, if this process may open so
-/// many files. A client that takes the last one would cut us off from the broker.
+/// Raises the soft limit of open files to the hard limit. Returns `wanted`, or fewer connections if the
+/// limit is lower. `FILES_RESERVED` files stay free for the broker and the log.
 #[must_use]
-pub fn affordable(wanted: u32) -> u32 {
+pub fn raise_file_limit(wanted: u32) -> u32 {
     let limit = getrlimit(Resource::Nofile);
     // The lower limit is there for programs that cannot count beyond 1024: this one can.
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -1,7 +1,8 @@
 //! Tables for spreadsheets, as the service writes them: `gateway/src/csv.rs` explains the rule.
 
 /// Characters that begin a formula, full-width and small forms included.
-const FORMULA: [char; 12] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫'];
+const FORMULA_CHARS: [char; 12] =
+    ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫'];
 /// Characters at which some reader begins another cell.
 const SEPARATORS: [char; 5] = [',', ';', '\t', '\r', '\n'];
 
@@ -37,7 +38,7 @@ fn field(text: &str) -> String {
 
 /// Tells whether a cell that begins like this could be evaluated.
 fn is_formula(cell: &str) -> bool {
-    cell.trim_start_matches(is_passed_over).starts_with(FORMULA)
+    cell.trim_start_matches(is_passed_over).starts_with(FORMULA_CHARS)
 }
 
 /// Tells whether a reader may strip or ignore a character in front of a formula: white space, control

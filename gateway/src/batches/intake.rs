@@ -16,7 +16,7 @@ use wordmill_common::options::Options;
 use wordmill_common::trace::TraceParent;
 
 use super::lines::{Cut, Cutter, Shape};
-use super::{LINES_MAX, Submission};
+use super::{BatchMode, LINES_MAX};
 use crate::caller::Caller;
 use crate::problem::{Code, Problem};
 use crate::room::RoomShare;
@@ -45,7 +45,7 @@ pub(super) struct Intake<'a> {
     pub(super) trace: &'a TraceParent,
     pub(super) batch_id: JobId,
     pub(super) asked: &'a Asked,
-    pub(super) submission: Submission,
+    pub(super) mode: BatchMode,
 }
 
 /// What became of the lines.
@@ -113,7 +113,7 @@ impl Intake<'_> {
                     is_over = true;
                 }
                 // Jobs that are on their way are waited for: the answer has to name them.
-                Ok(Next::Cut(problem)) => {
+                Ok(Next::Interrupted(problem)) => {
                     interrupted = Some(problem);
                     is_over = true;
                 }
@@ -144,17 +144,17 @@ impl Intake<'_> {
             let message = self.message(line, &job, &trace)?;
             // What is parsed takes as much again.
             drop(job);
-            match self.submission {
-                Submission::Unnamed => submit::accept(self.app, &message, &trace).await,
-                Submission::Named => Box::pin(keyed::accept(self.app, message, &trace)).await,
-                Submission::Repeated => keyed::compare(self.app, &message).await,
+            match self.mode {
+                BatchMode::WithoutKey => submit::accept(self.app, &message, &trace).await,
+                BatchMode::NewKey => Box::pin(keyed::accept(self.app, message, &trace)).await,
+                BatchMode::ExistingBatch => keyed::compare(self.app, &message).await,
             }
         };
         let accepted = match submitting.instrument(span).await {
             // It was a job once, and is deleted or has expired: what it asked for is not known any
             // more. The batch is the same all the same, and counts it as gone.
             Err(problem)
-                if self.submission != Submission::Unnamed && problem.is(Code::ResultExpired) =>
+                if self.mode != BatchMode::WithoutKey && problem.is(Code::ResultExpired) =>
             {
                 Ok(Batch::member(&self.caller.owner, self.batch_id, line))
             }
@@ -240,7 +240,7 @@ impl Taken {
 enum Next {
     Job(Cut),
     /// Why nothing more arrives.
-    Cut(Problem),
+    Interrupted(Problem),
     /// What is wrong with the rest.
     Broken(Problem),
     End,
@@ -291,7 +291,7 @@ impl Arriving {
             let Ok(frame) = arriving else {
                 self.has_ended = true;
                 let detail = "The batch did not arrive in time.";
-                return Next::Cut(Problem::new(Code::RequestTimeout, detail));
+                return Next::Interrupted(Problem::new(Code::RequestTimeout, detail));
             };
             self.heard = Instant::now();
             match frame {
@@ -299,7 +299,7 @@ impl Arriving {
                 Some(Err(_)) => {
                     self.has_ended = true;
                     let detail = "The batch ended before its time.";
-                    return Next::Cut(Problem::new(Code::IncompleteBody, detail));
+                    return Next::Interrupted(Problem::new(Code::IncompleteBody, detail));
                 }
                 Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else { continue };
@@ -310,7 +310,7 @@ impl Arriving {
                     }
                     let held = self.cutter.buffered_bytes().saturating_add(data.len());
                     if let Err(problem) = self.share.resize(held) {
-                        return Next::Cut(problem);
+                        return Next::Interrupted(problem);
                     }
                     self.cutter.push(&data);
                 }

@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 use crate::problem::Code;
 
 /// How every operation that needs a key may fail.
-const ANY: [Code; 4] =
+const COMMON_CODES: [Code; 4] =
     [Code::Internal, Code::RateLimited, Code::Unauthenticated, Code::UnknownHost];
 /// How every operation that changes something may fail.
-const UNSAFE: [Code; 1] = [Code::CrossSiteRequest];
+const UNSAFE_METHOD_CODES: [Code; 1] = [Code::CrossSiteRequest];
 
 /// One method of one path.
 #[derive(Debug)]
@@ -188,10 +188,10 @@ impl Operation {
     /// Returns how it may fail, each way once, by name.
     pub(super) fn all_codes(&self) -> Vec<Code> {
         let common: &[Code] = match self.errors {
-            Errors::Problems | Errors::Envelopes => &ANY,
+            Errors::Problems | Errors::Envelopes => &COMMON_CODES,
             Errors::OpenProblems | Errors::OpenEnvelopes => &[],
         };
-        let cross_site: &[Code] = if self.method == "GET" { &[] } else { &UNSAFE };
+        let cross_site: &[Code] = if self.method == "GET" { &[] } else { &UNSAFE_METHOD_CODES };
         let codes = self.codes.iter().chain(common).chain(cross_site);
         let mut all: Vec<Code> = codes.copied().collect();
         all.sort_by_key(|code| code.name());

@@ -20,7 +20,7 @@ pub(super) const ACCEPTED: &str = "gzip, br, zstd, deflate";
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// The largest content of a zstd block (RFC 8878).
-const ZSTD_BLOCK_BYTES: usize = 128 << 10;
+const ZSTD_BLOCK_BYTES_MAX: usize = 128 << 10;
 
 /// The largest brotli window, as a power of two: RFC 7932 has no larger one.
 const BROTLI_WINDOW_LOG_MAX: u32 = 24;
@@ -46,7 +46,7 @@ pub const BROTLI_BYTES_MAX: usize = (3 << (BROTLI_WINDOW_LOG_MAX - 1)) + 2 * BRO
 /// Its window with two blocks, one more block of input, and its state, which is no larger than a
 /// block (`ZSTD_estimateDStreamSize` is 8.47 MiB). The next frame reuses the buffer, or gets
 /// another one after that was freed. Skippable frames are skipped.
-pub const ZSTD_BYTES_MAX: usize = (1 << ZSTD_WINDOW_LOG_MAX) + 4 * ZSTD_BLOCK_BYTES;
+pub const ZSTD_BYTES_MAX: usize = (1 << ZSTD_WINDOW_LOG_MAX) + 4 * ZSTD_BLOCK_BYTES_MAX;
 
 /// The low seven bits of the first byte of a brotli stream with a large window. RFC 7932 calls the
 /// pattern invalid; the decoder reads it as a window of up to 1 GiB.

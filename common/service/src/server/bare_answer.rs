@@ -19,22 +19,22 @@ pub(super) struct BareAnswers<S> {
     stream: S,
     complete_answer: CompleteAnswer,
     /// The unsent rest of a complete answer.
-    left: Bytes,
+    unsent: Bytes,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> BareAnswers<S> {
     pub(super) fn new(stream: S, complete_answer: CompleteAnswer) -> Self {
-        Self { stream, complete_answer, left: Bytes::new() }
+        Self { stream, complete_answer, unsent: Bytes::new() }
     }
 
     /// Sends the rest of a complete answer.
-    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.left.is_empty() {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.left))?;
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            drop(self.left.split_to(sent));
+            drop(self.unsent.split_to(sent));
         }
         Poll::Ready(Ok(()))
     }
@@ -42,7 +42,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> BareAnswers<S> {
     /// Replaces a bare answer by the complete one; `false` if the bytes are something else.
     fn replace(&mut self, written: &[u8]) -> bool {
         let Some(whole) = (self.complete_answer)(written) else { return false };
-        self.left = whole.into();
+        self.unsent = whole.into();
         true
     }
 }
@@ -53,7 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BareAnswers<S> {
         cx: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_left(cx))?;
+        ready!(self.poll_unsent(cx))?;
         if self.replace(buffer) {
             return Poll::Ready(Ok(buffer.len()));
         }
@@ -65,7 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BareAnswers<S> {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_left(cx))?;
+        ready!(self.poll_unsent(cx))?;
         if let Some(first) = buffers.first()
             && self.replace(first)
         {
@@ -79,12 +79,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BareAnswers<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_left(cx))?;
+        ready!(self.poll_unsent(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_left(cx))?;
+        ready!(self.poll_unsent(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -21,28 +21,28 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// All connections without an authenticated request. Clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct Unauthenticated(Arc<Shared>);
+pub(super) struct UnauthenticatedConnections(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     count_max: usize,
     state: Mutex<State>,
     /// Wakes the task that accepts connections when one has left the list.
-    removed: Notify,
+    room_freed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// By number, which is the order of arrival.
-    open: BTreeMap<u64, Open>,
+    open: BTreeMap<u64, OpenConnection>,
     last_number: u64,
     logged_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenConnection {
     since: Instant,
-    closed: CancellationToken,
+    close_token: CancellationToken,
 }
 
 /// One connection, as its requests see it. Clones share it.
@@ -53,13 +53,13 @@ pub struct Connection(Arc<Entry>);
 #[derive(Debug)]
 struct Entry {
     number: u64,
-    list: Unauthenticated,
+    list: UnauthenticatedConnections,
 }
 
-impl Unauthenticated {
+impl UnauthenticatedConnections {
     pub(super) fn new(count_max: usize) -> Self {
-        let (state, removed) = (Mutex::default(), Notify::new());
-        Self(Arc::new(Shared { count_max, state, removed }))
+        let (state, room_freed) = (Mutex::default(), Notify::new());
+        Self(Arc::new(Shared { count_max, state, room_freed }))
     }
 
     /// Waits while there is one connection too many, and closes the oldest once it has had its time. Called
@@ -67,7 +67,7 @@ impl Unauthenticated {
     pub(super) async fn make_room(&self) {
         while let Some(wait) = self.try_make_room() {
             tokio::select! {
-                () = self.0.removed.notified() => {}
+                () = self.0.room_freed.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -84,7 +84,7 @@ impl Unauthenticated {
         if wait.is_some_and(|wait| !wait.is_zero()) {
             return wait;
         }
-        oldest.remove().closed.cancel();
+        oldest.remove().close_token.cancel();
         if state.logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             state.logged_at = Some(Instant::now());
             warn!(
@@ -97,18 +97,21 @@ impl Unauthenticated {
 
     /// Adds a connection. The token is cancelled when the connection has to be closed.
     pub(super) fn add(&self) -> (Connection, CancellationToken) {
-        let closed = CancellationToken::new();
+        let close_token = CancellationToken::new();
         let mut state = self.state();
         state.last_number = state.last_number.wrapping_add(1);
         let number = state.last_number;
-        state.open.insert(number, Open { since: Instant::now(), closed: closed.clone() });
+        state.open.insert(
+            number,
+            OpenConnection { since: Instant::now(), close_token: close_token.clone() },
+        );
         drop(state);
-        (Connection(Arc::new(Entry { number, list: self.clone() })), closed)
+        (Connection(Arc::new(Entry { number, list: self.clone() })), close_token)
     }
 
     fn remove(&self, number: u64) {
         if self.state().open.remove(&number).is_some() {
-            self.0.removed.notify_one();
+            self.0.room_freed.notify_one();
         }
     }
 
@@ -120,7 +123,7 @@ impl Unauthenticated {
 
 impl Connection {
     /// Notes that a request of this connection is authenticated: it is no longer closed for others.
-    pub fn authenticated(&self) {
+    pub fn mark_authenticated(&self) {
         self.0.list.remove(self.0.number);
     }
 }
@@ -137,11 +140,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_oldest_unauthenticated_connection_makes_room_once_it_has_had_its_time() {
-        let list = Unauthenticated::new(1);
+        let list = UnauthenticatedConnections::new(1);
         let (first, first_closed) = list.add();
         let second_added_at = Instant::now();
         let (second, second_closed) = list.add();
-        first.authenticated();
+        first.mark_authenticated();
         list.make_room().await;
         assert!(!second_closed.is_cancelled(), "there is room");
         let (third, third_closed) = list.add();
@@ -159,11 +162,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_leaves_makes_room_at_once() {
-        let list = Unauthenticated::new(0);
+        let list = UnauthenticatedConnections::new(0);
         let (connection, closed) = list.add();
         let authenticate = async {
             tokio::task::yield_now().await;
-            connection.authenticated();
+            connection.mark_authenticated();
         };
         tokio::join!(list.make_room(), authenticate);
         assert!(!closed.is_cancelled());

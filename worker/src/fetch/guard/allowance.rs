@@ -27,10 +27,10 @@ pub enum AllowanceFault {
         "is neither a network such as 10.1.0.0/16 or fd00::/8, nor one with a port such as \
          10.1.0.0/16:8080 or [fd00::/8]:443"
     )]
-    Form,
+    InvalidFormat,
     /// A port that is refused for every address.
     #[error("names port {0}, which is never fetched from because it belongs to another protocol")]
-    Port(u16),
+    ReservedPort(u16),
 }
 
 impl FromStr for Allowance {
@@ -38,15 +38,16 @@ impl FromStr for Allowance {
 
     fn from_str(text: &str) -> Result<Self, AllowanceFault> {
         let (network, port) = if let Some(bracketed) = text.strip_prefix('[') {
-            let (network, port) = bracketed.split_once("]:").ok_or(AllowanceFault::Form)?;
+            let (network, port) =
+                bracketed.split_once("]:").ok_or(AllowanceFault::InvalidFormat)?;
             (parse(network).filter(|network| matches!(network, IpNet::V6(_))), Some(port))
         } else if let Some(network) = parse(text) {
             (Some(network), None)
         } else {
-            let (network, port) = text.split_once(':').ok_or(AllowanceFault::Form)?;
+            let (network, port) = text.split_once(':').ok_or(AllowanceFault::InvalidFormat)?;
             (parse(network), Some(port))
         };
-        let network = unmap(network.ok_or(AllowanceFault::Form)?);
+        let network = unmap(network.ok_or(AllowanceFault::InvalidFormat)?);
         let port = port.map(parse_port).transpose()?;
         Ok(Self { network, port })
     }
@@ -71,8 +72,8 @@ fn parse(network: &str) -> Option<IpNet> {
 fn parse_port(text: &str) -> Result<u16, AllowanceFault> {
     // The number parser would accept a sign.
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    let port = text.parse().ok().filter(|_| is_number).ok_or(AllowanceFault::Form)?;
-    if BLOCKED_PORTS.contains(&port) { Err(AllowanceFault::Port(port)) } else { Ok(port) }
+    let port = text.parse().ok().filter(|_| is_number).ok_or(AllowanceFault::InvalidFormat)?;
+    if BLOCKED_PORTS.contains(&port) { Err(AllowanceFault::ReservedPort(port)) } else { Ok(port) }
 }
 
 /// Turns a network of IPv4-mapped addresses into the IPv4 network that it stands for.
@@ -133,7 +134,7 @@ mod tests {
              [fd00::]/8:80 [fd00::/8:80 fd00::/8:80 fd00::/8]:80 [[fd00::/8]]:80 fd00:: \
              example.com:80 * localhost/8";
         for text in texts.split(' ').chain(["", "10.1.0.0/16 :80", "10.1.0.0/16: 80"]) {
-            assert_eq!(text.parse::<Allowance>(), Err(AllowanceFault::Form), "{text:?}");
+            assert_eq!(text.parse::<Allowance>(), Err(AllowanceFault::InvalidFormat), "{text:?}");
         }
     }
 
@@ -141,7 +142,11 @@ mod tests {
     fn ports_of_other_protocols_are_not_allowed() {
         for port in BLOCKED_PORTS {
             for text in [format!("10.1.0.0/16:{port}"), format!("[fd00::/8]:{port}")] {
-                assert_eq!(text.parse::<Allowance>(), Err(AllowanceFault::Port(port)), "{text}");
+                assert_eq!(
+                    text.parse::<Allowance>(),
+                    Err(AllowanceFault::ReservedPort(port)),
+                    "{text}"
+                );
             }
         }
     }
