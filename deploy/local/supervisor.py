@@ -27,13 +27,13 @@ EXIT_USAGE = 64  # how our services, and this command, reject settings
 
 RESTART_SECONDS_FIRST = 1
 RESTART_SECONDS_MAX = 30
-# After this long without a death, the next delay is the first one again. Not shorter than the window
-# below: with 20 s, a service either ends the run or never gets beyond a delay of 2 s. With 60 s, one
-# that dies whenever it was up for 40 s is restarted after 1, 2, 4, 8, 16, 30, 30, ... s.
+# Uptime after which the next delay is the first one again. It must not be shorter than the window below:
+# with 20 s, a service either ends the run or never gets beyond a delay of 2 s. With 60 s, one that dies
+# whenever it was up for 40 s is restarted after 1, 2, 4, 8, 16, 30, 30, ... s.
 RECOVERED_SECONDS = 60
 DEATHS_MAX = 3
 DEATHS_WINDOW_SECONDS = 60
-READY_AGAIN_SECONDS = 60  # as long as a service has at the start of the run
+READY_AGAIN_SECONDS = 60  # same limit as at the start of the run
 PROBE_SECONDS = 0.2
 IDLE_SECONDS = 1
 
@@ -104,17 +104,17 @@ class Service:
         self.name = name
         self.command = command
         self.environment = environment
-        self.check_readiness = check_readiness  # returns None once the service is ready, else what is missing
+        self.check_readiness = check_readiness  # returns None if the service is ready, else the reason it is not
         self.child = None
         self.started_at = None
         self.deaths = collections.deque(maxlen=DEATHS_MAX)
         self.delay = RESTART_SECONDS_FIRST
-        # While it is dead: when to restart it. After that, until it is ready: when to check again.
+        # Time of the next restart or readiness check.
         self.due_at = None
         self.ready_by = None
 
     def note_death(self, now):
-        """Returns the seconds until the restart, or None if the service has died too often."""
+        """Records a death. Returns the seconds until the restart, or None after too many deaths."""
         if now - self.started_at >= RECOVERED_SECONDS:
             self.delay = RESTART_SECONDS_FIRST
         self.deaths.append(now)
@@ -229,7 +229,7 @@ class Supervisor:
             self.pump(0.05)
 
     def remove(self, child):
-        """Kills what an ended child has left in its process group, and prints the rest of its output."""
+        """Kills the remaining processes of an ended child, and prints the rest of its output."""
         child.kill()
         self.finish_output(child)
         self.children.remove(child)

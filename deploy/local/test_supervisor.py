@@ -14,7 +14,7 @@ LIMIT_SECONDS = 10
 
 
 class RecordingSupervisor(Supervisor):
-    """A supervisor that keeps what it prints, and gets Ctrl-C with the line that contains `last`."""
+    """Records printed lines; sends itself SIGINT when a line contains `last`."""
 
     def __init__(self, last):
         super().__init__(["wordmill", "service"])

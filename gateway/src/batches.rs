@@ -5,11 +5,10 @@
 //! everything, and a request that ends early leaves jobs behind and no batch. Under an idempotency key the
 //! ids of the jobs follow from it and from their lines, so sending all of it again runs nothing twice.
 //!
-//! A batch that is refused as a whole starts no job. Everything that can be known before the body is
-//! checked before it is read. If a batch exists under the key, the lines are only compared with it, so
-//! that another body under the same key is refused without an effect. What can only be known while jobs
-//! are accepted (the queue fills, the body breaks off) is no refusal but an interruption: the answer names
-//! the jobs that run.
+//! A batch that is refused as a whole starts no job. Query, headers and key are validated before
+//! the body is read. If a batch exists under the key, the lines are only compared with its jobs. If
+//! the queue fills or the body breaks off, the batch is interrupted: the answer names the jobs that
+//! run.
 
 mod intake;
 mod lines;
@@ -56,14 +55,14 @@ const CANCEL_TIME_MAX: Duration = Duration::from_secs(20);
 /// When a client may look after its new batch, in seconds.
 const POLL_AFTER_S: u64 = 1;
 
-/// What a request does with its jobs.
+/// How a batch request handles its lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BatchMode {
-    /// There is no idempotency key: it enqueues them.
+    /// No key: enqueues every job.
     WithoutKey,
-    /// It enqueues those that an earlier request under the same key did not.
+    /// New key: enqueues the jobs that are missing.
     NewKey,
-    /// The batch exists: it compares them, and enqueues none.
+    /// The batch exists: only compares the lines with its jobs.
     ExistingBatch,
 }
 
@@ -119,7 +118,8 @@ pub(crate) async fn post(
     Ok(answer(&job, &taken))
 }
 
-/// Looks for the batch of an idempotency key. It is created last, so if it exists, all its jobs do.
+/// Returns the mode for a key: whether its batch exists. The record of the batch is created last,
+/// so all its jobs exist, too.
 ///
 /// # Errors
 /// `result_expired` for a batch that is no longer kept, and `broker_unavailable`.
@@ -191,7 +191,8 @@ fn answer(job: &Job, taken: &Taken) -> Response {
     (StatusCode::ACCEPTED, [(LOCATION, location), (RETRY_AFTER, later)], Json(body)).into_response()
 }
 
-/// Returns the answer to a batch that was not accepted as a whole: what stopped it, and the jobs that run.
+/// Returns the answer to a batch that was not accepted as a whole: what stopped it, and the jobs
+/// that run.
 fn interrupted_problem(
     problem: Problem,
     batch_id: JobId,
@@ -203,15 +204,15 @@ fn interrupted_problem(
         // This request started nothing.
         BatchMode::ExistingBatch => return problem,
         BatchMode::NewKey if is_reused => {
-            "Another request created the batch at the same time. Lines that only this one has run as \
-             jobs of their own."
+            "Another request created the batch at the same time. Accepted lines that are not in that \
+             batch run as single jobs; see lines."
         }
         BatchMode::NewKey => {
             "Send all of it again under the same Idempotency-Key: what was accepted is not run twice."
         }
         BatchMode::WithoutKey => {
-            "What was accepted runs as jobs of their own. With an Idempotency-Key, sending all of it \
-             again would go on from here."
+            "The accepted lines run as single jobs. With an Idempotency-Key, the same batch sent again \
+             would continue here."
         }
     };
     let whether = if is_reused {

@@ -1,4 +1,4 @@
-//! Request bodies: JSON, bounded in size, time and the memory of all together.
+//! Reads JSON bodies, bounded in size, time and shared memory.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -94,8 +94,8 @@ pub(crate) fn essence(headers: &HeaderMap) -> String {
     essence.trim().to_ascii_lowercase()
 }
 
-/// Reads a whole body of at most `size_max` bytes. It takes room while it arrives, and keeps it until the
-/// share is dropped.
+/// Reads a whole body of at most `size_max` bytes. It takes room while it arrives, and keeps it
+/// until the share is dropped.
 ///
 /// # Errors
 /// A problem for a body that is too large, too slow or cut off, and `overloaded`.
@@ -162,7 +162,7 @@ impl Blocks {
                     data = rest;
                 }
                 Some(_) => self.blocks.push(Vec::with_capacity(BLOCK_BYTES)),
-                // As a rule the first piece is the whole body.
+                // Most bodies arrive in one frame.
                 None => {
                     self.blocks.push(data.to_vec());
                     data = &[];

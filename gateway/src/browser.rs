@@ -1,13 +1,14 @@
 //! Refuses requests that a web page of another site makes through a user's browser.
 //!
-//! A gateway without API keys trusts every program that can connect to it. A browser is such a program,
-//! and it connects for any page that the user visits. Two checks keep those pages out:
+//! A gateway without API keys trusts every program that can connect to it. A browser is such a
+//! program, and it connects for any page that the user visits. Two checks keep those pages out:
 //!
-//! - **DNS rebinding**: a page of `evil.example` changes the address of its name to that of the gateway,
-//!   and is then of the same origin. The request still has `Host: evil.example`, so only names that
-//!   cannot be rebound are accepted.
-//! - **Cross-site request forgery**: a form or a `no-cors` fetch sends a `POST` to any address without
-//!   permission. Browsers name the sender in `Origin` and `Sec-Fetch-Site`, which scripts cannot change.
+//! - **DNS rebinding**: a page of `evil.example` changes the address of its name to that of the
+//!   gateway, and is then of the same origin. The request still has `Host: evil.example`, so only
+//!   names that cannot be rebound are accepted.
+//! - **Cross-site request forgery**: a form or a `no-cors` fetch sends a `POST` to any address
+//!   without permission. Browsers name the sender in `Origin` and `Sec-Fetch-Site`, which scripts
+//!   cannot change.
 //!
 //! A gateway with keys needs neither: no page of another site knows a key.
 
@@ -22,8 +23,8 @@ use crate::config::Config;
 use crate::cors::Origins;
 use crate::problem::{Code, Problem};
 
-/// Paths that probes and Prometheus request by whatever name or address they have. They reveal no job and
-/// change nothing.
+/// Paths that probes and Prometheus request by whatever name or address they have. They reveal no
+/// job and change nothing.
 const EXEMPT_PATHS: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 /// Header in which browsers classify the sender of a request (W3C Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -109,8 +110,8 @@ impl BrowserPolicy {
         Err(Problem::new(Code::CrossSiteRequest, detail))
     }
 
-    /// Returns whether the sender may change something here. A header that occurs twice is not of a
-    /// browser, and does not pass.
+    /// Returns whether the sender may change something here. A browser never sends one of these
+    /// headers twice, so a request with two of them does not pass.
     fn can_send(&self, headers: &HeaderMap, target: &Target) -> bool {
         let origin = match find_header(headers, &ORIGIN) {
             Occurrence::None => None,
@@ -123,7 +124,8 @@ impl BrowserPolicy {
         match find_header(headers, &SEC_FETCH_SITE) {
             Occurrence::One(site) => site == "same-origin" || site == "none",
             Occurrence::Many => false,
-            // A program that is not a browser, or a browser on plain HTTP, which sends `Origin` alone.
+            // A program that is not a browser, or a browser on plain HTTP, which sends `Origin`
+            // alone.
             Occurrence::None => origin.is_none_or(|origin| target.has_host_and_port_of(origin)),
         }
     }
@@ -137,8 +139,8 @@ struct Target {
 }
 
 impl Target {
-    /// Reads the target of a request; `None` if it has none, or none that is valid. An absolute URI takes
-    /// precedence over `Host` (RFC 9112, section 3.2.2).
+    /// Reads the target of a request; `None` if it has none, or none that is valid. An absolute URI
+    /// takes precedence over `Host` (RFC 9112, section 3.2.2).
     fn of(request: &Request) -> Option<Self> {
         let authority = match (request.uri().authority(), find_header(request.headers(), &HOST)) {
             (Some(authority), Occurrence::None | Occurrence::One(_)) => authority.clone(),
@@ -152,8 +154,9 @@ impl Target {
         Some(Self { host, port: authority.port_u16() })
     }
 
-    /// Returns whether an origin has the same host and port. The scheme is not compared: behind a proxy
-    /// with TLS the page is of `https`, and the request arrives by `http`. `null` has no host.
+    /// Returns whether an origin has the same host and port. The scheme is not compared: behind a
+    /// proxy with TLS the page is of `https`, and the request arrives by `http`. `null` has no
+    /// host.
     fn has_host_and_port_of(&self, origin: &HeaderValue) -> bool {
         let origin = origin.to_str().ok().and_then(|text| Url::parse(text).ok());
         let Some(origin) = origin else { return false };
@@ -207,7 +210,7 @@ fn unknown_host(headers: &HeaderMap) -> Problem {
     };
     let detail = format!(
         "This gateway has no API keys, so it accepts requests for an IP address, for localhost and \
-         for the names in WORDMILL_HOSTS. This one has {given}."
+         for the names in WORDMILL_HOSTS. The request has {given}."
     );
     Problem::new(Code::UnknownHost, detail)
 }

@@ -22,7 +22,7 @@ const OPEN: [&str; 6] = ["/livez", "/readyz", "/metrics", "/health", "/openapi.j
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) owner: Owner,
-    /// The key that the request came with; `None` where no keys are needed.
+    /// SHA-256 of the API key; `None` without keys.
     pub(crate) key_hash: Option<KeyHash>,
 }
 
@@ -32,14 +32,15 @@ impl Caller {
         JobKey { owner: self.owner.clone(), job_id }
     }
 
-    /// Returns what ends with this caller's key, for an answer that takes long.
+    /// Returns the admission that a long answer checks, so that it ends when the key is revoked.
     pub(crate) fn admission(&self, keys: &Keys) -> Admission {
         keys.admission(&self.owner, self.key_hash)
     }
 }
 
-/// Determines the caller before any other code reads the request. With keys, a request without one learns
-/// nothing, not even which routes exist. Without keys, the requests of other sites' pages are refused.
+/// Determines the caller before any other code reads the request. With keys, a request without a
+/// valid key gets `401` for every route but the open ones, so it cannot probe which exist. Without
+/// keys, the requests of other sites' pages are refused.
 pub(crate) async fn admit<F: Future<Output = Response>>(
     app: &App,
     mut request: Request,
@@ -65,7 +66,7 @@ pub(crate) async fn admit<F: Future<Output = Response>>(
     }
 }
 
-/// Notes that the request's connection is one of a client that may be here.
+/// Marks the connection as authenticated, so that it is not closed to make room.
 fn mark_authenticated(request: &Request) {
     if let Some(connection) = request.extensions().get::<Connection>() {
         connection.mark_authenticated();

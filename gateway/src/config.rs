@@ -27,8 +27,8 @@ pub struct Config {
     /// again when they change.
     pub tls: Option<tls::Files>,
     /// `WORDMILL_HSTS_MAX_AGE`: how long browsers may reach this host name by HTTPS only
-    /// (`Strict-Transport-Security`), at most two years; none by default. A browser that has seen it
-    /// refuses plain HTTP on every port of the name until the time is over.
+    /// (`Strict-Transport-Security`), at most two years; none by default. A browser that has seen
+    /// it refuses plain HTTP on every port of the name until the time is over.
     pub hsts_max_age: Duration,
     /// `WORDMILL_CONNECTIONS_MAX`: most connections at once; others wait to be accepted. Each takes some
     /// kilobytes and a file descriptor. Fewer than clients keep open makes new ones wait.
@@ -54,8 +54,9 @@ pub struct Config {
     /// `WORDMILL_WAITERS_MAX`: how many clients may wait for a job at once (`wait`, event streams).
     /// Each holds a connection and a subscription; too few turns clients into pollers.
     pub waiters_max: u32,
-    /// `WORDMILL_HOSTS`: names under which a gateway without keys can be reached, beside IP addresses and
-    /// `localhost`. A name that others control lets their pages use the gateway from a user's browser.
+    /// `WORDMILL_HOSTS`: names under which a gateway without keys can be reached, beside IP
+    /// addresses and `localhost`. Do not list a name whose pages others control: they could use the
+    /// gateway through a user's browser.
     pub hosts: Hosts,
     /// `WORDMILL_CORS_ORIGINS`: other origins whose pages may use the API from a browser, `*` for
     /// all, which needs keys. None unless it is set.

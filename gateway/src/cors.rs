@@ -37,8 +37,8 @@ impl Origins {
         Ok(Self(origins))
     }
 
-    /// Returns whether an `Origin` header names one of them. `*` is not a name: it lets pages read, and a
-    /// gateway without keys does not start with it.
+    /// Returns whether the list names this origin. `*` names none: without keys it is refused at
+    /// start.
     pub(crate) fn is_listed(&self, origin: &HeaderValue) -> bool {
         self.0.iter().any(|listed| origin == listed.as_str())
     }

@@ -1,20 +1,23 @@
 //! Fields of CSV tables, written so that every reader restores them and no spreadsheet runs them.
 //!
-//! Words come from documents of strangers, and a spreadsheet evaluates a cell that begins with `=`, `+`,
-//! `-` or `@` (CSV injection, <https://owasp.org/www-community/attacks/CSV_Injection>). The rule, which
-//! `gateway/command/src/csv.rs` follows, too:
+//! Words come from documents of strangers, and a spreadsheet evaluates a cell that begins with `=`,
+//! `+`, `-` or `@` (CSV injection, <https://owasp.org/www-community/attacks/CSV_Injection>). The
+//! rule, which `gateway/command/src/csv.rs` follows, too:
 //!
-//! 1. A field is quoted if it contains a separator of some spreadsheet (`,`, `;` or a tab), a quotation
-//!    mark or a line break, or has white space at either end. A reader that splits at `;` sees such a
-//!    field as one cell only if it begins there with its quotation mark.
-//! 2. An apostrophe precedes everything that some reader could evaluate as the beginning of a cell: the
-//!    beginning of the field, and what follows a separator or a line break within it, because some
-//!    readers split before they unquote, and any reader does that does not find a quotation mark at the
-//!    beginning of the cell. Characters that are invisible or that readers strip do not hide a formula.
+//! 1. A field is quoted if it contains a separator of some spreadsheet (`,`, `;` or a tab), a
+//!    quotation mark or a line break, or has white space at either end. A reader that splits at `;`
+//!    sees such a field as one cell only if it begins there with its quotation mark.
+//! 2. An apostrophe precedes each formula: at the front of the field, and after a separator or a
+//!    line break within it. Full-width and small forms of the four characters begin a formula, too.
+//!    Characters that are invisible or that readers strip do not hide one. An apostrophe also
+//!    precedes a field that begins with a control character.
 //!
-//! So `x;=1+1` is written `"x;'=1+1"`. The rule can be inverted: remove one apostrophe from the front of
-//! each such beginning. Apostrophes of the text are passed over like invisible characters for this reason:
-//! `'=1` becomes `''=1`.
+//! Some readers split a line before they unquote its cells. Every reader treats a quotation mark
+//! inside a cell as text. Example: a reader that splits at `;` sees the cell `=1+1"` in `"x;=1+1"`,
+//! so `x;=1+1` is written `"x;'=1+1"`.
+//!
+//! The rule can be inverted: remove one apostrophe at each of these places. Apostrophes of the text
+//! are passed over like invisible characters for this reason: `'=1` becomes `''=1`.
 
 /// Characters that begin a formula, full-width and small forms included.
 const FORMULA_CHARS: [char; 12] =
@@ -46,14 +49,14 @@ pub(crate) fn field(text: &str) -> String {
     guarded
 }
 
-/// Tells whether a cell that begins like this could be evaluated.
+/// Returns whether a cell that begins like this could be evaluated.
 fn is_formula(cell: &str) -> bool {
     cell.trim_start_matches(is_passed_over).starts_with(FORMULA_CHARS)
 }
 
-/// Tells whether a reader may strip or ignore a character in front of a formula: white space, control
-/// characters, quotation marks and whatever Unicode calls ignorable by default (soft hyphen, zero-width
-/// characters, byte order mark, direction marks, variation selectors, tags).
+/// Returns whether a reader may strip or ignore a character in front of a formula: white space,
+/// control characters, quotation marks and the `Default_Ignorable_Code_Point`s of Unicode (soft
+/// hyphen, zero-width characters, byte order mark, direction marks, variation selectors, tags).
 fn is_passed_over(c: char) -> bool {
     let is_ignorable = matches!(
         c,

@@ -61,7 +61,7 @@ pub(crate) async fn get(
     }
     // Once the stream has begun there is no status any more that says that it cannot be read.
     streaming.app.show(current, &key)?;
-    // A client whose key is revoked comes back by itself when its stream has ended, and gets a 401.
+    // A client whose key is revoked reconnects when its stream has ended, and gets a 401.
     let events = events(streaming).take_until(revoked);
     let alive = KeepAlive::new().interval(HEARTBEAT_INTERVAL);
     let mut response = Sse::new(events).keep_alive(alive).into_response();

@@ -20,8 +20,8 @@ use crate::words::Words;
 
 /// How much is written before it is sent, in bytes.
 const CHUNK_BYTES: usize = 32 << 10;
-/// Why a body ends early whose client may no longer have it.
-const REVOKED: &str = "the key is revoked";
+/// Error that ends the body of a client whose key was revoked.
+const REVOKED: &str = "API key revoked";
 
 /// A form of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -108,11 +108,11 @@ fn thousandths(text: &str) -> Option<u16> {
 /// The JSON around a histogram. The other forms have nothing around it.
 #[derive(Debug)]
 pub(crate) struct Frame<'a> {
-    /// In front of the object that the histogram is a member of.
+    /// Text before the object.
     pub(crate) before: &'a str,
-    /// This object without the histogram, which becomes its last member.
+    /// The object without its last member, the histogram.
     pub(crate) head: &'a str,
-    /// Behind this object.
+    /// Text after the object.
     pub(crate) after: &'a str,
 }
 
@@ -178,15 +178,15 @@ impl Writer {
     }
 }
 
-/// Returns a body that is written while it is sent. If the words cannot be read to their end, or the
-/// client's key is revoked, the connection is cut: what has been sent cannot be taken back.
+/// Returns a body that is written while it is sent. If the words cannot be read to their end, or
+/// the client's key is revoked, the connection is cut: what has been sent cannot be taken back.
 pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words, admission: Admission) -> Body {
     let begin = Some((Writer::begin(format, frame), words, admission));
     let pieces = stream::unfold(begin, |state| async {
         let (mut writer, mut words, admission) = state?;
         // Between two pieces nothing is sent, so this is soon enough.
         if !admission.is_valid() {
-            info!("a result is cut off: its key is revoked");
+            info!("result download ended early: the API key was revoked");
             return Some((Err(REVOKED.into()), None));
         }
         // A large one would keep others waiting.
@@ -199,7 +199,7 @@ pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words, admission: A
                     return Some((Ok(writer.take()), None));
                 }
                 Err(error) => {
-                    warn!(%error, "a result is cut off");
+                    warn!(%error, "result download ended early: its words cannot be read");
                     return Some((Err(BoxError::from(error)), None));
                 }
             }

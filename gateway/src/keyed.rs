@@ -51,7 +51,7 @@ pub(crate) async fn put(
     let (message, share) = submit::read(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = Preference::of(&app, &key, &headers).await;
-    // The job takes the room of its own now.
+    // Frees the room of the body; `accept` takes room for the job.
     drop(share);
     let accepted = accept(&app, message, &trace).await;
     upload::settle(&app, object, &accepted);
@@ -140,8 +140,8 @@ pub(crate) async fn accept(
     accepted
 }
 
-/// Finds a job that an earlier request created, and sees to it that it is queued or beyond. Creates
-/// none.
+/// Finds the record that an earlier request created, and enqueues its job if the message is
+/// missing. Does not create a record.
 ///
 /// # Errors
 /// Those of [`accept`]; `broker_unavailable` also if the job was rolled back meanwhile.
@@ -156,7 +156,7 @@ pub(crate) async fn find(
     found
 }
 
-/// Finds a job that an earlier request created and compares it. Starts nothing.
+/// Finds a job that an earlier request created and compares it. Enqueues nothing.
 ///
 /// # Errors
 /// `idempotency_key_reused`, `broker_unavailable`, and `result_expired` for a job that is no longer
@@ -183,7 +183,7 @@ fn idempotency_key_reused() -> Problem {
     Problem::new(Code::IdempotencyKeyReused, detail)
 }
 
-/// Whether a job that does not exist is created.
+/// Whether a missing record is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ClaimMode {
     CreateOrFind,
@@ -205,7 +205,8 @@ async fn settle(
     let claimed = match mode {
         ClaimMode::CreateOrFind => claim(app, &job, deadline).await?,
         ClaimMode::Find => find_record(app, &job, deadline).await?.ok_or_else(|| {
-            let detail = "Another request began to accept this, and could not. Try again.";
+            let detail =
+                "The request that created this batch was rolled back. Send the batch again.";
             Problem::new(Code::BrokerUnavailable, detail)
         })?,
     };

@@ -80,15 +80,15 @@ impl Keys {
         self.table()?.quotas.get(owner).cloned()
     }
 
-    /// Returns the admission of a request that came with the key `hash` of `owner`; `None` if no key
-    /// is needed.
+    /// Returns the admission of a request with the key `hash` of `owner`. Without keys it is always
+    /// valid.
     pub(crate) fn admission(&self, owner: &Owner, hash: Option<KeyHash>) -> Admission {
         Admission { table: self.0.clone(), owner: owner.clone(), hash }
     }
 }
 
-/// The right of a request to its answer, for answers that outlast the key. It ends when the file no
-/// longer has this key for this owner. Other keys, of the same name or owner, do not count.
+/// Permission to continue a long answer. Invalid once the key file no longer lists this key for
+/// this owner. Other keys of the same name or owner do not extend it.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
     table: Option<watch::Receiver<Arc<Table>>>,
@@ -97,7 +97,7 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Tells whether the key is still valid.
+    /// Returns whether the key is still valid.
     pub(crate) fn is_valid(&self) -> bool {
         match (&self.table, &self.hash) {
             (Some(table), Some(hash)) => table.borrow().has_key(hash, &self.owner),
@@ -105,11 +105,11 @@ impl Admission {
         }
     }
 
-    /// Waits until the key is revoked; forever if none is needed.
+    /// Waits until the key is revoked. Never returns if the gateway has no keys.
     pub(crate) async fn wait_until_revoked(self) {
         if let (Some(mut table), Some(hash)) = (self.table, self.hash) {
             let revoked = table.wait_for(|table| !table.has_key(&hash, &self.owner)).await;
-            // Without the sender the service ends, and its streams in another way.
+            // The sender is dropped only at shutdown, which ends the streams itself.
             if revoked.is_ok() {
                 return;
             }
@@ -132,7 +132,7 @@ impl Table {
         self.holders.get(&hash(key)).cloned()
     }
 
-    /// Tells whether a key is valid for an owner.
+    /// Returns whether a key is valid for an owner.
     fn has_key(&self, hash: &KeyHash, owner: &Owner) -> bool {
         self.holders.get(hash).is_some_and(|holder| holder.owner == *owner)
     }

@@ -1,5 +1,5 @@
-//! The memory that submissions share, while their bodies arrive and until the broker has them: neither slow
-//! clients nor a slow broker can fill it.
+//! The memory that submissions share, while their bodies arrive and until the broker has them:
+//! neither slow clients nor a slow broker can fill it.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use wordmill_nats::documents::{CHUNK_BYTES, CHUNKS_UNCONFIRMED_MAX};
 
 use crate::problem::{Code, Problem};
 
-/// Most kibibytes of bodies that arrive and of jobs on their way to the broker: 2048 small jobs, or 64 texts
-/// of 1 MiB, or 51 documents of any size.
+/// Most kibibytes of bodies that arrive and of jobs on their way to the broker: 2048 small jobs, or
+/// 64 texts of 1 MiB, or 51 documents of any size.
 const KIB_MAX: u32 = 64 << 10;
 /// What a job weighs at least, in kibibytes: its record, its headers, its task.
 const JOB_KIB_MIN: u32 = 32;

@@ -35,8 +35,8 @@ const COMPRESSED_BYTES_MIN: u64 = 1024;
 /// Tells browsers not to guess another content type than the one that is sent.
 pub(crate) const NOSNIFF_HEADER: (HeaderName, HeaderValue) =
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-/// Keeps answers out of pages of other origins, which could otherwise embed them without permission. A
-/// request with CORS, which has one, is not affected.
+/// Prevents pages of other origins from embedding answers (CORP). CORS requests are not affected:
+/// they need `WORDMILL_CORS_ORIGINS`.
 pub(crate) const SAME_ORIGIN_HEADER: (HeaderName, HeaderValue) = (
     HeaderName::from_static("cross-origin-resource-policy"),
     HeaderValue::from_static("same-origin"),
@@ -88,7 +88,7 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
     add_security_headers(compress(router), config)
 }
 
-/// Returns the service for one connection, whose requests carry the connection.
+/// Returns the service of one connection. It adds the connection to each request's extensions.
 pub(crate) fn connection_service(
     service: Service,
     connection: Connection,

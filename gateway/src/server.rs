@@ -1,4 +1,5 @@
-//! What the server of all services cannot know: the form of the gateway's errors, and its bounds.
+//! Configures the shared HTTP server for the gateway: its limits, and problems in place of hyper's
+//! own answers.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -12,15 +13,15 @@ use crate::problem::{Code, Problem};
 use crate::routes::{NOSNIFF_HEADER, SAME_ORIGIN_HEADER};
 use crate::tls::Tls;
 
-/// Memory that all connections without an authenticated request share, in bytes: an eighth of the 512 MiB
-/// that the shipped containers have. Bodies are not read before a request is authenticated.
+/// Memory that all connections without an authenticated request share, in bytes: an eighth of the
+/// 512 MiB that the shipped containers have. Bodies are not read before a request is authenticated.
 const UNAUTHENTICATED_BYTES_MAX: usize = 64 << 20;
 
 /// Longest head that hyper writes by itself, in bytes.
 const BARE_BYTES_MAX: usize = 512;
-/// The length that hyper writes for a missing body.
+/// The `Content-Length` field of an answer without a body.
 const EMPTY_BODY_FIELD: &str = "content-length: 0\r\n";
-/// The header that every answer of a handler has.
+/// Header of every handler's answer; hyper's own answers lack it.
 const TRACE_FIELD: &str = "traceresponse:";
 
 /// Returns how the gateway's connections are served.
@@ -57,7 +58,7 @@ fn complete_answer(written: &[u8]) -> Option<String> {
         _ => return None,
     };
     let trace_id = TraceId::random();
-    debug!(%trace_id, code = code.name(), "a head was refused");
+    debug!(%trace_id, code = code.name(), "request head rejected");
     let body = Problem::new(code, detail).body(trace_id).to_string();
     let mut fields =
         format!("content-type: application/problem+json\r\ncontent-length: {}\r\n", body.len());

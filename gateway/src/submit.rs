@@ -59,7 +59,7 @@ pub(crate) async fn post(
     let (message, share) = read(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = Preference::of(&app, &key, &headers).await;
-    // The job takes the room of its own now.
+    // Frees the room of the body; `accept` takes room for the job.
     drop(share);
     let accepted = match given {
         // Boxed like whatever else is rare here: the future of a request is copied several times, and is

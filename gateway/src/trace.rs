@@ -23,7 +23,7 @@ const TRACEPARENT: &str = "traceparent";
 const TRACERESPONSE: &str = "traceresponse";
 /// Header that browsers show to scripts, which hides the trace context in a metric's description.
 const SERVER_TIMING: &str = "server-timing";
-/// For every answer that sets no other: a browser asks again each time, and shared caches keep nothing.
+/// Default `Cache-Control`: browsers revalidate each time, shared caches store nothing.
 const DEFAULT_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
 /// What stands for the id in `WORDMILL_TRACE_URL`.
 const PLACEHOLDER: &str = "{trace_id}";
@@ -49,8 +49,9 @@ impl fmt::Display for Inbound {
 /// Settings of the gateway's traces.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `WORDMILL_TRACE_INBOUND`: `trust` or `link`. A trusted caller chooses trace ids and which requests
-    /// are recorded, so with keys, whose holders may be strangers to each other, the default is `link`.
+    /// `WORDMILL_TRACE_INBOUND`: `trust` or `link`. A trusted caller chooses trace ids and which
+    /// requests are recorded, so with keys, whose holders may be strangers to each other, the
+    /// default is `link`.
     inbound: Inbound,
     /// `WORDMILL_TRACE_URL`: where a person looks at a trace: the address of a Jaeger, or any URL
     /// with `{trace_id}` in it. Jobs show it as `links.trace`; without, they show none.
@@ -85,7 +86,8 @@ fn template(text: &str) -> Result<String, String> {
     }
 }
 
-/// Gives the request its trace and its span, every problem its body, and every answer a cache policy.
+/// Starts the span of a request, renders its problem, and sets the default `Cache-Control` and the
+/// headers with the trace.
 pub(crate) async fn answer<F: Future<Output = Response>>(
     app: &App,
     mut request: Request,

@@ -14,7 +14,7 @@ use wordmill_tests::stream::{Event, EventStream};
 use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// Longest time until a revoked key has no answer any more.
+/// Longest time until the streams of a revoked key end.
 const REVOCATION_TIME_MAX: Duration = Duration::from_secs(60);
 const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
 const STRANGER: &str = "wm_0000000000000000000000000000000000000000000000000000000000000000";
@@ -149,7 +149,7 @@ fn a_revoked_key_ends_its_event_streams_and_no_others() {
 
     keys.withdraw("first");
     wait_until_it_ends(stream);
-    // A client comes back by itself when its stream has ended.
+    // A client reconnects when its stream has ended.
     assert_eq!(EventStream::open(&first, &job_id, &[]).status, 401);
     // A key that is replaced under the same name is revoked.
     let new = keys.rotate("second");

@@ -1,4 +1,5 @@
-//! A batch that is refused as a whole starts no job, and one that is interrupted names those that run.
+//! A batch that is refused as a whole starts no job, and one that is interrupted names those that
+//! run.
 
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ fn a_batch_that_cannot_be_right_is_refused_before_any_of_its_jobs_starts() {
     ] {
         assert_refused(&admin, (422, "empty_batch"), || post("", headers, body));
     }
-    // Nothing of all that is in the way of the key.
+    // No refused batch reserves the key.
     accepted(&post("", &[NDJSON, KEY], &good));
 }
 
@@ -105,7 +106,7 @@ fn another_body_under_the_key_of_a_batch_starts_nothing() {
     let mut damaged = more.clone();
     damaged[3] = json!({"url": "nowhere"});
     assert_refused(&admin, reused, || send(client, &damaged));
-    // A line too many stands for the rest.
+    // Line 10,001 is refused for all that follow.
     let many: Vec<Value> = (0..10_001).map(job).collect();
     assert_refused(&admin, reused, || send(client, &many));
     let array = json!(more).to_string();
@@ -119,7 +120,7 @@ fn another_body_under_the_key_of_a_batch_starts_nothing() {
         upload.close();
         upload.answer()
     });
-    // Where no line is the same, each of them says so.
+    // If every line differs, each has the problem.
     let others: Vec<Value> = (100..120).map(job).collect();
     let problem = assert_refused(&admin, (422, "empty_batch"), || send(client, &others));
     assert_eq!(problem["lines"][0]["problem"]["code"], "idempotency_key_reused", "{problem}");

@@ -1,6 +1,6 @@
 //! The memory that decoders take for the worst bodies, as the kernel counts it.
 //!
-//! The worker has the allocator of the shipped one. `WORDMILL_BIN_DIR=target/release` measures with
+//! The test worker uses the shipped allocator. `WORDMILL_BIN_DIR=target/release` measures with
 //! its optimization, too.
 
 mod brotli;
@@ -16,14 +16,14 @@ use wordmill_tests::stack::{Stack, Worker, ready};
 use crate::documents::{accepted, packed, post};
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// By how much the peaks of two workers may differ that do the same.
+/// Largest difference between the peaks of two equal runs.
 const NOISE_BYTES: u64 = 4 << 20;
 /// The size of bodies that are not compressed.
 const PLAIN_BYTES: usize = 16 << 20;
 /// The bytes of a gzip header without optional fields.
 const GZIP_HEADER_BYTES: usize = 10;
 
-/// A body, and what the worker has to make of it.
+/// A body and its decoder.
 struct Case {
     name: &'static str,
     /// The row of its decoder in docs/counting.md.

@@ -99,13 +99,13 @@ fn an_allowed_port_opens_no_other_port_of_its_network() {
 
     let to_the_trap = Page::status("302 Found").header("Location", &trap.url("/"));
     let redirect = allowed.put("/to-the-trap", to_the_trap);
-    let refused = "fetched from on allowed ports only";
+    let refused = "WORDMILL_FETCH_ALLOW does not allow port";
     for (url, reason) in [
         (trap.url("/"), refused),
         (format!("http://[::ffff:127.0.0.2]:{}/", trap.port()), refused),
         (redirect, refused),
         (elsewhere.url("/"), refused),
-        (format!("http://127.0.0.4:{}/", allowed.port()), "which is not fetched from"),
+        (format!("http://127.0.0.4:{}/", allowed.port()), "WORDMILL_FETCH_ALLOW does not allow it"),
         ("http://127.0.0.2:25/".to_owned(), "belongs to another protocol"),
     ] {
         let job = failed(&stack, &url);
@@ -130,7 +130,7 @@ fn a_worker_does_not_start_with_an_allowance_that_it_does_not_understand() {
         ("10.1.0.0/16:http", "nor one with a port such as 10.1.0.0/16:8080"),
         ("fd00::/8:443", "[fd00::/8]:443"),
         ("[fd00::/8]", "[fd00::/8]:443"),
-        ("10.1.0.0/16:25", "names port 25, which is never fetched from"),
+        ("10.1.0.0/16:25", "has port 25, which is reserved for another protocol"),
     ] {
         let allow = format!("127.0.0.0/8,{entry}");
         let settings = [("WORDMILL_FETCH_ALLOW", allow.as_str())];

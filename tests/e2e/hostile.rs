@@ -256,7 +256,8 @@ fn more_clients_than_there_are_places_wait_and_get_their_turn() {
     let mut stack = Stack::with(1, 0, &settings);
     let client = stack.client().clone();
     let mut holders: Vec<TcpStream> = (0..5).map(|_| connect(&client)).collect();
-    let full = "as many clients are connected as may be (WORDMILL_CONNECTIONS_MAX); others wait";
+    let full = "connection limit reached: new clients wait; a gateway's limit is \
+                WORDMILL_CONNECTIONS_MAX";
     stack.gateways[0].process.logged(full, LIMIT);
     // They wait in the kernel's queue until the silent ones are cut off, and are not lost.
     let clients: Vec<_> = (0..20)

@@ -158,7 +158,7 @@ impl Unfinished {
     }
 }
 
-/// How the length of a body is told.
+/// How the request frames its body.
 #[derive(Debug, Clone, Copy)]
 enum Framing {
     Length,

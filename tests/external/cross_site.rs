@@ -11,7 +11,8 @@ use wordmill_tests::stack::Stack;
 use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// Lets every name below `.example` resolve to this machine, as the attacker of a DNS rebinding does.
+/// Lets every name below `.example` resolve to this machine, as the attacker of a DNS rebinding
+/// does.
 const RESOLVER: &str = "--host-resolver-rules=MAP *.example 127.0.0.1";
 /// Sends a request and returns its status, its type or the name of its error.
 const FETCH: &str = "
@@ -148,7 +149,8 @@ fn the_own_page_and_listed_origins_work_as_before() {
     let settings =
         [("WORDMILL_HOSTS", "wordmill.example"), ("WORDMILL_CORS_ORIGINS", origin.as_str())];
     let attack = Attack::start(&settings);
-    // A browser classifies senders only for loopback and HTTPS: for other names there is `Origin` alone.
+    // A browser classifies senders only for loopback and HTTPS: for other names there is `Origin`
+    // alone.
     for name in ["127.0.0.1", "localhost", "wordmill.example"] {
         attack.browser.open(&attack.gateway(name, "/"));
         attack.browser.shows("h1", "Count words");

@@ -2,8 +2,8 @@
 //! tells it, while they take in and count documents and pages of that size. Everything is made at run
 //! time and nothing of it is held in this process either.
 //!
-//! Nor does a document that is one word take memory, or one with more different words than may be, or
-//! a large result that several clients of the older contract get at once.
+//! The same holds for a one-word document, for one with more different words than are allowed, and
+//! for a large result that several clients of the older contract get at once.
 //!
 //! Tens of seconds with the debug build, and a few GB of disk for as long as it runs.
 
@@ -32,7 +32,8 @@ const WORD_BYTES_MAX: u64 = 200;
 /// How many different words a document may have.
 const WORDS_MAX: u64 = 2_000_000;
 
-/// Longest wait for `/livez`: the timeout of a usual liveness probe, and some more for a busy machine.
+/// Longest wait for `/livez`: the timeout of a usual liveness probe, and some more for a busy
+/// machine.
 const LIVEZ_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// What has to be raised for a gigabyte.
@@ -50,7 +51,7 @@ fn peak(process: &Process) -> u64 {
     process.peak_memory_bytes()
 }
 
-/// Makes the largest resident set of a process the present one.
+/// Resets the peak resident set size (`VmHWM`) of a process to its current size.
 fn reset_peak(process: &Process) {
     std::fs::write(format!("/proc/{}/clear_refs", process.id()), "5").expect("reset");
 }
@@ -212,8 +213,8 @@ fn one_giant_word_takes_no_memory() {
     assert!(peak(worker) < WORKER_BYTES_MAX, "{} MiB", mib(peak(worker)));
 }
 
-/// Asks for a path, takes the beginning of the answer, and the rest only when it may. Returns the number
-/// of bytes.
+/// Requests a path and reads the beginning of the answer, waits for `may_read`, then reads the rest.
+/// Returns the length of the rest, in bytes.
 fn read_late(client: &Client, path: &str, encoding: &str, may_read: &mpsc::Receiver<()>) -> u64 {
     let address = client.address();
     let mut stream = TcpStream::connect(address).expect("a connection");

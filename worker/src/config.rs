@@ -16,8 +16,8 @@ pub struct Config {
     /// `WORDMILL_WORKER_LISTEN`: where health is served. Port 0 takes any free one; the log says
     /// which.
     pub listen: SocketAddr,
-    /// `WORDMILL_CLIENT_TIMEOUT`: how long a client of the health port may take for the head of a request,
-    /// and for reading nothing of an answer.
+    /// `WORDMILL_CLIENT_TIMEOUT`: how long a client of the health port may take for the head of a
+    /// request, and for reading nothing of an answer.
     pub client_timeout: Duration,
     /// `WORDMILL_WORKER_NAME`: how attempts and logs name this worker. Default is host and process.
     pub name: String,

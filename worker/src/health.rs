@@ -21,8 +21,8 @@ use wordmill_service::server::{self, Limits, Settings};
 use crate::metrics::Metrics;
 use crate::pulse::{Pulse, SILENCE_MAX};
 
-/// Most connections at once that are kept open. A further one closes the oldest, so that silent clients
-/// cannot keep out a liveness probe.
+/// Most connections at once that are kept open. A further one closes the oldest, so that silent
+/// clients cannot keep out a liveness probe.
 const CONNECTIONS_OPEN_MAX: usize = 64;
 /// Most connections at once, those that are being closed included.
 const CONNECTIONS_MAX: u32 = 128;

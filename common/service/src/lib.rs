@@ -1,3 +1,3 @@
-//! What gateway and worker share as services: an HTTP server that hostile clients cannot exhaust.
+//! HTTP server of gateway and worker, which hostile clients cannot exhaust.
 
 pub mod server;

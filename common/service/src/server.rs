@@ -1,8 +1,9 @@
 //! Serves HTTP/1.1 to clients that may be slow, silent or hostile.
 //!
-//! A slow client holds one connection and nothing else, and for a limited time: for the TLS handshake, for
-//! the head of a request, and while it reads nothing of an answer. Bodies have limits of their own in the
-//! handlers. Connections without an authenticated request share a small part of all connections.
+//! A slow client holds one connection and nothing else, and for a limited time: for the TLS
+//! handshake, for the head of a request, and while it reads nothing of an answer. Bodies have
+//! limits of their own in the handlers. Connections without an authenticated request share a small
+//! part of all connections.
 
 mod bare_answer;
 mod unauthenticated;
@@ -34,14 +35,16 @@ use self::bare_answer::BareAnswers;
 pub use self::unauthenticated::Connection;
 use self::unauthenticated::UnauthenticatedConnections;
 
-/// Largest head of a request: request line and header fields, in bytes. A larger one is answered with 431.
+/// Largest head of a request: request line and header fields, in bytes. A larger one is answered
+/// with 431.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Largest buffer for a body that is read, in bytes. With 16 KiB, large documents arrive 10 % slower.
+/// Largest buffer for a body that is read, in bytes. With 16 KiB, large documents arrive 10 %
+/// slower.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Memory that a connection holds at most before its first authenticated request, in bytes.
 ///
-/// A head of `HEAD_BYTES_MAX`, a TLS handshake message of 64 KiB (the limit of rustls), and the state of
-/// both. Measured with the shipped allocator: 41 KiB for an unfinished head, 67 KiB with
+/// A head of `HEAD_BYTES_MAX`, a TLS handshake message of 64 KiB (the limit of rustls), and the
+/// state of both. Measured with the shipped allocator: 41 KiB for an unfinished head, 67 KiB with
 /// half a record of TLS behind it.
 pub const CONNECTION_BYTES_MAX: usize = 96 << 10;
 /// Wait after a connection could not be accepted, for lack of file descriptors for example.
@@ -53,27 +56,27 @@ const FILES_RESERVED: u32 = 64;
 
 /// The certificate for new connections, which may be replaced at any time.
 pub type Certificate = watch::Receiver<Arc<ServerConfig>>;
-/// Returns the complete answer in place of one that hyper writes on its own, before any handler sees a
-/// request (`400` or `431`; a head without a body); `None` leaves the bytes as they are.
+/// Returns the complete answer in place of one that hyper writes on its own, before any handler
+/// sees a request (`400` or `431`; a head without a body); `None` leaves the bytes as they are.
 pub type CompleteAnswer = fn(&[u8]) -> Option<String>;
 
-/// How much clients may take.
+/// Limits for clients.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Most connections at once. Further ones wait to be accepted.
     pub connections_max: u32,
-    /// Most connections at once without an authenticated request. A further one closes the oldest, or
-    /// waits while that has just been accepted.
+    /// Most connections at once without an authenticated request. A further one closes the oldest,
+    /// or waits while that has just been accepted.
     pub unauthenticated_max: usize,
-    /// Longest time for a TLS handshake, for the head of a request (so also between two requests), and
-    /// without any progress while something is sent.
+    /// Longest time for a TLS handshake, for the head of a request (so also between two requests),
+    /// and for a write that makes no progress.
     pub client_timeout: Duration,
 }
 
 /// How connections are served.
 #[derive(Debug)]
 pub struct Settings {
-    /// What clients may take.
+    /// Limits for clients.
     pub limits: Limits,
     /// With it, HTTPS is served, and only HTTPS.
     pub certificate: Option<Certificate>,
@@ -83,8 +86,8 @@ pub struct Settings {
 
 /// Serves until `shutdown`; then open requests are finished, and idle connections closed.
 ///
-/// `make_service` returns the service of one connection. It calls [`Connection::mark_authenticated`] once a
-/// request of that connection is authenticated.
+/// `make_service` returns the service of one connection. It calls
+/// [`Connection::mark_authenticated`] once a request of that connection is authenticated.
 pub async fn serve<S, B>(
     listener: TcpListener,
     make_service: impl Fn(Connection) -> S,
@@ -145,7 +148,8 @@ impl Acceptor {
         Self { listener, permits: Arc::new(Semaphore::new(count)), logged_at: None }
     }
 
-    /// Waits for room, then for a client: no client is accepted that could not be served. Cancel-safe.
+    /// Waits for a permit and for room in `list`, then for a client, so that every accepted client
+    /// is served. Cancel-safe.
     async fn next(
         &mut self,
         list: &UnauthenticatedConnections,
@@ -158,7 +162,7 @@ impl Acceptor {
                 // The client has gone away already.
                 Err(gone) if gone.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    error!(%error, "a connection cannot be accepted");
+                    error!(%error, "cannot accept a connection; retrying in 200 ms");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -172,7 +176,8 @@ impl Acceptor {
         if self.logged_at.is_none_or(|at| at.elapsed() >= FULL_LOG_INTERVAL) {
             self.logged_at = Some(Instant::now());
             warn!(
-                "as many clients are connected as may be (WORDMILL_CONNECTIONS_MAX); others wait"
+                "connection limit reached: new clients wait; a gateway's limit is \
+                 WORDMILL_CONNECTIONS_MAX"
             );
         }
         match Arc::clone(&self.permits).acquire_owned().await {
@@ -251,8 +256,8 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Raises the soft limit of open files to the hard limit. Returns `wanted`, or fewer connections if the
-/// limit is lower. `FILES_RESERVED` files stay free for the broker and the log.
+/// Raises the soft limit of open files to the hard limit. Returns `wanted`, or fewer connections if
+/// the limit is lower. `FILES_RESERVED` files stay free for the broker and the log.
 #[must_use]
 pub fn raise_file_limit(wanted: u32) -> u32 {
     let limit = getrlimit(Resource::Nofile);
@@ -265,7 +270,11 @@ pub fn raise_file_limit(wanted: u32) -> u32 {
     let files = current.map_or(u32::MAX, |files| u32::try_from(files).unwrap_or(u32::MAX));
     let affordable = files.saturating_sub(FILES_RESERVED).max(1);
     if affordable < wanted {
-        warn!(files, connections_max = affordable, "fewer connections: too few open files allowed");
+        warn!(
+            files,
+            connections_max = affordable,
+            "connection limit lowered: raise the limit of open files (ulimit -n)"
+        );
     }
     wanted.min(affordable)
 }

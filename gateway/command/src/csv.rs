@@ -36,14 +36,14 @@ fn field(text: &str) -> String {
     guarded
 }
 
-/// Tells whether a cell that begins like this could be evaluated.
+/// Returns whether a cell that begins like this could be evaluated.
 fn is_formula(cell: &str) -> bool {
     cell.trim_start_matches(is_passed_over).starts_with(FORMULA_CHARS)
 }
 
-/// Tells whether a reader may strip or ignore a character in front of a formula: white space, control
-/// characters, quotation marks and whatever Unicode calls ignorable by default (soft hyphen, zero-width
-/// characters, byte order mark, direction marks, variation selectors, tags).
+/// Returns whether a reader may strip or ignore a character in front of a formula: white space,
+/// control characters, quotation marks and the `Default_Ignorable_Code_Point`s of Unicode (soft
+/// hyphen, zero-width characters, byte order mark, direction marks, variation selectors, tags).
 fn is_passed_over(c: char) -> bool {
     let is_ignorable = matches!(
         c,

@@ -112,7 +112,7 @@ impl Intake<'_> {
                     outcomes.push(rest(&mut count, problem));
                     is_over = true;
                 }
-                // Jobs that are on their way are waited for: the answer has to name them.
+                // Waits for jobs in flight: the answer must name them.
                 Ok(Next::Interrupted(problem)) => {
                     interrupted = Some(problem);
                     is_over = true;
@@ -239,7 +239,7 @@ impl Taken {
 /// What arrives next.
 enum Next {
     Job(Cut),
-    /// Why nothing more arrives.
+    /// The body broke off, timed out or exceeded the memory.
     Interrupted(Problem),
     /// What is wrong with the rest.
     Broken(Problem),

@@ -24,8 +24,8 @@ use crate::topology::{DEAD_JOBS, DEAD_JOBS_PREFIX};
 
 /// Most questions to the broker for one page.
 const QUESTIONS_MAX: u32 = 400;
-/// Size of the messages of one page at which reading stops, in bytes. The last one may exceed it. A letter
-/// holds the text of its job.
+/// Size of the messages of one page at which reading stops, in bytes. The last one may exceed it.
+/// A letter holds the text of its job.
 const PAGE_BYTES_MAX: usize = 16 << 20;
 /// Largest size of the messages of one window, in bytes; one message alone may exceed it.
 const WINDOW_BYTES_MAX: usize = 8 << 20;
@@ -299,8 +299,8 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    /// Reads a window from its first letter on: at most [`WINDOW`] more questions. A window of too many
-    /// bytes begins later: the oldest messages are left to the next one.
+    /// Reads a window from its first letter on: at most [`WINDOW`] more questions. A window of too
+    /// many bytes begins later: the oldest messages are left to the next one.
     async fn collect(
         &mut self,
         bottom: u64,

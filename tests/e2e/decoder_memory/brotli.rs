@@ -22,7 +22,8 @@ pub fn worst(word: [u8; 4]) -> Vec<u8> {
     stream.end()
 }
 
-/// Returns a stream of `blocks` times 16 MiB of `aaa `, with a large window of 2^`window_log` bytes.
+/// Returns a stream of `blocks` times 16 MiB of `aaa `, with a large window of 2^`window_log`
+/// bytes.
 pub fn with_large_window(window_log: u32, blocks: usize) -> Vec<u8> {
     let mut stream = Stream::default();
     stream.push(0x11, 8);

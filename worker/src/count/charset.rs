@@ -14,8 +14,8 @@ use super::{
 /// How far a page may declare its charset, as in browsers.
 const DECLARATION_BYTES_MAX: usize = 1024;
 
-/// The largest memory that finding a charset takes: the detector, and the part with declarations as
-/// text, where a byte becomes up to three, in a string that doubles.
+/// Largest memory for charset detection, in bytes: the detector, and the first 1024 bytes as text.
+/// Decoding triples them, and growing the string can hold three times that.
 pub(super) const FIND_BYTES_MAX: usize =
     size_of::<EncodingDetector>() + 3 * 3 * DECLARATION_BYTES_MAX;
 

@@ -8,15 +8,14 @@ use super::Error;
 use super::charset::FIND_BYTES_MAX;
 use super::input::{HEAD_BYTES_MAX, Input, READ_BYTES_MAX};
 
-/// The most text that is decoded at once. A byte becomes up to three bytes of text; what does not
-/// fit is decoded next.
+/// Largest piece of text decoded at once, in bytes; the rest is decoded in the next call.
 const TEXT_BYTES_MAX: usize = 32 * 1024;
 
 /// The largest memory that finding a charset and decoding it take.
 pub const CHARSET_BYTES_MAX: usize = 256 * 1024;
 
-// The start of the document, in a vector that doubles: the old one and one of up to twice its
-// size. Then the bytes read after it, their text, and the state of detector and decoder.
+// Sum of the start of the document (a growing vector: old + new <= 3 x HEAD_BYTES_MAX), the bytes
+// read after it, their text, and the state of detector and decoder.
 const _: () = assert!(
     3 * HEAD_BYTES_MAX + READ_BYTES_MAX + TEXT_BYTES_MAX + FIND_BYTES_MAX + size_of::<Decoder>()
         <= CHARSET_BYTES_MAX

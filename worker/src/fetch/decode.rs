@@ -37,8 +37,8 @@ pub const INFLATE_BYTES_MAX: usize = 64 << 10;
 ///
 /// The window is allocated as it is needed, and doubled: the old half and the new whole exist
 /// together for a moment. The tables of the prefix codes grow by half, and one kind of them may
-/// exist twice: 3 * 1.5 + 1 thirds of their size, which is less than twice. Context maps (17 KiB)
-/// and the rest of the state are small beside that. Metadata is skipped.
+/// exist twice: (3 * 1.5 + 1) / 3 = 1.83 times their size, so twice is an upper bound. Context maps
+/// (17 KiB) and the rest of the state are small beside that. Metadata is skipped.
 pub const BROTLI_BYTES_MAX: usize = (3 << (BROTLI_WINDOW_LOG_MAX - 1)) + 2 * BROTLI_CODES_BYTES;
 
 /// The largest memory of a zstd decoder.

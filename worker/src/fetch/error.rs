@@ -187,8 +187,7 @@ pub enum DecodeFault {
     },
     /// Brotli with a large window, an extension that no browser accepts.
     #[error(
-        "the body is br with a large window, which is not supported: compress it with a window of \
-         at most {}",
+        "the body is brotli with a large window: compress it with a window of at most {}",
         Size(*window_bytes_max)
     )]
     LargeWindow {

@@ -100,11 +100,11 @@ pub enum Refusal {
     #[error("the URL is too long")]
     Length,
     /// An address in the URL that is not public.
-    #[error("{0}, {verdict}", verdict = Verdict(.0.port))]
+    #[error("{0}: {verdict}", verdict = Verdict(.0.port))]
     Address(BlockedAddress),
     /// A name with at least one address that is not public.
     #[error(
-        "\"{host}\" leads to an address that is not public, {verdict}",
+        "\"{host}\" leads to an address that is not public: {verdict}",
         verdict = Verdict(.found.port)
     )]
     Name {
@@ -128,16 +128,14 @@ pub struct BlockedAddress {
     pub port: Option<u16>,
 }
 
-/// Ends the sentence about a blocked address: whether no port or only this one is refused.
+/// End of the message about a blocked address. With a port, others of the address are allowed.
 struct Verdict(Option<u16>);
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            None => f.write_str("which is not fetched from"),
-            Some(port) => {
-                write!(f, "which is fetched from on allowed ports only, and {port} is not one")
-            }
+            None => f.write_str("WORDMILL_FETCH_ALLOW does not allow it"),
+            Some(port) => write!(f, "WORDMILL_FETCH_ALLOW does not allow port {port}"),
         }
     }
 }
@@ -231,8 +229,8 @@ impl Guard {
         Ok(Target { host, port, scheme })
     }
 
-    /// Vets every address of a name for a port. One that is not public refuses the whole name: such a
-    /// mixture is an attack or a mistake, and to choose among its addresses would hide either.
+    /// Checks every address of a name for a port. One blocked address refuses the name: such a
+    /// mixture is an attack or a mistake, and a choice among its addresses would hide either.
     pub fn check_name(
         &self,
         host: &str,
@@ -389,14 +387,15 @@ mod tests {
         for (url, expected) in [
             (
                 "http://10.1.2.3:9090/",
-                "address 10.1.2.3 is private, which is fetched from on allowed ports only, \
-                 and 9090 is not one",
+                "address 10.1.2.3 is private: WORDMILL_FETCH_ALLOW does not allow port 9090",
             ),
-            ("http://10.2.0.1:8080/", "address 10.2.0.1 is private, which is not fetched from"),
+            (
+                "http://10.2.0.1:8080/",
+                "address 10.2.0.1 is private: WORDMILL_FETCH_ALLOW does not allow it",
+            ),
             (
                 "http://[fd00::1]/",
-                "address fd00::1 is private, which is fetched from on allowed ports only, and 80 is \
-                 not one",
+                "address fd00::1 is private: WORDMILL_FETCH_ALLOW does not allow port 80",
             ),
             (
                 "http://10.1.2.3:25/",
@@ -409,8 +408,8 @@ mod tests {
         assert_eq!(guard.check_name("inside.test", 8080, &found).unwrap().len(), 1);
         assert_eq!(
             guard.check_name("inside.test", 9090, &found).unwrap_err().to_string(),
-            "\"inside.test\" leads to an address that is not public, which is fetched from on \
-             allowed ports only, and 9090 is not one"
+            "\"inside.test\" leads to an address that is not public: WORDMILL_FETCH_ALLOW does not \
+             allow port 9090"
         );
     }
 

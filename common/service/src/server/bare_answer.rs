@@ -1,8 +1,8 @@
 //! Completes the answers that hyper writes on its own: to a head that is malformed or too large.
 //!
-//! hyper answers these with a bare status, before any handler sees a request, and closes the connection.
-//! Such an answer is a whole head without a body, written at once. It is recognized where it is
-//! written, and a complete answer is sent in its place.
+//! hyper answers these with a bare status, before any handler sees a request, and closes the
+//! connection. Such an answer is a whole head without a body, written at once. It is recognized
+//! where it is written, and a complete answer is sent in its place.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -39,7 +39,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> BareAnswers<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Replaces a bare answer by the complete one; `false` if the bytes are something else.
+    /// Replaces a bare answer by the complete one. Returns `false` if the bytes are something else.
     fn replace(&mut self, written: &[u8]) -> bool {
         let Some(whole) = (self.complete_answer)(written) else { return false };
         self.unsent = whole.into();

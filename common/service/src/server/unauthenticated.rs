@@ -1,8 +1,9 @@
 //! The connections that have not sent an authenticated request yet, oldest first.
 //!
-//! They cost memory before the service knows the client, so their number is bounded. When it is reached, the
-//! oldest is closed to make room, and the newest is not refused: a client with a key needs milliseconds to
-//! its first request, and a hostile one holds its connections for as long as it can.
+//! They cost memory before the service knows the client, so their number is bounded. When it is
+//! reached, the oldest is closed to make room, and the newest is not refused: a client with a key
+//! needs milliseconds to its first request, and a hostile one holds its connections for as long as
+//! it can.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Time that every connection has for its first request, however many others arrive. Until then the next
-/// one waits to be accepted, so that a burst of clients is not mistaken for an attack.
+/// Time that every connection has for its first request, however many others arrive. Until then the
+/// next one waits to be accepted, so that a burst of clients is not mistaken for an attack.
 const FIRST_REQUEST_TIME: Duration = Duration::from_millis(100);
 /// Shortest time between two log lines about closed connections.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -45,7 +46,7 @@ struct OpenConnection {
     close_token: CancellationToken,
 }
 
-/// One connection, as its requests see it. Clones share it.
+/// Handle of one connection, passed to its requests. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Connection(Arc<Entry>);
 
@@ -62,8 +63,8 @@ impl UnauthenticatedConnections {
         Self(Arc::new(Shared { count_max, state, room_freed }))
     }
 
-    /// Waits while there is one connection too many, and closes the oldest once it has had its time. Called
-    /// before each accept, so one connection more than `count_max` is open for a moment. Cancel-safe.
+    /// Waits while there is one connection too many, and closes the oldest once it has had its time.
+    /// Called before each accept, so `count_max` is exceeded by one for a moment. Cancel-safe.
     pub(super) async fn make_room(&self) {
         while let Some(wait) = self.try_make_room() {
             tokio::select! {
@@ -122,7 +123,7 @@ impl UnauthenticatedConnections {
 }
 
 impl Connection {
-    /// Notes that a request of this connection is authenticated: it is no longer closed for others.
+    /// Marks the connection as authenticated; it is no longer closed to make room.
     pub fn mark_authenticated(&self) {
         self.0.list.remove(self.0.number);
     }

@@ -10,8 +10,8 @@ use super::BLOCKED_PORTS;
 /// A network that is fetched from although it is not public, on every port or on one.
 ///
 /// Written `10.1.0.0/16` or `10.1.0.0/16:8080`, and `fd00::/8` or `[fd00::/8]:443`. An IPv4 network
-/// holds for its IPv4-mapped spelling, too. It never opens a port of another protocol, and it never
-/// closes anything: a public address in the network is fetched from on every port as before.
+/// also matches IPv4-mapped IPv6 addresses. It does not allow a port of another protocol, and it
+/// does not restrict public addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
     network: IpNet,
@@ -29,7 +29,7 @@ pub enum AllowanceFault {
     )]
     InvalidFormat,
     /// A port that is refused for every address.
-    #[error("names port {0}, which is never fetched from because it belongs to another protocol")]
+    #[error("has port {0}, which is reserved for another protocol and cannot be allowed")]
     ReservedPort(u16),
 }
 
