@@ -102,6 +102,12 @@ pub(crate) async fn post(
     if let Some(problem) = taken.interrupted.take() {
         return Err(interrupted_problem(problem, batch_id, mode, &taken));
     }
+    if taken.accepted == 0 && mode == BatchMode::ExistingBatch {
+        let detail =
+            "The key names a batch of other lines or other parameters. lines shows what differs.";
+        let problem = Problem::new(Code::IdempotencyKeyReused, detail);
+        return Err(problem.with("lines", taken.lines.into()));
+    }
     if taken.accepted == 0 {
         let detail = "No line is a job: there is nothing to do. lines says why.";
         return Err(Problem::new(Code::EmptyBatch, detail).with("lines", taken.lines.into()));

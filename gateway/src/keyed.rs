@@ -159,8 +159,8 @@ pub(crate) async fn find(
 /// Finds a job that an earlier request created and compares it. Enqueues nothing.
 ///
 /// # Errors
-/// `idempotency_key_reused`, `broker_unavailable`, and `result_expired` for a job that is no longer
-/// there, or never was.
+/// `idempotency_key_reused`, `overloaded`, `broker_unavailable`, and `result_expired` if the record
+/// is deleted, has expired or never existed.
 pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Problem> {
     let key = JobKey { owner: message.owner.clone(), job_id: message.job_id };
     let comparing = async {

@@ -16,6 +16,9 @@ use wordmill_nats::Error as BrokerError;
 
 pub(crate) use self::code::Code;
 
+/// Longest detail, in characters. A batch has one for each of its lines.
+const DETAIL_CHARS_MAX: usize = 500;
+
 const NEWER_VERSION_NEEDED: &str = "This job needs a newer version of the service than this \
     gateway runs. Try again: another gateway may have it.";
 
@@ -30,7 +33,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), more: Map::new(), retry_after: None }
+        Self { code, detail: shortened(detail.into()), more: Map::new(), retry_after: None }
     }
 
     /// Returns the problem of a job that may or may not have been queued: the id lets the client
@@ -81,7 +84,7 @@ impl Problem {
 
     /// Says more about this case.
     pub(crate) fn explained(mut self, detail: String) -> Self {
-        self.detail = detail;
+        self.detail = shortened(detail);
         self
     }
 
@@ -137,6 +140,17 @@ impl Problem {
     }
 }
 
+/// Returns the beginning of a detail that is too long. A detail may quote text of the client, such
+/// as the name of an unknown field, which can have a megabyte.
+fn shortened(mut detail: String) -> String {
+    if let Some((end, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
+        detail.truncate(end);
+        detail.push('…');
+        detail.shrink_to_fit();
+    }
+    detail
+}
+
 /// The body is written where the trace is known: see `trace::answer`.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -187,6 +201,15 @@ mod tests {
             let name = code.name();
             assert!(page.contains(&format!("\n### `{name}`\n")), "docs/errors.md lacks {name}");
         }
+    }
+
+    #[test]
+    fn a_detail_quotes_a_client_up_to_a_bound() {
+        let name = "ü".repeat(1 << 20);
+        let problem = Problem::new(Code::InvalidRequest, format!("unknown field `{name}`."));
+        assert_eq!(problem.detail().chars().count(), DETAIL_CHARS_MAX + 1);
+        assert!(problem.detail().ends_with('…'), "{}", problem.detail());
+        assert_eq!(Problem::new(Code::InvalidRequest, "short").detail(), "short");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::http::header::{
     HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -79,10 +80,13 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
             Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
         })
         .layer(middleware::from_fn_with_state(app.clone(), around))
-        .with_state(app);
+        .with_state(app.clone());
     // Outside of all that: browsers keep even errors from a page that is not allowed to read them.
     let router = match config.cors_origins.layer() {
-        Some(cors) => router.layer(cors),
+        // CORS answers every OPTIONS request by itself.
+        Some(cors) => {
+            router.layer(cors).layer(middleware::from_fn_with_state(app, check_preflight))
+        }
         None => router,
     };
     add_security_headers(compress(router), config)
@@ -104,6 +108,18 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
     // Inside the trace, so that numbers link to it; outside of panics, so that they count.
     let observe = |request| metrics::observe(&app.metrics, request, admit);
     trace::answer(&app, request, observe).await
+}
+
+/// Checks the host of an `OPTIONS` request, whose other checks CORS makes.
+async fn check_preflight(State(app): State<App>, request: Request, next: Next) -> Response {
+    if request.method() == Method::OPTIONS
+        && app.keys.table().is_none()
+        && let Err(problem) = app.browser_policy.check(&request)
+    {
+        let refuse = |_| async { problem.into_response() };
+        return trace::answer(&app, request, refuse).await;
+    }
+    next.run(request).await
 }
 
 /// Compresses answers as far as clients say that they can read it; events never, because each is passed

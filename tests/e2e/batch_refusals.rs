@@ -122,7 +122,7 @@ fn another_body_under_the_key_of_a_batch_starts_nothing() {
     });
     // If every line differs, each has the problem.
     let others: Vec<Value> = (100..120).map(job).collect();
-    let problem = assert_refused(&admin, (422, "empty_batch"), || send(client, &others));
+    let problem = assert_refused(&admin, reused, || send(client, &others));
     assert_eq!(problem["lines"][0]["problem"]["code"], "idempotency_key_reused", "{problem}");
 
     // The same body finds the same batch and starts nothing either.

@@ -232,7 +232,7 @@ fn a_repeat_under_the_same_key_runs_nothing_twice() {
     assert!((0..20).all(|n| site.hits(&format!("/{n}")) == 1));
     // With other lines it is another batch.
     let others: Vec<_> = (0..20).map(|_| json!({"text": "other"})).collect();
-    let problem = send(client, "", &key, &others).problem(422, "empty_batch");
+    let problem = send(client, "", &key, &others).problem(422, "idempotency_key_reused");
     assert_eq!(problem["lines"][0]["problem"]["code"], "idempotency_key_reused", "{problem}");
     send(client, "", &key, &lines[..19]).problem(422, "idempotency_key_reused");
     // It is the same when one of its jobs is deleted meanwhile.

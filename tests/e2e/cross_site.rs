@@ -78,6 +78,12 @@ fn listed_names_and_origins_are_accepted() {
     let allowed = [("origin", "https://app.example"), ("sec-fetch-site", "cross-site")];
     assert_eq!(submit(client, &allowed).status, 202);
     submit(client, &[("origin", "https://other.example")]).problem(403, "cross_site_request");
+    // CORS answers OPTIONS requests, by accepted names only.
+    let preflight = [allowed[0], ("access-control-request-method", "POST")];
+    for (host, status) in [("gateway", 200), ("evil.example", 421)] {
+        let headers = [&preflight[..], &[("host", host)]].concat();
+        assert_eq!(client.send("OPTIONS", "/v1/jobs", &headers, &[]).status, status, "{host}");
+    }
     // A page that may use the gateway can read why a request was refused.
     let answer = submit(client, &[("host", "evil.example"), allowed[0]]);
     answer.problem(421, "unknown_host");

@@ -168,6 +168,59 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
 }
 
 #[test]
+fn answers_that_a_client_without_a_key_does_not_read_take_little_memory() {
+    const CONNECTIONS: usize = 200;
+    let mut keys = Keyring::new();
+    keys.add("team", &json!({}));
+    let (name, path) = keys.setting();
+    let stack = Stack::with(1, 0, &[(name, &path)]);
+    let (client, gateway) = (stack.client(), &stack.gateways[0].process);
+    let before = gateway.peak_memory_bytes();
+    for coding in ["identity", "gzip", "zstd"] {
+        let request = format!(
+            "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: {coding}\r\n\r\n"
+        );
+        let deaf: Vec<TcpStream> = (0..CONNECTIONS)
+            .map(|_| {
+                let mut stream = connect(client);
+                set_socket_recv_buffer_size(&stream, 4096).expect("a small buffer");
+                stream.set_nonblocking(true).expect("set");
+                // As many as the buffers of both sides take.
+                let _ = stream.write(request.repeat(200).as_bytes());
+                stream
+            })
+            .collect();
+        wait_for("answers wait to be read", LIMIT, || {
+            let unsent = kernel_send_queues(client);
+            (unsent.iter().filter(|bytes| **bytes > 0).count() >= CONNECTIONS).then_some(())
+        });
+        pause(Duration::from_secs(1));
+        let largest = kernel_send_queues(client).into_iter().max();
+        assert!(largest < Some(512 << 10), "{coding}: {largest:?} bytes in the kernel");
+        drop(deaf);
+    }
+    let grown = gateway.peak_memory_bytes() - before;
+    assert!(grown < 64 << 20, "{grown} bytes");
+}
+
+/// Returns the bytes in the kernel's send queue of each connection of a service.
+fn kernel_send_queues(client: &Client) -> Vec<u64> {
+    let port = client.address().rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+    let local = format!(":{:04X}", port.expect("a port"));
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the connections");
+    table
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let is_established = fields.get(3) == Some(&"01");
+            let is_ours = is_established && fields.get(1)?.ends_with(&local);
+            let (sending, _) = fields.get(4)?.split_once(':')?;
+            is_ours.then(|| u64::from_str_radix(sending, 16).ok()).flatten()
+        })
+        .collect()
+}
+
+#[test]
 fn silent_connections_to_a_worker_do_not_keep_out_its_probe() {
     /// More than the worker keeps open.
     const CONNECTIONS: usize = 500;

@@ -213,7 +213,7 @@ fn one_giant_word_takes_no_memory() {
     assert!(peak(worker) < WORKER_BYTES_MAX, "{} MiB", mib(peak(worker)));
 }
 
-/// Requests a path and reads the beginning of the answer, waits for `may_read`, then reads the rest.
+/// Requests a path, reads the beginning of the answer, waits for `may_read`, then reads the rest.
 /// Returns the length of the rest, in bytes.
 fn read_late(client: &Client, path: &str, encoding: &str, may_read: &mpsc::Receiver<()>) -> u64 {
     let address = client.address();

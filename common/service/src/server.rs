@@ -20,6 +20,7 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -43,10 +44,14 @@ pub const HEAD_BYTES_MAX: usize = 16 << 10;
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Memory that a connection holds at most before its first authenticated request, in bytes.
 ///
-/// A head of `HEAD_BYTES_MAX`, a TLS handshake message of 64 KiB (the limit of rustls), and the
-/// state of both. Measured with the shipped allocator: 41 KiB for an unfinished head, 67 KiB with
-/// half a record of TLS behind it.
-pub const CONNECTION_BYTES_MAX: usize = 96 << 10;
+/// A head of `HEAD_BYTES_MAX`, a TLS handshake message of 64 KiB (the limit of rustls), an answer
+/// in a buffer of `BUFFER_BYTES_MAX`, and the state of all three. Measured with the shipped
+/// allocator: 41 KiB for an unfinished head, 67 KiB with half a record of TLS behind it, 97 KiB for
+/// a compressed answer that the client does not read. The buffers of the kernel come on top.
+pub const CONNECTION_BYTES_MAX: usize = 128 << 10;
+/// Largest part of an answer that waits in the kernel to be sent, in bytes. The kernel would keep
+/// up to 4 MiB for each client that does not read.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 /// Wait after a connection could not be accepted, for lack of file descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Shortest time between two log lines about too many connections.
@@ -102,6 +107,7 @@ pub async fn serve<S, B>(
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let Settings { limits, certificate, complete_answer } = settings;
+    limit_unsent(&listener);
     let mut acceptor = Acceptor::new(listener, limits.connections_max);
     let unauthenticated = UnauthenticatedConnections::new(limits.unauthenticated_max);
     // Dropped at the end of the grace period, and all connections with it.
@@ -132,6 +138,14 @@ pub async fn serve<S, B>(
     drop(acceptor);
     while let Some(ended) = connections.join_next().await {
         log_panic(ended);
+    }
+}
+
+/// Bounds the unsent bytes of every connection that the listener accepts.
+fn limit_unsent(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+        warn!(%error, "clients that do not read can take megabytes of kernel memory each");
     }
 }
 

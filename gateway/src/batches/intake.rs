@@ -151,8 +151,8 @@ impl Intake<'_> {
             }
         };
         let accepted = match submitting.instrument(span).await {
-            // It was a job once, and is deleted or has expired: what it asked for is not known any
-            // more. The batch is the same all the same, and counts it as gone.
+            // The record is deleted, has expired or, under the key of a batch that exists, never
+            // existed. The line counts as accepted: other lines have another fingerprint.
             Err(problem)
                 if self.mode != BatchMode::WithoutKey && problem.is(Code::ResultExpired) =>
             {

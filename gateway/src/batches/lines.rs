@@ -36,6 +36,9 @@ pub(super) enum Cut {
 
 const MEMBER: Place = Place::Within { depth: 0, is_text: false, is_escaped: false };
 
+/// Largest job that may share its allocation with the bytes behind it.
+const SHARED_JOB_BYTES_MAX: usize = 64 << 10;
+
 /// Cuts what arrives into jobs. Whether these are JSON is for their reader to say.
 #[derive(Debug)]
 pub(super) struct Cutter {
@@ -78,7 +81,7 @@ impl Cutter {
         };
         if found.is_none() && self.buffer.len() > self.bytes_max {
             // Where it ends is all that matters of it any more.
-            self.buffer.clear();
+            self.buffer = BytesMut::new();
             self.seen = 0;
             self.skips = true;
         }
@@ -119,13 +122,25 @@ impl Cutter {
                 self.seen = self.buffer.len();
                 return None;
             };
-            let line = self.buffer.split_to(self.seen + length).freeze();
-            self.buffer.advance(1);
-            self.seen = 0;
+            let line = self.split_job(self.seen + length);
             if self.skips || !line.trim_ascii().is_empty() {
                 return Some(line);
             }
         }
+    }
+
+    /// Splits off a job of `length` bytes and the separator behind it.
+    ///
+    /// Both parts share one allocation. Behind a large job the rest is copied, because otherwise a
+    /// few bytes would keep all of it.
+    fn split_job(&mut self, length: usize) -> Bytes {
+        let job = self.buffer.split_to(length).freeze();
+        self.buffer.advance(1);
+        self.seen = 0;
+        if job.len() > SHARED_JOB_BYTES_MAX {
+            self.buffer = BytesMut::from(self.buffer.as_ref());
+        }
+        job
     }
 
     fn next_member(&mut self) -> Result<Option<Bytes>, Problem> {
@@ -161,9 +176,7 @@ impl Cutter {
 
     /// Cuts off the member in front of a comma or of the end; an empty array has none.
     fn cut(&mut self, byte: u8) -> Option<Bytes> {
-        let member = self.buffer.split_to(self.seen).freeze();
-        self.buffer.advance(1);
-        self.seen = 0;
+        let member = self.split_job(self.seen);
         self.place = if byte == b']' { Place::After } else { MEMBER };
         let is_alone = byte == b']' && !self.has_members && !self.skips;
         let is_nothing = is_alone && member.trim_ascii().is_empty();
@@ -211,6 +224,24 @@ mod tests {
             Err(problem) => return (found, Some(problem.name())),
         }
         (found, None)
+    }
+
+    #[test]
+    fn a_large_job_leaves_no_allocation_behind() {
+        let (size, rest) = (1 << 20, b"{\"te");
+        for large in ["x".repeat(size) + "\n", "x".repeat(size + 1)] {
+            let mut cutter = Cutter::new(Shape::Lines, size);
+            cutter.push(large.as_bytes());
+            drop(cutter.next().unwrap());
+            cutter.push(rest);
+            // Reserving takes back whatever the allocation has in front of the rest.
+            cutter.buffer.reserve(1);
+            assert!(
+                cutter.buffer.capacity() < SHARED_JOB_BYTES_MAX,
+                "{}",
+                cutter.buffer.capacity()
+            );
+        }
     }
 
     #[test]

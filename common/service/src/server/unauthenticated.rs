@@ -63,7 +63,7 @@ impl UnauthenticatedConnections {
         Self(Arc::new(Shared { count_max, state, room_freed }))
     }
 
-    /// Waits while there is one connection too many, and closes the oldest once it has had its time.
+    /// Waits while there is one connection too many; closes the oldest once it has had its time.
     /// Called before each accept, so `count_max` is exceeded by one for a moment. Cancel-safe.
     pub(super) async fn make_room(&self) {
         while let Some(wait) = self.try_make_room() {
@@ -74,7 +74,7 @@ impl UnauthenticatedConnections {
         }
     }
 
-    /// Closes the oldest connection if there is one too many; returns the time that it still has, if any.
+    /// Closes the oldest connection if there is one too many. Returns the time that it still has.
     fn try_make_room(&self) -> Option<Duration> {
         let mut state = self.state();
         if state.open.len() <= self.0.count_max {
