@@ -20,7 +20,6 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -144,7 +143,7 @@ pub async fn serve<S, B>(
 /// Bounds the unsent bytes of every connection that the listener accepts.
 fn limit_unsent(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
-    if let Err(error) = SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+    if let Err(error) = socket2::SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
         warn!(%error, "clients that do not read can take megabytes of kernel memory each");
     }
 }
