@@ -117,6 +117,19 @@ mod tests {
         ("\t=1", "\"'\t'=1\""),
     ];
 
+    /// The command depends on no crate of the services, so it has the rule a second time.
+    #[test]
+    fn the_command_follows_the_same_rule() {
+        let rule = |source: &str| {
+            let (_, rest) = source.split_once("fn field(").unwrap();
+            let (functions, _) = rest.split_once("#[cfg(test)]").unwrap();
+            let (_, rest) = source.split_once("const FORMULA_CHARS").unwrap();
+            let (characters, _) = rest.split_once("\n\n").unwrap();
+            (characters.to_owned(), functions.to_owned())
+        };
+        assert_eq!(rule(include_str!("csv.rs")), rule(include_str!("../command/src/csv.rs")));
+    }
+
     #[test]
     fn fields_survive_and_no_formula_does() {
         for (text, expected) in FIELDS {
