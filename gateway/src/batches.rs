@@ -118,7 +118,7 @@ pub(crate) async fn post(
         BatchMode::NewKey => keyed::accept(&app, message, &trace).await,
         BatchMode::ExistingBatch => keyed::find(&app, message, &trace).await,
     };
-    // Only the batch itself is missing, or unconfirmed: its jobs are named all the same.
+    // The jobs are enqueued even if their batch is missing or unconfirmed, so the answer names them.
     let job = accepted.map_err(|problem| interrupted_problem(problem, batch_id, mode, &taken))?;
     info!(job.id = %batch_id, accepted = taken.accepted, refused = taken.refused.count(), "batch accepted");
     Ok(answer(&job, &taken))
@@ -128,7 +128,7 @@ pub(crate) async fn post(
 /// so all its jobs exist, too.
 ///
 /// # Errors
-/// `result_expired` for a batch that is no longer kept, and `broker_unavailable`.
+/// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
 async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
     submit::connected(app, Instant::now() + BROKER_DEADLINE).await?;
     match lookup::within(app.store.read(key, Freshness::Leader)).await? {
@@ -214,7 +214,7 @@ fn interrupted_problem(
              batch run as single jobs; see lines."
         }
         BatchMode::NewKey => {
-            "Send all of it again under the same Idempotency-Key: what was accepted is not run twice."
+            "Send the whole batch again under the same Idempotency-Key: accepted lines do not run twice."
         }
         BatchMode::WithoutKey => {
             "The accepted lines run as single jobs. With an Idempotency-Key, the same batch sent again \
@@ -226,7 +226,7 @@ fn interrupted_problem(
     } else if problem.names_a_job() {
         " The batch is not confirmed."
     } else {
-        " There is no batch yet."
+        " The batch is not created yet."
     };
     let detail = format!("{}{whether} {how}", problem.detail());
     problem

@@ -23,8 +23,8 @@ use crate::config::Config;
 use crate::cors::Origins;
 use crate::problem::{Code, Problem};
 
-/// Paths that probes and Prometheus request by whatever name or address they have. They reveal no
-/// job and change nothing.
+/// Paths without a host check, because probes and Prometheus use names of their own for a gateway.
+/// They reveal no job and change nothing.
 const EXEMPT_PATHS: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 /// Header in which browsers classify the sender of a request (W3C Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

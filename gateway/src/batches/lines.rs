@@ -234,7 +234,7 @@ mod tests {
             cutter.push(large.as_bytes());
             drop(cutter.next().unwrap());
             cutter.push(rest);
-            // Reserving takes back whatever the allocation has in front of the rest.
+            // `reserve` reclaims the unused front of the allocation.
             cutter.buffer.reserve(1);
             assert!(
                 cutter.buffer.capacity() < SHARED_JOB_BYTES_MAX,

@@ -43,8 +43,8 @@ pub const BROTLI_BYTES_MAX: usize = (3 << (BROTLI_WINDOW_LOG_MAX - 1)) + 2 * BRO
 
 /// The largest memory of a zstd decoder.
 ///
-/// Its window with two blocks, one more block of input, and its state, which is no larger than a
-/// block (`ZSTD_estimateDStreamSize` is 8.47 MiB). The next frame reuses the buffer, or gets
+/// The window with two blocks, one block of input, and the state, which takes at most a block
+/// (`ZSTD_estimateDStreamSize` is 8.47 MiB). The next frame reuses the buffer, or gets
 /// another one after that was freed. Skippable frames are skipped.
 pub const ZSTD_BYTES_MAX: usize = (1 << ZSTD_WINDOW_LOG_MAX) + 4 * ZSTD_BLOCK_BYTES_MAX;
 

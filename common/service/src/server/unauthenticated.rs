@@ -123,7 +123,7 @@ impl UnauthenticatedConnections {
 }
 
 impl Connection {
-    /// Marks the connection as authenticated; it is no longer closed to make room.
+    /// Marks the connection as authenticated, which protects it from being closed to make room.
     pub fn mark_authenticated(&self) {
         self.0.list.remove(self.0.number);
     }
