@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -14,11 +15,16 @@ use crate::{pause, repository, setting, wait_for};
 /// How long a process may take to end after SIGTERM before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
+/// How long the end of the output is awaited after the end of a process. Processes that it started
+/// can keep its output open for longer.
+const OUTPUT_MAX: Duration = Duration::from_secs(1);
+
 /// A running child and what it has printed.
 pub struct Process {
     name: String,
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -33,15 +39,16 @@ impl Process {
             child.stdout.take().map(|out| Box::new(out) as _),
             child.stderr.take().map(|err| Box::new(err) as _),
         ];
-        for output in outputs.into_iter().flatten() {
+        let read = |output| {
             let lines = Arc::clone(&lines);
             std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
                     lines.lock().expect("lines").push(line);
                 }
-            });
-        }
-        Self { name: name.to_owned(), child, lines }
+            })
+        };
+        let readers = outputs.into_iter().flatten().map(read).collect();
+        Self { name: name.to_owned(), child, lines, readers }
     }
 
     /// Returns the process id.
@@ -100,12 +107,13 @@ impl Process {
     pub fn logged(&mut self, message: &str, limit: Duration) -> Value {
         let name = self.name.clone();
         wait_for(&format!("{name} logs {message:?}\n{}", self.output()), limit, || {
+            let has_ended = self.has_ended().is_some();
             let lines = self.lines.lock().expect("lines").clone();
             let found = lines
                 .iter()
                 .filter_map(|line| serde_json::from_str::<Value>(line).ok())
                 .find(|event| event["message"] == message);
-            if found.is_none() && self.has_ended().is_some() {
+            if found.is_none() && has_ended {
                 panic!("{name} has ended:\n{}", self.output());
             }
             found
@@ -127,9 +135,14 @@ impl Process {
         let _ = kill_process_group(id, signal);
     }
 
-    /// Returns the exit status if the process has ended.
+    /// Returns the exit status if the process has ended. Then its output is complete.
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("a child can be waited for")
+        let status = self.child.try_wait().expect("a child can be waited for")?;
+        let end = Instant::now() + OUTPUT_MAX;
+        while !self.readers.iter().all(JoinHandle::is_finished) && Instant::now() < end {
+            pause(Duration::from_millis(1));
+        }
+        Some(status)
     }
 
     /// Waits for the end.
