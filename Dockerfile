@@ -10,7 +10,7 @@ COPY . .
 RUN --mount=type=cache,id=wordmill-registry,target=/usr/local/cargo/registry \
     --mount=type=cache,id=wordmill-target,target=/src/target,sharing=locked \
     case "$(uname -m)" in aarch64) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;; esac \
-    && cargo build --locked --release --bin wordmill-gateway --bin wordmill-worker --bin wordmill-nats \
+    && cargo build --locked --release --package wordmill-gateway --package wordmill-worker --package wordmill-nats --features jemalloc \
     && mkdir /out \
     && cp target/release/wordmill-gateway target/release/wordmill-worker target/release/wordmill-nats /out/
 

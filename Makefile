@@ -19,28 +19,33 @@ export SEED ?=
 BENCH ?=
 
 COMPOSE := docker compose --env-file deploy/compose.env
+SERVICES := --package wordmill-gateway --package wordmill-worker --package wordmill-nats
 UNIT := cargo test --workspace --lib --bins
 FUNCTIONAL := cargo test --workspace --test e2e
 
-.PHONY: help build next run jaeger nats-cli trace test test-unit test-functional test-all chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
+.PHONY: help services build release next run jaeger nats-cli trace test test-unit test-functional test-all chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+services: ## build the three programs that `make run` starts into target/debug
+	cargo build $(SERVICES)
+
 build: ## build the services and the command wordmill into target/debug
 	cargo build --workspace --bins
 
-# Without optimization our crates compile in a quarter of the time.
-NEXT := $(foreach crate,common service nats gateway worker,--config profile.dev.package.wordmill-$(crate).opt-level=0)
+release: ## build the services and the command as they are shipped into target/release
+	cargo build --release $(SERVICES) --package wordmill-command --features jemalloc
 
 # Both versions are built in target/debug, to share dependencies. These binaries are moved so that they
 # are not mistaken for the current version; `make build` restores that without recompiling.
 next: ## build gateway and worker as the next version into target/next, for tests of two versions
-	cargo build --workspace --bin wordmill-gateway --bin wordmill-worker --features next-version $(NEXT)
+	cargo build --workspace --bin wordmill-gateway --bin wordmill-worker --features next-version \
+		--config profile.dev.package.wordmill-worker.opt-level=0
 	mkdir -p target/next
 	mv -f target/debug/wordmill-gateway target/debug/wordmill-worker target/next/
 
-run: build ## run everything on this machine, until Ctrl-C (PORT, NATS_PORT, WORKERS, DATA_DIR; TRACE=1 with Jaeger)
+run: services ## run everything on this machine, until Ctrl-C (PORT, NATS_PORT, WORKERS, DATA_DIR; TRACE=1 with Jaeger)
 	@exec python3 deploy/local/run.py
 
 jaeger: ## build Jaeger into .tools/bin, if there is none yet (minutes)
@@ -85,26 +90,27 @@ chaos: build ## kill everything at random under load, and reconcile (MINUTES, SE
 		cargo test --workspace --test chaos -- --nocapture --test-threads=1
 
 bench: ## how fast everything is, beside the broker alone: a table, target/bench/bench.json and .svg (BENCH="--only submissions", BENCH=--update)
-	cargo build --release --workspace --bins
-	NATS_SERVER="$$(nats/install-server)" cargo bench --workspace --bench system -- $(BENCH)
+	$(MAKE) release
+	NATS_SERVER="$$(nats/install-server)" cargo bench --workspace --bench system --features jemalloc -- $(BENCH)
 
 bench-full: ## `make bench` with backlogs of 200,000 and 1,000,000 jobs
-	cargo build --release --workspace --bins
-	NATS_SERVER="$$(nats/install-server)" cargo bench --workspace --bench system -- --full $(BENCH)
+	$(MAKE) release
+	NATS_SERVER="$$(nats/install-server)" cargo bench --workspace --bench system --features jemalloc -- --full $(BENCH)
 
 bench-trace: ## what tracing costs, in CPU for each job and in throughput (ROUNDS, JOBS)
-	cargo build --release --workspace --bins
+	$(MAKE) release
 	NATS_SERVER="$$(nats/install-server)" bench/trace.py
 
 coverage: next ## line coverage of the workspace by `make test`, service processes included
 	NATS_SERVER="$$(nats/install-server)" .ci/coverage
 
-lint: ## formatting, clippy, documentation, licences and layers, file lengths: no warnings
+lint: ## formatting, clippy, documentation, licences and layers, features, file lengths: no warnings
 	cargo fmt --all --check
 	cargo fmt --manifest-path bench/count/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
 	.ci/deny
+	.ci/features
 	.ci/lengths
 
 format: ## format all code

@@ -52,6 +52,7 @@ use self::report::{Expense, Report};
 use self::stack::{Broker, Cost, Stack, binaries, repository};
 
 /// The services' own: the floor is to lack nothing that they have.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -10,9 +10,15 @@ use wordmill_common::env::{self, Env};
 use wordmill_common::{probe, shutdown, telemetry};
 use wordmill_worker::config::Config;
 
-/// As in the gateway: most of what a job needs is allocated and freed within a millisecond, on several threads.
+/// Most of what a job needs is allocated and freed within a millisecond, on several threads.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[cfg(not(any(feature = "jemalloc", debug_assertions)))]
+compile_error!(
+    "a release build needs the allocator: add `--features jemalloc`, or run `make release`"
+);
 
 fn main() -> ExitCode {
     let mut env = Env::from_process();

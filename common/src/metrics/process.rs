@@ -18,15 +18,17 @@ impl Collector for OfProcess {
 #[cfg(target_os = "linux")]
 impl Collector for OfProcess {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        use std::fs;
+
         use prometheus_client::encoding::EncodeMetric;
         use prometheus_client::metrics::counter::ConstCounter;
         use prometheus_client::metrics::gauge::ConstGauge;
+        use rustix::process::{Resource, getrlimit};
+        use rustix::time::{ClockId, clock_gettime};
 
-        // What cannot be read is not said; a process without /proc works all the same.
-        let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
-        let Ok(stat) = process.stat() else { return Ok(()) };
-        #[expect(clippy::cast_precision_loss, reason = "ticks of a process stay far below 2^52")]
-        let cpu_s = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
+        let cpu_time = clock_gettime(ClockId::ProcessCPUTime);
+        #[expect(clippy::cast_precision_loss, reason = "seconds of a process stay below 2^52")]
+        let cpu_s = cpu_time.tv_sec as f64 + cpu_time.tv_nsec as f64 / 1e9;
         let cpu = ConstCounter::new(cpu_s);
         let help = "Time on processors, in user and in system mode";
         cpu.encode(encoder.encode_descriptor(
@@ -40,18 +42,29 @@ impl Collector for OfProcess {
             let kind = gauge.metric_type();
             gauge.encode(encoder.encode_descriptor(name, help, None, kind)?)
         };
-        let resident = stat.rss.saturating_mul(procfs::page_size());
-        gauge("process_resident_memory_bytes", "Memory in use", resident)?;
-        gauge("process_threads", "Threads", u64::try_from(stat.num_threads).unwrap_or_default())?;
-        if let Ok(count) = process.fd_count() {
-            let count = u64::try_from(count).unwrap_or(u64::MAX);
+        // A process without /proc reports the rest only.
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if let Some(resident_kib) = field(&status, "VmRSS:") {
+            gauge("process_resident_memory_bytes", "Memory in use", resident_kib << 10)?;
+        }
+        if let Some(threads) = field(&status, "Threads:") {
+            gauge("process_threads", "Threads", threads)?;
+        }
+        if let Ok(open) = fs::read_dir("/proc/self/fd") {
+            // The descriptor that reads the directory is one of them.
+            let count = u64::try_from(open.count().saturating_sub(1)).unwrap_or(u64::MAX);
             gauge("process_open_fds", "Open files and connections", count)?;
         }
-        if let Ok(limits) = process.limits()
-            && let procfs::process::LimitValue::Value(most) = limits.max_open_files.soft_limit
-        {
+        if let Some(most) = getrlimit(Resource::Nofile).current {
             gauge("process_max_fds", "Most files and connections that may be open", most)?;
         }
         Ok(())
     }
+}
+
+/// Returns the first number after `name` in the text of `/proc/self/status`; memory is in KiB.
+#[cfg(target_os = "linux")]
+fn field(status: &str, name: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    value.split_whitespace().next()?.parse().ok()
 }
