@@ -20,10 +20,9 @@ BENCH ?=
 
 COMPOSE := docker compose --env-file deploy/compose.env
 SERVICES := --package wordmill-gateway --package wordmill-worker --package wordmill-nats
-UNIT := cargo test --workspace --lib --bins
-FUNCTIONAL := cargo test --workspace --test e2e
+STAGES := lint test-unit test-functional test-external test-parser test-deploy
 
-.PHONY: help services build release next run jaeger nats-cli trace test test-unit test-functional test-all chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
+.PHONY: help services build release next run jaeger nats-cli trace test test-unit test-functional test-external test-parser test-deploy test-all stages test-slow chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,24 +59,36 @@ trace: ## show the trace of a job of `make run TRACE=1` in this terminal (JOB)
 test: test-unit test-functional ## all tests that need only cargo and python3 with pip
 
 test-unit: ## tests of single modules: loopback sockets, and processes of the supervisor only
-	$(UNIT)
-	cargo test --package wordmill-worker --doc
+	cargo test --workspace --lib --bins
+	cargo test --workspace --doc
 	python3 -B -m unittest discover --start-directory deploy/local
 
 test-functional: next ## black-box tests of the real binaries against a real nats-server
 	$(MAKE) build
-	NATS_SERVER="$$(nats/install-server)" $(FUNCTIONAL)
+	NATS_SERVER="$$(nats/install-server)" cargo test --workspace --test e2e
 
-test-all: test ## `make test`, and what needs tools from outside: browser, nats CLI, Jaeger, Prometheus, Compose, nginx
+test-external: build ## tests that need tools from outside: browser, nats CLI, Jaeger, Prometheus, nginx
 	tests/external/install
 	NATS_SERVER="$$(nats/install-server)" NATS_CLI="$$(nats/install-cli)" JAEGER="$$(deploy/install-jaeger)" \
 		AXE_CORE="$$(tests/external/axe-core)" \
 		SCHEMATHESIS="$$(tests/external/schemathesis/install)" \
 		cargo test --workspace --test external -- --nocapture --test-threads=1
+
+test-parser: ## the HTML scanner against html5lib's tests, and seconds of fuzzing
 	HTML5LIB_TESTS="$$(tests/external/html5lib-tests)" \
-		cargo test --package wordmill-worker --lib html5libs -- --ignored
-	FUZZ_SECONDS=5 FUZZ_SEED=1 cargo test --package wordmill-worker --lib fuzz:: -- --ignored --nocapture --test-threads=1
+		cargo test --workspace --lib html5libs -- --ignored
+	FUZZ_SECONDS=5 FUZZ_SEED=1 cargo test --workspace --lib fuzz:: -- --ignored --nocapture --test-threads=1
+
+test-deploy: ## the files for Compose, Docker, nginx and Kubernetes, by the programs that read them
 	deploy/validate
+
+test-all: $(filter-out lint,$(STAGES)) ## all tests but the slow ones
+
+stages: # what .ci/run runs
+	@echo $(STAGES)
+
+test-slow: ## long chaos and fuzzing; before an issue is resolved
+	@.ci/slow
 
 fuzz: ## damaged documents through decoder, scanner and counter for long (FUZZ_SECONDS each, FUZZ_SEED); `make test-all` does it for seconds
 	cargo test --profile fuzz --package wordmill-worker --lib fuzz:: -- --ignored --nocapture --test-threads=1

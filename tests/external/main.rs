@@ -1,4 +1,4 @@
-//! Tests that need a tool from outside. `make test-all` installs what they need and runs them.
+//! Tests that need a tool from outside. `make test-external` installs what they need and runs them.
 
 mod batches;
 mod cross_site;

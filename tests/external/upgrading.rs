@@ -31,7 +31,7 @@ fn run(number: usize, directory: &Path, variables: &[(&str, &str)]) -> String {
     let page = std::fs::read_to_string(repository().join("docs/upgrading.md")).expect("the page");
     let block = page.split("```sh\n").nth(number).expect("a block");
     let commands = block.split("```").next().expect("its end");
-    let cli = PathBuf::from(setting("NATS_CLI").expect("NATS_CLI: make test-all sets it"));
+    let cli = PathBuf::from(setting("NATS_CLI").expect("NATS_CLI: make test-external sets it"));
     let folder = cli.parent().expect("a folder").display();
     let script = format!("PATH=\"{folder}:$PATH\"\n{commands}");
     let mut command = Command::new("bash");

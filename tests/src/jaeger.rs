@@ -161,5 +161,5 @@ fn text(value: &Value) -> String {
 }
 
 fn program() -> String {
-    setting("JAEGER").expect("JAEGER: see `make test-all`")
+    setting("JAEGER").expect("JAEGER: see `make test-external`")
 }
