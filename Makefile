@@ -20,6 +20,8 @@ BENCH ?=
 
 COMPOSE := docker compose --env-file deploy/compose.env
 SERVICES := --package wordmill-gateway --package wordmill-worker --package wordmill-nats
+# Black-box tests wait more than they compute.
+TEST_THREADS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
 STAGES := lint test-unit test-functional test-external test-parser test-deploy
 
 .PHONY: help services build release next run jaeger nats-cli trace test test-unit test-functional test-external test-parser test-deploy test-all stages test-slow chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
@@ -65,7 +67,7 @@ test-unit: ## tests of single modules: loopback sockets, and processes of the su
 
 test-functional: next ## black-box tests of the real binaries against a real nats-server
 	$(MAKE) build
-	NATS_SERVER="$$(nats/install-server)" cargo test --workspace --test e2e
+	NATS_SERVER="$$(nats/install-server)" cargo test --workspace --test e2e -- --test-threads=$(TEST_THREADS)
 
 test-external: build ## tests that need tools from outside: browser, nats CLI, Jaeger, Prometheus, nginx
 	tests/external/install

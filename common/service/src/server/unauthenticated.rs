@@ -2,7 +2,7 @@
 //!
 //! They cost memory before the service knows the client, so their number is bounded. When it is
 //! reached, the oldest is closed to make room, and the newest is not refused: a client with a key
-//! needs milliseconds to its first request, and a hostile one holds its connections for as long as
+//! sends its first request soon, and a hostile one holds its connections for as long as
 //! it can.
 
 use std::collections::BTreeMap;
@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// Time that every connection has for its first request, however many others arrive. Until then the
-/// next one waits to be accepted, so that a burst of clients is not mistaken for an attack.
-const FIRST_REQUEST_TIME: Duration = Duration::from_millis(100);
+/// next one waits to be accepted, so that a burst of clients is not mistaken for an attack. A
+/// distant client needs two round trips for TLS and its request, and a busy machine some time more.
+const FIRST_REQUEST_TIME: Duration = Duration::from_millis(500);
 /// Shortest time between two log lines about closed connections.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
