@@ -7,21 +7,38 @@ use tracing::{error, info, warn};
 /// Exit code after a second signal: what shells report for an interrupted program.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Cancels `token` at the first SIGTERM or SIGINT and ends the process at the second.
-///
-/// It never returns: `main` waits for it and for the service, side by side.
-pub async fn on_signals(token: CancellationToken) {
-    let handlers = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut terminate), Ok(mut interrupt)) = handlers else {
-        error!("cannot listen to signals; the service can only be killed");
-        return std::future::pending().await;
-    };
-    let name = next(&mut terminate, &mut interrupt).await;
-    info!(signal = name, "stopping; a second signal exits at once");
-    token.cancel();
-    let name = next(&mut terminate, &mut interrupt).await;
-    warn!(signal = name, "exiting at once");
-    std::process::exit(EXIT_INTERRUPTED);
+/// The signals SIGTERM and SIGINT, which no longer end the process by themselves.
+#[derive(Debug)]
+pub struct Signals(Option<[Signal; 2]>);
+
+impl Signals {
+    /// Starts to listen. Needs a runtime; called before anything else of a service, so that no
+    /// signal is missed.
+    #[must_use]
+    pub fn listen() -> Self {
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => Self(Some([terminate, interrupt])),
+            _ => {
+                error!("cannot listen to signals; the service can only be killed");
+                Self(None)
+            }
+        }
+    }
+
+    /// Cancels `token` at the first signal and ends the process at the second.
+    ///
+    /// It never returns: `main` waits for it and for the service, side by side.
+    pub async fn stop(self, token: CancellationToken) {
+        let Some([mut terminate, mut interrupt]) = self.0 else {
+            return std::future::pending().await;
+        };
+        let name = next(&mut terminate, &mut interrupt).await;
+        info!(signal = name, "stopping; a second signal exits at once");
+        token.cancel();
+        let name = next(&mut terminate, &mut interrupt).await;
+        warn!(signal = name, "exiting at once");
+        std::process::exit(EXIT_INTERRUPTED);
+    }
 }
 
 async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {

@@ -189,6 +189,13 @@ pub async fn run(
 ) -> Result<(), Error> {
     let (keys, following_keys) = open_keys(&config).await?;
     let (tls, following_certificate) = open_tls(&config).await?;
+    // From here on the files are read again at SIGHUP.
+    info!(
+        address = listener.local_addr().ok().map(tracing::field::display),
+        broker = config.broker.url,
+        version = env!("CARGO_PKG_VERSION"),
+        "gateway listens"
+    );
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
     let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);

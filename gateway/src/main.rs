@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::error;
 use wordmill_common::env::{self, Env};
 use wordmill_common::id::Owner;
-use wordmill_common::{probe, shutdown, telemetry};
+use wordmill_common::shutdown::Signals;
+use wordmill_common::{probe, telemetry};
 use wordmill_gateway::config::Config;
 use wordmill_gateway::{keys, tls};
 
@@ -131,18 +132,13 @@ fn serve(config: Config) -> ExitCode {
 
 #[tokio::main]
 async fn listen(config: Config) -> anyhow::Result<()> {
+    let signals = Signals::listen();
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {} (WORDMILL_LISTEN)", config.listen))?;
-    info!(
-        address = %listener.local_addr()?,
-        broker = config.broker.url,
-        version = env!("CARGO_PKG_VERSION"),
-        "gateway listens"
-    );
     let stop = CancellationToken::new();
     tokio::select! {
         ended = wordmill_gateway::run(config, listener, stop.clone()) => Ok(ended?),
-        () = shutdown::on_signals(stop) => Ok(()),
+        () = signals.stop(stop) => Ok(()),
     }
 }

@@ -7,7 +7,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 use wordmill_common::env::{self, Env};
-use wordmill_common::{probe, shutdown, telemetry};
+use wordmill_common::shutdown::Signals;
+use wordmill_common::{probe, telemetry};
 use wordmill_worker::config::Config;
 
 /// Most of what a job needs is allocated and freed within a millisecond, on several threads.
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn work(config: Config) -> anyhow::Result<()> {
+    let signals = Signals::listen();
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {} (WORDMILL_WORKER_LISTEN)", config.listen))?;
@@ -63,6 +65,6 @@ async fn work(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         // Not on this thread: it takes no part in the others' work, and is woken for each delivery.
         ended = tokio::spawn(wordmill_worker::run(config, listener, stop.clone())) => Ok(ended??),
-        () = shutdown::on_signals(stop) => Ok(()),
+        () = signals.stop(stop) => Ok(()),
     }
 }
