@@ -369,7 +369,7 @@ fn a_worker_that_dies_while_it_adds_up_is_replaced() {
     let directory = TempDir::new().expect("a directory");
     let nats = Nats::start(directory.path());
     nats.provision(&[]);
-    Admin::of(&nats).set_ack_wait(Duration::from_secs(1));
+    Admin::of(&nats).set_ack_wait(Duration::from_secs(3));
     let gateway = Gateway::start(&nats.address(), &[]);
     ready(&gateway.client);
     let client = &gateway.client;

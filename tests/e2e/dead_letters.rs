@@ -255,7 +255,7 @@ fn a_job_that_kills_its_workers_is_given_up_before_it_kills_another() {
     const ATTEMPTS: usize = 2;
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::of(&stack.nats);
-    admin.set_ack_wait(Duration::from_secs(1));
+    admin.set_ack_wait(Duration::from_secs(3));
     let site = Site::start();
     let poison = Page::new("text/plain", "deadly").after(Duration::from_secs(30));
     let job_id = stack.client().submit_url(&site.put("/poison", poison));

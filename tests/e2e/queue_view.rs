@@ -96,7 +96,7 @@ fn workers_that_leave_or_die_are_seen_no_more() {
 #[test]
 fn deliveries_that_were_repeated_are_counted() {
     let mut stack = Stack::with(1, 1, &[]);
-    wordmill_tests::admin::Admin::of(&stack.nats).set_ack_wait(Duration::from_secs(1));
+    wordmill_tests::admin::Admin::of(&stack.nats).set_ack_wait(Duration::from_secs(3));
     let (site, client) = (Site::start(), stack.client().clone());
     client.submit_url(&site.put("/stuck", Page::new("text/plain", "stuck").stalls_after(2)));
     shows(&client, "it is in work", |queue| queue["lanes"]["interactive"]["in_work"] == 1);
