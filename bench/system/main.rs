@@ -130,7 +130,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let mut bench = Bench::start().await?;
     if let Some(folder) = &arguments.against {
         bench.stack.start_worker().await?;
-        return versus::measure(&mut bench, folder).await;
+        versus::measure(&mut bench, folder).await?;
+        println!("\n{}", conditions(&bench, started)?);
+        return Ok(());
     }
     let wanted = |name: &str| name.contains(&arguments.only);
     // As long as there is no worker, jobs wait.

@@ -37,8 +37,9 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a server for services from a folder, with the `server.conf` of that folder if it has
-    /// one: an earlier build may need the configuration of its time.
+    /// Starts a server for services from a folder, provisioned by the `wordmill-nats` of that
+    /// folder, with the `server.conf` of that folder if it has one. An earlier build needs the
+    /// configuration of its time.
     pub async fn start_for(folder: &Path) -> Result<Self> {
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
         let port = free_port("127.0.0.1")?;
@@ -54,7 +55,7 @@ impl Broker {
         let process = Process::start("nats-server", command)?;
         let url = format!("nats://127.0.0.1:{port}");
         let jetstream = connect(&url).await?;
-        let mut command = service(&binaries(), "wordmill-nats", "admin", &url)?;
+        let mut command = service(folder, "wordmill-nats", "admin", &url)?;
         let provisioned = command.arg("provision").output()?;
         let said = String::from_utf8_lossy(&provisioned.stderr);
         ensure!(provisioned.status.success(), "not provisioned: {said}");

@@ -22,7 +22,7 @@ pub async fn measure(bench: &mut Bench, folder: &Path) -> Result<()> {
     other.start_worker().await?;
     let (ours, other) = (&bench.stack, &other);
     println!(
-        "| what | these per s | those per s | ratio (rounds) | CPU µs a job: these: gateway, worker, nats-server | those |"
+        "| what | working tree, per s | other, per s | ratio (rounds) | CPU µs a job, working tree: gateway, worker, nats-server | other |"
     );
     println!("|---|---|---|---|---|---|");
     for (what, work, count) in
@@ -30,7 +30,7 @@ pub async fn measure(bench: &mut Bench, folder: &Path) -> Result<()> {
     {
         let requests = &work.requests("");
         let through = |stack| move || take_through(stack, count, requests, CONNECTIONS[0]);
-        let sides = [Side::new("these", through(ours)), Side::new("those", through(other))];
+        let sides = [Side::new("working tree", through(ours)), Side::new("other", through(other))];
         compare(what, &sides, [ours, other]).await?;
     }
     for stack in [ours, other] {
