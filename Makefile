@@ -15,6 +15,8 @@ export JOB ?=
 # Settings of `make chaos`; without SEED each run is another one.
 export MINUTES ?= 3
 export SEED ?=
+# Keeps the root directory of `make test-fresh` if it is 1.
+export KEEP ?=
 # Arguments of `make bench`.
 BENCH ?=
 
@@ -24,7 +26,7 @@ SERVICES := --package wordmill-gateway --package wordmill-worker --package wordm
 TEST_THREADS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
 STAGES := lint test-unit test-functional test-external test-parser test-deploy
 
-.PHONY: help services build release next run jaeger nats-cli trace test test-unit test-functional test-external test-parser test-deploy test-all stages test-slow chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
+.PHONY: help services build release next run jaeger nats-cli trace test test-unit test-functional test-external test-parser test-deploy test-all test-fresh stages test-slow chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +93,9 @@ stages: # what .ci/run runs
 
 test-slow: ## long chaos and fuzzing; before an issue is resolved
 	@.ci/slow
+
+test-fresh: ## the README's first commands in a new Debian root with only what it names; needs root (KEEP=1, PORT)
+	@.ci/fresh
 
 fuzz: ## damaged documents through decoder, scanner and counter for long (FUZZ_SECONDS each, FUZZ_SEED); `make test-all` does it for seconds
 	cargo test --profile fuzz --package wordmill-worker --lib fuzz:: -- --ignored --nocapture --test-threads=1
