@@ -60,7 +60,7 @@ nats-cli: ## build the nats client into .tools/bin, if there is none yet
 trace: ## show the trace of a job of `make run TRACE=1` in this terminal (JOB)
 	@python3 deploy/local/show_trace.py "$$JOB"
 
-test: test-unit test-functional ## all tests that need only cargo and python3 with pip
+test: test-unit test-functional ## all tests that need only what `make run` needs
 
 test-unit: ## tests of single modules: loopback sockets, and processes of the supervisor only
 	cargo test --workspace --lib --bins
@@ -91,14 +91,14 @@ test-all: $(filter-out lint,$(STAGES)) ## all tests but the slow ones
 stages: # what .ci/run runs
 	@echo $(STAGES)
 
-test-slow: ## long chaos and fuzzing; before an issue is resolved
+test-slow: ## long chaos and fuzzing, and a fresh machine; before an issue is resolved
 	@.ci/slow
 
 test-fresh: ## the README's first commands in a new Debian root with only what it names; needs root (KEEP=1, PORT)
 	@.ci/fresh
 
 fuzz: ## damaged documents through decoder, scanner and counter for long (FUZZ_SECONDS each, FUZZ_SEED); `make test-all` does it for seconds
-	cargo test --profile fuzz --package wordmill-worker --lib fuzz:: -- --ignored --nocapture --test-threads=1
+	cargo test --profile fuzz --workspace --lib fuzz:: -- --ignored --nocapture --test-threads=1
 
 bench-count: ## how fast words are counted, next to other ways: the table of docs/performance.md
 	cargo run --release --manifest-path bench/count/Cargo.toml --target-dir target
