@@ -58,6 +58,7 @@ def stop(process):
 def run(stages, minutes_max):
     """Runs stages until one fails, prints the table, and returns whether all passed in time."""
     begun = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for stage in stages:
             print(f"=== {stage.target}", flush=True)
