@@ -12,7 +12,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Time for a stage to clean up after SIGINT, before it is killed.
+# Time for a stage to clean up after SIGTERM, before it is killed.
 STOP_SECONDS_MAX = 30
 
 
@@ -46,7 +46,7 @@ class Stage:
 
 def stop(process):
     """Ends a stage and everything that it started."""
-    for number in (signal.SIGINT, signal.SIGKILL):
+    for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
