@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wordmill_tests::client::Client;
+use wordmill_tests::document::{accepted, packed, post};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
-
-use crate::documents::{accepted, packed, post};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wordmill_tests::admin::{Admin, job_message};
 use wordmill_tests::client::Client;
+use wordmill_tests::dead_letters::{ids, list};
 use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::wait_for;
@@ -23,17 +24,6 @@ fn die(stack: &Stack, admin: &Admin, bodies: &[Value]) -> Vec<String> {
         (admin.messages("DEAD_JOBS") == before + ids.len() as u64).then_some(())
     });
     ids
-}
-
-fn list(client: &Client, query: &str) -> Value {
-    let answer = client.get(&format!("/v1/dead-letters{query}"));
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()
-}
-
-fn ids(list: &Value) -> Vec<String> {
-    let letters = list["data"].as_array().expect("letters").iter();
-    letters.map(|letter| letter["id"].as_str().expect("an id").to_owned()).collect()
 }
 
 fn replay(client: &Client, body: &Value) -> Value {

@@ -9,11 +9,10 @@ mod zstd;
 use std::time::Duration;
 
 use serde_json::Value;
+use wordmill_tests::document::{accepted, packed, post};
 use wordmill_tests::repository;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
-
-use crate::documents::{accepted, packed, post};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Largest difference between the peaks of two equal runs.

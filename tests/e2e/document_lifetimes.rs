@@ -2,10 +2,11 @@
 
 use serde_json::json;
 use wordmill_tests::admin::Admin;
+use wordmill_tests::document::{accepted, post};
 use wordmill_tests::stack::{Stack, Worker};
 use wordmill_tests::wait_for;
 
-use crate::documents::{LIMIT, TEXT, accepted, is_empty, large, post};
+use crate::documents::{LIMIT, TEXT, is_empty, large};
 
 #[test]
 fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {

@@ -1,14 +1,12 @@
 //! Documents as the body of a request: how they come in, how they are counted, and that nothing of
 //! them stays behind.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
-use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::document::{accepted, packed, post};
 use wordmill_tests::proxy::Proxy;
 use wordmill_tests::stack::{Gateway, Nats, Stack, ready};
 use wordmill_tests::upload::Upload;
@@ -29,15 +27,6 @@ pub fn large() -> (Vec<u8>, u64) {
         words += 1;
     }
     (text.into_bytes(), words)
-}
-
-pub fn post(client: &Client, query: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    client.send("POST", &format!("/v1/jobs{query}"), headers, body)
-}
-
-pub fn accepted(answer: &Answer) -> String {
-    assert_eq!(answer.status, 202, "{answer:?}");
-    answer.json()["job_id"].as_str().expect("a job id").to_owned()
 }
 
 /// Waits until nothing of any document is kept.
@@ -62,26 +51,6 @@ fn form(boundary: &str, parts: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=seam");
-
-/// Compresses with python3, which every test machine has.
-pub fn packed(module: &str, bytes: &[u8]) -> Vec<u8> {
-    let program = format!(
-        "import sys, {module}; sys.stdout.buffer.write({module}.compress(sys.stdin.buffer.read()))"
-    );
-    let mut child = Command::new("python3")
-        .args(["-c", &program])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("python3");
-    let mut input = child.stdin.take().expect("a pipe");
-    let bytes = bytes.to_vec();
-    let writing = std::thread::spawn(move || input.write_all(&bytes).expect("written"));
-    let output = child.wait_with_output().expect("packed");
-    writing.join().expect("written");
-    assert!(output.status.success());
-    output.stdout
-}
 
 #[test]
 fn a_document_is_counted_as_it_was_sent() {

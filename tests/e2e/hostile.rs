@@ -9,6 +9,7 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::Signal;
 use serde_json::json;
 use wordmill_tests::client::Client;
+use wordmill_tests::connection::{connect, is_cut_off, others_while};
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::stack::Stack;
 use wordmill_tests::upload::Upload;
@@ -18,25 +19,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What the gateways are told, so that nobody has to wait for half a minute.
 const CLIENT_TIMEOUT: (&str, &str) = ("WORDMILL_CLIENT_TIMEOUT", "2s");
 
-fn connect(client: &Client) -> TcpStream {
-    let stream = TcpStream::connect(client.address()).expect("a connection");
-    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
-    stream
-}
-
-/// Tells whether the other side has ended a connection, without waiting.
-fn is_cut_off(stream: &mut TcpStream) -> bool {
-    stream.set_nonblocking(true).expect("set");
-    let mut buffer = [0; 4096];
-    loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => return true,
-            Ok(_) => {}
-            Err(error) => return error.kind() != ErrorKind::WouldBlock,
-        }
-    }
-}
-
 /// Reads until the end, whatever the end is.
 fn rest(stream: &mut TcpStream) -> String {
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
@@ -44,25 +26,6 @@ fn rest(stream: &mut TcpStream) -> String {
         text.extend_from_slice(&buffer[..length]);
     }
     String::from_utf8_lossy(&text).into_owned()
-}
-
-/// Lets others be served all the while, and returns how often they were.
-fn others_while<T>(client: &Client, work: impl FnOnce() -> T) -> T {
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let others = scope.spawn(|| {
-            let mut served = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                client.submit(&json!({"text": "as before"}));
-                served += 1;
-            }
-            served
-        });
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        is_over.store(true, Ordering::Relaxed);
-        assert!(others.join().expect("others are served") > 0);
-        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 #[test]

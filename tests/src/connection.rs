@@ -1,0 +1,55 @@
+//! Raw TCP connections to a service, and other clients beside them.
+
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::client::Client;
+
+/// Longest wait for bytes from the service.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Opens a connection to a service.
+pub fn connect(client: &Client) -> TcpStream {
+    let stream = TcpStream::connect(client.address()).expect("a connection");
+    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
+    stream
+}
+
+/// Returns whether the service has closed a connection, without waiting. Discards received bytes.
+pub fn is_cut_off(stream: &mut TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("set");
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Does `work` while another client submits jobs, and returns its result.
+///
+/// # Panics
+/// If a job is refused, or none was submitted meanwhile.
+pub fn others_while<T>(client: &Client, work: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            let mut served = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                client.submit(&json!({"text": "as before"}));
+                served += 1;
+            }
+            served
+        });
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        is_over.store(true, Ordering::Relaxed);
+        assert!(others.join().expect("others are served") > 0);
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}

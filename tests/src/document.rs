@@ -1,0 +1,37 @@
+//! Submits documents as the body of a request.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::client::{Answer, Client};
+
+/// Submits a document.
+pub fn post(client: &Client, query: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    client.send("POST", &format!("/v1/jobs{query}"), headers, body)
+}
+
+/// Asserts that a job was accepted, and returns its id.
+pub fn accepted(answer: &Answer) -> String {
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer.json()["job_id"].as_str().expect("a job id").to_owned()
+}
+
+/// Compresses with python3, which every test machine has.
+pub fn packed(module: &str, bytes: &[u8]) -> Vec<u8> {
+    let program = format!(
+        "import sys, {module}; sys.stdout.buffer.write({module}.compress(sys.stdin.buffer.read()))"
+    );
+    let mut child = Command::new("python3")
+        .args(["-c", &program])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3");
+    let mut input = child.stdin.take().expect("a pipe");
+    let bytes = bytes.to_vec();
+    let writing = std::thread::spawn(move || input.write_all(&bytes).expect("written"));
+    let output = child.wait_with_output().expect("packed");
+    writing.join().expect("written");
+    assert!(output.status.success());
+    output.stdout
+}
