@@ -14,7 +14,6 @@ mod cors;
 mod counting;
 mod cross_site;
 mod dead_letters;
-mod decoder_memory;
 mod deliveries;
 mod description;
 mod document_lifetimes;

@@ -5,7 +5,6 @@ mod cross_site;
 mod differences;
 mod jaeger;
 mod listing;
-mod memory;
 mod nats_cli;
 mod openapi;
 mod operations;

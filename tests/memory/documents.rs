@@ -2,14 +2,12 @@
 //! tells it, while they take in and count documents and pages of that size. Everything is made at run
 //! time and nothing of it is held in this process either.
 //!
-//! The same holds for a one-word document, for one with more different words than are allowed, and
-//! for a large result that several clients of the older contract get at once.
+//! The same holds for a one-word document, and for one with more different words than are allowed.
 //!
 //! Tens of seconds with the debug build, and a few GB of disk for as long as it runs.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,23 +19,19 @@ use wordmill_tests::stack::Stack;
 use wordmill_tests::upload::Upload;
 use wordmill_tests::wait_for;
 
-const LIMIT: Duration = Duration::from_secs(900);
+pub const LIMIT: Duration = Duration::from_secs(900);
 const GB: usize = 1_000_000_000;
 /// What a worker may take besides the table of words.
 const WORKER_BYTES_MAX: u64 = 96 << 20;
 /// What a gateway may take.
-const GATEWAY_BYTES_MAX: u64 = 96 << 20;
+pub const GATEWAY_BYTES_MAX: u64 = 96 << 20;
 /// What one different word may take: its entry in the table and in the histogram, with room to grow.
 const WORD_BYTES_MAX: u64 = 200;
 /// How many different words a document may have.
 const WORDS_MAX: u64 = 2_000_000;
 
-/// Longest wait for `/livez`: the timeout of a usual liveness probe, and some more for a busy
-/// machine.
-const LIVEZ_TIME_MAX: Duration = Duration::from_secs(3);
-
 /// What has to be raised for a gigabyte.
-const SETTINGS: &[(&str, &str)] = &[
+pub const SETTINGS: &[(&str, &str)] = &[
     ("WORDMILL_DOCUMENT_SIZE_MAX", "2GiB"),
     ("WORDMILL_DOCUMENTS_SPACE", "3GiB"),
     ("WORDMILL_FETCH_SIZE_MAX", "2GiB"),
@@ -47,13 +41,8 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 /// Returns the largest resident set that a process ever had, in bytes.
-fn peak(process: &Process) -> u64 {
+pub fn peak(process: &Process) -> u64 {
     process.peak_memory_bytes()
-}
-
-/// Resets the peak resident set size (`VmHWM`) of a process to its current size.
-fn reset_peak(process: &Process) {
-    std::fs::write(format!("/proc/{}/clear_refs", process.id()), "5").expect("reset");
 }
 
 /// Returns a megabyte of text, and its number of words.
@@ -103,7 +92,7 @@ fn finished(client: &Client, id: &str) -> Value {
     job
 }
 
-fn upload(client: &Client, block: &[u8], blocks: usize) -> String {
+pub fn upload(client: &Client, block: &[u8], blocks: usize) -> String {
     let length = (block.len() * blocks).to_string();
     let headers =
         [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", length.as_str())];
@@ -116,7 +105,7 @@ fn upload(client: &Client, block: &[u8], blocks: usize) -> String {
     answer.json()["job_id"].as_str().expect("a job id").to_owned()
 }
 
-fn mib(bytes: u64) -> u64 {
+pub fn mib(bytes: u64) -> u64 {
     bytes >> 20
 }
 
@@ -211,71 +200,4 @@ fn one_giant_word_takes_no_memory() {
     }
     println!("words of {MEGABYTES} MB: worker {} MiB", mib(peak(worker)));
     assert!(peak(worker) < WORKER_BYTES_MAX, "{} MiB", mib(peak(worker)));
-}
-
-/// Requests a path, reads the beginning of the answer, waits for `may_read`, then reads the rest.
-/// Returns the length of the rest, in bytes.
-fn read_late(client: &Client, path: &str, encoding: &str, may_read: &mpsc::Receiver<()>) -> u64 {
-    let address = client.address();
-    let mut stream = TcpStream::connect(address).expect("a connection");
-    let head = format!(
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: {encoding}\r\n\
-         Connection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).expect("sent");
-    let mut begin = [0; 15];
-    stream.read_exact(&mut begin).expect("an answer");
-    assert_eq!(&begin, b"HTTP/1.1 200 OK");
-    may_read.recv_timeout(LIMIT).expect("the others are done");
-    std::io::copy(&mut stream, &mut std::io::sink()).expect("the rest of the answer")
-}
-
-#[test]
-fn a_large_result_is_streamed_to_clients_of_the_older_contract() {
-    const WORDS: usize = 255_000;
-    const TEXT_BYTES: u64 = 60_000_000;
-    let stack = Stack::with(1, 1, SETTINGS);
-    let (client, gateway) = (stack.client(), &stack.gateways[0].process);
-    let text: String = (0..WORDS).map(|n| format!("w{n:06}{} ", "x".repeat(243))).collect();
-    assert!(text.len() as u64 > TEXT_BYTES);
-    let id = upload(client, text.as_bytes(), 1);
-    let job = client.finished(&id, LIMIT);
-    assert_eq!(job["totals"]["unique_words"], WORDS, "{job}");
-    let (path, query) = (format!("/word-count/{id}"), format!("/word-count?job_id={id}"));
-
-    for (encoding, header) in [("identity", None), ("gzip", Some("gzip")), ("zstd", Some("zstd"))] {
-        reset_peak(gateway);
-        let (done, may_read) = mpsc::channel();
-        let (answers, late, slowest) = thread::scope(|scope| {
-            let [path, query] = [&path, &query];
-            let late = scope.spawn(move || read_late(client, path, encoding, &may_read));
-            let readers = [path, query].map(|path| {
-                scope.spawn(|| client.send("GET", path, &[("accept-encoding", encoding)], &[]))
-            });
-            let mut slowest = Duration::ZERO;
-            while readers.iter().any(|reader| !reader.is_finished()) {
-                let asked = Instant::now();
-                assert_eq!(client.get("/livez").status, 200);
-                slowest = slowest.max(asked.elapsed());
-            }
-            done.send(()).expect("the late reader waits");
-            let answers = readers.map(|reader| reader.join().expect("an answer"));
-            (answers, late.join().expect("an answer"), slowest)
-        });
-        println!("{encoding}: gateway {} MiB, /livez {slowest:.0?}", mib(peak(gateway)));
-        for answer in &answers {
-            assert_eq!(answer.status, 200);
-            assert_eq!(answer.header("content-encoding"), header);
-        }
-        assert!(late > answers[0].bytes.len() as u64, "all of it arrives late, with its head");
-        if header.is_none() {
-            assert!(answers[0].bytes.len() as u64 > TEXT_BYTES);
-            let data = &answers[1].json()["data"];
-            assert_eq!((&data["job_id"], &data["status"]), (&json!(id), &json!("COMPLETE")));
-            let words = data["word_count"].as_object().expect("words");
-            assert_eq!(words.len(), WORDS);
-        }
-        assert!(slowest < LIVEZ_TIME_MAX, "/livez took {slowest:?}");
-        assert!(peak(gateway) < GATEWAY_BYTES_MAX, "{} MiB", mib(peak(gateway)));
-    }
 }

@@ -1,0 +1,88 @@
+//! Memory of a gateway for bodies that arrive at once.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::json;
+use wordmill_tests::client::Client;
+use wordmill_tests::metrics::Metrics;
+use wordmill_tests::stack::Stack;
+use wordmill_tests::{pause, wait_for};
+
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A request whose body lacks its end.
+struct Unfinished {
+    stream: TcpStream,
+    end: String,
+}
+
+impl Unfinished {
+    fn send(client: &Client, body: &str, framing: Framing) -> Self {
+        let (start, end) = body.split_at(body.len() - 1000);
+        let (header, start, end) = match framing {
+            Framing::Length => {
+                (format!("Content-Length: {}", body.len()), start.to_owned(), end.to_owned())
+            }
+            Framing::Chunked => {
+                let chunk = |part: &str| format!("{:x}\r\n{part}\r\n", part.len());
+                let header = "Transfer-Encoding: chunked".to_owned();
+                (header, chunk(start), chunk(end) + "0\r\n\r\n")
+            }
+        };
+        let head = format!(
+            "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             {header}\r\n\r\n"
+        );
+        let mut stream = TcpStream::connect(client.address()).expect("a connection");
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream.write_all(head.as_bytes()).expect("sent");
+        stream.write_all(start.as_bytes()).expect("sent");
+        Self { stream, end }
+    }
+
+    /// Sends the end, and returns the status.
+    fn finish(mut self) -> String {
+        // A refused body may be cut off by now.
+        let _ = self.stream.write_all(self.end.as_bytes());
+        let mut status = [0; 12];
+        self.stream.read_exact(&mut status).expect("an answer");
+        String::from_utf8_lossy(&status).into_owned()
+    }
+}
+
+/// How the request frames its body.
+#[derive(Debug, Clone, Copy)]
+enum Framing {
+    Length,
+    Chunked,
+}
+
+#[test]
+fn bodies_share_the_room_while_they_arrive() {
+    const BODIES: usize = 150;
+    let body = json!({"text": "word ".repeat(200_000)}).to_string();
+    for framing in [Framing::Length, Framing::Chunked] {
+        let stack = Stack::with(1, 0, &[]);
+        let (client, gateway) = (stack.client(), &stack.gateways[0].process);
+        let before = gateway.peak_memory_bytes();
+        let unfinished: Vec<Unfinished> =
+            (0..BODIES).map(|_| Unfinished::send(client, &body, framing)).collect();
+        let taken = || Metrics::of(client).sum("wordmill_submission_room_taken_bytes", &[]);
+        wait_for("all bodies have arrived or are refused", LIMIT, || {
+            let before = taken();
+            pause(Duration::from_millis(300));
+            (before > Some(32e6) && before == taken()).then_some(())
+        });
+        let grown = gateway.peak_memory_bytes() - before;
+        assert!(grown < 100 << 20, "{framing:?}: {grown} bytes");
+        let statuses: Vec<String> = unfinished.into_iter().map(Unfinished::finish).collect();
+        let count = |status| statuses.iter().filter(|one| one.ends_with(status)).count();
+        assert!(count("503") > 0, "{framing:?}: {statuses:?}");
+        assert_eq!(count("202") + count("503"), BODIES, "{framing:?}: {statuses:?}");
+        wait_for("all room is given back", LIMIT, || (taken() == Some(0.0)).then_some(()));
+        assert_eq!(client.send("POST", "/v1/jobs", &JSON, body.as_bytes()).status, 202);
+    }
+}

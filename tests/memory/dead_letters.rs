@@ -1,0 +1,34 @@
+//! Memory of a gateway that lists large dead letters.
+
+use wordmill_tests::admin::{Admin, job_message};
+use wordmill_tests::dead_letters::{ids, list};
+use wordmill_tests::stack::Stack;
+
+#[test]
+fn a_page_of_large_letters_is_short_and_leads_to_the_next() {
+    const LETTERS: usize = 100;
+    let stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let text = "word ".repeat(200_000);
+    let expected: Vec<String> =
+        (0..LETTERS).map(|n| format!("0198f0c2-0000-7000-8000-{n:012}")).collect();
+    for id in &expected {
+        let message = job_message("bulk", id, &text);
+        admin.publish(&format!("dead.bulk.public.{id}"), &message);
+    }
+    let gateway = &stack.gateways[0].process;
+    let before = gateway.peak_memory_bytes();
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = list(client, &format!("?limit=100{cursor}"));
+        found.extend(ids(&page));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    found.reverse();
+    assert_eq!(found, expected);
+    let grown = gateway.peak_memory_bytes() - before;
+    assert!(grown < 100 << 20, "{grown} bytes");
+}

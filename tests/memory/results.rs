@@ -1,0 +1,90 @@
+//! Memory of a gateway for a large result that several clients of the older contract get at once.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use wordmill_tests::client::Client;
+use wordmill_tests::process::Process;
+use wordmill_tests::stack::Stack;
+
+use crate::documents::{GATEWAY_BYTES_MAX, LIMIT, SETTINGS, mib, peak, upload};
+
+/// Longest wait for `/livez`: the timeout of a usual liveness probe, and some more for a busy
+/// machine.
+const LIVEZ_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Resets the peak resident set size (`VmHWM`) of a process to its current size.
+fn reset_peak(process: &Process) {
+    std::fs::write(format!("/proc/{}/clear_refs", process.id()), "5").expect("reset");
+}
+
+/// Requests a path, reads the beginning of the answer, waits for `may_read`, then reads the rest.
+/// Returns the length of the rest, in bytes.
+fn read_late(client: &Client, path: &str, encoding: &str, may_read: &mpsc::Receiver<()>) -> u64 {
+    let address = client.address();
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: {encoding}\r\n\
+         Connection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut begin = [0; 15];
+    stream.read_exact(&mut begin).expect("an answer");
+    assert_eq!(&begin, b"HTTP/1.1 200 OK");
+    may_read.recv_timeout(LIMIT).expect("the others are done");
+    std::io::copy(&mut stream, &mut std::io::sink()).expect("the rest of the answer")
+}
+
+#[test]
+fn a_large_result_is_streamed_to_clients_of_the_older_contract() {
+    const WORDS: usize = 255_000;
+    const TEXT_BYTES: u64 = 60_000_000;
+    let stack = Stack::with(1, 1, SETTINGS);
+    let (client, gateway) = (stack.client(), &stack.gateways[0].process);
+    let text: String = (0..WORDS).map(|n| format!("w{n:06}{} ", "x".repeat(243))).collect();
+    assert!(text.len() as u64 > TEXT_BYTES);
+    let id = upload(client, text.as_bytes(), 1);
+    let job = client.finished(&id, LIMIT);
+    assert_eq!(job["totals"]["unique_words"], WORDS, "{job}");
+    let (path, query) = (format!("/word-count/{id}"), format!("/word-count?job_id={id}"));
+
+    for (encoding, header) in [("identity", None), ("gzip", Some("gzip")), ("zstd", Some("zstd"))] {
+        reset_peak(gateway);
+        let (done, may_read) = mpsc::channel();
+        let (answers, late, slowest) = thread::scope(|scope| {
+            let [path, query] = [&path, &query];
+            let late = scope.spawn(move || read_late(client, path, encoding, &may_read));
+            let readers = [path, query].map(|path| {
+                scope.spawn(|| client.send("GET", path, &[("accept-encoding", encoding)], &[]))
+            });
+            let mut slowest = Duration::ZERO;
+            while readers.iter().any(|reader| !reader.is_finished()) {
+                let asked = Instant::now();
+                assert_eq!(client.get("/livez").status, 200);
+                slowest = slowest.max(asked.elapsed());
+            }
+            done.send(()).expect("the late reader waits");
+            let answers = readers.map(|reader| reader.join().expect("an answer"));
+            (answers, late.join().expect("an answer"), slowest)
+        });
+        println!("{encoding}: gateway {} MiB, /livez {slowest:.0?}", mib(peak(gateway)));
+        for answer in &answers {
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.header("content-encoding"), header);
+        }
+        assert!(late > answers[0].bytes.len() as u64, "all of it arrives late, with its head");
+        if header.is_none() {
+            assert!(answers[0].bytes.len() as u64 > TEXT_BYTES);
+            let data = &answers[1].json()["data"];
+            assert_eq!((&data["job_id"], &data["status"]), (&json!(id), &json!("COMPLETE")));
+            let words = data["word_count"].as_object().expect("words");
+            assert_eq!(words.len(), WORDS);
+        }
+        assert!(slowest < LIVEZ_TIME_MAX, "/livez took {slowest:?}");
+        assert!(peak(gateway) < GATEWAY_BYTES_MAX, "{} MiB", mib(peak(gateway)));
+    }
+}

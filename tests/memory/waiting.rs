@@ -1,0 +1,90 @@
+//! Memory of a gateway for clients that wait for jobs.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::Client;
+use wordmill_tests::metrics::Metrics;
+use wordmill_tests::stack::Stack;
+use wordmill_tests::stream::{Event, EventStream};
+use wordmill_tests::{runtime, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// Clients that wait at once.
+const CROWD: usize = 1000;
+/// What a gateway may take while they wait, in kibibytes.
+const MEMORY_KIB_MAX: u64 = 100 * 1024;
+
+/// Waits for the end of a job, as one of many, half of whom use streams.
+async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String, Instant) {
+    let path = format!("/v1/jobs/{job_id}?wait=60");
+    loop {
+        let job = if number.is_multiple_of(2) {
+            let mut events = EventStream::try_open(&client, &job_id, &[]).await.expect("a stream");
+            let mut last = Value::Null;
+            while let Some(event) = events.receive().await.expect("not broken off") {
+                if let Event::Job { data, .. } = event {
+                    last = data;
+                }
+            }
+            last
+        } else {
+            client.get_async(&path).await.expect("an answer").json()
+        };
+        // There may have been no place for a moment.
+        match job["status"].as_str() {
+            Some(status) => return (status.to_owned(), Instant::now()),
+            None => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+#[test]
+fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
+    let places = CROWD.to_string();
+    let stack = Stack::with(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
+    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (before, idle) = (admin.consumers(), stack.gateways[0].process.memory_kib());
+    let jobs: Vec<_> = (0..10).map(|_| client.submit(&json!({"text": "a b c"}))).collect();
+    let mut crowd: Vec<_> = (0..CROWD)
+        .map(|number| {
+            let job_id = jobs[number % jobs.len()].clone();
+            runtime().spawn(wait_for_end(client.clone(), job_id, number))
+        })
+        .collect();
+    let are_waiting = |count: usize| {
+        let waiting = Metrics::of(client).sum("wordmill_clients_waiting", &[]);
+        (waiting == Some(count as f64)).then_some(())
+    };
+    wait_for("all wait", LIMIT, || {
+        if let Some(gone) = crowd.iter().position(JoinHandle::is_finished) {
+            panic!("one does not wait: {:?}", runtime().block_on(crowd.swap_remove(gone)));
+        }
+        are_waiting(CROWD)
+    });
+    let one_more = || client.get(&format!("/v1/jobs/{}?wait=1", jobs[0])).status;
+    assert_eq!(one_more(), 503, "one more finds no place");
+    assert_eq!(admin.consumers(), before, "nobody costs a consumer");
+    let used = stack.gateways[0].process.memory_kib();
+    assert!(used < MEMORY_KIB_MAX, "{used} KiB");
+    println!("{CROWD} clients wait: the gateway takes {used} KiB, {idle} KiB without them");
+
+    let first = Instant::now();
+    for job_id in &jobs {
+        client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
+    }
+    let changed = first.elapsed();
+    let mut last = first;
+    for waiting in crowd {
+        let told = runtime().block_on(async { tokio::time::timeout(LIMIT, waiting).await });
+        let (status, at) = told.expect("in time").expect("no panic");
+        assert_eq!(status, "cancelled");
+        last = last.max(at);
+    }
+    let told = last - first;
+    println!("{} changes took {changed:?}, the last client was told after {told:?}", jobs.len());
+    assert_eq!(one_more(), 200, "the places are free again");
+    wait_for("nobody waits", LIMIT, || are_waiting(0));
+}
