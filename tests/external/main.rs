@@ -1,10 +1,8 @@
 //! Tests that need a tool from outside. `make test-external` installs what they need and runs them.
 
-mod batches;
 mod cross_site;
 mod differences;
 mod jaeger;
-mod listing;
 mod nats_cli;
 mod openapi;
 mod operations;
