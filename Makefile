@@ -26,7 +26,7 @@ SERVICES := --package wordmill-gateway --package wordmill-worker --package wordm
 TEST_THREADS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
 STAGES := lint test-unit test-functional test-external test-parser test-deploy
 
-.PHONY: help services build release next run jaeger nats-cli trace test test-unit test-functional test-external test-parser test-deploy test-all test-fresh stages test-slow chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
+.PHONY: help services build release next run jaeger nats-cli trace test test-unit test-functional test-external test-parser test-deploy test-all test-large test-fresh stages test-slow chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,8 +91,12 @@ test-all: $(filter-out lint,$(STAGES)) ## all tests but the slow ones
 stages: # what .ci/run runs
 	@echo $(STAGES)
 
-test-slow: ## long chaos and fuzzing, and a fresh machine; before an issue is resolved
+test-slow: ## long chaos and fuzzing, large amounts, a fresh machine; before an issue is resolved
 	@.ci/slow
+
+test-large: release-like ## a hundred thousand jobs and a million records
+	NATS_SERVER="$$(nats/install-server)" WORDMILL_BIN_DIR="$(CURDIR)/target/release-like" \
+		cargo test --workspace --test large -- --nocapture --test-threads=1
 
 test-fresh: ## the README's first commands in a new Debian root with only what it names; needs root (KEEP=1, PORT)
 	@.ci/fresh
