@@ -24,9 +24,9 @@ COMPOSE := docker compose --env-file deploy/compose.env
 SERVICES := --package wordmill-gateway --package wordmill-worker --package wordmill-nats
 # Black-box tests wait more than they compute.
 TEST_THREADS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
-STAGES := lint test-unit test-functional test-external test-parser test-deploy
+STAGES := lint test-unit test-functional test-memory test-external test-parser test-deploy
 
-.PHONY: help services build release next run jaeger nats-cli trace test test-unit test-functional test-external test-parser test-deploy test-all test-large test-fresh stages test-slow chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
+.PHONY: help services build release release-like next run jaeger nats-cli trace test test-unit test-functional test-memory test-external test-parser test-deploy test-all test-large test-fresh stages test-slow chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ build: ## build the services and the command wordmill into target/debug
 
 release: ## build the services and the command as they are shipped into target/release
 	cargo build --release $(SERVICES) --package wordmill-command --features jemalloc
+
+release-like: ## build the services as they are shipped, but without link-time optimization, for tests of memory and speed
+	cargo build --profile release-like $(SERVICES) --features jemalloc
 
 # Both versions are built in target/debug, to share dependencies. These binaries are moved so that they
 # are not mistaken for the current version; `make build` restores that without recompiling.
@@ -70,6 +73,10 @@ test-unit: ## tests of single modules: loopback sockets, and processes of the su
 test-functional: next ## black-box tests of the real binaries against a real nats-server
 	$(MAKE) build
 	NATS_SERVER="$$(nats/install-server)" cargo test --workspace --test e2e -- --test-threads=$(TEST_THREADS)
+
+test-memory: release-like ## the memory that the services take, with the shipped allocator
+	NATS_SERVER="$$(nats/install-server)" WORDMILL_BIN_DIR="$(CURDIR)/target/release-like" \
+		cargo test --workspace --test memory -- --nocapture --test-threads=1
 
 test-external: build ## tests that need tools from outside: browser, nats CLI, Jaeger, Prometheus, nginx
 	tests/external/install

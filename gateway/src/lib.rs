@@ -190,12 +190,7 @@ pub async fn run(
     let (keys, following_keys) = open_keys(&config).await?;
     let (tls, following_certificate) = open_tls(&config).await?;
     // From here on the files are read again at SIGHUP.
-    info!(
-        address = listener.local_addr().ok().map(tracing::field::display),
-        broker = config.broker.url,
-        version = env!("CARGO_PKG_VERSION"),
-        "gateway listens"
-    );
+    announce(&listener, &config);
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
     let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
@@ -261,6 +256,16 @@ pub async fn run(
     broker.finish().await;
     info!("stopped");
     Ok(())
+}
+
+/// Logs where the gateway listens.
+fn announce(listener: &TcpListener, config: &Config) {
+    info!(
+        address = listener.local_addr().ok().map(tracing::field::display),
+        broker = config.broker.url,
+        version = env!("CARGO_PKG_VERSION"),
+        "gateway listens"
+    );
 }
 
 /// Serves HTTP until `shutdown`.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::json;
 use wordmill_tests::client::Client;
 use wordmill_tests::metrics::Metrics;
-use wordmill_tests::stack::Stack;
 use wordmill_tests::{pause, wait_for};
+
+use crate::{assert_below, start};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 const LIMIT: Duration = Duration::from_secs(10);
@@ -62,10 +63,13 @@ enum Framing {
 
 #[test]
 fn bodies_share_the_room_while_they_arrive() {
-    const BODIES: usize = 150;
+    const BODIES: usize = 200;
+    /// Measured: 107 to 113 MiB. 64 MiB of it are the room of submissions, 25 MiB are the 128 KiB
+    /// that each connection may take. Without the shared room, the bodies alone would take 191 MiB.
+    const GROWTH_BYTES_MAX: u64 = 160 << 20;
     let body = json!({"text": "word ".repeat(200_000)}).to_string();
     for framing in [Framing::Length, Framing::Chunked] {
-        let stack = Stack::with(1, 0, &[]);
+        let stack = start(1, 0, &[]);
         let (client, gateway) = (stack.client(), &stack.gateways[0].process);
         let before = gateway.peak_memory_bytes();
         let unfinished: Vec<Unfinished> =
@@ -77,7 +81,7 @@ fn bodies_share_the_room_while_they_arrive() {
             (before > Some(32e6) && before == taken()).then_some(())
         });
         let grown = gateway.peak_memory_bytes() - before;
-        assert!(grown < 100 << 20, "{framing:?}: {grown} bytes");
+        assert_below(GROWTH_BYTES_MAX, grown, &format!("{BODIES} bodies, {framing:?}"));
         let statuses: Vec<String> = unfinished.into_iter().map(Unfinished::finish).collect();
         let count = |status| statuses.iter().filter(|one| one.ends_with(status)).count();
         assert!(count("503") > 0, "{framing:?}: {statuses:?}");

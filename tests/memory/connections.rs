@@ -9,8 +9,9 @@ use serde_json::json;
 use wordmill_tests::client::Client;
 use wordmill_tests::connection::{connect, is_cut_off, others_while};
 use wordmill_tests::keyring::Keyring;
-use wordmill_tests::stack::Stack;
 use wordmill_tests::{pause, wait_for};
+
+use crate::{assert_below, start};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -18,10 +19,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn connections_without_a_key_share_a_small_part_of_the_memory() {
     /// Far more than may be open at once.
     const CONNECTIONS: usize = 4000;
+    /// The documented share of connections without an authenticated request. Measured: 26 to 30 MiB.
+    const GROWTH_BYTES_MAX: u64 = 64 << 20;
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
     let (name, path) = keys.setting();
-    let stack = Stack::with(1, 0, &[(name, &path)]);
+    let stack = start(1, 0, &[(name, &path)]);
     let client = stack.client().with_key(&key);
     let gateway = &stack.gateways[0].process;
     // Authenticated once, so it is not closed for others.
@@ -48,7 +51,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
         });
     });
     let grown = gateway.peak_memory_bytes() - before;
-    assert!(grown < 64 << 20, "{grown} bytes");
+    assert_below(GROWTH_BYTES_MAX, grown, "unfinished heads");
     authenticated.write_all(request.as_bytes()).expect("still open");
     let answer = {
         let mut buffer = [0; 64 << 10];
@@ -62,10 +65,12 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
 #[test]
 fn answers_that_a_client_without_a_key_does_not_read_take_little_memory() {
     const CONNECTIONS: usize = 200;
+    /// The documented share of one of them: 25 MiB for all. Measured: 11 to 14 MiB.
+    const CONNECTION_BYTES_MAX: u64 = 128 << 10;
     let mut keys = Keyring::new();
     keys.add("team", &json!({}));
     let (name, path) = keys.setting();
-    let stack = Stack::with(1, 0, &[(name, &path)]);
+    let stack = start(1, 0, &[(name, &path)]);
     let (client, gateway) = (stack.client(), &stack.gateways[0].process);
     let before = gateway.peak_memory_bytes();
     for coding in ["identity", "gzip", "zstd"] {
@@ -92,7 +97,7 @@ fn answers_that_a_client_without_a_key_does_not_read_take_little_memory() {
         drop(deaf);
     }
     let grown = gateway.peak_memory_bytes() - before;
-    assert!(grown < 64 << 20, "{grown} bytes");
+    assert_below(CONNECTIONS as u64 * CONNECTION_BYTES_MAX, grown, "unread answers");
 }
 
 /// Returns the bytes in the kernel's send queue of each connection of a service.

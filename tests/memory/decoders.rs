@@ -1,7 +1,4 @@
-//! The memory that decoders take for the worst bodies, as the kernel counts it.
-//!
-//! The test worker uses the shipped allocator. `WORDMILL_BIN_DIR=target/release` measures with
-//! its optimization, too.
+//! Memory of a worker that decodes the worst bodies.
 
 mod brotli;
 mod zstd;
@@ -14,9 +11,11 @@ use wordmill_tests::repository;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
 
+use crate::{assert_below, start};
+
 const LIMIT: Duration = Duration::from_secs(60);
-/// Largest difference between the peaks of two equal runs.
-const NOISE_BYTES: u64 = 4 << 20;
+/// Largest difference between the peaks of two equal runs. Measured: 0.3 MiB.
+const NOISE_BYTES: u64 = 1 << 20;
 /// The size of bodies that are not compressed.
 const PLAIN_BYTES: usize = 16 << 20;
 /// The bytes of a gzip header without optional fields.
@@ -116,7 +115,7 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
-    let (stack, site) = (Stack::with(1, 0, &[]), Site::start());
+    let (stack, site) = (start(1, 0, &[]), Site::start());
     let small = Case {
         name: "plain text",
         decoder: "",
@@ -140,7 +139,9 @@ fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
 #[test]
 fn brotli_with_a_large_window_is_refused_without_its_memory() {
     const WINDOW_LOG: u32 = 28;
-    let (stack, site) = (Stack::start(), Site::start());
+    /// Measured: 1 to 2 MiB.
+    const GROWTH_BYTES_MAX: u64 = 4 << 20;
+    let (stack, site) = (start(1, 1, &[]), Site::start());
     let (client, worker) = (stack.client(), &stack.workers[0].process);
     // 192 MiB, in less than 2 MiB as sent.
     let body = brotli::with_large_window(WINDOW_LOG, 12);
@@ -154,7 +155,7 @@ fn brotli_with_a_large_window_is_refused_without_its_memory() {
         assert_eq!(job["failure"]["retryable"], false, "{job}");
         let detail = job["failure"]["detail"].as_str().expect("a sentence");
         assert!(detail.contains("large window") && detail.contains("16 MiB"), "{detail}");
-        let taken = worker.peak_memory_bytes() - before;
-        assert!(taken < 2 * NOISE_BYTES, "{taken} bytes");
+        let grown = worker.peak_memory_bytes() - before;
+        assert_below(GROWTH_BYTES_MAX, grown, "brotli with a large window");
     }
 }

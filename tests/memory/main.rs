@@ -1,4 +1,7 @@
-//! Tests of the memory that the services take.
+//! Tests of the memory that the services take as they are shipped, by the kernel's count.
+//!
+//! `make test-memory` builds the services for them. Development builds are not optimized and have
+//! another allocator, so that their memory says little about the memory of the shipped ones.
 
 mod bodies;
 mod connections;
@@ -7,3 +10,31 @@ mod decoders;
 mod documents;
 mod results;
 mod waiting;
+
+use wordmill_tests::process::binary;
+use wordmill_tests::stack::Stack;
+
+/// The beginning of the allocator's messages, by which it is found in a binary.
+const ALLOCATOR: &[u8] = b"<jemalloc>";
+
+/// Starts gateways and workers, as [`Stack::with`] does, if they contain the shipped allocator.
+///
+/// # Panics
+/// If they do not.
+fn start(gateways: usize, workers: usize, settings: &[(&str, &str)]) -> Stack {
+    for service in ["wordmill-gateway", "wordmill-worker"] {
+        let path = binary(service);
+        let bytes = std::fs::read(&path).expect("a binary");
+        let is_found = bytes.windows(ALLOCATOR.len()).any(|part| part == ALLOCATOR);
+        assert!(is_found, "{} is built without jemalloc: run `make test-memory`", path.display());
+    }
+    Stack::with(gateways, workers, settings)
+}
+
+/// Prints a measured value, and asserts that it is below its limit.
+#[track_caller]
+fn assert_below(bytes_max: u64, bytes: u64, name: &str) {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!("{name}: {:.1} MiB, limit {:.1} MiB", mib(bytes), mib(bytes_max));
+    assert!(bytes < bytes_max, "{name}: {bytes} bytes, limit {bytes_max} bytes");
+}

@@ -7,15 +7,16 @@ use tokio::task::JoinHandle;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
 use wordmill_tests::metrics::Metrics;
-use wordmill_tests::stack::Stack;
 use wordmill_tests::stream::{Event, EventStream};
 use wordmill_tests::{runtime, wait_for};
+
+use crate::{assert_below, start};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Clients that wait at once.
 const CROWD: usize = 1000;
-/// What a gateway may take while they wait, in kibibytes.
-const MEMORY_KIB_MAX: u64 = 100 * 1024;
+/// Most memory that they may take. Measured: 28 to 30 MiB.
+const GROWTH_BYTES_MAX: u64 = 45 << 20;
 
 /// Waits for the end of a job, as one of many, half of whom use streams.
 async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String, Instant) {
@@ -44,9 +45,10 @@ async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String,
 #[test]
 fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
     let places = CROWD.to_string();
-    let stack = Stack::with(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
+    let stack = start(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
     let (admin, client) = (Admin::of(&stack.nats), stack.client());
-    let (before, idle) = (admin.consumers(), stack.gateways[0].process.memory_kib());
+    let gateway = &stack.gateways[0].process;
+    let (consumers, before) = (admin.consumers(), gateway.peak_memory_bytes());
     let jobs: Vec<_> = (0..10).map(|_| client.submit(&json!({"text": "a b c"}))).collect();
     let mut crowd: Vec<_> = (0..CROWD)
         .map(|number| {
@@ -66,10 +68,9 @@ fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
     });
     let one_more = || client.get(&format!("/v1/jobs/{}?wait=1", jobs[0])).status;
     assert_eq!(one_more(), 503, "one more finds no place");
-    assert_eq!(admin.consumers(), before, "nobody costs a consumer");
-    let used = stack.gateways[0].process.memory_kib();
-    assert!(used < MEMORY_KIB_MAX, "{used} KiB");
-    println!("{CROWD} clients wait: the gateway takes {used} KiB, {idle} KiB without them");
+    assert_eq!(admin.consumers(), consumers, "nobody costs a consumer");
+    let grown = gateway.peak_memory_bytes() - before;
+    assert_below(GROWTH_BYTES_MAX, grown, &format!("{CROWD} waiting clients"));
 
     let first = Instant::now();
     for job_id in &jobs {

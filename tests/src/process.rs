@@ -56,14 +56,6 @@ impl Process {
         self.child.id()
     }
 
-    /// Returns how much memory it takes, in kibibytes.
-    pub fn memory_kib(&self) -> u64 {
-        let id = self.child.id().to_string();
-        let output = Command::new("ps").args(["-o", "rss=", "-p", &id]).output().expect("ps runs");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.trim().parse().unwrap_or_else(|_| panic!("no number: {text:?}"))
-    }
-
     /// Returns the largest resident set that the process ever had, in bytes.
     pub fn peak_memory_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.id());
