@@ -76,7 +76,7 @@ test-functional: next ## black-box tests of the real binaries against a real nat
 
 test-memory: release-like ## the memory that the services take, with the shipped allocator
 	NATS_SERVER="$$(nats/install-server)" WORDMILL_BIN_DIR="$(CURDIR)/target/release-like" \
-		cargo test --workspace --test memory -- --nocapture --test-threads=1
+		cargo test --workspace --test memory -- --nocapture
 
 test-external: build ## tests that need tools from outside: browser, nats CLI, Jaeger, Prometheus, nginx
 	tests/external/install

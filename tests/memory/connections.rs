@@ -11,7 +11,7 @@ use wordmill_tests::connection::{connect, is_cut_off, others_while};
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::{pause, wait_for};
 
-use crate::{assert_below, start};
+use crate::{assert_below, start_stack};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -19,12 +19,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn connections_without_a_key_share_a_small_part_of_the_memory() {
     /// Far more than may be open at once.
     const CONNECTIONS: usize = 4000;
-    /// The documented share of connections without an authenticated request. Measured: 26 to 30 MiB.
+    /// The documented share of connections without a key. Measured: 26 to 30 MiB.
     const GROWTH_BYTES_MAX: u64 = 64 << 20;
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
     let (name, path) = keys.setting();
-    let stack = start(1, 0, &[(name, &path)]);
+    let stack = start_stack(1, 0, &[(name, &path)]);
     let client = stack.client().with_key(&key);
     let gateway = &stack.gateways[0].process;
     // Authenticated once, so it is not closed for others.
@@ -70,7 +70,7 @@ fn answers_that_a_client_without_a_key_does_not_read_take_little_memory() {
     let mut keys = Keyring::new();
     keys.add("team", &json!({}));
     let (name, path) = keys.setting();
-    let stack = start(1, 0, &[(name, &path)]);
+    let stack = start_stack(1, 0, &[(name, &path)]);
     let (client, gateway) = (stack.client(), &stack.gateways[0].process);
     let before = gateway.peak_memory_bytes();
     for coding in ["identity", "gzip", "zstd"] {

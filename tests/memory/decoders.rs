@@ -11,7 +11,7 @@ use wordmill_tests::repository;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
 
-use crate::{assert_below, start};
+use crate::{assert_below, start_stack};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Largest difference between the peaks of two equal runs. Measured: 0.3 MiB.
@@ -115,7 +115,7 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
-    let (stack, site) = (start(1, 0, &[]), Site::start());
+    let (stack, site) = (start_stack(1, 0, &[]), Site::start());
     let small = Case {
         name: "plain text",
         decoder: "",
@@ -129,7 +129,7 @@ fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
         let name = case.name;
         assert_eq!(job["status"], "succeeded", "{name}: {job}");
         let (taken, bytes_max) = (peak.saturating_sub(usual), documented_bytes_max(case.decoder));
-        println!("{name}: {} KiB of {} KiB", taken >> 10, bytes_max >> 10);
+        println!("decoding {name}: {} KiB, documented {} KiB", taken >> 10, bytes_max >> 10);
         assert!(taken < bytes_max + NOISE_BYTES, "{name}: {taken} bytes of {bytes_max}");
         // A body that takes less than half of a large bound is not the worst one.
         assert!(bytes_max < NOISE_BYTES || taken > bytes_max / 2, "{name}: {taken} bytes only");
@@ -141,7 +141,7 @@ fn brotli_with_a_large_window_is_refused_without_its_memory() {
     const WINDOW_LOG: u32 = 28;
     /// Measured: 1 to 2 MiB.
     const GROWTH_BYTES_MAX: u64 = 4 << 20;
-    let (stack, site) = (start(1, 1, &[]), Site::start());
+    let (stack, site) = (start_stack(1, 1, &[]), Site::start());
     let (client, worker) = (stack.client(), &stack.workers[0].process);
     // 192 MiB, in less than 2 MiB as sent.
     let body = brotli::with_large_window(WINDOW_LOG, 12);

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wordmill_tests::client::Client;
+use wordmill_tests::document::accepted;
 use wordmill_tests::upload::Upload;
 use wordmill_tests::wait_for;
 
-use crate::{assert_below, start};
+use crate::{assert_below, start_stack};
 
 pub const LIMIT: Duration = Duration::from_secs(120);
 const GB: usize = 1_000_000_000;
@@ -25,7 +26,8 @@ const SERVICE_BYTES_MAX: u64 = 32 << 20;
 const FORM_BYTES_MAX: u64 = 200;
 /// Most different words of a document.
 const WORDS_MAX: u64 = 2_000_000;
-/// Most forms of words in a table: it compares them when it has half as many more as words.
+/// Most forms of words in a table, such as `É1` and `é1`. The worker merges them when there are
+/// more.
 const FORMS_MAX: u64 = WORDS_MAX / 2 * 3;
 
 /// Limits that a gigabyte would exceed by default.
@@ -93,14 +95,12 @@ pub fn upload(client: &Client, block: &[u8], blocks: usize) -> String {
     for _ in 0..blocks {
         assert!(upload.send(block));
     }
-    let answer = upload.answer();
-    assert_eq!(answer.status, 202, "{answer:?}");
-    answer.json()["job_id"].as_str().expect("a job id").to_owned()
+    accepted(&upload.answer())
 }
 
 #[test]
 fn a_gigabyte_is_counted_in_bounded_memory() {
-    let stack = start(1, 1, SETTINGS);
+    let stack = start_stack(1, 1, SETTINGS);
     let client = stack.client();
     let (gateway, worker) = (&stack.gateways[0].process, &stack.workers[0].process);
     let (block, words) = megabyte();
@@ -123,7 +123,7 @@ fn a_gigabyte_is_counted_in_bounded_memory() {
 
 #[test]
 fn the_largest_histogram_takes_its_table_and_little_more() {
-    let stack = start(1, 1, SETTINGS);
+    let stack = start_stack(1, 1, SETTINGS);
     let client = stack.client();
     let worker = &stack.workers[0].process;
     let text: String = (0..WORDS_MAX).map(|n| format!("w{n:x} ")).collect();
@@ -139,7 +139,7 @@ fn the_largest_histogram_takes_its_table_and_little_more() {
 
 #[test]
 fn more_different_words_than_may_be_end_with_a_named_failure() {
-    let stack = start(1, 1, SETTINGS);
+    let stack = start_stack(1, 1, SETTINGS);
     let (client, worker) = (stack.client(), &stack.workers[0].process);
     let text: String = (0..=WORDS_MAX).map(|n| format!("w{n:x} ")).collect();
     // Each word in two forms.
@@ -163,7 +163,7 @@ fn one_giant_word_takes_no_memory() {
     const MEGABYTES: u64 = 200;
     /// Measured: 47 to 48 MiB.
     const WORKER_BYTES_MAX: u64 = 72 << 20;
-    let stack = start(1, 1, SETTINGS);
+    let stack = start_stack(1, 1, SETTINGS);
     let (client, worker) = (stack.client(), &stack.workers[0].process);
     for letter in ["a", "\u{e9}", "\u{6c34}", "\u{301}"] {
         let block = letter.repeat(1_000_000 / letter.len());
@@ -179,5 +179,6 @@ fn one_giant_word_takes_no_memory() {
             assert_eq!(job["totals"]["unique_words"], 0, "{job}");
         }
     }
-    assert_below(WORKER_BYTES_MAX, worker.peak_memory_bytes(), "words of 200 MB");
+    let name = format!("words of {MEGABYTES} MB");
+    assert_below(WORKER_BYTES_MAX, worker.peak_memory_bytes(), &name);
 }

@@ -21,7 +21,7 @@ const ALLOCATOR: &[u8] = b"<jemalloc>";
 ///
 /// # Panics
 /// If they do not.
-fn start(gateways: usize, workers: usize, settings: &[(&str, &str)]) -> Stack {
+fn start_stack(gateways: usize, workers: usize, settings: &[(&str, &str)]) -> Stack {
     for service in ["wordmill-gateway", "wordmill-worker"] {
         let path = binary(service);
         let bytes = std::fs::read(&path).expect("a binary");

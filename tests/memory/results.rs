@@ -11,7 +11,7 @@ use wordmill_tests::client::Client;
 use wordmill_tests::process::Process;
 
 use crate::documents::{LIMIT, upload};
-use crate::{assert_below, start};
+use crate::{assert_below, start_stack};
 
 /// Most memory of a gateway. Measured: 27 to 31 MiB.
 const GATEWAY_BYTES_MAX: u64 = 48 << 20;
@@ -45,7 +45,7 @@ fn read_late(client: &Client, path: &str, encoding: &str, may_read: &mpsc::Recei
 fn a_large_result_is_streamed_to_clients_of_the_older_contract() {
     const WORDS: usize = 255_000;
     const TEXT_BYTES: u64 = 60_000_000;
-    let stack = start(1, 1, &[]);
+    let stack = start_stack(1, 1, &[]);
     let (client, gateway) = (stack.client(), &stack.gateways[0].process);
     let text: String = (0..WORDS).map(|n| format!("w{n:06}{} ", "x".repeat(243))).collect();
     assert!(text.len() as u64 > TEXT_BYTES);
@@ -73,7 +73,7 @@ fn a_large_result_is_streamed_to_clients_of_the_older_contract() {
             let answers = readers.map(|reader| reader.join().expect("an answer"));
             (answers, late.join().expect("an answer"), slowest)
         });
-        println!("{encoding}: /livez took at most {slowest:.0?}");
+        println!("result, {encoding}: /livez took at most {slowest:.0?}");
         for answer in &answers {
             assert_eq!(answer.status, 200);
             assert_eq!(answer.header("content-encoding"), header);
@@ -87,6 +87,7 @@ fn a_large_result_is_streamed_to_clients_of_the_older_contract() {
             assert_eq!(words.len(), WORDS);
         }
         assert!(slowest < LIVEZ_TIME_MAX, "/livez took {slowest:?}");
-        assert_below(GATEWAY_BYTES_MAX, gateway.peak_memory_bytes(), encoding);
+        let name = format!("result, {encoding}");
+        assert_below(GATEWAY_BYTES_MAX, gateway.peak_memory_bytes(), &name);
     }
 }

@@ -10,7 +10,7 @@ use wordmill_tests::metrics::Metrics;
 use wordmill_tests::stream::{Event, EventStream};
 use wordmill_tests::{runtime, wait_for};
 
-use crate::{assert_below, start};
+use crate::{assert_below, start_stack};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Clients that wait at once.
@@ -45,7 +45,7 @@ async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String,
 #[test]
 fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
     let places = CROWD.to_string();
-    let stack = start(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
+    let stack = start_stack(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
     let (admin, client) = (Admin::of(&stack.nats), stack.client());
     let gateway = &stack.gateways[0].process;
     let (consumers, before) = (admin.consumers(), gateway.peak_memory_bytes());
