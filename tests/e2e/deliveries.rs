@@ -38,8 +38,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// Starts; a delivery without a sign of life comes again after three seconds. On a busy machine a
-    /// worker may need more than one.
+    /// Starts. A delivery without a sign of life comes again after three seconds: on a busy machine
+    /// a worker may need more than one.
     fn start() -> Self {
         let directory = TempDir::new().expect("a directory");
         let nats = Nats::start(directory.path());
