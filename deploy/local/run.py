@@ -79,7 +79,7 @@ class Settings:
 
         for binary in ["wordmill-nats", "wordmill-gateway", "wordmill-worker"]:
             if not os.access(self.bin_dir / binary, os.X_OK):
-                problems.append(f"{self.bin_dir / binary} is missing: run `cargo build --bins` first (`make run` does)")
+                problems.append(f"{self.bin_dir / binary} is missing: run `make services` first (`make run` does)")
         if problems:
             raise Stop(EXIT_USAGE, "\n".join(problems))
 
