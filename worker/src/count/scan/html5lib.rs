@@ -110,7 +110,7 @@ fn scanner(state: &str, last_start_tag: &str, input: &str) -> Option<Scanner> {
 }
 
 #[test]
-#[ignore = "needs html5lib's tests: make test-all"]
+#[ignore = "needs html5lib's tests: make test-parser"]
 #[expect(clippy::disallowed_methods, reason = "where the tests are is no setting of the service")]
 #[expect(clippy::print_stdout, reason = "how many cases were run")]
 fn html5libs_tokenizer_tests_pass() {
