@@ -179,7 +179,7 @@ impl Writer {
 }
 
 /// Returns a body that is written while it is sent. If the words cannot be read to their end, or
-/// the client's key is revoked, the connection is cut, because bytes that are sent cannot be revoked.
+/// the client's key is revoked, the connection is cut, because sent bytes cannot be revoked.
 pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words, admission: Admission) -> Body {
     let begin = Some((Writer::begin(format, frame), words, admission));
     let pieces = stream::unfold(begin, |state| async {
