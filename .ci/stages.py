@@ -1,6 +1,6 @@
 """Runs targets of the Makefile one after the other, within a time limit, and prints how long each took.
 
-Used by .ci/run and .ci/slow.
+.ci/run runs it: `stages.py MINUTES TARGET...`. .ci/slow imports it.
 """
 
 import contextlib
@@ -68,5 +68,9 @@ def run(stages, minutes_max):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
     total = (time.monotonic() - begun) / 60
-    print(*["=== duration", *stages], f"  {'all':<18} {total:4.1f} min of {minutes_max}", sep="\n", flush=True)
+    print(*["=== duration", *stages], f"  {'all':<18} {total:4.1f} min of {minutes_max:g}", sep="\n", flush=True)
     return all(stage.seconds is not None and not stage.failure for stage in stages)
+
+
+if __name__ == "__main__":
+    sys.exit(not run([Stage(target) for target in sys.argv[2:]], float(sys.argv[1])))
