@@ -15,7 +15,7 @@ export JOB ?=
 # Settings of `make chaos`; without SEED each run is another one.
 export MINUTES ?= 3
 export SEED ?=
-# Keeps the root directory of `make test-fresh` if it is 1.
+# With 1, `make test-fresh` keeps its root directory.
 export KEEP ?=
 # Arguments of `make bench`.
 BENCH ?=
@@ -31,13 +31,13 @@ STAGES := lint test-unit test-functional test-memory test-external test-parser t
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-services: ## build the three programs that `make run` starts into target/debug
+services: ## build, into target/debug, the three programs that `make run` needs
 	cargo build $(SERVICES)
 
 build: ## build the services and the command wordmill into target/debug
 	cargo build --workspace --bins
 
-release: ## build the services and the command as they are shipped into target/release
+release: ## build the services and the command into target/release, as shipped
 	cargo build --release $(SERVICES) --package wordmill-command --features jemalloc
 
 release-like: ## build the services as they are shipped, but without link-time optimization, for tests of memory and speed
@@ -78,30 +78,30 @@ test-memory: release-like ## the memory that the services take, with the shipped
 	NATS_SERVER="$$(nats/install-server)" WORDMILL_BIN_DIR="$(CURDIR)/target/release-like" \
 		cargo test --workspace --test memory -- --nocapture
 
-test-external: build ## tests that need tools from outside: browser, nats CLI, Jaeger, Prometheus, nginx
+test-external: build ## tests that need external tools: browser, nats CLI, Jaeger, Prometheus, nginx
 	tests/external/install
 	NATS_SERVER="$$(nats/install-server)" NATS_CLI="$$(nats/install-cli)" JAEGER="$$(deploy/install-jaeger)" \
 		AXE_CORE="$$(tests/external/axe-core)" \
 		SCHEMATHESIS="$$(tests/external/schemathesis/install)" \
 		cargo test --workspace --test external -- --nocapture --test-threads=1
 
-test-parser: ## the HTML scanner against html5lib's tests, and seconds of fuzzing
+test-parser: ## the HTML scanner against html5lib's tests, and a few seconds of fuzzing
 	HTML5LIB_TESTS="$$(tests/external/html5lib-tests)" \
 		cargo test --workspace --lib html5libs -- --ignored
 	FUZZ_SECONDS=5 FUZZ_SEED=1 cargo test --workspace --lib fuzz:: -- --ignored --nocapture --test-threads=1
 
-test-deploy: ## the files for Compose, Docker, nginx and Kubernetes, by the programs that read them
+test-deploy: ## validate the files for Compose, Docker, nginx and Kubernetes with their own programs
 	deploy/validate
 
-test-all: $(filter-out lint,$(STAGES)) ## all tests but the slow ones
+test-all: $(filter-out lint,$(STAGES)) ## all tests except the slow ones
 
 stages: # what .ci/run runs
 	@echo $(STAGES)
 
-test-slow: ## long chaos and fuzzing, large amounts, a fresh machine; before an issue is resolved
+test-slow: ## slow tests: long runs of chaos and fuzz, a large batch, a fresh machine; run it before an issue is resolved
 	@.ci/slow
 
-test-large: release-like ## a hundred thousand jobs and a million records
+test-large: release-like ## a batch of 100,000 jobs, and listing 1,000,000 records
 	NATS_SERVER="$$(nats/install-server)" WORDMILL_BIN_DIR="$(CURDIR)/target/release-like" \
 		cargo test --workspace --test large -- --nocapture --test-threads=1
 

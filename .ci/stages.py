@@ -1,4 +1,4 @@
-"""Runs targets of the Makefile one after the other, within a time limit, and prints how long each took.
+"""Runs targets of the Makefile one by one, within a time limit, and prints the duration of each.
 
 .ci/run runs it: `stages.py MINUTES TARGET...`. .ci/slow imports it.
 """
@@ -17,7 +17,7 @@ STOP_SECONDS_MAX = 30
 
 
 class Stage:
-    """A target of the Makefile, and how it went."""
+    """A target of the Makefile, with the duration and the result of its run."""
 
     def __init__(self, target, **variables):
         self.target = target
@@ -26,7 +26,7 @@ class Stage:
         self.failure = None
 
     def run(self, seconds_max):
-        """Runs `make <target>` for at most so many seconds."""
+        """Runs `make <target>` for at most `seconds_max` seconds."""
         begun = time.monotonic()
         command = ["make", "--no-print-directory", self.target]
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **self.variables}, start_new_session=True)

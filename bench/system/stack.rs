@@ -39,7 +39,7 @@ pub struct Broker {
 impl Broker {
     /// Starts a server for services from a folder, provisioned by the `wordmill-nats` of that
     /// folder, with the `server.conf` of that folder if it has one. An earlier build needs the
-    /// configuration of its time.
+    /// server configuration of the same commit.
     pub async fn start_for(folder: &Path) -> Result<Self> {
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
         let port = free_port("127.0.0.1")?;

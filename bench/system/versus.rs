@@ -22,7 +22,7 @@ pub async fn measure(bench: &mut Bench, folder: &Path) -> Result<()> {
     other.start_worker().await?;
     let (ours, other) = (&bench.stack, &other);
     println!(
-        "| what | working tree, per s | other, per s | ratio (rounds) | CPU µs a job, working tree: gateway, worker, nats-server | other |"
+        "| what | working tree, per s | other, per s | ratio (rounds) | CPU µs per job, working tree: gateway, worker, nats-server | other |"
     );
     println!("|---|---|---|---|---|---|");
     for (what, work, count) in

@@ -7,19 +7,19 @@ use tracing::{error, info, warn};
 /// Exit code after a second signal: what shells report for an interrupted program.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// The signals SIGTERM and SIGINT, which no longer end the process by themselves.
+/// Handlers of SIGTERM and SIGINT. They replace the default action, which ends the process.
 #[derive(Debug)]
 pub struct Signals(Option<[Signal; 2]>);
 
 impl Signals {
-    /// Starts to listen. Needs a runtime; called before anything else of a service, so that no
-    /// signal is missed.
+    /// Installs the handlers. Must be called in a Tokio runtime, before the service does anything
+    /// else, so that no signal is missed.
     #[must_use]
     pub fn listen() -> Self {
         match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
             (Ok(terminate), Ok(interrupt)) => Self(Some([terminate, interrupt])),
             _ => {
-                error!("cannot listen to signals; the service can only be killed");
+                error!("cannot handle SIGTERM and SIGINT: only SIGKILL stops this service");
                 Self(None)
             }
         }

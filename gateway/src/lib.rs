@@ -189,7 +189,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     let (keys, following_keys) = open_keys(&config).await?;
     let (tls, following_certificate) = open_tls(&config).await?;
-    // From here on the files are read again at SIGHUP.
+    // From here on, SIGHUP reloads the keys and the certificate.
     announce(&listener, &config);
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
     let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());

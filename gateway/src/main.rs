@@ -13,14 +13,14 @@ use wordmill_common::{probe, telemetry};
 use wordmill_gateway::config::Config;
 use wordmill_gateway::{keys, tls};
 
-/// Most of what a job needs is allocated and freed within a millisecond, on several threads.
+/// Most allocations of a job are freed within a millisecond, on several threads.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[cfg(not(any(feature = "jemalloc", debug_assertions)))]
 compile_error!(
-    "a release build needs the allocator: add `--features jemalloc`, or run `make release`"
+    "a release build needs the allocator jemalloc: add `--features jemalloc`, or run `make release`"
 );
 
 const USAGE: &str = "\

@@ -38,8 +38,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// Starts. A delivery without a sign of life comes again after three seconds: on a busy machine
-    /// a worker may need more than one.
+    /// Starts gateway and worker. The broker redelivers a message after 3 s without an
+    /// acknowledgement: on a busy machine a worker may take longer than 1 s to send one.
     fn start() -> Self {
         let directory = TempDir::new().expect("a directory");
         let nats = Nats::start(directory.path());

@@ -139,6 +139,6 @@ fn jobs_that_wait_for_a_dead_host_delay_no_other() {
         let took = quick(lane);
         assert!(took < Duration::from_secs(3), "{lane}: {took:?}");
     }
-    // The last job is acknowledged after its record says that it has finished.
+    // The worker stores the final state first, and acknowledges the job afterwards.
     wait_for("only they wait", LIMIT, || (admin.handed_out("bulk") == (0, DEAD)).then_some(()));
 }

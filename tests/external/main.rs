@@ -1,4 +1,4 @@
-//! Tests that need a tool from outside. `make test-external` installs what they need and runs them.
+//! Tests with external tools. `make test-external` installs the tools and runs the tests.
 
 mod cross_site;
 mod differences;

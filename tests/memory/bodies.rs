@@ -14,7 +14,7 @@ use crate::{assert_below, start_stack};
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A request whose body lacks its end.
+/// A request with an incomplete body.
 struct Unfinished {
     stream: TcpStream,
     end: String,

@@ -27,7 +27,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
     let stack = start_stack(1, 0, &[(name, &path)]);
     let client = stack.client().with_key(&key);
     let gateway = &stack.gateways[0].process;
-    // Authenticated once, so it is not closed for others.
+    // Authenticated once, so the gateway does not close it to make room.
     let mut authenticated = connect(&client);
     let request =
         format!("GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n");
@@ -45,7 +45,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
             stream.write_all(unfinished.as_bytes()).expect("sent");
             strangers.push(stream);
         }
-        wait_for("all but a part are closed", LIMIT, || {
+        wait_for("most connections are closed", LIMIT, || {
             let open = strangers.iter_mut().map(is_cut_off).filter(|is_closed| !is_closed);
             (open.count() < CONNECTIONS / 4).then_some(())
         });
@@ -82,7 +82,7 @@ fn answers_that_a_client_without_a_key_does_not_read_take_little_memory() {
                 let mut stream = connect(client);
                 set_socket_recv_buffer_size(&stream, 4096).expect("a small buffer");
                 stream.set_nonblocking(true).expect("set");
-                // As many as the buffers of both sides take.
+                // Writes as many requests as the socket buffers accept.
                 let _ = stream.write(request.repeat(200).as_bytes());
                 stream
             })

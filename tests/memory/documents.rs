@@ -52,7 +52,7 @@ fn megabyte() -> (Vec<u8>, u64) {
     (text, words)
 }
 
-/// Serves one page of a gigabyte, written as it is asked for.
+/// Serves one page of a gigabyte, generated while it is sent.
 fn serve(block: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
@@ -71,7 +71,8 @@ fn serve(block: Vec<u8>) -> String {
     url
 }
 
-/// Waits for a job, and checks on the way that its progress is told in bytes of all bytes.
+/// Waits for a job, and checks that its progress reports the total size, for example
+/// `done_bytes` 5,000,000 of `total_bytes` 1,000,000,000.
 fn finished(client: &Client, id: &str) -> Value {
     let mut progress = None;
     let job = wait_for("the job is final", LIMIT, || {
@@ -138,7 +139,7 @@ fn the_largest_histogram_takes_its_table_and_little_more() {
 }
 
 #[test]
-fn more_different_words_than_may_be_end_with_a_named_failure() {
+fn too_many_unique_words_fail_the_job() {
     let stack = start_stack(1, 1, SETTINGS);
     let (client, worker) = (stack.client(), &stack.workers[0].process);
     let text: String = (0..=WORDS_MAX).map(|n| format!("w{n:x} ")).collect();
@@ -159,7 +160,7 @@ fn more_different_words_than_may_be_end_with_a_named_failure() {
 }
 
 #[test]
-fn one_giant_word_takes_no_memory() {
+fn one_giant_word_takes_bounded_memory() {
     const MEGABYTES: u64 = 200;
     /// Measured: 47 to 48 MiB.
     const WORKER_BYTES_MAX: u64 = 72 << 20;

@@ -1,7 +1,7 @@
-//! Tests of the memory that the services take as they are shipped, by the kernel's count.
+//! Measures the memory of the shipped services, as the kernel reports it.
 //!
-//! `make test-memory` builds the services for them. Development builds are not optimized and have
-//! another allocator, so that their memory says little about the memory of the shipped ones.
+//! `make test-memory` builds the services for these tests. Development builds are not optimized and
+//! use another allocator, so their memory use is not representative.
 
 mod bodies;
 mod connections;
@@ -14,7 +14,7 @@ mod waiting;
 use wordmill_tests::process::binary;
 use wordmill_tests::stack::Stack;
 
-/// The beginning of the allocator's messages, by which it is found in a binary.
+/// Prefix of jemalloc's messages. A binary that contains it was built with jemalloc.
 const ALLOCATOR: &[u8] = b"<jemalloc>";
 
 /// Starts gateways and workers, as [`Stack::with`] does, if they contain the shipped allocator.

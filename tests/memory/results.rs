@@ -15,7 +15,7 @@ use crate::{assert_below, start_stack};
 
 /// Most memory of a gateway. Measured: 27 to 31 MiB.
 const GATEWAY_BYTES_MAX: u64 = 48 << 20;
-/// Longest wait for `/livez`: the timeout of a usual liveness probe, and some more for a busy
+/// Longest wait for `/livez`: a typical timeout of a liveness probe, with a margin for a busy
 /// machine.
 const LIVEZ_TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -78,7 +78,7 @@ fn a_large_result_is_streamed_to_clients_of_the_older_contract() {
             assert_eq!(answer.status, 200);
             assert_eq!(answer.header("content-encoding"), header);
         }
-        assert!(late > answers[0].bytes.len() as u64, "all of it arrives late, with its head");
+        assert!(late > answers[0].bytes.len() as u64, "the late reader gets the complete answer");
         if header.is_none() {
             assert!(answers[0].bytes.len() as u64 > TEXT_BYTES);
             let data = &answers[1].json()["data"];

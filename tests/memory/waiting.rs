@@ -18,7 +18,8 @@ const CROWD: usize = 1000;
 /// Most memory that they may take. Measured: 28 to 30 MiB.
 const GROWTH_BYTES_MAX: u64 = 45 << 20;
 
-/// Waits for the end of a job, as one of many, half of whom use streams.
+/// Waits for the end of a job. Clients with an even number use an event stream, the others a long
+/// poll.
 async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String, Instant) {
     let path = format!("/v1/jobs/{job_id}?wait=60");
     loop {
@@ -34,7 +35,7 @@ async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String,
         } else {
             client.get_async(&path).await.expect("an answer").json()
         };
-        // There may have been no place for a moment.
+        // The gateway refuses a request while all places are taken.
         match job["status"].as_str() {
             Some(status) => return (status.to_owned(), Instant::now()),
             None => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -43,7 +44,7 @@ async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String,
 }
 
 #[test]
-fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
+fn a_thousand_waiting_clients_take_no_consumer_and_little_memory() {
     let places = CROWD.to_string();
     let stack = start_stack(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
     let (admin, client) = (Admin::of(&stack.nats), stack.client());
@@ -67,8 +68,8 @@ fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
         are_waiting(CROWD)
     });
     let one_more = || client.get(&format!("/v1/jobs/{}?wait=1", jobs[0])).status;
-    assert_eq!(one_more(), 503, "one more finds no place");
-    assert_eq!(admin.consumers(), consumers, "nobody costs a consumer");
+    assert_eq!(one_more(), 503, "one more is refused");
+    assert_eq!(admin.consumers(), consumers, "waiting clients use no consumer");
     let grown = gateway.peak_memory_bytes() - before;
     assert_below(GROWTH_BYTES_MAX, grown, &format!("{CROWD} waiting clients"));
 
@@ -79,13 +80,13 @@ fn a_thousand_clients_cost_no_consumer_and_little_memory_and_are_all_told() {
     let changed = first.elapsed();
     let mut last = first;
     for waiting in crowd {
-        let told = runtime().block_on(async { tokio::time::timeout(LIMIT, waiting).await });
-        let (status, at) = told.expect("in time").expect("no panic");
+        let ended = runtime().block_on(async { tokio::time::timeout(LIMIT, waiting).await });
+        let (status, at) = ended.expect("in time").expect("no panic");
         assert_eq!(status, "cancelled");
         last = last.max(at);
     }
-    let told = last - first;
-    println!("{} changes took {changed:?}, the last client was told after {told:?}", jobs.len());
+    let took = last - first;
+    println!("{} changes took {changed:?}, the last notification came after {took:?}", jobs.len());
     assert_eq!(one_more(), 200, "the places are free again");
-    wait_for("nobody waits", LIMIT, || are_waiting(0));
+    wait_for("no client waits", LIMIT, || are_waiting(0));
 }

@@ -1,4 +1,4 @@
-//! Raw TCP connections to a service, and other clients beside them.
+//! Raw TCP connections to a service, and a client that submits jobs at the same time.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;

@@ -15,8 +15,8 @@ use crate::{pause, repository, setting, wait_for};
 /// How long a process may take to end after SIGTERM before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
-/// How long the end of the output is awaited after the end of a process. Processes that it started
-/// can keep its output open for longer.
+/// Longest wait for the rest of the output after a process has exited. Processes that it started
+/// can keep the pipe open for longer.
 const OUTPUT_MAX: Duration = Duration::from_secs(1);
 
 /// A running child and what it has printed.
@@ -127,7 +127,8 @@ impl Process {
         let _ = kill_process_group(id, signal);
     }
 
-    /// Returns the exit status if the process has ended. Then its output is complete.
+    /// Returns the exit status if the process has ended. Waits for the rest of its output, for at
+    /// most [`OUTPUT_MAX`].
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("a child can be waited for")?;
         let end = Instant::now() + OUTPUT_MAX;

@@ -42,7 +42,7 @@ impl Collector for OfProcess {
             let kind = gauge.metric_type();
             gauge.encode(encoder.encode_descriptor(name, help, None, kind)?)
         };
-        // A process without /proc reports the rest only.
+        // Without /proc, only the CPU time and the limit of open files are reported.
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         if let Some(resident_kib) = field(&status, "VmRSS:") {
             gauge("process_resident_memory_bytes", "Memory in use", resident_kib << 10)?;
@@ -51,7 +51,7 @@ impl Collector for OfProcess {
             gauge("process_threads", "Threads", threads)?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            // The descriptor that reads the directory is one of them.
+            // The count includes the descriptor of the directory itself.
             let count = u64::try_from(open.count().saturating_sub(1)).unwrap_or(u64::MAX);
             gauge("process_open_fds", "Open files and connections", count)?;
         }

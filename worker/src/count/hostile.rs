@@ -1,7 +1,7 @@
 //! Documents made to be slow, and bytes that are no text.
 //!
-//! The time for a document grows with its size and no faster. The tests compare two documents, the
-//! second 16 times as large: quadratic time would be 256 times as long.
+//! The time for a document grows linearly with its size. The tests compare two documents, the
+//! second 16 times as large: with quadratic time it would take 256 times as long.
 
 use rustix::time::{ClockId, clock_gettime};
 use wordmill_common::{histogram::Histogram, options};
@@ -11,10 +11,10 @@ use super::*;
 /// Bytes of the small document, and how many times larger the large one is.
 const SMALL_BYTES: usize = 50_000;
 const SIZE_FACTOR: usize = 16;
-/// How many times as long the large document may take: halfway, in powers of two, from linear to
-/// quadratic. Caches, and other guests of the same host, disturb single measurements.
+/// Largest allowed ratio of the two times: the geometric mean of 16 (linear) and 256 (quadratic).
+/// Caches and other virtual machines on the same host disturb single measurements.
 const TIME_FACTOR_MAX: u64 = 64;
-/// Measurements until a document counts as too slow. Quadratic time always fails.
+/// Attempts before a test fails. Noise disturbs single attempts, quadratic time all of them.
 const TRIES_MAX: usize = 5;
 
 /// Returns how long the processor has worked for this thread, in nanoseconds.

@@ -16,7 +16,7 @@ use tracing::warn;
 
 /// Time that every connection has for its first request, however many others arrive. Until then the
 /// next one waits to be accepted, so that a burst of clients is not mistaken for an attack. A
-/// distant client needs two round trips for TLS and its request, and a busy machine some time more.
+/// distant client needs two round trips for TLS and its request; a busy machine takes longer still.
 const FIRST_REQUEST_TIME: Duration = Duration::from_millis(500);
 /// Shortest time between two log lines about closed connections.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
