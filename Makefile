@@ -23,8 +23,11 @@ BENCH ?=
 COMPOSE := docker compose --env-file deploy/compose.env
 SERVICES := --package wordmill-gateway --package wordmill-worker --package wordmill-nats
 # Black-box tests wait more than they compute.
-TEST_THREADS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
+TEST_THREADS ?= $(shell echo $$(($$(nproc) < 8 ? $$(nproc) * 3 : 24)))
 STAGES := lint test-unit test-functional test-memory test-external test-parser test-deploy
+
+# `next` moves binaries that other targets build and run.
+.NOTPARALLEL:
 
 .PHONY: help services build release release-like next run jaeger nats-cli trace test test-unit test-functional test-memory test-external test-parser test-deploy test-all test-large test-fresh stages test-slow chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
 

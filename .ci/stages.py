@@ -14,6 +14,9 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Time for a stage to clean up after SIGTERM, before it is killed.
 STOP_SECONDS_MAX = 30
+POLL_SECONDS = 0.1
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MAKE_VARIABLES = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
 
 
 class Stage:
@@ -28,8 +31,12 @@ class Stage:
     def run(self, seconds_max):
         """Runs `make <target>` for at most `seconds_max` seconds."""
         begun = time.monotonic()
+        # Without the options and variables of a `make` that runs this script.
+        environment = {name: value for name, value in os.environ.items() if name not in MAKE_VARIABLES}
         command = ["make", "--no-print-directory", self.target]
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **self.variables}, start_new_session=True)
+        command += [f"{name}={value}" for name, value in self.variables.items()]
+        self.failure = "interrupted"
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
         try:
             code = process.wait(timeout=max(seconds_max, 0))
             self.failure = f"exit code {code}" if code else None
@@ -45,20 +52,28 @@ class Stage:
 
 
 def stop(process):
-    """Ends a stage and everything that it started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=STOP_SECONDS_MAX)
-            if number == signal.SIGKILL:
-                return
+    """Ends a stage and everything that it started. A further signal does not interrupt this."""
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
+    with contextlib.suppress(ProcessLookupError):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS_MAX
+            # make may end before the processes that it started.
+            while time.monotonic() < deadline:
+                process.poll()
+                os.killpg(process.pid, 0)
+                time.sleep(POLL_SECONDS)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def run(stages, minutes_max):
     """Runs stages until one fails, prints the table, and returns whether all passed in time."""
     begun = time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.default_int_handler)
     try:
         for stage in stages:
             print(f"=== {stage.target}", flush=True)
@@ -73,4 +88,6 @@ def run(stages, minutes_max):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("usage: stages.py MINUTES TARGET...")
     sys.exit(not run([Stage(target) for target in sys.argv[2:]], float(sys.argv[1])))
