@@ -29,7 +29,7 @@ STAGES := lint test-unit test-functional test-memory test-external test-parser t
 # `next` moves binaries that other targets build and run.
 .NOTPARALLEL:
 
-.PHONY: help services build release release-like next run jaeger nats-cli trace test test-unit test-functional test-memory test-external test-parser test-deploy test-all test-large test-fresh stages test-slow chaos fuzz bench bench-full bench-count bench-trace coverage lint format up down clean
+.PHONY: help services build release release-like next run jaeger nats-cli trace test test-unit test-functional test-memory test-external test-parser test-deploy test-all test-large test-fresh stages test-slow chaos fuzz fuzz-api bench bench-full bench-count bench-trace coverage lint format up down clean
 
 help: ## show this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,12 +47,14 @@ release-like: ## build the services as they are shipped, but without link-time o
 	cargo build --profile release-like $(SERVICES) --features jemalloc
 
 # Both versions are built in target/debug, to share dependencies. These binaries are moved so that they
-# are not mistaken for the current version; `make build` restores that without recompiling.
+# are not mistaken for the current version; `make build` restores that without recompiling. The earlier
+# ones are removed first: they may be hard links to the same files, which mv refuses.
 next: ## build gateway and worker as the next version into target/next, for tests of two versions
 	cargo build --workspace --bin wordmill-gateway --bin wordmill-worker --features next-version \
 		--config profile.dev.package.wordmill-worker.opt-level=0
+	rm -rf target/next
 	mkdir -p target/next
-	mv -f target/debug/wordmill-gateway target/debug/wordmill-worker target/next/
+	mv target/debug/wordmill-gateway target/debug/wordmill-worker target/next/
 
 run: services ## run everything on this machine, until Ctrl-C (PORT, NATS_PORT, WORKERS, DATA_DIR; TRACE=1 with Jaeger)
 	@exec python3 deploy/local/run.py
@@ -86,7 +88,7 @@ test-external: build ## tests that need external tools: browser, nats CLI, Jaege
 	NATS_SERVER="$$(nats/install-server)" NATS_CLI="$$(nats/install-cli)" JAEGER="$$(deploy/install-jaeger)" \
 		AXE_CORE="$$(tests/external/axe-core)" \
 		SCHEMATHESIS="$$(tests/external/schemathesis/install)" \
-		cargo test --workspace --test external -- --nocapture --test-threads=1
+		cargo test --workspace --test external -- --nocapture --test-threads=2
 
 test-parser: ## the HTML scanner against html5lib's tests, and a few seconds of fuzzing
 	HTML5LIB_TESTS="$$(tests/external/html5lib-tests)" \
@@ -101,7 +103,7 @@ test-all: $(filter-out lint,$(STAGES)) ## all tests except the slow ones
 stages: # what .ci/run runs
 	@echo $(STAGES)
 
-test-slow: ## slow tests: long runs of chaos and fuzz, a large batch, a fresh machine; run it before an issue is resolved
+test-slow: ## slow tests: long runs of chaos, fuzz and fuzz-api, a large batch, a fresh machine; run it before an issue is resolved
 	@.ci/slow
 
 test-large: release-like ## a batch of 100,000 jobs, and listing 1,000,000 records
@@ -113,6 +115,10 @@ test-fresh: ## the README's first commands in a new Debian root with only what i
 
 fuzz: ## damaged documents through decoder, scanner and counter for long (FUZZ_SECONDS each, FUZZ_SEED); `make test-all` does it for seconds
 	cargo test --profile fuzz --workspace --lib fuzz:: -- --ignored --nocapture --test-threads=1
+
+fuzz-api: build ## requests that the OpenAPI description allows or forbids, for minutes (API_SEEDS)
+	NATS_SERVER="$$(nats/install-server)" SCHEMATHESIS="$$(tests/external/schemathesis/install)" \
+		cargo test --workspace --test external -- --nocapture openapi::
 
 bench-count: ## how fast words are counted, next to other ways: the table of docs/performance.md
 	cargo run --release --manifest-path bench/count/Cargo.toml --target-dir target
