@@ -29,7 +29,8 @@ const CLUSTER_STEPS: &str =
   3. Only if all are OK:
                for stream in wordmill-backup/*; do nats stream rm --force $(basename $stream); done
   4. Stop the servers and start them with the new server.conf.
-  5. As admin: nats backup restore account wordmill-backup
+  5. As admin: for stream in wordmill-backup/*; do nats backup restore stream $stream; done
+     A stream that fails can be restored again.
   6. Run wordmill-nats provision again.";
 
 /// The result of a search for streams in `$G`.
@@ -195,7 +196,7 @@ mod tests {
         assert!(server.contains(rename), "{server}");
         let cluster = steps(Place::Cluster);
         assert!(!cluster.contains("mv "), "{cluster}");
-        for step in ["backup account", "backup validate", "stream rm", "backup restore account"] {
+        for step in ["backup account", "backup validate", "stream rm", "backup restore stream"] {
             assert!(cluster.contains(&format!("nats {step} ")), "{step}: {cluster}");
         }
     }

@@ -87,7 +87,7 @@ fn streams_of_a_cluster_without_accounts_are_noticed_although_no_server_lists_th
         // Until the servers have elected a leader it fails for another reason.
         let (succeeded, refusal) = try_to_provision(&address);
         assert!(!succeeded, "{refusal}");
-        refusal.contains("nats backup restore account").then_some(())
+        refusal.contains("nats backup restore stream").then_some(())
     });
     cluster.restart_configured(&old);
     let names = Admin::at(&cluster.addresses()).stream_names();

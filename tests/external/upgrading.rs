@@ -11,7 +11,7 @@ use wordmill_tests::cluster::Cluster;
 use wordmill_tests::stack::{
     Gateway, Nats, ROLES, Worker, password, provision, ready, shipped_configuration,
 };
-use wordmill_tests::{repository, setting};
+use wordmill_tests::{repository, setting, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -100,6 +100,8 @@ fn a_cluster_keeps_its_jobs() {
     variables.push(("NATS_PASSWORD", "test-admin"));
     run(3, directory.path(), &variables);
     cluster.restart_configured(&shipped_configuration());
-    run(4, directory.path(), &variables);
+    wait_for("all streams are restored", LIMIT, || {
+        (!run(4, directory.path(), &variables).contains("not restored: ")).then_some(())
+    });
     finish(&addresses.join(","), &jobs);
 }
