@@ -2,7 +2,7 @@
 //!
 //! Words come from documents of strangers, and a spreadsheet evaluates a cell that begins with `=`,
 //! `+`, `-` or `@` (CSV injection, <https://owasp.org/www-community/attacks/CSV_Injection>). The
-//! rule, which `gateway/command/src/csv.rs` follows, too:
+//! rule, which `cli/src/csv.rs` follows, too:
 //!
 //! 1. A field is quoted if it contains a separator of some spreadsheet (`,`, `;` or a tab), a
 //!    quotation mark or a line break, or has white space at either end. A reader that splits at `;`
@@ -127,7 +127,7 @@ mod tests {
             let (characters, _) = rest.split_once("\n\n").unwrap();
             (characters.to_owned(), functions.to_owned())
         };
-        assert_eq!(rule(include_str!("csv.rs")), rule(include_str!("../command/src/csv.rs")));
+        assert_eq!(rule(include_str!("csv.rs")), rule(include_str!("../../cli/src/csv.rs")));
     }
 
     #[test]
