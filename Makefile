@@ -41,7 +41,7 @@ build: ## build the services and the command wordmill into target/debug
 	cargo build --workspace --bins
 
 release: ## build the services and the command into target/release, as shipped
-	cargo build --release $(SERVICES) --package wordmill-command --features jemalloc
+	cargo build --release $(SERVICES) --package wordmill --features jemalloc
 
 release-like: ## build the services as they are shipped, but without link-time optimization, for tests of memory and speed
 	cargo build --profile release-like $(SERVICES) --features jemalloc

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    wordmill_command::main()
+    wordmill::main()
 }
