@@ -51,7 +51,7 @@ release-like: ## build the services as they are shipped, but without link-time o
 # ones are removed first: they may be hard links to the same files, which mv refuses.
 next: ## build gateway and worker as the next version into target/next, for tests of two versions
 	cargo build --workspace --bin wordmill-gateway --bin wordmill-worker --features next-version \
-		--config profile.dev.package.wordmill-worker.opt-level=0
+		--config profile.dev.package.wordmill-count.opt-level=0
 	rm -rf target/next
 	mkdir -p target/next
 	mv target/debug/wordmill-gateway target/debug/wordmill-worker target/next/

@@ -22,7 +22,7 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
-use wordmill_worker::count::{self, Hints, Options};
+use wordmill_count::{Hints, Options};
 use wordmill_worker::fetch::{self, Fetcher};
 
 use crate::measure::Slice;
@@ -131,7 +131,7 @@ async fn count_page(fetcher: &Fetcher, url: &Url) -> Result<u64> {
     let counting = tokio::task::spawn_blocking(move || {
         let hints = Hints { content_type: content_type.as_deref(), host_tld: None };
         let chunks = Chunks { receiver, current: Bytes::new() };
-        count::count(chunks, &hints, &Options::default(), &|_| true)
+        wordmill_count::count(chunks, &hints, &Options::default(), &|_| true)
     });
     while let Some(chunk) = page.chunk().await? {
         sender.send(chunk).await.context("the counter ended early")?;

@@ -7,7 +7,6 @@
 
 mod attempt;
 pub mod config;
-pub mod count;
 pub mod fetch;
 mod health;
 mod lane;

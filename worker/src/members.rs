@@ -18,6 +18,7 @@ use wordmill_common::id::{JobId, JobKey, Owner};
 use wordmill_common::job::{Event, Job, ResultPlace, Stage, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::SourceInfo;
+use wordmill_count::UNIQUE_WORDS_MAX;
 use wordmill_nats::Error;
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::read::Freshness;
@@ -25,10 +26,9 @@ use wordmill_nats::record::{Found, Stored};
 use wordmill_nats::results;
 use wordmill_nats::store::Outcome;
 
-use crate::count::UNIQUE_WORDS_MAX;
 use crate::lease::{self, Meter};
 use crate::work::{self, Failed};
-use crate::{Worker, count, stores};
+use crate::{Worker, stores};
 
 /// How many records are asked for at once. With results in them, of 32 KiB at most, they are what is
 /// held in memory besides the table.
@@ -294,7 +294,7 @@ impl Sum {
             totals_by_scope: self.by_scope,
             histogram,
             explanation: None,
-            rule: self.rule.unwrap_or_else(|| count::rule(message.options.rule)),
+            rule: self.rule.unwrap_or_else(|| wordmill_count::rule(message.options.rule)),
             source: SourceInfo { size_bytes: Some(self.size_bytes), ..described },
             members: Some(self.survey),
         })

@@ -6,8 +6,8 @@ use wordmill_common::failure::FailureCode;
 use wordmill_common::job::{Attempt, Job, Status};
 use wordmill_common::open::OpenName;
 use wordmill_common::telemetry;
+use wordmill_count::Counted;
 
-use crate::count::Counted;
 use crate::fetch::{self, Page};
 
 /// Begins the span `GET`: a page is fetched.

@@ -23,8 +23,8 @@ use wordmill_common::job::Stage;
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceInfo};
 use wordmill_common::telemetry;
+use wordmill_count::{Counted, Hints, Options};
 
-use crate::count::{self, Counted, Hints, Options};
 use crate::fetch::{self, Page};
 use crate::lease::Meter;
 use crate::metrics::Fetch;
@@ -152,7 +152,8 @@ pub(crate) fn count_at_once(message: &JobMessage) -> Option<Result<Found, Failed
     let hints = Hints { content_type: Some(TEXT), host_tld: None };
     let options = Options::from(options.clone());
     // Whatever it may leave behind, nobody looks at it.
-    let counting = AssertUnwindSafe(|| count::count(text.as_bytes(), &hints, &options, &|_| true));
+    let counting =
+        AssertUnwindSafe(|| wordmill_count::count(text.as_bytes(), &hints, &options, &|_| true));
     let counted = spans.run(|| catch_unwind(counting)).map_err(|panic| said(&*panic));
     Some(judge(counted, &spans).map(|counted| found(source, counted, None)))
 }
@@ -299,7 +300,7 @@ async fn count_off_thread(
             host_tld: hints.host_tld.as_deref(),
         };
         within.run(|| {
-            count::count(reader, &hints, &options, &|done_bytes| {
+            wordmill_count::count(reader, &hints, &options, &|done_bytes| {
                 meter.set_done(done_bytes);
                 !stop.is_cancelled()
             })
@@ -310,7 +311,7 @@ async fn count_off_thread(
 
 /// Tells a count from what went wrong, a panic included, and notes either in the spans.
 fn judge(
-    counted: Result<Result<Counted, count::Error>, String>,
+    counted: Result<Result<Counted, wordmill_count::Error>, String>,
     spans: &Counting,
 ) -> Result<Counted, Failed> {
     match counted {
@@ -333,17 +334,17 @@ fn judge(
     }
 }
 
-fn not_counted(error: &count::Error) -> Failure {
+fn not_counted(error: &wordmill_count::Error) -> Failure {
     let detail = sentence(error);
     match error {
-        count::Error::UnsupportedFormat { .. } => {
+        wordmill_count::Error::UnsupportedFormat { .. } => {
             Failure::new(FailureCode::UnsupportedFormat, detail)
         }
-        count::Error::TooManyUniqueWords { .. } => {
+        wordmill_count::Error::TooManyUniqueWords { .. } => {
             Failure::new(FailureCode::TooManyUniqueWords, detail)
         }
         // Both only say that the source ended early; whoever ended it knows why.
-        count::Error::Interrupted | count::Error::Read(_) => {
+        wordmill_count::Error::Interrupted | wordmill_count::Error::Read(_) => {
             Failure::new(FailureCode::Internal, detail)
         }
     }

@@ -9,7 +9,7 @@ mod corpus;
 mod rival;
 mod timing;
 
-use wordmill_worker::count::{self, Hints, Options};
+use wordmill_count::{Hints, Options};
 
 use self::corpus::{Pages, Text};
 
@@ -56,7 +56,7 @@ fn compare_text(corpus: &Text) {
     let bytes = text.len();
     let wc = rival::Wc::new(text);
     let seconds = timing::seconds(&[
-        &|| timing::of_thread(|| count::count_text(text, &options).expect("a count")),
+        &|| timing::of_thread(|| wordmill_count::count_text(text, &options).expect("a count")),
         &|| timing::of_thread(|| count_bytes(text, "text/plain")),
         &|| timing::of_thread(|| rival::unicode_words(text)),
         &|| wc.run(),
@@ -83,7 +83,7 @@ fn compare_pages(set: &Pages) {
     };
     let with_html5gum = |page: &str| {
         let text = rival::html5gum(page.as_bytes());
-        count::count_text(&text, &options).expect("a count").totals.words
+        wordmill_count::count_text(&text, &options).expect("a count").totals.words
     };
     let seconds = timing::seconds(&[
         &|| timing::of_thread(|| each(&|page| count_bytes(page, "text/html"))),
@@ -120,7 +120,7 @@ fn measure_small(content_type: &str, text: &str, bytes: usize) {
 fn count_bytes(document: &str, content_type: &str) -> u64 {
     let content_type = format!("{content_type}; charset=utf-8");
     let hints = Hints { content_type: Some(&content_type), host_tld: None };
-    let counted = count::count(document.as_bytes(), &hints, &Options::default(), &|_| true);
+    let counted = wordmill_count::count(document.as_bytes(), &hints, &Options::default(), &|_| true);
     counted.expect("a count").totals.words
 }
 

@@ -17,12 +17,12 @@ use tokio_util::io::StreamReader;
 use tracing::debug;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::source::{Content, Document};
+use wordmill_count::{Counted, Options};
 use wordmill_nats::Error;
 use wordmill_nats::documents::{self, Documents};
 
 use super::{CHUNKS_WAITING_MAX, Chunks, Failed, OwnedHints, coded, count_off_thread};
 use crate::Worker;
-use crate::count::{Counted, Options};
 use crate::fetch::{CHUNK_SIZE_MAX, DecodeFault, Decoder, Encoding, Leftover, Limits};
 use crate::lease::Meter;
 use crate::spans::Counting;

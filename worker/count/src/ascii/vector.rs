@@ -122,7 +122,7 @@ fn bits(bytes: __m256i) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::count::random::Random;
+    use crate::random::Random;
 
     #[test]
     fn both_classifiers_agree() {

@@ -10,7 +10,7 @@
 //! text that is at hand:
 //!
 //! ```
-//! use wordmill_worker::count::{Hints, Options, count};
+//! use wordmill_count::{Hints, Options, count};
 //!
 //! let page = "<title>Mills</title><p>The mill, the <b>m</b>iller.".as_bytes();
 //! let hints = Hints { content_type: Some("text/html; charset=utf-8"), host_tld: None };
@@ -19,7 +19,7 @@
 //! let words: Vec<(&str, u64)> = counted.histogram.iter().collect();
 //! assert_eq!(words, [("the", 2), ("mill", 1), ("miller", 1)]);
 //! assert_eq!(counted.totals_by_rule["whitespace"], 4);
-//! # Ok::<(), wordmill_worker::count::Error>(())
+//! # Ok::<(), wordmill_count::Error>(())
 //! ```
 //!
 //! The way of a byte: `input` reads, hashes and watches; `charset` and `format` decide from the
@@ -305,7 +305,7 @@ mod tests {
 
     /// Reads the rows of the table that follows `header`.
     fn rows(header: &str) -> Vec<(&'static str, String, Histogram)> {
-        let page = include_str!("../../docs/counting.md");
+        let page = include_str!("../../../docs/counting.md");
         let (_, table) = page.split_once(header).unwrap();
         let lines = table.trim_start().lines().skip(1);
         let rows = lines.take_while(|line| line.starts_with('|')).map(|line| {
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn the_totals_promised_to_readers_are_counted() {
-        let page = include_str!("../../docs/counting.md");
+        let page = include_str!("../../../docs/counting.md");
         let (_, table) = page.split_once("| case | text | unicode |").unwrap();
         let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
         let rows: Vec<Vec<_>> = rows.map(|row| row.split('|').map(str::trim).collect()).collect();
@@ -365,8 +365,8 @@ mod tests {
         ($($name:literal),*) => {
             [$((
                 $name,
-                include_bytes!(concat!("../../docs/samples/", $name)).as_slice(),
-                include_str!(concat!("../../docs/samples/expected/", $name, ".json")),
+                include_bytes!(concat!("../../../docs/samples/", $name)).as_slice(),
+                include_str!(concat!("../../../docs/samples/expected/", $name, ".json")),
             )),*]
         };
     }

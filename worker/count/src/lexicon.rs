@@ -389,7 +389,7 @@ mod tests {
     use icu_normalizer::ComposingNormalizer;
 
     use super::*;
-    use crate::count::random::Random;
+    use crate::random::Random;
 
     fn plain() -> Vec<char> {
         ('\0'..=char::MAX).filter(|c| is_plain(*c)).collect()

@@ -7,9 +7,7 @@ use wordmill_common::histogram::Histogram;
 use wordmill_common::options::{self, Case};
 
 use super::*;
-use crate::count::{
-    Options, UNICODE_VERSION, key::KeyMaker, random::Random, table::Table, tally::Tally,
-};
+use crate::{Options, UNICODE_VERSION, key::KeyMaker, random::Random, table::Table, tally::Tally};
 
 fn as_written() -> options::Options {
     options::Options { case: Case::Keep, ..options::Options::default() }

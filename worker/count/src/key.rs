@@ -153,7 +153,7 @@ const fn is_simple_letter(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::count::random::Random;
+    use crate::random::Random;
 
     fn key_by(options: &Options, word: &str) -> String {
         let mut key = "left over".to_owned();

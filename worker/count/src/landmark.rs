@@ -159,7 +159,7 @@ mod tests {
 
     use wordmill_common::options::{self, Scope};
 
-    use crate::count::{Counted, Hints, Options, count};
+    use crate::{Counted, Hints, Options, count};
 
     fn counted(page: &str, scope: Scope) -> Counted {
         let hints = Hints { content_type: Some("text/html; charset=utf-8"), host_tld: None };

@@ -3,7 +3,7 @@
 use wordmill_common::{explanation::Reason, options};
 
 use super::*;
-use crate::count::random::Random;
+use crate::random::Random;
 
 fn tally() -> Tally {
     Tally::new(&Options::default())

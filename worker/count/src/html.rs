@@ -136,7 +136,7 @@ mod tests {
     use wordmill_common::histogram::Histogram;
 
     use super::*;
-    use crate::count::Options;
+    use crate::Options;
 
     fn words_of(page: &str, syntax: Syntax) -> Histogram {
         let mut tally = Tally::new(&Options::default());

@@ -1,7 +1,7 @@
 //! The scanner against html5gum: on chosen pages, on random ones, and in pieces.
 
 use super::*;
-use crate::count::{
+use crate::{
     element::Element,
     html::content_of,
     random::Random,
