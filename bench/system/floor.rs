@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 use wordmill_count::{Hints, Options};
-use wordmill_worker::fetch::{self, Fetcher};
+use wordmill_fetch::{Fetcher, Settings};
 
 use crate::measure::Slice;
 use crate::pages::Site;
@@ -100,7 +100,7 @@ async fn submit(
 /// Returns a fetcher such as the worker has, which may fetch from loopback.
 pub fn fetcher() -> Result<Fetcher> {
     let allow = vec!["127.0.0.0/8".parse()?];
-    Ok(Fetcher::try_new(&fetch::Settings { allow, ..fetch::Settings::default() })?)
+    Ok(Fetcher::try_new(&Settings { allow, ..Settings::default() })?)
 }
 
 /// Fetches and counts a page `count` times, `depth` at once, with the worker's own code.

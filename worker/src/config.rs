@@ -8,7 +8,7 @@ use wordmill_common::{retry, telemetry};
 use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
 
-use crate::{fetch, webhooks};
+use crate::webhooks;
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub struct Config {
     /// too long lets a stuck one hold a slot.
     pub attempt_deadline: Duration,
     /// `WORDMILL_FETCH_*`: what one fetch may take, and what it may reach.
-    pub fetch: fetch::Settings,
+    pub fetch: wordmill_fetch::Settings,
     /// `WORDMILL_WEBHOOK_*`: how webhooks are delivered; without secrets, by other workers.
     pub webhooks: webhooks::Settings,
     /// `WORDMILL_SHUTDOWN_GRACE`: how long running jobs may take after the signal to stop, before
@@ -93,8 +93,8 @@ impl Config {
     }
 }
 
-fn fetch_settings(env: &mut Env) -> fetch::Settings {
-    let mut settings = fetch::Settings::default();
+fn fetch_settings(env: &mut Env) -> wordmill_fetch::Settings {
+    let mut settings = wordmill_fetch::Settings::default();
     let allow = env.text("WORDMILL_FETCH_ALLOW", "");
     for entry in allow.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
         match entry.parse() {

@@ -7,7 +7,6 @@
 
 mod attempt;
 pub mod config;
-pub mod fetch;
 mod health;
 mod lane;
 mod lease;
@@ -32,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use wordmill_common::id::Lane;
 use wordmill_common::retry;
+use wordmill_fetch::Fetcher;
 use wordmill_nats::acks::AckCheckReceiver;
 use wordmill_nats::connect::{Broker, Fatal, Health};
 use wordmill_nats::dead::DeadLetters;
@@ -46,7 +46,6 @@ use wordmill_nats::topology::{
 use wordmill_nats::webhooks::Webhooks;
 
 use crate::config::Config;
-use crate::fetch::Fetcher;
 use crate::health::Vitals;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
@@ -95,7 +94,7 @@ pub enum Error {
     Open(#[from] wordmill_nats::Error),
     /// The fetcher's settings make no sense.
     #[error(transparent)]
-    Fetcher(#[from] fetch::SetupError),
+    Fetcher(#[from] wordmill_fetch::SetupError),
 }
 
 /// Works until `shutdown`; then stops pulling, lets running work finish within the grace period, and

@@ -17,12 +17,12 @@ use wordmill_common::metrics::{
 };
 use wordmill_common::open::OpenName;
 use wordmill_common::webhook::{self, Answer};
+use wordmill_fetch::Progress;
 use wordmill_nats::acks::{CheckOutcome, QueueKind};
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::store::Outcome;
 
 use crate::attempt::Ended;
-use crate::fetch::Progress;
 
 /// What is measured. Clones share it.
 #[derive(Debug, Clone)]

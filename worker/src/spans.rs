@@ -7,8 +7,8 @@ use wordmill_common::job::{Attempt, Job, Status};
 use wordmill_common::open::OpenName;
 use wordmill_common::telemetry;
 use wordmill_count::Counted;
+use wordmill_fetch::Page;
 
-use crate::fetch::{self, Page};
 
 /// Begins the span `GET`: a page is fetched.
 pub(crate) fn fetch(url: &Url) -> Span {
@@ -46,7 +46,7 @@ fn shown(url: &Url) -> String {
 }
 
 /// Notes what came of the header of a page.
-pub(crate) fn fetched(span: &Span, page: &Result<Page, fetch::Error>) {
+pub(crate) fn fetched(span: &Span, page: &Result<Page, wordmill_fetch::Error>) {
     match page {
         Ok(page) => {
             telemetry::note(span, "http.response.status_code", i64::from(page.status));
@@ -55,7 +55,7 @@ pub(crate) fn fetched(span: &Span, page: &Result<Page, fetch::Error>) {
                 telemetry::note(span, "http.request.resend_count", redirects);
             }
         }
-        Err(fetch::Error::Status { status, .. }) => {
+        Err(wordmill_fetch::Error::Status { status, .. }) => {
             telemetry::note(span, "http.response.status_code", i64::from(*status));
         }
         Err(_) => {}

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use wordmill_common::env::Env;
 use wordmill_common::webhook::{ATTEMPT_TIME_MAX, Schedule, Secrets};
+use wordmill_fetch::{Fetcher, SetupError};
 use wordmill_nats::connect::Health;
 use wordmill_nats::pull::{Delivery, Feed, Pull, Pulled, WhenEmpty};
 
 use crate::Worker;
-use crate::fetch::{self, Fetcher, SetupError};
 use crate::lane::{Shared, unless_stopped};
 
 /// Wait after the broker refused or forgot a request.
@@ -81,7 +81,7 @@ struct Deliverer {
 fn deliverer(
     worker: &Worker,
     settings: &Settings,
-    fetch: &fetch::Settings,
+    fetch: &wordmill_fetch::Settings,
 ) -> Result<Option<Arc<Deliverer>>, SetupError> {
     let Some(secrets) = settings.secrets.clone() else { return Ok(None) };
     let mut fetch = fetch.clone();
@@ -100,7 +100,7 @@ fn deliverer(
 pub(crate) async fn serve(
     worker: &Worker,
     settings: &Settings,
-    fetch: &fetch::Settings,
+    fetch: &wordmill_fetch::Settings,
     shared: &Shared,
 ) -> Result<(), SetupError> {
     let Some(deliverer) = deliverer(worker, settings, fetch)? else {

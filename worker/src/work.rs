@@ -24,8 +24,8 @@ use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceInfo};
 use wordmill_common::telemetry;
 use wordmill_count::{Counted, Hints, Options};
+use wordmill_fetch::Page;
 
-use crate::fetch::{self, Page};
 use crate::lease::Meter;
 use crate::metrics::Fetch;
 use crate::spans::{self, Counting};
@@ -203,7 +203,7 @@ async fn count_page(
     })?;
     let mut fetch = worker.metrics.fetch();
     let span = spans::fetch(&url);
-    let failed_within = |error: &fetch::Error, fetch: &mut Fetch| {
+    let failed_within = |error: &wordmill_fetch::Error, fetch: &mut Fetch| {
         let failed = failed(error, fetch);
         telemetry::fail(&span, failed.failure.code.to_string());
         failed
@@ -246,7 +246,7 @@ async fn pass_on(
     sender: mpsc::Sender<Bytes>,
     is_complete: &AtomicBool,
     meter: &Meter,
-) -> Result<(), fetch::Error> {
+) -> Result<(), wordmill_fetch::Error> {
     while let Some(chunk) = meter.wait_for_host(page.chunk()).await? {
         // The counter has seen enough: it says itself why.
         if sender.send(chunk).await.is_err() {
@@ -351,27 +351,27 @@ fn not_counted(error: &wordmill_count::Error) -> Failure {
 }
 
 /// Gives a failed fetch its stable code, and notes it.
-fn failed(error: &fetch::Error, fetch: &mut Fetch) -> Failed {
+fn failed(error: &wordmill_fetch::Error, fetch: &mut Fetch) -> Failed {
     let failed = coded(error);
     fetch.has_failed(&failed.failure.code);
     failed
 }
 
 /// Gives a failed fetch its stable code.
-pub(crate) fn coded(error: &fetch::Error) -> Failed {
+pub(crate) fn coded(error: &wordmill_fetch::Error) -> Failed {
     let detail = sentence(error);
     let code = match error {
-        fetch::Error::Blocked { .. } => FailureCode::UrlBlocked,
-        fetch::Error::Dns { .. } => FailureCode::FetchDns,
-        fetch::Error::Connect { .. } | fetch::Error::Cut { .. } | fetch::Error::Protocol { .. } => {
+        wordmill_fetch::Error::Blocked { .. } => FailureCode::UrlBlocked,
+        wordmill_fetch::Error::Dns { .. } => FailureCode::FetchDns,
+        wordmill_fetch::Error::Connect { .. } | wordmill_fetch::Error::Cut { .. } | wordmill_fetch::Error::Protocol { .. } => {
             FailureCode::FetchConnect
         }
-        fetch::Error::Tls { .. } => FailureCode::FetchTls,
-        fetch::Error::Timeout { .. } => FailureCode::FetchTimeout,
-        fetch::Error::Redirects(_) => FailureCode::FetchRedirects,
-        fetch::Error::TooLarge(_) => FailureCode::FetchTooLarge,
-        fetch::Error::Decode(_) => FailureCode::DecodeError,
-        fetch::Error::Status { status, retry_after } => {
+        wordmill_fetch::Error::Tls { .. } => FailureCode::FetchTls,
+        wordmill_fetch::Error::Timeout { .. } => FailureCode::FetchTimeout,
+        wordmill_fetch::Error::Redirects(_) => FailureCode::FetchRedirects,
+        wordmill_fetch::Error::TooLarge(_) => FailureCode::FetchTooLarge,
+        wordmill_fetch::Error::Decode(_) => FailureCode::DecodeError,
+        wordmill_fetch::Error::Status { status, retry_after } => {
             let (failure, retry_after) = (Failure::http_status(*status), *retry_after);
             return Failed { retry_after, ..failure.into() };
         }

@@ -17,6 +17,7 @@ use wordmill_common::id::{JobKey, RunNonce};
 use wordmill_common::job::Job;
 use wordmill_common::telemetry;
 use wordmill_common::webhook::{self, Answer, Deliveries, Status};
+use wordmill_fetch::Slot;
 use wordmill_nats::Error;
 use wordmill_nats::pull::Delivery;
 use wordmill_nats::read::Freshness;
@@ -26,7 +27,6 @@ use wordmill_nats::webhooks::{Kept, Order};
 
 use super::Deliverer;
 use crate::attempt::ending::{NEWER_PAUSE, report_newer_message};
-use crate::fetch::Slot;
 use crate::metrics::NewerPart;
 use crate::{spans, stores, work};
 

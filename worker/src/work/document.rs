@@ -18,12 +18,12 @@ use tracing::debug;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::source::{Content, Document};
 use wordmill_count::{Counted, Options};
+use wordmill_fetch::{CHUNK_SIZE_MAX, DecodeFault, Decoder, Encoding, Leftover, Limits};
 use wordmill_nats::Error;
 use wordmill_nats::documents::{self, Documents};
 
 use super::{CHUNKS_WAITING_MAX, Chunks, Failed, OwnedHints, coded, count_off_thread};
 use crate::Worker;
-use crate::fetch::{CHUNK_SIZE_MAX, DecodeFault, Decoder, Encoding, Leftover, Limits};
 use crate::lease::Meter;
 use crate::spans::Counting;
 
@@ -214,5 +214,29 @@ fn unread(error: io::Error, encoding: Encoding) -> Failed {
     match error.downcast::<Unread>() {
         Ok(Unread(failure)) => failure.into(),
         Err(source) => coded(&DecodeFault::Corrupt { encoding: encoding.name(), source }.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wordmill_count::CHARSET_BYTES_MAX;
+    use wordmill_fetch::{BROTLI_BYTES_MAX, INFLATE_BYTES_MAX, ZSTD_BYTES_MAX};
+
+    #[test]
+    fn the_memory_of_decoders_is_documented() {
+        let documented = include_str!("../../../docs/counting.md");
+        for (name, bytes_max) in [
+            ("`gzip`, `deflate`", INFLATE_BYTES_MAX),
+            ("`br`", BROTLI_BYTES_MAX),
+            ("`zstd`", ZSTD_BYTES_MAX),
+            ("any charset", CHARSET_BYTES_MAX),
+        ] {
+            let size = match bytes_max {
+                ..0x10_0000 => format!("{} KiB", bytes_max.div_ceil(1 << 10)),
+                _ => format!("{} MiB", bytes_max.div_ceil(1 << 20)),
+            };
+            let row = format!("\n| {name} | {size} |");
+            assert!(documented.contains(&row), "docs/counting.md lacks the row {row}");
+        }
     }
 }

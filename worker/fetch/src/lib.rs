@@ -32,14 +32,16 @@ use tokio_rustls::rustls::RootCertStore;
 use url::Url;
 
 use self::connect::Connector;
-pub use self::decode::{BROTLI_BYTES_MAX, INFLATE_BYTES_MAX, ZSTD_BYTES_MAX};
-pub(crate) use self::decode::{Decoder, Encoding, Leftover};
+pub use self::decode::{
+    BROTLI_BYTES_MAX, Decoder, Encoding, INFLATE_BYTES_MAX, Leftover, ZSTD_BYTES_MAX,
+};
 pub use self::error::{DecodeFault, Error, RedirectFault, SizeLimit, Wait};
 use self::guard::{Guard, Target, TargetHost, Vetted};
 use self::hosts::HostSlots;
-pub(crate) use self::hosts::Slot;
+pub use self::hosts::Slot;
 pub use self::limits::{Limits, Settings, SetupError};
 pub use self::page::{CHUNK_SIZE_MAX, Page, Progress};
+pub use self::post::Answered;
 pub use self::resolve::{Resolve, SystemResolver};
 use self::response::Verdict;
 use self::wire::Wire;
@@ -99,7 +101,7 @@ impl Fetcher {
     }
 
     /// Returns the limits of every fetch.
-    pub(crate) fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &Limits {
         &self.shared.limits
     }
 

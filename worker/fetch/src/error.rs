@@ -14,7 +14,6 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a page could not be fetched, one variant per case that a caller treats differently.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The guard refused a URL or the addresses behind it (`url_blocked`). Permanent.
     #[error("{}{refusal}", RedirectPrefix(*.redirects))]

@@ -21,16 +21,16 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What a receiver answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Answered {
+pub struct Answered {
     /// The status.
-    pub(crate) status: u16,
+    pub status: u16,
     /// How long it asks to wait before the next try; not clamped.
-    pub(crate) retry_after: Option<Duration>,
+    pub retry_after: Option<Duration>,
 }
 
 impl Fetcher {
     /// Takes one of the places for the host of a URL; `None` if all are taken.
-    pub(crate) fn reserve(&self, url: &Url) -> Option<Slot> {
+    pub fn reserve(&self, url: &Url) -> Option<Slot> {
         self.shared.hosts.try_acquire(url.host_str().unwrap_or_default())
     }
 
@@ -38,7 +38,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// Whatever kept an answer from coming; a status of an error is none.
-    pub(crate) async fn post(
+    pub async fn post(
         &self,
         url: &Url,
         slot: Slot,

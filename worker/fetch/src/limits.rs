@@ -103,7 +103,10 @@ pub enum SetupError {
 
 impl Limits {
     /// Checks the size of what has been decompressed from `consumed` bytes so far.
-    pub(crate) fn check_decoded(&self, decoded: u64, consumed: u64) -> Result<(), SizeLimit> {
+    ///
+    /// # Errors
+    /// [`SizeLimit`], if it exceeds the largest size or the largest ratio.
+    pub fn check_decoded(&self, decoded: u64, consumed: u64) -> Result<(), SizeLimit> {
         if decoded > self.decoded_size_max {
             return Err(SizeLimit::Decoded(self.decoded_size_max));
         }

@@ -14,7 +14,7 @@ pub(super) struct HostSlots {
 
 /// The right to fetch from a host, given back on drop.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub struct Slot {
     _permit: OwnedSemaphorePermit,
 }
 
