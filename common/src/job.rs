@@ -16,7 +16,6 @@ use crate::batch::Survey;
 use crate::failure::Failure;
 use crate::histogram::{Rule, Totals, WordCount};
 use crate::id::{JobId, JobKey, Lane, Owner, RunNonce};
-use crate::message::JobMessage;
 use crate::open::OpenName;
 use crate::options::Options;
 use crate::source::SourceInfo;
@@ -216,45 +215,6 @@ pub struct Job {
 }
 
 impl Job {
-    /// Returns the record of a job that was just submitted.
-    #[must_use]
-    pub fn queued(message: &JobMessage) -> Self {
-        Self {
-            format: FORMAT,
-            job_id: message.job_id,
-            owner: message.owner.clone(),
-            status: Status::Queued,
-            lane: message.lane,
-            labels: message.labels.clone(),
-            source: message.source.describe(),
-            options: Written::from(&message.options),
-            attempts: Vec::new(),
-            progress: None,
-            created_at: message.created_at,
-            started_at: None,
-            finished_at: None,
-            expires_at: None,
-            next_attempt_at: None,
-            totals: None,
-            totals_by_rule: None,
-            totals_by_scope: None,
-            rule: None,
-            top_words: None,
-            result: None,
-            explanation: None,
-            failure: None,
-            dead_lettered: false,
-            trace_id: message.trace_id,
-            traceparent: None,
-            fingerprint: message.fingerprint.clone(),
-            retry_of: message.retry_of,
-            batch: message.batch,
-            members: None,
-            document: message.source.object().map(str::to_owned),
-            webhook: message.webhook.clone(),
-        }
-    }
-
     /// Returns the job's key.
     #[must_use]
     pub fn key(&self) -> JobKey {

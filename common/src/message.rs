@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::id::{JobId, JobKey, Lane, Owner};
-use crate::job::{FORMAT, Job};
+use crate::job::{FORMAT, Job, Status};
 use crate::open::OpenName;
 use crate::options::Options;
 use crate::source::{Source, SourceInfo};
@@ -132,9 +132,9 @@ impl ParsedMessage {
 
     /// Returns the record of the job as it was queued.
     #[must_use]
-    pub fn job(&self) -> Job {
+    pub fn queued_job(&self) -> Job {
         match self {
-            Self::Known(message) => Job::queued(message),
+            Self::Known(message) => message.queued_job(),
             Self::Unknown(unknown) => unknown.job.clone(),
         }
     }
@@ -191,6 +191,45 @@ impl JobMessage {
         }
     }
 
+    /// Returns the record of the job as it is queued.
+    #[must_use]
+    pub fn queued_job(&self) -> Job {
+        Job {
+            format: FORMAT,
+            job_id: self.job_id,
+            owner: self.owner.clone(),
+            status: Status::Queued,
+            lane: self.lane,
+            labels: self.labels.clone(),
+            source: self.source.describe(),
+            options: Written::from(&self.options),
+            attempts: Vec::new(),
+            progress: None,
+            created_at: self.created_at,
+            started_at: None,
+            finished_at: None,
+            expires_at: None,
+            next_attempt_at: None,
+            totals: None,
+            totals_by_rule: None,
+            totals_by_scope: None,
+            rule: None,
+            top_words: None,
+            result: None,
+            explanation: None,
+            failure: None,
+            dead_lettered: false,
+            trace_id: self.trace_id,
+            traceparent: None,
+            fingerprint: self.fingerprint.clone(),
+            retry_of: self.retry_of,
+            batch: self.batch,
+            members: None,
+            document: self.source.object().map(str::to_owned),
+            webhook: self.webhook.clone(),
+        }
+    }
+
     /// Returns the job's key.
     #[must_use]
     pub fn key(&self) -> JobKey {
@@ -239,7 +278,7 @@ impl UnknownJob {
             Err(_) => SourceInfo::new(OpenName::parse(kind)),
         };
         let options: Written<Options> = serde_json::from_str(parts.options.get()).ok()?;
-        let job = Job { source: description, options, ..Job::queued(&message) };
+        let job = Job { source: description, options, ..message.queued_job() };
         Some(Self { job, part, reason })
     }
 }
@@ -314,7 +353,7 @@ mod tests {
         let unknown =
             ParsedMessage::parse(&golden_message_with(&json!({"options": {"stem": true}})))
                 .unwrap();
-        let (known_job, unknown_job) = (known.job(), unknown.job());
+        let (known_job, unknown_job) = (known.queued_job(), unknown.queued_job());
         assert_eq!(Job { options: unknown_job.options.clone(), ..known_job }, unknown_job);
         assert_eq!(known.created_at(), unknown.created_at());
         assert_eq!(known.trace_id(), unknown.trace_id());

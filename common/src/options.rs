@@ -82,6 +82,13 @@ pub enum Next {
     Retry,
 }
 
+impl From<&Options> for Written<Options> {
+    #[expect(clippy::expect_used, reason = "options are names, numbers, flags and lists of text")]
+    fn from(options: &Options) -> Self {
+        Self::of(options).expect("options can be written as JSON")
+    }
+}
+
 /// The schema of options in an answer: those that a newer version has added are shown, too.
 impl JsonSchema for Written<Options> {
     fn schema_name() -> Cow<'static, str> {

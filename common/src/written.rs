@@ -8,7 +8,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::histogram::Histogram;
-use crate::options::Options;
 
 /// The larger part of a record, as the JSON that it is there: written once, passed on as it is, and read
 /// only by those who want what it says. Clones share it.
@@ -41,13 +40,6 @@ impl<T: DeserializeOwned> Written<T> {
     /// If it is none.
     pub fn read(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(self.json.get())
-    }
-}
-
-impl From<&Options> for Written<Options> {
-    #[expect(clippy::expect_used, reason = "options are names, numbers, flags and lists of text")]
-    fn from(options: &Options) -> Self {
-        Self::of(options).expect("options can be written as JSON")
     }
 }
 

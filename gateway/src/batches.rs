@@ -305,7 +305,9 @@ async fn withdraw(app: &App, key: &JobKey) -> Result<(), Error> {
         Found::Gone => return Ok(()),
         // Its record was lost on the way: the queue knows the job.
         Found::Absent => match app.queue.find(key, Freshness::Leader).await? {
-            Some(message) => wordmill_nats::record::Stored { job: message.job(), revision: 0 },
+            Some(message) => {
+                wordmill_nats::record::Stored { job: message.queued_job(), revision: 0 }
+            }
             None => return Ok(()),
         },
     };

@@ -187,7 +187,7 @@ impl LetterView {
             attempts: letter.attempts,
             dead_at: letter.dead_at,
             size_bytes: letter.size_bytes,
-            job: letter.message.as_ref().map(|message| JobPart::of(message.job())),
+            job: letter.message.as_ref().map(|message| JobPart::of(message.queued_job())),
             trace_id: letter.trace_id,
             links,
         }

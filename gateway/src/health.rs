@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
-use wordmill_nats::connect::Health;
+use wordmill_nats::supervise::Health;
 
 use crate::App;
 use crate::problem::{Code, Problem};

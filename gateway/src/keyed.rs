@@ -201,7 +201,7 @@ async fn settle(
     let deadline = Instant::now() + BROKER_DEADLINE;
     submit::connected(app, deadline).await?;
     trace::name_job(message.job_id);
-    let job = Job { traceparent: Some(*trace), ..Job::queued(&message) };
+    let job = Job { traceparent: Some(*trace), ..message.queued_job() };
     let claimed = match mode {
         ClaimMode::CreateOrFind => claim(app, &job, deadline).await?,
         ClaimMode::Find => find_record(app, &job, deadline).await?.ok_or_else(|| {

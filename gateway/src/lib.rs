@@ -58,7 +58,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use wordmill_common::id::JobKey;
 use wordmill_common::job::Job;
-use wordmill_nats::connect::{Broker, Fatal, Health};
+use wordmill_nats::connect::{Broker, Fatal};
 use wordmill_nats::dead::Archive;
 use wordmill_nats::documents::Documents;
 use wordmill_nats::listing::Listing;
@@ -66,6 +66,7 @@ use wordmill_nats::queue::Queue;
 use wordmill_nats::record::RawRecord;
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
+use wordmill_nats::supervise::Health;
 use wordmill_nats::topology::{
     DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology,
     WEBHOOK_STATE_STREAM, WEBHOOKS,

@@ -127,7 +127,7 @@ async fn search(app: &App, key: &JobKey) -> Result<Found<RawRecord>, Error> {
         };
         // A worker may have written the record meanwhile, and even finished.
         return Ok(match app.store.get(key, Freshness::Leader).await? {
-            Found::Absent => Found::Job(RawRecord::unwritten(&message.job())?),
+            Found::Absent => Found::Job(RawRecord::unwritten(&message.queued_job())?),
             found @ (Found::Job(_) | Found::Gone) => found,
         });
     }

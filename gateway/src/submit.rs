@@ -194,7 +194,7 @@ async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<
     trace::name_job(message.job_id);
     let publishing = spans::publish(message, trace);
     let envelope = Envelope::seal(message, &publishing.context)?;
-    let job = Job { traceparent: Some(*trace), ..Job::queued(message) };
+    let job = Job { traceparent: Some(*trace), ..message.queued_job() };
     let creating = app.metrics.timed(Operation::CreateRecord, trace, app.store.create(&job));
     let offering = offer(app, &envelope, &publishing.context, deadline);
     let (offered, created) = tokio::join!(offering.instrument(publishing.span), creating);

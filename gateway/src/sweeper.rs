@@ -16,9 +16,10 @@ use tracing::{debug, error, info, warn};
 use wordmill_common::id::JobKey;
 use wordmill_common::job::Status;
 use wordmill_nats::Error;
-use wordmill_nats::connect::{Broker, Health};
+use wordmill_nats::connect::Broker;
 use wordmill_nats::lease::{Asked, Held, Lease};
 use wordmill_nats::record::Stored;
+use wordmill_nats::supervise::Health;
 use wordmill_nats::sweep::{ObjectStore, Orphan, Sweep, Unfinished, age};
 use wordmill_nats::topology::{
     DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, LEASES_STREAM, RESULTS_STREAM, Topology,

@@ -17,8 +17,8 @@ use wordmill_common::job::{self, Job, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::trace::TraceParent;
-use wordmill_nats::connect::Health;
 use wordmill_nats::record::Found;
+use wordmill_nats::supervise::Health;
 
 use crate::caller::Caller;
 use crate::format::{self, Format, Frame};

@@ -2,23 +2,21 @@
 
 mod tls;
 
-use std::fmt;
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, jetstream};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 use wordmill_common::env::{Env, Secret};
 
 pub use self::tls::Tls;
+pub use crate::connection::REQUEST_TIMEOUT;
 
 use crate::acks::AckMonitor;
-use crate::provision;
-use crate::topology::{JOB_STATE_STREAM, Topology};
+use crate::connection::Connection;
+use crate::topology::JOB_STATE_STREAM;
 
-/// Longest wait for one answer of the broker.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a quiet connection is tested.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Most messages that a subscription holds for whoever listens. What comes on top is dropped: events
@@ -26,8 +24,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 const SUBSCRIPTION_MESSAGES_MAX: usize = 256;
 /// Longest wait between two attempts to connect.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
-/// How long to wait before looking again whether what is missing has been provisioned.
-const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
 /// The oldest server that has everything we use: message TTL markers and reliable batches.
 pub const SERVER_VERSION_MIN: (u32, u32) = (2, 12);
 
@@ -97,24 +93,6 @@ impl Settings {
     }
 }
 
-/// How the connection is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
-    /// Everything that is needed is there.
-    Ready,
-    /// Not now, and why; it is tried again and again.
-    Waiting(String),
-}
-
-impl fmt::Display for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ready => f.write_str("ready"),
-            Self::Waiting(reason) => f.write_str(reason),
-        }
-    }
-}
-
 /// Why a connection is given up for good.
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
@@ -158,17 +136,8 @@ pub struct Broker {
     pub(crate) client: Client,
     pub(crate) jetstream: jetstream::Context,
     pub(crate) acks: AckMonitor,
-    events: watch::Receiver<Connection>,
+    pub(crate) events: watch::Receiver<Connection>,
     url: String,
-}
-
-/// What the client last told about its connection.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Connection {
-    /// How often there was a connection. What was asked of the server before is forgotten then.
-    pub(crate) connects: u64,
-    closed: bool,
-    last_error: Option<String>,
 }
 
 impl Broker {
@@ -246,42 +215,6 @@ impl Broker {
         Ok(())
     }
 
-    /// Watches the connection for as long as the service runs: checks the server and `needed` after
-    /// every (re)connect and tells `health`.
-    ///
-    /// # Errors
-    /// Only what cannot get better by waiting: see [`Fatal`].
-    pub async fn supervise(
-        &self,
-        needed: &Topology,
-        health: &watch::Sender<Health>,
-    ) -> Result<(), Fatal> {
-        let mut events = self.events.clone();
-        loop {
-            let seen = events.borrow_and_update().clone();
-            if !self.is_connected() {
-                let reason = seen.last_error.unwrap_or_else(|| "not yet".to_owned());
-                tell(health, Health::Waiting(format!("no connection to the broker: {reason}")));
-                self.changed(&mut events).await?;
-                continue;
-            }
-            self.check_server()?;
-            match provision::verify(self, needed).await {
-                Ok(()) => {
-                    tell(health, Health::Ready);
-                    self.changed(&mut events).await?;
-                }
-                Err(missing) => {
-                    tell(health, Health::Waiting(missing.to_string()));
-                    tokio::select! {
-                        changed = self.changed(&mut events) => changed?,
-                        () = tokio::time::sleep(VERIFY_INTERVAL) => {}
-                    }
-                }
-            }
-        }
-    }
-
     /// Checks what the server says of itself.
     ///
     /// # Errors
@@ -313,7 +246,14 @@ impl Broker {
         }
     }
 
-    async fn changed(&self, events: &mut watch::Receiver<Connection>) -> Result<(), Fatal> {
+    /// Waits for the next change of the connection.
+    ///
+    /// # Errors
+    /// [`Fatal::Closed`].
+    pub(crate) async fn changed(
+        &self,
+        events: &mut watch::Receiver<Connection>,
+    ) -> Result<(), Fatal> {
         let alive = events.changed().await.is_ok();
         let last = events.borrow().clone();
         if alive && !last.closed {
@@ -321,20 +261,6 @@ impl Broker {
         }
         let reason = last.last_error.unwrap_or_else(|| "no reason was given".to_owned());
         Err(Fatal::Closed { reason })
-    }
-}
-
-/// Sets the health, and logs it once per change.
-fn tell(health: &watch::Sender<Health>, now: Health) {
-    let changed = health.send_if_modified(|last| {
-        let differs = *last != now;
-        last.clone_from(&now);
-        differs
-    });
-    match now {
-        Health::Ready if changed => info!("broker ready"),
-        Health::Waiting(reason) if changed => warn!(reason, "waiting for the broker"),
-        Health::Ready | Health::Waiting(_) => {}
     }
 }
 

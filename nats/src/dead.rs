@@ -11,7 +11,7 @@ use wordmill_common::job::Job;
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::pull::Delivery;
+use crate::delivery::Delivery;
 use crate::{spans, subject};
 
 pub use self::archive::{Archive, Filter, Letter, LetterId, Mark, NoLetterId, Page};
@@ -82,7 +82,7 @@ impl DeadLetters {
         delivery: &Delivery,
     ) -> Result<(), Error> {
         const DOING: &str = "keep a dead letter";
-        let (span, context) = spans::publish_dead(job, delivery);
+        let (span, context) = spans::publish_dead(job, delivery.traceparent());
         if let Some(context) = context {
             spans::inject(&mut headers, &context);
         }

@@ -1,11 +1,11 @@
 //! Everything Wordmill does with JetStream.
 //!
-//! - [`connect`]: one connection per role, its health, and what the server must offer
+//! - [`connect`]: one connection per role, and what the server must offer; [`supervise`]: its health
 //! - [`topology`]: every stream, consumer and bucket, as data; [`provision`] creates them
 //! - [`global_account`]: streams that a version without accounts has left behind
 //! - [`read`]: whom to ask, a replica or the leader
-//! - [`queue`]: jobs go in; [`pull`]: deliveries come out
-//! - [`acks`]: whether the broker accepts acknowledgements
+//! - [`queue`]: jobs go in; [`pull`]: deliveries come out; [`delivery`]: one of them
+//! - [`acks`], [`ack_checks`]: whether the broker accepts acknowledgements
 //! - [`store`]: the only place that persists a change of a job's record
 //! - [`documents`]: inputs too large for a message
 //! - [`listing`]: the records of one owner, newest change first
@@ -19,9 +19,12 @@
 //!
 //! The rest of the workspace speaks of jobs; subjects, streams and acknowledgements stay in here.
 
+pub mod ack_checks;
 pub mod acks;
 pub mod connect;
+mod connection;
 pub mod dead;
+pub mod delivery;
 pub mod documents;
 mod error;
 pub mod events;
@@ -39,6 +42,7 @@ pub mod results;
 pub mod spans;
 pub mod store;
 mod subject;
+pub mod supervise;
 pub mod sweep;
 pub mod topology;
 pub mod webhooks;

@@ -8,16 +8,25 @@
 use async_nats::HeaderMap;
 use tracing::{Span, debug_span, field, info_span};
 use wordmill_common::clock;
+use wordmill_common::id::JobId;
 use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
 use wordmill_common::telemetry;
-use wordmill_common::trace::TraceParent;
-
-use crate::pull::Delivery;
-use crate::webhooks::Order;
+use wordmill_common::trace::{TraceId, TraceParent};
 
 /// Header with the W3C trace context.
 const TRACEPARENT: &str = "traceparent";
+
+/// The delivery that a span describes.
+#[derive(Debug, Clone, Copy)]
+pub struct DeliveryInfo {
+    /// The trace context in the message's header.
+    pub traceparent: Option<TraceParent>,
+    /// The number of the message in its stream.
+    pub stream_sequence: u64,
+    /// How often the message has been delivered, from 1.
+    pub delivered: u64,
+}
 
 /// A message that is about to be put in.
 #[derive(Debug, Clone)]
@@ -49,7 +58,10 @@ pub fn publish(message: &JobMessage, parent: &TraceParent) -> Publishing {
 
 /// Begins the span `publish dead_jobs`, within the delivery that was the last, and returns what the
 /// letter carries.
-pub(crate) fn publish_dead(job: Option<&Job>, delivery: &Delivery) -> (Span, Option<TraceParent>) {
+pub(crate) fn publish_dead(
+    job: Option<&Job>,
+    given: Option<TraceParent>,
+) -> (Span, Option<TraceParent>) {
     let span = info_span!(
         "publish dead_jobs",
         otel.kind = "producer",
@@ -59,7 +71,6 @@ pub(crate) fn publish_dead(job: Option<&Job>, delivery: &Delivery) -> (Span, Opt
         messaging.destination.name = "dead_jobs",
         job.id = job.map(|job| field::display(job.job_id)),
     );
-    let given = delivery.traceparent();
     // What is no job has no delivery's span around it.
     if let Some(parent) = given.filter(|_| job.is_none()) {
         telemetry::adopt(&span, &parent);
@@ -95,7 +106,7 @@ pub(crate) fn within(span: &Span, job: &Job) -> TraceParent {
 
 /// Begins the span `process webhooks` for one delivery of a webhook's message.
 #[must_use]
-pub fn process_webhook(order: &Order, delivery: &Delivery) -> Span {
+pub fn process_webhook(job_id: JobId, trace_id: TraceId, delivery: &DeliveryInfo) -> Span {
     let span = info_span!(
         "process webhooks",
         otel.kind = "consumer",
@@ -103,23 +114,23 @@ pub fn process_webhook(order: &Order, delivery: &Delivery) -> Span {
         messaging.operation.name = "process",
         messaging.operation.r#type = "process",
         messaging.destination.name = "webhooks",
-        messaging.nats.stream.sequence = signed(delivery.stream_sequence()),
-        messaging.nats.delivery_count = signed(delivery.delivered()),
-        job.id = %order.key.job_id,
+        messaging.nats.stream.sequence = signed(delivery.stream_sequence),
+        messaging.nats.delivery_count = signed(delivery.delivered),
+        job.id = %job_id,
     );
-    let given = delivery.traceparent().unwrap_or_else(TraceParent::random);
+    let given = delivery.traceparent.unwrap_or_else(TraceParent::random);
     // Whatever the header says, the record and the log name the trace that the job says.
-    let parent = TraceParent { trace_id: order.trace_id, ..given };
+    let parent = TraceParent { trace_id, ..given };
     telemetry::adopt(&span, &parent);
     telemetry::link(&span, &parent);
-    telemetry::identify(&span, order.trace_id);
+    telemetry::identify(&span, trace_id);
     span
 }
 
 /// Begins the span `process jobs` for one delivery of a job: a child of the span that put the
 /// message in.
 #[must_use]
-pub fn process(message: &JobMessage, delivery: &Delivery) -> Span {
+pub fn process(message: &JobMessage, delivery: &DeliveryInfo) -> Span {
     let span = info_span!(
         "process jobs",
         otel.kind = "consumer",
@@ -127,13 +138,13 @@ pub fn process(message: &JobMessage, delivery: &Delivery) -> Span {
         messaging.operation.name = "process",
         messaging.operation.r#type = "process",
         messaging.destination.name = "jobs",
-        messaging.nats.stream.sequence = signed(delivery.stream_sequence()),
-        messaging.nats.delivery_count = signed(delivery.delivered()),
+        messaging.nats.stream.sequence = signed(delivery.stream_sequence),
+        messaging.nats.delivery_count = signed(delivery.delivered),
         wordmill.queue.wait_ms = waited_ms(message),
         job.id = %message.job_id,
         job.lane = message.lane.as_str(),
     );
-    let given = delivery.traceparent().unwrap_or_else(TraceParent::random);
+    let given = delivery.traceparent.unwrap_or_else(TraceParent::random);
     // Whatever the header says, the record and the log name the trace that the job says.
     let parent = TraceParent { trace_id: message.trace_id, ..given };
     telemetry::adopt(&span, &parent);

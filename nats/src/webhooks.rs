@@ -18,9 +18,9 @@ use wordmill_common::webhook::{Deliveries, FORMAT};
 
 use crate::Error;
 use crate::connect::Broker;
+use crate::delivery::Delivery;
 use crate::error::{Refusal, refusal};
 use crate::lease::OPERATION_HEADER;
-use crate::pull::Delivery;
 use crate::read::{Freshness, consumer, found, last, open, stored_at};
 use crate::store::NotWritten;
 use crate::topology::{WEBHOOK_STATE_STREAM, WEBHOOKS, WEBHOOKS_CONSUMER, WEBHOOKS_PREFIX};

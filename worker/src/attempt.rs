@@ -22,8 +22,8 @@ use wordmill_common::message::{self, JobMessage};
 use wordmill_common::source::Source;
 use wordmill_common::telemetry;
 use wordmill_nats::Error;
+use wordmill_nats::delivery::Delivery;
 use wordmill_nats::events::Events;
-use wordmill_nats::pull::Delivery;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::record::{Found, RawRecord, Stored, check_state};
 use wordmill_nats::store::Outcome;
@@ -36,9 +36,10 @@ use crate::Worker;
 use crate::lease::{self, Meter};
 use crate::members::{self, Looked};
 use crate::metrics::NewerPart;
+use crate::outcome::{AttemptFailure, AttemptOutcome, CountResult};
 use crate::spans;
 use crate::stores;
-use crate::work::{self, Failed};
+use crate::work;
 
 /// How long a first delivery may take before the record says `running`: most jobs are done by
 /// then, and one write is saved.
@@ -58,7 +59,7 @@ pub(crate) async fn run(
         Ok(message) => message,
         Err(error) => return handle_unparsable(worker, delivery, &error).await,
     };
-    let span = wordmill_nats::spans::process(&message, delivery);
+    let span = wordmill_nats::spans::process(&message, &delivery.info());
     worker.metrics.note_delivery(delivery, &message);
     let handled = Box::pin(handle(worker, delivery, &message)).instrument(span.clone()).await;
     match handled {
@@ -80,7 +81,7 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         match stores::patiently(worker, || worker.store.read(&key, Freshness::Any)).await? {
             Found::Job(stored) => *stored,
             Found::Absent => {
-                let job = Job { traceparent: delivery.traceparent(), ..Job::queued(message) };
+                let job = Job { traceparent: delivery.traceparent(), ..message.queued_job() };
                 Stored { job, revision: 0 }
             }
             // Deleted or expired counts as final, and nothing follows from it.
@@ -128,21 +129,21 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
     }
     let attempt = Attempt { worker, delivery, message, run, started_at };
     let ended = match work::count_at_once(message) {
-        Some(Ok(found)) => Ended::Found(Box::new(current), Box::new(found)),
-        Some(Err(failed)) => Ended::Failed(Box::new(current), failed),
+        Some(Ok(found)) => AttemptOutcome::Counted(Box::new(current), Box::new(found)),
+        Some(Err(failed)) => AttemptOutcome::Failed(Box::new(current), failed),
         None => Box::pin(attempt.work(current)).await?,
     };
     worker.metrics.note_attempt(delivery, message, start, &ended);
     match ended {
-        Ended::Found(current, found) => attempt.succeed(*current, *found).await,
-        Ended::Failed(current, failed) => attempt.fail(*current, &failed).await,
-        Ended::Interrupted(current) => attempt.hand_back(*current, None).await,
-        Ended::NeedsNewerVersion(current) => {
+        AttemptOutcome::Counted(current, found) => attempt.succeed(*current, *found).await,
+        AttemptOutcome::Failed(current, failed) => attempt.fail(*current, &failed).await,
+        AttemptOutcome::Interrupted(current) => attempt.hand_back(*current, None).await,
+        AttemptOutcome::NeedsNewerVersion(current) => {
             let reason = "a member of the batch was written by a newer version";
             report_newer_message(worker, delivery, NewerPart::Record, &reason);
             attempt.hand_back(*current, Some(NEWER_PAUSE)).await
         }
-        Ended::Overtaken(outcome) => settle(worker, delivery, *outcome).await,
+        AttemptOutcome::Overtaken(outcome) => settle(worker, delivery, *outcome).await,
     }
 }
 
@@ -153,18 +154,6 @@ struct Attempt<'a> {
     message: &'a JobMessage,
     run: RunNonce,
     started_at: Timestamp,
-}
-
-/// How an attempt ended, with the record as last seen.
-pub(crate) enum Ended {
-    Found(Box<Stored>, Box<work::Found>),
-    Failed(Box<Stored>, Failed),
-    /// By a shutdown.
-    Interrupted(Box<Stored>),
-    /// The job needs a worker of a newer version.
-    NeedsNewerVersion(Box<Stored>),
-    /// The record became final, or somebody else's, meanwhile.
-    Overtaken(Box<Outcome>),
 }
 
 impl Attempt<'_> {
@@ -179,7 +168,7 @@ impl Attempt<'_> {
 
     /// Works, and meanwhile keeps the delivery alive and the record up to date. Neither waits for
     /// the other, until one of them is over: then a write that is on its way is waited for.
-    async fn work(&self, current: Stored) -> Result<Ended, Error> {
+    async fn work(&self, current: Stored) -> Result<AttemptOutcome, Error> {
         let meter = Arc::new(work::meter(&self.message.source));
         let over = self.worker.interrupted.child_token();
         let working = async {
@@ -198,13 +187,13 @@ impl Attempt<'_> {
             self.follow(current, &meter, &over).await
         };
         Ok(match tokio::join!(working, following) {
-            (_, Err(overtaken)) => Ended::Overtaken(overtaken),
-            (Some(Ok(found)), Ok(current)) => Ended::Found(current, Box::new(found)),
+            (_, Err(overtaken)) => AttemptOutcome::Overtaken(overtaken),
+            (Some(Ok(found)), Ok(current)) => AttemptOutcome::Counted(current, Box::new(found)),
             (Some(Err(failed)), Ok(current)) if failed.needs_newer_version => {
-                Ended::NeedsNewerVersion(current)
+                AttemptOutcome::NeedsNewerVersion(current)
             }
-            (Some(Err(failed)), Ok(current)) => Ended::Failed(current, failed),
-            (None, Ok(current)) => Ended::Interrupted(current),
+            (Some(Err(failed)), Ok(current)) => AttemptOutcome::Failed(current, failed),
+            (None, Ok(current)) => AttemptOutcome::Interrupted(current),
         })
     }
 
@@ -296,7 +285,7 @@ impl Attempt<'_> {
             .await
     }
 
-    async fn succeed(&self, current: Stored, found: work::Found) -> Result<(), Error> {
+    async fn succeed(&self, current: Stored, found: CountResult) -> Result<(), Error> {
         let run = self.run;
         let top = usize::try_from(u32::from(self.message.options.top)).unwrap_or(usize::MAX);
         let top_words = stores::written("the most frequent words", &found.histogram.top(top))?;
@@ -340,7 +329,7 @@ impl Attempt<'_> {
         stores::patiently(self.worker, apply).await
     }
 
-    async fn fail(&self, current: Stored, failed: &Failed) -> Result<(), Error> {
+    async fn fail(&self, current: Stored, failed: &AttemptFailure) -> Result<(), Error> {
         let run = self.run;
         let policy = self.worker.retry;
         let failure = &failed.failure;

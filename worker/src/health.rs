@@ -15,7 +15,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wordmill_common::id::Lane;
-use wordmill_nats::connect::{Broker, Health};
+use wordmill_nats::connect::Broker;
+use wordmill_nats::supervise::Health;
 use wordmill_service::server::{self, Limits, Settings};
 
 use crate::metrics::Metrics;

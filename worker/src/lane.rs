@@ -13,8 +13,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 use wordmill_common::id::Lane;
 use wordmill_common::message::{self, JobMessage};
-use wordmill_nats::connect::Health;
-use wordmill_nats::pull::{Delivery, Feed, Pull, Pulled, WhenEmpty};
+use wordmill_nats::delivery::{Delivery, Feed};
+use wordmill_nats::pull::{Pull, Pulled, WhenEmpty};
+use wordmill_nats::supervise::Health;
 
 use crate::metrics::Busy;
 use crate::pulse::Pulse;

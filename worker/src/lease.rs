@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::debug;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::{Progress, Stage};
-use wordmill_nats::pull::Delivery;
+use wordmill_nats::delivery::Delivery;
 
 /// How often the server is told within its acknowledgement wait that the job advances: two of the
 /// three may get lost.

@@ -12,6 +12,7 @@ mod lane;
 mod lease;
 mod members;
 mod metrics;
+mod outcome;
 mod pulse;
 mod slots;
 mod spans;
@@ -32,13 +33,14 @@ use tracing::{info, warn};
 use wordmill_common::id::Lane;
 use wordmill_common::retry;
 use wordmill_fetch::Fetcher;
-use wordmill_nats::acks::AckCheckReceiver;
-use wordmill_nats::connect::{Broker, Fatal, Health};
+use wordmill_nats::ack_checks::AckCheckReceiver;
+use wordmill_nats::connect::{Broker, Fatal};
 use wordmill_nats::dead::DeadLetters;
 use wordmill_nats::documents::Documents;
 use wordmill_nats::presence::{self, Doing, Presence};
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
+use wordmill_nats::supervise::Health;
 use wordmill_nats::topology::{
     DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, RESULTS_STREAM, Topology,
     WEBHOOK_STATE_STREAM, WEBHOOKS,

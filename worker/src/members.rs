@@ -20,14 +20,14 @@ use wordmill_common::message::JobMessage;
 use wordmill_common::source::SourceInfo;
 use wordmill_count::UNIQUE_WORDS_MAX;
 use wordmill_nats::Error;
-use wordmill_nats::pull::Delivery;
+use wordmill_nats::delivery::Delivery;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::record::{Found, Stored};
 use wordmill_nats::results;
 use wordmill_nats::store::Outcome;
 
 use crate::lease::{self, Meter};
-use crate::work::{self, Failed};
+use crate::outcome::{AttemptFailure, CountResult};
 use crate::{Worker, stores};
 
 /// How many records are asked for at once. With results in them, of 32 KiB at most, they are what is
@@ -158,7 +158,7 @@ pub(crate) async fn merge(
     message: &JobMessage,
     batch: &Batch,
     meter: &Meter,
-) -> Result<work::Found, Failed> {
+) -> Result<CountResult, AttemptFailure> {
     let mut sum = Sum::default();
     sum.survey.counts.refused = batch.refused.count();
     let members: Vec<_> = batch.members(&message.owner).collect();
@@ -178,7 +178,7 @@ pub(crate) async fn merge(
     sum.finish(worker, message, batch).await
 }
 
-async fn leader(worker: &Worker, key: &JobKey) -> Result<Found, Failed> {
+async fn leader(worker: &Worker, key: &JobKey) -> Result<Found, AttemptFailure> {
     let read = || worker.store.read(key, Freshness::Leader);
     stores::patiently(worker, read).await.map_err(|error| unread(&error))
 }
@@ -196,7 +196,12 @@ struct Sum {
 }
 
 impl Sum {
-    async fn add(&mut self, worker: &Worker, line: u32, found: Found) -> Result<(), Failed> {
+    async fn add(
+        &mut self,
+        worker: &Worker,
+        line: u32,
+        found: Found,
+    ) -> Result<(), AttemptFailure> {
         let counts = &mut self.survey.counts;
         let (count, job) = match found {
             Found::Gone | Found::Absent => (&mut counts.gone, None),
@@ -216,7 +221,7 @@ impl Sum {
         }
     }
 
-    async fn add_counted(&mut self, worker: &Worker, job: Job) -> Result<(), Failed> {
+    async fn add_counted(&mut self, worker: &Worker, job: Job) -> Result<(), AttemptFailure> {
         if let (Some(known), Some(rule)) = (&self.rule, &job.rule)
             && known != rule
         {
@@ -250,7 +255,7 @@ impl Sum {
         }
     }
 
-    async fn add_object(&mut self, worker: &Worker, name: &str) -> Result<(), Failed> {
+    async fn add_object(&mut self, worker: &Worker, name: &str) -> Result<(), AttemptFailure> {
         let packed = stores::patiently(worker, || worker.results.read(name)).await;
         // Whoever deletes a member removes its result first, and its record then: the next attempt
         // finds neither. If the record stays, an operator has removed the result.
@@ -262,7 +267,7 @@ impl Sum {
         Ok(())
     }
 
-    fn add_word(&mut self, word: String, count: u64) -> Result<(), Failed> {
+    fn add_word(&mut self, word: String, count: u64) -> Result<(), AttemptFailure> {
         let sum = self.words.entry(word).or_default();
         *sum = sum.saturating_add(count);
         if self.words.len() > UNIQUE_WORDS_MAX {
@@ -277,7 +282,7 @@ impl Sum {
         worker: &Worker,
         message: &JobMessage,
         batch: &Batch,
-    ) -> Result<work::Found, Failed> {
+    ) -> Result<CountResult, AttemptFailure> {
         let words = self.words;
         // Sorting millions of words takes a while.
         let sorting = tokio::task::spawn_blocking(move || Histogram::from(words));
@@ -288,7 +293,7 @@ impl Sum {
         let unique_words = u64::try_from(histogram.len()).unwrap_or(u64::MAX);
         let described = message.source.describe();
         debug!(members = batch.lines, unique_words, "a batch is added up");
-        Ok(work::Found {
+        Ok(CountResult {
             totals: Totals { unique_words, ..self.totals },
             totals_by_rule: self.by_rule,
             totals_by_scope: self.by_scope,
@@ -309,7 +314,7 @@ fn add_all(sums: &mut BTreeMap<String, u64>, found: BTreeMap<String, u64>) {
 }
 
 /// The broker left something open: another attempt may read it.
-fn unread(error: &Error) -> Failed {
+fn unread(error: &Error) -> AttemptFailure {
     debug!(%error, "what a member found cannot be read");
     if matches!(error, Error::Newer { .. }) {
         return needs_newer_version();
@@ -319,23 +324,26 @@ fn unread(error: &Error) -> Failed {
 }
 
 /// The record of a member was written by a newer version.
-fn needs_newer_version() -> Failed {
+fn needs_newer_version() -> AttemptFailure {
     let detail = "A member of the batch was written by a newer version of the service.";
-    Failed { needs_newer_version: true, ..Failure::new(FailureCode::Internal, detail).into() }
+    AttemptFailure {
+        needs_newer_version: true,
+        ..Failure::new(FailureCode::Internal, detail).into()
+    }
 }
 
-fn unfinished() -> Failed {
+fn unfinished() -> AttemptFailure {
     let detail = "A member of the batch is not finished, although it was.";
     Failure::new(FailureCode::Internal, detail).into()
 }
 
-fn lost(name: &str) -> Failed {
+fn lost(name: &str) -> AttemptFailure {
     warn!(name, "the result of a member of a batch is not there");
     let detail = "What a member of the batch found is not kept any more.";
     Failure { retryable: true, ..Failure::new(FailureCode::SourceGone, detail) }.into()
 }
 
-fn mixed(one: &Rule, other: &Rule) -> Failed {
+fn mixed(one: &Rule, other: &Rule) -> AttemptFailure {
     let version =
         |rule: &Rule| format!("{} version {} ({})", rule.name, rule.version, rule.unicode);
     let detail = format!(

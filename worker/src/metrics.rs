@@ -19,10 +19,10 @@ use wordmill_common::open::OpenName;
 use wordmill_common::webhook::{self, Answer};
 use wordmill_fetch::Progress;
 use wordmill_nats::acks::{CheckOutcome, QueueKind};
-use wordmill_nats::pull::Delivery;
+use wordmill_nats::delivery::Delivery;
 use wordmill_nats::store::Outcome;
 
-use crate::attempt::Ended;
+use crate::outcome::AttemptOutcome;
 
 /// What is measured. Clones share it.
 #[derive(Debug, Clone)]
@@ -242,13 +242,15 @@ impl Metrics {
         delivery: &Delivery,
         message: &JobMessage,
         start: Instant,
-        ended: &Ended,
+        ended: &AttemptOutcome,
     ) {
         let (outcome, code) = match ended {
-            Ended::Found(..) => ("succeeded", None),
-            Ended::Failed(_, failed) => ("failed", Some(failed.failure.code.label())),
-            Ended::Interrupted(_) | Ended::NeedsNewerVersion(_) => ("interrupted", None),
-            Ended::Overtaken(_) => ("overtaken", None),
+            AttemptOutcome::Counted(..) => ("succeeded", None),
+            AttemptOutcome::Failed(_, failed) => ("failed", Some(failed.failure.code.label())),
+            AttemptOutcome::Interrupted(_) | AttemptOutcome::NeedsNewerVersion(_) => {
+                ("interrupted", None)
+            }
+            AttemptOutcome::Overtaken(_) => ("overtaken", None),
         };
         self.count_attempt(message.lane, outcome, code);
         let labels = Worked { source: message.source.kind().as_str(), outcome };

@@ -9,7 +9,6 @@ use wordmill_common::telemetry;
 use wordmill_count::Counted;
 use wordmill_fetch::Page;
 
-
 /// Begins the span `GET`: a page is fetched.
 pub(crate) fn fetch(url: &Url) -> Span {
     info_span!(

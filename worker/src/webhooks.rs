@@ -12,8 +12,9 @@ use tracing::{debug, info, warn};
 use wordmill_common::env::Env;
 use wordmill_common::webhook::{ATTEMPT_TIME_MAX, Schedule, Secrets};
 use wordmill_fetch::{Fetcher, SetupError};
-use wordmill_nats::connect::Health;
-use wordmill_nats::pull::{Delivery, Feed, Pull, Pulled, WhenEmpty};
+use wordmill_nats::delivery::{Delivery, Feed};
+use wordmill_nats::pull::{Pull, Pulled, WhenEmpty};
+use wordmill_nats::supervise::Health;
 
 use crate::Worker;
 use crate::lane::{Shared, unless_stopped};

@@ -3,22 +3,17 @@
 mod document;
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 use url::Url;
-use wordmill_common::batch::Survey;
-use wordmill_common::explanation::Explanation;
 use wordmill_common::failure::{Failure, FailureCode};
-use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::job::Stage;
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceInfo};
@@ -28,6 +23,7 @@ use wordmill_fetch::Page;
 
 use crate::lease::Meter;
 use crate::metrics::Fetch;
+use crate::outcome::{AttemptFailure, CountResult};
 use crate::spans::{self, Counting};
 use crate::{Worker, members};
 
@@ -39,36 +35,6 @@ const CHUNKS_WAITING_MAX: usize = 4;
 const AT_ONCE_BYTES_MAX: usize = 8 << 10;
 /// The content type of a text that came in JSON.
 const TEXT: &str = "text/plain; charset=utf-8";
-
-/// What was found, and about which source.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) totals: Totals,
-    pub(crate) totals_by_rule: BTreeMap<String, u64>,
-    pub(crate) totals_by_scope: BTreeMap<String, u64>,
-    pub(crate) histogram: Histogram,
-    pub(crate) explanation: Option<Explanation>,
-    pub(crate) rule: Rule,
-    pub(crate) source: SourceInfo,
-    /// Whose findings were added up, if it is a batch.
-    pub(crate) members: Option<Survey>,
-}
-
-/// Why nothing was found.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) failure: Failure,
-    /// When a host asks to be asked again.
-    pub(crate) retry_after: Option<Duration>,
-    /// Only a worker of a newer version can do it: the attempt does not count.
-    pub(crate) needs_newer_version: bool,
-}
-
-impl From<Failure> for Failed {
-    fn from(failure: Failure) -> Self {
-        Self { failure, retry_after: None, needs_newer_version: false }
-    }
-}
 
 /// Returns a meter for the work that `source` takes.
 pub(crate) fn meter(source: &Source) -> Meter {
@@ -82,12 +48,12 @@ pub(crate) fn meter(source: &Source) -> Meter {
 /// thread that counts ends by itself soon after.
 ///
 /// # Errors
-/// What the client is told, see [`Failed`].
+/// What the client is told, see [`AttemptFailure`].
 pub(crate) async fn count(
     worker: &Worker,
     message: &JobMessage,
     meter: &Arc<Meter>,
-) -> Result<Found, Failed> {
+) -> Result<CountResult, AttemptFailure> {
     #[cfg(feature = "next-version")]
     next::check(message)?;
     let source = &message.source;
@@ -140,7 +106,7 @@ pub(crate) fn is_counted_at_once(message: &JobMessage) -> bool {
 }
 
 /// Counts a source that is at hand and small; `None` for any other, which [`count`] is for.
-pub(crate) fn count_at_once(message: &JobMessage) -> Option<Result<Found, Failed>> {
+pub(crate) fn count_at_once(message: &JobMessage) -> Option<Result<CountResult, AttemptFailure>> {
     let (source, options) = (&message.source, &message.options);
     let text = match source {
         Source::Text { text } if is_counted_at_once(message) => text,
@@ -166,7 +132,7 @@ fn said(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Says about a source what was found out.
-fn found(source: &Source, counted: Counted, final_url: Option<String>) -> Found {
+fn found(source: &Source, counted: Counted, final_url: Option<String>) -> CountResult {
     // A text that came in JSON is UTF-8 by definition: nothing had to be found out.
     let is_text = matches!(source, Source::Text { .. });
     let charset_from = (!is_text).then(|| counted.charset_from.as_str().to_owned());
@@ -182,10 +148,23 @@ fn found(source: &Source, counted: Counted, final_url: Option<String>) -> Found 
     };
     let Counted { totals, totals_by_rule, totals_by_scope, histogram, .. } = counted;
     let (explanation, rule, members) = (counted.explanation, counted.rule, None);
-    Found { totals, totals_by_rule, totals_by_scope, histogram, explanation, rule, source, members }
+    CountResult {
+        totals,
+        totals_by_rule,
+        totals_by_scope,
+        histogram,
+        explanation,
+        rule,
+        source,
+        members,
+    }
 }
 
-async fn count_text(text: &str, options: Options, meter: &Arc<Meter>) -> Result<Counted, Failed> {
+async fn count_text(
+    text: &str,
+    options: Options,
+    meter: &Arc<Meter>,
+) -> Result<Counted, AttemptFailure> {
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     meter.set_total(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     let hints = OwnedHints { content_type: Some(TEXT.to_owned()), host_tld: None };
@@ -197,7 +176,7 @@ async fn count_page(
     url: &str,
     options: Options,
     meter: &Arc<Meter>,
-) -> Result<(Counted, String), Failed> {
+) -> Result<(Counted, String), AttemptFailure> {
     let url = Url::parse(url).map_err(|error| {
         Failure::new(FailureCode::ParseError, format!("The URL cannot be parsed: {error}."))
     })?;
@@ -290,7 +269,7 @@ async fn count_off_thread(
     options: Options,
     meter: &Arc<Meter>,
     spans: Counting,
-) -> Result<Counted, Failed> {
+) -> Result<Counted, AttemptFailure> {
     let stop = CancellationToken::new();
     let _stop_when_dropped: DropGuard = stop.clone().drop_guard();
     let (meter, within) = (Arc::clone(meter), spans.clone());
@@ -313,7 +292,7 @@ async fn count_off_thread(
 fn judge(
     counted: Result<Result<Counted, wordmill_count::Error>, String>,
     spans: &Counting,
-) -> Result<Counted, Failed> {
+) -> Result<Counted, AttemptFailure> {
     match counted {
         Ok(Ok(counted)) => {
             spans.found(&counted);
@@ -351,21 +330,21 @@ fn not_counted(error: &wordmill_count::Error) -> Failure {
 }
 
 /// Gives a failed fetch its stable code, and notes it.
-fn failed(error: &wordmill_fetch::Error, fetch: &mut Fetch) -> Failed {
+fn failed(error: &wordmill_fetch::Error, fetch: &mut Fetch) -> AttemptFailure {
     let failed = coded(error);
     fetch.has_failed(&failed.failure.code);
     failed
 }
 
 /// Gives a failed fetch its stable code.
-pub(crate) fn coded(error: &wordmill_fetch::Error) -> Failed {
+pub(crate) fn coded(error: &wordmill_fetch::Error) -> AttemptFailure {
     let detail = sentence(error);
     let code = match error {
         wordmill_fetch::Error::Blocked { .. } => FailureCode::UrlBlocked,
         wordmill_fetch::Error::Dns { .. } => FailureCode::FetchDns,
-        wordmill_fetch::Error::Connect { .. } | wordmill_fetch::Error::Cut { .. } | wordmill_fetch::Error::Protocol { .. } => {
-            FailureCode::FetchConnect
-        }
+        wordmill_fetch::Error::Connect { .. }
+        | wordmill_fetch::Error::Cut { .. }
+        | wordmill_fetch::Error::Protocol { .. } => FailureCode::FetchConnect,
         wordmill_fetch::Error::Tls { .. } => FailureCode::FetchTls,
         wordmill_fetch::Error::Timeout { .. } => FailureCode::FetchTimeout,
         wordmill_fetch::Error::Redirects(_) => FailureCode::FetchRedirects,
@@ -373,7 +352,7 @@ pub(crate) fn coded(error: &wordmill_fetch::Error) -> Failed {
         wordmill_fetch::Error::Decode(_) => FailureCode::DecodeError,
         wordmill_fetch::Error::Status { status, retry_after } => {
             let (failure, retry_after) = (Failure::http_status(*status), *retry_after);
-            return Failed { retry_after, ..failure.into() };
+            return AttemptFailure { retry_after, ..failure.into() };
         }
     };
     Failure::new(code, detail).into()

@@ -1,5 +1,6 @@
 use super::*;
 use crate::failure::FailureCode;
+use crate::message::JobMessage;
 use crate::source::Source;
 use crate::written::Written;
 
@@ -68,7 +69,7 @@ fn advanced(n: u8) -> Event {
 }
 
 fn after(events: &[Event]) -> Job {
-    let mut job = Job::queued(&message());
+    let mut job = message().queued_job();
     for event in events {
         job.apply(event.clone(), NOW).unwrap();
     }
@@ -256,7 +257,7 @@ fn an_unknown_state_refuses_every_event_and_cannot_be_written() {
 
 #[test]
 fn a_run_whose_job_is_final_has_not_begun_and_is_refused() {
-    let mut job = Job::queued(&message());
+    let mut job = message().queued_job();
     job.apply(started(1), NOW).unwrap();
     assert!(job.has_begun(run(1)) && !job.has_begun(run(2)));
     // Another run counts, while the first does not yet know whether its start was written.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::connect::REQUEST_TIMEOUT;
+use crate::connection::REQUEST_TIMEOUT;
 
 /// Least time between two checks of one queue on one connection. The cost is one answer per second,
 /// however many jobs there are.
@@ -16,9 +16,9 @@ const FAILURE_ACK_WAITS: u32 = 3;
 
 /// The last check of one queue.
 #[derive(Debug, Default)]
-pub(super) struct Check {
+pub(crate) struct Check {
     /// Counts the checks; part of the subject of the answer.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// On which connection it was sent, and when; none before the first.
     sent: Option<(u64, Instant)>,
     /// Whether its answer is awaited.
@@ -30,20 +30,20 @@ pub(super) struct Check {
 
 /// A failed check.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     /// On which connection it happened. Rights belong to a connection, so it does not count on
     /// another one, whose first acknowledgement is checked anyway.
     connects: u64,
     /// Until when it counts.
     until: Instant,
     /// The cause that the broker reported, if any.
-    pub(super) cause: Option<String>,
+    pub(crate) cause: Option<String>,
 }
 
 impl Check {
     /// Determines whether an acknowledgement that is sent now should be checked. At most one check
     /// is open; one that was sent on an earlier connection is abandoned.
-    pub(super) fn is_due(&self, connects: u64, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, connects: u64, now: Instant) -> bool {
         match self.sent {
             Some((sent_on, sent_at)) if sent_on == connects => {
                 !self.is_open && now.duration_since(sent_at) >= CHECK_INTERVAL
@@ -52,7 +52,7 @@ impl Check {
         }
     }
 
-    pub(super) fn begin(&mut self, connects: u64, ack_wait: Duration, now: Instant) {
+    pub(crate) fn begin(&mut self, connects: u64, ack_wait: Duration, now: Instant) {
         self.number = self.number.wrapping_add(1);
         self.sent = Some((connects, now));
         self.is_open = true;
@@ -60,13 +60,13 @@ impl Check {
     }
 
     /// Returns when the open check fails.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let (_, sent_at) = self.sent.filter(|_| self.is_open)?;
         Some(sent_at + REQUEST_TIMEOUT)
     }
 
     /// Notes an answer to the last check. A late one counts, too: what it confirms has arrived.
-    pub(super) fn confirm(&mut self) -> Confirmation {
+    pub(crate) fn confirm(&mut self) -> Confirmation {
         let confirmation =
             Confirmation { is_in_time: self.is_open, ends_failure: self.failure.is_some() };
         self.is_open = false;
@@ -77,7 +77,7 @@ impl Check {
     /// Ends the open check without a confirmation. Returns whether that is a failure: on a
     /// connection that was lost meanwhile it proves nothing. `connects` is the current connection,
     /// if any.
-    pub(super) fn fail(
+    pub(crate) fn fail(
         &mut self,
         connects: Option<u64>,
         cause: Option<String>,
@@ -94,18 +94,18 @@ impl Check {
     }
 
     /// Returns the failure that counts at present.
-    pub(super) fn failure(&self, connects: u64, now: Instant) -> Option<&Failure> {
+    pub(crate) fn failure(&self, connects: u64, now: Instant) -> Option<&Failure> {
         self.failure.as_ref().filter(|failure| failure.connects == connects && now < failure.until)
     }
 }
 
 /// What an answer to a check means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Confirmation {
+pub(crate) struct Confirmation {
     /// Whether the check was open. Otherwise it has been counted as failed.
-    pub(super) is_in_time: bool,
+    pub(crate) is_in_time: bool,
     /// Whether the check before it, or this one, had failed.
-    pub(super) ends_failure: bool,
+    pub(crate) ends_failure: bool,
 }
 
 #[cfg(test)]

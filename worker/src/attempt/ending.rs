@@ -9,7 +9,7 @@ use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::{Job, Status};
 use wordmill_common::message;
 use wordmill_nats::Error;
-use wordmill_nats::pull::Delivery;
+use wordmill_nats::delivery::Delivery;
 use wordmill_nats::store::Outcome;
 
 use crate::metrics::NewerPart;

@@ -19,7 +19,7 @@ use wordmill_common::telemetry;
 use wordmill_common::webhook::{self, Answer, Deliveries, Status};
 use wordmill_fetch::Slot;
 use wordmill_nats::Error;
-use wordmill_nats::pull::Delivery;
+use wordmill_nats::delivery::Delivery;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::record::{Found, check_state};
 use wordmill_nats::store::NotWritten;
@@ -70,7 +70,8 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
             return;
         }
     };
-    let span = wordmill_nats::spans::process_webhook(&order, delivery);
+    let span =
+        wordmill_nats::spans::process_webhook(order.key.job_id, order.trace_id, &delivery.info());
     let handled = Box::pin(handle(deliverer, &order)).instrument(span.clone()).await;
     match handled {
         Ok(next) => settle(delivery, next).instrument(span).await,
@@ -224,7 +225,7 @@ impl Attempt<'_> {
     }
 
     async fn send(&self, slot: Slot) -> Result<Answer, Error> {
-        let body = webhook::body(self.job).ok().flatten().unwrap_or_default();
+        let body = webhook::notification::body(self.job).ok().flatten().unwrap_or_default();
         let headers = self.headers(&body);
         let span = spans::post(self.url);
         let fetcher = &self.deliverer.fetcher;

@@ -22,9 +22,10 @@ use wordmill_fetch::{CHUNK_SIZE_MAX, DecodeFault, Decoder, Encoding, Leftover, L
 use wordmill_nats::Error;
 use wordmill_nats::documents::{self, Documents};
 
-use super::{CHUNKS_WAITING_MAX, Chunks, Failed, OwnedHints, coded, count_off_thread};
+use super::{CHUNKS_WAITING_MAX, Chunks, OwnedHints, coded, count_off_thread};
 use crate::Worker;
 use crate::lease::Meter;
+use crate::outcome::AttemptFailure;
 use crate::spans::Counting;
 
 /// Wait before a store that did not answer is asked again. For how long that goes on is decided by
@@ -37,7 +38,7 @@ pub(super) async fn count(
     document: &Document,
     options: Options,
     meter: &Arc<Meter>,
-) -> Result<Counted, Failed> {
+) -> Result<Counted, AttemptFailure> {
     let encoding = match document.content_encoding.as_deref() {
         None => Encoding::Identity,
         Some(name) => Encoding::from_name(name).map_err(|fault| coded(&fault.into()))?,
@@ -62,7 +63,7 @@ pub(super) async fn count(
         }
         is_complete.store(true, Ordering::Release);
         drop(sender);
-        Ok::<_, Failed>(())
+        Ok::<_, AttemptFailure>(())
     };
     let (passed, counted) = tokio::join!(passing, counting);
     // What went wrong on the way explains what the counter says about it.
@@ -84,7 +85,7 @@ enum Place {
 }
 
 impl Kept {
-    async fn open(documents: &Documents, document: &Document) -> Result<Self, Failed> {
+    async fn open(documents: &Documents, document: &Document) -> Result<Self, AttemptFailure> {
         let place = match &document.content {
             Content::Inline(bytes) => Place::Inline(Some(Bytes::copy_from_slice(bytes))),
             Content::Object(name) => loop {
@@ -99,7 +100,7 @@ impl Kept {
     }
 
     /// Returns the next chunk; `None` after the last one.
-    async fn next(&mut self) -> Result<Option<Bytes>, Failed> {
+    async fn next(&mut self) -> Result<Option<Bytes>, AttemptFailure> {
         let chunk = loop {
             let next = match &mut self.place {
                 Place::Inline(bytes) => break bytes.take(),
@@ -125,7 +126,7 @@ impl Kept {
 }
 
 /// Waits after an error that passes by itself.
-async fn wait_for_store(error: Error) -> Result<(), Failed> {
+async fn wait_for_store(error: Error) -> Result<(), AttemptFailure> {
     match error {
         Error::Gone { .. } => Err(gone()),
         Error::Unavailable { .. } | Error::Contended { .. } => {
@@ -144,7 +145,7 @@ async fn wait_for_store(error: Error) -> Result<(), Failed> {
     }
 }
 
-fn gone() -> Failed {
+fn gone() -> AttemptFailure {
     let detail = "The document is no longer kept. Send it again.";
     Failure::new(FailureCode::SourceGone, detail).into()
 }
@@ -155,7 +156,7 @@ async fn unpack(
     encoding: Encoding,
     limits: &Limits,
     sender: &mpsc::Sender<Bytes>,
-) -> Result<(), Failed> {
+) -> Result<(), AttemptFailure> {
     let arrived = Arc::new(AtomicU64::new(0));
     let mut wire = wire(kept, Arc::clone(&arrived));
     let unread = |error| unread(error, encoding);
@@ -210,7 +211,7 @@ fn wire(kept: Kept, arrived: Arc<AtomicU64>) -> Wire {
 struct Unread(Failure);
 
 /// Tells what the store failed with from what the decoder did.
-fn unread(error: io::Error, encoding: Encoding) -> Failed {
+fn unread(error: io::Error, encoding: Encoding) -> AttemptFailure {
     match error.downcast::<Unread>() {
         Ok(Unread(failure)) => failure.into(),
         Err(source) => coded(&DecodeFault::Corrupt { encoding: encoding.name(), source }.into()),

@@ -1,0 +1,147 @@
+//! Receives the broker's answers to checked acknowledgements.
+
+use async_nats::{Message, Subscriber};
+use futures_util::StreamExt;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::Error;
+use crate::acks::{ACK_SUBJECT, CheckOutcome, Checks, NO_ANSWER, QueueKind, Unconfirmed};
+use crate::connect::Broker;
+
+impl Broker {
+    /// Returns the reason why acknowledgements are not confirmed, if the last check failed.
+    ///
+    /// The answer is `None` again after the next confirmed check, on another connection, and when
+    /// three acknowledgement waits have passed without another failure.
+    #[must_use]
+    pub fn unconfirmed_acknowledgements(&self) -> Option<Unconfirmed> {
+        self.acks.unconfirmed()
+    }
+}
+
+/// Receives the answers to checks. Acknowledgements are checked from its opening on.
+#[derive(Debug)]
+pub struct AckCheckReceiver {
+    broker: Broker,
+    answers: Subscriber,
+    checks: watch::Receiver<Checks>,
+}
+
+impl AckCheckReceiver {
+    /// Subscribes to the answers.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn open(broker: &Broker) -> Result<Self, Error> {
+        let subject = format!("{}.>", broker.acks.inbox());
+        let answers =
+            broker.client.subscribe(subject).await.map_err(|error| {
+                Error::unavailable("subscribe to acknowledgement checks", error)
+            })?;
+        let checks = broker.acks.watch();
+        Ok(Self { broker: broker.clone(), answers, checks })
+    }
+
+    /// Waits for answers for as long as it is polled, and passes each outcome to `count`.
+    pub async fn watch(mut self, count: impl Fn(QueueKind, CheckOutcome)) {
+        loop {
+            let deadline = self.deadline();
+            let expired = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                answer = self.answers.next() => match answer {
+                    Some(answer) => self.receive(&answer, &count),
+                    // The connection was closed, which its supervisor reports.
+                    None => std::future::pending().await,
+                },
+                () = expired => self.expire(&count),
+                _ = self.checks.changed() => {}
+            }
+        }
+    }
+
+    /// Returns when the next open check fails.
+    fn deadline(&mut self) -> Option<Instant> {
+        let checks = self.checks.borrow_and_update();
+        QueueKind::ALL.into_iter().filter_map(|queue| checks.of(queue).deadline()).min()
+    }
+
+    fn receive(&self, answer: &Message, count: &impl Fn(QueueKind, CheckOutcome)) {
+        let mut words = answer.subject.rsplit('.');
+        let number = words.next().and_then(|word| word.parse::<u64>().ok());
+        let name = words.next();
+        let queue = QueueKind::ALL.into_iter().find(|queue| Some(queue.as_str()) == name);
+        let Some((queue, number)) = queue.zip(number) else {
+            debug!(subject = %answer.subject, "an unknown answer to an acknowledgement");
+            return;
+        };
+        // An answer to an earlier check: the later one decides.
+        if self.checks.borrow().of(queue).number != number {
+            return;
+        }
+        // "No responders": the consumer is missing, or its leader is away.
+        if let Some(status) = answer.status {
+            self.fail(
+                queue,
+                Some(format!("no consumer receives acknowledgements (status {status})")),
+                count,
+            );
+            return;
+        }
+        let confirmed = self.broker.acks.change(queue, |check| check.confirm());
+        if confirmed.as_ref().is_some_and(|confirmed| confirmed.is_in_time) {
+            count(queue, CheckOutcome::Confirmed);
+        }
+        if confirmed.is_some_and(|confirmed| confirmed.ends_failure) {
+            info!(queue = queue.as_str(), "the broker confirms acknowledgements again");
+        }
+    }
+
+    /// Fails the checks whose deadline has passed.
+    fn expire(&self, count: &impl Fn(QueueKind, CheckOutcome)) {
+        let now = Instant::now();
+        for queue in QueueKind::ALL {
+            let deadline = self.checks.borrow().of(queue).deadline();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                // The last error may be about something else.
+                let name = format!(".{}.", queue.stream());
+                let is_ours = |error: &String| error.contains(ACK_SUBJECT) && error.contains(&name);
+                self.fail(queue, self.broker.last_error().filter(is_ours), count);
+            }
+        }
+    }
+
+    fn fail(
+        &self,
+        queue: QueueKind,
+        cause: Option<String>,
+        count: &impl Fn(QueueKind, CheckOutcome),
+    ) {
+        let now = Instant::now();
+        let connects = self.broker.is_connected().then(|| self.broker.connects());
+        let was_failing = connects.is_some_and(|connects| {
+            self.checks.borrow().of(queue).failure(connects, now).is_some()
+        });
+        let reported = cause.clone().unwrap_or_else(|| NO_ANSWER.to_owned());
+        let has_failed = self.broker.acks.change(queue, |check| check.fail(connects, cause, now));
+        if has_failed != Some(true) {
+            return;
+        }
+        count(queue, CheckOutcome::Unconfirmed);
+        if !was_failing {
+            warn!(
+                queue = queue.as_str(),
+                cause = reported,
+                "the broker does not confirm acknowledgements: finished messages stay in the queue \
+                 and are delivered again; check the rights of this role on $JS.ACK"
+            );
+        }
+    }
+}

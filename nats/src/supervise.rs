@@ -1,0 +1,84 @@
+//! Watches the connection for as long as a service runs, and reports whether the service is ready.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::connect::{Broker, Fatal};
+use crate::provision;
+use crate::topology::Topology;
+
+/// How long to wait before looking again whether what is missing has been provisioned.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How the connection is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Everything that is needed is there.
+    Ready,
+    /// Not now, and why; it is tried again and again.
+    Waiting(String),
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => f.write_str("ready"),
+            Self::Waiting(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl Broker {
+    /// Watches the connection for as long as the service runs: checks the server and `needed` after
+    /// every (re)connect and tells `health`.
+    ///
+    /// # Errors
+    /// Only what cannot get better by waiting: see [`Fatal`].
+    pub async fn supervise(
+        &self,
+        needed: &Topology,
+        health: &watch::Sender<Health>,
+    ) -> Result<(), Fatal> {
+        let mut events = self.events.clone();
+        loop {
+            let seen = events.borrow_and_update().clone();
+            if !self.is_connected() {
+                let reason = seen.last_error.unwrap_or_else(|| "not yet".to_owned());
+                tell(health, Health::Waiting(format!("no connection to the broker: {reason}")));
+                self.changed(&mut events).await?;
+                continue;
+            }
+            self.check_server()?;
+            match provision::verify(self, needed).await {
+                Ok(()) => {
+                    tell(health, Health::Ready);
+                    self.changed(&mut events).await?;
+                }
+                Err(missing) => {
+                    tell(health, Health::Waiting(missing.to_string()));
+                    tokio::select! {
+                        changed = self.changed(&mut events) => changed?,
+                        () = tokio::time::sleep(VERIFY_INTERVAL) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sets the health, and logs it once per change.
+fn tell(health: &watch::Sender<Health>, now: Health) {
+    let changed = health.send_if_modified(|last| {
+        let differs = *last != now;
+        last.clone_from(&now);
+        differs
+    });
+    match now {
+        Health::Ready if changed => info!("broker ready"),
+        Health::Waiting(reason) if changed => warn!(reason, "waiting for the broker"),
+        Health::Ready | Health::Waiting(_) => {}
+    }
+}
