@@ -8,12 +8,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::body::Payload;
-use crate::count::{FOLLOWING, Row};
 use crate::error::{Error, Problem};
 use crate::exit;
 use crate::follow;
 use crate::job::Seen;
 use crate::request::Request;
+use crate::row::Row;
 use crate::session::Session;
 use crate::source::Source;
 use crate::submit::Plan;
@@ -128,7 +128,7 @@ impl Batch {
             session.progress.step();
             Some(answer.and_then(|answer| Seen::of(&answer)))
         });
-        let mut looking = looking.buffered(FOLLOWING);
+        let mut looking = looking.buffered(follow::FOLLOWING);
         for row in &mut self.rows {
             match looking.next().await.flatten() {
                 None => {}

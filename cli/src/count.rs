@@ -1,76 +1,23 @@
 //! `wordmill count`: sources in, numbers out.
 
 use futures_util::{StreamExt, stream};
-use serde_json::Value;
 
 use crate::arguments::{CountArguments, Format};
 use crate::batch;
 use crate::error::Error;
-use crate::exit;
 use crate::follow;
-use crate::job::Seen;
 use crate::out::Out;
 use crate::report;
 use crate::request::Request;
+use crate::row::Row;
 use crate::session::Session;
 use crate::source::{self, Source};
 use crate::submit::Plan;
 use crate::text::counted;
-use crate::words::{self, Merged, Words};
+use crate::words::{self, Merged};
 
 /// How many sources are sent at once.
 const SENDING: usize = 8;
-/// How many jobs are followed at once.
-pub(crate) const FOLLOWING: usize = 16;
-
-/// One source, and what became of it.
-#[derive(Debug)]
-pub(crate) struct Row {
-    pub(crate) name: String,
-    /// The job, if it was accepted.
-    pub(crate) seen: Option<Seen>,
-    /// Why there is no job, or no more of it.
-    pub(crate) error: Option<Error>,
-    /// The most frequent words, if they were asked for.
-    pub(crate) top: Option<Words>,
-    /// What two rules count differently, if that was asked for.
-    pub(crate) explanation: Option<Value>,
-}
-
-impl Row {
-    /// Returns one of which nothing is known yet.
-    pub(crate) fn new(name: String) -> Self {
-        Self { name, seen: None, error: None, top: None, explanation: None }
-    }
-
-    /// Notes that its job has ended, and tells if it has no result.
-    pub(crate) fn end(&mut self, session: &Session, seen: Seen) {
-        if let Some(end) = seen.job.bad_end() {
-            session.note(&format!("{}: {end}", self.name));
-            session.raise(exit::FAILED);
-        }
-        self.seen = Some(seen);
-    }
-
-    /// Notes and tells what is wrong with it, unless it is wrong with all.
-    ///
-    /// # Errors
-    /// What holds for all.
-    pub(crate) fn refuse(&mut self, session: &Session, error: Error) -> Result<(), Error> {
-        if error.holds_for_all() {
-            return Err(error);
-        }
-        session.fail(&self.name, &error);
-        self.error = Some(error);
-        Ok(())
-    }
-
-    /// Returns the job if it has a result.
-    pub(crate) fn succeeded(&self) -> Option<&Seen> {
-        self.seen.as_ref().filter(|seen| seen.job.has_succeeded() && self.error.is_none())
-    }
-}
-
 /// Counts.
 ///
 /// # Errors
@@ -171,7 +118,7 @@ async fn wait(session: &Session, rows: &mut [Row]) -> Result<(), Error> {
         session.progress.step();
         Some(ended)
     });
-    let mut following = following.buffered(FOLLOWING);
+    let mut following = following.buffered(follow::FOLLOWING);
     for row in rows {
         match following.next().await.flatten() {
             None => {}

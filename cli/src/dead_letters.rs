@@ -12,7 +12,7 @@ use crate::csv;
 use crate::error::Error;
 use crate::exit;
 use crate::jobs::{self, Page, moment};
-use crate::report::{self, pretty};
+use crate::json;
 use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Side, Table};
@@ -115,7 +115,7 @@ async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<
             }
             out.text(&table.render())?;
         }
-        Format::Json => out.text(&report::lines(&data))?,
+        Format::Json => out.text(&json::lines(&data))?,
         Format::Csv => {
             out.text(&csv::line(["id", "dead_at", "code", "lane", "source", "trace_id"]))?;
             for letter in &letters {
@@ -139,7 +139,7 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
     let value: Value = session.client.send(&request).await?.json()?;
     let letter: Letter = read(session, &value)?;
     match arguments.print.format {
-        Format::Json => out.text(&pretty(&value)?)?,
+        Format::Json => out.text(&json::pretty(&value)?)?,
         Format::Csv => {
             return Err(Error::Usage("one letter is no table; use --format json".to_owned()));
         }
@@ -198,7 +198,7 @@ async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Err
     let lines = lines?;
     match arguments.print.format {
         Format::Table => out.text(&table(&lines))?,
-        Format::Json => out.text(&report::lines(&data))?,
+        Format::Json => out.text(&json::lines(&data))?,
         Format::Csv => {
             out.text(&csv::line(["id", "outcome", "job_id", "code"]))?;
             for line in &lines {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::arguments::{ExplainArguments, Format};
 use crate::error::Error;
-use crate::report::pretty;
+use crate::json;
 use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Side, Table};
@@ -57,7 +57,7 @@ pub(crate) async fn run(session: &Session, arguments: ExplainArguments) -> Resul
     let explanation: Value = answer.json()?;
     match arguments.print.format {
         Format::Table => out.text(&table(&explanation))?,
-        Format::Json | Format::Csv => out.text(&pretty(&explanation)?)?,
+        Format::Json | Format::Csv => out.text(&json::pretty(&explanation)?)?,
     }
     out.finish()
 }

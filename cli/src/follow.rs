@@ -10,6 +10,9 @@ use crate::session::Session;
 /// How long the server is asked to wait for a change, in seconds: less than proxies wait for an answer.
 const WAIT_S: u64 = 20;
 
+/// How many jobs are followed at once.
+pub(crate) const FOLLOWING: usize = 16;
+
 /// Waits until a job has ended; each change on the way is `noticed`.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::exit;
 use crate::follow;
 use crate::job::{Job, Seen};
+use crate::json;
 use crate::out::Out;
 use crate::report;
 use crate::request::Request;
@@ -241,7 +242,7 @@ fn print(mut out: Out<'_>, format: Format, seen: &[Seen]) -> Result<(), Error> {
     match (format, seen) {
         (Format::Table, [one]) => out.text(&details(&one.job))?,
         (Format::Table, _) => return print_table(out, seen),
-        (Format::Json, _) => out.text(&report::lines(seen.iter().map(|seen| &seen.value)))?,
+        (Format::Json, _) => out.text(&json::lines(seen.iter().map(|seen| &seen.value)))?,
         (Format::Csv, _) => {
             let titles =
                 ["job_id", "status", "source", "words", "code", "created_at", "finished_at"];

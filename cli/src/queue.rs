@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::arguments::{Format, PrintArguments};
 use crate::csv;
 use crate::error::Error;
-use crate::report::pretty;
+use crate::json;
 use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Side, Table};
@@ -48,7 +48,7 @@ pub(crate) async fn run(session: &Session, arguments: PrintArguments) -> Result<
     let queue: Queue = answer.json()?;
     let text = match arguments.format {
         Format::Table => table(&queue),
-        Format::Json => pretty(&value)?,
+        Format::Json => json::pretty(&value)?,
         Format::Csv => lines(&queue),
     };
     out.text(&text)?;

@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 
 use crate::arguments::{CountArguments, Format};
 use crate::batch::Batch;
-use crate::count::Row;
 use crate::csv;
 use crate::error::Error;
 use crate::explain;
 use crate::job::{Job, Rule, Totals};
+use crate::json;
 use crate::out::Out;
+use crate::row::Row;
 use crate::table::{Side, Table};
 use crate::text::{counted, number, plain};
 use crate::words::{self, Merged, Words};
@@ -37,7 +38,7 @@ pub(crate) fn submitted(mut out: Out<'_>, format: Format, rows: &[Row]) -> Resul
                 out.text(&format!("{}\n", plain(&seen.job.job_id)))?;
             }
         }
-        Format::Json => out.text(&pretty(&json!({"sources": sources(rows)}))?)?,
+        Format::Json => out.text(&json::pretty(&json!({"sources": sources(rows)}))?)?,
         Format::Csv => out.text(&csv_rows(rows))?,
     }
     out.finish()
@@ -52,7 +53,7 @@ pub(crate) fn batch(mut out: Out<'_>, format: Format, batch: &Batch) -> Result<(
     out.text(&match format {
         Format::Table => format!("{id}\n"),
         Format::Json => {
-            pretty(&json!({"batch_id": batch.batch_id, "sources": sources(&batch.rows)}))?
+            json::pretty(&json!({"batch_id": batch.batch_id, "sources": sources(&batch.rows)}))?
         }
         Format::Csv => csv_rows(&batch.rows),
     })?;
@@ -73,7 +74,7 @@ pub(crate) fn rows(
             [row] => row.succeeded().map(|seen| details(row, &seen.job)).unwrap_or_default(),
             _ => summary(rows),
         },
-        Format::Json => pretty(&json!({"sources": sources(rows), "totals": sum(rows)}))?,
+        Format::Json => json::pretty(&json!({"sources": sources(rows), "totals": sum(rows)}))?,
         Format::Csv if arguments.top.is_some() => csv_words(rows),
         Format::Csv => csv_rows(rows),
     };
@@ -109,7 +110,7 @@ pub(crate) fn merged(
             let head = head.to_string();
             let head = head.strip_suffix('}').unwrap_or(&head);
             out.text(&format!("{head},\"word_count\":"))?;
-            out.text(&serde_json::to_string(words).map_err(|error| unwritable(&error))?)?;
+            out.text(&json::compact(words)?)?;
             out.text("}\n")?;
         }
         Format::Csv => {
@@ -120,20 +121,6 @@ pub(crate) fn merged(
         }
     }
     out.finish()
-}
-
-/// Returns JSON as people like to read it.
-pub(crate) fn pretty(value: &Value) -> Result<String, Error> {
-    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|error| unwritable(&error))
-}
-
-/// Returns values one a line, so that one is printed like one of many.
-pub(crate) fn lines<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
-    values.into_iter().map(|value| format!("{value}\n")).collect()
-}
-
-fn unwritable(error: &serde_json::Error) -> Error {
-    Error::TooMuch(format!("the output cannot be written: {error}"))
 }
 
 /// Everything that is known of one source.

@@ -1,0 +1,57 @@
+//! One source of `wordmill count`, and the job that was made of it.
+
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::exit;
+use crate::job::Seen;
+use crate::session::Session;
+use crate::words::Words;
+
+/// One source, and what became of it.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    /// The job, if it was accepted.
+    pub(crate) seen: Option<Seen>,
+    /// Why there is no job, or no more of it.
+    pub(crate) error: Option<Error>,
+    /// The most frequent words, if they were asked for.
+    pub(crate) top: Option<Words>,
+    /// What two rules count differently, if that was asked for.
+    pub(crate) explanation: Option<Value>,
+}
+
+impl Row {
+    /// Returns one of which nothing is known yet.
+    pub(crate) fn new(name: String) -> Self {
+        Self { name, seen: None, error: None, top: None, explanation: None }
+    }
+
+    /// Notes that its job has ended, and tells if it has no result.
+    pub(crate) fn end(&mut self, session: &Session, seen: Seen) {
+        if let Some(end) = seen.job.bad_end() {
+            session.note(&format!("{}: {end}", self.name));
+            session.raise(exit::FAILED);
+        }
+        self.seen = Some(seen);
+    }
+
+    /// Notes and tells what is wrong with it, unless it is wrong with all.
+    ///
+    /// # Errors
+    /// What holds for all.
+    pub(crate) fn refuse(&mut self, session: &Session, error: Error) -> Result<(), Error> {
+        if error.holds_for_all() {
+            return Err(error);
+        }
+        session.fail(&self.name, &error);
+        self.error = Some(error);
+        Ok(())
+    }
+
+    /// Returns the job if it has a result.
+    pub(crate) fn succeeded(&self) -> Option<&Seen> {
+        self.seen.as_ref().filter(|seen| seen.job.has_succeeded() && self.error.is_none())
+    }
+}
