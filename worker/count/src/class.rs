@@ -10,7 +10,18 @@ use icu_properties::{
     },
 };
 
-use super::{dictionary::Writing, lexicon};
+use super::lexicon;
+
+/// Writing systems that have a dictionary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writing {
+    /// Han, Hiragana and Katakana, which Japanese mixes within one word.
+    ChineseJapanese,
+    Khmer,
+    Lao,
+    Myanmar,
+    Thai,
+}
 
 /// How many code points the table covers: the Basic Multilingual Plane.
 const TABLE_LEN: usize = 0x1_0000;

@@ -6,9 +6,9 @@ use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 use icu_segmenter::{WordSegmenter, WordSegmenterBorrowed, options::WordBreakInvariantOptions};
 
 use super::{
-    class::Kinds,
+    class::{Kinds, Writing},
     lexicon::{Cut, Lexicon},
-    segment::Stretch,
+    stretch::Stretch,
     words::Words,
 };
 
@@ -20,17 +20,6 @@ const RUN_BYTES_MAX: usize = 16 * 1024;
 /// What follows matters as far as a word may reach, and where ways to cut are weighed, until they
 /// have a cut in common: after a few words.
 const LOOK_AHEAD_BYTES: usize = 1024;
-
-/// Writing systems that have a dictionary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writing {
-    /// Han, Hiragana and Katakana, which Japanese mixes within one word.
-    ChineseJapanese,
-    Khmer,
-    Lao,
-    Myanmar,
-    Thai,
-}
 
 /// Returns the dictionaries of `icu_segmenter`, found once in a process: few documents need them.
 fn segmenter() -> WordSegmenterBorrowed<'static> {

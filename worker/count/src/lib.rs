@@ -54,6 +54,7 @@ mod rules;
 mod scan;
 mod segment;
 mod spacing;
+mod stretch;
 mod table;
 mod tally;
 mod visible;

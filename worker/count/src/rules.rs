@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wordmill_common::{histogram::Rule, options::RuleName};
 
-use super::segment::Stretch;
+use super::stretch::Stretch;
 
 /// The version of the Unicode data that words are found with.
 pub const UNICODE_VERSION: &str = "18.0";

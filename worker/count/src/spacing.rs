@@ -2,7 +2,7 @@
 
 use super::{
     class::Class,
-    segment::{Segment, Stretch},
+    stretch::{Segment, Stretch},
     words::{Listing, Words},
 };
 

@@ -14,8 +14,9 @@ use super::{
     class::Kinds,
     explain::Recorder,
     rules::Sums,
-    segment::{Segmenter, Stretch},
+    segment::Segmenter,
     spacing::Spacing,
+    stretch::Stretch,
     words::{Listing, Words},
 };
 

@@ -8,16 +8,12 @@ use wordmill_common::{
 };
 
 use super::{
-    class::Class,
-    dictionary::Writing,
+    class::{Class, Writing},
     key::KeyMaker,
     rules::{Divided, Sums},
-    segment::{Segment, Stretch},
+    stretch::{Segment, Stretch, WORD_BYTES_MAX},
     table::Table,
 };
-
-/// The longest word that is kept, in bytes of UTF-8; longer ones are only counted.
-pub(super) const WORD_BYTES_MAX: usize = 256;
 
 /// Whose words are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

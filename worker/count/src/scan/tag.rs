@@ -12,7 +12,7 @@ const VALUE_BYTES_MAX: usize = 1024;
 
 /// Attributes that are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::count) enum Attribute {
+pub(crate) enum Attribute {
     Hidden,
     Role,
     Style,
@@ -26,7 +26,7 @@ impl Attribute {
     const COUNT: usize = 7;
 
     #[cfg(test)]
-    pub(in crate::count) const ALL: [Self; Self::COUNT] = [
+    pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Hidden,
         Self::Role,
         Self::Style,
@@ -95,7 +95,7 @@ impl Name {
 
 /// A complete tag.
 #[derive(Clone, Debug, Default)]
-pub(in crate::count) struct Tag {
+pub(crate) struct Tag {
     name: Name,
     is_end: bool,
     is_closed: bool,
@@ -107,23 +107,23 @@ pub(in crate::count) struct Tag {
 
 impl Tag {
     /// Returns the name in lower case.
-    pub(in crate::count) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.name.as_str()
     }
 
-    pub(in crate::count) const fn is_end(&self) -> bool {
+    pub(crate) const fn is_end(&self) -> bool {
         self.is_end
     }
 
     /// Returns whether the tag ends in `/>`.
-    pub(in crate::count) const fn is_closed(&self) -> bool {
+    pub(crate) const fn is_closed(&self) -> bool {
         self.is_closed
     }
 
     /// Returns the value of an attribute, if it is there: the first 1024 bytes, as written.
     ///
     /// Character references in it are not resolved: no value that matters needs them.
-    pub(in crate::count) fn value(&self, attribute: Attribute) -> Option<&str> {
+    pub(crate) fn value(&self, attribute: Attribute) -> Option<&str> {
         let value = self.values.get(attribute as usize)?;
         (self.present & attribute.bit() != 0).then_some(value.as_str())
     }

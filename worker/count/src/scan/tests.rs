@@ -11,7 +11,7 @@ use crate::{
 
 /// What a tokenizer says. Text is in bytes, because html5gum cuts characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::count) enum Event {
+pub(crate) enum Event {
     Text(Vec<u8>),
     Start { name: String, is_closed: bool, values: [Option<String>; 7] },
     End { name: String },
@@ -120,7 +120,7 @@ fn cut(name: &str) -> String {
 }
 
 /// Both say the same, and the scanner does in any pieces.
-pub(in crate::count) fn check(page: &str, syntax: Syntax, random: &mut Random) {
+pub(crate) fn check(page: &str, syntax: Syntax, random: &mut Random) {
     let whole = events(&[page], syntax);
     // html5gum reads every line end as a line feed.
     let expected = oracle::events(page, Follower::new(syntax));
@@ -157,7 +157,7 @@ fn show(event: &Event) -> String {
 }
 
 /// What pages are made of, and what breaks them.
-pub(in crate::count) const PARTS: &[&str] = &[
+pub(crate) const PARTS: &[&str] = &[
     "<",
     ">",
     "/",

@@ -7,7 +7,10 @@ use wordmill_common::histogram::Histogram;
 use wordmill_common::options::{self, Case};
 
 use super::*;
-use crate::{Options, UNICODE_VERSION, key::KeyMaker, random::Random, table::Table, tally::Tally};
+use crate::{
+    Options, UNICODE_VERSION, class::Kinds, key::KeyMaker, random::Random, stretch::WORD_BYTES_MAX,
+    table::Table, tally::Tally,
+};
 
 fn as_written() -> options::Options {
     options::Options { case: Case::Keep, ..options::Options::default() }

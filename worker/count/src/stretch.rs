@@ -1,0 +1,85 @@
+//! Pieces of text that the rules count: like characters, and the text between two boundaries.
+
+use super::class::{Class, Kind, Kinds};
+
+/// The longest word that is kept, in bytes of UTF-8; longer ones are only counted.
+pub(super) const WORD_BYTES_MAX: usize = 256;
+
+/// Like characters are taken together up to about this length.
+const STRETCH_BYTES_MAX: usize = 1024;
+
+/// Like characters that stand together, where the rules treat them as one; else one character.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch<'t> {
+    pub(super) text: &'t str,
+    /// How many characters it has.
+    pub(super) characters: u64,
+    /// What each of them is.
+    pub(super) kind: Kind,
+}
+
+impl<'t> Stretch<'t> {
+    /// Takes the first stretch of `text`, which is not empty.
+    #[inline]
+    pub(super) fn first(text: &'t str, kinds: Kinds) -> Self {
+        let mut rest = text.chars();
+        let kind = kinds.of(rest.next().unwrap_or_default());
+        let mut characters = 1_u64;
+        let mut end = text.len().saturating_sub(rest.as_str().len());
+        if kind.stretches() {
+            while let Some(c) = rest.next() {
+                if kinds.of(c) != kind || end >= STRETCH_BYTES_MAX {
+                    break;
+                }
+                characters = characters.saturating_add(1);
+                end = text.len().saturating_sub(rest.as_str().len());
+            }
+        }
+        Self { text: text.get(..end).unwrap_or(text), characters, kind }
+    }
+}
+
+/// Text between two boundaries: its length, and as much of it as a word may have.
+#[derive(Default)]
+pub(super) struct Segment {
+    pub(super) text: String,
+    pub(super) bytes: usize,
+    /// Characters without marks, and Hangul by syllables.
+    pub(super) characters: u64,
+    pub(super) has_hangul: bool,
+    pub(super) is_word: bool,
+}
+
+impl Segment {
+    pub(super) fn push(&mut self, stretch: &Stretch<'_>) {
+        let kind = stretch.kind;
+        self.bytes = self.bytes.saturating_add(stretch.text.len());
+        if self.bytes <= WORD_BYTES_MAX {
+            self.text.push_str(stretch.text);
+        }
+        if !kind.class.extends() && !kind.is_syllable_tail() {
+            self.characters = self.characters.saturating_add(stretch.characters);
+        }
+        self.has_hangul |= kind.class == Class::Hangul;
+        self.is_word |= kind.makes_a_word();
+    }
+
+    pub(super) fn append(&mut self, tail: &mut Self) {
+        self.bytes = self.bytes.saturating_add(tail.bytes);
+        if self.bytes <= WORD_BYTES_MAX {
+            self.text.push_str(&tail.text);
+        }
+        self.characters = self.characters.saturating_add(tail.characters);
+        self.has_hangul |= tail.has_hangul;
+        self.is_word |= tail.is_word;
+        tail.clear();
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.bytes = 0;
+        self.characters = 0;
+        self.has_hangul = false;
+        self.is_word = false;
+    }
+}
