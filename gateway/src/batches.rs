@@ -41,8 +41,10 @@ use self::lines::Shape;
 use crate::caller::Caller;
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
-use crate::upload::Asked;
-use crate::{App, BROKER_DEADLINE, body, jobs, keyed, result, submit, upload};
+use crate::query::Asked;
+use crate::{
+    App, BROKER_DEADLINE, body, idempotency_key, jobs, keyed, new_job, publish, query, result,
+};
 
 /// Most jobs in one batch.
 const LINES_MAX: u32 = 10_000;
@@ -76,12 +78,12 @@ pub(crate) async fn post(
     body: Body,
 ) -> Result<Response, Problem> {
     let shape = shape(&headers)?;
-    let name = keyed::key(&headers)?;
-    let asked = upload::asked(uri.query().unwrap_or_default())?;
+    let name = idempotency_key::read(&headers)?;
+    let asked = query::read(uri.query().unwrap_or_default())?;
     if asked.lane == Some(Lane::Interactive) {
         return Err(Problem::new(Code::InvalidQuery, "Batches are bulk; leave lane out."));
     }
-    let webhook = asked.webhook.as_deref().map(|url| submit::webhook_to(&app, url)).transpose()?;
+    let webhook = asked.webhook.as_deref().map(|url| new_job::webhook_to(&app, url)).transpose()?;
     let batch_id = match &name {
         Some(name) => JobId::derived("batch", &caller.owner, name),
         None => JobId::new(),
@@ -90,7 +92,7 @@ pub(crate) async fn post(
         Some(_) => match find(&app, &caller.job(batch_id)).await {
             Ok(mode) => mode,
             Err(problem) => {
-                upload::drain(body).await;
+                body::drain(body).await;
                 return Err(problem);
             }
         },
@@ -114,7 +116,7 @@ pub(crate) async fn post(
     }
     let message = JobMessage { webhook, ..message(&caller, &trace, batch_id, &asked, &taken) };
     let accepted = match mode {
-        BatchMode::WithoutKey => submit::accept(&app, &message, &trace).await,
+        BatchMode::WithoutKey => publish::accept(&app, &message, &trace).await,
         BatchMode::NewKey => keyed::accept(&app, message, &trace).await,
         BatchMode::ExistingBatch => keyed::find(&app, message, &trace).await,
     };
@@ -130,7 +132,7 @@ pub(crate) async fn post(
 /// # Errors
 /// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
 async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
-    submit::connected(app, Instant::now() + BROKER_DEADLINE).await?;
+    publish::connected(app, Instant::now() + BROKER_DEADLINE).await?;
     match lookup::within(app.store.read(key, Freshness::Leader)).await? {
         Found::Job(_) => Ok(BatchMode::ExistingBatch),
         Found::Absent => Ok(BatchMode::NewKey),

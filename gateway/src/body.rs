@@ -15,11 +15,15 @@ use serde_json::error::Category;
 
 use crate::problem::{Code, Problem};
 use crate::room::{Room, RoomShare};
-use crate::upload;
 
 /// Longest time that a JSON body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How much of a body that is refused is still read, so that the answer is: a client that is sending
+/// sees the connection break otherwise.
+const DRAIN_BYTES_MAX: usize = 16 << 20;
+/// For how long.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 /// Size of every block of a body after the first, in bytes.
 const BLOCK_BYTES: usize = 64 << 10;
 
@@ -111,11 +115,26 @@ async fn read(room: &Room, mut body: Body, size_max: usize) -> Result<(Bytes, Ro
         Err(problem) => {
             drop(share);
             if problem.is(Code::InputTooLarge) || problem.is(Code::Overloaded) {
-                upload::drain(body).await;
+                drain(body).await;
             }
             Err(problem)
         }
     }
+}
+
+/// Reads on for a moment, so that a client that is still sending comes to read the answer.
+pub(crate) async fn drain(mut body: Body) {
+    let draining = async {
+        let mut left = DRAIN_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whoever sends more does not care for an answer.
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, draining).await;
 }
 
 async fn collect(

@@ -19,7 +19,6 @@ use axum::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use axum::http::uri::Authority;
 use url::{Host, Url};
 
-use crate::config::Config;
 use crate::cors::Origins;
 use crate::problem::{Code, Problem};
 
@@ -88,8 +87,8 @@ pub(crate) struct BrowserPolicy {
 }
 
 impl BrowserPolicy {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self { hosts: config.hosts.clone(), origins: config.cors_origins.clone() }
+    pub(crate) fn new(hosts: Hosts, origins: Origins) -> Self {
+        Self { hosts, origins }
     }
 
     /// Checks a request.

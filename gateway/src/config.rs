@@ -12,7 +12,7 @@ use wordmill_nats::topology;
 
 use crate::browser::Hosts;
 use crate::cors::Origins;
-use crate::{server, tls, trace};
+use crate::{tls, trace, upload};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ pub struct Config {
     /// largest document, in bytes as sent; longest silence of its sender; longest time for all of
     /// it, after which the sweeper removes what a gateway that died left of one. A document must
     /// fit into what `WORDMILL_DOCUMENTS_SPACE` leaves.
-    pub uploads: Uploads,
+    pub uploads: upload::Limits,
     /// `WORDMILL_WAITERS_MAX`: how many clients may wait for a job at once (`wait`, event streams).
     /// Each holds a connection and a subscription; too few turns clients into pollers.
     pub waiters_max: u32,
@@ -103,7 +103,7 @@ impl Config {
             broker,
             topology: topology::Settings::read(env),
             json_size_max: env.size("WORDMILL_JSON_SIZE_MAX", Size(mib), Size(kib), Size(2 * mib)),
-            uploads: Uploads::read(env),
+            uploads: upload::Limits::read(env),
             waiters_max: env.number("WORDMILL_WAITERS_MAX", 5000, 1, 100_000),
             hosts: env.read("WORDMILL_HOSTS", Hosts::default(), Hosts::parse),
             cors_origins: read_cors_origins(env, has_keys),
@@ -125,7 +125,7 @@ fn read_keys_file(env: &mut Env, listen: SocketAddr) -> Option<PathBuf> {
     let is_open = env.flag("WORDMILL_OPEN", false);
     match &keys_file {
         Some(_) if is_open => env.refuse("WORDMILL_OPEN=true and WORDMILL_KEYS_FILE contradict each other"),
-        None if !is_open && !server::is_private(listen) => env.refuse(format!(
+        None if !is_open && !is_private(listen) => env.refuse(format!(
             "WORDMILL_LISTEN={listen} can be reached from other machines, and there are no API keys: \
              set WORDMILL_KEYS_FILE, or WORDMILL_OPEN=true if something in front of the gateway \
              decides who may come in"
@@ -133,6 +133,11 @@ fn read_keys_file(env: &mut Env, listen: SocketAddr) -> Option<PathBuf> {
         Some(_) | None => {}
     }
     keys_file
+}
+
+/// Returns whether only this machine can reach an address.
+fn is_private(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 fn read_cors_origins(env: &mut Env, has_keys: bool) -> Origins {
@@ -174,35 +179,6 @@ fn read_hsts_max_age(env: &mut Env, has_tls: bool) -> Duration {
         );
     }
     max_age
-}
-
-/// What an upload may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Uploads {
-    /// Largest document, in bytes.
-    pub size_max: u64,
-    /// Longest silence of the client.
-    pub stall_timeout: Duration,
-    /// Longest time for all of it.
-    pub total_timeout: Duration,
-}
-
-impl Uploads {
-    fn read(env: &mut Env) -> Self {
-        let (kib, tib) = (Size(1 << 10), Size(1 << 40));
-        let (tenth, second) = (Duration::from_millis(100), Duration::from_secs(1));
-        let (half_hour, day) = (1800 * second, 86_400 * second);
-        Self {
-            size_max: env.size("WORDMILL_DOCUMENT_SIZE_MAX", Size(256 << 20), kib, tib),
-            stall_timeout: env.duration(
-                "WORDMILL_UPLOAD_STALL_TIMEOUT",
-                30 * second,
-                tenth,
-                half_hour,
-            ),
-            total_timeout: env.duration("WORDMILL_UPLOAD_TIMEOUT", half_hour, second, day),
-        }
-    }
 }
 
 /// What the sweeper does, and how often.

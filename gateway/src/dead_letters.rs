@@ -23,8 +23,8 @@ use wordmill_nats::Error;
 use wordmill_nats::dead::{Filter, Letter, LetterId, Page};
 
 use crate::caller::Caller;
-use crate::openapi::Moment;
 use crate::problem::{Code, Problem};
+use crate::schema::Moment;
 use crate::{App, BROKER_DEADLINE, cursor};
 
 /// Most letters on one page.

@@ -5,11 +5,6 @@
 //! or which gateway, dies in between. Message ids alone would not do: the stream forgets them after
 //! minutes, and when the server restarts.
 
-use axum::Extension;
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
-use axum::response::Response;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -28,74 +23,10 @@ use wordmill_nats::record::{Found, Stored};
 use wordmill_nats::spans;
 use wordmill_nats::store::Claimed;
 
-use crate::lookup::{self, JobPath};
+use crate::lookup;
 use crate::problem::{Code, Problem};
-use crate::submit::{self, Offered, PUBLISH_PAUSE};
-use crate::waiting::Preference;
-use crate::{App, BROKER_DEADLINE, limits, trace, upload};
-
-/// Header with the client's key.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// Longest key, in characters.
-const KEY_CHARS_MAX: usize = 255;
-
-/// `PUT /v1/jobs/{uuid}`. An `Idempotency-Key` would add nothing, and is not looked at.
-pub(crate) async fn put(
-    State(app): State<App>,
-    JobPath(key): JobPath,
-    Extension(trace): Extension<TraceParent>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let (message, share) = submit::read(&app, &key, &trace, &uri, &headers, body).await?;
-    let object = message.source.object().map(str::to_owned);
-    let preference = Preference::of(&app, &key, &headers).await;
-    // Frees the room of the body; `accept` takes room for the job.
-    drop(share);
-    let accepted = accept(&app, message, &trace).await;
-    upload::settle(&app, object, &accepted);
-    Ok(submit::answer(&app, preference, accepted?).await)
-}
-
-/// Returns the client's key, if it gave one: plain, or as a quoted string of structured fields.
-///
-/// # Errors
-/// `invalid_idempotency_key`.
-pub(crate) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = given.next() else {
-        return Ok(None);
-    };
-    let text = value.to_str().ok().filter(|_| given.next().is_none());
-    let key = text.map(str::trim).and_then(|text| match text.strip_prefix('"') {
-        Some(rest) => unquote(rest),
-        None => Some(text.to_owned()),
-    });
-    let is_valid = |key: &String| {
-        (1..=KEY_CHARS_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    let invalid = || {
-        let detail = format!(
-            "Send one Idempotency-Key of 1 to {KEY_CHARS_MAX} visible ASCII characters, plain or \
-             in double quotes."
-        );
-        Problem::new(Code::InvalidIdempotencyKey, detail)
-    };
-    key.filter(is_valid).map(Some).ok_or_else(invalid)
-}
-
-/// Reads the rest of a quoted string; `None` if it does not end where the header does.
-fn unquote(rest: &str) -> Option<String> {
-    let (mut key, mut chars) = (String::new(), rest.chars());
-    loop {
-        match chars.next()? {
-            '"' => return chars.next().is_none().then_some(key),
-            '\\' => key.push(chars.next().filter(|c| matches!(c, '"' | '\\'))?),
-            c => key.push(c),
-        }
-    }
-}
+use crate::publish::{self, Offered, PUBLISH_PAUSE};
+use crate::{App, BROKER_DEADLINE, limits, trace};
 
 /// Returns the SHA-256, in hexadecimal, of what a job asks for.
 ///
@@ -128,7 +59,7 @@ fn fingerprint(message: &JobMessage) -> String {
 /// Accepts a named job, or finds the one that it names.
 ///
 /// # Errors
-/// Those of [`submit::accept`], `idempotency_key_reused`, and `result_expired`.
+/// Those of [`publish::accept`], `idempotency_key_reused`, and `result_expired`.
 pub(crate) async fn accept(
     app: &App,
     message: JobMessage,
@@ -199,7 +130,7 @@ async fn settle(
     message.fingerprint = Some(fingerprint(&message));
     let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
-    submit::connected(app, deadline).await?;
+    publish::connected(app, deadline).await?;
     trace::name_job(message.job_id);
     let job = Job { traceparent: Some(*trace), ..message.queued_job() };
     let claimed = match mode {
@@ -295,19 +226,19 @@ async fn put_in(
         }
         let first = Envelope::seal(&message, &publishing.context)?;
         let envelope = if is_again { first.again() } else { first };
-        let offering = submit::offer(app, &envelope, &publishing.context, deadline);
+        let offering = publish::offer(app, &envelope, &publishing.context, deadline);
         match offering.instrument(publishing.span).await {
             Offered::Acknowledged(Kept::Stored) => {
-                submit::note_accepted(&stored.job, owned == Owned::ByUs);
+                publish::note_accepted(&stored.job, owned == Owned::ByUs);
                 return Ok(stored.job);
             }
             // Somebody else has sent it just now, or it was there and is gone.
             Offered::Acknowledged(Kept::Duplicate) => must_look = true,
             Offered::Declined(refused) => {
                 if owned == Owned::ByUs {
-                    submit::take_back(app, &stored.job, Ok(stored.revision)).await;
+                    publish::take_back(app, &stored.job, Ok(stored.revision)).await;
                 }
-                return Err(submit::declined(app, stored.job.lane, &refused));
+                return Err(publish::declined(app, stored.job.lane, &refused));
             }
             Offered::Unconfirmed => {
                 warn!(job.id = %stored.job.job_id, "the queue did not confirm a job in time");
@@ -390,35 +321,6 @@ async fn within<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read(values: &[&str]) -> Result<Option<String>, ()> {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(IDEMPOTENCY_KEY, value.parse().unwrap());
-        }
-        key(&headers).map_err(drop)
-    }
-
-    #[test]
-    fn keys_are_visible_ascii_plain_or_quoted() {
-        let long = "k".repeat(255);
-        for (given, expected) in [
-            ("a", "a"),
-            ("\"a\"", "a"),
-            (r#""a\"b\\c""#, r#"a"b\c"#),
-            ("8e03978e-40d5-43dd-bc93-6894a57f9324", "8e03978e-40d5-43dd-bc93-6894a57f9324"),
-            (&long, &long),
-        ] {
-            assert_eq!(read(&[given]), Ok(Some(expected.to_owned())), "{given}");
-        }
-        assert_eq!(read(&[]), Ok(None));
-        let longer = "k".repeat(256);
-        for bad in ["", "\"", "\"\"", "\"a", "\"a\"b", "\"a\";p=1", r#""\a""#, "a b", "ä", &longer]
-        {
-            assert!(read(&[bad]).is_err(), "{bad}");
-        }
-        assert!(read(&["a", "a"]).is_err());
-    }
 
     #[test]
     fn the_fingerprint_covers_what_was_asked_for_and_nothing_else() {

@@ -16,32 +16,41 @@ mod dead_letters;
 mod docs;
 mod events;
 mod explain;
+mod form;
 mod format;
 mod gauge;
 mod health;
+mod idempotency_key;
 mod jobs;
 mod keyed;
 pub mod keys;
 mod limits;
 mod listing;
 mod lookup;
+mod media;
 mod metrics;
+mod new_job;
 mod openapi;
 mod page;
+mod pieces;
 mod problem;
+mod publish;
+mod query;
 mod queue_view;
 pub mod reload;
 mod result;
 mod retry;
 mod room;
 mod routes;
+mod schema;
+mod security_headers;
 mod server;
 mod standing;
 mod submit;
 mod sweeper;
 pub mod tls;
 mod trace;
-mod upload;
+pub mod upload;
 mod view;
 mod waiting;
 mod webhook;
@@ -204,7 +213,7 @@ pub async fn run(
     let access = if keys.table().is_some() { Access::Keyed } else { Access::Open };
     let app = App(Arc::new(Parts {
         keys,
-        browser_policy: BrowserPolicy::new(&config),
+        browser_policy: BrowserPolicy::new(config.hosts.clone(), config.cors_origins.clone()),
         description: Description::new(access),
         queue: queue.clone(),
         store: Store::open(&broker, config.topology.result_ttl).await?,
@@ -279,7 +288,8 @@ async fn serve_http(
 ) {
     let service = routes::service(app, config);
     let make_service = |connection| routes::connection_service(service.clone(), connection);
-    serve(listener, make_service, server::settings(config, tls), shutdown).await;
+    let settings = server::settings(config.connections_max, config.client_timeout, tls);
+    serve(listener, make_service, settings, shutdown).await;
 }
 
 /// Waits until open requests have had their time after the signal to stop.

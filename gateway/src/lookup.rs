@@ -4,13 +4,14 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use wordmill_common::id::{JobId, JobKey};
+use wordmill_common::job::Status;
 use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::record::{Found, RawRecord, Stored};
 
 use crate::caller::Caller;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE, result};
+use crate::{App, BROKER_DEADLINE};
 
 /// The job that a path names, of the caller's.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ pub(crate) async fn finished(app: &App, key: &JobKey) -> Result<Box<Stored>, Pro
     if stored.job.status.is_final() {
         return Ok(stored);
     }
-    let state = result::describe_state(stored.job.status);
+    let state = describe_state(stored.job.status);
     let detail = format!("{state}: this is for finished jobs. Cancel it, or wait.");
     Err(Problem::new(Code::JobNotFinished, detail))
 }
@@ -103,6 +104,18 @@ pub(crate) fn gone() -> Problem {
     let problem = Problem::new(Code::ResultExpired, "The job existed, but it is no longer kept.");
     debug_assert_eq!(problem.status(), StatusCode::GONE);
     problem
+}
+
+/// Returns the start of a sentence about a job's state, for example `The job is queued`.
+pub(crate) fn describe_state(status: Status) -> String {
+    match status {
+        Status::Unknown => "The job is in a state that only a newer version knows".to_owned(),
+        Status::Queued
+        | Status::Running
+        | Status::Succeeded
+        | Status::Failed
+        | Status::Cancelled => format!("The job is {}", status.as_str()),
+    }
 }
 
 async fn search(app: &App, key: &JobKey) -> Result<Found<RawRecord>, Error> {

@@ -25,7 +25,6 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use self::operation::Operation;
 use self::schemas::Schemas;
-pub(crate) use self::schemas::{Moment, alternatives, url, url_schema};
 use crate::waiting::Known;
 use crate::{App, docs};
 

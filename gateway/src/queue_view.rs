@@ -13,8 +13,8 @@ use wordmill_nats::sweep::age;
 
 use crate::App;
 use crate::lookup::within;
-use crate::openapi::Moment;
 use crate::problem::Problem;
+use crate::schema::Moment;
 
 /// The answer.
 #[derive(Debug, Serialize, JsonSchema)]

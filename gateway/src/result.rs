@@ -102,18 +102,6 @@ fn cache_control(job: &Job, now: Timestamp) -> String {
     format!("private, max-age={}, immutable", left.unwrap_or(0))
 }
 
-/// Returns the start of a sentence about a job's state, for example `The job is queued`.
-pub(crate) fn describe_state(status: Status) -> String {
-    match status {
-        Status::Unknown => "The job is in a state that only a newer version knows".to_owned(),
-        Status::Queued
-        | Status::Running
-        | Status::Succeeded
-        | Status::Failed
-        | Status::Cancelled => format!("The job is {}", status.as_str()),
-    }
-}
-
 /// Tells whether a job succeeded, and why not.
 ///
 /// # Errors
@@ -123,7 +111,7 @@ pub(crate) fn finished(job: &Job) -> Result<(), Problem> {
         Status::Succeeded => Ok(()),
         Status::Queued | Status::Running | Status::Unknown => Err(Problem::new(
             Code::JobNotFinished,
-            format!("{}; its result is not there yet.", describe_state(job.status)),
+            format!("{}; its result is not there yet.", lookup::describe_state(job.status)),
         )),
         Status::Failed => {
             let detail = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());

@@ -21,7 +21,7 @@ use crate::caller::Caller;
 use crate::lookup::{self, JobPath, within};
 use crate::problem::{Code, Problem};
 use crate::waiting::Preference;
-use crate::{keyed, submit, upload};
+use crate::{idempotency_key, keyed, publish, submit, upload};
 
 /// `POST /v1/jobs/{id}/retry`. With an `Idempotency-Key` a repeat finds the job of the first time;
 /// without one it starts another.
@@ -32,7 +32,7 @@ pub(crate) async fn post(
     Extension(trace): Extension<TraceParent>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let name = keyed::key(&headers)?;
+    let name = idempotency_key::read(&headers)?;
     let old = lookup::finished(&app, &key).await?.job;
     let source = source(&app, &old).await?;
     // Without the unknown option, the new job's result would be wrong.
@@ -60,7 +60,7 @@ pub(crate) async fn post(
     let preference = Preference::of(&app, &message.key(), &headers).await;
     let accepted = match name {
         Some(_) => keyed::accept(&app, message, &trace).await,
-        None => submit::accept(&app, &message, &trace).await,
+        None => publish::accept(&app, &message, &trace).await,
     };
     upload::settle(&app, copy, &accepted);
     Ok(submit::answer(&app, preference, accepted?).await)

@@ -6,9 +6,7 @@ use std::panic::AssertUnwindSafe;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::Method;
-use axum::http::header::{
-    HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{HeaderValue, STRICT_TRANSPORT_SECURITY};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -25,23 +23,14 @@ use wordmill_service::server::Connection;
 use crate::config::Config;
 use crate::dead_letters::{self, replay};
 use crate::problem::{Code, Problem};
+use crate::security_headers::{NOSNIFF_HEADER, SAME_ORIGIN_HEADER};
 use crate::{
-    App, batches, caller, cancel, events, explain, health, jobs, keyed, listing, metrics, openapi,
-    page, queue_view, result, retry, submit, trace, webhook, word_count,
+    App, batches, caller, cancel, events, explain, health, jobs, listing, metrics, openapi, page,
+    queue_view, result, retry, submit, trace, webhook, word_count,
 };
 
 /// Smallest answer that is worth compressing, in bytes.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
-
-/// Tells browsers not to guess another content type than the one that is sent.
-pub(crate) const NOSNIFF_HEADER: (HeaderName, HeaderValue) =
-    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-/// Prevents pages of other origins from embedding answers (CORP). CORS requests are not affected:
-/// they need `WORDMILL_CORS_ORIGINS`.
-pub(crate) const SAME_ORIGIN_HEADER: (HeaderName, HeaderValue) = (
-    HeaderName::from_static("cross-origin-resource-policy"),
-    HeaderValue::from_static("same-origin"),
-);
 
 /// The whole service.
 pub(crate) type Service = WithHeader<WithHeader<WithHeader<Compressed>>>;
@@ -52,7 +41,7 @@ type Compressed = Compression<Router, And<SizeAbove, NotForContentType>>;
 pub(crate) fn service(app: App, config: &Config) -> Service {
     let router = Router::new()
         .route("/v1/jobs", get(listing::get).post(submit::post))
-        .route("/v1/jobs/{id}", get(jobs::get).put(keyed::put).delete(jobs::delete))
+        .route("/v1/jobs/{id}", get(jobs::get).put(submit::put).delete(jobs::delete))
         .route("/v1/jobs/{id}/result", get(result::get))
         .route("/v1/jobs/{id}/explain", get(explain::get))
         .route("/v1/jobs/{id}/events", get(events::get))
@@ -107,7 +96,13 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
     let admit = |request| caller::admit(&app, request, handle);
     // Inside the trace, so that numbers link to it; outside of panics, so that they count.
     let observe = |request| metrics::observe(&app.metrics, request, admit);
-    trace::answer(&app, request, observe).await
+    let older = older_contract(&request);
+    trace::answer(&app, request, observe, older).await
+}
+
+/// Returns how problems of the older contract are rendered, if the request belongs to it.
+fn older_contract(request: &Request) -> Option<trace::Render> {
+    word_count::owns(request.uri().path()).then_some(word_count::refuse)
 }
 
 /// Checks the host of an `OPTIONS` request, whose other checks CORS makes.
@@ -117,7 +112,8 @@ async fn check_preflight(State(app): State<App>, request: Request, next: Next) -
         && let Err(problem) = app.browser_policy.check(&request)
     {
         let refuse = |_| async { problem.into_response() };
-        return trace::answer(&app, request, refuse).await;
+        let older = older_contract(&request);
+        return trace::answer(&app, request, refuse, older).await;
     }
     next.run(request).await
 }

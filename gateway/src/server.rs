@@ -2,15 +2,14 @@
 //! own answers.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use tracing::debug;
 use wordmill_common::trace::TraceId;
 use wordmill_service::server::{self, CONNECTION_BYTES_MAX, Limits, Settings};
 
-use crate::config::Config;
 use crate::problem::{Code, Problem};
-use crate::routes::{NOSNIFF_HEADER, SAME_ORIGIN_HEADER};
+use crate::security_headers::{NOSNIFF_HEADER, SAME_ORIGIN_HEADER};
 use crate::tls::Tls;
 
 /// Memory that all connections without an authenticated request share, in bytes: an eighth of the
@@ -25,18 +24,17 @@ const EMPTY_BODY_FIELD: &str = "content-length: 0\r\n";
 const TRACE_FIELD: &str = "traceresponse:";
 
 /// Returns how the gateway's connections are served.
-pub(crate) fn settings(config: &Config, tls: Option<Tls>) -> Settings {
+pub(crate) fn settings(
+    connections_max: u32,
+    client_timeout: Duration,
+    tls: Option<Tls>,
+) -> Settings {
     let limits = Limits {
-        connections_max: server::raise_file_limit(config.connections_max),
+        connections_max: server::raise_file_limit(connections_max),
         unauthenticated_max: UNAUTHENTICATED_BYTES_MAX / CONNECTION_BYTES_MAX,
-        client_timeout: config.client_timeout,
+        client_timeout,
     };
     Settings { limits, certificate: tls.map(|tls| tls.0), complete_answer }
-}
-
-/// Returns whether only this machine can reach an address.
-pub(crate) fn is_private(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
 }
 
 /// Returns the problem that is sent in place of a bare answer; `None` for everything else.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::CACHE_CONTROL;
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use tracing::{Instrument, Span, field, info_span};
 use wordmill_common::env::Env;
@@ -15,7 +15,6 @@ use wordmill_common::trace::{TraceId, TraceParent};
 
 use crate::App;
 use crate::problem::Problem;
-use crate::word_count;
 
 /// Header with the W3C trace context of a request.
 const TRACEPARENT: &str = "traceparent";
@@ -86,26 +85,31 @@ fn template(text: &str) -> Result<String, String> {
     }
 }
 
-/// Starts the span of a request, renders its problem, and sets the default `Cache-Control` and the
+/// Renders a problem from its status and detail.
+pub(crate) type Render = fn(StatusCode, &str) -> Response;
+
+/// Starts the span of a request, renders its problem, by `older` for the older contract, and sets the default `Cache-Control` and the
 /// headers with the trace.
 pub(crate) async fn answer<F: Future<Output = Response>>(
     app: &App,
     mut request: Request,
     next: impl FnOnce(Request) -> F,
+    older: Option<Render>,
 ) -> Response {
     let (span, trace) = begin(app, &request);
     request.extensions_mut().insert(trace);
-    let is_older_contract = word_count::owns(request.uri().path());
     let response = next(request).instrument(span.clone()).await;
     end(&span, &response);
     let mut response = match response.extensions().get::<Problem>() {
         None => response,
-        Some(problem) if is_older_contract => {
-            let mut refused = word_count::refuse(problem.status(), problem.detail());
-            refused.headers_mut().extend(response.headers().clone());
-            refused
-        }
-        Some(problem) => problem.render(trace.trace_id, response.headers()),
+        Some(problem) => match older {
+            Some(render) => {
+                let mut refused = render(problem.status(), problem.detail());
+                refused.headers_mut().extend(response.headers().clone());
+                refused
+            }
+            None => problem.render(trace.trace_id, response.headers()),
+        },
     };
     response.headers_mut().entry(CACHE_CONTROL).or_insert(DEFAULT_CACHE_CONTROL);
     let trace = trace.to_string();

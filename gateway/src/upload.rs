@@ -5,20 +5,16 @@
 //! queue. Whatever ends an upload early, the client included, nothing of it stays behind; what a
 //! gateway that dies leaves there, the sweeper finds.
 
-mod form;
-mod media;
-mod query;
-
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 use wordmill_common::clock;
+use wordmill_common::env::{Env, Size};
 use wordmill_common::id::JobKey;
 use wordmill_common::job::{self, Job};
 use wordmill_common::message::JobMessage;
@@ -29,13 +25,14 @@ use wordmill_nats::Error;
 use wordmill_nats::documents::{Documents, Received, Upload};
 use wordmill_nats::record::Found;
 
-use self::form::Form;
-use self::media::{CONTENT_TYPE_BYTES_MAX, UNKNOWN_TYPE, countable, encoding, guess, plain};
-pub(crate) use self::media::{Kind, kind};
-pub(crate) use self::query::{Asked, read as asked};
-use crate::config::Uploads as Limits;
+use crate::form::{self, Form};
+use crate::media::{
+    CONTENT_TYPE_BYTES_MAX, Kind, UNKNOWN_TYPE, countable, encoding, guess, kind, plain,
+};
+use crate::pieces::{Pieces, Plain, incomplete};
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE, lookup, submit};
+use crate::query::{self, Asked};
+use crate::{App, BROKER_DEADLINE, body, lookup, new_job, publish};
 
 /// How often the removal of a document is tried before it is left to the sweeper.
 const REMOVE_TRIES: u32 = 5;
@@ -43,11 +40,36 @@ const REMOVE_TRIES: u32 = 5;
 const REMOVE_PAUSE: Duration = Duration::from_secs(1);
 /// Longest copy of a document for a job that is done again.
 const COPY_TIME_MAX: Duration = Duration::from_secs(60);
-/// How much of a body that is refused is still read, so that the answer is: a client that is sending
-/// sees the connection break otherwise.
-const DRAIN_BYTES_MAX: usize = 16 << 20;
-/// For how long.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// What an upload may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Largest document, in bytes.
+    pub size_max: u64,
+    /// Longest silence of the client.
+    pub stall_timeout: Duration,
+    /// Longest time for all of it.
+    pub total_timeout: Duration,
+}
+
+impl Limits {
+    /// Reads the settings.
+    pub(crate) fn read(env: &mut Env) -> Self {
+        let (kib, tib) = (Size(1 << 10), Size(1 << 40));
+        let (tenth, second) = (Duration::from_millis(100), Duration::from_secs(1));
+        let (half_hour, day) = (1800 * second, 86_400 * second);
+        Self {
+            size_max: env.size("WORDMILL_DOCUMENT_SIZE_MAX", Size(256 << 20), kib, tib),
+            stall_timeout: env.duration(
+                "WORDMILL_UPLOAD_STALL_TIMEOUT",
+                30 * second,
+                tenth,
+                half_hour,
+            ),
+            total_timeout: env.duration("WORDMILL_UPLOAD_TIMEOUT", half_hour, second, day),
+        }
+    }
+}
 
 /// The documents, and what is still to be done about them when a request is over.
 #[derive(Debug, Clone)]
@@ -121,7 +143,7 @@ pub(crate) async fn read(
     let (asked, webhook, document) = match taken {
         Ok(taken) => taken,
         Err(problem) => {
-            drain(body).await;
+            body::drain(body).await;
             return Err(problem);
         }
     };
@@ -149,8 +171,8 @@ async fn take(
     query: Option<&str>,
     body: &mut Body,
 ) -> Result<(Asked, Option<Webhook>, Document), Problem> {
-    let asked = asked(query.unwrap_or_default())?;
-    let webhook = asked.webhook.as_deref().map(|url| submit::webhook_to(app, url)).transpose()?;
+    let asked = query::read(query.unwrap_or_default())?;
+    let webhook = asked.webhook.as_deref().map(|url| new_job::webhook_to(app, url)).transpose()?;
     let limits = app.uploads.limits;
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -161,7 +183,7 @@ async fn take(
     // Before the client sends all of it in vain.
     app.gauge.admit(asked.lane.unwrap_or_default())?;
     let _room = app.room.take_upload()?;
-    submit::connected(app, Instant::now() + BROKER_DEADLINE).await?;
+    publish::connected(app, Instant::now() + BROKER_DEADLINE).await?;
 
     let deadline = Instant::now() + limits.total_timeout;
     let taking = async {
@@ -199,35 +221,6 @@ async fn take(
     let document =
         Document { content, content_type, content_encoding, file_name, size_bytes, sha256 };
     Ok((asked, webhook, document))
-}
-
-/// Pieces of a document as they arrive.
-trait Pieces {
-    /// Returns the next piece; `None` after the last one.
-    async fn next(&mut self) -> Result<Option<Bytes>, Problem>;
-}
-
-/// A body that is the document.
-struct Plain<'a> {
-    body: &'a mut Body,
-    stall_timeout: Duration,
-}
-
-impl Pieces for Plain<'_> {
-    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        loop {
-            match unstalled(self.stall_timeout, self.body.frame()).await? {
-                None => return Ok(None),
-                Some(Err(_)) => return Err(incomplete()),
-                // Trailers are no part of the document.
-                Some(Ok(frame)) => {
-                    if let Ok(piece) = frame.into_data() {
-                        return Ok(Some(piece));
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Takes in a document up to its end.
@@ -320,39 +313,10 @@ pub(crate) async fn renew(app: &App, message: &mut JobMessage) -> Result<Option<
     }
 }
 
-/// Waits for the client, but not for ever.
-async fn unstalled<T>(limit: Duration, arriving: impl Future<Output = T>) -> Result<T, Problem> {
-    tokio::time::timeout(limit, arriving).await.map_err(|_| {
-        let seconds = limit.as_secs_f64();
-        let detail =
-            format!("Nothing more arrived for {seconds} s (WORDMILL_UPLOAD_STALL_TIMEOUT).");
-        Problem::new(Code::RequestTimeout, detail)
-    })
-}
-
-/// Reads on for a moment, so that a client that is still sending comes to read the answer.
-pub(crate) async fn drain(mut body: Body) {
-    let draining = async {
-        let mut left = DRAIN_BYTES_MAX;
-        while let Some(Ok(frame)) = body.frame().await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    // Whoever sends more does not care for an answer.
-    let _ = tokio::time::timeout(DRAIN_TIME_MAX, draining).await;
-}
-
 fn too_large(size_max: u64) -> Problem {
     let detail =
         format!("The document is larger than {size_max} bytes (WORDMILL_DOCUMENT_SIZE_MAX).");
     Problem::new(Code::InputTooLarge, detail)
-}
-
-fn incomplete() -> Problem {
-    Problem::new(Code::IncompleteBody, "The body ended before its time. Nothing was queued.")
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]

@@ -23,8 +23,8 @@ use wordmill_common::webhook::{self, Deliveries};
 use wordmill_common::written::Written;
 use wordmill_nats::record::{RawRecord, check_format, corrupt};
 
-use crate::openapi::Moment;
 use crate::problem::{Code, Problem};
+use crate::schema::Moment;
 use crate::trace;
 
 /// Room for an answer in bytes: as much as most take.

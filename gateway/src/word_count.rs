@@ -25,7 +25,7 @@ use crate::format::{self, Format, Frame};
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::words::Words;
-use crate::{App, body, submit};
+use crate::{App, body, new_job, publish};
 
 /// An answer that is an error.
 type Refusal = Response;
@@ -70,7 +70,7 @@ pub(crate) async fn post(
         job_id: JobId::new(),
         owner: caller.owner,
         lane: Lane::Interactive,
-        source: submit::source_url(&url).map_err(bad_request)?,
+        source: new_job::source_url(&url).map_err(bad_request)?,
         options: Options::default(),
         labels: std::collections::BTreeMap::new(),
         created_at: clock::now(),
@@ -80,7 +80,7 @@ pub(crate) async fn post(
         webhook: None,
         batch: None,
     };
-    let job = submit::accept(&app, &message, &trace).await.map_err(server_error)?;
+    let job = publish::accept(&app, &message, &trace).await.map_err(server_error)?;
     let data = json!({"job_id": job.job_id, "url": url, "status": "IN_PROGRESS"});
     Ok(envelope(StatusCode::ACCEPTED, &format!("Scheduled Job: {}", job.job_id), data))
 }

@@ -18,11 +18,11 @@ use wordmill_common::trace::TraceParent;
 use super::lines::{Cut, Cutter, Shape};
 use super::{BatchMode, LINES_MAX};
 use crate::caller::Caller;
+use crate::new_job::{self, NewJob};
 use crate::problem::{Code, Problem};
+use crate::query::Asked;
 use crate::room::RoomShare;
-use crate::submit::{self, NewJob};
-use crate::upload::Asked;
-use crate::{App, body, keyed, trace, upload};
+use crate::{App, body, keyed, publish, trace};
 
 /// Largest batch, in bytes.
 const BATCH_BYTES_MAX: usize = 64 << 20;
@@ -131,7 +131,7 @@ impl Intake<'_> {
             }
         }
         if !arriving.has_ended {
-            upload::drain(arriving.body).await;
+            body::drain(arriving.body).await;
         }
         outcomes.sort_unstable_by_key(|outcome| outcome.line);
         Taken::of(count, outcomes, interrupted)
@@ -145,7 +145,7 @@ impl Intake<'_> {
             // What is parsed takes as much again.
             drop(job);
             match self.mode {
-                BatchMode::WithoutKey => submit::accept(self.app, &message, &trace).await,
+                BatchMode::WithoutKey => publish::accept(self.app, &message, &trace).await,
                 BatchMode::NewKey => Box::pin(keyed::accept(self.app, message, &trace)).await,
                 BatchMode::ExistingBatch => keyed::compare(self.app, &message).await,
             }
@@ -171,15 +171,15 @@ impl Intake<'_> {
         }
         let mut labels = self.asked.labels.clone();
         labels.extend(job.labels.unwrap_or_default());
-        let webhook = job.webhook.map(|webhook| submit::webhook_to(self.app, &webhook.url));
+        let webhook = job.webhook.map(|webhook| new_job::webhook_to(self.app, &webhook.url));
         Ok(JobMessage {
             format: FORMAT,
             job_id: Batch::member(&self.caller.owner, self.batch_id, line),
             owner: self.caller.owner.clone(),
             lane: Lane::Bulk,
-            source: submit::source(job.url, job.text)?,
+            source: new_job::source(job.url, job.text)?,
             options: self.options(job.options)?,
-            labels: submit::labels(labels)?,
+            labels: new_job::labels(labels)?,
             created_at: clock::now(),
             trace_id: trace.trace_id,
             fingerprint: None,
@@ -206,7 +206,7 @@ impl Intake<'_> {
         }
         let mut all = json!(self.asked.options).as_object().cloned().unwrap_or_default();
         all.extend(given);
-        submit::options(Some(Value::Object(all)))
+        new_job::options(Some(Value::Object(all)))
     }
 }
 

@@ -25,8 +25,8 @@ use super::{page, within};
 use crate::body::Members;
 use crate::caller::Caller;
 use crate::cursor::{self, NO_CURSOR};
-use crate::openapi::alternatives;
 use crate::problem::{Code, Problem};
+use crate::schema::alternatives;
 use crate::{App, body, keyed, trace, upload, view};
 
 /// Most letters that one request replays.

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::{Operation, Schemas};
 use crate::batches::LINE_OPTIONS;
 use crate::jobs::Asked;
+use crate::new_job::NewJob;
 use crate::problem::Code;
 use crate::result;
-use crate::submit::NewJob;
 use crate::view::JobView;
 
 const TAG: &str = "batches";

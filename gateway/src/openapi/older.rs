@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Operation;
+use crate::new_job;
 use crate::problem::Code;
 
 const TAG: &str = "older contract";
@@ -29,7 +30,7 @@ pub(super) fn operations() -> Vec<Operation> {
     let submission = json!({
         "type": "object",
         "required": ["url"],
-        "properties": {"url": super::url_schema()},
+        "properties": {"url": new_job::url_schema()},
     });
     let begun = envelope(
         true,

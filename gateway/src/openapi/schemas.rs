@@ -3,31 +3,14 @@
 use std::borrow::Cow;
 
 use schemars::generate::{Contract, SchemaSettings};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::problem::Code;
+use crate::schema::without_null;
 
 /// Where schemas with a name are.
 const PLACE: &str = "#/components/schemas/";
-
-/// A time, as JSON has it.
-#[derive(Debug)]
-pub(crate) enum Moment {}
-
-impl JsonSchema for Moment {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Moment".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "format": "date-time"})
-    }
-}
 
 /// The schemas that are used so far.
 #[derive(Debug)]
@@ -137,65 +120,4 @@ fn problem() -> Value {
             },
         },
     })
-}
-
-/// Returns the schema of a URL that can be counted.
-pub(crate) fn url_schema() -> Value {
-    json!({
-        "type": "string",
-        "format": "uri",
-        "maxLength": crate::submit::URL_BYTES_MAX,
-    })
-}
-
-/// The same, for a member.
-pub(crate) fn url(_: &mut SchemaGenerator) -> Schema {
-    Schema::try_from(url_schema()).unwrap_or_default()
-}
-
-/// Makes an object one of several: each has to have a member, and cannot have some others.
-pub(crate) fn alternatives(schema: &mut Schema, forms: &[(&str, &[&str])]) {
-    let whole = schema.clone();
-    let forms: Vec<Value> =
-        forms.iter().map(|(needed, others)| form(&whole, needed, others)).collect();
-    let description = whole.get("description").cloned().unwrap_or_default();
-    *schema = json_schema!({"description": description, "oneOf": forms});
-}
-
-fn form(whole: &Schema, needed: &str, others: &[&str]) -> Value {
-    let mut form = whole.clone();
-    form.remove("description");
-    form.insert("required".to_owned(), json!([needed]));
-    if let Some(members) = form.get_mut("properties").and_then(Value::as_object_mut) {
-        members.retain(|name, _| !others.contains(&name.as_str()));
-        if let Some(needed) = members.get_mut(needed) {
-            *needed = without_null(std::mem::take(needed));
-        }
-    }
-    form.into()
-}
-
-/// Returns a schema without the choice of `null`, which a query does not have.
-fn without_null(mut schema: Value) -> Value {
-    let is_null = |value: &Value| value == "null" || value.get("type").is_some_and(|t| t == "null");
-    let Some(members) = schema.as_object_mut() else { return schema };
-    if let Some(Value::Array(types)) = members.get_mut("type") {
-        types.retain(|one| !is_null(one));
-        if let [one] = types.as_slice() {
-            let one = one.clone();
-            members.insert("type".to_owned(), one);
-        }
-    }
-    if let Some(Value::Array(choices)) = members.get_mut("anyOf") {
-        choices.retain(|one| !is_null(one));
-        if let [Value::Object(one)] = choices.as_slice() {
-            let one = one.clone();
-            members.remove("anyOf");
-            for (name, value) in one {
-                // What the parameter says of itself counts more than what its type does.
-                members.entry(name).or_insert(value);
-            }
-        }
-    }
-    schema
 }

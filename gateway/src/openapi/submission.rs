@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use wordmill_common::options::Options;
 
 use super::{Operation, Schemas};
+use crate::new_job::{self, LABEL_NAME_PATTERN, LABEL_VALUE_PATTERN, NewJob};
 use crate::problem::Code;
-use crate::submit::{LABEL_NAME_PATTERN, LABEL_VALUE_PATTERN, NewJob};
 use crate::view::JobView;
 
 const TAG: &str = "submission";
@@ -148,7 +148,7 @@ pub(super) fn query(schemas: &mut Schemas) -> Vec<Value> {
             "in": "query",
             "required": false,
             "description": "Where to tell how the job ended, unless a body in JSON says it.",
-            "schema": super::url_schema(),
+            "schema": new_job::url_schema(),
         }),
     ]
 }

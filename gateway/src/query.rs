@@ -7,8 +7,8 @@ use url::form_urlencoded;
 use wordmill_common::id::Lane;
 use wordmill_common::options::Options;
 
+use crate::new_job;
 use crate::problem::{Code, Problem};
-use crate::submit;
 
 /// Options that are lists of texts.
 const LISTS: [&str; 1] = ["stop_words"];
@@ -63,7 +63,12 @@ pub(crate) fn read(query: &str) -> Result<Asked, Problem> {
         }
     }
     let options = (!options.is_empty()).then_some(Value::Object(options));
-    Ok(Asked { options: submit::options(options)?, labels: submit::labels(labels)?, lane, webhook })
+    Ok(Asked {
+        options: new_job::options(options)?,
+        labels: new_job::labels(labels)?,
+        lane,
+        webhook,
+    })
 }
 
 /// Adds an option as JSON has it. What is no number, or neither true nor false, stays a text, which is refused

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
@@ -13,7 +13,7 @@ use wordmill_common::webhook::Webhook;
 
 use crate::body::Members;
 use crate::problem::{Code, Problem};
-use crate::{App, openapi};
+use crate::{App, schema};
 
 /// Longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
@@ -34,7 +34,7 @@ pub(crate) const LABEL_VALUE_PATTERN: &str = "[^\\u0000-\\u001f\\u007f-\\u009f]*
 #[schemars(transform = either)]
 pub(crate) struct NewJob {
     /// The page to fetch and count: absolute, `http` or `https`.
-    #[schemars(schema_with = "openapi::url")]
+    #[schemars(schema_with = "url_member")]
     pub(crate) url: Option<String>,
     /// The text to count.
     pub(crate) text: Option<String>,
@@ -59,13 +59,27 @@ pub(crate) struct NewJob {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewWebhook {
     /// Absolute, `http` or `https`.
-    #[schemars(schema_with = "openapi::url")]
+    #[schemars(schema_with = "url_member")]
     pub(crate) url: String,
+}
+
+/// Returns the schema of a URL that can be counted.
+pub(crate) fn url_schema() -> Value {
+    json!({
+        "type": "string",
+        "format": "uri",
+        "maxLength": URL_BYTES_MAX,
+    })
+}
+
+/// The same, for a member.
+fn url_member(_: &mut SchemaGenerator) -> Schema {
+    Schema::try_from(url_schema()).unwrap_or_default()
 }
 
 /// Has exactly one source.
 fn either(schema: &mut Schema) {
-    openapi::alternatives(schema, &[("url", &["text"]), ("text", &["url"])]);
+    schema::alternatives(schema, &[("url", &["text"]), ("text", &["url"])]);
 }
 
 /// Reads what a job is to count.

@@ -9,9 +9,9 @@ use crate::problem::{Code, Problem};
 /// Longest name of a file that is kept, in bytes.
 const FILE_NAME_BYTES_MAX: usize = 255;
 /// Longest content type that is kept, in bytes.
-pub(super) const CONTENT_TYPE_BYTES_MAX: usize = 255;
+pub(crate) const CONTENT_TYPE_BYTES_MAX: usize = 255;
 /// What programs say of a file that they know nothing about.
-pub(super) const UNKNOWN_TYPE: &str = "application/octet-stream";
+pub(crate) const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 /// How a job comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ fn essence(content_type: &str) -> String {
 
 /// Refuses content types that certainly cannot be counted. What is said to be text, or nothing in
 /// particular, is for the worker to look at.
-pub(super) fn countable(content_type: &str) -> Result<(), Problem> {
+pub(crate) fn countable(content_type: &str) -> Result<(), Problem> {
     let essence = essence(content_type);
     let (kind, _) = essence.split_once('/').unwrap_or_default();
     match essence.as_str() {
@@ -75,7 +75,7 @@ pub(super) fn countable(content_type: &str) -> Result<(), Problem> {
 }
 
 /// Reads the content encoding; `None` if the document comes as it is.
-pub(super) fn encoding(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(crate) fn encoding(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let values = headers.get_all(CONTENT_ENCODING).iter();
     let names: Vec<String> = values
         .flat_map(|value| value.to_str().unwrap_or("?").split(','))
@@ -96,7 +96,7 @@ pub(super) fn encoding(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 /// Returns the content type that a form gives its file, or that the file's name suggests if the form
 /// knows nothing about it.
-pub(super) fn guess(content_type: Option<&str>, file_name: Option<&str>) -> Option<String> {
+pub(crate) fn guess(content_type: Option<&str>, file_name: Option<&str>) -> Option<String> {
     let content_type = content_type.filter(|named| essence(named) != UNKNOWN_TYPE);
     let suggested = || {
         let (_, extension) = file_name?.rsplit_once('.')?;
@@ -112,7 +112,7 @@ pub(super) fn guess(content_type: Option<&str>, file_name: Option<&str>) -> Opti
 }
 
 /// Returns a file's name without what could confuse a terminal, and not too long.
-pub(super) fn plain(name: &str) -> String {
+pub(crate) fn plain(name: &str) -> String {
     let mut plain: String = name.chars().filter(|c| !c.is_control()).collect();
     let end = (0..=FILE_NAME_BYTES_MAX).rev().find(|end| plain.is_char_boundary(*end));
     plain.truncate(end.unwrap_or_default());

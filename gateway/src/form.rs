@@ -12,17 +12,17 @@ use axum::http::header::CONTENT_TYPE;
 use futures_util::Stream;
 use multer::{Field, Multipart};
 
-use super::{Pieces, incomplete, unstalled};
+use crate::pieces::{Pieces, incomplete, unstalled};
 use crate::problem::{Code, Problem};
 
 /// How much larger than its file a form may be, in bytes.
-pub(super) const MARGIN: u64 = 64 << 10;
+pub(crate) const MARGIN: u64 = 64 << 10;
 /// Most bytes between the file and what comes before or after it: names, headers, boundaries. What is
 /// waited for there is held in memory.
 const BETWEEN_BYTES_MAX: usize = 64 << 10;
 
 /// A form whose file is being read.
-pub(super) struct Form<'a> {
+pub(crate) struct Form<'a> {
     multipart: Multipart<'a>,
     file: Option<Field<'a>>,
     content_type: Option<String>,
@@ -33,7 +33,7 @@ pub(super) struct Form<'a> {
 
 impl<'a> Form<'a> {
     /// Reads up to the file.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         headers: &HeaderMap,
         body: &'a mut Body,
         stall_timeout: Duration,
@@ -60,12 +60,12 @@ impl<'a> Form<'a> {
     }
 
     /// Returns the content type that the form gives its file.
-    pub(super) fn content_type(&self) -> Option<&str> {
+    pub(crate) fn content_type(&self) -> Option<&str> {
         self.content_type.as_deref()
     }
 
     /// Returns the file's name.
-    pub(super) fn file_name(&self) -> Option<&str> {
+    pub(crate) fn file_name(&self) -> Option<&str> {
         self.file_name.as_deref()
     }
 }

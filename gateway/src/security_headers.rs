@@ -1,0 +1,13 @@
+//! Headers that every answer has.
+
+use axum::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+
+/// Tells browsers not to guess another content type than the one that is sent.
+pub(crate) const NOSNIFF_HEADER: (HeaderName, HeaderValue) =
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+/// Prevents pages of other origins from embedding answers (CORP). CORS requests are not affected:
+/// they need `WORDMILL_CORS_ORIGINS`.
+pub(crate) const SAME_ORIGIN_HEADER: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("cross-origin-resource-policy"),
+    HeaderValue::from_static("same-origin"),
+);
