@@ -39,12 +39,11 @@ pub(crate) use self::intake::LINE_OPTIONS;
 use self::intake::{Intake, Taken};
 use self::lines::Shape;
 use crate::caller::Caller;
+use crate::deadline::{self, BROKER_DEADLINE};
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::query::Asked;
-use crate::{
-    App, BROKER_DEADLINE, body, idempotency_key, jobs, keyed, new_job, publish, query, result,
-};
+use crate::{App, body, idempotency_key, jobs, keyed, new_job, publish, query, result};
 
 /// Most jobs in one batch.
 const LINES_MAX: u32 = 10_000;
@@ -133,10 +132,10 @@ pub(crate) async fn post(
 /// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
 async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
     publish::connected(app, Instant::now() + BROKER_DEADLINE).await?;
-    match lookup::within(app.store.read(key, Freshness::Leader)).await? {
+    match deadline::within(app.store.read(key, Freshness::Leader)).await? {
         Found::Job(_) => Ok(BatchMode::ExistingBatch),
         Found::Absent => Ok(BatchMode::NewKey),
-        Found::Gone => Err(lookup::gone()),
+        Found::Gone => Err(Problem::gone()),
     }
 }
 

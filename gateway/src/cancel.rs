@@ -21,9 +21,10 @@ use wordmill_common::trace::TraceParent;
 use wordmill_nats::record::Stored;
 use wordmill_nats::store::Outcome;
 
+use crate::deadline::BROKER_DEADLINE;
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE, batches, trace, waiting};
+use crate::{App, batches, conditional, trace};
 
 /// `POST /v1/jobs/{id}/cancel`. It may be repeated.
 pub(crate) async fn post(
@@ -38,7 +39,7 @@ pub(crate) async fn post(
     })?;
     batches::cancel_members(&app, &stored.job).await?;
     let mut response = app.view(&stored.job).into_response();
-    if let Ok(etag) = waiting::etag(stored.revision).parse() {
+    if let Ok(etag) = conditional::etag(stored.revision).parse() {
         response.headers_mut().insert(ETAG, etag);
     }
     Ok(response)
@@ -69,6 +70,6 @@ async fn withdraw(app: &App, key: &JobKey, request: &TraceParent) -> Result<Box<
             let detail = format!("The job has already {}.", status.as_str());
             Err(Problem::new(Code::AlreadyFinished, detail).with("job_status", json!(status)))
         }
-        Outcome::Gone => Err(lookup::gone()),
+        Outcome::Gone => Err(Problem::gone()),
     }
 }

@@ -23,9 +23,10 @@ use wordmill_nats::Error;
 use wordmill_nats::dead::{Filter, Letter, LetterId, Page};
 
 use crate::caller::Caller;
+use crate::deadline::BROKER_DEADLINE;
 use crate::problem::{Code, Problem};
 use crate::schema::Moment;
-use crate::{App, BROKER_DEADLINE, cursor};
+use crate::{App, cursor};
 
 /// Most letters on one page.
 const LIMIT_MAX: usize = 100;

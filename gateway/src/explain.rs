@@ -15,9 +15,10 @@ use wordmill_common::job::{ExplanationPlace, Job};
 use wordmill_common::options::RuleName;
 use wordmill_common::source::SourceInfo;
 
+use crate::deadline::BROKER_DEADLINE;
 use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE, result};
+use crate::{App, result};
 
 /// The rules that are compared if none are named: the default one and the oldest one.
 const DEFAULT_RULES: [RuleName; 2] = [RuleName::Unicode, RuleName::Whitespace];
@@ -153,7 +154,7 @@ async fn explanation(app: &App, job: &Job) -> Result<Explanation, Problem> {
             let read = reading.await.map_err(|_| {
                 Problem::new(Code::BrokerUnavailable, "The explanation could not be read in time.")
             })?;
-            read?.ok_or_else(lookup::gone)
+            read?.ok_or_else(Problem::gone)
         }
     }
 }

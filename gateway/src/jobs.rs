@@ -16,9 +16,11 @@ use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::record::{Found, RawRecord, Stored};
 
-use crate::lookup::{self, JobPath, within};
+use crate::conditional::{self, Known};
+use crate::deadline::within;
+use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
-use crate::waiting::{self, Known, WAIT_S_MAX};
+use crate::waiting::{self, WAIT_S_MAX};
 use crate::{App, webhook};
 
 /// When a client may ask again about an unfinished job, in seconds.
@@ -69,7 +71,7 @@ pub(crate) async fn get(
         };
         view.told(told.as_ref()).into_response()
     };
-    if let Ok(etag) = waiting::etag(record.revision).parse() {
+    if let Ok(etag) = conditional::etag(record.revision).parse() {
         response.headers_mut().insert(ETAG, etag);
     }
     if !record.status.is_final() {

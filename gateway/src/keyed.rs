@@ -23,10 +23,10 @@ use wordmill_nats::record::{Found, Stored};
 use wordmill_nats::spans;
 use wordmill_nats::store::Claimed;
 
-use crate::lookup;
+use crate::deadline::{self, BROKER_DEADLINE};
 use crate::problem::{Code, Problem};
 use crate::publish::{self, Offered, PUBLISH_PAUSE};
-use crate::{App, BROKER_DEADLINE, limits, trace};
+use crate::{App, limits, trace};
 
 /// Returns the SHA-256, in hexadecimal, of what a job asks for.
 ///
@@ -96,12 +96,12 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
     let key = JobKey { owner: message.owner.clone(), job_id: message.job_id };
     let comparing = async {
         let _room = app.room.take(&message.source)?;
-        match lookup::within(app.store.read(&key, Freshness::Leader)).await? {
+        match deadline::within(app.store.read(&key, Freshness::Leader)).await? {
             Found::Job(stored) if stored.job.fingerprint == Some(fingerprint(message)) => {
                 Ok(stored.job)
             }
             Found::Job(_) => Err(idempotency_key_reused()),
-            Found::Gone | Found::Absent => Err(lookup::gone()),
+            Found::Gone | Found::Absent => Err(Problem::gone()),
         }
     };
     let compared = comparing.await;
@@ -149,7 +149,7 @@ async fn settle(
             put_in(app, *stored, message, trace, deadline, Owned::ByAnother).await
         }
         Claimed::Taken(_) => Err(idempotency_key_reused()),
-        Claimed::Gone => Err(lookup::gone()),
+        Claimed::Gone => Err(Problem::gone()),
     }
 }
 
@@ -284,7 +284,7 @@ async fn look(app: &App, stored: Stored, deadline: Instant) -> Result<Seen, Prob
                 return Ok(Seen::Underway(Box::new(now.job)));
             }
             Found::Job(now) => now,
-            Found::Gone => return Err(lookup::gone()),
+            Found::Gone => return Err(Problem::gone()),
             // Taken back by a request that the queue declined: the job exists if its message does.
             Found::Absent if has_message => return Ok(Seen::Underway(Box::new(job))),
             Found::Absent => return Err(Problem::unconfirmed(job.job_id)),

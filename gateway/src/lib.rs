@@ -8,12 +8,15 @@ mod body;
 pub mod browser;
 mod caller;
 mod cancel;
+mod conditional;
 pub mod config;
 pub mod cors;
 mod csv;
 mod cursor;
 mod dead_letters;
+mod deadline;
 mod docs;
+mod document_copy;
 mod events;
 mod explain;
 mod form;
@@ -97,8 +100,6 @@ use crate::upload::Uploads;
 use crate::view::JobView;
 use crate::waiting::Waiters;
 
-/// Longest time that a request may spend on the broker; its answer comes within 3 s.
-const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 /// How long what cut-off uploads left may take to be removed at a shutdown.
 const CLEAN_UP_MAX: Duration = Duration::from_secs(5);
 

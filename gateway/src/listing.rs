@@ -15,9 +15,10 @@ use wordmill_nats::listing::Wanted;
 
 use crate::caller::Caller;
 use crate::cursor::Page;
+use crate::deadline::BROKER_DEADLINE;
 use crate::problem::{Code, Problem};
 use crate::view::JobView;
-use crate::{App, BROKER_DEADLINE, cursor};
+use crate::{App, cursor};
 
 /// Most jobs on one page.
 const LIMIT_MAX: usize = 100;

@@ -1,7 +1,6 @@
 //! Finds a job, wherever its traces are.
 
 use axum::extract::{FromRequestParts, Path};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use wordmill_common::id::{JobId, JobKey};
 use wordmill_common::job::Status;
@@ -9,9 +8,10 @@ use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::record::{Found, RawRecord, Stored};
 
+use crate::App;
 use crate::caller::Caller;
+use crate::deadline::within;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE};
 
 /// The job that a path names, of the caller's.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub(crate) async fn existing(app: &App, key: &JobKey) -> Result<Box<Stored>, Pro
 pub(crate) async fn raw(app: &App, key: &JobKey) -> Result<RawRecord, Problem> {
     match find(app, key).await? {
         Found::Job(record) => Ok(record),
-        Found::Gone => Err(gone()),
+        Found::Gone => Err(Problem::gone()),
         Found::Absent => Err(Problem::new(Code::JobNotFound, "No job has this id.")),
     }
 }
@@ -86,24 +86,6 @@ pub(crate) async fn finished(app: &App, key: &JobKey) -> Result<Box<Stored>, Pro
     let state = describe_state(stored.job.status);
     let detail = format!("{state}: this is for finished jobs. Cancel it, or wait.");
     Err(Problem::new(Code::JobNotFinished, detail))
-}
-
-/// Waits for the broker as long as a request may.
-pub(crate) async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
-    match tokio::time::timeout(BROKER_DEADLINE, asked).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => {
-            let detail = "The store did not answer in time. Try again.";
-            Err(Problem::new(Code::BrokerUnavailable, detail))
-        }
-    }
-}
-
-/// Returns the answer about a job that was there once.
-pub(crate) fn gone() -> Problem {
-    let problem = Problem::new(Code::ResultExpired, "The job existed, but it is no longer kept.");
-    debug_assert_eq!(problem.status(), StatusCode::GONE);
-    problem
 }
 
 /// Returns the start of a sentence about a job's state, for example `The job is queued`.

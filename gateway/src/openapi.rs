@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use self::operation::Operation;
 use self::schemas::Schemas;
-use crate::waiting::Known;
+use crate::conditional::Known;
 use crate::{App, docs};
 
 /// Name of the security scheme.

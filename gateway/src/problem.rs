@@ -36,6 +36,11 @@ impl Problem {
         Self { code, detail: shortened(detail.into()), more: Map::new(), retry_after: None }
     }
 
+    /// A job that existed and is no longer kept.
+    pub(crate) fn gone() -> Self {
+        Self::new(Code::ResultExpired, "The job existed, but it is no longer kept.")
+    }
+
     /// Returns the problem of a job that may or may not have been queued: the id lets the client
     /// find out.
     pub(crate) fn unconfirmed(job_id: JobId) -> Self {

@@ -15,9 +15,10 @@ use wordmill_nats::record::Found;
 use wordmill_nats::spans;
 use wordmill_nats::store::NotWritten;
 
+use crate::deadline::BROKER_DEADLINE;
 use crate::metrics::Operation;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE, limits, trace};
+use crate::{App, limits, trace};
 
 /// Wait before a publish that was not confirmed is repeated.
 pub(crate) const PUBLISH_PAUSE: Duration = Duration::from_millis(50);

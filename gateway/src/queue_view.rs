@@ -12,7 +12,7 @@ use wordmill_nats::queue::LaneLevel;
 use wordmill_nats::sweep::age;
 
 use crate::App;
-use crate::lookup::within;
+use crate::deadline::within;
 use crate::problem::Problem;
 use crate::schema::Moment;
 

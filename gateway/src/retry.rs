@@ -18,10 +18,11 @@ use wordmill_nats::read::Freshness;
 
 use crate::App;
 use crate::caller::Caller;
-use crate::lookup::{self, JobPath, within};
+use crate::deadline::within;
+use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::waiting::Preference;
-use crate::{idempotency_key, keyed, publish, submit, upload};
+use crate::{document_copy, idempotency_key, keyed, publish, submit, upload};
 
 /// `POST /v1/jobs/{id}/retry`. With an `Idempotency-Key` a repeat finds the job of the first time;
 /// without one it starts another.
@@ -56,7 +57,7 @@ pub(crate) async fn post(
         webhook: old.webhook,
         batch: None,
     };
-    let copy = upload::renew(&app, &mut message).await?;
+    let copy = document_copy::renew(&app, &mut message).await?;
     let preference = Preference::of(&app, &message.key(), &headers).await;
     let accepted = match name {
         Some(_) => keyed::accept(&app, message, &trace).await,

@@ -23,8 +23,8 @@ use wordmill_common::trace::TraceParent;
 use wordmill_common::webhook::Webhook;
 use wordmill_nats::Error;
 use wordmill_nats::documents::{Documents, Received, Upload};
-use wordmill_nats::record::Found;
 
+use crate::deadline::BROKER_DEADLINE;
 use crate::form::{self, Form};
 use crate::media::{
     CONTENT_TYPE_BYTES_MAX, Kind, UNKNOWN_TYPE, countable, encoding, guess, kind, plain,
@@ -32,14 +32,12 @@ use crate::media::{
 use crate::pieces::{Pieces, Plain, incomplete};
 use crate::problem::{Code, Problem};
 use crate::query::{self, Asked};
-use crate::{App, BROKER_DEADLINE, body, lookup, new_job, publish};
+use crate::{App, body, new_job, publish};
 
 /// How often the removal of a document is tried before it is left to the sweeper.
 const REMOVE_TRIES: u32 = 5;
 /// Wait between two tries.
 const REMOVE_PAUSE: Duration = Duration::from_secs(1);
-/// Longest copy of a document for a job that is done again.
-const COPY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What an upload may take.
 #[derive(Debug, Clone, Copy)]
@@ -279,40 +277,6 @@ pub(crate) fn settle(app: &App, object: Option<String>, accepted: &Result<Job, P
     }
 }
 
-/// Gives a job that is to do an earlier one again a document of its own, if it has one that is not in
-/// its message. One that exists already, from an earlier request, has one. Returns the name of the
-/// copy, if one was made, for [`settle`].
-///
-/// # Errors
-/// `source_gone` if the document is no longer kept, `storage_full` and `broker_unavailable`.
-pub(crate) async fn renew(app: &App, message: &mut JobMessage) -> Result<Option<String>, Problem> {
-    let Some(object) = message.source.object() else {
-        return Ok(None);
-    };
-    let key = message.key();
-    if !matches!(lookup::find(app, &key).await?, Found::Absent) {
-        return Ok(None);
-    }
-    let copying = tokio::time::timeout(COPY_TIME_MAX, app.uploads.documents.copy(object, &key));
-    let copied = match copying.await {
-        Ok(copied) => copied.map_err(not_stored)?,
-        Err(_) => {
-            let detail = "The document could not be copied in time. Nothing was queued: try again.";
-            return Err(Problem::new(Code::BrokerUnavailable, detail));
-        }
-    };
-    match (copied, &mut message.source) {
-        (Some(content), Source::Document(document)) => {
-            document.content = content;
-            Ok(message.source.object().map(str::to_owned))
-        }
-        _ => {
-            let detail = "The document of the job is no longer kept. Send it again.";
-            Err(Problem::new(Code::SourceGone, detail))
-        }
-    }
-}
-
 fn too_large(size_max: u64) -> Problem {
     let detail =
         format!("The document is larger than {size_max} bytes (WORDMILL_DOCUMENT_SIZE_MAX).");
@@ -320,7 +284,7 @@ fn too_large(size_max: u64) -> Problem {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
-fn not_stored(error: Error) -> Problem {
+pub(crate) fn not_stored(error: Error) -> Problem {
     warn!(%error, "a document was not stored");
     match error {
         Error::Full { .. } => {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use axum::http::header::IF_NONE_MATCH;
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -21,9 +20,10 @@ use wordmill_nats::events::Events;
 use wordmill_nats::read::Freshness;
 use wordmill_nats::record::{Found, RawRecord};
 
+use crate::App;
+use crate::deadline::BROKER_DEADLINE;
 use crate::lookup;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE};
 
 /// Longest wait that a request may ask for, in seconds.
 pub(crate) const WAIT_S_MAX: u64 = 60;
@@ -176,7 +176,7 @@ impl Follower {
         while !is_wanted(&self.current) {
             match tokio::time::timeout_at(end, self.next()).await {
                 Ok(Heard::Change) => {}
-                Ok(Heard::Gone) => return Err(lookup::gone()),
+                Ok(Heard::Gone) => return Err(Problem::gone()),
                 Ok(Heard::Stopping) | Err(_) => break,
             }
         }
@@ -287,37 +287,6 @@ fn preferred(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-/// The revisions that a client knows: `If-None-Match`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Known(Vec<String>);
-
-impl Known {
-    /// Reads the header; `None` if there is none.
-    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
-        let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        let tags: Vec<String> = fields
-            .flat_map(|field| field.split(','))
-            .map(|tag| tag.trim().trim_start_matches("W/").to_owned())
-            .collect();
-        (!tags.is_empty()).then_some(Self(tags))
-    }
-
-    /// Tells whether the client knows this revision.
-    pub(crate) fn includes(&self, revision: u64) -> bool {
-        self.includes_tag(&etag(revision))
-    }
-
-    /// Tells whether the client knows what has this entity tag.
-    pub(crate) fn includes_tag(&self, tag: &str) -> bool {
-        self.0.iter().any(|known| known == tag || known == "*")
-    }
-}
-
-/// Returns the entity tag of a revision.
-pub(crate) fn etag(revision: u64) -> String {
-    format!("\"{revision}\"")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,23 +312,5 @@ mod tests {
             let wait = preferred(&headers("prefer", values));
             assert_eq!(wait, expected.map(Duration::from_secs), "{values:?}");
         }
-    }
-
-    #[test]
-    fn known_revisions_are_compared_weakly() {
-        for (values, is_known) in [
-            (&["\"7\""][..], true),
-            (&["W/\"7\""], true),
-            (&["\"6\", \"7\""], true),
-            (&["\"6\"", "\"7\""], true),
-            (&["*"], true),
-            (&["7"], false),
-            (&["\"77\""], false),
-            (&[""], false),
-        ] {
-            let known = Known::of(&headers("if-none-match", values)).unwrap();
-            assert_eq!(known.includes(7), is_known, "{values:?}");
-        }
-        assert_eq!(Known::of(&HeaderMap::new()), None);
     }
 }

@@ -13,7 +13,8 @@ use wordmill_common::webhook::Deliveries;
 use wordmill_nats::Error;
 use wordmill_nats::read::Freshness;
 
-use crate::lookup::{self, JobPath, within};
+use crate::deadline::within;
+use crate::lookup::{self, JobPath};
 use crate::problem::{Code, Problem};
 use crate::{App, trace};
 

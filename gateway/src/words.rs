@@ -7,9 +7,9 @@ use wordmill_common::job::{Job, ResultPlace};
 use wordmill_nats::Error;
 use wordmill_nats::results::{self, Entries};
 
-use crate::lookup;
+use crate::App;
+use crate::deadline::BROKER_DEADLINE;
 use crate::problem::{Code, Problem};
-use crate::{App, BROKER_DEADLINE};
 
 /// The words that were asked for: the most frequent ones, down to a count, up to a number. What comes
 /// after them is not read.
@@ -41,12 +41,12 @@ impl Words {
     ) -> Result<Self, Problem> {
         let opening = async {
             let place = match &job.result {
-                None => return Err(lookup::gone()),
+                None => return Err(Problem::gone()),
                 Some(ResultPlace::Inline { word_count }) => {
                     Place::Record(results::inline(&job.key(), word_count)?.into_iter())
                 }
                 Some(ResultPlace::Object { name }) => {
-                    let packed = app.results.read(name).await?.ok_or_else(lookup::gone)?;
+                    let packed = app.results.read(name).await?.ok_or_else(Problem::gone)?;
                     Place::Store(Box::new(packed.entries()?))
                 }
             };

@@ -27,7 +27,7 @@ use crate::caller::Caller;
 use crate::cursor::{self, NO_CURSOR};
 use crate::problem::{Code, Problem};
 use crate::schema::alternatives;
-use crate::{App, body, keyed, trace, upload, view};
+use crate::{App, body, document_copy, keyed, trace, upload, view};
 
 /// Most letters that one request replays.
 const REPLAY_MAX: usize = 100;
@@ -226,7 +226,7 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
     let (span, trace) = trace::replaying(letter.traceparent.as_ref(), request);
     message.trace_id = trace.trace_id;
     let replaying = async {
-        let copy = upload::renew(app, &mut message).await?;
+        let copy = document_copy::renew(app, &mut message).await?;
         let accepted = keyed::accept(app, message, &trace).await;
         upload::settle(app, copy, &accepted);
         accepted
