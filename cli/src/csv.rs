@@ -1,4 +1,4 @@
-//! Tables for spreadsheets, as the service writes them: `gateway/src/csv.rs` explains the rule.
+//! Tables for spreadsheets, as the service writes them: `gateway/src/read/csv.rs` explains the rule.
 
 /// Characters that begin a formula, full-width and small forms included.
 const FORMULA_CHARS: [char; 12] =

@@ -10,9 +10,10 @@ use wordmill_common::webhook::Secrets;
 use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
 
-use crate::browser::Hosts;
-use crate::cors::Origins;
-use crate::{tls, trace, upload};
+use crate::http::browser::Hosts;
+use crate::http::cors::Origins;
+use crate::http::{tls, trace};
+use crate::intake::upload;
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]

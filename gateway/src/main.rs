@@ -10,8 +10,9 @@ use wordmill_common::env::{self, Env};
 use wordmill_common::id::Owner;
 use wordmill_common::shutdown::Signals;
 use wordmill_common::{probe, telemetry};
+use wordmill_gateway::auth::keys;
 use wordmill_gateway::config::Config;
-use wordmill_gateway::{keys, tls};
+use wordmill_gateway::http::tls;
 
 /// Most allocations of a job are freed within a millisecond, on several threads.
 #[cfg(feature = "jemalloc")]

@@ -18,7 +18,7 @@ use wordmill_common::metrics::{
 use wordmill_common::trace::TraceParent;
 
 use crate::App;
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 use crate::standing::Standing;
 
 /// What is measured. Clones share it.

@@ -20,14 +20,18 @@ use tower_http::set_header::SetResponseHeader;
 use tracing::error;
 use wordmill_service::server::Connection;
 
-use crate::config::Config;
-use crate::dead_letters::{self, replay};
-use crate::problem::{Code, Problem};
-use crate::security_headers::{NOSNIFF_HEADER, SAME_ORIGIN_HEADER};
-use crate::{
-    App, batches, caller, cancel, events, explain, health, jobs, listing, metrics, openapi, page,
-    queue_view, result, retry, submit, trace, webhook, word_count,
+use crate::api::dead_letters::{self, replay};
+use crate::api::{
+    batches, cancel, events, explain, health, jobs, listing, queue_view, result, retry, submit,
+    webhook, word_count,
 };
+use crate::auth::caller;
+use crate::config::Config;
+use crate::http::problem::{Code, Problem};
+use crate::http::security_headers::{NOSNIFF_HEADER, SAME_ORIGIN_HEADER};
+use crate::http::trace;
+use crate::spec::openapi;
+use crate::{App, metrics, page};
 
 /// Smallest answer that is worth compressing, in bytes.
 const COMPRESSED_BYTES_MIN: u64 = 1024;

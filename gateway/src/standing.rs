@@ -21,7 +21,7 @@ use wordmill_nats::queue::{LaneLevel, Queue};
 use wordmill_nats::sweep::age;
 use wordmill_nats::webhooks::{self, Webhooks};
 
-use crate::gauge::Gauge;
+use crate::enqueue::gauge::Gauge;
 
 /// How often the broker is asked. Nobody looks more often.
 const INTERVAL: Duration = Duration::from_secs(5);

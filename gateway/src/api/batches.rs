@@ -1,0 +1,324 @@
+//! Batches come in: many jobs in one request, each of them accepted or refused by itself.
+//!
+//! The jobs are read while the body arrives, and put onto the queue many at a time. Last comes the batch,
+//! a job of its own that adds up what they find (`worker/src/members.rs`): so whoever has the answer has
+//! everything, and a request that ends early leaves jobs behind and no batch. Under an idempotency key the
+//! ids of the jobs follow from it and from their lines, so sending all of it again runs nothing twice.
+//!
+//! A batch that is refused as a whole starts no job. Query, headers and key are validated before
+//! the body is read. If a batch exists under the key, the lines are only compared with its jobs. If
+//! the queue fills or the body breaks off, the batch is interrupted: the answer names the jobs that
+//! run.
+
+mod intake;
+mod lines;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{LOCATION, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::time::{Duration, Instant};
+use tracing::{debug, info};
+use wordmill_common::batch::Batch;
+use wordmill_common::clock;
+use wordmill_common::id::{JobId, JobKey, Lane};
+use wordmill_common::job::{FORMAT, Job};
+use wordmill_common::message::JobMessage;
+use wordmill_common::source::{Source, SourceKind};
+use wordmill_common::trace::TraceParent;
+use wordmill_nats::Error;
+use wordmill_nats::read::Freshness;
+use wordmill_nats::record::{Found, check_state};
+use wordmill_nats::store::Outcome;
+
+pub(crate) use self::intake::LINE_OPTIONS;
+use self::intake::{Intake, Taken};
+use self::lines::Shape;
+use crate::App;
+use crate::api::{jobs, result};
+use crate::auth::caller::Caller;
+use crate::enqueue::{keyed, publish};
+use crate::http::deadline::{self, BROKER_DEADLINE};
+use crate::http::problem::{Code, Problem};
+use crate::intake::query::Asked;
+use crate::intake::{body, idempotency_key, new_job, query};
+use crate::read::lookup::{self, JobPath};
+
+/// Most jobs in one batch.
+const LINES_MAX: u32 = 10_000;
+/// Content types of jobs that stand on lines of their own.
+const LINES_TYPES: [&str; 3] = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
+/// How many members of a batch are withdrawn at once.
+const CANCELS_MAX: usize = 64;
+/// How long the members of a batch may take to be withdrawn.
+const CANCEL_TIME_MAX: Duration = Duration::from_secs(20);
+/// When a client may look after its new batch, in seconds.
+const POLL_AFTER_S: u64 = 1;
+
+/// How a batch request handles its lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BatchMode {
+    /// No key: enqueues every job.
+    WithoutKey,
+    /// New key: enqueues the jobs that are missing.
+    NewKey,
+    /// The batch exists: only compares the lines with its jobs.
+    ExistingBatch,
+}
+
+/// `POST /v1/batches`, with `Idempotency-Key` or without.
+pub(crate) async fn post(
+    State(app): State<App>,
+    caller: Caller,
+    Extension(trace): Extension<TraceParent>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let shape = shape(&headers)?;
+    let name = idempotency_key::read(&headers)?;
+    let asked = query::read(uri.query().unwrap_or_default())?;
+    if asked.lane == Some(Lane::Interactive) {
+        return Err(Problem::new(Code::InvalidQuery, "Batches are bulk; leave lane out."));
+    }
+    let webhook = asked.webhook.as_deref().map(|url| new_job::webhook_to(&app, url)).transpose()?;
+    let batch_id = match &name {
+        Some(name) => JobId::derived("batch", &caller.owner, name),
+        None => JobId::new(),
+    };
+    let mode = match &name {
+        Some(_) => match find(&app, &caller.job(batch_id)).await {
+            Ok(mode) => mode,
+            Err(problem) => {
+                body::drain(body).await;
+                return Err(problem);
+            }
+        },
+        None => BatchMode::WithoutKey,
+    };
+    let intake =
+        Intake { app: &app, caller: &caller, trace: &trace, batch_id, asked: &asked, mode };
+    let mut taken = intake.take(body, shape).await;
+    if let Some(problem) = taken.interrupted.take() {
+        return Err(interrupted_problem(problem, batch_id, mode, &taken));
+    }
+    if taken.accepted == 0 && mode == BatchMode::ExistingBatch {
+        let detail =
+            "The key names a batch of other lines or other parameters. lines shows what differs.";
+        let problem = Problem::new(Code::IdempotencyKeyReused, detail);
+        return Err(problem.with("lines", taken.lines.into()));
+    }
+    if taken.accepted == 0 {
+        let detail = "No line is a job: there is nothing to do. lines says why.";
+        return Err(Problem::new(Code::EmptyBatch, detail).with("lines", taken.lines.into()));
+    }
+    let message = JobMessage { webhook, ..message(&caller, &trace, batch_id, &asked, &taken) };
+    let accepted = match mode {
+        BatchMode::WithoutKey => publish::accept(&app, &message, &trace).await,
+        BatchMode::NewKey => keyed::accept(&app, message, &trace).await,
+        BatchMode::ExistingBatch => keyed::find(&app, message, &trace).await,
+    };
+    // The jobs are enqueued even if their batch is missing or unconfirmed, so the answer names them.
+    let job = accepted.map_err(|problem| interrupted_problem(problem, batch_id, mode, &taken))?;
+    info!(job.id = %batch_id, accepted = taken.accepted, refused = taken.refused.count(), "batch accepted");
+    Ok(answer(&job, &taken))
+}
+
+/// Returns the mode for a key: whether its batch exists. The record of the batch is created last,
+/// so all its jobs exist, too.
+///
+/// # Errors
+/// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
+async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
+    publish::connected(app, Instant::now() + BROKER_DEADLINE).await?;
+    match deadline::within(app.store.read(key, Freshness::Leader)).await? {
+        Found::Job(_) => Ok(BatchMode::ExistingBatch),
+        Found::Absent => Ok(BatchMode::NewKey),
+        Found::Gone => Err(Problem::gone()),
+    }
+}
+
+/// Returns how the jobs are written in the body.
+fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
+    if body::is_json(headers) {
+        return Ok(Shape::Array);
+    }
+    let given = body::essence(headers);
+    if LINES_TYPES.contains(&given.as_str()) {
+        return Ok(Shape::Lines);
+    }
+    let detail = "Send one job a line, with Content-Type: application/x-ndjson, or an array of \
+                  jobs, with Content-Type: application/json.";
+    Err(Problem::new(Code::UnsupportedMediaType, detail))
+}
+
+/// Returns the job that adds up the others.
+fn message(
+    caller: &Caller,
+    trace: &TraceParent,
+    batch_id: JobId,
+    asked: &Asked,
+    taken: &Taken,
+) -> JobMessage {
+    let batch = Batch { batch_id, lines: taken.count, refused: taken.refused.clone() };
+    JobMessage {
+        format: FORMAT,
+        job_id: batch_id,
+        owner: caller.owner.clone(),
+        lane: Lane::Bulk,
+        source: Source::Batch(batch),
+        options: asked.options.clone(),
+        labels: asked.labels.clone(),
+        created_at: clock::now(),
+        trace_id: trace.trace_id,
+        fingerprint: None,
+        retry_of: None,
+        webhook: None,
+        batch: None,
+    }
+}
+
+fn answer(job: &Job, taken: &Taken) -> Response {
+    let id = job.job_id;
+    let (location, later) = (format!("/v1/batches/{id}"), POLL_AFTER_S.to_string());
+    let body = json!({
+        "batch_id": id,
+        "accepted": taken.accepted,
+        "refused": taken.refused.count(),
+        "lines": taken.lines,
+        "trace_id": job.trace_id,
+        "links": {
+            "self": location,
+            "result": format!("/v1/batches/{id}/result"),
+            "events": format!("/v1/jobs/{id}/events"),
+            "cancel": format!("/v1/jobs/{id}/cancel"),
+        },
+    });
+    (StatusCode::ACCEPTED, [(LOCATION, location), (RETRY_AFTER, later)], Json(body)).into_response()
+}
+
+/// Returns the answer to a batch that was not accepted as a whole: what stopped it, and the jobs
+/// that run.
+fn interrupted_problem(
+    problem: Problem,
+    batch_id: JobId,
+    mode: BatchMode,
+    taken: &Taken,
+) -> Problem {
+    let is_reused = problem.is(Code::IdempotencyKeyReused);
+    let how = match mode {
+        // This request started nothing.
+        BatchMode::ExistingBatch => return problem,
+        BatchMode::NewKey if is_reused => {
+            "Another request created the batch at the same time. Accepted lines that are not in that \
+             batch run as single jobs; see lines."
+        }
+        BatchMode::NewKey => {
+            "Send the whole batch again under the same Idempotency-Key: accepted lines do not run twice."
+        }
+        BatchMode::WithoutKey => {
+            "The accepted lines run as single jobs. With an Idempotency-Key, the same batch sent again \
+             would continue here."
+        }
+    };
+    let whether = if is_reused {
+        ""
+    } else if problem.names_a_job() {
+        " The batch is not confirmed."
+    } else {
+        " The batch is not created yet."
+    };
+    let detail = format!("{}{whether} {how}", problem.detail());
+    problem
+        .explained(detail)
+        .with("batch_id", json!(batch_id))
+        .with("accepted", taken.accepted.into())
+        .with("lines", taken.lines.clone().into())
+}
+
+/// `GET /v1/batches/{id}`: as `GET /v1/jobs/{id}`, for batches only.
+pub(crate) async fn get(
+    State(app): State<App>,
+    JobPath(key): JobPath,
+    asked: jobs::Query,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    existing(&app, &key).await?;
+    jobs::get(State(app), JobPath(key), asked, headers).await
+}
+
+/// `GET /v1/batches/{id}/result`: as `GET /v1/jobs/{id}/result`, for batches only.
+pub(crate) async fn result(
+    State(app): State<App>,
+    caller: Caller,
+    JobPath(key): JobPath,
+    selection: result::Query,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    existing(&app, &key).await?;
+    result::get(State(app), caller, JobPath(key), selection, headers).await
+}
+
+async fn existing(app: &App, key: &JobKey) -> Result<(), Problem> {
+    let stored = lookup::existing(app, key).await?;
+    if stored.job.source.kind == SourceKind::Batch {
+        return Ok(());
+    }
+    let detail = "This is a job and no batch: ask for it at /v1/jobs.";
+    Err(Problem::new(Code::JobNotFound, detail))
+}
+
+/// Withdraws what is unfinished of the members of a batch that was cancelled. It may be repeated.
+///
+/// # Errors
+/// `broker_unavailable` if that could not be finished in time.
+pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> {
+    let Some(batch) = &job.source.batch else { return Ok(()) };
+    let deadline = Instant::now() + CANCEL_TIME_MAX;
+    let members: Vec<_> = batch.members(&job.owner).map(|(_, job_id)| job_id).collect();
+    for some in members.chunks(CANCELS_MAX) {
+        let withdrawing = some.iter().map(|job_id| {
+            let key = JobKey { owner: job.owner.clone(), job_id: *job_id };
+            async move { withdraw(app, &key).await }
+        });
+        let done = tokio::time::timeout_at(deadline, join_all(withdrawing)).await;
+        let left = || {
+            let detail = "The batch is cancelled, but not all of its jobs are. Cancel it again.";
+            Problem::new(Code::BrokerUnavailable, detail)
+        };
+        for outcome in done.map_err(|_| left())? {
+            outcome.map_err(|error| {
+                debug!(%error, "a member of a batch is not withdrawn");
+                left()
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Withdraws one member. One that has ended, or is gone, is left as it is.
+async fn withdraw(app: &App, key: &JobKey) -> Result<(), Error> {
+    let event = |job: &mut Job, now| job.apply(wordmill_common::job::Event::Withdrawn, now);
+    let current = match app.store.read(key, Freshness::Any).await? {
+        Found::Job(stored) if stored.job.status.is_final() => return Ok(()),
+        Found::Job(stored) => *stored,
+        Found::Gone => return Ok(()),
+        // Its record was lost on the way: the queue knows the job.
+        Found::Absent => match app.queue.find(key, Freshness::Leader).await? {
+            Some(message) => {
+                wordmill_nats::record::Stored { job: message.queued_job(), revision: 0 }
+            }
+            None => return Ok(()),
+        },
+    };
+    match app.store.apply(&current, None, event).await? {
+        Outcome::Applied(stored) => app.metrics.note_cancelled(&stored.job),
+        Outcome::Refused(stored, _) => check_state(&stored.job)?,
+        Outcome::Gone => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,323 @@
+//! Takes in the jobs of a batch while they arrive.
+
+use axum::body::{Body, Bytes};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::time::{Duration, Instant};
+use tracing::Instrument;
+use wordmill_common::batch::{Batch, Lines};
+use wordmill_common::clock;
+use wordmill_common::id::{JobId, Lane};
+use wordmill_common::job::FORMAT;
+use wordmill_common::message::JobMessage;
+use wordmill_common::options::Options;
+use wordmill_common::trace::TraceParent;
+
+use super::lines::{Cut, Cutter, Shape};
+use super::{BatchMode, LINES_MAX};
+use crate::App;
+use crate::auth::caller::Caller;
+use crate::enqueue::room::RoomShare;
+use crate::enqueue::{keyed, publish};
+use crate::http::problem::{Code, Problem};
+use crate::http::trace;
+use crate::intake::body;
+use crate::intake::new_job::{self, NewJob};
+use crate::intake::query::Asked;
+
+/// Largest batch, in bytes.
+const BATCH_BYTES_MAX: usize = 64 << 20;
+/// How many of its jobs may be on their way to the broker at once.
+const IN_FLIGHT_MAX: usize = 256;
+/// How many bytes of them, one job more or less.
+const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
+/// Longest silence of a client that sends a batch.
+const STALL_MAX: Duration = Duration::from_secs(15);
+/// Longest time for a batch to be taken in.
+const TIME_MAX: Duration = Duration::from_secs(300);
+/// What a line may say of its own: everything else has to be the same for all, or the sum would be
+/// nobody's.
+pub(crate) const LINE_OPTIONS: [&str; 3] = ["language", "explain", "top"];
+
+/// What the jobs of a batch have in common.
+pub(super) struct Intake<'a> {
+    pub(super) app: &'a App,
+    pub(super) caller: &'a Caller,
+    pub(super) trace: &'a TraceParent,
+    pub(super) batch_id: JobId,
+    pub(super) asked: &'a Asked,
+    pub(super) mode: BatchMode,
+}
+
+/// What became of the lines.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// How many there are, up to the first that stands for all after it.
+    pub(super) count: u32,
+    /// How many are jobs.
+    pub(super) accepted: u32,
+    /// Which are not.
+    pub(super) refused: Lines,
+    /// One entry for each, in their order.
+    pub(super) lines: Vec<Value>,
+    /// What stopped the rest, and may not do so next time.
+    pub(super) interrupted: Option<Problem>,
+}
+
+/// What became of one line.
+struct Outcome {
+    line: u32,
+    bytes: usize,
+    accepted: Result<JobId, Problem>,
+}
+
+impl Intake<'_> {
+    /// Reads the body and enqueues its jobs, or compares them with those of the batch that exists.
+    pub(super) async fn take(&self, body: Body, shape: Shape) -> Taken {
+        let cutter = Cutter::new(shape, self.app.json_size_max);
+        let mut arriving = Arriving::new(body, cutter, self.app.room.share());
+        let mut in_flight = FuturesUnordered::new();
+        let (mut bytes, mut count, mut outcomes) = (0_usize, 0_u32, Vec::new());
+        let (mut is_over, mut interrupted) = (false, None);
+        while !(is_over && in_flight.is_empty()) {
+            let has_room = in_flight.len() < IN_FLIGHT_MAX && bytes < IN_FLIGHT_BYTES_MAX;
+            let next = tokio::select! {
+                biased;
+                Some(outcome) = in_flight.next(), if !in_flight.is_empty() => Err(outcome),
+                next = arriving.next(), if has_room && !is_over => Ok(next),
+            };
+            match next {
+                Ok(Next::End) => is_over = true,
+                Ok(Next::Job(_)) if count >= LINES_MAX => {
+                    let detail = format!("A batch has at most {LINES_MAX} jobs.");
+                    outcomes.push(rest(&mut count, Problem::new(Code::InputTooLarge, detail)));
+                    is_over = true;
+                }
+                Ok(Next::Job(cut)) => {
+                    count += 1;
+                    match cut {
+                        Cut::Job(job) => {
+                            bytes += job.len();
+                            in_flight.push(self.submit(count, job));
+                        }
+                        Cut::Skipped(problem) => {
+                            outcomes.push(Outcome {
+                                line: count,
+                                bytes: 0,
+                                accepted: Err(problem),
+                            });
+                        }
+                    }
+                }
+                Ok(Next::Broken(problem)) => {
+                    outcomes.push(rest(&mut count, problem));
+                    is_over = true;
+                }
+                // Waits for jobs in flight: the answer must name them.
+                Ok(Next::Interrupted(problem)) => {
+                    interrupted = Some(problem);
+                    is_over = true;
+                }
+                Err(outcome) => {
+                    let outcome: Outcome = outcome;
+                    bytes -= outcome.bytes;
+                    if let Err(problem) = &outcome.accepted
+                        && problem.passes()
+                    {
+                        interrupted.get_or_insert_with(|| problem.clone());
+                        is_over = true;
+                    }
+                    outcomes.push(outcome);
+                }
+            }
+        }
+        if !arriving.has_ended {
+            body::drain(arriving.body).await;
+        }
+        outcomes.sort_unstable_by_key(|outcome| outcome.line);
+        Taken::of(count, outcomes, interrupted)
+    }
+
+    async fn submit(&self, line: u32, job: Bytes) -> Outcome {
+        let bytes = job.len();
+        let (span, trace) = trace::member(self.trace);
+        let submitting = async {
+            let message = self.message(line, &job, &trace)?;
+            // What is parsed takes as much again.
+            drop(job);
+            match self.mode {
+                BatchMode::WithoutKey => publish::accept(self.app, &message, &trace).await,
+                BatchMode::NewKey => Box::pin(keyed::accept(self.app, message, &trace)).await,
+                BatchMode::ExistingBatch => keyed::compare(self.app, &message).await,
+            }
+        };
+        let accepted = match submitting.instrument(span).await {
+            // The record is deleted, has expired or, under the key of a batch that exists, never
+            // existed. The line counts as accepted: other lines have another fingerprint.
+            Err(problem)
+                if self.mode != BatchMode::WithoutKey && problem.is(Code::ResultExpired) =>
+            {
+                Ok(Batch::member(&self.caller.owner, self.batch_id, line))
+            }
+            accepted => accepted.map(|job| job.job_id),
+        };
+        Outcome { line, bytes, accepted }
+    }
+
+    /// Reads the job on a line.
+    fn message(&self, line: u32, job: &[u8], trace: &TraceParent) -> Result<JobMessage, Problem> {
+        let job: NewJob = body::parse(job)?;
+        if job.lane.is_some() {
+            return Err(Problem::new(Code::InvalidRequest, "The jobs of a batch are bulk jobs."));
+        }
+        let mut labels = self.asked.labels.clone();
+        labels.extend(job.labels.unwrap_or_default());
+        let webhook = job.webhook.map(|webhook| new_job::webhook_to(self.app, &webhook.url));
+        Ok(JobMessage {
+            format: FORMAT,
+            job_id: Batch::member(&self.caller.owner, self.batch_id, line),
+            owner: self.caller.owner.clone(),
+            lane: Lane::Bulk,
+            source: new_job::source(job.url, job.text)?,
+            options: self.options(job.options)?,
+            labels: new_job::labels(labels)?,
+            created_at: clock::now(),
+            trace_id: trace.trace_id,
+            fingerprint: None,
+            retry_of: None,
+            webhook: webhook.transpose()?,
+            batch: Some(self.batch_id),
+        })
+    }
+
+    /// Returns the options of the batch with those that a line has of its own.
+    fn options(&self, given: Option<Value>) -> Result<Options, Problem> {
+        let invalid = |detail: String| Problem::new(Code::InvalidOption, detail);
+        let given = match given {
+            None | Some(Value::Null) => return Ok(self.asked.options.clone()),
+            Some(Value::Object(given)) => given,
+            Some(_) => return Err(invalid("options is an object.".to_owned())),
+        };
+        if let Some(name) = given.keys().find(|name| !LINE_OPTIONS.contains(&name.as_str())) {
+            return Err(invalid(format!(
+                "The option \"{name}\" has to be the same for the whole batch: put it into the \
+                 query. A line may have {} of its own.",
+                LINE_OPTIONS.join(", ")
+            )));
+        }
+        let mut all = json!(self.asked.options).as_object().cloned().unwrap_or_default();
+        all.extend(given);
+        new_job::options(Some(Value::Object(all)))
+    }
+}
+
+/// Refuses a line that stands for everything after it, too.
+fn rest(count: &mut u32, problem: Problem) -> Outcome {
+    *count = count.saturating_add(1);
+    let detail = format!("{} Nothing from here on was read.", problem.detail());
+    Outcome { line: *count, bytes: 0, accepted: Err(problem.explained(detail)) }
+}
+
+impl Taken {
+    fn of(count: u32, outcomes: Vec<Outcome>, interrupted: Option<Problem>) -> Self {
+        let mut taken = Self { count, interrupted, ..Self::default() };
+        for Outcome { line, accepted, .. } in outcomes {
+            taken.lines.push(match accepted {
+                Ok(job_id) => {
+                    taken.accepted += 1;
+                    json!({"line": line, "job_id": job_id})
+                }
+                Err(problem) => {
+                    taken.refused.add(line);
+                    json!({"line": line, "problem": problem.brief()})
+                }
+            });
+        }
+        taken
+    }
+}
+
+/// What arrives next.
+enum Next {
+    Job(Cut),
+    /// The body broke off, timed out or exceeded the memory.
+    Interrupted(Problem),
+    /// What is wrong with the rest.
+    Broken(Problem),
+    End,
+}
+
+/// A body that is cut into jobs while it arrives.
+struct Arriving {
+    body: Body,
+    cutter: Cutter,
+    /// The room of the bytes that are not cut into jobs yet.
+    share: RoomShare,
+    bytes: usize,
+    heard: Instant,
+    deadline: Instant,
+    has_ended: bool,
+}
+
+impl Arriving {
+    fn new(body: Body, cutter: Cutter, share: RoomShare) -> Self {
+        let now = Instant::now();
+        Self {
+            body,
+            cutter,
+            share,
+            bytes: 0,
+            heard: now,
+            deadline: now + TIME_MAX,
+            has_ended: false,
+        }
+    }
+
+    /// Waits for the next job. Nothing is lost if it is dropped meanwhile.
+    async fn next(&mut self) -> Next {
+        loop {
+            let cut = if self.has_ended { self.cutter.end() } else { self.cutter.next() };
+            match cut {
+                Err(problem) => return Next::Broken(problem),
+                Ok(Some(job)) => {
+                    // As long as jobs are on their way the client is not to blame for its silence.
+                    self.heard = Instant::now();
+                    return Next::Job(job);
+                }
+                Ok(None) if self.has_ended => return Next::End,
+                Ok(None) => {}
+            }
+            let until = self.deadline.min(self.heard + STALL_MAX);
+            let arriving = tokio::time::timeout_at(until, self.body.frame()).await;
+            let Ok(frame) = arriving else {
+                self.has_ended = true;
+                let detail = "The batch did not arrive in time.";
+                return Next::Interrupted(Problem::new(Code::RequestTimeout, detail));
+            };
+            self.heard = Instant::now();
+            match frame {
+                None => self.has_ended = true,
+                Some(Err(_)) => {
+                    self.has_ended = true;
+                    let detail = "The batch ended before its time.";
+                    return Next::Interrupted(Problem::new(Code::IncompleteBody, detail));
+                }
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    self.bytes = self.bytes.saturating_add(data.len());
+                    if self.bytes > BATCH_BYTES_MAX {
+                        let detail = format!("A batch has at most {BATCH_BYTES_MAX} bytes.");
+                        return Next::Broken(Problem::new(Code::InputTooLarge, detail));
+                    }
+                    let held = self.cutter.buffered_bytes().saturating_add(data.len());
+                    if let Err(problem) = self.share.resize(held) {
+                        return Next::Interrupted(problem);
+                    }
+                    self.cutter.push(&data);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Cuts a body into the jobs that it is made of, while it arrives: one a line, or the members of an
+//! array.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::http::problem::{Code, Problem};
+
+/// How the jobs of a batch are written one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Each on a line of its own; empty lines do not count.
+    Lines,
+    /// As the members of one JSON array.
+    Array,
+}
+
+/// Where in an array a [`Cutter`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Before the bracket that opens it.
+    Before,
+    /// In front of, or within, a member.
+    Within { depth: u32, is_text: bool, is_escaped: bool },
+    /// Behind the bracket that closes it.
+    After,
+}
+
+/// What was cut off.
+#[derive(Debug)]
+pub(super) enum Cut {
+    /// A job as a whole.
+    Job(Bytes),
+    /// What is wrong with one job, and with no other: it was skipped.
+    Skipped(Problem),
+}
+
+const MEMBER: Place = Place::Within { depth: 0, is_text: false, is_escaped: false };
+
+/// Largest job that may share its allocation with the bytes behind it.
+const SHARED_JOB_BYTES_MAX: usize = 64 << 10;
+
+/// Cuts what arrives into jobs. Whether these are JSON is for their reader to say.
+#[derive(Debug)]
+pub(super) struct Cutter {
+    shape: Shape,
+    bytes_max: usize,
+    buffer: BytesMut,
+    /// How much of the buffer has been looked at.
+    seen: usize,
+    place: Place,
+    has_members: bool,
+    /// The job that arrives is too large already, and its beginning thrown away.
+    skips: bool,
+}
+
+impl Cutter {
+    /// Begins with nothing. A job may have `bytes_max` bytes.
+    pub(super) fn new(shape: Shape, bytes_max: usize) -> Self {
+        let (buffer, place) = (BytesMut::new(), Place::Before);
+        Self { shape, bytes_max, buffer, seen: 0, place, has_members: false, skips: false }
+    }
+
+    /// Returns how many bytes of the body are held.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Takes in what has arrived.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Returns the next job that is there as a whole.
+    ///
+    /// # Errors
+    /// What is wrong with it and everything after it.
+    pub(super) fn next(&mut self) -> Result<Option<Cut>, Problem> {
+        let found = match self.shape {
+            Shape::Lines => self.next_line(),
+            Shape::Array => self.next_member()?,
+        };
+        if found.is_none() && self.buffer.len() > self.bytes_max {
+            // Where it ends is all that matters of it any more.
+            self.buffer = BytesMut::new();
+            self.seen = 0;
+            self.skips = true;
+        }
+        Ok(found.map(|job| self.weigh(job)))
+    }
+
+    /// Refuses a job that is too large.
+    fn weigh(&mut self, job: Bytes) -> Cut {
+        let is_whole = !std::mem::take(&mut self.skips);
+        if is_whole && job.len() <= self.bytes_max {
+            return Cut::Job(job);
+        }
+        let detail =
+            format!("The job is larger than {} bytes (WORDMILL_JSON_SIZE_MAX).", self.bytes_max);
+        Cut::Skipped(Problem::new(Code::InputTooLarge, detail))
+    }
+
+    /// Returns the last job, when nothing more will arrive.
+    ///
+    /// # Errors
+    /// As [`Cutter::next`]; also if an array is not closed.
+    pub(super) fn end(&mut self) -> Result<Option<Cut>, Problem> {
+        match self.shape {
+            Shape::Lines => {
+                let rest = self.buffer.split().freeze();
+                let is_job = self.skips || !rest.trim_ascii().is_empty();
+                Ok(is_job.then(|| self.weigh(rest)))
+            }
+            Shape::Array if self.place == Place::After => Ok(None),
+            Shape::Array => Err(Problem::new(Code::InvalidJson, "The array is not closed.")),
+        }
+    }
+
+    fn next_line(&mut self) -> Option<Bytes> {
+        loop {
+            let unseen = self.buffer.get(self.seen..).unwrap_or_default();
+            let Some(length) = unseen.iter().position(|byte| *byte == b'\n') else {
+                self.seen = self.buffer.len();
+                return None;
+            };
+            let line = self.split_job(self.seen + length);
+            if self.skips || !line.trim_ascii().is_empty() {
+                return Some(line);
+            }
+        }
+    }
+
+    /// Splits off a job of `length` bytes and the separator behind it.
+    ///
+    /// Both parts share one allocation. Behind a large job the rest is copied, because otherwise a
+    /// few bytes would keep all of it.
+    fn split_job(&mut self, length: usize) -> Bytes {
+        let job = self.buffer.split_to(length).freeze();
+        self.buffer.advance(1);
+        self.seen = 0;
+        if job.len() > SHARED_JOB_BYTES_MAX {
+            self.buffer = BytesMut::from(self.buffer.as_ref());
+        }
+        job
+    }
+
+    fn next_member(&mut self) -> Result<Option<Bytes>, Problem> {
+        while let Some(byte) = self.buffer.get(self.seen).copied() {
+            let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+            match self.place {
+                Place::Before | Place::After if is_space => self.buffer.advance(1),
+                Place::Before if byte == b'[' => {
+                    self.buffer.advance(1);
+                    self.place = MEMBER;
+                }
+                Place::Before => {
+                    let detail = "An array of jobs begins with a bracket.";
+                    return Err(Problem::new(Code::InvalidJson, detail));
+                }
+                Place::After => {
+                    let detail = "There is something behind the array.";
+                    return Err(Problem::new(Code::InvalidJson, detail));
+                }
+                Place::Within { depth: 0, is_text: false, .. } if matches!(byte, b',' | b']') => {
+                    if let Some(member) = self.cut(byte) {
+                        return Ok(Some(member));
+                    }
+                }
+                Place::Within { depth, is_text, is_escaped } => {
+                    self.place = within(byte, depth, is_text, is_escaped);
+                    self.seen += 1;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Cuts off the member in front of a comma or of the end; an empty array has none.
+    fn cut(&mut self, byte: u8) -> Option<Bytes> {
+        let member = self.split_job(self.seen);
+        self.place = if byte == b']' { Place::After } else { MEMBER };
+        let is_alone = byte == b']' && !self.has_members && !self.skips;
+        let is_nothing = is_alone && member.trim_ascii().is_empty();
+        self.has_members = true;
+        (!is_nothing).then_some(member)
+    }
+}
+
+/// Returns where one is behind a byte of a member.
+fn within(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> Place {
+    let (depth, is_text, is_escaped) = match byte {
+        _ if is_escaped => (depth, is_text, false),
+        b'\\' if is_text => (depth, true, true),
+        b'"' => (depth, !is_text, false),
+        b'{' | b'[' if !is_text => (depth.saturating_add(1), false, false),
+        b'}' | b']' if !is_text => (depth.saturating_sub(1), false, false),
+        _ => (depth, is_text, false),
+    };
+    Place::Within { depth, is_text, is_escaped }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cuts a text that arrives in pieces of so many bytes; at the end stands what is wrong.
+    fn cut(shape: Shape, text: &str, piece: usize) -> (Vec<String>, Option<&'static str>) {
+        let (mut cutter, mut found) = (Cutter::new(shape, 40), Vec::new());
+        let text_of = |cut: Cut| match cut {
+            Cut::Job(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+            Cut::Skipped(problem) => problem.name().to_owned(),
+        };
+        for part in text.as_bytes().chunks(piece) {
+            cutter.push(part);
+            loop {
+                match cutter.next() {
+                    Ok(Some(job)) => found.push(text_of(job)),
+                    Ok(None) => break,
+                    Err(problem) => return (found, Some(problem.name())),
+                }
+            }
+        }
+        match cutter.end() {
+            Ok(last) => found.extend(last.map(text_of)),
+            Err(problem) => return (found, Some(problem.name())),
+        }
+        (found, None)
+    }
+
+    #[test]
+    fn a_large_job_leaves_no_allocation_behind() {
+        let (size, rest) = (1 << 20, b"{\"te");
+        for large in ["x".repeat(size) + "\n", "x".repeat(size + 1)] {
+            let mut cutter = Cutter::new(Shape::Lines, size);
+            cutter.push(large.as_bytes());
+            drop(cutter.next().unwrap());
+            cutter.push(rest);
+            // `reserve` reclaims the unused front of the allocation.
+            cutter.buffer.reserve(1);
+            assert!(
+                cutter.buffer.capacity() < SHARED_JOB_BYTES_MAX,
+                "{}",
+                cutter.buffer.capacity()
+            );
+        }
+    }
+
+    #[test]
+    fn bodies_are_cut_alike_wherever_they_are_split() {
+        let (exact, long, longer) = ("x".repeat(40), "x".repeat(41), "x".repeat(123));
+        let skipped = ["a", "input_too_large", "input_too_large", "b"];
+        let cases: &[(Shape, &str, &[&str], Option<&str>)] = &[
+            (Shape::Lines, "{\"a\":1}\n{\"b\":2}\n", &["{\"a\":1}", "{\"b\":2}"], None),
+            (Shape::Lines, "\r\n\n a\n \nb", &[" a", "b"], None),
+            (Shape::Lines, "", &[], None),
+            // What is too large is skipped, and nothing else.
+            (Shape::Lines, &long, &["input_too_large"], None),
+            (Shape::Lines, &format!("a\n{long}\n\n{longer}\nb"), &skipped, None),
+            (Shape::Lines, &format!("{exact}\n{long}"), &[&exact, "input_too_large"], None),
+            (Shape::Array, &format!("[a,{long},{longer},b]"), &skipped, None),
+            (Shape::Array, &format!("[{longer}]"), &["input_too_large"], None),
+            (Shape::Array, &format!("[\"{longer}],[{longer}\"]"), &["input_too_large"], None),
+            (Shape::Array, &format!("[1,{longer}"), &["1"], Some("invalid_json")),
+            (Shape::Array, " [ {\"a\": [1, 2]} ,{}]\n", &[" {\"a\": [1, 2]} ", "{}"], None),
+            (Shape::Array, r#"[{"a":"],\"}"},7]"#, &[r#"{"a":"],\"}"}"#, "7"], None),
+            (Shape::Array, r#"["\\",1]"#, &[r#""\\""#, "1"], None),
+            (Shape::Array, "[]", &[], None),
+            (Shape::Array, "[ ]", &[], None),
+            (Shape::Array, "[,]", &["", ""], None),
+            (Shape::Array, "[1,", &["1"], Some("invalid_json")),
+            (Shape::Array, "[1] 2", &["1"], Some("invalid_json")),
+            (Shape::Array, "{}", &[], Some("invalid_json")),
+            (Shape::Array, "", &[], Some("invalid_json")),
+        ];
+        for (shape, text, jobs, wrong) in cases {
+            for piece in 1..=text.len().max(1) {
+                let (found, problem) = cut(*shape, text, piece);
+                assert_eq!((found.as_slice(), problem), (&jobs.map_owned()[..], *wrong), "{text}");
+            }
+        }
+    }
+
+    trait Owned {
+        fn map_owned(&self) -> Vec<String>;
+    }
+
+    impl Owned for &[&str] {
+        fn map_owned(&self) -> Vec<String> {
+            self.iter().map(|&text| text.to_owned()).collect()
+        }
+    }
+}

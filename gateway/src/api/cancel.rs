@@ -1,0 +1,77 @@
+//! Withdraws a job.
+//!
+//! The record alone decides. It is written before the answer is given, final, and therefore never
+//! changes: whoever runs the job then is refused when it wants to write a result. The message stays
+//! in the queue until a worker meets it, finds the job final, and acknowledges it without working.
+//!
+//! That holds while workers are away for however long. A record may expire before its message is
+//! met, if `WORDMILL_RESULT_TTL` is short; then the marker that the server leaves in its place says
+//! that there was one, which is final to workers, too, and it outlives every message
+//! (`wordmill_nats::topology::MARKER_TTL`).
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::header::ETAG;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tracing::{Instrument, info};
+use wordmill_common::id::JobKey;
+use wordmill_common::job::{Event, Status};
+use wordmill_common::trace::TraceParent;
+use wordmill_nats::record::Stored;
+use wordmill_nats::store::Outcome;
+
+use crate::App;
+use crate::api::batches;
+use crate::http::deadline::BROKER_DEADLINE;
+use crate::http::problem::{Code, Problem};
+use crate::http::{conditional, trace};
+use crate::read::lookup::{self, JobPath};
+
+/// `POST /v1/jobs/{id}/cancel`. It may be repeated.
+pub(crate) async fn post(
+    State(app): State<App>,
+    JobPath(key): JobPath,
+    Extension(trace): Extension<TraceParent>,
+) -> Result<Response, Problem> {
+    let withdrawing = tokio::time::timeout(BROKER_DEADLINE, withdraw(&app, &key, &trace));
+    let stored = withdrawing.await.unwrap_or_else(|_| {
+        let detail = "The store did not confirm in time whether the job is cancelled. Try again.";
+        Err(Problem::new(Code::BrokerUnavailable, detail))
+    })?;
+    batches::cancel_members(&app, &stored.job).await?;
+    let mut response = app.view(&stored.job).into_response();
+    if let Ok(etag) = conditional::etag(stored.revision).parse() {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    Ok(response)
+}
+
+/// Cancels a job, and returns its record once that is stored.
+///
+/// A replica that is behind does no harm: what it says of a final record holds for ever, anything
+/// else is refused by the compare-and-set and read again from the leader. A job that is only a
+/// message yet gets its record here.
+async fn withdraw(app: &App, key: &JobKey, request: &TraceParent) -> Result<Box<Stored>, Problem> {
+    let current = lookup::existing(app, key).await?;
+    let span = trace::cancelling(&current.job, request);
+    let change = app.store.apply(&current, None, |job, now| job.apply(Event::Withdrawn, now));
+    match change.instrument(span.clone()).await? {
+        Outcome::Applied(stored) => {
+            let _within = span.entered();
+            info!(job.id = %key.job_id, "job cancelled");
+            app.metrics.note_cancelled(&stored.job);
+            Ok(stored)
+        }
+        Outcome::Refused(stored, _) if stored.job.status == Status::Cancelled => Ok(stored),
+        Outcome::Refused(stored, _) if stored.job.status == Status::Unknown => {
+            Err(Problem::newer_version_needed())
+        }
+        Outcome::Refused(stored, _) => {
+            let status = stored.job.status;
+            let detail = format!("The job has already {}.", status.as_str());
+            Err(Problem::new(Code::AlreadyFinished, detail).with("job_status", json!(status)))
+        }
+        Outcome::Gone => Err(Problem::gone()),
+    }
+}

@@ -1,0 +1,49 @@
+//! Copies the document of a job for another job that repeats it.
+
+use std::time::Duration;
+
+use wordmill_common::message::JobMessage;
+use wordmill_common::source::Source;
+use wordmill_nats::record::Found;
+
+use crate::App;
+use crate::http::problem::{Code, Problem};
+use crate::intake::upload::not_stored;
+use crate::read::lookup;
+
+/// Longest copy of a document for a job that is done again.
+const COPY_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Gives a job that is to do an earlier one again a document of its own, if it has one that is not in
+/// its message. One that exists already, from an earlier request, has one. Returns the name of the
+/// copy, if one was made, for [`settle`](crate::intake::upload::settle).
+///
+/// # Errors
+/// `source_gone` if the document is no longer kept, `storage_full` and `broker_unavailable`.
+pub(crate) async fn renew(app: &App, message: &mut JobMessage) -> Result<Option<String>, Problem> {
+    let Some(object) = message.source.object() else {
+        return Ok(None);
+    };
+    let key = message.key();
+    if !matches!(lookup::find(app, &key).await?, Found::Absent) {
+        return Ok(None);
+    }
+    let copying = tokio::time::timeout(COPY_TIME_MAX, app.uploads.documents.copy(object, &key));
+    let copied = match copying.await {
+        Ok(copied) => copied.map_err(not_stored)?,
+        Err(_) => {
+            let detail = "The document could not be copied in time. Nothing was queued: try again.";
+            return Err(Problem::new(Code::BrokerUnavailable, detail));
+        }
+    };
+    match (copied, &mut message.source) {
+        (Some(content), Source::Document(document)) => {
+            document.content = content;
+            Ok(message.source.object().map(str::to_owned))
+        }
+        _ => {
+            let detail = "The document of the job is no longer kept. Send it again.";
+            Err(Problem::new(Code::SourceGone, detail))
+        }
+    }
+}

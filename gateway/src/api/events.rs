@@ -1,0 +1,110 @@
+//! `GET /v1/jobs/{id}/events`: a job's changes as server-sent events.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt, stream};
+use tokio::time::Instant;
+use tracing::error;
+use wordmill_nats::record::RawRecord;
+
+use crate::App;
+use crate::auth::caller::Caller;
+use crate::http::problem::Problem;
+use crate::read::lookup::JobPath;
+use crate::read::waiting::{Follower, Heard};
+
+/// Header with the id of the last event that a client has seen.
+const LAST_EVENT_ID: &str = "last-event-id";
+/// Tells nginx to pass each event on at once, whatever its configuration says.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// How often a stream says that it is alive.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// How soon a client comes back after its stream has ended.
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+/// Longest life of a stream; a client that still waits comes back by itself.
+const STREAM_TIME_MAX: Duration = Duration::from_secs(3600);
+
+/// One client's stream.
+#[derive(Debug)]
+struct Streaming {
+    app: App,
+    follower: Follower,
+    /// The revision that the client has seen last.
+    seen: Option<u64>,
+    /// The final record has been sent.
+    is_over: bool,
+    end: Instant,
+}
+
+/// `GET /v1/jobs/{id}/events`.
+pub(crate) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    JobPath(key): JobPath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let revoked = caller.admission(&app.keys).wait_until_revoked();
+    let seen = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
+    let follower = Follower::start(&app, &key).await?;
+    let end = Instant::now() + STREAM_TIME_MAX;
+    let streaming = Streaming { app, follower, seen, is_over: false, end };
+    // A browser that has seen the final record comes back all the same: this tells it to stay away.
+    let current = streaming.follower.current();
+    if current.status.is_final() && !is_news(current, seen) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    // Once the stream has begun there is no status any more that says that it cannot be read.
+    streaming.app.show(current, &key)?;
+    // A client whose key is revoked reconnects when its stream has ended, and gets a 401.
+    let events = events(streaming).take_until(revoked);
+    let alive = KeepAlive::new().interval(HEARTBEAT_INTERVAL);
+    let mut response = Sse::new(events).keep_alive(alive).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// Nothing is read ahead of the client: while it takes nothing, changes become one.
+fn events(streaming: Streaming) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold(streaming, |mut streaming| async {
+        let event = streaming.next().await?;
+        Some((Ok(event), streaming))
+    })
+}
+
+impl Streaming {
+    async fn next(&mut self) -> Option<Event> {
+        if self.is_over {
+            return None;
+        }
+        while !is_news(self.follower.current(), self.seen) {
+            match tokio::time::timeout_at(self.end, self.follower.next()).await {
+                Ok(Heard::Change) => {}
+                Ok(Heard::Gone | Heard::Stopping) | Err(_) => return None,
+            }
+        }
+        let current = self.follower.current();
+        let event = Event::default().id(current.revision.to_string()).retry(RECONNECT_AFTER);
+        let view = self.app.show(current, self.follower.key());
+        self.seen = Some(current.revision);
+        self.is_over = current.status.is_final();
+        let view = view.inspect_err(|error| error!(%error, "a record cannot be read")).ok()?;
+        let event = event.json_data(view);
+        event.inspect_err(|error| error!(%error, "a job cannot be written as an event")).ok()
+    }
+}
+
+/// Tells whether a client that has seen revision `seen` does not know a record. The final one is
+/// sent even to a client that claims to have seen a later one: there is none.
+fn is_news(current: &RawRecord, seen: Option<u64>) -> bool {
+    seen.is_none_or(|seen| {
+        current.revision > seen || (current.status.is_final() && current.revision != seen)
+    })
+}

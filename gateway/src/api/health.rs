@@ -1,0 +1,24 @@
+//! Liveness and readiness.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+use wordmill_nats::supervise::Health;
+
+use crate::App;
+use crate::http::problem::{Code, Problem};
+
+/// Says that the process serves HTTP.
+pub(crate) async fn live() -> Json<Value> {
+    Json(json!({"status": "alive"}))
+}
+
+/// Says whether jobs can be taken, and if not, why.
+pub(crate) async fn ready(State(app): State<App>) -> Result<Json<Value>, Problem> {
+    let health = app.health.borrow().clone();
+    match health {
+        Health::Ready if app.broker.is_connected() => Ok(Json(json!({"status": "ready"}))),
+        Health::Ready => Err(Problem::new(Code::NotReady, "no connection to the broker")),
+        Health::Waiting(reason) => Err(Problem::new(Code::NotReady, reason)),
+    }
+}

@@ -1,0 +1,118 @@
+//! How a job is doing, and its end: deletion.
+
+use std::time::Duration;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{self, State};
+use axum::http::header::{ETAG, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tracing::info;
+use wordmill_common::id::JobKey;
+use wordmill_common::job::{ExplanationPlace, ResultPlace};
+use wordmill_nats::Error;
+use wordmill_nats::read::Freshness;
+use wordmill_nats::record::{Found, RawRecord, Stored};
+
+use crate::App;
+use crate::api::webhook;
+use crate::http::conditional::{self, Known};
+use crate::http::deadline::within;
+use crate::http::problem::{Code, Problem};
+use crate::read::lookup::{self, JobPath};
+use crate::read::waiting::{self, WAIT_S_MAX};
+
+/// When a client may ask again about an unfinished job, in seconds.
+const POLL_AFTER_S: u64 = 1;
+
+/// The query of `GET /v1/jobs/{id}`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Asked {
+    /// How long to wait, in seconds: with `If-None-Match` for any change, else for the end.
+    #[schemars(range(max = WAIT_S_MAX))]
+    wait: Option<u64>,
+}
+
+/// That query, or what is wrong with it.
+pub(crate) type Query = Result<extract::Query<Asked>, QueryRejection>;
+
+/// `GET /v1/jobs/{id}`.
+pub(crate) async fn get(
+    State(app): State<App>,
+    JobPath(key): JobPath,
+    asked: Query,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
+    let extract::Query(asked) =
+        asked.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
+    let known = Known::of(&headers);
+    let record = match asked.wait {
+        None | Some(0) => lookup::raw(&app, &key).await?,
+        Some(wait) if wait <= WAIT_S_MAX => {
+            let is_wanted = |record: &RawRecord| {
+                record.status.is_final()
+                    || known.as_ref().is_some_and(|known| !known.includes(record.revision))
+            };
+            // Boxed, so that the many who do not wait need no room for it.
+            Box::pin(waiting::until(&app, &key, Duration::from_secs(wait), is_wanted)).await?
+        }
+        Some(_) => return Err(invalid(format!("wait is 0 to {WAIT_S_MAX} seconds."))),
+    };
+    let mut response = if known.is_some_and(|known| known.includes(record.revision)) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let view = app.show(&record, &key)?;
+        let told = match view.has_ended_with_webhook() {
+            true => webhook::told(&app, &key).await?,
+            false => None,
+        };
+        view.told(told.as_ref()).into_response()
+    };
+    if let Ok(etag) = conditional::etag(record.revision).parse() {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    if !record.status.is_final() {
+        response.headers_mut().insert(RETRY_AFTER, POLL_AFTER_S.into());
+    }
+    Ok(response)
+}
+
+/// `DELETE /v1/jobs/{id}`: removes a final job, and its result. It is known as deleted afterwards.
+pub(crate) async fn delete(
+    State(app): State<App>,
+    JobPath(key): JobPath,
+) -> Result<StatusCode, Problem> {
+    let stored = lookup::finished(&app, &key).await?;
+    within(remove(&app, &key, &stored)).await?;
+    info!(job.id = %key.job_id, "job deleted");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes the result and the document, then the record: a repeat finds what was left over.
+async fn remove(app: &App, key: &JobKey, stored: &Stored) -> Result<(), Error> {
+    if let Some(ResultPlace::Object { name }) = &stored.job.result {
+        app.results.remove(name).await?;
+    }
+    if let Some(ExplanationPlace::Object { name }) = &stored.job.explanation {
+        app.results.remove(name).await?;
+    }
+    // As a rule it is gone. That of a dead letter goes with the letter.
+    if let Some(name) = stored.job.document.as_ref().filter(|_| !stored.job.dead_lettered) {
+        app.uploads.documents.remove(name).await?;
+    }
+    if stored.job.webhook.is_some() {
+        app.webhooks.remove(key).await?;
+    }
+    let Err(error) = app.store.delete(stored).await else {
+        return Ok(());
+    };
+    // Another request was faster, the record has expired, or the answer was lost.
+    match app.store.read(key, Freshness::Leader).await? {
+        Found::Gone | Found::Absent => Ok(()),
+        Found::Job(_) => Err(error),
+    }
+}

@@ -1,0 +1,103 @@
+//! `GET /v1/jobs`: the caller's jobs, newest change first.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::HeaderValue;
+use axum::http::header::LINK;
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tracing::warn;
+use url::form_urlencoded;
+use wordmill_common::job::Status;
+use wordmill_nats::listing::Wanted;
+
+use crate::App;
+use crate::auth::caller::Caller;
+use crate::http::cursor;
+use crate::http::cursor::Page;
+use crate::http::deadline::BROKER_DEADLINE;
+use crate::http::problem::{Code, Problem};
+use crate::read::view::JobView;
+
+/// Most jobs on one page.
+const LIMIT_MAX: usize = 100;
+/// Jobs on one page, unless asked for otherwise.
+const LIMIT: usize = 20;
+
+/// The query.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Selection {
+    /// Only jobs with this status.
+    status: Option<Status>,
+    /// Only jobs with this label, as `name:value`.
+    #[schemars(extend("pattern" = "^[^:]+:"))]
+    label: Option<String>,
+    /// Where to go on: the `next_cursor` of another page.
+    #[schemars(extend("pattern" = cursor::PATTERN))]
+    cursor: Option<String>,
+    /// Most jobs on the page; 20 unless it is said.
+    #[schemars(range(min = 1, max = LIMIT_MAX))]
+    limit: Option<usize>,
+}
+
+/// `GET /v1/jobs`.
+pub(crate) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    selection: Result<Query<Selection>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
+    let Query(selection) =
+        selection.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
+    let limit = selection.limit.unwrap_or(LIMIT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(invalid(format!("limit is 1 to {LIMIT_MAX}.")));
+    }
+    let before = cursor::of_query(selection.cursor.as_deref())?;
+    let label = selection.label.as_deref().map(|label| {
+        let (name, value) = label.split_once(':').filter(|(name, _)| !name.is_empty())?;
+        Some((name.to_owned(), value.to_owned()))
+    });
+    let label = match label {
+        Some(None) => return Err(invalid("A label is given as name:value.".to_owned())),
+        Some(label) => label,
+        None => None,
+    };
+    let wanted = Wanted { status: selection.status, label };
+
+    let page = app.listing.page(&caller.owner, &wanted, before, limit);
+    let page = tokio::time::timeout(BROKER_DEADLINE, page).await.map_err(|_| {
+        let detail = "The records could not be read in time. Try again.";
+        Problem::new(Code::BrokerUnavailable, detail)
+    })??;
+    let shown = page.records.iter().filter_map(|(key, record)| {
+        let view = app.show(record, key);
+        view.inspect_err(|error| warn!(job.id = %key.job_id, %error, "a record cannot be listed"))
+            .ok()
+    });
+    let data: Vec<JobView<'_>> = shown.collect();
+    let next = page.next.map(cursor::write);
+    let link = next.as_ref().and_then(|next| link(&selection, next));
+    let mut response = Json(Page { data, next_cursor: next }).into_response();
+    response.headers_mut().extend(link.map(|link| (LINK, link)));
+    Ok(response)
+}
+
+/// Returns where the next page is: the same query with another cursor.
+fn link(selection: &Selection, next: &str) -> Option<HeaderValue> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if let Some(status) = selection.status {
+        query.append_pair("status", status.as_str());
+    }
+    if let Some(label) = &selection.label {
+        query.append_pair("label", label);
+    }
+    if let Some(limit) = selection.limit {
+        query.append_pair("limit", &limit.to_string());
+    }
+    let query = query.append_pair("cursor", next).finish();
+    HeaderValue::try_from(format!("</v1/jobs?{query}>; rel=\"next\"")).ok()
+}

@@ -1,0 +1,103 @@
+//! `POST /v1/jobs/{id}/retry`: does a finished job again, as a new job that names the old one.
+//!
+//! Nothing about the old job changes. What it counted is taken from its record, which names the URL,
+//! or from its message, which is kept as long as it waits or as a dead letter.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use wordmill_common::clock;
+use wordmill_common::id::JobId;
+use wordmill_common::job::{FORMAT, Job};
+use wordmill_common::message::{JobMessage, ParsedMessage};
+use wordmill_common::source::Source;
+use wordmill_common::trace::TraceParent;
+use wordmill_nats::dead::LetterId;
+use wordmill_nats::read::Freshness;
+
+use crate::App;
+use crate::api::{document_copy, submit};
+use crate::auth::caller::Caller;
+use crate::enqueue::{keyed, publish};
+use crate::http::deadline::within;
+use crate::http::problem::{Code, Problem};
+use crate::intake::{idempotency_key, upload};
+use crate::read::lookup::{self, JobPath};
+use crate::read::waiting::Preference;
+
+/// `POST /v1/jobs/{id}/retry`. With an `Idempotency-Key` a repeat finds the job of the first time;
+/// without one it starts another.
+pub(crate) async fn post(
+    State(app): State<App>,
+    caller: Caller,
+    JobPath(key): JobPath,
+    Extension(trace): Extension<TraceParent>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let name = idempotency_key::read(&headers)?;
+    let old = lookup::finished(&app, &key).await?.job;
+    let source = source(&app, &old).await?;
+    // Without the unknown option, the new job's result would be wrong.
+    let options = old.options.read().map_err(|_| Problem::newer_version_needed())?;
+    let job_id = match &name {
+        Some(name) => JobId::derived("key", &caller.owner, name),
+        None => JobId::new(),
+    };
+    let mut message = JobMessage {
+        format: FORMAT,
+        job_id,
+        owner: caller.owner,
+        lane: old.lane,
+        source,
+        options,
+        labels: old.labels,
+        created_at: clock::now(),
+        trace_id: trace.trace_id,
+        fingerprint: None,
+        retry_of: Some(old.job_id),
+        webhook: old.webhook,
+        batch: None,
+    };
+    let copy = document_copy::renew(&app, &mut message).await?;
+    let preference = Preference::of(&app, &message.key(), &headers).await;
+    let accepted = match name {
+        Some(_) => keyed::accept(&app, message, &trace).await,
+        None => publish::accept(&app, &message, &trace).await,
+    };
+    upload::settle(&app, copy, &accepted);
+    Ok(submit::answer(&app, preference, accepted?).await)
+}
+
+/// Returns what a job counted.
+///
+/// # Errors
+/// `source_gone` for a text or a document that is kept nowhere any more, `broker_unavailable` if
+/// only a newer version can submit the job again.
+async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
+    if job.source.kind.known().is_none() {
+        return Err(Problem::newer_version_needed());
+    }
+    if let Some(url) = &job.source.url {
+        return Ok(Source::Url { url: url.clone() });
+    }
+    if let Some(batch) = &job.source.batch {
+        return Ok(Source::Batch(batch.clone()));
+    }
+    let key = job.key();
+    // Another job may have had this id before.
+    let is_its = |message: &ParsedMessage| message.created_at() == job.created_at;
+    let letter = within(app.dead_letters.find(&key.owner, LetterId::Job(key.job_id))).await?;
+    let message = match letter.and_then(|letter| letter.message).filter(is_its) {
+        Some(message) => Some(message),
+        None => within(app.queue.find(&key, Freshness::Leader)).await?.filter(is_its),
+    };
+    match message {
+        Some(ParsedMessage::Known(message)) => Ok(message.source),
+        Some(ParsedMessage::Unknown(_)) => Err(Problem::newer_version_needed()),
+        None => {
+            let detail = "What the job counted is not kept after it has ended. Submit it again.";
+            Err(Problem::new(Code::SourceGone, detail))
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Who asks: the only place where the owner of a request is decided.
+
+use axum::extract::{FromRequestParts, Request};
+use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+use tracing::{Span, error};
+use wordmill_common::id::{JobId, JobKey, Owner};
+use wordmill_service::server::Connection;
+
+use crate::App;
+use crate::auth::keys::{Admission, Holder, KeyHash, Keys};
+use crate::http::problem::{Code, Problem};
+use crate::page;
+
+/// Paths that need no key. Whoever watches over the service has none, and they name no job and no
+/// owner.
+const OPEN: [&str; 6] = ["/livez", "/readyz", "/metrics", "/health", "/openapi.json", "/docs"];
+
+/// Whoever sent a request. What they may see and touch belongs to `owner`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) owner: Owner,
+    /// SHA-256 of the API key; `None` without keys.
+    pub(crate) key_hash: Option<KeyHash>,
+}
+
+impl Caller {
+    /// Returns the key of this caller's job.
+    pub(crate) fn job(&self, job_id: JobId) -> JobKey {
+        JobKey { owner: self.owner.clone(), job_id }
+    }
+
+    /// Returns the admission that a long answer checks, so that it ends when the key is revoked.
+    pub(crate) fn admission(&self, keys: &Keys) -> Admission {
+        keys.admission(&self.owner, self.key_hash)
+    }
+}
+
+/// Determines the caller before any other code reads the request. With keys, a request without a
+/// valid key gets `401` for every route but the open ones, so it cannot probe which exist. Without
+/// keys, the requests of other sites' pages are refused.
+pub(crate) async fn admit<F: Future<Output = Response>>(
+    app: &App,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
+    let Some(table) = app.keys.table() else {
+        if let Err(problem) = app.browser_policy.check(&request) {
+            return problem.into_response();
+        }
+        mark_authenticated(&request);
+        request.extensions_mut().insert(Caller { owner: Owner::public(), key_hash: None });
+        return next(request).await;
+    };
+    if is_open(request.uri().path()) {
+        return next(request).await;
+    }
+    match table.holder(request.headers()) {
+        Some(holder) => {
+            mark_authenticated(&request);
+            serve(&holder, request, next).await
+        }
+        None => unauthenticated(),
+    }
+}
+
+/// Marks the connection as authenticated, so that it is not closed to make room.
+fn mark_authenticated(request: &Request) {
+    if let Some(connection) = request.extensions().get::<Connection>() {
+        connection.mark_authenticated();
+    }
+}
+
+fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || page::is_part(path)
+}
+
+async fn serve<F: Future<Output = Response>>(
+    holder: &Holder,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
+    Span::current().record("key.name", holder.name.as_str());
+    let taken = holder.bucket.as_ref().map(|bucket| bucket.take(Instant::now()));
+    let mut response = match taken.and_then(|taken| taken.refusal()) {
+        Some(problem) => problem.into_response(),
+        None => {
+            request
+                .extensions_mut()
+                .insert(Caller { owner: holder.owner.clone(), key_hash: Some(holder.hash) });
+            next(request).await
+        }
+    };
+    if let Some(taken) = taken {
+        taken.describe(response.headers_mut());
+    }
+    response
+}
+
+/// The same answer whatever was wrong with the key.
+fn unauthenticated() -> Response {
+    let detail = "Send an API key that is valid here: Authorization: Bearer wm_...";
+    let mut response = Problem::new(Code::Unauthenticated, detail).into_response();
+    let challenge = HeaderValue::from_static("Bearer realm=\"wordmill\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get().cloned().ok_or_else(|| {
+            error!(path = parts.uri.path(), "nobody decided who asks");
+            Problem::new(Code::Internal, "The service does not know who you are.")
+        })
+    }
+}

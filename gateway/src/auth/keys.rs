@@ -1,0 +1,434 @@
+//! API keys: who may come in, whose jobs they see, and how much they may ask for.
+//!
+//! A key is 256 random bits, so nobody finds one by trying, and its plain SHA-256 is as good as any slow
+//! hash. Only hashes are stored, and hashes are what is compared: how long a comparison takes tells at
+//! most a hash that leads to no key.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use serde::Deserialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use wordmill_common::env::Secret;
+use wordmill_common::id::Owner;
+
+use crate::auth::limits::{Bucket, Quota, Rate};
+
+/// What every key begins with: it is recognised in a log, and by scanners for secrets.
+const PREFIX: &str = "wm_";
+/// Length of the random part, in bytes.
+const RANDOM_BYTES: usize = 32;
+/// Length of a key, in bytes.
+const KEY_BYTES: usize = PREFIX.len() + 2 * RANDOM_BYTES;
+/// Most names in a file.
+const NAMES_MAX: usize = 10_000;
+/// Most keys of one name at once: the old one, the new one, and some for those who are late.
+const HASHES_MAX: usize = 8;
+/// Longest name, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+/// Stands where an owner does in the subjects of messages that are no jobs, so nobody may be called that.
+const RESERVED: &str = "unreadable";
+
+/// The SHA-256 of a key, which identifies it.
+pub(crate) type KeyHash = [u8; 32];
+
+/// One line of the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    name: String,
+    owner: Owner,
+    sha256: Vec<String>,
+    rate_limit: Option<Rate>,
+    queue_quota: Option<u64>,
+}
+
+/// The holder of one key. The keys of a name share their `bucket`.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) name: String,
+    pub(crate) owner: Owner,
+    pub(crate) bucket: Option<Arc<Bucket>>,
+    pub(crate) hash: KeyHash,
+}
+
+/// A file of keys.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    holders: HashMap<KeyHash, Arc<Holder>>,
+    buckets: HashMap<String, Arc<Bucket>>,
+    quotas: HashMap<Owner, Arc<Quota>>,
+}
+
+/// The keys that count at the moment, if any are needed. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys(pub(crate) Option<watch::Receiver<Arc<Table>>>);
+
+impl Keys {
+    /// Returns the keys; `None` if none are needed.
+    pub(crate) fn table(&self) -> Option<Arc<Table>> {
+        self.0.as_ref().map(|table| Arc::clone(&table.borrow()))
+    }
+
+    /// Returns how many unfinished jobs an owner may have, if that is limited.
+    pub(crate) fn quota(&self, owner: &Owner) -> Option<Arc<Quota>> {
+        self.table()?.quotas.get(owner).cloned()
+    }
+
+    /// Returns the admission of a request with the key `hash` of `owner`. Without keys it is always
+    /// valid.
+    pub(crate) fn admission(&self, owner: &Owner, hash: Option<KeyHash>) -> Admission {
+        Admission { table: self.0.clone(), owner: owner.clone(), hash }
+    }
+}
+
+/// Permission to continue a long answer. Invalid once the key file no longer lists this key for
+/// this owner. Other keys of the same name or owner do not extend it.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    table: Option<watch::Receiver<Arc<Table>>>,
+    owner: Owner,
+    hash: Option<KeyHash>,
+}
+
+impl Admission {
+    /// Returns whether the key is still valid.
+    pub(crate) fn is_valid(&self) -> bool {
+        match (&self.table, &self.hash) {
+            (Some(table), Some(hash)) => table.borrow().has_key(hash, &self.owner),
+            _ => true,
+        }
+    }
+
+    /// Waits until the key is revoked. Never returns if the gateway has no keys.
+    pub(crate) async fn wait_until_revoked(self) {
+        if let (Some(mut table), Some(hash)) = (self.table, self.hash) {
+            let revoked = table.wait_for(|table| !table.has_key(&hash, &self.owner)).await;
+            // The sender is dropped only at shutdown, which ends the streams itself.
+            if revoked.is_ok() {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Table {
+    /// Returns who sends a request; `None` without a key, and with any that is not one of ours.
+    pub(crate) fn holder(&self, headers: &HeaderMap) -> Option<Arc<Holder>> {
+        let mut given = headers.get_all(AUTHORIZATION).iter();
+        let value = given.next().filter(|_| given.next().is_none())?.to_str().ok()?;
+        let (scheme, key) = value.split_once(' ')?;
+        let key = key.trim_start_matches(' ');
+        // What is longer is not even hashed.
+        if !scheme.eq_ignore_ascii_case("bearer") || key.len() != KEY_BYTES {
+            return None;
+        }
+        self.holders.get(&hash(key)).cloned()
+    }
+
+    /// Returns whether a key is valid for an owner.
+    fn has_key(&self, hash: &KeyHash, owner: &Owner) -> bool {
+        self.holders.get(hash).is_some_and(|holder| holder.owner == *owner)
+    }
+}
+
+/// Reads a file of keys: one JSON object a line, and lines that are empty or begin with `#`. What was
+/// counted for the names of the `old` file goes on.
+///
+/// # Errors
+/// The first line that is wrong, and why.
+pub(crate) fn parse(contents: &[Vec<u8>], old: Option<&Table>) -> Result<Table, String> {
+    let content: Vec<u8> = contents.concat();
+    let text = std::str::from_utf8(&content).map_err(|_| "it is not UTF-8".to_owned())?;
+    let mut table = Table::default();
+    let mut names = HashMap::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line: Result<Line, String> = serde_json::from_str(line).map_err(|e| e.to_string());
+        let added = line.and_then(|line| {
+            if names.insert(line.name.clone(), index).is_some() {
+                return Err(format!("the name {} is there twice", line.name));
+            }
+            table.add(&line, old)
+        });
+        added.map_err(|reason| format!("line {}: {reason}", index + 1))?;
+    }
+    match names.len() {
+        // A file that is just being written must not lock everybody out.
+        0 => Err("there is no key in it; a name without keys has \"sha256\": []".to_owned()),
+        1..=NAMES_MAX => Ok(table),
+        _ => Err(format!("more than {NAMES_MAX} names")),
+    }
+}
+
+impl Table {
+    fn add(&mut self, line: &Line, old: Option<&Self>) -> Result<(), String> {
+        check_name(&line.name)?;
+        check_owner(&line.owner)?;
+        if line.sha256.len() > HASHES_MAX {
+            return Err(format!("more than {HASHES_MAX} keys of one name"));
+        }
+        let bucket = match line.rate_limit {
+            Some(rate) => Some(self.add_bucket(&line.name, rate, old)?),
+            None => None,
+        };
+        if let Some(jobs_max) = line.queue_quota {
+            self.add_quota(&line.owner, jobs_max, old)?;
+        }
+        for text in &line.sha256 {
+            let hash = unhex(text).ok_or("a SHA-256 is 64 characters of 0-9 and a-f")?;
+            let (name, owner) = (line.name.clone(), line.owner.clone());
+            let holder = Holder { name, owner, bucket: bucket.clone(), hash };
+            if self.holders.insert(hash, Arc::new(holder)).is_some() {
+                return Err(format!("the key {text} is there twice"));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_bucket(
+        &mut self,
+        name: &str,
+        rate: Rate,
+        old: Option<&Self>,
+    ) -> Result<Arc<Bucket>, String> {
+        rate.check()?;
+        let kept = old.and_then(|old| old.buckets.get(name)).filter(|kept| kept.rate() == rate);
+        let bucket = kept.map_or_else(|| Arc::new(Bucket::new(rate)), Arc::clone);
+        self.buckets.insert(name.to_owned(), Arc::clone(&bucket));
+        Ok(bucket)
+    }
+
+    fn add_quota(
+        &mut self,
+        owner: &Owner,
+        jobs_max: u64,
+        old: Option<&Self>,
+    ) -> Result<(), String> {
+        Quota::check(jobs_max)?;
+        let kept = old.and_then(|old| old.quotas.get(owner)).filter(|kept| kept.max() == jobs_max);
+        let quota = kept.map_or_else(|| Arc::new(Quota::new(jobs_max)), Arc::clone);
+        match self.quotas.insert(owner.clone(), quota) {
+            Some(other) if other.max() != jobs_max => {
+                Err(format!("the owner {owner} has another queue_quota in a line before"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Makes a key, and the line that a file of keys needs for it.
+///
+/// # Errors
+/// A name or an owner that cannot be one; no random numbers.
+pub fn create(name: &str, owner: &str) -> Result<(Secret, String), String> {
+    check_name(name)?;
+    let owner = Owner::try_from(owner.to_owned()).map_err(|error| error.to_string())?;
+    check_owner(&owner)?;
+    let mut random = [0; RANDOM_BYTES];
+    getrandom::fill(&mut random).map_err(|error| format!("no random numbers: {error}"))?;
+    let key = format!("{PREFIX}{}", hex(&random));
+    let line = json!({"name": name, "owner": owner, "sha256": [hex(&hash(&key))]});
+    Ok((Secret::new(key), line.to_string()))
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(plain) {
+        return Err(format!(
+            "a name is 1 to {NAME_BYTES_MAX} characters of a-z, A-Z, 0-9, _, - and ."
+        ));
+    }
+    Ok(())
+}
+
+fn check_owner(owner: &Owner) -> Result<(), String> {
+    let is_reserved = owner.as_str() == RESERVED;
+    if is_reserved { Err(format!("no owner can be called {RESERVED}")) } else { Ok(()) }
+}
+
+fn hash(key: &str) -> KeyHash {
+    Sha256::digest(key).into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<KeyHash> {
+    let mut hash = KeyHash::default();
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    if text.len() != 2 * hash.len() {
+        return None;
+    }
+    for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let &[high, low] = pair else { return None };
+        *byte = digit(high)? << 4 | digit(low)?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Table, String> {
+        parse(&[text.as_bytes().to_vec()], None)
+    }
+
+    fn with(value: &str) -> HeaderMap {
+        [(AUTHORIZATION, value.parse().unwrap())].into_iter().collect()
+    }
+
+    fn owner(table: &Table, value: &str) -> Option<String> {
+        table.holder(&with(value)).map(|holder| holder.owner.to_string())
+    }
+
+    #[test]
+    fn a_new_key_opens_what_its_line_says_and_nothing_else_does() {
+        let (key, line) = create("team-a", "a").unwrap();
+        let (other, other_line) = create("Team.B", "b").unwrap();
+        assert!(!line.contains(key.expose()) && key.expose().starts_with("wm_"), "{line}");
+        let table = read(&format!("# Keys\n\n{line}\n{other_line}\n")).unwrap();
+        let key = key.expose();
+        for good in [format!("Bearer {key}"), format!("bearer {key}"), format!("BEARER   {key}")] {
+            assert_eq!(owner(&table, &good).as_deref(), Some("a"), "{good}");
+        }
+        assert_eq!(owner(&table, &format!("Bearer {}", other.expose())).as_deref(), Some("b"));
+        let stranger = create("team-a", "a").unwrap().0;
+        let short = key.get(..66).unwrap();
+        for bad in [
+            "",
+            "Bearer",
+            "Bearer ",
+            key,
+            &format!("Basic {key}"),
+            &format!("Bearer {key} "),
+            &format!("Bearer {key}0"),
+            &format!("Bearer {short}"),
+            &format!("Bearer {}", key.to_uppercase()),
+            &format!("Bearer {}", stranger.expose()),
+        ] {
+            assert_eq!(owner(&table, bad), None, "{bad}");
+        }
+        let mut twice = with(&format!("Bearer {key}"));
+        twice.append(AUTHORIZATION, format!("Bearer {key}").parse().unwrap());
+        assert!(table.holder(&twice).is_none());
+        assert!(table.holder(&HeaderMap::new()).is_none());
+    }
+
+    #[tokio::test]
+    async fn an_admission_ends_with_its_key_and_with_no_other() {
+        let line = |name: &str, owner: &str, digit: &str| {
+            json!({"name": name, "owner": owner, "sha256": [digit.repeat(64)]}).to_string() + "\n"
+        };
+        let table = |lines: &[String]| Arc::new(read(&lines.concat()).unwrap());
+        let (ours, other) = (line("a", "team", "1"), line("b", "team", "2"));
+        let (sender, receiver) = watch::channel(table(&[ours.clone(), other.clone()]));
+        let keys = Keys(Some(receiver));
+        let team = Owner::try_from("team".to_owned()).unwrap();
+        let admission = keys.admission(&team, Some([0x11; 32]));
+        let mut revoked = Box::pin(admission.clone().wait_until_revoked());
+        sender.send_replace(table(std::slice::from_ref(&ours)));
+        assert!(admission.is_valid() && revoked.as_mut().now_or_never().is_none());
+        // Another key under the same name, and the same key for another owner.
+        for lines in [[line("a", "team", "3"), other.clone()], [line("a", "else", "1"), other]] {
+            sender.send_replace(table(std::slice::from_ref(&ours)));
+            let mut revoked = Box::pin(admission.clone().wait_until_revoked());
+            assert!(admission.is_valid() && revoked.as_mut().now_or_never().is_none());
+            sender.send_replace(table(&lines));
+            assert!(!admission.is_valid() && revoked.as_mut().now_or_never().is_some());
+        }
+        assert!(Keys(None).admission(&team, None).is_valid());
+    }
+
+    #[test]
+    fn several_keys_of_a_name_live_at_once() {
+        let keys: Vec<String> = (0..3).map(|n| format!("{PREFIX}{n:064}")).collect();
+        let hashes: Vec<String> = keys.iter().map(|key| hex(&hash(key))).collect();
+        let line = json!({"name": "team", "owner": "a", "sha256": hashes[..2]});
+        let table = read(&line.to_string()).unwrap();
+        let is_known = |key: &String| owner(&table, &format!("Bearer {key}")).is_some();
+        assert_eq!(keys.iter().map(is_known).collect::<Vec<_>>(), [true, true, false]);
+        assert!(read(r#"{"name": "team", "owner": "a", "sha256": []}"#).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_with_its_line() {
+        let line = create("team", "a").unwrap().1;
+        let sha256 = "0".repeat(64);
+        let with =
+            |more: &str| format!(r#"{{"name":"b","owner":"b","sha256":["{sha256}"]{more}}}"#);
+        for (text, said) in [
+            ("\n# nothing\n".to_owned(), "no key in it"),
+            (format!("{line}\n{line}"), "line 2: the name team is there twice"),
+            (format!("{line}\n{}", line.replace("team", "b")), "is there twice"),
+            ("{".to_owned(), "line 1: EOF"),
+            ("[]".to_owned(), "line 1: "),
+            (with(r#","colour":"red""#), "unknown field `colour`"),
+            (with("").replace("\"b\"", "\"B b\""), "line 1: "),
+            (with("").replace("\"owner\":\"b\"", "\"owner\":\"b.c\""), "an owner is"),
+            (with("").replace("\"owner\":\"b\"", "\"owner\":\"unreadable\""), "no owner can be"),
+            (with("").replace(&sha256, &"A".repeat(64)), "a SHA-256 is"),
+            (with("").replace(&sha256, "00"), "a SHA-256 is"),
+            (with(r#","queue_quota":0"#), "a queue_quota is"),
+            (with(r#","rate_limit":{"per_second":0,"burst":1}"#), "a rate_limit has"),
+            (with(r#","rate_limit":{"per_second":1,"burst":0}"#), "a rate_limit has"),
+            (with(r#","rate_limit":{"per_second":1}"#), "missing field `burst`"),
+            (
+                format!(
+                    "{}\n{}",
+                    with(r#","queue_quota":5"#),
+                    r#"{"name":"c","owner":"b","sha256":[],"queue_quota":6}"#
+                ),
+                "line 2: the owner b has another queue_quota",
+            ),
+        ] {
+            let error = read(&text).map(drop).unwrap_err();
+            assert!(error.contains(said), "{error:?} instead of {said:?} for {text}");
+        }
+        assert!(parse(&[vec![0xff]], None).is_err());
+        let (many, none) = ("0".repeat(64), Vec::<String>::new());
+        let nine = json!({"name": "b", "owner": "b", "sha256": vec![many; 9]});
+        assert!(read(&nine.to_string()).is_err());
+        assert!(read(&json!({"name": "b", "owner": "b", "sha256": none}).to_string()).is_ok());
+    }
+
+    #[test]
+    fn what_was_counted_goes_on_when_the_file_is_read_again() {
+        let text = r#"{"name":"a","owner":"a","sha256":[],"rate_limit":{"per_second":1,"burst":1},"queue_quota":5}"#;
+        let old = read(text).unwrap();
+        let changed = text.replace("\"burst\":1", "\"burst\":2").replace(":5", ":6");
+        for (text, is_kept) in [(text, true), (changed.as_str(), false)] {
+            let new = parse(&[text.as_bytes().to_vec()], Some(&old)).unwrap();
+            assert_eq!(Arc::ptr_eq(&new.buckets["a"], &old.buckets["a"]), is_kept);
+            let owner = Owner::try_from("a".to_owned()).unwrap();
+            assert_eq!(Arc::ptr_eq(&new.quotas[&owner], &old.quotas[&owner]), is_kept);
+        }
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_refused_before_a_key_is_made() {
+        for (name, owner) in [("", "a"), ("a b", "a"), ("a", "A"), ("a", ""), ("a", "unreadable")] {
+            assert!(create(name, owner).is_err(), "{name} {owner}");
+        }
+    }
+}

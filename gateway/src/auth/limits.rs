@@ -1,0 +1,301 @@
+//! How much one caller may ask for: requests in a second, and unfinished jobs.
+//!
+//! Both are kept by each gateway for itself, without asking the others: with three gateways a key has
+//! three times its rate, and a quota may be overrun by what the others take within one recount.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use tokio::time::Instant;
+use tracing::warn;
+use wordmill_common::id::Owner;
+
+use crate::App;
+use crate::http::problem::{Code, Problem};
+
+/// Header with the policy, of draft-ietf-httpapi-ratelimit-headers.
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// Header with what is left, of the same draft.
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// Highest rate and burst. A finer limit than one in 10 µs would limit nothing.
+const RATE_MAX: u32 = 100_000;
+/// Highest quota: counting takes the broker about 1.5 µs for each job.
+const QUOTA_MAX: u64 = 100_000;
+/// After which time an owner's jobs are counted again.
+const RECOUNT_AFTER: Duration = Duration::from_secs(1);
+/// Before which time they are not, although the quota seems to be used up.
+const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
+/// How many times as long as a count took nothing is counted: at most 1/20 of the broker's time.
+const RECOUNT_REST: u32 = 20;
+/// When a client whose quota is used up may come back.
+const QUOTA_RETRY: Duration = Duration::from_secs(5);
+
+/// How many requests may come, and how many of them at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rate {
+    per_second: u32,
+    burst: u32,
+}
+
+impl Rate {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(crate) fn check(self) -> Result<(), String> {
+        let bounds = 1..=RATE_MAX;
+        if bounds.contains(&self.per_second) && bounds.contains(&self.burst) {
+            return Ok(());
+        }
+        Err(format!("a rate_limit has a per_second and a burst from 1 to {RATE_MAX}"))
+    }
+
+    /// Returns the time in which one more request becomes possible.
+    fn pace(self) -> Duration {
+        Duration::from_secs(1) / self.per_second.max(1)
+    }
+
+    /// Returns the time in which all of the burst becomes possible again.
+    fn window(self) -> Duration {
+        self.pace().saturating_mul(self.burst)
+    }
+}
+
+/// The requests of one name: the virtual-scheduling form of a token bucket.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    rate: Rate,
+    /// When the bucket will be full again.
+    full_at: Mutex<Option<Instant>>,
+}
+
+/// What became of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    rate: Rate,
+    /// When to come back; `None` if the request may pass.
+    retry_after: Option<Duration>,
+    remaining: u32,
+    full_in: Duration,
+}
+
+impl Bucket {
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self { rate, full_at: Mutex::new(None) }
+    }
+
+    pub(crate) fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Takes room for one request, if there is any.
+    pub(crate) fn take(&self, now: Instant) -> Taken {
+        let (pace, window) = (self.rate.pace(), self.rate.window());
+        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let owed = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let after = owed.saturating_add(pace);
+        let retry_after = (after > window).then(|| after.saturating_sub(window));
+        let full_in = if retry_after.is_none() { after } else { owed };
+        *full_at = now.checked_add(full_in);
+        let left = window.saturating_sub(full_in).as_nanos().checked_div(pace.as_nanos());
+        let remaining = left.and_then(|left| u32::try_from(left).ok()).unwrap_or(0);
+        Taken { rate: self.rate, retry_after, remaining, full_in }
+    }
+}
+
+impl Taken {
+    /// Returns the answer to a request that came too early.
+    pub(crate) fn refusal(&self) -> Option<Problem> {
+        let after = self.retry_after?;
+        let Rate { per_second, burst } = self.rate;
+        let detail = format!(
+            "This key may send {per_second} requests a second, and {burst} at once. Slow down."
+        );
+        let after = Duration::from_secs(whole_seconds(after).max(1));
+        Some(Problem::new(Code::RateLimited, detail).retry_after(after))
+    }
+
+    /// Tells the client what is left.
+    pub(crate) fn describe(&self, headers: &mut HeaderMap) {
+        let window_s = whole_seconds(self.rate.window());
+        let policy = format!("\"requests\";q={};w={window_s}", self.rate.burst);
+        let left = format!("\"requests\";r={};t={}", self.remaining, whole_seconds(self.full_in));
+        for (name, value) in [(RATELIMIT_POLICY, policy), (RATELIMIT, left)] {
+            headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
+        }
+    }
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// How many unfinished jobs an owner may have.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    jobs_max: u64,
+    /// Held while the broker counts, so that it is asked once, however many jobs come.
+    count: tokio::sync::Mutex<Count>,
+}
+
+/// What is known of an owner's unfinished jobs.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Count {
+    /// How many there were when they were counted; 0 before that.
+    jobs: u64,
+    /// How many were let in since.
+    admitted: u64,
+    counted_at: Option<Instant>,
+    /// How long the counting took.
+    took: Duration,
+}
+
+impl Quota {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(crate) fn check(jobs_max: u64) -> Result<(), String> {
+        if (1..=QUOTA_MAX).contains(&jobs_max) {
+            return Ok(());
+        }
+        Err(format!("a queue_quota is 1 to {QUOTA_MAX} jobs"))
+    }
+
+    pub(crate) fn new(jobs_max: u64) -> Self {
+        Self { jobs_max, count: tokio::sync::Mutex::default() }
+    }
+
+    pub(crate) fn max(&self) -> u64 {
+        self.jobs_max
+    }
+}
+
+impl Count {
+    fn is_due(&self, jobs_max: u64, now: Instant) -> bool {
+        let Some(counted_at) = self.counted_at else { return true };
+        // Jobs that have ended since are still counted: before anybody is refused, they are looked for.
+        let is_full = self.jobs + self.admitted >= jobs_max;
+        let pause = if is_full { RECOUNT_PAUSE } else { RECOUNT_AFTER };
+        let rest = self.took.saturating_mul(RECOUNT_REST);
+        now.saturating_duration_since(counted_at) >= pause.max(rest)
+    }
+}
+
+/// Lets a job in, unless its owner has too many that are not finished.
+///
+/// They are those that the queue still has: jobs that wait, are being worked on, or were cancelled and
+/// not met by a worker yet.
+///
+/// # Errors
+/// `quota_exceeded`.
+pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
+    let Some(quota) = app.keys.quota(owner) else { return Ok(()) };
+    let mut count = quota.count.lock().await;
+    if count.is_due(quota.jobs_max, Instant::now()) {
+        let began = Instant::now();
+        let unfinished = app.queue.unfinished(owner).await;
+        let (counted_at, took) = (Some(Instant::now()), began.elapsed());
+        match unfinished {
+            Ok(jobs) => *count = Count { jobs, admitted: 0, counted_at, took },
+            // If the broker is away, the submission will say so.
+            Err(error) => {
+                warn!(%owner, %error, "an owner's jobs cannot be counted; the last count goes on");
+                (count.counted_at, count.took) = (counted_at, took);
+            }
+        }
+    }
+    if count.jobs + count.admitted < quota.jobs_max {
+        count.admitted += 1;
+        return Ok(());
+    }
+    let detail = format!(
+        "{} jobs of {owner} are not finished yet, as many as may be. Nothing was queued.",
+        quota.jobs_max
+    );
+    Err(Problem::new(Code::QuotaExceeded, detail).retry_after(QUOTA_RETRY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate { per_second: 4, burst: 3 };
+
+    fn taken(bucket: &Bucket, start: Instant, ms: u64) -> (bool, u32) {
+        let taken = bucket.take(start + Duration::from_millis(ms));
+        (taken.retry_after.is_none(), taken.remaining)
+    }
+
+    #[test]
+    fn a_burst_passes_then_one_request_at_a_time() {
+        let (bucket, start) = (Bucket::new(RATE), Instant::now());
+        for (ms, expected) in [
+            (0, (true, 2)),
+            (0, (true, 1)),
+            (0, (true, 0)),
+            (0, (false, 0)),
+            (249, (false, 0)),
+            (250, (true, 0)),
+            (251, (false, 0)),
+            // Refused requests cost nothing.
+            (500, (true, 0)),
+            // Full again, and no fuller.
+            (60_000, (true, 2)),
+            (60_000, (true, 1)),
+            (60_250, (true, 1)),
+        ] {
+            assert_eq!(taken(&bucket, start, ms), expected, "after {ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_gives_nothing_away() {
+        let (bucket, start) = (Bucket::new(RATE), Instant::now());
+        assert_eq!(taken(&bucket, start, 1000), (true, 2));
+        assert_eq!(taken(&bucket, start, 0), (false, 0));
+        assert_eq!(taken(&bucket, start, 1000), (true, 1));
+    }
+
+    #[test]
+    fn the_headers_are_structured_fields_in_whole_seconds() {
+        let (bucket, start) = (Bucket::new(RATE), Instant::now());
+        let mut headers = HeaderMap::new();
+        bucket.take(start).describe(&mut headers);
+        assert_eq!(headers["ratelimit-policy"], "\"requests\";q=3;w=1");
+        assert_eq!(headers["ratelimit"], "\"requests\";r=2;t=1");
+        bucket.take(start);
+        bucket.take(start);
+        assert!(bucket.take(start).refusal().is_some_and(|problem| problem.is(Code::RateLimited)));
+        for rate in [Rate { burst: RATE_MAX, ..RATE }, Rate { per_second: RATE_MAX, ..RATE }] {
+            assert_eq!(rate.check(), Ok(()));
+            assert_eq!(Bucket::new(rate).take(start).remaining, rate.burst - 1);
+        }
+    }
+
+    #[test]
+    fn counting_takes_a_small_part_of_the_brokers_time_and_comes_before_a_refusal() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let count = |jobs, admitted, took| Count {
+            jobs,
+            admitted,
+            counted_at: Some(start),
+            took: ms(took),
+        };
+        assert!(Count::default().is_due(5, start));
+        for (count, after_ms) in [
+            (count(0, 0, 1), 1000),
+            (count(4, 0, 1), 1000),
+            (count(4, 1, 1), 100),
+            (count(9, 9, 1), 100),
+            (count(4, 1, 50), 1000),
+            (count(0, 0, 200), 4000),
+        ] {
+            assert!(!count.is_due(5, start + ms(after_ms - 1)), "{count:?}");
+            assert!(count.is_due(5, start + ms(after_ms)), "{count:?}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Watches how full the queue is: bulk jobs are declined early, and whoever is declined is told
+//! when there may be room.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::debug;
+use wordmill_common::id::Lane;
+use wordmill_nats::queue::{Level, Queue};
+
+use crate::http::problem::{Code, Problem};
+
+/// How often the queue is asked.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A reading older than this says nothing any more: the broker is away.
+const STALE: Duration = Duration::from_secs(5);
+/// Over how many readings the drain rate is taken.
+const READINGS_MAX: usize = 10;
+/// Share of either bound from which bulk jobs are declined, in percent.
+const BULK_PERCENT_MAX: u64 = 80;
+/// To what share the queue should have drained when an interactive client comes back, in percent:
+/// those who were declined together then find room together.
+const ROOM_PERCENT: u64 = 99;
+/// A declined client stays away at least this long, in seconds.
+const RETRY_AFTER_S_MIN: u64 = 1;
+/// And at most this long.
+const RETRY_AFTER_S_MAX: u64 = 60;
+/// How long it stays away if the queue does not drain, or nobody knows.
+const RETRY_AFTER_S_UNKNOWN: u64 = 5;
+
+/// What is known about the queue. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Gauge {
+    reading: watch::Receiver<Option<Reading>>,
+}
+
+/// What the queue said last, and how fast it drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    at: Instant,
+    level: Level,
+    /// Jobs that went away, and in what time.
+    drained: u64,
+    within: Duration,
+}
+
+impl Gauge {
+    /// Returns a gauge that knows nothing until [`watch`] feeds it.
+    pub(crate) fn new() -> (watch::Sender<Option<Reading>>, Self) {
+        let (sender, reading) = watch::channel(None);
+        (sender, Self { reading })
+    }
+
+    /// Declines a bulk job while the queue is nearly full. Interactive jobs are left to the stream.
+    ///
+    /// # Errors
+    /// `queue_full`.
+    pub(crate) fn admit(&self, lane: Lane) -> Result<(), Problem> {
+        match (lane, self.fresh()) {
+            (Lane::Bulk, Some(reading)) if reading.level.excess(BULK_PERCENT_MAX) > 0 => {
+                let detail = format!(
+                    "The queue is filled to {BULK_PERCENT_MAX} %. Bulk jobs are declined first; \
+                     interactive ones are still taken."
+                );
+                Err(self.full(lane, detail))
+            }
+            (Lane::Bulk | Lane::Interactive, _) => Ok(()),
+        }
+    }
+
+    /// Returns the answer to a job for which there is no room.
+    pub(crate) fn full(&self, lane: Lane, detail: impl Into<String>) -> Problem {
+        let after = self.fresh().map_or(RETRY_AFTER_S_UNKNOWN, |reading| reading.wait_s(lane));
+        Problem::new(Code::QueueFull, detail).retry_after(Duration::from_secs(after))
+    }
+
+    /// Returns how full the queue is, 0 to 1, by jobs or by bytes; nothing if nobody knows.
+    pub(crate) fn fill_ratio(&self) -> Option<f64> {
+        let level = self.fresh()?.level;
+        #[expect(clippy::cast_precision_loss, reason = "a ratio is shown with a few digits")]
+        let share = |now: u64, max: Option<u64>| max.map_or(0.0, |max| now as f64 / max as f64);
+        let by_count = share(level.messages, level.messages_max);
+        Some(by_count.max(share(level.bytes, level.bytes_max)))
+    }
+
+    fn fresh(&self) -> Option<Reading> {
+        let reading = *self.reading.borrow();
+        reading.filter(|reading| reading.at.elapsed() < STALE)
+    }
+}
+
+impl Reading {
+    /// Returns how long it takes until there is room for a job, in whole seconds.
+    fn wait_s(&self, lane: Lane) -> u64 {
+        let percent = match lane {
+            Lane::Interactive => ROOM_PERCENT,
+            Lane::Bulk => BULK_PERCENT_MAX,
+        };
+        let excess = u128::from(self.level.excess(percent));
+        let drained = u128::from(self.drained);
+        let wait_ms = excess.saturating_mul(self.within.as_millis()).checked_div(drained);
+        let wait_s = wait_ms.map(|ms| u64::try_from(ms.div_ceil(1000)).unwrap_or(u64::MAX));
+        wait_s.unwrap_or(RETRY_AFTER_S_UNKNOWN).clamp(RETRY_AFTER_S_MIN, RETRY_AFTER_S_MAX)
+    }
+}
+
+/// Levels are measured against a share of both bounds.
+trait Excess {
+    /// Returns how many jobs have to go before one more keeps the queue within `percent` of its
+    /// bounds.
+    fn excess(&self, percent: u64) -> u64;
+}
+
+impl Excess for Level {
+    fn excess(&self, percent: u64) -> u64 {
+        let over = |now: u64, max: Option<u64>, one: u64| {
+            let allowed = max.map(|max| share(max, percent))?;
+            Some(now.saturating_add(one).saturating_sub(allowed))
+        };
+        // Bytes are turned into jobs of the size that is usual right now.
+        let usual = self.bytes.checked_div(self.messages).unwrap_or(0).max(1);
+        let by_count = over(self.messages, self.messages_max, 1).unwrap_or(0);
+        let by_bytes = over(self.bytes, self.bytes_max, usual).unwrap_or(0).div_ceil(usual);
+        by_count.max(by_bytes)
+    }
+}
+
+/// Returns `percent` of `max`.
+fn share(max: u64, percent: u64) -> u64 {
+    u64::try_from(u128::from(max) * u128::from(percent) / 100).unwrap_or(max)
+}
+
+/// Reads the queue again and again, for as long as it is polled.
+pub(crate) async fn watch(queue: &Queue, sender: &watch::Sender<Option<Reading>>) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut earlier: VecDeque<(Instant, Level)> = VecDeque::with_capacity(READINGS_MAX);
+    loop {
+        ticks.tick().await;
+        match queue.level().await {
+            Ok(level) => {
+                sender.send_replace(Some(note(&mut earlier, Instant::now(), level)));
+            }
+            // What was read last gets stale by itself.
+            Err(error) => debug!(%error, "the queue's level is not known"),
+        }
+    }
+}
+
+/// Adds a level to the earlier ones and derives how fast the queue drains.
+fn note(earlier: &mut VecDeque<(Instant, Level)>, at: Instant, level: Level) -> Reading {
+    // Jobs leave out of order, so they are counted by what came in and what is still there.
+    let gone = |level: &Level| level.put_in.saturating_sub(level.messages);
+    // A queue that was made anew counts from 1 again.
+    if earlier.back().is_some_and(|(_, last)| gone(last) > gone(&level)) {
+        earlier.clear();
+    }
+    if earlier.len() >= READINGS_MAX {
+        earlier.pop_front();
+    }
+    earlier.push_back((at, level));
+    let (since, first) = earlier.front().copied().unwrap_or((at, level));
+    let drained = gone(&level).saturating_sub(gone(&first));
+    Reading { at, level, drained, within: at.duration_since(since) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn level(messages: u64, bytes: u64, put_in: u64) -> Level {
+        let (messages_max, bytes_max) = (Some(1000), Some(1_000_000));
+        Level { messages, bytes, messages_max, bytes_max, put_in }
+    }
+
+    fn reading(level: Level, drained: u64, within_s: u64) -> Reading {
+        Reading { at: Instant::now(), level, drained, within: Duration::from_secs(within_s) }
+    }
+
+    #[test]
+    fn the_wait_follows_the_drain_rate() {
+        use Lane::{Bulk, Interactive};
+        // Full by count, by bytes, both; then nothing drains, nothing is known, and hardly any.
+        let table = [
+            (level(1000, 1000, 5000), 90, 9, Interactive, 2),
+            (level(1000, 1000, 5000), 1000, 1, Interactive, 1),
+            (level(1000, 1000, 5000), 90, 9, Bulk, 21),
+            (level(100, 1_000_000, 5000), 10, 10, Interactive, 2),
+            (level(100, 1_000_000, 5000), 10, 10, Bulk, 21),
+            (level(1000, 1_000_000, 5000), 90, 9, Bulk, 21),
+            (level(1000, 1000, 5000), 0, 9, Bulk, 5),
+            (level(1000, 1000, 5000), 0, 0, Interactive, 5),
+            (level(1000, 1000, 5000), 1, 9, Bulk, 60),
+            // There is room already: soon.
+            (level(10, 1000, 5000), 90, 9, Bulk, 1),
+        ];
+        for (level, drained, within_s, lane, expected) in table {
+            let reading = reading(level, drained, within_s);
+            assert_eq!(reading.wait_s(lane), expected, "{reading:?} {lane}");
+        }
+    }
+
+    #[test]
+    fn bulk_is_declined_from_80_percent_of_either_bound_and_interactive_never() {
+        let (sender, gauge) = Gauge::new();
+        assert!(gauge.admit(Lane::Bulk).is_ok(), "nothing is known");
+        for (level, admits) in [
+            (level(799, 7990, 799), true),
+            (level(800, 8000, 800), false),
+            (level(8, 792_000, 8), false),
+            (level(7, 693_000, 7), true),
+            (Level { messages_max: None, bytes_max: None, ..level(1 << 40, 1 << 60, 9) }, true),
+        ] {
+            sender.send_replace(Some(reading(level, 1, 1)));
+            assert_eq!(gauge.admit(Lane::Bulk).is_ok(), admits, "{level:?}");
+            assert!(gauge.admit(Lane::Interactive).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_stale_reading_declines_nothing() {
+        let (sender, gauge) = Gauge::new();
+        let mut old = reading(level(1000, 1000, 1000), 1, 1);
+        sender.send_replace(Some(old));
+        assert!(gauge.admit(Lane::Bulk).is_err());
+        old.at = Instant::now().checked_sub(STALE).unwrap();
+        sender.send_replace(Some(old));
+        assert!(gauge.admit(Lane::Bulk).is_ok());
+    }
+
+    #[test]
+    fn the_drain_rate_is_that_of_the_last_readings_and_starts_anew_with_the_queue() {
+        let (start, mut earlier) = (Instant::now(), VecDeque::new());
+        let mut last = None;
+        for second in 0..30 {
+            // Ten come and seven go; before the last ten seconds nothing went.
+            let gone = 7 * second_after(second, 15);
+            let level = level(10 * second - gone, 0, 10 * second);
+            last = Some(note(&mut earlier, start + Duration::from_secs(second), level));
+        }
+        let last = last.unwrap();
+        assert_eq!((last.drained, last.within), (63, Duration::from_secs(9)));
+        let anew = note(&mut earlier, start + Duration::from_secs(30), level(1, 0, 1));
+        assert_eq!((anew.drained, anew.within), (0, Duration::ZERO));
+    }
+
+    fn second_after(second: u64, start: u64) -> u64 {
+        second.saturating_sub(start)
+    }
+}

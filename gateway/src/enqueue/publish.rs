@@ -1,0 +1,178 @@
+//! Puts jobs onto the queue and writes their records.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{Instrument, Span, debug, info, warn};
+use wordmill_common::id::Lane;
+use wordmill_common::job::Job;
+use wordmill_common::message::JobMessage;
+use wordmill_common::telemetry;
+use wordmill_common::trace::TraceParent;
+use wordmill_nats::queue::{Envelope, Kept, Refused};
+use wordmill_nats::read::Freshness;
+use wordmill_nats::record::Found;
+use wordmill_nats::spans;
+use wordmill_nats::store::NotWritten;
+
+use crate::App;
+use crate::auth::limits;
+use crate::http::deadline::BROKER_DEADLINE;
+use crate::http::problem::{Code, Problem};
+use crate::http::trace;
+use crate::metrics::Operation;
+
+/// Wait before a publish that was not confirmed is repeated.
+pub(crate) const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
+
+/// What is known after the job was offered to the queue.
+pub(crate) enum Offered {
+    /// The queue has it.
+    Acknowledged(Kept),
+    /// The queue certainly does not have it.
+    Declined(Refused),
+    /// Nobody knows.
+    Unconfirmed,
+}
+
+/// Puts a job onto the queue and writes its record, both at once: one round trip.
+///
+/// # Errors
+/// `queue_full`, `quota_exceeded`, `input_too_large` and `broker_unavailable`; the last one names the
+/// job if it may have been queued all the same.
+pub(crate) async fn accept(
+    app: &App,
+    message: &JobMessage,
+    trace: &TraceParent,
+) -> Result<Job, Problem> {
+    let (lane, created_at) = (message.lane, message.created_at);
+    let accepted = put_in(app, message, trace).await;
+    app.metrics.note_submission(lane, created_at, &accepted);
+    accepted
+}
+
+async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
+    app.gauge.admit(message.lane)?;
+    let _room = app.room.take(&message.source)?;
+    limits::admit(app, &message.owner).await?;
+    let deadline = Instant::now() + BROKER_DEADLINE;
+    connected(app, deadline).await?;
+    trace::name_job(message.job_id);
+    let publishing = spans::publish(message, trace);
+    let envelope = Envelope::seal(message, &publishing.context)?;
+    let job = Job { traceparent: Some(*trace), ..message.queued_job() };
+    let creating = app.metrics.timed(Operation::CreateRecord, trace, app.store.create(&job));
+    let offering = offer(app, &envelope, &publishing.context, deadline);
+    let (offered, created) = tokio::join!(offering.instrument(publishing.span), creating);
+    match offered {
+        // The record may be missing, or a worker may have been faster: the job is safe.
+        Offered::Acknowledged(_) => {
+            if let Err(NotWritten::Unclear(reason)) = &created {
+                warn!(job.id = %job.job_id, reason, "record not confirmed; the worker will write it");
+            }
+            note_accepted(&job, true);
+            Ok(job)
+        }
+        Offered::Declined(refused) => {
+            Box::pin(take_back(app, &job, created)).await;
+            Err(declined(app, job.lane, &refused))
+        }
+        Offered::Unconfirmed => {
+            warn!(job.id = %job.job_id, "the queue did not confirm a job in time");
+            Err(Problem::unconfirmed(job.job_id))
+        }
+    }
+}
+
+/// Says in the log that a job was accepted, which we created, or an earlier request for the same job.
+pub(crate) fn note_accepted(job: &Job, is_ours: bool) {
+    let (id, lane) = (job.job_id, job.lane);
+    match job.batch {
+        // Its batch has a line, and ten thousand more would hide what else is there.
+        Some(batch) => debug!(job.id = %id, %lane, is_ours, batch.id = %batch, "job accepted"),
+        None => info!(job.id = %id, %lane, is_ours, "job accepted"),
+    }
+}
+
+/// Waits for a connection.
+///
+/// # Errors
+/// `broker_unavailable`, and certainly nothing was queued.
+pub(crate) async fn connected(app: &App, deadline: Instant) -> Result<(), Problem> {
+    // What is sent while there is no connection is kept by the client and sent later: nobody could
+    // say what became of it.
+    match tokio::time::timeout_at(deadline, app.broker.connected()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => {
+            let detail = "The queue cannot be reached. Nothing was queued: try again.";
+            Err(Problem::new(Code::BrokerUnavailable, detail))
+        }
+    }
+}
+
+/// Offers a job until the queue decides or the deadline passes. Repeats are harmless: the message
+/// id is the job's.
+pub(crate) async fn offer(
+    app: &App,
+    envelope: &Envelope,
+    trace: &TraceParent,
+    deadline: Instant,
+) -> Offered {
+    let mut is_clear = true;
+    loop {
+        let publishing = app.metrics.timed(Operation::Publish, trace, app.queue.publish(envelope));
+        match tokio::time::timeout_at(deadline, publishing).await {
+            Ok(Ok(kept)) => return Offered::Acknowledged(kept),
+            Ok(Err(refused @ (Refused::Full | Refused::TooLarge | Refused::NoQueue)))
+                if is_clear =>
+            {
+                telemetry::fail(&Span::current(), refused.name());
+                return Offered::Declined(refused);
+            }
+            Ok(Err(_)) | Err(_) => is_clear = false,
+        }
+        let again = Instant::now() + PUBLISH_PAUSE;
+        if again >= deadline {
+            telemetry::fail(&Span::current(), "unconfirmed");
+            return Offered::Unconfirmed;
+        }
+        tokio::time::sleep_until(again).await;
+    }
+}
+
+/// Removes the record of a job that the queue certainly refused.
+pub(crate) async fn take_back(app: &App, job: &Job, created: Result<u64, NotWritten>) {
+    let key = job.key();
+    let revision = match created {
+        Ok(revision) => Ok(Some(revision)),
+        Err(NotWritten::Conflict | NotWritten::TooLarge) => Ok(None),
+        Err(NotWritten::Unclear(_)) => match app.store.read(&key, Freshness::Leader).await {
+            Ok(Found::Job(stored)) => Ok(Some(stored.revision)),
+            Ok(Found::Gone | Found::Absent) => Ok(None),
+            Err(error) => Err(error),
+        },
+    };
+    let taken_back = match revision {
+        Ok(Some(revision)) => app.store.take_back(&key, revision).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = taken_back {
+        warn!(job.id = %job.job_id, %error, "the record of a refused job stays behind");
+    }
+}
+
+/// Returns the answer to a job that the queue certainly does not have.
+pub(crate) fn declined(app: &App, lane: Lane, refused: &Refused) -> Problem {
+    warn!(%refused, "job declined");
+    match refused {
+        Refused::Full => app.gauge.full(lane, "Too many jobs wait already. Come back later."),
+        Refused::TooLarge => {
+            Problem::new(Code::InputTooLarge, "The job is too large for one message.")
+        }
+        Refused::NoQueue | Refused::Unclear(_) => Problem::new(
+            Code::BrokerUnavailable,
+            "The queue does not answer. Nothing was queued: try again.",
+        ),
+    }
+}

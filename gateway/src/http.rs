@@ -1,0 +1,14 @@
+//! HTTP: connections, requests and answers, whatever they are about.
+
+pub mod browser;
+pub(crate) mod conditional;
+pub mod cors;
+pub(crate) mod cursor;
+pub(crate) mod deadline;
+pub(crate) mod problem;
+pub mod reload;
+pub(crate) mod schema;
+pub(crate) mod security_headers;
+pub(crate) mod server;
+pub mod tls;
+pub(crate) mod trace;

@@ -1,0 +1,228 @@
+//! The only map from errors to HTTP answers: RFC 9457 problems with a stable code.
+
+mod code;
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use tracing::{error, warn};
+use wordmill_common::id::JobId;
+use wordmill_common::trace::TraceId;
+use wordmill_nats::Error as BrokerError;
+
+pub(crate) use self::code::Code;
+
+/// Longest detail, in characters. A batch has one for each of its lines.
+const DETAIL_CHARS_MAX: usize = 500;
+
+const NEWER_VERSION_NEEDED: &str = "This job needs a newer version of the service than this \
+    gateway runs. Try again: another gateway may have it.";
+
+/// One error, as the client sees it. What the log says is logged where the problem arises.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    code: Code,
+    detail: String,
+    more: Map<String, Value>,
+    retry_after: Option<Duration>,
+}
+
+impl Problem {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: shortened(detail.into()), more: Map::new(), retry_after: None }
+    }
+
+    /// A job that existed and is no longer kept.
+    pub(crate) fn gone() -> Self {
+        Self::new(Code::ResultExpired, "The job existed, but it is no longer kept.")
+    }
+
+    /// Returns the problem of a job that may or may not have been queued: the id lets the client
+    /// find out.
+    pub(crate) fn unconfirmed(job_id: JobId) -> Self {
+        let detail = "The queue did not confirm the job in time. It may have been accepted: ask \
+                      for it by its id, or submit it again.";
+        Self::new(Code::BrokerUnavailable, detail).with("job_id", json!(job_id))
+    }
+
+    /// Returns the problem of a job that only a newer version of the service can handle. During an
+    /// upgrade another gateway can.
+    pub(crate) fn newer_version_needed() -> Self {
+        Self::new(Code::BrokerUnavailable, NEWER_VERSION_NEEDED)
+    }
+
+    /// Tells whether it is [`Problem::newer_version_needed`]: this gateway need not try again.
+    pub(crate) fn needs_newer_version(&self) -> bool {
+        self.code == Code::BrokerUnavailable && self.detail == NEWER_VERSION_NEEDED
+    }
+
+    /// Says when to come back, instead of what the code says.
+    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Returns the code as clients see it.
+    pub(crate) fn name(&self) -> &'static str {
+        self.code.name()
+    }
+
+    /// Tells whether it leaves open what became of a job, which it names.
+    pub(crate) fn names_a_job(&self) -> bool {
+        self.more.contains_key("job_id")
+    }
+
+    /// Tells whether it is of this kind.
+    pub(crate) fn is(&self, code: Code) -> bool {
+        self.code == code
+    }
+
+    /// Tells whether it lies in the time and not in the request.
+    pub(crate) fn passes(&self) -> bool {
+        let status = self.status();
+        status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    /// Says more about this case.
+    pub(crate) fn explained(mut self, detail: String) -> Self {
+        self.detail = shortened(detail);
+        self
+    }
+
+    /// Returns what is said of one of many things in a single answer.
+    pub(crate) fn brief(&self) -> Value {
+        let (code, retryable) = (self.code.name(), self.code.is_retryable());
+        let mut said = json!({"code": code, "detail": self.detail, "retryable": retryable});
+        if let (Some(said), Some(job_id)) = (said.as_object_mut(), self.more.get("job_id")) {
+            said.insert("job_id".to_owned(), job_id.clone());
+        }
+        said
+    }
+
+    /// Adds a member.
+    pub(crate) fn with(mut self, name: &str, value: Value) -> Self {
+        self.more.insert(name.to_owned(), value);
+        self
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Returns what the answer says.
+    pub(crate) fn body(&self, trace_id: TraceId) -> Value {
+        let code = self.code.name();
+        let mut body = json!({
+            "type": format!("urn:wordmill:error:{code}"),
+            "title": self.code.title(),
+            "status": self.status().as_u16(),
+            "detail": self.detail,
+            "code": code,
+            "retryable": self.code.is_retryable(),
+            "trace_id": trace_id,
+        });
+        if let Some(body) = body.as_object_mut() {
+            body.extend(self.more.clone());
+        }
+        body
+    }
+
+    /// Writes the answer, with the header fields that it has so far.
+    pub(crate) fn render(&self, trace_id: TraceId, headers: &HeaderMap) -> Response {
+        let mut response = (self.status(), Json(self.body(trace_id))).into_response();
+        response.headers_mut().extend(headers.clone());
+        let problem = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(CONTENT_TYPE, problem);
+        response
+    }
+}
+
+/// Returns the beginning of a detail that is too long. A detail may quote text of the client, such
+/// as the name of an unknown field, which can have a megabyte.
+fn shortened(mut detail: String) -> String {
+    if let Some((end, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
+        detail.truncate(end);
+        detail.push('…');
+        detail.shrink_to_fit();
+    }
+    detail
+}
+
+/// The body is written where the trace is known: see `trace::answer`.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        if let Some(after) = self.retry_after.or_else(|| self.code.retry_after()) {
+            response.headers_mut().insert(RETRY_AFTER, after.as_secs().into());
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<BrokerError> for Problem {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::Unavailable { .. } | BrokerError::Contended { .. } => {
+                warn!(%error, "the broker did not do what a request needed");
+                let detail = "The queue or the store did not answer in time. Try again.";
+                Self::new(Code::BrokerUnavailable, detail)
+            }
+            BrokerError::Newer { .. } => {
+                warn!(%error, "a request needs a gateway of a newer version");
+                Self::newer_version_needed()
+            }
+            BrokerError::Full { .. } => {
+                warn!(%error, "the broker has no room");
+                Self::new(Code::StorageFull, "There is no room now. Come back later.")
+            }
+            BrokerError::Gone { .. } => {
+                Self::new(Code::ResultExpired, "What the job found is no longer kept.")
+            }
+            BrokerError::Corrupt { .. } | BrokerError::TooLarge { .. } => {
+                error!(%error, "a request met something that should not exist");
+                Self::new(Code::Internal, "The service met something that it does not understand.")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_heading_in_the_documentation() {
+        let page = include_str!("../../../docs/errors.md");
+        for code in Code::ALL {
+            let name = code.name();
+            assert!(page.contains(&format!("\n### `{name}`\n")), "docs/errors.md lacks {name}");
+        }
+    }
+
+    #[test]
+    fn a_detail_quotes_a_client_up_to_a_bound() {
+        let name = "ü".repeat(1 << 20);
+        let problem = Problem::new(Code::InvalidRequest, format!("unknown field `{name}`."));
+        assert_eq!(problem.detail().chars().count(), DETAIL_CHARS_MAX + 1);
+        assert!(problem.detail().ends_with('…'), "{}", problem.detail());
+        assert_eq!(Problem::new(Code::InvalidRequest, "short").detail(), "short");
+    }
+
+    #[test]
+    fn whatever_is_our_fault_says_when_to_come_back() {
+        for code in Code::ALL {
+            if code.status() == StatusCode::SERVICE_UNAVAILABLE {
+                assert!(code.is_retryable() && code.retry_after().is_some(), "{code:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A form with one file: `multipart/form-data`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use futures_util::Stream;
+use multer::{Field, Multipart};
+
+use crate::http::problem::{Code, Problem};
+use crate::intake::pieces::{Pieces, incomplete, unstalled};
+
+/// How much larger than its file a form may be, in bytes.
+pub(crate) const MARGIN: u64 = 64 << 10;
+/// Most bytes between the file and what comes before or after it: names, headers, boundaries. What is
+/// waited for there is held in memory.
+const BETWEEN_BYTES_MAX: usize = 64 << 10;
+
+/// A form whose file is being read.
+pub(crate) struct Form<'a> {
+    multipart: Multipart<'a>,
+    file: Option<Field<'a>>,
+    content_type: Option<String>,
+    file_name: Option<String>,
+    between: Arc<AtomicUsize>,
+    stall_timeout: Duration,
+}
+
+impl<'a> Form<'a> {
+    /// Reads up to the file.
+    pub(crate) async fn open(
+        headers: &HeaderMap,
+        body: &'a mut Body,
+        stall_timeout: Duration,
+    ) -> Result<Self, Problem> {
+        let named = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let boundary = multer::parse_boundary(named.unwrap_or_default()).map_err(broken)?;
+        let between = Arc::new(AtomicUsize::new(0));
+        let frames = Frames { body, between: Arc::clone(&between), has_passed: false };
+        let mut multipart = Multipart::new(frames, boundary);
+        let first = unstalled(stall_timeout, multipart.next_field()).await?.map_err(broken)?;
+        let Some(file) = first else {
+            let detail = "The form is empty. Send one file in it.";
+            return Err(Problem::new(Code::InvalidMultipart, detail));
+        };
+        let named = file.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        Ok(Self {
+            content_type: named.map(str::to_owned),
+            file_name: file.file_name().map(str::to_owned),
+            file: Some(file),
+            multipart,
+            between,
+            stall_timeout,
+        })
+    }
+
+    /// Returns the content type that the form gives its file.
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        self.content_type.as_deref()
+    }
+
+    /// Returns the file's name.
+    pub(crate) fn file_name(&self) -> Option<&str> {
+        self.file_name.as_deref()
+    }
+}
+
+impl Pieces for Form<'_> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        self.between.store(0, Ordering::Relaxed);
+        if let Some(file) = &mut self.file {
+            if let Some(piece) =
+                unstalled(self.stall_timeout, file.chunk()).await?.map_err(broken)?
+            {
+                return Ok(Some(piece));
+            }
+            self.file = None;
+        }
+        // What follows tells whether the form came whole.
+        let more = unstalled(self.stall_timeout, self.multipart.next_field()).await?;
+        match more.map_err(broken)? {
+            None => Ok(None),
+            Some(_) => {
+                let detail = "The form has more than one part. Send one file; labels, lane and \
+                              options go into the query.";
+                Err(Problem::new(Code::InvalidMultipart, detail))
+            }
+        }
+    }
+}
+
+/// The data of a body, one frame at a time: the parser would take as many as there are.
+struct Frames<'a> {
+    body: &'a mut Body,
+    between: Arc<AtomicUsize>,
+    has_passed: bool,
+}
+
+/// Why no more frames come.
+#[derive(Debug, thiserror::Error)]
+enum FrameError {
+    #[error("the body ended before its time")]
+    Cut,
+    #[error("there are more than {BETWEEN_BYTES_MAX} bytes besides the file")]
+    TooMuch,
+}
+
+impl Stream for Frames<'_> {
+    type Item = Result<Bytes, FrameError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if std::mem::take(&mut self.has_passed) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        loop {
+            let frame = std::task::ready!(Pin::new(&mut *self.body).poll_frame(cx));
+            let data = match frame {
+                None => return Poll::Ready(None),
+                Some(Err(_)) => return Poll::Ready(Some(Err(FrameError::Cut))),
+                Some(Ok(frame)) => frame.into_data(),
+            };
+            let Ok(data) = data else { continue };
+            let before = self.between.fetch_add(data.len(), Ordering::Relaxed);
+            if before > BETWEEN_BYTES_MAX {
+                return Poll::Ready(Some(Err(FrameError::TooMuch)));
+            }
+            self.has_passed = true;
+            return Poll::Ready(Some(Ok(data)));
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
+fn broken(error: multer::Error) -> Problem {
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(found) = cause {
+        if matches!(found.downcast_ref(), Some(FrameError::Cut)) {
+            return incomplete();
+        }
+        cause = found.source();
+    }
+    let is_cut = matches!(
+        error,
+        multer::Error::IncompleteStream
+            | multer::Error::IncompleteHeaders
+            | multer::Error::IncompleteFieldData { .. }
+    );
+    let detail = if is_cut {
+        "The form ends before its last boundary.".to_owned()
+    } else {
+        format!("The form cannot be read: {error}.")
+    };
+    Problem::new(Code::InvalidMultipart, detail)
+}

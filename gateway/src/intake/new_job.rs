@@ -1,0 +1,193 @@
+//! What a job may say, and what it means: source, options, labels, webhook.
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::Url;
+use wordmill_common::id::Lane;
+use wordmill_common::options::Options;
+use wordmill_common::source::Source;
+use wordmill_common::webhook::Webhook;
+
+use crate::App;
+use crate::http::problem::{Code, Problem};
+use crate::http::schema;
+use crate::intake::body::Members;
+
+/// Longest URL, in bytes.
+pub(crate) const URL_BYTES_MAX: usize = 8192;
+/// Most labels that a job can have.
+const LABELS_MAX: usize = 16;
+/// Longest name of a label, in bytes.
+const LABEL_NAME_BYTES_MAX: usize = 64;
+/// Longest value of a label, in bytes.
+const LABEL_VALUE_BYTES_MAX: usize = 256;
+/// What the name of a label looks like.
+pub(crate) const LABEL_NAME_PATTERN: &str = "[A-Za-z0-9_.-]{1,64}";
+/// What its value looks like, which may have 256 bytes.
+pub(crate) const LABEL_VALUE_PATTERN: &str = "[^\\u0000-\\u001f\\u007f-\\u009f]*";
+
+/// The body of `POST /v1/jobs`, and a line of `POST /v1/batches`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = either)]
+pub(crate) struct NewJob {
+    /// The page to fetch and count: absolute, `http` or `https`.
+    #[schemars(schema_with = "url_member")]
+    pub(crate) url: Option<String>,
+    /// The text to count.
+    pub(crate) text: Option<String>,
+    /// How it is counted; in place of what the query says.
+    #[schemars(with = "Option<Options>")]
+    pub(crate) options: Option<Value>,
+    /// Marks by which jobs can be listed, such as `{"book": "2600"}`; in place of those in the query.
+    #[schemars(extend(
+        "maxProperties" = LABELS_MAX,
+        "propertyNames" = json!({"pattern": format!("^{LABEL_NAME_PATTERN}$")}),
+        "additionalProperties" = json!({"type": "string", "pattern": format!("^{LABEL_VALUE_PATTERN}$")}),
+    ))]
+    pub(crate) labels: Option<BTreeMap<String, String>>,
+    /// The queue that it waits in; what is in bulk gives way to the rest.
+    pub(crate) lane: Option<Lane>,
+    /// Where to tell how the job ended.
+    pub(crate) webhook: Option<NewWebhook>,
+}
+
+/// Where to tell how the job ended.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewWebhook {
+    /// Absolute, `http` or `https`.
+    #[schemars(schema_with = "url_member")]
+    pub(crate) url: String,
+}
+
+/// Returns the schema of a URL that can be counted.
+pub(crate) fn url_schema() -> Value {
+    json!({
+        "type": "string",
+        "format": "uri",
+        "maxLength": URL_BYTES_MAX,
+    })
+}
+
+/// The same, for a member.
+fn url_member(_: &mut SchemaGenerator) -> Schema {
+    Schema::try_from(url_schema()).unwrap_or_default()
+}
+
+/// Has exactly one source.
+fn either(schema: &mut Schema) {
+    schema::alternatives(schema, &[("url", &["text"]), ("text", &["url"])]);
+}
+
+/// Reads what a job is to count.
+///
+/// # Errors
+/// `invalid_request` and `invalid_url`.
+pub(crate) fn source(url: Option<String>, text: Option<String>) -> Result<Source, Problem> {
+    match (url, text) {
+        (Some(url), None) => source_url(&url),
+        (None, Some(text)) => Ok(Source::Text { text }),
+        (None, None) => {
+            let detail = "Name what to count: either \"url\" or \"text\".";
+            Err(Problem::new(Code::InvalidRequest, detail))
+        }
+        (Some(_), Some(_)) => {
+            let detail = "Name one thing to count: \"url\" or \"text\", not both.";
+            Err(Problem::new(Code::InvalidRequest, detail))
+        }
+    }
+}
+
+/// Checks a URL as far as that is possible without looking its host up.
+///
+/// # Errors
+/// `invalid_url`.
+pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
+    let url = checked(text, "The URL").map_err(|detail| Problem::new(Code::InvalidUrl, detail))?;
+    Ok(Source::Url { url })
+}
+
+/// Checks where to tell how a job ended, like the URL of a source.
+///
+/// # Errors
+/// `webhooks_disabled` and `invalid_webhook`.
+pub(crate) fn webhook_to(app: &App, text: &str) -> Result<Webhook, Problem> {
+    if !app.webhooks_enabled {
+        let detail = "This service delivers no webhooks. Wait for the job, or poll it.";
+        return Err(Problem::new(Code::WebhooksDisabled, detail));
+    }
+    let invalid = |detail| Problem::new(Code::InvalidWebhook, detail);
+    let url = checked(text, "The URL of the webhook").map_err(invalid)?;
+    Ok(Webhook { url })
+}
+
+fn checked(text: &str, what: &str) -> Result<String, String> {
+    if text.len() > URL_BYTES_MAX {
+        return Err(format!("{what} is longer than {URL_BYTES_MAX} bytes."));
+    }
+    let url = Url::parse(text).map_err(|error| format!("Not a URL: {error}."))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("Only http and https can be fetched, not {}.", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(format!("{what} must not carry a user name or a password."));
+    }
+    Ok(url.into())
+}
+
+/// Reads how a job is to be counted.
+///
+/// # Errors
+/// `invalid_option`.
+pub(crate) fn options(given: Option<Value>) -> Result<Options, Problem> {
+    let Some(given) = given.filter(|given| !given.is_null()) else {
+        return Ok(Options::default());
+    };
+    let invalid = |detail| Problem::new(Code::InvalidOption, detail);
+    let Members(options): Members<Options> = serde_json::from_value(given.clone())
+        .map_err(|error| invalid(wrong_option(&given, &error)))?;
+    options.contradiction().map_or(Ok(options), |detail| Err(invalid(detail)))
+}
+
+/// Says which option is wrong, which the error about all of them does not know.
+fn wrong_option(given: &Value, error: &serde_json::Error) -> String {
+    let options = given.as_object().into_iter().flatten();
+    let mut wrong = options.filter_map(|(name, value)| {
+        let alone = json!({name.as_str(): value});
+        let error = serde_json::from_value::<Options>(alone).err()?;
+        Some(format!("The option \"{name}\" is not valid: {error}."))
+    });
+    wrong.next().unwrap_or_else(|| format!("The options are not valid: {error}."))
+}
+
+/// Checks the labels of a job.
+///
+/// # Errors
+/// `invalid_label`.
+pub(crate) fn labels(
+    labels: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Problem> {
+    let invalid = |detail: String| Err(Problem::new(Code::InvalidLabel, detail));
+    if labels.len() > LABELS_MAX {
+        return invalid(format!("A job can have at most {LABELS_MAX} labels."));
+    }
+    for (name, value) in &labels {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if name.is_empty() || name.len() > LABEL_NAME_BYTES_MAX || !name.chars().all(plain) {
+            return invalid(format!(
+                "The name of a label is 1 to {LABEL_NAME_BYTES_MAX} characters of a-z, A-Z, 0-9, \
+                 '_', '-' and '.'."
+            ));
+        }
+        if value.len() > LABEL_VALUE_BYTES_MAX || value.chars().any(char::is_control) {
+            return invalid(format!(
+                "The value of a label is up to {LABEL_VALUE_BYTES_MAX} bytes of text on one line."
+            ));
+        }
+    }
+    Ok(labels)
+}

@@ -1,0 +1,54 @@
+//! Pieces of a document, as they arrive.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use http_body_util::BodyExt;
+
+use crate::http::problem::{Code, Problem};
+
+/// Pieces of a document as they arrive.
+pub(crate) trait Pieces {
+    /// Returns the next piece; `None` after the last one.
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem>;
+}
+
+/// A body that is the document.
+pub(crate) struct Plain<'a> {
+    pub(crate) body: &'a mut Body,
+    pub(crate) stall_timeout: Duration,
+}
+
+impl Pieces for Plain<'_> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            match unstalled(self.stall_timeout, self.body.frame()).await? {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(incomplete()),
+                // Trailers are no part of the document.
+                Some(Ok(frame)) => {
+                    if let Ok(piece) = frame.into_data() {
+                        return Ok(Some(piece));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the client, but not for ever.
+pub(crate) async fn unstalled<T>(
+    limit: Duration,
+    arriving: impl Future<Output = T>,
+) -> Result<T, Problem> {
+    tokio::time::timeout(limit, arriving).await.map_err(|_| {
+        let seconds = limit.as_secs_f64();
+        let detail =
+            format!("Nothing more arrived for {seconds} s (WORDMILL_UPLOAD_STALL_TIMEOUT).");
+        Problem::new(Code::RequestTimeout, detail)
+    })
+}
+
+pub(crate) fn incomplete() -> Problem {
+    Problem::new(Code::IncompleteBody, "The body ended before its time. Nothing was queued.")
+}

@@ -1,0 +1,142 @@
+//! What a query says about the document in the body: `?rule=office&label=book:2600&lane=bulk`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use url::form_urlencoded;
+use wordmill_common::id::Lane;
+use wordmill_common::options::Options;
+
+use crate::http::problem::{Code, Problem};
+use crate::intake::new_job;
+
+/// Options that are lists of texts.
+const LISTS: [&str; 1] = ["stop_words"];
+/// Options that are numbers.
+const NUMBERS: [&str; 2] = ["min_len", "top"];
+/// Options that are true or false.
+const FLAGS: [&str; 1] = ["explain"];
+
+/// What a job is to be like.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) options: Options,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) lane: Option<Lane>,
+    /// As given.
+    pub(crate) webhook: Option<String>,
+}
+
+/// Reads a query: `lane`, `webhook`, any number of `label=name:value`, and every other parameter is an option
+/// by its name. One of [`LISTS`] is given once for each of its members.
+///
+/// # Errors
+/// `invalid_query`, `invalid_label` and `invalid_option`.
+pub(crate) fn read(query: &str) -> Result<Asked, Problem> {
+    let (mut options, mut labels) = (Map::new(), BTreeMap::new());
+    let (mut lane, mut webhook) = (None, None);
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match name.as_ref() {
+            "label" => {
+                let Some((label, value)) = value.split_once(':') else {
+                    let detail = "A label is written label=name:value.";
+                    return Err(Problem::new(Code::InvalidLabel, detail));
+                };
+                if labels.insert(label.to_owned(), value.to_owned()).is_some() {
+                    return Err(Problem::new(Code::InvalidLabel, "A label is given twice."));
+                }
+            }
+            "lane" => {
+                let named: Lane = value.parse().map_err(|error| {
+                    Problem::new(Code::InvalidQuery, format!("In lane: {error}."))
+                })?;
+                if lane.replace(named).is_some() {
+                    return Err(Problem::new(Code::InvalidQuery, "lane is given twice."));
+                }
+            }
+            "webhook" => {
+                if webhook.replace(value.into_owned()).is_some() {
+                    return Err(Problem::new(Code::InvalidQuery, "webhook is given twice."));
+                }
+            }
+            _ => add(&mut options, name.into_owned(), &value)?,
+        }
+    }
+    let options = (!options.is_empty()).then_some(Value::Object(options));
+    Ok(Asked {
+        options: new_job::options(options)?,
+        labels: new_job::labels(labels)?,
+        lane,
+        webhook,
+    })
+}
+
+/// Adds an option as JSON has it. What is no number, or neither true nor false, stays a text, which is refused
+/// where the option is one.
+fn add(options: &mut Map<String, Value>, name: String, text: &str) -> Result<(), Problem> {
+    if LISTS.contains(&name.as_str()) {
+        let list = options.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(values) = list {
+            values.push(text.into());
+        }
+        return Ok(());
+    }
+    let number = || text.parse::<u64>().ok().filter(|_| NUMBERS.contains(&name.as_str()));
+    let flag = || text.parse::<bool>().ok().filter(|_| FLAGS.contains(&name.as_str()));
+    let value = number().map(Value::from).or_else(|| flag().map(Value::from));
+    let value = value.unwrap_or_else(|| text.into());
+    match options.insert(name, value) {
+        None => Ok(()),
+        Some(_) => Err(Problem::new(Code::InvalidOption, "An option is given twice.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_says_what_a_job_in_json_says() {
+        let asked = read("rule=unicode&label=book:2600&label=from:a%3Ab&lane=bulk").unwrap();
+        assert_eq!((asked.options, asked.lane), (Options::default(), Some(Lane::Bulk)));
+        assert_eq!(asked.labels["book"], "2600");
+        assert_eq!(asked.labels["from"], "a:b");
+        let nothing = read("").unwrap();
+        assert_eq!((nothing.lane, nothing.labels.len()), (None, 0));
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for (query, code) in [
+            ("rule=none", "invalid_option"),
+            ("ruel=unicode", "invalid_option"),
+            ("rule=unicode&rule=unicode", "invalid_option"),
+            ("label=a", "invalid_label"),
+            ("label=a:1&label=a:2", "invalid_label"),
+            ("label=%20:1", "invalid_label"),
+            ("lane=fast", "invalid_query"),
+            ("lane=bulk&lane=bulk", "invalid_query"),
+            ("webhook=a&webhook=b", "invalid_query"),
+        ] {
+            assert_eq!(read(query).unwrap_err().name(), code, "{query}");
+        }
+    }
+
+    #[test]
+    fn options_have_the_types_of_json() {
+        let mut options = Map::new();
+        for (name, text) in [
+            ("top", "3"),
+            ("explain", "true"),
+            ("rule", "7"),
+            ("stop_words", "the"),
+            ("stop_words", "7"),
+        ] {
+            add(&mut options, name.to_owned(), text).unwrap();
+        }
+        assert!(add(&mut options, "top".to_owned(), "4").is_err());
+        let expected =
+            serde_json::json!({"top": 4, "explain": true, "rule": "7", "stop_words": ["the", "7"]});
+        assert_eq!(Value::Object(options), expected);
+    }
+}

@@ -1,0 +1,307 @@
+//! Documents come in: as the body of a request, or as the file of a form.
+//!
+//! A document is never held here as a whole. Its pieces go into the object store as they arrive, a
+//! bounded number at a time, so a slow store slows the client down. Only then is its job put onto the
+//! queue. Whatever ends an upload early, the client included, nothing of it stays behind; what a
+//! gateway that dies leaves there, the sweeper finds.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+use wordmill_common::clock;
+use wordmill_common::env::{Env, Size};
+use wordmill_common::id::JobKey;
+use wordmill_common::job::{self, Job};
+use wordmill_common::message::JobMessage;
+use wordmill_common::source::{Document, Source};
+use wordmill_common::trace::TraceParent;
+use wordmill_common::webhook::Webhook;
+use wordmill_nats::Error;
+use wordmill_nats::documents::{Documents, Received, Upload};
+
+use crate::App;
+use crate::enqueue::publish;
+use crate::http::deadline::BROKER_DEADLINE;
+use crate::http::problem::{Code, Problem};
+use crate::intake::form::{self, Form};
+use crate::intake::media::{
+    CONTENT_TYPE_BYTES_MAX, Kind, UNKNOWN_TYPE, countable, encoding, guess, kind, plain,
+};
+use crate::intake::pieces::{Pieces, Plain, incomplete};
+use crate::intake::query::{self, Asked};
+use crate::intake::{body, new_job};
+
+/// How often the removal of a document is tried before it is left to the sweeper.
+const REMOVE_TRIES: u32 = 5;
+/// Wait between two tries.
+const REMOVE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What an upload may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Largest document, in bytes.
+    pub size_max: u64,
+    /// Longest silence of the client.
+    pub stall_timeout: Duration,
+    /// Longest time for all of it.
+    pub total_timeout: Duration,
+}
+
+impl Limits {
+    /// Reads the settings.
+    pub(crate) fn read(env: &mut Env) -> Self {
+        let (kib, tib) = (Size(1 << 10), Size(1 << 40));
+        let (tenth, second) = (Duration::from_millis(100), Duration::from_secs(1));
+        let (half_hour, day) = (1800 * second, 86_400 * second);
+        Self {
+            size_max: env.size("WORDMILL_DOCUMENT_SIZE_MAX", Size(256 << 20), kib, tib),
+            stall_timeout: env.duration(
+                "WORDMILL_UPLOAD_STALL_TIMEOUT",
+                30 * second,
+                tenth,
+                half_hour,
+            ),
+            total_timeout: env.duration("WORDMILL_UPLOAD_TIMEOUT", half_hour, second, day),
+        }
+    }
+}
+
+/// The documents, and what is still to be done about them when a request is over.
+#[derive(Debug, Clone)]
+pub(crate) struct Uploads {
+    pub(crate) documents: Documents,
+    limits: Limits,
+    tasks: TaskTracker,
+}
+
+impl Uploads {
+    pub(crate) fn new(documents: Documents, limits: Limits) -> Self {
+        Self { documents, limits, tasks: TaskTracker::new() }
+    }
+
+    /// Waits for what is still to be removed, at a shutdown.
+    pub(crate) async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Removes a document that no job has, without anybody waiting for it.
+    fn remove(&self, name: String) {
+        let documents = self.documents.clone();
+        self.tasks.spawn(async move {
+            let mut removal = Removal::new();
+            while removal.goes_on(documents.remove(&name).await) {
+                tokio::time::sleep(REMOVE_PAUSE).await;
+            }
+        });
+    }
+}
+
+/// The tries to remove something.
+struct Removal {
+    tries: u32,
+}
+
+impl Removal {
+    fn new() -> Self {
+        Self { tries: 0 }
+    }
+
+    /// Tells whether it is to be tried again.
+    fn goes_on(&mut self, last: Result<(), Error>) -> bool {
+        let Err(error) = last else { return false };
+        self.tries += 1;
+        if self.tries >= REMOVE_TRIES {
+            warn!(%error, "a document that no job has is left to the sweeper");
+            return false;
+        }
+        true
+    }
+}
+
+/// Takes in the document of a job, and returns the job.
+///
+/// # Errors
+/// `input_too_large`, `unsupported_media_type`, `invalid_multipart`, `invalid_...` for what the query
+/// says, `incomplete_body`, `request_timeout`, `overloaded`, `storage_full`, `queue_full` and
+/// `broker_unavailable`. Nothing of the document is kept then.
+pub(crate) async fn read(
+    app: &App,
+    key: &JobKey,
+    trace: &TraceParent,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    body: Body,
+) -> Result<JobMessage, Problem> {
+    let mut body = body;
+    let taken = Box::pin(take(app, key, headers, query, &mut body)).await;
+    let (asked, webhook, document) = match taken {
+        Ok(taken) => taken,
+        Err(problem) => {
+            body::drain(body).await;
+            return Err(problem);
+        }
+    };
+    Ok(JobMessage {
+        format: job::FORMAT,
+        job_id: key.job_id,
+        owner: key.owner.clone(),
+        lane: asked.lane.unwrap_or_default(),
+        source: Source::Document(document),
+        options: asked.options,
+        labels: asked.labels,
+        created_at: clock::now(),
+        trace_id: trace.trace_id,
+        fingerprint: None,
+        retry_of: None,
+        webhook,
+        batch: None,
+    })
+}
+
+async fn take(
+    app: &App,
+    key: &JobKey,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    body: &mut Body,
+) -> Result<(Asked, Option<Webhook>, Document), Problem> {
+    let asked = query::read(query.unwrap_or_default())?;
+    let webhook = asked.webhook.as_deref().map(|url| new_job::webhook_to(app, url)).transpose()?;
+    let limits = app.uploads.limits;
+    let announced =
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > limits.size_max.saturating_add(form::MARGIN)) {
+        return Err(too_large(limits.size_max));
+    }
+    let content_encoding = encoding(headers)?;
+    // Before the client sends all of it in vain.
+    app.gauge.admit(asked.lane.unwrap_or_default())?;
+    let _room = app.room.take_upload()?;
+    publish::connected(app, Instant::now() + BROKER_DEADLINE).await?;
+
+    let deadline = Instant::now() + limits.total_timeout;
+    let taking = async {
+        if kind(headers)? == Kind::Form {
+            if content_encoding.is_some() {
+                let detail = "A form cannot be compressed as a whole. Send the document itself.";
+                return Err(Problem::new(Code::UnsupportedMediaType, detail));
+            }
+            let mut form = Form::open(headers, body, limits.stall_timeout).await?;
+            let content_type = guess(form.content_type(), form.file_name());
+            countable(content_type.as_deref().unwrap_or(UNKNOWN_TYPE))?;
+            let file_name = form.file_name().map(plain);
+            let received = take_in(app, key, &mut form).await?;
+            Ok((content_type, file_name, received))
+        } else {
+            let named = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let mut body = Plain { body, stall_timeout: limits.stall_timeout };
+            let received = take_in(app, key, &mut body).await?;
+            Ok((named.map(str::to_owned), None, received))
+        }
+    };
+    let (content_type, file_name, received) = match tokio::time::timeout_at(deadline, taking).await
+    {
+        Ok(taken) => taken?,
+        Err(_) => {
+            let seconds = limits.total_timeout.as_secs();
+            let detail = format!(
+                "The document did not arrive within {seconds} s (WORDMILL_UPLOAD_TIMEOUT)."
+            );
+            return Err(Problem::new(Code::RequestTimeout, detail));
+        }
+    };
+    let Received { content, size_bytes, sha256 } = received;
+    let content_type = content_type.filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX);
+    let document =
+        Document { content, content_type, content_encoding, file_name, size_bytes, sha256 };
+    Ok((asked, webhook, document))
+}
+
+/// Takes in a document up to its end.
+async fn take_in(app: &App, key: &JobKey, pieces: &mut impl Pieces) -> Result<Received, Problem> {
+    let size_max = app.uploads.limits.size_max;
+    let mut pending = Pending::new(&app.uploads, key);
+    let Some(upload) = &mut pending.upload else {
+        return Err(incomplete());
+    };
+    while let Some(piece) = pieces.next().await? {
+        let size =
+            upload.size_bytes().saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        if size > size_max {
+            return Err(too_large(size_max));
+        }
+        upload.push(piece).await.map_err(not_stored)?;
+    }
+    let received = upload.finish().await.map_err(not_stored)?;
+    pending.upload = None;
+    Ok(received)
+}
+
+/// An upload that is abandoned unless it is finished, also if its client goes away and the request is
+/// dropped.
+struct Pending<'a> {
+    upload: Option<Upload>,
+    uploads: &'a Uploads,
+}
+
+impl<'a> Pending<'a> {
+    fn new(uploads: &'a Uploads, key: &JobKey) -> Self {
+        Self { upload: Some(uploads.documents.take_in(key)), uploads }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let Some(mut upload) = self.upload.take() else { return };
+        self.uploads.tasks.spawn(async move {
+            let mut removal = Removal::new();
+            while removal.goes_on(upload.abandon().await) {
+                tokio::time::sleep(REMOVE_PAUSE).await;
+            }
+        });
+    }
+}
+
+/// Removes the document that came for a job if the job does not have it: it was not accepted, or is
+/// the job of an earlier request. While that is open, the document stays.
+pub(crate) fn settle(app: &App, object: Option<String>, accepted: &Result<Job, Problem>) {
+    let Some(object) = object else { return };
+    match accepted {
+        Ok(job) if job.document.as_ref() == Some(&object) => {}
+        Err(problem) if problem.names_a_job() => {}
+        Ok(_) | Err(_) => app.uploads.remove(object),
+    }
+}
+
+fn too_large(size_max: u64) -> Problem {
+    let detail =
+        format!("The document is larger than {size_max} bytes (WORDMILL_DOCUMENT_SIZE_MAX).");
+    Problem::new(Code::InputTooLarge, detail)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
+pub(crate) fn not_stored(error: Error) -> Problem {
+    warn!(%error, "a document was not stored");
+    match error {
+        Error::Full { .. } => {
+            let detail =
+                "There is no room for the document now. Nothing was queued: come back later.";
+            Problem::new(Code::StorageFull, detail)
+        }
+        Error::Unavailable { .. }
+        | Error::Contended { .. }
+        | Error::Corrupt { .. }
+        | Error::Newer { .. }
+        | Error::TooLarge { .. }
+        | Error::Gone { .. } => {
+            let detail = "The document could not be stored. Nothing was queued: try again.";
+            Problem::new(Code::BrokerUnavailable, detail)
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The words of a finished job, one by one, wherever they are kept.
+
+use std::vec;
+
+use wordmill_common::histogram::WordCount;
+use wordmill_common::job::{Job, ResultPlace};
+use wordmill_nats::Error;
+use wordmill_nats::results::{self, Entries};
+
+use crate::App;
+use crate::http::deadline::BROKER_DEADLINE;
+use crate::http::problem::{Code, Problem};
+
+/// The words that were asked for: the most frequent ones, down to a count, up to a number. What comes
+/// after them is not read.
+pub(crate) struct Words {
+    place: Place,
+    /// The first one, which was read to see that they can be.
+    first: Option<WordCount>,
+    left: usize,
+    least: u64,
+}
+
+enum Place {
+    /// In the record.
+    Record(vec::IntoIter<WordCount>),
+    /// In the store of large results.
+    Store(Box<Entries>),
+}
+
+impl Words {
+    /// Opens the words of a job that succeeded, and reads the first of them.
+    ///
+    /// # Errors
+    /// `broker_unavailable`, and `result_expired` if they are no longer kept.
+    pub(crate) async fn open(
+        app: &App,
+        job: &Job,
+        most: usize,
+        least: u64,
+    ) -> Result<Self, Problem> {
+        let opening = async {
+            let place = match &job.result {
+                None => return Err(Problem::gone()),
+                Some(ResultPlace::Inline { word_count }) => {
+                    Place::Record(results::inline(&job.key(), word_count)?.into_iter())
+                }
+                Some(ResultPlace::Object { name }) => {
+                    let packed = app.results.read(name).await?.ok_or_else(Problem::gone)?;
+                    Place::Store(Box::new(packed.entries()?))
+                }
+            };
+            let mut words = Self { place, first: None, left: most, least };
+            words.first = words.read().await?;
+            Ok(words)
+        };
+        let opened = tokio::time::timeout(BROKER_DEADLINE, opening).await;
+        opened.unwrap_or_else(|_| {
+            let detail = "The result could not be read in time.";
+            Err(Problem::new(Code::BrokerUnavailable, detail))
+        })
+    }
+
+    /// Returns the next word; `None` after the last one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Gone`] if they are removed meanwhile, and [`Error::Corrupt`].
+    pub(crate) async fn next(&mut self) -> Result<Option<WordCount>, Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let next = match self.first.take() {
+            Some(first) => Some(first),
+            None => self.read().await?,
+        };
+        // They come in order, so what is too rare ends them.
+        let next = next.filter(|next| next.count >= self.least);
+        self.left = if next.is_some() { self.left - 1 } else { 0 };
+        Ok(next)
+    }
+
+    async fn read(&mut self) -> Result<Option<WordCount>, Error> {
+        match &mut self.place {
+            Place::Record(words) => Ok(words.next()),
+            Place::Store(entries) => {
+                Ok(entries.next().await?.map(|(word, count)| WordCount { word, count }))
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(words: Vec<WordCount>) -> Self {
+        let place = Place::Record(words.into_iter());
+        Self { place, first: None, left: usize::MAX, least: 0 }
+    }
+}

@@ -1,0 +1,261 @@
+//! What the API is, in a form that programs read: `GET /openapi.json`, OpenAPI 3.1.
+//!
+//! Schemas are those of the types that the handlers read and write, and the errors of each operation are
+//! [`Code`]s, so neither can say what the code does not do. Tests compare the operations with `routes`,
+//! the codes with what black-box tests provoke, and the whole with a golden file.
+
+mod batches;
+mod dead_letters;
+mod jobs;
+mod older;
+mod operation;
+mod schemas;
+mod service;
+mod submission;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+pub(crate) use self::operation::Operation;
+use self::schemas::Schemas;
+use crate::App;
+use crate::http::conditional::Known;
+use crate::spec::docs;
+
+/// Name of the security scheme.
+const KEY_SCHEME: &str = "api_key";
+/// How long a copy may be used without asking: the description changes with a new release only.
+const FRESH_S: u32 = 300;
+
+/// Whether requests need a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Each one does.
+    Keyed,
+    /// None does.
+    Open,
+}
+
+/// What is served about the API, written once.
+#[derive(Debug, Clone)]
+pub(crate) struct Description {
+    document: Page,
+    reference: Page,
+}
+
+/// Something that does not change while the service runs.
+#[derive(Debug, Clone)]
+struct Page {
+    content_type: &'static str,
+    body: Bytes,
+    etag: Arc<str>,
+}
+
+impl Description {
+    /// Writes both forms.
+    pub(crate) fn new(access: Access) -> Self {
+        let document = document(access);
+        let reference = docs::render(&document);
+        Self {
+            document: Page::new("application/json", format!("{document:#}")),
+            reference: Page::new("text/html; charset=utf-8", reference),
+        }
+    }
+}
+
+impl Page {
+    fn new(content_type: &'static str, body: String) -> Self {
+        let digest = Sha256::digest(&body);
+        let tag: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Self { content_type, body: body.into(), etag: format!("\"{tag}\"").into() }
+    }
+
+    fn answer(&self, headers: &HeaderMap) -> Response {
+        let cache = HeaderValue::try_from(format!("public, max-age={FRESH_S}"));
+        let etag = HeaderValue::try_from(&*self.etag);
+        let is_known = Known::of(headers).is_some_and(|known| known.includes_tag(&self.etag));
+        let mut response = if is_known {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            ([(CONTENT_TYPE, self.content_type)], self.body.clone()).into_response()
+        };
+        let fields = response.headers_mut();
+        fields.extend(etag.ok().map(|etag| (ETAG, etag)));
+        fields.extend(cache.ok().map(|cache| (CACHE_CONTROL, cache)));
+        response
+    }
+}
+
+/// `GET /openapi.json`.
+pub(crate) async fn get(State(app): State<App>, headers: HeaderMap) -> Response {
+    app.description.document.answer(&headers)
+}
+
+/// `GET /docs`: the same for people.
+pub(crate) async fn reference(State(app): State<App>, headers: HeaderMap) -> Response {
+    let mut response = app.description.reference.answer(&headers);
+    docs::protect(response.headers_mut());
+    response
+}
+
+/// Returns every operation that there is.
+fn operations(schemas: &mut Schemas) -> Vec<Operation> {
+    let mut all = submission::operations(schemas);
+    all.extend(jobs::operations(schemas));
+    all.extend(batches::operations(schemas));
+    all.extend(dead_letters::operations(schemas));
+    all.extend(service::operations(schemas));
+    all.extend(older::operations());
+    all
+}
+
+/// Writes the whole description.
+fn document(access: Access) -> Value {
+    let mut schemas = Schemas::new();
+    let operations = operations(&mut schemas);
+    let mut paths: Map<String, Value> = Map::new();
+    for operation in &operations {
+        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
+        if let Some(path) = path.as_object_mut() {
+            path.insert(operation.method.to_lowercase(), operation.describe());
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Wordmill",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "Counts the words of pages, texts and documents, asynchronously.",
+            "description": INTRODUCTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/", "description": "This gateway."}],
+        "tags": TAGS.map(|(name, description)| json!({"name": name, "description": description})),
+        "security": match access {
+            Access::Keyed => json!([{KEY_SCHEME: []}]),
+            Access::Open => json!([{KEY_SCHEME: []}, {}]),
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas.finish(),
+            "headers": operation::headers(),
+            "securitySchemes": {KEY_SCHEME: {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "An API key, `Authorization: Bearer wm_...`. A gateway that runs \
+                    without keys takes requests without one. What a request may see and touch \
+                    belongs to the key's owner.",
+            }},
+        },
+    })
+}
+
+/// The groups of operations, in the order in which they are shown.
+const TAGS: [(&str, &str); 6] = [
+    ("submission", "Hand in something to count."),
+    ("jobs", "Follow jobs, and get what they found."),
+    ("batches", "Many jobs at once, and their words added up."),
+    ("dead letters", "Jobs that were given up: look at them, do them again."),
+    ("service", "How the service is doing."),
+    (
+        "older contract",
+        "The routes of the service that Wordmill replaces. Every answer has the \
+        envelope `{success, message, data}`.",
+    ),
+];
+
+const INTRODUCTION: &str = "\
+Submit a URL, a text or a document, and get a job; wait for it, follow it or ask again later; then get \
+totals and the histogram of all its words.
+
+Errors are `application/problem+json` (RFC 9457) with a stable `code`, `retryable`, and the `trace_id` of \
+the request. Times are RFC 3339 in UTC, durations are in milliseconds.
+
+Every answer names its trace in `traceresponse` and `Server-Timing`; the trace of a request with \
+`traceparent` continues, or is linked to a new one (`WORDMILL_TRACE_INBOUND`). A request whose head is malformed or too large is answered by the connection itself, with \
+`400` or `431`.";
+
+/// Returns the description of a service with keys.
+#[cfg(test)]
+pub(crate) fn keyed() -> Value {
+    document(Access::Keyed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::http::problem::Code;
+
+    /// What is answered where there is no operation.
+    const ELSEWHERE: [Code; 4] =
+        [Code::HeadTooLarge, Code::MalformedRequest, Code::MethodNotAllowed, Code::RouteNotFound];
+
+    /// Returns the methods and paths of `routes.rs`, as it is written.
+    fn routed() -> BTreeSet<(String, String)> {
+        let source = include_str!("../routes.rs");
+        let mut found = BTreeSet::new();
+        for part in source.split(".route(\"").skip(1) {
+            let (path, rest) = part.split_once('"').unwrap();
+            let call = rest.split("\n        .").next().unwrap();
+            for method in ["get", "post", "put", "delete", "patch"] {
+                if call.contains(&format!(" {method}(")) || call.contains(&format!(".{method}(")) {
+                    found.insert((method.to_uppercase(), path.to_owned()));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_route_is_described_and_nothing_else() {
+        let described: Vec<(String, String)> = operations(&mut Schemas::new())
+            .iter()
+            .map(|operation| (operation.method.to_owned(), operation.path.to_owned()))
+            .collect();
+        let set: BTreeSet<_> = described.iter().cloned().collect();
+        assert_eq!(set.len(), described.len(), "something is described twice");
+        assert_eq!(set, routed());
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = keyed();
+        let text = document.to_string();
+        for part in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = part.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer} leads nowhere");
+        }
+    }
+
+    #[test]
+    fn every_code_is_the_answer_of_some_operation() {
+        let named: BTreeSet<&str> = operations(&mut Schemas::new())
+            .iter()
+            .flat_map(|operation| operation.all_codes().into_iter().map(|code| code.name()))
+            .collect();
+        for code in Code::ALL {
+            assert_eq!(named.contains(code.name()), !ELSEWHERE.contains(&code), "{}", code.name());
+        }
+    }
+
+    /// A change of this file is a change of the contract: it needs a line in the changelog.
+    #[test]
+    fn the_description_is_the_golden_one() {
+        let golden = include_str!("../../../docs/openapi.json");
+        let text = format!("{:#}\n", keyed());
+        if text != golden {
+            let new = std::env::temp_dir().join("openapi.json");
+            std::fs::write(&new, &text).unwrap();
+            panic!("docs/openapi.json differs from {}", new.display());
+        }
+    }
+}

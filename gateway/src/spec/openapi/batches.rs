@@ -1,0 +1,151 @@
+//! Many jobs at once.
+
+use serde_json::{Value, json};
+
+use super::{Operation, Schemas};
+use crate::api::batches::LINE_OPTIONS;
+use crate::api::jobs::Asked;
+use crate::api::result;
+use crate::http::problem::Code;
+use crate::intake::new_job::NewJob;
+use crate::read::view::JobView;
+
+const TAG: &str = "batches";
+const LOOKUP: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
+const TEXT: &str = "Up to 10,000 jobs, one a line or in an array, each accepted or refused by itself. Options that \
+    stand in the query hold for all of them; labels are added to those of each.\n\nThe batch is a job, too: it adds up \
+    what the others find. Its id is good for everything that takes a job's.";
+
+pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
+    let batch = schemas.written::<JobView<'_>>();
+    let text = json!({"type": "string"});
+    [
+        submit(schemas),
+        Operation::new(TAG, ("GET", "/v1/batches/{id}"), "getBatch", "See how a batch is doing")
+            .text("The batch as a job, with `counts` of its members by status. Waits as `GET /v1/jobs/{id}` does.")
+            .job_id()
+            .parameters(schemas.query::<Asked>())
+            .header("If-None-Match", "The revision that you know.", &text)
+            .json(200, "The batch.", batch)
+            .with(200, &["Cache-Control", "ETag", "Retry-After"])
+            .answer(304, "Nothing has changed.")
+            .with(304, &["Cache-Control", "ETag", "Retry-After"])
+            .codes(&LOOKUP)
+            .codes(&[Code::InvalidQuery, Code::TooManyWaiting]),
+        Operation::new(
+            TAG,
+            ("GET", "/v1/batches/{id}/result"),
+            "getBatchResult",
+            "Get what all of a batch found",
+        )
+        .text("As `GET /v1/jobs/{id}/result`: the words of all members that succeeded, added up.")
+        .job_id()
+        .parameters(schemas.query::<result::Selection>())
+        .content(
+            200,
+            "Totals and histogram, or the words alone.",
+            "application/json",
+            json!({"$ref": "#/components/schemas/Result"}),
+        )
+        .content(200, "", "text/csv", text.clone())
+        .content(200, "", "application/x-ndjson", text)
+        .with(200, &["Cache-Control", "Vary"])
+        .codes(&LOOKUP)
+        .codes(&[Code::InvalidQuery, Code::NotAcceptable])
+        .codes(&[Code::JobCancelled, Code::JobFailed, Code::JobNotFinished]),
+    ]
+}
+
+fn submit(schemas: &mut Schemas) -> Operation {
+    let line = line(schemas);
+    // One good line is enough: whatever else there is, is refused by itself, and so is what comes after
+    // the last line that a batch may have.
+    let lines = json!({"schema": {
+        "type": "array", "items": {"anyOf": [line, {}]}, "contains": line,
+    }});
+    let mut query = super::submission::query(schemas);
+    query.retain(|parameter| parameter["name"] != "lane");
+    query.push(json!({
+        "name": "lane",
+        "in": "query",
+        "required": false,
+        "description": "Batches are bulk, whether it is said or not.",
+        "schema": {"const": "bulk"},
+    }));
+    let operation = Operation::new(TAG, ("POST", "/v1/batches"), "submitBatch", "Submit many jobs");
+    super::submission::keyed(operation)
+        .text(TEXT)
+        .parameters(query)
+        .body(
+            "The jobs. `application/ndjson` and `application/jsonl` mean the same as `application/x-ndjson`.",
+            &[("application/json", lines.clone()), ("application/x-ndjson", lines)],
+        )
+        .json(202, "What was accepted, and what was not.", accepted(schemas))
+        .with(202, &["Location", "Retry-After"])
+        .link(202, "getBatch", "$response.body#/batch_id")
+        .link(202, "getBatchResult", "$response.body#/batch_id")
+        .codes(&[Code::BrokerUnavailable, Code::EmptyBatch, Code::IdempotencyKeyReused])
+        .codes(&[Code::IncompleteBody, Code::InputTooLarge, Code::InvalidLabel])
+        .codes(&[Code::InvalidOption, Code::InvalidQuery, Code::Overloaded, Code::QueueFull])
+        .codes(&[Code::QuotaExceeded, Code::RequestTimeout, Code::ResultExpired])
+        .codes(&[Code::InvalidWebhook, Code::UnsupportedMediaType, Code::WebhooksDisabled])
+}
+
+/// Returns what one job of a batch is: it has no lane, and few options of its own.
+fn line(schemas: &mut Schemas) -> Value {
+    let mut line = schemas.read_inline::<NewJob>();
+    let forms = line.get_mut("oneOf").and_then(Value::as_array_mut);
+    for form in forms.into_iter().flatten() {
+        let Some(members) = form.get_mut("properties").and_then(Value::as_object_mut) else {
+            continue;
+        };
+        members.remove("lane");
+        // Options, or null.
+        let options = members.get_mut("options").and_then(|options| options.get_mut("anyOf"));
+        let options = options.and_then(Value::as_array_mut).into_iter().flatten();
+        for options in options.filter_map(Value::as_object_mut) {
+            options.remove("if");
+            options.remove("then");
+            if let Some(all) = options.get_mut("properties").and_then(Value::as_object_mut) {
+                all.retain(|name, _| LINE_OPTIONS.contains(&name.as_str()));
+            }
+        }
+    }
+    if let Some(line) = line.as_object_mut() {
+        line.insert("description".to_owned(), "A job of a batch.".into());
+    }
+    schemas.name("NewBatchJob", line)
+}
+
+fn accepted(schemas: &mut Schemas) -> Value {
+    let id = json!({"type": "string", "format": "uuid"});
+    let number = json!({"type": "integer", "minimum": 0});
+    let text = json!({"type": "string"});
+    let problem = json!({
+        "type": "object",
+        "required": ["code", "detail", "retryable"],
+        "properties": {"code": text, "detail": text, "retryable": {"type": "boolean"}},
+    });
+    let line = json!({
+        "type": "object",
+        "description": "What became of one line: a job, or the reason why not.",
+        "required": ["line"],
+        "properties": {"line": number, "job_id": id, "problem": problem},
+        "oneOf": [{"required": ["job_id"]}, {"required": ["problem"]}],
+    });
+    schemas.name(
+        "AcceptedBatch",
+        json!({
+            "type": "object",
+            "required": ["batch_id", "accepted", "refused", "lines", "links", "trace_id"],
+            "properties": {
+                "batch_id": id,
+                "accepted": number,
+                "refused": number,
+                "lines": {"type": "array", "items": line},
+                "trace_id": text,
+                "links": {"type": "object", "additionalProperties": text},
+            },
+        }),
+    )
+}

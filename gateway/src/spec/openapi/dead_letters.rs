@@ -1,0 +1,52 @@
+//! What can be done about jobs that were given up.
+
+use serde_json::json;
+
+use super::{Operation, Schemas};
+use crate::api::dead_letters::replay::{Replayed, Request};
+use crate::api::dead_letters::{LetterView, Selection};
+use crate::http::cursor::Page;
+use crate::http::problem::Code;
+
+const TAG: &str = "dead letters";
+const LOOKUP: [Code; 2] = [Code::BrokerUnavailable, Code::DeadLetterNotFound];
+const ID_TEXT: &str = "The letter's id: that of its job, unless its message could not be read.";
+
+pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
+    let id = json!({"type": "string", "minLength": 1});
+    let path = "/v1/dead-letters/{id}";
+    vec![
+        Operation::new(TAG, ("GET", "/v1/dead-letters"), "listDeadLetters", "List dead letters")
+            .text("The newest first.")
+            .parameters(schemas.query::<Selection>())
+            .json(200, "One page of dead letters.", schemas.written::<Page<LetterView>>())
+            .link(200, "getDeadLetter", "$response.body#/data/0/id")
+            .link(200, "deleteDeadLetter", "$response.body#/data/0/id")
+            .codes(&[Code::BrokerUnavailable, Code::InvalidQuery]),
+        Operation::new(TAG, ("GET", path), "getDeadLetter", "Look at a dead letter")
+            .in_path("id", ID_TEXT, &id)
+            .json(200, "The dead letter.", schemas.written::<LetterView>())
+            .codes(&LOOKUP),
+        Operation::new(TAG, ("DELETE", path), "deleteDeadLetter", "Delete a dead letter")
+            .in_path("id", ID_TEXT, &id)
+            .answer(204, "It is gone.")
+            .codes(&LOOKUP),
+        Operation::new(
+            TAG,
+            ("POST", "/v1/dead-letters/replay"),
+            "replayDeadLetters",
+            "Do dead letters again",
+        )
+        .text(
+            "Each becomes a new job, which names the old one in `retry_of`. A repeat starts no other.",
+        )
+        .body(
+            "Which letters: by their ids, or by a filter.",
+            &[("application/json", json!({"schema": schemas.read::<Request>("Replay")}))],
+        )
+        .json(200, "What became of each letter.", schemas.written::<Replayed>())
+        .codes(&[Code::BrokerUnavailable, Code::InputTooLarge, Code::InvalidJson])
+        .codes(&[Code::InvalidRequest, Code::Overloaded, Code::RequestTimeout])
+        .codes(&[Code::UnsupportedMediaType]),
+    ]
+}

@@ -1,0 +1,168 @@
+//! What can be asked about jobs, and done with them.
+
+use serde_json::{Value, json};
+
+use super::submission::NEXT;
+use super::{Operation, Schemas};
+use crate::api::explain::{self, ExplanationView};
+use crate::api::jobs::Asked;
+use crate::api::listing;
+use crate::api::result::{self, Head};
+use crate::http::cursor::Page;
+use crate::http::problem::Code;
+use crate::read::view::JobView;
+
+const TAG: &str = "jobs";
+/// How a job may not be found.
+const LOOKUP: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
+
+pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
+    let mut all = vec![list(schemas)];
+    all.extend(reading(schemas));
+    all.extend(results(schemas));
+    all.extend(changing(schemas));
+    all
+}
+
+fn list(schemas: &mut Schemas) -> Operation {
+    Operation::new(TAG, ("GET", "/v1/jobs"), "listJobs", "List jobs, newest change first")
+        .text(
+            "A page may be short, or empty, and have a next one: the work for each is bounded. Follow \
+             `next_cursor`, or `Link`, until there is none. A job that changes meanwhile moves to the \
+             front, and can be missing from what is read.",
+        )
+        .parameters(schemas.query::<listing::Selection>())
+        .json(200, "One page of jobs.", schemas.written::<Page<JobView<'_>>>())
+        .with(200, &["Link"])
+        .codes(&[Code::BrokerUnavailable, Code::InvalidQuery])
+}
+
+fn reading(schemas: &mut Schemas) -> [Operation; 2] {
+    let job = schemas.written::<JobView<'_>>();
+    let text = json!({"type": "string"});
+    let revision =
+        "The revision that you know. With `wait`, any other is an answer; without, it is `304`.";
+    let event = json!({
+        "type": "object",
+        "required": ["id", "data"],
+        "properties": {
+            "id": {"type": "string", "description": "The revision."},
+            "data": {
+                "type": "string",
+                "description": "The job.",
+                "contentMediaType": "application/json",
+                "contentSchema": job,
+            },
+            "retry": {"type": "integer", "description": "When to come back, in milliseconds."},
+        },
+    });
+    let seen = "The id of the last event that you have seen. What happened since is one event.";
+    [
+        Operation::new(TAG, ("GET", "/v1/jobs/{id}"), "getJob", "See how a job is doing")
+            .text("Waits until it has ended, or changed, if it is told to.")
+            .job_id()
+            .parameters(schemas.query::<Asked>())
+            .header("If-None-Match", revision, &text)
+            .json(200, "The job.", job)
+            .with(200, &["Cache-Control", "ETag", "Retry-After"])
+            .answer(304, "Nothing has changed.")
+            .with(304, &["Cache-Control", "ETag", "Retry-After"])
+            .codes(&LOOKUP)
+            .codes(&[Code::InvalidQuery, Code::TooManyWaiting]),
+        Operation::new(TAG, ("GET", "/v1/jobs/{id}/events"), "followJob", "Follow a job")
+            .text(
+                "Server-sent events: the job as it is now, then at each change, until it has ended. Each \
+                 event's data is a job, its id the revision.",
+            )
+            .job_id()
+            .header("Last-Event-ID", seen, &text)
+            .content(200, "Events, until the job has ended.", "text/event-stream", event)
+            .with(200, &["Cache-Control"])
+            .answer(204, "The job has ended, and you have seen that.")
+            .codes(&LOOKUP)
+            .codes(&[Code::TooManyWaiting]),
+    ]
+}
+
+fn results(schemas: &mut Schemas) -> [Operation; 2] {
+    let text = json!({"type": "string"});
+    let mut result = schemas.written_inline::<Head<'_>>();
+    let word_count = json!({
+        "type": "object",
+        "description": "Each word with its number of occurrences, the most frequent first.",
+        "additionalProperties": {"type": "integer", "minimum": 1},
+    });
+    if let Some(properties) = result.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.insert("word_count".to_owned(), word_count);
+    }
+    if let Some(required) = result.get_mut("required").and_then(Value::as_array_mut) {
+        required.push("word_count".into());
+    }
+    let result = schemas.name("Result", result);
+    [
+        Operation::new(TAG, ("GET", "/v1/jobs/{id}/result"), "getResult", "Get what a job found")
+            .text(
+                "`format` decides the form, or else `Accept`. Words come most frequent first, and words of \
+                 equal frequency by code point.",
+            )
+            .job_id()
+            .parameters(schemas.query::<result::Selection>())
+            .content(200, "Totals and histogram, or the words alone.", "application/json", result)
+            .content(200, "", "text/csv", text.clone())
+            .content(200, "", "application/x-ndjson", text)
+            .with(200, &["Cache-Control", "Vary"])
+            .codes(&LOOKUP)
+            .codes(&[Code::InvalidQuery, Code::NotAcceptable])
+            .codes(&[Code::JobCancelled, Code::JobFailed, Code::JobNotFinished]),
+        Operation::new(TAG, ("GET", "/v1/jobs/{id}/explain"), "explainJob", "Explain a count")
+            .text("What two rules count differently, for jobs with the option `explain`.")
+            .job_id()
+            .parameters(schemas.query::<explain::Selection>())
+            .json(200, "What is counted differently.", schemas.written::<ExplanationView<'_>>())
+            .codes(&LOOKUP)
+            .codes(&[Code::ExplainNotRecorded, Code::InvalidQuery])
+            .codes(&[Code::JobCancelled, Code::JobFailed, Code::JobNotFinished]),
+    ]
+}
+
+fn changing(schemas: &mut Schemas) -> [Operation; 4] {
+    let job = schemas.written::<JobView<'_>>();
+    [
+        Operation::new(TAG, ("POST", "/v1/jobs/{id}/cancel"), "cancelJob", "Cancel a job")
+            .text("Once this is answered no result appears. A repeat is harmless.")
+            .job_id()
+            .json(200, "The job, cancelled now or before.", job.clone())
+            .codes(&LOOKUP)
+            .codes(&[Code::AlreadyFinished]),
+        super::submission::named(
+            Operation::new(TAG, ("POST", "/v1/jobs/{id}/retry"), "retryJob", "Do a job again")
+                .text("A finished job is done again as a new one, which names the old one in `retry_of`.")
+                .job_id(),
+        )
+        .json(202, "The new job is queued.", job.clone())
+        .with(202, &["Location", "Retry-After"])
+        .leads_to(202, &NEXT)
+        .json(200, "The new job has ended: within `Prefer: wait`, or before the repeat.", job)
+        .with(200, &["Location", "Preference-Applied"])
+        .codes(&LOOKUP)
+        .codes(&[Code::IdempotencyKeyReused, Code::InputTooLarge, Code::JobNotFinished])
+        .codes(&[Code::Overloaded, Code::QueueFull, Code::QuotaExceeded])
+        .codes(&[Code::SourceGone, Code::StorageFull]),
+        Operation::new(TAG, ("POST", "/v1/jobs/{id}/webhook"), "tellAgain", "Send a webhook again")
+            .text(
+                "The receiver of a finished job's webhook is told again, now and with a schedule of its own. \
+                 What was tried before is forgotten.",
+            )
+            .job_id()
+            .json(202, "It will be sent.", schemas.written::<JobView<'_>>())
+            .codes(&LOOKUP)
+            .codes(&[Code::JobNotFinished, Code::WebhookNotRequested])
+            .codes(&[Code::WebhooksDisabled, Code::WebhooksFull]),
+        Operation::new(TAG, ("DELETE", "/v1/jobs/{id}"), "deleteJob", "Delete a job and its result")
+            .text("It has to have ended. From then on it is `410`.")
+            .job_id()
+            .answer(204, "It is gone.")
+            .codes(&LOOKUP)
+            .codes(&[Code::JobNotFinished]),
+    ]
+}

@@ -1,0 +1,94 @@
+//! The older contract.
+
+use serde_json::{Value, json};
+
+use super::Operation;
+use crate::http::problem::Code;
+use crate::intake::new_job;
+
+const TAG: &str = "older contract";
+
+/// Returns the schema of an answer that is an error.
+pub(super) fn refusal() -> Value {
+    envelope(false, &json!({"type": "object"}))
+}
+
+fn envelope(success: bool, data: &Value) -> Value {
+    json!({
+        "type": "object",
+        "required": ["success", "message", "data"],
+        "properties": {
+            "success": {"const": success},
+            "message": {"type": "string"},
+            "data": data,
+        },
+    })
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    let id = json!({"type": "string", "format": "uuid"});
+    let submission = json!({
+        "type": "object",
+        "required": ["url"],
+        "properties": {"url": new_job::url_schema()},
+    });
+    let begun = envelope(
+        true,
+        &json!({
+            "type": "object",
+            "required": ["job_id", "url", "status"],
+            "properties": {
+                "job_id": id, "url": {"type": "string"}, "status": {"const": "IN_PROGRESS"},
+            },
+        }),
+    );
+    let found = envelope(
+        true,
+        &json!({
+            "type": "object",
+            "required": ["job_id", "status"],
+            "properties": {
+                "job_id": id,
+                "status": {"enum": ["IN_PROGRESS", "COMPLETE", "FAIL"]},
+                "word_count": {"type": "object", "additionalProperties": {"type": "integer"}},
+                "error": {"type": "string"},
+            },
+        }),
+    );
+    let health = |success, word| {
+        envelope(
+            success,
+            &json!({
+                "type": "object",
+                "required": ["status", "info"],
+                "properties": {"status": {"const": word}, "info": {"type": "string"}},
+            }),
+        )
+    };
+    let by_query = json!({
+        "name": "job_id", "in": "query", "required": true, "description": "The job's id.", "schema": id,
+    });
+    // Each of them answers 400 to whatever is wrong with a request, and 500 to whatever is with us.
+    vec![
+        Operation::new(TAG, ("POST", "/word-count"), "olderSubmit", "Submit a page")
+            .older()
+            .body("The page.", &[("application/json", json!({"schema": submission}))])
+            .json(202, "The job is queued.", begun)
+            .codes(&[Code::InvalidJson]),
+        Operation::new(TAG, ("GET", "/word-count"), "olderGet", "Get a job by its id in the query")
+            .text("The id may come in a JSON body instead, `{\"job_id\": ...}`, as older clients send it.")
+            .older()
+            .parameters(vec![by_query])
+            .json(200, "The job.", found.clone())
+            .codes(&[Code::InvalidJobId]),
+        Operation::new(TAG, ("GET", "/word-count/{id}"), "olderGetByPath", "Get a job by its id")
+            .older()
+            .job_id()
+            .json(200, "The job.", found),
+        Operation::new(TAG, ("GET", "/health"), "olderHealth", "Tell whether all is well")
+            .older()
+            .open()
+            .json(200, "It is.", health(true, "PASS"))
+            .json(500, "It is not.", health(false, "FAIL")),
+    ]
+}

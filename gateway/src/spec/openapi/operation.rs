@@ -1,0 +1,321 @@
+//! One operation: what it takes, what it answers, and how it may fail.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::http::problem::Code;
+
+/// How every operation that needs a key may fail.
+const COMMON_CODES: [Code; 4] =
+    [Code::Internal, Code::RateLimited, Code::Unauthenticated, Code::UnknownHost];
+/// How every operation that changes something may fail.
+const UNSAFE_METHOD_CODES: [Code; 1] = [Code::CrossSiteRequest];
+
+/// One method of one path.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    tag: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    text: &'static str,
+    parameters: Vec<Value>,
+    body: Option<Value>,
+    answers: BTreeMap<u16, Answer>,
+    codes: Vec<Code>,
+    errors: Errors,
+}
+
+/// How an operation tells of errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Errors {
+    /// As problems; it needs a key.
+    Problems,
+    /// As problems; it needs none.
+    OpenProblems,
+    /// In the older envelope; it needs a key.
+    Envelopes,
+    /// In the older envelope; it needs none.
+    OpenEnvelopes,
+}
+
+/// One answer that is no problem.
+#[derive(Debug)]
+struct Answer {
+    text: String,
+    content: Map<String, Value>,
+    headers: Vec<&'static str>,
+    links: Map<String, Value>,
+}
+
+impl Operation {
+    pub(crate) fn new(
+        tag: &'static str,
+        (method, path): (&'static str, &'static str),
+        id: &'static str,
+        summary: &'static str,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            tag,
+            id,
+            summary,
+            text: "",
+            parameters: Vec::new(),
+            body: None,
+            answers: BTreeMap::new(),
+            codes: Vec::new(),
+            errors: Errors::Problems,
+        }
+    }
+
+    /// Says more than the summary.
+    pub(crate) fn text(mut self, text: &'static str) -> Self {
+        self.text = text;
+        self
+    }
+
+    /// Says that no key is needed.
+    pub(crate) fn open(mut self) -> Self {
+        self.errors = match self.errors {
+            Errors::Problems | Errors::OpenProblems => Errors::OpenProblems,
+            Errors::Envelopes | Errors::OpenEnvelopes => Errors::OpenEnvelopes,
+        };
+        self
+    }
+
+    /// Says that errors come in the older envelope.
+    pub(crate) fn older(mut self) -> Self {
+        self.errors = Errors::Envelopes;
+        self
+    }
+
+    /// Takes the id of a job in its path.
+    pub(crate) fn job_id(self) -> Self {
+        let schema = json!({"type": "string", "format": "uuid"});
+        self.in_path("id", "The job's id.", &schema).codes(&[Code::InvalidJobId])
+    }
+
+    /// Takes a part of its path.
+    pub(crate) fn in_path(mut self, name: &str, text: &str, schema: &Value) -> Self {
+        self.parameters.push(json!({
+            "name": name, "in": "path", "required": true, "description": text, "schema": schema,
+        }));
+        self
+    }
+
+    /// Takes parameters, see [`super::Schemas::query`].
+    pub(crate) fn parameters(mut self, parameters: Vec<Value>) -> Self {
+        self.parameters.extend(parameters);
+        self
+    }
+
+    /// Takes a header field, if it is there.
+    pub(crate) fn header(mut self, name: &str, text: &str, schema: &Value) -> Self {
+        self.parameters.push(json!({
+            "name": name, "in": "header", "required": false, "description": text, "schema": schema,
+        }));
+        self
+    }
+
+    /// Takes a body of one of some media types.
+    pub(crate) fn body(mut self, text: &str, content: &[(&str, Value)]) -> Self {
+        let content: Map<String, Value> =
+            content.iter().map(|(name, media)| ((*name).to_owned(), media.clone())).collect();
+        self.body = Some(json!({"description": text, "required": true, "content": content}));
+        self
+    }
+
+    /// Answers without a body.
+    pub(crate) fn answer(mut self, status: u16, text: &str) -> Self {
+        let text = text.to_owned();
+        let nothing = Answer { text, content: Map::new(), headers: Vec::new(), links: Map::new() };
+        self.answers.insert(status, nothing);
+        self
+    }
+
+    /// Answers with JSON.
+    pub(crate) fn json(self, status: u16, text: &str, schema: Value) -> Self {
+        self.content(status, text, "application/json", schema)
+    }
+
+    /// Answers with a body of one media type, which may be one of several.
+    #[expect(clippy::needless_pass_by_value, reason = "made at every call")]
+    pub(crate) fn content(mut self, status: u16, text: &str, media: &str, schema: Value) -> Self {
+        if !self.answers.contains_key(&status) {
+            self = self.answer(status, text);
+        }
+        if let Some(answer) = self.answers.get_mut(&status) {
+            answer.content.insert(media.to_owned(), json!({"schema": schema}));
+        }
+        self
+    }
+
+    /// Gives an answer header fields, which [`headers`] explains.
+    pub(crate) fn with(mut self, status: u16, headers: &[&'static str]) -> Self {
+        if let Some(answer) = self.answers.get_mut(&status) {
+            answer.headers.extend(headers);
+        }
+        self
+    }
+
+    /// Says which operations take the job of an answer.
+    pub(crate) fn leads_to(mut self, status: u16, operations: &[&str]) -> Self {
+        for id in operations {
+            self = self.link(status, id, "$response.body#/job_id");
+        }
+        self
+    }
+
+    /// Says where an answer has the id that another operation takes.
+    pub(crate) fn link(mut self, status: u16, operation: &str, place: &str) -> Self {
+        if let Some(answer) = self.answers.get_mut(&status) {
+            let link = json!({"operationId": operation, "parameters": {"id": place}});
+            answer.links.insert(operation.to_owned(), link);
+        }
+        self
+    }
+
+    /// May fail in these ways.
+    pub(crate) fn codes(mut self, codes: &[Code]) -> Self {
+        self.codes.extend(codes);
+        self
+    }
+
+    /// Returns how it may fail, each way once, by name.
+    pub(super) fn all_codes(&self) -> Vec<Code> {
+        let common: &[Code] = match self.errors {
+            Errors::Problems | Errors::Envelopes => &COMMON_CODES,
+            Errors::OpenProblems | Errors::OpenEnvelopes => &[],
+        };
+        let cross_site: &[Code] = if self.method == "GET" { &[] } else { &UNSAFE_METHOD_CODES };
+        let codes = self.codes.iter().chain(common).chain(cross_site);
+        let mut all: Vec<Code> = codes.copied().collect();
+        all.sort_by_key(|code| code.name());
+        all.dedup();
+        all
+    }
+
+    /// Writes it as an OpenAPI operation object.
+    pub(super) fn describe(&self) -> Value {
+        let mut answers: Map<String, Value> = Map::new();
+        for (status, answer) in &self.answers {
+            answers.insert(status.to_string(), self.describe_answer(answer));
+        }
+        for (status, codes) in self.problems() {
+            answers.insert(status.to_string(), self.describe_problem(&codes));
+        }
+        let mut operation = json!({
+            "operationId": self.id,
+            "tags": [self.tag],
+            "summary": self.summary,
+            "responses": answers,
+        });
+        let Some(members) = operation.as_object_mut() else { return operation };
+        if !self.text.is_empty() {
+            members.insert("description".to_owned(), self.text.into());
+        }
+        if !self.parameters.is_empty() {
+            members.insert("parameters".to_owned(), self.parameters.clone().into());
+        }
+        if let Some(body) = &self.body {
+            members.insert("requestBody".to_owned(), body.clone());
+        }
+        if matches!(self.errors, Errors::OpenProblems | Errors::OpenEnvelopes) {
+            members.insert("security".to_owned(), json!([]));
+        }
+        operation
+    }
+
+    fn describe_answer(&self, answer: &Answer) -> Value {
+        let mut named: Vec<&str> = answer.headers.clone();
+        if matches!(self.errors, Errors::Problems | Errors::Envelopes) {
+            named.extend(["RateLimit", "RateLimit-Policy"]);
+        }
+        named.push("traceresponse");
+        let mut described = json!({"description": answer.text, "headers": references(&named)});
+        let Some(members) = described.as_object_mut() else { return described };
+        if !answer.content.is_empty() {
+            members.insert("content".to_owned(), answer.content.clone().into());
+        }
+        if !answer.links.is_empty() {
+            members.insert("links".to_owned(), answer.links.clone().into());
+        }
+        described
+    }
+
+    /// Groups the ways to fail by status.
+    fn problems(&self) -> BTreeMap<u16, Vec<Code>> {
+        let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+        for code in self.all_codes() {
+            by_status.entry(code.status().as_u16()).or_default().push(code);
+        }
+        by_status
+    }
+
+    fn describe_problem(&self, codes: &[Code]) -> Value {
+        let names: Vec<&str> = codes.iter().map(|code| code.name()).collect();
+        let listed: Vec<String> =
+            codes.iter().map(|code| format!("`{}`: {}.", code.name(), code.title())).collect();
+        let mut headers = vec!["traceresponse"];
+        if codes.iter().any(|code| code.retry_after().is_some() || code.status() == 429) {
+            headers.push("Retry-After");
+        }
+        if codes.contains(&Code::Unauthenticated) {
+            headers.push("WWW-Authenticate");
+        }
+        let content = match self.errors {
+            Errors::Problems | Errors::OpenProblems => {
+                json!({"application/problem+json": {"schema": {
+                    "allOf": [{"$ref": "#/components/schemas/Problem"}],
+                    "properties": {"code": {"enum": names}},
+                }}})
+            }
+            Errors::Envelopes | Errors::OpenEnvelopes => json!({"application/json": {
+                "schema": super::older::refusal(),
+            }}),
+        };
+        json!({
+            "description": listed.join("\n"),
+            "headers": references(&headers),
+            "content": content,
+        })
+    }
+}
+
+fn references(names: &[&str]) -> Map<String, Value> {
+    let reference =
+        |name: &&str| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")}));
+    names.iter().map(reference).collect()
+}
+
+/// Returns what each header field of an answer is.
+pub(super) fn headers() -> Map<String, Value> {
+    let text = json!({"type": "string"});
+    [
+        ("Cache-Control", "How long a copy may be used.", text.clone()),
+        ("ETag", "The revision of what is answered: send it as `If-None-Match`.", text.clone()),
+        ("Link", "`rel=\"next\"`: the next page, if there is one.", text.clone()),
+        ("Location", "Where the job is.", json!({"type": "string", "format": "uri-reference"})),
+        ("Preference-Applied", "`wait=N` if the job ended within that time.", text.clone()),
+        (
+            "RateLimit",
+            "Requests that are left, and the seconds until all are again; for keys that \
+            have a limit.",
+            text.clone(),
+        ),
+        ("RateLimit-Policy", "The limit of the key, if it has one.", text.clone()),
+        ("Retry-After", "When to come back, in seconds.", json!({"type": "integer", "minimum": 0})),
+        ("traceresponse", "The trace of the request.", text.clone()),
+        ("Vary", "What decided the form of the answer.", text.clone()),
+        ("WWW-Authenticate", "How to send a key.", text),
+    ]
+    .into_iter()
+    .map(|(name, text, schema)| {
+        (name.to_owned(), json!({"description": text, "required": false, "schema": schema}))
+    })
+    .collect()
+}

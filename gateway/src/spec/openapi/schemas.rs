@@ -1,0 +1,123 @@
+//! Schemas of the types that handlers read and write.
+
+use std::borrow::Cow;
+
+use schemars::generate::{Contract, SchemaSettings};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use crate::http::problem::Code;
+use crate::http::schema::without_null;
+
+/// Where schemas with a name are.
+const PLACE: &str = "#/components/schemas/";
+
+/// The schemas that are used so far.
+#[derive(Debug)]
+pub(crate) struct Schemas {
+    written: SchemaGenerator,
+    read: SchemaGenerator,
+    named: Map<String, Value>,
+}
+
+impl Schemas {
+    pub(crate) fn new() -> Self {
+        let mut written = SchemaSettings::draft2020_12();
+        written.contract = Contract::Serialize;
+        written.definitions_path = Cow::Borrowed("/components/schemas");
+        written.meta_schema = None;
+        let mut read = SchemaSettings::draft2020_12();
+        read.contract = Contract::Deserialize;
+        read.meta_schema = None;
+        // What is read and what is written of a type differ: only the latter has a name.
+        read.inline_subschemas = true;
+        let named = Map::from_iter([("Problem".to_owned(), problem())]);
+        Self { written: written.into_generator(), read: read.into_generator(), named }
+    }
+
+    /// Returns a reference to what an answer has.
+    pub(crate) fn written<T: JsonSchema>(&mut self) -> Value {
+        self.written.subschema_for::<T>().into()
+    }
+
+    /// Returns what an answer has, in full.
+    pub(crate) fn written_inline<T: JsonSchema>(&mut self) -> Value {
+        let _ = self.written.subschema_for::<T>();
+        let definitions = self.written.definitions();
+        definitions.get(&*T::schema_name()).cloned().unwrap_or_default()
+    }
+
+    /// Returns a reference to what a request has, under a name of its own.
+    pub(crate) fn read<T: JsonSchema>(&mut self, name: &str) -> Value {
+        let schema = self.read_inline::<T>();
+        self.name(name, schema)
+    }
+
+    /// Returns what a request has, in full.
+    pub(crate) fn read_inline<T: JsonSchema>(&mut self) -> Value {
+        let mut schema = Value::from(self.read.root_schema_for::<T>());
+        if let Some(schema) = schema.as_object_mut() {
+            schema.remove("title");
+        }
+        schema
+    }
+
+    /// Gives a schema a name, and returns a reference to it.
+    pub(crate) fn name(&mut self, name: &str, schema: Value) -> Value {
+        self.named.insert(name.to_owned(), schema);
+        json!({"$ref": format!("{PLACE}{name}")})
+    }
+
+    /// Returns the parameters that a query has.
+    pub(crate) fn query<T: JsonSchema>(&mut self) -> Vec<Value> {
+        let schema = Value::from(self.read.root_schema_for::<T>());
+        let required =
+            schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+        let properties = schema.get("properties").and_then(Value::as_object).cloned();
+        let parameter = |(name, schema): (String, Value)| {
+            let mut schema = without_null(schema);
+            let text = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+            json!({
+                "name": name,
+                "in": "query",
+                "required": required.contains(&json!(name)),
+                "description": text.unwrap_or_default(),
+                "schema": schema,
+            })
+        };
+        properties.unwrap_or_default().into_iter().map(parameter).collect()
+    }
+
+    /// Returns all schemas that have a name.
+    pub(crate) fn finish(mut self) -> Map<String, Value> {
+        let mut all = self.written.take_definitions(true);
+        all.append(&mut self.named);
+        all
+    }
+}
+
+/// Returns the schema of a problem.
+fn problem() -> Value {
+    json!({
+        "type": "object",
+        "description": "An error, after RFC 9457. Some have further members, which `detail` explains.",
+        "required": ["type", "title", "status", "detail", "code", "retryable", "trace_id"],
+        "properties": {
+            "type": {"type": "string", "pattern": "^urn:wordmill:error:[a-z_]+$"},
+            "title": {"type": "string", "description": "What the code means."},
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": {"type": "string", "description": "A sentence about this case."},
+            "code": {"enum": Code::ALL.map(Code::name).as_slice()},
+            "retryable": {
+                "type": "boolean",
+                "description": "Whether the same request may succeed later.",
+            },
+            "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+            "job_id": {
+                "type": "string",
+                "format": "uuid",
+                "description": "A job that may have been accepted all the same: ask for it.",
+            },
+        },
+    })
+}

@@ -1,0 +1,154 @@
+//! How something to count comes in.
+
+use serde_json::{Value, json};
+use wordmill_common::options::Options;
+
+use super::{Operation, Schemas};
+use crate::http::problem::Code;
+use crate::intake::new_job::{self, LABEL_NAME_PATTERN, LABEL_VALUE_PATTERN, NewJob};
+use crate::read::view::JobView;
+
+const TAG: &str = "submission";
+/// How the text or the document that comes in may be wrong, or find no room.
+const REFUSED: [Code; 20] = [
+    Code::BrokerUnavailable,
+    Code::IncompleteBody,
+    Code::InputTooLarge,
+    Code::InvalidJson,
+    Code::InvalidLabel,
+    Code::InvalidMultipart,
+    Code::InvalidOption,
+    Code::InvalidQuery,
+    Code::InvalidRequest,
+    Code::InvalidUrl,
+    Code::InvalidWebhook,
+    Code::Overloaded,
+    Code::QueueFull,
+    Code::QuotaExceeded,
+    Code::RequestTimeout,
+    Code::ResultExpired,
+    Code::IdempotencyKeyReused,
+    Code::StorageFull,
+    Code::UnsupportedMediaType,
+    Code::WebhooksDisabled,
+];
+/// Operations that take the id of a job that was just submitted.
+pub(super) const NEXT: [&str; 6] =
+    ["getJob", "getResult", "explainJob", "cancelJob", "retryJob", "deleteJob"];
+const KEY_TEXT: &str = "A name for the submission, so that it can be repeated safely: a repeat with the \
+    same body gets the same job. Plain, or in double quotes.";
+/// Visible ASCII, plain or as a quoted string of structured fields.
+const KEY_PATTERN: &str = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#;
+/// What stands in a header field of a form.
+const PART_NAME_PATTERN: &str = "^[^\\u0000-\\u0008\\u000a-\\u001f\\u007f]*$";
+const PREFER_TEXT: &str =
+    "`wait=N`: answer when the job has ended, or after N seconds (60 at most).";
+const TEXT: &str = "The job is sent as JSON with a URL or a text; or the document itself is the body, with \
+    its own `Content-Type` and perhaps a `Content-Encoding` (gzip, br, zstd, deflate); or it is the one \
+    file of a form.\n\nOptions, labels and the lane can stand in the query with any of them. What a body \
+    in JSON says itself comes first.\n\nA `202` is given only once the queue has the job.";
+
+pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
+    let submit =
+        Operation::new(TAG, ("POST", "/v1/jobs"), "submitJob", "Submit something to count")
+            .text(TEXT);
+    let name = Operation::new(
+        TAG,
+        ("PUT", "/v1/jobs/{id}"),
+        "submitNamedJob",
+        "Submit something to count, under an id of your own",
+    )
+    .text(
+        "As `POST /v1/jobs`, with the id that you choose: a repeat with the same body gets the same job.",
+    )
+    .job_id();
+    vec![described(named(submit), schemas), described(waited(name), schemas)]
+}
+
+/// Adds that a submission can be named, and waited for.
+pub(super) fn named(operation: Operation) -> Operation {
+    waited(keyed(operation))
+}
+
+/// Adds that a submission can be named.
+pub(super) fn keyed(operation: Operation) -> Operation {
+    let key = json!({"type": "string", "pattern": KEY_PATTERN});
+    operation.header("Idempotency-Key", KEY_TEXT, &key).codes(&[Code::InvalidIdempotencyKey])
+}
+
+fn waited(operation: Operation) -> Operation {
+    operation.header("Prefer", PREFER_TEXT, &json!({"type": "string"}))
+}
+
+/// Adds what both ways have in common.
+fn described(operation: Operation, schemas: &mut Schemas) -> Operation {
+    let new_job = schemas.read::<NewJob>("NewJob");
+    let job = schemas.written::<JobView<'_>>();
+    let whole = json!({"schema": {}});
+    let form = json!({"schema": {
+        "type": "object",
+        "description": "One part, of any name, with the file's own content type if it has one.",
+        "minProperties": 1,
+        "maxProperties": 1,
+        "propertyNames": {"pattern": PART_NAME_PATTERN},
+        "additionalProperties": {"type": "string", "contentMediaType": "application/octet-stream"},
+    }});
+    operation
+        .parameters(query(schemas))
+        .body(
+            "A job as JSON, a document as it is, or a form with one file. Any other `text/*`, \
+             `application/xhtml+xml` and `application/xml` are documents, too.",
+            &[
+                ("application/json", json!({"schema": new_job})),
+                ("application/octet-stream", whole.clone()),
+                ("multipart/form-data", form),
+                ("text/html", whole.clone()),
+                ("text/plain", whole),
+            ],
+        )
+        .json(202, "The job is queued.", job.clone())
+        .with(202, &["Location", "Retry-After"])
+        .leads_to(202, &NEXT)
+        .json(200, "The job has ended: within `Prefer: wait`, or before the repeat.", job)
+        .with(200, &["Location", "Preference-Applied"])
+        .leads_to(200, &NEXT)
+        .codes(&REFUSED)
+}
+
+/// Returns what can be said in the query, whatever the body is.
+pub(super) fn query(schemas: &mut Schemas) -> Vec<Value> {
+    let options = schemas.read::<Options>("NewOptions");
+    let label = format!("{LABEL_NAME_PATTERN}:{LABEL_VALUE_PATTERN}");
+    vec![
+        json!({
+            "name": "options",
+            "in": "query",
+            "required": false,
+            "description": "Each option by its own name, such as `rule=office&case=keep`.",
+            "style": "form",
+            "explode": true,
+            "schema": options,
+        }),
+        json!({
+            "name": "label",
+            "in": "query",
+            "required": false,
+            "description": "A label, as `name:value`; once for each, with different names.",
+            "schema": {"type": "string", "pattern": format!("^{label}$")},
+        }),
+        json!({
+            "name": "lane",
+            "in": "query",
+            "required": false,
+            "description": "The lane, unless a body in JSON names it.",
+            "schema": schemas.written::<wordmill_common::id::Lane>(),
+        }),
+        json!({
+            "name": "webhook",
+            "in": "query",
+            "required": false,
+            "description": "Where to tell how the job ended, unless a body in JSON says it.",
+            "schema": new_job::url_schema(),
+        }),
+    ]
+}
