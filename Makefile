@@ -142,13 +142,14 @@ bench-trace: ## what tracing costs, in CPU for each job and in throughput (ROUND
 coverage: next ## line coverage of the workspace by `make test`, service processes included
 	NATS_SERVER="$$(nats/install-server)" .ci/coverage
 
-lint: ## formatting, clippy, documentation, licences and layers, features, file lengths: no warnings
+lint: ## formatting, clippy, documentation, licences, features, layers and import circles, file lengths: no warnings
 	cargo fmt --all --check
 	cargo fmt --manifest-path bench/count/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
 	.ci/deny
 	.ci/features
+	.ci/layers
 	.ci/lengths
 
 format: ## format all code
