@@ -11,7 +11,7 @@ use crate::body::Payload;
 use crate::error::{Error, Problem};
 use crate::exit;
 use crate::follow;
-use crate::job::Seen;
+use crate::job::FetchedJob;
 use crate::request::Request;
 use crate::row::Row;
 use crate::session::Session;
@@ -20,7 +20,7 @@ use crate::submit::Plan;
 
 /// What is answered to a batch.
 #[derive(Debug, Deserialize)]
-struct Accepted {
+struct BatchAnswer {
     batch_id: String,
     lines: Vec<Line>,
 }
@@ -62,7 +62,7 @@ pub(crate) async fn submit(
     let answer = session.client.send(&plan.named(request, "batch")?).await;
     let mut rows: Vec<Row> = sources.iter().map(|source| Row::new(source.name())).collect();
     let accepted = match answer {
-        Ok(answer) => answer.json::<Accepted>()?,
+        Ok(answer) => answer.json::<BatchAnswer>()?,
         Err(error) => {
             // If none of them is a job, each says why.
             if let Error::Answered(problem) = &error {
@@ -101,7 +101,7 @@ impl Batch {
     ///
     /// # Errors
     /// Those of the requests.
-    pub(crate) async fn wait(&mut self, session: &Session, all: bool) -> Result<Seen, Error> {
+    pub(crate) async fn wait(&mut self, session: &Session, all: bool) -> Result<FetchedJob, Error> {
         session.progress.begin("counting", 1, 0);
         let noticed = |job: &crate::job::Job| session.progress.part(job.done());
         let batch = follow::end(session, &self.batch_id, noticed).await?;
@@ -126,7 +126,7 @@ impl Batch {
             let id = id.as_ref()?;
             let answer = session.client.send(&Request::get(&["v1", "jobs", id])).await;
             session.progress.step();
-            Some(answer.and_then(|answer| Seen::of(&answer)))
+            Some(answer.and_then(|answer| FetchedJob::of(&answer)))
         });
         let mut looking = looking.buffered(follow::FOLLOWING);
         for row in &mut self.rows {

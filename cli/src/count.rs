@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::source::{self, Source};
 use crate::submit::Plan;
 use crate::text::counted;
-use crate::words::{self, Merged};
+use crate::words::{self, MergedHistogram};
 
 /// How many sources are sent at once.
 const SENDING: usize = 8;
@@ -79,7 +79,7 @@ async fn together(
         return report::batch(out, format, &batch);
     }
     let seen = batch.wait(session, format == Format::Json).await?;
-    let mut merged = Merged::default();
+    let mut merged = MergedHistogram::default();
     if seen.job.has_succeeded() {
         merged.add(&session.client, &seen.job).await?;
     }
@@ -130,9 +130,9 @@ async fn wait(session: &Session, rows: &mut [Row]) -> Result<(), Error> {
 }
 
 /// Adds up what was counted, in the order of the sources.
-async fn merge(session: &Session, rows: &mut [Row]) -> Result<Merged, Error> {
+async fn merge(session: &Session, rows: &mut [Row]) -> Result<MergedHistogram, Error> {
     session.progress.begin("merging", rows.len(), 0);
-    let mut merged = Merged::default();
+    let mut merged = MergedHistogram::default();
     for row in rows {
         if let Some(seen) = row.succeeded() {
             merged.add(&session.client, &seen.job).await?;

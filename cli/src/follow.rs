@@ -3,7 +3,7 @@
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 
 use crate::error::Error;
-use crate::job::{Job, Seen};
+use crate::job::{FetchedJob, Job};
 use crate::request::Request;
 use crate::session::Session;
 
@@ -21,7 +21,7 @@ pub(crate) async fn end(
     session: &Session,
     job_id: &str,
     noticed: impl Fn(&Job),
-) -> Result<Seen, Error> {
+) -> Result<FetchedJob, Error> {
     let mut known: Option<HeaderValue> = None;
     loop {
         let mut request = Request::get(&["v1", "jobs", job_id]).wait(WAIT_S);
@@ -33,7 +33,7 @@ pub(crate) async fn end(
             continue;
         }
         known = answer.etag().cloned();
-        let seen = Seen::of(&answer)?;
+        let seen = FetchedJob::of(&answer)?;
         if seen.job.is_final() {
             session.ended(job_id);
             return Ok(seen);

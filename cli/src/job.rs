@@ -10,7 +10,7 @@ use crate::error::Error;
 
 /// A job, and the whole of what was said of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct FetchedJob {
     pub(crate) job: Job,
     pub(crate) value: Value,
 }
@@ -88,7 +88,7 @@ pub(crate) struct Failure {
     pub(crate) detail: String,
 }
 
-impl Seen {
+impl FetchedJob {
     /// Reads an answer about one job.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::csv;
 use crate::error::Error;
 use crate::exit;
 use crate::follow;
-use crate::job::{Job, Seen};
+use crate::job::{FetchedJob, Job};
 use crate::json;
 use crate::out::Out;
 use crate::report;
@@ -22,7 +22,7 @@ use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Side, Table};
 use crate::text::{number, plain, size};
-use crate::words::Counted;
+use crate::words::CountedWords;
 
 /// How many jobs are asked about at once.
 const ASKING: usize = 16;
@@ -45,7 +45,7 @@ pub(crate) struct Page {
 pub(crate) async fn status(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
     let seen = each(session, &arguments.ids, |id| async move {
-        Seen::of(&session.client.send(&Request::get(&["v1", "jobs", &id])).await?)
+        FetchedJob::of(&session.client.send(&Request::get(&["v1", "jobs", &id])).await?)
     });
     print(out, arguments.print.format, &seen.await?)
 }
@@ -81,7 +81,7 @@ pub(crate) async fn cancel(session: &Session, arguments: SelectionArguments) -> 
     let out = session.out(&arguments.print)?;
     let seen = each(session, &arguments.ids, |id| async move {
         let request = Request::post(&["v1", "jobs", &id, "cancel"], Payload::Nothing);
-        Seen::of(&session.client.send(&request).await?)
+        FetchedJob::of(&session.client.send(&request).await?)
     });
     print(out, arguments.print.format, &seen.await?)
 }
@@ -98,7 +98,7 @@ pub(crate) async fn retry(session: &Session, arguments: SelectionArguments) -> R
         let key = key.map_err(|_| Error::Usage(format!("{id} is no id of a job")))?;
         let request = Request::post(&["v1", "jobs", &id, "retry"], Payload::Nothing);
         let request = request.header(HeaderName::from_static("idempotency-key"), key);
-        Seen::of(&session.client.send(&request).await?)
+        FetchedJob::of(&session.client.send(&request).await?)
     });
     print(out, arguments.print.format, &seen.await?)
 }
@@ -165,7 +165,7 @@ pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Res
     }
     request = request.query("format", format);
     if is_table {
-        let counted: Counted = session.client.send(&request).await?.json()?;
+        let counted: CountedWords = session.client.send(&request).await?.json()?;
         let by_rule = counted.totals_by_rule.unwrap_or_default();
         let totals = counted.totals.unwrap_or_default();
         out.text(&report::facts(&totals, &by_rule, counted.rule.as_ref()))?;
@@ -195,7 +195,7 @@ pub(crate) async fn list(session: &Session, arguments: ListArguments) -> Result<
     request.extend(label.map(|label| ("label".to_owned(), label)));
     let data = pages(session, "jobs", &request, arguments.limit).await?;
     let PrintArguments { format, .. } = arguments.print;
-    let seen: Result<Vec<Seen>, _> = data.into_iter().map(Seen::read).collect();
+    let seen: Result<Vec<FetchedJob>, _> = data.into_iter().map(FetchedJob::read).collect();
     let seen = seen.map_err(|error| Error::Strange {
         server: session.client.name(),
         detail: error.to_string(),
@@ -238,7 +238,7 @@ pub(crate) async fn pages(
 }
 
 /// Prints jobs: one in all detail, several one a line.
-fn print(mut out: Out<'_>, format: Format, seen: &[Seen]) -> Result<(), Error> {
+fn print(mut out: Out<'_>, format: Format, seen: &[FetchedJob]) -> Result<(), Error> {
     match (format, seen) {
         (Format::Table, [one]) => out.text(&details(&one.job))?,
         (Format::Table, _) => return print_table(out, seen),
@@ -264,7 +264,7 @@ fn print(mut out: Out<'_>, format: Format, seen: &[Seen]) -> Result<(), Error> {
     out.finish()
 }
 
-fn print_table(mut out: Out<'_>, seen: &[Seen]) -> Result<(), Error> {
+fn print_table(mut out: Out<'_>, seen: &[FetchedJob]) -> Result<(), Error> {
     let mut table = Table::new(&[
         ("job", Side::Left),
         ("status", Side::Left),

@@ -14,7 +14,7 @@ use crate::out::Out;
 use crate::row::Row;
 use crate::table::{Side, Table};
 use crate::text::{counted, number, plain};
-use crate::words::{self, Merged, Words};
+use crate::words::{self, MergedHistogram, Words};
 
 /// Words in a table, unless it is told otherwise.
 pub(crate) const WORDS: usize = 20;
@@ -90,7 +90,7 @@ pub(crate) fn merged(
     mut out: Out<'_>,
     format: Format,
     rows: &[Row],
-    merged: &Merged,
+    merged: &MergedHistogram,
     words: &Words,
 ) -> Result<(), Error> {
     match format {

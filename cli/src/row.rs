@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::exit;
-use crate::job::Seen;
+use crate::job::FetchedJob;
 use crate::session::Session;
 use crate::words::Words;
 
@@ -13,7 +13,7 @@ use crate::words::Words;
 pub(crate) struct Row {
     pub(crate) name: String,
     /// The job, if it was accepted.
-    pub(crate) seen: Option<Seen>,
+    pub(crate) seen: Option<FetchedJob>,
     /// Why there is no job, or no more of it.
     pub(crate) error: Option<Error>,
     /// The most frequent words, if they were asked for.
@@ -29,7 +29,7 @@ impl Row {
     }
 
     /// Notes that its job has ended, and tells if it has no result.
-    pub(crate) fn end(&mut self, session: &Session, seen: Seen) {
+    pub(crate) fn end(&mut self, session: &Session, seen: FetchedJob) {
         if let Some(end) = seen.job.bad_end() {
             session.note(&format!("{}: {end}", self.name));
             session.raise(exit::FAILED);
@@ -51,7 +51,7 @@ impl Row {
     }
 
     /// Returns the job if it has a result.
-    pub(crate) fn succeeded(&self) -> Option<&Seen> {
+    pub(crate) fn succeeded(&self) -> Option<&FetchedJob> {
         self.seen.as_ref().filter(|seen| seen.job.has_succeeded() && self.error.is_none())
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::arguments::OptionArguments;
 use crate::body::{Form, Payload, nonce};
 use crate::error::Error;
-use crate::job::Seen;
+use crate::job::FetchedJob;
 use crate::request::Request;
 use crate::session::Session;
 use crate::source::{Document, Source, content_type};
@@ -73,7 +73,7 @@ impl Plan {
         session: &Session,
         number: usize,
         source: &Source,
-    ) -> Result<Seen, Error> {
+    ) -> Result<FetchedJob, Error> {
         let request = match source {
             Source::Url(url) => Request::post(&["v1", "jobs"], Payload::json(&self.job(url))),
             Source::File(_) | Source::Stdin => {
@@ -83,7 +83,7 @@ impl Plan {
         };
         let request = self.named(request, &number.to_string())?;
         let answer = session.client.send(&request).await?;
-        let seen = Seen::of(&answer)?;
+        let seen = FetchedJob::of(&answer)?;
         session.accepted(&seen.job.job_id);
         Ok(seen)
     }

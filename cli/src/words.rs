@@ -30,7 +30,7 @@ struct Entry {
 
 /// What a job counted.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Counted {
+pub(crate) struct CountedWords {
     pub(crate) totals: Option<Totals>,
     pub(crate) totals_by_rule: Option<BTreeMap<String, u64>>,
     pub(crate) rule: Option<Rule>,
@@ -39,7 +39,7 @@ pub(crate) struct Counted {
 
 /// Several histograms as one.
 #[derive(Debug, Default)]
-pub(crate) struct Merged {
+pub(crate) struct MergedHistogram {
     pub(crate) totals: Totals,
     pub(crate) totals_by_rule: BTreeMap<String, u64>,
     pub(crate) rule: Option<Rule>,
@@ -83,11 +83,11 @@ impl Serialize for Words {
 pub(crate) async fn top(client: &Client, job_id: &str, top: usize) -> Result<Words, Error> {
     let request = Request::get(&["v1", "jobs", job_id, "result"]);
     let request = request.query("format", "json").query("top", top.to_string());
-    let counted: Counted = client.send(&request).await?.json()?;
+    let counted: CountedWords = client.send(&request).await?.json()?;
     Ok(counted.word_count)
 }
 
-impl Merged {
+impl MergedHistogram {
     /// Adds what a job that has succeeded counted. The histogram is read as it comes.
     ///
     /// # Errors
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn merged_words_are_added_up_and_in_the_order_of_a_result() {
-        let mut merged = Merged::default();
+        let mut merged = MergedHistogram::default();
         for (word, count) in [("b", 1), ("é", 5), ("a", 2), ("b", 1), ("z", 5)] {
             merged.put(word.to_owned(), count).unwrap();
         }

@@ -121,7 +121,7 @@ pub struct Counts {
 
 /// What is known of a batch's members.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Survey {
+pub struct BatchProgress {
     /// How many are how far.
     pub counts: Counts,
     /// Those that are final, and need not be looked at again until they are added up.

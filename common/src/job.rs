@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::batch::Survey;
+use crate::batch::BatchProgress;
 use crate::failure::Failure;
 use crate::histogram::{Rule, Totals, WordCount};
 use crate::id::{JobId, JobKey, Lane, Owner, RunNonce};
@@ -21,10 +21,10 @@ use crate::options::Options;
 use crate::source::SourceInfo;
 use crate::trace::{TraceId, TraceParent};
 use crate::webhook::Webhook;
-use crate::written::Written;
+use crate::written::RawJson;
 
 pub use self::event::{Count, Event, InvalidTransition};
-pub use self::place::{ExplanationPlace, ResultPlace};
+pub use self::place::{ExplanationRef, ResultRef};
 
 /// Version of the record's format. Readers refuse what is newer.
 pub const FORMAT: u32 = 1;
@@ -152,7 +152,7 @@ pub struct Job {
     pub source: SourceInfo,
     /// The options as stored JSON, so that an option unknown to this version is shown and written
     /// back unchanged.
-    pub options: Written<Options>,
+    pub options: RawJson<Options>,
     /// Every try, in order.
     pub attempts: Vec<Attempt>,
     /// How far the running attempt has come.
@@ -177,12 +177,12 @@ pub struct Job {
     /// The rule that counted.
     pub rule: Option<Rule>,
     /// The most frequent words.
-    pub top_words: Option<Written<Vec<WordCount>>>,
+    pub top_words: Option<RawJson<Vec<WordCount>>>,
     /// Where the histogram is.
-    pub result: Option<ResultPlace>,
+    pub result: Option<ResultRef>,
     /// Where the explanation is, if one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub explanation: Option<ExplanationPlace>,
+    pub explanation: Option<ExplanationRef>,
     /// Why the job failed.
     pub failure: Option<Failure>,
     /// Whether the job is also kept in `DEAD_JOBS`.
@@ -204,7 +204,7 @@ pub struct Job {
     pub batch: Option<JobId>,
     /// What is known of a batch's members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub members: Option<Survey>,
+    pub members: Option<BatchProgress>,
     /// The object in the bucket `documents` that holds what is to be counted. It goes when the job
     /// is final, unless the job is also a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]

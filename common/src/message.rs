@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::source::{Source, SourceInfo};
 use crate::trace::TraceId;
 use crate::webhook::Webhook;
-use crate::written::Written;
+use crate::written::RawJson;
 
 /// Everything that a worker needs to do a job, even if its record was never written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,7 +202,7 @@ impl JobMessage {
             lane: self.lane,
             labels: self.labels.clone(),
             source: self.source.describe(),
-            options: Written::from(&self.options),
+            options: RawJson::from(&self.options),
             attempts: Vec::new(),
             progress: None,
             created_at: self.created_at,
@@ -277,7 +277,7 @@ impl UnknownJob {
             }
             Err(_) => SourceInfo::new(OpenName::parse(kind)),
         };
-        let options: Written<Options> = serde_json::from_str(parts.options.get()).ok()?;
+        let options: RawJson<Options> = serde_json::from_str(parts.options.get()).ok()?;
         let job = Job { source: description, options, ..message.queued_job() };
         Some(Self { job, part, reason })
     }

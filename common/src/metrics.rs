@@ -116,7 +116,7 @@ pub struct InLane {
 
 /// Labels of a job that became final.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Finished {
+pub struct FinishedJobLabels {
     /// `interactive` or `bulk`.
     lane: Lane,
     /// `succeeded`, `failed`, `dead_lettered` or `cancelled`.
@@ -196,13 +196,13 @@ impl<L: Clone + Hash + Eq + EncodeLabelSet + std::fmt::Debug + Send + Sync + 'st
 
 /// What is measured in both services.
 #[derive(Debug, Clone)]
-pub struct Shared {
+pub struct CommonMetrics {
     broker_connected: Gauge,
-    jobs_finished: Counters<Finished>,
-    job_duration: Distributions<Finished>,
+    jobs_finished: Counters<FinishedJobLabels>,
+    job_duration: Distributions<FinishedJobLabels>,
 }
 
-impl Shared {
+impl CommonMetrics {
     /// Registers it.
     #[must_use]
     pub fn new(catalogue: &mut Catalogue) -> Self {
@@ -233,7 +233,7 @@ impl Shared {
         let outcome = if job.dead_lettered { "dead_lettered" } else { job.status.as_str() };
         let code = job.failure.as_ref().filter(|_| job.status == Status::Failed);
         let code = code.map(|failure| failure.code.label());
-        let labels = Finished { lane: job.lane, outcome, code };
+        let labels = FinishedJobLabels { lane: job.lane, outcome, code };
         self.jobs_finished.get_or_create(&labels).inc();
         if let Some(finished_at) = job.finished_at {
             let took = finished_at.duration_since(job.created_at);
@@ -252,7 +252,7 @@ pub struct Exposition {
 
 /// The answer to whoever asks for metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
+pub struct MetricsPage {
     /// Its `Content-Type`.
     pub content_type: &'static str,
     /// Its body.
@@ -263,15 +263,15 @@ impl Exposition {
     /// Writes everything in the format that an `Accept` header asks for: `OpenMetrics`, which has
     /// links to traces, for whoever names it, otherwise the older text format of Prometheus.
     #[must_use]
-    pub fn page(&self, accept: Option<&str>) -> Page {
+    pub fn page(&self, accept: Option<&str>) -> MetricsPage {
         let mut body = String::new();
         // Writing into a string cannot fail, and the registered metrics do not.
         let written = prometheus_client::encoding::text::encode(&mut body, &self.registry);
         debug_assert!(written.is_ok());
         if text::wants_open_metrics(accept) {
-            Page { content_type: text::OPEN_METRICS, body }
+            MetricsPage { content_type: text::OPEN_METRICS, body }
         } else {
-            Page { content_type: text::PLAIN, body: text::plain(&body) }
+            MetricsPage { content_type: text::PLAIN, body: text::plain(&body) }
         }
     }
 }

@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::written::Written;
+use crate::written::RawJson;
 
 /// Shortest and longest value of [`Options::min_len`], in characters.
 const MIN_LEN: RangeInclusive<u32> = 1..=100;
@@ -82,7 +82,7 @@ pub enum Next {
     Retry,
 }
 
-impl From<&Options> for Written<Options> {
+impl From<&Options> for RawJson<Options> {
     #[expect(clippy::expect_used, reason = "options are names, numbers, flags and lists of text")]
     fn from(options: &Options) -> Self {
         Self::of(options).expect("options can be written as JSON")
@@ -90,7 +90,7 @@ impl From<&Options> for Written<Options> {
 }
 
 /// The schema of options in an answer: those that a newer version has added are shown, too.
-impl JsonSchema for Written<Options> {
+impl JsonSchema for RawJson<Options> {
     fn schema_name() -> Cow<'static, str> {
         Options::schema_name()
     }

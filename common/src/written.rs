@@ -12,18 +12,18 @@ use crate::histogram::Histogram;
 /// The larger part of a record, as the JSON that it is there: written once, passed on as it is, and read
 /// only by those who want what it says. Clones share it.
 #[derive(Debug)]
-pub struct Written<T> {
+pub struct RawJson<T> {
     json: Arc<RawValue>,
     says: PhantomData<fn() -> T>,
 }
 
-impl<T> Written<T> {
+impl<T> RawJson<T> {
     fn new(json: Box<RawValue>) -> Self {
         Self { json: json.into(), says: PhantomData }
     }
 }
 
-impl<T: Serialize> Written<T> {
+impl<T: Serialize> RawJson<T> {
     /// Writes a value.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl<T: Serialize> Written<T> {
     }
 }
 
-impl<T: DeserializeOwned> Written<T> {
+impl<T: DeserializeOwned> RawJson<T> {
     /// Reads the value.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl<T: DeserializeOwned> Written<T> {
     }
 }
 
-impl Written<Histogram> {
+impl RawJson<Histogram> {
     /// Writes a histogram unless it takes more than so many bytes.
     #[must_use]
     pub fn within(histogram: &Histogram, bytes_max: usize) -> Option<Self> {
@@ -56,27 +56,27 @@ impl Written<Histogram> {
     }
 }
 
-impl<T> Clone for Written<T> {
+impl<T> Clone for RawJson<T> {
     fn clone(&self) -> Self {
         Self { json: Arc::clone(&self.json), says: PhantomData }
     }
 }
 
-impl<T> PartialEq for Written<T> {
+impl<T> PartialEq for RawJson<T> {
     fn eq(&self, other: &Self) -> bool {
         self.json.get() == other.json.get()
     }
 }
 
-impl<T> Eq for Written<T> {}
+impl<T> Eq for RawJson<T> {}
 
-impl<T> Serialize for Written<T> {
+impl<T> Serialize for RawJson<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.json.serialize(serializer)
     }
 }
 
-impl<'de, T> Deserialize<'de> for Written<T> {
+impl<'de, T> Deserialize<'de> for RawJson<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Box::<RawValue>::deserialize(deserializer).map(Self::new)
     }
@@ -92,20 +92,20 @@ mod tests {
         let words = [("river", 2), ("mill", 3), ("bread", 2), ("\u{e9}t\u{e9}", 2)];
         let histogram: Histogram = words.into_iter().collect();
         let json = r#"{"mill":3,"bread":2,"river":2,"été":2}"#;
-        let written = Written::within(&histogram, json.len()).unwrap();
+        let written = RawJson::within(&histogram, json.len()).unwrap();
         assert_eq!(serde_json::to_string(&written).unwrap(), json);
-        assert_eq!(serde_json::from_str::<Written<Histogram>>(json).unwrap(), written);
+        assert_eq!(serde_json::from_str::<RawJson<Histogram>>(json).unwrap(), written);
         assert_eq!(written.read().unwrap(), histogram);
-        assert!(Written::within(&histogram, json.len() - 1).is_none());
-        assert!(Written::within(&histogram, 3).is_none());
+        assert!(RawJson::within(&histogram, json.len() - 1).is_none());
+        assert!(RawJson::within(&histogram, 3).is_none());
     }
 
     #[test]
     fn what_is_something_else_is_passed_on_and_cannot_be_read() {
         let json = r#"[ {"word":"mill", "count":3} ]"#;
-        let written: Written<Vec<WordCount>> = serde_json::from_str(json).unwrap();
+        let written: RawJson<Vec<WordCount>> = serde_json::from_str(json).unwrap();
         assert_eq!(serde_json::to_string(&written).unwrap(), json);
         assert_eq!(written.read().unwrap(), [WordCount { word: "mill".to_owned(), count: 3 }]);
-        serde_json::from_str::<Written<Histogram>>(json).unwrap().read().unwrap_err();
+        serde_json::from_str::<RawJson<Histogram>>(json).unwrap().read().unwrap_err();
     }
 }

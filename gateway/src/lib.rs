@@ -45,10 +45,10 @@ use wordmill_service::server::serve;
 
 use crate::auth::keys::{self, Keys};
 use crate::config::Config;
-use crate::enqueue::gauge::{self, Gauge};
-use crate::enqueue::room::Room;
+use crate::enqueue::gauge::{self, Backpressure};
+use crate::enqueue::room::InFlightBudget;
 use crate::http::browser::BrowserPolicy;
-use crate::http::reload::{self, Followed};
+use crate::http::reload::{self, FileWatch};
 use crate::http::tls::{self, Tls};
 use crate::http::{server, trace};
 use crate::intake::upload::Uploads;
@@ -56,7 +56,7 @@ use crate::metrics::Metrics;
 use crate::read::view::JobView;
 use crate::read::waiting::Waiters;
 use crate::spec::openapi::{Access, Description};
-use crate::standing::Standing;
+use crate::standing::QueueStatus;
 
 /// How long what cut-off uploads left may take to be removed at a shutdown.
 const CLEAN_UP_MAX: Duration = Duration::from_secs(5);
@@ -96,9 +96,9 @@ struct Parts {
     listing: Listing,
     results: Results,
     dead_letters: Archive,
-    gauge: Gauge,
+    gauge: Backpressure,
     metrics: Metrics,
-    room: Room,
+    room: InFlightBudget,
     description: Description,
     trace: trace::Settings,
     /// What is spoken: `http`, or `https`.
@@ -163,11 +163,11 @@ pub async fn run(
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
     let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
-    let (readings, gauge) = Gauge::new();
+    let (readings, gauge) = Backpressure::new();
     let queue = Queue::open(&broker).await?;
     let dead_letters = Archive::open(&broker).await?;
     let webhooks = Webhooks::open(&broker).await?;
-    let standing = Standing::new(gauge.clone());
+    let standing = QueueStatus::new(gauge.clone());
     let metrics = Metrics::new(&standing);
     let access = if keys.table().is_some() { Access::Keyed } else { Access::Open };
     let app = App(Arc::new(Parts {
@@ -181,7 +181,7 @@ pub async fn run(
         dead_letters: dead_letters.clone(),
         gauge,
         metrics: metrics.clone(),
-        room: Room::new(),
+        room: InFlightBudget::new(),
         trace: config.trace.clone(),
         scheme: if config.tls.is_some() { "https" } else { "http" },
         uploads: Uploads::new(Documents::open(&broker).await?, config.uploads),
@@ -258,12 +258,12 @@ async fn drained(shutdown: &CancellationToken, grace: Duration) {
 }
 
 /// Reads the keys, if there are to be any.
-async fn open_keys(config: &Config) -> Result<(Keys, Option<Followed<keys::Table>>), Error> {
+async fn open_keys(config: &Config) -> Result<(Keys, Option<FileWatch<keys::Table>>), Error> {
     let Some(path) = &config.keys_file else {
         info!("no API keys: whoever can connect may do everything as the owner public");
         return Ok((Keys(None), None));
     };
-    let opened = Followed::open("API keys", vec![path.clone()], keys::parse).await?;
+    let opened = FileWatch::open("API keys", vec![path.clone()], keys::parse).await?;
     let (followed, table) = opened;
     Ok((Keys(Some(table)), Some(followed)))
 }
@@ -271,15 +271,15 @@ async fn open_keys(config: &Config) -> Result<(Keys, Option<Followed<keys::Table
 /// Reads certificate and key, if HTTPS is to be spoken.
 async fn open_tls(
     config: &Config,
-) -> Result<(Option<Tls>, Option<Followed<tls::ServerConfig>>), Error> {
+) -> Result<(Option<Tls>, Option<FileWatch<tls::ServerConfig>>), Error> {
     let Some(files) = &config.tls else { return Ok((None, None)) };
     let paths = vec![files.certificate.clone(), files.key.clone()];
-    let (followed, current) = Followed::open("TLS certificate", paths, tls::parse).await?;
+    let (followed, current) = FileWatch::open("TLS certificate", paths, tls::parse).await?;
     Ok((Some(Tls(current)), Some(followed)))
 }
 
 /// Reads files again for as long as it is polled; waits if there are none.
-async fn follow<T>(followed: Option<Followed<T>>) {
+async fn follow<T>(followed: Option<FileWatch<T>>) {
     match followed {
         Some(followed) => followed.follow().await,
         None => std::future::pending().await,

@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use wordmill_common::id::Lane;
 use wordmill_common::job::Job;
 use wordmill_common::metrics::{
-    ANSWER_SECONDS, Catalogue, Counters, Distributions, Exposition, Shared, TraceLink,
+    ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, Distributions, Exposition, TraceLink,
 };
 use wordmill_common::trace::TraceParent;
 
 use crate::App;
 use crate::http::problem::Problem;
-use crate::standing::Standing;
+use crate::standing::QueueStatus;
 
 /// What is measured. Clones share it.
 #[derive(Debug, Clone)]
@@ -27,12 +27,12 @@ pub(crate) struct Metrics(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    shared: Shared,
-    requests: Distributions<Answered>,
-    problems: Counters<Refused>,
-    submissions: Counters<Submitted>,
-    broker_requests: Distributions<Asked>,
-    sweeps: Counters<Swept>,
+    shared: CommonMetrics,
+    requests: Distributions<RequestLabels>,
+    problems: Counters<RefusalLabels>,
+    submissions: Counters<SubmissionLabels>,
+    broker_requests: Distributions<BrokerRequestLabels>,
+    sweeps: Counters<SweepLabels>,
     clients_waiting: Gauge,
     clients_waiting_max: Gauge,
     room_taken: Gauge,
@@ -42,30 +42,30 @@ struct Inner {
 
 /// Labels of an answered request, as OpenTelemetry names them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Answered {
+struct RequestLabels {
     http_request_method: &'static str,
     http_route: String,
     http_response_status_code: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refused {
+struct RefusalLabels {
     code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Submitted {
+struct SubmissionLabels {
     lane: Lane,
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Asked {
+struct BrokerRequestLabels {
     operation: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Swept {
+struct SweepLabels {
     action: &'static str,
 }
 
@@ -106,9 +106,9 @@ impl Sweep {
 }
 
 impl Metrics {
-    pub(crate) fn new(standing: &Standing) -> Self {
+    pub(crate) fn new(standing: &QueueStatus) -> Self {
         let mut catalogue = Catalogue::new("gateway", env!("CARGO_PKG_VERSION"));
-        let shared = Shared::new(&mut catalogue);
+        let shared = CommonMetrics::new(&mut catalogue);
         let requests = catalogue.distributions(
             "http_server_request_duration_seconds",
             "From a request's arrival until the head of its answer, waiting for a job included",
@@ -125,7 +125,7 @@ impl Metrics {
         let sweeps = catalogue.counters("wordmill_sweeper_actions", "What the sweeper did");
         for action in [Sweep::Lost, Sweep::CancelledMessage, Sweep::UnreferencedResult] {
             // A line that appears with the first event hides that event from `increase`.
-            drop(sweeps.get_or_create(&Swept { action: action.as_str() }));
+            drop(sweeps.get_or_create(&SweepLabels { action: action.as_str() }));
         }
         let clients_waiting = catalogue.gauge(
             "wordmill_clients_waiting",
@@ -170,7 +170,7 @@ impl Metrics {
             Ok(_) => "repeated",
             Err(problem) => problem.name(),
         };
-        let labels = Submitted { lane, outcome };
+        let labels = SubmissionLabels { lane, outcome };
         self.0.submissions.get_or_create(&labels).inc();
     }
 
@@ -183,7 +183,7 @@ impl Metrics {
     ) -> T {
         let start = Instant::now();
         let answer = asked.await;
-        let labels = Asked {
+        let labels = BrokerRequestLabels {
             operation: match operation {
                 Operation::Publish => "publish",
                 Operation::CreateRecord => "create_record",
@@ -200,7 +200,7 @@ impl Metrics {
 
     /// Notes what the sweeper did.
     pub(crate) fn note_sweep(&self, action: Sweep) {
-        self.0.sweeps.get_or_create(&Swept { action: action.as_str() }).inc();
+        self.0.sweeps.get_or_create(&SweepLabels { action: action.as_str() }).inc();
     }
 
     /// Notes that the sweeper failed a job whose message is gone.
@@ -242,10 +242,10 @@ pub(crate) async fn observe<F: Future<Output = Response>>(
     let start = Instant::now();
     let response = next(request).await;
     let http_response_status_code = response.status().as_u16();
-    let labels = Answered { http_request_method, http_route, http_response_status_code };
+    let labels = RequestLabels { http_request_method, http_route, http_response_status_code };
     metrics.0.requests.note_time(&labels, start.elapsed(), trace);
     if let Some(problem) = response.extensions().get::<Problem>() {
-        metrics.0.problems.get_or_create(&Refused { code: problem.name() }).inc();
+        metrics.0.problems.get_or_create(&RefusalLabels { code: problem.name() }).inc();
     }
     response
 }

@@ -21,7 +21,7 @@ use wordmill_nats::queue::{LaneLevel, Queue};
 use wordmill_nats::sweep::age;
 use wordmill_nats::webhooks::{self, Webhooks};
 
-use crate::enqueue::gauge::Gauge;
+use crate::enqueue::gauge::Backpressure;
 
 /// How often the broker is asked. Nobody looks more often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -34,13 +34,13 @@ type Encoded = Result<(), std::fmt::Error>;
 
 /// How the queue stands. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Standing {
-    gauge: Gauge,
-    seen: Arc<Mutex<Seen>>,
+pub(crate) struct QueueStatus {
+    gauge: Backpressure,
+    seen: Arc<Mutex<QueueReadings>>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct QueueReadings {
     queue: Option<Reading>,
     sweeping: Option<Oldest>,
 }
@@ -69,8 +69,8 @@ struct Oldest {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NoLabels {}
 
-impl Standing {
-    pub(crate) fn new(gauge: Gauge) -> Self {
+impl QueueStatus {
+    pub(crate) fn new(gauge: Backpressure) -> Self {
         Self { gauge, seen: Arc::default() }
     }
 
@@ -84,7 +84,7 @@ impl Standing {
         self.with(|seen| seen.sweeping = None);
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Seen) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut QueueReadings) -> T) -> T {
         // Each field is written in one go, so a panic elsewhere leaves nothing half done.
         act(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -137,7 +137,7 @@ impl Standing {
     }
 }
 
-impl Collector for Standing {
+impl Collector for QueueStatus {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
         let (queue, sweeping) = self.with(|seen| (seen.queue, seen.sweeping));
         if let Some(reading) = queue.filter(|reading| reading.at.elapsed() < STALE) {
@@ -170,7 +170,7 @@ pub(crate) async fn watch(
     queue: &Queue,
     archive: &Archive,
     webhooks: &Webhooks,
-    standing: &Standing,
+    standing: &QueueStatus,
 ) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

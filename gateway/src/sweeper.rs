@@ -17,10 +17,10 @@ use wordmill_common::id::JobKey;
 use wordmill_common::job::Status;
 use wordmill_nats::Error;
 use wordmill_nats::connect::Broker;
-use wordmill_nats::lease::{Asked, Held, Lease};
-use wordmill_nats::record::Stored;
+use wordmill_nats::lease::{HeldLease, Lease, LeaseResult};
+use wordmill_nats::record::VersionedJob;
 use wordmill_nats::supervise::Health;
-use wordmill_nats::sweep::{ObjectStore, Orphan, Sweep, Unfinished, age};
+use wordmill_nats::sweep::{ObjectStore, Orphan, Sweep, UnfinishedJob, age};
 use wordmill_nats::topology::{
     DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, LEASES_STREAM, RESULTS_STREAM, Topology,
     WEBHOOKS,
@@ -28,7 +28,7 @@ use wordmill_nats::topology::{
 
 use crate::config::Config;
 use crate::metrics::{self, Metrics};
-use crate::standing::Standing;
+use crate::standing::QueueStatus;
 
 /// The lease's name.
 const DUTY: &str = "sweeper";
@@ -49,7 +49,7 @@ const LEASE_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(
     config: &Config,
     shutdown: &CancellationToken,
-    standing: &Standing,
+    standing: &QueueStatus,
     metrics: &Metrics,
 ) {
     let Some(settings) = &config.sweeper.broker else {
@@ -87,7 +87,7 @@ async fn serve(
     broker: &Broker,
     mut health: watch::Receiver<Health>,
     shutdown: &CancellationToken,
-    (standing, metrics): (&Standing, &Metrics),
+    (standing, metrics): (&QueueStatus, &Metrics),
 ) -> Result<(), Error> {
     let lease = Lease::open(broker, DUTY).await?;
     let mut sweeper = Sweeper::open(config, broker, standing, metrics).await?;
@@ -100,7 +100,7 @@ async fn serve(
         let pause = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             asked = asked => match asked {
-                Ok(Asked::Granted(held)) => {
+                Ok(LeaseResult::Granted(held)) => {
                     info!("sweeping");
                     let last = hold(&lease, held, &mut sweeper, shutdown).await;
                     standing.note_no_sweep();
@@ -114,7 +114,7 @@ async fn serve(
                     info!("sweeping is left to others");
                     return Ok(());
                 }
-                Ok(Asked::Taken(pause)) => pause,
+                Ok(LeaseResult::Taken(pause)) => pause,
                 Err(error) => {
                     debug!(%error, "no answer about the lease");
                     LEASE_PAUSE
@@ -132,10 +132,10 @@ async fn serve(
 /// was lost.
 async fn hold(
     lease: &Lease,
-    held: Held,
+    held: HeldLease,
     sweeper: &mut Sweeper,
     shutdown: &CancellationToken,
-) -> Option<Held> {
+) -> Option<HeldLease> {
     let (until, valid) = watch::channel(held.until);
     let mut held = held;
     let renewing = async {
@@ -163,7 +163,7 @@ async fn hold(
 
 /// What is remembered from one sweep to the next.
 struct Sweeper {
-    standing: Standing,
+    standing: QueueStatus,
     metrics: Metrics,
     sweep: Sweep,
     interval: Duration,
@@ -178,14 +178,14 @@ struct Sweeper {
     /// Jobs whose message was gone when last looked for, with the revision of their record.
     suspects: HashMap<JobKey, u64>,
     /// The oldest unfinished job that the walk has met.
-    oldest: Option<Unfinished>,
+    oldest: Option<UnfinishedJob>,
 }
 
 impl Sweeper {
     async fn open(
         config: &Config,
         broker: &Broker,
-        standing: &Standing,
+        standing: &QueueStatus,
         metrics: &Metrics,
     ) -> Result<Self, Error> {
         Ok(Self {
@@ -263,7 +263,7 @@ impl Sweeper {
         Ok(())
     }
 
-    async fn look_at(&mut self, stored: Stored, age: Duration) -> Result<(), Error> {
+    async fn look_at(&mut self, stored: VersionedJob, age: Duration) -> Result<(), Error> {
         let (key, job) = (stored.job.key(), stored.job);
         if job.status == Status::Cancelled {
             if self.sweep.remove_cancelled(&key, job.lane).await? {
@@ -273,7 +273,7 @@ impl Sweeper {
             return Ok(());
         }
         if self.oldest.as_ref().is_none_or(|oldest| job.created_at < oldest.since) {
-            self.oldest = Some(Unfinished { key: key.clone(), since: job.created_at });
+            self.oldest = Some(UnfinishedJob { key: key.clone(), since: job.created_at });
         }
         let is_old = age > self.grace && self.suspects.len() < SUSPECTS_MAX;
         if is_old && self.sweep.has_no_message(&key).await? {
@@ -349,7 +349,7 @@ impl Sweeper {
             oldest = Some(first);
         }
         self.standing.note_sweep(oldest.as_ref().map(|oldest| age(oldest.since, now)));
-        if let Some(Unfinished { key, since }) = oldest {
+        if let Some(UnfinishedJob { key, since }) = oldest {
             let age = age(since, now);
             if age > self.alarm_age {
                 warn!(job.id = %key.job_id, age_s = age.as_secs(), "oldest unfinished job");

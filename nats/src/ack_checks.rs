@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::Error;
-use crate::acks::{ACK_SUBJECT, CheckOutcome, Checks, NO_ANSWER, QueueKind, Unconfirmed};
+use crate::acks::{ACK_SUBJECT, CheckOutcome, Checks, NO_ANSWER, QueueKind, UnconfirmedAcks};
 use crate::connect::Broker;
 
 impl Broker {
@@ -16,7 +16,7 @@ impl Broker {
     /// The answer is `None` again after the next confirmed check, on another connection, and when
     /// three acknowledgement waits have passed without another failure.
     #[must_use]
-    pub fn unconfirmed_acknowledgements(&self) -> Option<Unconfirmed> {
+    pub fn unconfirmed_acknowledgements(&self) -> Option<UnconfirmedAcks> {
         self.acks.unconfirmed()
     }
 }

@@ -83,13 +83,13 @@ impl CheckOutcome {
 
 /// A failed check: acknowledgements of this queue are refused or lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unconfirmed {
+pub struct UnconfirmedAcks {
     queue: QueueKind,
     /// The cause that the broker reported, if any.
     cause: Option<String>,
 }
 
-impl fmt::Display for Unconfirmed {
+impl fmt::Display for UnconfirmedAcks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stream = self.queue.stream();
         let cause = self.cause.as_deref().unwrap_or(NO_ANSWER);
@@ -104,10 +104,10 @@ impl fmt::Display for Unconfirmed {
 
 /// Sends replies to deliveries and selects the acknowledgements that are checked. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct AckMonitor(Arc<Shared>);
+pub(crate) struct AckMonitor(Arc<MonitorState>);
 
 #[derive(Debug)]
-struct Shared {
+struct MonitorState {
     client: Client,
     connection: watch::Receiver<Connection>,
     /// Answers come to `<inbox>.<queue>.<number of the check>`.
@@ -144,7 +144,7 @@ impl AckMonitor {
     pub(crate) fn new(client: Client, connection: watch::Receiver<Connection>) -> Self {
         let inbox = client.new_inbox();
         let checks = watch::Sender::new(Checks::default());
-        Self(Arc::new(Shared { client, connection, inbox, checks }))
+        Self(Arc::new(MonitorState { client, connection, inbox, checks }))
     }
 
     /// Sends the reply to a delivery. An acknowledgement asks for an answer if a check is due.
@@ -216,12 +216,12 @@ impl AckMonitor {
     }
 
     /// Returns the failed check that counts at present, that of jobs first.
-    pub(crate) fn unconfirmed(&self) -> Option<Unconfirmed> {
+    pub(crate) fn unconfirmed(&self) -> Option<UnconfirmedAcks> {
         let (connects, now) = (self.connects(), Instant::now());
         let checks = self.0.checks.borrow();
         QueueKind::ALL.into_iter().find_map(|queue| {
             let failure = checks.of(queue).failure(connects, now)?;
-            Some(Unconfirmed { queue, cause: failure.cause.clone() })
+            Some(UnconfirmedAcks { queue, cause: failure.cause.clone() })
         })
     }
 }

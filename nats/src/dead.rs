@@ -14,7 +14,7 @@ use crate::connect::Broker;
 use crate::delivery::Delivery;
 use crate::{spans, subject};
 
-pub use self::archive::{Archive, Filter, Letter, LetterId, Mark, NoLetterId, Page};
+pub use self::archive::{Archive, Filter, Letter, LetterId, LetterPage, Mark, NoLetterId};
 
 /// Header with the failure's code.
 const FAILURE_CODE_HEADER: &str = "Wordmill-Failure-Code";

@@ -15,14 +15,14 @@ use crate::{Error, spans};
 
 /// What deliveries are taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Feed {
+pub enum PullSource {
     /// A lane of the work queue.
     Jobs(Lane),
     /// The webhooks.
     Webhooks,
 }
 
-impl Feed {
+impl PullSource {
     pub(crate) fn queue(self) -> QueueKind {
         match self {
             Self::Jobs(_) => QueueKind::Jobs,
@@ -43,7 +43,7 @@ impl Feed {
 #[derive(Debug)]
 pub struct Delivery {
     pub(crate) message: jetstream::Message,
-    pub(crate) feed: Feed,
+    pub(crate) feed: PullSource,
     pub(crate) ack_wait: Duration,
     pub(crate) acks: AckMonitor,
 }
@@ -65,8 +65,8 @@ impl Delivery {
     #[must_use]
     pub fn lane(&self) -> Option<Lane> {
         match self.feed {
-            Feed::Jobs(lane) => Some(lane),
-            Feed::Webhooks => None,
+            PullSource::Jobs(lane) => Some(lane),
+            PullSource::Webhooks => None,
         }
     }
 
@@ -141,10 +141,10 @@ impl Delivery {
 
     async fn reply(&self, kind: AckKind) -> Result<(), Error> {
         let span = match (&kind, self.feed) {
-            (AckKind::Ack, Feed::Jobs(_)) => spans::settle("ack jobs", "jobs"),
-            (AckKind::Nak(_), Feed::Jobs(_)) => spans::settle("nak jobs", "jobs"),
-            (AckKind::Ack, Feed::Webhooks) => spans::settle("ack webhooks", "webhooks"),
-            (AckKind::Nak(_), Feed::Webhooks) => spans::settle("nak webhooks", "webhooks"),
+            (AckKind::Ack, PullSource::Jobs(_)) => spans::settle("ack jobs", "jobs"),
+            (AckKind::Nak(_), PullSource::Jobs(_)) => spans::settle("nak jobs", "jobs"),
+            (AckKind::Ack, PullSource::Webhooks) => spans::settle("ack webhooks", "webhooks"),
+            (AckKind::Nak(_), PullSource::Webhooks) => spans::settle("nak webhooks", "webhooks"),
             (AckKind::Progress | AckKind::Next | AckKind::Term, _) => Span::none(),
         };
         let sending = self.acks.send(&self.message, kind, self.feed.queue(), self.ack_wait);

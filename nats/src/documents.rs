@@ -22,7 +22,7 @@ pub struct Documents {
 
 /// A document that arrived whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
+pub struct StoredDocument {
     /// The bytes, or where they are kept.
     pub content: Content,
     /// How many bytes arrived.
@@ -115,7 +115,7 @@ impl Upload {
     ///
     /// # Errors
     /// [`Error::Full`] and [`Error::Unavailable`]: abandon it.
-    pub async fn finish(&mut self) -> Result<Received, Error> {
+    pub async fn finish(&mut self) -> Result<StoredDocument, Error> {
         let (size_bytes, sha256) = (self.writer.size_bytes(), self.writer.sha256());
         let content = match self.writer.take_small() {
             Some(bytes) => Content::Inline(bytes.into()),
@@ -124,7 +124,7 @@ impl Upload {
                 Content::Object(self.writer.name().to_owned())
             }
         };
-        Ok(Received { content, size_bytes, sha256 })
+        Ok(StoredDocument { content, size_bytes, sha256 })
     }
 
     /// Removes what has been stored of it. It may be repeated.

@@ -7,7 +7,7 @@ use wordmill_common::id::JobKey;
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::record::{self, Found, RawRecord};
+use crate::record::{self, Lookup, RawRecord};
 use crate::subject;
 
 /// The changes of one record, from the subscription on.
@@ -35,7 +35,7 @@ impl Events {
 
     /// Waits for the next change, and returns the record as it was written. Cancel-safe; it waits
     /// for ever once the connection has ended.
-    pub async fn next(&mut self) -> Found<RawRecord> {
+    pub async fn next(&mut self) -> Lookup<RawRecord> {
         while let Some(message) = self.subscriber.next().await {
             let headers = message.headers.unwrap_or_default();
             let revision = headers.get(header::NATS_SEQUENCE).map(|value| value.as_str().parse());
@@ -51,7 +51,7 @@ impl Events {
     }
 
     /// Waits for the next change, for ever if nobody listens. Cancel-safe.
-    pub async fn next_of(events: &mut Option<Self>) -> Found<RawRecord> {
+    pub async fn next_of(events: &mut Option<Self>) -> Lookup<RawRecord> {
         match events {
             Some(events) => events.next().await,
             None => std::future::pending().await,

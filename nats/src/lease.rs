@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
-use crate::read::{Freshness, info, last, open};
+use crate::read::{ReadFrom, info, last, open};
 use crate::subject;
 use crate::topology::LEASES_STREAM;
 
@@ -35,14 +35,14 @@ pub struct Lease {
 
 /// A lease that is ours, as far as we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldLease {
     revision: u64,
     ttl: Duration,
     /// When it may have gone to somebody else, counted from before the last renewal was sent.
     pub until: Instant,
 }
 
-impl Held {
+impl HeldLease {
     /// Returns how long to wait before it is renewed, and between two tries to get one.
     #[must_use]
     pub fn pause(&self) -> Duration {
@@ -52,9 +52,9 @@ impl Held {
 
 /// What came of asking for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum LeaseResult {
     /// It is ours.
-    Granted(Held),
+    Granted(HeldLease),
     /// Somebody else has it; to be asked for again after this long.
     Taken(Duration),
 }
@@ -74,27 +74,27 @@ impl Lease {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn ask(&self) -> Result<Asked, Error> {
+    pub async fn ask(&self) -> Result<LeaseResult, Error> {
         let ttl = info(&self.broker, LEASES_STREAM).await?.config.max_age;
         let start = Instant::now();
         let revision = match self.last().await? {
             None => 0,
             Some(message) if is_released(&message) || self.is_ours(&message) => message.sequence,
-            Some(_) => return Ok(Asked::Taken(ttl / RENEWALS_PER_TTL)),
+            Some(_) => return Ok(LeaseResult::Taken(ttl / RENEWALS_PER_TTL)),
         };
         Ok(match self.write(self.claim(), revision).await? {
-            Some(revision) => Asked::Granted(Held { revision, ttl, until: start + ttl }),
-            None => Asked::Taken(ttl / RENEWALS_PER_TTL),
+            Some(revision) => LeaseResult::Granted(HeldLease { revision, ttl, until: start + ttl }),
+            None => LeaseResult::Taken(ttl / RENEWALS_PER_TTL),
         })
     }
 
     /// Renews the lease; `None` means that it is lost.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: it may have been renewed, and lasts until [`Held::until`] at least.
-    pub async fn renew(&self, held: Held) -> Result<Option<Held>, Error> {
+    /// [`Error::Unavailable`]: it may have been renewed, and lasts until [`HeldLease::until`] at least.
+    pub async fn renew(&self, held: HeldLease) -> Result<Option<HeldLease>, Error> {
         let start = Instant::now();
-        let renewed = |revision| Some(Held { revision, until: start + held.ttl, ..held });
+        let renewed = |revision| Some(HeldLease { revision, until: start + held.ttl, ..held });
         if let Some(revision) = self.write(self.claim(), held.revision).await? {
             return Ok(renewed(revision));
         }
@@ -111,7 +111,7 @@ impl Lease {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn release(&self, held: Held) -> Result<(), Error> {
+    pub async fn release(&self, held: HeldLease) -> Result<(), Error> {
         let mut headers = HeaderMap::new();
         headers.insert(OPERATION_HEADER, "DEL");
         self.write(PublishMessage::build().headers(headers), held.revision).await.map(drop)
@@ -126,7 +126,7 @@ impl Lease {
     }
 
     async fn last(&self) -> Result<Option<StreamMessage>, Error> {
-        last(&self.stream, &self.subject, Freshness::Leader).await
+        last(&self.stream, &self.subject, ReadFrom::Leader).await
     }
 
     /// Writes by compare-and-set; `None` is a conflict.

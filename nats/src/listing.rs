@@ -19,7 +19,7 @@ use wordmill_common::job::Status;
 use crate::Error;
 use crate::connect::Broker;
 use crate::read::{BATCH_MAX, open};
-use crate::record::{Found, RawRecord, STATUS_HEADER, raw};
+use crate::record::{Lookup, RawRecord, STATUS_HEADER, raw};
 use crate::subject;
 use crate::topology::JOB_STATE_STREAM;
 use crate::window::Backwards;
@@ -35,7 +35,7 @@ const BATCH_MIN: usize = 16;
 
 /// Which records are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ListFilter {
     /// Only those with this status.
     pub status: Option<Status>,
     /// Only those with this label, name and value.
@@ -44,7 +44,7 @@ pub struct Wanted {
 
 /// Some records, newest change first.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Page {
+pub struct RecordPage {
     /// The records, not parsed.
     pub records: Vec<(JobKey, RawRecord)>,
     /// Where to go on: below this sequence number. `None` at the end.
@@ -77,16 +77,16 @@ impl Listing {
     pub async fn page(
         &self,
         owner: &Owner,
-        wanted: &Wanted,
+        wanted: &ListFilter,
         before: Option<u64>,
         limit: usize,
-    ) -> Result<Page, Error> {
+    ) -> Result<RecordPage, Error> {
         const DOING: &str = "look at the records";
         let info = self.stream.get_info().await.map_err(|e| Error::unavailable(DOING, e))?;
         let end = info.state.last_sequence.saturating_add(1);
         let bounds = (info.state.first_sequence, before.map_or(end, |before| before.min(end)));
         // Whoever wants all needs hardly more than the page.
-        let batch = if *wanted == Wanted::default() { limit.max(BATCH_MIN) } else { BATCH_MAX };
+        let batch = if *wanted == ListFilter::default() { limit.max(BATCH_MIN) } else { BATCH_MAX };
         let stream = (&self.stream, JOB_STATE_STREAM);
         let mut walk = Backwards::new(&self.broker, stream, bounds, batch);
 
@@ -104,16 +104,16 @@ impl Listing {
                 records.push(record);
                 if records.len() >= limit {
                     // What is left of the window is for the next page.
-                    return Ok(Page { records, next: Some(message.sequence) });
+                    return Ok(RecordPage { records, next: Some(message.sequence) });
                 }
             }
         }
         let next = (!walk.is_over()).then(|| walk.top());
-        Ok(Page { records, next })
+        Ok(RecordPage { records, next })
     }
 }
 
-impl Wanted {
+impl ListFilter {
     /// Reads a record if it is wanted. Markers of deleted and expired ones are not.
     fn record(&self, owner: &Owner, message: &StreamMessage) -> Option<(JobKey, RawRecord)> {
         let key = subject::recorded(&message.subject).filter(|key| key.owner == *owner)?;
@@ -126,8 +126,8 @@ impl Wanted {
         }
         let found = raw(&key, &message.headers, message.payload.clone(), message.sequence);
         let accepted = found.and_then(|found| match found {
-            Found::Job(record) => Ok(self.accepts(&key, &record)?.then_some(record)),
-            Found::Gone | Found::Absent => Ok(None),
+            Lookup::Job(record) => Ok(self.accepts(&key, &record)?.then_some(record)),
+            Lookup::Gone | Lookup::Absent => Ok(None),
         });
         match accepted {
             Ok(record) => record.map(|record| (key, record)),
@@ -140,14 +140,14 @@ impl Wanted {
 
     fn accepts(&self, key: &JobKey, record: &RawRecord) -> Result<bool, Error> {
         #[derive(Deserialize)]
-        struct Labelled {
+        struct RecordLabels {
             labels: BTreeMap<String, String>,
         }
         if self.status.is_some_and(|status| status != record.status) {
             return Ok(false);
         }
         let Some((name, value)) = &self.label else { return Ok(true) };
-        let Labelled { labels } = record.read_as(key)?;
+        let RecordLabels { labels } = record.read_as(key)?;
         Ok(labels.get(name) == Some(value))
     }
 }

@@ -29,7 +29,7 @@ use wordmill_common::id::{JobKey, Owner};
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, api_code, refusal};
-use crate::read::{Freshness, found, last, open};
+use crate::read::{ReadFrom, found, last, open};
 use crate::subject;
 
 /// Size of a chunk, the last one of an object excepted. It is what the NATS clients use themselves.
@@ -111,7 +111,7 @@ impl Bucket {
     pub(crate) async fn find(
         &self,
         name: &str,
-        freshness: Freshness,
+        freshness: ReadFrom,
     ) -> Result<Option<(ObjectInfo, u64)>, Error> {
         let subject = subject::object_meta(self.name, name);
         let Some(message) = last(&self.stream, &subject, freshness).await? else {
@@ -128,9 +128,9 @@ impl Bucket {
     /// # Errors
     /// Those of [`Bucket::find`].
     pub(crate) async fn read(&self, name: &str) -> Result<Option<Reader>, Error> {
-        let found = match self.find(name, Freshness::Any).await? {
+        let found = match self.find(name, ReadFrom::Any).await? {
             Some(found) => Some(found),
-            None => self.find(name, Freshness::Leader).await?,
+            None => self.find(name, ReadFrom::Leader).await?,
         };
         Ok(found.map(|(info, _)| Reader {
             bucket: self.clone(),
@@ -148,7 +148,7 @@ impl Bucket {
     /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
     pub(crate) async fn purge(&self, name: &str) -> Result<(), Error> {
         // A replica that is behind would let it stay.
-        if let Some((info, _)) = self.find(name, Freshness::Leader).await? {
+        if let Some((info, _)) = self.find(name, ReadFrom::Leader).await? {
             self.purge_subject(subject::object_chunks(self.name, &info.nuid)).await?;
         }
         self.purge_subject(subject::object_meta(self.name, name)).await

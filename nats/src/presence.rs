@@ -27,7 +27,7 @@ const WORKERS_MAX: usize = 1024;
 
 /// What a worker says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Doing {
+pub struct WorkerReport {
     /// Its name, as attempts and logs have it.
     pub name: String,
     /// How many jobs it runs at most.
@@ -38,7 +38,7 @@ pub struct Doing {
     pub bulk: u32,
 }
 
-impl Doing {
+impl WorkerReport {
     /// Returns how many jobs of a lane it runs.
     #[must_use]
     pub fn in_work(&self, lane: Lane) -> u32 {
@@ -51,9 +51,9 @@ impl Doing {
 
 /// A worker that was heard of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct WorkerStatus {
     /// What it said.
-    pub doing: Doing,
+    pub doing: WorkerReport,
     /// When, by the broker's clock.
     pub at: Timestamp,
 }
@@ -74,7 +74,7 @@ impl Presence {
     }
 
     /// Says what the worker does. Nobody waits for an answer: the next time will do as well.
-    pub async fn tell(&self, doing: &Doing) {
+    pub async fn tell(&self, doing: &WorkerReport) {
         match serde_json::to_vec(doing) {
             Ok(payload) if self.broker.is_connected() => {
                 self.send(HeaderMap::new(), payload).await;
@@ -106,7 +106,7 @@ impl Presence {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn workers(broker: &Broker, now: Timestamp) -> Result<Vec<Seen>, Error> {
+pub async fn workers(broker: &Broker, now: Timestamp) -> Result<Vec<WorkerStatus>, Error> {
     let (mut seen, mut from) = (Vec::new(), 1);
     let subjects = subject::worker("*");
     while seen.len() < WORKERS_MAX {
@@ -116,7 +116,7 @@ pub async fn workers(broker: &Broker, now: Timestamp) -> Result<Vec<Seen>, Error
         seen.extend(messages.iter().filter_map(|message| {
             let at = stored_at(message);
             let doing = serde_json::from_slice(&message.payload).ok()?;
-            (age(at, now) < SEEN_WITHIN).then_some(Seen { doing, at })
+            (age(at, now) < SEEN_WITHIN).then_some(WorkerStatus { doing, at })
         }));
         if messages.len() < BATCH_MAX {
             break;

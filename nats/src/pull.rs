@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::Error;
 use crate::connect::{Broker, REQUEST_TIMEOUT};
-use crate::delivery::{Delivery, Feed};
+use crate::delivery::{Delivery, PullSource};
 use crate::read::consumer;
 use crate::subject;
 use crate::topology::JOB_STATE_STREAM;
@@ -39,7 +39,7 @@ const FAREWELL: u64 = 0;
 
 /// What came out of waiting for a message.
 #[derive(Debug)]
-pub enum Pulled {
+pub enum PullEvent {
     /// A message.
     Delivery(Box<Delivery>),
     /// The server knows the open request, and has nothing for it.
@@ -52,7 +52,7 @@ pub enum Pulled {
 #[derive(Debug)]
 pub struct Pull {
     broker: Broker,
-    feed: Feed,
+    feed: PullSource,
     /// How long the server waits for a sign of life, as its consumer is set at present.
     ack_wait: Duration,
     subscriber: Subscriber,
@@ -96,7 +96,7 @@ impl Pull {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn open(broker: &Broker, feed: Feed) -> Result<Self, Error> {
+    pub async fn open(broker: &Broker, feed: PullSource) -> Result<Self, Error> {
         let consumer: PullConsumer = broker
             .jetstream
             .get_consumer_from_stream(feed.consumer(), feed.queue().stream())
@@ -184,12 +184,12 @@ impl Pull {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the server forgot the request or refuses it.
-    pub async fn next(&mut self) -> Result<Pulled, Error> {
+    pub async fn next(&mut self) -> Result<PullEvent, Error> {
         const DOING: &str = "wait for deliveries";
         while self.open > 0 {
             if let Some(delivery) = self.late.pop_front() {
                 self.open -= 1;
-                return Ok(Pulled::Delivery(Box::new(delivery)));
+                return Ok(PullEvent::Delivery(Box::new(delivery)));
             }
             let silence_max = if self.waits { PULL_SILENCE_MAX } else { LINGER_SILENCE_MAX };
             let deadline = self.heard + silence_max;
@@ -213,9 +213,9 @@ impl Pull {
             match message.status {
                 None => {
                     self.open = self.open.saturating_sub(1);
-                    return Ok(Pulled::Delivery(Box::new(self.delivery(message))));
+                    return Ok(PullEvent::Delivery(Box::new(self.delivery(message))));
                 }
-                Some(StatusCode::IDLE_HEARTBEAT) => return Ok(Pulled::Heartbeat),
+                Some(StatusCode::IDLE_HEARTBEAT) => return Ok(PullEvent::Heartbeat),
                 // What an earlier request says is of no interest.
                 Some(_) if !self.is_current(&message.subject) => {}
                 Some(StatusCode::TIMEOUT) => self.open = 0,
@@ -226,7 +226,7 @@ impl Pull {
                 }
             }
         }
-        Ok(Pulled::Done)
+        Ok(PullEvent::Done)
     }
 
     /// Stops: takes no more messages, and returns those that were on their way.
@@ -238,9 +238,9 @@ impl Pull {
         // A request that does not wait is over in a moment.
         while !self.waits && self.open > 0 {
             match tokio::time::timeout_at(limit, self.next()).await {
-                Ok(Ok(Pulled::Delivery(delivery))) => late.push(*delivery),
-                Ok(Ok(Pulled::Heartbeat)) => {}
-                Ok(Ok(Pulled::Done) | Err(_)) | Err(_) => break,
+                Ok(Ok(PullEvent::Delivery(delivery))) => late.push(*delivery),
+                Ok(Ok(PullEvent::Heartbeat)) => {}
+                Ok(Ok(PullEvent::Done) | Err(_)) | Err(_) => break,
             }
         }
         if let Err(error) = self.say_farewell().await {

@@ -1,7 +1,7 @@
 //! Jobs go in.
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::context::PublishError;
+use async_nats::jetstream::context;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::Stream as JetStream;
@@ -17,7 +17,7 @@ use wordmill_common::trace::TraceParent;
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
-use crate::read::{Freshness, consumer, found, info, last, open, stored_at};
+use crate::read::{ReadFrom, consumer, found, info, last, open, stored_at};
 use crate::topology::{JOBS, JOBS_PREFIX};
 use crate::{spans, subject};
 
@@ -39,7 +39,7 @@ pub struct Envelope {
 
 /// What the queue did with a job that it acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum PublishAck {
     /// It stored the message.
     Stored,
     /// It has seen the message's id within the duplicate window and stored nothing. As a rule the
@@ -78,7 +78,7 @@ pub struct LaneLevel {
 
 /// Why the queue did not confirm a job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum PublishError {
     /// It is full: certainly not stored.
     #[error("the queue is full")]
     Full,
@@ -93,7 +93,7 @@ pub enum Refused {
     Unclear(String),
 }
 
-impl Refused {
+impl PublishError {
     /// Returns the reason as spans name it.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -150,8 +150,8 @@ impl Queue {
     /// It may be repeated: within the duplicate window the stream keeps one message per job.
     ///
     /// # Errors
-    /// See [`Refused`], which tells a definite no from an unclear one.
-    pub async fn publish(&self, envelope: &Envelope) -> Result<Kept, Refused> {
+    /// See [`PublishError`], which tells a definite no from an unclear one.
+    pub async fn publish(&self, envelope: &Envelope) -> Result<PublishAck, PublishError> {
         let message = PublishMessage::build()
             .headers(envelope.headers.clone())
             .payload(envelope.payload.clone())
@@ -162,11 +162,11 @@ impl Queue {
             Err(error) => Err(error),
         };
         match acknowledged {
-            Ok(acknowledgement) if acknowledgement.duplicate => Ok(Kept::Duplicate),
+            Ok(acknowledgement) if acknowledgement.duplicate => Ok(PublishAck::Duplicate),
             Ok(acknowledgement) => {
                 let sequence = spans::signed(acknowledgement.sequence);
                 Span::current().record("messaging.nats.stream.sequence", sequence);
-                Ok(Kept::Stored)
+                Ok(PublishAck::Stored)
             }
             Err(error) => Err(refused(&error)),
         }
@@ -198,7 +198,7 @@ impl Queue {
     /// [`Error::Unavailable`].
     pub async fn unfinished(&self, owner: &Owner) -> Result<u64, Error> {
         #[derive(Deserialize)]
-        struct Counted {
+        struct UnfinishedCount {
             #[serde(default)]
             total: u64,
         }
@@ -208,7 +208,7 @@ impl Queue {
         let answer = self.broker.jetstream.request(format!("STREAM.INFO.{JOBS}"), &asked).await;
         const DOING: &str = "count the jobs of an owner";
         match answer.map_err(|error| Error::unavailable(DOING, error))? {
-            Response::Ok(Counted { total }) => Ok(total),
+            Response::Ok(UnfinishedCount { total }) => Ok(total),
             Response::Err { error } => Err(Error::unavailable(DOING, error)),
         }
     }
@@ -252,7 +252,7 @@ impl Queue {
     pub async fn find(
         &self,
         key: &JobKey,
-        freshness: Freshness,
+        freshness: ReadFrom,
     ) -> Result<Option<ParsedMessage>, Error> {
         let Some(message) = self.message(key, freshness).await? else { return Ok(None) };
         let message = ParsedMessage::parse(&message.payload);
@@ -264,14 +264,14 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn has_message(&self, key: &JobKey, freshness: Freshness) -> Result<bool, Error> {
+    pub async fn has_message(&self, key: &JobKey, freshness: ReadFrom) -> Result<bool, Error> {
         Ok(self.message(key, freshness).await?.is_some())
     }
 
     async fn message(
         &self,
         key: &JobKey,
-        freshness: Freshness,
+        freshness: ReadFrom,
     ) -> Result<Option<StreamMessage>, Error> {
         for lane in Lane::ALL {
             let found = last(&self.stream, &subject::job(lane, key), freshness).await?;
@@ -283,11 +283,11 @@ impl Queue {
     }
 }
 
-fn refused(error: &PublishError) -> Refused {
+fn refused(error: &context::PublishError) -> PublishError {
     match refusal(error) {
-        Refusal::Full => Refused::Full,
-        Refusal::TooLarge => Refused::TooLarge,
-        Refusal::NoResponders => Refused::NoQueue,
-        Refusal::Conflict | Refusal::Unclear => Refused::Unclear(error.to_string()),
+        Refusal::Full => PublishError::Full,
+        Refusal::TooLarge => PublishError::TooLarge,
+        Refusal::NoResponders => PublishError::NoQueue,
+        Refusal::Conflict | Refusal::Unclear => PublishError::Unclear(error.to_string()),
     }
 }

@@ -26,7 +26,7 @@ const DOING: &str = "read from a stream";
 
 /// Whom to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Freshness {
+pub enum ReadFrom {
     /// Any replica: fast, and with replicas perhaps behind.
     Any,
     /// The leader: for whatever is negative or decisive.
@@ -43,11 +43,11 @@ pub(crate) async fn open(broker: &Broker, name: &str) -> Result<Stream<()>, Erro
 pub(crate) async fn last(
     stream: &Stream<()>,
     subject: &str,
-    freshness: Freshness,
+    freshness: ReadFrom,
 ) -> Result<Option<StreamMessage>, Error> {
     match freshness {
-        Freshness::Any => found(stream.direct_get_last_for_subject(subject).await),
-        Freshness::Leader => match stream.get_last_raw_message_by_subject(subject).await {
+        ReadFrom::Any => found(stream.direct_get_last_for_subject(subject).await),
+        ReadFrom::Leader => match stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => Ok(Some(message)),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(Error::unavailable(DOING, error)),

@@ -16,7 +16,7 @@ pub(crate) const REFUSED: &str = "refused";
 
 /// A record and the revision that a change of it has to name.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
+pub struct VersionedJob {
     /// The record.
     pub job: Job,
     /// Its revision; 0 if it has never been written.
@@ -55,10 +55,10 @@ impl RawRecord {
     ///
     /// # Errors
     /// [`Error::Newer`] for a newer format, [`Error::Corrupt`] if it is not a record.
-    pub fn read(&self, key: &JobKey) -> Result<Box<Stored>, Error> {
+    pub fn read(&self, key: &JobKey) -> Result<Box<VersionedJob>, Error> {
         let job: Job = self.read_as(key)?;
         check_format(job.format, key)?;
-        Ok(Box::new(Stored { job, revision: self.revision }))
+        Ok(Box::new(VersionedJob { job, revision: self.revision }))
     }
 
     /// Deserializes only the fields of `T`. The caller must call [`check_format`] on success.
@@ -129,7 +129,7 @@ pub fn corrupt(key: &JobKey, reason: impl ToString) -> Error {
 
 /// What is known of a job.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Found<T = Box<Stored>> {
+pub enum Lookup<T = Box<VersionedJob>> {
     /// Its record.
     Job(T),
     /// It had a record, which was deleted or has expired.
@@ -138,16 +138,16 @@ pub enum Found<T = Box<Stored>> {
     Absent,
 }
 
-impl Found<RawRecord> {
+impl Lookup<RawRecord> {
     /// Reads the record, if there is one.
     ///
     /// # Errors
     /// Those of [`RawRecord::read`].
-    pub fn read(self, key: &JobKey) -> Result<Found, Error> {
+    pub fn read(self, key: &JobKey) -> Result<Lookup, Error> {
         Ok(match self {
-            Self::Job(raw) => Found::Job(raw.read(key)?),
-            Self::Gone => Found::Gone,
-            Self::Absent => Found::Absent,
+            Self::Job(raw) => Lookup::Job(raw.read(key)?),
+            Self::Gone => Lookup::Gone,
+            Self::Absent => Lookup::Absent,
         })
     }
 }
@@ -166,7 +166,7 @@ pub(crate) fn parse(
     headers: &HeaderMap,
     payload: Bytes,
     revision: u64,
-) -> Result<Found, Error> {
+) -> Result<Lookup, Error> {
     raw(key, headers, payload, revision)?.read(key)
 }
 
@@ -176,12 +176,12 @@ pub(crate) fn raw(
     headers: &HeaderMap,
     json: Bytes,
     revision: u64,
-) -> Result<Found<RawRecord>, Error> {
+) -> Result<Lookup<RawRecord>, Error> {
     let status = headers.get(STATUS_HEADER).map(HeaderValue::as_str);
     // A key that expired carries the server's marker, a deleted one the client's.
     if headers.get(OPERATION_HEADER).is_some() || headers.get(header::NATS_MARKER_REASON).is_some()
     {
-        return Ok(if status == Some(REFUSED) { Found::Absent } else { Found::Gone });
+        return Ok(if status == Some(REFUSED) { Lookup::Absent } else { Lookup::Gone });
     }
     let status = match status.and_then(Status::parse) {
         Some(status) => status,
@@ -191,7 +191,7 @@ pub(crate) fn raw(
             head.map_err(|error| unreadable(key, &json, &error))?.status
         }
     };
-    Ok(Found::Job(RawRecord { json, status, revision }))
+    Ok(Lookup::Job(RawRecord { json, status, revision }))
 }
 
 /// What a record has to say of itself where no header does.
@@ -209,17 +209,17 @@ mod tests {
 
     const JSON: &[u8] = br#"{"format": 1, "status": "running"}"#;
 
-    fn told(headers: &[(&str, &str)], json: &'static [u8]) -> Result<Found<RawRecord>, Error> {
+    fn told(headers: &[(&str, &str)], json: &'static [u8]) -> Result<Lookup<RawRecord>, Error> {
         let key = JobKey { owner: Owner::public(), job_id: JobId::new() };
         let mut map = HeaderMap::new();
         headers.iter().for_each(|(name, value)| map.insert(*name, *value));
         raw(&key, &map, Bytes::from_static(json), 7)
     }
 
-    fn status(found: &Found<RawRecord>) -> Option<Status> {
+    fn status(found: &Lookup<RawRecord>) -> Option<Status> {
         match found {
-            Found::Job(record) => Some(record.status),
-            Found::Gone | Found::Absent => None,
+            Lookup::Job(record) => Some(record.status),
+            Lookup::Gone | Lookup::Absent => None,
         }
     }
 
@@ -267,9 +267,9 @@ mod tests {
             &[(OPERATION_HEADER, "DEL"), (STATUS_HEADER, "succeeded")],
             &[(header::NATS_MARKER_REASON.as_ref(), "MaxAge")],
         ] {
-            assert_eq!(told(headers, b"").unwrap(), Found::Gone, "{headers:?}");
+            assert_eq!(told(headers, b"").unwrap(), Lookup::Gone, "{headers:?}");
         }
         let refused = [(OPERATION_HEADER, "PURGE"), (STATUS_HEADER, REFUSED)];
-        assert_eq!(told(&refused, b"").unwrap(), Found::Absent);
+        assert_eq!(told(&refused, b"").unwrap(), Lookup::Absent);
     }
 }

@@ -17,7 +17,7 @@ use tracing::Instrument;
 use wordmill_common::explanation::Explanation;
 use wordmill_common::histogram::Histogram;
 use wordmill_common::id::{JobKey, RunNonce};
-use wordmill_common::written::Written;
+use wordmill_common::written::RawJson;
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 use crate::Error;
@@ -41,7 +41,7 @@ const UNPACKED_BYTES_MAX: usize = 64 << 10;
 ///
 /// # Errors
 /// [`Error::Corrupt`] if it is none.
-pub fn inline(key: &JobKey, word_count: &Written<Histogram>) -> Result<Histogram, Error> {
+pub fn inline(key: &JobKey, word_count: &RawJson<Histogram>) -> Result<Histogram, Error> {
     word_count
         .read()
         .map_err(|error| Error::corrupt(format!("the histogram in the record of {key}"), error))
@@ -117,9 +117,9 @@ impl Results {
     ///
     /// # Errors
     /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
-    pub async fn read(&self, name: &str) -> Result<Option<Packed>, Error> {
+    pub async fn read(&self, name: &str) -> Result<Option<CompressedJson>, Error> {
         let reader = self.bucket.read(name).await?;
-        Ok(reader.map(|reader| Packed { reader, name: name.to_owned() }))
+        Ok(reader.map(|reader| CompressedJson { reader, name: name.to_owned() }))
     }
 
     /// Reads an explanation; `None` if it is no longer kept.
@@ -199,12 +199,12 @@ impl Write for Pieces {
 /// A histogram as it is stored: JSON, compressed as one zstd frame. It can be passed on as it is to
 /// whoever reads zstd.
 #[derive(Debug)]
-pub struct Packed {
+pub struct CompressedJson {
     reader: Reader,
     name: String,
 }
 
-impl Packed {
+impl CompressedJson {
     /// Returns the next compressed piece; `None` at the end.
     ///
     /// # Errors
@@ -217,10 +217,10 @@ impl Packed {
     ///
     /// # Errors
     /// None in practice: a decoder can be made.
-    pub fn unpack(self) -> Result<Unpacked, Error> {
+    pub fn unpack(self) -> Result<DecompressedJson, Error> {
         let decoder = Decoder::new().map_err(|error| corrupt(&self.name, error))?;
         let state = State::NeedsInput;
-        Ok(Unpacked { packed: self, decoder, input: Bytes::new(), state })
+        Ok(DecompressedJson { packed: self, decoder, input: Bytes::new(), state })
     }
 
     /// Returns the words, one by one.
@@ -233,8 +233,8 @@ impl Packed {
 }
 
 /// A histogram's JSON, decompressed as it is read.
-pub struct Unpacked {
-    packed: Packed,
+pub struct DecompressedJson {
+    packed: CompressedJson,
     decoder: Decoder<'static>,
     input: Bytes,
     state: State,
@@ -251,13 +251,13 @@ enum State {
     Complete,
 }
 
-impl std::fmt::Debug for Unpacked {
+impl std::fmt::Debug for DecompressedJson {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Unpacked").field("packed", &self.packed).finish_non_exhaustive()
     }
 }
 
-impl Unpacked {
+impl DecompressedJson {
     /// Returns the next piece, of at most 64 KiB; `None` at the end.
     ///
     /// # Errors

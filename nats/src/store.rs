@@ -16,8 +16,8 @@ use wordmill_common::job::{Event, InvalidTransition, Job};
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
-use crate::read::{Freshness, last, open};
-use crate::record::{Found, REFUSED, RawRecord, STATUS_HEADER, Stored, marker, raw};
+use crate::read::{ReadFrom, last, open};
+use crate::record::{Lookup, REFUSED, RawRecord, STATUS_HEADER, VersionedJob, marker, raw};
 use crate::topology::{JOB_STATE_STREAM, MARKER_TTL};
 use crate::{spans, subject};
 
@@ -32,7 +32,7 @@ const UNCLEAR_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a record was not written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotWritten {
+pub enum WriteError {
     /// Another writer was faster.
     Conflict,
     /// No answer that decides.
@@ -41,7 +41,7 @@ pub enum NotWritten {
     TooLarge,
 }
 
-impl NotWritten {
+impl WriteError {
     /// Waits, if need be, before the leader is asked what is there, after so many `earlier` tries.
     async fn pause(&self, earlier: u32) {
         match self {
@@ -55,11 +55,11 @@ impl NotWritten {
 
 /// What became of the wish to be the first to write a record.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Claimed {
+pub enum ClaimResult {
     /// The record is ours, at this revision.
     Created(u64),
     /// Somebody else's is there.
-    Taken(Box<Stored>),
+    Taken(Box<VersionedJob>),
     /// There was one, which was deleted or has expired.
     Gone,
 }
@@ -68,9 +68,9 @@ pub enum Claimed {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// It is stored.
-    Applied(Box<Stored>),
+    Applied(Box<VersionedJob>),
     /// The record, as it is now, does not allow it.
-    Refused(Box<Stored>, InvalidTransition),
+    Refused(Box<VersionedJob>, InvalidTransition),
     /// The record is gone.
     Gone,
 }
@@ -97,7 +97,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no record.
-    pub async fn read(&self, key: &JobKey, freshness: Freshness) -> Result<Found, Error> {
+    pub async fn read(&self, key: &JobKey, freshness: ReadFrom) -> Result<Lookup, Error> {
         self.get(key, freshness).await?.read(key)
     }
 
@@ -105,12 +105,12 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::read`].
-    pub async fn get(&self, key: &JobKey, freshness: Freshness) -> Result<Found<RawRecord>, Error> {
+    pub async fn get(&self, key: &JobKey, freshness: ReadFrom) -> Result<Lookup<RawRecord>, Error> {
         self.fetch(key, freshness).await.map(|(found, _)| found)
     }
 
     /// Reads a record, and the revision that a change has to name.
-    async fn look(&self, key: &JobKey, freshness: Freshness) -> Result<(Found, u64), Error> {
+    async fn look(&self, key: &JobKey, freshness: ReadFrom) -> Result<(Lookup, u64), Error> {
         let (found, revision) = self.fetch(key, freshness).await?;
         Ok((found.read(key)?, revision))
     }
@@ -120,30 +120,30 @@ impl Store {
     async fn fetch(
         &self,
         key: &JobKey,
-        freshness: Freshness,
-    ) -> Result<(Found<RawRecord>, u64), Error> {
+        freshness: ReadFrom,
+    ) -> Result<(Lookup<RawRecord>, u64), Error> {
         match last(&self.stream, &subject::record(key), freshness).await? {
             Some(message) => {
                 let revision = message.sequence;
                 Ok((raw(key, &message.headers, message.payload, revision)?, revision))
             }
-            None => Ok((Found::Absent, 0)),
+            None => Ok((Lookup::Absent, 0)),
         }
     }
 
     /// Writes the record of a job that has none.
     ///
     /// # Errors
-    /// See [`NotWritten`]; a conflict means that somebody was faster.
-    pub async fn create(&self, job: &Job) -> Result<u64, NotWritten> {
+    /// See [`WriteError`]; a conflict means that somebody was faster.
+    pub async fn create(&self, job: &Job) -> Result<u64, WriteError> {
         self.write(job, 0).await
     }
 
     /// Writes a record again as it was read, so that nobody changes it who read it before.
     ///
     /// # Errors
-    /// See [`NotWritten`].
-    pub async fn renew(&self, current: &Stored) -> Result<u64, NotWritten> {
+    /// See [`WriteError`].
+    pub async fn renew(&self, current: &VersionedJob) -> Result<u64, WriteError> {
         self.write(&current.job, current.revision).await
     }
 
@@ -153,13 +153,13 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] if the leader does not answer: the record may have been written.
     /// [`Error::TooLarge`], and [`Error::Contended`] after too many conflicts.
-    pub async fn claim(&self, job: &Job) -> Result<Claimed, Error> {
+    pub async fn claim(&self, job: &Job) -> Result<ClaimResult, Error> {
         let key = job.key();
         let mut expected = 0;
         for earlier in 0..CHANGE_TRIES {
             match self.write(job, expected).await {
-                Ok(revision) => return Ok(Claimed::Created(revision)),
-                Err(NotWritten::TooLarge) => {
+                Ok(revision) => return Ok(ClaimResult::Created(revision)),
+                Err(WriteError::TooLarge) => {
                     return Err(Error::TooLarge { what: format!("the record of {key}") });
                 }
                 Err(reason) => {
@@ -167,14 +167,14 @@ impl Store {
                     reason.pause(earlier).await;
                 }
             }
-            match self.look(&key, Freshness::Leader).await? {
+            match self.look(&key, ReadFrom::Leader).await? {
                 // The write that was not answered had arrived.
-                (Found::Job(stored), revision) if stored.job == *job => {
-                    return Ok(Claimed::Created(revision));
+                (Lookup::Job(stored), revision) if stored.job == *job => {
+                    return Ok(ClaimResult::Created(revision));
                 }
-                (Found::Job(stored), _) => return Ok(Claimed::Taken(stored)),
-                (Found::Gone, _) => return Ok(Claimed::Gone),
-                (Found::Absent, revision) => expected = revision,
+                (Lookup::Job(stored), _) => return Ok(ClaimResult::Taken(stored)),
+                (Lookup::Gone, _) => return Ok(ClaimResult::Gone),
+                (Lookup::Absent, revision) => expected = revision,
             }
         }
         Err(Error::Contended { key: key.to_string(), tries: CHANGE_TRIES })
@@ -203,7 +203,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`]: it may have been deleted. Also if it is at another revision, which
     /// means that it was deleted or has expired.
-    pub async fn delete(&self, stored: &Stored) -> Result<(), Error> {
+    pub async fn delete(&self, stored: &VersionedJob) -> Result<(), Error> {
         let message = PublishMessage::build()
             .headers(marker())
             .expected_last_subject_sequence(stored.revision)
@@ -225,7 +225,7 @@ impl Store {
     /// [`Error::Contended`] after too many conflicts.
     pub async fn apply(
         &self,
-        current: &Stored,
+        current: &VersionedJob,
         run: Option<RunNonce>,
         change: impl Fn(&mut Job, Timestamp) -> Result<(), InvalidTransition>,
     ) -> Result<Outcome, Error> {
@@ -245,8 +245,10 @@ impl Store {
                 job.expires_at = self.expiry(now);
             }
             match self.write(&job, current.revision).await {
-                Ok(revision) => return Ok(Outcome::Applied(Box::new(Stored { job, revision }))),
-                Err(NotWritten::TooLarge) => {
+                Ok(revision) => {
+                    return Ok(Outcome::Applied(Box::new(VersionedJob { job, revision })));
+                }
+                Err(WriteError::TooLarge) => {
                     return Err(Error::TooLarge { what: format!("the record of {key}") });
                 }
                 Err(reason) => {
@@ -254,12 +256,12 @@ impl Store {
                     reason.pause(earlier).await;
                 }
             }
-            match self.look(&key, Freshness::Leader).await? {
-                (Found::Gone, _) => return Ok(Outcome::Gone),
+            match self.look(&key, ReadFrom::Leader).await? {
+                (Lookup::Gone, _) => return Ok(Outcome::Gone),
                 // A gateway that was declined took the record back while another one, asked for
                 // the same job, was not: the job exists.
-                (Found::Absent, revision) => current.to_mut().revision = revision,
-                (Found::Job(found), _) => {
+                (Lookup::Absent, revision) => current.to_mut().revision = revision,
+                (Lookup::Job(found), _) => {
                     let arrived = found.revision > current.revision
                         && found.job.status == job.status
                         && run.is_some_and(|run| found.job.last_run_is(run));
@@ -277,15 +279,19 @@ impl Store {
     /// allow it, means that somebody else takes care of the job, and is not tried again.
     ///
     /// # Errors
-    /// See [`NotWritten`].
-    pub async fn apply_once(&self, current: Stored, event: Event) -> Result<Stored, NotWritten> {
+    /// See [`WriteError`].
+    pub async fn apply_once(
+        &self,
+        current: VersionedJob,
+        event: Event,
+    ) -> Result<VersionedJob, WriteError> {
         let (mut job, now) = (current.job, clock::now());
-        job.apply(event, now).map_err(|_| NotWritten::Conflict)?;
+        job.apply(event, now).map_err(|_| WriteError::Conflict)?;
         if job.status.is_final() {
             job.expires_at = self.expiry(now);
         }
         let revision = self.write(&job, current.revision).await?;
-        Ok(Stored { job, revision })
+        Ok(VersionedJob { job, revision })
     }
 
     fn expiry(&self, now: Timestamp) -> Option<Timestamp> {
@@ -293,9 +299,9 @@ impl Store {
         now.checked_add(ttl).ok()
     }
 
-    async fn write(&self, job: &Job, expected: u64) -> Result<u64, NotWritten> {
+    async fn write(&self, job: &Job, expected: u64) -> Result<u64, WriteError> {
         let payload =
-            serde_json::to_vec(job).map_err(|error| NotWritten::Unclear(error.to_string()))?;
+            serde_json::to_vec(job).map_err(|error| WriteError::Unclear(error.to_string()))?;
         let mut headers = HeaderMap::new();
         headers.insert(STATUS_HEADER, job.status.as_str());
         let mut message = PublishMessage::build()
@@ -308,10 +314,10 @@ impl Store {
         let key = job.key();
         let sending = self.send(&key, message).instrument(spans::put("put job_state"));
         sending.await.map_err(|error| match refusal(&error) {
-            Refusal::Conflict => NotWritten::Conflict,
-            Refusal::TooLarge => NotWritten::TooLarge,
+            Refusal::Conflict => WriteError::Conflict,
+            Refusal::TooLarge => WriteError::TooLarge,
             Refusal::Full | Refusal::NoResponders | Refusal::Unclear => {
-                NotWritten::Unclear(error.to_string())
+                WriteError::Unclear(error.to_string())
             }
         })
     }

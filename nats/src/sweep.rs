@@ -25,9 +25,9 @@ use crate::Error;
 use crate::connect::Broker;
 use crate::objects::Bucket;
 use crate::queue::Queue;
-use crate::read::{Freshness, found, info, last, open, stored_at};
-use crate::record::{Found, STATUS_HEADER, Stored, parse};
-use crate::store::{NotWritten, Store};
+use crate::read::{ReadFrom, found, info, last, open, stored_at};
+use crate::record::{Lookup, STATUS_HEADER, VersionedJob, parse};
+use crate::store::{Store, WriteError};
 use crate::subject;
 use crate::topology::{
     DEAD_JOBS, DOCUMENTS, DOCUMENTS_STREAM, JOB_STATE, JOB_STATE_STREAM, JOBS, JOBS_PREFIX,
@@ -53,18 +53,18 @@ pub struct Sweep {
 
 /// A place in the walk over the records.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct ScanPosition {
     /// Where the walk is; it goes on one further.
     pub sequence: u64,
     /// When this revision was stored.
     pub written_at: Timestamp,
     /// The record, if there may be something to do about it: unfinished or cancelled.
-    pub record: Option<Box<Stored>>,
+    pub record: Option<Box<VersionedJob>>,
 }
 
 /// A job that is not finished, and since when it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfinished {
+pub struct UnfinishedJob {
     /// Which job.
     pub key: JobKey,
     /// Since when.
@@ -108,14 +108,14 @@ impl Sweep {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn next_record(&self, sequence: u64) -> Result<Option<Seen>, Error> {
+    pub async fn next_record(&self, sequence: u64) -> Result<Option<ScanPosition>, Error> {
         let subjects = format!("$KV.{JOB_STATE}.>");
         let Some(message) = next(&self.records, subjects, sequence).await? else {
             return Ok(None);
         };
         let record = if is_of_interest(&message) { record(&message) } else { None };
         let written_at = stored_at(&message);
-        Ok(Some(Seen { sequence: message.sequence, written_at, record }))
+        Ok(Some(ScanPosition { sequence: message.sequence, written_at, record }))
     }
 
     /// Tells whether the queue has no message of a job, as its leader says.
@@ -123,7 +123,7 @@ impl Sweep {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn has_no_message(&self, key: &JobKey) -> Result<bool, Error> {
-        for freshness in [Freshness::Any, Freshness::Leader] {
+        for freshness in [ReadFrom::Any, ReadFrom::Leader] {
             if self.queue.has_message(key, freshness).await? {
                 return Ok(false);
             }
@@ -145,9 +145,9 @@ impl Sweep {
         if !self.has_no_message(key).await? {
             return Ok(None);
         }
-        let stored = match self.store.read(key, Freshness::Leader).await? {
-            Found::Job(stored) if stored.revision == revision => *stored,
-            Found::Job(_) | Found::Gone | Found::Absent => return Ok(None),
+        let stored = match self.store.read(key, ReadFrom::Leader).await? {
+            Lookup::Job(stored) if stored.revision == revision => *stored,
+            Lookup::Job(_) | Lookup::Gone | Lookup::Absent => return Ok(None),
         };
         let detail = "The job's message disappeared from the queue before the job was done.";
         let failure = Failure::new(FailureCode::Lost, detail);
@@ -159,7 +159,7 @@ impl Sweep {
         }
         match self.store.apply_once(stored, event).await {
             Ok(stored) => Ok(Some(Box::new(stored.job))),
-            Err(NotWritten::Conflict) => Ok(None),
+            Err(WriteError::Conflict) => Ok(None),
             Err(reason) => Err(Error::unavailable("end a lost job", format!("{reason:?}"))),
         }
     }
@@ -171,12 +171,12 @@ impl Sweep {
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
     pub async fn remove_cancelled(&self, key: &JobKey, lane: Lane) -> Result<bool, Error> {
         let subject = subject::job(lane, key);
-        let Some(message) = last(&self.jobs, &subject, Freshness::Any).await? else {
+        let Some(message) = last(&self.jobs, &subject, ReadFrom::Any).await? else {
             return Ok(false);
         };
         // The record may have come from a replica, and long ago.
-        match self.store.read(key, Freshness::Leader).await? {
-            Found::Job(stored) if stored.job.status == Status::Cancelled => {
+        match self.store.read(key, ReadFrom::Leader).await? {
+            Lookup::Job(stored) if stored.job.status == Status::Cancelled => {
                 if !self.order_webhook(&stored.job).await? {
                     return Ok(false);
                 }
@@ -184,7 +184,7 @@ impl Sweep {
                     self.documents.purge(name).await?;
                 }
             }
-            Found::Job(_) | Found::Gone | Found::Absent => return Ok(false),
+            Lookup::Job(_) | Lookup::Gone | Lookup::Absent => return Ok(false),
         }
         // A worker may have been faster; the sequence is never given to another message.
         Ok(self.jobs.delete_message(message.sequence).await.unwrap_or(false))
@@ -207,11 +207,11 @@ impl Sweep {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn oldest_message(&self) -> Result<Option<Unfinished>, Error> {
+    pub async fn oldest_message(&self) -> Result<Option<UnfinishedJob>, Error> {
         let message = next(&self.jobs, format!("{JOBS_PREFIX}.>"), 1).await?;
         Ok(message.and_then(|message| {
             let key = subject::queued(&message.subject)?;
-            Some(Unfinished { key, since: stored_at(&message) })
+            Some(UnfinishedJob { key, since: stored_at(&message) })
         }))
     }
 
@@ -220,10 +220,10 @@ impl Sweep {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
     pub async fn is_unfinished(&self, key: &JobKey) -> Result<bool, Error> {
-        Ok(match self.store.get(key, Freshness::Any).await? {
-            Found::Job(record) => !record.status.is_final(),
-            Found::Absent => !self.has_no_message(key).await?,
-            Found::Gone => false,
+        Ok(match self.store.get(key, ReadFrom::Any).await? {
+            Lookup::Job(record) => !record.status.is_final(),
+            Lookup::Absent => !self.has_no_message(key).await?,
+            Lookup::Gone => false,
         })
     }
 }
@@ -244,11 +244,11 @@ fn is_of_interest(message: &StreamMessage) -> bool {
         .any(|interesting| status == Some(interesting.as_str()))
 }
 
-fn record(message: &StreamMessage) -> Option<Box<Stored>> {
+fn record(message: &StreamMessage) -> Option<Box<VersionedJob>> {
     let key = subject::recorded(&message.subject)?;
     match parse(&key, &message.headers, message.payload.clone(), message.sequence) {
-        Ok(Found::Job(stored)) => Some(stored),
-        Ok(Found::Gone | Found::Absent) => None,
+        Ok(Lookup::Job(stored)) => Some(stored),
+        Ok(Lookup::Gone | Lookup::Absent) => None,
         Err(error) => {
             warn!(job.id = %key.job_id, %error, "a record is skipped");
             None

@@ -21,8 +21,8 @@ use crate::connect::Broker;
 use crate::delivery::Delivery;
 use crate::error::{Refusal, refusal};
 use crate::lease::OPERATION_HEADER;
-use crate::read::{Freshness, consumer, found, last, open, stored_at};
-use crate::store::NotWritten;
+use crate::read::{ReadFrom, consumer, found, last, open, stored_at};
+use crate::store::WriteError;
 use crate::topology::{WEBHOOK_STATE_STREAM, WEBHOOKS, WEBHOOKS_CONSUMER, WEBHOOKS_PREFIX};
 use crate::{spans, subject};
 
@@ -50,7 +50,7 @@ pub struct Order {
 
 /// A state and the revision that a change of it has to name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct VersionedDeliveries {
     /// The state; none if nothing was ever tried.
     pub deliveries: Option<Deliveries>,
     /// Its revision; 0 if it has never been written.
@@ -142,42 +142,46 @@ impl Webhooks {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Newer`] for a newer format, and [`Error::Corrupt`] if it is
     /// not a state.
-    pub async fn read(&self, key: &JobKey, freshness: Freshness) -> Result<Kept, Error> {
+    pub async fn read(
+        &self,
+        key: &JobKey,
+        freshness: ReadFrom,
+    ) -> Result<VersionedDeliveries, Error> {
         let Some(message) = last(&self.states, &subject::webhook_state(key), freshness).await?
         else {
-            return Ok(Kept { deliveries: None, revision: 0 });
+            return Ok(VersionedDeliveries { deliveries: None, revision: 0 });
         };
         let revision = message.sequence;
         if message.headers.get(OPERATION_HEADER).is_some() {
-            return Ok(Kept { deliveries: None, revision });
+            return Ok(VersionedDeliveries { deliveries: None, revision });
         }
         let what = format!("the state of the webhook of {key}");
         let deliveries: Deliveries = read(&what, &message.payload)?;
-        Ok(Kept { deliveries: Some(deliveries), revision })
+        Ok(VersionedDeliveries { deliveries: Some(deliveries), revision })
     }
 
     /// Writes a state that is still at the revision `expected`.
     ///
     /// # Errors
-    /// See [`NotWritten`].
+    /// See [`WriteError`].
     pub async fn write(
         &self,
         key: &JobKey,
         deliveries: &Deliveries,
         expected: u64,
-    ) -> Result<u64, NotWritten> {
+    ) -> Result<u64, WriteError> {
         let payload =
-            serde_json::to_vec(deliveries).map_err(|e| NotWritten::Unclear(e.to_string()))?;
+            serde_json::to_vec(deliveries).map_err(|e| WriteError::Unclear(e.to_string()))?;
         let message = PublishMessage::build()
             .payload(payload.into())
             .expected_last_subject_sequence(expected);
         let sending = send(&self.broker, subject::webhook_state(key), message)
             .instrument(spans::put("put webhook_state"));
         sending.await.map_err(|error| match refusal(&error) {
-            Refusal::Conflict => NotWritten::Conflict,
-            Refusal::TooLarge => NotWritten::TooLarge,
+            Refusal::Conflict => WriteError::Conflict,
+            Refusal::TooLarge => WriteError::TooLarge,
             Refusal::Full | Refusal::NoResponders | Refusal::Unclear => {
-                NotWritten::Unclear(error.to_string())
+                WriteError::Unclear(error.to_string())
             }
         })
     }

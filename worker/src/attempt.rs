@@ -24,8 +24,8 @@ use wordmill_common::telemetry;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
 use wordmill_nats::events::Events;
-use wordmill_nats::read::Freshness;
-use wordmill_nats::record::{Found, RawRecord, Stored, check_state};
+use wordmill_nats::read::ReadFrom;
+use wordmill_nats::record::{Lookup, RawRecord, VersionedJob, check_state};
 use wordmill_nats::store::Outcome;
 
 use self::ending::{
@@ -34,7 +34,7 @@ use self::ending::{
 };
 use crate::Worker;
 use crate::lease::{self, Meter};
-use crate::members::{self, Looked};
+use crate::members::{self, BatchCheck};
 use crate::metrics::NewerPart;
 use crate::outcome::{AttemptFailure, AttemptOutcome, CountResult};
 use crate::spans;
@@ -78,14 +78,14 @@ pub(crate) async fn run(
 async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> Result<(), Error> {
     let key = message.key();
     let mut current =
-        match stores::patiently(worker, || worker.store.read(&key, Freshness::Any)).await? {
-            Found::Job(stored) => *stored,
-            Found::Absent => {
+        match stores::patiently(worker, || worker.store.read(&key, ReadFrom::Any)).await? {
+            Lookup::Job(stored) => *stored,
+            Lookup::Absent => {
                 let job = Job { traceparent: delivery.traceparent(), ..message.queued_job() };
-                Stored { job, revision: 0 }
+                VersionedJob { job, revision: 0 }
             }
             // Deleted or expired counts as final, and nothing follows from it.
-            Found::Gone => {
+            Lookup::Gone => {
                 stores::remove_document(worker, message.source.object()).await;
                 return delivery.acknowledge().await;
             }
@@ -99,9 +99,9 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
     }
     if let (Source::Batch(batch), Status::Queued) = (&message.source, current.job.status) {
         match Box::pin(members::look(worker, delivery, batch, current.clone())).await? {
-            Looked::Ready => {}
-            Looked::Noted(outcome) => return settle(worker, delivery, outcome).await,
-            Looked::Unchanged(wait) => return delivery.give_back(Some(wait)).await,
+            BatchCheck::Ready => {}
+            BatchCheck::Noted(outcome) => return settle(worker, delivery, outcome).await,
+            BatchCheck::Unchanged(wait) => return delivery.give_back(Some(wait)).await,
         }
     }
     if current.job.attempt_count() >= worker.retry.attempts {
@@ -168,7 +168,7 @@ impl Attempt<'_> {
 
     /// Works, and meanwhile keeps the delivery alive and the record up to date. Neither waits for
     /// the other, until one of them is over: then a write that is on its way is waited for.
-    async fn work(&self, current: Stored) -> Result<AttemptOutcome, Error> {
+    async fn work(&self, current: VersionedJob) -> Result<AttemptOutcome, Error> {
         let meter = Arc::new(work::meter(&self.message.source));
         let over = self.worker.interrupted.child_token();
         let working = async {
@@ -201,10 +201,10 @@ impl Attempt<'_> {
     /// the attempt no longer has the job.
     async fn follow(
         &self,
-        current: Stored,
+        current: VersionedJob,
         meter: &Meter,
         over: &CancellationToken,
-    ) -> Result<Box<Stored>, Box<Outcome>> {
+    ) -> Result<Box<VersionedJob>, Box<Outcome>> {
         let mut current = Box::new(current);
         let mut pause = QUICK;
         let mut events = None;
@@ -242,39 +242,48 @@ impl Attempt<'_> {
     }
 
     /// Notes how far the attempt is; if that is nothing new, looks whether it still has the job.
-    async fn note_progress(&self, current: &Stored, meter: &Meter) -> Result<Outcome, Error> {
+    async fn note_progress(&self, current: &VersionedJob, meter: &Meter) -> Result<Outcome, Error> {
         if current.job.progress != Some(meter.read()) {
             return self.write_progress(current, meter).await;
         }
-        let found = self.worker.store.read(&current.job.key(), Freshness::Leader).await?;
+        let found = self.worker.store.read(&current.job.key(), ReadFrom::Leader).await?;
         self.look(current, meter, found).await
     }
 
     /// Reads a change that was told.
     async fn take(
         &self,
-        current: &Stored,
+        current: &VersionedJob,
         meter: &Meter,
-        found: Found<RawRecord>,
+        found: Lookup<RawRecord>,
     ) -> Result<Outcome, Error> {
         self.look(current, meter, found.read(&current.job.key())?).await
     }
 
     /// Finds out whether the attempt still has the job, which somebody else may have changed.
-    async fn look(&self, current: &Stored, meter: &Meter, found: Found) -> Result<Outcome, Error> {
+    async fn look(
+        &self,
+        current: &VersionedJob,
+        meter: &Meter,
+        found: Lookup,
+    ) -> Result<Outcome, Error> {
         let unchanged = || Ok(Outcome::Applied(Box::new(current.clone())));
         match found {
-            Found::Gone => Ok(Outcome::Gone),
-            Found::Absent => unchanged(),
-            Found::Job(found) if found.revision <= current.revision => unchanged(),
-            Found::Job(found) if found.job.is_running(self.run) => Ok(Outcome::Applied(found)),
+            Lookup::Gone => Ok(Outcome::Gone),
+            Lookup::Absent => unchanged(),
+            Lookup::Job(found) if found.revision <= current.revision => unchanged(),
+            Lookup::Job(found) if found.job.is_running(self.run) => Ok(Outcome::Applied(found)),
             // Whether that allows this run to go on is not decided here.
-            Found::Job(found) => self.write_progress(&found, meter).await,
+            Lookup::Job(found) => self.write_progress(&found, meter).await,
         }
     }
 
     /// Writes how far the attempt is, and before that that there is one.
-    async fn write_progress(&self, current: &Stored, meter: &Meter) -> Result<Outcome, Error> {
+    async fn write_progress(
+        &self,
+        current: &VersionedJob,
+        meter: &Meter,
+    ) -> Result<Outcome, Error> {
         let (run, progress) = (self.run, meter.read());
         self.worker
             .store
@@ -285,7 +294,7 @@ impl Attempt<'_> {
             .await
     }
 
-    async fn succeed(&self, current: Stored, found: CountResult) -> Result<(), Error> {
+    async fn succeed(&self, current: VersionedJob, found: CountResult) -> Result<(), Error> {
         let run = self.run;
         let top = usize::try_from(u32::from(self.message.options.top)).unwrap_or(usize::MAX);
         let top_words = stores::written("the most frequent words", &found.histogram.top(top))?;
@@ -321,7 +330,7 @@ impl Attempt<'_> {
     /// Writes what the attempt came to.
     async fn persist(
         &self,
-        current: Stored,
+        current: VersionedJob,
         change: impl Fn(&mut Job, Timestamp) -> Result<(), InvalidTransition>,
     ) -> Result<Outcome, Error> {
         let store = &self.worker.store;
@@ -329,7 +338,7 @@ impl Attempt<'_> {
         stores::patiently(self.worker, apply).await
     }
 
-    async fn fail(&self, current: Stored, failed: &AttemptFailure) -> Result<(), Error> {
+    async fn fail(&self, current: VersionedJob, failed: &AttemptFailure) -> Result<(), Error> {
         let run = self.run;
         let policy = self.worker.retry;
         let failure = &failed.failure;
@@ -355,14 +364,18 @@ impl Attempt<'_> {
     }
 
     /// Gives the job back, to be delivered after `pause`, as if it had never been started.
-    async fn hand_back(&self, mut current: Stored, pause: Option<Duration>) -> Result<(), Error> {
+    async fn hand_back(
+        &self,
+        mut current: VersionedJob,
+        pause: Option<Duration>,
+    ) -> Result<(), Error> {
         let run = self.run;
         info!("job handed back");
         if !current.job.knows(run) {
             // A start whose writing was not confirmed may have arrived all the same, and would
             // count as a crash.
-            match self.worker.store.read(&current.job.key(), Freshness::Leader).await {
-                Ok(Found::Job(found)) if found.job.knows(run) => current = *found,
+            match self.worker.store.read(&current.job.key(), ReadFrom::Leader).await {
+                Ok(Lookup::Job(found)) if found.job.knows(run) => current = *found,
                 Ok(_) | Err(_) => return self.delivery.give_back(pause).await,
             }
         }

@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 use wordmill_common::id::Lane;
 use wordmill_common::message::{self, JobMessage};
-use wordmill_nats::delivery::{Delivery, Feed};
-use wordmill_nats::pull::{Pull, Pulled, WhenEmpty};
+use wordmill_nats::delivery::{Delivery, PullSource};
+use wordmill_nats::pull::{Pull, PullEvent, WhenEmpty};
 use wordmill_nats::supervise::Health;
 
 use crate::metrics::Busy;
@@ -43,7 +43,7 @@ const QUIET_MAX: Duration = Duration::from_secs(15);
 
 /// What the lanes of a worker share.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct LaneContext {
     pub(crate) slots: Slots,
     /// Room for [`QUICK_MAX`] jobs, of whichever lane.
     pub(crate) quick: Arc<Semaphore>,
@@ -54,7 +54,7 @@ pub(crate) struct Shared {
 }
 
 /// Pulls until told to stop, then hands back what was on its way.
-pub(crate) async fn serve(worker: &Worker, lane: Lane, shared: Shared) {
+pub(crate) async fn serve(worker: &Worker, lane: Lane, shared: LaneContext) {
     let Some(pull) = open(worker, lane, &shared).await else {
         return;
     };
@@ -79,13 +79,13 @@ fn next_demand(asked: usize, brought: usize) -> Demand {
 }
 
 /// Opens the pull once the broker is ready. `None` means stop.
-async fn open(worker: &Worker, lane: Lane, shared: &Shared) -> Option<Pull> {
+async fn open(worker: &Worker, lane: Lane, shared: &LaneContext) -> Option<Pull> {
     let mut health = shared.health.clone();
     let stop = &shared.stop;
     loop {
         let ready = health.wait_for(|health| *health == Health::Ready);
         unless_stopped(stop, ready).await?.ok()?;
-        match Pull::open(&worker.broker, Feed::Jobs(lane)).await {
+        match Pull::open(&worker.broker, PullSource::Jobs(lane)).await {
             Ok(pull) => return Some(pull),
             Err(error) => warn!(%lane, %error, "cannot pull; trying again"),
         }
@@ -97,7 +97,7 @@ async fn open(worker: &Worker, lane: Lane, shared: &Shared) -> Option<Pull> {
 struct Serving<'a> {
     worker: &'a Worker,
     lane: Lane,
-    shared: Shared,
+    shared: LaneContext,
     pull: Pull,
     /// Since when it has had room and got nothing, or looked for the last time.
     quiet_since: Instant,
@@ -146,7 +146,7 @@ impl Serving<'_> {
                     }
                 }
             };
-            let is_delivery = matches!(pulled, Ok(Pulled::Delivery(_)));
+            let is_delivery = matches!(pulled, Ok(PullEvent::Delivery(_)));
             if !is_delivery || arrived.len() >= SIDE_BY_SIDE_MAX {
                 self.start(std::mem::take(&mut arrived));
             }
@@ -154,19 +154,19 @@ impl Serving<'_> {
                 self.shared.pulse.heard(self.lane);
             }
             match pulled {
-                Ok(Pulled::Delivery(delivery)) => {
+                Ok(PullEvent::Delivery(delivery)) => {
                     brought += 1;
                     self.quiet_since = Instant::now();
                     let (room, busy) =
-                        (Room::Slot(room.pop()), self.worker.metrics.busy(self.lane));
-                    arrived.push(Arrived { delivery: *delivery, room, _busy: busy });
+                        (SlotGuard::Slot(room.pop()), self.worker.metrics.busy(self.lane));
+                    arrived.push(ReceivedJob { delivery: *delivery, room, _busy: busy });
                 }
-                Ok(Pulled::Heartbeat) => {
+                Ok(PullEvent::Heartbeat) => {
                     if self.rebuild_if_stuck().await {
                         break;
                     }
                 }
-                Ok(Pulled::Done) => break,
+                Ok(PullEvent::Done) => break,
                 Err(error) => {
                     self.rebuild_if_stuck().await;
                     self.pause(&error).await;
@@ -178,7 +178,7 @@ impl Serving<'_> {
     }
 
     /// Begins with deliveries that arrived together.
-    fn start(&self, arrived: Vec<Arrived>) {
+    fn start(&self, arrived: Vec<ReceivedJob>) {
         if !arrived.is_empty() {
             let (worker, shared) = (self.worker.clone(), self.shared.clone());
             self.shared.attempts.spawn(side_by_side(worker, shared, arrived));
@@ -203,7 +203,7 @@ impl Serving<'_> {
         };
         let quiet_ms = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
         warn!(lane = %self.lane, pending, quiet_ms, "jobs wait and none comes; pulling anew");
-        match Pull::open(&self.worker.broker, Feed::Jobs(self.lane)).await {
+        match Pull::open(&self.worker.broker, PullSource::Jobs(self.lane)).await {
             Ok(pull) => {
                 let old = std::mem::replace(&mut self.pull, pull);
                 hand_back(self.lane, old.close().await).await;
@@ -223,25 +223,25 @@ impl Serving<'_> {
 }
 
 /// A delivery that nobody has looked at yet, and what it holds until it is dealt with.
-struct Arrived {
+struct ReceivedJob {
     delivery: Delivery,
-    room: Room,
+    room: SlotGuard,
     _busy: Busy,
 }
 
 /// What is held for a job in hand, and given back when dropped.
-enum Room {
+enum SlotGuard {
     #[expect(dead_code, reason = "held")]
     Slot(Option<Slot>),
     #[expect(dead_code, reason = "held")]
     Quick(OwnedSemaphorePermit),
 }
 
-impl Arrived {
+impl ReceivedJob {
     /// Leaves the slot to others if there is room for a quick job.
     fn leave_slot(&mut self, quick: &Arc<Semaphore>) {
         if let Ok(permit) = Arc::clone(quick).try_acquire_owned() {
-            self.room = Room::Quick(permit);
+            self.room = SlotGuard::Quick(permit);
         }
     }
 
@@ -255,7 +255,7 @@ impl Arrived {
 ///
 /// What one task asks the broker for goes out in one piece, and the answers come back in one. With a task
 /// for each delivery, the first to run sends alone, and wakes another thread to run the next.
-async fn side_by_side(worker: Worker, shared: Shared, arrived: Vec<Arrived>) {
+async fn side_by_side(worker: Worker, shared: LaneContext, arrived: Vec<ReceivedJob>) {
     let mut quick = FuturesUnordered::new();
     for mut arrived in arrived {
         let message = JobMessage::parse(arrived.delivery.payload());

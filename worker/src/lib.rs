@@ -37,7 +37,7 @@ use wordmill_nats::ack_checks::AckCheckReceiver;
 use wordmill_nats::connect::{Broker, Fatal};
 use wordmill_nats::dead::DeadLetters;
 use wordmill_nats::documents::Documents;
-use wordmill_nats::presence::{self, Doing, Presence};
+use wordmill_nats::presence::{self, Presence, WorkerReport};
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
 use wordmill_nats::supervise::Health;
@@ -137,7 +137,7 @@ pub async fn run(
     ]);
     let attempts = TaskTracker::new();
     let pulse = Arc::new(Pulse::new());
-    let shared = lane::Shared {
+    let shared = lane::LaneContext {
         slots: Slots::new(config.slots),
         quick: Arc::new(Semaphore::new(lane::QUICK_MAX)),
         attempts: attempts.clone(),
@@ -179,7 +179,7 @@ async fn be_present(worker: &Worker, slots: u32, presence: &Presence) {
     loop {
         ticks.tick().await;
         let [interactive, bulk] = busy(worker);
-        presence.tell(&Doing { name: worker.name.clone(), slots, interactive, bulk }).await;
+        presence.tell(&WorkerReport { name: worker.name.clone(), slots, interactive, bulk }).await;
     }
 }
 

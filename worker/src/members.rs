@@ -10,19 +10,19 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tracing::{debug, error, warn};
-use wordmill_common::batch::{Batch, Counts, Survey};
+use wordmill_common::batch::{Batch, BatchProgress, Counts};
 use wordmill_common::clock;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::id::{JobId, JobKey, Owner};
-use wordmill_common::job::{Event, Job, ResultPlace, Stage, Status};
+use wordmill_common::job::{Event, Job, ResultRef, Stage, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::SourceInfo;
 use wordmill_count::UNIQUE_WORDS_MAX;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
-use wordmill_nats::read::Freshness;
-use wordmill_nats::record::{Found, Stored};
+use wordmill_nats::read::ReadFrom;
+use wordmill_nats::record::{Lookup, VersionedJob};
 use wordmill_nats::results;
 use wordmill_nats::store::Outcome;
 
@@ -41,7 +41,7 @@ const LOOK_MAX: Duration = Duration::from_secs(30);
 const LOOK_PART: u32 = 8;
 
 /// What a look at the members leads to.
-pub(crate) enum Looked {
+pub(crate) enum BatchCheck {
     /// All are final: they can be added up.
     Ready,
     /// The record says how far they are.
@@ -58,8 +58,8 @@ pub(crate) async fn look(
     worker: &Worker,
     delivery: &Delivery,
     batch: &Batch,
-    current: Stored,
-) -> Result<Looked, Error> {
+    current: VersionedJob,
+) -> Result<BatchCheck, Error> {
     let known = current.job.members.clone().unwrap_or_default();
     let meter = Meter::new(Stage::Count);
     let surveying = survey(worker, &current.job.owner, batch, known.clone(), &meter);
@@ -68,21 +68,21 @@ pub(crate) async fn look(
         members = surveying => members?,
         failure = lease::hold(delivery, &meter, worker.attempt_deadline) => {
             warn!(reason = failure.detail, "the members of a batch could not be looked at");
-            return Ok(Looked::Unchanged(LOOK_MAX));
+            return Ok(BatchCheck::Unchanged(LOOK_MAX));
         }
     };
     if members.counts.queued == 0 && members.counts.running == 0 {
-        return Ok(Looked::Ready);
+        return Ok(BatchCheck::Ready);
     }
     let wait = pause(current.job.created_at, clock::now());
     if members == known {
-        return Ok(Looked::Unchanged(wait));
+        return Ok(BatchCheck::Unchanged(wait));
     }
     let change = |job: &mut Job, now: Timestamp| {
         let next_look_at = now.checked_add(wait).unwrap_or(now);
         job.apply(Event::Surveyed { members: members.clone(), next_look_at }, now)
     };
-    Ok(Looked::Noted(worker.store.apply(&current, None, change).await?))
+    Ok(BatchCheck::Noted(worker.store.apply(&current, None, change).await?))
 }
 
 /// Returns how long to wait before the next look at the members of a batch of this age.
@@ -99,9 +99,9 @@ async fn survey(
     worker: &Worker,
     owner: &Owner,
     batch: &Batch,
-    mut known: Survey,
+    mut known: BatchProgress,
     meter: &Meter,
-) -> Result<Survey, Error> {
+) -> Result<BatchProgress, Error> {
     let Counts { succeeded, failed, cancelled, gone, .. } = known.counts;
     let refused = batch.refused.count();
     known.counts = Counts { queued: 0, running: 0, succeeded, failed, cancelled, gone, refused };
@@ -112,7 +112,7 @@ async fn survey(
         for ((line, _), found) in some.iter().zip(read(worker, owner, some).await) {
             let counts = &mut known.counts;
             let (count, is_final) = match found? {
-                Found::Job(stored) => match stored.job.status {
+                Lookup::Job(stored) => match stored.job.status {
                     Status::Queued => (&mut counts.queued, false),
                     // A state that only a newer version knows is not final to this one.
                     Status::Running | Status::Unknown => (&mut counts.running, false),
@@ -121,8 +121,8 @@ async fn survey(
                     Status::Cancelled => (&mut counts.cancelled, true),
                 },
                 // It is queued, and its record not written yet.
-                Found::Absent => (&mut counts.queued, false),
-                Found::Gone => (&mut counts.gone, true),
+                Lookup::Absent => (&mut counts.queued, false),
+                Lookup::Gone => (&mut counts.gone, true),
             };
             *count = count.saturating_add(1);
             if is_final {
@@ -140,10 +140,10 @@ async fn read(
     worker: &Worker,
     owner: &Owner,
     members: &[(u32, JobId)],
-) -> Vec<Result<Found, Error>> {
+) -> Vec<Result<Lookup, Error>> {
     let read = |(_, job_id): &(u32, JobId)| {
         let key = JobKey { owner: owner.clone(), job_id: *job_id };
-        async move { stores::patiently(worker, || worker.store.read(&key, Freshness::Any)).await }
+        async move { stores::patiently(worker, || worker.store.read(&key, ReadFrom::Any)).await }
     };
     join_all(members.iter().map(read)).await
 }
@@ -159,7 +159,7 @@ pub(crate) async fn merge(
     batch: &Batch,
     meter: &Meter,
 ) -> Result<CountResult, AttemptFailure> {
-    let mut sum = Sum::default();
+    let mut sum = BatchSum::default();
     sum.survey.counts.refused = batch.refused.count();
     let members: Vec<_> = batch.members(&message.owner).collect();
     for some in members.chunks(READS_MAX) {
@@ -167,9 +167,11 @@ pub(crate) async fn merge(
             let key = JobKey { owner: message.owner.clone(), job_id: *job_id };
             let found = match found.map_err(|error| unread(&error))? {
                 // A replica may be behind: the leader knows.
-                Found::Job(stored) if !stored.job.status.is_final() => leader(worker, &key).await?,
-                Found::Absent => leader(worker, &key).await?,
-                found @ (Found::Job(_) | Found::Gone) => found,
+                Lookup::Job(stored) if !stored.job.status.is_final() => {
+                    leader(worker, &key).await?
+                }
+                Lookup::Absent => leader(worker, &key).await?,
+                found @ (Lookup::Job(_) | Lookup::Gone) => found,
             };
             sum.add(worker, *line, found).await?;
             meter.set_done(sum.size_bytes);
@@ -178,34 +180,34 @@ pub(crate) async fn merge(
     sum.finish(worker, message, batch).await
 }
 
-async fn leader(worker: &Worker, key: &JobKey) -> Result<Found, AttemptFailure> {
-    let read = || worker.store.read(key, Freshness::Leader);
+async fn leader(worker: &Worker, key: &JobKey) -> Result<Lookup, AttemptFailure> {
+    let read = || worker.store.read(key, ReadFrom::Leader);
     stores::patiently(worker, read).await.map_err(|error| unread(&error))
 }
 
 /// What the members found, so far.
 #[derive(Default)]
-struct Sum {
+struct BatchSum {
     words: HashMap<String, u64>,
     totals: Totals,
     by_rule: BTreeMap<String, u64>,
     by_scope: BTreeMap<String, u64>,
     rule: Option<Rule>,
     size_bytes: u64,
-    survey: Survey,
+    survey: BatchProgress,
 }
 
-impl Sum {
+impl BatchSum {
     async fn add(
         &mut self,
         worker: &Worker,
         line: u32,
-        found: Found,
+        found: Lookup,
     ) -> Result<(), AttemptFailure> {
         let counts = &mut self.survey.counts;
         let (count, job) = match found {
-            Found::Gone | Found::Absent => (&mut counts.gone, None),
-            Found::Job(stored) => match stored.job.status {
+            Lookup::Gone | Lookup::Absent => (&mut counts.gone, None),
+            Lookup::Job(stored) => match stored.job.status {
                 Status::Succeeded => (&mut counts.succeeded, Some(stored.job)),
                 Status::Failed => (&mut counts.failed, None),
                 Status::Cancelled => (&mut counts.cancelled, None),
@@ -243,14 +245,14 @@ impl Sum {
         add_all(&mut self.by_rule, job.totals_by_rule.unwrap_or_default());
         add_all(&mut self.by_scope, job.totals_by_scope.unwrap_or_default());
         match job.result {
-            Some(ResultPlace::Inline { word_count }) => {
+            Some(ResultRef::Inline { word_count }) => {
                 let words = results::inline(&key, &word_count).map_err(|error| unread(&error))?;
                 for entry in words {
                     self.add_word(entry.word, entry.count)?;
                 }
                 Ok(())
             }
-            Some(ResultPlace::Object { name }) => self.add_object(worker, &name).await,
+            Some(ResultRef::Object { name }) => self.add_object(worker, &name).await,
             None => Ok(()),
         }
     }

@@ -12,8 +12,8 @@ use wordmill_common::id::Lane;
 use wordmill_common::job::Status;
 use wordmill_common::message::{self, JobMessage};
 use wordmill_common::metrics::{
-    ANSWER_SECONDS, Catalogue, Counters, DOCUMENT_BYTES, Distributions, Exposition, Gauges, InLane,
-    JOB_SECONDS, Page, Shared, TraceLink,
+    ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, DOCUMENT_BYTES, Distributions, Exposition,
+    Gauges, InLane, JOB_SECONDS, MetricsPage, TraceLink,
 };
 use wordmill_common::open::OpenName;
 use wordmill_common::webhook::{self, Answer};
@@ -30,20 +30,20 @@ pub(crate) struct Metrics(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    shared: Shared,
+    shared: CommonMetrics,
     busy: Gauges<InLane>,
     deliveries: Counters<InLane>,
     redeliveries: Counters<InLane>,
     acknowledgement_checks: Counters<AckCheckLabels>,
     queue_wait: Distributions<InLane>,
-    attempts: Counters<Attempted>,
-    attempt_duration: Distributions<Worked>,
-    retries: Counters<Retried>,
-    fetch_duration: Distributions<Fetched>,
-    fetch_size: Distributions<Measured>,
+    attempts: Counters<AttemptLabels>,
+    attempt_duration: Distributions<StageLabels>,
+    retries: Counters<RetryLabels>,
+    fetch_duration: Distributions<FetchLabels>,
+    fetch_size: Distributions<MeasureLabels>,
     newer: Counters<NewerMessageLabels>,
-    webhooks: Counters<Told>,
-    webhook_duration: Distributions<Told>,
+    webhooks: Counters<WebhookAttemptLabels>,
+    webhook_duration: Distributions<WebhookAttemptLabels>,
     exposition: Exposition,
 }
 
@@ -60,26 +60,26 @@ impl AckCheckLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Attempted {
+struct AttemptLabels {
     lane: Lane,
     outcome: &'static str,
     code: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Worked {
+struct StageLabels {
     source: &'static str,
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Retried {
+struct RetryLabels {
     lane: Lane,
     code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Fetched {
+struct FetchLabels {
     outcome: &'static str,
 }
 
@@ -118,19 +118,19 @@ impl NewerPart {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Told {
+struct WebhookAttemptLabels {
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Measured {
+struct MeasureLabels {
     measure: &'static str,
 }
 
 impl Metrics {
     pub(crate) fn new(slots: u32) -> Self {
         let mut catalogue = Catalogue::new("worker", env!("CARGO_PKG_VERSION"));
-        let shared = Shared::new(&mut catalogue);
+        let shared = CommonMetrics::new(&mut catalogue);
         let room = catalogue.gauge("wordmill_worker_slots", "Jobs that the worker can run at once");
         room.set(slots.into());
         let busy = catalogue.gauges("wordmill_worker_slots_busy", "Jobs that the worker runs");
@@ -171,7 +171,7 @@ impl Metrics {
         let newer = newer_messages(&mut catalogue);
         let webhooks = catalogue.counters("wordmill_webhooks", "Webhooks that ended, by outcome");
         for outcome in ["delivered", "failed", "disabled"] {
-            drop(webhooks.get_or_create(&Told { outcome }));
+            drop(webhooks.get_or_create(&WebhookAttemptLabels { outcome }));
         }
         let webhook_duration = catalogue.distributions(
             "wordmill_webhook_duration_seconds",
@@ -199,7 +199,7 @@ impl Metrics {
     }
 
     /// Returns everything, in the format that an `Accept` header asks for.
-    pub(crate) fn page(&self, accept: Option<&str>, is_connected: bool) -> Page {
+    pub(crate) fn page(&self, accept: Option<&str>, is_connected: bool) -> MetricsPage {
         self.0.shared.note_broker(is_connected);
         self.0.exposition.page(accept)
     }
@@ -253,7 +253,7 @@ impl Metrics {
             AttemptOutcome::Overtaken(_) => ("overtaken", None),
         };
         self.count_attempt(message.lane, outcome, code);
-        let labels = Worked { source: message.source.kind().as_str(), outcome };
+        let labels = StageLabels { source: message.source.kind().as_str(), outcome };
         self.0.attempt_duration.note_time(&labels, start.elapsed(), link(delivery));
     }
 
@@ -263,7 +263,7 @@ impl Metrics {
     }
 
     fn count_attempt(&self, lane: Lane, outcome: &'static str, code: Option<&'static str>) {
-        let labels = Attempted { lane, outcome, code };
+        let labels = AttemptLabels { lane, outcome, code };
         self.0.attempts.get_or_create(&labels).inc();
     }
 
@@ -278,7 +278,7 @@ impl Metrics {
             && let Some(last) = job.attempts.last()
         {
             let code = last.failure.as_ref().map_or("", |failure| failure.code.label());
-            self.0.retries.get_or_create(&Retried { lane: job.lane, code }).inc();
+            self.0.retries.get_or_create(&RetryLabels { lane: job.lane, code }).inc();
         }
     }
 
@@ -294,7 +294,7 @@ impl Metrics {
             Answer::Status { .. } => "refused",
             Answer::Failure(failure) => failure.code.label(),
         };
-        self.0.webhook_duration.note_time(&Told { outcome }, time, None);
+        self.0.webhook_duration.note_time(&WebhookAttemptLabels { outcome }, time, None);
     }
 
     /// Notes what became of a webhook, if nothing more is done about it.
@@ -305,7 +305,7 @@ impl Metrics {
             Some(webhook::Status::Failed) => "failed",
             Some(webhook::Status::Disabled) => "disabled",
         };
-        self.0.webhooks.get_or_create(&Told { outcome }).inc();
+        self.0.webhooks.get_or_create(&WebhookAttemptLabels { outcome }).inc();
     }
 
     /// Starts the clock of a fetch.
@@ -387,12 +387,12 @@ impl Fetch {
 impl Drop for Fetch {
     fn drop(&mut self) {
         let inner = &self.metrics.0;
-        let labels = Fetched { outcome: self.outcome };
+        let labels = FetchLabels { outcome: self.outcome };
         inner.fetch_duration.note_time(&labels, self.start.elapsed(), None);
         let Some(size) = self.size else { return };
         for (measure, bytes) in [("wire", size.received_bytes), ("decoded", size.decoded_bytes)] {
             #[expect(clippy::cast_precision_loss, reason = "pages are smaller than 2^52 bytes")]
-            inner.fetch_size.note(&Measured { measure }, bytes as f64, None);
+            inner.fetch_size.note(&MeasureLabels { measure }, bytes as f64, None);
         }
     }
 }

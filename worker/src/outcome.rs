@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use wordmill_common::batch::Survey;
+use wordmill_common::batch::BatchProgress;
 use wordmill_common::explanation::Explanation;
 use wordmill_common::failure::Failure;
 use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::source::SourceInfo;
-use wordmill_nats::record::Stored;
+use wordmill_nats::record::VersionedJob;
 use wordmill_nats::store::Outcome;
 
 /// The counted words of a source.
@@ -23,7 +23,7 @@ pub(crate) struct CountResult {
     /// The source, with everything that was detected about it.
     pub(crate) source: SourceInfo,
     /// The progress of the members whose results were added up, for a batch.
-    pub(crate) members: Option<Survey>,
+    pub(crate) members: Option<BatchProgress>,
 }
 
 /// Why an attempt failed.
@@ -45,13 +45,13 @@ impl From<Failure> for AttemptFailure {
 /// How an attempt ended, with the record as last read.
 pub(crate) enum AttemptOutcome {
     /// The source was counted.
-    Counted(Box<Stored>, Box<CountResult>),
+    Counted(Box<VersionedJob>, Box<CountResult>),
     /// The attempt failed.
-    Failed(Box<Stored>, AttemptFailure),
+    Failed(Box<VersionedJob>, AttemptFailure),
     /// A shutdown interrupted the attempt.
-    Interrupted(Box<Stored>),
+    Interrupted(Box<VersionedJob>),
     /// The job needs a worker of a newer version.
-    NeedsNewerVersion(Box<Stored>),
+    NeedsNewerVersion(Box<VersionedJob>),
     /// Meanwhile the record became final, or another run took the job.
     Overtaken(Box<Outcome>),
 }

@@ -25,18 +25,18 @@ pub(crate) enum Demand {
 /// Room for running jobs. Clones share it; each lane is asked for by one task.
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
-    shared: Arc<Shared>,
+    shared: Arc<SlotsState>,
 }
 
 /// Room for one job, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    shared: Arc<Shared>,
+    shared: Arc<SlotsState>,
     lane: Lane,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SlotsState {
     books: Mutex<Books>,
     interactive: Notify,
     bulk: Notify,
@@ -46,7 +46,7 @@ impl Slots {
     /// Returns room for `count` jobs; at least 2, one for each lane.
     pub(crate) fn new(count: u32) -> Self {
         let books = Mutex::new(Books::new(usize::try_from(count).unwrap_or(usize::MAX)));
-        let shared = Shared { books, interactive: Notify::new(), bulk: Notify::new() };
+        let shared = SlotsState { books, interactive: Notify::new(), bulk: Notify::new() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -66,7 +66,7 @@ impl Slots {
     }
 }
 
-impl Shared {
+impl SlotsState {
     fn books(&self) -> MutexGuard<'_, Books> {
         // They are consistent between any two statements that could panic.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)

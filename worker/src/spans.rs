@@ -6,7 +6,7 @@ use wordmill_common::failure::FailureCode;
 use wordmill_common::job::{Attempt, Job, Status};
 use wordmill_common::open::OpenName;
 use wordmill_common::telemetry;
-use wordmill_count::Counted;
+use wordmill_count::DocumentCount;
 use wordmill_fetch::Page;
 
 /// Begins the span `GET`: a page is fetched.
@@ -91,7 +91,7 @@ impl Counting {
     }
 
     /// Notes what was found, in numbers.
-    pub(crate) fn found(&self, counted: &Counted) {
+    pub(crate) fn found(&self, counted: &DocumentCount) {
         let (extract, count, totals) = (&self.extract, &self.count, &counted.totals);
         telemetry::note(extract, "wordmill.source.size_bytes", signed(counted.size_bytes));
         telemetry::note(extract, "wordmill.source.charset", counted.charset.clone());

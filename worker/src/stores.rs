@@ -9,9 +9,9 @@ use tracing::debug;
 use wordmill_common::explanation::Explanation;
 use wordmill_common::histogram::Histogram;
 use wordmill_common::id::RunNonce;
-use wordmill_common::job::{ExplanationPlace, ResultPlace};
+use wordmill_common::job::{ExplanationRef, ResultRef};
 use wordmill_common::message::JobMessage;
-use wordmill_common::written::Written;
+use wordmill_common::written::RawJson;
 use wordmill_nats::Error;
 
 use crate::Worker;
@@ -38,25 +38,25 @@ pub(crate) async fn keep(
     message: &JobMessage,
     run: RunNonce,
     word_count: Histogram,
-) -> Result<ResultPlace, Error> {
-    if let Some(word_count) = Written::within(&word_count, INLINE_RESULT_BYTES_MAX) {
-        return Ok(ResultPlace::Inline { word_count });
+) -> Result<ResultRef, Error> {
+    if let Some(word_count) = RawJson::within(&word_count, INLINE_RESULT_BYTES_MAX) {
+        return Ok(ResultRef::Inline { word_count });
     }
     let (key, word_count) = (message.key(), Arc::new(word_count));
     let name = patiently(worker, || worker.results.put(&key, run, &word_count)).await?;
-    Ok(ResultPlace::Object { name })
+    Ok(ResultRef::Object { name })
 }
 
 /// Writes what goes into the record as it is.
 ///
 /// # Errors
 /// [`Error::Corrupt`] if it is no JSON, which no words can cause.
-pub(crate) fn written<T: Serialize>(what: &str, value: &T) -> Result<Written<T>, Error> {
+pub(crate) fn written<T: Serialize>(what: &str, value: &T) -> Result<RawJson<T>, Error> {
     let corrupt = |error: serde_json::Error| Error::Corrupt {
         what: what.to_owned(),
         reason: error.to_string(),
     };
-    Written::of(value).map_err(corrupt)
+    RawJson::of(value).map_err(corrupt)
 }
 
 /// Puts the explanation of a run where it fits.
@@ -68,14 +68,14 @@ pub(crate) async fn keep_explanation(
     message: &JobMessage,
     run: RunNonce,
     explanation: Explanation,
-) -> Result<ExplanationPlace, Error> {
+) -> Result<ExplanationRef, Error> {
     if fits(&explanation, INLINE_EXPLANATION_BYTES_MAX) {
-        return Ok(ExplanationPlace::Inline { explanation });
+        return Ok(ExplanationRef::Inline { explanation });
     }
     let (key, explanation) = (message.key(), Arc::new(explanation));
     let put = || worker.results.put_explanation(&key, run, &explanation);
     let name = patiently(worker, put).await?;
-    Ok(ExplanationPlace::Object { name })
+    Ok(ExplanationRef::Object { name })
 }
 
 /// Tells whether a value takes at most so many bytes as JSON, and looks no further than that.

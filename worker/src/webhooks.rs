@@ -12,12 +12,12 @@ use tracing::{debug, info, warn};
 use wordmill_common::env::Env;
 use wordmill_common::webhook::{ATTEMPT_TIME_MAX, Schedule, Secrets};
 use wordmill_fetch::{Fetcher, SetupError};
-use wordmill_nats::delivery::{Delivery, Feed};
-use wordmill_nats::pull::{Pull, Pulled, WhenEmpty};
+use wordmill_nats::delivery::{Delivery, PullSource};
+use wordmill_nats::pull::{Pull, PullEvent, WhenEmpty};
 use wordmill_nats::supervise::Health;
 
 use crate::Worker;
-use crate::lane::{Shared, unless_stopped};
+use crate::lane::{LaneContext, unless_stopped};
 
 /// Wait after the broker refused or forgot a request.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -102,7 +102,7 @@ pub(crate) async fn serve(
     worker: &Worker,
     settings: &Settings,
     fetch: &wordmill_fetch::Settings,
-    shared: &Shared,
+    shared: &LaneContext,
 ) -> Result<(), SetupError> {
     let Some(deliverer) = deliverer(worker, settings, fetch)? else {
         info!("this worker delivers no webhooks: WORDMILL_WEBHOOK_SECRETS is not set");
@@ -119,12 +119,12 @@ pub(crate) async fn serve(
 }
 
 /// Opens the pull once the broker is ready. `None` means stop.
-async fn open(worker: &Worker, shared: &Shared) -> Option<Pull> {
+async fn open(worker: &Worker, shared: &LaneContext) -> Option<Pull> {
     let mut health = shared.health.clone();
     loop {
         let ready = health.wait_for(|health| *health == Health::Ready);
         unless_stopped(&shared.stop, ready).await?.ok()?;
-        match Pull::open(&worker.broker, Feed::Webhooks).await {
+        match Pull::open(&worker.broker, PullSource::Webhooks).await {
             Ok(pull) => return Some(pull),
             Err(error) => warn!(%error, "cannot pull webhooks; trying again"),
         }
@@ -137,7 +137,7 @@ async fn pull_from(
     mut pull: Pull,
     deliverer: &Arc<Deliverer>,
     slots: &Arc<Semaphore>,
-    shared: &Shared,
+    shared: &LaneContext,
 ) -> Option<()> {
     let ended = fill(&mut pull, deliverer, slots, shared).await;
     for late in pull.close().await {
@@ -152,7 +152,7 @@ async fn fill(
     pull: &mut Pull,
     deliverer: &Arc<Deliverer>,
     slots: &Arc<Semaphore>,
-    shared: &Shared,
+    shared: &LaneContext,
 ) -> Option<()> {
     let mut quiet_since = Instant::now();
     loop {
@@ -168,19 +168,19 @@ async fn fill(
         }
         loop {
             match unless_stopped(&shared.stop, pull.next()).await? {
-                Ok(Pulled::Delivery(delivery)) => {
+                Ok(PullEvent::Delivery(delivery)) => {
                     quiet_since = Instant::now();
                     start(deliverer, shared, *delivery, room.pop());
                 }
-                Ok(Pulled::Heartbeat) if quiet_since.elapsed() > QUIET_MAX => {
+                Ok(PullEvent::Heartbeat) if quiet_since.elapsed() > QUIET_MAX => {
                     quiet_since = Instant::now();
                     if pull.pending().await.is_ok_and(|pending| pending > 0) {
                         warn!("webhooks wait and none comes; pulling anew");
                         return Some(());
                     }
                 }
-                Ok(Pulled::Heartbeat) => {}
-                Ok(Pulled::Done) => break,
+                Ok(PullEvent::Heartbeat) => {}
+                Ok(PullEvent::Done) => break,
                 Err(error) => {
                     debug!(%error, "pulling webhooks anew");
                     return Some(());
@@ -192,7 +192,7 @@ async fn fill(
 
 fn start<T: Send + 'static>(
     deliverer: &Arc<Deliverer>,
-    shared: &Shared,
+    shared: &LaneContext,
     delivery: Delivery,
     slot: T,
 ) {

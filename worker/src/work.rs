@@ -18,7 +18,7 @@ use wordmill_common::job::Stage;
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceInfo};
 use wordmill_common::telemetry;
-use wordmill_count::{Counted, Hints, Options};
+use wordmill_count::{DocumentCount, Hints, Options};
 use wordmill_fetch::Page;
 
 use crate::lease::Meter;
@@ -132,7 +132,7 @@ fn said(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Says about a source what was found out.
-fn found(source: &Source, counted: Counted, final_url: Option<String>) -> CountResult {
+fn found(source: &Source, counted: DocumentCount, final_url: Option<String>) -> CountResult {
     // A text that came in JSON is UTF-8 by definition: nothing had to be found out.
     let is_text = matches!(source, Source::Text { .. });
     let charset_from = (!is_text).then(|| counted.charset_from.as_str().to_owned());
@@ -146,7 +146,7 @@ fn found(source: &Source, counted: Counted, final_url: Option<String>) -> CountR
         sha256: Some(counted.sha256.clone()),
         ..source.describe()
     };
-    let Counted { totals, totals_by_rule, totals_by_scope, histogram, .. } = counted;
+    let DocumentCount { totals, totals_by_rule, totals_by_scope, histogram, .. } = counted;
     let (explanation, rule, members) = (counted.explanation, counted.rule, None);
     CountResult {
         totals,
@@ -164,7 +164,7 @@ async fn count_text(
     text: &str,
     options: Options,
     meter: &Arc<Meter>,
-) -> Result<Counted, AttemptFailure> {
+) -> Result<DocumentCount, AttemptFailure> {
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     meter.set_total(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     let hints = OwnedHints { content_type: Some(TEXT.to_owned()), host_tld: None };
@@ -176,7 +176,7 @@ async fn count_page(
     url: &str,
     options: Options,
     meter: &Arc<Meter>,
-) -> Result<(Counted, String), AttemptFailure> {
+) -> Result<(DocumentCount, String), AttemptFailure> {
     let url = Url::parse(url).map_err(|error| {
         Failure::new(FailureCode::ParseError, format!("The URL cannot be parsed: {error}."))
     })?;
@@ -269,7 +269,7 @@ async fn count_off_thread(
     options: Options,
     meter: &Arc<Meter>,
     spans: Counting,
-) -> Result<Counted, AttemptFailure> {
+) -> Result<DocumentCount, AttemptFailure> {
     let stop = CancellationToken::new();
     let _stop_when_dropped: DropGuard = stop.clone().drop_guard();
     let (meter, within) = (Arc::clone(meter), spans.clone());
@@ -290,9 +290,9 @@ async fn count_off_thread(
 
 /// Tells a count from what went wrong, a panic included, and notes either in the spans.
 fn judge(
-    counted: Result<Result<Counted, wordmill_count::Error>, String>,
+    counted: Result<Result<DocumentCount, wordmill_count::Error>, String>,
     spans: &Counting,
-) -> Result<Counted, AttemptFailure> {
+) -> Result<DocumentCount, AttemptFailure> {
     match counted {
         Ok(Ok(counted)) => {
             spans.found(&counted);

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{ExplanationPlace, Progress, ResultPlace, Status};
-use crate::batch::Survey;
+use super::{ExplanationRef, Progress, ResultRef, Status};
+use crate::batch::BatchProgress;
 use crate::failure::Failure;
 use crate::histogram::{Rule, Totals, WordCount};
 use crate::id::RunNonce;
 use crate::source::SourceInfo;
-use crate::written::Written;
+use crate::written::RawJson;
 
 /// What a successful attempt found.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,13 +26,13 @@ pub struct Count {
     /// The rule that counted.
     pub rule: Rule,
     /// The most frequent words.
-    pub top_words: Written<Vec<WordCount>>,
+    pub top_words: RawJson<Vec<WordCount>>,
     /// Where the histogram is.
-    pub result: ResultPlace,
+    pub result: ResultRef,
     /// Where the explanation is, if one was asked for.
-    pub explanation: Option<ExplanationPlace>,
+    pub explanation: Option<ExplanationRef>,
     /// The members that were added up, if the job is a batch.
-    pub members: Option<Survey>,
+    pub members: Option<BatchProgress>,
 }
 
 /// Facts about a job, in the past tense.
@@ -55,7 +55,7 @@ pub enum Event {
     /// A batch's members were looked at, and not all of them are final.
     Surveyed {
         /// What was seen.
-        members: Survey,
+        members: BatchProgress,
         /// When to look again.
         next_look_at: Timestamp,
     },

@@ -4,16 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::explanation::Explanation;
 use crate::histogram::Histogram;
-use crate::written::Written;
+use crate::written::RawJson;
 
 /// Where the full histogram is. In JSON the field `place` says which one it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Place", into = "Place")]
-pub enum ResultPlace {
+pub enum ResultRef {
     /// In the record itself.
     Inline {
         /// The histogram.
-        word_count: Written<Histogram>,
+        word_count: RawJson<Histogram>,
     },
     /// In the bucket `results`, as zstd-compressed JSON.
     Object {
@@ -25,7 +25,7 @@ pub enum ResultPlace {
 /// Where the explanation is of what rules count differently.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "place", rename_all = "snake_case")]
-pub enum ExplanationPlace {
+pub enum ExplanationRef {
     /// In the record itself.
     Inline {
         /// The explanation.
@@ -38,13 +38,13 @@ pub enum ExplanationPlace {
     },
 }
 
-/// A [`ResultPlace`] as JSON. It is spelt out because an enum whose tag is a field is read by way of a
+/// A [`ResultRef`] as JSON. It is spelt out because an enum whose tag is a field is read by way of a
 /// tree of values, and what is in a tree is no longer the JSON that it came from.
 #[derive(Serialize, Deserialize)]
 struct Place {
     place: Kind,
     #[serde(skip_serializing_if = "Option::is_none")]
-    word_count: Option<Written<Histogram>>,
+    word_count: Option<RawJson<Histogram>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
 }
@@ -56,20 +56,20 @@ enum Kind {
     Object,
 }
 
-impl From<ResultPlace> for Place {
-    fn from(place: ResultPlace) -> Self {
+impl From<ResultRef> for Place {
+    fn from(place: ResultRef) -> Self {
         match place {
-            ResultPlace::Inline { word_count } => {
+            ResultRef::Inline { word_count } => {
                 Self { place: Kind::Inline, word_count: Some(word_count), name: None }
             }
-            ResultPlace::Object { name } => {
+            ResultRef::Object { name } => {
                 Self { place: Kind::Object, word_count: None, name: Some(name) }
             }
         }
     }
 }
 
-impl TryFrom<Place> for ResultPlace {
+impl TryFrom<Place> for ResultRef {
     type Error = &'static str;
 
     fn try_from(place: Place) -> Result<Self, Self::Error> {

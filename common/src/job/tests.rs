@@ -2,7 +2,7 @@ use super::*;
 use crate::failure::FailureCode;
 use crate::message::JobMessage;
 use crate::source::Source;
-use crate::written::Written;
+use crate::written::RawJson;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -40,8 +40,8 @@ fn counted(n: u8) -> Event {
         totals_by_scope: BTreeMap::new(),
         explanation: None,
         rule: Rule { name: "unicode".to_owned(), version: 1, unicode: "18.0".to_owned() },
-        top_words: Written::of(&Vec::new()).unwrap(),
-        result: ResultPlace::Object { name: format!("result-{n}") },
+        top_words: RawJson::of(&Vec::new()).unwrap(),
+        result: ResultRef::Object { name: format!("result-{n}") },
         members: None,
     };
     Event::Counted { run: run(n), count: Box::new(count) }
@@ -77,7 +77,7 @@ fn after(events: &[Event]) -> Job {
 }
 
 fn surveyed() -> Event {
-    Event::Surveyed { members: Survey::default(), next_look_at: NOW }
+    Event::Surveyed { members: BatchProgress::default(), next_look_at: NOW }
 }
 
 fn every_event(n: u8) -> [Event; 9] {
@@ -183,7 +183,7 @@ fn a_hand_back_is_no_attempt() {
 fn looking_at_the_members_of_a_batch_is_no_attempt_however_often() {
     let job = after(&[surveyed(), surveyed()]);
     assert_eq!((job.status, job.attempts.len()), (Status::Queued, 0));
-    assert_eq!((job.members, job.next_attempt_at), (Some(Survey::default()), Some(NOW)));
+    assert_eq!((job.members, job.next_attempt_at), (Some(BatchProgress::default()), Some(NOW)));
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl Export {
             .with_max_export_batch_size(self.batch_max)
             .with_scheduled_delay(self.delay)
             .build();
-        let watched = Watched {
+        let watched = MonitoredExporter {
             exporter,
             endpoint: self.endpoint.clone(),
             waiting: Arc::clone(&waiting),
@@ -121,7 +121,7 @@ impl Export {
         let provider = SdkTracerProvider::builder()
             .with_sampler(self.sampling.sampler())
             .with_resource(self.resource(instance))
-            .with_span_processor(Bounded { batches, waiting, queue_max: self.queue_max })
+            .with_span_processor(BoundedProcessor { batches, waiting, queue_max: self.queue_max })
             .build();
         let tracer = provider.tracer("wordmill");
         Ok((Pipeline { provider: Some(provider) }, tracer))
@@ -186,14 +186,14 @@ impl Pipeline {
 
 /// Lets no more spans wait than there is room for, and counts those that find none.
 #[derive(Debug)]
-struct Bounded {
+struct BoundedProcessor {
     batches: BatchSpanProcessor,
     /// Spans that are queued or being sent.
     waiting: Arc<AtomicUsize>,
     queue_max: usize,
 }
 
-impl SpanProcessor for Bounded {
+impl SpanProcessor for BoundedProcessor {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
@@ -221,14 +221,14 @@ impl SpanProcessor for Bounded {
 
 /// Counts what the collector did not take, and says so once when that begins and when it ends.
 #[derive(Debug)]
-struct Watched<E> {
+struct MonitoredExporter<E> {
     exporter: E,
     endpoint: String,
     waiting: Arc<AtomicUsize>,
     fails: AtomicBool,
 }
 
-impl<E: SpanExporter> SpanExporter for Watched<E> {
+impl<E: SpanExporter> SpanExporter for MonitoredExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         let result = self.exporter.export(batch).await;

@@ -36,12 +36,12 @@ impl LogLayer {
 
 /// What a span says about the lines within it.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct SpanFields {
     pub(super) job_id: Option<String>,
     pub(super) trace_id: Option<String>,
 }
 
-impl Known {
+impl SpanFields {
     /// Returns what is noted at a span, to be added to.
     pub(super) fn of<'a>(extensions: &'a mut ExtensionsMut<'_>) -> &'a mut Self {
         if extensions.get_mut::<Self>().is_none() {
@@ -56,7 +56,7 @@ impl Known {
     }
 }
 
-impl Visit for Known {
+impl Visit for SpanFields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match field.name() {
             JOB_ID => self.job_id = Some(format!("{value:?}")),
@@ -72,7 +72,7 @@ impl Visit for Known {
 
 impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for LogLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut known = Known::default();
+        let mut known = SpanFields::default();
         attributes.record(&mut known);
         if let Some(span) =
             context.span(id).filter(|_| known.job_id.is_some() || known.trace_id.is_some())
@@ -83,16 +83,16 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for LogLayer {
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         if let Some(span) = context.span(id) {
-            values.record(Known::of(&mut span.extensions_mut()));
+            values.record(SpanFields::of(&mut span.extensions_mut()));
         }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut line = Line::new(self.format, event);
         event.record(&mut line);
-        let mut known = Known { job_id: None, trace_id: None };
+        let mut known = SpanFields { job_id: None, trace_id: None };
         for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(span) = span.extensions().get::<Known>() {
+            if let Some(span) = span.extensions().get::<SpanFields>() {
                 known.job_id = known.job_id.or_else(|| span.job_id.clone());
                 known.trace_id = known.trace_id.or_else(|| span.trace_id.clone());
             }
@@ -145,7 +145,7 @@ impl Line {
         };
     }
 
-    fn end(&mut self, known: &Known) {
+    fn end(&mut self, known: &SpanFields) {
         if let Some(job_id) = known.job_id.as_ref().filter(|_| !self.has_job_id) {
             self.add(JOB_ID, job_id);
         }

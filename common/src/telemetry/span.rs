@@ -8,7 +8,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::log::Known;
+use super::log::SpanFields;
 use crate::trace::{TraceId, TraceParent};
 
 /// Makes `parent`, which is not a span of this process as a rule, the parent of a span that was just
@@ -60,7 +60,7 @@ pub fn identify(span: &Span, trace_id: TraceId) {
     span.with_subscriber(|(id, subscriber)| {
         let registry = subscriber.downcast_ref::<Registry>();
         if let Some(data) = registry.and_then(|registry| registry.span(id)) {
-            Known::of(&mut data.extensions_mut()).trace_id = Some(trace_id.to_string());
+            SpanFields::of(&mut data.extensions_mut()).trace_id = Some(trace_id.to_string());
         }
     });
 }

@@ -31,12 +31,12 @@ use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceKind};
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::Error;
-use wordmill_nats::read::Freshness;
-use wordmill_nats::record::{Found, check_state};
+use wordmill_nats::read::ReadFrom;
+use wordmill_nats::record::{Lookup, check_state};
 use wordmill_nats::store::Outcome;
 
 pub(crate) use self::intake::LINE_OPTIONS;
-use self::intake::{Intake, Taken};
+use self::intake::{Intake, IntakeReport};
 use self::lines::Shape;
 use crate::App;
 use crate::api::{jobs, result};
@@ -44,7 +44,7 @@ use crate::auth::caller::Caller;
 use crate::enqueue::{keyed, publish};
 use crate::http::deadline::{self, BROKER_DEADLINE};
 use crate::http::problem::{Code, Problem};
-use crate::intake::query::Asked;
+use crate::intake::query::SubmitQuery;
 use crate::intake::{body, idempotency_key, new_job, query};
 use crate::read::lookup::{self, JobPath};
 
@@ -135,10 +135,10 @@ pub(crate) async fn post(
 /// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
 async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
     publish::connected(app, Instant::now() + BROKER_DEADLINE).await?;
-    match deadline::within(app.store.read(key, Freshness::Leader)).await? {
-        Found::Job(_) => Ok(BatchMode::ExistingBatch),
-        Found::Absent => Ok(BatchMode::NewKey),
-        Found::Gone => Err(Problem::gone()),
+    match deadline::within(app.store.read(key, ReadFrom::Leader)).await? {
+        Lookup::Job(_) => Ok(BatchMode::ExistingBatch),
+        Lookup::Absent => Ok(BatchMode::NewKey),
+        Lookup::Gone => Err(Problem::gone()),
     }
 }
 
@@ -161,8 +161,8 @@ fn message(
     caller: &Caller,
     trace: &TraceParent,
     batch_id: JobId,
-    asked: &Asked,
-    taken: &Taken,
+    asked: &SubmitQuery,
+    taken: &IntakeReport,
 ) -> JobMessage {
     let batch = Batch { batch_id, lines: taken.count, refused: taken.refused.clone() };
     JobMessage {
@@ -182,7 +182,7 @@ fn message(
     }
 }
 
-fn answer(job: &Job, taken: &Taken) -> Response {
+fn answer(job: &Job, taken: &IntakeReport) -> Response {
     let id = job.job_id;
     let (location, later) = (format!("/v1/batches/{id}"), POLL_AFTER_S.to_string());
     let body = json!({
@@ -207,7 +207,7 @@ fn interrupted_problem(
     problem: Problem,
     batch_id: JobId,
     mode: BatchMode,
-    taken: &Taken,
+    taken: &IntakeReport,
 ) -> Problem {
     let is_reused = problem.is(Code::IdempotencyKeyReused);
     let how = match mode {
@@ -303,14 +303,14 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
 /// Withdraws one member. One that has ended, or is gone, is left as it is.
 async fn withdraw(app: &App, key: &JobKey) -> Result<(), Error> {
     let event = |job: &mut Job, now| job.apply(wordmill_common::job::Event::Withdrawn, now);
-    let current = match app.store.read(key, Freshness::Any).await? {
-        Found::Job(stored) if stored.job.status.is_final() => return Ok(()),
-        Found::Job(stored) => *stored,
-        Found::Gone => return Ok(()),
+    let current = match app.store.read(key, ReadFrom::Any).await? {
+        Lookup::Job(stored) if stored.job.status.is_final() => return Ok(()),
+        Lookup::Job(stored) => *stored,
+        Lookup::Gone => return Ok(()),
         // Its record was lost on the way: the queue knows the job.
-        Found::Absent => match app.queue.find(key, Freshness::Leader).await? {
+        Lookup::Absent => match app.queue.find(key, ReadFrom::Leader).await? {
             Some(message) => {
-                wordmill_nats::record::Stored { job: message.queued_job(), revision: 0 }
+                wordmill_nats::record::VersionedJob { job: message.queued_job(), revision: 0 }
             }
             None => return Ok(()),
         },

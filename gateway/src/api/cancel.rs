@@ -18,7 +18,7 @@ use tracing::{Instrument, info};
 use wordmill_common::id::JobKey;
 use wordmill_common::job::{Event, Status};
 use wordmill_common::trace::TraceParent;
-use wordmill_nats::record::Stored;
+use wordmill_nats::record::VersionedJob;
 use wordmill_nats::store::Outcome;
 
 use crate::App;
@@ -52,7 +52,11 @@ pub(crate) async fn post(
 /// A replica that is behind does no harm: what it says of a final record holds for ever, anything
 /// else is refused by the compare-and-set and read again from the leader. A job that is only a
 /// message yet gets its record here.
-async fn withdraw(app: &App, key: &JobKey, request: &TraceParent) -> Result<Box<Stored>, Problem> {
+async fn withdraw(
+    app: &App,
+    key: &JobKey,
+    request: &TraceParent,
+) -> Result<Box<VersionedJob>, Problem> {
     let current = lookup::existing(app, key).await?;
     let span = trace::cancelling(&current.job, request);
     let change = app.store.apply(&current, None, |job, now| job.apply(Event::Withdrawn, now));

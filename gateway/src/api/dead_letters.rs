@@ -18,9 +18,9 @@ use wordmill_common::message::ParsedMessage;
 use wordmill_common::options::Options;
 use wordmill_common::source::SourceInfo;
 use wordmill_common::trace::TraceId;
-use wordmill_common::written::Written;
+use wordmill_common::written::RawJson;
 use wordmill_nats::Error;
-use wordmill_nats::dead::{Filter, Letter, LetterId, Page};
+use wordmill_nats::dead::{Filter, Letter, LetterId, LetterPage};
 
 use crate::App;
 use crate::auth::caller::Caller;
@@ -79,7 +79,7 @@ struct LetterFailure {
 #[derive(Debug, Serialize, JsonSchema)]
 struct JobPart {
     source: SourceInfo,
-    options: Written<Options>,
+    options: RawJson<Options>,
     labels: BTreeMap<String, String>,
     #[schemars(with = "Moment")]
     created_at: Timestamp,
@@ -92,7 +92,7 @@ pub(crate) async fn list(
     State(app): State<App>,
     caller: Caller,
     selection: Result<Query<Selection>, QueryRejection>,
-) -> Result<Json<cursor::Page<LetterView>>, Problem> {
+) -> Result<Json<cursor::PageQuery<LetterView>>, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
     let Query(selection) =
         selection.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
@@ -104,7 +104,7 @@ pub(crate) async fn list(
     let filter = Filter { code: selection.code, lane: selection.lane };
     let page = page(&app, &caller.owner, &filter, before, limit).await?;
     let data = page.letters.iter().map(|letter| LetterView::of(&app, letter)).collect();
-    Ok(Json(cursor::Page { data, next_cursor: page.next.map(cursor::write) }))
+    Ok(Json(cursor::PageQuery { data, next_cursor: page.next.map(cursor::write) }))
 }
 
 /// `GET /v1/dead-letters/{id}`.
@@ -155,7 +155,7 @@ async fn page(
     filter: &Filter,
     before: Option<u64>,
     limit: usize,
-) -> Result<Page, Problem> {
+) -> Result<LetterPage, Problem> {
     within(app.dead_letters.page(owner, filter, before, limit)).await
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::Source;
-use wordmill_nats::record::Found;
+use wordmill_nats::record::Lookup;
 
 use crate::App;
 use crate::http::problem::{Code, Problem};
@@ -25,7 +25,7 @@ pub(crate) async fn renew(app: &App, message: &mut JobMessage) -> Result<Option<
         return Ok(None);
     };
     let key = message.key();
-    if !matches!(lookup::find(app, &key).await?, Found::Absent) {
+    if !matches!(lookup::find(app, &key).await?, Lookup::Absent) {
         return Ok(None);
     }
     let copying = tokio::time::timeout(COPY_TIME_MAX, app.uploads.documents.copy(object, &key));

@@ -17,7 +17,7 @@ use crate::App;
 use crate::auth::caller::Caller;
 use crate::http::problem::Problem;
 use crate::read::lookup::JobPath;
-use crate::read::waiting::{Follower, Heard};
+use crate::read::waiting::{FollowEvent, Follower};
 
 /// Header with the id of the last event that a client has seen.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -86,8 +86,8 @@ impl Streaming {
         }
         while !is_news(self.follower.current(), self.seen) {
             match tokio::time::timeout_at(self.end, self.follower.next()).await {
-                Ok(Heard::Change) => {}
-                Ok(Heard::Gone | Heard::Stopping) | Err(_) => return None,
+                Ok(FollowEvent::Change) => {}
+                Ok(FollowEvent::Gone | FollowEvent::Stopping) | Err(_) => return None,
             }
         }
         let current = self.follower.current();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use wordmill_common::explanation::{Explanation, Reason, Sample};
 use wordmill_common::histogram::Rule;
 use wordmill_common::id::JobId;
-use wordmill_common::job::{ExplanationPlace, Job};
+use wordmill_common::job::{ExplanationRef, Job};
 use wordmill_common::options::RuleName;
 use wordmill_common::source::SourceInfo;
 
@@ -149,8 +149,8 @@ async fn explanation(app: &App, job: &Job) -> Result<Explanation, Problem> {
                           \"explain\": true in its options.";
             Err(Problem::new(Code::ExplainNotRecorded, detail))
         }
-        Some(ExplanationPlace::Inline { explanation }) => Ok(explanation.clone()),
-        Some(ExplanationPlace::Object { name }) => {
+        Some(ExplanationRef::Inline { explanation }) => Ok(explanation.clone()),
+        Some(ExplanationRef::Object { name }) => {
             let reading = tokio::time::timeout(BROKER_DEADLINE, app.results.explanation(name));
             let read = reading.await.map_err(|_| {
                 Problem::new(Code::BrokerUnavailable, "The explanation could not be read in time.")

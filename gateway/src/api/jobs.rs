@@ -11,14 +11,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing::info;
 use wordmill_common::id::JobKey;
-use wordmill_common::job::{ExplanationPlace, ResultPlace};
+use wordmill_common::job::{ExplanationRef, ResultRef};
 use wordmill_nats::Error;
-use wordmill_nats::read::Freshness;
-use wordmill_nats::record::{Found, RawRecord, Stored};
+use wordmill_nats::read::ReadFrom;
+use wordmill_nats::record::{Lookup, RawRecord, VersionedJob};
 
 use crate::App;
 use crate::api::webhook;
-use crate::http::conditional::{self, Known};
+use crate::http::conditional::{self, IfNoneMatch};
 use crate::http::deadline::within;
 use crate::http::problem::{Code, Problem};
 use crate::read::lookup::{self, JobPath};
@@ -30,14 +30,14 @@ const POLL_AFTER_S: u64 = 1;
 /// The query of `GET /v1/jobs/{id}`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Asked {
+pub(crate) struct JobQuery {
     /// How long to wait, in seconds: with `If-None-Match` for any change, else for the end.
     #[schemars(range(max = WAIT_S_MAX))]
     wait: Option<u64>,
 }
 
 /// That query, or what is wrong with it.
-pub(crate) type Query = Result<extract::Query<Asked>, QueryRejection>;
+pub(crate) type Query = Result<extract::Query<JobQuery>, QueryRejection>;
 
 /// `GET /v1/jobs/{id}`.
 pub(crate) async fn get(
@@ -49,7 +49,7 @@ pub(crate) async fn get(
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
     let extract::Query(asked) =
         asked.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
-    let known = Known::of(&headers);
+    let known = IfNoneMatch::of(&headers);
     let record = match asked.wait {
         None | Some(0) => lookup::raw(&app, &key).await?,
         Some(wait) if wait <= WAIT_S_MAX => {
@@ -93,11 +93,11 @@ pub(crate) async fn delete(
 }
 
 /// Removes the result and the document, then the record: a repeat finds what was left over.
-async fn remove(app: &App, key: &JobKey, stored: &Stored) -> Result<(), Error> {
-    if let Some(ResultPlace::Object { name }) = &stored.job.result {
+async fn remove(app: &App, key: &JobKey, stored: &VersionedJob) -> Result<(), Error> {
+    if let Some(ResultRef::Object { name }) = &stored.job.result {
         app.results.remove(name).await?;
     }
-    if let Some(ExplanationPlace::Object { name }) = &stored.job.explanation {
+    if let Some(ExplanationRef::Object { name }) = &stored.job.explanation {
         app.results.remove(name).await?;
     }
     // As a rule it is gone. That of a dead letter goes with the letter.
@@ -111,8 +111,8 @@ async fn remove(app: &App, key: &JobKey, stored: &Stored) -> Result<(), Error> {
         return Ok(());
     };
     // Another request was faster, the record has expired, or the answer was lost.
-    match app.store.read(key, Freshness::Leader).await? {
-        Found::Gone | Found::Absent => Ok(()),
-        Found::Job(_) => Err(error),
+    match app.store.read(key, ReadFrom::Leader).await? {
+        Lookup::Gone | Lookup::Absent => Ok(()),
+        Lookup::Job(_) => Err(error),
     }
 }

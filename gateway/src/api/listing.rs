@@ -11,12 +11,12 @@ use serde::Deserialize;
 use tracing::warn;
 use url::form_urlencoded;
 use wordmill_common::job::Status;
-use wordmill_nats::listing::Wanted;
+use wordmill_nats::listing::ListFilter;
 
 use crate::App;
 use crate::auth::caller::Caller;
 use crate::http::cursor;
-use crate::http::cursor::Page;
+use crate::http::cursor::PageQuery;
 use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
 use crate::read::view::JobView;
@@ -66,7 +66,7 @@ pub(crate) async fn get(
         Some(label) => label,
         None => None,
     };
-    let wanted = Wanted { status: selection.status, label };
+    let wanted = ListFilter { status: selection.status, label };
 
     let page = app.listing.page(&caller.owner, &wanted, before, limit);
     let page = tokio::time::timeout(BROKER_DEADLINE, page).await.map_err(|_| {
@@ -81,7 +81,7 @@ pub(crate) async fn get(
     let data: Vec<JobView<'_>> = shown.collect();
     let next = page.next.map(cursor::write);
     let link = next.as_ref().and_then(|next| link(&selection, next));
-    let mut response = Json(Page { data, next_cursor: next }).into_response();
+    let mut response = Json(PageQuery { data, next_cursor: next }).into_response();
     response.headers_mut().extend(link.map(|link| (LINK, link)));
     Ok(response)
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use wordmill_common::id::Lane;
 use wordmill_nats::Error;
-use wordmill_nats::presence::{self, Seen};
+use wordmill_nats::presence::{self, WorkerStatus};
 use wordmill_nats::queue::LaneLevel;
 use wordmill_nats::sweep::age;
 
@@ -90,7 +90,7 @@ async fn look(app: &App) -> Result<QueueView, Error> {
 }
 
 impl LaneView {
-    fn of(lane: Lane, level: &LaneLevel, workers: &[Seen], now: Timestamp) -> Self {
+    fn of(lane: Lane, level: &LaneLevel, workers: &[WorkerStatus], now: Timestamp) -> Self {
         let said: u64 = workers.iter().map(|seen| u64::from(seen.doing.in_work(lane))).sum();
         // What workers said is seconds old: they cannot have more than was handed out.
         let in_work = said.min(level.handed_out);
@@ -107,7 +107,7 @@ impl LaneView {
 }
 
 impl WorkerView {
-    fn of(seen: Seen) -> Self {
+    fn of(seen: WorkerStatus) -> Self {
         let doing = seen.doing;
         let in_work = Lanes { interactive: doing.interactive, bulk: doing.bulk };
         Self { name: doing.name, slots: doing.slots, in_work, seen_at: seen.at }

@@ -14,7 +14,7 @@ use wordmill_common::message::{JobMessage, ParsedMessage};
 use wordmill_common::source::Source;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::dead::LetterId;
-use wordmill_nats::read::Freshness;
+use wordmill_nats::read::ReadFrom;
 
 use crate::App;
 use crate::api::{document_copy, submit};
@@ -24,7 +24,7 @@ use crate::http::deadline::within;
 use crate::http::problem::{Code, Problem};
 use crate::intake::{idempotency_key, upload};
 use crate::read::lookup::{self, JobPath};
-use crate::read::waiting::Preference;
+use crate::read::waiting::PreferWait;
 
 /// `POST /v1/jobs/{id}/retry`. With an `Idempotency-Key` a repeat finds the job of the first time;
 /// without one it starts another.
@@ -60,7 +60,7 @@ pub(crate) async fn post(
         batch: None,
     };
     let copy = document_copy::renew(&app, &mut message).await?;
-    let preference = Preference::of(&app, &message.key(), &headers).await;
+    let preference = PreferWait::of(&app, &message.key(), &headers).await;
     let accepted = match name {
         Some(_) => keyed::accept(&app, message, &trace).await,
         None => publish::accept(&app, &message, &trace).await,
@@ -90,7 +90,7 @@ async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
     let letter = within(app.dead_letters.find(&key.owner, LetterId::Job(key.job_id))).await?;
     let message = match letter.and_then(|letter| letter.message).filter(is_its) {
         Some(message) => Some(message),
-        None => within(app.queue.find(&key, Freshness::Leader)).await?.filter(is_its),
+        None => within(app.queue.find(&key, ReadFrom::Leader)).await?.filter(is_its),
     };
     match message {
         Some(ParsedMessage::Known(message)) => Ok(message.source),

@@ -16,7 +16,7 @@ use wordmill_common::trace::TraceParent;
 
 use crate::App;
 use crate::auth::caller::Caller;
-use crate::enqueue::room::RoomShare;
+use crate::enqueue::room::BodyShare;
 use crate::enqueue::{keyed, publish};
 use crate::http::problem::Problem;
 use crate::intake::new_job::{self, NewJob};
@@ -24,7 +24,7 @@ use crate::intake::{body, idempotency_key, media, query, upload};
 use crate::read::lookup;
 use crate::read::lookup::JobPath;
 use crate::read::view::JobView;
-use crate::read::waiting::Preference;
+use crate::read::waiting::PreferWait;
 
 /// When a client may look after its new job, in seconds.
 const POLL_AFTER_S: u64 = 1;
@@ -45,7 +45,7 @@ pub(crate) async fn post(
     let key = caller.job(given.as_ref().map_or_else(JobId::new, derived));
     let (message, share) = read(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
-    let preference = Preference::of(&app, &key, &headers).await;
+    let preference = PreferWait::of(&app, &key, &headers).await;
     // Frees the room of the body; `accept` takes room for the job.
     drop(share);
     let accepted = match given {
@@ -69,7 +69,7 @@ pub(crate) async fn put(
 ) -> Result<Response, Problem> {
     let (message, share) = read(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
-    let preference = Preference::of(&app, &key, &headers).await;
+    let preference = PreferWait::of(&app, &key, &headers).await;
     // Frees the room of the body; `accept` takes room for the job.
     drop(share);
     let accepted = keyed::accept(&app, message, &trace).await;
@@ -79,7 +79,7 @@ pub(crate) async fn put(
 
 /// Returns the answer about a job that was accepted, now or by an earlier request; if the client
 /// prefers to wait for it, as it is then.
-pub(crate) async fn answer(app: &App, preference: Option<Preference>, job: Job) -> Response {
+pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) -> Response {
     if job.status == Status::Unknown
         && let Ok(record) = Box::pin(lookup::raw(app, &job.key())).await
         && let Ok(view) = app.show(&record, &job.key())
@@ -128,7 +128,7 @@ pub(crate) async fn read(
     uri: &Uri,
     headers: &HeaderMap,
     body: Body,
-) -> Result<(JobMessage, RoomShare), Problem> {
+) -> Result<(JobMessage, BodyShare), Problem> {
     if media::kind(headers)? != media::Kind::Json {
         let reading = upload::read(app, key, trace, headers, uri.query(), body);
         // The document is in the store by then.

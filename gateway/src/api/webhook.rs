@@ -11,7 +11,7 @@ use wordmill_common::job::Job;
 use wordmill_common::trace::TraceParent;
 use wordmill_common::webhook::Deliveries;
 use wordmill_nats::Error;
-use wordmill_nats::read::Freshness;
+use wordmill_nats::read::ReadFrom;
 
 use crate::App;
 use crate::http::deadline::within;
@@ -50,7 +50,7 @@ pub(crate) async fn post(
 /// That the state says so at once is for whoever looks; the worker that is given the message says it, too.
 async fn again(app: &App, job: &Job) -> Result<Deliveries, Error> {
     let key = job.key();
-    let kept = app.webhooks.read(&key, Freshness::Leader).await?;
+    let kept = app.webhooks.read(&key, ReadFrom::Leader).await?;
     let last = kept.deliveries.map_or(0, |found| found.round);
     let now = clock::now();
     // The time tells it from one that was forgotten.
@@ -69,6 +69,6 @@ async fn again(app: &App, job: &Job) -> Result<Deliveries, Error> {
 /// # Errors
 /// `broker_unavailable`, and `internal` for what cannot be read.
 pub(crate) async fn told(app: &App, key: &JobKey) -> Result<Option<Deliveries>, Problem> {
-    let freshness = if app.replicas > 1 { Freshness::Leader } else { Freshness::Any };
+    let freshness = if app.replicas > 1 { ReadFrom::Leader } else { ReadFrom::Any };
     Ok(within(app.webhooks.read(key, freshness)).await?.deliveries)
 }

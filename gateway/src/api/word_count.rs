@@ -17,7 +17,7 @@ use wordmill_common::job::{self, Job, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::trace::TraceParent;
-use wordmill_nats::record::Found;
+use wordmill_nats::record::Lookup;
 use wordmill_nats::supervise::Health;
 
 use crate::App;
@@ -135,8 +135,8 @@ pub(crate) async fn health(State(app): State<App>) -> Response {
 async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, Refusal> {
     let unknown = || refuse(StatusCode::BAD_REQUEST, "No job has this id.");
     let stored = match lookup::find(app, key).await.map_err(server_error)? {
-        Found::Job(record) => record.read(key).map_err(Problem::from).map_err(server_error)?,
-        Found::Gone | Found::Absent => return Err(unknown()),
+        Lookup::Job(record) => record.read(key).map_err(Problem::from).map_err(server_error)?,
+        Lookup::Gone | Lookup::Absent => return Err(unknown()),
     };
     let job = &stored.job;
     let mut data = json!({"job_id": job.job_id, "status": "IN_PROGRESS"});

@@ -32,7 +32,7 @@ const RETRY_AFTER_S_UNKNOWN: u64 = 5;
 
 /// What is known about the queue. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Gauge {
+pub(crate) struct Backpressure {
     reading: watch::Receiver<Option<Reading>>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Reading {
     within: Duration,
 }
 
-impl Gauge {
+impl Backpressure {
     /// Returns a gauge that knows nothing until [`watch`] feeds it.
     pub(crate) fn new() -> (watch::Sender<Option<Reading>>, Self) {
         let (sender, reading) = watch::channel(None);
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn bulk_is_declined_from_80_percent_of_either_bound_and_interactive_never() {
-        let (sender, gauge) = Gauge::new();
+        let (sender, gauge) = Backpressure::new();
         assert!(gauge.admit(Lane::Bulk).is_ok(), "nothing is known");
         for (level, admits) in [
             (level(799, 7990, 799), true),
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_stale_reading_declines_nothing() {
-        let (sender, gauge) = Gauge::new();
+        let (sender, gauge) = Backpressure::new();
         let mut old = reading(level(1000, 1000, 1000), 1, 1);
         sender.send_replace(Some(old));
         assert!(gauge.admit(Lane::Bulk).is_err());

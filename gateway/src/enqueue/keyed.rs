@@ -17,15 +17,15 @@ use wordmill_common::source::Source;
 use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
 use wordmill_nats::Error;
-use wordmill_nats::queue::{Envelope, Kept};
-use wordmill_nats::read::Freshness;
-use wordmill_nats::record::{Found, Stored};
+use wordmill_nats::queue::{Envelope, PublishAck};
+use wordmill_nats::read::ReadFrom;
+use wordmill_nats::record::{Lookup, VersionedJob};
 use wordmill_nats::spans;
-use wordmill_nats::store::Claimed;
+use wordmill_nats::store::ClaimResult;
 
 use crate::App;
 use crate::auth::limits;
-use crate::enqueue::publish::{self, Offered, PUBLISH_PAUSE};
+use crate::enqueue::publish::{self, PUBLISH_PAUSE, PublishOutcome};
 use crate::http::deadline::{self, BROKER_DEADLINE};
 use crate::http::problem::{Code, Problem};
 use crate::http::trace;
@@ -98,12 +98,12 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
     let key = JobKey { owner: message.owner.clone(), job_id: message.job_id };
     let comparing = async {
         let _room = app.room.take(&message.source)?;
-        match deadline::within(app.store.read(&key, Freshness::Leader)).await? {
-            Found::Job(stored) if stored.job.fingerprint == Some(fingerprint(message)) => {
+        match deadline::within(app.store.read(&key, ReadFrom::Leader)).await? {
+            Lookup::Job(stored) if stored.job.fingerprint == Some(fingerprint(message)) => {
                 Ok(stored.job)
             }
-            Found::Job(_) => Err(idempotency_key_reused()),
-            Found::Gone | Found::Absent => Err(Problem::gone()),
+            Lookup::Job(_) => Err(idempotency_key_reused()),
+            Lookup::Gone | Lookup::Absent => Err(Problem::gone()),
         }
     };
     let compared = comparing.await;
@@ -144,20 +144,21 @@ async fn settle(
         })?,
     };
     match claimed {
-        Claimed::Created(revision) => {
-            put_in(app, Stored { job, revision }, message, trace, deadline, Owned::ByUs).await
+        ClaimResult::Created(revision) => {
+            put_in(app, VersionedJob { job, revision }, message, trace, deadline, CreatedBy::ByUs)
+                .await
         }
-        Claimed::Taken(stored) if stored.job.fingerprint == job.fingerprint => {
-            put_in(app, *stored, message, trace, deadline, Owned::ByAnother).await
+        ClaimResult::Taken(stored) if stored.job.fingerprint == job.fingerprint => {
+            put_in(app, *stored, message, trace, deadline, CreatedBy::ByAnother).await
         }
-        Claimed::Taken(_) => Err(idempotency_key_reused()),
-        Claimed::Gone => Err(Problem::gone()),
+        ClaimResult::Taken(_) => Err(idempotency_key_reused()),
+        ClaimResult::Gone => Err(Problem::gone()),
     }
 }
 
 /// Whose the record is, and so who may take it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owned {
+enum CreatedBy {
     /// This request created it: nothing was promised yet.
     ByUs,
     /// An earlier request did, and may have promised the job.
@@ -165,7 +166,7 @@ enum Owned {
 }
 
 /// Creates the record or finds the one that is there, until the deadline.
-async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<Claimed, Problem> {
+async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<ClaimResult, Problem> {
     let admitted = match app.gauge.admit(job.lane) {
         Ok(()) => limits::admit(app, &job.owner).await,
         declined => declined,
@@ -188,23 +189,27 @@ async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<Claimed, Probl
 }
 
 /// Finds the record that an earlier request created; `None` if there is none.
-async fn find_record(app: &App, job: &Job, deadline: Instant) -> Result<Option<Claimed>, Problem> {
+async fn find_record(
+    app: &App,
+    job: &Job,
+    deadline: Instant,
+) -> Result<Option<ClaimResult>, Problem> {
     let key = job.key();
-    Ok(match within(deadline, job, app.store.read(&key, Freshness::Leader)).await? {
-        Found::Job(stored) => Some(Claimed::Taken(stored)),
-        Found::Gone => Some(Claimed::Gone),
-        Found::Absent => None,
+    Ok(match within(deadline, job, app.store.read(&key, ReadFrom::Leader)).await? {
+        Lookup::Job(stored) => Some(ClaimResult::Taken(stored)),
+        Lookup::Gone => Some(ClaimResult::Gone),
+        Lookup::Absent => None,
     })
 }
 
 /// Sees to it that a job whose record is there is queued or beyond, and returns it.
 async fn put_in(
     app: &App,
-    mut stored: Stored,
+    mut stored: VersionedJob,
     mut message: JobMessage,
     trace: &TraceParent,
     deadline: Instant,
-    owned: Owned,
+    owned: CreatedBy,
 ) -> Result<Job, Problem> {
     // The message says what the record says, whoever sends it.
     message.created_at = stored.job.created_at;
@@ -214,35 +219,35 @@ async fn put_in(
     }
     let parent =
         stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
-    let mut must_look = owned == Owned::ByAnother;
+    let mut must_look = owned == CreatedBy::ByAnother;
     for is_again in [false, true] {
         if must_look {
             stored = match look(app, stored, deadline).await? {
-                Seen::Underway(job) => return Ok(*job),
-                Seen::Missing(kept) => *kept,
+                QueueCheck::Underway(job) => return Ok(*job),
+                QueueCheck::Missing(kept) => *kept,
             };
         }
         let publishing = spans::publish(&message, &parent);
-        if owned == Owned::ByAnother {
+        if owned == CreatedBy::ByAnother {
             telemetry::link(&publishing.span, trace);
         }
         let first = Envelope::seal(&message, &publishing.context)?;
         let envelope = if is_again { first.again() } else { first };
         let offering = publish::offer(app, &envelope, &publishing.context, deadline);
         match offering.instrument(publishing.span).await {
-            Offered::Acknowledged(Kept::Stored) => {
-                publish::note_accepted(&stored.job, owned == Owned::ByUs);
+            PublishOutcome::Acknowledged(PublishAck::Stored) => {
+                publish::note_accepted(&stored.job, owned == CreatedBy::ByUs);
                 return Ok(stored.job);
             }
             // Somebody else has sent it just now, or it was there and is gone.
-            Offered::Acknowledged(Kept::Duplicate) => must_look = true,
-            Offered::Declined(refused) => {
-                if owned == Owned::ByUs {
+            PublishOutcome::Acknowledged(PublishAck::Duplicate) => must_look = true,
+            PublishOutcome::Declined(refused) => {
+                if owned == CreatedBy::ByUs {
                     publish::take_back(app, &stored.job, Ok(stored.revision)).await;
                 }
                 return Err(publish::declined(app, stored.job.lane, &refused));
             }
-            Offered::Unconfirmed => {
+            PublishOutcome::Unconfirmed => {
                 warn!(job.id = %stored.job.job_id, "the queue did not confirm a job in time");
                 return Err(Problem::unconfirmed(stored.job.job_id));
             }
@@ -250,17 +255,17 @@ async fn put_in(
     }
     let job_id = stored.job.job_id;
     match look(app, stored, deadline).await? {
-        Seen::Underway(job) => Ok(*job),
-        Seen::Missing(_) => Err(Problem::unconfirmed(job_id)),
+        QueueCheck::Underway(job) => Ok(*job),
+        QueueCheck::Missing(_) => Err(Problem::unconfirmed(job_id)),
     }
 }
 
 /// What is known of a job whose record is there.
-enum Seen {
+enum QueueCheck {
     /// It is queued or beyond.
     Underway(Box<Job>),
     /// Only its record says that it is queued. That was just written again, and so is young.
-    Missing(Box<Stored>),
+    Missing(Box<VersionedJob>),
 }
 
 /// Looks whether a job is queued or beyond.
@@ -269,30 +274,32 @@ enum Seen {
 /// there for longer than a request may take. So whoever is to put a message in again writes the
 /// record again first, unchanged: either the sweeper was faster, which is seen here, or it finds
 /// another revision, and leaves the job alone until the message is there.
-async fn look(app: &App, stored: Stored, deadline: Instant) -> Result<Seen, Problem> {
+async fn look(app: &App, stored: VersionedJob, deadline: Instant) -> Result<QueueCheck, Problem> {
     let job = stored.job;
     if job.status != Status::Queued {
-        return Ok(Seen::Underway(Box::new(job)));
+        return Ok(QueueCheck::Underway(Box::new(job)));
     }
     let key = job.key();
     loop {
         // A job that waits for its next attempt has its message there, too.
         let has_message =
-            within(deadline, &job, app.queue.has_message(&key, Freshness::Leader)).await?;
+            within(deadline, &job, app.queue.has_message(&key, ReadFrom::Leader)).await?;
         // A worker may have finished it before the queue was asked. A new revision alone says
         // nothing: somebody else may be about to put the message in, and die.
-        let now = match within(deadline, &job, app.store.read(&key, Freshness::Leader)).await? {
-            Found::Job(now) if has_message || now.job.status != Status::Queued => {
-                return Ok(Seen::Underway(Box::new(now.job)));
+        let now = match within(deadline, &job, app.store.read(&key, ReadFrom::Leader)).await? {
+            Lookup::Job(now) if has_message || now.job.status != Status::Queued => {
+                return Ok(QueueCheck::Underway(Box::new(now.job)));
             }
-            Found::Job(now) => now,
-            Found::Gone => return Err(Problem::gone()),
+            Lookup::Job(now) => now,
+            Lookup::Gone => return Err(Problem::gone()),
             // Taken back by a request that the queue declined: the job exists if its message does.
-            Found::Absent if has_message => return Ok(Seen::Underway(Box::new(job))),
-            Found::Absent => return Err(Problem::unconfirmed(job.job_id)),
+            Lookup::Absent if has_message => return Ok(QueueCheck::Underway(Box::new(job))),
+            Lookup::Absent => return Err(Problem::unconfirmed(job.job_id)),
         };
         match tokio::time::timeout_at(deadline, app.store.renew(&now)).await {
-            Ok(Ok(revision)) => return Ok(Seen::Missing(Box::new(Stored { revision, ..*now }))),
+            Ok(Ok(revision)) => {
+                return Ok(QueueCheck::Missing(Box::new(VersionedJob { revision, ..*now })));
+            }
             Ok(Err(reason)) => debug!(job.id = %job.job_id, ?reason, "record not renewed"),
             Err(_) => return Err(Problem::unconfirmed(job.job_id)),
         }

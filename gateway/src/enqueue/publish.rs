@@ -9,11 +9,11 @@ use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
 use wordmill_common::telemetry;
 use wordmill_common::trace::TraceParent;
-use wordmill_nats::queue::{Envelope, Kept, Refused};
-use wordmill_nats::read::Freshness;
-use wordmill_nats::record::Found;
+use wordmill_nats::queue::{Envelope, PublishAck, PublishError};
+use wordmill_nats::read::ReadFrom;
+use wordmill_nats::record::Lookup;
 use wordmill_nats::spans;
-use wordmill_nats::store::NotWritten;
+use wordmill_nats::store::WriteError;
 
 use crate::App;
 use crate::auth::limits;
@@ -26,11 +26,11 @@ use crate::metrics::Operation;
 pub(crate) const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
 
 /// What is known after the job was offered to the queue.
-pub(crate) enum Offered {
+pub(crate) enum PublishOutcome {
     /// The queue has it.
-    Acknowledged(Kept),
+    Acknowledged(PublishAck),
     /// The queue certainly does not have it.
-    Declined(Refused),
+    Declined(PublishError),
     /// Nobody knows.
     Unconfirmed,
 }
@@ -66,18 +66,18 @@ async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<
     let (offered, created) = tokio::join!(offering.instrument(publishing.span), creating);
     match offered {
         // The record may be missing, or a worker may have been faster: the job is safe.
-        Offered::Acknowledged(_) => {
-            if let Err(NotWritten::Unclear(reason)) = &created {
+        PublishOutcome::Acknowledged(_) => {
+            if let Err(WriteError::Unclear(reason)) = &created {
                 warn!(job.id = %job.job_id, reason, "record not confirmed; the worker will write it");
             }
             note_accepted(&job, true);
             Ok(job)
         }
-        Offered::Declined(refused) => {
+        PublishOutcome::Declined(refused) => {
             Box::pin(take_back(app, &job, created)).await;
             Err(declined(app, job.lane, &refused))
         }
-        Offered::Unconfirmed => {
+        PublishOutcome::Unconfirmed => {
             warn!(job.id = %job.job_id, "the queue did not confirm a job in time");
             Err(Problem::unconfirmed(job.job_id))
         }
@@ -117,38 +117,38 @@ pub(crate) async fn offer(
     envelope: &Envelope,
     trace: &TraceParent,
     deadline: Instant,
-) -> Offered {
+) -> PublishOutcome {
     let mut is_clear = true;
     loop {
         let publishing = app.metrics.timed(Operation::Publish, trace, app.queue.publish(envelope));
         match tokio::time::timeout_at(deadline, publishing).await {
-            Ok(Ok(kept)) => return Offered::Acknowledged(kept),
-            Ok(Err(refused @ (Refused::Full | Refused::TooLarge | Refused::NoQueue)))
-                if is_clear =>
-            {
+            Ok(Ok(kept)) => return PublishOutcome::Acknowledged(kept),
+            Ok(Err(
+                refused @ (PublishError::Full | PublishError::TooLarge | PublishError::NoQueue),
+            )) if is_clear => {
                 telemetry::fail(&Span::current(), refused.name());
-                return Offered::Declined(refused);
+                return PublishOutcome::Declined(refused);
             }
             Ok(Err(_)) | Err(_) => is_clear = false,
         }
         let again = Instant::now() + PUBLISH_PAUSE;
         if again >= deadline {
             telemetry::fail(&Span::current(), "unconfirmed");
-            return Offered::Unconfirmed;
+            return PublishOutcome::Unconfirmed;
         }
         tokio::time::sleep_until(again).await;
     }
 }
 
 /// Removes the record of a job that the queue certainly refused.
-pub(crate) async fn take_back(app: &App, job: &Job, created: Result<u64, NotWritten>) {
+pub(crate) async fn take_back(app: &App, job: &Job, created: Result<u64, WriteError>) {
     let key = job.key();
     let revision = match created {
         Ok(revision) => Ok(Some(revision)),
-        Err(NotWritten::Conflict | NotWritten::TooLarge) => Ok(None),
-        Err(NotWritten::Unclear(_)) => match app.store.read(&key, Freshness::Leader).await {
-            Ok(Found::Job(stored)) => Ok(Some(stored.revision)),
-            Ok(Found::Gone | Found::Absent) => Ok(None),
+        Err(WriteError::Conflict | WriteError::TooLarge) => Ok(None),
+        Err(WriteError::Unclear(_)) => match app.store.read(&key, ReadFrom::Leader).await {
+            Ok(Lookup::Job(stored)) => Ok(Some(stored.revision)),
+            Ok(Lookup::Gone | Lookup::Absent) => Ok(None),
             Err(error) => Err(error),
         },
     };
@@ -163,14 +163,14 @@ pub(crate) async fn take_back(app: &App, job: &Job, created: Result<u64, NotWrit
 }
 
 /// Returns the answer to a job that the queue certainly does not have.
-pub(crate) fn declined(app: &App, lane: Lane, refused: &Refused) -> Problem {
+pub(crate) fn declined(app: &App, lane: Lane, refused: &PublishError) -> Problem {
     warn!(%refused, "job declined");
     match refused {
-        Refused::Full => app.gauge.full(lane, "Too many jobs wait already. Come back later."),
-        Refused::TooLarge => {
+        PublishError::Full => app.gauge.full(lane, "Too many jobs wait already. Come back later."),
+        PublishError::TooLarge => {
             Problem::new(Code::InputTooLarge, "The job is too large for one message.")
         }
-        Refused::NoQueue | Refused::Unclear(_) => Problem::new(
+        PublishError::NoQueue | PublishError::Unclear(_) => Problem::new(
             Code::BrokerUnavailable,
             "The queue does not answer. Nothing was queued: try again.",
         ),

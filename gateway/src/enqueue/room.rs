@@ -17,9 +17,9 @@ const JOB_KIB_MIN: u32 = 32;
 
 /// The room that submissions share.
 #[derive(Debug, Clone)]
-pub(crate) struct Room(Arc<Semaphore>);
+pub(crate) struct InFlightBudget(Arc<Semaphore>);
 
-impl Room {
+impl InFlightBudget {
     /// Returns an empty room.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Semaphore::new(usize::try_from(KIB_MAX).unwrap_or(Semaphore::MAX_PERMITS))))
@@ -44,8 +44,8 @@ impl Room {
     }
 
     /// Returns the share of a body that arrives, which is empty at first.
-    pub(crate) fn share(&self) -> RoomShare {
-        RoomShare { room: self.clone(), permit: None }
+    pub(crate) fn share(&self) -> BodyShare {
+        BodyShare { room: self.clone(), permit: None }
     }
 
     /// Returns how much is taken, in bytes.
@@ -68,12 +68,12 @@ impl Room {
 
 /// The room of a body, for as long as it is held in memory.
 #[derive(Debug)]
-pub(crate) struct RoomShare {
-    room: Room,
+pub(crate) struct BodyShare {
+    room: InFlightBudget,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl RoomShare {
+impl BodyShare {
     /// Takes or frees room, so that the share is that of a body of `bytes`, in whole kibibytes.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_share_grows_and_shrinks_with_its_body_and_is_given_back() {
-        let room = Room::new();
+        let room = InFlightBudget::new();
         let mut share = room.share();
         for (bytes, kib) in [(1, 1), (1024, 1), (1025, 2), (1 << 20, 1024), (100, 1), (0, 0)] {
             share.resize(bytes).unwrap();
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn the_room_is_bounded_by_count_and_by_bytes_and_given_back() {
         for (size, fit) in [(1, 2048), (32 << 10, 2048), (1 << 20, 64), (2 << 20, 32)] {
-            let room = Room::new();
+            let room = InFlightBudget::new();
             let mut taken: Vec<_> = (0..fit).map(|_| room.take(&text(size)).unwrap()).collect();
             assert!(room.take(&text(1)).is_err(), "{size}");
             taken.pop();

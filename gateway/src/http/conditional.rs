@@ -5,9 +5,9 @@ use axum::http::header::IF_NONE_MATCH;
 
 /// The revisions that a client knows: `If-None-Match`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Known(Vec<String>);
+pub(crate) struct IfNoneMatch(Vec<String>);
 
-impl Known {
+impl IfNoneMatch {
     /// Reads the header; `None` if there is none.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
@@ -54,9 +54,9 @@ mod tests {
             (&["\"77\""], false),
             (&[""], false),
         ] {
-            let known = Known::of(&headers("if-none-match", values)).unwrap();
+            let known = IfNoneMatch::of(&headers("if-none-match", values)).unwrap();
             assert_eq!(known.includes(7), is_known, "{values:?}");
         }
-        assert_eq!(Known::of(&HeaderMap::new()), None);
+        assert_eq!(IfNoneMatch::of(&HeaderMap::new()), None);
     }
 }

@@ -27,7 +27,7 @@ pub struct Error {
 }
 
 /// Files, and what was made of them last.
-pub(crate) struct Followed<T> {
+pub(crate) struct FileWatch<T> {
     what: &'static str,
     paths: Vec<PathBuf>,
     parse: Parse<T>,
@@ -39,7 +39,7 @@ pub(crate) struct Followed<T> {
     wrong: Option<String>,
 }
 
-impl<T> Followed<T> {
+impl<T> FileWatch<T> {
     /// Reads the files for the first time. `what` says in messages what they are.
     ///
     /// # Errors

@@ -82,7 +82,8 @@ pub fn probe(stream: TcpStream, certificate: &Path) -> io::Result<impl Read + Wr
     let pem = fs::read(certificate)?;
     let chain = certificates(&pem).map_err(io::Error::other)?;
     let provider = Arc::new(ring::default_provider());
-    let verifier = Pinned { own: chain.into_iter().next(), provider: Arc::clone(&provider) };
+    let verifier =
+        PinnedCertificate { own: chain.into_iter().next(), provider: Arc::clone(&provider) };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
@@ -96,12 +97,12 @@ pub fn probe(stream: TcpStream, certificate: &Path) -> io::Result<impl Read + Wr
 
 /// Accepts one certificate.
 #[derive(Debug)]
-struct Pinned {
+struct PinnedCertificate {
     own: Option<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for PinnedCertificate {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,

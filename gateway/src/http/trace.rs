@@ -29,14 +29,14 @@ const PLACEHOLDER: &str = "{trace_id}";
 
 /// What a caller's trace context is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Inbound {
+pub(crate) enum InboundTrace {
     /// The request is part of the caller's trace, and recorded if the caller says so.
     Trust,
     /// The request begins a trace of its own, with a link to the caller's.
     Link,
 }
 
-impl fmt::Display for Inbound {
+impl fmt::Display for InboundTrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Trust => "trust",
@@ -51,7 +51,7 @@ pub struct Settings {
     /// `WORDMILL_TRACE_INBOUND`: `trust` or `link`. A trusted caller chooses trace ids and which
     /// requests are recorded, so with keys, whose holders may be strangers to each other, the
     /// default is `link`.
-    inbound: Inbound,
+    inbound: InboundTrace,
     /// `WORDMILL_TRACE_URL`: where a person looks at a trace: the address of a Jaeger, or any URL
     /// with `{trace_id}` in it. Jobs show it as `links.trace`; without, they show none.
     url: Option<String>,
@@ -60,10 +60,10 @@ pub struct Settings {
 impl Settings {
     /// Reads the settings.
     pub(crate) fn read(env: &mut Env, has_keys: bool) -> Self {
-        let default = if has_keys { Inbound::Link } else { Inbound::Trust };
+        let default = if has_keys { InboundTrace::Link } else { InboundTrace::Trust };
         let inbound = env.read("WORDMILL_TRACE_INBOUND", default, |text| match text {
-            "trust" => Ok(Inbound::Trust),
-            "link" => Ok(Inbound::Link),
+            "trust" => Ok(InboundTrace::Trust),
+            "link" => Ok(InboundTrace::Link),
             _ => Err("neither trust nor link".to_owned()),
         });
         let url = env.read("WORDMILL_TRACE_URL", String::new(), template);
@@ -128,13 +128,13 @@ fn begin(app: &App, request: &Request) -> (Span, TraceParent) {
     let given = inherited(request.headers());
     let span = server(request, app.scheme);
     match (inbound, given) {
-        (Inbound::Trust, Some(parent)) => telemetry::adopt(&span, &parent),
-        (Inbound::Link, Some(other)) => telemetry::link(&span, &other),
+        (InboundTrace::Trust, Some(parent)) => telemetry::adopt(&span, &parent),
+        (InboundTrace::Link, Some(other)) => telemetry::link(&span, &other),
         (_, None) => {}
     }
     let otherwise = || match inbound {
-        Inbound::Trust => given.unwrap_or_else(TraceParent::random),
-        Inbound::Link => TraceParent::random(),
+        InboundTrace::Trust => given.unwrap_or_else(TraceParent::random),
+        InboundTrace::Link => TraceParent::random(),
     };
     let trace = telemetry::context(&span).unwrap_or_else(otherwise);
     telemetry::identify(&span, trace.trace_id);
@@ -282,10 +282,10 @@ mod tests {
             let mut env: Env = settings.iter().copied().collect();
             Settings::read(&mut env, has_keys).inbound
         };
-        assert_eq!(read(&[], false), Inbound::Trust);
-        assert_eq!(read(&[], true), Inbound::Link);
-        assert_eq!(read(&[("WORDMILL_TRACE_INBOUND", "trust")], true), Inbound::Trust);
-        assert_eq!(read(&[("WORDMILL_TRACE_INBOUND", "link")], false), Inbound::Link);
+        assert_eq!(read(&[], false), InboundTrace::Trust);
+        assert_eq!(read(&[], true), InboundTrace::Link);
+        assert_eq!(read(&[("WORDMILL_TRACE_INBOUND", "trust")], true), InboundTrace::Trust);
+        assert_eq!(read(&[("WORDMILL_TRACE_INBOUND", "link")], false), InboundTrace::Link);
     }
 
     #[test]

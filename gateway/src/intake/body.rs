@@ -13,7 +13,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
-use crate::enqueue::room::{Room, RoomShare};
+use crate::enqueue::room::{BodyShare, InFlightBudget};
 use crate::http::problem::{Code, Problem};
 
 /// Longest time that a JSON body may take to arrive.
@@ -57,11 +57,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
 /// A problem for a wrong content type, a body that is too large, too slow, cut off, not JSON, or
 /// JSON of another shape, and `overloaded`.
 pub(crate) async fn json<T: DeserializeOwned>(
-    room: &Room,
+    room: &InFlightBudget,
     headers: &HeaderMap,
     body: Body,
     size_max: usize,
-) -> Result<(T, RoomShare), Problem> {
+) -> Result<(T, BodyShare), Problem> {
     if !is_json(headers) {
         let detail = "Send the job as JSON, with Content-Type: application/json.";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
@@ -103,7 +103,11 @@ pub(crate) fn essence(headers: &HeaderMap) -> String {
 ///
 /// # Errors
 /// A problem for a body that is too large, too slow or cut off, and `overloaded`.
-async fn read(room: &Room, mut body: Body, size_max: usize) -> Result<(Bytes, RoomShare), Problem> {
+async fn read(
+    room: &InFlightBudget,
+    mut body: Body,
+    size_max: usize,
+) -> Result<(Bytes, BodyShare), Problem> {
     let mut share = room.share();
     let collecting = collect(&mut body, &mut share, size_max);
     let read = tokio::time::timeout(BODY_TIMEOUT, collecting).await.unwrap_or_else(|_| {
@@ -139,7 +143,7 @@ pub(crate) async fn drain(mut body: Body) {
 
 async fn collect(
     body: &mut Body,
-    share: &mut RoomShare,
+    share: &mut BodyShare,
     size_max: usize,
 ) -> Result<Bytes, Problem> {
     let mut blocks = Blocks::default();

@@ -19,7 +19,7 @@ const FLAGS: [&str; 1] = ["explain"];
 
 /// What a job is to be like.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct SubmitQuery {
     pub(crate) options: Options,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) lane: Option<Lane>,
@@ -32,7 +32,7 @@ pub(crate) struct Asked {
 ///
 /// # Errors
 /// `invalid_query`, `invalid_label` and `invalid_option`.
-pub(crate) fn read(query: &str) -> Result<Asked, Problem> {
+pub(crate) fn read(query: &str) -> Result<SubmitQuery, Problem> {
     let (mut options, mut labels) = (Map::new(), BTreeMap::new());
     let (mut lane, mut webhook) = (None, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -63,7 +63,7 @@ pub(crate) fn read(query: &str) -> Result<Asked, Problem> {
         }
     }
     let options = (!options.is_empty()).then_some(Value::Object(options));
-    Ok(Asked {
+    Ok(SubmitQuery {
         options: new_job::options(options)?,
         labels: new_job::labels(labels)?,
         lane,

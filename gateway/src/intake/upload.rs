@@ -22,7 +22,7 @@ use wordmill_common::source::{Document, Source};
 use wordmill_common::trace::TraceParent;
 use wordmill_common::webhook::Webhook;
 use wordmill_nats::Error;
-use wordmill_nats::documents::{Documents, Received, Upload};
+use wordmill_nats::documents::{Documents, StoredDocument, Upload};
 
 use crate::App;
 use crate::enqueue::publish;
@@ -33,7 +33,7 @@ use crate::intake::media::{
     CONTENT_TYPE_BYTES_MAX, Kind, UNKNOWN_TYPE, countable, encoding, guess, kind, plain,
 };
 use crate::intake::pieces::{Pieces, Plain, incomplete};
-use crate::intake::query::{self, Asked};
+use crate::intake::query::{self, SubmitQuery};
 use crate::intake::{body, new_job};
 
 /// How often the removal of a document is tried before it is left to the sweeper.
@@ -170,7 +170,7 @@ async fn take(
     headers: &HeaderMap,
     query: Option<&str>,
     body: &mut Body,
-) -> Result<(Asked, Option<Webhook>, Document), Problem> {
+) -> Result<(SubmitQuery, Option<Webhook>, Document), Problem> {
     let asked = query::read(query.unwrap_or_default())?;
     let webhook = asked.webhook.as_deref().map(|url| new_job::webhook_to(app, url)).transpose()?;
     let limits = app.uploads.limits;
@@ -216,7 +216,7 @@ async fn take(
             return Err(Problem::new(Code::RequestTimeout, detail));
         }
     };
-    let Received { content, size_bytes, sha256 } = received;
+    let StoredDocument { content, size_bytes, sha256 } = received;
     let content_type = content_type.filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX);
     let document =
         Document { content, content_type, content_encoding, file_name, size_bytes, sha256 };
@@ -224,7 +224,11 @@ async fn take(
 }
 
 /// Takes in a document up to its end.
-async fn take_in(app: &App, key: &JobKey, pieces: &mut impl Pieces) -> Result<Received, Problem> {
+async fn take_in(
+    app: &App,
+    key: &JobKey,
+    pieces: &mut impl Pieces,
+) -> Result<StoredDocument, Problem> {
     let size_max = app.uploads.limits.size_max;
     let mut pending = Pending::new(&app.uploads, key);
     let Some(upload) = &mut pending.upload else {

@@ -5,8 +5,8 @@ use axum::http::request::Parts;
 use wordmill_common::id::{JobId, JobKey};
 use wordmill_common::job::Status;
 use wordmill_nats::Error;
-use wordmill_nats::read::Freshness;
-use wordmill_nats::record::{Found, RawRecord, Stored};
+use wordmill_nats::read::ReadFrom;
+use wordmill_nats::record::{Lookup, RawRecord, VersionedJob};
 
 use crate::App;
 use crate::auth::caller::Caller;
@@ -45,7 +45,7 @@ pub(crate) fn key(caller: &Caller, id: &str) -> Result<JobKey, Problem> {
 ///
 /// # Errors
 /// `broker_unavailable`, also if only a newer version can read the job, and `internal` if none can.
-pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Found<RawRecord>, Problem> {
+pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Problem> {
     within(search(app, key)).await
 }
 
@@ -53,7 +53,7 @@ pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Found<RawRecord>, Pr
 ///
 /// # Errors
 /// Those of [`raw`].
-pub(crate) async fn existing(app: &App, key: &JobKey) -> Result<Box<Stored>, Problem> {
+pub(crate) async fn existing(app: &App, key: &JobKey) -> Result<Box<VersionedJob>, Problem> {
     Ok(raw(app, key).await?.read(key)?)
 }
 
@@ -63,9 +63,9 @@ pub(crate) async fn existing(app: &App, key: &JobKey) -> Result<Box<Stored>, Pro
 /// Those of [`find`], and `job_not_found` and `result_expired`.
 pub(crate) async fn raw(app: &App, key: &JobKey) -> Result<RawRecord, Problem> {
     match find(app, key).await? {
-        Found::Job(record) => Ok(record),
-        Found::Gone => Err(Problem::gone()),
-        Found::Absent => Err(Problem::new(Code::JobNotFound, "No job has this id.")),
+        Lookup::Job(record) => Ok(record),
+        Lookup::Gone => Err(Problem::gone()),
+        Lookup::Absent => Err(Problem::new(Code::JobNotFound, "No job has this id.")),
     }
 }
 
@@ -74,11 +74,11 @@ pub(crate) async fn raw(app: &App, key: &JobKey) -> Result<RawRecord, Problem> {
 ///
 /// # Errors
 /// Those of [`existing`], and `job_not_finished`.
-pub(crate) async fn finished(app: &App, key: &JobKey) -> Result<Box<Stored>, Problem> {
-    let stored = match within(app.store.read(key, Freshness::Leader)).await? {
-        Found::Job(stored) => stored,
+pub(crate) async fn finished(app: &App, key: &JobKey) -> Result<Box<VersionedJob>, Problem> {
+    let stored = match within(app.store.read(key, ReadFrom::Leader)).await? {
+        Lookup::Job(stored) => stored,
         // Gone, or queued without a record, or never there.
-        Found::Gone | Found::Absent => existing(app, key).await?,
+        Lookup::Gone | Lookup::Absent => existing(app, key).await?,
     };
     if stored.job.status.is_final() {
         return Ok(stored);
@@ -100,32 +100,32 @@ pub(crate) fn describe_state(status: Status) -> String {
     }
 }
 
-async fn search(app: &App, key: &JobKey) -> Result<Found<RawRecord>, Error> {
-    for freshness in [Freshness::Any, Freshness::Leader] {
+async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
+    for freshness in [ReadFrom::Any, ReadFrom::Leader] {
         match app.store.get(key, freshness).await? {
             // A replica may be behind: whoever has seen the end must not be told of an earlier
             // state.
-            Found::Job(record)
-                if freshness == Freshness::Any && app.replicas > 1 && !record.status.is_final() =>
+            Lookup::Job(record)
+                if freshness == ReadFrom::Any && app.replicas > 1 && !record.status.is_final() =>
             {
                 continue;
             }
-            found @ Found::Job(_) => return Ok(found),
+            found @ Lookup::Job(_) => return Ok(found),
             // A message that still waits, of a job that was cancelled and whose record has expired
             // for example, will not be run.
-            Found::Gone if freshness == Freshness::Leader => return Ok(Found::Gone),
-            Found::Gone => continue,
-            Found::Absent => {}
+            Lookup::Gone if freshness == ReadFrom::Leader => return Ok(Lookup::Gone),
+            Lookup::Gone => continue,
+            Lookup::Absent => {}
         }
         let Some(message) = app.queue.find(key, freshness).await? else {
             continue;
         };
         // A worker may have written the record meanwhile, and even finished.
-        return Ok(match app.store.get(key, Freshness::Leader).await? {
-            Found::Absent => Found::Job(RawRecord::unwritten(&message.queued_job())?),
-            found @ (Found::Job(_) | Found::Gone) => found,
+        return Ok(match app.store.get(key, ReadFrom::Leader).await? {
+            Lookup::Absent => Lookup::Job(RawRecord::unwritten(&message.queued_job())?),
+            found @ (Lookup::Job(_) | Lookup::Gone) => found,
         });
     }
     // Between the look at the record and the look at the queue the job may have been finished.
-    app.store.get(key, Freshness::Leader).await
+    app.store.get(key, ReadFrom::Leader).await
 }

@@ -20,7 +20,7 @@ use wordmill_common::options::Options;
 use wordmill_common::source::SourceInfo;
 use wordmill_common::trace::TraceId;
 use wordmill_common::webhook::{self, Deliveries};
-use wordmill_common::written::Written;
+use wordmill_common::written::RawJson;
 use wordmill_nats::record::{RawRecord, check_format, corrupt};
 
 use crate::http::problem::{Code, Problem};
@@ -44,7 +44,7 @@ pub(crate) struct JobView<'a> {
     lane: Lane,
     labels: Part<'a, BTreeMap<String, String>>,
     source: Part<'a, SourceInfo>,
-    options: Part<'a, Written<Options>>,
+    options: Part<'a, RawJson<Options>>,
     attempts: Vec<AttemptView<'a>>,
     progress: Option<Part<'a, Progress>>,
     #[schemars(with = "Moment")]
@@ -62,7 +62,7 @@ pub(crate) struct JobView<'a> {
     totals_by_scope: Option<Part<'a, BTreeMap<String, u64>>>,
     rule: Option<Part<'a, Rule>>,
     #[schemars(with = "Option<Vec<WordCount>>")]
-    top_words: Option<Part<'a, Written<Vec<WordCount>>>>,
+    top_words: Option<Part<'a, RawJson<Vec<WordCount>>>>,
     failure: Option<Part<'a, Failure>>,
     dead_lettered: bool,
     trace_id: TraceId,
@@ -144,7 +144,7 @@ struct AttemptView<'a> {
 struct WebhookView<'a> {
     url: Part<'a, String>,
     #[serde(flatten)]
-    told: Option<ToldView<'a>>,
+    told: Option<WebhookStatusView<'a>>,
 }
 
 /// What of a record's webhook is shown.
@@ -161,9 +161,9 @@ impl<'a> From<Address<'a>> for WebhookView<'a> {
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct ToldView<'a> {
+struct WebhookStatusView<'a> {
     status: OpenName<webhook::Status>,
-    attempts: Vec<TriedView<'a>>,
+    attempts: Vec<WebhookAttemptView<'a>>,
     #[schemars(with = "Option<Moment>")]
     next_attempt_at: Option<Timestamp>,
 }
@@ -171,7 +171,7 @@ struct ToldView<'a> {
 /// One try at delivering: a status, or why there is none.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "WebhookAttempt")]
-struct TriedView<'a> {
+struct WebhookAttemptView<'a> {
     number: u32,
     #[schemars(with = "Moment")]
     at: Timestamp,
@@ -179,7 +179,7 @@ struct TriedView<'a> {
     failure: Option<&'a Failure>,
 }
 
-impl<'a> TriedView<'a> {
+impl<'a> WebhookAttemptView<'a> {
     fn of(attempt: &'a webhook::Attempt) -> Self {
         let webhook::Attempt { number, at, status_code, failure } = attempt;
         Self { number: *number, at: *at, status_code: *status_code, failure: failure.as_ref() }
@@ -314,7 +314,7 @@ impl<'a> JobView<'a> {
     /// Adds how the webhook is doing, if there is one; none if nothing was tried.
     pub(crate) fn told(mut self, deliveries: Option<&'a Deliveries>) -> Self {
         if let Some(webhook) = &mut self.webhook {
-            webhook.told = Some(ToldView::of(deliveries));
+            webhook.told = Some(WebhookStatusView::of(deliveries));
         }
         self
     }
@@ -341,7 +341,7 @@ impl IntoResponse for JobView<'_> {
     }
 }
 
-impl<'a> ToldView<'a> {
+impl<'a> WebhookStatusView<'a> {
     fn of(deliveries: Option<&'a Deliveries>) -> Self {
         Self {
             status: deliveries
@@ -349,7 +349,7 @@ impl<'a> ToldView<'a> {
             attempts: deliveries
                 .map_or(&[][..], |told| &told.attempts)
                 .iter()
-                .map(TriedView::of)
+                .map(WebhookAttemptView::of)
                 .collect(),
             next_attempt_at: deliveries.and_then(|told| told.next_attempt_at),
         }

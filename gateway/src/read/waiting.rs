@@ -17,8 +17,8 @@ use tracing::debug;
 use wordmill_common::id::JobKey;
 use wordmill_common::job::Job;
 use wordmill_nats::events::Events;
-use wordmill_nats::read::Freshness;
-use wordmill_nats::record::{Found, RawRecord};
+use wordmill_nats::read::ReadFrom;
+use wordmill_nats::record::{Lookup, RawRecord};
 
 use crate::App;
 use crate::http::deadline::BROKER_DEADLINE;
@@ -72,7 +72,7 @@ impl Waiters {
 
 /// What the end of a wait was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum FollowEvent {
     /// The record is another one now.
     Change,
     /// The record is gone.
@@ -144,12 +144,12 @@ impl Follower {
     }
 
     /// Waits until the record changes. Changes that came in quick succession are one. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Heard {
+    pub(crate) async fn next(&mut self) -> FollowEvent {
         loop {
             let Listener { app, events, connection, .. } = &mut self.listener;
             let stopping = app.waiters.stopping.clone();
             let heard = tokio::select! {
-                () = stopping.cancelled() => return Heard::Stopping,
+                () = stopping.cancelled() => return FollowEvent::Stopping,
                 found = events.next() => self.newest(found),
                 connection = app.broker.reconnected(*connection) => {
                     let read = self.read_again().await;
@@ -175,16 +175,16 @@ impl Follower {
     ) -> Result<RawRecord, Problem> {
         while !is_wanted(&self.current) {
             match tokio::time::timeout_at(end, self.next()).await {
-                Ok(Heard::Change) => {}
-                Ok(Heard::Gone) => return Err(Problem::gone()),
-                Ok(Heard::Stopping) | Err(_) => break,
+                Ok(FollowEvent::Change) => {}
+                Ok(FollowEvent::Gone) => return Err(Problem::gone()),
+                Ok(FollowEvent::Stopping) | Err(_) => break,
             }
         }
         Ok(self.current)
     }
 
     /// Takes a change, and those that came after it.
-    fn newest(&mut self, mut found: Found<RawRecord>) -> Option<Heard> {
+    fn newest(&mut self, mut found: Lookup<RawRecord>) -> Option<FollowEvent> {
         let mut heard = None;
         loop {
             heard = self.take(found).or(heard);
@@ -195,9 +195,9 @@ impl Follower {
         }
     }
 
-    async fn read_again(&mut self) -> Option<Heard> {
+    async fn read_again(&mut self) -> Option<FollowEvent> {
         let Listener { app, key, .. } = &self.listener;
-        let reading = app.store.get(key, Freshness::Any);
+        let reading = app.store.get(key, ReadFrom::Any);
         let read = tokio::time::timeout(BROKER_DEADLINE, reading).await;
         self.reread_at = Instant::now() + REREAD_INTERVAL;
         match read {
@@ -212,15 +212,15 @@ impl Follower {
     }
 
     /// Keeps a record that is newer than the one that is known.
-    fn take(&mut self, found: Found<RawRecord>) -> Option<Heard> {
+    fn take(&mut self, found: Lookup<RawRecord>) -> Option<FollowEvent> {
         match found {
-            Found::Job(record) if record.revision > self.current.revision => {
+            Lookup::Job(record) if record.revision > self.current.revision => {
                 self.current = record.detached();
-                Some(Heard::Change)
+                Some(FollowEvent::Change)
             }
-            Found::Gone => Some(Heard::Gone),
+            Lookup::Gone => Some(FollowEvent::Gone),
             // A replica that is behind; or a record that is not written yet, or was taken back.
-            Found::Job(_) | Found::Absent => None,
+            Lookup::Job(_) | Lookup::Absent => None,
         }
     }
 }
@@ -241,13 +241,13 @@ pub(crate) async fn until(
 
 /// A client's preference to be answered when its job has ended: `Prefer: wait=10`.
 #[derive(Debug)]
-pub(crate) struct Preference {
+pub(crate) struct PreferWait {
     /// For how long it would wait.
     pub(crate) wait: Duration,
     listener: Option<Box<Listener>>,
 }
 
-impl Preference {
+impl PreferWait {
     /// Reads the preference, and begins to listen to the job before it is accepted. So nothing has to be
     /// read of it afterwards.
     pub(crate) async fn of(app: &App, key: &JobKey, headers: &HeaderMap) -> Option<Self> {

@@ -3,7 +3,7 @@
 use std::vec;
 
 use wordmill_common::histogram::WordCount;
-use wordmill_common::job::{Job, ResultPlace};
+use wordmill_common::job::{Job, ResultRef};
 use wordmill_nats::Error;
 use wordmill_nats::results::{self, Entries};
 
@@ -42,10 +42,10 @@ impl Words {
         let opening = async {
             let place = match &job.result {
                 None => return Err(Problem::gone()),
-                Some(ResultPlace::Inline { word_count }) => {
+                Some(ResultRef::Inline { word_count }) => {
                     Place::Record(results::inline(&job.key(), word_count)?.into_iter())
                 }
-                Some(ResultPlace::Object { name }) => {
+                Some(ResultRef::Object { name }) => {
                     let packed = app.results.read(name).await?.ok_or_else(Problem::gone)?;
                     Place::Store(Box::new(packed.entries()?))
                 }

@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 pub(crate) use self::operation::Operation;
 use self::schemas::Schemas;
 use crate::App;
-use crate::http::conditional::Known;
+use crate::http::conditional::IfNoneMatch;
 use crate::spec::docs;
 
 /// Name of the security scheme.
@@ -80,7 +80,7 @@ impl Page {
     fn answer(&self, headers: &HeaderMap) -> Response {
         let cache = HeaderValue::try_from(format!("public, max-age={FRESH_S}"));
         let etag = HeaderValue::try_from(&*self.etag);
-        let is_known = Known::of(headers).is_some_and(|known| known.includes_tag(&self.etag));
+        let is_known = IfNoneMatch::of(headers).is_some_and(|known| known.includes_tag(&self.etag));
         let mut response = if is_known {
             StatusCode::NOT_MODIFIED.into_response()
         } else {

@@ -17,7 +17,7 @@ use wordmill_common::trace::{TraceId, TraceParent};
 use super::{ATTEMPTS_HEADER, FAILURE_CODE_HEADER, FAILURE_DETAIL_HEADER};
 use crate::Error;
 use crate::connect::Broker;
-use crate::read::{Freshness, found, last, open};
+use crate::read::{ReadFrom, found, last, open};
 use crate::spans;
 use crate::subject::{self, UNREADABLE};
 use crate::topology::{DEAD_JOBS, DEAD_JOBS_PREFIX};
@@ -114,7 +114,7 @@ pub struct Mark {
 
 /// Some dead letters, newest first.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Page {
+pub struct LetterPage {
     /// The letters.
     pub letters: Vec<Letter>,
     /// Where to go on: below this sequence number. `None` at the end.
@@ -149,7 +149,7 @@ impl Archive {
         filter: &Filter,
         before: Option<u64>,
         limit: usize,
-    ) -> Result<Page, Error> {
+    ) -> Result<LetterPage, Error> {
         const DOING: &str = "look at the dead letters";
         let info = self.stream.get_info().await.map_err(|e| Error::unavailable(DOING, e))?;
         let (oldest, newest) = (info.state.first_sequence.max(1), info.state.last_sequence);
@@ -180,7 +180,7 @@ impl Archive {
                 break;
             }
         }
-        Ok(Page { letters, next: (top > oldest).then_some(top) })
+        Ok(LetterPage { letters, next: (top > oldest).then_some(top) })
     }
 
     /// Returns a mark that changes whenever a letter is added or removed: cheap to ask for.
@@ -217,7 +217,7 @@ impl Archive {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn find(&self, owner: &Owner, id: LetterId) -> Result<Option<Letter>, Error> {
-        for freshness in [Freshness::Any, Freshness::Leader] {
+        for freshness in [ReadFrom::Any, ReadFrom::Leader] {
             for lane in Lane::ALL {
                 let subject = match id {
                     LetterId::Job(job_id) => {

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::{Unpacked, corrupt};
+use super::{DecompressedJson, corrupt};
 use crate::Error;
 
 /// Longest entry that is read, in bytes: words are far shorter, also with every character escaped.
@@ -11,7 +11,7 @@ const ENTRY_BYTES_MAX: usize = 64 << 10;
 /// The words of a histogram in their order, the most frequent first.
 #[derive(Debug)]
 pub struct Entries {
-    unpacked: Unpacked,
+    unpacked: DecompressedJson,
     buffer: BytesMut,
     has_begun: bool,
 }
@@ -28,7 +28,7 @@ enum Front {
 }
 
 impl Entries {
-    pub(super) fn new(unpacked: Unpacked) -> Self {
+    pub(super) fn new(unpacked: DecompressedJson) -> Self {
         Self { unpacked, buffer: BytesMut::new(), has_begun: false }
     }
 

@@ -10,14 +10,14 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use wordmill_common::id::{JobKey, Lane};
-use wordmill_common::job::{ExplanationPlace, Job, ResultPlace};
+use wordmill_common::job::{ExplanationRef, Job, ResultRef};
 use wordmill_common::message::{self, ParsedMessage, UnknownPart};
 
 use super::{Sweep, age, next};
 use crate::Error;
 use crate::objects::{Bucket, job_of, name_of_chunks};
-use crate::read::{Freshness, last, stored_at};
-use crate::record::Found;
+use crate::read::{ReadFrom, last, stored_at};
+use crate::record::Lookup;
 use crate::subject;
 use crate::topology::{DOCUMENTS, DOCUMENTS_STREAM, RESULTS, RESULTS_STREAM};
 
@@ -113,14 +113,14 @@ impl Sweep {
     /// a final record never changes; or there has to be neither a record nor a message.
     async fn needs_result(&self, key: &JobKey, name: &str) -> Result<bool, Error> {
         let points_to = |job: &Job| {
-            matches!(&job.result, Some(ResultPlace::Object { name: kept }) if kept == name)
-                || matches!(&job.explanation, Some(ExplanationPlace::Object { name: kept }) if kept == name)
+            matches!(&job.result, Some(ResultRef::Object { name: kept }) if kept == name)
+                || matches!(&job.explanation, Some(ExplanationRef::Object { name: kept }) if kept == name)
         };
-        for freshness in [Freshness::Any, Freshness::Leader] {
+        for freshness in [ReadFrom::Any, ReadFrom::Leader] {
             match self.store.read(key, freshness).await? {
-                Found::Job(stored) if !stored.job.status.is_final() => return Ok(true),
-                Found::Job(stored) if points_to(&stored.job) => return Ok(true),
-                Found::Job(_) | Found::Gone | Found::Absent => {}
+                Lookup::Job(stored) if !stored.job.status.is_final() => return Ok(true),
+                Lookup::Job(stored) if points_to(&stored.job) => return Ok(true),
+                Lookup::Job(_) | Lookup::Gone | Lookup::Absent => {}
             }
         }
         Ok(!self.has_no_message(key).await?)
@@ -128,18 +128,18 @@ impl Sweep {
 
     /// Tells whether a job that is not final, or the dead letter of one, has this document.
     async fn needs_document(&self, key: &JobKey, name: &str) -> Result<bool, Error> {
-        for freshness in [Freshness::Any, Freshness::Leader] {
+        for freshness in [ReadFrom::Any, ReadFrom::Leader] {
             let found = self.store.read(key, freshness).await?;
             // Whoever runs it may not have written its dead letter yet.
-            if matches!(&found, Found::Job(stored) if !stored.job.status.is_final()
+            if matches!(&found, Lookup::Job(stored) if !stored.job.status.is_final()
                 && stored.job.document.as_deref() == Some(name))
             {
                 return Ok(true);
             }
             let is_final = match &found {
-                Found::Job(stored) => stored.job.status.is_final() && !stored.job.dead_lettered,
-                Found::Gone => true,
-                Found::Absent => false,
+                Lookup::Job(stored) => stored.job.status.is_final() && !stored.job.dead_lettered,
+                Lookup::Gone => true,
+                Lookup::Absent => false,
             };
             if !is_final
                 && let Some(message) = self.queue.find(key, freshness).await?
@@ -192,7 +192,7 @@ impl Sweep {
     ) -> Result<bool, Error> {
         let bucket = self.bucket(store);
         let chunks = subject::object_chunks(store.name(), &orphan.nuid);
-        let Some(newest) = last(bucket.stream(), &chunks, Freshness::Leader).await? else {
+        let Some(newest) = last(bucket.stream(), &chunks, ReadFrom::Leader).await? else {
             return Ok(false);
         };
         if age(stored_at(&newest), now) <= grace || !self.is_orphaned(store, orphan).await? {
@@ -203,7 +203,7 @@ impl Sweep {
     }
 
     async fn is_orphaned(&self, store: Store, orphan: &Orphan) -> Result<bool, Error> {
-        for freshness in [Freshness::Any, Freshness::Leader] {
+        for freshness in [ReadFrom::Any, ReadFrom::Leader] {
             let found = self.bucket(store).find(&orphan.object, freshness).await?;
             if found.is_some_and(|(info, _)| info.nuid == orphan.nuid) {
                 return Ok(false);

@@ -22,7 +22,7 @@ const _: () = assert!(
 );
 
 /// The text of a document; invalid bytes become U+FFFD.
-pub(super) struct Decoded<'w, R> {
+pub(super) struct TextReader<'w, R> {
     input: Input<'w, R>,
     decoder: Decoder,
     /// Bytes that were read before the charset was known.
@@ -32,7 +32,7 @@ pub(super) struct Decoded<'w, R> {
     finished: bool,
 }
 
-impl<'w, R: Read> Decoded<'w, R> {
+impl<'w, R: Read> TextReader<'w, R> {
     /// Continues `input` after `head`, which is without byte order mark.
     pub(super) fn new(input: Input<'w, R>, head: Vec<u8>, encoding: &'static Encoding) -> Self {
         Self {

@@ -20,7 +20,7 @@ const CONTEXT_CHARACTERS_MAX: usize = 40;
 
 /// Why text of a page is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Dropped {
+pub(super) enum DropReason {
     /// `script`.
     Scripts,
     /// `style`.
@@ -34,7 +34,7 @@ pub(super) enum Dropped {
     Replaced,
 }
 
-impl Dropped {
+impl DropReason {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Scripts => "scripts",
@@ -47,7 +47,7 @@ impl Dropped {
 }
 
 /// What is known of a token.
-struct Known {
+struct TokenCounts {
     count: u64,
     sums: Sums,
     samples: Vec<Sample>,
@@ -56,8 +56,8 @@ struct Known {
 /// Collects the tokens that not all rules count alike.
 pub(super) struct Recorder {
     kinds: Kinds,
-    tokens: HashMap<String, Known>,
-    dropped: BTreeMap<Dropped, u64>,
+    tokens: HashMap<String, TokenCounts>,
+    dropped: BTreeMap<DropReason, u64>,
     token: String,
     before: String,
 }
@@ -74,7 +74,7 @@ impl Recorder {
     }
 
     /// Notes that `bytes` of text were left out.
-    pub(super) fn drop(&mut self, why: Dropped, bytes: u64) {
+    pub(super) fn drop(&mut self, why: DropReason, bytes: u64) {
         let sum = self.dropped.entry(why).or_default();
         *sum = sum.saturating_add(bytes);
     }
@@ -110,7 +110,7 @@ impl Recorder {
         if is_alike || (is_new && self.tokens.len() >= TOKENS_MAX) {
             return;
         }
-        let new = || Known { count: 0, sums: *sums, samples: Vec::new() };
+        let new = || TokenCounts { count: 0, sums: *sums, samples: Vec::new() };
         let known = self.tokens.entry(self.token.clone()).or_insert_with(new);
         known.count = known.count.saturating_add(1);
         if known.samples.len() < SAMPLES_MAX {
@@ -129,7 +129,7 @@ impl Recorder {
             let words =
                 RuleName::ALL.map(|rule| (rule, known.sums.share(rule, language, has_kana)));
             let reason = reason(&token, &known.sums, kinds);
-            let Known { count, samples, .. } = known;
+            let TokenCounts { count, samples, .. } = known;
             Token { token, count, reason, words: words.into(), samples }
         });
         let dropped = self.dropped.into_iter();

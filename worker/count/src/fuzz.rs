@@ -13,7 +13,7 @@ use wordmill_common::options::{self, RuleName};
 
 use super::{
     Error, Hints, Options, charset,
-    decode::Decoded,
+    decode::TextReader,
     format::Format,
     input::Input,
     random::Random,
@@ -171,7 +171,7 @@ fn decoded(reader: impl Read, hints: &Hints<'_>) -> String {
     let mut head = input.head().unwrap();
     let charset = charset::find(&head, input.has_ended(), Format::Html, hints);
     head.drain(..charset.bom_bytes);
-    let mut decoded = Decoded::new(input, head, charset.encoding);
+    let mut decoded = TextReader::new(input, head, charset.encoding);
     let mut text = String::new();
     while let Some(piece) = decoded.next().unwrap() {
         assert!(!piece.is_empty());

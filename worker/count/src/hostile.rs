@@ -49,7 +49,7 @@ fn assert_linear(name: &str, start: &[u8], part: &[u8], work: impl Fn(&[u8])) {
     panic!("{name}, in nanoseconds: {times:?}");
 }
 
-fn counted(bytes: &[u8], content_type: &str, asked: &options::Options) -> Counted {
+fn counted(bytes: &[u8], content_type: &str, asked: &options::Options) -> DocumentCount {
     let hints = Hints { content_type: Some(content_type), host_tld: None };
     count(bytes, &hints, &Options::from(asked.clone()), &|_| true).unwrap()
 }

@@ -4,9 +4,9 @@ use memchr::memchr;
 
 use super::{
     element::Element,
-    landmark::{Found, Landmarks},
+    landmark::{Landmarks, MainContentChange},
     scan::{Attribute, Content, Scanner, Sink, Tag},
-    tally::{Region, Tally},
+    tally::{Counter, Region},
     visible::{Step, Syntax, Visibility, displays_nothing},
 };
 
@@ -27,7 +27,7 @@ impl Extractor {
     }
 
     /// Takes the next piece of the page.
-    pub(super) fn push(&mut self, piece: &str, tally: &mut Tally) {
+    pub(super) fn push(&mut self, piece: &str, tally: &mut Counter) {
         let Self { scanner, visibility, landmarks } = self;
         // Looked for here and not in every text between two tags, most of which are short.
         let has_nul = memchr(0, piece.as_bytes()).is_some();
@@ -35,7 +35,7 @@ impl Extractor {
     }
 
     /// Ends the page.
-    pub(super) fn end(&mut self, tally: &mut Tally) {
+    pub(super) fn end(&mut self, tally: &mut Counter) {
         let Self { scanner, visibility, landmarks } = self;
         scanner.end(&mut Page { visibility, landmarks, tally, has_nul: false });
     }
@@ -45,7 +45,7 @@ impl Extractor {
 struct Page<'a> {
     visibility: &'a mut Visibility,
     landmarks: &'a mut Landmarks,
-    tally: &'a mut Tally,
+    tally: &'a mut Counter,
     /// Whether there may be NUL in a text. What the scanner keeps from an earlier piece has none.
     has_nul: bool,
 }
@@ -88,7 +88,9 @@ impl Sink for Page<'_> {
         self.take_step(effect.step);
         if effect.is_seen {
             let before = self.landmarks.region();
-            if self.landmarks.start((name, element), tag.value(Attribute::Role)) == Found::Better {
+            if self.landmarks.start((name, element), tag.value(Attribute::Role))
+                == MainContentChange::Better
+            {
                 self.tally.restart_main();
             } else {
                 self.take_region(before);
@@ -139,7 +141,7 @@ mod tests {
     use crate::Options;
 
     fn words_of(page: &str, syntax: Syntax) -> Histogram {
-        let mut tally = Tally::new(&Options::default());
+        let mut tally = Counter::new(&Options::default());
         let mut extractor = Extractor::new(syntax);
         extractor.push(page, &mut tally);
         extractor.end(&mut tally);

@@ -7,7 +7,7 @@
 
 use super::{
     element::Element,
-    open::{End, Open},
+    open::{End, OpenElement},
     tally::Region,
 };
 
@@ -31,7 +31,7 @@ enum Holder {
 
 /// Whether the main part begins anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum MainContentChange {
     /// What was taken for the main part is not: a better element has come.
     Better,
     Nothing,
@@ -40,9 +40,9 @@ pub(super) enum Found {
 /// Follows the parts of a page by the tags that are seen.
 pub(super) struct Landmarks {
     holder: Holder,
-    main: Option<Open>,
-    article: Option<Open>,
-    around: Option<Open>,
+    main: Option<OpenElement>,
+    article: Option<OpenElement>,
+    around: Option<OpenElement>,
     sections: usize,
 }
 
@@ -62,28 +62,34 @@ impl Landmarks {
     }
 
     /// Takes the start tag of an element that has content.
-    pub(super) fn start(&mut self, (name, element): (&str, Element), role: Option<&str>) -> Found {
+    pub(super) fn start(
+        &mut self,
+        (name, element): (&str, Element),
+        role: Option<&str>,
+    ) -> MainContentChange {
         self.nest(name, element);
         if role.is_none() && !element.is(Element::LANDMARK) {
-            return Found::Nothing;
+            return MainContentChange::Nothing;
         }
         let is_in_section = self.main.is_some() || self.article.is_some() || self.sections > 0;
         match landmark(name, role, is_in_section) {
             // No other landmark may hold it: what is open around it has lost its end tag.
             Some(Landmark::Main) if self.main.is_none() => {
                 self.around = None;
-                self.main = Some(Open::new(name));
+                self.main = Some(OpenElement::new(name));
                 return self.found(Holder::Main);
             }
             Some(Landmark::Article) if self.article.is_none() && self.around.is_none() => {
-                self.article = Some(Open::new(name));
+                self.article = Some(OpenElement::new(name));
                 return self.found(Holder::Article);
             }
-            Some(Landmark::Around) if self.around.is_none() => self.around = Some(Open::new(name)),
+            Some(Landmark::Around) if self.around.is_none() => {
+                self.around = Some(OpenElement::new(name))
+            }
             Some(Landmark::Section) => self.sections = self.sections.saturating_add(1),
             Some(Landmark::Main | Landmark::Article | Landmark::Around) | None => {}
         }
-        Found::Nothing
+        MainContentChange::Nothing
     }
 
     /// Takes an end tag.
@@ -91,7 +97,7 @@ impl Landmarks {
         if name == "section" {
             self.sections = self.sections.saturating_sub(1);
         }
-        let ends = |open: &mut Option<Open>| {
+        let ends = |open: &mut Option<OpenElement>| {
             let ends = open.as_mut().is_some_and(|open| open.end(name, element) != End::Inside);
             if ends {
                 *open = None;
@@ -117,12 +123,12 @@ impl Landmarks {
         }
     }
 
-    fn found(&mut self, holder: Holder) -> Found {
+    fn found(&mut self, holder: Holder) -> MainContentChange {
         if holder <= self.holder {
-            return Found::Nothing;
+            return MainContentChange::Nothing;
         }
         self.holder = holder;
-        Found::Better
+        MainContentChange::Better
     }
 }
 
@@ -159,9 +165,9 @@ mod tests {
 
     use wordmill_common::options::{self, Scope};
 
-    use crate::{Counted, Hints, Options, count};
+    use crate::{DocumentCount, Hints, Options, count};
 
-    fn counted(page: &str, scope: Scope) -> Counted {
+    fn counted(page: &str, scope: Scope) -> DocumentCount {
         let hints = Hints { content_type: Some("text/html; charset=utf-8"), host_tld: None };
         let options = Options::from(options::Options { scope, ..options::Options::default() });
         count(page.as_bytes(), &hints, &options, &|_| true).unwrap()

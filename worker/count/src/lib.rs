@@ -69,10 +69,10 @@ use wordmill_common::options;
 
 pub use self::{
     charset::CharsetSource, decode::CHARSET_BYTES_MAX, format::Format, rules::UNICODE_VERSION,
-    tally::Tallied,
+    tally::TextCount,
 };
 
-use self::{decode::Decoded, html::Extractor, input::Input, tally::Tally, visible::Syntax};
+use self::{decode::TextReader, html::Extractor, input::Input, tally::Counter, visible::Syntax};
 
 /// The default for [`Options::unique_words_max`].
 pub const UNIQUE_WORDS_MAX: usize = 2_000_000;
@@ -110,7 +110,7 @@ impl From<options::Options> for Options {
 
 /// What was counted, and everything needed to count it again.
 #[derive(Clone, Debug)]
-pub struct Counted {
+pub struct DocumentCount {
     /// The sums, by the rule asked for and of the part asked for.
     pub totals: Totals,
     /// The words of that part by every rule, without regard to options that leave words out.
@@ -176,15 +176,15 @@ pub fn count(
     hints: &Hints<'_>,
     options: &Options,
     watch: &impl Fn(u64) -> bool,
-) -> Result<Counted, Error> {
+) -> Result<DocumentCount, Error> {
     let mut input = Input::new(reader, watch);
     let mut head = input.head()?;
     let (format, content_type) = format::find(&head, hints.content_type)?;
     let charset = charset::find(&head, input.has_ended(), format, hints);
     head.drain(..charset.bom_bytes.min(head.len()));
 
-    let mut text = Decoded::new(input, head, charset.encoding);
-    let mut tally = Tally::new(options);
+    let mut text = TextReader::new(input, head, charset.encoding);
+    let mut tally = Counter::new(options);
     match format {
         Format::Html => count_page(&mut text, Syntax::Html, &mut tally)?,
         Format::Xhtml => count_page(&mut text, Syntax::Xml, &mut tally)?,
@@ -193,7 +193,7 @@ pub fn count(
     let limit = options.unique_words_max;
     let tallied = tally.finish().ok_or(Error::TooManyUniqueWords { limit })?;
     let (size_bytes, sha256) = text.into_input().finish();
-    Ok(Counted {
+    Ok(DocumentCount {
         totals: tallied.totals,
         totals_by_rule: tallied.totals_by_rule,
         totals_by_scope: tallied.totals_by_scope,
@@ -213,13 +213,13 @@ pub fn count(
 ///
 /// # Errors
 /// [`Error::TooManyUniqueWords`].
-pub fn count_text(text: &str, options: &Options) -> Result<Tallied, Error> {
-    let mut tally = Tally::new(options);
+pub fn count_text(text: &str, options: &Options) -> Result<TextCount, Error> {
+    let mut tally = Counter::new(options);
     tally.add_plain(text);
     tally.finish().ok_or(Error::TooManyUniqueWords { limit: options.unique_words_max })
 }
 
-fn count_plain(text: &mut Decoded<'_, impl Read>, tally: &mut Tally) -> Result<(), Error> {
+fn count_plain(text: &mut TextReader<'_, impl Read>, tally: &mut Counter) -> Result<(), Error> {
     while let Some(piece) = text.next()? {
         tally.add_plain(piece);
         if tally.is_full() {
@@ -230,9 +230,9 @@ fn count_plain(text: &mut Decoded<'_, impl Read>, tally: &mut Tally) -> Result<(
 }
 
 fn count_page(
-    text: &mut Decoded<'_, impl Read>,
+    text: &mut TextReader<'_, impl Read>,
     syntax: Syntax,
-    tally: &mut Tally,
+    tally: &mut Counter,
 ) -> Result<(), Error> {
     let mut extractor = Extractor::new(syntax);
     while let Some(piece) = text.next()? {
@@ -272,12 +272,12 @@ mod tests {
         Hints { content_type: Some(content_type), host_tld: None }
     }
 
-    fn counted(bytes: &[u8], content_type: &str) -> Counted {
+    fn counted(bytes: &[u8], content_type: &str) -> DocumentCount {
         let options = Options::default();
         count(bytes, &hints(content_type), &options, &|_| true).unwrap()
     }
 
-    fn summary(counted: &Counted) -> String {
+    fn summary(counted: &DocumentCount) -> String {
         format!("{counted:?}")
     }
 

@@ -14,7 +14,7 @@ pub(super) enum End {
 }
 
 /// An open element.
-pub(super) struct Open {
+pub(super) struct OpenElement {
     name: String,
     kind: Kind,
     /// Elements of the same name open inside, or parents for kinds that count those.
@@ -60,7 +60,7 @@ impl Kind {
     }
 }
 
-impl Open {
+impl OpenElement {
     pub(super) fn new(name: &str) -> Self {
         Self { name: name.to_owned(), kind: Kind::of(name), depth: 0 }
     }

@@ -35,13 +35,13 @@ pub(super) fn describe(rule: RuleName) -> Rule {
 
 /// Text of which a volume counts characters instead of words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Divided {
+pub(super) struct CharacterCounts {
     pub(super) characters: u64,
     /// The words that it was cut into all the same.
     pub(super) words: u64,
 }
 
-impl Divided {
+impl CharacterCounts {
     pub(super) const fn add(&mut self, characters: u64, words: u64) {
         self.characters = self.characters.saturating_add(characters);
         self.words = self.words.saturating_add(words);
@@ -61,9 +61,9 @@ pub(super) struct Sums {
     pub(super) unicode: u64,
     pub(super) whitespace: u64,
     pub(super) office: u64,
-    pub(super) han_kana: Divided,
-    pub(super) hangul: Divided,
-    pub(super) thai: Divided,
+    pub(super) han_kana: CharacterCounts,
+    pub(super) hangul: CharacterCounts,
+    pub(super) thai: CharacterCounts,
     pub(super) has_kana: bool,
     /// Characters, without the ASCII white space of a page.
     pub(super) characters: u64,
@@ -148,8 +148,9 @@ impl Sums {
             RuleName::Gmx => {
                 let divided = self.han_kana.plus(self.hangul).plus(self.thai);
                 let counted = self.unicode.saturating_sub(divided.words);
-                let words =
-                    |divided: Divided, tenths| (divided.characters * 10) as f64 / tenths as f64;
+                let words = |divided: CharacterCounts, tenths| {
+                    (divided.characters * 10) as f64 / tenths as f64
+                };
                 counted as f64
                     + words(self.han_kana, han_tenths(language, has_kana))
                     + words(self.hangul, KOREAN)
@@ -197,7 +198,7 @@ mod tests {
     use super::*;
 
     fn sums(han_kana: u64, hangul: u64, thai: u64) -> Sums {
-        let divided = |characters| Divided { characters, words: 1 };
+        let divided = |characters| CharacterCounts { characters, words: 1 };
         Sums {
             unicode: 13,
             han_kana: divided(han_kana),

@@ -8,7 +8,7 @@ use super::{
 
 /// What the rule `office` has open.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Open {
+enum OpenToken {
     #[default]
     Nothing,
     /// A character that is a word by itself: only marks can follow.
@@ -20,7 +20,7 @@ enum Open {
 #[derive(Default)]
 pub(super) struct Spacing {
     in_word: bool,
-    open: Open,
+    open: OpenToken,
     text: Segment,
 }
 
@@ -63,14 +63,14 @@ impl Spacing {
                     self.text.push(&Stretch { text, characters: 1, kind: stretch.kind });
                 }
             }
-            self.open = Open::Alone;
+            self.open = OpenToken::Alone;
             return;
         }
-        if self.open == Open::Alone && !class.extends() {
+        if self.open == OpenToken::Alone && !class.extends() {
             self.end_office(words);
         }
-        if self.open == Open::Nothing {
-            self.open = Open::Word;
+        if self.open == OpenToken::Nothing {
+            self.open = OpenToken::Word;
             words.sums.office = words.sums.office.saturating_add(1);
         }
         if is_listed {
@@ -82,7 +82,7 @@ impl Spacing {
         if words.listing == Listing::Office {
             self.list(Listing::Office, words);
         }
-        self.open = Open::Nothing;
+        self.open = OpenToken::Nothing;
     }
 
     fn list(&mut self, listing: Listing, words: &mut Words) {

@@ -8,7 +8,7 @@ use wordmill_common::{
     options::{Hyphen, Language, RuleName, Scope},
 };
 
-pub(super) use super::explain::Dropped;
+pub(super) use super::explain::DropReason;
 use super::{
     Options, ascii,
     class::Kinds,
@@ -42,7 +42,7 @@ enum End {
 
 /// The words of a text.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tallied {
+pub struct TextCount {
     /// The sums, by the rule asked for and of the part asked for.
     pub totals: Totals,
     /// The words of that part by every rule, without regard to options that leave words out.
@@ -58,7 +58,7 @@ pub struct Tallied {
 /// Sums up the text of one document.
 ///
 /// What comes out depends on the text and its boundaries alone, not on the pieces it came in.
-pub(super) struct Tally {
+pub(super) struct Counter {
     rule: RuleName,
     scope: Scope,
     language: Option<String>,
@@ -79,7 +79,7 @@ pub(super) struct Tally {
     main: Sums,
 }
 
-impl Tally {
+impl Counter {
     pub(super) fn new(options: &Options) -> Self {
         let asked = &options.asked;
         Self {
@@ -164,7 +164,7 @@ impl Tally {
     }
 
     /// Says that `bytes` of text were left out.
-    pub(super) fn dropped(&mut self, why: Dropped, bytes: u64) {
+    pub(super) fn dropped(&mut self, why: DropReason, bytes: u64) {
         if let Some(recorder) = &mut self.recorder {
             recorder.drop(why, bytes);
         }
@@ -185,7 +185,7 @@ impl Tally {
 
     /// Ends the text and returns what was counted; `None` if there were more different words than
     /// the options allow.
-    pub(super) fn finish(mut self) -> Option<Tallied> {
+    pub(super) fn finish(mut self) -> Option<TextCount> {
         self.flush();
         let (sums, language) = (self.counted(), self.language.as_deref());
         let by_scope = [("page", &self.page), ("main", &self.main)].into_iter();
@@ -209,7 +209,7 @@ impl Tally {
         let totals_by_rule = sums.by_rule(language);
         let recorder = self.recorder;
         let explanation = recorder.map(|recorder| recorder.finish(language, sums.has_kana));
-        Some(Tallied { totals, totals_by_rule, totals_by_scope, histogram, explanation })
+        Some(TextCount { totals, totals_by_rule, totals_by_scope, histogram, explanation })
     }
 
     /// Returns the sums of what the options ask for.

@@ -5,8 +5,8 @@
 
 use super::{
     element::Element,
-    open::{End, Open},
-    tally::Dropped,
+    open::{End, OpenElement},
+    tally::DropReason,
 };
 
 /// How names and slashes are understood.
@@ -40,7 +40,7 @@ impl Effect {
 /// Follows the tags of a page.
 pub(super) struct Visibility {
     syntax: Syntax,
-    hidden: Option<(Open, Dropped)>,
+    hidden: Option<(OpenElement, DropReason)>,
     /// Open SVG and `MathML` elements.
     foreign: usize,
 }
@@ -51,7 +51,7 @@ impl Visibility {
     }
 
     /// Returns why text at this place is not seen, or `None` if it is.
-    pub(super) fn hides_text(&self) -> Option<Dropped> {
+    pub(super) fn hides_text(&self) -> Option<DropReason> {
         self.hidden.as_ref().map(|(_, why)| *why)
     }
 
@@ -87,13 +87,13 @@ impl Visibility {
         }
         if !is_empty && (is_hidden || element.is(Element::UNSEEN) || element.is(Element::BOX)) {
             let why = match name {
-                "script" => Dropped::Scripts,
-                "style" => Dropped::Styles,
-                "template" => Dropped::Templates,
-                _ if is_hidden => Dropped::Hidden,
-                _ => Dropped::Replaced,
+                "script" => DropReason::Scripts,
+                "style" => DropReason::Styles,
+                "template" => DropReason::Templates,
+                _ if is_hidden => DropReason::Hidden,
+                _ => DropReason::Replaced,
             };
-            self.hidden = Some((Open::new(name), why));
+            self.hidden = Some((OpenElement::new(name), why));
             let step = if is_hidden { Step::Join } else { step_of(element) };
             return Effect { step, is_seen: false };
         }

@@ -10,7 +10,7 @@ use wordmill_common::{
 use super::{
     class::{Class, Writing},
     key::KeyMaker,
-    rules::{Divided, Sums},
+    rules::{CharacterCounts, Sums},
     stretch::{Segment, Stretch, WORD_BYTES_MAX},
     table::Table,
 };
@@ -194,7 +194,7 @@ impl Words {
         }
     }
 
-    fn divided(&mut self, writing: Writing) -> Option<&mut Divided> {
+    fn divided(&mut self, writing: Writing) -> Option<&mut CharacterCounts> {
         match writing {
             Writing::ChineseJapanese => Some(&mut self.sums.han_kana),
             Writing::Thai => Some(&mut self.sums.thai),

@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tracing::{debug, info};
 
 use super::error::{Error, Wait};
-use super::guard::{Scheme, Target, TargetHost, Vetted};
+use super::guard::{AllowedAddress, Scheme, Target, TargetHost};
 use super::limits::SetupError;
 
 /// How many addresses of one name are tried. Large services publish up to a dozen.
@@ -53,7 +53,7 @@ impl Connector {
     pub(super) async fn connect(
         &self,
         target: &Target,
-        addresses: &[Vetted],
+        addresses: &[AllowedAddress],
     ) -> Result<Connection, Error> {
         let deadline = Instant::now() + self.timeout;
         let tcp = self.dial(target, addresses, deadline).await?;
@@ -68,7 +68,7 @@ impl Connector {
     async fn dial(
         &self,
         target: &Target,
-        addresses: &[Vetted],
+        addresses: &[AllowedAddress],
         deadline: Instant,
     ) -> Result<TcpStream, Error> {
         let mut last = Error::Connect {

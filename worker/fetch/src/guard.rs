@@ -3,7 +3,7 @@
 //! A URL comes from a stranger and must not reach what only this machine can reach. The guard works
 //! on parsed URLs and on addresses, never on text: the URL parser has already turned `127.1`,
 //! `0x7f000001`, `2130706433` and full-width digits into one IPv4 address. Whatever leaves the guard is
-//! a [`Vetted`] address, and only such addresses are ever dialled.
+//! an [`AllowedAddress`], and only such addresses are ever dialled.
 //!
 //! It cannot know translation prefixes that a network operator chose for itself (NAT64 with a prefix
 //! of its own), nor what a public address forwards to.
@@ -142,9 +142,9 @@ impl fmt::Display for Verdict {
 
 /// An address that may be dialled. Only a [`Guard`] makes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Vetted(IpAddr);
+pub struct AllowedAddress(IpAddr);
 
-impl Vetted {
+impl AllowedAddress {
     /// Returns the address, IPv4 where it was IPv4-mapped.
     pub fn address(self) -> IpAddr {
         self.0
@@ -168,7 +168,7 @@ pub enum TargetHost {
     /// A name, in lower case and punycode.
     Name(String),
     /// An address, vetted.
-    Address(Vetted),
+    Address(AllowedAddress),
 }
 
 /// The schemes that are fetched.
@@ -185,8 +185,12 @@ impl fmt::Display for Target {
         let port = self.port;
         match &self.host {
             TargetHost::Name(name) => write!(f, "{name}:{port}"),
-            TargetHost::Address(Vetted(IpAddr::V4(address))) => write!(f, "{address}:{port}"),
-            TargetHost::Address(Vetted(IpAddr::V6(address))) => write!(f, "[{address}]:{port}"),
+            TargetHost::Address(AllowedAddress(IpAddr::V4(address))) => {
+                write!(f, "{address}:{port}")
+            }
+            TargetHost::Address(AllowedAddress(IpAddr::V6(address))) => {
+                write!(f, "[{address}]:{port}")
+            }
         }
     }
 }
@@ -236,7 +240,7 @@ impl Guard {
         host: &str,
         port: u16,
         found: &[IpAddr],
-    ) -> Result<Vec<Vetted>, Refusal> {
+    ) -> Result<Vec<AllowedAddress>, Refusal> {
         let vetted = found.iter().map(|&found| self.check_address(found, port));
         let vetted: Result<_, _> = vetted.collect();
         vetted.map_err(|found| Refusal::Name { host: host.to_owned(), found })
@@ -247,14 +251,14 @@ impl Guard {
         Ok(TargetHost::Address(vetted))
     }
 
-    fn check_address(&self, address: IpAddr, port: u16) -> Result<Vetted, BlockedAddress> {
+    fn check_address(&self, address: IpAddr, port: u16) -> Result<AllowedAddress, BlockedAddress> {
         // The system would dial the IPv4 address inside a mapped one; so that address counts.
         let address = address.to_canonical();
         let Some(range) = blocked_range(address) else {
-            return Ok(Vetted(address));
+            return Ok(AllowedAddress(address));
         };
         if self.allow.iter().any(|allowance| allowance.permits(address, port)) {
-            return Ok(Vetted(address));
+            return Ok(AllowedAddress(address));
         }
         let has_other_ports = self.allow.iter().any(|allowance| allowance.covers(address));
         Err(BlockedAddress { address, range, port: has_other_ports.then_some(port) })
@@ -349,7 +353,7 @@ mod tests {
             let guard = guard(&[allow]);
             for host in ["127.0.0.1", "127.1", "[::ffff:127.0.0.1]"] {
                 let target = check(&guard, &format!("http://{host}/")).unwrap();
-                let vetted = TargetHost::Address(Vetted(Ipv4Addr::LOCALHOST.into()));
+                let vetted = TargetHost::Address(AllowedAddress(Ipv4Addr::LOCALHOST.into()));
                 assert_eq!(target.host, vetted, "{host} with {allow}");
             }
             for host in ["10.0.0.1", "[::1]", "[::127.0.0.1]", "[64:ff9b::127.0.0.1]"] {

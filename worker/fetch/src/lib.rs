@@ -36,12 +36,12 @@ pub use self::decode::{
     BROTLI_BYTES_MAX, Decoder, Encoding, INFLATE_BYTES_MAX, Leftover, ZSTD_BYTES_MAX,
 };
 pub use self::error::{DecodeFault, Error, RedirectFault, SizeLimit, Wait};
-use self::guard::{Guard, Target, TargetHost, Vetted};
+use self::guard::{AllowedAddress, Guard, Target, TargetHost};
 use self::hosts::HostSlots;
 pub use self::hosts::Slot;
 pub use self::limits::{Limits, Settings, SetupError};
 pub use self::page::{CHUNK_SIZE_MAX, Page, Progress};
-pub use self::post::Answered;
+pub use self::post::PostResponse;
 pub use self::resolve::{Resolve, SystemResolver};
 use self::response::Verdict;
 use self::wire::Wire;
@@ -49,10 +49,10 @@ use self::wire::Wire;
 /// Fetches pages within limits. Clones share the slots for each host.
 #[derive(Clone)]
 pub struct Fetcher {
-    shared: Arc<Shared>,
+    shared: Arc<FetcherState>,
 }
 
-struct Shared {
+struct FetcherState {
     limits: Limits,
     guard: Guard,
     resolver: Arc<dyn Resolve>,
@@ -89,7 +89,7 @@ impl Fetcher {
         let limits = settings.limits.clone();
         limits.validate()?;
         let user_agent = HeaderValue::from_str(&settings.user_agent);
-        let shared = Shared {
+        let shared = FetcherState {
             guard: Guard::new(&settings.allow),
             resolver,
             connector: Connector::try_new(roots, limits.connect_timeout)?,
@@ -118,7 +118,7 @@ impl Fetcher {
     }
 }
 
-impl Shared {
+impl FetcherState {
     async fn follow(&self, url: &Url, deadline: Instant) -> Result<Page, Error> {
         let mut url = url.clone();
         url.set_fragment(None);
@@ -157,7 +157,11 @@ impl Shared {
     }
 
     /// Returns the addresses to dial, all vetted. The only place that looks names up.
-    async fn addresses(&self, target: &Target, redirects: usize) -> Result<Vec<Vetted>, Error> {
+    async fn addresses(
+        &self,
+        target: &Target,
+        redirects: usize,
+    ) -> Result<Vec<AllowedAddress>, Error> {
         let name = match &target.host {
             TargetHost::Address(vetted) => return Ok(vec![*vetted]),
             TargetHost::Name(name) => name,

@@ -12,7 +12,7 @@ use url::Url;
 use super::error::{Error, Wait};
 use super::hosts::Slot;
 use super::wire::Wire;
-use super::{Fetcher, Shared, exchange, response};
+use super::{Fetcher, FetcherState, exchange, response};
 
 /// How much of an answer is read, so that its sender need not see the connection break.
 const ANSWER_BYTES_MAX: u64 = 16 << 10;
@@ -21,7 +21,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What a receiver answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answered {
+pub struct PostResponse {
     /// The status.
     pub status: u16,
     /// How long it asks to wait before the next try; not clamped.
@@ -44,7 +44,7 @@ impl Fetcher {
         slot: Slot,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Answered, Error> {
+    ) -> Result<PostResponse, Error> {
         let limit = self.shared.limits.total_timeout;
         timeout(limit, self.shared.post(url, slot, headers, body))
             .await
@@ -52,14 +52,14 @@ impl Fetcher {
     }
 }
 
-impl Shared {
+impl FetcherState {
     async fn post(
         &self,
         url: &Url,
         slot: Slot,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Answered, Error> {
+    ) -> Result<PostResponse, Error> {
         let refused = |refusal| Error::Blocked { redirects: 0, refusal };
         let target = self.guard.check_url(url).map_err(refused)?;
         let request = exchange::post(url, self.user_agent.clone(), headers, body);
@@ -68,7 +68,7 @@ impl Shared {
         let connection = self.connector.connect(&target, &addresses).await?;
         let (answer, link) = exchange::send(connection, request, &self.limits).await?;
         let (parts, body) = answer.into_parts();
-        let answered = Answered {
+        let answered = PostResponse {
             status: parts.status.as_u16(),
             retry_after: response::retry_after(&parts.headers, SystemTime::now()),
         };

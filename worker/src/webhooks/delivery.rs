@@ -20,10 +20,10 @@ use wordmill_common::webhook::{self, Answer, Deliveries, Status};
 use wordmill_fetch::Slot;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
-use wordmill_nats::read::Freshness;
-use wordmill_nats::record::{Found, check_state};
-use wordmill_nats::store::NotWritten;
-use wordmill_nats::webhooks::{Kept, Order};
+use wordmill_nats::read::ReadFrom;
+use wordmill_nats::record::{Lookup, check_state};
+use wordmill_nats::store::WriteError;
+use wordmill_nats::webhooks::{Order, VersionedDeliveries};
 
 use super::Deliverer;
 use crate::attempt::ending::{NEWER_PAUSE, report_newer_message};
@@ -139,10 +139,10 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Next, Error> {
     let written = worker.webhooks.write(&order.key, &begun, kept.revision).await;
     let revision = match written {
         Ok(revision) => revision,
-        Err(NotWritten::Unclear(reason)) => {
+        Err(WriteError::Unclear(reason)) => {
             return Err(Error::Unavailable { doing: "write a webhook's state", reason });
         }
-        Err(NotWritten::Conflict | NotWritten::TooLarge) => {
+        Err(WriteError::Conflict | WriteError::TooLarge) => {
             return Ok(Next::Later(Some(CONFLICT_PAUSE)));
         }
     };
@@ -151,21 +151,21 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Next, Error> {
         return Ok(Next::Drop);
     }
     let attempt = Attempt { deliverer, job: &job, url: &url, run };
-    let kept = Kept { deliveries: Some(begun), revision };
+    let kept = VersionedDeliveries { deliveries: Some(begun), revision };
     Box::pin(attempt.make(slot, kept)).await
 }
 
 /// Returns the job if it is final, and `Some(None)` if it is gone.
 async fn final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Option<Job>>, Error> {
-    for freshness in [Freshness::Any, Freshness::Leader] {
+    for freshness in [ReadFrom::Any, ReadFrom::Leader] {
         match deliverer.worker.store.read(key, freshness).await? {
-            Found::Job(stored) if stored.job.status.is_final() => {
+            Lookup::Job(stored) if stored.job.status.is_final() => {
                 return Ok(Some(Some(stored.job)));
             }
-            Found::Gone if freshness == Freshness::Leader => return Ok(Some(None)),
-            Found::Absent if freshness == Freshness::Leader => return Ok(Some(None)),
-            Found::Job(stored) => check_state(&stored.job)?,
-            Found::Gone | Found::Absent => {}
+            Lookup::Gone if freshness == ReadFrom::Leader => return Ok(Some(None)),
+            Lookup::Absent if freshness == ReadFrom::Leader => return Ok(Some(None)),
+            Lookup::Job(stored) => check_state(&stored.job)?,
+            Lookup::Gone | Lookup::Absent => {}
         }
     }
     Ok(None)
@@ -173,10 +173,13 @@ async fn final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Option<
 
 /// Returns the state of the sending that a message is about; `None` if there was a later one. What is
 /// left of an earlier one is forgotten.
-async fn current(deliverer: &Deliverer, order: &Order) -> Result<Option<Kept>, Error> {
-    let mut kept = deliverer.worker.webhooks.read(&order.key, Freshness::Any).await?;
+async fn current(
+    deliverer: &Deliverer,
+    order: &Order,
+) -> Result<Option<VersionedDeliveries>, Error> {
+    let mut kept = deliverer.worker.webhooks.read(&order.key, ReadFrom::Any).await?;
     if kept.deliveries.as_ref().is_none_or(|state| state.round != order.round) {
-        kept = deliverer.worker.webhooks.read(&order.key, Freshness::Leader).await?;
+        kept = deliverer.worker.webhooks.read(&order.key, ReadFrom::Leader).await?;
     }
     if kept.deliveries.as_ref().is_some_and(|state| state.round > order.round) {
         return Ok(None);
@@ -198,7 +201,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn make(&self, slot: Slot, begun: Kept) -> Result<Next, Error> {
+    async fn make(&self, slot: Slot, begun: VersionedDeliveries) -> Result<Next, Error> {
         let worker = &self.deliverer.worker;
         let start = Instant::now();
         let answer = tokio::select! {
@@ -260,7 +263,7 @@ impl Attempt<'_> {
     /// Writes a change of the state, and returns it; `None` if the attempt is not under way any more.
     async fn write(
         &self,
-        begun: Kept,
+        begun: VersionedDeliveries,
         change: impl Fn(&mut Deliveries) -> bool,
     ) -> Result<Option<Deliveries>, Error> {
         let (worker, key) = (&self.deliverer.worker, self.job.key());
@@ -278,7 +281,7 @@ impl Attempt<'_> {
                 Ok(_) => return Ok(Some(state)),
                 Err(reason) => debug!(?reason, "a webhook's state is not written"),
             }
-            let read = || worker.webhooks.read(&key, Freshness::Leader);
+            let read = || worker.webhooks.read(&key, ReadFrom::Leader);
             current = stores::patiently(worker, read).await?;
             // The write that was not answered had arrived.
             if current.deliveries.as_ref().is_some_and(|found| {

@@ -17,7 +17,7 @@ use tokio_util::io::StreamReader;
 use tracing::debug;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::source::{Content, Document};
-use wordmill_count::{Counted, Options};
+use wordmill_count::{DocumentCount, Options};
 use wordmill_fetch::{CHUNK_SIZE_MAX, DecodeFault, Decoder, Encoding, Leftover, Limits};
 use wordmill_nats::Error;
 use wordmill_nats::documents::{self, Documents};
@@ -38,12 +38,12 @@ pub(super) async fn count(
     document: &Document,
     options: Options,
     meter: &Arc<Meter>,
-) -> Result<Counted, AttemptFailure> {
+) -> Result<DocumentCount, AttemptFailure> {
     let encoding = match document.content_encoding.as_deref() {
         None => Encoding::Identity,
         Some(name) => Encoding::from_name(name).map_err(|fault| coded(&fault.into()))?,
     };
-    let mut kept = Kept::open(&worker.documents, document).await?;
+    let mut kept = StoredBytes::open(&worker.documents, document).await?;
     let hints = OwnedHints { content_type: document.content_type.clone(), host_tld: None };
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let is_complete = Arc::new(AtomicBool::new(false));
@@ -73,24 +73,24 @@ pub(super) async fn count(
 
 /// The bytes of a document as they were sent, wherever they are. The end is reached only if they are
 /// all the ones that were sent.
-struct Kept {
-    place: Place,
+struct StoredBytes {
+    place: BytesSource,
     digest: Sha256,
     sha256: String,
 }
 
-enum Place {
+enum BytesSource {
     Inline(Option<Bytes>),
     Object(Box<documents::Document>),
 }
 
-impl Kept {
+impl StoredBytes {
     async fn open(documents: &Documents, document: &Document) -> Result<Self, AttemptFailure> {
         let place = match &document.content {
-            Content::Inline(bytes) => Place::Inline(Some(Bytes::copy_from_slice(bytes))),
+            Content::Inline(bytes) => BytesSource::Inline(Some(Bytes::copy_from_slice(bytes))),
             Content::Object(name) => loop {
                 match documents.read(name).await {
-                    Ok(Some(document)) => break Place::Object(Box::new(document)),
+                    Ok(Some(document)) => break BytesSource::Object(Box::new(document)),
                     Ok(None) => return Err(gone()),
                     Err(error) => wait_for_store(error).await?,
                 }
@@ -103,8 +103,8 @@ impl Kept {
     async fn next(&mut self) -> Result<Option<Bytes>, AttemptFailure> {
         let chunk = loop {
             let next = match &mut self.place {
-                Place::Inline(bytes) => break bytes.take(),
-                Place::Object(document) => document.next().await,
+                BytesSource::Inline(bytes) => break bytes.take(),
+                BytesSource::Object(document) => document.next().await,
             };
             match next {
                 Ok(chunk) => break chunk,
@@ -152,7 +152,7 @@ fn gone() -> AttemptFailure {
 
 /// Decompresses a document on its way to the thread that counts.
 async fn unpack(
-    kept: Kept,
+    kept: StoredBytes,
     encoding: Encoding,
     limits: &Limits,
     sender: &mpsc::Sender<Bytes>,
@@ -192,7 +192,7 @@ async fn unpack(
 type Wire = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
 
 /// Returns the bytes of a document, and counts those that have arrived.
-fn wire(kept: Kept, arrived: Arc<AtomicU64>) -> Wire {
+fn wire(kept: StoredBytes, arrived: Arc<AtomicU64>) -> Wire {
     let chunks = unfold((kept, arrived), |(mut kept, arrived)| async {
         let chunk = match kept.next().await {
             Ok(chunk) => Ok(chunk?),

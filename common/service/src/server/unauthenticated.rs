@@ -23,10 +23,10 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// All connections without an authenticated request. Clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct UnauthenticatedConnections(Arc<Shared>);
+pub(super) struct UnauthenticatedConnections(Arc<Registry>);
 
 #[derive(Debug)]
-struct Shared {
+struct Registry {
     count_max: usize,
     state: Mutex<State>,
     /// Wakes the task that accepts connections when one has left the list.
@@ -61,7 +61,7 @@ struct Entry {
 impl UnauthenticatedConnections {
     pub(super) fn new(count_max: usize) -> Self {
         let (state, room_freed) = (Mutex::default(), Notify::new());
-        Self(Arc::new(Shared { count_max, state, room_freed }))
+        Self(Arc::new(Registry { count_max, state, room_freed }))
     }
 
     /// Waits while there is one connection too many; closes the oldest once it has had its time.

@@ -19,13 +19,13 @@ use super::lines::{Cut, Cutter, Shape};
 use super::{BatchMode, LINES_MAX};
 use crate::App;
 use crate::auth::caller::Caller;
-use crate::enqueue::room::RoomShare;
+use crate::enqueue::room::BodyShare;
 use crate::enqueue::{keyed, publish};
 use crate::http::problem::{Code, Problem};
 use crate::http::trace;
 use crate::intake::body;
 use crate::intake::new_job::{self, NewJob};
-use crate::intake::query::Asked;
+use crate::intake::query::SubmitQuery;
 
 /// Largest batch, in bytes.
 const BATCH_BYTES_MAX: usize = 64 << 20;
@@ -47,13 +47,13 @@ pub(super) struct Intake<'a> {
     pub(super) caller: &'a Caller,
     pub(super) trace: &'a TraceParent,
     pub(super) batch_id: JobId,
-    pub(super) asked: &'a Asked,
+    pub(super) asked: &'a SubmitQuery,
     pub(super) mode: BatchMode,
 }
 
 /// What became of the lines.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(super) struct IntakeReport {
     /// How many there are, up to the first that stands for all after it.
     pub(super) count: u32,
     /// How many are jobs.
@@ -75,9 +75,9 @@ struct Outcome {
 
 impl Intake<'_> {
     /// Reads the body and enqueues its jobs, or compares them with those of the batch that exists.
-    pub(super) async fn take(&self, body: Body, shape: Shape) -> Taken {
+    pub(super) async fn take(&self, body: Body, shape: Shape) -> IntakeReport {
         let cutter = Cutter::new(shape, self.app.json_size_max);
-        let mut arriving = Arriving::new(body, cutter, self.app.room.share());
+        let mut arriving = BatchBody::new(body, cutter, self.app.room.share());
         let mut in_flight = FuturesUnordered::new();
         let (mut bytes, mut count, mut outcomes) = (0_usize, 0_u32, Vec::new());
         let (mut is_over, mut interrupted) = (false, None);
@@ -137,7 +137,7 @@ impl Intake<'_> {
             body::drain(arriving.body).await;
         }
         outcomes.sort_unstable_by_key(|outcome| outcome.line);
-        Taken::of(count, outcomes, interrupted)
+        IntakeReport::of(count, outcomes, interrupted)
     }
 
     async fn submit(&self, line: u32, job: Bytes) -> Outcome {
@@ -220,7 +220,7 @@ fn rest(count: &mut u32, problem: Problem) -> Outcome {
     Outcome { line: *count, bytes: 0, accepted: Err(problem.explained(detail)) }
 }
 
-impl Taken {
+impl IntakeReport {
     fn of(count: u32, outcomes: Vec<Outcome>, interrupted: Option<Problem>) -> Self {
         let mut taken = Self { count, interrupted, ..Self::default() };
         for Outcome { line, accepted, .. } in outcomes {
@@ -250,19 +250,19 @@ enum Next {
 }
 
 /// A body that is cut into jobs while it arrives.
-struct Arriving {
+struct BatchBody {
     body: Body,
     cutter: Cutter,
     /// The room of the bytes that are not cut into jobs yet.
-    share: RoomShare,
+    share: BodyShare,
     bytes: usize,
     heard: Instant,
     deadline: Instant,
     has_ended: bool,
 }
 
-impl Arriving {
-    fn new(body: Body, cutter: Cutter, share: RoomShare) -> Self {
+impl BatchBody {
+    fn new(body: Body, cutter: Cutter, share: BodyShare) -> Self {
         let now = Instant::now();
         Self {
             body,

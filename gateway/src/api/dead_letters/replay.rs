@@ -48,8 +48,8 @@ pub(crate) struct Request {
     #[schemars(length(min = 1, max = REPLAY_MAX))]
     ids: Option<Vec<String>>,
     /// The letters that a filter finds, 100 at a time.
-    #[schemars(with = "Option<Wanted>")]
-    filter: Option<Members<Wanted>>,
+    #[schemars(with = "Option<ReplayFilter>")]
+    filter: Option<Members<ReplayFilter>>,
     /// Where the filter goes on.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
@@ -66,14 +66,14 @@ fn either(schema: &mut Schema) {
 /// Which letters a filter wants.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct ReplayFilter {
     code: Option<String>,
     lane: Option<Lane>,
 }
 
 /// The answer.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Replayed {
+pub(crate) struct ReplayAnswer {
     dry_run: bool,
     data: Vec<Line>,
     /// The cursor with which the filter goes on; null if it found no more.
@@ -120,7 +120,7 @@ struct Line {
 }
 
 /// A letter that was asked for, by its name or by the filter.
-enum Asked {
+enum ReplayTarget {
     Name(String),
     Letter(Box<Letter>),
 }
@@ -132,7 +132,7 @@ pub(crate) async fn post(
     Extension(trace): Extension<TraceParent>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Replayed>, Problem> {
+) -> Result<Json<ReplayAnswer>, Problem> {
     let reading = body::json(&app.room, &headers, body, app.json_size_max);
     let (request, _room): (Request, _) = reading.await?;
     let dry_run = request.dry_run;
@@ -154,7 +154,7 @@ pub(crate) async fn post(
         may_go_on = line.outcome != Outcome::Refused;
         lines.push(line);
     }
-    Ok(Json(Replayed { dry_run, data: lines, next_cursor: next.map(cursor::write) }))
+    Ok(Json(ReplayAnswer { dry_run, data: lines, next_cursor: next.map(cursor::write) }))
 }
 
 /// Returns what a request is about, and where the next one has to go on.
@@ -162,14 +162,14 @@ async fn select(
     app: &App,
     owner: &Owner,
     request: Request,
-) -> Result<(Vec<Asked>, Option<u64>), Problem> {
+) -> Result<(Vec<ReplayTarget>, Option<u64>), Problem> {
     let invalid = |detail: &str| Problem::new(Code::InvalidRequest, detail);
     match (request.ids, request.filter) {
         (Some(ids), None) if request.cursor.is_none() => {
             if ids.is_empty() || ids.len() > REPLAY_MAX {
                 return Err(invalid(&format!("Name 1 to {REPLAY_MAX} ids.")));
             }
-            Ok((ids.into_iter().map(Asked::Name).collect(), None))
+            Ok((ids.into_iter().map(ReplayTarget::Name).collect(), None))
         }
         (None, Some(Members(wanted))) => {
             let before = match &request.cursor {
@@ -178,7 +178,7 @@ async fn select(
             };
             let filter = Filter { code: wanted.code, lane: wanted.lane };
             let page = page(app, owner, &filter, before, REPLAY_MAX).await?;
-            let letters = page.letters.into_iter().map(|one| Asked::Letter(Box::new(one)));
+            let letters = page.letters.into_iter().map(|one| ReplayTarget::Letter(Box::new(one)));
             Ok((letters.collect(), page.next))
         }
         _ => Err(invalid(
@@ -188,7 +188,7 @@ async fn select(
     }
 }
 
-impl Asked {
+impl ReplayTarget {
     fn name(&self) -> String {
         match self {
             Self::Name(name) => name.clone(),

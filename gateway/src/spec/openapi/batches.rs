@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Operation, Schemas};
 use crate::api::batches::LINE_OPTIONS;
-use crate::api::jobs::Asked;
+use crate::api::jobs::JobQuery;
 use crate::api::result;
 use crate::http::problem::Code;
 use crate::intake::new_job::NewJob;
@@ -24,7 +24,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
         Operation::new(TAG, ("GET", "/v1/batches/{id}"), "getBatch", "See how a batch is doing")
             .text("The batch as a job, with `counts` of its members by status. Waits as `GET /v1/jobs/{id}` does.")
             .job_id()
-            .parameters(schemas.query::<Asked>())
+            .parameters(schemas.query::<JobQuery>())
             .header("If-None-Match", "The revision that you know.", &text)
             .json(200, "The batch.", batch)
             .with(200, &["Cache-Control", "ETag", "Retry-After"])

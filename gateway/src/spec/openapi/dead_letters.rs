@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::{Operation, Schemas};
-use crate::api::dead_letters::replay::{Replayed, Request};
+use crate::api::dead_letters::replay::{ReplayAnswer, Request};
 use crate::api::dead_letters::{LetterView, Selection};
-use crate::http::cursor::Page;
+use crate::http::cursor::PageQuery;
 use crate::http::problem::Code;
 
 const TAG: &str = "dead letters";
@@ -19,7 +19,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
         Operation::new(TAG, ("GET", "/v1/dead-letters"), "listDeadLetters", "List dead letters")
             .text("The newest first.")
             .parameters(schemas.query::<Selection>())
-            .json(200, "One page of dead letters.", schemas.written::<Page<LetterView>>())
+            .json(200, "One page of dead letters.", schemas.written::<PageQuery<LetterView>>())
             .link(200, "getDeadLetter", "$response.body#/data/0/id")
             .link(200, "deleteDeadLetter", "$response.body#/data/0/id")
             .codes(&[Code::BrokerUnavailable, Code::InvalidQuery]),
@@ -44,7 +44,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             "Which letters: by their ids, or by a filter.",
             &[("application/json", json!({"schema": schemas.read::<Request>("Replay")}))],
         )
-        .json(200, "What became of each letter.", schemas.written::<Replayed>())
+        .json(200, "What became of each letter.", schemas.written::<ReplayAnswer>())
         .codes(&[Code::BrokerUnavailable, Code::InputTooLarge, Code::InvalidJson])
         .codes(&[Code::InvalidRequest, Code::Overloaded, Code::RequestTimeout])
         .codes(&[Code::UnsupportedMediaType]),

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::submission::NEXT;
 use super::{Operation, Schemas};
 use crate::api::explain::{self, ExplanationView};
-use crate::api::jobs::Asked;
+use crate::api::jobs::JobQuery;
 use crate::api::listing;
 use crate::api::result::{self, Head};
-use crate::http::cursor::Page;
+use crate::http::cursor::PageQuery;
 use crate::http::problem::Code;
 use crate::read::view::JobView;
 
@@ -32,7 +32,7 @@ fn list(schemas: &mut Schemas) -> Operation {
              front, and can be missing from what is read.",
         )
         .parameters(schemas.query::<listing::Selection>())
-        .json(200, "One page of jobs.", schemas.written::<Page<JobView<'_>>>())
+        .json(200, "One page of jobs.", schemas.written::<PageQuery<JobView<'_>>>())
         .with(200, &["Link"])
         .codes(&[Code::BrokerUnavailable, Code::InvalidQuery])
 }
@@ -61,7 +61,7 @@ fn reading(schemas: &mut Schemas) -> [Operation; 2] {
         Operation::new(TAG, ("GET", "/v1/jobs/{id}"), "getJob", "See how a job is doing")
             .text("Waits until it has ended, or changed, if it is told to.")
             .job_id()
-            .parameters(schemas.query::<Asked>())
+            .parameters(schemas.query::<JobQuery>())
             .header("If-None-Match", revision, &text)
             .json(200, "The job.", job)
             .with(200, &["Cache-Control", "ETag", "Retry-After"])

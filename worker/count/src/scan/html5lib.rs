@@ -31,9 +31,9 @@ struct Case {
 
 /// What is compared: text, and tags with their names. The rest is dropped by the scanner.
 #[derive(Default)]
-struct Seen(Vec<String>);
+struct Tokens(Vec<String>);
 
-impl Seen {
+impl Tokens {
     fn add_text(&mut self, text: &str) {
         match self.0.last_mut().and_then(|last| last.strip_prefix("text ").map(str::len)) {
             Some(_) => self.0.last_mut().unwrap().push_str(text),
@@ -43,7 +43,7 @@ impl Seen {
     }
 }
 
-impl Sink for Seen {
+impl Sink for Tokens {
     fn text(&mut self, text: &str) {
         self.add_text(text);
     }
@@ -64,8 +64,8 @@ impl Sink for Seen {
     }
 }
 
-fn expected(case: &Case) -> Option<Seen> {
-    let mut seen = Seen::default();
+fn expected(case: &Case) -> Option<Tokens> {
+    let mut seen = Tokens::default();
     for token in &case.output {
         let Some(token) = token.as_array() else { continue };
         let part = |i: usize| token.get(i).and_then(Value::as_str).unwrap_or_default();
@@ -140,7 +140,7 @@ fn html5libs_tokenizer_tests_pass() {
                     continue;
                 };
                 let input = input.replace("\r\n", "\n").replace('\r', "\n");
-                let mut seen = Seen::default();
+                let mut seen = Tokens::default();
                 scanner.push(&input, &mut seen);
                 scanner.end(&mut seen);
                 if seen.0 == expected.0 {

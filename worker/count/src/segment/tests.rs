@@ -9,7 +9,7 @@ use wordmill_common::options::{self, Case};
 use super::*;
 use crate::{
     Options, UNICODE_VERSION, class::Kinds, key::KeyMaker, random::Random, stretch::WORD_BYTES_MAX,
-    table::Table, tally::Tally,
+    table::Table, tally::Counter,
 };
 
 fn as_written() -> options::Options {
@@ -17,7 +17,7 @@ fn as_written() -> options::Options {
 }
 
 fn words_of(text: &str) -> Histogram {
-    let mut tally = Tally::new(&Options { asked: as_written(), ..Options::default() });
+    let mut tally = Counter::new(&Options { asked: as_written(), ..Options::default() });
     tally.add_plain(text);
     tally.finish().unwrap().histogram
 }

@@ -27,20 +27,20 @@ impl Seeds {
 }
 
 impl BuildHasher for Seeds {
-    type Hasher = Folded;
+    type Hasher = FoldHasher;
 
-    fn build_hasher(&self) -> Folded {
-        Folded { seeds: *self, state: self.low }
+    fn build_hasher(&self) -> FoldHasher {
+        FoldHasher { seeds: *self, state: self.low }
     }
 }
 
 /// Folds bytes by multiplication, sixteen at a time.
-pub(super) struct Folded {
+pub(super) struct FoldHasher {
     seeds: Seeds,
     state: u64,
 }
 
-impl Folded {
+impl FoldHasher {
     fn mix(&mut self, low: u64, high: u64) {
         let product = u128::from(low ^ self.state)
             .wrapping_mul(u128::from(high ^ self.seeds.high ^ self.state.rotate_left(32)));
@@ -49,7 +49,7 @@ impl Folded {
     }
 }
 
-impl Hasher for Folded {
+impl Hasher for FoldHasher {
     fn write(&mut self, bytes: &[u8]) {
         let (chunks, rest) = bytes.as_chunks::<SHORT_BYTES_MAX>();
         for chunk in chunks {

@@ -5,11 +5,11 @@ use wordmill_common::{explanation::Reason, options};
 use super::*;
 use crate::random::Random;
 
-fn tally() -> Tally {
-    Tally::new(&Options::default())
+fn tally() -> Counter {
+    Counter::new(&Options::default())
 }
 
-fn characters(tally: Tally) -> (u64, u64) {
+fn characters(tally: Counter) -> (u64, u64) {
     let totals = tally.finish().unwrap().totals;
     (totals.characters, totals.characters_no_spaces)
 }
@@ -45,8 +45,8 @@ fn a_boundary_separates() {
     assert_eq!(tallied.totals_by_rule["whitespace"], 6);
 }
 
-fn tallied(text: &str, asked: options::Options) -> Tallied {
-    let mut tally = Tally::new(&Options::from(asked));
+fn tallied(text: &str, asked: options::Options) -> TextCount {
+    let mut tally = Counter::new(&Options::from(asked));
     tally.add_plain(text);
     tally.finish().unwrap()
 }
@@ -213,7 +213,7 @@ fn pieces_of_text_do_not_matter() {
         }
         let asked = options::Options { explain: turn % 4 == 0, ..by(RuleName::ALL[turn % 4]) };
         let whole = tallied(&text, asked.clone());
-        let mut tally = Tally::new(&Options::from(asked));
+        let mut tally = Counter::new(&Options::from(asked));
         let mut rest = text.as_str();
         while !rest.is_empty() {
             let size = rest.floor_char_boundary(4 + random.below(9000));
@@ -229,7 +229,7 @@ fn pieces_of_text_do_not_matter() {
 fn only_the_article_counts_when_asked() {
     let page = |scope| {
         let asked = options::Options { scope, ..options::Options::default() };
-        let mut tally = Tally::new(&Options::from(asked));
+        let mut tally = Counter::new(&Options::from(asked));
         tally.add_flowing("a start");
         tally.restart_main();
         tally.add_flowing("the mill");
@@ -255,7 +255,7 @@ fn the_declared_language_divides_unless_another_is_asked_for() {
     let volume = |language: Option<&str>| {
         let language = language.map(|tag| Language::try_from(tag.to_owned()).unwrap());
         let asked = options::Options { language, ..by(RuleName::Gmx) };
-        let mut tally = Tally::new(&Options::from(asked));
+        let mut tally = Counter::new(&Options::from(asked));
         tally.declare_language("ko-KR");
         tally.add_flowing(&"東".repeat(84));
         tally.finish().unwrap().totals.words
@@ -268,10 +268,10 @@ fn the_declared_language_divides_unless_another_is_asked_for() {
 #[test]
 fn an_explanation_names_what_differs() {
     let asked = options::Options { explain: true, ..options::Options::default() };
-    let mut tally = Tally::new(&Options::from(asked));
+    let mut tally = Counter::new(&Options::from(asked));
     tally.add_flowing("the well-known mill — a well-known river, 東京 and 한국");
-    tally.dropped(Dropped::Scripts, 7);
-    tally.dropped(Dropped::Scripts, 5);
+    tally.dropped(DropReason::Scripts, 7);
+    tally.dropped(DropReason::Scripts, 5);
     let explanation = tally.finish().unwrap().explanation.unwrap();
     assert_eq!(explanation.dropped_bytes["scripts"], 12);
     let tokens = explanation.between(RuleName::Whitespace, RuleName::Unicode);
