@@ -128,7 +128,7 @@ impl Process {
     }
 
     /// Returns the exit status if the process has ended. Waits for the rest of its output, for at
-    /// most [`OUTPUT_MAX`].
+    /// most `OUTPUT_MAX`.
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("a child can be waited for")?;
         let end = Instant::now() + OUTPUT_MAX;
