@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::open::OpenName;
+use crate::open_name::OpenName;
 
 /// Names a cause of failure. Clients branch on it, `docs/errors.md` explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

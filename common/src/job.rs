@@ -4,7 +4,7 @@
 //! [`Job::apply`] changes it; the store persists what comes out by compare-and-set.
 
 mod event;
-mod place;
+mod result_ref;
 
 use std::collections::BTreeMap;
 
@@ -16,15 +16,15 @@ use crate::batch::BatchProgress;
 use crate::failure::Failure;
 use crate::histogram::{Rule, Totals, WordCount};
 use crate::id::{JobId, JobKey, Lane, Owner, RunNonce};
-use crate::open::OpenName;
+use crate::open_name::OpenName;
 use crate::options::Options;
+use crate::raw_json::RawJson;
 use crate::source::SourceInfo;
-use crate::trace::{TraceId, TraceParent};
+use crate::trace_context::{TraceId, TraceParent};
 use crate::webhook::Webhook;
-use crate::written::RawJson;
 
 pub use self::event::{Count, Event, InvalidTransition};
-pub use self::place::{ExplanationRef, ResultRef};
+pub use self::result_ref::{ExplanationRef, ResultRef};
 
 /// Version of the record's format. Readers refuse what is newer.
 pub const FORMAT: u32 = 1;

@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 
 use crate::id::{JobId, JobKey, Lane, Owner};
 use crate::job::{FORMAT, Job, Status};
-use crate::open::OpenName;
+use crate::open_name::OpenName;
 use crate::options::Options;
+use crate::raw_json::RawJson;
 use crate::source::{Source, SourceInfo};
-use crate::trace::TraceId;
+use crate::trace_context::TraceId;
 use crate::webhook::Webhook;
-use crate::written::RawJson;
 
 /// Everything that a worker needs to do a job, even if its record was never written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 use crate::id::Lane;
 use crate::job::{Job, Status};
-use crate::trace::{TraceId, TraceParent};
+use crate::trace_context::{TraceId, TraceParent};
 
 /// Bounds for what a client waits for, in seconds.
 pub const ANSWER_SECONDS: &[f64] =

@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::written::RawJson;
+use crate::raw_json::RawJson;
 
 /// Shortest and longest value of [`Options::min_len`], in characters.
 const MIN_LEN: RangeInclusive<u32> = 1..=100;

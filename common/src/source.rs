@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::batch::Batch;
-use crate::open::OpenName;
+use crate::open_name::OpenName;
 
 /// What a job counts, with everything that a worker needs to get at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,5 @@
 //! Who sends a request, and how much one owner may ask for.
 
+pub mod api_keys;
 pub(crate) mod caller;
-pub mod keys;
 pub(crate) mod limits;

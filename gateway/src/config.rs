@@ -12,7 +12,7 @@ use wordmill_nats::topology;
 
 use crate::http::browser::Hosts;
 use crate::http::cors::Origins;
-use crate::http::{tls, trace};
+use crate::http::{request_trace, tls};
 use crate::intake::upload;
 
 /// Everything that can be set.
@@ -71,7 +71,7 @@ pub struct Config {
     /// What the sweeper does.
     pub sweeper: Sweeper,
     /// `WORDMILL_TRACE_INBOUND`, `WORDMILL_TRACE_URL`: the trace of a request.
-    pub trace: trace::Settings,
+    pub trace: request_trace::Settings,
     /// `WORDMILL_LOG*`, `WORDMILL_TRACE`, `OTEL_*`: the log, and which spans go where.
     pub telemetry: telemetry::Config,
 }
@@ -115,7 +115,7 @@ impl Config {
                 Duration::ZERO,
                 hour,
             ),
-            trace: trace::Settings::read(env, has_keys),
+            trace: request_trace::Settings::read(env, has_keys),
             telemetry: telemetry::Config::read(env, "wordmill-gateway"),
         }
     }

@@ -1,6 +1,6 @@
 //! From the message of a job to an accepted job.
 
-pub(crate) mod gauge;
-pub(crate) mod keyed;
+pub(crate) mod backpressure;
+pub(crate) mod idempotent;
+pub(crate) mod in_flight_budget;
 pub(crate) mod publish;
-pub(crate) mod room;

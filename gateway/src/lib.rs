@@ -10,12 +10,12 @@ mod enqueue;
 pub mod http;
 pub mod intake;
 mod metrics;
-mod page;
+mod queue_status;
 mod read;
 mod routes;
 mod spec;
-mod standing;
 mod sweeper;
+mod ui;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -28,11 +28,11 @@ use tracing::{info, warn};
 use wordmill_common::id::JobKey;
 use wordmill_common::job::Job;
 use wordmill_nats::connect::{Broker, Fatal};
-use wordmill_nats::dead::Archive;
+use wordmill_nats::dead_letters::Archive;
 use wordmill_nats::documents::Documents;
+use wordmill_nats::job_record::RawRecord;
 use wordmill_nats::listing::Listing;
 use wordmill_nats::queue::Queue;
-use wordmill_nats::record::RawRecord;
 use wordmill_nats::results::Results;
 use wordmill_nats::store::Store;
 use wordmill_nats::supervise::Health;
@@ -43,20 +43,20 @@ use wordmill_nats::topology::{
 use wordmill_nats::webhooks::Webhooks;
 use wordmill_service::server::serve;
 
-use crate::auth::keys::{self, Keys};
+use crate::auth::api_keys::{self, Keys};
 use crate::config::Config;
-use crate::enqueue::gauge::{self, Backpressure};
-use crate::enqueue::room::InFlightBudget;
+use crate::enqueue::backpressure::{self, Backpressure};
+use crate::enqueue::in_flight_budget::InFlightBudget;
 use crate::http::browser::BrowserPolicy;
 use crate::http::reload::{self, FileWatch};
 use crate::http::tls::{self, Tls};
-use crate::http::{server, trace};
+use crate::http::{request_trace, server};
 use crate::intake::upload::Uploads;
 use crate::metrics::Metrics;
-use crate::read::view::JobView;
-use crate::read::waiting::Waiters;
+use crate::queue_status::QueueStatus;
+use crate::read::follow::Waiters;
+use crate::read::job_view::JobView;
 use crate::spec::openapi::{Access, Description};
-use crate::standing::QueueStatus;
 
 /// How long what cut-off uploads left may take to be removed at a shutdown.
 const CLEAN_UP_MAX: Duration = Duration::from_secs(5);
@@ -100,7 +100,7 @@ struct Parts {
     metrics: Metrics,
     room: InFlightBudget,
     description: Description,
-    trace: trace::Settings,
+    trace: request_trace::Settings,
     /// What is spoken: `http`, or `https`.
     scheme: &'static str,
     uploads: Uploads,
@@ -202,10 +202,10 @@ pub async fn run(
         tokio::select! {
             () = serving => {}
             lost = broker.supervise(&needed, &health_sender) => lost?,
-            () = gauge::watch(&queue, &readings) => {}
+            () = backpressure::watch(&queue, &readings) => {}
             () = follow(following_keys) => {}
             () = follow(following_certificate) => {}
-            () = standing::watch(&broker, &queue, &dead_letters, &webhooks, &standing) => {}
+            () = queue_status::watch(&broker, &queue, &dead_letters, &webhooks, &standing) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }
@@ -258,12 +258,12 @@ async fn drained(shutdown: &CancellationToken, grace: Duration) {
 }
 
 /// Reads the keys, if there are to be any.
-async fn open_keys(config: &Config) -> Result<(Keys, Option<FileWatch<keys::Table>>), Error> {
+async fn open_keys(config: &Config) -> Result<(Keys, Option<FileWatch<api_keys::Table>>), Error> {
     let Some(path) = &config.keys_file else {
         info!("no API keys: whoever can connect may do everything as the owner public");
         return Ok((Keys(None), None));
     };
-    let opened = FileWatch::open("API keys", vec![path.clone()], keys::parse).await?;
+    let opened = FileWatch::open("API keys", vec![path.clone()], api_keys::parse).await?;
     let (followed, table) = opened;
     Ok((Keys(Some(table)), Some(followed)))
 }

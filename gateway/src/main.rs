@@ -9,8 +9,8 @@ use tracing::error;
 use wordmill_common::env::{self, Env};
 use wordmill_common::id::Owner;
 use wordmill_common::shutdown::Signals;
-use wordmill_common::{probe, telemetry};
-use wordmill_gateway::auth::keys;
+use wordmill_common::{readiness_probe, telemetry};
+use wordmill_gateway::auth::api_keys;
 use wordmill_gateway::config::Config;
 use wordmill_gateway::http::tls;
 
@@ -75,16 +75,16 @@ fn with_config(command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
 
 #[expect(clippy::needless_pass_by_value, reason = "a command takes its settings")]
 fn check(config: Config) -> ExitCode {
-    let ready = probe::connect(config.listen).and_then(|stream| match &config.tls {
-        Some(files) => probe::is_ready(tls::probe(stream, &files.certificate)?),
-        None => probe::is_ready(stream),
+    let ready = readiness_probe::connect(config.listen).and_then(|stream| match &config.tls {
+        Some(files) => readiness_probe::is_ready(tls::probe(stream, &files.certificate)?),
+        None => readiness_probe::is_ready(stream),
     });
     if ready.unwrap_or(false) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a terminal")]
 fn new_key(name: &str, owner: &str) -> ExitCode {
-    match keys::create(name, owner) {
+    match api_keys::create(name, owner) {
         Ok((key, line)) => {
             eprintln!("{}", key.expose());
             println!("{line}");

@@ -15,11 +15,11 @@ use wordmill_common::job::Job;
 use wordmill_common::metrics::{
     ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, Distributions, Exposition, TraceLink,
 };
-use wordmill_common::trace::TraceParent;
+use wordmill_common::trace_context::TraceParent;
 
 use crate::App;
 use crate::http::problem::Problem;
-use crate::standing::QueueStatus;
+use crate::queue_status::QueueStatus;
 
 /// What is measured. Clones share it.
 #[derive(Debug, Clone)]

@@ -1,8 +1,8 @@
 //! Finds jobs, follows them, and represents jobs and results.
 
 pub(crate) mod csv;
-pub(crate) mod format;
-pub(crate) mod lookup;
-pub(crate) mod view;
-pub(crate) mod waiting;
-pub(crate) mod words;
+pub(crate) mod find_job;
+pub(crate) mod follow;
+pub(crate) mod job_view;
+pub(crate) mod result_format;
+pub(crate) mod result_reader;

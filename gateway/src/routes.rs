@@ -22,16 +22,16 @@ use wordmill_service::server::Connection;
 
 use crate::api::dead_letters::{self, replay};
 use crate::api::{
-    batches, cancel, events, explain, health, jobs, listing, queue_view, result, retry, submit,
-    webhook, word_count,
+    batches, cancel, events, explain, health, jobs, legacy, listing, queue, results, retry, submit,
+    webhooks,
 };
 use crate::auth::caller;
 use crate::config::Config;
 use crate::http::problem::{Code, Problem};
+use crate::http::request_trace;
 use crate::http::security_headers::{NOSNIFF_HEADER, SAME_ORIGIN_HEADER};
-use crate::http::trace;
 use crate::spec::openapi;
-use crate::{App, metrics, page};
+use crate::{App, metrics, ui};
 
 /// Smallest answer that is worth compressing, in bytes.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
@@ -46,16 +46,16 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
     let router = Router::new()
         .route("/v1/jobs", get(listing::get).post(submit::post))
         .route("/v1/jobs/{id}", get(jobs::get).put(submit::put).delete(jobs::delete))
-        .route("/v1/jobs/{id}/result", get(result::get))
+        .route("/v1/jobs/{id}/result", get(results::get))
         .route("/v1/jobs/{id}/explain", get(explain::get))
         .route("/v1/jobs/{id}/events", get(events::get))
         .route("/v1/jobs/{id}/cancel", post(cancel::post))
         .route("/v1/jobs/{id}/retry", post(retry::post))
-        .route("/v1/jobs/{id}/webhook", post(webhook::post))
+        .route("/v1/jobs/{id}/webhook", post(webhooks::post))
         .route("/v1/batches", post(batches::post))
         .route("/v1/batches/{id}", get(batches::get))
         .route("/v1/batches/{id}/result", get(batches::result))
-        .route("/v1/queue", get(queue_view::get))
+        .route("/v1/queue", get(queue::get))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/replay", post(replay::post))
         .route("/v1/dead-letters/{id}", get(dead_letters::get).delete(dead_letters::delete))
@@ -64,10 +64,10 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
         .route("/metrics", get(metrics::get))
         .route("/openapi.json", get(openapi::get))
         .route("/docs", get(openapi::reference))
-        .route("/word-count", get(word_count::get).post(word_count::post))
-        .route("/word-count/{id}", get(word_count::get_by_path))
-        .route("/health", get(word_count::health))
-        .merge(page::router())
+        .route("/word-count", get(legacy::get).post(legacy::post))
+        .route("/word-count/{id}", get(legacy::get_by_path))
+        .route("/health", get(legacy::health))
+        .merge(ui::router())
         .fallback(|| async { Problem::new(Code::RouteNotFound, "There is no such route.") })
         .method_not_allowed_fallback(|| async {
             Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
@@ -101,12 +101,12 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
     // Inside the trace, so that numbers link to it; outside of panics, so that they count.
     let observe = |request| metrics::observe(&app.metrics, request, admit);
     let older = older_contract(&request);
-    trace::answer(&app, request, observe, older).await
+    request_trace::answer(&app, request, observe, older).await
 }
 
 /// Returns how problems of the older contract are rendered, if the request belongs to it.
-fn older_contract(request: &Request) -> Option<trace::Render> {
-    word_count::owns(request.uri().path()).then_some(word_count::refuse)
+fn older_contract(request: &Request) -> Option<request_trace::Render> {
+    legacy::owns(request.uri().path()).then_some(legacy::refuse)
 }
 
 /// Checks the host of an `OPTIONS` request, whose other checks CORS makes.
@@ -117,7 +117,7 @@ async fn check_preflight(State(app): State<App>, request: Request, next: Next) -
     {
         let refuse = |_| async { problem.into_response() };
         let older = older_contract(&request);
-        return trace::answer(&app, request, refuse, older).await;
+        return request_trace::answer(&app, request, refuse, older).await;
     }
     next.run(request).await
 }

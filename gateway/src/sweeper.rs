@@ -17,8 +17,8 @@ use wordmill_common::id::JobKey;
 use wordmill_common::job::Status;
 use wordmill_nats::Error;
 use wordmill_nats::connect::Broker;
+use wordmill_nats::job_record::VersionedJob;
 use wordmill_nats::lease::{HeldLease, Lease, LeaseResult};
-use wordmill_nats::record::VersionedJob;
 use wordmill_nats::supervise::Health;
 use wordmill_nats::sweep::{ObjectStore, Orphan, Sweep, UnfinishedJob, age};
 use wordmill_nats::topology::{
@@ -28,7 +28,7 @@ use wordmill_nats::topology::{
 
 use crate::config::Config;
 use crate::metrics::{self, Metrics};
-use crate::standing::QueueStatus;
+use crate::queue_status::QueueStatus;
 
 /// The lease's name.
 const DUTY: &str = "sweeper";

@@ -6,7 +6,7 @@ use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
 use tracing::{Instrument, Span};
 use wordmill_common::id::Lane;
-use wordmill_common::trace::TraceParent;
+use wordmill_common::trace_context::TraceParent;
 
 use crate::acks::{AckMonitor, QueueKind};
 use crate::spans::DeliveryInfo;

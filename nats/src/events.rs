@@ -7,7 +7,7 @@ use wordmill_common::id::JobKey;
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::record::{self, Lookup, RawRecord};
+use crate::job_record::{self, Lookup, RawRecord};
 use crate::subject;
 
 /// The changes of one record, from the subscription on.
@@ -42,7 +42,7 @@ impl Events {
             let Some(Ok(revision)) = revision else {
                 continue;
             };
-            match record::raw(&self.key, &headers, message.payload, revision) {
+            match job_record::raw(&self.key, &headers, message.payload, revision) {
                 Ok(found) => return found,
                 Err(error) => warn!(%error, "an event cannot be read"),
             }

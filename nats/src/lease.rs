@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
-use crate::read::{ReadFrom, info, last, open};
+use crate::stream_read::{ReadFrom, info, last, open};
 use crate::subject;
 use crate::topology::LEASES_STREAM;
 

@@ -17,12 +17,12 @@ use wordmill_common::id::{JobKey, Owner};
 use wordmill_common::job::Status;
 
 use crate::Error;
+use crate::backward_scan::Backwards;
 use crate::connect::Broker;
-use crate::read::{BATCH_MAX, open};
-use crate::record::{Lookup, RawRecord, STATUS_HEADER, raw};
+use crate::job_record::{Lookup, RawRecord, STATUS_HEADER, raw};
+use crate::stream_read::{BATCH_MAX, open};
 use crate::subject;
 use crate::topology::JOB_STATE_STREAM;
-use crate::window::Backwards;
 
 /// Most records that are looked at for one page.
 const RECORDS_MAX: usize = 5000;

@@ -29,7 +29,7 @@ use wordmill_common::id::{JobKey, Owner};
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, api_code, refusal};
-use crate::read::{ReadFrom, found, last, open};
+use crate::stream_read::{ReadFrom, found, last, open};
 use crate::subject;
 
 /// Size of a chunk, the last one of an object excepted. It is what the NATS clients use themselves.

@@ -13,7 +13,7 @@ use wordmill_common::id::Lane;
 use crate::Error;
 use crate::connect::{Broker, REQUEST_TIMEOUT};
 use crate::lease::OPERATION_HEADER;
-use crate::read::{BATCH_MAX, batch, stored_at};
+use crate::stream_read::{BATCH_MAX, batch, stored_at};
 use crate::subject;
 use crate::sweep::age;
 use crate::topology::LEASES_STREAM;

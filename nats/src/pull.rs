@@ -16,7 +16,7 @@ use tracing::debug;
 use crate::Error;
 use crate::connect::{Broker, REQUEST_TIMEOUT};
 use crate::delivery::{Delivery, PullSource};
-use crate::read::consumer;
+use crate::stream_read::consumer;
 use crate::subject;
 use crate::topology::JOB_STATE_STREAM;
 

@@ -12,12 +12,12 @@ use serde_json::json;
 use tracing::Span;
 use wordmill_common::id::{JobKey, Lane, Owner};
 use wordmill_common::message::{JobMessage, ParsedMessage};
-use wordmill_common::trace::TraceParent;
+use wordmill_common::trace_context::TraceParent;
 
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
-use crate::read::{ReadFrom, consumer, found, info, last, open, stored_at};
+use crate::stream_read::{ReadFrom, consumer, found, info, last, open, stored_at};
 use crate::topology::{JOBS, JOBS_PREFIX};
 use crate::{spans, subject};
 

@@ -17,7 +17,7 @@ use tracing::Instrument;
 use wordmill_common::explanation::Explanation;
 use wordmill_common::histogram::Histogram;
 use wordmill_common::id::{JobKey, RunNonce};
-use wordmill_common::written::RawJson;
+use wordmill_common::raw_json::RawJson;
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 use crate::Error;

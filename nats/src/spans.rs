@@ -12,7 +12,7 @@ use wordmill_common::id::JobId;
 use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
 use wordmill_common::telemetry;
-use wordmill_common::trace::{TraceId, TraceParent};
+use wordmill_common::trace_context::{TraceId, TraceParent};
 
 /// Header with the W3C trace context.
 const TRACEPARENT: &str = "traceparent";

@@ -16,8 +16,8 @@ use wordmill_common::job::{Event, InvalidTransition, Job};
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
-use crate::read::{ReadFrom, last, open};
-use crate::record::{Lookup, REFUSED, RawRecord, STATUS_HEADER, VersionedJob, marker, raw};
+use crate::job_record::{Lookup, REFUSED, RawRecord, STATUS_HEADER, VersionedJob, marker, raw};
+use crate::stream_read::{ReadFrom, last, open};
 use crate::topology::{JOB_STATE_STREAM, MARKER_TTL};
 use crate::{spans, subject};
 

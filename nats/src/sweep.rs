@@ -23,11 +23,11 @@ use wordmill_common::job::{Event, Job, Status};
 
 use crate::Error;
 use crate::connect::Broker;
+use crate::job_record::{Lookup, STATUS_HEADER, VersionedJob, parse};
 use crate::objects::Bucket;
 use crate::queue::Queue;
-use crate::read::{ReadFrom, found, info, last, open, stored_at};
-use crate::record::{Lookup, STATUS_HEADER, VersionedJob, parse};
 use crate::store::{Store, WriteError};
+use crate::stream_read::{ReadFrom, found, info, last, open, stored_at};
 use crate::subject;
 use crate::topology::{
     DEAD_JOBS, DOCUMENTS, DOCUMENTS_STREAM, JOB_STATE, JOB_STATE_STREAM, JOBS, JOBS_PREFIX,

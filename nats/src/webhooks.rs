@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 use wordmill_common::id::JobKey;
 use wordmill_common::job::Job;
-use wordmill_common::trace::TraceId;
+use wordmill_common::trace_context::TraceId;
 use wordmill_common::webhook::{Deliveries, FORMAT};
 
 use crate::Error;
@@ -21,8 +21,8 @@ use crate::connect::Broker;
 use crate::delivery::Delivery;
 use crate::error::{Refusal, refusal};
 use crate::lease::OPERATION_HEADER;
-use crate::read::{ReadFrom, consumer, found, last, open, stored_at};
 use crate::store::WriteError;
+use crate::stream_read::{ReadFrom, consumer, found, last, open, stored_at};
 use crate::topology::{WEBHOOK_STATE_STREAM, WEBHOOKS, WEBHOOKS_CONSUMER, WEBHOOKS_PREFIX};
 use crate::{spans, subject};
 

@@ -5,7 +5,7 @@
 //! final on a later delivery publishes what follows again before acknowledging. So wherever this
 //! code stops, for whatever reason, the next delivery goes on from there.
 
-pub(crate) mod ending;
+pub(crate) mod settle;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,22 +24,19 @@ use wordmill_common::telemetry;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
 use wordmill_nats::events::Events;
-use wordmill_nats::read::ReadFrom;
-use wordmill_nats::record::{Lookup, RawRecord, VersionedJob, check_state};
+use wordmill_nats::job_record::{Lookup, RawRecord, VersionedJob, check_state};
 use wordmill_nats::store::Outcome;
+use wordmill_nats::stream_read::ReadFrom;
 
-use self::ending::{
+use self::settle::{
     NEWER_PAUSE, conclude, give_back_newer, handle_unparsable, report_newer_message, settle,
     until_due,
 };
-use crate::Worker;
-use crate::lease::{self, Meter};
-use crate::members::{self, BatchCheck};
+use crate::batch_merge::{self, BatchCheck};
+use crate::keep_alive::{self, Meter};
 use crate::metrics::NewerPart;
 use crate::outcome::{AttemptFailure, AttemptOutcome, CountResult};
-use crate::spans;
-use crate::stores;
-use crate::work;
+use crate::{Worker, broker_retry, execute, spans};
 
 /// How long a first delivery may take before the record says `running`: most jobs are done by
 /// then, and one write is saved.
@@ -78,7 +75,7 @@ pub(crate) async fn run(
 async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> Result<(), Error> {
     let key = message.key();
     let mut current =
-        match stores::patiently(worker, || worker.store.read(&key, ReadFrom::Any)).await? {
+        match broker_retry::patiently(worker, || worker.store.read(&key, ReadFrom::Any)).await? {
             Lookup::Job(stored) => *stored,
             Lookup::Absent => {
                 let job = Job { traceparent: delivery.traceparent(), ..message.queued_job() };
@@ -86,7 +83,7 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
             }
             // Deleted or expired counts as final, and nothing follows from it.
             Lookup::Gone => {
-                stores::remove_document(worker, message.source.object()).await;
+                broker_retry::remove_document(worker, message.source.object()).await;
                 return delivery.acknowledge().await;
             }
         };
@@ -98,7 +95,7 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         return delivery.give_back(Some(wait)).await;
     }
     if let (Source::Batch(batch), Status::Queued) = (&message.source, current.job.status) {
-        match Box::pin(members::look(worker, delivery, batch, current.clone())).await? {
+        match Box::pin(batch_merge::look(worker, delivery, batch, current.clone())).await? {
             BatchCheck::Ready => {}
             BatchCheck::Noted(outcome) => return settle(worker, delivery, outcome).await,
             BatchCheck::Unchanged(wait) => return delivery.give_back(Some(wait)).await,
@@ -128,7 +125,7 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         spans::note_lost_attempt(&current.job);
     }
     let attempt = Attempt { worker, delivery, message, run, started_at };
-    let ended = match work::count_at_once(message) {
+    let ended = match execute::count_at_once(message) {
         Some(Ok(found)) => AttemptOutcome::Counted(Box::new(current), Box::new(found)),
         Some(Err(failed)) => AttemptOutcome::Failed(Box::new(current), failed),
         None => Box::pin(attempt.work(current)).await?,
@@ -169,14 +166,14 @@ impl Attempt<'_> {
     /// Works, and meanwhile keeps the delivery alive and the record up to date. Neither waits for
     /// the other, until one of them is over: then a write that is on its way is waited for.
     async fn work(&self, current: VersionedJob) -> Result<AttemptOutcome, Error> {
-        let meter = Arc::new(work::meter(&self.message.source));
+        let meter = Arc::new(execute::meter(&self.message.source));
         let over = self.worker.interrupted.child_token();
         let working = async {
             let _ends = over.clone().drop_guard();
             tokio::select! {
                 biased;
-                done = work::count(self.worker, self.message, &meter) => Some(done),
-                failure = lease::hold(self.delivery, &meter, self.worker.attempt_deadline) => {
+                done = execute::count(self.worker, self.message, &meter) => Some(done),
+                failure = keep_alive::hold(self.delivery, &meter, self.worker.attempt_deadline) => {
                     Some(Err(failure.into()))
                 }
                 () = over.cancelled() => None,
@@ -297,12 +294,13 @@ impl Attempt<'_> {
     async fn succeed(&self, current: VersionedJob, found: CountResult) -> Result<(), Error> {
         let run = self.run;
         let top = usize::try_from(u32::from(self.message.options.top)).unwrap_or(usize::MAX);
-        let top_words = stores::written("the most frequent words", &found.histogram.top(top))?;
+        let top_words =
+            broker_retry::written("the most frequent words", &found.histogram.top(top))?;
         let (worker, message) = (self.worker, self.message);
-        let place = Box::pin(stores::keep(worker, message, run, found.histogram)).await?;
+        let place = Box::pin(broker_retry::keep(worker, message, run, found.histogram)).await?;
         let explanation = match found.explanation {
             Some(known) => {
-                Some(Box::pin(stores::keep_explanation(worker, message, run, known)).await?)
+                Some(Box::pin(broker_retry::keep_explanation(worker, message, run, known)).await?)
             }
             None => None,
         };
@@ -335,7 +333,7 @@ impl Attempt<'_> {
     ) -> Result<Outcome, Error> {
         let store = &self.worker.store;
         let apply = || store.apply(&current, Some(self.run), &change);
-        stores::patiently(self.worker, apply).await
+        broker_retry::patiently(self.worker, apply).await
     }
 
     async fn fail(&self, current: VersionedJob, failed: &AttemptFailure) -> Result<(), Error> {

@@ -19,8 +19,8 @@ use wordmill_nats::connect::Broker;
 use wordmill_nats::supervise::Health;
 use wordmill_service::server::{self, Limits, Settings};
 
+use crate::lane_liveness::{Pulse, SILENCE_MAX};
 use crate::metrics::Metrics;
-use crate::pulse::{Pulse, SILENCE_MAX};
 
 /// Most connections at once that are kept open. A further one closes the oldest, so that silent
 /// clients cannot keep out a liveness probe.

@@ -17,10 +17,10 @@ use wordmill_nats::delivery::{Delivery, PullSource};
 use wordmill_nats::pull::{Pull, PullEvent, WhenEmpty};
 use wordmill_nats::supervise::Health;
 
+use crate::lane_liveness::Pulse;
 use crate::metrics::Busy;
-use crate::pulse::Pulse;
 use crate::slots::{Demand, Slot, Slots};
-use crate::{Worker, attempt, work};
+use crate::{Worker, attempt, execute};
 
 /// Most jobs that are asked for at once.
 const BATCH_MAX: usize = 64;
@@ -259,7 +259,7 @@ async fn side_by_side(worker: Worker, shared: LaneContext, arrived: Vec<Received
     let mut quick = FuturesUnordered::new();
     for mut arrived in arrived {
         let message = JobMessage::parse(arrived.delivery.payload());
-        let is_quick = message.as_ref().is_ok_and(work::is_counted_at_once);
+        let is_quick = message.as_ref().is_ok_and(execute::is_counted_at_once);
         if is_quick {
             arrived.leave_slot(&shared.quick);
         }

@@ -2,23 +2,23 @@
 //! what it found.
 //!
 //! [`run`] is the whole service. `lane` pulls what there is room for, `attempt` takes one delivery
-//! from taken to acknowledged, `work` gets a source and counts it, and `webhooks` tells receivers how
+//! from taken to acknowledged, `execute` gets a source and counts it, and `webhooks` tells receivers how
 //! jobs ended.
 
 mod attempt;
+mod batch_merge;
+mod broker_retry;
 pub mod config;
+mod execute;
 mod health;
+mod keep_alive;
 mod lane;
-mod lease;
-mod members;
+mod lane_liveness;
 mod metrics;
 mod outcome;
-mod pulse;
 mod slots;
 mod spans;
-mod stores;
 pub mod webhooks;
-mod work;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use wordmill_common::retry;
 use wordmill_fetch::Fetcher;
 use wordmill_nats::ack_checks::AckCheckReceiver;
 use wordmill_nats::connect::{Broker, Fatal};
-use wordmill_nats::dead::DeadLetters;
+use wordmill_nats::dead_letters::DeadLetters;
 use wordmill_nats::documents::Documents;
 use wordmill_nats::presence::{self, Presence, WorkerReport};
 use wordmill_nats::results::Results;
@@ -49,8 +49,8 @@ use wordmill_nats::webhooks::Webhooks;
 
 use crate::config::Config;
 use crate::health::Vitals;
+use crate::lane_liveness::Pulse;
 use crate::metrics::Metrics;
-use crate::pulse::Pulse;
 use crate::slots::Slots;
 
 /// How long jobs may take to be handed back once the grace period is over.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 use wordmill_common::env::{self, Env};
 use wordmill_common::shutdown::Signals;
-use wordmill_common::{probe, telemetry};
+use wordmill_common::{readiness_probe, telemetry};
 use wordmill_worker::config::Config;
 
 /// Most allocations of a job are freed within a millisecond, on several threads.
@@ -28,7 +28,9 @@ fn main() -> ExitCode {
         return env::report("wordmill-worker", &invalid);
     }
     if std::env::args().nth(1).as_deref() == Some("healthcheck") {
-        let ready = probe::connect(config.listen).and_then(probe::is_ready).unwrap_or(false);
+        let ready = readiness_probe::connect(config.listen)
+            .and_then(readiness_probe::is_ready)
+            .unwrap_or(false);
         return if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let pipeline = match telemetry::start(&config.telemetry, &config.name) {

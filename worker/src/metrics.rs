@@ -15,7 +15,7 @@ use wordmill_common::metrics::{
     ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, DOCUMENT_BYTES, Distributions, Exposition,
     Gauges, InLane, JOB_SECONDS, MetricsPage, TraceLink,
 };
-use wordmill_common::open::OpenName;
+use wordmill_common::open_name::OpenName;
 use wordmill_common::webhook::{self, Answer};
 use wordmill_fetch::Progress;
 use wordmill_nats::acks::{CheckOutcome, QueueKind};

@@ -8,7 +8,7 @@ use wordmill_common::explanation::Explanation;
 use wordmill_common::failure::Failure;
 use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::source::SourceInfo;
-use wordmill_nats::record::VersionedJob;
+use wordmill_nats::job_record::VersionedJob;
 use wordmill_nats::store::Outcome;
 
 /// The counted words of a source.

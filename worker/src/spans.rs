@@ -4,7 +4,7 @@ use tracing::{Span, info_span};
 use url::Url;
 use wordmill_common::failure::FailureCode;
 use wordmill_common::job::{Attempt, Job, Status};
-use wordmill_common::open::OpenName;
+use wordmill_common::open_name::OpenName;
 use wordmill_common::telemetry;
 use wordmill_count::DocumentCount;
 use wordmill_fetch::Page;

@@ -9,8 +9,8 @@ use crate::batch::BatchProgress;
 use crate::failure::Failure;
 use crate::histogram::{Rule, Totals, WordCount};
 use crate::id::RunNonce;
+use crate::raw_json::RawJson;
 use crate::source::SourceInfo;
-use crate::written::RawJson;
 
 /// What a successful attempt found.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,8 +1,8 @@
 use super::*;
 use crate::failure::FailureCode;
 use crate::message::JobMessage;
+use crate::raw_json::RawJson;
 use crate::source::Source;
-use crate::written::RawJson;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::schedule::{ATTEMPTS_MAX, Schedule};
 use crate::failure::{Failure, FailureCode};
 use crate::id::RunNonce;
-use crate::open::OpenName;
+use crate::open_name::OpenName;
 
 /// Version of the format. Readers refuse what is newer.
 pub const FORMAT: u32 = 1;

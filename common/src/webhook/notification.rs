@@ -10,9 +10,9 @@ use crate::failure::Failure;
 use crate::histogram::{Rule, Totals};
 use crate::id::{JobId, Lane};
 use crate::job::{Job, Status};
-use crate::open::OpenName;
+use crate::open_name::OpenName;
 use crate::source::SourceKind;
-use crate::trace::TraceId;
+use crate::trace_context::TraceId;
 
 /// Largest body, in bytes: receivers are promised a thin one, which they need not stream.
 pub const BODY_BYTES_MAX: usize = 20_000;

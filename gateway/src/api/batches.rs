@@ -1,7 +1,7 @@
 //! Batches come in: many jobs in one request, each of them accepted or refused by itself.
 //!
 //! The jobs are read while the body arrives, and put onto the queue many at a time. Last comes the batch,
-//! a job of its own that adds up what they find (`worker/src/members.rs`): so whoever has the answer has
+//! a job of its own that adds up what they find (`worker/src/batch_merge.rs`): so whoever has the answer has
 //! everything, and a request that ends early leaves jobs behind and no batch. Under an idempotency key the
 //! ids of the jobs follow from it and from their lines, so sending all of it again runs nothing twice.
 //!
@@ -29,24 +29,24 @@ use wordmill_common::id::{JobId, JobKey, Lane};
 use wordmill_common::job::{FORMAT, Job};
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceKind};
-use wordmill_common::trace::TraceParent;
+use wordmill_common::trace_context::TraceParent;
 use wordmill_nats::Error;
-use wordmill_nats::read::ReadFrom;
-use wordmill_nats::record::{Lookup, check_state};
+use wordmill_nats::job_record::{Lookup, check_state};
 use wordmill_nats::store::Outcome;
+use wordmill_nats::stream_read::ReadFrom;
 
 pub(crate) use self::intake::LINE_OPTIONS;
 use self::intake::{Intake, IntakeReport};
 use self::lines::Shape;
 use crate::App;
-use crate::api::{jobs, result};
+use crate::api::{jobs, results};
 use crate::auth::caller::Caller;
-use crate::enqueue::{keyed, publish};
+use crate::enqueue::{idempotent, publish};
 use crate::http::deadline::{self, BROKER_DEADLINE};
 use crate::http::problem::{Code, Problem};
 use crate::intake::query::SubmitQuery;
-use crate::intake::{body, idempotency_key, new_job, query};
-use crate::read::lookup::{self, JobPath};
+use crate::intake::{idempotency_key, json_body, new_job, query};
+use crate::read::find_job::{self, JobPath};
 
 /// Most jobs in one batch.
 const LINES_MAX: u32 = 10_000;
@@ -94,7 +94,7 @@ pub(crate) async fn post(
         Some(_) => match find(&app, &caller.job(batch_id)).await {
             Ok(mode) => mode,
             Err(problem) => {
-                body::drain(body).await;
+                json_body::drain(body).await;
                 return Err(problem);
             }
         },
@@ -119,8 +119,8 @@ pub(crate) async fn post(
     let message = JobMessage { webhook, ..message(&caller, &trace, batch_id, &asked, &taken) };
     let accepted = match mode {
         BatchMode::WithoutKey => publish::accept(&app, &message, &trace).await,
-        BatchMode::NewKey => keyed::accept(&app, message, &trace).await,
-        BatchMode::ExistingBatch => keyed::find(&app, message, &trace).await,
+        BatchMode::NewKey => idempotent::accept(&app, message, &trace).await,
+        BatchMode::ExistingBatch => idempotent::find(&app, message, &trace).await,
     };
     // The jobs are enqueued even if their batch is missing or unconfirmed, so the answer names them.
     let job = accepted.map_err(|problem| interrupted_problem(problem, batch_id, mode, &taken))?;
@@ -144,10 +144,10 @@ async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
 
 /// Returns how the jobs are written in the body.
 fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
-    if body::is_json(headers) {
+    if json_body::is_json(headers) {
         return Ok(Shape::Array);
     }
-    let given = body::essence(headers);
+    let given = json_body::essence(headers);
     if LINES_TYPES.contains(&given.as_str()) {
         return Ok(Shape::Lines);
     }
@@ -256,15 +256,15 @@ pub(crate) async fn result(
     State(app): State<App>,
     caller: Caller,
     JobPath(key): JobPath,
-    selection: result::Query,
+    selection: results::Query,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     existing(&app, &key).await?;
-    result::get(State(app), caller, JobPath(key), selection, headers).await
+    results::get(State(app), caller, JobPath(key), selection, headers).await
 }
 
 async fn existing(app: &App, key: &JobKey) -> Result<(), Problem> {
-    let stored = lookup::existing(app, key).await?;
+    let stored = find_job::existing(app, key).await?;
     if stored.job.source.kind == SourceKind::Batch {
         return Ok(());
     }
@@ -310,7 +310,7 @@ async fn withdraw(app: &App, key: &JobKey) -> Result<(), Error> {
         // Its record was lost on the way: the queue knows the job.
         Lookup::Absent => match app.queue.find(key, ReadFrom::Leader).await? {
             Some(message) => {
-                wordmill_nats::record::VersionedJob { job: message.queued_job(), revision: 0 }
+                wordmill_nats::job_record::VersionedJob { job: message.queued_job(), revision: 0 }
             }
             None => return Ok(()),
         },

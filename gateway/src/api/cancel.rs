@@ -17,16 +17,16 @@ use serde_json::json;
 use tracing::{Instrument, info};
 use wordmill_common::id::JobKey;
 use wordmill_common::job::{Event, Status};
-use wordmill_common::trace::TraceParent;
-use wordmill_nats::record::VersionedJob;
+use wordmill_common::trace_context::TraceParent;
+use wordmill_nats::job_record::VersionedJob;
 use wordmill_nats::store::Outcome;
 
 use crate::App;
 use crate::api::batches;
 use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
-use crate::http::{conditional, trace};
-use crate::read::lookup::{self, JobPath};
+use crate::http::{conditional, request_trace};
+use crate::read::find_job::{self, JobPath};
 
 /// `POST /v1/jobs/{id}/cancel`. It may be repeated.
 pub(crate) async fn post(
@@ -57,8 +57,8 @@ async fn withdraw(
     key: &JobKey,
     request: &TraceParent,
 ) -> Result<Box<VersionedJob>, Problem> {
-    let current = lookup::existing(app, key).await?;
-    let span = trace::cancelling(&current.job, request);
+    let current = find_job::existing(app, key).await?;
+    let span = request_trace::cancelling(&current.job, request);
     let change = app.store.apply(&current, None, |job, now| job.apply(Event::Withdrawn, now));
     match change.instrument(span.clone()).await? {
         Outcome::Applied(stored) => {

@@ -16,11 +16,11 @@ use wordmill_common::id::{JobId, Lane, Owner};
 use wordmill_common::job::Job;
 use wordmill_common::message::ParsedMessage;
 use wordmill_common::options::Options;
+use wordmill_common::raw_json::RawJson;
 use wordmill_common::source::SourceInfo;
-use wordmill_common::trace::TraceId;
-use wordmill_common::written::RawJson;
+use wordmill_common::trace_context::TraceId;
 use wordmill_nats::Error;
-use wordmill_nats::dead::{Filter, Letter, LetterId, LetterPage};
+use wordmill_nats::dead_letters::{Filter, Letter, LetterId, LetterPage};
 
 use crate::App;
 use crate::auth::caller::Caller;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::Source;
-use wordmill_nats::record::Lookup;
+use wordmill_nats::job_record::Lookup;
 
 use crate::App;
 use crate::http::problem::{Code, Problem};
 use crate::intake::upload::not_stored;
-use crate::read::lookup;
+use crate::read::find_job;
 
 /// Longest copy of a document for a job that is done again.
 const COPY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -25,7 +25,7 @@ pub(crate) async fn renew(app: &App, message: &mut JobMessage) -> Result<Option<
         return Ok(None);
     };
     let key = message.key();
-    if !matches!(lookup::find(app, &key).await?, Lookup::Absent) {
+    if !matches!(find_job::find(app, &key).await?, Lookup::Absent) {
         return Ok(None);
     }
     let copying = tokio::time::timeout(COPY_TIME_MAX, app.uploads.documents.copy(object, &key));

@@ -11,13 +11,13 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::Instant;
 use tracing::error;
-use wordmill_nats::record::RawRecord;
+use wordmill_nats::job_record::RawRecord;
 
 use crate::App;
 use crate::auth::caller::Caller;
 use crate::http::problem::Problem;
-use crate::read::lookup::JobPath;
-use crate::read::waiting::{FollowEvent, Follower};
+use crate::read::find_job::JobPath;
+use crate::read::follow::{FollowEvent, Follower};
 
 /// Header with the id of the last event that a client has seen.
 const LAST_EVENT_ID: &str = "last-event-id";

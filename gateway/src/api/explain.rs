@@ -16,10 +16,10 @@ use wordmill_common::options::RuleName;
 use wordmill_common::source::SourceInfo;
 
 use crate::App;
-use crate::api::result;
+use crate::api::results;
 use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
-use crate::read::lookup::{self, JobPath};
+use crate::read::find_job::{self, JobPath};
 
 /// The rules that are compared if none are named: the default one and the oldest one.
 const DEFAULT_RULES: [RuleName; 2] = [RuleName::Unicode, RuleName::Whitespace];
@@ -75,9 +75,9 @@ pub(crate) async fn get(
         Problem::new(Code::InvalidQuery, format!("{}.", rejection.body_text()))
     })?;
     let rules = selection.rules.as_deref().map_or(Ok(DEFAULT_RULES), rules)?;
-    let stored = lookup::existing(&app, &key).await?;
+    let stored = find_job::existing(&app, &key).await?;
     let job = &stored.job;
-    result::finished(job)?;
+    results::finished(job)?;
     let explanation = explanation(&app, job).await?;
     Ok(Json(compare(job, &explanation, rules)).into_response())
 }

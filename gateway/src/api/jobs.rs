@@ -13,16 +13,16 @@ use tracing::info;
 use wordmill_common::id::JobKey;
 use wordmill_common::job::{ExplanationRef, ResultRef};
 use wordmill_nats::Error;
-use wordmill_nats::read::ReadFrom;
-use wordmill_nats::record::{Lookup, RawRecord, VersionedJob};
+use wordmill_nats::job_record::{Lookup, RawRecord, VersionedJob};
+use wordmill_nats::stream_read::ReadFrom;
 
 use crate::App;
-use crate::api::webhook;
+use crate::api::webhooks;
 use crate::http::conditional::{self, IfNoneMatch};
 use crate::http::deadline::within;
 use crate::http::problem::{Code, Problem};
-use crate::read::lookup::{self, JobPath};
-use crate::read::waiting::{self, WAIT_S_MAX};
+use crate::read::find_job::{self, JobPath};
+use crate::read::follow::{self, WAIT_S_MAX};
 
 /// When a client may ask again about an unfinished job, in seconds.
 const POLL_AFTER_S: u64 = 1;
@@ -51,14 +51,14 @@ pub(crate) async fn get(
         asked.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
     let known = IfNoneMatch::of(&headers);
     let record = match asked.wait {
-        None | Some(0) => lookup::raw(&app, &key).await?,
+        None | Some(0) => find_job::raw(&app, &key).await?,
         Some(wait) if wait <= WAIT_S_MAX => {
             let is_wanted = |record: &RawRecord| {
                 record.status.is_final()
                     || known.as_ref().is_some_and(|known| !known.includes(record.revision))
             };
             // Boxed, so that the many who do not wait need no room for it.
-            Box::pin(waiting::until(&app, &key, Duration::from_secs(wait), is_wanted)).await?
+            Box::pin(follow::until(&app, &key, Duration::from_secs(wait), is_wanted)).await?
         }
         Some(_) => return Err(invalid(format!("wait is 0 to {WAIT_S_MAX} seconds."))),
     };
@@ -67,7 +67,7 @@ pub(crate) async fn get(
     } else {
         let view = app.show(&record, &key)?;
         let told = match view.has_ended_with_webhook() {
-            true => webhook::told(&app, &key).await?,
+            true => webhooks::told(&app, &key).await?,
             false => None,
         };
         view.told(told.as_ref()).into_response()
@@ -86,7 +86,7 @@ pub(crate) async fn delete(
     State(app): State<App>,
     JobPath(key): JobPath,
 ) -> Result<StatusCode, Problem> {
-    let stored = lookup::finished(&app, &key).await?;
+    let stored = find_job::finished(&app, &key).await?;
     within(remove(&app, &key, &stored)).await?;
     info!(job.id = %key.job_id, "job deleted");
     Ok(StatusCode::NO_CONTENT)

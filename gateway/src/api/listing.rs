@@ -19,7 +19,7 @@ use crate::http::cursor;
 use crate::http::cursor::PageQuery;
 use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
-use crate::read::view::JobView;
+use crate::read::job_view::JobView;
 
 /// Most jobs on one page.
 const LIMIT_MAX: usize = 100;

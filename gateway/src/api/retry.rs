@@ -12,19 +12,19 @@ use wordmill_common::id::JobId;
 use wordmill_common::job::{FORMAT, Job};
 use wordmill_common::message::{JobMessage, ParsedMessage};
 use wordmill_common::source::Source;
-use wordmill_common::trace::TraceParent;
-use wordmill_nats::dead::LetterId;
-use wordmill_nats::read::ReadFrom;
+use wordmill_common::trace_context::TraceParent;
+use wordmill_nats::dead_letters::LetterId;
+use wordmill_nats::stream_read::ReadFrom;
 
 use crate::App;
 use crate::api::{document_copy, submit};
 use crate::auth::caller::Caller;
-use crate::enqueue::{keyed, publish};
+use crate::enqueue::{idempotent, publish};
 use crate::http::deadline::within;
 use crate::http::problem::{Code, Problem};
 use crate::intake::{idempotency_key, upload};
-use crate::read::lookup::{self, JobPath};
-use crate::read::waiting::PreferWait;
+use crate::read::find_job::{self, JobPath};
+use crate::read::follow::PreferWait;
 
 /// `POST /v1/jobs/{id}/retry`. With an `Idempotency-Key` a repeat finds the job of the first time;
 /// without one it starts another.
@@ -36,7 +36,7 @@ pub(crate) async fn post(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = idempotency_key::read(&headers)?;
-    let old = lookup::finished(&app, &key).await?.job;
+    let old = find_job::finished(&app, &key).await?.job;
     let source = source(&app, &old).await?;
     // Without the unknown option, the new job's result would be wrong.
     let options = old.options.read().map_err(|_| Problem::newer_version_needed())?;
@@ -62,7 +62,7 @@ pub(crate) async fn post(
     let copy = document_copy::renew(&app, &mut message).await?;
     let preference = PreferWait::of(&app, &message.key(), &headers).await;
     let accepted = match name {
-        Some(_) => keyed::accept(&app, message, &trace).await,
+        Some(_) => idempotent::accept(&app, message, &trace).await,
         None => publish::accept(&app, &message, &trace).await,
     };
     upload::settle(&app, copy, &accepted);

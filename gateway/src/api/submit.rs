@@ -12,19 +12,19 @@ use wordmill_common::clock;
 use wordmill_common::id::{JobId, JobKey};
 use wordmill_common::job::{self, Job, Status};
 use wordmill_common::message::JobMessage;
-use wordmill_common::trace::TraceParent;
+use wordmill_common::trace_context::TraceParent;
 
 use crate::App;
 use crate::auth::caller::Caller;
-use crate::enqueue::room::BodyShare;
-use crate::enqueue::{keyed, publish};
+use crate::enqueue::in_flight_budget::BodyShare;
+use crate::enqueue::{idempotent, publish};
 use crate::http::problem::Problem;
 use crate::intake::new_job::{self, NewJob};
-use crate::intake::{body, idempotency_key, media, query, upload};
-use crate::read::lookup;
-use crate::read::lookup::JobPath;
-use crate::read::view::JobView;
-use crate::read::waiting::PreferWait;
+use crate::intake::{idempotency_key, json_body, media_type, query, upload};
+use crate::read::find_job;
+use crate::read::find_job::JobPath;
+use crate::read::follow::PreferWait;
+use crate::read::job_view::JobView;
 
 /// When a client may look after its new job, in seconds.
 const POLL_AFTER_S: u64 = 1;
@@ -51,7 +51,7 @@ pub(crate) async fn post(
     let accepted = match given {
         // Boxed like whatever else is rare here: the future of a request is copied several times, and is
         // as large as the largest thing that it may have to wait for.
-        Some(_) => Box::pin(keyed::accept(&app, message, &trace)).await,
+        Some(_) => Box::pin(idempotent::accept(&app, message, &trace)).await,
         None => publish::accept(&app, &message, &trace).await,
     };
     upload::settle(&app, object, &accepted);
@@ -72,7 +72,7 @@ pub(crate) async fn put(
     let preference = PreferWait::of(&app, &key, &headers).await;
     // Frees the room of the body; `accept` takes room for the job.
     drop(share);
-    let accepted = keyed::accept(&app, message, &trace).await;
+    let accepted = idempotent::accept(&app, message, &trace).await;
     upload::settle(&app, object, &accepted);
     Ok(answer(&app, preference, accepted?).await)
 }
@@ -81,7 +81,7 @@ pub(crate) async fn put(
 /// prefers to wait for it, as it is then.
 pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) -> Response {
     if job.status == Status::Unknown
-        && let Ok(record) = Box::pin(lookup::raw(app, &job.key())).await
+        && let Ok(record) = Box::pin(find_job::raw(app, &job.key())).await
         && let Ok(view) = app.show(&record, &job.key())
     {
         // Only the record has the name of the state.
@@ -129,14 +129,14 @@ pub(crate) async fn read(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(JobMessage, BodyShare), Problem> {
-    if media::kind(headers)? != media::Kind::Json {
+    if media_type::kind(headers)? != media_type::Kind::Json {
         let reading = upload::read(app, key, trace, headers, uri.query(), body);
         // The document is in the store by then.
         return Ok((Box::pin(reading).await?, app.room.share()));
     }
     let asked = query::read(uri.query().unwrap_or_default())?;
     let (body, share): (NewJob, _) =
-        body::json(&app.room, headers, body, app.json_size_max).await?;
+        json_body::json(&app.room, headers, body, app.json_size_max).await?;
     let source = new_job::source(body.url, body.text)?;
     let options = match body.options {
         None | Some(Value::Null) => asked.options,

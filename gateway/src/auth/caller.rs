@@ -10,9 +10,9 @@ use wordmill_common::id::{JobId, JobKey, Owner};
 use wordmill_service::server::Connection;
 
 use crate::App;
-use crate::auth::keys::{Admission, Holder, KeyHash, Keys};
+use crate::auth::api_keys::{Admission, Holder, KeyHash, Keys};
 use crate::http::problem::{Code, Problem};
-use crate::page;
+use crate::ui;
 
 /// Paths that need no key. Whoever watches over the service has none, and they name no job and no
 /// owner.
@@ -74,7 +74,7 @@ fn mark_authenticated(request: &Request) {
 }
 
 fn is_open(path: &str) -> bool {
-    OPEN.contains(&path) || page::is_part(path)
+    OPEN.contains(&path) || ui::is_part(path)
 }
 
 async fn serve<F: Future<Output = Response>>(

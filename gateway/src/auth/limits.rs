@@ -74,7 +74,7 @@ pub(crate) struct Bucket {
 
 /// What became of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct RateDecision {
     rate: Rate,
     /// When to come back; `None` if the request may pass.
     retry_after: Option<Duration>,
@@ -92,7 +92,7 @@ impl Bucket {
     }
 
     /// Takes room for one request, if there is any.
-    pub(crate) fn take(&self, now: Instant) -> Taken {
+    pub(crate) fn take(&self, now: Instant) -> RateDecision {
         let (pace, window) = (self.rate.pace(), self.rate.window());
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         let owed = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
@@ -102,11 +102,11 @@ impl Bucket {
         *full_at = now.checked_add(full_in);
         let left = window.saturating_sub(full_in).as_nanos().checked_div(pace.as_nanos());
         let remaining = left.and_then(|left| u32::try_from(left).ok()).unwrap_or(0);
-        Taken { rate: self.rate, retry_after, remaining, full_in }
+        RateDecision { rate: self.rate, retry_after, remaining, full_in }
     }
 }
 
-impl Taken {
+impl RateDecision {
     /// Returns the answer to a request that came too early.
     pub(crate) fn refusal(&self) -> Option<Problem> {
         let after = self.retry_after?;

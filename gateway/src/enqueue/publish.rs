@@ -8,18 +8,18 @@ use wordmill_common::id::Lane;
 use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
 use wordmill_common::telemetry;
-use wordmill_common::trace::TraceParent;
+use wordmill_common::trace_context::TraceParent;
+use wordmill_nats::job_record::Lookup;
 use wordmill_nats::queue::{Envelope, PublishAck, PublishError};
-use wordmill_nats::read::ReadFrom;
-use wordmill_nats::record::Lookup;
 use wordmill_nats::spans;
 use wordmill_nats::store::WriteError;
+use wordmill_nats::stream_read::ReadFrom;
 
 use crate::App;
 use crate::auth::limits;
 use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
-use crate::http::trace;
+use crate::http::request_trace;
 use crate::metrics::Operation;
 
 /// Wait before a publish that was not confirmed is repeated.
@@ -57,7 +57,7 @@ async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<
     limits::admit(app, &message.owner).await?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     connected(app, deadline).await?;
-    trace::name_job(message.job_id);
+    request_trace::name_job(message.job_id);
     let publishing = spans::publish(message, trace);
     let envelope = Envelope::seal(message, &publishing.context)?;
     let job = Job { traceparent: Some(*trace), ..message.queued_job() };

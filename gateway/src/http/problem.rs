@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use tracing::{error, warn};
 use wordmill_common::id::JobId;
-use wordmill_common::trace::TraceId;
+use wordmill_common::trace_context::TraceId;
 use wordmill_nats::Error as BrokerError;
 
 pub(crate) use self::code::Code;

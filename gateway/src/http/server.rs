@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use tracing::debug;
-use wordmill_common::trace::TraceId;
+use wordmill_common::trace_context::TraceId;
 use wordmill_service::server::{self, CONNECTION_BYTES_MAX, Limits, Settings};
 
 use crate::http::problem::{Code, Problem};

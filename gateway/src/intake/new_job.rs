@@ -14,7 +14,7 @@ use wordmill_common::webhook::Webhook;
 use crate::App;
 use crate::http::problem::{Code, Problem};
 use crate::http::schema;
-use crate::intake::body::Members;
+use crate::intake::json_body::Members;
 
 /// Longest URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;

@@ -19,7 +19,7 @@ use wordmill_common::id::JobKey;
 use wordmill_common::job::{self, Job};
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Document, Source};
-use wordmill_common::trace::TraceParent;
+use wordmill_common::trace_context::TraceParent;
 use wordmill_common::webhook::Webhook;
 use wordmill_nats::Error;
 use wordmill_nats::documents::{Documents, StoredDocument, Upload};
@@ -28,13 +28,13 @@ use crate::App;
 use crate::enqueue::publish;
 use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
-use crate::intake::form::{self, Form};
-use crate::intake::media::{
+use crate::intake::media_type::{
     CONTENT_TYPE_BYTES_MAX, Kind, UNKNOWN_TYPE, countable, encoding, guess, kind, plain,
 };
+use crate::intake::multipart::{self, Form};
 use crate::intake::pieces::{Pieces, Plain, incomplete};
 use crate::intake::query::{self, SubmitQuery};
-use crate::intake::{body, new_job};
+use crate::intake::{json_body, new_job};
 
 /// How often the removal of a document is tried before it is left to the sweeper.
 const REMOVE_TRIES: u32 = 5;
@@ -143,7 +143,7 @@ pub(crate) async fn read(
     let (asked, webhook, document) = match taken {
         Ok(taken) => taken,
         Err(problem) => {
-            body::drain(body).await;
+            json_body::drain(body).await;
             return Err(problem);
         }
     };
@@ -176,7 +176,9 @@ async fn take(
     let limits = app.uploads.limits;
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > limits.size_max.saturating_add(form::MARGIN)) {
+    if announced
+        .is_some_and(|length: u64| length > limits.size_max.saturating_add(multipart::MARGIN))
+    {
         return Err(too_large(limits.size_max));
     }
     let content_encoding = encoding(headers)?;

@@ -7,7 +7,7 @@
 mod batches;
 mod dead_letters;
 mod jobs;
-mod older;
+mod legacy;
 mod operation;
 mod schemas;
 mod service;
@@ -27,7 +27,7 @@ pub(crate) use self::operation::Operation;
 use self::schemas::Schemas;
 use crate::App;
 use crate::http::conditional::IfNoneMatch;
-use crate::spec::docs;
+use crate::spec::reference_page;
 
 /// Name of the security scheme.
 const KEY_SCHEME: &str = "api_key";
@@ -62,7 +62,7 @@ impl Description {
     /// Writes both forms.
     pub(crate) fn new(access: Access) -> Self {
         let document = document(access);
-        let reference = docs::render(&document);
+        let reference = reference_page::render(&document);
         Self {
             document: Page::new("application/json", format!("{document:#}")),
             reference: Page::new("text/html; charset=utf-8", reference),
@@ -101,7 +101,7 @@ pub(crate) async fn get(State(app): State<App>, headers: HeaderMap) -> Response 
 /// `GET /docs`: the same for people.
 pub(crate) async fn reference(State(app): State<App>, headers: HeaderMap) -> Response {
     let mut response = app.description.reference.answer(&headers);
-    docs::protect(response.headers_mut());
+    reference_page::protect(response.headers_mut());
     response
 }
 
@@ -112,7 +112,7 @@ fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     all.extend(batches::operations(schemas));
     all.extend(dead_letters::operations(schemas));
     all.extend(service::operations(schemas));
-    all.extend(older::operations());
+    all.extend(legacy::operations());
     all
 }
 

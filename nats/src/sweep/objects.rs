@@ -15,9 +15,9 @@ use wordmill_common::message::{self, ParsedMessage, UnknownPart};
 
 use super::{Sweep, age, next};
 use crate::Error;
+use crate::job_record::Lookup;
 use crate::objects::{Bucket, job_of, name_of_chunks};
-use crate::read::{ReadFrom, last, stored_at};
-use crate::record::Lookup;
+use crate::stream_read::{ReadFrom, last, stored_at};
 use crate::subject;
 use crate::topology::{DOCUMENTS, DOCUMENTS_STREAM, RESULTS, RESULTS_STREAM};
 

@@ -10,8 +10,8 @@ mod vector;
 
 use super::{
     rules::Sums,
-    table::{SHORT_BYTES_MAX, Table},
-    words::{Listing, Words},
+    word_sink::{Listing, Words},
+    word_table::{SHORT_BYTES_MAX, Table},
 };
 
 /// Bytes that are looked at together: one for each bit of a mask.

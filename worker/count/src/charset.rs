@@ -8,7 +8,7 @@ use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252, X_USER_DEFI
 use super::{
     Hints,
     format::{Format, parameter},
-    scan::{Attribute, Content, Scanner, Sink, Tag},
+    tokenizer::{Attribute, Content, Scanner, Sink, Tag},
 };
 
 /// How far a page may declare its charset, as in browsers.

@@ -6,10 +6,10 @@ use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 use icu_segmenter::{WordSegmenter, WordSegmenterBorrowed, options::WordBreakInvariantOptions};
 
 use super::{
-    class::{Kinds, Writing},
-    lexicon::{Cut, Lexicon},
+    char_class::{Kinds, Writing},
+    cjk_segmenter::{Cut, Lexicon},
     stretch::Stretch,
-    words::Words,
+    word_sink::Words,
 };
 
 /// A longer run is taken in pieces, so that unspaced text of any length needs this much memory.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::table::pack;
+use super::word_table::pack;
 
 /// The properties of an element's name; none for a name that HTML does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use wordmill_common::{
     options::RuleName,
 };
 
-use super::{class::Kinds, rules::Sums};
+use super::{char_class::Kinds, rules::Sums};
 
 /// Most different tokens that are recorded; those that come later are not.
 const TOKENS_MAX: usize = 4000;

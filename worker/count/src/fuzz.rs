@@ -17,8 +17,8 @@ use super::{
     format::Format,
     input::Input,
     random::Random,
-    scan::tests::{PARTS, check},
-    visible::Syntax,
+    tokenizer::tests::{PARTS, check},
+    visibility::Syntax,
 };
 
 const SAMPLES: &[&[u8]] = &[

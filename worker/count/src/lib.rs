@@ -23,42 +23,42 @@
 //! ```
 //!
 //! The way of a byte: `input` reads, hashes and watches; `charset` and `format` decide from the
-//! first bytes; `decode` makes text; for pages, `scan` cuts it into tags and text, and `html` with
-//! `visible`, `landmark` and `open` decides what of it is seen; `tally` counts characters and white
-//! space for all rules at once and gives what is between boundaries to `words`, by a fast way for
-//! ASCII (`ascii`) or by UAX #29 (`segment`, with `dictionary` and `lexicon` for scripts
-//! without spaces); `table` holds the words. What a document can ask for is bounded by
+//! first bytes; `decode` makes text; for pages, `tokenizer` cuts it into tags and text, and `extract`
+//! with `visibility`, `main_content` and `open_element` decides what of it is seen; `counter` counts
+//! characters and white space for all rules at once and gives what is between boundaries to
+//! `word_sink`, by a fast way for ASCII (`ascii`) or by UAX #29 (`segment`, with `dictionary` and
+//! `cjk_segmenter` for scripts without spaces); `word_table` holds the words. What a document can ask for is bounded by
 //! [`Options::unique_words_max`] and constants beside the code that they bound.
 
 mod ascii;
+mod char_class;
 mod charset;
-mod class;
+mod cjk_segmenter;
+mod counter;
 mod decode;
 mod dictionary;
 mod element;
 mod explain;
+mod extract;
 mod format;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod hostile;
-mod html;
 mod input;
-mod key;
-mod landmark;
-mod lexicon;
-mod open;
+mod main_content;
+mod normalize;
+mod open_element;
 #[cfg(test)]
 mod random;
 mod rules;
-mod scan;
 mod segment;
-mod spacing;
 mod stretch;
-mod table;
-mod tally;
-mod visible;
-mod words;
+mod tokenizer;
+mod visibility;
+mod whitespace_rules;
+mod word_sink;
+mod word_table;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -68,11 +68,13 @@ use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::options;
 
 pub use self::{
-    charset::CharsetSource, decode::CHARSET_BYTES_MAX, format::Format, rules::UNICODE_VERSION,
-    tally::TextCount,
+    charset::CharsetSource, counter::TextCount, decode::CHARSET_BYTES_MAX, format::Format,
+    rules::UNICODE_VERSION,
 };
 
-use self::{decode::TextReader, html::Extractor, input::Input, tally::Counter, visible::Syntax};
+use self::{
+    counter::Counter, decode::TextReader, extract::Extractor, input::Input, visibility::Syntax,
+};
 
 /// The default for [`Options::unique_words_max`].
 pub const UNIQUE_WORDS_MAX: usize = 2_000_000;

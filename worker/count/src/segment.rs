@@ -4,10 +4,10 @@
 //! of any length needs the same memory. Runs of scripts with a dictionary go to [`Run`].
 
 use super::{
-    class::{Class, Writing},
+    char_class::{Class, Writing},
     dictionary::Run,
     stretch::{Segment, Stretch},
-    words::Words,
+    word_sink::Words,
 };
 
 impl Segment {

@@ -1,6 +1,6 @@
 //! Pieces of text that the rules count: like characters, and the text between two boundaries.
 
-use super::class::{Class, Kind, Kinds};
+use super::char_class::{Class, Kind, Kinds};
 
 /// The longest word that is kept, in bytes of UTF-8; longer ones are only counted.
 pub(super) const WORD_BYTES_MAX: usize = 256;

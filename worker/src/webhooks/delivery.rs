@@ -20,15 +20,15 @@ use wordmill_common::webhook::{self, Answer, Deliveries, Status};
 use wordmill_fetch::Slot;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
-use wordmill_nats::read::ReadFrom;
-use wordmill_nats::record::{Lookup, check_state};
+use wordmill_nats::job_record::{Lookup, check_state};
 use wordmill_nats::store::WriteError;
+use wordmill_nats::stream_read::ReadFrom;
 use wordmill_nats::webhooks::{Order, VersionedDeliveries};
 
 use super::Deliverer;
-use crate::attempt::ending::{NEWER_PAUSE, report_newer_message};
+use crate::attempt::settle::{NEWER_PAUSE, report_newer_message};
 use crate::metrics::NewerPart;
-use crate::{spans, stores, work};
+use crate::{broker_retry, execute, spans};
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -243,7 +243,7 @@ impl Attempt<'_> {
                 Answer::Status { code: answered.status, retry_after: answered.retry_after }
             }
             Err(error) => {
-                let failure = work::coded(&error).failure;
+                let failure = execute::coded(&error).failure;
                 telemetry::fail(&span, failure.code.to_string());
                 Answer::Failure(failure)
             }
@@ -282,7 +282,7 @@ impl Attempt<'_> {
                 Err(reason) => debug!(?reason, "a webhook's state is not written"),
             }
             let read = || worker.webhooks.read(&key, ReadFrom::Leader);
-            current = stores::patiently(worker, read).await?;
+            current = broker_retry::patiently(worker, read).await?;
             // The write that was not answered had arrived.
             if current.deliveries.as_ref().is_some_and(|found| {
                 found.attempts == state.attempts

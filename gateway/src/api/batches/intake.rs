@@ -13,17 +13,17 @@ use wordmill_common::id::{JobId, Lane};
 use wordmill_common::job::FORMAT;
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
-use wordmill_common::trace::TraceParent;
+use wordmill_common::trace_context::TraceParent;
 
 use super::lines::{Cut, Cutter, Shape};
 use super::{BatchMode, LINES_MAX};
 use crate::App;
 use crate::auth::caller::Caller;
-use crate::enqueue::room::BodyShare;
-use crate::enqueue::{keyed, publish};
+use crate::enqueue::in_flight_budget::BodyShare;
+use crate::enqueue::{idempotent, publish};
 use crate::http::problem::{Code, Problem};
-use crate::http::trace;
-use crate::intake::body;
+use crate::http::request_trace;
+use crate::intake::json_body;
 use crate::intake::new_job::{self, NewJob};
 use crate::intake::query::SubmitQuery;
 
@@ -134,7 +134,7 @@ impl Intake<'_> {
             }
         }
         if !arriving.has_ended {
-            body::drain(arriving.body).await;
+            json_body::drain(arriving.body).await;
         }
         outcomes.sort_unstable_by_key(|outcome| outcome.line);
         IntakeReport::of(count, outcomes, interrupted)
@@ -142,15 +142,15 @@ impl Intake<'_> {
 
     async fn submit(&self, line: u32, job: Bytes) -> Outcome {
         let bytes = job.len();
-        let (span, trace) = trace::member(self.trace);
+        let (span, trace) = request_trace::member(self.trace);
         let submitting = async {
             let message = self.message(line, &job, &trace)?;
             // What is parsed takes as much again.
             drop(job);
             match self.mode {
                 BatchMode::WithoutKey => publish::accept(self.app, &message, &trace).await,
-                BatchMode::NewKey => Box::pin(keyed::accept(self.app, message, &trace)).await,
-                BatchMode::ExistingBatch => keyed::compare(self.app, &message).await,
+                BatchMode::NewKey => Box::pin(idempotent::accept(self.app, message, &trace)).await,
+                BatchMode::ExistingBatch => idempotent::compare(self.app, &message).await,
             }
         };
         let accepted = match submitting.instrument(span).await {
@@ -168,7 +168,7 @@ impl Intake<'_> {
 
     /// Reads the job on a line.
     fn message(&self, line: u32, job: &[u8], trace: &TraceParent) -> Result<JobMessage, Problem> {
-        let job: NewJob = body::parse(job)?;
+        let job: NewJob = json_body::parse(job)?;
         if job.lane.is_some() {
             return Err(Problem::new(Code::InvalidRequest, "The jobs of a batch are bulk jobs."));
         }

@@ -17,22 +17,22 @@ use wordmill_common::clock;
 use wordmill_common::id::{JobId, Lane, Owner};
 use wordmill_common::job::{FORMAT, Status};
 use wordmill_common::message::{JobMessage, ParsedMessage};
-use wordmill_common::open::OpenName;
-use wordmill_common::trace::{TraceId, TraceParent};
-use wordmill_nats::dead::{Filter, Letter, LetterId};
+use wordmill_common::open_name::OpenName;
+use wordmill_common::trace_context::{TraceId, TraceParent};
+use wordmill_nats::dead_letters::{Filter, Letter, LetterId};
 
 use super::{page, within};
 use crate::App;
 use crate::api::document_copy;
 use crate::auth::caller::Caller;
-use crate::enqueue::keyed;
+use crate::enqueue::idempotent;
 use crate::http::cursor::{self, NO_CURSOR};
 use crate::http::problem::{Code, Problem};
+use crate::http::request_trace;
 use crate::http::schema::alternatives;
-use crate::http::trace;
-use crate::intake::body::Members;
-use crate::intake::{body, upload};
-use crate::read::view;
+use crate::intake::json_body::Members;
+use crate::intake::{json_body, upload};
+use crate::read::job_view;
 
 /// Most letters that one request replays.
 const REPLAY_MAX: usize = 100;
@@ -133,7 +133,7 @@ pub(crate) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ReplayAnswer>, Problem> {
-    let reading = body::json(&app.room, &headers, body, app.json_size_max);
+    let reading = json_body::json(&app.room, &headers, body, app.json_size_max);
     let (request, _room): (Request, _) = reading.await?;
     let dry_run = request.dry_run;
     let owner = caller.owner;
@@ -228,18 +228,18 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
         return Line { job_id, ..Line::of(name, Outcome::WouldReplay) };
     }
     // Every job has a trace of its own.
-    let (span, trace) = trace::replaying(letter.traceparent.as_ref(), request);
+    let (span, trace) = request_trace::replaying(letter.traceparent.as_ref(), request);
     message.trace_id = trace.trace_id;
     let replaying = async {
         let copy = document_copy::renew(app, &mut message).await?;
-        let accepted = keyed::accept(app, message, &trace).await;
+        let accepted = idempotent::accept(app, message, &trace).await;
         upload::settle(app, copy, &accepted);
         accepted
     };
     match replaying.instrument(span).await {
         Ok(job) => Line {
             job_id,
-            status: Some(view::status_name(job.status)),
+            status: Some(job_view::status_name(job.status)),
             ..Line::of(name, Outcome::Replayed)
         },
         Err(problem) if problem.is(Code::ResultExpired) => {

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::{Operation, Schemas};
 use crate::api::batches::LINE_OPTIONS;
 use crate::api::jobs::JobQuery;
-use crate::api::result;
+use crate::api::results;
 use crate::http::problem::Code;
 use crate::intake::new_job::NewJob;
-use crate::read::view::JobView;
+use crate::read::job_view::JobView;
 
 const TAG: &str = "batches";
 const LOOKUP: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
@@ -40,7 +40,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
         )
         .text("As `GET /v1/jobs/{id}/result`: the words of all members that succeeded, added up.")
         .job_id()
-        .parameters(schemas.query::<result::Selection>())
+        .parameters(schemas.query::<results::Selection>())
         .content(
             200,
             "Totals and histogram, or the words alone.",

@@ -7,10 +7,10 @@ use super::{Operation, Schemas};
 use crate::api::explain::{self, ExplanationView};
 use crate::api::jobs::JobQuery;
 use crate::api::listing;
-use crate::api::result::{self, Head};
+use crate::api::results::{self, Head};
 use crate::http::cursor::PageQuery;
 use crate::http::problem::Code;
-use crate::read::view::JobView;
+use crate::read::job_view::JobView;
 
 const TAG: &str = "jobs";
 /// How a job may not be found.
@@ -106,7 +106,7 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
                  equal frequency by code point.",
             )
             .job_id()
-            .parameters(schemas.query::<result::Selection>())
+            .parameters(schemas.query::<results::Selection>())
             .content(200, "Totals and histogram, or the words alone.", "application/json", result)
             .content(200, "", "text/csv", text.clone())
             .content(200, "", "application/x-ndjson", text)

@@ -275,7 +275,7 @@ impl Operation {
                 }}})
             }
             Errors::Envelopes | Errors::OpenEnvelopes => json!({"application/json": {
-                "schema": super::older::refusal(),
+                "schema": super::legacy::refusal(),
             }}),
         };
         json!({

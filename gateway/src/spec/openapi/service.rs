@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Operation, Schemas};
-use crate::api::queue_view::QueueView;
+use crate::api::queue::QueueView;
 use crate::http::problem::Code;
 
 const TAG: &str = "service";

@@ -6,7 +6,7 @@ use wordmill_common::options::Options;
 use super::{Operation, Schemas};
 use crate::http::problem::Code;
 use crate::intake::new_job::{self, LABEL_NAME_PATTERN, LABEL_VALUE_PATTERN, NewJob};
-use crate::read::view::JobView;
+use crate::read::job_view::JobView;
 
 const TAG: &str = "submission";
 /// How the text or the document that comes in may be wrong, or find no room.

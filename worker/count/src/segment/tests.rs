@@ -8,8 +8,8 @@ use wordmill_common::options::{self, Case};
 
 use super::*;
 use crate::{
-    Options, UNICODE_VERSION, class::Kinds, key::KeyMaker, random::Random, stretch::WORD_BYTES_MAX,
-    table::Table, tally::Counter,
+    Options, UNICODE_VERSION, char_class::Kinds, counter::Counter, normalize::KeyMaker,
+    random::Random, stretch::WORD_BYTES_MAX, word_table::Table,
 };
 
 fn as_written() -> options::Options {

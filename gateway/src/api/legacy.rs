@@ -1,0 +1,198 @@
+//! The older service's contract, kept for its clients: `/word-count` and `/health`.
+//!
+//! Every answer is `{"success": …, "message": …, "data": {…}}`, errors included.
+
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use wordmill_common::clock;
+use wordmill_common::id::{JobId, JobKey, Lane};
+use wordmill_common::job::{self, Job, Status};
+use wordmill_common::message::JobMessage;
+use wordmill_common::options::Options;
+use wordmill_common::trace_context::TraceParent;
+use wordmill_nats::job_record::Lookup;
+use wordmill_nats::supervise::Health;
+
+use crate::App;
+use crate::auth::caller::Caller;
+use crate::enqueue::publish;
+use crate::http::problem::{Code, Problem};
+use crate::intake::{json_body, new_job};
+use crate::read::find_job::{self, JobPath};
+use crate::read::result_format::{self, Format, Frame};
+use crate::read::result_reader::Words;
+
+/// An answer that is an error.
+type Refusal = Response;
+
+#[derive(Debug, Deserialize)]
+struct Submission {
+    url: Option<String>,
+}
+
+/// Where a client names the job: in a JSON body, as the older clients do even with GET, or in the
+/// query.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Request {
+    job_id: Option<String>,
+}
+
+/// Tells whether a path belongs to the older contract.
+pub(crate) fn owns(path: &str) -> bool {
+    path == "/health" || path == "/word-count" || path.starts_with("/word-count/")
+}
+
+/// Answers with an error.
+pub(crate) fn refuse(status: StatusCode, message: &str) -> Refusal {
+    envelope(status, message, json!({}))
+}
+
+/// `POST /word-count`.
+pub(crate) async fn post(
+    State(app): State<App>,
+    caller: Caller,
+    Extension(trace): Extension<TraceParent>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let reading = json_body::json(&app.room, &headers, body, app.json_size_max);
+    let (submission, _room): (Submission, _) = reading.await.map_err(refuse_body)?;
+    let url = submission
+        .url
+        .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "The field \"url\" is missing."))?;
+    let message = JobMessage {
+        format: job::FORMAT,
+        job_id: JobId::new(),
+        owner: caller.owner,
+        lane: Lane::Interactive,
+        source: new_job::source_url(&url).map_err(bad_request)?,
+        options: Options::default(),
+        labels: std::collections::BTreeMap::new(),
+        created_at: clock::now(),
+        trace_id: trace.trace_id,
+        fingerprint: None,
+        retry_of: None,
+        webhook: None,
+        batch: None,
+    };
+    let job = publish::accept(&app, &message, &trace).await.map_err(server_error)?;
+    let data = json!({"job_id": job.job_id, "url": url, "status": "IN_PROGRESS"});
+    Ok(envelope(StatusCode::ACCEPTED, &format!("Scheduled Job: {}", job.job_id), data))
+}
+
+/// `GET /word-count`.
+pub(crate) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    query: Result<Query<Request>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let Query(query) =
+        query.map_err(|rejection| refuse(StatusCode::BAD_REQUEST, &rejection.body_text()))?;
+    let request = match query.job_id {
+        Some(_) => query,
+        None => {
+            let reading = json_body::json(&app.room, &headers, body, app.json_size_max);
+            reading.await.map_err(refuse_body)?.0
+        }
+    };
+    let id = request
+        .job_id
+        .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "The field \"job_id\" is missing."))?;
+    report(&app, &caller, &find_job::key(&caller, &id).map_err(bad_request)?).await
+}
+
+/// `GET /word-count/{job_id}`.
+pub(crate) async fn get_by_path(
+    State(app): State<App>,
+    caller: Caller,
+    id: Result<JobPath, Problem>,
+) -> Result<Response, Refusal> {
+    report(&app, &caller, &id.map_err(bad_request)?.0).await
+}
+
+/// `GET /health`.
+pub(crate) async fn health(State(app): State<App>) -> Response {
+    let ready = *app.health.borrow() == Health::Ready && app.broker.is_connected();
+    let (success, status, word, info) = if ready {
+        (true, StatusCode::OK, "PASS", "All services are online")
+    } else {
+        (false, StatusCode::INTERNAL_SERVER_ERROR, "FAIL", "At least one service is offline")
+    };
+    let data = json!({"status": word, "info": info});
+    let body = json!({"success": success, "message": "Completed Health Check", "data": data});
+    (status, Json(body)).into_response()
+}
+
+async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, Refusal> {
+    let unknown = || refuse(StatusCode::BAD_REQUEST, "No job has this id.");
+    let stored = match find_job::find(app, key).await.map_err(server_error)? {
+        Lookup::Job(record) => record.read(key).map_err(Problem::from).map_err(server_error)?,
+        Lookup::Gone | Lookup::Absent => return Err(unknown()),
+    };
+    let job = &stored.job;
+    let mut data = json!({"job_id": job.job_id, "status": "IN_PROGRESS"});
+    match job.status {
+        Status::Queued | Status::Running | Status::Unknown => {}
+        Status::Succeeded => return stream_histogram(app, caller, job).await.map_err(server_error),
+        Status::Failed => {
+            let error = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());
+            data = json!({"job_id": job.job_id, "status": "FAIL", "error": error});
+        }
+        Status::Cancelled => {
+            data =
+                json!({"job_id": job.job_id, "status": "FAIL", "error": "The job was cancelled."});
+        }
+    }
+    Ok(envelope(StatusCode::OK, &fetched_message(job), data))
+}
+
+/// Streams the histogram of a job that succeeded: it may be too large to hold in memory.
+///
+/// # Errors
+/// Those of [`Words::open`]. A later error cuts the connection.
+async fn stream_histogram(app: &App, caller: &Caller, job: &Job) -> Result<Response, Problem> {
+    let words = Words::open(app, job, usize::MAX, 0).await?;
+    let head = json!({"job_id": job.job_id, "status": "COMPLETE"}).to_string();
+    let after = format!(",\"message\":{},\"success\":true}}", Value::from(fetched_message(job)));
+    let frame = Frame { before: "{\"data\":", head: &head, after: &after };
+    let body = result_format::body(Format::Json, &frame, words, caller.admission(&app.keys));
+    Ok(([(CONTENT_TYPE, Format::Json.content_type())], body).into_response())
+}
+
+fn fetched_message(job: &Job) -> String {
+    format!("Fetched Job: {}", job.job_id)
+}
+
+/// Whatever is wrong with a request is a 400 here.
+#[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
+fn bad_request(problem: Problem) -> Refusal {
+    refuse(StatusCode::BAD_REQUEST, problem.detail())
+}
+
+/// A body that is wrong is a 400 here, and a lack of room for it a 500.
+fn refuse_body(problem: Problem) -> Refusal {
+    if problem.is(Code::Overloaded) { server_error(problem) } else { bad_request(problem) }
+}
+
+/// Whatever is wrong with us is a 500 here. Who has asked for too much is told when to come back.
+fn server_error(problem: Problem) -> Refusal {
+    if problem.status() == StatusCode::TOO_MANY_REQUESTS {
+        return problem.into_response();
+    }
+    refuse(StatusCode::INTERNAL_SERVER_ERROR, problem.detail())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "a literal at every call")]
+fn envelope(status: StatusCode, message: &str, data: Value) -> Response {
+    let body = json!({"success": status.is_success(), "message": message, "data": data});
+    (status, Json(body)).into_response()
+}

@@ -1,0 +1,124 @@
+//! What a finished job found.
+
+use std::collections::BTreeMap;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{self, State};
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tracing::error;
+use wordmill_common::clock;
+use wordmill_common::histogram::{Rule, Totals};
+use wordmill_common::id::JobId;
+use wordmill_common::job::{Job, Status};
+use wordmill_common::source::SourceInfo;
+
+use crate::App;
+use crate::auth::caller::Caller;
+use crate::http::problem::{Code, Problem};
+use crate::read::find_job::{self, JobPath};
+use crate::read::result_format::{self, Format, Frame};
+use crate::read::result_reader::Words;
+
+/// The query of `GET /v1/jobs/{id}/result`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Selection {
+    /// In which form; `Accept` decides if it is not said.
+    format: Option<Format>,
+    /// Only this many words, the most frequent ones.
+    #[schemars(extend("maximum" = usize::MAX))]
+    top: Option<usize>,
+    /// Only words that occur at least so often.
+    #[schemars(extend("maximum" = u64::MAX))]
+    min_count: Option<u64>,
+}
+
+/// That query, or what is wrong with it.
+pub(crate) type Query = Result<extract::Query<Selection>, QueryRejection>;
+
+/// What stands beside the histogram.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Head<'a> {
+    job_id: JobId,
+    totals: Option<&'a Totals>,
+    totals_by_rule: Option<&'a BTreeMap<String, u64>>,
+    totals_by_scope: Option<&'a BTreeMap<String, u64>>,
+    rule: Option<&'a Rule>,
+    source: &'a SourceInfo,
+}
+
+/// `GET /v1/jobs/{id}/result`.
+pub(crate) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    JobPath(key): JobPath,
+    selection: Query,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let extract::Query(selection) = selection.map_err(|rejection| {
+        Problem::new(Code::InvalidQuery, format!("{}.", rejection.body_text()))
+    })?;
+    let format = match selection.format {
+        Some(format) => format,
+        None => Format::accepted(&headers)?,
+    };
+    let stored = find_job::existing(&app, &key).await?;
+    let job = &stored.job;
+    finished(job)?;
+    let head = serde_json::to_string(&Head {
+        job_id: job.job_id,
+        totals: job.totals.as_ref(),
+        totals_by_rule: job.totals_by_rule.as_ref(),
+        totals_by_scope: job.totals_by_scope.as_ref(),
+        rule: job.rule.as_ref(),
+        source: &job.source,
+    });
+    let head = head.map_err(|error| {
+        error!(%error, "a result cannot be written");
+        Problem::new(Code::Internal, "The result cannot be written.")
+    })?;
+    // The most frequent ones come first, so what is left out is the rest.
+    let least = selection.min_count.unwrap_or(0);
+    let words = Words::open(&app, job, selection.top.unwrap_or(usize::MAX), least).await?;
+    let body = result_format::body(format, &Frame::of(&head), words, caller.admission(&app.keys));
+    let fields = [
+        (CONTENT_TYPE, format.content_type().to_owned()),
+        (CACHE_CONTROL, cache_control(job, clock::now())),
+        (VARY, ACCEPT.to_string()),
+    ];
+    Ok((fields, body).into_response())
+}
+
+/// A final record never changes, so its result may be kept for as long as it is here; by the client
+/// alone, whose document it was.
+fn cache_control(job: &Job, now: Timestamp) -> String {
+    let left = job.expires_at.map(|end| end.duration_since(now).as_secs().max(0));
+    format!("private, max-age={}, immutable", left.unwrap_or(0))
+}
+
+/// Tells whether a job succeeded, and why not.
+///
+/// # Errors
+/// `job_not_finished`, `job_failed` and `job_cancelled`.
+pub(crate) fn finished(job: &Job) -> Result<(), Problem> {
+    match job.status {
+        Status::Succeeded => Ok(()),
+        Status::Queued | Status::Running | Status::Unknown => Err(Problem::new(
+            Code::JobNotFinished,
+            format!("{}; its result is not there yet.", find_job::describe_state(job.status)),
+        )),
+        Status::Failed => {
+            let detail = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());
+            Err(Problem::new(Code::JobFailed, detail).with("failure", json!(job.failure)))
+        }
+        Status::Cancelled => {
+            Err(Problem::new(Code::JobCancelled, "The job was cancelled; there is no result."))
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! How the webhook of a job is doing, and sending it again.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use tracing::{Instrument, debug, info};
+use wordmill_common::clock;
+use wordmill_common::id::JobKey;
+use wordmill_common::job::Job;
+use wordmill_common::trace_context::TraceParent;
+use wordmill_common::webhook::Deliveries;
+use wordmill_nats::Error;
+use wordmill_nats::stream_read::ReadFrom;
+
+use crate::App;
+use crate::http::deadline::within;
+use crate::http::problem::{Code, Problem};
+use crate::http::request_trace;
+use crate::read::find_job::{self, JobPath};
+
+/// `POST /v1/jobs/{id}/webhook`: sends the webhook again, now, and with a schedule of its own. What was
+/// tried before is forgotten, and an attempt that is under way counts no more.
+pub(crate) async fn post(
+    State(app): State<App>,
+    JobPath(key): JobPath,
+    Extension(trace): Extension<TraceParent>,
+) -> Result<Response, Problem> {
+    let job = find_job::finished(&app, &key).await?.job;
+    if job.webhook.is_none() {
+        let detail = "The job was submitted without a webhook. Retry it with one, or poll it.";
+        return Err(Problem::new(Code::WebhookNotRequested, detail));
+    }
+    if !app.webhooks_enabled {
+        let detail = "This service delivers no webhooks.";
+        return Err(Problem::new(Code::WebhooksDisabled, detail));
+    }
+    let span = request_trace::telling(&job, &trace);
+    let told = within(again(&app, &job)).instrument(span.clone()).await;
+    let told = told.map_err(|problem| {
+        let is_full = problem.is(Code::StorageFull);
+        let detail = "Too many webhooks wait already. Come back later.";
+        if is_full { Problem::new(Code::WebhooksFull, detail) } else { problem }
+    })?;
+    span.in_scope(|| info!(job.id = %key.job_id, "webhook to be sent again"));
+    Ok((StatusCode::ACCEPTED, app.view(&job).told(Some(&told))).into_response())
+}
+
+/// Starts another sending. The message decides, and goes first: without room for it nothing has changed.
+/// That the state says so at once is for whoever looks; the worker that is given the message says it, too.
+async fn again(app: &App, job: &Job) -> Result<Deliveries, Error> {
+    let key = job.key();
+    let kept = app.webhooks.read(&key, ReadFrom::Leader).await?;
+    let last = kept.deliveries.map_or(0, |found| found.round);
+    let now = clock::now();
+    // The time tells it from one that was forgotten.
+    let round = u64::try_from(now.as_millisecond()).unwrap_or(0).max(last.saturating_add(1));
+    app.webhooks.order(job, round).await?;
+    let mut told = Deliveries::new(round);
+    told.next_attempt_at = Some(now);
+    if let Err(reason) = app.webhooks.write(&key, &told, kept.revision).await {
+        debug!(?reason, "the worker will say that a webhook is sent again");
+    }
+    Ok(told)
+}
+
+/// Returns how the webhook of a job that has ended is doing, if anything was tried.
+///
+/// # Errors
+/// `broker_unavailable`, and `internal` for what cannot be read.
+pub(crate) async fn told(app: &App, key: &JobKey) -> Result<Option<Deliveries>, Problem> {
+    let freshness = if app.replicas > 1 { ReadFrom::Leader } else { ReadFrom::Any };
+    Ok(within(app.webhooks.read(key, freshness)).await?.deliveries)
+}

@@ -1,0 +1,356 @@
+//! Jobs that the client named, by `Idempotency-Key` or `PUT`: a repeat gets the same job.
+//!
+//! The record is written first, and decides: whoever creates it puts the job onto the queue, and
+//! whoever finds it sees to it that the job is queued or beyond. So it does not matter which request,
+//! or which gateway, dies in between. Message ids alone would not do: the stream forgets them after
+//! minutes, and when the server restarts.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use tracing::{Instrument, debug, warn};
+use wordmill_common::id::JobKey;
+use wordmill_common::job::{Job, Status};
+use wordmill_common::message::JobMessage;
+use wordmill_common::options::Options;
+use wordmill_common::source::Source;
+use wordmill_common::telemetry;
+use wordmill_common::trace_context::TraceParent;
+use wordmill_nats::Error;
+use wordmill_nats::job_record::{Lookup, VersionedJob};
+use wordmill_nats::queue::{Envelope, PublishAck};
+use wordmill_nats::spans;
+use wordmill_nats::store::ClaimResult;
+use wordmill_nats::stream_read::ReadFrom;
+
+use crate::App;
+use crate::auth::limits;
+use crate::enqueue::publish::{self, PUBLISH_PAUSE, PublishOutcome};
+use crate::http::deadline::{self, BROKER_DEADLINE};
+use crate::http::problem::{Code, Problem};
+use crate::http::request_trace;
+
+/// Returns the SHA-256, in hexadecimal, of what a job asks for.
+///
+/// It covers the source (a URL as it was normalised, a document by its SHA-256, size, type and name), the options that differ from their defaults
+/// (so that an option added later changes no fingerprint), the labels, the lane, and the webhook if there is one, as JSON with
+/// sorted names. Who asks, when, and in which trace is no part of it.
+fn fingerprint(message: &JobMessage) -> String {
+    let mut options = json!(message.options);
+    let defaults = json!(Options::default());
+    if let Some(options) = options.as_object_mut() {
+        options.retain(|name, value| defaults.get(name) != Some(value));
+    }
+    let source = match &message.source {
+        source @ (Source::Url { .. } | Source::Text { .. } | Source::Batch(_)) => json!(source),
+        // Where its bytes are differs from one request to the next.
+        source @ Source::Document(_) => json!(source.describe()),
+    };
+    let mut asked: Value = json!({
+        "labels": message.labels,
+        "lane": message.lane,
+        "options": options,
+        "source": source,
+    });
+    if let (Some(webhook), Some(asked)) = (&message.webhook, asked.as_object_mut()) {
+        asked.insert("webhook".to_owned(), json!(webhook.url));
+    }
+    Sha256::digest(asked.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Accepts a named job, or finds the one that it names.
+///
+/// # Errors
+/// Those of [`publish::accept`], `idempotency_key_reused`, and `result_expired`.
+pub(crate) async fn accept(
+    app: &App,
+    message: JobMessage,
+    trace: &TraceParent,
+) -> Result<Job, Problem> {
+    let (lane, created_at) = (message.lane, message.created_at);
+    let accepted = settle(app, message, trace, ClaimMode::CreateOrFind).await;
+    app.metrics.note_submission(lane, created_at, &accepted);
+    accepted
+}
+
+/// Finds the record that an earlier request created, and enqueues its job if the message is
+/// missing. Does not create a record.
+///
+/// # Errors
+/// Those of [`accept`]; `broker_unavailable` also if the job was rolled back meanwhile.
+pub(crate) async fn find(
+    app: &App,
+    message: JobMessage,
+    trace: &TraceParent,
+) -> Result<Job, Problem> {
+    let (lane, created_at) = (message.lane, message.created_at);
+    let found = settle(app, message, trace, ClaimMode::Find).await;
+    app.metrics.note_submission(lane, created_at, &found);
+    found
+}
+
+/// Finds a job that an earlier request created and compares it. Enqueues nothing.
+///
+/// # Errors
+/// `idempotency_key_reused`, `overloaded`, `broker_unavailable`, and `result_expired` if the record
+/// is deleted, has expired or never existed.
+pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Problem> {
+    let key = JobKey { owner: message.owner.clone(), job_id: message.job_id };
+    let comparing = async {
+        let _room = app.room.take(&message.source)?;
+        match deadline::within(app.store.read(&key, ReadFrom::Leader)).await? {
+            Lookup::Job(stored) if stored.job.fingerprint == Some(fingerprint(message)) => {
+                Ok(stored.job)
+            }
+            Lookup::Job(_) => Err(idempotency_key_reused()),
+            Lookup::Gone | Lookup::Absent => Err(Problem::gone()),
+        }
+    };
+    let compared = comparing.await;
+    app.metrics.note_submission(message.lane, message.created_at, &compared);
+    compared
+}
+
+fn idempotency_key_reused() -> Problem {
+    let detail = "The key, or the id, names a job that was asked for with another body.";
+    Problem::new(Code::IdempotencyKeyReused, detail)
+}
+
+/// Whether a missing record is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ClaimMode {
+    CreateOrFind,
+    Find,
+}
+
+async fn settle(
+    app: &App,
+    mut message: JobMessage,
+    trace: &TraceParent,
+    mode: ClaimMode,
+) -> Result<Job, Problem> {
+    message.fingerprint = Some(fingerprint(&message));
+    let _room = app.room.take(&message.source)?;
+    let deadline = Instant::now() + BROKER_DEADLINE;
+    publish::connected(app, deadline).await?;
+    request_trace::name_job(message.job_id);
+    let job = Job { traceparent: Some(*trace), ..message.queued_job() };
+    let claimed = match mode {
+        ClaimMode::CreateOrFind => claim(app, &job, deadline).await?,
+        ClaimMode::Find => find_record(app, &job, deadline).await?.ok_or_else(|| {
+            let detail =
+                "The request that created this batch was rolled back. Send the batch again.";
+            Problem::new(Code::BrokerUnavailable, detail)
+        })?,
+    };
+    match claimed {
+        ClaimResult::Created(revision) => {
+            put_in(app, VersionedJob { job, revision }, message, trace, deadline, CreatedBy::ByUs)
+                .await
+        }
+        ClaimResult::Taken(stored) if stored.job.fingerprint == job.fingerprint => {
+            put_in(app, *stored, message, trace, deadline, CreatedBy::ByAnother).await
+        }
+        ClaimResult::Taken(_) => Err(idempotency_key_reused()),
+        ClaimResult::Gone => Err(Problem::gone()),
+    }
+}
+
+/// Whose the record is, and so who may take it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CreatedBy {
+    /// This request created it: nothing was promised yet.
+    ByUs,
+    /// An earlier request did, and may have promised the job.
+    ByAnother,
+}
+
+/// Creates the record or finds the one that is there, until the deadline.
+async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<ClaimResult, Problem> {
+    let admitted = match app.gauge.admit(job.lane) {
+        Ok(()) => limits::admit(app, &job.owner).await,
+        declined => declined,
+    };
+    // Whoever may put nothing in still learns of what is there.
+    if let Err(declined) = admitted {
+        return find_record(app, job, deadline).await?.ok_or(declined);
+    }
+    loop {
+        match within(deadline, job, app.store.claim(job)).await {
+            Ok(claimed) => return Ok(claimed),
+            // Whatever cannot be read now cannot be read later.
+            Err(problem) if problem.is(Code::Internal) || problem.needs_newer_version() => {
+                return Err(problem);
+            }
+            Err(problem) if Instant::now() + PUBLISH_PAUSE >= deadline => return Err(problem),
+            Err(_) => tokio::time::sleep(PUBLISH_PAUSE).await,
+        }
+    }
+}
+
+/// Finds the record that an earlier request created; `None` if there is none.
+async fn find_record(
+    app: &App,
+    job: &Job,
+    deadline: Instant,
+) -> Result<Option<ClaimResult>, Problem> {
+    let key = job.key();
+    Ok(match within(deadline, job, app.store.read(&key, ReadFrom::Leader)).await? {
+        Lookup::Job(stored) => Some(ClaimResult::Taken(stored)),
+        Lookup::Gone => Some(ClaimResult::Gone),
+        Lookup::Absent => None,
+    })
+}
+
+/// Sees to it that a job whose record is there is queued or beyond, and returns it.
+async fn put_in(
+    app: &App,
+    mut stored: VersionedJob,
+    mut message: JobMessage,
+    trace: &TraceParent,
+    deadline: Instant,
+    owned: CreatedBy,
+) -> Result<Job, Problem> {
+    // The message says what the record says, whoever sends it.
+    message.created_at = stored.job.created_at;
+    message.trace_id = stored.job.trace_id;
+    if let Some(object) = &stored.job.document {
+        message.source.point_to(object);
+    }
+    let parent =
+        stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
+    let mut must_look = owned == CreatedBy::ByAnother;
+    for is_again in [false, true] {
+        if must_look {
+            stored = match look(app, stored, deadline).await? {
+                QueueCheck::Underway(job) => return Ok(*job),
+                QueueCheck::Missing(kept) => *kept,
+            };
+        }
+        let publishing = spans::publish(&message, &parent);
+        if owned == CreatedBy::ByAnother {
+            telemetry::link(&publishing.span, trace);
+        }
+        let first = Envelope::seal(&message, &publishing.context)?;
+        let envelope = if is_again { first.again() } else { first };
+        let offering = publish::offer(app, &envelope, &publishing.context, deadline);
+        match offering.instrument(publishing.span).await {
+            PublishOutcome::Acknowledged(PublishAck::Stored) => {
+                publish::note_accepted(&stored.job, owned == CreatedBy::ByUs);
+                return Ok(stored.job);
+            }
+            // Somebody else has sent it just now, or it was there and is gone.
+            PublishOutcome::Acknowledged(PublishAck::Duplicate) => must_look = true,
+            PublishOutcome::Declined(refused) => {
+                if owned == CreatedBy::ByUs {
+                    publish::take_back(app, &stored.job, Ok(stored.revision)).await;
+                }
+                return Err(publish::declined(app, stored.job.lane, &refused));
+            }
+            PublishOutcome::Unconfirmed => {
+                warn!(job.id = %stored.job.job_id, "the queue did not confirm a job in time");
+                return Err(Problem::unconfirmed(stored.job.job_id));
+            }
+        }
+    }
+    let job_id = stored.job.job_id;
+    match look(app, stored, deadline).await? {
+        QueueCheck::Underway(job) => Ok(*job),
+        QueueCheck::Missing(_) => Err(Problem::unconfirmed(job_id)),
+    }
+}
+
+/// What is known of a job whose record is there.
+enum QueueCheck {
+    /// It is queued or beyond.
+    Underway(Box<Job>),
+    /// Only its record says that it is queued. That was just written again, and so is young.
+    Missing(Box<VersionedJob>),
+}
+
+/// Looks whether a job is queued or beyond.
+///
+/// The sweeper fails a job whose message is gone, by compare-and-set at a revision that has been
+/// there for longer than a request may take. So whoever is to put a message in again writes the
+/// record again first, unchanged: either the sweeper was faster, which is seen here, or it finds
+/// another revision, and leaves the job alone until the message is there.
+async fn look(app: &App, stored: VersionedJob, deadline: Instant) -> Result<QueueCheck, Problem> {
+    let job = stored.job;
+    if job.status != Status::Queued {
+        return Ok(QueueCheck::Underway(Box::new(job)));
+    }
+    let key = job.key();
+    loop {
+        // A job that waits for its next attempt has its message there, too.
+        let has_message =
+            within(deadline, &job, app.queue.has_message(&key, ReadFrom::Leader)).await?;
+        // A worker may have finished it before the queue was asked. A new revision alone says
+        // nothing: somebody else may be about to put the message in, and die.
+        let now = match within(deadline, &job, app.store.read(&key, ReadFrom::Leader)).await? {
+            Lookup::Job(now) if has_message || now.job.status != Status::Queued => {
+                return Ok(QueueCheck::Underway(Box::new(now.job)));
+            }
+            Lookup::Job(now) => now,
+            Lookup::Gone => return Err(Problem::gone()),
+            // Taken back by a request that the queue declined: the job exists if its message does.
+            Lookup::Absent if has_message => return Ok(QueueCheck::Underway(Box::new(job))),
+            Lookup::Absent => return Err(Problem::unconfirmed(job.job_id)),
+        };
+        match tokio::time::timeout_at(deadline, app.store.renew(&now)).await {
+            Ok(Ok(revision)) => {
+                return Ok(QueueCheck::Missing(Box::new(VersionedJob { revision, ..*now })));
+            }
+            Ok(Err(reason)) => debug!(job.id = %job.job_id, ?reason, "record not renewed"),
+            Err(_) => return Err(Problem::unconfirmed(job.job_id)),
+        }
+        // Whoever was faster may be putting the message in just now.
+        tokio::time::sleep(PUBLISH_PAUSE).await;
+    }
+}
+
+/// Waits for the broker until the deadline. What it leaves open is told with the job's id.
+async fn within<T>(
+    deadline: Instant,
+    job: &Job,
+    asked: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Problem> {
+    match tokio::time::timeout_at(deadline, asked).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error @ (Error::Corrupt { .. } | Error::Newer { .. } | Error::TooLarge { .. }))) => {
+            Err(error.into())
+        }
+        Ok(Err(error)) => {
+            debug!(job.id = %job.job_id, %error, "the broker left something open");
+            Err(Problem::unconfirmed(job.job_id))
+        }
+        Err(_) => Err(Problem::unconfirmed(job.job_id)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fingerprint_covers_what_was_asked_for_and_nothing_else() {
+        let golden = include_str!("../../../common/src/golden/message.json");
+        let message: JobMessage = serde_json::from_str(golden).unwrap();
+        let expected = fingerprint(&message);
+        // Stored in records: it must stay the same in every version.
+        let asked = r#"{"labels":{},"lane":"interactive","options":{},"source":{"kind":"text","text":"to be or not to be"}}"#;
+        let digest: String =
+            Sha256::digest(asked).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(expected, digest);
+
+        let mut other = message.clone();
+        other.labels.insert("a".to_owned(), "b".to_owned());
+        assert_ne!(fingerprint(&other), expected);
+        let mut other = message.clone();
+        other.lane = wordmill_common::id::Lane::Bulk;
+        assert_ne!(fingerprint(&other), expected);
+        let mut same = message;
+        same.trace_id = TraceParent::random().trace_id;
+        same.created_at = wordmill_common::clock::now();
+        assert_eq!(fingerprint(&same), expected);
+    }
+}

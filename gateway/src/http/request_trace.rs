@@ -1,0 +1,306 @@
+//! The trace of a request: inherited or made, recorded as a span, and named in every answer.
+
+use std::fmt;
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use tracing::{Instrument, Span, field, info_span};
+use wordmill_common::env::Env;
+use wordmill_common::id::JobId;
+use wordmill_common::job::Job;
+use wordmill_common::telemetry;
+use wordmill_common::trace_context::{TraceId, TraceParent};
+
+use crate::App;
+use crate::http::problem::Problem;
+
+/// Header with the W3C trace context of a request.
+const TRACEPARENT: &str = "traceparent";
+/// Header with that of an answer.
+const TRACERESPONSE: &str = "traceresponse";
+/// Header that browsers show to scripts, which hides the trace context in a metric's description.
+const SERVER_TIMING: &str = "server-timing";
+/// Default `Cache-Control`: browsers revalidate each time, shared caches store nothing.
+const DEFAULT_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
+/// What stands for the id in `WORDMILL_TRACE_URL`.
+const PLACEHOLDER: &str = "{trace_id}";
+
+/// What a caller's trace context is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InboundTrace {
+    /// The request is part of the caller's trace, and recorded if the caller says so.
+    Trust,
+    /// The request begins a trace of its own, with a link to the caller's.
+    Link,
+}
+
+impl fmt::Display for InboundTrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trust => "trust",
+            Self::Link => "link",
+        })
+    }
+}
+
+/// Settings of the gateway's traces.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `WORDMILL_TRACE_INBOUND`: `trust` or `link`. A trusted caller chooses trace ids and which
+    /// requests are recorded, so with keys, whose holders may be strangers to each other, the
+    /// default is `link`.
+    inbound: InboundTrace,
+    /// `WORDMILL_TRACE_URL`: where a person looks at a trace: the address of a Jaeger, or any URL
+    /// with `{trace_id}` in it. Jobs show it as `links.trace`; without, they show none.
+    url: Option<String>,
+}
+
+impl Settings {
+    /// Reads the settings.
+    pub(crate) fn read(env: &mut Env, has_keys: bool) -> Self {
+        let default = if has_keys { InboundTrace::Link } else { InboundTrace::Trust };
+        let inbound = env.read("WORDMILL_TRACE_INBOUND", default, |text| match text {
+            "trust" => Ok(InboundTrace::Trust),
+            "link" => Ok(InboundTrace::Link),
+            _ => Err("neither trust nor link".to_owned()),
+        });
+        let url = env.read("WORDMILL_TRACE_URL", String::new(), template);
+        Self { inbound, url: Some(url).filter(|url| !url.is_empty()) }
+    }
+
+    /// Returns where a person looks at a trace.
+    pub(crate) fn url_of(&self, trace_id: TraceId) -> Option<String> {
+        Some(self.url.as_ref()?.replace(PLACEHOLDER, &trace_id.to_string()))
+    }
+}
+
+fn template(text: &str) -> Result<String, String> {
+    let is_web = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    match (is_web, text.contains(PLACEHOLDER)) {
+        (false, _) => Err("not an http or https URL".to_owned()),
+        (true, true) => Ok(text.to_owned()),
+        (true, false) => Ok(format!("{}/trace/{PLACEHOLDER}", text.trim_end_matches('/'))),
+    }
+}
+
+/// Renders a problem from its status and detail.
+pub(crate) type Render = fn(StatusCode, &str) -> Response;
+
+/// Starts the span of a request, renders its problem, by `older` for the older contract, and sets the default `Cache-Control` and the
+/// headers with the trace.
+pub(crate) async fn answer<F: Future<Output = Response>>(
+    app: &App,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+    older: Option<Render>,
+) -> Response {
+    let (span, trace) = begin(app, &request);
+    request.extensions_mut().insert(trace);
+    let response = next(request).instrument(span.clone()).await;
+    end(&span, &response);
+    let mut response = match response.extensions().get::<Problem>() {
+        None => response,
+        Some(problem) => match older {
+            Some(render) => {
+                let mut refused = render(problem.status(), problem.detail());
+                refused.headers_mut().extend(response.headers().clone());
+                refused
+            }
+            None => problem.render(trace.trace_id, response.headers()),
+        },
+    };
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(DEFAULT_CACHE_CONTROL);
+    let trace = trace.to_string();
+    if let Ok(value) = HeaderValue::try_from(format!("traceparent;desc=\"{trace}\"")) {
+        response.headers_mut().insert(SERVER_TIMING, value);
+    }
+    if let Ok(value) = HeaderValue::try_from(trace) {
+        response.headers_mut().insert(TRACERESPONSE, value);
+    }
+    response
+}
+
+/// Begins a request's span, and returns the context for what it leads to.
+fn begin(app: &App, request: &Request) -> (Span, TraceParent) {
+    let inbound = app.trace.inbound;
+    let given = inherited(request.headers());
+    let span = server(request, app.scheme);
+    match (inbound, given) {
+        (InboundTrace::Trust, Some(parent)) => telemetry::adopt(&span, &parent),
+        (InboundTrace::Link, Some(other)) => telemetry::link(&span, &other),
+        (_, None) => {}
+    }
+    let otherwise = || match inbound {
+        InboundTrace::Trust => given.unwrap_or_else(TraceParent::random),
+        InboundTrace::Link => TraceParent::random(),
+    };
+    let trace = telemetry::context(&span).unwrap_or_else(otherwise);
+    telemetry::identify(&span, trace.trace_id);
+    (span, trace)
+}
+
+/// Reads a caller's context; one that is malformed, or not the only one, counts as none.
+fn inherited(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut given = headers.get_all(TRACEPARENT).iter();
+    let value = given.next().filter(|_| given.next().is_none())?;
+    value.to_str().ok()?.parse().ok()
+}
+
+fn server(request: &Request, scheme: &'static str) -> Span {
+    // A macro, because where a span comes from has to be known when it is compiled.
+    macro_rules! server {
+        ($target:expr) => {{
+            let method = method(request.method());
+            let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+            info_span!(
+                target: $target,
+                "request",
+                otel.name = route.map(|route| format!("{method} {route}")).as_deref().unwrap_or(method),
+                otel.kind = "server",
+                http.request.method = method,
+                http.route = route,
+                url.path = request.uri().path(),
+                url.scheme = scheme,
+                http.response.status_code = field::Empty,
+                job.id = field::Empty,
+                key.name = field::Empty,
+            )
+        }};
+    }
+    if request.method().is_safe() { server!(telemetry::POLL) } else { server!(module_path!()) }
+}
+
+/// Returns a method's name; an unknown one could be anything, and names have to be few.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "HTTP",
+    }
+}
+
+fn end(span: &Span, response: &Response) {
+    let status = response.status();
+    span.record("http.response.status_code", i64::from(status.as_u16()));
+    let problem = response.extensions().get::<Problem>();
+    if status.is_server_error() {
+        telemetry::fail(span, problem.map_or("internal", Problem::name));
+    } else if let Some(problem) = problem {
+        telemetry::note(span, "error.type", problem.name());
+    }
+}
+
+/// Lets the request's span, and what is logged within it, name the job.
+pub(crate) fn name_job(job_id: JobId) {
+    Span::current().record("job.id", field::display(job_id));
+}
+
+/// Begins the span `cancel job` in the job's own trace, beside what its submission led to.
+pub(crate) fn cancelling(job: &Job, request: &TraceParent) -> Span {
+    let span = info_span!("cancel job", job.id = %job.job_id);
+    if let Some(parent) = &job.traceparent {
+        telemetry::adopt(&span, parent);
+        telemetry::link(&span, request);
+    }
+    telemetry::identify(&span, job.trace_id);
+    span
+}
+
+/// Begins the span `send webhook` in the job's own trace.
+pub(crate) fn telling(job: &Job, request: &TraceParent) -> Span {
+    let span = info_span!("send webhook", job.id = %job.job_id);
+    if let Some(parent) = &job.traceparent {
+        telemetry::adopt(&span, parent);
+        telemetry::link(&span, request);
+    }
+    telemetry::identify(&span, job.trace_id);
+    span
+}
+
+/// Begins the trace of one of many jobs that came in one request, to which it is linked: ten thousand
+/// jobs in one trace nobody could read.
+pub(crate) fn member(request: &TraceParent) -> (Span, TraceParent) {
+    let span = info_span!(parent: None, "batch line", job.id = field::Empty);
+    telemetry::link(&span, request);
+    let trace = telemetry::context(&span).unwrap_or_else(TraceParent::random);
+    telemetry::identify(&span, trace.trace_id);
+    (span, trace)
+}
+
+/// Begins the trace of a job that is done again, linked to that of the old one and to the request.
+pub(crate) fn replaying(old: Option<&TraceParent>, request: &TraceParent) -> (Span, TraceParent) {
+    let span = info_span!(parent: None, "replay job", job.id = field::Empty);
+    for other in old.into_iter().chain([request]) {
+        telemetry::link(&span, other);
+    }
+    let trace = telemetry::context(&span).unwrap_or_else(TraceParent::random);
+    telemetry::identify(&span, trace.trace_id);
+    (span, trace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_a_trace_follows_from_a_base_or_a_template() {
+        let trace_id: TraceId = "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap();
+        for (setting, expected) in [
+            (
+                "http://127.0.0.1:16686",
+                "http://127.0.0.1:16686/trace/4bf92f3577b34da6a3ce929d0e0e4736",
+            ),
+            (
+                "https://jaeger.example/ui/",
+                "https://jaeger.example/ui/trace/4bf92f3577b34da6a3ce929d0e0e4736",
+            ),
+            (
+                "https://x.example/?t={trace_id}&v=1",
+                "https://x.example/?t=4bf92f3577b34da6a3ce929d0e0e4736&v=1",
+            ),
+        ] {
+            let mut env: Env = [("WORDMILL_TRACE_URL", setting)].into_iter().collect();
+            let settings = Settings::read(&mut env, false);
+            assert_eq!(settings.url_of(trace_id).as_deref(), Some(expected));
+            env.finish().unwrap();
+        }
+        let mut env: Env = [("WORDMILL_TRACE_URL", "jaeger:16686")].into_iter().collect();
+        assert_eq!(Settings::read(&mut env, false).url_of(trace_id), None);
+        env.finish().unwrap_err();
+    }
+
+    #[test]
+    fn with_keys_a_callers_trace_is_linked_by_default() {
+        let read = |settings: &[(&str, &str)], has_keys| {
+            let mut env: Env = settings.iter().copied().collect();
+            Settings::read(&mut env, has_keys).inbound
+        };
+        assert_eq!(read(&[], false), InboundTrace::Trust);
+        assert_eq!(read(&[], true), InboundTrace::Link);
+        assert_eq!(read(&[("WORDMILL_TRACE_INBOUND", "trust")], true), InboundTrace::Trust);
+        assert_eq!(read(&[("WORDMILL_TRACE_INBOUND", "link")], false), InboundTrace::Link);
+    }
+
+    #[test]
+    fn a_context_that_is_malformed_or_given_twice_counts_as_none() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let read = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(TRACEPARENT, HeaderValue::from_static(value));
+            }
+            inherited(&headers)
+        };
+        assert_eq!(read(&[good]), good.parse().ok());
+        assert_eq!(read(&[]), None);
+        assert_eq!(read(&[good, good]), None);
+        assert_eq!(read(&["00-nonsense"]), None);
+    }
+}

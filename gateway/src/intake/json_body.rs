@@ -1,0 +1,207 @@
+//! Reads JSON bodies, bounded in size, time and shared memory.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use http_body_util::BodyExt;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::error::Category;
+
+use crate::enqueue::in_flight_budget::{BodyShare, InFlightBudget};
+use crate::http::problem::{Code, Problem};
+
+/// Longest time that a JSON body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How much of a body that is refused is still read, so that the answer is: a client that is sending
+/// sees the connection break otherwise.
+const DRAIN_BYTES_MAX: usize = 16 << 20;
+/// For how long.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+/// Size of every block of a body after the first, in bytes.
+const BLOCK_BYTES: usize = 64 << 10;
+
+/// Something that only an object of JSON is. A `struct` can be read from a list, too, which nobody means.
+#[derive(Debug)]
+pub(crate) struct Members<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Object(PhantomData)).map(Self)
+    }
+}
+
+/// Reads a JSON object of at most `size_max` bytes, and returns it with the room that it takes.
+///
+/// # Errors
+/// A problem for a wrong content type, a body that is too large, too slow, cut off, not JSON, or
+/// JSON of another shape, and `overloaded`.
+pub(crate) async fn json<T: DeserializeOwned>(
+    room: &InFlightBudget,
+    headers: &HeaderMap,
+    body: Body,
+    size_max: usize,
+) -> Result<(T, BodyShare), Problem> {
+    if !is_json(headers) {
+        let detail = "Send the job as JSON, with Content-Type: application/json.";
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
+    }
+    let (bytes, share) = read(room, body, size_max).await?;
+    Ok((parse(&bytes)?, share))
+}
+
+/// Reads a JSON object.
+///
+/// # Errors
+/// `invalid_json`, and `invalid_request` for JSON of another shape.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let read: serde_json::Result<Members<T>> = serde_json::from_slice(bytes);
+    read.map(|Members(read)| read).map_err(|error| match error.classify() {
+        Category::Data => Problem::new(Code::InvalidRequest, format!("{error}.")),
+        Category::Io | Category::Syntax | Category::Eof => {
+            Problem::new(Code::InvalidJson, format!("{error}."))
+        }
+    })
+}
+
+/// Tells whether the headers announce JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let essence = essence(headers);
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Returns the content type without its parameters, in lower case; empty if there is none.
+pub(crate) fn essence(headers: &HeaderMap) -> String {
+    let announced = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = announced.and_then(|text| text.split(';').next()).unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
+}
+
+/// Reads a whole body of at most `size_max` bytes. It takes room while it arrives, and keeps it
+/// until the share is dropped.
+///
+/// # Errors
+/// A problem for a body that is too large, too slow or cut off, and `overloaded`.
+async fn read(
+    room: &InFlightBudget,
+    mut body: Body,
+    size_max: usize,
+) -> Result<(Bytes, BodyShare), Problem> {
+    let mut share = room.share();
+    let collecting = collect(&mut body, &mut share, size_max);
+    let read = tokio::time::timeout(BODY_TIMEOUT, collecting).await.unwrap_or_else(|_| {
+        let detail = format!("The body did not arrive within {} s.", BODY_TIMEOUT.as_secs());
+        Err(Problem::new(Code::RequestTimeout, detail))
+    });
+    match read {
+        Ok(bytes) => Ok((bytes, share)),
+        Err(problem) => {
+            drop(share);
+            if problem.is(Code::InputTooLarge) || problem.is(Code::Overloaded) {
+                drain(body).await;
+            }
+            Err(problem)
+        }
+    }
+}
+
+/// Reads on for a moment, so that a client that is still sending comes to read the answer.
+pub(crate) async fn drain(mut body: Body) {
+    let draining = async {
+        let mut left = DRAIN_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whoever sends more does not care for an answer.
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, draining).await;
+}
+
+async fn collect(
+    body: &mut Body,
+    share: &mut BodyShare,
+    size_max: usize,
+) -> Result<Bytes, Problem> {
+    let mut blocks = Blocks::default();
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|_| Problem::new(Code::InvalidJson, "The body ended before its time."))?;
+        let Ok(data) = frame.into_data() else { continue };
+        let length = blocks.length.saturating_add(data.len());
+        if length > size_max {
+            let detail =
+                format!("The body is larger than {size_max} bytes (WORDMILL_JSON_SIZE_MAX).");
+            return Err(Problem::new(Code::InputTooLarge, detail));
+        }
+        share.resize(length)?;
+        blocks.push(&data);
+    }
+    Ok(blocks.join())
+}
+
+/// Collects a body: the first frame at its size, then blocks of `BLOCK_BYTES`.
+///
+/// The allocator uses the blocks of a refused body for the next one, whereas it holds the pages of
+/// a large buffer for a while.
+#[derive(Default)]
+struct Blocks {
+    blocks: Vec<Vec<u8>>,
+    length: usize,
+}
+
+impl Blocks {
+    fn push(&mut self, mut data: &[u8]) {
+        self.length = self.length.saturating_add(data.len());
+        while !data.is_empty() {
+            match self.blocks.last_mut() {
+                Some(last) if last.len() < last.capacity() => {
+                    let room = last.capacity().saturating_sub(last.len());
+                    let (fits, rest) = data.split_at(room.min(data.len()));
+                    last.extend_from_slice(fits);
+                    data = rest;
+                }
+                Some(_) => self.blocks.push(Vec::with_capacity(BLOCK_BYTES)),
+                // Most bodies arrive in one frame.
+                None => {
+                    self.blocks.push(data.to_vec());
+                    data = &[];
+                }
+            }
+        }
+    }
+
+    fn join(mut self) -> Bytes {
+        if let [_] = self.blocks.as_slice() {
+            return self.blocks.pop().unwrap_or_default().into();
+        }
+        let mut whole = Vec::with_capacity(self.length);
+        for block in self.blocks {
+            whole.extend_from_slice(&block);
+        }
+        whole.into()
+    }
+}

@@ -1,0 +1,180 @@
+//! What a request says of its body: what kind of thing it is, how it is compressed, what its file is
+//! called.
+
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+
+use crate::http::problem::{Code, Problem};
+
+/// Longest name of a file that is kept, in bytes.
+const FILE_NAME_BYTES_MAX: usize = 255;
+/// Longest content type that is kept, in bytes.
+pub(crate) const CONTENT_TYPE_BYTES_MAX: usize = 255;
+/// What programs say of a file that they know nothing about.
+pub(crate) const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+/// How a job comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// As JSON, which the document's URL or text is a part of.
+    Json,
+    /// As the document itself.
+    Document,
+    /// As a form with a file.
+    Form,
+}
+
+/// Tells how a job comes in, by its content type.
+///
+/// # Errors
+/// `unsupported_media_type` for whatever certainly has no words to count.
+pub(crate) fn kind(headers: &HeaderMap) -> Result<Kind, Problem> {
+    let Some(named) = headers.get(CONTENT_TYPE) else {
+        let detail = "Say what the body is: send Content-Type: application/json with a job, or a \
+                      document with its own content type, such as text/plain.";
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
+    };
+    if crate::intake::json_body::is_json(headers) {
+        return Ok(Kind::Json);
+    }
+    let named = named.to_str().unwrap_or_default();
+    match essence(named).as_str() {
+        "multipart/form-data" => Ok(Kind::Form),
+        _ => countable(named).map(|()| Kind::Document),
+    }
+}
+
+fn essence(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Refuses content types that certainly cannot be counted. What is said to be text, or nothing in
+/// particular, is for the worker to look at.
+pub(crate) fn countable(content_type: &str) -> Result<(), Problem> {
+    let essence = essence(content_type);
+    let (kind, _) = essence.split_once('/').unwrap_or_default();
+    match essence.as_str() {
+        "application/xhtml+xml" | "application/xml" | UNKNOWN_TYPE | "binary/octet-stream" => {
+            return Ok(());
+        }
+        "text/rtf" => {}
+        "application/x-www-form-urlencoded" => {
+            let detail = "The content type is that of a form without files, which curl -d sends. Send a job \
+                          with Content-Type: application/json, a document with its own, such as text/plain.";
+            return Err(Problem::new(Code::UnsupportedMediaType, detail));
+        }
+        _ if kind == "text" => return Ok(()),
+        _ => {}
+    }
+    let named: String = essence.chars().filter(|c| !c.is_control()).take(80).collect();
+    let detail = format!(
+        "Words cannot be counted in {named:?}. Send text/plain, text/html, application/xhtml+xml or \
+         another text, or a job as application/json."
+    );
+    Err(Problem::new(Code::UnsupportedMediaType, detail))
+}
+
+/// Reads the content encoding; `None` if the document comes as it is.
+pub(crate) fn encoding(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let values = headers.get_all(CONTENT_ENCODING).iter();
+    let names: Vec<String> = values
+        .flat_map(|value| value.to_str().unwrap_or("?").split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !name.is_empty() && name != "identity")
+        .collect();
+    match names.as_slice() {
+        [] => Ok(None),
+        [one] if matches!(one.as_str(), "gzip" | "x-gzip" | "br" | "zstd" | "deflate") => {
+            Ok(Some(one.clone()))
+        }
+        _ => {
+            let detail = "A document may be compressed once, as gzip, br, zstd or deflate.";
+            Err(Problem::new(Code::UnsupportedMediaType, detail))
+        }
+    }
+}
+
+/// Returns the content type that a form gives its file, or that the file's name suggests if the form
+/// knows nothing about it.
+pub(crate) fn guess(content_type: Option<&str>, file_name: Option<&str>) -> Option<String> {
+    let content_type = content_type.filter(|named| essence(named) != UNKNOWN_TYPE);
+    let suggested = || {
+        let (_, extension) = file_name?.rsplit_once('.')?;
+        Some(match extension.to_ascii_lowercase().as_str() {
+            "html" | "htm" => "text/html",
+            "xhtml" | "xht" => "application/xhtml+xml",
+            "md" | "markdown" => "text/markdown",
+            "txt" | "text" => "text/plain",
+            _ => return None,
+        })
+    };
+    content_type.or_else(suggested).map(str::to_owned)
+}
+
+/// Returns a file's name without what could confuse a terminal, and not too long.
+pub(crate) fn plain(name: &str) -> String {
+    let mut plain: String = name.chars().filter(|c| !c.is_control()).collect();
+    let end = (0..=FILE_NAME_BYTES_MAX).rev().find(|end| plain.is_char_boundary(*end));
+    plain.truncate(end.unwrap_or_default());
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn kind_of(content_type: &'static str) -> Result<Kind, u16> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        kind(&headers).map_err(|problem| problem.status().as_u16())
+    }
+
+    #[test]
+    fn the_content_type_tells_how_a_job_comes_in() {
+        for json in ["application/json", "application/json; charset=utf-8", "application/x+json"] {
+            assert_eq!(kind_of(json), Ok(Kind::Json), "{json}");
+        }
+        for document in [
+            "text/plain",
+            "Text/HTML; charset=koi8-r",
+            "text/markdown",
+            "text/csv",
+            "application/xhtml+xml",
+            "application/octet-stream",
+        ] {
+            assert_eq!(kind_of(document), Ok(Kind::Document), "{document}");
+        }
+        assert_eq!(kind_of("multipart/form-data; boundary=x"), Ok(Kind::Form));
+        for refused in [
+            "",
+            "image/png",
+            "application/pdf",
+            "application/zip",
+            "application/x-www-form-urlencoded",
+            "multipart/mixed; boundary=x",
+            "text/rtf",
+            "nonsense",
+        ] {
+            assert_eq!(kind_of(refused), Err(415), "{refused}");
+        }
+        assert!(kind(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_name_suggests_a_type_where_the_form_gives_none() {
+        assert_eq!(guess(None, Some("a.MD")).as_deref(), Some("text/markdown"));
+        assert_eq!(guess(Some(UNKNOWN_TYPE), Some("a.html")).as_deref(), Some("text/html"));
+        assert_eq!(guess(Some("text/plain"), Some("a.html")).as_deref(), Some("text/plain"));
+        assert_eq!(guess(None, Some("a.tar.gz")), None);
+        assert_eq!(guess(None, None), None);
+    }
+
+    #[test]
+    fn file_names_are_kept_short_and_plain() {
+        assert_eq!(plain("a\u{1b}[31m\n.txt"), "a[31m.txt");
+        let long = plain(&"é".repeat(200));
+        assert_eq!(long.len(), 254);
+    }
+}

@@ -1,0 +1,241 @@
+//! How the queue stands, for whoever watches it: every gateway asks the broker and shows the same.
+//!
+//! What the broker has not confirmed lately is not shown at all: a number that is missing raises
+//! an alarm, one that stands still does not.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::debug;
+use wordmill_common::id::Lane;
+use wordmill_common::metrics::{InLane, encode_gauges};
+use wordmill_nats::Error;
+use wordmill_nats::connect::Broker;
+use wordmill_nats::dead_letters::{Archive, Mark};
+use wordmill_nats::presence;
+use wordmill_nats::queue::{LaneLevel, Queue};
+use wordmill_nats::sweep::age;
+use wordmill_nats::webhooks::{self, Webhooks};
+
+use crate::enqueue::backpressure::Backpressure;
+
+/// How often the broker is asked. Nobody looks more often.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// A reading older than this is not shown.
+const STALE: Duration = Duration::from_secs(15);
+/// How many dead letters may be listed each second, on average, in order to count them.
+const LISTED_PER_S_MAX: u64 = 10_000;
+
+type Encoded = Result<(), std::fmt::Error>;
+
+/// How the queue stands. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueStatus {
+    gauge: Backpressure,
+    seen: Arc<Mutex<QueueReadings>>,
+}
+
+#[derive(Debug, Default)]
+struct QueueReadings {
+    queue: Option<Reading>,
+    sweeping: Option<Oldest>,
+}
+
+/// What the broker said.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    at: Instant,
+    /// The same moment, as the broker's clock has it.
+    now: Timestamp,
+    lanes: [(Lane, LaneLevel); 2],
+    /// Jobs that were handed out and that no worker says it runs.
+    retries: [(Lane, u64); 2],
+    dead_letters: [(Lane, u64); 2],
+    webhooks: webhooks::Level,
+}
+
+/// The age of the oldest unfinished job that the sweeper knows; zero if there is none.
+#[derive(Debug, Clone, Copy)]
+struct Oldest {
+    at: Instant,
+    age: Option<Duration>,
+}
+
+/// A gauge without labels.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NoLabels {}
+
+impl QueueStatus {
+    pub(crate) fn new(gauge: Backpressure) -> Self {
+        Self { gauge, seen: Arc::default() }
+    }
+
+    /// Notes that this gateway sweeps, and how old the oldest unfinished job is.
+    pub(crate) fn note_sweep(&self, age: Option<Duration>) {
+        self.with(|seen| seen.sweeping = Some(Oldest { at: Instant::now(), age }));
+    }
+
+    /// Notes that this gateway sweeps no more.
+    pub(crate) fn note_no_sweep(&self) {
+        self.with(|seen| seen.sweeping = None);
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut QueueReadings) -> T) -> T {
+        // Each field is written in one go, so a panic elsewhere leaves nothing half done.
+        act(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn encode_queue(&self, reading: Reading, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let later = reading.at.elapsed();
+        let mut lanes = |name, help, value: &dyn Fn(&LaneLevel) -> f64| {
+            let values =
+                reading.lanes.iter().map(|(lane, level)| (InLane { lane: *lane }, value(level)));
+            encode_gauges(encoder, name, help, values)
+        };
+        lanes("wordmill_queue_depth", "Jobs that are not done", &|level| {
+            number(level.waiting.saturating_add(level.handed_out))
+        })?;
+        lanes("wordmill_jobs_waiting", "Jobs that no worker has been given yet", &|level| {
+            number(level.waiting)
+        })?;
+        lanes(
+            "wordmill_jobs_in_flight",
+            "Jobs that were handed out and are not done: at work, or waiting for a retry",
+            &|level| number(level.handed_out),
+        )?;
+        lanes(
+            "wordmill_jobs_redelivered",
+            "Jobs in flight that were handed out more than once",
+            &|level| number(level.redelivered),
+        )?;
+        lanes(
+            "wordmill_queue_oldest_age_seconds",
+            "Age of the oldest job in the queue that is not done; 0 if there is none",
+            &|level| {
+                level.oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64())
+            },
+        )?;
+        let retries = reading.retries.map(|(lane, count)| (InLane { lane }, number(count)));
+        let help = "Jobs in flight that no worker says it runs";
+        encode_gauges(encoder, "wordmill_jobs_waiting_for_retry", help, retries)?;
+        let dead = reading.dead_letters.map(|(lane, count)| (InLane { lane }, number(count)));
+        encode_gauges(encoder, "wordmill_dead_letters", "Dead letters that are kept", dead)?;
+        let waiting = number(reading.webhooks.waiting);
+        let help = "Webhooks that are to be delivered, now or at a later attempt";
+        encode_gauges(encoder, "wordmill_webhooks_waiting", help, [(NoLabels {}, waiting)])?;
+        let untried = number(reading.webhooks.untried);
+        let help = "Webhooks that no worker has been given yet";
+        encode_gauges(encoder, "wordmill_webhooks_untried", help, [(NoLabels {}, untried)])?;
+        let oldest = reading.webhooks.oldest;
+        let age = oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64());
+        let help = "Age of the oldest webhook that is to be delivered; 0 if there is none";
+        encode_gauges(encoder, "wordmill_webhooks_oldest_age_seconds", help, [(NoLabels {}, age)])
+    }
+}
+
+impl Collector for QueueStatus {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
+        let (queue, sweeping) = self.with(|seen| (seen.queue, seen.sweeping));
+        if let Some(reading) = queue.filter(|reading| reading.at.elapsed() < STALE) {
+            self.encode_queue(reading, &mut encoder)?;
+        }
+        let fill = self.gauge.fill_ratio().map(|ratio| (NoLabels {}, ratio));
+        if fill.is_some() {
+            let help = "How full the queue is, 0 to 1, by jobs or by bytes, whichever is more";
+            encode_gauges(&mut encoder, "wordmill_queue_fill_ratio", help, fill)?;
+        }
+        let active = if sweeping.is_some() { 1.0 } else { 0.0 };
+        let help = "Whether this gateway is the one that sweeps: 1 or 0";
+        encode_gauges(&mut encoder, "wordmill_sweeper_active", help, [(NoLabels {}, active)])?;
+        let Some(oldest) = sweeping else { return Ok(()) };
+        let age = oldest.age.map_or(0.0, |age| (age + oldest.at.elapsed()).as_secs_f64());
+        let help = "Age of the oldest unfinished job by its record; 0 if there is none";
+        let name = "wordmill_oldest_unfinished_job_age_seconds";
+        encode_gauges(&mut encoder, name, help, [(NoLabels {}, age)])
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^52 jobs")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
+/// Asks again and again how the queue stands, for as long as it is polled.
+pub(crate) async fn watch(
+    broker: &Broker,
+    queue: &Queue,
+    archive: &Archive,
+    webhooks: &Webhooks,
+    standing: &QueueStatus,
+) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut dead_letters = DeadLetters::default();
+    loop {
+        ticks.tick().await;
+        match read(broker, queue, archive, webhooks, &mut dead_letters).await {
+            Ok(reading) => standing.with(|seen| seen.queue = Some(reading)),
+            // What was read last gets stale by itself.
+            Err(error) => debug!(%error, "how the queue stands is not known"),
+        }
+    }
+}
+
+async fn read(
+    broker: &Broker,
+    queue: &Queue,
+    archive: &Archive,
+    webhooks: &Webhooks,
+    dead_letters: &mut DeadLetters,
+) -> Result<Reading, Error> {
+    let [first, second] = Lane::ALL;
+    let (at, now) = (Instant::now(), queue.now().await?);
+    let lanes =
+        [(first, queue.lane_level(first).await?), (second, queue.lane_level(second).await?)];
+    let workers = presence::workers(broker, now).await?;
+    let retries = lanes.map(|(lane, level)| {
+        let said = workers.iter().map(|seen| u64::from(seen.doing.in_work(lane))).sum();
+        (lane, level.handed_out.saturating_sub(said))
+    });
+    Ok(Reading {
+        at,
+        now,
+        lanes,
+        retries,
+        dead_letters: dead_letters.count(archive).await?,
+        webhooks: webhooks.level().await?,
+    })
+}
+
+/// Dead letters by lane. The broker has to list their names to count them, so that is done only
+/// after something has changed, and the less often the more there are.
+#[derive(Debug, Default)]
+struct DeadLetters {
+    counted: Option<(Mark, [(Lane, u64); 2])>,
+    not_before: Option<Instant>,
+}
+
+impl DeadLetters {
+    async fn count(&mut self, archive: &Archive) -> Result<[(Lane, u64); 2], Error> {
+        let mark = archive.mark().await?;
+        let is_early = self.not_before.is_some_and(|time| Instant::now() < time);
+        if let Some((last, counts)) = self.counted
+            && (last == mark || is_early)
+        {
+            return Ok(counts);
+        }
+        let [first, second] = Lane::ALL;
+        let counts = if mark.count == 0 {
+            [(first, 0), (second, 0)]
+        } else {
+            [(first, archive.count(first).await?), (second, archive.count(second).await?)]
+        };
+        self.counted = Some((mark, counts));
+        self.not_before = Some(Instant::now() + Duration::from_secs(mark.count / LISTED_PER_S_MAX));
+        Ok(counts)
+    }
+}

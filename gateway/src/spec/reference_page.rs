@@ -1,0 +1,248 @@
+//! The reference page: the description of the API as plain HTML.
+//!
+//! It is written once, at the start, and is whole as it comes: no script, nothing from other hosts.
+
+mod html;
+mod schema;
+
+use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_FRAME_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use self::html::{escape, prose, text};
+
+const STYLE: &str = include_str!("reference_page/style.css");
+
+/// Tells browsers that the page needs nothing but its own style.
+pub(crate) fn protect(headers: &mut HeaderMap) {
+    let digest = STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    );
+    headers.extend(HeaderValue::try_from(policy).ok().map(|one| (CONTENT_SECURITY_POLICY, one)));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+}
+
+/// Writes the page about an OpenAPI document.
+pub(crate) fn render(document: &Value) -> String {
+    let info = &document["info"];
+    let title = text(info, "title");
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title}: API reference</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+         <header>\n<h1>{title} <small>{}</small></h1>\n<p class=\"lead\">{}</p>\n</header>\n",
+        text(info, "version"),
+        text(info, "summary"),
+    );
+    let groups = groups(document);
+    page += &contents(&groups);
+    page += "<main>\n<section class=\"introduction\">\n";
+    page += &prose(info["description"].as_str().unwrap_or_default());
+    page += "<p>For programs: <a href=\"/openapi.json\">openapi.json</a>, OpenAPI 3.1.</p>\n</section>\n";
+    for (tag, operations) in &groups {
+        page += &format!("<h2 id=\"{}\">{}</h2>\n", anchor(&text(tag, "name")), text(tag, "name"));
+        page += &prose(tag["description"].as_str().unwrap_or_default());
+        for operation in operations {
+            page += &operation.write(document);
+        }
+    }
+    page += "<h2 id=\"schemas\">Schemas</h2>\n";
+    for (name, schema) in members(document.pointer("/components/schemas").unwrap_or(&Value::Null)) {
+        page += &schema::section(name, schema);
+    }
+    page + "</main>\n</body>\n</html>\n"
+}
+
+/// Returns the members of an object; none if it is no object.
+fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flat_map(Map::iter)
+}
+
+fn anchor(name: &str) -> String {
+    name.replace(' ', "-")
+}
+
+/// One method of one path.
+struct Operation<'a> {
+    method: &'a str,
+    path: &'a str,
+    is: &'a Value,
+}
+
+/// Returns the operations by their tags, in the order of both.
+fn groups(document: &Value) -> Vec<(&Value, Vec<Operation<'_>>)> {
+    let all = || {
+        members(&document["paths"]).flat_map(|(path, methods)| {
+            members(methods).map(move |(method, is)| Operation { method, path, is })
+        })
+    };
+    let tags = document["tags"].as_array().into_iter().flatten();
+    tags.map(|tag| {
+        (tag, all().filter(|one| one.is.pointer("/tags/0") == tag.get("name")).collect())
+    })
+    .collect()
+}
+
+fn contents(groups: &[(&Value, Vec<Operation<'_>>)]) -> String {
+    let mut nav = "<nav aria-label=\"Contents\">\n".to_owned();
+    for (tag, operations) in groups {
+        let name = text(tag, "name");
+        nav += &format!("<h2><a href=\"#{}\">{name}</a></h2>\n<ul>\n", anchor(&name));
+        for one in operations {
+            nav += &format!(
+                "<li><a href=\"#{}\">{} <span class=\"path\">{}</span></a></li>\n",
+                text(one.is, "operationId"),
+                method(one.method),
+                escape(one.path),
+            );
+        }
+        nav += "</ul>\n";
+    }
+    nav + "<h2><a href=\"#schemas\">schemas</a></h2>\n</nav>\n"
+}
+
+fn method(name: &str) -> String {
+    format!("<span class=\"method {name}\">{}</span>", name.to_uppercase())
+}
+
+impl Operation<'_> {
+    fn write(&self, document: &Value) -> String {
+        let id = text(self.is, "operationId");
+        let mut out = format!(
+            "<article id=\"{id}\">\n<h3>{} <code>{}</code> \
+             <a class=\"here\" href=\"#{id}\" aria-label=\"Link to {id}\">#</a></h3>\n\
+             <p class=\"summary\">{}.</p>\n",
+            method(self.method),
+            escape(self.path),
+            text(self.is, "summary"),
+        );
+        out += &prose(self.is["description"].as_str().unwrap_or_default());
+        if self.is["security"].as_array().is_some_and(Vec::is_empty) {
+            out += "<p class=\"note\">Needs no key.</p>\n";
+        }
+        out += &self.parameters();
+        out += &self.body();
+        out += &self.answers(document);
+        out + "</article>\n"
+    }
+
+    fn parameters(&self) -> String {
+        let Some(parameters) = self.is["parameters"].as_array() else { return String::new() };
+        let rows = parameters.iter().map(|one| {
+            let must = if one["required"] == true { " <span class=\"must\">required</span>" } else { "" };
+            format!(
+                "<tr><th scope=\"row\"><code>{}</code>{must}</th><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+                text(one, "name"),
+                text(one, "in"),
+                schema::kind(&one["schema"]),
+                prose(one["description"].as_str().unwrap_or_default()),
+            )
+        });
+        format!(
+            "<h4>Parameters</h4>\n<div class=\"wide\"><table>\n<thead><tr><th>name</th><th>in</th>\
+             <th>what</th><th></th></tr></thead>\n<tbody>{}</tbody></table></div>\n",
+            rows.collect::<String>()
+        )
+    }
+
+    fn body(&self) -> String {
+        let body = &self.is["requestBody"];
+        if body.is_null() {
+            return String::new();
+        }
+        format!(
+            "<h4>Body</h4>\n{}{}",
+            prose(body["description"].as_str().unwrap_or_default()),
+            content(body)
+        )
+    }
+
+    fn answers(&self, document: &Value) -> String {
+        let rows = members(&self.is["responses"]).map(|(status, answer)| {
+            let headers: Vec<String> = members(&answer["headers"])
+                .map(|(name, reference)| {
+                    let pointer = reference["$ref"].as_str().unwrap_or_default().trim_start_matches('#');
+                    let header = document.pointer(pointer).unwrap_or(&Value::Null);
+                    format!("<abbr title=\"{}\">{}</abbr>", text(header, "description"), escape(name))
+                })
+                .collect();
+            let headers = if headers.is_empty() {
+                String::new()
+            } else {
+                format!("<p class=\"headers\">{}</p>\n", headers.join(", "))
+            };
+            format!(
+                "<tr><th scope=\"row\"><span class=\"status s{}\">{status}</span></th><td>{}{}{headers}</td></tr>\n",
+                status.chars().next().unwrap_or('0'),
+                prose(answer["description"].as_str().unwrap_or_default()),
+                content(answer),
+            )
+        });
+        format!(
+            "<h4>Answers</h4>\n<div class=\"wide\"><table>\n<tbody>{}</tbody></table></div>\n",
+            rows.collect::<String>()
+        )
+    }
+}
+
+/// Lists the media types of a body.
+fn content(body: &Value) -> String {
+    let items: String = members(&body["content"])
+        .map(|(media, content)| {
+            format!(
+                "<li><code>{}</code> {}</li>\n",
+                escape(media),
+                schema::kind(&content["schema"])
+            )
+        })
+        .collect();
+    if items.is_empty() { items } else { format!("<ul class=\"content\">\n{items}</ul>\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_page_shows_every_operation_and_fetches_nothing() {
+        let document = crate::spec::openapi::keyed();
+        let page = render(&document);
+        for (path, methods) in members(&document["paths"]) {
+            assert!(page.contains(&escape(path)), "{path}");
+            for (_, operation) in members(methods) {
+                let id = operation["operationId"].as_str().unwrap();
+                assert!(page.contains(&format!("<article id=\"{id}\">")), "{id}");
+            }
+        }
+        for foreign in ["<script", "src=", "@import", "url(", "href=\"http", "<link"] {
+            assert!(!page.contains(foreign), "{foreign}");
+        }
+        for part in page.split("href=\"#").skip(1) {
+            let target = part.split('"').next().unwrap();
+            assert!(page.contains(&format!("id=\"{target}\"")), "nothing has the id {target}");
+        }
+    }
+
+    #[test]
+    fn what_comes_from_the_description_is_text() {
+        let document = json!({
+            "info": {"title": "<b>", "description": "a `<i>` & b"},
+            "tags": [{"name": "t"}],
+            "paths": {"/<x>": {"get": {"tags": ["t"], "operationId": "o", "summary": "\"s\""}}},
+        });
+        let page = render(&document);
+        assert!(
+            page.contains("<h1>&lt;b&gt;") && page.contains("a <code>&lt;i&gt;</code> &amp; b")
+        );
+        assert!(!page.contains("/<x>") && page.contains("&quot;s&quot;"));
+    }
+}

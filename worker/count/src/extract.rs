@@ -1,0 +1,215 @@
+//! The visible text of a page, as a stream.
+
+use memchr::memchr;
+
+use super::{
+    counter::{Counter, Region},
+    element::Element,
+    main_content::{Landmarks, MainContentChange},
+    tokenizer::{Attribute, Content, Scanner, Sink, Tag},
+    visibility::{Step, Syntax, Visibility, displays_nothing},
+};
+
+/// Adds the visible text of a page to a tally.
+pub(super) struct Extractor {
+    scanner: Scanner,
+    visibility: Visibility,
+    landmarks: Landmarks,
+}
+
+impl Extractor {
+    pub(super) fn new(syntax: Syntax) -> Self {
+        Self {
+            scanner: Scanner::new(),
+            visibility: Visibility::new(syntax),
+            landmarks: Landmarks::new(),
+        }
+    }
+
+    /// Takes the next piece of the page.
+    pub(super) fn push(&mut self, piece: &str, tally: &mut Counter) {
+        let Self { scanner, visibility, landmarks } = self;
+        // Looked for here and not in every text between two tags, most of which are short.
+        let has_nul = memchr(0, piece.as_bytes()).is_some();
+        scanner.push(piece, &mut Page { visibility, landmarks, tally, has_nul });
+    }
+
+    /// Ends the page.
+    pub(super) fn end(&mut self, tally: &mut Counter) {
+        let Self { scanner, visibility, landmarks } = self;
+        scanner.end(&mut Page { visibility, landmarks, tally, has_nul: false });
+    }
+}
+
+/// Takes text and tags as they come.
+struct Page<'a> {
+    visibility: &'a mut Visibility,
+    landmarks: &'a mut Landmarks,
+    tally: &'a mut Counter,
+    /// Whether there may be NUL in a text. What the scanner keeps from an earlier piece has none.
+    has_nul: bool,
+}
+
+impl Page<'_> {
+    fn take_step(&mut self, step: Step) {
+        if step == Step::Break {
+            self.tally.boundary();
+        }
+    }
+
+    fn take_region(&mut self, before: Region) {
+        let region = self.landmarks.region();
+        if region != before {
+            self.tally.set_region(region);
+        }
+    }
+}
+
+impl Sink for Page<'_> {
+    fn text(&mut self, text: &str) {
+        match self.visibility.hides_text() {
+            None if self.has_nul => self.tally.add_flowing(text),
+            None => self.tally.add_flowing_without_nul(text),
+            Some(why) => self.tally.dropped(why, u64::try_from(text.len()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    fn start_tag(&mut self, tag: &Tag) -> Content {
+        let name = tag.name();
+        let element = Element::of(name);
+        let is_hidden = tag.value(Attribute::Hidden).is_some()
+            || tag.value(Attribute::Style).is_some_and(displays_nothing);
+        if name == "html"
+            && let Some(language) = tag.value(Attribute::Lang)
+        {
+            self.tally.declare_language(language);
+        }
+        let effect = self.visibility.start((name, element), is_hidden, tag.is_closed());
+        self.take_step(effect.step);
+        if effect.is_seen {
+            let before = self.landmarks.region();
+            if self.landmarks.start((name, element), tag.value(Attribute::Role))
+                == MainContentChange::Better
+            {
+                self.tally.restart_main();
+            } else {
+                self.take_region(before);
+            }
+        }
+        if element.is(Element::RAW) && !self.visibility.is_xml() {
+            content_of(name)
+        } else {
+            Content::Markup
+        }
+    }
+
+    fn end_tag(&mut self, tag: &Tag) {
+        let name = tag.name();
+        let element = Element::of(name);
+        let effect = self.visibility.end((name, element));
+        self.take_step(effect.step);
+        if effect.is_seen {
+            let before = self.landmarks.region();
+            self.landmarks.end((name, element));
+            self.take_region(before);
+        }
+    }
+
+    fn has_cdata(&self) -> bool {
+        self.visibility.is_xml()
+    }
+}
+
+/// Returns how HTML reads the content of an element.
+pub(super) fn content_of(name: &str) -> Content {
+    match name {
+        "script" => Content::Script,
+        // Character references count in the first two, but neither is shown as text.
+        "textarea" | "title" | "iframe" | "noembed" | "noframes" | "noscript" | "style" | "xmp" => {
+            Content::Raw
+        }
+        "plaintext" => Content::Plain,
+        _ => Content::Markup,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wordmill_common::histogram::Histogram;
+
+    use super::*;
+    use crate::Options;
+
+    fn words_of(page: &str, syntax: Syntax) -> Histogram {
+        let mut tally = Counter::new(&Options::default());
+        let mut extractor = Extractor::new(syntax);
+        extractor.push(page, &mut tally);
+        extractor.end(&mut tally);
+        tally.finish().unwrap().histogram
+    }
+
+    fn words(page: &str, syntax: Syntax) -> String {
+        let histogram = words_of(page, syntax);
+        let words: Vec<_> = histogram.iter().map(|(word, _)| word).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn xml_has_cdata_and_closed_elements() {
+        let page = "<p>a <![CDATA[<b>]]></p><script/><title/>c<p hidden=''/>d<br/>e                    <script>x<![CDATA[</script>]]>y</script>";
+        assert_eq!(words(page, Syntax::Xml), "a b c d e");
+        assert_eq!(words("a<![CDATA[x]]>b<script/>y", Syntax::Html), "ab");
+    }
+
+    #[test]
+    fn drawings_follow_xml_until_the_page_goes_on() {
+        assert_eq!(
+            words("<svg><text><![CDATA[a]]></text><style/><title/></svg>b", Syntax::Html),
+            "a b"
+        );
+        assert_eq!(words("<svg><p>a<title>x</title>b<script/>y", Syntax::Html), "ab");
+    }
+
+    #[test]
+    fn what_is_never_closed_ends_with_the_page() {
+        for tail in [
+            "<!-- x",
+            "<script>x",
+            "<script><!-- <script> x",
+            "<style>x",
+            "<textarea>x </text",
+            "<title>x",
+            "<template>x",
+            "<video>x",
+            "<a href=\"x",
+            "<div hidden>x",
+            "</x",
+            "<x y",
+            "<!doctype x",
+            "<?x",
+            "<![CDATA[x",
+            "<iframe>x",
+        ] {
+            assert_eq!(words(&format!("a {tail}"), Syntax::Html), "a", "{tail}");
+        }
+        assert_eq!(words("a <plaintext>b</plaintext>", Syntax::Html), "a b plaintext");
+        assert_eq!(words("<svg><![CDATA[a", Syntax::Html), "a");
+    }
+
+    #[test]
+    fn raw_text_ends_only_at_its_own_end_tag() {
+        assert_eq!(words("<script>x</scriptx></b></script>a", Syntax::Html), "a");
+        assert_eq!(words("<title>x</titles></title >a", Syntax::Html), "a");
+        assert_eq!(words("<noscript><p>x</p></NoScript>a", Syntax::Html), "a");
+        let long_name = "x".repeat(100_000);
+        let page = format!("<script></{long_name}>x</script>a</{long_name}>b<{long_name}>c");
+        assert_eq!(words(&page, Syntax::Html), "a b c");
+    }
+
+    #[test]
+    fn characters_split_by_the_tokenizer_stay_whole() {
+        assert_eq!(words("<é a<水b &é &amp;é", Syntax::Html), "é a b 水");
+        let long = format!("{}é{}", " ".repeat(16_383), "<b>水</b>".repeat(6000));
+        assert_eq!(words_of(&long, Syntax::Html).total(), 6001);
+    }
+}
