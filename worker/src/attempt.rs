@@ -6,6 +6,7 @@
 //! code stops, for whatever reason, the next delivery goes on from there.
 
 pub(crate) mod settle;
+mod start;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, info, warn};
 use wordmill_common::clock;
-use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::id::RunNonce;
 use wordmill_common::job::{Count, Event, InvalidTransition, Job, Status};
 use wordmill_common::message::{self, JobMessage};
@@ -30,8 +30,8 @@ use wordmill_nats::stream_read::ReadFrom;
 
 use self::settle::{
     NEWER_PAUSE, conclude, give_back_newer, handle_unparsable, report_newer_message, settle,
-    until_due,
 };
+use self::start::{abandon, begin, begin_again, early};
 use crate::batch_merge::{self, BatchCheck};
 use crate::keep_alive::{self, Meter};
 use crate::metrics::NewerPart;
@@ -43,8 +43,6 @@ use crate::{Worker, broker_retry, execute, spans};
 const QUICK: Duration = Duration::from_millis(200);
 /// How often a running job's progress is written.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-/// A job is delivered this much before its next attempt is due without being sent back.
-const EARLY_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// Does whatever one delivery, with this message, asks for. A failure here leaves the delivery to be repeated.
 pub(crate) async fn run(
@@ -110,17 +108,18 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
     // Whoever had it before may have died of it, so a later delivery is written down first.
     if delivery.delivered() > 1 {
         let was_left_open = current.job.status == Status::Running;
-        let outcome =
-            worker.store.apply(&current, Some(run), |job, _| begin(worker, run, started_at, job));
-        current = match outcome.await? {
+        let last = current.job.attempts.last().map(|attempt| attempt.run);
+        let begin = |job: &mut Job, _| begin_again(&worker.name, last, run, started_at, job);
+        current = match worker.store.apply(&current, Some(run), begin).await? {
             Outcome::Applied(stored) => {
                 if was_left_open {
                     worker.metrics.note_crash(message.lane);
                 }
                 *stored
             }
-            Outcome::Refused(stored, _) => return conclude(worker, delivery, &stored.job).await,
-            Outcome::Gone => return delivery.acknowledge().await,
+            outcome @ (Outcome::Refused(..) | Outcome::Gone) => {
+                return settle(worker, delivery, outcome).await;
+            }
         };
         spans::note_lost_attempt(&current.job);
     }
@@ -158,7 +157,7 @@ impl Attempt<'_> {
     /// is not declared dead.
     fn begin_unless_taken(&self, job: &mut Job) -> Result<(), InvalidTransition> {
         if job.status == Status::Queued {
-            begin(self.worker, self.run, self.started_at, job)?;
+            begin(&self.worker.name, self.run, self.started_at, job)?;
         }
         Ok(())
     }
@@ -389,32 +388,4 @@ impl Attempt<'_> {
             }
         }
     }
-}
-
-/// Opens the attempt of `run` unless the record has it already.
-fn begin(
-    worker: &Worker,
-    run: RunNonce,
-    started_at: Timestamp,
-    job: &mut Job,
-) -> Result<(), InvalidTransition> {
-    if job.has_begun(run) {
-        return Ok(());
-    }
-    job.apply(Event::Started { run, worker: worker.name.clone() }, started_at)
-}
-
-/// Ends a job that has no attempts left.
-fn abandon(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
-    let last = job.attempts.last().and_then(|attempt| attempt.failure.clone());
-    let failure = last.unwrap_or_else(|| {
-        let detail = "Every worker that started the job went away before it was done.";
-        Failure::new(FailureCode::WorkerCrashed, detail)
-    });
-    job.apply(Event::Abandoned { failure, dead_lettered: true }, now)
-}
-
-/// Returns how long a job still has to wait, if it was delivered before its time.
-fn early(job: &Job) -> Option<Duration> {
-    until_due(job).filter(|wait| *wait > EARLY_TOLERANCE)
 }
