@@ -117,7 +117,7 @@ struct Parts {
 impl App {
     /// Returns the answer about a job.
     fn view<'a>(&self, job: &'a Job) -> JobView<'a> {
-        JobView::of(job).traced(&self.trace)
+        JobView::of(job).with_trace_link(&self.trace)
     }
 
     /// Returns the answer about a job that a record holds.
@@ -129,7 +129,7 @@ impl App {
         record: &'a RawRecord,
         key: &JobKey,
     ) -> Result<JobView<'a>, wordmill_nats::Error> {
-        Ok(JobView::read(record, key)?.traced(&self.trace))
+        Ok(JobView::read(record, key)?.with_trace_link(&self.trace))
     }
 }
 

@@ -211,7 +211,7 @@ impl Metrics {
 }
 
 /// `GET /metrics`.
-pub(crate) async fn get(State(app): State<App>, headers: HeaderMap) -> Response {
+pub(crate) async fn get_metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let Inner {
         shared, clients_waiting, clients_waiting_max, room_taken, room, exposition, ..
     } = &*app.metrics.0;

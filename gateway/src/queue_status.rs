@@ -198,7 +198,7 @@ async fn read(
         [(first, queue.lane_level(first).await?), (second, queue.lane_level(second).await?)];
     let workers = presence::workers(broker, now).await?;
     let retries = lanes.map(|(lane, level)| {
-        let said = workers.iter().map(|seen| u64::from(seen.doing.in_work(lane))).sum();
+        let said = workers.iter().map(|seen| u64::from(seen.doing.running(lane))).sum();
         (lane, level.handed_out.saturating_sub(said))
     });
     Ok(Reading {

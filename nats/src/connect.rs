@@ -182,7 +182,7 @@ impl Broker {
     }
 
     /// Waits until the connection is another one than number `connects`, and returns its number.
-    pub async fn reconnected(&self, connects: u64) -> u64 {
+    pub async fn wait_for_reconnection(&self, connects: u64) -> u64 {
         let mut events = self.events.clone();
         let other = events.wait_for(|connection| connection.connects != connects).await;
         match other.map(|connection| connection.connects) {
@@ -207,7 +207,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`Fatal::Closed`] if there will be none.
-    pub async fn connected(&self) -> Result<(), Fatal> {
+    pub async fn wait_for_connection(&self) -> Result<(), Fatal> {
         let mut events = self.events.clone();
         while !self.is_connected() {
             self.changed(&mut events).await?;

@@ -40,7 +40,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// [`Error::Unavailable`] unless the stream has it.
-    pub async fn keep(&self, job: &Job, delivery: &Delivery) -> Result<(), Error> {
+    pub async fn store(&self, job: &Job, delivery: &Delivery) -> Result<(), Error> {
         let internal;
         let failure = match &job.failure {
             Some(failure) => failure,
@@ -62,7 +62,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// [`Error::Unavailable`] unless the stream has it.
-    pub async fn keep_unreadable(
+    pub async fn store_unreadable(
         &self,
         failure: &Failure,
         delivery: &Delivery,

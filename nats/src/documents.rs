@@ -43,7 +43,7 @@ impl Documents {
     /// Begins to take in the document of a job, as `<job_id>.<nonce>`: a document belongs to one job,
     /// and a repeat of the request does not overwrite it.
     #[must_use]
-    pub fn take_in(&self, key: &JobKey) -> Upload {
+    pub fn receive(&self, key: &JobKey) -> Upload {
         let name = format!("{}.{}", key.job_id, RunNonce::random());
         Upload { writer: self.bucket.write(key, name) }
     }
@@ -72,7 +72,7 @@ impl Documents {
         let Some(mut document) = self.read(name).await? else {
             return Ok(None);
         };
-        let mut upload = self.take_in(key);
+        let mut upload = self.receive(key);
         let copied = async {
             while let Some(chunk) = document.next().await? {
                 upload.push(chunk).await?;

@@ -133,9 +133,9 @@ pub enum Lookup<T = Box<VersionedJob>> {
     /// Its record.
     Job(T),
     /// It had a record, which was deleted or has expired.
-    Gone,
+    Deleted,
     /// There is no trace of it.
-    Absent,
+    NotFound,
 }
 
 impl Lookup<RawRecord> {
@@ -146,8 +146,8 @@ impl Lookup<RawRecord> {
     pub fn read(self, key: &JobKey) -> Result<Lookup, Error> {
         Ok(match self {
             Self::Job(raw) => Lookup::Job(raw.read(key)?),
-            Self::Gone => Lookup::Gone,
-            Self::Absent => Lookup::Absent,
+            Self::Deleted => Lookup::Deleted,
+            Self::NotFound => Lookup::NotFound,
         })
     }
 }
@@ -181,7 +181,7 @@ pub(crate) fn raw(
     // A key that expired carries the server's marker, a deleted one the client's.
     if headers.get(OPERATION_HEADER).is_some() || headers.get(header::NATS_MARKER_REASON).is_some()
     {
-        return Ok(if status == Some(REFUSED) { Lookup::Absent } else { Lookup::Gone });
+        return Ok(if status == Some(REFUSED) { Lookup::NotFound } else { Lookup::Deleted });
     }
     let status = match status.and_then(Status::parse) {
         Some(status) => status,
@@ -209,7 +209,10 @@ mod tests {
 
     const JSON: &[u8] = br#"{"format": 1, "status": "running"}"#;
 
-    fn told(headers: &[(&str, &str)], json: &'static [u8]) -> Result<Lookup<RawRecord>, Error> {
+    fn parse_reply(
+        headers: &[(&str, &str)],
+        json: &'static [u8],
+    ) -> Result<Lookup<RawRecord>, Error> {
         let key = JobKey { owner: Owner::public(), job_id: JobId::new() };
         let mut map = HeaderMap::new();
         headers.iter().for_each(|(name, value)| map.insert(*name, *value));
@@ -219,7 +222,7 @@ mod tests {
     fn status(found: &Lookup<RawRecord>) -> Option<Status> {
         match found {
             Lookup::Job(record) => Some(record.status),
-            Lookup::Gone | Lookup::Absent => None,
+            Lookup::Deleted | Lookup::NotFound => None,
         }
     }
 
@@ -230,21 +233,24 @@ mod tests {
             br#"{"format": 5000000000, "status": 7}"#,
         ] {
             for headers in [&[][..], &[(STATUS_HEADER, "paused")]] {
-                assert!(matches!(told(headers, json), Err(Error::Newer { .. })), "{headers:?}");
+                assert!(
+                    matches!(parse_reply(headers, json), Err(Error::Newer { .. })),
+                    "{headers:?}"
+                );
             }
         }
-        assert!(matches!(told(&[], br#"{"format": 1}"#), Err(Error::Corrupt { .. })));
+        assert!(matches!(parse_reply(&[], br#"{"format": 1}"#), Err(Error::Corrupt { .. })));
     }
 
     #[test]
     fn the_status_is_that_of_the_header_or_of_the_record_itself() {
-        let by_header = told(&[(STATUS_HEADER, "failed")], JSON).unwrap();
+        let by_header = parse_reply(&[(STATUS_HEADER, "failed")], JSON).unwrap();
         assert_eq!(status(&by_header), Some(Status::Failed));
         for headers in [&[][..], &[(STATUS_HEADER, "unheard of")]] {
-            assert_eq!(status(&told(headers, JSON).unwrap()), Some(Status::Running));
-            told(headers, b"{}").unwrap_err();
+            assert_eq!(status(&parse_reply(headers, JSON).unwrap()), Some(Status::Running));
+            parse_reply(headers, b"{}").unwrap_err();
         }
-        let newer = told(&[(STATUS_HEADER, "paused")], br#"{"status": "paused"}"#).unwrap();
+        let newer = parse_reply(&[(STATUS_HEADER, "paused")], br#"{"status": "paused"}"#).unwrap();
         assert_eq!(status(&newer), Some(Status::Unknown));
     }
 
@@ -267,9 +273,9 @@ mod tests {
             &[(OPERATION_HEADER, "DEL"), (STATUS_HEADER, "succeeded")],
             &[(header::NATS_MARKER_REASON.as_ref(), "MaxAge")],
         ] {
-            assert_eq!(told(headers, b"").unwrap(), Lookup::Gone, "{headers:?}");
+            assert_eq!(parse_reply(headers, b"").unwrap(), Lookup::Deleted, "{headers:?}");
         }
         let refused = [(OPERATION_HEADER, "PURGE"), (STATUS_HEADER, REFUSED)];
-        assert_eq!(told(&refused, b"").unwrap(), Lookup::Absent);
+        assert_eq!(parse_reply(&refused, b"").unwrap(), Lookup::NotFound);
     }
 }

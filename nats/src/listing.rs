@@ -74,7 +74,7 @@ impl Listing {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn page(
+    pub async fn list(
         &self,
         owner: &Owner,
         wanted: &ListFilter,
@@ -127,7 +127,7 @@ impl ListFilter {
         let found = raw(&key, &message.headers, message.payload.clone(), message.sequence);
         let accepted = found.and_then(|found| match found {
             Lookup::Job(record) => Ok(self.accepts(&key, &record)?.then_some(record)),
-            Lookup::Gone | Lookup::Absent => Ok(None),
+            Lookup::Deleted | Lookup::NotFound => Ok(None),
         });
         match accepted {
             Ok(record) => record.map(|record| (key, record)),

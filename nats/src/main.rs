@@ -86,7 +86,7 @@ fn read_config(env: &mut Env) -> Config {
 #[expect(clippy::print_stderr, reason = "a command speaks to a terminal")]
 async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
     let broker = Broker::start(&config.broker, "wordmill-nats").await?;
-    let connected = tokio::time::timeout(config.wait, broker.connected()).await;
+    let connected = tokio::time::timeout(config.wait, broker.wait_for_connection()).await;
     connected.map_err(|_| {
         let reason = broker.last_error().unwrap_or_else(|| "no answer".to_owned());
         anyhow::anyhow!("no connection to {} within {:?}: {reason}", config.broker.url, config.wait)

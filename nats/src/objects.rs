@@ -29,7 +29,7 @@ use wordmill_common::id::{JobKey, Owner};
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, api_code, refusal};
-use crate::stream_read::{ReadFrom, found, last, open};
+use crate::stream_read::{ReadFrom, last, not_found_as_none, open};
 use crate::subject;
 
 /// Size of a chunk, the last one of an object excepted. It is what the NATS clients use themselves.
@@ -128,7 +128,7 @@ impl Bucket {
     /// # Errors
     /// Those of [`Bucket::find`].
     pub(crate) async fn read(&self, name: &str) -> Result<Option<Reader>, Error> {
-        let found = match self.find(name, ReadFrom::Any).await? {
+        let found = match self.find(name, ReadFrom::AnyReplica).await? {
             Some(found) => Some(found),
             None => self.find(name, ReadFrom::Leader).await?,
         };
@@ -352,7 +352,7 @@ impl Reader {
     async fn chunk(&self) -> Result<Option<StreamMessage>, Error> {
         let (stream, from) = (&self.bucket.stream, self.after.saturating_add(1));
         let next = stream.direct_get_next_for_subject(self.subject.as_str(), Some(from)).await;
-        if let Some(chunk) = found(next)? {
+        if let Some(chunk) = not_found_as_none(next)? {
             return Ok(Some(chunk));
         }
         // A replica may be behind.

@@ -41,7 +41,7 @@ pub struct WorkerReport {
 impl WorkerReport {
     /// Returns how many jobs of a lane it runs.
     #[must_use]
-    pub fn in_work(&self, lane: Lane) -> u32 {
+    pub fn running(&self, lane: Lane) -> u32 {
         match lane {
             Lane::Interactive => self.interactive,
             Lane::Bulk => self.bulk,
@@ -74,7 +74,7 @@ impl Presence {
     }
 
     /// Says what the worker does. Nobody waits for an answer: the next time will do as well.
-    pub async fn tell(&self, doing: &WorkerReport) {
+    pub async fn report(&self, doing: &WorkerReport) {
         match serde_json::to_vec(doing) {
             Ok(payload) if self.broker.is_connected() => {
                 self.send(HeaderMap::new(), payload).await;

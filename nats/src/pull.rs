@@ -33,9 +33,9 @@ const LINGER_SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// How many answers of the server end a subscription: more than may be on their way when it ends,
 /// which is a job that was waited for, and a heartbeat.
-const FAREWELLS: u64 = 4;
+const END_ANSWERS_MAX: u64 = 4;
 /// To which "request" these come.
-const FAREWELL: u64 = 0;
+const END_REQUEST: u64 = 0;
 
 /// What came out of waiting for a message.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl Pull {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn ask(&mut self, batch: usize, when_empty: WhenEmpty) -> Result<(), Error> {
+    pub async fn request(&mut self, batch: usize, when_empty: WhenEmpty) -> Result<(), Error> {
         const DOING: &str = "ask for deliveries";
         let waits = when_empty == WhenEmpty::Wait;
         self.take_late(batch);
@@ -196,7 +196,7 @@ impl Pull {
             let message = tokio::select! {
                 biased;
                 message = self.subscriber.next() => message,
-                _ = self.broker.reconnected(self.connects) => {
+                _ = self.broker.wait_for_reconnection(self.connects) => {
                     self.open = 0;
                     return Err(Error::unavailable(DOING, "the connection is a new one"));
                 }
@@ -243,10 +243,10 @@ impl Pull {
                 Ok(Ok(PullEvent::Done) | Err(_)) | Err(_) => break,
             }
         }
-        if let Err(error) = self.say_farewell().await {
+        if let Err(error) = self.end_subscription().await {
             debug!(%error, "could not end the subscription to deliveries");
         }
-        let farewell = format!("{}.{FAREWELL}", self.inbox);
+        let farewell = format!("{}.{END_REQUEST}", self.inbox);
         while let Ok(Some(message)) = tokio::time::timeout_at(limit, self.subscriber.next()).await {
             if message.status.is_none() && *message.subject != *farewell {
                 late.push(self.delivery(message));
@@ -260,14 +260,14 @@ impl Pull {
     /// The client library forgets a subscription that is drained, or ended at once, before the server
     /// knows of it: a job that is on its way then would be dropped, and come again only after the
     /// acknowledgement wait.
-    async fn say_farewell(&mut self) -> Result<(), Error> {
+    async fn end_subscription(&mut self) -> Result<(), Error> {
         const DOING: &str = "end a subscription";
-        let ended = self.subscriber.unsubscribe_after(self.received + FAREWELLS).await;
+        let ended = self.subscriber.unsubscribe_after(self.received + END_ANSWERS_MAX).await;
         ended.map_err(|error| Error::unavailable(DOING, error))?;
-        for _ in 0..FAREWELLS {
+        for _ in 0..END_ANSWERS_MAX {
             // Whatever is said to an empty request.
             let subject = format!("$JS.API.DIRECT.GET.{JOB_STATE_STREAM}");
-            let reply = format!("{}.{FAREWELL}", self.inbox);
+            let reply = format!("{}.{END_REQUEST}", self.inbox);
             let sent = self.broker.client.publish_with_reply(subject, reply, Bytes::new()).await;
             sent.map_err(|error| Error::unavailable(DOING, error))?;
         }

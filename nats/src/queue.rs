@@ -17,7 +17,7 @@ use wordmill_common::trace_context::TraceParent;
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
-use crate::stream_read::{ReadFrom, consumer, found, info, last, open, stored_at};
+use crate::stream_read::{ReadFrom, consumer, info, last, not_found_as_none, open, stored_at};
 use crate::topology::{JOBS, JOBS_PREFIX};
 use crate::{spans, subject};
 
@@ -231,7 +231,7 @@ impl Queue {
             // Messages go when they are acknowledged, so the first one is the oldest unfinished job.
             let subjects = format!("{JOBS_PREFIX}.{lane}.>");
             let first = self.stream.direct_get_next_for_subject(subjects, Some(1)).await;
-            level.oldest = found(first)?.as_ref().map(stored_at);
+            level.oldest = not_found_as_none(first)?.as_ref().map(stored_at);
         }
         Ok(level)
     }

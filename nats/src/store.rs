@@ -59,7 +59,7 @@ pub enum ClaimResult {
     /// The record is ours, at this revision.
     Created(u64),
     /// Somebody else's is there.
-    Taken(Box<VersionedJob>),
+    Exists(Box<VersionedJob>),
     /// There was one, which was deleted or has expired.
     Gone,
 }
@@ -97,27 +97,35 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no record.
-    pub async fn read(&self, key: &JobKey, freshness: ReadFrom) -> Result<Lookup, Error> {
-        self.get(key, freshness).await?.read(key)
+    pub async fn get_job(&self, key: &JobKey, freshness: ReadFrom) -> Result<Lookup, Error> {
+        self.get_raw(key, freshness).await?.read(key)
     }
 
     /// Gets a record as it is there.
     ///
     /// # Errors
     /// As [`Store::read`].
-    pub async fn get(&self, key: &JobKey, freshness: ReadFrom) -> Result<Lookup<RawRecord>, Error> {
-        self.fetch(key, freshness).await.map(|(found, _)| found)
+    pub async fn get_raw(
+        &self,
+        key: &JobKey,
+        freshness: ReadFrom,
+    ) -> Result<Lookup<RawRecord>, Error> {
+        self.get_raw_and_revision(key, freshness).await.map(|(found, _)| found)
     }
 
     /// Reads a record, and the revision that a change has to name.
-    async fn look(&self, key: &JobKey, freshness: ReadFrom) -> Result<(Lookup, u64), Error> {
-        let (found, revision) = self.fetch(key, freshness).await?;
+    async fn get_job_and_revision(
+        &self,
+        key: &JobKey,
+        freshness: ReadFrom,
+    ) -> Result<(Lookup, u64), Error> {
+        let (found, revision) = self.get_raw_and_revision(key, freshness).await?;
         Ok((found.read(key)?, revision))
     }
 
     /// Gets a record, and the revision that a change has to name: a job that was never accepted
     /// has left a marker, which has one, too.
-    async fn fetch(
+    async fn get_raw_and_revision(
         &self,
         key: &JobKey,
         freshness: ReadFrom,
@@ -127,7 +135,7 @@ impl Store {
                 let revision = message.sequence;
                 Ok((raw(key, &message.headers, message.payload, revision)?, revision))
             }
-            None => Ok((Lookup::Absent, 0)),
+            None => Ok((Lookup::NotFound, 0)),
         }
     }
 
@@ -167,14 +175,14 @@ impl Store {
                     reason.pause(earlier).await;
                 }
             }
-            match self.look(&key, ReadFrom::Leader).await? {
+            match self.get_job_and_revision(&key, ReadFrom::Leader).await? {
                 // The write that was not answered had arrived.
                 (Lookup::Job(stored), revision) if stored.job == *job => {
                     return Ok(ClaimResult::Created(revision));
                 }
-                (Lookup::Job(stored), _) => return Ok(ClaimResult::Taken(stored)),
-                (Lookup::Gone, _) => return Ok(ClaimResult::Gone),
-                (Lookup::Absent, revision) => expected = revision,
+                (Lookup::Job(stored), _) => return Ok(ClaimResult::Exists(stored)),
+                (Lookup::Deleted, _) => return Ok(ClaimResult::Gone),
+                (Lookup::NotFound, revision) => expected = revision,
             }
         }
         Err(Error::Contended { key: key.to_string(), tries: CHANGE_TRIES })
@@ -184,7 +192,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unavailable`]: the record stays, as a queued job without a message.
-    pub async fn take_back(&self, key: &JobKey, revision: u64) -> Result<(), Error> {
+    pub async fn roll_back(&self, key: &JobKey, revision: u64) -> Result<(), Error> {
         let mut headers = marker();
         headers.insert(STATUS_HEADER, REFUSED);
         let message = PublishMessage::build()
@@ -256,11 +264,11 @@ impl Store {
                     reason.pause(earlier).await;
                 }
             }
-            match self.look(&key, ReadFrom::Leader).await? {
-                (Lookup::Gone, _) => return Ok(Outcome::Gone),
+            match self.get_job_and_revision(&key, ReadFrom::Leader).await? {
+                (Lookup::Deleted, _) => return Ok(Outcome::Gone),
                 // A gateway that was declined took the record back while another one, asked for
                 // the same job, was not: the job exists.
-                (Lookup::Absent, revision) => current.to_mut().revision = revision,
+                (Lookup::NotFound, revision) => current.to_mut().revision = revision,
                 (Lookup::Job(found), _) => {
                     let arrived = found.revision > current.revision
                         && found.job.status == job.status

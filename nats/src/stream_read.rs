@@ -28,7 +28,7 @@ const DOING: &str = "read from a stream";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadFrom {
     /// Any replica: fast, and with replicas perhaps behind.
-    Any,
+    AnyReplica,
     /// The leader: for whatever is negative or decisive.
     Leader,
 }
@@ -46,7 +46,9 @@ pub(crate) async fn last(
     freshness: ReadFrom,
 ) -> Result<Option<StreamMessage>, Error> {
     match freshness {
-        ReadFrom::Any => found(stream.direct_get_last_for_subject(subject).await),
+        ReadFrom::AnyReplica => {
+            not_found_as_none(stream.direct_get_last_for_subject(subject).await)
+        }
         ReadFrom::Leader => match stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => Ok(Some(message)),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
@@ -106,7 +108,7 @@ pub(crate) async fn batch(
 }
 
 /// Tells "there is none" from "no answer".
-pub(crate) fn found<T>(answer: Result<T, DirectGetError>) -> Result<Option<T>, Error> {
+pub(crate) fn not_found_as_none<T>(answer: Result<T, DirectGetError>) -> Result<Option<T>, Error> {
     match answer {
         Ok(message) => Ok(Some(message)),
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),

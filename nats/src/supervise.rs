@@ -47,18 +47,21 @@ impl Broker {
             let seen = events.borrow_and_update().clone();
             if !self.is_connected() {
                 let reason = seen.last_error.unwrap_or_else(|| "not yet".to_owned());
-                tell(health, Health::Waiting(format!("no connection to the broker: {reason}")));
+                set_health(
+                    health,
+                    Health::Waiting(format!("no connection to the broker: {reason}")),
+                );
                 self.changed(&mut events).await?;
                 continue;
             }
             self.check_server()?;
             match provision::verify(self, needed).await {
                 Ok(()) => {
-                    tell(health, Health::Ready);
+                    set_health(health, Health::Ready);
                     self.changed(&mut events).await?;
                 }
                 Err(missing) => {
-                    tell(health, Health::Waiting(missing.to_string()));
+                    set_health(health, Health::Waiting(missing.to_string()));
                     tokio::select! {
                         changed = self.changed(&mut events) => changed?,
                         () = tokio::time::sleep(VERIFY_INTERVAL) => {}
@@ -70,7 +73,7 @@ impl Broker {
 }
 
 /// Sets the health, and logs it once per change.
-fn tell(health: &watch::Sender<Health>, now: Health) {
+fn set_health(health: &watch::Sender<Health>, now: Health) {
     let changed = health.send_if_modified(|last| {
         let differs = *last != now;
         last.clone_from(&now);

@@ -27,7 +27,7 @@ use crate::job_record::{Lookup, STATUS_HEADER, VersionedJob, parse};
 use crate::objects::Bucket;
 use crate::queue::Queue;
 use crate::store::{Store, WriteError};
-use crate::stream_read::{ReadFrom, found, info, last, open, stored_at};
+use crate::stream_read::{ReadFrom, info, last, not_found_as_none, open, stored_at};
 use crate::subject;
 use crate::topology::{
     DEAD_JOBS, DOCUMENTS, DOCUMENTS_STREAM, JOB_STATE, JOB_STATE_STREAM, JOBS, JOBS_PREFIX,
@@ -123,7 +123,7 @@ impl Sweep {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn has_no_message(&self, key: &JobKey) -> Result<bool, Error> {
-        for freshness in [ReadFrom::Any, ReadFrom::Leader] {
+        for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
             if self.queue.has_message(key, freshness).await? {
                 return Ok(false);
             }
@@ -145,9 +145,9 @@ impl Sweep {
         if !self.has_no_message(key).await? {
             return Ok(None);
         }
-        let stored = match self.store.read(key, ReadFrom::Leader).await? {
+        let stored = match self.store.get_job(key, ReadFrom::Leader).await? {
             Lookup::Job(stored) if stored.revision == revision => *stored,
-            Lookup::Job(_) | Lookup::Gone | Lookup::Absent => return Ok(None),
+            Lookup::Job(_) | Lookup::Deleted | Lookup::NotFound => return Ok(None),
         };
         let detail = "The job's message disappeared from the queue before the job was done.";
         let failure = Failure::new(FailureCode::Lost, detail);
@@ -171,11 +171,11 @@ impl Sweep {
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
     pub async fn remove_cancelled(&self, key: &JobKey, lane: Lane) -> Result<bool, Error> {
         let subject = subject::job(lane, key);
-        let Some(message) = last(&self.jobs, &subject, ReadFrom::Any).await? else {
+        let Some(message) = last(&self.jobs, &subject, ReadFrom::AnyReplica).await? else {
             return Ok(false);
         };
         // The record may have come from a replica, and long ago.
-        match self.store.read(key, ReadFrom::Leader).await? {
+        match self.store.get_job(key, ReadFrom::Leader).await? {
             Lookup::Job(stored) if stored.job.status == Status::Cancelled => {
                 if !self.order_webhook(&stored.job).await? {
                     return Ok(false);
@@ -184,7 +184,7 @@ impl Sweep {
                     self.documents.purge(name).await?;
                 }
             }
-            Lookup::Job(_) | Lookup::Gone | Lookup::Absent => return Ok(false),
+            Lookup::Job(_) | Lookup::Deleted | Lookup::NotFound => return Ok(false),
         }
         // A worker may have been faster; the sequence is never given to another message.
         Ok(self.jobs.delete_message(message.sequence).await.unwrap_or(false))
@@ -220,10 +220,10 @@ impl Sweep {
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
     pub async fn is_unfinished(&self, key: &JobKey) -> Result<bool, Error> {
-        Ok(match self.store.get(key, ReadFrom::Any).await? {
+        Ok(match self.store.get_raw(key, ReadFrom::AnyReplica).await? {
             Lookup::Job(record) => !record.status.is_final(),
-            Lookup::Absent => !self.has_no_message(key).await?,
-            Lookup::Gone => false,
+            Lookup::NotFound => !self.has_no_message(key).await?,
+            Lookup::Deleted => false,
         })
     }
 }
@@ -233,7 +233,7 @@ async fn next(
     subjects: String,
     sequence: u64,
 ) -> Result<Option<StreamMessage>, Error> {
-    found(stream.direct_get_next_for_subject(subjects, Some(sequence.max(1))).await)
+    not_found_as_none(stream.direct_get_next_for_subject(subjects, Some(sequence.max(1))).await)
 }
 
 /// Tells by the header alone whether there may be something to do.
@@ -248,7 +248,7 @@ fn record(message: &StreamMessage) -> Option<Box<VersionedJob>> {
     let key = subject::recorded(&message.subject)?;
     match parse(&key, &message.headers, message.payload.clone(), message.sequence) {
         Ok(Lookup::Job(stored)) => Some(stored),
-        Ok(Lookup::Gone | Lookup::Absent) => None,
+        Ok(Lookup::Deleted | Lookup::NotFound) => None,
         Err(error) => {
             warn!(job.id = %key.job_id, %error, "a record is skipped");
             None

@@ -22,7 +22,7 @@ use crate::delivery::Delivery;
 use crate::error::{Refusal, refusal};
 use crate::lease::OPERATION_HEADER;
 use crate::store::WriteError;
-use crate::stream_read::{ReadFrom, consumer, found, last, open, stored_at};
+use crate::stream_read::{ReadFrom, consumer, last, not_found_as_none, open, stored_at};
 use crate::topology::{WEBHOOK_STATE_STREAM, WEBHOOKS, WEBHOOKS_CONSUMER, WEBHOOKS_PREFIX};
 use crate::{spans, subject};
 
@@ -142,7 +142,7 @@ impl Webhooks {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Newer`] for a newer format, and [`Error::Corrupt`] if it is
     /// not a state.
-    pub async fn read(
+    pub async fn get_deliveries(
         &self,
         key: &JobKey,
         freshness: ReadFrom,
@@ -212,7 +212,7 @@ impl Webhooks {
             // Messages go when they are acknowledged, so the first one is the oldest.
             let subjects = format!("{WEBHOOKS_PREFIX}.>");
             let first = self.queue.direct_get_next_for_subject(subjects, Some(1)).await;
-            level.oldest = found(first)?.as_ref().map(stored_at);
+            level.oldest = not_found_as_none(first)?.as_ref().map(stored_at);
         }
         Ok(level)
     }

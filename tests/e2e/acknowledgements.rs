@@ -235,7 +235,7 @@ fn a_connection_that_is_lost_with_a_check_under_way_raises_no_alarm() {
     let job_id = gateway.client.submit(&json!({"text": "tea for two"}));
     wait_for("the acknowledgement is lost", LIMIT, || (lost.count() > 0).then_some(()));
     lost.end();
-    proxy.mend();
+    proxy.restore();
     assert_eq!(gateway.client.finished(&job_id, LIMIT)["status"], "succeeded");
     admin.wait_until_idle();
     wait_for("a check is confirmed", LIMIT, || {

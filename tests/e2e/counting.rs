@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wordmill_tests::client::Client;
-use wordmill_tests::document::{accepted, packed, post};
+use wordmill_tests::document::{compress, post, require_accepted};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
 
@@ -55,7 +55,8 @@ fn every_answer_carries_the_receipt() {
         ("text/html", "\u{feff}<p>a mill", "bom", "html"),
     ] {
         let headers = [("content-type", content_type)];
-        let job = succeeded(client, &accepted(&post(client, "", &headers, body.as_bytes())));
+        let job =
+            succeeded(client, &require_accepted(&post(client, "", &headers, body.as_bytes())));
         let source = &job["source"];
         assert_eq!(source["charset_from"], charset_from, "{source}");
         assert_eq!(source["extractor"], json!({"name": extractor, "version": 1}), "{source}");
@@ -83,7 +84,7 @@ fn the_article_is_counted_beside_the_page() {
         [("page", 22, "home", "title"), ("main", 11, "miller", "home")]
     {
         let answer = post(client, &format!("?scope={scope}"), &html, page.as_bytes());
-        let job_id = accepted(&answer);
+        let job_id = require_accepted(&answer);
         let job = succeeded(client, &job_id);
         assert_eq!(job["options"]["scope"], scope, "{job}");
         assert_eq!(job["totals"]["words"], words, "{job}");
@@ -119,15 +120,17 @@ fn bombs_of_every_encoding_end_with_a_named_failure() {
     // What brotli makes of 8 MiB of "a".
     let brotli = b"\x9b\xff\xff\x7f\xf8\x25\xc2\xe2\xb1\x40\x20\xf7\xfe\x0f".to_vec();
     for (encoding, bomb) in [
-        ("gzip", packed("gzip", &letters)),
-        ("deflate", packed("zlib", &letters)),
+        ("gzip", compress("gzip", &letters)),
+        ("deflate", compress("zlib", &letters)),
         ("br", brotli),
         ("zstd", zstd_bomb(8)),
     ] {
         let page = Page::new("text/plain", bomb.clone()).header("Content-Encoding", encoding);
         let url = site.put(&format!("/{encoding}"), page);
         let headers = [("content-type", "text/plain"), ("content-encoding", encoding)];
-        for job_id in [client.submit_url(&url), accepted(&post(client, "", &headers, &bomb))] {
+        for job_id in
+            [client.submit_url(&url), require_accepted(&post(client, "", &headers, &bomb))]
+        {
             let job = client.finished(&job_id, LIMIT);
             assert_eq!(job["failure"]["code"], "fetch_too_large", "{encoding}: {job}");
             assert_eq!(job["failure"]["retryable"], false, "{encoding}: {job}");

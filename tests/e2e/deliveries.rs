@@ -186,7 +186,7 @@ fn what_ended_while_it_was_being_read_is_not_begun() {
         if is_deleted {
             assert_eq!(bench.client().send("DELETE", &job_path, &[], &[]).status, 204);
         }
-        bench.proxy.relent();
+        bench.proxy.release();
         bench.admin.wait_until_idle();
         assert_eq!(bench.site.hits(path), 1);
         match is_deleted {
@@ -240,7 +240,7 @@ fn overtaken(page: Page, written: &str) -> Value {
     turns.next();
     wait_for("the first says what it found", LIMIT, || (late.count() > 0).then_some(()));
     assert_eq!(bench.job(&job_id)["status"], "running");
-    bench.proxy.relent();
+    bench.proxy.release();
     if written.contains("failed") {
         first.process.logged("another run has the job; this delivery is dropped", LIMIT);
         assert_eq!(bench.job(&job_id)["status"], "running");
@@ -285,7 +285,7 @@ fn a_final_write_that_is_unclear_is_settled_at_the_leader() {
         let job_id = bench.submit(&path);
         bench.done_at_once(&path, &job_id);
         assert_eq!(met.count(), 1);
-        bench.proxy.relent();
+        bench.proxy.release();
     }
 }
 
@@ -297,7 +297,7 @@ fn a_write_that_is_on_its_way_for_long_is_waited_for() {
     let met = bench.proxy.on(busy);
     let job_id = bench.submit("/page");
     wait_for("it was tried some times", LIMIT, || (met.count() >= 4).then_some(()));
-    bench.proxy.relent();
+    bench.proxy.release();
     bench.done_at_once("/page", &job_id);
 }
 
@@ -334,7 +334,7 @@ fn a_job_whose_progress_cannot_be_written_is_kept() {
     wait_for("nobody answers", LIMIT, || {
         (unwritten.count() > 0 && unread.count() > 1).then_some(())
     });
-    bench.proxy.relent();
+    bench.proxy.release();
     bench.done_at_once("/page", &job_id);
 }
 
@@ -405,7 +405,7 @@ fn a_job_on_its_way_to_a_worker_that_stops_is_done_at_once_by_another() {
         wait_for("the job is on its way", LIMIT, || (held.count() == 1).then_some(()));
         worker.process.signal(Signal::TERM);
         wait_for("the worker takes no more", LIMIT, || (ended.count() > 0).then_some(()));
-        bench.proxy.relent();
+        bench.proxy.release();
         assert!(worker.process.wait(LIMIT).success(), "{}", worker.process.output());
         let _second = bench.other_worker();
         let started = std::time::Instant::now();

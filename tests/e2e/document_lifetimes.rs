@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use wordmill_tests::admin::Admin;
-use wordmill_tests::document::{accepted, post};
+use wordmill_tests::document::{post, require_accepted};
 use wordmill_tests::stack::{Stack, Worker};
 use wordmill_tests::wait_for;
 
@@ -14,7 +14,7 @@ fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
     let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
     let (text, words) = large();
     let key = [TEXT, ("idempotency-key", "k")];
-    let id = accepted(&post(&client, "?label=a:b", &key, &text));
+    let id = require_accepted(&post(&client, "?label=a:b", &key, &text));
     let kept = admin.messages("OBJ_documents");
     assert!(kept > 1);
     let only_one = || {
@@ -22,10 +22,10 @@ fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
             (admin.messages("OBJ_documents") == kept).then_some(())
         });
     };
-    assert_eq!(accepted(&post(&client, "?label=a:b", &key, &text)), id);
+    assert_eq!(require_accepted(&post(&client, "?label=a:b", &key, &text)), id);
     only_one();
     let other = [TEXT, ("idempotency-key", "k"), ("content-encoding", "identity")];
-    assert_eq!(accepted(&post(&client, "?label=a:b", &other, &text)), id);
+    assert_eq!(require_accepted(&post(&client, "?label=a:b", &other, &text)), id);
     let mut changed = text.clone();
     changed[0] = b'x';
     for (query, headers, body) in [
@@ -38,7 +38,7 @@ fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
     only_one();
     // The message is gone as if a gateway had died: a repeat heals, with the document of the first.
     admin.remove("JOBS", &format!("jobs.interactive.public.{id}"));
-    assert_eq!(accepted(&post(&client, "?label=a:b", &key, &text)), id);
+    assert_eq!(require_accepted(&post(&client, "?label=a:b", &key, &text)), id);
     only_one();
 
     let path = "/v1/jobs/0198f0c2-0000-7000-8000-000000000001";
@@ -73,7 +73,7 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay_and_goes_with_it() {
     let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
     let address = stack.nats.address();
     let (text, words) = large();
-    let id = accepted(&post(&client, "", &[TEXT], &text));
+    let id = require_accepted(&post(&client, "", &[TEXT], &text));
     let kept = admin.messages("OBJ_documents");
     crash(&admin, &id);
     stack.workers.push(Worker::start(&address, &[("WORDMILL_ATTEMPTS", "1")]));
@@ -116,7 +116,7 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay_and_goes_with_it() {
 fn a_replay_without_its_document_says_so() {
     let mut stack = Stack::with(1, 0, &[]);
     let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
-    let id = accepted(&post(&client, "", &[TEXT], &large().0));
+    let id = require_accepted(&post(&client, "", &[TEXT], &large().0));
     crash(&admin, &id);
     stack.workers.push(Worker::start(&stack.nats.address(), &[("WORDMILL_ATTEMPTS", "1")]));
     client.finished(&id, LIMIT);
@@ -133,15 +133,15 @@ fn a_document_that_is_gone_or_changed_fails_its_job() {
     let mut stack = Stack::with(1, 0, &[]);
     let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
     let (text, _) = large();
-    let gone = accepted(&post(&client, "", &[TEXT], &text));
+    let gone = require_accepted(&post(&client, "", &[TEXT], &text));
     admin.purge("OBJ_documents", "$O.documents.>");
     // The last chunk of this one is missing.
-    let cut = accepted(&post(&client, "", &[TEXT], &text));
+    let cut = require_accepted(&post(&client, "", &[TEXT], &text));
     let last = admin.all("OBJ_documents");
     let chunk = last.iter().rfind(|kept| kept.subject.starts_with("$O.documents.C.")).expect("one");
     admin.delete_message("OBJ_documents", chunk.revision);
     // And of this one another is there in its place.
-    let changed = accepted(&post(&client, "", &[TEXT], &text));
+    let changed = require_accepted(&post(&client, "", &[TEXT], &text));
     let last = admin.all("OBJ_documents");
     let chunk = last.iter().rfind(|kept| kept.subject.starts_with("$O.documents.C.")).expect("one");
     admin.delete_message("OBJ_documents", chunk.revision);
@@ -162,7 +162,8 @@ fn documents_of_cancelled_and_deleted_jobs_go() {
     let mut stack = Stack::with(1, 0, &[]);
     let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
     let (text, _) = large();
-    let ids: Vec<String> = (0..2).map(|_| accepted(&post(&client, "", &[TEXT], &text))).collect();
+    let ids: Vec<String> =
+        (0..2).map(|_| require_accepted(&post(&client, "", &[TEXT], &text))).collect();
     let kept = admin.messages("OBJ_documents");
     let cancel = |id: &str| {
         let path = format!("/v1/jobs/{id}/cancel");
@@ -181,7 +182,7 @@ fn documents_of_cancelled_and_deleted_jobs_go() {
 fn the_sweeper_removes_the_document_of_a_cancelled_job_with_its_message() {
     let stack = Stack::with(1, 0, &[("WORDMILL_SWEEP_INTERVAL", "100ms")]);
     let (client, admin) = (stack.client(), Admin::of(&stack.nats));
-    let id = accepted(&post(client, "", &[TEXT], &large().0));
+    let id = require_accepted(&post(client, "", &[TEXT], &large().0));
     let path = format!("/v1/jobs/{id}/cancel");
     assert_eq!(client.send("POST", &path, &[], &[]).status, 200);
     admin.wait_until_idle();
@@ -198,7 +199,7 @@ fn the_sweeper_removes_documents_that_no_job_has_and_no_others() {
     let stack = Stack::with(1, 0, &settings);
     let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
     let (text, _) = large();
-    let waits = accepted(&post(&client, "", &[TEXT], &text));
+    let waits = require_accepted(&post(&client, "", &[TEXT], &text));
     let kept = admin.messages("OBJ_documents");
     // One of a job that was never accepted, one of an earlier request for this job, and chunks of an
     // upload that was never finished.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
-use wordmill_tests::document::{accepted, packed, post};
+use wordmill_tests::document::{compress, post, require_accepted};
 use wordmill_tests::proxy::Proxy;
 use wordmill_tests::stack::{Gateway, Nats, Stack, ready};
 use wordmill_tests::upload::Upload;
@@ -58,7 +58,7 @@ fn a_document_is_counted_as_it_was_sent() {
     let (client, admin) = (stack.client(), Admin::of(&stack.nats));
     let page = b"<!doctype html><title>T</title><p>to be or not to be".as_slice();
     let query = "?rule=unicode&label=book:2600&label=part:1&lane=bulk&scope=page";
-    let id = accepted(&post(client, query, &[("content-type", "text/html")], page));
+    let id = require_accepted(&post(client, query, &[("content-type", "text/html")], page));
     let job = client.finished(&id, LIMIT);
     assert_eq!(job["status"], "succeeded", "{job}");
     assert_eq!(
@@ -76,7 +76,7 @@ fn a_document_is_counted_as_it_was_sent() {
     let (text, words) = large();
     for headers in [&[TEXT][..], &[("content-type", "application/octet-stream")]] {
         let answer = post(client, "", headers, &text);
-        let id = accepted(&answer);
+        let id = require_accepted(&answer);
         let source = &answer.json()["source"];
         assert_eq!(source["size_bytes"], text.len(), "{source}");
         let sha256 = source["sha256"].as_str().expect("a digest").to_owned();
@@ -86,10 +86,15 @@ fn a_document_is_counted_as_it_was_sent() {
         assert_eq!((&job["source"]["sha256"], sha256.len()), (&json!(sha256), 64));
     }
     let koi8 = [0xcd, 0xc5, 0xcc, 0xd8, b' ', 0xcd, 0xc5, 0xcc, 0xd8];
-    let id = accepted(&post(client, "", &[("content-type", "text/plain; charset=koi8-r")], &koi8));
+    let id = require_accepted(&post(
+        client,
+        "",
+        &[("content-type", "text/plain; charset=koi8-r")],
+        &koi8,
+    ));
     assert_eq!(client.finished(&id, LIMIT)["status"], "succeeded");
     assert_eq!(client.result(&id)["word_count"], json!({"мель": 2}));
-    let id = accepted(&post(client, "", &[TEXT], b""));
+    let id = require_accepted(&post(client, "", &[TEXT], b""));
     assert_eq!(client.finished(&id, LIMIT)["totals"]["words"], 0);
     is_empty(&admin);
     admin.wait_until_idle();
@@ -102,7 +107,8 @@ fn a_form_carries_one_file() {
     let (text, words) = large();
     let file = "Content-Disposition: form-data; name=\"f\"; filename=\"b\u{fc}ch.txt\"\r\n\
                 Content-Type: text/plain; charset=utf-8";
-    let id = accepted(&post(client, "?label=a:b", &[FORM], &form("seam", &[(file, &text)])));
+    let id =
+        require_accepted(&post(client, "?label=a:b", &[FORM], &form("seam", &[(file, &text)])));
     let job = client.finished(&id, LIMIT);
     assert_eq!((&job["status"], &job["totals"]["words"]), (&json!("succeeded"), &json!(words)));
     assert_eq!(job["source"]["file_name"], "b\u{fc}ch.txt", "{job}");
@@ -111,7 +117,7 @@ fn a_form_carries_one_file() {
     let file = "Content-Disposition: form-data; name=\"f\"; filename=\"a.html\"\r\n\
                 Content-Type: application/octet-stream";
     let page = b"one<script>two</script>".as_slice();
-    let id = accepted(&post(client, "", &[FORM], &form("seam", &[(file, page)])));
+    let id = require_accepted(&post(client, "", &[FORM], &form("seam", &[(file, page)])));
     assert_eq!(client.finished(&id, LIMIT)["source"]["content_type"], "text/html");
     assert_eq!(client.result(&id)["word_count"], json!({"one": 1}));
 
@@ -152,25 +158,25 @@ fn compressed_documents_are_counted_within_limits() {
         ("gzip", "gzip", noise.as_bytes(), 200_000),
     ] {
         let headers = [TEXT, ("content-encoding", encoding)];
-        let body = packed(module, bytes);
+        let body = compress(module, bytes);
         let answer = post(client, "", &headers, &body);
         assert_eq!(answer.json()["source"]["size_bytes"], body.len(), "{answer:?}");
-        let job = client.finished(&accepted(&answer), LIMIT);
+        let job = client.finished(&require_accepted(&answer), LIMIT);
         assert_eq!(job["totals"]["words"], words, "{job}");
         assert_eq!(job["source"]["size_bytes"], bytes.len(), "{job}");
         assert_eq!(job["source"]["content_encoding"], encoding, "{job}");
     }
     let gzip = [TEXT, ("content-encoding", "gzip")];
-    let good = packed("gzip", &text);
-    let bomb = packed("gzip", &vec![b'a'; 64 << 20]);
+    let good = compress("gzip", &text);
+    let bomb = compress("gzip", &vec![b'a'; 64 << 20]);
     for (body, code) in [
         (b"this is no gzip".to_vec(), "decode_error"),
         (good[..good.len() / 2].to_vec(), "decode_error"),
         ([good.as_slice(), b"more"].concat(), "decode_error"),
-        (packed("gzip", noise.repeat(2).as_bytes()), "fetch_too_large"),
+        (compress("gzip", noise.repeat(2).as_bytes()), "fetch_too_large"),
         (bomb, "fetch_too_large"),
     ] {
-        let job = client.finished(&accepted(&post(client, "", &gzip, &body)), LIMIT);
+        let job = client.finished(&require_accepted(&post(client, "", &gzip, &body)), LIMIT);
         assert_eq!(job["failure"]["code"], code, "{job}");
     }
     for encoding in ["gzip, gzip", "compress", "br, gzip"] {
@@ -190,7 +196,7 @@ fn what_is_too_large_wrong_or_late_is_refused_and_leaves_nothing() {
     let stack = Stack::with(1, 0, &settings);
     let (client, admin) = (stack.client(), Admin::of(&stack.nats));
     let megabyte = vec![b'a'; 1 << 20];
-    accepted(&post(client, "", &[TEXT], &megabyte));
+    require_accepted(&post(client, "", &[TEXT], &megabyte));
     let kept = admin.messages("OBJ_documents");
 
     let over = [megabyte.as_slice(), b"a"].concat();
@@ -286,7 +292,7 @@ fn a_full_store_or_a_broker_that_goes_away_accepts_nothing() {
 
     post(client, "", &[TEXT], &text.repeat(3)).problem(503, "storage_full");
     is_empty(&admin);
-    accepted(&post(client, "", &[TEXT], b"small ones need no room there"));
+    require_accepted(&post(client, "", &[TEXT], b"small ones need no room there"));
 
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, CHUNKED]);
     assert!(upload.send_chunk(&text));
@@ -294,7 +300,7 @@ fn a_full_store_or_a_broker_that_goes_away_accepts_nothing() {
     proxy.cut();
     assert!(upload.send_chunk(&text) && upload.send(b"0\r\n\r\n"));
     upload.answer().problem(503, "broker_unavailable");
-    proxy.mend();
+    proxy.restore();
     is_empty(&admin);
     assert_eq!(admin.messages("JOBS"), 1);
 }

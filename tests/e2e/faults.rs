@@ -106,7 +106,7 @@ fn a_job_that_the_queue_did_not_confirm_is_named_and_exists() {
     let problem = answer.problem(503, "broker_unavailable");
     let job_id = problem["job_id"].as_str().expect("the id of the unconfirmed job").to_owned();
 
-    proxy.mend();
+    proxy.restore();
     ready(&gateway.client);
     let job = gateway.client.get(&format!("/v1/jobs/{job_id}"));
     assert_eq!(job.json()["status"], "queued", "{job:?}");
@@ -132,8 +132,8 @@ fn a_connection_that_is_cut_is_made_again() {
     first.cut();
     second.cut();
     unavailable(&gateway.client);
-    first.mend();
-    second.mend();
+    first.restore();
+    second.restore();
     ready(&gateway.client);
     counts(&gateway.client);
 }

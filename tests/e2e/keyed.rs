@@ -185,7 +185,7 @@ fn a_job_whose_fate_is_unclear_is_named_and_the_repeat_settles_it() {
     let admin = Admin::of(&nats);
     assert_eq!((admin.messages("KV_job_state"), admin.messages("JOBS")), (1, 0));
 
-    proxy.mend();
+    proxy.restore();
     ready(&gateway.client);
     assert_eq!(id(&post(&gateway.client, "k", &body), 202), job_id);
     assert_eq!(admin.messages("JOBS"), 1);

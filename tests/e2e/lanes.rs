@@ -157,7 +157,7 @@ fn small_texts_leave_their_slots_to_others_up_to_a_bound() {
     let running =
         Metrics::of(&worker.health).sum("wordmill_worker_slots_busy", &[("lane", "interactive")]);
     assert_eq!(running, Some(193.0));
-    proxy.relent();
+    proxy.release();
     admin.wait_until_idle();
 }
 
@@ -178,7 +178,7 @@ fn what_comes_late_is_worked_off_before_more_is_asked_for() {
     let jobs: Vec<String> = (0..16).map(submit).collect();
     wait_for("a request was given up and made again", LIMIT, || (held.count() >= 2).then_some(()));
     let (waiting, _) = admin.handed_out("interactive");
-    proxy.relent();
+    proxy.release();
 
     let mut in_hand = Vec::new();
     wait_for("nearly all were handed out", LIMIT, || {

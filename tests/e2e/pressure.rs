@@ -145,7 +145,7 @@ fn a_gateway_that_waits_for_a_mute_broker_takes_only_so_much() {
     let after: u64 = declined.header("retry-after").and_then(|text| text.parse().ok()).expect("s");
     assert!((1..=60).contains(&after), "{declined:?}");
     // And when the broker is back, so is the room.
-    proxy.mend();
+    proxy.restore();
     ready(&gateway.client);
     gateway.client.submit(&json!({"text": "a"}));
 }

@@ -80,7 +80,7 @@ fn two_gateways_that_heal_one_job_put_in_one_message() {
             wait_for("both are about to put it in", LIMIT, || {
                 held.iter().all(|held| held.count() > 0).then_some(())
             });
-            bench.proxies.iter().for_each(Proxy::relent);
+            bench.proxies.iter().for_each(Proxy::release);
             for repeat in repeats {
                 // On a busy machine its time may be over before it is let go.
                 let answer = repeat.join().expect("an answer");
@@ -131,7 +131,7 @@ fn a_message_that_arrives_long_after_its_job_was_done_is_not_run() {
     forget(&bench.admin);
     let records = bench.admin.messages("KV_job_state");
     let before = bench.admin.last_sequence("JOBS");
-    bench.proxies[0].relent();
+    bench.proxies[0].release();
     wait_for("the stream takes it once more", LIMIT, || {
         (bench.admin.last_sequence("JOBS") > before).then_some(())
     });
@@ -155,7 +155,7 @@ fn a_sweeper_does_not_end_a_job_that_a_repeat_puts_in() {
         held.iter().any(|held| held.count() > 0).then_some(())
     });
     assert_eq!(id(&named(bench.client(0), &body)), job_id);
-    bench.proxies.iter().for_each(Proxy::relent);
+    bench.proxies.iter().for_each(Proxy::release);
     let worker = Worker::start(&bench.nats.address(), &[]);
     ready(&worker.health);
     assert_eq!(bench.client(0).finished(&job_id, LIMIT)["totals"]["words"], 2);
@@ -176,7 +176,7 @@ fn a_job_that_is_cancelled_while_its_first_delivery_reads_it_gets_no_result() {
     let path = format!("/v1/jobs/{job_id}");
     let cancelled = client.send("POST", &format!("{path}/cancel"), &[], &[]);
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
-    bench.proxies[0].relent();
+    bench.proxies[0].release();
     bench.admin.wait_until_idle();
     let now = client.get(&path);
     assert_eq!((now.json(), now.header("etag")), (cancelled.json(), cancelled.header("etag")));

@@ -187,7 +187,7 @@ fn replicas_that_miss_everything_for_long_make_nothing_lost() {
     assert_eq!(ended["failure"]["code"], "lost", "{ended}");
     assert!(rules.iter().all(|rule| rule.count() > waiting.len()));
     waiting.iter().for_each(|job_id| is_queued(client, job_id));
-    proxy.relent();
+    proxy.release();
     let _worker = Worker::start(&stack.nats.address(), &[]);
     for job_id in &waiting {
         assert_eq!(client.finished(job_id, LIMIT)["totals"]["words"], 2);

@@ -91,7 +91,7 @@ fn a_worker_that_is_faster_than_the_record_changes_nothing() {
                 let written = bench.admin.messages("KV_job_state") > before;
                 (held.count() == 1 && written).then_some(())
             });
-            bench.proxy.relent();
+            bench.proxy.release();
             submitting.join().expect("an id")
         });
         let job = bench.client().finished(&job_id, LIMIT);
@@ -116,7 +116,7 @@ fn a_record_that_is_lost_or_unclear_declines_no_job() {
         let met = bench.proxy.on(rule);
         let job_id = bench.client().submit(&text());
         assert_eq!(met.count(), 1);
-        bench.proxy.relent();
+        bench.proxy.release();
         bench.is_queued(&job_id);
         job_id
     });
@@ -173,7 +173,7 @@ fn what_a_declined_job_leaves_behind_is_taken_back_or_swept() {
         let met = bench.proxy.on(rule);
         bench.client().post("/v1/jobs", &text()).problem(503, "queue_full");
         assert_eq!(met.count(), 1);
-        bench.proxy.relent();
+        bench.proxy.release();
         bench.newest_record()
     };
     // The record was written, and nobody said so.
@@ -215,7 +215,7 @@ fn a_message_that_is_unclear_is_sent_again_and_stored_once() {
         let met = bench.proxy.on(rule.times(1));
         let job_id = bench.client().submit(&text());
         assert_eq!(met.count(), 1);
-        bench.proxy.relent();
+        bench.proxy.release();
         job_id
     });
     assert_eq!((bench.admin.messages("JOBS"), bench.admin.messages("KV_job_state")), (4, 4));
@@ -241,7 +241,7 @@ fn a_named_job_is_recorded_once_whatever_the_store_says() {
         let met = bench.proxy.on(rule.times(1));
         let answer = named(bench.client(), &format!("key-{n}"));
         assert_eq!((answer.status, met.count()), (202, 1), "{answer:?}");
-        bench.proxy.relent();
+        bench.proxy.release();
         ids.push(answer.json()["job_id"].as_str().expect("an id").to_owned());
     }
     assert_eq!((bench.admin.messages("JOBS"), bench.admin.messages("KV_job_state")), (4, 4));
@@ -258,7 +258,7 @@ fn a_full_queue_does_not_take_back_what_an_earlier_request_may_have_promised() {
     let problem = named(bench.client(), "k").problem(503, "broker_unavailable");
     let job_id = problem["job_id"].as_str().expect("an id").to_owned();
     assert!(met.count() > 0);
-    bench.proxy.relent();
+    bench.proxy.release();
     named(bench.client(), "k").problem(503, "queue_full");
     bench.is_queued(&job_id);
     bench.admin.reconfigure("JOBS", |config| config.max_messages = 10);

@@ -130,7 +130,7 @@ fn a_worker_that_dies_before_or_after_the_webhook_is_ordered_leaves_it_to_the_ne
         let job_id = bench.submit(path);
         wait_for("the first worker is there", LIMIT, || (met.count() > 0).then_some(()));
         first.process.kill();
-        bench.proxy.relent();
+        bench.proxy.release();
         let second = bench.other_worker();
         assert_eq!(settled(bench.client(), &job_id)["status"], "delivered");
         assert_eq!(bench.told(path), 1, "{path}");

@@ -6,7 +6,7 @@ mod zstd;
 use std::time::Duration;
 
 use serde_json::Value;
-use wordmill_tests::document::{accepted, packed, post};
+use wordmill_tests::document::{compress, post, require_accepted};
 use wordmill_tests::repository;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
@@ -78,8 +78,8 @@ fn gzip_with_long_header(text: &[u8]) -> Vec<u8> {
         body.resize(body.len() + FIELD_BYTES, b'x');
         body.push(0);
     }
-    body.extend_from_slice(&packed("gzip", text)[GZIP_HEADER_BYTES..]);
-    body.extend_from_slice(&packed("gzip", b"").repeat(10_000));
+    body.extend_from_slice(&compress("gzip", text)[GZIP_HEADER_BYTES..]);
+    body.extend_from_slice(&compress("gzip", b"").repeat(10_000));
     body
 }
 
@@ -94,7 +94,7 @@ fn cases() -> Vec<Case> {
         Case { name: charset, decoder, encoding, charset, body }
     };
     let prose = prose();
-    let zlib = packed("zlib", &prose);
+    let zlib = compress("zlib", &prose);
     // The zlib format has two bytes before the data, and a checksum behind them.
     let deflate = zlib[2..zlib.len() - 4].to_vec();
     let inflate = "`gzip`, `deflate`";
@@ -149,7 +149,7 @@ fn brotli_with_a_large_window_is_refused_without_its_memory() {
     let url = site.put("/page", page);
     let headers = [("content-type", "text/plain"), ("content-encoding", "br")];
     let before = worker.peak_memory_bytes();
-    for job_id in [client.submit_url(&url), accepted(&post(client, "", &headers, &body))] {
+    for job_id in [client.submit_url(&url), require_accepted(&post(client, "", &headers, &body))] {
         let job = client.finished(&job_id, LIMIT);
         assert_eq!(job["failure"]["code"], "decode_error", "{job}");
         assert_eq!(job["failure"]["retryable"], false, "{job}");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wordmill_tests::client::Client;
-use wordmill_tests::document::accepted;
+use wordmill_tests::document::require_accepted;
 use wordmill_tests::upload::Upload;
 use wordmill_tests::wait_for;
 
@@ -96,7 +96,7 @@ pub fn upload(client: &Client, block: &[u8], blocks: usize) -> String {
     for _ in 0..blocks {
         assert!(upload.send(block));
     }
-    accepted(&upload.answer())
+    require_accepted(&upload.answer())
 }
 
 #[test]

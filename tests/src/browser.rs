@@ -201,7 +201,7 @@ impl Browser {
     }
 
     /// Returns the file that was kept under a name, once it is complete.
-    pub fn kept(&self, name: &str) -> PathBuf {
+    pub fn wait_for_download(&self, name: &str) -> PathBuf {
         let path = self.profile.path().join("kept").join(name);
         wait_for(&format!("{name} is kept"), LIMIT, || path.is_file().then_some(()));
         path

@@ -122,7 +122,7 @@ impl Cluster {
 
     /// Lets it hear everything, what it has missed first.
     pub fn catch_up(&self) {
-        self.links.iter().for_each(|link| link.proxy.relent());
+        self.links.iter().for_each(|link| link.proxy.release());
     }
 
     /// Tells whether every server has caught up with everything that it keeps.

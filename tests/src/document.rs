@@ -11,13 +11,13 @@ pub fn post(client: &Client, query: &str, headers: &[(&str, &str)], body: &[u8])
 }
 
 /// Asserts that a job was accepted, and returns its id.
-pub fn accepted(answer: &Answer) -> String {
+pub fn require_accepted(answer: &Answer) -> String {
     assert_eq!(answer.status, 202, "{answer:?}");
     answer.json()["job_id"].as_str().expect("a job id").to_owned()
 }
 
 /// Compresses with python3, which every test machine has.
-pub fn packed(module: &str, bytes: &[u8]) -> Vec<u8> {
+pub fn compress(module: &str, bytes: &[u8]) -> Vec<u8> {
     let program = format!(
         "import sys, {module}; sys.stdout.buffer.write({module}.compress(sys.stdin.buffer.read()))"
     );

@@ -80,7 +80,7 @@ impl Proxy {
     }
 
     /// Passes everything on again. What was swallowed stays lost, so connections are made anew.
-    pub fn mend(&self) {
+    pub fn restore(&self) {
         self.cut();
         self.shared.mode.store(OPEN, Ordering::SeqCst);
     }
@@ -92,7 +92,7 @@ impl Proxy {
     }
 
     /// Forgets all rules, and passes on what was held back, in order.
-    pub fn relent(&self) {
+    pub fn release(&self) {
         self.shared.rules.lock().expect("rules").clear();
         for (sink, bytes) in self.shared.held.lock().expect("held").drain(..) {
             // The connection may have ended.

@@ -40,7 +40,7 @@ use crate::{Worker, broker_retry, execute, spans};
 
 /// How long a first delivery may take before the record says `running`: most jobs are done by
 /// then, and one write is saved.
-const QUICK: Duration = Duration::from_millis(200);
+const EARLY_RUNNING_WRITE_AFTER: Duration = Duration::from_millis(200);
 /// How often a running job's progress is written.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -72,19 +72,22 @@ pub(crate) async fn run(
 
 async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> Result<(), Error> {
     let key = message.key();
-    let mut current =
-        match broker_retry::patiently(worker, || worker.store.read(&key, ReadFrom::Any)).await? {
-            Lookup::Job(stored) => *stored,
-            Lookup::Absent => {
-                let job = Job { traceparent: delivery.traceparent(), ..message.queued_job() };
-                VersionedJob { job, revision: 0 }
-            }
-            // Deleted or expired counts as final, and nothing follows from it.
-            Lookup::Gone => {
-                broker_retry::remove_document(worker, message.source.object()).await;
-                return delivery.acknowledge().await;
-            }
-        };
+    let mut current = match broker_retry::retry_while_unavailable(worker, || {
+        worker.store.get_job(&key, ReadFrom::AnyReplica)
+    })
+    .await?
+    {
+        Lookup::Job(stored) => *stored,
+        Lookup::NotFound => {
+            let job = Job { traceparent: delivery.traceparent(), ..message.queued_job() };
+            VersionedJob { job, revision: 0 }
+        }
+        // Deleted or expired counts as final, and nothing follows from it.
+        Lookup::Deleted => {
+            broker_retry::remove_document(worker, message.source.object()).await;
+            return delivery.acknowledge().await;
+        }
+    };
     check_state(&current.job)?;
     if current.job.status.is_final() {
         return conclude(worker, delivery, &current.job).await;
@@ -93,7 +96,8 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         return delivery.give_back(Some(wait)).await;
     }
     if let (Source::Batch(batch), Status::Queued) = (&message.source, current.job.status) {
-        match Box::pin(batch_merge::look(worker, delivery, batch, current.clone())).await? {
+        match Box::pin(batch_merge::check_members(worker, delivery, batch, current.clone())).await?
+        {
             BatchCheck::Ready => {}
             BatchCheck::Noted(outcome) => return settle(worker, delivery, outcome).await,
             BatchCheck::Unchanged(wait) => return delivery.give_back(Some(wait)).await,
@@ -202,7 +206,7 @@ impl Attempt<'_> {
         over: &CancellationToken,
     ) -> Result<Box<VersionedJob>, Box<Outcome>> {
         let mut current = Box::new(current);
-        let mut pause = QUICK;
+        let mut pause = EARLY_RUNNING_WRITE_AFTER;
         let mut events = None;
         loop {
             let changed = tokio::select! {
@@ -242,7 +246,7 @@ impl Attempt<'_> {
         if current.job.progress != Some(meter.read()) {
             return self.write_progress(current, meter).await;
         }
-        let found = self.worker.store.read(&current.job.key(), ReadFrom::Leader).await?;
+        let found = self.worker.store.get_job(&current.job.key(), ReadFrom::Leader).await?;
         self.look(current, meter, found).await
     }
 
@@ -265,8 +269,8 @@ impl Attempt<'_> {
     ) -> Result<Outcome, Error> {
         let unchanged = || Ok(Outcome::Applied(Box::new(current.clone())));
         match found {
-            Lookup::Gone => Ok(Outcome::Gone),
-            Lookup::Absent => unchanged(),
+            Lookup::Deleted => Ok(Outcome::Gone),
+            Lookup::NotFound => unchanged(),
             Lookup::Job(found) if found.revision <= current.revision => unchanged(),
             Lookup::Job(found) if found.job.is_running(self.run) => Ok(Outcome::Applied(found)),
             // Whether that allows this run to go on is not decided here.
@@ -332,7 +336,7 @@ impl Attempt<'_> {
     ) -> Result<Outcome, Error> {
         let store = &self.worker.store;
         let apply = || store.apply(&current, Some(self.run), &change);
-        broker_retry::patiently(self.worker, apply).await
+        broker_retry::retry_while_unavailable(self.worker, apply).await
     }
 
     async fn fail(&self, current: VersionedJob, failed: &AttemptFailure) -> Result<(), Error> {
@@ -371,7 +375,7 @@ impl Attempt<'_> {
         if !current.job.knows(run) {
             // A start whose writing was not confirmed may have arrived all the same, and would
             // count as a crash.
-            match self.worker.store.read(&current.job.key(), ReadFrom::Leader).await {
+            match self.worker.store.get_job(&current.job.key(), ReadFrom::Leader).await {
                 Ok(Lookup::Job(found)) if found.job.knows(run) => current = *found,
                 Ok(_) | Err(_) => return self.delivery.give_back(pause).await,
             }

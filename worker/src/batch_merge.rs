@@ -54,7 +54,7 @@ pub(crate) enum BatchCheck {
 ///
 /// # Errors
 /// If the broker does not answer.
-pub(crate) async fn look(
+pub(crate) async fn check_members(
     worker: &Worker,
     delivery: &Delivery,
     batch: &Batch,
@@ -121,8 +121,8 @@ async fn survey(
                     Status::Cancelled => (&mut counts.cancelled, true),
                 },
                 // It is queued, and its record not written yet.
-                Lookup::Absent => (&mut counts.queued, false),
-                Lookup::Gone => (&mut counts.gone, true),
+                Lookup::NotFound => (&mut counts.queued, false),
+                Lookup::Deleted => (&mut counts.gone, true),
             };
             *count = count.saturating_add(1);
             if is_final {
@@ -143,7 +143,12 @@ async fn read(
 ) -> Vec<Result<Lookup, Error>> {
     let read = |(_, job_id): &(u32, JobId)| {
         let key = JobKey { owner: owner.clone(), job_id: *job_id };
-        async move { broker_retry::patiently(worker, || worker.store.read(&key, ReadFrom::Any)).await }
+        async move {
+            broker_retry::retry_while_unavailable(worker, || {
+                worker.store.get_job(&key, ReadFrom::AnyReplica)
+            })
+            .await
+        }
     };
     join_all(members.iter().map(read)).await
 }
@@ -170,8 +175,8 @@ pub(crate) async fn merge(
                 Lookup::Job(stored) if !stored.job.status.is_final() => {
                     leader(worker, &key).await?
                 }
-                Lookup::Absent => leader(worker, &key).await?,
-                found @ (Lookup::Job(_) | Lookup::Gone) => found,
+                Lookup::NotFound => leader(worker, &key).await?,
+                found @ (Lookup::Job(_) | Lookup::Deleted) => found,
             };
             sum.add(worker, *line, found).await?;
             meter.set_done(sum.size_bytes);
@@ -181,8 +186,8 @@ pub(crate) async fn merge(
 }
 
 async fn leader(worker: &Worker, key: &JobKey) -> Result<Lookup, AttemptFailure> {
-    let read = || worker.store.read(key, ReadFrom::Leader);
-    broker_retry::patiently(worker, read).await.map_err(|error| unread(&error))
+    let read = || worker.store.get_job(key, ReadFrom::Leader);
+    broker_retry::retry_while_unavailable(worker, read).await.map_err(|error| unread(&error))
 }
 
 /// What the members found, so far.
@@ -206,7 +211,7 @@ impl BatchSum {
     ) -> Result<(), AttemptFailure> {
         let counts = &mut self.survey.counts;
         let (count, job) = match found {
-            Lookup::Gone | Lookup::Absent => (&mut counts.gone, None),
+            Lookup::Deleted | Lookup::NotFound => (&mut counts.gone, None),
             Lookup::Job(stored) => match stored.job.status {
                 Status::Succeeded => (&mut counts.succeeded, Some(stored.job)),
                 Status::Failed => (&mut counts.failed, None),
@@ -258,7 +263,8 @@ impl BatchSum {
     }
 
     async fn add_object(&mut self, worker: &Worker, name: &str) -> Result<(), AttemptFailure> {
-        let packed = broker_retry::patiently(worker, || worker.results.read(name)).await;
+        let packed =
+            broker_retry::retry_while_unavailable(worker, || worker.results.read(name)).await;
         // Whoever deletes a member removes its result first, and its record then: the next attempt
         // finds neither. If the record stays, an operator has removed the result.
         let packed = packed.map_err(|error| unread(&error))?.ok_or_else(|| lost(name))?;

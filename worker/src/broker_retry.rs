@@ -43,7 +43,8 @@ pub(crate) async fn keep(
         return Ok(ResultRef::Inline { word_count });
     }
     let (key, word_count) = (message.key(), Arc::new(word_count));
-    let name = patiently(worker, || worker.results.put(&key, run, &word_count)).await?;
+    let name =
+        retry_while_unavailable(worker, || worker.results.put(&key, run, &word_count)).await?;
     Ok(ResultRef::Object { name })
 }
 
@@ -74,7 +75,7 @@ pub(crate) async fn keep_explanation(
     }
     let (key, explanation) = (message.key(), Arc::new(explanation));
     let put = || worker.results.put_explanation(&key, run, &explanation);
-    let name = patiently(worker, put).await?;
+    let name = retry_while_unavailable(worker, put).await?;
     Ok(ExplanationRef::Object { name })
 }
 
@@ -93,7 +94,7 @@ pub(crate) async fn remove_document(worker: &Worker, name: Option<&str>) {
 }
 
 /// Asks the broker again and again while it is away, but not during a shutdown.
-pub(crate) async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+pub(crate) async fn retry_while_unavailable<T, F: Future<Output = Result<T, Error>>>(
     worker: &Worker,
     ask: impl Fn() -> F,
 ) -> Result<T, Error> {

@@ -69,7 +69,7 @@ pub(crate) async fn count(
         }
         Source::Batch(batch) => return batch_merge::merge(worker, message, batch, meter).await,
     };
-    Ok(found(source, counted, final_url))
+    Ok(count_result(source, counted, final_url))
 }
 
 /// The part of the next version, for tests of two versions side by side.
@@ -120,19 +120,19 @@ pub(crate) fn count_at_once(message: &JobMessage) -> Option<Result<CountResult, 
     // Whatever it may leave behind, nobody looks at it.
     let counting =
         AssertUnwindSafe(|| wordmill_count::count(text.as_bytes(), &hints, &options, &|_| true));
-    let counted = spans.run(|| catch_unwind(counting)).map_err(|panic| said(&*panic));
-    Some(judge(counted, &spans).map(|counted| found(source, counted, None)))
+    let counted = spans.run(|| catch_unwind(counting)).map_err(|panic| panic_message(&*panic));
+    Some(judge(counted, &spans).map(|counted| count_result(source, counted, None)))
 }
 
 /// Says what a panic said.
-fn said(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("of unknown kind").to_owned()
 }
 
 /// Says about a source what was found out.
-fn found(source: &Source, counted: DocumentCount, final_url: Option<String>) -> CountResult {
+fn count_result(source: &Source, counted: DocumentCount, final_url: Option<String>) -> CountResult {
     // A text that came in JSON is UTF-8 by definition: nothing had to be found out.
     let is_text = matches!(source, Source::Text { .. });
     let charset_from = (!is_text).then(|| counted.charset_from.as_str().to_owned());
@@ -295,7 +295,7 @@ fn judge(
 ) -> Result<DocumentCount, AttemptFailure> {
     match counted {
         Ok(Ok(counted)) => {
-            spans.found(&counted);
+            spans.record_count(&counted);
             Ok(counted)
         }
         Ok(Err(error)) => {
@@ -331,13 +331,13 @@ fn not_counted(error: &wordmill_count::Error) -> Failure {
 
 /// Gives a failed fetch its stable code, and notes it.
 fn failed(error: &wordmill_fetch::Error, fetch: &mut Fetch) -> AttemptFailure {
-    let failed = coded(error);
+    let failed = classify_fetch_error(error);
     fetch.has_failed(&failed.failure.code);
     failed
 }
 
 /// Gives a failed fetch its stable code.
-pub(crate) fn coded(error: &wordmill_fetch::Error) -> AttemptFailure {
+pub(crate) fn classify_fetch_error(error: &wordmill_fetch::Error) -> AttemptFailure {
     let detail = sentence(error);
     let code = match error {
         wordmill_fetch::Error::Blocked { .. } => FailureCode::UrlBlocked,

@@ -25,21 +25,21 @@ use crate::{Worker, attempt, execute};
 /// Most jobs that are asked for at once.
 const BATCH_MAX: usize = 64;
 /// How many times as many jobs are asked for after a request that was answered in full: there is more.
-const GROWTH: usize = 8;
+const REQUEST_GROWTH: usize = 8;
 /// How many times as many as a request has brought that asked for more. What is asked for holds slots that
 /// another lane may want.
-const SPARE: usize = 2;
+const REQUEST_GROWTH_PARTIAL: usize = 2;
 /// Most deliveries that one task deals with. While the broker has what some ask for, others are counted:
 /// with all that arrive together in one task, each waits for the other a fifth of the time.
-const SIDE_BY_SIDE_MAX: usize = 8;
+const COUNTED_TOGETHER_MAX: usize = 8;
 /// Most jobs that a worker has in hand without a slot: texts that are counted at once. They only wait for the
 /// broker, which takes less time for each the more of them come together.
-pub(crate) const QUICK_MAX: usize = 192;
+pub(crate) const SLOTLESS_JOBS_MAX: usize = 192;
 /// Wait after the broker refused or forgot a request.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a lane may have room and get nothing before it looks whether something waits. If so,
 /// the pull is at fault, and made anew. Also the least time between two looks.
-const QUIET_MAX: Duration = Duration::from_secs(15);
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// What the lanes of a worker share.
 #[derive(Clone)]
@@ -60,7 +60,7 @@ pub(crate) async fn serve(worker: &Worker, lane: Lane, shared: LaneContext) {
     };
     let mut serving = Serving { worker, lane, shared, pull, quiet_since: Instant::now() };
     let mut demand = Demand::Idle;
-    while let Some(room) = serving.room(demand).await {
+    while let Some(room) = serving.wait_for_slots(demand).await {
         let asked = room.len();
         let brought = serving.fill(room, demand).await;
         demand = next_demand(asked, brought);
@@ -73,8 +73,8 @@ pub(crate) async fn serve(worker: &Worker, lane: Lane, shared: LaneContext) {
 fn next_demand(asked: usize, brought: usize) -> Demand {
     match brought {
         0 => Demand::Idle,
-        _ if brought >= asked => Demand::Busy((asked * GROWTH).min(BATCH_MAX)),
-        _ => Demand::Busy((brought * SPARE).min(BATCH_MAX)),
+        _ if brought >= asked => Demand::Busy((asked * REQUEST_GROWTH).min(BATCH_MAX)),
+        _ => Demand::Busy((brought * REQUEST_GROWTH_PARTIAL).min(BATCH_MAX)),
     }
 }
 
@@ -105,7 +105,7 @@ struct Serving<'a> {
 
 impl Serving<'_> {
     /// Takes one slot, and if the lane is busy as many as it wants and may have. `None` means stop.
-    async fn room(&mut self, demand: Demand) -> Option<Vec<Slot>> {
+    async fn wait_for_slots(&mut self, demand: Demand) -> Option<Vec<Slot>> {
         if demand != Demand::Idle {
             // Whatever is about to end makes room, too, and one request for several jobs costs the broker
             // little more than one for a single job.
@@ -129,7 +129,7 @@ impl Serving<'_> {
             Demand::Busy(_) => WhenEmpty::Linger,
         };
         self.shared.pulse.asks(self.lane);
-        if let Err(error) = self.pull.ask(room.len(), when_empty).await {
+        if let Err(error) = self.pull.request(room.len(), when_empty).await {
             self.pause(&error).await;
             return 0;
         }
@@ -147,7 +147,7 @@ impl Serving<'_> {
                 }
             };
             let is_delivery = matches!(pulled, Ok(PullEvent::Delivery(_)));
-            if !is_delivery || arrived.len() >= SIDE_BY_SIDE_MAX {
+            if !is_delivery || arrived.len() >= COUNTED_TOGETHER_MAX {
                 self.start(std::mem::take(&mut arrived));
             }
             if pulled.is_ok() {
@@ -181,7 +181,7 @@ impl Serving<'_> {
     fn start(&self, arrived: Vec<ReceivedJob>) {
         if !arrived.is_empty() {
             let (worker, shared) = (self.worker.clone(), self.shared.clone());
-            self.shared.attempts.spawn(side_by_side(worker, shared, arrived));
+            self.shared.attempts.spawn(count_together(worker, shared, arrived));
         }
     }
 
@@ -189,7 +189,7 @@ impl Serving<'_> {
     /// it did.
     async fn rebuild_if_stuck(&mut self) -> bool {
         let quiet = self.quiet_since.elapsed();
-        if quiet < QUIET_MAX {
+        if quiet < SILENCE_MAX {
             return false;
         }
         self.quiet_since = Instant::now();
@@ -255,7 +255,7 @@ impl ReceivedJob {
 ///
 /// What one task asks the broker for goes out in one piece, and the answers come back in one. With a task
 /// for each delivery, the first to run sends alone, and wakes another thread to run the next.
-async fn side_by_side(worker: Worker, shared: LaneContext, arrived: Vec<ReceivedJob>) {
+async fn count_together(worker: Worker, shared: LaneContext, arrived: Vec<ReceivedJob>) {
     let mut quick = FuturesUnordered::new();
     for mut arrived in arrived {
         let message = JobMessage::parse(arrived.delivery.payload());

@@ -139,7 +139,7 @@ pub async fn run(
     let pulse = Arc::new(Pulse::new());
     let shared = lane::LaneContext {
         slots: Slots::new(config.slots),
-        quick: Arc::new(Semaphore::new(lane::QUICK_MAX)),
+        quick: Arc::new(Semaphore::new(lane::SLOTLESS_JOBS_MAX)),
         attempts: attempts.clone(),
         pulse: Arc::clone(&pulse),
         health: health.clone(),
@@ -162,7 +162,7 @@ pub async fn run(
         () = checks.watch(|queue, outcome| {
             worker.metrics.note_acknowledgement_check(queue, outcome);
         }) => {}
-        () = be_present(&worker, config.slots, &presence) => {}
+        () = report_presence(&worker, config.slots, &presence) => {}
         lost = broker.supervise(&needed, &health_sender) => lost?,
         () = health::serve(listener, config.client_timeout, vitals) => {}
     }
@@ -173,13 +173,15 @@ pub async fn run(
 }
 
 /// Says again and again what the worker does, for as long as it is polled.
-async fn be_present(worker: &Worker, slots: u32, presence: &Presence) {
+async fn report_presence(worker: &Worker, slots: u32, presence: &Presence) {
     let mut ticks = tokio::time::interval(presence::TELL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let [interactive, bulk] = busy(worker);
-        presence.tell(&WorkerReport { name: worker.name.clone(), slots, interactive, bulk }).await;
+        presence
+            .report(&WorkerReport { name: worker.name.clone(), slots, interactive, bulk })
+            .await;
     }
 }
 

@@ -91,7 +91,7 @@ impl Counting {
     }
 
     /// Notes what was found, in numbers.
-    pub(crate) fn found(&self, counted: &DocumentCount) {
+    pub(crate) fn record_count(&self, counted: &DocumentCount) {
         let (extract, count, totals) = (&self.extract, &self.count, &counted.totals);
         telemetry::note(extract, "wordmill.source.size_bytes", signed(counted.size_bytes));
         telemetry::note(extract, "wordmill.source.charset", counted.charset.clone());

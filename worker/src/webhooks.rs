@@ -162,7 +162,7 @@ async fn fill(
         while let Ok(more) = Arc::clone(slots).try_acquire_owned() {
             room.push(more);
         }
-        if let Err(error) = pull.ask(room.len(), WhenEmpty::Wait).await {
+        if let Err(error) = pull.request(room.len(), WhenEmpty::Wait).await {
             debug!(%error, "pulling webhooks anew");
             return Some(());
         }

@@ -71,7 +71,7 @@ enum BatchMode {
 }
 
 /// `POST /v1/batches`, with `Idempotency-Key` or without.
-pub(crate) async fn post(
+pub(crate) async fn submit_batch(
     State(app): State<App>,
     caller: Caller,
     Extension(trace): Extension<TraceParent>,
@@ -81,7 +81,7 @@ pub(crate) async fn post(
 ) -> Result<Response, Problem> {
     let shape = shape(&headers)?;
     let name = idempotency_key::read(&headers)?;
-    let asked = query::read(uri.query().unwrap_or_default())?;
+    let asked = query::parse_submit_query(uri.query().unwrap_or_default())?;
     if asked.lane == Some(Lane::Interactive) {
         return Err(Problem::new(Code::InvalidQuery, "Batches are bulk; leave lane out."));
     }
@@ -134,11 +134,11 @@ pub(crate) async fn post(
 /// # Errors
 /// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
 async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
-    publish::connected(app, Instant::now() + BROKER_DEADLINE).await?;
-    match deadline::within(app.store.read(key, ReadFrom::Leader)).await? {
+    publish::wait_for_connection(app, Instant::now() + BROKER_DEADLINE).await?;
+    match deadline::within(app.store.get_job(key, ReadFrom::Leader)).await? {
         Lookup::Job(_) => Ok(BatchMode::ExistingBatch),
-        Lookup::Absent => Ok(BatchMode::NewKey),
-        Lookup::Gone => Err(Problem::gone()),
+        Lookup::NotFound => Ok(BatchMode::NewKey),
+        Lookup::Deleted => Err(Problem::gone()),
     }
 }
 
@@ -241,18 +241,18 @@ fn interrupted_problem(
 }
 
 /// `GET /v1/batches/{id}`: as `GET /v1/jobs/{id}`, for batches only.
-pub(crate) async fn get(
+pub(crate) async fn get_batch(
     State(app): State<App>,
     JobPath(key): JobPath,
     asked: jobs::Query,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     existing(&app, &key).await?;
-    jobs::get(State(app), JobPath(key), asked, headers).await
+    jobs::get_job(State(app), JobPath(key), asked, headers).await
 }
 
 /// `GET /v1/batches/{id}/result`: as `GET /v1/jobs/{id}/result`, for batches only.
-pub(crate) async fn result(
+pub(crate) async fn get_batch_result(
     State(app): State<App>,
     caller: Caller,
     JobPath(key): JobPath,
@@ -260,11 +260,11 @@ pub(crate) async fn result(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     existing(&app, &key).await?;
-    results::get(State(app), caller, JobPath(key), selection, headers).await
+    results::get_result(State(app), caller, JobPath(key), selection, headers).await
 }
 
 async fn existing(app: &App, key: &JobKey) -> Result<(), Problem> {
-    let stored = find_job::existing(app, key).await?;
+    let stored = find_job::require_job(app, key).await?;
     if stored.job.source.kind == SourceKind::Batch {
         return Ok(());
     }
@@ -303,12 +303,12 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
 /// Withdraws one member. One that has ended, or is gone, is left as it is.
 async fn withdraw(app: &App, key: &JobKey) -> Result<(), Error> {
     let event = |job: &mut Job, now| job.apply(wordmill_common::job::Event::Withdrawn, now);
-    let current = match app.store.read(key, ReadFrom::Any).await? {
+    let current = match app.store.get_job(key, ReadFrom::AnyReplica).await? {
         Lookup::Job(stored) if stored.job.status.is_final() => return Ok(()),
         Lookup::Job(stored) => *stored,
-        Lookup::Gone => return Ok(()),
+        Lookup::Deleted => return Ok(()),
         // Its record was lost on the way: the queue knows the job.
-        Lookup::Absent => match app.queue.find(key, ReadFrom::Leader).await? {
+        Lookup::NotFound => match app.queue.find(key, ReadFrom::Leader).await? {
             Some(message) => {
                 wordmill_nats::job_record::VersionedJob { job: message.queued_job(), revision: 0 }
             }

@@ -29,7 +29,7 @@ use crate::http::{conditional, request_trace};
 use crate::read::find_job::{self, JobPath};
 
 /// `POST /v1/jobs/{id}/cancel`. It may be repeated.
-pub(crate) async fn post(
+pub(crate) async fn cancel_job(
     State(app): State<App>,
     JobPath(key): JobPath,
     Extension(trace): Extension<TraceParent>,
@@ -57,8 +57,8 @@ async fn withdraw(
     key: &JobKey,
     request: &TraceParent,
 ) -> Result<Box<VersionedJob>, Problem> {
-    let current = find_job::existing(app, key).await?;
-    let span = request_trace::cancelling(&current.job, request);
+    let current = find_job::require_job(app, key).await?;
+    let span = request_trace::begin_cancel_span(&current.job, request);
     let change = app.store.apply(&current, None, |job, now| job.apply(Event::Withdrawn, now));
     match change.instrument(span.clone()).await? {
         Outcome::Applied(stored) => {

@@ -88,7 +88,7 @@ struct JobPart {
 }
 
 /// `GET /v1/dead-letters`: the newest first.
-pub(crate) async fn list(
+pub(crate) async fn list_dead_letters(
     State(app): State<App>,
     caller: Caller,
     selection: Result<Query<Selection>, QueryRejection>,
@@ -102,13 +102,13 @@ pub(crate) async fn list(
     }
     let before = cursor::of_query(selection.cursor.as_deref())?;
     let filter = Filter { code: selection.code, lane: selection.lane };
-    let page = page(&app, &caller.owner, &filter, before, limit).await?;
+    let page = list_letters(&app, &caller.owner, &filter, before, limit).await?;
     let data = page.letters.iter().map(|letter| LetterView::of(&app, letter)).collect();
     Ok(Json(cursor::PageQuery { data, next_cursor: page.next.map(cursor::write) }))
 }
 
 /// `GET /v1/dead-letters/{id}`.
-pub(crate) async fn get(
+pub(crate) async fn get_dead_letter(
     State(app): State<App>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
@@ -118,7 +118,7 @@ pub(crate) async fn get(
 }
 
 /// `DELETE /v1/dead-letters/{id}`. The second time there is none.
-pub(crate) async fn delete(
+pub(crate) async fn delete_dead_letter(
     State(app): State<App>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
@@ -149,14 +149,14 @@ async fn existing(
     })
 }
 
-async fn page(
+async fn list_letters(
     app: &App,
     owner: &Owner,
     filter: &Filter,
     before: Option<u64>,
     limit: usize,
 ) -> Result<LetterPage, Problem> {
-    within(app.dead_letters.page(owner, filter, before, limit)).await
+    within(app.dead_letters.list(owner, filter, before, limit)).await
 }
 
 async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {

@@ -16,16 +16,19 @@ const COPY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Gives a job that is to do an earlier one again a document of its own, if it has one that is not in
 /// its message. One that exists already, from an earlier request, has one. Returns the name of the
-/// copy, if one was made, for [`settle`](crate::intake::upload::settle).
+/// copy, if one was made, for [`remove_unless_owned`](crate::intake::upload::remove_unless_owned).
 ///
 /// # Errors
 /// `source_gone` if the document is no longer kept, `storage_full` and `broker_unavailable`.
-pub(crate) async fn renew(app: &App, message: &mut JobMessage) -> Result<Option<String>, Problem> {
+pub(crate) async fn copy_document(
+    app: &App,
+    message: &mut JobMessage,
+) -> Result<Option<String>, Problem> {
     let Some(object) = message.source.object() else {
         return Ok(None);
     };
     let key = message.key();
-    if !matches!(find_job::find(app, &key).await?, Lookup::Absent) {
+    if !matches!(find_job::find(app, &key).await?, Lookup::NotFound) {
         return Ok(None);
     }
     let copying = tokio::time::timeout(COPY_TIME_MAX, app.uploads.documents.copy(object, &key));

@@ -43,7 +43,7 @@ struct Streaming {
 }
 
 /// `GET /v1/jobs/{id}/events`.
-pub(crate) async fn get(
+pub(crate) async fn stream_events(
     State(app): State<App>,
     caller: Caller,
     JobPath(key): JobPath,

@@ -66,7 +66,7 @@ struct TokenView<'a> {
 }
 
 /// `GET /v1/jobs/{id}/explain`.
-pub(crate) async fn get(
+pub(crate) async fn explain_job(
     State(app): State<App>,
     JobPath(key): JobPath,
     selection: Result<Query<Selection>, QueryRejection>,
@@ -75,7 +75,7 @@ pub(crate) async fn get(
         Problem::new(Code::InvalidQuery, format!("{}.", rejection.body_text()))
     })?;
     let rules = selection.rules.as_deref().map_or(Ok(DEFAULT_RULES), rules)?;
-    let stored = find_job::existing(&app, &key).await?;
+    let stored = find_job::require_job(&app, &key).await?;
     let job = &stored.job;
     results::finished(job)?;
     let explanation = explanation(&app, job).await?;

@@ -9,12 +9,12 @@ use crate::App;
 use crate::http::problem::{Code, Problem};
 
 /// Says that the process serves HTTP.
-pub(crate) async fn live() -> Json<Value> {
+pub(crate) async fn get_liveness() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
 /// Says whether jobs can be taken, and if not, why.
-pub(crate) async fn ready(State(app): State<App>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn get_readiness(State(app): State<App>) -> Result<Json<Value>, Problem> {
     let health = app.health.borrow().clone();
     match health {
         Health::Ready if app.broker.is_connected() => Ok(Json(json!({"status": "ready"}))),

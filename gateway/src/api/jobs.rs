@@ -40,7 +40,7 @@ pub(crate) struct JobQuery {
 pub(crate) type Query = Result<extract::Query<JobQuery>, QueryRejection>;
 
 /// `GET /v1/jobs/{id}`.
-pub(crate) async fn get(
+pub(crate) async fn get_job(
     State(app): State<App>,
     JobPath(key): JobPath,
     asked: Query,
@@ -51,14 +51,14 @@ pub(crate) async fn get(
         asked.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
     let known = IfNoneMatch::of(&headers);
     let record = match asked.wait {
-        None | Some(0) => find_job::raw(&app, &key).await?,
+        None | Some(0) => find_job::require_raw(&app, &key).await?,
         Some(wait) if wait <= WAIT_S_MAX => {
             let is_wanted = |record: &RawRecord| {
                 record.status.is_final()
                     || known.as_ref().is_some_and(|known| !known.includes(record.revision))
             };
             // Boxed, so that the many who do not wait need no room for it.
-            Box::pin(follow::until(&app, &key, Duration::from_secs(wait), is_wanted)).await?
+            Box::pin(follow::wait_until(&app, &key, Duration::from_secs(wait), is_wanted)).await?
         }
         Some(_) => return Err(invalid(format!("wait is 0 to {WAIT_S_MAX} seconds."))),
     };
@@ -67,10 +67,10 @@ pub(crate) async fn get(
     } else {
         let view = app.show(&record, &key)?;
         let told = match view.has_ended_with_webhook() {
-            true => webhooks::told(&app, &key).await?,
+            true => webhooks::get_deliveries(&app, &key).await?,
             false => None,
         };
-        view.told(told.as_ref()).into_response()
+        view.with_deliveries(told.as_ref()).into_response()
     };
     if let Ok(etag) = conditional::etag(record.revision).parse() {
         response.headers_mut().insert(ETAG, etag);
@@ -82,11 +82,11 @@ pub(crate) async fn get(
 }
 
 /// `DELETE /v1/jobs/{id}`: removes a final job, and its result. It is known as deleted afterwards.
-pub(crate) async fn delete(
+pub(crate) async fn delete_job(
     State(app): State<App>,
     JobPath(key): JobPath,
 ) -> Result<StatusCode, Problem> {
-    let stored = find_job::finished(&app, &key).await?;
+    let stored = find_job::require_finished(&app, &key).await?;
     within(remove(&app, &key, &stored)).await?;
     info!(job.id = %key.job_id, "job deleted");
     Ok(StatusCode::NO_CONTENT)
@@ -111,8 +111,8 @@ async fn remove(app: &App, key: &JobKey, stored: &VersionedJob) -> Result<(), Er
         return Ok(());
     };
     // Another request was faster, the record has expired, or the answer was lost.
-    match app.store.read(key, ReadFrom::Leader).await? {
-        Lookup::Gone | Lookup::Absent => Ok(()),
+    match app.store.get_job(key, ReadFrom::Leader).await? {
+        Lookup::Deleted | Lookup::NotFound => Ok(()),
         Lookup::Job(_) => Err(error),
     }
 }

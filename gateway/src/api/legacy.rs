@@ -55,7 +55,7 @@ pub(crate) fn refuse(status: StatusCode, message: &str) -> Refusal {
 }
 
 /// `POST /word-count`.
-pub(crate) async fn post(
+pub(crate) async fn submit_word_count(
     State(app): State<App>,
     caller: Caller,
     Extension(trace): Extension<TraceParent>,
@@ -88,7 +88,7 @@ pub(crate) async fn post(
 }
 
 /// `GET /word-count`.
-pub(crate) async fn get(
+pub(crate) async fn get_word_count(
     State(app): State<App>,
     caller: Caller,
     query: Result<Query<Request>, QueryRejection>,
@@ -107,11 +107,11 @@ pub(crate) async fn get(
     let id = request
         .job_id
         .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "The field \"job_id\" is missing."))?;
-    report(&app, &caller, &find_job::key(&caller, &id).map_err(bad_request)?).await
+    report(&app, &caller, &find_job::parse_job_key(&caller, &id).map_err(bad_request)?).await
 }
 
 /// `GET /word-count/{job_id}`.
-pub(crate) async fn get_by_path(
+pub(crate) async fn get_word_count_by_path(
     State(app): State<App>,
     caller: Caller,
     id: Result<JobPath, Problem>,
@@ -120,7 +120,7 @@ pub(crate) async fn get_by_path(
 }
 
 /// `GET /health`.
-pub(crate) async fn health(State(app): State<App>) -> Response {
+pub(crate) async fn get_health(State(app): State<App>) -> Response {
     let ready = *app.health.borrow() == Health::Ready && app.broker.is_connected();
     let (success, status, word, info) = if ready {
         (true, StatusCode::OK, "PASS", "All services are online")
@@ -136,7 +136,7 @@ async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, Re
     let unknown = || refuse(StatusCode::BAD_REQUEST, "No job has this id.");
     let stored = match find_job::find(app, key).await.map_err(server_error)? {
         Lookup::Job(record) => record.read(key).map_err(Problem::from).map_err(server_error)?,
-        Lookup::Gone | Lookup::Absent => return Err(unknown()),
+        Lookup::Deleted | Lookup::NotFound => return Err(unknown()),
     };
     let job = &stored.job;
     let mut data = json!({"job_id": job.job_id, "status": "IN_PROGRESS"});

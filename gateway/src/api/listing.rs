@@ -44,7 +44,7 @@ pub(crate) struct Selection {
 }
 
 /// `GET /v1/jobs`.
-pub(crate) async fn get(
+pub(crate) async fn list_jobs(
     State(app): State<App>,
     caller: Caller,
     selection: Result<Query<Selection>, QueryRejection>,
@@ -68,7 +68,7 @@ pub(crate) async fn get(
     };
     let wanted = ListFilter { status: selection.status, label };
 
-    let page = app.listing.page(&caller.owner, &wanted, before, limit);
+    let page = app.listing.list(&caller.owner, &wanted, before, limit);
     let page = tokio::time::timeout(BROKER_DEADLINE, page).await.map_err(|_| {
         let detail = "The records could not be read in time. Try again.";
         Problem::new(Code::BrokerUnavailable, detail)

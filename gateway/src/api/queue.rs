@@ -64,7 +64,7 @@ struct WorkerView {
 }
 
 /// `GET /v1/queue`.
-pub(crate) async fn get(State(app): State<App>) -> Result<Json<QueueView>, Problem> {
+pub(crate) async fn get_queue(State(app): State<App>) -> Result<Json<QueueView>, Problem> {
     Ok(Json(within(look(&app)).await?))
 }
 
@@ -91,7 +91,7 @@ async fn look(app: &App) -> Result<QueueView, Error> {
 
 impl LaneView {
     fn of(lane: Lane, level: &LaneLevel, workers: &[WorkerStatus], now: Timestamp) -> Self {
-        let said: u64 = workers.iter().map(|seen| u64::from(seen.doing.in_work(lane))).sum();
+        let said: u64 = workers.iter().map(|seen| u64::from(seen.doing.running(lane))).sum();
         // What workers said is seconds old: they cannot have more than was handed out.
         let in_work = said.min(level.handed_out);
         let age = level.oldest.map(|since| age(since, now).as_millis());

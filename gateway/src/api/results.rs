@@ -54,7 +54,7 @@ pub(crate) struct Head<'a> {
 }
 
 /// `GET /v1/jobs/{id}/result`.
-pub(crate) async fn get(
+pub(crate) async fn get_result(
     State(app): State<App>,
     caller: Caller,
     JobPath(key): JobPath,
@@ -68,7 +68,7 @@ pub(crate) async fn get(
         Some(format) => format,
         None => Format::accepted(&headers)?,
     };
-    let stored = find_job::existing(&app, &key).await?;
+    let stored = find_job::require_job(&app, &key).await?;
     let job = &stored.job;
     finished(job)?;
     let head = serde_json::to_string(&Head {

@@ -28,7 +28,7 @@ use crate::read::follow::PreferWait;
 
 /// `POST /v1/jobs/{id}/retry`. With an `Idempotency-Key` a repeat finds the job of the first time;
 /// without one it starts another.
-pub(crate) async fn post(
+pub(crate) async fn retry_job(
     State(app): State<App>,
     caller: Caller,
     JobPath(key): JobPath,
@@ -36,7 +36,7 @@ pub(crate) async fn post(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = idempotency_key::read(&headers)?;
-    let old = find_job::finished(&app, &key).await?.job;
+    let old = find_job::require_finished(&app, &key).await?.job;
     let source = source(&app, &old).await?;
     // Without the unknown option, the new job's result would be wrong.
     let options = old.options.read().map_err(|_| Problem::newer_version_needed())?;
@@ -59,13 +59,13 @@ pub(crate) async fn post(
         webhook: old.webhook,
         batch: None,
     };
-    let copy = document_copy::renew(&app, &mut message).await?;
+    let copy = document_copy::copy_document(&app, &mut message).await?;
     let preference = PreferWait::of(&app, &message.key(), &headers).await;
     let accepted = match name {
         Some(_) => idempotent::accept(&app, message, &trace).await,
         None => publish::accept(&app, &message, &trace).await,
     };
-    upload::settle(&app, copy, &accepted);
+    upload::remove_unless_owned(&app, copy, &accepted);
     Ok(submit::answer(&app, preference, accepted?).await)
 }
 

@@ -32,7 +32,7 @@ const POLL_AFTER_S: u64 = 1;
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// `POST /v1/jobs`, with `Idempotency-Key` or without.
-pub(crate) async fn post(
+pub(crate) async fn submit_job(
     State(app): State<App>,
     caller: Caller,
     Extension(trace): Extension<TraceParent>,
@@ -43,7 +43,7 @@ pub(crate) async fn post(
     let given = idempotency_key::read(&headers)?;
     let derived = |key: &String| JobId::derived("key", &caller.owner, key);
     let key = caller.job(given.as_ref().map_or_else(JobId::new, derived));
-    let (message, share) = read(&app, &key, &trace, &uri, &headers, body).await?;
+    let (message, share) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = PreferWait::of(&app, &key, &headers).await;
     // Frees the room of the body; `accept` takes room for the job.
@@ -54,12 +54,12 @@ pub(crate) async fn post(
         Some(_) => Box::pin(idempotent::accept(&app, message, &trace)).await,
         None => publish::accept(&app, &message, &trace).await,
     };
-    upload::settle(&app, object, &accepted);
+    upload::remove_unless_owned(&app, object, &accepted);
     Ok(answer(&app, preference, accepted?).await)
 }
 
 /// `PUT /v1/jobs/{uuid}`. An `Idempotency-Key` would add nothing, and is not looked at.
-pub(crate) async fn put(
+pub(crate) async fn submit_named_job(
     State(app): State<App>,
     JobPath(key): JobPath,
     Extension(trace): Extension<TraceParent>,
@@ -67,13 +67,13 @@ pub(crate) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (message, share) = read(&app, &key, &trace, &uri, &headers, body).await?;
+    let (message, share) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = PreferWait::of(&app, &key, &headers).await;
     // Frees the room of the body; `accept` takes room for the job.
     drop(share);
     let accepted = idempotent::accept(&app, message, &trace).await;
-    upload::settle(&app, object, &accepted);
+    upload::remove_unless_owned(&app, object, &accepted);
     Ok(answer(&app, preference, accepted?).await)
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn put(
 /// prefers to wait for it, as it is then.
 pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) -> Response {
     if job.status == Status::Unknown
-        && let Ok(record) = Box::pin(find_job::raw(app, &job.key())).await
+        && let Ok(record) = Box::pin(find_job::require_raw(app, &job.key())).await
         && let Ok(view) = app.show(&record, &job.key())
     {
         // Only the record has the name of the state.
@@ -92,7 +92,7 @@ pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) 
     };
     // The job is accepted, whatever becomes of the wait.
     let (key, wait) = (job.key(), preference.wait);
-    let waited = Box::pin(preference.met(app, &job)).await;
+    let waited = Box::pin(preference.wait_for_end(app, &job)).await;
     let read = waited.as_ref().map_err(Problem::clone);
     let read = read.and_then(|record| Ok((record.status, app.show(record, &key)?)));
     let (status, view) = read.unwrap_or_else(|problem| {
@@ -120,8 +120,8 @@ fn describe(job: &Job, status: Status, view: JobView<'_>) -> Response {
 /// job is to have. Returns the message and the room that it takes.
 ///
 /// # Errors
-/// Those of [`upload::read`] and [`body::json`], and `invalid_...` for whatever the job must not say.
-pub(crate) async fn read(
+/// Those of [`upload::receive_document`] and [`body::json`], and `invalid_...` for whatever the job must not say.
+pub(crate) async fn read_submission(
     app: &App,
     key: &JobKey,
     trace: &TraceParent,
@@ -130,11 +130,11 @@ pub(crate) async fn read(
     body: Body,
 ) -> Result<(JobMessage, BodyShare), Problem> {
     if media_type::kind(headers)? != media_type::Kind::Json {
-        let reading = upload::read(app, key, trace, headers, uri.query(), body);
+        let reading = upload::receive_document(app, key, trace, headers, uri.query(), body);
         // The document is in the store by then.
         return Ok((Box::pin(reading).await?, app.room.share()));
     }
-    let asked = query::read(uri.query().unwrap_or_default())?;
+    let asked = query::parse_submit_query(uri.query().unwrap_or_default())?;
     let (body, share): (NewJob, _) =
         json_body::json(&app.room, headers, body, app.json_size_max).await?;
     let source = new_job::source(body.url, body.text)?;

@@ -21,12 +21,12 @@ use crate::read::find_job::{self, JobPath};
 
 /// `POST /v1/jobs/{id}/webhook`: sends the webhook again, now, and with a schedule of its own. What was
 /// tried before is forgotten, and an attempt that is under way counts no more.
-pub(crate) async fn post(
+pub(crate) async fn redeliver_webhook(
     State(app): State<App>,
     JobPath(key): JobPath,
     Extension(trace): Extension<TraceParent>,
 ) -> Result<Response, Problem> {
-    let job = find_job::finished(&app, &key).await?.job;
+    let job = find_job::require_finished(&app, &key).await?.job;
     if job.webhook.is_none() {
         let detail = "The job was submitted without a webhook. Retry it with one, or poll it.";
         return Err(Problem::new(Code::WebhookNotRequested, detail));
@@ -35,7 +35,7 @@ pub(crate) async fn post(
         let detail = "This service delivers no webhooks.";
         return Err(Problem::new(Code::WebhooksDisabled, detail));
     }
-    let span = request_trace::telling(&job, &trace);
+    let span = request_trace::begin_webhook_span(&job, &trace);
     let told = within(again(&app, &job)).instrument(span.clone()).await;
     let told = told.map_err(|problem| {
         let is_full = problem.is(Code::StorageFull);
@@ -43,14 +43,14 @@ pub(crate) async fn post(
         if is_full { Problem::new(Code::WebhooksFull, detail) } else { problem }
     })?;
     span.in_scope(|| info!(job.id = %key.job_id, "webhook to be sent again"));
-    Ok((StatusCode::ACCEPTED, app.view(&job).told(Some(&told))).into_response())
+    Ok((StatusCode::ACCEPTED, app.view(&job).with_deliveries(Some(&told))).into_response())
 }
 
 /// Starts another sending. The message decides, and goes first: without room for it nothing has changed.
 /// That the state says so at once is for whoever looks; the worker that is given the message says it, too.
 async fn again(app: &App, job: &Job) -> Result<Deliveries, Error> {
     let key = job.key();
-    let kept = app.webhooks.read(&key, ReadFrom::Leader).await?;
+    let kept = app.webhooks.get_deliveries(&key, ReadFrom::Leader).await?;
     let last = kept.deliveries.map_or(0, |found| found.round);
     let now = clock::now();
     // The time tells it from one that was forgotten.
@@ -68,7 +68,7 @@ async fn again(app: &App, job: &Job) -> Result<Deliveries, Error> {
 ///
 /// # Errors
 /// `broker_unavailable`, and `internal` for what cannot be read.
-pub(crate) async fn told(app: &App, key: &JobKey) -> Result<Option<Deliveries>, Problem> {
-    let freshness = if app.replicas > 1 { ReadFrom::Leader } else { ReadFrom::Any };
-    Ok(within(app.webhooks.read(key, freshness)).await?.deliveries)
+pub(crate) async fn get_deliveries(app: &App, key: &JobKey) -> Result<Option<Deliveries>, Problem> {
+    let freshness = if app.replicas > 1 { ReadFrom::Leader } else { ReadFrom::AnyReplica };
+    Ok(within(app.webhooks.get_deliveries(key, freshness)).await?.deliveries)
 }

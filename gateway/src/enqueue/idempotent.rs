@@ -68,7 +68,7 @@ pub(crate) async fn accept(
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
     let (lane, created_at) = (message.lane, message.created_at);
-    let accepted = settle(app, message, trace, ClaimMode::CreateOrFind).await;
+    let accepted = accept_or_find(app, message, trace, ClaimMode::CreateOrFind).await;
     app.metrics.note_submission(lane, created_at, &accepted);
     accepted
 }
@@ -84,7 +84,7 @@ pub(crate) async fn find(
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
     let (lane, created_at) = (message.lane, message.created_at);
-    let found = settle(app, message, trace, ClaimMode::Find).await;
+    let found = accept_or_find(app, message, trace, ClaimMode::Find).await;
     app.metrics.note_submission(lane, created_at, &found);
     found
 }
@@ -98,12 +98,12 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
     let key = JobKey { owner: message.owner.clone(), job_id: message.job_id };
     let comparing = async {
         let _room = app.room.take(&message.source)?;
-        match deadline::within(app.store.read(&key, ReadFrom::Leader)).await? {
+        match deadline::within(app.store.get_job(&key, ReadFrom::Leader)).await? {
             Lookup::Job(stored) if stored.job.fingerprint == Some(fingerprint(message)) => {
                 Ok(stored.job)
             }
             Lookup::Job(_) => Err(idempotency_key_reused()),
-            Lookup::Gone | Lookup::Absent => Err(Problem::gone()),
+            Lookup::Deleted | Lookup::NotFound => Err(Problem::gone()),
         }
     };
     let compared = comparing.await;
@@ -123,7 +123,7 @@ enum ClaimMode {
     Find,
 }
 
-async fn settle(
+async fn accept_or_find(
     app: &App,
     mut message: JobMessage,
     trace: &TraceParent,
@@ -132,7 +132,7 @@ async fn settle(
     message.fingerprint = Some(fingerprint(&message));
     let _room = app.room.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
-    publish::connected(app, deadline).await?;
+    publish::wait_for_connection(app, deadline).await?;
     request_trace::name_job(message.job_id);
     let job = Job { traceparent: Some(*trace), ..message.queued_job() };
     let claimed = match mode {
@@ -145,13 +145,20 @@ async fn settle(
     };
     match claimed {
         ClaimResult::Created(revision) => {
-            put_in(app, VersionedJob { job, revision }, message, trace, deadline, CreatedBy::ByUs)
-                .await
+            enqueue_if_missing(
+                app,
+                VersionedJob { job, revision },
+                message,
+                trace,
+                deadline,
+                CreatedBy::ByUs,
+            )
+            .await
         }
-        ClaimResult::Taken(stored) if stored.job.fingerprint == job.fingerprint => {
-            put_in(app, *stored, message, trace, deadline, CreatedBy::ByAnother).await
+        ClaimResult::Exists(stored) if stored.job.fingerprint == job.fingerprint => {
+            enqueue_if_missing(app, *stored, message, trace, deadline, CreatedBy::ByAnother).await
         }
-        ClaimResult::Taken(_) => Err(idempotency_key_reused()),
+        ClaimResult::Exists(_) => Err(idempotency_key_reused()),
         ClaimResult::Gone => Err(Problem::gone()),
     }
 }
@@ -195,15 +202,15 @@ async fn find_record(
     deadline: Instant,
 ) -> Result<Option<ClaimResult>, Problem> {
     let key = job.key();
-    Ok(match within(deadline, job, app.store.read(&key, ReadFrom::Leader)).await? {
-        Lookup::Job(stored) => Some(ClaimResult::Taken(stored)),
-        Lookup::Gone => Some(ClaimResult::Gone),
-        Lookup::Absent => None,
+    Ok(match within(deadline, job, app.store.get_job(&key, ReadFrom::Leader)).await? {
+        Lookup::Job(stored) => Some(ClaimResult::Exists(stored)),
+        Lookup::Deleted => Some(ClaimResult::Gone),
+        Lookup::NotFound => None,
     })
 }
 
 /// Sees to it that a job whose record is there is queued or beyond, and returns it.
-async fn put_in(
+async fn enqueue_if_missing(
     app: &App,
     mut stored: VersionedJob,
     mut message: JobMessage,
@@ -222,7 +229,7 @@ async fn put_in(
     let mut must_look = owned == CreatedBy::ByAnother;
     for is_again in [false, true] {
         if must_look {
-            stored = match look(app, stored, deadline).await? {
+            stored = match check_queue(app, stored, deadline).await? {
                 QueueCheck::Underway(job) => return Ok(*job),
                 QueueCheck::Missing(kept) => *kept,
             };
@@ -233,19 +240,19 @@ async fn put_in(
         }
         let first = Envelope::seal(&message, &publishing.context)?;
         let envelope = if is_again { first.again() } else { first };
-        let offering = publish::offer(app, &envelope, &publishing.context, deadline);
+        let offering = publish::publish_with_retries(app, &envelope, &publishing.context, deadline);
         match offering.instrument(publishing.span).await {
             PublishOutcome::Acknowledged(PublishAck::Stored) => {
-                publish::note_accepted(&stored.job, owned == CreatedBy::ByUs);
+                publish::log_accepted(&stored.job, owned == CreatedBy::ByUs);
                 return Ok(stored.job);
             }
             // Somebody else has sent it just now, or it was there and is gone.
             PublishOutcome::Acknowledged(PublishAck::Duplicate) => must_look = true,
             PublishOutcome::Declined(refused) => {
                 if owned == CreatedBy::ByUs {
-                    publish::take_back(app, &stored.job, Ok(stored.revision)).await;
+                    publish::roll_back_record(app, &stored.job, Ok(stored.revision)).await;
                 }
-                return Err(publish::declined(app, stored.job.lane, &refused));
+                return Err(publish::decline_problem(app, stored.job.lane, &refused));
             }
             PublishOutcome::Unconfirmed => {
                 warn!(job.id = %stored.job.job_id, "the queue did not confirm a job in time");
@@ -254,7 +261,7 @@ async fn put_in(
         }
     }
     let job_id = stored.job.job_id;
-    match look(app, stored, deadline).await? {
+    match check_queue(app, stored, deadline).await? {
         QueueCheck::Underway(job) => Ok(*job),
         QueueCheck::Missing(_) => Err(Problem::unconfirmed(job_id)),
     }
@@ -274,7 +281,11 @@ enum QueueCheck {
 /// there for longer than a request may take. So whoever is to put a message in again writes the
 /// record again first, unchanged: either the sweeper was faster, which is seen here, or it finds
 /// another revision, and leaves the job alone until the message is there.
-async fn look(app: &App, stored: VersionedJob, deadline: Instant) -> Result<QueueCheck, Problem> {
+async fn check_queue(
+    app: &App,
+    stored: VersionedJob,
+    deadline: Instant,
+) -> Result<QueueCheck, Problem> {
     let job = stored.job;
     if job.status != Status::Queued {
         return Ok(QueueCheck::Underway(Box::new(job)));
@@ -286,15 +297,15 @@ async fn look(app: &App, stored: VersionedJob, deadline: Instant) -> Result<Queu
             within(deadline, &job, app.queue.has_message(&key, ReadFrom::Leader)).await?;
         // A worker may have finished it before the queue was asked. A new revision alone says
         // nothing: somebody else may be about to put the message in, and die.
-        let now = match within(deadline, &job, app.store.read(&key, ReadFrom::Leader)).await? {
+        let now = match within(deadline, &job, app.store.get_job(&key, ReadFrom::Leader)).await? {
             Lookup::Job(now) if has_message || now.job.status != Status::Queued => {
                 return Ok(QueueCheck::Underway(Box::new(now.job)));
             }
             Lookup::Job(now) => now,
-            Lookup::Gone => return Err(Problem::gone()),
+            Lookup::Deleted => return Err(Problem::gone()),
             // Taken back by a request that the queue declined: the job exists if its message does.
-            Lookup::Absent if has_message => return Ok(QueueCheck::Underway(Box::new(job))),
-            Lookup::Absent => return Err(Problem::unconfirmed(job.job_id)),
+            Lookup::NotFound if has_message => return Ok(QueueCheck::Underway(Box::new(job))),
+            Lookup::NotFound => return Err(Problem::unconfirmed(job.job_id)),
         };
         match tokio::time::timeout_at(deadline, app.store.renew(&now)).await {
             Ok(Ok(revision)) => {

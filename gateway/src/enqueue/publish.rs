@@ -46,23 +46,23 @@ pub(crate) async fn accept(
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
     let (lane, created_at) = (message.lane, message.created_at);
-    let accepted = put_in(app, message, trace).await;
+    let accepted = enqueue(app, message, trace).await;
     app.metrics.note_submission(lane, created_at, &accepted);
     accepted
 }
 
-async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
+async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
     app.gauge.admit(message.lane)?;
     let _room = app.room.take(&message.source)?;
     limits::admit(app, &message.owner).await?;
     let deadline = Instant::now() + BROKER_DEADLINE;
-    connected(app, deadline).await?;
+    wait_for_connection(app, deadline).await?;
     request_trace::name_job(message.job_id);
     let publishing = spans::publish(message, trace);
     let envelope = Envelope::seal(message, &publishing.context)?;
     let job = Job { traceparent: Some(*trace), ..message.queued_job() };
     let creating = app.metrics.timed(Operation::CreateRecord, trace, app.store.create(&job));
-    let offering = offer(app, &envelope, &publishing.context, deadline);
+    let offering = publish_with_retries(app, &envelope, &publishing.context, deadline);
     let (offered, created) = tokio::join!(offering.instrument(publishing.span), creating);
     match offered {
         // The record may be missing, or a worker may have been faster: the job is safe.
@@ -70,12 +70,12 @@ async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<
             if let Err(WriteError::Unclear(reason)) = &created {
                 warn!(job.id = %job.job_id, reason, "record not confirmed; the worker will write it");
             }
-            note_accepted(&job, true);
+            log_accepted(&job, true);
             Ok(job)
         }
         PublishOutcome::Declined(refused) => {
-            Box::pin(take_back(app, &job, created)).await;
-            Err(declined(app, job.lane, &refused))
+            Box::pin(roll_back_record(app, &job, created)).await;
+            Err(decline_problem(app, job.lane, &refused))
         }
         PublishOutcome::Unconfirmed => {
             warn!(job.id = %job.job_id, "the queue did not confirm a job in time");
@@ -85,7 +85,7 @@ async fn put_in(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<
 }
 
 /// Says in the log that a job was accepted, which we created, or an earlier request for the same job.
-pub(crate) fn note_accepted(job: &Job, is_ours: bool) {
+pub(crate) fn log_accepted(job: &Job, is_ours: bool) {
     let (id, lane) = (job.job_id, job.lane);
     match job.batch {
         // Its batch has a line, and ten thousand more would hide what else is there.
@@ -98,10 +98,10 @@ pub(crate) fn note_accepted(job: &Job, is_ours: bool) {
 ///
 /// # Errors
 /// `broker_unavailable`, and certainly nothing was queued.
-pub(crate) async fn connected(app: &App, deadline: Instant) -> Result<(), Problem> {
+pub(crate) async fn wait_for_connection(app: &App, deadline: Instant) -> Result<(), Problem> {
     // What is sent while there is no connection is kept by the client and sent later: nobody could
     // say what became of it.
-    match tokio::time::timeout_at(deadline, app.broker.connected()).await {
+    match tokio::time::timeout_at(deadline, app.broker.wait_for_connection()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => {
             let detail = "The queue cannot be reached. Nothing was queued: try again.";
@@ -112,7 +112,7 @@ pub(crate) async fn connected(app: &App, deadline: Instant) -> Result<(), Proble
 
 /// Offers a job until the queue decides or the deadline passes. Repeats are harmless: the message
 /// id is the job's.
-pub(crate) async fn offer(
+pub(crate) async fn publish_with_retries(
     app: &App,
     envelope: &Envelope,
     trace: &TraceParent,
@@ -141,19 +141,19 @@ pub(crate) async fn offer(
 }
 
 /// Removes the record of a job that the queue certainly refused.
-pub(crate) async fn take_back(app: &App, job: &Job, created: Result<u64, WriteError>) {
+pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, WriteError>) {
     let key = job.key();
     let revision = match created {
         Ok(revision) => Ok(Some(revision)),
         Err(WriteError::Conflict | WriteError::TooLarge) => Ok(None),
-        Err(WriteError::Unclear(_)) => match app.store.read(&key, ReadFrom::Leader).await {
+        Err(WriteError::Unclear(_)) => match app.store.get_job(&key, ReadFrom::Leader).await {
             Ok(Lookup::Job(stored)) => Ok(Some(stored.revision)),
-            Ok(Lookup::Gone | Lookup::Absent) => Ok(None),
+            Ok(Lookup::Deleted | Lookup::NotFound) => Ok(None),
             Err(error) => Err(error),
         },
     };
     let taken_back = match revision {
-        Ok(Some(revision)) => app.store.take_back(&key, revision).await,
+        Ok(Some(revision)) => app.store.roll_back(&key, revision).await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -163,7 +163,7 @@ pub(crate) async fn take_back(app: &App, job: &Job, created: Result<u64, WriteEr
 }
 
 /// Returns the answer to a job that the queue certainly does not have.
-pub(crate) fn declined(app: &App, lane: Lane, refused: &PublishError) -> Problem {
+pub(crate) fn decline_problem(app: &App, lane: Lane, refused: &PublishError) -> Problem {
     warn!(%refused, "job declined");
     match refused {
         PublishError::Full => app.gauge.full(lane, "Too many jobs wait already. Come back later."),

@@ -125,7 +125,7 @@ pub(crate) async fn answer<F: Future<Output = Response>>(
 /// Begins a request's span, and returns the context for what it leads to.
 fn begin(app: &App, request: &Request) -> (Span, TraceParent) {
     let inbound = app.trace.inbound;
-    let given = inherited(request.headers());
+    let given = parse_traceparent(request.headers());
     let span = server(request, app.scheme);
     match (inbound, given) {
         (InboundTrace::Trust, Some(parent)) => telemetry::adopt(&span, &parent),
@@ -142,7 +142,7 @@ fn begin(app: &App, request: &Request) -> (Span, TraceParent) {
 }
 
 /// Reads a caller's context; one that is malformed, or not the only one, counts as none.
-fn inherited(headers: &HeaderMap) -> Option<TraceParent> {
+fn parse_traceparent(headers: &HeaderMap) -> Option<TraceParent> {
     let mut given = headers.get_all(TRACEPARENT).iter();
     let value = given.next().filter(|_| given.next().is_none())?;
     value.to_str().ok()?.parse().ok()
@@ -203,7 +203,7 @@ pub(crate) fn name_job(job_id: JobId) {
 }
 
 /// Begins the span `cancel job` in the job's own trace, beside what its submission led to.
-pub(crate) fn cancelling(job: &Job, request: &TraceParent) -> Span {
+pub(crate) fn begin_cancel_span(job: &Job, request: &TraceParent) -> Span {
     let span = info_span!("cancel job", job.id = %job.job_id);
     if let Some(parent) = &job.traceparent {
         telemetry::adopt(&span, parent);
@@ -214,7 +214,7 @@ pub(crate) fn cancelling(job: &Job, request: &TraceParent) -> Span {
 }
 
 /// Begins the span `send webhook` in the job's own trace.
-pub(crate) fn telling(job: &Job, request: &TraceParent) -> Span {
+pub(crate) fn begin_webhook_span(job: &Job, request: &TraceParent) -> Span {
     let span = info_span!("send webhook", job.id = %job.job_id);
     if let Some(parent) = &job.traceparent {
         telemetry::adopt(&span, parent);
@@ -226,7 +226,7 @@ pub(crate) fn telling(job: &Job, request: &TraceParent) -> Span {
 
 /// Begins the trace of one of many jobs that came in one request, to which it is linked: ten thousand
 /// jobs in one trace nobody could read.
-pub(crate) fn member(request: &TraceParent) -> (Span, TraceParent) {
+pub(crate) fn begin_member_trace(request: &TraceParent) -> (Span, TraceParent) {
     let span = info_span!(parent: None, "batch line", job.id = field::Empty);
     telemetry::link(&span, request);
     let trace = telemetry::context(&span).unwrap_or_else(TraceParent::random);
@@ -235,7 +235,10 @@ pub(crate) fn member(request: &TraceParent) -> (Span, TraceParent) {
 }
 
 /// Begins the trace of a job that is done again, linked to that of the old one and to the request.
-pub(crate) fn replaying(old: Option<&TraceParent>, request: &TraceParent) -> (Span, TraceParent) {
+pub(crate) fn begin_replay_trace(
+    old: Option<&TraceParent>,
+    request: &TraceParent,
+) -> (Span, TraceParent) {
     let span = info_span!(parent: None, "replay job", job.id = field::Empty);
     for other in old.into_iter().chain([request]) {
         telemetry::link(&span, other);
@@ -296,7 +299,7 @@ mod tests {
             for value in values {
                 headers.append(TRACEPARENT, HeaderValue::from_static(value));
             }
-            inherited(&headers)
+            parse_traceparent(&headers)
         };
         assert_eq!(read(&[good]), good.parse().ok());
         assert_eq!(read(&[]), None);

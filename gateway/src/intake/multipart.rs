@@ -13,7 +13,7 @@ use futures_util::Stream;
 use multer::{Field, Multipart};
 
 use crate::http::problem::{Code, Problem};
-use crate::intake::pieces::{Pieces, incomplete, unstalled};
+use crate::intake::pieces::{Pieces, incomplete, wait_for_piece};
 
 /// How much larger than its file a form may be, in bytes.
 pub(crate) const MARGIN: u64 = 64 << 10;
@@ -43,7 +43,7 @@ impl<'a> Form<'a> {
         let between = Arc::new(AtomicUsize::new(0));
         let frames = Frames { body, between: Arc::clone(&between), has_passed: false };
         let mut multipart = Multipart::new(frames, boundary);
-        let first = unstalled(stall_timeout, multipart.next_field()).await?.map_err(broken)?;
+        let first = wait_for_piece(stall_timeout, multipart.next_field()).await?.map_err(broken)?;
         let Some(file) = first else {
             let detail = "The form is empty. Send one file in it.";
             return Err(Problem::new(Code::InvalidMultipart, detail));
@@ -75,14 +75,14 @@ impl Pieces for Form<'_> {
         self.between.store(0, Ordering::Relaxed);
         if let Some(file) = &mut self.file {
             if let Some(piece) =
-                unstalled(self.stall_timeout, file.chunk()).await?.map_err(broken)?
+                wait_for_piece(self.stall_timeout, file.chunk()).await?.map_err(broken)?
             {
                 return Ok(Some(piece));
             }
             self.file = None;
         }
         // What follows tells whether the form came whole.
-        let more = unstalled(self.stall_timeout, self.multipart.next_field()).await?;
+        let more = wait_for_piece(self.stall_timeout, self.multipart.next_field()).await?;
         match more.map_err(broken)? {
             None => Ok(None),
             Some(_) => {

@@ -22,7 +22,7 @@ pub(crate) struct Plain<'a> {
 impl Pieces for Plain<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
-            match unstalled(self.stall_timeout, self.body.frame()).await? {
+            match wait_for_piece(self.stall_timeout, self.body.frame()).await? {
                 None => return Ok(None),
                 Some(Err(_)) => return Err(incomplete()),
                 // Trailers are no part of the document.
@@ -37,7 +37,7 @@ impl Pieces for Plain<'_> {
 }
 
 /// Waits for the client, but not for ever.
-pub(crate) async fn unstalled<T>(
+pub(crate) async fn wait_for_piece<T>(
     limit: Duration,
     arriving: impl Future<Output = T>,
 ) -> Result<T, Problem> {

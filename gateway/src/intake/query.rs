@@ -32,7 +32,7 @@ pub(crate) struct SubmitQuery {
 ///
 /// # Errors
 /// `invalid_query`, `invalid_label` and `invalid_option`.
-pub(crate) fn read(query: &str) -> Result<SubmitQuery, Problem> {
+pub(crate) fn parse_submit_query(query: &str) -> Result<SubmitQuery, Problem> {
     let (mut options, mut labels) = (Map::new(), BTreeMap::new());
     let (mut lane, mut webhook) = (None, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -97,11 +97,12 @@ mod tests {
 
     #[test]
     fn a_query_says_what_a_job_in_json_says() {
-        let asked = read("rule=unicode&label=book:2600&label=from:a%3Ab&lane=bulk").unwrap();
+        let asked =
+            parse_submit_query("rule=unicode&label=book:2600&label=from:a%3Ab&lane=bulk").unwrap();
         assert_eq!((asked.options, asked.lane), (Options::default(), Some(Lane::Bulk)));
         assert_eq!(asked.labels["book"], "2600");
         assert_eq!(asked.labels["from"], "a:b");
-        let nothing = read("").unwrap();
+        let nothing = parse_submit_query("").unwrap();
         assert_eq!((nothing.lane, nothing.labels.len()), (None, 0));
     }
 
@@ -118,7 +119,7 @@ mod tests {
             ("lane=bulk&lane=bulk", "invalid_query"),
             ("webhook=a&webhook=b", "invalid_query"),
         ] {
-            assert_eq!(read(query).unwrap_err().name(), code, "{query}");
+            assert_eq!(parse_submit_query(query).unwrap_err().name(), code, "{query}");
         }
     }
 

@@ -95,7 +95,7 @@ impl Uploads {
         let documents = self.documents.clone();
         self.tasks.spawn(async move {
             let mut removal = Removal::new();
-            while removal.goes_on(documents.remove(&name).await) {
+            while removal.should_retry(documents.remove(&name).await) {
                 tokio::time::sleep(REMOVE_PAUSE).await;
             }
         });
@@ -113,7 +113,7 @@ impl Removal {
     }
 
     /// Tells whether it is to be tried again.
-    fn goes_on(&mut self, last: Result<(), Error>) -> bool {
+    fn should_retry(&mut self, last: Result<(), Error>) -> bool {
         let Err(error) = last else { return false };
         self.tries += 1;
         if self.tries >= REMOVE_TRIES {
@@ -130,7 +130,7 @@ impl Removal {
 /// `input_too_large`, `unsupported_media_type`, `invalid_multipart`, `invalid_...` for what the query
 /// says, `incomplete_body`, `request_timeout`, `overloaded`, `storage_full`, `queue_full` and
 /// `broker_unavailable`. Nothing of the document is kept then.
-pub(crate) async fn read(
+pub(crate) async fn receive_document(
     app: &App,
     key: &JobKey,
     trace: &TraceParent,
@@ -139,7 +139,7 @@ pub(crate) async fn read(
     body: Body,
 ) -> Result<JobMessage, Problem> {
     let mut body = body;
-    let taken = Box::pin(take(app, key, headers, query, &mut body)).await;
+    let taken = Box::pin(receive_with_options(app, key, headers, query, &mut body)).await;
     let (asked, webhook, document) = match taken {
         Ok(taken) => taken,
         Err(problem) => {
@@ -164,14 +164,14 @@ pub(crate) async fn read(
     })
 }
 
-async fn take(
+async fn receive_with_options(
     app: &App,
     key: &JobKey,
     headers: &HeaderMap,
     query: Option<&str>,
     body: &mut Body,
 ) -> Result<(SubmitQuery, Option<Webhook>, Document), Problem> {
-    let asked = query::read(query.unwrap_or_default())?;
+    let asked = query::parse_submit_query(query.unwrap_or_default())?;
     let webhook = asked.webhook.as_deref().map(|url| new_job::webhook_to(app, url)).transpose()?;
     let limits = app.uploads.limits;
     let announced =
@@ -185,7 +185,7 @@ async fn take(
     // Before the client sends all of it in vain.
     app.gauge.admit(asked.lane.unwrap_or_default())?;
     let _room = app.room.take_upload()?;
-    publish::connected(app, Instant::now() + BROKER_DEADLINE).await?;
+    publish::wait_for_connection(app, Instant::now() + BROKER_DEADLINE).await?;
 
     let deadline = Instant::now() + limits.total_timeout;
     let taking = async {
@@ -198,12 +198,12 @@ async fn take(
             let content_type = guess(form.content_type(), form.file_name());
             countable(content_type.as_deref().unwrap_or(UNKNOWN_TYPE))?;
             let file_name = form.file_name().map(plain);
-            let received = take_in(app, key, &mut form).await?;
+            let received = receive(app, key, &mut form).await?;
             Ok((content_type, file_name, received))
         } else {
             let named = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
             let mut body = Plain { body, stall_timeout: limits.stall_timeout };
-            let received = take_in(app, key, &mut body).await?;
+            let received = receive(app, key, &mut body).await?;
             Ok((named.map(str::to_owned), None, received))
         }
     };
@@ -226,7 +226,7 @@ async fn take(
 }
 
 /// Takes in a document up to its end.
-async fn take_in(
+async fn receive(
     app: &App,
     key: &JobKey,
     pieces: &mut impl Pieces,
@@ -258,7 +258,7 @@ struct Pending<'a> {
 
 impl<'a> Pending<'a> {
     fn new(uploads: &'a Uploads, key: &JobKey) -> Self {
-        Self { upload: Some(uploads.documents.take_in(key)), uploads }
+        Self { upload: Some(uploads.documents.receive(key)), uploads }
     }
 }
 
@@ -267,7 +267,7 @@ impl Drop for Pending<'_> {
         let Some(mut upload) = self.upload.take() else { return };
         self.uploads.tasks.spawn(async move {
             let mut removal = Removal::new();
-            while removal.goes_on(upload.abandon().await) {
+            while removal.should_retry(upload.abandon().await) {
                 tokio::time::sleep(REMOVE_PAUSE).await;
             }
         });
@@ -276,7 +276,11 @@ impl Drop for Pending<'_> {
 
 /// Removes the document that came for a job if the job does not have it: it was not accepted, or is
 /// the job of an earlier request. While that is open, the document stays.
-pub(crate) fn settle(app: &App, object: Option<String>, accepted: &Result<Job, Problem>) {
+pub(crate) fn remove_unless_owned(
+    app: &App,
+    object: Option<String>,
+    accepted: &Result<Job, Problem>,
+) {
     let Some(object) = object else { return };
     match accepted {
         Ok(job) if job.document.as_ref() == Some(&object) => {}

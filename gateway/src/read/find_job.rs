@@ -23,7 +23,7 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let id = Path::<String>::from_request_parts(parts, state).await;
-        key(&caller, id.as_deref().map_or("", |id| id.as_str())).map(Self)
+        parse_job_key(&caller, id.as_deref().map_or("", |id| id.as_str())).map(Self)
     }
 }
 
@@ -31,7 +31,7 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
 ///
 /// # Errors
 /// `invalid_job_id`.
-pub(crate) fn key(caller: &Caller, id: &str) -> Result<JobKey, Problem> {
+pub(crate) fn parse_job_key(caller: &Caller, id: &str) -> Result<JobKey, Problem> {
     let detail = "A job id is a UUID, as the submission returned it.";
     let job_id: JobId = id.parse().map_err(|_| Problem::new(Code::InvalidJobId, detail))?;
     Ok(caller.job(job_id))
@@ -52,20 +52,20 @@ pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, P
 /// Looks for a job that has to exist.
 ///
 /// # Errors
-/// Those of [`raw`].
-pub(crate) async fn existing(app: &App, key: &JobKey) -> Result<Box<VersionedJob>, Problem> {
-    Ok(raw(app, key).await?.read(key)?)
+/// Those of [`require_raw`].
+pub(crate) async fn require_job(app: &App, key: &JobKey) -> Result<Box<VersionedJob>, Problem> {
+    Ok(require_raw(app, key).await?.read(key)?)
 }
 
 /// Gets the record of a job that has to exist, unread.
 ///
 /// # Errors
 /// Those of [`find`], and `job_not_found` and `result_expired`.
-pub(crate) async fn raw(app: &App, key: &JobKey) -> Result<RawRecord, Problem> {
+pub(crate) async fn require_raw(app: &App, key: &JobKey) -> Result<RawRecord, Problem> {
     match find(app, key).await? {
         Lookup::Job(record) => Ok(record),
-        Lookup::Gone => Err(Problem::gone()),
-        Lookup::Absent => Err(Problem::new(Code::JobNotFound, "No job has this id.")),
+        Lookup::Deleted => Err(Problem::gone()),
+        Lookup::NotFound => Err(Problem::new(Code::JobNotFound, "No job has this id.")),
     }
 }
 
@@ -73,12 +73,15 @@ pub(crate) async fn raw(app: &App, key: &JobKey) -> Result<RawRecord, Problem> {
 /// leader decides.
 ///
 /// # Errors
-/// Those of [`existing`], and `job_not_finished`.
-pub(crate) async fn finished(app: &App, key: &JobKey) -> Result<Box<VersionedJob>, Problem> {
-    let stored = match within(app.store.read(key, ReadFrom::Leader)).await? {
+/// Those of [`require_job`], and `job_not_finished`.
+pub(crate) async fn require_finished(
+    app: &App,
+    key: &JobKey,
+) -> Result<Box<VersionedJob>, Problem> {
+    let stored = match within(app.store.get_job(key, ReadFrom::Leader)).await? {
         Lookup::Job(stored) => stored,
         // Gone, or queued without a record, or never there.
-        Lookup::Gone | Lookup::Absent => existing(app, key).await?,
+        Lookup::Deleted | Lookup::NotFound => require_job(app, key).await?,
     };
     if stored.job.status.is_final() {
         return Ok(stored);
@@ -101,31 +104,33 @@ pub(crate) fn describe_state(status: Status) -> String {
 }
 
 async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
-    for freshness in [ReadFrom::Any, ReadFrom::Leader] {
-        match app.store.get(key, freshness).await? {
+    for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
+        match app.store.get_raw(key, freshness).await? {
             // A replica may be behind: whoever has seen the end must not be told of an earlier
             // state.
             Lookup::Job(record)
-                if freshness == ReadFrom::Any && app.replicas > 1 && !record.status.is_final() =>
+                if freshness == ReadFrom::AnyReplica
+                    && app.replicas > 1
+                    && !record.status.is_final() =>
             {
                 continue;
             }
             found @ Lookup::Job(_) => return Ok(found),
             // A message that still waits, of a job that was cancelled and whose record has expired
             // for example, will not be run.
-            Lookup::Gone if freshness == ReadFrom::Leader => return Ok(Lookup::Gone),
-            Lookup::Gone => continue,
-            Lookup::Absent => {}
+            Lookup::Deleted if freshness == ReadFrom::Leader => return Ok(Lookup::Deleted),
+            Lookup::Deleted => continue,
+            Lookup::NotFound => {}
         }
         let Some(message) = app.queue.find(key, freshness).await? else {
             continue;
         };
         // A worker may have written the record meanwhile, and even finished.
-        return Ok(match app.store.get(key, ReadFrom::Leader).await? {
-            Lookup::Absent => Lookup::Job(RawRecord::unwritten(&message.queued_job())?),
-            found @ (Lookup::Job(_) | Lookup::Gone) => found,
+        return Ok(match app.store.get_raw(key, ReadFrom::Leader).await? {
+            Lookup::NotFound => Lookup::Job(RawRecord::unwritten(&message.queued_job())?),
+            found @ (Lookup::Job(_) | Lookup::Deleted) => found,
         });
     }
     // Between the look at the record and the look at the queue the job may have been finished.
-    app.store.get(key, ReadFrom::Leader).await
+    app.store.get_raw(key, ReadFrom::Leader).await
 }

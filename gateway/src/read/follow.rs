@@ -126,10 +126,10 @@ impl Follower {
     /// Begins to follow a job that has to exist.
     ///
     /// # Errors
-    /// `too_many_waiting`, and those of [`lookup::raw`].
+    /// `too_many_waiting`, and those of [`find_job::require_raw`].
     pub(crate) async fn start(app: &App, key: &JobKey) -> Result<Self, Problem> {
         let listener = Listener::open(app, key).await?;
-        let current = find_job::raw(app, key).await?.detached();
+        let current = find_job::require_raw(app, key).await?.detached();
         Ok(listener.follow(current, REREAD_INTERVAL))
     }
 
@@ -151,7 +151,7 @@ impl Follower {
             let heard = tokio::select! {
                 () = stopping.cancelled() => return FollowEvent::Stopping,
                 found = events.next() => self.newest(found),
-                connection = app.broker.reconnected(*connection) => {
+                connection = app.broker.wait_for_reconnection(*connection) => {
                     let read = self.read_again().await;
                     self.listener.connection = connection;
                     read
@@ -168,7 +168,7 @@ impl Follower {
     ///
     /// # Errors
     /// `result_expired`.
-    async fn until(
+    async fn wait_until(
         mut self,
         end: Instant,
         is_wanted: impl Fn(&RawRecord) -> bool,
@@ -197,7 +197,7 @@ impl Follower {
 
     async fn read_again(&mut self) -> Option<FollowEvent> {
         let Listener { app, key, .. } = &self.listener;
-        let reading = app.store.get(key, ReadFrom::Any);
+        let reading = app.store.get_raw(key, ReadFrom::AnyReplica);
         let read = tokio::time::timeout(BROKER_DEADLINE, reading).await;
         self.reread_at = Instant::now() + REREAD_INTERVAL;
         match read {
@@ -218,9 +218,9 @@ impl Follower {
                 self.current = record.detached();
                 Some(FollowEvent::Change)
             }
-            Lookup::Gone => Some(FollowEvent::Gone),
+            Lookup::Deleted => Some(FollowEvent::Gone),
             // A replica that is behind; or a record that is not written yet, or was taken back.
-            Lookup::Job(_) | Lookup::Absent => None,
+            Lookup::Job(_) | Lookup::NotFound => None,
         }
     }
 }
@@ -229,14 +229,14 @@ impl Follower {
 ///
 /// # Errors
 /// Those of [`Follower::start`], and `result_expired`.
-pub(crate) async fn until(
+pub(crate) async fn wait_until(
     app: &App,
     key: &JobKey,
     wait: Duration,
     is_wanted: impl Fn(&RawRecord) -> bool,
 ) -> Result<RawRecord, Problem> {
     let end = Instant::now() + wait;
-    Follower::start(app, key).await?.until(end, is_wanted).await
+    Follower::start(app, key).await?.wait_until(end, is_wanted).await
 }
 
 /// A client's preference to be answered when its job has ended: `Prefer: wait=10`.
@@ -251,7 +251,7 @@ impl PreferWait {
     /// Reads the preference, and begins to listen to the job before it is accepted. So nothing has to be
     /// read of it afterwards.
     pub(crate) async fn of(app: &App, key: &JobKey, headers: &HeaderMap) -> Option<Self> {
-        let wait = preferred(headers)?;
+        let wait = parse_prefer_wait(headers)?;
         let listener = match app.broker.is_connected() {
             true => Box::pin(Listener::open(app, key)).await.ok().map(Box::new),
             // The one who accepts the job waits for a connection, once.
@@ -264,19 +264,19 @@ impl PreferWait {
     ///
     /// # Errors
     /// Those of [`Follower::start`], and `result_expired`.
-    pub(crate) async fn met(self, app: &App, job: &Job) -> Result<RawRecord, Problem> {
+    pub(crate) async fn wait_for_end(self, app: &App, job: &Job) -> Result<RawRecord, Problem> {
         let end = Instant::now() + self.wait;
         let follower = match self.listener {
             Some(listener) => listener.follow(RawRecord::unwritten(job)?, FIRST_READ_AFTER),
             None => Follower::start(app, &job.key()).await?,
         };
-        follower.until(end, |record| record.status.is_final()).await
+        follower.wait_until(end, |record| record.status.is_final()).await
     }
 }
 
 /// Returns how long a client would like to wait for its job: `Prefer: wait=10`. What cannot be
 /// understood is no preference, and more than the most counts as the most.
-fn preferred(headers: &HeaderMap) -> Option<Duration> {
+fn parse_prefer_wait(headers: &HeaderMap) -> Option<Duration> {
     let fields = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
     let mut preferences = fields.flat_map(|field| field.split(','));
     preferences.find_map(|preference| {
@@ -309,7 +309,7 @@ mod tests {
             (&["return=minimal"], None),
             (&[], None),
         ] {
-            let wait = preferred(&headers("prefer", values));
+            let wait = parse_prefer_wait(&headers("prefer", values));
             assert_eq!(wait, expected.map(Duration::from_secs), "{values:?}");
         }
     }

@@ -297,7 +297,7 @@ impl<'a> JobView<'a> {
         self.counts = self.counts.or_else(|| batch.map(waiting));
         self.links = Some(Links::of(self.job_id, self.batch));
         if !self.is_final() {
-            self = self.told(None);
+            self = self.with_deliveries(None);
         }
         self
     }
@@ -312,7 +312,7 @@ impl<'a> JobView<'a> {
     }
 
     /// Adds how the webhook is doing, if there is one; none if nothing was tried.
-    pub(crate) fn told(mut self, deliveries: Option<&'a Deliveries>) -> Self {
+    pub(crate) fn with_deliveries(mut self, deliveries: Option<&'a Deliveries>) -> Self {
         if let Some(webhook) = &mut self.webhook {
             webhook.told = Some(WebhookStatusView::of(deliveries));
         }
@@ -320,7 +320,7 @@ impl<'a> JobView<'a> {
     }
 
     /// Adds where a person looks at the job's trace.
-    pub(crate) fn traced(mut self, settings: &request_trace::Settings) -> Self {
+    pub(crate) fn with_trace_link(mut self, settings: &request_trace::Settings) -> Self {
         if let Some(links) = &mut self.links {
             links.trace = settings.url_of(self.trace_id);
         }

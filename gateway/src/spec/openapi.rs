@@ -94,12 +94,12 @@ impl Page {
 }
 
 /// `GET /openapi.json`.
-pub(crate) async fn get(State(app): State<App>, headers: HeaderMap) -> Response {
+pub(crate) async fn get_openapi(State(app): State<App>, headers: HeaderMap) -> Response {
     app.description.document.answer(&headers)
 }
 
 /// `GET /docs`: the same for people.
-pub(crate) async fn reference(State(app): State<App>, headers: HeaderMap) -> Response {
+pub(crate) async fn get_reference_page(State(app): State<App>, headers: HeaderMap) -> Response {
     let mut response = app.description.reference.answer(&headers);
     reference_page::protect(response.headers_mut());
     response

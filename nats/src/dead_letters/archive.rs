@@ -18,7 +18,7 @@ use super::{ATTEMPTS_HEADER, FAILURE_CODE_HEADER, FAILURE_DETAIL_HEADER};
 use crate::Error;
 use crate::connect::Broker;
 use crate::spans;
-use crate::stream_read::{ReadFrom, found, last, open};
+use crate::stream_read::{ReadFrom, last, not_found_as_none, open};
 use crate::subject::{self, UNREADABLE};
 use crate::topology::{DEAD_JOBS, DEAD_JOBS_PREFIX};
 
@@ -143,7 +143,7 @@ impl Archive {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn page(
+    pub async fn list(
         &self,
         owner: &Owner,
         filter: &Filter,
@@ -217,7 +217,7 @@ impl Archive {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn find(&self, owner: &Owner, id: LetterId) -> Result<Option<Letter>, Error> {
-        for freshness in [ReadFrom::Any, ReadFrom::Leader] {
+        for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
             for lane in Lane::ALL {
                 let subject = match id {
                     LetterId::Job(job_id) => {
@@ -331,7 +331,7 @@ impl Walk<'_> {
     async fn next(&mut self, from: u64) -> Result<Option<StreamMessage>, Error> {
         self.questions += 1;
         let stream = &self.archive.stream;
-        found(stream.direct_get_next_for_subject(self.scope.as_str(), Some(from)).await)
+        not_found_as_none(stream.direct_get_next_for_subject(self.scope.as_str(), Some(from)).await)
     }
 }
 

@@ -116,11 +116,11 @@ impl Sweep {
             matches!(&job.result, Some(ResultRef::Object { name: kept }) if kept == name)
                 || matches!(&job.explanation, Some(ExplanationRef::Object { name: kept }) if kept == name)
         };
-        for freshness in [ReadFrom::Any, ReadFrom::Leader] {
-            match self.store.read(key, freshness).await? {
+        for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
+            match self.store.get_job(key, freshness).await? {
                 Lookup::Job(stored) if !stored.job.status.is_final() => return Ok(true),
                 Lookup::Job(stored) if points_to(&stored.job) => return Ok(true),
-                Lookup::Job(_) | Lookup::Gone | Lookup::Absent => {}
+                Lookup::Job(_) | Lookup::Deleted | Lookup::NotFound => {}
             }
         }
         Ok(!self.has_no_message(key).await?)
@@ -128,8 +128,8 @@ impl Sweep {
 
     /// Tells whether a job that is not final, or the dead letter of one, has this document.
     async fn needs_document(&self, key: &JobKey, name: &str) -> Result<bool, Error> {
-        for freshness in [ReadFrom::Any, ReadFrom::Leader] {
-            let found = self.store.read(key, freshness).await?;
+        for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
+            let found = self.store.get_job(key, freshness).await?;
             // Whoever runs it may not have written its dead letter yet.
             if matches!(&found, Lookup::Job(stored) if !stored.job.status.is_final()
                 && stored.job.document.as_deref() == Some(name))
@@ -138,8 +138,8 @@ impl Sweep {
             }
             let is_final = match &found {
                 Lookup::Job(stored) => stored.job.status.is_final() && !stored.job.dead_lettered,
-                Lookup::Gone => true,
-                Lookup::Absent => false,
+                Lookup::Deleted => true,
+                Lookup::NotFound => false,
             };
             if !is_final
                 && let Some(message) = self.queue.find(key, freshness).await?
@@ -203,7 +203,7 @@ impl Sweep {
     }
 
     async fn is_orphaned(&self, store: Store, orphan: &Orphan) -> Result<bool, Error> {
-        for freshness in [ReadFrom::Any, ReadFrom::Leader] {
+        for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
             let found = self.bucket(store).find(&orphan.object, freshness).await?;
             if found.is_some_and(|(info, _)| info.nuid == orphan.nuid) {
                 return Ok(false);

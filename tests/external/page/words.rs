@@ -43,11 +43,12 @@ fn a_text_is_counted_searched_sorted_and_kept() {
     browser.shows("#found-words", "0 of 9 words");
 
     browser.click("a[download$='.csv']");
-    let csv =
-        std::fs::read_to_string(browser.kept(&format!("words-{job_id}.csv"))).expect("a file");
+    let csv = std::fs::read_to_string(browser.wait_for_download(&format!("words-{job_id}.csv")))
+        .expect("a file");
     assert!(csv.starts_with("word,count\r\nthe,4\r\n"), "{csv}");
     browser.click("a[download$='.json']");
-    let kept = std::fs::read(browser.kept(&format!("words-{job_id}.json"))).expect("a file");
+    let kept =
+        std::fs::read(browser.wait_for_download(&format!("words-{job_id}.json"))).expect("a file");
     let kept: serde_json::Value = serde_json::from_slice(&kept).expect("JSON");
     assert_eq!(kept, visit.client().result(&job_id));
     let digest = kept["source"]["sha256"].as_str().expect("a digest");

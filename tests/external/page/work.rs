@@ -151,7 +151,7 @@ fn many_addresses_become_a_batch() {
     browser.shows(".all", "two");
     let job_id = visit.job();
     browser.click("a[download$='.csv']");
-    let csv = std::fs::read_to_string(browser.kept(&format!("words-{job_id}.csv")));
+    let csv = std::fs::read_to_string(browser.wait_for_download(&format!("words-{job_id}.csv")));
     assert_eq!(csv.expect("a file"), "word,count\r\ntwo,2\r\none,1\r\nthree,1\r\n");
     // Each page is a job of its own, which knows where it belongs.
     browser.click(".sent li:nth-child(2) a");

@@ -274,7 +274,7 @@ impl Fleet {
                     let surprise = format!("{} ended by itself: {status}", slot.name);
                     self.surprises.push(surprise);
                 }
-                slot.proxies.iter().for_each(Proxy::mend);
+                slot.proxies.iter().for_each(Proxy::restore);
                 Some(State::Down { until: now + Duration::from_millis(300) })
             }
             State::Ending { since } => match slot.process.has_ended() {
@@ -291,12 +291,12 @@ impl Fleet {
                 Some(State::Up)
             }
             State::Cut { until } if now >= until => {
-                slot.proxies.iter().for_each(Proxy::mend);
+                slot.proxies.iter().for_each(Proxy::restore);
                 Some(State::Up)
             }
             State::Doomed { until } if now >= until => {
                 slot.process.kill();
-                slot.proxies.iter().for_each(Proxy::mend);
+                slot.proxies.iter().for_each(Proxy::restore);
                 Some(State::Down { until: now + Duration::from_millis(200) })
             }
             State::Down { until } if now >= until => {

@@ -77,11 +77,11 @@ impl Landmarks {
             Some(Landmark::Main) if self.main.is_none() => {
                 self.around = None;
                 self.main = Some(OpenElement::new(name));
-                return self.found(Holder::Main);
+                return self.change_to(Holder::Main);
             }
             Some(Landmark::Article) if self.article.is_none() && self.around.is_none() => {
                 self.article = Some(OpenElement::new(name));
-                return self.found(Holder::Article);
+                return self.change_to(Holder::Article);
             }
             Some(Landmark::Around) if self.around.is_none() => {
                 self.around = Some(OpenElement::new(name));
@@ -123,7 +123,7 @@ impl Landmarks {
         }
     }
 
-    fn found(&mut self, holder: Holder) -> MainContentChange {
+    fn change_to(&mut self, holder: Holder) -> MainContentChange {
         if holder <= self.holder {
             return MainContentChange::Nothing;
         }

@@ -96,7 +96,7 @@ pub(super) async fn settle(
 pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) -> Result<(), Error> {
     spans::note_state(job);
     if job.dead_lettered {
-        worker.dead_letters.keep(job, delivery).await?;
+        worker.dead_letters.store(job, delivery).await?;
     } else {
         broker_retry::remove_document(worker, job.document.as_deref()).await;
     }
@@ -126,7 +126,7 @@ async fn bury_unreadable(worker: &Worker, delivery: &Delivery, reason: &str) {
     let failure = Failure::new(FailureCode::Internal, reason);
     error!(stream_sequence = delivery.stream_sequence(), reason, "a message is no job");
     let buried = async {
-        worker.dead_letters.keep_unreadable(&failure, delivery).await?;
+        worker.dead_letters.store_unreadable(&failure, delivery).await?;
         delivery.acknowledge().await
     };
     if let Err(error) = buried.await {

@@ -22,7 +22,7 @@ use wordmill_fetch::{CHUNK_SIZE_MAX, DecodeFault, Decoder, Encoding, Leftover, L
 use wordmill_nats::Error;
 use wordmill_nats::documents::{self, Documents};
 
-use super::{CHUNKS_WAITING_MAX, Chunks, OwnedHints, coded, count_off_thread};
+use super::{CHUNKS_WAITING_MAX, Chunks, OwnedHints, classify_fetch_error, count_off_thread};
 use crate::Worker;
 use crate::keep_alive::Meter;
 use crate::outcome::AttemptFailure;
@@ -41,7 +41,9 @@ pub(super) async fn count(
 ) -> Result<DocumentCount, AttemptFailure> {
     let encoding = match document.content_encoding.as_deref() {
         None => Encoding::Identity,
-        Some(name) => Encoding::from_name(name).map_err(|fault| coded(&fault.into()))?,
+        Some(name) => {
+            Encoding::from_name(name).map_err(|fault| classify_fetch_error(&fault.into()))?
+        }
     };
     let mut kept = StoredBytes::open(&worker.documents, document).await?;
     let hints = OwnedHints { content_type: document.content_type.clone(), host_tld: None };
@@ -166,7 +168,7 @@ async fn unpack(
         return Ok(());
     };
     let decoder = Decoder::try_new(encoding, first, wire);
-    let mut decoder = decoder.map_err(|fault| coded(&fault.into()))?;
+    let mut decoder = decoder.map_err(|fault| classify_fetch_error(&fault.into()))?;
     let mut decoded: u64 = 0;
     loop {
         let mut buffer = BytesMut::with_capacity(CHUNK_SIZE_MAX);
@@ -176,7 +178,7 @@ async fn unpack(
         }
         decoded = decoded.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
         let size = limits.check_decoded(decoded, arrived.load(Ordering::Relaxed));
-        size.map_err(|limit| coded(&limit.into()))?;
+        size.map_err(|limit| classify_fetch_error(&limit.into()))?;
         if sender.send(buffer.freeze()).await.is_err() {
             return Ok(());
         }
@@ -184,7 +186,9 @@ async fn unpack(
     let leftover = poll_fn(|cx| decoder.poll_leftover(cx)).await.map_err(unread)?;
     match leftover {
         Leftover::None => Ok(()),
-        Leftover::Some => Err(coded(&DecodeFault::Trailing { encoding: encoding.name() }.into())),
+        Leftover::Some => {
+            Err(classify_fetch_error(&DecodeFault::Trailing { encoding: encoding.name() }.into()))
+        }
     }
 }
 
@@ -214,7 +218,9 @@ struct Unread(Failure);
 fn unread(error: io::Error, encoding: Encoding) -> AttemptFailure {
     match error.downcast::<Unread>() {
         Ok(Unread(failure)) => failure.into(),
-        Err(source) => coded(&DecodeFault::Corrupt { encoding: encoding.name(), source }.into()),
+        Err(source) => {
+            classify_fetch_error(&DecodeFault::Corrupt { encoding: encoding.name(), source }.into())
+        }
     }
 }
 

@@ -152,20 +152,20 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Next, Error> {
     }
     let attempt = Attempt { deliverer, job: &job, url: &url, run };
     let kept = VersionedDeliveries { deliveries: Some(begun), revision };
-    Box::pin(attempt.make(slot, kept)).await
+    Box::pin(attempt.deliver(slot, kept)).await
 }
 
 /// Returns the job if it is final, and `Some(None)` if it is gone.
 async fn final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Option<Job>>, Error> {
-    for freshness in [ReadFrom::Any, ReadFrom::Leader] {
-        match deliverer.worker.store.read(key, freshness).await? {
+    for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
+        match deliverer.worker.store.get_job(key, freshness).await? {
             Lookup::Job(stored) if stored.job.status.is_final() => {
                 return Ok(Some(Some(stored.job)));
             }
-            Lookup::Gone if freshness == ReadFrom::Leader => return Ok(Some(None)),
-            Lookup::Absent if freshness == ReadFrom::Leader => return Ok(Some(None)),
+            Lookup::Deleted if freshness == ReadFrom::Leader => return Ok(Some(None)),
+            Lookup::NotFound if freshness == ReadFrom::Leader => return Ok(Some(None)),
             Lookup::Job(stored) => check_state(&stored.job)?,
-            Lookup::Gone | Lookup::Absent => {}
+            Lookup::Deleted | Lookup::NotFound => {}
         }
     }
     Ok(None)
@@ -177,9 +177,10 @@ async fn current(
     deliverer: &Deliverer,
     order: &Order,
 ) -> Result<Option<VersionedDeliveries>, Error> {
-    let mut kept = deliverer.worker.webhooks.read(&order.key, ReadFrom::Any).await?;
+    let mut kept =
+        deliverer.worker.webhooks.get_deliveries(&order.key, ReadFrom::AnyReplica).await?;
     if kept.deliveries.as_ref().is_none_or(|state| state.round != order.round) {
-        kept = deliverer.worker.webhooks.read(&order.key, ReadFrom::Leader).await?;
+        kept = deliverer.worker.webhooks.get_deliveries(&order.key, ReadFrom::Leader).await?;
     }
     if kept.deliveries.as_ref().is_some_and(|state| state.round > order.round) {
         return Ok(None);
@@ -201,7 +202,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn make(&self, slot: Slot, begun: VersionedDeliveries) -> Result<Next, Error> {
+    async fn deliver(&self, slot: Slot, begun: VersionedDeliveries) -> Result<Next, Error> {
         let worker = &self.deliverer.worker;
         let start = Instant::now();
         let answer = tokio::select! {
@@ -243,7 +244,7 @@ impl Attempt<'_> {
                 Answer::Status { code: answered.status, retry_after: answered.retry_after }
             }
             Err(error) => {
-                let failure = execute::coded(&error).failure;
+                let failure = execute::classify_fetch_error(&error).failure;
                 telemetry::fail(&span, failure.code.to_string());
                 Answer::Failure(failure)
             }
@@ -281,8 +282,8 @@ impl Attempt<'_> {
                 Ok(_) => return Ok(Some(state)),
                 Err(reason) => debug!(?reason, "a webhook's state is not written"),
             }
-            let read = || worker.webhooks.read(&key, ReadFrom::Leader);
-            current = broker_retry::patiently(worker, read).await?;
+            let read = || worker.webhooks.get_deliveries(&key, ReadFrom::Leader);
+            current = broker_retry::retry_while_unavailable(worker, read).await?;
             // The write that was not answered had arrived.
             if current.deliveries.as_ref().is_some_and(|found| {
                 found.attempts == state.attempts

@@ -142,7 +142,7 @@ impl Intake<'_> {
 
     async fn submit(&self, line: u32, job: Bytes) -> Outcome {
         let bytes = job.len();
-        let (span, trace) = request_trace::member(self.trace);
+        let (span, trace) = request_trace::begin_member_trace(self.trace);
         let submitting = async {
             let message = self.message(line, &job, &trace)?;
             // What is parsed takes as much again.

@@ -21,7 +21,7 @@ use wordmill_common::open_name::OpenName;
 use wordmill_common::trace_context::{TraceId, TraceParent};
 use wordmill_nats::dead_letters::{Filter, Letter, LetterId};
 
-use super::{page, within};
+use super::{list_letters, within};
 use crate::App;
 use crate::api::document_copy;
 use crate::auth::caller::Caller;
@@ -126,7 +126,7 @@ enum ReplayTarget {
 }
 
 /// `POST /v1/dead-letters/replay`.
-pub(crate) async fn post(
+pub(crate) async fn replay_dead_letters(
     State(app): State<App>,
     caller: Caller,
     Extension(trace): Extension<TraceParent>,
@@ -177,7 +177,7 @@ async fn select(
                 None => None,
             };
             let filter = Filter { code: wanted.code, lane: wanted.lane };
-            let page = page(app, owner, &filter, before, REPLAY_MAX).await?;
+            let page = list_letters(app, owner, &filter, before, REPLAY_MAX).await?;
             let letters = page.letters.into_iter().map(|one| ReplayTarget::Letter(Box::new(one)));
             Ok((letters.collect(), page.next))
         }
@@ -228,12 +228,12 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
         return Line { job_id, ..Line::of(name, Outcome::WouldReplay) };
     }
     // Every job has a trace of its own.
-    let (span, trace) = request_trace::replaying(letter.traceparent.as_ref(), request);
+    let (span, trace) = request_trace::begin_replay_trace(letter.traceparent.as_ref(), request);
     message.trace_id = trace.trace_id;
     let replaying = async {
-        let copy = document_copy::renew(app, &mut message).await?;
+        let copy = document_copy::copy_document(app, &mut message).await?;
         let accepted = idempotent::accept(app, message, &trace).await;
-        upload::settle(app, copy, &accepted);
+        upload::remove_unless_owned(app, copy, &accepted);
         accepted
     };
     match replaying.instrument(span).await {
