@@ -1,8 +1,6 @@
 //! The page at `/`, and the files it is made of. They are in the binary: nothing is read at run time,
 //! and nothing has to be built or installed beside the gateway.
 
-use std::fmt::Write;
-
 use axum::Router;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
@@ -10,6 +8,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 /// Where the page's files are. The page itself is at `/`.
@@ -101,11 +100,8 @@ fn serve(file: File, tag: &str, headers: &HeaderMap) -> Response {
 /// Returns the tag of a content. It is a weak one, because the same content is sent compressed or not.
 fn tag(content: &str) -> String {
     let digest = Sha256::digest(content.as_bytes());
-    let hexadecimal = digest.iter().take(16).fold(String::new(), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
+    let mut hexadecimal = HEXLOWER.encode(&digest);
+    hexadecimal.truncate(32);
     format!("W/\"{hexadecimal}\"")
 }
 

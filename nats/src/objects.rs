@@ -19,6 +19,7 @@ use async_nats::{HeaderMap, Subject, header};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use bytes::{Bytes, BytesMut};
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -222,7 +223,7 @@ impl Writer {
 
     /// Returns the SHA-256 of what was added, in hexadecimal.
     pub(crate) fn sha256(&self) -> String {
-        self.digest.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&self.digest.clone().finalize())
     }
 
     /// Sends what is left, waits for every chunk, and describes the object: from now on it exists.

@@ -5,11 +5,11 @@
 //! most a hash that leads to no key.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use data_encoding::HEXLOWER;
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -184,7 +184,7 @@ impl Table {
             self.add_quota(&line.owner, jobs_max, old)?;
         }
         for text in &line.sha256 {
-            let hash = unhex(text).ok_or("a SHA-256 is 64 characters of 0-9 and a-f")?;
+            let hash = parse_hash(text).ok_or("a SHA-256 is 64 characters of 0-9 and a-f")?;
             let (name, owner) = (line.name.clone(), line.owner.clone());
             let holder = Holder { name, owner, bucket: bucket.clone(), hash };
             if self.holders.insert(hash, Arc::new(holder)).is_some() {
@@ -235,8 +235,8 @@ pub fn create(name: &str, owner: &str) -> Result<(Secret, String), String> {
     check_owner(&owner)?;
     let mut random = [0; RANDOM_BYTES];
     getrandom::fill(&mut random).map_err(|error| format!("no random numbers: {error}"))?;
-    let key = format!("{PREFIX}{}", hex(&random));
-    let line = json!({"name": name, "owner": owner, "sha256": [hex(&hash(&key))]});
+    let key = format!("{PREFIX}{}", HEXLOWER.encode(&random));
+    let line = json!({"name": name, "owner": owner, "sha256": [HEXLOWER.encode(&hash(&key))]});
     Ok((Secret::new(key), line.to_string()))
 }
 
@@ -259,29 +259,9 @@ fn hash(key: &str) -> KeyHash {
     Sha256::digest(key).into()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<KeyHash> {
-    let mut hash = KeyHash::default();
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    if text.len() != 2 * hash.len() {
-        return None;
-    }
-    for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let &[high, low] = pair else { return None };
-        *byte = digit(high)? << 4 | digit(low)?;
-    }
-    Some(hash)
+/// Reads a SHA-256 of 64 lower-case hexadecimal digits.
+fn parse_hash(text: &str) -> Option<KeyHash> {
+    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -363,7 +343,7 @@ mod tests {
     #[test]
     fn several_keys_of_a_name_live_at_once() {
         let keys: Vec<String> = (0..3).map(|n| format!("{PREFIX}{n:064}")).collect();
-        let hashes: Vec<String> = keys.iter().map(|key| hex(&hash(key))).collect();
+        let hashes: Vec<String> = keys.iter().map(|key| HEXLOWER.encode(&hash(key))).collect();
         let line = json!({"name": "team", "owner": "a", "sha256": hashes[..2]});
         let table = read(&line.to_string()).unwrap();
         let is_known = |key: &String| owner(&table, &format!("Bearer {key}")).is_some();

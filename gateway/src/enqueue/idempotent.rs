@@ -5,6 +5,7 @@
 //! or which gateway, dies in between. Message ids alone would not do: the stream forgets them after
 //! minutes, and when the server restarts.
 
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -55,7 +56,7 @@ fn fingerprint(message: &JobMessage) -> String {
     if let (Some(webhook), Some(asked)) = (&message.webhook, asked.as_object_mut()) {
         asked.insert("webhook".to_owned(), json!(webhook.url));
     }
-    Sha256::digest(asked.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(asked.to_string()))
 }
 
 /// Accepts a named job, or finds the one that it names.
@@ -349,9 +350,7 @@ mod tests {
         let expected = fingerprint(&message);
         // Stored in records: it must stay the same in every version.
         let asked = r#"{"labels":{},"lane":"interactive","options":{},"source":{"kind":"text","text":"to be or not to be"}}"#;
-        let digest: String =
-            Sha256::digest(asked).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(expected, digest);
+        assert_eq!(expected, HEXLOWER.encode(&Sha256::digest(asked)));
 
         let mut other = message.clone();
         other.labels.insert("a".to_owned(), "b".to_owned());

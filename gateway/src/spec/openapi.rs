@@ -20,6 +20,7 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use data_encoding::HEXLOWER;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -73,7 +74,8 @@ impl Description {
 impl Page {
     fn new(content_type: &'static str, body: String) -> Self {
         let digest = Sha256::digest(&body);
-        let tag: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let mut tag = HEXLOWER.encode(&digest);
+        tag.truncate(16);
         Self { content_type, body: body.into(), etag: format!("\"{tag}\"").into() }
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use data_encoding::HEXLOWER;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use sha2::{Digest, Sha256};
@@ -115,7 +116,7 @@ impl StoredBytes {
         };
         let Some(chunk) = chunk else {
             let digest = std::mem::take(&mut self.digest).finalize();
-            let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let sha256 = HEXLOWER.encode(&digest);
             if sha256 != self.sha256 {
                 let detail = "What is kept of the document is not what was sent. Send it again.";
                 return Err(Failure::new(FailureCode::SourceGone, detail).into());
