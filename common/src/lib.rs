@@ -16,6 +16,7 @@ pub mod message;
 pub mod metrics;
 pub mod open_name;
 pub mod options;
+pub mod panic;
 pub mod raw_json;
 pub mod readiness_probe;
 pub mod retry;

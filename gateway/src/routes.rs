@@ -18,6 +18,7 @@ use tower_http::compression::Compression;
 use tower_http::compression::predicate::{And, NotForContentType, Predicate, SizeAbove};
 use tower_http::set_header::SetResponseHeader;
 use tracing::error;
+use wordmill_common::panic;
 use wordmill_service::server::Connection;
 
 use crate::api::dead_letters::{self, replay};
@@ -149,12 +150,10 @@ fn add_security_headers(service: Compressed, config: &Config) -> Service {
 /// Answers even if the handler panics.
 async fn unwinding(handling: impl Future<Output = Response>) -> Response {
     // What it may leave behind is the request's own: nobody looks at it.
-    AssertUnwindSafe(handling).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic))
+    AssertUnwindSafe(handling).catch_unwind().await.unwrap_or_else(|payload| panicked(&*payload))
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Response {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    error!(panic = text.unwrap_or("of unknown kind"), "a request handler panicked");
+fn panicked(payload: &(dyn Any + Send)) -> Response {
+    error!(panic = panic::message(payload), "a request handler panicked");
     Problem::new(Code::Internal, "The service failed while it handled the request.").into_response()
 }

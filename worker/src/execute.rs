@@ -2,7 +2,6 @@
 
 mod document;
 
-use std::any::Any;
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use url::Url;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::Stage;
 use wordmill_common::message::JobMessage;
+use wordmill_common::panic;
 use wordmill_common::source::{Source, SourceInfo};
 use wordmill_common::telemetry;
 use wordmill_count::{DocumentCount, Hints, Options};
@@ -120,15 +120,10 @@ pub(crate) fn count_at_once(message: &JobMessage) -> Option<Result<CountResult, 
     // Whatever it may leave behind, nobody looks at it.
     let counting =
         AssertUnwindSafe(|| wordmill_count::count(text.as_bytes(), &hints, &options, &|_| true));
-    let counted = spans.run(|| catch_unwind(counting)).map_err(|panic| panic_message(&*panic));
+    let counted = spans
+        .run(|| catch_unwind(counting))
+        .map_err(|payload| panic::message(&*payload).to_owned());
     Some(judge(counted, &spans).map(|counted| count_result(source, counted, None)))
-}
-
-/// Says what a panic said.
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("of unknown kind").to_owned()
 }
 
 /// Says about a source what was found out.

@@ -39,7 +39,8 @@ pub(crate) use self::intake::LINE_OPTIONS;
 use self::intake::{Intake, IntakeReport};
 use self::lines::Shape;
 use crate::App;
-use crate::api::{jobs, results};
+use crate::api::jobs::{self, POLL_AFTER_S};
+use crate::api::results;
 use crate::auth::caller::Caller;
 use crate::enqueue::{idempotent, publish};
 use crate::http::deadline::{self, BROKER_DEADLINE};
@@ -56,8 +57,6 @@ const LINES_TYPES: [&str; 3] = ["application/x-ndjson", "application/ndjson", "a
 const CANCELS_MAX: usize = 64;
 /// How long the members of a batch may take to be withdrawn.
 const CANCEL_TIME_MAX: Duration = Duration::from_secs(20);
-/// When a client may look after its new batch, in seconds.
-const POLL_AFTER_S: u64 = 1;
 
 /// How a batch request handles its lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use crate::read::find_job::{self, JobPath};
 use crate::read::follow::{self, WAIT_S_MAX};
 
 /// When a client may ask again about an unfinished job, in seconds.
-const POLL_AFTER_S: u64 = 1;
+pub(crate) const POLL_AFTER_S: u64 = 1;
 
 /// The query of `GET /v1/jobs/{id}`.
 #[derive(Debug, Deserialize, JsonSchema)]

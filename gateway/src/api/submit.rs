@@ -15,6 +15,7 @@ use wordmill_common::message::JobMessage;
 use wordmill_common::trace_context::TraceParent;
 
 use crate::App;
+use crate::api::jobs::POLL_AFTER_S;
 use crate::auth::caller::Caller;
 use crate::enqueue::in_flight_budget::BodyShare;
 use crate::enqueue::{idempotent, publish};
@@ -26,8 +27,6 @@ use crate::read::find_job::JobPath;
 use crate::read::follow::PreferWait;
 use crate::read::job_view::JobView;
 
-/// When a client may look after its new job, in seconds.
-const POLL_AFTER_S: u64 = 1;
 /// Header that says which preference was met.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 

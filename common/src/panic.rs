@@ -1,0 +1,11 @@
+//! Panics that were caught.
+
+use std::any::Any;
+
+/// Returns the message of a panic, from the payload that `catch_unwind` returns.
+#[must_use]
+pub fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("of unknown kind")
+}
