@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::clock;
 use crate::id::{JobId, JobKey, Lane, Owner};
 use crate::job::{FORMAT, Job, Status};
 use crate::open_name::OpenName;
@@ -227,6 +228,27 @@ impl JobMessage {
             members: None,
             document: self.source.object().map(str::to_owned),
             webhook: self.webhook.clone(),
+        }
+    }
+
+    /// Returns the message of a job that is submitted now: in the lane `interactive`, with the
+    /// default options, and without labels or webhook. Callers set the rest by struct update.
+    #[must_use]
+    pub fn new(key: JobKey, source: Source, trace_id: TraceId) -> Self {
+        Self {
+            format: FORMAT,
+            job_id: key.job_id,
+            owner: key.owner,
+            lane: Lane::default(),
+            source,
+            options: Options::default(),
+            labels: BTreeMap::new(),
+            created_at: clock::now(),
+            trace_id,
+            fingerprint: None,
+            retry_of: None,
+            webhook: None,
+            batch: None,
         }
     }
 

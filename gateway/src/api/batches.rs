@@ -24,9 +24,8 @@ use serde_json::json;
 use tokio::time::{Duration, Instant};
 use tracing::{debug, info};
 use wordmill_common::batch::Batch;
-use wordmill_common::clock;
 use wordmill_common::id::{JobId, JobKey, Lane};
-use wordmill_common::job::{FORMAT, Job};
+use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceKind};
 use wordmill_common::trace_context::TraceParent;
@@ -165,19 +164,10 @@ fn message(
 ) -> JobMessage {
     let batch = Batch { batch_id, lines: taken.count, refused: taken.refused.clone() };
     JobMessage {
-        format: FORMAT,
-        job_id: batch_id,
-        owner: caller.owner.clone(),
         lane: Lane::Bulk,
-        source: Source::Batch(batch),
         options: asked.options.clone(),
         labels: asked.labels.clone(),
-        created_at: clock::now(),
-        trace_id: trace.trace_id,
-        fingerprint: None,
-        retry_of: None,
-        webhook: None,
-        batch: None,
+        ..JobMessage::new(caller.job(batch_id), Source::Batch(batch), trace.trace_id)
     }
 }
 

@@ -11,11 +11,9 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wordmill_common::clock;
-use wordmill_common::id::{JobId, JobKey, Lane};
-use wordmill_common::job::{self, Job, Status};
+use wordmill_common::id::{JobId, JobKey};
+use wordmill_common::job::{Job, Status};
 use wordmill_common::message::JobMessage;
-use wordmill_common::options::Options;
 use wordmill_common::trace_context::TraceParent;
 use wordmill_nats::job_record::Lookup;
 use wordmill_nats::supervise::Health;
@@ -67,21 +65,8 @@ pub(crate) async fn submit_word_count(
     let url = submission
         .url
         .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "The field \"url\" is missing."))?;
-    let message = JobMessage {
-        format: job::FORMAT,
-        job_id: JobId::new(),
-        owner: caller.owner,
-        lane: Lane::Interactive,
-        source: new_job::source_url(&url).map_err(bad_request)?,
-        options: Options::default(),
-        labels: std::collections::BTreeMap::new(),
-        created_at: clock::now(),
-        trace_id: trace.trace_id,
-        fingerprint: None,
-        retry_of: None,
-        webhook: None,
-        batch: None,
-    };
+    let source = new_job::source_url(&url).map_err(bad_request)?;
+    let message = JobMessage::new(caller.job(JobId::new()), source, trace.trace_id);
     let job = publish::accept(&app, &message, &trace).await.map_err(server_error)?;
     let data = json!({"job_id": job.job_id, "url": url, "status": "IN_PROGRESS"});
     Ok(envelope(StatusCode::ACCEPTED, &format!("Scheduled Job: {}", job.job_id), data))

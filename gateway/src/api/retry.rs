@@ -7,9 +7,8 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use wordmill_common::clock;
 use wordmill_common::id::JobId;
-use wordmill_common::job::{FORMAT, Job};
+use wordmill_common::job::Job;
 use wordmill_common::message::{JobMessage, ParsedMessage};
 use wordmill_common::source::Source;
 use wordmill_common::trace_context::TraceParent;
@@ -45,19 +44,12 @@ pub(crate) async fn retry_job(
         None => JobId::new(),
     };
     let mut message = JobMessage {
-        format: FORMAT,
-        job_id,
-        owner: caller.owner,
         lane: old.lane,
-        source,
         options,
         labels: old.labels,
-        created_at: clock::now(),
-        trace_id: trace.trace_id,
-        fingerprint: None,
         retry_of: Some(old.job_id),
         webhook: old.webhook,
-        batch: None,
+        ..JobMessage::new(caller.job(job_id), source, trace.trace_id)
     };
     let copy = document_copy::copy_document(&app, &mut message).await?;
     let preference = PreferWait::of(&app, &message.key(), &headers).await;

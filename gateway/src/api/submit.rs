@@ -8,9 +8,8 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tracing::debug;
-use wordmill_common::clock;
 use wordmill_common::id::{JobId, JobKey};
-use wordmill_common::job::{self, Job, Status};
+use wordmill_common::job::{Job, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::trace_context::TraceParent;
 
@@ -147,19 +146,11 @@ pub(crate) async fn read_submission(
     // What the query says has to be right, although it is not what counts then.
     let webhook = webhook.or(asked.webhook.map(to).transpose()?);
     let message = JobMessage {
-        format: job::FORMAT,
-        job_id: key.job_id,
-        owner: key.owner.clone(),
         lane: body.lane.or(asked.lane).unwrap_or_default(),
-        source,
         options,
         labels,
-        created_at: clock::now(),
-        trace_id: trace.trace_id,
-        fingerprint: None,
-        retry_of: None,
         webhook,
-        batch: None,
+        ..JobMessage::new(key.clone(), source, trace.trace_id)
     };
     Ok((message, share))
 }

@@ -13,10 +13,9 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
-use wordmill_common::clock;
 use wordmill_common::env::{Env, Size};
 use wordmill_common::id::JobKey;
-use wordmill_common::job::{self, Job};
+use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Document, Source};
 use wordmill_common::trace_context::TraceParent;
@@ -148,19 +147,11 @@ pub(crate) async fn receive_document(
         }
     };
     Ok(JobMessage {
-        format: job::FORMAT,
-        job_id: key.job_id,
-        owner: key.owner.clone(),
         lane: asked.lane.unwrap_or_default(),
-        source: Source::Document(document),
         options: asked.options,
         labels: asked.labels,
-        created_at: clock::now(),
-        trace_id: trace.trace_id,
-        fingerprint: None,
-        retry_of: None,
         webhook,
-        batch: None,
+        ..JobMessage::new(key.clone(), Source::Document(document), trace.trace_id)
     })
 }
 

@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 use tracing::Instrument;
 use wordmill_common::batch::{Batch, Lines};
-use wordmill_common::clock;
 use wordmill_common::id::{JobId, Lane};
-use wordmill_common::job::FORMAT;
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::trace_context::TraceParent;
@@ -175,20 +173,15 @@ impl Intake<'_> {
         let mut labels = self.asked.labels.clone();
         labels.extend(job.labels.unwrap_or_default());
         let webhook = job.webhook.map(|webhook| new_job::webhook_to(self.app, &webhook.url));
+        let key = self.caller.job(Batch::member(&self.caller.owner, self.batch_id, line));
+        let source = new_job::source(job.url, job.text)?;
         Ok(JobMessage {
-            format: FORMAT,
-            job_id: Batch::member(&self.caller.owner, self.batch_id, line),
-            owner: self.caller.owner.clone(),
             lane: Lane::Bulk,
-            source: new_job::source(job.url, job.text)?,
             options: self.options(job.options)?,
             labels: new_job::labels(labels)?,
-            created_at: clock::now(),
-            trace_id: trace.trace_id,
-            fingerprint: None,
-            retry_of: None,
             webhook: webhook.transpose()?,
             batch: Some(self.batch_id),
+            ..JobMessage::new(key, source, trace.trace_id)
         })
     }
 
