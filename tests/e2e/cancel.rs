@@ -10,6 +10,8 @@ use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// Tries before a test of time fails.
+const TRIES_MAX: usize = 5;
 
 fn try_cancel(client: &Client, job_id: &str) -> Answer {
     client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[])
@@ -106,9 +108,9 @@ fn a_running_worker_is_free_within_a_second() {
     // Each lane has one slot, so a second job shows when the first has let go.
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "2")]);
     let (admin, site, client) = (Admin::of(&stack.nats), Site::start(), stack.client());
-    let slow = Page::new("text/plain", "slow").after(Duration::from_secs(30));
-    let stuck = Page::new("text/plain", "stuck in the middle").stalls_after(5);
-    for (path, page) in [("/slow", slow), ("/stuck", stuck)] {
+    let slow = || Page::new("text/plain", "slow").after(Duration::from_secs(30));
+    let stuck = || Page::new("text/plain", "stuck in the middle").stalls_after(5);
+    let free_after = |path: &str, page| {
         let job_id = client.submit_url(&site.put(path, page));
         is_running(client, &job_id);
         let next = client.submit(&json!({"text": "a b c"}));
@@ -120,10 +122,21 @@ fn a_running_worker_is_free_within_a_second() {
         let attempts = cancelled.json()["attempts"].clone();
         assert!(attempts[0]["ended_at"].is_string() && attempts[1].is_null(), "{attempts}");
         client.finished(&next, LIMIT);
-        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        let free_after = started.elapsed();
         admin.wait_until_idle();
         is_still(client, &job_id, &cancelled);
         assert_eq!(site.hits(path), 1);
+        free_after
+    };
+    let pages: [(&str, &dyn Fn() -> Page); 2] = [("slow", &slow), ("stuck", &stuck)];
+    for (name, page) in pages {
+        // A busy machine may delay some tries. If the worker missed the event, each would take as
+        // long as until it reads the record again: 2 s after the start of the attempt.
+        let times: Vec<Duration> = (0..TRIES_MAX)
+            .map(|number| free_after(&format!("/{name}-{number}"), page()))
+            .take_while(|free_after| *free_after >= Duration::from_secs(1))
+            .collect();
+        assert!(times.len() < TRIES_MAX, "{name}: {times:?}");
     }
 }
 

@@ -35,7 +35,8 @@ fn full(answer: &Answer) {
 fn polls_and_the_older_contract(client: &Client, job_id: &str) {
     let started = Instant::now();
     assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json()["status"], "queued");
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    // Below the time that a request may spend on the broker.
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     let older = client.post("/word-count", &json!({"url": "http://example.org/"}));
     assert_eq!(older.status, 500, "{older:?}");
     assert_eq!(older.json()["success"], false, "{older:?}");
