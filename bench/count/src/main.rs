@@ -120,7 +120,8 @@ fn measure_small(content_type: &str, text: &str, bytes: usize) {
 fn count_bytes(document: &str, content_type: &str) -> u64 {
     let content_type = format!("{content_type}; charset=utf-8");
     let hints = Hints { content_type: Some(&content_type), host_tld: None };
-    let counted = wordmill_count::count(document.as_bytes(), &hints, &Options::default(), &|_| true);
+    let counted =
+        wordmill_count::count(document.as_bytes(), &hints, &Options::default(), &|_| true);
     counted.expect("a count").totals.words
 }
 
