@@ -109,25 +109,12 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
     }
     let (run, started_at) = (RunNonce::random(), clock::now());
     let start = Instant::now();
-    // Whoever had it before may have died of it, so a later delivery is written down first.
-    if delivery.delivered() > 1 {
-        let was_left_open = current.job.status == Status::Running;
-        let last = current.job.attempts.last().map(|attempt| attempt.run);
-        let begin = |job: &mut Job, _| begin_again(&worker.name, last, run, started_at, job);
-        current = match worker.store.apply(&current, Some(run), begin).await? {
-            Outcome::Applied(stored) => {
-                if was_left_open {
-                    worker.metrics.note_crash(message.lane);
-                }
-                *stored
-            }
-            outcome @ (Outcome::Refused(..) | Outcome::Gone) => {
-                return settle(worker, delivery, outcome).await;
-            }
-        };
-        spans::note_lost_attempt(&current.job);
-    }
     let attempt = Attempt { worker, delivery, message, run, started_at };
+    // A redelivered job may have crashed its previous worker, so its start is written down first.
+    if delivery.delivered() > 1 {
+        let Some(begun) = attempt.begin_again(&current).await? else { return Ok(()) };
+        current = begun;
+    }
     let ended = match execute::count_at_once(message) {
         Some(Ok(found)) => AttemptOutcome::Counted(Box::new(current), Box::new(found)),
         Some(Err(failed)) => AttemptOutcome::Failed(Box::new(current), failed),
@@ -164,6 +151,28 @@ impl Attempt<'_> {
             begin(&self.worker.name, self.run, self.started_at, job)?;
         }
         Ok(())
+    }
+
+    /// Opens the attempt of a redelivered job, and returns the record. If another run has the job, or
+    /// the job is final, settles the delivery instead and returns `None`.
+    async fn begin_again(&self, current: &VersionedJob) -> Result<Option<VersionedJob>, Error> {
+        let Self { worker, delivery, message, run, started_at } = *self;
+        let was_left_open = current.job.status == Status::Running;
+        let last = current.job.attempts.last().map(|attempt| attempt.run);
+        let begin = |job: &mut Job, _| begin_again(&worker.name, last, run, started_at, job);
+        match worker.store.apply(current, Some(run), begin).await? {
+            Outcome::Applied(stored) => {
+                if was_left_open {
+                    worker.metrics.note_crash(message.lane);
+                }
+                spans::note_lost_attempt(&stored.job);
+                Ok(Some(*stored))
+            }
+            outcome @ (Outcome::Refused(..) | Outcome::Gone) => {
+                settle(worker, delivery, outcome).await?;
+                Ok(None)
+            }
+        }
     }
 
     /// Works, and meanwhile keeps the delivery alive and the record up to date. Neither waits for
