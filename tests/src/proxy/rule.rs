@@ -94,7 +94,7 @@ impl Rule {
         Self::new(subject, What::LoseAnswer)
     }
 
-    /// Holds messages back until [`super::Proxy::relent`].
+    /// Holds messages back until [`super::Proxy::release`].
     pub fn hold(subject: &str) -> Self {
         Self::new(subject, What::Hold)
     }
