@@ -104,7 +104,7 @@ impl Store {
     /// Gets a record as it is there.
     ///
     /// # Errors
-    /// As [`Store::read`].
+    /// As [`Store::get_job`].
     pub async fn get_raw(
         &self,
         key: &JobKey,

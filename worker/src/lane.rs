@@ -45,7 +45,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub(crate) struct LaneContext {
     pub(crate) slots: Slots,
-    /// Room for [`QUICK_MAX`] jobs, of whichever lane.
+    /// Room for [`SLOTLESS_JOBS_MAX`] jobs, of whichever lane.
     pub(crate) quick: Arc<Semaphore>,
     pub(crate) attempts: TaskTracker,
     pub(crate) pulse: Arc<Pulse>,
