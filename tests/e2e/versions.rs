@@ -162,7 +162,11 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
 
     let dead = new.submit(&newer_job("not to be", "retry"));
     assert_eq!(old.finished(&dead, LIMIT)["dead_lettered"], true);
-    let letter = old.get(&format!("/v1/dead-letters/{dead}")).json();
+    // The letter is published after the final record is written.
+    let letter = wait_for("the dead letter", LIMIT, || {
+        let letter = old.get(&format!("/v1/dead-letters/{dead}"));
+        (letter.status == 200).then(|| letter.json())
+    });
     assert_eq!(letter["failure"]["code"], "next_version", "{letter}");
     assert_eq!(letter["options"]["next"], "retry", "{letter}");
     assert_eq!(letter["source"], json!({"kind": "text", "size_bytes": 9}), "{letter}");
