@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wordmill_tests::admin::{Admin, job_message};
 use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::dead_letters::wait_for_letter;
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
@@ -327,9 +328,7 @@ fn jobs_of_two_owners_with_one_id_are_two_jobs_until_the_end() {
     // Neither the queue nor the dead letters take one for the other, although both remember ids.
     for client in &owners {
         assert_eq!(client.finished(NEVER, LIMIT)["dead_lettered"], true);
-        wait_for("the letter is there", LIMIT, || {
-            (client.get(&format!("/v1/dead-letters/{NEVER}")).status == 200).then_some(())
-        });
+        wait_for_letter(client, NEVER);
     }
     assert_eq!(site.hits("/busy"), 2);
     assert_eq!(owners[0].send("DELETE", &path, &[], b"").status, 204);

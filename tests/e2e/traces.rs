@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::collector::{Collector, Manner};
+use wordmill_tests::dead_letters::wait_for_letter;
 use wordmill_tests::receiver::{Receiver, Reply};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
@@ -63,6 +64,7 @@ fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
     let url = site.put("/page", Page::status("503 Service Unavailable"));
     let old = stack.client().finished(&stack.client().submit_url(&url), LIMIT);
     assert_eq!(old["dead_lettered"], true, "{old}");
+    wait_for_letter(stack.client(), old["job_id"].as_str().expect("an id"));
     site.put("/page", Page::new("text/html", "here again"));
     let body = json!({"ids": [old["job_id"]]}).to_string();
     let json = [("content-type", "application/json")];

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use wordmill_tests::admin::{Admin, job_message};
 use wordmill_tests::client::Client;
 use wordmill_tests::command::Wordmill;
+use wordmill_tests::dead_letters::wait_for_letter;
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::process::Version;
 use wordmill_tests::receiver::Receiver;
@@ -162,11 +163,7 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
 
     let dead = new.submit(&newer_job("not to be", "retry"));
     assert_eq!(old.finished(&dead, LIMIT)["dead_lettered"], true);
-    // The letter is published after the final record is written.
-    let letter = wait_for("the dead letter", LIMIT, || {
-        let letter = old.get(&format!("/v1/dead-letters/{dead}"));
-        (letter.status == 200).then(|| letter.json())
-    });
+    let letter = wait_for_letter(old, &dead);
     assert_eq!(letter["failure"]["code"], "next_version", "{letter}");
     assert_eq!(letter["options"]["next"], "retry", "{letter}");
     assert_eq!(letter["source"], json!({"kind": "text", "size_bytes": 9}), "{letter}");

@@ -1,8 +1,22 @@
 //! Lists dead letters.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::wait_for;
+
+/// Longest wait for a dead letter.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Waits until the dead letter of a failed job is published, which follows its final record.
+pub fn wait_for_letter(client: &Client, job_id: &str) -> Value {
+    wait_for("the dead letter", LIMIT, || {
+        let letter = client.get(&format!("/v1/dead-letters/{job_id}"));
+        (letter.status == 200).then(|| letter.json())
+    })
+}
 
 /// Returns the page that `query` selects.
 pub fn list(client: &Client, query: &str) -> Value {
