@@ -73,6 +73,7 @@ struct ReplayFilter {
 
 /// The answer.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Replayed")]
 pub(crate) struct ReplayAnswer {
     dry_run: bool,
     data: Vec<Line>,
