@@ -5,8 +5,9 @@ mod tls;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, jetstream};
+use async_nats::{Client, ConnectOptions, Event, ServerInfo, jetstream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{error, warn};
 use wordmill_common::env::{Env, Secret};
 
@@ -17,6 +18,8 @@ use crate::acks::AckMonitor;
 use crate::connection::Connection;
 use crate::topology::JOB_STATE_STREAM;
 
+/// Wait between two looks whether the server's description is there.
+const INFO_PAUSE: Duration = Duration::from_millis(5);
 /// How often a quiet connection is tested.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Most messages that a subscription holds for whoever listens. What comes on top is dropped: events
@@ -219,8 +222,8 @@ impl Broker {
     ///
     /// # Errors
     /// [`Fatal::TooOld`] and [`Fatal::NoJetStream`].
-    pub fn check_server(&self) -> Result<(), Fatal> {
-        let info = self.client.server_info();
+    pub async fn check_server(&self) -> Result<(), Fatal> {
+        let Some(info) = self.server_info().await else { return Ok(()) };
         if !is_new_enough(&info.version) {
             return Err(Fatal::TooOld { found: info.version });
         }
@@ -228,6 +231,19 @@ impl Broker {
             return Err(Fatal::NoJetStream { url: self.url.clone() });
         }
         Ok(())
+    }
+
+    /// Returns the server's description, or `None` if it is not there within [`REQUEST_TIMEOUT`].
+    ///
+    /// The client reports its first connection a moment before it has stored the description.
+    async fn server_info(&self) -> Option<ServerInfo> {
+        let end = Instant::now() + REQUEST_TIMEOUT;
+        loop {
+            match self.client.try_server_info() {
+                None if Instant::now() < end => tokio::time::sleep(INFO_PAUSE).await,
+                info => return info,
+            }
+        }
     }
 
     /// Waits until everything that was sent has arrived, then ends the connection.

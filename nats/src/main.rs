@@ -91,7 +91,7 @@ async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
         let reason = broker.last_error().unwrap_or_else(|| "no answer".to_owned());
         anyhow::anyhow!("no connection to {} within {:?}: {reason}", config.broker.url, config.wait)
     })??;
-    broker.check_server()?;
+    broker.check_server().await?;
     let topology = Topology::new(&config.topology);
     if provision::has_no_streams(&broker, &topology).await? {
         match global_account::find_streams(&broker).await {

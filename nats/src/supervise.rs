@@ -54,7 +54,7 @@ impl Broker {
                 self.changed(&mut events).await?;
                 continue;
             }
-            self.check_server()?;
+            self.check_server().await?;
             match provision::verify(self, needed).await {
                 Ok(()) => {
                     set_health(health, Health::Ready);
