@@ -1,4 +1,4 @@
-//! HTTP: connections, requests and answers, whatever they are about.
+//! HTTP: connections, requests and answers, independent of jobs.
 
 pub mod browser;
 pub(crate) mod conditional;

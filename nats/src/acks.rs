@@ -4,8 +4,8 @@
 //! right for its subject, or never receives it, the only trace is a message that is delivered
 //! again. So a few acknowledgements ask for an answer: the first one after each (re)connection, and
 //! then at most one per second and queue. No delivery waits for the answer;
-//! [`crate::ack_checks`] does, beside them. nats-server answers every acknowledgement that it processes, also a repeated
-//! one.
+//! [`crate::ack_checks`] receives it. nats-server answers every acknowledgement that it processes,
+//! also a repeated one.
 
 mod check;
 

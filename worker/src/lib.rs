@@ -2,8 +2,8 @@
 //! what it found.
 //!
 //! [`run`] is the whole service. `lane` pulls what there is room for, `attempt` takes one delivery
-//! from taken to acknowledged, `execute` gets a source and counts it, and `webhooks` tells receivers how
-//! jobs ended.
+//! from received to acknowledged, `execute` gets a source and counts it, and `webhooks` notifies
+//! receivers of final jobs.
 
 mod attempt;
 mod batch_merge;

@@ -14,7 +14,7 @@ use crate::read::find_job;
 /// Longest copy of a document for a job that is done again.
 const COPY_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Gives a job that is to do an earlier one again a document of its own, if it has one that is not in
+/// Gives a job that repeats an earlier one a document of its own, if it has one that is not in
 /// its message. One that exists already, from an earlier request, has one. Returns the name of the
 /// copy, if one was made, for [`remove_unless_owned`](crate::intake::upload::remove_unless_owned).
 ///

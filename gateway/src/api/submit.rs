@@ -118,7 +118,8 @@ fn describe(job: &Job, status: Status, view: JobView<'_>) -> Response {
 /// job is to have. Returns the message and the room that it takes.
 ///
 /// # Errors
-/// Those of [`upload::receive_document`] and [`json_body::json`], and `invalid_...` for whatever the job must not say.
+/// Those of [`upload::receive_document`] and [`json_body::json`], and `invalid_...` for members with
+/// invalid values.
 pub(crate) async fn read_submission(
     app: &App,
     key: &JobKey,

@@ -25,13 +25,13 @@ use crate::metrics::Operation;
 /// Wait before a publish that was not confirmed is repeated.
 pub(crate) const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
 
-/// What is known after the job was offered to the queue.
+/// The result of publishing a job.
 pub(crate) enum PublishOutcome {
     /// The queue has it.
     Acknowledged(PublishAck),
     /// The queue certainly does not have it.
     Declined(PublishError),
-    /// Nobody knows.
+    /// The queue may have it or not: it did not answer in time.
     Unconfirmed,
 }
 
@@ -84,7 +84,7 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
     }
 }
 
-/// Says in the log that a job was accepted, which we created, or an earlier request for the same job.
+/// Logs that a job was accepted. `is_ours` is false if an earlier request created it.
 pub(crate) fn log_accepted(job: &Job, is_ours: bool) {
     let (id, lane) = (job.job_id, job.lane);
     match job.batch {

@@ -88,8 +88,8 @@ fn template(text: &str) -> Result<String, String> {
 /// Renders a problem from its status and detail.
 pub(crate) type Render = fn(StatusCode, &str) -> Response;
 
-/// Starts the span of a request, renders its problem, by `older` for the older contract, and sets the default `Cache-Control` and the
-/// headers with the trace.
+/// Starts the span of a request, renders its problem (by `older` for the older contract), and sets
+/// the default `Cache-Control` and the headers with the trace.
 pub(crate) async fn answer<F: Future<Output = Response>>(
     app: &App,
     mut request: Request,

@@ -27,8 +27,9 @@
 //! with `visibility`, `main_content` and `open_element` decides what of it is seen; `counter` counts
 //! characters and white space for all rules at once and gives what is between boundaries to
 //! `word_sink`, by a fast way for ASCII (`ascii`) or by UAX #29 (`segment`, with `dictionary` and
-//! `cjk_segmenter` for scripts without spaces); `word_table` holds the words. What a document can ask for is bounded by
-//! [`Options::unique_words_max`] and constants beside the code that they bound.
+//! `cjk_segmenter` for scripts without spaces); `word_table` holds the words. Memory and
+//! time for a document are bounded by [`Options::unique_words_max`] and constants beside the code
+//! that they bound.
 
 mod ascii;
 mod char_class;
