@@ -7,131 +7,90 @@ use serde::{Deserialize, Serialize};
 
 use crate::open_name::OpenName;
 
-/// Names a cause of failure. Clients branch on it, `docs/errors.md` explains each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FailureCode {
-    /// The host name could not be resolved.
-    FetchDns,
-    /// No connection to the host could be made.
-    FetchConnect,
-    /// The host was too slow, at connecting, at the first byte or in the middle.
-    FetchTimeout,
-    /// The TLS handshake failed.
-    FetchTls,
-    /// The host answered with a 4xx status.
-    #[serde(rename = "fetch_http_4xx")]
-    FetchHttp4xx,
-    /// The host answered with a 5xx status.
-    #[serde(rename = "fetch_http_5xx")]
-    FetchHttp5xx,
-    /// The document is larger than allowed, on the wire, decompressed, or as a ratio of the two.
-    FetchTooLarge,
-    /// Too many redirects, or one that leads nowhere.
-    FetchRedirects,
-    /// The URL leads to an address that must not be fetched.
-    UrlBlocked,
-    /// The document is of a kind that has no words we can read.
-    UnsupportedFormat,
-    /// The bytes could not be decompressed or decoded.
-    DecodeError,
-    /// The document could not be parsed.
-    ParseError,
-    /// The document has more different words than a count may hold.
-    TooManyUniqueWords,
-    /// The attempt took longer than an attempt may.
-    DeadlineExceeded,
-    /// The worker went away in the middle of the attempt.
-    WorkerCrashed,
-    /// The document to be counted is no longer kept.
-    SourceGone,
-    /// The job's message disappeared from the queue.
-    Lost,
-    /// A defect of ours.
-    Internal,
-    /// A code that only the next version has.
-    #[cfg(feature = "next-version")]
-    NextVersion,
+/// Another attempt may end differently.
+const RETRYABLE: bool = true;
+/// Every further attempt would end in the same way.
+const PERMANENT: bool = false;
+
+/// Declares [`FailureCode`] from a table: `Variant = "name", RETRYABLE or PERMANENT;`.
+macro_rules! failure_codes {
+    ($($(#[$doc:meta])* $code:ident = $name:literal, $is_retryable:expr;)*) => {
+        /// Names a cause of failure. Clients branch on it, `docs/errors.md` explains each.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum FailureCode {
+            $($(#[$doc])* #[serde(rename = $name)] $code,)*
+            /// A code that only the next version has.
+            #[cfg(feature = "next-version")]
+            #[serde(rename = "next_version")]
+            NextVersion,
+        }
+
+        impl FailureCode {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$code,)*];
+
+            /// Returns the name as clients see it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$code => $name,)*
+                    #[cfg(feature = "next-version")]
+                    Self::NextVersion => "next_version",
+                }
+            }
+
+            /// Returns whether another attempt may end differently.
+            ///
+            /// A 4xx answer is permanent here; [`Failure::http_status`] knows the exceptions.
+            #[must_use]
+            pub fn is_retryable(self) -> bool {
+                match self {
+                    $(Self::$code => $is_retryable,)*
+                    #[cfg(feature = "next-version")]
+                    Self::NextVersion => PERMANENT,
+                }
+            }
+        }
+    };
 }
 
-impl FailureCode {
-    /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 18] = [
-        Self::FetchDns,
-        Self::FetchConnect,
-        Self::FetchTimeout,
-        Self::FetchTls,
-        Self::FetchHttp4xx,
-        Self::FetchHttp5xx,
-        Self::FetchTooLarge,
-        Self::FetchRedirects,
-        Self::UrlBlocked,
-        Self::UnsupportedFormat,
-        Self::DecodeError,
-        Self::ParseError,
-        Self::TooManyUniqueWords,
-        Self::DeadlineExceeded,
-        Self::WorkerCrashed,
-        Self::SourceGone,
-        Self::Lost,
-        Self::Internal,
-    ];
-
-    /// Returns the name as clients see it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::FetchDns => "fetch_dns",
-            Self::FetchConnect => "fetch_connect",
-            Self::FetchTimeout => "fetch_timeout",
-            Self::FetchTls => "fetch_tls",
-            Self::FetchHttp4xx => "fetch_http_4xx",
-            Self::FetchHttp5xx => "fetch_http_5xx",
-            Self::FetchTooLarge => "fetch_too_large",
-            Self::FetchRedirects => "fetch_redirects",
-            Self::UrlBlocked => "url_blocked",
-            Self::UnsupportedFormat => "unsupported_format",
-            Self::DecodeError => "decode_error",
-            Self::ParseError => "parse_error",
-            Self::TooManyUniqueWords => "too_many_unique_words",
-            Self::DeadlineExceeded => "deadline_exceeded",
-            Self::WorkerCrashed => "worker_crashed",
-            Self::SourceGone => "source_gone",
-            Self::Lost => "lost",
-            Self::Internal => "internal",
-            #[cfg(feature = "next-version")]
-            Self::NextVersion => "next_version",
-        }
-    }
-
-    /// Tells whether another attempt may end differently.
-    ///
-    /// A 4xx answer is permanent here; [`Failure::http_status`] knows the few that are not.
-    #[must_use]
-    pub fn is_retryable(self) -> bool {
-        match self {
-            Self::FetchDns
-            | Self::FetchConnect
-            | Self::FetchTimeout
-            | Self::FetchHttp5xx
-            | Self::DeadlineExceeded
-            | Self::WorkerCrashed
-            | Self::Internal => true,
-            Self::FetchTls
-            | Self::FetchHttp4xx
-            | Self::FetchTooLarge
-            | Self::FetchRedirects
-            | Self::UrlBlocked
-            | Self::UnsupportedFormat
-            | Self::DecodeError
-            | Self::ParseError
-            | Self::TooManyUniqueWords
-            | Self::SourceGone
-            | Self::Lost => false,
-            #[cfg(feature = "next-version")]
-            Self::NextVersion => false,
-        }
-    }
+failure_codes! {
+    /// The host name could not be resolved.
+    FetchDns = "fetch_dns", RETRYABLE;
+    /// No connection to the host could be made.
+    FetchConnect = "fetch_connect", RETRYABLE;
+    /// The host was too slow, at connecting, at the first byte or in the middle.
+    FetchTimeout = "fetch_timeout", RETRYABLE;
+    /// The TLS handshake failed.
+    FetchTls = "fetch_tls", PERMANENT;
+    /// The host answered with a 4xx status.
+    FetchHttp4xx = "fetch_http_4xx", PERMANENT;
+    /// The host answered with a 5xx status.
+    FetchHttp5xx = "fetch_http_5xx", RETRYABLE;
+    /// The document is larger than allowed, on the wire, decompressed, or as a ratio of the two.
+    FetchTooLarge = "fetch_too_large", PERMANENT;
+    /// Too many redirects, or one that leads nowhere.
+    FetchRedirects = "fetch_redirects", PERMANENT;
+    /// The URL leads to an address that must not be fetched.
+    UrlBlocked = "url_blocked", PERMANENT;
+    /// The document is of a kind that has no words we can read.
+    UnsupportedFormat = "unsupported_format", PERMANENT;
+    /// The bytes could not be decompressed or decoded.
+    DecodeError = "decode_error", PERMANENT;
+    /// The document could not be parsed.
+    ParseError = "parse_error", PERMANENT;
+    /// The document has more different words than a count may hold.
+    TooManyUniqueWords = "too_many_unique_words", PERMANENT;
+    /// The attempt took longer than an attempt may.
+    DeadlineExceeded = "deadline_exceeded", RETRYABLE;
+    /// The worker went away in the middle of the attempt.
+    WorkerCrashed = "worker_crashed", RETRYABLE;
+    /// The document to be counted is no longer kept.
+    SourceGone = "source_gone", PERMANENT;
+    /// The job's message disappeared from the queue.
+    Lost = "lost", PERMANENT;
+    /// A defect of ours.
+    Internal = "internal", RETRYABLE;
 }
 
 impl fmt::Display for FailureCode {

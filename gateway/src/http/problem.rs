@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_our_fault_says_when_to_come_back() {
+    fn every_503_has_a_retry_after() {
         for code in Code::ALL {
             if code.status() == StatusCode::SERVICE_UNAVAILABLE {
                 assert!(code.is_retryable() && code.retry_after().is_some(), "{code:?}");

@@ -246,7 +246,7 @@ mod tests {
             .flat_map(|operation| operation.all_codes().into_iter().map(|code| code.name()))
             .collect();
         for code in Code::ALL {
-            assert_eq!(named.contains(code.name()), !ELSEWHERE.contains(&code), "{}", code.name());
+            assert_eq!(named.contains(code.name()), !ELSEWHERE.contains(code), "{}", code.name());
         }
     }
 

@@ -1,296 +1,181 @@
-//! What can go wrong, by name.
+//! The table of problem codes.
 
 use std::time::Duration;
 
 use axum::http::StatusCode;
 
-/// When to come back after a failure that passes by itself.
-const RETRY_SOON: Duration = Duration::from_secs(1);
-/// When to come back to a queue that is full.
-const RETRY_FULL: Duration = Duration::from_secs(5);
+use self::Retry::{After, Later, Never};
 
-/// Names a kind of error. Clients branch on it; `docs/errors.md` explains each.
+/// `Retry-After` of an error that usually passes within a second.
+const PAUSE: Duration = Duration::from_secs(1);
+/// `Retry-After` of a full queue or store, which takes longer to drain.
+const PAUSE_FULL: Duration = Duration::from_secs(5);
+
+/// Whether the same request may succeed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
-    AlreadyFinished,
-    BrokerUnavailable,
-    CrossSiteRequest,
-    DeadLetterNotFound,
-    EmptyBatch,
-    ExplainNotRecorded,
-    HeadTooLarge,
-    IdempotencyKeyReused,
-    InputTooLarge,
-    IncompleteBody,
-    Internal,
-    InvalidIdempotencyKey,
-    InvalidJobId,
-    InvalidJson,
-    InvalidLabel,
-    InvalidMultipart,
-    InvalidOption,
-    InvalidQuery,
-    InvalidRequest,
-    InvalidUrl,
-    InvalidWebhook,
-    JobCancelled,
-    JobFailed,
-    JobNotFinished,
-    JobNotFound,
-    MalformedRequest,
-    MethodNotAllowed,
-    NotAcceptable,
-    NotReady,
-    Overloaded,
-    QueueFull,
-    QuotaExceeded,
-    RateLimited,
-    RequestTimeout,
-    ResultExpired,
-    RouteNotFound,
-    SourceGone,
-    StorageFull,
-    TooManyWaiting,
-    Unauthenticated,
-    UnknownHost,
-    UnsupportedMediaType,
-    WebhookNotRequested,
-    WebhooksDisabled,
-    WebhooksFull,
+enum Retry {
+    /// The request has to be changed first.
+    Never,
+    /// Yes. The place that reports the problem may know when.
+    Later,
+    /// Yes, after this time unless the place that reports the problem knows better.
+    After(Duration),
+}
+
+/// The properties of one code.
+struct Entry {
+    name: &'static str,
+    status: StatusCode,
+    retry: Retry,
+    title: &'static str,
+}
+
+/// Declares [`Code`] from a table: `Variant = "name", STATUS, retry, "Title";`.
+macro_rules! codes {
+    ($($code:ident = $name:literal, $status:ident, $retry:expr, $title:literal;)*) => {
+        /// Names a kind of error. Clients branch on its name; `docs/errors.md` explains each.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $($code,)*
+        }
+
+        impl Code {
+            /// Every code, sorted by name.
+            pub(crate) const ALL: &[Self] = &[$(Self::$code,)*];
+
+            fn entry(self) -> Entry {
+                match self {
+                    $(Self::$code => Entry {
+                        name: $name,
+                        status: StatusCode::$status,
+                        retry: $retry,
+                        title: $title,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    AlreadyFinished = "already_finished", CONFLICT, Never,
+        "The job has already ended";
+    BrokerUnavailable = "broker_unavailable", SERVICE_UNAVAILABLE, After(PAUSE),
+        "The queue is not available";
+    CrossSiteRequest = "cross_site_request", FORBIDDEN, Never,
+        "A page of another site sent the request";
+    DeadLetterNotFound = "dead_letter_not_found", NOT_FOUND, Never,
+        "No such dead letter";
+    EmptyBatch = "empty_batch", UNPROCESSABLE_ENTITY, Never,
+        "The batch has no job";
+    ExplainNotRecorded = "explain_not_recorded", CONFLICT, Never,
+        "The job recorded no explanation";
+    HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, Never,
+        "The head of the request is too large";
+    IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, Never,
+        "The name is taken by another request";
+    IncompleteBody = "incomplete_body", BAD_REQUEST, Later,
+        "The body is incomplete";
+    InputTooLarge = "input_too_large", PAYLOAD_TOO_LARGE, Never,
+        "The request is too large";
+    Internal = "internal", INTERNAL_SERVER_ERROR, Later,
+        "A defect of the service";
+    InvalidIdempotencyKey = "invalid_idempotency_key", BAD_REQUEST, Never,
+        "Not an idempotency key";
+    InvalidJobId = "invalid_job_id", BAD_REQUEST, Never,
+        "Not a job id";
+    InvalidJson = "invalid_json", BAD_REQUEST, Never,
+        "The body is not JSON";
+    InvalidLabel = "invalid_label", UNPROCESSABLE_ENTITY, Never,
+        "A label is not allowed";
+    InvalidMultipart = "invalid_multipart", BAD_REQUEST, Never,
+        "The form cannot be read";
+    InvalidOption = "invalid_option", UNPROCESSABLE_ENTITY, Never,
+        "An option is not known";
+    InvalidQuery = "invalid_query", BAD_REQUEST, Never,
+        "A query parameter is not valid";
+    InvalidRequest = "invalid_request", UNPROCESSABLE_ENTITY, Never,
+        "The body is not a job";
+    InvalidUrl = "invalid_url", UNPROCESSABLE_ENTITY, Never,
+        "The URL cannot be fetched";
+    InvalidWebhook = "invalid_webhook", UNPROCESSABLE_ENTITY, Never,
+        "The webhook cannot be delivered there";
+    JobCancelled = "job_cancelled", CONFLICT, Never,
+        "The job was cancelled";
+    JobFailed = "job_failed", CONFLICT, Never,
+        "The job failed";
+    JobNotFinished = "job_not_finished", CONFLICT, After(PAUSE),
+        "The job is not finished";
+    JobNotFound = "job_not_found", NOT_FOUND, Never,
+        "No such job";
+    MalformedRequest = "malformed_request", BAD_REQUEST, Never,
+        "Not a request of HTTP/1.1";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Never,
+        "The route has no such method";
+    NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, Never,
+        "There is no such form of a result";
+    NotReady = "not_ready", SERVICE_UNAVAILABLE, After(PAUSE),
+        "The service is not ready";
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, After(PAUSE),
+        "Too many submissions at once";
+    QueueFull = "queue_full", SERVICE_UNAVAILABLE, After(PAUSE_FULL),
+        "The queue is full";
+    QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS, Later,
+        "Too many unfinished jobs";
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, Later,
+        "Too many requests";
+    RequestTimeout = "request_timeout", REQUEST_TIMEOUT, Later,
+        "The body did not arrive in time";
+    ResultExpired = "result_expired", GONE, Never,
+        "The result is no longer kept";
+    RouteNotFound = "route_not_found", NOT_FOUND, Never,
+        "No such route";
+    SourceGone = "source_gone", GONE, Never,
+        "The source is no longer kept";
+    StorageFull = "storage_full", SERVICE_UNAVAILABLE, After(PAUSE_FULL),
+        "There is no room for the document";
+    TooManyWaiting = "too_many_waiting", SERVICE_UNAVAILABLE, After(PAUSE),
+        "Too many clients wait";
+    Unauthenticated = "unauthenticated", UNAUTHORIZED, Never,
+        "No valid API key";
+    UnknownHost = "unknown_host", MISDIRECTED_REQUEST, Never,
+        "The host name is not accepted";
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, Never,
+        "The content type is not supported";
+    WebhookNotRequested = "webhook_not_requested", CONFLICT, Never,
+        "The job has no webhook";
+    WebhooksDisabled = "webhooks_disabled", UNPROCESSABLE_ENTITY, Never,
+        "There are no webhooks here";
+    WebhooksFull = "webhooks_full", SERVICE_UNAVAILABLE, After(PAUSE_FULL),
+        "Too many webhooks wait";
 }
 
 impl Code {
-    /// Every code, by name.
-    pub(crate) const ALL: [Self; 45] = [
-        Self::AlreadyFinished,
-        Self::BrokerUnavailable,
-        Self::CrossSiteRequest,
-        Self::DeadLetterNotFound,
-        Self::EmptyBatch,
-        Self::ExplainNotRecorded,
-        Self::HeadTooLarge,
-        Self::IdempotencyKeyReused,
-        Self::IncompleteBody,
-        Self::InputTooLarge,
-        Self::Internal,
-        Self::InvalidIdempotencyKey,
-        Self::InvalidJobId,
-        Self::InvalidJson,
-        Self::InvalidLabel,
-        Self::InvalidMultipart,
-        Self::InvalidOption,
-        Self::InvalidQuery,
-        Self::InvalidRequest,
-        Self::InvalidUrl,
-        Self::InvalidWebhook,
-        Self::JobCancelled,
-        Self::JobFailed,
-        Self::JobNotFinished,
-        Self::JobNotFound,
-        Self::MalformedRequest,
-        Self::MethodNotAllowed,
-        Self::NotAcceptable,
-        Self::NotReady,
-        Self::Overloaded,
-        Self::QueueFull,
-        Self::QuotaExceeded,
-        Self::RateLimited,
-        Self::RequestTimeout,
-        Self::ResultExpired,
-        Self::RouteNotFound,
-        Self::SourceGone,
-        Self::StorageFull,
-        Self::TooManyWaiting,
-        Self::Unauthenticated,
-        Self::UnknownHost,
-        Self::UnsupportedMediaType,
-        Self::WebhookNotRequested,
-        Self::WebhooksDisabled,
-        Self::WebhooksFull,
-    ];
-
-    /// Returns the code as clients see it.
+    /// Returns the name, as clients see it.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::AlreadyFinished => "already_finished",
-            Self::BrokerUnavailable => "broker_unavailable",
-            Self::CrossSiteRequest => "cross_site_request",
-            Self::DeadLetterNotFound => "dead_letter_not_found",
-            Self::EmptyBatch => "empty_batch",
-            Self::ExplainNotRecorded => "explain_not_recorded",
-            Self::HeadTooLarge => "head_too_large",
-            Self::IdempotencyKeyReused => "idempotency_key_reused",
-            Self::IncompleteBody => "incomplete_body",
-            Self::InputTooLarge => "input_too_large",
-            Self::Internal => "internal",
-            Self::InvalidIdempotencyKey => "invalid_idempotency_key",
-            Self::InvalidJobId => "invalid_job_id",
-            Self::InvalidJson => "invalid_json",
-            Self::InvalidLabel => "invalid_label",
-            Self::InvalidMultipart => "invalid_multipart",
-            Self::InvalidOption => "invalid_option",
-            Self::InvalidQuery => "invalid_query",
-            Self::InvalidRequest => "invalid_request",
-            Self::InvalidUrl => "invalid_url",
-            Self::InvalidWebhook => "invalid_webhook",
-            Self::JobCancelled => "job_cancelled",
-            Self::JobFailed => "job_failed",
-            Self::JobNotFinished => "job_not_finished",
-            Self::JobNotFound => "job_not_found",
-            Self::MalformedRequest => "malformed_request",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::NotAcceptable => "not_acceptable",
-            Self::NotReady => "not_ready",
-            Self::Overloaded => "overloaded",
-            Self::QueueFull => "queue_full",
-            Self::QuotaExceeded => "quota_exceeded",
-            Self::RateLimited => "rate_limited",
-            Self::RequestTimeout => "request_timeout",
-            Self::ResultExpired => "result_expired",
-            Self::RouteNotFound => "route_not_found",
-            Self::SourceGone => "source_gone",
-            Self::StorageFull => "storage_full",
-            Self::TooManyWaiting => "too_many_waiting",
-            Self::Unauthenticated => "unauthenticated",
-            Self::UnknownHost => "unknown_host",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::WebhookNotRequested => "webhook_not_requested",
-            Self::WebhooksDisabled => "webhooks_disabled",
-            Self::WebhooksFull => "webhooks_full",
-        }
+        self.entry().name
     }
 
+    /// Returns the status of an answer with this code.
     pub(crate) fn status(self) -> StatusCode {
-        match self {
-            Self::BrokerUnavailable
-            | Self::NotReady
-            | Self::Overloaded
-            | Self::QueueFull
-            | Self::StorageFull
-            | Self::TooManyWaiting
-            | Self::WebhooksFull => StatusCode::SERVICE_UNAVAILABLE,
-            Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::IncompleteBody
-            | Self::InvalidIdempotencyKey
-            | Self::InvalidJobId
-            | Self::InvalidJson
-            | Self::InvalidMultipart
-            | Self::InvalidQuery
-            | Self::MalformedRequest => StatusCode::BAD_REQUEST,
-            Self::EmptyBatch
-            | Self::IdempotencyKeyReused
-            | Self::InvalidLabel
-            | Self::InvalidOption
-            | Self::InvalidRequest
-            | Self::InvalidUrl
-            | Self::InvalidWebhook
-            | Self::WebhooksDisabled => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::AlreadyFinished
-            | Self::ExplainNotRecorded
-            | Self::JobCancelled
-            | Self::JobFailed
-            | Self::JobNotFinished
-            | Self::WebhookNotRequested => StatusCode::CONFLICT,
-            Self::CrossSiteRequest => StatusCode::FORBIDDEN,
-            Self::DeadLetterNotFound | Self::JobNotFound | Self::RouteNotFound => {
-                StatusCode::NOT_FOUND
-            }
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::ResultExpired | Self::SourceGone => StatusCode::GONE,
-            Self::QuotaExceeded | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        }
+        self.entry().status
     }
 
-    /// Returns what the code means, in words that never change.
+    /// Returns the meaning in a few words, which never change.
     pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::AlreadyFinished => "The job has already ended",
-            Self::BrokerUnavailable => "The queue is not available",
-            Self::CrossSiteRequest => "A page of another site sent the request",
-            Self::DeadLetterNotFound => "No such dead letter",
-            Self::EmptyBatch => "The batch has no job",
-            Self::ExplainNotRecorded => "The job recorded no explanation",
-            Self::HeadTooLarge => "The head of the request is too large",
-            Self::IdempotencyKeyReused => "The name is taken by another request",
-            Self::IncompleteBody => "The body is incomplete",
-            Self::InputTooLarge => "The request is too large",
-            Self::Internal => "A defect of the service",
-            Self::InvalidIdempotencyKey => "Not an idempotency key",
-            Self::InvalidJobId => "Not a job id",
-            Self::InvalidJson => "The body is not JSON",
-            Self::InvalidLabel => "A label is not allowed",
-            Self::InvalidMultipart => "The form cannot be read",
-            Self::InvalidOption => "An option is not known",
-            Self::InvalidQuery => "A query parameter is not valid",
-            Self::InvalidRequest => "The body is not a job",
-            Self::InvalidUrl => "The URL cannot be fetched",
-            Self::InvalidWebhook => "The webhook cannot be delivered there",
-            Self::JobCancelled => "The job was cancelled",
-            Self::JobFailed => "The job failed",
-            Self::JobNotFinished => "The job is not finished",
-            Self::JobNotFound => "No such job",
-            Self::MalformedRequest => "Not a request of HTTP/1.1",
-            Self::MethodNotAllowed => "The route has no such method",
-            Self::NotAcceptable => "There is no such form of a result",
-            Self::NotReady => "The service is not ready",
-            Self::Overloaded => "Too many submissions at once",
-            Self::QueueFull => "The queue is full",
-            Self::QuotaExceeded => "Too many unfinished jobs",
-            Self::RateLimited => "Too many requests",
-            Self::RequestTimeout => "The body did not arrive in time",
-            Self::ResultExpired => "The result is no longer kept",
-            Self::RouteNotFound => "No such route",
-            Self::SourceGone => "The source is no longer kept",
-            Self::StorageFull => "There is no room for the document",
-            Self::TooManyWaiting => "Too many clients wait",
-            Self::Unauthenticated => "No valid API key",
-            Self::UnknownHost => "The host name is not accepted",
-            Self::UnsupportedMediaType => "The content type is not supported",
-            Self::WebhookNotRequested => "The job has no webhook",
-            Self::WebhooksDisabled => "There are no webhooks here",
-            Self::WebhooksFull => "Too many webhooks wait",
-        }
+        self.entry().title
     }
 
-    /// Tells whether the same request may succeed later.
+    /// Returns whether the same request may succeed later.
     pub(crate) fn is_retryable(self) -> bool {
-        matches!(
-            self,
-            Self::BrokerUnavailable
-                | Self::IncompleteBody
-                | Self::Internal
-                | Self::JobNotFinished
-                | Self::NotReady
-                | Self::Overloaded
-                | Self::QueueFull
-                | Self::QuotaExceeded
-                | Self::RateLimited
-                | Self::RequestTimeout
-                | Self::StorageFull
-                | Self::TooManyWaiting
-                | Self::WebhooksFull
-        )
+        self.entry().retry != Never
     }
 
+    /// Returns the value of `Retry-After`, unless the code has none.
     pub(crate) fn retry_after(self) -> Option<Duration> {
-        if matches!(self, Self::QueueFull | Self::StorageFull | Self::WebhooksFull) {
-            return Some(RETRY_FULL);
+        match self.entry().retry {
+            After(pause) => Some(pause),
+            Never | Later => None,
         }
-        let passes = matches!(
-            self,
-            Self::BrokerUnavailable
-                | Self::NotReady
-                | Self::JobNotFinished
-                | Self::Overloaded
-                | Self::TooManyWaiting
-        );
-        passes.then_some(RETRY_SOON)
     }
 }

@@ -107,7 +107,7 @@ fn problem() -> Value {
             "title": {"type": "string", "description": "What the code means."},
             "status": {"type": "integer", "minimum": 400, "maximum": 599},
             "detail": {"type": "string", "description": "A sentence about this case."},
-            "code": {"enum": Code::ALL.map(Code::name).as_slice()},
+            "code": {"enum": Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>()},
             "retryable": {
                 "type": "boolean",
                 "description": "Whether the same request may succeed later.",
