@@ -37,16 +37,43 @@ pub struct Publishing {
     pub context: TraceParent,
 }
 
+/// Begins a span `publish <stream>`.
+macro_rules! publish_span {
+    ($destination:literal, $($fields:tt)*) => {
+        info_span!(
+            concat!("publish ", $destination),
+            otel.kind = "producer",
+            messaging.system = "nats",
+            messaging.operation.name = "publish",
+            messaging.operation.r#type = "send",
+            messaging.destination.name = $destination,
+            $($fields)*
+        )
+    };
+}
+
+/// Begins a span `process <stream>` for one delivery.
+macro_rules! process_span {
+    ($destination:literal, $delivery:expr, $($fields:tt)*) => {
+        info_span!(
+            concat!("process ", $destination),
+            otel.kind = "consumer",
+            messaging.system = "nats",
+            messaging.operation.name = "process",
+            messaging.operation.r#type = "process",
+            messaging.destination.name = $destination,
+            messaging.nats.stream.sequence = signed($delivery.stream_sequence),
+            messaging.nats.delivery_count = signed($delivery.delivered),
+            $($fields)*
+        )
+    };
+}
+
 /// Begins the span `publish jobs`, as a child of `parent`.
 #[must_use]
 pub fn publish(message: &JobMessage, parent: &TraceParent) -> Publishing {
-    let span = info_span!(
-        "publish jobs",
-        otel.kind = "producer",
-        messaging.system = "nats",
-        messaging.operation.name = "publish",
-        messaging.operation.r#type = "send",
-        messaging.destination.name = "jobs",
+    let span = publish_span!(
+        "jobs",
         messaging.nats.stream.sequence = field::Empty,
         job.id = %message.job_id,
         job.lane = message.lane.as_str(),
@@ -56,101 +83,69 @@ pub fn publish(message: &JobMessage, parent: &TraceParent) -> Publishing {
     Publishing { span, context }
 }
 
-/// Begins the span `publish dead_jobs`, within the delivery that was the last, and returns what the
-/// letter carries.
+/// Begins the span `publish dead_jobs` within the last delivery, and returns the context for the
+/// header of the dead letter.
 pub(crate) fn publish_dead(
     job: Option<&Job>,
-    given: Option<TraceParent>,
+    received: Option<TraceParent>,
 ) -> (Span, Option<TraceParent>) {
-    let span = info_span!(
-        "publish dead_jobs",
-        otel.kind = "producer",
-        messaging.system = "nats",
-        messaging.operation.name = "publish",
-        messaging.operation.r#type = "send",
-        messaging.destination.name = "dead_jobs",
-        job.id = job.map(|job| field::display(job.job_id)),
-    );
-    // What is no job has no delivery's span around it.
-    if let Some(parent) = given.filter(|_| job.is_none()) {
+    let job_id = job.map(|job| field::display(job.job_id));
+    let span = publish_span!("dead_jobs", job.id = job_id);
+    // An unreadable message has no `process jobs` span around it.
+    if let Some(parent) = received.filter(|_| job.is_none()) {
         telemetry::adopt(&span, &parent);
     }
-    let context = telemetry::context(&span).or(given);
+    let context = telemetry::context(&span).or(received);
     (span, context)
 }
 
-/// Begins the span `publish webhooks`: within what ended the job, or else in the job's trace.
+/// Begins the span `publish webhooks`: a child of the current span, or else of the job's trace.
 pub(crate) fn publish_webhook(job: &Job) -> Span {
-    let is_alone = Span::current().is_none();
-    let span = info_span!(
-        "publish webhooks",
-        otel.kind = "producer",
-        messaging.system = "nats",
-        messaging.operation.name = "publish",
-        messaging.operation.r#type = "send",
-        messaging.destination.name = "webhooks",
-        job.id = %job.job_id,
-    );
-    if let Some(parent) = job.traceparent.filter(|_| is_alone) {
+    let is_root = Span::current().is_none();
+    let span = publish_span!("webhooks", job.id = %job.job_id);
+    if let Some(parent) = job.traceparent.filter(|_| is_root) {
         telemetry::adopt(&span, &parent);
     }
     span
 }
 
-/// Returns what the message about a job carries that is published within `span`.
+/// Returns the context for the header of a message about `job` that is published within `span`.
 pub(crate) fn within(span: &Span, job: &Job) -> TraceParent {
     let recorded = telemetry::context(span).or(job.traceparent);
-    let given = recorded.unwrap_or_else(TraceParent::random);
-    TraceParent { trace_id: job.trace_id, ..given }
+    let context = recorded.unwrap_or_else(TraceParent::random);
+    TraceParent { trace_id: job.trace_id, ..context }
 }
 
 /// Begins the span `process webhooks` for one delivery of a webhook's message.
 #[must_use]
 pub fn process_webhook(job_id: JobId, trace_id: TraceId, delivery: &DeliveryInfo) -> Span {
-    let span = info_span!(
-        "process webhooks",
-        otel.kind = "consumer",
-        messaging.system = "nats",
-        messaging.operation.name = "process",
-        messaging.operation.r#type = "process",
-        messaging.destination.name = "webhooks",
-        messaging.nats.stream.sequence = signed(delivery.stream_sequence),
-        messaging.nats.delivery_count = signed(delivery.delivered),
-        job.id = %job_id,
-    );
-    let given = delivery.traceparent.unwrap_or_else(TraceParent::random);
-    // Whatever the header says, the record and the log name the trace that the job says.
-    let parent = TraceParent { trace_id, ..given };
-    telemetry::adopt(&span, &parent);
-    telemetry::link(&span, &parent);
-    telemetry::identify(&span, trace_id);
+    let span = process_span!("webhooks", delivery, job.id = %job_id);
+    join_trace(&span, trace_id, delivery);
     span
 }
 
-/// Begins the span `process jobs` for one delivery of a job: a child of the span that put the
-/// message in.
+/// Begins the span `process jobs` for one delivery of a job: a child of `publish jobs`.
 #[must_use]
 pub fn process(message: &JobMessage, delivery: &DeliveryInfo) -> Span {
-    let span = info_span!(
-        "process jobs",
-        otel.kind = "consumer",
-        messaging.system = "nats",
-        messaging.operation.name = "process",
-        messaging.operation.r#type = "process",
-        messaging.destination.name = "jobs",
-        messaging.nats.stream.sequence = signed(delivery.stream_sequence),
-        messaging.nats.delivery_count = signed(delivery.delivered),
+    let span = process_span!(
+        "jobs",
+        delivery,
         wordmill.queue.wait_ms = waited_ms(message),
         job.id = %message.job_id,
         job.lane = message.lane.as_str(),
     );
-    let given = delivery.traceparent.unwrap_or_else(TraceParent::random);
-    // Whatever the header says, the record and the log name the trace that the job says.
-    let parent = TraceParent { trace_id: message.trace_id, ..given };
-    telemetry::adopt(&span, &parent);
-    telemetry::link(&span, &parent);
-    telemetry::identify(&span, message.trace_id);
+    join_trace(&span, message.trace_id, delivery);
     span
+}
+
+/// Makes `span` a child of the delivery's context. The trace id is that of the job, whatever the
+/// header contains, because the record and the log name it.
+fn join_trace(span: &Span, trace_id: TraceId, delivery: &DeliveryInfo) {
+    let header = delivery.traceparent.unwrap_or_else(TraceParent::random);
+    let parent = TraceParent { trace_id, ..header };
+    telemetry::adopt(span, &parent);
+    telemetry::link(span, &parent);
+    telemetry::identify(span, trace_id);
 }
 
 /// Returns how long ago a job was submitted, in milliseconds; nothing if the clocks disagree.

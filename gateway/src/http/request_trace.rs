@@ -202,50 +202,56 @@ pub(crate) fn name_job(job_id: JobId) {
     Span::current().record("job.id", field::display(job_id));
 }
 
-/// Begins the span `cancel job` in the job's own trace, beside what its submission led to.
+/// Begins the span `cancel job` in the job's own trace, beside the spans of its submission.
 pub(crate) fn begin_cancel_span(job: &Job, request: &TraceParent) -> Span {
     let span = info_span!("cancel job", job.id = %job.job_id);
-    if let Some(parent) = &job.traceparent {
-        telemetry::adopt(&span, parent);
-        telemetry::link(&span, request);
-    }
-    telemetry::identify(&span, job.trace_id);
+    join_trace_of(job, &span, request);
     span
 }
 
 /// Begins the span `send webhook` in the job's own trace.
 pub(crate) fn begin_webhook_span(job: &Job, request: &TraceParent) -> Span {
     let span = info_span!("send webhook", job.id = %job.job_id);
-    if let Some(parent) = &job.traceparent {
-        telemetry::adopt(&span, parent);
-        telemetry::link(&span, request);
-    }
-    telemetry::identify(&span, job.trace_id);
+    join_trace_of(job, &span, request);
     span
 }
 
-/// Begins the trace of one of many jobs that came in one request, to which it is linked: ten thousand
-/// jobs in one trace nobody could read.
+/// Puts `span` into the trace of `job`, and links it to the request.
+fn join_trace_of(job: &Job, span: &Span, request: &TraceParent) {
+    if let Some(parent) = &job.traceparent {
+        telemetry::adopt(span, parent);
+        telemetry::link(span, request);
+    }
+    telemetry::identify(span, job.trace_id);
+}
+
+/// Begins a trace for one line of a batch, linked to the request: a single trace with the spans of
+/// 10,000 jobs would be unreadable.
 pub(crate) fn begin_member_trace(request: &TraceParent) -> (Span, TraceParent) {
     let span = info_span!(parent: None, "batch line", job.id = field::Empty);
-    telemetry::link(&span, request);
-    let trace = telemetry::context(&span).unwrap_or_else(TraceParent::random);
-    telemetry::identify(&span, trace.trace_id);
+    let trace = start_trace(&span, [request]);
     (span, trace)
 }
 
-/// Begins the trace of a job that is done again, linked to that of the old one and to the request.
+/// Begins the trace of a job that replays a dead letter, linked to that of the old job and to the
+/// request.
 pub(crate) fn begin_replay_trace(
     old: Option<&TraceParent>,
     request: &TraceParent,
 ) -> (Span, TraceParent) {
     let span = info_span!(parent: None, "replay job", job.id = field::Empty);
-    for other in old.into_iter().chain([request]) {
-        telemetry::link(&span, other);
-    }
-    let trace = telemetry::context(&span).unwrap_or_else(TraceParent::random);
-    telemetry::identify(&span, trace.trace_id);
+    let trace = start_trace(&span, old.into_iter().chain([request]));
     (span, trace)
+}
+
+/// Returns the context of a span without a parent, after linking it to `links`.
+fn start_trace<'a>(span: &Span, links: impl IntoIterator<Item = &'a TraceParent>) -> TraceParent {
+    for link in links {
+        telemetry::link(span, link);
+    }
+    let trace = telemetry::context(span).unwrap_or_else(TraceParent::random);
+    telemetry::identify(span, trace.trace_id);
+    trace
 }
 
 #[cfg(test)]
