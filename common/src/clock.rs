@@ -1,5 +1,7 @@
 //! The time of day, as records and answers give it.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 /// Returns the time in UTC, to the millisecond: nothing we measure across machines is finer.
@@ -7,4 +9,23 @@ use jiff::Timestamp;
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+/// Returns the time from `since` until `now`; zero if `since` is later, as by another host's clock.
+#[must_use]
+pub fn age(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_in_the_future_has_no_age() {
+        let at = |s| Timestamp::from_second(s).unwrap();
+        assert_eq!(age(at(10), at(70)), Duration::from_secs(60));
+        assert_eq!(age(at(70), at(10)), Duration::ZERO);
+        assert_eq!(age(Timestamp::MAX, at(10)), Duration::ZERO);
+    }
 }

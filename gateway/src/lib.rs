@@ -164,9 +164,9 @@ pub async fn run(
     let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
     let (readings, gauge) = Backpressure::new();
-    let queue = Queue::open(&broker).await?;
-    let dead_letters = Archive::open(&broker).await?;
-    let webhooks = Webhooks::open(&broker).await?;
+    let queue = Queue::open(&broker);
+    let dead_letters = Archive::open(&broker);
+    let webhooks = Webhooks::open(&broker);
     let standing = QueueStatus::new(gauge.clone());
     let metrics = Metrics::new(&standing);
     let access = if keys.table().is_some() { Access::Keyed } else { Access::Open };
@@ -175,16 +175,16 @@ pub async fn run(
         browser_policy: BrowserPolicy::new(config.hosts.clone(), config.cors_origins.clone()),
         description: Description::new(access),
         queue: queue.clone(),
-        store: Store::open(&broker, config.topology.result_ttl).await?,
-        listing: Listing::open(&broker).await?,
-        results: Results::open(&broker).await?,
+        store: Store::open(&broker, config.topology.result_ttl),
+        listing: Listing::open(&broker),
+        results: Results::open(&broker),
         dead_letters: dead_letters.clone(),
         gauge,
         metrics: metrics.clone(),
         room: InFlightBudget::new(),
         trace: config.trace.clone(),
         scheme: if config.tls.is_some() { "https" } else { "http" },
-        uploads: Uploads::new(Documents::open(&broker).await?, config.uploads),
+        uploads: Uploads::new(Documents::open(&broker), config.uploads),
         waiters: Waiters::new(config.waiters_max, shutdown.clone()),
         webhooks: webhooks.clone(),
         webhooks_enabled: config.webhooks.is_some(),

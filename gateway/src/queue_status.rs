@@ -11,6 +11,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::debug;
+use wordmill_common::clock::age;
 use wordmill_common::id::Lane;
 use wordmill_common::metrics::{InLane, encode_gauges};
 use wordmill_nats::Error;
@@ -18,7 +19,6 @@ use wordmill_nats::connect::Broker;
 use wordmill_nats::dead_letters::{Archive, Mark};
 use wordmill_nats::presence;
 use wordmill_nats::queue::{LaneLevel, Queue};
-use wordmill_nats::sweep::age;
 use wordmill_nats::webhooks::{self, Webhooks};
 
 use crate::enqueue::backpressure::Backpressure;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
+use wordmill_common::clock::age;
 use wordmill_common::id::JobKey;
 use wordmill_common::job::Status;
 use wordmill_nats::Error;
@@ -20,7 +21,7 @@ use wordmill_nats::connect::Broker;
 use wordmill_nats::job_record::VersionedJob;
 use wordmill_nats::lease::{HeldLease, Lease, LeaseResult};
 use wordmill_nats::supervise::Health;
-use wordmill_nats::sweep::{ObjectStore, Orphan, Sweep, UnfinishedJob, age};
+use wordmill_nats::sweep::{ObjectStore, Orphan, Sweep, UnfinishedJob};
 use wordmill_nats::topology::{
     DEAD_JOBS, DOCUMENTS_STREAM, JOB_STATE_STREAM, JOBS, LEASES_STREAM, RESULTS_STREAM, Topology,
     WEBHOOKS,
@@ -89,8 +90,8 @@ async fn serve(
     shutdown: &CancellationToken,
     (standing, metrics): (&QueueStatus, &Metrics),
 ) -> Result<(), Error> {
-    let lease = Lease::open(broker, DUTY).await?;
-    let mut sweeper = Sweeper::open(config, broker, standing, metrics).await?;
+    let lease = Lease::open(broker, DUTY);
+    let mut sweeper = Sweeper::new(config, broker, standing, metrics);
     loop {
         let asked = async {
             // The sender lives as long as we do.
@@ -182,16 +183,11 @@ struct Sweeper {
 }
 
 impl Sweeper {
-    async fn open(
-        config: &Config,
-        broker: &Broker,
-        standing: &QueueStatus,
-        metrics: &Metrics,
-    ) -> Result<Self, Error> {
-        Ok(Self {
+    fn new(config: &Config, broker: &Broker, standing: &QueueStatus, metrics: &Metrics) -> Self {
+        Self {
             standing: standing.clone(),
             metrics: metrics.clone(),
-            sweep: Sweep::open(broker, config.topology.result_ttl).await?,
+            sweep: Sweep::open(broker, config.topology.result_ttl),
             interval: config.sweeper.interval,
             grace: config.sweeper.grace,
             alarm_age: config.sweeper.alarm_age,
@@ -200,7 +196,7 @@ impl Sweeper {
             chunk_grace: config.sweeper.grace.max(config.uploads.total_timeout + CHUNK_MARGIN),
             suspects: HashMap::new(),
             oldest: None,
-        })
+        }
     }
 
     /// Sweeps once per interval, while the lease is `valid`.

@@ -33,11 +33,8 @@ pub struct StoredDocument {
 
 impl Documents {
     /// Opens the documents; asks the broker nothing.
-    ///
-    /// # Errors
-    /// None in practice: the stream's name is valid.
-    pub async fn open(broker: &Broker) -> Result<Self, Error> {
-        Ok(Self { bucket: Bucket::open(broker, DOCUMENTS, DOCUMENTS_STREAM).await? })
+    pub fn open(broker: &Broker) -> Self {
+        Self { bucket: Bucket::open(broker, DOCUMENTS, DOCUMENTS_STREAM) }
     }
 
     /// Begins to take in the document of a job, as `<job_id>.<nonce>`: a document belongs to one job,

@@ -7,7 +7,7 @@ use wordmill_common::id::JobKey;
 use wordmill_common::job::{FORMAT, Job, Status};
 
 use crate::Error;
-use crate::lease::OPERATION_HEADER;
+use crate::headers::OPERATION_HEADER;
 
 /// Header that repeats the record's status, for readers that fetch headers only.
 pub const STATUS_HEADER: &str = "Wordmill-Status";
@@ -35,10 +35,10 @@ pub struct RawRecord {
 }
 
 impl RawRecord {
-    /// Writes the record of a job that has none in the bucket.
+    /// Returns the record of a job that has none in the bucket.
     ///
     /// # Errors
-    /// [`Error::Corrupt`]; none in practice.
+    /// [`Error::Corrupt`] if the job cannot be serialized.
     pub fn unwritten(job: &Job) -> Result<Self, Error> {
         let json = serde_json::to_vec(job).map_err(|error| corrupt(&job.key(), error))?;
         Ok(Self { json: json.into(), status: job.status, revision: 0 })

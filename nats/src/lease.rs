@@ -15,12 +15,11 @@ use uuid::Uuid;
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
+use crate::headers::OPERATION_HEADER;
 use crate::stream_read::{ReadFrom, info, last, open};
 use crate::subject;
 use crate::topology::LEASES_STREAM;
 
-/// Header of the client convention for deleted keys.
-pub(crate) const OPERATION_HEADER: &str = "KV-Operation";
 /// A lease is renewed when this part of its time is over.
 const RENEWALS_PER_TTL: u32 = 3;
 
@@ -61,13 +60,13 @@ pub enum LeaseResult {
 
 impl Lease {
     /// Names a duty; asks the broker nothing. Every call is another holder.
-    ///
-    /// # Errors
-    /// None in practice: the stream's name is valid.
-    pub async fn open(broker: &Broker, duty: &str) -> Result<Self, Error> {
-        let stream = open(broker, LEASES_STREAM).await?;
-        let holder = Uuid::new_v4().to_string();
-        Ok(Self { broker: broker.clone(), stream, subject: subject::lease(duty), holder })
+    pub fn open(broker: &Broker, duty: &str) -> Self {
+        Self {
+            broker: broker.clone(),
+            stream: open(broker, LEASES_STREAM),
+            subject: subject::lease(duty),
+            holder: Uuid::new_v4().to_string(),
+        }
     }
 
     /// Asks for the lease.

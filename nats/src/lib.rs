@@ -30,6 +30,7 @@ pub mod documents;
 mod error;
 pub mod events;
 pub mod global_account;
+mod headers;
 pub mod job_record;
 pub mod lease;
 pub mod listing;

@@ -60,12 +60,8 @@ pub struct Listing {
 
 impl Listing {
     /// Opens the records; asks the broker nothing.
-    ///
-    /// # Errors
-    /// None in practice: the stream's name is valid.
-    pub async fn open(broker: &Broker) -> Result<Self, Error> {
-        let stream = open(broker, JOB_STATE_STREAM).await?;
-        Ok(Self { broker: broker.clone(), stream })
+    pub fn open(broker: &Broker) -> Self {
+        Self { broker: broker.clone(), stream: open(broker, JOB_STATE_STREAM) }
     }
 
     /// Returns up to `limit` records of `owner` below the sequence number `before`.

@@ -72,16 +72,9 @@ struct ChunkSize {
 
 impl Bucket {
     /// Opens an object store; asks the broker nothing. `stream` is the stream behind it.
-    ///
-    /// # Errors
-    /// None in practice: the stream's name is valid.
-    pub(crate) async fn open(
-        broker: &Broker,
-        name: &'static str,
-        stream: &str,
-    ) -> Result<Self, Error> {
+    pub(crate) fn open(broker: &Broker, name: &'static str, stream: &'static str) -> Self {
         let jetstream = ContextBuilder::new().timeout(CHUNK_TIMEOUT).build(broker.client.clone());
-        Ok(Self { name, jetstream, stream: open(broker, stream).await? })
+        Self { name, jetstream, stream: open(broker, stream) }
     }
 
     /// Returns the stream behind it.

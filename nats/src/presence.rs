@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 use uuid::Uuid;
+use wordmill_common::clock::age;
 use wordmill_common::id::Lane;
 
 use crate::Error;
 use crate::connect::{Broker, REQUEST_TIMEOUT};
-use crate::lease::OPERATION_HEADER;
+use crate::headers::OPERATION_HEADER;
 use crate::stream_read::{BATCH_MAX, batch, stored_at};
 use crate::subject;
-use crate::sweep::age;
 use crate::topology::LEASES_STREAM;
 
 /// How often a worker should say that it is there.

@@ -137,12 +137,8 @@ impl Envelope {
 
 impl Queue {
     /// Opens the queue; asks the broker nothing.
-    ///
-    /// # Errors
-    /// None in practice: the stream's name is valid.
-    pub async fn open(broker: &Broker) -> Result<Self, Error> {
-        let stream = open(broker, JOBS).await?;
-        Ok(Self { broker: broker.clone(), stream })
+    pub fn open(broker: &Broker) -> Self {
+        Self { broker: broker.clone(), stream: open(broker, JOBS) }
     }
 
     /// Puts a job in. `Ok` means that the stream has it, or had it a moment ago.

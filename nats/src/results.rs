@@ -55,11 +55,8 @@ pub struct Results {
 
 impl Results {
     /// Opens the large histograms; asks the broker nothing.
-    ///
-    /// # Errors
-    /// None in practice: the stream's name is valid.
-    pub async fn open(broker: &Broker) -> Result<Self, Error> {
-        Ok(Self { bucket: Bucket::open(broker, RESULTS, RESULTS_STREAM).await? })
+    pub fn open(broker: &Broker) -> Self {
+        Self { bucket: Bucket::open(broker, RESULTS, RESULTS_STREAM) }
     }
 
     /// Stores a histogram and returns its name, `<job_id>.<run nonce>`: no run overwrites
@@ -216,7 +213,7 @@ impl CompressedJson {
     /// Returns the decompressed side.
     ///
     /// # Errors
-    /// None in practice: a decoder can be made.
+    /// [`Error::Corrupt`] if there is no memory for a decoder.
     pub fn unpack(self) -> Result<DecompressedJson, Error> {
         let decoder = Decoder::new().map_err(|error| corrupt(&self.name, error))?;
         let state = State::NeedsInput;
@@ -226,7 +223,7 @@ impl CompressedJson {
     /// Returns the words, one by one.
     ///
     /// # Errors
-    /// None in practice: a decoder can be made.
+    /// [`Error::Corrupt`] if there is no memory for a decoder.
     pub fn entries(self) -> Result<Entries, Error> {
         Ok(Entries::new(self.unpack()?))
     }

@@ -85,12 +85,8 @@ pub struct Store {
 
 impl Store {
     /// Opens the records; asks the broker nothing. Final records are kept for `result_ttl`.
-    ///
-    /// # Errors
-    /// None in practice: the stream's name is valid.
-    pub async fn open(broker: &Broker, result_ttl: Duration) -> Result<Self, Error> {
-        let stream = open(broker, JOB_STATE_STREAM).await?;
-        Ok(Self { broker: broker.clone(), stream, result_ttl })
+    pub fn open(broker: &Broker, result_ttl: Duration) -> Self {
+        Self { broker: broker.clone(), stream: open(broker, JOB_STATE_STREAM), result_ttl }
     }
 
     /// Reads a record.
@@ -239,19 +235,12 @@ impl Store {
     ) -> Result<Outcome, Error> {
         let (key, mut current) = (current.job.key(), Cow::Borrowed(current));
         for earlier in 0..CHANGE_TRIES {
-            let now = clock::now();
-            let mut job = current.job.clone();
-            if let Err(refused) = change(&mut job, now) {
-                return Ok(Outcome::Refused(Box::new(current.into_owned()), refused));
-            }
-            // A change that changes nothing would write a final record anew, with another expiry.
-            if current.job.status.is_final() {
-                let refused = InvalidTransition { from: current.job.status, event: "unchanged" };
-                return Ok(Outcome::Refused(Box::new(current.into_owned()), refused));
-            }
-            if job.status.is_final() {
-                job.expires_at = self.expiry(now);
-            }
+            let job = match self.changed(&current.job, &change) {
+                Ok(job) => job,
+                Err(refused) => {
+                    return Ok(Outcome::Refused(Box::new(current.into_owned()), refused));
+                }
+            };
             match self.write(&job, current.revision).await {
                 Ok(revision) => {
                     return Ok(Outcome::Applied(Box::new(VersionedJob { job, revision })));
@@ -283,26 +272,44 @@ impl Store {
         Err(Error::Contended { key: key.to_string(), tries: CHANGE_TRIES })
     }
 
-    /// Changes a record that is still exactly as it was read. A conflict, or a state that does not
-    /// allow it, means that somebody else takes care of the job, and is not tried again.
+    /// Changes a record as [`Store::apply`] does, but only at the revision that was read: after a
+    /// conflict it does not read the record and try again. The sweeper uses it, because any other
+    /// write shows that the job is alive.
     ///
     /// # Errors
-    /// See [`WriteError`].
-    pub async fn apply_once(
+    /// See [`WriteError`]; [`WriteError::Conflict`] also if the state does not allow the event.
+    pub async fn apply_if_unchanged(
         &self,
-        current: VersionedJob,
-        event: Event,
+        current: &VersionedJob,
+        event: &Event,
     ) -> Result<VersionedJob, WriteError> {
-        let (mut job, now) = (current.job, clock::now());
-        job.apply(event, now).map_err(|_| WriteError::Conflict)?;
-        if job.status.is_final() {
-            job.expires_at = self.expiry(now);
-        }
+        let changed = self.changed(&current.job, |job, now| job.apply(event.clone(), now));
+        let job = changed.map_err(|_| WriteError::Conflict)?;
         let revision = self.write(&job, current.revision).await?;
         Ok(VersionedJob { job, revision })
     }
 
-    fn expiry(&self, now: Timestamp) -> Option<Timestamp> {
+    /// Returns the job after `change`. A job that becomes final gets the time at which it expires.
+    fn changed(
+        &self,
+        job: &Job,
+        change: impl Fn(&mut Job, Timestamp) -> Result<(), InvalidTransition>,
+    ) -> Result<Job, InvalidTransition> {
+        let now = clock::now();
+        let mut changed = job.clone();
+        change(&mut changed, now)?;
+        // A change without an effect would write a final record again, with a later expiry.
+        if job.status.is_final() {
+            return Err(InvalidTransition { from: job.status, event: "unchanged" });
+        }
+        if changed.status.is_final() {
+            changed.expires_at = self.expires_at(now);
+        }
+        Ok(changed)
+    }
+
+    /// Returns the time at which a record expires that becomes final now.
+    fn expires_at(&self, now: Timestamp) -> Option<Timestamp> {
         let ttl = SignedDuration::try_from(self.result_ttl).ok()?;
         now.checked_add(ttl).ok()
     }

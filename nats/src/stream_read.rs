@@ -7,7 +7,7 @@ use async_nats::jetstream::stream::{
     Config, DirectGetError, DirectGetErrorKind, LastRawMessageErrorKind, Stream,
 };
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
@@ -33,10 +33,11 @@ pub enum ReadFrom {
     Leader,
 }
 
-/// Returns a handle to a stream; asks the broker nothing.
-pub(crate) async fn open(broker: &Broker, name: &str) -> Result<Stream<()>, Error> {
-    let opened = broker.jetstream.get_stream_no_info(name).await;
-    opened.map_err(|error| Error::unavailable("open a stream", error))
+/// Returns a handle to a stream. It sends no request: a missing stream is found out later.
+#[expect(clippy::expect_used, reason = "async-nats only checks the name, which is a constant")]
+pub(crate) fn open(broker: &Broker, name: &'static str) -> Stream<()> {
+    let opening = broker.jetstream.get_stream_no_info(name).now_or_never();
+    opening.expect("opening sends no request").expect("the name of a stream is valid")
 }
 
 /// Returns the last message of a subject.

@@ -71,29 +71,20 @@ pub struct UnfinishedJob {
     pub since: Timestamp,
 }
 
-/// Returns how long before `now` something was; nothing for what lies ahead.
-#[must_use]
-pub fn age(since: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO)
-}
-
 impl Sweep {
     /// Opens the streams; asks the broker nothing.
-    ///
-    /// # Errors
-    /// None in practice: the streams' names are valid.
-    pub async fn open(broker: &Broker, result_ttl: Duration) -> Result<Self, Error> {
-        Ok(Self {
+    pub fn open(broker: &Broker, result_ttl: Duration) -> Self {
+        Self {
             broker: broker.clone(),
-            jobs: open(broker, JOBS).await?,
-            records: open(broker, JOB_STATE_STREAM).await?,
-            dead: open(broker, DEAD_JOBS).await?,
-            results: Bucket::open(broker, RESULTS, RESULTS_STREAM).await?,
-            documents: Bucket::open(broker, DOCUMENTS, DOCUMENTS_STREAM).await?,
-            queue: Queue::open(broker).await?,
-            store: Store::open(broker, result_ttl).await?,
-            webhooks: Webhooks::open(broker).await?,
-        })
+            jobs: open(broker, JOBS),
+            records: open(broker, JOB_STATE_STREAM),
+            dead: open(broker, DEAD_JOBS),
+            results: Bucket::open(broker, RESULTS, RESULTS_STREAM),
+            documents: Bucket::open(broker, DOCUMENTS, DOCUMENTS_STREAM),
+            queue: Queue::open(broker),
+            store: Store::open(broker, result_ttl),
+            webhooks: Webhooks::open(broker),
+        }
     }
 
     /// Returns the time of the leader of the records.
@@ -157,7 +148,7 @@ impl Sweep {
         if !self.order_webhook(&stored.job).await? {
             return Ok(None);
         }
-        match self.store.apply_once(stored, event).await {
+        match self.store.apply_if_unchanged(&stored, &event).await {
             Ok(stored) => Ok(Some(Box::new(stored.job))),
             Err(WriteError::Conflict) => Ok(None),
             Err(reason) => Err(Error::unavailable("end a lost job", format!("{reason:?}"))),
@@ -253,18 +244,5 @@ fn record(message: &StreamMessage) -> Option<Box<VersionedJob>> {
             warn!(job.id = %key.job_id, %error, "a record is skipped");
             None
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_lies_ahead_has_no_age() {
-        let at = |s| Timestamp::from_second(s).unwrap();
-        assert_eq!(age(at(10), at(70)), Duration::from_secs(60));
-        assert_eq!(age(at(70), at(10)), Duration::ZERO);
-        assert_eq!(age(Timestamp::MAX, at(10)), Duration::ZERO);
     }
 }

@@ -20,7 +20,7 @@ use crate::Error;
 use crate::connect::Broker;
 use crate::delivery::Delivery;
 use crate::error::{Refusal, refusal};
-use crate::lease::OPERATION_HEADER;
+use crate::headers::OPERATION_HEADER;
 use crate::store::WriteError;
 use crate::stream_read::{ReadFrom, consumer, last, not_found_as_none, open, stored_at};
 use crate::topology::{WEBHOOK_STATE_STREAM, WEBHOOKS, WEBHOOKS_CONSUMER, WEBHOOKS_PREFIX};
@@ -93,15 +93,12 @@ impl Order {
 
 impl Webhooks {
     /// Opens the webhooks; asks the broker nothing.
-    ///
-    /// # Errors
-    /// None in practice: the streams' names are valid.
-    pub async fn open(broker: &Broker) -> Result<Self, Error> {
-        Ok(Self {
+    pub fn open(broker: &Broker) -> Self {
+        Self {
             broker: broker.clone(),
-            queue: open(broker, WEBHOOKS).await?,
-            states: open(broker, WEBHOOK_STATE_STREAM).await?,
-        })
+            queue: open(broker, WEBHOOKS),
+            states: open(broker, WEBHOOK_STATE_STREAM),
+        }
     }
 
     /// Orders the webhook of a job that is final, if it has one. It may be repeated: within the

@@ -114,11 +114,11 @@ pub async fn run(
     let (health_sender, health) = watch::channel(waiting);
     let worker = Worker(Arc::new(Parts {
         name: config.name,
-        store: Store::open(&broker, config.topology.result_ttl).await?,
-        results: Results::open(&broker).await?,
-        documents: Documents::open(&broker).await?,
+        store: Store::open(&broker, config.topology.result_ttl),
+        results: Results::open(&broker),
+        documents: Documents::open(&broker),
         dead_letters: DeadLetters::open(&broker),
-        webhooks: Webhooks::open(&broker).await?,
+        webhooks: Webhooks::open(&broker),
         fetcher: Fetcher::try_new(&config.fetch)?,
         metrics: Metrics::new(config.slots),
         retry: config.retry,

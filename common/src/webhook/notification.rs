@@ -71,7 +71,7 @@ struct Links {
 /// is not final.
 ///
 /// # Errors
-/// None in practice: every record can be written as JSON.
+/// The job cannot be serialized.
 pub fn body(job: &Job) -> Result<Option<Vec<u8>>, serde_json::Error> {
     let kind = match job.status {
         Status::Queued | Status::Running | Status::Unknown => return Ok(None),

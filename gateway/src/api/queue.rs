@@ -5,11 +5,11 @@ use axum::extract::State;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
+use wordmill_common::clock::age;
 use wordmill_common::id::Lane;
 use wordmill_nats::Error;
 use wordmill_nats::presence::{self, WorkerStatus};
 use wordmill_nats::queue::LaneLevel;
-use wordmill_nats::sweep::age;
 
 use crate::App;
 use crate::http::deadline::within;

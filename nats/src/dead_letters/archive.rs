@@ -129,11 +129,8 @@ pub struct Archive {
 
 impl Archive {
     /// Opens the dead letters; asks the broker nothing.
-    ///
-    /// # Errors
-    /// None in practice: the stream's name is valid.
-    pub async fn open(broker: &Broker) -> Result<Self, Error> {
-        Ok(Self { stream: open(broker, DEAD_JOBS).await? })
+    pub fn open(broker: &Broker) -> Self {
+        Self { stream: open(broker, DEAD_JOBS) }
     }
 
     /// Returns up to `limit` letters of `owner` below the sequence number `before`, newest first.

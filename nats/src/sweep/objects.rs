@@ -9,11 +9,12 @@ use async_nats::jetstream::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
+use wordmill_common::clock::age;
 use wordmill_common::id::{JobKey, Lane};
 use wordmill_common::job::{ExplanationRef, Job, ResultRef};
 use wordmill_common::message::{self, ParsedMessage, UnknownPart};
 
-use super::{Sweep, age, next};
+use super::{Sweep, next};
 use crate::Error;
 use crate::job_record::Lookup;
 use crate::objects::{Bucket, job_of, name_of_chunks};
