@@ -81,7 +81,7 @@ impl std::error::Error for Invalid {}
 #[derive(Debug, Default)]
 pub struct Env {
     values: BTreeMap<String, String>,
-    asked: Vec<(&'static str, String)>,
+    declared: Vec<(&'static str, String)>,
     wrong: Vec<String>,
 }
 
@@ -100,7 +100,7 @@ impl Env {
         default: T,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> T {
-        self.asked.push((name, default.to_string()));
+        self.declared.push((name, default.to_string()));
         let Some(text) = self.values.get(name).filter(|text| !text.is_empty()) else {
             return default;
         };
@@ -131,7 +131,7 @@ impl Env {
 
     /// Returns a secret; it is never part of a message.
     pub fn secret(&mut self, name: &'static str) -> Secret {
-        self.asked.push((name, String::new()));
+        self.declared.push((name, String::new()));
         Secret(self.values.get(name).cloned().unwrap_or_default())
     }
 
@@ -188,18 +188,18 @@ impl Env {
     ///
     /// # Errors
     /// What is missing, superfluous or has another default.
-    pub fn check_table(&self, page: &str, service: &str) -> Result<(), String> {
+    pub fn check_table(&self, table: &str, service: &str) -> Result<(), String> {
         let mut documented = BTreeMap::new();
         let is_setting =
             |line: &&str| ["| `WORDMILL_", "| `OTEL_"].iter().any(|p| line.starts_with(p));
-        for line in page.lines().filter(is_setting) {
+        for line in table.lines().filter(is_setting) {
             let mut cells = line.split('|').skip(1).map(|cell| cell.trim().trim_matches('`'));
             let (name, used_by) = (cells.next().unwrap_or(""), cells.next().unwrap_or(""));
             if used_by.split(", ").any(|name| name == service) {
                 documented.insert(name, cells.next().unwrap_or(""));
             }
         }
-        for (name, default) in &self.asked {
+        for (name, default) in &self.declared {
             match documented.remove(name) {
                 None => return Err(format!("{name} is not documented for {service}")),
                 // Names that depend on the service or the machine are described in words.

@@ -112,10 +112,10 @@ impl Histogram {
         let entries: Vec<Entry> = entries.collect();
         let keys = entries.iter().enumerate();
         let mut keys: Vec<SortKey> =
-            keys.map(|(place, entry)| SortKey::new(&text, *entry, place)).collect();
+            keys.map(|(position, entry)| SortKey::new(&text, *entry, position)).collect();
         keys.sort_unstable();
         let mut sorted: Vec<Entry> =
-            keys.iter().filter_map(|key| entries.get(key.place()).copied()).collect();
+            keys.iter().filter_map(|key| entries.get(key.position()).copied()).collect();
         let mut start = 0;
         for alike in keys.chunk_by(|left, right| left.is_like(*right)) {
             let end = alike.len().saturating_add(start);
@@ -145,27 +145,27 @@ fn word(text: &str, entry: Entry) -> &str {
 struct SortKey(u128);
 
 impl SortKey {
-    const PLACE_BITS: u32 = 40;
+    const POSITION_BITS: u32 = 40;
     const PREFIX_BITS: u32 = u64::BITS;
     /// Counts from this on are told apart by a second look, as words that begin alike are.
-    const COUNT_MAX: u64 = (1 << (u128::BITS - Self::PREFIX_BITS - Self::PLACE_BITS)) - 1;
+    const COUNT_MAX: u64 = (1 << (u128::BITS - Self::PREFIX_BITS - Self::POSITION_BITS)) - 1;
 
-    fn new(text: &str, entry: Entry, place: usize) -> Self {
+    fn new(text: &str, entry: Entry, position: usize) -> Self {
         let rareness = Self::COUNT_MAX.saturating_sub(entry.count);
         let upper = u128::from(rareness) << Self::PREFIX_BITS | u128::from(prefix(text, entry));
         // No memory holds more words than there are places.
-        Self(upper << Self::PLACE_BITS | place as u128)
+        Self(upper << Self::POSITION_BITS | position as u128)
     }
 
     /// Tells whether only a look at the words can say which one comes first.
     const fn is_like(self, other: Self) -> bool {
-        const BOTH: u32 = SortKey::PREFIX_BITS + SortKey::PLACE_BITS;
+        const BOTH: u32 = SortKey::PREFIX_BITS + SortKey::POSITION_BITS;
         let are_most_frequent = (self.0 | other.0) >> BOTH == 0;
-        are_most_frequent || (self.0 ^ other.0) >> Self::PLACE_BITS == 0
+        are_most_frequent || (self.0 ^ other.0) >> Self::POSITION_BITS == 0
     }
 
-    const fn place(self) -> usize {
-        (self.0 & ((1 << Self::PLACE_BITS) - 1)) as usize
+    const fn position(self) -> usize {
+        (self.0 & ((1 << Self::POSITION_BITS) - 1)) as usize
     }
 }
 

@@ -328,21 +328,21 @@ mod tests {
 
     #[test]
     fn an_unknown_option_or_source_is_distinguished_from_nonsense() {
-        let found = unknown(&json!({"options": {"case": "fold", "stem": true}}));
-        assert_eq!(found.part, UnknownPart::Options);
-        assert!(found.reason.contains("unknown field `stem`"), "{}", found.reason);
-        assert_eq!(json!(found.job)["options"], json!({"case": "fold", "stem": true}));
-        assert_eq!(json!(found.job)["source"], json!({"kind": "text", "size_bytes": 18}));
+        let message = unknown(&json!({"options": {"case": "fold", "stem": true}}));
+        assert_eq!(message.part, UnknownPart::Options);
+        assert!(message.reason.contains("unknown field `stem`"), "{}", message.reason);
+        assert_eq!(json!(message.job)["options"], json!({"case": "fold", "stem": true}));
+        assert_eq!(json!(message.job)["source"], json!({"kind": "text", "size_bytes": 18}));
 
-        let found = unknown(&json!({"options": {"case": "upper"}}));
-        assert_eq!(found.part, UnknownPart::Options);
+        let message = unknown(&json!({"options": {"case": "upper"}}));
+        assert_eq!(message.part, UnknownPart::Options);
 
-        let found = unknown(&json!({"source": {"kind": "feed", "feed": 7}, "options": {"a": 1}}));
-        assert_eq!(found.part, UnknownPart::Source);
-        assert!(found.reason.contains("unknown variant `feed`"), "{}", found.reason);
-        assert_eq!(json!(found.job)["source"], json!({"kind": "feed"}));
-        assert_eq!(json!(found.job)["options"], json!({"a": 1}));
-        assert_eq!(found.job.document, None);
+        let message = unknown(&json!({"source": {"kind": "feed", "feed": 7}, "options": {"a": 1}}));
+        assert_eq!(message.part, UnknownPart::Source);
+        assert!(message.reason.contains("unknown variant `feed`"), "{}", message.reason);
+        assert_eq!(json!(message.job)["source"], json!({"kind": "feed"}));
+        assert_eq!(json!(message.job)["options"], json!({"a": 1}));
+        assert_eq!(message.job.document, None);
     }
 
     #[test]

@@ -244,7 +244,7 @@ impl TryFrom<f64> for MinLen {
     fn try_from(length: f64) -> Result<Self, String> {
         let (min, max) = (MIN_LEN.start(), MIN_LEN.end());
         let invalid = || format!("a length is {min} to {max} characters");
-        whole(MIN_LEN, length).map(Self).ok_or_else(invalid)
+        integer(MIN_LEN, length).map(Self).ok_or_else(invalid)
     }
 }
 
@@ -272,7 +272,7 @@ impl TryFrom<f64> for Top {
     fn try_from(words: f64) -> Result<Self, String> {
         let (min, max) = (TOP.start(), TOP.end());
         let invalid = || format!("{min} to {max} words can be shown");
-        whole(TOP, words).map(Self).ok_or_else(invalid)
+        integer(TOP, words).map(Self).ok_or_else(invalid)
     }
 }
 
@@ -283,8 +283,8 @@ impl From<Top> for u32 {
 }
 
 /// Returns a number as it is in a range; `None` if it is not. In JSON 3.0 is a whole number, too.
-fn whole(range: RangeInclusive<u32>, number: f64) -> Option<u32> {
-    range.into_iter().find(|whole| f64::from(*whole) == number)
+fn integer(range: RangeInclusive<u32>, number: f64) -> Option<u32> {
+    range.into_iter().find(|integer| f64::from(*integer) == number)
 }
 
 /// Words that are left out of a count.
@@ -422,13 +422,13 @@ mod tests {
 
     #[test]
     fn every_option_survives_the_way() {
-        let given = json!({
+        let json = json!({
             "rule": "office", "case": "keep", "scope": "main", "numbers": "skip",
             "apostrophe": "keep", "hyphen": "join", "normalize": "nfkc", "min_len": 3,
             "stop_words": ["the", "l'"], "top": 5, "language": "zh-Hant-TW", "explain": true,
         });
-        let options = read(given.clone()).unwrap();
-        assert_eq!(json!(options), given);
+        let options = read(json.clone()).unwrap();
+        assert_eq!(json!(options), json);
         assert_eq!(options.language.unwrap().primary(), "zh");
         assert_eq!(read(json!({"top": 5.0})).unwrap().top, Top(5));
     }

@@ -36,7 +36,8 @@ impl Policy {
         let steps = attempt.saturating_sub(1);
         let plain = self.base.saturating_mul(FACTOR.saturating_pow(steps)).min(DELAY_MAX);
         let spread = plain.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
-        let delay = retry_after.map_or(spread, |asked| spread.max(asked.min(RETRY_AFTER_MAX)));
+        let delay =
+            retry_after.map_or(spread, |requested| spread.max(requested.min(RETRY_AFTER_MAX)));
         // The record's times are no finer.
         Duration::from_millis(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
     }

@@ -96,9 +96,9 @@ struct Parts {
     listing: Listing,
     results: Results,
     dead_letters: Archive,
-    gauge: Backpressure,
+    backpressure: Backpressure,
     metrics: Metrics,
-    room: InFlightBudget,
+    in_flight_budget: InFlightBudget,
     description: Description,
     trace: request_trace::Settings,
     /// What is spoken: `http`, or `https`.
@@ -163,49 +163,45 @@ pub async fn run(
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
     let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
-    let (readings, gauge) = Backpressure::new();
-    let queue = Queue::open(&broker);
-    let dead_letters = Archive::open(&broker);
-    let webhooks = Webhooks::open(&broker);
-    let standing = QueueStatus::new(gauge.clone());
-    let metrics = Metrics::new(&standing);
+    let (readings, backpressure) = Backpressure::new();
+    let queue_status = QueueStatus::new(backpressure.clone());
+    let metrics = Metrics::new(&queue_status);
     let access = if keys.table().is_some() { Access::Keyed } else { Access::Open };
     let app = App(Arc::new(Parts {
-        keys,
         browser_policy: BrowserPolicy::new(config.hosts.clone(), config.cors_origins.clone()),
         description: Description::new(access),
-        queue: queue.clone(),
+        keys,
+        queue: Queue::open(&broker),
         store: Store::open(&broker, config.topology.result_ttl),
         listing: Listing::open(&broker),
         results: Results::open(&broker),
-        dead_letters: dead_letters.clone(),
-        gauge,
+        dead_letters: Archive::open(&broker),
+        backpressure,
         metrics: metrics.clone(),
-        room: InFlightBudget::new(),
+        in_flight_budget: InFlightBudget::new(),
         trace: config.trace.clone(),
         scheme: if config.tls.is_some() { "https" } else { "http" },
         uploads: Uploads::new(Documents::open(&broker), config.uploads),
         waiters: Waiters::new(config.waiters_max, shutdown.clone()),
-        webhooks: webhooks.clone(),
+        webhooks: Webhooks::open(&broker),
         webhooks_enabled: config.webhooks.is_some(),
         broker: broker.clone(),
         health,
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
         replicas: config.topology.replicas,
     }));
-    let uploads = app.uploads.clone();
     let needed = Topology::new(&config.topology).part(&NEEDED);
-    let serving = serve_http(listener, app, &config, tls, shutdown.clone());
+    let serving = serve_http(listener, app.clone(), &config, tls, shutdown.clone());
     let drained = drained(&shutdown, config.shutdown_grace);
     let sweeping = shutdown.child_token();
     let serving = async {
         tokio::select! {
             () = serving => {}
             lost = broker.supervise(&needed, &health_sender) => lost?,
-            () = backpressure::watch(&queue, &readings) => {}
+            () = backpressure::watch(&app.queue, &readings) => {}
             () = follow(following_keys) => {}
             () = follow(following_certificate) => {}
-            () = queue_status::watch(&broker, &queue, &dead_letters, &webhooks, &standing) => {}
+            () = queue_status::watch(&app, &queue_status) => {}
             () = drained => {
                 warn!("the grace period is over; requests that are still open are cut off");
             }
@@ -217,9 +213,10 @@ pub async fn run(
         sweeping.cancel();
         ended
     };
-    let (ended, ()) = tokio::join!(serving, sweeper::run(&config, &sweeping, &standing, &metrics));
+    let (ended, ()) =
+        tokio::join!(serving, sweeper::run(&config, &sweeping, &queue_status, &metrics));
     ended?;
-    if tokio::time::timeout(CLEAN_UP_MAX, uploads.finish()).await.is_err() {
+    if tokio::time::timeout(CLEAN_UP_MAX, app.uploads.finish()).await.is_err() {
         warn!("documents that no job has are left to the sweeper");
     }
     broker.finish().await;

@@ -35,8 +35,8 @@ struct Inner {
     sweeps: Counters<SweepLabels>,
     clients_waiting: Gauge,
     clients_waiting_max: Gauge,
-    room_taken: Gauge,
-    room: Gauge,
+    in_flight_bytes: Gauge,
+    in_flight_budget: Gauge,
     exposition: Exposition,
 }
 
@@ -106,7 +106,7 @@ impl Sweep {
 }
 
 impl Metrics {
-    pub(crate) fn new(standing: &QueueStatus) -> Self {
+    pub(crate) fn new(queue_status: &QueueStatus) -> Self {
         let mut catalogue = Catalogue::new("gateway", env!("CARGO_PKG_VERSION"));
         let shared = CommonMetrics::new(&mut catalogue);
         let requests = catalogue.distributions(
@@ -133,15 +133,15 @@ impl Metrics {
         );
         let clients_waiting_max =
             catalogue.gauge("wordmill_clients_waiting_max", "How many clients may wait at once");
-        let room_taken = catalogue.gauge(
+        let in_flight_bytes = catalogue.gauge(
             "wordmill_submission_room_taken_bytes",
             "Memory of submissions whose bodies arrive or that are on their way to the broker",
         );
-        let room = catalogue.gauge(
+        let in_flight_budget = catalogue.gauge(
             "wordmill_submission_room_bytes",
             "Memory for submissions; further ones are declined with overloaded",
         );
-        catalogue.collect(standing.clone());
+        catalogue.collect(queue_status.clone());
         let exposition = catalogue.finish();
         Self(Arc::new(Inner {
             shared,
@@ -152,8 +152,8 @@ impl Metrics {
             sweeps,
             clients_waiting,
             clients_waiting_max,
-            room_taken,
-            room,
+            in_flight_bytes,
+            in_flight_budget,
             exposition,
         }))
     }
@@ -179,10 +179,10 @@ impl Metrics {
         &self,
         operation: Operation,
         trace: &TraceParent,
-        asked: impl Future<Output = T>,
+        request: impl Future<Output = T>,
     ) -> T {
         let start = Instant::now();
-        let answer = asked.await;
+        let answer = request.await;
         let labels = BrokerRequestLabels {
             operation: match operation {
                 Operation::Publish => "publish",
@@ -213,14 +213,20 @@ impl Metrics {
 /// `GET /metrics`.
 pub(crate) async fn get_metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let Inner {
-        shared, clients_waiting, clients_waiting_max, room_taken, room, exposition, ..
+        shared,
+        clients_waiting,
+        clients_waiting_max,
+        in_flight_bytes,
+        in_flight_budget,
+        exposition,
+        ..
     } = &*app.metrics.0;
     shared.note_broker(app.broker.is_connected());
     for (gauge, count) in [
         (clients_waiting, app.waiters.waiting()),
         (clients_waiting_max, app.waiters.waiting_max()),
-        (room_taken, app.room.taken_bytes()),
-        (room, app.room.bytes()),
+        (in_flight_bytes, app.in_flight_budget.taken_bytes()),
+        (in_flight_budget, app.in_flight_budget.bytes()),
     ] {
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }

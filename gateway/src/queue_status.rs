@@ -15,12 +15,12 @@ use wordmill_common::clock::age;
 use wordmill_common::id::Lane;
 use wordmill_common::metrics::{InLane, encode_gauges};
 use wordmill_nats::Error;
-use wordmill_nats::connect::Broker;
 use wordmill_nats::dead_letters::{Archive, Mark};
 use wordmill_nats::presence;
-use wordmill_nats::queue::{LaneLevel, Queue};
-use wordmill_nats::webhooks::{self, Webhooks};
+use wordmill_nats::queue::LaneLevel;
+use wordmill_nats::webhooks;
 
+use crate::App;
 use crate::enqueue::backpressure::Backpressure;
 
 /// How often the broker is asked. Nobody looks more often.
@@ -35,8 +35,8 @@ type Encoded = Result<(), std::fmt::Error>;
 /// How the queue stands. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct QueueStatus {
-    gauge: Backpressure,
-    seen: Arc<Mutex<QueueReadings>>,
+    backpressure: Backpressure,
+    readings: Arc<Mutex<QueueReadings>>,
 }
 
 #[derive(Debug, Default)]
@@ -70,23 +70,23 @@ struct Oldest {
 struct NoLabels {}
 
 impl QueueStatus {
-    pub(crate) fn new(gauge: Backpressure) -> Self {
-        Self { gauge, seen: Arc::default() }
+    pub(crate) fn new(backpressure: Backpressure) -> Self {
+        Self { backpressure, readings: Arc::default() }
     }
 
     /// Notes that this gateway sweeps, and how old the oldest unfinished job is.
     pub(crate) fn note_sweep(&self, age: Option<Duration>) {
-        self.with(|seen| seen.sweeping = Some(Oldest { at: Instant::now(), age }));
+        self.with(|readings| readings.sweeping = Some(Oldest { at: Instant::now(), age }));
     }
 
     /// Notes that this gateway sweeps no more.
     pub(crate) fn note_no_sweep(&self) {
-        self.with(|seen| seen.sweeping = None);
+        self.with(|readings| readings.sweeping = None);
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut QueueReadings) -> T) -> T {
         // Each field is written in one go, so a panic elsewhere leaves nothing half done.
-        act(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.readings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn encode_queue(&self, reading: Reading, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
@@ -139,11 +139,11 @@ impl QueueStatus {
 
 impl Collector for QueueStatus {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
-        let (queue, sweeping) = self.with(|seen| (seen.queue, seen.sweeping));
+        let (queue, sweeping) = self.with(|readings| (readings.queue, readings.sweeping));
         if let Some(reading) = queue.filter(|reading| reading.at.elapsed() < STALE) {
             self.encode_queue(reading, &mut encoder)?;
         }
-        let fill = self.gauge.fill_ratio().map(|ratio| (NoLabels {}, ratio));
+        let fill = self.backpressure.fill_ratio().map(|ratio| (NoLabels {}, ratio));
         if fill.is_some() {
             let help = "How full the queue is, 0 to 1, by jobs or by bytes, whichever is more";
             encode_gauges(&mut encoder, "wordmill_queue_fill_ratio", help, fill)?;
@@ -165,49 +165,39 @@ fn number(count: u64) -> f64 {
 }
 
 /// Asks again and again how the queue stands, for as long as it is polled.
-pub(crate) async fn watch(
-    broker: &Broker,
-    queue: &Queue,
-    archive: &Archive,
-    webhooks: &Webhooks,
-    standing: &QueueStatus,
-) {
+pub(crate) async fn watch(app: &App, status: &QueueStatus) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut dead_letters = DeadLetters::default();
     loop {
         ticks.tick().await;
-        match read(broker, queue, archive, webhooks, &mut dead_letters).await {
-            Ok(reading) => standing.with(|seen| seen.queue = Some(reading)),
+        match read(app, &mut dead_letters).await {
+            Ok(reading) => status.with(|readings| readings.queue = Some(reading)),
             // What was read last gets stale by itself.
             Err(error) => debug!(%error, "how the queue stands is not known"),
         }
     }
 }
 
-async fn read(
-    broker: &Broker,
-    queue: &Queue,
-    archive: &Archive,
-    webhooks: &Webhooks,
-    dead_letters: &mut DeadLetters,
-) -> Result<Reading, Error> {
+async fn read(app: &App, dead_letters: &mut DeadLetters) -> Result<Reading, Error> {
+    let queue = &app.queue;
     let [first, second] = Lane::ALL;
-    let (at, now) = (Instant::now(), queue.now().await?);
+    let at = Instant::now();
+    let now = queue.now().await?;
     let lanes =
         [(first, queue.lane_level(first).await?), (second, queue.lane_level(second).await?)];
-    let workers = presence::workers(broker, now).await?;
+    let workers = presence::workers(&app.broker, now).await?;
     let retries = lanes.map(|(lane, level)| {
-        let said = workers.iter().map(|seen| u64::from(seen.doing.running(lane))).sum();
-        (lane, level.handed_out.saturating_sub(said))
+        let reported = workers.iter().map(|worker| u64::from(worker.report.running(lane))).sum();
+        (lane, level.handed_out.saturating_sub(reported))
     });
     Ok(Reading {
         at,
         now,
         lanes,
         retries,
-        dead_letters: dead_letters.count(archive).await?,
-        webhooks: webhooks.level().await?,
+        dead_letters: dead_letters.count(&app.dead_letters).await?,
+        webhooks: app.webhooks.level().await?,
     })
 }
 

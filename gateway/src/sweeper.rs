@@ -50,7 +50,7 @@ const LEASE_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(
     config: &Config,
     shutdown: &CancellationToken,
-    standing: &QueueStatus,
+    queue_status: &QueueStatus,
     metrics: &Metrics,
 ) {
     let Some(settings) = &config.sweeper.broker else {
@@ -72,7 +72,7 @@ pub(crate) async fn run(
         let (sender, health) = watch::channel(waiting);
         tokio::select! {
             lost = broker.supervise(&needed, &sender) => lost?,
-            served = serve(config, &broker, health, shutdown, (standing, metrics)) => served?,
+            served = serve(config, &broker, health, shutdown, (queue_status, metrics)) => served?,
         }
         broker.finish().await;
         Ok::<(), crate::Error>(())
@@ -88,23 +88,23 @@ async fn serve(
     broker: &Broker,
     mut health: watch::Receiver<Health>,
     shutdown: &CancellationToken,
-    (standing, metrics): (&QueueStatus, &Metrics),
+    (queue_status, metrics): (&QueueStatus, &Metrics),
 ) -> Result<(), Error> {
     let lease = Lease::open(broker, DUTY);
-    let mut sweeper = Sweeper::new(config, broker, standing, metrics);
+    let mut sweeper = Sweeper::new(config, broker, queue_status, metrics);
     loop {
-        let asked = async {
+        let request = async {
             // The sender lives as long as we do.
             let _ = health.wait_for(|health| *health == Health::Ready).await;
             lease.ask().await
         };
         let pause = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            asked = asked => match asked {
+            answer = request => match answer {
                 Ok(LeaseResult::Granted(held)) => {
                     info!("sweeping");
                     let last = hold(&lease, held, &mut sweeper, shutdown).await;
-                    standing.note_no_sweep();
+                    queue_status.note_no_sweep();
                     let Some(last) = last else {
                         warn!("the sweeper's lease is lost");
                         continue;
@@ -133,25 +133,27 @@ async fn serve(
 /// was lost.
 async fn hold(
     lease: &Lease,
-    held: HeldLease,
+    held_lease: HeldLease,
     sweeper: &mut Sweeper,
     shutdown: &CancellationToken,
 ) -> Option<HeldLease> {
-    let (until, valid) = watch::channel(held.until);
-    let mut held = held;
+    let (until, valid) = watch::channel(held_lease.until);
+    let mut held_lease = held_lease;
     let renewing = async {
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return Some(held),
-                () = tokio::time::sleep(held.pause()) => {}
+                () = shutdown.cancelled() => return Some(held_lease),
+                () = tokio::time::sleep(held_lease.pause()) => {}
             }
-            match lease.renew(held).await {
-                Ok(Some(renewed)) => held = renewed,
+            match lease.renew(held_lease).await {
+                Ok(Some(renewed)) => held_lease = renewed,
                 Ok(None) => return None,
-                Err(error) if Instant::now() < held.until => debug!(%error, "lease not renewed"),
+                Err(error) if Instant::now() < held_lease.until => {
+                    debug!(%error, "lease not renewed");
+                }
                 Err(_) => return None,
             }
-            until.send_replace(held.until);
+            until.send_replace(held_lease.until);
         }
     };
     tokio::select! {
@@ -164,7 +166,7 @@ async fn hold(
 
 /// What is remembered from one sweep to the next.
 struct Sweeper {
-    standing: QueueStatus,
+    queue_status: QueueStatus,
     metrics: Metrics,
     sweep: Sweep,
     interval: Duration,
@@ -183,9 +185,14 @@ struct Sweeper {
 }
 
 impl Sweeper {
-    fn new(config: &Config, broker: &Broker, standing: &QueueStatus, metrics: &Metrics) -> Self {
+    fn new(
+        config: &Config,
+        broker: &Broker,
+        queue_status: &QueueStatus,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
-            standing: standing.clone(),
+            queue_status: queue_status.clone(),
             metrics: metrics.clone(),
             sweep: Sweep::open(broker, config.topology.result_ttl),
             interval: config.sweeper.interval,
@@ -344,7 +351,7 @@ impl Sweeper {
         {
             oldest = Some(first);
         }
-        self.standing.note_sweep(oldest.as_ref().map(|oldest| age(oldest.since, now)));
+        self.queue_status.note_sweep(oldest.as_ref().map(|oldest| age(oldest.since, now)));
         if let Some(UnfinishedJob { key, since }) = oldest {
             let age = age(since, now);
             if age > self.alarm_age {

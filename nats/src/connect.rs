@@ -109,13 +109,13 @@ pub enum Fatal {
     },
     /// The server is older than what we need.
     #[error(
-        "nats-server {found} is too old: Wordmill needs {}.{} or newer",
+        "nats-server {version} is too old: Wordmill needs {}.{} or newer",
         SERVER_VERSION_MIN.0,
         SERVER_VERSION_MIN.1
     )]
     TooOld {
         /// The server's version.
-        found: String,
+        version: String,
     },
     /// The server has no JetStream.
     #[error(
@@ -225,7 +225,7 @@ impl Broker {
     pub async fn check_server(&self) -> Result<(), Fatal> {
         let Some(info) = self.server_info().await else { return Ok(()) };
         if !is_new_enough(&info.version) {
-            return Err(Fatal::TooOld { found: info.version });
+            return Err(Fatal::TooOld { version: info.version });
         }
         if !info.jetstream {
             return Err(Fatal::NoJetStream { url: self.url.clone() });
@@ -305,8 +305,8 @@ fn note(connection: &watch::Sender<Connection>, event: Event, hint: &str) {
 
 fn is_new_enough(version: &str) -> bool {
     let mut parts = version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    found >= SERVER_VERSION_MIN
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    version >= SERVER_VERSION_MIN
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ impl DeadLetters {
         mut headers: HeaderMap,
         delivery: &Delivery,
     ) -> Result<(), Error> {
-        const DOING: &str = "keep a dead letter";
+        const OPERATION: &str = "keep a dead letter";
         let (span, context) = spans::publish_dead(job, delivery.traceparent());
         if let Some(context) = context {
             spans::inject(&mut headers, &context);
@@ -94,7 +94,7 @@ impl DeadLetters {
             let sent = self.broker.jetstream.send_publish(subject, message).await?;
             sent.await.map(drop)
         };
-        publish.instrument(span).await.map_err(|error| Error::unavailable(DOING, error))
+        publish.instrument(span).await.map_err(|error| Error::unavailable(OPERATION, error))
     }
 }
 

@@ -9,10 +9,10 @@ use wordmill_common::message;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No answer, or none that decides: the broker is away, slow, or denies the request.
-    #[error("cannot {doing}: {reason}")]
+    #[error("cannot {operation}: {reason}")]
     Unavailable {
         /// What was attempted.
-        doing: &'static str,
+        operation: &'static str,
         /// What came back.
         reason: String,
     },
@@ -62,8 +62,8 @@ pub enum Error {
 
 impl Error {
     #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]
-    pub(crate) fn unavailable(doing: &'static str, reason: impl ToString) -> Self {
-        Self::Unavailable { doing, reason: reason.to_string() }
+    pub(crate) fn unavailable(operation: &'static str, reason: impl ToString) -> Self {
+        Self::Unavailable { operation, reason: reason.to_string() }
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]

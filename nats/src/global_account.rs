@@ -52,11 +52,11 @@ pub enum SearchResult {
 pub struct StrandedStreams {
     /// The account of the user that asked.
     account: String,
-    place: Place,
+    location: StreamLocation,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum StreamLocation {
     /// The folder of a single server that holds a folder for each account.
     Store(PathBuf),
     /// A cluster, where moving folders does not suffice.
@@ -118,11 +118,11 @@ async fn search(broker: &Broker) -> Result<SearchResult, String> {
     }
     let server = broker.client.server_info();
     let subject = |report: &str| format!("$SYS.REQ.SERVER.{}.{report}", server.server_id);
-    let found = |place| SearchResult::Found(StrandedStreams { account, place });
+    let found = |location| SearchResult::Found(StrandedStreams { account, location });
     if server.cluster.is_some() {
         let health: Health = request(broker, &subject("HEALTHZ"), r#"{"details":true}"#).await?;
         if health.errors.iter().any(HealthError::is_about_stranded_jobs) {
-            return Ok(found(Place::Cluster));
+            return Ok(found(StreamLocation::Cluster));
         }
         // An error without an account is about JetStream itself: it may not know its streams yet.
         let not_ready = health.errors.into_iter().find(|error| error.account.is_empty());
@@ -135,7 +135,7 @@ async fn search(broker: &Broker) -> Result<SearchResult, String> {
     let folder = store.join(GLOBAL_ACCOUNT).join("streams").join(JOBS);
     match is_directory(&store, &folder) {
         Ok(false) => Ok(SearchResult::NotFound),
-        Ok(true) => Ok(found(Place::Store(store))),
+        Ok(true) => Ok(found(StreamLocation::Store(store))),
         Err(error) => Err(format!("{}: {error}", folder.display())),
     }
 }
@@ -164,14 +164,14 @@ async fn request<T: DeserializeOwned>(
 
 impl fmt::Display for StrandedStreams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { account, place } = self;
+        let Self { account, location } = self;
         write!(
             f,
             "the account {account} has no streams, but nats-server keeps those of a version without \
              accounts, in {GLOBAL_ACCOUNT}. Nothing was created. Move them first \
              (docs/upgrading.md):\n\n"
         )?;
-        let Place::Store(store) = place else {
+        let StreamLocation::Store(store) = location else {
             return f.write_str(CLUSTER_STEPS);
         };
         let store = store.display();
@@ -190,11 +190,12 @@ mod tests {
 
     #[test]
     fn a_cluster_is_backed_up_and_a_single_server_renamed() {
-        let steps = |place| StrandedStreams { account: "WORDMILL".to_owned(), place }.to_string();
-        let server = steps(Place::Store("/data/jetstream".into()));
+        let steps =
+            |location| StrandedStreams { account: "WORDMILL".to_owned(), location }.to_string();
+        let server = steps(StreamLocation::Store("/data/jetstream".into()));
         let rename = "mv '/data/jetstream/$G' '/data/jetstream/WORDMILL'";
         assert!(server.contains(rename), "{server}");
-        let cluster = steps(Place::Cluster);
+        let cluster = steps(StreamLocation::Cluster);
         assert!(!cluster.contains("mv "), "{cluster}");
         for step in ["backup account", "backup validate", "stream rm", "backup restore stream"] {
             assert!(cluster.contains(&format!("nats {step} ")), "{step}: {cluster}");

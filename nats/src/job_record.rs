@@ -219,8 +219,8 @@ mod tests {
         raw(&key, &map, Bytes::from_static(json), 7)
     }
 
-    fn status(found: &Lookup<RawRecord>) -> Option<Status> {
-        match found {
+    fn status(record: &Lookup<RawRecord>) -> Option<Status> {
+        match record {
             Lookup::Job(record) => Some(record.status),
             Lookup::Deleted | Lookup::NotFound => None,
         }

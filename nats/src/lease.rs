@@ -91,10 +91,11 @@ impl Lease {
     ///
     /// # Errors
     /// [`Error::Unavailable`]: it may have been renewed, and lasts until [`HeldLease::until`] at least.
-    pub async fn renew(&self, held: HeldLease) -> Result<Option<HeldLease>, Error> {
+    pub async fn renew(&self, held_lease: HeldLease) -> Result<Option<HeldLease>, Error> {
         let start = Instant::now();
-        let renewed = |revision| Some(HeldLease { revision, until: start + held.ttl, ..held });
-        if let Some(revision) = self.write(self.claim(), held.revision).await? {
+        let renewed =
+            |revision| Some(HeldLease { revision, until: start + held_lease.ttl, ..held_lease });
+        if let Some(revision) = self.write(self.claim(), held_lease.revision).await? {
             return Ok(renewed(revision));
         }
         // An earlier renewal without an answer may have arrived after all.
@@ -110,10 +111,10 @@ impl Lease {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn release(&self, held: HeldLease) -> Result<(), Error> {
+    pub async fn release(&self, held_lease: HeldLease) -> Result<(), Error> {
         let mut headers = HeaderMap::new();
         headers.insert(OPERATION_HEADER, "DEL");
-        self.write(PublishMessage::build().headers(headers), held.revision).await.map(drop)
+        self.write(PublishMessage::build().headers(headers), held_lease.revision).await.map(drop)
     }
 
     fn claim(&self) -> PublishMessage {

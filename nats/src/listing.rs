@@ -73,7 +73,7 @@ impl Listing {
     pub async fn list(
         &self,
         owner: &Owner,
-        wanted: &ListFilter,
+        filter: &ListFilter,
         before: Option<u64>,
         limit: usize,
     ) -> Result<RecordPage, Error> {
@@ -82,7 +82,7 @@ impl Listing {
         let end = info.state.last_sequence.saturating_add(1);
         let bounds = (info.state.first_sequence, before.map_or(end, |before| before.min(end)));
         // Whoever wants all needs hardly more than the page.
-        let batch = if *wanted == ListFilter::default() { limit.max(BATCH_MIN) } else { BATCH_MAX };
+        let batch = if *filter == ListFilter::default() { limit.max(BATCH_MIN) } else { BATCH_MAX };
         let stream = (&self.stream, JOB_STATE_STREAM);
         let mut walk = Backwards::new(&self.broker, stream, bounds, batch);
 
@@ -96,7 +96,7 @@ impl Listing {
             let window = walk.window().await?;
             looked_at += window.len();
             for message in window.iter().rev() {
-                let Some(record) = wanted.record(owner, message) else { continue };
+                let Some(record) = filter.record(owner, message) else { continue };
                 records.push(record);
                 if records.len() >= limit {
                     // What is left of the window is for the next page.
@@ -115,13 +115,13 @@ impl ListFilter {
         let key = subject::recorded(&message.subject).filter(|key| key.owner == *owner)?;
         // Most that are not wanted are told by their header, and not parsed.
         let status = message.headers.get(STATUS_HEADER).map(HeaderValue::as_str);
-        if let (Some(wanted), Some(status)) = (self.status, status)
-            && wanted.as_str() != status
+        if let (Some(filter), Some(status)) = (self.status, status)
+            && filter.as_str() != status
         {
             return None;
         }
-        let found = raw(&key, &message.headers, message.payload.clone(), message.sequence);
-        let accepted = found.and_then(|found| match found {
+        let record = raw(&key, &message.headers, message.payload.clone(), message.sequence);
+        let accepted = record.and_then(|record| match record {
             Lookup::Job(record) => Ok(self.accepts(&key, &record)?.then_some(record)),
             Lookup::Deleted | Lookup::NotFound => Ok(None),
         });

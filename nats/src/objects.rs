@@ -105,10 +105,10 @@ impl Bucket {
     pub(crate) async fn find(
         &self,
         name: &str,
-        freshness: ReadFrom,
+        read_from: ReadFrom,
     ) -> Result<Option<(ObjectInfo, u64)>, Error> {
         let subject = subject::object_meta(self.name, name);
-        let Some(message) = last(&self.stream, &subject, freshness).await? else {
+        let Some(message) = last(&self.stream, &subject, read_from).await? else {
             return Ok(None);
         };
         let info: ObjectInfo = serde_json::from_slice(&message.payload)
@@ -122,11 +122,11 @@ impl Bucket {
     /// # Errors
     /// Those of [`Bucket::find`].
     pub(crate) async fn read(&self, name: &str) -> Result<Option<Reader>, Error> {
-        let found = match self.find(name, ReadFrom::AnyReplica).await? {
-            Some(found) => Some(found),
+        let object = match self.find(name, ReadFrom::AnyReplica).await? {
+            Some(object) => Some(object),
             None => self.find(name, ReadFrom::Leader).await?,
         };
-        Ok(found.map(|(info, _)| Reader {
+        Ok(object.map(|(info, _)| Reader {
             bucket: self.clone(),
             subject: subject::object_chunks(self.name, &info.nuid),
             chunks_left: info.chunks,

@@ -53,7 +53,7 @@ impl WorkerReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerStatus {
     /// What it said.
-    pub doing: WorkerReport,
+    pub report: WorkerReport,
     /// When, by the broker's clock.
     pub at: Timestamp,
 }
@@ -74,8 +74,8 @@ impl Presence {
     }
 
     /// Says what the worker does. Nobody waits for an answer: the next time will do as well.
-    pub async fn report(&self, doing: &WorkerReport) {
-        match serde_json::to_vec(doing) {
+    pub async fn report(&self, report: &WorkerReport) {
+        match serde_json::to_vec(report) {
             Ok(payload) if self.broker.is_connected() => {
                 self.send(HeaderMap::new(), payload).await;
             }
@@ -107,20 +107,20 @@ impl Presence {
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn workers(broker: &Broker, now: Timestamp) -> Result<Vec<WorkerStatus>, Error> {
-    let (mut seen, mut from) = (Vec::new(), 1);
+    let (mut workers, mut from) = (Vec::new(), 1);
     let subjects = subject::worker("*");
-    while seen.len() < WORKERS_MAX {
+    while workers.len() < WORKERS_MAX {
         let messages = batch(broker, LEASES_STREAM, &subjects, from, BATCH_MAX).await?;
         let Some(last) = messages.last() else { break };
         from = last.sequence + 1;
-        seen.extend(messages.iter().filter_map(|message| {
+        workers.extend(messages.iter().filter_map(|message| {
             let at = stored_at(message);
-            let doing = serde_json::from_slice(&message.payload).ok()?;
-            (age(at, now) < SEEN_WITHIN).then_some(WorkerStatus { doing, at })
+            let report = serde_json::from_slice(&message.payload).ok()?;
+            (age(at, now) < SEEN_WITHIN).then_some(WorkerStatus { report, at })
         }));
         if messages.len() < BATCH_MAX {
             break;
         }
     }
-    Ok(seen)
+    Ok(workers)
 }

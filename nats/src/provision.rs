@@ -51,9 +51,9 @@ pub struct Difference {
     /// The setting, by the name that the server gives it.
     pub field: String,
     /// What it should be.
-    pub wanted: String,
+    pub expected: String,
     /// What it is.
-    pub found: String,
+    pub actual: String,
 }
 
 impl fmt::Display for Finding {
@@ -65,8 +65,8 @@ impl fmt::Display for Finding {
             Outcome::Corrected(differences) => ("corrected", differences),
         };
         write!(f, "{}: {word}", self.what)?;
-        for Difference { field, wanted, found } in differences {
-            write!(f, "\n  {field} is {found}, should be {wanted}")?;
+        for Difference { field, expected, actual } in differences {
+            write!(f, "\n  {field} is {actual}, should be {expected}")?;
         }
         Ok(())
     }
@@ -82,13 +82,13 @@ pub async fn provision(
     drift: Drift,
 ) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
-    for wanted in &topology.streams {
-        let outcome = stream(broker, wanted, drift).await?;
-        findings.push(Finding { what: format!("stream {}", wanted.name), outcome });
+    for expected in &topology.streams {
+        let outcome = stream(broker, expected, drift).await?;
+        findings.push(Finding { what: format!("stream {}", expected.name), outcome });
     }
-    for wanted in &topology.consumers {
-        let outcome = consumer(broker, wanted, drift).await?;
-        findings.push(Finding { what: consumer_name(wanted), outcome });
+    for expected in &topology.consumers {
+        let outcome = consumer(broker, expected, drift).await?;
+        findings.push(Finding { what: consumer_name(expected), outcome });
     }
     Ok(findings)
 }
@@ -98,10 +98,10 @@ pub async fn provision(
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn has_no_streams(broker: &Broker, topology: &Topology) -> Result<bool, Error> {
-    const DOING: &str = "look for streams";
+    const OPERATION: &str = "look for streams";
     for stream in &topology.streams {
-        let found = find_stream(broker, &stream.name).await;
-        if found.map_err(|error| Error::unavailable(DOING, error))?.is_some() {
+        let actual = find_stream(broker, &stream.name).await;
+        if actual.map_err(|error| Error::unavailable(OPERATION, error))?.is_some() {
             return Ok(false);
         }
     }
@@ -113,30 +113,33 @@ pub async fn has_no_streams(broker: &Broker, topology: &Topology) -> Result<bool
 /// # Errors
 /// [`Error::Unavailable`] that says what is missing, or not visible to our role.
 pub async fn verify(broker: &Broker, needed: &Topology) -> Result<(), Error> {
-    const DOING: &str = "verify what the service needs";
+    const OPERATION: &str = "verify what the service needs";
     let missing = |what: &str| {
-        Error::unavailable(DOING, format!("{what} is missing: run wordmill-nats provision"))
+        Error::unavailable(OPERATION, format!("{what} is missing: run wordmill-nats provision"))
     };
-    for wanted in &needed.streams {
-        let name = format!("stream {}", wanted.name);
-        match find_stream(broker, &wanted.name).await.map_err(|e| Error::unavailable(DOING, e))? {
-            Some(found) => warn_of_drift(&name, wanted, &found),
+    for expected in &needed.streams {
+        let name = format!("stream {}", expected.name);
+        match find_stream(broker, &expected.name)
+            .await
+            .map_err(|e| Error::unavailable(OPERATION, e))?
+        {
+            Some(actual) => warn_of_drift(&name, expected, &actual),
             None => return Err(missing(&name)),
         }
     }
-    for wanted in &needed.consumers {
-        let name = consumer_name(wanted);
-        match find_consumer(broker, wanted).await.map_err(|e| Error::unavailable(DOING, e))? {
-            Some(found) => warn_of_drift(&name, &wanted.config, &found),
+    for expected in &needed.consumers {
+        let name = consumer_name(expected);
+        match find_consumer(broker, expected).await.map_err(|e| Error::unavailable(OPERATION, e))? {
+            Some(actual) => warn_of_drift(&name, &expected.config, &actual),
             None => return Err(missing(&name)),
         }
     }
     Ok(())
 }
 
-fn warn_of_drift<T: Serialize>(what: &str, wanted: &T, found: &T) {
-    for Difference { field, wanted, found } in differences(wanted, found) {
-        tracing::warn!(what, field, wanted, found, "a setting differs from the topology");
+fn warn_of_drift<T: Serialize>(what: &str, expected: &T, actual: &T) {
+    for Difference { field, expected, actual } in differences(expected, actual) {
+        tracing::warn!(what, field, expected, actual, "a setting differs from the topology");
     }
 }
 
@@ -148,41 +151,43 @@ fn durable(config: &pull::Config) -> &str {
     config.durable_name.as_deref().unwrap_or_default()
 }
 
-async fn stream(broker: &Broker, wanted: &Config, drift: Drift) -> Result<Outcome, Error> {
-    const DOING: &str = "provision a stream";
-    let found =
-        find_stream(broker, &wanted.name).await.map_err(|e| Error::unavailable(DOING, e))?;
-    let Some(found) = found else {
-        let created = broker.jetstream.create_stream(wanted).await;
-        created.map_err(|error| Error::unavailable(DOING, detail(&wanted.name, &error)))?;
+async fn stream(broker: &Broker, expected: &Config, drift: Drift) -> Result<Outcome, Error> {
+    const OPERATION: &str = "provision a stream";
+    let actual =
+        find_stream(broker, &expected.name).await.map_err(|e| Error::unavailable(OPERATION, e))?;
+    let Some(actual) = actual else {
+        let created = broker.jetstream.create_stream(expected).await;
+        created.map_err(|error| Error::unavailable(OPERATION, detail(&expected.name, &error)))?;
         return Ok(Outcome::Created);
     };
-    let differences = differences(wanted, &found);
+    let differences = differences(expected, &actual);
     if differences.is_empty() {
         return Ok(Outcome::Unchanged);
     }
     if drift == Drift::Report {
         return Ok(Outcome::Differs(differences));
     }
-    let updated = broker.jetstream.update_stream(wanted).await;
-    updated.map_err(|error| Error::unavailable(DOING, detail(&wanted.name, &error)))?;
+    let updated = broker.jetstream.update_stream(expected).await;
+    updated.map_err(|error| Error::unavailable(OPERATION, detail(&expected.name, &error)))?;
     Ok(Outcome::Corrected(differences))
 }
 
-async fn consumer(broker: &Broker, wanted: &Consumer, drift: Drift) -> Result<Outcome, Error> {
-    const DOING: &str = "provision a consumer";
-    let found = find_consumer(broker, wanted).await.map_err(|e| Error::unavailable(DOING, e))?;
-    let missing = found.is_none();
-    let differences = found.map_or_else(Vec::new, |found| differences(&wanted.config, &found));
+async fn consumer(broker: &Broker, expected: &Consumer, drift: Drift) -> Result<Outcome, Error> {
+    const OPERATION: &str = "provision a consumer";
+    let actual =
+        find_consumer(broker, expected).await.map_err(|e| Error::unavailable(OPERATION, e))?;
+    let missing = actual.is_none();
+    let differences = actual.map_or_else(Vec::new, |actual| differences(&expected.config, &actual));
     if !missing && differences.is_empty() {
         return Ok(Outcome::Unchanged);
     }
     if !missing && drift == Drift::Report {
         return Ok(Outcome::Differs(differences));
     }
-    let made = broker.jetstream.create_consumer_on_stream(wanted.config.clone(), wanted.stream);
-    made.await
-        .map_err(|error| Error::unavailable(DOING, detail(durable(&wanted.config), &error)))?;
+    let made = broker.jetstream.create_consumer_on_stream(expected.config.clone(), expected.stream);
+    made.await.map_err(|error| {
+        Error::unavailable(OPERATION, detail(durable(&expected.config), &error))
+    })?;
     Ok(if missing { Outcome::Created } else { Outcome::Corrected(differences) })
 }
 
@@ -211,9 +216,12 @@ async fn find_stream(broker: &Broker, name: &str) -> Result<Option<Config>, Stri
     }
 }
 
-async fn find_consumer(broker: &Broker, wanted: &Consumer) -> Result<Option<pull::Config>, String> {
-    let name = durable(&wanted.config);
-    let subject = format!("CONSUMER.INFO.{}.{name}", wanted.stream);
+async fn find_consumer(
+    broker: &Broker,
+    expected: &Consumer,
+) -> Result<Option<pull::Config>, String> {
+    let name = durable(&expected.config);
+    let subject = format!("CONSUMER.INFO.{}.{name}", expected.stream);
     let answer: Result<jetstream::response::Response<jetstream::consumer::Info>, _> =
         broker.jetstream.request(subject, &serde_json::json!({})).await;
     match answer {
@@ -235,18 +243,18 @@ async fn find_consumer(broker: &Broker, wanted: &Consumer) -> Result<Option<pull
 
 /// Compares settings by the names that the server gives them. What the server adds is not ours to
 /// judge.
-fn differences<T: Serialize>(wanted: &T, found: &T) -> Vec<Difference> {
+fn differences<T: Serialize>(expected: &T, actual: &T) -> Vec<Difference> {
     let json = |settings: &T| serde_json::to_value(settings).unwrap_or(Value::Null);
-    let (wanted, found) = (json(wanted), json(found));
-    let (Some(wanted), Some(found)) = (wanted.as_object(), found.as_object()) else {
+    let (expected, actual) = (json(expected), json(actual));
+    let (Some(expected), Some(actual)) = (expected.as_object(), actual.as_object()) else {
         return Vec::new();
     };
     let mut differences = Vec::new();
-    for (field, wanted) in wanted {
-        let found = found.get(field).unwrap_or(&Value::Null);
-        if field != "metadata" && wanted != found {
-            let (wanted, found) = (wanted.to_string(), found.to_string());
-            differences.push(Difference { field: field.clone(), wanted, found });
+    for (field, expected) in expected {
+        let actual = actual.get(field).unwrap_or(&Value::Null);
+        if field != "metadata" && expected != actual {
+            let (expected, actual) = (expected.to_string(), actual.to_string());
+            differences.push(Difference { field: field.clone(), expected, actual });
         }
     }
     differences

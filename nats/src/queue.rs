@@ -200,12 +200,12 @@ impl Queue {
         }
         // Subjects are listed from here on: none are, only their number is told.
         let beyond = u32::MAX;
-        let asked = json!({"subjects_filter": subject::jobs_of(owner), "offset": beyond});
-        let answer = self.broker.jetstream.request(format!("STREAM.INFO.{JOBS}"), &asked).await;
-        const DOING: &str = "count the jobs of an owner";
-        match answer.map_err(|error| Error::unavailable(DOING, error))? {
+        let request = json!({"subjects_filter": subject::jobs_of(owner), "offset": beyond});
+        let answer = self.broker.jetstream.request(format!("STREAM.INFO.{JOBS}"), &request).await;
+        const OPERATION: &str = "count the jobs of an owner";
+        match answer.map_err(|error| Error::unavailable(OPERATION, error))? {
             Response::Ok(UnfinishedCount { total }) => Ok(total),
-            Response::Err { error } => Err(Error::unavailable(DOING, error)),
+            Response::Err { error } => Err(Error::unavailable(OPERATION, error)),
         }
     }
 
@@ -248,9 +248,9 @@ impl Queue {
     pub async fn find(
         &self,
         key: &JobKey,
-        freshness: ReadFrom,
+        read_from: ReadFrom,
     ) -> Result<Option<ParsedMessage>, Error> {
-        let Some(message) = self.message(key, freshness).await? else { return Ok(None) };
+        let Some(message) = self.message(key, read_from).await? else { return Ok(None) };
         let message = ParsedMessage::parse(&message.payload);
         let what = || format!("the message of {key}");
         message.map(Some).map_err(|error| Error::message(what(), &error))
@@ -260,19 +260,19 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn has_message(&self, key: &JobKey, freshness: ReadFrom) -> Result<bool, Error> {
-        Ok(self.message(key, freshness).await?.is_some())
+    pub async fn has_message(&self, key: &JobKey, read_from: ReadFrom) -> Result<bool, Error> {
+        Ok(self.message(key, read_from).await?.is_some())
     }
 
     async fn message(
         &self,
         key: &JobKey,
-        freshness: ReadFrom,
+        read_from: ReadFrom,
     ) -> Result<Option<StreamMessage>, Error> {
         for lane in Lane::ALL {
-            let found = last(&self.stream, &subject::job(lane, key), freshness).await?;
-            if found.is_some() {
-                return Ok(found);
+            let message = last(&self.stream, &subject::job(lane, key), read_from).await?;
+            if message.is_some() {
+                return Ok(message);
             }
         }
         Ok(None)

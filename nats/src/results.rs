@@ -92,7 +92,7 @@ impl Results {
         name: String,
         value: &Arc<T>,
     ) -> Result<String, Error> {
-        const DOING: &str = "store a result";
+        const OPERATION: &str = "store a result";
         let (sender, mut pieces) = mpsc::channel(PIECES_WAITING_MAX);
         let value = Arc::clone(value);
         let packing = tokio::task::spawn_blocking(move || pack(&*value, Pieces::new(sender)));
@@ -102,8 +102,8 @@ impl Results {
                 writer.push(piece).await?;
             }
             // That the pieces end may also mean that the thread did.
-            let packed = packing.await.map_err(|panic| Error::unavailable(DOING, panic))?;
-            packed.map_err(|error| Error::unavailable(DOING, error))?;
+            let packed = packing.await.map_err(|panic| Error::unavailable(OPERATION, panic))?;
+            packed.map_err(|error| Error::unavailable(OPERATION, error))?;
             writer.finish().await
         };
         storing.instrument(spans::put("put results")).await?;
@@ -281,8 +281,8 @@ impl DecompressedJson {
         let mut input = InBuffer::around(&self.input);
         let mut space = OutBuffer::around(&mut output);
         let hint = self.decoder.run(&mut input, &mut space)?;
-        let (taken, filled) = (input.pos(), space.pos() == space.capacity());
-        self.input = self.input.split_off(taken);
+        let (consumed, filled) = (input.pos(), space.pos() == space.capacity());
+        self.input = self.input.split_off(consumed);
         self.state = match hint {
             0 => State::Complete,
             _ if filled => State::MayHaveMore,

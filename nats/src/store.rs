@@ -93,8 +93,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no record.
-    pub async fn get_job(&self, key: &JobKey, freshness: ReadFrom) -> Result<Lookup, Error> {
-        self.get_raw(key, freshness).await?.read(key)
+    pub async fn get_job(&self, key: &JobKey, read_from: ReadFrom) -> Result<Lookup, Error> {
+        self.get_raw(key, read_from).await?.read(key)
     }
 
     /// Gets a record as it is there.
@@ -104,19 +104,19 @@ impl Store {
     pub async fn get_raw(
         &self,
         key: &JobKey,
-        freshness: ReadFrom,
+        read_from: ReadFrom,
     ) -> Result<Lookup<RawRecord>, Error> {
-        self.get_raw_and_revision(key, freshness).await.map(|(found, _)| found)
+        self.get_raw_and_revision(key, read_from).await.map(|(record, _)| record)
     }
 
     /// Reads a record, and the revision that a change has to name.
     async fn get_job_and_revision(
         &self,
         key: &JobKey,
-        freshness: ReadFrom,
+        read_from: ReadFrom,
     ) -> Result<(Lookup, u64), Error> {
-        let (found, revision) = self.get_raw_and_revision(key, freshness).await?;
-        Ok((found.read(key)?, revision))
+        let (record, revision) = self.get_raw_and_revision(key, read_from).await?;
+        Ok((record.read(key)?, revision))
     }
 
     /// Gets a record, and the revision that a change has to name: a job that was never accepted
@@ -124,9 +124,9 @@ impl Store {
     async fn get_raw_and_revision(
         &self,
         key: &JobKey,
-        freshness: ReadFrom,
+        read_from: ReadFrom,
     ) -> Result<(Lookup<RawRecord>, u64), Error> {
-        match last(&self.stream, &subject::record(key), freshness).await? {
+        match last(&self.stream, &subject::record(key), read_from).await? {
             Some(message) => {
                 let revision = message.sequence;
                 Ok((raw(key, &message.headers, message.payload, revision)?, revision))

@@ -22,7 +22,7 @@ pub(crate) const BATCH_MAX: usize = 128;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How a batch ends: that was all; there is nothing at all.
 const BATCH_ENDS: [u16; 2] = [204, 404];
-const DOING: &str = "read from a stream";
+const OPERATION: &str = "read from a stream";
 
 /// Whom to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,16 +44,16 @@ pub(crate) fn open(broker: &Broker, name: &'static str) -> Stream<()> {
 pub(crate) async fn last(
     stream: &Stream<()>,
     subject: &str,
-    freshness: ReadFrom,
+    read_from: ReadFrom,
 ) -> Result<Option<StreamMessage>, Error> {
-    match freshness {
+    match read_from {
         ReadFrom::AnyReplica => {
             not_found_as_none(stream.direct_get_last_for_subject(subject).await)
         }
         ReadFrom::Leader => match stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => Ok(Some(message)),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(Error::unavailable(DOING, error)),
+            Err(error) => Err(Error::unavailable(OPERATION, error)),
         },
     }
 }
@@ -64,11 +64,11 @@ pub(crate) async fn next_on_leader(
     subjects: &str,
     from: u64,
 ) -> Result<Option<StreamMessage>, Error> {
-    let asked = stream.raw_message_builder().sequence(from.max(1)).next_by_subject(subjects);
-    match asked.send().await {
+    let request = stream.raw_message_builder().sequence(from.max(1)).next_by_subject(subjects);
+    match request.send().await {
         Ok(message) => Ok(Some(message)),
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(error) => Err(Error::unavailable(DOING, error)),
+        Err(error) => Err(Error::unavailable(OPERATION, error)),
     }
 }
 
@@ -89,22 +89,22 @@ pub(crate) async fn batch(
     });
     let inbox = broker.client.new_inbox();
     let subscribed = broker.client.subscribe(inbox.clone()).await;
-    let mut answers = subscribed.map_err(|error| Error::unavailable(DOING, error))?;
+    let mut answers = subscribed.map_err(|error| Error::unavailable(OPERATION, error))?;
     let (subject, request) = (subject::direct_get(stream), Bytes::from(request.to_string()));
     let sent = broker.client.publish_with_reply(subject, inbox, request).await;
-    sent.map_err(|error| Error::unavailable(DOING, error))?;
+    sent.map_err(|error| Error::unavailable(OPERATION, error))?;
     let mut messages = Vec::with_capacity(count);
     loop {
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next()).await;
-        let answer = answer.map_err(|_| Error::unavailable(DOING, "no answer in time"))?;
-        let answer = answer.ok_or_else(|| Error::unavailable(DOING, "the connection ended"))?;
+        let answer = answer.map_err(|_| Error::unavailable(OPERATION, "no answer in time"))?;
+        let answer = answer.ok_or_else(|| Error::unavailable(OPERATION, "the connection ended"))?;
         match answer.status {
             None => {}
             Some(status) if BATCH_ENDS.contains(&status.as_u16()) => return Ok(messages),
-            Some(status) => return Err(Error::unavailable(DOING, format!("status {status}"))),
+            Some(status) => return Err(Error::unavailable(OPERATION, format!("status {status}"))),
         }
         let message = StreamMessage::try_from(answer);
-        messages.push(message.map_err(|error| Error::unavailable(DOING, error))?);
+        messages.push(message.map_err(|error| Error::unavailable(OPERATION, error))?);
     }
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn not_found_as_none<T>(answer: Result<T, DirectGetError>) -> Result<
     match answer {
         Ok(message) => Ok(Some(message)),
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::unavailable(DOING, error)),
+        Err(error) => Err(Error::unavailable(OPERATION, error)),
     }
 }
 
@@ -127,13 +127,13 @@ pub(crate) struct Info {
 
 /// Asks a stream's leader about the stream.
 pub(crate) async fn info(broker: &Broker, name: &str) -> Result<Info, Error> {
-    const DOING: &str = "look at a stream";
+    const OPERATION: &str = "look at a stream";
     let answer: Result<Response<Info>, _> =
         broker.jetstream.request(format!("STREAM.INFO.{name}"), &()).await;
     match answer {
         Ok(Response::Ok(info)) => Ok(info),
-        Ok(Response::Err { error }) => Err(Error::unavailable(DOING, error)),
-        Err(error) => Err(Error::unavailable(DOING, error)),
+        Ok(Response::Err { error }) => Err(Error::unavailable(OPERATION, error)),
+        Err(error) => Err(Error::unavailable(OPERATION, error)),
     }
 }
 
@@ -143,13 +143,13 @@ pub(crate) async fn consumer(
     stream: &str,
     name: &str,
 ) -> Result<consumer::Info, Error> {
-    const DOING: &str = "look at a consumer";
+    const OPERATION: &str = "look at a consumer";
     let subject = format!("CONSUMER.INFO.{stream}.{name}");
     let answer: Result<Response<consumer::Info>, _> =
         broker.jetstream.request(subject, &serde_json::json!({})).await;
-    match answer.map_err(|error| Error::unavailable(DOING, error))? {
+    match answer.map_err(|error| Error::unavailable(OPERATION, error))? {
         Response::Ok(info) => Ok(info),
-        Response::Err { error } => Err(Error::unavailable(DOING, error)),
+        Response::Err { error } => Err(Error::unavailable(OPERATION, error)),
     }
 }
 

@@ -44,9 +44,9 @@ impl Broker {
     ) -> Result<(), Fatal> {
         let mut events = self.events.clone();
         loop {
-            let seen = events.borrow_and_update().clone();
+            let event = events.borrow_and_update().clone();
             if !self.is_connected() {
-                let reason = seen.last_error.unwrap_or_else(|| "not yet".to_owned());
+                let reason = event.last_error.unwrap_or_else(|| "not yet".to_owned());
                 set_health(
                     health,
                     Health::Waiting(format!("no connection to the broker: {reason}")),

@@ -114,8 +114,8 @@ impl Sweep {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn has_no_message(&self, key: &JobKey) -> Result<bool, Error> {
-        for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
-            if self.queue.has_message(key, freshness).await? {
+        for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
+            if self.queue.has_message(key, read_from).await? {
                 return Ok(false);
             }
         }

@@ -108,14 +108,14 @@ impl Webhooks {
     /// # Errors
     /// [`Error::Full`] if there is certainly no room, [`Error::Unavailable`] if nobody knows.
     pub async fn order(&self, job: &Job, round: u64) -> Result<(), Error> {
-        const DOING: &str = "order a webhook";
+        const OPERATION: &str = "order a webhook";
         if job.webhook.is_none() {
             return Ok(());
         }
         let key = job.key();
         let message = Message { format: FORMAT, trace_id: job.trace_id, round };
         let payload =
-            serde_json::to_vec(&message).map_err(|error| Error::unavailable(DOING, error))?;
+            serde_json::to_vec(&message).map_err(|error| Error::unavailable(OPERATION, error))?;
         let span = spans::publish_webhook(job);
         let mut headers = HeaderMap::new();
         spans::inject(&mut headers, &spans::within(&span, job));
@@ -129,7 +129,7 @@ impl Webhooks {
         sent.map(drop).map_err(|error| match refusal(&error) {
             Refusal::Full => Error::Full { what: "the queue of webhooks".to_owned() },
             Refusal::Conflict | Refusal::TooLarge | Refusal::NoResponders | Refusal::Unclear => {
-                Error::unavailable(DOING, error)
+                Error::unavailable(OPERATION, error)
             }
         })
     }
@@ -142,9 +142,9 @@ impl Webhooks {
     pub async fn get_deliveries(
         &self,
         key: &JobKey,
-        freshness: ReadFrom,
+        read_from: ReadFrom,
     ) -> Result<VersionedDeliveries, Error> {
-        let Some(message) = last(&self.states, &subject::webhook_state(key), freshness).await?
+        let Some(message) = last(&self.states, &subject::webhook_state(key), read_from).await?
         else {
             return Ok(VersionedDeliveries { deliveries: None, revision: 0 });
         };
@@ -201,8 +201,8 @@ impl Webhooks {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn level(&self) -> Result<Level, Error> {
-        const DOING: &str = "ask how many webhooks wait";
-        let info = self.queue.get_info().await.map_err(|e| Error::unavailable(DOING, e))?;
+        const OPERATION: &str = "ask how many webhooks wait";
+        let info = self.queue.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let untried = consumer(&self.broker, WEBHOOKS, WEBHOOKS_CONSUMER).await?.num_pending;
         let mut level = Level { waiting: info.state.messages, untried, oldest: None };
         if level.waiting > 0 {

@@ -8,7 +8,7 @@ use crate::raw_json::RawJson;
 
 /// Where the full histogram is. In JSON the field `place` says which one it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Place", into = "Place")]
+#[serde(try_from = "ResultRefJson", into = "ResultRefJson")]
 pub enum ResultRef {
     /// In the record itself.
     Inline {
@@ -41,8 +41,8 @@ pub enum ExplanationRef {
 /// A [`ResultRef`] as JSON. It is spelt out because an enum whose tag is a field is read by way of a
 /// tree of values, and what is in a tree is no longer the JSON that it came from.
 #[derive(Serialize, Deserialize)]
-struct Place {
-    place: Kind,
+struct ResultRefJson {
+    place: Storage,
     #[serde(skip_serializing_if = "Option::is_none")]
     word_count: Option<RawJson<Histogram>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,34 +51,34 @@ struct Place {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+enum Storage {
     Inline,
     Object,
 }
 
-impl From<ResultRef> for Place {
+impl From<ResultRef> for ResultRefJson {
     fn from(place: ResultRef) -> Self {
         match place {
             ResultRef::Inline { word_count } => {
-                Self { place: Kind::Inline, word_count: Some(word_count), name: None }
+                Self { place: Storage::Inline, word_count: Some(word_count), name: None }
             }
             ResultRef::Object { name } => {
-                Self { place: Kind::Object, word_count: None, name: Some(name) }
+                Self { place: Storage::Object, word_count: None, name: Some(name) }
             }
         }
     }
 }
 
-impl TryFrom<Place> for ResultRef {
+impl TryFrom<ResultRefJson> for ResultRef {
     type Error = &'static str;
 
-    fn try_from(place: Place) -> Result<Self, Self::Error> {
+    fn try_from(place: ResultRefJson) -> Result<Self, Self::Error> {
         match place.place {
-            Kind::Inline => {
+            Storage::Inline => {
                 let word_count = place.word_count.ok_or("a result without its words")?;
                 Ok(Self::Inline { word_count })
             }
-            Kind::Object => {
+            Storage::Object => {
                 Ok(Self::Object { name: place.name.ok_or("a result without its name")? })
             }
         }

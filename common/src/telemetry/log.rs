@@ -72,12 +72,12 @@ impl Visit for SpanFields {
 
 impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for LogLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut known = SpanFields::default();
-        attributes.record(&mut known);
+        let mut fields = SpanFields::default();
+        attributes.record(&mut fields);
         if let Some(span) =
-            context.span(id).filter(|_| known.job_id.is_some() || known.trace_id.is_some())
+            context.span(id).filter(|_| fields.job_id.is_some() || fields.trace_id.is_some())
         {
-            span.extensions_mut().replace(known);
+            span.extensions_mut().replace(fields);
         }
     }
 
@@ -90,17 +90,17 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut line = Line::new(self.format, event);
         event.record(&mut line);
-        let mut known = SpanFields { job_id: None, trace_id: None };
+        let mut fields = SpanFields { job_id: None, trace_id: None };
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(span) = span.extensions().get::<SpanFields>() {
-                known.job_id = known.job_id.or_else(|| span.job_id.clone());
-                known.trace_id = known.trace_id.or_else(|| span.trace_id.clone());
+                fields.job_id = fields.job_id.or_else(|| span.job_id.clone());
+                fields.trace_id = fields.trace_id.or_else(|| span.trace_id.clone());
             }
-            if known.is_complete() {
+            if fields.is_complete() {
                 break;
             }
         }
-        line.end(&known);
+        line.end(&fields);
         // A reader that has gone away is no reason to stop working.
         let _ = std::io::stdout().lock().write_all(line.text.as_bytes());
     }
@@ -145,11 +145,11 @@ impl Line {
         };
     }
 
-    fn end(&mut self, known: &SpanFields) {
-        if let Some(job_id) = known.job_id.as_ref().filter(|_| !self.has_job_id) {
+    fn end(&mut self, fields: &SpanFields) {
+        if let Some(job_id) = fields.job_id.as_ref().filter(|_| !self.has_job_id) {
             self.add(JOB_ID, job_id);
         }
-        if let Some(trace_id) = known.trace_id.as_ref().filter(|_| !self.has_trace_id) {
+        if let Some(trace_id) = fields.trace_id.as_ref().filter(|_| !self.has_trace_id) {
             self.add(TRACE_ID, trace_id);
         }
         match self.format {

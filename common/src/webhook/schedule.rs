@@ -48,9 +48,9 @@ impl Schedule {
         let index = usize::try_from(attempt.checked_sub(1)?).ok()?;
         let plain = (*SCHEDULE.get(index)?).min(self.longest);
         let spread = plain.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
-        let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX).min(self.longest);
+        let requested = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX).min(self.longest);
         // The state's times are no finer.
-        let delay = u64::try_from(spread.max(asked).as_millis()).unwrap_or(u64::MAX);
+        let delay = u64::try_from(spread.max(requested).as_millis()).unwrap_or(u64::MAX);
         Some(Duration::from_millis(delay))
     }
 }
@@ -61,24 +61,24 @@ mod tests {
 
     #[test]
     fn the_schedule_in_real_values() {
-        let whole = Schedule { longest: Duration::from_secs(86_400) };
-        let middle = |attempt| whole.delay(attempt, 0.5, None).map(|delay| delay.as_secs());
+        let schedule = Schedule { longest: Duration::from_secs(86_400) };
+        let middle = |attempt| schedule.delay(attempt, 0.5, None).map(|delay| delay.as_secs());
         let expected = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
         for (attempt, expected) in (1..).zip(expected) {
             assert_eq!(middle(attempt), Some(expected), "{attempt}");
         }
         assert_eq!((middle(0), middle(10), middle(u32::MAX)), (None, None, None));
-        assert_eq!(whole.delay(1, 0.0, None), Some(Duration::from_millis(4500)));
-        assert_eq!(whole.delay(1, 1.0, None), Some(Duration::from_millis(5500)));
+        assert_eq!(schedule.delay(1, 0.0, None), Some(Duration::from_millis(4500)));
+        assert_eq!(schedule.delay(1, 1.0, None), Some(Duration::from_millis(5500)));
     }
 
     #[test]
     fn waits_are_lengthened_by_receivers_and_shortened_by_operators() {
         let seconds = Duration::from_secs;
-        let whole = Schedule { longest: seconds(86_400) };
-        assert_eq!(whole.delay(1, 0.5, Some(seconds(60))), Some(seconds(60)));
-        assert_eq!(whole.delay(1, 0.5, Some(seconds(1))), Some(seconds(5)));
-        assert_eq!(whole.delay(1, 0.5, Some(Duration::MAX)), Some(RETRY_AFTER_MAX));
+        let schedule = Schedule { longest: seconds(86_400) };
+        assert_eq!(schedule.delay(1, 0.5, Some(seconds(60))), Some(seconds(60)));
+        assert_eq!(schedule.delay(1, 0.5, Some(seconds(1))), Some(seconds(5)));
+        assert_eq!(schedule.delay(1, 0.5, Some(Duration::MAX)), Some(RETRY_AFTER_MAX));
         let short = Schedule { longest: seconds(1) };
         assert_eq!(short.delay(9, 0.5, Some(seconds(60))), Some(seconds(1)));
     }

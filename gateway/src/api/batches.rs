@@ -79,11 +79,11 @@ pub(crate) async fn submit_batch(
 ) -> Result<Response, Problem> {
     let shape = shape(&headers)?;
     let name = idempotency_key::read(&headers)?;
-    let asked = query::parse_submit_query(uri.query().unwrap_or_default())?;
-    if asked.lane == Some(Lane::Interactive) {
+    let query = query::parse_submit_query(uri.query().unwrap_or_default())?;
+    if query.lane == Some(Lane::Interactive) {
         return Err(Problem::new(Code::InvalidQuery, "Batches are bulk; leave lane out."));
     }
-    let webhook = asked.webhook.as_deref().map(|url| new_job::webhook_to(&app, url)).transpose()?;
+    let webhook = query.webhook.as_deref().map(|url| new_job::webhook_to(&app, url)).transpose()?;
     let batch_id = match &name {
         Some(name) => JobId::derived("batch", &caller.owner, name),
         None => JobId::new(),
@@ -99,31 +99,31 @@ pub(crate) async fn submit_batch(
         None => BatchMode::WithoutKey,
     };
     let intake =
-        Intake { app: &app, caller: &caller, trace: &trace, batch_id, asked: &asked, mode };
-    let mut taken = intake.take(body, shape).await;
-    if let Some(problem) = taken.interrupted.take() {
-        return Err(interrupted_problem(problem, batch_id, mode, &taken));
+        Intake { app: &app, caller: &caller, trace: &trace, batch_id, query: &query, mode };
+    let mut report = intake.take(body, shape).await;
+    if let Some(problem) = report.interrupted.take() {
+        return Err(interrupted_problem(problem, batch_id, mode, &report));
     }
-    if taken.accepted == 0 && mode == BatchMode::ExistingBatch {
+    if report.accepted == 0 && mode == BatchMode::ExistingBatch {
         let detail =
             "The key names a batch of other lines or other parameters. lines shows what differs.";
         let problem = Problem::new(Code::IdempotencyKeyReused, detail);
-        return Err(problem.with("lines", taken.lines.into()));
+        return Err(problem.with("lines", report.lines.into()));
     }
-    if taken.accepted == 0 {
+    if report.accepted == 0 {
         let detail = "No line is a job: there is nothing to do. lines says why.";
-        return Err(Problem::new(Code::EmptyBatch, detail).with("lines", taken.lines.into()));
+        return Err(Problem::new(Code::EmptyBatch, detail).with("lines", report.lines.into()));
     }
-    let message = JobMessage { webhook, ..message(&caller, &trace, batch_id, &asked, &taken) };
+    let message = JobMessage { webhook, ..message(&caller, &trace, batch_id, &query, &report) };
     let accepted = match mode {
         BatchMode::WithoutKey => publish::accept(&app, &message, &trace).await,
         BatchMode::NewKey => idempotent::accept(&app, message, &trace).await,
         BatchMode::ExistingBatch => idempotent::find(&app, message, &trace).await,
     };
     // The jobs are enqueued even if their batch is missing or unconfirmed, so the answer names them.
-    let job = accepted.map_err(|problem| interrupted_problem(problem, batch_id, mode, &taken))?;
-    info!(job.id = %batch_id, accepted = taken.accepted, refused = taken.refused.count(), "batch accepted");
-    Ok(answer(&job, &taken))
+    let job = accepted.map_err(|problem| interrupted_problem(problem, batch_id, mode, &report))?;
+    info!(job.id = %batch_id, accepted = report.accepted, refused = report.refused.count(), "batch accepted");
+    Ok(answer(&job, &report))
 }
 
 /// Returns the mode for a key: whether its batch exists. The record of the batch is created last,
@@ -145,8 +145,8 @@ fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
     if json_body::is_json(headers) {
         return Ok(Shape::Array);
     }
-    let given = json_body::essence(headers);
-    if LINES_TYPES.contains(&given.as_str()) {
+    let content_type = json_body::essence(headers);
+    if LINES_TYPES.contains(&content_type.as_str()) {
         return Ok(Shape::Lines);
     }
     let detail = "Send one job a line, with Content-Type: application/x-ndjson, or an array of \
@@ -159,26 +159,26 @@ fn message(
     caller: &Caller,
     trace: &TraceParent,
     batch_id: JobId,
-    asked: &SubmitQuery,
-    taken: &IntakeReport,
+    query: &SubmitQuery,
+    report: &IntakeReport,
 ) -> JobMessage {
-    let batch = Batch { batch_id, lines: taken.count, refused: taken.refused.clone() };
+    let batch = Batch { batch_id, lines: report.count, refused: report.refused.clone() };
     JobMessage {
         lane: Lane::Bulk,
-        options: asked.options.clone(),
-        labels: asked.labels.clone(),
+        options: query.options.clone(),
+        labels: query.labels.clone(),
         ..JobMessage::new(caller.job(batch_id), Source::Batch(batch), trace.trace_id)
     }
 }
 
-fn answer(job: &Job, taken: &IntakeReport) -> Response {
+fn answer(job: &Job, report: &IntakeReport) -> Response {
     let id = job.job_id;
     let (location, later) = (format!("/v1/batches/{id}"), POLL_AFTER_S.to_string());
     let body = json!({
         "batch_id": id,
-        "accepted": taken.accepted,
-        "refused": taken.refused.count(),
-        "lines": taken.lines,
+        "accepted": report.accepted,
+        "refused": report.refused.count(),
+        "lines": report.lines,
         "trace_id": job.trace_id,
         "links": {
             "self": location,
@@ -196,7 +196,7 @@ fn interrupted_problem(
     problem: Problem,
     batch_id: JobId,
     mode: BatchMode,
-    taken: &IntakeReport,
+    report: &IntakeReport,
 ) -> Problem {
     let is_reused = problem.is(Code::IdempotencyKeyReused);
     let how = match mode {
@@ -225,19 +225,19 @@ fn interrupted_problem(
     problem
         .explained(detail)
         .with("batch_id", json!(batch_id))
-        .with("accepted", taken.accepted.into())
-        .with("lines", taken.lines.clone().into())
+        .with("accepted", report.accepted.into())
+        .with("lines", report.lines.clone().into())
 }
 
 /// `GET /v1/batches/{id}`: as `GET /v1/jobs/{id}`, for batches only.
 pub(crate) async fn get_batch(
     State(app): State<App>,
     JobPath(key): JobPath,
-    asked: jobs::Query,
+    query: jobs::Query,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     existing(&app, &key).await?;
-    jobs::get_job(State(app), JobPath(key), asked, headers).await
+    jobs::get_job(State(app), JobPath(key), query, headers).await
 }
 
 /// `GET /v1/batches/{id}/result`: as `GET /v1/jobs/{id}/result`, for batches only.

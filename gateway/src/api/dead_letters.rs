@@ -159,8 +159,8 @@ async fn list_letters(
     within(app.dead_letters.list(owner, filter, before, limit)).await
 }
 
-async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
-    match tokio::time::timeout(BROKER_DEADLINE, asked).await {
+async fn within<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
+    match tokio::time::timeout(BROKER_DEADLINE, request).await {
         Ok(answer) => Ok(answer?),
         Err(_) => {
             let detail = "The dead letters could not be read in time. Try again.";

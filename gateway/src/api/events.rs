@@ -36,7 +36,7 @@ struct Streaming {
     app: App,
     follower: Follower,
     /// The revision that the client has seen last.
-    seen: Option<u64>,
+    last_event_id: Option<u64>,
     /// The final record has been sent.
     is_over: bool,
     end: Instant,
@@ -50,13 +50,14 @@ pub(crate) async fn stream_events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let revoked = caller.admission(&app.keys).wait_until_revoked();
-    let seen = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
+    let last_event_id =
+        headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
     let follower = Follower::start(&app, &key).await?;
     let end = Instant::now() + STREAM_TIME_MAX;
-    let streaming = Streaming { app, follower, seen, is_over: false, end };
+    let streaming = Streaming { app, follower, last_event_id, is_over: false, end };
     // A browser that has seen the final record comes back all the same: this tells it to stay away.
     let current = streaming.follower.current();
-    if current.status.is_final() && !is_news(current, seen) {
+    if current.status.is_final() && !is_news(current, last_event_id) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     // Once the stream has begun there is no status any more that says that it cannot be read.
@@ -84,7 +85,7 @@ impl Streaming {
         if self.is_over {
             return None;
         }
-        while !is_news(self.follower.current(), self.seen) {
+        while !is_news(self.follower.current(), self.last_event_id) {
             match tokio::time::timeout_at(self.end, self.follower.next()).await {
                 Ok(FollowEvent::Change) => {}
                 Ok(FollowEvent::Gone | FollowEvent::Stopping) | Err(_) => return None,
@@ -93,7 +94,7 @@ impl Streaming {
         let current = self.follower.current();
         let event = Event::default().id(current.revision.to_string()).retry(RECONNECT_AFTER);
         let view = self.app.show(current, self.follower.key());
-        self.seen = Some(current.revision);
+        self.last_event_id = Some(current.revision);
         self.is_over = current.status.is_final();
         let view = view.inspect_err(|error| error!(%error, "a record cannot be read")).ok()?;
         let event = event.json_data(view);
@@ -101,10 +102,11 @@ impl Streaming {
     }
 }
 
-/// Tells whether a client that has seen revision `seen` does not know a record. The final one is
-/// sent even to a client that claims to have seen a later one: there is none.
-fn is_news(current: &RawRecord, seen: Option<u64>) -> bool {
-    seen.is_none_or(|seen| {
-        current.revision > seen || (current.status.is_final() && current.revision != seen)
+/// Returns whether the record is newer than the last event of the client. A final record is sent
+/// even to a client that names a later event, because no later one exists.
+fn is_news(current: &RawRecord, last_event_id: Option<u64>) -> bool {
+    last_event_id.is_none_or(|last_event_id| {
+        current.revision > last_event_id
+            || (current.status.is_final() && current.revision != last_event_id)
     })
 }

@@ -130,8 +130,8 @@ fn rules_pattern() -> String {
 /// Reads the names of two different rules.
 fn rules(names: &str) -> Result<[RuleName; 2], Problem> {
     let invalid = || {
-        let known = RuleName::ALL.map(RuleName::as_str).join(", ");
-        let detail = format!("The parameter \"rules\" names two different rules of {known}.");
+        let names = RuleName::ALL.map(RuleName::as_str).join(", ");
+        let detail = format!("The parameter \"rules\" names two different rules of {names}.");
         Problem::new(Code::InvalidQuery, detail)
     };
     let (left, right) = names.split_once(',').ok_or_else(invalid)?;

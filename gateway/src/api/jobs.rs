@@ -43,34 +43,34 @@ pub(crate) type Query = Result<extract::Query<JobQuery>, QueryRejection>;
 pub(crate) async fn get_job(
     State(app): State<App>,
     JobPath(key): JobPath,
-    asked: Query,
+    query: Query,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
-    let extract::Query(asked) =
-        asked.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
-    let known = IfNoneMatch::of(&headers);
-    let record = match asked.wait {
+    let extract::Query(query) =
+        query.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
+    let if_none_match = IfNoneMatch::of(&headers);
+    let record = match query.wait {
         None | Some(0) => find_job::require_raw(&app, &key).await?,
         Some(wait) if wait <= WAIT_S_MAX => {
             let is_wanted = |record: &RawRecord| {
                 record.status.is_final()
-                    || known.as_ref().is_some_and(|known| !known.includes(record.revision))
+                    || if_none_match.as_ref().is_some_and(|tags| !tags.includes(record.revision))
             };
             // Boxed, so that the many who do not wait need no room for it.
             Box::pin(follow::wait_until(&app, &key, Duration::from_secs(wait), is_wanted)).await?
         }
         Some(_) => return Err(invalid(format!("wait is 0 to {WAIT_S_MAX} seconds."))),
     };
-    let mut response = if known.is_some_and(|known| known.includes(record.revision)) {
+    let mut response = if if_none_match.is_some_and(|tags| tags.includes(record.revision)) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let view = app.show(&record, &key)?;
-        let told = match view.has_ended_with_webhook() {
+        let deliveries = match view.has_ended_with_webhook() {
             true => webhooks::get_deliveries(&app, &key).await?,
             false => None,
         };
-        view.with_deliveries(told.as_ref()).into_response()
+        view.with_deliveries(deliveries.as_ref()).into_response()
     };
     if let Ok(etag) = conditional::etag(record.revision).parse() {
         response.headers_mut().insert(ETAG, etag);

@@ -60,7 +60,7 @@ pub(crate) async fn submit_word_count(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let reading = json_body::json(&app.room, &headers, body, app.json_size_max);
+    let reading = json_body::json(&app.in_flight_budget, &headers, body, app.json_size_max);
     let (submission, _room): (Submission, _) = reading.await.map_err(refuse_body)?;
     let url = submission
         .url
@@ -85,7 +85,7 @@ pub(crate) async fn get_word_count(
     let request = match query.job_id {
         Some(_) => query,
         None => {
-            let reading = json_body::json(&app.room, &headers, body, app.json_size_max);
+            let reading = json_body::json(&app.in_flight_budget, &headers, body, app.json_size_max);
             reading.await.map_err(refuse_body)?.0
         }
     };

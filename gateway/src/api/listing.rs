@@ -66,9 +66,9 @@ pub(crate) async fn list_jobs(
         Some(label) => label,
         None => None,
     };
-    let wanted = ListFilter { status: selection.status, label };
+    let filter = ListFilter { status: selection.status, label };
 
-    let page = app.listing.list(&caller.owner, &wanted, before, limit);
+    let page = app.listing.list(&caller.owner, &filter, before, limit);
     let page = tokio::time::timeout(BROKER_DEADLINE, page).await.map_err(|_| {
         let detail = "The records could not be read in time. Try again.";
         Problem::new(Code::BrokerUnavailable, detail)

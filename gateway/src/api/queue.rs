@@ -91,9 +91,10 @@ async fn look(app: &App) -> Result<QueueView, Error> {
 
 impl LaneView {
     fn of(lane: Lane, level: &LaneLevel, workers: &[WorkerStatus], now: Timestamp) -> Self {
-        let said: u64 = workers.iter().map(|seen| u64::from(seen.doing.running(lane))).sum();
+        let reported: u64 =
+            workers.iter().map(|worker| u64::from(worker.report.running(lane))).sum();
         // What workers said is seconds old: they cannot have more than was handed out.
-        let in_work = said.min(level.handed_out);
+        let in_work = reported.min(level.handed_out);
         let age = level.oldest.map(|since| age(since, now).as_millis());
         Self {
             depth: level.waiting.saturating_add(level.handed_out),
@@ -107,9 +108,9 @@ impl LaneView {
 }
 
 impl WorkerView {
-    fn of(seen: WorkerStatus) -> Self {
-        let doing = seen.doing;
-        let in_work = Lanes { interactive: doing.interactive, bulk: doing.bulk };
-        Self { name: doing.name, slots: doing.slots, in_work, seen_at: seen.at }
+    fn of(status: WorkerStatus) -> Self {
+        let report = status.report;
+        let in_work = Lanes { interactive: report.interactive, bulk: report.bulk };
+        Self { name: report.name, slots: report.slots, in_work, seen_at: status.at }
     }
 }

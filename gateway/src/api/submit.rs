@@ -38,15 +38,15 @@ pub(crate) async fn submit_job(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let given = idempotency_key::read(&headers)?;
+    let name = idempotency_key::read(&headers)?;
     let derived = |key: &String| JobId::derived("key", &caller.owner, key);
-    let key = caller.job(given.as_ref().map_or_else(JobId::new, derived));
+    let key = caller.job(name.as_ref().map_or_else(JobId::new, derived));
     let (message, share) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = PreferWait::of(&app, &key, &headers).await;
     // Frees the room of the body; `accept` takes room for the job.
     drop(share);
-    let accepted = match given {
+    let accepted = match name {
         // Boxed like whatever else is rare here: the future of a request is copied several times, and is
         // as large as the largest thing that it may have to wait for.
         Some(_) => Box::pin(idempotent::accept(&app, message, &trace)).await,
@@ -131,23 +131,23 @@ pub(crate) async fn read_submission(
     if media_type::kind(headers)? != media_type::Kind::Json {
         let reading = upload::receive_document(app, key, trace, headers, uri.query(), body);
         // The document is in the store by then.
-        return Ok((Box::pin(reading).await?, app.room.share()));
+        return Ok((Box::pin(reading).await?, app.in_flight_budget.share()));
     }
-    let asked = query::parse_submit_query(uri.query().unwrap_or_default())?;
+    let query = query::parse_submit_query(uri.query().unwrap_or_default())?;
     let (body, share): (NewJob, _) =
-        json_body::json(&app.room, headers, body, app.json_size_max).await?;
+        json_body::json(&app.in_flight_budget, headers, body, app.json_size_max).await?;
     let source = new_job::source(body.url, body.text)?;
     let options = match body.options {
-        None | Some(Value::Null) => asked.options,
+        None | Some(Value::Null) => query.options,
         given => new_job::options(given)?,
     };
-    let labels = body.labels.map_or(Ok(asked.labels), new_job::labels)?;
+    let labels = body.labels.map_or(Ok(query.labels), new_job::labels)?;
     let to = |url: String| new_job::webhook_to(app, &url);
     let webhook = body.webhook.map(|webhook| to(webhook.url)).transpose()?;
     // What the query says has to be right, although it is not what counts then.
-    let webhook = webhook.or(asked.webhook.map(to).transpose()?);
+    let webhook = webhook.or(query.webhook.map(to).transpose()?);
     let message = JobMessage {
-        lane: body.lane.or(asked.lane).unwrap_or_default(),
+        lane: body.lane.or(query.lane).unwrap_or_default(),
         options,
         labels,
         webhook,

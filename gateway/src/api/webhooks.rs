@@ -36,32 +36,32 @@ pub(crate) async fn redeliver_webhook(
         return Err(Problem::new(Code::WebhooksDisabled, detail));
     }
     let span = request_trace::begin_webhook_span(&job, &trace);
-    let told = within(again(&app, &job)).instrument(span.clone()).await;
-    let told = told.map_err(|problem| {
+    let deliveries = within(start_round(&app, &job)).instrument(span.clone()).await;
+    let deliveries = deliveries.map_err(|problem| {
         let is_full = problem.is(Code::StorageFull);
         let detail = "Too many webhooks wait already. Come back later.";
         if is_full { Problem::new(Code::WebhooksFull, detail) } else { problem }
     })?;
     span.in_scope(|| info!(job.id = %key.job_id, "webhook to be sent again"));
-    Ok((StatusCode::ACCEPTED, app.view(&job).with_deliveries(Some(&told))).into_response())
+    Ok((StatusCode::ACCEPTED, app.view(&job).with_deliveries(Some(&deliveries))).into_response())
 }
 
 /// Starts another sending. The message decides, and goes first: without room for it nothing has changed.
 /// That the state says so at once is for whoever looks; the worker that is given the message says it, too.
-async fn again(app: &App, job: &Job) -> Result<Deliveries, Error> {
+async fn start_round(app: &App, job: &Job) -> Result<Deliveries, Error> {
     let key = job.key();
-    let kept = app.webhooks.get_deliveries(&key, ReadFrom::Leader).await?;
-    let last = kept.deliveries.map_or(0, |found| found.round);
+    let stored = app.webhooks.get_deliveries(&key, ReadFrom::Leader).await?;
+    let last = stored.deliveries.map_or(0, |found| found.round);
     let now = clock::now();
     // The time tells it from one that was forgotten.
     let round = u64::try_from(now.as_millisecond()).unwrap_or(0).max(last.saturating_add(1));
     app.webhooks.order(job, round).await?;
-    let mut told = Deliveries::new(round);
-    told.next_attempt_at = Some(now);
-    if let Err(reason) = app.webhooks.write(&key, &told, kept.revision).await {
+    let mut deliveries = Deliveries::new(round);
+    deliveries.next_attempt_at = Some(now);
+    if let Err(reason) = app.webhooks.write(&key, &deliveries, stored.revision).await {
         debug!(?reason, "the worker will say that a webhook is sent again");
     }
-    Ok(told)
+    Ok(deliveries)
 }
 
 /// Returns how the webhook of a job that has ended is doing, if anything was tried.
@@ -69,6 +69,6 @@ async fn again(app: &App, job: &Job) -> Result<Deliveries, Error> {
 /// # Errors
 /// `broker_unavailable`, and `internal` for what cannot be read.
 pub(crate) async fn get_deliveries(app: &App, key: &JobKey) -> Result<Option<Deliveries>, Problem> {
-    let freshness = if app.replicas > 1 { ReadFrom::Leader } else { ReadFrom::AnyReplica };
-    Ok(within(app.webhooks.get_deliveries(key, freshness)).await?.deliveries)
+    let read_from = if app.replicas > 1 { ReadFrom::Leader } else { ReadFrom::AnyReplica };
+    Ok(within(app.webhooks.get_deliveries(key, read_from)).await?.deliveries)
 }

@@ -121,8 +121,8 @@ impl Admission {
 impl Table {
     /// Returns who sends a request; `None` without a key, and with any that is not one of ours.
     pub(crate) fn holder(&self, headers: &HeaderMap) -> Option<Arc<Holder>> {
-        let mut given = headers.get_all(AUTHORIZATION).iter();
-        let value = given.next().filter(|_| given.next().is_none())?.to_str().ok()?;
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
         let (scheme, key) = value.split_once(' ')?;
         let key = key.trim_start_matches(' ');
         // What is longer is not even hashed.
@@ -201,8 +201,9 @@ impl Table {
         old: Option<&Self>,
     ) -> Result<Arc<Bucket>, String> {
         rate.check()?;
-        let kept = old.and_then(|old| old.buckets.get(name)).filter(|kept| kept.rate() == rate);
-        let bucket = kept.map_or_else(|| Arc::new(Bucket::new(rate)), Arc::clone);
+        let previous =
+            old.and_then(|old| old.buckets.get(name)).filter(|previous| previous.rate() == rate);
+        let bucket = previous.map_or_else(|| Arc::new(Bucket::new(rate)), Arc::clone);
         self.buckets.insert(name.to_owned(), Arc::clone(&bucket));
         Ok(bucket)
     }
@@ -214,8 +215,9 @@ impl Table {
         old: Option<&Self>,
     ) -> Result<(), String> {
         Quota::check(jobs_max)?;
-        let kept = old.and_then(|old| old.quotas.get(owner)).filter(|kept| kept.max() == jobs_max);
-        let quota = kept.map_or_else(|| Arc::new(Quota::new(jobs_max)), Arc::clone);
+        let previous =
+            old.and_then(|old| old.quotas.get(owner)).filter(|previous| previous.max() == jobs_max);
+        let quota = previous.map_or_else(|| Arc::new(Quota::new(jobs_max)), Arc::clone);
         match self.quotas.insert(owner.clone(), quota) {
             Some(other) if other.max() != jobs_max => {
                 Err(format!("the owner {owner} has another queue_quota in a line before"))

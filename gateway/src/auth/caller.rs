@@ -83,8 +83,8 @@ async fn serve<F: Future<Output = Response>>(
     next: impl FnOnce(Request) -> F,
 ) -> Response {
     Span::current().record("key.name", holder.name.as_str());
-    let taken = holder.bucket.as_ref().map(|bucket| bucket.take(Instant::now()));
-    let mut response = match taken.and_then(|taken| taken.refusal()) {
+    let decision = holder.bucket.as_ref().map(|bucket| bucket.take(Instant::now()));
+    let mut response = match decision.and_then(|decision| decision.refusal()) {
         Some(problem) => problem.into_response(),
         None => {
             request
@@ -93,8 +93,8 @@ async fn serve<F: Future<Output = Response>>(
             next(request).await
         }
     };
-    if let Some(taken) = taken {
-        taken.describe(response.headers_mut());
+    if let Some(decision) = decision {
+        decision.describe(response.headers_mut());
     }
     response
 }

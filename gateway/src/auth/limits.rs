@@ -225,9 +225,9 @@ mod tests {
 
     const RATE: Rate = Rate { per_second: 4, burst: 3 };
 
-    fn taken(bucket: &Bucket, start: Instant, ms: u64) -> (bool, u32) {
-        let taken = bucket.take(start + Duration::from_millis(ms));
-        (taken.retry_after.is_none(), taken.remaining)
+    fn decide(bucket: &Bucket, start: Instant, ms: u64) -> (bool, u32) {
+        let decision = bucket.take(start + Duration::from_millis(ms));
+        (decision.retry_after.is_none(), decision.remaining)
     }
 
     #[test]
@@ -248,16 +248,16 @@ mod tests {
             (60_000, (true, 1)),
             (60_250, (true, 1)),
         ] {
-            assert_eq!(taken(&bucket, start, ms), expected, "after {ms} ms");
+            assert_eq!(decide(&bucket, start, ms), expected, "after {ms} ms");
         }
     }
 
     #[test]
     fn a_clock_that_goes_back_gives_nothing_away() {
         let (bucket, start) = (Bucket::new(RATE), Instant::now());
-        assert_eq!(taken(&bucket, start, 1000), (true, 2));
-        assert_eq!(taken(&bucket, start, 0), (false, 0));
-        assert_eq!(taken(&bucket, start, 1000), (true, 1));
+        assert_eq!(decide(&bucket, start, 1000), (true, 2));
+        assert_eq!(decide(&bucket, start, 0), (false, 0));
+        assert_eq!(decide(&bucket, start, 1000), (true, 1));
     }
 
     #[test]

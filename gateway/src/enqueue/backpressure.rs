@@ -204,8 +204,8 @@ mod tests {
 
     #[test]
     fn bulk_is_declined_from_80_percent_of_either_bound_and_interactive_never() {
-        let (sender, gauge) = Backpressure::new();
-        assert!(gauge.admit(Lane::Bulk).is_ok(), "nothing is known");
+        let (sender, backpressure) = Backpressure::new();
+        assert!(backpressure.admit(Lane::Bulk).is_ok(), "nothing is known");
         for (level, admits) in [
             (level(799, 7990, 799), true),
             (level(800, 8000, 800), false),
@@ -214,20 +214,20 @@ mod tests {
             (Level { messages_max: None, bytes_max: None, ..level(1 << 40, 1 << 60, 9) }, true),
         ] {
             sender.send_replace(Some(reading(level, 1, 1)));
-            assert_eq!(gauge.admit(Lane::Bulk).is_ok(), admits, "{level:?}");
-            assert!(gauge.admit(Lane::Interactive).is_ok());
+            assert_eq!(backpressure.admit(Lane::Bulk).is_ok(), admits, "{level:?}");
+            assert!(backpressure.admit(Lane::Interactive).is_ok());
         }
     }
 
     #[test]
     fn a_stale_reading_declines_nothing() {
-        let (sender, gauge) = Backpressure::new();
+        let (sender, backpressure) = Backpressure::new();
         let mut old = reading(level(1000, 1000, 1000), 1, 1);
         sender.send_replace(Some(old));
-        assert!(gauge.admit(Lane::Bulk).is_err());
+        assert!(backpressure.admit(Lane::Bulk).is_err());
         old.at = Instant::now().checked_sub(STALE).unwrap();
         sender.send_replace(Some(old));
-        assert!(gauge.admit(Lane::Bulk).is_ok());
+        assert!(backpressure.admit(Lane::Bulk).is_ok());
     }
 
     #[test]

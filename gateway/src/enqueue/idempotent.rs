@@ -47,16 +47,16 @@ fn fingerprint(message: &JobMessage) -> String {
         // Where its bytes are differs from one request to the next.
         source @ Source::Document(_) => json!(source.describe()),
     };
-    let mut asked: Value = json!({
+    let mut parameters: Value = json!({
         "labels": message.labels,
         "lane": message.lane,
         "options": options,
         "source": source,
     });
-    if let (Some(webhook), Some(asked)) = (&message.webhook, asked.as_object_mut()) {
-        asked.insert("webhook".to_owned(), json!(webhook.url));
+    if let (Some(webhook), Some(parameters)) = (&message.webhook, parameters.as_object_mut()) {
+        parameters.insert("webhook".to_owned(), json!(webhook.url));
     }
-    HEXLOWER.encode(&Sha256::digest(asked.to_string()))
+    HEXLOWER.encode(&Sha256::digest(parameters.to_string()))
 }
 
 /// Accepts a named job, or finds the one that it names.
@@ -85,9 +85,9 @@ pub(crate) async fn find(
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
     let (lane, created_at) = (message.lane, message.created_at);
-    let found = accept_or_find(app, message, trace, ClaimMode::Find).await;
-    app.metrics.note_submission(lane, created_at, &found);
-    found
+    let accepted = accept_or_find(app, message, trace, ClaimMode::Find).await;
+    app.metrics.note_submission(lane, created_at, &accepted);
+    accepted
 }
 
 /// Finds a job that an earlier request created and compares it. Enqueues nothing.
@@ -98,7 +98,7 @@ pub(crate) async fn find(
 pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Problem> {
     let key = JobKey { owner: message.owner.clone(), job_id: message.job_id };
     let comparing = async {
-        let _room = app.room.take(&message.source)?;
+        let _reservation = app.in_flight_budget.take(&message.source)?;
         match deadline::within(app.store.get_job(&key, ReadFrom::Leader)).await? {
             Lookup::Job(stored) if stored.job.fingerprint == Some(fingerprint(message)) => {
                 Ok(stored.job)
@@ -131,7 +131,7 @@ async fn accept_or_find(
     mode: ClaimMode,
 ) -> Result<Job, Problem> {
     message.fingerprint = Some(fingerprint(&message));
-    let _room = app.room.take(&message.source)?;
+    let _reservation = app.in_flight_budget.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     publish::wait_for_connection(app, deadline).await?;
     request_trace::name_job(message.job_id);
@@ -175,7 +175,7 @@ enum CreatedBy {
 
 /// Creates the record or finds the one that is there, until the deadline.
 async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<ClaimResult, Problem> {
-    let admitted = match app.gauge.admit(job.lane) {
+    let admitted = match app.backpressure.admit(job.lane) {
         Ok(()) => limits::admit(app, &job.owner).await,
         declined => declined,
     };
@@ -324,9 +324,9 @@ async fn check_queue(
 async fn within<T>(
     deadline: Instant,
     job: &Job,
-    asked: impl Future<Output = Result<T, Error>>,
+    request: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Problem> {
-    match tokio::time::timeout_at(deadline, asked).await {
+    match tokio::time::timeout_at(deadline, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error @ (Error::Corrupt { .. } | Error::Newer { .. } | Error::TooLarge { .. }))) => {
             Err(error.into())
@@ -349,8 +349,8 @@ mod tests {
         let message: JobMessage = serde_json::from_str(golden).unwrap();
         let expected = fingerprint(&message);
         // Stored in records: it must stay the same in every version.
-        let asked = r#"{"labels":{},"lane":"interactive","options":{},"source":{"kind":"text","text":"to be or not to be"}}"#;
-        assert_eq!(expected, HEXLOWER.encode(&Sha256::digest(asked)));
+        let canonical = r#"{"labels":{},"lane":"interactive","options":{},"source":{"kind":"text","text":"to be or not to be"}}"#;
+        assert_eq!(expected, HEXLOWER.encode(&Sha256::digest(canonical)));
 
         let mut other = message.clone();
         other.labels.insert("a".to_owned(), "b".to_owned());

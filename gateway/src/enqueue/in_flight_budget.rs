@@ -45,7 +45,7 @@ impl InFlightBudget {
 
     /// Returns the share of a body that arrives, which is empty at first.
     pub(crate) fn share(&self) -> BodyShare {
-        BodyShare { room: self.clone(), permit: None }
+        BodyShare { budget: self.clone(), permit: None }
     }
 
     /// Returns how much is taken, in bytes.
@@ -69,7 +69,7 @@ impl InFlightBudget {
 /// The room of a body, for as long as it is held in memory.
 #[derive(Debug)]
 pub(crate) struct BodyShare {
-    room: InFlightBudget,
+    budget: InFlightBudget,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -80,15 +80,15 @@ impl BodyShare {
     /// `overloaded`; the share is then what it was.
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), Problem> {
         let kib = bytes.div_ceil(1024);
-        let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        if let Some(more) = kib.checked_sub(held).filter(|more| *more > 0) {
-            let more = self.room.take_kib(u32::try_from(more).unwrap_or(u32::MAX))?;
+        let reserved_kib = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if let Some(more) = kib.checked_sub(reserved_kib).filter(|more| *more > 0) {
+            let more = self.budget.take_kib(u32::try_from(more).unwrap_or(u32::MAX))?;
             match &mut self.permit {
                 Some(permit) => permit.merge(more),
                 None => self.permit = Some(more),
             }
         } else if let Some(permit) = &mut self.permit {
-            drop(permit.split(held.saturating_sub(kib)));
+            drop(permit.split(reserved_kib.saturating_sub(kib)));
         }
         Ok(())
     }
@@ -106,18 +106,18 @@ mod tests {
 
     #[test]
     fn a_share_grows_and_shrinks_with_its_body_and_is_given_back() {
-        let room = InFlightBudget::new();
-        let mut share = room.share();
+        let budget = InFlightBudget::new();
+        let mut share = budget.share();
         for (bytes, kib) in [(1, 1), (1024, 1), (1025, 2), (1 << 20, 1024), (100, 1), (0, 0)] {
             share.resize(bytes).unwrap();
-            assert_eq!(room.taken_bytes(), kib << 10, "{bytes}");
+            assert_eq!(budget.taken_bytes(), kib << 10, "{bytes}");
         }
-        share.resize(room.bytes()).unwrap();
-        assert!(share.resize(room.bytes() + 1).unwrap_err().is(Code::Overloaded));
-        assert!(room.share().resize(1).is_err());
-        assert_eq!(room.taken_bytes(), room.bytes());
+        share.resize(budget.bytes()).unwrap();
+        assert!(share.resize(budget.bytes() + 1).unwrap_err().is(Code::Overloaded));
+        assert!(budget.share().resize(1).is_err());
+        assert_eq!(budget.taken_bytes(), budget.bytes());
         drop(share);
-        assert_eq!(room.taken_bytes(), 0);
+        assert_eq!(budget.taken_bytes(), 0);
     }
 
     fn text(bytes: usize) -> Source {
@@ -127,11 +127,11 @@ mod tests {
     #[test]
     fn the_room_is_bounded_by_count_and_by_bytes_and_given_back() {
         for (size, fit) in [(1, 2048), (32 << 10, 2048), (1 << 20, 64), (2 << 20, 32)] {
-            let room = InFlightBudget::new();
-            let mut taken: Vec<_> = (0..fit).map(|_| room.take(&text(size)).unwrap()).collect();
-            assert!(room.take(&text(1)).is_err(), "{size}");
-            taken.pop();
-            assert!(room.take(&text(size)).is_ok(), "{size}");
+            let budget = InFlightBudget::new();
+            let mut permits: Vec<_> = (0..fit).map(|_| budget.take(&text(size)).unwrap()).collect();
+            assert!(budget.take(&text(1)).is_err(), "{size}");
+            permits.pop();
+            assert!(budget.take(&text(size)).is_ok(), "{size}");
         }
     }
 }

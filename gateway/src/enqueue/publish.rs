@@ -52,8 +52,8 @@ pub(crate) async fn accept(
 }
 
 async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
-    app.gauge.admit(message.lane)?;
-    let _room = app.room.take(&message.source)?;
+    app.backpressure.admit(message.lane)?;
+    let _reservation = app.in_flight_budget.take(&message.source)?;
     limits::admit(app, &message.owner).await?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     wait_for_connection(app, deadline).await?;
@@ -166,7 +166,9 @@ pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, 
 pub(crate) fn decline_problem(app: &App, lane: Lane, refused: &PublishError) -> Problem {
     warn!(%refused, "job declined");
     match refused {
-        PublishError::Full => app.gauge.full(lane, "Too many jobs wait already. Come back later."),
+        PublishError::Full => {
+            app.backpressure.full(lane, "Too many jobs wait already. Come back later.")
+        }
         PublishError::TooLarge => {
             Problem::new(Code::InputTooLarge, "The job is too large for one message.")
         }

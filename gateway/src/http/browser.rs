@@ -199,7 +199,7 @@ fn without_root_dot(name: &str) -> &str {
 }
 
 fn unknown_host(headers: &HeaderMap) -> Problem {
-    let given: String = match find_header(headers, &HOST) {
+    let host: String = match find_header(headers, &HOST) {
         Occurrence::None => "no Host".to_owned(),
         Occurrence::Many => "more than one Host".to_owned(),
         Occurrence::One(value) => {
@@ -209,7 +209,7 @@ fn unknown_host(headers: &HeaderMap) -> Problem {
     };
     let detail = format!(
         "This gateway has no API keys, so it accepts requests for an IP address, for localhost and \
-         for the names in WORDMILL_HOSTS. The request has {given}."
+         for the names in WORDMILL_HOSTS. The request has {host}."
     );
     Problem::new(Code::UnknownHost, detail)
 }

@@ -25,7 +25,7 @@ impl IfNoneMatch {
 
     /// Tells whether the client knows what has this entity tag.
     pub(crate) fn includes_tag(&self, tag: &str) -> bool {
-        self.0.iter().any(|known| known == tag || known == "*")
+        self.0.iter().any(|listed| listed == tag || listed == "*")
     }
 }
 
@@ -54,8 +54,8 @@ mod tests {
             (&["\"77\""], false),
             (&[""], false),
         ] {
-            let known = IfNoneMatch::of(&headers("if-none-match", values)).unwrap();
-            assert_eq!(known.includes(7), is_known, "{values:?}");
+            let if_none_match = IfNoneMatch::of(&headers("if-none-match", values)).unwrap();
+            assert_eq!(if_none_match.includes(7), is_known, "{values:?}");
         }
         assert_eq!(IfNoneMatch::of(&HeaderMap::new()), None);
     }

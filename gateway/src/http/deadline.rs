@@ -10,8 +10,10 @@ use crate::http::problem::{Code, Problem};
 pub(crate) const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 
 /// Waits for the broker as long as a request may.
-pub(crate) async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
-    match tokio::time::timeout(BROKER_DEADLINE, asked).await {
+pub(crate) async fn within<T>(
+    request: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Problem> {
+    match tokio::time::timeout(BROKER_DEADLINE, request).await {
         Ok(answer) => Ok(answer?),
         Err(_) => {
             let detail = "The store did not answer in time. Try again.";

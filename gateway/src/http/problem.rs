@@ -96,11 +96,11 @@ impl Problem {
     /// Returns what is said of one of many things in a single answer.
     pub(crate) fn brief(&self) -> Value {
         let (code, retryable) = (self.code.name(), self.code.is_retryable());
-        let mut said = json!({"code": code, "detail": self.detail, "retryable": retryable});
-        if let (Some(said), Some(job_id)) = (said.as_object_mut(), self.more.get("job_id")) {
-            said.insert("job_id".to_owned(), job_id.clone());
+        let mut summary = json!({"code": code, "detail": self.detail, "retryable": retryable});
+        if let (Some(summary), Some(job_id)) = (summary.as_object_mut(), self.more.get("job_id")) {
+            summary.insert("job_id".to_owned(), job_id.clone());
         }
-        said
+        summary
     }
 
     /// Adds a member.

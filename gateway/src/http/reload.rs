@@ -65,7 +65,7 @@ impl<T> FileWatch<T> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hangup = self.hangup.take();
         loop {
-            let asked = async {
+            let signal = async {
                 match &mut hangup {
                     Some(hangup) => hangup.recv().await,
                     None => std::future::pending().await,
@@ -73,7 +73,7 @@ impl<T> FileWatch<T> {
             };
             tokio::select! {
                 _ = ticks.tick() => {}
-                _ = asked => {}
+                _ = signal => {}
             }
             self.look().await;
         }

@@ -125,26 +125,26 @@ pub(crate) async fn answer<F: Future<Output = Response>>(
 /// Begins a request's span, and returns the context for what it leads to.
 fn begin(app: &App, request: &Request) -> (Span, TraceParent) {
     let inbound = app.trace.inbound;
-    let given = parse_traceparent(request.headers());
+    let caller_context = parse_traceparent(request.headers());
     let span = server(request, app.scheme);
-    match (inbound, given) {
+    match (inbound, caller_context) {
         (InboundTrace::Trust, Some(parent)) => telemetry::adopt(&span, &parent),
         (InboundTrace::Link, Some(other)) => telemetry::link(&span, &other),
         (_, None) => {}
     }
-    let otherwise = || match inbound {
-        InboundTrace::Trust => given.unwrap_or_else(TraceParent::random),
+    let fallback = || match inbound {
+        InboundTrace::Trust => caller_context.unwrap_or_else(TraceParent::random),
         InboundTrace::Link => TraceParent::random(),
     };
-    let trace = telemetry::context(&span).unwrap_or_else(otherwise);
+    let trace = telemetry::context(&span).unwrap_or_else(fallback);
     telemetry::identify(&span, trace.trace_id);
     (span, trace)
 }
 
 /// Reads a caller's context; one that is malformed, or not the only one, counts as none.
 fn parse_traceparent(headers: &HeaderMap) -> Option<TraceParent> {
-    let mut given = headers.get_all(TRACEPARENT).iter();
-    let value = given.next().filter(|_| given.next().is_none())?;
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
     value.to_str().ok()?.parse().ok()
 }
 

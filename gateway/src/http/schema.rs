@@ -25,15 +25,14 @@ impl JsonSchema for Moment {
 
 /// Makes an object one of several: each has to have a member, and cannot have some others.
 pub(crate) fn alternatives(schema: &mut Schema, forms: &[(&str, &[&str])]) {
-    let whole = schema.clone();
     let forms: Vec<Value> =
-        forms.iter().map(|(needed, others)| form(&whole, needed, others)).collect();
-    let description = whole.get("description").cloned().unwrap_or_default();
+        forms.iter().map(|(needed, others)| form(schema, needed, others)).collect();
+    let description = schema.get("description").cloned().unwrap_or_default();
     *schema = json_schema!({"description": description, "oneOf": forms});
 }
 
-fn form(whole: &Schema, needed: &str, others: &[&str]) -> Value {
-    let mut form = whole.clone();
+fn form(schema: &Schema, needed: &str, others: &[&str]) -> Value {
+    let mut form = schema.clone();
     form.remove("description");
     form.insert("required".to_owned(), json!([needed]));
     if let Some(members) = form.get_mut("properties").and_then(Value::as_object_mut) {

@@ -75,8 +75,8 @@ mod tests {
     fn only_bare_answers_are_replaced() {
         let bare = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
                     content-length: 0\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n";
-        let whole = complete_answer(bare.as_bytes()).unwrap();
-        let (head, body) = whole.split_once("\r\n\r\n").unwrap();
+        let answer = complete_answer(bare.as_bytes()).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{head}");
         assert!(head.contains("connection: close\r\n"), "{head}");
         assert!(body.contains("\"code\":\"head_too_large\""), "{body}");

@@ -14,11 +14,11 @@ const KEY_CHARS_MAX: usize = 255;
 /// # Errors
 /// `invalid_idempotency_key`.
 pub(crate) fn read(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = given.next() else {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
-    let text = value.to_str().ok().filter(|_| given.next().is_none());
+    let text = value.to_str().ok().filter(|_| values.next().is_none());
     let key = text.map(str::trim).and_then(|text| match text.strip_prefix('"') {
         Some(rest) => unquote(rest),
         None => Some(text.to_owned()),
@@ -63,14 +63,14 @@ mod tests {
     #[test]
     fn keys_are_visible_ascii_plain_or_quoted() {
         let long = "k".repeat(255);
-        for (given, expected) in [
+        for (header, expected) in [
             ("a", "a"),
             ("\"a\"", "a"),
             (r#""a\"b\\c""#, r#"a"b\c"#),
             ("8e03978e-40d5-43dd-bc93-6894a57f9324", "8e03978e-40d5-43dd-bc93-6894a57f9324"),
             (&long, &long),
         ] {
-            assert_eq!(read_all(&[given]), Ok(Some(expected.to_owned())), "{given}");
+            assert_eq!(read_all(&[header]), Ok(Some(expected.to_owned())), "{header}");
         }
         assert_eq!(read_all(&[]), Ok(None));
         let longer = "k".repeat(256);

@@ -57,7 +57,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
 /// A problem for a wrong content type, a body that is too large, too slow, cut off, not JSON, or
 /// JSON of another shape, and `overloaded`.
 pub(crate) async fn json<T: DeserializeOwned>(
-    room: &InFlightBudget,
+    budget: &InFlightBudget,
     headers: &HeaderMap,
     body: Body,
     size_max: usize,
@@ -66,7 +66,7 @@ pub(crate) async fn json<T: DeserializeOwned>(
         let detail = "Send the job as JSON, with Content-Type: application/json.";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
-    let (bytes, share) = read(room, body, size_max).await?;
+    let (bytes, share) = read(budget, body, size_max).await?;
     Ok((parse(&bytes)?, share))
 }
 
@@ -104,11 +104,11 @@ pub(crate) fn essence(headers: &HeaderMap) -> String {
 /// # Errors
 /// A problem for a body that is too large, too slow or cut off, and `overloaded`.
 async fn read(
-    room: &InFlightBudget,
+    budget: &InFlightBudget,
     mut body: Body,
     size_max: usize,
 ) -> Result<(Bytes, BodyShare), Problem> {
-    let mut share = room.share();
+    let mut share = budget.share();
     let collecting = collect(&mut body, &mut share, size_max);
     let read = tokio::time::timeout(BODY_TIMEOUT, collecting).await.unwrap_or_else(|_| {
         let detail = format!("The body did not arrive within {} s.", BODY_TIMEOUT.as_secs());
@@ -179,8 +179,8 @@ impl Blocks {
         while !data.is_empty() {
             match self.blocks.last_mut() {
                 Some(last) if last.len() < last.capacity() => {
-                    let room = last.capacity().saturating_sub(last.len());
-                    let (fits, rest) = data.split_at(room.min(data.len()));
+                    let free = last.capacity().saturating_sub(last.len());
+                    let (fits, rest) = data.split_at(free.min(data.len()));
                     last.extend_from_slice(fits);
                     data = rest;
                 }
@@ -198,10 +198,10 @@ impl Blocks {
         if let [_] = self.blocks.as_slice() {
             return self.blocks.pop().unwrap_or_default().into();
         }
-        let mut whole = Vec::with_capacity(self.length);
+        let mut joined = Vec::with_capacity(self.length);
         for block in self.blocks {
-            whole.extend_from_slice(&block);
+            joined.extend_from_slice(&block);
         }
-        whole.into()
+        joined.into()
     }
 }

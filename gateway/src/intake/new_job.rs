@@ -143,19 +143,19 @@ fn checked(text: &str, what: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// `invalid_option`.
-pub(crate) fn options(given: Option<Value>) -> Result<Options, Problem> {
-    let Some(given) = given.filter(|given| !given.is_null()) else {
+pub(crate) fn options(value: Option<Value>) -> Result<Options, Problem> {
+    let Some(value) = value.filter(|value| !value.is_null()) else {
         return Ok(Options::default());
     };
     let invalid = |detail| Problem::new(Code::InvalidOption, detail);
-    let Members(options): Members<Options> = serde_json::from_value(given.clone())
-        .map_err(|error| invalid(wrong_option(&given, &error)))?;
+    let Members(options): Members<Options> = serde_json::from_value(value.clone())
+        .map_err(|error| invalid(wrong_option(&value, &error)))?;
     options.contradiction().map_or(Ok(options), |detail| Err(invalid(detail)))
 }
 
 /// Says which option is wrong, which the error about all of them does not know.
-fn wrong_option(given: &Value, error: &serde_json::Error) -> String {
-    let options = given.as_object().into_iter().flatten();
+fn wrong_option(value: &Value, error: &serde_json::Error) -> String {
+    let options = value.as_object().into_iter().flatten();
     let mut wrong = options.filter_map(|(name, value)| {
         let alone = json!({name.as_str(): value});
         let error = serde_json::from_value::<Options>(alone).err()?;

@@ -97,11 +97,11 @@ mod tests {
 
     #[test]
     fn a_query_says_what_a_job_in_json_says() {
-        let asked =
+        let query =
             parse_submit_query("rule=unicode&label=book:2600&label=from:a%3Ab&lane=bulk").unwrap();
-        assert_eq!((asked.options, asked.lane), (Options::default(), Some(Lane::Bulk)));
-        assert_eq!(asked.labels["book"], "2600");
-        assert_eq!(asked.labels["from"], "a:b");
+        assert_eq!((query.options, query.lane), (Options::default(), Some(Lane::Bulk)));
+        assert_eq!(query.labels["book"], "2600");
+        assert_eq!(query.labels["from"], "a:b");
         let nothing = parse_submit_query("").unwrap();
         assert_eq!((nothing.lane, nothing.labels.len()), (None, 0));
     }

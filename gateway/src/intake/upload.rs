@@ -138,18 +138,18 @@ pub(crate) async fn receive_document(
     body: Body,
 ) -> Result<JobMessage, Problem> {
     let mut body = body;
-    let taken = Box::pin(receive_with_options(app, key, headers, query, &mut body)).await;
-    let (asked, webhook, document) = match taken {
-        Ok(taken) => taken,
+    let received = Box::pin(receive_with_options(app, key, headers, query, &mut body)).await;
+    let (query, webhook, document) = match received {
+        Ok(received) => received,
         Err(problem) => {
             json_body::drain(body).await;
             return Err(problem);
         }
     };
     Ok(JobMessage {
-        lane: asked.lane.unwrap_or_default(),
-        options: asked.options,
-        labels: asked.labels,
+        lane: query.lane.unwrap_or_default(),
+        options: query.options,
+        labels: query.labels,
         webhook,
         ..JobMessage::new(key.clone(), Source::Document(document), trace.trace_id)
     })
@@ -162,8 +162,8 @@ async fn receive_with_options(
     query: Option<&str>,
     body: &mut Body,
 ) -> Result<(SubmitQuery, Option<Webhook>, Document), Problem> {
-    let asked = query::parse_submit_query(query.unwrap_or_default())?;
-    let webhook = asked.webhook.as_deref().map(|url| new_job::webhook_to(app, url)).transpose()?;
+    let query = query::parse_submit_query(query.unwrap_or_default())?;
+    let webhook = query.webhook.as_deref().map(|url| new_job::webhook_to(app, url)).transpose()?;
     let limits = app.uploads.limits;
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -174,12 +174,12 @@ async fn receive_with_options(
     }
     let content_encoding = encoding(headers)?;
     // Before the client sends all of it in vain.
-    app.gauge.admit(asked.lane.unwrap_or_default())?;
-    let _room = app.room.take_upload()?;
+    app.backpressure.admit(query.lane.unwrap_or_default())?;
+    let _reservation = app.in_flight_budget.take_upload()?;
     publish::wait_for_connection(app, Instant::now() + BROKER_DEADLINE).await?;
 
     let deadline = Instant::now() + limits.total_timeout;
-    let taking = async {
+    let receiving = async {
         if kind(headers)? == Kind::Form {
             if content_encoding.is_some() {
                 let detail = "A form cannot be compressed as a whole. Send the document itself.";
@@ -198,22 +198,22 @@ async fn receive_with_options(
             Ok((named.map(str::to_owned), None, received))
         }
     };
-    let (content_type, file_name, received) = match tokio::time::timeout_at(deadline, taking).await
-    {
-        Ok(taken) => taken?,
-        Err(_) => {
-            let seconds = limits.total_timeout.as_secs();
-            let detail = format!(
-                "The document did not arrive within {seconds} s (WORDMILL_UPLOAD_TIMEOUT)."
-            );
-            return Err(Problem::new(Code::RequestTimeout, detail));
-        }
-    };
+    let (content_type, file_name, received) =
+        match tokio::time::timeout_at(deadline, receiving).await {
+            Ok(document) => document?,
+            Err(_) => {
+                let seconds = limits.total_timeout.as_secs();
+                let detail = format!(
+                    "The document did not arrive within {seconds} s (WORDMILL_UPLOAD_TIMEOUT)."
+                );
+                return Err(Problem::new(Code::RequestTimeout, detail));
+            }
+        };
     let StoredDocument { content, size_bytes, sha256 } = received;
     let content_type = content_type.filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX);
     let document =
         Document { content, content_type, content_encoding, file_name, size_bytes, sha256 };
-    Ok((asked, webhook, document))
+    Ok((query, webhook, document))
 }
 
 /// Takes in a document up to its end.

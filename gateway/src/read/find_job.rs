@@ -104,12 +104,12 @@ pub(crate) fn describe_state(status: Status) -> String {
 }
 
 async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
-    for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
-        match app.store.get_raw(key, freshness).await? {
+    for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
+        match app.store.get_raw(key, read_from).await? {
             // A replica may be behind: whoever has seen the end must not be told of an earlier
             // state.
             Lookup::Job(record)
-                if freshness == ReadFrom::AnyReplica
+                if read_from == ReadFrom::AnyReplica
                     && app.replicas > 1
                     && !record.status.is_final() =>
             {
@@ -118,11 +118,11 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
             found @ Lookup::Job(_) => return Ok(found),
             // A message that still waits, of a job that was cancelled and whose record has expired
             // for example, will not be run.
-            Lookup::Deleted if freshness == ReadFrom::Leader => return Ok(Lookup::Deleted),
+            Lookup::Deleted if read_from == ReadFrom::Leader => return Ok(Lookup::Deleted),
             Lookup::Deleted => continue,
             Lookup::NotFound => {}
         }
-        let Some(message) = app.queue.find(key, freshness).await? else {
+        let Some(message) = app.queue.find(key, read_from).await? else {
             continue;
         };
         // A worker may have written the record meanwhile, and even finished.

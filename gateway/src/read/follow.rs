@@ -89,7 +89,7 @@ struct Listener {
     events: Events,
     /// The connection on which the subscription was last known to have missed nothing.
     connection: u64,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Listener {
@@ -98,13 +98,13 @@ impl Listener {
     /// # Errors
     /// `too_many_waiting` and `broker_unavailable`.
     async fn open(app: &App, key: &JobKey) -> Result<Self, Problem> {
-        let place = app.waiters.take()?;
+        let permit = app.waiters.take()?;
         let connection = app.broker.connects();
         let subscribing = tokio::time::timeout(BROKER_DEADLINE, Events::of(&app.broker, key));
         let events = subscribing.await.map_err(|_| {
             Problem::new(Code::BrokerUnavailable, "The store does not answer. Try again.")
         })??;
-        Ok(Self { app: app.clone(), key: key.clone(), events, connection, _place: place })
+        Ok(Self { app: app.clone(), key: key.clone(), events, connection, _permit: permit })
     }
 
     /// Follows the job from how it was at some time since the listener was opened, and reads its record after
@@ -148,18 +148,18 @@ impl Follower {
         loop {
             let Listener { app, events, connection, .. } = &mut self.listener;
             let stopping = app.waiters.stopping.clone();
-            let heard = tokio::select! {
+            let event = tokio::select! {
                 () = stopping.cancelled() => return FollowEvent::Stopping,
-                found = events.next() => self.newest(found),
+                record = events.next() => self.newest(record),
                 connection = app.broker.wait_for_reconnection(*connection) => {
-                    let read = self.read_again().await;
+                    let read = self.reread().await;
                     self.listener.connection = connection;
                     read
                 }
-                () = tokio::time::sleep_until(self.reread_at) => self.read_again().await,
+                () = tokio::time::sleep_until(self.reread_at) => self.reread().await,
             };
-            if let Some(heard) = heard {
-                return heard;
+            if let Some(event) = event {
+                return event;
             }
         }
     }
@@ -171,9 +171,9 @@ impl Follower {
     async fn wait_until(
         mut self,
         end: Instant,
-        is_wanted: impl Fn(&RawRecord) -> bool,
+        predicate: impl Fn(&RawRecord) -> bool,
     ) -> Result<RawRecord, Problem> {
-        while !is_wanted(&self.current) {
+        while !predicate(&self.current) {
             match tokio::time::timeout_at(end, self.next()).await {
                 Ok(FollowEvent::Change) => {}
                 Ok(FollowEvent::Gone) => return Err(Problem::gone()),
@@ -184,24 +184,24 @@ impl Follower {
     }
 
     /// Takes a change, and those that came after it.
-    fn newest(&mut self, mut found: Lookup<RawRecord>) -> Option<FollowEvent> {
-        let mut heard = None;
+    fn newest(&mut self, mut record: Lookup<RawRecord>) -> Option<FollowEvent> {
+        let mut event = None;
         loop {
-            heard = self.take(found).or(heard);
+            event = self.take(record).or(event);
             match self.listener.events.next().now_or_never() {
-                Some(next) => found = next,
-                None => return heard,
+                Some(next) => record = next,
+                None => return event,
             }
         }
     }
 
-    async fn read_again(&mut self) -> Option<FollowEvent> {
+    async fn reread(&mut self) -> Option<FollowEvent> {
         let Listener { app, key, .. } = &self.listener;
         let reading = app.store.get_raw(key, ReadFrom::AnyReplica);
         let read = tokio::time::timeout(BROKER_DEADLINE, reading).await;
         self.reread_at = Instant::now() + REREAD_INTERVAL;
         match read {
-            Ok(Ok(found)) => self.take(found),
+            Ok(Ok(record)) => self.take(record),
             // Whoever waits goes on waiting: the broker may be back in time.
             Ok(Err(error)) => {
                 debug!(job.id = %key.job_id, %error, "a followed record cannot be read");
@@ -212,8 +212,8 @@ impl Follower {
     }
 
     /// Keeps a record that is newer than the one that is known.
-    fn take(&mut self, found: Lookup<RawRecord>) -> Option<FollowEvent> {
-        match found {
+    fn take(&mut self, record: Lookup<RawRecord>) -> Option<FollowEvent> {
+        match record {
             Lookup::Job(record) if record.revision > self.current.revision => {
                 self.current = record.detached();
                 Some(FollowEvent::Change)
@@ -233,10 +233,10 @@ pub(crate) async fn wait_until(
     app: &App,
     key: &JobKey,
     wait: Duration,
-    is_wanted: impl Fn(&RawRecord) -> bool,
+    predicate: impl Fn(&RawRecord) -> bool,
 ) -> Result<RawRecord, Problem> {
     let end = Instant::now() + wait;
-    Follower::start(app, key).await?.wait_until(end, is_wanted).await
+    Follower::start(app, key).await?.wait_until(end, predicate).await
 }
 
 /// A client's preference to be answered when its job has ended: `Prefer: wait=10`.

@@ -144,7 +144,7 @@ struct AttemptView<'a> {
 struct WebhookView<'a> {
     url: Part<'a, String>,
     #[serde(flatten)]
-    told: Option<WebhookStatusView<'a>>,
+    status: Option<WebhookStatusView<'a>>,
 }
 
 /// What of a record's webhook is shown.
@@ -156,7 +156,7 @@ struct Address<'a> {
 
 impl<'a> From<Address<'a>> for WebhookView<'a> {
     fn from(Address { url }: Address<'a>) -> Self {
-        Self { url, told: None }
+        Self { url, status: None }
     }
 }
 
@@ -270,7 +270,7 @@ impl<'a> JobView<'a> {
             webhook: job
                 .webhook
                 .as_ref()
-                .map(|webhook| WebhookView { url: Part::Known(&webhook.url), told: None }),
+                .map(|webhook| WebhookView { url: Part::Known(&webhook.url), status: None }),
             batch: job.batch,
             counts: job.members.as_ref().map(|members| members.counts),
             links: None,
@@ -314,7 +314,7 @@ impl<'a> JobView<'a> {
     /// Adds how the webhook is doing, if there is one; none if nothing was tried.
     pub(crate) fn with_deliveries(mut self, deliveries: Option<&'a Deliveries>) -> Self {
         if let Some(webhook) = &mut self.webhook {
-            webhook.told = Some(WebhookStatusView::of(deliveries));
+            webhook.status = Some(WebhookStatusView::of(deliveries));
         }
         self
     }
@@ -344,14 +344,16 @@ impl IntoResponse for JobView<'_> {
 impl<'a> WebhookStatusView<'a> {
     fn of(deliveries: Option<&'a Deliveries>) -> Self {
         Self {
-            status: deliveries
-                .map_or_else(|| webhook::Status::Waiting.into(), |told| told.status.clone()),
+            status: deliveries.map_or_else(
+                || webhook::Status::Waiting.into(),
+                |deliveries| deliveries.status.clone(),
+            ),
             attempts: deliveries
-                .map_or(&[][..], |told| &told.attempts)
+                .map_or(&[][..], |deliveries| &deliveries.attempts)
                 .iter()
                 .map(WebhookAttemptView::of)
                 .collect(),
-            next_attempt_at: deliveries.and_then(|told| told.next_attempt_at),
+            next_attempt_at: deliveries.and_then(|deliveries| deliveries.next_attempt_at),
         }
     }
 }
@@ -457,11 +459,11 @@ mod tests {
             let job = job(changes);
             let record = RawRecord::unwritten(&job).unwrap();
             let key = job.key();
-            let (known, read) = (JobView::of(&job), JobView::read(&record, &key).unwrap());
-            assert_eq!(known.has_ended_with_webhook(), has_ended_with_webhook);
+            let (from_job, read) = (JobView::of(&job), JobView::read(&record, &key).unwrap());
+            assert_eq!(from_job.has_ended_with_webhook(), has_ended_with_webhook);
             assert_eq!(read.has_ended_with_webhook(), has_ended_with_webhook);
             let json = serde_json::to_string(&read).unwrap();
-            assert_eq!(json, serde_json::to_string(&known).unwrap());
+            assert_eq!(json, serde_json::to_string(&from_job).unwrap());
             assert!(json.contains(shown), "{shown} in {json}");
             for ours in ["\"format\"", "\"run\"", "\"members\"", "\"result\":{", "\"fingerprint\""]
             {

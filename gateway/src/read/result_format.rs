@@ -99,10 +99,10 @@ impl<'a> Range<'a> {
 
 /// Reads a weight such as `0.8`, exact to three digits.
 fn thousandths(text: &str) -> Option<u16> {
-    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let (integer, part) = text.split_once('.').unwrap_or((text, ""));
     let part: u16 = format!("{part:0<3}").get(..3)?.parse().ok()?;
-    let whole: u16 = whole.parse().ok()?;
-    whole.checked_mul(1000)?.checked_add(part).map(|quality| quality.min(1000))
+    let integer: u16 = integer.parse().ok()?;
+    integer.checked_mul(1000)?.checked_add(part).map(|quality| quality.min(1000))
 }
 
 /// The JSON around a histogram. The other forms have nothing around it.

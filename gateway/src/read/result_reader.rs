@@ -14,14 +14,14 @@ use crate::http::problem::{Code, Problem};
 /// The words that were asked for: the most frequent ones, down to a count, up to a number. What comes
 /// after them is not read.
 pub(crate) struct Words {
-    place: Place,
+    storage: Storage,
     /// The first one, which was read to see that they can be.
     first: Option<WordCount>,
-    left: usize,
-    least: u64,
+    remaining: usize,
+    count_min: u64,
 }
 
-enum Place {
+enum Storage {
     /// In the record.
     Record(vec::IntoIter<WordCount>),
     /// In the store of large results.
@@ -36,21 +36,21 @@ impl Words {
     pub(crate) async fn open(
         app: &App,
         job: &Job,
-        most: usize,
-        least: u64,
+        words_max: usize,
+        count_min: u64,
     ) -> Result<Self, Problem> {
         let opening = async {
-            let place = match &job.result {
+            let storage = match &job.result {
                 None => return Err(Problem::gone()),
                 Some(ResultRef::Inline { word_count }) => {
-                    Place::Record(results::inline(&job.key(), word_count)?.into_iter())
+                    Storage::Record(results::inline(&job.key(), word_count)?.into_iter())
                 }
                 Some(ResultRef::Object { name }) => {
                     let packed = app.results.read(name).await?.ok_or_else(Problem::gone)?;
-                    Place::Store(Box::new(packed.entries()?))
+                    Storage::Store(Box::new(packed.entries()?))
                 }
             };
-            let mut words = Self { place, first: None, left: most, least };
+            let mut words = Self { storage, first: None, remaining: words_max, count_min };
             words.first = words.read().await?;
             Ok(words)
         };
@@ -66,7 +66,7 @@ impl Words {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Gone`] if they are removed meanwhile, and [`Error::Corrupt`].
     pub(crate) async fn next(&mut self) -> Result<Option<WordCount>, Error> {
-        if self.left == 0 {
+        if self.remaining == 0 {
             return Ok(None);
         }
         let next = match self.first.take() {
@@ -74,15 +74,15 @@ impl Words {
             None => self.read().await?,
         };
         // They come in order, so what is too rare ends them.
-        let next = next.filter(|next| next.count >= self.least);
-        self.left = if next.is_some() { self.left - 1 } else { 0 };
+        let next = next.filter(|next| next.count >= self.count_min);
+        self.remaining = if next.is_some() { self.remaining - 1 } else { 0 };
         Ok(next)
     }
 
     async fn read(&mut self) -> Result<Option<WordCount>, Error> {
-        match &mut self.place {
-            Place::Record(words) => Ok(words.next()),
-            Place::Store(entries) => {
+        match &mut self.storage {
+            Storage::Record(words) => Ok(words.next()),
+            Storage::Store(entries) => {
                 Ok(entries.next().await?.map(|(word, count)| WordCount { word, count }))
             }
         }
@@ -90,7 +90,7 @@ impl Words {
 
     #[cfg(test)]
     pub(crate) fn of(words: Vec<WordCount>) -> Self {
-        let place = Place::Record(words.into_iter());
-        Self { place, first: None, left: usize::MAX, least: 0 }
+        let storage = Storage::Record(words.into_iter());
+        Self { storage, first: None, remaining: usize::MAX, count_min: 0 }
     }
 }

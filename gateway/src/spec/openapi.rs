@@ -204,18 +204,18 @@ mod tests {
     /// Returns the methods and paths of `routes.rs`, as it is written.
     fn routed() -> BTreeSet<(String, String)> {
         let source = include_str!("../routes.rs");
-        let mut found = BTreeSet::new();
+        let mut routes = BTreeSet::new();
         for part in source.split(".route(").skip(1) {
             let (_, part) = part.split_once('"').unwrap();
             let (path, rest) = part.split_once('"').unwrap();
             let call = rest.split("\n        .").next().unwrap();
             for method in ["get", "post", "put", "delete", "patch"] {
                 if call.contains(&format!(" {method}(")) || call.contains(&format!(".{method}(")) {
-                    found.insert((method.to_uppercase(), path.to_owned()));
+                    routes.insert((method.to_uppercase(), path.to_owned()));
                 }
             }
         }
-        found
+        routes
     }
 
     #[test]

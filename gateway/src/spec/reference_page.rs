@@ -32,7 +32,7 @@ pub(crate) fn protect(headers: &mut HeaderMap) {
 pub(crate) fn render(document: &Value) -> String {
     let info = &document["info"];
     let title = text(info, "title");
-    let mut page = format!(
+    let mut html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
@@ -42,22 +42,22 @@ pub(crate) fn render(document: &Value) -> String {
         text(info, "summary"),
     );
     let groups = groups(document);
-    page += &contents(&groups);
-    page += "<main>\n<section class=\"introduction\">\n";
-    page += &prose(info["description"].as_str().unwrap_or_default());
-    page += "<p>For programs: <a href=\"/openapi.json\">openapi.json</a>, OpenAPI 3.1.</p>\n</section>\n";
+    html += &contents(&groups);
+    html += "<main>\n<section class=\"introduction\">\n";
+    html += &prose(info["description"].as_str().unwrap_or_default());
+    html += "<p>For programs: <a href=\"/openapi.json\">openapi.json</a>, OpenAPI 3.1.</p>\n</section>\n";
     for (tag, operations) in &groups {
-        page += &format!("<h2 id=\"{}\">{}</h2>\n", anchor(&text(tag, "name")), text(tag, "name"));
-        page += &prose(tag["description"].as_str().unwrap_or_default());
+        html += &format!("<h2 id=\"{}\">{}</h2>\n", anchor(&text(tag, "name")), text(tag, "name"));
+        html += &prose(tag["description"].as_str().unwrap_or_default());
         for operation in operations {
-            page += &operation.write(document);
+            html += &operation.write(document);
         }
     }
-    page += "<h2 id=\"schemas\">Schemas</h2>\n";
+    html += "<h2 id=\"schemas\">Schemas</h2>\n";
     for (name, schema) in members(document.pointer("/components/schemas").unwrap_or(&Value::Null)) {
-        page += &schema::section(name, schema);
+        html += &schema::section(name, schema);
     }
-    page + "</main>\n</body>\n</html>\n"
+    html + "</main>\n</body>\n</html>\n"
 }
 
 /// Returns the members of an object; none if it is no object.
@@ -215,20 +215,20 @@ mod tests {
     #[test]
     fn the_page_shows_every_operation_and_fetches_nothing() {
         let document = crate::spec::openapi::keyed();
-        let page = render(&document);
+        let html = render(&document);
         for (path, methods) in members(&document["paths"]) {
-            assert!(page.contains(&escape(path)), "{path}");
+            assert!(html.contains(&escape(path)), "{path}");
             for (_, operation) in members(methods) {
                 let id = operation["operationId"].as_str().unwrap();
-                assert!(page.contains(&format!("<article id=\"{id}\">")), "{id}");
+                assert!(html.contains(&format!("<article id=\"{id}\">")), "{id}");
             }
         }
         for foreign in ["<script", "src=", "@import", "url(", "href=\"http", "<link"] {
-            assert!(!page.contains(foreign), "{foreign}");
+            assert!(!html.contains(foreign), "{foreign}");
         }
-        for part in page.split("href=\"#").skip(1) {
+        for part in html.split("href=\"#").skip(1) {
             let target = part.split('"').next().unwrap();
-            assert!(page.contains(&format!("id=\"{target}\"")), "nothing has the id {target}");
+            assert!(html.contains(&format!("id=\"{target}\"")), "nothing has the id {target}");
         }
     }
 
@@ -239,10 +239,10 @@ mod tests {
             "tags": [{"name": "t"}],
             "paths": {"/<x>": {"get": {"tags": ["t"], "operationId": "o", "summary": "\"s\""}}},
         });
-        let page = render(&document);
+        let html = render(&document);
         assert!(
-            page.contains("<h1>&lt;b&gt;") && page.contains("a <code>&lt;i&gt;</code> &amp; b")
+            html.contains("<h1>&lt;b&gt;") && html.contains("a <code>&lt;i&gt;</code> &amp; b")
         );
-        assert!(!page.contains("/<x>") && page.contains("&quot;s&quot;"));
+        assert!(!html.contains("/<x>") && html.contains("&quot;s&quot;"));
     }
 }

@@ -147,8 +147,8 @@ impl Archive {
         before: Option<u64>,
         limit: usize,
     ) -> Result<LetterPage, Error> {
-        const DOING: &str = "look at the dead letters";
-        let info = self.stream.get_info().await.map_err(|e| Error::unavailable(DOING, e))?;
+        const OPERATION: &str = "look at the dead letters";
+        let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let (oldest, newest) = (info.state.first_sequence.max(1), info.state.last_sequence);
         let mut walk = Walk { archive: self, scope: scope(owner, filter.lane), questions: 0 };
         // Everything from `top` on has been looked at.
@@ -185,8 +185,8 @@ impl Archive {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn mark(&self) -> Result<Mark, Error> {
-        const DOING: &str = "look at the dead letters";
-        let info = self.stream.get_info().await.map_err(|e| Error::unavailable(DOING, e))?;
+        const OPERATION: &str = "look at the dead letters";
+        let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let state = info.state;
         Ok(Mark { count: state.messages, first: state.first_sequence, last: state.last_sequence })
     }
@@ -197,16 +197,16 @@ impl Archive {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn count(&self, lane: Lane) -> Result<u64, Error> {
-        const DOING: &str = "count the dead letters";
+        const OPERATION: &str = "count the dead letters";
         let subjects = format!("{DEAD_JOBS_PREFIX}.{lane}.>");
         let listed = self.stream.info_with_subjects(subjects).await;
-        let listed = listed.map_err(|error| Error::unavailable(DOING, error))?;
+        let listed = listed.map_err(|error| Error::unavailable(OPERATION, error))?;
         let add = |sum: u64, (_, count): (String, usize)| {
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             std::future::ready(Ok(sum.saturating_add(count)))
         };
         let sum = listed.try_fold(0, add).await;
-        sum.map_err(|error| Error::unavailable(DOING, error))
+        sum.map_err(|error| Error::unavailable(OPERATION, error))
     }
 
     /// Returns one letter of `owner`.
@@ -214,7 +214,7 @@ impl Archive {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn find(&self, owner: &Owner, id: LetterId) -> Result<Option<Letter>, Error> {
-        for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
+        for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
             for lane in Lane::ALL {
                 let subject = match id {
                     LetterId::Job(job_id) => {
@@ -223,7 +223,7 @@ impl Archive {
                     LetterId::Unreadable(_) if *owner != Owner::public() => return Ok(None),
                     LetterId::Unreadable(sequence) => subject::dead_unreadable(lane, sequence),
                 };
-                if let Some(message) = last(&self.stream, &subject, freshness).await? {
+                if let Some(message) = last(&self.stream, &subject, read_from).await? {
                     return Ok(letter(&message));
                 }
             }

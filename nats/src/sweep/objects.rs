@@ -117,8 +117,8 @@ impl Sweep {
             matches!(&job.result, Some(ResultRef::Object { name: kept }) if kept == name)
                 || matches!(&job.explanation, Some(ExplanationRef::Object { name: kept }) if kept == name)
         };
-        for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
-            match self.store.get_job(key, freshness).await? {
+        for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
+            match self.store.get_job(key, read_from).await? {
                 Lookup::Job(stored) if !stored.job.status.is_final() => return Ok(true),
                 Lookup::Job(stored) if points_to(&stored.job) => return Ok(true),
                 Lookup::Job(_) | Lookup::Deleted | Lookup::NotFound => {}
@@ -129,27 +129,27 @@ impl Sweep {
 
     /// Tells whether a job that is not final, or the dead letter of one, has this document.
     async fn needs_document(&self, key: &JobKey, name: &str) -> Result<bool, Error> {
-        for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
-            let found = self.store.get_job(key, freshness).await?;
+        for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
+            let record = self.store.get_job(key, read_from).await?;
             // Whoever runs it may not have written its dead letter yet.
-            if matches!(&found, Lookup::Job(stored) if !stored.job.status.is_final()
+            if matches!(&record, Lookup::Job(stored) if !stored.job.status.is_final()
                 && stored.job.document.as_deref() == Some(name))
             {
                 return Ok(true);
             }
-            let is_final = match &found {
+            let is_final = match &record {
                 Lookup::Job(stored) => stored.job.status.is_final() && !stored.job.dead_lettered,
                 Lookup::Deleted => true,
                 Lookup::NotFound => false,
             };
             if !is_final
-                && let Some(message) = self.queue.find(key, freshness).await?
+                && let Some(message) = self.queue.find(key, read_from).await?
                 && may_refer_to(&message, name)
             {
                 return Ok(true);
             }
             for lane in Lane::ALL {
-                let letter = last(&self.dead, &subject::dead(lane, key), freshness).await?;
+                let letter = last(&self.dead, &subject::dead(lane, key), read_from).await?;
                 match letter.map(|letter| ParsedMessage::parse(&letter.payload)) {
                     Some(Ok(message)) if may_refer_to(&message, name) => return Ok(true),
                     // Only a newer version knows the document of such a letter.
@@ -204,8 +204,8 @@ impl Sweep {
     }
 
     async fn is_orphaned(&self, store: Store, orphan: &Orphan) -> Result<bool, Error> {
-        for freshness in [ReadFrom::AnyReplica, ReadFrom::Leader] {
-            let found = self.bucket(store).find(&orphan.object, freshness).await?;
+        for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
+            let found = self.bucket(store).find(&orphan.object, read_from).await?;
             if found.is_some_and(|(info, _)| info.nuid == orphan.nuid) {
                 return Ok(false);
             }
@@ -215,7 +215,7 @@ impl Sweep {
 
     /// Returns the ids of all chunks: one request, whatever their number and size.
     async fn chunk_ids(&self, store: Store) -> Result<Vec<String>, Error> {
-        const DOING: &str = "look for chunks without an object";
+        const OPERATION: &str = "look for chunks without an object";
         let filter = subject::object_chunks(store.name(), "*");
         let answer: Result<Response<Subjects>, _> = self
             .broker
@@ -224,8 +224,8 @@ impl Sweep {
             .await;
         let subjects = match answer {
             Ok(Response::Ok(subjects)) => subjects.state.subjects.unwrap_or_default(),
-            Ok(Response::Err { error }) => return Err(Error::unavailable(DOING, error)),
-            Err(error) => return Err(Error::unavailable(DOING, error)),
+            Ok(Response::Err { error }) => return Err(Error::unavailable(OPERATION, error)),
+            Err(error) => return Err(Error::unavailable(OPERATION, error)),
         };
         let ids = subjects.into_keys();
         Ok(ids.filter_map(|subject| subject.rsplit('.').next().map(str::to_owned)).collect())

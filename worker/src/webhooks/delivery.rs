@@ -140,7 +140,7 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Next, Error> {
     let revision = match written {
         Ok(revision) => revision,
         Err(WriteError::Unclear(reason)) => {
-            return Err(Error::Unavailable { doing: "write a webhook's state", reason });
+            return Err(Error::Unavailable { operation: "write a webhook's state", reason });
         }
         Err(WriteError::Conflict | WriteError::TooLarge) => {
             return Ok(Next::Later(Some(CONFLICT_PAUSE)));

@@ -45,7 +45,7 @@ pub(super) struct Intake<'a> {
     pub(super) caller: &'a Caller,
     pub(super) trace: &'a TraceParent,
     pub(super) batch_id: JobId,
-    pub(super) asked: &'a SubmitQuery,
+    pub(super) query: &'a SubmitQuery,
     pub(super) mode: BatchMode,
 }
 
@@ -75,7 +75,7 @@ impl Intake<'_> {
     /// Reads the body and enqueues its jobs, or compares them with those of the batch that exists.
     pub(super) async fn take(&self, body: Body, shape: Shape) -> IntakeReport {
         let cutter = Cutter::new(shape, self.app.json_size_max);
-        let mut arriving = BatchBody::new(body, cutter, self.app.room.share());
+        let mut arriving = BatchBody::new(body, cutter, self.app.in_flight_budget.share());
         let mut in_flight = FuturesUnordered::new();
         let (mut bytes, mut count, mut outcomes) = (0_usize, 0_u32, Vec::new());
         let (mut is_over, mut interrupted) = (false, None);
@@ -170,7 +170,7 @@ impl Intake<'_> {
         if job.lane.is_some() {
             return Err(Problem::new(Code::InvalidRequest, "The jobs of a batch are bulk jobs."));
         }
-        let mut labels = self.asked.labels.clone();
+        let mut labels = self.query.labels.clone();
         labels.extend(job.labels.unwrap_or_default());
         let webhook = job.webhook.map(|webhook| new_job::webhook_to(self.app, &webhook.url));
         let key = self.caller.job(Batch::member(&self.caller.owner, self.batch_id, line));
@@ -186,22 +186,22 @@ impl Intake<'_> {
     }
 
     /// Returns the options of the batch with those that a line has of its own.
-    fn options(&self, given: Option<Value>) -> Result<Options, Problem> {
+    fn options(&self, own: Option<Value>) -> Result<Options, Problem> {
         let invalid = |detail: String| Problem::new(Code::InvalidOption, detail);
-        let given = match given {
-            None | Some(Value::Null) => return Ok(self.asked.options.clone()),
-            Some(Value::Object(given)) => given,
+        let own = match own {
+            None | Some(Value::Null) => return Ok(self.query.options.clone()),
+            Some(Value::Object(own)) => own,
             Some(_) => return Err(invalid("options is an object.".to_owned())),
         };
-        if let Some(name) = given.keys().find(|name| !LINE_OPTIONS.contains(&name.as_str())) {
+        if let Some(name) = own.keys().find(|name| !LINE_OPTIONS.contains(&name.as_str())) {
             return Err(invalid(format!(
                 "The option \"{name}\" has to be the same for the whole batch: put it into the \
                  query. A line may have {} of its own.",
                 LINE_OPTIONS.join(", ")
             )));
         }
-        let mut all = json!(self.asked.options).as_object().cloned().unwrap_or_default();
-        all.extend(given);
+        let mut all = json!(self.query.options).as_object().cloned().unwrap_or_default();
+        all.extend(own);
         new_job::options(Some(Value::Object(all)))
     }
 }
@@ -215,20 +215,20 @@ fn rest(count: &mut u32, problem: Problem) -> Outcome {
 
 impl IntakeReport {
     fn of(count: u32, outcomes: Vec<Outcome>, interrupted: Option<Problem>) -> Self {
-        let mut taken = Self { count, interrupted, ..Self::default() };
+        let mut report = Self { count, interrupted, ..Self::default() };
         for Outcome { line, accepted, .. } in outcomes {
-            taken.lines.push(match accepted {
+            report.lines.push(match accepted {
                 Ok(job_id) => {
-                    taken.accepted += 1;
+                    report.accepted += 1;
                     json!({"line": line, "job_id": job_id})
                 }
                 Err(problem) => {
-                    taken.refused.add(line);
+                    report.refused.add(line);
                     json!({"line": line, "problem": problem.brief()})
                 }
             });
         }
-        taken
+        report
     }
 }
 
@@ -249,7 +249,7 @@ struct BatchBody {
     /// The room of the bytes that are not cut into jobs yet.
     share: BodyShare,
     bytes: usize,
-    heard: Instant,
+    last_activity: Instant,
     deadline: Instant,
     has_ended: bool,
 }
@@ -262,7 +262,7 @@ impl BatchBody {
             cutter,
             share,
             bytes: 0,
-            heard: now,
+            last_activity: now,
             deadline: now + TIME_MAX,
             has_ended: false,
         }
@@ -276,20 +276,20 @@ impl BatchBody {
                 Err(problem) => return Next::Broken(problem),
                 Ok(Some(job)) => {
                     // As long as jobs are on their way the client is not to blame for its silence.
-                    self.heard = Instant::now();
+                    self.last_activity = Instant::now();
                     return Next::Job(job);
                 }
                 Ok(None) if self.has_ended => return Next::End,
                 Ok(None) => {}
             }
-            let until = self.deadline.min(self.heard + STALL_MAX);
+            let until = self.deadline.min(self.last_activity + STALL_MAX);
             let arriving = tokio::time::timeout_at(until, self.body.frame()).await;
             let Ok(frame) = arriving else {
                 self.has_ended = true;
                 let detail = "The batch did not arrive in time.";
                 return Next::Interrupted(Problem::new(Code::RequestTimeout, detail));
             };
-            self.heard = Instant::now();
+            self.last_activity = Instant::now();
             match frame {
                 None => self.has_ended = true,
                 Some(Err(_)) => {
@@ -304,8 +304,8 @@ impl BatchBody {
                         let detail = format!("A batch has at most {BATCH_BYTES_MAX} bytes.");
                         return Next::Broken(Problem::new(Code::InputTooLarge, detail));
                     }
-                    let held = self.cutter.buffered_bytes().saturating_add(data.len());
-                    if let Err(problem) = self.share.resize(held) {
+                    let buffered = self.cutter.buffered_bytes().saturating_add(data.len());
+                    if let Err(problem) = self.share.resize(buffered) {
                         return Next::Interrupted(problem);
                     }
                     self.cutter.push(&data);

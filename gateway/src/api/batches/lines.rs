@@ -46,7 +46,7 @@ pub(super) struct Cutter {
     bytes_max: usize,
     buffer: BytesMut,
     /// How much of the buffer has been looked at.
-    seen: usize,
+    scanned: usize,
     place: Place,
     has_members: bool,
     /// The job that arrives is too large already, and its beginning thrown away.
@@ -57,7 +57,7 @@ impl Cutter {
     /// Begins with nothing. A job may have `bytes_max` bytes.
     pub(super) fn new(shape: Shape, bytes_max: usize) -> Self {
         let (buffer, place) = (BytesMut::new(), Place::Before);
-        Self { shape, bytes_max, buffer, seen: 0, place, has_members: false, skips: false }
+        Self { shape, bytes_max, buffer, scanned: 0, place, has_members: false, skips: false }
     }
 
     /// Returns how many bytes of the body are held.
@@ -75,21 +75,21 @@ impl Cutter {
     /// # Errors
     /// What is wrong with it and everything after it.
     pub(super) fn next(&mut self) -> Result<Option<Cut>, Problem> {
-        let found = match self.shape {
+        let job = match self.shape {
             Shape::Lines => self.next_line(),
             Shape::Array => self.next_member()?,
         };
-        if found.is_none() && self.buffer.len() > self.bytes_max {
+        if job.is_none() && self.buffer.len() > self.bytes_max {
             // Where it ends is all that matters of it any more.
             self.buffer = BytesMut::new();
-            self.seen = 0;
+            self.scanned = 0;
             self.skips = true;
         }
-        Ok(found.map(|job| self.weigh(job)))
+        Ok(job.map(|job| self.check_size(job)))
     }
 
     /// Refuses a job that is too large.
-    fn weigh(&mut self, job: Bytes) -> Cut {
+    fn check_size(&mut self, job: Bytes) -> Cut {
         let is_whole = !std::mem::take(&mut self.skips);
         if is_whole && job.len() <= self.bytes_max {
             return Cut::Job(job);
@@ -108,7 +108,7 @@ impl Cutter {
             Shape::Lines => {
                 let rest = self.buffer.split().freeze();
                 let is_job = self.skips || !rest.trim_ascii().is_empty();
-                Ok(is_job.then(|| self.weigh(rest)))
+                Ok(is_job.then(|| self.check_size(rest)))
             }
             Shape::Array if self.place == Place::After => Ok(None),
             Shape::Array => Err(Problem::new(Code::InvalidJson, "The array is not closed.")),
@@ -117,12 +117,12 @@ impl Cutter {
 
     fn next_line(&mut self) -> Option<Bytes> {
         loop {
-            let unseen = self.buffer.get(self.seen..).unwrap_or_default();
+            let unseen = self.buffer.get(self.scanned..).unwrap_or_default();
             let Some(length) = unseen.iter().position(|byte| *byte == b'\n') else {
-                self.seen = self.buffer.len();
+                self.scanned = self.buffer.len();
                 return None;
             };
-            let line = self.split_job(self.seen + length);
+            let line = self.split_job(self.scanned + length);
             if self.skips || !line.trim_ascii().is_empty() {
                 return Some(line);
             }
@@ -136,7 +136,7 @@ impl Cutter {
     fn split_job(&mut self, length: usize) -> Bytes {
         let job = self.buffer.split_to(length).freeze();
         self.buffer.advance(1);
-        self.seen = 0;
+        self.scanned = 0;
         if job.len() > SHARED_JOB_BYTES_MAX {
             self.buffer = BytesMut::from(self.buffer.as_ref());
         }
@@ -144,7 +144,7 @@ impl Cutter {
     }
 
     fn next_member(&mut self) -> Result<Option<Bytes>, Problem> {
-        while let Some(byte) = self.buffer.get(self.seen).copied() {
+        while let Some(byte) = self.buffer.get(self.scanned).copied() {
             let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
             match self.place {
                 Place::Before | Place::After if is_space => self.buffer.advance(1),
@@ -167,7 +167,7 @@ impl Cutter {
                 }
                 Place::Within { depth, is_text, is_escaped } => {
                     self.place = within(byte, depth, is_text, is_escaped);
-                    self.seen += 1;
+                    self.scanned += 1;
                 }
             }
         }
@@ -176,7 +176,7 @@ impl Cutter {
 
     /// Cuts off the member in front of a comma or of the end; an empty array has none.
     fn cut(&mut self, byte: u8) -> Option<Bytes> {
-        let member = self.split_job(self.seen);
+        let member = self.split_job(self.scanned);
         self.place = if byte == b']' { Place::After } else { MEMBER };
         let is_alone = byte == b']' && !self.has_members && !self.skips;
         let is_nothing = is_alone && member.trim_ascii().is_empty();
@@ -204,7 +204,8 @@ mod tests {
 
     /// Cuts a text that arrives in pieces of so many bytes; at the end stands what is wrong.
     fn cut(shape: Shape, text: &str, piece: usize) -> (Vec<String>, Option<&'static str>) {
-        let (mut cutter, mut found) = (Cutter::new(shape, 40), Vec::new());
+        let mut cutter = Cutter::new(shape, 40);
+        let mut jobs = Vec::new();
         let text_of = |cut: Cut| match cut {
             Cut::Job(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
             Cut::Skipped(problem) => problem.name().to_owned(),
@@ -213,17 +214,17 @@ mod tests {
             cutter.push(part);
             loop {
                 match cutter.next() {
-                    Ok(Some(job)) => found.push(text_of(job)),
+                    Ok(Some(job)) => jobs.push(text_of(job)),
                     Ok(None) => break,
-                    Err(problem) => return (found, Some(problem.name())),
+                    Err(problem) => return (jobs, Some(problem.name())),
                 }
             }
         }
         match cutter.end() {
-            Ok(last) => found.extend(last.map(text_of)),
-            Err(problem) => return (found, Some(problem.name())),
+            Ok(last) => jobs.extend(last.map(text_of)),
+            Err(problem) => return (jobs, Some(problem.name())),
         }
-        (found, None)
+        (jobs, None)
     }
 
     #[test]
@@ -273,8 +274,8 @@ mod tests {
         ];
         for (shape, text, jobs, wrong) in cases {
             for piece in 1..=text.len().max(1) {
-                let (found, problem) = cut(*shape, text, piece);
-                assert_eq!((found.as_slice(), problem), (&jobs.map_owned()[..], *wrong), "{text}");
+                let (cuts, problem) = cut(*shape, text, piece);
+                assert_eq!((cuts.as_slice(), problem), (&jobs.map_owned()[..], *wrong), "{text}");
             }
         }
     }

@@ -134,20 +134,20 @@ pub(crate) async fn replay_dead_letters(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ReplayAnswer>, Problem> {
-    let reading = json_body::json(&app.room, &headers, body, app.json_size_max);
-    let (request, _room): (Request, _) = reading.await?;
+    let reading = json_body::json(&app.in_flight_budget, &headers, body, app.json_size_max);
+    let (request, _share): (Request, _) = reading.await?;
     let dry_run = request.dry_run;
     let owner = caller.owner;
-    let (asked, next) = select(&app, &owner, request).await?;
+    let (targets, next) = select(&app, &owner, request).await?;
     let end = Instant::now() + REPLAY_TIME_MAX;
-    let mut lines: Vec<Line> = Vec::with_capacity(asked.len());
+    let mut lines: Vec<Line> = Vec::with_capacity(targets.len());
     let mut may_go_on = true;
-    for asked in asked {
+    for target in targets {
         if !may_go_on || Instant::now() >= end {
-            lines.push(Line::of(asked.name(), Outcome::NotTried));
+            lines.push(Line::of(target.name(), Outcome::NotTried));
             continue;
         }
-        let line = match asked.read(&app, &owner).await? {
+        let line = match target.read(&app, &owner).await? {
             Ok(letter) => replay(&app, &letter, &trace, dry_run).await,
             Err(missing) => Line::of(missing, Outcome::NotFound),
         };

@@ -56,7 +56,8 @@ fn reading(schemas: &mut Schemas) -> [Operation; 2] {
             "retry": {"type": "integer", "description": "When to come back, in milliseconds."},
         },
     });
-    let seen = "The id of the last event that you have seen. What happened since is one event.";
+    let last_event_id =
+        "The id of the last event that you have seen. What happened since is one event.";
     [
         Operation::new(TAG, ("GET", "/v1/jobs/{id}"), "getJob", "See how a job is doing")
             .text("Waits until it has ended, or changed, if it is told to.")
@@ -75,7 +76,7 @@ fn reading(schemas: &mut Schemas) -> [Operation; 2] {
                  event's data is a job, its id the revision.",
             )
             .job_id()
-            .header("Last-Event-ID", seen, &text)
+            .header("Last-Event-ID", last_event_id, &text)
             .content(200, "Events, until the job has ended.", "text/event-stream", event)
             .with(200, &["Cache-Control"])
             .answer(204, "The job has ended, and you have seen that.")

@@ -42,7 +42,7 @@ pub(super) fn operations() -> Vec<Operation> {
             },
         }),
     );
-    let found = envelope(
+    let job = envelope(
         true,
         &json!({
             "type": "object",
@@ -79,12 +79,12 @@ pub(super) fn operations() -> Vec<Operation> {
             .text("The id may come in a JSON body instead, `{\"job_id\": ...}`, as older clients send it.")
             .older()
             .parameters(vec![by_query])
-            .json(200, "The job.", found.clone())
+            .json(200, "The job.", job.clone())
             .codes(&[Code::InvalidJobId]),
         Operation::new(TAG, ("GET", "/word-count/{id}"), "olderGetByPath", "Get a job by its id")
             .older()
             .job_id()
-            .json(200, "The job.", found),
+            .json(200, "The job.", job),
         Operation::new(TAG, ("GET", "/health"), "olderHealth", "Tell whether all is well")
             .older()
             .open()

@@ -171,9 +171,9 @@ impl Operation {
     }
 
     /// Says where an answer has the id that another operation takes.
-    pub(crate) fn link(mut self, status: u16, operation: &str, place: &str) -> Self {
+    pub(crate) fn link(mut self, status: u16, operation: &str, parameter: &str) -> Self {
         if let Some(answer) = self.answers.get_mut(&status) {
-            let link = json!({"operationId": operation, "parameters": {"id": place}});
+            let link = json!({"operationId": operation, "parameters": {"id": parameter}});
             answer.links.insert(operation.to_owned(), link);
         }
         self

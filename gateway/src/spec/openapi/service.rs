@@ -11,7 +11,7 @@ const TAG: &str = "service";
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let text = json!({"type": "string"});
     let status = |word: &str| json!({"type": "object", "required": ["status"], "properties": {"status": {"const": word}}});
-    let known = "The copy that you have.";
+    let etag = "The copy that you have.";
     vec![
         Operation::new(TAG, ("GET", "/v1/queue"), "getQueue", "See what waits, and who works")
             .json(200, "The queue.", schemas.written::<QueueView>())
@@ -29,7 +29,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             .content(200, "", "application/openmetrics-text", text.clone()),
         Operation::new(TAG, ("GET", "/openapi.json"), "getDescription", "This description")
             .open()
-            .header("If-None-Match", known, &text)
+            .header("If-None-Match", etag, &text)
             .json(200, "The description.", json!({"type": "object"}))
             .with(200, &["Cache-Control", "ETag"])
             .answer(304, "Your copy is good.")
@@ -37,7 +37,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             .codes(&[Code::UnknownHost]),
         Operation::new(TAG, ("GET", "/docs"), "getReference", "This description, for people")
             .open()
-            .header("If-None-Match", known, &text)
+            .header("If-None-Match", etag, &text)
             .content(200, "A page.", "text/html", text)
             .with(200, &["Cache-Control", "ETag"])
             .answer(304, "Your copy is good.")

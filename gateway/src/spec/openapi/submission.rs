@@ -84,7 +84,7 @@ fn waited(operation: Operation) -> Operation {
 fn described(operation: Operation, schemas: &mut Schemas) -> Operation {
     let new_job = schemas.read::<NewJob>("NewJob");
     let job = schemas.written::<JobView<'_>>();
-    let whole = json!({"schema": {}});
+    let any_body = json!({"schema": {}});
     let form = json!({"schema": {
         "type": "object",
         "description": "One part, of any name, with the file's own content type if it has one.",
@@ -100,10 +100,10 @@ fn described(operation: Operation, schemas: &mut Schemas) -> Operation {
              `application/xhtml+xml` and `application/xml` are documents, too.",
             &[
                 ("application/json", json!({"schema": new_job})),
-                ("application/octet-stream", whole.clone()),
+                ("application/octet-stream", any_body.clone()),
                 ("multipart/form-data", form),
-                ("text/html", whole.clone()),
-                ("text/plain", whole),
+                ("text/html", any_body.clone()),
+                ("text/plain", any_body),
             ],
         )
         .json(202, "The job is queued.", job.clone())

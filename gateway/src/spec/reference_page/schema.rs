@@ -70,15 +70,15 @@ pub(super) fn kind(schema: &Value) -> String {
     if let Some([only]) = schema["allOf"].as_array().map(Vec::as_slice) {
         return kind(only);
     }
-    let mut said = match &schema["type"] {
+    let mut summary = match &schema["type"] {
         Value::String(name) => named(name, schema),
         Value::Array(names) => {
             join(names.iter().filter_map(Value::as_str).map(|name| named(name, schema)), " or ")
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => "anything".to_owned(),
     };
-    said += &bounds(schema);
-    said
+    summary += &bounds(schema);
+    summary
 }
 
 fn join(parts: impl Iterator<Item = String>, between: &str) -> String {
@@ -102,7 +102,7 @@ fn named(name: &str, schema: &Value) -> String {
 
 /// Says how large something may be, and what it looks like.
 fn bounds(schema: &Value) -> String {
-    let mut said = Vec::new();
+    let mut bounds = Vec::new();
     for (least, most, unit) in [
         ("minimum", "maximum", ""),
         ("minLength", "maxLength", " characters"),
@@ -113,18 +113,18 @@ fn bounds(schema: &Value) -> String {
         match (least.is_null(), most.is_null()) {
             (true, true) => {}
             (false, true) if *least == 0 => {}
-            (false, true) => said.push(format!("{}{unit} or more", plain(least))),
-            (true, false) => said.push(format!("up to {}{unit}", plain(most))),
-            (false, false) => said.push(format!("{} to {}{unit}", plain(least), plain(most))),
+            (false, true) => bounds.push(format!("{}{unit} or more", plain(least))),
+            (true, false) => bounds.push(format!("up to {}{unit}", plain(most))),
+            (false, false) => bounds.push(format!("{} to {}{unit}", plain(least), plain(most))),
         }
     }
     if schema["contains"].is_object() {
-        said.push(format!("at least one {}", kind(&schema["contains"])));
+        bounds.push(format!("at least one {}", kind(&schema["contains"])));
     }
     if schema["pattern"].is_string() {
-        said.push(format!("<code>{}</code>", text(schema, "pattern")));
+        bounds.push(format!("<code>{}</code>", text(schema, "pattern")));
     }
-    if said.is_empty() { String::new() } else { format!(", {}", said.join(", ")) }
+    if bounds.is_empty() { String::new() } else { format!(", {}", bounds.join(", ")) }
 }
 
 fn plain(value: &Value) -> String {
