@@ -59,7 +59,7 @@ pub(crate) async fn submit(
     let lines = sources.iter().map(|source| format!("{}\n", json!({"url": source.name()})));
     let lines: Bytes = lines.collect::<String>().into();
     let request = Request::post(&["v1", "batches"], Payload::Lines(lines)).queries(&plan.query());
-    let answer = session.client.send(&plan.named(request, "batch")?).await;
+    let answer = session.client.send(&plan.with_idempotency_key(request, "batch")?).await;
     let mut rows: Vec<Row> = sources.iter().map(|source| Row::new(source.name())).collect();
     let accepted = match answer {
         Ok(answer) => answer.json::<BatchAnswer>()?,
@@ -71,7 +71,7 @@ pub(crate) async fn submit(
             return Err(error);
         }
     };
-    session.accepted(&accepted.batch_id);
+    session.remember_job(&accepted.batch_id);
     let mut members = vec![None; rows.len()];
     for line in &accepted.lines {
         let member = line.line.checked_sub(1).and_then(|place| members.get_mut(place));
@@ -103,24 +103,24 @@ impl Batch {
     /// Those of the requests.
     pub(crate) async fn wait(&mut self, session: &Session, all: bool) -> Result<FetchedJob, Error> {
         session.progress.begin("counting", 1, 0);
-        let noticed = |job: &crate::job::Job| session.progress.part(job.done());
-        let batch = follow::end(session, &self.batch_id, noticed).await?;
+        let noticed = |job: &crate::job::Job| session.progress.part(job.progress_thousandths());
+        let batch = follow::wait_for_end(session, &self.batch_id, noticed).await?;
         let is_good = |counts: &BTreeMap<String, u64>| {
             counts.iter().all(|(status, count)| {
                 matches!(status.as_str(), "succeeded" | "refused") || *count == 0
             })
         };
         if all || !batch.job.counts.as_ref().is_some_and(is_good) {
-            self.look(session).await?;
+            self.poll(session).await?;
         }
-        if let Some(end) = batch.job.bad_end() {
+        if let Some(end) = batch.job.failure_text() {
             session.note(&end);
-            session.raise(exit::FAILED);
+            session.raise_exit_code(exit::FAILED);
         }
         Ok(batch)
     }
 
-    async fn look(&mut self, session: &Session) -> Result<(), Error> {
+    async fn poll(&mut self, session: &Session) -> Result<(), Error> {
         session.progress.begin("reading", self.rows.len(), 0);
         let looking = stream::iter(&self.members).map(|id| async move {
             let id = id.as_ref()?;
@@ -128,11 +128,11 @@ impl Batch {
             session.progress.step();
             Some(answer.and_then(|answer| FetchedJob::of(&answer)))
         });
-        let mut looking = looking.buffered(follow::FOLLOWING);
+        let mut looking = looking.buffered(follow::FOLLOWED_JOBS_MAX);
         for row in &mut self.rows {
             match looking.next().await.flatten() {
                 None => {}
-                Some(Ok(seen)) => row.end(session, seen),
+                Some(Ok(seen)) => row.set_job(session, seen),
                 Some(Err(error)) => row.refuse(session, error)?,
             }
         }

@@ -133,7 +133,7 @@ impl Form {
             "--{boundary}\r\n\
              Content-Disposition: form-data; name=\"document\"; filename=\"{}\"\r\n\
              Content-Type: {content_type}\r\n\r\n",
-            quoted(file_name)
+            quote_file_name(file_name)
         );
         let said = format!("multipart/form-data; boundary={boundary}");
         let said = HeaderValue::try_from(said);
@@ -212,7 +212,7 @@ fn length(bytes: &Bytes) -> u64 {
 }
 
 /// Writes a file's name as browsers do.
-fn quoted(name: &str) -> String {
+fn quote_file_name(name: &str) -> String {
     let mut quoted = String::with_capacity(name.len());
     for c in name.chars() {
         match c {

@@ -81,11 +81,11 @@ impl Answer {
 
     /// Reads the body as JSON.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.whole).map_err(|error| self.strange(error))
+        serde_json::from_slice(&self.whole).map_err(|error| self.unexpected(error))
     }
 
     /// Says what is wrong with it.
-    pub(crate) fn strange(&self, detail: impl std::fmt::Display) -> Error {
+    pub(crate) fn unexpected(&self, detail: impl std::fmt::Display) -> Error {
         Error::Strange { server: self.server.clone(), detail: detail.to_string() }
     }
 
@@ -169,8 +169,8 @@ impl Client {
             tries += 1;
             let tried = self.try_once(request).await;
             let (asked, outcome) = match tried {
-                Ok(answer) if retry::may_pass(answer.status) => {
-                    (answer.retry_after(), self.judge(answer))
+                Ok(answer) if retry::is_transient(answer.status) => {
+                    (answer.retry_after(), self.check_status(answer))
                 }
                 // The first try had arrived, only its answer had not.
                 Ok(answer)
@@ -180,7 +180,7 @@ impl Client {
                 {
                     return Ok(answer);
                 }
-                Ok(answer) => return self.judge(answer),
+                Ok(answer) => return self.check_status(answer),
                 Err(Silence::Lasting(error)) => return Err(error),
                 Err(Silence::Passing(error)) => (None, Err(error)),
             };
@@ -194,13 +194,13 @@ impl Client {
     }
 
     /// Tells a good answer from a bad one.
-    fn judge(&self, answer: Answer) -> Result<Answer, Error> {
+    fn check_status(&self, answer: Answer) -> Result<Answer, Error> {
         match answer.status {
             200..300 | 304 => Ok(answer),
             300..400 => {
                 let to = answer.headers.get("location").and_then(|to| to.to_str().ok());
                 let detail = format!("it redirects to {}", to.unwrap_or("another place"));
-                Err(answer.strange(detail))
+                Err(answer.unexpected(detail))
             }
             status => {
                 let mut problem = Problem::read(status, &answer.whole);
@@ -217,7 +217,7 @@ impl Client {
         let attempt = Arc::new(Attempt::default());
         let built = self.build(request, &attempt).map_err(Silence::Lasting)?;
         let allowed = SILENCE_MAX + request.waits;
-        let answered = unless_silent(self.http.request(built), &attempt, allowed).await;
+        let answered = with_idle_timeout(self.http.request(built), &attempt, allowed).await;
         if let Some(error) = attempt.failure() {
             return Err(Silence::Lasting(error));
         }
@@ -304,7 +304,7 @@ impl Client {
 }
 
 /// Waits for an exchange as long as something moves; `None` if nothing did for `allowed`.
-async fn unless_silent<T>(
+async fn with_idle_timeout<T>(
     exchange: impl Future<Output = T>,
     attempt: &Attempt,
     allowed: Duration,

@@ -41,7 +41,7 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     let plan = Plan::new(&arguments.options, arguments.explain.is_some(), found.all.len())?;
     session.progress.begin("sending", found.all.len(), size_bytes);
     if arguments.merge && batch::is_one(&found.all) {
-        return together(session, &arguments, &plan, &found.all, out).await;
+        return count_as_batch(session, &arguments, &plan, &found.all, out).await;
     }
     if arguments.merge && arguments.no_wait {
         let detail =
@@ -60,13 +60,13 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
         return report::merged(out, arguments.print.format, &rows, &merged, &words);
     }
     if arguments.explain.is_some() || arguments.top.is_some() {
-        look_closer(session, &arguments, &mut rows).await?;
+        fetch_details(session, &arguments, &mut rows).await?;
     }
     report::rows(out, &arguments, &rows)
 }
 
 /// Counts pages as one batch, which the service adds up.
-async fn together(
+async fn count_as_batch(
     session: &Session,
     arguments: &CountArguments,
     plan: &Plan,
@@ -114,15 +114,18 @@ async fn wait(session: &Session, rows: &mut [Row]) -> Result<(), Error> {
         rows.iter().map(|row| Some(row.seen.as_ref()?.job.job_id.clone())).collect();
     let following = stream::iter(ids).map(|id| async move {
         let id = id?;
-        let ended = follow::end(session, &id, |job| session.progress.part(job.done())).await;
+        let ended = follow::wait_for_end(session, &id, |job| {
+            session.progress.part(job.progress_thousandths());
+        })
+        .await;
         session.progress.step();
         Some(ended)
     });
-    let mut following = following.buffered(follow::FOLLOWING);
+    let mut following = following.buffered(follow::FOLLOWED_JOBS_MAX);
     for row in rows {
         match following.next().await.flatten() {
             None => {}
-            Some(Ok(seen)) => row.end(session, seen),
+            Some(Ok(seen)) => row.set_job(session, seen),
             Some(Err(error)) => row.refuse(session, error)?,
         }
     }
@@ -143,7 +146,7 @@ async fn merge(session: &Session, rows: &mut [Row]) -> Result<MergedHistogram, E
 }
 
 /// Asks for words and explanations.
-async fn look_closer(
+async fn fetch_details(
     session: &Session,
     arguments: &CountArguments,
     rows: &mut [Row],

@@ -11,12 +11,12 @@ use crate::body::Payload;
 use crate::csv;
 use crate::error::Error;
 use crate::exit;
-use crate::jobs::{self, Page, moment};
+use crate::jobs::{self, Page, without_fraction};
 use crate::json;
 use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Side, Table};
-use crate::text::{counted, plain, size};
+use crate::text::{counted, printable, size};
 
 /// Most letters that one request replays.
 const REPLAY_MAX: usize = 100;
@@ -111,7 +111,13 @@ async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<
             let mut table = Table::new(&columns);
             for letter in &letters {
                 let (id, lane) = (letter.id.clone(), letter.lane.clone());
-                table.row([id, moment(&letter.dead_at), letter.code(), lane, letter.source()]);
+                table.row([
+                    id,
+                    without_fraction(&letter.dead_at),
+                    letter.code(),
+                    lane,
+                    letter.source(),
+                ]);
             }
             out.text(&table.render())?;
         }
@@ -148,7 +154,7 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
             for (name, value) in [
                 ("dead letter", Some(letter.id.clone())),
                 ("reason", Some(letter.code())),
-                ("died", Some(moment(&letter.dead_at))),
+                ("died", Some(without_fraction(&letter.dead_at))),
                 ("attempts", letter.attempts.map(|attempts| attempts.to_string())),
                 ("source", Some(letter.source())),
                 ("lane", Some(letter.lane.clone())),
@@ -160,7 +166,7 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
                 }
             }
             out.text(&table.render())?;
-            let detail = letter.failure.detail.as_deref().map(plain);
+            let detail = letter.failure.detail.as_deref().map(printable);
             out.text(&detail.map(|detail| format!("{detail}\n")).unwrap_or_default())?;
         }
     }
@@ -214,7 +220,7 @@ async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Err
     let done = if dry_run { "would be done again" } else { "done again" };
     session.note(&format!("{} of {} {done}", good, counted(lines.len(), "dead letter")));
     if good < lines.len() {
-        session.raise(exit::REFUSED);
+        session.raise_exit_code(exit::REFUSED);
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::exit;
 /// What a job that will never have a result is refused with.
 const JOB_ENDED_BADLY: [&str; 2] = ["job_failed", "job_cancelled"];
 /// Refusals that do not depend on which source is sent: the next one would get the same.
-const ALIKE_FOR_ALL: [&str; 5] =
+const CODES_OF_EVERY_SOURCE: [&str; 5] =
     ["unauthenticated", "invalid_option", "invalid_label", "invalid_query", "route_not_found"];
 
 /// Why something did not work.
@@ -100,10 +100,10 @@ impl Error {
     }
 
     /// Tells whether every further source would meet the same.
-    pub(crate) fn holds_for_all(&self) -> bool {
+    pub(crate) fn affects_every_source(&self) -> bool {
         match self {
             Self::Answered(problem) => {
-                problem.status >= 500 || ALIKE_FOR_ALL.contains(&problem.code())
+                problem.status >= 500 || CODES_OF_EVERY_SOURCE.contains(&problem.code())
             }
             Self::Unreachable { .. }
             | Self::Strange { .. }
@@ -223,7 +223,11 @@ mod tests {
             (Error::Usage(String::new()), 2, true),
             (Error::NobodyReads, 0, true),
         ] {
-            assert_eq!((error.exit_code(), error.holds_for_all()), (code, for_all), "{error:?}");
+            assert_eq!(
+                (error.exit_code(), error.affects_every_source()),
+                (code, for_all),
+                "{error:?}"
+            );
         }
     }
 }

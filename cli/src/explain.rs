@@ -10,12 +10,12 @@ use crate::json;
 use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Side, Table};
-use crate::text::{number, plain, size};
+use crate::text::{number, printable, size};
 
 /// Tokens in a table.
 const TOKENS: usize = 20;
 /// How much of a sample is shown on each side, in characters.
-const AROUND: usize = 16;
+const CONTEXT_CHARS: usize = 16;
 
 #[derive(Debug, Deserialize)]
 struct Explanation {
@@ -65,13 +65,14 @@ pub(crate) async fn run(session: &Session, arguments: ExplainArguments) -> Resul
 /// Returns an explanation for people.
 pub(crate) fn table(explanation: &Value) -> String {
     let Ok(read) = Explanation::deserialize(explanation) else {
-        return format!("{}\n", plain(&explanation.to_string()));
+        return format!("{}\n", printable(&explanation.to_string()));
     };
     let [left, right] = read.rules.as_slice() else {
-        return format!("{}\n", plain(&explanation.to_string()));
+        return format!("{}\n", printable(&explanation.to_string()));
     };
     let total = |rule: &String| number(read.totals.get(rule).copied().unwrap_or_default());
-    let mut text = format!("{} {}, {} {}\n", plain(left), total(left), plain(right), total(right));
+    let mut text =
+        format!("{} {}, {} {}\n", printable(left), total(left), printable(right), total(right));
     if read.tokens.is_empty() {
         text += "They count the same.\n";
     }
@@ -86,9 +87,9 @@ pub(crate) fn table(explanation: &Value) -> String {
             text.trim_end_matches('0').trim_end_matches('.').to_owned()
         };
         let around = token.samples.first().map(|sample| {
-            let skipped = sample.before.chars().count().saturating_sub(AROUND);
+            let skipped = sample.before.chars().count().saturating_sub(CONTEXT_CHARS);
             let before: String = sample.before.chars().skip(skipped).collect();
-            let after: String = sample.after.chars().take(AROUND).collect();
+            let after: String = sample.after.chars().take(CONTEXT_CHARS).collect();
             format!("{before}[{}]{after}", token.token)
         });
         table.row([
@@ -106,7 +107,7 @@ pub(crate) fn table(explanation: &Value) -> String {
         text += &format!("and {} more; --format json has all\n", read.tokens.len() - TOKENS);
     }
     for (kind, bytes) in &read.dropped_bytes {
-        text += &format!("left out of the page: {}, {}\n", plain(kind), size(*bytes));
+        text += &format!("left out of the page: {}, {}\n", printable(kind), size(*bytes));
     }
     text
 }

@@ -11,13 +11,13 @@ use crate::session::Session;
 const WAIT_S: u64 = 20;
 
 /// How many jobs are followed at once.
-pub(crate) const FOLLOWING: usize = 16;
+pub(crate) const FOLLOWED_JOBS_MAX: usize = 16;
 
 /// Waits until a job has ended; each change on the way is `noticed`.
 ///
 /// # Errors
 /// Those of the requests.
-pub(crate) async fn end(
+pub(crate) async fn wait_for_end(
     session: &Session,
     job_id: &str,
     noticed: impl Fn(&Job),
@@ -35,12 +35,12 @@ pub(crate) async fn end(
         known = answer.etag().cloned();
         let seen = FetchedJob::of(&answer)?;
         if seen.job.is_final() {
-            session.ended(job_id);
+            session.forget_job(job_id);
             return Ok(seen);
         }
         if known.is_none() {
             // Not to ask in a circle.
-            return Err(answer.strange("an unfinished job has no ETag"));
+            return Err(answer.unexpected("an unfinished job has no ETag"));
         }
         noticed(&seen.job);
     }

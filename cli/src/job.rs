@@ -94,7 +94,7 @@ impl FetchedJob {
     /// # Errors
     /// [`Error::Strange`].
     pub(crate) fn of(answer: &Answer) -> Result<Self, Error> {
-        Self::read(answer.json()?).map_err(|error| answer.strange(error))
+        Self::read(answer.json()?).map_err(|error| answer.unexpected(error))
     }
 
     /// Reads one job.
@@ -115,7 +115,7 @@ impl Job {
     }
 
     /// Returns why there will be no result, for a job that ended without one.
-    pub(crate) fn bad_end(&self) -> Option<String> {
+    pub(crate) fn failure_text(&self) -> Option<String> {
         let (job_id, trace_id) = (&self.job_id, &self.trace_id);
         match (&self.failure, self.status.as_str()) {
             (Some(failure), "failed") => {
@@ -130,7 +130,7 @@ impl Job {
     }
 
     /// Returns how much of it is done, in thousandths; `None` if nobody knows.
-    pub(crate) fn done(&self) -> Option<u64> {
+    pub(crate) fn progress_thousandths(&self) -> Option<u64> {
         if let Some(counts) = &self.counts {
             let of = |status: &str| counts.get(status).copied().unwrap_or_default();
             let all = counts.values().sum::<u64>().saturating_sub(of("refused"));

@@ -21,11 +21,11 @@ use crate::report;
 use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Side, Table};
-use crate::text::{number, plain, size};
+use crate::text::{number, printable, size};
 use crate::words::CountedWords;
 
 /// How many jobs are asked about at once.
-const ASKING: usize = 16;
+const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 /// Most jobs on one page of a list.
 const PAGE: u32 = 100;
 /// Most pages that are read for one list: a page may be empty and have a next one.
@@ -44,7 +44,7 @@ pub(crate) struct Page {
 /// Whatever holds for all jobs.
 pub(crate) async fn status(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
-    let seen = each(session, &arguments.ids, |id| async move {
+    let seen = for_each_id(session, &arguments.ids, |id| async move {
         FetchedJob::of(&session.client.send(&Request::get(&["v1", "jobs", &id])).await?)
     });
     print(out, arguments.print.format, &seen.await?)
@@ -56,19 +56,22 @@ pub(crate) async fn status(session: &Session, arguments: SelectionArguments) -> 
 /// Whatever holds for all jobs.
 pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
-    arguments.ids.iter().for_each(|id| session.accepted(id));
+    arguments.ids.iter().for_each(|id| session.remember_job(id));
     session.progress.begin("waiting", arguments.ids.len(), 0);
-    let seen = each(session, &arguments.ids, |id| async move {
-        let ended = follow::end(session, &id, |job| session.progress.part(job.done())).await;
+    let seen = for_each_id(session, &arguments.ids, |id| async move {
+        let ended = follow::wait_for_end(session, &id, |job| {
+            session.progress.part(job.progress_thousandths());
+        })
+        .await;
         session.progress.step();
         // Of one that cannot be followed there is no more to say.
-        session.ended(&id);
+        session.forget_job(&id);
         ended
     });
     let seen = seen.await?;
-    for end in seen.iter().filter_map(|seen| seen.job.bad_end()) {
+    for end in seen.iter().filter_map(|seen| seen.job.failure_text()) {
         session.note(&end);
-        session.raise(exit::FAILED);
+        session.raise_exit_code(exit::FAILED);
     }
     print(out, arguments.print.format, &seen)
 }
@@ -79,7 +82,7 @@ pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Re
 /// Whatever holds for all jobs.
 pub(crate) async fn cancel(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
-    let seen = each(session, &arguments.ids, |id| async move {
+    let seen = for_each_id(session, &arguments.ids, |id| async move {
         let request = Request::post(&["v1", "jobs", &id, "cancel"], Payload::Nothing);
         FetchedJob::of(&session.client.send(&request).await?)
     });
@@ -93,7 +96,7 @@ pub(crate) async fn cancel(session: &Session, arguments: SelectionArguments) -> 
 pub(crate) async fn retry(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
     let nonce = &nonce()?;
-    let seen = each(session, &arguments.ids, |id| async move {
+    let seen = for_each_id(session, &arguments.ids, |id| async move {
         let key = HeaderValue::try_from(format!("wordmill-{nonce}-{id}"));
         let key = key.map_err(|_| Error::Usage(format!("{id} is no id of a job")))?;
         let request = Request::post(&["v1", "jobs", &id, "retry"], Payload::Nothing);
@@ -116,7 +119,7 @@ pub(crate) async fn delete(session: &Session, arguments: DeleteArguments) -> Res
 /// # Errors
 /// Whatever holds for all of them.
 pub(crate) async fn remove(session: &Session, kind: &str, ids: &[String]) -> Result<(), Error> {
-    each(session, ids, |id| async move {
+    for_each_id(session, ids, |id| async move {
         session.client.send(&Request::new(Method::DELETE, &["v1", kind, &id])).await.map(drop)
     })
     .await?;
@@ -124,7 +127,7 @@ pub(crate) async fn remove(session: &Session, kind: &str, ids: &[String]) -> Res
 }
 
 /// Asks for each of several things; what is wrong with one of them is told.
-async fn each<T, Asked: Future<Output = Result<T, Error>>>(
+async fn for_each_id<T, Asked: Future<Output = Result<T, Error>>>(
     session: &Session,
     ids: &[String],
     ask: impl Fn(String) -> Asked,
@@ -133,12 +136,12 @@ async fn each<T, Asked: Future<Output = Result<T, Error>>>(
         let asked = ask(id.clone());
         async move { (id, asked.await) }
     });
-    let mut asking = asking.buffered(ASKING);
+    let mut asking = asking.buffered(REQUESTS_IN_FLIGHT_MAX);
     let mut all = Vec::new();
     while let Some((id, asked)) = asking.next().await {
         match asked {
             Ok(one) => all.push(one),
-            Err(error) if error.holds_for_all() => return Err(error),
+            Err(error) if error.affects_every_source() => return Err(error),
             Err(error) => session.fail(&id, &error),
         }
     }
@@ -168,7 +171,7 @@ pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Res
         let counted: CountedWords = session.client.send(&request).await?.json()?;
         let by_rule = counted.totals_by_rule.unwrap_or_default();
         let totals = counted.totals.unwrap_or_default();
-        out.text(&report::facts(&totals, &by_rule, counted.rule.as_ref()))?;
+        out.text(&report::totals_text(&totals, &by_rule, counted.rule.as_ref()))?;
         out.text(&report::listed(&counted.word_count))?;
         return out.finish();
     }
@@ -278,7 +281,7 @@ fn print_table(mut out: Out<'_>, seen: &[FetchedJob]) -> Result<(), Error> {
         table.row([
             job.job_id.clone(),
             failure.unwrap_or_else(|| job.status.clone()),
-            moment(&job.created_at),
+            without_fraction(&job.created_at),
             words.unwrap_or_else(|| "-".to_owned()),
             job.source.name(),
         ]);
@@ -290,7 +293,7 @@ fn print_table(mut out: Out<'_>, seen: &[FetchedJob]) -> Result<(), Error> {
 }
 
 /// Returns a time without its fractions of a second.
-pub(crate) fn moment(time: &str) -> String {
+pub(crate) fn without_fraction(time: &str) -> String {
     match time.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),
         None => time.to_owned(),
@@ -312,7 +315,12 @@ fn details(job: &Job) -> String {
     fact("dead letter", job.dead_lettered.then(|| "yes".to_owned()));
     fact("source", Some(job.source.name()));
     fact("size", job.source.size_bytes().map(size));
-    fact("done", job.done().filter(|_| !job.is_final()).map(|part| format!("{} %", part / 10)));
+    fact(
+        "done",
+        job.progress_thousandths()
+            .filter(|_| !job.is_final())
+            .map(|part| format!("{} %", part / 10)),
+    );
     let counts = job.counts.iter().flatten().filter(|(_, count)| **count > 0);
     let counts: Vec<String> = counts.map(|(how, count)| format!("{count} {how}")).collect();
     fact("jobs", (!counts.is_empty()).then(|| counts.join(", ")));
@@ -322,10 +330,10 @@ fn details(job: &Job) -> String {
     fact("labels", (!labels.is_empty()).then(|| labels.join(" ")));
     fact("words", job.totals.map(|totals| number(totals.words)));
     fact("unique words", job.totals.map(|totals| number(totals.unique_words)));
-    fact("created", Some(moment(&job.created_at)));
-    fact("next attempt", job.next_attempt_at.as_deref().map(moment));
-    fact("finished", job.finished_at.as_deref().map(moment));
-    fact("kept until", job.expires_at.as_deref().map(moment));
+    fact("created", Some(without_fraction(&job.created_at)));
+    fact("next attempt", job.next_attempt_at.as_deref().map(without_fraction));
+    fact("finished", job.finished_at.as_deref().map(without_fraction));
+    fact("kept until", job.expires_at.as_deref().map(without_fraction));
     fact("retry of", job.retry_of.clone());
     for attempt in &job.attempts {
         let how = attempt.failure.as_ref().map(|failure| format!(": {}", failure.code));
@@ -337,8 +345,8 @@ fn details(job: &Job) -> String {
     let mut text = table.render();
     // Whole, because a sentence that is cut helps nobody, and neither does half of an address.
     if let Some(failure) = failure {
-        text += &format!("{}\n", plain(&failure.detail));
+        text += &format!("{}\n", printable(&failure.detail));
     }
-    text += &link.map(|link| format!("{}\n", plain(link))).unwrap_or_default();
+    text += &link.map(|link| format!("{}\n", printable(link))).unwrap_or_default();
     text
 }

@@ -44,19 +44,19 @@ use crate::arguments::{Action, Arguments};
 use crate::error::Error;
 use crate::out::Out;
 use crate::progress::Progress;
-use crate::session::{Session, complain};
+use crate::session::{Session, print_error};
 
 /// Does what the command line says, and returns how it ended.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Action::Completions { shell } = arguments.action {
-        return ExitCode::from(ending(completions(shell)));
+        return ExitCode::from(exit_code_of(completions(shell)));
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            complain(&format!("cannot start: {error}"));
+            print_error(&format!("cannot start: {error}"));
             return ExitCode::from(exit::LOCAL);
         }
     };
@@ -75,30 +75,30 @@ enum Ending {
 async fn run(arguments: Arguments) -> u8 {
     let session = match Session::open(&arguments.server) {
         Ok(session) => session,
-        Err(error) => return ending(Err(error)),
+        Err(error) => return exit_code_of(Err(error)),
     };
     let timeout = arguments.server.timeout;
     let ended = tokio::select! {
         biased;
-        stopped = stopped() => stopped,
-        () = time_up(timeout) => Ending::Stopped("time is up (--timeout)", exit::TIME_UP),
-        done = session.progress.during(act(&session, arguments.action)) => Ending::Done(done),
+        stopped = wait_for_signal() => stopped,
+        () = wait_for_timeout(timeout) => Ending::Stopped("time is up (--timeout)", exit::TIME_UP),
+        done = session.progress.during(run_action(&session, arguments.action)) => Ending::Done(done),
     };
     session.progress.clear();
     let code = match ended {
-        Ending::Done(done) => ending(done),
+        Ending::Done(done) => exit_code_of(done),
         Ending::Stopped(how, code) => {
-            complain(how);
+            print_error(how);
             code
         }
     };
     if code != exit::OK {
-        session.tell_open();
+        session.print_unfinished_jobs();
     }
     code.max(session.exit_code())
 }
 
-async fn act(session: &Session, action: Action) -> Result<(), Error> {
+async fn run_action(session: &Session, action: Action) -> Result<(), Error> {
     match action {
         Action::Count(arguments) => count::run(session, arguments).await,
         Action::Status(arguments) => jobs::status(session, arguments).await,
@@ -116,19 +116,19 @@ async fn act(session: &Session, action: Action) -> Result<(), Error> {
 }
 
 /// Tells what went wrong, and returns the exit code.
-fn ending(done: Result<(), Error>) -> u8 {
+fn exit_code_of(done: Result<(), Error>) -> u8 {
     match done {
         Ok(()) => exit::OK,
         Err(Error::NobodyReads) => Error::NobodyReads.exit_code(),
         Err(error) => {
-            complain(&error.to_string());
+            print_error(&error.to_string());
             error.exit_code()
         }
     }
 }
 
 /// Waits for a signal that asks for the end.
-async fn stopped() -> Ending {
+async fn wait_for_signal() -> Ending {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
         // Then the system ends the process as it always did.
@@ -140,7 +140,7 @@ async fn stopped() -> Ending {
     }
 }
 
-async fn time_up(limit: Option<Duration>) {
+async fn wait_for_timeout(limit: Option<Duration>) {
     match limit {
         Some(limit) => tokio::time::sleep(limit).await,
         None => std::future::pending().await,

@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::text::is_obeyed;
+use crate::text::is_control;
 
 /// Where results go. Once there are some, no progress is shown any more.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl<'a> Out<'a> {
         let written = match &mut self.place {
             Place::Terminal(out) => {
                 self.held.extend_from_slice(bytes);
-                let text = harmless(&mut self.held);
+                let text = take_printable(&mut self.held);
                 out.write_all(text.as_bytes())
             }
             Place::Pipe(out) => out.write_all(bytes),
@@ -126,7 +126,7 @@ fn open(path: &Path) -> io::Result<Place> {
 
 /// Takes what is whole of `held`, and returns it without what a terminal would obey, except for ends
 /// of lines.
-fn harmless(held: &mut Vec<u8>) -> String {
+fn take_printable(held: &mut Vec<u8>) -> String {
     let whole = match std::str::from_utf8(held) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),
         Ok(_) | Err(_) => held.len(),
@@ -135,7 +135,7 @@ fn harmless(held: &mut Vec<u8>) -> String {
     let text = String::from_utf8_lossy(held)
         .chars()
         .filter(|c| *c != '\r')
-        .map(|c| if is_obeyed(c) && c != '\n' { '\u{fffd}' } else { c })
+        .map(|c| if is_control(c) && c != '\n' { '\u{fffd}' } else { c })
         .collect();
     *held = rest;
     text
@@ -148,10 +148,10 @@ mod tests {
     #[test]
     fn a_terminal_gets_whole_characters_and_nothing_to_obey() {
         let mut held = b"a\x1b[2J\r\n\xe6\x97".to_vec();
-        assert_eq!(harmless(&mut held), "a\u{fffd}[2J\n");
+        assert_eq!(take_printable(&mut held), "a\u{fffd}[2J\n");
         assert_eq!(held, b"\xe6\x97");
         held.extend(b"\xa5\xc2\x9b\xff.");
-        assert_eq!(harmless(&mut held), "日\u{fffd}\u{fffd}.");
+        assert_eq!(take_printable(&mut held), "日\u{fffd}\u{fffd}.");
         assert!(held.is_empty());
     }
 

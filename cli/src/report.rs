@@ -13,7 +13,7 @@ use crate::json;
 use crate::out::Out;
 use crate::row::Row;
 use crate::table::{Side, Table};
-use crate::text::{counted, number, plain};
+use crate::text::{counted, number, printable};
 use crate::words::{self, MergedHistogram, Words};
 
 /// Words in a table, unless it is told otherwise.
@@ -35,7 +35,7 @@ pub(crate) fn submitted(mut out: Out<'_>, format: Format, rows: &[Row]) -> Resul
     match format {
         Format::Table => {
             for seen in rows.iter().filter_map(|row| row.seen.as_ref()) {
-                out.text(&format!("{}\n", plain(&seen.job.job_id)))?;
+                out.text(&format!("{}\n", printable(&seen.job.job_id)))?;
             }
         }
         Format::Json => out.text(&json::pretty(&json!({"sources": sources(rows)}))?)?,
@@ -49,7 +49,7 @@ pub(crate) fn submitted(mut out: Out<'_>, format: Format, rows: &[Row]) -> Resul
 /// # Errors
 /// Those of [`Out`].
 pub(crate) fn batch(mut out: Out<'_>, format: Format, batch: &Batch) -> Result<(), Error> {
-    let id = plain(&batch.batch_id);
+    let id = printable(&batch.batch_id);
     out.text(&match format {
         Format::Table => format!("{id}\n"),
         Format::Json => {
@@ -95,7 +95,7 @@ pub(crate) fn merged(
 ) -> Result<(), Error> {
     match format {
         Format::Table => {
-            let facts = facts(&merged.totals, &merged.totals_by_rule, merged.rule.as_ref());
+            let facts = totals_text(&merged.totals, &merged.totals_by_rule, merged.rule.as_ref());
             out.text(&format!("{}\n{facts}", counted(merged.sources, "source")))?;
             out.text(&listed(words))?;
         }
@@ -257,7 +257,7 @@ fn summary(rows: &[Row]) -> String {
     table.row([number(sum.words), String::new(), number(sum.characters), total]);
     let mut text = table.render();
     for row in rows.iter().filter(|row| row.explanation.is_some()) {
-        text += &format!("\n{}\n", plain(&row.name));
+        text += &format!("\n{}\n", printable(&row.name));
         text += &row.explanation.as_ref().map(explain::table).unwrap_or_default();
     }
     text
@@ -267,7 +267,8 @@ fn summary(rows: &[Row]) -> String {
 fn details(row: &Row, job: &Job) -> String {
     let totals = job.totals.unwrap_or_default();
     let by_rule = job.totals_by_rule.clone().unwrap_or_default();
-    let mut text = format!("{}\n{}", plain(&row.name), facts(&totals, &by_rule, job.rule.as_ref()));
+    let mut text =
+        format!("{}\n{}", printable(&row.name), totals_text(&totals, &by_rule, job.rule.as_ref()));
     text += &row.top.as_ref().map(listed).unwrap_or_default();
     if let Some(explanation) = &row.explanation {
         text += &format!("\n{}", explain::table(explanation));
@@ -276,7 +277,7 @@ fn details(row: &Row, job: &Job) -> String {
 }
 
 /// Returns totals, and how other rules count.
-pub(crate) fn facts(
+pub(crate) fn totals_text(
     totals: &Totals,
     by_rule: &std::collections::BTreeMap<String, u64>,
     rule: Option<&Rule>,

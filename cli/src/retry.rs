@@ -7,10 +7,10 @@ const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Longest wait of our own choosing.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Longest wait that a server may ask for.
-const ASKED_MAX: Duration = Duration::from_secs(120);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
 
 /// Tells whether an answer with this status may be another one soon.
-pub(crate) fn may_pass(status: u16) -> bool {
+pub(crate) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429) || status >= 500
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn pause(
 ) -> Option<Duration> {
     let own = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
     let own = own.min(PAUSE_MAX);
-    let least = asked.map_or_else(|| own.mul_f64(0.5), |asked| asked.min(ASKED_MAX));
+    let least = asked.map_or_else(|| own.mul_f64(0.5), |asked| asked.min(RETRY_AFTER_MAX));
     let pause = least + own.mul_f64(0.5 * jitter.clamp(0.0, 1.0));
     (pause <= left).then_some(pause)
 }
@@ -50,7 +50,7 @@ mod tests {
     fn a_server_is_believed_within_bounds_and_never_asked_too_early() {
         let asked = |seconds| pause(1, Some(Duration::from_secs(seconds)), 0.0, LONG).unwrap();
         assert_eq!(asked(7), Duration::from_secs(7));
-        assert_eq!(asked(1_000_000), ASKED_MAX);
+        assert_eq!(asked(1_000_000), RETRY_AFTER_MAX);
         assert!(pause(1, Some(Duration::from_secs(7)), 1.0, LONG).unwrap().as_secs_f64() > 7.0);
     }
 
@@ -65,8 +65,8 @@ mod tests {
         for (status, passes) in
             [(200, false), (400, false), (404, false), (408, true), (409, false), (429, true)]
         {
-            assert_eq!(may_pass(status), passes, "{status}");
+            assert_eq!(is_transient(status), passes, "{status}");
         }
-        assert!(may_pass(500) && may_pass(503));
+        assert!(is_transient(500) && is_transient(503));
     }
 }

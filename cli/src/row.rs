@@ -29,10 +29,10 @@ impl Row {
     }
 
     /// Notes that its job has ended, and tells if it has no result.
-    pub(crate) fn end(&mut self, session: &Session, seen: FetchedJob) {
-        if let Some(end) = seen.job.bad_end() {
+    pub(crate) fn set_job(&mut self, session: &Session, seen: FetchedJob) {
+        if let Some(end) = seen.job.failure_text() {
             session.note(&format!("{}: {end}", self.name));
-            session.raise(exit::FAILED);
+            session.raise_exit_code(exit::FAILED);
         }
         self.seen = Some(seen);
     }
@@ -42,7 +42,7 @@ impl Row {
     /// # Errors
     /// What holds for all.
     pub(crate) fn refuse(&mut self, session: &Session, error: Error) -> Result<(), Error> {
-        if error.holds_for_all() {
+        if error.affects_every_source() {
             return Err(error);
         }
         session.fail(&self.name, &error);

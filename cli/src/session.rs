@@ -14,14 +14,14 @@ use crate::error::Error;
 use crate::exit;
 use crate::out::Out;
 use crate::progress::Progress;
-use crate::text::{counted, plain};
+use crate::text::{counted, printable};
 
 /// Where the key is found if no file is named.
 const KEY_VARIABLE: &str = "WORDMILL_API_KEY";
 /// Largest file with a key, in bytes.
 const KEY_BYTES_MAX: u64 = 4096;
 /// Most ids in the command that leads back to jobs.
-const TOLD_MAX: usize = 20;
+const LISTED_IDS_MAX: usize = 20;
 
 /// One invocation.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Session {
     /// Tells something that is no result.
     pub(crate) fn note(&self, text: &str) {
         self.progress.clear();
-        complain(text);
+        print_error(text);
     }
 
     /// Tells that something went wrong with one of several things, and remembers it for the end.
@@ -77,11 +77,11 @@ impl Session {
         } else {
             self.note(&format!("{name}: {error}"));
         }
-        self.raise(error.exit_code());
+        self.raise_exit_code(error.exit_code());
     }
 
     /// Remembers an exit code; the highest one counts.
-    pub(crate) fn raise(&self, code: u8) {
+    pub(crate) fn raise_exit_code(&self, code: u8) {
         self.exit_code.set(self.exit_code.get().max(code));
     }
 
@@ -91,39 +91,39 @@ impl Session {
     }
 
     /// Remembers a job that somebody may want to come back to.
-    pub(crate) fn accepted(&self, job_id: &str) {
+    pub(crate) fn remember_job(&self, job_id: &str) {
         self.open.borrow_mut().push(job_id.to_owned());
     }
 
     /// Forgets a job that has ended.
-    pub(crate) fn ended(&self, job_id: &str) {
+    pub(crate) fn forget_job(&self, job_id: &str) {
         self.open.borrow_mut().retain(|open| open != job_id);
     }
 
     /// Tells how to come back to jobs that go on.
-    pub(crate) fn tell_open(&self) {
+    pub(crate) fn print_unfinished_jobs(&self) {
         let open = self.open.borrow();
         if open.is_empty() {
             return;
         }
-        let ids: Vec<String> = open.iter().take(TOLD_MAX).map(|id| plain(id)).collect();
+        let ids: Vec<String> = open.iter().take(LISTED_IDS_MAX).map(|id| printable(id)).collect();
         let goes = if open.len() == 1 { "goes" } else { "go" };
         let mut text = format!("{} {goes} on; to come back:", counted(open.len(), "job"));
         text += &format!("\n  wordmill wait {}", ids.join(" "));
-        if open.len() > TOLD_MAX {
-            text += &format!("\n  wordmill list   shows {} more", open.len() - TOLD_MAX);
+        if open.len() > LISTED_IDS_MAX {
+            text += &format!("\n  wordmill list   shows {} more", open.len() - LISTED_IDS_MAX);
         }
         self.progress.clear();
-        say(&text);
+        print_line(&text);
     }
 }
 
 /// Tells what is wrong, in one line.
-pub(crate) fn complain(text: &str) {
-    say(&plain(text));
+pub(crate) fn print_error(text: &str) {
+    print_line(&printable(text));
 }
 
-fn say(text: &str) {
+fn print_line(text: &str) {
     // There is nobody to tell that nobody can be told.
     let _ = writeln!(io::stderr(), "wordmill: {text}");
 }

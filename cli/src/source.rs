@@ -86,7 +86,7 @@ pub(crate) fn find(named: &[PathBuf]) -> Result<Sources, Error> {
         } else if let Some(url) = name.to_str().filter(|name| is_url(name)) {
             found.add(Source::Url(url.to_owned()))?;
         } else if name.is_dir() {
-            found.walk(name)?;
+            found.add_folder(name)?;
         } else {
             found.add(Source::File(name.clone()))?;
         }
@@ -115,7 +115,7 @@ impl Sources {
 
     /// Adds the texts below a folder, by name. What is hidden is left out, and so are links, which
     /// may lead in circles or to what is here already.
-    fn walk(&mut self, top: &Path) -> Result<(), Error> {
+    fn add_folder(&mut self, top: &Path) -> Result<(), Error> {
         let mut waiting = vec![(top.to_owned(), 0)];
         while let Some((folder, depth)) = waiting.pop() {
             let cannot = || Error::file(format!("cannot read the folder {}", folder.display()));

@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::source::{Document, Source, content_type};
 
 /// From how many sources on they are no longer interactive, unless it is said otherwise.
-const MANY: usize = 20;
+const BULK_FROM_SOURCES: usize = 20;
 /// Options that are lists of texts.
 const LISTS: [&str; 1] = ["stop_words"];
 /// Header with the name of a submission, which makes a repeat harmless.
@@ -56,9 +56,9 @@ impl Plan {
         }
         options.extend_from_slice(&arguments.others);
         let lists = |name: &str| LISTS.contains(&name);
-        twice(options.iter().filter(|(name, _)| !lists(name)), "the option")?;
-        twice(arguments.labels.iter(), "the label")?;
-        let is_many = sources > MANY;
+        refuse_repeats(options.iter().filter(|(name, _)| !lists(name)), "the option")?;
+        refuse_repeats(arguments.labels.iter(), "the label")?;
+        let is_many = sources > BULK_FROM_SOURCES;
         let lane = arguments.lane.clone().or_else(|| is_many.then(|| "bulk".to_owned()));
         let (labels, content_type) = (arguments.labels.clone(), arguments.content_type.clone());
         Ok(Self { options, labels, lane, content_type, nonce: nonce()? })
@@ -81,10 +81,10 @@ impl Plan {
                 Request::post(&["v1", "jobs"], Payload::Form(form)).queries(&self.query())
             }
         };
-        let request = self.named(request, &number.to_string())?;
+        let request = self.with_idempotency_key(request, &number.to_string())?;
         let answer = session.client.send(&request).await?;
         let seen = FetchedJob::of(&answer)?;
-        session.accepted(&seen.job.job_id);
+        session.remember_job(&seen.job.job_id);
         Ok(seen)
     }
 
@@ -92,7 +92,11 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Usage`] if the name cannot be one.
-    pub(crate) fn named(&self, request: Request, name: &str) -> Result<Request, Error> {
+    pub(crate) fn with_idempotency_key(
+        &self,
+        request: Request,
+        name: &str,
+    ) -> Result<Request, Error> {
         let key = HeaderValue::try_from(format!("wordmill-{}-{name}", self.nonce));
         let key = key.map_err(|error| Error::Usage(error.to_string()))?;
         Ok(request.header(IDEMPOTENCY_KEY, key))
@@ -156,7 +160,10 @@ fn options(pairs: &[(String, String)]) -> Value {
     Value::Object(options)
 }
 
-fn twice<'a>(pairs: impl Iterator<Item = &'a (String, String)>, what: &str) -> Result<(), Error> {
+fn refuse_repeats<'a>(
+    pairs: impl Iterator<Item = &'a (String, String)>,
+    what: &str,
+) -> Result<(), Error> {
     let mut names: Vec<&String> = pairs.map(|(name, _)| name).collect();
     names.sort_unstable();
     match names.array_windows().find(|[one, other]| one == other) {

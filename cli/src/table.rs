@@ -1,6 +1,6 @@
 //! Tables for people: columns by what characters take on a terminal.
 
-use crate::text::{cut, plain, width};
+use crate::text::{cut, printable, width};
 
 /// Most columns of one cell.
 const CELL_MAX: usize = 72;
@@ -30,7 +30,7 @@ impl Table {
 
     /// Adds a row, as many cells as there are columns.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().map(|cell| cut(&plain(&cell), CELL_MAX)).collect());
+        self.rows.push(cells.into_iter().map(|cell| cut(&printable(&cell), CELL_MAX)).collect());
     }
 
     /// Writes the table. Without rows there is nothing to write.

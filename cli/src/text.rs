@@ -11,12 +11,12 @@ const ELLIPSIS: char = '…';
 
 /// Returns a text in one line, without what a terminal would obey: control characters, and those that
 /// turn the direction of what follows. Letters of every direction stay as they are.
-pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if is_obeyed(c) { REPLACEMENT } else { c }).collect()
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if is_control(c) { REPLACEMENT } else { c }).collect()
 }
 
 /// Tells whether a terminal does something other than to show the character.
-pub(crate) fn is_obeyed(c: char) -> bool {
+pub(crate) fn is_control(c: char) -> bool {
     let separates_lines = matches!(c, '\u{2028}' | '\u{2029}');
     let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || separates_lines || turns
@@ -97,7 +97,7 @@ mod tests {
             ("مرحبا\u{200c}", "مرحبا\u{200c}"),
             ("日本語 👩‍👩‍👧", "日本語 👩‍👩‍👧"),
         ] {
-            assert_eq!(plain(text), shown, "{text:?}");
+            assert_eq!(printable(text), shown, "{text:?}");
         }
     }
 

@@ -101,20 +101,20 @@ impl MergedHistogram {
             held.extend_from_slice(&piece);
             let Some(end) = held.iter().rposition(|byte| *byte == b'\n') else {
                 if held.len() > LINE_BYTES_MAX {
-                    return Err(answer.strange("a line of the result has no end"));
+                    return Err(answer.unexpected("a line of the result has no end"));
                 }
                 continue;
             };
             let rest = held.split_off(end + 1);
             for line in held.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 let Entry { word, count } =
-                    serde_json::from_slice(line).map_err(|error| answer.strange(error))?;
+                    serde_json::from_slice(line).map_err(|error| answer.unexpected(error))?;
                 self.put(word, count)?;
             }
             held = rest;
         }
         if !held.is_empty() {
-            return Err(answer.strange("the last line of the result has no end"));
+            return Err(answer.unexpected("the last line of the result has no end"));
         }
         self.sum(job);
         Ok(())

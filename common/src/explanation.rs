@@ -72,7 +72,7 @@ impl Token {
 impl Explanation {
     /// Returns the tokens that make the largest differences between two rules, the largest first.
     #[must_use]
-    pub fn between(&self, left: RuleName, right: RuleName) -> Vec<&Token> {
+    pub fn largest_differences(&self, left: RuleName, right: RuleName) -> Vec<&Token> {
         let size = |token: &Token| token.difference(left, right).abs();
         let mut tokens: Vec<_> = self.tokens.iter().filter(|token| size(token) > 0.0).collect();
         tokens.sort_by(|a, b| size(b).total_cmp(&size(a)).then_with(|| a.token.cmp(&b.token)));
@@ -85,7 +85,9 @@ impl Explanation {
         let mut listed = Vec::new();
         for (i, left) in RuleName::ALL.into_iter().enumerate() {
             for right in RuleName::ALL.into_iter().skip(i).skip(1) {
-                listed.extend(self.between(left, right).iter().map(|token| token.token.clone()));
+                listed.extend(
+                    self.largest_differences(left, right).iter().map(|token| token.token.clone()),
+                );
             }
         }
         listed.sort_unstable();
@@ -112,10 +114,10 @@ mod tests {
         let tokens =
             vec![token("a-b", 2, 2.0, 1.0), token("—", 5, 0.0, 1.0), token("x", 9, 1.0, 1.0)];
         let explanation = explanation(tokens);
-        let listed = explanation.between(RuleName::Unicode, RuleName::Whitespace);
+        let listed = explanation.largest_differences(RuleName::Unicode, RuleName::Whitespace);
         let listed: Vec<_> = listed.iter().map(|token| token.token.as_str()).collect();
         assert_eq!(listed, ["—", "a-b"]);
-        assert!(explanation.between(RuleName::Office, RuleName::Office).is_empty());
+        assert!(explanation.largest_differences(RuleName::Office, RuleName::Office).is_empty());
     }
 
     #[test]
@@ -130,7 +132,10 @@ mod tests {
         for (left, right) in
             [(RuleName::Unicode, RuleName::Whitespace), (RuleName::Gmx, RuleName::Unicode)]
         {
-            assert_eq!(explanation.between(left, right), before.between(left, right));
+            assert_eq!(
+                explanation.largest_differences(left, right),
+                before.largest_differences(left, right)
+            );
         }
     }
 }

@@ -117,7 +117,7 @@ impl Histogram {
         let mut sorted: Vec<Entry> =
             keys.iter().filter_map(|key| entries.get(key.position()).copied()).collect();
         let mut start = 0;
-        for alike in keys.chunk_by(|left, right| left.is_like(*right)) {
+        for alike in keys.chunk_by(|left, right| left.has_same_prefix(*right)) {
             let end = alike.len().saturating_add(start);
             if alike.len() > 1
                 && let Some(these) = sorted.get_mut(start..end)
@@ -158,7 +158,7 @@ impl SortKey {
     }
 
     /// Tells whether only a look at the words can say which one comes first.
-    const fn is_like(self, other: Self) -> bool {
+    const fn has_same_prefix(self, other: Self) -> bool {
         const BOTH: u32 = SortKey::PREFIX_BITS + SortKey::POSITION_BITS;
         let are_most_frequent = (self.0 | other.0) >> BOTH == 0;
         are_most_frequent || (self.0 ^ other.0) >> Self::POSITION_BITS == 0

@@ -230,7 +230,7 @@ impl Job {
 
     /// Tells whether `run` has an attempt in the record.
     #[must_use]
-    pub fn knows(&self, run: RunNonce) -> bool {
+    pub fn has_attempt_of(&self, run: RunNonce) -> bool {
         self.attempts.iter().any(|attempt| attempt.run == run)
     }
 
@@ -238,7 +238,7 @@ impl Job {
     /// start is refused, as everything is.
     #[must_use]
     pub fn has_begun(&self, run: RunNonce) -> bool {
-        !self.status.is_final() && self.knows(run)
+        !self.status.is_final() && self.has_attempt_of(run)
     }
 
     /// Returns the number of attempts, the open one included.

@@ -271,7 +271,7 @@ impl Exposition {
         if text::wants_open_metrics(accept) {
             MetricsPage { content_type: text::OPEN_METRICS, body }
         } else {
-            MetricsPage { content_type: text::PLAIN, body: text::plain(&body) }
+            MetricsPage { content_type: text::TEXT_FORMAT, body: text::plain(&body) }
         }
     }
 }

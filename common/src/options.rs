@@ -383,7 +383,7 @@ fn leaves_nothing_out() -> Value {
 impl Options {
     /// Tells which two options contradict each other, in a sentence, if any do.
     #[must_use]
-    pub fn contradiction(&self) -> Option<String> {
+    pub fn find_contradiction(&self) -> Option<String> {
         let filters = [
             ("numbers", !is_default(&self.numbers)),
             ("hyphen", !is_default(&self.hyphen)),
@@ -462,11 +462,14 @@ mod tests {
             json!({"stop_words": ["a"]}),
         ] {
             let mut options = read(filter).unwrap();
-            assert_eq!(options.contradiction(), None);
+            assert_eq!(options.find_contradiction(), None);
             options.rule = RuleName::Gmx;
-            assert!(options.contradiction().is_some());
+            assert!(options.find_contradiction().is_some());
         }
-        assert_eq!(Options { rule: RuleName::Gmx, ..Options::default() }.contradiction(), None);
+        assert_eq!(
+            Options { rule: RuleName::Gmx, ..Options::default() }.find_contradiction(),
+            None
+        );
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl<T: DeserializeOwned> RawJson<T> {
 impl RawJson<Histogram> {
     /// Writes a histogram unless it takes more than so many bytes.
     #[must_use]
-    pub fn within(histogram: &Histogram, bytes_max: usize) -> Option<Self> {
+    pub fn histogram_up_to(histogram: &Histogram, bytes_max: usize) -> Option<Self> {
         // Quotes, colon, a digit and a comma: what is far too large is not written first.
         let bytes_min: usize = histogram.iter().map(|(word, _)| word.len() + 5).sum();
         if bytes_min > bytes_max {
@@ -92,12 +92,12 @@ mod tests {
         let words = [("river", 2), ("mill", 3), ("bread", 2), ("\u{e9}t\u{e9}", 2)];
         let histogram: Histogram = words.into_iter().collect();
         let json = r#"{"mill":3,"bread":2,"river":2,"été":2}"#;
-        let written = RawJson::within(&histogram, json.len()).unwrap();
+        let written = RawJson::histogram_up_to(&histogram, json.len()).unwrap();
         assert_eq!(serde_json::to_string(&written).unwrap(), json);
         assert_eq!(serde_json::from_str::<RawJson<Histogram>>(json).unwrap(), written);
         assert_eq!(written.read().unwrap(), histogram);
-        assert!(RawJson::within(&histogram, json.len() - 1).is_none());
-        assert!(RawJson::within(&histogram, 3).is_none());
+        assert!(RawJson::histogram_up_to(&histogram, json.len() - 1).is_none());
+        assert!(RawJson::histogram_up_to(&histogram, 3).is_none());
     }
 
     #[test]

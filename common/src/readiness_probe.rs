@@ -13,7 +13,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// Whatever the connection ends with.
 pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&reachable(address), STEP_TIMEOUT)?;
+    let stream = TcpStream::connect_timeout(&loopback_if_unspecified(address), STEP_TIMEOUT)?;
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
     stream.set_write_timeout(Some(STEP_TIMEOUT))?;
     Ok(stream)
@@ -31,7 +31,7 @@ pub fn is_ready(mut stream: impl Read + Write) -> io::Result<bool> {
 }
 
 /// A service that listens everywhere is reached on the loopback address.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+fn loopback_if_unspecified(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),

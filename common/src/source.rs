@@ -90,7 +90,7 @@ impl Source {
     }
 
     /// Points to another object of the same bytes, if it points to one.
-    pub fn point_to(&mut self, object: &str) {
+    pub fn replace_object(&mut self, object: &str) {
         if let Self::Document(Document { content: Content::Object(name), .. }) = self {
             object.clone_into(name);
         }

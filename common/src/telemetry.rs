@@ -22,7 +22,7 @@ use self::export::Export;
 use crate::env::Env;
 
 pub use self::export::{Error, Pipeline, dropped_spans};
-pub use self::span::{adopt, context, fail, happened, identify, link, note};
+pub use self::span::{add_event, adopt, context, fail, link, note, record_trace_id};
 
 /// The target of spans for requests that change nothing: they give log lines their trace id, and
 /// are recorded only at level `debug`, because a client that polls makes many.

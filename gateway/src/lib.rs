@@ -62,7 +62,7 @@ use crate::spec::openapi::{Access, Description};
 const CLEAN_UP_MAX: Duration = Duration::from_secs(5);
 
 /// The streams that have to be there.
-const NEEDED: [&str; 7] = [
+const REQUIRED_STREAMS: [&str; 7] = [
     JOBS,
     JOB_STATE_STREAM,
     RESULTS_STREAM,
@@ -190,7 +190,7 @@ pub async fn run(
         json_size_max: usize::try_from(config.json_size_max).unwrap_or(usize::MAX),
         replicas: config.topology.replicas,
     }));
-    let needed = Topology::new(&config.topology).part(&NEEDED);
+    let needed = Topology::new(&config.topology).part(&REQUIRED_STREAMS);
     let serving = serve_http(listener, app.clone(), &config, tls, shutdown.clone());
     let drained = drained(&shutdown, config.shutdown_grace);
     let sweeping = shutdown.child_token();

@@ -47,9 +47,9 @@ fn main() -> ExitCode {
     match words.as_slice() {
         [] => with_config(serve),
         ["healthcheck"] => with_config(check),
-        ["key", "new", "--name", name] => new_key(name, name),
+        ["key", "new", "--name", name] => print_new_key(name, name),
         ["key", "new", "--name", name, "--owner", owner]
-        | ["key", "new", "--owner", owner, "--name", name] => new_key(name, owner),
+        | ["key", "new", "--owner", owner, "--name", name] => print_new_key(name, owner),
         ["webhook", "secret", "--owner", owner] => {
             with_config(|config| webhook_secret(&config, owner))
         }
@@ -83,7 +83,7 @@ fn check(config: Config) -> ExitCode {
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a terminal")]
-fn new_key(name: &str, owner: &str) -> ExitCode {
+fn print_new_key(name: &str, owner: &str) -> ExitCode {
     match api_keys::create(name, owner) {
         Ok((key, line)) => {
             eprintln!("{}", key.expose());

@@ -175,7 +175,7 @@ impl Metrics {
     }
 
     /// Asks the broker, and notes how long an answer took. A request that is given up is not noted.
-    pub(crate) async fn timed<T>(
+    pub(crate) async fn time_broker_request<T>(
         &self,
         operation: Operation,
         trace: &TraceParent,
@@ -241,7 +241,7 @@ pub(crate) async fn observe<F: Future<Output = Response>>(
     request: Request,
     next: impl FnOnce(Request) -> F,
 ) -> Response {
-    let http_request_method = known(request.method());
+    let http_request_method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let http_route = route.unwrap_or("none").to_owned();
     let trace = request.extensions().get::<TraceParent>().and_then(TraceLink::to);
@@ -257,7 +257,7 @@ pub(crate) async fn observe<F: Future<Output = Response>>(
 }
 
 /// Returns the name of a method that exists; a client can make up others without end.
-fn known(method: &Method) -> &'static str {
+fn known_method(method: &Method) -> &'static str {
     const KNOWN: [&str; 9] =
         ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
     KNOWN.into_iter().find(|name| *name == method.as_str()).unwrap_or("_OTHER")

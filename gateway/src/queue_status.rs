@@ -97,7 +97,7 @@ impl QueueStatus {
             encode_gauges(encoder, name, help, values)
         };
         lanes("wordmill_queue_depth", "Jobs that are not done", &|level| {
-            number(level.waiting.saturating_add(level.handed_out))
+            number(level.waiting.saturating_add(level.in_flight))
         })?;
         lanes("wordmill_jobs_waiting", "Jobs that no worker has been given yet", &|level| {
             number(level.waiting)
@@ -105,7 +105,7 @@ impl QueueStatus {
         lanes(
             "wordmill_jobs_in_flight",
             "Jobs that were handed out and are not done: at work, or waiting for a retry",
-            &|level| number(level.handed_out),
+            &|level| number(level.in_flight),
         )?;
         lanes(
             "wordmill_jobs_redelivered",
@@ -189,7 +189,7 @@ async fn read(app: &App, dead_letters: &mut DeadLetters) -> Result<Reading, Erro
     let workers = presence::workers(&app.broker, now).await?;
     let retries = lanes.map(|(lane, level)| {
         let reported = workers.iter().map(|worker| u64::from(worker.report.running(lane))).sum();
-        (lane, level.handed_out.saturating_sub(reported))
+        (lane, level.in_flight.saturating_sub(reported))
     });
     Ok(Reading {
         at,

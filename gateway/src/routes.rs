@@ -79,7 +79,7 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
         .method_not_allowed_fallback(|| async {
             Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
         })
-        .layer(middleware::from_fn_with_state(app.clone(), around))
+        .layer(middleware::from_fn_with_state(app.clone(), answer_request))
         .with_state(app.clone());
     // Outside of all that: browsers keep even errors from a page that is not allowed to read them.
     let router = match config.cors_origins.layer() {
@@ -102,7 +102,7 @@ pub(crate) fn connection_service(
 
 /// What is around every handler. It is one layer and not four, because the router clones and boxes
 /// all layers of a route for each request, and within each layer all further in once more.
-async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
+async fn answer_request(State(app): State<App>, request: Request, next: Next) -> Response {
     let handle = |request| unwinding(next.run(request));
     let admit = |request| caller::admit(&app, request, handle);
     // Inside the trace, so that numbers link to it; outside of panics, so that they count.

@@ -96,14 +96,14 @@ async fn serve(
         let request = async {
             // The sender lives as long as we do.
             let _ = health.wait_for(|health| *health == Health::Ready).await;
-            lease.ask().await
+            lease.acquire().await
         };
         let pause = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             answer = request => match answer {
                 Ok(LeaseResult::Granted(held)) => {
                     info!("sweeping");
-                    let last = hold(&lease, held, &mut sweeper, shutdown).await;
+                    let last = sweep_with_lease(&lease, held, &mut sweeper, shutdown).await;
                     queue_status.note_no_sweep();
                     let Some(last) = last else {
                         warn!("the sweeper's lease is lost");
@@ -115,7 +115,7 @@ async fn serve(
                     info!("sweeping is left to others");
                     return Ok(());
                 }
-                Ok(LeaseResult::Taken(pause)) => pause,
+                Ok(LeaseResult::HeldByOther(pause)) => pause,
                 Err(error) => {
                     debug!(%error, "no answer about the lease");
                     LEASE_PAUSE
@@ -131,7 +131,7 @@ async fn serve(
 
 /// Sweeps and renews the lease, side by side. Returns the lease at the shutdown, and nothing when it
 /// was lost.
-async fn hold(
+async fn sweep_with_lease(
     lease: &Lease,
     held_lease: HeldLease,
     sweeper: &mut Sweeper,
@@ -260,13 +260,13 @@ impl Sweeper {
             };
             self.record = seen.sequence.saturating_add(1);
             if let Some(stored) = seen.record {
-                self.look_at(*stored, age(seen.written_at, now)).await?;
+                self.inspect_job(*stored, age(seen.written_at, now)).await?;
             }
         }
         Ok(())
     }
 
-    async fn look_at(&mut self, stored: VersionedJob, age: Duration) -> Result<(), Error> {
+    async fn inspect_job(&mut self, stored: VersionedJob, age: Duration) -> Result<(), Error> {
         let (key, job) = (stored.job.key(), stored.job);
         if job.status == Status::Cancelled {
             if self.sweep.remove_cancelled(&key, job.lane).await? {

@@ -125,7 +125,7 @@ impl AckCheckReceiver {
         count: &impl Fn(QueueKind, CheckOutcome),
     ) {
         let now = Instant::now();
-        let connects = self.broker.is_connected().then(|| self.broker.connects());
+        let connects = self.broker.is_connected().then(|| self.broker.connection_number());
         let was_failing = connects.is_some_and(|connects| {
             self.checks.borrow().of(queue).failure(connects, now).is_some()
         });

@@ -62,13 +62,13 @@ impl<'a> Backwards<'a> {
     }
 
     /// Tells whether everything has been read.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.top <= self.oldest
     }
 
     /// Reads one window, oldest message first; there may be none in it.
-    pub(crate) async fn window(&mut self) -> Result<Vec<StreamMessage>, Error> {
-        while !self.is_over() {
+    pub(crate) async fn next_window(&mut self) -> Result<Vec<StreamMessage>, Error> {
+        while !self.is_finished() {
             let bottom = self.top.saturating_sub(self.size).max(self.oldest);
             let Some(found) = self.collect(bottom).await? else {
                 self.size = (self.size / 2).max(1);

@@ -196,7 +196,7 @@ impl Broker {
 
     /// Returns the number of the connection, from 1.
     #[must_use]
-    pub fn connects(&self) -> u64 {
+    pub fn connection_number(&self) -> u64 {
         self.events.borrow().connects
     }
 
@@ -213,7 +213,7 @@ impl Broker {
     pub async fn wait_for_connection(&self) -> Result<(), Fatal> {
         let mut events = self.events.clone();
         while !self.is_connected() {
-            self.changed(&mut events).await?;
+            self.wait_for_change(&mut events).await?;
         }
         Ok(())
     }
@@ -266,7 +266,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`Fatal::Closed`].
-    pub(crate) async fn changed(
+    pub(crate) async fn wait_for_change(
         &self,
         events: &mut watch::Receiver<Connection>,
     ) -> Result<(), Fatal> {

@@ -65,7 +65,7 @@ impl Documents {
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Full`], and [`Error::Corrupt`] for what is no object.
-    pub async fn copy(&self, name: &str, key: &JobKey) -> Result<Option<Content>, Error> {
+    pub async fn copy_to(&self, name: &str, key: &JobKey) -> Result<Option<Content>, Error> {
         let Some(mut document) = self.read(name).await? else {
             return Ok(None);
         };

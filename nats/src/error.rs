@@ -72,7 +72,7 @@ impl Error {
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]
-    pub(crate) fn newer(what: impl Into<String>, reason: impl ToString) -> Self {
+    pub(crate) fn newer_format(what: impl Into<String>, reason: impl ToString) -> Self {
         Self::Newer { what: what.into(), reason: reason.to_string() }
     }
 
@@ -80,7 +80,9 @@ impl Error {
     pub(crate) fn message(what: impl Into<String>, error: &message::Error) -> Self {
         match error {
             message::Error::Malformed(_) => Self::corrupt(what, error),
-            message::Error::Newer(_) | message::Error::Unknown(_) => Self::newer(what, error),
+            message::Error::Newer(_) | message::Error::Unknown(_) => {
+                Self::newer_format(what, error)
+            }
         }
     }
 }

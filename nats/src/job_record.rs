@@ -39,7 +39,7 @@ impl RawRecord {
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the job cannot be serialized.
-    pub fn unwritten(job: &Job) -> Result<Self, Error> {
+    pub fn of_new_job(job: &Job) -> Result<Self, Error> {
         let json = serde_json::to_vec(job).map_err(|error| corrupt(&job.key(), error))?;
         Ok(Self { json: json.into(), status: job.status, revision: 0 })
     }
@@ -88,9 +88,10 @@ pub fn check_format(format: u32, key: &JobKey) -> Result<(), Error> {
 /// [`Error::Newer`].
 pub fn check_state(job: &Job) -> Result<(), Error> {
     match job.status {
-        Status::Unknown => {
-            Err(Error::newer(name(&job.key()), "it has a state that this version does not know"))
-        }
+        Status::Unknown => Err(Error::newer_format(
+            name(&job.key()),
+            "it has a state that this version does not know",
+        )),
         Status::Queued
         | Status::Running
         | Status::Succeeded
@@ -115,7 +116,7 @@ fn unreadable(key: &JobKey, json: &[u8], error: &serde_json::Error) -> Error {
 
 fn newer(key: &JobKey, format: u64) -> Error {
     let reason = format!("it has format {format}, and this version knows only {FORMAT}");
-    Error::newer(name(key), reason)
+    Error::newer_format(name(key), reason)
 }
 
 fn name(key: &JobKey) -> String {

@@ -55,7 +55,7 @@ pub enum LeaseResult {
     /// It is ours.
     Granted(HeldLease),
     /// Somebody else has it; to be asked for again after this long.
-    Taken(Duration),
+    HeldByOther(Duration),
 }
 
 impl Lease {
@@ -73,17 +73,17 @@ impl Lease {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn ask(&self) -> Result<LeaseResult, Error> {
+    pub async fn acquire(&self) -> Result<LeaseResult, Error> {
         let ttl = info(&self.broker, LEASES_STREAM).await?.config.max_age;
         let start = Instant::now();
         let revision = match self.last().await? {
             None => 0,
             Some(message) if is_released(&message) || self.is_ours(&message) => message.sequence,
-            Some(_) => return Ok(LeaseResult::Taken(ttl / RENEWALS_PER_TTL)),
+            Some(_) => return Ok(LeaseResult::HeldByOther(ttl / RENEWALS_PER_TTL)),
         };
         Ok(match self.write(self.claim(), revision).await? {
             Some(revision) => LeaseResult::Granted(HeldLease { revision, ttl, until: start + ttl }),
-            None => LeaseResult::Taken(ttl / RENEWALS_PER_TTL),
+            None => LeaseResult::HeldByOther(ttl / RENEWALS_PER_TTL),
         })
     }
 

@@ -88,12 +88,12 @@ impl Listing {
 
         let give_up = Instant::now() + TIME_MAX;
         let (mut records, mut looked_at) = (Vec::new(), 0);
-        while !walk.is_over()
+        while !walk.is_finished()
             && looked_at < RECORDS_MAX
             && walk.requests() < REQUESTS_MAX
             && Instant::now() < give_up
         {
-            let window = walk.window().await?;
+            let window = walk.next_window().await?;
             looked_at += window.len();
             for message in window.iter().rev() {
                 let Some(record) = filter.record(owner, message) else { continue };
@@ -104,7 +104,7 @@ impl Listing {
                 }
             }
         }
-        let next = (!walk.is_over()).then(|| walk.top());
+        let next = (!walk.is_finished()).then(|| walk.top());
         Ok(RecordPage { records, next })
     }
 }
@@ -112,7 +112,7 @@ impl Listing {
 impl ListFilter {
     /// Reads a record if it is wanted. Markers of deleted and expired ones are not.
     fn record(&self, owner: &Owner, message: &StreamMessage) -> Option<(JobKey, RawRecord)> {
-        let key = subject::recorded(&message.subject).filter(|key| key.owner == *owner)?;
+        let key = subject::job_of_record(&message.subject).filter(|key| key.owner == *owner)?;
         // Most that are not wanted are told by their header, and not parsed.
         let status = message.headers.get(STATUS_HEADER).map(HeaderValue::as_str);
         if let (Some(filter), Some(status)) = (self.status, status)

@@ -19,9 +19,9 @@ use crate::subject;
 use crate::topology::LEASES_STREAM;
 
 /// How often a worker should say that it is there.
-pub const TELL_INTERVAL: Duration = Duration::from_secs(2);
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// A worker that was not heard of for this long is not there.
-const SEEN_WITHIN: Duration = Duration::from_secs(10);
+const REPORT_AGE_MAX: Duration = Duration::from_secs(10);
 /// Most workers that are listed.
 const WORKERS_MAX: usize = 1024;
 
@@ -74,7 +74,7 @@ impl Presence {
     }
 
     /// Says what the worker does. Nobody waits for an answer: the next time will do as well.
-    pub async fn report(&self, report: &WorkerReport) {
+    pub async fn publish(&self, report: &WorkerReport) {
         match serde_json::to_vec(report) {
             Ok(payload) if self.broker.is_connected() => {
                 self.send(HeaderMap::new(), payload).await;
@@ -85,7 +85,7 @@ impl Presence {
     }
 
     /// Says that the worker is gone.
-    pub async fn leave(&self) {
+    pub async fn remove(&self) {
         let mut headers = HeaderMap::new();
         headers.insert(OPERATION_HEADER, "DEL");
         self.send(headers, Vec::new()).await;
@@ -116,7 +116,7 @@ pub async fn workers(broker: &Broker, now: Timestamp) -> Result<Vec<WorkerStatus
         workers.extend(messages.iter().filter_map(|message| {
             let at = stored_at(message);
             let report = serde_json::from_slice(&message.payload).ok()?;
-            (age(at, now) < SEEN_WITHIN).then_some(WorkerStatus { report, at })
+            (age(at, now) < REPORT_AGE_MAX).then_some(WorkerStatus { report, at })
         }));
         if messages.len() < BATCH_MAX {
             break;

@@ -121,7 +121,7 @@ impl Pull {
             late: VecDeque::new(),
             received: 0,
             heard: Instant::now(),
-            connects: broker.connects(),
+            connects: broker.connection_number(),
         })
     }
 
@@ -133,7 +133,7 @@ impl Pull {
     pub async fn request(&mut self, batch: usize, when_empty: WhenEmpty) -> Result<(), Error> {
         const DOING: &str = "ask for deliveries";
         let waits = when_empty == WhenEmpty::Wait;
-        self.take_late(batch);
+        self.take_arrived(batch);
         (self.open, self.waits) = (self.late.len().min(batch), waits);
         self.heard = Instant::now();
         let missing = batch - self.open;
@@ -147,7 +147,7 @@ impl Pull {
         };
         let payload =
             serde_json::to_vec(&request).map_err(|error| Error::unavailable(DOING, error))?;
-        self.connects = self.broker.connects();
+        self.connects = self.broker.connection_number();
         self.request = self.request.wrapping_add(1);
         let reply = format!("{}.{}", self.inbox, self.request);
         let subject = subject::next(self.feed.queue().stream(), self.feed.consumer());
@@ -158,7 +158,7 @@ impl Pull {
     }
 
     /// Takes up to `most` deliveries that are here already.
-    fn take_late(&mut self, most: usize) {
+    fn take_arrived(&mut self, most: usize) {
         while self.late.len() < most
             && let Some(Some(message)) = self.subscriber.next().now_or_never()
         {

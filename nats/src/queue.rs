@@ -59,7 +59,7 @@ pub struct Level {
     /// Most bytes; `None` without a bound.
     pub bytes_max: Option<u64>,
     /// How many jobs were ever put in.
-    pub put_in: u64,
+    pub published: u64,
 }
 
 /// How a lane stands.
@@ -69,7 +69,7 @@ pub struct LaneLevel {
     pub waiting: u64,
     /// Jobs that were handed out and are not done: a worker has them, they wait for a retry, or
     /// their worker went away.
-    pub handed_out: u64,
+    pub in_flight: u64,
     /// Those of them that were handed out more than once.
     pub redelivered: u64,
     /// When the oldest job that is not done was put in; none if there is no job.
@@ -130,7 +130,7 @@ impl Envelope {
     /// For a job whose message is certainly gone while the stream still remembers its id, and would
     /// swallow it. Whoever finds that sends the same id, whatever happens to the record meanwhile.
     #[must_use]
-    pub fn again(&self) -> Self {
+    pub fn with_second_message_id(&self) -> Self {
         Self { message_id: format!("{}.again", self.message_id), ..self.clone() }
     }
 }
@@ -164,7 +164,7 @@ impl Queue {
                 Span::current().record("messaging.nats.stream.sequence", sequence);
                 Ok(PublishAck::Stored)
             }
-            Err(error) => Err(refused(&error)),
+            Err(error) => Err(publish_error(&error)),
         }
     }
 
@@ -182,7 +182,7 @@ impl Queue {
             bytes: info.state.bytes,
             messages_max: bound(info.config.max_messages),
             bytes_max: bound(info.config.max_bytes),
-            put_in: info.state.last_sequence,
+            published: info.state.last_sequence,
         })
     }
 
@@ -216,14 +216,14 @@ impl Queue {
     pub async fn lane_level(&self, lane: Lane) -> Result<LaneLevel, Error> {
         let info = consumer(&self.broker, JOBS, lane.as_str()).await?;
         let count = |number| u64::try_from(number).unwrap_or(u64::MAX);
-        let handed_out = count(info.num_ack_pending);
+        let in_flight = count(info.num_ack_pending);
         let mut level = LaneLevel {
             waiting: info.num_pending,
-            handed_out,
+            in_flight,
             redelivered: count(info.num_redelivered),
             oldest: None,
         };
-        if level.waiting + handed_out > 0 {
+        if level.waiting + in_flight > 0 {
             // Messages go when they are acknowledged, so the first one is the oldest unfinished job.
             let subjects = format!("{JOBS_PREFIX}.{lane}.>");
             let first = self.stream.direct_get_next_for_subject(subjects, Some(1)).await;
@@ -279,7 +279,7 @@ impl Queue {
     }
 }
 
-fn refused(error: &context::PublishError) -> PublishError {
+fn publish_error(error: &context::PublishError) -> PublishError {
     match refusal(error) {
         Refusal::Full => PublishError::Full,
         Refusal::TooLarge => PublishError::TooLarge,

@@ -95,7 +95,7 @@ impl Results {
         const OPERATION: &str = "store a result";
         let (sender, mut pieces) = mpsc::channel(PIECES_WAITING_MAX);
         let value = Arc::clone(value);
-        let packing = tokio::task::spawn_blocking(move || pack(&*value, Pieces::new(sender)));
+        let packing = tokio::task::spawn_blocking(move || compress(&*value, Pieces::new(sender)));
         let mut writer: Writer = self.bucket.write(key, name.clone());
         let storing = async {
             while let Some(piece) = pieces.recv().await {
@@ -127,7 +127,7 @@ impl Results {
         let Some(packed) = self.read(name).await? else {
             return Ok(None);
         };
-        let (mut unpacked, mut json) = (packed.unpack()?, Vec::new());
+        let (mut unpacked, mut json) = (packed.decompress()?, Vec::new());
         loop {
             match unpacked.next().await {
                 Ok(Some(piece)) if json.len() + piece.len() <= EXPLANATION_BYTES_MAX => {
@@ -155,7 +155,7 @@ impl Results {
 }
 
 /// Writes a value as compressed JSON.
-fn pack(value: &impl Serialize, pieces: Pieces) -> io::Result<()> {
+fn compress(value: &impl Serialize, pieces: Pieces) -> io::Result<()> {
     let mut encoder = zstd::Encoder::new(pieces, COMPRESSION_LEVEL)?;
     encoder.include_checksum(true)?;
     // The encoder is called for every word otherwise.
@@ -214,7 +214,7 @@ impl CompressedJson {
     ///
     /// # Errors
     /// [`Error::Corrupt`] if there is no memory for a decoder.
-    pub fn unpack(self) -> Result<DecompressedJson, Error> {
+    pub fn decompress(self) -> Result<DecompressedJson, Error> {
         let decoder = Decoder::new().map_err(|error| corrupt(&self.name, error))?;
         let state = State::NeedsInput;
         Ok(DecompressedJson { packed: self, decoder, input: Bytes::new(), state })
@@ -225,7 +225,7 @@ impl CompressedJson {
     /// # Errors
     /// [`Error::Corrupt`] if there is no memory for a decoder.
     pub fn entries(self) -> Result<Entries, Error> {
-        Ok(Entries::new(self.unpack()?))
+        Ok(Entries::new(self.decompress()?))
     }
 }
 
@@ -268,7 +268,8 @@ impl DecompressedJson {
                     None => return Err(corrupt(&self.packed.name, "it ends too early")),
                 }
             }
-            let output = self.step().map_err(|error| corrupt(&self.packed.name, error))?;
+            let output =
+                self.decompress_piece().map_err(|error| corrupt(&self.packed.name, error))?;
             if !output.is_empty() {
                 return Ok(Some(output));
             }
@@ -276,7 +277,7 @@ impl DecompressedJson {
     }
 
     /// Decompresses what fits into one piece.
-    fn step(&mut self) -> io::Result<Bytes> {
+    fn decompress_piece(&mut self) -> io::Result<Bytes> {
         let mut output = Vec::with_capacity(UNPACKED_BYTES_MAX);
         let mut input = InBuffer::around(&self.input);
         let mut space = OutBuffer::around(&mut output);
@@ -306,7 +307,7 @@ mod tests {
         let words = (0..400_000_u64).map(|n| (format!("{:x}", n.wrapping_mul(2_654_435_761)), 1));
         let histogram: Histogram = words.collect();
         let (sender, mut pieces) = mpsc::channel(1000);
-        pack(&histogram, Pieces::new(sender)).unwrap();
+        compress(&histogram, Pieces::new(sender)).unwrap();
         let mut packed = Vec::new();
         let mut count = 0;
         while let Ok(piece) = pieces.try_recv() {

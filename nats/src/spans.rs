@@ -110,7 +110,7 @@ pub(crate) fn publish_webhook(job: &Job) -> Span {
 }
 
 /// Returns the context for the header of a message about `job` that is published within `span`.
-pub(crate) fn within(span: &Span, job: &Job) -> TraceParent {
+pub(crate) fn message_context(span: &Span, job: &Job) -> TraceParent {
     let recorded = telemetry::context(span).or(job.traceparent);
     let context = recorded.unwrap_or_else(TraceParent::random);
     TraceParent { trace_id: job.trace_id, ..context }
@@ -145,7 +145,7 @@ fn join_trace(span: &Span, trace_id: TraceId, delivery: &DeliveryInfo) {
     let parent = TraceParent { trace_id, ..header };
     telemetry::adopt(span, &parent);
     telemetry::link(span, &parent);
-    telemetry::identify(span, trace_id);
+    telemetry::record_trace_id(span, trace_id);
 }
 
 /// Returns how long ago a job was submitted, in milliseconds; nothing if the clocks disagree.

@@ -147,7 +147,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`WriteError`].
-    pub async fn renew(&self, current: &VersionedJob) -> Result<u64, WriteError> {
+    pub async fn rewrite(&self, current: &VersionedJob) -> Result<u64, WriteError> {
         self.write(&current.job, current.revision).await
     }
 

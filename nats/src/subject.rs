@@ -43,7 +43,7 @@ pub(crate) fn direct_get(stream: &str) -> Subject {
 }
 
 /// Returns the job that a record's subject names, if it names one.
-pub(crate) fn recorded(subject: &str) -> Option<JobKey> {
+pub(crate) fn job_of_record(subject: &str) -> Option<JobKey> {
     let key = subject.strip_prefix("$KV.")?.strip_prefix(JOB_STATE)?.strip_prefix('.')?;
     let (owner, job_id) = key.split_once('.')?;
     job_key(owner, job_id)
@@ -56,7 +56,7 @@ pub(crate) fn queued(subject: &str) -> Option<JobKey> {
 }
 
 /// Returns the job that the subject of a webhook names, if it names one.
-pub(crate) fn announced(subject: &str) -> Option<JobKey> {
+pub(crate) fn job_of_webhook(subject: &str) -> Option<JobKey> {
     let (owner, job_id) =
         subject.strip_prefix(WEBHOOKS_PREFIX)?.strip_prefix('.')?.split_once('.')?;
     job_key(owner, job_id)
@@ -141,9 +141,9 @@ mod tests {
             "webhooks.public.0198f0c2-0000-7000-8000-000000000000",
             "$KV.webhook_state.public.0198f0c2-0000-7000-8000-000000000000",
         ];
-        assert_eq!(recorded(&spelled[3]), Some(key.clone()));
+        assert_eq!(job_of_record(&spelled[3]), Some(key.clone()));
         assert_eq!(queued(&spelled[0]), Some(key.clone()));
-        assert_eq!(announced(&spelled[9]), Some(key));
+        assert_eq!(job_of_webhook(&spelled[9]), Some(key));
         assert_eq!(spelled.map(|subject| subject.to_string()), expected);
     }
 }

@@ -51,19 +51,19 @@ impl Broker {
                     health,
                     Health::Waiting(format!("no connection to the broker: {reason}")),
                 );
-                self.changed(&mut events).await?;
+                self.wait_for_change(&mut events).await?;
                 continue;
             }
             self.check_server().await?;
             match provision::verify(self, needed).await {
                 Ok(()) => {
                     set_health(health, Health::Ready);
-                    self.changed(&mut events).await?;
+                    self.wait_for_change(&mut events).await?;
                 }
                 Err(missing) => {
                     set_health(health, Health::Waiting(missing.to_string()));
                     tokio::select! {
-                        changed = self.changed(&mut events) => changed?,
+                        changed = self.wait_for_change(&mut events) => changed?,
                         () = tokio::time::sleep(VERIFY_INTERVAL) => {}
                     }
                 }

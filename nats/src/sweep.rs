@@ -236,7 +236,7 @@ fn is_of_interest(message: &StreamMessage) -> bool {
 }
 
 fn record(message: &StreamMessage) -> Option<Box<VersionedJob>> {
-    let key = subject::recorded(&message.subject)?;
+    let key = subject::job_of_record(&message.subject)?;
     match parse(&key, &message.headers, message.payload.clone(), message.sequence) {
         Ok(Lookup::Job(stored)) => Some(stored),
         Ok(Lookup::Deleted | Lookup::NotFound) => None,

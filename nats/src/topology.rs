@@ -156,7 +156,7 @@ impl Topology {
     }
 }
 
-fn base(name: &str, subjects: &[&str]) -> Config {
+fn stream_config(name: &str, subjects: &[&str]) -> Config {
     Config {
         name: name.to_owned(),
         subjects: subjects.iter().map(|&subject| subject.to_owned()).collect(),
@@ -179,7 +179,7 @@ fn jobs() -> Config {
         max_messages: JOBS_MAX,
         max_bytes: JOBS_BYTES_MAX,
         max_age: JOBS_AGE_MAX,
-        ..base(JOBS, &["jobs.*.*.*"])
+        ..stream_config(JOBS, &["jobs.*.*.*"])
     }
 }
 
@@ -189,7 +189,7 @@ fn dead_jobs() -> Config {
         retention: RetentionPolicy::Limits,
         max_messages_per_subject: 1,
         max_age: DEAD_AGE_MAX,
-        ..base(DEAD_JOBS, &["dead.*.*.*"])
+        ..stream_config(DEAD_JOBS, &["dead.*.*.*"])
     }
 }
 
@@ -201,7 +201,7 @@ fn bucket(name: &str) -> Config {
         allow_rollup: true,
         deny_delete: true,
         allow_message_ttl: true,
-        ..base(&format!("KV_{name}"), &[&format!("$KV.{name}.>")])
+        ..stream_config(&format!("KV_{name}"), &[&format!("$KV.{name}.>")])
     }
 }
 
@@ -233,7 +233,10 @@ fn object_store(name: &str, max_age: Duration) -> Config {
         discard: DiscardPolicy::New,
         allow_rollup: true,
         max_age,
-        ..base(&format!("OBJ_{name}"), &[&format!("$O.{name}.C.>"), &format!("$O.{name}.M.>")])
+        ..stream_config(
+            &format!("OBJ_{name}"),
+            &[&format!("$O.{name}.C.>"), &format!("$O.{name}.M.>")],
+        )
     }
 }
 
@@ -270,7 +273,7 @@ fn webhooks() -> Config {
         max_messages: WEBHOOKS_MAX,
         max_bytes: WEBHOOKS_BYTES_MAX,
         max_age: WEBHOOKS_AGE_MAX,
-        ..base(WEBHOOKS, &["webhooks.*.*"])
+        ..stream_config(WEBHOOKS, &["webhooks.*.*"])
     }
 }
 

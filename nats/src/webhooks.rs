@@ -85,7 +85,7 @@ impl Order {
         const WHAT: &str = "a webhook's message";
         let corrupt = |reason: String| Error::corrupt(WHAT, reason);
         let message: Message = read(WHAT, delivery.payload())?;
-        let key = subject::announced(delivery.subject());
+        let key = subject::job_of_webhook(delivery.subject());
         let key = key.ok_or_else(|| corrupt(format!("{} names no job", delivery.subject())))?;
         Ok(Self { key, trace_id: message.trace_id, round: message.round })
     }
@@ -118,7 +118,7 @@ impl Webhooks {
             serde_json::to_vec(&message).map_err(|error| Error::unavailable(OPERATION, error))?;
         let span = spans::publish_webhook(job);
         let mut headers = HeaderMap::new();
-        spans::inject(&mut headers, &spans::within(&span, job));
+        spans::inject(&mut headers, &spans::message_context(&span, job));
         let id = match round {
             0 => key.to_string(),
             round => format!("{key}.{round}"),
@@ -225,7 +225,7 @@ fn read<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, Error> {
         serde_json::from_slice(json).map_err(|error| Error::corrupt(what, error))?;
     if format > FORMAT.into() {
         let reason = format!("it has format {format}, and this version knows only {FORMAT}");
-        return Err(Error::newer(what, reason));
+        return Err(Error::newer_format(what, reason));
     }
     serde_json::from_slice(json).map_err(|error| Error::corrupt(what, error))
 }

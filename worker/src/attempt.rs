@@ -381,11 +381,11 @@ impl Attempt<'_> {
     ) -> Result<(), Error> {
         let run = self.run;
         info!("job handed back");
-        if !current.job.knows(run) {
+        if !current.job.has_attempt_of(run) {
             // A start whose writing was not confirmed may have arrived all the same, and would
             // count as a crash.
             match self.worker.store.get_job(&current.job.key(), ReadFrom::Leader).await {
-                Ok(Lookup::Job(found)) if found.job.knows(run) => current = *found,
+                Ok(Lookup::Job(found)) if found.job.has_attempt_of(run) => current = *found,
                 Ok(_) | Err(_) => return self.delivery.give_back(pause).await,
             }
         }

@@ -39,7 +39,7 @@ pub(crate) async fn keep(
     run: RunNonce,
     word_count: Histogram,
 ) -> Result<ResultRef, Error> {
-    if let Some(word_count) = RawJson::within(&word_count, INLINE_RESULT_BYTES_MAX) {
+    if let Some(word_count) = RawJson::histogram_up_to(&word_count, INLINE_RESULT_BYTES_MAX) {
         return Ok(ResultRef::Inline { word_count });
     }
     let (key, word_count) = (message.key(), Arc::new(word_count));

@@ -166,7 +166,7 @@ pub async fn run(
         lost = broker.supervise(&needed, &health_sender) => lost?,
         () = health::serve(listener, config.client_timeout, vitals) => {}
     }
-    presence.leave().await;
+    presence.remove().await;
     broker.finish().await;
     info!("stopped");
     Ok(())
@@ -174,13 +174,13 @@ pub async fn run(
 
 /// Says again and again what the worker does, for as long as it is polled.
 async fn report_presence(worker: &Worker, slots: u32, presence: &Presence) {
-    let mut ticks = tokio::time::interval(presence::TELL_INTERVAL);
+    let mut ticks = tokio::time::interval(presence::REPORT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let [interactive, bulk] = busy(worker);
         presence
-            .report(&WorkerReport { name: worker.name.clone(), slots, interactive, bulk })
+            .publish(&WorkerReport { name: worker.name.clone(), slots, interactive, bulk })
             .await;
     }
 }

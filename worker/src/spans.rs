@@ -114,7 +114,7 @@ pub(crate) fn note_lost_attempt(job: &Job) {
     };
     if let Some(attempt) = job.attempts.iter().rev().nth(1).filter(crashed) {
         let number = ("job.attempt", i64::from(attempt.number));
-        telemetry::happened(&Span::current(), "attempt lost with its worker", number);
+        telemetry::add_event(&Span::current(), "attempt lost with its worker", number);
     }
 }
 

@@ -262,6 +262,6 @@ fn a_run_whose_job_is_final_has_not_begun_and_is_refused() {
     assert!(job.has_begun(run(1)) && !job.has_begun(run(2)));
     // Another run counts, while the first does not yet know whether its start was written.
     job.apply(counted(2), NOW).unwrap();
-    assert!(job.knows(run(1)) && !job.has_begun(run(1)));
+    assert!(job.has_attempt_of(run(1)) && !job.has_begun(run(1)));
     assert!(job.apply(started(1), NOW).is_err());
 }

@@ -3,7 +3,7 @@
 /// The newer one, with links to traces.
 pub(super) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// The older one, which everything reads.
-pub(super) const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Tells whether an `Accept` header names `OpenMetrics`, other than to refuse it.
 pub(super) fn wants_open_metrics(accept: Option<&str>) -> bool {

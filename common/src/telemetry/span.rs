@@ -51,12 +51,12 @@ pub fn note(span: &Span, name: &'static str, value: impl Into<Value>) {
 }
 
 /// Adds something that happened at a moment within a span.
-pub fn happened(span: &Span, what: &'static str, detail: (&'static str, i64)) {
+pub fn add_event(span: &Span, what: &'static str, detail: (&'static str, i64)) {
     span.add_event(what, vec![KeyValue::new(detail.0, detail.1)]);
 }
 
 /// Lets every log line within a span name its trace.
-pub fn identify(span: &Span, trace_id: TraceId) {
+pub fn record_trace_id(span: &Span, trace_id: TraceId) {
     span.with_subscriber(|(id, subscriber)| {
         let registry = subscriber.downcast_ref::<Registry>();
         if let Some(data) = registry.and_then(|registry| registry.span(id)) {

@@ -96,7 +96,7 @@ impl Deliveries {
 
     /// Opens an attempt that may take `limit`. One that is still open was lost with its worker, and counts: if it was the last
     /// one, the webhook has failed and there is no other.
-    pub fn begin(&mut self, run: RunNonce, now: Timestamp, limit: Duration) {
+    pub fn begin_attempt(&mut self, run: RunNonce, now: Timestamp, limit: Duration) {
         if self.under_way.take().is_some()
             && let Some(lost) = self.attempts.last_mut()
         {
@@ -114,7 +114,7 @@ impl Deliveries {
 
     /// Closes the attempt of `run` with what came of it, and plans the next one. Returns whether it
     /// was open.
-    pub fn conclude(
+    pub fn end_attempt(
         &mut self,
         run: RunNonce,
         answer: &Answer,
@@ -183,8 +183,8 @@ mod tests {
 
     fn tried(answer: &Answer) -> Deliveries {
         let (mut state, run) = (Deliveries::new(0), RunNonce::random());
-        state.begin(run, NOW, LIMIT);
-        assert!(state.conclude(run, answer, SCHEDULE, NOW));
+        state.begin_attempt(run, NOW, LIMIT);
+        assert!(state.end_attempt(run, answer, SCHEDULE, NOW));
         state
     }
 
@@ -216,11 +216,11 @@ mod tests {
         let mut state = Deliveries::new(0);
         for number in 1..=ATTEMPTS_MAX {
             let run = RunNonce::random();
-            state.begin(run, NOW, LIMIT);
+            state.begin_attempt(run, NOW, LIMIT);
             assert_eq!(state.attempts.len(), number);
             // Every other worker dies.
             if number % 2 == 0 {
-                assert!(state.conclude(run, &status(500), SCHEDULE, NOW));
+                assert!(state.end_attempt(run, &status(500), SCHEDULE, NOW));
             }
         }
         assert_eq!(
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(lost, Some(FailureCode::WorkerCrashed.into()));
 
         let mut state = Deliveries::new(0);
-        (0..=ATTEMPTS_MAX).for_each(|_| state.begin(RunNonce::random(), NOW, LIMIT));
+        (0..=ATTEMPTS_MAX).for_each(|_| state.begin_attempt(RunNonce::random(), NOW, LIMIT));
         assert_eq!(
             (state.status.known(), state.attempts.len()),
             (Some(Status::Failed), ATTEMPTS_MAX)
@@ -242,19 +242,19 @@ mod tests {
     #[test]
     fn only_the_attempt_that_is_under_way_ends() {
         let (mut state, run) = (Deliveries::new(0), RunNonce::random());
-        state.begin(run, NOW, LIMIT);
+        state.begin_attempt(run, NOW, LIMIT);
         let other = RunNonce::random();
-        assert!(!state.conclude(other, &status(200), SCHEDULE, NOW) && !state.hand_back(other));
+        assert!(!state.end_attempt(other, &status(200), SCHEDULE, NOW) && !state.hand_back(other));
         assert!(state.hand_back(run));
         assert_eq!(state, Deliveries::new(0));
-        assert!(!state.conclude(run, &status(200), SCHEDULE, NOW));
+        assert!(!state.end_attempt(run, &status(200), SCHEDULE, NOW));
     }
 
     #[test]
     fn the_stored_format_is_fixed() {
         let mut state = tried(&status(503));
         let run = "\"00000000-0000-4000-8000-000000000000\"";
-        state.begin(serde_json::from_str(run).unwrap(), NOW, LIMIT);
+        state.begin_attempt(serde_json::from_str(run).unwrap(), NOW, LIMIT);
         // The first wait is spread at random.
         let json = serde_json::to_string_pretty(&state).unwrap();
         assert_eq!(json, include_str!("../golden/webhook_state.json").trim_end());

@@ -108,11 +108,13 @@ pub(crate) async fn submit_batch(
         let detail =
             "The key names a batch of other lines or other parameters. lines shows what differs.";
         let problem = Problem::new(Code::IdempotencyKeyReused, detail);
-        return Err(problem.with("lines", report.lines.into()));
+        return Err(problem.with_member("lines", report.lines.into()));
     }
     if report.accepted == 0 {
         let detail = "No line is a job: there is nothing to do. lines says why.";
-        return Err(Problem::new(Code::EmptyBatch, detail).with("lines", report.lines.into()));
+        return Err(
+            Problem::new(Code::EmptyBatch, detail).with_member("lines", report.lines.into())
+        );
     }
     let message = JobMessage { webhook, ..message(&caller, &trace, batch_id, &query, &report) };
     let accepted = match mode {
@@ -133,10 +135,10 @@ pub(crate) async fn submit_batch(
 /// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
 async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
     publish::wait_for_connection(app, Instant::now() + BROKER_DEADLINE).await?;
-    match deadline::within(app.store.get_job(key, ReadFrom::Leader)).await? {
+    match deadline::with_broker_deadline(app.store.get_job(key, ReadFrom::Leader)).await? {
         Lookup::Job(_) => Ok(BatchMode::ExistingBatch),
         Lookup::NotFound => Ok(BatchMode::NewKey),
-        Lookup::Deleted => Err(Problem::gone()),
+        Lookup::Deleted => Err(Problem::result_expired()),
     }
 }
 
@@ -198,7 +200,7 @@ fn interrupted_problem(
     mode: BatchMode,
     report: &IntakeReport,
 ) -> Problem {
-    let is_reused = problem.is(Code::IdempotencyKeyReused);
+    let is_reused = problem.has_code(Code::IdempotencyKeyReused);
     let how = match mode {
         // This request started nothing.
         BatchMode::ExistingBatch => return problem,
@@ -223,10 +225,10 @@ fn interrupted_problem(
     };
     let detail = format!("{}{whether} {how}", problem.detail());
     problem
-        .explained(detail)
-        .with("batch_id", json!(batch_id))
-        .with("accepted", report.accepted.into())
-        .with("lines", report.lines.clone().into())
+        .with_detail(detail)
+        .with_member("batch_id", json!(batch_id))
+        .with_member("accepted", report.accepted.into())
+        .with_member("lines", report.lines.clone().into())
 }
 
 /// `GET /v1/batches/{id}`: as `GET /v1/jobs/{id}`, for batches only.
@@ -236,7 +238,7 @@ pub(crate) async fn get_batch(
     query: jobs::Query,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    existing(&app, &key).await?;
+    require_batch(&app, &key).await?;
     jobs::get_job(State(app), JobPath(key), query, headers).await
 }
 
@@ -248,11 +250,11 @@ pub(crate) async fn get_batch_result(
     selection: results::Query,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    existing(&app, &key).await?;
+    require_batch(&app, &key).await?;
     results::get_result(State(app), caller, JobPath(key), selection, headers).await
 }
 
-async fn existing(app: &App, key: &JobKey) -> Result<(), Problem> {
+async fn require_batch(app: &App, key: &JobKey) -> Result<(), Problem> {
     let stored = find_job::require_job(app, key).await?;
     if stored.job.source.kind == SourceKind::Batch {
         return Ok(());
@@ -272,7 +274,7 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
     for some in members.chunks(CANCELS_MAX) {
         let withdrawing = some.iter().map(|job_id| {
             let key = JobKey { owner: job.owner.clone(), job_id: *job_id };
-            async move { withdraw(app, &key).await }
+            async move { cancel_member(app, &key).await }
         });
         let done = tokio::time::timeout_at(deadline, join_all(withdrawing)).await;
         let left = || {
@@ -290,7 +292,7 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
 }
 
 /// Withdraws one member. One that has ended, or is gone, is left as it is.
-async fn withdraw(app: &App, key: &JobKey) -> Result<(), Error> {
+async fn cancel_member(app: &App, key: &JobKey) -> Result<(), Error> {
     let event = |job: &mut Job, now| job.apply(wordmill_common::job::Event::Withdrawn, now);
     let current = match app.store.get_job(key, ReadFrom::AnyReplica).await? {
         Lookup::Job(stored) if stored.job.status.is_final() => return Ok(()),

@@ -34,7 +34,7 @@ pub(crate) async fn cancel_job(
     JobPath(key): JobPath,
     Extension(trace): Extension<TraceParent>,
 ) -> Result<Response, Problem> {
-    let withdrawing = tokio::time::timeout(BROKER_DEADLINE, withdraw(&app, &key, &trace));
+    let withdrawing = tokio::time::timeout(BROKER_DEADLINE, cancel(&app, &key, &trace));
     let stored = withdrawing.await.unwrap_or_else(|_| {
         let detail = "The store did not confirm in time whether the job is cancelled. Try again.";
         Err(Problem::new(Code::BrokerUnavailable, detail))
@@ -52,7 +52,7 @@ pub(crate) async fn cancel_job(
 /// A replica that is behind does no harm: what it says of a final record holds for ever, anything
 /// else is refused by the compare-and-set and read again from the leader. A job that is only a
 /// message yet gets its record here.
-async fn withdraw(
+async fn cancel(
     app: &App,
     key: &JobKey,
     request: &TraceParent,
@@ -74,8 +74,9 @@ async fn withdraw(
         Outcome::Refused(stored, _) => {
             let status = stored.job.status;
             let detail = format!("The job has already {}.", status.as_str());
-            Err(Problem::new(Code::AlreadyFinished, detail).with("job_status", json!(status)))
+            Err(Problem::new(Code::AlreadyFinished, detail)
+                .with_member("job_status", json!(status)))
         }
-        Outcome::Gone => Err(Problem::gone()),
+        Outcome::Gone => Err(Problem::result_expired()),
     }
 }

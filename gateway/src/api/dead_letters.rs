@@ -32,7 +32,7 @@ use crate::http::schema::Moment;
 /// Most letters on one page.
 const LIMIT_MAX: usize = 100;
 /// Letters on one page, unless asked for otherwise.
-const LIMIT: usize = 20;
+const LIMIT_DEFAULT: usize = 20;
 
 /// The query of `GET /v1/dead-letters`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -96,7 +96,7 @@ pub(crate) async fn list_dead_letters(
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
     let Query(selection) =
         selection.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
-    let limit = selection.limit.unwrap_or(LIMIT);
+    let limit = selection.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(invalid(format!("limit is 1 to {LIMIT_MAX}.")));
     }
@@ -113,7 +113,7 @@ pub(crate) async fn get_dead_letter(
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<LetterView>, Problem> {
-    let letter = existing(&app, &caller, id).await?;
+    let letter = require_letter(&app, &caller, id).await?;
     Ok(Json(LetterView::of(&app, &letter)))
 }
 
@@ -123,24 +123,24 @@ pub(crate) async fn delete_dead_letter(
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
-    let letter = existing(&app, &caller, id).await?;
+    let letter = require_letter(&app, &caller, id).await?;
     // The document first: a repeat finds what is left over.
     if let Some(name) = letter.message.as_ref().and_then(ParsedMessage::object) {
-        within(app.uploads.documents.remove(name)).await?;
+        with_deadline(app.uploads.documents.remove(name)).await?;
     }
-    within(app.dead_letters.remove(&letter)).await?;
+    with_deadline(app.dead_letters.remove(&letter)).await?;
     info!(letter.id = %letter.id, "dead letter deleted");
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn existing(
+async fn require_letter(
     app: &App,
     caller: &Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Letter, Problem> {
     let id = id.ok().and_then(|Path(id)| id.parse::<LetterId>().ok());
     let letter = match id {
-        Some(id) => within(app.dead_letters.find(&caller.owner, id)).await?,
+        Some(id) => with_deadline(app.dead_letters.find(&caller.owner, id)).await?,
         None => None,
     };
     letter.ok_or_else(|| {
@@ -156,10 +156,10 @@ async fn list_letters(
     before: Option<u64>,
     limit: usize,
 ) -> Result<LetterPage, Problem> {
-    within(app.dead_letters.list(owner, filter, before, limit)).await
+    with_deadline(app.dead_letters.list(owner, filter, before, limit)).await
 }
 
-async fn within<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
+async fn with_deadline<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
     match tokio::time::timeout(BROKER_DEADLINE, request).await {
         Ok(answer) => Ok(answer?),
         Err(_) => {

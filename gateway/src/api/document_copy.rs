@@ -8,7 +8,7 @@ use wordmill_nats::job_record::Lookup;
 
 use crate::App;
 use crate::http::problem::{Code, Problem};
-use crate::intake::upload::not_stored;
+use crate::intake::upload::storage_problem;
 use crate::read::find_job;
 
 /// Longest copy of a document for a job that is done again.
@@ -31,9 +31,9 @@ pub(crate) async fn copy_document(
     if !matches!(find_job::find(app, &key).await?, Lookup::NotFound) {
         return Ok(None);
     }
-    let copying = tokio::time::timeout(COPY_TIME_MAX, app.uploads.documents.copy(object, &key));
+    let copying = tokio::time::timeout(COPY_TIME_MAX, app.uploads.documents.copy_to(object, &key));
     let copied = match copying.await {
-        Ok(copied) => copied.map_err(not_stored)?,
+        Ok(copied) => copied.map_err(storage_problem)?,
         Err(_) => {
             let detail = "The document could not be copied in time. Nothing was queued: try again.";
             return Err(Problem::new(Code::BrokerUnavailable, detail));

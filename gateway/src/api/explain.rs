@@ -77,7 +77,7 @@ pub(crate) async fn explain_job(
     let rules = selection.rules.as_deref().map_or(Ok(DEFAULT_RULES), rules)?;
     let stored = find_job::require_job(&app, &key).await?;
     let job = &stored.job;
-    results::finished(job)?;
+    results::require_success(job)?;
     let explanation = explanation(&app, job).await?;
     Ok(Json(compare(job, &explanation, rules)).into_response())
 }
@@ -91,7 +91,7 @@ fn compare<'a>(
         let totals = job.totals_by_rule.as_ref();
         totals.and_then(|totals| totals.get(rule.as_str()).copied()).unwrap_or_default()
     };
-    let tokens = explanation.between(left, right);
+    let tokens = explanation.largest_differences(left, right);
     let listed_difference = tokens.iter().map(|token| token.difference(left, right)).sum();
     let signed = |words: u64| i64::try_from(words).unwrap_or(i64::MAX);
     let views = tokens.into_iter().map(|token| TokenView {
@@ -155,7 +155,7 @@ async fn explanation(app: &App, job: &Job) -> Result<Explanation, Problem> {
             let read = reading.await.map_err(|_| {
                 Problem::new(Code::BrokerUnavailable, "The explanation could not be read in time.")
             })?;
-            read?.ok_or_else(Problem::gone)
+            read?.ok_or_else(Problem::result_expired)
         }
     }
 }
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(rules("office,gmx").unwrap(), [RuleName::Office, RuleName::Gmx]);
         assert_eq!(rules("unicode, office").unwrap(), [RuleName::Unicode, RuleName::Office]);
         for wrong in ["", "unicode", "unicode,unicode", "unicode,words", "unicode,office,gmx"] {
-            assert!(rules(wrong).unwrap_err().is(Code::InvalidQuery), "{wrong}");
+            assert!(rules(wrong).unwrap_err().has_code(Code::InvalidQuery), "{wrong}");
         }
     }
 }

@@ -19,7 +19,7 @@ use wordmill_nats::stream_read::ReadFrom;
 use crate::App;
 use crate::api::webhooks;
 use crate::http::conditional::{self, IfNoneMatch};
-use crate::http::deadline::within;
+use crate::http::deadline::with_broker_deadline;
 use crate::http::problem::{Code, Problem};
 use crate::read::find_job::{self, JobPath};
 use crate::read::follow::{self, WAIT_S_MAX};
@@ -87,7 +87,7 @@ pub(crate) async fn delete_job(
     JobPath(key): JobPath,
 ) -> Result<StatusCode, Problem> {
     let stored = find_job::require_finished(&app, &key).await?;
-    within(remove(&app, &key, &stored)).await?;
+    with_broker_deadline(remove(&app, &key, &stored)).await?;
     info!(job.id = %key.job_id, "job deleted");
     Ok(StatusCode::NO_CONTENT)
 }

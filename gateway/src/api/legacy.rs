@@ -165,7 +165,7 @@ fn bad_request(problem: Problem) -> Refusal {
 
 /// A body that is wrong is a 400 here, and a lack of room for it a 500.
 fn refuse_body(problem: Problem) -> Refusal {
-    if problem.is(Code::Overloaded) { server_error(problem) } else { bad_request(problem) }
+    if problem.has_code(Code::Overloaded) { server_error(problem) } else { bad_request(problem) }
 }
 
 /// Whatever is wrong with us is a 500 here. Who has asked for too much is told when to come back.

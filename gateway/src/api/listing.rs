@@ -24,7 +24,7 @@ use crate::read::job_view::JobView;
 /// Most jobs on one page.
 const LIMIT_MAX: usize = 100;
 /// Jobs on one page, unless asked for otherwise.
-const LIMIT: usize = 20;
+const LIMIT_DEFAULT: usize = 20;
 
 /// The query.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -52,7 +52,7 @@ pub(crate) async fn list_jobs(
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
     let Query(selection) =
         selection.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
-    let limit = selection.limit.unwrap_or(LIMIT);
+    let limit = selection.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(invalid(format!("limit is 1 to {LIMIT_MAX}.")));
     }

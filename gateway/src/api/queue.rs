@@ -12,7 +12,7 @@ use wordmill_nats::presence::{self, WorkerStatus};
 use wordmill_nats::queue::LaneLevel;
 
 use crate::App;
-use crate::http::deadline::within;
+use crate::http::deadline::with_broker_deadline;
 use crate::http::problem::Problem;
 use crate::http::schema::Moment;
 
@@ -65,10 +65,10 @@ struct WorkerView {
 
 /// `GET /v1/queue`.
 pub(crate) async fn get_queue(State(app): State<App>) -> Result<Json<QueueView>, Problem> {
-    Ok(Json(within(look(&app)).await?))
+    Ok(Json(with_broker_deadline(read_queue(&app)).await?))
 }
 
-async fn look(app: &App) -> Result<QueueView, Error> {
+async fn read_queue(app: &App) -> Result<QueueView, Error> {
     let (level, now) = tokio::try_join!(app.queue.level(), app.queue.now())?;
     let (interactive, bulk, workers) = tokio::try_join!(
         app.queue.lane_level(Lane::Interactive),
@@ -94,13 +94,13 @@ impl LaneView {
         let reported: u64 =
             workers.iter().map(|worker| u64::from(worker.report.running(lane))).sum();
         // What workers said is seconds old: they cannot have more than was handed out.
-        let in_work = reported.min(level.handed_out);
+        let in_work = reported.min(level.in_flight);
         let age = level.oldest.map(|since| age(since, now).as_millis());
         Self {
-            depth: level.waiting.saturating_add(level.handed_out),
+            depth: level.waiting.saturating_add(level.in_flight),
             waiting: level.waiting,
             in_work,
-            waiting_for_retry: level.handed_out - in_work,
+            waiting_for_retry: level.in_flight - in_work,
             redelivered: level.redelivered,
             oldest_age_ms: age.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
         }

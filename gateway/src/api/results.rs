@@ -70,7 +70,7 @@ pub(crate) async fn get_result(
     };
     let stored = find_job::require_job(&app, &key).await?;
     let job = &stored.job;
-    finished(job)?;
+    require_success(job)?;
     let head = serde_json::to_string(&Head {
         job_id: job.job_id,
         totals: job.totals.as_ref(),
@@ -106,7 +106,7 @@ fn cache_control(job: &Job, now: Timestamp) -> String {
 ///
 /// # Errors
 /// `job_not_finished`, `job_failed` and `job_cancelled`.
-pub(crate) fn finished(job: &Job) -> Result<(), Problem> {
+pub(crate) fn require_success(job: &Job) -> Result<(), Problem> {
     match job.status {
         Status::Succeeded => Ok(()),
         Status::Queued | Status::Running | Status::Unknown => Err(Problem::new(
@@ -115,7 +115,7 @@ pub(crate) fn finished(job: &Job) -> Result<(), Problem> {
         )),
         Status::Failed => {
             let detail = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());
-            Err(Problem::new(Code::JobFailed, detail).with("failure", json!(job.failure)))
+            Err(Problem::new(Code::JobFailed, detail).with_member("failure", json!(job.failure)))
         }
         Status::Cancelled => {
             Err(Problem::new(Code::JobCancelled, "The job was cancelled; there is no result."))

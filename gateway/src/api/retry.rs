@@ -19,7 +19,7 @@ use crate::App;
 use crate::api::{document_copy, submit};
 use crate::auth::caller::Caller;
 use crate::enqueue::{idempotent, publish};
-use crate::http::deadline::within;
+use crate::http::deadline::with_broker_deadline;
 use crate::http::problem::{Code, Problem};
 use crate::intake::{idempotency_key, upload};
 use crate::read::find_job::{self, JobPath};
@@ -79,10 +79,11 @@ async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
     let key = job.key();
     // Another job may have had this id before.
     let is_its = |message: &ParsedMessage| message.created_at() == job.created_at;
-    let letter = within(app.dead_letters.find(&key.owner, LetterId::Job(key.job_id))).await?;
+    let letter =
+        with_broker_deadline(app.dead_letters.find(&key.owner, LetterId::Job(key.job_id))).await?;
     let message = match letter.and_then(|letter| letter.message).filter(is_its) {
         Some(message) => Some(message),
-        None => within(app.queue.find(&key, ReadFrom::Leader)).await?.filter(is_its),
+        None => with_broker_deadline(app.queue.find(&key, ReadFrom::Leader)).await?.filter(is_its),
     };
     match message {
         Some(ParsedMessage::Known(message)) => Ok(message.source),

@@ -14,7 +14,7 @@ use wordmill_nats::Error;
 use wordmill_nats::stream_read::ReadFrom;
 
 use crate::App;
-use crate::http::deadline::within;
+use crate::http::deadline::with_broker_deadline;
 use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
 use crate::read::find_job::{self, JobPath};
@@ -36,9 +36,9 @@ pub(crate) async fn redeliver_webhook(
         return Err(Problem::new(Code::WebhooksDisabled, detail));
     }
     let span = request_trace::begin_webhook_span(&job, &trace);
-    let deliveries = within(start_round(&app, &job)).instrument(span.clone()).await;
+    let deliveries = with_broker_deadline(start_round(&app, &job)).instrument(span.clone()).await;
     let deliveries = deliveries.map_err(|problem| {
-        let is_full = problem.is(Code::StorageFull);
+        let is_full = problem.has_code(Code::StorageFull);
         let detail = "Too many webhooks wait already. Come back later.";
         if is_full { Problem::new(Code::WebhooksFull, detail) } else { problem }
     })?;
@@ -70,5 +70,5 @@ async fn start_round(app: &App, job: &Job) -> Result<Deliveries, Error> {
 /// `broker_unavailable`, and `internal` for what cannot be read.
 pub(crate) async fn get_deliveries(app: &App, key: &JobKey) -> Result<Option<Deliveries>, Problem> {
     let read_from = if app.replicas > 1 { ReadFrom::Leader } else { ReadFrom::AnyReplica };
-    Ok(within(app.webhooks.get_deliveries(key, read_from)).await?.deliveries)
+    Ok(with_broker_deadline(app.webhooks.get_deliveries(key, read_from)).await?.deliveries)
 }

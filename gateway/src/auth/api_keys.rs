@@ -120,7 +120,7 @@ impl Admission {
 
 impl Table {
     /// Returns who sends a request; `None` without a key, and with any that is not one of ours.
-    pub(crate) fn holder(&self, headers: &HeaderMap) -> Option<Arc<Holder>> {
+    pub(crate) fn find_holder(&self, headers: &HeaderMap) -> Option<Arc<Holder>> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
         let (scheme, key) = value.split_once(' ')?;
@@ -281,7 +281,7 @@ mod tests {
     }
 
     fn owner(table: &Table, value: &str) -> Option<String> {
-        table.holder(&with(value)).map(|holder| holder.owner.to_string())
+        table.find_holder(&with(value)).map(|holder| holder.owner.to_string())
     }
 
     #[test]
@@ -313,8 +313,8 @@ mod tests {
         }
         let mut twice = with(&format!("Bearer {key}"));
         twice.append(AUTHORIZATION, format!("Bearer {key}").parse().unwrap());
-        assert!(table.holder(&twice).is_none());
-        assert!(table.holder(&HeaderMap::new()).is_none());
+        assert!(table.find_holder(&twice).is_none());
+        assert!(table.find_holder(&HeaderMap::new()).is_none());
     }
 
     #[tokio::test]

@@ -16,7 +16,8 @@ use crate::ui;
 
 /// Paths that need no key. Whoever watches over the service has none, and they name no job and no
 /// owner.
-const OPEN: [&str; 6] = ["/livez", "/readyz", "/metrics", "/health", "/openapi.json", "/docs"];
+const PUBLIC_PATHS: [&str; 6] =
+    ["/livez", "/readyz", "/metrics", "/health", "/openapi.json", "/docs"];
 
 /// Whoever sent a request. What they may see and touch belongs to `owner`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,10 +55,10 @@ pub(crate) async fn admit<F: Future<Output = Response>>(
         request.extensions_mut().insert(Caller { owner: Owner::public(), key_hash: None });
         return next(request).await;
     };
-    if is_open(request.uri().path()) {
+    if is_public_path(request.uri().path()) {
         return next(request).await;
     }
-    match table.holder(request.headers()) {
+    match table.find_holder(request.headers()) {
         Some(holder) => {
             mark_authenticated(&request);
             serve(&holder, request, next).await
@@ -73,8 +74,8 @@ fn mark_authenticated(request: &Request) {
     }
 }
 
-fn is_open(path: &str) -> bool {
-    OPEN.contains(&path) || ui::is_part(path)
+fn is_public_path(path: &str) -> bool {
+    PUBLIC_PATHS.contains(&path) || ui::is_part(path)
 }
 
 async fn serve<F: Future<Output = Response>>(
@@ -94,7 +95,7 @@ async fn serve<F: Future<Output = Response>>(
         }
     };
     if let Some(decision) = decision {
-        decision.describe(response.headers_mut());
+        decision.add_headers(response.headers_mut());
     }
     response
 }

@@ -119,7 +119,7 @@ impl RateDecision {
     }
 
     /// Tells the client what is left.
-    pub(crate) fn describe(&self, headers: &mut HeaderMap) {
+    pub(crate) fn add_headers(&self, headers: &mut HeaderMap) {
         let window_s = whole_seconds(self.rate.window());
         let policy = format!("\"requests\";q={};w={window_s}", self.rate.burst);
         let left = format!("\"requests\";r={};t={}", self.remaining, whole_seconds(self.full_in));
@@ -264,12 +264,14 @@ mod tests {
     fn the_headers_are_structured_fields_in_whole_seconds() {
         let (bucket, start) = (Bucket::new(RATE), Instant::now());
         let mut headers = HeaderMap::new();
-        bucket.take(start).describe(&mut headers);
+        bucket.take(start).add_headers(&mut headers);
         assert_eq!(headers["ratelimit-policy"], "\"requests\";q=3;w=1");
         assert_eq!(headers["ratelimit"], "\"requests\";r=2;t=1");
         bucket.take(start);
         bucket.take(start);
-        assert!(bucket.take(start).refusal().is_some_and(|problem| problem.is(Code::RateLimited)));
+        assert!(
+            bucket.take(start).refusal().is_some_and(|problem| problem.has_code(Code::RateLimited))
+        );
         for rate in [Rate { burst: RATE_MAX, ..RATE }, Rate { per_second: RATE_MAX, ..RATE }] {
             assert_eq!(rate.check(), Ok(()));
             assert_eq!(Bucket::new(rate).take(start).remaining, rate.burst - 1);

@@ -22,7 +22,7 @@ const READINGS_MAX: usize = 10;
 const BULK_PERCENT_MAX: u64 = 80;
 /// To what share the queue should have drained when an interactive client comes back, in percent:
 /// those who were declined together then find room together.
-const ROOM_PERCENT: u64 = 99;
+const INTERACTIVE_PERCENT_MAX: u64 = 99;
 /// A declined client stays away at least this long, in seconds.
 const RETRY_AFTER_S_MIN: u64 = 1;
 /// And at most this long.
@@ -58,34 +58,35 @@ impl Backpressure {
     /// # Errors
     /// `queue_full`.
     pub(crate) fn admit(&self, lane: Lane) -> Result<(), Problem> {
-        match (lane, self.fresh()) {
+        match (lane, self.fresh_reading()) {
             (Lane::Bulk, Some(reading)) if reading.level.excess(BULK_PERCENT_MAX) > 0 => {
                 let detail = format!(
                     "The queue is filled to {BULK_PERCENT_MAX} %. Bulk jobs are declined first; \
                      interactive ones are still taken."
                 );
-                Err(self.full(lane, detail))
+                Err(self.queue_full_problem(lane, detail))
             }
             (Lane::Bulk | Lane::Interactive, _) => Ok(()),
         }
     }
 
     /// Returns the answer to a job for which there is no room.
-    pub(crate) fn full(&self, lane: Lane, detail: impl Into<String>) -> Problem {
-        let after = self.fresh().map_or(RETRY_AFTER_S_UNKNOWN, |reading| reading.wait_s(lane));
+    pub(crate) fn queue_full_problem(&self, lane: Lane, detail: impl Into<String>) -> Problem {
+        let after =
+            self.fresh_reading().map_or(RETRY_AFTER_S_UNKNOWN, |reading| reading.wait_s(lane));
         Problem::new(Code::QueueFull, detail).retry_after(Duration::from_secs(after))
     }
 
     /// Returns how full the queue is, 0 to 1, by jobs or by bytes; nothing if nobody knows.
     pub(crate) fn fill_ratio(&self) -> Option<f64> {
-        let level = self.fresh()?.level;
+        let level = self.fresh_reading()?.level;
         #[expect(clippy::cast_precision_loss, reason = "a ratio is shown with a few digits")]
         let share = |now: u64, max: Option<u64>| max.map_or(0.0, |max| now as f64 / max as f64);
         let by_count = share(level.messages, level.messages_max);
         Some(by_count.max(share(level.bytes, level.bytes_max)))
     }
 
-    fn fresh(&self) -> Option<Reading> {
+    fn fresh_reading(&self) -> Option<Reading> {
         let reading = *self.reading.borrow();
         reading.filter(|reading| reading.at.elapsed() < STALE)
     }
@@ -95,7 +96,7 @@ impl Reading {
     /// Returns how long it takes until there is room for a job, in whole seconds.
     fn wait_s(&self, lane: Lane) -> u64 {
         let percent = match lane {
-            Lane::Interactive => ROOM_PERCENT,
+            Lane::Interactive => INTERACTIVE_PERCENT_MAX,
             Lane::Bulk => BULK_PERCENT_MAX,
         };
         let excess = u128::from(self.level.excess(percent));
@@ -141,7 +142,7 @@ pub(crate) async fn watch(queue: &Queue, sender: &watch::Sender<Option<Reading>>
         ticks.tick().await;
         match queue.level().await {
             Ok(level) => {
-                sender.send_replace(Some(note(&mut earlier, Instant::now(), level)));
+                sender.send_replace(Some(add_level(&mut earlier, Instant::now(), level)));
             }
             // What was read last gets stale by itself.
             Err(error) => debug!(%error, "the queue's level is not known"),
@@ -150,9 +151,9 @@ pub(crate) async fn watch(queue: &Queue, sender: &watch::Sender<Option<Reading>>
 }
 
 /// Adds a level to the earlier ones and derives how fast the queue drains.
-fn note(earlier: &mut VecDeque<(Instant, Level)>, at: Instant, level: Level) -> Reading {
+fn add_level(earlier: &mut VecDeque<(Instant, Level)>, at: Instant, level: Level) -> Reading {
     // Jobs leave out of order, so they are counted by what came in and what is still there.
-    let gone = |level: &Level| level.put_in.saturating_sub(level.messages);
+    let gone = |level: &Level| level.published.saturating_sub(level.messages);
     // A queue that was made anew counts from 1 again.
     if earlier.back().is_some_and(|(_, last)| gone(last) > gone(&level)) {
         earlier.clear();
@@ -170,9 +171,9 @@ fn note(earlier: &mut VecDeque<(Instant, Level)>, at: Instant, level: Level) -> 
 mod tests {
     use super::*;
 
-    fn level(messages: u64, bytes: u64, put_in: u64) -> Level {
+    fn level(messages: u64, bytes: u64, published: u64) -> Level {
         let (messages_max, bytes_max) = (Some(1000), Some(1_000_000));
-        Level { messages, bytes, messages_max, bytes_max, put_in }
+        Level { messages, bytes, messages_max, bytes_max, published }
     }
 
     fn reading(level: Level, drained: u64, within_s: u64) -> Reading {
@@ -238,11 +239,11 @@ mod tests {
             // Ten come and seven go; before the last ten seconds nothing went.
             let gone = 7 * second_after(second, 15);
             let level = level(10 * second - gone, 0, 10 * second);
-            last = Some(note(&mut earlier, start + Duration::from_secs(second), level));
+            last = Some(add_level(&mut earlier, start + Duration::from_secs(second), level));
         }
         let last = last.unwrap();
         assert_eq!((last.drained, last.within), (63, Duration::from_secs(9)));
-        let anew = note(&mut earlier, start + Duration::from_secs(30), level(1, 0, 1));
+        let anew = add_level(&mut earlier, start + Duration::from_secs(30), level(1, 0, 1));
         assert_eq!((anew.drained, anew.within), (0, Duration::ZERO));
     }
 

@@ -99,12 +99,12 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
     let key = JobKey { owner: message.owner.clone(), job_id: message.job_id };
     let comparing = async {
         let _reservation = app.in_flight_budget.take(&message.source)?;
-        match deadline::within(app.store.get_job(&key, ReadFrom::Leader)).await? {
+        match deadline::with_broker_deadline(app.store.get_job(&key, ReadFrom::Leader)).await? {
             Lookup::Job(stored) if stored.job.fingerprint == Some(fingerprint(message)) => {
                 Ok(stored.job)
             }
             Lookup::Job(_) => Err(idempotency_key_reused()),
-            Lookup::Deleted | Lookup::NotFound => Err(Problem::gone()),
+            Lookup::Deleted | Lookup::NotFound => Err(Problem::result_expired()),
         }
     };
     let compared = comparing.await;
@@ -160,7 +160,7 @@ async fn accept_or_find(
             enqueue_if_missing(app, *stored, message, trace, deadline, CreatedBy::ByAnother).await
         }
         ClaimResult::Exists(_) => Err(idempotency_key_reused()),
-        ClaimResult::Gone => Err(Problem::gone()),
+        ClaimResult::Gone => Err(Problem::result_expired()),
     }
 }
 
@@ -184,10 +184,10 @@ async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<ClaimResult, P
         return find_record(app, job, deadline).await?.ok_or(declined);
     }
     loop {
-        match within(deadline, job, app.store.claim(job)).await {
+        match before_deadline(deadline, job, app.store.claim(job)).await {
             Ok(claimed) => return Ok(claimed),
             // Whatever cannot be read now cannot be read later.
-            Err(problem) if problem.is(Code::Internal) || problem.needs_newer_version() => {
+            Err(problem) if problem.has_code(Code::Internal) || problem.needs_newer_version() => {
                 return Err(problem);
             }
             Err(problem) if Instant::now() + PUBLISH_PAUSE >= deadline => return Err(problem),
@@ -203,7 +203,7 @@ async fn find_record(
     deadline: Instant,
 ) -> Result<Option<ClaimResult>, Problem> {
     let key = job.key();
-    Ok(match within(deadline, job, app.store.get_job(&key, ReadFrom::Leader)).await? {
+    Ok(match before_deadline(deadline, job, app.store.get_job(&key, ReadFrom::Leader)).await? {
         Lookup::Job(stored) => Some(ClaimResult::Exists(stored)),
         Lookup::Deleted => Some(ClaimResult::Gone),
         Lookup::NotFound => None,
@@ -223,7 +223,7 @@ async fn enqueue_if_missing(
     message.created_at = stored.job.created_at;
     message.trace_id = stored.job.trace_id;
     if let Some(object) = &stored.job.document {
-        message.source.point_to(object);
+        message.source.replace_object(object);
     }
     let parent =
         stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
@@ -240,7 +240,7 @@ async fn enqueue_if_missing(
             telemetry::link(&publishing.span, trace);
         }
         let first = Envelope::seal(&message, &publishing.context)?;
-        let envelope = if is_again { first.again() } else { first };
+        let envelope = if is_again { first.with_second_message_id() } else { first };
         let offering = publish::publish_with_retries(app, &envelope, &publishing.context, deadline);
         match offering.instrument(publishing.span).await {
             PublishOutcome::Acknowledged(PublishAck::Stored) => {
@@ -295,20 +295,22 @@ async fn check_queue(
     loop {
         // A job that waits for its next attempt has its message there, too.
         let has_message =
-            within(deadline, &job, app.queue.has_message(&key, ReadFrom::Leader)).await?;
+            before_deadline(deadline, &job, app.queue.has_message(&key, ReadFrom::Leader)).await?;
         // A worker may have finished it before the queue was asked. A new revision alone says
         // nothing: somebody else may be about to put the message in, and die.
-        let now = match within(deadline, &job, app.store.get_job(&key, ReadFrom::Leader)).await? {
+        let now = match before_deadline(deadline, &job, app.store.get_job(&key, ReadFrom::Leader))
+            .await?
+        {
             Lookup::Job(now) if has_message || now.job.status != Status::Queued => {
                 return Ok(QueueCheck::Underway(Box::new(now.job)));
             }
             Lookup::Job(now) => now,
-            Lookup::Deleted => return Err(Problem::gone()),
+            Lookup::Deleted => return Err(Problem::result_expired()),
             // Taken back by a request that the queue declined: the job exists if its message does.
             Lookup::NotFound if has_message => return Ok(QueueCheck::Underway(Box::new(job))),
             Lookup::NotFound => return Err(Problem::unconfirmed(job.job_id)),
         };
-        match tokio::time::timeout_at(deadline, app.store.renew(&now)).await {
+        match tokio::time::timeout_at(deadline, app.store.rewrite(&now)).await {
             Ok(Ok(revision)) => {
                 return Ok(QueueCheck::Missing(Box::new(VersionedJob { revision, ..*now })));
             }
@@ -321,7 +323,7 @@ async fn check_queue(
 }
 
 /// Waits for the broker until the deadline. What it leaves open is told with the job's id.
-async fn within<T>(
+async fn before_deadline<T>(
     deadline: Instant,
     job: &Job,
     request: impl Future<Output = Result<T, Error>>,

@@ -113,7 +113,7 @@ mod tests {
             assert_eq!(budget.taken_bytes(), kib << 10, "{bytes}");
         }
         share.resize(budget.bytes()).unwrap();
-        assert!(share.resize(budget.bytes() + 1).unwrap_err().is(Code::Overloaded));
+        assert!(share.resize(budget.bytes() + 1).unwrap_err().has_code(Code::Overloaded));
         assert!(budget.share().resize(1).is_err());
         assert_eq!(budget.taken_bytes(), budget.bytes());
         drop(share);

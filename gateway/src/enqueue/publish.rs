@@ -61,7 +61,8 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
     let publishing = spans::publish(message, trace);
     let envelope = Envelope::seal(message, &publishing.context)?;
     let job = Job { traceparent: Some(*trace), ..message.queued_job() };
-    let creating = app.metrics.timed(Operation::CreateRecord, trace, app.store.create(&job));
+    let creating =
+        app.metrics.time_broker_request(Operation::CreateRecord, trace, app.store.create(&job));
     let offering = publish_with_retries(app, &envelope, &publishing.context, deadline);
     let (offered, created) = tokio::join!(offering.instrument(publishing.span), creating);
     match offered {
@@ -120,7 +121,8 @@ pub(crate) async fn publish_with_retries(
 ) -> PublishOutcome {
     let mut is_clear = true;
     loop {
-        let publishing = app.metrics.timed(Operation::Publish, trace, app.queue.publish(envelope));
+        let publishing =
+            app.metrics.time_broker_request(Operation::Publish, trace, app.queue.publish(envelope));
         match tokio::time::timeout_at(deadline, publishing).await {
             Ok(Ok(kept)) => return PublishOutcome::Acknowledged(kept),
             Ok(Err(
@@ -166,9 +168,9 @@ pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, 
 pub(crate) fn decline_problem(app: &App, lane: Lane, refused: &PublishError) -> Problem {
     warn!(%refused, "job declined");
     match refused {
-        PublishError::Full => {
-            app.backpressure.full(lane, "Too many jobs wait already. Come back later.")
-        }
+        PublishError::Full => app
+            .backpressure
+            .queue_full_problem(lane, "Too many jobs wait already. Come back later."),
         PublishError::TooLarge => {
             Problem::new(Code::InputTooLarge, "The job is too large for one message.")
         }

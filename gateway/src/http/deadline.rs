@@ -10,7 +10,7 @@ use crate::http::problem::{Code, Problem};
 pub(crate) const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 
 /// Waits for the broker as long as a request may.
-pub(crate) async fn within<T>(
+pub(crate) async fn with_broker_deadline<T>(
     request: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Problem> {
     match tokio::time::timeout(BROKER_DEADLINE, request).await {

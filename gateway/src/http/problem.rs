@@ -33,11 +33,11 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: shortened(detail.into()), more: Map::new(), retry_after: None }
+        Self { code, detail: truncate(detail.into()), more: Map::new(), retry_after: None }
     }
 
     /// A job that existed and is no longer kept.
-    pub(crate) fn gone() -> Self {
+    pub(crate) fn result_expired() -> Self {
         Self::new(Code::ResultExpired, "The job existed, but it is no longer kept.")
     }
 
@@ -46,7 +46,7 @@ impl Problem {
     pub(crate) fn unconfirmed(job_id: JobId) -> Self {
         let detail = "The queue did not confirm the job in time. It may have been accepted: ask \
                       for it by its id, or submit it again.";
-        Self::new(Code::BrokerUnavailable, detail).with("job_id", json!(job_id))
+        Self::new(Code::BrokerUnavailable, detail).with_member("job_id", json!(job_id))
     }
 
     /// Returns the problem of a job that only a newer version of the service can handle. During an
@@ -77,24 +77,24 @@ impl Problem {
     }
 
     /// Tells whether it is of this kind.
-    pub(crate) fn is(&self, code: Code) -> bool {
+    pub(crate) fn has_code(&self, code: Code) -> bool {
         self.code == code
     }
 
     /// Tells whether it lies in the time and not in the request.
-    pub(crate) fn passes(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         let status = self.status();
         status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
     }
 
     /// Says more about this case.
-    pub(crate) fn explained(mut self, detail: String) -> Self {
-        self.detail = shortened(detail);
+    pub(crate) fn with_detail(mut self, detail: String) -> Self {
+        self.detail = truncate(detail);
         self
     }
 
     /// Returns what is said of one of many things in a single answer.
-    pub(crate) fn brief(&self) -> Value {
+    pub(crate) fn summary(&self) -> Value {
         let (code, retryable) = (self.code.name(), self.code.is_retryable());
         let mut summary = json!({"code": code, "detail": self.detail, "retryable": retryable});
         if let (Some(summary), Some(job_id)) = (summary.as_object_mut(), self.more.get("job_id")) {
@@ -104,7 +104,7 @@ impl Problem {
     }
 
     /// Adds a member.
-    pub(crate) fn with(mut self, name: &str, value: Value) -> Self {
+    pub(crate) fn with_member(mut self, name: &str, value: Value) -> Self {
         self.more.insert(name.to_owned(), value);
         self
     }
@@ -147,7 +147,7 @@ impl Problem {
 
 /// Returns the beginning of a detail that is too long. A detail may quote text of the client, such
 /// as the name of an unknown field, which can have a megabyte.
-fn shortened(mut detail: String) -> String {
+fn truncate(mut detail: String) -> String {
     if let Some((end, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
         detail.truncate(end);
         detail.push('…');

@@ -75,11 +75,11 @@ impl<T> FileWatch<T> {
                 _ = ticks.tick() => {}
                 _ = signal => {}
             }
-            self.look().await;
+            self.reload().await;
         }
     }
 
-    async fn look(&mut self) {
+    async fn reload(&mut self) {
         let looked = read(&self.paths).await.and_then(|contents| {
             // Times of modification are too coarse, and a mounted secret changes under a link.
             if contents == self.contents {

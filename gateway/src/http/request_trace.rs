@@ -99,7 +99,7 @@ pub(crate) async fn answer<F: Future<Output = Response>>(
     let (span, trace) = begin(app, &request);
     request.extensions_mut().insert(trace);
     let response = next(request).instrument(span.clone()).await;
-    end(&span, &response);
+    end_span(&span, &response);
     let mut response = match response.extensions().get::<Problem>() {
         None => response,
         Some(problem) => match older {
@@ -137,7 +137,7 @@ fn begin(app: &App, request: &Request) -> (Span, TraceParent) {
         InboundTrace::Link => TraceParent::random(),
     };
     let trace = telemetry::context(&span).unwrap_or_else(fallback);
-    telemetry::identify(&span, trace.trace_id);
+    telemetry::record_trace_id(&span, trace.trace_id);
     (span, trace)
 }
 
@@ -186,7 +186,7 @@ fn method(method: &Method) -> &'static str {
     }
 }
 
-fn end(span: &Span, response: &Response) {
+fn end_span(span: &Span, response: &Response) {
     let status = response.status();
     span.record("http.response.status_code", i64::from(status.as_u16()));
     let problem = response.extensions().get::<Problem>();
@@ -222,7 +222,7 @@ fn join_trace_of(job: &Job, span: &Span, request: &TraceParent) {
         telemetry::adopt(span, parent);
         telemetry::link(span, request);
     }
-    telemetry::identify(span, job.trace_id);
+    telemetry::record_trace_id(span, job.trace_id);
 }
 
 /// Begins a trace for one line of a batch, linked to the request: a single trace with the spans of
@@ -250,7 +250,7 @@ fn start_trace<'a>(span: &Span, links: impl IntoIterator<Item = &'a TraceParent>
         telemetry::link(span, link);
     }
     let trace = telemetry::context(span).unwrap_or_else(TraceParent::random);
-    telemetry::identify(span, trace.trace_id);
+    telemetry::record_trace_id(span, trace.trace_id);
     trace
 }
 

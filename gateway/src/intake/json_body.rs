@@ -118,7 +118,7 @@ async fn read(
         Ok(bytes) => Ok((bytes, share)),
         Err(problem) => {
             drop(share);
-            if problem.is(Code::InputTooLarge) || problem.is(Code::Overloaded) {
+            if problem.has_code(Code::InputTooLarge) || problem.has_code(Code::Overloaded) {
                 drain(body).await;
             }
             Err(problem)

@@ -96,7 +96,10 @@ pub(crate) fn encoding(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 /// Returns the content type that a form gives its file, or that the file's name suggests if the form
 /// knows nothing about it.
-pub(crate) fn guess(content_type: Option<&str>, file_name: Option<&str>) -> Option<String> {
+pub(crate) fn guess_content_type(
+    content_type: Option<&str>,
+    file_name: Option<&str>,
+) -> Option<String> {
     let content_type = content_type.filter(|named| essence(named) != UNKNOWN_TYPE);
     let suggested = || {
         let (_, extension) = file_name?.rsplit_once('.')?;
@@ -112,7 +115,7 @@ pub(crate) fn guess(content_type: Option<&str>, file_name: Option<&str>) -> Opti
 }
 
 /// Returns a file's name without what could confuse a terminal, and not too long.
-pub(crate) fn plain(name: &str) -> String {
+pub(crate) fn sanitize_file_name(name: &str) -> String {
     let mut plain: String = name.chars().filter(|c| !c.is_control()).collect();
     let end = (0..=FILE_NAME_BYTES_MAX).rev().find(|end| plain.is_char_boundary(*end));
     plain.truncate(end.unwrap_or_default());
@@ -164,17 +167,23 @@ mod tests {
 
     #[test]
     fn a_name_suggests_a_type_where_the_form_gives_none() {
-        assert_eq!(guess(None, Some("a.MD")).as_deref(), Some("text/markdown"));
-        assert_eq!(guess(Some(UNKNOWN_TYPE), Some("a.html")).as_deref(), Some("text/html"));
-        assert_eq!(guess(Some("text/plain"), Some("a.html")).as_deref(), Some("text/plain"));
-        assert_eq!(guess(None, Some("a.tar.gz")), None);
-        assert_eq!(guess(None, None), None);
+        assert_eq!(guess_content_type(None, Some("a.MD")).as_deref(), Some("text/markdown"));
+        assert_eq!(
+            guess_content_type(Some(UNKNOWN_TYPE), Some("a.html")).as_deref(),
+            Some("text/html")
+        );
+        assert_eq!(
+            guess_content_type(Some("text/plain"), Some("a.html")).as_deref(),
+            Some("text/plain")
+        );
+        assert_eq!(guess_content_type(None, Some("a.tar.gz")), None);
+        assert_eq!(guess_content_type(None, None), None);
     }
 
     #[test]
     fn file_names_are_kept_short_and_plain() {
-        assert_eq!(plain("a\u{1b}[31m\n.txt"), "a[31m.txt");
-        let long = plain(&"é".repeat(200));
+        assert_eq!(sanitize_file_name("a\u{1b}[31m\n.txt"), "a[31m.txt");
+        let long = sanitize_file_name(&"é".repeat(200));
         assert_eq!(long.len(), 254);
     }
 }

@@ -13,13 +13,13 @@ use futures_util::Stream;
 use multer::{Field, Multipart};
 
 use crate::http::problem::{Code, Problem};
-use crate::intake::pieces::{Pieces, incomplete, wait_for_piece};
+use crate::intake::pieces::{Pieces, incomplete_body, wait_for_piece};
 
 /// How much larger than its file a form may be, in bytes.
 pub(crate) const MARGIN: u64 = 64 << 10;
 /// Most bytes between the file and what comes before or after it: names, headers, boundaries. What is
 /// waited for there is held in memory.
-const BETWEEN_BYTES_MAX: usize = 64 << 10;
+const PART_HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// A form whose file is being read.
 pub(crate) struct Form<'a> {
@@ -39,11 +39,12 @@ impl<'a> Form<'a> {
         stall_timeout: Duration,
     ) -> Result<Self, Problem> {
         let named = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let boundary = multer::parse_boundary(named.unwrap_or_default()).map_err(broken)?;
+        let boundary = multer::parse_boundary(named.unwrap_or_default()).map_err(invalid_form)?;
         let between = Arc::new(AtomicUsize::new(0));
         let frames = Frames { body, between: Arc::clone(&between), has_passed: false };
         let mut multipart = Multipart::new(frames, boundary);
-        let first = wait_for_piece(stall_timeout, multipart.next_field()).await?.map_err(broken)?;
+        let first =
+            wait_for_piece(stall_timeout, multipart.next_field()).await?.map_err(invalid_form)?;
         let Some(file) = first else {
             let detail = "The form is empty. Send one file in it.";
             return Err(Problem::new(Code::InvalidMultipart, detail));
@@ -75,7 +76,7 @@ impl Pieces for Form<'_> {
         self.between.store(0, Ordering::Relaxed);
         if let Some(file) = &mut self.file {
             if let Some(piece) =
-                wait_for_piece(self.stall_timeout, file.chunk()).await?.map_err(broken)?
+                wait_for_piece(self.stall_timeout, file.chunk()).await?.map_err(invalid_form)?
             {
                 return Ok(Some(piece));
             }
@@ -83,7 +84,7 @@ impl Pieces for Form<'_> {
         }
         // What follows tells whether the form came whole.
         let more = wait_for_piece(self.stall_timeout, self.multipart.next_field()).await?;
-        match more.map_err(broken)? {
+        match more.map_err(invalid_form)? {
             None => Ok(None),
             Some(_) => {
                 let detail = "The form has more than one part. Send one file; labels, lane and \
@@ -106,7 +107,7 @@ struct Frames<'a> {
 enum FrameError {
     #[error("the body ended before its time")]
     Cut,
-    #[error("there are more than {BETWEEN_BYTES_MAX} bytes besides the file")]
+    #[error("there are more than {PART_HEAD_BYTES_MAX} bytes besides the file")]
     TooMuch,
 }
 
@@ -127,7 +128,7 @@ impl Stream for Frames<'_> {
             };
             let Ok(data) = data else { continue };
             let before = self.between.fetch_add(data.len(), Ordering::Relaxed);
-            if before > BETWEEN_BYTES_MAX {
+            if before > PART_HEAD_BYTES_MAX {
                 return Poll::Ready(Some(Err(FrameError::TooMuch)));
             }
             self.has_passed = true;
@@ -137,11 +138,11 @@ impl Stream for Frames<'_> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
-fn broken(error: multer::Error) -> Problem {
+fn invalid_form(error: multer::Error) -> Problem {
     let mut cause: Option<&dyn std::error::Error> = Some(&error);
     while let Some(found) = cause {
         if matches!(found.downcast_ref(), Some(FrameError::Cut)) {
-            return incomplete();
+            return incomplete_body();
         }
         cause = found.source();
     }

@@ -32,7 +32,7 @@ pub(crate) const LABEL_VALUE_PATTERN: &str = "[^\\u0000-\\u001f\\u007f-\\u009f]*
 /// The body of `POST /v1/jobs`, and a line of `POST /v1/batches`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(transform = either)]
+#[schemars(transform = require_one_source)]
 pub(crate) struct NewJob {
     /// The page to fetch and count: absolute, `http` or `https`.
     #[schemars(schema_with = "url_member")]
@@ -79,7 +79,7 @@ fn url_member(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Has exactly one source.
-fn either(schema: &mut Schema) {
+fn require_one_source(schema: &mut Schema) {
     schema::alternatives(schema, &[("url", &["text"]), ("text", &["url"])]);
 }
 
@@ -107,7 +107,8 @@ pub(crate) fn source(url: Option<String>, text: Option<String>) -> Result<Source
 /// # Errors
 /// `invalid_url`.
 pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
-    let url = checked(text, "The URL").map_err(|detail| Problem::new(Code::InvalidUrl, detail))?;
+    let url =
+        parse_http_url(text, "The URL").map_err(|detail| Problem::new(Code::InvalidUrl, detail))?;
     Ok(Source::Url { url })
 }
 
@@ -121,11 +122,11 @@ pub(crate) fn webhook_to(app: &App, text: &str) -> Result<Webhook, Problem> {
         return Err(Problem::new(Code::WebhooksDisabled, detail));
     }
     let invalid = |detail| Problem::new(Code::InvalidWebhook, detail);
-    let url = checked(text, "The URL of the webhook").map_err(invalid)?;
+    let url = parse_http_url(text, "The URL of the webhook").map_err(invalid)?;
     Ok(Webhook { url })
 }
 
-fn checked(text: &str, what: &str) -> Result<String, String> {
+fn parse_http_url(text: &str, what: &str) -> Result<String, String> {
     if text.len() > URL_BYTES_MAX {
         return Err(format!("{what} is longer than {URL_BYTES_MAX} bytes."));
     }
@@ -150,7 +151,7 @@ pub(crate) fn options(value: Option<Value>) -> Result<Options, Problem> {
     let invalid = |detail| Problem::new(Code::InvalidOption, detail);
     let Members(options): Members<Options> = serde_json::from_value(value.clone())
         .map_err(|error| invalid(wrong_option(&value, &error)))?;
-    options.contradiction().map_or(Ok(options), |detail| Err(invalid(detail)))
+    options.find_contradiction().map_or(Ok(options), |detail| Err(invalid(detail)))
 }
 
 /// Says which option is wrong, which the error about all of them does not know.

@@ -24,7 +24,7 @@ impl Pieces for Plain<'_> {
         loop {
             match wait_for_piece(self.stall_timeout, self.body.frame()).await? {
                 None => return Ok(None),
-                Some(Err(_)) => return Err(incomplete()),
+                Some(Err(_)) => return Err(incomplete_body()),
                 // Trailers are no part of the document.
                 Some(Ok(frame)) => {
                     if let Ok(piece) = frame.into_data() {
@@ -49,6 +49,6 @@ pub(crate) async fn wait_for_piece<T>(
     })
 }
 
-pub(crate) fn incomplete() -> Problem {
+pub(crate) fn incomplete_body() -> Problem {
     Problem::new(Code::IncompleteBody, "The body ended before its time. Nothing was queued.")
 }

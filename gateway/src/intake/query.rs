@@ -13,9 +13,9 @@ use crate::intake::new_job;
 /// Options that are lists of texts.
 const LISTS: [&str; 1] = ["stop_words"];
 /// Options that are numbers.
-const NUMBERS: [&str; 2] = ["min_len", "top"];
+const NUMERIC_OPTIONS: [&str; 2] = ["min_len", "top"];
 /// Options that are true or false.
-const FLAGS: [&str; 1] = ["explain"];
+const BOOLEAN_OPTIONS: [&str; 1] = ["explain"];
 
 /// What a job is to be like.
 #[derive(Debug)]
@@ -81,8 +81,8 @@ fn add(options: &mut Map<String, Value>, name: String, text: &str) -> Result<(),
         }
         return Ok(());
     }
-    let number = || text.parse::<u64>().ok().filter(|_| NUMBERS.contains(&name.as_str()));
-    let flag = || text.parse::<bool>().ok().filter(|_| FLAGS.contains(&name.as_str()));
+    let number = || text.parse::<u64>().ok().filter(|_| NUMERIC_OPTIONS.contains(&name.as_str()));
+    let flag = || text.parse::<bool>().ok().filter(|_| BOOLEAN_OPTIONS.contains(&name.as_str()));
     let value = number().map(Value::from).or_else(|| flag().map(Value::from));
     let value = value.unwrap_or_else(|| text.into());
     match options.insert(name, value) {

@@ -28,10 +28,11 @@ use crate::enqueue::publish;
 use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
 use crate::intake::media_type::{
-    CONTENT_TYPE_BYTES_MAX, Kind, UNKNOWN_TYPE, countable, encoding, guess, kind, plain,
+    CONTENT_TYPE_BYTES_MAX, Kind, UNKNOWN_TYPE, countable, encoding, guess_content_type, kind,
+    sanitize_file_name,
 };
 use crate::intake::multipart::{self, Form};
-use crate::intake::pieces::{Pieces, Plain, incomplete};
+use crate::intake::pieces::{Pieces, Plain, incomplete_body};
 use crate::intake::query::{self, SubmitQuery};
 use crate::intake::{json_body, new_job};
 
@@ -186,9 +187,9 @@ async fn receive_with_options(
                 return Err(Problem::new(Code::UnsupportedMediaType, detail));
             }
             let mut form = Form::open(headers, body, limits.stall_timeout).await?;
-            let content_type = guess(form.content_type(), form.file_name());
+            let content_type = guess_content_type(form.content_type(), form.file_name());
             countable(content_type.as_deref().unwrap_or(UNKNOWN_TYPE))?;
-            let file_name = form.file_name().map(plain);
+            let file_name = form.file_name().map(sanitize_file_name);
             let received = receive(app, key, &mut form).await?;
             Ok((content_type, file_name, received))
         } else {
@@ -225,7 +226,7 @@ async fn receive(
     let size_max = app.uploads.limits.size_max;
     let mut pending = Pending::new(&app.uploads, key);
     let Some(upload) = &mut pending.upload else {
-        return Err(incomplete());
+        return Err(incomplete_body());
     };
     while let Some(piece) = pieces.next().await? {
         let size =
@@ -233,9 +234,9 @@ async fn receive(
         if size > size_max {
             return Err(too_large(size_max));
         }
-        upload.push(piece).await.map_err(not_stored)?;
+        upload.push(piece).await.map_err(storage_problem)?;
     }
-    let received = upload.finish().await.map_err(not_stored)?;
+    let received = upload.finish().await.map_err(storage_problem)?;
     pending.upload = None;
     Ok(received)
 }
@@ -287,7 +288,7 @@ fn too_large(size_max: u64) -> Problem {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
-pub(crate) fn not_stored(error: Error) -> Problem {
+pub(crate) fn storage_problem(error: Error) -> Problem {
     warn!(%error, "a document was not stored");
     match error {
         Error::Full { .. } => {

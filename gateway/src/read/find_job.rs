@@ -10,7 +10,7 @@ use wordmill_nats::stream_read::ReadFrom;
 
 use crate::App;
 use crate::auth::caller::Caller;
-use crate::http::deadline::within;
+use crate::http::deadline::with_broker_deadline;
 use crate::http::problem::{Code, Problem};
 
 /// The job that a path names, of the caller's.
@@ -46,7 +46,7 @@ pub(crate) fn parse_job_key(caller: &Caller, id: &str) -> Result<JobKey, Problem
 /// # Errors
 /// `broker_unavailable`, also if only a newer version can read the job, and `internal` if none can.
 pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Problem> {
-    within(search(app, key)).await
+    with_broker_deadline(search(app, key)).await
 }
 
 /// Looks for a job that has to exist.
@@ -64,7 +64,7 @@ pub(crate) async fn require_job(app: &App, key: &JobKey) -> Result<Box<Versioned
 pub(crate) async fn require_raw(app: &App, key: &JobKey) -> Result<RawRecord, Problem> {
     match find(app, key).await? {
         Lookup::Job(record) => Ok(record),
-        Lookup::Deleted => Err(Problem::gone()),
+        Lookup::Deleted => Err(Problem::result_expired()),
         Lookup::NotFound => Err(Problem::new(Code::JobNotFound, "No job has this id.")),
     }
 }
@@ -78,7 +78,7 @@ pub(crate) async fn require_finished(
     app: &App,
     key: &JobKey,
 ) -> Result<Box<VersionedJob>, Problem> {
-    let stored = match within(app.store.get_job(key, ReadFrom::Leader)).await? {
+    let stored = match with_broker_deadline(app.store.get_job(key, ReadFrom::Leader)).await? {
         Lookup::Job(stored) => stored,
         // Gone, or queued without a record, or never there.
         Lookup::Deleted | Lookup::NotFound => require_job(app, key).await?,
@@ -127,7 +127,7 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
         };
         // A worker may have written the record meanwhile, and even finished.
         return Ok(match app.store.get_raw(key, ReadFrom::Leader).await? {
-            Lookup::NotFound => Lookup::Job(RawRecord::unwritten(&message.queued_job())?),
+            Lookup::NotFound => Lookup::Job(RawRecord::of_new_job(&message.queued_job())?),
             found @ (Lookup::Job(_) | Lookup::Deleted) => found,
         });
     }

@@ -99,7 +99,7 @@ impl Listener {
     /// `too_many_waiting` and `broker_unavailable`.
     async fn open(app: &App, key: &JobKey) -> Result<Self, Problem> {
         let permit = app.waiters.take()?;
-        let connection = app.broker.connects();
+        let connection = app.broker.connection_number();
         let subscribing = tokio::time::timeout(BROKER_DEADLINE, Events::of(&app.broker, key));
         let events = subscribing.await.map_err(|_| {
             Problem::new(Code::BrokerUnavailable, "The store does not answer. Try again.")
@@ -176,7 +176,7 @@ impl Follower {
         while !predicate(&self.current) {
             match tokio::time::timeout_at(end, self.next()).await {
                 Ok(FollowEvent::Change) => {}
-                Ok(FollowEvent::Gone) => return Err(Problem::gone()),
+                Ok(FollowEvent::Gone) => return Err(Problem::result_expired()),
                 Ok(FollowEvent::Stopping) | Err(_) => break,
             }
         }
@@ -267,7 +267,7 @@ impl PreferWait {
     pub(crate) async fn wait_for_end(self, app: &App, job: &Job) -> Result<RawRecord, Problem> {
         let end = Instant::now() + self.wait;
         let follower = match self.listener {
-            Some(listener) => listener.follow(RawRecord::unwritten(job)?, FIRST_READ_AFTER),
+            Some(listener) => listener.follow(RawRecord::of_new_job(job)?, FIRST_READ_AFTER),
             None => Follower::start(app, &job.key()).await?,
         };
         follower.wait_until(end, |record| record.status.is_final()).await

@@ -28,7 +28,7 @@ use crate::http::request_trace;
 use crate::http::schema::Moment;
 
 /// Room for an answer in bytes: as much as most take.
-const ROOM_BYTES: usize = 2048;
+const ANSWER_BYTES_USUAL: usize = 2048;
 
 /// The answer about one job.
 // Of a record that is read for it, most is passed on as it is there.
@@ -75,7 +75,7 @@ pub(crate) struct JobView<'a> {
     #[serde(
         default,
         rename(deserialize = "members"),
-        deserialize_with = "counted",
+        deserialize_with = "deserialize_counts",
         skip_serializing_if = "Option::is_none"
     )]
     counts: Option<Counts>,
@@ -275,7 +275,7 @@ impl<'a> JobView<'a> {
             counts: job.members.as_ref().map(|members| members.counts),
             links: None,
         };
-        view.completed(job.source.batch.as_ref())
+        view.with_derived_fields(job.source.batch.as_ref())
     }
 
     /// Returns the answer that a record holds.
@@ -289,11 +289,11 @@ impl<'a> JobView<'a> {
             (None, Part::Written(source)) => members(source, key)?,
             (None, Part::Known(_)) | (Some(_), _) => None,
         };
-        Ok(view.completed(batch.as_ref()))
+        Ok(view.with_derived_fields(batch.as_ref()))
     }
 
     /// Adds what follows from the rest.
-    fn completed(mut self, batch: Option<&Batch>) -> Self {
+    fn with_derived_fields(mut self, batch: Option<&Batch>) -> Self {
         self.counts = self.counts.or_else(|| batch.map(waiting));
         self.links = Some(Links::of(self.job_id, self.batch));
         if !self.is_final() {
@@ -330,7 +330,7 @@ impl<'a> JobView<'a> {
 
 impl IntoResponse for JobView<'_> {
     fn into_response(self) -> Response {
-        let mut json = Vec::with_capacity(ROOM_BYTES);
+        let mut json = Vec::with_capacity(ANSWER_BYTES_USUAL);
         match serde_json::to_writer(&mut json, &self) {
             Ok(()) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
             Err(error) => {
@@ -378,7 +378,9 @@ fn waiting(batch: &Batch) -> Counts {
 }
 
 /// Reads how far the members are from what is known of them.
-fn counted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Counts>, D::Error> {
+fn deserialize_counts<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Counts>, D::Error> {
     #[derive(Deserialize)]
     struct Members {
         counts: Counts,
@@ -457,7 +459,7 @@ mod tests {
             (json!({"webhook": webhook, "status": "failed", "failure": failure}), true, "Gone."),
         ] {
             let job = job(changes);
-            let record = RawRecord::unwritten(&job).unwrap();
+            let record = RawRecord::of_new_job(&job).unwrap();
             let key = job.key();
             let (from_job, read) = (JobView::of(&job), JobView::read(&record, &key).unwrap());
             assert_eq!(from_job.has_ended_with_webhook(), has_ended_with_webhook);

@@ -92,13 +92,13 @@ impl<'a> Range<'a> {
         let name = parts.next().filter(|name| !name.is_empty())?;
         let weight =
             parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        let quality = weight.map_or(Some(1000), thousandths).unwrap_or(1000);
+        let quality = weight.map_or(Some(1000), parse_quality).unwrap_or(1000);
         Some(Self { name, quality })
     }
 }
 
 /// Reads a weight such as `0.8`, exact to three digits.
-fn thousandths(text: &str) -> Option<u16> {
+fn parse_quality(text: &str) -> Option<u16> {
     let (integer, part) = text.split_once('.').unwrap_or((text, ""));
     let part: u16 = format!("{part:0<3}").get(..3)?.parse().ok()?;
     let integer: u16 = integer.parse().ok()?;
@@ -169,7 +169,7 @@ impl Writer {
         self.is_first = false;
     }
 
-    fn end(&mut self) {
+    fn finish(&mut self) {
         self.written.extend(self.end.as_bytes());
     }
 
@@ -195,7 +195,7 @@ pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words, admission: A
             match words.next().await {
                 Ok(Some(entry)) => writer.word(&entry),
                 Ok(None) => {
-                    writer.end();
+                    writer.finish();
                     return Some((Ok(writer.take()), None));
                 }
                 Err(error) => {

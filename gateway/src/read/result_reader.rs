@@ -41,12 +41,13 @@ impl Words {
     ) -> Result<Self, Problem> {
         let opening = async {
             let storage = match &job.result {
-                None => return Err(Problem::gone()),
+                None => return Err(Problem::result_expired()),
                 Some(ResultRef::Inline { word_count }) => {
                     Storage::Record(results::inline(&job.key(), word_count)?.into_iter())
                 }
                 Some(ResultRef::Object { name }) => {
-                    let packed = app.results.read(name).await?.ok_or_else(Problem::gone)?;
+                    let packed =
+                        app.results.read(name).await?.ok_or_else(Problem::result_expired)?;
                     Storage::Store(Box::new(packed.entries()?))
                 }
             };

@@ -198,7 +198,7 @@ mod tests {
     use crate::http::problem::Code;
 
     /// What is answered where there is no operation.
-    const ELSEWHERE: [Code; 4] =
+    const CODES_WITHOUT_OPERATION: [Code; 4] =
         [Code::HeadTooLarge, Code::MalformedRequest, Code::MethodNotAllowed, Code::RouteNotFound];
 
     /// Returns the methods and paths of `routes.rs`, as it is written.
@@ -246,7 +246,12 @@ mod tests {
             .flat_map(|operation| operation.all_codes().into_iter().map(|code| code.name()))
             .collect();
         for code in Code::ALL {
-            assert_eq!(named.contains(code.name()), !ELSEWHERE.contains(code), "{}", code.name());
+            assert_eq!(
+                named.contains(code.name()),
+                !CODES_WITHOUT_OPERATION.contains(code),
+                "{}",
+                code.name()
+            );
         }
     }
 

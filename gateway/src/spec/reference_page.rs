@@ -41,7 +41,7 @@ pub(crate) fn render(document: &Value) -> String {
         text(info, "version"),
         text(info, "summary"),
     );
-    let groups = groups(document);
+    let groups = operations_by_tag(document);
     html += &contents(&groups);
     html += "<main>\n<section class=\"introduction\">\n";
     html += &prose(info["description"].as_str().unwrap_or_default());
@@ -77,7 +77,7 @@ struct Operation<'a> {
 }
 
 /// Returns the operations by their tags, in the order of both.
-fn groups(document: &Value) -> Vec<(&Value, Vec<Operation<'_>>)> {
+fn operations_by_tag(document: &Value) -> Vec<(&Value, Vec<Operation<'_>>)> {
     let all = || {
         members(&document["paths"]).flat_map(|(path, methods)| {
             members(methods).map(move |(method, is)| Operation { method, path, is })

@@ -23,7 +23,7 @@ use crate::subject::{self, UNREADABLE};
 use crate::topology::{DEAD_JOBS, DEAD_JOBS_PREFIX};
 
 /// Most questions to the broker for one page.
-const QUESTIONS_MAX: u32 = 400;
+const REQUESTS_MAX: u32 = 400;
 /// Size of the messages of one page at which reading stops, in bytes. The last one may exceed it.
 /// A letter holds the text of its job.
 const PAGE_BYTES_MAX: usize = 16 << 20;
@@ -154,8 +154,8 @@ impl Archive {
         // Everything from `top` on has been looked at.
         let mut top = before.map_or(newest + 1, |before| before.min(newest + 1));
         let (mut letters, mut bytes) = (Vec::new(), 0_usize);
-        while top > oldest && letters.len() < limit && walk.questions < QUESTIONS_MAX {
-            let Some((bottom, window)) = walk.window(oldest, top).await? else {
+        while top > oldest && letters.len() < limit && walk.questions < REQUESTS_MAX {
+            let Some((bottom, window)) = walk.next_window(oldest, top).await? else {
                 top = oldest;
                 break;
             };
@@ -272,7 +272,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Returns the newest window below `top` that has letters, with its lower end; `None` if there is
     /// none. Where nothing is, steps double; where something is found, they halve until it fits.
-    async fn window(
+    async fn next_window(
         &mut self,
         oldest: u64,
         top: u64,
@@ -282,7 +282,7 @@ impl Walk<'_> {
             let bottom = top.saturating_sub(size).max(oldest);
             let first = self.next(bottom).await?.filter(|message| message.sequence < top);
             match first {
-                None if self.questions >= QUESTIONS_MAX => {
+                None if self.questions >= REQUESTS_MAX => {
                     return Ok(Some((bottom, VecDeque::new())));
                 }
                 None => {

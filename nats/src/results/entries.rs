@@ -39,7 +39,7 @@ impl Entries {
     pub async fn next(&mut self) -> Result<Option<(String, u64)>, Error> {
         loop {
             if self.has_begun {
-                match front(&self.buffer).map_err(|reason| self.corrupt(reason))? {
+                match parse_front(&self.buffer).map_err(|reason| self.corrupt(reason))? {
                     Front::Entry { word, count, bytes } => {
                         self.buffer.advance(bytes);
                         return Ok(Some((word, count)));
@@ -72,7 +72,7 @@ impl Entries {
 
 /// Reads the entry at the front: `"word":count` and what separates it from the next one. It is our
 /// own JSON, without white space.
-fn front(bytes: &[u8]) -> Result<Front, &'static str> {
+fn parse_front(bytes: &[u8]) -> Result<Front, &'static str> {
     match bytes.first() {
         None => return Ok(Front::Part),
         Some(b'}') => return Ok(Front::End),
@@ -125,14 +125,14 @@ mod tests {
         let histogram: Histogram = words.into_iter().collect();
         let json = serde_json::to_vec(&histogram).unwrap();
         let (mut rest, mut found) = (&json[1..], Vec::new());
-        while let Front::Entry { word, count, bytes } = front(rest).unwrap() {
+        while let Front::Entry { word, count, bytes } = parse_front(rest).unwrap() {
             for cut in 0..bytes {
-                assert_eq!(front(&rest[..cut]), Ok(Front::Part), "{word} at {cut}");
+                assert_eq!(parse_front(&rest[..cut]), Ok(Front::Part), "{word} at {cut}");
             }
             found.push((word, count));
             rest = &rest[bytes..];
         }
-        assert_eq!(front(rest), Ok(Front::End));
+        assert_eq!(parse_front(rest), Ok(Front::End));
         assert_eq!(found.into_iter().collect::<Histogram>(), histogram);
     }
 
@@ -140,7 +140,7 @@ mod tests {
     fn what_is_no_entry_is_refused() {
         for bad in ["1", "x", "\"a\"1", "\"a\":x", "\"a\":-1,", "\"a\":,", "\"a\":1;", "\"\\x\":1,"]
         {
-            assert!(front(bad.as_bytes()).is_err(), "{bad}");
+            assert!(parse_front(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 }

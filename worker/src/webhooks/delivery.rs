@@ -135,7 +135,7 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Next, Error> {
         return Ok(Next::Later(Some(HOST_BUSY_PAUSE.mul_f64(1.0 + run.jitter()))));
     };
     let mut begun = state.clone();
-    begun.begin(run, clock::now(), deliverer.timeout);
+    begun.begin_attempt(run, clock::now(), deliverer.timeout);
     let written = worker.webhooks.write(&order.key, &begun, kept.revision).await;
     let revision = match written {
         Ok(revision) => revision,
@@ -215,7 +215,7 @@ impl Attempt<'_> {
         };
         worker.metrics.note_webhook_attempt(&answer, start.elapsed());
         let conclude = |state: &mut Deliveries| {
-            state.conclude(self.run, &answer, self.deliverer.schedule, clock::now())
+            state.end_attempt(self.run, &answer, self.deliverer.schedule, clock::now())
         };
         let Some(state) = self.write(begun, conclude).await? else {
             // It was sent again meanwhile, or deleted: there is another message, or none is needed.

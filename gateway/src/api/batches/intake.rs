@@ -90,7 +90,8 @@ impl Intake<'_> {
                 Ok(Next::End) => is_over = true,
                 Ok(Next::Job(_)) if count >= LINES_MAX => {
                     let detail = format!("A batch has at most {LINES_MAX} jobs.");
-                    outcomes.push(rest(&mut count, Problem::new(Code::InputTooLarge, detail)));
+                    outcomes
+                        .push(refuse_rest(&mut count, Problem::new(Code::InputTooLarge, detail)));
                     is_over = true;
                 }
                 Ok(Next::Job(cut)) => {
@@ -110,7 +111,7 @@ impl Intake<'_> {
                     }
                 }
                 Ok(Next::Broken(problem)) => {
-                    outcomes.push(rest(&mut count, problem));
+                    outcomes.push(refuse_rest(&mut count, problem));
                     is_over = true;
                 }
                 // Waits for jobs in flight: the answer must name them.
@@ -122,7 +123,7 @@ impl Intake<'_> {
                     let outcome: Outcome = outcome;
                     bytes -= outcome.bytes;
                     if let Err(problem) = &outcome.accepted
-                        && problem.passes()
+                        && problem.is_transient()
                     {
                         interrupted.get_or_insert_with(|| problem.clone());
                         is_over = true;
@@ -155,7 +156,7 @@ impl Intake<'_> {
             // The record is deleted, has expired or, under the key of a batch that exists, never
             // existed. The line counts as accepted: other lines have another fingerprint.
             Err(problem)
-                if self.mode != BatchMode::WithoutKey && problem.is(Code::ResultExpired) =>
+                if self.mode != BatchMode::WithoutKey && problem.has_code(Code::ResultExpired) =>
             {
                 Ok(Batch::member(&self.caller.owner, self.batch_id, line))
             }
@@ -207,10 +208,10 @@ impl Intake<'_> {
 }
 
 /// Refuses a line that stands for everything after it, too.
-fn rest(count: &mut u32, problem: Problem) -> Outcome {
+fn refuse_rest(count: &mut u32, problem: Problem) -> Outcome {
     *count = count.saturating_add(1);
     let detail = format!("{} Nothing from here on was read.", problem.detail());
-    Outcome { line: *count, bytes: 0, accepted: Err(problem.explained(detail)) }
+    Outcome { line: *count, bytes: 0, accepted: Err(problem.with_detail(detail)) }
 }
 
 impl IntakeReport {
@@ -224,7 +225,7 @@ impl IntakeReport {
                 }
                 Err(problem) => {
                     report.refused.add(line);
-                    json!({"line": line, "problem": problem.brief()})
+                    json!({"line": line, "problem": problem.summary()})
                 }
             });
         }

@@ -166,7 +166,7 @@ impl Cutter {
                     }
                 }
                 Place::Within { depth, is_text, is_escaped } => {
-                    self.place = within(byte, depth, is_text, is_escaped);
+                    self.place = next_place(byte, depth, is_text, is_escaped);
                     self.scanned += 1;
                 }
             }
@@ -186,7 +186,7 @@ impl Cutter {
 }
 
 /// Returns where one is behind a byte of a member.
-fn within(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> Place {
+fn next_place(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> Place {
     let (depth, is_text, is_escaped) = match byte {
         _ if is_escaped => (depth, is_text, false),
         b'\\' if is_text => (depth, true, true),

@@ -21,7 +21,7 @@ use wordmill_common::open_name::OpenName;
 use wordmill_common::trace_context::{TraceId, TraceParent};
 use wordmill_nats::dead_letters::{Filter, Letter, LetterId};
 
-use super::{list_letters, within};
+use super::{list_letters, with_deadline};
 use crate::App;
 use crate::api::document_copy;
 use crate::auth::caller::Caller;
@@ -42,7 +42,7 @@ const REPLAY_TIME_MAX: Duration = Duration::from_secs(10);
 /// The body of `POST /v1/dead-letters/replay`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Replay", transform = either)]
+#[schemars(rename = "Replay", transform = require_one_selection)]
 pub(crate) struct Request {
     /// The letters, by their ids.
     #[schemars(length(min = 1, max = REPLAY_MAX))]
@@ -59,7 +59,7 @@ pub(crate) struct Request {
 }
 
 /// Has ids, or a filter with or without a cursor.
-fn either(schema: &mut Schema) {
+fn require_one_selection(schema: &mut Schema) {
     alternatives(schema, &[("ids", &["filter", "cursor"]), ("filter", &["ids"])]);
 }
 
@@ -206,7 +206,7 @@ impl ReplayTarget {
         let Ok(id) = name.parse::<LetterId>() else {
             return Ok(Err(name));
         };
-        Ok(within(app.dead_letters.find(owner, id)).await?.ok_or(name))
+        Ok(with_deadline(app.dead_letters.find(owner, id)).await?.ok_or(name))
     }
 }
 
@@ -243,10 +243,10 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
             status: Some(job_view::status_name(job.status)),
             ..Line::of(name, Outcome::Replayed)
         },
-        Err(problem) if problem.is(Code::ResultExpired) => {
+        Err(problem) if problem.has_code(Code::ResultExpired) => {
             Line { job_id, ..Line::of(name, Outcome::Gone) }
         }
-        Err(problem) if problem.is(Code::SourceGone) => Line {
+        Err(problem) if problem.has_code(Code::SourceGone) => Line {
             code: Some(problem.name()),
             detail: Some(problem.detail().to_owned()),
             ..Line::of(name, Outcome::SourceGone)

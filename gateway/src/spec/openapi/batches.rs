@@ -11,7 +11,7 @@ use crate::intake::new_job::NewJob;
 use crate::read::job_view::JobView;
 
 const TAG: &str = "batches";
-const LOOKUP: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
+const FIND_JOB_CODES: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
 const TEXT: &str = "Up to 10,000 jobs, one a line or in an array, each accepted or refused by itself. Options that \
     stand in the query hold for all of them; labels are added to those of each.\n\nThe batch is a job, too: it adds up \
     what the others find. Its id is good for everything that takes a job's.";
@@ -30,7 +30,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
             .with(200, &["Cache-Control", "ETag", "Retry-After"])
             .answer(304, "Nothing has changed.")
             .with(304, &["Cache-Control", "ETag", "Retry-After"])
-            .codes(&LOOKUP)
+            .codes(&FIND_JOB_CODES)
             .codes(&[Code::InvalidQuery, Code::TooManyWaiting]),
         Operation::new(
             TAG,
@@ -50,7 +50,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
         .content(200, "", "text/csv", text.clone())
         .content(200, "", "application/x-ndjson", text)
         .with(200, &["Cache-Control", "Vary"])
-        .codes(&LOOKUP)
+        .codes(&FIND_JOB_CODES)
         .codes(&[Code::InvalidQuery, Code::NotAcceptable])
         .codes(&[Code::JobCancelled, Code::JobFailed, Code::JobNotFinished]),
     ]

@@ -9,7 +9,7 @@ use crate::http::cursor::PageQuery;
 use crate::http::problem::Code;
 
 const TAG: &str = "dead letters";
-const LOOKUP: [Code; 2] = [Code::BrokerUnavailable, Code::DeadLetterNotFound];
+const FIND_LETTER_CODES: [Code; 2] = [Code::BrokerUnavailable, Code::DeadLetterNotFound];
 const ID_TEXT: &str = "The letter's id: that of its job, unless its message could not be read.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
@@ -26,11 +26,11 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
         Operation::new(TAG, ("GET", path), "getDeadLetter", "Look at a dead letter")
             .in_path("id", ID_TEXT, &id)
             .json(200, "The dead letter.", schemas.written::<LetterView>())
-            .codes(&LOOKUP),
+            .codes(&FIND_LETTER_CODES),
         Operation::new(TAG, ("DELETE", path), "deleteDeadLetter", "Delete a dead letter")
             .in_path("id", ID_TEXT, &id)
             .answer(204, "It is gone.")
-            .codes(&LOOKUP),
+            .codes(&FIND_LETTER_CODES),
         Operation::new(
             TAG,
             ("POST", "/v1/dead-letters/replay"),

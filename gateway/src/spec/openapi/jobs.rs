@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::submission::NEXT;
+use super::submission::FOLLOW_UP_OPERATIONS;
 use super::{Operation, Schemas};
 use crate::api::explain::{self, ExplanationView};
 use crate::api::jobs::JobQuery;
@@ -14,13 +14,13 @@ use crate::read::job_view::JobView;
 
 const TAG: &str = "jobs";
 /// How a job may not be found.
-const LOOKUP: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
+const FIND_JOB_CODES: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let mut all = vec![list(schemas)];
-    all.extend(reading(schemas));
+    all.extend(read_operations(schemas));
     all.extend(results(schemas));
-    all.extend(changing(schemas));
+    all.extend(write_operations(schemas));
     all
 }
 
@@ -37,7 +37,7 @@ fn list(schemas: &mut Schemas) -> Operation {
         .codes(&[Code::BrokerUnavailable, Code::InvalidQuery])
 }
 
-fn reading(schemas: &mut Schemas) -> [Operation; 2] {
+fn read_operations(schemas: &mut Schemas) -> [Operation; 2] {
     let job = schemas.written::<JobView<'_>>();
     let text = json!({"type": "string"});
     let revision =
@@ -68,7 +68,7 @@ fn reading(schemas: &mut Schemas) -> [Operation; 2] {
             .with(200, &["Cache-Control", "ETag", "Retry-After"])
             .answer(304, "Nothing has changed.")
             .with(304, &["Cache-Control", "ETag", "Retry-After"])
-            .codes(&LOOKUP)
+            .codes(&FIND_JOB_CODES)
             .codes(&[Code::InvalidQuery, Code::TooManyWaiting]),
         Operation::new(TAG, ("GET", "/v1/jobs/{id}/events"), "followJob", "Follow a job")
             .text(
@@ -80,7 +80,7 @@ fn reading(schemas: &mut Schemas) -> [Operation; 2] {
             .content(200, "Events, until the job has ended.", "text/event-stream", event)
             .with(200, &["Cache-Control"])
             .answer(204, "The job has ended, and you have seen that.")
-            .codes(&LOOKUP)
+            .codes(&FIND_JOB_CODES)
             .codes(&[Code::TooManyWaiting]),
     ]
 }
@@ -112,7 +112,7 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
             .content(200, "", "text/csv", text.clone())
             .content(200, "", "application/x-ndjson", text)
             .with(200, &["Cache-Control", "Vary"])
-            .codes(&LOOKUP)
+            .codes(&FIND_JOB_CODES)
             .codes(&[Code::InvalidQuery, Code::NotAcceptable])
             .codes(&[Code::JobCancelled, Code::JobFailed, Code::JobNotFinished]),
         Operation::new(TAG, ("GET", "/v1/jobs/{id}/explain"), "explainJob", "Explain a count")
@@ -120,32 +120,32 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
             .job_id()
             .parameters(schemas.query::<explain::Selection>())
             .json(200, "What is counted differently.", schemas.written::<ExplanationView<'_>>())
-            .codes(&LOOKUP)
+            .codes(&FIND_JOB_CODES)
             .codes(&[Code::ExplainNotRecorded, Code::InvalidQuery])
             .codes(&[Code::JobCancelled, Code::JobFailed, Code::JobNotFinished]),
     ]
 }
 
-fn changing(schemas: &mut Schemas) -> [Operation; 4] {
+fn write_operations(schemas: &mut Schemas) -> [Operation; 4] {
     let job = schemas.written::<JobView<'_>>();
     [
         Operation::new(TAG, ("POST", "/v1/jobs/{id}/cancel"), "cancelJob", "Cancel a job")
             .text("Once this is answered no result appears. A repeat is harmless.")
             .job_id()
             .json(200, "The job, cancelled now or before.", job.clone())
-            .codes(&LOOKUP)
+            .codes(&FIND_JOB_CODES)
             .codes(&[Code::AlreadyFinished]),
-        super::submission::named(
+        super::submission::with_idempotency_key(
             Operation::new(TAG, ("POST", "/v1/jobs/{id}/retry"), "retryJob", "Do a job again")
                 .text("A finished job is done again as a new one, which names the old one in `retry_of`.")
                 .job_id(),
         )
         .json(202, "The new job is queued.", job.clone())
         .with(202, &["Location", "Retry-After"])
-        .leads_to(202, &NEXT)
+        .with_links(202, &FOLLOW_UP_OPERATIONS)
         .json(200, "The new job has ended: within `Prefer: wait`, or before the repeat.", job)
         .with(200, &["Location", "Preference-Applied"])
-        .codes(&LOOKUP)
+        .codes(&FIND_JOB_CODES)
         .codes(&[Code::IdempotencyKeyReused, Code::InputTooLarge, Code::JobNotFinished])
         .codes(&[Code::Overloaded, Code::QueueFull, Code::QuotaExceeded])
         .codes(&[Code::SourceGone, Code::StorageFull]),
@@ -156,14 +156,14 @@ fn changing(schemas: &mut Schemas) -> [Operation; 4] {
             )
             .job_id()
             .json(202, "It will be sent.", schemas.written::<JobView<'_>>())
-            .codes(&LOOKUP)
+            .codes(&FIND_JOB_CODES)
             .codes(&[Code::JobNotFinished, Code::WebhookNotRequested])
             .codes(&[Code::WebhooksDisabled, Code::WebhooksFull]),
         Operation::new(TAG, ("DELETE", "/v1/jobs/{id}"), "deleteJob", "Delete a job and its result")
             .text("It has to have ended. From then on it is `410`.")
             .job_id()
             .answer(204, "It is gone.")
-            .codes(&LOOKUP)
+            .codes(&FIND_JOB_CODES)
             .codes(&[Code::JobNotFinished]),
     ]
 }

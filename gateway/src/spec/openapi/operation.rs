@@ -163,7 +163,7 @@ impl Operation {
     }
 
     /// Says which operations take the job of an answer.
-    pub(crate) fn leads_to(mut self, status: u16, operations: &[&str]) -> Self {
+    pub(crate) fn with_links(mut self, status: u16, operations: &[&str]) -> Self {
         for id in operations {
             self = self.link(status, id, "$response.body#/job_id");
         }

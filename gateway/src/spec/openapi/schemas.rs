@@ -10,7 +10,7 @@ use crate::http::problem::Code;
 use crate::http::schema::without_null;
 
 /// Where schemas with a name are.
-const PLACE: &str = "#/components/schemas/";
+const SCHEMAS_PREFIX: &str = "#/components/schemas/";
 
 /// The schemas that are used so far.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Schemas {
     /// Gives a schema a name, and returns a reference to it.
     pub(crate) fn name(&mut self, name: &str, schema: Value) -> Value {
         self.named.insert(name.to_owned(), schema);
-        json!({"$ref": format!("{PLACE}{name}")})
+        json!({"$ref": format!("{SCHEMAS_PREFIX}{name}")})
     }
 
     /// Returns the parameters that a query has.

@@ -33,7 +33,7 @@ const REFUSED: [Code; 20] = [
     Code::WebhooksDisabled,
 ];
 /// Operations that take the id of a job that was just submitted.
-pub(super) const NEXT: [&str; 6] =
+pub(super) const FOLLOW_UP_OPERATIONS: [&str; 6] =
     ["getJob", "getResult", "explainJob", "cancelJob", "retryJob", "deleteJob"];
 const KEY_TEXT: &str = "A name for the submission, so that it can be repeated safely: a repeat with the \
     same body gets the same job. Plain, or in double quotes.";
@@ -62,12 +62,15 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
         "As `POST /v1/jobs`, with the id that you choose: a repeat with the same body gets the same job.",
     )
     .job_id();
-    vec![described(named(submit), schemas), described(waited(name), schemas)]
+    vec![
+        with_common_answers(with_idempotency_key(submit), schemas),
+        with_common_answers(with_prefer_wait(name), schemas),
+    ]
 }
 
 /// Adds that a submission can be named, and waited for.
-pub(super) fn named(operation: Operation) -> Operation {
-    waited(keyed(operation))
+pub(super) fn with_idempotency_key(operation: Operation) -> Operation {
+    with_prefer_wait(keyed(operation))
 }
 
 /// Adds that a submission can be named.
@@ -76,12 +79,12 @@ pub(super) fn keyed(operation: Operation) -> Operation {
     operation.header("Idempotency-Key", KEY_TEXT, &key).codes(&[Code::InvalidIdempotencyKey])
 }
 
-fn waited(operation: Operation) -> Operation {
+fn with_prefer_wait(operation: Operation) -> Operation {
     operation.header("Prefer", PREFER_TEXT, &json!({"type": "string"}))
 }
 
 /// Adds what both ways have in common.
-fn described(operation: Operation, schemas: &mut Schemas) -> Operation {
+fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation {
     let new_job = schemas.read::<NewJob>("NewJob");
     let job = schemas.written::<JobView<'_>>();
     let any_body = json!({"schema": {}});
@@ -108,10 +111,10 @@ fn described(operation: Operation, schemas: &mut Schemas) -> Operation {
         )
         .json(202, "The job is queued.", job.clone())
         .with(202, &["Location", "Retry-After"])
-        .leads_to(202, &NEXT)
+        .with_links(202, &FOLLOW_UP_OPERATIONS)
         .json(200, "The job has ended: within `Prefer: wait`, or before the repeat.", job)
         .with(200, &["Location", "Preference-Applied"])
-        .leads_to(200, &NEXT)
+        .with_links(200, &FOLLOW_UP_OPERATIONS)
         .codes(&REFUSED)
 }
 

@@ -33,7 +33,7 @@ fn body(schema: &Value) -> String {
         if let Some(value) = choice.get("const") {
             rows += &format!(
                 "<tr><th scope=\"row\"><code>{}</code></th><td></td><td>{}</td></tr>\n",
-                plain(value),
+                escape_value(value),
                 prose(choice["description"].as_str().unwrap_or_default()),
             );
         }
@@ -57,10 +57,13 @@ pub(super) fn kind(schema: &Value) -> String {
         return format!("<a href=\"#schema-{name}\">{name}</a>");
     }
     if let Some(value) = schema.get("const") {
-        return format!("<code>{}</code>", plain(value));
+        return format!("<code>{}</code>", escape_value(value));
     }
     if let Some(values) = schema["enum"].as_array() {
-        return join(values.iter().map(|value| format!("<code>{}</code>", plain(value))), " or ");
+        return join(
+            values.iter().map(|value| format!("<code>{}</code>", escape_value(value))),
+            " or ",
+        );
     }
     let choices = ["anyOf", "oneOf"].into_iter().find_map(|name| schema[name].as_array());
     if let Some(choices) = choices.filter(|_| schema["type"].is_null()) {
@@ -71,9 +74,9 @@ pub(super) fn kind(schema: &Value) -> String {
         return kind(only);
     }
     let mut summary = match &schema["type"] {
-        Value::String(name) => named(name, schema),
+        Value::String(name) => type_name(name, schema),
         Value::Array(names) => {
-            join(names.iter().filter_map(Value::as_str).map(|name| named(name, schema)), " or ")
+            join(names.iter().filter_map(Value::as_str).map(|name| type_name(name, schema)), " or ")
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => "anything".to_owned(),
     };
@@ -85,7 +88,7 @@ fn join(parts: impl Iterator<Item = String>, between: &str) -> String {
     parts.collect::<Vec<_>>().join(between)
 }
 
-fn named(name: &str, schema: &Value) -> String {
+fn type_name(name: &str, schema: &Value) -> String {
     match name {
         "array" => format!("list of {}", kind(&schema["items"])),
         "object" if schema["additionalProperties"].is_object() => {
@@ -113,9 +116,11 @@ fn bounds(schema: &Value) -> String {
         match (least.is_null(), most.is_null()) {
             (true, true) => {}
             (false, true) if *least == 0 => {}
-            (false, true) => bounds.push(format!("{}{unit} or more", plain(least))),
-            (true, false) => bounds.push(format!("up to {}{unit}", plain(most))),
-            (false, false) => bounds.push(format!("{} to {}{unit}", plain(least), plain(most))),
+            (false, true) => bounds.push(format!("{}{unit} or more", escape_value(least))),
+            (true, false) => bounds.push(format!("up to {}{unit}", escape_value(most))),
+            (false, false) => {
+                bounds.push(format!("{} to {}{unit}", escape_value(least), escape_value(most)));
+            }
         }
     }
     if schema["contains"].is_object() {
@@ -127,6 +132,6 @@ fn bounds(schema: &Value) -> String {
     if bounds.is_empty() { String::new() } else { format!(", {}", bounds.join(", ")) }
 }
 
-fn plain(value: &Value) -> String {
+fn escape_value(value: &Value) -> String {
     escape(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
 }

@@ -274,7 +274,7 @@ fn an_explanation_names_what_differs() {
     tally.dropped(DropReason::Scripts, 5);
     let explanation = tally.finish().unwrap().explanation.unwrap();
     assert_eq!(explanation.dropped_bytes["scripts"], 12);
-    let tokens = explanation.between(RuleName::Whitespace, RuleName::Unicode);
+    let tokens = explanation.largest_differences(RuleName::Whitespace, RuleName::Unicode);
     let tokens: Vec<_> =
         tokens.iter().map(|token| (token.token.as_str(), token.count, token.reason)).collect();
     let expected = [("well-known", 2, Reason::SignsInside), ("—", 1, Reason::NoLetterOrDigit)];
@@ -282,7 +282,7 @@ fn an_explanation_names_what_differs() {
     let samples = &explanation.tokens[0].samples;
     assert_eq!(samples[0].before, "the ");
     assert_eq!(samples[0].after, " mill — a well-known river, 東京 and 한국");
-    let volume = explanation.between(RuleName::Unicode, RuleName::Gmx);
+    let volume = explanation.largest_differences(RuleName::Unicode, RuleName::Gmx);
     let volume: Vec<_> =
         volume.iter().map(|token| (token.token.as_str(), token.words[&RuleName::Gmx])).collect();
     assert_eq!(volume, [("한국", 0.61), ("東京", 0.71)]);
