@@ -74,7 +74,7 @@ pub(crate) async fn submit(
     session.remember_job(&accepted.batch_id);
     let mut members = vec![None; rows.len()];
     for line in &accepted.lines {
-        let member = line.line.checked_sub(1).and_then(|place| members.get_mut(place));
+        let member = line.line.checked_sub(1).and_then(|index| members.get_mut(index));
         if let Some(member) = member {
             member.clone_from(&line.job_id);
         }
@@ -86,7 +86,7 @@ pub(crate) async fn submit(
 /// Tells which pages were refused, and why.
 fn refuse(session: &Session, rows: &mut [Row], lines: Option<Vec<Line>>) {
     for line in lines.into_iter().flatten() {
-        let row = line.line.checked_sub(1).and_then(|place| rows.get_mut(place));
+        let row = line.line.checked_sub(1).and_then(|index| rows.get_mut(index));
         if let (Some(row), Some(problem)) = (row, line.problem) {
             let error = Error::Answered(Box::new(problem));
             session.fail(&row.name, &error);
@@ -132,7 +132,7 @@ impl Batch {
         for row in &mut self.rows {
             match looking.next().await.flatten() {
                 None => {}
-                Some(Ok(seen)) => row.set_job(session, seen),
+                Some(Ok(fetched)) => row.set_job(session, fetched),
                 Some(Err(error)) => row.refuse(session, error)?,
             }
         }

@@ -110,7 +110,7 @@ impl Payload {
 }
 
 /// How far a form has been sent.
-enum Place {
+enum FormPart {
     Head,
     File(u64),
     End,
@@ -135,15 +135,15 @@ impl Form {
              Content-Type: {content_type}\r\n\r\n",
             quote_file_name(file_name)
         );
-        let said = format!("multipart/form-data; boundary={boundary}");
-        let said = HeaderValue::try_from(said);
+        let content_type = format!("multipart/form-data; boundary={boundary}");
+        let content_type = HeaderValue::try_from(content_type);
         Ok(Self {
             name: name.to_owned(),
             file,
             size_bytes,
             head: head.into(),
             tail: format!("\r\n--{boundary}--\r\n").into(),
-            content_type: said.map_err(|error| Error::Usage(error.to_string()))?,
+            content_type: content_type.map_err(|error| Error::Usage(error.to_string()))?,
             sent: Arc::default(),
             progress,
         })
@@ -152,22 +152,24 @@ impl Form {
     fn body(&self, attempt: &Arc<Attempt>) -> Body {
         // Whatever was sent before is sent again.
         self.progress.fetch_sub(self.sent.swap(0, Ordering::Relaxed), Ordering::Relaxed);
-        let (form, attempt) = (self.clone(), Arc::clone(attempt));
-        let pieces = stream::try_unfold(Place::Head, move |place| {
-            let (form, attempt) = (form.clone(), Arc::clone(&attempt));
-            async move { form.frame(place, &attempt).await }
+        let form = self.clone();
+        let attempt = Arc::clone(attempt);
+        let pieces = stream::try_unfold(FormPart::Head, move |part| {
+            let form = form.clone();
+            let attempt = Arc::clone(&attempt);
+            async move { form.frame(part, &attempt).await }
         });
         StreamBody::new(pieces).boxed_unsync()
     }
 
     async fn frame(
         &self,
-        place: Place,
+        part: FormPart,
         attempt: &Attempt,
-    ) -> io::Result<Option<(Frame<Bytes>, Place)>> {
-        let (data, next) = match place {
-            Place::Head => (self.head.clone(), Place::File(0)),
-            Place::File(offset) if offset < self.size_bytes => {
+    ) -> io::Result<Option<(Frame<Bytes>, FormPart)>> {
+        let (data, next) = match part {
+            FormPart::Head => (self.head.clone(), FormPart::File(0)),
+            FormPart::File(offset) if offset < self.size_bytes => {
                 let piece = self.piece(offset).await.map_err(|source| {
                     let kind = source.kind();
                     attempt
@@ -178,10 +180,10 @@ impl Form {
                 for counter in [&attempt.sent, &self.sent, &self.progress] {
                     counter.fetch_add(length, Ordering::Relaxed);
                 }
-                (piece, Place::File(offset.saturating_add(length)))
+                (piece, FormPart::File(offset.saturating_add(length)))
             }
-            Place::File(_) => (self.tail.clone(), Place::End),
-            Place::End => return Ok(None),
+            FormPart::File(_) => (self.tail.clone(), FormPart::End),
+            FormPart::End => return Ok(None),
         };
         Ok(Some((Frame::data(data), next)))
     }

@@ -63,7 +63,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     headers: HeaderMap,
     /// All of it, unless it is streamed.
-    pub(crate) whole: Bytes,
+    pub(crate) body: Bytes,
     rest: Option<Incoming>,
     server: String,
 }
@@ -81,7 +81,7 @@ impl Answer {
 
     /// Reads the body as JSON.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.whole).map_err(|error| self.unexpected(error))
+        serde_json::from_slice(&self.body).map_err(|error| self.unexpected(error))
     }
 
     /// Says what is wrong with it.
@@ -168,7 +168,7 @@ impl Client {
         loop {
             tries += 1;
             let tried = self.try_once(request).await;
-            let (asked, outcome) = match tried {
+            let (retry_after, outcome) = match tried {
                 Ok(answer) if retry::is_transient(answer.status) => {
                     (answer.retry_after(), self.check_status(answer))
                 }
@@ -186,7 +186,7 @@ impl Client {
             };
             let now = Instant::now();
             let left = end.get_or_insert(now + self.server.retry_time).duration_since(now);
-            match retry::pause(tries, asked, jitter(), left) {
+            match retry::pause(tries, retry_after, jitter(), left) {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return outcome,
             }
@@ -203,7 +203,7 @@ impl Client {
                 Err(answer.unexpected(detail))
             }
             status => {
-                let mut problem = Problem::read(status, &answer.whole);
+                let mut problem = Problem::read(status, &answer.body);
                 if status == 401 && self.server.key.is_none() {
                     problem.add("No key was sent: --key-file or WORDMILL_API_KEY names one.");
                 }
@@ -271,13 +271,8 @@ impl Client {
     ) -> Result<Answer, Silence> {
         let (parts, mut body) = response.into_parts();
         let status = parts.status.as_u16();
-        let answer = |whole, rest| Answer {
-            status,
-            headers: parts.headers,
-            whole,
-            rest,
-            server: self.name(),
-        };
+        let answer =
+            |body, rest| Answer { status, headers: parts.headers, body, rest, server: self.name() };
         if request.is_streamed && parts.status.is_success() {
             return Ok(answer(Bytes::new(), Some(body)));
         }
@@ -285,17 +280,17 @@ impl Client {
             let detail = detail.to_owned();
             Silence::Passing(Error::Unreachable { server: self.name(), detail })
         };
-        let mut whole = BytesMut::new();
+        let mut received = BytesMut::new();
         loop {
             let frame = tokio::time::timeout(SILENCE_MAX, body.frame()).await;
             match frame.map_err(|_| cut("the answer stopped in the middle"))? {
-                None => return Ok(answer(whole.freeze(), None)),
+                None => return Ok(answer(received.freeze(), None)),
                 Some(Err(_)) => return Err(cut("the answer was cut off")),
                 Some(Ok(frame)) => {
-                    whole.extend_from_slice(&frame.into_data().unwrap_or_default());
+                    received.extend_from_slice(&frame.into_data().unwrap_or_default());
                 }
             }
-            if whole.len() > ANSWER_BYTES_MAX {
+            if received.len() > ANSWER_BYTES_MAX {
                 let detail = "an answer of the server is too large to be held in memory";
                 return Err(Silence::Lasting(Error::TooMuch(detail.to_owned())));
             }
@@ -310,32 +305,32 @@ async fn with_idle_timeout<T>(
     allowed: Duration,
 ) -> Option<T> {
     let mut exchange = std::pin::pin!(exchange);
-    let mut seen = 0;
+    let mut previous = 0;
     loop {
         if let Ok(answered) = tokio::time::timeout(allowed, &mut exchange).await {
             return Some(answered);
         }
         let sent = attempt.sent();
-        if sent == seen {
+        if sent == previous {
             return None;
         }
-        seen = sent;
+        previous = sent;
     }
 }
 
 /// Returns what an error was caused by, from the most general to the most special.
 fn causes(error: &hyper_util::client::legacy::Error) -> String {
-    let mut said: Vec<String> = Vec::new();
+    let mut causes: Vec<String> = Vec::new();
     let mut cause = error.source();
     while let Some(found) = cause {
         let text = found.to_string();
         // Some repeat what they were caused by.
-        if !said.iter().any(|before| before.contains(&text)) {
-            said.push(text);
+        if !causes.iter().any(|before| before.contains(&text)) {
+            causes.push(text);
         }
         cause = found.source();
     }
-    if said.is_empty() { error.to_string() } else { said.join(": ") }
+    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
 }
 
 fn jitter() -> f64 {

@@ -29,26 +29,26 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     let out = session.out(&arguments.print)?;
     let named = arguments.sources.clone();
     let finding = tokio::task::spawn_blocking(move || {
-        let found = source::find(&named)?;
-        let size_bytes: u64 = found.all.iter().map(Source::size_bytes).sum();
-        Ok::<_, Error>((found, size_bytes))
+        let sources = source::find(&named)?;
+        let size_bytes: u64 = sources.all.iter().map(Source::size_bytes).sum();
+        Ok::<_, Error>((sources, size_bytes))
     });
-    let (found, size_bytes) =
+    let (sources, size_bytes) =
         finding.await.map_err(|error| Error::TooMuch(error.to_string()))??;
-    if found.left_out > 0 {
-        session.note(&format!("{} left out: no text", counted(found.left_out, "file")));
+    if sources.left_out > 0 {
+        session.note(&format!("{} left out: no text", counted(sources.left_out, "file")));
     }
-    let plan = Plan::new(&arguments.options, arguments.explain.is_some(), found.all.len())?;
-    session.progress.begin("sending", found.all.len(), size_bytes);
-    if arguments.merge && batch::is_one(&found.all) {
-        return count_as_batch(session, &arguments, &plan, &found.all, out).await;
+    let plan = Plan::new(&arguments.options, arguments.explain.is_some(), sources.all.len())?;
+    session.progress.begin("sending", sources.all.len(), size_bytes);
+    if arguments.merge && batch::is_one(&sources.all) {
+        return count_as_batch(session, &arguments, &plan, &sources.all, out).await;
     }
     if arguments.merge && arguments.no_wait {
         let detail =
             "files are merged here, so somebody has to wait for them; pages alone are a batch";
         return Err(Error::Usage(detail.to_owned()));
     }
-    let mut rows = submit(session, &plan, found.all).await?;
+    let mut rows = submit(session, &plan, sources.all).await?;
     if arguments.no_wait {
         return report::submitted(out, arguments.print.format, &rows);
     }
@@ -78,10 +78,10 @@ async fn count_as_batch(
     if arguments.no_wait {
         return report::batch(out, format, &batch);
     }
-    let seen = batch.wait(session, format == Format::Json).await?;
+    let fetched = batch.wait(session, format == Format::Json).await?;
     let mut merged = MergedHistogram::default();
-    if seen.job.has_succeeded() {
-        merged.add(&session.client, &seen.job).await?;
+    if fetched.job.has_succeeded() {
+        merged.add(&session.client, &fetched.job).await?;
     }
     let words = merged.words(report::top(arguments));
     report::merged(out, format, &batch.rows, &merged, &words)
@@ -100,7 +100,7 @@ async fn submit(session: &Session, plan: &Plan, sources: Vec<Source>) -> Result<
     while let Some((source, submitted)) = submitting.next().await {
         let mut row = Row::new(source.name());
         match submitted {
-            Ok(seen) => row.seen = Some(seen),
+            Ok(fetched) => row.fetched = Some(fetched),
             Err(error) => row.refuse(session, error)?,
         }
         rows.push(row);
@@ -111,7 +111,7 @@ async fn submit(session: &Session, plan: &Plan, sources: Vec<Source>) -> Result<
 /// Waits until every job has ended.
 async fn wait(session: &Session, rows: &mut [Row]) -> Result<(), Error> {
     let ids: Vec<Option<String>> =
-        rows.iter().map(|row| Some(row.seen.as_ref()?.job.job_id.clone())).collect();
+        rows.iter().map(|row| Some(row.fetched.as_ref()?.job.job_id.clone())).collect();
     let following = stream::iter(ids).map(|id| async move {
         let id = id?;
         let ended = follow::wait_for_end(session, &id, |job| {
@@ -125,7 +125,7 @@ async fn wait(session: &Session, rows: &mut [Row]) -> Result<(), Error> {
     for row in rows {
         match following.next().await.flatten() {
             None => {}
-            Some(Ok(seen)) => row.set_job(session, seen),
+            Some(Ok(fetched)) => row.set_job(session, fetched),
             Some(Err(error)) => row.refuse(session, error)?,
         }
     }
@@ -137,8 +137,8 @@ async fn merge(session: &Session, rows: &mut [Row]) -> Result<MergedHistogram, E
     session.progress.begin("merging", rows.len(), 0);
     let mut merged = MergedHistogram::default();
     for row in rows {
-        if let Some(seen) = row.succeeded() {
-            merged.add(&session.client, &seen.job).await?;
+        if let Some(fetched) = row.succeeded() {
+            merged.add(&session.client, &fetched.job).await?;
         }
         session.progress.step();
     }
@@ -153,7 +153,7 @@ async fn fetch_details(
 ) -> Result<(), Error> {
     session.progress.begin("reading", rows.len(), 0);
     for row in rows {
-        let Some(job_id) = row.succeeded().map(|seen| seen.job.job_id.clone()) else {
+        let Some(job_id) = row.succeeded().map(|fetched| fetched.job.job_id.clone()) else {
             continue;
         };
         if let Some(top) = arguments.top {

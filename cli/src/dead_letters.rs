@@ -110,7 +110,8 @@ async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<
             let columns = titles.map(|title| (title, Side::Left));
             let mut table = Table::new(&columns);
             for letter in &letters {
-                let (id, lane) = (letter.id.clone(), letter.lane.clone());
+                let id = letter.id.clone();
+                let lane = letter.lane.clone();
                 table.row([
                     id,
                     without_fraction(&letter.dead_at),

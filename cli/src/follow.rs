@@ -22,26 +22,26 @@ pub(crate) async fn wait_for_end(
     job_id: &str,
     noticed: impl Fn(&Job),
 ) -> Result<FetchedJob, Error> {
-    let mut known: Option<HeaderValue> = None;
+    let mut etag: Option<HeaderValue> = None;
     loop {
         let mut request = Request::get(&["v1", "jobs", job_id]).wait(WAIT_S);
-        if let Some(known) = &known {
-            request = request.header(IF_NONE_MATCH, known.clone());
+        if let Some(etag) = &etag {
+            request = request.header(IF_NONE_MATCH, etag.clone());
         }
         let answer = session.client.send(&request).await?;
         if answer.status == 304 {
             continue;
         }
-        known = answer.etag().cloned();
-        let seen = FetchedJob::of(&answer)?;
-        if seen.job.is_final() {
+        etag = answer.etag().cloned();
+        let fetched = FetchedJob::of(&answer)?;
+        if fetched.job.is_final() {
             session.forget_job(job_id);
-            return Ok(seen);
+            return Ok(fetched);
         }
-        if known.is_none() {
+        if etag.is_none() {
             // Not to ask in a circle.
             return Err(answer.unexpected("an unfinished job has no ETag"));
         }
-        noticed(&seen.job);
+        noticed(&fetched.job);
     }
 }

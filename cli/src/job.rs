@@ -116,7 +116,8 @@ impl Job {
 
     /// Returns why there will be no result, for a job that ended without one.
     pub(crate) fn failure_text(&self) -> Option<String> {
-        let (job_id, trace_id) = (&self.job_id, &self.trace_id);
+        let job_id = &self.job_id;
+        let trace_id = &self.trace_id;
         match (&self.failure, self.status.as_str()) {
             (Some(failure), "failed") => {
                 let Failure { code, detail } = failure;

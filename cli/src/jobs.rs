@@ -44,10 +44,10 @@ pub(crate) struct Page {
 /// Whatever holds for all jobs.
 pub(crate) async fn status(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
-    let seen = for_each_id(session, &arguments.ids, |id| async move {
+    let jobs = for_each_id(session, &arguments.ids, |id| async move {
         FetchedJob::of(&session.client.send(&Request::get(&["v1", "jobs", &id])).await?)
     });
-    print(out, arguments.print.format, &seen.await?)
+    print(out, arguments.print.format, &jobs.await?)
 }
 
 /// `wordmill wait`.
@@ -58,7 +58,7 @@ pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Re
     let out = session.out(&arguments.print)?;
     arguments.ids.iter().for_each(|id| session.remember_job(id));
     session.progress.begin("waiting", arguments.ids.len(), 0);
-    let seen = for_each_id(session, &arguments.ids, |id| async move {
+    let jobs = for_each_id(session, &arguments.ids, |id| async move {
         let ended = follow::wait_for_end(session, &id, |job| {
             session.progress.part(job.progress_thousandths());
         })
@@ -68,12 +68,12 @@ pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Re
         session.forget_job(&id);
         ended
     });
-    let seen = seen.await?;
-    for end in seen.iter().filter_map(|seen| seen.job.failure_text()) {
+    let jobs = jobs.await?;
+    for end in jobs.iter().filter_map(|job| job.job.failure_text()) {
         session.note(&end);
         session.raise_exit_code(exit::FAILED);
     }
-    print(out, arguments.print.format, &seen)
+    print(out, arguments.print.format, &jobs)
 }
 
 /// `wordmill cancel`.
@@ -82,11 +82,11 @@ pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Re
 /// Whatever holds for all jobs.
 pub(crate) async fn cancel(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
-    let seen = for_each_id(session, &arguments.ids, |id| async move {
+    let jobs = for_each_id(session, &arguments.ids, |id| async move {
         let request = Request::post(&["v1", "jobs", &id, "cancel"], Payload::Nothing);
         FetchedJob::of(&session.client.send(&request).await?)
     });
-    print(out, arguments.print.format, &seen.await?)
+    print(out, arguments.print.format, &jobs.await?)
 }
 
 /// `wordmill retry`.
@@ -96,14 +96,14 @@ pub(crate) async fn cancel(session: &Session, arguments: SelectionArguments) -> 
 pub(crate) async fn retry(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
     let nonce = &nonce()?;
-    let seen = for_each_id(session, &arguments.ids, |id| async move {
+    let jobs = for_each_id(session, &arguments.ids, |id| async move {
         let key = HeaderValue::try_from(format!("wordmill-{nonce}-{id}"));
         let key = key.map_err(|_| Error::Usage(format!("{id} is no id of a job")))?;
         let request = Request::post(&["v1", "jobs", &id, "retry"], Payload::Nothing);
         let request = request.header(HeaderName::from_static("idempotency-key"), key);
         FetchedJob::of(&session.client.send(&request).await?)
     });
-    print(out, arguments.print.format, &seen.await?)
+    print(out, arguments.print.format, &jobs.await?)
 }
 
 /// `wordmill delete`.
@@ -127,19 +127,19 @@ pub(crate) async fn remove(session: &Session, kind: &str, ids: &[String]) -> Res
 }
 
 /// Asks for each of several things; what is wrong with one of them is told.
-async fn for_each_id<T, Asked: Future<Output = Result<T, Error>>>(
+async fn for_each_id<T, Answer: Future<Output = Result<T, Error>>>(
     session: &Session,
     ids: &[String],
-    ask: impl Fn(String) -> Asked,
+    send: impl Fn(String) -> Answer,
 ) -> Result<Vec<T>, Error> {
-    let asking = stream::iter(ids.to_vec()).map(|id| {
-        let asked = ask(id.clone());
-        async move { (id, asked.await) }
+    let answers = stream::iter(ids.to_vec()).map(|id| {
+        let answer = send(id.clone());
+        async move { (id, answer.await) }
     });
-    let mut asking = asking.buffered(REQUESTS_IN_FLIGHT_MAX);
+    let mut answers = answers.buffered(REQUESTS_IN_FLIGHT_MAX);
     let mut all = Vec::new();
-    while let Some((id, asked)) = asking.next().await {
-        match asked {
+    while let Some((id, answer)) = answers.next().await {
+        match answer {
             Ok(one) => all.push(one),
             Err(error) if error.affects_every_source() => return Err(error),
             Err(error) => session.fail(&id, &error),
@@ -198,14 +198,14 @@ pub(crate) async fn list(session: &Session, arguments: ListArguments) -> Result<
     request.extend(label.map(|label| ("label".to_owned(), label)));
     let data = pages(session, "jobs", &request, arguments.limit).await?;
     let PrintArguments { format, .. } = arguments.print;
-    let seen: Result<Vec<FetchedJob>, _> = data.into_iter().map(FetchedJob::read).collect();
-    let seen = seen.map_err(|error| Error::Strange {
+    let jobs: Result<Vec<FetchedJob>, _> = data.into_iter().map(FetchedJob::read).collect();
+    let jobs = jobs.map_err(|error| Error::Strange {
         server: session.client.name(),
         detail: error.to_string(),
     })?;
     match format {
-        Format::Table => print_table(out, &seen),
-        Format::Json | Format::Csv => print(out, format, &seen),
+        Format::Table => print_table(out, &jobs),
+        Format::Json | Format::Csv => print(out, format, &jobs),
     }
 }
 
@@ -219,11 +219,11 @@ pub(crate) async fn pages(
     query: &[(String, String)],
     limit: u32,
 ) -> Result<Vec<Value>, Error> {
-    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut all = Vec::new();
     let mut cursor: Option<String> = None;
     for _ in 0..PAGES_MAX {
-        let left = u32::try_from(wanted.saturating_sub(all.len())).unwrap_or(PAGE).min(PAGE);
+        let left = u32::try_from(limit.saturating_sub(all.len())).unwrap_or(PAGE).min(PAGE);
         let mut request = Request::get(&["v1", kind]).queries(query);
         request = request.query("limit", left.to_string());
         if let Some(cursor) = cursor {
@@ -232,25 +232,25 @@ pub(crate) async fn pages(
         let page: Page = session.client.send(&request).await?.json()?;
         all.extend(page.data);
         cursor = page.next_cursor;
-        if cursor.is_none() || all.len() >= wanted {
+        if cursor.is_none() || all.len() >= limit {
             break;
         }
     }
-    all.truncate(wanted);
+    all.truncate(limit);
     Ok(all)
 }
 
 /// Prints jobs: one in all detail, several one a line.
-fn print(mut out: Out<'_>, format: Format, seen: &[FetchedJob]) -> Result<(), Error> {
-    match (format, seen) {
+fn print(mut out: Out<'_>, format: Format, jobs: &[FetchedJob]) -> Result<(), Error> {
+    match (format, jobs) {
         (Format::Table, [one]) => out.text(&details(&one.job))?,
-        (Format::Table, _) => return print_table(out, seen),
-        (Format::Json, _) => out.text(&json::lines(seen.iter().map(|seen| &seen.value)))?,
+        (Format::Table, _) => return print_table(out, jobs),
+        (Format::Json, _) => out.text(&json::lines(jobs.iter().map(|job| &job.value)))?,
         (Format::Csv, _) => {
             let titles =
                 ["job_id", "status", "source", "words", "code", "created_at", "finished_at"];
             out.text(&csv::line(titles))?;
-            for job in seen.iter().map(|seen| &seen.job) {
+            for job in jobs.iter().map(|job| &job.job) {
                 let words = job.totals.map(|totals| totals.words.to_string());
                 out.text(&csv::line([
                     job.job_id.as_str(),
@@ -267,7 +267,7 @@ fn print(mut out: Out<'_>, format: Format, seen: &[FetchedJob]) -> Result<(), Er
     out.finish()
 }
 
-fn print_table(mut out: Out<'_>, seen: &[FetchedJob]) -> Result<(), Error> {
+fn print_table(mut out: Out<'_>, jobs: &[FetchedJob]) -> Result<(), Error> {
     let mut table = Table::new(&[
         ("job", Side::Left),
         ("status", Side::Left),
@@ -275,7 +275,7 @@ fn print_table(mut out: Out<'_>, seen: &[FetchedJob]) -> Result<(), Error> {
         ("words", Side::Right),
         ("source", Side::Left),
     ]);
-    for job in seen.iter().map(|seen| &seen.job) {
+    for job in jobs.iter().map(|job| &job.job) {
         let failure = job.failure.as_ref().map(|failure| failure.code.clone());
         let words = job.totals.map(|totals| number(totals.words));
         table.row([
@@ -286,7 +286,7 @@ fn print_table(mut out: Out<'_>, seen: &[FetchedJob]) -> Result<(), Error> {
             job.source.name(),
         ]);
     }
-    if !seen.is_empty() {
+    if !jobs.is_empty() {
         out.text(&table.render())?;
     }
     out.finish()

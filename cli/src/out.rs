@@ -15,13 +15,13 @@ use crate::text::is_control;
 #[derive(Debug)]
 pub(crate) struct Out<'a> {
     progress: &'a Progress,
-    place: Place,
+    destination: Destination,
     /// The beginning of a character whose end has not come yet.
-    held: Vec<u8>,
+    buffered: Vec<u8>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Destination {
     /// What is written there is read by other programs.
     Pipe(BufWriter<io::Stdout>),
     /// A terminal obeys what it is sent.
@@ -38,12 +38,14 @@ impl<'a> Out<'a> {
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn open(progress: &'a Progress, path: Option<&Path>) -> Result<Self, Error> {
-        let place = match path {
-            None if io::stdout().is_terminal() => Place::Terminal(BufWriter::new(io::stdout())),
-            None => Place::Pipe(BufWriter::new(io::stdout())),
+        let destination = match path {
+            None if io::stdout().is_terminal() => {
+                Destination::Terminal(BufWriter::new(io::stdout()))
+            }
+            None => Destination::Pipe(BufWriter::new(io::stdout())),
             Some(path) => open(path).map_err(Error::file(cannot_write(path)))?,
         };
-        Ok(Self { progress, place, held: Vec::new() })
+        Ok(Self { progress, destination, buffered: Vec::new() })
     }
 
     /// Writes a text.
@@ -60,15 +62,15 @@ impl<'a> Out<'a> {
     /// Those of [`Self::text`].
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.progress.end();
-        let written = match &mut self.place {
-            Place::Terminal(out) => {
-                self.held.extend_from_slice(bytes);
-                let text = take_printable(&mut self.held);
+        let written = match &mut self.destination {
+            Destination::Terminal(out) => {
+                self.buffered.extend_from_slice(bytes);
+                let text = take_printable(&mut self.buffered);
                 out.write_all(text.as_bytes())
             }
-            Place::Pipe(out) => out.write_all(bytes),
-            Place::New(out, _) => out.write_all(bytes),
-            Place::Device(out, _) => out.write_all(bytes),
+            Destination::Pipe(out) => out.write_all(bytes),
+            Destination::New(out, _) => out.write_all(bytes),
+            Destination::Device(out, _) => out.write_all(bytes),
         };
         written.map_err(|error| self.failed(error))
     }
@@ -78,28 +80,30 @@ impl<'a> Out<'a> {
     /// # Errors
     /// Those of [`Self::text`].
     pub(crate) fn finish(mut self) -> Result<(), Error> {
-        let flushed = match &mut self.place {
-            Place::Terminal(out) | Place::Pipe(out) => out.flush(),
-            Place::New(out, _) => out.flush(),
-            Place::Device(out, _) => out.flush(),
+        let flushed = match &mut self.destination {
+            Destination::Terminal(out) | Destination::Pipe(out) => out.flush(),
+            Destination::New(out, _) => out.flush(),
+            Destination::Device(out, _) => out.flush(),
         };
         flushed.map_err(|error| self.failed(error))?;
-        if let Place::New(out, path) = self.place {
+        if let Destination::New(out, path) = self.destination {
             let what = cannot_write(&path);
             let file = out.into_inner().map_err(|error| error.into_error());
-            let kept = file.and_then(|file| file.persist(&path).map_err(|error| error.error));
-            kept.map_err(Error::file(what))?;
+            let persisted = file.and_then(|file| file.persist(&path).map_err(|error| error.error));
+            persisted.map_err(Error::file(what))?;
         }
         Ok(())
     }
 
     fn failed(&self, error: io::Error) -> Error {
-        match &self.place {
+        match &self.destination {
             _ if error.kind() == io::ErrorKind::BrokenPipe => Error::NobodyReads,
-            Place::Terminal(_) | Place::Pipe(_) => {
+            Destination::Terminal(_) | Destination::Pipe(_) => {
                 Error::file("cannot write to standard output")(error)
             }
-            Place::New(_, path) | Place::Device(_, path) => Error::file(cannot_write(path))(error),
+            Destination::New(_, path) | Destination::Device(_, path) => {
+                Error::file(cannot_write(path))(error)
+            }
         }
     }
 }
@@ -108,36 +112,36 @@ fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 
-fn open(path: &Path) -> io::Result<Place> {
+fn open(path: &Path) -> io::Result<Destination> {
     if path.exists() && !path.is_file() {
         let file = File::options().write(true).open(path)?;
-        return Ok(Place::Device(BufWriter::new(file), path.to_owned()));
+        return Ok(Destination::Device(BufWriter::new(file), path.to_owned()));
     }
     // What a link leads to is replaced, not the link.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mode = path.metadata().map_or(0o666, |found| found.permissions().mode() & 0o777);
+    let mode = path.metadata().map_or(0o666, |metadata| metadata.permissions().mode() & 0o777);
     let file = tempfile::Builder::new()
         .prefix(".wordmill-")
         .permissions(Permissions::from_mode(mode))
         .tempfile_in(folder.unwrap_or_else(|| Path::new(".")))?;
-    Ok(Place::New(BufWriter::new(file), path))
+    Ok(Destination::New(BufWriter::new(file), path))
 }
 
-/// Takes what is whole of `held`, and returns it without what a terminal would obey, except for ends
+/// Takes what is whole of `buffered`, and returns it without what a terminal would obey, except for ends
 /// of lines.
-fn take_printable(held: &mut Vec<u8>) -> String {
-    let whole = match std::str::from_utf8(held) {
+fn take_printable(buffered: &mut Vec<u8>) -> String {
+    let complete_bytes = match std::str::from_utf8(buffered) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),
-        Ok(_) | Err(_) => held.len(),
+        Ok(_) | Err(_) => buffered.len(),
     };
-    let rest = held.split_off(whole);
-    let text = String::from_utf8_lossy(held)
+    let rest = buffered.split_off(complete_bytes);
+    let text = String::from_utf8_lossy(buffered)
         .chars()
         .filter(|c| *c != '\r')
         .map(|c| if is_control(c) && c != '\n' { '\u{fffd}' } else { c })
         .collect();
-    *held = rest;
+    *buffered = rest;
     text
 }
 
@@ -147,12 +151,12 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_whole_characters_and_nothing_to_obey() {
-        let mut held = b"a\x1b[2J\r\n\xe6\x97".to_vec();
-        assert_eq!(take_printable(&mut held), "a\u{fffd}[2J\n");
-        assert_eq!(held, b"\xe6\x97");
-        held.extend(b"\xa5\xc2\x9b\xff.");
-        assert_eq!(take_printable(&mut held), "日\u{fffd}\u{fffd}.");
-        assert!(held.is_empty());
+        let mut buffered = b"a\x1b[2J\r\n\xe6\x97".to_vec();
+        assert_eq!(take_printable(&mut buffered), "a\u{fffd}[2J\n");
+        assert_eq!(buffered, b"\xe6\x97");
+        buffered.extend(b"\xa5\xc2\x9b\xff.");
+        assert_eq!(take_printable(&mut buffered), "日\u{fffd}\u{fffd}.");
+        assert!(buffered.is_empty());
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) struct Progress {
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    doing: &'static str,
+    activity: &'static str,
     done: u64,
     all: u64,
     /// If it is known how many bytes there are to be sent.
@@ -49,10 +49,10 @@ impl Progress {
     }
 
     /// Begins something that has a number of steps, and perhaps bytes to be sent.
-    pub(crate) fn begin(&self, doing: &'static str, all: usize, all_bytes: u64) {
+    pub(crate) fn begin(&self, activity: &'static str, all: usize, all_bytes: u64) {
         let all = u64::try_from(all).unwrap_or(u64::MAX);
         let is_drawn = self.state.borrow().is_drawn;
-        *self.state.borrow_mut() = State { doing, all, all_bytes, is_drawn, ..State::default() };
+        *self.state.borrow_mut() = State { activity, all, all_bytes, is_drawn, ..State::default() };
     }
 
     /// Notes a step.
@@ -117,7 +117,7 @@ impl State {
         let full = usize::try_from(part * BAR / 1000).unwrap_or(0);
         let empty = usize::try_from(BAR).unwrap_or(0).saturating_sub(full);
         let bar = format!("{}{}", "#".repeat(full), "-".repeat(empty));
-        let mut line = format!("{} [{bar}] {:>3} %", self.doing, part / 10);
+        let mut line = format!("{} [{bar}] {:>3} %", self.activity, part / 10);
         if self.all > 1 {
             line += &format!("  {} of {}", number(self.done), number(self.all));
         }
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn the_line_tells_how_far_things_are() {
         let state = |done, all, all_bytes, part| State {
-            doing: "counting",
+            activity: "counting",
             done,
             all,
             all_bytes,

@@ -34,8 +34,8 @@ pub(crate) fn top(arguments: &CountArguments) -> Option<usize> {
 pub(crate) fn submitted(mut out: Out<'_>, format: Format, rows: &[Row]) -> Result<(), Error> {
     match format {
         Format::Table => {
-            for seen in rows.iter().filter_map(|row| row.seen.as_ref()) {
-                out.text(&format!("{}\n", printable(&seen.job.job_id)))?;
+            for fetched in rows.iter().filter_map(|row| row.fetched.as_ref()) {
+                out.text(&format!("{}\n", printable(&fetched.job.job_id)))?;
             }
         }
         Format::Json => out.text(&json::pretty(&json!({"sources": sources(rows)}))?)?,
@@ -71,7 +71,7 @@ pub(crate) fn rows(
 ) -> Result<(), Error> {
     let text = match arguments.print.format {
         Format::Table => match rows {
-            [row] => row.succeeded().map(|seen| details(row, &seen.job)).unwrap_or_default(),
+            [row] => row.succeeded().map(|fetched| details(row, &fetched.job)).unwrap_or_default(),
             _ => summary(rows),
         },
         Format::Json => json::pretty(&json!({"sources": sources(rows), "totals": sum(rows)}))?,
@@ -154,7 +154,7 @@ impl<'a> SourceView<'a> {
         });
         Self {
             source: &row.name,
-            job: row.seen.as_ref().map(|seen| &seen.value),
+            job: row.fetched.as_ref().map(|fetched| &fetched.value),
             error: row.error.as_ref().map(Error::to_json),
             top_words: words,
             explanation: row.explanation.as_ref(),
@@ -188,7 +188,7 @@ fn csv_rows(rows: &[Row]) -> String {
     ];
     let mut text = csv::line(titles);
     for row in rows {
-        let job = row.seen.as_ref().map(|seen| &seen.job);
+        let job = row.fetched.as_ref().map(|fetched| &fetched.job);
         let totals = job.and_then(|job| job.totals);
         let total = |of: fn(&Totals) -> u64| {
             totals.as_ref().map(|totals| of(totals).to_string()).unwrap_or_default()
@@ -238,7 +238,7 @@ fn summary(rows: &[Row]) -> String {
     let mut table = Table::new(&columns);
     let mut sum = Totals::default();
     for row in rows {
-        let totals = row.succeeded().and_then(|seen| seen.job.totals);
+        let totals = row.succeeded().and_then(|fetched| fetched.job.totals);
         let mut cells = match totals {
             Some(totals) => {
                 words::add(&mut sum, &totals);

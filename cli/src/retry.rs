@@ -19,13 +19,14 @@ pub(crate) fn is_transient(status: u16) -> bool {
 /// later than `left` allows.
 pub(crate) fn pause(
     tries: u32,
-    asked: Option<Duration>,
+    retry_after: Option<Duration>,
     jitter: f64,
     left: Duration,
 ) -> Option<Duration> {
     let own = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
     let own = own.min(PAUSE_MAX);
-    let least = asked.map_or_else(|| own.mul_f64(0.5), |asked| asked.min(RETRY_AFTER_MAX));
+    let least = retry_after
+        .map_or_else(|| own.mul_f64(0.5), |retry_after| retry_after.min(RETRY_AFTER_MAX));
     let pause = least + own.mul_f64(0.5 * jitter.clamp(0.0, 1.0));
     (pause <= left).then_some(pause)
 }
@@ -48,9 +49,10 @@ mod tests {
 
     #[test]
     fn a_server_is_believed_within_bounds_and_never_asked_too_early() {
-        let asked = |seconds| pause(1, Some(Duration::from_secs(seconds)), 0.0, LONG).unwrap();
-        assert_eq!(asked(7), Duration::from_secs(7));
-        assert_eq!(asked(1_000_000), RETRY_AFTER_MAX);
+        let pause_after =
+            |seconds| pause(1, Some(Duration::from_secs(seconds)), 0.0, LONG).unwrap();
+        assert_eq!(pause_after(7), Duration::from_secs(7));
+        assert_eq!(pause_after(1_000_000), RETRY_AFTER_MAX);
         assert!(pause(1, Some(Duration::from_secs(7)), 1.0, LONG).unwrap().as_secs_f64() > 7.0);
     }
 

@@ -13,7 +13,7 @@ use crate::words::Words;
 pub(crate) struct Row {
     pub(crate) name: String,
     /// The job, if it was accepted.
-    pub(crate) seen: Option<FetchedJob>,
+    pub(crate) fetched: Option<FetchedJob>,
     /// Why there is no job, or no more of it.
     pub(crate) error: Option<Error>,
     /// The most frequent words, if they were asked for.
@@ -25,16 +25,16 @@ pub(crate) struct Row {
 impl Row {
     /// Returns one of which nothing is known yet.
     pub(crate) fn new(name: String) -> Self {
-        Self { name, seen: None, error: None, top: None, explanation: None }
+        Self { name, fetched: None, error: None, top: None, explanation: None }
     }
 
     /// Notes that its job has ended, and tells if it has no result.
-    pub(crate) fn set_job(&mut self, session: &Session, seen: FetchedJob) {
-        if let Some(end) = seen.job.failure_text() {
+    pub(crate) fn set_job(&mut self, session: &Session, fetched: FetchedJob) {
+        if let Some(end) = fetched.job.failure_text() {
             session.note(&format!("{}: {end}", self.name));
             session.raise_exit_code(exit::FAILED);
         }
-        self.seen = Some(seen);
+        self.fetched = Some(fetched);
     }
 
     /// Notes and tells what is wrong with it, unless it is wrong with all.
@@ -52,6 +52,6 @@ impl Row {
 
     /// Returns the job if it has a result.
     pub(crate) fn succeeded(&self) -> Option<&FetchedJob> {
-        self.seen.as_ref().filter(|seen| seen.job.has_succeeded() && self.error.is_none())
+        self.fetched.as_ref().filter(|fetched| fetched.job.has_succeeded() && self.error.is_none())
     }
 }

@@ -135,8 +135,8 @@ fn variable(name: &str) -> Option<OsString> {
 
 fn key_of(path: &Path) -> Result<String, Error> {
     let cannot = || Error::file(format!("cannot read the key in {}", path.display()));
-    let found = fs::metadata(path).map_err(cannot())?;
-    if found.is_file() && found.len() > KEY_BYTES_MAX {
+    let metadata = fs::metadata(path).map_err(cannot())?;
+    if metadata.is_file() && metadata.len() > KEY_BYTES_MAX {
         return Err(Error::Usage(format!("{} is too large for a key", path.display())));
     }
     fs::read_to_string(path).map_err(cannot())

@@ -58,7 +58,7 @@ impl Source {
     /// Returns how many bytes there are to send, as far as that is known.
     pub(crate) fn size_bytes(&self) -> u64 {
         match self {
-            Self::File(path) => fs::metadata(path).map_or(0, |found| found.len()),
+            Self::File(path) => fs::metadata(path).map_or(0, |metadata| metadata.len()),
             Self::Url(_) | Self::Stdin => 0,
         }
     }
@@ -76,26 +76,26 @@ pub(crate) fn find(named: &[PathBuf]) -> Result<Sources, Error> {
         }
         return Ok(Sources { all: vec![Source::Stdin], left_out: 0 });
     }
-    let mut found = Sources::default();
+    let mut sources = Sources::default();
     for name in named {
         if name.as_os_str() == STDIN {
-            if found.all.contains(&Source::Stdin) {
+            if sources.all.contains(&Source::Stdin) {
                 return Err(Error::Usage("standard input (-) is named twice".to_owned()));
             }
-            found.add(Source::Stdin)?;
+            sources.add(Source::Stdin)?;
         } else if let Some(url) = name.to_str().filter(|name| is_url(name)) {
-            found.add(Source::Url(url.to_owned()))?;
+            sources.add(Source::Url(url.to_owned()))?;
         } else if name.is_dir() {
-            found.add_folder(name)?;
+            sources.add_folder(name)?;
         } else {
-            found.add(Source::File(name.clone()))?;
+            sources.add(Source::File(name.clone()))?;
         }
     }
-    if found.all.is_empty() {
+    if sources.all.is_empty() {
         let detail = "there is no text below the folders that are named";
         return Err(Error::Usage(detail.to_owned()));
     }
-    Ok(found)
+    Ok(sources)
 }
 
 fn is_url(name: &str) -> bool {
@@ -119,7 +119,8 @@ impl Sources {
         let mut waiting = vec![(top.to_owned(), 0)];
         while let Some((folder, depth)) = waiting.pop() {
             let cannot = || Error::file(format!("cannot read the folder {}", folder.display()));
-            let (mut files, mut folders) = (Vec::new(), Vec::new());
+            let mut files = Vec::new();
+            let mut folders = Vec::new();
             for entry in fs::read_dir(&folder).map_err(cannot())? {
                 let entry = entry.map_err(cannot())?;
                 let kind = entry.file_type().map_err(cannot())?;
@@ -172,9 +173,9 @@ impl Document {
         match source {
             Source::File(path) => {
                 let file = File::open(path).map_err(cannot())?;
-                let found = file.metadata().map_err(cannot())?;
-                if found.is_file() {
-                    return Ok(Self { file: Arc::new(file), size_bytes: found.len() });
+                let metadata = file.metadata().map_err(cannot())?;
+                if metadata.is_file() {
+                    return Ok(Self { file: Arc::new(file), size_bytes: metadata.len() });
                 }
                 Self::keep(&name, file)
             }
@@ -259,11 +260,11 @@ mod tests {
             fs::write(path(name), content).unwrap();
         }
         std::os::unix::fs::symlink(top.path(), path("b/circle")).unwrap();
-        let found = find(&[top.path().to_owned()]).unwrap();
-        let names: Vec<String> = found.all.iter().map(Source::name).collect();
+        let sources = find(&[top.path().to_owned()]).unwrap();
+        let names: Vec<String> = sources.all.iter().map(Source::name).collect();
         let expected = ["a.txt", "z.txt", "b/c.md", "b/utf16.txt", "b/deep/d"];
         let expected = expected.map(|name| path(name).to_string_lossy().into_owned());
-        assert_eq!((names.as_slice(), found.left_out), (&expected[..], 2));
+        assert_eq!((names.as_slice(), sources.left_out), (&expected[..], 2));
         // What is named is sent, whatever it is.
         let named = [path("picture.png"), path("nowhere"), PathBuf::from("-")];
         assert_eq!(find(&named).unwrap().all.len(), 3);
@@ -273,10 +274,10 @@ mod tests {
 
     #[test]
     fn a_pipe_can_be_read_again() {
-        let kept = Document::keep("-", b"to be".as_slice()).unwrap();
-        assert_eq!(kept.size_bytes, 5);
+        let document = Document::keep("-", b"to be".as_slice()).unwrap();
+        assert_eq!(document.size_bytes, 5);
         let mut again = [0; 5];
-        std::os::unix::fs::FileExt::read_exact_at(&*kept.file, &mut again, 0).unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(&*document.file, &mut again, 0).unwrap();
         assert_eq!(&again, b"to be");
     }
 }

@@ -60,7 +60,8 @@ impl Plan {
         refuse_repeats(arguments.labels.iter(), "the label")?;
         let is_many = sources > BULK_FROM_SOURCES;
         let lane = arguments.lane.clone().or_else(|| is_many.then(|| "bulk".to_owned()));
-        let (labels, content_type) = (arguments.labels.clone(), arguments.content_type.clone());
+        let labels = arguments.labels.clone();
+        let content_type = arguments.content_type.clone();
         Ok(Self { options, labels, lane, content_type, nonce: nonce()? })
     }
 
@@ -83,9 +84,9 @@ impl Plan {
         };
         let request = self.with_idempotency_key(request, &number.to_string())?;
         let answer = session.client.send(&request).await?;
-        let seen = FetchedJob::of(&answer)?;
-        session.remember_job(&seen.job.job_id);
-        Ok(seen)
+        let fetched = FetchedJob::of(&answer)?;
+        session.remember_job(&fetched.job.job_id);
+        Ok(fetched)
     }
 
     /// Names a submission, so that a repeat is harmless.
@@ -208,8 +209,8 @@ mod tests {
     fn many_sources_are_bulk_unless_it_is_said_otherwise() {
         assert_eq!(plan("wordmill count a", 20).unwrap().job("u"), json!({"url": "u"}));
         assert_eq!(plan("wordmill count a", 21).unwrap().job("u")["lane"], "bulk");
-        let said = plan("wordmill count a --lane interactive", 21).unwrap();
-        assert_eq!(said.job("u")["lane"], "interactive");
+        let printed = plan("wordmill count a --lane interactive", 21).unwrap();
+        assert_eq!(printed.job("u")["lane"], "interactive");
     }
 
     #[test]

@@ -33,10 +33,10 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
         return text.to_owned();
     }
     let mut cut = String::new();
-    let mut taken = 0;
+    let mut width_so_far = 0;
     for c in text.chars() {
-        taken += c.width().unwrap_or(0);
-        if taken >= columns {
+        width_so_far += c.width().unwrap_or(0);
+        if width_so_far >= columns {
             break;
         }
         cut.push(c);
@@ -49,8 +49,8 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
 pub(crate) fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -96,24 +96,24 @@ impl MergedHistogram {
         let request = Request::get(&["v1", "jobs", &job.job_id, "result"]);
         let request = request.query("format", "ndjson").streamed();
         let mut answer = client.send(&request).await?;
-        let mut held = Vec::new();
+        let mut buffer = Vec::new();
         while let Some(piece) = answer.next().await? {
-            held.extend_from_slice(&piece);
-            let Some(end) = held.iter().rposition(|byte| *byte == b'\n') else {
-                if held.len() > LINE_BYTES_MAX {
+            buffer.extend_from_slice(&piece);
+            let Some(end) = buffer.iter().rposition(|byte| *byte == b'\n') else {
+                if buffer.len() > LINE_BYTES_MAX {
                     return Err(answer.unexpected("a line of the result has no end"));
                 }
                 continue;
             };
-            let rest = held.split_off(end + 1);
-            for line in held.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let rest = buffer.split_off(end + 1);
+            for line in buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 let Entry { word, count } =
                     serde_json::from_slice(line).map_err(|error| answer.unexpected(error))?;
                 self.put(word, count)?;
             }
-            held = rest;
+            buffer = rest;
         }
-        if !held.is_empty() {
+        if !buffer.is_empty() {
             return Err(answer.unexpected("the last line of the result has no end"));
         }
         self.sum(job);
