@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn members_follow_from_the_batch_and_the_line() {
-        let (owner, batch_id) = (Owner::public(), JobId::new());
+        let owner = Owner::public();
+        let batch_id = JobId::new();
         let refused = [2].into_iter().collect();
         let batch = Batch { batch_id, lines: 3, refused };
         let members: Vec<_> = batch.members(&owner).collect();

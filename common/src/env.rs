@@ -194,7 +194,8 @@ impl Env {
             |line: &&str| ["| `WORDMILL_", "| `OTEL_"].iter().any(|p| line.starts_with(p));
         for line in table.lines().filter(is_setting) {
             let mut cells = line.split('|').skip(1).map(|cell| cell.trim().trim_matches('`'));
-            let (name, used_by) = (cells.next().unwrap_or(""), cells.next().unwrap_or(""));
+            let name = cells.next().unwrap_or("");
+            let used_by = cells.next().unwrap_or("");
             if used_by.split(", ").any(|name| name == service) {
                 documented.insert(name, cells.next().unwrap_or(""));
             }

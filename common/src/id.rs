@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn derived_ids_depend_on_every_part_and_on_nothing_else() {
-        let (public, other) = (Owner::public(), Owner::try_from("other".to_owned()).unwrap());
+        let public = Owner::public();
+        let other = Owner::try_from("other".to_owned()).unwrap();
         let id = JobId::derived("key", &public, "a");
         assert_eq!(id, JobId::derived("key", &public, "a"));
         assert_eq!(id.to_string().get(14..15), Some("8"));

@@ -375,7 +375,8 @@ mod tests {
         let unknown =
             ParsedMessage::parse(&golden_message_with(&json!({"options": {"stem": true}})))
                 .unwrap();
-        let (known_job, unknown_job) = (known.queued_job(), unknown.queued_job());
+        let known_job = known.queued_job();
+        let unknown_job = unknown.queued_job();
         assert_eq!(Job { options: unknown_job.options.clone(), ..known_job }, unknown_job);
         assert_eq!(known.created_at(), unknown.created_at());
         assert_eq!(known.trace_id(), unknown.trace_id());

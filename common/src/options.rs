@@ -242,7 +242,8 @@ impl TryFrom<f64> for MinLen {
     type Error = String;
 
     fn try_from(length: f64) -> Result<Self, String> {
-        let (min, max) = (MIN_LEN.start(), MIN_LEN.end());
+        let min = MIN_LEN.start();
+        let max = MIN_LEN.end();
         let invalid = || format!("a length is {min} to {max} characters");
         integer(MIN_LEN, length).map(Self).ok_or_else(invalid)
     }
@@ -270,7 +271,8 @@ impl TryFrom<f64> for Top {
     type Error = String;
 
     fn try_from(words: f64) -> Result<Self, String> {
-        let (min, max) = (TOP.start(), TOP.end());
+        let min = TOP.start();
+        let max = TOP.end();
         let invalid = || format!("{min} to {max} words can be shown");
         integer(TOP, words).map(Self).ok_or_else(invalid)
     }

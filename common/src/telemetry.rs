@@ -125,7 +125,8 @@ where
             POLL => &Level::DEBUG,
             _ => metadata.level(),
         };
-        let (is_span, target) = (metadata.is_span(), metadata.target());
+        let is_span = metadata.is_span();
+        let target = metadata.target();
         is_span && target.starts_with("wordmill") && spans.would_enable(target, level)
     });
     tracing_opentelemetry::layer()

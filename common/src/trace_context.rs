@@ -96,7 +96,10 @@ impl FromStr for TraceParent {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let mut parts = text.split('-');
         let mut next = || parts.next().ok_or(Invalid);
-        let (version, trace_id, parent_id, flags) = (next()?, next()?, next()?, next()?);
+        let version = next()?;
+        let trace_id = next()?;
+        let parent_id = next()?;
+        let flags = next()?;
         let version = hex(version, 2).ok_or(Invalid)?;
         // Later versions may append fields; version 00 must not, and ff is forbidden.
         if version == 0xff || (version == 0 && parts.next().is_some()) {

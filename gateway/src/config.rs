@@ -80,7 +80,8 @@ impl Config {
     /// Reads the settings; `env` keeps what is wrong with them.
     pub fn read(env: &mut Env) -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
-        let (kib, mib) = (1 << 10, 1 << 20);
+        let kib = 1 << 10;
+        let mib = 1 << 20;
         let hour = Duration::from_secs(3600);
         let second = Duration::from_secs(1);
         let broker = Settings::read(env, Role::Gateway);
@@ -200,10 +201,12 @@ pub struct Sweeper {
 
 impl Sweeper {
     fn read(env: &mut Env, gateway: &Settings) -> Self {
-        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let second = Duration::from_secs(1);
+        let minute = Duration::from_secs(60);
         // A record may be older than its message by as much as a request may take.
         let grace_min = Duration::from_secs(3);
-        let (hour, day) = (60 * minute, 24 * 60 * minute);
+        let hour = 60 * minute;
+        let day = 24 * 60 * minute;
         let tenth = Duration::from_millis(100);
         Self {
             broker: gateway.read_sweeper(env),

@@ -267,7 +267,8 @@ impl Sweeper {
     }
 
     async fn inspect_job(&mut self, stored: VersionedJob, age: Duration) -> Result<(), Error> {
-        let (key, job) = (stored.job.key(), stored.job);
+        let key = stored.job.key();
+        let job = stored.job;
         if job.status == Status::Cancelled {
             if self.sweep.remove_cancelled(&key, job.lane).await? {
                 self.metrics.note_sweep(metrics::Sweep::CancelledMessage);
@@ -309,7 +310,8 @@ impl Sweeper {
                     ObjectStore::Documents => metrics::Sweep::UnreferencedDocument,
                     ObjectStore::Results => metrics::Sweep::UnreferencedResult,
                 });
-                let (store, stream_sequence) = (store.name(), object.sequence);
+                let store = store.name();
+                let stream_sequence = object.sequence;
                 info!(store, stream_sequence, "an unreferenced object was removed");
             }
         }

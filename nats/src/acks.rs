@@ -167,7 +167,8 @@ impl AckMonitor {
 
     /// Begins a check if one is due, and returns the reply subject for its answer.
     fn begin(&self, queue: QueueKind, ack_wait: Duration) -> Option<String> {
-        let (connects, now) = (self.connects(), Instant::now());
+        let connects = self.connects();
+        let now = Instant::now();
         let is_due = |checks: &Checks| checks.is_watched && checks.of(queue).is_due(connects, now);
         // Nearly all acknowledgements end here, without a lock that excludes others.
         if !is_due(&self.0.checks.borrow()) {
@@ -217,7 +218,8 @@ impl AckMonitor {
 
     /// Returns the failed check that counts at present, that of jobs first.
     pub(crate) fn unconfirmed(&self) -> Option<UnconfirmedAcks> {
-        let (connects, now) = (self.connects(), Instant::now());
+        let connects = self.connects();
+        let now = Instant::now();
         let checks = self.0.checks.borrow();
         QueueKind::ALL.into_iter().find_map(|queue| {
             let failure = checks.of(queue).failure(connects, now)?;

@@ -47,7 +47,9 @@ impl<'a> Backwards<'a> {
     ) -> Self {
         let batch = batch.clamp(1, BATCH_MAX);
         let size = u64::try_from(batch).unwrap_or(1);
-        let (oldest, is_sparse, requests) = (oldest.max(1), false, 0);
+        let oldest = oldest.max(1);
+        let is_sparse = false;
+        let requests = 0;
         Self { broker, stream, name, oldest, top, size, batch, is_sparse, requests }
     }
 
@@ -88,7 +90,8 @@ impl<'a> Backwards<'a> {
     ///
     /// Where a replica has no more to tell, it may be behind: the leader knows.
     async fn collect(&mut self, bottom: u64) -> Result<Option<Vec<StreamMessage>>, Error> {
-        let (mut found, mut from) = (Vec::new(), bottom);
+        let mut found = Vec::new();
+        let mut from = bottom;
         while from < self.top {
             let count = if self.is_sparse && from == bottom { 1 } else { self.batch };
             self.requests += 1;

@@ -113,7 +113,8 @@ impl Upload {
     /// # Errors
     /// [`Error::Full`] and [`Error::Unavailable`]: abandon it.
     pub async fn finish(&mut self) -> Result<StoredDocument, Error> {
-        let (size_bytes, sha256) = (self.writer.size_bytes(), self.writer.sha256());
+        let size_bytes = self.writer.size_bytes();
+        let sha256 = self.writer.sha256();
         let content = match self.writer.take_small() {
             Some(bytes) => Content::Inline(bytes.into()),
             None => {

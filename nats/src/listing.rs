@@ -87,7 +87,8 @@ impl Listing {
         let mut walk = Backwards::new(&self.broker, stream, bounds, batch);
 
         let give_up = Instant::now() + TIME_MAX;
-        let (mut records, mut looked_at) = (Vec::new(), 0);
+        let mut records = Vec::new();
+        let mut looked_at = 0;
         while !walk.is_finished()
             && looked_at < RECORDS_MAX
             && walk.requests() < REQUESTS_MAX

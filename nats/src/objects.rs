@@ -344,7 +344,8 @@ impl Reader {
     }
 
     async fn chunk(&self) -> Result<Option<StreamMessage>, Error> {
-        let (stream, from) = (&self.bucket.stream, self.after.saturating_add(1));
+        let stream = &self.bucket.stream;
+        let from = self.after.saturating_add(1);
         let next = stream.direct_get_next_for_subject(self.subject.as_str(), Some(from)).await;
         if let Some(chunk) = not_found_as_none(next)? {
             return Ok(Some(chunk));

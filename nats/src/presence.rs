@@ -107,7 +107,8 @@ impl Presence {
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn workers(broker: &Broker, now: Timestamp) -> Result<Vec<WorkerStatus>, Error> {
-    let (mut workers, mut from) = (Vec::new(), 1);
+    let mut workers = Vec::new();
+    let mut from = 1;
     let subjects = subject::worker("*");
     while workers.len() < WORKERS_MAX {
         let messages = batch(broker, LEASES_STREAM, &subjects, from, BATCH_MAX).await?;

@@ -245,7 +245,8 @@ async fn find_consumer(
 /// judge.
 fn differences<T: Serialize>(expected: &T, actual: &T) -> Vec<Difference> {
     let json = |settings: &T| serde_json::to_value(settings).unwrap_or(Value::Null);
-    let (expected, actual) = (json(expected), json(actual));
+    let expected = json(expected);
+    let actual = json(actual);
     let (Some(expected), Some(actual)) = (expected.as_object(), actual.as_object()) else {
         return Vec::new();
     };
@@ -253,7 +254,8 @@ fn differences<T: Serialize>(expected: &T, actual: &T) -> Vec<Difference> {
     for (field, expected) in expected {
         let actual = actual.get(field).unwrap_or(&Value::Null);
         if field != "metadata" && expected != actual {
-            let (expected, actual) = (expected.to_string(), actual.to_string());
+            let expected = expected.to_string();
+            let actual = actual.to_string();
             differences.push(Difference { field: field.clone(), expected, actual });
         }
     }

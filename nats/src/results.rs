@@ -127,7 +127,8 @@ impl Results {
         let Some(packed) = self.read(name).await? else {
             return Ok(None);
         };
-        let (mut unpacked, mut json) = (packed.decompress()?, Vec::new());
+        let mut unpacked = packed.decompress()?;
+        let mut json = Vec::new();
         loop {
             match unpacked.next().await {
                 Ok(Some(piece)) if json.len() + piece.len() <= EXPLANATION_BYTES_MAX => {
@@ -282,7 +283,8 @@ impl DecompressedJson {
         let mut input = InBuffer::around(&self.input);
         let mut space = OutBuffer::around(&mut output);
         let hint = self.decoder.run(&mut input, &mut space)?;
-        let (consumed, filled) = (input.pos(), space.pos() == space.capacity());
+        let consumed = input.pos();
+        let filled = space.pos() == space.capacity();
         self.input = self.input.split_off(consumed);
         self.state = match hint {
             0 => State::Complete,

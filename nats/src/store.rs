@@ -233,7 +233,8 @@ impl Store {
         run: Option<RunNonce>,
         change: impl Fn(&mut Job, Timestamp) -> Result<(), InvalidTransition>,
     ) -> Result<Outcome, Error> {
-        let (key, mut current) = (current.job.key(), Cow::Borrowed(current));
+        let key = current.job.key();
+        let mut current = Cow::Borrowed(current);
         for earlier in 0..CHANGE_TRIES {
             let job = match self.changed(&current.job, &change) {
                 Ok(job) => job,

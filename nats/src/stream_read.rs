@@ -90,7 +90,8 @@ pub(crate) async fn batch(
     let inbox = broker.client.new_inbox();
     let subscribed = broker.client.subscribe(inbox.clone()).await;
     let mut answers = subscribed.map_err(|error| Error::unavailable(OPERATION, error))?;
-    let (subject, request) = (subject::direct_get(stream), Bytes::from(request.to_string()));
+    let subject = subject::direct_get(stream);
+    let request = Bytes::from(request.to_string());
     let sent = broker.client.publish_with_reply(subject, inbox, request).await;
     sent.map_err(|error| Error::unavailable(OPERATION, error))?;
     let mut messages = Vec::with_capacity(count);

@@ -99,9 +99,11 @@ impl Settings {
             "5" => Ok(5),
             _ => Err("not 1, 3 or 5".to_owned()),
         });
-        let (least, most) = (Duration::from_secs(1), days(365));
+        let least = Duration::from_secs(1);
+        let most = days(365);
         let result_ttl = env.duration("WORDMILL_RESULT_TTL", days(7), least, most);
-        let (mib, tib) = (Size(1 << 20), Size(1 << 40));
+        let mib = Size(1 << 20);
+        let tib = Size(1 << 40);
         let documents_space = env.size("WORDMILL_DOCUMENTS_SPACE", Size(4 << 30), mib, tib);
         Self { replicas, result_ttl, documents_space }
     }

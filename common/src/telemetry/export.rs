@@ -76,10 +76,8 @@ impl Export {
             "otlp" | "none" => Ok(text.to_owned()),
             _ => Err("neither otlp nor none".to_owned()),
         }) == "otlp";
-        let (queue_max, batch_max) = (
-            env.number("OTEL_BSP_MAX_QUEUE_SIZE", 8192, 1, 1 << 20),
-            env.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1024, 1, 1 << 20),
-        );
+        let queue_max = env.number("OTEL_BSP_MAX_QUEUE_SIZE", 8192, 1, 1 << 20);
+        let batch_max = env.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1024, 1, 1 << 20);
         let export = Self {
             endpoint: if full.is_empty() && !base.is_empty() {
                 format!("{}/v1/traces", base.trim_end_matches('/'))

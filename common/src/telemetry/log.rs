@@ -119,7 +119,8 @@ struct Line {
 
 impl Line {
     fn new(format: LogFormat, event: &Event<'_>) -> Self {
-        let (now, metadata) = (Timestamp::now(), event.metadata());
+        let now = Timestamp::now();
+        let metadata = event.metadata();
         let mut text = String::with_capacity(512);
         let level = metadata.level();
         // Writing to a string does not fail.
@@ -127,7 +128,8 @@ impl Line {
             LogFormat::Json => write!(text, r#"{{"timestamp":"{now:.6}","level":"{level}""#),
             LogFormat::Pretty => write!(text, "{now:.3} {level:>5}"),
         };
-        let (fields, target) = (String::new(), metadata.target());
+        let fields = String::new();
+        let target = metadata.target();
         Self { format, text, fields, has_job_id: false, has_trace_id: false, target }
     }
 

@@ -124,7 +124,9 @@ impl Deliveries {
         let Some(attempt) = self.attempts.last_mut().filter(|_| self.under_way == Some(run)) else {
             return false;
         };
-        let (number, mut asked, mut may_retry) = (attempt.number, None, true);
+        let number = attempt.number;
+        let mut asked = None;
+        let mut may_retry = true;
         self.under_way = None;
         match answer {
             Answer::Status { code, retry_after } => {
@@ -182,7 +184,8 @@ mod tests {
     }
 
     fn tried(answer: &Answer) -> Deliveries {
-        let (mut state, run) = (Deliveries::new(0), RunNonce::random());
+        let mut state = Deliveries::new(0);
+        let run = RunNonce::random();
         state.begin_attempt(run, NOW, LIMIT);
         assert!(state.end_attempt(run, answer, SCHEDULE, NOW));
         state
@@ -241,7 +244,8 @@ mod tests {
 
     #[test]
     fn only_the_attempt_that_is_under_way_ends() {
-        let (mut state, run) = (Deliveries::new(0), RunNonce::random());
+        let mut state = Deliveries::new(0);
+        let run = RunNonce::random();
         state.begin_attempt(run, NOW, LIMIT);
         let other = RunNonce::random();
         assert!(!state.end_attempt(other, &status(200), SCHEDULE, NOW) && !state.hand_back(other));

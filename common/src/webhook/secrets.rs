@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn there_is_a_signature_for_each_main_secret() {
-        let (old, new) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+        let old = "0123456789abcdef0123456789abcdef";
+        let new = "fedcba9876543210fedcba9876543210";
         let secrets = read(&format!("{new},{old}")).unwrap().unwrap();
         let both = secrets.sign(&Owner::public(), "id", 1, b"{}");
         let alone = read(old).unwrap().unwrap().sign(&Owner::public(), "id", 1, b"{}");

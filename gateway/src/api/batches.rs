@@ -175,7 +175,8 @@ fn message(
 
 fn answer(job: &Job, report: &IntakeReport) -> Response {
     let id = job.job_id;
-    let (location, later) = (format!("/v1/batches/{id}"), POLL_AFTER_S.to_string());
+    let location = format!("/v1/batches/{id}");
+    let later = POLL_AFTER_S.to_string();
     let body = json!({
         "batch_id": id,
         "accepted": report.accepted,

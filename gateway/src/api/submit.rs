@@ -89,7 +89,8 @@ pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) 
         return describe(&job, job.status, app.view(&job));
     };
     // The job is accepted, whatever becomes of the wait.
-    let (key, wait) = (job.key(), preference.wait);
+    let key = job.key();
+    let wait = preference.wait;
     let waited = Box::pin(preference.wait_for_end(app, &job)).await;
     let read = waited.as_ref().map_err(Problem::clone);
     let read = read.and_then(|record| Ok((record.status, app.show(record, &key)?)));

@@ -185,7 +185,8 @@ impl Table {
         }
         for text in &line.sha256 {
             let hash = parse_hash(text).ok_or("a SHA-256 is 64 characters of 0-9 and a-f")?;
-            let (name, owner) = (line.name.clone(), line.owner.clone());
+            let name = line.name.clone();
+            let owner = line.owner.clone();
             let holder = Holder { name, owner, bucket: bucket.clone(), hash };
             if self.holders.insert(hash, Arc::new(holder)).is_some() {
                 return Err(format!("the key {text} is there twice"));
@@ -323,7 +324,8 @@ mod tests {
             json!({"name": name, "owner": owner, "sha256": [digit.repeat(64)]}).to_string() + "\n"
         };
         let table = |lines: &[String]| Arc::new(read(&lines.concat()).unwrap());
-        let (ours, other) = (line("a", "team", "1"), line("b", "team", "2"));
+        let ours = line("a", "team", "1");
+        let other = line("b", "team", "2");
         let (sender, receiver) = watch::channel(table(&[ours.clone(), other.clone()]));
         let keys = Keys(Some(receiver));
         let team = Owner::try_from("team".to_owned()).unwrap();
@@ -388,7 +390,8 @@ mod tests {
             assert!(error.contains(said), "{error:?} instead of {said:?} for {text}");
         }
         assert!(parse(&[vec![0xff]], None).is_err());
-        let (many, none) = ("0".repeat(64), Vec::<String>::new());
+        let many = "0".repeat(64);
+        let none = Vec::<String>::new();
         let nine = json!({"name": "b", "owner": "b", "sha256": vec![many; 9]});
         assert!(read(&nine.to_string()).is_err());
         assert!(read(&json!({"name": "b", "owner": "b", "sha256": none}).to_string()).is_ok());

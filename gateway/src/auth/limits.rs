@@ -93,7 +93,8 @@ impl Bucket {
 
     /// Takes room for one request, if there is any.
     pub(crate) fn take(&self, now: Instant) -> RateDecision {
-        let (pace, window) = (self.rate.pace(), self.rate.window());
+        let pace = self.rate.pace();
+        let window = self.rate.window();
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         let owed = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let after = owed.saturating_add(pace);
@@ -198,7 +199,8 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
     if count.is_due(quota.jobs_max, Instant::now()) {
         let began = Instant::now();
         let unfinished = app.queue.unfinished(owner).await;
-        let (counted_at, took) = (Some(Instant::now()), began.elapsed());
+        let counted_at = Some(Instant::now());
+        let took = began.elapsed();
         match unfinished {
             Ok(jobs) => *count = Count { jobs, admitted: 0, counted_at, took },
             // If the broker is away, the submission will say so.
@@ -232,7 +234,8 @@ mod tests {
 
     #[test]
     fn a_burst_passes_then_one_request_at_a_time() {
-        let (bucket, start) = (Bucket::new(RATE), Instant::now());
+        let bucket = Bucket::new(RATE);
+        let start = Instant::now();
         for (ms, expected) in [
             (0, (true, 2)),
             (0, (true, 1)),
@@ -254,7 +257,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_gives_nothing_away() {
-        let (bucket, start) = (Bucket::new(RATE), Instant::now());
+        let bucket = Bucket::new(RATE);
+        let start = Instant::now();
         assert_eq!(decide(&bucket, start, 1000), (true, 2));
         assert_eq!(decide(&bucket, start, 0), (false, 0));
         assert_eq!(decide(&bucket, start, 1000), (true, 1));
@@ -262,7 +266,8 @@ mod tests {
 
     #[test]
     fn the_headers_are_structured_fields_in_whole_seconds() {
-        let (bucket, start) = (Bucket::new(RATE), Instant::now());
+        let bucket = Bucket::new(RATE);
+        let start = Instant::now();
         let mut headers = HeaderMap::new();
         bucket.take(start).add_headers(&mut headers);
         assert_eq!(headers["ratelimit-policy"], "\"requests\";q=3;w=1");
@@ -280,7 +285,8 @@ mod tests {
 
     #[test]
     fn counting_takes_a_small_part_of_the_brokers_time_and_comes_before_a_refusal() {
-        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let start = Instant::now();
+        let ms = Duration::from_millis;
         let count = |jobs, admitted, took| Count {
             jobs,
             admitted,

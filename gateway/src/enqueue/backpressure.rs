@@ -172,7 +172,8 @@ mod tests {
     use super::*;
 
     fn level(messages: u64, bytes: u64, published: u64) -> Level {
-        let (messages_max, bytes_max) = (Some(1000), Some(1_000_000));
+        let messages_max = Some(1000);
+        let bytes_max = Some(1_000_000);
         Level { messages, bytes, messages_max, bytes_max, published }
     }
 
@@ -233,7 +234,8 @@ mod tests {
 
     #[test]
     fn the_drain_rate_is_that_of_the_last_readings_and_starts_anew_with_the_queue() {
-        let (start, mut earlier) = (Instant::now(), VecDeque::new());
+        let start = Instant::now();
+        let mut earlier = VecDeque::new();
         let mut last = None;
         for second in 0..30 {
             // Ten come and seven go; before the last ten seconds nothing went.

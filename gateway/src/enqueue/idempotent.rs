@@ -68,7 +68,8 @@ pub(crate) async fn accept(
     message: JobMessage,
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
-    let (lane, created_at) = (message.lane, message.created_at);
+    let lane = message.lane;
+    let created_at = message.created_at;
     let accepted = accept_or_find(app, message, trace, ClaimMode::CreateOrFind).await;
     app.metrics.note_submission(lane, created_at, &accepted);
     accepted
@@ -84,7 +85,8 @@ pub(crate) async fn find(
     message: JobMessage,
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
-    let (lane, created_at) = (message.lane, message.created_at);
+    let lane = message.lane;
+    let created_at = message.created_at;
     let accepted = accept_or_find(app, message, trace, ClaimMode::Find).await;
     app.metrics.note_submission(lane, created_at, &accepted);
     accepted

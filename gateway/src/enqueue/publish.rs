@@ -45,7 +45,8 @@ pub(crate) async fn accept(
     message: &JobMessage,
     trace: &TraceParent,
 ) -> Result<Job, Problem> {
-    let (lane, created_at) = (message.lane, message.created_at);
+    let lane = message.lane;
+    let created_at = message.created_at;
     let accepted = enqueue(app, message, trace).await;
     app.metrics.note_submission(lane, created_at, &accepted);
     accepted
@@ -87,7 +88,8 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
 
 /// Logs that a job was accepted. `is_ours` is false if an earlier request created it.
 pub(crate) fn log_accepted(job: &Job, is_ours: bool) {
-    let (id, lane) = (job.job_id, job.lane);
+    let id = job.job_id;
+    let lane = job.lane;
     match job.batch {
         // Its batch has a line, and ten thousand more would hide what else is there.
         Some(batch) => debug!(job.id = %id, %lane, is_ours, batch.id = %batch, "job accepted"),

@@ -95,7 +95,8 @@ impl Problem {
 
     /// Returns what is said of one of many things in a single answer.
     pub(crate) fn summary(&self) -> Value {
-        let (code, retryable) = (self.code.name(), self.code.is_retryable());
+        let code = self.code.name();
+        let retryable = self.code.is_retryable();
         let mut summary = json!({"code": code, "detail": self.detail, "retryable": retryable});
         if let (Some(summary), Some(job_id)) = (summary.as_object_mut(), self.more.get("job_id")) {
             summary.insert("job_id".to_owned(), job_id.clone());

@@ -38,7 +38,8 @@ pub(crate) fn read(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 /// Reads the rest of a quoted string; `None` if it does not end where the header does.
 fn unquote(rest: &str) -> Option<String> {
-    let (mut key, mut chars) = (String::new(), rest.chars());
+    let mut key = String::new();
+    let mut chars = rest.chars();
     loop {
         match chars.next()? {
             '"' => return chars.next().is_none().then_some(key),

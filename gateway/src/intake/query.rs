@@ -33,8 +33,10 @@ pub(crate) struct SubmitQuery {
 /// # Errors
 /// `invalid_query`, `invalid_label` and `invalid_option`.
 pub(crate) fn parse_submit_query(query: &str) -> Result<SubmitQuery, Problem> {
-    let (mut options, mut labels) = (Map::new(), BTreeMap::new());
-    let (mut lane, mut webhook) = (None, None);
+    let mut options = Map::new();
+    let mut labels = BTreeMap::new();
+    let mut lane = None;
+    let mut webhook = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match name.as_ref() {
             "label" => {

@@ -55,9 +55,12 @@ pub struct Limits {
 impl Limits {
     /// Reads the settings.
     pub(crate) fn read(env: &mut Env) -> Self {
-        let (kib, tib) = (Size(1 << 10), Size(1 << 40));
-        let (tenth, second) = (Duration::from_millis(100), Duration::from_secs(1));
-        let (half_hour, day) = (1800 * second, 86_400 * second);
+        let kib = Size(1 << 10);
+        let tib = Size(1 << 40);
+        let tenth = Duration::from_millis(100);
+        let second = Duration::from_secs(1);
+        let half_hour = 1800 * second;
+        let day = 86_400 * second;
         Self {
             size_max: env.size("WORDMILL_DOCUMENT_SIZE_MAX", Size(256 << 20), kib, tib),
             stall_timeout: env.duration(

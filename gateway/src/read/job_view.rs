@@ -461,7 +461,8 @@ mod tests {
             let job = job(changes);
             let record = RawRecord::of_new_job(&job).unwrap();
             let key = job.key();
-            let (from_job, read) = (JobView::of(&job), JobView::read(&record, &key).unwrap());
+            let from_job = JobView::of(&job);
+            let read = JobView::read(&record, &key).unwrap();
             assert_eq!(from_job.has_ended_with_webhook(), has_ended_with_webhook);
             assert_eq!(read.has_ended_with_webhook(), has_ended_with_webhook);
             let json = serde_json::to_string(&read).unwrap();

@@ -154,7 +154,8 @@ impl Writer {
 
     fn word(&mut self, entry: &WordCount) {
         let out = &mut self.written;
-        let (word, count) = (&entry.word, entry.count);
+        let word = &entry.word;
+        let count = entry.count;
         match self.format {
             Format::Json => {
                 let comma = if self.is_first { "" } else { "," };

@@ -116,7 +116,8 @@ mod tests {
 
     /// A check that was sent on connection 1, and when.
     fn begin_check() -> (Check, Instant) {
-        let (mut check, now) = (Check::default(), Instant::now());
+        let mut check = Check::default();
+        let now = Instant::now();
         assert!(check.is_due(1, now));
         check.begin(1, ACK_WAIT, now);
         (check, now)

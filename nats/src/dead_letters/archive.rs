@@ -149,11 +149,13 @@ impl Archive {
     ) -> Result<LetterPage, Error> {
         const OPERATION: &str = "look at the dead letters";
         let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
-        let (oldest, newest) = (info.state.first_sequence.max(1), info.state.last_sequence);
+        let oldest = info.state.first_sequence.max(1);
+        let newest = info.state.last_sequence;
         let mut walk = Walk { archive: self, scope: scope(owner, filter.lane), questions: 0 };
         // Everything from `top` on has been looked at.
         let mut top = before.map_or(newest + 1, |before| before.min(newest + 1));
-        let (mut letters, mut bytes) = (Vec::new(), 0_usize);
+        let mut letters = Vec::new();
+        let mut bytes = 0_usize;
         while top > oldest && letters.len() < limit && walk.questions < REQUESTS_MAX {
             let Some((bottom, window)) = walk.next_window(oldest, top).await? else {
                 top = oldest;
@@ -277,7 +279,8 @@ impl Walk<'_> {
         oldest: u64,
         top: u64,
     ) -> Result<Option<(u64, VecDeque<StreamMessage>)>, Error> {
-        let (mut top, mut size) = (top, WINDOW);
+        let mut top = top;
+        let mut size = WINDOW;
         while top > oldest {
             let bottom = top.saturating_sub(size).max(oldest);
             let first = self.next(bottom).await?.filter(|message| message.sequence < top);
@@ -304,7 +307,9 @@ impl Walk<'_> {
         top: u64,
         first: StreamMessage,
     ) -> Result<(u64, VecDeque<StreamMessage>), Error> {
-        let (mut bottom, mut after, mut bytes) = (bottom, first.sequence, first.payload.len());
+        let mut bottom = bottom;
+        let mut after = first.sequence;
+        let mut bytes = first.payload.len();
         let mut window = VecDeque::from([first]);
         while after + 1 < top {
             match self.next(after + 1).await?.filter(|message| message.sequence < top) {
@@ -343,7 +348,9 @@ fn scope(owner: &Owner, lane: Option<Lane>) -> String {
 /// Reads a message of the stream; `None` for what nobody of ours put there.
 fn letter(message: &StreamMessage) -> Option<Letter> {
     let mut tokens = message.subject.split('.').skip(1);
-    let (lane, owner, name) = (tokens.next()?, tokens.next()?, tokens.next()?);
+    let lane = tokens.next()?;
+    let owner = tokens.next()?;
+    let name = tokens.next()?;
     let parsed = ParsedMessage::parse(&message.payload).ok();
     let id = match name.parse() {
         Ok(job_id) => LetterId::Job(job_id),

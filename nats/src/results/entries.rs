@@ -124,7 +124,8 @@ mod tests {
         let words = [("mill", 12), ("l’été", 3), ("a\"b\\", 2), ("\u{1}", 2), ("水", 1)];
         let histogram: Histogram = words.into_iter().collect();
         let json = serde_json::to_vec(&histogram).unwrap();
-        let (mut rest, mut found) = (&json[1..], Vec::new());
+        let mut rest = &json[1..];
+        let mut found = Vec::new();
         while let Front::Entry { word, count, bytes } = parse_front(rest).unwrap() {
             for cut in 0..bytes {
                 assert_eq!(parse_front(&rest[..cut]), Ok(Front::Part), "{word} at {cut}");

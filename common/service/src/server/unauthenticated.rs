@@ -60,7 +60,8 @@ struct Entry {
 
 impl UnauthenticatedConnections {
     pub(super) fn new(count_max: usize) -> Self {
-        let (state, room_freed) = (Mutex::default(), Notify::new());
+        let state = Mutex::default();
+        let room_freed = Notify::new();
         Self(Arc::new(Registry { count_max, state, room_freed }))
     }
 

@@ -77,8 +77,11 @@ impl Intake<'_> {
         let cutter = Cutter::new(shape, self.app.json_size_max);
         let mut arriving = BatchBody::new(body, cutter, self.app.in_flight_budget.share());
         let mut in_flight = FuturesUnordered::new();
-        let (mut bytes, mut count, mut outcomes) = (0_usize, 0_u32, Vec::new());
-        let (mut is_over, mut interrupted) = (false, None);
+        let mut bytes = 0_usize;
+        let mut count = 0_u32;
+        let mut outcomes = Vec::new();
+        let mut is_over = false;
+        let mut interrupted = None;
         while !(is_over && in_flight.is_empty()) {
             let has_room = in_flight.len() < IN_FLIGHT_MAX && bytes < IN_FLIGHT_BYTES_MAX;
             let next = tokio::select! {

@@ -56,7 +56,8 @@ pub(super) struct Cutter {
 impl Cutter {
     /// Begins with nothing. A job may have `bytes_max` bytes.
     pub(super) fn new(shape: Shape, bytes_max: usize) -> Self {
-        let (buffer, place) = (BytesMut::new(), Place::Before);
+        let buffer = BytesMut::new();
+        let place = Place::Before;
         Self { shape, bytes_max, buffer, scanned: 0, place, has_members: false, skips: false }
     }
 
@@ -229,7 +230,8 @@ mod tests {
 
     #[test]
     fn a_large_job_leaves_no_allocation_behind() {
-        let (size, rest) = (1 << 20, b"{\"te");
+        let size = 1 << 20;
+        let rest = b"{\"te";
         for large in ["x".repeat(size) + "\n", "x".repeat(size + 1)] {
             let mut cutter = Cutter::new(Shape::Lines, size);
             cutter.push(large.as_bytes());
@@ -247,7 +249,9 @@ mod tests {
 
     #[test]
     fn bodies_are_cut_alike_wherever_they_are_split() {
-        let (exact, long, longer) = ("x".repeat(40), "x".repeat(41), "x".repeat(123));
+        let exact = "x".repeat(40);
+        let long = "x".repeat(41);
+        let longer = "x".repeat(123);
         let skipped = ["a", "input_too_large", "input_too_large", "b"];
         let cases: &[(Shape, &str, &[&str], Option<&str>)] = &[
             (Shape::Lines, "{\"a\":1}\n{\"b\":2}\n", &["{\"a\":1}", "{\"b\":2}"], None),

@@ -293,7 +293,8 @@ mod tests {
     fn a_replay_is_the_same_job_under_a_name_that_follows_from_the_old_one() {
         let golden = include_str!("../../../../common/src/golden/message.json");
         let old: JobMessage = serde_json::from_str(golden).unwrap();
-        let (first, second) = (again(&old), again(&old));
+        let first = again(&old);
+        let second = again(&old);
         assert_eq!(first.job_id, second.job_id);
         assert_ne!(first.trace_id, second.trace_id);
         assert_eq!((&first.source, &first.labels), (&old.source, &old.labels));

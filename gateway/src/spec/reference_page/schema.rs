@@ -112,7 +112,8 @@ fn bounds(schema: &Value) -> String {
         ("minItems", "maxItems", " items"),
         ("minProperties", "maxProperties", " members"),
     ] {
-        let (least, most) = (&schema[least], &schema[most]);
+        let least = &schema[least];
+        let most = &schema[most];
         match (least.is_null(), most.is_null()) {
             (true, true) => {}
             (false, true) if *least == 0 => {}
