@@ -27,7 +27,7 @@ use crate::words::CountedWords;
 /// How many jobs are asked about at once.
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 /// Most jobs on one page of a list.
-const PAGE: u32 = 100;
+const PAGE_ITEMS_MAX: u32 = 100;
 /// Most pages that are read for one list: a page may be empty and have a next one.
 const PAGES_MAX: u32 = 1000;
 
@@ -223,7 +223,9 @@ pub(crate) async fn pages(
     let mut all = Vec::new();
     let mut cursor: Option<String> = None;
     for _ in 0..PAGES_MAX {
-        let left = u32::try_from(limit.saturating_sub(all.len())).unwrap_or(PAGE).min(PAGE);
+        let left = u32::try_from(limit.saturating_sub(all.len()))
+            .unwrap_or(PAGE_ITEMS_MAX)
+            .min(PAGE_ITEMS_MAX);
         let mut request = Request::get(&["v1", kind]).queries(query);
         request = request.query("limit", left.to_string());
         if let Some(cursor) = cursor {

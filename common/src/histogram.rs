@@ -295,10 +295,10 @@ mod tests {
         expected.sort_by(|left, right| left.word.cmp(&right.word));
         expected.dedup_by(|left, right| left.word == right.word);
         let counts = expected.iter().map(|entry| (entry.word.clone(), entry.count));
-        let found: Histogram = counts.collect();
+        let histogram: Histogram = counts.collect();
         // This way of sorting leaves those of one count in their order.
         expected.sort_by_key(|entry| std::cmp::Reverse(entry.count));
-        assert_eq!(found.top(usize::MAX), expected);
+        assert_eq!(histogram.top(usize::MAX), expected);
     }
 
     #[test]

@@ -225,7 +225,7 @@ pub(crate) async fn get_metrics(State(app): State<App>, headers: HeaderMap) -> R
     for (gauge, count) in [
         (clients_waiting, app.waiters.waiting()),
         (clients_waiting_max, app.waiters.waiting_max()),
-        (in_flight_bytes, app.in_flight_budget.taken_bytes()),
+        (in_flight_bytes, app.in_flight_budget.used_bytes()),
         (in_flight_budget, app.in_flight_budget.bytes()),
     ] {
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));

@@ -72,16 +72,16 @@ impl<'a> Backwards<'a> {
     pub(crate) async fn next_window(&mut self) -> Result<Vec<StreamMessage>, Error> {
         while !self.is_finished() {
             let bottom = self.top.saturating_sub(self.size).max(self.oldest);
-            let Some(found) = self.collect(bottom).await? else {
+            let Some(messages) = self.collect(bottom).await? else {
                 self.size = (self.size / 2).max(1);
                 continue;
             };
             self.top = bottom;
-            self.is_sparse = found.is_empty();
-            if found.len() < self.batch / 2 {
+            self.is_sparse = messages.is_empty();
+            if messages.len() < self.batch / 2 {
                 self.size = self.size.saturating_mul(2);
             }
-            return Ok(found);
+            return Ok(messages);
         }
         Ok(Vec::new())
     }
@@ -90,7 +90,7 @@ impl<'a> Backwards<'a> {
     ///
     /// Where a replica has no more to tell, it may be behind: the leader knows.
     async fn collect(&mut self, bottom: u64) -> Result<Option<Vec<StreamMessage>>, Error> {
-        let mut found = Vec::new();
+        let mut messages = Vec::new();
         let mut from = bottom;
         while from < self.top {
             let count = if self.is_sparse && from == bottom { 1 } else { self.batch };
@@ -100,24 +100,24 @@ impl<'a> Backwards<'a> {
             let in_window = answers.iter().take_while(|one| one.sequence < self.top).count();
             let passed_top = in_window < answers.len();
             answers.truncate(in_window);
-            found.append(&mut answers);
+            messages.append(&mut answers);
             if !passed_top && !is_full {
-                from = found.last().map_or(bottom, |last| last.sequence + 1);
+                from = messages.last().map_or(bottom, |last| last.sequence + 1);
                 self.requests += 1;
                 let missed = next_on_leader(self.stream, ALL, from).await?;
                 match missed.filter(|missed| missed.sequence < self.top) {
-                    Some(missed) => found.push(missed),
-                    None => return Ok(Some(found)),
+                    Some(missed) => messages.push(missed),
+                    None => return Ok(Some(messages)),
                 }
             }
-            if found.len() > 2 * self.batch {
+            if messages.len() > 2 * self.batch {
                 return Ok(None);
             }
             if passed_top {
-                return Ok(Some(found));
+                return Ok(Some(messages));
             }
-            from = found.last().map_or(bottom, |last| last.sequence + 1);
+            from = messages.last().map_or(bottom, |last| last.sequence + 1);
         }
-        Ok(Some(found))
+        Ok(Some(messages))
     }
 }

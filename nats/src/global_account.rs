@@ -118,11 +118,11 @@ async fn search(broker: &Broker) -> Result<SearchResult, String> {
     }
     let server = broker.client.server_info();
     let subject = |report: &str| format!("$SYS.REQ.SERVER.{}.{report}", server.server_id);
-    let found = |location| SearchResult::Found(StrandedStreams { account, location });
+    let stranded = |location| SearchResult::Found(StrandedStreams { account, location });
     if server.cluster.is_some() {
         let health: Health = request(broker, &subject("HEALTHZ"), r#"{"details":true}"#).await?;
         if health.errors.iter().any(HealthError::is_about_stranded_jobs) {
-            return Ok(found(StreamLocation::Cluster));
+            return Ok(stranded(StreamLocation::Cluster));
         }
         // An error without an account is about JetStream itself: it may not know its streams yet.
         let not_ready = health.errors.into_iter().find(|error| error.account.is_empty());
@@ -135,7 +135,7 @@ async fn search(broker: &Broker) -> Result<SearchResult, String> {
     let folder = store.join(GLOBAL_ACCOUNT).join("streams").join(JOBS);
     match is_directory(&store, &folder) {
         Ok(false) => Ok(SearchResult::NotFound),
-        Ok(true) => Ok(found(StreamLocation::Store(store))),
+        Ok(true) => Ok(stranded(StreamLocation::Store(store))),
         Err(error) => Err(format!("{}: {error}", folder.display())),
     }
 }

@@ -125,13 +125,13 @@ impl Deliveries {
             return false;
         };
         let number = attempt.number;
-        let mut asked = None;
+        let mut requested_delay = None;
         let mut may_retry = true;
         self.under_way = None;
         match answer {
             Answer::Status { code, retry_after } => {
                 attempt.status_code = Some(*code);
-                asked = *retry_after;
+                requested_delay = *retry_after;
                 match code {
                     200..=299 => return self.end(Status::Delivered),
                     410 => return self.end(Status::Disabled),
@@ -144,7 +144,7 @@ impl Deliveries {
                 attempt.failure = Some(failure.clone());
             }
         }
-        match schedule.delay(number, run.jitter(), asked).filter(|_| may_retry) {
+        match schedule.delay(number, run.jitter(), requested_delay).filter(|_| may_retry) {
             Some(delay) => {
                 self.next_attempt_at = Some(now.checked_add(delay).unwrap_or(now));
                 true

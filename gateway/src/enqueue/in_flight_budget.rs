@@ -49,7 +49,7 @@ impl InFlightBudget {
     }
 
     /// Returns how much is taken, in bytes.
-    pub(crate) fn taken_bytes(&self) -> usize {
+    pub(crate) fn used_bytes(&self) -> usize {
         self.bytes().saturating_sub(self.0.available_permits() << 10)
     }
 
@@ -110,14 +110,14 @@ mod tests {
         let mut share = budget.share();
         for (bytes, kib) in [(1, 1), (1024, 1), (1025, 2), (1 << 20, 1024), (100, 1), (0, 0)] {
             share.resize(bytes).unwrap();
-            assert_eq!(budget.taken_bytes(), kib << 10, "{bytes}");
+            assert_eq!(budget.used_bytes(), kib << 10, "{bytes}");
         }
         share.resize(budget.bytes()).unwrap();
         assert!(share.resize(budget.bytes() + 1).unwrap_err().has_code(Code::Overloaded));
         assert!(budget.share().resize(1).is_err());
-        assert_eq!(budget.taken_bytes(), budget.bytes());
+        assert_eq!(budget.used_bytes(), budget.bytes());
         drop(share);
-        assert_eq!(budget.taken_bytes(), 0);
+        assert_eq!(budget.used_bytes(), 0);
     }
 
     fn text(bytes: usize) -> Source {

@@ -156,12 +156,12 @@ pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, 
             Err(error) => Err(error),
         },
     };
-    let taken_back = match revision {
+    let rolled_back = match revision {
         Ok(Some(revision)) => app.store.roll_back(&key, revision).await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
-    if let Err(error) = taken_back {
+    if let Err(error) = rolled_back {
         warn!(job.id = %job.job_id, %error, "the record of a refused job stays behind");
     }
 }

@@ -125,16 +125,16 @@ mod tests {
         let histogram: Histogram = words.into_iter().collect();
         let json = serde_json::to_vec(&histogram).unwrap();
         let mut rest = &json[1..];
-        let mut found = Vec::new();
+        let mut entries = Vec::new();
         while let Front::Entry { word, count, bytes } = parse_front(rest).unwrap() {
             for cut in 0..bytes {
                 assert_eq!(parse_front(&rest[..cut]), Ok(Front::Part), "{word} at {cut}");
             }
-            found.push((word, count));
+            entries.push((word, count));
             rest = &rest[bytes..];
         }
         assert_eq!(parse_front(rest), Ok(Front::End));
-        assert_eq!(found.into_iter().collect::<Histogram>(), histogram);
+        assert_eq!(entries.into_iter().collect::<Histogram>(), histogram);
     }
 
     #[test]

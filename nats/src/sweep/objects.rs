@@ -205,8 +205,8 @@ impl Sweep {
 
     async fn is_orphaned(&self, store: Store, orphan: &Orphan) -> Result<bool, Error> {
         for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
-            let found = self.bucket(store).find(&orphan.object, read_from).await?;
-            if found.is_some_and(|(info, _)| info.nuid == orphan.nuid) {
+            let object = self.bucket(store).find(&orphan.object, read_from).await?;
+            if object.is_some_and(|(info, _)| info.nuid == orphan.nuid) {
                 return Ok(false);
             }
         }

@@ -16,7 +16,7 @@ pub(super) enum Shape {
 
 /// Where in an array a [`Cutter`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ArrayPosition {
     /// Before the bracket that opens it.
     Before,
     /// In front of, or within, a member.
@@ -34,7 +34,7 @@ pub(super) enum Cut {
     Skipped(Problem),
 }
 
-const MEMBER: Place = Place::Within { depth: 0, is_text: false, is_escaped: false };
+const MEMBER: ArrayPosition = ArrayPosition::Within { depth: 0, is_text: false, is_escaped: false };
 
 /// Largest job that may share its allocation with the bytes behind it.
 const SHARED_JOB_BYTES_MAX: usize = 64 << 10;
@@ -47,7 +47,7 @@ pub(super) struct Cutter {
     buffer: BytesMut,
     /// How much of the buffer has been looked at.
     scanned: usize,
-    place: Place,
+    position: ArrayPosition,
     has_members: bool,
     /// The job that arrives is too large already, and its beginning thrown away.
     skips: bool,
@@ -57,8 +57,8 @@ impl Cutter {
     /// Begins with nothing. A job may have `bytes_max` bytes.
     pub(super) fn new(shape: Shape, bytes_max: usize) -> Self {
         let buffer = BytesMut::new();
-        let place = Place::Before;
-        Self { shape, bytes_max, buffer, scanned: 0, place, has_members: false, skips: false }
+        let position = ArrayPosition::Before;
+        Self { shape, bytes_max, buffer, scanned: 0, position, has_members: false, skips: false }
     }
 
     /// Returns how many bytes of the body are held.
@@ -111,7 +111,7 @@ impl Cutter {
                 let is_job = self.skips || !rest.trim_ascii().is_empty();
                 Ok(is_job.then(|| self.check_size(rest)))
             }
-            Shape::Array if self.place == Place::After => Ok(None),
+            Shape::Array if self.position == ArrayPosition::After => Ok(None),
             Shape::Array => Err(Problem::new(Code::InvalidJson, "The array is not closed.")),
         }
     }
@@ -147,27 +147,29 @@ impl Cutter {
     fn next_member(&mut self) -> Result<Option<Bytes>, Problem> {
         while let Some(byte) = self.buffer.get(self.scanned).copied() {
             let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-            match self.place {
-                Place::Before | Place::After if is_space => self.buffer.advance(1),
-                Place::Before if byte == b'[' => {
+            match self.position {
+                ArrayPosition::Before | ArrayPosition::After if is_space => self.buffer.advance(1),
+                ArrayPosition::Before if byte == b'[' => {
                     self.buffer.advance(1);
-                    self.place = MEMBER;
+                    self.position = MEMBER;
                 }
-                Place::Before => {
+                ArrayPosition::Before => {
                     let detail = "An array of jobs begins with a bracket.";
                     return Err(Problem::new(Code::InvalidJson, detail));
                 }
-                Place::After => {
+                ArrayPosition::After => {
                     let detail = "There is something behind the array.";
                     return Err(Problem::new(Code::InvalidJson, detail));
                 }
-                Place::Within { depth: 0, is_text: false, .. } if matches!(byte, b',' | b']') => {
+                ArrayPosition::Within { depth: 0, is_text: false, .. }
+                    if matches!(byte, b',' | b']') =>
+                {
                     if let Some(member) = self.cut(byte) {
                         return Ok(Some(member));
                     }
                 }
-                Place::Within { depth, is_text, is_escaped } => {
-                    self.place = next_place(byte, depth, is_text, is_escaped);
+                ArrayPosition::Within { depth, is_text, is_escaped } => {
+                    self.position = next_position(byte, depth, is_text, is_escaped);
                     self.scanned += 1;
                 }
             }
@@ -178,7 +180,7 @@ impl Cutter {
     /// Cuts off the member in front of a comma or of the end; an empty array has none.
     fn cut(&mut self, byte: u8) -> Option<Bytes> {
         let member = self.split_job(self.scanned);
-        self.place = if byte == b']' { Place::After } else { MEMBER };
+        self.position = if byte == b']' { ArrayPosition::After } else { MEMBER };
         let is_alone = byte == b']' && !self.has_members && !self.skips;
         let is_nothing = is_alone && member.trim_ascii().is_empty();
         self.has_members = true;
@@ -187,7 +189,7 @@ impl Cutter {
 }
 
 /// Returns where one is behind a byte of a member.
-fn next_place(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> Place {
+fn next_position(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> ArrayPosition {
     let (depth, is_text, is_escaped) = match byte {
         _ if is_escaped => (depth, is_text, false),
         b'\\' if is_text => (depth, true, true),
@@ -196,7 +198,7 @@ fn next_place(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> Place {
         b'}' | b']' if !is_text => (depth.saturating_sub(1), false, false),
         _ => (depth, is_text, false),
     };
-    Place::Within { depth, is_text, is_escaped }
+    ArrayPosition::Within { depth, is_text, is_escaped }
 }
 
 #[cfg(test)]
