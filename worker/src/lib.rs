@@ -1,7 +1,7 @@
 //! Deliveries in, results out: takes jobs off the queue, gets and counts their sources, and writes
 //! what it found.
 //!
-//! [`run`] is the whole service. `lane` pulls what there is room for, `attempt` takes one delivery
+//! [`run`] is the whole service. `lane` pulls jobs for free slots, `attempt` takes one delivery
 //! from received to acknowledged, `execute` gets a source and counts it, and `webhooks` notifies
 //! receivers of final jobs.
 
@@ -16,6 +16,7 @@ mod lane;
 mod lane_liveness;
 mod metrics;
 mod outcome;
+mod pull_loop;
 mod slots;
 mod spans;
 pub mod webhooks;
@@ -49,8 +50,10 @@ use wordmill_nats::webhooks::Webhooks;
 
 use crate::config::Config;
 use crate::health::Vitals;
+use crate::lane::{LaneContext, SLOTLESS_JOBS_MAX};
 use crate::lane_liveness::Pulse;
 use crate::metrics::Metrics;
+use crate::pull_loop::PullContext;
 use crate::slots::Slots;
 
 /// How long jobs may take to be handed back once the grace period is over.
@@ -135,30 +138,31 @@ pub async fn run(
         WEBHOOKS,
         WEBHOOK_STATE_STREAM,
     ]);
-    let attempts = TaskTracker::new();
-    let pulse = Arc::new(Pulse::new());
-    let shared = lane::LaneContext {
+    let tasks = TaskTracker::new();
+    let liveness = Arc::new(Pulse::new());
+    let pull_context = PullContext { tasks: tasks.clone(), health: health.clone(), stop: shutdown };
+    let lane_context = LaneContext {
         slots: Slots::new(config.slots),
-        quick: Arc::new(Semaphore::new(lane::SLOTLESS_JOBS_MAX)),
-        attempts: attempts.clone(),
-        pulse: Arc::clone(&pulse),
-        health: health.clone(),
-        stop: shutdown,
+        small_jobs: Arc::new(Semaphore::new(SLOTLESS_JOBS_MAX)),
+        liveness: Arc::clone(&liveness),
     };
-    let lanes = async {
-        let serve = |lane| lane::serve(&worker, lane, shared.clone());
-        let telling = webhooks::serve(&worker, &config.webhooks, &config.fetch, &shared);
-        let ((), (), told) = tokio::join!(serve(Lane::Interactive), serve(Lane::Bulk), telling);
-        finish(&worker, &attempts, config.shutdown_grace).await;
-        told
+    let pulling = async {
+        let serve_lane = |lane| lane::serve(&worker, lane, &lane_context, &pull_context);
+        let ((), (), result) = tokio::join!(
+            serve_lane(Lane::Interactive),
+            serve_lane(Lane::Bulk),
+            webhooks::serve(&worker, &config.webhooks, &config.fetch, &pull_context),
+        );
+        finish(&worker, &tasks, config.shutdown_grace).await;
+        result
     };
     // Before the first delivery, whose acknowledgement is the first check.
     let checks = AckCheckReceiver::open(&broker).await?;
     let metrics = worker.metrics.clone();
-    let vitals = Vitals { broker: broker.clone(), health, pulse, metrics };
+    let vitals = Vitals { broker: broker.clone(), health, pulse: liveness, metrics };
     let presence = Presence::new(&broker);
     tokio::select! {
-        told = lanes => told?,
+        result = pulling => result?,
         () = checks.watch(|queue, outcome| {
             worker.metrics.note_acknowledgement_check(queue, outcome);
         }) => {}
@@ -195,16 +199,16 @@ fn running(worker: &Worker) -> u32 {
     busy(worker).into_iter().sum()
 }
 
-/// Waits for running attempts, at most for `grace`, then interrupts them.
-async fn finish(worker: &Worker, attempts: &TaskTracker, grace: Duration) {
-    attempts.close();
+/// Waits for running tasks, at most for `grace`, then interrupts them.
+async fn finish(worker: &Worker, tasks: &TaskTracker, grace: Duration) {
+    tasks.close();
     info!(running = running(worker), "no more jobs are taken; waiting for running ones");
-    if tokio::time::timeout(grace, attempts.wait()).await.is_ok() {
+    if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
         return;
     }
     info!(running = running(worker), "the grace period is over; handing jobs back");
     worker.interrupted.cancel();
-    if tokio::time::timeout(HAND_BACK_MAX, attempts.wait()).await.is_err() {
+    if tokio::time::timeout(HAND_BACK_MAX, tasks.wait()).await.is_err() {
         warn!(running = running(worker), "not handed back in time; the queue will notice");
     }
 }

@@ -17,7 +17,7 @@ use wordmill_nats::pull::{Pull, PullEvent, WhenEmpty};
 use wordmill_nats::supervise::Health;
 
 use crate::Worker;
-use crate::lane::{LaneContext, unless_stopped};
+use crate::pull_loop::{PullContext, unless_stopped};
 
 /// Wait after the broker refused or forgot a request.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -102,7 +102,7 @@ pub(crate) async fn serve(
     worker: &Worker,
     settings: &Settings,
     fetch: &wordmill_fetch::Settings,
-    shared: &LaneContext,
+    shared: &PullContext,
 ) -> Result<(), SetupError> {
     let Some(deliverer) = deliverer(worker, settings, fetch)? else {
         info!("this worker delivers no webhooks: WORDMILL_WEBHOOK_SECRETS is not set");
@@ -119,7 +119,7 @@ pub(crate) async fn serve(
 }
 
 /// Opens the pull once the broker is ready. `None` means stop.
-async fn open(worker: &Worker, shared: &LaneContext) -> Option<Pull> {
+async fn open(worker: &Worker, shared: &PullContext) -> Option<Pull> {
     let mut health = shared.health.clone();
     loop {
         let ready = health.wait_for(|health| *health == Health::Ready);
@@ -137,7 +137,7 @@ async fn pull_from(
     mut pull: Pull,
     deliverer: &Arc<Deliverer>,
     slots: &Arc<Semaphore>,
-    shared: &LaneContext,
+    shared: &PullContext,
 ) -> Option<()> {
     let ended = fill(&mut pull, deliverer, slots, shared).await;
     for late in pull.close().await {
@@ -152,7 +152,7 @@ async fn fill(
     pull: &mut Pull,
     deliverer: &Arc<Deliverer>,
     slots: &Arc<Semaphore>,
-    shared: &LaneContext,
+    shared: &PullContext,
 ) -> Option<()> {
     let mut quiet_since = Instant::now();
     loop {
@@ -192,12 +192,12 @@ async fn fill(
 
 fn start<T: Send + 'static>(
     deliverer: &Arc<Deliverer>,
-    shared: &LaneContext,
+    shared: &PullContext,
     delivery: Delivery,
     slot: T,
 ) {
     let deliverer = Arc::clone(deliverer);
-    shared.attempts.spawn(async move {
+    shared.tasks.spawn(async move {
         delivery::run(&deliverer, &delivery).await;
         drop(slot);
     });
