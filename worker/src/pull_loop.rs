@@ -51,8 +51,7 @@ pub(crate) trait DeliveryHandler {
 
     /// Accepts a delivery, to start it at once or in [`DeliveryHandler::start_received`].
     ///
-    /// There is no slot if more messages arrive than requested: some may belong to an earlier
-    /// request, which the loop had given up.
+    /// `slot` is never `None`, because a request brings at most as many messages as it names.
     fn receive(&mut self, delivery: Delivery, slot: Option<Self::Slot>);
 
     /// Starts the deliveries that [`DeliveryHandler::receive`] has only collected.
@@ -255,10 +254,7 @@ async fn hand_back(source: PullSource, deliveries: Vec<Delivery>) {
 }
 
 /// Returns the output of `future`, or `None` if the worker stops first.
-pub(crate) async fn unless_stopped<T>(
-    stop: &CancellationToken,
-    future: impl Future<Output = T>,
-) -> Option<T> {
+async fn unless_stopped<T>(stop: &CancellationToken, future: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         // A worker that stops must not take another message, even if one is here already.
         biased;
