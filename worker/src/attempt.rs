@@ -33,6 +33,7 @@ use self::settle::{
 };
 use self::start::{abandon, begin, begin_again, early};
 use crate::batch_merge::{self, BatchCheck};
+use crate::execute::JobSize;
 use crate::keep_alive::{self, Meter};
 use crate::metrics::NewerPart;
 use crate::outcome::{AttemptFailure, AttemptOutcome, CountResult};
@@ -44,11 +45,14 @@ const EARLY_RUNNING_WRITE_AFTER: Duration = Duration::from_millis(200);
 /// How often a running job's progress is written.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Does whatever one delivery, with this message, asks for. A failure here leaves the delivery to be repeated.
+/// Processes one delivery to completion. After an error the broker delivers the message again.
+///
+/// `size` is that of the message; without a valid message it is not used.
 pub(crate) async fn run(
     worker: &Worker,
     delivery: &Delivery,
     message: Result<JobMessage, message::Error>,
+    size: JobSize,
 ) {
     let message = match message {
         Ok(message) => message,
@@ -56,7 +60,7 @@ pub(crate) async fn run(
     };
     let span = wordmill_nats::spans::process(&message, &delivery.info());
     worker.metrics.note_delivery(delivery, &message);
-    let handled = Box::pin(handle(worker, delivery, &message)).instrument(span.clone()).await;
+    let handled = Box::pin(handle(worker, delivery, &message, size)).instrument(span.clone()).await;
     match handled {
         Ok(()) => {}
         Err(error @ Error::Newer { .. }) => {
@@ -70,7 +74,12 @@ pub(crate) async fn run(
     }
 }
 
-async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> Result<(), Error> {
+async fn handle(
+    worker: &Worker,
+    delivery: &Delivery,
+    message: &JobMessage,
+    size: JobSize,
+) -> Result<(), Error> {
     let key = message.key();
     let mut current = match broker_retry::retry_while_unavailable(worker, || {
         worker.store.get_job(&key, ReadFrom::AnyReplica)
@@ -115,9 +124,13 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         let Some(begun) = attempt.begin_again(&current).await? else { return Ok(()) };
         current = begun;
     }
-    let ended = match execute::count_at_once(message) {
-        Some(Ok(found)) => AttemptOutcome::Counted(Box::new(current), Box::new(found)),
-        Some(Err(failed)) => AttemptOutcome::Failed(Box::new(current), failed),
+    let small = match size {
+        JobSize::Small => execute::count_small(message),
+        JobSize::Large => None,
+    };
+    let ended = match small {
+        Some(Ok(count)) => AttemptOutcome::Counted(Box::new(current), Box::new(count)),
+        Some(Err(failure)) => AttemptOutcome::Failed(Box::new(current), failure),
         None => Box::pin(attempt.work(current)).await?,
     };
     worker.metrics.note_attempt(delivery, message, start, &ended);

@@ -30,9 +30,9 @@ use crate::{Worker, batch_merge};
 /// How many chunks of a page may wait to be counted.
 const CHUNKS_WAITING_MAX: usize = 4;
 
-/// Largest text that is counted at once, by whoever has it. That takes less than a millisecond; waking
-/// another thread for it, and being woken, took as long as counting a text of 1 kB.
-const AT_ONCE_BYTES_MAX: usize = 8 << 10;
+/// Largest text of a small job, which is counted on the thread that received it. That takes less
+/// than a millisecond; waking another thread took as long as counting a text of 1 kB.
+const SMALL_TEXT_BYTES_MAX: usize = 8 << 10;
 /// The content type of a text that came in JSON.
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -94,30 +94,44 @@ mod next {
     }
 }
 
-/// Tells whether a source is at hand, and so small that [`count_at_once`] counts it.
-pub(crate) fn is_counted_at_once(message: &JobMessage) -> bool {
-    #[cfg(feature = "next-version")]
-    if message.options.next.is_some() {
-        return false;
-    }
-    // An explanation takes longer than a count.
-    matches!(&message.source, Source::Text { text } if text.len() <= AT_ONCE_BYTES_MAX)
-        && !message.options.explain
+/// The amount of work that a job takes, which decides where it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobSize {
+    /// A text of at most [`SMALL_TEXT_BYTES_MAX`], for [`count_small`].
+    Small,
+    /// Any other job, for [`count`].
+    Large,
 }
 
-/// Counts a source that is at hand and small; `None` for any other, which [`count`] is for.
-pub(crate) fn count_at_once(message: &JobMessage) -> Option<Result<CountResult, AttemptFailure>> {
-    let (source, options) = (&message.source, &message.options);
-    let text = match source {
-        Source::Text { text } if is_counted_at_once(message) => text,
-        Source::Text { .. } | Source::Url { .. } | Source::Document(_) | Source::Batch(_) => {
-            return None;
+impl JobSize {
+    /// Returns the size of a job.
+    pub(crate) fn of(message: &JobMessage) -> Self {
+        #[cfg(feature = "next-version")]
+        if message.options.next.is_some() {
+            return Self::Large;
         }
-    };
+        match &message.source {
+            // An explanation takes longer than a count.
+            Source::Text { text }
+                if text.len() <= SMALL_TEXT_BYTES_MAX && !message.options.explain =>
+            {
+                Self::Small
+            }
+            Source::Text { .. } | Source::Url { .. } | Source::Document(_) | Source::Batch(_) => {
+                Self::Large
+            }
+        }
+    }
+}
+
+/// Counts a small job on the thread of the caller. `None` if its source is not a text.
+pub(crate) fn count_small(message: &JobMessage) -> Option<Result<CountResult, AttemptFailure>> {
+    let source = &message.source;
+    let Source::Text { text } = source else { return None };
     let spans = Counting::begin(false);
     let hints = Hints { content_type: Some(TEXT), host_tld: None };
-    let options = Options::from(options.clone());
-    // Whatever it may leave behind, nobody looks at it.
+    let options = Options::from(message.options.clone());
+    // A panic leaves nothing behind that is used again.
     let counting =
         AssertUnwindSafe(|| wordmill_count::count(text.as_bytes(), &hints, &options, &|_| true));
     let counted = spans

@@ -11,11 +11,12 @@ use wordmill_common::id::Lane;
 use wordmill_common::message::{self, JobMessage};
 use wordmill_nats::delivery::{Delivery, PullSource};
 
+use crate::execute::JobSize;
 use crate::lane_liveness::Pulse;
 use crate::metrics::Busy;
 use crate::pull_loop::{self, DeliveryHandler, PullContext};
 use crate::slots::{Demand, Slot, Slots};
-use crate::{Worker, attempt, execute};
+use crate::{Worker, attempt};
 
 /// Most jobs of one request.
 const REQUEST_JOBS_MAX: usize = 64;
@@ -156,8 +157,13 @@ impl ReceivedJob {
         }
     }
 
-    async fn process(self, worker: Worker, message: Result<JobMessage, message::Error>) {
-        attempt::run(&worker, &self.delivery, message).await;
+    async fn process(
+        self,
+        worker: Worker,
+        message: Result<JobMessage, message::Error>,
+        size: JobSize,
+    ) {
+        attempt::run(&worker, &self.delivery, message, size).await;
     }
 }
 
@@ -176,16 +182,17 @@ async fn count_together(
     let mut small = FuturesUnordered::new();
     for mut job in received {
         let message = JobMessage::parse(job.delivery.payload());
-        let is_small = message.as_ref().is_ok_and(execute::is_counted_at_once);
-        if is_small {
+        let size = message.as_ref().map_or(JobSize::Large, JobSize::of);
+        if size == JobSize::Small {
             job.free_slot(&small_jobs);
         }
-        let attempt = job.process(worker.clone(), message);
-        if is_small {
+        let attempt = job.process(worker.clone(), message, size);
+        match size {
             // A panic ends its own delivery only, as in a task; the broker redelivers the job.
-            small.push(AssertUnwindSafe(attempt).catch_unwind());
-        } else {
-            tasks.spawn(attempt);
+            JobSize::Small => small.push(AssertUnwindSafe(attempt).catch_unwind()),
+            JobSize::Large => {
+                tasks.spawn(attempt);
+            }
         }
     }
     while small.next().await.is_some() {}
