@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
-use wordmill_common::job::Event;
+use wordmill_common::job::{Event, Job};
 use wordmill_nats::Error;
 use wordmill_nats::events::Events;
 use wordmill_nats::job_record::{Lookup, RawRecord, VersionedJob};
@@ -20,101 +21,127 @@ const EARLY_RUNNING_WRITE_AFTER: Duration = Duration::from_millis(200);
 /// How often a running job's progress is written.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
+/// The record as an attempt finds it.
+enum RecordCheck {
+    /// There is no newer record than the one that the attempt knows.
+    Unchanged,
+    /// The attempt still has the job, and this is its newest record.
+    Updated(Box<VersionedJob>),
+    /// The job is final or deleted, or another run has it.
+    Overtaken(Box<Outcome>),
+}
+
+impl From<Outcome> for RecordCheck {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Applied(stored) => Self::Updated(stored),
+            outcome @ (Outcome::Refused(..) | Outcome::Gone) => Self::Overtaken(Box::new(outcome)),
+        }
+    }
+}
+
 impl Attempt<'_> {
-    /// Keeps the record up to date until the attempt is `over`, and returns it as last seen, or why
-    /// the attempt no longer has the job.
+    /// Writes progress to the record and follows its changes until `end` is cancelled. Returns the
+    /// newest record, or the reason why the attempt no longer has the job.
     pub(super) async fn follow(
         &self,
         current: VersionedJob,
         meter: &Meter,
-        over: &CancellationToken,
+        end: &CancellationToken,
     ) -> Result<Box<VersionedJob>, Box<Outcome>> {
         let mut current = Box::new(current);
         let mut pause = EARLY_RUNNING_WRITE_AFTER;
         let mut events = None;
         loop {
-            let changed = tokio::select! {
+            let change = tokio::select! {
                 biased;
-                () = over.cancelled() => return Ok(current),
-                found = Events::next_of(&mut events) => Some(found),
+                () = end.cancelled() => return Ok(current),
+                record = Events::next_of(&mut events) => Some(record),
                 () = tokio::time::sleep(pause) => None,
             };
             pause = PROGRESS_INTERVAL;
             if events.is_none() {
-                // Before the first write of this run, so that no later change is missed.
+                // Before the first write of this run, so that it misses no later change.
                 events = self.listen().await;
             }
-            let looked = match changed {
-                Some(found) => self.take(&current, meter, found).await,
+            let check = match change {
+                Some(record) => self.check_raw(&current, meter, record).await,
                 None => self.note_progress(&current, meter).await,
             };
-            match looked {
-                Ok(Outcome::Applied(stored)) => current = stored,
-                Ok(outcome @ (Outcome::Refused(..) | Outcome::Gone)) => {
-                    return Err(Box::new(outcome));
-                }
-                // The work goes on without: a broker that is away comes back.
+            match check {
+                Ok(RecordCheck::Unchanged) => {}
+                Ok(RecordCheck::Updated(stored)) => current = stored,
+                Ok(RecordCheck::Overtaken(outcome)) => return Err(outcome),
+                // Counting continues: a broker that is away comes back.
                 Err(error) => debug!(%error, "progress not written"),
             }
         }
     }
 
-    /// Listens to the record's changes. Without, a change is found when progress is noted.
+    /// Listens to changes of the record. Without events, the attempt notices a change when it next
+    /// writes its progress.
     async fn listen(&self) -> Option<Events> {
         let listening = Events::of(&self.worker.broker, &self.message.key()).await;
         listening.inspect_err(|error| debug!(%error, "not told of changes at once")).ok()
     }
 
-    /// Notes how far the attempt is; if that is nothing new, looks whether it still has the job.
-    async fn note_progress(&self, current: &VersionedJob, meter: &Meter) -> Result<Outcome, Error> {
+    /// Writes the progress, or checks the record if there is none since the last write.
+    async fn note_progress(
+        &self,
+        current: &VersionedJob,
+        meter: &Meter,
+    ) -> Result<RecordCheck, Error> {
         if current.job.progress != Some(meter.read()) {
             return self.write_progress(current, meter).await;
         }
-        let found = self.worker.store.get_job(&current.job.key(), ReadFrom::Leader).await?;
-        self.look(current, meter, found).await
+        let record = self.worker.store.get_job(&current.job.key(), ReadFrom::Leader).await?;
+        self.check(current, meter, record).await
     }
 
-    /// Reads a change that was told.
-    async fn take(
+    /// Checks the record of an event.
+    async fn check_raw(
         &self,
         current: &VersionedJob,
         meter: &Meter,
-        found: Lookup<RawRecord>,
-    ) -> Result<Outcome, Error> {
-        self.look(current, meter, found.read(&current.job.key())?).await
+        record: Lookup<RawRecord>,
+    ) -> Result<RecordCheck, Error> {
+        self.check(current, meter, record.read(&current.job.key())?).await
     }
 
-    /// Finds out whether the attempt still has the job, which somebody else may have changed.
-    async fn look(
+    /// Checks whether the attempt still has the job, which another process may have changed.
+    async fn check(
         &self,
         current: &VersionedJob,
         meter: &Meter,
-        found: Lookup,
-    ) -> Result<Outcome, Error> {
-        let unchanged = || Ok(Outcome::Applied(Box::new(current.clone())));
-        match found {
-            Lookup::Deleted => Ok(Outcome::Gone),
-            Lookup::NotFound => unchanged(),
-            Lookup::Job(found) if found.revision <= current.revision => unchanged(),
-            Lookup::Job(found) if found.job.is_running(self.run) => Ok(Outcome::Applied(found)),
-            // Whether that allows this run to go on is not decided here.
-            Lookup::Job(found) => self.write_progress(&found, meter).await,
+        record: Lookup,
+    ) -> Result<RecordCheck, Error> {
+        match record {
+            Lookup::Deleted => Ok(RecordCheck::from(Outcome::Gone)),
+            Lookup::NotFound => Ok(RecordCheck::Unchanged),
+            Lookup::Job(stored) if stored.revision <= current.revision => {
+                Ok(RecordCheck::Unchanged)
+            }
+            Lookup::Job(stored) if stored.job.is_running(self.run) => {
+                Ok(RecordCheck::Updated(stored))
+            }
+            // `Job::apply` decides whether this run may continue.
+            Lookup::Job(stored) => self.write_progress(&stored, meter).await,
         }
     }
 
-    /// Writes how far the attempt is, and before that that there is one.
+    /// Writes the progress. The first write also begins the attempt.
     async fn write_progress(
         &self,
         current: &VersionedJob,
         meter: &Meter,
-    ) -> Result<Outcome, Error> {
-        let (run, progress) = (self.run, meter.read());
-        self.worker
-            .store
-            .apply(current, Some(run), |job, now| {
-                self.begin_unless_taken(job)?;
-                job.apply(Event::Advanced { run, progress: progress.clone() }, now)
-            })
-            .await
+    ) -> Result<RecordCheck, Error> {
+        let run = self.run;
+        let progress = meter.read();
+        let change = |job: &mut Job, now: Timestamp| {
+            self.begin_unless_taken(job)?;
+            job.apply(Event::Advanced { run, progress: progress.clone() }, now)
+        };
+        let outcome = self.worker.store.apply(current, Some(run), change).await?;
+        Ok(RecordCheck::from(outcome))
     }
 }
