@@ -12,7 +12,7 @@ use wordmill_common::message::{self, JobMessage};
 use wordmill_nats::delivery::{Delivery, PullSource};
 
 use crate::execute::JobSize;
-use crate::lane_liveness::Pulse;
+use crate::lane_liveness::LaneLiveness;
 use crate::metrics::Busy;
 use crate::pull_loop::{self, DeliveryHandler, PullContext};
 use crate::slots::{Demand, Slot, Slots};
@@ -40,7 +40,7 @@ pub(crate) struct LaneContext {
     pub(crate) slots: Slots,
     /// Permits for [`SLOTLESS_JOBS_MAX`] small jobs, of both lanes together.
     pub(crate) small_jobs: Arc<Semaphore>,
-    pub(crate) liveness: Arc<Pulse>,
+    pub(crate) liveness: Arc<LaneLiveness>,
 }
 
 /// Pulls the jobs of a lane until the worker stops, then hands back those that have not started.
@@ -90,16 +90,18 @@ impl DeliveryHandler for LaneHandler<'_> {
     }
 
     async fn reserve_slots(&self) -> Vec<Slot> {
-        self.context.slots.take(self.lane, self.demand).await
+        self.context.slots.reserve(self.lane, self.demand).await
     }
 
     fn receive(&mut self, delivery: Delivery, slot: Option<Slot>) {
         if self.received.len() >= COUNTED_TOGETHER_MAX {
             self.start_received();
         }
-        let room = SlotGuard::Slot(slot);
-        let busy = self.worker.metrics.busy(self.lane);
-        self.received.push(ReceivedJob { delivery, room, _busy: busy });
+        self.received.push(ReceivedJob {
+            delivery,
+            slot: SlotGuard::Slot(slot),
+            _running: self.worker.metrics.busy(self.lane),
+        });
     }
 
     fn start_received(&mut self) {
@@ -122,30 +124,30 @@ impl DeliveryHandler for LaneHandler<'_> {
     }
 
     fn note_full(&self) {
-        self.context.liveness.is_full(self.lane);
+        self.context.liveness.note_full(self.lane);
     }
 
     fn note_request(&self) {
-        self.context.liveness.asks(self.lane);
+        self.context.liveness.note_request(self.lane);
     }
 
     fn note_answer(&self) {
-        self.context.liveness.heard(self.lane);
+        self.context.liveness.note_answer(self.lane);
     }
 }
 
 /// A job that has arrived, with the guards that it holds until it has been processed.
 struct ReceivedJob {
     delivery: Delivery,
-    room: SlotGuard,
-    _busy: Busy,
+    slot: SlotGuard,
+    _running: Busy,
 }
 
 /// The right to process a job, returned when dropped.
 enum SlotGuard {
-    #[expect(dead_code, reason = "held")]
+    #[expect(dead_code, reason = "returned when dropped")]
     Slot(Option<Slot>),
-    #[expect(dead_code, reason = "held")]
+    #[expect(dead_code, reason = "returned when dropped")]
     SmallJob(OwnedSemaphorePermit),
 }
 
@@ -153,7 +155,7 @@ impl ReceivedJob {
     /// Exchanges the slot for the permit of a small job, if there is one.
     fn free_slot(&mut self, small_jobs: &Arc<Semaphore>) {
         if let Ok(permit) = Arc::clone(small_jobs).try_acquire_owned() {
-            self.room = SlotGuard::SmallJob(permit);
+            self.slot = SlotGuard::SmallJob(permit);
         }
     }
 
