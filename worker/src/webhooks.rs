@@ -18,10 +18,10 @@ use wordmill_nats::supervise::Health;
 use crate::Worker;
 use crate::pull_loop::{self, DeliveryHandler, PullContext};
 
-/// What part of the slots one host may have: a dead one leaves the rest to others.
-const HOST_SHARE: u32 = 2;
+/// One host may have the slots divided by this number, so that a dead one leaves the rest to others.
+const HOST_SLOTS_DIVISOR: u32 = 2;
 
-/// What is set about webhooks.
+/// The settings of webhooks.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `WORDMILL_WEBHOOK_SECRETS`: the main secrets, the current one first.
@@ -36,7 +36,8 @@ pub struct Settings {
 
 impl Settings {
     pub(crate) fn read(env: &mut Env) -> Self {
-        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let second = Duration::from_secs(1);
+        let minute = Duration::from_secs(60);
         let secrets = Secrets::parse(&env.secret("WORDMILL_WEBHOOK_SECRETS"));
         let secrets = secrets.unwrap_or_else(|invalid| {
             env.refuse(format!("WORDMILL_WEBHOOK_SECRETS: {invalid}"));
@@ -63,7 +64,7 @@ impl Settings {
     }
 }
 
-/// What every delivery works with.
+/// The clients and settings that every delivery needs.
 struct Deliverer {
     worker: Worker,
     fetcher: Fetcher,
@@ -72,8 +73,8 @@ struct Deliverer {
     timeout: Duration,
 }
 
-/// Makes what webhooks are delivered with; `None` without secrets.
-fn deliverer(
+/// Creates the deliverer; `None` without secrets.
+fn new_deliverer(
     worker: &Worker,
     settings: &Settings,
     fetch: &wordmill_fetch::Settings,
@@ -81,10 +82,15 @@ fn deliverer(
     let Some(secrets) = settings.secrets.clone() else { return Ok(None) };
     let mut fetch = fetch.clone();
     fetch.limits.total_timeout = settings.timeout;
-    fetch.limits.per_host_max = usize::try_from(settings.slots / HOST_SHARE).unwrap_or(1).max(1);
-    let (worker, fetcher) = (worker.clone(), Fetcher::try_new(&fetch)?);
-    let Settings { schedule, timeout, .. } = *settings;
-    Ok(Some(Arc::new(Deliverer { worker, fetcher, secrets, schedule, timeout })))
+    fetch.limits.per_host_max =
+        usize::try_from(settings.slots / HOST_SLOTS_DIVISOR).unwrap_or(1).max(1);
+    Ok(Some(Arc::new(Deliverer {
+        worker: worker.clone(),
+        fetcher: Fetcher::try_new(&fetch)?,
+        secrets,
+        schedule: settings.schedule,
+        timeout: settings.timeout,
+    })))
 }
 
 /// Delivers webhooks until the worker stops, then hands back the messages that have not started.
@@ -98,7 +104,7 @@ pub(crate) async fn serve(
     fetch: &wordmill_fetch::Settings,
     context: &PullContext,
 ) -> Result<(), SetupError> {
-    let Some(deliverer) = deliverer(worker, settings, fetch)? else {
+    let Some(deliverer) = new_deliverer(worker, settings, fetch)? else {
         info!("this worker delivers no webhooks: WORDMILL_WEBHOOK_SECRETS is not set");
         return Ok(());
     };
