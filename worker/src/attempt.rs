@@ -101,7 +101,7 @@ async fn handle(
         match Box::pin(batch_merge::check_members(worker, delivery, batch, current.clone())).await?
         {
             BatchCheck::Ready => {}
-            BatchCheck::Noted(outcome) => return settle(worker, delivery, outcome).await,
+            BatchCheck::Updated(outcome) => return settle(worker, delivery, outcome).await,
             BatchCheck::Unchanged(wait) => return delivery.give_back(Some(wait)).await,
         }
     }
