@@ -30,7 +30,7 @@ use wordmill_nats::stream_read::ReadFrom;
 use self::settle::{
     NEWER_PAUSE, conclude, give_back_newer, handle_unparsable, report_newer_message, settle,
 };
-use self::start::{abandon, begin, begin_again, early};
+use self::start::{abandon, begin, begin_again, remaining_wait};
 use crate::batch_merge::{self, BatchCheck};
 use crate::execute::JobSize;
 use crate::keep_alive;
@@ -94,7 +94,7 @@ async fn handle(
     if current.job.status.is_final() {
         return conclude(worker, delivery, &current.job).await;
     }
-    if let Some(wait) = early(&current.job) {
+    if let Some(wait) = remaining_wait(&current.job) {
         return delivery.give_back(Some(wait)).await;
     }
     if let (Source::Batch(batch), Status::Queued) = (&message.source, current.job.status) {
