@@ -26,7 +26,7 @@ use wordmill_nats::results;
 use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
 
-use crate::keep_alive::{self, Meter};
+use crate::keep_alive::{self, ProgressMeter};
 use crate::outcome::{AttemptFailure, CountResult};
 use crate::{Worker, broker_retry};
 
@@ -62,12 +62,12 @@ pub(crate) async fn check_members(
     current: VersionedJob,
 ) -> Result<BatchCheck, Error> {
     let last = current.job.members.clone().unwrap_or_default();
-    let meter = Meter::new(Stage::Count);
+    let meter = ProgressMeter::new(Stage::Count);
     let reading = read_progress(worker, &current.job.owner, batch, last.clone(), &meter);
     let members = tokio::select! {
         biased;
         members = reading => members?,
-        failure = keep_alive::hold(delivery, &meter, worker.attempt_deadline) => {
+        failure = keep_alive::keep_alive_until_stalled(delivery, &meter, worker.attempt_deadline) => {
             warn!(reason = failure.detail, "the members of a batch could not be looked at");
             return Ok(BatchCheck::Unchanged(CHECK_INTERVAL_MAX));
         }
@@ -101,7 +101,7 @@ async fn read_progress(
     owner: &Owner,
     batch: &Batch,
     mut progress: BatchProgress,
-    meter: &Meter,
+    meter: &ProgressMeter,
 ) -> Result<BatchProgress, Error> {
     let refused = batch.refused.count();
     progress.counts = Counts { queued: 0, running: 0, refused, ..progress.counts };
@@ -162,7 +162,7 @@ pub(crate) async fn merge(
     worker: &Worker,
     message: &JobMessage,
     batch: &Batch,
-    meter: &Meter,
+    meter: &ProgressMeter,
 ) -> Result<CountResult, AttemptFailure> {
     let mut sum = BatchSum::default();
     sum.progress.counts.refused = batch.refused.count();

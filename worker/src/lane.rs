@@ -13,7 +13,7 @@ use wordmill_nats::delivery::{Delivery, PullSource};
 
 use crate::execute::JobSize;
 use crate::lane_liveness::LaneLiveness;
-use crate::metrics::Busy;
+use crate::metrics::RunningJob;
 use crate::pull_loop::{self, DeliveryHandler, PullContext};
 use crate::slots::{Demand, Slot, Slots};
 use crate::{Worker, attempt};
@@ -100,7 +100,7 @@ impl DeliveryHandler for LaneHandler<'_> {
         self.received.push(ReceivedJob {
             delivery,
             slot: SlotGuard::Slot(slot),
-            _running: self.worker.metrics.busy(self.lane),
+            _running: self.worker.metrics.begin_job(self.lane),
         });
     }
 
@@ -140,7 +140,7 @@ impl DeliveryHandler for LaneHandler<'_> {
 struct ReceivedJob {
     delivery: Delivery,
     slot: SlotGuard,
-    _running: Busy,
+    _running: RunningJob,
 }
 
 /// The right to process a job, returned when dropped.

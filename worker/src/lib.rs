@@ -164,7 +164,7 @@ pub async fn run(
     tokio::select! {
         result = pulling => result?,
         () = checks.watch(|queue, outcome| {
-            worker.metrics.note_acknowledgement_check(queue, outcome);
+            worker.metrics.note_ack_check(queue, outcome);
         }) => {}
         () = report_presence(&worker, config.slots, &presence) => {}
         result = broker.supervise(&needed, &health_sender) => result?,
@@ -191,7 +191,7 @@ async fn report_presence(worker: &Worker, slots: u32, presence: &Presence) {
 
 /// Returns the number of running jobs of each lane.
 fn running_by_lane(worker: &Worker) -> [u32; 2] {
-    Lane::ALL.map(|lane| worker.metrics.busy_count(lane))
+    Lane::ALL.map(|lane| worker.metrics.running_count(lane))
 }
 
 /// Returns the number of running jobs.

@@ -13,12 +13,12 @@ use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
 
 use super::Attempt;
-use crate::keep_alive::Meter;
+use crate::keep_alive::ProgressMeter;
 
-/// How long a first delivery may take before the record says `running`: most jobs are done by
-/// then, and one write is saved.
+/// How long a first delivery may take before the record shows `running`. Most jobs end earlier, which
+/// saves a write.
 const EARLY_RUNNING_WRITE_AFTER: Duration = Duration::from_millis(200);
-/// How often a running job's progress is written.
+/// Time between two writes of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The record as an attempt finds it.
@@ -46,7 +46,7 @@ impl Attempt<'_> {
     pub(super) async fn follow(
         &self,
         current: VersionedJob,
-        meter: &Meter,
+        meter: &ProgressMeter,
         end: &CancellationToken,
     ) -> Result<Box<VersionedJob>, Box<Outcome>> {
         let mut current = Box::new(current);
@@ -89,7 +89,7 @@ impl Attempt<'_> {
     async fn note_progress(
         &self,
         current: &VersionedJob,
-        meter: &Meter,
+        meter: &ProgressMeter,
     ) -> Result<RecordCheck, Error> {
         if current.job.progress != Some(meter.read()) {
             return self.write_progress(current, meter).await;
@@ -102,7 +102,7 @@ impl Attempt<'_> {
     async fn check_raw(
         &self,
         current: &VersionedJob,
-        meter: &Meter,
+        meter: &ProgressMeter,
         record: Lookup<RawRecord>,
     ) -> Result<RecordCheck, Error> {
         self.check(current, meter, record.read(&current.job.key())?).await
@@ -112,7 +112,7 @@ impl Attempt<'_> {
     async fn check(
         &self,
         current: &VersionedJob,
-        meter: &Meter,
+        meter: &ProgressMeter,
         record: Lookup,
     ) -> Result<RecordCheck, Error> {
         match record {
@@ -133,12 +133,12 @@ impl Attempt<'_> {
     async fn write_progress(
         &self,
         current: &VersionedJob,
-        meter: &Meter,
+        meter: &ProgressMeter,
     ) -> Result<RecordCheck, Error> {
         let run = self.run;
         let progress = meter.read();
         let change = |job: &mut Job, now: Timestamp| {
-            self.begin_unless_taken(job)?;
+            self.begin_if_queued(job)?;
             job.apply(Event::Advanced { run, progress: progress.clone() }, now)
         };
         let outcome = self.worker.store.apply(current, Some(run), change).await?;

@@ -235,7 +235,7 @@ impl Attempt<'_> {
     async fn send(&self, slot: Slot) -> Answer {
         let body = webhook::notification::body(self.job).ok().flatten().unwrap_or_default();
         let headers = self.headers(&body);
-        let span = spans::post(self.url);
+        let span = spans::begin_post(self.url);
         let fetcher = &self.deliverer.fetcher;
         let sending = fetcher.post(self.url, slot, headers, Bytes::from(body));
         match sending.instrument(span.clone()).await {
