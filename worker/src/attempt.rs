@@ -1,9 +1,9 @@
 //! One delivery, from received to acknowledged.
 //!
 //! Three invariants hold. A message is acknowledged only when its job is final and everything that
-//! follows from that (a dead letter, the order of a webhook) has been published. A final record never
-//! changes. A later delivery that finds the job final publishes again before it acknowledges. So
-//! wherever this code stops, for example in a crash, the next delivery continues from there.
+//! follows from that (a dead letter, the order of a webhook) has been published. A final record
+//! never changes. A later delivery that finds the job final publishes again before it acknowledges.
+//! So wherever this code stops, for example in a crash, the next delivery continues from there.
 
 mod progress;
 pub(crate) mod settle;
@@ -33,7 +33,7 @@ use self::settle::{
 use self::start::{abandon, begin, begin_again, remaining_wait};
 use crate::batch_merge::{self, BatchCheck};
 use crate::execute::JobSize;
-use crate::keep_alive;
+use crate::keep_alive::keep_alive_until_stalled;
 use crate::metrics::NewerPart;
 use crate::outcome::{AttemptFailure, AttemptOutcome, CountResult};
 use crate::{Worker, broker_retry, execute, spans};
@@ -151,8 +151,8 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Begins the attempt if the job is queued. An open attempt of another run, which may have begun
-    /// while this worker was paused, is not declared lost.
+    /// Begins the attempt if the job is queued. An open attempt of another run, which may have
+    /// begun while this worker was paused, is not declared lost.
     fn begin_if_queued(&self, job: &mut Job) -> Result<(), InvalidTransition> {
         if job.status == Status::Queued {
             begin(&self.worker.name, self.run, self.started_at, job)?;
@@ -160,8 +160,8 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Begins the attempt of a redelivered job, and returns the record. If another run has the job, or
-    /// the job is final, settles the delivery instead and returns `None`.
+    /// Begins the attempt of a redelivered job, and returns the record. If another run has the job,
+    /// or the job is final, settles the delivery instead and returns `None`.
     async fn begin_again(&self, current: &VersionedJob) -> Result<Option<VersionedJob>, Error> {
         let Self { worker, delivery, message, run, started_at } = *self;
         let is_attempt_open = current.job.status == Status::Running;
@@ -182,19 +182,19 @@ impl Attempt<'_> {
         }
     }
 
-    /// Counts a large job, and meanwhile keeps the delivery alive and the record up to date. Counting
-    /// and following the record run side by side. When one of them ends, it ends the other one, which
-    /// completes a write that it has begun.
+    /// Counts a large job, and meanwhile keeps the delivery alive and the record up to date.
+    /// Counting and following the record run side by side. When one of them ends, it ends the other
+    /// one, which completes a write that it has begun.
     async fn count_large(&self, current: VersionedJob) -> Result<AttemptOutcome, Error> {
         let meter = Arc::new(execute::progress_meter(&self.message.source));
-        let end = self.worker.interrupted.child_token();
+        let end = self.worker.interrupt.child_token();
         let counting = async {
             let _end_guard = end.clone().drop_guard();
             let deadline = self.worker.attempt_deadline;
             tokio::select! {
                 biased;
                 result = execute::count(self.worker, self.message, &meter) => Some(result),
-                failure = keep_alive::keep_alive_until_stalled(self.delivery, &meter, deadline) => {
+                failure = keep_alive_until_stalled(self.delivery, &meter, deadline) => {
                     Some(Err(failure.into()))
                 }
                 () = end.cancelled() => None,
@@ -284,7 +284,8 @@ impl Attempt<'_> {
                     let next_attempt_at = now.checked_add(delay).unwrap_or(now);
                     Event::AttemptFailed { run, failure, next_attempt_at }
                 } else {
-                    // A permanent failure is a result. Only a job without attempts left is a dead letter.
+                    // A permanent failure is a result. Only a job without attempts left is a dead
+                    // letter.
                     let dead_lettered = failure.retryable;
                     Event::GaveUp { run, failure, dead_lettered }
                 };

@@ -1,8 +1,8 @@
 //! Batches: checks the members, and adds up their results when all are final.
 //!
 //! A batch that has to wait for its members is returned to the queue with a delay, which grows with
-//! its age. Such a check does not count as an attempt, and occupies a slot only while it reads records.
-//! When all members are final, an attempt begins, as for any other job.
+//! its age. Such a check does not count as an attempt, and occupies a slot only while it reads
+//! records. When all members are final, an attempt begins, as for any other job.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use wordmill_nats::results;
 use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
 
-use crate::keep_alive::{self, ProgressMeter};
+use crate::keep_alive::{ProgressMeter, keep_alive_until_stalled};
 use crate::outcome::{AttemptFailure, CountResult};
 use crate::{Worker, broker_retry};
 
@@ -67,7 +67,7 @@ pub(crate) async fn check_members(
     let members = tokio::select! {
         biased;
         members = reading => members?,
-        failure = keep_alive::keep_alive_until_stalled(delivery, &meter, worker.attempt_deadline) => {
+        failure = keep_alive_until_stalled(delivery, &meter, worker.attempt_deadline) => {
             warn!(reason = failure.detail, "the members of a batch could not be looked at");
             return Ok(BatchCheck::Unchanged(CHECK_INTERVAL_MAX));
         }
@@ -94,8 +94,8 @@ fn check_interval(created_at: Timestamp, now: Timestamp) -> Duration {
 
 /// Returns the progress of the members, with `progress` as that of the last check.
 ///
-/// A replica that lags does no harm: a final record never changes, and any other one leads to another
-/// check.
+/// A replica that lags does no harm: a final record never changes, and any other one leads to
+/// another check.
 async fn read_progress(
     worker: &Worker,
     owner: &Owner,
@@ -156,8 +156,8 @@ async fn read_records(
 /// Adds up the results of a batch's members, all of which are final.
 ///
 /// # Errors
-/// `too_many_unique_words`, or if members were counted by different versions of a rule. If the broker
-/// does not answer, or a result is missing, the job is tried again.
+/// `too_many_unique_words`, or if members were counted by different versions of a rule. If the
+/// broker does not answer, or a result is missing, the job is tried again.
 pub(crate) async fn merge(
     worker: &Worker,
     message: &JobMessage,
@@ -171,7 +171,7 @@ pub(crate) async fn merge(
     for chunk in members.chunks(READS_MAX) {
         for ((line, job_id), record) in chunk.iter().zip(read_records(worker, owner, chunk).await) {
             let key = JobKey { owner: owner.clone(), job_id: *job_id };
-            let record = match record.map_err(|error| unreadable(&error))? {
+            let record = match record.map_err(|error| unreadable_member(&error))? {
                 // A replica may lag, so the leader decides.
                 Lookup::Job(stored) if !stored.job.status.is_final() => {
                     read_from_leader(worker, &key).await?
@@ -188,7 +188,9 @@ pub(crate) async fn merge(
 
 async fn read_from_leader(worker: &Worker, key: &JobKey) -> Result<Lookup, AttemptFailure> {
     let read = || worker.store.get_job(key, ReadFrom::Leader);
-    broker_retry::retry_while_unavailable(worker, read).await.map_err(|error| unreadable(&error))
+    broker_retry::retry_while_unavailable(worker, read)
+        .await
+        .map_err(|error| unreadable_member(&error))
 }
 
 /// The sum of the results of the members read so far.
@@ -217,7 +219,7 @@ impl BatchSum {
                 Status::Succeeded => (&mut counts.succeeded, Some(stored.job)),
                 Status::Failed => (&mut counts.failed, None),
                 Status::Cancelled => (&mut counts.cancelled, None),
-                Status::Queued | Status::Running => return Err(unfinished()),
+                Status::Queued | Status::Running => return Err(unfinished_member()),
                 Status::Unknown => return Err(needs_newer_version()),
             },
         };
@@ -252,8 +254,8 @@ impl BatchSum {
         add_all(&mut self.by_scope, job.totals_by_scope.unwrap_or_default());
         match job.result {
             Some(ResultRef::Inline { word_count }) => {
-                let words =
-                    results::inline(&key, &word_count).map_err(|error| unreadable(&error))?;
+                let words = results::inline(&key, &word_count)
+                    .map_err(|error| unreadable_member(&error))?;
                 for entry in words {
                     self.add_word(entry.word, entry.count)?;
                 }
@@ -269,10 +271,13 @@ impl BatchSum {
             broker_retry::retry_while_unavailable(worker, || worker.results.read(name)).await;
         // The deletion of a job removes its result first and its record then, so that the next
         // attempt finds neither. If the record stays, an operator has removed the result.
-        let object =
-            object.map_err(|error| unreadable(&error))?.ok_or_else(|| missing_result(name))?;
-        let mut entries = object.entries().map_err(|error| unreadable(&error))?;
-        while let Some((word, count)) = entries.next().await.map_err(|error| unreadable(&error))? {
+        let object = object
+            .map_err(|error| unreadable_member(&error))?
+            .ok_or_else(|| missing_result(name))?;
+        let mut entries = object.entries().map_err(|error| unreadable_member(&error))?;
+        while let Some((word, count)) =
+            entries.next().await.map_err(|error| unreadable_member(&error))?
+        {
             self.add_word(word, count)?;
         }
         Ok(())
@@ -325,7 +330,7 @@ fn add_all(sums: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
 }
 
 /// Returns the failure if a record or a result of a member cannot be read now.
-fn unreadable(error: &Error) -> AttemptFailure {
+fn unreadable_member(error: &Error) -> AttemptFailure {
     debug!(%error, "what a member found cannot be read");
     if matches!(error, Error::Newer { .. }) {
         return needs_newer_version();
@@ -343,7 +348,7 @@ fn needs_newer_version() -> AttemptFailure {
     }
 }
 
-fn unfinished() -> AttemptFailure {
+fn unfinished_member() -> AttemptFailure {
     let detail = "A member of the batch is not finished, although it was.";
     Failure::new(FailureCode::Internal, detail).into()
 }

@@ -104,7 +104,7 @@ pub(crate) async fn retry_while_unavailable<T, F: Future<Output = Result<T, Erro
     loop {
         match request().await {
             Err(Error::Unavailable { .. })
-                if Instant::now() < end && !worker.interrupted.is_cancelled() =>
+                if Instant::now() < end && !worker.interrupt.is_cancelled() =>
             {
                 tokio::time::sleep(BROKER_PAUSE).await;
             }

@@ -44,8 +44,8 @@ pub(crate) fn progress_meter(source: &Source) -> ProgressMeter {
     })
 }
 
-/// Gets the source of a job and counts it. If dropped, it closes the connection, and the thread that
-/// counts ends by itself soon after.
+/// Gets the source of a job and counts it. If dropped, it closes the connection, and the thread
+/// that counts ends by itself soon after.
 ///
 /// # Errors
 /// The reason that the job's record shows, see [`AttemptFailure`].
@@ -69,7 +69,7 @@ pub(crate) async fn count(
         }
         Source::Batch(batch) => return batch_merge::merge(worker, message, batch, meter).await,
     };
-    Ok(count_result(source, document_count, final_url))
+    Ok(build_result(source, document_count, final_url))
 }
 
 /// The part of the next version, for tests of two versions side by side.
@@ -137,12 +137,12 @@ pub(crate) fn count_small(message: &JobMessage) -> Option<Result<CountResult, At
     let result = spans
         .run(|| catch_unwind(counting))
         .map_err(|payload| panic::message(&*payload).to_owned());
-    let document_count = record_count(result, &spans);
-    Some(document_count.map(|document_count| count_result(source, document_count, None)))
+    let document_count = finish_count(result, &spans);
+    Some(document_count.map(|document_count| build_result(source, document_count, None)))
 }
 
 /// Builds the result of a job, with the properties of the source that were detected.
-fn count_result(
+fn build_result(
     source: &Source,
     document_count: DocumentCount,
     final_url: Option<String>,
@@ -225,10 +225,10 @@ async fn count_page(
         result
     };
     let forwarding = forwarding.instrument(span.clone());
-    let (forwarded, count_result) = tokio::join!(forwarding, counting);
+    let (forward_result, count_result) = tokio::join!(forwarding, counting);
     spans::note_page_size(&span, &page);
     // If the page ended early, the counter failed too, but only the fetch knows the reason.
-    forwarded?;
+    forward_result?;
     Ok((count_result?, final_url))
 }
 
@@ -299,11 +299,11 @@ async fn count_off_thread(
             })
         })
     });
-    record_count(counting.await.map_err(|panic| panic.to_string()), &spans)
+    finish_count(counting.await.map_err(|panic| panic.to_string()), &spans)
 }
 
 /// Notes a count in the spans, or turns an error or a panic, of this message, into a failure.
-fn record_count(
+fn finish_count(
     result: Result<Result<DocumentCount, wordmill_count::Error>, String>,
     spans: &CountSpans,
 ) -> Result<DocumentCount, AttemptFailure> {

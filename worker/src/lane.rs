@@ -31,8 +31,8 @@ const REQUEST_GROWTH_PARTIAL: usize = 2;
 /// with the broker round trips of another: with 32 the CPUs were idle 22 % of the time, with 8
 /// 17 % (docs/adr/0032).
 const COUNTED_TOGETHER_MAX: usize = 8;
-/// Most small jobs that a worker processes without a slot. They wait for the broker only, whose time
-/// for each falls with their number.
+/// Most small jobs that a worker processes without a slot. They wait for the broker only, whose
+/// time for each falls with their number.
 pub(crate) const SLOTLESS_JOBS_MAX: usize = 192;
 
 /// The parts of a worker that its lanes share, besides the [`PullContext`].

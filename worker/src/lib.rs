@@ -85,7 +85,7 @@ struct WorkerState {
     retry: retry::Policy,
     attempt_deadline: Duration,
     /// Cancelled at the end of the grace period: running jobs are handed back.
-    interrupted: CancellationToken,
+    interrupt: CancellationToken,
 }
 
 /// Why the service ended without a shutdown.
@@ -126,7 +126,7 @@ pub async fn run(
         metrics: Metrics::new(config.slots),
         retry: config.retry,
         attempt_deadline: config.attempt_deadline,
-        interrupted: CancellationToken::new(),
+        interrupt: CancellationToken::new(),
         broker: broker.clone(),
     }));
     let needed = Topology::new(&config.topology).part(&[
@@ -207,7 +207,7 @@ async fn finish(worker: &Worker, tasks: &TaskTracker, grace: Duration) {
         return;
     }
     info!(running = running_count(worker), "the grace period is over; handing jobs back");
-    worker.interrupted.cancel();
+    worker.interrupt.cancel();
     if tokio::time::timeout(HAND_BACK_MAX, tasks.wait()).await.is_err() {
         warn!(running = running_count(worker), "not handed back in time; the queue will notice");
     }

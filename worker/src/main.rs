@@ -65,7 +65,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     );
     let stop = CancellationToken::new();
     tokio::select! {
-        // Not on this thread: it takes no part in the runtime's work, and is woken for each delivery.
+        // Not on this thread: it takes no part in the runtime's work, and is woken for each
+        // delivery.
         result = tokio::spawn(wordmill_worker::run(config, listener, stop.clone())) => Ok(result??),
         () = signals.stop(stop) => Ok(()),
     }

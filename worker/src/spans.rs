@@ -66,8 +66,8 @@ pub(crate) fn note_page_size(span: &Span, page: &Page) {
     telemetry::note(span, "http.response.body.size", signed(page.progress().received_bytes));
 }
 
-/// The spans `extract text`, for pages only, and `count words` within it. Both steps happen together,
-/// while the page arrives: the lengths of the spans do not show which of them is slow.
+/// The spans `extract text`, for pages only, and `count words` within it. Both steps happen
+/// together, while the page arrives: the lengths of the spans do not show which of them is slow.
 #[derive(Debug, Clone)]
 pub(crate) struct CountSpans {
     extract: Span,
@@ -112,11 +112,11 @@ impl CountSpans {
 
 /// Notes in the span of a delivery that the previous attempt was lost with its worker.
 pub(crate) fn note_lost_attempt(job: &Job) {
-    let crashed = |attempt: &&Attempt| {
+    let has_crashed = |attempt: &&Attempt| {
         let failure = attempt.failure.as_ref();
         failure.is_some_and(|failure| failure.code == FailureCode::WorkerCrashed)
     };
-    if let Some(attempt) = job.attempts.iter().rev().nth(1).filter(crashed) {
+    if let Some(attempt) = job.attempts.iter().rev().nth(1).filter(has_crashed) {
         let number = ("job.attempt", i64::from(attempt.number));
         telemetry::happened(&Span::current(), "attempt lost with its worker", number);
     }

@@ -18,7 +18,8 @@ use wordmill_nats::supervise::Health;
 use crate::Worker;
 use crate::pull_loop::{self, DeliveryHandler, PullContext};
 
-/// One host may have the slots divided by this number, so that a dead one leaves the rest to others.
+/// One host may have the slots divided by this number, so that a dead one leaves the rest to
+/// others.
 const HOST_SLOTS_DIVISOR: u32 = 2;
 
 /// The settings of webhooks.

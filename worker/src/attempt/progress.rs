@@ -15,8 +15,8 @@ use wordmill_nats::stream_read::ReadFrom;
 use super::Attempt;
 use crate::keep_alive::ProgressMeter;
 
-/// How long a first delivery may take before the record shows `running`. Most jobs end earlier, which
-/// saves a write.
+/// How long a first delivery may take before the record shows `running`. Most jobs end earlier,
+/// which saves a write.
 const EARLY_RUNNING_WRITE_AFTER: Duration = Duration::from_millis(200);
 /// Time between two writes of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);

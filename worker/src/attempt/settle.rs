@@ -1,5 +1,5 @@
-//! Settles a delivery: acknowledges it, returns it to the queue, or stores a dead letter, as the record
-//! requires.
+//! Settles a delivery: acknowledges it, returns it to the queue, or stores a dead letter, as the
+//! record requires.
 
 use std::fmt;
 use std::time::Duration;

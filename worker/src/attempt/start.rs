@@ -9,7 +9,8 @@ use wordmill_common::job::{Event, InvalidTransition, Job};
 
 use super::settle::until_due;
 
-/// A job that is delivered before its next attempt is due, but by no more than this, begins at once.
+/// A job that is delivered before its next attempt is due, but by no more than this, begins at
+/// once.
 const EARLY_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// Begins the attempt of `run` unless the record contains it.
@@ -25,12 +26,13 @@ pub(super) fn begin(
     job.apply(Event::Started { run, worker: worker.to_owned() }, started_at)
 }
 
-/// Begins the attempt of a redelivered job. `last_run` is the last run of the record as it was read.
+/// Begins the attempt of a redelivered job. `last_run` is the last run of the record as it was
+/// read.
 ///
-/// If the attempt of that run is still open, it was lost with its worker. But if another run has begun
-/// since the record was read, that run has the job: another beginning would declare it lost, and could
-/// exceed the number of attempts. Example: two workers receive the last attempt of a job at the same
-/// time; the slower one finds the record changed, and leaves the job to the faster one.
+/// If the attempt of that run is still open, it was lost with its worker. But if another run has
+/// begun since the record was read, that run has the job: another beginning would declare it lost,
+/// and could exceed the number of attempts. Example: two workers receive the last attempt of a job
+/// at the same time; the slower one finds the record changed, and leaves the job to the faster one.
 ///
 /// # Errors
 /// If another run has begun, or the job is final.

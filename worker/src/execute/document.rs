@@ -29,8 +29,8 @@ use crate::keep_alive::ProgressMeter;
 use crate::outcome::AttemptFailure;
 use crate::spans::CountSpans;
 
-/// Pause before an unavailable object store is read again. `keep_alive` ends the repetition, because
-/// the attempt makes no progress meanwhile.
+/// Pause before an unavailable object store is read again. `keep_alive` ends the repetition,
+/// because the attempt makes no progress meanwhile.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Counts a document. Reads it as fast as it is counted, and never as a whole.
@@ -68,9 +68,9 @@ pub(super) async fn count(
         drop(sender);
         Ok::<_, AttemptFailure>(())
     };
-    let (forwarded, count_result) = tokio::join!(forwarding, counting);
+    let (forward_result, count_result) = tokio::join!(forwarding, counting);
     // If the document ended early, the counter failed too, but only the reader knows the reason.
-    forwarded?;
+    forward_result?;
     count_result
 }
 

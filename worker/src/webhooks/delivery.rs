@@ -1,8 +1,8 @@
 //! One order to deliver a webhook, from received to acknowledged.
 //!
-//! Every attempt is persisted by compare-and-set before it is made, and again when it has ended. So the
-//! number of attempts is bounded even if a worker crashes in between; and of two messages about one
-//! job, or two workers that have the same message, only one makes the attempt.
+//! Every attempt is persisted by compare-and-set before it is made, and again when it has ended. So
+//! the number of attempts is bounded even if a worker crashes in between; and of two messages about
+//! one job, or two workers that have the same message, only one makes the attempt.
 
 use std::time::Duration;
 
@@ -34,11 +34,11 @@ const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// Delay of a message whose job is not final yet: the sweeper orders a webhook just before it ends the
-/// job.
+/// Delay of a message whose job is not final yet: the sweeper orders a webhook just before it ends
+/// the job.
 const NOT_FINAL_PAUSE: Duration = Duration::from_secs(5);
-/// Least delay of a message whose receiver has the most deliveries under way that one host may have;
-/// at most twice as much.
+/// Least delay of a message whose receiver has the most deliveries under way that one host may
+/// have; at most twice as much.
 const HOST_BUSY_PAUSE: Duration = Duration::from_secs(5);
 /// Delay of a message after another worker has changed the state at the same time.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(1);
@@ -100,7 +100,7 @@ async fn settle(delivery: &Delivery, settlement: Settlement) {
 
 async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Error> {
     let worker = &deliverer.worker;
-    let Some(job) = final_job(deliverer, &order.key).await? else {
+    let Some(job) = read_final_job(deliverer, &order.key).await? else {
         return Ok(Settlement::GiveBack(Some(NOT_FINAL_PAUSE)));
     };
     // The job is deleted or expired, or has no webhook.
@@ -113,7 +113,7 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
         debug!("this is about an earlier sending");
         return Ok(Settlement::Acknowledge);
     };
-    let state = stored.deliveries.unwrap_or_else(|| Deliveries::new(order.round));
+    let mut state = stored.deliveries.unwrap_or_else(|| Deliveries::new(order.round));
     match state.status.known() {
         Some(Status::Waiting) => {}
         Some(Status::Delivered | Status::Failed | Status::Disabled) => {
@@ -136,10 +136,8 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
     let Some(slot) = deliverer.fetcher.reserve(&url) else {
         return Ok(Settlement::GiveBack(Some(HOST_BUSY_PAUSE.mul_f64(1.0 + run.jitter()))));
     };
-    let mut begun = state.clone();
-    begun.begin(run, clock::now(), deliverer.timeout);
-    let result = worker.webhooks.write(&order.key, &begun, stored.revision).await;
-    let revision = match result {
+    state.begin(run, clock::now(), deliverer.timeout);
+    let revision = match worker.webhooks.write(&order.key, &state, stored.revision).await {
         Ok(revision) => revision,
         Err(WriteError::Unclear(reason)) => {
             return Err(Error::Unavailable { doing: "write a webhook's state", reason });
@@ -148,17 +146,18 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
             return Ok(Settlement::GiveBack(Some(CONFLICT_PAUSE)));
         }
     };
-    if begun.status != Status::Waiting {
-        note_end(deliverer, &begun);
+    // The attempts are used up.
+    if state.status != Status::Waiting {
+        note_end(deliverer, &state);
         return Ok(Settlement::Acknowledge);
     }
     let attempt = Attempt { deliverer, job: &job, url: &url, run };
-    let begun = VersionedDeliveries { deliveries: Some(begun), revision };
-    Box::pin(attempt.deliver(slot, begun)).await
+    let current = VersionedDeliveries { deliveries: Some(state), revision };
+    Box::pin(attempt.deliver(slot, current)).await
 }
 
 /// Returns the job if it is final, and `Some(None)` if it is deleted.
-async fn final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Option<Job>>, Error> {
+async fn read_final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Option<Job>>, Error> {
     for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
         match deliverer.worker.store.get_job(key, read_from).await? {
             Lookup::Job(stored) if stored.job.status.is_final() => {
@@ -204,14 +203,14 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn deliver(&self, slot: Slot, begun: VersionedDeliveries) -> Result<Settlement, Error> {
+    async fn deliver(&self, slot: Slot, current: VersionedDeliveries) -> Result<Settlement, Error> {
         let worker = &self.deliverer.worker;
         let start = Instant::now();
         let answer = tokio::select! {
             biased;
             answer = self.send(slot) => answer,
-            () = worker.interrupted.cancelled() => {
-                self.write(begun, |state| state.hand_back(self.run)).await?;
+            () = worker.interrupt.cancelled() => {
+                self.write(current, |state| state.hand_back(self.run)).await?;
                 return Ok(Settlement::GiveBack(None));
             }
         };
@@ -219,7 +218,7 @@ impl Attempt<'_> {
         let conclude = |state: &mut Deliveries| {
             state.conclude(self.run, &answer, self.deliverer.schedule, clock::now())
         };
-        let Some(state) = self.write(begun, conclude).await? else {
+        let Some(state) = self.write(current, conclude).await? else {
             // A new round has begun, which has a message of its own, or the job was deleted.
             return Ok(Settlement::Acknowledge);
         };
@@ -254,8 +253,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Returns the headers, which sign the body and the current time. By its age a receiver recognizes a
-    /// delivery that an attacker repeats.
+    /// Returns the headers, which sign the body and the current time. By its age a receiver
+    /// recognizes a delivery that an attacker repeats.
     fn headers(&self, body: &[u8]) -> HeaderMap {
         let id = self.job.job_id.to_string();
         let timestamp = clock::now().as_second();
@@ -268,12 +267,11 @@ impl Attempt<'_> {
     /// Changes the state, and returns the new one; `None` if the attempt is no longer under way.
     async fn write(
         &self,
-        begun: VersionedDeliveries,
+        mut current: VersionedDeliveries,
         change: impl Fn(&mut Deliveries) -> bool,
     ) -> Result<Option<Deliveries>, Error> {
         let worker = &self.deliverer.worker;
         let key = self.job.key();
-        let mut current = begun;
         for _ in 0..WRITE_TRIES {
             let Some(mut state) =
                 current.deliveries.filter(|state| state.under_way == Some(self.run))
