@@ -1,10 +1,11 @@
-//! One delivery, from taken to acknowledged.
+//! One delivery, from received to acknowledged.
 //!
 //! Three invariants hold. A message is acknowledged only when its job is final and everything that
-//! follows from that has been published; a final record never changes; and whoever finds a job
-//! final on a later delivery publishes what follows again before acknowledging. So wherever this
-//! code stops, for whatever reason, the next delivery goes on from there.
+//! follows from that (a dead letter, the order of a webhook) has been published. A final record
+//! never changes. A later delivery that finds the job final publishes again before it acknowledges.
+//! So wherever this code stops, for example in a crash, the next delivery continues from there.
 
+mod progress;
 pub(crate) mod settle;
 mod start;
 
@@ -13,8 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, debug, info, warn};
+use tracing::{Instrument, Span, info, warn};
 use wordmill_common::clock;
 use wordmill_common::id::RunNonce;
 use wordmill_common::job::{Count, Event, InvalidTransition, Job, Status};
@@ -23,32 +23,29 @@ use wordmill_common::source::Source;
 use wordmill_common::telemetry;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
-use wordmill_nats::events::Events;
-use wordmill_nats::job_record::{Lookup, RawRecord, VersionedJob, check_state};
+use wordmill_nats::job_record::{Lookup, VersionedJob, check_state};
 use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
 
 use self::settle::{
     NEWER_PAUSE, conclude, give_back_newer, handle_unparsable, report_newer_message, settle,
 };
-use self::start::{abandon, begin, begin_again, early};
+use self::start::{abandon, begin, begin_again, remaining_wait};
 use crate::batch_merge::{self, BatchCheck};
-use crate::keep_alive::{self, Meter};
+use crate::execute::JobSize;
+use crate::keep_alive::keep_alive_until_stalled;
 use crate::metrics::NewerPart;
 use crate::outcome::{AttemptFailure, AttemptOutcome, CountResult};
 use crate::{Worker, broker_retry, execute, spans};
 
-/// How long a first delivery may take before the record says `running`: most jobs are done by
-/// then, and one write is saved.
-const EARLY_RUNNING_WRITE_AFTER: Duration = Duration::from_millis(200);
-/// How often a running job's progress is written.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-
-/// Does whatever one delivery, with this message, asks for. A failure here leaves the delivery to be repeated.
+/// Processes one delivery to completion. After an error the broker delivers the message again.
+///
+/// `size` is that of the message; without a valid message it is not used.
 pub(crate) async fn run(
     worker: &Worker,
     delivery: &Delivery,
     message: Result<JobMessage, message::Error>,
+    size: JobSize,
 ) {
     let message = match message {
         Ok(message) => message,
@@ -56,7 +53,7 @@ pub(crate) async fn run(
     };
     let span = wordmill_nats::spans::process(&message, &delivery.info());
     worker.metrics.note_delivery(delivery, &message);
-    let handled = Box::pin(handle(worker, delivery, &message)).instrument(span.clone()).await;
+    let handled = Box::pin(handle(worker, delivery, &message, size)).instrument(span.clone()).await;
     match handled {
         Ok(()) => {}
         Err(error @ Error::Newer { .. }) => {
@@ -70,7 +67,12 @@ pub(crate) async fn run(
     }
 }
 
-async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> Result<(), Error> {
+async fn handle(
+    worker: &Worker,
+    delivery: &Delivery,
+    message: &JobMessage,
+    size: JobSize,
+) -> Result<(), Error> {
     let key = message.key();
     let mut current = match broker_retry::retry_while_unavailable(worker, || {
         worker.store.get_job(&key, ReadFrom::AnyReplica)
@@ -82,7 +84,7 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
             let job = Job { traceparent: delivery.traceparent(), ..message.queued_job() };
             VersionedJob { job, revision: 0 }
         }
-        // Deleted or expired counts as final, and nothing follows from it.
+        // A deleted or expired job counts as final, and nothing follows from it.
         Lookup::Deleted => {
             broker_retry::remove_document(worker, message.source.object()).await;
             return delivery.acknowledge().await;
@@ -92,14 +94,14 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
     if current.job.status.is_final() {
         return conclude(worker, delivery, &current.job).await;
     }
-    if let Some(wait) = early(&current.job) {
+    if let Some(wait) = remaining_wait(&current.job) {
         return delivery.give_back(Some(wait)).await;
     }
     if let (Source::Batch(batch), Status::Queued) = (&message.source, current.job.status) {
         match Box::pin(batch_merge::check_members(worker, delivery, batch, current.clone())).await?
         {
             BatchCheck::Ready => {}
-            BatchCheck::Noted(outcome) => return settle(worker, delivery, outcome).await,
+            BatchCheck::Updated(outcome) => return settle(worker, delivery, outcome).await,
             BatchCheck::Unchanged(wait) => return delivery.give_back(Some(wait)).await,
         }
     }
@@ -107,23 +109,28 @@ async fn handle(worker: &Worker, delivery: &Delivery, message: &JobMessage) -> R
         let outcome = worker.store.apply(&current, None, abandon).await?;
         return settle(worker, delivery, outcome).await;
     }
-    let (run, started_at) = (RunNonce::random(), clock::now());
+    let run = RunNonce::random();
+    let started_at = clock::now();
     let start = Instant::now();
     let attempt = Attempt { worker, delivery, message, run, started_at };
-    // A redelivered job may have crashed its previous worker, so its start is written down first.
+    // A redelivered job may have crashed its previous worker, so its start is persisted first.
     if delivery.delivered() > 1 {
-        let Some(begun) = attempt.begin_again(&current).await? else { return Ok(()) };
-        current = begun;
+        let Some(stored) = attempt.begin_again(&current).await? else { return Ok(()) };
+        current = stored;
     }
-    let ended = match execute::count_at_once(message) {
-        Some(Ok(found)) => AttemptOutcome::Counted(Box::new(current), Box::new(found)),
-        Some(Err(failed)) => AttemptOutcome::Failed(Box::new(current), failed),
-        None => Box::pin(attempt.work(current)).await?,
+    let small_count = match size {
+        JobSize::Small => execute::count_small(message),
+        JobSize::Large => None,
     };
-    worker.metrics.note_attempt(delivery, message, start, &ended);
-    match ended {
-        AttemptOutcome::Counted(current, found) => attempt.succeed(*current, *found).await,
-        AttemptOutcome::Failed(current, failed) => attempt.fail(*current, &failed).await,
+    let outcome = match small_count {
+        Some(Ok(count)) => AttemptOutcome::Counted(Box::new(current), Box::new(count)),
+        Some(Err(failure)) => AttemptOutcome::Failed(Box::new(current), failure),
+        None => Box::pin(attempt.count_large(current)).await?,
+    };
+    worker.metrics.note_attempt(delivery, message, start, &outcome);
+    match outcome {
+        AttemptOutcome::Counted(current, count) => attempt.succeed(*current, *count).await,
+        AttemptOutcome::Failed(current, failure) => attempt.fail(*current, &failure).await,
         AttemptOutcome::Interrupted(current) => attempt.hand_back(*current, None).await,
         AttemptOutcome::NeedsNewerVersion(current) => {
             let reason = "a member of the batch was written by a newer version";
@@ -144,25 +151,25 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Opens the attempt if nobody has one. Another's, begun while this worker was paused perhaps,
-    /// is not declared dead.
-    fn begin_unless_taken(&self, job: &mut Job) -> Result<(), InvalidTransition> {
+    /// Begins the attempt if the job is queued. An open attempt of another run, which may have
+    /// begun while this worker was paused, is not declared lost.
+    fn begin_if_queued(&self, job: &mut Job) -> Result<(), InvalidTransition> {
         if job.status == Status::Queued {
             begin(&self.worker.name, self.run, self.started_at, job)?;
         }
         Ok(())
     }
 
-    /// Opens the attempt of a redelivered job, and returns the record. If another run has the job, or
-    /// the job is final, settles the delivery instead and returns `None`.
+    /// Begins the attempt of a redelivered job, and returns the record. If another run has the job,
+    /// or the job is final, settles the delivery instead and returns `None`.
     async fn begin_again(&self, current: &VersionedJob) -> Result<Option<VersionedJob>, Error> {
         let Self { worker, delivery, message, run, started_at } = *self;
-        let was_left_open = current.job.status == Status::Running;
-        let last = current.job.attempts.last().map(|attempt| attempt.run);
-        let begin = |job: &mut Job, _| begin_again(&worker.name, last, run, started_at, job);
+        let is_attempt_open = current.job.status == Status::Running;
+        let last_run = current.job.attempts.last().map(|attempt| attempt.run);
+        let begin = |job: &mut Job, _| begin_again(&worker.name, last_run, run, started_at, job);
         match worker.store.apply(current, Some(run), begin).await? {
             Outcome::Applied(stored) => {
-                if was_left_open {
+                if is_attempt_open {
                     worker.metrics.note_crash(message.lane);
                 }
                 spans::note_lost_attempt(&stored.job);
@@ -175,169 +182,78 @@ impl Attempt<'_> {
         }
     }
 
-    /// Works, and meanwhile keeps the delivery alive and the record up to date. Neither waits for
-    /// the other, until one of them is over: then a write that is on its way is waited for.
-    async fn work(&self, current: VersionedJob) -> Result<AttemptOutcome, Error> {
-        let meter = Arc::new(execute::meter(&self.message.source));
-        let over = self.worker.interrupted.child_token();
-        let working = async {
-            let _ends = over.clone().drop_guard();
+    /// Counts a large job, and meanwhile keeps the delivery alive and the record up to date.
+    /// Counting and following the record run side by side. When one of them ends, it ends the other
+    /// one, which completes a write that it has begun.
+    async fn count_large(&self, current: VersionedJob) -> Result<AttemptOutcome, Error> {
+        let meter = Arc::new(execute::progress_meter(&self.message.source));
+        let end = self.worker.interrupt.child_token();
+        let counting = async {
+            let _end_guard = end.clone().drop_guard();
+            let deadline = self.worker.attempt_deadline;
             tokio::select! {
                 biased;
-                done = execute::count(self.worker, self.message, &meter) => Some(done),
-                failure = keep_alive::hold(self.delivery, &meter, self.worker.attempt_deadline) => {
+                result = execute::count(self.worker, self.message, &meter) => Some(result),
+                failure = keep_alive_until_stalled(self.delivery, &meter, deadline) => {
                     Some(Err(failure.into()))
                 }
-                () = over.cancelled() => None,
+                () = end.cancelled() => None,
             }
         };
         let following = async {
-            let _ends = over.clone().drop_guard();
-            self.follow(current, &meter, &over).await
+            let _end_guard = end.clone().drop_guard();
+            self.follow(current, &meter, &end).await
         };
-        Ok(match tokio::join!(working, following) {
-            (_, Err(overtaken)) => AttemptOutcome::Overtaken(overtaken),
-            (Some(Ok(found)), Ok(current)) => AttemptOutcome::Counted(current, Box::new(found)),
-            (Some(Err(failed)), Ok(current)) if failed.needs_newer_version => {
+        Ok(match tokio::join!(counting, following) {
+            (_, Err(outcome)) => AttemptOutcome::Overtaken(outcome),
+            (Some(Ok(count)), Ok(current)) => AttemptOutcome::Counted(current, Box::new(count)),
+            (Some(Err(failure)), Ok(current)) if failure.needs_newer_version => {
                 AttemptOutcome::NeedsNewerVersion(current)
             }
-            (Some(Err(failed)), Ok(current)) => AttemptOutcome::Failed(current, failed),
+            (Some(Err(failure)), Ok(current)) => AttemptOutcome::Failed(current, failure),
             (None, Ok(current)) => AttemptOutcome::Interrupted(current),
         })
     }
 
-    /// Keeps the record up to date until the attempt is `over`, and returns it as last seen, or why
-    /// the attempt no longer has the job.
-    async fn follow(
-        &self,
-        current: VersionedJob,
-        meter: &Meter,
-        over: &CancellationToken,
-    ) -> Result<Box<VersionedJob>, Box<Outcome>> {
-        let mut current = Box::new(current);
-        let mut pause = EARLY_RUNNING_WRITE_AFTER;
-        let mut events = None;
-        loop {
-            let changed = tokio::select! {
-                biased;
-                () = over.cancelled() => return Ok(current),
-                found = Events::next_of(&mut events) => Some(found),
-                () = tokio::time::sleep(pause) => None,
-            };
-            pause = PROGRESS_INTERVAL;
-            if events.is_none() {
-                // Before the first write of this run, so that no later change is missed.
-                events = self.listen().await;
-            }
-            let looked = match changed {
-                Some(found) => self.take(&current, meter, found).await,
-                None => self.note_progress(&current, meter).await,
-            };
-            match looked {
-                Ok(Outcome::Applied(stored)) => current = stored,
-                Ok(outcome @ (Outcome::Refused(..) | Outcome::Gone)) => {
-                    return Err(Box::new(outcome));
-                }
-                // The work goes on without: a broker that is away comes back.
-                Err(error) => debug!(%error, "progress not written"),
-            }
-        }
-    }
-
-    /// Listens to the record's changes. Without, a change is found when progress is noted.
-    async fn listen(&self) -> Option<Events> {
-        let listening = Events::of(&self.worker.broker, &self.message.key()).await;
-        listening.inspect_err(|error| debug!(%error, "not told of changes at once")).ok()
-    }
-
-    /// Notes how far the attempt is; if that is nothing new, looks whether it still has the job.
-    async fn note_progress(&self, current: &VersionedJob, meter: &Meter) -> Result<Outcome, Error> {
-        if current.job.progress != Some(meter.read()) {
-            return self.write_progress(current, meter).await;
-        }
-        let found = self.worker.store.get_job(&current.job.key(), ReadFrom::Leader).await?;
-        self.look(current, meter, found).await
-    }
-
-    /// Reads a change that was told.
-    async fn take(
-        &self,
-        current: &VersionedJob,
-        meter: &Meter,
-        found: Lookup<RawRecord>,
-    ) -> Result<Outcome, Error> {
-        self.look(current, meter, found.read(&current.job.key())?).await
-    }
-
-    /// Finds out whether the attempt still has the job, which somebody else may have changed.
-    async fn look(
-        &self,
-        current: &VersionedJob,
-        meter: &Meter,
-        found: Lookup,
-    ) -> Result<Outcome, Error> {
-        let unchanged = || Ok(Outcome::Applied(Box::new(current.clone())));
-        match found {
-            Lookup::Deleted => Ok(Outcome::Gone),
-            Lookup::NotFound => unchanged(),
-            Lookup::Job(found) if found.revision <= current.revision => unchanged(),
-            Lookup::Job(found) if found.job.is_running(self.run) => Ok(Outcome::Applied(found)),
-            // Whether that allows this run to go on is not decided here.
-            Lookup::Job(found) => self.write_progress(&found, meter).await,
-        }
-    }
-
-    /// Writes how far the attempt is, and before that that there is one.
-    async fn write_progress(
-        &self,
-        current: &VersionedJob,
-        meter: &Meter,
-    ) -> Result<Outcome, Error> {
-        let (run, progress) = (self.run, meter.read());
-        self.worker
-            .store
-            .apply(current, Some(run), |job, now| {
-                self.begin_unless_taken(job)?;
-                job.apply(Event::Advanced { run, progress: progress.clone() }, now)
-            })
-            .await
-    }
-
-    async fn succeed(&self, current: VersionedJob, found: CountResult) -> Result<(), Error> {
+    /// Stores the result, writes the success to the record, and settles the delivery.
+    async fn succeed(&self, current: VersionedJob, count: CountResult) -> Result<(), Error> {
         let run = self.run;
         let top = usize::try_from(u32::from(self.message.options.top)).unwrap_or(usize::MAX);
         let top_words =
-            broker_retry::written("the most frequent words", &found.histogram.top(top))?;
-        let (worker, message) = (self.worker, self.message);
-        let place = Box::pin(broker_retry::keep(worker, message, run, found.histogram)).await?;
-        let explanation = match found.explanation {
-            Some(known) => {
-                Some(Box::pin(broker_retry::keep_explanation(worker, message, run, known)).await?)
+            broker_retry::serialize("the most frequent words", &count.histogram.top(top))?;
+        let worker = self.worker;
+        let message = self.message;
+        let result =
+            Box::pin(broker_retry::store_result(worker, message, run, count.histogram)).await?;
+        let explanation = match count.explanation {
+            Some(explanation) => {
+                let storing = broker_retry::store_explanation(worker, message, run, explanation);
+                Some(Box::pin(storing).await?)
             }
             None => None,
         };
         let count = Count {
-            source: found.source,
-            totals_by_rule: found.totals_by_rule,
-            totals_by_scope: found.totals_by_scope,
-            totals: found.totals,
-            rule: found.rule,
+            source: count.source,
+            totals_by_rule: count.totals_by_rule,
+            totals_by_scope: count.totals_by_scope,
+            totals: count.totals,
+            rule: count.rule,
             top_words,
-            result: place,
+            result,
             explanation,
-            members: found.members,
+            members: count.members,
         };
         let outcome = self
             .persist(current, |job, now| {
-                // If the job was given to somebody else meanwhile, the result is as good as theirs.
-                self.begin_unless_taken(job)?;
+                // If another run has the job now, this result is as good as the one of that run.
+                self.begin_if_queued(job)?;
                 job.apply(Event::Counted { run, count: Box::new(count.clone()) }, now)
             })
             .await?;
         settle(self.worker, self.delivery, outcome).await
     }
 
-    /// Writes what the attempt came to.
+    /// Writes the end of the attempt to the record.
     async fn persist(
         &self,
         current: VersionedJob,
@@ -348,20 +264,28 @@ impl Attempt<'_> {
         broker_retry::retry_while_unavailable(self.worker, apply).await
     }
 
-    async fn fail(&self, current: VersionedJob, failed: &AttemptFailure) -> Result<(), Error> {
+    /// Writes a failure to the record, and settles the delivery.
+    async fn fail(
+        &self,
+        current: VersionedJob,
+        attempt_failure: &AttemptFailure,
+    ) -> Result<(), Error> {
         let run = self.run;
         let policy = self.worker.retry;
-        let failure = &failed.failure;
+        let failure = &attempt_failure.failure;
         let outcome = self
             .persist(current, |job, now| {
-                self.begin_unless_taken(job)?;
-                let (number, failure) = (job.attempt_count(), failure.clone());
+                self.begin_if_queued(job)?;
+                let number = job.attempt_count();
+                let failure = failure.clone();
                 let event = if failure.retryable && number < policy.attempts {
-                    let delay = policy.delay(number, run.jitter(), failed.retry_after);
+                    let retry_after = attempt_failure.retry_after;
+                    let delay = policy.delay(number, run.jitter(), retry_after);
                     let next_attempt_at = now.checked_add(delay).unwrap_or(now);
                     Event::AttemptFailed { run, failure, next_attempt_at }
                 } else {
-                    // Permanent failures are answers; only exhausted retries are dead letters.
+                    // A permanent failure is a result. Only a job without attempts left is a dead
+                    // letter.
                     let dead_lettered = failure.retryable;
                     Event::GaveUp { run, failure, dead_lettered }
                 };
@@ -373,7 +297,7 @@ impl Attempt<'_> {
         settle(self.worker, self.delivery, outcome).await
     }
 
-    /// Gives the job back, to be delivered after `pause`, as if it had never been started.
+    /// Returns the job to the queue as if it had not started, to be delivered again after `pause`.
     async fn hand_back(
         &self,
         mut current: VersionedJob,
@@ -382,17 +306,17 @@ impl Attempt<'_> {
         let run = self.run;
         info!("job handed back");
         if !current.job.has_attempt_of(run) {
-            // A start whose writing was not confirmed may have arrived all the same, and would
-            // count as a crash.
+            // The write that began the attempt may have arrived although it was not confirmed. The
+            // attempt would count as lost in a crash.
             match self.worker.store.get_job(&current.job.key(), ReadFrom::Leader).await {
-                Ok(Lookup::Job(found)) if found.job.has_attempt_of(run) => current = *found,
+                Ok(Lookup::Job(stored)) if stored.job.has_attempt_of(run) => current = *stored,
                 Ok(_) | Err(_) => return self.delivery.give_back(pause).await,
             }
         }
         let change = |job: &mut Job, now: Timestamp| job.apply(Event::HandedBack { run }, now);
         match self.worker.store.apply(&current, None, change).await? {
-            // The write had arrived although its answer had not.
-            Outcome::Refused(found, _) if found.job.status == Status::Queued => {
+            // An earlier try has written this, but its answer was lost.
+            Outcome::Refused(stored, _) if stored.job.status == Status::Queued => {
                 self.delivery.give_back(pause).await
             }
             Outcome::Applied(_) if pause.is_some() => self.delivery.give_back(pause).await,

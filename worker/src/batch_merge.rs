@@ -1,8 +1,8 @@
-//! Batches: looks how far the members are, and adds up what they found.
+//! Batches: checks the members, and adds up their results when all are final.
 //!
-//! A batch that has to wait for its members is sent back with a delay, which grows with its age. Such a
-//! look is no attempt, and occupies a slot for as long as it takes to read some records. Only when all
-//! members are final does an attempt begin, like any other.
+//! A batch that has to wait for its members is returned to the queue with a delay, which grows with
+//! its age. Such a check does not count as an attempt, and occupies a slot only while it reads
+//! records. When all members are final, an attempt begins, as for any other job.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -26,31 +26,32 @@ use wordmill_nats::results;
 use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
 
-use crate::keep_alive::{self, Meter};
+use crate::keep_alive::{ProgressMeter, keep_alive_until_stalled};
 use crate::outcome::{AttemptFailure, CountResult};
 use crate::{Worker, broker_retry};
 
-/// How many records are asked for at once. With results in them, of 32 KiB at most, they are what is
-/// held in memory besides the table.
+/// Most records that are read at once. They may contain results of up to 32 KiB each, which are in
+/// memory together with the sum.
 const READS_MAX: usize = 64;
-/// How long a batch waits at least until its members are looked at again.
-const LOOK_MIN: Duration = Duration::from_millis(500);
-/// How long at most.
-const LOOK_MAX: Duration = Duration::from_secs(30);
-/// What part of its age a batch waits: it is done at most that much later than its members.
-const LOOK_PART: u32 = 8;
+/// Shortest time between two checks of the members.
+const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(500);
+/// Longest time between two checks of the members.
+const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(30);
+/// A batch waits for its age divided by this number, so it ends at most that much later than its
+/// members. Example: a batch of 80 s waits for 10 s.
+const CHECK_AGE_DIVISOR: u32 = 8;
 
-/// What a look at the members leads to.
+/// The result of a check of the members.
 pub(crate) enum BatchCheck {
-    /// All are final: they can be added up.
+    /// All members are final: their results can be added up.
     Ready,
-    /// The record says how far they are.
-    Noted(Outcome),
-    /// Nothing has changed. Look again after this time.
+    /// Some members have changed, and the record was updated, with this outcome.
+    Updated(Outcome),
+    /// No member has changed. Check again after this time.
     Unchanged(Duration),
 }
 
-/// Looks at the members that were not final yet.
+/// Checks the members that were not final at the last check.
 ///
 /// # Errors
 /// If the broker does not answer.
@@ -60,58 +61,57 @@ pub(crate) async fn check_members(
     batch: &Batch,
     current: VersionedJob,
 ) -> Result<BatchCheck, Error> {
-    let known = current.job.members.clone().unwrap_or_default();
-    let meter = Meter::new(Stage::Count);
-    let surveying = survey(worker, &current.job.owner, batch, known.clone(), &meter);
+    let last = current.job.members.clone().unwrap_or_default();
+    let meter = ProgressMeter::new(Stage::Count);
+    let reading = read_progress(worker, &current.job.owner, batch, last.clone(), &meter);
     let members = tokio::select! {
         biased;
-        members = surveying => members?,
-        failure = keep_alive::hold(delivery, &meter, worker.attempt_deadline) => {
+        members = reading => members?,
+        failure = keep_alive_until_stalled(delivery, &meter, worker.attempt_deadline) => {
             warn!(reason = failure.detail, "the members of a batch could not be looked at");
-            return Ok(BatchCheck::Unchanged(LOOK_MAX));
+            return Ok(BatchCheck::Unchanged(CHECK_INTERVAL_MAX));
         }
     };
     if members.counts.queued == 0 && members.counts.running == 0 {
         return Ok(BatchCheck::Ready);
     }
-    let wait = pause(current.job.created_at, clock::now());
-    if members == known {
+    let wait = check_interval(current.job.created_at, clock::now());
+    if members == last {
         return Ok(BatchCheck::Unchanged(wait));
     }
     let change = |job: &mut Job, now: Timestamp| {
         let next_look_at = now.checked_add(wait).unwrap_or(now);
         job.apply(Event::Surveyed { members: members.clone(), next_look_at }, now)
     };
-    Ok(BatchCheck::Noted(worker.store.apply(&current, None, change).await?))
+    Ok(BatchCheck::Updated(worker.store.apply(&current, None, change).await?))
 }
 
-/// Returns how long to wait before the next look at the members of a batch of this age.
-fn pause(created_at: Timestamp, now: Timestamp) -> Duration {
+/// Returns the time until the next check of the members of a batch of this age.
+fn check_interval(created_at: Timestamp, now: Timestamp) -> Duration {
     let age = Duration::try_from(now.duration_since(created_at)).unwrap_or_default();
-    (age / LOOK_PART).clamp(LOOK_MIN, LOOK_MAX)
+    (age / CHECK_AGE_DIVISOR).clamp(CHECK_INTERVAL_MIN, CHECK_INTERVAL_MAX)
 }
 
-/// Brings what is known of the members up to date.
+/// Returns the progress of the members, with `progress` as that of the last check.
 ///
-/// A replica that is behind does no harm: what it says of a final record holds for ever, and whatever
-/// else it says leads to another look.
-async fn survey(
+/// A replica that lags does no harm: a final record never changes, and any other one leads to
+/// another check.
+async fn read_progress(
     worker: &Worker,
     owner: &Owner,
     batch: &Batch,
-    mut known: BatchProgress,
-    meter: &Meter,
+    mut progress: BatchProgress,
+    meter: &ProgressMeter,
 ) -> Result<BatchProgress, Error> {
-    let Counts { succeeded, failed, cancelled, gone, .. } = known.counts;
     let refused = batch.refused.count();
-    known.counts = Counts { queued: 0, running: 0, succeeded, failed, cancelled, gone, refused };
-    let open: Vec<_> =
-        batch.members(owner).filter(|(line, _)| !known.settled.contains(*line)).collect();
-    let mut done = 0;
-    for some in open.chunks(READS_MAX) {
-        for ((line, _), found) in some.iter().zip(read(worker, owner, some).await) {
-            let counts = &mut known.counts;
-            let (count, is_final) = match found? {
+    progress.counts = Counts { queued: 0, running: 0, refused, ..progress.counts };
+    let unfinished: Vec<_> =
+        batch.members(owner).filter(|(line, _)| !progress.settled.contains(*line)).collect();
+    let mut read_count = 0;
+    for chunk in unfinished.chunks(READS_MAX) {
+        for ((line, _), record) in chunk.iter().zip(read_records(worker, owner, chunk).await) {
+            let counts = &mut progress.counts;
+            let (count, is_final) = match record? {
                 Lookup::Job(stored) => match stored.job.status {
                     Status::Queued => (&mut counts.queued, false),
                     // A state that only a newer version knows is not final to this one.
@@ -120,23 +120,23 @@ async fn survey(
                     Status::Failed => (&mut counts.failed, true),
                     Status::Cancelled => (&mut counts.cancelled, true),
                 },
-                // It is queued, and its record not written yet.
+                // The member is queued, and its record not written yet.
                 Lookup::NotFound => (&mut counts.queued, false),
                 Lookup::Deleted => (&mut counts.gone, true),
             };
             *count = count.saturating_add(1);
             if is_final {
-                known.settled.add(*line);
+                progress.settled.add(*line);
             }
-            done += 1;
+            read_count += 1;
         }
-        meter.set_done(done);
+        meter.set_done(read_count);
     }
-    Ok(known)
+    Ok(progress)
 }
 
 /// Reads the records of some members at once.
-async fn read(
+async fn read_records(
     worker: &Worker,
     owner: &Owner,
     members: &[(u32, JobId)],
@@ -153,44 +153,47 @@ async fn read(
     join_all(members.iter().map(read)).await
 }
 
-/// Adds up what the members of a batch found, all of which are final.
+/// Adds up the results of a batch's members, all of which are final.
 ///
 /// # Errors
-/// `too_many_unique_words`; what the broker leaves open, and a result that is missing, is tried again; members that were counted by
-/// different versions of a rule cannot be added up.
+/// `too_many_unique_words`, or if members were counted by different versions of a rule. If the
+/// broker does not answer, or a result is missing, the job is tried again.
 pub(crate) async fn merge(
     worker: &Worker,
     message: &JobMessage,
     batch: &Batch,
-    meter: &Meter,
+    meter: &ProgressMeter,
 ) -> Result<CountResult, AttemptFailure> {
     let mut sum = BatchSum::default();
-    sum.survey.counts.refused = batch.refused.count();
-    let members: Vec<_> = batch.members(&message.owner).collect();
-    for some in members.chunks(READS_MAX) {
-        for ((line, job_id), found) in some.iter().zip(read(worker, &message.owner, some).await) {
-            let key = JobKey { owner: message.owner.clone(), job_id: *job_id };
-            let found = match found.map_err(|error| unread(&error))? {
-                // A replica may be behind: the leader knows.
+    sum.progress.counts.refused = batch.refused.count();
+    let owner = &message.owner;
+    let members: Vec<_> = batch.members(owner).collect();
+    for chunk in members.chunks(READS_MAX) {
+        for ((line, job_id), record) in chunk.iter().zip(read_records(worker, owner, chunk).await) {
+            let key = JobKey { owner: owner.clone(), job_id: *job_id };
+            let record = match record.map_err(|error| unreadable_member(&error))? {
+                // A replica may lag, so the leader decides.
                 Lookup::Job(stored) if !stored.job.status.is_final() => {
-                    leader(worker, &key).await?
+                    read_from_leader(worker, &key).await?
                 }
-                Lookup::NotFound => leader(worker, &key).await?,
-                found @ (Lookup::Job(_) | Lookup::Deleted) => found,
+                Lookup::NotFound => read_from_leader(worker, &key).await?,
+                record @ (Lookup::Job(_) | Lookup::Deleted) => record,
             };
-            sum.add(worker, *line, found).await?;
+            sum.add(worker, *line, record).await?;
             meter.set_done(sum.size_bytes);
         }
     }
     sum.finish(worker, message, batch).await
 }
 
-async fn leader(worker: &Worker, key: &JobKey) -> Result<Lookup, AttemptFailure> {
+async fn read_from_leader(worker: &Worker, key: &JobKey) -> Result<Lookup, AttemptFailure> {
     let read = || worker.store.get_job(key, ReadFrom::Leader);
-    broker_retry::retry_while_unavailable(worker, read).await.map_err(|error| unread(&error))
+    broker_retry::retry_while_unavailable(worker, read)
+        .await
+        .map_err(|error| unreadable_member(&error))
 }
 
-/// What the members found, so far.
+/// The sum of the results of the members read so far.
 #[derive(Default)]
 struct BatchSum {
     words: HashMap<String, u64>,
@@ -199,7 +202,7 @@ struct BatchSum {
     by_scope: BTreeMap<String, u64>,
     rule: Option<Rule>,
     size_bytes: u64,
-    survey: BatchProgress,
+    progress: BatchProgress,
 }
 
 impl BatchSum {
@@ -207,21 +210,21 @@ impl BatchSum {
         &mut self,
         worker: &Worker,
         line: u32,
-        found: Lookup,
+        record: Lookup,
     ) -> Result<(), AttemptFailure> {
-        let counts = &mut self.survey.counts;
-        let (count, job) = match found {
+        let counts = &mut self.progress.counts;
+        let (count, job) = match record {
             Lookup::Deleted | Lookup::NotFound => (&mut counts.gone, None),
             Lookup::Job(stored) => match stored.job.status {
                 Status::Succeeded => (&mut counts.succeeded, Some(stored.job)),
                 Status::Failed => (&mut counts.failed, None),
                 Status::Cancelled => (&mut counts.cancelled, None),
-                Status::Queued | Status::Running => return Err(unfinished()),
+                Status::Queued | Status::Running => return Err(unfinished_member()),
                 Status::Unknown => return Err(needs_newer_version()),
             },
         };
         *count = count.saturating_add(1);
-        self.survey.settled.add(line);
+        self.progress.settled.add(line);
         match job {
             Some(job) => self.add_counted(worker, job).await,
             None => Ok(()),
@@ -229,29 +232,30 @@ impl BatchSum {
     }
 
     async fn add_counted(&mut self, worker: &Worker, job: Job) -> Result<(), AttemptFailure> {
-        if let (Some(known), Some(rule)) = (&self.rule, &job.rule)
-            && known != rule
+        if let (Some(first), Some(rule)) = (&self.rule, &job.rule)
+            && first != rule
         {
-            return Err(mixed(known, rule));
+            return Err(mixed_rules(first, rule));
         }
         let key = job.key();
         self.rule = self.rule.take().or(job.rule);
-        let found = job.totals.unwrap_or_default();
+        let totals = job.totals.unwrap_or_default();
         let sums = &mut self.totals;
-        for (sum, more) in [
-            (&mut sums.words, found.words),
-            (&mut sums.characters, found.characters),
-            (&mut sums.characters_no_spaces, found.characters_no_spaces),
-            (&mut sums.overlong_words, found.overlong_words),
+        for (sum, count) in [
+            (&mut sums.words, totals.words),
+            (&mut sums.characters, totals.characters),
+            (&mut sums.characters_no_spaces, totals.characters_no_spaces),
+            (&mut sums.overlong_words, totals.overlong_words),
             (&mut self.size_bytes, job.source.size_bytes.unwrap_or(0)),
         ] {
-            *sum = sum.saturating_add(more);
+            *sum = sum.saturating_add(count);
         }
         add_all(&mut self.by_rule, job.totals_by_rule.unwrap_or_default());
         add_all(&mut self.by_scope, job.totals_by_scope.unwrap_or_default());
         match job.result {
             Some(ResultRef::Inline { word_count }) => {
-                let words = results::inline(&key, &word_count).map_err(|error| unread(&error))?;
+                let words = results::inline(&key, &word_count)
+                    .map_err(|error| unreadable_member(&error))?;
                 for entry in words {
                     self.add_word(entry.word, entry.count)?;
                 }
@@ -263,13 +267,17 @@ impl BatchSum {
     }
 
     async fn add_object(&mut self, worker: &Worker, name: &str) -> Result<(), AttemptFailure> {
-        let packed =
+        let object =
             broker_retry::retry_while_unavailable(worker, || worker.results.read(name)).await;
-        // Whoever deletes a member removes its result first, and its record then: the next attempt
-        // finds neither. If the record stays, an operator has removed the result.
-        let packed = packed.map_err(|error| unread(&error))?.ok_or_else(|| lost(name))?;
-        let mut entries = packed.entries().map_err(|error| unread(&error))?;
-        while let Some((word, count)) = entries.next().await.map_err(|error| unread(&error))? {
+        // The deletion of a job removes its result first and its record then, so that the next
+        // attempt finds neither. If the record stays, an operator has removed the result.
+        let object = object
+            .map_err(|error| unreadable_member(&error))?
+            .ok_or_else(|| missing_result(name))?;
+        let mut entries = object.entries().map_err(|error| unreadable_member(&error))?;
+        while let Some((word, count)) =
+            entries.next().await.map_err(|error| unreadable_member(&error))?
+        {
             self.add_word(word, count)?;
         }
         Ok(())
@@ -299,7 +307,7 @@ impl BatchSum {
             Failure::new(FailureCode::Internal, "The service failed while it added up the batch.")
         })?;
         let unique_words = u64::try_from(histogram.len()).unwrap_or(u64::MAX);
-        let described = message.source.describe();
+        let source_info = message.source.describe();
         debug!(members = batch.lines, unique_words, "a batch is added up");
         Ok(CountResult {
             totals: Totals { unique_words, ..self.totals },
@@ -308,21 +316,21 @@ impl BatchSum {
             histogram,
             explanation: None,
             rule: self.rule.unwrap_or_else(|| wordmill_count::rule(message.options.rule)),
-            source: SourceInfo { size_bytes: Some(self.size_bytes), ..described },
-            members: Some(self.survey),
+            source: SourceInfo { size_bytes: Some(self.size_bytes), ..source_info },
+            members: Some(self.progress),
         })
     }
 }
 
-fn add_all(sums: &mut BTreeMap<String, u64>, found: BTreeMap<String, u64>) {
-    for (name, more) in found {
+fn add_all(sums: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
+    for (name, count) in counts {
         let sum = sums.entry(name).or_default();
-        *sum = sum.saturating_add(more);
+        *sum = sum.saturating_add(count);
     }
 }
 
-/// The broker left something open: another attempt may read it.
-fn unread(error: &Error) -> AttemptFailure {
+/// Returns the failure if a record or a result of a member cannot be read now.
+fn unreadable_member(error: &Error) -> AttemptFailure {
     debug!(%error, "what a member found cannot be read");
     if matches!(error, Error::Newer { .. }) {
         return needs_newer_version();
@@ -331,7 +339,7 @@ fn unread(error: &Error) -> AttemptFailure {
     Failure::new(FailureCode::Internal, detail).into()
 }
 
-/// The record of a member was written by a newer version.
+/// Returns the failure if the record of a member was written by a newer version.
 fn needs_newer_version() -> AttemptFailure {
     let detail = "A member of the batch was written by a newer version of the service.";
     AttemptFailure {
@@ -340,18 +348,18 @@ fn needs_newer_version() -> AttemptFailure {
     }
 }
 
-fn unfinished() -> AttemptFailure {
+fn unfinished_member() -> AttemptFailure {
     let detail = "A member of the batch is not finished, although it was.";
     Failure::new(FailureCode::Internal, detail).into()
 }
 
-fn lost(name: &str) -> AttemptFailure {
+fn missing_result(name: &str) -> AttemptFailure {
     warn!(name, "the result of a member of a batch is not there");
     let detail = "What a member of the batch found is not kept any more.";
     Failure { retryable: true, ..Failure::new(FailureCode::SourceGone, detail) }.into()
 }
 
-fn mixed(one: &Rule, other: &Rule) -> AttemptFailure {
+fn mixed_rules(one: &Rule, other: &Rule) -> AttemptFailure {
     let version =
         |rule: &Rule| format!("{} version {} ({})", rule.name, rule.version, rule.unicode);
     let detail = format!(
@@ -370,11 +378,12 @@ mod tests {
     #[test]
     fn a_batch_waits_a_part_of_its_age_within_bounds() {
         let now = clock::now();
-        let after = |age: Duration| pause(now.checked_sub(age).unwrap(), now);
-        assert_eq!(after(Duration::ZERO), LOOK_MIN);
+        let after = |age: Duration| check_interval(now.checked_sub(age).unwrap(), now);
+        assert_eq!(after(Duration::ZERO), CHECK_INTERVAL_MIN);
         assert_eq!(after(Duration::from_secs(80)), Duration::from_secs(10));
-        assert_eq!(after(Duration::from_secs(86_400)), LOOK_MAX);
-        // Two clocks may disagree.
-        assert_eq!(pause(now.checked_add(Duration::from_secs(9)).unwrap(), now), LOOK_MIN);
+        assert_eq!(after(Duration::from_secs(86_400)), CHECK_INTERVAL_MAX);
+        // The clocks of two hosts may disagree.
+        let created_at = now.checked_add(Duration::from_secs(9)).unwrap();
+        assert_eq!(check_interval(created_at, now), CHECK_INTERVAL_MIN);
     }
 }

@@ -10,7 +10,7 @@ use wordmill_nats::topology;
 
 use crate::webhooks;
 
-/// Everything that can be set.
+/// The settings.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `WORDMILL_WORKER_LISTEN`: where health is served. Port 0 takes any free one; the log says
@@ -47,7 +47,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the settings; `env` keeps what is wrong with them.
+    /// Reads the settings; `env` collects the errors.
     pub fn read(env: &mut Env) -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 9091));
         let hour = Duration::from_secs(3600);
@@ -61,7 +61,7 @@ impl Config {
                 second,
                 600 * second,
             ),
-            name: name(env),
+            name: worker_name(env),
             slots: env.number("WORDMILL_SLOTS", 64, 2, 1024),
             broker: Settings::read(env, Role::Worker),
             topology: topology::Settings::read(env),
@@ -103,11 +103,11 @@ fn fetch_settings(env: &mut Env) -> wordmill_fetch::Settings {
         }
     }
     let limits = &mut settings.limits;
-    let (least, most) = (Duration::from_millis(1), Duration::from_secs(24 * 3600));
-    limits.total_timeout =
-        env.duration("WORDMILL_FETCH_TIMEOUT", limits.total_timeout, least, most);
+    let min = Duration::from_millis(1);
+    let max = Duration::from_secs(24 * 3600);
+    limits.total_timeout = env.duration("WORDMILL_FETCH_TIMEOUT", limits.total_timeout, min, max);
     limits.stall_timeout =
-        env.duration("WORDMILL_FETCH_STALL_TIMEOUT", limits.stall_timeout, least, most);
+        env.duration("WORDMILL_FETCH_STALL_TIMEOUT", limits.stall_timeout, min, max);
     let terabyte = Size(1 << 40);
     limits.wire_size_max =
         env.size("WORDMILL_FETCH_WIRE_SIZE_MAX", Size(limits.wire_size_max), Size(1), terabyte);
@@ -116,11 +116,11 @@ fn fetch_settings(env: &mut Env) -> wordmill_fetch::Settings {
     settings
 }
 
-/// The name is part of every attempt's record, so that one knows where to look.
-fn name(env: &mut Env) -> String {
-    let chosen = env.text("WORDMILL_WORKER_NAME", "");
-    if !chosen.is_empty() {
-        return chosen;
+/// Returns the name of the worker, which is part of each attempt in the record.
+fn worker_name(env: &mut Env) -> String {
+    let name = env.text("WORDMILL_WORKER_NAME", "");
+    if !name.is_empty() {
+        return name;
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();

@@ -1,4 +1,4 @@
-//! Gets a source and counts it, off the async threads.
+//! Gets the source of a job and counts it: a large one outside of the async threads.
 
 mod document;
 
@@ -21,55 +21,55 @@ use wordmill_common::telemetry;
 use wordmill_count::{DocumentCount, Hints, Options};
 use wordmill_fetch::Page;
 
-use crate::keep_alive::Meter;
-use crate::metrics::Fetch;
+use crate::keep_alive::ProgressMeter;
+use crate::metrics::FetchTimer;
 use crate::outcome::{AttemptFailure, CountResult};
-use crate::spans::{self, Counting};
+use crate::spans::{self, CountSpans};
 use crate::{Worker, batch_merge};
 
-/// How many chunks of a page may wait to be counted.
+/// Most chunks of a page that may wait to be counted.
 const CHUNKS_WAITING_MAX: usize = 4;
 
-/// Largest text that is counted at once, by whoever has it. That takes less than a millisecond; waking
-/// another thread for it, and being woken, took as long as counting a text of 1 kB.
-const AT_ONCE_BYTES_MAX: usize = 8 << 10;
+/// Largest text of a small job, which is counted on the thread that received it. That takes less
+/// than a millisecond; waking another thread took as long as counting a text of 1 kB.
+const SMALL_TEXT_BYTES_MAX: usize = 8 << 10;
 /// The content type of a text that came in JSON.
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Returns a meter for the work that `source` takes.
-pub(crate) fn meter(source: &Source) -> Meter {
-    Meter::new(match source {
+/// Returns a meter whose stage is the first one of counting `source`.
+pub(crate) fn progress_meter(source: &Source) -> ProgressMeter {
+    ProgressMeter::new(match source {
         Source::Url { .. } => Stage::Fetch,
         Source::Text { .. } | Source::Document(_) | Source::Batch(_) => Stage::Count,
     })
 }
 
-/// Gets a job's source and counts it as its options say. Dropped, it lets go of the connection, and the
-/// thread that counts ends by itself soon after.
+/// Gets the source of a job and counts it. If dropped, it closes the connection, and the thread
+/// that counts ends by itself soon after.
 ///
 /// # Errors
-/// What the client is told, see [`AttemptFailure`].
+/// The reason that the job's record shows, see [`AttemptFailure`].
 pub(crate) async fn count(
     worker: &Worker,
     message: &JobMessage,
-    meter: &Arc<Meter>,
+    meter: &Arc<ProgressMeter>,
 ) -> Result<CountResult, AttemptFailure> {
     #[cfg(feature = "next-version")]
     next::check(message)?;
     let source = &message.source;
     let options = Options::from(message.options.clone());
-    let (counted, final_url) = match source {
+    let (document_count, final_url) = match source {
         Source::Text { text } => (count_text(text, options, meter).await?, None),
         Source::Url { url } => {
-            let (counted, final_url) = count_page(worker, url, options, meter).await?;
-            (counted, Some(final_url))
+            let (document_count, final_url) = count_page(worker, url, options, meter).await?;
+            (document_count, Some(final_url))
         }
         Source::Document(document) => {
             (document::count(worker, document, options, meter).await?, None)
         }
         Source::Batch(batch) => return batch_merge::merge(worker, message, batch, meter).await,
     };
-    Ok(count_result(source, counted, final_url))
+    Ok(build_result(source, document_count, final_url))
 }
 
 /// The part of the next version, for tests of two versions side by side.
@@ -80,7 +80,7 @@ mod next {
     use wordmill_common::options::Next;
     use wordmill_common::source::Source;
 
-    /// Fails if the option `next` requests it. A batch never does, only its members.
+    /// Fails if the option `next` requests it. A batch never fails by it, only its members.
     pub(super) fn check(message: &JobMessage) -> Result<(), Failure> {
         if matches!(message.source, Source::Batch(_)) {
             return Ok(());
@@ -94,135 +94,153 @@ mod next {
     }
 }
 
-/// Tells whether a source is at hand, and so small that [`count_at_once`] counts it.
-pub(crate) fn is_counted_at_once(message: &JobMessage) -> bool {
-    #[cfg(feature = "next-version")]
-    if message.options.next.is_some() {
-        return false;
-    }
-    // An explanation takes longer than a count.
-    matches!(&message.source, Source::Text { text } if text.len() <= AT_ONCE_BYTES_MAX)
-        && !message.options.explain
+/// The amount of work that a job takes, which decides where it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobSize {
+    /// A text of at most [`SMALL_TEXT_BYTES_MAX`], for [`count_small`].
+    Small,
+    /// Any other job, for [`count`].
+    Large,
 }
 
-/// Counts a source that is at hand and small; `None` for any other, which [`count`] is for.
-pub(crate) fn count_at_once(message: &JobMessage) -> Option<Result<CountResult, AttemptFailure>> {
-    let (source, options) = (&message.source, &message.options);
-    let text = match source {
-        Source::Text { text } if is_counted_at_once(message) => text,
-        Source::Text { .. } | Source::Url { .. } | Source::Document(_) | Source::Batch(_) => {
-            return None;
+impl JobSize {
+    /// Returns the size of a job.
+    pub(crate) fn of(message: &JobMessage) -> Self {
+        #[cfg(feature = "next-version")]
+        if message.options.next.is_some() {
+            return Self::Large;
         }
-    };
-    let spans = Counting::begin(false);
+        match &message.source {
+            // An explanation takes longer than a count.
+            Source::Text { text }
+                if text.len() <= SMALL_TEXT_BYTES_MAX && !message.options.explain =>
+            {
+                Self::Small
+            }
+            Source::Text { .. } | Source::Url { .. } | Source::Document(_) | Source::Batch(_) => {
+                Self::Large
+            }
+        }
+    }
+}
+
+/// Counts a small job on the thread of the caller. `None` if its source is not a text.
+pub(crate) fn count_small(message: &JobMessage) -> Option<Result<CountResult, AttemptFailure>> {
+    let source = &message.source;
+    let Source::Text { text } = source else { return None };
+    let spans = CountSpans::for_text();
     let hints = Hints { content_type: Some(TEXT), host_tld: None };
-    let options = Options::from(options.clone());
-    // Whatever it may leave behind, nobody looks at it.
+    let options = Options::from(message.options.clone());
+    // A panic leaves nothing behind that is used again.
     let counting =
         AssertUnwindSafe(|| wordmill_count::count(text.as_bytes(), &hints, &options, &|_| true));
-    let counted = spans
+    let result = spans
         .run(|| catch_unwind(counting))
         .map_err(|payload| panic::message(&*payload).to_owned());
-    Some(judge(counted, &spans).map(|counted| count_result(source, counted, None)))
+    let document_count = finish_count(result, &spans);
+    Some(document_count.map(|document_count| build_result(source, document_count, None)))
 }
 
-/// Says about a source what was found out.
-fn count_result(source: &Source, counted: DocumentCount, final_url: Option<String>) -> CountResult {
-    // A text that came in JSON is UTF-8 by definition: nothing had to be found out.
+/// Builds the result of a job, with the properties of the source that were detected.
+fn build_result(
+    source: &Source,
+    document_count: DocumentCount,
+    final_url: Option<String>,
+) -> CountResult {
+    // A text that came in JSON is UTF-8 by definition: its charset was not detected.
     let is_text = matches!(source, Source::Text { .. });
-    let charset_from = (!is_text).then(|| counted.charset_from.as_str().to_owned());
+    let charset_from = (!is_text).then(|| document_count.charset_from.as_str().to_owned());
     let source = SourceInfo {
         final_url,
-        content_type: Some(counted.content_type.clone()),
-        charset: Some(counted.charset.clone()),
+        content_type: Some(document_count.content_type),
+        charset: Some(document_count.charset),
         charset_from,
-        extractor: Some(counted.format.extractor()),
-        size_bytes: Some(counted.size_bytes),
-        sha256: Some(counted.sha256.clone()),
+        extractor: Some(document_count.format.extractor()),
+        size_bytes: Some(document_count.size_bytes),
+        sha256: Some(document_count.sha256),
         ..source.describe()
     };
-    let DocumentCount { totals, totals_by_rule, totals_by_scope, histogram, .. } = counted;
-    let (explanation, rule, members) = (counted.explanation, counted.rule, None);
     CountResult {
-        totals,
-        totals_by_rule,
-        totals_by_scope,
-        histogram,
-        explanation,
-        rule,
+        totals: document_count.totals,
+        totals_by_rule: document_count.totals_by_rule,
+        totals_by_scope: document_count.totals_by_scope,
+        histogram: document_count.histogram,
+        explanation: document_count.explanation,
+        rule: document_count.rule,
         source,
-        members,
+        members: None,
     }
 }
 
 async fn count_text(
     text: &str,
     options: Options,
-    meter: &Arc<Meter>,
+    meter: &Arc<ProgressMeter>,
 ) -> Result<DocumentCount, AttemptFailure> {
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     meter.set_total(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     let hints = OwnedHints { content_type: Some(TEXT.to_owned()), host_tld: None };
-    count_off_thread(bytes.reader(), hints, options, meter, Counting::begin(false)).await
+    count_off_thread(bytes.reader(), hints, options, meter, CountSpans::for_text()).await
 }
 
 async fn count_page(
     worker: &Worker,
     url: &str,
     options: Options,
-    meter: &Arc<Meter>,
+    meter: &Arc<ProgressMeter>,
 ) -> Result<(DocumentCount, String), AttemptFailure> {
     let url = Url::parse(url).map_err(|error| {
         Failure::new(FailureCode::ParseError, format!("The URL cannot be parsed: {error}."))
     })?;
-    let mut fetch = worker.metrics.fetch();
-    let span = spans::fetch(&url);
-    let failed_within = |error: &wordmill_fetch::Error, fetch: &mut Fetch| {
-        let failed = failed(error, fetch);
-        telemetry::fail(&span, failed.failure.code.to_string());
-        failed
+    let mut timer = worker.metrics.begin_fetch();
+    let span = spans::begin_fetch(&url);
+    let record_failure = |error: &wordmill_fetch::Error, timer: &mut FetchTimer| {
+        let attempt_failure = classify_fetch_error(error);
+        timer.fail(&attempt_failure.failure.code);
+        telemetry::fail(&span, attempt_failure.failure.code.to_string());
+        attempt_failure
     };
     let page = meter.wait_for_host(worker.fetcher.get(&url)).instrument(span.clone()).await;
-    spans::fetched(&span, &page);
-    let mut page = page.map_err(|error| failed_within(&error, &mut fetch))?;
+    spans::note_page_head(&span, &page);
+    let mut page = page.map_err(|error| record_failure(&error, &mut timer))?;
     if let Some(total) = page.progress().total_bytes {
         meter.set_total(total);
     }
     let hints = OwnedHints {
         content_type: page.content_type.clone(),
-        host_tld: page.final_url.domain().and_then(top_level).map(str::to_owned),
+        host_tld: page.final_url.domain().and_then(top_level_domain).map(str::to_owned),
     };
     let final_url = page.final_url.to_string();
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let is_complete = Arc::new(AtomicBool::new(false));
     let chunks = Chunks { receiver, current: Bytes::new(), is_complete: Arc::clone(&is_complete) };
-    let counting = count_off_thread(chunks, hints, options, meter, Counting::begin(true));
-    let passing = async {
-        let passed = pass_on(&mut page, sender, &is_complete, meter).await;
+    let counting = count_off_thread(chunks, hints, options, meter, CountSpans::for_page());
+    let forwarding = async {
+        let result = forward_chunks(&mut page, sender, &is_complete, meter).await;
         if is_complete.load(Ordering::Acquire) {
-            fetch.is_complete(page.progress());
+            timer.complete(page.progress());
         }
-        let passed = passed.map_err(|error| failed_within(&error, &mut fetch));
-        drop(fetch);
-        passed
+        let result = result.map_err(|error| record_failure(&error, &mut timer));
+        drop(timer);
+        result
     };
-    let passing = passing.instrument(span.clone());
-    let (passed, counted) = tokio::join!(passing, counting);
-    spans::received(&span, &page);
-    // What went wrong on the way explains what the counter says about it.
-    passed?;
-    Ok((counted?, final_url))
+    let forwarding = forwarding.instrument(span.clone());
+    let (forward_result, count_result) = tokio::join!(forwarding, counting);
+    spans::note_page_size(&span, &page);
+    // If the page ended early, the counter failed too, but only the fetch knows the reason.
+    forward_result?;
+    Ok((count_result?, final_url))
 }
 
-/// Passes a page's chunks on to the thread that counts, as fast as it takes them.
-async fn pass_on(
+/// Sends the chunks of a page to the thread that counts, as fast as it takes them.
+async fn forward_chunks(
     page: &mut Page,
     sender: mpsc::Sender<Bytes>,
     is_complete: &AtomicBool,
-    meter: &Meter,
+    meter: &ProgressMeter,
 ) -> Result<(), wordmill_fetch::Error> {
     while let Some(chunk) = meter.wait_for_host(page.chunk()).await? {
-        // The counter has seen enough: it says itself why.
+        // The counter has ended early, and returns the reason itself.
         if sender.send(chunk).await.is_err() {
             return Ok(());
         }
@@ -231,7 +249,7 @@ async fn pass_on(
     Ok(())
 }
 
-/// The chunks of a page as a reader, for a thread that may block.
+/// A reader of the chunks of a page, for a thread that may block.
 struct Chunks {
     receiver: mpsc::Receiver<Bytes>,
     current: Bytes,
@@ -262,39 +280,40 @@ async fn count_off_thread(
     reader: impl Read + Send + 'static,
     hints: OwnedHints,
     options: Options,
-    meter: &Arc<Meter>,
-    spans: Counting,
+    meter: &Arc<ProgressMeter>,
+    spans: CountSpans,
 ) -> Result<DocumentCount, AttemptFailure> {
     let stop = CancellationToken::new();
     let _stop_when_dropped: DropGuard = stop.clone().drop_guard();
-    let (meter, within) = (Arc::clone(meter), spans.clone());
+    let meter = Arc::clone(meter);
+    let count_spans = spans.clone();
     let counting = tokio::task::spawn_blocking(move || {
         let hints = Hints {
             content_type: hints.content_type.as_deref(),
             host_tld: hints.host_tld.as_deref(),
         };
-        within.run(|| {
+        count_spans.run(|| {
             wordmill_count::count(reader, &hints, &options, &|done_bytes| {
                 meter.set_done(done_bytes);
                 !stop.is_cancelled()
             })
         })
     });
-    judge(counting.await.map_err(|panic| panic.to_string()), &spans)
+    finish_count(counting.await.map_err(|panic| panic.to_string()), &spans)
 }
 
-/// Tells a count from what went wrong, a panic included, and notes either in the spans.
-fn judge(
-    counted: Result<Result<DocumentCount, wordmill_count::Error>, String>,
-    spans: &Counting,
+/// Notes a count in the spans, or turns an error or a panic, of this message, into a failure.
+fn finish_count(
+    result: Result<Result<DocumentCount, wordmill_count::Error>, String>,
+    spans: &CountSpans,
 ) -> Result<DocumentCount, AttemptFailure> {
-    match counted {
-        Ok(Ok(counted)) => {
-            spans.record_count(&counted);
-            Ok(counted)
+    match result {
+        Ok(Ok(document_count)) => {
+            spans.record_count(&document_count);
+            Ok(document_count)
         }
         Ok(Err(error)) => {
-            let failure = not_counted(&error);
+            let failure = classify_count_error(&error);
             if failure.code != FailureCode::Internal {
                 spans.fail(&failure.code);
             }
@@ -308,8 +327,9 @@ fn judge(
     }
 }
 
-fn not_counted(error: &wordmill_count::Error) -> Failure {
-    let detail = sentence(error);
+/// Returns the failure, with its stable code, of an error of the counter.
+fn classify_count_error(error: &wordmill_count::Error) -> Failure {
+    let detail = to_sentence(error);
     match error {
         wordmill_count::Error::UnsupportedFormat { .. } => {
             Failure::new(FailureCode::UnsupportedFormat, detail)
@@ -317,23 +337,16 @@ fn not_counted(error: &wordmill_count::Error) -> Failure {
         wordmill_count::Error::TooManyUniqueWords { .. } => {
             Failure::new(FailureCode::TooManyUniqueWords, detail)
         }
-        // Both only say that the source ended early; whoever ended it knows why.
+        // The source ended early. The part that ended it returns the reason.
         wordmill_count::Error::Interrupted | wordmill_count::Error::Read(_) => {
             Failure::new(FailureCode::Internal, detail)
         }
     }
 }
 
-/// Gives a failed fetch its stable code, and notes it.
-fn failed(error: &wordmill_fetch::Error, fetch: &mut Fetch) -> AttemptFailure {
-    let failed = classify_fetch_error(error);
-    fetch.has_failed(&failed.failure.code);
-    failed
-}
-
-/// Gives a failed fetch its stable code.
+/// Returns the failure, with its stable code, of an error of the fetcher.
 pub(crate) fn classify_fetch_error(error: &wordmill_fetch::Error) -> AttemptFailure {
-    let detail = sentence(error);
+    let detail = to_sentence(error);
     let code = match error {
         wordmill_fetch::Error::Blocked { .. } => FailureCode::UrlBlocked,
         wordmill_fetch::Error::Dns { .. } => FailureCode::FetchDns,
@@ -346,21 +359,21 @@ pub(crate) fn classify_fetch_error(error: &wordmill_fetch::Error) -> AttemptFail
         wordmill_fetch::Error::TooLarge(_) => FailureCode::FetchTooLarge,
         wordmill_fetch::Error::Decode(_) => FailureCode::DecodeError,
         wordmill_fetch::Error::Status { status, retry_after } => {
-            let (failure, retry_after) = (Failure::http_status(*status), *retry_after);
-            return AttemptFailure { retry_after, ..failure.into() };
+            let failure = Failure::http_status(*status);
+            return AttemptFailure { retry_after: *retry_after, ..failure.into() };
         }
     };
     Failure::new(code, detail).into()
 }
 
-/// Writes an error as a sentence: upper case at the front, a full stop at the end.
-fn sentence(error: &dyn std::error::Error) -> String {
+/// Formats an error as a sentence, with a capital letter and a full stop.
+fn to_sentence(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
-    let mut letters = text.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", letters.as_str().trim_end_matches('.'))
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str().trim_end_matches('.'))
 }
 
-fn top_level(domain: &str) -> Option<&str> {
+fn top_level_domain(domain: &str) -> Option<&str> {
     domain.trim_end_matches('.').rsplit('.').next()
 }

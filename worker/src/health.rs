@@ -1,4 +1,4 @@
-//! Liveness, readiness and metrics, for whoever runs the worker.
+//! Liveness, readiness and metrics of the worker, over HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use wordmill_nats::connect::Broker;
 use wordmill_nats::supervise::Health;
 use wordmill_service::server::{self, Limits, Settings};
 
-use crate::lane_liveness::{Pulse, SILENCE_MAX};
+use crate::lane_liveness::{LaneLiveness, SILENCE_MAX};
 use crate::metrics::Metrics;
 
 /// Most connections at once that are kept open. A further one closes the oldest, so that silent
@@ -28,12 +28,12 @@ const CONNECTIONS_OPEN_MAX: usize = 64;
 /// Most connections at once, those that are being closed included.
 const CONNECTIONS_MAX: u32 = 128;
 
-/// What readiness depends on, and what is measured.
+/// The state of the worker that the endpoints show.
 #[derive(Clone)]
 pub(crate) struct Vitals {
     pub(crate) broker: Broker,
     pub(crate) health: watch::Receiver<Health>,
-    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) liveness: Arc<LaneLiveness>,
     pub(crate) metrics: Metrics,
 }
 
@@ -41,8 +41,8 @@ pub(crate) struct Vitals {
 pub(crate) async fn serve(listener: TcpListener, client_timeout: Duration, vitals: Vitals) {
     let router = Router::new()
         .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/readyz", get(get_readiness))
+        .route("/metrics", get(get_metrics))
         .with_state(vitals);
     let limits = Limits {
         connections_max: CONNECTIONS_MAX,
@@ -54,12 +54,12 @@ pub(crate) async fn serve(listener: TcpListener, client_timeout: Duration, vital
     server::serve(listener, make_service, settings, CancellationToken::new()).await;
 }
 
-/// Says whether jobs are pulled, and if not, why; and for how long each lane has heard nothing,
-/// `null` if it has no room and asks for nothing.
-async fn ready(State(vitals): State<Vitals>) -> (StatusCode, Json<Value>) {
+/// Handles `GET /readyz`: whether the worker pulls jobs, and if not, why. It lists the silence of
+/// each lane, which is `null` if all slots are in use, so that the lane requests nothing.
+async fn get_readiness(State(vitals): State<Vitals>) -> (StatusCode, Json<Value>) {
     let lanes: Map<_, _> =
         Lane::ALL.map(|lane| (lane.to_string(), silence_ms(&vitals, lane))).into_iter().collect();
-    match waits_for(&vitals) {
+    match unready_reason(&vitals) {
         None => (StatusCode::OK, Json(json!({"status": "ready", "silence_ms": lanes}))),
         Some(reason) => {
             let body = json!({"status": "waiting", "reason": reason, "silence_ms": lanes});
@@ -68,19 +68,20 @@ async fn ready(State(vitals): State<Vitals>) -> (StatusCode, Json<Value>) {
     }
 }
 
-/// Hands out what is measured.
-async fn metrics(State(vitals): State<Vitals>, headers: HeaderMap) -> Response {
+/// Handles `GET /metrics`.
+async fn get_metrics(State(vitals): State<Vitals>, headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
     let page = vitals.metrics.page(accept, vitals.broker.is_connected());
     ([(CONTENT_TYPE, page.content_type)], page.body).into_response()
 }
 
 fn silence_ms(vitals: &Vitals, lane: Lane) -> Value {
-    let silence = vitals.pulse.silence(lane);
+    let silence = vitals.liveness.silence(lane);
     json!(silence.map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)))
 }
 
-fn waits_for(vitals: &Vitals) -> Option<String> {
+/// Returns why the worker cannot pull jobs now.
+fn unready_reason(vitals: &Vitals) -> Option<String> {
     match &*vitals.health.borrow() {
         Health::Ready if vitals.broker.is_connected() => {}
         Health::Ready => return Some("no connection to the broker".to_owned()),
@@ -90,7 +91,7 @@ fn waits_for(vitals: &Vitals) -> Option<String> {
         return Some(unconfirmed.to_string());
     }
     Lane::ALL.into_iter().find_map(|lane| {
-        let silence = vitals.pulse.silence(lane).filter(|silence| *silence > SILENCE_MAX)?;
+        let silence = vitals.liveness.silence(lane).filter(|silence| *silence > SILENCE_MAX)?;
         Some(format!("lane {lane} has heard nothing of the queue for {} s", silence.as_secs()))
     })
 }

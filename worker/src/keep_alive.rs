@@ -1,4 +1,4 @@
-//! Holds on to a delivery while its job advances, and lets go when it does not.
+//! Keeps a delivery alive while its job advances, and stops when it does not.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,80 +9,84 @@ use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::{Progress, Stage};
 use wordmill_nats::delivery::Delivery;
 
-/// How often the server is told within its acknowledgement wait that the job advances: two of the
-/// three may get lost.
-const SIGNS_PER_ACK_WAIT: u32 = 3;
-/// Shortest time between two signs of life, whatever the wait is.
-const KEEP_ALIVE_MIN: Duration = Duration::from_millis(100);
-/// Longest time without any progress, except while a host is waited for: that has limits of its
-/// own.
+/// Keep-alives per ack wait: two of the three may get lost.
+const KEEP_ALIVES_PER_ACK_WAIT: u32 = 3;
+/// Shortest time between two keep-alives, for any ack wait.
+const KEEP_ALIVE_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Longest time without progress. Waits for a host do not count, as they have limits of their own.
 const STALL_MAX: Duration = Duration::from_secs(60);
-/// No size is known.
-const UNKNOWN: u64 = u64::MAX;
+/// Stored in place of the total if it is unknown.
+const UNKNOWN_TOTAL: u64 = u64::MAX;
 
-/// How far an attempt has come, told by the thread that counts.
+/// The progress of an attempt, set by the thread that counts.
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub(crate) struct ProgressMeter {
     stage: Stage,
     done_bytes: AtomicU64,
     total_bytes: AtomicU64,
-    waits_for_host: AtomicBool,
+    is_waiting_for_host: AtomicBool,
 }
 
-impl Meter {
-    /// Returns a meter at nothing.
+impl ProgressMeter {
+    /// Returns a meter without progress.
     pub(crate) fn new(stage: Stage) -> Self {
         Self {
             stage,
             done_bytes: AtomicU64::new(0),
-            total_bytes: AtomicU64::new(UNKNOWN),
-            waits_for_host: AtomicBool::new(false),
+            total_bytes: AtomicU64::new(UNKNOWN_TOTAL),
+            is_waiting_for_host: AtomicBool::new(false),
         }
     }
 
-    /// Waits for something that a host must send.
+    /// Waits for `future`, which needs an answer from a host. Meanwhile the attempt does not stall.
     pub(crate) async fn wait_for_host<T>(&self, future: impl Future<Output = T>) -> T {
-        self.waits_for_host.store(true, Ordering::Relaxed);
+        self.is_waiting_for_host.store(true, Ordering::Relaxed);
         let output = future.await;
-        self.waits_for_host.store(false, Ordering::Relaxed);
+        self.is_waiting_for_host.store(false, Ordering::Relaxed);
         output
     }
 
-    /// Notes how many bytes have been counted.
+    /// Sets the number of bytes that have been counted.
     pub(crate) fn set_done(&self, bytes: u64) {
         self.done_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Notes how many bytes there are in all.
+    /// Sets the number of bytes of the source.
     pub(crate) fn set_total(&self, bytes: u64) {
         self.total_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Returns how far it is.
+    /// Returns the current progress.
     pub(crate) fn read(&self) -> Progress {
         let total = self.total_bytes.load(Ordering::Relaxed);
         Progress {
             stage: self.stage.into(),
             done_bytes: self.done_bytes.load(Ordering::Relaxed),
-            total_bytes: (total != UNKNOWN).then_some(total),
+            total_bytes: (total != UNKNOWN_TOTAL).then_some(total),
         }
     }
 }
 
-/// Keeps `delivery` alive until its job stands still or `deadline` is over, and returns why it was
-/// let go. Cancel-safe: dropped when the work ends first.
-pub(crate) async fn hold(delivery: &Delivery, meter: &Meter, deadline: Duration) -> Failure {
-    // As the consumer is set, not as the topology says: somebody may have changed it.
-    let keep_alive = (delivery.ack_wait() / SIGNS_PER_ACK_WAIT).max(KEEP_ALIVE_MIN);
+/// Keeps `delivery` alive until its job stalls or `deadline` has passed, and returns the failure.
+/// Cancel-safe: dropped when the work ends first.
+pub(crate) async fn keep_alive_until_stalled(
+    delivery: &Delivery,
+    meter: &ProgressMeter,
+    deadline: Duration,
+) -> Failure {
+    // The ack wait of the consumer may differ from that of the topology: an operator can change it.
+    let interval = (delivery.ack_wait() / KEEP_ALIVES_PER_ACK_WAIT).max(KEEP_ALIVE_INTERVAL_MIN);
     let end = Instant::now() + deadline;
-    let mut last = meter.read();
+    let mut last_progress = meter.read();
     let mut last_change = Instant::now();
     loop {
-        let tick = (Instant::now() + keep_alive).min(end).min(last_change + STALL_MAX);
+        let tick = (Instant::now() + interval).min(end).min(last_change + STALL_MAX);
         tokio::time::sleep_until(tick).await;
-        let (now, progress) = (Instant::now(), meter.read());
-        if progress != last || meter.waits_for_host.load(Ordering::Relaxed) {
-            (last, last_change) = (progress, now);
+        let now = Instant::now();
+        let progress = meter.read();
+        if progress != last_progress || meter.is_waiting_for_host.load(Ordering::Relaxed) {
+            last_progress = progress;
+            last_change = now;
         }
         if now >= end {
             let detail = format!("The attempt took longer than {} s.", deadline.as_secs());

@@ -1,297 +1,203 @@
-//! Pulls one lane: asks for exactly as many jobs as there is room for.
+//! Pulls the jobs of one lane, and starts them.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
 use wordmill_common::id::Lane;
 use wordmill_common::message::{self, JobMessage};
 use wordmill_nats::delivery::{Delivery, PullSource};
-use wordmill_nats::pull::{Pull, PullEvent, WhenEmpty};
-use wordmill_nats::supervise::Health;
 
-use crate::lane_liveness::Pulse;
-use crate::metrics::Busy;
+use crate::execute::JobSize;
+use crate::lane_liveness::LaneLiveness;
+use crate::metrics::RunningJob;
+use crate::pull_loop::{self, DeliveryHandler, PullContext};
 use crate::slots::{Demand, Slot, Slots};
-use crate::{Worker, attempt, execute};
+use crate::{Worker, attempt};
 
-/// Most jobs that are asked for at once.
-const BATCH_MAX: usize = 64;
-/// How many times as many jobs are asked for after a request that was answered in full: there is more.
+/// Most jobs of one request.
+const REQUEST_JOBS_MAX: usize = 64;
+/// After a request that was answered in full, the next one names this multiple of jobs, because
+/// more are probably waiting. Example: 1 job, then 8, then 64.
 const REQUEST_GROWTH: usize = 8;
-/// How many times as many as a request has brought that asked for more. What is asked for holds slots that
-/// another lane may want.
+/// After a request that was answered in part, the next one names this multiple of the jobs that
+/// arrived. Small, because requested jobs reserve slots that the other lane may need. Example: 5 of
+/// 64 arrived, so the next request names 10.
 const REQUEST_GROWTH_PARTIAL: usize = 2;
-/// Most deliveries that one task deals with. While the broker has what some ask for, others are counted:
-/// with all that arrive together in one task, each waits for the other a fifth of the time.
+/// Most jobs that one task counts together. Bounded, so that the counting of one group overlaps
+/// with the broker round trips of another: with 32 the CPUs were idle 22 % of the time, with 8
+/// 17 % (docs/adr/0032).
 const COUNTED_TOGETHER_MAX: usize = 8;
-/// Most jobs that a worker has in hand without a slot: texts that are counted at once. They only wait for the
-/// broker, which takes less time for each the more of them come together.
+/// Most small jobs that a worker processes without a slot. They wait for the broker only, whose
+/// time for each falls with their number.
 pub(crate) const SLOTLESS_JOBS_MAX: usize = 192;
-/// Wait after the broker refused or forgot a request.
-const PAUSE: Duration = Duration::from_millis(500);
-/// How long a lane may have room and get nothing before it looks whether something waits. If so,
-/// the pull is at fault, and made anew. Also the least time between two looks.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
 
-/// What the lanes of a worker share.
-#[derive(Clone)]
+/// The parts of a worker that its lanes share, besides the [`PullContext`].
 pub(crate) struct LaneContext {
     pub(crate) slots: Slots,
-    /// Room for [`SLOTLESS_JOBS_MAX`] jobs, of whichever lane.
-    pub(crate) quick: Arc<Semaphore>,
-    pub(crate) attempts: TaskTracker,
-    pub(crate) pulse: Arc<Pulse>,
-    pub(crate) health: watch::Receiver<Health>,
-    pub(crate) stop: CancellationToken,
+    /// Permits for [`SLOTLESS_JOBS_MAX`] small jobs, of both lanes together.
+    pub(crate) small_jobs: Arc<Semaphore>,
+    pub(crate) liveness: Arc<LaneLiveness>,
 }
 
-/// Pulls until told to stop, then hands back what was on its way.
-pub(crate) async fn serve(worker: &Worker, lane: Lane, shared: LaneContext) {
-    let Some(pull) = open(worker, lane, &shared).await else {
-        return;
+/// Pulls the jobs of a lane until the worker stops, then hands back those that have not started.
+pub(crate) async fn serve(worker: &Worker, lane: Lane, context: &LaneContext, pull: &PullContext) {
+    let handler = LaneHandler {
+        worker,
+        lane,
+        context,
+        tasks: &pull.tasks,
+        demand: Demand::Idle,
+        received: Vec::new(),
     };
-    let mut serving = Serving { worker, lane, shared, pull, quiet_since: Instant::now() };
-    let mut demand = Demand::Idle;
-    while let Some(room) = serving.wait_for_slots(demand).await {
-        let asked = room.len();
-        let brought = serving.fill(room, demand).await;
-        demand = next_demand(asked, brought);
-    }
-    hand_back(lane, serving.pull.close().await).await;
+    pull_loop::run(&worker.broker, pull, handler).await;
 }
 
-/// Returns what to ask for after a request for so many jobs that has brought so many: as many as there may be,
-/// but no room is held for those that will hardly come.
-fn next_demand(asked: usize, brought: usize) -> Demand {
-    match brought {
+/// Returns the demand after a request for `requested` jobs of which `received` arrived.
+///
+/// The demand grows quickly, so that a backlog is met at full size after two requests, but a lane
+/// reserves no slots for jobs that will hardly come.
+fn next_demand(requested: usize, received: usize) -> Demand {
+    match received {
         0 => Demand::Idle,
-        _ if brought >= asked => Demand::Busy((asked * REQUEST_GROWTH).min(BATCH_MAX)),
-        _ => Demand::Busy((brought * REQUEST_GROWTH_PARTIAL).min(BATCH_MAX)),
-    }
-}
-
-/// Opens the pull once the broker is ready. `None` means stop.
-async fn open(worker: &Worker, lane: Lane, shared: &LaneContext) -> Option<Pull> {
-    let mut health = shared.health.clone();
-    let stop = &shared.stop;
-    loop {
-        let ready = health.wait_for(|health| *health == Health::Ready);
-        unless_stopped(stop, ready).await?.ok()?;
-        match Pull::open(&worker.broker, PullSource::Jobs(lane)).await {
-            Ok(pull) => return Some(pull),
-            Err(error) => warn!(%lane, %error, "cannot pull; trying again"),
+        _ if received >= requested => {
+            Demand::Busy((requested * REQUEST_GROWTH).min(REQUEST_JOBS_MAX))
         }
-        unless_stopped(stop, tokio::time::sleep(PAUSE)).await?;
+        _ => Demand::Busy((received * REQUEST_GROWTH_PARTIAL).min(REQUEST_JOBS_MAX)),
     }
 }
 
-/// A lane that is being pulled.
-struct Serving<'a> {
+/// Starts the jobs of one lane.
+struct LaneHandler<'a> {
     worker: &'a Worker,
     lane: Lane,
-    shared: LaneContext,
-    pull: Pull,
-    /// Since when it has had room and got nothing, or looked for the last time.
-    quiet_since: Instant,
+    context: &'a LaneContext,
+    tasks: &'a TaskTracker,
+    /// The number of slots to reserve for the next request.
+    demand: Demand,
+    /// Jobs that have arrived together, and are about to be started.
+    received: Vec<ReceivedJob>,
 }
 
-impl Serving<'_> {
-    /// Takes one slot, and if the lane is busy as many as it wants and may have. `None` means stop.
-    async fn wait_for_slots(&mut self, demand: Demand) -> Option<Vec<Slot>> {
-        if demand != Demand::Idle {
-            // Whatever is about to end makes room, too, and one request for several jobs costs the broker
-            // little more than one for a single job.
-            tokio::task::yield_now().await;
-        }
-        let mut taking = std::pin::pin!(self.shared.slots.take(self.lane, demand));
-        // Only a lane that has to wait is full.
-        if let Some(room) = taking.as_mut().now_or_never() {
-            return (!self.shared.stop.is_cancelled()).then_some(room);
-        }
-        self.shared.pulse.is_full(self.lane);
-        let room = unless_stopped(&self.shared.stop, taking).await?;
-        self.quiet_since = Instant::now();
-        Some(room)
+impl DeliveryHandler for LaneHandler<'_> {
+    type Slot = Slot;
+
+    fn source(&self) -> PullSource {
+        PullSource::Jobs(self.lane)
     }
 
-    /// Asks once for what there is room for, and starts what comes. Returns how many jobs did.
-    async fn fill(&mut self, mut room: Vec<Slot>, demand: Demand) -> usize {
-        let when_empty = match demand {
-            Demand::Idle => WhenEmpty::Wait,
-            Demand::Busy(_) => WhenEmpty::Linger,
-        };
-        self.shared.pulse.asks(self.lane);
-        if let Err(error) = self.pull.request(room.len(), when_empty).await {
-            self.pause(&error).await;
-            return 0;
-        }
-        let (mut brought, mut arrived) = (0, Vec::new());
-        loop {
-            // What arrives at once is begun together, and waits for nothing else.
-            let pulled = match self.pull.next().now_or_never() {
-                Some(pulled) => pulled,
-                None => {
-                    self.start(std::mem::take(&mut arrived));
-                    match unless_stopped(&self.shared.stop, self.pull.next()).await {
-                        Some(pulled) => pulled,
-                        None => break,
-                    }
-                }
-            };
-            let is_delivery = matches!(pulled, Ok(PullEvent::Delivery(_)));
-            if !is_delivery || arrived.len() >= COUNTED_TOGETHER_MAX {
-                self.start(std::mem::take(&mut arrived));
-            }
-            if pulled.is_ok() {
-                self.shared.pulse.heard(self.lane);
-            }
-            match pulled {
-                Ok(PullEvent::Delivery(delivery)) => {
-                    brought += 1;
-                    self.quiet_since = Instant::now();
-                    let (room, busy) =
-                        (SlotGuard::Slot(room.pop()), self.worker.metrics.busy(self.lane));
-                    arrived.push(ReceivedJob { delivery: *delivery, room, _busy: busy });
-                }
-                Ok(PullEvent::Heartbeat) => {
-                    if self.rebuild_if_stuck().await {
-                        break;
-                    }
-                }
-                Ok(PullEvent::Done) => break,
-                Err(error) => {
-                    self.rebuild_if_stuck().await;
-                    self.pause(&error).await;
-                    break;
-                }
-            }
-        }
-        brought
+    async fn reserve_slots(&self) -> Vec<Slot> {
+        self.context.slots.reserve(self.lane, self.demand).await
     }
 
-    /// Begins with deliveries that arrived together.
-    fn start(&self, arrived: Vec<ReceivedJob>) {
-        if !arrived.is_empty() {
-            let (worker, shared) = (self.worker.clone(), self.shared.clone());
-            self.shared.attempts.spawn(count_together(worker, shared, arrived));
+    fn receive(&mut self, delivery: Delivery, slot: Option<Slot>) {
+        if self.received.len() >= COUNTED_TOGETHER_MAX {
+            self.start_received();
         }
+        self.received.push(ReceivedJob {
+            delivery,
+            slot: SlotGuard::Slot(slot),
+            _running: self.worker.metrics.begin_job(self.lane),
+        });
     }
 
-    /// Makes the pull anew if it has been quiet for long although something waits. Returns whether
-    /// it did.
-    async fn rebuild_if_stuck(&mut self) -> bool {
-        let quiet = self.quiet_since.elapsed();
-        if quiet < SILENCE_MAX {
-            return false;
+    fn start_received(&mut self) {
+        if self.received.is_empty() {
+            return;
         }
-        self.quiet_since = Instant::now();
-        let pending = match self.pull.pending().await {
-            Ok(0) => return false,
-            Ok(pending) => pending,
-            Err(error) => {
-                debug!(lane = %self.lane, %error, "cannot look whether something waits");
-                return false;
-            }
-        };
-        let quiet_ms = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
-        warn!(lane = %self.lane, pending, quiet_ms, "jobs wait and none comes; pulling anew");
-        match Pull::open(&self.worker.broker, PullSource::Jobs(self.lane)).await {
-            Ok(pull) => {
-                let old = std::mem::replace(&mut self.pull, pull);
-                hand_back(self.lane, old.close().await).await;
-                true
-            }
-            Err(error) => {
-                warn!(lane = %self.lane, %error, "cannot pull anew");
-                false
-            }
-        }
+        let worker = self.worker.clone();
+        let tasks = self.tasks.clone();
+        let small_jobs = Arc::clone(&self.context.small_jobs);
+        let received = std::mem::take(&mut self.received);
+        self.tasks.spawn(count_together(worker, tasks, small_jobs, received));
     }
 
-    async fn pause(&self, error: &wordmill_nats::Error) {
-        debug!(lane = %self.lane, %error, "pulling again");
-        unless_stopped(&self.shared.stop, tokio::time::sleep(PAUSE)).await;
+    fn end_request(&mut self, requested: usize, received: usize) {
+        self.demand = next_demand(requested, received);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.demand != Demand::Idle
+    }
+
+    fn note_full(&self) {
+        self.context.liveness.note_full(self.lane);
+    }
+
+    fn note_request(&self) {
+        self.context.liveness.note_request(self.lane);
+    }
+
+    fn note_answer(&self) {
+        self.context.liveness.note_answer(self.lane);
     }
 }
 
-/// A delivery that nobody has looked at yet, and what it holds until it is dealt with.
+/// A job that has arrived, with the guards that it holds until it has been processed.
 struct ReceivedJob {
     delivery: Delivery,
-    room: SlotGuard,
-    _busy: Busy,
+    slot: SlotGuard,
+    _running: RunningJob,
 }
 
-/// What is held for a job in hand, and given back when dropped.
+/// The right to process a job, returned when dropped.
 enum SlotGuard {
-    #[expect(dead_code, reason = "held")]
+    #[expect(dead_code, reason = "returned when dropped")]
     Slot(Option<Slot>),
-    #[expect(dead_code, reason = "held")]
-    Quick(OwnedSemaphorePermit),
+    #[expect(dead_code, reason = "returned when dropped")]
+    SmallJob(OwnedSemaphorePermit),
 }
 
 impl ReceivedJob {
-    /// Leaves the slot to others if there is room for a quick job.
-    fn leave_slot(&mut self, quick: &Arc<Semaphore>) {
-        if let Ok(permit) = Arc::clone(quick).try_acquire_owned() {
-            self.room = SlotGuard::Quick(permit);
+    /// Exchanges the slot for the permit of a small job, if there is one.
+    fn free_slot(&mut self, small_jobs: &Arc<Semaphore>) {
+        if let Ok(permit) = Arc::clone(small_jobs).try_acquire_owned() {
+            self.slot = SlotGuard::SmallJob(permit);
         }
     }
 
-    async fn handle(self, worker: Worker, message: Result<JobMessage, message::Error>) {
-        attempt::run(&worker, &self.delivery, message).await;
+    async fn process(
+        self,
+        worker: Worker,
+        message: Result<JobMessage, message::Error>,
+        size: JobSize,
+    ) {
+        attempt::run(&worker, &self.delivery, message, size).await;
     }
 }
 
-/// Deals with deliveries side by side: with those that take no time in this task, with each other in one
-/// of its own.
+/// Processes jobs that arrived together: the small ones side by side in this task, each other one
+/// in a task of its own.
 ///
-/// What one task asks the broker for goes out in one piece, and the answers come back in one. With a task
-/// for each delivery, the first to run sends alone, and wakes another thread to run the next.
-async fn count_together(worker: Worker, shared: LaneContext, arrived: Vec<ReceivedJob>) {
-    let mut quick = FuturesUnordered::new();
-    for mut arrived in arrived {
-        let message = JobMessage::parse(arrived.delivery.payload());
-        let is_quick = message.as_ref().is_ok_and(execute::is_counted_at_once);
-        if is_quick {
-            arrived.leave_slot(&shared.quick);
+/// The requests of one task to the broker leave in one write, and their answers arrive together.
+/// With a task for each delivery, the first one would send alone, and wake another thread to run
+/// the next.
+async fn count_together(
+    worker: Worker,
+    tasks: TaskTracker,
+    small_jobs: Arc<Semaphore>,
+    received: Vec<ReceivedJob>,
+) {
+    let mut small = FuturesUnordered::new();
+    for mut job in received {
+        let message = JobMessage::parse(job.delivery.payload());
+        let size = message.as_ref().map_or(JobSize::Large, JobSize::of);
+        if size == JobSize::Small {
+            job.free_slot(&small_jobs);
         }
-        let handling = arrived.handle(worker.clone(), message);
-        if is_quick {
-            // As a task would: a panic is this delivery's own, which comes again.
-            quick.push(AssertUnwindSafe(handling).catch_unwind());
-        } else {
-            shared.attempts.spawn(handling);
-        }
-    }
-    while quick.next().await.is_some() {}
-}
-
-pub(crate) async fn unless_stopped<T>(
-    stop: &CancellationToken,
-    future: impl Future<Output = T>,
-) -> Option<T> {
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => None,
-        output = future => Some(output),
-    }
-}
-
-/// Gives back what had not started.
-async fn hand_back(lane: Lane, late: Vec<Delivery>) {
-    for delivery in late {
-        if let Err(error) = delivery.give_back(None).await {
-            debug!(%lane, %error, "a delivery that had not started comes again later");
+        let attempt = job.process(worker.clone(), message, size);
+        match size {
+            // A panic ends its own delivery only, as in a task; the broker redelivers the job.
+            JobSize::Small => small.push(AssertUnwindSafe(attempt).catch_unwind()),
+            JobSize::Large => {
+                tasks.spawn(attempt);
+            }
         }
     }
+    while small.next().await.is_some() {}
 }
 
 #[cfg(test)]
@@ -299,16 +205,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_is_asked_for_more_than_it_brought_and_for_little_more_if_that_was_all() {
-        // A backlog is met at full size after two requests.
+    fn a_request_grows_eightfold_after_a_full_answer_and_twofold_after_a_partial_one() {
         assert_eq!(next_demand(1, 1), Demand::Busy(8));
-        assert_eq!(next_demand(8, 8), Demand::Busy(BATCH_MAX));
-        assert_eq!(next_demand(BATCH_MAX, BATCH_MAX), Demand::Busy(BATCH_MAX));
+        assert_eq!(next_demand(8, 8), Demand::Busy(64));
+        assert_eq!(next_demand(64, 64), Demand::Busy(64));
         assert_eq!(next_demand(8, 1), Demand::Busy(2));
-        assert_eq!(next_demand(BATCH_MAX, BATCH_MAX - 1), Demand::Busy(BATCH_MAX));
-        assert_eq!(next_demand(BATCH_MAX, 20), Demand::Busy(40));
-        for asked in [1, 8, BATCH_MAX] {
-            assert_eq!(next_demand(asked, 0), Demand::Idle);
+        assert_eq!(next_demand(64, 63), Demand::Busy(64));
+        assert_eq!(next_demand(64, 20), Demand::Busy(40));
+    }
+
+    #[test]
+    fn a_request_without_an_answer_makes_a_lane_idle() {
+        for requested in [1, 8, 64] {
+            assert_eq!(next_demand(requested, 0), Demand::Idle);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! When each lane last heard of the queue: what `/readyz` says, and when a pull is made anew.
+//! The last sign of life of each lane's queue, for `/readyz`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,51 +6,53 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wordmill_common::id::Lane;
 
-/// After which silence a lane counts as cut off. A request that waits brings a heartbeat every
-/// 5 s, and one that the server forgot is made again after 11 s.
+/// Silence after which a lane counts as cut off from the queue. A request that waits brings a
+/// heartbeat every 5 s, and one that the server forgot is repeated after 11 s.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(16);
-/// The lane has no room and asks for nothing.
+/// Stored in place of a time if all slots are in use, so that the lane requests nothing.
 const FULL: u64 = u64::MAX;
 
-/// When each lane last heard of the queue.
+/// The time of the last answer to each lane, in milliseconds since `start`, or [`FULL`].
 #[derive(Debug)]
-pub(crate) struct Pulse {
+pub(crate) struct LaneLiveness {
     start: Instant,
     interactive: AtomicU64,
     bulk: AtomicU64,
 }
 
-impl Pulse {
-    /// Returns the pulse of lanes that start now.
+impl LaneLiveness {
+    /// Returns the liveness of lanes that start now.
     pub(crate) fn new() -> Self {
         Self { start: Instant::now(), interactive: AtomicU64::new(0), bulk: AtomicU64::new(0) }
     }
 
-    /// Notes that the queue answered `lane`: a job, a heartbeat, or that there is nothing.
-    pub(crate) fn heard(&self, lane: Lane) {
-        self.of(lane).store(self.now_ms(), Ordering::Relaxed);
+    /// Notes an answer of the queue to `lane`: a job, a heartbeat, or the end of a request.
+    pub(crate) fn note_answer(&self, lane: Lane) {
+        self.last_answer(lane).store(self.now_ms(), Ordering::Relaxed);
     }
 
-    /// Notes that `lane` waits for room, so that silence means nothing.
-    pub(crate) fn is_full(&self, lane: Lane) {
-        self.of(lane).store(FULL, Ordering::Relaxed);
+    /// Notes that `lane` waits for a slot, so that silence means nothing.
+    pub(crate) fn note_full(&self, lane: Lane) {
+        self.last_answer(lane).store(FULL, Ordering::Relaxed);
     }
 
-    /// Notes that `lane` has room again and asks, unless it has been asking before.
-    pub(crate) fn asks(&self, lane: Lane) {
+    /// Notes a request of `lane`. If the lane was full, its silence begins now; otherwise it
+    /// continues, so that repeated requests without an answer are noticed.
+    pub(crate) fn note_request(&self, lane: Lane) {
         let now = self.now_ms();
-        let was_full = |last| (last == FULL).then_some(now);
-        // Otherwise it counts from when it was last heard.
-        let _ = self.of(lane).fetch_update(Ordering::Relaxed, Ordering::Relaxed, was_full);
+        let from_full = |last| (last == FULL).then_some(now);
+        // An error means that the lane was not full.
+        let _ =
+            self.last_answer(lane).fetch_update(Ordering::Relaxed, Ordering::Relaxed, from_full);
     }
 
-    /// Returns for how long `lane` has not heard of the queue; none if it is full.
+    /// Returns the time since the last answer to `lane`; `None` if the lane is full.
     pub(crate) fn silence(&self, lane: Lane) -> Option<Duration> {
-        let heard = self.of(lane).load(Ordering::Relaxed);
-        (heard != FULL).then(|| Duration::from_millis(self.now_ms().saturating_sub(heard)))
+        let last = self.last_answer(lane).load(Ordering::Relaxed);
+        (last != FULL).then(|| Duration::from_millis(self.now_ms().saturating_sub(last)))
     }
 
-    fn of(&self, lane: Lane) -> &AtomicU64 {
+    fn last_answer(&self, lane: Lane) -> &AtomicU64 {
         match lane {
             Lane::Interactive => &self.interactive,
             Lane::Bulk => &self.bulk,
@@ -67,16 +69,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_lane_is_not_silent_and_asking_again_does_not_count_as_hearing() {
-        let pulse = Pulse { start: Instant::now() - Duration::from_secs(60), ..Pulse::new() };
-        assert!(pulse.silence(Lane::Bulk).unwrap() > SILENCE_MAX);
-        pulse.asks(Lane::Bulk);
-        assert!(pulse.silence(Lane::Bulk).unwrap() > SILENCE_MAX);
-        pulse.is_full(Lane::Bulk);
-        assert_eq!(pulse.silence(Lane::Bulk), None);
-        pulse.asks(Lane::Bulk);
-        assert!(pulse.silence(Lane::Bulk).unwrap() < SILENCE_MAX);
-        pulse.heard(Lane::Interactive);
-        assert!(pulse.silence(Lane::Interactive).unwrap() < SILENCE_MAX);
+    fn a_full_lane_is_not_silent_and_another_request_does_not_end_silence() {
+        let start = Instant::now() - Duration::from_secs(60);
+        let liveness = LaneLiveness { start, ..LaneLiveness::new() };
+        assert!(liveness.silence(Lane::Bulk).unwrap() > SILENCE_MAX);
+        liveness.note_request(Lane::Bulk);
+        assert!(liveness.silence(Lane::Bulk).unwrap() > SILENCE_MAX);
+        liveness.note_full(Lane::Bulk);
+        assert_eq!(liveness.silence(Lane::Bulk), None);
+        liveness.note_request(Lane::Bulk);
+        assert!(liveness.silence(Lane::Bulk).unwrap() < SILENCE_MAX);
+        liveness.note_answer(Lane::Interactive);
+        assert!(liveness.silence(Lane::Interactive).unwrap() < SILENCE_MAX);
     }
 }

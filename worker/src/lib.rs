@@ -1,7 +1,7 @@
-//! Deliveries in, results out: takes jobs off the queue, gets and counts their sources, and writes
-//! what it found.
+//! Deliveries in, results out: receives jobs from the queue, counts their sources, and writes the
+//! results.
 //!
-//! [`run`] is the whole service. `lane` pulls what there is room for, `attempt` takes one delivery
+//! [`run`] is the whole service. `lane` pulls jobs for free slots, `attempt` takes one delivery
 //! from received to acknowledged, `execute` gets a source and counts it, and `webhooks` notifies
 //! receivers of final jobs.
 
@@ -16,6 +16,7 @@ mod lane;
 mod lane_liveness;
 mod metrics;
 mod outcome;
+mod pull_loop;
 mod slots;
 mod spans;
 pub mod webhooks;
@@ -49,27 +50,29 @@ use wordmill_nats::webhooks::Webhooks;
 
 use crate::config::Config;
 use crate::health::Vitals;
-use crate::lane_liveness::Pulse;
+use crate::lane::{LaneContext, SLOTLESS_JOBS_MAX};
+use crate::lane_liveness::LaneLiveness;
 use crate::metrics::Metrics;
+use crate::pull_loop::PullContext;
 use crate::slots::Slots;
 
-/// How long jobs may take to be handed back once the grace period is over.
+/// How long handing jobs back may take after the grace period.
 const HAND_BACK_MAX: Duration = Duration::from_secs(5);
 
-/// What every attempt works with. Each has a clone, so they share it.
+/// The clients and settings that every attempt needs. Clones share them.
 #[derive(Clone)]
-struct Worker(Arc<Parts>);
+struct Worker(Arc<WorkerState>);
 
 impl Deref for Worker {
-    type Target = Parts;
+    type Target = WorkerState;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &WorkerState {
         &self.0
     }
 }
 
-/// The parts of a [`Worker`].
-struct Parts {
+/// The fields of a [`Worker`].
+struct WorkerState {
     name: String,
     broker: Broker,
     store: Store,
@@ -81,29 +84,29 @@ struct Parts {
     metrics: Metrics,
     retry: retry::Policy,
     attempt_deadline: Duration,
-    /// Cancelled when the grace period is over: whatever still runs is handed back.
-    interrupted: CancellationToken,
+    /// Cancelled at the end of the grace period: running jobs are handed back.
+    interrupt: CancellationToken,
 }
 
-/// Why the service ended other than by being told to.
+/// Why the service ended without a shutdown.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The broker is not one we can work with.
+    /// The broker cannot be used, for example because it is too old.
     #[error(transparent)]
     Broker(#[from] Fatal),
-    /// Something could not be opened.
+    /// The broker did not answer at the start.
     #[error(transparent)]
     Open(#[from] wordmill_nats::Error),
-    /// The fetcher's settings make no sense.
+    /// The settings of the fetcher are invalid.
     #[error(transparent)]
     Fetcher(#[from] wordmill_fetch::SetupError),
 }
 
-/// Works until `shutdown`; then stops pulling, lets running work finish within the grace period, and
-/// hands the rest back.
+/// Runs until `shutdown`; then stops pulling, lets running jobs finish within the grace period, and
+/// hands the others back.
 ///
 /// # Errors
-/// See [`Error`]; a broker that is away is none.
+/// See [`Error`]. A broker that is away causes none.
 pub async fn run(
     config: Config,
     listener: TcpListener,
@@ -112,7 +115,7 @@ pub async fn run(
     let broker = Broker::start(&config.broker, &config.name).await?;
     let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
-    let worker = Worker(Arc::new(Parts {
+    let worker = Worker(Arc::new(WorkerState {
         name: config.name,
         store: Store::open(&broker, config.topology.result_ttl),
         results: Results::open(&broker),
@@ -123,7 +126,7 @@ pub async fn run(
         metrics: Metrics::new(config.slots),
         retry: config.retry,
         attempt_deadline: config.attempt_deadline,
-        interrupted: CancellationToken::new(),
+        interrupt: CancellationToken::new(),
         broker: broker.clone(),
     }));
     let needed = Topology::new(&config.topology).part(&[
@@ -135,35 +138,36 @@ pub async fn run(
         WEBHOOKS,
         WEBHOOK_STATE_STREAM,
     ]);
-    let attempts = TaskTracker::new();
-    let pulse = Arc::new(Pulse::new());
-    let shared = lane::LaneContext {
+    let tasks = TaskTracker::new();
+    let liveness = Arc::new(LaneLiveness::new());
+    let pull_context = PullContext { tasks: tasks.clone(), health: health.clone(), stop: shutdown };
+    let lane_context = LaneContext {
         slots: Slots::new(config.slots),
-        quick: Arc::new(Semaphore::new(lane::SLOTLESS_JOBS_MAX)),
-        attempts: attempts.clone(),
-        pulse: Arc::clone(&pulse),
-        health: health.clone(),
-        stop: shutdown,
+        small_jobs: Arc::new(Semaphore::new(SLOTLESS_JOBS_MAX)),
+        liveness: Arc::clone(&liveness),
     };
-    let lanes = async {
-        let serve = |lane| lane::serve(&worker, lane, shared.clone());
-        let telling = webhooks::serve(&worker, &config.webhooks, &config.fetch, &shared);
-        let ((), (), told) = tokio::join!(serve(Lane::Interactive), serve(Lane::Bulk), telling);
-        finish(&worker, &attempts, config.shutdown_grace).await;
-        told
+    let pulling = async {
+        let serve_lane = |lane| lane::serve(&worker, lane, &lane_context, &pull_context);
+        let ((), (), result) = tokio::join!(
+            serve_lane(Lane::Interactive),
+            serve_lane(Lane::Bulk),
+            webhooks::serve(&worker, &config.webhooks, &config.fetch, &pull_context),
+        );
+        finish(&worker, &tasks, config.shutdown_grace).await;
+        result
     };
     // Before the first delivery, whose acknowledgement is the first check.
     let checks = AckCheckReceiver::open(&broker).await?;
     let metrics = worker.metrics.clone();
-    let vitals = Vitals { broker: broker.clone(), health, pulse, metrics };
+    let vitals = Vitals { broker: broker.clone(), health, liveness, metrics };
     let presence = Presence::new(&broker);
     tokio::select! {
-        told = lanes => told?,
+        result = pulling => result?,
         () = checks.watch(|queue, outcome| {
-            worker.metrics.note_acknowledgement_check(queue, outcome);
+            worker.metrics.note_ack_check(queue, outcome);
         }) => {}
         () = report_presence(&worker, config.slots, &presence) => {}
-        lost = broker.supervise(&needed, &health_sender) => lost?,
+        result = broker.supervise(&needed, &health_sender) => result?,
         () = health::serve(listener, config.client_timeout, vitals) => {}
     }
     presence.remove().await;
@@ -172,39 +176,39 @@ pub async fn run(
     Ok(())
 }
 
-/// Says again and again what the worker does, for as long as it is polled.
+/// Reports the presence of the worker at intervals, for as long as it is polled.
 async fn report_presence(worker: &Worker, slots: u32, presence: &Presence) {
     let mut ticks = tokio::time::interval(presence::REPORT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let [interactive, bulk] = busy(worker);
+        let [interactive, bulk] = running_by_lane(worker);
         presence
             .publish(&WorkerReport { name: worker.name.clone(), slots, interactive, bulk })
             .await;
     }
 }
 
-/// Returns how many slots of each lane are busy.
-fn busy(worker: &Worker) -> [u32; 2] {
-    Lane::ALL.map(|lane| worker.metrics.busy_count(lane))
+/// Returns the number of running jobs of each lane.
+fn running_by_lane(worker: &Worker) -> [u32; 2] {
+    Lane::ALL.map(|lane| worker.metrics.running_count(lane))
 }
 
-/// Returns how many jobs are running.
-fn running(worker: &Worker) -> u32 {
-    busy(worker).into_iter().sum()
+/// Returns the number of running jobs.
+fn running_count(worker: &Worker) -> u32 {
+    running_by_lane(worker).into_iter().sum()
 }
 
-/// Waits for running attempts, at most for `grace`, then interrupts them.
-async fn finish(worker: &Worker, attempts: &TaskTracker, grace: Duration) {
-    attempts.close();
-    info!(running = running(worker), "no more jobs are taken; waiting for running ones");
-    if tokio::time::timeout(grace, attempts.wait()).await.is_ok() {
+/// Waits for running tasks, at most for `grace`, then interrupts them.
+async fn finish(worker: &Worker, tasks: &TaskTracker, grace: Duration) {
+    tasks.close();
+    info!(running = running_count(worker), "no more jobs are taken; waiting for running ones");
+    if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
         return;
     }
-    info!(running = running(worker), "the grace period is over; handing jobs back");
-    worker.interrupted.cancel();
-    if tokio::time::timeout(HAND_BACK_MAX, attempts.wait()).await.is_err() {
-        warn!(running = running(worker), "not handed back in time; the queue will notice");
+    info!(running = running_count(worker), "the grace period is over; handing jobs back");
+    worker.interrupt.cancel();
+    if tokio::time::timeout(HAND_BACK_MAX, tasks.wait()).await.is_err() {
+        warn!(running = running_count(worker), "not handed back in time; the queue will notice");
     }
 }

@@ -37,20 +37,20 @@ fn main() -> ExitCode {
         Ok(pipeline) => pipeline,
         Err(error) => return env::report("wordmill-worker", &error),
     };
-    let code = match work(config) {
+    let code = match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = format!("{error:#}"), "the worker ends");
             ExitCode::FAILURE
         }
     };
-    // All tasks are gone with their runtime, and so all spans have ended.
+    // All tasks have ended with their runtime, and all spans with them.
     pipeline.finish();
     code
 }
 
 #[tokio::main]
-async fn work(config: Config) -> anyhow::Result<()> {
+async fn run(config: Config) -> anyhow::Result<()> {
     let signals = Signals::listen();
     let listener = TcpListener::bind(config.listen)
         .await
@@ -65,8 +65,9 @@ async fn work(config: Config) -> anyhow::Result<()> {
     );
     let stop = CancellationToken::new();
     tokio::select! {
-        // Not on this thread: it takes no part in the others' work, and is woken for each delivery.
-        ended = tokio::spawn(wordmill_worker::run(config, listener, stop.clone())) => Ok(ended??),
+        // Not on this thread: it takes no part in the runtime's work, and is woken for each
+        // delivery.
+        result = tokio::spawn(wordmill_worker::run(config, listener, stop.clone())) => Ok(result??),
         () = signals.stop(stop) => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! What the worker says in numbers, at `/metrics`. `docs/metrics.md` explains each name.
+//! The metrics of the worker, at `/metrics`. `docs/metrics.md` explains each name.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,24 +24,24 @@ use wordmill_nats::store::Outcome;
 
 use crate::outcome::AttemptOutcome;
 
-/// What is measured. Clones share it.
+/// The metrics. Clones share them.
 #[derive(Debug, Clone)]
-pub(crate) struct Metrics(Arc<Inner>);
+pub(crate) struct Metrics(Arc<MetricsState>);
 
 #[derive(Debug)]
-struct Inner {
-    shared: CommonMetrics,
-    busy: Gauges<InLane>,
+struct MetricsState {
+    common: CommonMetrics,
+    running_jobs: Gauges<InLane>,
     deliveries: Counters<InLane>,
     redeliveries: Counters<InLane>,
-    acknowledgement_checks: Counters<AckCheckLabels>,
+    ack_checks: Counters<AckCheckLabels>,
     queue_wait: Distributions<InLane>,
     attempts: Counters<AttemptLabels>,
     attempt_duration: Distributions<StageLabels>,
     retries: Counters<RetryLabels>,
     fetch_duration: Distributions<FetchLabels>,
     fetch_size: Distributions<MeasureLabels>,
-    newer: Counters<NewerMessageLabels>,
+    newer_messages: Counters<NewerMessageLabels>,
     webhooks: Counters<WebhookAttemptLabels>,
     webhook_duration: Distributions<WebhookAttemptLabels>,
     exposition: Exposition,
@@ -130,10 +130,12 @@ struct MeasureLabels {
 impl Metrics {
     pub(crate) fn new(slots: u32) -> Self {
         let mut catalogue = Catalogue::new("worker", env!("CARGO_PKG_VERSION"));
-        let shared = CommonMetrics::new(&mut catalogue);
-        let room = catalogue.gauge("wordmill_worker_slots", "Jobs that the worker can run at once");
-        room.set(slots.into());
-        let busy = catalogue.gauges("wordmill_worker_slots_busy", "Jobs that the worker runs");
+        let common = CommonMetrics::new(&mut catalogue);
+        let slots_gauge =
+            catalogue.gauge("wordmill_worker_slots", "Jobs that the worker can run at once");
+        slots_gauge.set(slots.into());
+        let running_jobs =
+            catalogue.gauges("wordmill_worker_slots_busy", "Jobs that the worker runs");
         let deliveries = catalogue.counters("wordmill_deliveries", "Jobs taken from the queue");
         let redeliveries = catalogue.counters(
             "wordmill_redeliveries",
@@ -141,11 +143,11 @@ impl Metrics {
         );
         for lane in Lane::ALL {
             // A line that appears with the first event hides that event from `rate`.
-            busy.get_or_create(&InLane { lane }).set(0);
+            running_jobs.get_or_create(&InLane { lane }).set(0);
             drop(deliveries.get_or_create(&InLane { lane }));
             drop(redeliveries.get_or_create(&InLane { lane }));
         }
-        let acknowledgement_checks = acknowledgement_checks(&mut catalogue);
+        let ack_checks = ack_checks(&mut catalogue);
         let queue_wait = catalogue.distributions(
             "wordmill_job_queue_wait_seconds",
             "From a job's submission until a worker took it for the first time",
@@ -168,7 +170,7 @@ impl Metrics {
             "Size of fetched pages, as transferred and decompressed",
             DOCUMENT_BYTES,
         );
-        let newer = newer_messages(&mut catalogue);
+        let newer_messages = newer_messages(&mut catalogue);
         let webhooks = catalogue.counters("wordmill_webhooks", "Webhooks that ended, by outcome");
         for outcome in ["delivered", "failed", "disabled"] {
             drop(webhooks.get_or_create(&WebhookAttemptLabels { outcome }));
@@ -179,19 +181,19 @@ impl Metrics {
             ANSWER_SECONDS,
         );
         let exposition = catalogue.finish();
-        Self(Arc::new(Inner {
-            shared,
-            busy,
+        Self(Arc::new(MetricsState {
+            common,
+            running_jobs,
             deliveries,
             redeliveries,
-            acknowledgement_checks,
+            ack_checks,
             queue_wait,
             attempts,
             attempt_duration,
             retries,
             fetch_duration,
             fetch_size,
-            newer,
+            newer_messages,
             webhooks,
             webhook_duration,
             exposition,
@@ -200,24 +202,24 @@ impl Metrics {
 
     /// Returns everything, in the format that an `Accept` header asks for.
     pub(crate) fn page(&self, accept: Option<&str>, is_connected: bool) -> MetricsPage {
-        self.0.shared.note_broker(is_connected);
+        self.0.common.note_broker(is_connected);
         self.0.exposition.page(accept)
     }
 
-    /// Returns how many jobs of a lane run, those without a slot included.
-    pub(crate) fn busy_count(&self, lane: Lane) -> u32 {
-        let gauge = self.0.busy.get_or_create_owned(&InLane { lane });
+    /// Returns the number of running jobs of a lane, small jobs without a slot included.
+    pub(crate) fn running_count(&self, lane: Lane) -> u32 {
+        let gauge = self.0.running_jobs.get_or_create_owned(&InLane { lane });
         u32::try_from(gauge.get()).unwrap_or(0)
     }
 
-    /// Notes that a job runs, until the answer is dropped.
-    pub(crate) fn busy(&self, lane: Lane) -> Busy {
-        let gauge = self.0.busy.get_or_create_owned(&InLane { lane });
+    /// Counts a job as running until the returned guard is dropped.
+    pub(crate) fn begin_job(&self, lane: Lane) -> RunningJob {
+        let gauge = self.0.running_jobs.get_or_create_owned(&InLane { lane });
         gauge.inc();
-        Busy(gauge)
+        RunningJob(gauge)
     }
 
-    /// Notes that a job was taken from the queue.
+    /// Notes the delivery of a job.
     pub(crate) fn note_delivery(&self, delivery: &Delivery, message: &JobMessage) {
         let lane = InLane { lane: message.lane };
         self.0.deliveries.get_or_create(&lane).inc();
@@ -225,28 +227,30 @@ impl Metrics {
             self.0.redeliveries.get_or_create(&lane).inc();
             return;
         }
-        let waited = clock::now().duration_since(message.created_at);
-        // Two clocks may disagree.
-        let waited = Duration::try_from(waited).unwrap_or_default();
-        self.0.queue_wait.note_time(&lane, waited, link(delivery));
+        let age = clock::now().duration_since(message.created_at);
+        // Negative if the clocks of two hosts disagree.
+        let wait = Duration::try_from(age).unwrap_or_default();
+        self.0.queue_wait.note_time(&lane, wait, trace_link(delivery));
     }
 
-    /// Notes whether the broker confirmed an acknowledgement that asked for it.
-    pub(crate) fn note_acknowledgement_check(&self, queue: QueueKind, outcome: CheckOutcome) {
-        self.0.acknowledgement_checks.get_or_create(&AckCheckLabels::new(queue, outcome)).inc();
+    /// Notes whether the broker confirmed an acknowledgement that requested an answer.
+    pub(crate) fn note_ack_check(&self, queue: QueueKind, outcome: CheckOutcome) {
+        self.0.ack_checks.get_or_create(&AckCheckLabels::new(queue, outcome)).inc();
     }
 
-    /// Notes how an attempt ended that began at `start`.
+    /// Notes the outcome of an attempt that began at `start`.
     pub(crate) fn note_attempt(
         &self,
         delivery: &Delivery,
         message: &JobMessage,
         start: Instant,
-        ended: &AttemptOutcome,
+        attempt_outcome: &AttemptOutcome,
     ) {
-        let (outcome, code) = match ended {
+        let (outcome, code) = match attempt_outcome {
             AttemptOutcome::Counted(..) => ("succeeded", None),
-            AttemptOutcome::Failed(_, failed) => ("failed", Some(failed.failure.code.label())),
+            AttemptOutcome::Failed(_, attempt_failure) => {
+                ("failed", Some(attempt_failure.failure.code.label()))
+            }
             AttemptOutcome::Interrupted(_) | AttemptOutcome::NeedsNewerVersion(_) => {
                 ("interrupted", None)
             }
@@ -254,10 +258,10 @@ impl Metrics {
         };
         self.count_attempt(message.lane, outcome, code);
         let labels = StageLabels { source: message.source.kind().as_str(), outcome };
-        self.0.attempt_duration.note_time(&labels, start.elapsed(), link(delivery));
+        self.0.attempt_duration.note_time(&labels, start.elapsed(), trace_link(delivery));
     }
 
-    /// Notes that another worker went away in the middle of an attempt.
+    /// Notes that an attempt was lost with its worker.
     pub(crate) fn note_crash(&self, lane: Lane) {
         self.count_attempt(lane, "crashed", Some(FailureCode::WorkerCrashed.as_str()));
     }
@@ -267,12 +271,12 @@ impl Metrics {
         self.0.attempts.get_or_create(&labels).inc();
     }
 
-    /// Notes what a write to the record came to: a job that is final, or waits for a retry.
+    /// Notes a write that made a job final, or let it wait for another attempt.
     pub(crate) fn note_outcome(&self, delivery: &Delivery, outcome: &Outcome) {
         let Outcome::Applied(stored) = outcome else { return };
         let job = &stored.job;
         if job.status.is_final() {
-            self.0.shared.note_finished(job, link(delivery));
+            self.0.common.note_finished(job, trace_link(delivery));
         } else if job.status == Status::Queued
             && job.next_attempt_at.is_some()
             && let Some(last) = job.attempts.last()
@@ -282,12 +286,12 @@ impl Metrics {
         }
     }
 
-    /// Notes that a message was given back because only a newer version can handle it.
+    /// Counts a message that is returned because only a newer version can handle it.
     pub(crate) fn count_newer_message(&self, delivery: &Delivery, part: NewerPart) {
-        self.0.newer.get_or_create(&NewerMessageLabels::new(delivery.queue(), part)).inc();
+        self.0.newer_messages.get_or_create(&NewerMessageLabels::new(delivery.queue(), part)).inc();
     }
 
-    /// Notes what a receiver answered, and how long that took.
+    /// Notes the answer of a webhook's receiver, and the time until it came.
     pub(crate) fn note_webhook_attempt(&self, answer: &Answer, time: Duration) {
         let outcome = match answer {
             Answer::Status { code: 200..=299, .. } => "delivered",
@@ -297,7 +301,7 @@ impl Metrics {
         self.0.webhook_duration.note_time(&WebhookAttemptLabels { outcome }, time, None);
     }
 
-    /// Notes what became of a webhook, if nothing more is done about it.
+    /// Notes the status of a webhook if it is final.
     pub(crate) fn note_webhook(&self, status: &OpenName<webhook::Status>) {
         let outcome = match status.known() {
             None | Some(webhook::Status::Waiting) => return,
@@ -309,28 +313,33 @@ impl Metrics {
     }
 
     /// Starts the clock of a fetch.
-    pub(crate) fn fetch(&self) -> Fetch {
-        Fetch { metrics: self.clone(), start: Instant::now(), outcome: "incomplete", size: None }
+    pub(crate) fn begin_fetch(&self) -> FetchTimer {
+        FetchTimer {
+            metrics: self.clone(),
+            start: Instant::now(),
+            outcome: "incomplete",
+            size: None,
+        }
     }
 }
 
-/// Registers the checks of acknowledgements, all of them at 0.
-fn acknowledgement_checks(catalogue: &mut Catalogue) -> Counters<AckCheckLabels> {
-    let checks = catalogue.counters(
+/// Registers the checks of acknowledgements, with a line for each, at 0.
+fn ack_checks(catalogue: &mut Catalogue) -> Counters<AckCheckLabels> {
+    let counters = catalogue.counters(
         "wordmill_acknowledgement_checks",
         "Acknowledgements that asked the broker for an answer, by outcome",
     );
     for queue in QueueKind::ALL {
         for outcome in CheckOutcome::ALL {
-            drop(checks.get_or_create(&AckCheckLabels::new(queue, outcome)));
+            drop(counters.get_or_create(&AckCheckLabels::new(queue, outcome)));
         }
     }
-    checks
+    counters
 }
 
-/// Registers the messages that were given back, with a line for each part that may be unknown.
+/// Registers the returned messages, with a line for each part that may be unknown.
 fn newer_messages(catalogue: &mut Catalogue) -> Counters<NewerMessageLabels> {
-    let newer = catalogue.counters(
+    let counters = catalogue.counters(
         "wordmill_newer_messages",
         "Messages returned to the queue because only a newer version can handle them",
     );
@@ -342,57 +351,58 @@ fn newer_messages(catalogue: &mut Catalogue) -> Counters<NewerMessageLabels> {
         (QueueKind::Webhooks, NewerPart::Format),
         (QueueKind::Webhooks, NewerPart::Record),
     ] {
-        drop(newer.get_or_create(&NewerMessageLabels::new(queue, part)));
+        drop(counters.get_or_create(&NewerMessageLabels::new(queue, part)));
     }
-    newer
+    counters
 }
 
-/// Returns where a delivery's numbers can be looked into.
-fn link(delivery: &Delivery) -> Option<TraceLink> {
+/// Returns the trace of a delivery, as the example of a measurement.
+fn trace_link(delivery: &Delivery) -> Option<TraceLink> {
     TraceLink::to(&delivery.traceparent()?)
 }
 
-/// A job that runs.
+/// A running job; counted as such until dropped.
 #[derive(Debug)]
-pub(crate) struct Busy(Gauge);
+pub(crate) struct RunningJob(Gauge);
 
-impl Drop for Busy {
+impl Drop for RunningJob {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
-/// A fetch that is on its way; noted when dropped, `incomplete` if nobody said how it ended.
+/// A fetch in progress. Dropped, it records its duration, with the outcome `incomplete` unless
+/// another one was set.
 #[derive(Debug)]
-pub(crate) struct Fetch {
+pub(crate) struct FetchTimer {
     metrics: Metrics,
     start: Instant,
     outcome: &'static str,
     size: Option<Progress>,
 }
 
-impl Fetch {
-    /// Says that the page is there.
-    pub(crate) fn is_complete(&mut self, size: Progress) {
+impl FetchTimer {
+    /// Sets the outcome of a page that has arrived.
+    pub(crate) fn complete(&mut self, size: Progress) {
         self.outcome = "complete";
         self.size = Some(size);
     }
 
-    /// Says that it failed.
-    pub(crate) fn has_failed(&mut self, code: &OpenName<FailureCode>) {
+    /// Sets the outcome of a fetch that has failed.
+    pub(crate) fn fail(&mut self, code: &OpenName<FailureCode>) {
         self.outcome = code.label();
     }
 }
 
-impl Drop for Fetch {
+impl Drop for FetchTimer {
     fn drop(&mut self) {
-        let inner = &self.metrics.0;
+        let state = &self.metrics.0;
         let labels = FetchLabels { outcome: self.outcome };
-        inner.fetch_duration.note_time(&labels, self.start.elapsed(), None);
+        state.fetch_duration.note_time(&labels, self.start.elapsed(), None);
         let Some(size) = self.size else { return };
         for (measure, bytes) in [("wire", size.received_bytes), ("decoded", size.decoded_bytes)] {
             #[expect(clippy::cast_precision_loss, reason = "pages are smaller than 2^52 bytes")]
-            inner.fetch_size.note(&MeasureLabels { measure }, bytes as f64, None);
+            state.fetch_size.note(&MeasureLabels { measure }, bytes as f64, None);
         }
     }
 }

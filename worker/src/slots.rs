@@ -1,78 +1,80 @@
-//! Room for jobs: how many run at once, and how the lanes share it.
+//! Slots: how many jobs run at once, and how the lanes share that number.
 //!
-//! A lane that is *busy*, because its last request brought something, wants room for several jobs.
-//! While both are, slots that become free are assigned by turns, three to the interactive lane
-//! and one to the bulk lane; a lane alone may have all but one. An idle lane holds a single slot,
-//! for the job that ends its wait.
+//! A lane is *busy* if its last request brought jobs, and reserves several slots then. While both
+//! lanes are busy, slots that become free are assigned by turns, three to the interactive lane and
+//! one to the bulk lane; a busy lane alone may have all slots but one. An idle lane reserves a
+//! single slot, for the job that ends its wait.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use wordmill_common::id::Lane;
 
-/// Whose turn it is to be given a slot that both lanes want.
+/// The order in which lanes that both need slots are assigned them.
 const TURNS: [Lane; 4] = [Lane::Interactive, Lane::Interactive, Lane::Interactive, Lane::Bulk];
 
-/// How much room a lane wants.
+/// The number of slots that a lane can use now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Demand {
-    /// One slot, to wait with.
+    /// One slot, to wait for a job.
     Idle,
-    /// As many slots as there are, up to this number, and more right afterwards.
+    /// Up to this number of slots, and more right afterwards.
     Busy(usize),
 }
 
-/// Room for running jobs. Clones share it; each lane is asked for by one task.
+/// The slots of a worker. Clones share them. Only one task at a time may reserve slots of a lane.
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
-    shared: Arc<SlotsState>,
+    state: Arc<SlotsState>,
 }
 
-/// Room for one job, given back when dropped.
+/// The right to run one job, returned when dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    shared: Arc<SlotsState>,
+    state: Arc<SlotsState>,
     lane: Lane,
 }
 
 #[derive(Debug)]
 struct SlotsState {
-    books: Mutex<Books>,
+    ledger: Mutex<Ledger>,
+    /// Notified when the interactive lane may find a free slot.
     interactive: Notify,
+    /// The same for the bulk lane.
     bulk: Notify,
 }
 
 impl Slots {
-    /// Returns room for `count` jobs; at least 2, one for each lane.
+    /// Creates `count` slots, but at least 2, one for each lane.
     pub(crate) fn new(count: u32) -> Self {
-        let books = Mutex::new(Books::new(usize::try_from(count).unwrap_or(usize::MAX)));
-        let shared = SlotsState { books, interactive: Notify::new(), bulk: Notify::new() };
-        Self { shared: Arc::new(shared) }
+        let ledger = Mutex::new(Ledger::new(usize::try_from(count).unwrap_or(usize::MAX)));
+        let state = SlotsState { ledger, interactive: Notify::new(), bulk: Notify::new() };
+        Self { state: Arc::new(state) }
     }
 
-    /// Waits for room, at least for one job. Cancel-safe.
-    pub(crate) async fn take(&self, lane: Lane, demand: Demand) -> Vec<Slot> {
+    /// Waits for a free slot, and reserves as many as are free and in demand. Cancel-safe.
+    pub(crate) async fn reserve(&self, lane: Lane, demand: Demand) -> Vec<Slot> {
         loop {
-            let count = self.shared.books().take(lane, demand);
+            let count = self.state.ledger().reserve(lane, demand);
             if count > 0 {
-                // What an idle lane leaves is for the other.
-                self.shared.freed(other(lane)).notify_one();
-                let slot = || Slot { shared: Arc::clone(&self.shared), lane };
+                // An idle lane leaves slots that had been assigned to it to the other lane.
+                self.state.notify_of(other_lane(lane)).notify_one();
+                let slot = || Slot { state: Arc::clone(&self.state), lane };
                 return std::iter::repeat_with(slot).take(count).collect();
             }
-            // A release since then has left its permit.
-            self.shared.freed(lane).notified().await;
+            // A release between the two lines has left a permit, so this returns at once.
+            self.state.notify_of(lane).notified().await;
         }
     }
 }
 
 impl SlotsState {
-    fn books(&self) -> MutexGuard<'_, Books> {
-        // They are consistent between any two statements that could panic.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // The ledger is consistent between any two statements that could panic.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn freed(&self, lane: Lane) -> &Notify {
+    fn notify_of(&self, lane: Lane) -> &Notify {
         match lane {
             Lane::Interactive => &self.interactive,
             Lane::Bulk => &self.bulk,
@@ -82,78 +84,86 @@ impl SlotsState {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.shared.books().release(self.lane);
+        self.state.ledger().release(self.lane);
         for lane in Lane::ALL {
-            self.shared.freed(lane).notify_one();
+            self.state.notify_of(lane).notify_one();
         }
     }
 }
 
-/// Who has what.
+/// The slots of each lane, and the free ones.
 #[derive(Debug)]
-struct Books {
-    /// Most slots that one lane may have, so that the other always finds room.
+struct Ledger {
+    /// Most slots that one lane may have, so that the other always finds one.
     lane_max: usize,
-    /// Free slots that nobody has been assigned.
+    /// Free slots that are not assigned to a lane.
     free: usize,
-    /// Place in [`TURNS`].
+    /// Index in [`TURNS`].
     turn: usize,
     interactive: Account,
     bulk: Account,
 }
 
+/// The slots of one lane.
 #[derive(Debug, Default)]
 struct Account {
-    /// Slots that it has taken.
-    held: usize,
-    /// Free slots that only it may take.
+    /// Slots that the lane has reserved.
+    reserved: usize,
+    /// Free slots that only this lane may reserve.
     assigned: usize,
-    /// It waits for room, or is busy and comes back for more.
-    wants: bool,
+    /// Whether the lane waits for a slot, or is busy and comes back for more.
+    has_demand: bool,
 }
 
-impl Books {
+impl Ledger {
     fn new(count: usize) -> Self {
         let count = count.max(2);
-        let (interactive, bulk) = (Account::default(), Account::default());
-        Self { lane_max: count - 1, free: count, turn: 0, interactive, bulk }
+        Self {
+            lane_max: count - 1,
+            free: count,
+            turn: 0,
+            interactive: Account::default(),
+            bulk: Account::default(),
+        }
     }
 
-    /// Takes room, perhaps none.
-    fn take(&mut self, lane: Lane, demand: Demand) -> usize {
-        self.account(lane).wants = true;
+    /// Reserves slots, and returns their number, which may be 0.
+    fn reserve(&mut self, lane: Lane, demand: Demand) -> usize {
+        self.account(lane).has_demand = true;
         self.assign();
-        let most = match demand {
+        let count_max = match demand {
             Demand::Idle => 1,
-            Demand::Busy(most) => most,
+            Demand::Busy(count_max) => count_max,
         };
-        let (free, lane_max) = (self.free, self.lane_max);
+        let free = self.free;
+        let lane_max = self.lane_max;
         let account = self.account(lane);
-        let room = lane_max.saturating_sub(account.held);
-        let count = most.min(room).min(account.assigned.saturating_add(free));
-        let of_assigned = count.min(account.assigned);
-        account.assigned -= of_assigned;
-        account.held += count;
-        // Before it has any it waits.
-        account.wants = count == 0 || demand != Demand::Idle;
-        let left = if account.wants { 0 } else { std::mem::take(&mut account.assigned) };
-        self.free = free + left - (count - of_assigned);
+        let remaining = lane_max.saturating_sub(account.reserved);
+        let available = account.assigned.saturating_add(free);
+        let count = count_max.min(remaining).min(available);
+        let from_assigned = count.min(account.assigned);
+        account.assigned -= from_assigned;
+        account.reserved += count;
+        // A lane without a slot waits for one, even if it is idle otherwise.
+        account.has_demand = count == 0 || demand != Demand::Idle;
+        let returned = if account.has_demand { 0 } else { std::mem::take(&mut account.assigned) };
+        self.free = free + returned - (count - from_assigned);
         count
     }
 
     fn release(&mut self, lane: Lane) {
         let account = self.account(lane);
-        account.held = account.held.saturating_sub(1);
+        account.reserved = account.reserved.saturating_sub(1);
         self.free += 1;
         self.assign();
     }
 
-    /// Assigns free slots by turns while both lanes want and may have them. Whatever is free
-    /// otherwise is for whoever comes.
+    /// Assigns free slots by turns while both lanes have demand and may have more. Otherwise free
+    /// slots stay unassigned: the next lane that comes reserves them.
     fn assign(&mut self) {
         while self.free > 0
-            && self.may_have_more(Lane::Interactive)
-            && self.may_have_more(Lane::Bulk)
+            && self.can_have_more(Lane::Interactive)
+            && self.can_have_more(Lane::Bulk)
         {
             let lane = TURNS.get(self.turn).copied().unwrap_or_default();
             self.turn = (self.turn + 1) % TURNS.len();
@@ -162,10 +172,10 @@ impl Books {
         }
     }
 
-    fn may_have_more(&mut self, lane: Lane) -> bool {
+    fn can_have_more(&mut self, lane: Lane) -> bool {
         let lane_max = self.lane_max;
         let account = self.account(lane);
-        account.wants && account.held + account.assigned < lane_max
+        account.has_demand && account.reserved + account.assigned < lane_max
     }
 
     fn account(&mut self, lane: Lane) -> &mut Account {
@@ -176,7 +186,7 @@ impl Books {
     }
 }
 
-fn other(lane: Lane) -> Lane {
+fn other_lane(lane: Lane) -> Lane {
     match lane {
         Lane::Interactive => Lane::Bulk,
         Lane::Bulk => Lane::Interactive,
@@ -189,91 +199,91 @@ mod tests {
 
     const ALL: Demand = Demand::Busy(32);
 
-    /// Lets both lanes be busy for `rounds` freed slots, the oldest first, and returns how many
-    /// each was given.
-    fn share(books: &mut Books, mut running: Vec<Lane>, rounds: usize) -> [usize; 2] {
-        let mut given = [0, 0];
+    /// Releases the oldest slot `rounds` times while both lanes are busy, and returns how many of
+    /// them the bulk lane and the interactive lane have reserved.
+    fn reserve_released(ledger: &mut Ledger, mut running: Vec<Lane>, rounds: usize) -> [usize; 2] {
+        let mut reserved = [0, 0];
         for _ in 0..rounds {
-            books.release(running.remove(0));
-            for (lane, given) in [Lane::Bulk, Lane::Interactive].into_iter().zip(&mut given) {
-                let count = books.take(lane, ALL);
-                *given += count;
+            ledger.release(running.remove(0));
+            for (lane, sum) in [Lane::Bulk, Lane::Interactive].into_iter().zip(&mut reserved) {
+                let count = ledger.reserve(lane, ALL);
+                *sum += count;
                 running.extend(std::iter::repeat_n(lane, count));
             }
         }
-        given
+        reserved
     }
 
     #[test]
-    fn a_lane_leaves_room_for_the_other() {
-        let mut books = Books::new(3);
-        assert_eq!(books.take(Lane::Bulk, ALL), 2);
-        assert_eq!(books.take(Lane::Bulk, ALL), 0);
-        assert_eq!(books.take(Lane::Interactive, ALL), 1);
-        assert_eq!(books.take(Lane::Interactive, ALL), 0);
-        books.release(Lane::Bulk);
-        assert_eq!(books.take(Lane::Interactive, ALL), 1);
+    fn a_lane_leaves_a_slot_for_the_other() {
+        let mut ledger = Ledger::new(3);
+        assert_eq!(ledger.reserve(Lane::Bulk, ALL), 2);
+        assert_eq!(ledger.reserve(Lane::Bulk, ALL), 0);
+        assert_eq!(ledger.reserve(Lane::Interactive, ALL), 1);
+        assert_eq!(ledger.reserve(Lane::Interactive, ALL), 0);
+        ledger.release(Lane::Bulk);
+        assert_eq!(ledger.reserve(Lane::Interactive, ALL), 1);
     }
 
     #[test]
-    fn busy_lanes_are_given_slots_three_to_one() {
-        let mut books = Books::new(16);
-        let mut running = vec![Lane::Bulk; books.take(Lane::Bulk, ALL)];
-        running.extend(vec![Lane::Interactive; books.take(Lane::Interactive, ALL)]);
+    fn busy_lanes_share_slots_three_to_one() {
+        let mut ledger = Ledger::new(16);
+        let mut running = vec![Lane::Bulk; ledger.reserve(Lane::Bulk, ALL)];
+        running.extend(vec![Lane::Interactive; ledger.reserve(Lane::Interactive, ALL)]);
         assert_eq!(running.len(), 16);
-        assert_eq!(share(&mut books, running, 4000), [1000, 3000]);
+        assert_eq!(reserve_released(&mut ledger, running, 4000), [1000, 3000]);
     }
 
     #[test]
-    fn a_busy_lane_on_its_way_keeps_its_turn() {
-        let mut books = Books::new(8);
-        let bulk = books.take(Lane::Bulk, ALL);
-        books.take(Lane::Interactive, ALL);
+    fn a_busy_lane_keeps_its_turn_during_a_request() {
+        let mut ledger = Ledger::new(8);
+        let bulk = ledger.reserve(Lane::Bulk, ALL);
+        ledger.reserve(Lane::Interactive, ALL);
         assert_eq!(bulk, 7);
-        // The interactive lane asks the broker just now; meanwhile only the bulk lane looks.
+        // During a request of the interactive lane only the bulk lane reserves slots.
         for _ in 0..4 {
-            books.release(Lane::Bulk);
+            ledger.release(Lane::Bulk);
         }
-        assert_eq!(books.take(Lane::Bulk, ALL), 1);
-        assert_eq!(books.take(Lane::Interactive, ALL), 3);
+        assert_eq!(ledger.reserve(Lane::Bulk, ALL), 1);
+        assert_eq!(ledger.reserve(Lane::Interactive, ALL), 3);
     }
 
     #[test]
-    fn an_idle_lane_holds_one_slot_and_leaves_the_rest() {
-        let mut books = Books::new(8);
-        assert_eq!(books.take(Lane::Interactive, Demand::Idle), 1);
-        assert_eq!(books.take(Lane::Bulk, ALL), 7);
+    fn an_idle_lane_reserves_one_slot_and_leaves_the_rest() {
+        let mut ledger = Ledger::new(8);
+        assert_eq!(ledger.reserve(Lane::Interactive, Demand::Idle), 1);
+        assert_eq!(ledger.reserve(Lane::Bulk, ALL), 7);
         for _ in 0..7 {
-            books.release(Lane::Bulk);
+            ledger.release(Lane::Bulk);
         }
-        assert_eq!(books.take(Lane::Bulk, ALL), 7);
-        // Once its job has come, it wants its share; when nothing more comes, no longer.
-        assert_eq!(books.take(Lane::Interactive, ALL), 0);
+        assert_eq!(ledger.reserve(Lane::Bulk, ALL), 7);
+        // When its job has arrived, it needs its share, until no more jobs arrive.
+        assert_eq!(ledger.reserve(Lane::Interactive, ALL), 0);
         for _ in 0..4 {
-            books.release(Lane::Bulk);
+            ledger.release(Lane::Bulk);
         }
-        assert_eq!(books.take(Lane::Interactive, Demand::Idle), 1);
-        assert_eq!(books.take(Lane::Bulk, ALL), 3);
+        assert_eq!(ledger.reserve(Lane::Interactive, Demand::Idle), 1);
+        assert_eq!(ledger.reserve(Lane::Bulk, ALL), 3);
     }
 
     #[test]
     fn with_two_slots_each_lane_has_its_own() {
-        let mut books = Books::new(2);
-        assert_eq!(books.take(Lane::Bulk, ALL), 1);
-        assert_eq!(books.take(Lane::Interactive, ALL), 1);
-        books.release(Lane::Interactive);
-        assert_eq!(books.take(Lane::Bulk, ALL), 0);
-        assert_eq!(books.take(Lane::Interactive, ALL), 1);
+        let mut ledger = Ledger::new(2);
+        assert_eq!(ledger.reserve(Lane::Bulk, ALL), 1);
+        assert_eq!(ledger.reserve(Lane::Interactive, ALL), 1);
+        ledger.release(Lane::Interactive);
+        assert_eq!(ledger.reserve(Lane::Bulk, ALL), 0);
+        assert_eq!(ledger.reserve(Lane::Interactive, ALL), 1);
     }
 
     #[tokio::test]
     async fn a_waiting_lane_is_woken_by_a_slot_that_is_dropped() {
         let slots = Slots::new(2);
-        let held = slots.take(Lane::Bulk, ALL).await;
-        let waiting = slots.clone();
-        let waiting = tokio::spawn(async move { waiting.take(Lane::Bulk, ALL).await.len() });
+        let slot = slots.reserve(Lane::Bulk, ALL).await;
+        let clone = slots.clone();
+        let waiting = tokio::spawn(async move { clone.reserve(Lane::Bulk, ALL).await.len() });
         tokio::task::yield_now().await;
-        drop(held);
+        drop(slot);
         assert_eq!(waiting.await.unwrap(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Spans of a worker's own work; those of what goes through the broker are in `wordmill_nats::spans`.
+//! Spans of fetching and counting. Those of messages and records are in `wordmill_nats::spans`.
 
 use tracing::{Span, info_span};
 use url::Url;
@@ -9,43 +9,43 @@ use wordmill_common::telemetry;
 use wordmill_count::DocumentCount;
 use wordmill_fetch::Page;
 
-/// Begins the span `GET`: a page is fetched.
-pub(crate) fn fetch(url: &Url) -> Span {
+/// Begins the span `GET`, for fetching a page.
+pub(crate) fn begin_fetch(url: &Url) -> Span {
     info_span!(
         "GET",
         otel.kind = "client",
         http.request.method = "GET",
-        url.full = shown(url),
+        url.full = redact(url),
         server.address = url.host_str(),
         server.port = url.port_or_known_default().map(i64::from),
     )
 }
 
-/// Begins the span `POST`: a webhook is delivered.
-pub(crate) fn post(url: &Url) -> Span {
+/// Begins the span `POST`, for delivering a webhook.
+pub(crate) fn begin_post(url: &Url) -> Span {
     info_span!(
         "POST",
         otel.kind = "client",
         http.request.method = "POST",
-        url.full = shown(url),
+        url.full = redact(url),
         server.address = url.host_str(),
         server.port = url.port_or_known_default().map(i64::from),
     )
 }
 
-/// Returns a URL without what may be secret: user name, password, query and fragment.
-fn shown(url: &Url) -> String {
-    let mut shown = url.clone();
-    shown.set_query(None);
-    shown.set_fragment(None);
+/// Returns a URL without the parts that may be secret: user name, password, query and fragment.
+fn redact(url: &Url) -> String {
+    let mut redacted = url.clone();
+    redacted.set_query(None);
+    redacted.set_fragment(None);
     // These fail for URLs without a host only, which carry neither.
-    let _ = shown.set_username("");
-    let _ = shown.set_password(None);
-    shown.into()
+    let _ = redacted.set_username("");
+    let _ = redacted.set_password(None);
+    redacted.into()
 }
 
-/// Notes what came of the header of a page.
-pub(crate) fn fetched(span: &Span, page: &Result<Page, wordmill_fetch::Error>) {
+/// Notes the head of a page, or the error, in the span of its fetch.
+pub(crate) fn note_page_head(span: &Span, page: &Result<Page, wordmill_fetch::Error>) {
     match page {
         Ok(page) => {
             telemetry::note(span, "http.response.status_code", i64::from(page.status));
@@ -61,25 +61,27 @@ pub(crate) fn fetched(span: &Span, page: &Result<Page, wordmill_fetch::Error>) {
     }
 }
 
-/// Notes how much of a page has arrived.
-pub(crate) fn received(span: &Span, page: &Page) {
+/// Notes the received size of a page in the span of its fetch.
+pub(crate) fn note_page_size(span: &Span, page: &Page) {
     telemetry::note(span, "http.response.body.size", signed(page.progress().received_bytes));
 }
 
-/// The spans `extract text`, for pages only, and `count words` within it. Both happen at once, while
-/// the page arrives: their lengths tell how long that took, not which of the two is slow.
+/// The spans `extract text`, for pages only, and `count words` within it. Both steps happen
+/// together, while the page arrives: the lengths of the spans do not show which of them is slow.
 #[derive(Debug, Clone)]
-pub(crate) struct Counting {
+pub(crate) struct CountSpans {
     extract: Span,
     count: Span,
 }
 
-impl Counting {
-    /// Begins the spans for a page, or for a text that is at hand.
-    pub(crate) fn begin(is_page: bool) -> Self {
-        if !is_page {
-            return Self { extract: Span::none(), count: info_span!("count words") };
-        }
+impl CountSpans {
+    /// Begins the span for a text.
+    pub(crate) fn for_text() -> Self {
+        Self { extract: Span::none(), count: info_span!("count words") }
+    }
+
+    /// Begins the spans for a page, or for a document that may be one.
+    pub(crate) fn for_page() -> Self {
         let extract = info_span!("extract text");
         let count = info_span!(parent: &extract, "count words");
         Self { extract, count }
@@ -90,35 +92,37 @@ impl Counting {
         self.extract.in_scope(|| self.count.in_scope(count))
     }
 
-    /// Notes what was found, in numbers.
-    pub(crate) fn record_count(&self, counted: &DocumentCount) {
-        let (extract, count, totals) = (&self.extract, &self.count, &counted.totals);
-        telemetry::note(extract, "wordmill.source.size_bytes", signed(counted.size_bytes));
-        telemetry::note(extract, "wordmill.source.charset", counted.charset.clone());
+    /// Notes the sizes of the source and of the text.
+    pub(crate) fn record_count(&self, document_count: &DocumentCount) {
+        let extract = &self.extract;
+        let count = &self.count;
+        let totals = &document_count.totals;
+        telemetry::note(extract, "wordmill.source.size_bytes", signed(document_count.size_bytes));
+        telemetry::note(extract, "wordmill.source.charset", document_count.charset.clone());
         telemetry::note(extract, "wordmill.text.characters", signed(totals.characters));
         telemetry::note(count, "wordmill.words.total", signed(totals.words));
         telemetry::note(count, "wordmill.words.unique", signed(totals.unique_words));
     }
 
-    /// Marks that the document itself was at fault.
+    /// Marks the span as failed, because of the document itself.
     pub(crate) fn fail(&self, code: &OpenName<FailureCode>) {
         telemetry::fail(&self.count, code.to_string());
     }
 }
 
-/// Notes in the span of a delivery that an earlier attempt ended with its worker.
+/// Notes in the span of a delivery that the previous attempt was lost with its worker.
 pub(crate) fn note_lost_attempt(job: &Job) {
-    let crashed = |attempt: &&Attempt| {
+    let has_crashed = |attempt: &&Attempt| {
         let failure = attempt.failure.as_ref();
         failure.is_some_and(|failure| failure.code == FailureCode::WorkerCrashed)
     };
-    if let Some(attempt) = job.attempts.iter().rev().nth(1).filter(crashed) {
+    if let Some(attempt) = job.attempts.iter().rev().nth(1).filter(has_crashed) {
         let number = ("job.attempt", i64::from(attempt.number));
         telemetry::add_event(&Span::current(), "attempt lost with its worker", number);
     }
 }
 
-/// Notes in the span of a delivery what the job is now.
+/// Notes the state of the job in the span of a delivery.
 pub(crate) fn note_state(job: &Job) {
     let span = Span::current();
     telemetry::note(&span, "job.status", job.status.as_str());
@@ -128,7 +132,7 @@ pub(crate) fn note_state(job: &Job) {
     }
 }
 
-/// Attributes are signed; sizes and numbers of words do not come near the difference.
+/// Converts a number to an attribute, which is signed. Sizes and numbers of words are far smaller.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -138,8 +142,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_shown_without_what_may_be_secret() {
+    fn secret_parts_of_urls_are_redacted() {
         let url = Url::parse("https://user:pass@example.org:8443/a/b?token=1#c").unwrap();
-        assert_eq!(shown(&url), "https://example.org:8443/a/b");
+        assert_eq!(redact(&url), "https://example.org:8443/a/b");
     }
 }

@@ -1,4 +1,5 @@
-//! What is done about a delivery once its record says how things stand.
+//! Settles a delivery: acknowledges it, returns it to the queue, or stores a dead letter, as the
+//! record requires.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,10 +16,10 @@ use wordmill_nats::store::Outcome;
 use crate::metrics::NewerPart;
 use crate::{Worker, broker_retry, spans};
 
-/// When the message of a finished job comes again whose webhook found no room.
+/// Delay of the message of a final job while the queue of webhooks is full.
 const WEBHOOKS_FULL_PAUSE: Duration = Duration::from_secs(15);
 
-/// Delay before a message that only a newer version can handle is delivered again.
+/// Delay of a message that only a newer version can handle.
 pub(crate) const NEWER_PAUSE: Duration = Duration::from_secs(30);
 
 /// Returns a message of a newer version to the queue, and dead-letters one that is not a job.
@@ -29,7 +30,7 @@ pub(super) async fn handle_unparsable(
 ) {
     let part = match error {
         message::Error::Malformed(_) => {
-            return bury_unreadable(worker, delivery, &error.to_string()).await;
+            return dead_letter_unreadable(worker, delivery, &error.to_string()).await;
         }
         message::Error::Newer(_) => NewerPart::Format,
         message::Error::Unknown(unknown) => NewerPart::Job(unknown.part),
@@ -37,7 +38,7 @@ pub(super) async fn handle_unparsable(
     give_back_newer(worker, delivery, part, error).await;
 }
 
-/// Gives back the message of a job that only a worker of a newer version can handle.
+/// Returns the message of a job to the queue, because only a newer version can handle it.
 pub(super) async fn give_back_newer(
     worker: &Worker,
     delivery: &Delivery,
@@ -58,8 +59,9 @@ pub(crate) fn report_newer_message(
     reason: &(dyn fmt::Display + Sync),
 ) {
     worker.metrics.count_newer_message(delivery, part);
-    let (stream_sequence, part) = (delivery.stream_sequence(), part.as_str());
-    // It may come many times.
+    let stream_sequence = delivery.stream_sequence();
+    let part = part.as_str();
+    // The message may be delivered many times.
     if delivery.delivered() > 1 {
         debug!(stream_sequence, part, %reason, "a message still needs a worker of a newer version");
         return;
@@ -67,7 +69,7 @@ pub(crate) fn report_newer_message(
     warn!(stream_sequence, part, %reason, "a message needs a worker of a newer version");
 }
 
-/// Does what the record, as it is now, asks for.
+/// Settles a delivery after a write to the record with this outcome.
 pub(super) async fn settle(
     worker: &Worker,
     delivery: &Delivery,
@@ -78,12 +80,12 @@ pub(super) async fn settle(
         Outcome::Applied(stored) | Outcome::Refused(stored, _) if stored.job.status.is_final() => {
             conclude(worker, delivery, &stored.job).await
         }
-        // For the next attempt, or after a hand-back at once.
+        // Until the next attempt is due; without a delay if the job was handed back.
         Outcome::Applied(stored) if stored.job.status == Status::Queued => {
             spans::note_state(&stored.job);
             delivery.give_back(until_due(&stored.job)).await
         }
-        // Somebody else runs it: their delivery answers for it.
+        // Another run has the job, and its delivery is responsible for it.
         Outcome::Applied(_) | Outcome::Refused(..) => {
             debug!("another run has the job; this delivery is dropped");
             Ok(())
@@ -92,7 +94,7 @@ pub(super) async fn settle(
     }
 }
 
-/// Publishes what follows from a final record, then acknowledges.
+/// Publishes the consequences of a final record, then acknowledges the message.
 pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) -> Result<(), Error> {
     spans::note_state(job);
     if job.dead_lettered {
@@ -101,12 +103,12 @@ pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) ->
         broker_retry::remove_document(worker, job.document.as_deref()).await;
     }
     match worker.webhooks.order(job, 0).await {
-        // The job is done, and its message is what remembers the webhook.
+        // The job is final, but its message must stay: only a later delivery orders the webhook.
         Err(Error::Full { what }) => {
             warn!(what, "a finished job waits for room for its webhook");
             return delivery.give_back(Some(WEBHOOKS_FULL_PAUSE)).await;
         }
-        ordered => ordered?,
+        result => result?,
     }
     delivery.acknowledge().await?;
     let words = job.totals.as_ref().map(|totals| totals.words);
@@ -121,20 +123,20 @@ pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) ->
     Ok(())
 }
 
-/// Keeps a message that is no job out of the way, where it can be looked at.
-async fn bury_unreadable(worker: &Worker, delivery: &Delivery, reason: &str) {
+/// Moves a message that is not a job to the dead letters, where an operator can inspect it.
+async fn dead_letter_unreadable(worker: &Worker, delivery: &Delivery, reason: &str) {
     let failure = Failure::new(FailureCode::Internal, reason);
     error!(stream_sequence = delivery.stream_sequence(), reason, "a message is no job");
-    let buried = async {
+    let storing = async {
         worker.dead_letters.store_unreadable(&failure, delivery).await?;
         delivery.acknowledge().await
     };
-    if let Err(error) = buried.await {
+    if let Err(error) = storing.await {
         warn!(%error, "an unreadable message is left to be delivered again");
     }
 }
 
-/// Returns how long it is until the next attempt is due.
+/// Returns the time until the next attempt is due.
 pub(super) fn until_due(job: &Job) -> Option<Duration> {
     Duration::try_from(job.next_attempt_at?.duration_since(Timestamp::now())).ok()
 }

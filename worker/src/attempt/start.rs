@@ -1,4 +1,4 @@
-//! Whether and how an attempt begins.
+//! The beginning of an attempt.
 
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use wordmill_common::job::{Event, InvalidTransition, Job};
 
 use super::settle::until_due;
 
-/// A job is delivered this much before its next attempt is due without being sent back.
+/// A job that is delivered before its next attempt is due, but by no more than this, begins at
+/// once.
 const EARLY_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// Opens the attempt of `run` unless the record has it already.
+/// Begins the attempt of `run` unless the record contains it.
 pub(super) fn begin(
     worker: &str,
     run: RunNonce,
@@ -25,24 +26,25 @@ pub(super) fn begin(
     job.apply(Event::Started { run, worker: worker.to_owned() }, started_at)
 }
 
-/// Opens the attempt of a redelivered job. `last` is the last run of the record as it was read.
+/// Begins the attempt of a redelivered job. `last_run` is the last run of the record as it was
+/// read.
 ///
-/// An attempt of that run that is still open was lost with its worker. But if another run has begun
-/// since the record was read, it has the job: to begin as well would declare it lost, and could
-/// exceed the number of attempts. Example: two workers receive the last attempt of a job at the same
-/// time; the slower one finds the record changed, and leaves the job to the faster one.
+/// If the attempt of that run is still open, it was lost with its worker. But if another run has
+/// begun since the record was read, that run has the job: another beginning would declare it lost,
+/// and could exceed the number of attempts. Example: two workers receive the last attempt of a job
+/// at the same time; the slower one finds the record changed, and leaves the job to the faster one.
 ///
 /// # Errors
 /// If another run has begun, or the job is final.
 pub(super) fn begin_again(
     worker: &str,
-    last: Option<RunNonce>,
+    last_run: Option<RunNonce>,
     run: RunNonce,
     started_at: Timestamp,
     job: &mut Job,
 ) -> Result<(), InvalidTransition> {
-    let now_last = job.attempts.last().map(|attempt| attempt.run);
-    if now_last != last && now_last != Some(run) {
+    let current_run = job.attempts.last().map(|attempt| attempt.run);
+    if current_run != last_run && current_run != Some(run) {
         return Err(InvalidTransition { from: job.status, event: "started" });
     }
     begin(worker, run, started_at, job)
@@ -50,16 +52,16 @@ pub(super) fn begin_again(
 
 /// Ends a job that has no attempts left.
 pub(super) fn abandon(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
-    let last = job.attempts.last().and_then(|attempt| attempt.failure.clone());
-    let failure = last.unwrap_or_else(|| {
+    let last_failure = job.attempts.last().and_then(|attempt| attempt.failure.clone());
+    let failure = last_failure.unwrap_or_else(|| {
         let detail = "Every worker that started the job went away before it was done.";
         Failure::new(FailureCode::WorkerCrashed, detail)
     });
     job.apply(Event::Abandoned { failure, dead_lettered: true }, now)
 }
 
-/// Returns how long a job still has to wait, if it was delivered before its time.
-pub(super) fn early(job: &Job) -> Option<Duration> {
+/// Returns the time until the next attempt if the job was delivered too early.
+pub(super) fn remaining_wait(job: &Job) -> Option<Duration> {
     until_due(job).filter(|wait| *wait > EARLY_TOLERANCE)
 }
 
@@ -72,38 +74,37 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-    fn queued() -> Job {
+    fn queued_job() -> Job {
         let message = include_str!("../../../common/src/golden/message.json");
         serde_json::from_str::<JobMessage>(message).unwrap().queued_job()
     }
 
-    /// Returns the number of attempts, and whether the last one is that of `run`.
-    fn attempts(job: &Job, run: RunNonce) -> (u32, bool) {
-        (job.attempt_count(), job.last_run_is(run))
-    }
-
     #[test]
     fn a_redelivery_replaces_the_attempt_that_it_has_read() {
-        let (lost, run) = (RunNonce::random(), RunNonce::random());
-        let mut job = queued();
+        let lost = RunNonce::random();
+        let run = RunNonce::random();
+        let mut job = queued_job();
         begin_again("a", None, lost, NOW, &mut job).unwrap();
         begin_again("b", Some(lost), run, NOW, &mut job).unwrap();
-        assert_eq!(attempts(&job, run), (2, true));
+        assert_eq!(job.attempt_count(), 2);
+        assert!(job.last_run_is(run));
         let failure = job.attempts[0].failure.as_ref().unwrap();
         assert_eq!(failure.code, FailureCode::WorkerCrashed);
-        // Its own write, repeated after an unclear answer.
+        // The same write, repeated after an unclear answer.
         begin_again("b", Some(lost), run, NOW, &mut job).unwrap();
-        assert_eq!(attempts(&job, run), (2, true));
+        assert_eq!(job.attempt_count(), 2);
+        assert!(job.last_run_is(run));
     }
 
     #[test]
     fn a_redelivery_leaves_the_job_to_a_run_that_began_after_it_read_the_record() {
-        let (faster, run) = (RunNonce::random(), RunNonce::random());
-        let mut job = queued();
+        let faster = RunNonce::random();
+        let run = RunNonce::random();
+        let mut job = queued_job();
         begin_again("a", None, faster, NOW, &mut job).unwrap();
         let before = job.clone();
-        let refused = begin_again("b", None, run, NOW, &mut job).unwrap_err();
-        assert_eq!(refused, InvalidTransition { from: Status::Running, event: "started" });
+        let error = begin_again("b", None, run, NOW, &mut job).unwrap_err();
+        assert_eq!(error, InvalidTransition { from: Status::Running, event: "started" });
         assert_eq!(job, before);
     }
 }

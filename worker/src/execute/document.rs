@@ -1,4 +1,4 @@
-//! Counts a document that the client sent, from the message or from the object store.
+//! Counts an uploaded document, which is in the message or in the object store.
 
 use std::future::poll_fn;
 use std::io;
@@ -25,20 +25,20 @@ use wordmill_nats::documents::{self, Documents};
 
 use super::{CHUNKS_WAITING_MAX, Chunks, OwnedHints, classify_fetch_error, count_off_thread};
 use crate::Worker;
-use crate::keep_alive::Meter;
+use crate::keep_alive::ProgressMeter;
 use crate::outcome::AttemptFailure;
-use crate::spans::Counting;
+use crate::spans::CountSpans;
 
-/// Wait before a store that did not answer is asked again. For how long that goes on is decided by
-/// the lease: the attempt stands still meanwhile.
+/// Pause before an unavailable object store is read again. `keep_alive` ends the repetition,
+/// because the attempt makes no progress meanwhile.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
-/// Counts a document. It is read as fast as it is counted, and never as a whole.
+/// Counts a document. Reads it as fast as it is counted, and never as a whole.
 pub(super) async fn count(
     worker: &Worker,
     document: &Document,
     options: Options,
-    meter: &Arc<Meter>,
+    meter: &Arc<ProgressMeter>,
 ) -> Result<DocumentCount, AttemptFailure> {
     let encoding = match document.content_encoding.as_deref() {
         None => Encoding::Identity,
@@ -46,39 +46,40 @@ pub(super) async fn count(
             Encoding::from_name(name).map_err(|fault| classify_fetch_error(&fault.into()))?
         }
     };
-    let mut kept = StoredBytes::open(&worker.documents, document).await?;
+    let mut stored = StoredBytes::open(&worker.documents, document).await?;
     let hints = OwnedHints { content_type: document.content_type.clone(), host_tld: None };
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let is_complete = Arc::new(AtomicBool::new(false));
     let chunks = Chunks { receiver, current: Bytes::new(), is_complete: Arc::clone(&is_complete) };
-    let counting = count_off_thread(chunks, hints, options, meter, Counting::begin(true));
-    let passing = async {
+    let counting = count_off_thread(chunks, hints, options, meter, CountSpans::for_page());
+    let forwarding = async {
         if encoding == Encoding::Identity {
             meter.set_total(document.size_bytes);
-            while let Some(chunk) = kept.next().await? {
-                // The counter has seen enough: it says itself why.
+            while let Some(chunk) = stored.next().await? {
+                // The counter has ended early, and returns the reason itself.
                 if sender.send(chunk).await.is_err() {
                     return Ok(());
                 }
             }
         } else {
-            unpack(kept, encoding, worker.fetcher.limits(), &sender).await?;
+            decompress(stored, encoding, worker.fetcher.limits(), &sender).await?;
         }
         is_complete.store(true, Ordering::Release);
         drop(sender);
         Ok::<_, AttemptFailure>(())
     };
-    let (passed, counted) = tokio::join!(passing, counting);
-    // What went wrong on the way explains what the counter says about it.
-    passed?;
-    counted
+    let (forward_result, count_result) = tokio::join!(forwarding, counting);
+    // If the document ended early, the counter failed too, but only the reader knows the reason.
+    forward_result?;
+    count_result
 }
 
-/// The bytes of a document as they were sent, wherever they are. The end is reached only if they are
-/// all the ones that were sent.
+/// The bytes of a document as the client sent them. Reading fails at the end unless their hash is
+/// that of the upload.
 struct StoredBytes {
-    place: BytesSource,
+    source: BytesSource,
     digest: Sha256,
+    /// The hash of the upload.
     sha256: String,
 }
 
@@ -89,23 +90,23 @@ enum BytesSource {
 
 impl StoredBytes {
     async fn open(documents: &Documents, document: &Document) -> Result<Self, AttemptFailure> {
-        let place = match &document.content {
+        let source = match &document.content {
             Content::Inline(bytes) => BytesSource::Inline(Some(Bytes::copy_from_slice(bytes))),
             Content::Object(name) => loop {
                 match documents.read(name).await {
                     Ok(Some(document)) => break BytesSource::Object(Box::new(document)),
-                    Ok(None) => return Err(gone()),
+                    Ok(None) => return Err(source_gone()),
                     Err(error) => wait_for_store(error).await?,
                 }
             },
         };
-        Ok(Self { place, digest: Sha256::new(), sha256: document.sha256.clone() })
+        Ok(Self { source, digest: Sha256::new(), sha256: document.sha256.clone() })
     }
 
     /// Returns the next chunk; `None` after the last one.
     async fn next(&mut self) -> Result<Option<Bytes>, AttemptFailure> {
         let chunk = loop {
-            let next = match &mut self.place {
+            let next = match &mut self.source {
                 BytesSource::Inline(bytes) => break bytes.take(),
                 BytesSource::Object(document) => document.next().await,
             };
@@ -128,10 +129,10 @@ impl StoredBytes {
     }
 }
 
-/// Waits after an error that passes by itself.
+/// Waits if the error is transient.
 async fn wait_for_store(error: Error) -> Result<(), AttemptFailure> {
     match error {
-        Error::Gone { .. } => Err(gone()),
+        Error::Gone { .. } => Err(source_gone()),
         Error::Unavailable { .. } | Error::Contended { .. } => {
             debug!(%error, "the document cannot be read now");
             tokio::time::sleep(STORE_PAUSE).await;
@@ -148,43 +149,43 @@ async fn wait_for_store(error: Error) -> Result<(), AttemptFailure> {
     }
 }
 
-fn gone() -> AttemptFailure {
+fn source_gone() -> AttemptFailure {
     let detail = "The document is no longer kept. Send it again.";
     Failure::new(FailureCode::SourceGone, detail).into()
 }
 
-/// Decompresses a document on its way to the thread that counts.
-async fn unpack(
-    kept: StoredBytes,
+/// Decompresses a document, and sends it to the thread that counts.
+async fn decompress(
+    stored: StoredBytes,
     encoding: Encoding,
     limits: &Limits,
     sender: &mpsc::Sender<Bytes>,
 ) -> Result<(), AttemptFailure> {
-    let arrived = Arc::new(AtomicU64::new(0));
-    let mut wire = wire(kept, Arc::clone(&arrived));
-    let unread = |error| unread(error, encoding);
-    let first = wire.fill_buf().await.map(|bytes| bytes.first().copied());
-    let Some(first) = first.map_err(unread)? else {
+    let compressed_size = Arc::new(AtomicU64::new(0));
+    let mut reader = compressed_reader(stored, Arc::clone(&compressed_size));
+    let classify = |error| classify_read_error(error, encoding);
+    let first = reader.fill_buf().await.map(|bytes| bytes.first().copied());
+    let Some(first) = first.map_err(classify)? else {
         // An empty document is empty in every encoding.
         return Ok(());
     };
-    let decoder = Decoder::try_new(encoding, first, wire);
+    let decoder = Decoder::try_new(encoding, first, reader);
     let mut decoder = decoder.map_err(|fault| classify_fetch_error(&fault.into()))?;
-    let mut decoded: u64 = 0;
+    let mut decoded_size: u64 = 0;
     loop {
         let mut buffer = BytesMut::with_capacity(CHUNK_SIZE_MAX);
-        let read = decoder.reader().read_buf(&mut buffer).await.map_err(unread)?;
+        let read = decoder.reader().read_buf(&mut buffer).await.map_err(classify)?;
         if read == 0 {
             break;
         }
-        decoded = decoded.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
-        let size = limits.check_decoded(decoded, arrived.load(Ordering::Relaxed));
-        size.map_err(|limit| classify_fetch_error(&limit.into()))?;
+        decoded_size = decoded_size.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+        let check = limits.check_decoded(decoded_size, compressed_size.load(Ordering::Relaxed));
+        check.map_err(|limit| classify_fetch_error(&limit.into()))?;
         if sender.send(buffer.freeze()).await.is_err() {
             return Ok(());
         }
     }
-    let leftover = poll_fn(|cx| decoder.poll_leftover(cx)).await.map_err(unread)?;
+    let leftover = poll_fn(|cx| decoder.poll_leftover(cx)).await.map_err(classify)?;
     match leftover {
         Leftover::None => Ok(()),
         Leftover::Some => {
@@ -193,32 +194,32 @@ async fn unpack(
     }
 }
 
-/// The compressed bytes of a document, for a decoder.
-type Wire = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
+/// A reader of the compressed bytes of a document, for a decoder.
+type CompressedReader = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
 
-/// Returns the bytes of a document, and counts those that have arrived.
-fn wire(kept: StoredBytes, arrived: Arc<AtomicU64>) -> Wire {
-    let chunks = unfold((kept, arrived), |(mut kept, arrived)| async {
-        let chunk = match kept.next().await {
+/// Returns a reader of a document that adds the bytes that it has read to `compressed_size`.
+fn compressed_reader(stored: StoredBytes, compressed_size: Arc<AtomicU64>) -> CompressedReader {
+    let chunks = unfold((stored, compressed_size), |(mut stored, compressed_size)| async {
+        let chunk = match stored.next().await {
             Ok(chunk) => Ok(chunk?),
-            Err(failed) => Err(io::Error::other(Unread(failed.failure))),
+            Err(error) => Err(io::Error::other(ReadFailure(error.failure))),
         };
         let length = chunk.as_ref().map_or(0, Bytes::len);
-        arrived.fetch_add(u64::try_from(length).unwrap_or(u64::MAX), Ordering::Relaxed);
-        Some((chunk, (kept, arrived)))
+        compressed_size.fetch_add(u64::try_from(length).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Some((chunk, (stored, compressed_size)))
     });
     StreamReader::new(Box::pin(chunks))
 }
 
-/// A failure on its way through a decoder.
+/// A failure of the store, as the error of a reader that a decoder passes on.
 #[derive(Debug, thiserror::Error)]
 #[error("the document cannot be read")]
-struct Unread(Failure);
+struct ReadFailure(Failure);
 
-/// Tells what the store failed with from what the decoder did.
-fn unread(error: io::Error, encoding: Encoding) -> AttemptFailure {
-    match error.downcast::<Unread>() {
-        Ok(Unread(failure)) => failure.into(),
+/// Returns the failure of the store, or otherwise that of the decoder.
+fn classify_read_error(error: io::Error, encoding: Encoding) -> AttemptFailure {
+    match error.downcast::<ReadFailure>() {
+        Ok(ReadFailure(failure)) => failure.into(),
         Err(source) => {
             classify_fetch_error(&DecodeFault::Corrupt { encoding: encoding.name(), source }.into())
         }

@@ -1,0 +1,147 @@
+//! The record of a running attempt: its progress, and whether the attempt still has the job.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+use wordmill_common::job::{Event, Job};
+use wordmill_nats::Error;
+use wordmill_nats::events::Events;
+use wordmill_nats::job_record::{Lookup, RawRecord, VersionedJob};
+use wordmill_nats::store::Outcome;
+use wordmill_nats::stream_read::ReadFrom;
+
+use super::Attempt;
+use crate::keep_alive::ProgressMeter;
+
+/// How long a first delivery may take before the record shows `running`. Most jobs end earlier,
+/// which saves a write.
+const EARLY_RUNNING_WRITE_AFTER: Duration = Duration::from_millis(200);
+/// Time between two writes of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The record as an attempt finds it.
+enum RecordCheck {
+    /// There is no newer record than the one that the attempt knows.
+    Unchanged,
+    /// The attempt still has the job, and this is its newest record.
+    Updated(Box<VersionedJob>),
+    /// The job is final or deleted, or another run has it.
+    Overtaken(Box<Outcome>),
+}
+
+impl From<Outcome> for RecordCheck {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Applied(stored) => Self::Updated(stored),
+            outcome @ (Outcome::Refused(..) | Outcome::Gone) => Self::Overtaken(Box::new(outcome)),
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// Writes progress to the record and follows its changes until `end` is cancelled. Returns the
+    /// newest record, or the reason why the attempt no longer has the job.
+    pub(super) async fn follow(
+        &self,
+        current: VersionedJob,
+        meter: &ProgressMeter,
+        end: &CancellationToken,
+    ) -> Result<Box<VersionedJob>, Box<Outcome>> {
+        let mut current = Box::new(current);
+        let mut pause = EARLY_RUNNING_WRITE_AFTER;
+        let mut events = None;
+        loop {
+            let change = tokio::select! {
+                biased;
+                () = end.cancelled() => return Ok(current),
+                record = Events::next_of(&mut events) => Some(record),
+                () = tokio::time::sleep(pause) => None,
+            };
+            pause = PROGRESS_INTERVAL;
+            if events.is_none() {
+                // Before the first write of this run, so that it misses no later change.
+                events = self.listen().await;
+            }
+            let check = match change {
+                Some(record) => self.check_raw(&current, meter, record).await,
+                None => self.note_progress(&current, meter).await,
+            };
+            match check {
+                Ok(RecordCheck::Unchanged) => {}
+                Ok(RecordCheck::Updated(stored)) => current = stored,
+                Ok(RecordCheck::Overtaken(outcome)) => return Err(outcome),
+                // Counting continues: a broker that is away comes back.
+                Err(error) => debug!(%error, "progress not written"),
+            }
+        }
+    }
+
+    /// Listens to changes of the record. Without events, the attempt notices a change when it next
+    /// writes its progress.
+    async fn listen(&self) -> Option<Events> {
+        let listening = Events::of(&self.worker.broker, &self.message.key()).await;
+        listening.inspect_err(|error| debug!(%error, "not told of changes at once")).ok()
+    }
+
+    /// Writes the progress, or checks the record if there is none since the last write.
+    async fn note_progress(
+        &self,
+        current: &VersionedJob,
+        meter: &ProgressMeter,
+    ) -> Result<RecordCheck, Error> {
+        if current.job.progress != Some(meter.read()) {
+            return self.write_progress(current, meter).await;
+        }
+        let record = self.worker.store.get_job(&current.job.key(), ReadFrom::Leader).await?;
+        self.check(current, meter, record).await
+    }
+
+    /// Checks the record of an event.
+    async fn check_raw(
+        &self,
+        current: &VersionedJob,
+        meter: &ProgressMeter,
+        record: Lookup<RawRecord>,
+    ) -> Result<RecordCheck, Error> {
+        self.check(current, meter, record.read(&current.job.key())?).await
+    }
+
+    /// Checks whether the attempt still has the job, which another process may have changed.
+    async fn check(
+        &self,
+        current: &VersionedJob,
+        meter: &ProgressMeter,
+        record: Lookup,
+    ) -> Result<RecordCheck, Error> {
+        match record {
+            Lookup::Deleted => Ok(RecordCheck::from(Outcome::Gone)),
+            Lookup::NotFound => Ok(RecordCheck::Unchanged),
+            Lookup::Job(stored) if stored.revision <= current.revision => {
+                Ok(RecordCheck::Unchanged)
+            }
+            Lookup::Job(stored) if stored.job.is_running(self.run) => {
+                Ok(RecordCheck::Updated(stored))
+            }
+            // `Job::apply` decides whether this run may continue.
+            Lookup::Job(stored) => self.write_progress(&stored, meter).await,
+        }
+    }
+
+    /// Writes the progress. The first write also begins the attempt.
+    async fn write_progress(
+        &self,
+        current: &VersionedJob,
+        meter: &ProgressMeter,
+    ) -> Result<RecordCheck, Error> {
+        let run = self.run;
+        let progress = meter.read();
+        let change = |job: &mut Job, now: Timestamp| {
+            self.begin_if_queued(job)?;
+            job.apply(Event::Advanced { run, progress: progress.clone() }, now)
+        };
+        let outcome = self.worker.store.apply(current, Some(run), change).await?;
+        Ok(RecordCheck::from(outcome))
+    }
+}

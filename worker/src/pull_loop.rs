@@ -1,0 +1,278 @@
+//! The loop that pulls messages from one lane, or from the queue of webhooks.
+//!
+//! The loop reserves slots first and then requests exactly as many messages, so that the worker
+//! starts each message when it arrives. A message that waited here for a slot would use up its ack
+//! wait while another worker may be idle.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+use wordmill_nats::Error;
+use wordmill_nats::connect::Broker;
+use wordmill_nats::delivery::{Delivery, PullSource};
+use wordmill_nats::pull::{Pull, PullEvent, WhenEmpty};
+use wordmill_nats::supervise::Health;
+
+/// Pause after the broker refused or forgot a request.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long a source may deliver nothing, although slots are free, before the loop checks for
+/// pending messages. Also the least time between two such checks.
+const PENDING_CHECK_AFTER: Duration = Duration::from_secs(15);
+
+/// The parts of a worker that its pull loops share.
+#[derive(Clone)]
+pub(crate) struct PullContext {
+    /// The tasks that process deliveries.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) health: watch::Receiver<Health>,
+    /// Cancelled when the worker shall stop pulling.
+    pub(crate) stop: CancellationToken,
+}
+
+/// The part of a pull loop that depends on its source: slots, and the processing of deliveries.
+///
+/// The defaults suit a source that starts each delivery when it arrives, and that readiness does
+/// not depend on.
+pub(crate) trait DeliveryHandler {
+    /// The right to process one delivery, returned when dropped.
+    type Slot;
+
+    /// Returns the source of the deliveries.
+    fn source(&self) -> PullSource;
+
+    /// Waits for a free slot, and reserves as many as the next request may use. Cancel-safe.
+    fn reserve_slots(&self) -> impl Future<Output = Vec<Self::Slot>>;
+
+    /// Accepts a delivery, to start it at once or in [`DeliveryHandler::start_received`].
+    ///
+    /// `slot` is never `None`, because a request brings at most as many messages as it names.
+    fn receive(&mut self, delivery: Delivery, slot: Option<Self::Slot>);
+
+    /// Starts the deliveries that [`DeliveryHandler::receive`] has only collected.
+    fn start_received(&mut self) {}
+
+    /// Ends a request for `requested` messages, of which `received` have arrived.
+    fn end_request(&mut self, _requested: usize, _received: usize) {}
+
+    /// Returns whether the previous request brought messages, so that more are expected soon.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    /// Notes that all slots are in use, so that nothing is requested.
+    fn note_full(&self) {}
+
+    /// Notes that a request is about to be sent.
+    fn note_request(&self) {}
+
+    /// Notes a sign of life from the broker: a message, a heartbeat, or the end of a request.
+    fn note_answer(&self) {}
+}
+
+/// Pulls until the worker stops, then hands back the deliveries that have not started.
+pub(crate) async fn run(broker: &Broker, context: &PullContext, handler: impl DeliveryHandler) {
+    let source = handler.source();
+    let Some(pull) = open(broker, source, context).await else {
+        return;
+    };
+    let quiet_since = Instant::now();
+    let stop = &context.stop;
+    let mut pull_loop = PullLoop { broker, source, stop, handler, pull, quiet_since };
+    while let Some(slots) = pull_loop.wait_for_slots().await {
+        let requested = slots.len();
+        let received = pull_loop.request(slots).await;
+        pull_loop.handler.end_request(requested, received);
+    }
+    hand_back(source, pull_loop.pull.close().await).await;
+}
+
+/// Subscribes to a source once the broker is ready. `None` means stop.
+async fn open(broker: &Broker, source: PullSource, context: &PullContext) -> Option<Pull> {
+    let mut health = context.health.clone();
+    let stop = &context.stop;
+    loop {
+        let ready = health.wait_for(|health| *health == Health::Ready);
+        unless_stopped(stop, ready).await?.ok()?;
+        match Pull::open(broker, source).await {
+            Ok(pull) => return Some(pull),
+            Err(error) => {
+                let queue = queue_name(source);
+                warn!(queue, lane = lane_name(source), %error, "cannot pull; trying again");
+            }
+        }
+        unless_stopped(stop, tokio::time::sleep(RETRY_PAUSE)).await?;
+    }
+}
+
+/// A source that is being pulled.
+struct PullLoop<'a, H> {
+    broker: &'a Broker,
+    source: PullSource,
+    stop: &'a CancellationToken,
+    handler: H,
+    pull: Pull,
+    /// The last delivery, check for pending messages, or wait for slots: whichever was latest.
+    quiet_since: Instant,
+}
+
+impl<H: DeliveryHandler> PullLoop<'_, H> {
+    /// Reserves slots for the next request. `None` means stop.
+    async fn wait_for_slots(&mut self) -> Option<Vec<H::Slot>> {
+        if self.handler.is_busy() {
+            // Tasks that are about to end free their slots first: one request for several messages
+            // costs the broker little more than a request for one.
+            tokio::task::yield_now().await;
+        }
+        let mut reservation = pin!(self.handler.reserve_slots());
+        // A slot that is free at once must not mark the source as full: under load that would
+        // happen for each request, and hide a broker that has gone silent from readiness.
+        if let Some(slots) = reservation.as_mut().now_or_never() {
+            return (!self.stop.is_cancelled()).then_some(slots);
+        }
+        self.handler.note_full();
+        let slots = unless_stopped(self.stop, reservation).await?;
+        // Nothing was requested meanwhile, so the silence proves nothing.
+        self.quiet_since = Instant::now();
+        Some(slots)
+    }
+
+    /// Requests a message for each slot, and passes them on until the request has ended. Returns
+    /// the number of messages. Slots that remain are free again afterwards.
+    async fn request(&mut self, mut slots: Vec<H::Slot>) -> usize {
+        let is_busy = self.handler.is_busy();
+        let when_empty = if is_busy { WhenEmpty::Linger } else { WhenEmpty::Wait };
+        self.handler.note_request();
+        if let Err(error) = self.pull.request(slots.len(), when_empty).await {
+            self.pause_after(&error).await;
+            return 0;
+        }
+        let mut received = 0;
+        while let Some(event) = self.next_event().await {
+            if event.is_ok() {
+                self.handler.note_answer();
+            }
+            if !matches!(event, Ok(PullEvent::Delivery(_))) {
+                // What follows may take a while, or return.
+                self.handler.start_received();
+            }
+            match event {
+                Ok(PullEvent::Delivery(delivery)) => {
+                    received += 1;
+                    self.quiet_since = Instant::now();
+                    self.handler.receive(*delivery, slots.pop());
+                }
+                Ok(PullEvent::Heartbeat) => {
+                    // A new subscription knows nothing of this request.
+                    if self.resubscribe_if_stuck().await {
+                        break;
+                    }
+                }
+                Ok(PullEvent::Done) => break,
+                Err(error) => {
+                    // A subscription survives most errors, for example a new leader, so it is
+                    // replaced only if it stays silent.
+                    self.resubscribe_if_stuck().await;
+                    self.pause_after(&error).await;
+                    break;
+                }
+            }
+        }
+        received
+    }
+
+    /// Waits for the next event of the open request. `None` means stop.
+    async fn next_event(&mut self) -> Option<Result<PullEvent, Error>> {
+        // Deliveries that have arrived together are started together. As soon as the loop would
+        // have to wait for another one, it starts those that it has: none waits for a later one.
+        if let Some(event) = self.pull.next().now_or_never() {
+            return Some(event);
+        }
+        self.handler.start_received();
+        unless_stopped(self.stop, self.pull.next()).await
+    }
+
+    /// Replaces the subscription if it has been quiet for long although messages are pending.
+    /// Returns whether it did.
+    ///
+    /// Heartbeats prove only that the server knows the request. A server that has lost track of the
+    /// consumer's state may still send them, and deliver nothing.
+    async fn resubscribe_if_stuck(&mut self) -> bool {
+        let queue = queue_name(self.source);
+        let lane = lane_name(self.source);
+        let quiet = self.quiet_since.elapsed();
+        if quiet < PENDING_CHECK_AFTER {
+            return false;
+        }
+        self.quiet_since = Instant::now();
+        let pending = match self.pull.pending().await {
+            Ok(0) => return false,
+            Ok(pending) => pending,
+            Err(error) => {
+                debug!(queue, lane, %error, "cannot check for pending messages");
+                return false;
+            }
+        };
+        let quiet_ms = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
+        warn!(queue, lane, pending, quiet_ms, "{queue} wait and none comes; pulling anew");
+        match Pull::open(self.broker, self.source).await {
+            Ok(pull) => {
+                // The new subscription is open before the old one ends, and the old one returns
+                // its last deliveries: no message waits for its ack wait.
+                let old = std::mem::replace(&mut self.pull, pull);
+                hand_back(self.source, old.close().await).await;
+                true
+            }
+            Err(error) => {
+                warn!(queue, lane, %error, "cannot pull anew");
+                false
+            }
+        }
+    }
+
+    async fn pause_after(&self, error: &Error) {
+        let queue = queue_name(self.source);
+        debug!(queue, lane = lane_name(self.source), %error, "pulling again");
+        unless_stopped(self.stop, tokio::time::sleep(RETRY_PAUSE)).await;
+    }
+}
+
+/// Returns deliveries that have not started to the queue.
+async fn hand_back(source: PullSource, deliveries: Vec<Delivery>) {
+    for delivery in deliveries {
+        if let Err(error) = delivery.give_back(None).await {
+            let queue = queue_name(source);
+            let lane = lane_name(source);
+            debug!(queue, lane, %error, "a delivery that had not started comes again later");
+        }
+    }
+}
+
+/// Returns the output of `future`, or `None` if the worker stops first.
+async fn unless_stopped<T>(stop: &CancellationToken, future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        // A worker that stops must not take another message, even if one is here already.
+        biased;
+        () = stop.cancelled() => None,
+        output = future => Some(output),
+    }
+}
+
+fn queue_name(source: PullSource) -> &'static str {
+    match source {
+        PullSource::Jobs(_) => "jobs",
+        PullSource::Webhooks => "webhooks",
+    }
+}
+
+fn lane_name(source: PullSource) -> Option<&'static str> {
+    match source {
+        PullSource::Jobs(lane) => Some(lane.as_str()),
+        PullSource::Webhooks => None,
+    }
+}
