@@ -20,6 +20,7 @@ pub mod panic;
 pub mod raw_json;
 pub mod readiness_probe;
 pub mod retry;
+pub mod secret;
 pub mod shutdown;
 pub mod source;
 pub mod telemetry;

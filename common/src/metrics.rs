@@ -12,9 +12,7 @@ use std::hash::Hash;
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    EncodeLabel, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelSetEncoder, LabelValueEncoder,
-};
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -101,24 +99,26 @@ impl EncodeLabelSet for TraceLink {
     }
 }
 
-impl EncodeLabelValue for Lane {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.as_str().encode(encoder)
-    }
-}
-
 /// The label `lane`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct InLane {
     /// `interactive` or `bulk`.
-    pub lane: Lane,
+    lane: &'static str,
+}
+
+impl InLane {
+    /// Returns the label of a lane.
+    #[must_use]
+    pub fn of(lane: Lane) -> Self {
+        Self { lane: lane.as_str() }
+    }
 }
 
 /// Labels of a job that became final.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct FinishedJobLabels {
     /// `interactive` or `bulk`.
-    lane: Lane,
+    lane: &'static str,
     /// `succeeded`, `failed`, `dead_lettered` or `cancelled`.
     outcome: &'static str,
     /// The failure's code.
@@ -233,7 +233,7 @@ impl CommonMetrics {
         let outcome = if job.dead_lettered { "dead_lettered" } else { job.status.as_str() };
         let code = job.failure.as_ref().filter(|_| job.status == Status::Failed);
         let code = code.map(|failure| failure.code.label());
-        let labels = FinishedJobLabels { lane: job.lane, outcome, code };
+        let labels = FinishedJobLabels { lane: job.lane.as_str(), outcome, code };
         self.jobs_finished.get_or_create(&labels).inc();
         if let Some(finished_at) = job.finished_at {
             let took = finished_at.duration_since(job.created_at);
@@ -302,12 +302,12 @@ mod tests {
     fn exposition() -> Exposition {
         let mut catalogue = Catalogue::new("test", "1.2.3");
         let counters = catalogue.counters("wordmill_things", "Things");
-        counters.get_or_create(&InLane { lane: Lane::Bulk }).inc_by(3);
+        counters.get_or_create(&InLane::of(Lane::Bulk)).inc_by(3);
         let times = catalogue.distributions("wordmill_time_seconds", "Time", &[0.1, 1.0]);
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
-        times.note(&InLane { lane: Lane::Bulk }, 0.5, TraceLink::to(&trace));
+        times.note(&InLane::of(Lane::Bulk), 0.5, TraceLink::to(&trace));
         let unrecorded = TraceParent { flags: 0, ..trace };
-        times.note(&InLane { lane: Lane::Bulk }, 0.05, TraceLink::to(&unrecorded));
+        times.note(&InLane::of(Lane::Bulk), 0.05, TraceLink::to(&unrecorded));
         catalogue.finish()
     }
 

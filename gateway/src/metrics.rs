@@ -55,7 +55,7 @@ struct RefusalLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SubmissionLabels {
-    lane: Lane,
+    lane: &'static str,
     outcome: &'static str,
 }
 
@@ -170,7 +170,7 @@ impl Metrics {
             Ok(_) => "repeated",
             Err(problem) => problem.name(),
         };
-        let labels = SubmissionLabels { lane, outcome };
+        let labels = SubmissionLabels { lane: lane.as_str(), outcome };
         self.0.submissions.get_or_create(&labels).inc();
     }
 

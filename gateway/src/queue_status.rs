@@ -93,7 +93,7 @@ impl QueueStatus {
         let later = reading.at.elapsed();
         let mut lanes = |name, help, value: &dyn Fn(&LaneLevel) -> f64| {
             let values =
-                reading.lanes.iter().map(|(lane, level)| (InLane { lane: *lane }, value(level)));
+                reading.lanes.iter().map(|(lane, level)| (InLane::of(*lane), value(level)));
             encode_gauges(encoder, name, help, values)
         };
         lanes("wordmill_queue_depth", "Jobs that are not done", &|level| {
@@ -119,10 +119,10 @@ impl QueueStatus {
                 level.oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64())
             },
         )?;
-        let retries = reading.retries.map(|(lane, count)| (InLane { lane }, number(count)));
+        let retries = reading.retries.map(|(lane, count)| (InLane::of(lane), number(count)));
         let help = "Jobs in flight that no worker says it runs";
         encode_gauges(encoder, "wordmill_jobs_waiting_for_retry", help, retries)?;
-        let dead = reading.dead_letters.map(|(lane, count)| (InLane { lane }, number(count)));
+        let dead = reading.dead_letters.map(|(lane, count)| (InLane::of(lane), number(count)));
         encode_gauges(encoder, "wordmill_dead_letters", "Dead letters that are kept", dead)?;
         let waiting = number(reading.webhooks.waiting);
         let help = "Webhooks that are to be delivered, now or at a later attempt";

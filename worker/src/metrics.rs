@@ -61,7 +61,7 @@ impl AckCheckLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
-    lane: Lane,
+    lane: &'static str,
     outcome: &'static str,
     code: Option<&'static str>,
 }
@@ -74,7 +74,7 @@ struct StageLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RetryLabels {
-    lane: Lane,
+    lane: &'static str,
     code: &'static str,
 }
 
@@ -143,9 +143,9 @@ impl Metrics {
         );
         for lane in Lane::ALL {
             // A line that appears with the first event hides that event from `rate`.
-            running_jobs.get_or_create(&InLane { lane }).set(0);
-            drop(deliveries.get_or_create(&InLane { lane }));
-            drop(redeliveries.get_or_create(&InLane { lane }));
+            running_jobs.get_or_create(&InLane::of(lane)).set(0);
+            drop(deliveries.get_or_create(&InLane::of(lane)));
+            drop(redeliveries.get_or_create(&InLane::of(lane)));
         }
         let ack_checks = ack_checks(&mut catalogue);
         let queue_wait = catalogue.distributions(
@@ -208,20 +208,20 @@ impl Metrics {
 
     /// Returns the number of running jobs of a lane, small jobs without a slot included.
     pub(crate) fn running_count(&self, lane: Lane) -> u32 {
-        let gauge = self.0.running_jobs.get_or_create_owned(&InLane { lane });
+        let gauge = self.0.running_jobs.get_or_create_owned(&InLane::of(lane));
         u32::try_from(gauge.get()).unwrap_or(0)
     }
 
     /// Counts a job as running until the returned guard is dropped.
     pub(crate) fn begin_job(&self, lane: Lane) -> RunningJob {
-        let gauge = self.0.running_jobs.get_or_create_owned(&InLane { lane });
+        let gauge = self.0.running_jobs.get_or_create_owned(&InLane::of(lane));
         gauge.inc();
         RunningJob(gauge)
     }
 
     /// Notes the delivery of a job.
     pub(crate) fn note_delivery(&self, delivery: &Delivery, message: &JobMessage) {
-        let lane = InLane { lane: message.lane };
+        let lane = InLane::of(message.lane);
         self.0.deliveries.get_or_create(&lane).inc();
         if delivery.delivered() > 1 {
             self.0.redeliveries.get_or_create(&lane).inc();
@@ -267,7 +267,7 @@ impl Metrics {
     }
 
     fn count_attempt(&self, lane: Lane, outcome: &'static str, code: Option<&'static str>) {
-        let labels = AttemptLabels { lane, outcome, code };
+        let labels = AttemptLabels { lane: lane.as_str(), outcome, code };
         self.0.attempts.get_or_create(&labels).inc();
     }
 
@@ -282,7 +282,7 @@ impl Metrics {
             && let Some(last) = job.attempts.last()
         {
             let code = last.failure.as_ref().map_or("", |failure| failure.code.label());
-            self.0.retries.get_or_create(&RetryLabels { lane: job.lane, code }).inc();
+            self.0.retries.get_or_create(&RetryLabels { lane: job.lane.as_str(), code }).inc();
         }
     }
 

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::env::Secret;
 use crate::id::Owner;
+use crate::secret::Secret;
 
 /// Least length of a main secret, in bytes: 128 random bits in hexadecimal.
 const BYTES_MIN: usize = 32;

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
-use wordmill_common::env::Secret;
 use wordmill_common::id::Owner;
+use wordmill_common::secret::Secret;
 
 use crate::auth::limits::{Bucket, Quota, Rate};
 
