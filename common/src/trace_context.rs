@@ -29,13 +29,15 @@ impl TraceId {
         Self(Uuid::new_v4().as_u128())
     }
 
-    /// Returns the id with these bits, which are not all zero.
-    pub(crate) fn from_bits(bits: u128) -> Self {
+    /// Returns the id with these bits. They must not all be zero, which the format reserves.
+    #[must_use]
+    pub fn from_bits(bits: u128) -> Self {
         Self(bits)
     }
 
     /// Returns the id's bits.
-    pub(crate) fn bits(self) -> u128 {
+    #[must_use]
+    pub fn bits(self) -> u128 {
         self.0
     }
 }

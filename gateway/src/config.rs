@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wordmill_common::env::{Env, Size};
-use wordmill_common::telemetry;
 use wordmill_common::webhook::Secrets;
 use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
+use wordmill_service::env::{Env, Size};
+use wordmill_service::telemetry;
 
 use crate::http::browser::Hosts;
 use crate::http::cors::Origins;

@@ -6,13 +6,13 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
-use wordmill_common::env::{self, Env};
 use wordmill_common::id::Owner;
-use wordmill_common::shutdown::Signals;
-use wordmill_common::{readiness_probe, telemetry};
 use wordmill_gateway::auth::api_keys;
 use wordmill_gateway::config::Config;
 use wordmill_gateway::http::tls;
+use wordmill_service::env::{self, Env};
+use wordmill_service::shutdown::Signals;
+use wordmill_service::{readiness_probe, telemetry};
 
 /// Most allocations of a job are freed within a millisecond, on several threads.
 #[cfg(feature = "jemalloc")]

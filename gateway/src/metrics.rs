@@ -12,10 +12,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 use wordmill_common::id::Lane;
 use wordmill_common::job::Job;
-use wordmill_common::metrics::{
+use wordmill_common::trace_context::TraceParent;
+use wordmill_service::metrics::{
     ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, Distributions, Exposition, TraceLink,
 };
-use wordmill_common::trace_context::TraceParent;
 
 use crate::App;
 use crate::http::problem::Problem;

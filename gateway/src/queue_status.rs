@@ -13,12 +13,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::debug;
 use wordmill_common::clock::age;
 use wordmill_common::id::Lane;
-use wordmill_common::metrics::{InLane, encode_gauges};
 use wordmill_nats::Error;
 use wordmill_nats::dead_letters::{Archive, Mark};
 use wordmill_nats::presence;
 use wordmill_nats::queue::LaneLevel;
 use wordmill_nats::webhooks;
+use wordmill_service::metrics::{InLane, encode_gauges};
 
 use crate::App;
 use crate::enqueue::backpressure::Backpressure;

@@ -18,7 +18,7 @@ use tower_http::compression::Compression;
 use tower_http::compression::predicate::{And, NotForContentType, Predicate, SizeAbove};
 use tower_http::set_header::SetResponseHeader;
 use tracing::error;
-use wordmill_common::panic;
+use wordmill_service::panic;
 use wordmill_service::server::Connection;
 
 use crate::api::dead_letters::{self, replay};

@@ -9,8 +9,8 @@ use async_nats::{Client, ConnectOptions, Event, ServerInfo, jetstream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, warn};
-use wordmill_common::env::Env;
 use wordmill_common::secret::Secret;
+use wordmill_service::env::Env;
 
 pub use self::tls::Tls;
 pub use crate::connection::REQUEST_TIMEOUT;

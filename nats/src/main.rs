@@ -4,11 +4,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use wordmill_common::env::{self, Env};
 use wordmill_nats::connect::{Broker, Role, Settings};
 use wordmill_nats::global_account::{self, SearchResult};
 use wordmill_nats::provision::{self, Drift};
 use wordmill_nats::topology::{self, Topology};
+use wordmill_service::env::{self, Env};
 
 const USAGE: &str = "\
 Usage: wordmill-nats <command>

@@ -11,8 +11,8 @@ use wordmill_common::clock;
 use wordmill_common::id::JobId;
 use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
-use wordmill_common::telemetry;
 use wordmill_common::trace_context::{TraceId, TraceParent};
+use wordmill_service::telemetry;
 
 /// Header with the W3C trace context.
 const TRACEPARENT: &str = "traceparent";

@@ -6,8 +6,8 @@ use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Republish, RetentionPolicy, StorageType,
 };
-use wordmill_common::env::{Env, Size};
 use wordmill_common::id::Lane;
+use wordmill_service::env::{Env, Size};
 
 /// The work queue.
 pub const JOBS: &str = "JOBS";

@@ -20,12 +20,12 @@ use wordmill_common::id::RunNonce;
 use wordmill_common::job::{Count, Event, InvalidTransition, Job, Status};
 use wordmill_common::message::{self, JobMessage};
 use wordmill_common::source::Source;
-use wordmill_common::telemetry;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
 use wordmill_nats::job_record::{Lookup, VersionedJob, check_state};
 use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
+use wordmill_service::telemetry;
 
 use self::settle::{
     NEWER_PAUSE, conclude, give_back_newer, handle_unparsable, report_newer_message, settle,

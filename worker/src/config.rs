@@ -3,10 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use wordmill_common::env::{Env, Size};
-use wordmill_common::{retry, telemetry};
+use wordmill_common::retry;
 use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
+use wordmill_service::env::{Env, Size};
+use wordmill_service::telemetry;
 
 use crate::webhooks;
 

@@ -15,11 +15,11 @@ use url::Url;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::Stage;
 use wordmill_common::message::JobMessage;
-use wordmill_common::panic;
 use wordmill_common::source::{Source, SourceInfo};
-use wordmill_common::telemetry;
 use wordmill_count::{DocumentCount, Hints, Options};
 use wordmill_fetch::Page;
+use wordmill_service::panic;
+use wordmill_service::telemetry;
 
 use crate::keep_alive::ProgressMeter;
 use crate::metrics::FetchTimer;

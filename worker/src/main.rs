@@ -6,9 +6,9 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
-use wordmill_common::env::{self, Env};
-use wordmill_common::shutdown::Signals;
-use wordmill_common::{readiness_probe, telemetry};
+use wordmill_service::env::{self, Env};
+use wordmill_service::shutdown::Signals;
+use wordmill_service::{readiness_probe, telemetry};
 use wordmill_worker::config::Config;
 
 /// Most allocations of a job are freed within a millisecond, on several threads.

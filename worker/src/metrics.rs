@@ -11,16 +11,16 @@ use wordmill_common::failure::FailureCode;
 use wordmill_common::id::Lane;
 use wordmill_common::job::Status;
 use wordmill_common::message::{self, JobMessage};
-use wordmill_common::metrics::{
-    ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, DOCUMENT_BYTES, Distributions, Exposition,
-    Gauges, InLane, JOB_SECONDS, MetricsPage, TraceLink,
-};
 use wordmill_common::open_name::OpenName;
 use wordmill_common::webhook::{self, Answer};
 use wordmill_fetch::Progress;
 use wordmill_nats::acks::{CheckOutcome, QueueKind};
 use wordmill_nats::delivery::Delivery;
 use wordmill_nats::store::Outcome;
+use wordmill_service::metrics::{
+    ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, DOCUMENT_BYTES, Distributions, Exposition,
+    Gauges, InLane, JOB_SECONDS, MetricsPage, TraceLink,
+};
 
 use crate::outcome::AttemptOutcome;
 

@@ -5,9 +5,9 @@ use url::Url;
 use wordmill_common::failure::FailureCode;
 use wordmill_common::job::{Attempt, Job, Status};
 use wordmill_common::open_name::OpenName;
-use wordmill_common::telemetry;
 use wordmill_count::DocumentCount;
 use wordmill_fetch::Page;
+use wordmill_service::telemetry;
 
 /// Begins the span `GET`, for fetching a page.
 pub(crate) fn begin_fetch(url: &Url) -> Span {

@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::info;
-use wordmill_common::env::Env;
 use wordmill_common::webhook::{ATTEMPT_TIME_MAX, Schedule, Secrets};
 use wordmill_fetch::{Fetcher, SetupError};
 use wordmill_nats::delivery::{Delivery, PullSource};
 use wordmill_nats::supervise::Health;
+use wordmill_service::env::Env;
 
 use crate::Worker;
 use crate::pull_loop::{self, DeliveryHandler, PullContext};

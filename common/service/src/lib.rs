@@ -1,3 +1,10 @@
-//! HTTP server of gateway and worker, which hostile clients cannot exhaust.
+//! How the Wordmill services start, listen and report: settings, telemetry, metrics, shutdown, the
+//! readiness probe, and an HTTP server that hostile clients cannot exhaust.
 
+pub mod env;
+pub mod metrics;
+pub mod panic;
+pub mod readiness_probe;
 pub mod server;
+pub mod shutdown;
+pub mod telemetry;

@@ -15,7 +15,6 @@ use wordmill_common::job::{Job, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::source::Source;
-use wordmill_common::telemetry;
 use wordmill_common::trace_context::TraceParent;
 use wordmill_nats::Error;
 use wordmill_nats::job_record::{Lookup, VersionedJob};
@@ -23,6 +22,7 @@ use wordmill_nats::queue::{Envelope, PublishAck};
 use wordmill_nats::spans;
 use wordmill_nats::store::ClaimResult;
 use wordmill_nats::stream_read::ReadFrom;
+use wordmill_service::telemetry;
 
 use crate::App;
 use crate::auth::limits;

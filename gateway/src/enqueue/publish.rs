@@ -7,13 +7,13 @@ use tracing::{Instrument, Span, debug, info, warn};
 use wordmill_common::id::Lane;
 use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
-use wordmill_common::telemetry;
 use wordmill_common::trace_context::TraceParent;
 use wordmill_nats::job_record::Lookup;
 use wordmill_nats::queue::{Envelope, PublishAck, PublishError};
 use wordmill_nats::spans;
 use wordmill_nats::store::WriteError;
 use wordmill_nats::stream_read::ReadFrom;
+use wordmill_service::telemetry;
 
 use crate::App;
 use crate::auth::limits;

@@ -7,11 +7,11 @@ use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use tracing::{Instrument, Span, field, info_span};
-use wordmill_common::env::Env;
 use wordmill_common::id::JobId;
 use wordmill_common::job::Job;
-use wordmill_common::telemetry;
 use wordmill_common::trace_context::{TraceId, TraceParent};
+use wordmill_service::env::Env;
+use wordmill_service::telemetry;
 
 use crate::App;
 use crate::http::problem::Problem;

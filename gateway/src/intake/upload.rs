@@ -13,7 +13,6 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
-use wordmill_common::env::{Env, Size};
 use wordmill_common::id::JobKey;
 use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
@@ -22,6 +21,7 @@ use wordmill_common::trace_context::TraceParent;
 use wordmill_common::webhook::Webhook;
 use wordmill_nats::Error;
 use wordmill_nats::documents::{Documents, StoredDocument, Upload};
+use wordmill_service::env::{Env, Size};
 
 use crate::App;
 use crate::enqueue::publish;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use async_nats::ConnectOptions;
 use async_nats::rustls::pki_types::CertificateDer;
 use async_nats::rustls::pki_types::pem::PemObject;
-use wordmill_common::env::Env;
+use wordmill_service::env::Env;
 
 /// What is added to a failure to connect where TLS is wanted.
 const TLS_HINT: &str = " (if the server is up and speaks TLS, one side does not trust the other: is its \

@@ -15,7 +15,6 @@ use url::Url;
 use wordmill_common::clock;
 use wordmill_common::id::{JobKey, RunNonce};
 use wordmill_common::job::Job;
-use wordmill_common::telemetry;
 use wordmill_common::webhook::{self, Answer, Deliveries, Status};
 use wordmill_fetch::Slot;
 use wordmill_nats::Error;
@@ -24,6 +23,7 @@ use wordmill_nats::job_record::{Lookup, check_state};
 use wordmill_nats::store::WriteError;
 use wordmill_nats::stream_read::ReadFrom;
 use wordmill_nats::webhooks::{Order, VersionedDeliveries};
+use wordmill_service::telemetry;
 
 use super::Deliverer;
 use crate::attempt::settle::{NEWER_PAUSE, report_newer_message};

@@ -1,7 +1,7 @@
 //! What a service says about itself: a log on standard output, and the spans of its work, if there
 //! is a collector to send them to.
 //!
-//! Trace ids are always made and carried by [`crate::trace_context`]. It is optional to record
+//! Trace ids are always made and carried by [`wordmill_common::trace_context`]. It is optional to record
 //! spans and to send them: without an endpoint there is no OpenTelemetry layer at all.
 
 mod export;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::secret::Secret;
+use wordmill_common::secret::Secret;
 
 /// Exit code for bad settings (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;

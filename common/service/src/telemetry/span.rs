@@ -9,7 +9,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::log::SpanFields;
-use crate::trace_context::{TraceId, TraceParent};
+use wordmill_common::trace_context::{TraceId, TraceParent};
 
 /// Makes `parent`, which is not a span of this process as a rule, the parent of a span that was just
 /// created.

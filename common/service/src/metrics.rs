@@ -20,9 +20,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
-use crate::id::Lane;
-use crate::job::{Job, Status};
-use crate::trace_context::{TraceId, TraceParent};
+use wordmill_common::id::Lane;
+use wordmill_common::job::{Job, Status};
+use wordmill_common::trace_context::{TraceId, TraceParent};
 
 /// Bounds for what a client waits for, in seconds.
 pub const ANSWER_SECONDS: &[f64] =
