@@ -19,8 +19,8 @@ use wordmill_tests::wait_for;
 
 use super::LIMIT;
 use super::case::{Case, Names};
-use super::good::SECRET;
-use crate::document_lifetimes::crash;
+use super::successes::SECRET;
+use crate::jobs::document_retention::crash;
 
 /// Nobody waits for slow pages in the end.
 pub const IMPATIENT: (&str, &str) = ("WORDMILL_SHUTDOWN_GRACE", "100ms");

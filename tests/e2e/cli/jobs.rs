@@ -13,7 +13,7 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::wait_for;
 
-use crate::command::{folder, listed};
+use crate::cli::count::{folder, listed};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

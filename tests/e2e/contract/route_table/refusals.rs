@@ -9,8 +9,8 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
 
 use super::case::{Case, Names, UNKNOWN};
-use super::good::SECRET;
 use super::limits::IMPATIENT;
+use super::successes::SECRET;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// What submits one job.

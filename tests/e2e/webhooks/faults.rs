@@ -11,7 +11,7 @@ use wordmill_tests::receiver::{Receiver, Reply};
 use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
 use wordmill_tests::wait_for;
 
-use crate::webhooks::{QUICK, SECRET, settled, shown};
+use crate::webhooks::delivery::{QUICK, SECRET, settled, shown};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const BUSY: Reply = Reply::Status("503 Service Unavailable", "");

@@ -12,7 +12,7 @@ use wordmill_tests::keyring::Keyring;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Stack, ready};
 
-use crate::command::folder;
+use crate::cli::count::folder;
 
 #[test]
 fn a_server_that_is_not_there_or_not_well_is_told_apart() {

@@ -1,4 +1,5 @@
-//! What each role may do, and what it may not: the tables of [`roles`](crate::roles).
+//! The rights of each role, as tables for the tests in
+//! [`broker_roles`](crate::auth::broker_roles).
 
 /// The job that waits in the queue, and must still wait there when everybody was refused.
 pub const JOB: &str = "jobs.interactive.public.0198f0c2-0000-7000-8000-000000000001";

@@ -14,7 +14,7 @@ use wordmill_tests::traces::cases::{self, SECRETS};
 use wordmill_tests::traces::{Kind, Span, Trace};
 use wordmill_tests::wait_for;
 
-use crate::webhooks::QUICK;
+use crate::webhooks::delivery::QUICK;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Longest time that a service may take to stop, whatever its collector does.

@@ -6,7 +6,7 @@ use wordmill_tests::document::{post, require_accepted};
 use wordmill_tests::stack::{Stack, Worker};
 use wordmill_tests::wait_for;
 
-use crate::documents::{LIMIT, TEXT, is_empty, large};
+use crate::jobs::documents::{LIMIT, TEXT, is_empty, large};
 
 #[test]
 fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {

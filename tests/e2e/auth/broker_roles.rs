@@ -19,7 +19,9 @@ use wordmill_tests::stack::{
 };
 use wordmill_tests::{runtime, wait_for};
 
-use crate::rights::{ANSWERED, JOB, NOBODY_HEARS, NOBODY_PUBLISHES, PUBLISHES_NOT, RECORD};
+use crate::auth::broker_rights::{
+    ANSWERED, JOB, NOBODY_HEARS, NOBODY_PUBLISHES, PUBLISHES_NOT, RECORD,
+};
 
 const LIMIT: Duration = Duration::from_secs(10);
 

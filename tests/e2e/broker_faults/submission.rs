@@ -1,6 +1,6 @@
 //! Every row of the submit table, forced: what the queue and the store say, or do not say, to the two
-//! messages that a submission sends. Rows without a test here are in `faults` and `keyed`; the table
-//! is in docs/reliability.md.
+//! messages that a submission sends. Rows without a test here are in `outages` and
+//! `jobs::idempotency`; the table is in docs/reliability.md.
 
 use std::time::Duration;
 

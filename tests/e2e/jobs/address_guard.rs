@@ -7,7 +7,7 @@ use wordmill_tests::receiver::Receiver;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, service};
 
-use crate::webhooks::{SECRET, settled};
+use crate::webhooks::delivery::{SECRET, settled};
 
 const LIMIT: Duration = Duration::from_secs(20);
 

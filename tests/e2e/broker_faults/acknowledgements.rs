@@ -14,7 +14,7 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Worker, ready, shipped_configuration};
 use wordmill_tests::wait_for;
 
-use crate::webhooks::{QUICK, settled};
+use crate::webhooks::delivery::{QUICK, settled};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long a message waits for its acknowledgement here, so that it comes again soon.

@@ -6,9 +6,9 @@
 //! case. What an answer means beyond its status and its code is for the other modules to test.
 
 mod case;
-mod good;
 mod limits;
-mod refused;
+mod refusals;
+mod successes;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,8 +46,8 @@ fn every_answer_that_is_promised_has_a_case_and_every_case_is_promised() {
         })
         .collect();
     let lists = [
-        good::cases(),
-        refused::cases(),
+        successes::cases(),
+        refusals::cases(),
         limits::sizes(),
         limits::closed_doors(),
         limits::broken_off(),
@@ -99,7 +99,7 @@ fn every_route_has_a_row_in_the_readme() {
 /// Every operation that needs the broker, while there is none.
 fn without_broker(description: &Description) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
-    for case in good::cases() {
+    for case in successes::cases() {
         let operation = description.operation(&case);
         // The older contract has 500 for all that is our fault.
         let expected = if operation.answers.contains("503 broker_unavailable") {
@@ -119,7 +119,7 @@ fn without_broker(description: &Description) -> Vec<Case> {
 
 #[test]
 fn what_needs_the_broker_says_so_while_there_is_none() {
-    let gateway = Gateway::start("127.0.0.1:1", &[("WORDMILL_WEBHOOK_SECRETS", good::SECRET)]);
+    let gateway = Gateway::start("127.0.0.1:1", &[("WORDMILL_WEBHOOK_SECRETS", successes::SECRET)]);
     let mut names = Names::default().all_ids(UNKNOWN);
     names.add("page", closed_port());
     // Each waits for the broker as long as a request may.

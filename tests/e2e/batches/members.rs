@@ -1,0 +1,418 @@
+//! Many jobs in one request: each accepted or refused by itself, and added up when they are done.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::keyring::Keyring;
+use wordmill_tests::proxy::{Proxy, Rule};
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
+use wordmill_tests::stream::{Event, EventStream};
+use wordmill_tests::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// Sends one job a line.
+fn send(client: &Client, query: &str, headers: &[(&str, &str)], lines: &[Value]) -> Answer {
+    let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let headers: Vec<_> = [&[NDJSON], headers].concat();
+    client.send("POST", &format!("/v1/batches{query}"), &headers, body.as_bytes())
+}
+
+/// Sends a batch that has to be accepted, and returns the answer.
+fn accepted(client: &Client, lines: &[Value]) -> Value {
+    let answer = send(client, "", &[], lines);
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let batch = answer.json();
+    let path = format!("/v1/batches/{}", id(&batch));
+    assert_eq!(answer.header("location"), Some(&*path));
+    assert_eq!(batch["links"]["self"], path);
+    batch
+}
+
+fn id(batch: &Value) -> &str {
+    batch["batch_id"].as_str().expect("a batch id")
+}
+
+/// Returns the ids of the jobs that were accepted.
+fn members(batch: &Value) -> Vec<String> {
+    let lines = batch["lines"].as_array().expect("lines");
+    lines.iter().filter_map(|line| line["job_id"].as_str()).map(str::to_owned).collect()
+}
+
+fn batch(client: &Client, id: &str) -> Value {
+    let answer = client.get(&format!("/v1/batches/{id}"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+fn counts(succeeded: u32, failed: u32, cancelled: u32, refused: u32) -> Value {
+    json!({
+        "queued": 0, "running": 0, "succeeded": succeeded, "failed": failed,
+        "cancelled": cancelled, "gone": 0, "refused": refused,
+    })
+}
+
+/// Adds up the histograms of some jobs.
+fn sum(client: &Client, jobs: &[String]) -> BTreeMap<String, u64> {
+    let mut sum = BTreeMap::new();
+    for job_id in jobs {
+        for (word, count) in client.result(job_id)["word_count"].as_object().expect("words") {
+            *sum.entry(word.clone()).or_default() += count.as_u64().expect("a count");
+        }
+    }
+    sum
+}
+
+fn words(result: &Value) -> BTreeMap<String, u64> {
+    let words = result["word_count"].as_object().expect("words").iter();
+    words.map(|(word, count)| (word.clone(), count.as_u64().expect("a count"))).collect()
+}
+
+#[test]
+fn each_line_is_accepted_or_refused_by_itself_and_the_rest_is_added_up() {
+    let stack = Stack::start();
+    let (site, client) = (Site::start(), stack.client());
+    let url = site.put("/page", Page::new("text/html", "<p>the river</p><p>the mill</p>"));
+    let long = (0..9000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
+    let body = [
+        json!({"text": "the mill by the river", "labels": {"part": "1"}}).to_string(),
+        "{\"text\": ".to_owned(),
+        json!({"url": "ftp://example.org/"}).to_string(),
+        json!({"url": url}).to_string(),
+        String::new(),
+        json!({"text": "a", "lane": "bulk"}).to_string(),
+        json!({"text": "a", "options": {"rule": "office"}}).to_string(),
+        json!({"text": "l'été", "options": {"language": "fr"}}).to_string(),
+        json!({"text": long}).to_string(),
+    ]
+    .join("\n");
+    let path = "/v1/batches?label=book:2600&top=2";
+    let answer = client.send("POST", path, &[NDJSON], body.as_bytes());
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let sent = answer.json();
+    assert_eq!((&sent["accepted"], &sent["refused"]), (&json!(4), &json!(4)), "{sent}");
+    let refused: Vec<_> = sent["lines"]
+        .as_array()
+        .expect("lines")
+        .iter()
+        .filter(|line| line["job_id"].is_null())
+        .map(|line| (line["line"].clone(), line["problem"]["code"].clone()))
+        .collect();
+    let expected =
+        [(2, "invalid_json"), (3, "invalid_url"), (5, "invalid_request"), (6, "invalid_option")];
+    assert_eq!(refused, expected.map(|(line, code)| (json!(line), json!(code))), "{sent}");
+
+    let waited = client.get(&format!("/v1/batches/{}?wait=60", id(&sent))).json();
+    assert_eq!((&waited["status"], &waited["lane"]), (&json!("succeeded"), &json!("bulk")));
+    assert_eq!(waited["counts"], counts(4, 0, 0, 4), "{waited}");
+    assert_eq!(waited["attempts"].as_array().expect("attempts").len(), 1, "{waited}");
+    assert_eq!(waited["labels"], json!({"book": "2600"}));
+    assert_eq!(waited["top_words"].as_array().expect("words").len(), 2, "{waited}");
+    assert_eq!(waited["source"]["kind"], "batch", "{waited}");
+    assert_eq!(waited["source"]["batch"]["refused"], json!([[2, 3], [5, 6]]), "{waited}");
+
+    let jobs = members(&sent);
+    let first = client.get(&format!("/v1/jobs/{}", jobs[0])).json();
+    assert_eq!(first["labels"], json!({"book": "2600", "part": "1"}));
+    assert_eq!((&first["batch"], &first["lane"]), (&sent["batch_id"], &json!("bulk")), "{first}");
+    assert_eq!(first["links"]["batch"], sent["links"]["self"], "{first}");
+    assert_ne!(first["trace_id"], waited["trace_id"]);
+
+    let result = client.get(&format!("/v1/batches/{}/result", id(&sent))).json();
+    assert_eq!(words(&result), sum(client, &jobs));
+    let totals = jobs.iter().map(|job_id| client.result(job_id));
+    let totals: Vec<Value> = totals.collect();
+    let add = |of: &dyn Fn(&Value) -> &Value| -> u64 {
+        totals.iter().map(|result| of(result).as_u64().expect("a number")).sum()
+    };
+    for name in ["words", "characters", "characters_no_spaces", "overlong_words"] {
+        assert_eq!(result["totals"][name], add(&|result| &result["totals"][name]), "{name}");
+    }
+    assert_eq!(result["totals"]["unique_words"], words(&result).len());
+    for rule in ["unicode", "whitespace", "office", "gmx"] {
+        let sums = add(&|result| &result["totals_by_rule"][rule]);
+        assert_eq!(result["totals_by_rule"][rule], sums, "{rule}");
+    }
+    let csv = client.get(&format!("/v1/batches/{}/result?format=csv&top=2", id(&sent)));
+    assert_eq!(csv.text, "word,count\r\nthe,4\r\nmill,2\r\n", "{csv:?}");
+    // What is no batch is none, and the batch is a job like others.
+    client.get(&format!("/v1/batches/{}", jobs[0])).problem(404, "job_not_found");
+    client.get(&format!("/v1/batches/{}/result", jobs[0])).problem(404, "job_not_found");
+    assert_eq!(client.result(id(&sent)), result);
+}
+
+#[test]
+fn an_array_is_a_batch_too_and_what_is_none_is_refused() {
+    let stack = Stack::start();
+    let client = stack.client();
+    let jobs = json!([{"text": "a b"}, {"text": "b \"]},["}]);
+    let answer = client.post("/v1/batches", &jobs);
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let job = client.finished(id(&answer.json()), LIMIT);
+    assert_eq!(job["totals"]["words"], 3, "{job}");
+
+    let empty = |body: &str, code: &str| {
+        let answer = client.send("POST", "/v1/batches", &[JSON], body.as_bytes());
+        let problem = answer.problem(422, "empty_batch");
+        if !code.is_empty() {
+            assert_eq!(problem["lines"][0]["problem"]["code"], code, "{problem}");
+        }
+    };
+    empty("[]", "");
+    empty("{\"text\": \"a\"}", "invalid_json");
+    empty("[{}]", "invalid_request");
+    empty("", "invalid_json");
+    let send = |query: &str, headers: &[(&str, &str)]| {
+        client.send("POST", &format!("/v1/batches{query}"), headers, b"{\"text\": \"a\"}\n")
+    };
+    send("", &[("content-type", "text/csv")]).problem(415, "unsupported_media_type");
+    send("", &[]).problem(415, "unsupported_media_type");
+    send("?lane=interactive", &[NDJSON]).problem(400, "invalid_query");
+    send("?rule=none", &[NDJSON]).problem(422, "invalid_option");
+    send("?label=x", &[NDJSON]).problem(422, "invalid_label");
+    send("", &[NDJSON, ("idempotency-key", "")]).problem(400, "invalid_idempotency_key");
+    client.get("/v1/batches/0198f0c2-0000-7000-8000-000000000000").problem(404, "job_not_found");
+    client.get("/v1/batches/nonsense").problem(400, "invalid_job_id");
+
+    // What comes before the damage is accepted, what comes after it is not.
+    let cut = client.send("POST", "/v1/batches", &[JSON], b"[{\"text\": \"a\"}, {\"te");
+    assert_eq!(cut.status, 202, "{cut:?}");
+    let cut = cut.json();
+    assert_eq!((&cut["accepted"], &cut["refused"]), (&json!(1), &json!(1)), "{cut}");
+    assert_eq!(cut["lines"][1]["problem"]["code"], "invalid_json", "{cut}");
+}
+
+#[test]
+fn lines_and_batches_are_bounded() {
+    let stack = Stack::with(1, 0, &[("WORDMILL_JSON_SIZE_MAX", "1KiB")]);
+    let client = stack.client();
+    let long = json!({"text": "x".repeat(2000)});
+    let sent = accepted(client, &[json!({"text": "a"}), long, json!({"text": "b"})]);
+    assert_eq!((&sent["accepted"], &sent["refused"]), (&json!(2), &json!(1)), "{sent}");
+    assert_eq!(sent["lines"][1]["problem"]["code"], "input_too_large", "{sent}");
+
+    let many = vec![json!({"text": "a"}); 10_002];
+    // A busy broker stores only a part of them in time; the batch is sent again, as documented.
+    let sent = wait_for("the batch is accepted", LIMIT, || {
+        let answer = send(client, "", &[("idempotency-key", "many")], &many);
+        assert!([202, 503].contains(&answer.status), "{answer:?}");
+        (answer.status == 202).then(|| answer.json())
+    });
+    assert_eq!((&sent["accepted"], &sent["refused"]), (&json!(10_000), &json!(1)));
+    let last = &sent["lines"][10_000];
+    assert_eq!(
+        (&last["line"], &last["problem"]["code"]),
+        (&json!(10_001), &json!("input_too_large"))
+    );
+    let waiting = batch(client, id(&sent));
+    assert_eq!(waiting["counts"]["queued"], 10_000, "{waiting}");
+    // Two batches, and what they are made of.
+    assert_eq!(Admin::of(&stack.nats).messages("JOBS"), 10_004);
+}
+
+#[test]
+fn a_repeat_under_the_same_key_runs_nothing_twice() {
+    let stack = Stack::start();
+    let (site, client) = (Site::start(), stack.client());
+    let url = |n: u32| site.put(&format!("/{n}"), Page::new("text/plain", "two words"));
+    let lines: Vec<_> = (0..20).map(|n| json!({"url": url(n)})).collect();
+    let key = [("idempotency-key", "monday")];
+    let first = send(client, "", &key, &lines);
+    assert_eq!(first.status, 202, "{first:?}");
+    let first = first.json();
+    let done = client.finished(id(&first), LIMIT);
+    assert_eq!(done["totals"]["words"], 40, "{done}");
+    let again = send(client, "", &key, &lines);
+    assert_eq!(again.status, 202, "{again:?}");
+    let again = again.json();
+    assert_eq!((&again["batch_id"], &again["lines"]), (&first["batch_id"], &first["lines"]));
+    assert_eq!(batch(client, id(&first)), done);
+    assert!((0..20).all(|n| site.hits(&format!("/{n}")) == 1));
+    // With other lines it is another batch.
+    let others: Vec<_> = (0..20).map(|_| json!({"text": "other"})).collect();
+    let problem = send(client, "", &key, &others).problem(422, "idempotency_key_reused");
+    assert_eq!(problem["lines"][0]["problem"]["code"], "idempotency_key_reused", "{problem}");
+    send(client, "", &key, &lines[..19]).problem(422, "idempotency_key_reused");
+    // It is the same when one of its jobs is deleted meanwhile.
+    let job = format!("/v1/jobs/{}", members(&first)[3]);
+    assert_eq!(client.send("DELETE", &job, &[], &[]).status, 204);
+    assert_eq!(send(client, "", &key, &lines).json()["lines"], first["lines"]);
+    // Without a key it is a new one each time.
+    assert_ne!(id(&accepted(client, &lines)), id(&accepted(client, &lines)));
+}
+
+#[test]
+fn a_batch_that_is_interrupted_goes_on_where_it_was_under_its_key() {
+    let stack = Stack::with(1, 0, &[]);
+    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    admin.reconfigure("JOBS", |config| config.max_messages = 300);
+    let lines: Vec<_> = (0..400).map(|n| json!({"text": format!("job {n}")})).collect();
+    let key = [("idempotency-key", "large")];
+    let problem = send(client, "", &key, &lines).problem(503, "queue_full");
+    let accepted = problem["accepted"].as_u64().expect("a number");
+    assert!((1..400).contains(&accepted), "{accepted}");
+    let batch_id = problem["batch_id"].as_str().expect("an id");
+    client.get(&format!("/v1/batches/{batch_id}")).problem(404, "job_not_found");
+    let codes = problem["lines"].as_array().expect("lines").iter();
+    assert!(codes.clone().any(|line| line["problem"]["code"] == "queue_full"), "{problem}");
+    assert_eq!(codes.filter(|line| line["job_id"].is_string()).count() as u64, accepted);
+
+    admin.reconfigure("JOBS", |config| config.max_messages = 10_000);
+    let whole = wait_for("there is room again", LIMIT, || {
+        let answer = send(client, "", &key, &lines);
+        (answer.status == 202).then(|| answer.json())
+    });
+    assert_eq!((id(&whole), &whole["accepted"]), (batch_id, &json!(400)));
+    assert_eq!(admin.messages("JOBS"), 401);
+    let worker = Worker::start(&stack.nats.address(), &[]);
+    ready(&worker.health);
+    let job = client.finished(batch_id, LIMIT);
+    assert_eq!((&job["totals"]["words"], &job["counts"]), (&json!(800), &counts(400, 0, 0, 0)));
+}
+
+#[test]
+fn members_that_fail_or_are_withdrawn_are_counted_as_such() {
+    let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "100ms")]);
+    let (site, client) = (Site::start(), stack.client());
+    let gone = site.put("/gone", Page::status("404 Not Found"));
+    let busy = site.put("/busy", Page::status("503 Service Unavailable"));
+    let slow = site.put("/slow", Page::new("text/plain", "never").after(LIMIT));
+    let sent = accepted(
+        client,
+        &[json!({"text": "a b"}), json!({"url": gone}), json!({"url": busy}), json!({"url": slow})],
+    );
+    let jobs = members(&sent);
+    // While one of them is unfinished, the batch says how far the others are.
+    let waiting = wait_for("three have ended", LIMIT, || {
+        let waiting = batch(client, id(&sent));
+        (waiting["counts"]["failed"] == 2 && waiting["counts"]["running"] == 1).then_some(waiting)
+    });
+    assert_eq!(
+        (&waiting["status"], &waiting["counts"]["succeeded"]),
+        (&json!("queued"), &json!(1))
+    );
+    assert!(waiting["attempts"].as_array().expect("attempts").is_empty(), "{waiting}");
+    client.get(&format!("/v1/batches/{}/result", id(&sent))).problem(409, "job_not_finished");
+    let cancelled = client.send("POST", &format!("/v1/jobs/{}/cancel", jobs[3]), &[], &[]);
+    assert_eq!(cancelled.status, 200, "{cancelled:?}");
+    let done = client.finished(id(&sent), LIMIT);
+    assert_eq!((&done["status"], &done["counts"]), (&json!("succeeded"), &counts(1, 2, 1, 0)));
+    assert_eq!(done["totals"]["words"], 2, "{done}");
+    let letters = client.get("/v1/dead-letters").json();
+    assert_eq!(letters["data"].as_array().expect("letters").len(), 1, "{letters}");
+
+    // Done again it looks at the same jobs, of which one is deleted by now.
+    let deleted = client.send("DELETE", &format!("/v1/jobs/{}", jobs[0]), &[], &[]);
+    assert_eq!(deleted.status, 204, "{deleted:?}");
+    let again = client.send("POST", &format!("/v1/jobs/{}/retry", id(&sent)), &[], &[]);
+    let again = client.finished(again.json()["job_id"].as_str().expect("an id"), LIMIT);
+    assert_eq!((&again["counts"]["gone"], &again["totals"]["words"]), (&json!(1), &json!(0)));
+    assert_eq!(batch(client, id(&sent)), done, "the first stays as it was");
+}
+
+#[test]
+fn a_batch_that_waits_takes_no_slot_and_tells_of_its_progress() {
+    // Of three slots bulk jobs have two, and one of them is taken for as long as the page takes.
+    let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "3")]);
+    let (site, client) = (Site::start(), stack.client());
+    let slow = site.put("/slow", Page::new("text/plain", "a b").after(Duration::from_secs(4)));
+    let mut lines = vec![json!({"text": "a b"}); 3];
+    lines.push(json!({"url": slow}));
+    let sent = accepted(client, &lines);
+    let mut events = EventStream::open(client, id(&sent), &[]);
+    wait_for("three are done, one runs", LIMIT, || {
+        let counts = &batch(client, id(&sent))["counts"];
+        (counts["succeeded"] == 3 && counts["running"] == 1).then_some(())
+    });
+    let other = client.submit(&json!({"text": "a", "lane": "bulk"}));
+    client.finished(&other, LIMIT);
+    assert_eq!(batch(client, id(&sent))["status"], "queued");
+    let mut seen = Vec::new();
+    while let Some(event) = events.next_job(LIMIT) {
+        let Event::Job { data: job, .. } = event else { continue };
+        seen.push(job["counts"]["succeeded"].as_u64().expect("a number"));
+        if job["status"] == "succeeded" {
+            break;
+        }
+    }
+    assert!(seen.is_sorted() && seen.contains(&3) && seen.last() == Some(&4), "{seen:?}");
+    assert_eq!(client.finished(id(&sent), LIMIT)["totals"]["words"], 8);
+}
+
+#[test]
+fn a_cancelled_batch_takes_its_unfinished_members_along() {
+    let stack = Stack::start();
+    let (site, client) = (Site::start(), stack.client());
+    let slow = |n: u32| site.put(&format!("/{n}"), Page::new("text/plain", "a").after(LIMIT));
+    let mut lines: Vec<_> = (0..30).map(|n| json!({"url": slow(n)})).collect();
+    lines.insert(0, json!({"text": "quick"}));
+    let sent = accepted(client, &lines);
+    let jobs = members(&sent);
+    client.finished(&jobs[0], LIMIT);
+    let path = format!("/v1/jobs/{}/cancel", id(&sent));
+    for _ in 0..2 {
+        let cancelled = client.send("POST", &path, &[], &[]);
+        assert_eq!((cancelled.status, &cancelled.json()["status"]), (200, &json!("cancelled")));
+    }
+    for job_id in &jobs[1..] {
+        assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json()["status"], "cancelled");
+    }
+    assert_eq!(client.get(&format!("/v1/jobs/{}", jobs[0])).json()["status"], "succeeded");
+    Admin::of(&stack.nats).wait_until_idle();
+    client.get(&format!("/v1/batches/{}/result", id(&sent))).problem(409, "job_cancelled");
+}
+
+#[test]
+fn a_worker_that_dies_while_it_adds_up_is_replaced() {
+    let directory = TempDir::new().expect("a directory");
+    let nats = Nats::start(directory.path());
+    nats.provision(&[]);
+    Admin::of(&nats).set_ack_wait(Duration::from_secs(3));
+    let gateway = Gateway::start(&nats.address(), &[]);
+    ready(&gateway.client);
+    let client = &gateway.client;
+    let proxy = Proxy::start(&nats.address());
+    // Large results are read by nobody else here.
+    let reads = proxy.on(Rule::lose("$JS.API.DIRECT.GET.OBJ_results"));
+    let mut first = Worker::start(&proxy.address(), &[]);
+    ready(&first.health);
+    let long =
+        |from: u32| (from..from + 9000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
+    let sent = accepted(client, &[json!({"text": long(0)}), json!({"text": long(5000)})]);
+    wait_for("the sum is begun, and noted", LIMIT, || {
+        let running = batch(client, id(&sent))["status"] == "running";
+        (running && reads.count() > 0).then_some(())
+    });
+    first.process.kill();
+    let second = Worker::start(&nats.address(), &[]);
+    ready(&second.health);
+    let done = client.finished(id(&sent), LIMIT);
+    assert_eq!((&done["status"], &done["counts"]), (&json!("succeeded"), &counts(2, 0, 0, 0)));
+    assert_eq!(done["attempts"].as_array().expect("attempts").len(), 2, "{done}");
+    assert_eq!(done["attempts"][0]["failure"]["code"], "worker_crashed", "{done}");
+    let totals = &done["totals"];
+    assert_eq!((&totals["words"], &totals["unique_words"]), (&json!(18_000), &json!(14_000)));
+    let result = client.get(&format!("/v1/batches/{}/result", id(&sent))).json();
+    assert_eq!(words(&result), sum(client, &members(&sent)));
+}
+
+#[test]
+fn a_quota_ends_a_batch_as_it_ends_single_jobs() {
+    let mut keys = Keyring::new();
+    let key = keys.add("a", &json!({"queue_quota": 50}));
+    let (name, path) = keys.setting();
+    let stack = Stack::with(1, 0, &[(name, &path)]);
+    let client = stack.client().with_key(&key);
+    let lines: Vec<_> = (0..1000).map(|n| json!({"text": format!("job {n}")})).collect();
+    let answer = send(&client, "", &[], &lines);
+    let problem = answer.problem(429, "quota_exceeded");
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    assert!(problem["accepted"].as_u64().is_some_and(|accepted| accepted < 1000), "{problem}");
+}

@@ -1,0 +1,362 @@
+//! Webhooks as those see them who submit jobs and who are told: what is sent, signed, tried again, and
+//! shown.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wordmill_tests::admin::Admin;
+use wordmill_tests::client::Client;
+use wordmill_tests::keyring::Keyring;
+use wordmill_tests::process::binary;
+use wordmill_tests::receiver::{Receiver, Reply};
+use wordmill_tests::site::{Page, Site, closed_port};
+use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
+use wordmill_tests::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// The main secret.
+pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+/// The one that comes after it.
+const NEW_SECRET: &str = "fedcba9876543210fedcba9876543210";
+/// Settings with which a receiver is tried again soon.
+pub const QUICK: [(&str, &str); 2] =
+    [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "50ms")];
+
+const OK: Reply = Reply::Status("204 No Content", "");
+const BUSY: Reply = Reply::Status("503 Service Unavailable", "");
+
+/// Returns what the receivers of an owner verify with, as the operator's command prints it.
+fn secrets(owner: &str, main: &str) -> Vec<String> {
+    let mut command = Command::new(binary("wordmill-gateway"));
+    command.args(["webhook", "secret", "--owner", owner]).env("WORDMILL_WEBHOOK_SECRETS", main);
+    let output = command.output().expect("the command runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
+}
+
+/// Returns the one of whoever has no key.
+pub fn secret() -> String {
+    secrets("public", SECRET).remove(0)
+}
+
+/// Returns the webhook as the job shows it.
+pub fn shown(client: &Client, job_id: &str) -> Value {
+    let answer = client.get(&format!("/v1/jobs/{job_id}"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["webhook"].clone()
+}
+
+/// Waits until nothing more is done about a webhook, and returns it.
+pub fn settled(client: &Client, job_id: &str) -> Value {
+    wait_for(&format!("the webhook of {job_id} is settled"), LIMIT, || {
+        Some(shown(client, job_id)).filter(|webhook| webhook["status"] != "waiting")
+    })
+}
+
+fn again(client: &Client, job_id: &str) -> wordmill_tests::client::Answer {
+    client.send("POST", &format!("/v1/jobs/{job_id}/webhook"), &[], b"")
+}
+
+#[test]
+fn every_end_of_a_job_is_told_signed_as_the_standard_has_it() {
+    let stack = Stack::with(1, 1, &QUICK);
+    let (site, receiver) = (Site::start(), Receiver::start());
+    let client = stack.client();
+    let missing = site.put("/missing", Page::status("404 Not Found"));
+    let busy = site.put("/busy", Page::status("503 Service Unavailable"));
+    let stuck = site.put("/stuck", Page::new("text/plain", "stuck in the middle").stalls_after(5));
+    let submit = |path: &str, mut body: Value| {
+        body["webhook"] = json!({"url": receiver.url(path)});
+        client.submit(&body)
+    };
+    let counted = submit("/counted", json!({"text": "to be or not", "labels": {"book": "hamlet"}}));
+    let failed = submit("/failed", json!({"url": missing}));
+    let dead = submit("/dead", json!({"url": busy}));
+    let cancelled = submit("/cancelled", json!({"url": stuck}));
+    wait_for("the job runs", LIMIT, || {
+        let job = client.get(&format!("/v1/jobs/{cancelled}")).json();
+        (job["status"] == "running").then_some(())
+    });
+    assert_eq!(shown(client, &cancelled)["status"], "waiting");
+    assert_eq!(client.send("POST", &format!("/v1/jobs/{cancelled}/cancel"), &[], b"").status, 200);
+    let headers = [("content-type", "text/plain")];
+    let path = format!("/v1/jobs?webhook={}", receiver.url("/document"));
+    let document = client.send("POST", &path, &headers, b"a document of five words").json();
+    let document = document["job_id"].as_str().expect("an id").to_owned();
+
+    let secret = secret();
+    assert!(secret.starts_with("whsec_"), "{secret}");
+    for (path, job_id, kind) in [
+        ("/counted", &counted, "job.succeeded"),
+        ("/failed", &failed, "job.failed"),
+        ("/dead", &dead, "job.failed"),
+        ("/cancelled", &cancelled, "job.cancelled"),
+        ("/document", &document, "job.succeeded"),
+    ] {
+        let told = receiver.wait_for(path, 1, LIMIT).remove(0);
+        assert_eq!(told.method, "POST", "{told:?}");
+        assert_eq!(told.header("content-type"), "application/json");
+        assert_eq!(told.header("webhook-id"), job_id);
+        assert!(told.header("user-agent").starts_with("wordmill/"), "{told:?}");
+        assert!(told.is_signed_with(&secret), "{told:?}");
+        let wrong = secrets("public", NEW_SECRET).remove(0);
+        assert!(!told.is_signed_with(&wrong), "{told:?}");
+        assert!(told.body.len() < 20_000);
+        let (body, job) = (told.json(), client.get(&format!("/v1/jobs/{job_id}")).json());
+        assert_eq!(body["type"], kind, "{body}");
+        assert_eq!(body["timestamp"], job["finished_at"], "{body}");
+        for field in
+            ["job_id", "status", "labels", "totals", "failure", "dead_lettered", "trace_id"]
+        {
+            assert_eq!(body["data"][field], job[field], "{field}: {body}");
+        }
+        assert_eq!(body["data"]["links"]["self"], format!("/v1/jobs/{job_id}"));
+        assert_eq!(body["data"]["top_words"], Value::Null, "{body}");
+        let webhook = settled(client, job_id);
+        assert_eq!(webhook["status"], "delivered", "{webhook}");
+        assert_eq!(webhook["url"], receiver.url(path));
+        assert_eq!(webhook["next_attempt_at"], Value::Null, "{webhook}");
+        let attempts = webhook["attempts"].as_array().expect("attempts");
+        assert_eq!(attempts.len(), 1, "{webhook}");
+        assert_eq!((&attempts[0]["number"], &attempts[0]["status_code"]), (&json!(1), &json!(204)));
+        assert!(attempts[0]["failure"].is_null() && attempts[0]["at"].is_string(), "{webhook}");
+        assert_eq!(receiver.received(path).len(), 1);
+    }
+    assert_eq!(receiver.received("/dead")[0].json()["data"]["dead_lettered"], true);
+    let admin = Admin::of(&stack.nats);
+    admin.wait_until_idle();
+    wait_for("nothing waits", LIMIT, || (admin.messages("WEBHOOKS") == 0).then_some(()));
+    // Whoever asked for none is told nothing, and shown none.
+    let silent = client.submit(&json!({"text": "hush"}));
+    assert_eq!(client.finished(&silent, LIMIT)["webhook"], Value::Null);
+    again(client, &silent).problem(409, "webhook_not_requested");
+}
+
+#[test]
+fn a_receiver_that_fails_is_tried_again_and_every_attempt_is_shown() {
+    let settings = [&QUICK[..], &[("WORDMILL_WEBHOOK_TIMEOUT", "1s")]].concat();
+    let stack = Stack::with(1, 1, &settings);
+    let (receiver, client) = (Receiver::start(), stack.client());
+    let elsewhere = receiver.url("/elsewhere");
+    let location: &'static str = Box::leak(format!("Location: {elsewhere}").into_boxed_str());
+    let replies = [
+        Reply::Status("500 Internal Server Error", ""),
+        Reply::Status("404 Not Found", ""),
+        Reply::Status("307 Temporary Redirect", location),
+        Reply::Hang,
+        BUSY,
+        OK,
+    ];
+    receiver.answer("/hook", &replies);
+    let job_id = client.submit(&json!({"text": "a b", "webhook": {"url": receiver.url("/hook")}}));
+    let told = receiver.wait_for("/hook", 6, LIMIT);
+    let webhook = settled(client, &job_id);
+    let attempts = webhook["attempts"].as_array().expect("attempts");
+    let codes: Vec<&Value> = attempts.iter().map(|attempt| &attempt["status_code"]).collect();
+    assert_eq!(json!(codes), json!([500, 404, 307, null, 503, 204]), "{webhook}");
+    assert_eq!(attempts[3]["failure"]["code"], "fetch_timeout", "{webhook}");
+    assert_eq!(webhook["status"], "delivered", "{webhook}");
+    assert!(receiver.received("/elsewhere").is_empty(), "redirects are not followed");
+    for request in &told {
+        // Each is signed anew; what is said, and its name, stay the same.
+        assert!(request.is_signed_with(&secret()), "{request:?}");
+        assert_eq!(request.header("webhook-id"), job_id);
+        assert_eq!(request.body, told[0].body);
+    }
+}
+
+#[test]
+fn a_receiver_that_never_answers_is_given_up_after_ten_attempts() {
+    let stack = Stack::with(1, 1, &QUICK);
+    let (receiver, client) = (Receiver::start(), stack.client());
+    receiver.answer("/busy", &[BUSY]);
+    let submit = |url: &str| client.submit(&json!({"text": "a b", "webhook": {"url": url}}));
+    let busy = submit(&receiver.url("/busy"));
+    let nobody = submit(&closed_port());
+    for (job_id, status_code, code) in
+        [(&busy, json!(503), Value::Null), (&nobody, Value::Null, json!("fetch_connect"))]
+    {
+        let webhook = settled(client, job_id);
+        assert_eq!(webhook["status"], "failed", "{webhook}");
+        let attempts = webhook["attempts"].as_array().expect("attempts");
+        assert_eq!(attempts.len(), 10, "{webhook}");
+        for (number, attempt) in (1..).zip(attempts) {
+            assert_eq!(attempt["number"], number, "{webhook}");
+            assert_eq!(attempt["status_code"], status_code, "{webhook}");
+            assert_eq!(attempt["failure"]["code"], code, "{webhook}");
+        }
+    }
+    assert_eq!(receiver.received("/busy").len(), 10);
+    // The job itself is as good as any.
+    assert_eq!(client.get(&format!("/v1/jobs/{busy}")).json()["status"], "succeeded");
+}
+
+#[test]
+fn a_receiver_that_is_gone_is_left_alone_and_a_wish_to_wait_is_met() {
+    let settings = [
+        ("WORDMILL_WEBHOOK_SECRETS", SECRET),
+        // Longer than the test: what comes of a Retry-After is shown.
+        ("WORDMILL_WEBHOOK_RETRY_MAX", "1h"),
+    ];
+    let stack = Stack::with(1, 1, &settings);
+    let (receiver, client) = (Receiver::start(), stack.client());
+    receiver.answer("/gone", &[Reply::Status("410 Gone", "")]);
+    let later = Reply::Status("429 Too Many Requests", "Retry-After: 1800");
+    receiver.answer("/later", &[later]);
+    let submit = |path| {
+        let url = receiver.url(path);
+        client.submit(&json!({"text": "a b", "webhook": {"url": url}}))
+    };
+    let (gone, waits) = (submit("/gone"), submit("/later"));
+    let webhook = settled(client, &gone);
+    assert_eq!(webhook["status"], "disabled", "{webhook}");
+    assert_eq!(webhook["attempts"][0]["status_code"], 410, "{webhook}");
+    let webhook = wait_for("the first attempt is over", LIMIT, || {
+        Some(shown(client, &waits)).filter(|it| it["attempts"][0]["status_code"] == 429)
+    });
+    assert_eq!(webhook["status"], "waiting", "{webhook}");
+    let at = |text: &Value| {
+        let text = text.as_str().expect("a time").replace('Z', "+00:00");
+        // To the minute is enough: hours and minutes.
+        let (hours, minutes): (i64, i64) =
+            (text[11..13].parse().expect("hours"), text[14..16].parse().expect("minutes"));
+        60 * hours + minutes
+    };
+    let wait = at(&webhook["next_attempt_at"]) - at(&webhook["attempts"][0]["at"]);
+    assert!((29..=31).contains(&wait.rem_euclid(24 * 60)), "{webhook}");
+    assert_eq!(receiver.received("/gone").len(), 1);
+    assert_eq!(receiver.received("/later").len(), 1);
+}
+
+#[test]
+fn a_webhook_can_be_sent_again_once_its_job_is_final() {
+    let stack = Stack::with(1, 1, &QUICK);
+    let (site, receiver, client) = (Site::start(), Receiver::start(), stack.client());
+    receiver.answer("/hook", &[Reply::Status("410 Gone", ""), BUSY, OK]);
+    let job_id = client.submit(&json!({"text": "a b", "webhook": {"url": receiver.url("/hook")}}));
+    assert_eq!(settled(client, &job_id)["status"], "disabled");
+    let answer = again(client, &job_id);
+    assert_eq!(answer.status, 202, "{answer:?}");
+    assert_eq!(answer.json()["webhook"]["status"], "waiting", "{answer:?}");
+    assert_eq!(answer.json()["webhook"]["attempts"], json!([]), "{answer:?}");
+    let told = receiver.wait_for("/hook", 3, LIMIT);
+    let webhook = settled(client, &job_id);
+    assert_eq!(webhook["status"], "delivered", "{webhook}");
+    assert_eq!(webhook["attempts"].as_array().map(Vec::len), Some(2), "{webhook}");
+    assert!(told.iter().all(|one| one.header("webhook-id") == job_id && one.body == told[0].body));
+    // Again, although it was delivered.
+    assert_eq!(again(client, &job_id).status, 202);
+    receiver.wait_for("/hook", 4, LIMIT);
+
+    let stuck = site.put("/stuck", Page::new("text/plain", "stuck in the middle").stalls_after(5));
+    let hook = json!({"url": receiver.url("/other")});
+    let running = client.submit(&json!({"url": stuck, "webhook": hook}));
+    again(client, &running).problem(409, "job_not_finished");
+    again(client, "0198f0c2-0000-7000-8000-000000000000").problem(404, "job_not_found");
+    again(client, "x").problem(400, "invalid_job_id");
+
+    // Deleted, it is neither shown nor sent, and leaves nothing.
+    settled(client, &job_id);
+    assert_eq!(client.send("DELETE", &format!("/v1/jobs/{job_id}"), &[], b"").status, 204);
+    again(client, &job_id).problem(410, "result_expired");
+    let admin = Admin::of(&stack.nats);
+    let state = admin.last("KV_webhook_state", &format!("$KV.webhook_state.public.{job_id}"));
+    assert_eq!(state.map(|(payload, _)| payload), Some(String::new()), "only its marker is left");
+}
+
+#[test]
+fn what_cannot_be_a_webhook_is_refused_before_anything_is_queued() {
+    let stack = Stack::with(1, 0, &QUICK);
+    let client = stack.client();
+    let long = format!("http://example.org/{}", "a".repeat(9000));
+    for (url, detail) in [
+        ("example.org", "Not a URL"),
+        ("", "Not a URL"),
+        ("ftp://example.org/", "http and https"),
+        ("http://user:word@example.org/", "user name"),
+        (&long, "longer than"),
+    ] {
+        let refused = client.post("/v1/jobs", &json!({"text": "a", "webhook": {"url": url}}));
+        let problem = refused.problem(422, "invalid_webhook");
+        assert!(problem["detail"].as_str().expect("text").contains(detail), "{problem}");
+    }
+    for webhook in [json!("http://example.org/"), json!({}), json!({"url": "http://a.b", "x": 1})] {
+        let refused = client.post("/v1/jobs", &json!({"text": "a", "webhook": webhook}));
+        assert!(matches!(refused.status, 400 | 422), "{refused:?}");
+    }
+    let body = [("content-type", "text/plain")];
+    let refused = client.send("POST", "/v1/jobs?webhook=nowhere", &body, b"a document");
+    refused.problem(422, "invalid_webhook");
+    assert_eq!(Admin::of(&stack.nats).messages("JOBS"), 0);
+
+    // Two bodies that differ in nothing but the webhook are two requests.
+    let named = [("content-type", "application/json"), ("idempotency-key", "one")];
+    let hook = |url| json!({"text": "a", "webhook": {"url": url}}).to_string();
+    let send = |url| client.send("POST", "/v1/jobs", &named, hook(url).as_bytes());
+    assert_eq!(send("http://example.org/a").status, 202);
+    assert_eq!(send("http://example.org/a").status, 202);
+    send("http://example.org/b").problem(422, "idempotency_key_reused");
+
+    let without = Gateway::start(&stack.nats.address(), &[]);
+    ready(&without.client);
+    let hook = json!({"text": "a", "webhook": {"url": "http://example.org/"}});
+    without.client.post("/v1/jobs", &hook).problem(422, "webhooks_disabled");
+}
+
+#[test]
+fn an_address_that_is_not_allowed_is_never_dialled() {
+    let stack =
+        Stack::with(1, 1, &[&QUICK[..], &[("WORDMILL_FETCH_ALLOW", "127.0.0.1/32")]].concat());
+    let (receiver, trap) = (Receiver::start(), Site::start_on("127.0.0.2:0"));
+    let submit =
+        |url: String| stack.client().submit(&json!({"text": "a b", "webhook": {"url": url}}));
+    let fine = submit(receiver.url("/hook"));
+    assert_eq!(settled(stack.client(), &fine)["status"], "delivered");
+    let blocked = submit(trap.url("/hook"));
+    let webhook = settled(stack.client(), &blocked);
+    assert_eq!(webhook["status"], "failed", "{webhook}");
+    assert_eq!(webhook["attempts"][0]["failure"]["code"], "url_blocked", "{webhook}");
+    assert_eq!(webhook["attempts"].as_array().map(Vec::len), Some(1), "{webhook}");
+    assert_eq!(trap.connections(), 0);
+}
+
+#[test]
+fn secrets_are_exchanged_without_a_receiver_that_rejects() {
+    let both = format!("{NEW_SECRET},{SECRET}");
+    let stack = Stack::with(1, 0, &QUICK);
+    let (receiver, client) = (Receiver::start(), stack.client());
+    let [old] = secrets("public", SECRET).try_into().expect("one secret");
+    let [new] = secrets("public", NEW_SECRET).try_into().expect("one secret");
+    assert_eq!(secrets("public", &both), [new.clone(), old.clone()]);
+    assert_ne!(secrets("a", SECRET)[0], old);
+    for (main, is_old, is_new) in
+        [(SECRET, true, false), (&both, true, true), (NEW_SECRET, false, true)]
+    {
+        let worker = Worker::start(&stack.nats.address(), &[("WORDMILL_WEBHOOK_SECRETS", main)]);
+        ready(&worker.health);
+        let path = format!("/{is_old}-{is_new}");
+        client.submit(&json!({"text": "a b", "webhook": {"url": receiver.url(&path)}}));
+        let told = receiver.wait_for(&path, 1, LIMIT).remove(0);
+        assert_eq!((told.is_signed_with(&old), told.is_signed_with(&new)), (is_old, is_new));
+    }
+}
+
+#[test]
+fn owners_sign_with_secrets_of_their_own_and_see_only_their_own_webhooks() {
+    let mut keys = Keyring::new();
+    let (a, b) = (keys.add("a", &json!({})), keys.add("b", &json!({})));
+    let (name, path) = keys.setting();
+    let stack = Stack::with(1, 1, &[&QUICK[..], &[(name, &path)]].concat());
+    let receiver = Receiver::start();
+    let (a, b) = (stack.client().with_key(&a), stack.client().with_key(&b));
+    let hook = json!({"text": "a b", "webhook": {"url": receiver.url("/a")}});
+    let job_id = a.submit(&hook);
+    let told = receiver.wait_for("/a", 1, LIMIT).remove(0);
+    assert!(told.is_signed_with(&secrets("a", SECRET)[0]));
+    assert!(!told.is_signed_with(&secrets("b", SECRET)[0]));
+    settled(&a, &job_id);
+    again(&b, &job_id).problem(404, "job_not_found");
+    assert_eq!(again(&a, &job_id).status, 202);
+    receiver.wait_for("/a", 2, LIMIT);
+}
