@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod mixed;
 pub mod port;
 pub mod process;
+pub mod proxied_stack;
 pub mod proxy;
 pub mod receiver;
 pub mod session;

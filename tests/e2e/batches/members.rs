@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
-use wordmill_tests::proxy::{Proxy, Rule};
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
+use wordmill_tests::proxy::Rule;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::stream::{Event, EventStream};
 use wordmill_tests::wait_for;
 
@@ -371,18 +371,11 @@ fn a_cancelled_batch_takes_its_unfinished_members_along() {
 
 #[test]
 fn a_worker_that_dies_while_it_adds_up_is_replaced() {
-    let directory = TempDir::new().expect("a directory");
-    let nats = Nats::start(directory.path());
-    nats.provision(&[]);
-    Admin::of(&nats).set_ack_wait(Duration::from_secs(3));
-    let gateway = Gateway::start(&nats.address(), &[]);
-    ready(&gateway.client);
-    let client = &gateway.client;
-    let proxy = Proxy::start(&nats.address());
+    let stack = ProxiedStack::start(Proxied::Workers, &[]).with_ack_wait(Duration::from_secs(3));
+    let client = stack.client();
     // Large results are read by nobody else here.
-    let reads = proxy.on(Rule::lose("$JS.API.DIRECT.GET.OBJ_results"));
-    let mut first = Worker::start(&proxy.address(), &[]);
-    ready(&first.health);
+    let reads = stack.proxy().on(Rule::lose("$JS.API.DIRECT.GET.OBJ_results"));
+    let mut first = stack.start_proxied_worker(&[]);
     let long =
         |from: u32| (from..from + 9000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
     let sent = accepted(client, &[json!({"text": long(0)}), json!({"text": long(5000)})]);
@@ -391,8 +384,7 @@ fn a_worker_that_dies_while_it_adds_up_is_replaced() {
         (running && reads.count() > 0).then_some(())
     });
     first.process.kill();
-    let second = Worker::start(&nats.address(), &[]);
-    ready(&second.health);
+    let _second = stack.start_direct_worker(&[]);
     let done = client.finished(id(&sent), LIMIT);
     assert_eq!((&done["status"], &done["counts"]), (&json!("succeeded"), &counts(2, 0, 0, 0)));
     assert_eq!(done["attempts"].as_array().expect("attempts").len(), 2, "{done}");

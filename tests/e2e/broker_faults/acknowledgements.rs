@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
 use wordmill_tests::metrics::Metrics;
-use wordmill_tests::proxy::{Proxy, Rule, Way};
-use wordmill_tests::receiver::Receiver;
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
+use wordmill_tests::proxy::{Rule, Way};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Nats, Worker, ready, shipped_configuration};
+use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready, shipped_configuration};
 use wordmill_tests::wait_for;
 
 use crate::webhooks::delivery::{QUICK, settled};
@@ -48,32 +48,12 @@ fn run_job(client: &Client, text: &str) {
     assert_eq!(client.finished(&job_id, LIMIT)["status"], "succeeded");
 }
 
-/// A worker behind a proxy, beside a gateway that reaches the broker directly.
-struct Fixture {
-    worker: Worker,
-    proxy: Proxy,
-    gateway: Gateway,
-    admin: Admin,
-    _nats: Nats,
-    _store: TempDir,
-}
-
-impl Fixture {
-    /// Starts everything. Messages wait for their acknowledgement for `ack_wait`.
-    fn start(ack_wait: Duration, settings: &[(&str, &str)]) -> Self {
-        let store = TempDir::new().expect("a directory");
-        let nats = Nats::start(store.path());
-        nats.provision(&[]);
-        let admin = Admin::of(&nats);
-        admin.set_ack_wait(ack_wait);
-        admin.set_ack_wait_of("WEBHOOKS", &["webhooks"], ack_wait);
-        let gateway = Gateway::start(&nats.address(), settings);
-        let proxy = Proxy::start(&nats.address());
-        let worker = Worker::start(&proxy.address(), settings);
-        ready(&gateway.client);
-        ready(&worker.health);
-        Self { worker, proxy, gateway, admin, _nats: nats, _store: store }
-    }
+/// Starts a worker behind a proxy, beside a gateway that reaches the broker directly. Messages wait
+/// for their acknowledgement for `ack_wait`.
+fn start(ack_wait: Duration, settings: &[(&str, &str)]) -> (Worker, ProxiedStack) {
+    let stack = ProxiedStack::start(Proxied::Workers, settings).with_ack_wait(ack_wait);
+    let worker = stack.start_proxied_worker(settings);
+    (worker, stack)
 }
 
 /// Writes a configuration that uses acknowledgement subjects v2 and grants no right on any
@@ -126,71 +106,66 @@ fn acknowledgements_that_are_refused_make_the_worker_unready_until_it_has_the_ri
 
 #[test]
 fn acknowledgements_that_are_lost_make_the_worker_unready_until_one_arrives() {
-    let Fixture { worker, proxy, gateway, admin, .. } = &Fixture::start(ACK_WAIT, &[]);
+    let (worker, stack) = &start(ACK_WAIT, &[]);
 
-    let lost = proxy.on(Rule::lose("$JS.ACK.").going(Way::ToServer));
-    run_job(&gateway.client, "tea for two");
+    let lost = stack.proxy().on(Rule::lose("$JS.ACK.").going(Way::ToServer));
+    run_job(stack.client(), "tea for two");
     let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
     assert!(lost.count() >= 1);
     lost.end();
     // Delivered again on the same connection, and confirmed now.
     ready(&worker.health);
-    admin.wait_until_idle();
+    stack.admin.wait_until_idle();
     assert!(checks(worker, "jobs", "confirmed") >= 1.0);
 }
 
 #[test]
 fn an_acknowledgement_that_is_not_answered_is_not_repeated() {
-    let Fixture { worker, proxy, gateway, admin, .. } = &Fixture::start(ACK_WAIT_LONG, &[]);
+    let (worker, stack) = &start(ACK_WAIT_LONG, &[]);
 
-    let answers = proxy.on(Rule::lose_answers("$JS.ACK.").going(Way::ToServer));
-    run_job(&gateway.client, "tea for two");
+    let answers = stack.proxy().on(Rule::lose_answers("$JS.ACK.").going(Way::ToServer));
+    run_job(stack.client(), "tea for two");
     let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
-    admin.wait_until_idle();
+    stack.admin.wait_until_idle();
     assert_eq!(answers.count(), 1);
     assert!(reason.contains("no answer"), "{reason}");
     // The next job of the same worker, more than a second later.
     answers.end();
-    run_job(&gateway.client, "two for tea");
+    run_job(stack.client(), "two for tea");
     ready(&worker.health);
     assert_eq!(checks(worker, "jobs", "unconfirmed"), 1.0);
 }
 
 #[test]
 fn acknowledgements_that_no_consumer_receives_make_the_worker_unready_at_once() {
-    let store = TempDir::new().expect("a directory");
-    let nats = Nats::start(store.path());
-    nats.provision(&[]);
-    let gateway = Gateway::start(&nats.address(), &[]);
-    let worker = Worker::start(&nats.address(), &[]);
-    ready(&gateway.client);
-    ready(&worker.health);
+    let stack = Stack::start();
+    let client = stack.client();
+    let worker = &stack.workers[0];
 
     let site = Site::start();
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(1));
-    let job_id = gateway.client.submit_url(&site.put("/page", slow));
+    let job_id = client.submit_url(&site.put("/page", slow));
     wait_for("the job runs", LIMIT, || {
-        let job = gateway.client.get(&format!("/v1/jobs/{job_id}")).json();
+        let job = client.get(&format!("/v1/jobs/{job_id}")).json();
         (job["status"] == "running").then_some(())
     });
-    Admin::of(&nats).delete_consumer("interactive");
-    assert_eq!(gateway.client.finished(&job_id, LIMIT)["status"], "succeeded");
-    let reason = wait_until_unready(&worker);
+    Admin::of(&stack.nats).delete_consumer("interactive");
+    assert_eq!(client.finished(&job_id, LIMIT)["status"], "succeeded");
+    let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
     assert!(reason.contains("no consumer receives acknowledgements (status 503)"), "{reason}");
 }
 
 #[test]
 fn acknowledgements_of_webhooks_are_checked_by_themselves() {
-    let Fixture { worker, proxy, gateway, .. } = &Fixture::start(ACK_WAIT, &QUICK);
+    let (worker, stack) = &start(ACK_WAIT, &QUICK);
 
-    let lost = proxy.on(Rule::lose("$JS.ACK.WEBHOOKS.").going(Way::ToServer));
-    let receiver = Receiver::start();
-    let hook = json!({"url": receiver.url("/hook")});
-    let job_id = gateway.client.submit(&json!({"text": "tea for two", "webhook": hook}));
-    assert_eq!(settled(&gateway.client, &job_id)["status"], "delivered");
+    let lost = stack.proxy().on(Rule::lose("$JS.ACK.WEBHOOKS.").going(Way::ToServer));
+    let hook = json!({"url": stack.receiver.url("/hook")});
+    let job_id = stack.client().submit(&json!({"text": "tea for two", "webhook": hook}));
+    assert_eq!(settled(stack.client(), &job_id)["status"], "delivered");
     let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of WEBHOOKS"), "{reason}");
     assert_eq!(checks(worker, "jobs", "unconfirmed"), 0.0);
@@ -198,21 +173,18 @@ fn acknowledgements_of_webhooks_are_checked_by_themselves() {
     lost.end();
     ready(&worker.health);
     assert!(checks(worker, "webhooks", "confirmed") >= 1.0);
-    assert_eq!(receiver.received("/hook").len(), 1);
+    assert_eq!(stack.receiver.received("/hook").len(), 1);
 }
 
 #[test]
 fn acknowledgements_that_arrive_are_confirmed_and_few_are_checked() {
     const JOBS: usize = 300;
-    let store = TempDir::new().expect("a directory");
-    let nats = Nats::start(store.path());
-    nats.provision(&[]);
-    let admin = Admin::of(&nats);
-    let proxy = Proxy::start(&nats.address());
-    let acknowledgements = proxy.on(Rule::pass("$JS.ACK.").going(Way::ToServer).saying("+ACK"));
+    let stack = ProxiedStack::start(Proxied::Workers, &[]);
+    let admin = &stack.admin;
+    let acknowledgements =
+        stack.proxy().on(Rule::pass("$JS.ACK.").going(Way::ToServer).saying("+ACK"));
     admin.publish_jobs("interactive", JOBS, "tea for two");
-    let worker = Worker::start(&proxy.address(), &[]);
-    ready(&worker.health);
+    let worker = stack.start_proxied_worker(&[]);
     let start = Instant::now();
     admin.wait_until_idle();
     let seconds = start.elapsed().as_secs_f64();
@@ -229,15 +201,15 @@ fn acknowledgements_that_arrive_are_confirmed_and_few_are_checked() {
 
 #[test]
 fn a_connection_that_is_lost_with_a_check_under_way_raises_no_alarm() {
-    let Fixture { worker, proxy, gateway, admin, .. } = &Fixture::start(ACK_WAIT, &[]);
+    let (worker, stack) = &start(ACK_WAIT, &[]);
 
-    let lost = proxy.on(Rule::lose("$JS.ACK.").going(Way::ToServer));
-    let job_id = gateway.client.submit(&json!({"text": "tea for two"}));
+    let lost = stack.proxy().on(Rule::lose("$JS.ACK.").going(Way::ToServer));
+    let job_id = stack.client().submit(&json!({"text": "tea for two"}));
     wait_for("the acknowledgement is lost", LIMIT, || (lost.count() > 0).then_some(()));
     lost.end();
-    proxy.restore();
-    assert_eq!(gateway.client.finished(&job_id, LIMIT)["status"], "succeeded");
-    admin.wait_until_idle();
+    stack.proxy().restore();
+    assert_eq!(stack.client().finished(&job_id, LIMIT)["status"], "succeeded");
+    stack.admin.wait_until_idle();
     wait_for("a check is confirmed", LIMIT, || {
         (checks(worker, "jobs", "confirmed") >= 1.0).then_some(())
     });

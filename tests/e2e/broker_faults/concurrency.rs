@@ -3,53 +3,28 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::{Proxy, Rule};
-use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Nats, Worker, ready};
+use wordmill_tests::site::Page;
 use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Two gateways, each with a proxy of its own on the way to the broker.
-struct Bench {
-    gateways: [Gateway; 2],
-    proxies: [Proxy; 2],
-    admin: Admin,
-    nats: Nats,
-    _directory: TempDir,
+/// Starts two gateways, each with a proxy of its own on the way to the broker.
+fn start(settings: &[(&str, &str)]) -> ProxiedStack {
+    ProxiedStack::start(Proxied::Gateways(2), settings)
 }
 
-impl Bench {
-    fn start(settings: &[(&str, &str)]) -> Self {
-        let directory = TempDir::new().expect("a directory");
-        let nats = Nats::start(directory.path());
-        nats.provision(&[]);
-        let proxies = [Proxy::start(&nats.address()), Proxy::start(&nats.address())];
-        let gateways = [0, 1].map(|n: usize| {
-            let gateway = Gateway::start(&proxies[n].address(), settings);
-            ready(&gateway.client);
-            gateway
-        });
-        let admin = Admin::of(&nats);
-        Self { gateways, proxies, admin, nats, _directory: directory }
-    }
-
-    fn client(&self, n: usize) -> &Client {
-        &self.gateways[n].client
-    }
-
-    /// Asks the first gateway for a job whose message never arrives, as if it had died in between.
-    fn record_only(&self, body: &Value) -> String {
-        let met = self.proxies[0].on(Rule::lose("jobs."));
-        let problem = named(self.client(0), body).problem(503, "broker_unavailable");
-        met.end();
-        assert!(met.count() > 0);
-        assert_eq!(self.admin.messages("JOBS"), 0);
-        problem["job_id"].as_str().expect("an id").to_owned()
-    }
+/// Asks the first gateway for a job whose message never arrives, as if it had died in between.
+fn record_only(stack: &ProxiedStack, body: &Value) -> String {
+    let met = stack.proxies[0].on(Rule::lose("jobs."));
+    let problem = named(stack.client(), body).problem(503, "broker_unavailable");
+    met.end();
+    assert!(met.count() > 0);
+    assert_eq!(stack.admin.messages("JOBS"), 0);
+    problem["job_id"].as_str().expect("an id").to_owned()
 }
 
 fn named(client: &Client, body: &Value) -> Answer {
@@ -64,23 +39,23 @@ fn id(answer: &Answer) -> String {
 
 #[test]
 fn two_gateways_that_heal_one_job_put_in_one_message() {
-    let bench = Bench::start(&[]);
+    let stack = start(&[]);
     let body = json!({"text": "a b"});
-    let job_id = bench.record_only(&body);
+    let job_id = record_only(&stack, &body);
     let subject = format!("jobs.interactive.public.{job_id}");
     // First the job's own message id is free; then the stream remembers it, and has no message.
     for publishing in [format!("public.{job_id}"), format!("public.{job_id}.again")] {
         let rule = || Rule::hold("jobs.").saying(&format!("Nats-Msg-Id: {publishing}\r\n"));
-        let held = [0, 1].map(|n: usize| bench.proxies[n].on(rule()));
+        let held = [0, 1].map(|n: usize| stack.proxies[n].on(rule()));
         std::thread::scope(|scope| {
             let repeats = [0, 1].map(|n| {
-                let (client, body) = (bench.client(n), &body);
+                let (client, body) = (&stack.gateways[n].client, &body);
                 scope.spawn(move || named(client, body))
             });
             wait_for("both are about to put it in", LIMIT, || {
                 held.iter().all(|held| held.count() > 0).then_some(())
             });
-            bench.proxies.iter().for_each(Proxy::release);
+            stack.proxies.iter().for_each(Proxy::release);
             for repeat in repeats {
                 // On a busy machine its time may be over before it is let go.
                 let answer = repeat.join().expect("an answer");
@@ -88,9 +63,9 @@ fn two_gateways_that_heal_one_job_put_in_one_message() {
                 assert_eq!(answer.json()["job_id"], job_id.as_str(), "{answer:?}");
             }
         });
-        assert_eq!(id(&named(bench.client(0), &body)), job_id);
-        assert_eq!(bench.admin.messages("JOBS"), 1, "{publishing}");
-        bench.admin.remove("JOBS", &subject);
+        assert_eq!(id(&named(stack.client(), &body)), job_id);
+        assert_eq!(stack.admin.messages("JOBS"), 1, "{publishing}");
+        stack.admin.remove("JOBS", &subject);
     }
 }
 
@@ -109,75 +84,71 @@ fn forget(admin: &Admin) {
 
 #[test]
 fn a_message_that_arrives_long_after_its_job_was_done_is_not_run() {
-    let bench = Bench::start(&[]);
-    bench.admin.reconfigure("JOBS", |config| {
+    let stack = start(&[]);
+    stack.admin.reconfigure("JOBS", |config| {
         config.duplicate_window = Duration::from_millis(100);
     });
-    let site = Site::start();
-    let body = json!({"url": site.put("/once", Page::new("text/plain", "only once"))});
-    let held = bench.proxies[0].on(Rule::hold("jobs."));
-    let problem = named(bench.client(0), &body).problem(503, "broker_unavailable");
+    let body = json!({"url": stack.site.put("/once", Page::new("text/plain", "only once"))});
+    let held = stack.proxies[0].on(Rule::hold("jobs."));
+    let problem = named(stack.client(), &body).problem(503, "broker_unavailable");
     assert!(held.count() > 0);
     // Meanwhile the other gateway heals the job, and it is done.
-    let job_id = id(&named(bench.client(1), &body));
+    let job_id = id(&named(&stack.gateways[1].client, &body));
     assert_eq!(problem["job_id"], job_id.as_str());
-    let worker = Worker::start(&bench.nats.address(), &[]);
-    ready(&worker.health);
-    let job = bench.client(1).finished(&job_id, LIMIT);
-    bench.admin.wait_until_idle();
+    let _worker = stack.start_direct_worker(&[]);
+    let job = stack.gateways[1].client.finished(&job_id, LIMIT);
+    stack.admin.wait_until_idle();
     let path = format!("/v1/jobs/{job_id}");
-    let etag = bench.client(1).get(&path).header("etag").map(str::to_owned);
+    let etag = stack.gateways[1].client.get(&path).header("etag").map(str::to_owned);
 
-    forget(&bench.admin);
-    let records = bench.admin.messages("KV_job_state");
-    let before = bench.admin.last_sequence("JOBS");
-    bench.proxies[0].release();
+    forget(&stack.admin);
+    let records = stack.admin.messages("KV_job_state");
+    let before = stack.admin.last_sequence("JOBS");
+    stack.proxies[0].release();
     wait_for("the stream takes it once more", LIMIT, || {
-        (bench.admin.last_sequence("JOBS") > before).then_some(())
+        (stack.admin.last_sequence("JOBS") > before).then_some(())
     });
-    bench.admin.wait_until_idle();
-    let late = bench.client(1).get(&path);
+    stack.admin.wait_until_idle();
+    let late = stack.gateways[1].client.get(&path);
     assert_eq!((late.json(), late.header("etag")), (job, etag.as_deref()));
-    assert_eq!(bench.admin.messages("KV_job_state"), records);
-    assert_eq!(site.hits("/once"), 1);
+    assert_eq!(stack.admin.messages("KV_job_state"), records);
+    assert_eq!(stack.site.hits("/once"), 1);
 }
 
 #[test]
 fn a_sweeper_does_not_end_a_job_that_a_repeat_puts_in() {
     let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
-    let bench = Bench::start(&sweeper);
+    let stack = start(&sweeper);
     // Whichever gateway sweeps is held back when it is about to fail the job.
     let lost = || Rule::hold("$KV.job_state.").saying(r#""code":"lost""#);
-    let held = [0, 1].map(|n: usize| bench.proxies[n].on(lost()));
+    let held = [0, 1].map(|n: usize| stack.proxies[n].on(lost()));
     let body = json!({"text": "a b"});
-    let job_id = bench.record_only(&body);
+    let job_id = record_only(&stack, &body);
     wait_for("the sweeper is about to fail the job", LIMIT, || {
         held.iter().any(|held| held.count() > 0).then_some(())
     });
-    assert_eq!(id(&named(bench.client(0), &body)), job_id);
-    bench.proxies.iter().for_each(Proxy::release);
-    let worker = Worker::start(&bench.nats.address(), &[]);
-    ready(&worker.health);
-    assert_eq!(bench.client(0).finished(&job_id, LIMIT)["totals"]["words"], 2);
-    bench.admin.wait_until_idle();
+    assert_eq!(id(&named(stack.client(), &body)), job_id);
+    stack.proxies.iter().for_each(Proxy::release);
+    let _worker = stack.start_direct_worker(&[]);
+    assert_eq!(stack.client().finished(&job_id, LIMIT)["totals"]["words"], 2);
+    stack.admin.wait_until_idle();
 }
 
 #[test]
 fn a_job_that_is_cancelled_while_its_first_delivery_reads_it_gets_no_result() {
-    let bench = Bench::start(&[]);
-    let (site, client) = (Site::start(), bench.client(1));
+    let stack = start(&[]);
+    let (site, client) = (&stack.site, &stack.gateways[1].client);
     // What the worker hears of the record is what was true before, as from a replica that is behind.
-    let held = bench.proxies[0].on(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state."));
-    let worker = Worker::start(&bench.proxies[0].address(), &[]);
-    ready(&worker.health);
+    let held = stack.proxies[0].on(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state."));
+    let _worker = stack.start_proxied_worker(&[]);
     let page = site.put("/page", Page::new("text/plain", "a b"));
     let job_id = client.submit_url(&page);
     wait_for("the record is read", LIMIT, || (held.count() > 0).then_some(()));
     let path = format!("/v1/jobs/{job_id}");
     let cancelled = client.send("POST", &format!("{path}/cancel"), &[], &[]);
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
-    bench.proxies[0].release();
-    bench.admin.wait_until_idle();
+    stack.proxies[0].release();
+    stack.admin.wait_until_idle();
     let now = client.get(&path);
     assert_eq!((now.json(), now.header("etag")), (cancelled.json(), cancelled.header("etag")));
 }

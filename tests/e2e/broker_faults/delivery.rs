@@ -7,12 +7,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use wordmill_tests::admin::Admin;
-use wordmill_tests::client::Client;
-use wordmill_tests::proxy::{Arrives, Proxy, Rule};
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
+use wordmill_tests::proxy::{Arrives, Rule};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Nats, Worker, ready};
 use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,80 +24,31 @@ const ON_ITS_WAY: &str =
 /// A worker that has a job takes no other of the same lane.
 const ONE_AT_A_TIME: &[(&str, &str)] = &[("WORDMILL_SLOTS", "2")];
 
-/// A gateway, and a proxy for a worker on the way to the broker.
-struct Bench {
-    gateway: Gateway,
-    proxy: Proxy,
-    admin: Admin,
-    site: Site,
-    nats: Nats,
-    _directory: TempDir,
+/// Starts a gateway, and a proxy for workers. The broker redelivers a message after 3 s without an
+/// acknowledgement: on a busy machine a worker may take longer than 1 s to send one.
+fn start() -> ProxiedStack {
+    ProxiedStack::start(Proxied::Workers, &[]).with_ack_wait(Duration::from_secs(3))
 }
 
-impl Bench {
-    /// Starts gateway and worker. The broker redelivers a message after 3 s without an
-    /// acknowledgement: on a busy machine a worker may take longer than 1 s to send one.
-    fn start() -> Self {
-        let directory = TempDir::new().expect("a directory");
-        let nats = Nats::start(directory.path());
-        nats.provision(&[]);
-        let admin = Admin::of(&nats);
-        admin.set_ack_wait(Duration::from_secs(3));
-        let gateway = Gateway::start(&nats.address(), &[]);
-        ready(&gateway.client);
-        let proxy = Proxy::start(&nats.address());
-        Self { gateway, proxy, admin, site: Site::start(), nats, _directory: directory }
-    }
-
-    fn client(&self) -> &Client {
-        &self.gateway.client
-    }
-
-    fn job(&self, job_id: &str) -> Value {
-        self.client().get(&format!("/v1/jobs/{job_id}")).json()
-    }
-
-    fn etag(&self, job_id: &str) -> Option<String> {
-        let answer = self.client().get(&format!("/v1/jobs/{job_id}"));
-        answer.header("etag").map(str::to_owned)
-    }
-
-    /// Starts the worker behind the proxy.
-    fn worker(&self, settings: &[(&str, &str)]) -> Worker {
-        started(&self.proxy.address(), settings)
-    }
-
-    /// Starts a worker that nothing disturbs.
-    fn other_worker(&self) -> Worker {
-        started(&self.nats.address(), &[])
-    }
-
-    /// Submits a page of two words.
-    fn submit(&self, path: &str) -> String {
-        self.client().submit_url(&self.site.put(path, Page::new("text/plain", "two words")))
-    }
-
-    /// Waits for a job's end and the end of its message, after which nothing may have changed.
-    fn done(&self, job_id: &str) -> Value {
-        let job = self.client().finished(job_id, LIMIT);
-        let etag = self.etag(job_id);
-        self.admin.wait_until_idle();
-        assert_eq!((self.job(job_id), self.etag(job_id)), (job.clone(), etag));
-        job
-    }
-
-    /// Asserts that a job was done at the first go.
-    fn done_at_once(&self, path: &str, job_id: &str) {
-        let job = self.done(job_id);
-        assert_eq!(job["totals"]["words"], 2, "{job}");
-        assert_eq!((attempts(&job), self.site.hits(path)), (1, 1), "{job}");
-    }
+/// Submits a page of two words.
+fn submit(stack: &ProxiedStack, path: &str) -> String {
+    stack.client().submit_url(&stack.site.put(path, Page::new("text/plain", "two words")))
 }
 
-fn started(address: &str, settings: &[(&str, &str)]) -> Worker {
-    let worker = Worker::start(address, settings);
-    ready(&worker.health);
-    worker
+/// Waits for a job's end and the end of its message, after which nothing may have changed.
+fn done(stack: &ProxiedStack, job_id: &str) -> Value {
+    let job = stack.client().finished(job_id, LIMIT);
+    let etag = stack.etag(job_id);
+    stack.admin.wait_until_idle();
+    assert_eq!((stack.job(job_id), stack.etag(job_id)), (job.clone(), etag));
+    job
+}
+
+/// Asserts that a job was done at the first go.
+fn done_at_once(stack: &ProxiedStack, path: &str, job_id: &str) {
+    let job = done(stack, job_id);
+    assert_eq!(job["totals"]["words"], 2, "{job}");
+    assert_eq!((attempts(&job), stack.site.hits(path)), (1, 1), "{job}");
 }
 
 fn attempts(job: &Value) -> usize {
@@ -109,89 +57,89 @@ fn attempts(job: &Value) -> usize {
 
 #[test]
 fn a_lost_acknowledgement_costs_one_more_delivery() {
-    let bench = Bench::start();
-    let _worker = bench.worker(&[]);
-    let met = bench.proxy.on(Rule::lose(ACK).saying("+ACK").times(1));
-    let job_id = bench.submit("/page");
-    bench.done_at_once("/page", &job_id);
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&[]);
+    let met = stack.proxy().on(Rule::lose(ACK).saying("+ACK").times(1));
+    let job_id = submit(&stack, "/page");
+    done_at_once(&stack, "/page", &job_id);
     assert_eq!(met.count(), 1);
 }
 
 #[test]
 fn a_dead_letter_that_was_not_confirmed_is_kept_before_the_message_goes() {
-    let bench = Bench::start();
-    let _worker = bench.worker(&[("WORDMILL_ATTEMPTS", "1")]);
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&[("WORDMILL_ATTEMPTS", "1")]);
     for (n, rule) in [Rule::lose("dead."), Rule::lose_answers("dead.")].into_iter().enumerate() {
         let path = format!("/{n}");
-        let url = bench.site.put(&path, Page::status("503 Service Unavailable"));
-        let met = bench.proxy.on(rule.times(1));
-        let job_id = bench.client().submit_url(&url);
-        let job = bench.done(&job_id);
+        let url = stack.site.put(&path, Page::status("503 Service Unavailable"));
+        let met = stack.proxy().on(rule.times(1));
+        let job_id = stack.client().submit_url(&url);
+        let job = done(&stack, &job_id);
         assert_eq!((&job["dead_lettered"], met.count()), (&json!(true), 1), "{job}");
-        assert_eq!((attempts(&job), bench.site.hits(&path)), (1, 1), "{job}");
-        assert_eq!(bench.admin.messages("DEAD_JOBS"), n as u64 + 1);
+        assert_eq!((attempts(&job), stack.site.hits(&path)), (1, 1), "{job}");
+        assert_eq!(stack.admin.messages("DEAD_JOBS"), n as u64 + 1);
     }
-    let met = bench.proxy.on(Rule::lose("dead.").times(1));
-    bench.admin.publish("jobs.bulk.public.nonsense", "this is no job");
-    bench.admin.wait_until_idle();
-    assert_eq!((met.count(), bench.admin.messages("DEAD_JOBS")), (1, 3));
+    let met = stack.proxy().on(Rule::lose("dead.").times(1));
+    stack.admin.publish("jobs.bulk.public.nonsense", "this is no job");
+    stack.admin.wait_until_idle();
+    assert_eq!((met.count(), stack.admin.messages("DEAD_JOBS")), (1, 3));
 }
 
 #[test]
 fn a_job_that_comes_before_its_time_is_sent_back() {
-    let bench = Bench::start();
-    let _worker = bench.worker(&[("WORDMILL_RETRY_BASE", "8s")]);
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&[("WORDMILL_RETRY_BASE", "8s")]);
     // The wish to get it later is lost, so it comes again after a second.
-    let met = bench.proxy.on(Rule::lose(ACK).saying("-NAK").times(1));
-    let url = bench.site.put("/busy", Page::status("503 Service Unavailable"));
-    let job_id = bench.client().submit_url(&url);
+    let met = stack.proxy().on(Rule::lose(ACK).saying("-NAK").times(1));
+    let url = stack.site.put("/busy", Page::status("503 Service Unavailable"));
+    let job_id = stack.client().submit_url(&url);
     wait_for("the wish is lost", LIMIT, || (met.count() == 1).then_some(()));
-    let sent_back = bench.proxy.on(Rule::pass(ACK).saying("-NAK"));
+    let sent_back = stack.proxy().on(Rule::pass(ACK).saying("-NAK"));
     wait_for("the job is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
-    assert_eq!((attempts(&bench.job(&job_id)), bench.site.hits("/busy")), (1, 1));
-    bench.site.put("/busy", Page::new("text/plain", "two words"));
-    let job = bench.done(&job_id);
+    assert_eq!((attempts(&stack.job(&job_id)), stack.site.hits("/busy")), (1, 1));
+    stack.site.put("/busy", Page::new("text/plain", "two words"));
+    let job = done(&stack, &job_id);
     assert_eq!((&job["totals"]["words"], attempts(&job)), (&json!(2), 2), "{job}");
-    assert_eq!(bench.site.hits("/busy"), 2);
+    assert_eq!(stack.site.hits("/busy"), 2);
 }
 
 #[test]
 fn a_record_that_cannot_be_read_is_asked_for_again() {
-    let bench = Bench::start();
-    let _worker = bench.worker(&[]);
-    let met = bench.proxy.on(Rule::lose(LOOK).times(1));
-    let job_id = bench.submit("/page");
-    bench.done_at_once("/page", &job_id);
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&[]);
+    let met = stack.proxy().on(Rule::lose(LOOK).times(1));
+    let job_id = submit(&stack, "/page");
+    done_at_once(&stack, "/page", &job_id);
     assert_eq!(met.count(), 1);
 }
 
 #[test]
 fn what_ended_while_it_was_being_read_is_not_begun() {
-    let bench = Bench::start();
+    let stack = start();
     for (path, is_deleted) in [("/cancelled", false), ("/deleted", true)] {
         let slow = Page::new("text/plain", "two words").after(Duration::from_secs(30));
-        let job_id = bench.client().submit_url(&bench.site.put(path, slow));
-        let mut first = bench.other_worker();
+        let job_id = stack.client().submit_url(&stack.site.put(path, slow));
+        let mut first = stack.start_direct_worker(&[]);
         wait_for("the job runs", LIMIT, || {
-            (bench.job(&job_id)["status"] == "running").then_some(())
+            (stack.job(&job_id)["status"] == "running").then_some(())
         });
         first.process.kill();
         // The next delivery reads the record, and hears late of it what was true then.
-        let held = bench.proxy.on(Rule::hold_answers(LOOK));
-        let _second = bench.worker(&[]);
+        let held = stack.proxy().on(Rule::hold_answers(LOOK));
+        let _second = stack.start_proxied_worker(&[]);
         wait_for("the record is read", LIMIT, || (held.count() > 0).then_some(()));
         let job_path = format!("/v1/jobs/{job_id}");
-        let cancelled = bench.client().send("POST", &format!("{job_path}/cancel"), &[], &[]);
+        let cancelled = stack.client().send("POST", &format!("{job_path}/cancel"), &[], &[]);
         assert_eq!(cancelled.status, 200, "{cancelled:?}");
         if is_deleted {
-            assert_eq!(bench.client().send("DELETE", &job_path, &[], &[]).status, 204);
+            assert_eq!(stack.client().send("DELETE", &job_path, &[], &[]).status, 204);
         }
-        bench.proxy.release();
-        bench.admin.wait_until_idle();
-        assert_eq!(bench.site.hits(path), 1);
+        stack.proxy().release();
+        stack.admin.wait_until_idle();
+        assert_eq!(stack.site.hits(path), 1);
         match is_deleted {
-            false => assert_eq!(bench.job(&job_id), cancelled.json()),
-            true => drop(bench.client().get(&job_path).problem(410, "result_expired")),
+            false => assert_eq!(stack.job(&job_id), cancelled.json()),
+            true => drop(stack.client().get(&job_path).problem(410, "result_expired")),
         }
     }
 }
@@ -223,32 +171,32 @@ impl Turns {
 /// Lets a worker lose a job to another one without noticing, and end its attempt with `page` while
 /// that one runs. `written` is what its final write says.
 fn overtaken(page: Page, written: &str) -> Value {
-    let bench = Bench::start();
-    let turns = Turns::start(&bench.site, [page, Page::new("text/plain", "now three words")]);
+    let stack = start();
+    let turns = Turns::start(&stack.site, [page, Page::new("text/plain", "now three words")]);
     let log = ("WORDMILL_LOG", "debug");
-    let mut first = bench.worker(&[ONE_AT_A_TIME[0], log]);
+    let mut first = stack.start_proxied_worker(&[ONE_AT_A_TIME[0], log]);
     for rule in
         [Rule::lose(ACK).saying("+WPI"), Rule::lose("events."), Rule::lose_answers(LOOK_AT_LEADER)]
     {
-        bench.proxy.on(rule);
+        stack.proxy().on(rule);
     }
-    let job_id = bench.client().submit_url(&bench.site.url("/page"));
-    wait_for("the first has asked", LIMIT, || (bench.site.hits("/page") == 1).then_some(()));
-    let _second = bench.other_worker();
-    wait_for("the second has asked", LIMIT, || (bench.site.hits("/page") == 2).then_some(()));
-    let late = bench.proxy.on(Rule::lose_answers(RECORDS).saying(written));
+    let job_id = stack.client().submit_url(&stack.site.url("/page"));
+    wait_for("the first has asked", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
+    let _second = stack.start_direct_worker(&[]);
+    wait_for("the second has asked", LIMIT, || (stack.site.hits("/page") == 2).then_some(()));
+    let late = stack.proxy().on(Rule::lose_answers(RECORDS).saying(written));
     turns.next();
     wait_for("the first says what it found", LIMIT, || (late.count() > 0).then_some(()));
-    assert_eq!(bench.job(&job_id)["status"], "running");
-    bench.proxy.release();
+    assert_eq!(stack.job(&job_id)["status"], "running");
+    stack.proxy().release();
     if written.contains("failed") {
         first.process.logged("another run has the job; this delivery is dropped", LIMIT);
-        assert_eq!(bench.job(&job_id)["status"], "running");
+        assert_eq!(stack.job(&job_id)["status"], "running");
         turns.next();
     }
-    let job = bench.done(&job_id);
+    let job = done(&stack, &job_id);
     turns.next();
-    assert_eq!((attempts(&job), bench.site.hits("/page")), (2, 2), "{job}");
+    assert_eq!((attempts(&job), stack.site.hits("/page")), (2, 2), "{job}");
     job
 }
 
@@ -269,10 +217,10 @@ fn a_late_failure_does_not_end_a_job_that_somebody_else_runs() {
 
 #[test]
 fn a_final_write_that_is_unclear_is_settled_at_the_leader() {
-    let bench = Bench::start();
+    let stack = start();
     // Long enough for a write that is lost and repeated.
-    bench.admin.set_ack_wait(Duration::from_secs(30));
-    let _worker = bench.worker(&[]);
+    stack.admin.set_ack_wait(Duration::from_secs(30));
+    let _worker = stack.start_proxied_worker(&[]);
     let rules = [
         Rule::lose(RECORDS).times(1),
         Rule::lose_answers(RECORDS).times(1),
@@ -281,83 +229,83 @@ fn a_final_write_that_is_unclear_is_settled_at_the_leader() {
     ];
     for (n, rule) in rules.into_iter().enumerate() {
         let path = format!("/{n}");
-        let met = bench.proxy.on(rule.saying("succeeded"));
-        let job_id = bench.submit(&path);
-        bench.done_at_once(&path, &job_id);
+        let met = stack.proxy().on(rule.saying("succeeded"));
+        let job_id = submit(&stack, &path);
+        done_at_once(&stack, &path, &job_id);
         assert_eq!(met.count(), 1);
-        bench.proxy.release();
+        stack.proxy().release();
     }
 }
 
 #[test]
 fn a_write_that_is_on_its_way_for_long_is_waited_for() {
-    let bench = Bench::start();
-    let _worker = bench.worker(&[]);
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&[]);
     let busy = Rule::answer(RECORDS, ON_ITS_WAY, Arrives::No).saying("succeeded");
-    let met = bench.proxy.on(busy);
-    let job_id = bench.submit("/page");
+    let met = stack.proxy().on(busy);
+    let job_id = submit(&stack, "/page");
     wait_for("it was tried some times", LIMIT, || (met.count() >= 4).then_some(()));
-    bench.proxy.release();
-    bench.done_at_once("/page", &job_id);
+    stack.proxy().release();
+    done_at_once(&stack, "/page", &job_id);
 }
 
 #[test]
 fn a_large_result_that_was_not_stored_is_stored_again() {
-    let bench = Bench::start();
-    let _worker = bench.worker(&[]);
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&[]);
     let words: Vec<String> = (0..8000).map(|n| format!("word{n:05}")).collect();
     for (n, rule) in
         [Rule::lose("$O.results.C."), Rule::lose_answers("$O.results.M.")].into_iter().enumerate()
     {
         let path = format!("/{n}");
-        let url = bench.site.put(&path, Page::new("text/plain", words.join(" ")));
-        let met = bench.proxy.on(rule.times(1));
-        let job_id = bench.client().submit_url(&url);
-        let job = bench.done(&job_id);
+        let url = stack.site.put(&path, Page::new("text/plain", words.join(" ")));
+        let met = stack.proxy().on(rule.times(1));
+        let job_id = stack.client().submit_url(&url);
+        let job = done(&stack, &job_id);
         assert_eq!(met.count(), 1, "{job}");
-        let result = bench.client().result(&job_id);
+        let result = stack.client().result(&job_id);
         assert_eq!(result["word_count"].as_object().map(serde_json::Map::len), Some(8000));
     }
 }
 
 #[test]
 fn a_job_whose_progress_cannot_be_written_is_kept() {
-    let bench = Bench::start();
-    let _first = bench.worker(ONE_AT_A_TIME);
-    let unwritten = bench.proxy.on(Rule::lose_answers(RECORDS).saying("running"));
-    let unread = bench.proxy.on(Rule::lose_answers(LOOK_AT_LEADER));
+    let stack = start();
+    let _first = stack.start_proxied_worker(ONE_AT_A_TIME);
+    let unwritten = stack.proxy().on(Rule::lose_answers(RECORDS).saying("running"));
+    let unread = stack.proxy().on(Rule::lose_answers(LOOK_AT_LEADER));
     // Whatever is not answered takes as long as the queue waits for a sign of life.
     let page = Page::new("text/plain", "two words").after(Duration::from_secs(6));
-    let job_id = bench.client().submit_url(&bench.site.put("/page", page));
-    wait_for("the first has asked", LIMIT, || (bench.site.hits("/page") == 1).then_some(()));
-    let _second = bench.other_worker();
+    let job_id = stack.client().submit_url(&stack.site.put("/page", page));
+    wait_for("the first has asked", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
+    let _second = stack.start_direct_worker(&[]);
     wait_for("nobody answers", LIMIT, || {
         (unwritten.count() > 0 && unread.count() > 1).then_some(())
     });
-    bench.proxy.release();
-    bench.done_at_once("/page", &job_id);
+    stack.proxy().release();
+    done_at_once(&stack, "/page", &job_id);
 }
 
 /// Stops a worker in the middle of a job while `rules` hold, and returns what its successor makes of
 /// the job.
 fn stopped(rules: Vec<Rule>, is_met: impl Fn(&[usize]) -> bool) -> Value {
-    let bench = Bench::start();
+    let stack = start();
     // What is not handed back comes late.
-    bench.admin.set_ack_wait(Duration::from_secs(30));
-    let mut worker = bench.worker(&[("WORDMILL_SHUTDOWN_GRACE", "100ms")]);
-    let met: Vec<_> = rules.into_iter().map(|rule| bench.proxy.on(rule)).collect();
+    stack.admin.set_ack_wait(Duration::from_secs(30));
+    let mut worker = stack.start_proxied_worker(&[("WORDMILL_SHUTDOWN_GRACE", "100ms")]);
+    let met: Vec<_> = rules.into_iter().map(|rule| stack.proxy().on(rule)).collect();
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(30));
-    let job_id = bench.client().submit_url(&bench.site.put("/page", slow));
+    let job_id = stack.client().submit_url(&stack.site.put("/page", slow));
     wait_for("the job is in hand", LIMIT, || (met[0].count() > 0).then_some(()));
     worker.process.signal(Signal::TERM);
     assert!(worker.process.wait(LIMIT).success(), "{}", worker.process.output());
     let counts: Vec<usize> = met.iter().map(wordmill_tests::proxy::Met::count).collect();
     assert!(is_met(&counts), "{counts:?}");
-    bench.site.put("/page", Page::new("text/plain", "two words"));
-    let _second = bench.other_worker();
-    let job = bench.client().finished(&job_id, Duration::from_secs(15));
+    stack.site.put("/page", Page::new("text/plain", "two words"));
+    let _second = stack.start_direct_worker(&[]);
+    let job = stack.client().finished(&job_id, Duration::from_secs(15));
     assert_eq!(job["totals"]["words"], 2, "{job}");
-    bench.admin.wait_until_idle();
+    stack.admin.wait_until_idle();
     job
 }
 
@@ -393,23 +341,23 @@ fn a_job_is_given_back_even_if_nobody_can_be_asked_about_it() {
 
 #[test]
 fn a_job_on_its_way_to_a_worker_that_stops_is_done_at_once_by_another() {
-    let bench = Bench::start();
-    bench.admin.set_ack_wait(Duration::from_secs(30));
+    let stack = start();
+    stack.admin.set_ack_wait(Duration::from_secs(30));
     // On a busy machine it may be let go too late; then it comes after the acknowledgement wait.
     let in_time = (0..3).any(|n| {
         let path = format!("/{n}");
-        let mut worker = bench.worker(&[]);
-        let held = bench.proxy.on(Rule::hold(ACK).saying("job_id"));
-        let ended = bench.proxy.on(Rule::pass("$JS.API.DIRECT.GET.KV_job_state"));
-        let job_id = bench.submit(&path);
+        let mut worker = stack.start_proxied_worker(&[]);
+        let held = stack.proxy().on(Rule::hold(ACK).saying("job_id"));
+        let ended = stack.proxy().on(Rule::pass("$JS.API.DIRECT.GET.KV_job_state"));
+        let job_id = submit(&stack, &path);
         wait_for("the job is on its way", LIMIT, || (held.count() == 1).then_some(()));
         worker.process.signal(Signal::TERM);
         wait_for("the worker takes no more", LIMIT, || (ended.count() > 0).then_some(()));
-        bench.proxy.release();
+        stack.proxy().release();
         assert!(worker.process.wait(LIMIT).success(), "{}", worker.process.output());
-        let _second = bench.other_worker();
+        let _second = stack.start_direct_worker(&[]);
         let started = std::time::Instant::now();
-        bench.done_at_once(&path, &job_id);
+        done_at_once(&stack, &path, &job_id);
         started.elapsed() < Duration::from_secs(15)
     });
     assert!(in_time, "a job that was on its way was dropped, three times");

@@ -6,7 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
-use wordmill_tests::proxy::Proxy;
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
 use wordmill_tests::wait_for;
@@ -92,50 +92,39 @@ fn a_broker_that_is_killed_in_mid_flight_costs_nothing_but_time() {
 
 #[test]
 fn a_job_that_the_queue_did_not_confirm_is_named_and_exists() {
-    let directory = TempDir::new().expect("a directory");
-    let nats = Nats::start(directory.path());
-    nats.provision(&[]);
-    let proxy = Proxy::start(&nats.address());
-    let gateway = Gateway::start(&proxy.address(), &[]);
-    ready(&gateway.client);
+    let stack = ProxiedStack::start(Proxied::Gateways(1), &[]);
+    let client = stack.client();
 
-    proxy.mute();
+    stack.proxy().mute();
     let started = Instant::now();
-    let answer = gateway.client.post("/v1/jobs", &json!({"text": "to be or not to be"}));
+    let answer = client.post("/v1/jobs", &json!({"text": "to be or not to be"}));
     assert!(started.elapsed() < ANSWER_MAX, "{:?}", started.elapsed());
     let problem = answer.problem(503, "broker_unavailable");
     let job_id = problem["job_id"].as_str().expect("the id of the unconfirmed job").to_owned();
 
-    proxy.restore();
-    ready(&gateway.client);
-    let job = gateway.client.get(&format!("/v1/jobs/{job_id}"));
+    stack.proxy().restore();
+    ready(client);
+    let job = client.get(&format!("/v1/jobs/{job_id}"));
     assert_eq!(job.json()["status"], "queued", "{job:?}");
     // However often it was repeated, it was stored once.
-    assert_eq!(Admin::of(&nats).messages("JOBS"), 1);
+    assert_eq!(stack.admin.messages("JOBS"), 1);
 
-    let _worker = Worker::start(&nats.address(), &[]);
-    assert_eq!(gateway.client.finished(&job_id, LIMIT)["totals"]["words"], 6);
+    let _worker = Worker::start(&stack.nats.address(), &[]);
+    assert_eq!(client.finished(&job_id, LIMIT)["totals"]["words"], 6);
 }
 
 #[test]
 fn a_connection_that_is_cut_is_made_again() {
-    let directory = TempDir::new().expect("a directory");
-    let nats = Nats::start(directory.path());
-    nats.provision(&[]);
-    let (first, second) = (Proxy::start(&nats.address()), Proxy::start(&nats.address()));
-    let gateway = Gateway::start(&first.address(), &[]);
-    let worker = Worker::start(&second.address(), &[]);
-    ready(&gateway.client);
-    ready(&worker.health);
-    counts(&gateway.client);
+    let stack = ProxiedStack::start(Proxied::Gateways(1), &[]);
+    let client = stack.client();
+    let _worker = stack.start_proxied_worker(&[]);
+    counts(client);
 
-    first.cut();
-    second.cut();
-    unavailable(&gateway.client);
-    first.restore();
-    second.restore();
-    ready(&gateway.client);
-    counts(&gateway.client);
+    stack.proxy().cut();
+    unavailable(client);
+    stack.proxy().restore();
+    ready(client);
+    counts(client);
 }
 
 #[test]

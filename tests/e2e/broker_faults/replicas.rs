@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
 use wordmill_tests::cluster::Cluster;
-use wordmill_tests::proxy::{Proxy, Rule};
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
+use wordmill_tests::proxy::Rule;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
+use wordmill_tests::stack::{Gateway, Worker, ready};
 use wordmill_tests::{pause, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -169,11 +170,10 @@ fn leaders_that_change_cost_no_job_anything() {
 
 #[test]
 fn replicas_that_miss_everything_for_long_make_nothing_lost() {
-    let stack = Stack::with(0, 0, &[]);
-    let (proxy, admin) = (Proxy::start(&stack.nats.address()), Admin::of(&stack.nats));
-    let gateway = Gateway::start(&proxy.address(), &SWEEPER[1..]);
-    ready(&gateway.client);
-    let client = &gateway.client;
+    let stack = ProxiedStack::start(Proxied::Gateways(1), &SWEEPER[1..]);
+    let client = stack.client();
+    let admin = &stack.admin;
+    let proxy = stack.proxy();
     let rules = ["JOBS", "KV_job_state"]
         .map(|stream| proxy.on(Rule::miss(&format!("$JS.API.DIRECT.GET.{stream}."))));
     let waiting: Vec<String> = (0..5).map(|_| client.submit(&json!({"text": "a b"}))).collect();

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use wordmill_tests::admin::{Admin, Kept};
+use wordmill_tests::admin::Kept;
 use wordmill_tests::client::Client;
-use wordmill_tests::proxy::{Arrives, Proxy, Rule};
-use wordmill_tests::stack::{Gateway, Nats, Worker, ready};
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
+use wordmill_tests::proxy::{Arrives, Rule};
+use wordmill_tests::stack::Worker;
 use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -21,54 +21,29 @@ const ON_ITS_WAY: &str =
 /// An error that says nothing about whether the message was stored.
 const UNKNOWN: &str = r#"{"error":{"code":500,"err_code":10158,"description":"who knows"}}"#;
 
-/// A gateway whose way to the broker is a proxy.
-struct Bench {
-    gateway: Gateway,
-    proxy: Proxy,
-    admin: Admin,
-    nats: Nats,
-    _directory: TempDir,
+/// Starts a gateway behind a proxy, and no worker.
+fn start() -> ProxiedStack {
+    ProxiedStack::start(Proxied::Gateways(1), &[])
 }
 
-impl Bench {
-    fn start() -> Self {
-        Self::with(&[])
-    }
+fn is_queued(stack: &ProxiedStack, job_id: &str) {
+    let job = stack.client().get(&format!("/v1/jobs/{job_id}"));
+    assert_eq!((job.status, &job.json()["status"]), (200, &json!("queued")), "{job:?}");
+}
 
-    fn with(settings: &[(&str, &str)]) -> Self {
-        let directory = TempDir::new().expect("a directory");
-        let nats = Nats::start(directory.path());
-        nats.provision(&[]);
-        let proxy = Proxy::start(&nats.address());
-        let gateway = Gateway::start(&proxy.address(), settings);
-        ready(&gateway.client);
-        let admin = Admin::of(&nats);
-        Self { gateway, proxy, admin, nats, _directory: directory }
+/// Lets a worker do everything that was accepted.
+fn are_done(stack: &ProxiedStack, ids: &[String]) {
+    let _worker = Worker::start(&stack.nats.address(), &[]);
+    for job_id in ids {
+        let job = stack.client().finished(job_id, LIMIT);
+        assert_eq!(job["totals"]["words"], 2, "{job}");
+        assert_eq!(job["attempts"].as_array().map(Vec::len), Some(1), "{job}");
     }
+    stack.admin.wait_until_idle();
+}
 
-    fn client(&self) -> &Client {
-        &self.gateway.client
-    }
-
-    fn is_queued(&self, job_id: &str) {
-        let job = self.client().get(&format!("/v1/jobs/{job_id}"));
-        assert_eq!((job.status, &job.json()["status"]), (200, &json!("queued")), "{job:?}");
-    }
-
-    /// Lets a worker do everything that was accepted.
-    fn are_done(&self, ids: &[String]) {
-        let _worker = Worker::start(&self.nats.address(), &[]);
-        for job_id in ids {
-            let job = self.client().finished(job_id, LIMIT);
-            assert_eq!(job["totals"]["words"], 2, "{job}");
-            assert_eq!(job["attempts"].as_array().map(Vec::len), Some(1), "{job}");
-        }
-        self.admin.wait_until_idle();
-    }
-
-    fn newest_record(&self) -> Kept {
-        self.admin.all("KV_job_state").pop().expect("a record or a marker")
-    }
+fn newest_record(stack: &ProxiedStack) -> Kept {
+    stack.admin.all("KV_job_state").pop().expect("a record or a marker")
 }
 
 fn text() -> Value {
@@ -77,35 +52,34 @@ fn text() -> Value {
 
 #[test]
 fn a_worker_that_is_faster_than_the_record_changes_nothing() {
-    let bench = Bench::start();
-    let worker = Worker::start(&bench.nats.address(), &[]);
-    ready(&worker.health);
-    let hidden = || bench.gateway.process.output().matches("record not confirmed").count();
+    let stack = start();
+    let _worker = stack.start_direct_worker(&[]);
+    let hidden = || stack.gateways[0].process.output().matches("record not confirmed").count();
     // On a busy machine the record may be let go too late to be refused; then once more.
     let refused = (0..10).any(|_| {
-        let (before, unconfirmed) = (bench.admin.messages("KV_job_state"), hidden());
-        let held = bench.proxy.on(Rule::hold(RECORDS));
+        let (before, unconfirmed) = (stack.admin.messages("KV_job_state"), hidden());
+        let held = stack.proxy().on(Rule::hold(RECORDS));
         let job_id = std::thread::scope(|scope| {
-            let submitting = scope.spawn(|| bench.client().submit(&text()));
+            let submitting = scope.spawn(|| stack.client().submit(&text()));
             wait_for("the worker is done", LIMIT, || {
-                let written = bench.admin.messages("KV_job_state") > before;
+                let written = stack.admin.messages("KV_job_state") > before;
                 (held.count() == 1 && written).then_some(())
             });
-            bench.proxy.release();
+            stack.proxy().release();
             submitting.join().expect("an id")
         });
-        let job = bench.client().finished(&job_id, LIMIT);
+        let job = stack.client().finished(&job_id, LIMIT);
         assert_eq!((&job["status"], &job["totals"]["words"]), (&json!("succeeded"), &json!(2)));
-        assert_eq!(bench.admin.messages("KV_job_state"), before + 1, "nothing was written after");
+        assert_eq!(stack.admin.messages("KV_job_state"), before + 1, "nothing was written after");
         hidden() == unconfirmed
     });
     assert!(refused, "the record always came too late");
-    bench.admin.wait_until_idle();
+    stack.admin.wait_until_idle();
 }
 
 #[test]
 fn a_record_that_is_lost_or_unclear_declines_no_job() {
-    let bench = Bench::start();
+    let stack = start();
     let rules = [
         Rule::lose(RECORDS),
         Rule::lose_answers(RECORDS),
@@ -113,28 +87,27 @@ fn a_record_that_is_lost_or_unclear_declines_no_job() {
         Rule::answer(RECORDS, ON_ITS_WAY, Arrives::Yes),
     ];
     let ids = rules.map(|rule| {
-        let met = bench.proxy.on(rule);
-        let job_id = bench.client().submit(&text());
+        let met = stack.proxy().on(rule);
+        let job_id = stack.client().submit(&text());
         assert_eq!(met.count(), 1);
-        bench.proxy.release();
-        bench.is_queued(&job_id);
+        stack.proxy().release();
+        is_queued(&stack, &job_id);
         job_id
     });
-    assert_eq!((bench.admin.messages("JOBS"), bench.admin.messages("KV_job_state")), (4, 2));
-    bench.are_done(&ids);
+    assert_eq!((stack.admin.messages("JOBS"), stack.admin.messages("KV_job_state")), (4, 2));
+    are_done(&stack, &ids);
 }
 
 #[test]
 fn whoever_waits_for_a_new_job_hears_its_end_although_nothing_can_be_read() {
-    let bench = Bench::start();
-    let worker = Worker::start(&bench.nats.address(), &[]);
-    ready(&worker.health);
-    bench.proxy.on(Rule::lose("$JS.API.DIRECT.GET."));
+    let stack = start();
+    let _worker = stack.start_direct_worker(&[]);
+    stack.proxy().on(Rule::lose("$JS.API.DIRECT.GET."));
     let wait = |fields: &[(&str, &str)]| {
         let json = ("content-type", "application/json");
         let headers = [&[json, ("prefer", "wait=60")], fields].concat();
         let body = text().to_string();
-        let answer = bench.client().send("POST", "/v1/jobs", &headers, body.as_bytes());
+        let answer = stack.client().send("POST", "/v1/jobs", &headers, body.as_bytes());
         assert_eq!((answer.status, answer.header("preference-applied")), (200, Some("wait=60")));
         assert_eq!(answer.json()["totals"]["words"], 2, "{answer:?}");
     };
@@ -142,69 +115,69 @@ fn whoever_waits_for_a_new_job_hears_its_end_although_nothing_can_be_read() {
     wait(&[("idempotency-key", "named")]);
     // The worker writes the record, or has written it when the gateway is told of its own.
     for lost in [Rule::lose(RECORDS), Rule::lose_answers(RECORDS)] {
-        let met = bench.proxy.on(lost);
+        let met = stack.proxy().on(lost);
         wait(&[]);
         assert_eq!(met.count(), 1);
         met.end();
     }
-    bench.admin.wait_until_idle();
+    stack.admin.wait_until_idle();
 }
 
 #[test]
 fn a_job_that_is_too_large_for_the_queue_is_declined_and_taken_back() {
-    let bench = Bench::start();
-    bench.admin.reconfigure("JOBS", |config| config.max_message_size = 2000);
-    let declined = bench.client().post("/v1/jobs", &json!({"text": "word ".repeat(1000)}));
+    let stack = start();
+    stack.admin.reconfigure("JOBS", |config| config.max_message_size = 2000);
+    let declined = stack.client().post("/v1/jobs", &json!({"text": "word ".repeat(1000)}));
     let problem = declined.problem(413, "input_too_large");
     assert!(problem.get("job_id").is_none(), "{problem}");
-    assert_eq!(bench.newest_record().payload, b"", "only a marker");
-    assert_eq!(bench.admin.messages("JOBS"), 0);
-    let job_id = bench.client().submit(&text());
-    bench.are_done(&[job_id]);
+    assert_eq!(newest_record(&stack).payload, b"", "only a marker");
+    assert_eq!(stack.admin.messages("JOBS"), 0);
+    let job_id = stack.client().submit(&text());
+    are_done(&stack, &[job_id]);
 }
 
 #[test]
 fn what_a_declined_job_leaves_behind_is_taken_back_or_swept() {
     let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
-    let bench = Bench::with(&sweeper);
-    bench.admin.reconfigure("JOBS", |config| config.max_messages = 1);
-    bench.client().submit(&text());
+    let stack = ProxiedStack::start(Proxied::Gateways(1), &sweeper);
+    stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
+    stack.client().submit(&text());
     let decline = |rule| {
-        let met = bench.proxy.on(rule);
-        bench.client().post("/v1/jobs", &text()).problem(503, "queue_full");
+        let met = stack.proxy().on(rule);
+        stack.client().post("/v1/jobs", &text()).problem(503, "queue_full");
         assert_eq!(met.count(), 1);
-        bench.proxy.release();
-        bench.newest_record()
+        stack.proxy().release();
+        newest_record(&stack)
     };
     // The record was written, and nobody said so.
     assert_eq!(decline(Rule::lose_answers(RECORDS).times(1)).payload, b"", "only a marker");
     // Nor was it, and then there is nothing to take back.
-    let before = bench.admin.messages("KV_job_state");
+    let before = stack.admin.messages("KV_job_state");
     decline(Rule::lose(RECORDS).times(1));
-    assert_eq!(bench.admin.messages("KV_job_state"), before);
+    assert_eq!(stack.admin.messages("KV_job_state"), before);
     // It cannot be taken back.
     let left = decline(Rule::lose(RECORDS).saying("KV-Operation"));
     let job_id = left.subject.rsplit('.').next().expect("an id");
-    let job = bench.client().finished(job_id, LIMIT);
+    let job = stack.client().finished(job_id, LIMIT);
     assert_eq!(job["failure"]["code"], "lost", "{job}");
 }
 
 #[test]
 fn a_refusal_after_an_unclear_try_is_not_believed() {
-    let bench = Bench::start();
-    bench.admin.reconfigure("JOBS", |config| config.max_messages = 1);
-    bench.client().submit(&text());
+    let stack = start();
+    stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
+    stack.client().submit(&text());
     // The first try may have been stored before the queue was full.
-    let met = bench.proxy.on(Rule::lose(JOBS).times(1));
-    let answer = bench.client().post("/v1/jobs", &text());
+    let met = stack.proxy().on(Rule::lose(JOBS).times(1));
+    let answer = stack.client().post("/v1/jobs", &text());
     let problem = answer.problem(503, "broker_unavailable");
     assert_eq!(met.count(), 1);
-    bench.is_queued(problem["job_id"].as_str().expect("the id of the unconfirmed job"));
+    is_queued(&stack, problem["job_id"].as_str().expect("the id of the unconfirmed job"));
 }
 
 #[test]
 fn a_message_that_is_unclear_is_sent_again_and_stored_once() {
-    let bench = Bench::start();
+    let stack = start();
     let rules = [
         Rule::lose(JOBS),
         Rule::lose_answers(JOBS),
@@ -212,14 +185,14 @@ fn a_message_that_is_unclear_is_sent_again_and_stored_once() {
         Rule::answer(JOBS, UNKNOWN, Arrives::Yes),
     ];
     let ids = rules.map(|rule| {
-        let met = bench.proxy.on(rule.times(1));
-        let job_id = bench.client().submit(&text());
+        let met = stack.proxy().on(rule.times(1));
+        let job_id = stack.client().submit(&text());
         assert_eq!(met.count(), 1);
-        bench.proxy.release();
+        stack.proxy().release();
         job_id
     });
-    assert_eq!((bench.admin.messages("JOBS"), bench.admin.messages("KV_job_state")), (4, 4));
-    bench.are_done(&ids);
+    assert_eq!((stack.admin.messages("JOBS"), stack.admin.messages("KV_job_state")), (4, 4));
+    are_done(&stack, &ids);
 }
 
 fn named(client: &Client, key: &str) -> wordmill_tests::client::Answer {
@@ -229,7 +202,7 @@ fn named(client: &Client, key: &str) -> wordmill_tests::client::Answer {
 
 #[test]
 fn a_named_job_is_recorded_once_whatever_the_store_says() {
-    let bench = Bench::start();
+    let stack = start();
     let rules = [
         Rule::lose(RECORDS),
         Rule::lose_answers(RECORDS),
@@ -238,30 +211,30 @@ fn a_named_job_is_recorded_once_whatever_the_store_says() {
     ];
     let mut ids = Vec::new();
     for (n, rule) in rules.into_iter().enumerate() {
-        let met = bench.proxy.on(rule.times(1));
-        let answer = named(bench.client(), &format!("key-{n}"));
+        let met = stack.proxy().on(rule.times(1));
+        let answer = named(stack.client(), &format!("key-{n}"));
         assert_eq!((answer.status, met.count()), (202, 1), "{answer:?}");
-        bench.proxy.release();
+        stack.proxy().release();
         ids.push(answer.json()["job_id"].as_str().expect("an id").to_owned());
     }
-    assert_eq!((bench.admin.messages("JOBS"), bench.admin.messages("KV_job_state")), (4, 4));
-    bench.are_done(&ids);
+    assert_eq!((stack.admin.messages("JOBS"), stack.admin.messages("KV_job_state")), (4, 4));
+    are_done(&stack, &ids);
 }
 
 #[test]
 fn a_full_queue_does_not_take_back_what_an_earlier_request_may_have_promised() {
-    let bench = Bench::start();
-    bench.admin.reconfigure("JOBS", |config| config.max_messages = 1);
-    bench.client().submit(&text());
+    let stack = start();
+    stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
+    stack.client().submit(&text());
     // The record is there, and nobody knows about the message.
-    let met = bench.proxy.on(Rule::lose(JOBS));
-    let problem = named(bench.client(), "k").problem(503, "broker_unavailable");
+    let met = stack.proxy().on(Rule::lose(JOBS));
+    let problem = named(stack.client(), "k").problem(503, "broker_unavailable");
     let job_id = problem["job_id"].as_str().expect("an id").to_owned();
     assert!(met.count() > 0);
-    bench.proxy.release();
-    named(bench.client(), "k").problem(503, "queue_full");
-    bench.is_queued(&job_id);
-    bench.admin.reconfigure("JOBS", |config| config.max_messages = 10);
-    assert_eq!(named(bench.client(), "k").status, 202);
-    bench.are_done(&[job_id]);
+    stack.proxy().release();
+    named(stack.client(), "k").problem(503, "queue_full");
+    is_queued(&stack, &job_id);
+    stack.admin.reconfigure("JOBS", |config| config.max_messages = 10);
+    assert_eq!(named(stack.client(), "k").status, 202);
+    are_done(&stack, &[job_id]);
 }

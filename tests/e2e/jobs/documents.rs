@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::document::{compress, post, require_accepted};
-use wordmill_tests::proxy::Proxy;
-use wordmill_tests::stack::{Gateway, Nats, Stack, ready};
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
+use wordmill_tests::stack::Stack;
 use wordmill_tests::upload::Upload;
 use wordmill_tests::wait_for;
 
@@ -281,26 +280,23 @@ fn a_client_that_goes_away_leaves_nothing() {
 #[test]
 fn a_full_store_or_a_broker_that_goes_away_accepts_nothing() {
     let space = [("WORDMILL_DOCUMENTS_SPACE", "1MiB")];
-    let directory = TempDir::new().expect("a directory");
-    let nats = Nats::start(directory.path());
-    nats.provision(&space);
-    let proxy = Proxy::start(&nats.address());
-    let gateway = Gateway::start(&proxy.address(), &space);
-    ready(&gateway.client);
-    let (client, admin) = (&gateway.client, Admin::of(&nats));
+    let stack = ProxiedStack::start(Proxied::Gateways(1), &space);
+    let client = stack.client();
+    let admin = &stack.admin;
+    let proxy = stack.proxy();
     let (text, _) = large();
 
     post(client, "", &[TEXT], &text.repeat(3)).problem(503, "storage_full");
-    is_empty(&admin);
+    is_empty(admin);
     require_accepted(&post(client, "", &[TEXT], b"small ones need no room there"));
 
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, CHUNKED]);
     assert!(upload.send_chunk(&text));
-    is_kept(&admin);
+    is_kept(admin);
     proxy.cut();
     assert!(upload.send_chunk(&text) && upload.send(b"0\r\n\r\n"));
     upload.answer().problem(503, "broker_unavailable");
     proxy.restore();
-    is_empty(&admin);
+    is_empty(admin);
     assert_eq!(admin.messages("JOBS"), 1);
 }

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
-use wordmill_tests::proxy::Proxy;
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -170,23 +169,19 @@ fn a_declined_job_can_be_asked_for_again_and_an_expired_one_cannot() {
 
 #[test]
 fn a_job_whose_fate_is_unclear_is_named_and_the_repeat_settles_it() {
-    let directory = TempDir::new().expect("a directory");
-    let nats = Nats::start(directory.path());
-    nats.provision(&[]);
-    let proxy = Proxy::start(&nats.address());
-    let gateway = Gateway::start(&proxy.address(), &[]);
-    ready(&gateway.client);
+    let stack = ProxiedStack::start(Proxied::Gateways(1), &[]);
+    let client = stack.client();
+    let admin = &stack.admin;
 
     // The record arrives, its acknowledgement does not: so the job was never offered.
-    proxy.mute();
+    stack.proxy().mute();
     let body = json!({"text": "to be or not to be"});
-    let problem = post(&gateway.client, "k", &body).problem(503, "broker_unavailable");
+    let problem = post(client, "k", &body).problem(503, "broker_unavailable");
     let job_id = problem["job_id"].as_str().expect("the id").to_owned();
-    let admin = Admin::of(&nats);
     assert_eq!((admin.messages("KV_job_state"), admin.messages("JOBS")), (1, 0));
 
-    proxy.restore();
-    ready(&gateway.client);
-    assert_eq!(id(&post(&gateway.client, "k", &body), 202), job_id);
+    stack.proxy().restore();
+    ready(client);
+    assert_eq!(id(&post(client, "k", &body), 202), job_id);
     assert_eq!(admin.messages("JOBS"), 1);
 }

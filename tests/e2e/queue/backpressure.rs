@@ -7,9 +7,9 @@ use serde_json::json;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::pause;
-use wordmill_tests::proxy::Proxy;
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -117,11 +117,10 @@ fn a_declined_client_is_told_when_there_will_be_room() {
 
 #[test]
 fn a_gateway_that_waits_for_a_mute_broker_takes_only_so_much() {
-    let stack = Stack::with(0, 0, &[]);
-    let proxy = Proxy::start(&stack.nats.address());
-    let gateway = Gateway::start(&proxy.address(), &[("WORDMILL_JSON_SIZE_MAX", "2MiB")]);
-    ready(&gateway.client);
-    proxy.mute();
+    let settings = [("WORDMILL_JSON_SIZE_MAX", "2MiB")];
+    let stack = ProxiedStack::start(Proxied::Gateways(1), &settings);
+    let client = stack.client();
+    stack.proxy().mute();
     let body = json!({"text": "word ".repeat(400_000)}).to_string();
     let end = Instant::now() + LIMIT * 3;
     let declined = Mutex::new(None);
@@ -131,8 +130,7 @@ fn a_gateway_that_waits_for_a_mute_broker_takes_only_so_much() {
             scope.spawn(|| {
                 while declined.lock().expect("an answer").is_none() && Instant::now() < end {
                     let headers = [("content-type", "application/json")];
-                    let sent =
-                        gateway.client.try_send("POST", "/v1/jobs", &headers, body.as_bytes());
+                    let sent = client.try_send("POST", "/v1/jobs", &headers, body.as_bytes());
                     let overloaded = |answer: &Answer| answer.text.contains("overloaded");
                     if let Some(answer) = sent.ok().filter(overloaded) {
                         *declined.lock().expect("an answer") = Some(answer);
@@ -146,7 +144,7 @@ fn a_gateway_that_waits_for_a_mute_broker_takes_only_so_much() {
     let after: u64 = declined.header("retry-after").and_then(|text| text.parse().ok()).expect("s");
     assert!((1..=60).contains(&after), "{declined:?}");
     // And when the broker is back, so is the room.
-    proxy.restore();
-    ready(&gateway.client);
-    gateway.client.submit(&json!({"text": "a"}));
+    stack.proxy().restore();
+    ready(client);
+    client.submit(&json!({"text": "a"}));
 }

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
 use wordmill_tests::metrics::Metrics;
-use wordmill_tests::proxy::{Proxy, Rule, Way};
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
+use wordmill_tests::proxy::{Rule, Way};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::{pause, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -139,12 +139,10 @@ fn a_lane_that_hears_nothing_is_not_ready() {
 fn small_texts_leave_their_slots_to_others_up_to_a_bound() {
     /// One slot of the lane, and room for 192 texts that are counted at once.
     const IN_HAND_MAX: u64 = 1 + 192;
-    let directory = TempDir::new().expect("a directory");
-    let nats = Nats::start(directory.path());
-    nats.provision(&[]);
-    let (admin, proxy) = (Admin::of(&nats), Proxy::start(&nats.address()));
-    let worker = Worker::start(&proxy.address(), &[("WORDMILL_SLOTS", "2")]);
-    ready(&worker.health);
+    let stack = ProxiedStack::start(Proxied::Workers, &[]);
+    let admin = &stack.admin;
+    let proxy = stack.proxy();
+    let worker = stack.start_proxied_worker(&[("WORDMILL_SLOTS", "2")]);
     // Nobody gets any further than to ask for its record.
     proxy.on(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state"));
     admin.publish_jobs("interactive", 220, "a short text");
@@ -163,18 +161,16 @@ fn small_texts_leave_their_slots_to_others_up_to_a_bound() {
 
 #[test]
 fn what_comes_late_is_worked_off_before_more_is_asked_for() {
-    let (directory, site) = (TempDir::new().expect("a directory"), Site::start());
-    let nats = Nats::start(directory.path());
-    nats.provision(&[]);
-    let (admin, proxy) = (Admin::of(&nats), Proxy::start(&nats.address()));
-    let gateway = Gateway::start(&nats.address(), &[]);
+    let stack = ProxiedStack::start(Proxied::Workers, &[]);
+    let admin = &stack.admin;
+    let proxy = stack.proxy();
+    let site = &stack.site;
+    let client = stack.client();
     // With room for one job of a lane.
-    let worker = Worker::start(&proxy.address(), &[("WORDMILL_SLOTS", "2")]);
-    ready(&gateway.client);
-    ready(&worker.health);
+    let _worker = stack.start_proxied_worker(&[("WORDMILL_SLOTS", "2")]);
     site.handle(|_, _| Page::new("text/plain", "a b").after(Duration::from_millis(400)));
     let held = proxy.on(Rule::hold("jobs.interactive.").going(Way::ToClient));
-    let submit = |number| gateway.client.submit(&json!({"url": site.url(&format!("/{number}"))}));
+    let submit = |number| client.submit(&json!({"url": site.url(&format!("/{number}"))}));
     let jobs: Vec<String> = (0..16).map(submit).collect();
     wait_for("a request was given up and made again", LIMIT, || (held.count() >= 2).then_some(()));
     let (waiting, _) = admin.handed_out("interactive");
@@ -193,6 +189,6 @@ fn what_comes_late_is_worked_off_before_more_is_asked_for() {
     let too_many = in_hand.iter().filter(|count| **count > 1).count();
     assert!(too_many * 4 < in_hand.len(), "one at a time, but: {in_hand:?}");
     for job in jobs {
-        assert_eq!(gateway.client.finished(&job, LIMIT)["status"], "succeeded");
+        assert_eq!(client.finished(&job, LIMIT)["status"], "succeeded");
     }
 }

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use wordmill_tests::admin::Admin;
-use wordmill_tests::client::Client;
-use wordmill_tests::proxy::{Proxy, Rule};
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
+use wordmill_tests::proxy::Rule;
 use wordmill_tests::receiver::{Receiver, Reply};
-use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, ready};
 use wordmill_tests::wait_for;
 
 use crate::webhooks::delivery::{QUICK, SECRET, settled, shown};
@@ -23,62 +21,23 @@ const PATIENT: [(&str, &str); 2] =
 const ACK: &str = "$JS.ACK.WEBHOOKS.";
 const ACK_JOB: &str = "$JS.ACK.JOBS.";
 
-/// A gateway, and a proxy for a worker on the way to the broker.
-struct Bench {
-    gateway: Gateway,
-    proxy: Proxy,
-    admin: Admin,
-    receiver: Receiver,
-    nats: Nats,
-    _directory: TempDir,
+/// Starts a gateway that sweeps, and a proxy for workers.
+fn start() -> ProxiedStack {
+    let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
+    let settings = [&QUICK[..], &sweeper].concat();
+    ProxiedStack::start(Proxied::Workers, &settings).with_ack_wait(Duration::from_secs(2))
 }
 
-impl Bench {
-    fn start() -> Self {
-        let directory = TempDir::new().expect("a directory");
-        let nats = Nats::start(directory.path());
-        nats.provision(&[]);
-        let settings =
-            [&QUICK[..], &[("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")]];
-        let gateway = Gateway::start(&nats.address(), &settings.concat());
-        ready(&gateway.client);
-        let admin = Admin::of(&nats);
-        admin.set_ack_wait(Duration::from_secs(2));
-        admin.set_ack_wait_of("WEBHOOKS", &["webhooks"], Duration::from_secs(2));
-        let (proxy, receiver) = (Proxy::start(&nats.address()), Receiver::start());
-        Self { gateway, proxy, admin, receiver, nats, _directory: directory }
-    }
+fn submit(stack: &ProxiedStack, path: &str) -> String {
+    let hook = json!({"url": stack.receiver.url(path)});
+    stack.client().submit(&json!({"text": "a b", "webhook": hook}))
+}
 
-    fn client(&self) -> &Client {
-        &self.gateway.client
-    }
-
-    /// Starts a worker behind the proxy, and one that is not.
-    fn worker(&self, settings: &[(&str, &str)]) -> Worker {
-        let worker = Worker::start(&self.proxy.address(), settings);
-        ready(&worker.health);
-        worker
-    }
-
-    fn other_worker(&self) -> Worker {
-        let worker = Worker::start(&self.nats.address(), &QUICK);
-        ready(&worker.health);
-        worker
-    }
-
-    fn submit(&self, path: &str) -> String {
-        let hook = json!({"url": self.receiver.url(path)});
-        self.client().submit(&json!({"text": "a b", "webhook": hook}))
-    }
-
-    /// Waits until nothing waits any more, and counts the requests.
-    fn told(&self, path: &str) -> usize {
-        self.admin.wait_until_idle();
-        wait_for("no webhook waits", LIMIT, || {
-            (self.admin.messages("WEBHOOKS") == 0).then_some(())
-        });
-        self.receiver.received(path).len()
-    }
+/// Waits until nothing waits any more, and counts the requests.
+fn told(stack: &ProxiedStack, path: &str) -> usize {
+    stack.admin.wait_until_idle();
+    wait_for("no webhook waits", LIMIT, || (stack.admin.messages("WEBHOOKS") == 0).then_some(()));
+    stack.receiver.received(path).len()
 }
 
 fn attempts(webhook: &Value) -> usize {
@@ -118,37 +77,38 @@ fn a_receiver_that_hangs_delays_neither_counting_nor_other_receivers() {
 
 #[test]
 fn a_worker_that_dies_before_or_after_the_webhook_is_ordered_leaves_it_to_the_next() {
-    let bench = Bench::start();
+    let stack = start();
     for (path, rule) in [
         ("/not-ordered", Rule::lose("webhooks.")),
         ("/not-confirmed", Rule::lose_answers("webhooks.")),
         ("/not-acknowledged", Rule::lose(ACK_JOB).saying("+ACK")),
     ] {
-        let met = bench.proxy.on(rule);
+        let met = stack.proxy().on(rule);
         // It delivers none itself.
-        let mut first = bench.worker(&[]);
-        let job_id = bench.submit(path);
+        let mut first = stack.start_proxied_worker(&[]);
+        let job_id = submit(&stack, path);
         wait_for("the first worker is there", LIMIT, || (met.count() > 0).then_some(()));
         first.process.kill();
-        bench.proxy.release();
-        let second = bench.other_worker();
-        assert_eq!(settled(bench.client(), &job_id)["status"], "delivered");
-        assert_eq!(bench.told(path), 1, "{path}");
+        stack.proxy().release();
+        let second = stack.start_direct_worker(&QUICK);
+        assert_eq!(settled(stack.client(), &job_id)["status"], "delivered");
+        assert_eq!(told(&stack, path), 1, "{path}");
         drop(second);
     }
 }
 
 #[test]
 fn a_worker_that_dies_while_it_delivers_leaves_an_attempt_and_the_next_goes_on() {
-    let bench = Bench::start();
-    bench.receiver.answer("/hook", &[Reply::Hang, OK]);
-    let mut first = bench.worker(&[&QUICK[..], &[("WORDMILL_WEBHOOK_TIMEOUT", "2s")]].concat());
-    let job_id = bench.submit("/hook");
-    bench.receiver.wait_for("/hook", 1, LIMIT);
+    let stack = start();
+    stack.receiver.answer("/hook", &[Reply::Hang, OK]);
+    let mut first =
+        stack.start_proxied_worker(&[&QUICK[..], &[("WORDMILL_WEBHOOK_TIMEOUT", "2s")]].concat());
+    let job_id = submit(&stack, "/hook");
+    stack.receiver.wait_for("/hook", 1, LIMIT);
     first.process.kill();
-    let _second = bench.other_worker();
-    let told = bench.receiver.wait_for("/hook", 2, LIMIT);
-    let webhook = settled(bench.client(), &job_id);
+    let _second = stack.start_direct_worker(&QUICK);
+    let told = stack.receiver.wait_for("/hook", 2, LIMIT);
+    let webhook = settled(stack.client(), &job_id);
     assert_eq!(webhook["status"], "delivered", "{webhook}");
     assert_eq!(attempts(&webhook), 2, "{webhook}");
     assert_eq!(webhook["attempts"][0]["failure"]["code"], "worker_crashed", "{webhook}");
@@ -157,116 +117,116 @@ fn a_worker_that_dies_while_it_delivers_leaves_an_attempt_and_the_next_goes_on()
 
 #[test]
 fn a_worker_that_is_stopped_takes_its_attempt_back() {
-    let bench = Bench::start();
-    bench.receiver.answer("/hook", &[Reply::Hang, OK]);
+    let stack = start();
+    stack.receiver.answer("/hook", &[Reply::Hang, OK]);
     let settings = [("WORDMILL_SHUTDOWN_GRACE", "0s"), ("WORDMILL_WEBHOOK_TIMEOUT", "60s")];
-    let mut first = bench.worker(&[&QUICK[..], &settings].concat());
-    let job_id = bench.submit("/hook");
-    bench.receiver.wait_for("/hook", 1, LIMIT);
+    let mut first = stack.start_proxied_worker(&[&QUICK[..], &settings].concat());
+    let job_id = submit(&stack, "/hook");
+    stack.receiver.wait_for("/hook", 1, LIMIT);
     assert!(first.process.stop().success());
-    let webhook = shown(bench.client(), &job_id);
+    let webhook = shown(stack.client(), &job_id);
     assert_eq!((&webhook["status"], attempts(&webhook)), (&json!("waiting"), 0), "{webhook}");
-    let _second = bench.other_worker();
-    let webhook = settled(bench.client(), &job_id);
+    let _second = stack.start_direct_worker(&QUICK);
+    let webhook = settled(stack.client(), &job_id);
     assert_eq!((&webhook["status"], attempts(&webhook)), (&json!("delivered"), 1), "{webhook}");
 }
 
 #[test]
 fn an_end_that_was_not_written_down_is_not_lost() {
-    let bench = Bench::start();
-    let _worker = bench.worker(&QUICK);
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&QUICK);
     let ends = Rule::lose_answers("$KV.webhook_state.").saying("\"under_way\":null").times(1);
-    let met = bench.proxy.on(ends);
-    let job_id = bench.submit("/hook");
-    let webhook = settled(bench.client(), &job_id);
+    let met = stack.proxy().on(ends);
+    let job_id = submit(&stack, "/hook");
+    let webhook = settled(stack.client(), &job_id);
     assert_eq!((&webhook["status"], attempts(&webhook)), (&json!("delivered"), 1), "{webhook}");
-    assert_eq!((bench.told("/hook"), met.count()), (1, 1));
+    assert_eq!((told(&stack, "/hook"), met.count()), (1, 1));
 }
 
 #[test]
 fn however_often_a_webhook_is_ordered_it_is_delivered_once() {
-    let bench = Bench::start();
-    let _worker = bench.worker(&PATIENT);
-    let job_id = bench.submit("/hook");
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&PATIENT);
+    let job_id = submit(&stack, "/hook");
     let subject = format!("webhooks.public.{job_id}");
     let order = json!({"format": 1, "round": 0, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"});
-    assert_eq!(settled(bench.client(), &job_id)["status"], "delivered");
+    assert_eq!(settled(stack.client(), &job_id)["status"], "delivered");
     // Beyond the duplicate window the stream would take it again, as it does without an id.
     for _ in 0..5 {
-        bench.admin.publish(&subject, &order.to_string());
+        stack.admin.publish(&subject, &order.to_string());
     }
-    assert_eq!(bench.told("/hook"), 1);
+    assert_eq!(told(&stack, "/hook"), 1);
 
     // While it waits for its next attempt, too.
-    bench.receiver.answer("/busy", &[BUSY]);
-    let job_id = bench.submit("/busy");
+    stack.receiver.answer("/busy", &[BUSY]);
+    let job_id = submit(&stack, "/busy");
     wait_for("it waits for its third attempt", LIMIT, || {
-        let webhook = shown(bench.client(), &job_id);
+        let webhook = shown(stack.client(), &job_id);
         (attempts(&webhook) == 2 && webhook["attempts"][1]["status_code"] == 503).then_some(())
     });
-    let sent_back = bench.proxy.on(Rule::pass(ACK).saying("-NAK"));
-    bench.admin.publish(&format!("webhooks.public.{job_id}"), &order.to_string());
+    let sent_back = stack.proxy().on(Rule::pass(ACK).saying("-NAK"));
+    stack.admin.publish(&format!("webhooks.public.{job_id}"), &order.to_string());
     wait_for("the other order is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
-    assert_eq!(bench.receiver.received("/busy").len(), 2);
-    assert_eq!(attempts(&shown(bench.client(), &job_id)), 2);
+    assert_eq!(stack.receiver.received("/busy").len(), 2);
+    assert_eq!(attempts(&shown(stack.client(), &job_id)), 2);
 
     // A message that is not an order is dropped. One of a newer format waits. Neither delays others.
-    bench.admin.publish("webhooks.public.nonsense", "this is no order");
-    bench.admin.publish("webhooks.public.newer", r#"{"format":99}"#);
+    stack.admin.publish("webhooks.public.nonsense", "this is no order");
+    stack.admin.publish("webhooks.public.newer", r#"{"format":99}"#);
     let never = "webhooks.public.0198f0c2-0000-7000-8000-000000000000";
-    bench.admin.publish(never, &order.to_string());
+    stack.admin.publish(never, &order.to_string());
     wait_for("only the three wait", LIMIT, || {
-        (bench.admin.messages("WEBHOOKS") == 3).then_some(())
+        (stack.admin.messages("WEBHOOKS") == 3).then_some(())
     });
 }
 
 #[test]
 fn a_full_queue_of_webhooks_holds_up_their_jobs_messages_and_nothing_else() {
-    let bench = Bench::start();
-    bench.receiver.answer("/busy", &[BUSY]);
-    let _worker = bench.worker(&PATIENT);
-    let first = bench.submit("/busy");
-    bench.receiver.wait_for("/busy", 1, LIMIT);
-    bench.admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1);
-    let sent_back = bench.proxy.on(Rule::pass(ACK_JOB).saying("-NAK"));
-    let second = bench.submit("/hook");
+    let stack = start();
+    stack.receiver.answer("/busy", &[BUSY]);
+    let _worker = stack.start_proxied_worker(&PATIENT);
+    let first = submit(&stack, "/busy");
+    stack.receiver.wait_for("/busy", 1, LIMIT);
+    stack.admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1);
+    let sent_back = stack.proxy().on(Rule::pass(ACK_JOB).saying("-NAK"));
+    let second = submit(&stack, "/hook");
     wait_for("its message is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
     // It is done all the same, and so is what comes after it.
-    assert_eq!(bench.client().finished(&second, LIMIT)["status"], "succeeded");
-    let other = bench.client().submit(&json!({"text": "a b c"}));
-    assert_eq!(bench.client().finished(&other, LIMIT)["totals"]["words"], 3);
-    assert!(bench.receiver.received("/hook").is_empty());
+    assert_eq!(stack.client().finished(&second, LIMIT)["status"], "succeeded");
+    let other = stack.client().submit(&json!({"text": "a b c"}));
+    assert_eq!(stack.client().finished(&other, LIMIT)["totals"]["words"], 3);
+    assert!(stack.receiver.received("/hook").is_empty());
     let path = format!("/v1/jobs/{second}/webhook");
-    bench.client().send("POST", &path, &[], b"").problem(503, "webhooks_full");
-    assert_eq!(shown(bench.client(), &second)["status"], "waiting");
+    stack.client().send("POST", &path, &[], b"").problem(503, "webhooks_full");
+    assert_eq!(shown(stack.client(), &second)["status"], "waiting");
 
-    bench.admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1000);
-    assert_eq!(settled(bench.client(), &second)["status"], "delivered");
-    bench.admin.wait_until_idle();
-    assert_eq!(bench.receiver.received("/hook").len(), 1);
-    assert_eq!(shown(bench.client(), &first)["status"], "waiting");
+    stack.admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1000);
+    assert_eq!(settled(stack.client(), &second)["status"], "delivered");
+    stack.admin.wait_until_idle();
+    assert_eq!(stack.receiver.received("/hook").len(), 1);
+    assert_eq!(shown(stack.client(), &first)["status"], "waiting");
 }
 
 #[test]
 fn jobs_that_end_without_a_worker_are_told_of_too() {
-    let bench = Bench::start();
-    let (lost, cancelled) = (bench.submit("/lost"), bench.submit("/cancelled"));
-    bench.admin.remove("JOBS", &format!("jobs.interactive.public.{lost}"));
+    let stack = start();
+    let (lost, cancelled) = (submit(&stack, "/lost"), submit(&stack, "/cancelled"));
+    stack.admin.remove("JOBS", &format!("jobs.interactive.public.{lost}"));
     let cancel = format!("/v1/jobs/{cancelled}/cancel");
-    assert_eq!(bench.client().send("POST", &cancel, &[], b"").status, 200);
-    let job = bench.client().finished(&lost, LIMIT);
+    assert_eq!(stack.client().send("POST", &cancel, &[], b"").status, 200);
+    let job = stack.client().finished(&lost, LIMIT);
     assert_eq!(job["failure"]["code"], "lost", "{job}");
     // The sweeper removes the message of the other.
-    bench.admin.wait_until_idle();
-    assert!(bench.receiver.received("/lost").is_empty());
-    let _worker = bench.other_worker();
+    stack.admin.wait_until_idle();
+    assert!(stack.receiver.received("/lost").is_empty());
+    let _worker = stack.start_direct_worker(&QUICK);
     for (path, kind, job_id) in
         [("/lost", "job.failed", &lost), ("/cancelled", "job.cancelled", &cancelled)]
     {
-        let told = bench.receiver.wait_for(path, 1, LIMIT).remove(0).json();
+        let told = stack.receiver.wait_for(path, 1, LIMIT).remove(0).json();
         assert_eq!((&told["type"], &told["data"]["job_id"]), (&json!(kind), &json!(job_id)));
-        assert_eq!(settled(bench.client(), job_id)["status"], "delivered");
-        assert_eq!(bench.told(path), 1);
+        assert_eq!(settled(stack.client(), job_id)["status"], "delivered");
+        assert_eq!(self::told(&stack, path), 1);
     }
 }
 
@@ -293,13 +253,13 @@ fn a_broker_that_comes_back_knows_what_is_still_to_be_told() {
 
 #[test]
 fn workers_without_secrets_leave_webhooks_to_others() {
-    let bench = Bench::start();
-    let _counts = bench.worker(&[]);
-    let job_id = bench.submit("/hook");
-    assert_eq!(bench.client().finished(&job_id, LIMIT)["status"], "succeeded");
-    bench.admin.wait_until_idle();
-    assert_eq!(bench.admin.messages("WEBHOOKS"), 1);
-    let _tells = bench.other_worker();
-    assert_eq!(settled(bench.client(), &job_id)["status"], "delivered");
-    assert_eq!(bench.told("/hook"), 1);
+    let stack = start();
+    let _counts = stack.start_proxied_worker(&[]);
+    let job_id = submit(&stack, "/hook");
+    assert_eq!(stack.client().finished(&job_id, LIMIT)["status"], "succeeded");
+    stack.admin.wait_until_idle();
+    assert_eq!(stack.admin.messages("WEBHOOKS"), 1);
+    let _tells = stack.start_direct_worker(&QUICK);
+    assert_eq!(settled(stack.client(), &job_id)["status"], "delivered");
+    assert_eq!(told(&stack, "/hook"), 1);
 }

@@ -9,7 +9,8 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::metrics::Metrics;
-use wordmill_tests::proxy::{Proxy, Rule};
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
+use wordmill_tests::proxy::Rule;
 use wordmill_tests::receiver::{Receiver, Reply};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
@@ -283,12 +284,12 @@ fn bodies_of_which_nothing_more_comes_are_given_up_on_every_route() {
 fn a_gateway_without_room_says_so_on_every_route() {
     /// Documents for which there is room at once.
     const DOCUMENTS: u32 = 51;
-    let (stack, site) = (Stack::with(0, 1, &[]), Site::start());
-    let proxy = Proxy::start(&stack.nats.address());
-    let gateway = Gateway::start(&proxy.address(), &[("WORDMILL_UPLOAD_STALL_TIMEOUT", "5m")]);
-    ready(&gateway.client);
-    let (client, mut names) = (&gateway.client, Names::default());
-    let failed = client.submit_url(&site.put("/missing", Page::status("404 Not Found")));
+    let settings = [("WORDMILL_UPLOAD_STALL_TIMEOUT", "5m")];
+    let stack = ProxiedStack::start(Proxied::Gateways(1), &settings);
+    let _worker = stack.start_direct_worker(&[]);
+    let client = stack.client();
+    let mut names = Names::default();
+    let failed = client.submit_url(&stack.site.put("/missing", Page::status("404 Not Found")));
     client.finished(&failed, LIMIT);
     names.add("failed", failed);
 
@@ -309,7 +310,7 @@ fn a_gateway_without_room_says_so_on_every_route() {
         (all - taken < taken / f64::from(DOCUMENTS)).then_some(())
     });
     // What little is left is taken by jobs of which the queue does not hear.
-    let held = proxy.on(Rule::hold("jobs."));
+    let held = stack.proxy().on(Rule::hold("jobs."));
     let (is_over, end) = (AtomicBool::new(false), Instant::now() + LIMIT);
     thread::scope(|scope| {
         for _ in 0..12 {
