@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use wordmill_tests::assertions::array_length;
 use wordmill_tests::browser::Browser;
 use wordmill_tests::client::Client;
 use wordmill_tests::metrics::Metrics;
@@ -59,7 +60,7 @@ impl Attack {
     }
 
     fn job_count(&self) -> usize {
-        self.client().get("/v1/jobs").json()["data"].as_array().expect("jobs").len()
+        array_length(&self.client().get("/v1/jobs").json()["data"])
     }
 }
 

@@ -209,7 +209,8 @@ fn the_page_is_small_strict_and_kept_by_browsers() {
         assert!(!policy.contains("unsafe"), "{path}: {policy}");
         let tag = answer.header("etag").expect("a tag").to_owned();
         let again = visit.client().send("GET", path, &[("if-none-match", &tag)], &[]);
-        assert_eq!((again.status, again.bytes.len()), (304, 0), "{path}");
+        assert_eq!(again.status, 304, "{path}");
+        assert_eq!(again.bytes.len(), 0, "{path}");
     }
     println!("{} files, {size} bytes compressed", paths.len());
     assert!(paths.len() > 10, "{paths:?}");

@@ -118,7 +118,8 @@ impl Ran {
 
     /// Asserts that all went well and nothing was complained about, and returns the output.
     pub fn good(&self) -> &str {
-        assert_eq!((self.code, self.err.as_str()), (0, ""), "{self:?}");
+        assert_eq!(self.code, 0, "{self:?}");
+        assert_eq!(self.err.as_str(), "", "{self:?}");
         &self.out
     }
 

@@ -3,6 +3,7 @@
 //! Depends on no wordmill crate: whatever is spelled here is the contract.
 
 pub mod admin;
+pub mod assertions;
 pub mod browser;
 pub mod certificates;
 pub mod chaos;

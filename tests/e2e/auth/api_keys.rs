@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use wordmill_tests::assertions::assert_answer;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::stack::{Gateway, Stack, service};
@@ -255,7 +256,7 @@ fn an_owner_cannot_have_more_unfinished_jobs_than_its_quota() {
     let put = a.send("PUT", UNKNOWN, &named[1..], text(3).to_string().as_bytes());
     put.problem(429, "quota_exceeded");
     let older = a.post("/word-count", &json!({"url": "http://example.org/"}));
-    assert_eq!((older.status, &older.json()["success"]), (429, &json!(false)), "{older:?}");
+    assert_answer(&older, 429, json!({"success": false}));
     // What is there already is found all the same, and nobody else is held back.
     let repeat = a.send("POST", "/v1/jobs", &named, text(0).to_string().as_bytes());
     assert_eq!(repeat.json()["job_id"], first.json()["job_id"]);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::{Admin, job_message};
+use wordmill_tests::assertions::array_length;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::dead_letters::wait_for_letter;
 use wordmill_tests::keyring::Keyring;
@@ -276,7 +277,7 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
         assert_eq!(puts[1].send(&b, id).status, 200);
     }
     let (mine, wanted) = (b.get("/v1/jobs").json(), 7);
-    assert_eq!(mine["data"].as_array().map(Vec::len), Some(wanted), "{mine}");
+    assert_eq!(array_length(&mine["data"]), wanted, "{mine}");
     // So are batches, and what they are made of.
     let batch_of_b = b.send("POST", BATCHES, &named, lines);
     assert_eq!(batch_of_b.status, 202, "{batch_of_b:?}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::{array_length, assert_answer, assert_fields};
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
@@ -97,7 +98,7 @@ fn each_line_is_accepted_or_refused_by_itself_and_the_rest_is_added_up() {
     let answer = client.send("POST", path, &[NDJSON], body.as_bytes());
     assert_eq!(answer.status, 202, "{answer:?}");
     let sent = answer.json();
-    assert_eq!((&sent["accepted"], &sent["refused"]), (&json!(4), &json!(4)), "{sent}");
+    assert_fields(&sent, json!({"accepted": 4, "refused": 4}));
     let refused: Vec<_> = sent["lines"]
         .as_array()
         .expect("lines")
@@ -110,18 +111,18 @@ fn each_line_is_accepted_or_refused_by_itself_and_the_rest_is_added_up() {
     assert_eq!(refused, expected.map(|(line, code)| (json!(line), json!(code))), "{sent}");
 
     let waited = client.get(&format!("/v1/batches/{}?wait=60", id(&sent))).json();
-    assert_eq!((&waited["status"], &waited["lane"]), (&json!("succeeded"), &json!("bulk")));
+    assert_fields(&waited, json!({"status": "succeeded", "lane": "bulk"}));
     assert_eq!(waited["counts"], counts(4, 0, 0, 4), "{waited}");
-    assert_eq!(waited["attempts"].as_array().expect("attempts").len(), 1, "{waited}");
+    assert_eq!(array_length(&waited["attempts"]), 1, "{waited}");
     assert_eq!(waited["labels"], json!({"book": "2600"}));
-    assert_eq!(waited["top_words"].as_array().expect("words").len(), 2, "{waited}");
+    assert_eq!(array_length(&waited["top_words"]), 2, "{waited}");
     assert_eq!(waited["source"]["kind"], "batch", "{waited}");
     assert_eq!(waited["source"]["batch"]["refused"], json!([[2, 3], [5, 6]]), "{waited}");
 
     let jobs = members(&sent);
     let first = client.get(&format!("/v1/jobs/{}", jobs[0])).json();
     assert_eq!(first["labels"], json!({"book": "2600", "part": "1"}));
-    assert_eq!((&first["batch"], &first["lane"]), (&sent["batch_id"], &json!("bulk")), "{first}");
+    assert_fields(&first, json!({"batch": sent["batch_id"], "lane": "bulk"}));
     assert_eq!(first["links"]["batch"], sent["links"]["self"], "{first}");
     assert_ne!(first["trace_id"], waited["trace_id"]);
 
@@ -185,7 +186,7 @@ fn an_array_is_a_batch_too_and_what_is_none_is_refused() {
     let cut = client.send("POST", "/v1/batches", &[JSON], b"[{\"text\": \"a\"}, {\"te");
     assert_eq!(cut.status, 202, "{cut:?}");
     let cut = cut.json();
-    assert_eq!((&cut["accepted"], &cut["refused"]), (&json!(1), &json!(1)), "{cut}");
+    assert_fields(&cut, json!({"accepted": 1, "refused": 1}));
     assert_eq!(cut["lines"][1]["problem"]["code"], "invalid_json", "{cut}");
 }
 
@@ -195,7 +196,7 @@ fn lines_and_batches_are_bounded() {
     let client = stack.client();
     let long = json!({"text": "x".repeat(2000)});
     let sent = accepted(client, &[json!({"text": "a"}), long, json!({"text": "b"})]);
-    assert_eq!((&sent["accepted"], &sent["refused"]), (&json!(2), &json!(1)), "{sent}");
+    assert_fields(&sent, json!({"accepted": 2, "refused": 1}));
     assert_eq!(sent["lines"][1]["problem"]["code"], "input_too_large", "{sent}");
 
     let many = vec![json!({"text": "a"}); 10_002];
@@ -205,12 +206,9 @@ fn lines_and_batches_are_bounded() {
         assert!([202, 503].contains(&answer.status), "{answer:?}");
         (answer.status == 202).then(|| answer.json())
     });
-    assert_eq!((&sent["accepted"], &sent["refused"]), (&json!(10_000), &json!(1)));
+    assert_fields(&sent, json!({"accepted": 10_000, "refused": 1}));
     let last = &sent["lines"][10_000];
-    assert_eq!(
-        (&last["line"], &last["problem"]["code"]),
-        (&json!(10_001), &json!("input_too_large"))
-    );
+    assert_fields(last, json!({"line": 10_001, "problem.code": "input_too_large"}));
     let waiting = batch(client, id(&sent));
     assert_eq!(waiting["counts"]["queued"], 10_000, "{waiting}");
     // Two batches, and what they are made of.
@@ -232,7 +230,7 @@ fn a_repeat_under_the_same_key_runs_nothing_twice() {
     let again = send(client, "", &key, &lines);
     assert_eq!(again.status, 202, "{again:?}");
     let again = again.json();
-    assert_eq!((&again["batch_id"], &again["lines"]), (&first["batch_id"], &first["lines"]));
+    assert_fields(&again, json!({"batch_id": first["batch_id"], "lines": first["lines"]}));
     assert_eq!(batch(client, id(&first)), done);
     assert!((0..20).all(|n| site.hits(&format!("/{n}")) == 1));
     // With other lines it is another batch.
@@ -269,12 +267,13 @@ fn a_batch_that_is_interrupted_goes_on_where_it_was_under_its_key() {
         let answer = send(client, "", &key, &lines);
         (answer.status == 202).then(|| answer.json())
     });
-    assert_eq!((id(&whole), &whole["accepted"]), (batch_id, &json!(400)));
+    assert_fields(&whole, json!({"accepted": 400}));
+    assert_eq!(id(&whole), batch_id);
     assert_eq!(admin.messages("JOBS"), 401);
     let worker = Worker::start(&stack.nats.address(), &[]);
     ready(&worker.health);
     let job = client.finished(batch_id, LIMIT);
-    assert_eq!((&job["totals"]["words"], &job["counts"]), (&json!(800), &counts(400, 0, 0, 0)));
+    assert_fields(&job, json!({"totals.words": 800, "counts": counts(400, 0, 0, 0)}));
 }
 
 #[test]
@@ -294,26 +293,23 @@ fn members_that_fail_or_are_withdrawn_are_counted_as_such() {
         let waiting = batch(client, id(&sent));
         (waiting["counts"]["failed"] == 2 && waiting["counts"]["running"] == 1).then_some(waiting)
     });
-    assert_eq!(
-        (&waiting["status"], &waiting["counts"]["succeeded"]),
-        (&json!("queued"), &json!(1))
-    );
+    assert_fields(&waiting, json!({"status": "queued", "counts.succeeded": 1}));
     assert!(waiting["attempts"].as_array().expect("attempts").is_empty(), "{waiting}");
     client.get(&format!("/v1/batches/{}/result", id(&sent))).problem(409, "job_not_finished");
     let cancelled = client.send("POST", &format!("/v1/jobs/{}/cancel", jobs[3]), &[], &[]);
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
     let done = client.finished(id(&sent), LIMIT);
-    assert_eq!((&done["status"], &done["counts"]), (&json!("succeeded"), &counts(1, 2, 1, 0)));
+    assert_fields(&done, json!({"status": "succeeded", "counts": counts(1, 2, 1, 0)}));
     assert_eq!(done["totals"]["words"], 2, "{done}");
     let letters = client.get("/v1/dead-letters").json();
-    assert_eq!(letters["data"].as_array().expect("letters").len(), 1, "{letters}");
+    assert_eq!(array_length(&letters["data"]), 1, "{letters}");
 
     // Done again it looks at the same jobs, of which one is deleted by now.
     let deleted = client.send("DELETE", &format!("/v1/jobs/{}", jobs[0]), &[], &[]);
     assert_eq!(deleted.status, 204, "{deleted:?}");
     let again = client.send("POST", &format!("/v1/jobs/{}/retry", id(&sent)), &[], &[]);
     let again = client.finished(again.json()["job_id"].as_str().expect("an id"), LIMIT);
-    assert_eq!((&again["counts"]["gone"], &again["totals"]["words"]), (&json!(1), &json!(0)));
+    assert_fields(&again, json!({"counts.gone": 1, "totals.words": 0}));
     assert_eq!(batch(client, id(&sent)), done, "the first stays as it was");
 }
 
@@ -359,7 +355,7 @@ fn a_cancelled_batch_takes_its_unfinished_members_along() {
     let path = format!("/v1/jobs/{}/cancel", id(&sent));
     for _ in 0..2 {
         let cancelled = client.send("POST", &path, &[], &[]);
-        assert_eq!((cancelled.status, &cancelled.json()["status"]), (200, &json!("cancelled")));
+        assert_answer(&cancelled, 200, json!({"status": "cancelled"}));
     }
     for job_id in &jobs[1..] {
         assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json()["status"], "cancelled");
@@ -386,11 +382,11 @@ fn a_worker_that_dies_while_it_adds_up_is_replaced() {
     first.process.kill();
     let _second = stack.start_direct_worker(&[]);
     let done = client.finished(id(&sent), LIMIT);
-    assert_eq!((&done["status"], &done["counts"]), (&json!("succeeded"), &counts(2, 0, 0, 0)));
-    assert_eq!(done["attempts"].as_array().expect("attempts").len(), 2, "{done}");
+    assert_fields(&done, json!({"status": "succeeded", "counts": counts(2, 0, 0, 0)}));
+    assert_eq!(array_length(&done["attempts"]), 2, "{done}");
     assert_eq!(done["attempts"][0]["failure"]["code"], "worker_crashed", "{done}");
     let totals = &done["totals"];
-    assert_eq!((&totals["words"], &totals["unique_words"]), (&json!(18_000), &json!(14_000)));
+    assert_fields(totals, json!({"words": 18_000, "unique_words": 14_000}));
     let result = client.get(&format!("/v1/batches/{}/result", id(&sent))).json();
     assert_eq!(words(&result), sum(client, &members(&sent)));
 }

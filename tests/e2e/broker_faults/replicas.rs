@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::{array_length, assert_answer};
 use wordmill_tests::client::Client;
 use wordmill_tests::cluster::Cluster;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
@@ -61,7 +62,7 @@ fn record(job_id: &str) -> String {
 
 fn is_queued(client: &Client, job_id: &str) {
     let job = client.get(&format!("/v1/jobs/{job_id}"));
-    assert_eq!((job.status, &job.json()["status"]), (200, &json!("queued")), "{job:?}");
+    assert_answer(&job, 200, json!({"status": "queued"}));
 }
 
 #[test]
@@ -161,7 +162,7 @@ fn leaders_that_change_cost_no_job_anything() {
     for job_id in &waiting {
         let job = finished(client, job_id);
         assert_eq!(job["totals"]["words"], 2, "{job}");
-        assert_eq!(job["attempts"].as_array().map(Vec::len), Some(1), "{job}");
+        assert_eq!(array_length(&job["attempts"]), 1, "{job}");
     }
     admin.wait_until_idle();
     assert_eq!(site.hits("/slow"), 1);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Kept;
+use wordmill_tests::assertions::{array_length, assert_answer, assert_fields};
 use wordmill_tests::client::Client;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::{Arrives, Rule};
@@ -28,7 +29,7 @@ fn start() -> ProxiedStack {
 
 fn is_queued(stack: &ProxiedStack, job_id: &str) {
     let job = stack.client().get(&format!("/v1/jobs/{job_id}"));
-    assert_eq!((job.status, &job.json()["status"]), (200, &json!("queued")), "{job:?}");
+    assert_answer(&job, 200, json!({"status": "queued"}));
 }
 
 /// Lets a worker do everything that was accepted.
@@ -37,7 +38,7 @@ fn are_done(stack: &ProxiedStack, ids: &[String]) {
     for job_id in ids {
         let job = stack.client().finished(job_id, LIMIT);
         assert_eq!(job["totals"]["words"], 2, "{job}");
-        assert_eq!(job["attempts"].as_array().map(Vec::len), Some(1), "{job}");
+        assert_eq!(array_length(&job["attempts"]), 1, "{job}");
     }
     stack.admin.wait_until_idle();
 }
@@ -69,7 +70,7 @@ fn a_worker_that_is_faster_than_the_record_changes_nothing() {
             submitting.join().expect("an id")
         });
         let job = stack.client().finished(&job_id, LIMIT);
-        assert_eq!((&job["status"], &job["totals"]["words"]), (&json!("succeeded"), &json!(2)));
+        assert_fields(&job, json!({"status": "succeeded", "totals.words": 2}));
         assert_eq!(stack.admin.messages("KV_job_state"), before + 1, "nothing was written after");
         hidden() == unconfirmed
     });
@@ -94,7 +95,8 @@ fn a_record_that_is_lost_or_unclear_declines_no_job() {
         is_queued(&stack, &job_id);
         job_id
     });
-    assert_eq!((stack.admin.messages("JOBS"), stack.admin.messages("KV_job_state")), (4, 2));
+    assert_eq!(stack.admin.messages("JOBS"), 4);
+    assert_eq!(stack.admin.messages("KV_job_state"), 2);
     are_done(&stack, &ids);
 }
 
@@ -108,7 +110,8 @@ fn whoever_waits_for_a_new_job_hears_its_end_although_nothing_can_be_read() {
         let headers = [&[json, ("prefer", "wait=60")], fields].concat();
         let body = text().to_string();
         let answer = stack.client().send("POST", "/v1/jobs", &headers, body.as_bytes());
-        assert_eq!((answer.status, answer.header("preference-applied")), (200, Some("wait=60")));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("preference-applied"), Some("wait=60"));
         assert_eq!(answer.json()["totals"]["words"], 2, "{answer:?}");
     };
     wait(&[]);
@@ -191,7 +194,8 @@ fn a_message_that_is_unclear_is_sent_again_and_stored_once() {
         stack.proxy().release();
         job_id
     });
-    assert_eq!((stack.admin.messages("JOBS"), stack.admin.messages("KV_job_state")), (4, 4));
+    assert_eq!(stack.admin.messages("JOBS"), 4);
+    assert_eq!(stack.admin.messages("KV_job_state"), 4);
     are_done(&stack, &ids);
 }
 
@@ -213,11 +217,13 @@ fn a_named_job_is_recorded_once_whatever_the_store_says() {
     for (n, rule) in rules.into_iter().enumerate() {
         let met = stack.proxy().on(rule.times(1));
         let answer = named(stack.client(), &format!("key-{n}"));
-        assert_eq!((answer.status, met.count()), (202, 1), "{answer:?}");
+        assert_eq!(answer.status, 202, "{answer:?}");
+        assert_eq!(met.count(), 1, "{answer:?}");
         stack.proxy().release();
         ids.push(answer.json()["job_id"].as_str().expect("an id").to_owned());
     }
-    assert_eq!((stack.admin.messages("JOBS"), stack.admin.messages("KV_job_state")), (4, 4));
+    assert_eq!(stack.admin.messages("JOBS"), 4);
+    assert_eq!(stack.admin.messages("KV_job_state"), 4);
     are_done(&stack, &ids);
 }
 

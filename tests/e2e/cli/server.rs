@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
+use wordmill_tests::assertions::array_length;
 use wordmill_tests::certificates::Authority;
 use wordmill_tests::command::Wordmill;
 use wordmill_tests::keyring::Keyring;
@@ -68,7 +69,7 @@ fn a_lost_answer_or_a_limit_makes_no_second_job() {
     let jobs = std::iter::repeat_with(|| client.get("/v1/jobs?limit=100"))
         .find(|answer| answer.status == 200)
         .expect("an answer within the limit");
-    assert_eq!(jobs.json()["data"].as_array().map(Vec::len), Some(30));
+    assert_eq!(array_length(&jobs.json()["data"]), 30);
 }
 
 /// Passes bytes on to a server, but loses its first answer on every third connection.

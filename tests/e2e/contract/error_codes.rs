@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use wordmill_tests::admin::{Admin, job_message};
+use wordmill_tests::assertions::array_length;
 use wordmill_tests::certificates::Authority;
 use wordmill_tests::client::Client;
 use wordmill_tests::repository;
@@ -100,7 +101,7 @@ fn hosts_that_do_not_exist_and_pages_that_lead_in_circles_fail() {
     let job = failed(client, "http://nowhere.invalid/");
     assert_eq!(job["failure"]["code"], "fetch_dns", "{job}");
     assert_eq!(job["failure"]["retryable"], true, "{job}");
-    assert_eq!(job["attempts"].as_array().map(Vec::len), Some(3), "{job}");
+    assert_eq!(array_length(&job["attempts"]), 3, "{job}");
 
     let site = Site::start();
     let circle = site.put("/circle", Page::status("302 Found").header("Location", "/circle"));

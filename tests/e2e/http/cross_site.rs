@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use wordmill_tests::assertions::array_length;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::process::Process;
@@ -17,7 +18,7 @@ fn submit(client: &Client, headers: &[(&str, &str)]) -> Answer {
 }
 
 fn listed_jobs(client: &Client) -> usize {
-    client.get("/v1/jobs").json()["data"].as_array().expect("jobs").len()
+    array_length(&client.get("/v1/jobs").json()["data"])
 }
 
 #[test]

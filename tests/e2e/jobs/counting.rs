@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::Client;
 use wordmill_tests::document::{compress, post, require_accepted};
 use wordmill_tests::site::{Page, Site};
@@ -41,7 +42,7 @@ fn every_answer_carries_the_receipt() {
     let rule = json!({"name": "unicode", "version": 1, "unicode": "18.0"});
     let explained = client.get(&format!("/v1/jobs/{job_id}/explain")).json();
     for answer in [&job, &client.result(&job_id), &explained] {
-        assert_eq!((&answer["source"], &answer["rule"]), (&source, &rule), "{answer}");
+        assert_fields(answer, json!({"source": source, "rule": rule}));
     }
     for (content_type, body, charset_from, extractor) in [
         ("text/plain; charset=utf-8", "a mill", "header", "text"),
@@ -136,7 +137,7 @@ fn bombs_of_every_encoding_end_with_a_named_failure() {
             assert_eq!(job["failure"]["retryable"], false, "{encoding}: {job}");
             let detail = job["failure"]["detail"].as_str().expect("a sentence");
             assert!(detail.contains("200"), "{encoding}: {detail}");
-            assert_eq!(job["attempts"].as_array().map(Vec::len), Some(1), "{encoding}: {job}");
+            assert_eq!(array_length(&job["attempts"]), 1, "{encoding}: {job}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::Client;
 use wordmill_tests::dead_letters::{ids, list};
 use wordmill_tests::site::{Page, Site, closed_port};
@@ -75,7 +76,7 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
     }
     assert_eq!(letter["failure"]["code"], "fetch_http_5xx", "{letter}");
     assert_eq!(letter["failure"]["detail"], old["failure"]["detail"], "{letter}");
-    assert_eq!((&letter["attempts"], &letter["source"]["url"]), (&json!(3), &json!(url)));
+    assert_fields(&letter, json!({"attempts": 3, "source.url": url}));
     // Zeros at the end are left out, so these sort as text only without what follows.
     let time = |value: &Value| value.as_str().map(|text| text.trim_end_matches('Z').to_owned());
     let (dead_at, finished_at) = (time(&letter["dead_at"]), time(&old["finished_at"]));
@@ -84,7 +85,7 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
     let name = &ids(&all)[0];
     assert!(name.starts_with("unreadable-"), "{all}");
     let unreadable = client.get(&format!("/v1/dead-letters/{name}")).json();
-    assert_eq!((&unreadable["size_bytes"], &unreadable["job_id"]), (&json!(14), &Value::Null));
+    assert_fields(&unreadable, json!({"size_bytes": 14, "job_id": null}));
     assert!(unreadable["failure"]["detail"].as_str().is_some_and(|text| !text.is_empty()));
 
     for id in [name, &expected[1]] {
@@ -157,9 +158,10 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
     // A dry run changes nothing.
     let filter = json!({"code": "fetch_http_5xx", "lane": "bulk"});
     let dry = replay(client, &json!({"filter": filter, "dry_run": true}));
-    assert_eq!((&dry["dry_run"], dry["data"].as_array().map(Vec::len)), (&json!(true), Some(1)));
+    assert_fields(&dry, json!({"dry_run": true}));
+    assert_eq!(array_length(&dry["data"]), 1, "{dry}");
     let (line, job_id) = (&dry["data"][0], dry["data"][0]["job_id"].as_str().expect("an id"));
-    assert_eq!((&line["id"], &line["outcome"]), (&json!(old[0]), &json!("would_replay")));
+    assert_fields(line, json!({"id": old[0], "outcome": "would_replay"}));
     client.get(&format!("/v1/jobs/{job_id}")).problem(404, "job_not_found");
 
     let ids = json!({"ids": [old[0], "0198f0c2-0000-7000-8000-000000000000", "nonsense"]});
@@ -168,8 +170,8 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
     assert_eq!(outcomes, ["replayed", "not_found", "not_found"], "{first}");
     assert_eq!(first["data"][0]["job_id"], job_id, "{first}");
     let job = client.finished(job_id, LIMIT);
-    assert_eq!((&job["status"], &job["totals"]["words"]), (&json!("succeeded"), &json!(3)));
-    assert_eq!((&job["retry_of"], &job["lane"]), (&json!(old[0]), &json!("bulk")), "{job}");
+    assert_fields(&job, json!({"status": "succeeded", "totals.words": 3}));
+    assert_fields(&job, json!({"retry_of": old[0], "lane": "bulk"}));
     assert_eq!(job["labels"], json!({"book": "1"}), "{job}");
     let dead = client.get(&format!("/v1/jobs/{}", old[0])).json();
     assert_ne!(job["trace_id"], dead["trace_id"]);
@@ -200,7 +202,8 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
         assert_eq!(client.finished(job_id, LIMIT)["status"], "succeeded");
     }
     Admin::of(&stack.nats).wait_until_idle();
-    assert_eq!((site.hits("/a"), site.hits("/b")), (hits, 4));
+    assert_eq!(site.hits("/a"), hits);
+    assert_eq!(site.hits("/b"), 4);
 
     // What was replayed and deleted is not done again.
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{job_id}"), &[], b"").status, 204);
@@ -242,10 +245,7 @@ fn a_job_that_kills_its_workers_is_given_up_before_it_kills_another() {
     };
     assert!((ATTEMPTS..=ATTEMPTS + 1).contains(&kills), "{kills}: {job}");
     assert_eq!(site.hits("/poison"), kills, "not started when it was given up");
-    assert_eq!(
-        (&job["failure"]["code"], &job["dead_lettered"]),
-        (&json!("worker_crashed"), &json!(true))
-    );
+    assert_fields(&job, json!({"failure.code": "worker_crashed", "dead_lettered": true}));
     let attempts = job["attempts"].as_array().expect("attempts");
     assert_eq!(attempts.len(), ATTEMPTS, "{job}");
     for attempt in attempts {

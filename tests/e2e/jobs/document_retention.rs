@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::{assert_answer, assert_fields};
 use wordmill_tests::document::{post, require_accepted};
 use wordmill_tests::stack::{Stack, Worker};
 use wordmill_tests::wait_for;
@@ -49,10 +50,10 @@ fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
 
     stack.workers.push(Worker::start(&stack.nats.address(), &[]));
     let job = client.finished(&id, LIMIT);
-    assert_eq!((&job["status"], &job["totals"]["words"]), (&json!("succeeded"), &json!(words)));
+    assert_fields(&job, json!({"status": "succeeded", "totals.words": words}));
     is_empty(&admin);
     let again = post(&client, "?label=a:b", &key, &text);
-    assert_eq!((again.status, &again.json()["job_id"]), (200, &json!(id)));
+    assert_answer(&again, 200, json!({"job_id": id}));
     is_empty(&admin);
 }
 
@@ -78,10 +79,7 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay_and_goes_with_it() {
     crash(&admin, &id);
     stack.workers.push(Worker::start(&address, &[("WORDMILL_ATTEMPTS", "1")]));
     let job = client.finished(&id, LIMIT);
-    assert_eq!(
-        (&job["dead_lettered"], &job["failure"]["code"]),
-        (&json!(true), &json!("worker_crashed"))
-    );
+    assert_fields(&job, json!({"dead_lettered": true, "failure.code": "worker_crashed"}));
     admin.wait_until_idle();
     assert_eq!(admin.messages("OBJ_documents"), kept);
     let letter = client.get(&format!("/v1/dead-letters/{id}")).json();
@@ -93,7 +91,7 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay_and_goes_with_it() {
     assert_eq!(again["data"][0]["outcome"], "replayed", "{again}");
     let new = again["data"][0]["job_id"].as_str().expect("a job").to_owned();
     let job = client.finished(&new, LIMIT);
-    assert_eq!((&job["totals"]["words"], &job["retry_of"]), (&json!(words), &json!(id)));
+    assert_fields(&job, json!({"totals.words": words, "retry_of": id}));
     let only_that_of_the_letter = || {
         wait_for("the letter's document is kept", LIMIT, || {
             (admin.messages("OBJ_documents") == kept).then_some(())

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::document::{compress, post, require_accepted};
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::stack::Stack;
@@ -60,10 +61,7 @@ fn a_document_is_counted_as_it_was_sent() {
     let id = require_accepted(&post(client, query, &[("content-type", "text/html")], page));
     let job = client.finished(&id, LIMIT);
     assert_eq!(job["status"], "succeeded", "{job}");
-    assert_eq!(
-        (&job["lane"], &job["labels"]),
-        (&json!("bulk"), &json!({"book": "2600", "part": "1"}))
-    );
+    assert_fields(&job, json!({"lane": "bulk", "labels": {"book": "2600", "part": "1"}}));
     assert_eq!(job["totals"]["words"], 6, "{job}");
     let source = &job["source"];
     assert_eq!(source["kind"], "document", "{source}");
@@ -82,7 +80,8 @@ fn a_document_is_counted_as_it_was_sent() {
         let job = client.finished(&id, LIMIT);
         assert_eq!(job["totals"]["words"], words, "{job}");
         assert_eq!(job["totals"]["unique_words"], 1000, "{job}");
-        assert_eq!((&job["source"]["sha256"], sha256.len()), (&json!(sha256), 64));
+        assert_fields(&job, json!({"source.sha256": sha256}));
+        assert_eq!(sha256.len(), 64);
     }
     let koi8 = [0xcd, 0xc5, 0xcc, 0xd8, b' ', 0xcd, 0xc5, 0xcc, 0xd8];
     let id = require_accepted(&post(
@@ -109,7 +108,7 @@ fn a_form_carries_one_file() {
     let id =
         require_accepted(&post(client, "?label=a:b", &[FORM], &form("seam", &[(file, &text)])));
     let job = client.finished(&id, LIMIT);
-    assert_eq!((&job["status"], &job["totals"]["words"]), (&json!("succeeded"), &json!(words)));
+    assert_fields(&job, json!({"status": "succeeded", "totals.words": words}));
     assert_eq!(job["source"]["file_name"], "b\u{fc}ch.txt", "{job}");
     assert_eq!(job["labels"], json!({"a": "b"}));
     // Programs that know nothing about a file say so; its name does.

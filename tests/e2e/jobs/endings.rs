@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::wait_for;
@@ -42,7 +43,8 @@ fn transient_failures_are_tried_again_and_permanent_ones_are_not() {
 
     let busy = stack.client().finished(&stack.client().submit_url(&busy), LIMIT);
     assert_eq!(busy["failure"]["code"], "fetch_http_5xx", "{busy}");
-    assert_eq!((attempts(&busy).len(), site.hits("/busy")), (3, 3), "{busy}");
+    assert_eq!(attempts(&busy).len(), 3, "{busy}");
+    assert_eq!(site.hits("/busy"), 3, "{busy}");
     assert!(attempts(&busy).iter().all(|one| one["failure"]["code"] == "fetch_http_5xx"));
     assert_eq!(busy["dead_lettered"], true, "{busy}");
 
@@ -83,7 +85,8 @@ fn a_host_that_recovers_is_counted_in_the_end() {
     assert_eq!(waiting["status"], "queued", "{waiting}");
     site.put("/soon", Page::new("text/plain", "here I am"));
     let job = stack.client().finished(&job_id, LIMIT);
-    assert_eq!((&job["status"], attempts(&job).len()), (&json!("succeeded"), 2), "{job}");
+    assert_fields(&job, json!({"status": "succeeded"}));
+    assert_eq!(attempts(&job).len(), 2, "{job}");
     assert_eq!(attempts(&job)[1]["failure"], Value::Null, "{job}");
 }
 

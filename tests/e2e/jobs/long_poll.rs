@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::{assert_answer, assert_fields};
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::site::{Page, Site};
@@ -38,25 +39,26 @@ fn one_call_submits_and_returns_the_finished_job() {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("preference-applied"), Some("wait=30"));
     let job = answer.json();
-    assert_eq!((&job["status"], &job["totals"]["words"]), (&json!("succeeded"), &json!(6)));
+    assert_fields(&job, json!({"status": "succeeded", "totals.words": 6}));
     let location = answer.header("location").expect("a location");
     assert_eq!(client.get(location).json(), job);
 
     // A job that fails has ended, too; more than the most is the most.
     let answer = submit(client, "wait=9999", &json!({"url": site.url("/missing")}));
     assert_eq!(answer.header("preference-applied"), Some("wait=60"), "{answer:?}");
-    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("failed")));
+    assert_answer(&answer, 200, json!({"status": "failed"}));
 
     // Named jobs, now and again.
     let path = "/v1/jobs/0198f0c2-0000-7000-8000-000000000001";
     for _ in 0..2 {
         let headers = [JSON, ("prefer", "wait=30")];
         let answer = client.send("PUT", path, &headers, text.to_string().as_bytes());
-        assert_eq!((answer.status, answer.header("preference-applied")), (200, Some("wait=30")));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("preference-applied"), Some("wait=30"));
     }
     let headers = [JSON, ("prefer", "wait=30"), ("idempotency-key", "again")];
     let answer = client.send("POST", "/v1/jobs", &headers, text.to_string().as_bytes());
-    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("succeeded")));
+    assert_answer(&answer, 200, json!({"status": "succeeded"}));
 }
 
 #[test]
@@ -81,7 +83,7 @@ fn a_long_poll_without_a_revision_waits_for_the_end() {
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b c"}));
     let unfinished = client.get(&format!("/v1/jobs/{job_id}?wait=1"));
-    assert_eq!((unfinished.status, &unfinished.json()["status"]), (200, &json!("queued")));
+    assert_answer(&unfinished, 200, json!({"status": "queued"}));
     let waiting = {
         let (client, path) = (client.clone(), format!("/v1/jobs/{job_id}?wait=60"));
         std::thread::spawn(move || client.get(&path))
@@ -89,9 +91,10 @@ fn a_long_poll_without_a_revision_waits_for_the_end() {
     let worker = Worker::start(&stack.nats.address(), &[]);
     ready(&worker.health);
     let answer = waiting.join().expect("an answer");
-    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("succeeded")));
+    assert_answer(&answer, 200, json!({"status": "succeeded"}));
     let job = client.get(&format!("/v1/jobs/{job_id}?wait=60"));
-    assert_eq!((job.json(), etag(&job)), (answer.json(), etag(&answer)));
+    assert_eq!(job.json(), answer.json());
+    assert_eq!(etag(&job), etag(&answer));
 }
 
 #[test]
@@ -104,7 +107,8 @@ fn a_long_poll_with_a_revision_returns_on_any_change_or_not_modified() {
 
     for wait in ["", "?wait=0", "?wait=1"] {
         let answer = poll(client, &job_id, wait, &known);
-        assert_eq!((answer.status, answer.text.as_str()), (304, ""), "{answer:?}");
+        assert_eq!(answer.status, 304, "{answer:?}");
+        assert_eq!(answer.text, "", "{answer:?}");
         assert_eq!(etag(&answer), known);
     }
     for other in ["\"1000\"", "nonsense"] {
@@ -117,7 +121,7 @@ fn a_long_poll_with_a_revision_returns_on_any_change_or_not_modified() {
     pause(Duration::from_millis(300));
     admin.rewrite_record(&job_id, |record| record["labels"] = json!({"changed": "yes"}));
     let changed = waiting.join().expect("an answer");
-    assert_eq!((changed.status, &changed.json()["labels"]), (200, &json!({"changed": "yes"})));
+    assert_answer(&changed, 200, json!({"labels": {"changed": "yes"}}));
     assert_ne!(etag(&changed), known);
 
     // A final record never changes: there is nothing to wait for.
@@ -162,7 +166,7 @@ fn whoever_waits_while_the_broker_goes_and_comes_is_told_all_the_same() {
     let worker = Worker::start(&stack.nats.address(), &[]);
     ready(&worker.health);
     let answer = waiting.join().expect("an answer");
-    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("succeeded")));
+    assert_answer(&answer, 200, json!({"status": "succeeded"}));
     let last = std::iter::from_fn(|| events.next_job(LIMIT)).last().expect("an event");
     assert_eq!(last.told().1, "succeeded");
 }
@@ -180,7 +184,7 @@ fn a_change_that_nobody_announces_is_found_all_the_same() {
     let answer = client.get(&format!("/v1/jobs/{job_id}?wait=60"));
     assert_eq!(answer.json()["status"], "succeeded", "{answer:?}");
     let answer = submit(client, "wait=60", &json!({"url": url}));
-    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("succeeded")));
+    assert_answer(&answer, 200, json!({"status": "succeeded"}));
 }
 
 #[test]

@@ -125,7 +125,8 @@ fn answers_are_compressed_as_the_client_can_read_them() {
     }
     for accepted in ["identity", "compress", "gzip;q=0"] {
         let answer = result(client, &job_id, "", &[("accept-encoding", accepted)]);
-        assert_eq!((answer.header("content-encoding"), &answer.text), (None, &plain.text));
+        assert_eq!(answer.header("content-encoding"), None);
+        assert_eq!(answer.text, plain.text);
     }
     // What is small is not worth it.
     let small = client.send("GET", "/livez", &[("accept-encoding", "gzip")], &[]);

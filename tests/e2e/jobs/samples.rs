@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use wordmill_tests::assertions::array_length;
 use wordmill_tests::repository;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
@@ -45,7 +46,7 @@ fn a_text_is_counted_without_any_page() {
     assert_eq!(job["status"], "succeeded", "{job}");
     assert_eq!(job["totals"]["words"], 6);
     assert_eq!(job["labels"], json!({"act": "3"}));
-    assert_eq!(job["attempts"].as_array().expect("attempts").len(), 1);
+    assert_eq!(array_length(&job["attempts"]), 1);
     let result = stack.client().result(&job_id);
     assert_eq!(result["word_count"], json!({"be": 2, "to": 2, "not": 1, "or": 1}));
     let text = stack.client().get(&format!("/v1/jobs/{job_id}/result?top=2")).text;

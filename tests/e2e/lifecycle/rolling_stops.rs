@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::array_length;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::{pause, wait_for};
@@ -123,5 +124,5 @@ fn what_a_stopping_worker_cannot_finish_is_handed_back_at_once() {
     ready(&second.health);
     let job = stack.client().finished(&job_id, Duration::from_secs(10));
     assert_eq!(job["totals"]["words"], 2, "{job}");
-    assert_eq!(job["attempts"].as_array().expect("attempts").len(), 1, "{job}");
+    assert_eq!(array_length(&job["attempts"]), 1, "{job}");
 }

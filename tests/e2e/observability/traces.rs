@@ -80,7 +80,8 @@ fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
         None,
     );
     let (replay, publish) = (new.the("replay job"), new.the("publish jobs"));
-    assert_eq!((replay.parent_id.as_str(), replay.links.len()), ("", 2), "{replay:#?}");
+    assert_eq!(replay.parent_id.as_str(), "", "{replay:#?}");
+    assert_eq!(replay.links.len(), 2, "{replay:#?}");
     replay.is_linked_to(old.the("publish dead_jobs"));
     replay.has(&[("job.id", &job_id)]);
     publish.is_child_of(replay);
@@ -98,7 +99,8 @@ fn deliveries(trace: &Trace, order: &Span, job_id: &str, answers: &[&str]) {
     let processed = of(order, "process webhooks");
     assert_eq!(processed.len(), answers.len(), "{trace:#?}");
     for (process, answer) in processed.iter().zip(answers) {
-        assert_eq!((process.kind, process.service()), (Kind::Consumer, "wordmill-worker"));
+        assert_eq!(process.kind, Kind::Consumer);
+        assert_eq!(process.service(), "wordmill-worker");
         process.is_child_of(order);
         process.is_linked_to(order);
         process.has(&[("messaging.destination.name", "webhooks"), ("job.id", job_id)]);
@@ -141,7 +143,8 @@ fn a_webhook_is_in_the_trace_of_its_job() {
     assert_eq!(orders[0].service(), "wordmill-worker");
     deliveries(&trace, orders[0], &job_id, &["503", "204"]);
     let sent = trace.the("send webhook");
-    assert_eq!((sent.kind, sent.service()), (Kind::Internal, "wordmill-gateway"));
+    assert_eq!(sent.kind, Kind::Internal);
+    assert_eq!(sent.service(), "wordmill-gateway");
     sent.is_child_of(trace.the("POST /v1/jobs"));
     sent.has(&[("job.id", &job_id)]);
     let request = again.header("traceresponse").expect("a trace")[3..35].to_owned();
@@ -174,7 +177,8 @@ fn each_line_of_a_batch_is_a_trace_with_a_link_to_the_request() {
         let trace = collector.wait_for_trace(trace_id(&job), 4, LIMIT);
         trace.consists_of(&["batch line", "publish jobs", "process jobs", "count words"], None);
         let (line, publish) = (trace.the("batch line"), trace.the("publish jobs"));
-        assert_eq!((line.kind, line.service()), (Kind::Internal, "wordmill-gateway"));
+        assert_eq!(line.kind, Kind::Internal);
+        assert_eq!(line.service(), "wordmill-gateway");
         line.is_linked_to(&root);
         line.has(&[("job.id", job_id)]);
         publish.is_child_of(line);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::Client;
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::process::binary;
@@ -119,7 +120,7 @@ fn every_end_of_a_job_is_told_signed_as_the_standard_has_it() {
         assert_eq!(webhook["next_attempt_at"], Value::Null, "{webhook}");
         let attempts = webhook["attempts"].as_array().expect("attempts");
         assert_eq!(attempts.len(), 1, "{webhook}");
-        assert_eq!((&attempts[0]["number"], &attempts[0]["status_code"]), (&json!(1), &json!(204)));
+        assert_fields(&attempts[0], json!({"number": 1, "status_code": 204}));
         assert!(attempts[0]["failure"].is_null() && attempts[0]["at"].is_string(), "{webhook}");
         assert_eq!(receiver.received(path).len(), 1);
     }
@@ -243,7 +244,7 @@ fn a_webhook_can_be_sent_again_once_its_job_is_final() {
     let told = receiver.wait_for("/hook", 3, LIMIT);
     let webhook = settled(client, &job_id);
     assert_eq!(webhook["status"], "delivered", "{webhook}");
-    assert_eq!(webhook["attempts"].as_array().map(Vec::len), Some(2), "{webhook}");
+    assert_eq!(array_length(&webhook["attempts"]), 2, "{webhook}");
     assert!(told.iter().all(|one| one.header("webhook-id") == job_id && one.body == told[0].body));
     // Again, although it was delivered.
     assert_eq!(again(client, &job_id).status, 202);
@@ -317,7 +318,7 @@ fn an_address_that_is_not_allowed_is_never_dialled() {
     let webhook = settled(stack.client(), &blocked);
     assert_eq!(webhook["status"], "failed", "{webhook}");
     assert_eq!(webhook["attempts"][0]["failure"]["code"], "url_blocked", "{webhook}");
-    assert_eq!(webhook["attempts"].as_array().map(Vec::len), Some(1), "{webhook}");
+    assert_eq!(array_length(&webhook["attempts"]), 1, "{webhook}");
     assert_eq!(trap.connections(), 0);
 }
 
@@ -338,7 +339,8 @@ fn secrets_are_exchanged_without_a_receiver_that_rejects() {
         let path = format!("/{is_old}-{is_new}");
         client.submit(&json!({"text": "a b", "webhook": {"url": receiver.url(&path)}}));
         let told = receiver.wait_for(&path, 1, LIMIT).remove(0);
-        assert_eq!((told.is_signed_with(&old), told.is_signed_with(&new)), (is_old, is_new));
+        assert_eq!(told.is_signed_with(&old), is_old);
+        assert_eq!(told.is_signed_with(&new), is_new);
     }
 }
 

@@ -103,7 +103,8 @@ fn finished(stack: &Stack, job_id: &str) -> Value {
 fn submitted(trace: &Trace, job: &Value) {
     let job_id = job["job_id"].as_str().expect("an id");
     let (request, publish) = (trace.the("POST /v1/jobs"), trace.the("publish jobs"));
-    assert_eq!((request.kind, publish.kind), (Kind::Server, Kind::Producer));
+    assert_eq!(request.kind, Kind::Server);
+    assert_eq!(publish.kind, Kind::Producer);
     request.has(&[
         ("http.request.method", "POST"),
         ("http.route", "/v1/jobs"),
@@ -157,7 +158,8 @@ fn counted<'a>(trace: &'a Trace, process: &Span, words: &str) -> &'a Span {
     extract.is_child_of(process);
     count.is_child_of(extract);
     count.has(&[("wordmill.words.total", words)]);
-    assert_eq!((get.kind, extract.kind), (Kind::Client, Kind::Internal));
+    assert_eq!(get.kind, Kind::Client);
+    assert_eq!(extract.kind, Kind::Internal);
     assert!(get.get("url.full").starts_with("http://127.0.0.1:"), "{get:#?}");
     get.has(&[
         ("http.request.method", "GET"),

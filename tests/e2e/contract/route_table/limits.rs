@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::array_length;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::metrics::Metrics;
@@ -277,7 +278,7 @@ fn bodies_of_which_nothing_more_comes_are_given_up_on_every_route() {
             scope.spawn(move || case.meet(client, names));
         }
     });
-    assert_eq!(stack.client().get("/v1/jobs").json()["data"].as_array().map(Vec::len), Some(1));
+    assert_eq!(array_length(&stack.client().get("/v1/jobs").json()["data"]), 1);
 }
 
 #[test]
