@@ -1,7 +1,5 @@
 //! Pages of other sites in a real browser, which try to use a gateway without keys.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use wordmill_tests::assertions::array_length;
 use wordmill_tests::browser::Browser;
@@ -9,9 +7,8 @@ use wordmill_tests::client::Client;
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(30);
 /// Lets every name below `.example` resolve to this machine, as the attacker of a DNS rebinding
 /// does.
 const RESOLVER: &str = "--host-resolver-rules=MAP *.example 127.0.0.1";

@@ -9,9 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use wordmill_tests::process::Process;
 use wordmill_tests::stack::{Stack, Worker, password, ready};
-use wordmill_tests::{repository, wait_for};
-
-const LIMIT: Duration = Duration::from_secs(30);
+use wordmill_tests::{LIMIT, repository, wait_for};
 
 /// How commands begin, and what the page and the real output must both show. A `~` stands for the
 /// id of the job that is looked at.

@@ -1,13 +1,13 @@
 //! A client that knows OpenAPI, and tries whatever the description allows and forbids.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::site::closed_port;
 use wordmill_tests::stack::Stack;
-use wordmill_tests::{repository, setting};
+use wordmill_tests::{LIMIT, repository, setting};
 
 /// Requests for each operation.
 const EXAMPLES: &str = "200";
@@ -16,7 +16,6 @@ const SEED: &str = "1";
 /// How many dead letters there are at the beginning.
 const DEAD: usize = 40;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_fuzzing_client_finds_nothing() {

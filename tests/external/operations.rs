@@ -1,18 +1,16 @@
 //! The commands of docs/operations.md about dead letters, run as written, in one session.
 
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, password};
-use wordmill_tests::{repository, wait_for};
+use wordmill_tests::{LIMIT, repository, wait_for};
 
 use crate::nats_cli::cli;
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// Separates the outputs of two blocks.
 const END: &str = "=== end of block ===";
 

@@ -7,9 +7,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::json;
+use wordmill_tests::LIMIT;
 use wordmill_tests::browser::Browser;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
@@ -42,7 +42,6 @@ const FAQ_PAGES: [&str; 4] = [
 const DIFFERENCE_MAX_PER_MILLE: u64 = 5;
 /// Why the browser may count a word differently.
 const REASONS: [Reason; 3] = [Reason::Colon, Reason::FullStop, Reason::Hangul];
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the browser does with the page: shown text, cut by ICU, keys as docs/counting.md describes them.
 ///

@@ -13,9 +13,8 @@ use wordmill_tests::client::Client;
 use wordmill_tests::mixed::{self, SETTINGS, TRACE};
 use wordmill_tests::process::Process;
 use wordmill_tests::stack::{Stack, Worker};
-use wordmill_tests::{pause, repository, wait_for};
+use wordmill_tests::{LIMIT, pause, repository, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const CONFIGURATION: &str = "observability/prometheus/prometheus.yml";
 const RULES: &str = "observability/prometheus/rules.yml";
 

@@ -7,11 +7,10 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
-use wordmill_tests::repository;
 use wordmill_tests::stack::Stack;
+use wordmill_tests::{LIMIT, repository};
 
 use crate::differences::{
     Counts, Reason, Reasons, Script, distance, explain, histogram, script_of,
@@ -34,7 +33,6 @@ const PROSE: [(&str, &str); 6] = [
 ];
 /// Why ICU may count a word differently.
 const REASONS: [Reason; 4] = [Reason::Colon, Reason::AtSign, Reason::Hangul, Reason::Touching];
-const LIMIT: Duration = Duration::from_secs(60);
 
 struct Text {
     name: String,

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -11,9 +10,7 @@ use wordmill_tests::cluster::Cluster;
 use wordmill_tests::stack::{
     Gateway, Nats, ROLES, Worker, password, provision, ready, shipped_configuration,
 };
-use wordmill_tests::{repository, setting, wait_for};
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, repository, setting, wait_for};
 
 /// Writes a configuration in which every role is a user of the account `$G`.
 fn without_accounts(directory: &Path) -> PathBuf {

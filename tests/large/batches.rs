@@ -12,7 +12,8 @@ const CALLS: usize = 10;
 const LINES: usize = 10_000;
 /// How many different numbers there are among the lines.
 const NUMBERS: usize = 100;
-const LIMIT: Duration = Duration::from_secs(600);
+/// Longest time for all batches to be accepted, and for one to be final.
+const BATCH_TIME_MAX: Duration = Duration::from_secs(600);
 
 #[test]
 fn a_hundred_thousand_lines_are_counted_and_added_up() {
@@ -29,7 +30,7 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
                 [("content-type", "application/x-ndjson"), ("idempotency-key", key.as_str())];
             // The broker may be too busy for a moment; the batch is sent again, as documented.
             let send = || {
-                wait_for("the batch is accepted", LIMIT, || {
+                wait_for("the batch is accepted", BATCH_TIME_MAX, || {
                     let answer = client.send("POST", "/v1/batches", &headers, body.as_bytes());
                     let beginning: String = answer.text.chars().take(2000).collect();
                     assert!([202, 503].contains(&answer.status), "{beginning}");
@@ -47,7 +48,7 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
         .collect();
     println!("{} lines accepted in {:?}", CALLS * LINES, started.elapsed());
     for batch_id in &batches {
-        let job = client.finished(batch_id, LIMIT);
+        let job = client.finished(batch_id, BATCH_TIME_MAX);
         assert_eq!(job["status"], "succeeded", "{job}");
         assert_eq!(job["counts"]["succeeded"], LINES, "{job}");
         let result = client.get(&format!("/v1/batches/{batch_id}/result")).json();

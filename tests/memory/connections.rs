@@ -9,11 +9,9 @@ use serde_json::json;
 use wordmill_tests::client::Client;
 use wordmill_tests::connection::{connect, is_cut_off, others_while};
 use wordmill_tests::keyring::Keyring;
-use wordmill_tests::{pause, wait_for};
+use wordmill_tests::{LIMIT, pause, wait_for};
 
 use crate::{assert_below, start_stack};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn connections_without_a_key_share_a_small_part_of_the_memory() {

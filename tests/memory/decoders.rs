@@ -3,17 +3,14 @@
 mod brotli;
 mod zstd;
 
-use std::time::Duration;
-
 use serde_json::Value;
 use wordmill_tests::document::{compress, post, require_accepted};
-use wordmill_tests::repository;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::{LIMIT, repository};
 
 use crate::{assert_below, start_stack};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// Largest difference between the peaks of two equal runs. Measured: 0.3 MiB.
 const NOISE_BYTES: u64 = 1 << 20;
 /// The size of bodies that are not compressed.

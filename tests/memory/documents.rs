@@ -17,7 +17,8 @@ use wordmill_tests::wait_for;
 
 use crate::{assert_below, start_stack};
 
-pub const LIMIT: Duration = Duration::from_secs(120);
+/// Longest time of a job whose document is as large as it may be.
+pub const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(120);
 const GB: usize = 1_000_000_000;
 /// Most memory of a service besides the table of words. Measured: 21 MiB of a gateway, 19 MiB of a
 /// worker.
@@ -76,7 +77,7 @@ fn serve(block: Vec<u8>) -> String {
 /// `done_bytes` 5,000,000 of `total_bytes` 1,000,000,000.
 fn finished(client: &Client, id: &str) -> Value {
     let mut progress = None;
-    let job = wait_for("the job is final", LIMIT, || {
+    let job = wait_for("the job is final", DOCUMENT_TIME_MAX, || {
         let job = client.get(&format!("/v1/jobs/{id}")).json();
         let seen = &job["progress"];
         if seen["done_bytes"].as_u64().is_some_and(|done| done > 0) {
@@ -130,7 +131,7 @@ fn the_largest_histogram_takes_its_table_and_little_more() {
     let worker = &stack.workers[0].process;
     let text: String = (0..WORDS_MAX).map(|n| format!("w{n:x} ")).collect();
     let id = upload(client, text.as_bytes(), 1);
-    let job = client.finished(&id, LIMIT);
+    let job = client.finished(&id, DOCUMENT_TIME_MAX);
     assert_eq!(job["totals"]["unique_words"], WORDS_MAX, "{job}");
     let bytes_max = SERVICE_BYTES_MAX + WORDS_MAX * FORM_BYTES_MAX;
     assert_below(bytes_max, worker.peak_memory_bytes(), "largest histogram");
@@ -148,7 +149,7 @@ fn too_many_unique_words_fail_the_job() {
     let forms: String = (0..=WORDS_MAX).map(|n| format!("É{n:x} é{n:x} ")).collect();
     for text in [text, forms] {
         let id = upload(client, text.as_bytes(), 1);
-        let job = client.finished(&id, LIMIT);
+        let job = client.finished(&id, DOCUMENT_TIME_MAX);
         assert_eq!(job["status"], "failed", "{job}");
         assert_eq!(job["failure"]["code"], "too_many_unique_words", "{job}");
         assert_eq!(job["failure"]["retryable"], false, "{job}");
@@ -171,7 +172,7 @@ fn one_giant_word_takes_bounded_memory() {
         let block = letter.repeat(1_000_000 / letter.len());
         let blocks = usize::try_from(MEGABYTES).expect("a number");
         let id = upload(client, block.as_bytes(), blocks);
-        let job = client.finished(&id, LIMIT);
+        let job = client.finished(&id, DOCUMENT_TIME_MAX);
         assert_eq!(job["status"], "succeeded", "{job}");
         let characters = MEGABYTES * block.chars().count() as u64;
         assert_eq!(job["totals"]["characters"], characters, "{job}");

@@ -11,7 +11,7 @@ use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::client::Client;
 use wordmill_tests::process::Process;
 
-use crate::documents::{LIMIT, upload};
+use crate::documents::{DOCUMENT_TIME_MAX, upload};
 use crate::{assert_below, start_stack};
 
 /// Most memory of a gateway. Measured: 27 to 31 MiB.
@@ -38,7 +38,7 @@ fn read_late(client: &Client, path: &str, encoding: &str, may_read: &mpsc::Recei
     let mut begin = [0; 15];
     stream.read_exact(&mut begin).expect("an answer");
     assert_eq!(&begin, b"HTTP/1.1 200 OK");
-    may_read.recv_timeout(LIMIT).expect("the others are done");
+    may_read.recv_timeout(DOCUMENT_TIME_MAX).expect("the others are done");
     std::io::copy(&mut stream, &mut std::io::sink()).expect("the rest of the answer")
 }
 
@@ -51,7 +51,7 @@ fn a_large_result_is_streamed_to_clients_of_the_older_contract() {
     let text: String = (0..WORDS).map(|n| format!("w{n:06}{} ", "x".repeat(243))).collect();
     assert!(text.len() as u64 > TEXT_BYTES);
     let id = upload(client, text.as_bytes(), 1);
-    let job = client.finished(&id, LIMIT);
+    let job = client.finished(&id, DOCUMENT_TIME_MAX);
     assert_eq!(job["totals"]["unique_words"], WORDS, "{job}");
     let (path, query) = (format!("/word-count/{id}"), format!("/word-count?job_id={id}"));
 

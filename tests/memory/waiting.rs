@@ -8,11 +8,10 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::stream::{Event, EventStream};
-use wordmill_tests::{runtime, wait_for};
+use wordmill_tests::{LIMIT, runtime, wait_for};
 
 use crate::{assert_below, start_stack};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// Clients that wait at once.
 const CROWD: usize = 1000;
 /// Most memory that they may take. Measured: 28 to 30 MiB.

@@ -10,10 +10,8 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::process::Process;
-use crate::{pause, wait_for};
+use crate::{LIMIT, pause, wait_for};
 
-/// How long the browser may take for anything.
-const LIMIT: Duration = Duration::from_secs(60);
 /// Drivers that are started until one finds a port.
 const DRIVERS_MAX: usize = 5;
 /// Wait between two looks at the page.

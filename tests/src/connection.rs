@@ -3,14 +3,11 @@
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use serde_json::json;
 
+use crate::LIMIT;
 use crate::client::Client;
-
-/// Longest wait for bytes from the service.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Opens a connection to a service.
 pub fn connect(client: &Client) -> TcpStream {

@@ -34,6 +34,10 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+/// Longest wait for a condition that normally holds within seconds. Long enough for a busy machine;
+/// a test that claims a time has a constant of its own.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
 /// Waits until `condition` returns something, and panics with `what` after `limit`.
 ///
 /// # Panics

@@ -2,7 +2,6 @@
 //! and repeated.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -11,9 +10,8 @@ use crate::client::Client;
 use crate::receiver::Receiver;
 use crate::site::{Page, Site};
 use crate::stack::Stack;
-use crate::wait_for;
+use crate::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// The trace of the one job that comes with one, the only one of the bulk lane that is done.
 pub const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 /// Settings under which the load goes through in seconds.

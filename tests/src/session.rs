@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::stack::{Nats, password};
 use crate::{runtime, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for a reply of the server, or for its refusal.
+const REPLY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A connection with a role's credentials, and the errors that the server sent on it.
 pub struct Session {
@@ -25,7 +26,7 @@ impl Session {
         let kept = Arc::clone(&complaints);
         let options = ConnectOptions::with_user_and_password(role.to_owned(), password(role))
             .custom_inbox_prefix(format!("_INBOX_{role}"))
-            .request_timeout(Some(LIMIT))
+            .request_timeout(Some(REPLY_TIME_MAX))
             .event_callback(move |event| {
                 if let Event::ServerError(error) = event {
                     kept.lock().expect("complaints").push(error.to_string());
@@ -59,7 +60,7 @@ impl Session {
 
     /// Waits until the server has sent an error about something.
     pub fn wait_for_complaint(&self, role: &str, about: &str) {
-        wait_for(&format!("{role} is refused: {about}"), LIMIT, || {
+        wait_for(&format!("{role} is refused: {about}"), REPLY_TIME_MAX, || {
             let complaints = self.complaints.lock().expect("complaints");
             let wanted = format!("Permissions Violation for {about}").to_lowercase();
             complaints.iter().any(|text| text.to_lowercase().contains(&wanted)).then_some(())

@@ -12,9 +12,10 @@ use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::stack::{Gateway, Stack, service};
 use wordmill_tests::stream::{Event, EventStream};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(30);
+/// Longest time until the gateway has read a changed file of keys.
+const RELOAD_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest time until the streams of a revoked key end.
 const REVOCATION_TIME_MAX: Duration = Duration::from_secs(60);
 const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
@@ -29,7 +30,7 @@ fn stack(gateways: usize, workers: usize, keys: &Keyring) -> Stack {
 /// Waits until a key is valid, or is not.
 fn is_valid(client: &Client, key: &str, expected: bool) {
     let status = if expected { 404 } else { 401 };
-    wait_for("the keys are read again", LIMIT, || {
+    wait_for("the keys are read again", RELOAD_TIME_MAX, || {
         (client.with_key(key).get(UNKNOWN).status == status).then_some(())
     });
 }
@@ -103,14 +104,14 @@ fn keys_are_rotated_while_the_gateway_runs_and_a_broken_file_changes_nothing() {
         let before = said(&gateway.output());
         fs::write(keys.path(), broken).expect("written");
         gateway.signal(Signal::HUP);
-        wait_for("the gateway complains", LIMIT, || {
+        wait_for("the gateway complains", RELOAD_TIME_MAX, || {
             (said(&gateway.output()) > before).then_some(())
         });
         is_valid(&client, &new, true);
     }
     fs::remove_file(keys.path()).expect("removed");
     gateway.signal(Signal::HUP);
-    wait_for("the gateway misses its file", LIMIT, || {
+    wait_for("the gateway misses its file", RELOAD_TIME_MAX, || {
         gateway.output().contains("No such file").then_some(())
     });
     is_valid(&client, &new, true);

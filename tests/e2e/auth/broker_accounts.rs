@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -13,9 +12,7 @@ use wordmill_tests::metrics::Metrics;
 use wordmill_tests::stack::{
     Gateway, Nats, Worker, password, ready, service, shipped_configuration,
 };
-use wordmill_tests::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(30);
+use wordmill_tests::{LIMIT, wait_for};
 
 /// Writes a configuration of nats-server, and returns its path.
 fn configuration(directory: &Path, text: &str) -> PathBuf {

@@ -5,7 +5,6 @@
 //! nothing.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use async_nats::HeaderMap;
 use futures_util::{StreamExt, TryStreamExt};
@@ -13,9 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use wordmill_tests::session::Session;
 use wordmill_tests::stack::{ACK_SUBJECTS_V2, Nats, extended_configuration};
-use wordmill_tests::{runtime, wait_for};
-
-const LIMIT: Duration = Duration::from_secs(10);
+use wordmill_tests::{LIMIT, runtime, wait_for};
 
 /// A final record, which nothing may change.
 const FINAL: &str = "$KV.job_state.public.0198f0c2-0000-7000-8000-00000000000a";

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::time::Duration;
 
 use async_nats::ConnectOptions;
 use async_nats::jetstream::{self, stream};
@@ -17,13 +16,11 @@ use wordmill_tests::session::Session;
 use wordmill_tests::stack::{
     ACK_SUBJECTS_V2, Nats, extended_configuration, password, service, shipped_configuration,
 };
-use wordmill_tests::{runtime, wait_for};
+use wordmill_tests::{LIMIT, runtime, wait_for};
 
 use crate::auth::broker_rights::{
     ANSWERED, JOB, NOBODY_HEARS, NOBODY_PUBLISHES, PUBLISHES_NOT, RECORD,
 };
-
-const LIMIT: Duration = Duration::from_secs(10);
 
 #[test]
 fn every_role_does_its_work_and_nothing_else() {

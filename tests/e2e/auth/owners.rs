@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::{Admin, job_message};
@@ -13,9 +12,8 @@ use wordmill_tests::dead_letters::wait_for_letter;
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
-use wordmill_tests::{repository, wait_for};
+use wordmill_tests::{LIMIT, repository, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const JSON: (&str, &str) = ("content-type", "application/json");
 /// Stands for a job's id in paths and bodies.
 const ID: &str = "{id}";

@@ -1,17 +1,14 @@
 //! A batch that is refused as a whole starts no job, and one that is interrupted names those that
 //! run.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::upload::Upload;
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 const JSON: (&str, &str) = ("content-type", "application/json");
 const KEY: (&str, &str) = ("idempotency-key", "monday");

@@ -12,11 +12,10 @@ use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::{Rule, Way};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready, shipped_configuration};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
 use crate::webhooks::delivery::{QUICK, settled};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// How long a message waits for its acknowledgement here, so that it comes again soon.
 const ACK_WAIT: Duration = Duration::from_secs(2);
 /// The acknowledgement wait that is provisioned: a message that is not repeated shows.

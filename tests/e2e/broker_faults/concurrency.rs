@@ -8,9 +8,7 @@ use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::{Proxy, Rule};
 use wordmill_tests::site::Page;
-use wordmill_tests::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, wait_for};
 
 /// Starts two gateways, each with a proxy of its own on the way to the broker.
 fn start(settings: &[(&str, &str)]) -> ProxiedStack {

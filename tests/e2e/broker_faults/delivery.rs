@@ -11,9 +11,8 @@ use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::{Arrives, Rule};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const RECORDS: &str = "$KV.job_state.";
 const LOOK: &str = "$JS.API.DIRECT.GET.KV_job_state.";
 const LOOK_AT_LEADER: &str = "$JS.API.STREAM.MSG.GET.KV_job_state";

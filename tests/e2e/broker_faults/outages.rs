@@ -9,9 +9,8 @@ use wordmill_tests::client::Client;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// What is promised is 3 s; the rest is for a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 

@@ -12,9 +12,8 @@ use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::Rule;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Worker, ready};
-use wordmill_tests::{pause, wait_for};
+use wordmill_tests::{LIMIT, pause, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// How long a server may be held back before it disturbs the others.
 const BEHIND_MAX: Duration = Duration::from_secs(3);
 const REPLICAS: (&str, &str) = ("WORDMILL_REPLICAS", "3");

@@ -2,8 +2,6 @@
 //! messages that a submission sends. Rows without a test here are in `outages` and
 //! `jobs::idempotency`; the table is in docs/reliability.md.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use wordmill_tests::admin::Kept;
 use wordmill_tests::assertions::{array_length, assert_answer, assert_fields};
@@ -11,9 +9,8 @@ use wordmill_tests::client::Client;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::{Arrives, Rule};
 use wordmill_tests::stack::Worker;
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const JOBS: &str = "jobs.";
 const RECORDS: &str = "$KV.job_state.";
 /// The server's answer while another write of the same subject is on its way to the replicas.

@@ -11,11 +11,9 @@ use wordmill_tests::command::{Ran, Wordmill, ran};
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
 use crate::cli::count::{folder, listed};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn work(stack: &mut Stack) {
     let worker = Worker::start(&stack.nats.address(), &[]);

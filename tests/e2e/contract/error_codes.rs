@@ -14,11 +14,9 @@ use wordmill_tests::admin::{Admin, job_message};
 use wordmill_tests::assertions::array_length;
 use wordmill_tests::certificates::Authority;
 use wordmill_tests::client::Client;
-use wordmill_tests::repository;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Stack};
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, repository};
 
 /// Returns the codes that have a heading in the documentation.
 fn documented() -> BTreeSet<String> {

@@ -13,17 +13,15 @@ mod successes;
 use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
-use std::time::Duration;
 
 use serde_json::json;
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::site::closed_port;
 use wordmill_tests::stack::Gateway;
-use wordmill_tests::{repository, wait_for};
+use wordmill_tests::{LIMIT, repository, wait_for};
 
 use self::case::{Case, Description, Names, Operation, UNKNOWN};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// What stands for a defect of ours and has no cause that a test could set: these operations pass over
 /// whatever they cannot read.
 const DEFECTS: [&str; 6] = [

@@ -1,15 +1,13 @@
 //! A gateway without keys refuses what web pages of other sites send, and nothing else.
 
-use std::time::Duration;
-
 use serde_json::json;
+use wordmill_tests::LIMIT;
 use wordmill_tests::assertions::array_length;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::process::Process;
 use wordmill_tests::stack::{Gateway, Stack, service};
 
-const LIMIT: Duration = Duration::from_secs(30);
 const EVIL: &str = "https://evil.example";
 
 fn submit(client: &Client, headers: &[(&str, &str)]) -> Answer {

@@ -12,9 +12,8 @@ use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::connection::{connect, is_cut_off, others_while};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::upload::Upload;
-use wordmill_tests::{pause, wait_for};
+use wordmill_tests::{LIMIT, pause, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// What the gateways are told, so that nobody has to wait for half a minute.
 const CLIENT_TIMEOUT: (&str, &str) = ("WORDMILL_CLIENT_TIMEOUT", "2s");
 

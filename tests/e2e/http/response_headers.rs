@@ -2,13 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use serde_json::json;
+use wordmill_tests::LIMIT;
 use wordmill_tests::client::Answer;
 use wordmill_tests::stack::Stack;
 
-const LIMIT: Duration = Duration::from_secs(30);
 const ORIGIN: &str = "https://app.example";
 const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
 

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -12,9 +11,7 @@ use tempfile::TempDir;
 use wordmill_tests::certificates::{Authority, Certified};
 use wordmill_tests::client::{Client, Trust};
 use wordmill_tests::stack::{Gateway, Nats, Worker, ready, service};
-use wordmill_tests::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, wait_for};
 
 /// What a service says that has no connection to the broker although it wants TLS.
 const DISTRUST: &str = "one side does not trust the other";

@@ -1,16 +1,13 @@
 //! The address guard, from outside: what must not be fetched is not even dialled.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
+use wordmill_tests::LIMIT;
 use wordmill_tests::assertions::array_length;
 use wordmill_tests::receiver::Receiver;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, service};
 
 use crate::webhooks::delivery::{SECRET, settled};
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 fn failed(stack: &Stack, url: &str) -> Value {
     let job_id = stack.client().submit_url(url);

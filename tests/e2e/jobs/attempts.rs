@@ -7,9 +7,7 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::Stack;
-use wordmill_tests::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, wait_for};
 
 /// Returns the milliseconds of a time of day, from the last midnight; the tests do not run over two.
 fn milliseconds(time: &Value) -> i64 {

@@ -8,9 +8,8 @@ use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// Tries before a test of time fails.
 const TRIES_MAX: usize = 5;
 

@@ -1,15 +1,12 @@
 //! What a count says of its document, what of it is counted, and documents made to do harm.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
+use wordmill_tests::LIMIT;
 use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::Client;
 use wordmill_tests::document::{compress, post, require_accepted};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits for a job that succeeds.
 fn succeeded(client: &Client, job_id: &str) -> Value {

@@ -10,9 +10,7 @@ use wordmill_tests::client::Client;
 use wordmill_tests::dead_letters::{ids, list};
 use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::{Stack, Worker, ready};
-use wordmill_tests::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, wait_for};
 
 /// Submits jobs that end as dead letters, and waits until they are there.
 fn die(stack: &Stack, admin: &Admin, bodies: &[Value]) -> Vec<String> {

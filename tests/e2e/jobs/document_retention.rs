@@ -5,9 +5,9 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::{assert_answer, assert_fields};
 use wordmill_tests::document::{post, require_accepted};
 use wordmill_tests::stack::{Stack, Worker};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-use crate::jobs::documents::{LIMIT, TEXT, is_empty, large};
+use crate::jobs::documents::{TEXT, is_empty, large};
 
 #[test]
 fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {

@@ -10,9 +10,8 @@ use wordmill_tests::document::{compress, post, require_accepted};
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::upload::Upload;
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-pub const LIMIT: Duration = Duration::from_secs(60);
 pub const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
 const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
 /// Larger than what travels in a message.

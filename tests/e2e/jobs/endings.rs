@@ -8,9 +8,7 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
-use wordmill_tests::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, wait_for};
 
 fn attempts(job: &Value) -> &Vec<Value> {
     job["attempts"].as_array().expect("attempts")

@@ -12,9 +12,7 @@ use wordmill_tests::client::Client;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::stream::{Event, EventStream};
-use wordmill_tests::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, wait_for};
 
 fn header<'a>(stream: &'a EventStream, name: &str) -> Option<&'a str> {
     stream.headers.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())

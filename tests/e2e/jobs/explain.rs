@@ -1,12 +1,9 @@
 //! Rules, options, and why rules differ, through the running system.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
+use wordmill_tests::LIMIT;
 use wordmill_tests::assertions::{array_length, assert_answer};
 use wordmill_tests::stack::Stack;
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 fn submit(stack: &Stack, text: &str, options: &Value) -> String {
     let answer = stack.client().post("/v1/jobs", &json!({"text": text, "options": options}));

@@ -8,9 +8,8 @@ use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(30);
 const NAMED: &str = "0198f0c2-0000-7000-8000-00000000abcd";
 
 fn post(client: &Client, key: &str, body: &Value) -> Answer {

@@ -7,9 +7,7 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::array_length;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
-use wordmill_tests::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, wait_for};
 
 #[test]
 fn a_page_that_stops_in_the_middle_is_cut_off() {

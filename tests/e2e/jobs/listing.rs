@@ -1,16 +1,13 @@
 //! The list of jobs: newest change first, page by page.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::cluster::Cluster;
 use wordmill_tests::stack::{Gateway, Stack, ready};
-use wordmill_tests::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, wait_for};
 
 fn ids(page: &Value) -> Vec<String> {
     let data = page["data"].as_array().unwrap_or_else(|| panic!("{page}"));

@@ -10,10 +10,9 @@ use wordmill_tests::metrics::Metrics;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
 use wordmill_tests::stream::EventStream;
-use wordmill_tests::{pause, wait_for};
+use wordmill_tests::{LIMIT, pause, wait_for};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn submit(client: &Client, prefer: &str, body: &Value) -> Answer {
     let headers = [JSON, ("prefer", prefer)];

@@ -7,9 +7,8 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
 
 fn delete(client: &Client, path: &str) -> wordmill_tests::client::Answer {

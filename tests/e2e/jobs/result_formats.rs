@@ -1,13 +1,9 @@
 //! Results in every form: the same words in the same order, compressed if the client can read it.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::stack::Stack;
-use wordmill_tests::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, wait_for};
 
 fn result(client: &Client, job_id: &str, query: &str, headers: &[(&str, &str)]) -> Answer {
     let path = format!("/v1/jobs/{job_id}/result{query}");

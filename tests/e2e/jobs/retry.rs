@@ -1,15 +1,12 @@
 //! A finished job is done again as a new one.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
+use wordmill_tests::LIMIT;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::{assert_answer, assert_fields};
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn retry(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> Answer {
     client.send("POST", &format!("/v1/jobs/{job_id}/retry"), headers, &[])

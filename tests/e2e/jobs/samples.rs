@@ -1,14 +1,10 @@
 //! Our own documents, in many languages, come out exactly as worked out by hand.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use wordmill_tests::assertions::array_length;
-use wordmill_tests::repository;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
-
-const LIMIT: Duration = Duration::from_secs(20);
+use wordmill_tests::{LIMIT, repository};
 
 #[test]
 fn every_sample_is_counted_as_by_hand() {

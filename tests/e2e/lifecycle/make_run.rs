@@ -10,9 +10,8 @@ use tempfile::TempDir;
 use wordmill_tests::client::Client;
 use wordmill_tests::process::{Process, binary, nats_server};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::{port, repository, wait_for};
+use wordmill_tests::{LIMIT, port, repository, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const PROGRAMS: [&str; 3] = ["nats-server", "wordmill-gateway", "wordmill-worker"];
 
 /// The program behind `make run`, with one worker, on ports of its own.

@@ -10,9 +10,8 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::array_length;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
-use wordmill_tests::{pause, wait_for};
+use wordmill_tests::{LIMIT, pause, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// Jobs submitted through each gateway, at most.
 const JOBS_MAX: usize = 400;
 

@@ -13,9 +13,8 @@ use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Stack, ready};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(30);
 const SETTINGS: &[(&str, &str)] = &[
     ("WORDMILL_SWEEP_INTERVAL", "200ms"),
     ("WORDMILL_SWEEP_GRACE", "3s"),

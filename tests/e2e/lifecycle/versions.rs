@@ -20,7 +20,7 @@ use wordmill_tests::stream::EventStream;
 use wordmill_tests::wait_for;
 
 /// Longer than an old worker leaves a message to newer ones: 30 s.
-const LIMIT: Duration = Duration::from_secs(90);
+const RETURN_TIME_MAX: Duration = Duration::from_secs(90);
 const SETTINGS: &[(&str, &str)] = &[("WORDMILL_ATTEMPTS", "2"), ("WORDMILL_RETRY_BASE", "1s")];
 const WEBHOOKS: (&str, &str) = ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef");
 /// The payload of a message that is not a job in any version.
@@ -77,14 +77,21 @@ fn find_in_list(client: &Client, id: &str) -> Value {
 /// Waits until a worker has returned `count` messages for an unknown part. No job may become a
 /// dead letter meanwhile.
 fn wait_for_return(broker: &Broker, worker: &Worker, (queue, part): (&str, &str), count: f64) {
-    wait_for(&format!("{count} messages of {queue} are given back for {part}"), LIMIT, || {
-        if broker.admin.messages("DEAD_JOBS") > 0 {
-            let dead = broker.admin.all("DEAD_JOBS");
-            assert!(dead.iter().all(|letter| letter.payload == NONSENSE.as_bytes()), "{dead:?}");
-        }
-        let labels = [("queue", queue), ("part", part)];
-        (Metrics::of(&worker.health).sum(NEWER, &labels)? >= count).then_some(())
-    });
+    wait_for(
+        &format!("{count} messages of {queue} are given back for {part}"),
+        RETURN_TIME_MAX,
+        || {
+            if broker.admin.messages("DEAD_JOBS") > 0 {
+                let dead = broker.admin.all("DEAD_JOBS");
+                assert!(
+                    dead.iter().all(|letter| letter.payload == NONSENSE.as_bytes()),
+                    "{dead:?}"
+                );
+            }
+            let labels = [("queue", queue), ("part", part)];
+            (Metrics::of(&worker.health).sum(NEWER, &labels)? >= count).then_some(())
+        },
+    );
 }
 
 #[test]
@@ -101,7 +108,7 @@ fn jobs_of_a_newer_gateway_survive_its_rollback_until_a_newer_worker_runs() {
 
     // Other jobs run meanwhile.
     let plain = new_gateway.client.submit(&json!({"text": "a b c"}));
-    assert_eq!(new_gateway.client.finished(&plain, LIMIT)["totals"]["words"], 3);
+    assert_eq!(new_gateway.client.finished(&plain, RETURN_TIME_MAX)["totals"]["words"], 3);
 
     // Roll back to the current version, which does not know the option.
     new_gateway.process.stop();
@@ -118,12 +125,12 @@ fn jobs_of_a_newer_gateway_survive_its_rollback_until_a_newer_worker_runs() {
     let refused = client.post("/v1/jobs", &newer_job("to be", "count"));
     refused.problem(422, "invalid_option");
     let plain = client.submit(&json!({"text": "a b"}));
-    assert_eq!(client.finished(&plain, LIMIT)["status"], "succeeded");
+    assert_eq!(client.finished(&plain, RETURN_TIME_MAX)["status"], "succeeded");
 
     // And forward.
     old_worker.process.stop();
     let _new_worker = broker.worker(Version::Next, &[]);
-    let done = client.finished(&waiting, LIMIT);
+    let done = client.finished(&waiting, RETURN_TIME_MAX);
     assert_eq!(done["status"], "succeeded", "{done}");
     assert_eq!(done["totals"]["words"], 4, "{done}");
     assert_eq!(array_length(&done["attempts"]), 1, "{done}");
@@ -143,12 +150,12 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
     let mut body = newer_job("to be", "fail");
     body["webhook"] = json!({"url": receiver.url("/hook")});
     let failed = new.submit(&body);
-    let shown = old.finished(&failed, LIMIT);
+    let shown = old.finished(&failed, RETURN_TIME_MAX);
     assert_eq!(shown["failure"]["code"], "next_version", "{shown}");
     assert_eq!(shown["attempts"][0]["failure"]["code"], "next_version", "{shown}");
     assert_eq!(find_in_list(old, &failed)["failure"], shown["failure"]);
     assert_eq!(find_in_list(old, &failed)["options"]["next"], "fail");
-    let event = EventStream::open(old, &failed, &[]).next_job(LIMIT).expect("an event");
+    let event = EventStream::open(old, &failed, &[]).next_job(RETURN_TIME_MAX).expect("an event");
     assert_eq!(event.told().1, "failed");
     let problem = old.get(&format!("/v1/jobs/{failed}/result")).problem(409, "job_failed");
     assert_eq!(problem["failure"]["code"], "next_version", "{problem}");
@@ -157,13 +164,13 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
     let headers = [("content-type", "application/x-ndjson")];
     let sent = new.send("POST", "/v1/batches?next=fail", &headers, lines.as_bytes()).json();
     let batch = sent["batch_id"].as_str().expect("an id");
-    let done = old.finished(batch, LIMIT);
+    let done = old.finished(batch, RETURN_TIME_MAX);
     assert_eq!(done["counts"]["failed"], 2, "{done}");
     assert_eq!(done["options"]["next"], "fail", "{done}");
     assert_eq!(old.get(&format!("/v1/batches/{batch}")).json()["counts"], done["counts"]);
 
     let dead = new.submit(&newer_job("not to be", "retry"));
-    assert_eq!(old.finished(&dead, LIMIT)["dead_lettered"], true);
+    assert_eq!(old.finished(&dead, RETURN_TIME_MAX)["dead_lettered"], true);
     let letter = wait_for_letter(old, &dead);
     assert_eq!(letter["failure"]["code"], "next_version", "{letter}");
     assert_eq!(letter["options"]["next"], "retry", "{letter}");
@@ -182,7 +189,7 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
     // The old version again, which delivers what the new one has ordered.
     new_worker.process.stop();
     let _old_worker = broker.worker(Version::Current, &[WEBHOOKS]);
-    let told = receiver.wait_for("/hook", 1, LIMIT);
+    let told = receiver.wait_for("/hook", 1, RETURN_TIME_MAX);
     assert_eq!(told[0].json()["data"]["failure"]["code"], "next_version");
     let deleted = old.send("DELETE", &format!("/v1/jobs/{failed}"), &[], &[]);
     assert_eq!(deleted.status, 204, "{deleted:?}");
@@ -194,7 +201,7 @@ fn a_worker_that_was_rolled_back_takes_no_attempt_from_a_newer_job() {
     let gateway = broker.gateway(Version::Next);
     let mut new_worker = broker.worker(Version::Next, &[]);
     let id = gateway.client.submit(&newer_job("to be", "retry"));
-    wait_for("the first attempt has failed", LIMIT, || {
+    wait_for("the first attempt has failed", RETURN_TIME_MAX, || {
         let seen = job(&gateway.client, &id);
         (seen["attempts"][0]["failure"]["code"] == "next_version").then_some(())
     });
@@ -208,7 +215,7 @@ fn a_worker_that_was_rolled_back_takes_no_attempt_from_a_newer_job() {
 
     old_worker.process.stop();
     let _new_worker = broker.worker(Version::Next, &[]);
-    let done = gateway.client.finished(&id, LIMIT);
+    let done = gateway.client.finished(&id, RETURN_TIME_MAX);
     assert_eq!(array_length(&done["attempts"]), 2, "{done}");
     assert_fields(&done, json!({"failure.code": "next_version", "dead_lettered": true}));
 }
@@ -258,14 +265,14 @@ fn a_worker_gives_back_every_message_that_only_a_newer_one_can_handle() {
     wait_for_return(&broker, &worker, ("jobs", "options"), 1.0);
     wait_for_return(&broker, &worker, ("jobs", "record"), 3.0);
     wait_for_return(&broker, &worker, ("webhooks", "format"), 1.0);
-    gateway.client.finished(&order, LIMIT);
-    wait_for("only nonsense is a dead letter", LIMIT, || {
+    gateway.client.finished(&order, RETURN_TIME_MAX);
+    wait_for("only nonsense is a dead letter", RETURN_TIME_MAX, || {
         (broker.admin.messages("DEAD_JOBS") == 1).then_some(())
     });
-    wait_for("the others and the batch wait", LIMIT, || {
+    wait_for("the others and the batch wait", RETURN_TIME_MAX, || {
         (broker.admin.messages("JOBS") == 7).then_some(())
     });
-    let batch = wait_for("the other member has succeeded", LIMIT, || {
+    let batch = wait_for("the other member has succeeded", RETURN_TIME_MAX, || {
         let batch = job(&gateway.client, batch["batch_id"].as_str().expect("an id"));
         (batch["counts"]["succeeded"] == 1).then_some(batch)
     });
@@ -324,7 +331,7 @@ fn every_route_handles_a_state_of_a_newer_version() {
         assert_eq!(list["data"], json!([]), "{list}");
     }
     client.get("/v1/jobs?status=paused").problem(400, "invalid_query");
-    let event = EventStream::open(client, &id, &[]).next_job(LIMIT).expect("an event");
+    let event = EventStream::open(client, &id, &[]).next_job(RETURN_TIME_MAX).expect("an event");
     assert_eq!(event.told().1, "paused");
     client.get(&format!("{path}/result")).problem(409, "job_not_finished");
     client.get(&format!("{path}/explain")).problem(409, "job_not_finished");
@@ -363,7 +370,7 @@ fn every_route_handles_a_failure_code_of_a_newer_version() {
         "next_attempt_at": null, "under_way": null});
     admin.publish(&format!("$KV.webhook_state.public.{id}"), &told.to_string());
     assert_eq!(job(client, &id)["webhook"]["status"], "deferred");
-    let event = EventStream::open(client, &id, &[]).next_job(LIMIT).expect("an event");
+    let event = EventStream::open(client, &id, &[]).next_job(RETURN_TIME_MAX).expect("an event");
     assert_eq!(event.told().1, "failed");
     let problem = client.get(&format!("{path}/result")).problem(409, "job_failed");
     assert_eq!(problem["failure"]["code"], "fetch_quic", "{problem}");
@@ -377,7 +384,7 @@ fn every_route_handles_a_failure_code_of_a_newer_version() {
     let wordmill = Wordmill::of(client, folder.path());
     assert!(wordmill.run(&["wait", &id]).bad(1, &["fetch_quic"]).contains("failed"));
     let worker = Worker::start(&stack.nats.address(), &[WEBHOOKS]);
-    let told = receiver.wait_for("/hook", 1, LIMIT)[0].json();
+    let told = receiver.wait_for("/hook", 1, RETURN_TIME_MAX)[0].json();
     assert_eq!(told["data"]["failure"]["code"], "fetch_quic", "{told}");
     assert_eq!(told["data"]["source"]["kind"], "feed", "{told}");
     admin.wait_until_idle();

@@ -11,9 +11,7 @@ use wordmill_tests::client::Client;
 use wordmill_tests::proxy::Proxy;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
-use wordmill_tests::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, wait_for};
 
 fn slow() -> Page {
     Page::new("text/plain", "two words").after(Duration::from_secs(30))

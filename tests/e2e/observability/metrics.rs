@@ -1,15 +1,12 @@
 //! What services say in numbers: that it is documented, all of it, and right.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use wordmill_tests::client::Client;
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::mixed::{self, SETTINGS, TRACE};
 use wordmill_tests::stack::{Stack, Worker};
-use wordmill_tests::{repository, wait_for};
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, repository, wait_for};
 
 /// A row of the tables of `docs/metrics.md`.
 #[derive(Debug)]

@@ -12,11 +12,10 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::traces::cases::{self, SECRETS};
 use wordmill_tests::traces::{Kind, Span, Trace};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
 use crate::webhooks::delivery::QUICK;
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// Longest time that a service may take to stop, whatever its collector does.
 const STOP_MAX: Duration = Duration::from_secs(3);
 

@@ -12,9 +12,8 @@ use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::{Rule, Way};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, ready};
-use wordmill_tests::{pause, wait_for};
+use wordmill_tests::{LIMIT, pause, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// How many bulk jobs wait.
 const BACKLOG: usize = 100_000;
 

@@ -11,11 +11,10 @@ use wordmill_tests::certificates::Authority;
 use wordmill_tests::cluster::Cluster;
 use wordmill_tests::receiver::{Receiver, Reply};
 use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
 use crate::webhooks::delivery::{QUICK, SECRET, secret, settled, shown};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const NDJSON: [(&str, &str); 1] = [("content-type", "application/x-ndjson")];
 
 #[test]

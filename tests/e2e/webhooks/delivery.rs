@@ -2,7 +2,6 @@
 //! shown.
 
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
@@ -13,9 +12,8 @@ use wordmill_tests::process::binary;
 use wordmill_tests::receiver::{Receiver, Reply};
 use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// The main secret.
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// The one that comes after it.

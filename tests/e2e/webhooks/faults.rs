@@ -8,11 +8,10 @@ use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::Rule;
 use wordmill_tests::receiver::{Receiver, Reply};
 use wordmill_tests::stack::{Stack, ready};
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
 use crate::webhooks::delivery::{QUICK, SECRET, settled, shown};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const BUSY: Reply = Reply::Status("503 Service Unavailable", "");
 const OK: Reply = Reply::Status("204 No Content", "");
 /// With this, a webhook that failed twice waits for longer than any test.

@@ -8,9 +8,8 @@ use super::{Kind, Span, Trace};
 use crate::admin::Admin;
 use crate::site::{Page, Site};
 use crate::stack::{Stack, Worker, ready};
-use crate::wait_for;
+use crate::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// The span that a caller says it comes from.
 const CALLER: &str = "b7ad6b7169203331";
 

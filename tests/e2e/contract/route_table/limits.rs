@@ -17,9 +17,8 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
 use wordmill_tests::stream::EventStream;
 use wordmill_tests::upload::Upload;
-use wordmill_tests::wait_for;
+use wordmill_tests::{LIMIT, wait_for};
 
-use super::LIMIT;
 use super::case::{Case, Names};
 use super::successes::SECRET;
 use crate::jobs::document_retention::crash;

@@ -1,8 +1,7 @@
 //! What is wrong with a request, or with the job that it is about.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
+use wordmill_tests::LIMIT;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::array_length;
 use wordmill_tests::client::Client;
@@ -13,7 +12,6 @@ use super::case::{Case, Names, UNKNOWN};
 use super::limits::IMPATIENT;
 use super::successes::SECRET;
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// What submits one job.
 const SUBMIT: [&str; 2] = ["POST /v1/jobs", "PUT /v1/jobs/0198f0c2-0000-7000-8000-000000000001"];
 /// Everything that is about one job, in all its forms.

@@ -1,14 +1,12 @@
 //! What goes well, in an order in which nothing spoils what comes after it.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
+use wordmill_tests::LIMIT;
 use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::Stack;
 
 use super::case::{Case, Names, UNKNOWN};
 
-const LIMIT: Duration = Duration::from_secs(60);
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 pub fn cases() -> Vec<Case> {
