@@ -1,22 +1,19 @@
 //! A real Jaeger shows what the collector of the black-box tests gets: by trace id, by job id, and
 //! as a graph of services.
 
-use std::time::Duration;
-
 use wordmill_tests::jaeger::Jaeger;
 use wordmill_tests::site::Site;
 use wordmill_tests::stack::Stack;
 use wordmill_tests::traces::cases;
-use wordmill_tests::wait_for;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use wordmill_tests::{LIMIT, wait_for};
 
 #[test]
 fn jaeger_finds_every_job_by_trace_and_by_job_id() {
     let jaeger = Jaeger::start();
     let endpoint = jaeger.endpoint();
     let settings = cases::settings(&endpoint);
-    let (mut stack, site) = (Stack::with(1, 1, &settings), Site::start());
+    let mut stack = Stack::with(1, 1, &settings);
+    let site = Site::start();
     for case in cases::run(&mut stack, &site, &settings) {
         let trace = wait_for(&format!("the trace of {}", case.job), LIMIT, || {
             jaeger.trace(case.trace_id()).filter(|trace| trace.spans.len() >= case.spans)

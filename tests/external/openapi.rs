@@ -1,13 +1,13 @@
 //! A client that knows OpenAPI, and tries whatever the description allows and forbids.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::site::closed_port;
 use wordmill_tests::stack::Stack;
-use wordmill_tests::{repository, setting};
+use wordmill_tests::{LIMIT, repository, setting};
 
 /// Requests for each operation.
 const EXAMPLES: &str = "200";
@@ -16,7 +16,6 @@ const SEED: &str = "1";
 /// How many dead letters there are at the beginning.
 const DEAD: usize = 40;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_fuzzing_client_finds_nothing() {
@@ -30,7 +29,7 @@ fn a_fuzzing_client_finds_nothing() {
     let ours = client.with_key(&key);
     let dead: Vec<String> = (0..DEAD).map(|_| ours.submit_url(&closed_port())).collect();
     for job_id in dead {
-        assert_eq!(ours.finished(&job_id, LIMIT)["dead_lettered"], true);
+        assert_eq!(ours.wait_until_final(&job_id, LIMIT)["dead_lettered"], true);
     }
     let seeds = setting("API_SEEDS").unwrap_or_else(|| SEED.to_owned());
     assert!(!seeds.trim().is_empty(), "API_SEEDS has no seed");
@@ -44,8 +43,8 @@ fn a_fuzzing_client_finds_nothing() {
             .args(["--generation-database", "none", "--no-color"])
             .output()
             .expect("schemathesis runs");
-        let (text, errors) =
-            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "seed {seed}:\n{text}{errors}");
         println!("seed {seed}, {} s:\n{text}", start.elapsed().as_secs());
     }

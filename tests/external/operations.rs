@@ -1,18 +1,16 @@
 //! The commands of docs/operations.md about dead letters, run as written, in one session.
 
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, password};
-use wordmill_tests::{repository, wait_for};
+use wordmill_tests::{LIMIT, repository, wait_for};
 
 use crate::nats_cli::cli;
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// Separates the outputs of two blocks.
 const END: &str = "=== end of block ===";
 
@@ -35,7 +33,8 @@ fn run(blocks: &[String], stack: &Stack) -> Vec<String> {
     std::os::unix::fs::symlink(cli(), home.path().join("nats")).expect("a link");
     let mut script = String::from("set -eu\nPATH=\"$PWD:$PATH\"\n");
     for role in ["inspector", "admin"] {
-        let (server, password) = (stack.nats.address(), password(role));
+        let server = stack.nats.address();
+        let password = password(role);
         script += &format!(
             "nats context add {role} --server nats://{server} --user {role} \
              --password {password} --inbox-prefix _INBOX_{role} >context\n"
@@ -62,17 +61,20 @@ fn run(blocks: &[String], stack: &Stack) -> Vec<String> {
 #[test]
 fn dead_letters_are_handled_as_the_page_says() {
     let stack = Stack::with(1, 1, &[("WORDMILL_ATTEMPTS", "1")]);
-    let (admin, site) = (Admin::of(&stack.nats), Site::start());
+    let admin = Admin::connect(&stack.nats);
+    let site = Site::start();
     let url = site.put("/busy", Page::status("503 Service Unavailable"));
     let die = |lane: &str| {
-        let before = admin.messages("DEAD_JOBS");
+        let before = admin.message_count("DEAD_JOBS");
         let job_id = stack.client().submit(&json!({"url": url, "lane": lane}));
         wait_for("the letter is kept", LIMIT, || {
-            (admin.messages("DEAD_JOBS") > before).then_some(())
+            (admin.message_count("DEAD_JOBS") > before).then_some(())
         });
         job_id
     };
-    let (first, bulk, newest) = (die("interactive"), die("bulk"), die("interactive"));
+    let first = die("interactive");
+    let bulk = die("bulk");
+    let newest = die("interactive");
     // What is replayed is fine then.
     site.put("/busy", Page::new("text/plain", "a b"));
 
@@ -101,7 +103,7 @@ fn dead_letters_are_handled_as_the_page_says() {
     assert!(replayed.contains(r#""outcome": "replayed""#), "{replayed}");
     assert!(deleted.ends_with("204"), "{deleted}");
     assert!(by_admin.contains("Purged 1 messages"), "{by_admin}");
-    assert_eq!(admin.messages("DEAD_JOBS"), 0);
+    assert_eq!(admin.message_count("DEAD_JOBS"), 0);
     admin.wait_until_idle();
     assert_eq!(site.hits("/busy"), 4, "the newest was done once more, the others were not");
 }

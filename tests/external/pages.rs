@@ -7,9 +7,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::json;
+use wordmill_tests::LIMIT;
 use wordmill_tests::browser::Browser;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
@@ -25,8 +25,8 @@ const LANGUAGES: [&str; 19] = [
 ];
 /// Its pages: prose, tables, commands, lists of options.
 const PAGES: [&str; 3] = ["ch02s01.html", "ch05s03.html", "apbs04.html"];
-/// Where Debian's packages `developers-reference` and `developers-reference-<language>` put their pages,
-/// which say what is navigation and what is not.
+/// Where Debian's packages `developers-reference` and `developers-reference-<language>` put their
+/// pages, which say what is navigation and what is not.
 const REFERENCE: &str = "/usr/share/developers-reference";
 const REFERENCE_LANGUAGES: [&str; 6] = ["en", "de", "fr", "it", "ja", "ru"];
 const REFERENCE_PAGES: [&str; 2] = ["resources.html", "beyond-pkging.html"];
@@ -42,9 +42,9 @@ const FAQ_PAGES: [&str; 4] = [
 const DIFFERENCE_MAX_PER_MILLE: u64 = 5;
 /// Why the browser may count a word differently.
 const REASONS: [Reason; 3] = [Reason::Colon, Reason::FullStop, Reason::Hangul];
-const LIMIT: Duration = Duration::from_secs(60);
 
-/// What the browser does with the page: shown text, cut by ICU, keys as docs/counting.md describes them.
+/// What the browser does with the page: shown text, cut by ICU, keys as docs/counting.md describes
+/// them.
 ///
 /// For the scope `main` it takes away what is around the article, and shows the rest.
 const SCRIPT: &str = r#"
@@ -71,7 +71,7 @@ const SCRIPT: &str = r#"
 /// Returns the words of a page as the browser shows it.
 fn count(browser: &Browser, url: &str, language: &str, scope: &str) -> Counts {
     browser.open(url);
-    let counts = browser.ask(SCRIPT, &[json!(language), json!(scope)]);
+    let counts = browser.run_script(SCRIPT, &[json!(language), json!(scope)]);
     let entries = counts.as_array().expect("entries").iter();
     let entries = entries.map(|entry| {
         (entry[0].as_str().expect("a word").to_owned(), entry[1].as_u64().expect("a count"))
@@ -92,7 +92,8 @@ struct Sample {
 impl Sample {
     fn new(folder: &str, path: &str, language: &str, scopes: &'static [&'static str]) -> Self {
         let name = Path::new(folder).file_name().expect("a name").to_string_lossy();
-        let (name, language) = (format!("{name}/{path}"), language.replace('_', "-"));
+        let name = format!("{name}/{path}");
+        let language = language.replace('_', "-");
         Self { name, file: Path::new(folder).join(path), language, scopes }
     }
 }
@@ -185,7 +186,7 @@ fn real_pages_count_as_a_browser_shows_them() {
         outcome.pages += 1;
         for &scope in scopes {
             let job_id = stack.client().submit(&json!({"url": url, "options": {"scope": scope}}));
-            let job = stack.client().finished(&job_id, LIMIT);
+            let job = stack.client().wait_until_final(&job_id, LIMIT);
             assert_eq!(job["status"], "succeeded", "{name}: {job}");
             assert_eq!(job["totals"]["words"], job["totals_by_scope"][scope], "{name}: {job}");
             let ours = histogram(&stack.client().result(&job_id));

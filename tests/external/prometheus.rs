@@ -1,4 +1,5 @@
-//! A real Prometheus with the configuration, rules and dashboard that we ship, on the running system.
+//! A real Prometheus with the configuration, rules and dashboard that we ship, on the running
+//! system.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -13,9 +14,8 @@ use wordmill_tests::client::Client;
 use wordmill_tests::mixed::{self, SETTINGS, TRACE};
 use wordmill_tests::process::Process;
 use wordmill_tests::stack::{Stack, Worker};
-use wordmill_tests::{pause, repository, wait_for};
+use wordmill_tests::{LIMIT, pause, repository, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const CONFIGURATION: &str = "observability/prometheus/prometheus.yml";
 const RULES: &str = "observability/prometheus/rules.yml";
 
@@ -31,7 +31,7 @@ fn promtool(arguments: &[&str]) {
 }
 
 #[test]
-fn promtool_accepts_configuration_and_rules_and_every_alert_has_a_test() {
+fn promtool_accepts_the_rules_and_every_alert_has_a_test() {
     promtool(&["check", "config", CONFIGURATION]);
     promtool(&["check", "rules", "--lint=all", "--lint-fatal", RULES]);
     promtool(&["test", "rules", "observability/prometheus/rules_test.yml"]);
@@ -195,7 +195,7 @@ fn the_running_system_fills_the_dashboard_and_raises_alarms() {
     wait_for("both gateways are scraped", LIMIT, || {
         (prometheus.values("sum(up{job=\"wordmill-gateway\"})") == [2.0]).then_some(())
     });
-    let waiting = mixed::submit_waiting(&stack);
+    let waiting = mixed::submit_queued_jobs(&stack);
     for alert in ["WordmillNoWorker", "WordmillTargetDown", "WordmillJobsLost"] {
         prometheus.wait_for_alert(alert, true);
     }
@@ -205,7 +205,7 @@ fn the_running_system_fills_the_dashboard_and_raises_alarms() {
     let settings = [SETTINGS, &[("WORDMILL_WORKER_LISTEN", listen.as_str())]].concat();
     stack.workers.push(Worker::start(&stack.nats.address(), &settings));
     for job in &waiting {
-        assert_eq!(stack.client().finished(job, LIMIT)["status"], "succeeded");
+        assert_eq!(stack.client().wait_until_final(job, LIMIT)["status"], "succeeded");
     }
     let load = Load::start(stack.client());
     prometheus.wait_for_alert("WordmillDeadLetters", true);
@@ -243,11 +243,12 @@ struct Load {
 
 impl Load {
     fn start(client: &Client) -> Self {
-        let (client, is_over) = (client.clone(), Arc::new(AtomicBool::new(false)));
+        let client = client.clone();
+        let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
         let thread = std::thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
-                mixed::work_through(&client);
+                mixed::run_mixed_jobs(&client);
                 client.submit(&json!({"text": "and so on", "lane": "bulk"}));
             }
         });
@@ -278,10 +279,12 @@ fn assert_rules_are_evaluated(prometheus: &Prometheus) {
     }
 }
 
-/// Asserts that a bucket of the dashboard's latencies leads to the trace of the job that fell into it.
+/// Asserts that a bucket of the dashboard's latencies leads to the trace of the job that fell into
+/// it.
 fn assert_exemplars_are_kept(prometheus: &Prometheus) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
-    let (start, end) = ((now.as_secs() - 3600).to_string(), (now.as_secs() + 60).to_string());
+    let start = (now.as_secs() - 3600).to_string();
+    let end = (now.as_secs() + 60).to_string();
     let query = "wordmill_job_queue_wait_seconds_bucket{lane=\"bulk\"}";
     let range = [("query", query), ("start", start.as_str()), ("end", end.as_str())];
     let data = prometheus.ask("query_exemplars", &range);

@@ -1,4 +1,5 @@
-//! Real plain texts, in many languages and scripts, counted by the running system and by other programs.
+//! Real plain texts, in many languages and scripts, counted by the running system and by other
+//! programs.
 //!
 //! Words are compared with ICU (`icu_words.py`, which uses nothing of ours), those between white
 //! space with `wc -w`. The texts are those of Debian packages: they are taken where they are
@@ -7,17 +8,17 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
-use wordmill_tests::repository;
 use wordmill_tests::stack::Stack;
+use wordmill_tests::{LIMIT, repository};
 
 use crate::differences::{
     Counts, Reason, Reasons, Script, distance, explain, histogram, script_of,
 };
 
-/// Where Debian's package `vlc-l10n` puts its translations; those taken have at least a thousand words.
+/// Where Debian's package `vlc-l10n` puts its translations; those taken have at least a thousand
+/// words.
 const TRANSLATIONS: [&str; 42] = [
     "am", "ar", "as", "be", "bg", "bn", "ca", "cs", "de", "el", "es", "fa", "fi", "fr", "gu", "he",
     "hi", "hy", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lo", "ml", "mr", "my", "pa", "pl",
@@ -34,7 +35,6 @@ const PROSE: [(&str, &str); 6] = [
 ];
 /// Why ICU may count a word differently.
 const REASONS: [Reason; 4] = [Reason::Colon, Reason::AtSign, Reason::Hangul, Reason::Touching];
-const LIMIT: Duration = Duration::from_secs(60);
 
 struct Text {
     name: String,
@@ -110,14 +110,16 @@ fn real_texts_count_as_icu_and_wc_count_them() {
     let client = stack.client();
     let headers = [("content-type", "text/plain; charset=utf-8")];
     println!("{:18} {:>6} {:>6} {:>6} with a reason", "text", "ours", "ICU's", "differ");
-    let (mut all, mut found, mut bad) = (0, Reasons::default(), Vec::new());
+    let mut all = 0;
+    let mut found = Reasons::default();
+    let mut bad = Vec::new();
     let mut without_spaces: BTreeMap<Script, u64> = BTreeMap::new();
     for Text { name, text, words: mut theirs } in texts() {
         let path = "/v1/jobs?rule=unicode&scope=page&case=lower&normalize=nfc";
         let answer = client.send("POST", path, &headers, text.as_bytes());
         assert_eq!(answer.status, 202, "{name}: {answer:?}");
         let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
-        let job = client.finished(&job_id, LIMIT);
+        let job = client.wait_until_final(&job_id, LIMIT);
         assert_eq!(job["status"], "succeeded", "{name}: {job}");
         assert_eq!(job["totals"]["characters"], text.chars().count(), "{name}: {job}");
         let by_wc = words_by_wc(&text);
@@ -146,7 +148,8 @@ fn real_texts_count_as_icu_and_wc_count_them() {
     assert!(bad.is_empty(), "ours and ICU's:\n{}", bad.join("\n"));
     assert!(REASONS.iter().all(|reason| found.of(*reason) > 0), "{found:?}");
     for (script, max) in CUT_ELSEWHERE_MAX_PER_MILLE {
-        let (cut, words) = (found.of(Reason::CutElsewhere(script)), without_spaces[&script]);
+        let cut = found.of(Reason::CutElsewhere(script));
+        let words = without_spaces[&script];
         assert!(cut * 1000 <= words * max, "{script:?}: {cut} of {words} words are cut elsewhere");
     }
 }

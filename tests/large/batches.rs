@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::stack::Stack;
 use wordmill_tests::wait_for;
 
@@ -11,7 +12,8 @@ const CALLS: usize = 10;
 const LINES: usize = 10_000;
 /// How many different numbers there are among the lines.
 const NUMBERS: usize = 100;
-const LIMIT: Duration = Duration::from_secs(600);
+/// Longest time for all batches to be accepted, and for one to be final.
+const BATCH_TIME_MAX: Duration = Duration::from_secs(600);
 
 #[test]
 fn a_hundred_thousand_lines_are_counted_and_added_up() {
@@ -28,7 +30,7 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
                 [("content-type", "application/x-ndjson"), ("idempotency-key", key.as_str())];
             // The broker may be too busy for a moment; the batch is sent again, as documented.
             let send = || {
-                wait_for("the batch is accepted", LIMIT, || {
+                wait_for("the batch is accepted", BATCH_TIME_MAX, || {
                     let answer = client.send("POST", "/v1/batches", &headers, body.as_bytes());
                     let beginning: String = answer.text.chars().take(2000).collect();
                     assert!([202, 503].contains(&answer.status), "{beginning}");
@@ -36,7 +38,7 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
                 })
             };
             let sent = send();
-            assert_eq!((&sent["accepted"], &sent["refused"]), (&json!(LINES), &json!(0)));
+            assert_fields(&sent, json!({"accepted": LINES, "refused": 0}));
             // As if the answer had been lost.
             if call == 0 {
                 assert_eq!(send()["lines"], sent["lines"]);
@@ -46,7 +48,7 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
         .collect();
     println!("{} lines accepted in {:?}", CALLS * LINES, started.elapsed());
     for batch_id in &batches {
-        let job = client.finished(batch_id, LIMIT);
+        let job = client.wait_until_final(batch_id, BATCH_TIME_MAX);
         assert_eq!(job["status"], "succeeded", "{job}");
         assert_eq!(job["counts"]["succeeded"], LINES, "{job}");
         let result = client.get(&format!("/v1/batches/{batch_id}/result")).json();
@@ -59,6 +61,9 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
         }
     }
     println!("all of them counted and added up in {:?}", started.elapsed());
-    Admin::of(&stack.nats).wait_until_idle();
-    assert_eq!(Admin::of(&stack.nats).messages("KV_job_state"), (CALLS * (LINES + 1)) as u64);
+    Admin::connect(&stack.nats).wait_until_idle();
+    assert_eq!(
+        Admin::connect(&stack.nats).message_count("KV_job_state"),
+        (CALLS * (LINES + 1)) as u64
+    );
 }

@@ -12,7 +12,8 @@ use wordmill_tests::{pause, wait_for};
 use crate::{assert_below, start_stack};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
-const LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for an answer, and for the room of a body.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A request with an incomplete body.
 struct Unfinished {
@@ -38,7 +39,7 @@ impl Unfinished {
              {header}\r\n\r\n"
         );
         let mut stream = TcpStream::connect(client.address()).expect("a connection");
-        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream.set_read_timeout(Some(ANSWER_TIME_MAX)).expect("a limit");
         stream.write_all(head.as_bytes()).expect("sent");
         stream.write_all(start.as_bytes()).expect("sent");
         Self { stream, end }
@@ -70,12 +71,13 @@ fn bodies_share_the_room_while_they_arrive() {
     let body = json!({"text": "word ".repeat(200_000)}).to_string();
     for framing in [Framing::Length, Framing::Chunked] {
         let stack = start_stack(1, 0, &[]);
-        let (client, gateway) = (stack.client(), &stack.gateways[0].process);
+        let client = stack.client();
+        let gateway = &stack.gateways[0].process;
         let before = gateway.peak_memory_bytes();
         let unfinished: Vec<Unfinished> =
             (0..BODIES).map(|_| Unfinished::send(client, &body, framing)).collect();
-        let taken = || Metrics::of(client).sum("wordmill_submission_room_taken_bytes", &[]);
-        wait_for("all bodies have arrived or are refused", LIMIT, || {
+        let taken = || Metrics::fetch(client).sum("wordmill_submission_room_taken_bytes", &[]);
+        wait_for("all bodies have arrived or are refused", ANSWER_TIME_MAX, || {
             let before = taken();
             pause(Duration::from_millis(300));
             (before > Some(32e6) && before == taken()).then_some(())
@@ -86,7 +88,9 @@ fn bodies_share_the_room_while_they_arrive() {
         let count = |status| statuses.iter().filter(|one| one.ends_with(status)).count();
         assert!(count("503") > 0, "{framing:?}: {statuses:?}");
         assert_eq!(count("202") + count("503"), BODIES, "{framing:?}: {statuses:?}");
-        wait_for("all room is given back", LIMIT, || (taken() == Some(0.0)).then_some(()));
+        wait_for("all room is given back", ANSWER_TIME_MAX, || {
+            (taken() == Some(0.0)).then_some(())
+        });
         assert_eq!(client.send("POST", "/v1/jobs", &JSON, body.as_bytes()).status, 202);
     }
 }

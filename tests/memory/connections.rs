@@ -7,13 +7,11 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::json;
 use wordmill_tests::client::Client;
-use wordmill_tests::connection::{connect, is_cut_off, others_while};
+use wordmill_tests::connection::{connect, is_closed, submit_jobs_during};
 use wordmill_tests::keyring::Keyring;
-use wordmill_tests::{pause, wait_for};
+use wordmill_tests::{LIMIT, pause, wait_for};
 
 use crate::{assert_below, start_stack};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn connections_without_a_key_share_a_small_part_of_the_memory() {
@@ -36,7 +34,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
     authenticated.read_exact(&mut start).expect("an answer");
     assert_eq!(&start, b"HTTP/1.1 200");
     let before = gateway.peak_memory_bytes();
-    others_while(&client, || {
+    submit_jobs_during(&client, || {
         let unfinished =
             format!("GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nX: {}", "a".repeat(15 << 10));
         let mut strangers: Vec<TcpStream> = Vec::new();
@@ -46,7 +44,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
             strangers.push(stream);
         }
         wait_for("most connections are closed", LIMIT, || {
-            let open = strangers.iter_mut().map(is_cut_off).filter(|is_closed| !is_closed);
+            let open = strangers.iter_mut().map(is_closed).filter(|is_closed| !is_closed);
             (open.count() < CONNECTIONS / 4).then_some(())
         });
     });
@@ -63,7 +61,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
 }
 
 #[test]
-fn answers_that_a_client_without_a_key_does_not_read_take_little_memory() {
+fn unread_answers_without_a_key_take_little_memory() {
     const CONNECTIONS: usize = 200;
     /// The documented share of one of them: 25 MiB for all. Measured: 11 to 14 MiB.
     const CONNECTION_BYTES_MAX: u64 = 128 << 10;
@@ -71,7 +69,8 @@ fn answers_that_a_client_without_a_key_does_not_read_take_little_memory() {
     keys.add("team", &json!({}));
     let (name, path) = keys.setting();
     let stack = start_stack(1, 0, &[(name, &path)]);
-    let (client, gateway) = (stack.client(), &stack.gateways[0].process);
+    let client = stack.client();
+    let gateway = &stack.gateways[0].process;
     let before = gateway.peak_memory_bytes();
     for coding in ["identity", "gzip", "zstd"] {
         let request = format!(

@@ -3,17 +3,14 @@
 mod brotli;
 mod zstd;
 
-use std::time::Duration;
-
 use serde_json::Value;
-use wordmill_tests::document::{compress, post, require_accepted};
-use wordmill_tests::repository;
+use wordmill_tests::document::{compress, post_document, require_accepted};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
+use wordmill_tests::{LIMIT, repository};
 
 use crate::{assert_below, start_stack};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// Largest difference between the peaks of two equal runs. Measured: 0.3 MiB.
 const NOISE_BYTES: u64 = 1 << 20;
 /// The size of bodies that are not compressed.
@@ -47,12 +44,12 @@ fn documented_bytes_max(decoder: &str) -> u64 {
 }
 
 /// Fetches a page with a new worker. Returns the job and the worker's peak of resident memory.
-fn fetch(stack: &Stack, site: &Site, case: &Case) -> (Value, u64) {
+fn fetch_document(stack: &Stack, site: &Site, case: &Case) -> (Value, u64) {
     let worker = Worker::start(&stack.nats.address(), &[]);
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     let page = Page::new(&format!("text/plain; charset={}", case.charset), case.body.as_slice());
     let url = site.put("/page", page.header("Content-Encoding", case.encoding));
-    let job = stack.client().finished(&stack.client().submit_url(&url), LIMIT);
+    let job = stack.client().wait_until_final(&stack.client().submit_url(&url), LIMIT);
     (job, worker.process.peak_memory_bytes())
 }
 
@@ -70,7 +67,9 @@ fn prose() -> Vec<u8> {
 /// members behind the text.
 fn gzip_with_long_header(text: &[u8]) -> Vec<u8> {
     const FIELD_BYTES: usize = 8 << 20;
-    let (extra, name, comment) = (4, 8, 16);
+    let extra = 4;
+    let name = 8;
+    let comment = 16;
     let mut body = vec![0x1f, 0x8b, 8, extra | name | comment, 0, 0, 0, 0, 0, 0xff];
     body.extend_from_slice(&u16::MAX.to_le_bytes());
     body.resize(body.len() + usize::from(u16::MAX), b'x');
@@ -90,7 +89,8 @@ fn cases() -> Vec<Case> {
     };
     let plain = |charset, bytes: &[u8]| {
         let body = bytes.repeat(PLAIN_BYTES / bytes.len());
-        let (decoder, encoding) = ("any charset", "identity");
+        let decoder = "any charset";
+        let encoding = "identity";
         Case { name: charset, decoder, encoding, charset, body }
     };
     let prose = prose();
@@ -115,7 +115,8 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
-    let (stack, site) = (start_stack(1, 0, &[]), Site::start());
+    let stack = start_stack(1, 0, &[]);
+    let site = Site::start();
     let small = Case {
         name: "plain text",
         decoder: "",
@@ -123,12 +124,13 @@ fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
         charset: "utf-8",
         body: b"abc ".repeat(PLAIN_BYTES / 4),
     };
-    let (_, usual) = fetch(&stack, &site, &small);
+    let (_, usual) = fetch_document(&stack, &site, &small);
     for case in cases() {
-        let (job, peak) = fetch(&stack, &site, &case);
+        let (job, peak) = fetch_document(&stack, &site, &case);
         let name = case.name;
         assert_eq!(job["status"], "succeeded", "{name}: {job}");
-        let (taken, bytes_max) = (peak.saturating_sub(usual), documented_bytes_max(case.decoder));
+        let taken = peak.saturating_sub(usual);
+        let bytes_max = documented_bytes_max(case.decoder);
         println!("decoding {name}: {} KiB, documented {} KiB", taken >> 10, bytes_max >> 10);
         assert!(taken < bytes_max + NOISE_BYTES, "{name}: {taken} bytes of {bytes_max}");
         // A body that takes less than half of a large bound is not the worst one.
@@ -141,16 +143,20 @@ fn brotli_with_a_large_window_is_refused_without_its_memory() {
     const WINDOW_LOG: u32 = 28;
     /// Measured: 1 to 2 MiB.
     const GROWTH_BYTES_MAX: u64 = 4 << 20;
-    let (stack, site) = (start_stack(1, 1, &[]), Site::start());
-    let (client, worker) = (stack.client(), &stack.workers[0].process);
+    let stack = start_stack(1, 1, &[]);
+    let site = Site::start();
+    let client = stack.client();
+    let worker = &stack.workers[0].process;
     // 192 MiB, in less than 2 MiB as sent.
     let body = brotli::with_large_window(WINDOW_LOG, 12);
     let page = Page::new("text/plain", body.as_slice()).header("Content-Encoding", "br");
     let url = site.put("/page", page);
     let headers = [("content-type", "text/plain"), ("content-encoding", "br")];
     let before = worker.peak_memory_bytes();
-    for job_id in [client.submit_url(&url), require_accepted(&post(client, "", &headers, &body))] {
-        let job = client.finished(&job_id, LIMIT);
+    for job_id in
+        [client.submit_url(&url), require_accepted(&post_document(client, "", &headers, &body))]
+    {
+        let job = client.wait_until_final(&job_id, LIMIT);
         assert_eq!(job["failure"]["code"], "decode_error", "{job}");
         assert_eq!(job["failure"]["retryable"], false, "{job}");
         let detail = job["failure"]["detail"].as_str().expect("a sentence");

@@ -7,10 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::client::Client;
 use wordmill_tests::process::Process;
 
-use crate::documents::{LIMIT, upload};
+use crate::documents::{DOCUMENT_TIME_MAX, upload};
 use crate::{assert_below, start_stack};
 
 /// Most memory of a gateway. Measured: 27 to 31 MiB.
@@ -37,7 +38,7 @@ fn read_late(client: &Client, path: &str, encoding: &str, may_read: &mpsc::Recei
     let mut begin = [0; 15];
     stream.read_exact(&mut begin).expect("an answer");
     assert_eq!(&begin, b"HTTP/1.1 200 OK");
-    may_read.recv_timeout(LIMIT).expect("the others are done");
+    may_read.recv_timeout(DOCUMENT_TIME_MAX).expect("the others are done");
     std::io::copy(&mut stream, &mut std::io::sink()).expect("the rest of the answer")
 }
 
@@ -46,13 +47,15 @@ fn a_large_result_is_streamed_to_clients_of_the_older_contract() {
     const WORDS: usize = 255_000;
     const TEXT_BYTES: u64 = 60_000_000;
     let stack = start_stack(1, 1, &[]);
-    let (client, gateway) = (stack.client(), &stack.gateways[0].process);
+    let client = stack.client();
+    let gateway = &stack.gateways[0].process;
     let text: String = (0..WORDS).map(|n| format!("w{n:06}{} ", "x".repeat(243))).collect();
     assert!(text.len() as u64 > TEXT_BYTES);
     let id = upload(client, text.as_bytes(), 1);
-    let job = client.finished(&id, LIMIT);
+    let job = client.wait_until_final(&id, DOCUMENT_TIME_MAX);
     assert_eq!(job["totals"]["unique_words"], WORDS, "{job}");
-    let (path, query) = (format!("/word-count/{id}"), format!("/word-count?job_id={id}"));
+    let path = format!("/word-count/{id}");
+    let query = format!("/word-count?job_id={id}");
 
     for (encoding, header) in [("identity", None), ("gzip", Some("gzip")), ("zstd", Some("zstd"))] {
         reset_peak(gateway);
@@ -82,7 +85,7 @@ fn a_large_result_is_streamed_to_clients_of_the_older_contract() {
         if header.is_none() {
             assert!(answers[0].bytes.len() as u64 > TEXT_BYTES);
             let data = &answers[1].json()["data"];
-            assert_eq!((&data["job_id"], &data["status"]), (&json!(id), &json!("COMPLETE")));
+            assert_fields(&data, json!({"job_id": id, "status": "COMPLETE"}));
             let words = data["word_count"].as_object().expect("words");
             assert_eq!(words.len(), WORDS);
         }

@@ -1,7 +1,7 @@
 //! Kills things at random under load, and reconciles what was accepted with what came out.
 //!
-//! What has to come of each job is computed here, from its own plan; the product is asked over HTTP, and
-//! its broker as an administrator.
+//! What has to come of each job is computed here, from its own plan; the product is asked over
+//! HTTP, and its broker as an administrator.
 
 mod culprit;
 mod fault;
@@ -26,6 +26,7 @@ use crate::chaos::fleet::{Directory, Fleet};
 use crate::chaos::load::{Ledger, Load};
 use crate::chaos::plan::{ACK_WAIT, Kind};
 use crate::chaos::random::Random;
+use crate::chaos::reconcile::Evidence;
 use crate::cluster::Cluster;
 use crate::site::{Page, Site};
 use crate::{pause, wait_for};
@@ -69,15 +70,16 @@ impl Run {
     pub fn run(&self) -> String {
         let cluster = Cluster::start(self.nodes);
         cluster.provision(&[]);
-        let admin = Admin::at(&cluster.addresses());
+        let admin = Admin::connect_to_any(&cluster.addresses());
         admin.set_ack_wait(ACK_WAIT);
         admin.reconfigure("KV_job_state", |config| config.max_messages_per_subject = HISTORY);
         let mut fleet = Fleet::start(cluster, GATEWAYS, WORKERS);
-        let (site, visits) = (Site::start(), Visits::default());
-        let offered = load::offered(&fleet.directory.gateways()[0]);
+        let site = Site::start();
+        let visits = Visits::default();
+        let features = load::detect_features(&fleet.directory.gateways()[0]);
         let load = Load {
             seed: self.seed,
-            offered,
+            features,
             directory: fleet.directory.clone(),
             site: site.url(""),
             ledger: Ledger::default(),
@@ -92,17 +94,18 @@ impl Run {
                 let load = Load { stop: Arc::clone(&polled), ..load.clone() };
                 scope.spawn(move || load.poll(client));
             }
-            let (incidents, ended) = (fleet.incidents.clone(), Arc::clone(&polled));
+            let incidents = fleet.incidents.clone();
+            let ended = Arc::clone(&polled);
             scope.spawn(move || watch_machine(&incidents, &ended));
             // Whatever panics here, the threads have to end: the scope waits for them.
-            let _stops = (Stop(&load.stop), Stop(&polled));
+            let _stops = (StopOnDrop(&load.stop), StopOnDrop(&polled));
             std::thread::scope(|scope| {
-                let _stop = Stop(&load.stop);
+                let _stop = StopOnDrop(&load.stop);
                 for client in 0..CLIENTS {
                     let load = load.clone();
                     scope.spawn(move || load.submit(client));
                 }
-                self.harm(&mut fleet);
+                self.inject_faults(&mut fleet);
                 load.stop.store(true, Ordering::SeqCst);
                 fleet.recover();
             });
@@ -114,32 +117,26 @@ impl Run {
                 let now = SystemTime::now();
                 (!all.iter().any(|incident| incident.overlaps(now, now))).then_some(())
             });
-            load.submit_calmly(CALM_JOBS);
+            load.submit_undisturbed(CALM_JOBS);
             settle(&mut fleet, &admin);
         });
-        let evidence = reconcile::Evidence {
+        let evidence = Evidence {
             run: *self,
             took: began.elapsed(),
-            offered,
+            features,
             submissions: load.ledger.all(),
-            records: record::by_submission(&admin.all("KV_job_state")),
-            dead: admin.all("DEAD_JOBS"),
-            waiting: admin.messages("JOBS"),
+            records: record::by_submission(&admin.all_messages("KV_job_state")),
+            dead: admin.all_messages("DEAD_JOBS"),
+            waiting: admin.message_count("JOBS"),
             visits: visits.lock().expect("visits").clone(),
             incidents: fleet.incidents.all(),
             surprises: fleet.surprises.clone(),
             gateway: fleet.directory.gateways()[0].clone(),
         };
-        let differences = evidence.differences();
-        let table = report::table(&evidence, &differences);
-        if !differences.is_empty() {
-            report::complain(&evidence, &differences, &fleet.outputs());
-            panic!("{table}\n{} differences; the first:\n{}", differences.len(), differences[0]);
-        }
-        table
+        require_no_difference(&evidence, &fleet)
     }
 
-    fn harm(&self, fleet: &mut Fleet) {
+    fn inject_faults(&self, fleet: &mut Fleet) {
         let mut random = Random::new(self.seed, 1);
         let end = Instant::now() + self.time;
         let mut next = Instant::now() + Duration::from_secs(1);
@@ -147,17 +144,28 @@ impl Run {
             pause(Duration::from_millis(20));
             fleet.tick();
             if Instant::now() >= next {
-                fleet.harm(&mut random);
+                fleet.inject_fault(&mut random);
                 next = Instant::now() + random.between_ms(200, 1400);
             }
         }
     }
 }
 
-/// Sets a flag when dropped.
-struct Stop<'a>(&'a AtomicBool);
+/// Returns the table of what happened, or panics with the history of the differences.
+fn require_no_difference(evidence: &Evidence, fleet: &Fleet) -> String {
+    let differences = evidence.differences();
+    let table = report::table(evidence, &differences);
+    if !differences.is_empty() {
+        report::print_differences(evidence, &differences, &fleet.outputs());
+        panic!("{table}\n{} differences; the first:\n{}", differences.len(), differences[0]);
+    }
+    table
+}
 
-impl Drop for Stop<'_> {
+/// Sets a flag when dropped.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -165,8 +173,10 @@ impl Drop for Stop<'_> {
 
 /// Answers for the pages of all plans; a poisonous one kills the worker that asks.
 fn serve(site: &Site, load: &Load, visits: &Visits, incidents: &Incidents) {
-    let (ledger, directory) = (load.ledger.clone(), load.directory.clone());
-    let (visits, incidents) = (Arc::clone(visits), incidents.clone());
+    let ledger = load.ledger.clone();
+    let directory = load.directory.clone();
+    let visits = Arc::clone(visits);
+    let incidents = incidents.clone();
     let site_port = site.port();
     site.handle(move |path, port| {
         let name = path.trim_start_matches('/').to_owned();
@@ -208,21 +218,21 @@ fn kill_visitor((from, to): (u16, u16), directory: &Directory, incidents: &Incid
     }
 }
 
-/// Waits until the queue is empty and every record final: poisonous jobs may still kill workers, and
-/// the sweeper ends what was never queued. Whatever is left after that is a difference.
+/// Waits until the queue is empty and every record final: poisonous jobs may still kill workers,
+/// and the sweeper ends what was never queued. Whatever is left after that is a difference.
 fn settle(fleet: &mut Fleet, admin: &Admin) {
     let end = Instant::now() + SETTLE_MAX;
     while Instant::now() < end {
         fleet.tick();
-        if admin.messages("JOBS") == 0 && all_final(admin) {
+        if admin.message_count("JOBS") == 0 && are_all_final(admin) {
             return;
         }
         pause(Duration::from_millis(200));
     }
 }
 
-fn all_final(admin: &Admin) -> bool {
-    let records = record::by_submission(&admin.all("KV_job_state"));
+fn are_all_final(admin: &Admin) -> bool {
+    let records = record::by_submission(&admin.all_messages("KV_job_state"));
     records.values().flatten().all(|one| one.last().is_final() || one.last().job.is_none())
 }
 
@@ -230,10 +240,11 @@ fn all_final(admin: &Admin) -> bool {
 fn watch_machine(incidents: &Incidents, stop: &AtomicBool) {
     let nap = Duration::from_millis(50);
     while !stop.load(Ordering::SeqCst) {
-        let (begin, started) = (SystemTime::now(), Instant::now());
+        let begin = SystemTime::now();
+        let started = Instant::now();
         pause(nap);
         if started.elapsed() > nap + LATE_MAX {
-            incidents.stalled(begin);
+            incidents.add_stall(begin);
         }
     }
 }

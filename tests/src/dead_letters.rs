@@ -1,14 +1,9 @@
 //! Lists dead letters.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::client::Client;
-use crate::wait_for;
-
-/// Longest wait for a dead letter.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::{LIMIT, wait_for};
 
 /// Waits until the dead letter of a failed job is published, which follows its final record.
 pub fn wait_for_letter(client: &Client, job_id: &str) -> Value {

@@ -42,7 +42,7 @@ impl Jaeger {
         let mut process = Process::start("jaeger", command);
         let client = Client::new(&http);
         wait_for("Jaeger answers", START_MAX, || {
-            assert!(process.has_ended().is_none(), "{}", process.output());
+            assert!(process.exit_status().is_none(), "{}", process.output());
             let answer = client.try_send("GET", "/api/services", &[], &[]).ok()?;
             (answer.status == 200).then_some(())
         });
@@ -118,7 +118,8 @@ fn span(span: &Value, resource: &Attributes) -> Span {
         let chosen = references.iter().filter(|one| one["refType"] == kind);
         chosen.map(|one| (text(&one["traceID"]), text(&one["spanID"]))).collect::<Vec<_>>()
     };
-    let (parents, links) = (of("CHILD_OF"), of("FOLLOWS_FROM"));
+    let parents = of("CHILD_OF");
+    let links = of("FOLLOWS_FROM");
     // Of a parent that is linked, too, only the link is left, and Jaeger takes it for the parent.
     let own = |one: &&(String, String)| span["traceID"] == one.0;
     let parent = parents.first().or_else(|| links.iter().find(own));

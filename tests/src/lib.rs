@@ -1,8 +1,10 @@
 //! Starts the real binaries and a real nats-server, and talks to them as users do.
 //!
-//! Depends on no wordmill crate: whatever is spelled here is the contract.
+//! Depends on no wordmill crate: URLs, JSON and subjects that are spelled out here are the
+//! contract.
 
 pub mod admin;
+pub mod assertions;
 pub mod browser;
 pub mod certificates;
 pub mod chaos;
@@ -19,6 +21,7 @@ pub mod metrics;
 pub mod mixed;
 pub mod port;
 pub mod process;
+pub mod proxied_stack;
 pub mod proxy;
 pub mod receiver;
 pub mod session;
@@ -31,6 +34,10 @@ pub mod upload;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+/// Longest wait for a condition that normally holds within seconds. Long enough for a busy machine;
+/// a test that claims a time has a constant of its own.
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` returns something, and panics with `what` after `limit`.
 ///
@@ -47,7 +54,7 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
     }
 }
 
-/// Waits a moment between two looks at a condition.
+/// Waits before the next check of a condition.
 #[expect(clippy::disallowed_methods, reason = "tests run on threads of their own")]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);

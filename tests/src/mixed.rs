@@ -1,8 +1,7 @@
-//! A little of everything: jobs that wait, succeed, fail, are tried again, given up, cancelled, lost
-//! and repeated.
+//! A little of everything: jobs that wait, succeed, fail, are tried again, given up, cancelled,
+//! lost and repeated.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -11,9 +10,8 @@ use crate::client::Client;
 use crate::receiver::Receiver;
 use crate::site::{Page, Site};
 use crate::stack::Stack;
-use crate::wait_for;
+use crate::{LIMIT, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// The trace of the one job that comes with one, the only one of the bulk lane that is done.
 pub const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 /// Settings under which the load goes through in seconds.
@@ -25,9 +23,9 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef"),
 ];
 
-/// Submits what waits while there is no worker: two interactive jobs, and a bulk job that is traced;
-/// and two more bulk jobs, one cancelled and one that loses its message.
-pub fn submit_waiting(stack: &Stack) -> Vec<String> {
+/// Submits jobs that stay queued without a worker: two interactive ones and a traced bulk job.
+/// Submits two more bulk jobs: one is cancelled, and one loses its message.
+pub fn submit_queued_jobs(stack: &Stack) -> Vec<String> {
     let client = stack.client();
     let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
     let headers = [("content-type", "application/json"), ("traceparent", traceparent.as_str())];
@@ -38,21 +36,24 @@ pub fn submit_waiting(stack: &Stack) -> Vec<String> {
     waiting
         .extend(["tea for two", "two for tea"].map(|text| client.submit(&json!({"text": text}))));
     let bulk = || client.submit(&bulk);
-    let (cancelled, lost) = (bulk(), bulk());
+    let cancelled = bulk();
+    let lost = bulk();
     let answer = client.post(&format!("/v1/jobs/{cancelled}/cancel"), &json!({}));
     assert_eq!(answer.status, 200, "{answer:?}");
-    Admin::of(&stack.nats).remove("JOBS", &format!("jobs.bulk.public.{lost}"));
+    Admin::connect(&stack.nats).remove_message("JOBS", &format!("jobs.bulk.public.{lost}"));
     waiting
 }
 
 /// Submits interactive jobs to running workers and waits for their ends: one that succeeds at its
 /// second attempt, one that fails with `fetch_http_4xx`, one that becomes a dead letter, and one
-/// that is named, submitted twice and told of by a webhook. Asks for what does not exist, too.
-pub fn work_through(client: &Client) -> Vec<String> {
+/// with an idempotency key, submitted twice, and a webhook. Requests an unknown job, too.
+pub fn run_mixed_jobs(client: &Client) -> Vec<String> {
     let site = Site::start();
-    let asked = AtomicUsize::new(0);
+    let requests = AtomicUsize::new(0);
     site.handle(move |path, _| match path {
-        "/flaky" if asked.fetch_add(1, Ordering::Relaxed) > 0 => Page::new("text/plain", "better"),
+        "/flaky" if requests.fetch_add(1, Ordering::Relaxed) > 0 => {
+            Page::new("text/plain", "better")
+        }
         "/absent" => Page::status("404 Not Found"),
         _ => Page::status("500 Internal Server Error"),
     });
@@ -67,7 +68,7 @@ pub fn work_through(client: &Client) -> Vec<String> {
         client.send("POST", "/v1/jobs", &headers, once.as_bytes()).json()
     };
     jobs.push(named()["job_id"].as_str().expect("a job id").to_owned());
-    let ends: Vec<_> = jobs.iter().map(|job| client.finished(job, LIMIT)).collect();
+    let ends: Vec<_> = jobs.iter().map(|job| client.wait_until_final(job, LIMIT)).collect();
     assert_eq!(named()["job_id"], jobs[3], "the same job");
     wait_for("the webhook is delivered", LIMIT, || {
         let job = client.get(&format!("/v1/jobs/{}", jobs[3])).json();
@@ -79,6 +80,6 @@ pub fn work_through(client: &Client) -> Vec<String> {
     let expected = [(&succeeded, &no), (&failed, &no), (&failed, &yes), (&succeeded, &no)];
     assert!(outcomes.eq(expected), "{ends:?}");
     let unknown = client.get("/v1/jobs/0198f0c2-0000-7000-8000-00000000dead");
-    unknown.problem(404, "job_not_found");
+    unknown.expect_problem(404, "job_not_found");
     jobs
 }

@@ -9,7 +9,7 @@ const FIRST: u32 = 20_000;
 /// How many there are.
 const COUNT: u32 = 12_000;
 
-/// Returns a port of 127.0.0.1 that nobody listens on, another one each time.
+/// Returns a free port of 127.0.0.1, another one each time.
 ///
 /// # Panics
 /// If all are taken.
@@ -18,8 +18,8 @@ pub fn reserved() -> u16 {
     // Test processes that run side by side begin in different places.
     let start = std::process::id().wrapping_mul(997);
     for _ in 0..COUNT {
-        let place = start.wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst)) % COUNT;
-        let port = u16::try_from(FIRST + place).expect("a port");
+        let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst)) % COUNT;
+        let port = u16::try_from(FIRST + offset).expect("a port");
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

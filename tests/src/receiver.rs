@@ -1,4 +1,4 @@
-//! Somebody who is told by webhooks: keeps what comes, and answers as the test says.
+//! A receiver of webhooks: stores the requests, and answers with replies that the test sets.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,7 +19,7 @@ const HANG: Duration = Duration::from_secs(120);
 
 /// One request.
 #[derive(Debug, Clone)]
-pub struct Received {
+pub struct ReceivedRequest {
     /// Its method.
     pub method: String,
     /// Its path.
@@ -30,7 +30,7 @@ pub struct Received {
     pub body: Vec<u8>,
 }
 
-impl Received {
+impl ReceivedRequest {
     /// Returns the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -42,7 +42,7 @@ impl Received {
         value.to_str().expect("text")
     }
 
-    /// Tells whether the library of the standard accepts the signature.
+    /// Returns whether the library of the standard accepts the signature.
     pub fn is_signed_with(&self, secret: &str) -> bool {
         let webhook = Webhook::new(secret).expect("a secret as the standard has it");
         webhook.verify(&self.body, &self.headers).is_ok()
@@ -67,7 +67,7 @@ pub struct Receiver {
 
 #[derive(Default)]
 struct State {
-    received: Vec<Received>,
+    received: Vec<ReceivedRequest>,
     replies: HashMap<String, Vec<Reply>>,
 }
 
@@ -104,7 +104,8 @@ impl Receiver {
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (shared, serve) = (Arc::clone(&shared), serve.clone());
+                let shared = Arc::clone(&shared);
+                let serve = serve.clone();
                 std::thread::spawn(move || serve(stream, &shared));
             }
         });
@@ -116,23 +117,28 @@ impl Receiver {
         format!("{}://{}{path}", self.scheme, self.address)
     }
 
-    /// Answers on a path with one reply after the other; the last one stays.
-    pub fn answer(&self, path: &str, replies: &[Reply]) {
+    /// Sets the replies on a path, one for each request. The last one is repeated.
+    pub fn set_replies(&self, path: &str, replies: &[Reply]) {
         let mut replies = replies.to_vec();
         replies.reverse();
         self.state.lock().expect("state").replies.insert(path.to_owned(), replies);
     }
 
-    /// Returns what came on a path.
-    pub fn received(&self, path: &str) -> Vec<Received> {
+    /// Returns the requests on a path.
+    pub fn requests(&self, path: &str) -> Vec<ReceivedRequest> {
         let state = self.state.lock().expect("state");
         state.received.iter().filter(|received| received.path == path).cloned().collect()
     }
 
-    /// Waits until so many requests have come on a path, and returns them.
-    pub fn wait_for(&self, path: &str, count: usize, limit: Duration) -> Vec<Received> {
+    /// Waits until a path has received `count` requests, and returns them.
+    pub fn wait_for_requests(
+        &self,
+        path: &str,
+        count: usize,
+        limit: Duration,
+    ) -> Vec<ReceivedRequest> {
         wait_for(&format!("{count} requests on {path}"), limit, || {
-            Some(self.received(path)).filter(|received| received.len() >= count)
+            Some(self.requests(path)).filter(|received| received.len() >= count)
         })
     }
 }
@@ -142,7 +148,8 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> Option<()> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split(' ');
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let method = words.next()?.to_owned();
+    let path = words.next()?.to_owned();
     let mut headers = HeaderMap::new();
     loop {
         let mut line = String::new();
@@ -156,7 +163,7 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> Option<()> {
     reader.read_exact(&mut body).ok()?;
     let reply = {
         let mut state = state.lock().expect("state");
-        state.received.push(Received { method, path: path.clone(), headers, body });
+        state.received.push(ReceivedRequest { method, path: path.clone(), headers, body });
         let replies = state.replies.get_mut(&path);
         let next = replies.and_then(|replies| match replies.len() {
             0 | 1 => replies.last().copied(),

@@ -31,10 +31,10 @@ pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
     );
     row("faults for", format!("{} s", run.time.as_secs()));
     row("whole run", format!("{} s", evidence.took.as_secs()));
-    let offered = &evidence.offered;
+    let features = &evidence.features;
     row(
-        "offered",
-        format!("cancel {}, keys {}, put {}", offered.cancel, offered.keys, offered.put),
+        "features",
+        format!("cancel {}, keys {}, put {}", features.cancel, features.keys, features.put),
     );
     row("attempts, ack wait", format!("{ATTEMPTS}, {} s", ACK_WAIT.as_secs()));
     row("submissions", evidence.submissions.len().to_string());
@@ -121,7 +121,11 @@ fn longest(evidence: &Evidence) -> Duration {
 }
 
 /// Prints all that is known about what went wrong.
-pub fn complain(evidence: &Evidence, differences: &[Difference], outputs: &[(String, String)]) {
+pub fn print_differences(
+    evidence: &Evidence,
+    differences: &[Difference],
+    outputs: &[(String, String)],
+) {
     for difference in differences.iter().take(LISTED_MAX) {
         println!("DIFFERENCE {difference}");
     }
@@ -154,7 +158,8 @@ fn history(evidence: &Evidence, name: &str, outputs: &[(String, String)]) -> Str
                     job.remove(long);
                 }
             }
-            let (number, stored) = (revision.number, clock(revision.stored));
+            let number = revision.number;
+            let stored = clock(revision.stored);
             let _ = writeln!(text, "{} r{number} {stored} {job}", record.id);
         }
     }
@@ -164,7 +169,8 @@ fn history(evidence: &Evidence, name: &str, outputs: &[(String, String)]) -> Str
     }
     for incident in evidence.incidents.iter().filter(|one| one.overlaps(submission.sent, last)) {
         let end = incident.end.map_or_else(String::new, clock);
-        let (begin, target) = (clock(incident.begin), &incident.target);
+        let begin = clock(incident.begin);
+        let target = &incident.target;
         let _ = writeln!(text, "{:?} {target} {begin} to {end}", incident.fault);
     }
     ids.dedup();
@@ -181,6 +187,8 @@ fn history(evidence: &Evidence, name: &str, outputs: &[(String, String)]) -> Str
 fn clock(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let day = since.as_secs() % 86_400;
-    let (hours, minutes, seconds) = (day / 3600, day / 60 % 60, day % 60);
+    let hours = day / 3600;
+    let minutes = day / 60 % 60;
+    let seconds = day % 60;
     format!("{hours:02}:{minutes:02}:{seconds:02}.{:03}", since.subsec_millis())
 }

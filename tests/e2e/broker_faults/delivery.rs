@@ -1,0 +1,372 @@
+//! Every branch of a delivery, forced: what is lost, late or unclear between worker and broker.
+//! Those without a test here are named in docs/reliability.md.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use wordmill_tests::assertions::{array_length, assert_fields};
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
+use wordmill_tests::proxy::{Forward, Rule};
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::{LIMIT, wait_for};
+
+const RECORDS: &str = "$KV.job_state.";
+const LOOK: &str = "$JS.API.DIRECT.GET.KV_job_state.";
+const LOOK_AT_LEADER: &str = "$JS.API.STREAM.MSG.GET.KV_job_state";
+/// Acknowledgements, and deliveries, which name theirs.
+const ACK: &str = "$JS.ACK.JOBS.";
+const ON_ITS_WAY: &str =
+    r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#;
+
+/// A worker that has a job takes no other of the same lane.
+const ONE_AT_A_TIME: &[(&str, &str)] = &[("WORDMILL_SLOTS", "2")];
+
+/// Starts a gateway, and a proxy for workers. The broker redelivers a message after 3 s without an
+/// acknowledgement: on a busy machine a worker may take longer than 1 s to send one.
+fn start() -> ProxiedStack {
+    ProxiedStack::start(Proxied::Workers, &[]).with_ack_wait(Duration::from_secs(3))
+}
+
+/// Submits a page of two words.
+fn submit_page(stack: &ProxiedStack, path: &str) -> String {
+    stack.client().submit_url(&stack.site.put(path, Page::new("text/plain", "two words")))
+}
+
+/// Waits for a job's end and the end of its message, after which nothing may have changed.
+fn wait_until_settled(stack: &ProxiedStack, job_id: &str) -> Value {
+    let job = stack.client().wait_until_final(job_id, LIMIT);
+    let etag = stack.etag(job_id);
+    stack.admin.wait_until_idle();
+    assert_eq!(stack.job(job_id), job);
+    assert_eq!(stack.etag(job_id), etag);
+    job
+}
+
+/// Asserts that a job was done at the first go.
+fn assert_done_in_one_attempt(stack: &ProxiedStack, path: &str, job_id: &str) {
+    let job = wait_until_settled(stack, job_id);
+    assert_eq!(job["totals"]["words"], 2, "{job}");
+    assert_eq!(array_length(&job["attempts"]), 1, "{job}");
+    assert_eq!(stack.site.hits(path), 1, "{job}");
+}
+
+#[test]
+fn a_lost_acknowledgement_costs_one_more_delivery() {
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&[]);
+    let handle = stack.proxy().add_rule(Rule::lose(ACK).containing("+ACK").times(1));
+    let job_id = submit_page(&stack, "/page");
+    assert_done_in_one_attempt(&stack, "/page", &job_id);
+    assert_eq!(handle.count(), 1);
+}
+
+#[test]
+fn an_unconfirmed_dead_letter_is_stored_before_the_message_goes() {
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&[("WORDMILL_ATTEMPTS", "1")]);
+    for (n, rule) in [Rule::lose("dead."), Rule::lose_answers("dead.")].into_iter().enumerate() {
+        let path = format!("/{n}");
+        let url = stack.site.put(&path, Page::status("503 Service Unavailable"));
+        let handle = stack.proxy().add_rule(rule.times(1));
+        let job_id = stack.client().submit_url(&url);
+        let job = wait_until_settled(&stack, &job_id);
+        assert_fields(&job, json!({"dead_lettered": true}));
+        assert_eq!(handle.count(), 1, "{job}");
+        assert_eq!(array_length(&job["attempts"]), 1, "{job}");
+        assert_eq!(stack.site.hits(&path), 1, "{job}");
+        assert_eq!(stack.admin.message_count("DEAD_JOBS"), n as u64 + 1);
+    }
+    let handle = stack.proxy().add_rule(Rule::lose("dead.").times(1));
+    stack.admin.publish("jobs.bulk.public.nonsense", "this is no job");
+    stack.admin.wait_until_idle();
+    assert_eq!(handle.count(), 1);
+    assert_eq!(stack.admin.message_count("DEAD_JOBS"), 3);
+}
+
+#[test]
+fn a_job_delivered_before_its_time_is_sent_back() {
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&[("WORDMILL_RETRY_BASE", "8s")]);
+    // The wish to get it later is lost, so it comes again after a second.
+    let handle = stack.proxy().add_rule(Rule::lose(ACK).containing("-NAK").times(1));
+    let url = stack.site.put("/busy", Page::status("503 Service Unavailable"));
+    let job_id = stack.client().submit_url(&url);
+    wait_for("the wish is lost", LIMIT, || (handle.count() == 1).then_some(()));
+    let sent_back = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
+    wait_for("the job is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
+    assert_eq!(array_length(&stack.job(&job_id)["attempts"]), 1);
+    assert_eq!(stack.site.hits("/busy"), 1);
+    stack.site.put("/busy", Page::new("text/plain", "two words"));
+    let job = wait_until_settled(&stack, &job_id);
+    assert_fields(&job, json!({"totals.words": 2}));
+    assert_eq!(array_length(&job["attempts"]), 2, "{job}");
+    assert_eq!(stack.site.hits("/busy"), 2);
+}
+
+#[test]
+fn a_lost_read_of_a_record_is_repeated() {
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&[]);
+    let handle = stack.proxy().add_rule(Rule::lose(LOOK).times(1));
+    let job_id = submit_page(&stack, "/page");
+    assert_done_in_one_attempt(&stack, "/page", &job_id);
+    assert_eq!(handle.count(), 1);
+}
+
+#[test]
+fn a_job_that_ends_while_it_is_read_is_not_started() {
+    let stack = start();
+    for (path, is_deleted) in [("/cancelled", false), ("/deleted", true)] {
+        let slow = Page::new("text/plain", "two words").after(Duration::from_secs(30));
+        let job_id = stack.client().submit_url(&stack.site.put(path, slow));
+        let mut first = stack.start_direct_worker(&[]);
+        wait_for("the job runs", LIMIT, || {
+            (stack.job(&job_id)["status"] == "running").then_some(())
+        });
+        first.process.kill();
+        // The next delivery reads the record, and hears late of it what was true then.
+        let held_messages = stack.proxy().add_rule(Rule::hold_answers(LOOK));
+        let _second = stack.start_proxied_worker(&[]);
+        wait_for("the record is read", LIMIT, || (held_messages.count() > 0).then_some(()));
+        let job_path = format!("/v1/jobs/{job_id}");
+        let cancelled = stack.client().send("POST", &format!("{job_path}/cancel"), &[], &[]);
+        assert_eq!(cancelled.status, 200, "{cancelled:?}");
+        if is_deleted {
+            assert_eq!(stack.client().send("DELETE", &job_path, &[], &[]).status, 204);
+        }
+        stack.proxy().release();
+        stack.admin.wait_until_idle();
+        assert_eq!(stack.site.hits(path), 1);
+        match is_deleted {
+            false => assert_eq!(stack.job(&job_id), cancelled.json()),
+            true => drop(stack.client().get(&job_path).expect_problem(410, "result_expired")),
+        }
+    }
+}
+
+/// Pages that answer when the test says so, the first visitor before the second.
+struct GatedPages {
+    allowed: Arc<AtomicUsize>,
+}
+
+impl GatedPages {
+    fn start(site: &Site, pages: [Page; 2]) -> Self {
+        let allowed = Arc::new(AtomicUsize::new(0));
+        let turns = Arc::clone(&allowed);
+        let visitors = AtomicUsize::new(0);
+        site.handle(move |_, _| {
+            let visitor = visitors.fetch_add(1, Ordering::SeqCst);
+            wait_for("it is the visitor's turn", LIMIT, || {
+                (turns.load(Ordering::SeqCst) > visitor).then_some(())
+            });
+            pages.get(visitor).cloned().unwrap_or_else(|| Page::status("410 Gone"))
+        });
+        Self { allowed }
+    }
+
+    fn answer_next(&self) {
+        self.allowed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Lets a worker lose a job to another one without noticing, and end its attempt with `page` while
+/// that one runs. `written` is what its final write says.
+fn run_job_on_two_workers(page: Page, written: &str) -> Value {
+    let stack = start();
+    let turns = GatedPages::start(&stack.site, [page, Page::new("text/plain", "now three words")]);
+    let log = ("WORDMILL_LOG", "debug");
+    let mut first = stack.start_proxied_worker(&[ONE_AT_A_TIME[0], log]);
+    for rule in [
+        Rule::lose(ACK).containing("+WPI"),
+        Rule::lose("events."),
+        Rule::lose_answers(LOOK_AT_LEADER),
+    ] {
+        stack.proxy().add_rule(rule);
+    }
+    let job_id = stack.client().submit_url(&stack.site.url("/page"));
+    wait_for("the first has asked", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
+    let _second = stack.start_direct_worker(&[]);
+    wait_for("the second has asked", LIMIT, || (stack.site.hits("/page") == 2).then_some(()));
+    let late = stack.proxy().add_rule(Rule::lose_answers(RECORDS).containing(written));
+    turns.answer_next();
+    wait_for("the first says what it found", LIMIT, || (late.count() > 0).then_some(()));
+    assert_eq!(stack.job(&job_id)["status"], "running");
+    stack.proxy().release();
+    if written.contains("failed") {
+        first.process.wait_for_log("another run has the job; this delivery is dropped", LIMIT);
+        assert_eq!(stack.job(&job_id)["status"], "running");
+        turns.answer_next();
+    }
+    let job = wait_until_settled(&stack, &job_id);
+    turns.answer_next();
+    assert_eq!(array_length(&job["attempts"]), 2, "{job}");
+    assert_eq!(stack.site.hits("/page"), 2, "{job}");
+    job
+}
+
+#[test]
+fn a_late_success_ends_a_job_that_another_worker_runs() {
+    let job =
+        run_job_on_two_workers(Page::new("text/plain", "two words"), r#""status":"succeeded""#);
+    assert_eq!(job["totals"]["words"], 2, "{job}");
+    assert_eq!(job["attempts"][0]["failure"], Value::Null, "{job}");
+    assert_eq!(job["attempts"][1]["failure"], Value::Null, "{job}");
+}
+
+#[test]
+fn a_late_failure_does_not_end_a_job_that_another_worker_runs() {
+    let job = run_job_on_two_workers(Page::status("404 Not Found"), r#""status":"failed""#);
+    assert_eq!(job["totals"]["words"], 3, "{job}");
+    assert_eq!(job["attempts"][0]["failure"]["code"], "worker_crashed", "{job}");
+}
+
+#[test]
+fn an_unconfirmed_final_write_is_settled_at_the_leader() {
+    let stack = start();
+    // Long enough for a write that is lost and repeated.
+    stack.admin.set_ack_wait(Duration::from_secs(30));
+    let _worker = stack.start_proxied_worker(&[]);
+    let rules = [
+        Rule::lose(RECORDS).times(1),
+        Rule::lose_answers(RECORDS).times(1),
+        Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).times(1),
+        Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes).times(1),
+    ];
+    for (n, rule) in rules.into_iter().enumerate() {
+        let path = format!("/{n}");
+        let handle = stack.proxy().add_rule(rule.containing("succeeded"));
+        let job_id = submit_page(&stack, &path);
+        assert_done_in_one_attempt(&stack, &path, &job_id);
+        assert_eq!(handle.count(), 1);
+        stack.proxy().release();
+    }
+}
+
+#[test]
+fn a_write_in_flight_for_long_is_waited_for() {
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&[]);
+    let busy = Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).containing("succeeded");
+    let handle = stack.proxy().add_rule(busy);
+    let job_id = submit_page(&stack, "/page");
+    wait_for("it was tried some times", LIMIT, || (handle.count() >= 4).then_some(()));
+    stack.proxy().release();
+    assert_done_in_one_attempt(&stack, "/page", &job_id);
+}
+
+#[test]
+fn a_large_result_that_was_not_stored_is_stored_again() {
+    let stack = start();
+    let _worker = stack.start_proxied_worker(&[]);
+    let words: Vec<String> = (0..8000).map(|n| format!("word{n:05}")).collect();
+    for (n, rule) in
+        [Rule::lose("$O.results.C."), Rule::lose_answers("$O.results.M.")].into_iter().enumerate()
+    {
+        let path = format!("/{n}");
+        let url = stack.site.put(&path, Page::new("text/plain", words.join(" ")));
+        let handle = stack.proxy().add_rule(rule.times(1));
+        let job_id = stack.client().submit_url(&url);
+        let job = wait_until_settled(&stack, &job_id);
+        assert_eq!(handle.count(), 1, "{job}");
+        let result = stack.client().result(&job_id);
+        assert_eq!(result["word_count"].as_object().map(serde_json::Map::len), Some(8000));
+    }
+}
+
+#[test]
+fn a_job_whose_progress_cannot_be_written_continues() {
+    let stack = start();
+    let _first = stack.start_proxied_worker(ONE_AT_A_TIME);
+    let unwritten = stack.proxy().add_rule(Rule::lose_answers(RECORDS).containing("running"));
+    let unread = stack.proxy().add_rule(Rule::lose_answers(LOOK_AT_LEADER));
+    // Whatever is not answered takes as long as the queue waits for a sign of life.
+    let page = Page::new("text/plain", "two words").after(Duration::from_secs(6));
+    let job_id = stack.client().submit_url(&stack.site.put("/page", page));
+    wait_for("the first has asked", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
+    let _second = stack.start_direct_worker(&[]);
+    wait_for("nobody answers", LIMIT, || {
+        (unwritten.count() > 0 && unread.count() > 1).then_some(())
+    });
+    stack.proxy().release();
+    assert_done_in_one_attempt(&stack, "/page", &job_id);
+}
+
+/// Stops a worker in the middle of a job while `rules` hold, and returns what its successor makes
+/// of the job.
+fn stop_worker_during_job(rules: Vec<Rule>, is_expected: impl Fn(&[usize]) -> bool) -> Value {
+    let stack = start();
+    // What is not handed back comes late.
+    stack.admin.set_ack_wait(Duration::from_secs(30));
+    let mut worker = stack.start_proxied_worker(&[("WORDMILL_SHUTDOWN_GRACE", "100ms")]);
+    let handles: Vec<_> = rules.into_iter().map(|rule| stack.proxy().add_rule(rule)).collect();
+    let slow = Page::new("text/plain", "two words").after(Duration::from_secs(30));
+    let job_id = stack.client().submit_url(&stack.site.put("/page", slow));
+    wait_for("the job is in hand", LIMIT, || (handles[0].count() > 0).then_some(()));
+    worker.process.signal(Signal::TERM);
+    assert!(worker.process.wait_for_exit(LIMIT).success(), "{}", worker.process.output());
+    let counts: Vec<usize> = handles.iter().map(wordmill_tests::proxy::RuleHandle::count).collect();
+    assert!(is_expected(&counts), "{counts:?}");
+    stack.site.put("/page", Page::new("text/plain", "two words"));
+    let _second = stack.start_direct_worker(&[]);
+    let job = stack.client().wait_until_final(&job_id, Duration::from_secs(15));
+    assert_eq!(job["totals"]["words"], 2, "{job}");
+    stack.admin.wait_until_idle();
+    job
+}
+
+#[test]
+fn an_unconfirmed_start_is_handed_back() {
+    let rules = vec![
+        Rule::lose_answers(RECORDS).containing("running").times(1),
+        Rule::lose_answers(LOOK_AT_LEADER).times(1),
+    ];
+    let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
+    assert_eq!(array_length(&job["attempts"]), 1, "a hand-back is no attempt: {job}");
+}
+
+#[test]
+fn an_unconfirmed_hand_back_takes_effect() {
+    let rules = vec![
+        Rule::pass(RECORDS).containing("running"),
+        Rule::lose_answers(RECORDS).containing(r#""status":"queued""#).times(1),
+    ];
+    let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
+    assert_eq!(array_length(&job["attempts"]), 1, "a hand-back is no attempt: {job}");
+}
+
+#[test]
+fn a_job_is_handed_back_although_no_read_is_answered() {
+    let rules =
+        vec![Rule::lose_answers(RECORDS).containing("running"), Rule::lose_answers(LOOK_AT_LEADER)];
+    let job = stop_worker_during_job(rules, |counts| counts[0] > 0 && counts[1] > 1);
+    // Nobody could tell that the attempt had not ended by a crash.
+    assert_eq!(array_length(&job["attempts"]), 2, "{job}");
+    assert_eq!(job["attempts"][0]["failure"]["code"], "worker_crashed", "{job}");
+}
+
+#[test]
+fn a_job_sent_to_a_stopping_worker_is_done_at_once_by_another() {
+    let stack = start();
+    stack.admin.set_ack_wait(Duration::from_secs(30));
+    // On a busy machine it may be let go too late; then it comes after the acknowledgement wait.
+    let in_time = (0..3).any(|n| {
+        let path = format!("/{n}");
+        let mut worker = stack.start_proxied_worker(&[]);
+        let held_messages = stack.proxy().add_rule(Rule::hold(ACK).containing("job_id"));
+        let ended = stack.proxy().add_rule(Rule::pass("$JS.API.DIRECT.GET.KV_job_state"));
+        let job_id = submit_page(&stack, &path);
+        wait_for("the job is on its way", LIMIT, || (held_messages.count() == 1).then_some(()));
+        worker.process.signal(Signal::TERM);
+        wait_for("the worker takes no more", LIMIT, || (ended.count() > 0).then_some(()));
+        stack.proxy().release();
+        assert!(worker.process.wait_for_exit(LIMIT).success(), "{}", worker.process.output());
+        let _second = stack.start_direct_worker(&[]);
+        let started = std::time::Instant::now();
+        assert_done_in_one_attempt(&stack, &path, &job_id);
+        started.elapsed() < Duration::from_secs(15)
+    });
+    assert!(in_time, "a job that was on its way was dropped, three times");
+}

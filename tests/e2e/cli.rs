@@ -1,0 +1,5 @@
+//! The command `wordmill`.
+
+mod count;
+mod jobs;
+mod server;

@@ -1,0 +1,203 @@
+//! The route table, row by row: every success and every error that the description promises of an
+//! operation is provoked on that operation, and each limit of a request is met where it holds.
+//!
+//! Each list of cases has a test that sends them. The lists together have to be what
+//! `docs/openapi.json` promises, no more and no less: an operation, or a code, that is added there
+//! fails here until it has a case. What an answer means beyond its status and its code is for the
+//! other modules to test.
+
+mod case;
+mod limits;
+mod refusals;
+mod successes;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::thread;
+
+use serde_json::json;
+use wordmill_tests::keyring::Keyring;
+use wordmill_tests::site::closed_port;
+use wordmill_tests::stack::Gateway;
+use wordmill_tests::{LIMIT, repository, wait_for};
+
+use self::case::{Case, Description, Names, Operation, UNKNOWN};
+
+/// What stands for a defect of ours and has no cause that a test could set: these operations pass
+/// over whatever they cannot read.
+const DEFECTS: [&str; 6] = [
+    "deleteDeadLetter",
+    "getDeadLetter",
+    "getQueue",
+    "listDeadLetters",
+    "listJobs",
+    "replayDeadLetters",
+];
+
+#[test]
+fn the_cases_are_exactly_the_promised_answers() {
+    let description = Description::read();
+    let promised: BTreeSet<(String, String)> = description
+        .operations
+        .iter()
+        .flat_map(|operation| {
+            operation.answers.iter().map(|answer| (operation.id.clone(), answer.clone()))
+        })
+        .collect();
+    let lists = [
+        successes::cases(),
+        refusals::cases(),
+        limits::sizes(),
+        limits::closed_doors(),
+        limits::broken_off(),
+        limits::silences(),
+        limits::quotas(),
+        limits::full_store(),
+        limits::small_queue(),
+        limits::full_queue(),
+        limits::full_webhooks(),
+        limits::no_room(),
+        without_broker(&description),
+        without_key(&description),
+        too_fast(&description),
+        unknown_host(&description),
+        cross_site(&description),
+    ];
+    let mut proved: BTreeSet<(String, String)> = lists
+        .iter()
+        .flatten()
+        .map(|case| (description.operation(case).id.clone(), case.expected.clone()))
+        .collect();
+    for id in DEFECTS {
+        let is_new = proved.insert((id.to_owned(), "500 internal".to_owned()));
+        assert!(is_new, "{id} has a case");
+    }
+    let missing: Vec<_> = promised.difference(&proved).collect();
+    assert!(missing.is_empty(), "without a case: {missing:#?}");
+    let unknown: Vec<_> = proved.difference(&promised).collect();
+    assert!(unknown.is_empty(), "not promised: {unknown:#?}");
+}
+
+#[test]
+fn every_route_has_a_row_in_the_readme() {
+    let readme = fs::read_to_string(repository().join("README.md")).expect("the README");
+    let table = readme.split("## The API").nth(1).and_then(|rest| rest.split("## ").next());
+    let table = table.expect("the table").replace("{uuid}", "{id}");
+    for Operation { method, path, .. } in Description::read().operations {
+        let starts = [format!("`{method} {path}`"), format!("`{method} {path}?")];
+        // Two methods of one path may share it.
+        let shared = format!("`{method}` or `");
+        let has_row = table.lines().any(|row| {
+            let is_named = starts.iter().any(|start| row.contains(start));
+            is_named || (row.contains(&shared) && row.contains(&format!(" {path}`")))
+        });
+        assert!(has_row, "the README has no row for {method} {path}");
+    }
+}
+
+/// Every operation that needs the broker, while there is none.
+fn without_broker(description: &Description) -> Vec<Case> {
+    let mut cases: Vec<Case> = Vec::new();
+    for case in successes::cases() {
+        let operation = description.operation(&case);
+        // The older contract has 500 for all that is our fault.
+        let expected = if operation.answers.contains("503 broker_unavailable") {
+            "503 broker_unavailable"
+        } else if operation.is_older && operation.answers.contains("500 internal") {
+            "500 internal"
+        } else {
+            continue;
+        };
+        let is_first = cases.iter().all(|other| description.operation(other).id != operation.id);
+        cases.extend(is_first.then(|| case.with_expected(expected)));
+    }
+    cases.push(Case::new("500", "GET /health"));
+    cases.push(Case::new("503 not_ready", "GET /readyz"));
+    cases
+}
+
+#[test]
+fn every_operation_that_needs_the_broker_reports_its_absence() {
+    let gateway = Gateway::start("127.0.0.1:1", &[("WORDMILL_WEBHOOK_SECRETS", successes::SECRET)]);
+    let mut names = Names::default().all_ids(UNKNOWN);
+    names.add("page", closed_port());
+    // Each waits for the broker as long as a request may.
+    thread::scope(|scope| {
+        for case in without_broker(&Description::read()) {
+            let client = &gateway.client;
+            let names = &names;
+            scope.spawn(move || case.send_and_check(client, names));
+        }
+    });
+}
+
+/// Every operation that promises an answer.
+fn promising(description: &Description, expected: &str) -> Vec<Case> {
+    let promise = description.operations.iter().filter(|one| one.answers.contains(expected));
+    promise
+        .map(|one| Case::new(expected, &format!("{} {}", one.method, one.path)))
+        .map(|case| case.with_name("{id}", UNKNOWN))
+        .collect()
+}
+
+fn without_key(description: &Description) -> Vec<Case> {
+    promising(description, "401 unauthenticated")
+}
+
+fn too_fast(description: &Description) -> Vec<Case> {
+    promising(description, "429 rate_limited")
+}
+
+fn unknown_host(description: &Description) -> Vec<Case> {
+    let cases = promising(description, "421 unknown_host");
+    cases.into_iter().map(|case| case.header("host", "evil.example")).collect()
+}
+
+fn cross_site(description: &Description) -> Vec<Case> {
+    let cases = promising(description, "403 cross_site_request");
+    cases.into_iter().map(|case| case.header("sec-fetch-site", "cross-site")).collect()
+}
+
+#[test]
+fn without_keys_every_operation_refuses_cross_site_requests() {
+    let gateway = Gateway::start("127.0.0.1:1", &[]);
+    let description = Description::read();
+    let names = Names::default();
+    let unknown = unknown_host(&description);
+    let cross_site = cross_site(&description);
+    let methods: Vec<_> = description.operations.iter().map(|one| one.method.as_str()).collect();
+    assert_eq!(unknown.len(), methods.len() - 4, "all but the probes and the metrics");
+    assert_eq!(cross_site.len(), methods.iter().filter(|method| **method != "GET").count());
+    for case in unknown.into_iter().chain(cross_site) {
+        case.send_and_check(&gateway.client, &names);
+    }
+}
+
+#[test]
+fn every_operation_with_a_key_checks_the_key_and_its_rate() {
+    let mut keys = Keyring::new();
+    let limit = json!({"rate_limit": {"per_second": 1, "burst": 1}});
+    let key = keys.add("hasty", &limit);
+    let (name, path) = keys.setting();
+    let gateway = Gateway::start("127.0.0.1:1", &[(name, &path)]);
+    let description = Description::read();
+    let names = Names::default();
+    let closed = without_key(&description);
+    let hasty = too_fast(&description);
+    assert!(closed.len() > 20 && closed.len() == hasty.len());
+    for case in closed {
+        let answer = case.send_and_check(&gateway.client, &names);
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"wordmill\""));
+    }
+    let client = gateway.client.with_key(&key);
+    for case in hasty {
+        // The first takes what there is, unless somebody was slow.
+        let answer = wait_for("it is one too many", LIMIT, || {
+            client.get("/nothing");
+            Some(case.send(&client, &names)).filter(|answer| answer.status == 429)
+        });
+        case.check(&answer);
+        assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
+        assert_eq!(answer.header("ratelimit-policy"), Some("\"requests\";q=1;w=1"), "{answer:?}");
+    }
+}

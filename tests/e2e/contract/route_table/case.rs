@@ -1,0 +1,255 @@
+//! One request and what has to be answered to it, and what the description promises.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use serde_json::Value;
+use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::repository;
+use wordmill_tests::upload::Upload;
+
+/// An id that nobody has used.
+pub const UNKNOWN: &str = "0198f0c2-0000-7000-8000-000000000000";
+
+/// What stands in requests for what is known only once it is there, such as `{failed}` for a job.
+#[derive(Debug, Default)]
+pub struct Names {
+    known: BTreeMap<&'static str, String>,
+    all_ids: Option<&'static str>,
+}
+
+impl Names {
+    /// Takes one id for every name.
+    pub fn all_ids(self, id: &'static str) -> Self {
+        Self { all_ids: Some(id), ..self }
+    }
+
+    pub fn add(&mut self, name: &'static str, value: impl Into<String>) {
+        self.known.insert(name, value.into());
+    }
+
+    /// Returns a text with its names replaced.
+    fn fill(&self, text: &str) -> String {
+        let mut filled = text.to_owned();
+        for (name, value) in &self.known {
+            filled = filled.replace(&format!("{{{name}}}"), value);
+        }
+        // Names are words: JSON has quotes behind its braces.
+        while let (Some(id), Some((start, end))) = (self.all_ids, find_name(&filled)) {
+            filled.replace_range(start..end, id);
+        }
+        assert!(find_name(&filled).is_none(), "nobody knows {filled}");
+        filled
+    }
+}
+
+/// Returns where a name stands that has no value yet.
+fn find_name(text: &str) -> Option<(usize, usize)> {
+    text.match_indices('{').find_map(|(start, _)| {
+        let length = text[start + 1..].find(|c: char| !c.is_ascii_lowercase() && c != '_')?;
+        let end = start + 1 + length;
+        (length > 0 && text[end..].starts_with('}')).then_some((start, end + 1))
+    })
+}
+
+/// How a body is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Whole,
+    /// Its end is announced, and does not come.
+    Stalls,
+    /// The connection is closed before it.
+    BreaksOff,
+}
+
+/// One request and what has to be answered: a status, and the code of a problem behind it.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub expected: String,
+    pub method: String,
+    pub path: String,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+    sending: Sending,
+}
+
+impl Case {
+    /// Returns a request such as `GET /v1/jobs` without a body.
+    pub fn new(expected: &str, request: &str) -> Self {
+        let (method, path) = request.split_once(' ').expect("a method and a path");
+        Self {
+            expected: expected.to_owned(),
+            method: method.to_owned(),
+            path: path.to_owned(),
+            headers: Vec::new(),
+            body: String::new(),
+            sending: Sending::Whole,
+        }
+    }
+
+    pub fn with_expected(mut self, expected: &str) -> Self {
+        expected.clone_into(&mut self.expected);
+        self
+    }
+
+    pub fn with_name(mut self, name: &str, value: &str) -> Self {
+        self.path = self.path.replace(name, value);
+        self
+    }
+
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    pub fn body(mut self, content_type: &str, body: &str) -> Self {
+        body.clone_into(&mut self.body);
+        self.header("content-type", content_type)
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        self.body("application/json", &body.to_string())
+    }
+
+    pub fn lines(self, lines: &[Value]) -> Self {
+        let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        self.body("application/x-ndjson", &body)
+    }
+
+    pub fn text(self, text: &str) -> Self {
+        self.body("text/plain", text)
+    }
+
+    pub fn with_stalled_body(mut self) -> Self {
+        self.sending = Sending::Stalls;
+        self
+    }
+
+    pub fn with_incomplete_body(mut self) -> Self {
+        self.sending = Sending::BreaksOff;
+        self
+    }
+
+    /// Sends it, and asserts that the answer is what is expected.
+    pub fn send_and_check(&self, client: &Client, names: &Names) -> Answer {
+        let answer = self.send(client, names);
+        self.check(&answer);
+        answer
+    }
+
+    pub fn send(&self, client: &Client, names: &Names) -> Answer {
+        let path = names.fill(&self.path);
+        let body = names.fill(&self.body);
+        let filled: Vec<_> =
+            self.headers.iter().map(|(name, value)| (*name, names.fill(value))).collect();
+        let headers: Vec<_> = filled.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        if self.sending == Sending::Whole {
+            return client.send(&self.method, &path, &headers, body.as_bytes());
+        }
+        let headers = [&headers[..], &[("transfer-encoding", "chunked")]].concat();
+        let mut upload = Upload::begin(client, &self.method, &path, &headers);
+        assert!(upload.send_chunk(body.as_bytes()));
+        if self.sending == Sending::BreaksOff {
+            upload.close();
+        }
+        upload.answer()
+    }
+
+    pub fn check(&self, answer: &Answer) {
+        let (status, code) = match self.expected.split_once(' ') {
+            Some((status, code)) => (status, Some(code)),
+            None => (self.expected.as_str(), None),
+        };
+        let request = format!("{} {}", self.method, self.path);
+        let status: u16 = status.parse().expect("a status");
+        assert_eq!(answer.status, status, "{request}: {} expected: {answer:?}", self.expected);
+        let Some(code) = code else { return };
+        if is_older(&self.path) {
+            let envelope = answer.json();
+            assert_eq!(envelope["success"], false, "{request}: {envelope}");
+            assert_eq!(envelope["data"], serde_json::json!({}), "{request}: {envelope}");
+            assert!(envelope["message"].as_str().is_some_and(|text| !text.is_empty()));
+            return;
+        }
+        let said = answer.json();
+        assert_eq!(said["code"], code, "{request}: {said}");
+        answer.expect_problem(status, code);
+    }
+}
+
+/// Tells whether a path belongs to the older contract.
+fn is_older(path: &str) -> bool {
+    path.starts_with("/word-count") || path == "/health"
+}
+
+/// What one operation promises.
+#[derive(Debug)]
+pub struct Operation {
+    pub id: String,
+    pub method: String,
+    pub path: String,
+    pub is_older: bool,
+    /// As a case expects them.
+    pub answers: BTreeSet<String>,
+}
+
+/// What the service promises.
+#[derive(Debug)]
+pub struct Description {
+    pub operations: Vec<Operation>,
+}
+
+impl Description {
+    /// Reads the file that every gateway serves.
+    pub fn read() -> Self {
+        let file = repository().join("docs/openapi.json");
+        let text = fs::read_to_string(file).expect("the description");
+        let json: Value = serde_json::from_str(&text).expect("JSON");
+        let paths = json["paths"].as_object().expect("paths");
+        let operations: Vec<Operation> = paths
+            .iter()
+            .flat_map(|(path, methods)| {
+                let methods = methods.as_object().expect("methods");
+                methods.iter().map(|(method, said)| Operation::read(method, path, said))
+            })
+            .collect();
+        assert!(operations.len() > 20, "{operations:?}");
+        Self { operations }
+    }
+
+    /// Returns the operation that a case is about.
+    pub fn operation(&self, case: &Case) -> &Operation {
+        let path = case.path.split('?').next().unwrap_or_default();
+        let found = self.operations.iter().find(|one| one.method == case.method && one.has(path));
+        found.unwrap_or_else(|| panic!("{} {path} is not described", case.method))
+    }
+}
+
+impl Operation {
+    fn read(method: &str, path: &str, said: &Value) -> Self {
+        let mut answers = BTreeSet::new();
+        for (status, answer) in said["responses"].as_object().expect("responses") {
+            let text = answer["description"].as_str().expect("a description");
+            let codes: Vec<&str> = text
+                .lines()
+                .filter_map(|line| Some(line.strip_prefix('`')?.split_once("`: ")?.0))
+                .collect();
+            answers.extend(codes.iter().map(|code| format!("{status} {code}")));
+            answers.extend(codes.is_empty().then(|| status.clone()));
+        }
+        Self {
+            id: said["operationId"].as_str().expect("an id").to_owned(),
+            method: method.to_uppercase(),
+            path: path.to_owned(),
+            is_older: is_older(path),
+            answers,
+        }
+    }
+
+    fn has(&self, path: &str) -> bool {
+        let (ours, theirs): (Vec<_>, Vec<_>) =
+            (self.path.split('/').collect(), path.split('/').collect());
+        ours.len() == theirs.len()
+            && ours.iter().zip(theirs).all(|(ours, theirs)| *ours == "{id}" || *ours == theirs)
+    }
+}

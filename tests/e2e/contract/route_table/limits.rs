@@ -1,0 +1,351 @@
+//! Requests that are good, and come at a bad time, too slowly, or are too large.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::array_length;
+use wordmill_tests::client::{Answer, Client};
+use wordmill_tests::keyring::Keyring;
+use wordmill_tests::metrics::Metrics;
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
+use wordmill_tests::proxy::Rule;
+use wordmill_tests::receiver::{Receiver, Reply};
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::{Gateway, Stack, Worker, wait_until_ready};
+use wordmill_tests::stream::EventStream;
+use wordmill_tests::upload::Upload;
+use wordmill_tests::{LIMIT, wait_for};
+
+use super::case::{Case, Names};
+use super::successes::SECRET;
+use crate::jobs::document_retention::crash_worker;
+
+/// Nobody waits for slow pages in the end.
+pub const IMPATIENT: (&str, &str) = ("WORDMILL_SHUTDOWN_GRACE", "100ms");
+const ONE: &str = "0198f0c2-0000-7000-8000-000000000001";
+const TEXT: (&str, &str) = ("content-type", "text/plain");
+
+fn put() -> String {
+    format!("PUT /v1/jobs/{ONE}")
+}
+
+/// Returns each way to submit something small.
+fn submissions(expected: &str) -> Vec<Case> {
+    let text = json!({"text": "a"});
+    vec![
+        Case::new(expected, "POST /v1/jobs").json(&text),
+        Case::new(expected, "POST /v1/jobs").json(&text).header("idempotency-key", "new"),
+        Case::new(expected, &put()).json(&text),
+        Case::new(expected, "POST /v1/batches").lines(std::slice::from_ref(&text)),
+        Case::new(expected, "POST /v1/jobs/{failed}/retry"),
+    ]
+}
+
+/// `WORDMILL_JSON_SIZE_MAX` and `WORDMILL_DOCUMENT_SIZE_MAX` are 2 KiB here.
+pub fn sizes() -> Vec<Case> {
+    let large = "413 input_too_large";
+    let put = put();
+    // What is around the text is 11 bytes long.
+    let text = |length: usize| json!({"text": "a".repeat(length - 11)});
+    let mut cases = vec![
+        Case::new("202", "POST /v1/jobs").json(&text(2048)),
+        Case::new("202", "POST /v1/jobs").text(&"a".repeat(2048)),
+        Case::new(large, "POST /v1/dead-letters/replay").json(&text(2049)),
+    ];
+    for request in ["POST /v1/jobs", put.as_str()] {
+        cases.push(Case::new(large, request).json(&text(2049)));
+        cases.push(Case::new(large, request).text(&"a".repeat(2049)));
+    }
+    cases
+}
+
+/// There are no webhooks, and one client may wait, who does.
+pub fn closed_doors() -> Vec<Case> {
+    let disabled = "422 webhooks_disabled";
+    let text = json!({"text": "a"});
+    let hook = json!({"url": "http://127.0.0.1:9/"});
+    let put = put();
+    let mut cases = Vec::new();
+    for request in ["POST /v1/jobs", put.as_str()] {
+        let query = format!("{request}?webhook=http://127.0.0.1:9/");
+        cases.push(Case::new(disabled, request).json(&json!({"text": "a", "webhook": hook})));
+        cases.push(Case::new(disabled, &query).json(&text));
+        cases.push(Case::new(disabled, &query).text("a"));
+    }
+    let batch = "POST /v1/batches?webhook=http://127.0.0.1:9/";
+    cases.push(Case::new(disabled, batch).lines(&[text]));
+    cases.push(Case::new(disabled, "POST /v1/jobs/{told}/webhook"));
+    for request in [
+        "GET /v1/jobs/{slow}?wait=1",
+        "GET /v1/jobs/{slow}/events",
+        "GET /v1/batches/{batch}?wait=1",
+    ] {
+        cases.push(Case::new("503 too_many_waiting", request));
+    }
+    cases
+}
+
+/// Bodies that end before their time.
+pub fn broken_off() -> Vec<Case> {
+    let put = put();
+    let mut cases: Vec<Case> = ["POST /v1/jobs", put.as_str()]
+        .map(|request| {
+            Case::new("400 incomplete_body", request).text("to be").with_incomplete_body()
+        })
+        .into();
+    let batch = Case::new("400 incomplete_body", "POST /v1/batches");
+    cases.push(batch.lines(&[json!({"text": "a"})]).with_incomplete_body());
+    cases
+}
+
+/// Bodies of which nothing more comes. The silence of a document is a setting, the others' is 15 s.
+pub fn silences() -> Vec<Case> {
+    let put = put();
+    let text = json!({"text": "a"});
+    let late = |request: &str| Case::new("408 request_timeout", request);
+    vec![
+        late("POST /v1/jobs").text("to be").with_stalled_body(),
+        late(&put).text("to be").with_stalled_body(),
+        late("POST /v1/jobs").json(&text).with_stalled_body(),
+        late(&put).json(&text).with_stalled_body(),
+        late("POST /v1/batches").lines(&[text]).with_stalled_body(),
+        late("POST /v1/dead-letters/replay").json(&json!({"ids": [ONE]})).with_stalled_body(),
+    ]
+}
+
+/// The caller has as many unfinished jobs as it may have.
+pub fn quotas() -> Vec<Case> {
+    let mut cases = submissions("429 quota_exceeded");
+    cases.push(
+        Case::new("429 rate_limited", "POST /word-count").json(&json!({"url": "http://a.b"})),
+    );
+    cases
+}
+
+/// There is no room for a document.
+pub fn full_store() -> Vec<Case> {
+    let full = "503 storage_full";
+    let document = "word ".repeat(100_000);
+    vec![
+        Case::new(full, "POST /v1/jobs").text(&document),
+        Case::new(full, &put()).text(&document),
+        Case::new(full, "POST /v1/jobs/{document}/retry"),
+    ]
+}
+
+/// The queue takes messages of 1,500 bytes: those of small jobs.
+pub fn small_queue() -> Vec<Case> {
+    let large = "413 input_too_large";
+    // Which lines are no jobs stands in the batch's own message.
+    let lines: Vec<Value> =
+        (0..500).map(|n| if n % 2 == 0 { json!({"text": "a"}) } else { json!(n) }).collect();
+    vec![
+        Case::new(large, "POST /v1/jobs/{long}/retry"),
+        Case::new(large, "POST /v1/batches").lines(&lines),
+    ]
+}
+
+/// The queue has as many jobs as it may have.
+pub fn full_queue() -> Vec<Case> {
+    submissions("503 queue_full")
+}
+
+/// As many webhooks wait as may.
+pub fn full_webhooks() -> Vec<Case> {
+    vec![Case::new("503 webhooks_full", "POST /v1/jobs/{told}/webhook")]
+}
+
+/// Submissions that wait for the queue fill the room that they share.
+pub fn no_room() -> Vec<Case> {
+    let mut cases = submissions("503 overloaded");
+    // What arrives takes room by its size.
+    let replay = format!("{}{{\"ids\": [\"{ONE}\"]}}", " ".repeat(40 << 10));
+    let request = "POST /v1/dead-letters/replay";
+    cases.push(Case::new("503 overloaded", request).body("application/json", &replay));
+    cases
+}
+
+fn send_and_check(cases: Vec<Case>, client: &Client, names: &Names) {
+    for case in cases {
+        case.send_and_check(client, names);
+    }
+}
+
+/// Makes a job that has failed, one that runs, one whose webhook is delivered, and a batch.
+fn prepare_names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
+    let mut names = Names::default();
+    let missing = site.put("/missing", Page::status("404 Not Found"));
+    let slow = site.put("/slow", Page::new("text/plain", "slow").after(LIMIT));
+    let long = format!("{missing}?{}", "a".repeat(2000));
+    let failed = client.submit_url(&missing);
+    let long = client.submit_url(&long);
+    let told = client.submit(&json!({"text": "a", "webhook": {"url": receiver.url("/hook")}}));
+    for id in [&failed, &long, &told] {
+        client.wait_until_final(id, LIMIT);
+    }
+    wait_for("the webhook is delivered", LIMIT, || {
+        let job = client.get(&format!("/v1/jobs/{told}")).json();
+        (job["webhook"]["status"] != "waiting").then_some(())
+    });
+    let batch = client.post("/v1/batches", &json!([{"url": slow}])).json();
+    names.add("batch", batch["batch_id"].as_str().expect("a batch"));
+    names.add("slow", client.submit_url(&slow));
+    names.add("failed", failed);
+    names.add("long", long);
+    names.add("told", told);
+    names
+}
+
+/// Makes a document's job that was given up.
+fn dead_document(stack: &Stack) -> String {
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
+    let body = "word ".repeat(100_000);
+    let answer = client.send("POST", "/v1/jobs", &[TEXT], body.as_bytes());
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let job_id = answer.json()["job_id"].as_str().expect("an id").to_owned();
+    crash_worker(&admin, &job_id);
+    job_id
+}
+
+#[test]
+fn limits_of_state_and_size_are_reported_on_every_route() {
+    let settings = [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_ATTEMPTS", "1"), IMPATIENT];
+    let mut stack = Stack::with(1, 0, &settings);
+    let site = Site::start();
+    let document = dead_document(&stack);
+    let address = stack.nats.address();
+    stack.workers.push(Worker::start(&address, &settings));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
+    assert_eq!(client.wait_until_final(&document, LIMIT)["dead_lettered"], true);
+    let receiver = Receiver::start();
+    let mut names = prepare_names(client, &site, &receiver);
+    names.add("document", document);
+
+    let small = [
+        ("WORDMILL_JSON_SIZE_MAX", "2KiB"),
+        ("WORDMILL_DOCUMENT_SIZE_MAX", "2KiB"),
+        ("WORDMILL_WAITERS_MAX", "1"),
+        IMPATIENT,
+    ];
+    let small = Gateway::start(&address, &small);
+    wait_until_ready(&small.client);
+    send_and_check(sizes(), &small.client, &names);
+    send_and_check(broken_off(), &small.client, &names);
+    let waiting = client.submit_url(&site.url("/slow"));
+    let _waiting = EventStream::open(&small.client, &waiting, &[]);
+    send_and_check(closed_doors(), &small.client, &names);
+
+    admin.reconfigure("OBJ_documents", |config| config.max_bytes = 600_000);
+    send_and_check(full_store(), client, &names);
+    admin.reconfigure("JOBS", |config| config.max_message_size = 1500);
+    send_and_check(small_queue(), client, &names);
+    admin.reconfigure("JOBS", |config| {
+        config.max_message_size = -1;
+        config.max_messages = 1;
+    });
+    send_and_check(full_queue(), client, &names);
+    admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1);
+    receiver.set_replies("/busy", &[Reply::Status("503 Service Unavailable", "")]);
+    admin.reconfigure("JOBS", |config| config.max_messages = 1000);
+    wait_for("there is room again", LIMIT, || {
+        let body = json!({"text": "a", "webhook": {"url": receiver.url("/busy")}});
+        (client.post("/v1/jobs", &body).status == 202).then_some(())
+    });
+    wait_for("a webhook waits", LIMIT, || (admin.message_count("WEBHOOKS") == 1).then_some(()));
+    send_and_check(full_webhooks(), client, &names);
+}
+
+#[test]
+fn an_exhausted_quota_is_reported_on_every_route() {
+    let mut keys = Keyring::new();
+    let key = keys.add("modest", &json!({"queue_quota": 1}));
+    let (name, path) = keys.setting();
+    let stack = Stack::with(1, 1, &[(name, &path), IMPATIENT]);
+    let site = Site::start();
+    let client = stack.client().with_key(&key);
+    let mut names = Names::default();
+    let failed = client.submit_url(&site.put("/missing", Page::status("404 Not Found")));
+    client.wait_until_final(&failed, LIMIT);
+    names.add("failed", failed);
+    let slow = site.put("/slow", Page::new("text/plain", "slow").after(LIMIT));
+    wait_for("there is room for one more", LIMIT, || {
+        (client.post("/v1/jobs", &json!({"url": slow})).status == 202).then_some(())
+    });
+    send_and_check(quotas(), &client, &names);
+}
+
+#[test]
+fn stalled_bodies_time_out_on_every_route() {
+    let stack = Stack::with(1, 0, &[("WORDMILL_UPLOAD_STALL_TIMEOUT", "500ms")]);
+    let names = Names::default();
+    thread::scope(|scope| {
+        for case in silences() {
+            let client = stack.client();
+            let names = &names;
+            scope.spawn(move || case.send_and_check(client, names));
+        }
+    });
+    assert_eq!(array_length(&stack.client().get("/v1/jobs").json()["data"]), 1);
+}
+
+#[test]
+fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
+    /// Documents for which there is room at once.
+    const DOCUMENTS: u32 = 51;
+    let settings = [("WORDMILL_UPLOAD_STALL_TIMEOUT", "5m")];
+    let stack = ProxiedStack::start(Proxied::Gateways(1), &settings);
+    let _worker = stack.start_direct_worker(&[]);
+    let client = stack.client();
+    let mut names = Names::default();
+    let failed = client.submit_url(&stack.site.put("/missing", Page::status("404 Not Found")));
+    client.wait_until_final(&failed, LIMIT);
+    names.add("failed", failed);
+
+    let endless = [TEXT, ("transfer-encoding", "chunked")];
+    let uploads: Vec<Upload> = (0..DOCUMENTS)
+        .map(|_| {
+            let mut upload = Upload::begin(client, "POST", "/v1/jobs", &endless);
+            assert!(upload.send_chunk(b"a"));
+            upload
+        })
+        .collect();
+    // Each has to have its room before the jobs come: one that comes too late would leave too much.
+    wait_for("there is no room for one more document", LIMIT, || {
+        let metrics = Metrics::fetch(client);
+        let [taken, all] = ["taken_bytes", "bytes"]
+            .map(|name| metrics.sum(&format!("wordmill_submission_room_{name}"), &[]));
+        let (taken, all) = taken.zip(all)?;
+        (all - taken < taken / f64::from(DOCUMENTS)).then_some(())
+    });
+    // What little is left is taken by jobs of which the queue does not hear.
+    let held_messages = stack.proxy().add_rule(Rule::hold("jobs."));
+    let is_over = AtomicBool::new(false);
+    let end = Instant::now() + LIMIT;
+    thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) && Instant::now() < end {
+                    client.post("/v1/jobs", &json!({"text": "a"}));
+                }
+            });
+        }
+        wait_for("the room is full", LIMIT, || (held_messages.count() >= 8).then_some(()));
+        for case in no_room() {
+            let answer = wait_for("it is declined", LIMIT, || {
+                // Those that take the room give it back together, and whatever got in then would be
+                // known.
+                let is_full = |answer: &Answer| answer.text.contains("overloaded");
+                let probe = client.post("/v1/jobs", &json!({"text": "a"}));
+                is_full(&probe).then(|| case.send(client, &names)).filter(is_full)
+            });
+            case.check(&answer);
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    drop(uploads);
+}

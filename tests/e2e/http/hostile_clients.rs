@@ -1,0 +1,271 @@
+//! Clients that are slow, deaf or greedy are cut off at a limit with a name, while others are
+//! served.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::process::Signal;
+use serde_json::json;
+use wordmill_tests::assertions::assert_fields;
+use wordmill_tests::connection::{connect, is_closed, submit_jobs_during};
+use wordmill_tests::stack::Stack;
+use wordmill_tests::upload::Upload;
+use wordmill_tests::{LIMIT, pause, wait_for};
+
+/// What the gateways are told, so that nobody has to wait for half a minute.
+const CLIENT_TIMEOUT: (&str, &str) = ("WORDMILL_CLIENT_TIMEOUT", "2s");
+
+/// Reads until the end, whatever the end is.
+fn read_rest(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        text.extend_from_slice(&buffer[..length]);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn trickling_heads_and_silent_connections_are_cut_off() {
+    let stack = Stack::with(1, 0, &[CLIENT_TIMEOUT]);
+    let client = stack.client();
+    submit_jobs_during(client, || {
+        let mut slow: Vec<TcpStream> = (0..50).map(|_| connect(client)).collect();
+        let mut silent: Vec<TcpStream> = (0..50).map(|_| connect(client)).collect();
+        // Between two requests there is no more time than before the first.
+        let mut idle = connect(client);
+        idle.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        for stream in &mut slow {
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").expect("sent");
+        }
+        wait_for("all are cut off", LIMIT, || {
+            // A byte now and then does not help. It may be one too many.
+            slow.iter_mut().for_each(|stream| drop(stream.write(b"a")));
+            pause(Duration::from_millis(200));
+            let mut all = slow.iter_mut().chain(&mut silent).chain([&mut idle]);
+            all.all(is_closed).then_some(())
+        });
+    });
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused() {
+    let stack = Stack::with(1, 0, &[]);
+    let client = stack.client();
+    submit_jobs_during(client, || {
+        let large =
+            format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "a".repeat(1 << 20));
+        let slightly_large = format!(
+            "GET /livez HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
+            "a".repeat(17 << 10)
+        );
+        let target = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(1 << 20));
+        let fields: String = (0..200).map(|n| format!("X-{n}: a\r\n")).collect();
+        let fields = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        for head in [large, slightly_large, target, fields] {
+            let mut stream = connect(client);
+            // The gateway may close before all is sent: that is the point.
+            let _ = stream.write_all(head.as_bytes());
+            let answer = read_rest(&mut stream);
+            assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+            assert!(answer.contains("larger than 16 KiB"), "{answer}");
+        }
+        let fits = format!(
+            "GET /livez HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
+            "a".repeat(15 << 10)
+        );
+        let mut stream = connect(client);
+        stream.write_all(fits.as_bytes()).expect("sent");
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).expect("an answer");
+        assert_eq!(&start, b"HTTP/1.1 200");
+    });
+}
+
+#[test]
+fn silent_connections_to_a_worker_do_not_keep_out_its_probe() {
+    /// More than the worker keeps open.
+    const CONNECTIONS: usize = 500;
+    let stack = Stack::with(0, 1, &[CLIENT_TIMEOUT]);
+    let probe = &stack.workers[0].health;
+    let mut silent: Vec<TcpStream> = (0..CONNECTIONS).map(|_| connect(probe)).collect();
+    let unfinished = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ";
+    silent.iter_mut().skip(1).step_by(2).for_each(|stream| drop(stream.write(unfinished)));
+    assert_eq!(probe.get("/livez").status, 200);
+    wait_for("the oldest are closed", LIMIT, || {
+        let open = silent.iter_mut().map(is_closed).filter(|is_closed| !is_closed);
+        (open.count() <= 64).then_some(())
+    });
+    // The others have as long as the clients of a gateway.
+    wait_for("the rest is closed", LIMIT, || silent.iter_mut().all(is_closed).then_some(()));
+    assert_eq!(probe.get("/readyz").status, 200);
+    let mut large = connect(probe);
+    let head =
+        format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "a".repeat(17 << 10));
+    let _ = large.write_all(head.as_bytes());
+    assert!(read_rest(&mut large).starts_with("HTTP/1.1 431 "));
+}
+
+#[test]
+fn a_body_that_trickles_is_answered_with_a_time_out() {
+    let stack = Stack::with(1, 0, &[]);
+    let client = stack.client();
+    let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    submit_jobs_during(client, || {
+        let mut with_length = connect(client);
+        let mut in_chunks = connect(client);
+        write!(with_length, "{head}Content-Length: 1000\r\n\r\n{{").expect("sent");
+        write!(in_chunks, "{head}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n").expect("sent");
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let mut trickling = [
+                (with_length.try_clone().expect("a handle"), &b" "[..]),
+                (in_chunks.try_clone().expect("a handle"), b"1\r\n \r\n"),
+            ];
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    trickling.iter_mut().for_each(|(stream, bytes)| drop(stream.write(bytes)));
+                    pause(Duration::from_millis(100));
+                }
+            });
+            let answers = [&mut with_length, &mut in_chunks].map(read_rest);
+            is_over.store(true, Ordering::Relaxed);
+            for answer in answers {
+                assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+                assert!(answer.contains("\"request_timeout\""), "{answer}");
+            }
+        });
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_cut_off() {
+    let stack = Stack::with(1, 1, &[CLIENT_TIMEOUT]);
+    let client = stack.client();
+    let words: Vec<String> = (0..20_000).map(|n| format!("w{n}")).collect();
+    let job_id = client.submit(&json!({"text": words.join(" ")}));
+    client.wait_until_final(&job_id, LIMIT);
+    let size = client.get(&format!("/v1/jobs/{job_id}/result")).text.len();
+    assert!(size > 200_000, "{size}");
+    submit_jobs_during(client, || {
+        let mut deaf = connect(client);
+        // Whatever the kernel would take for it comes on top.
+        set_socket_recv_buffer_size(&deaf, 4096).expect("a small buffer");
+        // Enough to fill every buffer on the way.
+        let request = format!("GET /v1/jobs/{job_id}/result HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        deaf.write_all(request.repeat(100).as_bytes()).expect("sent");
+        deaf.set_nonblocking(true).expect("set");
+        wait_for("the connection is gone", LIMIT, || {
+            pause(Duration::from_millis(200));
+            // Who writes to a connection that is gone is told so.
+            let written = deaf.write(b"G");
+            written.is_err_and(|error| error.kind() != ErrorKind::WouldBlock).then_some(())
+        });
+    });
+}
+
+#[test]
+fn clients_beyond_the_connection_limit_wait_for_their_turn() {
+    let settings = [CLIENT_TIMEOUT, ("WORDMILL_CONNECTIONS_MAX", "5")];
+    let mut stack = Stack::with(1, 0, &settings);
+    let client = stack.client().clone();
+    let mut holders: Vec<TcpStream> = (0..5).map(|_| connect(&client)).collect();
+    let full = "connection limit reached: new clients wait; a gateway's limit is \
+                WORDMILL_CONNECTIONS_MAX";
+    stack.gateways[0].process.wait_for_log(full, LIMIT);
+    // They wait in the kernel's queue until the silent ones are cut off, and are not lost.
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            let client = client.clone();
+            std::thread::spawn(move || client.get("/livez").status)
+        })
+        .collect();
+    for waiting in clients {
+        assert_eq!(waiting.join().expect("no panic"), 200);
+    }
+    assert!(holders.iter_mut().all(is_closed));
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let stack = Stack::with(1, 0, &[]);
+    let mut stream = connect(stack.client());
+    let requests: String = (0..100)
+        .map(|n| {
+            let (path, close) = if n % 2 == 0 { ("/livez", "") } else { ("/v1/jobs/17", "") };
+            let close = if n == 99 { "Connection: close\r\n" } else { close };
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{close}\r\n")
+        })
+        .collect();
+    stream.write_all(requests.as_bytes()).expect("sent");
+    let answers = read_rest(&mut stream);
+    let statuses: Vec<&str> = answers
+        .split("HTTP/1.1 ")
+        .skip(1)
+        .map(|answer| answer.split(' ').next().unwrap_or_default())
+        .collect();
+    assert_eq!(statuses, ["200", "400"].repeat(50), "{answers}");
+}
+
+#[test]
+fn a_shutdown_closes_idle_connections_and_finishes_requests() {
+    let mut stack = Stack::with(1, 0, &[]);
+    let client = stack.client().clone();
+    let mut idle: Vec<TcpStream> = (0..10).map(|_| connect(&client)).collect();
+    for stream in &mut idle {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).expect("an answer");
+    }
+    // In the middle of its body.
+    let mut open = connect(&client);
+    let body = json!({"text": "finished all the same"}).to_string();
+    write!(
+        open,
+        "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    )
+    .expect("sent");
+    let mut go_on = [0; 25];
+    open.read_exact(&mut go_on).expect("the handler reads");
+    assert!(go_on.starts_with(b"HTTP/1.1 100 Continue"));
+    let gateway = &mut stack.gateways[0].process;
+    let started = Instant::now();
+    gateway.signal(Signal::TERM);
+    wait_for("idle connections are closed", LIMIT, || idle.iter_mut().all(is_closed).then_some(()));
+    assert!(gateway.exit_status().is_none(), "a request is open");
+    open.write_all(body.as_bytes()).expect("sent");
+    assert!(read_rest(&mut open).starts_with("HTTP/1.1 202"));
+    assert!(gateway.wait_for_exit(LIMIT).success());
+    assert!(started.elapsed() < Duration::from_secs(20), "not cut off by the grace period");
+}
+
+#[test]
+fn an_endless_batch_is_cut_off_and_its_first_jobs_are_kept() {
+    /// What a batch may have, in pieces of a mebibyte.
+    const PIECES_MAX: usize = 64;
+    let stack = Stack::start();
+    let client = stack.client();
+    let headers = [("content-type", "application/x-ndjson"), ("transfer-encoding", "chunked")];
+    let mut upload = Upload::begin(client, "POST", "/v1/batches", &headers);
+    submit_jobs_during(client, || {
+        assert!(upload.send_chunk(b"{\"text\": \"a b\"}\n"));
+        // Empty lines are no jobs, but bytes.
+        let piece = vec![b'\n'; 1 << 20];
+        for _ in 0..PIECES_MAX {
+            assert!(upload.send_chunk(&piece));
+        }
+    });
+    let answer = upload.answer();
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let batch = answer.json();
+    assert_fields(&batch, json!({"accepted": 1, "refused": 1}));
+    assert_eq!(batch["lines"][1]["problem"]["code"], "input_too_large", "{batch}");
+    let batch = client.wait_until_final(batch["batch_id"].as_str().expect("an id"), LIMIT);
+    assert_eq!(batch["totals"]["words"], 2, "{batch}");
+}

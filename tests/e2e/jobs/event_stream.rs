@@ -1,0 +1,194 @@
+//! A job's changes as server-sent events.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use serde_json::{Value, json};
+use wordmill_tests::admin::Admin;
+use wordmill_tests::assertions::assert_fields;
+use wordmill_tests::client::Client;
+use wordmill_tests::site::{Page, Site};
+use wordmill_tests::stack::Stack;
+use wordmill_tests::stream::{Event, EventStream};
+use wordmill_tests::{LIMIT, wait_for};
+
+fn header<'a>(stream: &'a EventStream, name: &str) -> Option<&'a str> {
+    stream.headers.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+}
+
+/// Returns the next event's id and the job that it tells of.
+fn next_job(stream: &mut EventStream) -> (String, Value) {
+    match stream.next_job(LIMIT).expect("the stream goes on") {
+        Event::Job { id, data } => (id, data),
+        Event::Comment => unreachable!("comments are passed over"),
+    }
+}
+
+fn relabel(admin: &Admin, job_id: &str, label: &str) {
+    admin.rewrite_record(job_id, |record| record["labels"] = json!({"label": label}));
+}
+
+#[test]
+fn a_stream_sends_each_change_and_ends_with_the_job() {
+    let stack = Stack::start();
+    let site = Site::start();
+    let client = stack.client();
+    let page = Page::new("text/plain", "a b").after(Duration::from_secs(1));
+    let job_id = client.submit_url(&site.put("/slow", page));
+    let mut stream = EventStream::open(client, &job_id, &[]);
+    assert_eq!(stream.status, 200);
+    assert_eq!(header(&stream, "content-type"), Some("text/event-stream"));
+    assert_eq!(header(&stream, "cache-control"), Some("no-store"));
+    assert_eq!(header(&stream, "x-accel-buffering"), Some("no"));
+
+    let mut events: Vec<(u64, Value)> = Vec::new();
+    while let Some(event) = stream.next_job(LIMIT) {
+        let Event::Job { id, data } = event else { unreachable!("no comments") };
+        events.push((id.parse().expect("a revision"), data));
+    }
+    assert!(events.is_sorted_by(|(left, _), (right, _)| left < right), "{events:?}");
+    let statuses: Vec<_> = events.iter().map(|(_, job)| job["status"].clone()).collect();
+    assert!(statuses.contains(&json!("running")), "{statuses:?}");
+    let (revision, job) = events.last().expect("events");
+    let answer = client.get(&format!("/v1/jobs/{job_id}"));
+    assert_eq!(*job, answer.json());
+    assert_eq!(job["links"]["events"], format!("/v1/jobs/{job_id}/events"));
+    assert_eq!(answer.header("etag"), Some(&*format!("\"{revision}\"")), "the id is the revision");
+}
+
+#[test]
+fn a_stream_continues_where_it_broke_off() {
+    let stack = Stack::with(1, 0, &[]);
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
+    let job_id = client.submit(&json!({"text": "a b"}));
+    let mut stream = EventStream::open(client, &job_id, &[]);
+    let (first, job) = next_job(&mut stream);
+    assert_eq!(job["status"], "queued");
+    drop(stream);
+
+    // Nothing has happened since: the next event is the next change.
+    let mut stream = EventStream::open(client, &job_id, &[("last-event-id", &first)]);
+    relabel(&admin, &job_id, "one");
+    let (second, job) = next_job(&mut stream);
+    assert_eq!(job["labels"]["label"], "one", "{job}");
+    drop(stream);
+
+    // Two things have happened since: the newest counts.
+    relabel(&admin, &job_id, "two");
+    relabel(&admin, &job_id, "three");
+    let mut stream = EventStream::open(client, &job_id, &[("last-event-id", &second)]);
+    assert_eq!(next_job(&mut stream).1["labels"]["label"], "three");
+    // What is no id of ours is none.
+    for id in ["", "nonsense", "-1"] {
+        let mut other = EventStream::open(client, &job_id, &[("last-event-id", id)]);
+        assert_eq!(next_job(&mut other).1["labels"]["label"], "three");
+    }
+    // An id from elsewhere does not hide the end.
+    let mut lost = EventStream::open(client, &job_id, &[("last-event-id", "1000000")]);
+
+    client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
+    for stream in [&mut stream, &mut lost] {
+        assert_eq!(next_job(stream).1["status"], "cancelled");
+        assert_eq!(stream.next_job(LIMIT), None, "the end");
+    }
+}
+
+#[test]
+fn each_client_gets_the_end_once_even_if_it_comes_late() {
+    let stack = Stack::start();
+    let client = stack.client();
+    let job_id = client.submit(&json!({"text": "a b"}));
+    client.wait_until_final(&job_id, LIMIT);
+    let mut late = EventStream::open(client, &job_id, &[]);
+    let (id, job) = next_job(&mut late);
+    assert_fields(&job, json!({"status": "succeeded"}));
+    assert_eq!(late.next_job(LIMIT), None);
+    // A browser that has seen the end comes back all the same, and is told to stay away.
+    let again = EventStream::open(client, &job_id, &[("last-event-id", &id)]);
+    assert_eq!(again.status, 204);
+
+    let path = format!("/v1/jobs/{job_id}/events");
+    assert_eq!(client.send("DELETE", &format!("/v1/jobs/{job_id}"), &[], &[]).status, 204);
+    client.get(&path).expect_problem(410, "result_expired");
+    let unknown = "0198f0c2-0000-7000-8000-000000000000";
+    client.get(&format!("/v1/jobs/{unknown}/events")).expect_problem(404, "job_not_found");
+    client.get("/v1/jobs/nonsense/events").expect_problem(400, "invalid_job_id");
+    client.post(&path, &json!({})).expect_problem(405, "method_not_allowed");
+}
+
+#[test]
+fn a_quiet_stream_shows_that_it_is_alive() {
+    let stack = Stack::with(1, 0, &[]);
+    let client = stack.client();
+    let job_id = client.submit(&json!({"text": "a"}));
+    let mut stream = EventStream::open(client, &job_id, &[]);
+    next_job(&mut stream);
+    assert_eq!(stream.next(LIMIT), Some(Event::Comment));
+}
+
+#[test]
+fn a_shutdown_ends_streams_and_waits_at_once() {
+    let mut stack = Stack::with(1, 0, &[]);
+    let client = stack.client().clone();
+    let job_id = client.submit(&json!({"text": "a"}));
+    let mut stream = EventStream::open(&client, &job_id, &[]);
+    next_job(&mut stream);
+    let waiting = {
+        let client = client.clone();
+        let path = format!("/v1/jobs/{job_id}?wait=60");
+        std::thread::spawn(move || client.get(&path))
+    };
+    // It waits when it has a connection: the request before it was answered.
+    wait_for("both are served", LIMIT, || (client.get("/livez").status == 200).then_some(()));
+    let started = Instant::now();
+    assert!(stack.gateways[0].process.stop().success());
+    assert!(started.elapsed() < Duration::from_secs(20), "not cut off by the grace period");
+    assert_eq!(stream.next_job(LIMIT), None, "ended, not broken off");
+    // The wait ends with the job as it is, or had not begun.
+    if let Ok(answer) = waiting.join() {
+        assert_eq!(answer.json()["status"], "queued", "{answer:?}");
+    }
+}
+
+/// Asks for a job's events and reads nothing of them.
+fn open_and_ignore(client: &Client, job_id: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(client.address()).expect("a connection");
+    // Whatever the kernel would take for it comes on top.
+    set_socket_recv_buffer_size(&stream, 4096).expect("a small buffer");
+    let request =
+        format!("GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: {}\r\n\r\n", client.address());
+    stream.write_all(request.as_bytes()).expect("sent");
+    // The answer has begun, so the place is taken.
+    stream.peek(&mut [0]).expect("an answer");
+    stream
+}
+
+#[test]
+fn a_client_that_never_reads_its_events_is_cut_off() {
+    let stack = Stack::with(1, 0, &[("WORDMILL_WAITERS_MAX", "2")]);
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
+    let job_id = client.submit(&json!({"text": "a"}));
+    let mut reader = EventStream::open(client, &job_id, &[]);
+    let reader = std::thread::spawn(move || {
+        std::iter::from_fn(|| reader.next_job(LIMIT)).last().expect("an event")
+    });
+    let mut deaf = open_and_ignore(client, &job_id);
+    let path = format!("/v1/jobs/{job_id}?wait=1");
+    wait_for("both places are taken", LIMIT, || (client.get(&path).status == 503).then_some(()));
+    // Large events until nothing more goes out, and for as long as it takes to be cut off.
+    let filler = "x".repeat(100_000);
+    let mut number = 0;
+    wait_for("the place of the client that never reads is free", Duration::from_secs(120), || {
+        number += 1;
+        relabel(&admin, &job_id, &format!("{number} {filler}"));
+        (client.get(&path).status == 200).then_some(())
+    });
+    client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
+    assert_eq!(reader.join().expect("never broken off").id_and_status().1, "cancelled");
+    let mut rest = Vec::new();
+    assert!(deaf.read_to_end(&mut rest).is_err() || !rest.ends_with(b"0\r\n\r\n"), "cut off");
+}

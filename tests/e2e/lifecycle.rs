@@ -1,0 +1,7 @@
+//! Services that start, stop, are replaced by another version, or clean up.
+
+mod make_run;
+mod rolling_stops;
+mod sweeper;
+mod versions;
+mod worker_shutdown;

@@ -1,0 +1,4 @@
+//! Metrics and traces of the running services.
+
+mod metrics;
+mod traces;

@@ -1,0 +1,5 @@
+//! The queue: lanes, backpressure and its status.
+
+mod backpressure;
+mod lanes;
+mod status;
