@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use super::{SHORT_BYTES_MAX, halves};
+use super::slot::{SHORT_BYTES_MAX, halves};
 
 /// What hashes are mixed with: random, so that nobody can prepare a text whose words collide.
 #[derive(Clone, Copy)]
