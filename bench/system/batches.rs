@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::http::{Connection, Requests, load, post};
 use crate::measure::{Bounds, Side, best, in_turns};
-use crate::raw::Templates;
+use crate::raw_broker::Templates;
 use crate::report::{Row, Target};
 use crate::submissions::DEPTHS;
 use crate::{BULK, Bench};

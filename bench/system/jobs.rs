@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::floor::{fetch_and_count, fetcher};
+use crate::baseline::{fetch_and_count, fetcher};
 use crate::http::{Requests, load, paced};
 use crate::measure::{Bounds, Measured, Side, Slice, best, in_turns};
 use crate::report::{Row, Target};

@@ -17,9 +17,9 @@
     reason = "a program for the terminal, which may block while it stops"
 )]
 
+mod baseline;
 mod batches;
-mod floor;
-mod growth;
+mod compare_builds;
 mod http;
 mod jobs;
 mod measure;
@@ -27,11 +27,11 @@ mod pages;
 mod plot;
 mod polls;
 mod process;
-mod raw;
+mod raw_broker;
 mod report;
+mod scaling;
 mod stack;
 mod submissions;
-mod versus;
 mod waiters;
 
 use std::env;
@@ -47,7 +47,7 @@ use tokio::runtime;
 
 use self::pages::Site;
 use self::process::Process;
-use self::raw::{Raw, Templates};
+use self::raw_broker::{Raw, Templates};
 use self::report::{Expense, Report};
 use self::stack::{Broker, Cost, Stack, binaries, repository};
 
@@ -98,8 +98,8 @@ fn main() -> Result<()> {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    if let [floor::SERVE, address, nats] = words.as_slice() {
-        return runtime.block_on(floor::serve(address, nats));
+    if let [baseline::SERVE, address, nats] = words.as_slice() {
+        return runtime.block_on(baseline::serve(address, nats));
     }
     runtime.block_on(run(&read(&words)?))
 }
@@ -130,7 +130,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let mut bench = Bench::start().await?;
     if let Some(folder) = &arguments.against {
         bench.stack.start_worker().await?;
-        versus::measure(&mut bench, folder).await?;
+        compare_builds::measure(&mut bench, folder).await?;
         println!("\n{}", conditions(&bench, started)?);
         return Ok(());
     }
@@ -161,12 +161,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
         jobs::measure_latency(&mut bench).await?;
     }
     if wanted("workers") {
-        growth::with_workers(&mut bench).await?;
+        scaling::with_workers(&mut bench).await?;
     }
     if wanted("backlog") {
         let backlogs: &[usize] = if arguments.full { &[200_000, 1_000_000] } else { &[100_000] };
         for backlog in backlogs {
-            growth::with_backlog(&mut bench, *backlog).await?;
+            scaling::with_backlog(&mut bench, *backlog).await?;
         }
     }
     bench.report.conditions = conditions(&bench, started)?;
@@ -178,7 +178,7 @@ impl Bench {
     async fn start() -> Result<Self> {
         let stack = Stack::start().await?;
         let raw_broker = Broker::start_for(&binaries()).await?;
-        let (floor_process, floor) = floor::start(&stack.broker.url).await?;
+        let (floor_process, floor) = baseline::start(&stack.broker.url).await?;
         Ok(Self {
             text: Work::text(&stack).await?,
             page: Work::page(&stack, PAGE_BYTES).await?,

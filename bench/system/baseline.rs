@@ -28,7 +28,7 @@ use wordmill_fetch::{Fetcher, Settings};
 use crate::measure::Slice;
 use crate::pages::Site;
 use crate::process::Process;
-use crate::raw::{Raw, Templates};
+use crate::raw_broker::{Raw, Templates};
 use crate::{INTERACTIVE, stack};
 
 /// The argument with which this program becomes the server.

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::jobs::{PAGES, TEXTS, take_through};
 use crate::measure::{Bounds, Side, Slice, in_turns};
 use crate::polls::{self, Job};
-use crate::raw::Raw;
+use crate::raw_broker::Raw;
 use crate::report::{Row, Target};
 use crate::stack::Stack;
 use crate::submissions::CONNECTIONS;
