@@ -160,7 +160,7 @@ pub(super) struct TagReader {
     tag: Tag,
     attribute_name: Name,
     /// The attribute to which the current value belongs, if it is stored.
-    selected: Option<Attribute>,
+    current_attribute: Option<Attribute>,
 }
 
 impl TagReader {
@@ -171,7 +171,7 @@ impl TagReader {
     /// Begins a tag whose name comes next.
     pub(super) fn start(&mut self, is_end: bool) {
         self.tag.reset(is_end);
-        self.selected = None;
+        self.current_attribute = None;
         self.state = TagState::Name;
     }
 
@@ -223,7 +223,7 @@ impl TagReader {
                 }
                 TagState::BeforeAttribute | TagState::AfterAttributeName => {
                     self.attribute_name.clear();
-                    self.selected = None;
+                    self.current_attribute = None;
                     self.state = TagState::AttributeName;
                     // At the start, `=` is part of the name: `<a =b>` has an attribute `=b`.
                     self.attribute_name.push(text_before(rest, usize::from(byte == b'=')));
@@ -310,9 +310,9 @@ impl TagReader {
     /// Decides whether the value of an attribute is stored. Of several with one name, the first
     /// counts.
     fn select_attribute(&mut self, attribute: Option<Attribute>) {
-        self.selected =
+        self.current_attribute =
             attribute.filter(|attribute| self.tag.present_attributes & attribute.bit() == 0);
-        if let Some(attribute) = self.selected {
+        if let Some(attribute) = self.current_attribute {
             self.tag.present_attributes |= attribute.bit();
             if let Some(value) = self.tag.values.get_mut(attribute as usize) {
                 value.clear();
@@ -343,15 +343,16 @@ impl TagReader {
     }
 
     fn append_value(&mut self, text: &str) {
-        let selected =
-            self.selected.and_then(|attribute| self.tag.values.get_mut(attribute as usize));
-        if let Some(value) = selected {
+        let current_attribute = self
+            .current_attribute
+            .and_then(|attribute| self.tag.values.get_mut(attribute as usize));
+        if let Some(value) = current_attribute {
             let space = VALUE_BYTES_MAX.saturating_sub(value.len());
             let length = text.floor_char_boundary(space);
             value.push_str(text_before(text, length));
             if length < text.len() {
                 // A shorter character must not fill the gap later, as in [`Name::push_part`].
-                self.selected = None;
+                self.current_attribute = None;
             }
         }
     }
