@@ -1,4 +1,4 @@
-//! How many lines of batches are accepted, next to the same publish and create without us.
+//! Accepted lines of batches, compared with the same publish and create without Wordmill.
 
 use std::sync::Arc;
 
@@ -7,37 +7,40 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::http::{Connection, Requests, load, post};
-use crate::measure::{Bounds, Side, best, in_turns};
-use crate::raw::Templates;
+use crate::measure::{Bounds, Side, best, run_in_turns};
+use crate::raw_broker::JobTemplates;
 use crate::report::{Row, Target};
 use crate::submissions::DEPTHS;
 use crate::{BULK, Bench};
 
-/// Lines of one call, and calls of one slice.
+/// Lines of one request, and requests of one slice.
 const LINES: usize = 2000;
 const CALLS: usize = 2;
 const BOUNDS: Bounds = Bounds { rounds: 12, seconds: 30 };
-const KIND: &str = "Content-Type: application/x-ndjson\r\n";
+const CONTENT_TYPE: &str = "Content-Type: application/x-ndjson\r\n";
 
 pub async fn measure(bench: &mut Bench) -> Result<()> {
     let what = "batch lines, text of 1 kB";
     let address = bench.stack.address;
     let batch = |lines: usize| {
         let line = format!("{}\n", bench.text.body(0));
-        post("/v1/batches", line.repeat(lines).as_bytes(), KIND)
+        post("/v1/batches", line.repeat(lines).as_bytes(), CONTENT_TYPE)
     };
-    // One line tells what a member of a batch looks like to the broker.
+    // One line, to get the messages of a member of a batch.
     let answer = Connection::open(address).await?.send(&batch(1)).await?;
     ensure!(answer.status == 202, "not accepted: {}", String::from_utf8_lossy(&answer.body));
     let answer: Value = serde_json::from_slice(&answer.body)?;
     let member = answer["lines"][0]["job_id"].as_str().context("no job_id")?;
-    let templates = Templates::waiting(&bench.stack.broker.jetstream, BULK, member).await?;
+    let templates =
+        JobTemplates::of_queued_job(&bench.stack.broker.jetstream, BULK, member).await?;
 
-    let (before, floor_before) = (bench.stack.costs()?, bench.raw_broker.process.cpu_seconds()?);
+    let before = bench.stack.costs()?;
+    let baseline_before = bench.raw_server.process.cpu_seconds()?;
     let request: Bytes = batch(LINES);
     let requests: &Requests = &(Arc::new(move |_| request.clone()) as Requests);
-    let (raw, templates) = (&bench.raw, &templates);
-    let ours = [1, CALLS].map(|at_once| {
+    let raw = &bench.raw;
+    let templates = &templates;
+    let wordmill = [1, CALLS].map(|at_once| {
         Side::new(format!("{at_once} at once"), move || async move {
             let mut slice = load(address, at_once, CALLS, requests, 202).await?;
             slice.count *= LINES;
@@ -45,19 +48,21 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
             Ok(slice)
         })
     });
-    let floor = DEPTHS.map(|depth| {
+    let baseline = DEPTHS.map(|depth| {
         let name = format!("raw, {depth} at once");
         Side::new(name, move || raw.submit(templates, LINES * CALLS, depth))
     });
-    let sides: Vec<Side<'_>> = ours.into_iter().chain(floor).collect();
-    let measured = in_turns(&sides, BOUNDS).await?;
-    let (ours, floor) = measured.split_at(2);
-    let [jobs, floor_jobs] = [ours, floor].map(|sides| sides.iter().map(|side| side.done).sum());
-    let (ours, floor) = (best(ours).context("no side")?, best(floor).context("no side")?);
-    let row = Row::rate(format!("{what}, {}", ours.name), ours, floor);
+    let sides: Vec<Side<'_>> = wordmill.into_iter().chain(baseline).collect();
+    let measured = run_in_turns(&sides, BOUNDS).await?;
+    let (wordmill, baseline) = measured.split_at(2);
+    let [jobs, baseline_jobs] =
+        [wordmill, baseline].map(|sides| sides.iter().map(|side| side.done).sum());
+    let wordmill = best(wordmill).context("no side")?;
+    let baseline = best(baseline).context("no side")?;
+    let row = Row::rate(format!("{what}, {}", wordmill.name), wordmill, baseline);
     drop(sides);
-    bench.report.add(row.aims_at(Target::Share(0.85)));
+    bench.report.add(row.with_target(Target::Share(0.85)));
     bench.note_expense(what, jobs, &before)?;
-    bench.note_floor(what, floor_jobs, floor_before)?;
-    bench.forget_jobs().await
+    bench.note_baseline_expense(what, baseline_jobs, baseline_before)?;
+    bench.purge_jobs().await
 }

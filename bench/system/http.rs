@@ -1,6 +1,6 @@
-//! An HTTP client that costs next to nothing: prepared requests over connections that stay open.
+//! An HTTP client with a minimal cost: prepared requests over connections that stay open.
 //!
-//! It knows what our own answers need and nothing else: a `Content-Length`, or no body at all.
+//! It supports only the responses of Wordmill: with a `Content-Length`, or without a body.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use tokio::task::JoinSet;
 
 use crate::measure::Slice;
 
-/// Longest wait for one answer.
-const ANSWER_MAX: Duration = Duration::from_secs(90);
+/// Longest wait for one response.
+const RESPONSE_TIME_MAX: Duration = Duration::from_secs(90);
 
-/// What was answered.
-pub struct Answer {
+/// A response.
+pub struct Response {
     pub status: u16,
     pub body: Bytes,
 }
 
-/// A connection that takes one request after the other.
+/// A connection for one request after the other.
 pub struct Connection {
     stream: TcpStream,
     buffer: BytesMut,
@@ -37,45 +37,47 @@ impl Connection {
         Ok(Self { stream, buffer: BytesMut::with_capacity(16 << 10) })
     }
 
-    pub async fn get(&mut self, path: &str) -> Result<Answer> {
+    pub async fn get(&mut self, path: &str) -> Result<Response> {
         self.send(&get(path)).await
     }
 
-    /// Sends one request and waits for its answer.
-    pub async fn send(&mut self, request: &[u8]) -> Result<Answer> {
-        let answering = async {
+    /// Sends one request and waits for its response.
+    pub async fn send(&mut self, request: &[u8]) -> Result<Response> {
+        let exchange = async {
             self.stream.write_all(request).await?;
-            self.answer().await
+            self.read_response().await
         };
-        tokio::time::timeout(ANSWER_MAX, answering).await.context("no answer in time")?
+        tokio::time::timeout(RESPONSE_TIME_MAX, exchange).await.context("no response in time")?
     }
 
-    /// Sends a request and reads until its answer contains `wanted`.
-    pub async fn listen(&mut self, request: &[u8], wanted: &[u8]) -> Result<()> {
+    /// Sends a request and reads until its response contains `pattern`.
+    pub async fn send_and_read_until(&mut self, request: &[u8], pattern: &[u8]) -> Result<()> {
         self.stream.write_all(request).await?;
-        self.hear(wanted).await
+        self.read_until(pattern).await
     }
 
-    /// Reads on until something contains `wanted`.
-    pub async fn hear(&mut self, wanted: &[u8]) -> Result<()> {
-        let hearing = async {
+    /// Reads until the received bytes contain `pattern`.
+    pub async fn read_until(&mut self, pattern: &[u8]) -> Result<()> {
+        let reading = async {
             loop {
-                if let Some(place) = find(&self.buffer, wanted) {
-                    let _heard = self.buffer.split_to(place + wanted.len());
+                if let Some(start) = find(&self.buffer, pattern) {
+                    let _consumed = self.buffer.split_to(start + pattern.len());
                     return Ok(());
                 }
-                self.more().await?;
+                self.read_more().await?;
             }
         };
-        tokio::time::timeout(ANSWER_MAX, hearing).await.context("nothing was heard in time")?
+        tokio::time::timeout(RESPONSE_TIME_MAX, reading)
+            .await
+            .context("the bytes did not arrive in time")?
     }
 
-    async fn answer(&mut self) -> Result<Answer> {
+    async fn read_response(&mut self) -> Result<Response> {
         let head_length = loop {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
                 break end + 4;
             }
-            self.more().await?;
+            self.read_more().await?;
         };
         let head = self.buffer.split_to(head_length);
         let head = std::str::from_utf8(&head)?;
@@ -90,21 +92,21 @@ impl Connection {
             None => bail!("an answer without a length: {head}"),
         };
         while self.buffer.len() < length {
-            self.more().await?;
+            self.read_more().await?;
         }
-        Ok(Answer { status, body: self.buffer.split_to(length).freeze() })
+        Ok(Response { status, body: self.buffer.split_to(length).freeze() })
     }
 
-    async fn more(&mut self) -> Result<()> {
+    async fn read_more(&mut self) -> Result<()> {
         self.buffer.reserve(8 << 10);
-        let read = self.stream.read_buf(&mut self.buffer).await?;
-        ensure!(read > 0, "the connection was closed");
+        let length = self.stream.read_buf(&mut self.buffer).await?;
+        ensure!(length > 0, "the connection was closed");
         Ok(())
     }
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
+    bytes.windows(pattern.len()).position(|window| window == pattern)
 }
 
 /// Returns the bytes of a GET request.
@@ -115,24 +117,25 @@ pub fn get(path: &str) -> Bytes {
 /// Returns the bytes of a POST request. `fields` are further header fields, each with its line end.
 pub fn post(path: &str, body: &[u8], fields: &str) -> Bytes {
     let length = body.len();
-    let kind =
+    let content_type =
         if fields.contains("Content-Type") { "" } else { "Content-Type: application/json\r\n" };
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{kind}{fields}Content-Length: {length}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{content_type}{fields}\
+         Content-Length: {length}\r\n\r\n"
     );
     [head.as_bytes(), body].concat().into()
 }
 
-/// Which request comes next.
+/// Returns request number `n`.
 pub type Requests = Arc<dyn Fn(usize) -> Bytes + Send + Sync>;
 
-/// Returns a source of one request, again and again.
+/// Returns a source that repeats one request.
 pub fn always(request: Bytes) -> Requests {
     Arc::new(move |_| request.clone())
 }
 
-/// Sends `count` requests over some connections, each of which sends the next one as soon as it has
-/// its answer, and expects the same status every time.
+/// Sends `count` requests over several connections, each of which sends the next one after the
+/// response to the one before. Fails if a status is not `expected`.
 pub async fn load(
     address: SocketAddr,
     connections: usize,
@@ -140,15 +143,16 @@ pub async fn load(
     requests: &Requests,
     expected: u16,
 ) -> Result<Slice> {
-    let mut open = Vec::with_capacity(connections);
+    let mut idle = Vec::with_capacity(connections);
     for _ in 0..connections.min(count) {
-        open.push(Connection::open(address).await?);
+        idle.push(Connection::open(address).await?);
     }
     let next = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
     let mut tasks = JoinSet::new();
-    for mut connection in open {
-        let (next, requests) = (Arc::clone(&next), Arc::clone(requests));
+    for mut connection in idle {
+        let next = Arc::clone(&next);
+        let requests = Arc::clone(requests);
         tasks.spawn(async move {
             let mut latencies = Vec::new();
             loop {
@@ -158,18 +162,18 @@ pub async fn load(
                 }
                 let request = requests(number);
                 let sent = Instant::now();
-                let answer = connection.send(&request).await?;
+                let response = connection.send(&request).await?;
                 latencies.push(sent.elapsed());
-                expect(&answer, expected)?;
+                expect(&response, expected)?;
             }
         });
     }
     gather(tasks, count, started).await
 }
 
-/// Sends `count` requests at a steady rate, whatever the answers take: each waits for a free one of
-/// so many connections, and that wait is part of its time.
-pub async fn paced(
+/// Sends `count` requests at a constant rate, independent of the responses: each waits for a free
+/// connection, and that wait is part of its latency.
+pub async fn load_at_rate(
     address: SocketAddr,
     connections: usize,
     per_second: f64,
@@ -177,15 +181,16 @@ pub async fn paced(
     requests: &Requests,
     expected: u16,
 ) -> Result<Slice> {
-    let mut open = Vec::with_capacity(connections);
+    let mut idle = Vec::with_capacity(connections);
     for _ in 0..connections {
-        open.push(Connection::open(address).await?);
+        idle.push(Connection::open(address).await?);
     }
     let next = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
     let mut tasks = JoinSet::new();
-    for mut connection in open {
-        let (next, requests) = (Arc::clone(&next), Arc::clone(requests));
+    for mut connection in idle {
+        let next = Arc::clone(&next);
+        let requests = Arc::clone(requests);
         tasks.spawn(async move {
             let mut latencies = Vec::new();
             loop {
@@ -195,18 +200,18 @@ pub async fn paced(
                 }
                 let due = started + Duration::from_secs_f64(number as f64 / per_second);
                 tokio::time::sleep_until(due.into()).await;
-                let answer = connection.send(&requests(number)).await?;
+                let response = connection.send(&requests(number)).await?;
                 latencies.push(due.elapsed());
-                expect(&answer, expected)?;
+                expect(&response, expected)?;
             }
         });
     }
     gather(tasks, count, started).await
 }
 
-fn expect(answer: &Answer, expected: u16) -> Result<()> {
-    let said = String::from_utf8_lossy(&answer.body);
-    ensure!(answer.status == expected, "{} and not {expected}: {said}", answer.status);
+fn expect(response: &Response, expected: u16) -> Result<()> {
+    let body = String::from_utf8_lossy(&response.body);
+    ensure!(response.status == expected, "{} and not {expected}: {body}", response.status);
     Ok(())
 }
 
@@ -216,8 +221,8 @@ async fn gather(
     started: Instant,
 ) -> Result<Slice> {
     let mut latencies = Vec::with_capacity(count);
-    while let Some(ended) = tasks.join_next().await {
-        latencies.extend(ended??);
+    while let Some(result) = tasks.join_next().await {
+        latencies.extend(result??);
     }
     Ok(Slice { count, elapsed: started.elapsed(), latencies })
 }

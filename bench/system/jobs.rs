@@ -1,97 +1,105 @@
-//! How many jobs are finished, and how long one takes from submission to the end.
+//! Finished jobs, and the time of one from submission to the end.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::floor::{fetch_and_count, fetcher};
-use crate::http::{Requests, load, paced};
-use crate::measure::{Bounds, Measured, Side, Slice, best, in_turns};
+use crate::baseline::{fetch_and_count, make_fetcher};
+use crate::http::{Requests, load, load_at_rate};
+use crate::measure::{Bounds, Side, SideResult, Slice, best, run_in_turns};
 use crate::report::{Row, Target};
 use crate::stack::Stack;
 use crate::submissions::{CONNECTIONS, DEPTHS};
-use crate::{Bench, Work};
+use crate::{Bench, JobKind};
 
 /// Jobs of one slice: of texts, of pages, of large pages.
 pub const TEXTS: usize = 6000;
 pub const PAGES: usize = 1200;
 const LARGE_PAGES: usize = 72;
 const BOUNDS: Bounds = Bounds { rounds: 12, seconds: 30 };
-/// How many pages are fetched at once without a broker: as many as a worker takes on for one lane, at most.
+/// Numbers of pages that are fetched concurrently without a broker: at most the slots of one lane.
 const FETCHES: [usize; 3] = [4, 8, 16];
-/// The client is answered when the job is finished.
+/// With it, the gateway responds when the job is finished.
 const WAIT: &str = "Prefer: wait=30\r\n";
-/// For how long a part of the full load is kept up, with how many connections.
+/// The time of a load below the maximum, and its number of connections.
 const PACED_SECONDS: f64 = 10.0;
 const PACED_CONNECTIONS: usize = 256;
 
 pub async fn measure(bench: &mut Bench) -> Result<()> {
     let before = (bench.stack.costs()?, bench.stack.finished().await?);
-    let floor_before = bench.raw_broker.process.cpu_seconds()?;
+    let baseline_before = bench.raw_server.process.cpu_seconds()?;
     let requests = bench.text.requests("");
-    let (raw, templates, stack) = (&bench.raw, &bench.text.templates, &bench.stack);
-    let ours = CONNECTIONS.map(|connections| {
-        let (name, requests) = (format!("{connections} connections"), &requests);
-        Side::new(name, move || take_through(stack, TEXTS, requests, connections))
+    let raw = &bench.raw;
+    let templates = &bench.text.templates;
+    let stack = &bench.stack;
+    let wordmill = CONNECTIONS.map(|connections| {
+        let requests = &requests;
+        Side::new(format!("{connections} connections"), move || {
+            run_jobs(stack, TEXTS, requests, connections)
+        })
     });
-    let floor = DEPTHS.map(|depth| {
-        Side::new(format!("raw, {depth} at once"), move || raw.cycle(templates, TEXTS, depth))
+    let baseline = DEPTHS.map(|depth| {
+        Side::new(format!("raw, {depth} at once"), move || raw.run_jobs(templates, TEXTS, depth))
     });
-    let sides: Vec<Side<'_>> = ours.into_iter().chain(floor).collect();
-    let measured = in_turns(&sides, BOUNDS).await?;
-    let (ours, floor) = measured.split_at(CONNECTIONS.len());
-    let [jobs, floor_jobs] = [ours, floor].map(|sides| sides.iter().map(|side| side.done).sum());
-    let floor = best(floor).context("no side")?;
-    let row = Row::rate("full jobs, text of 1 kB", best(ours).context("no side")?, floor);
+    let sides: Vec<Side<'_>> = wordmill.into_iter().chain(baseline).collect();
+    let measured = run_in_turns(&sides, BOUNDS).await?;
+    let (wordmill, baseline) = measured.split_at(CONNECTIONS.len());
+    let [jobs, baseline_jobs] =
+        [wordmill, baseline].map(|sides| sides.iter().map(|side| side.done).sum());
+    let baseline = best(baseline).context("no side")?;
+    let row = Row::rate("full jobs, text of 1 kB", best(wordmill).context("no side")?, baseline);
     drop(sides);
-    finish(bench, row.aims_at(Target::Share(0.6)), jobs, before).await?;
-    bench.note_floor("full jobs, text of 1 kB", floor_jobs, floor_before)?;
-    bench.forget_jobs().await?;
+    finish(bench, row.with_target(Target::Share(0.6)), jobs, before).await?;
+    bench.note_baseline_expense("full jobs, text of 1 kB", baseline_jobs, baseline_before)?;
+    bench.purge_jobs().await?;
 
     let target = Some(Target::Share(0.5));
-    pages(bench, "full jobs, page of 40 kB", PAGES, target, |bench| &bench.page).await?;
-    pages(bench, "full jobs, page of 2 MB", LARGE_PAGES, None, |bench| &bench.large_page).await
+    measure_pages(bench, "full jobs, page of 40 kB", PAGES, target, |bench| &bench.page).await?;
+    measure_pages(bench, "full jobs, page of 2 MB", LARGE_PAGES, None, |bench| &bench.large_page)
+        .await
 }
 
-async fn pages(
+async fn measure_pages(
     bench: &mut Bench,
     what: &str,
     slice: usize,
     target: Option<Target>,
-    work: impl Fn(&Bench) -> &Work,
+    work: impl Fn(&Bench) -> &JobKind,
 ) -> Result<()> {
     let before = (bench.stack.costs()?, bench.stack.finished().await?);
-    let (fetcher, requests) = (fetcher()?, work(bench).requests(""));
+    let fetcher = &make_fetcher()?;
+    let requests = &work(bench).requests("");
     let site = work(bench).site.as_ref().context("no site")?;
-    let (fetcher, requests, stack) = (&fetcher, &requests, &bench.stack);
-    let ours = Side::new("ours", move || take_through(stack, slice, requests, CONNECTIONS[0]));
-    let floor = FETCHES.map(|depth| {
+    let stack = &bench.stack;
+    let wordmill = Side::new("Wordmill", move || run_jobs(stack, slice, requests, CONNECTIONS[0]));
+    let baseline = FETCHES.map(|depth| {
         let name = format!("fetched and counted, {depth} at once");
         Side::new(name, move || fetch_and_count(fetcher, site, slice, depth))
     });
-    let sides: Vec<Side<'_>> = std::iter::once(ours).chain(floor).collect();
-    let measured = in_turns(&sides, BOUNDS).await?;
-    let (ours, floor) = measured.split_first().context("no side")?;
-    let mut row = Row::rate(what, ours, best(floor).context("no side")?);
+    let sides: Vec<Side<'_>> = std::iter::once(wordmill).chain(baseline).collect();
+    let measured = run_in_turns(&sides, BOUNDS).await?;
+    let (wordmill, baseline) = measured.split_first().context("no side")?;
+    let mut row = Row::rate(what, wordmill, best(baseline).context("no side")?);
     row.target = target;
-    let jobs = ours.done;
+    let jobs = wordmill.done;
     drop(sides);
     finish(bench, row, jobs, before).await?;
-    bench.forget_jobs().await
+    bench.purge_jobs().await
 }
 
-/// Notes a row and what it took, and checks that every job succeeded.
+/// Adds a row and its costs to the report, and checks that every job succeeded.
 async fn finish(
     bench: &mut Bench,
     row: Row,
     jobs: usize,
-    (costs, [all, well]): ([crate::Cost; 3], [u64; 2]),
+    (costs, [finished, succeeded]): ([crate::Cost; 3], [u64; 2]),
 ) -> Result<()> {
-    let [all_after, well_after] = bench.stack.finished().await?;
-    let (all, well) = (all_after - all, well_after - well);
+    let [finished_after, succeeded_after] = bench.stack.finished().await?;
+    let finished = finished_after - finished;
+    let succeeded = succeeded_after - succeeded;
     ensure!(
-        all == well && all == jobs as u64,
-        "of {jobs} jobs {all} finished, {well} with success"
+        finished == succeeded && finished == jobs as u64,
+        "of {jobs} jobs {finished} finished, {succeeded} with success"
     );
     let what = row.what.clone();
     bench.report.add(row);
@@ -99,64 +107,77 @@ async fn finish(
 }
 
 /// Submits jobs, and waits until the queue is as short as before.
-pub async fn take_through(
+pub async fn run_jobs(
     stack: &Stack,
     count: usize,
     requests: &Requests,
     connections: usize,
 ) -> Result<Slice> {
-    let waiting = stack.broker.jobs().await?;
+    let jobs_before = stack.broker.jobs().await?;
     let started = Instant::now();
     load(stack.address, connections, count, requests, 202).await?;
-    stack.broker.wait_for_jobs(waiting).await?;
+    stack.broker.wait_for_jobs(jobs_before).await?;
     Ok(Slice { count, elapsed: started.elapsed(), latencies: Vec::new() })
 }
 
-/// Measures how long a job takes that has the system to itself, and one among others.
+/// Measures the time of a job on an idle system, and of jobs at half of the maximum load.
 pub async fn measure_latency(bench: &mut Bench) -> Result<()> {
-    alone(bench, "text of 1 kB, alone, submitted to finished", 300, |bench| &bench.text).await?;
-    alone(bench, "page of 40 kB, alone, submitted to finished", 100, |bench| &bench.page).await?;
-    alone(bench, "page of 2 MB, alone, submitted to finished", 10, |bench| &bench.large_page)
-        .await?;
+    measure_one_at_a_time(bench, "text of 1 kB, alone, submitted to finished", 300, |bench| {
+        &bench.text
+    })
+    .await?;
+    measure_one_at_a_time(bench, "page of 40 kB, alone, submitted to finished", 100, |bench| {
+        &bench.page
+    })
+    .await?;
+    measure_one_at_a_time(bench, "page of 2 MB, alone, submitted to finished", 10, |bench| {
+        &bench.large_page
+    })
+    .await?;
     let per_second = 0.5 * capacity(bench).await?;
     let requests = bench.text.requests(WAIT);
     let count = (per_second * PACED_SECONDS) as usize;
-    let paced =
-        paced(bench.stack.address, PACED_CONNECTIONS, per_second, count, &requests, 200).await?;
+    let slice =
+        load_at_rate(bench.stack.address, PACED_CONNECTIONS, per_second, count, &requests, 200)
+            .await?;
     let name = format!("text of 1 kB, at {per_second:.0} per s (half of what it can do), p99");
-    let measured = Measured { name, done: count, rates: Vec::new(), latencies: paced.latencies };
-    let mut row = Row::time(measured.name.clone(), &measured, None).aims_at(Target::Below(25.0));
-    let p99 = measured.within_ms(990);
-    row.ours = crate::measure::Spread { median: p99, low: p99, high: p99 };
+    let measured = SideResult { name, done: count, rates: Vec::new(), latencies: slice.latencies };
+    let mut row =
+        Row::time(measured.name.clone(), &measured, None).with_target(Target::Below(25.0));
+    let p99 = measured.percentile_ms(990);
+    row.wordmill = crate::measure::Spread { median: p99, low: p99, high: p99 };
     bench.report.add(row);
-    bench.forget_jobs().await
+    bench.purge_jobs().await
 }
 
-async fn alone(
+async fn measure_one_at_a_time(
     bench: &mut Bench,
     what: &str,
     slice: usize,
-    work: impl Fn(&Bench) -> &Work,
+    work: impl Fn(&Bench) -> &JobKind,
 ) -> Result<()> {
-    let (address, work) = (bench.stack.address, work(bench));
-    let (requests, raw) = (&work.requests(WAIT), &bench.raw);
+    let address = bench.stack.address;
+    let work = work(bench);
+    let requests = &work.requests(WAIT);
+    let raw = &bench.raw;
     let sides = [
-        Side::new("ours", move || load(address, 1, slice, requests, 200)),
-        Side::new("raw, one at a time", move || raw.cycle(&work.templates, slice, 1)),
+        Side::new("Wordmill", move || load(address, 1, slice, requests, 200)),
+        Side::new("raw, one at a time", move || raw.run_jobs(&work.templates, slice, 1)),
     ];
-    let measured = in_turns(&sides, Bounds { rounds: 15, seconds: 30 }).await?;
-    let [ours, floor] = measured.as_slice() else { return Ok(()) };
-    let mut row = Row::time(what, ours, Some(floor));
+    let measured = run_in_turns(&sides, Bounds { rounds: 15, seconds: 30 }).await?;
+    let [wordmill, baseline] = measured.as_slice() else { return Ok(()) };
+    let mut row = Row::time(what, wordmill, Some(baseline));
     row.target = work.site.is_none().then_some(Target::Times(3.0));
     drop(sides);
     bench.report.add(row);
     Ok(())
 }
 
-/// Returns how many texts are finished in a second.
+/// Returns the number of texts that are finished per second.
 async fn capacity(bench: &Bench) -> Result<f64> {
-    let (stack, requests) = (&bench.stack, &bench.text.requests(""));
-    let side = Side::new("ours", move || take_through(stack, TEXTS, requests, CONNECTIONS[0]));
-    let measured = in_turns(&[side], Bounds { rounds: 5, seconds: 10 }).await?;
+    let stack = &bench.stack;
+    let requests = &bench.text.requests("");
+    let side = Side::new("Wordmill", move || run_jobs(stack, TEXTS, requests, CONNECTIONS[0]));
+    let measured = run_in_turns(&[side], Bounds { rounds: 5, seconds: 10 }).await?;
     Ok(measured.first().context("no side")?.rate().median)
 }

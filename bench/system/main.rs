@@ -1,15 +1,16 @@
-//! How fast the whole system is, next to what the broker alone can do: `make bench`.
+//! Measures the speed of the whole system, compared with the broker alone: `make bench`.
 //!
-//! Everything runs on loopback, on this machine, in one run: our release binaries with their default
-//! settings (tracing off, the log on and discarded), nats-server with `nats/server.conf`, the load
-//! generator, a web site with pages to count, and beside each figure its *floor*: the same broker driven
-//! by its client library with the same bytes and nothing else, a bare HTTP handler, or pages counted
-//! without a broker. Ours and the floor take short slices of work in turns, so that the ratio of a round
-//! says something even on a machine that does other things. It needs Linux, for `/proc`.
+//! Everything runs on loopback, on this machine, in one run: our release binaries with their
+//! default settings (tracing off, the log on and discarded), nats-server with `nats/server.conf`,
+//! the load generator and a web site with pages to count. Each figure has a *baseline*: the same
+//! broker driven by its client library with the same bytes and nothing else, a bare HTTP handler,
+//! or pages counted without a broker. Wordmill and the baseline run short slices of work in turns,
+//! so that the ratio of a round is valid even if the machine has other work. It needs Linux, for
+//! `/proc`.
 //!
-//! Arguments: `--full` for larger backlogs, `--only <part of a name>`, `--update` to write the tables and
-//! the picture into `docs/`; `--against <folder>` compares the services with others, of an earlier build
-//! for example and perhaps with a `server.conf` of its own, and does nothing else.
+//! Arguments: `--full` for larger backlogs, `--only <part of a name>`, `--update` to write the
+//! tables and the picture into `docs/`. `--against <folder>` only compares the services with
+//! another build, for example an earlier one; the folder may contain a `server.conf` of its own.
 //! Environment: `WORDMILL_BIN_DIR`, `NATS_SERVER`.
 
 #![expect(
@@ -17,9 +18,9 @@
     reason = "a program for the terminal, which may block while it stops"
 )]
 
+mod baseline;
 mod batches;
-mod floor;
-mod growth;
+mod compare_builds;
 mod http;
 mod jobs;
 mod measure;
@@ -27,11 +28,11 @@ mod pages;
 mod plot;
 mod polls;
 mod process;
-mod raw;
+mod raw_broker;
 mod report;
+mod scaling;
 mod stack;
 mod submissions;
-mod versus;
 mod waiters;
 
 use std::env;
@@ -47,16 +48,16 @@ use tokio::runtime;
 
 use self::pages::Site;
 use self::process::Process;
-use self::raw::{Raw, Templates};
+use self::raw_broker::{JobTemplates, RawBroker};
 use self::report::{Expense, Report};
 use self::stack::{Broker, Cost, Stack, binaries, repository};
 
-/// The services' own: the floor is to lack nothing that they have.
+/// The allocator of the services, so that the baseline has it, too.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Where the tables of the last run are.
+/// Around the tables of the last run in docs/performance.md.
 const BEGIN: &str = "<!-- make bench: begin -->\n";
 const END: &str = "<!-- make bench: end -->\n";
 /// The lanes of jobs that are submitted alone and with others.
@@ -66,7 +67,7 @@ const TEXT_BYTES: usize = 1000;
 const PAGE_BYTES: usize = 40_000;
 const LARGE_PAGE_BYTES: usize = 2_000_000;
 
-/// What was asked for.
+/// The arguments of the command line.
 struct Arguments {
     full: bool,
     only: String,
@@ -75,22 +76,22 @@ struct Arguments {
 }
 
 /// One kind of job.
-struct Work {
+struct JobKind {
     site: Option<Site>,
     text: String,
-    templates: Templates,
+    templates: JobTemplates,
 }
 
-/// Everything that scenarios work with. Neither stack knows of the other.
+/// The services and baselines of all scenarios. The two brokers are independent.
 struct Bench {
     stack: Stack,
-    raw: Raw,
-    raw_broker: Broker,
-    floor: SocketAddr,
-    _floor_process: Process,
-    text: Work,
-    page: Work,
-    large_page: Work,
+    raw: RawBroker,
+    raw_server: Broker,
+    baseline_address: SocketAddr,
+    _baseline_process: Process,
+    text: JobKind,
+    page: JobKind,
+    large_page: JobKind,
     report: Report,
 }
 
@@ -98,13 +99,13 @@ fn main() -> Result<()> {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    if let [floor::SERVE, address, nats] = words.as_slice() {
-        return runtime.block_on(floor::serve(address, nats));
+    if let [baseline::SERVE_ARGUMENT, address, nats] = words.as_slice() {
+        return runtime.block_on(baseline::serve(address, nats));
     }
-    runtime.block_on(run(&read(&words)?))
+    runtime.block_on(run(&parse_arguments(&words)?))
 }
 
-fn read(words: &[&str]) -> Result<Arguments> {
+fn parse_arguments(words: &[&str]) -> Result<Arguments> {
     let mut arguments =
         Arguments { full: false, only: String::new(), update: false, against: None };
     let mut words = words.iter();
@@ -116,12 +117,12 @@ fn read(words: &[&str]) -> Result<Arguments> {
             "--against" => {
                 arguments.against = Some(words.next().context("--against what?")?.into())
             }
-            // What `cargo bench` adds.
+            // Added by `cargo bench`.
             "--bench" => {}
             _ => bail!("unknown argument {word}"),
         }
     }
-    ensure!(!arguments.update || arguments.only.is_empty(), "only a whole run is written down");
+    ensure!(!arguments.update || arguments.only.is_empty(), "--update needs a whole run");
     Ok(arguments)
 }
 
@@ -130,46 +131,46 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let mut bench = Bench::start().await?;
     if let Some(folder) = &arguments.against {
         bench.stack.start_worker().await?;
-        versus::measure(&mut bench, folder).await?;
-        println!("\n{}", conditions(&bench, started)?);
+        compare_builds::measure(&mut bench, folder).await?;
+        println!("\n{}", describe_conditions(&bench, started)?);
         return Ok(());
     }
-    let wanted = |name: &str| name.contains(&arguments.only);
-    // As long as there is no worker, jobs wait.
-    if wanted("submissions") {
+    let is_selected = |name: &str| name.contains(&arguments.only);
+    // Without a worker, jobs stay queued.
+    if is_selected("submissions") {
         submissions::measure(&mut bench).await?;
     }
-    if wanted("batches") {
+    if is_selected("batches") {
         batches::measure(&mut bench).await?;
     }
-    if wanted("waiters") {
+    if is_selected("waiters") {
         waiters::measure(&mut bench).await?;
     }
-    if wanted("polls") {
+    if is_selected("polls") {
         polls::measure(&mut bench, polls::Job::Queued).await?;
     }
-    bench.forget_jobs().await?;
+    bench.purge_jobs().await?;
     bench.stack.start_worker().await?;
-    bench.take_ends().await?;
-    if wanted("polls") {
+    bench.store_final_records().await?;
+    if is_selected("polls") {
         polls::measure(&mut bench, polls::Job::Finished).await?;
     }
-    if wanted("jobs") {
+    if is_selected("jobs") {
         jobs::measure(&mut bench).await?;
     }
-    if wanted("latency") {
+    if is_selected("latency") {
         jobs::measure_latency(&mut bench).await?;
     }
-    if wanted("workers") {
-        growth::with_workers(&mut bench).await?;
+    if is_selected("workers") {
+        scaling::with_workers(&mut bench).await?;
     }
-    if wanted("backlog") {
+    if is_selected("backlog") {
         let backlogs: &[usize] = if arguments.full { &[200_000, 1_000_000] } else { &[100_000] };
         for backlog in backlogs {
-            growth::with_backlog(&mut bench, *backlog).await?;
+            scaling::with_backlog(&mut bench, *backlog).await?;
         }
     }
-    bench.report.conditions = conditions(&bench, started)?;
+    bench.report.conditions = describe_conditions(&bench, started)?;
     println!("{}", bench.report.markdown());
     write(&bench.report, arguments)
 }
@@ -177,48 +178,54 @@ async fn run(arguments: &Arguments) -> Result<()> {
 impl Bench {
     async fn start() -> Result<Self> {
         let stack = Stack::start().await?;
-        let raw_broker = Broker::start_for(&binaries()).await?;
-        let (floor_process, floor) = floor::start(&stack.broker.url).await?;
+        let raw_server = Broker::start_for(&binaries()).await?;
+        let (baseline_process, baseline_address) = baseline::start(&stack.broker.url).await?;
         Ok(Self {
-            text: Work::text(&stack).await?,
-            page: Work::page(&stack, PAGE_BYTES).await?,
-            large_page: Work::page(&stack, LARGE_PAGE_BYTES).await?,
-            raw: Raw::connect(&raw_broker.url).await?,
+            text: JobKind::text(&stack).await?,
+            page: JobKind::page(&stack, PAGE_BYTES).await?,
+            large_page: JobKind::page(&stack, LARGE_PAGE_BYTES).await?,
+            raw: RawBroker::connect(&raw_server.url).await?,
             stack,
-            raw_broker,
-            floor,
-            _floor_process: floor_process,
+            raw_server,
+            baseline_address,
+            _baseline_process: baseline_process,
             report: Report::default(),
         })
     }
 
-    /// Forgets all jobs of the stack and of the raw broker.
-    async fn forget_jobs(&self) -> Result<()> {
+    /// Deletes all jobs of the stack and of the raw broker.
+    async fn purge_jobs(&self) -> Result<()> {
         self.stack.broker.purge().await?;
-        self.raw_broker.purge().await
+        self.raw_server.purge().await
     }
 
-    /// Lets the worker finish a job of each kind, and keeps what it leaves.
-    async fn take_ends(&mut self) -> Result<()> {
+    /// Lets the worker finish a job of each kind, and loads its final record.
+    async fn store_final_records(&mut self) -> Result<()> {
         for work in [&mut self.text, &mut self.page, &mut self.large_page] {
             let id = self.stack.submit(&work.body(0)).await?;
             self.stack.broker.wait_for_jobs(0).await?;
-            work.templates.take_end(&self.stack.broker.jetstream, &id).await?;
+            work.templates.add_final_record(&self.stack.broker.jetstream, &id).await?;
         }
         Ok(())
     }
 
-    /// Notes what the raw broker took since `before` seconds of its CPU time.
-    fn note_floor(&mut self, what: &str, jobs: usize, before: f64) -> Result<()> {
-        let broker = &self.raw_broker.process;
+    /// Adds the CPU time of the raw broker since `before`, in seconds, and its memory to the
+    /// report.
+    fn note_baseline_expense(&mut self, what: &str, jobs: usize, before: f64) -> Result<()> {
+        let broker = &self.raw_server.process;
         let cpu_us = (broker.cpu_seconds()? - before) / jobs as f64 * 1e6;
         let memory_mib = broker.memory_bytes()? as f64 / f64::from(1 << 20);
-        let (cpu_us, memory_mib) = ([0.0, 0.0, cpu_us], [0.0, 0.0, memory_mib]);
-        self.report.spend(Expense { what: format!("{what}, raw"), jobs, cpu_us, memory_mib });
+        self.report.add_expense(Expense {
+            what: format!("{what}, raw"),
+            jobs,
+            cpu_us: [0.0, 0.0, cpu_us],
+            memory_mib: [0.0, 0.0, memory_mib],
+        });
         Ok(())
     }
 
-    /// Notes what the processes took since `before` for so many jobs.
+    /// Adds the CPU time of the processes since `before` for `jobs` jobs, and their memory to the
+    /// report.
     fn note_expense(
         &mut self,
         what: impl Into<String>,
@@ -226,21 +233,21 @@ impl Bench {
         before: &[Cost; 3],
     ) -> Result<()> {
         let after = self.stack.costs()?;
-        self.report.spend(expense(what, jobs, before, &after));
+        self.report.add_expense(expense(what, jobs, before, &after));
         Ok(())
     }
 }
 
 fn expense(what: impl Into<String>, jobs: usize, before: &[Cost; 3], after: &[Cost; 3]) -> Expense {
-    let mut spent = Expense { what: what.into(), jobs, cpu_us: [0.0; 3], memory_mib: [0.0; 3] };
-    for (place, (before, after)) in before.iter().zip(after).enumerate() {
-        spent.cpu_us[place] = (after.cpu_seconds - before.cpu_seconds) / jobs as f64 * 1e6;
-        spent.memory_mib[place] = after.memory_bytes as f64 / f64::from(1 << 20);
+    let mut expense = Expense { what: what.into(), jobs, cpu_us: [0.0; 3], memory_mib: [0.0; 3] };
+    for (index, (before, after)) in before.iter().zip(after).enumerate() {
+        expense.cpu_us[index] = (after.cpu_seconds - before.cpu_seconds) / jobs as f64 * 1e6;
+        expense.memory_mib[index] = after.memory_bytes as f64 / f64::from(1 << 20);
     }
-    spent
+    expense
 }
 
-impl Work {
+impl JobKind {
     async fn text(stack: &Stack) -> Result<Self> {
         Self::of(stack, None, pages::text(TEXT_BYTES)).await
     }
@@ -253,7 +260,8 @@ impl Work {
         let body = body(site.as_ref(), &text, 0);
         let id = stack.submit(&body).await?;
         Ok(Self {
-            templates: Templates::waiting(&stack.broker.jetstream, INTERACTIVE, &id).await?,
+            templates: JobTemplates::of_queued_job(&stack.broker.jetstream, INTERACTIVE, &id)
+                .await?,
             site,
             text,
         })
@@ -264,7 +272,7 @@ impl Work {
         body(self.site.as_ref(), &self.text, number)
     }
 
-    /// Returns the requests that submit it; `fields` are further header fields.
+    /// Returns the requests that submit jobs of this kind; `fields` are further header fields.
     fn requests(&self, fields: &str) -> http::Requests {
         let kinds: Vec<Bytes> = (0..pages::HOSTS.into())
             .map(|number| http::post("/v1/jobs", self.body(number).to_string().as_bytes(), fields))
@@ -280,8 +288,8 @@ fn body(site: Option<&Site>, text: &str, number: usize) -> serde_json::Value {
     }
 }
 
-/// Says under which conditions the figures hold.
-fn conditions(bench: &Bench, started: Instant) -> Result<String> {
+/// Describes the conditions of the run.
+fn describe_conditions(bench: &Bench, started: Instant) -> Result<String> {
     let cpus = std::thread::available_parallelism()?;
     let processor = fs::read_to_string("/proc/cpuinfo")?;
     let processor = processor.lines().find_map(|line| line.strip_prefix("model name"));
@@ -290,9 +298,9 @@ fn conditions(bench: &Bench, started: Instant) -> Result<String> {
     let load = load.split(' ').nth(2).unwrap_or_default().to_owned();
     let nats = bench.stack.broker.jetstream.client().server_info().version;
     Ok(format!(
-        "{cpus} processors ({processor}) for everything, load generator included; nats-server {nats}, one server, \
-         `sync_interval: 1s`; tracing off, log at `info` and discarded; texts of {TEXT_BYTES} bytes; {:.0} min, load of the machine \
-         in the end {load}.",
+        "{cpus} processors ({processor}) for everything, load generator included; nats-server \
+         {nats}, one server, `sync_interval: 1s`; tracing off, log at `info` and discarded; texts \
+         of {TEXT_BYTES} bytes; {:.0} min, load of the machine in the end {load}.",
         started.elapsed().as_secs_f64() / 60.0
     ))
 }
@@ -308,8 +316,8 @@ fn write(report: &Report, arguments: &Arguments) -> Result<()> {
         let page = repository().join("docs/performance.md");
         let text = fs::read_to_string(&page)?;
         let (before, rest) =
-            text.split_once(BEGIN).context("docs/performance.md has no place for it")?;
-        let (_, after) = rest.split_once(END).context("docs/performance.md has no end of it")?;
+            text.split_once(BEGIN).context("docs/performance.md has no begin marker")?;
+        let (_, after) = rest.split_once(END).context("docs/performance.md has no end marker")?;
         fs::write(page, format!("{before}{BEGIN}{}{END}{after}", report.markdown()))?;
     }
     Ok(())

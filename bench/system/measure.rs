@@ -1,12 +1,12 @@
-//! How it is measured: sides take slices of work in turns, so that whatever else the machine does, and
-//! how fast it happens to be, hits all of them alike. What is compared is one round with itself.
+//! The method of measurement: the sides run slices of work in turns, so that other load and the
+//! speed of the machine affect all of them alike. Ratios are formed within one round.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures_util::future::LocalBoxFuture;
 
-/// A piece of work that was done.
+/// The result of one slice of work.
 pub struct Slice {
     pub count: usize,
     pub elapsed: Duration,
@@ -34,36 +34,36 @@ impl<'a> Side<'a> {
     }
 }
 
-/// How long a comparison takes: at most so many rounds, and as few as [`ROUNDS_MIN`] once the time is
-/// over.
+/// The bounds of a comparison: at most `rounds` rounds, and no further one after `seconds`, but at
+/// least [`ROUNDS_MIN`].
 #[derive(Clone, Copy)]
 pub struct Bounds {
     pub rounds: usize,
     pub seconds: u64,
 }
 
-/// Fewer rounds say nothing about their spread.
+/// Fewer rounds show no spread.
 const ROUNDS_MIN: usize = 3;
 
-/// What one side came to, round by round.
-pub struct Measured {
+/// The results of one side, round by round.
+pub struct SideResult {
     pub name: String,
-    /// How much was done, warming up included.
+    /// The number of jobs or requests, including the warm-up round.
     pub done: usize,
     pub rates: Vec<f64>,
     pub latencies: Vec<Duration>,
 }
 
-/// Lets the sides take slices in turns, each round beginning with another one. The first round warms up
-/// and does not count.
-pub async fn in_turns(sides: &[Side<'_>], bounds: Bounds) -> Result<Vec<Measured>> {
-    let empty = |side: &Side<'_>| Measured {
+/// Runs the sides in turns, each round starting with another side. The first round is a warm-up and
+/// does not count.
+pub async fn run_in_turns(sides: &[Side<'_>], bounds: Bounds) -> Result<Vec<SideResult>> {
+    let empty = |side: &Side<'_>| SideResult {
         name: side.name.clone(),
         done: 0,
         rates: Vec::new(),
         latencies: Vec::new(),
     };
-    let mut measured: Vec<Measured> = sides.iter().map(empty).collect();
+    let mut measured: Vec<SideResult> = sides.iter().map(empty).collect();
     for (side, measured) in sides.iter().zip(&mut measured) {
         measured.done += (side.run)().await?.count;
     }
@@ -73,9 +73,9 @@ pub async fn in_turns(sides: &[Side<'_>], bounds: Bounds) -> Result<Vec<Measured
             break;
         }
         for turn in 0..sides.len() {
-            let place = (round + turn) % sides.len();
-            let slice = (sides[place].run)().await?;
-            let side = &mut measured[place];
+            let index = (round + turn) % sides.len();
+            let slice = (sides[index].run)().await?;
+            let side = &mut measured[index];
             side.done += slice.count;
             side.rates.push(slice.per_second());
             side.latencies.extend(slice.latencies);
@@ -84,7 +84,7 @@ pub async fn in_turns(sides: &[Side<'_>], bounds: Bounds) -> Result<Vec<Measured
     Ok(measured)
 }
 
-/// The middle of some values, and how far they spread.
+/// The median of values, the lowest and the highest one.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub median: f64,
@@ -96,7 +96,7 @@ impl Spread {
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
-        let at = |place: usize| values.get(place).copied().unwrap_or(f64::NAN);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
         let middle = values.len() / 2;
         let median = if values.len() % 2 == 1 {
             at(middle)
@@ -107,26 +107,26 @@ impl Spread {
     }
 }
 
-impl Measured {
+impl SideResult {
     pub fn rate(&self) -> Spread {
         Spread::of(self.rates.iter().copied())
     }
 
-    /// Returns how much of `floor` this side reaches, round by round.
-    pub fn share_of(&self, floor: &Self) -> Spread {
-        Spread::of(self.rates.iter().zip(&floor.rates).map(|(ours, floor)| ours / floor))
+    /// Returns the ratio of this side's rate to that of `baseline`, round by round.
+    pub fn ratio_to(&self, baseline: &Self) -> Spread {
+        Spread::of(self.rates.iter().zip(&baseline.rates).map(|(rate, baseline)| rate / baseline))
     }
 
-    /// Returns the time within which so many of a thousand were done, in milliseconds.
-    pub fn within_ms(&self, per_mille: usize) -> f64 {
+    /// Returns the latency that `per_mille` of a thousand do not exceed, in milliseconds.
+    pub fn percentile_ms(&self, per_mille: usize) -> f64 {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
-        let place = (sorted.len() * per_mille).div_ceil(1000).clamp(1, sorted.len().max(1)) - 1;
-        sorted.get(place).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+        let index = (sorted.len() * per_mille).div_ceil(1000).clamp(1, sorted.len().max(1)) - 1;
+        sorted.get(index).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
     }
 }
 
 /// Returns the fastest of several.
-pub fn best<'a>(sides: impl IntoIterator<Item = &'a Measured>) -> Option<&'a Measured> {
+pub fn best<'a>(sides: impl IntoIterator<Item = &'a SideResult>) -> Option<&'a SideResult> {
     sides.into_iter().max_by(|a, b| a.rate().median.total_cmp(&b.rate().median))
 }

@@ -1,4 +1,4 @@
-//! Pages to count, and who serves them: made of our own words, always the same.
+//! Pages to count, made of the same words in every run, and a server for them.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -9,28 +9,31 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// As many hosts as one worker needs to fetch as much at once as it has room for: it asks each for
-/// four pages at a time.
+/// The number of hosts that one worker needs to use all its slots: it fetches at most four pages of
+/// a host concurrently.
 pub const HOSTS: u8 = 4;
 /// Longest head of a request.
 const HEAD_MAX: usize = 8 << 10;
 
-const STEMS: &str = "mill word count page river stone wheel grain flour bread field water winter summer morning \
-    evening village market road bridge garden window letter paper story voice silence morning music colour \
-    shadow light mountain valley forest harbour sailor ship storm cloud thunder rain snow frost fire \
-    ember ash kitchen table chair lamp door key lock wall roof cellar attic stair hall room bed pillow blanket \
-    dream night star moon sun planet orbit engine lever spring gear belt shaft hammer nail board saw plane \
-    carpenter baker miller farmer teacher pupil lesson question answer number figure measure weight balance \
-    scale length width height depth corner circle square line point edge surface body form pattern order change \
-    motion rest force work effort result reason cause effect doubt proof claim notice report record archive \
-    library shelf book chapter sentence phrase syllable sound tone rhythm dance step path journey ticket \
-    station train carriage platform signal clock minute hour week month season year century past future \
-    present memory promise secret friend neighbour stranger guest visitor answerer listener reader writer";
+const STEMS: &str = "\
+    mill word count page river stone wheel grain flour bread field water winter summer morning \
+    evening village market road bridge garden window letter paper story voice silence morning \
+    music colour shadow light mountain valley forest harbour sailor ship storm cloud thunder \
+    rain snow frost fire ember ash kitchen table chair lamp door key lock wall roof cellar attic \
+    stair hall room bed pillow blanket dream night star moon sun planet orbit engine lever \
+    spring gear belt shaft hammer nail board saw plane carpenter baker miller farmer teacher \
+    pupil lesson question answer number figure measure weight balance scale length width height \
+    depth corner circle square line point edge surface body form pattern order change motion \
+    rest force work effort result reason cause effect doubt proof claim notice report record \
+    archive library shelf book chapter sentence phrase syllable sound tone rhythm dance step \
+    path journey ticket station train carriage platform signal clock minute hour week month \
+    season year century past future present memory promise secret friend neighbour stranger \
+    guest visitor answerer listener reader writer";
 const ENDINGS: [&str; 10] = ["", "s", "ed", "ing", "er", "less", "ful", "ly", "ish", "like"];
 const LINKS: [&str; 14] =
     ["the", "of", "and", "a", "to", "in", "is", "that", "it", "was", "for", "on", "with", "as"];
 
-/// Numbers without a pattern, always the same.
+/// Pseudo-random numbers, the same in every run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -42,17 +45,18 @@ impl Numbers {
     }
 }
 
-/// Returns a text of at least so many bytes. As in any text, few words are frequent and many rare.
+/// Returns a text of at least `bytes_min` bytes. As in any text, few words are frequent and many
+/// rare.
 pub fn text(bytes_min: usize) -> String {
     let mut numbers = Numbers(0x5eed);
     let mut text = String::with_capacity(bytes_min + 16);
     while text.len() < bytes_min {
-        sentence(&mut text, &mut numbers);
+        push_sentence(&mut text, &mut numbers);
     }
     text
 }
 
-fn sentence(text: &mut String, numbers: &mut Numbers) {
+fn push_sentence(text: &mut String, numbers: &mut Numbers) {
     let stems: Vec<&str> = STEMS.split_whitespace().collect();
     for _ in 0..8 + numbers.below(12) {
         if numbers.below(5) < 2 {
@@ -69,13 +73,16 @@ fn sentence(text: &mut String, numbers: &mut Numbers) {
     text.push_str(". ");
 }
 
-/// Returns a page of at least so many bytes, with about as much markup as pages have.
+/// Returns a page of at least `bytes_min` bytes, with a typical amount of markup.
 pub fn page(bytes_min: usize) -> String {
     let mut numbers = Numbers(0xfeed);
     let mut page = String::from(
-        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>A page of words</title>\n\
-         <link rel=\"stylesheet\" href=\"/style.css\"><style>body { margin: 2em auto; max-width: 40em }</style>\n\
-         <script>window.words = [\"these\", \"do\", \"not\", \"count\"];</script></head><body>\n<nav><ul>\n",
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <title>A page of words</title>\n\
+         <link rel=\"stylesheet\" href=\"/style.css\">\
+         <style>body { margin: 2em auto; max-width: 40em }</style>\n\
+         <script>window.words = [\"these\", \"do\", \"not\", \"count\"];</script>\
+         </head><body>\n<nav><ul>\n",
     );
     for number in 1..=20 {
         let _ =
@@ -100,7 +107,7 @@ pub fn page(bytes_min: usize) -> String {
                     _ => ("<span>", "</span>"),
                 };
                 page.push_str(open);
-                sentence(&mut page, &mut numbers);
+                push_sentence(&mut page, &mut numbers);
                 page.push_str(close);
                 page.push_str("&nbsp;");
             }
@@ -121,7 +128,8 @@ impl Site {
     pub async fn serve(page: &str) -> Result<Self> {
         let length = page.len();
         let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n"
         );
         let answer = Bytes::from([head.as_bytes(), page.as_bytes()].concat());
         let mut urls = Vec::new();
@@ -133,7 +141,7 @@ impl Site {
         Ok(Self { urls })
     }
 
-    /// Returns the URL under which request `number` finds the page.
+    /// Returns the URL of the page for request `number`.
     pub fn url(&self, number: usize) -> &str {
         &self.urls[number % self.urls.len()]
     }
@@ -143,7 +151,7 @@ async fn accept(listener: TcpListener, answer: Bytes) {
     let answer = Arc::new(answer);
     while let Ok((stream, _)) = listener.accept().await {
         let answer = Arc::clone(&answer);
-        // A client that goes away early is measured where it is missed.
+        // The measurement fails elsewhere if a client ends early.
         tokio::spawn(async move {
             let _ = respond(stream, &answer).await;
         });

@@ -1,4 +1,4 @@
-//! The ratios as a picture: a bar for each, and a mark where it ought to end.
+//! The ratios as a picture: a bar for each, and a mark at its target.
 
 use std::fmt::Write as _;
 
@@ -8,39 +8,45 @@ const LABELS_WIDTH: f64 = 330.0;
 const BARS_WIDTH: f64 = 420.0;
 const ROW_HEIGHT: f64 = 22.0;
 const TOP: f64 = 34.0;
-/// Where the scale of ratios ends.
+/// The end of the scale of ratios.
 const SCALE_END: f64 = 1.25;
 
-/// Draws whatever is compared with a floor by how much is done.
+/// Draws the rows that compare rates with a baseline.
 pub fn draw(report: &Report) -> String {
     let rows: Vec<&Row> =
         report.rows.iter().filter(|row| row.unit == "per s" && row.ratio.is_some()).collect();
-    let (width, height) =
-        (LABELS_WIDTH + BARS_WIDTH + 30.0, TOP + ROW_HEIGHT * rows.len() as f64 + 24.0);
+    let width = LABELS_WIDTH + BARS_WIDTH + 30.0;
+    let height = TOP + ROW_HEIGHT * rows.len() as f64 + 24.0;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n\
-         <text x=\"{LABELS_WIDTH}\" y=\"16\" fill=\"#333\">share of the floor (line: from the lowest to the highest round; red: target)</text>\n"
+         <text x=\"{LABELS_WIDTH}\" y=\"16\" fill=\"#333\">share of the baseline \
+         (line: from the lowest to the highest round; red: target)</text>\n"
     );
     for tenth in (0..=12).step_by(2) {
-        let (x, label) = (place(f64::from(tenth) / 10.0), f64::from(tenth) / 10.0);
+        let label = f64::from(tenth) / 10.0;
+        let x = x_of(label);
         let bottom = height - 20.0;
         let _ = writeln!(
             svg,
-            "<path d=\"M{x:.1} {TOP}V{bottom}\" stroke=\"#ddd\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#666\">{label}</text>",
+            "<path d=\"M{x:.1} {TOP}V{bottom}\" stroke=\"#ddd\"/>\
+             <text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#666\">{label}</text>",
             height - 6.0
         );
     }
     for (number, row) in rows.iter().enumerate() {
-        bar(&mut svg, row, TOP + ROW_HEIGHT * number as f64);
+        draw_bar(&mut svg, row, TOP + ROW_HEIGHT * number as f64);
     }
     svg.push_str("</svg>\n");
     svg
 }
 
-fn bar(svg: &mut String, row: &Row, top: f64) {
+fn draw_bar(svg: &mut String, row: &Row, top: f64) {
     let Some(ratio) = row.ratio else { return };
-    let (middle, left, right) = (top + ROW_HEIGHT / 2.0, place(0.0), place(ratio.median));
+    let middle = top + ROW_HEIGHT / 2.0;
+    let left = x_of(0.0);
+    let right = x_of(ratio.median);
     let label = row.what.replace('&', "&amp;").replace('<', "&lt;");
     let _ = writeln!(
         svg,
@@ -58,20 +64,20 @@ fn bar(svg: &mut String, row: &Row, top: f64) {
     let _ = writeln!(
         svg,
         "<path d=\"M{:.1} {middle}H{:.1}\" stroke=\"#16324f\"/>",
-        place(ratio.low),
-        place(ratio.high)
+        x_of(ratio.low),
+        x_of(ratio.high)
     );
     if let Some(Target::Share(target)) = row.target {
         let _ = writeln!(
             svg,
             "<path d=\"M{:.1} {:.1}v{}\" stroke=\"#c0392b\" stroke-width=\"2\"/>",
-            place(target),
+            x_of(target),
             top + 2.0,
             ROW_HEIGHT - 4.0
         );
     }
 }
 
-fn place(ratio: f64) -> f64 {
+fn x_of(ratio: f64) -> f64 {
     LABELS_WIDTH + BARS_WIDTH * ratio.clamp(0.0, SCALE_END) / SCALE_END
 }

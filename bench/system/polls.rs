@@ -1,4 +1,4 @@
-//! How often clients can ask how a job is doing, next to a handler that does nothing but one direct get.
+//! Requests for the state of a job, compared with a handler that does only one direct get.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::Bench;
 use crate::http::{always, get, load};
-use crate::measure::{Bounds, Side, best, in_turns};
+use crate::measure::{Bounds, Side, best, run_in_turns};
 use crate::report::{Row, Target};
 use crate::stack::Stack;
 use crate::submissions::CONNECTIONS;
@@ -15,12 +15,12 @@ use crate::submissions::CONNECTIONS;
 const SLICE: usize = 8000;
 const BOUNDS: Bounds = Bounds { rounds: 10, seconds: 20 };
 
-/// Which job is asked for.
+/// The state of the polled job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Job {
-    /// It waits: there must be no worker.
+    /// Queued: no worker may run.
     Queued,
-    /// It is finished: there must be one.
+    /// Finished: a worker must run.
     Finished,
 }
 
@@ -29,29 +29,30 @@ pub async fn measure(bench: &mut Bench, job: Job) -> Result<()> {
         Job::Queued => "polls, queued job",
         Job::Finished => "polls, finished job",
     };
-    let id = one(bench, &bench.stack, job).await?;
+    let id = submit_job(bench, &bench.stack, job).await?;
     let before = bench.stack.costs()?;
     let with_each = |name: &'static str, address, path: String| {
         CONNECTIONS.map(|connections| side(name, address, path.clone(), connections))
     };
-    let ours = with_each("ours", bench.stack.address, format!("/v1/jobs/{id}"));
-    let floor = with_each("handler and direct get", bench.floor, format!("/get/{id}"));
-    let empty = with_each("empty handler", bench.floor, "/empty".to_owned());
-    let sides: Vec<Side<'_>> = ours.into_iter().chain(floor).chain(empty).collect();
-    let measured = in_turns(&sides, BOUNDS).await?;
+    let wordmill = with_each("Wordmill", bench.stack.address, format!("/v1/jobs/{id}"));
+    let baseline =
+        with_each("handler and direct get", bench.baseline_address, format!("/get/{id}"));
+    let empty = with_each("empty handler", bench.baseline_address, "/empty".to_owned());
+    let sides: Vec<Side<'_>> = wordmill.into_iter().chain(baseline).chain(empty).collect();
+    let measured = run_in_turns(&sides, BOUNDS).await?;
     let kinds: Vec<_> = measured.chunks(CONNECTIONS.len()).collect();
-    let [ours, floor, empty] = kinds.as_slice() else { return Ok(()) };
-    let polls = ours.iter().map(|side| side.done).sum();
-    let [ours, floor, empty] = [ours, floor, empty].map(|sides| best(*sides));
-    let (ours, floor, empty) =
-        ours.zip(floor).zip(empty).map(|((a, b), c)| (a, b, c)).context("no side")?;
-    bench.report.add(Row::rate(what, ours, floor).aims_at(Target::Share(0.7)));
-    bench.report.add(Row::rate(format!("{what}, against nothing"), ours, empty));
+    let [wordmill, baseline, empty] = kinds.as_slice() else { return Ok(()) };
+    let polls = wordmill.iter().map(|side| side.done).sum();
+    let wordmill = best(*wordmill).context("no side")?;
+    let baseline = best(*baseline).context("no side")?;
+    let empty = best(*empty).context("no side")?;
+    bench.report.add(Row::rate(what, wordmill, baseline).with_target(Target::Share(0.7)));
+    bench.report.add(Row::rate(format!("{what}, against nothing"), wordmill, empty));
     bench.note_expense(what, polls, &before)
 }
 
-/// Returns the id of a job to ask for.
-pub async fn one(bench: &Bench, stack: &Stack, job: Job) -> Result<String> {
+/// Submits a job to poll, waits for its state, and returns its id.
+pub async fn submit_job(bench: &Bench, stack: &Stack, job: Job) -> Result<String> {
     let id = stack.submit(&bench.text.body(0)).await?;
     if job == Job::Finished {
         stack.broker.wait_for_jobs(0).await.context("the job is not finished")?;
@@ -59,7 +60,7 @@ pub async fn one(bench: &Bench, stack: &Stack, job: Job) -> Result<String> {
     Ok(id)
 }
 
-/// Returns a side that asks for one path.
+/// Returns a side that requests one path.
 pub fn side<'a>(name: &str, address: SocketAddr, path: String, connections: usize) -> Side<'a> {
     let requests = always(get(&path));
     Side::new(name, move || {

@@ -1,4 +1,4 @@
-//! Child processes: what they cost, and that none is left behind.
+//! Child processes: their costs, and their end.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a process may take to end after SIGTERM before it is killed.
+/// Longest wait after SIGTERM before a process is killed.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
 /// A running child. It is stopped when dropped.
@@ -18,30 +18,29 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`. What it prints is discarded, as a log that somebody else collects would be.
+    /// Starts `command` and discards its output, which a log collector would receive elsewhere.
     pub fn start(name: &'static str, mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().with_context(|| format!("cannot start {name}: {command:?}"))?;
         Ok(Self { name, child })
     }
 
-    /// Returns the time that all its threads have had on a processor so far, in seconds. Fails if it has
-    /// ended by itself.
+    /// Returns the CPU time of all its threads so far, in seconds. Fails if it has ended by itself.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name, in parentheses, may contain spaces. After it comes the state; user and system time
-        // are fields 14 and 15 of all.
+        // The name, in parentheses, may contain spaces. After it comes the state; user and system
+        // time are fields 14 and 15 of all.
         let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
         ensure!(fields.first().is_some_and(|state| *state != "Z"), "{} has ended", self.name);
-        let (mut ticks, times) = (0, fields.get(11..13).context("stat is short")?);
-        for time in times {
+        let mut ticks = 0;
+        for time in fields.get(11..13).context("stat is short")? {
             ticks += time.parse::<u64>()?;
         }
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
-    /// Returns how much memory it holds now, in bytes.
+    /// Returns its resident memory, in bytes.
     pub fn memory_bytes(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -49,7 +48,7 @@ impl Process {
         Ok(kib.trim().parse::<u64>()? * 1024)
     }
 
-    /// Lets it stand still, or go on.
+    /// Pauses it, or resumes it.
     pub fn pause(&self, paused: bool) -> Result<()> {
         self.signal(if paused { Signal::STOP } else { Signal::CONT })
     }

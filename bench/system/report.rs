@@ -1,12 +1,12 @@
-//! What was found: a table for people, JSON for programs.
+//! The report: a table for people, JSON for programs.
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::measure::{Measured, Spread};
+use crate::measure::{SideResult, Spread};
 
-/// What a figure ought to be.
+/// The target of a figure.
 #[derive(Clone, Copy)]
 pub enum Target {
     /// The ratio, at least.
@@ -20,63 +20,70 @@ pub enum Target {
 /// One comparison.
 pub struct Row {
     pub what: String,
-    /// Of `ours` and `floor`.
+    /// The unit of `wordmill` and `baseline`.
     pub unit: &'static str,
-    pub ours: Spread,
-    pub floor: Option<(String, Spread)>,
+    pub wordmill: Spread,
+    pub baseline: Option<(String, Spread)>,
     pub ratio: Option<Spread>,
     pub target: Option<Target>,
-    /// Within how many milliseconds 50 %, 99 % and 99.9 % were done.
-    pub times_ms: Option<[f64; 3]>,
+    /// Latencies in milliseconds: 50 %, 99 % and 99.9 % of all do not exceed them.
+    pub latencies_ms: Option<[f64; 3]>,
 }
 
 impl Row {
-    /// Compares how much is done in a second.
-    pub fn rate(what: impl Into<String>, ours: &Measured, floor: &Measured) -> Self {
+    /// Compares numbers per second.
+    pub fn rate(what: impl Into<String>, wordmill: &SideResult, baseline: &SideResult) -> Self {
         Self {
             what: what.into(),
             unit: "per s",
-            ours: ours.rate(),
-            floor: Some((floor.name.clone(), floor.rate())),
-            ratio: Some(ours.share_of(floor)),
+            wordmill: wordmill.rate(),
+            baseline: Some((baseline.name.clone(), baseline.rate())),
+            ratio: Some(wordmill.ratio_to(baseline)),
             target: None,
-            times_ms: (!ours.latencies.is_empty()).then(|| times(ours)),
+            latencies_ms: (!wordmill.latencies.is_empty()).then(|| latencies_ms(wordmill)),
         }
     }
 
-    /// Compares how long one thing takes.
-    pub fn time(what: impl Into<String>, ours: &Measured, floor: Option<&Measured>) -> Self {
-        let median = |measured: &Measured| alone(measured.within_ms(500));
+    /// Compares latencies.
+    pub fn time(
+        what: impl Into<String>,
+        wordmill: &SideResult,
+        baseline: Option<&SideResult>,
+    ) -> Self {
+        let median = |measured: &SideResult| single_value(measured.percentile_ms(500));
         Self {
             what: what.into(),
             unit: "ms",
-            ours: median(ours),
-            floor: floor.map(|floor| (floor.name.clone(), median(floor))),
-            ratio: floor.map(|floor| alone(ours.within_ms(500) / floor.within_ms(500))),
+            wordmill: median(wordmill),
+            baseline: baseline.map(|baseline| (baseline.name.clone(), median(baseline))),
+            ratio: baseline.map(|baseline| {
+                single_value(wordmill.percentile_ms(500) / baseline.percentile_ms(500))
+            }),
             target: None,
-            times_ms: Some(times(ours)),
+            latencies_ms: Some(latencies_ms(wordmill)),
         }
     }
 
-    pub fn aims_at(mut self, target: Target) -> Self {
+    pub fn with_target(mut self, target: Target) -> Self {
         self.target = Some(target);
         self
     }
 
-    /// Tells whether the aim is met; nothing if there is none.
+    /// Returns whether the target is met; `None` without a target.
     pub fn is_met(&self) -> Option<bool> {
         let ratio = self.ratio.map_or(f64::NAN, |ratio| ratio.median);
         Some(match self.target? {
             Target::Share(least) => ratio >= least,
             Target::Times(most) => ratio <= most,
-            Target::Below(most) => self.ours.median <= most,
+            Target::Below(most) => self.wordmill.median <= most,
         })
     }
 
     fn line(&self) -> String {
-        let floor = self.floor.as_ref();
-        let floor =
-            floor.map_or(String::new(), |(name, rate)| format!("{} ({name})", number(rate.median)));
+        let baseline = self.baseline.as_ref();
+        let baseline = baseline.map_or(String::new(), |(name, rate)| {
+            format!("{} ({name})", format_number(rate.median))
+        });
         let target = match self.target {
             None => String::new(),
             Some(Target::Share(least)) => format!("≥ {least}"),
@@ -91,16 +98,19 @@ impl Row {
                 format!("{:.2} ({:.2} to {:.2})", ratio.median, ratio.low, ratio.high)
             }
         });
-        let times = self.times_ms.map_or("| | |".to_owned(), |times| {
+        let times = self.latencies_ms.map_or("| | |".to_owned(), |times| {
             let [p50, p99, p999] = times.map(|time| format!("{time:.2}"));
             format!("{p50} | {p99} | {p999} |")
         });
-        let ours = format!("{} {}", number(self.ours.median), self.unit);
-        format!("| {} | {ours} | {floor} | {ratio} | {target}{verdict} | {times}", self.what)
+        let wordmill = format!("{} {}", format_number(self.wordmill.median), self.unit);
+        format!("| {} | {wordmill} | {baseline} | {ratio} | {target}{verdict} | {times}", self.what)
     }
 
     pub fn json(&self) -> Value {
-        let spread = |spread: &Spread| json!({"median": spread.median, "low": spread.low, "high": spread.high});
+        let spread = |spread: &Spread| {
+            let Spread { median, low, high } = spread;
+            json!({"median": median, "low": low, "high": high})
+        };
         let target = self.target.map(|target| match target {
             Target::Share(least) => json!({"ratio_min": least}),
             Target::Times(most) => json!({"ratio_max": most}),
@@ -109,25 +119,28 @@ impl Row {
         json!({
             "what": self.what,
             "unit": self.unit,
-            "ours": spread(&self.ours),
-            "floor": self.floor.as_ref().map(|(name, rate)| json!({"name": name, "value": spread(rate)})),
+            "wordmill": spread(&self.wordmill),
+            "baseline": self
+                .baseline
+                .as_ref()
+                .map(|(name, rate)| json!({"name": name, "value": spread(rate)})),
             "ratio": self.ratio.as_ref().map(spread),
             "target": target,
             "is_met": self.is_met(),
-            "p50_p99_p999_ms": self.times_ms,
+            "p50_p99_p999_ms": self.latencies_ms,
         })
     }
 }
 
-fn alone(value: f64) -> Spread {
+fn single_value(value: f64) -> Spread {
     Spread { median: value, low: value, high: value }
 }
 
-fn times(measured: &Measured) -> [f64; 3] {
-    [500, 990, 999].map(|per_mille| measured.within_ms(per_mille))
+fn latencies_ms(measured: &SideResult) -> [f64; 3] {
+    [500, 990, 999].map(|per_mille| measured.percentile_ms(per_mille))
 }
 
-fn number(value: f64) -> String {
+fn format_number(value: f64) -> String {
     let digits = if value >= 100.0 {
         0
     } else if value >= 10.0 {
@@ -138,7 +151,7 @@ fn number(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// What the processes took for one kind of work.
+/// The CPU time and memory of the processes for one kind of work.
 pub struct Expense {
     pub what: String,
     pub jobs: usize,
@@ -153,22 +166,26 @@ impl Expense {
         let [gateway_mib, worker_mib, broker_mib] = self.memory_mib.map(|mib| format!("{mib:.0}"));
         let Self { what, jobs, .. } = self;
         format!(
-            "| {what} | {jobs} | {gateway} | {worker} | {broker} | {gateway_mib} | {worker_mib} | {broker_mib} |"
+            "| {what} | {jobs} | {gateway} | {worker} | {broker} | {gateway_mib} | {worker_mib} \
+             | {broker_mib} |"
         )
     }
 
     pub fn json(&self) -> Value {
-        let of = |[gateway, worker, broker]: [f64; 3]| json!({"gateway": gateway, "worker": worker, "broker": broker});
+        let by_service = |values: [f64; 3]| {
+            let [gateway, worker, broker] = values;
+            json!({"gateway": gateway, "worker": worker, "broker": broker})
+        };
         json!({
             "what": self.what,
             "jobs": self.jobs,
-            "cpu_us_per_job": of(self.cpu_us),
-            "memory_mib": of(self.memory_mib),
+            "cpu_us_per_job": by_service(self.cpu_us),
+            "memory_mib": by_service(self.memory_mib),
         })
     }
 }
 
-/// Everything that was found.
+/// All results of a run.
 #[derive(Default)]
 pub struct Report {
     pub conditions: String,
@@ -182,7 +199,7 @@ impl Report {
         self.rows.push(row);
     }
 
-    pub fn spend(&mut self, expense: Expense) {
+    pub fn add_expense(&mut self, expense: Expense) {
         eprintln!("{}", expense.line());
         self.expenses.push(expense);
     }
@@ -191,13 +208,17 @@ impl Report {
     pub fn markdown(&self) -> String {
         let mut text = format!("{}\n\n", self.conditions);
         text.push_str(
-            "| what | ours | floor | ratio (rounds) | target | p50 ms | p99 ms | p99.9 ms |\n",
+            "| what | Wordmill | baseline | ratio (rounds) | target | p50 ms | p99 ms | p99.9 ms \
+             |\n",
         );
         text.push_str("|---|---|---|---|---|---|---|---|\n");
         for row in &self.rows {
             let _ = writeln!(text, "{}", row.line());
         }
-        text.push_str("\n| CPU and memory | jobs | gateway, µs a job | worker | nats-server | gateway, MiB | worker | nats-server |\n");
+        text.push_str(
+            "\n| CPU and memory | jobs | gateway, µs a job | worker | nats-server | gateway, MiB \
+             | worker | nats-server |\n",
+        );
         text.push_str("|---|---|---|---|---|---|---|---|\n");
         for expense in &self.expenses {
             let _ = writeln!(text, "{}", expense.line());

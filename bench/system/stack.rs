@@ -1,4 +1,5 @@
-//! What is measured: brokers, gateways and workers, each with a data directory and ports of its own.
+//! The measured services: brokers, gateways and workers, with data directories and ports of their
+//! own.
 
 use std::env;
 use std::net::{SocketAddr, TcpListener};
@@ -15,20 +16,19 @@ use tokio::time::Instant;
 use crate::http::Connection;
 use crate::process::Process;
 
-/// How long anything that is waited for may take.
+/// Longest wait for a service or for jobs.
 const WAIT_MAX: Duration = Duration::from_secs(120);
-/// How often it is looked whether the queue is empty: little against a slice, and little work.
-const LOOK_INTERVAL: Duration = Duration::from_millis(4);
+/// Interval of the checks whether the queue is empty: short compared with a slice, and little work.
+const POLL_INTERVAL: Duration = Duration::from_millis(4);
 const ROLES: [&str; 5] = ["gateway", "worker", "sweeper", "inspector", "admin"];
 
-/// What a service has taken so far.
+/// The CPU time of a service so far, and its memory.
 pub struct Cost {
     pub cpu_seconds: f64,
     pub memory_bytes: u64,
 }
 
-/// A nats-server with our configuration and everything provisioned, and a connection that may do
-/// anything.
+/// A provisioned nats-server with our configuration, and a connection as its administrator.
 pub struct Broker {
     pub process: Process,
     pub url: String,
@@ -44,8 +44,10 @@ impl Broker {
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
         let port = free_port("127.0.0.1")?;
         let mut command = Command::new(env::var("NATS_SERVER").unwrap_or("nats-server".to_owned()));
-        let own = folder.join("server.conf");
-        let configuration = if own.exists() { own } else { repository().join("nats/server.conf") };
+        let own_configuration = folder.join("server.conf");
+        let has_own = own_configuration.exists();
+        let configuration =
+            if has_own { own_configuration } else { repository().join("nats/server.conf") };
         command.arg("-c").arg(configuration);
         command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--store_dir"]);
         command.arg(directory.path());
@@ -56,9 +58,9 @@ impl Broker {
         let url = format!("nats://127.0.0.1:{port}");
         let jetstream = connect(&url).await?;
         let mut command = service(folder, "wordmill-nats", "admin", &url)?;
-        let provisioned = command.arg("provision").output()?;
-        let said = String::from_utf8_lossy(&provisioned.stderr);
-        ensure!(provisioned.status.success(), "not provisioned: {said}");
+        let output = command.arg("provision").output()?;
+        let log = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "not provisioned: {log}");
         Ok(Self { process, url, jetstream, _directory: directory })
     }
 
@@ -66,22 +68,22 @@ impl Broker {
         Ok(self.jetstream.get_stream(name).await?)
     }
 
-    /// Returns how many jobs wait or are being worked on.
+    /// Returns the number of queued and running jobs.
     pub async fn jobs(&self) -> Result<u64> {
         Ok(self.stream("JOBS").await?.cached_info().state.messages)
     }
 
-    /// Waits until no more than so many jobs wait or are being worked on.
-    pub async fn wait_for_jobs(&self, at_most: u64) -> Result<()> {
+    /// Waits until at most `jobs_max` jobs are queued or running.
+    pub async fn wait_for_jobs(&self, jobs_max: u64) -> Result<()> {
         let end = Instant::now() + WAIT_MAX;
-        while self.jobs().await? > at_most {
+        while self.jobs().await? > jobs_max {
             ensure!(Instant::now() < end, "jobs are not finished within {WAIT_MAX:?}");
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 
-    /// Forgets all jobs.
+    /// Deletes all jobs.
     pub async fn purge(&self) -> Result<()> {
         for name in ["JOBS", "KV_job_state"] {
             self.stream(name).await?.purge().await?;
@@ -113,9 +115,15 @@ impl Stack {
         command.env("WORDMILL_LISTEN", address.to_string());
         command.env("WORDMILL_NATS_SWEEPER_PASSWORD", password("sweeper"));
         let gateway = Process::start("gateway", command)?;
-        let (workers, worker_addresses) = (Vec::new(), Vec::new());
-        let stack = Self { binaries, broker, gateway, address, workers, worker_addresses };
-        ready(address).await?;
+        let stack = Self {
+            binaries,
+            broker,
+            gateway,
+            address,
+            workers: Vec::new(),
+            worker_addresses: Vec::new(),
+        };
+        wait_until_ready(address).await?;
         Ok(stack)
     }
 
@@ -126,7 +134,7 @@ impl Stack {
         command.env("WORDMILL_FETCH_ALLOW", "127.0.0.0/8");
         self.workers.push(Process::start("worker", command)?);
         self.worker_addresses.push(address);
-        ready(address).await
+        wait_until_ready(address).await
     }
 
     /// Stops all workers.
@@ -135,39 +143,44 @@ impl Stack {
         self.worker_addresses.clear();
     }
 
-    /// Lets all workers stand still, or go on.
+    /// Pauses all workers, or resumes them.
     pub fn pause_workers(&self, paused: bool) -> Result<()> {
         self.workers.iter().try_for_each(|worker| worker.pause(paused))
     }
 
-    /// Returns how many jobs the workers have finished, and how many of them with success.
+    /// Returns the number of jobs that the workers have finished, and the number of succeeded ones.
     pub async fn finished(&self) -> Result<[u64; 2]> {
-        let (mut all, mut well) = (0, 0);
+        let mut finished = 0;
+        let mut succeeded = 0;
         for address in &self.worker_addresses {
-            let answer = Connection::open(*address).await?.get("/metrics").await?;
-            for line in String::from_utf8_lossy(&answer.body).lines() {
+            let response = Connection::open(*address).await?.get("/metrics").await?;
+            for line in String::from_utf8_lossy(&response.body).lines() {
                 let Some(line) = line.strip_prefix("wordmill_jobs_finished_total{") else {
                     continue;
                 };
                 let (labels, count) = line.rsplit_once(' ').context("no number")?;
                 let count: u64 = count.parse()?;
-                all += count;
-                well += if labels.contains("outcome=\"succeeded\"") { count } else { 0 };
+                finished += count;
+                succeeded += if labels.contains("outcome=\"succeeded\"") { count } else { 0 };
             }
         }
-        Ok([all, well])
+        Ok([finished, succeeded])
     }
 
     /// Submits one job, and returns its id.
     pub async fn submit(&self, body: &Value) -> Result<String> {
         let request = crate::http::post("/v1/jobs", body.to_string().as_bytes(), "");
-        let answer = Connection::open(self.address).await?.send(&request).await?;
-        ensure!(answer.status == 202, "not accepted: {}", String::from_utf8_lossy(&answer.body));
-        let job: Value = serde_json::from_slice(&answer.body)?;
+        let response = Connection::open(self.address).await?.send(&request).await?;
+        ensure!(
+            response.status == 202,
+            "not accepted: {}",
+            String::from_utf8_lossy(&response.body)
+        );
+        let job: Value = serde_json::from_slice(&response.body)?;
         Ok(job["job_id"].as_str().context("no job_id")?.to_owned())
     }
 
-    /// Returns what gateway, workers and broker have cost so far; fails if one has ended by itself.
+    /// Returns the costs of gateway, workers and broker so far; fails if one has ended by itself.
     pub fn costs(&self) -> Result<[Cost; 3]> {
         let mut workers = Cost { cpu_seconds: 0.0, memory_bytes: 0 };
         for worker in &self.workers {
@@ -179,11 +192,10 @@ impl Stack {
 }
 
 fn cost(process: &Process) -> Result<Cost> {
-    let (cpu_seconds, memory_bytes) = (process.cpu_seconds()?, process.memory_bytes()?);
-    Ok(Cost { cpu_seconds, memory_bytes })
+    Ok(Cost { cpu_seconds: process.cpu_seconds()?, memory_bytes: process.memory_bytes()? })
 }
 
-/// Returns an address of loopback that nobody listens on.
+/// Returns a free address of loopback.
 pub fn free_address() -> Result<SocketAddr> {
     Ok(SocketAddr::from(([127, 0, 0, 1], free_port("127.0.0.1")?)))
 }
@@ -192,12 +204,12 @@ fn free_port(host: &str) -> Result<u16> {
     Ok(TcpListener::bind((host, 0))?.local_addr()?.port())
 }
 
-/// Waits until a service says that it is ready.
-pub async fn ready(address: SocketAddr) -> Result<()> {
+/// Waits until a service is ready.
+pub async fn wait_until_ready(address: SocketAddr) -> Result<()> {
     let end = Instant::now() + WAIT_MAX;
     while Instant::now() < end {
         if let Ok(mut connection) = Connection::open(address).await
-            && connection.get("/readyz").await.is_ok_and(|answer| answer.status == 200)
+            && connection.get("/readyz").await.is_ok_and(|response| response.status == 200)
         {
             return Ok(());
         }
@@ -217,7 +229,7 @@ pub async fn connect(url: &str) -> Result<jetstream::Context> {
     Ok(jetstream::new(client))
 }
 
-/// Returns the folder of the services that are measured.
+/// Returns the folder of the measured services.
 pub fn binaries() -> PathBuf {
     let release = || repository().join("target/release");
     env::var_os("WORDMILL_BIN_DIR").map_or_else(release, PathBuf::from)
@@ -227,8 +239,8 @@ fn password(role: &str) -> String {
     format!("bench-{role}")
 }
 
-/// Returns the command of a service, with its role's credentials and nothing of our environment that
-/// could change what it does. The log is on, as it is by default.
+/// Returns the command of a service, with the credentials of its role and without variables of our
+/// environment that could change its behaviour. The log is on, as by default.
 fn service(folder: &Path, name: &str, role: &str, nats: &str) -> Result<Command> {
     let path = folder.join(name);
     ensure!(path.exists(), "{} is not built: run `make bench`", path.display());

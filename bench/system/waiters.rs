@@ -1,4 +1,4 @@
-//! How fast those who wait for jobs are told, next to plain subscriptions.
+//! How fast waiting clients are notified, compared with plain subscriptions.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::Bench;
 use crate::http::{Connection, get, post};
-use crate::measure::{Bounds, Side, Slice, in_turns};
+use crate::measure::{Bounds, Side, Slice, run_in_turns};
 use crate::report::Row;
 
 const WAITERS: usize = 1000;
@@ -17,43 +17,45 @@ const BOUNDS: Bounds = Bounds { rounds: 8, seconds: 30 };
 pub async fn measure(bench: &mut Bench) -> Result<()> {
     let shared = &*bench;
     let sides = [
-        Side::new("event streams", move || told(shared)),
-        Side::new("subscriptions", move || shared.raw.tell(&shared.text.templates, JOBS, WAITERS)),
+        Side::new("event streams", move || notify_waiters(shared)),
+        Side::new("subscriptions", move || {
+            shared.raw.notify_subscribers(&shared.text.templates, JOBS, WAITERS)
+        }),
     ];
-    let measured = in_turns(&sides, BOUNDS).await?;
-    let [ours, floor] = measured.as_slice() else { return Ok(()) };
-    let row = Row::rate(format!("waiters told, {WAITERS} of {JOBS} jobs"), ours, floor);
+    let measured = run_in_turns(&sides, BOUNDS).await?;
+    let [wordmill, baseline] = measured.as_slice() else { return Ok(()) };
+    let row = Row::rate(format!("waiters notified, {WAITERS} of {JOBS} jobs"), wordmill, baseline);
     drop(sides);
     bench.report.add(row);
     Ok(())
 }
 
-/// Cancels jobs one after the other, and takes the time until the last of those who wait knows.
-async fn told(bench: &Bench) -> Result<Slice> {
+/// Cancels jobs one after the other, and measures the time until the last client is notified.
+async fn notify_waiters(bench: &Bench) -> Result<Slice> {
     let address = bench.stack.address;
     let mut ids = Vec::with_capacity(JOBS);
     for _ in 0..JOBS {
         ids.push(bench.stack.submit(&bench.text.body(0)).await?);
     }
-    let mut listening = Vec::with_capacity(WAITERS);
+    let mut connections = Vec::with_capacity(WAITERS);
     for number in 0..WAITERS {
         let mut connection = Connection::open(address).await?;
-        // The record comes as soon as the gateway has subscribed to what follows.
+        // The gateway sends the record when it has subscribed to further changes.
         let request = get(&format!("/v1/jobs/{}/events", ids[number % JOBS]));
-        connection.listen(&request, b"\"queued\"").await?;
-        listening.push(connection);
+        connection.send_and_read_until(&request, b"\"queued\"").await?;
+        connections.push(connection);
     }
     let started = Instant::now();
-    let mut hearing = JoinSet::new();
-    for mut connection in listening {
-        hearing.spawn(async move { connection.hear(b"\"cancelled\"").await });
+    let mut waiters = JoinSet::new();
+    for mut connection in connections {
+        waiters.spawn(async move { connection.read_until(b"\"cancelled\"").await });
     }
     let mut client = Connection::open(address).await?;
     for id in &ids {
         client.send(&post(&format!("/v1/jobs/{id}/cancel"), b"", "")).await?;
     }
-    while let Some(heard) = hearing.join_next().await {
-        heard??;
+    while let Some(result) = waiters.join_next().await {
+        result??;
     }
     Ok(Slice { count: WAITERS, elapsed: started.elapsed(), latencies: Vec::new() })
 }

@@ -1,4 +1,4 @@
-//! Texts and pages to count: found on the machine, or made of a few words.
+//! Texts and pages to count: installed on the machine, or generated from a few words.
 
 use std::{
     fs,
@@ -6,15 +6,15 @@ use std::{
     process::Command,
 };
 
-/// Where Debian's package `installation-guide-amd64` puts its pages.
+/// The folder of Debian's package `installation-guide-amd64`.
 const GUIDE: &str = "/usr/share/doc/installation-guide-amd64";
 /// Texts are repeated up to this size.
 const BYTES_MIN: usize = 24_000_000;
-/// Sets of pages are repeated up to this size: as much as a larger set has, so that the first pages of
-/// a turn, which find the processor busy with another way to count, weigh the same in all of them.
+/// Sets of pages are repeated up to this size, that of a larger set. In each turn the first pages
+/// find cold caches, and so this affects all sets equally.
 const PAGES_BYTES_MIN: usize = 6_000_000;
 
-/// A text, and how many times as fast as the others it is to be counted.
+/// A text, and the target ratios to the speeds of the other counters.
 pub struct Text {
     pub name: &'static str,
     pub text: String,
@@ -23,69 +23,69 @@ pub struct Text {
 }
 
 impl Text {
-    /// Returns every text that can be had here; those that cannot are named.
+    /// Returns every available text; prints the names of the others.
     pub fn all() -> Vec<Self> {
-        let found = |name, text: String, target_wc, target_naive| {
+        let corpus = |name, text: String, target_wc, target_naive| {
             if text.len() < 10_000 {
-                missing(name);
+                print_missing(name);
                 return None;
             }
-            let times = BYTES_MIN.div_ceil(text.len());
-            Some(Self { name, text: text.repeat(times), target_wc, target_naive })
+            let repetitions = BYTES_MIN.div_ceil(text.len());
+            Some(Self { name, text: text.repeat(repetitions), target_wc, target_naive })
         };
         let mut english = guide("en");
         english.push_str(&text_of(&book()));
         let ascii = english.replace(|c: char| !c.is_ascii(), " ");
         let all = [
-            found("English, ASCII (guide, book)", ascii, Some(3.0), Some(8.0)),
-            found("English, ASCII (made)", made(ENGLISH, " "), Some(3.0), Some(8.0)),
-            found("English (guide, book)", english, None, None),
-            found("Russian (guide)", guide("ru"), None, Some(1.5)),
-            found("Japanese (guide)", guide("ja"), None, Some(1.5)),
-            found("Chinese (guide)", guide("zh_CN"), None, None),
-            found("Korean (guide)", guide("ko"), None, None),
-            found("Thai (made)", made(THAI, ""), None, Some(1.5)),
+            corpus("English, ASCII (guide, book)", ascii, Some(3.0), Some(8.0)),
+            corpus("English, ASCII (made)", generate_text(ENGLISH, " "), Some(3.0), Some(8.0)),
+            corpus("English (guide, book)", english, None, None),
+            corpus("Russian (guide)", guide("ru"), None, Some(1.5)),
+            corpus("Japanese (guide)", guide("ja"), None, Some(1.5)),
+            corpus("Chinese (guide)", guide("zh_CN"), None, None),
+            corpus("Korean (guide)", guide("ko"), None, None),
+            corpus("Thai (made)", generate_text(THAI, ""), None, Some(1.5)),
         ];
         all.into_iter().flatten().collect()
     }
 }
 
-/// Pages, each of which is a document.
+/// A set of pages, each of which is a document.
 pub struct Pages {
     pub name: &'static str,
     pub pages: Vec<String>,
-    /// How many times the pages are counted in one turn.
-    pub times: usize,
+    /// The number of repetitions in one turn.
+    pub repetitions: usize,
 }
 
 impl Pages {
-    /// Returns every set of pages that can be had here; those that cannot are named.
+    /// Returns every available set of pages; prints the names of the others.
     pub fn all() -> Vec<Self> {
-        let found = |name, folder: &Path| {
+        let corpus = |name, folder: &Path| {
             let pages = pages(folder);
             if pages.is_empty() {
-                missing(name);
+                print_missing(name);
             }
             let bytes: usize = pages.iter().map(String::len).sum();
-            let times = PAGES_BYTES_MIN.div_ceil(bytes.max(1));
-            (!pages.is_empty()).then_some(Self { name, pages, times })
+            let repetitions = PAGES_BYTES_MIN.div_ceil(bytes.max(1));
+            (!pages.is_empty()).then_some(Self { name, pages, repetitions })
         };
         let guide = Path::new(GUIDE);
         let rustdoc = toolchain_docs();
         let all = [
-            found("guide, English", &guide.join("en")),
-            found("guide, Russian", &guide.join("ru")),
-            found("guide, Japanese", &guide.join("ja")),
-            found("Rust book", &rustdoc.join("book")),
-            found("rustdoc", &rustdoc.join("std")),
-            found("rustdoc, traits", &rustdoc.join("std/iter")),
+            corpus("guide, English", &guide.join("en")),
+            corpus("guide, Russian", &guide.join("ru")),
+            corpus("guide, Japanese", &guide.join("ja")),
+            corpus("Rust book", &rustdoc.join("book")),
+            corpus("rustdoc", &rustdoc.join("std")),
+            corpus("rustdoc, traits", &rustdoc.join("std/iter")),
         ];
         all.into_iter().flatten().collect()
     }
 }
 
-fn missing(name: &str) {
-    println!("not measured, since this machine does not have it: {name}");
+fn print_missing(name: &str) {
+    println!("not measured, because it is not installed: {name}");
 }
 
 fn guide(language: &str) -> String {
@@ -96,7 +96,7 @@ fn book() -> Vec<String> {
     pages(&toolchain_docs().join("book"))
 }
 
-/// Returns where the toolchain's component `rust-docs` puts its pages.
+/// Returns the folder of the toolchain's component `rust-docs`.
 fn toolchain_docs() -> PathBuf {
     let output = Command::new("rustc").args(["--print", "sysroot"]).output();
     let sysroot = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
@@ -116,7 +116,7 @@ fn text_of(pages: &[String]) -> String {
     pages.iter().map(|page| without_tags(page)).collect()
 }
 
-/// Takes out what stands between `<` and `>`; good enough to get at real sentences.
+/// Removes tags, from `<` to `>`; good enough to get real sentences.
 fn without_tags(page: &str) -> String {
     page.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text).collect()
 }
@@ -137,11 +137,13 @@ const ENGLISH: &str = "the of and to a in that is was he for it with as his on b
     half give side face toward white five let young form given per order large several national \
     important possible rather big among case often things looked early thus";
 
-const THAI: &str = "ภาษา ไทย ง่าย น้ำ ใน แม่น้ำ ไหล ไป ยัง โรงสี ขนมปัง ใหม่ อบ ทุก เช้า ชาวนา นำ ข้าว มา บด คน \
-    ใน หมู่บ้าน ชอบ กลิ่น หอม เด็ก เดิน ไป โรงเรียน ตลาด มี ผลไม้ และ ผัก มาก";
+const THAI: &str = "\
+    ภาษา ไทย ง่าย น้ำ ใน แม่น้ำ ไหล ไป ยัง โรงสี ขนมปัง ใหม่ อบ ทุก เช้า ชาวนา นำ \
+    ข้าว มา บด คน ใน หมู่บ้าน ชอบ กลิ่น หอม เด็ก เดิน ไป โรงเรียน ตลาด มี ผลไม้ และ \
+    ผัก มาก";
 
-/// Makes a text of words, the first of which are the most frequent, always the same.
-fn made(words: &str, between: &str) -> String {
+/// Generates a text of words, of which the first are the most frequent. The same in every run.
+fn generate_text(words: &str, between: &str) -> String {
     let words: Vec<_> = words.split_whitespace().collect();
     let mut text = String::new();
     let mut state = 1_u64;

@@ -1,9 +1,9 @@
-//! How fast words are counted, next to the ways in which one would do it otherwise.
+//! Measures how fast words are counted, compared with other counters.
 //!
-//! `make bench-count` prints the tables that docs/performance.md holds. Everything runs on one
-//! thread, in turn, and what counts is the shortest time on the processor, so that the ratios of one
-//! run can be believed; the megabytes per second are those of the machine. The texts are found on
-//! the machine or made here.
+//! `make bench-count` prints the tables of docs/performance.md. All counters run on one thread, in
+//! turns, and the shortest CPU time counts, so that the ratios of one run are reliable; the
+//! megabytes per second depend on the machine. The texts are installed on the machine or generated
+//! here.
 
 mod corpus;
 mod rival;
@@ -13,30 +13,31 @@ use wordmill_count::{Hints, Options};
 
 use self::corpus::{Pages, Text};
 
-/// How many small documents are counted to measure one.
+/// The number of counts by which the time of a small document is measured.
 const SMALL_DOCUMENTS: usize = 2000;
 
 fn main() {
     println!(
-        "| text | MB | ours, MB/s | `wc -w` | ratio | target | `unicode_words` + std HashMap | ratio \
-         | target | ours with SHA-256 and charset |"
+        "| text | MB | Wordmill, MB/s | `wc -w` | ratio | target | `unicode_words` + std HashMap \
+         | ratio | target | Wordmill with SHA-256 and charset |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
-    // Words of the command line choose what is measured, by its name.
-    let asked: Vec<String> = std::env::args().skip(1).collect();
-    let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|part| name.contains(part));
+    // Arguments select texts and pages by a part of their names.
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    let is_selected = |name: &str| names.is_empty() || names.iter().any(|part| name.contains(part));
     let texts = Text::all();
-    for text in texts.iter().filter(|text| is_asked(text.name)) {
+    for text in texts.iter().filter(|text| is_selected(text.name)) {
         compare_text(text);
     }
     println!();
     println!(
-        "| pages | number | MB | ours, bytes to words, MB/s | scraper + `unicode_words` + std HashMap \
-         | ratio | target | html5gum + our words | ratio |"
+        "| pages | number | MB | Wordmill, bytes to words, MB/s \
+         | scraper + `unicode_words` + std HashMap | ratio | target \
+         | html5gum + Wordmill's counter | ratio |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     let sets = Pages::all();
-    for pages in sets.iter().filter(|pages| is_asked(pages.name)) {
+    for pages in sets.iter().filter(|pages| is_selected(pages.name)) {
         compare_pages(pages);
     }
     println!();
@@ -61,16 +62,16 @@ fn compare_text(corpus: &Text) {
         &|| timing::of_thread(|| rival::unicode_words(text)),
         &|| wc.run(),
     ]);
-    let [ours, whole, naive, wc] = seconds[..] else { unreachable!("four ways") };
+    let [wordmill, whole, naive, wc] = seconds[..] else { unreachable!("four ways") };
     println!(
         "| {} | {:.1} | {:.0} | {:.0} | {} | {:.0} | {} | {:.0} |",
         corpus.name,
         bytes as f64 / 1e6,
-        speed(bytes, ours),
+        speed(bytes, wordmill),
         speed(bytes, wc),
-        ratio(wc / ours, corpus.target_wc),
+        ratio(wc / wordmill, corpus.target_wc),
         speed(bytes, naive),
-        ratio(naive / ours, corpus.target_naive),
+        ratio(naive / wordmill, corpus.target_naive),
         speed(bytes, whole),
     );
 }
@@ -79,7 +80,7 @@ fn compare_pages(set: &Pages) {
     let options = Options::default();
     let bytes: usize = set.pages.iter().map(String::len).sum();
     let each = |count: &dyn Fn(&str) -> u64| -> u64 {
-        (0..set.times).flat_map(|_| &set.pages).map(|page| count(page)).sum()
+        (0..set.repetitions).flat_map(|_| &set.pages).map(|page| count(page)).sum()
     };
     let with_html5gum = |page: &str| {
         let text = rival::html5gum(page.as_bytes());
@@ -90,21 +91,21 @@ fn compare_pages(set: &Pages) {
         &|| timing::of_thread(|| each(&|page| rival::scraper(page.as_bytes()))),
         &|| timing::of_thread(|| each(&with_html5gum)),
     ]);
-    let [ours, scraper, html5gum] = seconds[..] else { unreachable!("three ways") };
+    let [wordmill, scraper, html5gum] = seconds[..] else { unreachable!("three ways") };
     println!(
         "| {} | {} | {:.1} | {:.0} | {:.0} | {} | {:.0} | {:.1} |",
         set.name,
         set.pages.len(),
         bytes as f64 / 1e6,
-        speed(bytes * set.times, ours),
-        speed(bytes * set.times, scraper),
-        ratio(scraper / ours, Some(6.0)),
-        speed(bytes * set.times, html5gum),
-        html5gum / ours,
+        speed(bytes * set.repetitions, wordmill),
+        speed(bytes * set.repetitions, scraper),
+        ratio(scraper / wordmill, Some(6.0)),
+        speed(bytes * set.repetitions, html5gum),
+        html5gum / wordmill,
     );
 }
 
-/// Measures what a small document costs, without job, broker and network.
+/// Measures the CPU time of a small document, without job, broker and network.
 fn measure_small(content_type: &str, text: &str, bytes: usize) {
     let document = &text[..text.floor_char_boundary(bytes)];
     let all = || (0..SMALL_DOCUMENTS).map(|_| count_bytes(document, content_type)).sum::<u64>();
@@ -116,13 +117,12 @@ fn measure_small(content_type: &str, text: &str, bytes: usize) {
     );
 }
 
-/// Counts a document as a job does: hash, charset, text, words.
+/// Counts a document like a job: hash, charset, text, words.
 fn count_bytes(document: &str, content_type: &str) -> u64 {
     let content_type = format!("{content_type}; charset=utf-8");
     let hints = Hints { content_type: Some(&content_type), host_tld: None };
-    let counted =
-        wordmill_count::count(document.as_bytes(), &hints, &Options::default(), &|_| true);
-    counted.expect("a count").totals.words
+    let result = wordmill_count::count(document.as_bytes(), &hints, &Options::default(), &|_| true);
+    result.expect("a count").totals.words
 }
 
 /// Returns megabytes per second.
@@ -130,7 +130,7 @@ fn speed(bytes: usize, seconds: f64) -> f64 {
     bytes as f64 / 1e6 / seconds
 }
 
-/// Returns two cells: how many times as fast ours is, and how many it is to be.
+/// Returns two cells: the ratio to the speed of the other counter, and its target.
 fn ratio(ratio: f64, target: Option<f64>) -> String {
     match target {
         Some(target) if ratio < target => format!("{ratio:.2} | **missed**: {target}"),

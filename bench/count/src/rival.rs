@@ -1,4 +1,4 @@
-//! The other ways.
+//! The other counters.
 
 use std::{collections::HashMap, convert::Infallible, io::Write, process::Command, time::Duration};
 
@@ -9,10 +9,10 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::timing;
 
-/// How often `wc` reads the text in one run: its time is known to hundredths of a second only.
+/// The number of times that `wc` reads the text in one run: its CPU time has a resolution of 10 ms.
 const WC_FILES: u32 = 4;
 
-/// Counts as one would write it down: words of a crate, lower case, the standard library's map.
+/// Counts in the obvious way: words by a crate, lower case, a map of the standard library.
 pub fn unicode_words(text: &str) -> u64 {
     let mut counts: HashMap<String, u64> = HashMap::new();
     for word in text.unicode_words() {
@@ -21,18 +21,18 @@ pub fn unicode_words(text: &str) -> u64 {
     counts.values().sum()
 }
 
-/// Counts the words of a page as one would write it down: the text of a parsed tree.
+/// Counts the words of a page in the obvious way: the text of a parsed tree.
 pub fn scraper(page: &[u8]) -> u64 {
     let page = String::from_utf8_lossy(page);
     let tree = Html::parse_document(&page).tree;
     let mut text = String::new();
     for node in tree.nodes() {
-        let is_seen = node.parent().is_some_and(|parent| match parent.value() {
+        let is_visible = node.parent().is_some_and(|parent| match parent.value() {
             Node::Element(element) => !matches!(element.name(), "script" | "style" | "title"),
             _ => false,
         });
         if let Node::Text(part) = node.value()
-            && is_seen
+            && is_visible
         {
             text.push_str(part);
             text.push(' ');
@@ -41,7 +41,7 @@ pub fn scraper(page: &[u8]) -> u64 {
     unicode_words(&text)
 }
 
-/// Takes the text out of a page with html5gum, to be counted by our own counter.
+/// Extracts the text of a page with html5gum, for Wordmill's counter.
 pub fn html5gum(page: &[u8]) -> String {
     let mut text = Vec::new();
     let mut hidden = 0;
@@ -67,13 +67,13 @@ fn is_hidden(name: &[u8]) -> bool {
     matches!(name, b"script" | b"style" | b"title")
 }
 
-/// `wc -w`, which only counts.
+/// `wc -w`, which only counts, without a histogram.
 pub struct Wc(NamedTempFile);
 
 impl Wc {
     pub fn new(text: &str) -> Self {
         let mut file = NamedTempFile::new().expect("a file");
-        file.write_all(text.as_bytes()).expect("room for a text");
+        file.write_all(text.as_bytes()).expect("disk space for a text");
         Self(file)
     }
 

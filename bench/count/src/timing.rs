@@ -1,34 +1,34 @@
-//! Measures what is compared in turn, so that a busy moment hits all of it alike.
+//! Measures counters in turns, so that other load affects all of them alike.
 
 use std::{fs, hint::black_box, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// How often each way is taken; the fastest time counts.
+/// The number of runs of each counter, of which the fastest counts.
 const ROUNDS: usize = 5;
 
-/// One of the ways to do the same; returns how long it was on a processor.
-pub type Way<'w> = &'w dyn Fn() -> Duration;
+/// Counts a text once; returns its CPU time.
+pub type Counter<'c> = &'c dyn Fn() -> Duration;
 
-/// Returns how long each way takes at its fastest, in seconds.
-pub fn seconds(ways: &[Way<'_>]) -> Vec<f64> {
-    let mut fastest = vec![Duration::MAX; ways.len()];
+/// Returns the shortest CPU time of each counter, in seconds.
+pub fn seconds(counters: &[Counter<'_>]) -> Vec<f64> {
+    let mut fastest = vec![Duration::MAX; counters.len()];
     for _ in 0..ROUNDS {
-        for (way, fastest) in ways.iter().zip(&mut fastest) {
-            *fastest = way().min(*fastest);
+        for (counter, fastest) in counters.iter().zip(&mut fastest) {
+            *fastest = counter().min(*fastest);
         }
     }
     fastest.iter().map(Duration::as_secs_f64).collect()
 }
 
-/// Returns how long this thread was on a processor for `work`.
+/// Returns the CPU time of this thread for `work`.
 pub fn of_thread<T>(work: impl FnOnce() -> T) -> Duration {
     let start = thread_time();
     black_box(work());
     thread_time() - start
 }
 
-/// Returns how long processes that `work` starts and awaits were on a processor.
+/// Returns the CPU time of the processes that `work` starts and awaits.
 pub fn of_children(work: impl FnOnce()) -> Duration {
     let start = children_time();
     work();
@@ -45,6 +45,6 @@ fn children_time() -> Duration {
     let (_, fields) = status.rsplit_once(')').expect("a name in parentheses");
     let ticks = fields.split_whitespace().skip(13).take(2);
     let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
-    // Linux shows hundredths of a second everywhere.
+    // In Linux, a tick is a hundredth of a second on every machine.
     Duration::from_millis(ticks * 10)
 }

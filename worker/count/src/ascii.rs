@@ -1,32 +1,31 @@
 //! The fast way for ASCII: 64 bytes are classified at once, and the boundary rules become a few
 //! operations on 64-bit masks.
 //!
-//! It is exact. What it is given are whole pieces of text between ASCII white space, without a byte
-//! from outside ASCII; of all the rules of UAX #29 only those about letters, digits, connectors
-//! and the signs between them apply there.
+//! It is exact: it counts whole tokens of ASCII between ASCII white space, to which only the rules
+//! of UAX #29 about letters, digits, connectors and the signs between them apply.
 
 mod portable;
 mod vector;
 
 use super::{
     rules::Sums,
-    word_sink::{Listing, Words},
-    word_table::{SHORT_BYTES_MAX, Table},
+    word_sink::{Listing, WordSink},
+    word_table::{SHORT_BYTES_MAX, WordTable},
 };
 
-/// Bytes that are looked at together: one for each bit of a mask.
+/// Bytes that are classified together: one for each bit of a mask.
 const BLOCK_BYTES: usize = 64;
 
-/// The bit of each byte in which the cases of a letter differ.
+/// In each byte, the bit by which small letters differ from capitals.
 const CASE_BITS: u64 = 0x2020_2020_2020_2020;
 
-/// A block and what is read behind it, so that a short word can be loaded from any place in it.
+/// A block and the bytes after it, so that a short word can be loaded from any position in it.
 const WINDOW_BYTES: usize = BLOCK_BYTES + SHORT_BYTES_MAX;
 
-/// Counts text from `start` on, which is where a piece begins or white space, up to the last white
-/// space before the first byte that is not ASCII or the end of the block that is all one piece.
-/// Returns where that is.
-pub(super) fn count(bytes: &[u8], start: usize, words: &mut Words) -> usize {
+/// Counts text from `start`, which is the start of a token or white space. Ends at the last white
+/// space before the first byte outside ASCII, or before a block without white space. Returns that
+/// position.
+pub(super) fn count(bytes: &[u8], start: usize, words: &mut WordSink) -> usize {
     vector::count(bytes, start, words)
 }
 
@@ -43,8 +42,8 @@ pub(super) struct Masks {
     pub(super) between_digits: u64,
     /// White space.
     pub(super) space: u64,
-    /// Whatever is not ASCII.
-    pub(super) high: u64,
+    /// Bytes outside ASCII.
+    pub(super) non_ascii: u64,
 }
 
 impl Masks {
@@ -61,68 +60,69 @@ impl Masks {
 fn count_with(
     bytes: &[u8],
     start: usize,
-    words: &mut Words,
+    words: &mut WordSink,
     classify: impl Fn(&[u8; BLOCK_BYTES]) -> Masks,
 ) -> usize {
-    let case_bits = if words.table().lowers() { CASE_BITS } else { 0 };
+    let case_bits = if words.table().is_lowercasing() { CASE_BITS } else { 0 };
     let mut sums = BlockSums::default();
-    let mut at = start;
-    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+    let mut position = start;
+    while let Some(rest) = bytes.get(position..).filter(|rest| !rest.is_empty()) {
         let last;
         let window = match rest.first_chunk::<WINDOW_BYTES>() {
             Some(window) => window,
             None => {
-                last = padded(rest);
+                last = pad_window(rest);
                 &last
             }
         };
         let Some(block) = window.first_chunk() else { break };
         let masks = classify(block);
-        // Up to the first character that needs care, and there up to the last white space.
-        let is_last = rest.len() <= BLOCK_BYTES && masks.high == 0;
+        // Up to the last white space before the first byte outside ASCII. Of `the mill, café` that
+        // is `the mill, `.
+        let is_last = rest.len() <= BLOCK_BYTES && masks.non_ascii == 0;
         let length = if is_last {
             u32::try_from(rest.len()).unwrap_or(0)
         } else {
-            after_last_space(masks.space, masks.high)
+            length_through_last_space(masks.space, masks.non_ascii)
         };
         if length > 0 {
             count_block(window, length, &masks, case_bits, words, &mut sums);
         }
-        at = at.saturating_add(usize::try_from(length).unwrap_or(0));
-        if masks.high != 0 || length == 0 {
+        position = position.saturating_add(usize::try_from(length).unwrap_or(0));
+        if masks.non_ascii != 0 || length == 0 {
             break;
         }
     }
     sums.add_to(&mut words.sums, words.is_page);
-    at
+    position
 }
 
-/// What was counted in blocks.
+/// The sums of blocks, in local variables so that the compiler can hold them in registers.
 #[derive(Default)]
 struct BlockSums {
     segments: u64,
-    pieces: u64,
+    tokens: u64,
     spaces: u64,
     characters: u64,
 }
 
 impl BlockSums {
     fn add_to(&self, sums: &mut Sums, is_page: bool) {
-        let solid = self.characters.saturating_sub(self.spaces);
+        let non_space = self.characters.saturating_sub(self.spaces);
         let added = Sums {
             unicode: self.segments,
-            whitespace: self.pieces,
-            office: self.pieces,
-            characters_no_spaces: solid,
-            characters: if is_page { solid } else { self.characters },
-            pieces: if is_page { self.pieces } else { 0 },
+            whitespace: self.tokens,
+            office: self.tokens,
+            characters_no_spaces: non_space,
+            characters: if is_page { non_space } else { self.characters },
+            tokens: if is_page { self.tokens } else { 0 },
             ..Sums::default()
         };
         sums.add(&added);
     }
 }
 
-/// Counts the first `length` bytes of a block: ASCII that begins after white space or with it, and
+/// Counts the first `length` bytes of a block: ASCII that begins with white space or after it, and
 /// ends with white space or at the end of the text.
 #[inline(always)]
 fn count_block(
@@ -130,43 +130,49 @@ fn count_block(
     length: u32,
     masks: &Masks,
     case_bits: u64,
-    words: &mut Words,
+    words: &mut WordSink,
     sums: &mut BlockSums,
 ) {
-    let inside = u64::MAX >> 64_u32.saturating_sub(length).min(63);
-    let solid = !masks.space & inside;
-    let mut segments = masks.segments() & inside;
-    let has_connectors = masks.connector & inside != 0;
+    // Ones for the first `length` bytes; a shift by 64 bits would be an error, so `length` is not
+    // 0.
+    let in_length = u64::MAX >> 64_u32.saturating_sub(length).min(63);
+    let non_space = !masks.space & in_length;
+    let mut segments = masks.segments() & in_length;
+    let has_connectors = masks.connector & in_length != 0;
     if has_connectors {
         segments = without_bare_connectors(segments, masks.letter | masks.digit);
     }
     let count = |mask: u64| u64::from(mask.count_ones());
-    sums.segments = sums.segments.wrapping_add(count(starts(segments)));
-    sums.pieces = sums.pieces.wrapping_add(count(starts(solid)));
-    sums.spaces = sums.spaces.wrapping_add(count(masks.space & inside));
+    sums.segments = sums.segments.wrapping_add(count(run_starts(segments)));
+    sums.tokens = sums.tokens.wrapping_add(count(run_starts(non_space)));
+    sums.spaces = sums.spaces.wrapping_add(count(masks.space & in_length));
     sums.characters = sums.characters.wrapping_add(length.into());
 
     match words.listing {
         Listing::Segments if has_connectors => {
-            list(window, segments, |half| lower(half, case_bits), words.table());
+            list_runs(window, segments, |half| lowercase(half, case_bits), words.table());
         }
         Listing::Segments => {
-            list(window, segments, |half| lower_letters(half, case_bits), words.table());
+            list_runs(window, segments, |half| lowercase_letters(half, case_bits), words.table());
         }
-        Listing::Spaced | Listing::Office => list_pieces(window, solid, case_bits, words.table()),
-        Listing::Nothing => {}
+        Listing::Spaced | Listing::Office => {
+            list_tokens(window, non_space, case_bits, words.table());
+        }
+        Listing::None => {}
     }
 }
 
-/// Returns the number of bytes up to and with the last white space before the first of `high`.
-const fn after_last_space(space: u64, high: u64) -> u32 {
-    let before = (high & high.wrapping_neg()).wrapping_sub(1);
+/// Returns the number of bytes up to and with the last white space before the first of `non_ascii`.
+const fn length_through_last_space(space: u64, non_ascii: u64) -> u32 {
+    // Isolates the lowest bit and makes ones of all bits below: 0b1100 becomes 0b0100, then 0b0011.
+    // Without any, zero minus one is all ones.
+    let before = (non_ascii & non_ascii.wrapping_neg()).wrapping_sub(1);
     u64::BITS.saturating_sub((space & before).leading_zeros())
 }
 
 /// Returns the last bytes of a text as a window; the padding is white space.
 #[cold]
-fn padded(rest: &[u8]) -> [u8; WINDOW_BYTES] {
+fn pad_window(rest: &[u8]) -> [u8; WINDOW_BYTES] {
     let mut window = [b' '; WINDOW_BYTES];
     for (to, from) in window.iter_mut().zip(rest) {
         *to = *from;
@@ -175,112 +181,123 @@ fn padded(rest: &[u8]) -> [u8; WINDOW_BYTES] {
 }
 
 /// Returns the first bit of every run of ones.
-const fn starts(mask: u64) -> u64 {
+const fn run_starts(mask: u64) -> u64 {
     mask & !(mask << 1)
 }
 
-/// Takes out the runs of ones in which there is none of `needed`: connectors without a letter or
-/// digit are no word.
+/// Removes the runs of ones without a bit of `needed`: connectors without a letter or digit, such
+/// as `__`, are not a word.
 fn without_bare_connectors(segments: u64, needed: u64) -> u64 {
-    let mut kept = 0;
+    let mut words = 0;
     let mut rest = segments;
     while rest != 0 {
         let from = rest & rest.wrapping_neg();
-        // The carry runs to the end of the lowest run of ones.
+        // The carry clears the lowest run of ones: 0b1011_1000 + 0b1000 is 0b1100_0000, and the
+        // bits that it has cleared are 0b0011_1000.
         let run = rest & !rest.wrapping_add(from);
         if run & needed != 0 {
-            kept |= run;
+            words |= run;
         }
         rest &= !run;
     }
-    kept
+    words
 }
 
 /// Lists each run of ones as a word.
 #[inline(always)]
-fn list(window: &[u8; WINDOW_BYTES], runs: u64, lower: impl Fn(u64) -> u64, table: &mut Table) {
-    let mut starts = starts(runs);
+fn list_runs(
+    window: &[u8; WINDOW_BYTES],
+    runs: u64,
+    lowercase: impl Fn(u64) -> u64,
+    table: &mut WordTable,
+) {
+    let mut starts = run_starts(runs);
+    // The bit after each run.
     let mut ends = !runs & (runs << 1);
     while starts != 0 {
-        // A run that goes on to the end of the block ends at 64, which is the number for no bit.
-        let (from, to) = (starts.trailing_zeros() as usize, ends.trailing_zeros() as usize);
+        let start = starts.trailing_zeros() as usize;
+        // 64 if no bit is left: that run continues to the end of the block.
+        let end = ends.trailing_zeros() as usize;
+        // The next run: clears the lowest bit of each.
         starts &= starts.wrapping_sub(1);
         ends &= ends.wrapping_sub(1);
-        let length = to.wrapping_sub(from);
-        let rest = window.get(from % BLOCK_BYTES..).unwrap_or_default();
+        let length = end.wrapping_sub(start);
+        // The remainder changes nothing, but shows the compiler that the slice is in bounds.
+        let rest = window.get(start % BLOCK_BYTES..).unwrap_or_default();
         match (SHORT_MASKS.get(length), rest.as_chunks().0) {
             (Some((low_mask, high_mask)), [low, high, ..]) => {
                 let low = u64::from_le_bytes(*low) & low_mask;
                 let high = u64::from_le_bytes(*high) & high_mask;
-                table.add_short(lower(low), lower(high));
+                table.add_short(lowercase(low), lowercase(high));
             }
             _ => list_long(rest.get(..length), table),
         }
     }
 }
 
-/// The halves of sixteen bytes of which so many are kept.
+/// Masks that keep the first bytes of a word of sixteen, by their number.
 #[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
 const SHORT_MASKS: [(u64, u64); SHORT_BYTES_MAX + 1] = {
     let mut masks = [(0, 0); SHORT_BYTES_MAX + 1];
-    let mut kept = 1;
-    while kept <= SHORT_BYTES_MAX {
-        let (low, high) = masks[kept - 1];
-        masks[kept] = if kept <= 8 { (low << 8 | 0xff, 0) } else { (low, high << 8 | 0xff) };
-        kept += 1;
+    let mut length = 1;
+    while length <= SHORT_BYTES_MAX {
+        let (low, high) = masks[length - 1];
+        masks[length] = if length <= 8 { (low << 8 | 0xff, 0) } else { (low, high << 8 | 0xff) };
+        length += 1;
     }
     masks
 };
 
-/// Lists what is between white space.
+/// Lists each token, the text between white space.
 #[inline(never)]
-fn list_pieces(window: &[u8; WINDOW_BYTES], solid: u64, case_bits: u64, table: &mut Table) {
-    // A zero at the end of a word could not be told from the padding of a short one.
+fn list_tokens(window: &[u8; WINDOW_BYTES], non_space: u64, case_bits: u64, table: &mut WordTable) {
+    // A zero at the end of a word could not be told from the padding, so such blocks go a slow way.
     if window.contains(&0) {
-        let mut rest = solid;
+        let mut rest = non_space;
         while rest != 0 {
-            let from = rest.trailing_zeros();
-            let length = (rest >> from).trailing_ones();
-            let word = window.get(from as usize..).and_then(|rest| rest.get(..length as usize));
+            let start = rest.trailing_zeros();
+            let length = (rest >> start).trailing_ones();
+            let word = window.get(start as usize..).and_then(|rest| rest.get(..length as usize));
             list_long(word, table);
-            rest &= rest.wrapping_add(1 << from);
+            rest &= rest.wrapping_add(1 << start);
         }
     } else {
-        list(window, solid, |half| lower(half, case_bits), table);
+        list_runs(window, non_space, |half| lowercase(half, case_bits), table);
     }
 }
 
-/// Returns eight ASCII characters in lower case; `case_bits` are those in which cases differ, or
-/// none.
+/// Returns eight ASCII characters in lower case; `case_bits` is [`CASE_BITS`], or 0 to keep them.
 #[inline(always)]
-const fn lower(characters: u64, case_bits: u64) -> u64 {
+const fn lowercase(characters: u64, case_bits: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
-    // The top bit of a byte says whether it is at or behind a letter; none is set in ASCII.
+    // ASCII leaves the top bit of each byte free. The first sum sets it from `A` on, the second one
+    // after `Z`. Shifted by 2, it becomes the bit of the case: 0x80 >> 2 is 0x20.
     let from_a = characters.wrapping_add(EACH * (0x80 - 'A' as u64));
-    let behind_z = characters.wrapping_add(EACH * (0x80 - 1 - 'Z' as u64));
-    characters | ((from_a & !behind_z) >> 2) & case_bits
+    let after_z = characters.wrapping_add(EACH * (0x80 - 1 - 'Z' as u64));
+    characters | ((from_a & !after_z) >> 2) & case_bits
 }
 
-/// As [`lower`], for characters that are in words, connectors aside: of those, only letters are in
-/// the upper half of ASCII, and only capitals lack the bit.
+/// As [`lowercase`], for the characters of words without connectors. Of those, only letters have
+/// bit 6, which the shift moves to bit 5: `M` 0x4d becomes 0x6d, `7` 0x37 keeps its bit 5.
 #[inline(always)]
-const fn lower_letters(characters: u64, case_bits: u64) -> u64 {
+const fn lowercase_letters(characters: u64, case_bits: u64) -> u64 {
     characters | (characters >> 1) & case_bits
 }
 
+/// Lists a word that does not fit into a slot.
 #[cold]
-fn list_long(word: Option<&[u8]>, table: &mut Table) {
+fn list_long(word: Option<&[u8]>, table: &mut WordTable) {
     let mut key = [0; BLOCK_BYTES];
     let key = word.and_then(|word| {
         let key = key.get_mut(..word.len())?;
         key.copy_from_slice(word);
-        if table.lowers() {
+        if table.is_lowercasing() {
             key.make_ascii_lowercase();
         }
         std::str::from_utf8(key).ok()
     });
     if let Some(key) = key {
-        table.add_key(key);
+        table.add_normalized(key);
     }
 }
 
@@ -291,22 +308,22 @@ mod tests {
     #[test]
     fn lower_case_is_that_of_the_standard_library() {
         for byte in 0..128_u8 {
-            for place in 0..8 {
+            for index in 0..8 {
                 let mut bytes = *b"aZ@[`{0 ";
-                bytes[place] = byte;
+                bytes[index] = byte;
                 let expected = u64::from_le_bytes(bytes.map(|byte| byte.to_ascii_lowercase()));
-                assert_eq!(lower(u64::from_le_bytes(bytes), CASE_BITS), expected);
+                assert_eq!(lowercase(u64::from_le_bytes(bytes), CASE_BITS), expected);
                 if byte.is_ascii_alphanumeric() || b"\0'.,:;".contains(&byte) {
                     bytes = [byte; 8];
                     let expected = u64::from_le_bytes(bytes.map(|byte| byte.to_ascii_lowercase()));
-                    assert_eq!(lower_letters(u64::from_le_bytes(bytes), CASE_BITS), expected);
+                    assert_eq!(lowercase_letters(u64::from_le_bytes(bytes), CASE_BITS), expected);
                 }
             }
         }
     }
 
     #[test]
-    fn connectors_alone_are_no_words() {
+    fn connectors_alone_are_not_words() {
         let needed = 0b0100_0000_1000;
         assert_eq!(without_bare_connectors(0b1110_0110_1101, needed), 0b1110_0000_1100);
         assert_eq!(without_bare_connectors(u64::MAX, 1 << 63), u64::MAX);

@@ -1,4 +1,4 @@
-//! What the counter has to know of a character, in one look.
+//! The properties of characters that the counter needs, in one look-up.
 
 use std::sync::LazyLock;
 
@@ -23,10 +23,10 @@ pub(super) enum Writing {
     Thai,
 }
 
-/// How many code points the table covers: the Basic Multilingual Plane.
+/// The number of code points in the table: the Basic Multilingual Plane.
 const TABLE_LEN: usize = 0x1_0000;
 
-/// What the boundary rules distinguish.
+/// The classes that the boundary rules distinguish.
 ///
 /// Spaces need no class of their own: they are never part of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(super) enum Class {
 }
 
 impl Class {
-    /// Returns the dictionary that cuts runs of such letters.
+    /// Returns the writing system whose dictionary cuts runs of such letters.
     pub(super) const fn writing(self) -> Option<Writing> {
         match self {
             Self::Han | Self::Kana => Some(Writing::ChineseJapanese),
@@ -99,7 +99,7 @@ impl Class {
         self.is_letter() || matches!(self, Self::Numeric | Self::ExtendNumLet)
     }
 
-    pub(super) const fn extends(self) -> bool {
+    pub(super) const fn is_extending(self) -> bool {
         matches!(self, Self::Extend | Self::Joiner)
     }
 
@@ -112,7 +112,7 @@ impl Class {
     }
 
     /// Returns whether `middle` may stay in the word, depending on what follows (WB6, 7b, 12).
-    pub(super) const fn may_join(self, middle: Self) -> bool {
+    pub(super) const fn can_join(self, middle: Self) -> bool {
         let in_word = matches!(middle, Self::MidLetter | Self::MidNumLet | Self::SingleQuote);
         let in_number = matches!(middle, Self::MidNum | Self::MidNumLet | Self::SingleQuote);
         (in_word && self.is_letter())
@@ -120,7 +120,7 @@ impl Class {
             || (matches!(middle, Self::DoubleQuote) && matches!(self, Self::HebrewLetter))
     }
 
-    /// Returns whether `next` keeps `middle`, which [`Self::may_join`] allowed (WB7, 7c, 11).
+    /// Returns whether `next` keeps `middle`, which [`Self::can_join`] allowed (WB7, 7c, 11).
     pub(super) const fn completes(self, middle: Self, next: Self) -> bool {
         match (self, middle) {
             (_, Self::DoubleQuote) => matches!(next, Self::HebrewLetter),
@@ -130,57 +130,57 @@ impl Class {
     }
 }
 
-/// A class and what else matters of a character.
+/// The class and the other properties of a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kind {
     pub(super) class: Class,
-    marks: u8,
+    flags: u8,
 }
 
 impl Kind {
-    const NONE: Self = Self { class: Class::Other, marks: 0 };
-    const MAKES_A_WORD: u8 = 1;
+    const NONE: Self = Self { class: Class::Other, flags: 0 };
+    const WORD_CHARACTER: u8 = 1;
     const SPACE: u8 = 2;
     const IGNORABLE: u8 = 4;
     const PICTOGRAPH: u8 = 8;
     const SYLLABLE_TAIL: u8 = 16;
     const PLAIN: u8 = 32;
 
-    /// Returns whether a segment with such a character in it is a word: letters, decimal digits,
-    /// letter numbers.
+    /// Returns whether a segment with such a character is a word: letters, decimal digits, letter
+    /// numbers.
     ///
-    /// Excepted are letters that cannot be seen (Hangul fillers) and the letter apostrophe, which
-    /// is listed as an apostrophe and is no word alone.
-    pub(super) const fn makes_a_word(self) -> bool {
-        self.marks & Self::MAKES_A_WORD != 0
+    /// Exceptions are invisible letters (Hangul fillers) and the letter apostrophe, which is listed
+    /// as an apostrophe and is not a word alone.
+    pub(super) const fn is_word_character(self) -> bool {
+        self.flags & Self::WORD_CHARACTER != 0
     }
 
     /// Returns whether it is white space.
     pub(super) const fn is_space(self) -> bool {
-        self.marks & Self::SPACE != 0
+        self.flags & Self::SPACE != 0
     }
 
-    /// Returns whether it cannot be seen.
+    /// Returns whether it is invisible.
     pub(super) const fn is_ignorable(self) -> bool {
-        self.marks & Self::IGNORABLE != 0
+        self.flags & Self::IGNORABLE != 0
     }
 
     pub(super) const fn is_pictograph(self) -> bool {
-        self.marks & Self::PICTOGRAPH != 0
+        self.flags & Self::PICTOGRAPH != 0
     }
 
-    /// Returns whether it goes on with a Hangul syllable that was begun before.
+    /// Returns whether it continues the Hangul syllable before it.
     pub(super) const fn is_syllable_tail(self) -> bool {
-        self.marks & Self::SYLLABLE_TAIL != 0
+        self.flags & Self::SYLLABLE_TAIL != 0
     }
 
-    /// Returns whether the lexicon can look it up.
+    /// Returns whether it is in normal form beside any other plain character.
     pub(super) const fn is_plain(self) -> bool {
-        self.marks & Self::PLAIN != 0
+        self.flags & Self::PLAIN != 0
     }
 
-    /// Returns whether the rules treat a stretch of such characters as they treat one.
-    pub(super) const fn stretches(self) -> bool {
+    /// Returns whether the rules treat a stretch of such characters like one character.
+    pub(super) const fn can_stretch(self) -> bool {
         match self.class {
             Class::Letter
             | Class::HebrewLetter
@@ -208,7 +208,7 @@ impl Kind {
     }
 
     /// Looks a character up in the Unicode data.
-    fn find(c: char) -> Self {
+    fn look_up(c: char) -> Self {
         let class = class_of(c);
         let category = CodePointMapData::<GeneralCategory>::new().get(c);
         let is_ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c);
@@ -218,31 +218,31 @@ impl Kind {
         let is_tail =
             matches!(syllable, HangulSyllableType::VowelJamo | HangulSyllableType::TrailingJamo);
         let is_pictograph = CodePointSetData::new::<ExtendedPictographic>().contains(c);
-        let marks = [
-            (is_letter && c != '\u{2bc}' && !is_ignorable, Self::MAKES_A_WORD),
+        let flags = [
+            (is_letter && c != '\u{2bc}' && !is_ignorable, Self::WORD_CHARACTER),
             (CodePointSetData::new::<WhiteSpace>().contains(c), Self::SPACE),
             (is_ignorable, Self::IGNORABLE),
             (is_pictograph, Self::PICTOGRAPH),
             (is_tail, Self::SYLLABLE_TAIL),
             (cjk_segmenter::is_plain(c), Self::PLAIN),
         ];
-        let marks = marks.into_iter().filter(|(is_set, _)| *is_set);
-        Self { class, marks: marks.fold(0, |all, (_, mark)| all | mark) }
+        let flags = flags.into_iter().filter(|(is_set, _)| *is_set);
+        Self { class, flags: flags.fold(0, |all, (_, flag)| all | flag) }
     }
 }
 
 /// The kinds of all characters.
 #[derive(Clone, Copy)]
-pub(super) struct Kinds(&'static [Kind; TABLE_LEN]);
+pub(super) struct KindTable(&'static [Kind; TABLE_LEN]);
 
-impl Kinds {
-    /// Returns the table, which is made once in a process.
+impl KindTable {
+    /// Returns the table, which is built once in a process.
     pub(super) fn get() -> Self {
         static TABLE: LazyLock<Box<[Kind; TABLE_LEN]>> = LazyLock::new(|| {
             let mut table = Box::new([Kind::NONE; TABLE_LEN]);
-            for (c, kind) in ('\0'..='\u{ffff}').map(|c| (u32::from(c), Kind::find(c))) {
-                if let Some(place) = usize::try_from(c).ok().and_then(|c| table.get_mut(c)) {
-                    *place = kind;
+            for (c, kind) in ('\0'..='\u{ffff}').map(|c| (u32::from(c), Kind::look_up(c))) {
+                if let Some(entry) = usize::try_from(c).ok().and_then(|c| table.get_mut(c)) {
+                    *entry = kind;
                 }
             }
             table
@@ -255,7 +255,7 @@ impl Kinds {
     pub(super) fn of(self, c: char) -> Kind {
         match u16::try_from(u32::from(c)) {
             Ok(c) => self.0.get(usize::from(c)).copied().unwrap_or(Kind::NONE),
-            Err(_) => Kind::find(c),
+            Err(_) => Kind::look_up(c),
         }
     }
 }
@@ -302,7 +302,8 @@ fn class_of_unruled(c: char) -> Class {
     }
 }
 
-/// UAX #29 takes some signs that repeat a Han character for letters of an alphabet.
+/// Finds the class of a letter. UAX #29 classifies some signs that repeat a Han character as
+/// letters of an alphabet.
 fn class_of_letter(c: char) -> Class {
     match CodePointMapData::<Script>::new().get(c) {
         Script::Hangul => Class::Hangul,
@@ -316,11 +317,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_says_what_the_data_say() {
-        let kinds = Kinds::get();
+    fn the_table_agrees_with_the_data() {
+        let kinds = KindTable::get();
         for c in ['a', '5', '_', 'é', 'я', 'ש', '水', 'カ', 'ー', '한', 'ไ', '\u{301}', '\u{200d}']
         {
-            assert_eq!(kinds.of(c), Kind::find(c), "{c:?}");
+            assert_eq!(kinds.of(c), Kind::look_up(c), "{c:?}");
         }
         assert_eq!(kinds.of('水').class, Class::Han);
         assert_eq!(kinds.of('𠀀').class, Class::Han);
@@ -333,13 +334,13 @@ mod tests {
     }
 
     #[test]
-    fn letters_and_digits_make_a_word() {
-        let kinds = Kinds::get();
+    fn letters_and_digits_are_word_characters() {
+        let kinds = KindTable::get();
         for c in ['a', '5', '\u{2163}', '水', '٣', '한', '𝒜'] {
-            assert!(kinds.of(c).makes_a_word(), "{c:?}");
+            assert!(kinds.of(c).is_word_character(), "{c:?}");
         }
         for c in [' ', '_', '½', '²', '\u{301}', '❤', '\u{fe0f}', '\u{3164}', '\u{2bc}'] {
-            assert!(!kinds.of(c).makes_a_word(), "{c:?}");
+            assert!(!kinds.of(c).is_word_character(), "{c:?}");
         }
     }
 }

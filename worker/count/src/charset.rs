@@ -1,4 +1,4 @@
-//! Which charset a document is in, and what says so.
+//! Detection of the charset of a document.
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252, X_USER_DEFI
 use super::{
     Hints,
     format::{Format, parameter},
-    tokenizer::{Attribute, Content, Scanner, Sink, Tag},
+    tokenizer::{Attribute, Content, Sink, Tag, Tokenizer},
 };
 
-/// How far a page may declare its charset, as in browsers.
+/// The start of a page within which it may declare its charset, as in browsers, in bytes.
 const DECLARATION_BYTES_MAX: usize = 1024;
 
 /// Largest memory for charset detection, in bytes: the detector, and the first 1024 bytes as text.
 /// Decoding triples them, and growing the string can hold three times that.
-pub(super) const FIND_BYTES_MAX: usize =
+pub(super) const DETECTION_BYTES_MAX: usize =
     size_of::<EncodingDetector>() + 3 * 3 * DECLARATION_BYTES_MAX;
 
-/// What the charset was taken from, in the order in which they are asked.
+/// The source of the charset, in the order of precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CharsetSource {
     /// The byte order mark that the document starts with.
@@ -65,33 +65,39 @@ pub(super) struct Charset {
     pub(super) bom_bytes: usize,
 }
 
-/// Finds the charset of a document that starts with `head`; `ended` if that is all of it.
-pub(super) fn find(head: &[u8], ended: bool, format: Format, hints: &Hints<'_>) -> Charset {
+/// Finds the charset of a document that starts with `head`; `is_complete` if that is all of it.
+pub(super) fn detect_charset(
+    head: &[u8],
+    is_complete: bool,
+    format: Format,
+    hints: &Hints<'_>,
+) -> Charset {
     if let Some((encoding, bom_bytes)) = Encoding::for_bom(head) {
         return Charset { encoding, source: CharsetSource::Bom, bom_bytes };
     }
     let header = hints.content_type.and_then(|value| parameter(value, "charset"));
-    let header = header.and_then(|label| known(&label));
+    let header = header.and_then(|label| encoding_for_label(&label));
     let declared = header
         .map(|encoding| (encoding, CharsetSource::Header))
-        .or_else(|| (format != Format::Text).then(|| declaration(head)).flatten());
-    let (encoding, source) = declared.unwrap_or_else(|| detect(head, ended, hints.host_tld));
+        .or_else(|| (format != Format::Text).then(|| find_declared_charset(head)).flatten());
+    let (encoding, source) =
+        declared.unwrap_or_else(|| guess_charset(head, is_complete, hints.host_tld));
     Charset { encoding, source, bom_bytes: 0 }
 }
 
 /// Returns the encoding of a label, unless it is unknown or one that decodes to nothing.
-fn known(label: &str) -> Option<&'static Encoding> {
+fn encoding_for_label(label: &str) -> Option<&'static Encoding> {
     Encoding::for_label_no_replacement(label.trim().as_bytes())
 }
 
-/// Finds what a page says about itself near its start.
-fn declaration(head: &[u8]) -> Option<(&'static Encoding, CharsetSource)> {
+/// Finds the charset that a page declares near its start.
+fn find_declared_charset(head: &[u8]) -> Option<(&'static Encoding, CharsetSource)> {
     let start = head.get(..DECLARATION_BYTES_MAX).unwrap_or(head);
-    let found = meta_charset(start)
+    let declared = find_meta_charset(start)
         .map(|encoding| (encoding, CharsetSource::Meta))
-        .or_else(|| xml_charset(start).map(|encoding| (encoding, CharsetSource::Xml)));
-    // A declaration that could be read as ASCII is not in UTF-16, whatever it says.
-    found.map(|(encoding, source)| {
+        .or_else(|| find_xml_charset(start).map(|encoding| (encoding, CharsetSource::Xml)));
+    // A declaration that was read as ASCII is not in UTF-16, even if it names UTF-16.
+    declared.map(|(encoding, source)| {
         if encoding == UTF_16LE || encoding == UTF_16BE {
             (UTF_8, source)
         } else if encoding == X_USER_DEFINED {
@@ -103,31 +109,30 @@ fn declaration(head: &[u8]) -> Option<(&'static Encoding, CharsetSource)> {
 }
 
 /// Finds the first `meta` tag that names a known charset.
-fn meta_charset(start: &[u8]) -> Option<&'static Encoding> {
+fn find_meta_charset(start: &[u8]) -> Option<&'static Encoding> {
     let mut finder = MetaFinder::default();
-    Scanner::new().push(&String::from_utf8_lossy(start), &mut finder);
-    finder.found
+    Tokenizer::new().push(&String::from_utf8_lossy(start), &mut finder);
+    finder.encoding
 }
 
-/// Looks at `meta` tags, wherever they stand: scripts and titles are not passed over here, as in
-/// browsers.
+/// Reads `meta` tags, those within scripts and titles too, as browsers do.
 #[derive(Default)]
 struct MetaFinder {
-    found: Option<&'static Encoding>,
+    encoding: Option<&'static Encoding>,
 }
 
 impl Sink for MetaFinder {
-    fn text(&mut self, _: &str) {}
+    fn add_text(&mut self, _: &str) {}
 
     fn start_tag(&mut self, tag: &Tag) -> Content {
-        if tag.name() == "meta" && self.found.is_none() {
+        if tag.name() == "meta" && self.encoding.is_none() {
             let from_content = || {
                 let names = tag.value(Attribute::HttpEquiv)?.trim();
                 let content = tag.value(Attribute::Content)?;
-                names.eq_ignore_ascii_case("content-type").then(|| charset_in(content)).flatten()
+                names.eq_ignore_ascii_case("content-type").then(|| parse_charset(content)).flatten()
             };
             let label = tag.value(Attribute::Charset).map(str::to_owned).or_else(from_content);
-            self.found = label.and_then(|label| known(&label));
+            self.encoding = label.and_then(|label| encoding_for_label(&label));
         }
         Content::Markup
     }
@@ -140,20 +145,20 @@ impl Sink for MetaFinder {
 }
 
 /// Finds the label in the `content` of a `meta` tag: after `charset`, white space allowed, `=`.
-fn charset_in(content: &str) -> Option<String> {
+fn parse_charset(content: &str) -> Option<String> {
     let lower = content.to_ascii_lowercase();
     let mut rest = lower.as_str();
     loop {
         let (_, after) = rest.split_once("charset")?;
         rest = after;
         if let Some(value) = rest.trim_start().strip_prefix('=') {
-            return Some(unquoted(value.trim_start()).to_owned());
+            return Some(unquote(value.trim_start()).to_owned());
         }
     }
 }
 
 /// Returns the text inside the quotes, or up to white space or `;` if there are none.
-fn unquoted(value: &str) -> &str {
+fn unquote(value: &str) -> &str {
     for quote in ['"', '\''] {
         if let Some(inner) = value.strip_prefix(quote) {
             return inner.split(quote).next().unwrap_or_default();
@@ -164,22 +169,26 @@ fn unquoted(value: &str) -> &str {
 }
 
 /// Finds the encoding in `<?xml version="1.0" encoding="..."?>`.
-fn xml_charset(start: &[u8]) -> Option<&'static Encoding> {
+fn find_xml_charset(start: &[u8]) -> Option<&'static Encoding> {
     let text = String::from_utf8_lossy(start);
     let declaration = text.strip_prefix("<?xml")?.split('>').next()?;
     let (_, value) = declaration.split_once("encoding")?;
     let value = value.trim_start().strip_prefix('=')?;
-    known(unquoted(value.trim_start()))
+    encoding_for_label(unquote(value.trim_start()))
 }
 
-/// Guesses from the bytes, with the country of the host as a hint.
-fn detect(head: &[u8], ended: bool, host_tld: Option<&str>) -> (&'static Encoding, CharsetSource) {
+/// Guesses the charset from the bytes, with the country of the host as a hint.
+fn guess_charset(
+    head: &[u8],
+    is_complete: bool,
+    host_tld: Option<&str>,
+) -> (&'static Encoding, CharsetSource) {
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
-    if !detector.feed(head, ended) {
+    if !detector.feed(head, is_complete) {
         return (UTF_8, CharsetSource::Default);
     }
     let tld = host_tld.map(str::to_ascii_lowercase);
-    // The detector panics on anything else.
+    // The detector panics on other labels.
     let is_label = |label: &String| {
         let mut bytes = label.bytes();
         bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -193,27 +202,27 @@ fn detect(head: &[u8], ended: bool, host_tld: Option<&str>) -> (&'static Encodin
 mod tests {
     use super::*;
 
-    fn found(head: &[u8], content_type: &str) -> (&'static str, CharsetSource) {
+    fn charset_of(head: &[u8], content_type: &str) -> (&'static str, CharsetSource) {
         let hints = Hints { content_type: Some(content_type), host_tld: None };
         let format =
             if content_type.starts_with("text/html") { Format::Html } else { Format::Text };
-        let charset = find(head, true, format, &hints);
+        let charset = detect_charset(head, true, format, &hints);
         (charset.encoding.name(), charset.source)
     }
 
     #[test]
-    fn sources_are_asked_in_order() {
+    fn sources_have_a_precedence() {
         let page = b"<?xml version='1.0' encoding='koi8-r'?><meta charset=windows-1251>\xcc\xfb";
         let with_bom = [b"\xef\xbb\xbf", page.as_slice()].concat();
         let header = "text/html; charset=\"ISO-8859-5\"";
         let xml_only = b"<?xml version='1.0' encoding='koi8-r'?><p>\xcc\xfb";
-        assert_eq!(found(&with_bom, header), ("UTF-8", CharsetSource::Bom));
-        assert_eq!(found(page, header), ("ISO-8859-5", CharsetSource::Header));
-        assert_eq!(found(page, "text/html"), ("windows-1251", CharsetSource::Meta));
-        assert_eq!(found(xml_only, "text/html"), ("KOI8-R", CharsetSource::Xml));
+        assert_eq!(charset_of(&with_bom, header), ("UTF-8", CharsetSource::Bom));
+        assert_eq!(charset_of(page, header), ("ISO-8859-5", CharsetSource::Header));
+        assert_eq!(charset_of(page, "text/html"), ("windows-1251", CharsetSource::Meta));
+        assert_eq!(charset_of(xml_only, "text/html"), ("KOI8-R", CharsetSource::Xml));
         let russian = encoding_rs::WINDOWS_1251.encode("Мельница стоит у реки").0;
-        assert_eq!(found(&russian, "text/html"), ("windows-1251", CharsetSource::Detected));
-        assert_eq!(found(b"mill", "text/html"), ("UTF-8", CharsetSource::Default));
+        assert_eq!(charset_of(&russian, "text/html"), ("windows-1251", CharsetSource::Detected));
+        assert_eq!(charset_of(b"mill", "text/html"), ("UTF-8", CharsetSource::Default));
     }
 
     #[test]
@@ -226,7 +235,7 @@ mod tests {
             "<!-- <meta charset=utf-8> --><meta charset=nonsense><meta charset=cp1251>",
         ] {
             assert_eq!(
-                found(page.as_bytes(), "text/html"),
+                charset_of(page.as_bytes(), "text/html"),
                 ("windows-1251", CharsetSource::Meta),
                 "{page}"
             );
@@ -234,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_is_passed_over() {
+    fn tags_without_a_charset_are_skipped() {
         for page in [
             "<meta name=description content='charset=windows-1251'>",
             "<meta charset=hz-gb-2312>",
@@ -242,24 +251,31 @@ mod tests {
             "<meta http-equiv=content-type content='charset'>",
             "<meta charset=windows-12",
         ] {
-            assert_eq!(found(page.as_bytes(), "text/html").1, CharsetSource::Default, "{page}");
+            assert_eq!(
+                charset_of(page.as_bytes(), "text/html").1,
+                CharsetSource::Default,
+                "{page}"
+            );
         }
         let far = format!("{}<meta charset=windows-1251>", " ".repeat(1024));
-        assert_eq!(found(far.as_bytes(), "text/html").1, CharsetSource::Default);
+        assert_eq!(charset_of(far.as_bytes(), "text/html").1, CharsetSource::Default);
         let in_text = b"<meta charset=windows-1251>";
-        assert_eq!(found(in_text, "text/plain").1, CharsetSource::Default);
+        assert_eq!(charset_of(in_text, "text/plain").1, CharsetSource::Default);
     }
 
     #[test]
-    fn utf_16_is_never_believed_from_within() {
-        assert_eq!(found(b"<meta charset=utf-16>", "text/html"), ("UTF-8", CharsetSource::Meta));
+    fn declarations_of_utf_16_are_ignored() {
+        assert_eq!(
+            charset_of(b"<meta charset=utf-16>", "text/html"),
+            ("UTF-8", CharsetSource::Meta)
+        );
     }
 
     #[test]
-    fn strange_top_level_domains_are_ignored() {
+    fn unusual_top_level_domains_are_ignored() {
         let bytes = encoding_rs::WINDOWS_1251.encode("Мельница стоит у реки").0;
         for tld in ["ru", "RU", "рф", "co.uk", "", "::1"] {
-            let (encoding, _) = detect(&bytes, true, Some(tld));
+            let (encoding, _) = guess_charset(&bytes, true, Some(tld));
             assert_eq!(encoding.name(), "windows-1251", "{tld}");
         }
     }

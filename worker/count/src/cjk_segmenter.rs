@@ -1,10 +1,11 @@
-//! The dictionary of Chinese and Japanese, and how a text is cut with it: into the words that
+//! The dictionary of Chinese and Japanese, and the algorithm that cuts a text into the words that
 //! together are the most frequent.
 //!
-//! `icu_segmenter` has the words and how frequent each is, but takes the longest one at each place,
-//! which is often not the right one. Here all ways to cut are weighed, as ICU for C and Java
-//! weighs them, with the same result. The words are in a hash table, made once in a process in
-//! which such text is met, so that a step from character to character is one look.
+//! `icu_segmenter` contains the words and their frequencies, but takes the longest word at each
+//! position, which is often not the right one. Here the costs of all cuts are compared (a shortest
+//! path), as ICU for C and Java does, with the same result. The words are in a hash table, made
+//! once in a process that meets such text, so that a step from character to character is one
+//! look-up.
 
 use std::sync::LazyLock;
 
@@ -16,65 +17,66 @@ use icu_segmenter::provider::{Baked, DictionaryBreakData, SegmenterDictionaryAut
 /// The name of the dictionary among the data of `icu_segmenter`.
 const CHINESE_JAPANESE: &str = "cjdict";
 
-/// What a character costs that is no word of the dictionary: more than any word.
+/// The cost of a character that is not a word of the dictionary: at least that of any word.
 const UNKNOWN_COST: u8 = u8::MAX;
 
-/// What a row of Katakana costs as one word, by its number of characters: most words from other
+/// The cost of a run of Katakana as one word, by its number of characters: most words from other
 /// languages have three to five. These are the numbers of ICU.
 const KATAKANA_COSTS: [u32; 9] = [8192, 984, 408, 240, 204, 252, 300, 372, 480];
 
-/// What a longer row of Katakana costs.
+/// The cost of a longer run of Katakana.
 const KATAKANA_COST_MAX: u32 = 8192;
 
-/// A row of more Katakana than this is not taken for one word.
-const KATAKANA_MAX: usize = 19;
+/// A longer run of Katakana is not one word, in characters.
+const KATAKANA_RUN_MAX: usize = 19;
 
-/// The bits of a step that hold a cost; those above hold where to go on.
+/// The lower bits of a step hold a cost, those above the index of the next steps.
 const COST_BITS: u32 = 8;
 
-/// The bits of an entry that hold a step; those above say by which characters it is taken.
+/// The lower bits of an entry hold a step, those above its characters.
 const STEP_BITS: u32 = 32;
 const CHARACTER_BITS: u32 = 16;
 
-/// Marks the last of the steps that go on from one place.
+/// Marks the last of the steps that continue one prefix.
 const IS_LAST: u64 = 1 << (STEP_BITS + CHARACTER_BITS);
 
-/// What is added to the cost of a way that does not end with a word, so that no other is cheaper.
-const NEVER: u32 = 1 << 30;
+/// The cost of a prefix that is not a word itself: so high that every other path is cheaper.
+const NO_WORD_COST: u32 = 1 << 30;
 
-/// Tells whether a text of such characters is in normal form, whatever stands beside what: the
-/// common Han characters, Hiragana and Katakana.
+/// Returns whether a text of such characters is in normal form in any order: the common Han
+/// characters, Hiragana and Katakana.
 pub(super) const fn is_plain(c: char) -> bool {
     matches!(c,
         '々' | '〇' | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | '\u{30fc}'..='\u{30fe}'
         | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}')
 }
 
-/// Tells whether a character can be part of a row of Katakana.
+/// Returns whether a character can be part of a run of Katakana.
 const fn is_katakana(code: u16) -> bool {
     matches!(code, 0x30a1..=0x30fa | 0x30fc..=0x30fe | 0xff66..=0xff9f)
 }
 
-/// What the first characters of a word lead to.
+/// The state after the first characters of a word: a cost, if they are a word, and the index of the
+/// steps by a further character.
 #[derive(Clone, Copy, Default)]
 struct Step(u32);
 
 impl Step {
-    /// Where no word goes on.
+    /// No word continues.
     const NONE: Self = Self(0);
 
-    /// Returns what the word that ends here costs, if one does.
+    /// Returns the cost of the word that ends here, or [`NO_WORD_COST`].
     #[inline]
     const fn cost(self) -> u32 {
         match self.0 & ((1 << COST_BITS) - 1) {
-            0 => NEVER,
+            0 => NO_WORD_COST,
             cost => cost,
         }
     }
 
-    /// Returns the place of the next steps; 0 if there are none.
+    /// Returns the index of the next steps; 0 if there are none.
     #[inline]
-    const fn next(self) -> u32 {
+    const fn next_index(self) -> u32 {
         self.0 >> COST_BITS
     }
 
@@ -84,25 +86,27 @@ impl Step {
     }
 }
 
-/// The words, as steps from character to character, laid out for few looks into memory: most of the
-/// time goes into waiting for it.
+/// The words as steps from character to character (a trie), laid out for few memory accesses, which
+/// take most of the time.
 pub(super) struct Lexicon {
-    /// What each character costs as a word.
-    singles: Vec<u8>,
-    /// The steps by two characters: open addressing, of which at least half is free (0).
-    pairs: Vec<u64>,
-    /// The steps by one more character. Those from one place stand side by side; there are usually
-    /// one or two, so that one look finds them.
-    others: Vec<u64>,
+    /// The cost of each character as a word.
+    single_costs: Vec<u8>,
+    /// The steps by two characters: open addressing; at least half of the entries are free (0).
+    pair_steps: Vec<u64>,
+    /// The steps by one more character. Those that continue one prefix are adjacent; there are
+    /// usually one or two, so that one memory access finds them.
+    next_steps: Vec<u64>,
 }
 
-/// A way to cut a text up to some place: its cost, and in the lower half where its last word begins.
+/// A cut of a text up to some position: its cost in the upper half, and the start of its last word
+/// in the lower half.
 ///
-/// The smaller is the cheaper one, and of two that cost the same the one with the longer last word.
+/// Compared as one number: the cheaper one is smaller, and of two with equal costs the one with the
+/// longer last word.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Way(u64);
+struct CutPath(u64);
 
-impl Way {
+impl CutPath {
     const UNKNOWN: Self = Self(u64::MAX);
 
     #[inline]
@@ -122,27 +126,27 @@ impl Way {
     }
 }
 
-/// Where a text is cut; kept from text to text for its memory.
+/// The cuts of a text; reused for the next text, to save allocations.
 #[derive(Default)]
-pub(super) struct Cut {
-    /// The characters; 0 for one beyond those that words of the dictionary consist of.
+pub(super) struct CutBuffer {
+    /// The characters; 0 for one that occurs in no word of the dictionary.
     codes: Vec<u16>,
     /// The step by each character and the one after it.
-    pairs: Vec<Step>,
-    /// The cheapest way up to each character.
-    ways: Vec<Way>,
-    /// The characters of each word.
+    pair_steps: Vec<Step>,
+    /// The cheapest path up to each character.
+    paths: Vec<CutPath>,
+    /// The number of characters of each word.
     lengths: Vec<usize>,
 }
 
-impl Cut {
-    /// Returns where the words of `text`, which is what was cut, end.
-    pub(super) fn ends<'c>(&'c self, text: &'c str) -> impl Iterator<Item = usize> + 'c {
-        // The usual case: every character has three bytes.
-        let is_even = self.codes.iter().all(|code| *code >= 0x800);
+impl CutBuffer {
+    /// Returns the ends of the words of `text`, the text that was cut.
+    pub(super) fn word_ends<'c>(&'c self, text: &'c str) -> impl Iterator<Item = usize> + 'c {
+        // The usual case, in which the text need not be read: every character has three bytes.
+        let has_three_bytes_each = self.codes.iter().all(|code| *code >= 0x800);
         let mut rest = text;
         self.lengths.iter().map(move |length| {
-            let bytes = if is_even {
+            let bytes = if has_three_bytes_each {
                 length.saturating_mul(3)
             } else {
                 rest.char_indices().nth(*length).map_or(rest.len(), |(at, _)| at)
@@ -155,50 +159,51 @@ impl Cut {
     fn begin(&mut self, text: &str) {
         self.codes.clear();
         self.codes.extend(text.chars().map(|c| u16::try_from(u32::from(c)).unwrap_or(0)));
-        self.ways.clear();
-        self.ways.resize(self.codes.len().saturating_add(1), Way::UNKNOWN);
-        self.reach(0, Way::new(0, 0));
+        self.paths.clear();
+        self.paths.resize(self.codes.len().saturating_add(1), CutPath::UNKNOWN);
+        self.offer_path(0, CutPath::new(0, 0));
     }
 
-    /// Takes a way to `end` unless one as cheap is known.
+    /// Records a path to `end` if it is the cheapest so far.
     #[inline]
-    fn reach(&mut self, end: usize, way: Way) {
-        if let Some(known) = self.ways.get_mut(end) {
-            *known = way.min(*known);
+    fn offer_path(&mut self, end: usize, path: CutPath) {
+        if let Some(cheapest) = self.paths.get_mut(end) {
+            *cheapest = path.min(*cheapest);
         }
     }
 
-    /// Follows the cheapest way back from the end.
+    /// Follows the cheapest path back from the end.
     fn finish(&mut self) {
         self.lengths.clear();
         let mut end = self.codes.len();
-        while let Some(way) = self.ways.get(end).filter(|_| end > 0) {
-            self.lengths.push(end.saturating_sub(way.start()));
-            end = way.start();
+        while let Some(path) = self.paths.get(end).filter(|_| end > 0) {
+            self.lengths.push(end.saturating_sub(path.start()));
+            end = path.start();
         }
         self.lengths.reverse();
     }
 }
 
 impl Lexicon {
-    /// Returns the dictionary, which is made once in a process; `None` if `icu_segmenter` does not
-    /// have it in the form that is known here.
+    /// Returns the dictionary, which is made once in a process; `None` if `icu_segmenter` has it in
+    /// another form.
     pub(super) fn get() -> Option<&'static Self> {
-        static LEXICON: LazyLock<Option<Lexicon>> = LazyLock::new(|| Lexicon::of(words()?));
+        static LEXICON: LazyLock<Option<Lexicon>> = LazyLock::new(|| Lexicon::from_words(words()?));
         LEXICON.as_ref()
     }
 
     /// Cuts a text into the words that together cost the least.
-    pub(super) fn cut(&self, text: &str, cut: &mut Cut) {
+    pub(super) fn cut(&self, text: &str, cut: &mut CutBuffer) {
         cut.begin(text);
-        self.find_pairs(cut);
+        self.look_up_pairs(cut);
         let mut is_in_katakana = false;
         let mut start = 0;
-        while let Some((&code, &pair)) = cut.codes.get(start).zip(cut.pairs.get(start)) {
-            let cost = cut.ways.get(start).map_or(0, |way| way.cost());
-            let single = self.singles.get(usize::from(code)).copied().unwrap_or(UNKNOWN_COST);
+        while let Some((&code, &pair)) = cut.codes.get(start).zip(cut.pair_steps.get(start)) {
+            let cost = cut.paths.get(start).map_or(0, |path| path.cost());
+            let single_cost = self.single_costs.get(usize::from(code)).copied();
+            let single_cost = u32::from(single_cost.unwrap_or(UNKNOWN_COST));
             let next = start.saturating_add(1);
-            cut.reach(next, Way::new(cost.saturating_add(u32::from(single)), start));
+            cut.offer_path(next, CutPath::new(cost.saturating_add(single_cost), start));
             self.add_words(start, cost, pair, cut);
             let was_in_katakana = std::mem::replace(&mut is_in_katakana, is_katakana(code));
             if is_in_katakana && !was_in_katakana {
@@ -209,50 +214,51 @@ impl Lexicon {
         cut.finish();
     }
 
-    /// Looks up what begins with any two characters.
+    /// Looks up the steps by each two adjacent characters.
     ///
-    /// Apart from weighing, so that the machine can wait for many of these looks at once.
-    fn find_pairs(&self, cut: &mut Cut) {
+    /// Separate from the comparison of paths, so that the processor can wait for many memory
+    /// accesses at once.
+    fn look_up_pairs(&self, cut: &mut CutBuffer) {
         let pairs = cut.codes.iter().zip(cut.codes.iter().skip(1));
-        cut.pairs.clear();
-        cut.pairs.extend(pairs.map(|(first, second)| self.pair(*first, *second)));
-        cut.pairs.push(Step::NONE);
+        cut.pair_steps.clear();
+        cut.pair_steps.extend(pairs.map(|(first, second)| self.look_up_pair(*first, *second)));
+        cut.pair_steps.push(Step::NONE);
     }
 
-    /// Takes a step by two characters.
+    /// Returns the step by two characters.
     #[inline]
-    fn pair(&self, first: u16, second: u16) -> Step {
-        let key = key_of(first, second);
-        let mut place = place_of(key, self.pairs.len());
-        while let Some(&entry) = self.pairs.get(place) {
+    fn look_up_pair(&self, first: u16, second: u16) -> Step {
+        let key = pair_key(first, second);
+        let mut index = home_index(key, self.pair_steps.len());
+        while let Some(&entry) = self.pair_steps.get(index) {
             if entry >> STEP_BITS == key || entry == 0 {
                 return Step::of(entry);
             }
-            place = place.wrapping_add(1) & self.pairs.len().wrapping_sub(1);
+            index = index.wrapping_add(1) & self.pair_steps.len().wrapping_sub(1);
         }
         Step::NONE
     }
 
-    /// Adds the words of two characters and more that begin at a place.
+    /// Adds the words of two characters and more that begin at `start`.
     #[inline]
-    fn add_words(&self, start: usize, cost: u32, pair: Step, cut: &mut Cut) {
+    fn add_words(&self, start: usize, cost: u32, pair: Step, cut: &mut CutBuffer) {
         let mut step = pair;
         let mut end = start.saturating_add(2);
-        cut.reach(end, Way::new(cost.saturating_add(step.cost()), start));
-        while step.next() != 0
+        cut.offer_path(end, CutPath::new(cost.saturating_add(step.cost()), start));
+        while step.next_index() != 0
             && let Some(&code) = cut.codes.get(end)
-            && let Some(found) = self.other(step.next(), code)
+            && let Some(next) = self.next_step(step.next_index(), code)
         {
-            step = found;
+            step = next;
             end = end.saturating_add(1);
-            cut.reach(end, Way::new(cost.saturating_add(step.cost()), start));
+            cut.offer_path(end, CutPath::new(cost.saturating_add(step.cost()), start));
         }
     }
 
-    /// Takes a step from a place by one more character.
+    /// Returns the step by one more character, of those that begin at `index`.
     #[inline]
-    fn other(&self, place: u32, code: u16) -> Option<Step> {
-        let steps = self.others.get(usize::try_from(place).ok()?..)?;
+    fn next_step(&self, index: u32, code: u16) -> Option<Step> {
+        let steps = self.next_steps.get(usize::try_from(index).ok()?..)?;
         for &entry in steps {
             if (entry >> STEP_BITS) & ((1 << CHARACTER_BITS) - 1) == u64::from(code) {
                 return Some(Step::of(entry));
@@ -264,74 +270,76 @@ impl Lexicon {
         None
     }
 
-    /// Lays out words with their costs, which come in such an order that those with a common
-    /// beginning stand together. `None` if there are too many.
-    fn of(words: impl Iterator<Item = (String, u8)>) -> Option<Self> {
-        let beginnings = Beginning::all_of(words)?;
-        let mut longer: Vec<&Beginning> = beginnings.iter().filter(|b| b.length > 2).collect();
-        longer.sort_by_key(|beginning| beginning.parent);
-        // Place 0 is where nothing goes on.
-        let places = 1..1_u32 << (STEP_BITS - COST_BITS);
-        if longer.len() > places.len() {
+    /// Makes a lexicon of words with their costs. Words with a common prefix must be adjacent.
+    /// `None` if there are too many.
+    fn from_words(words: impl Iterator<Item = (String, u8)>) -> Option<Self> {
+        let prefixes = Prefix::all_of_words(words)?;
+        let mut longer: Vec<&Prefix> = prefixes.iter().filter(|prefix| prefix.length > 2).collect();
+        longer.sort_by_key(|prefix| prefix.parent);
+        // Index 0 means that no word continues.
+        let indexes = 1..1_u32 << (STEP_BITS - COST_BITS);
+        if longer.len() > indexes.len() {
             return None;
         }
-        let mut next: Vec<u32> = vec![0; beginnings.len()];
-        // From behind, so that of those side by side the first one stays.
-        for (place, beginning) in places.zip(&longer).rev() {
-            *next.get_mut(beginning.parent)? = place;
+        let mut next_indexes: Vec<u32> = vec![0; prefixes.len()];
+        // In reverse, so that the index of the first of several siblings is the last one written.
+        for (index, prefix) in indexes.zip(&longer).rev() {
+            *next_indexes.get_mut(prefix.parent)? = index;
         }
-        let entry = |key: u64, beginning: &Beginning| {
-            let next = u64::from(next.get(beginning.id).copied().unwrap_or(0));
-            key << STEP_BITS | next << COST_BITS | u64::from(beginning.cost)
+        let entry = |key: u64, prefix: &Prefix| {
+            let next_index = u64::from(next_indexes.get(prefix.id).copied().unwrap_or(0));
+            key << STEP_BITS | next_index << COST_BITS | u64::from(prefix.cost)
         };
 
-        let mut others = vec![0];
+        let mut next_steps = vec![0];
         for siblings in longer.chunk_by(|left, right| left.parent == right.parent) {
-            others.extend(siblings.iter().map(|sibling| entry(sibling.code.into(), sibling)));
-            *others.last_mut()? |= IS_LAST;
+            next_steps.extend(siblings.iter().map(|sibling| entry(sibling.code.into(), sibling)));
+            *next_steps.last_mut()? |= IS_LAST;
         }
-        let mut singles = vec![UNKNOWN_COST; 1 << CHARACTER_BITS];
-        for single in beginnings.iter().filter(|b| b.length == 1 && b.cost > 0) {
-            *singles.get_mut(usize::from(single.code))? = single.cost;
+        let mut single_costs = vec![UNKNOWN_COST; 1 << CHARACTER_BITS];
+        for single in prefixes.iter().filter(|prefix| prefix.length == 1 && prefix.cost > 0) {
+            *single_costs.get_mut(usize::from(single.code))? = single.cost;
         }
-        let two: Vec<&Beginning> = beginnings.iter().filter(|b| b.length == 2).collect();
-        let mut pairs = vec![0; two.len().saturating_mul(2).next_power_of_two()];
-        for pair in two {
-            let key = key_of(beginnings.get(pair.parent)?.code, pair.code);
-            let mut place = place_of(key, pairs.len());
-            while pairs.get(place).is_some_and(|entry| *entry != 0) {
-                place = place.wrapping_add(1) & pairs.len().wrapping_sub(1);
+        let pairs: Vec<&Prefix> = prefixes.iter().filter(|prefix| prefix.length == 2).collect();
+        let mut pair_steps = vec![0; pairs.len().saturating_mul(2).next_power_of_two()];
+        for pair in pairs {
+            let key = pair_key(prefixes.get(pair.parent)?.code, pair.code);
+            let mut index = home_index(key, pair_steps.len());
+            while pair_steps.get(index).is_some_and(|entry| *entry != 0) {
+                index = index.wrapping_add(1) & pair_steps.len().wrapping_sub(1);
             }
-            *pairs.get_mut(place)? = entry(key, pair);
+            *pair_steps.get_mut(index)? = entry(key, pair);
         }
-        Some(Self { singles, pairs, others })
+        Some(Self { single_costs, pair_steps, next_steps })
     }
 }
 
-/// Characters that one word or more begins with.
+/// The first characters of one or more words.
 #[derive(Default)]
-struct Beginning {
+struct Prefix {
     id: usize,
-    /// The same without the last character.
+    /// The id of the same prefix without its last character.
     parent: usize,
     length: usize,
     /// The last character.
     code: u16,
-    /// What they cost as a word; 0 if they are none.
+    /// Their cost as a word; 0 if they are not a word.
     cost: u8,
 }
 
-impl Beginning {
-    /// Returns all beginnings of words, by their numbers; the first is empty.
-    fn all_of(words: impl Iterator<Item = (String, u8)>) -> Option<Vec<Self>> {
+impl Prefix {
+    /// Returns all prefixes of the words in the order of their ids; the first is empty.
+    fn all_of_words(words: impl Iterator<Item = (String, u8)>) -> Option<Vec<Self>> {
         let mut all = vec![Self::default()];
-        // Those of the word before.
+        // The prefixes of the word before.
         let mut path: Vec<(char, usize)> = Vec::new();
         for (word, cost) in words {
-            let common = path.iter().zip(word.chars()).take_while(|((had, _), c)| had == c).count();
+            let common =
+                path.iter().zip(word.chars()).take_while(|((last, _), c)| last == c).count();
             path.truncate(common);
             for c in word.chars().skip(common) {
-                let (id, parent) = (all.len(), path.last().map_or(0, |(_, id)| *id));
+                let id = all.len();
+                let parent = path.last().map_or(0, |(_, id)| *id);
                 path.push((c, id));
                 let code = u16::try_from(u32::from(c)).ok()?;
                 all.push(Self { id, parent, length: path.len(), code, cost: 0 });
@@ -342,27 +350,28 @@ impl Beginning {
     }
 }
 
-/// Adds the row of Katakana that begins at a place, as a word.
-fn add_katakana(start: usize, cost: u32, cut: &mut Cut) {
-    let row = cut.codes.get(start..).unwrap_or_default();
-    let row = row.iter().take(KATAKANA_MAX + 1).take_while(|code| is_katakana(**code));
-    let length = row.count();
-    if length <= KATAKANA_MAX {
-        let more = KATAKANA_COSTS.get(length).copied().unwrap_or(KATAKANA_COST_MAX);
-        cut.reach(start.saturating_add(length), Way::new(cost.saturating_add(more), start));
+/// Adds the run of Katakana that begins at `start`, as a word.
+fn add_katakana(start: usize, cost: u32, cut: &mut CutBuffer) {
+    let rest = cut.codes.get(start..).unwrap_or_default();
+    let run = rest.iter().take(KATAKANA_RUN_MAX + 1).take_while(|code| is_katakana(**code));
+    let length = run.count();
+    if length <= KATAKANA_RUN_MAX {
+        let run_cost = KATAKANA_COSTS.get(length).copied().unwrap_or(KATAKANA_COST_MAX);
+        let path = CutPath::new(cost.saturating_add(run_cost), start);
+        cut.offer_path(start.saturating_add(length), path);
     }
 }
 
-/// Returns the words of the dictionary and what they cost, in its order; `None` if one costs more
-/// than is known here.
+/// Returns the words of the dictionary with their costs, in its order; `None` if `icu_segmenter`
+/// has it in another form.
 fn words() -> Option<impl Iterator<Item = (String, u8)>> {
     let name = DataMarkerAttributes::try_from_str(CHINESE_JAPANESE).ok()?;
     let id = DataIdentifierBorrowed::for_marker_attributes(name);
     let request = DataRequest { id, ..DataRequest::default() };
-    let found: DataResponse<SegmenterDictionaryAutoV2> = Baked.load(request).ok()?;
-    match found.payload.get_static()? {
+    let response: DataResponse<SegmenterDictionaryAutoV2> = Baked.load(request).ok()?;
+    match response.payload.get_static()? {
         DictionaryBreakData::Char16Trie(trie) => {
-            // A word that cost nothing would be no word, and one that cost more is as rare as any.
+            // A cost of 0 means that there is no word, and one above 255 that it is very rare.
             let cost = |cost: i32| u8::try_from(cost.max(1)).unwrap_or(u8::MAX);
             Some(trie.iter2().map(move |(word, value)| (word, cost(value))))
         }
@@ -370,16 +379,16 @@ fn words() -> Option<impl Iterator<Item = (String, u8)>> {
     }
 }
 
-/// Returns a number for two characters.
-const fn key_of(first: u16, second: u16) -> u64 {
+/// Returns the key of two characters.
+const fn pair_key(first: u16, second: u16) -> u64 {
     (first as u64) << CHARACTER_BITS | second as u64
 }
 
-/// Returns one of so many places, a power of two, to look a number up in.
-#[expect(clippy::cast_possible_truncation, reason = "the number is below that of the places")]
-const fn place_of(key: u64, places: usize) -> usize {
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    (key.wrapping_mul(SPREAD) >> (u64::BITS - places.trailing_zeros())) as usize
+/// Returns the index at which the probe for a key begins. `length` is a power of two.
+#[expect(clippy::cast_possible_truncation, reason = "the index is below the length")]
+const fn home_index(key: u64, length: usize) -> usize {
+    const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+    (key.wrapping_mul(GOLDEN_RATIO) >> (u64::BITS - length.trailing_zeros())) as usize
 }
 
 #[cfg(test)]
@@ -396,10 +405,11 @@ mod tests {
     }
 
     fn cut(text: &str) -> Vec<&str> {
-        let mut cut = Cut::default();
+        let mut cut = CutBuffer::default();
         Lexicon::get().unwrap().cut(text, &mut cut);
         let mut start = 0;
-        let words = cut.ends(text).map(|end| text.get(std::mem::replace(&mut start, end)..end));
+        let words =
+            cut.word_ends(text).map(|end| text.get(std::mem::replace(&mut start, end)..end));
         words.map(Option::unwrap).collect()
     }
 
@@ -407,21 +417,21 @@ mod tests {
         u16::try_from(u32::from(c)).is_ok_and(super::is_katakana)
     }
 
-    /// What a word costs, by the dictionary itself.
+    /// Returns the cost of a word by the dictionary itself.
     fn cost(words: &HashMap<String, u8>, text: &[char], start: usize, end: usize) -> Option<u32> {
         let word: String = text[start..end].iter().collect();
         let in_words = words.get(&word).map(|cost| u32::from(*cost));
         let unknown = (end - start == 1 && in_words.is_none()).then_some(255);
-        let is_row = text[start..end].iter().all(|c| is_katakana(*c))
+        let is_run = text[start..end].iter().all(|c| is_katakana(*c))
             && !text[..start].last().is_some_and(|c| is_katakana(*c))
             && !text[end..].first().is_some_and(|c| is_katakana(*c))
-            && end - start <= KATAKANA_MAX;
-        let row = KATAKANA_COSTS.get(end - start).copied().unwrap_or(KATAKANA_COST_MAX);
-        [in_words, unknown, is_row.then_some(row)].into_iter().flatten().min()
+            && end - start <= KATAKANA_RUN_MAX;
+        let run_cost = KATAKANA_COSTS.get(end - start).copied().unwrap_or(KATAKANA_COST_MAX);
+        [in_words, unknown, is_run.then_some(run_cost)].into_iter().flatten().min()
     }
 
     #[test]
-    fn plain_characters_stand_for_themselves() {
+    fn plain_characters_are_in_normal_form() {
         let composer = ComposingNormalizer::new_nfc();
         let all: String = plain().into_iter().collect();
         assert!(composer.is_normalized(&all));
@@ -434,17 +444,17 @@ mod tests {
         assert_eq!(cut("自定义"), ["自", "定义"]);
         assert_eq!(cut("継続します"), ["継続", "し", "ます"]);
         assert_eq!(cut("東京は日本の首都です"), ["東京", "は", "日本", "の", "首都", "です"]);
-        // A row of Katakana is a word, if it is none of the dictionary and not too long.
+        // A run of Katakana is a word if it is not in the dictionary and not too long.
         assert_eq!(cut("ヌルポガ"), ["ヌルポガ"]);
         assert_eq!(cut("ｶﾌｪで"), ["ｶﾌｪ", "で"]);
         assert!(cut(&"ヌ".repeat(100)).len() > 1);
-        // What no dictionary has.
+        // Characters in no dictionary.
         assert_eq!(cut("\u{20000}\u{20001}水"), ["\u{20000}", "\u{20001}", "水"]);
         assert!(cut("").is_empty());
     }
 
     #[test]
-    fn no_other_way_to_cut_costs_less() {
+    fn no_other_cut_costs_less() {
         let words: HashMap<String, u8> = words().unwrap().collect();
         assert!(words.len() > 100_000);
         let mut parts: Vec<&String> = words.keys().collect();
@@ -462,7 +472,7 @@ mod tests {
                     _ => text.extend(word),
                 }
             }
-            // The least cost up to each place, tried word by word.
+            // The least cost up to each position, tried word by word.
             let mut least = vec![0];
             for end in 1..=text.len() {
                 let start = end.saturating_sub(20);
@@ -471,13 +481,15 @@ mod tests {
                 least.push(costs.min().unwrap());
             }
             let all: String = text.iter().collect();
-            let (mut start, mut sum) = (0, 0);
+            let mut start = 0;
+            let mut sum = 0;
             for word in cut(&all) {
                 let end = start + word.chars().count();
                 sum += cost(&words, &text, start, end).unwrap();
                 start = end;
             }
-            assert_eq!((start, sum), (text.len(), least[text.len()]), "{all}");
+            assert_eq!(start, text.len(), "{all}");
+            assert_eq!(sum, least[text.len()], "{all}");
         }
     }
 }

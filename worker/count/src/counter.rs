@@ -1,4 +1,4 @@
-//! Counts what the extractors find: text comes in in any pieces, and sums and words come out.
+//! Counts text that arrives in chunks of any size: by all rules, and into a histogram.
 
 use std::collections::BTreeMap;
 
@@ -11,121 +11,121 @@ use wordmill_common::{
 pub(super) use super::explain::DropReason;
 use super::{
     Options, ascii,
-    char_class::Kinds,
+    char_class::KindTable,
     explain::Recorder,
     rules::Sums,
     segment::Segmenter,
     stretch::Stretch,
-    whitespace_rules::Spacing,
-    word_sink::{Listing, Words},
+    whitespace_rules::WhitespaceRules,
+    word_sink::{Listing, WordSink},
 };
 
-/// Text is collected up to this size and then counted at once.
+/// Text is buffered up to this size and then counted at once.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Which part of a page a text belongs to.
+/// The part of a page that a text belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Region {
-    /// The article; the whole of a text.
+    /// The main content; all of a plain text.
     #[default]
     Main,
-    /// Navigation, headers, footers, asides: what is around the article.
-    Around,
+    /// Navigation, headers, footers and asides.
+    Boilerplate,
 }
 
-/// Whether the text that comes may go on where the text before ended.
+/// Whether the token at the end of a text may continue in the next one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Piece,
-    Open,
+enum TextEnd {
+    Final,
+    InsideToken,
 }
 
 /// The words of a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextCount {
-    /// The sums, by the rule asked for and of the part asked for.
+    /// The sums, by the rule and of the scope of the options.
     pub totals: Totals,
-    /// The words of that part by every rule, without regard to options that leave words out.
+    /// The words of that scope by every rule, including words that the options leave out.
     pub totals_by_rule: BTreeMap<String, u64>,
-    /// The words of the whole, `page`, and of the article, `main`, by the rule asked for.
+    /// The words of the whole, `page`, and of the main content, `main`, by the rule of the options.
     pub totals_by_scope: BTreeMap<String, u64>,
-    /// Every word that is kept, with its count.
+    /// Every listed word, with its count.
     pub histogram: Histogram,
-    /// What the rules count differently, if the options ask for it.
+    /// The examples that the rules count differently, if the options ask for them.
     pub explanation: Option<Explanation>,
 }
 
-/// Sums up the text of one document.
+/// Counts the text of one document.
 ///
-/// What comes out depends on the text and its boundaries alone, not on the pieces it came in.
+/// The result depends on the text and its boundaries alone, not on the chunks of text.
 pub(super) struct Counter {
     rule: RuleName,
     scope: Scope,
     language: Option<String>,
-    kinds: Kinds,
+    kinds: KindTable,
     buffer: String,
-    /// Whether the piece at the front of the buffer began before it.
-    is_open: bool,
-    /// Whether ASCII has to go the careful way, too.
+    /// Whether the buffer starts inside a token.
+    is_in_token: bool,
+    /// Whether ASCII, too, has to be counted by the careful way.
     is_careful: bool,
     segmenter: Segmenter,
-    spacing: Spacing,
-    words: Words,
+    whitespace_rules: WhitespaceRules,
+    words: WordSink,
     recorder: Option<Recorder>,
     region: Region,
-    /// Counted since the last booking, before the open piece.
-    unbooked: Sums,
+    /// Sums that are not yet part of `page` and `main`, without the current token.
+    pending_sums: Sums,
     page: Sums,
     main: Sums,
 }
 
 impl Counter {
     pub(super) fn new(options: &Options) -> Self {
-        let asked = &options.asked;
+        let job_options = &options.job_options;
         Self {
-            rule: asked.rule,
-            scope: asked.scope,
-            language: asked.language.as_ref().map(Language::primary),
-            kinds: Kinds::get(),
+            rule: job_options.rule,
+            scope: job_options.scope,
+            language: job_options.language.as_ref().map(Language::primary),
+            kinds: KindTable::get(),
             buffer: String::with_capacity(BUFFER_BYTES),
-            is_open: false,
-            is_careful: asked.hyphen == Hyphen::Join || asked.explain,
+            is_in_token: false,
+            is_careful: job_options.hyphen == Hyphen::Join || job_options.explain,
             segmenter: Segmenter::new(),
-            spacing: Spacing::default(),
-            words: Words::new(asked, options.unique_words_max),
-            recorder: asked.explain.then(Recorder::new),
+            whitespace_rules: WhitespaceRules::default(),
+            words: WordSink::new(job_options, options.unique_words_max),
+            recorder: job_options.explain.then(Recorder::new),
             region: Region::default(),
-            unbooked: Sums::default(),
+            pending_sums: Sums::default(),
             page: Sums::default(),
             main: Sums::default(),
         }
     }
 
-    /// Adds plain text, in which every character counts.
+    /// Adds a chunk of plain text, in which every character counts.
     pub(super) fn add_plain(&mut self, text: &str) {
-        self.flow_as(false);
-        self.fill(text);
+        self.set_is_page(false);
+        self.append(text);
     }
 
-    /// Adds text of a page, in which white space only separates.
+    /// Adds a chunk of text of a page, in which white space only separates.
     ///
-    /// Any run of it, together with the boundaries beside it, counts as one character, and as none
-    /// at the start and the end of the page. NUL is dropped, as browsers do.
+    /// A run of white space, together with the boundaries beside it, counts as one character, and
+    /// as none at the start and the end of the page. NUL is dropped, as in browsers.
     pub(super) fn add_flowing(&mut self, text: &str) {
         for part in text.split('\0') {
             self.add_flowing_without_nul(part);
         }
     }
 
-    /// As [`Self::add_flowing`], for text in which there is no NUL.
+    /// As [`Self::add_flowing`], for text without NUL.
     #[inline]
     pub(super) fn add_flowing_without_nul(&mut self, text: &str) {
-        self.flow_as(true);
-        self.fill(text);
+        self.set_is_page(true);
+        self.append(text);
     }
 
-    /// Separates the text before from the text after: no word spans this place.
-    pub(super) fn boundary(&mut self) {
+    /// Separates the text before from the text after: no word spans both.
+    pub(super) fn separate(&mut self) {
         if !self.words.is_page {
             self.flush();
         } else if !self.buffer.ends_with('\n') {
@@ -136,58 +136,59 @@ impl Counter {
         }
     }
 
-    /// Says which part of the page the text that follows belongs to. No word spans two parts.
+    /// Sets the part of the page that the following text belongs to. No word spans two parts.
     pub(super) fn set_region(&mut self, region: Region) {
         if self.region == region {
-            self.boundary();
+            self.separate();
             return;
         }
         self.flush();
         self.region = region;
         self.words.listing = match (self.scope, region) {
-            (Scope::Main, Region::Around) => Listing::Nothing,
+            (Scope::Main, Region::Boilerplate) => Listing::None,
             (Scope::Main, Region::Main) | (Scope::Page, _) => Listing::of(self.rule),
         };
     }
 
-    /// Says that nothing so far belongs to the main part, which begins now.
+    /// Discards the main content so far: it starts here.
     pub(super) fn restart_main(&mut self) {
         self.flush();
         self.set_region(Region::Main);
         self.main = Sums::default();
         if self.scope == Scope::Main {
-            self.words.forget();
+            self.words.clear();
             if let Some(recorder) = &mut self.recorder {
-                recorder.forget();
+                recorder.clear();
             }
         }
     }
 
-    /// Says that `bytes` of text were left out.
-    pub(super) fn dropped(&mut self, why: DropReason, bytes: u64) {
+    /// Records that `bytes` of text were left out.
+    pub(super) fn record_dropped(&mut self, reason: DropReason, bytes: u64) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.drop(why, bytes);
+            recorder.record_dropped(reason, bytes);
         }
     }
 
-    /// Says which language the document is in, as it declares it; the options go first.
-    pub(super) fn declare_language(&mut self, tag: &str) {
+    /// Sets the language that the document declares; the options take precedence.
+    pub(super) fn set_declared_language(&mut self, tag: &str) {
         if self.language.is_none() {
             let language = Language::try_from(tag.trim().to_owned()).ok();
             self.language = language.as_ref().map(Language::primary);
         }
     }
 
-    /// Returns whether there were more different words than the options allow.
+    /// Returns whether there were more distinct words than the options allow.
     pub(super) const fn is_full(&self) -> bool {
         self.words.is_full()
     }
 
-    /// Ends the text and returns what was counted; `None` if there were more different words than
-    /// the options allow.
+    /// Ends the text and returns the count; `None` if there were more distinct words than the
+    /// options allow.
     pub(super) fn finish(mut self) -> Option<TextCount> {
         self.flush();
-        let (sums, language) = (self.counted(), self.language.as_deref());
+        let sums = self.sums_of_scope();
+        let language = self.language.as_deref();
         let by_scope = [("page", &self.page), ("main", &self.main)].into_iter();
         let by_scope =
             by_scope.map(|(scope, sums)| (scope.to_owned(), sums.words(self.rule, language)));
@@ -212,38 +213,39 @@ impl Counter {
         Some(TextCount { totals, totals_by_rule, totals_by_scope, histogram, explanation })
     }
 
-    /// Returns the sums of what the options ask for.
-    const fn counted(&self) -> Sums {
+    /// Returns the sums of the scope that the options select.
+    const fn sums_of_scope(&self) -> Sums {
         match self.scope {
             Scope::Page => self.page,
             Scope::Main => self.main,
         }
     }
 
-    fn flow_as(&mut self, is_page: bool) {
+    fn set_is_page(&mut self, is_page: bool) {
         if self.words.is_page != is_page {
             self.flush();
             self.words.is_page = is_page;
         }
     }
 
-    /// Appends text to the buffer; whenever the next character does not fit, the text is counted up
-    /// to the last white space. Where that is depends on the text alone.
-    fn fill(&mut self, text: &str) {
+    /// Appends text to the buffer. If the next character does not fit, the text up to the last
+    /// white space is counted first, so the chunks of counted text depend on the text alone.
+    fn append(&mut self, text: &str) {
         let mut rest = text;
         loop {
-            let room = BUFFER_BYTES.saturating_sub(self.buffer.len());
-            if rest.len() <= room {
+            let free_bytes = BUFFER_BYTES.saturating_sub(self.buffer.len());
+            if rest.len() <= free_bytes {
                 self.buffer.push_str(rest);
                 return;
             }
-            let (now, later) = rest.split_at(rest.floor_char_boundary(room));
-            self.buffer.push_str(now);
-            rest = later;
+            let (head, tail) = rest.split_at(rest.floor_char_boundary(free_bytes));
+            self.buffer.push_str(head);
+            rest = tail;
             self.drain();
         }
     }
 
+    /// Counts the buffered text up to the last white space.
     fn drain(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
         match buffer.rfind(is_space).filter(|cut| *cut > 0) {
@@ -251,110 +253,110 @@ impl Counter {
                 self.count(buffer.get(..cut).unwrap_or_default());
                 buffer.drain(..cut);
             }
-            // One piece fills the buffer.
+            // One token fills the buffer.
             None => {
-                self.read(&buffer, 0, End::Open);
+                self.count_carefully(&buffer, 0, TextEnd::InsideToken);
                 buffer.clear();
             }
         }
         self.buffer = buffer;
     }
 
-    /// Counts what the buffer holds, up to its end, and books it.
+    /// Counts the buffered text to its end, and adds the sums to those of the page and its parts.
     fn flush(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
         self.count(&buffer);
         buffer.clear();
         self.buffer = buffer;
         let mut sums = std::mem::take(&mut self.words.sums);
-        sums.add(&std::mem::take(&mut self.unbooked));
+        sums.add(&std::mem::take(&mut self.pending_sums));
         self.page.add(&sums);
         if self.region == Region::Main {
             self.main.add(&sums);
         }
     }
 
-    /// Counts text that ends where a piece ends.
+    /// Counts text that ends with a token.
     fn count(&mut self, text: &str) {
         let bytes = text.as_bytes();
-        let mut at = 0;
-        if self.is_careful || self.is_open {
-            at = self.read(text, 0, End::Piece);
+        let mut position = 0;
+        if self.is_careful || self.is_in_token {
+            position = self.count_carefully(text, 0, TextEnd::Final);
         }
-        while at < bytes.len() {
-            at = ascii::count(bytes, at, &mut self.words);
-            if at < bytes.len() {
-                at = self.read(text, at, End::Piece);
+        while position < bytes.len() {
+            position = ascii::count(bytes, position, &mut self.words);
+            if position < bytes.len() {
+                position = self.count_carefully(text, position, TextEnd::Final);
             }
         }
     }
 
-    /// Reads text with all the rules, from the start of a piece (or within it, if it is open) to
-    /// white space behind which the fast way can go on, or to the end. Returns where that is.
-    fn read(&mut self, text: &str, start: usize, end: End) -> usize {
-        let mut at = start;
-        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+    /// Counts text by all rules, character by character, from `start` to white space after which
+    /// the fast way can continue, or to the end. Returns the position after it.
+    fn count_carefully(&mut self, text: &str, start: usize, end: TextEnd) -> usize {
+        let mut position = start;
+        while let Some(rest) = text.get(position..).filter(|rest| !rest.is_empty()) {
             let stretch = Stretch::first(rest, self.kinds);
             if stretch.text.starts_with(is_space) {
-                self.end_piece(rest);
-                at = at.saturating_add(stretch.text.len());
+                self.end_token(rest);
+                position = position.saturating_add(stretch.text.len());
                 if !self.words.is_page {
                     self.words.sums.add_space();
                 }
-                if !self.is_careful && is_ascii_ahead(text.as_bytes(), at) {
-                    return at;
+                if !self.is_careful && is_ascii_ahead(text.as_bytes(), position) {
+                    return position;
                 }
                 continue;
             }
-            if !self.is_open {
-                self.begin_piece(text, at);
+            if !self.is_in_token {
+                self.begin_token(text, position);
             }
-            at = at.saturating_add(stretch.text.len());
+            position = position.saturating_add(stretch.text.len());
             self.words.sums.add_characters(&stretch);
             self.segmenter.push(&stretch, &mut self.words);
-            self.spacing.push(&stretch, &mut self.words);
+            self.whitespace_rules.push(&stretch, &mut self.words);
         }
-        if end == End::Piece {
-            self.end_piece("");
+        if end == TextEnd::Final {
+            self.end_token("");
         }
-        at
+        position
     }
 
-    fn begin_piece(&mut self, text: &str, at: usize) {
-        self.is_open = true;
+    fn begin_token(&mut self, text: &str, start: usize) {
+        self.is_in_token = true;
         if let Some(recorder) = &mut self.recorder {
-            // What was counted before is put aside, to see what this piece adds.
+            // The sums so far are moved, so that `words` has the sums of this token alone.
             let sums = std::mem::take(&mut self.words.sums);
-            self.unbooked.add(&sums);
-            recorder.begin(text, at);
+            self.pending_sums.add(&sums);
+            recorder.begin_token(text, start);
         }
         if self.words.is_page {
-            self.words.sums.add_piece();
+            self.words.sums.add_token();
         }
     }
 
-    fn end_piece(&mut self, after: &str) {
-        self.segmenter.boundary(&mut self.words);
-        self.spacing.end(&mut self.words);
-        if !std::mem::take(&mut self.is_open) {
+    fn end_token(&mut self, after: &str) {
+        self.segmenter.separate(&mut self.words);
+        self.whitespace_rules.end(&mut self.words);
+        if !std::mem::take(&mut self.is_in_token) {
             return;
         }
         if let Some(recorder) = &mut self.recorder
-            && self.words.listing != Listing::Nothing
+            && self.words.listing != Listing::None
         {
-            recorder.end(&self.words.sums, after);
+            recorder.end_token(&self.words.sums, after);
         }
     }
 }
 
-/// Returns whether a character is ASCII white space, which ends whatever is open in every rule.
+/// Returns whether a character is ASCII white space, which ends a word by every rule.
 fn is_space(c: char) -> bool {
     matches!(c, '\t'..='\r' | ' ')
 }
 
-/// Tells whether the next characters can be read the fast way.
-fn is_ascii_ahead(bytes: &[u8], at: usize) -> bool {
-    let ahead = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>());
+/// Returns whether the next characters can be counted by the fast way.
+fn is_ascii_ahead(bytes: &[u8], position: usize) -> bool {
+    let ahead = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>());
     ahead.is_some_and(|ahead| ahead.is_ascii())
 }
 

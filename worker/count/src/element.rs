@@ -1,4 +1,5 @@
-//! What is known about the elements of HTML: where words end, what is seen, what may be left out.
+//! Properties of the elements of HTML: whether words end there, whether they are visible, which end
+//! tags may be omitted.
 
 use std::sync::LazyLock;
 
@@ -9,11 +10,11 @@ use super::word_table::pack;
 pub(super) struct Element(u16);
 
 impl Element {
-    /// Is no part of the text and not seen either: words go on across it.
-    pub(super) const UNSEEN: Self = Self(1);
+    /// Is neither part of the text nor visible: words continue across it.
+    pub(super) const INVISIBLE: Self = Self(1);
     /// Is shown as a box whose content is not text of the page: words end there.
     pub(super) const BOX: Self = Self(1 << 1);
-    /// Is within a line, or shows nothing: words go on across its tags.
+    /// Is within a line, or shows nothing: words continue across its tags.
     pub(super) const INLINE: Self = Self(1 << 2);
     /// Has no content in HTML.
     pub(super) const VOID: Self = Self(1 << 3);
@@ -31,13 +32,13 @@ impl Element {
     /// Has content in which tags are text.
     pub(super) const RAW: Self = Self(1 << 9);
 
-    /// Looks a name in lower case up.
+    /// Returns the properties of a name in lower case.
     pub(super) fn of(name: &str) -> Self {
-        NAMES.find(name)
+        NAMES.look_up(name)
     }
 
     /// Returns whether the element has any of `properties`.
-    pub(super) const fn is(self, properties: Self) -> bool {
+    pub(super) const fn has(self, properties: Self) -> bool {
         self.0 & properties.0 != 0
     }
 }
@@ -64,7 +65,7 @@ const LISTS: [(Element, &[&str]); 10] = [
         ],
     ),
     (
-        Element::UNSEEN,
+        Element::INVISIBLE,
         &["datalist", "noembed", "noframes", "noscript", "script", "style", "template", "title"],
     ),
     (Element::BOX, &["audio", "canvas", "iframe", "meter", "progress", "textarea", "video"]),
@@ -185,25 +186,25 @@ const LISTS: [(Element, &[&str]); 10] = [
 
 static NAMES: LazyLock<Names> = LazyLock::new(Names::new);
 
-/// The names by hash; at most one in four places is taken.
+/// A hash table of the names; at least three quarters of the slots are free.
 struct Names {
-    places: Box<[(Key, Element); PLACES]>,
+    slots: Box<[(Key, Element); SLOTS]>,
 }
 
-/// The bytes of a name; none for no name.
+/// The packed bytes of a name; zeros in a free slot.
 type Key = (u64, u64);
 
-const PLACES: usize = 512;
+const SLOTS: usize = 512;
 
 impl Names {
     fn new() -> Self {
-        let mut names = Self { places: Box::new([((0, 0), Element::default()); PLACES]) };
+        let mut names = Self { slots: Box::new([((0, 0), Element::default()); SLOTS]) };
         for (property, list) in LISTS {
             for name in list {
                 let Some(key) = pack(name.as_bytes()) else { continue };
-                let place = names.place(key);
-                if let Some((found, element)) = names.places.get_mut(place) {
-                    *found = key;
+                let index = names.slot_index(key);
+                if let Some((name, element)) = names.slots.get_mut(index) {
+                    *name = key;
                     element.0 |= property.0;
                 }
             }
@@ -211,28 +212,29 @@ impl Names {
         names
     }
 
-    fn find(&self, name: &str) -> Element {
-        // No name that is known is longer than what can be packed.
-        let found = pack(name.as_bytes()).and_then(|key| self.places.get(self.place(key)));
-        found.map_or_else(Element::default, |(_, element)| *element)
+    fn look_up(&self, name: &str) -> Element {
+        // Every name in the table can be packed, so one that cannot is unknown.
+        let slot = pack(name.as_bytes()).and_then(|key| self.slots.get(self.slot_index(key)));
+        slot.map_or_else(Element::default, |(_, element)| *element)
     }
 
-    /// Returns where a name is, or would be.
-    fn place(&self, key: Key) -> usize {
-        let mut place = start_of(key);
-        while self.places.get(place).is_some_and(|(found, _)| *found != key && *found != (0, 0)) {
-            place = place.wrapping_add(1) % PLACES;
+    /// Returns the slot that a name has or would get.
+    fn slot_index(&self, key: Key) -> usize {
+        let mut index = home_index(key);
+        while self.slots.get(index).is_some_and(|(name, _)| *name != key && *name != (0, 0)) {
+            index = index.wrapping_add(1) % SLOTS;
         }
-        place
+        index
     }
 }
 
-/// Returns where the search for a name begins.
-#[expect(clippy::cast_possible_truncation, reason = "the number is below that of the places")]
-const fn start_of((low, high): Key) -> usize {
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    ((low ^ high.rotate_left(32)).wrapping_mul(SPREAD) >> (u64::BITS - PLACES.trailing_zeros()))
-        as usize
+/// Returns the slot at which the probe for a name begins: the top bits of a product (Fibonacci
+/// hashing).
+#[expect(clippy::cast_possible_truncation, reason = "the index is below the number of slots")]
+const fn home_index((low, high): Key) -> usize {
+    const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+    ((low ^ high.rotate_left(32)).wrapping_mul(GOLDEN_RATIO)
+        >> (u64::BITS - SLOTS.trailing_zeros())) as usize
 }
 
 #[cfg(test)]
@@ -253,7 +255,7 @@ mod tests {
         {
             let element = Element::of(name);
             for (property, list) in LISTS {
-                assert_eq!(element.is(property), list.contains(name), "{name} {property:?}");
+                assert_eq!(element.has(property), list.contains(name), "{name} {property:?}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Records, while it is counted, what the rules count differently.
+//! Records the tokens that the rules count differently, while a text is counted.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,15 +7,15 @@ use wordmill_common::{
     options::RuleName,
 };
 
-use super::{char_class::Kinds, rules::Sums};
+use super::{char_class::KindTable, rules::Sums};
 
-/// Most different tokens that are recorded; those that come later are not.
+/// Most distinct tokens that are recorded; later ones are ignored.
 const TOKENS_MAX: usize = 4000;
-/// Most surroundings of one token.
+/// Most samples of one token.
 const SAMPLES_MAX: usize = 3;
-/// Most of a token that is shown, in characters.
+/// Longest part of a token that is shown, in characters.
 const TOKEN_CHARACTERS_MAX: usize = 60;
-/// Most text that is shown before and after a token, in characters.
+/// Longest text that is shown before and after a token, in characters.
 const CONTEXT_CHARACTERS_MAX: usize = 40;
 
 /// Why text of a page is not counted.
@@ -29,8 +29,8 @@ pub(super) enum DropReason {
     Templates,
     /// The attribute `hidden`, or `display: none` in the attribute `style`.
     Hidden,
-    /// What is shown in another way, or in other circumstances: the title, form fields, replacements for media and
-    /// scripts.
+    /// Text that is shown elsewhere, or only in some cases: the title, form fields, replacements
+    /// for media and scripts.
     Replaced,
 }
 
@@ -46,7 +46,7 @@ impl DropReason {
     }
 }
 
-/// What is known of a token.
+/// The counts of a token, and where it occurs.
 struct TokenCounts {
     count: u64,
     sums: Sums,
@@ -55,9 +55,9 @@ struct TokenCounts {
 
 /// Collects the tokens that not all rules count alike.
 pub(super) struct Recorder {
-    kinds: Kinds,
+    kinds: KindTable,
     tokens: HashMap<String, TokenCounts>,
-    dropped: BTreeMap<DropReason, u64>,
+    dropped_bytes: BTreeMap<DropReason, u64>,
     token: String,
     before: String,
 }
@@ -65,27 +65,27 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn new() -> Self {
         Self {
-            kinds: Kinds::get(),
+            kinds: KindTable::get(),
             tokens: HashMap::new(),
-            dropped: BTreeMap::new(),
+            dropped_bytes: BTreeMap::new(),
             token: String::new(),
             before: String::new(),
         }
     }
 
-    /// Notes that `bytes` of text were left out.
-    pub(super) fn drop(&mut self, why: DropReason, bytes: u64) {
-        let sum = self.dropped.entry(why).or_default();
+    /// Records that `bytes` of text were left out.
+    pub(super) fn record_dropped(&mut self, reason: DropReason, bytes: u64) {
+        let sum = self.dropped_bytes.entry(reason).or_default();
         *sum = sum.saturating_add(bytes);
     }
 
-    /// Takes back every token.
-    pub(super) fn forget(&mut self) {
+    /// Removes every token.
+    pub(super) fn clear(&mut self) {
         self.tokens.clear();
     }
 
-    /// Looks at the token that begins in `text` at `start`.
-    pub(super) fn begin(&mut self, text: &str, start: usize) {
+    /// Begins the token that starts in `text` at `start`.
+    pub(super) fn begin_token(&mut self, text: &str, start: usize) {
         let (before, after) = text.split_at_checked(start).unwrap_or_default();
         self.token.clear();
         let mut rest = after.chars();
@@ -102,40 +102,42 @@ impl Recorder {
         push_on_one_line(shown, &mut self.before);
     }
 
-    /// Records what was counted in that token, behind which `after` follows.
-    pub(super) fn end(&mut self, sums: &Sums, after: &str) {
-        let is_alike =
-            sums.unicode == sums.whitespace && sums.unicode == sums.office && !sums.has_divided();
+    /// Ends that token: records its sums, and the text `after` it.
+    pub(super) fn end_token(&mut self, sums: &Sums, after: &str) {
+        let is_alike = sums.unicode == sums.whitespace
+            && sums.unicode == sums.office
+            && !sums.has_counted_characters();
         let is_new = !self.tokens.contains_key(&self.token);
         if is_alike || (is_new && self.tokens.len() >= TOKENS_MAX) {
             return;
         }
         let new = || TokenCounts { count: 0, sums: *sums, samples: Vec::new() };
-        let known = self.tokens.entry(self.token.clone()).or_insert_with(new);
-        known.count = known.count.saturating_add(1);
-        if known.samples.len() < SAMPLES_MAX {
+        let counts = self.tokens.entry(self.token.clone()).or_insert_with(new);
+        counts.count = counts.count.saturating_add(1);
+        if counts.samples.len() < SAMPLES_MAX {
             let mut sample = Sample { before: self.before.clone(), after: String::new() };
             let end = after.char_indices().nth(CONTEXT_CHARACTERS_MAX);
             let shown = end.and_then(|(end, _)| after.get(..end)).unwrap_or(after);
             push_on_one_line(shown, &mut sample.after);
-            known.samples.push(sample);
+            counts.samples.push(sample);
         }
     }
 
-    /// Returns what was recorded, for the language in effect.
+    /// Returns the recorded tokens, for the language in effect.
     pub(super) fn finish(self, language: Option<&str>, has_kana: bool) -> Explanation {
         let kinds = self.kinds;
-        let tokens = self.tokens.into_iter().map(|(token, known)| {
+        let tokens = self.tokens.into_iter().map(|(token, counts)| {
             let words =
-                RuleName::ALL.map(|rule| (rule, known.sums.share(rule, language, has_kana)));
-            let reason = reason(&token, &known.sums, kinds);
-            let TokenCounts { count, samples, .. } = known;
+                RuleName::ALL.map(|rule| (rule, counts.sums.share(rule, language, has_kana)));
+            let reason = reason_of(&token, &counts.sums, kinds);
+            let TokenCounts { count, samples, .. } = counts;
             Token { token, count, reason, words: words.into(), samples }
         });
-        let dropped = self.dropped.into_iter();
-        let dropped = dropped.map(|(why, bytes)| (why.as_str().to_owned(), bytes));
+        let dropped_bytes = self.dropped_bytes.into_iter();
+        let dropped_bytes =
+            dropped_bytes.map(|(reason, bytes)| (reason.as_str().to_owned(), bytes));
         let mut explanation =
-            Explanation { tokens: tokens.collect(), dropped_bytes: dropped.collect() };
+            Explanation { tokens: tokens.collect(), dropped_bytes: dropped_bytes.collect() };
         explanation
             .tokens
             .sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.token.cmp(&b.token)));
@@ -144,12 +146,12 @@ impl Recorder {
     }
 }
 
-fn reason(token: &str, sums: &Sums, kinds: Kinds) -> Reason {
+fn reason_of(token: &str, sums: &Sums, kinds: KindTable) -> Reason {
     if sums.unicode == 0 {
         Reason::NoLetterOrDigit
     } else if token.chars().any(|c| kinds.of(c).class.writing().is_some()) {
         Reason::WrittenWithoutSpaces
-    } else if sums.has_divided() && sums.unicode == sums.whitespace {
+    } else if sums.has_counted_characters() && sums.unicode == sums.whitespace {
         Reason::CharactersDivided
     } else {
         Reason::SignsInside

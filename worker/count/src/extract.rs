@@ -6,13 +6,13 @@ use super::{
     counter::{Counter, Region},
     element::Element,
     main_content::{Landmarks, MainContentChange},
-    tokenizer::{Attribute, Content, Scanner, Sink, Tag},
-    visibility::{Step, Syntax, Visibility, displays_nothing},
+    tokenizer::{Attribute, Content, Sink, Tag, Tokenizer},
+    visibility::{Separation, Syntax, Visibility, is_display_none},
 };
 
-/// Adds the visible text of a page to a tally.
+/// Adds the visible text of a page to a counter.
 pub(super) struct Extractor {
-    scanner: Scanner,
+    tokenizer: Tokenizer,
     visibility: Visibility,
     landmarks: Landmarks,
 }
@@ -20,57 +20,61 @@ pub(super) struct Extractor {
 impl Extractor {
     pub(super) fn new(syntax: Syntax) -> Self {
         Self {
-            scanner: Scanner::new(),
+            tokenizer: Tokenizer::new(),
             visibility: Visibility::new(syntax),
             landmarks: Landmarks::new(),
         }
     }
 
-    /// Takes the next piece of the page.
-    pub(super) fn push(&mut self, piece: &str, tally: &mut Counter) {
-        let Self { scanner, visibility, landmarks } = self;
-        // Looked for here and not in every text between two tags, most of which are short.
-        let has_nul = memchr(0, piece.as_bytes()).is_some();
-        scanner.push(piece, &mut Page { visibility, landmarks, tally, has_nul });
+    /// Adds the next chunk of the page.
+    pub(super) fn push(&mut self, chunk: &str, counter: &mut Counter) {
+        let Self { tokenizer, visibility, landmarks } = self;
+        // Searched once per chunk and not in every text between two tags, most of which are short.
+        let has_nul = memchr(0, chunk.as_bytes()).is_some();
+        tokenizer.push(chunk, &mut PageSink { visibility, landmarks, counter, has_nul });
     }
 
     /// Ends the page.
-    pub(super) fn end(&mut self, tally: &mut Counter) {
-        let Self { scanner, visibility, landmarks } = self;
-        scanner.end(&mut Page { visibility, landmarks, tally, has_nul: false });
+    pub(super) fn end(&mut self, counter: &mut Counter) {
+        let Self { tokenizer, visibility, landmarks } = self;
+        tokenizer.end(&mut PageSink { visibility, landmarks, counter, has_nul: false });
     }
 }
 
-/// Takes text and tags as they come.
-struct Page<'a> {
+/// Receives the text and tags of a page.
+struct PageSink<'a> {
     visibility: &'a mut Visibility,
     landmarks: &'a mut Landmarks,
-    tally: &'a mut Counter,
-    /// Whether there may be NUL in a text. What the scanner keeps from an earlier piece has none.
+    counter: &'a mut Counter,
+    /// Whether a text may contain NUL. Text that the tokenizer holds from an earlier chunk has
+    /// none.
     has_nul: bool,
 }
 
-impl Page<'_> {
-    fn take_step(&mut self, step: Step) {
-        if step == Step::Break {
-            self.tally.boundary();
+impl PageSink<'_> {
+    fn apply_separation(&mut self, separation: Separation) {
+        if separation == Separation::Break {
+            self.counter.separate();
         }
     }
 
-    fn take_region(&mut self, before: Region) {
+    fn apply_region(&mut self, before: Region) {
         let region = self.landmarks.region();
         if region != before {
-            self.tally.set_region(region);
+            self.counter.set_region(region);
         }
     }
 }
 
-impl Sink for Page<'_> {
-    fn text(&mut self, text: &str) {
-        match self.visibility.hides_text() {
-            None if self.has_nul => self.tally.add_flowing(text),
-            None => self.tally.add_flowing_without_nul(text),
-            Some(why) => self.tally.dropped(why, u64::try_from(text.len()).unwrap_or(u64::MAX)),
+impl Sink for PageSink<'_> {
+    fn add_text(&mut self, text: &str) {
+        match self.visibility.drop_reason() {
+            None if self.has_nul => self.counter.add_flowing(text),
+            None => self.counter.add_flowing_without_nul(text),
+            Some(reason) => {
+                let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
+                self.counter.record_dropped(reason, bytes);
+            }
         }
     }
 
@@ -78,25 +82,25 @@ impl Sink for Page<'_> {
         let name = tag.name();
         let element = Element::of(name);
         let is_hidden = tag.value(Attribute::Hidden).is_some()
-            || tag.value(Attribute::Style).is_some_and(displays_nothing);
+            || tag.value(Attribute::Style).is_some_and(is_display_none);
         if name == "html"
             && let Some(language) = tag.value(Attribute::Lang)
         {
-            self.tally.declare_language(language);
+            self.counter.set_declared_language(language);
         }
         let effect = self.visibility.start((name, element), is_hidden, tag.is_closed());
-        self.take_step(effect.step);
-        if effect.is_seen {
+        self.apply_separation(effect.separation);
+        if effect.is_visible {
             let before = self.landmarks.region();
             if self.landmarks.start((name, element), tag.value(Attribute::Role))
-                == MainContentChange::Better
+                == MainContentChange::Restart
             {
-                self.tally.restart_main();
+                self.counter.restart_main();
             } else {
-                self.take_region(before);
+                self.apply_region(before);
             }
         }
-        if element.is(Element::RAW) && !self.visibility.is_xml() {
+        if element.has(Element::RAW) && !self.visibility.is_xml() {
             content_of(name)
         } else {
             Content::Markup
@@ -107,11 +111,11 @@ impl Sink for Page<'_> {
         let name = tag.name();
         let element = Element::of(name);
         let effect = self.visibility.end((name, element));
-        self.take_step(effect.step);
-        if effect.is_seen {
+        self.apply_separation(effect.separation);
+        if effect.is_visible {
             let before = self.landmarks.region();
             self.landmarks.end((name, element));
-            self.take_region(before);
+            self.apply_region(before);
         }
     }
 
@@ -124,7 +128,7 @@ impl Sink for Page<'_> {
 pub(super) fn content_of(name: &str) -> Content {
     match name {
         "script" => Content::Script,
-        // Character references count in the first two, but neither is shown as text.
+        // HTML resolves character references in the first two, but neither is visible text.
         "textarea" | "title" | "iframe" | "noembed" | "noframes" | "noscript" | "style" | "xmp" => {
             Content::Raw
         }
@@ -141,11 +145,11 @@ mod tests {
     use crate::Options;
 
     fn words_of(page: &str, syntax: Syntax) -> Histogram {
-        let mut tally = Counter::new(&Options::default());
+        let mut counter = Counter::new(&Options::default());
         let mut extractor = Extractor::new(syntax);
-        extractor.push(page, &mut tally);
-        extractor.end(&mut tally);
-        tally.finish().unwrap().histogram
+        extractor.push(page, &mut counter);
+        extractor.end(&mut counter);
+        counter.finish().unwrap().histogram
     }
 
     fn words(page: &str, syntax: Syntax) -> String {
@@ -156,13 +160,14 @@ mod tests {
 
     #[test]
     fn xml_has_cdata_and_closed_elements() {
-        let page = "<p>a <![CDATA[<b>]]></p><script/><title/>c<p hidden=''/>d<br/>e                    <script>x<![CDATA[</script>]]>y</script>";
+        let page = "<p>a <![CDATA[<b>]]></p><script/><title/>c<p hidden=''/>d<br/>e\
+                    <script>x<![CDATA[</script>]]>y</script>";
         assert_eq!(words(page, Syntax::Xml), "a b c d e");
         assert_eq!(words("a<![CDATA[x]]>b<script/>y", Syntax::Html), "ab");
     }
 
     #[test]
-    fn drawings_follow_xml_until_the_page_goes_on() {
+    fn drawings_follow_xml_until_the_page_continues() {
         assert_eq!(
             words("<svg><text><![CDATA[a]]></text><style/><title/></svg>b", Syntax::Html),
             "a b"
@@ -171,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_closed_ends_with_the_page() {
+    fn unclosed_elements_end_with_the_page() {
         for tail in [
             "<!-- x",
             "<script>x",

@@ -1,4 +1,4 @@
-//! What kind of document it is: what it is said to be, checked against what it looks like.
+//! Detection of the format of a document: its content type, checked against its bytes.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use wordmill_common::source::Extractor;
 
 use super::Error;
 
-/// How much is searched for the signs of a page.
+/// The start of a document that is searched for HTML tags, in bytes.
 const SNIFF_BYTES_MAX: usize = 1024;
 
-/// Control characters that are harmless in a text of any length. On top of these, 1 byte in 50 is
-/// tolerated: compressed or compiled data has far more.
+/// Control characters that are allowed in a text of any length. On top of these, 1 byte in 50 is
+/// allowed: compressed or compiled data has far more.
 const STRAY_CONTROLS_MAX: usize = 8;
 
 /// Kinds of document that can be counted.
@@ -21,7 +21,7 @@ pub enum Format {
     Html,
     /// A page served as XML: CDATA is text and `<script/>` is complete.
     Xhtml,
-    /// Plain text, and every other kind of text that is counted as it stands.
+    /// Plain text, and every other kind of text that is counted unchanged.
     Text,
 }
 
@@ -36,7 +36,7 @@ impl Format {
         }
     }
 
-    /// Returns what gets the text out of such a document, as results name it.
+    /// Returns the extractor of such a document, as results name it.
     #[must_use]
     pub fn extractor(self) -> Extractor {
         let version = match self {
@@ -54,13 +54,16 @@ impl fmt::Display for Format {
 
 /// Decides how to read a document; returns the content type in effect, too.
 ///
-/// What is no text is refused whatever it is called.
-pub(super) fn find(head: &[u8], content_type: Option<&str>) -> Result<(Format, String), Error> {
-    if let Some(found) = binary_kind(head) {
-        return Err(unsupported(found));
+/// Refuses binary data under any content type.
+pub(super) fn detect_format(
+    head: &[u8],
+    content_type: Option<&str>,
+) -> Result<(Format, String), Error> {
+    if let Some(kind) = detect_binary_kind(head) {
+        return Err(unsupported_format(kind));
     }
-    let named = content_type.map(essence).unwrap_or_default();
-    let format = match named.as_str() {
+    let media_type = content_type.map(essence).unwrap_or_default();
+    let format = match media_type.as_str() {
         ""
         | "*/*"
         | "application/octet-stream"
@@ -69,40 +72,40 @@ pub(super) fn find(head: &[u8], content_type: Option<&str>) -> Result<(Format, S
         | "application/unknown"
         | "unknown/unknown" => {
             let (format, name) = sniff(head)?;
-            return checked(head, content_type, format, name.to_owned());
+            return require_text(head, content_type, format, name.to_owned());
         }
         "text/html" => Format::Html,
         "application/xhtml+xml" => Format::Xhtml,
-        "text/xml" | "application/xml" if is_xhtml(&start_of(head)) => Format::Xhtml,
-        "text/xml" | "text/rtf" => return Err(unsupported(&named)),
+        "text/xml" | "application/xml" if is_xhtml(&lowercase_start(head)) => Format::Xhtml,
+        "text/xml" | "text/rtf" => return Err(unsupported_format(&media_type)),
         text if text.starts_with("text/") => Format::Text,
-        other => return Err(unsupported(other)),
+        other => return Err(unsupported_format(other)),
     };
-    checked(head, content_type, format, named)
+    require_text(head, content_type, format, media_type)
 }
 
 /// Returns a parameter of a Content-Type value, unquoted.
 pub(super) fn parameter(content_type: &str, name: &str) -> Option<String> {
     content_type.split(';').skip(1).find_map(|pair| {
-        let (found, value) = pair.split_once('=')?;
+        let (key, value) = pair.split_once('=')?;
         let value = value.trim().trim_matches(['"', '\'']);
-        found.trim().eq_ignore_ascii_case(name).then(|| value.to_owned())
+        key.trim().eq_ignore_ascii_case(name).then(|| value.to_owned())
     })
 }
 
-/// Returns the type without parameters, in lower case; empty if there is no type in it.
+/// Returns the type without parameters, in lower case; empty if the value contains no type.
 fn essence(content_type: &str) -> String {
-    let named = content_type.split([';', ',']).next().unwrap_or_default();
-    let named = named.trim().to_ascii_lowercase();
-    if named.contains('/') { named } else { String::new() }
+    let media_type = content_type.split([';', ',']).next().unwrap_or_default();
+    let media_type = media_type.trim().to_ascii_lowercase();
+    if media_type.contains('/') { media_type } else { String::new() }
 }
 
-fn unsupported(found: &str) -> Error {
-    Error::UnsupportedFormat { found: found.to_owned() }
+fn unsupported_format(kind: &str) -> Error {
+    Error::UnsupportedFormat { kind: kind.to_owned() }
 }
 
 /// Refuses a document of control characters; UTF-16 is text if it is marked or labelled as such.
-fn checked(
+fn require_text(
     head: &[u8],
     content_type: Option<&str>,
     format: Format,
@@ -110,17 +113,18 @@ fn checked(
 ) -> Result<(Format, String), Error> {
     let label = content_type.and_then(|value| parameter(value, "charset"));
     let is_utf_16 = |label: String| label.to_ascii_lowercase().starts_with("utf-16");
-    let is_marked = Encoding::for_bom(head).is_some() || label.is_some_and(is_utf_16);
-    let controls = controls(head);
-    if !is_marked && controls > STRAY_CONTROLS_MAX.saturating_add(head.len() / 50) {
-        return Err(unsupported("binary data"));
+    let has_utf_16_mark = Encoding::for_bom(head).is_some() || label.is_some_and(is_utf_16);
+    let controls = count_controls(head);
+    if !has_utf_16_mark && controls > STRAY_CONTROLS_MAX.saturating_add(head.len() / 50) {
+        return Err(unsupported_format("binary data"));
     }
     Ok((format, name))
 }
 
-/// Returns how many bytes occur in no text of an 8-bit charset.
-fn controls(head: &[u8]) -> usize {
-    // Counts of a byte's size are added up many at a time.
+/// Counts the bytes that occur in no text of an 8-bit charset.
+fn count_controls(head: &[u8]) -> usize {
+    // The compiler adds sums of one byte for many bytes at once (SIMD); 255 bytes cannot overflow
+    // them.
     let parts = head.chunks(usize::from(u8::MAX));
     let count = |part: &[u8]| {
         part.iter().fold(0_u8, |count, byte| count.wrapping_add(u8::from(is_binary(*byte))))
@@ -130,7 +134,7 @@ fn controls(head: &[u8]) -> usize {
 
 /// Returns whether `byte` occurs in no text of an 8-bit charset.
 const fn is_binary(byte: u8) -> bool {
-    // Without branches: white space and Escape are what text has below Space.
+    // Without branches. Below Space, text contains only white space and Escape.
     (byte < b' ') & !((byte >= b'\t') & (byte <= b'\r')) & (byte != 0x1b)
 }
 
@@ -157,20 +161,20 @@ fn sniff(head: &[u8]) -> Result<(Format, &'static str), Error> {
         "<br",
         "<!--",
     ];
-    let start = start_of(head);
+    let start = lowercase_start(head);
     if start.starts_with("<?xml") {
         return if is_xhtml(&start) {
             Ok((Format::Xhtml, "application/xhtml+xml"))
         } else {
-            Err(unsupported("text/xml"))
+            Err(unsupported_format("text/xml"))
         };
     }
     if HTML_STARTS.iter().any(|tag| start.starts_with(tag)) {
         return Ok((Format::Html, "text/html"));
     }
-    let has_mark = Encoding::for_bom(head).is_some();
-    if !has_mark && head.iter().any(|&byte| is_binary(byte)) {
-        return Err(unsupported("binary data"));
+    let has_bom = Encoding::for_bom(head).is_some();
+    if !has_bom && head.iter().any(|&byte| is_binary(byte)) {
+        return Err(unsupported_format("binary data"));
     }
     Ok((Format::Text, "text/plain"))
 }
@@ -180,7 +184,7 @@ fn is_xhtml(start: &str) -> bool {
 }
 
 /// Returns the first characters in lower case, without white space before them.
-fn start_of(head: &[u8]) -> String {
+fn lowercase_start(head: &[u8]) -> String {
     let start = head.get(..SNIFF_BYTES_MAX).unwrap_or(head);
     let text = match Encoding::for_bom(start) {
         Some((encoding, _)) => encoding.decode(start).0,
@@ -190,7 +194,7 @@ fn start_of(head: &[u8]) -> String {
 }
 
 /// Recognises well-known formats that are not text by their first bytes.
-fn binary_kind(head: &[u8]) -> Option<&'static str> {
+fn detect_binary_kind(head: &[u8]) -> Option<&'static str> {
     const KINDS: &[(&[u8], &str)] = &[
         (b"%PDF-", "application/pdf"),
         (b"{\\rtf", "text/rtf"),
@@ -224,19 +228,19 @@ fn binary_kind(head: &[u8]) -> Option<&'static str> {
     let (magic, kind) = KINDS.iter().find(|(magic, _)| head.starts_with(magic))?;
     // Signatures of printable characters could also be the first words of a text.
     let is_printable = magic.iter().all(|byte| (0x20..0x7f).contains(byte));
-    let is_sure = !is_printable || head.iter().any(|&byte| is_binary(byte));
+    let is_certain = !is_printable || head.iter().any(|&byte| is_binary(byte));
     let is_document = matches!(*kind, "application/pdf" | "text/rtf");
-    (is_sure || is_document).then_some(*kind)
+    (is_certain || is_document).then_some(*kind)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn name_of(head: &[u8], content_type: Option<&str>) -> String {
-        match find(head, content_type) {
+    fn describe_format(head: &[u8], content_type: Option<&str>) -> String {
+        match detect_format(head, content_type) {
             Ok((format, name)) => format!("{format} {name}"),
-            Err(Error::UnsupportedFormat { found }) => format!("refused {found}"),
+            Err(Error::UnsupportedFormat { kind }) => format!("refused {kind}"),
             Err(error) => error.to_string(),
         }
     }
@@ -259,12 +263,12 @@ mod tests {
             ("application/octet-stream", "html text/html"),
         ] {
             let page = b"<p>not the html word</p>";
-            assert_eq!(name_of(page, Some(content_type)), name, "{content_type}");
+            assert_eq!(describe_format(page, Some(content_type)), name, "{content_type}");
         }
     }
 
     #[test]
-    fn unlabelled_documents_are_looked_at() {
+    fn the_bytes_decide_without_a_label() {
         for (head, name) in [
             (b"  \n<!DOCTYPE HTML><p>".as_slice(), "html text/html"),
             (b"\xef\xbb\xbf<html lang=en>", "html text/html"),
@@ -276,12 +280,12 @@ mod tests {
             (b"", "text text/plain"),
             (b"a\0b and quite some text after it, more than fifty", "refused binary data"),
         ] {
-            assert_eq!(name_of(head, None), name, "{}", head.escape_ascii());
+            assert_eq!(describe_format(head, None), name, "{}", head.escape_ascii());
         }
     }
 
     #[test]
-    fn what_is_no_text_is_refused_under_any_label() {
+    fn binary_data_is_refused_under_any_label() {
         for (head, name) in [
             (b"%PDF-1.7\n%".as_slice(), "refused application/pdf"),
             (b"PK\x03\x04\x14\0", "refused application/zip"),
@@ -291,7 +295,7 @@ mod tests {
             (b"\x01\x02\x03\x04 some \x05\x06\x07\x08\x0e\x0f", "refused binary data"),
         ] {
             for label in [None, Some("text/html"), Some("text/plain")] {
-                assert_eq!(name_of(head, label), name, "{}", head.escape_ascii());
+                assert_eq!(describe_format(head, label), name, "{}", head.escape_ascii());
             }
         }
     }
@@ -299,16 +303,16 @@ mod tests {
     #[test]
     fn labelled_utf_16_is_text() {
         let head = b"A\0 \0m\0i\0l\0l\0 \0i\0s\0 \0";
-        assert_eq!(name_of(head, Some("text/plain; charset=UTF-16LE")), "text text/plain");
-        assert_eq!(name_of(head, Some("text/plain")), "refused binary data");
+        assert_eq!(describe_format(head, Some("text/plain; charset=UTF-16LE")), "text text/plain");
+        assert_eq!(describe_format(head, Some("text/plain")), "refused binary data");
     }
 
     #[test]
     fn words_that_look_like_signatures_are_text() {
         for head in ["BZhang wrote this", "GIF89a is a format", "ID3 is a tag"] {
-            assert_eq!(name_of(head.as_bytes(), None), "text text/plain");
+            assert_eq!(describe_format(head.as_bytes(), None), "text text/plain");
         }
-        assert_eq!(name_of(b"stray \0\x0b", Some("text/plain")), "text text/plain");
+        assert_eq!(describe_format(b"stray \0\x0b", Some("text/plain")), "text text/plain");
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Damaged documents, one after the other, for as long as wanted: `make fuzz`.
+//! Damaged documents, one after the other, for a given time: `make fuzz`.
 //!
-//! Each target starts from a seed, which is printed, so that what it finds can be found again. It
-//! changes our sample documents and parts of pages at random and states what has to hold for any
-//! bytes. What it has found is a test of its own elsewhere.
+//! Each target starts from a seed, which is printed, so that a finding can be reproduced. It
+//! changes our sample documents and parts of pages at random and asserts properties of the results
+//! for any bytes. Every finding has become a test of its own elsewhere.
 
 use std::{
     io::{self, Read},
@@ -33,7 +33,7 @@ const SAMPLES: &[&[u8]] = &[
     include_bytes!("../../../docs/samples/turkish-utf16.txt"),
 ];
 
-/// Bytes that decoders and boundary rules take special care of.
+/// Bytes that are special cases of decoders and boundary rules.
 const BYTES: &[&[u8]] = &[
     b"\xef\xbb\xbf",
     b"\xff\xfe",
@@ -87,8 +87,8 @@ const CHARSETS: &[&str] = &[
 const TYPES: &[&str] = &["text/html", "application/xhtml+xml", "text/plain", "", "text/xml"];
 
 /// Runs `target` on new documents until the time is up: `FUZZ_SECONDS` from the environment.
-#[expect(clippy::disallowed_methods, reason = "how long to look is no setting of the service")]
-#[expect(clippy::print_stdout, reason = "the seed is what a finding is found again with")]
+#[expect(clippy::disallowed_methods, reason = "the time is not a setting of the service")]
+#[expect(clippy::print_stdout, reason = "the seed reproduces a finding")]
 fn fuzz(name: &str, mut target: impl FnMut(&[u8], &mut Random)) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -96,9 +96,11 @@ fn fuzz(name: &str, mut target: impl FnMut(&[u8], &mut Random)) {
     let limit = Duration::from_secs(number("FUZZ_SECONDS").unwrap_or(10));
     println!("{name}: FUZZ_SEED={seed}, {limit:?}");
     let mut random = Random::new(seed);
-    let (begun, mut documents, mut bytes) = (Instant::now(), 0_u64, 0);
-    while begun.elapsed() < limit {
-        let document = document(&mut random);
+    let start = Instant::now();
+    let mut documents = 0_u64;
+    let mut bytes = 0;
+    while start.elapsed() < limit {
+        let document = random_document(&mut random);
         documents += 1;
         bytes += document.len();
         target(&document, &mut random);
@@ -106,7 +108,7 @@ fn fuzz(name: &str, mut target: impl FnMut(&[u8], &mut Random)) {
     println!("{name}: {documents} documents, {bytes} bytes");
 }
 
-fn document(random: &mut Random) -> Vec<u8> {
+fn random_document(random: &mut Random) -> Vec<u8> {
     let mut document = Vec::new();
     if random.below(3) > 0 {
         let sample = SAMPLES[random.below(SAMPLES.len())];
@@ -115,80 +117,86 @@ fn document(random: &mut Random) -> Vec<u8> {
         document.extend_from_slice(if random.below(2) == 0 { sample } else { &sample[start..end] });
     }
     for _ in 0..1 + random.below(24) {
-        let at = random.below(document.len() + 1);
+        let index = random.below(document.len() + 1);
         match random.below(7) {
-            0 | 1 => insert(&mut document, at, PARTS[random.below(PARTS.len())].as_bytes()),
-            2 => insert(&mut document, at, BYTES[random.below(BYTES.len())]),
+            0 | 1 => insert(&mut document, index, PARTS[random.below(PARTS.len())].as_bytes()),
+            2 => insert(&mut document, index, BYTES[random.below(BYTES.len())]),
             3 => {
                 let part = PARTS[random.below(PARTS.len())].repeat(1 + random.below(200));
-                insert(&mut document, at, part.as_bytes());
+                insert(&mut document, index, part.as_bytes());
             }
-            4 => document.truncate(at.max(1)),
-            5 if at < document.len() => document[at] = u8::try_from(random.below(256)).unwrap(),
+            4 => document.truncate(index.max(1)),
+            5 if index < document.len() => {
+                document[index] = u8::try_from(random.below(256)).unwrap();
+            }
             _ => {
-                let end = at + random.below(document.len() - at + 1);
-                let piece = document[at..end].to_vec();
-                let to = random.below(document.len() + 1);
-                insert(&mut document, to, &piece);
+                let end = index + random.below(document.len() - index + 1);
+                let copy = document[index..end].to_vec();
+                let target = random.below(document.len() + 1);
+                insert(&mut document, target, &copy);
             }
         }
     }
     document
 }
 
-fn insert(document: &mut Vec<u8>, at: usize, bytes: &[u8]) {
-    let tail = document.split_off(at);
+fn insert(document: &mut Vec<u8>, index: usize, bytes: &[u8]) {
+    let tail = document.split_off(index);
     document.extend_from_slice(bytes);
     document.extend(tail);
 }
 
-fn seed(random: &mut Random) -> u64 {
+fn random_seed(random: &mut Random) -> u64 {
     u64::try_from(random.below(1 << 30)).unwrap()
 }
 
-/// Gives its bytes in pieces of random sizes.
-struct Pieces<'a> {
+/// A reader that returns chunks of random sizes.
+struct ChunkReader<'a> {
     bytes: &'a [u8],
     random: Random,
 }
 
-impl Read for Pieces<'_> {
-    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        let size = (1 + self.random.below(40)).min(space.len());
-        self.bytes.read(&mut space[..size])
+impl Read for ChunkReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let size = (1 + self.random.below(40)).min(buffer.len());
+        self.bytes.read(&mut buffer[..size])
     }
 }
 
-fn content_type(random: &mut Random) -> String {
-    let (kind, charset) =
-        (TYPES[random.below(TYPES.len())], CHARSETS[random.below(CHARSETS.len())]);
-    if charset.is_empty() { kind.to_owned() } else { format!("{kind}; charset={charset}") }
+fn random_content_type(random: &mut Random) -> String {
+    let media_type = TYPES[random.below(TYPES.len())];
+    let charset = CHARSETS[random.below(CHARSETS.len())];
+    if charset.is_empty() {
+        media_type.to_owned()
+    } else {
+        format!("{media_type}; charset={charset}")
+    }
 }
 
-/// Decodes as a whole and in pieces.
-fn decoded(reader: impl Read, hints: &Hints<'_>) -> String {
+/// Decodes all that a reader returns.
+fn decode(reader: impl Read, hints: &Hints<'_>) -> String {
     let mut input = Input::new(reader, &|_| true);
-    let mut head = input.head().unwrap();
-    let charset = charset::find(&head, input.has_ended(), Format::Html, hints);
+    let mut head = input.read_head().unwrap();
+    let charset = charset::detect_charset(&head, input.has_ended(), Format::Html, hints);
     head.drain(..charset.bom_bytes);
-    let mut decoded = TextReader::new(input, head, charset.encoding);
+    let mut text_reader = TextReader::new(input, head, charset.encoding);
     let mut text = String::new();
-    while let Some(piece) = decoded.next().unwrap() {
-        assert!(!piece.is_empty());
-        text.push_str(piece);
+    while let Some(chunk) = text_reader.next().unwrap() {
+        assert!(!chunk.is_empty());
+        text.push_str(chunk);
     }
     text
 }
 
 #[test]
 #[ignore = "takes as long as it is given: make fuzz"]
-fn any_bytes_decode_alike_in_any_pieces() {
+fn any_bytes_decode_alike_in_any_chunks() {
     fuzz("decoder", |bytes, random| {
-        let content_type = content_type(random);
+        let content_type = random_content_type(random);
         let hints = Hints { content_type: Some(&content_type), host_tld: Some("jp") };
-        let whole = decoded(bytes, &hints);
-        let pieces = Pieces { bytes, random: Random::new(seed(random)) };
-        assert_eq!(decoded(pieces, &hints), whole, "{content_type} {}", bytes.escape_ascii());
+        let whole = decode(bytes, &hints);
+        let reader = ChunkReader { bytes, random: Random::new(random_seed(random)) };
+        assert_eq!(decode(reader, &hints), whole, "{content_type} {}", bytes.escape_ascii());
         // No charset turns a byte into more than two characters.
         assert!(whole.len() <= bytes.len() * 6 + 6, "{content_type}");
     });
@@ -206,16 +214,16 @@ fn any_page_is_read_as_by_html5gum() {
 
 #[test]
 #[ignore = "takes as long as it is given: make fuzz"]
-fn any_document_is_counted_alike_in_any_pieces() {
+fn any_document_is_counted_alike_in_any_chunks() {
     fuzz("fusion", |bytes, random| {
-        let content_type = content_type(random);
+        let content_type = random_content_type(random);
         let hints = Hints { content_type: Some(&content_type), host_tld: None };
         let options = Options::default();
         let whole = super::count(bytes, &hints, &options, &|_| true);
-        let pieces = Pieces { bytes, random: Random::new(seed(random)) };
-        let cut = super::count(pieces, &hints, &options, &|_| true);
+        let reader = ChunkReader { bytes, random: Random::new(random_seed(random)) };
+        let chunked = super::count(reader, &hints, &options, &|_| true);
         assert_eq!(
-            format!("{cut:?}"),
+            format!("{chunked:?}"),
             format!("{whole:?}"),
             "{content_type} {}",
             bytes.escape_ascii()
@@ -244,7 +252,7 @@ fn any_text_is_counted_alike_by_both_ways() {
             Options::from(options::Options { rule, explain, ..options::Options::default() })
         };
         let fast = super::count_text(&text, &options(false)).unwrap();
-        // What is explained goes the careful way throughout.
+        // An explained text is counted by the careful way throughout.
         let mut careful = super::count_text(&text, &options(true)).unwrap();
         assert!(careful.explanation.take().is_some());
         assert_eq!(fast, careful, "{rule:?} {text:?}");

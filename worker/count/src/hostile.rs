@@ -1,4 +1,4 @@
-//! Documents made to be slow, and bytes that are no text.
+//! Documents made to be slow, and bytes that are not text.
 //!
 //! The time for a document grows linearly with its size. The tests compare two documents, the
 //! second 16 times as large: with quadratic time it would take 256 times as long.
@@ -17,8 +17,8 @@ const TIME_FACTOR_MAX: u64 = 64;
 /// Attempts before a test fails. Noise disturbs single attempts, quadratic time all of them.
 const TRIES_MAX: usize = 5;
 
-/// Returns how long the processor has worked for this thread, in nanoseconds.
-fn processor_time() -> u64 {
+/// Returns the CPU time of this thread, in nanoseconds.
+fn cpu_time() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).unwrap()
 }
@@ -30,31 +30,33 @@ fn assert_linear(name: &str, start: &[u8], part: &[u8], work: impl Fn(&[u8])) {
         document.extend(part.iter().cycle().take(bytes / part.len() * part.len()));
         document
     };
-    let (small, large) = (document(SMALL_BYTES), document(SMALL_BYTES * SIZE_FACTOR));
+    let small = document(SMALL_BYTES);
+    let large = document(SMALL_BYTES * SIZE_FACTOR);
     let time = |document: &[u8]| {
-        let begun = processor_time();
+        let start = cpu_time();
         work(document);
-        processor_time() - begun
+        cpu_time() - start
     };
     // The first run also initializes tables.
     work(&small);
     let mut times = Vec::new();
     for _ in 0..TRIES_MAX {
-        let (small, large) = (time(&small), time(&large));
-        if large < small * TIME_FACTOR_MAX {
+        let small_time = time(&small);
+        let large_time = time(&large);
+        if large_time < small_time * TIME_FACTOR_MAX {
             return;
         }
-        times.push((small, large));
+        times.push((small_time, large_time));
     }
     panic!("{name}, in nanoseconds: {times:?}");
 }
 
-fn counted(bytes: &[u8], content_type: &str, asked: &options::Options) -> DocumentCount {
+fn count_bytes(bytes: &[u8], content_type: &str, job_options: &options::Options) -> DocumentCount {
     let hints = Hints { content_type: Some(content_type), host_tld: None };
-    count(bytes, &hints, &Options::from(asked.clone()), &|_| true).unwrap()
+    count(bytes, &hints, &Options::from(job_options.clone()), &|_| true).unwrap()
 }
 
-/// What a page starts with, and what it goes on with.
+/// The start of a page, and the part that it repeats.
 const PAGES: &[(&str, &str)] = &[
     ("", "<div>"),
     ("", "<p hidden>"),
@@ -95,7 +97,7 @@ const PAGES: &[(&str, &str)] = &[
     ("<x y=", "&lt"),
 ];
 
-/// What a text consists of.
+/// The name and the repeated part of a text.
 const TEXTS: &[(&str, &str)] = &[
     ("one word", "a"),
     ("one wide word", "я"),
@@ -151,7 +153,7 @@ fn hostile_pages_take_linear_time() {
         for content_type in ["text/html; charset=utf-8", "application/xhtml+xml; charset=utf-8"] {
             let name = format!("{start}{part} as {content_type}");
             assert_linear(&name, start.as_bytes(), part.as_bytes(), |page| {
-                counted(page, content_type, &options::Options::default());
+                count_bytes(page, content_type, &options::Options::default());
             });
         }
     }
@@ -162,9 +164,9 @@ fn hostile_text_takes_linear_time() {
     for (name, part) in TEXTS {
         for content_type in ["text/plain; charset=utf-8", "text/html; charset=utf-8"] {
             for explain in [false, true] {
-                let asked = options::Options { explain, ..options::Options::default() };
+                let job_options = options::Options { explain, ..options::Options::default() };
                 assert_linear(name, b"", part.as_bytes(), |text| {
-                    counted(text, content_type, &asked);
+                    count_bytes(text, content_type, &job_options);
                 });
             }
         }
@@ -177,13 +179,13 @@ fn hostile_bytes_take_linear_time() {
         let content_type = format!("text/plain; charset={charset}");
         let name = format!("{charset} {}", part.escape_ascii());
         assert_linear(&name, b"", part, |bytes| {
-            counted(bytes, &content_type, &options::Options::default());
+            count_bytes(bytes, &content_type, &options::Options::default());
         });
     }
 }
 
 #[test]
-fn what_is_hostile_is_counted_all_the_same() {
+fn hostile_documents_are_counted_correctly() {
     let html = "text/html; charset=utf-8";
     let deep = format!("{}a{}b", "<div><b>".repeat(100_000), "</b></div>".repeat(100_000));
     let attributes: String = (0..100_000).map(|i| format!("a{i}=1 ")).collect();
@@ -196,32 +198,33 @@ fn what_is_hostile_is_counted_all_the_same() {
         // A reference without end names nothing, and a number without end no character.
         (format!("a &{};b", "b".repeat(1_000_000)), &[("a", 1), ("b", 1)]),
         (format!("a &#{};b", "1".repeat(1_000_000)), &[("a", 1), ("b", 1)]),
-        // A tag without end is no text.
+        // A tag without end is not text.
         (format!("a <b {}", "c ".repeat(500_000)), &[("a", 1)]),
     ] {
-        let counted = counted(page.as_bytes(), html, &options::Options::default());
+        let result = count_bytes(page.as_bytes(), html, &options::Options::default());
         let expected: Histogram = words.iter().copied().collect();
         let start: String = page.chars().take(40).collect();
-        assert_eq!(counted.histogram, expected, "{start}");
+        assert_eq!(result.histogram, expected, "{start}");
     }
     let giant = "a".repeat(10_000_000);
     for content_type in ["text/plain; charset=utf-8", html] {
-        let counted = counted(giant.as_bytes(), content_type, &options::Options::default());
-        assert_eq!((counted.totals.words, counted.totals.overlong_words), (1, 1));
-        assert_eq!(counted.totals.characters, 10_000_000);
-        assert!(counted.histogram.is_empty());
+        let result = count_bytes(giant.as_bytes(), content_type, &options::Options::default());
+        assert_eq!(result.totals.words, 1);
+        assert_eq!(result.totals.overlong_words, 1);
+        assert_eq!(result.totals.characters, 10_000_000);
+        assert!(result.histogram.is_empty());
     }
 }
 
 #[test]
-fn bytes_that_are_no_text_end_words_in_every_charset() {
+fn bytes_that_are_not_text_end_words_in_every_charset() {
     let cases: &[(&str, &[u8], &[&str])] = &[
         // A surrogate, an overlong form, a character beyond the last, and one cut off.
         ("utf-8", b"a\xed\xa0\x80b a\xc0\x80b a\xf4\x90\x80\x80b c\xe2\x80", &["a", "b", "c"]),
         // A high surrogate without a low one, a low one without a high one, half a unit.
         ("utf-16le", b"a\0\x00\xd8b\0 \0a\0\x00\xdcb\0 \0c\0\x00", &["a", "b", "c"]),
         ("utf-16be", b"\0a\xd8\x00\0b\0 \0a\xdc\x00\0b\0 \0c\0", &["a", "b", "c"]),
-        // A lead byte that nothing follows, or what cannot follow.
+        // A lead byte at the end, or before an invalid byte.
         ("gb18030", b"a\xff\xffb c\x81", &["a", "b", "c"]),
         ("gbk", b"a\xff\xffb c\x81", &["a", "b", "c"]),
         ("big5", b"a\xff\xffb c\xa4", &["a", "b", "c"]),
@@ -236,10 +239,10 @@ fn bytes_that_are_no_text_end_words_in_every_charset() {
     ];
     for (charset, bytes, words) in cases {
         let content_type = format!("text/plain; charset={charset}");
-        let counted = counted(bytes, &content_type, &options::Options::default());
-        let found: Vec<&str> = counted.histogram.iter().map(|(word, _)| word).collect();
-        assert_eq!(found, *words, "{charset}");
-        let sum: u64 = counted.histogram.total();
-        assert_eq!(sum, counted.totals.words, "{charset}");
+        let result = count_bytes(bytes, &content_type, &options::Options::default());
+        let actual: Vec<&str> = result.histogram.iter().map(|(word, _)| word).collect();
+        assert_eq!(actual, *words, "{charset}");
+        let sum: u64 = result.histogram.total();
+        assert_eq!(sum, result.totals.words, "{charset}");
     }
 }

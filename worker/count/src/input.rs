@@ -6,10 +6,10 @@ use sha2::{Digest, Sha256};
 
 use super::Error;
 
-/// How much is looked at before format and charset are decided.
+/// The start of a document from which format and charset are detected, in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// The most that is read at once, and so the longest stretch between two calls of the watch.
+/// The most bytes of one read, and so the most between two calls of the watch.
 pub(super) const READ_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads a document once, from start to end.
@@ -19,7 +19,7 @@ pub(super) struct Input<'w, R> {
     hasher: Sha256,
     size_bytes: u64,
     buffer: Vec<u8>,
-    ended: bool,
+    has_ended: bool,
 }
 
 impl<'w, R: Read> Input<'w, R> {
@@ -30,12 +30,12 @@ impl<'w, R: Read> Input<'w, R> {
             hasher: Sha256::new(),
             size_bytes: 0,
             buffer: vec![0; READ_BYTES_MAX],
-            ended: false,
+            has_ended: false,
         }
     }
 
     /// Reads the first [`HEAD_BYTES_MAX`] bytes, or all if there are fewer.
-    pub(super) fn head(&mut self) -> Result<Vec<u8>, Error> {
+    pub(super) fn read_head(&mut self) -> Result<Vec<u8>, Error> {
         let mut head = Vec::new();
         while head.len() < HEAD_BYTES_MAX {
             let chunk = self.read_up_to(HEAD_BYTES_MAX - head.len())?;
@@ -47,14 +47,14 @@ impl<'w, R: Read> Input<'w, R> {
         Ok(head)
     }
 
-    /// Reads what comes next; empty at the end.
+    /// Reads the next chunk; empty at the end.
     pub(super) fn read(&mut self) -> Result<&[u8], Error> {
         self.read_up_to(READ_BYTES_MAX)
     }
 
-    /// Returns whether the end has been seen.
+    /// Returns whether the end was reached.
     pub(super) const fn has_ended(&self) -> bool {
-        self.ended
+        self.has_ended
     }
 
     /// Returns how many bytes were read and their SHA-256 in hexadecimal.
@@ -69,17 +69,17 @@ impl<'w, R: Read> Input<'w, R> {
     }
 
     fn read_up_to(&mut self, bytes_max: usize) -> Result<&[u8], Error> {
-        if self.ended {
+        if self.has_ended {
             return Ok(&[]);
         }
-        let space = bytes_max.min(self.buffer.len());
-        let space = self.buffer.get_mut(..space).unwrap_or_default();
-        let length = read_uninterrupted(&mut self.reader, space)?;
-        self.ended = length == 0;
-        let chunk = space.get(..length).unwrap_or_default();
+        let bytes_max = bytes_max.min(self.buffer.len());
+        let buffer = self.buffer.get_mut(..bytes_max).unwrap_or_default();
+        let length = read_uninterrupted(&mut self.reader, buffer)?;
+        self.has_ended = length == 0;
+        let chunk = buffer.get(..length).unwrap_or_default();
         self.hasher.update(chunk);
-        let added = u64::try_from(length).unwrap_or(u64::MAX);
-        self.size_bytes = self.size_bytes.saturating_add(added);
+        let length = u64::try_from(length).unwrap_or(u64::MAX);
+        self.size_bytes = self.size_bytes.saturating_add(length);
         if !(self.watch)(self.size_bytes) {
             return Err(Error::Interrupted);
         }
@@ -87,9 +87,9 @@ impl<'w, R: Read> Input<'w, R> {
     }
 }
 
-fn read_uninterrupted(reader: &mut impl Read, space: &mut [u8]) -> Result<usize, Error> {
+fn read_uninterrupted(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Error> {
     loop {
-        match reader.read(space) {
+        match reader.read(buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             result => return result.map_err(Error::Read),
         }

@@ -1,13 +1,12 @@
 //! From the bytes of a document to its words.
 //!
 //! One pass and bounded memory: bytes are hashed, decoded, stripped of markup and cut into words as
-//! they arrive, and only the table of different words grows. The result depends on the bytes and
-//! the hints alone, never on how the bytes were cut on their way here.
+//! they arrive, and only the table of distinct words grows. The result depends on the bytes and the
+//! hints alone, never on the chunks in which the bytes arrive.
 //!
 //! The rules are described for readers in `docs/counting.md`; tests here check that page.
 //!
-//! [`count`] takes anything that can be read and what is known about it; [`count_text`] takes a
-//! text that is at hand:
+//! [`count`] reads a document, with hints about its type; [`count_text`] counts a text in memory:
 //!
 //! ```
 //! use wordmill_count::{Hints, Options, count};
@@ -22,14 +21,19 @@
 //! # Ok::<(), wordmill_count::Error>(())
 //! ```
 //!
-//! The way of a byte: `input` reads, hashes and watches; `charset` and `format` decide from the
-//! first bytes; `decode` makes text; for pages, `tokenizer` cuts it into tags and text, and `extract`
-//! with `visibility`, `main_content` and `open_element` decides what of it is seen; `counter` counts
-//! characters and white space for all rules at once and gives what is between boundaries to
-//! `word_sink`, by a fast way for ASCII (`ascii`) or by UAX #29 (`segment`, with `dictionary` and
-//! `cjk_segmenter` for scripts without spaces); `word_table` holds the words. Memory and
-//! time for a document are bounded by [`Options::unique_words_max`] and constants beside the code
-//! that they bound.
+//! The modules in the order in which a byte passes them:
+//!
+//! - `input` reads, hashes and watches; `format` and `charset` decide from the first bytes, and
+//!   `decode` makes text of the bytes.
+//! - For pages, `tokenizer` cuts the text into tags and text, and `extract` selects the visible
+//!   text with `visibility`, `main_content` and `open_element`.
+//! - `counter` counts characters and white space for all rules at once. It finds words by a fast
+//!   way for ASCII (`ascii`) or by UAX #29 (`segment`, with `dictionary` and `cjk_segmenter` for
+//!   scripts without spaces).
+//! - `word_sink` decides which words are listed, and `word_table` holds them.
+//!
+//! Memory and time for a document are bounded by [`Options::unique_words_max`] and by constants
+//! beside the code that they bound.
 
 mod ascii;
 mod char_class;
@@ -92,39 +96,39 @@ pub struct Hints<'a> {
 /// How to count.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What the client asked for.
-    pub asked: options::Options,
-    /// The most different words a document may have. More memory is not used for words than about
-    /// 600 bytes for each, and usually below 200.
+    /// The options of the job.
+    pub job_options: options::Options,
+    /// The most distinct words that a document may have. Each takes at most about 600 bytes of
+    /// memory, and usually less than 200.
     pub unique_words_max: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { asked: options::Options::default(), unique_words_max: UNIQUE_WORDS_MAX }
+        Self { job_options: options::Options::default(), unique_words_max: UNIQUE_WORDS_MAX }
     }
 }
 
 impl From<options::Options> for Options {
-    fn from(asked: options::Options) -> Self {
-        Self { asked, ..Self::default() }
+    fn from(job_options: options::Options) -> Self {
+        Self { job_options, ..Self::default() }
     }
 }
 
-/// What was counted, and everything needed to count it again.
+/// The words of a document, and everything needed to count them again.
 #[derive(Clone, Debug)]
 pub struct DocumentCount {
-    /// The sums, by the rule asked for and of the part asked for.
+    /// The sums, by the rule and of the scope of the options.
     pub totals: Totals,
-    /// The words of that part by every rule, without regard to options that leave words out.
+    /// The words of that scope by every rule, including words that the options leave out.
     pub totals_by_rule: BTreeMap<String, u64>,
-    /// The words of the whole, `page`, and of the article, `main`, by the rule asked for.
+    /// The words of the whole, `page`, and of the main content, `main`, by the rule of the options.
     pub totals_by_scope: BTreeMap<String, u64>,
-    /// Every word that is kept, with its count.
+    /// Every listed word, with its count.
     pub histogram: Histogram,
-    /// What the rules count differently, if the options ask for it.
+    /// The examples that the rules count differently, if the options ask for them.
     pub explanation: Option<Explanation>,
-    /// The definition of a word that was used.
+    /// The definition of a word by which the totals and the histogram were made.
     pub rule: Rule,
     /// How the document was read.
     pub format: Format,
@@ -132,7 +136,7 @@ pub struct DocumentCount {
     pub content_type: String,
     /// The charset in effect, in lower case, named as the Encoding Standard does.
     pub charset: String,
-    /// What the charset was taken from.
+    /// The source of the charset.
     pub charset_from: CharsetSource,
     /// The size of the document as given, in bytes.
     pub size_bytes: u64,
@@ -150,18 +154,18 @@ pub fn rule(name: options::RuleName) -> Rule {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither a page nor text.
-    #[error("cannot count words in {found}")]
+    #[error("cannot count words in {kind}")]
     UnsupportedFormat {
-        /// A content type, or a few words, for what was found.
-        found: String,
+        /// A content type, or a short description such as `binary data`.
+        kind: String,
     },
-    /// The document has more different words than [`Options::unique_words_max`].
+    /// The document has more distinct words than [`Options::unique_words_max`].
     #[error("document has more than {limit} different words")]
     TooManyUniqueWords {
         /// The number that was exceeded.
         limit: usize,
     },
-    /// The watch said stop.
+    /// The `watch` of [`count`] returned `false`.
     #[error("counting was interrupted")]
     Interrupted,
     /// The document could not be read to its end.
@@ -171,9 +175,9 @@ pub enum Error {
 
 /// Counts the words of one document.
 ///
-/// Blocks while `reader` does: call it on a thread that may. `watch` is called after each read
-/// with the bytes read so far, at least every 64 KiB; when it returns `false`, counting stops with
-/// [`Error::Interrupted`].
+/// Blocks while `reader` does, so the caller needs a blocking thread. `watch` is called after each
+/// read with the bytes read so far, at least every 64 KiB; if it returns `false`, counting stops
+/// with [`Error::Interrupted`].
 pub fn count(
     reader: impl Read,
     hints: &Hints<'_>,
@@ -181,28 +185,28 @@ pub fn count(
     watch: &impl Fn(u64) -> bool,
 ) -> Result<DocumentCount, Error> {
     let mut input = Input::new(reader, watch);
-    let mut head = input.head()?;
-    let (format, content_type) = format::find(&head, hints.content_type)?;
-    let charset = charset::find(&head, input.has_ended(), format, hints);
+    let mut head = input.read_head()?;
+    let (format, content_type) = format::detect_format(&head, hints.content_type)?;
+    let charset = charset::detect_charset(&head, input.has_ended(), format, hints);
     head.drain(..charset.bom_bytes.min(head.len()));
 
     let mut text = TextReader::new(input, head, charset.encoding);
-    let mut tally = Counter::new(options);
+    let mut counter = Counter::new(options);
     match format {
-        Format::Html => count_page(&mut text, Syntax::Html, &mut tally)?,
-        Format::Xhtml => count_page(&mut text, Syntax::Xml, &mut tally)?,
-        Format::Text => count_plain(&mut text, &mut tally)?,
+        Format::Html => count_page(&mut text, Syntax::Html, &mut counter)?,
+        Format::Xhtml => count_page(&mut text, Syntax::Xml, &mut counter)?,
+        Format::Text => count_plain(&mut text, &mut counter)?,
     }
     let limit = options.unique_words_max;
-    let tallied = tally.finish().ok_or(Error::TooManyUniqueWords { limit })?;
+    let text_count = counter.finish().ok_or(Error::TooManyUniqueWords { limit })?;
     let (size_bytes, sha256) = text.into_input().finish();
     Ok(DocumentCount {
-        totals: tallied.totals,
-        totals_by_rule: tallied.totals_by_rule,
-        totals_by_scope: tallied.totals_by_scope,
-        histogram: tallied.histogram,
-        explanation: tallied.explanation,
-        rule: rules::describe(options.asked.rule),
+        totals: text_count.totals,
+        totals_by_rule: text_count.totals_by_rule,
+        totals_by_scope: text_count.totals_by_scope,
+        histogram: text_count.histogram,
+        explanation: text_count.explanation,
+        rule: rules::describe(options.job_options.rule),
         format,
         content_type,
         charset: charset.encoding.name().to_ascii_lowercase(),
@@ -212,20 +216,20 @@ pub fn count(
     })
 }
 
-/// Counts the words of a plain text that is at hand: nothing is decoded, hashed or watched.
+/// Counts the words of a plain text in memory, without decoding, hash and watch.
 ///
 /// # Errors
 /// [`Error::TooManyUniqueWords`].
 pub fn count_text(text: &str, options: &Options) -> Result<TextCount, Error> {
-    let mut tally = Counter::new(options);
-    tally.add_plain(text);
-    tally.finish().ok_or(Error::TooManyUniqueWords { limit: options.unique_words_max })
+    let mut counter = Counter::new(options);
+    counter.add_plain(text);
+    counter.finish().ok_or(Error::TooManyUniqueWords { limit: options.unique_words_max })
 }
 
-fn count_plain(text: &mut TextReader<'_, impl Read>, tally: &mut Counter) -> Result<(), Error> {
-    while let Some(piece) = text.next()? {
-        tally.add_plain(piece);
-        if tally.is_full() {
+fn count_plain(text: &mut TextReader<'_, impl Read>, counter: &mut Counter) -> Result<(), Error> {
+    while let Some(chunk) = text.next()? {
+        counter.add_plain(chunk);
+        if counter.is_full() {
             break;
         }
     }
@@ -235,16 +239,16 @@ fn count_plain(text: &mut TextReader<'_, impl Read>, tally: &mut Counter) -> Res
 fn count_page(
     text: &mut TextReader<'_, impl Read>,
     syntax: Syntax,
-    tally: &mut Counter,
+    counter: &mut Counter,
 ) -> Result<(), Error> {
     let mut extractor = Extractor::new(syntax);
-    while let Some(piece) = text.next()? {
-        extractor.push(piece, tally);
-        if tally.is_full() {
+    while let Some(chunk) = text.next()? {
+        extractor.push(chunk, counter);
+        if counter.is_full() {
             break;
         }
     }
-    extractor.end(tally);
+    extractor.end(counter);
     Ok(())
 }
 
@@ -255,19 +259,19 @@ mod tests {
 
     use super::{random::Random, *};
 
-    /// Gives its bytes in pieces of at most the given sizes, over and over.
-    struct Pieces<'a> {
+    /// A reader that returns chunks of at most the given sizes, over and over.
+    struct ChunkReader<'a> {
         bytes: &'a [u8],
         sizes: Vec<usize>,
-        turn: usize,
+        reads: usize,
     }
 
-    impl Read for Pieces<'_> {
-        fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-            let size = self.sizes[self.turn % self.sizes.len()];
-            self.turn += 1;
-            let size = size.min(space.len());
-            self.bytes.read(&mut space[..size])
+    impl Read for ChunkReader<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let size = self.sizes[self.reads % self.sizes.len()];
+            self.reads += 1;
+            let size = size.min(buffer.len());
+            self.bytes.read(&mut buffer[..size])
         }
     }
 
@@ -275,17 +279,17 @@ mod tests {
         Hints { content_type: Some(content_type), host_tld: None }
     }
 
-    fn counted(bytes: &[u8], content_type: &str) -> DocumentCount {
+    fn count_bytes(bytes: &[u8], content_type: &str) -> DocumentCount {
         let options = Options::default();
         count(bytes, &hints(content_type), &options, &|_| true).unwrap()
     }
 
-    fn summary(counted: &DocumentCount) -> String {
-        format!("{counted:?}")
+    fn summary(result: &DocumentCount) -> String {
+        format!("{result:?}")
     }
 
-    /// Decodes `\u{...}`, which stands for characters that cannot be seen.
-    fn unescaped(text: &str) -> String {
+    /// Decodes `\u{...}`, which stands for invisible characters.
+    fn unescape(text: &str) -> String {
         let mut parts = text.split("\\u{");
         let mut plain = parts.next().unwrap_or_default().to_owned();
         for part in parts {
@@ -297,18 +301,18 @@ mod tests {
     }
 
     /// Reads "`word` ×2 `other`".
-    fn listed(cell: &str) -> Histogram {
+    fn parse_words(cell: &str) -> Histogram {
         let parts: Vec<_> = cell.split('`').collect();
         let pairs = parts[1..].chunks_exact(2);
         let words = pairs.map(|pair| {
             let times = pair[1].trim().strip_prefix('×');
-            (unescaped(pair[0]), times.map_or(1, |n| n.parse().unwrap()))
+            (unescape(pair[0]), times.map_or(1, |n| n.parse().unwrap()))
         });
         words.collect()
     }
 
     /// Reads the rows of the table that follows `header`.
-    fn rows(header: &str) -> Vec<(&'static str, String, Histogram)> {
+    fn parse_rows(header: &str) -> Vec<(&'static str, String, Histogram)> {
         let page = include_str!("../../../docs/counting.md");
         let (_, table) = page.split_once(header).unwrap();
         let lines = table.trim_start().lines().skip(1);
@@ -316,19 +320,19 @@ mod tests {
             let cells: Vec<_> = line.split('|').collect();
             assert_eq!(cells.len(), 5, "{line}");
             let text = cells[2].trim().trim_matches('`');
-            (cells[1].trim(), unescaped(text), listed(cells[3]))
+            (cells[1].trim(), unescape(text), parse_words(cells[3]))
         });
         rows.collect()
     }
 
     #[test]
     fn the_words_promised_to_readers_are_found() {
-        let rows = rows("| case | text | words |");
+        let rows = parse_rows("| case | text | words |");
         assert!(rows.len() >= 28);
         for (case, text, words) in rows {
-            let counted = counted(text.as_bytes(), "text/plain; charset=utf-8");
-            assert_eq!(counted.histogram, words, "{case}");
-            assert_eq!(counted.totals.words, words.total(), "{case}");
+            let result = count_bytes(text.as_bytes(), "text/plain; charset=utf-8");
+            assert_eq!(result.histogram, words, "{case}");
+            assert_eq!(result.totals.words, words.total(), "{case}");
         }
     }
 
@@ -340,8 +344,8 @@ mod tests {
         let rows: Vec<Vec<_>> = rows.map(|row| row.split('|').map(str::trim).collect()).collect();
         assert!(rows.len() >= 15);
         for row in rows {
-            let text = unescaped(row[2].trim_matches('`'));
-            let by_rule = counted(text.as_bytes(), "text/plain; charset=utf-8").totals_by_rule;
+            let text = unescape(row[2].trim_matches('`'));
+            let by_rule = count_bytes(text.as_bytes(), "text/plain; charset=utf-8").totals_by_rule;
             for (rule, words) in ["unicode", "whitespace", "office", "gmx"].iter().zip(&row[3..]) {
                 assert_eq!(by_rule[*rule].to_string(), *words, "{} by {rule}", row[1]);
             }
@@ -350,11 +354,11 @@ mod tests {
 
     #[test]
     fn the_visible_text_promised_to_readers_is_found() {
-        let rows = rows("| case | page | words |");
+        let rows = parse_rows("| case | page | words |");
         assert!(rows.len() >= 28);
         for (case, page, words) in rows {
-            let counted = counted(page.as_bytes(), "text/html; charset=utf-8");
-            assert_eq!(counted.histogram, words, "{case}");
+            let result = count_bytes(page.as_bytes(), "text/html; charset=utf-8");
+            assert_eq!(result.histogram, words, "{case}");
         }
     }
 
@@ -393,16 +397,16 @@ mod tests {
     fn samples_give_what_a_reader_counts() {
         for (name, bytes, expected) in SAMPLES {
             let expected: Expected = serde_json::from_str(expected).unwrap();
-            let counted = count(bytes, &Hints::default(), &Options::default(), &|_| true).unwrap();
-            assert_eq!(counted.histogram, expected.word_count, "{name}");
-            assert_eq!(counted.totals, expected.totals, "{name}");
-            assert_eq!(counted.charset, expected.charset, "{name}");
-            assert_eq!(counted.size_bytes, u64::try_from(bytes.len()).unwrap(), "{name}");
+            let result = count(bytes, &Hints::default(), &Options::default(), &|_| true).unwrap();
+            assert_eq!(result.histogram, expected.word_count, "{name}");
+            assert_eq!(result.totals, expected.totals, "{name}");
+            assert_eq!(result.charset, expected.charset, "{name}");
+            assert_eq!(result.size_bytes, u64::try_from(bytes.len()).unwrap(), "{name}");
         }
     }
 
     #[test]
-    fn pieces_do_not_change_the_result() {
+    fn chunks_do_not_change_the_result() {
         let mut random = Random::new(7);
         let in_utf_8 = SAMPLES.iter().filter(|(name, ..)| !name.contains("utf16"));
         let long: Vec<_> = in_utf_8.map(|(_, bytes, _)| *bytes).collect();
@@ -412,20 +416,20 @@ mod tests {
         for bytes in documents {
             for content_type in ["text/html", "text/plain", "application/xhtml+xml"] {
                 let content_type = format!("{content_type}; charset=utf-8");
-                let whole = summary(&counted(bytes, &content_type));
+                let whole = summary(&count_bytes(bytes, &content_type));
                 let sizes: Vec<_> = (0..50).map(|_| 1 + random.below(5000)).collect();
                 for sizes in [vec![1], vec![2, 3, 1], vec![16_384, 1, 4096], sizes] {
-                    let pieces = Pieces { bytes, sizes, turn: 0 };
+                    let reader = ChunkReader { bytes, sizes, reads: 0 };
                     let options = Options::default();
-                    let cut = count(pieces, &hints(&content_type), &options, &|_| true).unwrap();
-                    assert_eq!(summary(&cut), whole);
+                    let chunked = count(reader, &hints(&content_type), &options, &|_| true);
+                    assert_eq!(summary(&chunked.unwrap()), whole);
                 }
             }
         }
     }
 
     #[test]
-    fn random_pages_do_not_depend_on_pieces() {
+    fn random_pages_do_not_depend_on_chunks() {
         const PARTS: &[&str] = &[
             "<",
             ">",
@@ -473,62 +477,63 @@ mod tests {
             let length = random.below(40);
             let page: String = (0..length).map(|_| PARTS[random.below(PARTS.len())]).collect();
             for content_type in ["text/html;charset=utf-8", "application/xhtml+xml;charset=utf-8"] {
-                let pieces = Pieces { bytes: page.as_bytes(), sizes: vec![1, 1, 3], turn: 0 };
+                let sizes = vec![1, 1, 3];
+                let reader = ChunkReader { bytes: page.as_bytes(), sizes, reads: 0 };
                 let options = Options::default();
-                let Ok(cut) = count(pieces, &hints(content_type), &options, &|_| true) else {
+                let Ok(chunked) = count(reader, &hints(content_type), &options, &|_| true) else {
                     continue;
                 };
-                let whole = counted(page.as_bytes(), content_type);
-                assert_eq!(summary(&cut), summary(&whole), "{page:?}");
+                let whole = count_bytes(page.as_bytes(), content_type);
+                assert_eq!(summary(&chunked), summary(&whole), "{page:?}");
             }
         }
     }
 
     #[test]
     fn a_result_is_a_receipt() {
-        let counted = counted(b"\xef\xbb\xbfa mill", "Text/HTML; charset=koi8-r");
-        assert_eq!(counted.content_type, "text/html");
-        assert_eq!(counted.charset, "utf-8");
-        assert_eq!(counted.charset_from, CharsetSource::Bom);
-        assert_eq!(counted.size_bytes, 9);
-        assert_eq!(counted.totals.characters, 6);
+        let result = count_bytes(b"\xef\xbb\xbfa mill", "Text/HTML; charset=koi8-r");
+        assert_eq!(result.content_type, "text/html");
+        assert_eq!(result.charset, "utf-8");
+        assert_eq!(result.charset_from, CharsetSource::Bom);
+        assert_eq!(result.size_bytes, 9);
+        assert_eq!(result.totals.characters, 6);
         assert_eq!(
-            counted.sha256,
+            result.sha256,
             "fb860e341793fb2b5c44dce41739ab7677d1806ad013d972926b7d13dda6683b"
         );
     }
 
     #[test]
     fn nothing_has_no_words() {
-        let counted = count(io::empty(), &Hints::default(), &Options::default(), &|_| true);
-        let counted = counted.unwrap();
-        assert_eq!(counted.totals, Totals::default());
+        let result = count(io::empty(), &Hints::default(), &Options::default(), &|_| true);
+        let result = result.unwrap();
+        assert_eq!(result.totals, Totals::default());
         assert_eq!(
-            counted.sha256,
+            result.sha256,
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
     }
 
     #[test]
     fn invalid_bytes_break_words() {
-        let counted = counted(b"mi\xffll \xc3", "text/plain; charset=utf-8");
-        assert_eq!(counted.histogram, [("mi", 1), ("ll", 1)].into_iter().collect());
-        assert_eq!(counted.totals.characters, 7);
+        let result = count_bytes(b"mi\xffll \xc3", "text/plain; charset=utf-8");
+        assert_eq!(result.histogram, [("mi", 1), ("ll", 1)].into_iter().collect());
+        assert_eq!(result.totals.characters, 7);
     }
 
     #[test]
-    fn too_many_different_words_are_refused() {
+    fn too_many_distinct_words_are_refused() {
         let options = Options { unique_words_max: 3, ..Options::default() };
         for content_type in ["text/html", "text/plain"] {
             let hints = hints(content_type);
             assert!(count(b"a b c a".as_slice(), &hints, &options, &|_| true).is_ok());
-            let refused = count(b"a b c d".as_slice(), &hints, &options, &|_| true);
-            assert!(matches!(refused, Err(Error::TooManyUniqueWords { limit: 3 })));
+            let result = count(b"a b c d".as_slice(), &hints, &options, &|_| true);
+            assert!(matches!(result, Err(Error::TooManyUniqueWords { limit: 3 })));
         }
     }
 
     #[test]
-    fn the_watch_is_called_often_and_obeyed() {
+    fn the_watch_is_called_often_and_can_stop_a_count() {
         let calls = std::cell::RefCell::new(vec![0]);
         let watch = |bytes| {
             calls.borrow_mut().push(bytes);
@@ -537,8 +542,8 @@ mod tests {
         for content_type in ["text/html", "text/plain"] {
             calls.replace(vec![0]);
             let endless = io::repeat(b'a');
-            let stopped = count(endless, &hints(content_type), &Options::default(), &watch);
-            assert!(matches!(stopped, Err(Error::Interrupted)));
+            let result = count(endless, &hints(content_type), &Options::default(), &watch);
+            assert!(matches!(result, Err(Error::Interrupted)));
             let calls = calls.borrow();
             assert!(calls.windows(2).all(|pair| pair[1] - pair[0] <= 65_536));
             assert!(*calls.last().unwrap() < 400_000);
@@ -556,8 +561,8 @@ mod tests {
         let text = b"<p>mill</p>".repeat(10_000);
         for content_type in ["text/html", "text/plain"] {
             let reader = text.chain(Broken);
-            let failed = count(reader, &hints(content_type), &Options::default(), &|_| true);
-            let Err(Error::Read(error)) = failed else {
+            let result = count(reader, &hints(content_type), &Options::default(), &|_| true);
+            let Err(Error::Read(error)) = result else {
                 panic!("{content_type} was counted");
             };
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);

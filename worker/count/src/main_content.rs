@@ -1,9 +1,10 @@
-//! Which part of a page is the article, and which is around it.
+//! Which part of a page is its main content, and which is boilerplate.
 //!
-//! The main part is what `main` elements hold; without one, what `article` elements hold; without
-//! those, the page. Navigation, asides, search forms and the page's own headers and footers are
-//! never in it. A page is read once, so its text is taken for the main part until an element says
-//! better; then what came before is taken back.
+//! The main content is the content of the `main` elements; without one, of the `article` elements;
+//! without those, the page. Navigation, asides, search forms and the page's own headers and footers
+//! are never part of it. A page is read once, so its text counts as main content until a better
+//! element starts; then the text before is discarded. Example: in `a<article>b</article><main>c`,
+//! first `a`, then `b` and at last `c` is the main content.
 
 use super::{
     counter::Region,
@@ -11,134 +12,135 @@ use super::{
     open_element::{End, OpenElement},
 };
 
-/// What an element is among the parts of a page.
+/// The role of an element among the parts of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Landmark {
     Main,
     Article,
     /// Within it, headers and footers are not the page's.
     Section,
-    Around,
+    Boilerplate,
 }
 
-/// Which elements hold the main part, as far as the page has been read. The later, the better.
+/// The kind of element that holds the main content so far. Later ones are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Holder {
+enum MainHolder {
     Page,
     Article,
     Main,
 }
 
-/// Whether the main part begins anew.
+/// Whether the main content restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MainContentChange {
-    /// What was taken for the main part is not: a better element has come.
-    Better,
-    Nothing,
+    /// A better element starts: the main content so far is discarded.
+    Restart,
+    None,
 }
 
-/// Follows the parts of a page by the tags that are seen.
+/// Follows the parts of a page by its visible tags.
 pub(super) struct Landmarks {
-    holder: Holder,
+    holder: MainHolder,
     main: Option<OpenElement>,
     article: Option<OpenElement>,
-    around: Option<OpenElement>,
+    boilerplate: Option<OpenElement>,
     sections: usize,
 }
 
 impl Landmarks {
     pub(super) const fn new() -> Self {
-        Self { holder: Holder::Page, main: None, article: None, around: None, sections: 0 }
+        Self { holder: MainHolder::Page, main: None, article: None, boilerplate: None, sections: 0 }
     }
 
-    /// Returns where text at this place belongs.
+    /// Returns the region of text at this position.
     pub(super) const fn region(&self) -> Region {
-        let is_held = match self.holder {
-            Holder::Page => true,
-            Holder::Article => self.article.is_some(),
-            Holder::Main => self.main.is_some(),
+        let is_main = match self.holder {
+            MainHolder::Page => true,
+            MainHolder::Article => self.article.is_some(),
+            MainHolder::Main => self.main.is_some(),
         };
-        if is_held && self.around.is_none() { Region::Main } else { Region::Around }
+        if is_main && self.boilerplate.is_none() { Region::Main } else { Region::Boilerplate }
     }
 
-    /// Takes the start tag of an element that has content.
+    /// Processes the start tag of an element that has content.
     pub(super) fn start(
         &mut self,
         (name, element): (&str, Element),
         role: Option<&str>,
     ) -> MainContentChange {
-        self.nest(name, element);
-        if role.is_none() && !element.is(Element::LANDMARK) {
-            return MainContentChange::Nothing;
+        self.update_open_elements(name, element);
+        if role.is_none() && !element.has(Element::LANDMARK) {
+            return MainContentChange::None;
         }
         let is_in_section = self.main.is_some() || self.article.is_some() || self.sections > 0;
-        match landmark(name, role, is_in_section) {
-            // No other landmark may hold it: what is open around it has lost its end tag.
+        match landmark_of(name, role, is_in_section) {
+            // No other landmark may contain `main`, so the end tag of an open one is missing.
             Some(Landmark::Main) if self.main.is_none() => {
-                self.around = None;
+                self.boilerplate = None;
                 self.main = Some(OpenElement::new(name));
-                return self.change_to(Holder::Main);
+                return self.change_holder(MainHolder::Main);
             }
-            Some(Landmark::Article) if self.article.is_none() && self.around.is_none() => {
+            Some(Landmark::Article) if self.article.is_none() && self.boilerplate.is_none() => {
                 self.article = Some(OpenElement::new(name));
-                return self.change_to(Holder::Article);
+                return self.change_holder(MainHolder::Article);
             }
-            Some(Landmark::Around) if self.around.is_none() => {
-                self.around = Some(OpenElement::new(name));
+            Some(Landmark::Boilerplate) if self.boilerplate.is_none() => {
+                self.boilerplate = Some(OpenElement::new(name));
             }
             Some(Landmark::Section) => self.sections = self.sections.saturating_add(1),
-            Some(Landmark::Main | Landmark::Article | Landmark::Around) | None => {}
+            Some(Landmark::Main | Landmark::Article | Landmark::Boilerplate) | None => {}
         }
-        MainContentChange::Nothing
+        MainContentChange::None
     }
 
-    /// Takes an end tag.
+    /// Processes an end tag.
     pub(super) fn end(&mut self, (name, element): (&str, Element)) {
         if name == "section" {
             self.sections = self.sections.saturating_sub(1);
         }
-        let ends = |open: &mut Option<OpenElement>| {
-            let ends = open.as_mut().is_some_and(|open| open.end(name, element) != End::Inside);
-            if ends {
-                *open = None;
+        let end_element = |slot: &mut Option<OpenElement>| {
+            let has_ended =
+                slot.as_mut().is_some_and(|open| open.end(name, element) != End::Inside);
+            if has_ended {
+                *slot = None;
             }
-            ends
+            has_ended
         };
-        ends(&mut self.around);
-        // What was begun inside ends with it.
-        let ends_main = ends(&mut self.main);
-        if ends(&mut self.article) || ends_main {
-            self.around = None;
+        end_element(&mut self.boilerplate);
+        let has_ended_main = end_element(&mut self.main);
+        if end_element(&mut self.article) || has_ended_main {
+            // Elements inside end as well.
+            self.boilerplate = None;
         }
     }
 
-    /// Lets the open elements see a start tag.
-    fn nest(&mut self, name: &str, element: Element) {
-        for open in [&mut self.around, &mut self.main, &mut self.article] {
-            match open {
-                Some(followed) if followed.is_ended_by_start(name, element) => *open = None,
-                Some(followed) => followed.start(name),
+    /// Passes a start tag to the open elements, which it may end.
+    fn update_open_elements(&mut self, name: &str, element: Element) {
+        for slot in [&mut self.boilerplate, &mut self.main, &mut self.article] {
+            match slot {
+                Some(open) if open.is_ended_by_start(name, element) => *slot = None,
+                Some(open) => open.start(name),
                 None => {}
             }
         }
     }
 
-    fn change_to(&mut self, holder: Holder) -> MainContentChange {
+    fn change_holder(&mut self, holder: MainHolder) -> MainContentChange {
         if holder <= self.holder {
-            return MainContentChange::Nothing;
+            return MainContentChange::None;
         }
         self.holder = holder;
-        MainContentChange::Better
+        MainContentChange::Restart
     }
 }
 
-/// Returns what an element is; its role, where HTML knows it, says it rather than its name.
-fn landmark(name: &str, role: Option<&str>, is_in_section: bool) -> Option<Landmark> {
+/// Returns the landmark of an element: of its role if HTML knows that one, else of its name.
+fn landmark_of(name: &str, role: Option<&str>, is_in_section: bool) -> Option<Landmark> {
     let by_role = |role: &str| match role {
         "main" => Some(Some(Landmark::Main)),
         "article" => Some(Some(Landmark::Article)),
         "banner" | "complementary" | "contentinfo" | "navigation" | "search" => {
-            Some(Some(Landmark::Around))
+            Some(Some(Landmark::Boilerplate))
         }
         "document" | "generic" | "group" | "none" | "note" | "presentation" | "region" => {
             Some(None)
@@ -146,15 +148,15 @@ fn landmark(name: &str, role: Option<&str>, is_in_section: bool) -> Option<Landm
         _ => None,
     };
     let roles = role.unwrap_or_default().to_ascii_lowercase();
-    if let Some(found) = roles.split_ascii_whitespace().find_map(by_role) {
-        return found;
+    if let Some(landmark) = roles.split_ascii_whitespace().find_map(by_role) {
+        return landmark;
     }
     match name {
         "main" => Some(Landmark::Main),
         "article" => Some(Landmark::Article),
         "section" => Some(Landmark::Section),
-        "aside" | "nav" | "search" => Some(Landmark::Around),
-        "header" | "footer" if !is_in_section => Some(Landmark::Around),
+        "aside" | "nav" | "search" => Some(Landmark::Boilerplate),
+        "header" | "footer" if !is_in_section => Some(Landmark::Boilerplate),
         _ => None,
     }
 }
@@ -167,17 +169,17 @@ mod tests {
 
     use crate::{DocumentCount, Hints, Options, count};
 
-    fn counted(page: &str, scope: Scope) -> DocumentCount {
+    fn count_page(page: &str, scope: Scope) -> DocumentCount {
         let hints = Hints { content_type: Some("text/html; charset=utf-8"), host_tld: None };
         let options = Options::from(options::Options { scope, ..options::Options::default() });
         count(page.as_bytes(), &hints, &options, &|_| true).unwrap()
     }
 
-    /// Returns the words of the main part, alphabetically.
-    fn main_of(page: &str) -> String {
-        let part = counted(page, Scope::Main);
-        let whole = counted(page, Scope::Page);
-        // Both ways to count see the same parts.
+    /// Returns the words of the main content, alphabetically.
+    fn main_words(page: &str) -> String {
+        let part = count_page(page, Scope::Main);
+        let whole = count_page(page, Scope::Page);
+        // Both scopes find the same parts.
         assert_eq!(part.totals_by_scope, whole.totals_by_scope, "{page}");
         assert_eq!(part.totals.words, part.totals_by_scope["main"], "{page}");
         assert_eq!(part.histogram.total(), part.totals_by_scope["main"], "{page}");
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_holder_is_the_main_part() {
+    fn the_best_element_holds_the_main_content() {
         for (page, words) in [
             ("a<p>b", "a b"),
             ("x<main>a</main>y", "a"),
@@ -203,12 +205,12 @@ mod tests {
             ("x<main>a<main>b</main>c</main>y", "a b c"),
             ("<main></main>x", ""),
         ] {
-            assert_eq!(main_of(page), words, "{page}");
+            assert_eq!(main_words(page), words, "{page}");
         }
     }
 
     #[test]
-    fn what_is_around_is_left_out() {
+    fn boilerplate_is_left_out() {
         for (page, words) in [
             ("<nav>x</nav>a<aside>y</aside>b<search>z</search>", "a b"),
             ("<header>x</header>a<footer>y</footer>", "a"),
@@ -218,7 +220,7 @@ mod tests {
             ("<ul><li role=navigation>x<li>a</ul>", "a"),
             ("<aside>x<article>y</article></aside>a", "a"),
         ] {
-            assert_eq!(main_of(page), words, "{page}");
+            assert_eq!(main_words(page), words, "{page}");
         }
     }
 
@@ -234,7 +236,7 @@ mod tests {
                 "a b",
             ),
         ] {
-            assert_eq!(main_of(page), words, "{page}");
+            assert_eq!(main_words(page), words, "{page}");
         }
     }
 
@@ -250,23 +252,23 @@ mod tests {
             ("</main></article></section></header>a", "a"),
             ("<main>a", "a"),
         ] {
-            assert_eq!(main_of(page), words, "{page}");
+            assert_eq!(main_words(page), words, "{page}");
         }
     }
 
     #[test]
     fn no_word_spans_two_parts() {
-        let whole = counted("a<span role=search>b</span>c", Scope::Page);
+        let whole = count_page("a<span role=search>b</span>c", Scope::Page);
         assert_eq!(whole.totals.words, 3);
     }
 
     #[test]
     fn characters_are_those_of_the_scope() {
         let page = "<nav>one two</nav><p>a <b>b</b></p><footer>three</footer><p>c";
-        let part = counted(page, Scope::Main).totals;
+        let part = count_page(page, Scope::Main).totals;
         assert_eq!((part.characters, part.characters_no_spaces), (5, 3));
         let page = "before<main>a b</main>after";
-        let part = counted(page, Scope::Main).totals;
+        let part = count_page(page, Scope::Main).totals;
         assert_eq!((part.characters, part.characters_no_spaces), (3, 2));
     }
 
@@ -276,9 +278,10 @@ mod tests {
             let options = Options::from(options::Options { scope, ..options::Options::default() });
             let hints = Hints { content_type: Some("text/markdown"), host_tld: None };
             let text = b"# A <nav> mill".chain(&b" turns"[..]);
-            let counted = count(text, &hints, &options, &|_| true).unwrap();
-            assert_eq!(counted.totals.words, 4);
-            assert_eq!((counted.totals_by_scope["page"], counted.totals_by_scope["main"]), (4, 4));
+            let result = count(text, &hints, &options, &|_| true).unwrap();
+            assert_eq!(result.totals.words, 4);
+            assert_eq!(result.totals_by_scope["page"], 4);
+            assert_eq!(result.totals_by_scope["main"], 4);
         }
     }
 }

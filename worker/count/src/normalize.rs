@@ -1,4 +1,4 @@
-//! From a word as it is written to the form it is listed under.
+//! Normal forms of words: the form under which a word is counted, for example in lower case.
 
 use icu_casemap::{CaseMapper, CaseMapperBorrowed};
 use icu_locale_core::LanguageIdentifier;
@@ -13,25 +13,25 @@ use super::cjk_segmenter::is_plain;
 const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
 
-/// Makes keys; holds the Unicode tables that it needs.
-pub(super) struct KeyMaker {
+/// Normalizes words; holds the Unicode tables for that.
+pub(super) struct Normalizer {
     case: Case,
     apostrophe: Apostrophe,
     hyphen: Hyphen,
     /// Whether simple characters may be mapped one by one.
-    is_simple: bool,
+    can_map_simply: bool,
     case_mapper: CaseMapperBorrowed<'static>,
     composer: ComposingNormalizerBorrowed<'static>,
     ignorable: CodePointSetDataBorrowed<'static>,
 }
 
-impl KeyMaker {
+impl Normalizer {
     pub(super) fn new(options: &Options) -> Self {
         Self {
             case: options.case,
             apostrophe: options.apostrophe,
             hyphen: options.hyphen,
-            is_simple: options.normalize == Normalize::Nfc && options.case != Case::Fold,
+            can_map_simply: options.normalize == Normalize::Nfc && options.case != Case::Fold,
             case_mapper: CaseMapper::new(),
             composer: match options.normalize {
                 Normalize::Nfc => ComposingNormalizer::new_nfc(),
@@ -41,29 +41,29 @@ impl KeyMaker {
         }
     }
 
-    /// Tells whether ASCII letters are listed in lower case.
-    pub(super) fn lowers(&self) -> bool {
+    /// Returns whether ASCII letters are counted in lower case.
+    pub(super) fn is_lowercasing(&self) -> bool {
         self.case != Case::Keep
     }
 
-    /// Writes the key of `word` into `key`, replacing what was there.
+    /// Writes the normal form of `word` into `normal_form`, replacing its content.
     ///
-    /// Composes, makes every apostrophe `'`, drops invisible characters except joiners
-    /// inside the word, which are spelling in Persian and in Indian scripts, and maps the case.
-    /// What has nothing visible in it is listed as it is written.
-    pub(super) fn write(&self, word: &str, key: &mut String) {
-        key.clear();
+    /// Composes, makes every apostrophe `'`, drops invisible characters except joiners inside the
+    /// word, which are spelling in Persian and in Indian scripts, and maps the case. A word without
+    /// visible characters stays unchanged.
+    pub(super) fn write(&self, word: &str, normal_form: &mut String) {
+        normal_form.clear();
         if word.is_ascii() {
-            key.push_str(word);
-            if self.lowers() {
-                key.make_ascii_lowercase();
+            normal_form.push_str(word);
+            if self.is_lowercasing() {
+                normal_form.make_ascii_lowercase();
             }
             return;
         }
-        if self.is_simple && self.write_simple(word, key) {
+        if self.can_map_simply && self.write_simple(word, normal_form) {
             return;
         }
-        key.clear();
+        normal_form.clear();
         let mut joiners = String::new();
         for c in self.composer.normalize(word).chars() {
             match c {
@@ -73,43 +73,43 @@ impl KeyMaker {
                 }
                 c if self.ignorable.contains(c) => continue,
                 // A space may open a segment, when a joiner ties a pictograph to it.
-                c if key.is_empty() && c.is_whitespace() => {}
+                c if normal_form.is_empty() && c.is_whitespace() => {}
                 c => {
-                    if !key.is_empty() {
-                        key.push_str(&joiners);
+                    if !normal_form.is_empty() {
+                        normal_form.push_str(&joiners);
                     }
-                    key.push(c);
+                    normal_form.push(c);
                 }
             }
             joiners.clear();
         }
-        self.map_case(key);
-        if key.contains(|c| self.unified(c) != c) {
-            *key = key.chars().map(|c| self.unified(c)).collect();
+        self.map_case(normal_form);
+        if normal_form.contains(|c| self.unify(c) != c) {
+            *normal_form = normal_form.chars().map(|c| self.unify(c)).collect();
         }
-        if key.is_empty() {
-            key.push_str(word);
+        if normal_form.is_empty() {
+            normal_form.push_str(word);
         }
     }
 
-    /// Writes the key of a word whose characters have nothing to do with each other; returns
-    /// `false`, and may leave something, if it has others.
-    fn write_simple(&self, word: &str, key: &mut String) -> bool {
+    /// Writes the normal form of a word of simple characters, which do not affect each other.
+    /// Returns `false` for other words; `normal_form` is undefined then.
+    fn write_simple(&self, word: &str, normal_form: &mut String) -> bool {
         for c in word.chars() {
             match c {
-                '\0'..='\x7f' if self.lowers() => key.push(c.to_ascii_lowercase()),
-                '\0'..='\x7f' => key.push(c),
-                '\u{2019}' => key.push(self.unified(c)),
-                c if is_simple_letter(c) && self.lowers() => push_lower(c, key),
-                c if is_simple_letter(c) => key.push(c),
+                '\0'..='\x7f' if self.is_lowercasing() => normal_form.push(c.to_ascii_lowercase()),
+                '\0'..='\x7f' => normal_form.push(c),
+                '\u{2019}' => normal_form.push(self.unify(c)),
+                c if is_simple_letter(c) && self.is_lowercasing() => push_lowercase(c, normal_form),
+                c if is_simple_letter(c) => normal_form.push(c),
                 _ => return false,
             }
         }
         true
     }
 
-    /// Returns the sign that stands for all of its kind.
-    fn unified(&self, c: char) -> char {
+    /// Returns the sign that represents all of its kind.
+    fn unify(&self, c: char) -> char {
         match c {
             '\u{2019}' | '\u{2bc}' | '\u{ff07}' if self.apostrophe == Apostrophe::Unify => '\'',
             '\u{2010}' | '\u{2011}' if self.hyphen == Hyphen::Join => '-',
@@ -117,29 +117,35 @@ impl KeyMaker {
         }
     }
 
-    fn map_case(&self, key: &mut String) {
+    fn map_case(&self, normal_form: &mut String) {
         let mapped = match self.case {
-            Case::Lower => self.case_mapper.lowercase_to_string(key, &LanguageIdentifier::UNKNOWN),
-            Case::Fold => self.case_mapper.fold_string(key),
+            Case::Lower => {
+                self.case_mapper.lowercase_to_string(normal_form, &LanguageIdentifier::UNKNOWN)
+            }
+            Case::Fold => self.case_mapper.fold_string(normal_form),
             Case::Keep => return,
         };
-        // Mapping can leave a letter and a mark that compose.
+        // The mapping can result in a letter and a mark that compose.
         let composed = self.composer.normalize(&mapped).into_owned();
-        *key = composed;
+        *normal_form = composed;
     }
 }
 
-/// Appends a simple letter in lower case; for most it is known without a look into tables.
-fn push_lower(c: char, key: &mut String) {
+/// Appends a simple letter in lower case; most need no look-up in a table.
+fn push_lowercase(c: char, normal_form: &mut String) {
     match c {
-        '\u{430}'..='\u{45f}' | '\u{5d0}'..='\u{64a}' | '\u{3041}'..='\u{d7a3}' => key.push(c),
-        '\u{410}'..='\u{42f}' => key.extend(char::from_u32(u32::from(c).wrapping_add(0x20))),
-        _ => key.extend(c.to_lowercase()),
+        '\u{430}'..='\u{45f}' | '\u{5d0}'..='\u{64a}' | '\u{3041}'..='\u{d7a3}' => {
+            normal_form.push(c);
+        }
+        '\u{410}'..='\u{42f}' => {
+            normal_form.extend(char::from_u32(u32::from(c).wrapping_add(0x20)));
+        }
+        _ => normal_form.extend(c.to_lowercase()),
     }
 }
 
-/// Tells whether a letter is composed, composes with no letter before or after it, and has a lower
-/// case that is one character and the same everywhere: most letters of the large alphabets.
+/// Returns whether a letter is composed, does not compose with a letter before or after it, and has
+/// a lower case of one character in every context: most letters of the large alphabets.
 const fn is_simple_letter(c: char) -> bool {
     matches!(c,
         '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{12f}' | '\u{131}'..='\u{17e}'
@@ -155,71 +161,71 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    fn key_by(options: &Options, word: &str) -> String {
-        let mut key = "left over".to_owned();
-        KeyMaker::new(options).write(word, &mut key);
-        key
+    fn normalize_with(options: &Options, word: &str) -> String {
+        let mut normal_form = "earlier content".to_owned();
+        Normalizer::new(options).write(word, &mut normal_form);
+        normal_form
     }
 
-    fn key(case: Case, word: &str) -> String {
-        key_by(&Options { case, ..Options::default() }, word)
+    fn normalize(case: Case, word: &str) -> String {
+        normalize_with(&Options { case, ..Options::default() }, word)
     }
 
     #[test]
     fn case_is_lowered_folded_or_kept() {
-        assert_eq!(key(Case::Lower, "STRAßE"), "straße");
-        assert_eq!(key(Case::Fold, "STRAßE"), "strasse");
-        assert_eq!(key(Case::Keep, "STRAßE"), "STRAßE");
-        assert_eq!(key(Case::Keep, "Mill"), "Mill");
+        assert_eq!(normalize(Case::Lower, "STRAßE"), "straße");
+        assert_eq!(normalize(Case::Fold, "STRAßE"), "strasse");
+        assert_eq!(normalize(Case::Keep, "STRAßE"), "STRAßE");
+        assert_eq!(normalize(Case::Keep, "Mill"), "Mill");
     }
 
     #[test]
     fn final_sigma_is_chosen_by_context() {
-        assert_eq!(key(Case::Lower, "ΟΔΟΣ"), "οδος");
-        assert_eq!(key(Case::Lower, "ΣΟΦΟΣ"), "σοφος");
-        assert_eq!(key(Case::Fold, "οδος"), "οδοσ");
+        assert_eq!(normalize(Case::Lower, "ΟΔΟΣ"), "οδος");
+        assert_eq!(normalize(Case::Lower, "ΣΟΦΟΣ"), "σοφος");
+        assert_eq!(normalize(Case::Fold, "οδος"), "οδοσ");
     }
 
     #[test]
     fn every_apostrophe_is_the_same_unless_kept() {
         for word in ["o'brien", "O\u{2019}Brien", "O\u{2bc}Brien", "O\u{ff07}Brien"] {
-            assert_eq!(key(Case::Lower, word), "o'brien");
+            assert_eq!(normalize(Case::Lower, word), "o'brien");
         }
-        let kept = Options { apostrophe: Apostrophe::Keep, ..Options::default() };
-        assert_eq!(key_by(&kept, "O\u{2019}Brien"), "o\u{2019}brien");
+        let keeping = Options { apostrophe: Apostrophe::Keep, ..Options::default() };
+        assert_eq!(normalize_with(&keeping, "O\u{2019}Brien"), "o\u{2019}brien");
     }
 
     #[test]
     fn joiners_stay_inside_words_only() {
-        assert_eq!(key(Case::Lower, "می\u{200c}خواهم"), "می\u{200c}خواهم");
-        assert_eq!(key(Case::Lower, "می\u{200c}"), "می");
-        assert_eq!(key(Case::Lower, "\u{200d}می"), "می");
-        assert_eq!(key(Case::Lower, "co\u{ad}op\u{fe0f}"), "coop");
+        assert_eq!(normalize(Case::Lower, "می\u{200c}خواهم"), "می\u{200c}خواهم");
+        assert_eq!(normalize(Case::Lower, "می\u{200c}"), "می");
+        assert_eq!(normalize(Case::Lower, "\u{200d}می"), "می");
+        assert_eq!(normalize(Case::Lower, "co\u{ad}op\u{fe0f}"), "coop");
     }
 
     #[test]
     fn keys_are_composed_after_case_mapping() {
-        assert_eq!(key(Case::Lower, "CAFE\u{301}"), "café");
-        assert_eq!(key(Case::Lower, "\u{2126}"), "ω");
+        assert_eq!(normalize(Case::Lower, "CAFE\u{301}"), "café");
+        assert_eq!(normalize(Case::Lower, "\u{2126}"), "ω");
     }
 
     #[test]
     fn variants_become_plain_letters_on_request() {
         let plain = Options { normalize: Normalize::Nfkc, ..Options::default() };
-        assert_eq!(key_by(&plain, "ﬁne"), "fine");
-        assert_eq!(key_by(&plain, "ＡＢＣ"), "abc");
-        assert_eq!(key(Case::Lower, "ﬁne"), "ﬁne");
+        assert_eq!(normalize_with(&plain, "ﬁne"), "fine");
+        assert_eq!(normalize_with(&plain, "ＡＢＣ"), "abc");
+        assert_eq!(normalize(Case::Lower, "ﬁne"), "ﬁne");
     }
 
     #[test]
     fn hyphens_within_joined_words_are_the_same() {
         let joined = Options { hyphen: Hyphen::Join, ..Options::default() };
-        assert_eq!(key_by(&joined, "mother\u{2010}in\u{2011}law"), "mother-in-law");
+        assert_eq!(normalize_with(&joined, "mother\u{2010}in\u{2011}law"), "mother-in-law");
     }
 
     #[test]
     fn the_invisible_is_listed_as_written() {
-        assert_eq!(key(Case::Lower, "\u{200b}"), "\u{200b}");
+        assert_eq!(normalize(Case::Lower, "\u{200b}"), "\u{200b}");
     }
 
     #[test]
@@ -235,32 +241,34 @@ mod tests {
             letters.iter().flat_map(|c| [c.to_string(), format!("a{c}a"), format!("{c}я")]),
         );
         for case in [Case::Lower, Case::Keep] {
-            let simple = KeyMaker::new(&Options { case, ..Options::default() });
-            let careful = KeyMaker {
-                is_simple: false,
-                ..KeyMaker::new(&Options { case, ..Options::default() })
+            let simple = Normalizer::new(&Options { case, ..Options::default() });
+            let careful = Normalizer {
+                can_map_simply: false,
+                ..Normalizer::new(&Options { case, ..Options::default() })
             };
-            let (mut found, mut expected) = (String::new(), String::new());
+            let mut actual = String::new();
+            let mut expected = String::new();
             for word in &words {
                 assert!(word.is_ascii() || simple.write_simple(word, &mut String::new()), "{word}");
-                simple.write(word, &mut found);
+                simple.write(word, &mut actual);
                 careful.write(word, &mut expected);
-                assert_eq!(found, expected, "{word}");
+                assert_eq!(actual, expected, "{word}");
             }
         }
     }
 
-    /// The table relies on it: what has a key may be given one again.
+    /// The table relies on it: a normal form may be normalized again.
     #[test]
-    fn the_key_of_a_key_is_itself() {
+    fn a_normal_form_is_its_own_normal_form() {
         for normalize in [Normalize::Nfc, Normalize::Nfkc] {
             for case in [Case::Lower, Case::Fold, Case::Keep] {
                 let options = Options { case, normalize, ..Options::default() };
-                let maker = KeyMaker::new(&options);
-                let (mut once, mut twice) = (String::new(), String::new());
+                let normalizer = Normalizer::new(&options);
+                let mut once = String::new();
+                let mut twice = String::new();
                 for c in '\u{80}'..='\u{1ffff}' {
-                    maker.write(&format!("a{c}a"), &mut once);
-                    maker.write(&once, &mut twice);
+                    normalizer.write(&format!("a{c}a"), &mut once);
+                    normalizer.write(&once, &mut twice);
                     assert_eq!(once, twice, "{c:?} {options:?}");
                 }
             }

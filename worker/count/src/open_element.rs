@@ -1,15 +1,15 @@
-//! One element that is open, followed without a tree by its name and a depth.
+//! One open element, followed without a tree by its name and a depth.
 
 use super::element::Element;
 
-/// What an end tag ends.
+/// The element that an end tag ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// Something inside the element, or nothing.
+    /// An element inside, or none.
     Inside,
     /// The element itself.
     Own,
-    /// What the element is in, and so the element, whose end tag was left out.
+    /// The parent, and with it the element, whose end tag is missing.
     Parent,
 }
 
@@ -21,17 +21,17 @@ pub(super) struct OpenElement {
     depth: usize,
 }
 
-/// How an element may end without an end tag of its own.
+/// The ways in which an element may end without an end tag of its own.
 #[derive(Clone, Copy)]
 enum Kind {
     Ordinary,
     Paragraph,
-    /// An item of something: it ends at the next of `siblings` and with any of `parents`.
+    /// An item, for example of a list: it ends before any of `siblings` and with any of `parents`.
     Item {
         siblings: &'static [&'static str],
         parents: &'static [&'static str],
-        /// Which of `parents` can be nested inside the item.
-        nests: &'static [&'static str],
+        /// Those of `parents` that can be nested inside the item.
+        nested_parents: &'static [&'static str],
     },
 }
 
@@ -45,7 +45,7 @@ impl Kind {
         const CELL_PARENTS: &[&str] = &["table", "tbody", "tfoot", "thead", "tr"];
         const LISTS: &[&str] = &["menu", "ol", "ul"];
         const OPTION_PARENTS: &[&str] = &["datalist", "optgroup", "select"];
-        let (siblings, parents, nests): (&[&str], &[&str], &[&str]) = match name {
+        let (siblings, parents, nested_parents): (&[&str], &[&str], &[&str]) = match name {
             "p" => return Self::Paragraph,
             "li" => (&["li"], LISTS, LISTS),
             "dt" | "dd" => (&["dd", "dt"], &["dl"], &["dl"]),
@@ -56,7 +56,7 @@ impl Kind {
             "td" | "th" => (CELLS, CELL_PARENTS, TABLE),
             _ => return Self::Ordinary,
         };
-        Self::Item { siblings, parents, nests }
+        Self::Item { siblings, parents, nested_parents }
     }
 }
 
@@ -69,38 +69,38 @@ impl OpenElement {
     pub(super) fn is_ended_by_start(&self, name: &str, element: Element) -> bool {
         match self.kind {
             Kind::Ordinary => false,
-            Kind::Paragraph => element.is(Element::CLOSES_PARAGRAPH),
+            Kind::Paragraph => element.has(Element::CLOSES_PARAGRAPH),
             Kind::Item { siblings, .. } => self.depth == 0 && siblings.contains(&name),
         }
     }
 
-    /// Takes a start tag, of an element that has content, inside.
+    /// Processes the start tag of an element that has content, inside this one.
     pub(super) fn start(&mut self, name: &str) {
-        let counts = match self.kind {
+        let is_nested = match self.kind {
             Kind::Ordinary => name == self.name,
             Kind::Paragraph => false,
-            Kind::Item { nests, .. } => nests.contains(&name),
+            Kind::Item { nested_parents, .. } => nested_parents.contains(&name),
         };
-        if counts {
+        if is_nested {
             self.depth = self.depth.saturating_add(1);
         }
     }
 
-    /// Takes an end tag.
+    /// Processes an end tag.
     pub(super) fn end(&mut self, name: &str, element: Element) -> End {
-        let (ends_own, ends_parent, unnests) = match self.kind {
+        let (ends_own, ends_parent, ends_nested) = match self.kind {
             Kind::Ordinary => (name == self.name, false, name == self.name),
             Kind::Paragraph => {
                 let is_parent =
-                    element.is(Element::CLOSES_PARAGRAPH) || element.is(Element::HOLDS_PARAGRAPH);
+                    element.has(Element::CLOSES_PARAGRAPH) || element.has(Element::HOLDS_PARAGRAPH);
                 (name == "p", is_parent, false)
             }
-            Kind::Item { parents, nests, .. } => {
-                (name == self.name, parents.contains(&name), nests.contains(&name))
+            Kind::Item { parents, nested_parents, .. } => {
+                (name == self.name, parents.contains(&name), nested_parents.contains(&name))
             }
         };
         if self.depth > 0 {
-            if unnests {
+            if ends_nested {
                 self.depth -= 1;
             }
             End::Inside

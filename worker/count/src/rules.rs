@@ -6,19 +6,19 @@ use wordmill_common::{histogram::Rule, options::RuleName};
 
 use super::stretch::Stretch;
 
-/// The version of the Unicode data that words are found with.
+/// The version of the Unicode data by which words are found.
 pub const UNICODE_VERSION: &str = "18.0";
 
 /// Tenths of a character that make a word of Chinese, Japanese, Korean and Thai.
 ///
 /// From secondary sources on GMX-V; the standard itself could not be consulted.
-const CHINESE: u64 = 28;
-const JAPANESE: u64 = 30;
-const KOREAN: u64 = 33;
-const THAI: u64 = 60;
+const CHINESE_TENTHS: u64 = 28;
+const JAPANESE_TENTHS: u64 = 30;
+const KOREAN_TENTHS: u64 = 33;
+const THAI_TENTHS: u64 = 60;
 
-/// Returns the version of a rule: raised whenever it may give another count for the same text.
-pub(super) const fn version(rule: RuleName) -> u32 {
+/// Returns the version of a rule. Raise it when a rule may give another count for the same text.
+pub(super) const fn version_of(rule: RuleName) -> u32 {
     match rule {
         RuleName::Unicode | RuleName::Whitespace | RuleName::Office | RuleName::Gmx => 1,
     }
@@ -28,16 +28,16 @@ pub(super) const fn version(rule: RuleName) -> u32 {
 pub(super) fn describe(rule: RuleName) -> Rule {
     Rule {
         name: rule.as_str().to_owned(),
-        version: version(rule),
+        version: version_of(rule),
         unicode: UNICODE_VERSION.to_owned(),
     }
 }
 
-/// Text of which a volume counts characters instead of words.
+/// Text of which a volume (rule `gmx`) counts characters instead of words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CharacterCounts {
     pub(super) characters: u64,
-    /// The words that it was cut into all the same.
+    /// The words of that text by the other rules.
     pub(super) words: u64,
 }
 
@@ -55,7 +55,7 @@ impl CharacterCounts {
     }
 }
 
-/// What all rules count in a text.
+/// The sums of all rules for a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums {
     pub(super) unicode: u64,
@@ -68,14 +68,14 @@ pub(super) struct Sums {
     /// Characters, without the ASCII white space of a page.
     pub(super) characters: u64,
     pub(super) characters_no_spaces: u64,
-    /// Pieces of a page's text between ASCII white space: one space shows between two of them.
-    pub(super) pieces: u64,
-    /// Words that were to be listed and are too long.
+    /// Tokens of a page: text between ASCII white space. One space is visible between two of them.
+    pub(super) tokens: u64,
+    /// Words that are too long to be listed.
     pub(super) overlong: u64,
 }
 
 impl Sums {
-    /// Adds what was counted elsewhere.
+    /// Adds the sums of another text.
     pub(super) fn add(&mut self, more: &Self) {
         self.unicode = self.unicode.saturating_add(more.unicode);
         self.whitespace = self.whitespace.saturating_add(more.whitespace);
@@ -87,11 +87,11 @@ impl Sums {
         self.characters = self.characters.saturating_add(more.characters);
         let no_spaces = self.characters_no_spaces.saturating_add(more.characters_no_spaces);
         self.characters_no_spaces = no_spaces;
-        self.pieces = self.pieces.saturating_add(more.pieces);
+        self.tokens = self.tokens.saturating_add(more.tokens);
         self.overlong = self.overlong.saturating_add(more.overlong);
     }
 
-    /// Adds characters that are no ASCII white space.
+    /// Adds characters other than ASCII white space.
     #[inline]
     pub(super) const fn add_characters(&mut self, stretch: &Stretch<'_>) {
         self.characters = self.characters.saturating_add(stretch.characters);
@@ -106,17 +106,17 @@ impl Sums {
         self.characters = self.characters.saturating_add(1);
     }
 
-    /// Adds the begin of a piece.
-    pub(super) const fn add_piece(&mut self) {
-        self.pieces = self.pieces.saturating_add(1);
+    /// Counts the start of a token.
+    pub(super) const fn add_token(&mut self) {
+        self.tokens = self.tokens.saturating_add(1);
     }
 
-    /// Returns the characters, with those that show between the pieces of a page.
+    /// Returns the characters, with the visible spaces between the tokens of a page.
     pub(super) const fn all_characters(&self) -> u64 {
-        self.characters.saturating_add(self.pieces.saturating_sub(1))
+        self.characters.saturating_add(self.tokens.saturating_sub(1))
     }
 
-    /// Returns how many words a rule counts.
+    /// Returns the number of words by a rule.
     pub(super) fn words(&self, rule: RuleName, language: Option<&str>) -> u64 {
         match rule {
             RuleName::Unicode => self.unicode,
@@ -126,19 +126,19 @@ impl Sums {
         }
     }
 
-    /// Returns how many words every rule counts, by its name.
+    /// Returns the number of words by every rule, with its name as the key.
     pub(super) fn by_rule(&self, language: Option<&str>) -> BTreeMap<String, u64> {
         let rules = RuleName::ALL.into_iter();
         rules.map(|rule| (rule.as_str().to_owned(), self.words(rule, language))).collect()
     }
 
-    /// Tells whether a volume counts characters of it.
-    pub(super) const fn has_divided(&self) -> bool {
+    /// Returns whether a volume counts characters of the text.
+    pub(super) const fn has_counted_characters(&self) -> bool {
         self.han_kana.characters > 0 || self.hangul.characters > 0 || self.thai.characters > 0
     }
 
-    /// Returns how much this part of a document adds to what a rule counts in all of it: a volume
-    /// is not rounded before its end.
+    /// Returns the share of this part of a document in the count of a rule for all of it. Only the
+    /// whole volume of a document is rounded.
     #[expect(clippy::cast_precision_loss, reason = "parts are small, and shown with two decimals")]
     pub(super) fn share(&self, rule: RuleName, language: Option<&str>, has_kana: bool) -> f64 {
         let words = match rule {
@@ -146,50 +146,52 @@ impl Sums {
                 self.words(rule, None) as f64
             }
             RuleName::Gmx => {
-                let divided = self.han_kana.plus(self.hangul).plus(self.thai);
-                let counted = self.unicode.saturating_sub(divided.words);
-                let words = |divided: CharacterCounts, tenths| {
-                    (divided.characters * 10) as f64 / tenths as f64
+                let by_characters = self.han_kana.plus(self.hangul).plus(self.thai);
+                let other_words = self.unicode.saturating_sub(by_characters.words);
+                let words = |counts: CharacterCounts, tenths| {
+                    (counts.characters * 10) as f64 / tenths as f64
                 };
-                counted as f64
+                other_words as f64
                     + words(self.han_kana, han_tenths(language, has_kana))
-                    + words(self.hangul, KOREAN)
-                    + words(self.thai, THAI)
+                    + words(self.hangul, KOREAN_TENTHS)
+                    + words(self.thai, THAI_TENTHS)
             }
         };
         (words * 100.0).round() / 100.0
     }
 
-    /// Returns the words of a volume: those that are counted, then those of Han and Kana, of Hangul
-    /// and of Thai, which are characters divided.
+    /// Returns the words of a volume: the counted ones, then those of Han and Kana, of Hangul and
+    /// of Thai, which are numbers of characters divided by the length of a word.
     ///
-    /// `language` decides about Han and Kana, which three languages share; else Kana does.
+    /// Three languages share Han and Kana. `language` tells them apart; without it, a text with
+    /// Kana is Japanese and one without is Chinese.
     fn volume(&self, language: Option<&str>) -> [u64; 4] {
-        let divided = self.han_kana.plus(self.hangul).plus(self.thai);
-        let counted = self.unicode.saturating_sub(divided.words);
-        let (mut han_kana, mut hangul) = (self.han_kana.characters, self.hangul.characters);
+        let by_characters = self.han_kana.plus(self.hangul).plus(self.thai);
+        let other_words = self.unicode.saturating_sub(by_characters.words);
+        let mut han_kana = self.han_kana.characters;
+        let mut hangul = self.hangul.characters;
         if language == Some("ko") {
             hangul = hangul.saturating_add(han_kana);
             han_kana = 0;
         }
         let words = |characters: u64, tenths| characters.saturating_mul(10).div_ceil(tenths);
         [
-            counted,
+            other_words,
             words(han_kana, han_tenths(language, self.has_kana)),
-            words(hangul, KOREAN),
-            words(self.thai.characters, THAI),
+            words(hangul, KOREAN_TENTHS),
+            words(self.thai.characters, THAI_TENTHS),
         ]
     }
 }
 
-/// Returns what Han and Kana are divided by.
+/// Returns the length of a word of Han and Kana, in tenths of a character.
 fn han_tenths(language: Option<&str>, has_kana: bool) -> u64 {
     match language {
-        Some("ko") => KOREAN,
-        Some("zh") => CHINESE,
-        Some("ja") => JAPANESE,
-        Some(_) | None if has_kana => JAPANESE,
-        Some(_) | None => CHINESE,
+        Some("ko") => KOREAN_TENTHS,
+        Some("zh") => CHINESE_TENTHS,
+        Some("ja") => JAPANESE_TENTHS,
+        Some(_) | None if has_kana => JAPANESE_TENTHS,
+        Some(_) | None => CHINESE_TENTHS,
     }
 }
 
@@ -198,12 +200,12 @@ mod tests {
     use super::*;
 
     fn sums(han_kana: u64, hangul: u64, thai: u64) -> Sums {
-        let divided = |characters| CharacterCounts { characters, words: 1 };
+        let counts = |characters| CharacterCounts { characters, words: 1 };
         Sums {
             unicode: 13,
-            han_kana: divided(han_kana),
-            hangul: divided(hangul),
-            thai: divided(thai),
+            han_kana: counts(han_kana),
+            hangul: counts(hangul),
+            thai: counts(thai),
             ..Sums::default()
         }
     }

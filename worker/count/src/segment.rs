@@ -1,17 +1,17 @@
 //! Unicode word boundaries (UAX #29), one stretch of like characters at a time.
 //!
-//! The rules look at most one segment ahead, so that text may arrive in any pieces and a segment
-//! of any length needs the same memory. Runs of scripts with a dictionary go to [`Run`].
+//! The rules look at most one segment ahead, so that text may arrive in any chunks and a segment of
+//! any length needs the same memory. Runs of scripts with a dictionary go to [`Run`].
 
 use super::{
     char_class::{Class, Writing},
     dictionary::Run,
     stretch::{Segment, Stretch},
-    word_sink::Words,
+    word_sink::WordSink,
 };
 
 impl Segment {
-    fn finish(&mut self, words: &mut Words) {
+    fn finish(&mut self, words: &mut WordSink) {
         if self.bytes > 0 {
             words.add_segment(self);
             self.clear();
@@ -23,11 +23,12 @@ impl Segment {
 pub(super) struct Segmenter {
     segment: Segment,
     /// The class of the segment's last character, marks aside; `Newline` at the start of text.
-    last: Class,
-    /// A character that may be inside a word, and its marks, until it is known what follows.
+    last_class: Class,
+    /// A character that may be inside a word, with its marks, until the next character decides: in
+    /// `don't` the quote joins, in `dogs' ` it does not.
     middle: Segment,
     middle_class: Option<Class>,
-    after_joiner: bool,
+    is_after_joiner: bool,
     run: Run,
     run_writing: Option<Writing>,
 }
@@ -36,97 +37,97 @@ impl Segmenter {
     pub(super) fn new() -> Self {
         Self {
             segment: Segment::default(),
-            last: Class::Newline,
+            last_class: Class::Newline,
             middle: Segment::default(),
             middle_class: None,
-            after_joiner: false,
+            is_after_joiner: false,
             run: Run::new(),
             run_writing: None,
         }
     }
 
-    /// Takes what comes next in the text.
-    pub(super) fn push(&mut self, stretch: &Stretch<'_>, words: &mut Words) {
+    /// Adds the next stretch of the text.
+    pub(super) fn push(&mut self, stretch: &Stretch<'_>, words: &mut WordSink) {
         let class = stretch.kind.class;
         if let Some(writing) = self.run_writing {
-            if class.extends() || class.writing() == Some(writing) {
+            if class.is_extending() || class.writing() == Some(writing) {
                 self.run.push(stretch, writing, words);
                 return;
             }
-            self.boundary_in_text(words);
+            self.end_segment(words);
         }
         if let Some(writing) = class.writing() {
-            self.boundary_in_text(words);
+            self.end_segment(words);
             self.run_writing = Some(writing);
             self.run.push(stretch, writing, words);
             return;
         }
-        self.push_unless_dictionary(stretch, words);
-        self.after_joiner = class == Class::Joiner;
+        self.push_to_segment(stretch, words);
+        self.is_after_joiner = class == Class::Joiner;
     }
 
-    /// Ends the text, or separates what comes from what was: no word spans this place.
-    pub(super) fn boundary(&mut self, words: &mut Words) {
-        self.boundary_in_text(words);
+    /// Ends the text, or a part of it that no word continues.
+    pub(super) fn separate(&mut self, words: &mut WordSink) {
+        self.end_segment(words);
         words.separate();
     }
 
-    /// Ends the open segment; what comes next stands immediately beside it.
-    fn boundary_in_text(&mut self, words: &mut Words) {
+    /// Ends the open segment; the next one follows immediately.
+    fn end_segment(&mut self, words: &mut WordSink) {
         if let Some(writing) = self.run_writing.take() {
             self.run.finish(writing, words);
         }
-        self.give_up_middle(words);
+        self.split_before_middle(words);
         self.segment.finish(words);
-        self.last = Class::Newline;
-        self.after_joiner = false;
+        self.last_class = Class::Newline;
+        self.is_after_joiner = false;
     }
 
-    fn push_unless_dictionary(&mut self, stretch: &Stretch<'_>, words: &mut Words) {
+    fn push_to_segment(&mut self, stretch: &Stretch<'_>, words: &mut WordSink) {
         let class = stretch.kind.class;
-        if class.extends() && self.last != Class::Newline {
-            let open = match self.middle_class {
+        if class.is_extending() && self.last_class != Class::Newline {
+            let target = match self.middle_class {
                 Some(_) => &mut self.middle,
                 None => &mut self.segment,
             };
-            open.push(stretch);
+            target.push(stretch);
             return;
         }
         if let Some(middle) = self.middle_class {
-            if self.last.completes(middle, class) {
+            if self.last_class.completes(middle, class) {
                 self.segment.append(&mut self.middle);
                 self.middle_class = None;
                 self.segment.push(stretch);
-                self.last = class;
+                self.last_class = class;
                 return;
             }
-            self.give_up_middle(words);
+            self.split_before_middle(words);
         }
-        let is_joined_pictograph = self.after_joiner && stretch.kind.is_pictograph();
-        if self.last.joins(class) || is_joined_pictograph {
+        let is_joined_pictograph = self.is_after_joiner && stretch.kind.is_pictograph();
+        if self.last_class.joins(class) || is_joined_pictograph {
             self.segment.push(stretch);
-            self.last = match (self.last, class) {
+            self.last_class = match (self.last_class, class) {
                 (Class::HebrewLetter, Class::SingleQuote) => Class::HebrewQuote,
-                // A flag is complete with two.
+                // A flag consists of two, so a third one begins another flag (WB15, WB16).
                 (_, Class::Regional) => Class::Other,
                 (_, class) => class,
             };
-        } else if self.last.may_join(class) {
+        } else if self.last_class.can_join(class) {
             self.middle.push(stretch);
             self.middle_class = Some(class);
         } else {
             self.segment.finish(words);
             self.segment.push(stretch);
-            self.last = class;
+            self.last_class = class;
         }
     }
 
-    /// Puts the boundary before the open middle character, which starts a segment of its own.
-    fn give_up_middle(&mut self, words: &mut Words) {
+    /// Ends the segment before the open middle character, which begins a segment of its own.
+    fn split_before_middle(&mut self, words: &mut WordSink) {
         if self.middle_class.take().is_some() {
             self.segment.finish(words);
             self.segment.append(&mut self.middle);
-            self.last = Class::Other;
+            self.last_class = Class::Other;
         }
     }
 }

@@ -1,32 +1,33 @@
-//! Pieces of text that the rules count: like characters, and the text between two boundaries.
+//! Parts of text that the rules count: stretches of like characters, and segments between two
+//! boundaries.
 
-use super::char_class::{Class, Kind, Kinds};
+use super::char_class::{Class, Kind, KindTable};
 
-/// The longest word that is kept, in bytes of UTF-8; longer ones are only counted.
+/// The longest word that is listed, in bytes of UTF-8; longer ones are only counted.
 pub(super) const WORD_BYTES_MAX: usize = 256;
 
-/// Like characters are taken together up to about this length.
+/// A stretch ends at about this length.
 const STRETCH_BYTES_MAX: usize = 1024;
 
-/// Like characters that stand together, where the rules treat them as one; else one character.
+/// Adjacent characters of one kind, if the rules treat them like one character; else one character.
 #[derive(Clone, Copy)]
 pub(super) struct Stretch<'t> {
     pub(super) text: &'t str,
-    /// How many characters it has.
+    /// The number of characters.
     pub(super) characters: u64,
-    /// What each of them is.
+    /// The kind of each of them.
     pub(super) kind: Kind,
 }
 
 impl<'t> Stretch<'t> {
-    /// Takes the first stretch of `text`, which is not empty.
+    /// Returns the first stretch of `text`, which is not empty.
     #[inline]
-    pub(super) fn first(text: &'t str, kinds: Kinds) -> Self {
+    pub(super) fn first(text: &'t str, kinds: KindTable) -> Self {
         let mut rest = text.chars();
         let kind = kinds.of(rest.next().unwrap_or_default());
         let mut characters = 1_u64;
         let mut end = text.len().saturating_sub(rest.as_str().len());
-        if kind.stretches() {
+        if kind.can_stretch() {
             while let Some(c) = rest.next() {
                 if kinds.of(c) != kind || end >= STRETCH_BYTES_MAX {
                     break;
@@ -39,7 +40,7 @@ impl<'t> Stretch<'t> {
     }
 }
 
-/// Text between two boundaries: its length, and as much of it as a word may have.
+/// Text between two boundaries: its length, and its text up to the longest word.
 #[derive(Default)]
 pub(super) struct Segment {
     pub(super) text: String,
@@ -57,11 +58,11 @@ impl Segment {
         if self.bytes <= WORD_BYTES_MAX {
             self.text.push_str(stretch.text);
         }
-        if !kind.class.extends() && !kind.is_syllable_tail() {
+        if !kind.class.is_extending() && !kind.is_syllable_tail() {
             self.characters = self.characters.saturating_add(stretch.characters);
         }
         self.has_hangul |= kind.class == Class::Hangul;
-        self.is_word |= kind.makes_a_word();
+        self.is_word |= kind.is_word_character();
     }
 
     pub(super) fn append(&mut self, tail: &mut Self) {

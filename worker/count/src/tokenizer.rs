@@ -1,10 +1,9 @@
-//! Text and tags of a page, as a stream.
+//! Splits a page into text and tags (ADR 34).
 //!
-//! This is the tokenizer of the HTML standard, reduced to what decides which text is seen: comments
-//! and doctypes are passed over, and of attributes only those in [`Attribute`] are kept. It takes
-//! text in pieces of any size and remembers no more than the names and values of one tag. No byte
-//! is looked at more than a constant number of times. Tests hold it against html5gum, a complete
-//! tokenizer.
+//! This is the tokenizer of the HTML standard, reduced to the parts that decide which text is
+//! visible: comments and doctypes are skipped, and only the attributes in [`Attribute`] are stored.
+//! It reads chunks of any size and stores at most the names and values of one tag. Every byte is
+//! read a constant number of times at most. Tests compare it with html5gum, a complete tokenizer.
 
 #[cfg(test)]
 mod html5lib;
@@ -20,18 +19,18 @@ pub(super) use self::tag::{Attribute, Tag};
 
 use self::{raw::Raw, reference::Reference, tag::TagReader};
 
-/// What a page is read for.
+/// The receiver of the text and tags of a page.
 pub(super) trait Sink {
-    /// Takes text outside of tags, in pieces, with its character references resolved.
-    fn text(&mut self, text: &str);
+    /// Receives text outside of tags, in parts, with its character references resolved.
+    fn add_text(&mut self, text: &str);
 
-    /// Takes a start tag, and says how to read what follows.
+    /// Receives a start tag. Returns how to read the content of the element.
     fn start_tag(&mut self, tag: &Tag) -> Content;
 
-    /// Takes an end tag.
+    /// Receives an end tag.
     fn end_tag(&mut self, tag: &Tag);
 
-    /// Returns whether `<![CDATA[` begins text at this place, as in XML, or a comment, as in HTML.
+    /// Returns whether `<![CDATA[` begins text here, as in XML, or a comment, as in HTML.
     fn has_cdata(&self) -> bool;
 }
 
@@ -48,21 +47,21 @@ pub(super) enum Content {
     Plain,
 }
 
-/// Where the scanner is between two pieces.
+/// The state between two chunks, named as in the HTML standard if it has such a state.
 #[derive(Clone, Copy, Debug)]
 enum State {
     Text,
     /// After `<`.
-    Open,
+    TagOpen,
     /// After `</`.
-    EndOpen,
+    EndTagOpen,
     Tag,
-    /// After `<!` and so many bytes of the start of a comment or of CDATA.
+    /// After `<!` and the given number of bytes of `--` or `[CDATA[`.
     Declaration(Declaration, usize),
-    /// In what ends at the next `>`.
+    /// In text that ends at the next `>`: doctypes, `<?xml ...>` and faulty tags.
     Bogus,
     Comment(Comment),
-    /// In CDATA, after so many closing brackets, two at most.
+    /// In CDATA, after the given number of closing brackets, two at most.
     Cdata(usize),
     Reference,
     Raw,
@@ -92,14 +91,14 @@ enum Comment {
 }
 
 /// Reads one page.
-pub(super) struct Scanner {
+pub(super) struct Tokenizer {
     state: State,
     tag: TagReader,
     reference: Reference,
     raw: Raw,
 }
 
-impl Scanner {
+impl Tokenizer {
     pub(super) fn new() -> Self {
         Self {
             state: State::Text,
@@ -109,21 +108,21 @@ impl Scanner {
         }
     }
 
-    /// Takes the next piece of the page.
-    pub(super) fn push(&mut self, piece: &str, sink: &mut impl Sink) {
-        let mut rest = piece;
-        // Each step uses up text or goes on to a state that does.
+    /// Reads the next chunk of the page.
+    pub(super) fn push(&mut self, chunk: &str, sink: &mut impl Sink) {
+        let mut rest = chunk;
+        // Each step consumes text or changes to a state that does, so the loop ends.
         while !rest.is_empty() {
             rest = self.step(rest, sink);
         }
     }
 
-    /// Ends the page. What was begun and can be text is text; an unfinished tag is nothing.
+    /// Ends the page. Unfinished text, for example `&am`, is text; an unfinished tag is discarded.
     pub(super) fn end(&mut self, sink: &mut impl Sink) {
         match self.state {
-            State::Open => sink.text("<"),
-            State::EndOpen => sink.text("</"),
-            State::Cdata(brackets) => sink.text("]]".get(..brackets).unwrap_or_default()),
+            State::TagOpen => sink.add_text("<"),
+            State::EndTagOpen => sink.add_text("</"),
+            State::Cdata(brackets) => sink.add_text("]]".get(..brackets).unwrap_or_default()),
             State::Reference => self.reference.end(sink),
             State::Raw => self.raw.end(sink),
             State::Text
@@ -136,23 +135,25 @@ impl Scanner {
         self.state = State::Text;
     }
 
-    /// Returns what is left of `rest`.
+    /// Runs the current state on `rest`. Returns the unread part.
     fn step<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
         match self.state {
-            State::Text => self.text(rest, sink),
-            State::Open => self.open(rest, sink),
-            State::EndOpen => self.end_open(rest, sink),
+            State::Text => self.read_text(rest, sink),
+            State::TagOpen => self.read_tag_open(rest, sink),
+            State::EndTagOpen => self.read_end_tag_open(rest, sink),
             State::Tag => self.read_tag(rest, sink),
-            State::Declaration(kind, matched) => self.declaration(rest, kind, matched, sink),
+            State::Declaration(kind, matched_bytes) => {
+                self.read_declaration(rest, kind, matched_bytes, sink)
+            }
             State::Bogus => match memchr(b'>', rest.as_bytes()) {
                 Some(end) => {
                     self.state = State::Text;
-                    after(rest, end.saturating_add(1))
+                    text_after(rest, end.saturating_add(1))
                 }
                 None => "",
             },
-            State::Comment(comment) => self.comment(rest, comment),
-            State::Cdata(brackets) => self.cdata(rest, brackets, sink),
+            State::Comment(comment) => self.read_comment(rest, comment),
+            State::Cdata(brackets) => self.read_cdata(rest, brackets, sink),
             State::Reference => match self.reference.push(rest, sink) {
                 Some(rest) => {
                     self.state = State::Text;
@@ -162,6 +163,7 @@ impl Scanner {
             },
             State::Raw => match self.raw.push(rest, sink) {
                 Some(rest) => {
+                    // `raw` has read `</title`; its attributes and `>` remain.
                     self.tag.start_raw_end(self.raw.name());
                     self.state = State::Tag;
                     rest
@@ -169,61 +171,63 @@ impl Scanner {
                 None => "",
             },
             State::Plain => {
-                add_without_nul(rest, sink);
+                add_text_replacing_nul(rest, sink);
                 ""
             }
         }
     }
 
-    fn text<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
+    fn read_text<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
         let Some(end) = memchr2(b'<', b'&', rest.as_bytes()) else {
-            sink.text(rest);
+            sink.add_text(rest);
             return "";
         };
         if end > 0 {
-            sink.text(before(rest, end));
+            sink.add_text(text_before(rest, end));
         }
         let is_tag = rest.as_bytes().get(end) == Some(&b'<');
-        let rest = after(rest, end.saturating_add(1));
+        let rest = text_after(rest, end.saturating_add(1));
         if !is_tag {
             self.reference.start();
             self.state = State::Reference;
             return rest;
         }
-        self.state = State::Open;
-        // What follows is usually here already, and going on is faster than choosing the way anew.
-        if rest.is_empty() { rest } else { self.open(rest, sink) }
+        self.state = State::TagOpen;
+        // Calling the next state directly is faster than the `match` in `step`, and usually the
+        // next byte is in the same chunk.
+        if rest.is_empty() { rest } else { self.read_tag_open(rest, sink) }
     }
 
-    fn open<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
+    fn read_tag_open<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
         match rest.as_bytes().first() {
             Some(b'!') => self.state = State::Declaration(Declaration::Unknown, 0),
             Some(b'/') => {
-                self.state = State::EndOpen;
-                let rest = after(rest, 1);
-                return if rest.is_empty() { rest } else { self.end_open(rest, sink) };
+                self.state = State::EndTagOpen;
+                let rest = text_after(rest, 1);
+                return if rest.is_empty() { rest } else { self.read_end_tag_open(rest, sink) };
             }
             Some(b'?') => self.state = State::Bogus,
             Some(byte) if byte.is_ascii_alphabetic() => {
                 self.tag.start(false);
                 return self.begin_tag(rest, sink);
             }
+            // As in `1 < 2`.
             _ => {
-                sink.text("<");
+                sink.add_text("<");
                 self.state = State::Text;
                 return rest;
             }
         }
-        after(rest, 1)
+        text_after(rest, 1)
     }
 
-    fn end_open<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
+    fn read_end_tag_open<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
         match rest.as_bytes().first() {
             Some(byte) if byte.is_ascii_alphabetic() => {
                 self.tag.start(true);
                 self.begin_tag(rest, sink)
             }
-            // Ends at once if this is `</>`.
+            // `</ x>` is a comment. `</>` is nothing: the state ends at its `>`.
             _ => {
                 self.state = State::Bogus;
                 rest
@@ -231,9 +235,11 @@ impl Scanner {
         }
     }
 
+    /// Reads a tag from its first letter on.
     fn begin_tag<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
-        if let Some(rest) = self.tag.push_whole(rest) {
-            self.take_tag(sink);
+        // Most tags are complete in this chunk and need no states.
+        if let Some(rest) = self.tag.push_complete(rest) {
+            self.emit_tag(sink);
             return rest;
         }
         self.state = State::Tag;
@@ -242,11 +248,11 @@ impl Scanner {
 
     fn read_tag<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
         let Some(rest) = self.tag.push(rest) else { return "" };
-        self.take_tag(sink);
+        self.emit_tag(sink);
         rest
     }
 
-    fn take_tag(&mut self, sink: &mut impl Sink) {
+    fn emit_tag(&mut self, sink: &mut impl Sink) {
         let tag = self.tag.tag();
         self.state = State::Text;
         if tag.is_end() {
@@ -263,14 +269,15 @@ impl Scanner {
         }
     }
 
-    fn declaration<'t>(
+    fn read_declaration<'t>(
         &mut self,
         rest: &'t str,
         kind: Declaration,
-        matched: usize,
+        matched_bytes: usize,
         sink: &impl Sink,
     ) -> &'t str {
         let byte = rest.as_bytes().first();
+        // The first byte decides which name is expected; then all its bytes are compared.
         let (kind, name) = match (kind, byte) {
             (Declaration::Comment, _) | (Declaration::Unknown, Some(b'-')) => {
                 (Declaration::Comment, b"--".as_slice())
@@ -278,38 +285,41 @@ impl Scanner {
             (Declaration::Cdata, _) | (Declaration::Unknown, Some(b'[')) => {
                 (Declaration::Cdata, b"[CDATA[".as_slice())
             }
-            // A doctype ends at the next `>`, too.
+            // A doctype, too, ends at the next `>`, even within quotes.
             (Declaration::Unknown, _) => {
                 self.state = State::Bogus;
                 return rest;
             }
         };
-        if byte != name.get(matched) {
+        if byte != name.get(matched_bytes) {
+            // As in `<!-x>`, which ends at the first `>`.
             self.state = State::Bogus;
             return rest;
         }
-        let matched = matched.saturating_add(1);
+        let matched_bytes = matched_bytes.saturating_add(1);
         self.state = match kind {
-            _ if matched < name.len() => State::Declaration(kind, matched),
+            _ if matched_bytes < name.len() => State::Declaration(kind, matched_bytes),
             Declaration::Comment => State::Comment(Comment::Start),
             Declaration::Cdata if sink.has_cdata() => State::Cdata(0),
             Declaration::Cdata | Declaration::Unknown => State::Bogus,
         };
-        after(rest, 1)
+        text_after(rest, 1)
     }
 
-    fn comment<'t>(&mut self, rest: &'t str, comment: Comment) -> &'t str {
+    fn read_comment<'t>(&mut self, rest: &'t str, comment: Comment) -> &'t str {
         if matches!(comment, Comment::Inside) {
             let Some(dash) = memchr(b'-', rest.as_bytes()) else {
                 return "";
             };
             self.state = State::Comment(Comment::Dash);
-            return after(rest, dash.saturating_add(1));
+            return text_after(rest, dash.saturating_add(1));
         }
+        // `<!-->` and `<!--->` are complete comments, `--!>` ends one, and `---->` too: after `--`,
+        // further dashes change nothing.
         let next = match (rest.as_bytes().first(), comment) {
             (Some(b'>'), Comment::Start | Comment::StartDash | Comment::End | Comment::EndBang) => {
                 self.state = State::Text;
-                return after(rest, 1);
+                return text_after(rest, 1);
             }
             (Some(b'-'), Comment::Start) => Comment::StartDash,
             (Some(b'-'), Comment::StartDash | Comment::Dash | Comment::End) => Comment::End,
@@ -321,43 +331,45 @@ impl Scanner {
             }
         };
         self.state = State::Comment(next);
-        after(rest, 1)
+        text_after(rest, 1)
     }
 
-    fn cdata<'t>(&mut self, rest: &'t str, brackets: usize, sink: &mut impl Sink) -> &'t str {
+    fn read_cdata<'t>(&mut self, rest: &'t str, brackets: usize, sink: &mut impl Sink) -> &'t str {
         match (rest.as_bytes().first(), brackets) {
             (Some(b'>'), 2) => self.state = State::Text,
-            (Some(b']'), 2) => sink.text("]"),
+            // Of `]]]>`, the first bracket is text.
+            (Some(b']'), 2) => sink.add_text("]"),
             (Some(b']'), _) => self.state = State::Cdata(brackets.saturating_add(1)),
             _ => {
-                sink.text("]]".get(..brackets).unwrap_or_default());
+                // The brackets did not end CDATA, so they are text.
+                sink.add_text("]]".get(..brackets).unwrap_or_default());
                 self.state = State::Cdata(0);
                 let end = memchr(b']', rest.as_bytes()).unwrap_or(rest.len());
-                sink.text(before(rest, end));
-                return after(rest, end);
+                sink.add_text(text_before(rest, end));
+                return text_after(rest, end);
             }
         }
-        after(rest, 1)
+        text_after(rest, 1)
     }
 }
 
-/// Returns the start of `text` up to `end`, which is beside an ASCII character.
-fn before(text: &str, end: usize) -> &str {
+/// Returns `text` up to `end`, which is next to an ASCII character and so a character boundary.
+fn text_before(text: &str, end: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-/// Returns the rest of `text` from `start`, which is beside an ASCII character.
-fn after(text: &str, start: usize) -> &str {
+/// Returns `text` from `start`, which is next to an ASCII character and so a character boundary.
+fn text_after(text: &str, start: usize) -> &str {
     text.get(start..).unwrap_or_default()
 }
 
-/// Adds text in which NUL cannot be passed over.
-fn add_without_nul(text: &str, sink: &mut impl Sink) {
+/// Adds text of an element in which HTML replaces NUL by U+FFFD instead of dropping it.
+fn add_text_replacing_nul(text: &str, sink: &mut impl Sink) {
     let mut parts = text.split('\0');
-    sink.text(parts.next().unwrap_or_default());
+    sink.add_text(parts.next().unwrap_or_default());
     for part in parts {
-        sink.text("\u{fffd}");
-        sink.text(part);
+        sink.add_text("\u{fffd}");
+        sink.add_text(part);
     }
 }
 

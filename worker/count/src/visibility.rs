@@ -1,7 +1,7 @@
-//! Which part of a page is text that a reader sees, and where its words are separated.
+//! Which text of a page is visible, and where its words are separated.
 //!
-//! There is no tree: one hidden element at a time is followed by its name and a depth, which
-//! takes constant memory and linear time whatever the page looks like.
+//! There is no tree: one hidden element at a time is followed by its name and a depth, which takes
+//! constant memory and linear time for any page.
 
 use super::{
     counter::DropReason,
@@ -9,72 +9,72 @@ use super::{
     open_element::{End, OpenElement},
 };
 
-/// How names and slashes are understood.
+/// The syntax by which names and slashes are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Syntax {
     Html,
     Xml,
 }
 
-/// What a tag means for the words around it.
+/// Whether a tag separates the words around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Words go on across the tag.
+pub(super) enum Separation {
+    /// Words continue across the tag.
     Join,
     /// No word spans the tag.
     Break,
 }
 
-/// What a tag does.
+/// The effect of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Effect {
-    pub(super) step: Step,
-    /// Whether the tag begins or ends something that is seen and has content.
-    pub(super) is_seen: bool,
+    pub(super) separation: Separation,
+    /// Whether the tag begins or ends a visible element that has content.
+    pub(super) is_visible: bool,
 }
 
 impl Effect {
-    const NONE: Self = Self { step: Step::Join, is_seen: false };
+    const NONE: Self = Self { separation: Separation::Join, is_visible: false };
 }
 
 /// Follows the tags of a page.
 pub(super) struct Visibility {
     syntax: Syntax,
     hidden: Option<(OpenElement, DropReason)>,
-    /// Open SVG and `MathML` elements.
-    foreign: usize,
+    /// The number of open SVG and `MathML` elements.
+    foreign_depth: usize,
 }
 
 impl Visibility {
     pub(super) const fn new(syntax: Syntax) -> Self {
-        Self { syntax, hidden: None, foreign: 0 }
+        Self { syntax, hidden: None, foreign_depth: 0 }
     }
 
-    /// Returns why text at this place is not seen, or `None` if it is.
-    pub(super) fn hides_text(&self) -> Option<DropReason> {
-        self.hidden.as_ref().map(|(_, why)| *why)
+    /// Returns why text at this position is not visible, or `None` if it is.
+    pub(super) fn drop_reason(&self) -> Option<DropReason> {
+        self.hidden.as_ref().map(|(_, reason)| *reason)
     }
 
-    /// Returns whether the rules of XML hold at this place, as they do inside SVG and `MathML`.
+    /// Returns whether the rules of XML apply here, as they do inside SVG and `MathML`.
     pub(super) const fn is_xml(&self) -> bool {
-        matches!(self.syntax, Syntax::Xml) || self.foreign > 0
+        matches!(self.syntax, Syntax::Xml) || self.foreign_depth > 0
     }
 
-    /// Takes a start tag; `is_hidden` if its attributes hide the element.
+    /// Processes a start tag; `is_hidden` if its attributes hide the element.
     pub(super) fn start(
         &mut self,
         (name, element): (&str, Element),
         is_hidden: bool,
         is_closed: bool,
     ) -> Effect {
-        if element.is(Element::BREAKS_OUT) {
-            self.foreign = 0;
+        if element.has(Element::BREAKS_OUT) {
+            self.foreign_depth = 0;
         }
-        let is_foreign_root = element.is(Element::FOREIGN);
+        let is_foreign_root = element.has(Element::FOREIGN);
         let is_empty =
-            element.is(Element::VOID) || (is_closed && (is_foreign_root || self.is_xml()));
+            element.has(Element::VOID) || (is_closed && (is_foreign_root || self.is_xml()));
         if is_foreign_root && !is_empty {
-            self.foreign = self.foreign.saturating_add(1);
+            self.foreign_depth = self.foreign_depth.saturating_add(1);
         }
         if let Some((hidden, _)) = &mut self.hidden {
             if !hidden.is_ended_by_start(name, element) {
@@ -85,49 +85,51 @@ impl Visibility {
             }
             self.hidden = None;
         }
-        if !is_empty && (is_hidden || element.is(Element::UNSEEN) || element.is(Element::BOX)) {
-            let why = match name {
+        if !is_empty && (is_hidden || element.has(Element::INVISIBLE) || element.has(Element::BOX))
+        {
+            let reason = match name {
                 "script" => DropReason::Scripts,
                 "style" => DropReason::Styles,
                 "template" => DropReason::Templates,
                 _ if is_hidden => DropReason::Hidden,
                 _ => DropReason::Replaced,
             };
-            self.hidden = Some((OpenElement::new(name), why));
-            let step = if is_hidden { Step::Join } else { step_of(element) };
-            return Effect { step, is_seen: false };
+            self.hidden = Some((OpenElement::new(name), reason));
+            let separation = if is_hidden { Separation::Join } else { separation_of(element) };
+            return Effect { separation, is_visible: false };
         }
-        Effect { step: step_of(element), is_seen: !is_empty }
+        Effect { separation: separation_of(element), is_visible: !is_empty }
     }
 
-    /// Takes an end tag.
+    /// Processes an end tag.
     pub(super) fn end(&mut self, (name, element): (&str, Element)) -> Effect {
-        if element.is(Element::FOREIGN) {
-            self.foreign = self.foreign.saturating_sub(1);
+        if element.has(Element::FOREIGN) {
+            self.foreign_depth = self.foreign_depth.saturating_sub(1);
         }
         match self.hidden.as_mut().map(|(hidden, _)| hidden.end(name, element)) {
             Some(End::Inside) => return Effect::NONE,
             Some(End::Own) => {
                 self.hidden = None;
-                // What the reader does not see cannot separate words; a box can be seen.
-                let step = if element.is(Element::BOX) { Step::Break } else { Step::Join };
-                return Effect { step, is_seen: false };
+                // An invisible element cannot separate words, but a box is visible.
+                let is_box = element.has(Element::BOX);
+                let separation = if is_box { Separation::Break } else { Separation::Join };
+                return Effect { separation, is_visible: false };
             }
             Some(End::Parent) => self.hidden = None,
             None => {}
         }
-        Effect { step: step_of(element), is_seen: true }
+        Effect { separation: separation_of(element), is_visible: true }
     }
 }
 
-fn step_of(element: Element) -> Step {
-    let joins = element.is(Element::INLINE) || element.is(Element::UNSEEN);
-    if joins { Step::Join } else { Step::Break }
+fn separation_of(element: Element) -> Separation {
+    let joins = element.has(Element::INLINE) || element.has(Element::INVISIBLE);
+    if joins { Separation::Join } else { Separation::Break }
 }
 
 /// Returns whether a `style` attribute takes the element out of the page: its last `display` is
 /// `none`.
-pub(super) fn displays_nothing(style: &str) -> bool {
+pub(super) fn is_display_none(style: &str) -> bool {
     let declarations = style.split(';').filter_map(|declaration| declaration.split_once(':'));
     let mut displays =
         declarations.filter(|(property, _)| property.trim().eq_ignore_ascii_case("display"));
@@ -148,7 +150,7 @@ mod tests {
             "color: red; DISPLAY : None !important ;",
             "display:block;display:none",
         ] {
-            assert!(displays_nothing(style), "{style}");
+            assert!(is_display_none(style), "{style}");
         }
         for style in [
             "",
@@ -158,7 +160,7 @@ mod tests {
             "x-display:none",
             "content:none",
         ] {
-            assert!(!displays_nothing(style), "{style}");
+            assert!(!is_display_none(style), "{style}");
         }
     }
 }

@@ -1,56 +1,57 @@
-//! The rules that go by white space.
+//! The rules that separate words at white space: `whitespace` and `office`.
 
 use super::{
     char_class::Class,
     stretch::{Segment, Stretch},
-    word_sink::{Listing, Words},
+    word_sink::{Listing, WordSink},
 };
 
-/// What the rule `office` has open.
+/// The open word of the rule `office`.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum OpenToken {
+enum OfficeToken {
     #[default]
-    Nothing,
-    /// A character that is a word by itself: only marks can follow.
-    Alone,
+    None,
+    /// A character that is a word by itself, such as `水`: only marks can follow.
+    SingleCharacter,
     Word,
 }
 
-/// Counts by the rules `whitespace` and `office`, and keeps the text of the one that is listed.
+/// Counts by the rules `whitespace` and `office`, and collects the words of the one that is listed.
 #[derive(Default)]
-pub(super) struct Spacing {
-    in_word: bool,
-    open: OpenToken,
-    text: Segment,
+pub(super) struct WhitespaceRules {
+    is_in_word: bool,
+    office_token: OfficeToken,
+    /// The open word of the listed rule.
+    word: Segment,
 }
 
-impl Spacing {
-    /// Takes what comes next in the text.
-    pub(super) fn push(&mut self, stretch: &Stretch<'_>, words: &mut Words) {
+impl WhitespaceRules {
+    /// Adds the next stretch of the text.
+    pub(super) fn push(&mut self, stretch: &Stretch<'_>, words: &mut WordSink) {
         if stretch.kind.is_space() {
             self.end(words);
             return;
         }
-        if !self.in_word {
-            self.in_word = true;
+        if !self.is_in_word {
+            self.is_in_word = true;
             words.sums.whitespace = words.sums.whitespace.saturating_add(1);
         }
         if words.listing == Listing::Spaced {
-            self.text.push(stretch);
+            self.word.push(stretch);
         }
         self.push_office(stretch, words);
     }
 
     /// Ends the open word.
-    pub(super) fn end(&mut self, words: &mut Words) {
+    pub(super) fn end(&mut self, words: &mut WordSink) {
         if words.listing == Listing::Spaced {
             self.list(Listing::Spaced, words);
         }
         self.end_office(words);
-        self.in_word = false;
+        self.is_in_word = false;
     }
 
-    fn push_office(&mut self, stretch: &Stretch<'_>, words: &mut Words) {
+    fn push_office(&mut self, stretch: &Stretch<'_>, words: &mut WordSink) {
         let is_listed = words.listing == Listing::Office;
         let class = stretch.kind.class;
         if matches!(class, Class::Han | Class::Kana) {
@@ -60,35 +61,35 @@ impl Spacing {
                     self.end_office(words);
                     let mut bytes = [0; 4];
                     let text = c.encode_utf8(&mut bytes);
-                    self.text.push(&Stretch { text, characters: 1, kind: stretch.kind });
+                    self.word.push(&Stretch { text, characters: 1, kind: stretch.kind });
                 }
             }
-            self.open = OpenToken::Alone;
+            self.office_token = OfficeToken::SingleCharacter;
             return;
         }
-        if self.open == OpenToken::Alone && !class.extends() {
+        if self.office_token == OfficeToken::SingleCharacter && !class.is_extending() {
             self.end_office(words);
         }
-        if self.open == OpenToken::Nothing {
-            self.open = OpenToken::Word;
+        if self.office_token == OfficeToken::None {
+            self.office_token = OfficeToken::Word;
             words.sums.office = words.sums.office.saturating_add(1);
         }
         if is_listed {
-            self.text.push(stretch);
+            self.word.push(stretch);
         }
     }
 
-    fn end_office(&mut self, words: &mut Words) {
+    fn end_office(&mut self, words: &mut WordSink) {
         if words.listing == Listing::Office {
             self.list(Listing::Office, words);
         }
-        self.open = OpenToken::Nothing;
+        self.office_token = OfficeToken::None;
     }
 
-    fn list(&mut self, listing: Listing, words: &mut Words) {
-        if self.text.bytes > 0 {
-            words.list(listing, &self.text.text, self.text.bytes);
-            self.text.clear();
+    fn list(&mut self, listing: Listing, words: &mut WordSink) {
+        if self.word.bytes > 0 {
+            words.list(listing, &self.word.text, self.word.bytes);
+            self.word.clear();
         }
     }
 }

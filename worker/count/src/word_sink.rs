@@ -1,4 +1,4 @@
-//! What the rules make of the text: one pass counts by all of them and lists the words of one.
+//! Collects the words that the rules find: one pass counts by all rules and lists the words of one.
 
 use std::collections::HashSet;
 
@@ -9,29 +9,29 @@ use wordmill_common::{
 
 use super::{
     char_class::{Class, Writing},
-    normalize::KeyMaker,
+    normalize::Normalizer,
     rules::{CharacterCounts, Sums},
     stretch::{Segment, Stretch, WORD_BYTES_MAX},
-    word_table::Table,
+    word_table::WordTable,
 };
 
-/// Whose words are listed.
+/// The kind of words that are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listing {
     /// Those between Unicode's boundaries.
     Segments,
-    /// What is between white space.
+    /// Those between white space.
     Spaced,
-    /// The same, with some characters alone.
+    /// Those between white space, with some characters as words of their own.
     Office,
-    /// None: what is read now is only counted.
-    Nothing,
+    /// None: the current text is only counted.
+    None,
 }
 
 impl Listing {
     pub(super) const fn of(rule: RuleName) -> Self {
         match rule {
-            // A volume is a number; it is made of the same words.
+            // A volume is a number without words of its own; it is made of those of `unicode`.
             RuleName::Unicode | RuleName::Gmx => Self::Segments,
             RuleName::Whitespace => Self::Spaced,
             RuleName::Office => Self::Office,
@@ -40,26 +40,26 @@ impl Listing {
 }
 
 /// Collects words.
-pub(super) struct Words {
-    /// What was counted since somebody took it.
+pub(super) struct WordSink {
+    /// The sums since the counter took them the last time.
     pub(super) sums: Sums,
     pub(super) listing: Listing,
     /// Whether white space only separates, as in a page.
     pub(super) is_page: bool,
-    table: Table,
-    join: Option<Join>,
+    table: WordTable,
+    join: Option<HyphenJoin>,
     filter: Filter,
 }
 
-/// Words that hyphens may make one.
+/// The open word that hyphens may extend: of `well-known`, first `well`.
 #[derive(Default)]
-struct Join {
-    open: Segment,
+struct HyphenJoin {
+    word: Segment,
     has_hyphen: bool,
     hyphen: String,
 }
 
-/// Which words of the table are left out.
+/// The options that leave words out of the histogram.
 struct Filter {
     skips_numbers: bool,
     min_len: usize,
@@ -68,10 +68,10 @@ struct Filter {
 
 impl Filter {
     fn new(options: &Options) -> Self {
-        let key_maker = KeyMaker::new(options);
+        let normalizer = Normalizer::new(options);
         let mut key = String::new();
         let stop_words = options.stop_words.iter().map(|word| {
-            key_maker.write(word, &mut key);
+            normalizer.write(word, &mut key);
             key.clone()
         });
         Self {
@@ -81,42 +81,42 @@ impl Filter {
         }
     }
 
-    fn keeps_all(&self) -> bool {
+    fn accepts_all(&self) -> bool {
         !self.skips_numbers && self.min_len <= 1 && self.stop_words.is_empty()
     }
 
-    fn keeps(&self, word: &str) -> bool {
+    fn accepts(&self, word: &str) -> bool {
         let is_number =
             || word.chars().any(char::is_numeric) && !word.chars().any(char::is_alphabetic);
         let is_short = || self.min_len > 1 && word.chars().count() < self.min_len;
-        let is_left_out = is_short() || self.stop_words.contains(word);
-        !(is_left_out || (self.skips_numbers && is_number()))
+        let is_excluded = is_short() || self.stop_words.contains(word);
+        !(is_excluded || (self.skips_numbers && is_number()))
     }
 }
 
-impl Words {
+impl WordSink {
     pub(super) fn new(options: &Options, unique_words_max: usize) -> Self {
         Self {
             sums: Sums::default(),
             listing: Listing::of(options.rule),
             is_page: true,
-            table: Table::new(KeyMaker::new(options), unique_words_max),
-            join: (options.hyphen == Hyphen::Join).then(Join::default),
+            table: WordTable::new(Normalizer::new(options), unique_words_max),
+            join: (options.hyphen == Hyphen::Join).then(HyphenJoin::default),
             filter: Filter::new(options),
         }
     }
 
-    /// Returns where ASCII words go.
-    pub(super) const fn table(&mut self) -> &mut Table {
+    /// Returns the table, to which the fast way for ASCII adds words directly.
+    pub(super) const fn table(&mut self) -> &mut WordTable {
         &mut self.table
     }
 
-    /// Returns whether there were more different words than the options allow.
+    /// Returns whether there were more distinct words than the options allow.
     pub(super) const fn is_full(&self) -> bool {
         self.table.is_full()
     }
 
-    /// Adds what is between two of Unicode's boundaries.
+    /// Adds the text between two of Unicode's boundaries.
     pub(super) fn add_segment(&mut self, segment: &Segment) {
         if segment.is_word {
             self.sums.unicode = self.sums.unicode.saturating_add(1);
@@ -125,7 +125,7 @@ impl Words {
             }
         }
         if self.join.is_some() {
-            self.join(segment);
+            self.join_segment(segment);
         } else if segment.is_word {
             self.list(Listing::Segments, &segment.text, segment.bytes);
         }
@@ -135,54 +135,54 @@ impl Words {
     pub(super) fn add_letters(&mut self, writing: Writing, stretch: &Stretch<'_>) {
         let class = stretch.kind.class;
         self.sums.has_kana |= class == Class::Kana;
-        match self.divided(writing) {
+        match self.counts_of(writing) {
             // Thai writes vowels as marks, and a volume counts them.
-            Some(divided) if writing == Writing::Thai || !class.extends() => {
-                divided.add(stretch.characters, 0);
+            Some(counts) if writing == Writing::Thai || !class.is_extending() => {
+                counts.add(stretch.characters, 0);
             }
             Some(_) | None => {}
         }
     }
 
     /// Adds a word that was cut out of a run of letters.
-    pub(super) fn add_cut(&mut self, word: &str, writing: Writing) {
+    pub(super) fn add_dictionary_word(&mut self, word: &str, writing: Writing) {
         self.sums.unicode = self.sums.unicode.saturating_add(1);
-        if let Some(divided) = self.divided(writing) {
-            divided.add(0, 1);
+        if let Some(counts) = self.counts_of(writing) {
+            counts.add(0, 1);
         }
         if self.join.is_some() {
             let text = word.to_owned();
             let bytes = word.len();
-            self.join(&Segment { text, bytes, is_word: true, ..Segment::default() });
+            self.join_segment(&Segment { text, bytes, is_word: true, ..Segment::default() });
         } else {
             self.list(Listing::Segments, word, word.len());
         }
     }
 
-    /// Ends the words before: a hyphen joins nothing across this place.
+    /// Separates the text before from the text after: no hyphen joins them.
     pub(super) fn separate(&mut self) {
         if let Some(mut join) = self.join.take() {
-            self.list_open(&mut join);
+            self.list_joined(&mut join);
             self.join = Some(join);
         }
     }
 
-    /// Takes back every word that was listed.
-    pub(super) fn forget(&mut self) {
+    /// Discards every listed word.
+    pub(super) fn clear(&mut self) {
         self.table.clear();
         self.sums = Sums::default();
     }
 
-    /// Returns the words that were listed; `None` if there were more than the options allow.
+    /// Returns the listed words; `None` if there were more than the options allow.
     pub(super) fn into_histogram(self) -> Option<Histogram> {
         let mut histogram = self.table.into_histogram()?;
-        if !self.filter.keeps_all() {
-            histogram.retain(|word| self.filter.keeps(word));
+        if !self.filter.accepts_all() {
+            histogram.retain(|word| self.filter.accepts(word));
         }
         Some(histogram)
     }
 
-    /// Lists a word, unless those of another rule are listed.
+    /// Lists a word of the given kind, if that kind is listed.
     pub(super) fn list(&mut self, listing: Listing, text: &str, bytes: usize) {
         if self.listing != listing {
             return;
@@ -194,7 +194,7 @@ impl Words {
         }
     }
 
-    fn divided(&mut self, writing: Writing) -> Option<&mut CharacterCounts> {
+    fn counts_of(&mut self, writing: Writing) -> Option<&mut CharacterCounts> {
         match writing {
             Writing::ChineseJapanese => Some(&mut self.sums.han_kana),
             Writing::Thai => Some(&mut self.sums.thai),
@@ -202,30 +202,30 @@ impl Words {
         }
     }
 
-    fn join(&mut self, segment: &Segment) {
+    fn join_segment(&mut self, segment: &Segment) {
         let Some(mut join) = self.join.take() else { return };
         let is_hyphen = matches!(segment.text.as_str(), "-" | "\u{2010}" | "\u{2011}");
         if segment.is_word {
             if join.has_hyphen {
-                join.open.push_text(&join.hyphen, join.hyphen.len());
+                join.word.push_text(&join.hyphen, join.hyphen.len());
             } else {
-                self.list_open(&mut join);
+                self.list_joined(&mut join);
             }
-            join.open.push_text(&segment.text, segment.bytes);
+            join.word.push_text(&segment.text, segment.bytes);
             join.has_hyphen = false;
-        } else if is_hyphen && join.open.bytes > 0 && !join.has_hyphen {
+        } else if is_hyphen && join.word.bytes > 0 && !join.has_hyphen {
             join.has_hyphen = true;
             join.hyphen.clone_from(&segment.text);
         } else {
-            self.list_open(&mut join);
+            self.list_joined(&mut join);
         }
         self.join = Some(join);
     }
 
-    fn list_open(&mut self, join: &mut Join) {
-        if join.open.bytes > 0 {
-            self.list(Listing::Segments, &join.open.text, join.open.bytes);
-            join.open.clear();
+    fn list_joined(&mut self, join: &mut HyphenJoin) {
+        if join.word.bytes > 0 {
+            self.list(Listing::Segments, &join.word.text, join.word.bytes);
+            join.word.clear();
         }
         join.has_hyphen = false;
     }

@@ -1,150 +1,136 @@
-//! The words met so far and how often.
+//! The hash table of words and their counts (ADR 36).
 //!
-//! Words are counted as they are written; what they are listed under is found once for each
-//! different form, when the table is settled, and not at every occurrence.
+//! Words are counted as they are written. They are normalized once for each distinct form, when the
+//! table is full or finished, and not at every occurrence: until then `The` and `the` are two
+//! words.
 
 mod hash;
+mod slot;
 
 use std::collections::HashMap;
 
 use wordmill_common::histogram::Histogram;
 
-use self::hash::Seeds;
-use super::normalize::KeyMaker;
+pub(super) use self::slot::{SHORT_BYTES_MAX, pack};
 
-/// The longest word that is kept within its slot, in bytes.
-pub(super) const SHORT_BYTES_MAX: usize = 16;
+use self::{
+    hash::Seeds,
+    slot::{Slot, unpack},
+};
+use super::normalize::Normalizer;
 
 /// Slots of a new table; always a power of two.
 const SLOTS_MIN: usize = 1024;
 
-/// The longest search for a free slot that is put up with before all slots are dealt anew.
+/// The longest probe that is allowed before the table is rehashed with other seeds.
 ///
-/// Half of the slots are free, so a search of this length does not happen by chance: in a table of
-/// millions of words the longest is below 100.
-const SEARCH_MAX: usize = 256;
+/// At most half of the slots are occupied, so a probe of this length does not happen by chance: in
+/// a table of millions of words the longest is below 100.
+const PROBE_LENGTH_MAX: usize = 256;
 
 /// A table of fewer slots keeps three quarters of them free, a larger one half of them.
-const SLOTS_MANY: usize = 8192;
+const LARGE_TABLE_SLOTS_MIN: usize = 8192;
 
-/// A word of up to [`SHORT_BYTES_MAX`] bytes, padded with zeros; a count of 0 is a free slot.
-#[derive(Clone, Copy, Default)]
-struct Slot {
-    low: u64,
-    high: u64,
-    count: u64,
-}
-
-impl Slot {
-    /// Returns whether the word is certainly listed as it is written: ASCII without capitals.
-    const fn is_key(&self) -> bool {
-        const EACH: u64 = 0x0101_0101_0101_0101;
-        // What has one of the two bits of letters has the other one, too.
-        let either = self.low | self.high;
-        let has_capitals =
-            ((self.low & !(self.low << 1)) | (self.high & !(self.high << 1))) & (EACH << 6);
-        either & (EACH << 7) == 0 && has_capitals == 0
-    }
-}
-
-/// Collects words. Its size is bounded by the number of different words it may hold: between two
-/// settlements it has up to half as many forms more.
-pub(super) struct Table {
+/// Collects words. Its size is bounded by the number of distinct words that it may hold: before
+/// they are normalized it has up to half as many forms more.
+pub(super) struct WordTable {
+    /// Open addressing with linear probing.
     slots: Vec<Slot>,
-    short: usize,
-    /// How many short words there may be before there are to be more slots.
-    short_max: usize,
-    long: HashMap<Box<str>, u64, Seeds>,
+    short_words: usize,
+    /// Short words that the slots are enough for.
+    short_words_max: usize,
+    long_words: HashMap<Box<str>, u64, Seeds>,
     seeds: Seeds,
-    key_maker: KeyMaker,
-    /// What was put into a slot since the last settlement and may not be a key.
-    raw: Vec<Slot>,
-    /// Whether there may be such a word among the long ones.
-    has_raw_long: bool,
-    settle_at: usize,
+    normalizer: Normalizer,
+    /// Short words since the last normalization that may not be normalized.
+    unnormalized: Vec<Slot>,
+    /// Whether a long word may not be normalized.
+    has_unnormalized_long: bool,
+    /// The number of words above which all are normalized.
+    normalize_above: usize,
     unique_words_max: usize,
-    full: bool,
+    is_full: bool,
 }
 
-impl Table {
-    pub(super) fn new(key_maker: KeyMaker, unique_words_max: usize) -> Self {
+impl WordTable {
+    pub(super) fn new(normalizer: Normalizer, unique_words_max: usize) -> Self {
         let seeds = Seeds::new();
         Self {
             slots: vec![Slot::default(); SLOTS_MIN],
-            short: 0,
-            short_max: short_max(SLOTS_MIN),
-            long: HashMap::with_hasher(seeds),
+            short_words: 0,
+            short_words_max: short_words_max(SLOTS_MIN),
+            long_words: HashMap::with_hasher(seeds),
             seeds,
-            key_maker,
-            raw: Vec::new(),
-            has_raw_long: false,
-            settle_at: unique_words_max,
+            normalizer,
+            unnormalized: Vec::new(),
+            has_unnormalized_long: false,
+            normalize_above: unique_words_max,
             unique_words_max,
-            full: false,
+            is_full: false,
         }
     }
 
-    /// Tells whether ASCII words have to be given in lower case.
-    pub(super) fn lowers(&self) -> bool {
-        self.key_maker.lowers()
+    /// Returns whether ASCII words have to be added in lower case.
+    pub(super) fn is_lowercasing(&self) -> bool {
+        self.normalizer.is_lowercasing()
     }
 
     /// Counts a word in any form; it is not empty.
     pub(super) fn add(&mut self, word: &str) {
         match pack(word.as_bytes()) {
-            Some((low, high)) => self.add_short_times(low, high, 1),
+            Some((low, high)) => self.insert_short(low, high, 1),
             None => {
-                self.has_raw_long = true;
-                self.add_long_times(word, 1);
+                self.has_unnormalized_long = true;
+                self.insert_long(word, 1);
             }
         }
     }
 
-    /// Counts an ASCII word that is a key already; it is not empty.
-    pub(super) fn add_key(&mut self, word: &str) {
-        self.add_times(word, 1);
+    /// Counts a normalized ASCII word; it is not empty.
+    pub(super) fn add_normalized(&mut self, word: &str) {
+        self.insert(word, 1);
     }
 
-    /// Counts an ASCII word that is a key already, of up to [`SHORT_BYTES_MAX`] bytes, of which the
-    /// last is not zero.
+    /// Counts a normalized ASCII word of up to [`SHORT_BYTES_MAX`] bytes, of which the last is not
+    /// zero.
     #[inline]
     pub(super) fn add_short(&mut self, low: u64, high: u64) {
-        self.add_short_times(low, high, 1);
+        self.insert_short(low, high, 1);
     }
 
-    /// Forgets every word.
+    /// Removes every word.
     pub(super) fn clear(&mut self) {
         self.slots.fill(Slot::default());
-        self.short = 0;
-        self.long.clear();
-        self.raw.clear();
-        self.has_raw_long = false;
+        self.short_words = 0;
+        self.long_words.clear();
+        self.unnormalized.clear();
+        self.has_unnormalized_long = false;
     }
 
-    /// Returns whether there were more different words than the table may hold.
+    /// Returns whether there were more distinct words than the table may hold.
     pub(super) const fn is_full(&self) -> bool {
-        self.full
+        self.is_full
     }
 
     /// Returns the words; `None` if there were more than the table may hold.
     pub(super) fn into_histogram(mut self) -> Option<Histogram> {
-        self.settle();
-        if self.full || self.len() > self.unique_words_max {
+        self.normalize_words();
+        if self.is_full || self.len() > self.unique_words_max {
             return None;
         }
-        let long_bytes: usize = self.long.keys().map(|word| word.len()).sum();
-        let short_bytes = self.short.saturating_mul(SHORT_BYTES_MAX);
+        let long_bytes: usize = self.long_words.keys().map(|word| word.len()).sum();
+        let short_bytes = self.short_words.saturating_mul(SHORT_BYTES_MAX);
         let mut text = Vec::with_capacity(short_bytes.saturating_add(long_bytes));
         let mut ends = Vec::with_capacity(self.len());
-        for slot in taken(&self.slots) {
+        for slot in occupied_slots(&self.slots) {
             let (bytes, length) = unpack(slot);
             let end = text.len().saturating_add(length);
-            // Always as many bytes, and then less: faster than to copy each time as many as there are.
+            // A copy of constant length and a truncation are faster than a copy of `length` bytes.
             text.extend_from_slice(&bytes);
             text.truncate(end);
             ends.push((end, slot.count));
         }
-        for (word, count) in self.long {
+        for (word, count) in self.long_words {
             text.extend_from_slice(word.as_bytes());
             ends.push((text.len(), count));
         }
@@ -154,264 +140,237 @@ impl Table {
     }
 
     fn len(&self) -> usize {
-        self.short.saturating_add(self.long.len())
+        self.short_words.saturating_add(self.long_words.len())
     }
 
-    fn add_times(&mut self, word: &str, times: u64) {
+    fn insert(&mut self, word: &str, count: u64) {
         match pack(word.as_bytes()) {
-            Some((low, high)) => self.add_short_times(low, high, times),
-            None => self.add_long_times(word, times),
+            Some((low, high)) => self.insert_short(low, high, count),
+            None => self.insert_long(word, count),
         }
     }
 
     #[inline]
-    fn add_short_times(&mut self, low: u64, high: u64, times: u64) {
+    fn insert_short(&mut self, low: u64, high: u64, count: u64) {
         let home = self.seeds.hash(low, high);
-        let mut place = home;
-        let last = self.slots.len().wrapping_sub(1);
-        // A free slot ends the search: half of them are.
-        while let Some(slot) = self.slots.get_mut(place & last) {
+        let mut index = home;
+        // The number of slots is a power of two, so `& mask` is the remainder and wraps around.
+        let mask = self.slots.len().wrapping_sub(1);
+        // A free slot ends the probe, and at least half of them are free.
+        while let Some(slot) = self.slots.get_mut(index & mask) {
+            // A free slot is never equal: it is all zeros, and no word is.
             if slot.low == low && slot.high == high {
-                slot.count = slot.count.saturating_add(times);
+                slot.count = slot.count.saturating_add(count);
                 return;
             }
             if slot.count == 0 {
-                let new = Slot { low, high, count: times };
-                *slot = new;
-                self.note_new(new, place.wrapping_sub(home));
+                let new_slot = Slot { low, high, count };
+                *slot = new_slot;
+                self.finish_insert(new_slot, index.wrapping_sub(home));
                 return;
             }
-            place = place.wrapping_add(1);
+            index = index.wrapping_add(1);
         }
     }
 
-    /// Makes the table ready for more after a word was put in that was `searched` slots from its home.
+    /// Makes the table ready for more words after a new one was inserted, `probe_length` slots
+    /// behind its home.
     ///
-    /// Not a part of the search, which is faster the shorter its code is.
+    /// Not inlined: the probe is faster the shorter its code is, and most words are not new.
     #[inline(never)]
-    fn note_new(&mut self, slot: Slot, searched: usize) {
-        self.short = self.short.saturating_add(1);
-        if !slot.is_key() {
-            self.raw.push(slot);
+    fn finish_insert(&mut self, slot: Slot, probe_length: usize) {
+        self.short_words = self.short_words.saturating_add(1);
+        if !slot.is_normalized() {
+            self.unnormalized.push(slot);
         }
-        if searched > SEARCH_MAX {
-            self.deal_anew();
+        if probe_length > PROBE_LENGTH_MAX {
+            self.rehash();
         }
-        self.make_room();
+        self.grow_if_needed();
     }
 
-    /// Spreads words that were found to crowd, such as those of a text made for that.
+    /// Spreads words whose hashes collide, such as those of a text that was made to be slow.
     #[cold]
-    fn deal_anew(&mut self) {
+    fn rehash(&mut self) {
         self.seeds = Seeds::new();
-        self.refill(self.slots.len());
+        self.resize(self.slots.len());
     }
 
-    fn add_long_times(&mut self, word: &str, times: u64) {
-        if let Some(count) = self.long.get_mut(word) {
-            *count = count.saturating_add(times);
+    fn insert_long(&mut self, word: &str, count: u64) {
+        // Not the entry API, which would need an owned key for a word that is usually known.
+        if let Some(sum) = self.long_words.get_mut(word) {
+            *sum = sum.saturating_add(count);
             return;
         }
-        self.long.insert(word.into(), times);
-        self.make_room();
+        self.long_words.insert(word.into(), count);
+        self.grow_if_needed();
     }
 
-    /// Keeps half of the slots free or more, and the number of words within its limit.
+    /// Keeps at least half of the slots free, and the number of words within its limit.
     #[inline]
-    fn make_room(&mut self) {
-        if self.short > self.short_max || self.len() > self.settle_at {
-            self.make_more_room();
+    fn grow_if_needed(&mut self) {
+        if self.short_words > self.short_words_max || self.len() > self.normalize_above {
+            self.grow();
         }
     }
 
     #[cold]
-    fn make_more_room(&mut self) {
-        if self.short > self.short_max {
-            self.refill(self.slots.len().saturating_mul(2));
+    fn grow(&mut self) {
+        if self.short_words > self.short_words_max {
+            self.resize(self.slots.len().saturating_mul(2));
         }
-        if self.len() > self.settle_at {
-            self.settle();
-            self.full = self.len() > self.unique_words_max;
+        if self.len() > self.normalize_above {
+            self.normalize_words();
+            self.is_full = self.len() > self.unique_words_max;
+            // Normalizing takes time for each form, so it waits for half as many words more. With a
+            // limit of 1,000 and 900 words left, that is at 1,350 forms.
             let half_more = self.len().saturating_add(self.len() / 2);
-            self.settle_at = half_more.max(self.unique_words_max);
+            self.normalize_above = half_more.max(self.unique_words_max);
         }
     }
 
-    /// Puts every short word into one of this many new slots, by the seeds of now.
+    /// Moves every short word to one of `slots` new slots, by the current seeds.
     #[inline(never)]
-    fn refill(&mut self, slots: usize) {
-        self.short_max = short_max(slots);
-        let slots = std::mem::replace(&mut self.slots, vec![Slot::default(); slots]);
-        if slots.len() < SLOTS_MANY {
-            self.short = 0;
-            for slot in taken(&slots) {
-                self.place(*slot);
+    fn resize(&mut self, slots: usize) {
+        self.short_words_max = short_words_max(slots);
+        let old_slots = std::mem::replace(&mut self.slots, vec![Slot::default(); slots]);
+        if old_slots.len() < LARGE_TABLE_SLOTS_MIN {
+            self.short_words = 0;
+            for slot in occupied_slots(&old_slots) {
+                self.insert_new(*slot);
             }
             return;
         }
-        let total = slots.iter().fold(0, |total: u64, slot| total.saturating_add(slot.count));
-        let words = u64::try_from(self.short).unwrap_or(u64::MAX).max(1);
-        let often = |slot: &&Slot| slot.count > total / words;
-        self.short = 0;
-        // Words that are met often go first, so that they are found at the first look.
-        for slot in slots.iter().filter(often) {
-            self.place(*slot);
+        let total = old_slots.iter().fold(0, |total: u64, slot| total.saturating_add(slot.count));
+        let words = u64::try_from(self.short_words).unwrap_or(u64::MAX).max(1);
+        let is_frequent = |slot: &&Slot| slot.count > total / words;
+        self.short_words = 0;
+        // Words of more than the average count go first, so that they get their home slots and are
+        // found without probing: most of a text consists of them.
+        for slot in old_slots.iter().filter(is_frequent) {
+            self.insert_new(*slot);
         }
-        for slot in slots.iter().filter(|slot| slot.count > 0 && !often(slot)) {
-            self.place(*slot);
+        for slot in old_slots.iter().filter(|slot| slot.count > 0 && !is_frequent(slot)) {
+            self.insert_new(*slot);
         }
     }
 
-    /// Puts a word where there is none of it and room for it.
-    fn place(&mut self, new: Slot) {
-        let mut place = self.seeds.hash(new.low, new.high);
-        let last = self.slots.len().wrapping_sub(1);
-        while let Some(slot) = self.slots.get_mut(place & last) {
+    /// Inserts a word that the table does not contain and has space for.
+    fn insert_new(&mut self, new_slot: Slot) {
+        let mut index = self.seeds.hash(new_slot.low, new_slot.high);
+        let mask = self.slots.len().wrapping_sub(1);
+        while let Some(slot) = self.slots.get_mut(index & mask) {
             if slot.count == 0 {
-                *slot = new;
-                self.short = self.short.saturating_add(1);
+                *slot = new_slot;
+                self.short_words = self.short_words.saturating_add(1);
                 return;
             }
-            place = place.wrapping_add(1);
+            index = index.wrapping_add(1);
         }
     }
 
-    /// Lists every word under its key.
-    fn settle(&mut self) {
-        if self.raw.is_empty() && !self.has_raw_long {
+    /// Replaces every word by its normal form: `The` 2 and `the` 3 become `the` 5.
+    fn normalize_words(&mut self) {
+        if self.unnormalized.is_empty() && !self.has_unnormalized_long {
             return;
         }
-        // Settled words are never more than those before: no settlement follows from this one.
-        self.settle_at = usize::MAX;
-        let mut key = String::new();
-        let mut others: Vec<(Slot, String)> = Vec::new();
-        for slot in &self.raw {
+        // Insertions below must not start another normalization. They never make more words than
+        // there were.
+        self.normalize_above = usize::MAX;
+        let mut normalized = String::new();
+        // Collected first, because insertions may move the slots.
+        let mut short_changes: Vec<(Slot, String)> = Vec::new();
+        for slot in &self.unnormalized {
             let (bytes, length) = unpack(slot);
             let word = bytes.get(..length).and_then(|word| str::from_utf8(word).ok());
             let word = word.unwrap_or_default();
-            self.key_maker.write(word, &mut key);
-            if key != word {
-                others.push((*slot, std::mem::take(&mut key)));
+            self.normalizer.write(word, &mut normalized);
+            if normalized != word {
+                short_changes.push((*slot, std::mem::take(&mut normalized)));
             }
         }
-        for (slot, key) in others {
-            let times = self.take_out(&slot);
-            self.add_times(&key, times);
+        for (slot, normalized) in short_changes {
+            let count = self.remove(&slot);
+            self.insert(&normalized, count);
         }
-        let mut others: Vec<(Box<str>, String)> = Vec::new();
-        for word in self.long.keys() {
-            self.key_maker.write(word, &mut key);
-            if key != **word {
-                others.push((word.clone(), std::mem::take(&mut key)));
+        let mut long_changes: Vec<(Box<str>, String)> = Vec::new();
+        for word in self.long_words.keys() {
+            self.normalizer.write(word, &mut normalized);
+            if normalized != **word {
+                long_changes.push((word.clone(), std::mem::take(&mut normalized)));
             }
         }
-        for (word, key) in others {
-            let times = self.long.remove(&word).unwrap_or(0);
-            self.add_times(&key, times);
+        for (word, normalized) in long_changes {
+            let count = self.long_words.remove(&word).unwrap_or(0);
+            self.insert(&normalized, count);
         }
-        // What was put in since is a key.
-        self.raw.clear();
-        self.has_raw_long = false;
+        // The insertions above have added normal forms that are not ASCII, such as `été`.
+        self.unnormalized.clear();
+        self.has_unnormalized_long = false;
     }
 
-    /// Frees the slot of a word, and returns how often it was counted.
+    /// Frees the slot of a word and returns its count.
     ///
-    /// The words behind it move up as far as they may, so that each is still found: there must be
-    /// no free slot between the place where the search for it begins and the one where it is.
-    fn take_out(&mut self, word: &Slot) -> u64 {
-        let last = self.slots.len().wrapping_sub(1);
-        let mut hole = self.seeds.hash(word.low, word.high) & last;
+    /// The words behind it move up (backward-shift deletion), so that each is still found: there
+    /// must be no free slot between the home of a word and its slot.
+    fn remove(&mut self, word: &Slot) -> u64 {
+        let mask = self.slots.len().wrapping_sub(1);
+        let mut hole = self.seeds.hash(word.low, word.high) & mask;
         let count = loop {
             match self.slots.get(hole) {
-                Some(slot) if (slot.low, slot.high) == (word.low, word.high) => break slot.count,
-                Some(slot) if slot.count > 0 => hole = hole.wrapping_add(1) & last,
+                Some(slot) if slot.low == word.low && slot.high == word.high => break slot.count,
+                Some(slot) if slot.count > 0 => hole = hole.wrapping_add(1) & mask,
                 _ => return 0,
             }
         };
-        let mut place = hole;
+        let mut index = hole;
         loop {
-            place = place.wrapping_add(1) & last;
-            let Some(slot) = self.slots.get(place).copied().filter(|slot| slot.count > 0) else {
+            index = index.wrapping_add(1) & mask;
+            let Some(slot) = self.slots.get(index).copied().filter(|slot| slot.count > 0) else {
                 break;
             };
-            let to_home = place.wrapping_sub(self.seeds.hash(slot.low, slot.high)) & last;
-            let to_hole = place.wrapping_sub(hole) & last;
+            // Distances backwards, around the end of the table too. With the hole at 5, a word at 7
+            // whose home is 4 moves (3 >= 2); one whose home is 6 stays (1 < 2), for a probe from 6
+            // would never come to 5.
+            let to_home = index.wrapping_sub(self.seeds.hash(slot.low, slot.high)) & mask;
+            let to_hole = index.wrapping_sub(hole) & mask;
             if to_home >= to_hole {
-                self.put(hole, slot);
-                hole = place;
+                self.set_slot(hole, slot);
+                hole = index;
             }
         }
-        self.put(hole, Slot::default());
-        self.short = self.short.saturating_sub(1);
+        self.set_slot(hole, Slot::default());
+        self.short_words = self.short_words.saturating_sub(1);
         count
     }
 
-    fn put(&mut self, place: usize, slot: Slot) {
-        if let Some(here) = self.slots.get_mut(place) {
-            *here = slot;
+    fn set_slot(&mut self, index: usize, slot: Slot) {
+        if let Some(target) = self.slots.get_mut(index) {
+            *target = slot;
         }
     }
 }
 
-/// Returns how many words so many slots are for.
-const fn short_max(slots: usize) -> usize {
-    if slots < SLOTS_MANY { slots / 4 } else { slots / 2 }
-}
-
-/// Returns a short word as its slot holds it; `None` for one that does not fit.
-#[inline]
-pub(super) fn pack(word: &[u8]) -> Option<(u64, u64)> {
-    // A zero at the end could not be told from the padding.
-    if word.len() > SHORT_BYTES_MAX || word.last().is_none_or(|last| *last == 0) {
-        return None;
-    }
-    if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
-        let (low, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
-        // What the lower half has already is shifted out of the upper one.
-        return Some((low, last.checked_shr(padding_bits(word.len())).unwrap_or(0)));
-    }
-    if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
-        // Where the two overlap they are the same.
-        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
-        let shift = word.len().saturating_sub(size_of::<u32>()).saturating_mul(8);
-        return Some((u64::from(first) | u64::from(last) << shift, 0));
-    }
-    let low = word.iter().rev().fold(0, |low, byte| low << 8 | u64::from(*byte));
-    Some((low, 0))
-}
-
-/// Returns by how many bits sixteen bytes are longer than so many.
-fn padding_bits(bytes: usize) -> u32 {
-    u32::try_from(SHORT_BYTES_MAX.saturating_sub(bytes)).unwrap_or(0).saturating_mul(8)
-}
-
-/// Returns the lower and the upper half.
-#[expect(clippy::cast_possible_truncation, reason = "each cast takes the half that it names")]
-pub(super) const fn halves(whole: u128) -> (u64, u64) {
-    (whole as u64, (whole >> 64) as u64)
+/// Returns how many short words a table of `slots` slots may hold.
+const fn short_words_max(slots: usize) -> usize {
+    if slots < LARGE_TABLE_SLOTS_MIN { slots / 4 } else { slots / 2 }
 }
 
 /// Visits the slots that are not free.
 ///
-/// Whether one is free cannot be foreseen: it is found out for many before any is visited.
-fn taken(slots: &[Slot]) -> impl Iterator<Item = &Slot> {
+/// The processor cannot predict which slots are free, and a wrong branch costs more than a slot. So
+/// the answers for 64 slots are collected as bits without a branch, and then the bits are visited.
+fn occupied_slots(slots: &[Slot]) -> impl Iterator<Item = &Slot> {
     slots.chunks(64).flat_map(|chunk| {
         let bits = chunk.iter().zip(0_u32..);
-        let taken = bits.fold(0, |all, (slot, bit)| all | u64::from(slot.count > 0) << bit);
-        let mut rest = taken;
+        let mut rest = bits.fold(0, |all, (slot, bit)| all | u64::from(slot.count > 0) << bit);
         std::iter::from_fn(move || {
+            // 0b1010 gives 1 and becomes 0b1000, gives 3 and becomes 0, gives 64 and ends.
             let bit = rest.trailing_zeros();
             rest &= rest.wrapping_sub(1);
             chunk.get(bit as usize)
         })
     })
-}
-
-/// Returns the bytes of a word, padded, and how many it has.
-fn unpack(slot: &Slot) -> ([u8; SHORT_BYTES_MAX], usize) {
-    let whole = u128::from(slot.low) | u128::from(slot.high) << 64;
-    let padding = whole.leading_zeros() / 8;
-    (whole.to_le_bytes(), SHORT_BYTES_MAX.saturating_sub(padding as usize))
 }
 
 #[cfg(test)]
@@ -420,9 +379,9 @@ mod tests {
 
     use super::*;
 
-    fn table(case: Case, unique_words_max: usize) -> Table {
+    fn table(case: Case, unique_words_max: usize) -> WordTable {
         let options = Options { case, ..Options::default() };
-        Table::new(KeyMaker::new(&options), unique_words_max)
+        WordTable::new(Normalizer::new(&options), unique_words_max)
     }
 
     #[test]
@@ -433,10 +392,10 @@ mod tests {
         for word in words.iter().chain(&long).chain(&words) {
             table.add(word);
         }
-        let found = table.into_histogram().unwrap();
+        let histogram = table.into_histogram().unwrap();
         let expected = words.iter().map(|word| (word.as_str(), 2));
         let expected = expected.chain(long.iter().map(|word| (word.as_str(), 1)));
-        assert_eq!(found, expected.collect());
+        assert_eq!(histogram, expected.collect());
     }
 
     #[test]
@@ -449,18 +408,18 @@ mod tests {
     }
 
     #[test]
-    fn forms_are_listed_under_their_key() {
+    fn forms_are_listed_under_their_normal_form() {
         let mut table = table(Case::Lower, 10);
         for word in ["Don\u{2019}t", "DON'T", "ÉTÉ", "e\u{301}te\u{301}", "\u{212a}", "k"] {
             table.add(word);
         }
-        table.add_key("don't");
+        table.add_normalized("don't");
         let expected = [("don't", 3), ("été", 2), ("k", 2)];
         assert_eq!(table.into_histogram().unwrap(), expected.into_iter().collect());
     }
 
     #[test]
-    fn a_full_table_stops_and_says_so() {
+    fn a_table_is_full_above_its_limit() {
         let mut table = table(Case::Lower, 2);
         for word in ["a", "b", "a", "A", "B"] {
             table.add(word);
@@ -471,53 +430,53 @@ mod tests {
     }
 
     #[test]
-    fn words_made_to_crowd_are_dealt_anew() {
+    fn words_with_colliding_hashes_are_rehashed() {
         let mut table = table(Case::Lower, 100_000);
-        // By these, every word of up to eight bytes belongs into the first slot.
+        // With these, the home of every word of up to eight bytes is the first slot.
         table.seeds = Seeds { low: 0, high: 0 };
         let words: Vec<String> = (0..20_000).map(|n| format!("w{n}")).collect();
         for word in &words {
-            table.add_key(word);
+            table.add_normalized(word);
         }
-        let last = table.slots.len() - 1;
-        let longest = table.slots.iter().enumerate().filter(|(_, slot)| slot.count > 0);
-        let longest = longest
-            .map(|(place, slot)| place.wrapping_sub(table.seeds.hash(slot.low, slot.high)) & last)
-            .max();
-        assert!(longest.is_some_and(|longest| longest <= SEARCH_MAX), "{longest:?}");
+        let mask = table.slots.len() - 1;
+        let occupied = table.slots.iter().enumerate().filter(|(_, slot)| slot.count > 0);
+        let lengths = occupied
+            .map(|(index, slot)| index.wrapping_sub(table.seeds.hash(slot.low, slot.high)) & mask);
+        let longest = lengths.max();
+        assert!(longest.is_some_and(|longest| longest <= PROBE_LENGTH_MAX), "{longest:?}");
         for word in &words {
-            table.add_key(word);
+            table.add_normalized(word);
         }
         let expected = words.iter().map(|word| (word.as_str(), 2)).collect();
         assert_eq!(table.into_histogram().unwrap(), expected);
     }
 
     #[test]
-    fn what_is_taken_out_leaves_the_others_found() {
+    fn other_words_are_still_found_after_a_removal() {
         let mut table = table(Case::Lower, 100_000);
         let words: Vec<String> = (0..5_000_u64).map(|n| format!("{}", n * n * 37)).collect();
         for word in &words {
-            table.add_key(word);
+            table.add_normalized(word);
         }
-        for (_, word) in words.iter().enumerate().filter(|(turn, _)| turn % 3 > 0) {
+        for (_, word) in words.iter().enumerate().filter(|(number, _)| number % 3 > 0) {
             let (low, high) = pack(word.as_bytes()).unwrap();
-            assert_eq!(table.take_out(&Slot { low, high, count: 0 }), 1, "{word}");
-            assert_eq!(table.take_out(&Slot { low, high, count: 0 }), 0, "{word}");
+            assert_eq!(table.remove(&Slot { low, high, count: 0 }), 1, "{word}");
+            assert_eq!(table.remove(&Slot { low, high, count: 0 }), 0, "{word}");
         }
         for word in &words {
-            table.add_key(word);
+            table.add_normalized(word);
         }
         let counts = words.iter().enumerate();
-        let counts = counts.map(|(turn, word)| (word, if turn % 3 > 0 { 1 } else { 2 }));
+        let counts = counts.map(|(number, word)| (word, if number % 3 > 0 { 1 } else { 2 }));
         assert_eq!(table.into_histogram().unwrap(), counts.collect());
     }
 
     #[test]
     fn many_forms_of_few_words_fit() {
         let mut table = table(Case::Lower, 3);
-        for turn in 0..100 {
+        for variant in 0..100 {
             for word in ["größe", "mill", "river"] {
-                let upper = |(i, c): (usize, char)| match (turn >> i) & 1 {
+                let upper = |(i, c): (usize, char)| match (variant >> i) & 1 {
                     0 => c,
                     _ if c == 'ß' => c,
                     _ => c.to_uppercase().next().unwrap(),

@@ -1,4 +1,4 @@
-//! Connections to vetted addresses, plain or over TLS.
+//! Connections to allowed addresses, plain or over TLS.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,19 +17,19 @@ use super::error::{Error, Wait};
 use super::guard::{AllowedAddress, Scheme, Target, TargetHost};
 use super::limits::SetupError;
 
-/// How many addresses of one name are tried. Large services publish up to a dozen.
+/// The most addresses of one name that are tried. Large services publish up to a dozen.
 const ADDRESSES_MAX: usize = 16;
 
 /// A connection that carries HTTP.
 pub(super) type Connection = Box<dyn Stream>;
 
-/// What a [`Connection`] can do.
+/// The traits of a [`Connection`].
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Opens connections. Proxies named in the environment are not used: they would resolve names on
-/// their own, behind the guard's back.
+/// Opens connections. Proxies from the environment are not used: they would resolve names
+/// themselves, without the guard.
 #[derive(Clone)]
 pub(super) struct Connector {
     tls: TlsConnector,
@@ -49,7 +49,7 @@ impl Connector {
         Ok(Self { tls: TlsConnector::from(Arc::new(config)), timeout })
     }
 
-    /// Connects to the first address that answers; `target` says whom to expect there.
+    /// Connects to the first address that answers; `target` has the expected server name.
     pub(super) async fn connect(
         &self,
         target: &Target,
@@ -59,59 +59,59 @@ impl Connector {
         let tcp = self.dial(target, addresses, deadline).await?;
         match target.scheme {
             Scheme::Http => Ok(Box::new(tcp)),
-            Scheme::Https => self.secure(target, tcp, deadline).await,
+            Scheme::Https => self.connect_tls(target, tcp, deadline).await,
         }
     }
 
-    /// Tries one address after the other, each with an equal share of the time left, so that one that
-    /// swallows packets does not keep the others from being tried.
+    /// Tries one address after the other, each with an equal share of the remaining time, so that
+    /// an address that drops packets does not use up the time of the others.
     async fn dial(
         &self,
         target: &Target,
         addresses: &[AllowedAddress],
         deadline: Instant,
     ) -> Result<TcpStream, Error> {
-        let mut last = Error::Connect {
+        let mut last_error = Error::Connect {
             authority: target.to_string(),
             source: io::Error::new(io::ErrorKind::AddrNotAvailable, "there is no address"),
         };
         let addresses = addresses.get(..ADDRESSES_MAX).unwrap_or(addresses);
-        let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        for vetted in addresses {
-            let share = deadline.saturating_duration_since(Instant::now()) / left.max(1);
-            left = left.saturating_sub(1);
-            let address = SocketAddr::new(vetted.address(), target.port);
+        let mut addresses_left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        for allowed in addresses {
+            let share = deadline.saturating_duration_since(Instant::now()) / addresses_left.max(1);
+            addresses_left = addresses_left.saturating_sub(1);
+            let address = SocketAddr::new(allowed.address(), target.port);
             match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(tcp)) => {
-                    // One small request is all that is ever written; a failure costs nothing.
+                    // Only one small request is ever written, so a failure here does not matter.
                     tcp.set_nodelay(true).ok();
                     return Ok(tcp);
                 }
                 Ok(Err(source)) => {
-                    last = Error::Connect { authority: target.to_string(), source };
+                    last_error = Error::Connect { authority: target.to_string(), source };
                 }
-                Err(_) => last = self.timed_out(),
+                Err(_) => last_error = self.timeout_error(),
             }
         }
-        Err(last)
+        Err(last_error)
     }
 
-    async fn secure(
+    async fn connect_tls(
         &self,
         target: &Target,
         tcp: TcpStream,
         deadline: Instant,
     ) -> Result<Connection, Error> {
-        let failed = |source| Error::Tls { authority: target.to_string(), source };
-        let name = server_name(&target.host).map_err(failed)?;
+        let to_error = |source| Error::Tls { authority: target.to_string(), source };
+        let name = server_name(&target.host).map_err(to_error)?;
         match timeout_at(deadline, self.tls.connect(name, tcp)).await {
             Ok(Ok(tls)) => Ok(Box::new(tls)),
-            Ok(Err(source)) => Err(failed(source)),
-            Err(_) => Err(self.timed_out()),
+            Ok(Err(source)) => Err(to_error(source)),
+            Err(_) => Err(self.timeout_error()),
         }
     }
 
-    fn timed_out(&self) -> Error {
+    fn timeout_error(&self) -> Error {
         Error::Timeout { wait: Wait::Connect, limit: self.timeout }
     }
 }
@@ -120,30 +120,30 @@ fn server_name(host: &TargetHost) -> io::Result<ServerName<'static>> {
     match host {
         TargetHost::Name(name) => ServerName::try_from(name.clone())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error)),
-        TargetHost::Address(vetted) => {
-            let address: IpAddr = vetted.address();
+        TargetHost::Address(allowed) => {
+            let address: IpAddr = allowed.address();
             Ok(ServerName::IpAddress(address.into()))
         }
     }
 }
 
-/// Returns the certificates to trust: the platform's, or Mozilla's as built in where the platform has
-/// none, as in an image that holds nothing but this program.
+/// Returns the certificates to trust: those of the platform, or the built-in ones of Mozilla if the
+/// platform has none, as in an image that contains only this program.
 ///
-/// The platform's come first so that an operator can add and remove authorities (`SSL_CERT_FILE` and
-/// `SSL_CERT_DIR` name other places than the usual ones).
+/// The platform comes first so that an operator can add and remove authorities, with
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` also outside of the usual folders.
 pub(super) fn trusted_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let platform = rustls_native_certs::load_native_certs();
     for error in platform.errors {
         debug!(%error, "platform certificates not read");
     }
-    // Single certificates that make no sense are common in platform stores and are left out.
-    let (trusted, _) = roots.add_parsable_certificates(platform.certs);
-    if trusted == 0 {
+    // Invalid certificates are common in platform stores and are skipped.
+    let (platform_roots, _) = roots.add_parsable_certificates(platform.certs);
+    if platform_roots == 0 {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    info!(platform = trusted, total = roots.len(), "certificate authorities loaded");
+    info!(platform = platform_roots, total = roots.len(), "certificate authorities loaded");
     roots
 }
 

@@ -13,8 +13,8 @@ use tokio::io::{AsyncBufRead, AsyncRead};
 
 use super::error::DecodeFault;
 
-/// What is asked for, in the words of the `Accept-Encoding` header.
-pub(super) const ACCEPTED: &str = "gzip, br, zstd, deflate";
+/// The supported encodings, as the value of the `Accept-Encoding` header.
+pub(super) const ACCEPT_ENCODINGS: &str = "gzip, br, zstd, deflate";
 
 /// The largest zstd window, as a power of two: RFC 9659 allows no larger one for HTTP.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
@@ -52,7 +52,7 @@ pub const ZSTD_BYTES_MAX: usize = (1 << ZSTD_WINDOW_LOG_MAX) + 4 * ZSTD_BLOCK_BY
 /// pattern invalid; the decoder reads it as a window of up to 1 GiB.
 const BROTLI_LARGE_WINDOW: u8 = 0x11;
 
-/// How long a name that is not known may be in a message.
+/// Longest part of an unknown name in a message.
 const NAME_CHARS_MAX: usize = 40;
 
 /// How a body is encoded.
@@ -71,7 +71,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// Reads the encoding from a header. More than one layer is refused: it serves nothing but bombs.
+    /// Reads the encoding from a header. Refuses more than one layer: only bombs have several.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, DecodeFault> {
         let values = headers.get_all(CONTENT_ENCODING).iter();
         let text: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -102,7 +102,7 @@ impl Encoding {
         }
     }
 
-    /// Returns the name that a header has for it.
+    /// Returns its name in headers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity",
@@ -114,12 +114,12 @@ impl Encoding {
     }
 }
 
-/// A body being decompressed, from whatever it comes out of.
+/// Decompresses a body, from any reader.
 ///
-/// Gzip and zstd may come as several members in a row, which count as one body.
-pub struct Decoder<W>(Kind<W>);
+/// Gzip and zstd may consist of several members in a row, which count as one body.
+pub struct Decoder<W>(Codec<W>);
 
-enum Kind<W> {
+enum Codec<W> {
     Identity(Box<W>),
     Gzip(Box<GzipDecoder<W>>),
     Brotli(Box<BrotliDecoder<W>>),
@@ -138,67 +138,67 @@ impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
     /// [`DecodeFault::LargeWindow`].
     pub fn try_new(encoding: Encoding, first: u8, wire: W) -> Result<Self, DecodeFault> {
         Ok(Self(match encoding {
-            Encoding::Identity => Kind::Identity(Box::new(wire)),
+            Encoding::Identity => Codec::Identity(Box::new(wire)),
             Encoding::Gzip => {
                 let mut gzip = GzipDecoder::new(wire);
                 gzip.multiple_members(true);
-                Kind::Gzip(Box::new(gzip))
+                Codec::Gzip(Box::new(gzip))
             }
             Encoding::Brotli if first & 0x7f == BROTLI_LARGE_WINDOW => {
                 return Err(DecodeFault::LargeWindow {
                     window_bytes_max: 1 << BROTLI_WINDOW_LOG_MAX,
                 });
             }
-            Encoding::Brotli => Kind::Brotli(Box::new(BrotliDecoder::new(wire))),
+            Encoding::Brotli => Codec::Brotli(Box::new(BrotliDecoder::new(wire))),
             Encoding::Zstd => {
                 let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
                 let mut zstd = ZstdDecoder::with_params(wire, &[window]);
                 zstd.multiple_members(true);
-                Kind::Zstd(Box::new(zstd))
+                Codec::Zstd(Box::new(zstd))
             }
             // The low half of zlib's first byte is 8. In raw deflate that would be a stored block
             // with a bit set in the padding, which no encoder writes.
-            Encoding::Deflate if first & 0x0f == 8 => Kind::Zlib(Box::new(ZlibDecoder::new(wire))),
-            Encoding::Deflate => Kind::Deflate(Box::new(DeflateDecoder::new(wire))),
+            Encoding::Deflate if first & 0x0f == 8 => Codec::Zlib(Box::new(ZlibDecoder::new(wire))),
+            Encoding::Deflate => Codec::Deflate(Box::new(DeflateDecoder::new(wire))),
         }))
     }
 
     /// Returns the decompressed side.
     pub fn reader(&mut self) -> &mut (dyn AsyncRead + Send + Unpin) {
         match &mut self.0 {
-            Kind::Identity(wire) => wire.as_mut(),
-            Kind::Gzip(decoder) => decoder.as_mut(),
-            Kind::Brotli(decoder) => decoder.as_mut(),
-            Kind::Zstd(decoder) => decoder.as_mut(),
-            Kind::Zlib(decoder) => decoder.as_mut(),
-            Kind::Deflate(decoder) => decoder.as_mut(),
+            Codec::Identity(wire) => wire.as_mut(),
+            Codec::Gzip(decoder) => decoder.as_mut(),
+            Codec::Brotli(decoder) => decoder.as_mut(),
+            Codec::Zstd(decoder) => decoder.as_mut(),
+            Codec::Zlib(decoder) => decoder.as_mut(),
+            Codec::Deflate(decoder) => decoder.as_mut(),
         }
     }
 
     /// Returns the network side.
     pub fn wire(&mut self) -> &mut W {
         match &mut self.0 {
-            Kind::Identity(wire) => wire,
-            Kind::Gzip(decoder) => decoder.get_mut(),
-            Kind::Brotli(decoder) => decoder.get_mut(),
-            Kind::Zstd(decoder) => decoder.get_mut(),
-            Kind::Zlib(decoder) => decoder.get_mut(),
-            Kind::Deflate(decoder) => decoder.get_mut(),
+            Codec::Identity(wire) => wire,
+            Codec::Gzip(decoder) => decoder.get_mut(),
+            Codec::Brotli(decoder) => decoder.get_mut(),
+            Codec::Zstd(decoder) => decoder.get_mut(),
+            Codec::Zlib(decoder) => decoder.get_mut(),
+            Codec::Deflate(decoder) => decoder.get_mut(),
         }
     }
 
-    /// Reads the network side to its end after the decoder is done: the body must end there, too, and
-    /// only its end shows that it was received whole. Ready with whether anything was left over.
+    /// Reads on after the end of the compressed data: the body must end there, too, and only its
+    /// end shows that it is complete. Ready with whether more bytes follow.
     ///
     /// # Errors
     /// Those of the network side.
     pub fn poll_leftover(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Leftover>> {
-        let left = ready!(Pin::new(self.wire()).poll_fill_buf(cx))?;
-        Poll::Ready(Ok(if left.is_empty() { Leftover::None } else { Leftover::Some }))
+        let rest = ready!(Pin::new(self.wire()).poll_fill_buf(cx))?;
+        Poll::Ready(Ok(if rest.is_empty() { Leftover::None } else { Leftover::Some }))
     }
 }
 
-/// Whether a body goes on after its compressed data.
+/// Whether a body continues after its compressed data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftover {
     /// The body ends with its compressed data.

@@ -1,8 +1,8 @@
 //! Why a fetch ended without a page.
 //!
-//! Every `Display` text is written for the client who asked for the page: it says which limit was
-//! exceeded and what its value is, and it never names an address that the client did not give.
-//! What an operator wants to know beyond that is in the chain of sources, which is for the log only.
+//! Every `Display` text is written for the client: it names the exceeded limit and its value, and
+//! it never names an address that the client did not give. Further details for the operator are in
+//! the chain of sources, which is for the log only.
 
 use std::fmt;
 use std::io;
@@ -20,7 +20,7 @@ pub enum Error {
     Blocked {
         /// How many redirects had been followed: 0 means that the client's own URL was refused.
         redirects: usize,
-        /// What was refused, and why.
+        /// The reason of the refusal.
         #[source]
         refusal: Refusal,
     },
@@ -32,7 +32,7 @@ pub enum Error {
     Dns {
         /// The name that was looked up.
         host: String,
-        /// What the resolver said.
+        /// The error of the resolver.
         #[source]
         source: io::Error,
     },
@@ -42,7 +42,7 @@ pub enum Error {
     Connect {
         /// Host and port as they stand in the URL.
         authority: String,
-        /// What the system said about the last address tried.
+        /// The error of the system for the last address.
         #[source]
         source: io::Error,
     },
@@ -52,7 +52,7 @@ pub enum Error {
     Tls {
         /// Host and port as they stand in the URL.
         authority: String,
-        /// What was wrong, mostly with the certificate.
+        /// The cause, mostly a problem with the certificate.
         #[source]
         source: io::Error,
     },
@@ -60,7 +60,7 @@ pub enum Error {
     /// A wait took longer than its limit (`fetch_timeout`). Transient.
     #[error("{wait} took longer than {limit:?}")]
     Timeout {
-        /// What was waited for.
+        /// The phase of the fetch.
         wait: Wait,
         /// The limit that was exceeded.
         limit: Duration,
@@ -71,7 +71,7 @@ pub enum Error {
     Status {
         /// The status, 400 to 599.
         status: u16,
-        /// How long the server asks to wait before the next try, if it says so; not clamped.
+        /// The wait before the next attempt that the server asks for, if any; not clamped.
         retry_after: Option<Duration>,
     },
 
@@ -87,28 +87,28 @@ pub enum Error {
     #[error(transparent)]
     Decode(#[from] DecodeFault),
 
-    /// The connection broke before the answer was complete (`fetch_connect`). Transient.
+    /// The connection broke before the response was complete (`fetch_connect`). Transient.
     ///
-    /// Whatever was received before is not the page and must not be counted.
+    /// The part received before is not the page and must not be counted.
     #[error("the connection was cut before the answer was complete")]
     Cut {
-        /// What was seen of it.
+        /// The error of the connection.
         #[source]
         source: Source,
     },
 
-    /// The answer breaks the rules of HTTP (`fetch_connect`). Transient at best.
+    /// The response violates HTTP (`fetch_connect`). Transient at best.
     #[error("the server did not answer in proper HTTP: {what}")]
     Protocol {
         /// The rule that was broken.
         what: &'static str,
-        /// What the HTTP library said, if it found the fault.
+        /// The error of the HTTP library, if it noticed.
         #[source]
         source: Option<Source>,
     },
 }
 
-/// What a fetch was waiting for when its time was up.
+/// The phase of a fetch in which a timeout expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// The addresses of a host name.
@@ -144,7 +144,7 @@ pub enum RedirectFault {
         /// The limit.
         max: usize,
     },
-    /// A 3xx status that does not say where to go, such as 304, or whose Location is unreadable.
+    /// A 3xx status without a target, such as 304, or with an unreadable Location.
     #[error("the server answered with status {status} and no usable Location")]
     NoLocation {
         /// The status, 300 to 399.
@@ -164,15 +164,15 @@ pub enum SizeLimit {
     /// The body after decompression, in bytes.
     #[error("the body is larger than {} after decompression", Size(*.0))]
     Decoded(u64),
-    /// How many bytes one transferred byte may become.
+    /// The most decompressed bytes for each transferred byte.
     #[error("the body decompresses to more than {0} times its size as transferred")]
     Ratio(u64),
 }
 
-/// What is wrong with the encoding of a body.
+/// The fault in the encoding of a body.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeFault {
-    /// A Content-Encoding that was not asked for.
+    /// A Content-Encoding that was not offered.
     #[error("content encoding \"{name}\" is not supported")]
     Unknown {
         /// The encoding's name as sent, cut to a printable length.
@@ -181,7 +181,7 @@ pub enum DecodeFault {
     /// Encodings on top of each other.
     #[error("the body has {layers} layers of content encoding where 1 is supported")]
     Layers {
-        /// How many there are.
+        /// The number of layers.
         layers: usize,
     },
     /// Brotli with a large window, an extension that no browser accepts.
@@ -193,12 +193,12 @@ pub enum DecodeFault {
         /// The largest window that is accepted, in bytes.
         window_bytes_max: u64,
     },
-    /// The data are not what the encoding says they are.
+    /// The data are not valid in their encoding.
     #[error("the body is not valid {encoding}")]
     Corrupt {
         /// The encoding's name.
         encoding: &'static str,
-        /// What the decoder said.
+        /// The error of the decoder.
         #[source]
         source: io::Error,
     },
@@ -234,7 +234,7 @@ impl Error {
     }
 }
 
-/// Says that a URL came from a redirect, where it did.
+/// The prefix of a message about a URL from a redirect; empty for the client's own URL.
 struct RedirectPrefix(usize);
 
 impl fmt::Display for RedirectPrefix {
@@ -294,9 +294,9 @@ mod tests {
 
     #[test]
     fn refusals_say_when_a_redirect_led_there() {
-        let refused = |redirects| Error::Blocked { redirects, refusal: Refusal::Credentials };
-        assert!(!refused(0).to_string().contains("redirect"));
-        assert!(refused(2).to_string().starts_with("redirect 2 was not followed: "));
+        let blocked = |redirects| Error::Blocked { redirects, refusal: Refusal::Credentials };
+        assert!(!blocked(0).to_string().contains("redirect"));
+        assert!(blocked(2).to_string().starts_with("redirect 2 was not followed: "));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! One request and its answer over one connection.
+//! One request and its response over one connection.
 //!
-//! Each hop has a connection of its own that ends with it. Nothing is pooled, so no connection can be
-//! reused for a decision of the guard that it was not made under; and the connection is driven by
-//! whoever reads the answer, so there is no task to wait for and a slow reader slows the server.
+//! Each hop has a connection of its own that ends with it. There is no pool, so no connection is
+//! reused after the guard has decided about another address. The reader of the response drives the
+//! connection, so there is no task to wait for, and a slow reader slows the server.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -26,95 +26,98 @@ use super::error::{Error, Wait};
 use super::guard::Refusal;
 use super::limits::Limits;
 
-/// What is counted, best first.
-const ACCEPTED: &str =
+/// The media types that can be counted, in order of preference.
+const ACCEPT_TYPES: &str =
     "text/html, application/xhtml+xml, text/plain;q=0.9, text/*;q=0.8, */*;q=0.5";
 
-/// A connection that answers one request. It moves only while it is polled.
-pub(super) struct Link {
-    driver: Option<http1::Connection<TokioIo<Connection>, Full<Bytes>>>,
+/// A connection with one request and one response. It makes progress only while it is polled.
+pub(super) struct ConnectionDriver {
+    connection_future: Option<http1::Connection<TokioIo<Connection>, Full<Bytes>>>,
 }
 
-impl Link {
-    /// Moves bytes between the socket and the answer, until there is nothing to do for now.
+impl ConnectionDriver {
+    /// Moves bytes between the socket and the response as far as possible without waiting.
     pub(super) fn poll_drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(driver) = &mut self.driver
-            && Pin::new(driver).poll(cx).is_ready()
+        if let Some(connection_future) = &mut self.connection_future
+            && Pin::new(connection_future).poll(cx).is_ready()
         {
-            // Why it ended is told to the reader of the answer, too.
-            self.driver = None;
+            // The reader of the response gets the same error.
+            self.connection_future = None;
         }
     }
 }
 
 /// Returns the request for a URL.
-pub(super) fn request(url: &Url, user_agent: HeaderValue) -> Result<Request<Full<Bytes>>, Refusal> {
-    // The parser leaves nothing in a URL that these cannot carry, except too much of it.
+pub(super) fn build_request(
+    url: &Url,
+    user_agent: HeaderValue,
+) -> Result<Request<Full<Bytes>>, Refusal> {
+    // The URL parser escapes all characters that are invalid here; only the length can be wrong.
     let authority = &url[Position::BeforeHost..Position::AfterPort];
     let target = &url[Position::BeforePath..Position::AfterQuery];
     Request::get(target)
         .header(HOST, authority)
         .header(USER_AGENT, user_agent)
-        .header(ACCEPT, HeaderValue::from_static(ACCEPTED))
-        .header(ACCEPT_ENCODING, HeaderValue::from_static(decode::ACCEPTED))
+        .header(ACCEPT, HeaderValue::from_static(ACCEPT_TYPES))
+        .header(ACCEPT_ENCODING, HeaderValue::from_static(decode::ACCEPT_ENCODINGS))
         .header(CONNECTION, HeaderValue::from_static("close"))
         .body(Full::default())
         .map_err(|_| Refusal::Length)
 }
 
 /// Returns the request that posts JSON to a URL, with further header fields.
-pub(super) fn post(
+pub(super) fn build_post(
     url: &Url,
     user_agent: HeaderValue,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Request<Full<Bytes>>, Refusal> {
-    let mut request = request(url, user_agent)?;
+    let mut request = build_request(url, user_agent)?;
     *request.method_mut() = Method::POST;
     *request.body_mut() = Full::new(body);
     let fields = request.headers_mut();
     fields.remove(ACCEPT);
-    // What is answered is not read as a text.
+    // The response is not decoded.
     fields.remove(ACCEPT_ENCODING);
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.extend(headers);
     Ok(request)
 }
 
-/// Sends a request and waits for the header of the answer.
+/// Sends a request and waits for the header of the response.
 pub(super) async fn send(
     connection: Connection,
     request: Request<Full<Bytes>>,
     limits: &Limits,
-) -> Result<(Response<Incoming>, Link), Error> {
+) -> Result<(Response<Incoming>, ConnectionDriver), Error> {
     let limit = limits.first_byte_timeout;
-    timeout(limit, answer(connection, request, limits.header_size_max))
+    timeout(limit, run_exchange(connection, request, limits.header_size_max))
         .await
         .unwrap_or(Err(Error::Timeout { wait: Wait::FirstByte, limit }))
 }
 
-async fn answer(
+async fn run_exchange(
     connection: Connection,
     request: Request<Full<Bytes>>,
     header_size_max: usize,
-) -> Result<(Response<Incoming>, Link), Error> {
-    let failed = |error| Error::from_http(error, header_size_max);
-    let (mut sender, driver) = http1::Builder::new()
+) -> Result<(Response<Incoming>, ConnectionDriver), Error> {
+    let to_error = |error| Error::from_http(error, header_size_max);
+    let (mut sender, connection_future) = http1::Builder::new()
         .max_buf_size(header_size_max)
         .handshake(TokioIo::new(connection))
         .await
-        .map_err(failed)?;
-    let mut link = Link { driver: Some(driver) };
+        .map_err(to_error)?;
+    let mut driver = ConnectionDriver { connection_future: Some(connection_future) };
     let mut response = pin!(sender.send_request(request));
     let response = poll_fn(|cx| {
         if let Poll::Ready(response) = response.as_mut().poll(cx) {
             return Poll::Ready(response);
         }
-        link.poll_drive(cx);
+        driver.poll_drive(cx);
         response.as_mut().poll(cx)
     });
-    let response = response.await.map_err(failed)?;
-    Ok((response, link))
+    let response = response.await.map_err(to_error)?;
+    Ok((response, driver))
 }
 
 #[cfg(test)]
@@ -123,7 +126,7 @@ mod tests {
 
     fn line_and_host(url: &str) -> (String, String) {
         let agent = HeaderValue::from_static("test");
-        let request = request(&Url::parse(url).unwrap(), agent).unwrap();
+        let request = build_request(&Url::parse(url).unwrap(), agent).unwrap();
         let host = request.headers()[HOST].to_str().unwrap().to_owned();
         (request.uri().to_string(), host)
     }
@@ -149,7 +152,7 @@ mod tests {
     #[test]
     fn urls_that_no_request_line_carries_are_refused() {
         let url = Url::parse(&format!("http://example.com/{}", "a".repeat(70_000))).unwrap();
-        let refused = request(&url, HeaderValue::from_static("test"));
+        let refused = build_request(&url, HeaderValue::from_static("test"));
         assert_eq!(refused.unwrap_err(), Refusal::Length);
     }
 }

@@ -1,12 +1,12 @@
-//! Decides what may be fetched from.
+//! Checks that an address is public or allowed before a connection is opened to it.
 //!
-//! A URL comes from a stranger and must not reach what only this machine can reach. The guard works
-//! on parsed URLs and on addresses, never on text: the URL parser has already turned `127.1`,
-//! `0x7f000001`, `2130706433` and full-width digits into one IPv4 address. Whatever leaves the guard is
-//! an [`AllowedAddress`], and only such addresses are ever dialled.
+//! Clients choose the URLs, and these must not reach services that only this machine can reach. The
+//! guard works on parsed URLs and on addresses, never on text: the URL parser has already turned
+//! `127.1`, `0x7f000001`, `2130706433` and full-width digits into one IPv4 address. The guard
+//! returns an [`AllowedAddress`], and only such addresses are ever dialled.
 //!
-//! It cannot know translation prefixes that a network operator chose for itself (NAT64 with a prefix
-//! of its own), nor what a public address forwards to.
+//! It cannot know translation prefixes that a network operator chose (NAT64 with a prefix of its
+//! own), nor the target to which a public address forwards.
 
 mod allowance;
 
@@ -44,7 +44,7 @@ const BLOCKED_V4: [(Ipv4Net, &str); 16] = [
 /// The only part of IPv6 that is public, apart from [`NAT64`].
 const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0], 3);
 
-/// Ranges within [`GLOBAL_V6`] that are not public all the same.
+/// Ranges within [`GLOBAL_V6`] that are not public.
 const BLOCKED_V6: [(Ipv6Net, &str); 4] = [
     // Includes Teredo, benchmarking and ORCHID.
     (v6([0x2001, 0, 0], 23), "reserved for protocols"),
@@ -54,12 +54,12 @@ const BLOCKED_V6: [(Ipv6Net, &str); 4] = [
     (v6([0x3fff, 0, 0], 20), "for documentation"),
 ];
 
-/// IPv4 addresses as seen through a translator. On networks with IPv6 only, every IPv4 host has such
-/// an address, so the address inside is vetted instead of refusing all.
+/// IPv4 addresses behind a translator. On networks with IPv6 only, every IPv4 host has such an
+/// address, so the embedded address is checked instead of refusing all.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0], 96);
 
-/// Ports of other protocols, the list of WHATWG's Fetch standard: a server that takes the first line of
-/// a request for a command of its own must not be talked to in our name.
+/// Ports of other protocols, the list of WHATWG's Fetch standard: a server of such a protocol could
+/// execute a line of the request as a command.
 const BLOCKED_PORTS: [u16; 82] = [
     0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101,
     102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427,
@@ -86,8 +86,8 @@ pub enum Refusal {
         /// The URL's scheme.
         scheme: String,
     },
-    /// A user name or password in the URL: it would be stored and shown with the job, and leaving it
-    /// out would fetch another page than was asked for.
+    /// A user name or password in the URL: it would be stored and shown with the job, and without
+    /// it the server would return another page.
     #[error("URLs with a user name or password are not fetched")]
     Credentials,
     /// A port that belongs to another protocol.
@@ -96,23 +96,23 @@ pub enum Refusal {
         /// The URL's port.
         port: u16,
     },
-    /// More text than a request line can carry.
+    /// The URL is too long for a request line.
     #[error("the URL is too long")]
     Length,
     /// An address in the URL that is not public.
-    #[error("{0}: {verdict}", verdict = Verdict(.0.port))]
+    #[error("{0}: {hint}", hint = AllowHint(.0.port))]
     Address(BlockedAddress),
     /// A name with at least one address that is not public.
     #[error(
-        "\"{host}\" leads to an address that is not public: {verdict}",
-        verdict = Verdict(.found.port)
+        "\"{host}\" leads to an address that is not public: {hint}",
+        hint = AllowHint(.address.port)
     )]
     Name {
         /// The name in the URL.
         host: String,
-        /// What it leads to: for the log, not for the client.
+        /// Its address: for the log, not for the client.
         #[source]
-        found: BlockedAddress,
+        address: BlockedAddress,
     },
 }
 
@@ -129,9 +129,9 @@ pub struct BlockedAddress {
 }
 
 /// End of the message about a blocked address. With a port, others of the address are allowed.
-struct Verdict(Option<u16>);
+struct AllowHint(Option<u16>);
 
-impl fmt::Display for Verdict {
+impl fmt::Display for AllowHint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             None => f.write_str("WORDMILL_FETCH_ALLOW does not allow it"),
@@ -151,14 +151,14 @@ impl AllowedAddress {
     }
 }
 
-/// Where a URL leads, before any name is looked up.
+/// The target of a URL before its name is looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The host: a name still to be resolved, or a vetted address.
+    /// The host: a name to be resolved, or an allowed address.
     pub host: TargetHost,
     /// The port, given or implied.
     pub port: u16,
-    /// How to speak to it.
+    /// The protocol.
     pub scheme: Scheme,
 }
 
@@ -167,11 +167,11 @@ pub struct Target {
 pub enum TargetHost {
     /// A name, in lower case and punycode.
     Name(String),
-    /// An address, vetted.
+    /// An allowed address.
     Address(AllowedAddress),
 }
 
-/// The schemes that are fetched.
+/// The supported schemes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// Plain HTTP.
@@ -195,19 +195,19 @@ impl fmt::Display for Target {
     }
 }
 
-/// Lets public addresses through, and networks that were allowed by name.
+/// Allows public addresses, and networks that the settings allow.
 #[derive(Debug, Clone)]
 pub struct Guard {
     allow: Arc<[Allowance]>,
 }
 
 impl Guard {
-    /// Makes a guard that lets the networks in `allow` through although they are not public.
+    /// Makes a guard that also allows the networks in `allow`, which need not be public.
     pub fn new(allow: &[Allowance]) -> Self {
         Self { allow: allow.into() }
     }
 
-    /// Vets all of a URL that can be vetted without a lookup.
+    /// Checks the parts of a URL that need no lookup.
     pub fn check_url(&self, url: &Url) -> Result<Target, Refusal> {
         let scheme = match url.scheme() {
             "http" => Scheme::Http,
@@ -239,16 +239,16 @@ impl Guard {
         &self,
         host: &str,
         port: u16,
-        found: &[IpAddr],
+        addresses: &[IpAddr],
     ) -> Result<Vec<AllowedAddress>, Refusal> {
-        let vetted = found.iter().map(|&found| self.check_address(found, port));
-        let vetted: Result<_, _> = vetted.collect();
-        vetted.map_err(|found| Refusal::Name { host: host.to_owned(), found })
+        let allowed = addresses.iter().map(|&address| self.check_address(address, port));
+        let allowed: Result<_, _> = allowed.collect();
+        allowed.map_err(|address| Refusal::Name { host: host.to_owned(), address })
     }
 
     fn check_literal(&self, address: IpAddr, port: u16) -> Result<TargetHost, Refusal> {
-        let vetted = self.check_address(address, port).map_err(Refusal::Address)?;
-        Ok(TargetHost::Address(vetted))
+        let allowed = self.check_address(address, port).map_err(Refusal::Address)?;
+        Ok(TargetHost::Address(allowed))
     }
 
     fn check_address(&self, address: IpAddr, port: u16) -> Result<AllowedAddress, BlockedAddress> {
@@ -265,7 +265,7 @@ impl Guard {
     }
 }
 
-/// Names the range that keeps an address from being public, if any does.
+/// Returns the kind of the blocked range that contains an address, if any does.
 fn blocked_range(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => {
@@ -306,8 +306,9 @@ mod tests {
 
     #[test]
     fn addresses_that_are_not_public_are_refused() {
-        let hosts = "0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 100.127.255.255 \
-             127.0.0.1 127.255.255.254 168.63.129.16 169.254.169.254 172.16.0.1 172.31.255.255 \
+        let hosts = "0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 \
+             100.127.255.255 127.0.0.1 127.255.255.254 168.63.129.16 169.254.169.254 172.16.0.1 \
+             172.31.255.255 \
              192.0.0.192 192.0.2.1 192.88.99.1 192.168.0.1 198.18.0.1 198.19.255.255 198.51.100.7 \
              203.0.113.9 224.0.0.1 239.255.255.255 240.0.0.1 255.255.255.255 [::] [::1] \
              [::7f00:1] [::127.0.0.1] [::ffff:127.0.0.1] [::ffff:a9fe:a9fe] [::ffff:0:127.0.0.1] \
@@ -317,20 +318,21 @@ mod tests {
              [2002:808:808::1] [3fff::1] [4000::1] [5f00::1] [fc00::1] [fd00:ec2::254] \
              [fd20:ce::254] [fe80::1] [fec0::1] [ff02::1] [ff0e::1]";
         for host in hosts.split(' ') {
-            let refused = check(&guard(&[]), &format!("http://{host}/"));
-            assert!(matches!(refused, Err(Refusal::Address(_))), "{host}: {refused:?}");
+            let result = check(&guard(&[]), &format!("http://{host}/"));
+            assert!(matches!(result, Err(Refusal::Address(_))), "{host}: {result:?}");
         }
     }
 
     #[test]
     fn public_addresses_pass() {
-        let hosts = "1.1.1.1 8.8.8.8 100.63.255.255 100.128.0.1 126.255.255.255 128.0.0.1 168.63.129.15 \
-             172.15.255.255 172.32.0.1 192.0.1.1 198.17.255.255 198.20.0.1 223.255.255.255 \
+        let hosts = "1.1.1.1 8.8.8.8 100.63.255.255 100.128.0.1 126.255.255.255 128.0.0.1 \
+             168.63.129.15 172.15.255.255 172.32.0.1 192.0.1.1 198.17.255.255 198.20.0.1 \
+             223.255.255.255 \
              [2001:200::1] [2001:4860:4860::8888] [2003::1] [2606:4700::1111] [3ffe::1] \
              [64:ff9b::8.8.8.8] [::ffff:8.8.8.8]";
         for host in hosts.split(' ') {
-            let passed = check(&guard(&[]), &format!("https://{host}/"));
-            assert!(passed.is_ok(), "{host}: {passed:?}");
+            let result = check(&guard(&[]), &format!("https://{host}/"));
+            assert!(result.is_ok(), "{host}: {result:?}");
         }
     }
 
@@ -338,12 +340,12 @@ mod tests {
     fn every_spelling_of_an_address_is_the_same_address() {
         let address = Ipv4Addr::LOCALHOST.into();
         let loopback = BlockedAddress { address, range: "loopback", port: None };
-        let hosts = "127.0.0.1 127.1 127.0.1 2130706433 0x7f000001 0x7F.0.0.1 0177.0.0.1 017700000001 \
-             127.0.0.1. 127.0.0.0x1 %31%32%37.0.0.1 １２７.０.０.１ 127。0。0。1 ①②⑦.0.0.1 \
+        let hosts = "127.0.0.1 127.1 127.0.1 2130706433 0x7f000001 0x7F.0.0.1 0177.0.0.1 \
+             017700000001 127.0.0.1. 127.0.0.0x1 %31%32%37.0.0.1 １２７.０.０.１ 127。0。0。1 ①②⑦.0.0.1 \
              [::ffff:127.0.0.1] [::FFFF:7F00:1] [0:0:0:0:0:ffff:7f00:0001]";
         for host in hosts.split(' ') {
-            let refused = check(&guard(&[]), &format!("http://{host}/"));
-            assert_eq!(refused, Err(Refusal::Address(loopback)), "{host}");
+            let result = check(&guard(&[]), &format!("http://{host}/"));
+            assert_eq!(result, Err(Refusal::Address(loopback)), "{host}");
         }
     }
 
@@ -353,8 +355,8 @@ mod tests {
             let guard = guard(&[allow]);
             for host in ["127.0.0.1", "127.1", "[::ffff:127.0.0.1]"] {
                 let target = check(&guard, &format!("http://{host}/")).unwrap();
-                let vetted = TargetHost::Address(AllowedAddress(Ipv4Addr::LOCALHOST.into()));
-                assert_eq!(target.host, vetted, "{host} with {allow}");
+                let localhost = TargetHost::Address(AllowedAddress(Ipv4Addr::LOCALHOST.into()));
+                assert_eq!(target.host, localhost, "{host} with {allow}");
             }
             for host in ["10.0.0.1", "[::1]", "[::127.0.0.1]", "[64:ff9b::127.0.0.1]"] {
                 assert!(check(&guard, &format!("http://{host}/")).is_err(), "{host} with {allow}");
@@ -369,8 +371,8 @@ mod tests {
     fn one_blocked_address_refuses_the_whole_name() {
         let public: IpAddr = "8.8.8.8".parse().unwrap();
         let private: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
-        let refused = guard(&[]).check_name("mixed.test", 80, &[public, private]).unwrap_err();
-        assert!(!refused.to_string().contains("10.1.2.3"), "{refused}");
+        let refusal = guard(&[]).check_name("mixed.test", 80, &[public, private]).unwrap_err();
+        assert!(!refusal.to_string().contains("10.1.2.3"), "{refusal}");
         let guard = guard(&["10.0.0.0/8"]);
         assert_eq!(guard.check_name("mixed.test", 80, &[public, private]).unwrap().len(), 2);
     }
@@ -408,10 +410,10 @@ mod tests {
         ] {
             assert_eq!(check(&guard, url).unwrap_err().to_string(), expected);
         }
-        let found = ["10.1.2.3".parse().unwrap()];
-        assert_eq!(guard.check_name("inside.test", 8080, &found).unwrap().len(), 1);
+        let addresses = ["10.1.2.3".parse().unwrap()];
+        assert_eq!(guard.check_name("inside.test", 8080, &addresses).unwrap().len(), 1);
         assert_eq!(
-            guard.check_name("inside.test", 9090, &found).unwrap_err().to_string(),
+            guard.check_name("inside.test", 9090, &addresses).unwrap_err().to_string(),
             "\"inside.test\" leads to an address that is not public: WORDMILL_FETCH_ALLOW does not \
              allow port 9090"
         );

@@ -1,4 +1,4 @@
-//! How many fetches from one host are under way at once.
+//! Limits the number of concurrent fetches from one host.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,7 +12,7 @@ pub(super) struct HostSlots {
     hosts: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
-/// The right to fetch from a host, given back on drop.
+/// The right to fetch from a host, released on drop.
 #[derive(Debug)]
 pub struct Slot {
     _permit: OwnedSemaphorePermit,
@@ -44,8 +44,8 @@ impl HostSlots {
         if let Some(semaphore) = hosts.get(host).and_then(Weak::upgrade) {
             return semaphore;
         }
-        // A semaphore lives as long as someone holds or awaits one of its slots, so the map never
-        // has more entries than there are fetches under way.
+        // A semaphore lives as long as a fetch holds or awaits one of its slots, so the map never
+        // has more entries than there are running fetches.
         hosts.retain(|_, semaphore| semaphore.strong_count() > 0);
         let semaphore = Arc::new(Semaphore::new(self.per_host_max));
         hosts.insert(host.to_owned(), Arc::downgrade(&semaphore));
@@ -72,9 +72,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn hosts_without_fetches_are_forgotten() {
+    async fn hosts_without_fetches_are_removed() {
         let slots = HostSlots::new(1);
-        let _kept = slots.acquire("kept.test").await;
+        let _held_slot = slots.acquire("held.test").await;
         for number in 0..100 {
             slots.acquire(&format!("{number}.test")).await;
         }

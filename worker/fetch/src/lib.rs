@@ -1,13 +1,14 @@
-//! Fetches pages from the network on behalf of strangers.
+//! Fetches pages from the network, from URLs that clients choose.
 //!
-//! A fetch is a chain of hops, one for each redirect. On every hop the URL is vetted, the host name is
-//! looked up once, all its addresses are vetted, one of them is dialled, and the connection carries
-//! one request. There is no way around the guard: the connector takes vetted addresses only, nothing
-//! looks a name up a second time, no connection is used twice, and proxies named in the environment
-//! are ignored. Nothing identifies a user: no cookies, no credentials, no referrer.
+//! A fetch is a chain of hops, one for each redirect. On every hop the guard checks the URL, the
+//! host name is looked up once, the guard checks all its addresses, one of them is dialled, and the
+//! connection carries one request. No code bypasses the guard: the connector accepts only allowed
+//! addresses, no name is looked up twice, no connection is used twice, and proxies from the
+//! environment are ignored. Requests do not identify a user: no cookies, no credentials, no
+//! referrer.
 //!
-//! The body is decompressed here and not in the HTTP library, so that both of its sizes are
-//! counted while it streams.
+//! The body is decompressed here and not in the HTTP library, so that both of its sizes are counted
+//! while it streams.
 
 mod connect;
 mod decode;
@@ -43,7 +44,7 @@ pub use self::limits::{Limits, Settings, SetupError};
 pub use self::page::{CHUNK_SIZE_MAX, Page, Progress};
 pub use self::post::PostResponse;
 pub use self::resolve::{Resolve, SystemResolver};
-use self::response::Verdict;
+use self::response::ResponseKind;
 use self::wire::Wire;
 
 /// Fetches pages within limits. Clones share the slots for each host.
@@ -61,7 +62,7 @@ struct FetcherState {
     user_agent: HeaderValue,
 }
 
-/// What one hop led to.
+/// The result of one hop.
 enum Hop {
     Page(Box<Page>),
     Redirect(Url),
@@ -73,15 +74,15 @@ impl Fetcher {
         Self::try_with_resolver(settings, Arc::new(SystemResolver))
     }
 
-    /// Makes a fetcher with a resolver of one's own. Its answers are vetted like any.
+    /// Makes a fetcher with another resolver. The guard checks its answers as well.
     pub fn try_with_resolver(
         settings: &Settings,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, SetupError> {
-        Self::assemble(settings, resolver, connect::trusted_roots())
+        Self::try_with_roots(settings, resolver, connect::trusted_roots())
     }
 
-    fn assemble(
+    fn try_with_roots(
         settings: &Settings,
         resolver: Arc<dyn Resolve>,
         roots: RootCertStore,
@@ -105,26 +106,26 @@ impl Fetcher {
         &self.shared.limits
     }
 
-    /// Fetches a page, and returns when the header of a successful answer has arrived.
+    /// Fetches a page, and returns when the header of a successful response has arrived.
     ///
-    /// The page's body is still on its way then; its limits, the total time among them, go on to
-    /// hold while it is read. Dropping the future gives the fetch up and closes its connection.
+    /// The body follows. Its limits, the total time among them, hold while it is read. Dropping the
+    /// future aborts the fetch and closes its connection.
     pub async fn get(&self, url: &Url) -> Result<Page, Error> {
         let limit = self.shared.limits.total_timeout;
         let deadline = Instant::now() + limit;
-        timeout_at(deadline, self.shared.follow(url, deadline))
+        timeout_at(deadline, self.shared.follow_redirects(url, deadline))
             .await
             .unwrap_or(Err(Error::Timeout { wait: Wait::Total, limit }))
     }
 }
 
 impl FetcherState {
-    async fn follow(&self, url: &Url, deadline: Instant) -> Result<Page, Error> {
+    async fn follow_redirects(&self, url: &Url, deadline: Instant) -> Result<Page, Error> {
         let mut url = url.clone();
         url.set_fragment(None);
         let mut redirects = 0;
         loop {
-            match self.hop(url, redirects, deadline).await? {
+            match self.fetch_hop(url, redirects, deadline).await? {
                 Hop::Page(page) => return Ok(*page),
                 Hop::Redirect(_) if redirects >= self.limits.redirects_max => {
                     return Err(RedirectFault::TooMany { max: self.limits.redirects_max }.into());
@@ -136,47 +137,47 @@ impl FetcherState {
         }
     }
 
-    async fn hop(&self, url: Url, redirects: usize, deadline: Instant) -> Result<Hop, Error> {
-        let refused = |refusal| Error::Blocked { redirects, refusal };
-        let target = self.guard.check_url(&url).map_err(refused)?;
-        let request = exchange::request(&url, self.user_agent.clone()).map_err(refused)?;
+    async fn fetch_hop(&self, url: Url, redirects: usize, deadline: Instant) -> Result<Hop, Error> {
+        let to_blocked = |refusal| Error::Blocked { redirects, refusal };
+        let target = self.guard.check_url(&url).map_err(to_blocked)?;
+        let request = exchange::build_request(&url, self.user_agent.clone()).map_err(to_blocked)?;
         let slot = self.hosts.acquire(url.host_str().unwrap_or_default()).await;
-        let addresses = self.addresses(&target, redirects).await?;
+        let addresses = self.resolve_target(&target, redirects).await?;
         let connection = self.connector.connect(&target, &addresses).await?;
-        let (response, link) = exchange::send(connection, request, &self.limits).await?;
+        let (response, driver) = exchange::send(connection, request, &self.limits).await?;
         let (parts, body) = response.into_parts();
-        // A redirect's own body is left unread: its connection and slot end here.
-        Ok(match response::read(&url, &parts, &body, &self.limits, SystemTime::now())? {
-            Verdict::Redirect(location) => Hop::Redirect(location),
-            Verdict::Page(head) => {
-                let wire = Wire::new(body, link, slot, &self.limits);
+        // The body of a redirect is not read: its connection and slot end here.
+        Ok(match response::classify(&url, &parts, &body, &self.limits, SystemTime::now())? {
+            ResponseKind::Redirect(location) => Hop::Redirect(location),
+            ResponseKind::Page(head) => {
+                let wire = Wire::new(body, driver, slot, &self.limits);
                 let page = Page::new(url, head, wire, redirects, &self.limits, deadline);
                 Hop::Page(Box::new(page))
             }
         })
     }
 
-    /// Returns the addresses to dial, all vetted. The only place that looks names up.
-    async fn addresses(
+    /// Returns the addresses to dial, all checked by the guard. The only code that looks names up.
+    async fn resolve_target(
         &self,
         target: &Target,
         redirects: usize,
     ) -> Result<Vec<AllowedAddress>, Error> {
         let name = match &target.host {
-            TargetHost::Address(vetted) => return Ok(vec![*vetted]),
+            TargetHost::Address(address) => return Ok(vec![*address]),
             TargetHost::Name(name) => name,
         };
         let limit = self.limits.resolve_timeout;
-        let found = timeout(limit, self.resolver.resolve(name))
+        let addresses = timeout(limit, self.resolver.resolve(name))
             .await
             .map_err(|_| Error::Timeout { wait: Wait::Resolve, limit })?
-            .and_then(|found| match found.as_slice() {
+            .and_then(|addresses| match addresses.as_slice() {
                 [] => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
-                [..] => Ok(found),
+                [..] => Ok(addresses),
             })
             .map_err(|source| Error::Dns { host: name.clone(), source })?;
-        let vetted = self.guard.check_name(name, target.port, &found);
-        vetted.map_err(|refusal| Error::Blocked { redirects, refusal })
+        let allowed = self.guard.check_name(name, target.port, &addresses);
+        allowed.map_err(|refusal| Error::Blocked { redirects, refusal })
     }
 }
 

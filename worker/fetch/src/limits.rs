@@ -1,4 +1,4 @@
-//! What one fetch may take, and the settings of a fetcher.
+//! Limits of one fetch, and the settings of a fetcher.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Longest wait on one hop from the request to the complete response header (default 30 s).
     pub first_byte_timeout: Duration,
-    /// Longest silence of the server within the body (default 30 s). Time during which nobody asks
-    /// for a chunk does not count.
+    /// Longest silence of the server within the body (default 30 s). Time between two calls for a
+    /// chunk does not count.
     pub stall_timeout: Duration,
-    /// Longest time for all of it, from the call to the last byte: waiting for a slot, redirects,
-    /// and the time the caller takes between chunks (default 5 min).
+    /// Longest time of the whole fetch, from the call to the last byte: the wait for a slot,
+    /// redirects, and the time of the caller between chunks (default 5 min).
     pub total_timeout: Duration,
     /// Largest status line and header of one hop, in bytes (default 64 KiB, at least 8 KiB). It is
     /// also the size of the connection's read buffer. More than 100 fields are always refused.
@@ -28,15 +28,15 @@ pub struct Limits {
     pub wire_size_max: u64,
     /// Largest body after decompression, in bytes (default 256 MiB).
     pub decoded_size_max: u64,
-    /// How many bytes one transferred byte may become (default 200).
+    /// The most decompressed bytes for each transferred byte (default 200).
     pub ratio_max: u64,
-    /// How many decompressed bytes are free of `ratio_max` (default 1 MiB): small pages may
+    /// Decompressed bytes up to which `ratio_max` does not apply (default 1 MiB): small pages may
     /// compress well.
     pub ratio_free_size: u64,
-    /// How many redirects are followed (default 10; 0 follows none).
+    /// The most redirects that are followed (default 10; 0 follows none).
     pub redirects_max: usize,
-    /// How many fetches from one host name may be under way at once in this process (default 4);
-    /// others wait until a slot is free or `total_timeout` is over.
+    /// The most concurrent fetches from one host name in this process (default 4); others wait
+    /// until a slot is free or `total_timeout` has passed.
     pub per_host_max: usize,
 }
 
@@ -59,14 +59,14 @@ impl Default for Limits {
     }
 }
 
-/// What a [`Fetcher`](super::Fetcher) is made from.
+/// The settings of a [`Fetcher`](super::Fetcher).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// What one fetch may take.
+    /// The limits of one fetch.
     pub limits: Limits,
-    /// Networks that are fetched from although they are not public (default none). Every client who
-    /// may submit a URL or a webhook can reach them, on the port that is named, else on every port
-    /// that is not reserved for another protocol.
+    /// Allowed networks that are not public (default none). Every client that may submit a URL or a
+    /// webhook can reach them, on the named port or else on every port that is not reserved for
+    /// another protocol.
     pub allow: Vec<Allowance>,
     /// The `User-Agent` header (default `wordmill/<version>`).
     pub user_agent: String,
@@ -90,7 +90,7 @@ pub enum SetupError {
     Limit {
         /// The field of [`Limits`].
         name: &'static str,
-        /// What it may be.
+        /// The allowed values.
         bounds: &'static str,
     },
     /// The user agent has characters that a header cannot carry.
@@ -102,15 +102,16 @@ pub enum SetupError {
 }
 
 impl Limits {
-    /// Checks the size of what has been decompressed from `consumed` bytes so far.
+    /// Checks the size of the data that was decompressed from `consumed_bytes` bytes so far.
     ///
     /// # Errors
     /// [`SizeLimit`], if it exceeds the largest size or the largest ratio.
-    pub fn check_decoded(&self, decoded: u64, consumed: u64) -> Result<(), SizeLimit> {
-        if decoded > self.decoded_size_max {
+    pub fn check_decoded(&self, decoded_bytes: u64, consumed_bytes: u64) -> Result<(), SizeLimit> {
+        if decoded_bytes > self.decoded_size_max {
             return Err(SizeLimit::Decoded(self.decoded_size_max));
         }
-        if decoded > self.ratio_free_size && decoded > consumed.saturating_mul(self.ratio_max) {
+        let has_free_size = decoded_bytes <= self.ratio_free_size;
+        if !has_free_size && decoded_bytes > consumed_bytes.saturating_mul(self.ratio_max) {
             return Err(SizeLimit::Ratio(self.ratio_max));
         }
         Ok(())

@@ -18,56 +18,56 @@ use super::limits::Limits;
 use super::response::{Framing, Head};
 use super::wire::Wire;
 
-/// The largest chunk of a page, in bytes. Small pieces from the network are gathered up to it, so a
-/// queue of chunks wastes little memory.
+/// The largest chunk of a page, in bytes. Small reads from the network are joined up to it, so that
+/// a queue of chunks wastes little memory.
 pub const CHUNK_SIZE_MAX: usize = 64 << 10;
 
 /// A page whose header has arrived with a status of success, and whose body is read chunk by chunk.
 ///
 /// Dropping it closes the connection and frees the host's slot.
 pub struct Page {
-    /// Where the page was found after all redirects.
+    /// The URL of the page after all redirects.
     pub final_url: Url,
     /// The status, 200 to 299.
     pub status: u16,
     /// The `Content-Type` header as sent, if there is one in readable text.
     pub content_type: Option<String>,
-    /// How many redirects led here.
+    /// The number of redirects to this page.
     pub redirects: usize,
     encoding: Encoding,
     framing: Framing,
-    total: Option<u64>,
-    received: u64,
-    decoded: u64,
+    total_bytes: Option<u64>,
+    received_bytes: u64,
+    decoded_bytes: u64,
     limits: Limits,
     deadline: Pin<Box<Sleep>>,
     buffer: BytesMut,
     state: State,
 }
 
-/// How much of a page has been received.
+/// The received part of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes of the body that the network has delivered, before decompression.
     pub received_bytes: u64,
     /// Bytes of the whole body before decompression, if the server announced them.
     pub total_bytes: Option<u64>,
-    /// Bytes after decompression that were handed out.
+    /// Bytes after decompression that the caller has got.
     pub decoded_bytes: u64,
 }
 
 enum State {
-    /// The first byte, which tells decoders apart, has not arrived.
+    /// The first byte, which selects the decoder, has not arrived.
     Opening(Box<Wire>),
-    ParsedMessage(Decoder<Wire>),
-    /// The decoder is done; what follows must be the end of the body.
+    Reading(Decoder<Wire>),
+    /// The decoder has finished; the body must end here.
     Ending(Decoder<Wire>),
     Complete,
     Failed,
 }
 
-/// The state to go on in, and what to tell the caller.
-type Stepped = Result<(State, Poll<Step>), Error>;
+/// The next state, and the result for the caller.
+type StepResult = Result<(State, Poll<Step>), Error>;
 
 enum Step {
     Again,
@@ -92,9 +92,9 @@ impl Page {
             redirects,
             encoding: head.encoding,
             framing: head.framing,
-            total: head.total,
-            received: 0,
-            decoded: 0,
+            total_bytes: head.total_bytes,
+            received_bytes: 0,
+            decoded_bytes: 0,
             limits: limits.clone(),
             deadline: Box::pin(sleep_until(deadline)),
             buffer: BytesMut::new(),
@@ -102,21 +102,21 @@ impl Page {
         }
     }
 
-    /// Returns the next piece of the decompressed body, `None` after the last one.
+    /// Returns the next chunk of the decompressed body, `None` after the last one.
     ///
-    /// `None` means that the body was received whole. Every limit holds here; after an error the
-    /// connection is closed and further calls fail. Cancel-safe: nothing is lost when the future is
+    /// `None` means that the body is complete. Every limit holds here; after an error the
+    /// connection is closed and further calls fail. Cancel-safe: nothing is lost if the future is
     /// dropped and the method called again.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// Returns how much has been received so far.
+    /// Returns the progress so far.
     pub fn progress(&self) -> Progress {
         Progress {
-            received_bytes: self.received,
-            total_bytes: self.total,
-            decoded_bytes: self.decoded,
+            received_bytes: self.received_bytes,
+            total_bytes: self.total_bytes,
+            decoded_bytes: self.decoded_bytes,
         }
     }
 
@@ -138,18 +138,18 @@ impl Page {
     fn poll_state(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         loop {
             // A step that fails or panics leaves the page failed.
-            let (next, ready) = match mem::replace(&mut self.state, State::Failed) {
-                State::Opening(wire) => self.open(cx, wire)?,
-                State::ParsedMessage(decoder) => self.read(cx, decoder)?,
-                State::Ending(decoder) => self.end(cx, decoder)?,
+            let (next_state, step) = match mem::replace(&mut self.state, State::Failed) {
+                State::Opening(wire) => self.poll_open(cx, wire)?,
+                State::Reading(decoder) => self.poll_read(cx, decoder)?,
+                State::Ending(decoder) => self.poll_end(cx, decoder)?,
                 State::Complete => (State::Complete, Poll::Ready(Step::End)),
                 State::Failed => {
                     let source = "the fetch has already failed".into();
                     return Poll::Ready(Err(Error::Cut { source }));
                 }
             };
-            self.state = next;
-            match ready!(ready) {
+            self.state = next_state;
+            match ready!(step) {
                 Step::Again => {}
                 Step::Chunk(chunk) => return Poll::Ready(Ok(Some(chunk))),
                 Step::End => return Poll::Ready(Ok(None)),
@@ -157,49 +157,49 @@ impl Page {
         }
     }
 
-    fn open(&mut self, cx: &mut Context<'_>, mut wire: Box<Wire>) -> Stepped {
+    fn poll_open(&mut self, cx: &mut Context<'_>, mut wire: Box<Wire>) -> StepResult {
         let first = Pin::new(wire.as_mut()).poll_fill_buf(cx);
         let first = first.map_ok(|bytes| bytes.first().copied());
-        self.received = wire.received();
+        self.received_bytes = wire.received_bytes();
         let Poll::Ready(first) = first else {
             return Ok((State::Opening(wire), Poll::Pending));
         };
-        let state = match first.map_err(|error| self.reading_failed(error))? {
-            Some(byte) => State::ParsedMessage(Decoder::try_new(self.encoding, byte, *wire)?),
+        let state = match first.map_err(|error| self.classify_read_error(error))? {
+            Some(byte) => State::Reading(Decoder::try_new(self.encoding, byte, *wire)?),
             // An empty body is empty in every encoding.
             None => State::Complete,
         };
         Ok((state, Poll::Ready(Step::Again)))
     }
 
-    fn read(&mut self, cx: &mut Context<'_>, mut decoder: Decoder<Wire>) -> Stepped {
-        let filled = self.poll_fill(cx, &mut decoder);
-        self.received = decoder.wire().received();
-        let Poll::Ready(filled) = filled else {
-            return Ok((State::ParsedMessage(decoder), Poll::Pending));
+    fn poll_read(&mut self, cx: &mut Context<'_>, mut decoder: Decoder<Wire>) -> StepResult {
+        let fill = self.poll_fill(cx, &mut decoder);
+        self.received_bytes = decoder.wire().received_bytes();
+        let Poll::Ready(fill) = fill else {
+            return Ok((State::Reading(decoder), Poll::Pending));
         };
-        filled?;
+        fill?;
         if self.buffer.is_empty() {
             return Ok((State::Ending(decoder), Poll::Ready(Step::Again)));
         }
         decoder.wire().pause();
         let chunk = mem::take(&mut self.buffer).freeze();
-        Ok((State::ParsedMessage(decoder), Poll::Ready(Step::Chunk(chunk))))
+        Ok((State::Reading(decoder), Poll::Ready(Step::Chunk(chunk))))
     }
 
-    fn end(&mut self, cx: &mut Context<'_>, mut decoder: Decoder<Wire>) -> Stepped {
+    fn poll_end(&mut self, cx: &mut Context<'_>, mut decoder: Decoder<Wire>) -> StepResult {
         let leftover = decoder.poll_leftover(cx);
-        self.received = decoder.wire().received();
+        self.received_bytes = decoder.wire().received_bytes();
         let Poll::Ready(leftover) = leftover else {
             return Ok((State::Ending(decoder), Poll::Pending));
         };
-        match leftover.map_err(|error| self.reading_failed(error))? {
+        match leftover.map_err(|error| self.classify_read_error(error))? {
             Leftover::None => Ok((State::Complete, Poll::Ready(Step::Again))),
             Leftover::Some => Err(DecodeFault::Trailing { encoding: self.encoding.name() }.into()),
         }
     }
 
-    /// Fills the buffer as far as is possible without waiting, with one byte at least; leaves it empty
+    /// Fills the buffer as far as possible without waiting, with at least one byte. Leaves it empty
     /// at the end of the data.
     fn poll_fill(
         &mut self,
@@ -210,29 +210,29 @@ impl Page {
             self.buffer = BytesMut::with_capacity(CHUNK_SIZE_MAX);
         }
         while self.buffer.len() < self.buffer.capacity() {
-            let read = match poll_read_buf(Pin::new(decoder.reader()), cx, &mut self.buffer) {
+            let length = match poll_read_buf(Pin::new(decoder.reader()), cx, &mut self.buffer) {
                 Poll::Pending if self.buffer.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
-                Poll::Ready(read) => read.map_err(|error| self.reading_failed(error))?,
+                Poll::Ready(result) => result.map_err(|error| self.classify_read_error(error))?,
             };
-            if read == 0 {
+            if length == 0 {
                 break;
             }
-            let read = u64::try_from(read).unwrap_or(u64::MAX);
-            self.decoded = self.decoded.saturating_add(read);
-            self.limits.check_decoded(self.decoded, decoder.wire().consumed())?;
+            let length = u64::try_from(length).unwrap_or(u64::MAX);
+            self.decoded_bytes = self.decoded_bytes.saturating_add(length);
+            self.limits.check_decoded(self.decoded_bytes, decoder.wire().consumed_bytes())?;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Tells a failure of the network from one of the decoder.
-    fn reading_failed(&self, error: io::Error) -> Error {
+    /// Distinguishes errors of the network from those of the decoder.
+    fn classify_read_error(&self, error: io::Error) -> Error {
         let source = match Error::from_io(error) {
             Ok(error) => return error,
             Err(source) => source,
         };
         if source.kind() == io::ErrorKind::UnexpectedEof && self.framing == Framing::UntilClose {
-            // Only the end of the connection says where this body ends: it came too early.
+            // Only the end of the connection marks the end of this body, and it came too early.
             return Error::Cut { source: source.into() };
         }
         DecodeFault::Corrupt { encoding: self.encoding.name(), source }.into()

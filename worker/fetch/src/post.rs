@@ -1,5 +1,5 @@
-//! Posts to receivers that strangers named, behind the same guard as fetches. Nothing is followed, and
-//! what is answered besides the status is thrown away.
+//! Posts to receivers that clients named, behind the same guard as fetches. Redirects are not
+//! followed, and of the response only the status and `Retry-After` are used.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,30 +14,30 @@ use super::hosts::Slot;
 use super::wire::Wire;
 use super::{Fetcher, FetcherState, exchange, response};
 
-/// How much of an answer is read, so that its sender need not see the connection break.
-const ANSWER_BYTES_MAX: u64 = 16 << 10;
-/// For how long it is waited for, once the status is known.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+/// Bytes of a response that are read, so that its sender does not see the connection break.
+const RESPONSE_BYTES_MAX: u64 = 16 << 10;
+/// Longest wait for them after the status.
+const RESPONSE_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// What a receiver answered.
+/// The response of a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PostResponse {
     /// The status.
     pub status: u16,
-    /// How long it asks to wait before the next try; not clamped.
+    /// The wait before the next attempt that it asks for; not clamped.
     pub retry_after: Option<Duration>,
 }
 
 impl Fetcher {
-    /// Takes one of the places for the host of a URL; `None` if all are taken.
+    /// Takes a slot for the host of a URL; `None` if none is free.
     pub fn reserve(&self, url: &Url) -> Option<Slot> {
         self.shared.hosts.try_acquire(url.host_str().unwrap_or_default())
     }
 
-    /// Posts JSON, within the total time of every fetch. Dropping the future gives it up.
+    /// Posts JSON, within the total time of every fetch. Dropping the future aborts it.
     ///
     /// # Errors
-    /// Whatever kept an answer from coming; a status of an error is none.
+    /// Any [`Error`] except [`Error::Status`]: a response with any status is a success.
     pub async fn post(
         &self,
         url: &Url,
@@ -60,21 +60,22 @@ impl FetcherState {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<PostResponse, Error> {
-        let refused = |refusal| Error::Blocked { redirects: 0, refusal };
-        let target = self.guard.check_url(url).map_err(refused)?;
-        let request = exchange::post(url, self.user_agent.clone(), headers, body);
-        let request = request.map_err(refused)?;
-        let addresses = self.addresses(&target, 0).await?;
+        let to_blocked = |refusal| Error::Blocked { redirects: 0, refusal };
+        let target = self.guard.check_url(url).map_err(to_blocked)?;
+        let request = exchange::build_post(url, self.user_agent.clone(), headers, body);
+        let request = request.map_err(to_blocked)?;
+        let addresses = self.resolve_target(&target, 0).await?;
         let connection = self.connector.connect(&target, &addresses).await?;
-        let (answer, link) = exchange::send(connection, request, &self.limits).await?;
-        let (parts, body) = answer.into_parts();
-        let answered = PostResponse {
+        let (response, driver) = exchange::send(connection, request, &self.limits).await?;
+        let (parts, body) = response.into_parts();
+        let post_response = PostResponse {
             status: parts.status.as_u16(),
             retry_after: response::retry_after(&parts.headers, SystemTime::now()),
         };
-        let mut rest = Wire::new(body, link, slot, &self.limits).take(ANSWER_BYTES_MAX);
-        // The status is what counts, however the rest of the answer ends.
-        let _ = timeout(ANSWER_TIME_MAX, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
-        Ok(answered)
+        let mut rest = Wire::new(body, driver, slot, &self.limits).take(RESPONSE_BYTES_MAX);
+        // The status decides; an error in the rest of the response does not matter.
+        let _ =
+            timeout(RESPONSE_TIME_MAX, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+        Ok(post_response)
     }
 }

@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 
 /// Finds the addresses of host names.
 ///
-/// The fetcher asks once per hop, vets every address of the answer and connects to those very
-/// addresses, so an implementation may answer differently each time without getting past the guard.
+/// The fetcher looks a name up once per hop, has the guard check every address, and connects only
+/// to these. So an implementation may answer differently each time without bypassing the guard.
 pub trait Resolve: Send + Sync {
     /// Returns all addresses of a name, best first. The fetcher limits the time this takes.
     fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
@@ -16,7 +16,7 @@ pub trait Resolve: Send + Sync {
 
 /// The operating system's resolver: its hosts file, search domains and name servers.
 ///
-/// A lookup that is given up holds its thread of the runtime's blocking pool until the system's own
+/// An aborted lookup holds its thread of the runtime's blocking pool until the system's own
 /// time limit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemResolver;
@@ -25,8 +25,8 @@ impl Resolve for SystemResolver {
     fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
             // The port plays no part in the lookup.
-            let found = tokio::net::lookup_host((host, 0)).await?;
-            Ok(found.map(|address| address.ip()).collect())
+            let addresses = tokio::net::lookup_host((host, 0)).await?;
+            Ok(addresses.map(|address| address.ip()).collect())
         })
     }
 }

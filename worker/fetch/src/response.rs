@@ -1,4 +1,4 @@
-//! What the header of an answer says: a page, a redirect, or an error.
+//! The kind of a response by its header: a page, a redirect, or an error.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,19 +12,20 @@ use super::decode::Encoding;
 use super::error::{Error, RedirectFault, SizeLimit};
 use super::limits::Limits;
 
-/// The longest Retry-After that is told apart from "never", so that callers can calculate with it.
+/// The longest Retry-After that is returned; longer ones are clamped, so that callers can calculate
+/// with it.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// What to do about an answer.
+/// The kind of a response.
 #[derive(Debug)]
-pub(super) enum Verdict {
-    /// Read its body.
+pub(super) enum ResponseKind {
+    /// A page, whose body is to be read.
     Page(Head),
-    /// Ask there instead.
+    /// The page is at another URL.
     Redirect(Url),
 }
 
-/// What is kept of the header of a page.
+/// The header fields of a page that are used.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: u16,
@@ -32,10 +33,10 @@ pub(super) struct Head {
     pub(super) encoding: Encoding,
     pub(super) framing: Framing,
     /// The size of the body before decompression, if known.
-    pub(super) total: Option<u64>,
+    pub(super) total_bytes: Option<u64>,
 }
 
-/// How the end of a body is known.
+/// How the end of a body is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     /// By a length given beforehand.
@@ -46,17 +47,19 @@ pub(super) enum Framing {
     UntilClose,
 }
 
-/// Reads the header of the answer that `url` gave.
-pub(super) fn read(
+/// Classifies a response to a request for `url` by its header.
+pub(super) fn classify(
     url: &Url,
     parts: &Parts,
     body: &Incoming,
     limits: &Limits,
     now: SystemTime,
-) -> Result<Verdict, Error> {
+) -> Result<ResponseKind, Error> {
     let status = parts.status;
     if status.is_redirection() {
-        return redirect(url, status, &parts.headers).map(Verdict::Redirect).map_err(Error::from);
+        return redirect_location(url, status, &parts.headers)
+            .map(ResponseKind::Redirect)
+            .map_err(Error::from);
     }
     if status.is_client_error() || status.is_server_error() {
         let retry_after = retry_after(&parts.headers, now);
@@ -66,26 +69,30 @@ pub(super) fn read(
         return Err(Error::Protocol { what: "the status has no meaning here", source: None });
     }
     if status == StatusCode::PARTIAL_CONTENT {
-        // Part of a page would be counted as all of it.
+        // The part would be counted like the whole page.
         return Err(Error::Protocol { what: "a part was sent for the whole", source: None });
     }
     let encoding = Encoding::from_headers(&parts.headers)?;
     // Not the Content-Length header: a chunked body may carry one that does not count.
-    let total = body.size_hint().exact();
-    if total.is_some_and(|total| total > limits.wire_size_max) {
+    let total_bytes = body.size_hint().exact();
+    if total_bytes.is_some_and(|total_bytes| total_bytes > limits.wire_size_max) {
         return Err(SizeLimit::Wire(limits.wire_size_max).into());
     }
     let content_type = parts.headers.get(CONTENT_TYPE);
-    Ok(Verdict::Page(Head {
+    Ok(ResponseKind::Page(Head {
         status: status.as_u16(),
         content_type: content_type.and_then(|value| value.to_str().ok()).map(str::to_owned),
         encoding,
-        framing: framing(&parts.headers, total)?,
-        total,
+        framing: framing_of(&parts.headers, total_bytes)?,
+        total_bytes,
     }))
 }
 
-fn redirect(url: &Url, status: StatusCode, headers: &HeaderMap) -> Result<Url, RedirectFault> {
+fn redirect_location(
+    url: &Url,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Result<Url, RedirectFault> {
     let unusable = RedirectFault::NoLocation { status: status.as_u16() };
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Err(unusable);
@@ -95,9 +102,9 @@ fn redirect(url: &Url, status: StatusCode, headers: &HeaderMap) -> Result<Url, R
     location.and_then(|location| url.join(location).ok()).ok_or(unusable)
 }
 
-fn framing(headers: &HeaderMap, total: Option<u64>) -> Result<Framing, Error> {
+fn framing_of(headers: &HeaderMap, total_bytes: Option<u64>) -> Result<Framing, Error> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter().peekable();
-    match (codings.peek(), total) {
+    match (codings.peek(), total_bytes) {
         (None, Some(_)) => return Ok(Framing::Length),
         (None, None) => return Ok(Framing::UntilClose),
         (Some(_), _) => {}
@@ -105,7 +112,7 @@ fn framing(headers: &HeaderMap, total: Option<u64>) -> Result<Framing, Error> {
     if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Ok(Framing::Chunked);
     }
-    // Compression at this layer was not offered and would not be undone.
+    // Compression at this layer was not offered, and nothing would decompress it.
     Err(Error::Protocol { what: "the transfer encoding was not asked for", source: None })
 }
 
@@ -164,7 +171,8 @@ mod tests {
             ("/ä ö", "https://example.com/%C3%A4%20%C3%B6"),
             ("file:///etc/passwd", "file:///etc/passwd"),
         ] {
-            let to = redirect(&url, StatusCode::FOUND, &headers(LOCATION, location)).unwrap();
+            let to =
+                redirect_location(&url, StatusCode::FOUND, &headers(LOCATION, location)).unwrap();
             assert_eq!(to.as_str(), expected);
         }
     }
@@ -173,7 +181,7 @@ mod tests {
     fn redirects_without_a_usable_location_are_faults() {
         let url = Url::parse("https://example.com/").unwrap();
         let to = |status: u16, headers: &HeaderMap| {
-            redirect(&url, StatusCode::from_u16(status).unwrap(), headers)
+            redirect_location(&url, StatusCode::from_u16(status).unwrap(), headers)
         };
         let fault = |status| Err(RedirectFault::NoLocation { status });
         assert_eq!(to(302, &HeaderMap::new()), fault(302));
@@ -185,10 +193,10 @@ mod tests {
 
     #[test]
     fn transfer_encodings_other_than_chunked_are_refused() {
-        assert_eq!(framing(&HeaderMap::new(), Some(1)).unwrap(), Framing::Length);
-        assert_eq!(framing(&HeaderMap::new(), None).unwrap(), Framing::UntilClose);
+        assert_eq!(framing_of(&HeaderMap::new(), Some(1)).unwrap(), Framing::Length);
+        assert_eq!(framing_of(&HeaderMap::new(), None).unwrap(), Framing::UntilClose);
         let chunked = headers(TRANSFER_ENCODING, "Chunked");
-        assert_eq!(framing(&chunked, None).unwrap(), Framing::Chunked);
-        assert!(framing(&headers(TRANSFER_ENCODING, "gzip, chunked"), None).is_err());
+        assert_eq!(framing_of(&chunked, None).unwrap(), Framing::Chunked);
+        assert!(framing_of(&headers(TRANSFER_ENCODING, "gzip, chunked"), None).is_err());
     }
 }

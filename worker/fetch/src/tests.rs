@@ -19,10 +19,10 @@ use tokio_rustls::rustls::RootCertStore;
 
 use super::*;
 
-/// Where test servers listen; allowed in every test that does not say otherwise.
-const SERVED: &str = "127.0.0.1";
-/// Where traps listen; never allowed.
-const TRAPPED: &str = "127.0.0.2";
+/// The address of test servers; allowed in most tests.
+const SERVER_ADDRESS: &str = "127.0.0.1";
+/// The address of traps; never allowed.
+const TRAP_ADDRESS: &str = "127.0.0.2";
 
 /// A resolver with fixed answers. Each lookup of a name takes the next answer; the last one stays.
 #[derive(Default)]
@@ -58,8 +58,8 @@ impl Resolve for Names {
     }
 }
 
-/// Limits short enough to be reached in a test, long enough for a busy machine not to.
-fn quick() -> Limits {
+/// Limits short enough to be reached in a test, and too long for a busy machine to reach by chance.
+fn short_limits() -> Limits {
     Limits {
         resolve_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(5),
@@ -73,15 +73,15 @@ fn quick() -> Limits {
 fn fetcher_with(limits: Limits, allow: &[&str], names: Arc<dyn Resolve>) -> Fetcher {
     let allow = allow.iter().map(|text| text.parse().unwrap()).collect();
     let settings = Settings { limits, allow, ..Settings::default() };
-    Fetcher::assemble(&settings, names, RootCertStore::empty()).unwrap()
+    Fetcher::try_with_roots(&settings, names, RootCertStore::empty()).unwrap()
 }
 
 /// A fetcher that may reach test servers, by the name `served.test` and `other.test`, too.
 fn fetcher(limits: Limits) -> Fetcher {
     let names = Names::new([
-        ("served.test", vec![vec![SERVED]]),
-        ("other.test", vec![vec![SERVED]]),
-        ("trapped.test", vec![vec![TRAPPED]]),
+        ("served.test", vec![vec![SERVER_ADDRESS]]),
+        ("other.test", vec![vec![SERVER_ADDRESS]]),
+        ("trapped.test", vec![vec![TRAP_ADDRESS]]),
     ]);
     fetcher_with(limits, &["127.0.0.1/32"], names)
 }
@@ -101,7 +101,7 @@ async fn read(page: &mut Page) -> Result<Vec<u8>, Error> {
     Ok(body)
 }
 
-/// Fetches and reads a page, and returns how that failed.
+/// Fetches and reads a page, and returns the error.
 async fn failure(fetcher: &Fetcher, url: impl AsRef<str>) -> Error {
     match get(fetcher, url).await {
         Err(error) => error,

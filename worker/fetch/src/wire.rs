@@ -1,4 +1,4 @@
-//! The body of an answer as it comes off the network, counted and timed.
+//! The body of a response as the network delivers it, counted and timed.
 
 use std::io;
 use std::pin::Pin;
@@ -11,81 +11,86 @@ use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::error::{Error, SizeLimit, Wait};
-use super::exchange::Link;
+use super::exchange::ConnectionDriver;
 use super::hosts::Slot;
 use super::limits::Limits;
 
 /// A body that has not been decompressed. Its errors are [`Error`]s wrapped for the reader traits.
 pub(super) struct Wire {
     body: Incoming,
-    link: Link,
+    driver: ConnectionDriver,
     unread: Bytes,
-    received: u64,
-    consumed: u64,
+    received_bytes: u64,
+    consumed_bytes: u64,
     header_size_max: usize,
     size_max: u64,
-    silence: Silence,
-    // Given back with the connection.
+    stall_timer: StallTimer,
+    // Released with the connection.
     _slot: Slot,
 }
 
 impl Wire {
-    /// Wraps the body of an answer together with the connection that it comes over.
-    pub(super) fn new(body: Incoming, link: Link, slot: Slot, limits: &Limits) -> Self {
+    /// Wraps the body of a response together with its connection.
+    pub(super) fn new(
+        body: Incoming,
+        driver: ConnectionDriver,
+        slot: Slot,
+        limits: &Limits,
+    ) -> Self {
         Self {
             body,
-            link,
+            driver,
             unread: Bytes::new(),
-            received: 0,
-            consumed: 0,
+            received_bytes: 0,
+            consumed_bytes: 0,
             header_size_max: limits.header_size_max,
             size_max: limits.wire_size_max,
-            silence: Silence::new(limits.stall_timeout),
+            stall_timer: StallTimer::new(limits.stall_timeout),
             _slot: slot,
         }
     }
 
-    /// Returns how many bytes the network has delivered.
-    pub(super) fn received(&self) -> u64 {
-        self.received
+    /// Returns the number of bytes that the network has delivered.
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
-    /// Returns how many bytes the reader has taken.
-    pub(super) fn consumed(&self) -> u64 {
-        self.consumed
+    /// Returns the number of bytes that the reader has consumed.
+    pub(super) fn consumed_bytes(&self) -> u64 {
+        self.consumed_bytes
     }
 
-    /// Says that the reader is leaving for a while: from here on, the server is not waited for.
+    /// Stops the stall timer until the next read: the pause of the reader is not the server's.
     pub(super) fn pause(&mut self) {
-        self.silence.end();
+        self.stall_timer.stop();
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let mut frame = Pin::new(&mut self.body).poll_frame(cx);
         if frame.is_pending() {
-            self.link.poll_drive(cx);
+            self.driver.poll_drive(cx);
             frame = Pin::new(&mut self.body).poll_frame(cx);
         }
-        // The clock is asked last, so bytes that arrived while nobody looked are never late.
-        if frame.is_pending() && self.silence.poll_too_long(cx).is_ready() {
-            let limit = self.silence.limit;
+        // The timer is polled last, so bytes that arrived before this poll are never late.
+        if frame.is_pending() && self.stall_timer.poll_expired(cx).is_ready() {
+            let limit = self.stall_timer.limit;
             return Poll::Ready(Some(Err(Error::Timeout { wait: Wait::NextByte, limit })));
         }
         let frame = ready!(frame);
-        self.silence.end();
+        self.stall_timer.stop();
         let header_size_max = self.header_size_max;
         Poll::Ready(frame.map(|frame| frame.map_err(|e| Error::from_http(e, header_size_max))))
     }
 
-    fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_fill_unread(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while self.unread.is_empty() {
             let Some(frame) = ready!(self.poll_frame(cx)) else {
                 break;
             };
-            // Frames that are not data are trailers, which nobody asked for.
+            // Frames without data are trailers, which are ignored.
             let data = frame?.into_data().unwrap_or_default();
-            self.received = self.received.saturating_add(length(&data));
-            if self.received > self.size_max {
+            self.received_bytes = self.received_bytes.saturating_add(length(&data));
+            if self.received_bytes > self.size_max {
                 return Poll::Ready(Err(SizeLimit::Wire(self.size_max).into()));
             }
             self.unread = data;
@@ -97,14 +102,15 @@ impl Wire {
 impl AsyncBufRead for Wire {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
-        ready!(this.poll_unread(cx)).map_err(Error::into_io)?;
+        ready!(this.poll_fill_unread(cx)).map_err(Error::into_io)?;
         Poll::Ready(Ok(&this.unread))
     }
 
     fn consume(mut self: Pin<&mut Self>, amount: usize) {
         let amount = amount.min(self.unread.len());
         self.unread.advance(amount);
-        self.consumed = self.consumed.saturating_add(u64::try_from(amount).unwrap_or(u64::MAX));
+        self.consumed_bytes =
+            self.consumed_bytes.saturating_add(u64::try_from(amount).unwrap_or(u64::MAX));
     }
 }
 
@@ -126,29 +132,29 @@ fn length(data: &Bytes) -> u64 {
     u64::try_from(data.len()).unwrap_or(u64::MAX)
 }
 
-/// How long the server has been silent while it was listened to.
-struct Silence {
+/// Measures how long the server has sent nothing while the reader waits.
+struct StallTimer {
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
-    listening: bool,
+    is_running: bool,
 }
 
-impl Silence {
+impl StallTimer {
     fn new(limit: Duration) -> Self {
-        Self { limit, timer: None, listening: false }
+        Self { limit, timer: None, is_running: false }
     }
 
-    /// Starts or goes on listening; ready when the silence has lasted too long.
-    fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Starts the timer if it does not run; ready when the server has sent nothing for too long.
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.limit)));
-        if !self.listening {
+        if !self.is_running {
             timer.as_mut().reset(Instant::now() + self.limit);
-            self.listening = true;
+            self.is_running = true;
         }
         timer.as_mut().poll(cx)
     }
 
-    fn end(&mut self) {
-        self.listening = false;
+    fn stop(&mut self) {
+        self.is_running = false;
     }
 }

@@ -1,5 +1,5 @@
-//! Blocks classified on any machine: each byte is looked up, and then eight of them yield their bits
-//! at once.
+//! Classifies blocks on any machine: by a table for each byte, then by a multiplication for the
+//! bits of eight bytes.
 
 use super::{BLOCK_BYTES, Masks};
 
@@ -10,9 +10,9 @@ const CONNECTOR: u32 = 2;
 const BETWEEN_LETTERS: u32 = 3;
 const BETWEEN_DIGITS: u32 = 4;
 const SPACE: u32 = 5;
-const HIGH: u32 = 6;
+const NON_ASCII: u32 = 6;
 
-/// The masks that each byte has a bit in.
+/// The classes of each byte, one bit for each mask.
 #[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
@@ -35,7 +35,7 @@ const fn classes_of(byte: u8) -> u8 {
         b':' => 1 << BETWEEN_LETTERS,
         b',' | b';' => 1 << BETWEEN_DIGITS,
         b'\t'..=b'\r' | b' ' => 1 << SPACE,
-        0x80.. => 1 << HIGH,
+        0x80.. => 1 << NON_ASCII,
         _ => 0,
     }
 }
@@ -53,7 +53,7 @@ pub(super) fn classify(block: &[u8; BLOCK_BYTES]) -> Masks {
         masks.between_letters |= bits(BETWEEN_LETTERS);
         masks.between_digits |= bits(BETWEEN_DIGITS);
         masks.space |= bits(SPACE);
-        masks.high |= bits(HIGH);
+        masks.non_ascii |= bits(NON_ASCII);
     }
     masks
 }
@@ -61,7 +61,8 @@ pub(super) fn classify(block: &[u8; BLOCK_BYTES]) -> Masks {
 /// Returns the lowest bit of each of eight bytes, side by side.
 const fn gather(bytes: u64) -> u64 {
     const LOWEST: u64 = 0x0101_0101_0101_0101;
-    // Takes the bit of byte n to place 56 + n; no two of the products meet.
+    // Moves the bit of byte n to bit 56 + n. The other products are lower or overflow, and no two
+    // meet, so nothing carries.
     const SIDE_BY_SIDE: u64 = 0x0102_0408_1020_4080;
     (bytes & LOWEST).wrapping_mul(SIDE_BY_SIDE) >> 56
 }
@@ -71,12 +72,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_has_its_bits_in_every_place() {
+    fn every_byte_has_its_bits_at_every_index() {
         for byte in 0..=u8::MAX {
-            for place in 0..BLOCK_BYTES {
+            for index in 0..BLOCK_BYTES {
                 let mut block = [b'*'; BLOCK_BYTES];
-                block[place] = byte;
-                let bit = |is: bool| u64::from(is) << place;
+                block[index] = byte;
+                let bit = |is: bool| u64::from(is) << index;
                 let expected = Masks {
                     letter: bit(byte.is_ascii_alphabetic()),
                     digit: bit(byte.is_ascii_digit()),
@@ -84,9 +85,9 @@ mod tests {
                     between_letters: bit(b"'.:".contains(&byte)),
                     between_digits: bit(b"'.,;".contains(&byte)),
                     space: bit(matches!(byte, b'\t'..=b'\r' | b' ')),
-                    high: bit(!byte.is_ascii()),
+                    non_ascii: bit(!byte.is_ascii()),
                 };
-                assert_eq!(classify(&block), expected, "{byte} at {place}");
+                assert_eq!(classify(&block), expected, "{byte} at {index}");
             }
         }
     }

@@ -1,7 +1,7 @@
-//! The fastest way to count that the machine has: the one place that is not safe by its types.
+//! The fastest way to count on this processor: the only unsafe code of the crate.
 //!
-//! It is asked once for each stretch of text what the machine has, and not for each block, so that
-//! all of the counting is compiled for it. Tests hold it against the portable way.
+//! The processor is asked for its instructions once for each run of text and not for each block, so
+//! that the whole loop is compiled for them. Tests compare the result with the portable way.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
@@ -11,10 +11,10 @@ use std::arch::x86_64::{
 
 #[cfg(target_arch = "x86_64")]
 use super::{BLOCK_BYTES, Masks};
-use super::{Words, count_with, portable};
+use super::{WordSink, count_with, portable};
 
 /// Counts as [`super::count`] does.
-pub(super) fn count(bytes: &[u8], start: usize, words: &mut Words) -> usize {
+pub(super) fn count(bytes: &[u8], start: usize, words: &mut WordSink) -> usize {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
         #[expect(unsafe_code, reason = "it is compiled for more than every machine has")]
@@ -36,7 +36,7 @@ fn has_avx2() -> bool {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn count_avx2(bytes: &[u8], start: usize, words: &mut Words) -> usize {
+fn count_avx2(bytes: &[u8], start: usize, words: &mut WordSink) -> usize {
     count_with(bytes, start, words, |block| classify(block))
 }
 
@@ -46,7 +46,8 @@ fn count_avx2(bytes: &[u8], start: usize, words: &mut Words) -> usize {
 #[target_feature(enable = "avx2")]
 fn classify(block: &[u8; BLOCK_BYTES]) -> Masks {
     let [first, second] = block.as_chunks::<32>().0 else { return Masks::default() };
-    let (first, second) = (classify_half(first), classify_half(second));
+    let first = classify_half(first);
+    let second = classify_half(second);
     let both = |first: u32, second: u32| u64::from(first) | u64::from(second) << 32;
     Masks {
         letter: both(first.letter, second.letter),
@@ -55,7 +56,7 @@ fn classify(block: &[u8; BLOCK_BYTES]) -> Masks {
         between_letters: both(first.between_letters, second.between_letters),
         between_digits: both(first.between_digits, second.between_digits),
         space: both(first.space, second.space),
-        high: both(first.high, second.high),
+        non_ascii: both(first.non_ascii, second.non_ascii),
     }
 }
 
@@ -68,7 +69,7 @@ struct HalfMasks {
     between_letters: u32,
     between_digits: u32,
     space: u32,
-    high: u32,
+    non_ascii: u32,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -89,19 +90,20 @@ fn classify_half(half: &[u8; 32]) -> HalfMasks {
         between_letters: bits(_mm256_or_si256(dots, is(b':'))),
         between_digits: bits(_mm256_or_si256(dots, commas)),
         space: bits(_mm256_or_si256(in_range(bytes, b'\t', b'\r'), is(b' '))),
-        high: bits(bytes),
+        non_ascii: bits(bytes),
     }
 }
 
-/// Tells which bytes are from `first` to `last`: moved to the lower end of the signed numbers, they
-/// are below what follows them.
+/// Returns which bytes are from `first` to `last`.
+///
+/// There is only a signed comparison, so the bytes are moved: `first` to -128, the lowest number.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
 fn in_range(bytes: __m256i, first: u8, last: u8) -> __m256i {
-    let moved = _mm256_add_epi8(bytes, splat(0x80_u8.wrapping_sub(first)));
+    let shifted = _mm256_add_epi8(bytes, splat(0x80_u8.wrapping_sub(first)));
     let end = 0x80_u8.wrapping_add(last.wrapping_sub(first)).wrapping_add(1);
-    _mm256_cmpgt_epi8(splat(end), moved)
+    _mm256_cmpgt_epi8(splat(end), shifted)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -137,8 +139,8 @@ mod tests {
             if has_avx2() {
                 #[expect(unsafe_code, reason = "the machine has it")]
                 // SAFETY: the machine has the instructions.
-                let found = unsafe { classify(&block) };
-                assert_eq!(found, portable::classify(&block), "{block:?}");
+                let masks = unsafe { classify(&block) };
+                assert_eq!(masks, portable::classify(&block), "{block:?}");
             }
         }
     }

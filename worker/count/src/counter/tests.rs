@@ -1,69 +1,69 @@
-//! Sums of plain and of flowing text, by every rule, whatever way the text goes.
+//! Sums of plain and of flowing text, by every rule, on the fast and the careful way.
 
 use wordmill_common::{explanation::Reason, options};
 
 use super::*;
 use crate::random::Random;
 
-fn tally() -> Counter {
+fn new_counter() -> Counter {
     Counter::new(&Options::default())
 }
 
-fn characters(tally: Counter) -> (u64, u64) {
-    let totals = tally.finish().unwrap().totals;
+fn count_characters(counter: Counter) -> (u64, u64) {
+    let totals = counter.finish().unwrap().totals;
     (totals.characters, totals.characters_no_spaces)
 }
 
 #[test]
 fn plain_text_counts_every_character() {
-    let mut tally = tally();
-    tally.add_plain(" a\r\n\u{a0}é\t");
-    assert_eq!(characters(tally), (7, 2));
+    let mut counter = new_counter();
+    counter.add_plain(" a\r\n\u{a0}é\t");
+    assert_eq!(count_characters(counter), (7, 2));
 }
 
 #[test]
 fn white_space_of_a_page_counts_once_between_text() {
-    let mut tally = tally();
-    tally.boundary();
-    tally.add_flowing("\n  a \n");
-    tally.boundary();
-    tally.add_flowing("\t b\u{a0}");
-    tally.add_flowing("c\0 ");
-    tally.boundary();
-    assert_eq!(characters(tally), (5, 3));
+    let mut counter = new_counter();
+    counter.separate();
+    counter.add_flowing("\n  a \n");
+    counter.separate();
+    counter.add_flowing("\t b\u{a0}");
+    counter.add_flowing("c\0 ");
+    counter.separate();
+    assert_eq!(count_characters(counter), (5, 3));
 }
 
 #[test]
 fn a_boundary_separates() {
-    let mut tally = tally();
+    let mut counter = new_counter();
     for half in ["mill", "stone", "don'", "t", "東", "京"] {
-        tally.add_flowing(half);
-        tally.boundary();
+        counter.add_flowing(half);
+        counter.separate();
     }
-    let tallied = tally.finish().unwrap();
-    assert_eq!((tallied.totals.words, tallied.totals.unique_words), (6, 6));
-    assert_eq!(tallied.totals_by_rule["whitespace"], 6);
+    let text_count = counter.finish().unwrap();
+    assert_eq!((text_count.totals.words, text_count.totals.unique_words), (6, 6));
+    assert_eq!(text_count.totals_by_rule["whitespace"], 6);
 }
 
-fn tallied(text: &str, asked: options::Options) -> TextCount {
-    let mut tally = Counter::new(&Options::from(asked));
-    tally.add_plain(text);
-    tally.finish().unwrap()
+fn count_plain(text: &str, job_options: options::Options) -> TextCount {
+    let mut counter = Counter::new(&Options::from(job_options));
+    counter.add_plain(text);
+    counter.finish().unwrap()
 }
 
-fn by(rule: RuleName) -> options::Options {
+fn options_by(rule: RuleName) -> options::Options {
     options::Options { rule, ..options::Options::default() }
 }
 
-fn listed(text: &str, asked: options::Options) -> Vec<(String, u64)> {
-    let tallied = tallied(text, asked);
+fn list_words(text: &str, job_options: options::Options) -> Vec<(String, u64)> {
+    let text_count = count_plain(text, job_options);
     let mut words: Vec<_> =
-        tallied.histogram.iter().map(|(word, n)| (word.to_owned(), n)).collect();
+        text_count.histogram.iter().map(|(word, n)| (word.to_owned(), n)).collect();
     words.sort_unstable();
     words
 }
 
-fn words(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+fn expected_words(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
     expected.iter().map(|(word, n)| ((*word).to_owned(), *n)).collect()
 }
 
@@ -72,20 +72,23 @@ fn every_rule_lists_its_own_words() {
     let text = "Well-known, 東京タワー! don\u{2019}t\u{a0}panic — 한국어 ภาษาไทย";
     let spaced = [("don't", 1), ("panic", 1), ("well-known,", 1), ("—", 1)];
     let common = [("ภาษาไทย", 1), ("한국어", 1)];
-    let mut whitespace = words(&[&spaced[..], &common, &[("東京タワー!", 1)]].concat());
+    let mut whitespace = expected_words(&[&spaced[..], &common, &[("東京タワー!", 1)]].concat());
     whitespace.sort_unstable();
-    assert_eq!(listed(text, by(RuleName::Whitespace)), whitespace);
+    assert_eq!(list_words(text, options_by(RuleName::Whitespace)), whitespace);
     let alone = [("東", 1), ("京", 1), ("タ", 1), ("ワ", 1), ("ー", 1), ("!", 1)];
-    let mut office = words(&[&spaced[..], &common, &alone].concat());
+    let mut office = expected_words(&[&spaced[..], &common, &alone].concat());
     office.sort_unstable();
-    assert_eq!(listed(text, by(RuleName::Office)), office);
-    assert_eq!(listed(text, by(RuleName::Gmx)), listed(text, by(RuleName::Unicode)));
+    assert_eq!(list_words(text, options_by(RuleName::Office)), office);
+    assert_eq!(
+        list_words(text, options_by(RuleName::Gmx)),
+        list_words(text, options_by(RuleName::Unicode))
+    );
 }
 
 #[test]
-fn all_rules_count_whatever_is_listed() {
+fn all_rules_count_with_any_listing() {
     let text = "Well-known, 東京タワー! don\u{2019}t\u{a0}panic — 한국어 ภาษาไทย _ 12는";
-    let expected = tallied(text, by(RuleName::Unicode)).totals_by_rule;
+    let expected = count_plain(text, options_by(RuleName::Unicode)).totals_by_rule;
     // well known 東京タワー don't panic 한국어 ภาษา ไทย 12는
     assert_eq!(expected["unicode"], 9);
     assert_eq!(expected["whitespace"], 9);
@@ -93,21 +96,21 @@ fn all_rules_count_whatever_is_listed() {
     // 5 Japanese characters, 3 + 3 of Korean words, 7 of Thai.
     assert_eq!(expected["gmx"], 4 + 2 + 2 + 2);
     for rule in RuleName::ALL {
-        let tallied = tallied(text, by(rule));
-        assert_eq!(tallied.totals_by_rule, expected, "{rule:?}");
-        assert_eq!(tallied.totals.words, expected[rule.as_str()], "{rule:?}");
+        let text_count = count_plain(text, options_by(rule));
+        assert_eq!(text_count.totals_by_rule, expected, "{rule:?}");
+        assert_eq!(text_count.totals.words, expected[rule.as_str()], "{rule:?}");
     }
 }
 
 #[test]
 fn options_change_what_is_listed() {
     let text = "The mother-in-law's well-known 2nd 1,000 — a-- b -c x-1 x\u{2010}1 THE";
-    let asked = |change: fn(&mut options::Options)| {
-        let mut asked = options::Options::default();
-        change(&mut asked);
-        asked
+    let options_with = |change: fn(&mut options::Options)| {
+        let mut options = options::Options::default();
+        change(&mut options);
+        options
     };
-    let joined = listed(text, asked(|asked| asked.hyphen = Hyphen::Join));
+    let joined = list_words(text, options_with(|options| options.hyphen = Hyphen::Join));
     let expected = [
         ("1,000", 1),
         ("2nd", 1),
@@ -119,19 +122,22 @@ fn options_change_what_is_listed() {
         ("well-known", 1),
         ("x-1", 2),
     ];
-    assert_eq!(joined, words(&expected));
-    let without = tallied(text, asked(|asked| asked.numbers = options::Numbers::Skip));
+    assert_eq!(joined, expected_words(&expected));
+    let without =
+        count_plain(text, options_with(|options| options.numbers = options::Numbers::Skip));
     assert_eq!(without.totals.words + 3, without.totals_by_rule["unicode"]);
-    let without = asked(|asked| asked.stop_words = vec!["THE".to_owned()].try_into().unwrap());
-    assert!(listed(text, without).iter().all(|(word, _)| word != "the"));
-    let long = listed(text, asked(|asked| asked.min_len = 4.0.try_into().unwrap()));
+    let without = options_with(|options| {
+        options.stop_words = vec!["THE".to_owned()].try_into().unwrap();
+    });
+    assert!(list_words(text, without).iter().all(|(word, _)| word != "the"));
+    let long = list_words(text, options_with(|options| options.min_len = 4.0.try_into().unwrap()));
     assert_eq!(
         long,
-        words(&[("1,000", 1), ("known", 1), ("law's", 1), ("mother", 1), ("well", 1)])
+        expected_words(&[("1,000", 1), ("known", 1), ("law's", 1), ("mother", 1), ("well", 1)])
     );
 }
 
-/// Pieces that are put together at random; most are ASCII, so that both ways are gone.
+/// Parts of random texts; most are ASCII, so that both ways are tested.
 const PARTS: &[&str] = &[
     "mill",
     "River",
@@ -194,8 +200,9 @@ fn the_fast_and_the_careful_way_agree() {
         let length = 1 + random.below(60);
         let text = random_text(&mut random, length);
         let rule = RuleName::ALL[turn % RuleName::ALL.len()];
-        let fast = tallied(&text, by(rule));
-        let mut careful = tallied(&text, options::Options { explain: true, ..by(rule) });
+        let fast = count_plain(&text, options_by(rule));
+        let mut careful =
+            count_plain(&text, options::Options { explain: true, ..options_by(rule) });
         let explanation = careful.explanation.take();
         assert_eq!(fast, careful, "{text:?}");
         assert!(explanation.is_some() && fast.explanation.is_none());
@@ -203,7 +210,7 @@ fn the_fast_and_the_careful_way_agree() {
 }
 
 #[test]
-fn pieces_of_text_do_not_matter() {
+fn chunks_of_text_do_not_matter() {
     let mut random = Random::new(23);
     for turn in 0..12 {
         // More than a buffer, without white space at times.
@@ -211,38 +218,40 @@ fn pieces_of_text_do_not_matter() {
         if turn % 3 == 0 {
             text.retain(|c| !c.is_whitespace());
         }
-        let asked = options::Options { explain: turn % 4 == 0, ..by(RuleName::ALL[turn % 4]) };
-        let whole = tallied(&text, asked.clone());
-        let mut tally = Counter::new(&Options::from(asked));
+        let job_options =
+            options::Options { explain: turn % 4 == 0, ..options_by(RuleName::ALL[turn % 4]) };
+        let whole = count_plain(&text, job_options.clone());
+        let mut counter = Counter::new(&Options::from(job_options));
         let mut rest = text.as_str();
         while !rest.is_empty() {
             let size = rest.floor_char_boundary(4 + random.below(9000));
-            let (now, later) = rest.split_at(size);
-            tally.add_plain(now);
-            rest = later;
+            let (chunk, tail) = rest.split_at(size);
+            counter.add_plain(chunk);
+            rest = tail;
         }
-        assert_eq!(tally.finish().unwrap(), whole);
+        assert_eq!(counter.finish().unwrap(), whole);
     }
 }
 
 #[test]
-fn only_the_article_counts_when_asked() {
+fn the_scope_main_counts_only_the_main_content() {
     let page = |scope| {
-        let asked = options::Options { scope, ..options::Options::default() };
-        let mut tally = Counter::new(&Options::from(asked));
-        tally.add_flowing("a start");
-        tally.restart_main();
-        tally.add_flowing("the mill");
-        tally.set_region(Region::Around);
-        tally.add_flowing("home about help");
-        tally.set_region(Region::Main);
-        tally.add_flowing("river");
-        tally.finish().unwrap()
+        let job_options = options::Options { scope, ..options::Options::default() };
+        let mut counter = Counter::new(&Options::from(job_options));
+        counter.add_flowing("a start");
+        counter.restart_main();
+        counter.add_flowing("the mill");
+        counter.set_region(Region::Boilerplate);
+        counter.add_flowing("home about help");
+        counter.set_region(Region::Main);
+        counter.add_flowing("river");
+        counter.finish().unwrap()
     };
-    let (whole, main) = (page(Scope::Page), page(Scope::Main));
-    for tallied in [&whole, &main] {
-        assert_eq!(tallied.totals_by_scope["page"], 8);
-        assert_eq!(tallied.totals_by_scope["main"], 3);
+    let whole = page(Scope::Page);
+    let main = page(Scope::Main);
+    for text_count in [&whole, &main] {
+        assert_eq!(text_count.totals_by_scope["page"], 8);
+        assert_eq!(text_count.totals_by_scope["main"], 3);
     }
     assert_eq!((whole.totals.words, main.totals.words), (8, 3));
     assert_eq!((whole.totals.unique_words, main.totals.unique_words), (8, 3));
@@ -251,14 +260,14 @@ fn only_the_article_counts_when_asked() {
 }
 
 #[test]
-fn the_declared_language_divides_unless_another_is_asked_for() {
+fn the_declared_language_divides_unless_the_options_name_another() {
     let volume = |language: Option<&str>| {
         let language = language.map(|tag| Language::try_from(tag.to_owned()).unwrap());
-        let asked = options::Options { language, ..by(RuleName::Gmx) };
-        let mut tally = Counter::new(&Options::from(asked));
-        tally.declare_language("ko-KR");
-        tally.add_flowing(&"東".repeat(84));
-        tally.finish().unwrap().totals.words
+        let job_options = options::Options { language, ..options_by(RuleName::Gmx) };
+        let mut counter = Counter::new(&Options::from(job_options));
+        counter.set_declared_language("ko-KR");
+        counter.add_flowing(&"東".repeat(84));
+        counter.finish().unwrap().totals.words
     };
     assert_eq!(volume(None), 26);
     assert_eq!(volume(Some("zh")), 30);
@@ -267,12 +276,12 @@ fn the_declared_language_divides_unless_another_is_asked_for() {
 
 #[test]
 fn an_explanation_names_what_differs() {
-    let asked = options::Options { explain: true, ..options::Options::default() };
-    let mut tally = Counter::new(&Options::from(asked));
-    tally.add_flowing("the well-known mill — a well-known river, 東京 and 한국");
-    tally.dropped(DropReason::Scripts, 7);
-    tally.dropped(DropReason::Scripts, 5);
-    let explanation = tally.finish().unwrap().explanation.unwrap();
+    let job_options = options::Options { explain: true, ..options::Options::default() };
+    let mut counter = Counter::new(&Options::from(job_options));
+    counter.add_flowing("the well-known mill — a well-known river, 東京 and 한국");
+    counter.record_dropped(DropReason::Scripts, 7);
+    counter.record_dropped(DropReason::Scripts, 5);
+    let explanation = counter.finish().unwrap().explanation.unwrap();
     assert_eq!(explanation.dropped_bytes["scripts"], 12);
     let tokens = explanation.largest_differences(RuleName::Whitespace, RuleName::Unicode);
     let tokens: Vec<_> =
@@ -290,10 +299,10 @@ fn an_explanation_names_what_differs() {
 
 #[test]
 fn an_explanation_is_bounded() {
-    let asked = options::Options { explain: true, ..options::Options::default() };
+    let job_options = options::Options { explain: true, ..options::Options::default() };
     let text: String = (0..30_000).map(|n| format!("{n}-{n} ")).collect();
     let giant = "-ab".repeat(50_000);
-    let explanation = tallied(&(text + &giant), asked).explanation.unwrap();
+    let explanation = count_plain(&(text + &giant), job_options).explanation.unwrap();
     assert!(explanation.tokens.len() <= 300);
     assert!(serde_json::to_vec(&explanation).unwrap().len() < 400_000);
 }

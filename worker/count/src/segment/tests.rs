@@ -1,4 +1,4 @@
-//! The rules against other implementations of them, and what they must never do.
+//! The boundary rules compared with other implementations, and their limits.
 
 use std::{fs, path::Path, process::Command};
 
@@ -8,8 +8,8 @@ use wordmill_common::options::{self, Case};
 
 use super::*;
 use crate::{
-    Options, UNICODE_VERSION, char_class::Kinds, counter::Counter, normalize::KeyMaker,
-    random::Random, stretch::WORD_BYTES_MAX, word_table::Table,
+    Options, UNICODE_VERSION, char_class::KindTable, counter::Counter, normalize::Normalizer,
+    random::Random, stretch::WORD_BYTES_MAX, word_table::WordTable,
 };
 
 fn as_written() -> options::Options {
@@ -17,9 +17,9 @@ fn as_written() -> options::Options {
 }
 
 fn words_of(text: &str) -> Histogram {
-    let mut tally = Counter::new(&Options { asked: as_written(), ..Options::default() });
-    tally.add_plain(text);
-    tally.finish().unwrap().histogram
+    let mut counter = Counter::new(&Options { job_options: as_written(), ..Options::default() });
+    counter.add_plain(text);
+    counter.finish().unwrap().histogram
 }
 
 /// The same words from another implementation of the same rules.
@@ -31,9 +31,9 @@ fn words_of_reference(text: &str) -> Histogram {
 }
 
 fn words_between<'t>(segments: impl Iterator<Item = &'t str>) -> Histogram {
-    let kinds = Kinds::get();
-    let mut table = Table::new(KeyMaker::new(&as_written()), 1_000_000);
-    for segment in segments.filter(|s| s.chars().any(|c| kinds.of(c).makes_a_word())) {
+    let kinds = KindTable::get();
+    let mut table = WordTable::new(Normalizer::new(&as_written()), 1_000_000);
+    for segment in segments.filter(|s| s.chars().any(|c| kinds.of(c).is_word_character())) {
         table.add(segment);
     }
     table.into_histogram().unwrap()
@@ -146,8 +146,9 @@ fn word_break_test() -> String {
 /// dictionaries do not apply.
 #[test]
 fn the_test_of_unicode_passes() {
-    let kinds = Kinds::get();
-    let (mut lines, mut with_dictionaries) = (0, 0);
+    let kinds = KindTable::get();
+    let mut lines = 0;
+    let mut with_dictionaries = 0;
     for line in word_break_test().lines() {
         let (case, _) = line.split_once('#').unwrap_or((line, ""));
         let segments: Vec<String> = case
@@ -176,19 +177,19 @@ fn the_test_of_unicode_passes() {
 
 #[test]
 fn scripts_without_spaces_go_to_their_dictionary() {
-    let found = words_of("我喜欢吃苹果。ภาษาไทย កម្ពុជា ລາວ abc東京 カフェ１２");
+    let histogram = words_of("我喜欢吃苹果。ภาษาไทย កម្ពុជា ລາວ abc東京 カフェ１２");
     for word in ["喜欢", "苹果", "ภาษา", "ไทย", "ລາວ", "abc", "東京", "カフェ", "１２"]
     {
-        assert!(found.iter().any(|(w, _)| w == word), "{word} in {found:?}");
+        assert!(histogram.iter().any(|(w, _)| w == word), "{word} in {histogram:?}");
     }
 }
 
 #[test]
 fn endless_segments_need_no_memory() {
-    let kinds = Kinds::get();
+    let kinds = KindTable::get();
     for c in ["a", "\u{301}", "_", "❤"] {
         let mut segmenter = Segmenter::new();
-        let mut words = Words::new(&as_written(), 10);
+        let mut words = WordSink::new(&as_written(), 10);
         let endless = c.repeat(200);
         for text in ["a", "'"].into_iter().chain(std::iter::repeat_n(endless.as_str(), 1000)) {
             let mut rest = text;
@@ -208,8 +209,8 @@ fn no_dictionary_parts_a_mark_from_its_letter() {
     // Words that the dictionaries do not know; each alone would be marks without a letter.
     for (text, mark) in [("ແທຣັກ", 'ັ'), ("ສະຕຣີມ", 'ີ'), ("ဂိမ်း", 'း'), ("အလျှား", 'း')]
     {
-        let found = words_of(text);
-        assert!(found.iter().all(|(word, _)| !word.starts_with(mark)), "{found:?}");
-        assert!(found.iter().any(|(word, _)| word.contains(mark)), "{found:?}");
+        let histogram = words_of(text);
+        assert!(histogram.iter().all(|(word, _)| !word.starts_with(mark)), "{histogram:?}");
+        assert!(histogram.iter().any(|(word, _)| word.contains(mark)), "{histogram:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The scanner against html5lib's tokenizer tests, which browsers and other parsers share.
+//! The tokenizer against html5lib's tokenizer tests, which browsers and other parsers share.
 //!
 //! They are not in the repository: `tests/external/html5lib-tests` gets them.
 
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Content, Scanner, Sink, State, Tag};
+use super::{Content, Sink, State, Tag, Tokenizer};
 
 #[derive(Deserialize)]
 struct Suite {
@@ -29,7 +29,7 @@ struct Case {
     double_escaped: bool,
 }
 
-/// What is compared: text, and tags with their names. The rest is dropped by the scanner.
+/// The compared part of the output: text, and tags with their names.
 #[derive(Default)]
 struct Tokens(Vec<String>);
 
@@ -44,12 +44,12 @@ impl Tokens {
 }
 
 impl Sink for Tokens {
-    fn text(&mut self, text: &str) {
+    fn add_text(&mut self, text: &str) {
         self.add_text(text);
     }
 
     fn start_tag(&mut self, tag: &Tag) -> Content {
-        // A name with NUL in it is none that matters, so it stays as it is.
+        // The tokenizer does not replace NUL, as no name with NUL matters.
         let name = tag.name().replace('\0', "\u{fffd}");
         self.0.push(format!("start {name} {}", tag.is_closed()));
         Content::Markup
@@ -64,25 +64,25 @@ impl Sink for Tokens {
     }
 }
 
-fn expected(case: &Case) -> Option<Tokens> {
-    let mut seen = Tokens::default();
+fn expected_tokens(case: &Case) -> Option<Tokens> {
+    let mut tokens = Tokens::default();
     for token in &case.output {
         let Some(token) = token.as_array() else { continue };
         let part = |i: usize| token.get(i).and_then(Value::as_str).unwrap_or_default();
         match part(0) {
-            "Character" => seen.add_text(&text(case, part(1))?),
+            "Character" => tokens.add_text(&text(case, part(1))?),
             "StartTag" => {
                 let is_closed = token.get(3).and_then(Value::as_bool).unwrap_or_default();
-                seen.0.push(format!("start {} {is_closed}", text(case, part(1))?));
+                tokens.0.push(format!("start {} {is_closed}", text(case, part(1))?));
             }
-            "EndTag" => seen.0.push(format!("end {}", text(case, part(1))?)),
+            "EndTag" => tokens.0.push(format!("end {}", text(case, part(1))?)),
             _ => {}
         }
     }
-    Some(seen)
+    Some(tokens)
 }
 
-/// Resolves the suite's own escapes; nothing if what comes out is no text in Rust.
+/// Resolves the suite's own escapes; `None` if the result is not valid Unicode.
 fn text(case: &Case, text: &str) -> Option<String> {
     if case.double_escaped {
         serde_json::from_str(&format!("\"{text}\"")).ok()
@@ -91,22 +91,22 @@ fn text(case: &Case, text: &str) -> Option<String> {
     }
 }
 
-/// Returns a scanner in a state of the standard, or nothing if there is no such state here.
-fn scanner(state: &str, last_start_tag: &str, input: &str) -> Option<Scanner> {
-    let mut scanner = Scanner::new();
+/// Returns a tokenizer in a state of the standard, or `None` if it has no such state.
+fn tokenizer_in_state(state: &str, last_start_tag: &str, input: &str) -> Option<Tokenizer> {
+    let mut tokenizer = Tokenizer::new();
     match state.to_ascii_lowercase().trim_end_matches(" state") {
         "data" => {}
-        "plaintext" => scanner.state = State::Plain,
-        "cdata section" => scanner.state = State::Cdata(0),
-        // What is in title and textarea is not shown, so references in it stay as they are.
+        "plaintext" => tokenizer.state = State::Plain,
+        "cdata section" => tokenizer.state = State::Cdata(0),
+        // References in title and textarea are not resolved, because these are not visible text.
         "rcdata" if input.contains('&') => return None,
         name @ ("rcdata" | "rawtext" | "script data") => {
-            scanner.raw.start(last_start_tag, name == "script data");
-            scanner.state = State::Raw;
+            tokenizer.raw.start(last_start_tag, name == "script data");
+            tokenizer.state = State::Raw;
         }
         other => panic!("unknown state {other}"),
     }
-    Some(scanner)
+    Some(tokenizer)
 }
 
 #[test]
@@ -119,7 +119,9 @@ fn html5libs_tokenizer_tests_pass() {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "test"));
     files.sort();
-    let (mut passed, mut left_out, mut wrong) = (0, 0, Vec::new());
+    let mut passed = 0;
+    let mut skipped = 0;
+    let mut failures = Vec::new();
     for file in files {
         let json = std::fs::read_to_string(&file).unwrap();
         let suite: Suite = serde_json::from_str(&json).unwrap();
@@ -131,33 +133,34 @@ fn html5libs_tokenizer_tests_pass() {
             };
             for state in states {
                 let input = text(&case, &case.input);
-                let (Some(input), Some(expected)) = (input, expected(&case)) else {
-                    left_out += 1;
+                let (Some(input), Some(expected)) = (input, expected_tokens(&case)) else {
+                    skipped += 1;
                     continue;
                 };
-                let Some(mut scanner) = scanner(state, &case.last_start_tag, &input) else {
-                    left_out += 1;
+                let Some(mut tokenizer) = tokenizer_in_state(state, &case.last_start_tag, &input)
+                else {
+                    skipped += 1;
                     continue;
                 };
                 let input = input.replace("\r\n", "\n").replace('\r', "\n");
-                let mut seen = Tokens::default();
-                scanner.push(&input, &mut seen);
-                scanner.end(&mut seen);
-                if seen.0 == expected.0 {
+                let mut tokens = Tokens::default();
+                tokenizer.push(&input, &mut tokens);
+                tokenizer.end(&mut tokens);
+                if tokens.0 == expected.0 {
                     passed += 1;
                 } else {
                     let name = file.file_name().unwrap().display();
                     let description = &case.description;
-                    wrong.push(format!(
+                    failures.push(format!(
                         "{name}: {description} in {state}: {input:?}\n  ours {:?}\n  theirs {:?}",
-                        seen.0, expected.0
+                        tokens.0, expected.0
                     ));
                 }
             }
         }
     }
-    println!("{passed} cases pass, {left_out} are left out");
-    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+    println!("{passed} cases pass, {skipped} are left out");
+    assert!(failures.is_empty(), "{} cases:\n{}", failures.len(), failures.join("\n"));
     assert!(passed > 6000, "only {passed} cases");
-    assert!(left_out < 100, "{left_out} cases are left out");
+    assert!(skipped < 100, "{skipped} cases are left out");
 }

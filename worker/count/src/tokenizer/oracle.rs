@@ -12,14 +12,18 @@ use super::{
 /// Reads a page.
 pub(super) fn events(page: &str, follower: Follower) -> Vec<Event> {
     let mut events = Vec::new();
-    let emitter =
-        Recorder { events: &mut events, follower, tag: Current::default(), end: Vec::new() };
+    let emitter = Recorder {
+        events: &mut events,
+        follower,
+        tag: CurrentTag::default(),
+        last_start_tag: Vec::new(),
+    };
     let Ok(()) = Tokenizer::new_with_emitter(page, emitter).finish();
     events
 }
 
 #[derive(Default)]
-struct Current {
+struct CurrentTag {
     name: Vec<u8>,
     is_end: bool,
     is_closed: bool,
@@ -29,9 +33,9 @@ struct Current {
 struct Recorder<'e> {
     events: &'e mut Vec<Event>,
     follower: Follower,
-    tag: Current,
+    tag: CurrentTag,
     /// The name whose end tag ends raw text.
-    end: Vec<u8>,
+    last_start_tag: Vec<u8>,
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -44,11 +48,11 @@ impl Recorder<'_> {
         let values =
             ["hidden", "role", "style", "charset", "http-equiv", "content", "lang"].map(|name| {
                 let mut attributes = self.tag.attributes.iter();
-                attributes.find(|(found, _)| found == name.as_bytes()).map(|(_, value)| text(value))
+                attributes.find(|(key, _)| key == name.as_bytes()).map(|(_, value)| text(value))
             });
         let is_hidden = values[Attribute::Hidden as usize].is_some();
         let content = self.follower.start(&name, is_hidden, is_closed);
-        self.end.clone_from(&self.tag.name);
+        self.last_start_tag.clone_from(&self.tag.name);
         let state = match (content, name.as_str()) {
             (Content::Markup, _) => None,
             (Content::Raw, "title" | "textarea") => Some(State::RcData),
@@ -73,11 +77,11 @@ impl Emitter for Recorder<'_> {
     }
 
     fn init_start_tag(&mut self) {
-        self.tag = Current::default();
+        self.tag = CurrentTag::default();
     }
 
     fn init_end_tag(&mut self) {
-        self.tag = Current { is_end: true, ..Current::default() };
+        self.tag = CurrentTag { is_end: true, ..CurrentTag::default() };
     }
 
     fn push_tag_name(&mut self, name: &[u8]) {
@@ -105,14 +109,14 @@ impl Emitter for Recorder<'_> {
         if self.tag.is_end {
             self.follower.end(&name);
             self.events.push(Event::End { name });
-            self.end.clear();
+            self.last_start_tag.clear();
             return None;
         }
         self.start_tag(name)
     }
 
     fn current_is_appropriate_end_tag_token(&mut self) -> bool {
-        self.tag.is_end && !self.end.is_empty() && self.end == self.tag.name
+        self.tag.is_end && !self.last_start_tag.is_empty() && self.last_start_tag == self.tag.name
     }
 
     fn adjusted_current_node_present_but_not_in_html_namespace(&mut self) -> bool {
@@ -128,7 +132,7 @@ impl Emitter for Recorder<'_> {
     }
 
     fn set_last_start_tag(&mut self, name: Option<&[u8]>) {
-        self.end = name.unwrap_or_default().to_vec();
+        self.last_start_tag = name.unwrap_or_default().to_vec();
     }
 
     fn emit_eof(&mut self) {}

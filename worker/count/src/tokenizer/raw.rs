@@ -1,53 +1,55 @@
-//! Elements whose content is text up to their own end tag, whatever it looks like.
+//! Elements whose content is raw text up to their own end tag, for example `script` and `title`.
 
 use memchr::{memchr, memchr3};
 
 use super::{
-    Sink, add_without_nul, after, before,
+    Sink, add_text_replacing_nul,
     tag::{Name, is_space},
+    text_after, text_before,
 };
 
-/// The name that, within a comment within a script, makes end tags count by pairs.
+/// The name whose tags nest within a comment of a script: in `<!--<script></script>`, the end tag
+/// belongs to the inner start tag.
 const SCRIPT: &[u8] = b"script";
 
-/// How a script's end tags are hidden.
+/// Whether a comment in a script hides its end tags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Escape {
     #[default]
     None,
     /// After `<!--`.
     Once,
-    /// After `<!--` and `<script`: the next `</script` is no end tag.
+    /// After `<!--` and `<script`: the next `</script` is not an end tag.
     Twice,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-enum At {
+enum RawState {
     #[default]
     Text,
     /// After `<`.
-    Open,
+    LessThan,
     /// After `</`.
-    EndOpen,
-    /// In what may be the name of the end tag.
-    EndName,
-    /// After `<!` and so many dashes.
-    Bang(u8),
-    /// After so many letters of `script`, or in another name if there is no number.
-    Word(Option<usize>),
+    EndTagOpen,
+    /// In a possible name of the end tag.
+    EndTagName,
+    /// After `<!` and the given number of dashes.
+    CommentStart(u8),
+    /// After the given number of letters of `script`; `None` in another name.
+    ScriptName(Option<usize>),
 }
 
 /// Reads raw text.
 #[derive(Default)]
 pub(super) struct Raw {
-    at: At,
-    /// The name whose end tag is looked for.
+    state: RawState,
+    /// The name whose end tag ends the text.
     name: Name,
-    /// The letters after `</`, as written: fewer than `name` has, or as many.
-    held: String,
+    /// The letters after `</`, as written: one more than `name` has, at most.
+    end_name: String,
     is_script: bool,
     escape: Escape,
-    /// Dashes just before this place, two at most.
+    /// The number of dashes immediately before, two at most.
     dashes: u8,
 }
 
@@ -63,53 +65,56 @@ impl Raw {
         self.name.push(name);
         self.is_script = is_script;
         self.escape = Escape::None;
-        self.at = At::Text;
+        self.state = RawState::Text;
     }
 
-    /// Reads on; returns what follows the name in the end tag, or `None` if that has not come.
+    /// Reads the next chunk. Returns the text after the name in the end tag, or `None` before that.
     pub(super) fn push<'t>(&mut self, text: &'t str, sink: &mut impl Sink) -> Option<&'t str> {
         let mut rest = text;
         while let Some(&byte) = rest.as_bytes().first() {
-            match self.at {
-                At::Text => rest = self.text(rest, sink),
-                At::Open => rest = self.open(rest, byte, sink),
-                At::EndOpen if byte.is_ascii_alphabetic() => {
-                    self.held.clear();
-                    self.at = At::EndName;
+            match self.state {
+                RawState::Text => rest = self.read_text(rest, sink),
+                RawState::LessThan => rest = self.read_less_than(rest, byte, sink),
+                RawState::EndTagOpen if byte.is_ascii_alphabetic() => {
+                    self.end_name.clear();
+                    self.state = RawState::EndTagName;
                 }
-                At::EndOpen => {
-                    sink.text("</");
-                    self.at = At::Text;
+                RawState::EndTagOpen => {
+                    sink.add_text("</");
+                    self.state = RawState::Text;
                 }
-                At::EndName => {
+                RawState::EndTagName => {
                     let letters = rest.bytes().take_while(u8::is_ascii_alphabetic);
-                    let space = self.name.as_str().len().saturating_sub(self.held.len());
-                    // One letter more than there is space for shows that it is another name.
+                    let space = self.name.as_str().len().saturating_sub(self.end_name.len());
+                    // One letter too many shows that it is another name: `</titles` in a `title`.
                     let length = letters.take(space.saturating_add(1)).count();
-                    self.held.push_str(before(rest, length));
-                    rest = after(rest, length);
+                    self.end_name.push_str(text_before(rest, length));
+                    rest = text_after(rest, length);
                     if let Some(&next) = rest.as_bytes().first() {
-                        let is_name = self.held.eq_ignore_ascii_case(self.name.as_str());
+                        let is_name = self.end_name.eq_ignore_ascii_case(self.name.as_str());
                         if is_name && (is_space(next) || matches!(next, b'/' | b'>')) {
                             return Some(rest);
                         }
-                        self.give_up_end(sink);
-                    } else if self.held.len() > self.name.as_str().len() {
-                        self.give_up_end(sink);
+                        self.emit_rejected_end_tag(sink);
+                    } else if self.end_name.len() > self.name.as_str().len() {
+                        self.emit_rejected_end_tag(sink);
                     }
                 }
-                At::Bang(dashes) if byte == b'-' => {
-                    sink.text("-");
-                    rest = after(rest, 1);
-                    self.at = At::Bang(1);
+                RawState::CommentStart(dashes) if byte == b'-' => {
+                    sink.add_text("-");
+                    rest = text_after(rest, 1);
+                    self.state = RawState::CommentStart(1);
                     if dashes == 1 {
+                        // These dashes count for `-->` as well: `<!-->` is a complete comment.
                         self.escape = Escape::Once;
                         self.dashes = 2;
-                        self.at = At::Text;
+                        self.state = RawState::Text;
                     }
                 }
-                At::Bang(_) => self.at = At::Text,
-                At::Word(matched) => rest = self.word(rest, byte, matched, sink),
+                RawState::CommentStart(_) => self.state = RawState::Text,
+                RawState::ScriptName(matched_letters) => {
+                    rest = self.read_script_name(rest, byte, matched_letters, sink);
+                }
             }
         }
         None
@@ -117,39 +122,40 @@ impl Raw {
 
     /// Ends the page within the element.
     pub(super) fn end(&mut self, sink: &mut impl Sink) {
-        match self.at {
-            At::Open => sink.text("<"),
-            At::EndOpen => sink.text("</"),
-            At::EndName => self.give_up_end(sink),
-            At::Text | At::Bang(_) | At::Word(_) => {}
+        match self.state {
+            RawState::LessThan => sink.add_text("<"),
+            RawState::EndTagOpen => sink.add_text("</"),
+            RawState::EndTagName => self.emit_rejected_end_tag(sink),
+            RawState::Text | RawState::CommentStart(_) | RawState::ScriptName(_) => {}
         }
     }
 
-    fn give_up_end(&mut self, sink: &mut impl Sink) {
-        sink.text("</");
-        sink.text(&self.held);
-        self.at = At::Text;
+    fn emit_rejected_end_tag(&mut self, sink: &mut impl Sink) {
+        sink.add_text("</");
+        sink.add_text(&self.end_name);
+        self.state = RawState::Text;
     }
 
-    fn text<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
+    fn read_text<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
         let bytes = rest.as_bytes();
-        let found = match self.escape {
+        let next = match self.escape {
             Escape::None => memchr(b'<', bytes),
             Escape::Once | Escape::Twice => memchr3(b'<', b'-', b'>', bytes),
         };
-        let end = found.unwrap_or(bytes.len());
-        add_without_nul(before(rest, end), sink);
+        let end = next.unwrap_or(bytes.len());
+        add_text_replacing_nul(text_before(rest, end), sink);
         if end > 0 {
             self.dashes = 0;
         }
         match bytes.get(end) {
             None => return "",
             Some(b'-') => {
-                sink.text("-");
+                sink.add_text("-");
                 self.dashes = self.dashes.saturating_add(1).min(2);
             }
             Some(b'>') => {
-                sink.text(">");
+                sink.add_text(">");
+                // `-->` ends the comment, and with it the nesting.
                 if self.dashes == 2 {
                     self.escape = Escape::None;
                 }
@@ -157,56 +163,62 @@ impl Raw {
             }
             Some(_) => {
                 self.dashes = 0;
-                self.at = At::Open;
+                self.state = RawState::LessThan;
             }
         }
-        after(rest, end.saturating_add(1))
+        text_after(rest, end.saturating_add(1))
     }
 
-    fn open<'t>(&mut self, rest: &'t str, byte: u8, sink: &mut impl Sink) -> &'t str {
-        self.at = match byte {
+    fn read_less_than<'t>(&mut self, rest: &'t str, byte: u8, sink: &mut impl Sink) -> &'t str {
+        self.state = match byte {
             b'/' if self.escape == Escape::Twice => {
-                sink.text("</");
-                At::Word(Some(0))
+                // Only `</script` can matter, and only as the end of the inner script.
+                sink.add_text("</");
+                RawState::ScriptName(Some(0))
             }
-            b'/' => At::EndOpen,
+            b'/' => RawState::EndTagOpen,
             b'!' if self.is_script && self.escape == Escape::None => {
-                sink.text("<!");
-                At::Bang(0)
+                sink.add_text("<!");
+                RawState::CommentStart(0)
             }
             letter if letter.is_ascii_alphabetic() && self.escape == Escape::Once => {
-                sink.text("<");
-                self.at = At::Word(Some(0));
+                sink.add_text("<");
+                self.state = RawState::ScriptName(Some(0));
                 return rest;
             }
             _ => {
-                sink.text("<");
-                self.at = At::Text;
+                sink.add_text("<");
+                self.state = RawState::Text;
                 return rest;
             }
         };
-        after(rest, 1)
+        text_after(rest, 1)
     }
 
-    /// Reads a name that may be `script`, which changes how the next end tag is taken.
-    fn word<'t>(
+    /// Reads a name that may be `script`, which changes whether the next end tag counts.
+    fn read_script_name<'t>(
         &mut self,
         rest: &'t str,
         byte: u8,
-        matched: Option<usize>,
+        matched_letters: Option<usize>,
         sink: &mut impl Sink,
     ) -> &'t str {
         if byte.is_ascii_alphabetic() {
-            sink.text(before(rest, 1));
-            let expected = matched.and_then(|matched| SCRIPT.get(matched));
-            let fits = expected.is_some_and(|expected| byte.eq_ignore_ascii_case(expected));
-            self.at = At::Word(matched.filter(|_| fits).map(|matched| matched.saturating_add(1)));
-            return after(rest, 1);
+            sink.add_text(text_before(rest, 1));
+            let expected = matched_letters.and_then(|matched_letters| SCRIPT.get(matched_letters));
+            let is_match = expected.is_some_and(|expected| byte.eq_ignore_ascii_case(expected));
+            self.state = RawState::ScriptName(
+                matched_letters
+                    .filter(|_| is_match)
+                    .map(|matched_letters| matched_letters.saturating_add(1)),
+            );
+            return text_after(rest, 1);
         }
-        if matched == Some(SCRIPT.len()) && (is_space(byte) || matches!(byte, b'/' | b'>')) {
+        if matched_letters == Some(SCRIPT.len()) && (is_space(byte) || matches!(byte, b'/' | b'>'))
+        {
             self.escape = if self.escape == Escape::Once { Escape::Twice } else { Escape::Once };
         }
-        self.at = At::Text;
+        self.state = RawState::Text;
         rest
     }
 }

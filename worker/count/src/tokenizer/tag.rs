@@ -2,15 +2,15 @@
 
 use memchr::memchr;
 
-use super::before;
+use super::text_before;
 
-/// How much of a name is kept: more than any that matters has.
+/// The stored part of a name; no name that matters is longer.
 const NAME_BYTES_MAX: usize = 32;
 
-/// How much of an attribute's value is kept.
+/// The stored part of an attribute's value.
 const VALUE_BYTES_MAX: usize = 1024;
 
-/// Attributes that are kept.
+/// Attributes that are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attribute {
     Hidden,
@@ -56,31 +56,33 @@ impl Attribute {
     }
 }
 
-/// A name in lower case, cut off where it is too long to matter.
+/// A name in lower case, truncated if it is too long to matter.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Name {
     text: String,
-    is_cut: bool,
+    is_truncated: bool,
 }
 
 impl Name {
     pub(super) fn clear(&mut self) {
         self.text.clear();
-        self.is_cut = false;
+        self.is_truncated = false;
     }
 
-    pub(super) fn push(&mut self, more: &str) {
-        self.push_part(Part { text: more, has_capitals: true });
+    pub(super) fn push(&mut self, text: &str) {
+        self.push_part(NamePart { text, has_capitals: true });
     }
 
     #[inline]
-    fn push_part(&mut self, part: Part<'_>) {
-        let (more, start) = (part.text, self.text.len());
-        // A shorter character that comes later must not fill the gap.
-        let space = if self.is_cut { 0 } else { NAME_BYTES_MAX.saturating_sub(start) };
-        let length = more.floor_char_boundary(space);
-        self.is_cut |= length < more.len();
-        self.text.push_str(before(more, length));
+    fn push_part(&mut self, part: NamePart<'_>) {
+        let text = part.text;
+        let start = self.text.len();
+        // Once truncated, a name stays so: if one byte is free, `é` does not fit, but a following
+        // `a` would.
+        let space = if self.is_truncated { 0 } else { NAME_BYTES_MAX.saturating_sub(start) };
+        let length = text.floor_char_boundary(space);
+        self.is_truncated |= length < text.len();
+        self.text.push_str(text_before(text, length));
         if part.has_capitals
             && let Some(added) = self.text.get_mut(start..)
         {
@@ -99,9 +101,9 @@ pub(crate) struct Tag {
     name: Name,
     is_end: bool,
     is_closed: bool,
-    /// A bit for each attribute that is there.
-    present: u8,
-    /// What was kept of their values.
+    /// A bit for each present attribute.
+    present_attributes: u8,
+    /// The stored parts of their values.
     values: [String; Attribute::COUNT],
 }
 
@@ -125,20 +127,20 @@ impl Tag {
     /// Character references in it are not resolved: no value that matters needs them.
     pub(crate) fn value(&self, attribute: Attribute) -> Option<&str> {
         let value = self.values.get(attribute as usize)?;
-        (self.present & attribute.bit() != 0).then_some(value.as_str())
+        (self.present_attributes & attribute.bit() != 0).then_some(value.as_str())
     }
 
-    fn restart(&mut self, is_end: bool) {
+    fn reset(&mut self, is_end: bool) {
         self.name.clear();
         self.is_end = is_end;
         self.is_closed = false;
-        self.present = 0;
+        self.present_attributes = 0;
     }
 }
 
-/// Where the reader is in a tag.
+/// The position within a tag.
 #[derive(Clone, Copy, Debug, Default)]
-enum At {
+enum TagState {
     #[default]
     Name,
     BeforeAttribute,
@@ -146,7 +148,7 @@ enum At {
     AfterAttributeName,
     BeforeValue,
     QuotedValue(u8),
-    BareValue,
+    UnquotedValue,
     /// After a `/` between attributes.
     Slash,
 }
@@ -154,11 +156,11 @@ enum At {
 /// Reads a tag from its name on.
 #[derive(Default)]
 pub(super) struct TagReader {
-    at: At,
+    state: TagState,
     tag: Tag,
-    attribute: Name,
-    /// The attribute that a value goes to.
-    kept: Option<Attribute>,
+    attribute_name: Name,
+    /// The attribute to which the current value belongs, if it is stored.
+    current_attribute: Option<Attribute>,
 }
 
 impl TagReader {
@@ -168,76 +170,83 @@ impl TagReader {
 
     /// Begins a tag whose name comes next.
     pub(super) fn start(&mut self, is_end: bool) {
-        self.tag.restart(is_end);
-        self.kept = None;
-        self.at = At::Name;
+        self.tag.reset(is_end);
+        self.current_attribute = None;
+        self.state = TagState::Name;
     }
 
-    /// Begins an end tag whose name was read already.
+    /// Begins an end tag after its name.
     pub(super) fn start_raw_end(&mut self, name: &Name) {
-        self.tag.restart(true);
+        self.tag.reset(true);
         self.tag.name.clone_from(name);
-        self.at = At::BeforeAttribute;
+        self.state = TagState::BeforeAttribute;
     }
 
-    /// Reads on; returns what follows the tag, or `None` if it is not complete.
+    /// Reads the next chunk of the tag. Returns the text after the tag, or `None` if it is
+    /// incomplete.
     pub(super) fn push<'t>(&mut self, text: &'t str) -> Option<&'t str> {
         let mut rest = text;
         while let Some(&byte) = rest.as_bytes().first() {
-            let used = match self.at {
-                At::Name | At::AttributeName => self.read_name(rest),
-                At::QuotedValue(quote) => self.read_quoted(rest, quote),
-                At::BareValue => self.read_bare(rest),
-                At::Slash if byte == b'>' => {
+            let length = match self.state {
+                TagState::Name | TagState::AttributeName => self.read_name(rest),
+                TagState::QuotedValue(quote) => self.read_quoted(rest, quote),
+                TagState::UnquotedValue => self.read_unquoted(rest),
+                TagState::Slash if byte == b'>' => {
                     self.tag.is_closed = true;
                     return rest.get(1..);
                 }
-                At::Slash => {
-                    self.at = At::BeforeAttribute;
+                TagState::Slash => {
+                    self.state = TagState::BeforeAttribute;
                     0
                 }
-                At::BeforeAttribute | At::AfterAttributeName | At::BeforeValue if byte == b'>' => {
+                TagState::BeforeAttribute
+                | TagState::AfterAttributeName
+                | TagState::BeforeValue
+                    if byte == b'>' =>
+                {
                     return rest.get(1..);
                 }
-                At::BeforeAttribute | At::AfterAttributeName | At::BeforeValue
+                TagState::BeforeAttribute
+                | TagState::AfterAttributeName
+                | TagState::BeforeValue
                     if is_space(byte) =>
                 {
                     1
                 }
-                At::BeforeAttribute | At::AfterAttributeName if byte == b'/' => {
-                    self.at = At::Slash;
+                TagState::BeforeAttribute | TagState::AfterAttributeName if byte == b'/' => {
+                    self.state = TagState::Slash;
                     1
                 }
-                At::AfterAttributeName if byte == b'=' => {
-                    self.at = At::BeforeValue;
+                TagState::AfterAttributeName if byte == b'=' => {
+                    self.state = TagState::BeforeValue;
                     1
                 }
-                At::BeforeAttribute | At::AfterAttributeName => {
-                    self.attribute.clear();
-                    self.kept = None;
-                    self.at = At::AttributeName;
-                    // At the start, `=` is part of the name.
-                    self.attribute.push(before(rest, usize::from(byte == b'=')));
+                TagState::BeforeAttribute | TagState::AfterAttributeName => {
+                    self.attribute_name.clear();
+                    self.current_attribute = None;
+                    self.state = TagState::AttributeName;
+                    // At the start, `=` is part of the name: `<a =b>` has an attribute `=b`.
+                    self.attribute_name.push(text_before(rest, usize::from(byte == b'=')));
                     usize::from(byte == b'=')
                 }
-                At::BeforeValue if matches!(byte, b'"' | b'\'') => {
-                    self.at = At::QuotedValue(byte);
+                TagState::BeforeValue if matches!(byte, b'"' | b'\'') => {
+                    self.state = TagState::QuotedValue(byte);
                     1
                 }
-                At::BeforeValue => {
-                    self.at = At::BareValue;
+                TagState::BeforeValue => {
+                    self.state = TagState::UnquotedValue;
                     0
                 }
             };
-            rest = rest.get(used..).unwrap_or_default();
+            rest = rest.get(length..).unwrap_or_default();
         }
         None
     }
 
-    /// Reads a tag from its first byte on, if it is all there and written as usual; returns what
-    /// follows it. Else nothing has happened, and [`Self::push`] has to read it.
-    pub(super) fn push_whole<'t>(&mut self, text: &'t str) -> Option<&'t str> {
-        let rest = self.try_whole(text);
+    /// Reads a whole tag, if it is complete in `text` and written as usual. Returns the text after
+    /// it. Otherwise resets the tag and returns `None`, and [`Self::push`] has to read it.
+    pub(super) fn push_complete<'t>(&mut self, text: &'t str) -> Option<&'t str> {
+        let rest = self.read_complete(text);
         if rest.is_none() {
             let is_end = self.tag.is_end;
             self.start(is_end);
@@ -245,9 +254,9 @@ impl TagReader {
         rest
     }
 
-    /// The usual way of a tag, without a look at the state for each part of it.
-    fn try_whole<'t>(&mut self, text: &'t str) -> Option<&'t str> {
-        let name = Part::first(text, ENDS_TAG_NAME);
+    /// Reads a tag as it is usually written, without a state between its parts.
+    fn read_complete<'t>(&mut self, text: &'t str) -> Option<&'t str> {
+        let name = NamePart::first(text, ENDS_TAG_NAME);
         self.tag.name.push_part(name);
         let mut rest = text.get(name.text.len()..)?;
         loop {
@@ -258,15 +267,16 @@ impl TagReader {
                     return rest.get(2..);
                 }
                 byte if is_space(byte) => rest = rest.get(1..)?,
+                // As in `<a / b>` or `<a =b>`: left to the states.
                 b'/' | b'=' => return None,
                 _ => {
-                    let name = Part::first(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
-                    self.finish_name(Attribute::of(name.text));
+                    let name = NamePart::first(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
+                    self.select_attribute(Attribute::of(name.text));
                     rest = rest.get(name.text.len()..)?;
                     if let [b'=', quote, ..] = rest.as_bytes() {
                         let value = rest.get(2..).filter(|_| matches!(quote, b'"' | b'\''))?;
                         let end = memchr(*quote, value.as_bytes())?;
-                        self.keep(before(value, end));
+                        self.append_value(text_before(value, end));
                         rest = value.get(end.saturating_add(1)..)?;
                     } else if rest.as_bytes().first() == Some(&b'=') {
                         return None;
@@ -277,31 +287,33 @@ impl TagReader {
     }
 
     fn read_name(&mut self, rest: &str) -> usize {
-        let is_tag = matches!(self.at, At::Name);
+        let is_tag = matches!(self.state, TagState::Name);
         let ends = if is_tag { ENDS_TAG_NAME } else { ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME };
-        let part = Part::first(rest, ends);
+        let part = NamePart::first(rest, ends);
         let length = part.text.len();
         let has_ended = length < rest.len();
         if is_tag {
             self.tag.name.push_part(part);
             if has_ended {
-                self.at = At::BeforeAttribute;
+                self.state = TagState::BeforeAttribute;
             }
             return length;
         }
-        self.attribute.push_part(part);
+        self.attribute_name.push_part(part);
         if has_ended {
-            self.at = At::AfterAttributeName;
-            self.finish_name(Attribute::of(self.attribute.as_str()));
+            self.state = TagState::AfterAttributeName;
+            self.select_attribute(Attribute::of(self.attribute_name.as_str()));
         }
         length
     }
 
-    /// Decides whether the attribute is kept. Of several with one name, the first counts.
-    fn finish_name(&mut self, attribute: Option<Attribute>) {
-        self.kept = attribute.filter(|attribute| self.tag.present & attribute.bit() == 0);
-        if let Some(attribute) = self.kept {
-            self.tag.present |= attribute.bit();
+    /// Decides whether the value of an attribute is stored. Of several with one name, the first
+    /// counts.
+    fn select_attribute(&mut self, attribute: Option<Attribute>) {
+        self.current_attribute =
+            attribute.filter(|attribute| self.tag.present_attributes & attribute.bit() == 0);
+        if let Some(attribute) = self.current_attribute {
+            self.tag.present_attributes |= attribute.bit();
             if let Some(value) = self.tag.values.get_mut(attribute as usize) {
                 value.clear();
             }
@@ -311,51 +323,55 @@ impl TagReader {
     fn read_quoted(&mut self, rest: &str, quote: u8) -> usize {
         let end = memchr(quote, rest.as_bytes());
         let length = end.unwrap_or(rest.len());
-        self.keep(before(rest, length));
+        self.append_value(text_before(rest, length));
         if end.is_some() {
-            self.at = At::BeforeAttribute;
+            self.state = TagState::BeforeAttribute;
             return length.saturating_add(1);
         }
         length
     }
 
-    fn read_bare(&mut self, rest: &str) -> usize {
+    fn read_unquoted(&mut self, rest: &str) -> usize {
         let ends = |&byte: &u8| is_space(byte) || byte == b'>';
         let end = rest.as_bytes().iter().position(ends);
         let length = end.unwrap_or(rest.len());
-        self.keep(before(rest, length));
+        self.append_value(text_before(rest, length));
         if end.is_some() {
-            self.at = At::BeforeAttribute;
+            self.state = TagState::BeforeAttribute;
         }
         length
     }
 
-    fn keep(&mut self, more: &str) {
-        let kept = self.kept.and_then(|attribute| self.tag.values.get_mut(attribute as usize));
-        if let Some(value) = kept {
+    fn append_value(&mut self, text: &str) {
+        let current_attribute = self
+            .current_attribute
+            .and_then(|attribute| self.tag.values.get_mut(attribute as usize));
+        if let Some(value) = current_attribute {
             let space = VALUE_BYTES_MAX.saturating_sub(value.len());
-            let length = more.floor_char_boundary(space);
-            value.push_str(before(more, length));
-            if length < more.len() {
-                // A shorter character that comes later must not fill the gap.
-                self.kept = None;
+            let length = text.floor_char_boundary(space);
+            value.push_str(text_before(text, length));
+            if length < text.len() {
+                // A shorter character must not fill the gap later, as in [`Name::push_part`].
+                self.current_attribute = None;
             }
         }
     }
 }
 
-/// A name as it is written, or a part of it.
+/// A name, or a part of it, as it is written.
 #[derive(Clone, Copy)]
-struct Part<'t> {
+struct NamePart<'t> {
     text: &'t str,
     has_capitals: bool,
 }
 
-impl<'t> Part<'t> {
-    /// Takes what comes before the first byte of the classes `ends`, which are ASCII.
+impl<'t> NamePart<'t> {
+    /// Returns the text before the first byte of the classes `ends`, which are ASCII.
     #[inline]
     fn first(text: &'t str, ends: u8) -> Self {
-        let (mut length, mut all) = (0_usize, 0);
+        let mut length = 0_usize;
+        // The classes of all bytes of the name, to know whether any is a capital.
+        let mut all = 0;
         for byte in text.bytes() {
             let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(0);
             if class & ends != 0 {
@@ -364,7 +380,7 @@ impl<'t> Part<'t> {
             all |= class;
             length = length.saturating_add(1);
         }
-        Self { text: before(text, length), has_capitals: all & CAPITAL != 0 }
+        Self { text: text_before(text, length), has_capitals: all & CAPITAL != 0 }
     }
 }
 
@@ -372,14 +388,14 @@ const ENDS_TAG_NAME: u8 = 1;
 const ENDS_ATTRIBUTE_NAME: u8 = 2;
 const CAPITAL: u8 = 4;
 
-/// What bytes are for names.
+/// The classes of bytes within names.
 #[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut rest: &[u8] = b"\t\n\x0c\r />";
-    while let [byte, more @ ..] = rest {
+    while let [byte, tail @ ..] = rest {
         classes[*byte as usize] = ENDS_TAG_NAME;
-        rest = more;
+        rest = tail;
     }
     classes[b'=' as usize] = ENDS_ATTRIBUTE_NAME;
     let mut byte = b'A';

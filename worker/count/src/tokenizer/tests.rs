@@ -1,4 +1,4 @@
-//! The scanner against html5gum: on chosen pages, on random ones, and in pieces.
+//! The tokenizer compared with html5gum: on chosen pages, on random ones, and in chunks.
 
 use super::*;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     visibility::{Syntax, Visibility},
 };
 
-/// What a tokenizer says. Text is in bytes, because html5gum cuts characters.
+/// The output of a tokenizer. Text is in bytes, because html5gum cuts characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Text(Vec<u8>),
@@ -17,7 +17,7 @@ pub(crate) enum Event {
     End { name: String },
 }
 
-/// Decides how content is read, as the extractor does.
+/// Decides how content is read, like the extractor.
 pub(super) struct Follower {
     visibility: Visibility,
 }
@@ -41,13 +41,13 @@ impl Follower {
     }
 }
 
-struct Recorder {
+struct EventRecorder {
     events: Vec<Event>,
     follower: Follower,
 }
 
-impl Sink for Recorder {
-    fn text(&mut self, text: &str) {
+impl Sink for EventRecorder {
+    fn add_text(&mut self, text: &str) {
         if let Some(Event::Text(last)) = self.events.last_mut() {
             last.extend_from_slice(text.as_bytes());
         } else if !text.is_empty() {
@@ -58,7 +58,8 @@ impl Sink for Recorder {
     fn start_tag(&mut self, tag: &Tag) -> Content {
         let values = Attribute::ALL.map(|attribute| tag.value(attribute).map(str::to_owned));
         let is_hidden = tag.value(Attribute::Hidden).is_some();
-        let (name, is_closed) = (tag.name().to_owned(), tag.is_closed());
+        let name = tag.name().to_owned();
+        let is_closed = tag.is_closed();
         let content = self.follower.start(&name, is_hidden, is_closed);
         self.events.push(Event::Start { name, is_closed, values });
         content
@@ -74,77 +75,78 @@ impl Sink for Recorder {
     }
 }
 
-fn events(pieces: &[&str], syntax: Syntax) -> Vec<Event> {
-    let mut recorder = Recorder { events: Vec::new(), follower: Follower::new(syntax) };
-    let mut scanner = Scanner::new();
-    for piece in pieces {
-        scanner.push(piece, &mut recorder);
+fn events(chunks: &[&str], syntax: Syntax) -> Vec<Event> {
+    let mut recorder = EventRecorder { events: Vec::new(), follower: Follower::new(syntax) };
+    let mut tokenizer = Tokenizer::new();
+    for chunk in chunks {
+        tokenizer.push(chunk, &mut recorder);
     }
-    scanner.end(&mut recorder);
+    tokenizer.end(&mut recorder);
     recorder.events
 }
 
-/// Takes away what the two are free to do differently.
+/// Removes allowed differences between the two tokenizers.
 ///
-/// The scanner cuts names that are too long to matter, and does not resolve character references
-/// where nobody needs them: in values, and in `title` and `textarea`, which are not shown.
+/// Ours truncates names that are too long to matter, and does not resolve character references
+/// where they are not needed: in values, and in `title` and `textarea`, which are not visible text.
 fn comparable(mut events: Vec<Event>, page: &str) -> Vec<Event> {
     let has_references = page.contains('&');
-    let mut raw = false;
+    let mut is_in_raw_text = false;
     for event in &mut events {
         match event {
-            Event::Text(text) if raw => text.clear(),
+            Event::Text(text) if is_in_raw_text => text.clear(),
             Event::Text(_) => {}
             Event::Start { name, values, .. } => {
-                raw = matches!(name.as_str(), "title" | "textarea");
-                *name = cut(name);
+                is_in_raw_text = matches!(name.as_str(), "title" | "textarea");
+                *name = truncate_name(name);
                 for value in values.iter_mut().flatten() {
-                    let kept = value.find(['\r', '\n', '\0', '\u{fffd}']).unwrap_or(value.len());
-                    value.truncate(if has_references { 0 } else { kept });
-                    // The scanner does so itself.
+                    let end = value.find(['\r', '\n', '\0', '\u{fffd}']).unwrap_or(value.len());
+                    value.truncate(if has_references { 0 } else { end });
+                    // As our tokenizer does.
                     value.truncate(value.floor_char_boundary(1024));
                 }
             }
             Event::End { name } => {
-                raw = false;
-                *name = cut(name);
+                is_in_raw_text = false;
+                *name = truncate_name(name);
             }
         }
     }
     events
 }
 
-/// Returns the part of a name that both keep: the scanner keeps 32 bytes, and NUL as it is.
-fn cut(name: &str) -> String {
+/// Returns the part of a name that both store: our tokenizer stores 32 bytes, and NUL unchanged.
+fn truncate_name(name: &str) -> String {
     name.replace('\u{fffd}', "\0").chars().take(8).collect()
 }
 
-/// Both say the same, and the scanner does in any pieces.
+/// Asserts that both tokenizers agree, and that the result does not depend on the chunks.
 pub(crate) fn check(page: &str, syntax: Syntax, random: &mut Random) {
     let whole = events(&[page], syntax);
     // html5gum reads every line end as a line feed.
     let expected = oracle::events(page, Follower::new(syntax));
     let normal = page.replace("\r\n", "\n").replace('\r', "\n");
     let ours = events(&[&normal], syntax);
-    same(&comparable(ours, page), &comparable(expected, page), page);
+    assert_same(&comparable(ours, page), &comparable(expected, page), page);
 
-    let mut pieces = Vec::new();
+    let mut chunks = Vec::new();
     let mut rest = page;
     while !rest.is_empty() {
         let length = rest.floor_char_boundary(1 + random.below(5)).max(1);
         let length = (length..).find(|length| rest.is_char_boundary(*length)).unwrap();
-        let (piece, tail) = rest.split_at(length);
-        pieces.push(piece);
+        let (chunk, tail) = rest.split_at(length);
+        chunks.push(chunk);
         rest = tail;
     }
-    same(&events(&pieces, syntax), &whole, page);
+    assert_same(&events(&chunks, syntax), &whole, page);
 }
 
 /// Fails with the first event that differs.
-fn same(ours: &[Event], others: &[Event], page: &str) {
+fn assert_same(ours: &[Event], others: &[Event], page: &str) {
     let lengths = ours.len().max(others.len());
     if let Some(first) = (0..lengths).find(|i| ours.get(*i) != others.get(*i)) {
-        let (ours, others) = (ours.get(first).map(show), others.get(first).map(show));
+        let ours = ours.get(first).map(show);
+        let others = others.get(first).map(show);
         panic!("{page:?}, event {first}:\n  ours {ours:?}\n  other {others:?}");
     }
 }
@@ -156,7 +158,7 @@ fn show(event: &Event) -> String {
     }
 }
 
-/// What pages are made of, and what breaks them.
+/// Parts of pages, and bytes that break them.
 pub(crate) const PARTS: &[&str] = &[
     "<",
     ">",
@@ -318,7 +320,7 @@ fn sample_pages_are_read_as_by_html5gum() {
 }
 
 #[test]
-fn values_are_kept_up_to_a_limit() {
+fn values_are_stored_up_to_a_limit() {
     let long = "水".repeat(1000);
     let page = format!("<p role={long} style='{long}'>");
     let [Event::Start { values, .. }] = &events(&[&page], Syntax::Html)[..] else {
@@ -330,11 +332,12 @@ fn values_are_kept_up_to_a_limit() {
 }
 
 #[test]
-fn where_a_value_is_cut_does_not_depend_on_pieces() {
-    // Found by fuzzing: one byte of space is left, which the accent does not fit, but the letter.
-    let (before, after) = (format!("<p role='{}", "x".repeat(1023)), "\u{301}a'>");
+fn the_end_of_a_truncated_value_does_not_depend_on_chunks() {
+    // Found by fuzzing: one byte is free, into which the letter fits, but not the accent before it.
+    let before = format!("<p role='{}", "x".repeat(1023));
+    let after = "\u{301}a'>";
     let whole = events(&[&format!("{before}{after}")], Syntax::Html);
-    let pieces: Vec<&str> =
+    let chunks: Vec<&str> =
         std::iter::once(&*before).chain(after.split_inclusive(|_| true)).collect();
-    same(&events(&pieces, Syntax::Html), &whole, "in pieces");
+    assert_same(&events(&chunks, Syntax::Html), &whole, "in chunks");
 }

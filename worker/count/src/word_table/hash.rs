@@ -2,9 +2,10 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use super::{SHORT_BYTES_MAX, halves};
+use super::slot::{SHORT_BYTES_MAX, split_halves};
 
-/// What hashes are mixed with: random, so that nobody can prepare a text whose words collide.
+/// Random numbers that hashes are mixed with, so that an attacker cannot prepare a text whose words
+/// collide.
 #[derive(Clone, Copy)]
 pub(super) struct Seeds {
     pub(super) low: u64,
@@ -17,11 +18,15 @@ impl Seeds {
         Self { low: random.hash_one(0_u8), high: random.hash_one(1_u8) }
     }
 
+    /// Hashes a short word by one multiplication, as wyhash and foldhash do.
+    ///
+    /// The low bits of the result choose the slot. The low half of a product depends on the low
+    /// bits of its factors only; folding the upper half into it makes the other bits count as well.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "every bit of a hash is as good")]
     pub(super) fn hash(self, low: u64, high: u64) -> usize {
         let product = u128::from(low ^ self.low).wrapping_mul(u128::from(high ^ self.high));
-        let (low, high) = halves(product);
+        let (low, high) = split_halves(product);
         (low ^ high) as usize
     }
 }
@@ -42,9 +47,10 @@ pub(super) struct FoldHasher {
 
 impl FoldHasher {
     fn mix(&mut self, low: u64, high: u64) {
+        // The state is part of both factors, so that each depends on all chunks before.
         let product = u128::from(low ^ self.state)
             .wrapping_mul(u128::from(high ^ self.seeds.high ^ self.state.rotate_left(32)));
-        let (low, high) = halves(product);
+        let (low, high) = split_halves(product);
         self.state = low ^ high;
     }
 }
@@ -53,14 +59,14 @@ impl Hasher for FoldHasher {
     fn write(&mut self, bytes: &[u8]) {
         let (chunks, rest) = bytes.as_chunks::<SHORT_BYTES_MAX>();
         for chunk in chunks {
-            let (low, high) = halves(u128::from_le_bytes(*chunk));
+            let (low, high) = split_halves(u128::from_le_bytes(*chunk));
             self.mix(low, high);
         }
         let mut last = [0; SHORT_BYTES_MAX];
-        if let Some(space) = last.get_mut(..rest.len()) {
-            space.copy_from_slice(rest);
+        if let Some(start) = last.get_mut(..rest.len()) {
+            start.copy_from_slice(rest);
         }
-        let (low, high) = halves(u128::from_le_bytes(last));
+        let (low, high) = split_halves(u128::from_le_bytes(last));
         self.mix(low, high);
     }
 

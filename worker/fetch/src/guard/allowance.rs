@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::BLOCKED_PORTS;
 
-/// A network that is fetched from although it is not public, on every port or on one.
+/// An allowed network that need not be public, on every port or on one.
 ///
 /// Written `10.1.0.0/16` or `10.1.0.0/16:8080`, and `fd00::/8` or `[fd00::/8]:443`. An IPv4 network
 /// also matches IPv4-mapped IPv6 addresses. It does not allow a port of another protocol, and it
@@ -40,12 +40,12 @@ impl FromStr for Allowance {
         let (network, port) = if let Some(bracketed) = text.strip_prefix('[') {
             let (network, port) =
                 bracketed.split_once("]:").ok_or(AllowanceFault::InvalidFormat)?;
-            (parse(network).filter(|network| matches!(network, IpNet::V6(_))), Some(port))
-        } else if let Some(network) = parse(text) {
+            (parse_network(network).filter(|network| matches!(network, IpNet::V6(_))), Some(port))
+        } else if let Some(network) = parse_network(text) {
             (Some(network), None)
         } else {
             let (network, port) = text.split_once(':').ok_or(AllowanceFault::InvalidFormat)?;
-            (parse(network), Some(port))
+            (parse_network(network), Some(port))
         };
         let network = unmap(network.ok_or(AllowanceFault::InvalidFormat)?);
         let port = port.map(parse_port).transpose()?;
@@ -54,18 +54,18 @@ impl FromStr for Allowance {
 }
 
 impl Allowance {
-    /// Returns whether the network contains an address, on some port at least.
+    /// Returns whether the network contains an address, on any port.
     pub(super) fn covers(&self, address: IpAddr) -> bool {
         self.network.contains(&address)
     }
 
-    /// Returns whether the address may be fetched from on this port.
+    /// Returns whether an address is allowed on this port.
     pub(super) fn permits(&self, address: IpAddr, port: u16) -> bool {
         self.covers(address) && self.port.is_none_or(|allowed| allowed == port)
     }
 }
 
-fn parse(network: &str) -> Option<IpNet> {
+fn parse_network(network: &str) -> Option<IpNet> {
     network.parse().ok()
 }
 
@@ -76,7 +76,7 @@ fn parse_port(text: &str) -> Result<u16, AllowanceFault> {
     if BLOCKED_PORTS.contains(&port) { Err(AllowanceFault::ReservedPort(port)) } else { Ok(port) }
 }
 
-/// Turns a network of IPv4-mapped addresses into the IPv4 network that it stands for.
+/// Converts a network of IPv4-mapped addresses into the IPv4 network that it represents.
 fn unmap(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else {
         return network;

@@ -1,6 +1,6 @@
-//! What must not be dialled is not dialled.
+//! Addresses that are not allowed are never dialled.
 
-use super::server::{Server, Trap, answer};
+use super::server::{Server, Trap, response};
 use super::*;
 
 fn assert_blocked(error: &Error, redirects_followed: usize) {
@@ -13,7 +13,7 @@ fn assert_blocked(error: &Error, redirects_followed: usize) {
 #[tokio::test]
 async fn no_spelling_of_loopback_is_dialled() {
     let trap = Trap::set_on("127.0.0.1").await.unwrap();
-    let fetcher = fetcher_with(quick(), &[], Names::new([]));
+    let fetcher = fetcher_with(short_limits(), &[], Names::new([]));
     let hosts = "127.0.0.1 127.1 2130706433 0x7f000001 0177.0.0.1 0x7f.1 127.0.0.1. \
          [::ffff:127.0.0.1] [::ffff:7f00:1] 0.0.0.0 0 [::] １２７.0.0.1";
     for host in hosts.split(' ') {
@@ -27,9 +27,12 @@ async fn no_spelling_of_loopback_is_dialled() {
 
 #[tokio::test]
 async fn loopback_of_ipv6_is_not_dialled() {
-    let fetcher =
-        fetcher_with(quick(), &["127.0.0.0/8"], Names::new([("v6.test", vec![vec!["::1"]])]));
-    // Without IPv6 on the machine there is nothing to trap, but the answer is the same.
+    let fetcher = fetcher_with(
+        short_limits(),
+        &["127.0.0.0/8"],
+        Names::new([("v6.test", vec![vec!["::1"]])]),
+    );
+    // Without IPv6 on the machine there is no trap, but the error is the same.
     let trap = Trap::set_on("::1").await.ok();
     let port = trap.as_ref().map_or(8080, Trap::port);
     for host in ["[::1]", "[0:0:0:0:0:0:0:1]", "v6.test"] {
@@ -48,7 +51,7 @@ async fn metadata_services_are_refused_by_address_and_by_name() {
         ("mapped.test", vec![vec!["::ffff:169.254.169.254"]]),
         ("nat64.test", vec![vec!["64:ff9b::a9fe:a9fe"]]),
     ]);
-    let fetcher = fetcher_with(quick(), &[], names);
+    let fetcher = fetcher_with(short_limits(), &[], names);
     for host in [
         "169.254.169.254",
         "[fd00:ec2::254]",
@@ -66,16 +69,16 @@ async fn metadata_services_are_refused_by_address_and_by_name() {
 async fn names_that_lead_to_loopback_are_not_dialled() {
     let trap = Trap::set().await;
     let names = Names::new([
-        ("loopback.test", vec![vec![TRAPPED]]),
+        ("loopback.test", vec![vec![TRAP_ADDRESS]]),
         ("mapped.test", vec![vec!["::ffff:127.0.0.2"]]),
         // The good address comes first, and would answer.
-        ("mixed.test", vec![vec![SERVED, TRAPPED]]),
+        ("mixed.test", vec![vec![SERVER_ADDRESS, TRAP_ADDRESS]]),
     ]);
     let server = Server::start_on(
-        tokio::net::TcpListener::bind((SERVED, trap.port())).await.unwrap(),
-        [server::Play::Send(answer("200 OK", &[], b"hello"))],
+        tokio::net::TcpListener::bind((SERVER_ADDRESS, trap.port())).await.unwrap(),
+        [server::Script::Send(response("200 OK", &[], b"hello"))],
     );
-    let fetcher = fetcher_with(quick(), &["127.0.0.1/32"], names);
+    let fetcher = fetcher_with(short_limits(), &["127.0.0.1/32"], names);
     for name in ["loopback.test", "mapped.test", "mixed.test"] {
         let error = failure(&fetcher, format!("http://{name}:{}/", trap.port())).await;
         assert_blocked(&error, 0);
@@ -87,40 +90,41 @@ async fn names_that_lead_to_loopback_are_not_dialled() {
 }
 
 #[tokio::test]
-async fn a_name_is_looked_up_once_and_the_vetted_address_is_dialled() {
-    // The port of the trap may be taken at the other address.
-    let mut tries = 0..100;
+async fn a_name_is_looked_up_once_and_the_allowed_address_is_dialled() {
+    // The port of the trap may be in use at the other address.
+    let mut attempts = 0..100;
     let (trap, listener) = loop {
         let trap = Trap::set().await;
-        if let Ok(listener) = tokio::net::TcpListener::bind((SERVED, trap.port())).await {
+        if let Ok(listener) = tokio::net::TcpListener::bind((SERVER_ADDRESS, trap.port())).await {
             break (trap, listener);
         }
-        assert!(tries.next().is_some(), "no port is free at both addresses");
+        assert!(attempts.next().is_some(), "no port is free at both addresses");
     };
-    let server = Server::start_on(listener, [server::Play::Send(answer("200 OK", &[], b"good"))]);
-    let names = Names::new([("rebinding.test", vec![vec![SERVED], vec![TRAPPED]])]);
-    let fetcher = fetcher_with(quick(), &["127.0.0.1/32"], names.clone());
+    let server =
+        Server::start_on(listener, [server::Script::Send(response("200 OK", &[], b"good"))]);
+    let names = Names::new([("rebinding.test", vec![vec![SERVER_ADDRESS], vec![TRAP_ADDRESS]])]);
+    let fetcher = fetcher_with(short_limits(), &["127.0.0.1/32"], names.clone());
     let url = server.url_by_name("rebinding.test", "/");
 
     let mut page = get(&fetcher, &url).await.unwrap();
     assert_eq!(read(&mut page).await.unwrap(), b"good");
     assert_eq!(names.lookups(), 1);
 
-    // The second fetch asks again: no connection is left over from the first decision.
+    // The second fetch looks the name up again: no connection of the first one is reused.
     assert_blocked(&failure(&fetcher, &url).await, 0);
     assert_eq!(names.lookups(), 2);
     trap.assert_untouched().await;
 }
 
 #[tokio::test]
-async fn every_redirect_is_vetted_anew() {
+async fn every_redirect_is_checked() {
     let trap = Trap::set().await;
     let port = trap.port();
     for location in [
-        format!("http://{TRAPPED}:{port}/"),
+        format!("http://{TRAP_ADDRESS}:{port}/"),
         format!("http://127.2:{port}/"),
         format!("http://[::ffff:127.0.0.2]:{port}/"),
-        format!("//{TRAPPED}:{port}/"),
+        format!("//{TRAP_ADDRESS}:{port}/"),
         format!("http://trapped.test:{port}/"),
         format!("https://trapped.test:{port}/"),
         "http://169.254.169.254/latest/meta-data/".to_owned(),
@@ -132,9 +136,9 @@ async fn every_redirect_is_vetted_anew() {
         "data:text/plain,hello".to_owned(),
         "javascript:alert(1)".to_owned(),
     ] {
-        let redirect = answer("302 Found", &[&format!("location: {location}")], b"");
-        let server = Server::answering(redirect).await;
-        let error = failure(&fetcher(quick()), server.url("/")).await;
+        let redirect = response("302 Found", &[&format!("location: {location}")], b"");
+        let server = Server::responding(redirect).await;
+        let error = failure(&fetcher(short_limits()), server.url("/")).await;
         assert_blocked(&error, 1);
         assert!(!error.to_string().contains("secret"), "{error}");
         assert_eq!(server.requests().len(), 1);
@@ -143,28 +147,29 @@ async fn every_redirect_is_vetted_anew() {
 }
 
 #[tokio::test]
-async fn a_name_that_changes_between_redirects_is_vetted_again() {
+async fn a_name_that_changes_between_redirects_is_checked_again() {
     let trap = Trap::set().await;
-    let listener = tokio::net::TcpListener::bind((SERVED, trap.port())).await.unwrap();
-    let redirect = answer("307 Temporary Redirect", &["location: /again"], b"");
-    let server = Server::start_on(listener, [server::Play::Send(redirect)]);
-    let names = Names::new([("rebinding.test", vec![vec![SERVED], vec![TRAPPED]])]);
-    let fetcher = fetcher_with(quick(), &["127.0.0.1/32"], names.clone());
+    let listener = tokio::net::TcpListener::bind((SERVER_ADDRESS, trap.port())).await.unwrap();
+    let redirect = response("307 Temporary Redirect", &["location: /again"], b"");
+    let server = Server::start_on(listener, [server::Script::Send(redirect)]);
+    let names = Names::new([("rebinding.test", vec![vec![SERVER_ADDRESS], vec![TRAP_ADDRESS]])]);
+    let fetcher = fetcher_with(short_limits(), &["127.0.0.1/32"], names.clone());
     let error = failure(&fetcher, server.url_by_name("rebinding.test", "/")).await;
     assert_blocked(&error, 1);
-    assert_eq!((names.lookups(), server.requests().len()), (2, 1));
+    assert_eq!(names.lookups(), 2);
+    assert_eq!(server.requests().len(), 1);
     trap.assert_untouched().await;
 }
 
 #[tokio::test]
 async fn allowed_networks_are_fetched_from() {
-    let server = Server::answering(answer("200 OK", &[], b"hello")).await;
+    let server = Server::responding(response("200 OK", &[], b"hello")).await;
     let port = server.address.port();
     let names = Names::new([
-        ("served.test", vec![vec![SERVED]]),
+        ("served.test", vec![vec![SERVER_ADDRESS]]),
         ("mapped.test", vec![vec!["::ffff:127.0.0.1"]]),
     ]);
-    let fetcher = fetcher_with(quick(), &["127.0.0.1/32"], names);
+    let fetcher = fetcher_with(short_limits(), &["127.0.0.1/32"], names);
     for host in ["127.0.0.1", "127.1", "[::ffff:127.0.0.1]", "served.test", "mapped.test"] {
         let mut page = get(&fetcher, format!("http://{host}:{port}/")).await.unwrap();
         assert_eq!(read(&mut page).await.unwrap(), b"hello", "{host}");
@@ -172,17 +177,18 @@ async fn allowed_networks_are_fetched_from() {
 }
 
 #[tokio::test]
-async fn requests_say_who_asks_and_nothing_about_users() {
+async fn requests_identify_the_service_and_no_user() {
     let server = Server::start([
-        server::Play::Send(answer(
+        server::Script::Send(response(
             "301 Moved Permanently",
             &["location: /b?x=1#part", "set-cookie: a=b"],
             b"",
         )),
-        server::Play::Send(answer("200 OK", &[], b"")),
+        server::Script::Send(response("200 OK", &[], b"")),
     ])
     .await;
-    let page = get(&fetcher(quick()), server.url_by_name("served.test", "/a#top")).await.unwrap();
+    let page =
+        get(&fetcher(short_limits()), server.url_by_name("served.test", "/a#top")).await.unwrap();
     assert_eq!(page.final_url.as_str(), server.url_by_name("served.test", "/b?x=1"));
     let host = format!("served.test:{}", server.address.port());
     let expected = |path: &str| {

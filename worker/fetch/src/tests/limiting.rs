@@ -4,10 +4,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::sleep;
 
 use super::receiving::encode;
-use super::server::{Play, Server, answer, head};
+use super::server::{Script, Server, head, response};
 use super::*;
 
-/// Long enough for a busy machine to do what should be done within it.
+/// A short limit, but long enough for a busy machine to do the work of a test within it.
 const SHORT: Duration = Duration::from_millis(150);
 
 fn assert_timeout(error: &Error, expected: Wait) {
@@ -22,26 +22,26 @@ fn assert_timeout_of(exceeded: Duration, error: &Error, expected: Wait) {
 }
 
 /// A resolver that never answers.
-struct Silent;
+struct SilentResolver;
 
-impl Resolve for Silent {
+impl Resolve for SilentResolver {
     fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         Box::pin(std::future::pending())
     }
 }
 
 #[tokio::test]
-async fn lookups_that_do_not_end_are_given_up() {
-    let limits = Limits { resolve_timeout: SHORT, ..quick() };
-    let fetcher = fetcher_with(limits, &[], Arc::new(Silent));
+async fn lookups_that_do_not_end_are_aborted() {
+    let limits = Limits { resolve_timeout: SHORT, ..short_limits() };
+    let fetcher = fetcher_with(limits, &[], Arc::new(SilentResolver));
     assert_timeout(&failure(&fetcher, "http://silent.test/").await, Wait::Resolve);
 }
 
-/// Listens without accepting until the system drops further connections. Linux lets one more wait than
-/// the backlog says.
-async fn swallow() -> (u16, Vec<TcpStream>, tokio::net::TcpListener) {
+/// Listens without accepting until the system drops further connections. In Linux, one connection
+/// more than the backlog can wait.
+async fn fill_backlog() -> (u16, Vec<TcpStream>, tokio::net::TcpListener) {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(format!("{SERVED}:0").parse().unwrap()).unwrap();
+    socket.bind(format!("{SERVER_ADDRESS}:0").parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
     let mut waiting = Vec::new();
@@ -53,20 +53,20 @@ async fn swallow() -> (u16, Vec<TcpStream>, tokio::net::TcpListener) {
 }
 
 #[tokio::test]
-async fn addresses_that_swallow_packets_time_out_and_leave_time_for_others() {
-    let (port, _waiting, _listener) = swallow().await;
+async fn addresses_that_drop_packets_time_out_and_leave_time_for_others() {
+    let (port, _waiting, _listener) = fill_backlog().await;
     let limit = SHORT * 6;
-    let limits = Limits { connect_timeout: limit, ..quick() };
+    let limits = Limits { connect_timeout: limit, ..short_limits() };
     let names = Names::new([
-        ("swallowed.test", vec![vec![SERVED]]),
-        ("mixed.test", vec![vec![SERVED, "127.0.0.3"]]),
+        ("swallowed.test", vec![vec![SERVER_ADDRESS]]),
+        ("mixed.test", vec![vec![SERVER_ADDRESS, "127.0.0.3"]]),
     ]);
     let fetcher = fetcher_with(limits, &["127.0.0.0/8"], names);
     let error = failure(&fetcher, format!("http://swallowed.test:{port}/")).await;
     assert_timeout_of(limit, &error, Wait::Connect);
 
     let listener = tokio::net::TcpListener::bind(("127.0.0.3", port)).await.unwrap();
-    let _server = Server::start_on(listener, [Play::Send(answer("200 OK", &[], b"hello"))]);
+    let _server = Server::start_on(listener, [Script::Send(response("200 OK", &[], b"hello"))]);
     let started = Instant::now();
     let mut page = get(&fetcher, format!("http://mixed.test:{port}/")).await.unwrap();
     assert_eq!(read(&mut page).await.unwrap(), b"hello");
@@ -75,11 +75,11 @@ async fn addresses_that_swallow_packets_time_out_and_leave_time_for_others() {
 
 #[tokio::test]
 async fn slow_headers_time_out() {
-    let limits = Limits { first_byte_timeout: SHORT, ..quick() };
-    let drip = Play::Drip(b"HTTP/1.1 200 OK\r\n".to_vec(), b"a: b\r\n".to_vec(), SHORT / 4);
-    let stuck = Play::SendAndHold(b"HTTP/1.1 200 OK\r\n".to_vec());
-    for play in [Play::SendAndHold(Vec::new()), stuck, drip] {
-        let server = Server::start([play]).await;
+    let limits = Limits { first_byte_timeout: SHORT, ..short_limits() };
+    let drip = Script::Drip(b"HTTP/1.1 200 OK\r\n".to_vec(), b"a: b\r\n".to_vec(), SHORT / 4);
+    let stuck = Script::SendAndHold(b"HTTP/1.1 200 OK\r\n".to_vec());
+    for script in [Script::SendAndHold(Vec::new()), stuck, drip] {
+        let server = Server::start([script]).await;
         let error = failure(&fetcher(limits.clone()), server.url("/")).await;
         assert_timeout(&error, Wait::FirstByte);
     }
@@ -87,27 +87,27 @@ async fn slow_headers_time_out() {
 
 #[tokio::test]
 async fn stalled_bodies_time_out() {
-    let limits = Limits { stall_timeout: SHORT, ..quick() };
+    let limits = Limits { stall_timeout: SHORT, ..short_limits() };
     let stalled = [head("200 OK", &["content-length: 10"]), b"hello".to_vec()].concat();
     let packed = encode("gzip", b"hello").await;
     let half = [head("200 OK", &["content-encoding: gzip"]), packed[..8].to_vec()].concat();
-    // All the data are there, but not the end of the body.
+    // The data are complete, but the end of the body is missing.
     let open = head("200 OK", &["content-encoding: gzip", "transfer-encoding: chunked"]);
     let chunk = format!("{:x}\r\n", packed.len()).into_bytes();
     let open = [open, chunk, packed, b"\r\n".to_vec()].concat();
     for reply in [head("200 OK", &["content-length: 10"]), stalled, half, open] {
-        let mut server = Server::start([Play::SendAndHold(reply)]).await;
+        let mut server = Server::start([Script::SendAndHold(reply)]).await;
         let error = failure(&fetcher(limits.clone()), server.url("/")).await;
         assert_timeout(&error, Wait::NextByte);
-        server.closed(1).await;
+        server.wait_for_closed(1).await;
     }
 }
 
 #[tokio::test]
 async fn slow_readers_do_not_make_a_server_stall() {
-    let limits = Limits { stall_timeout: SHORT * 3, ..quick() };
+    let limits = Limits { stall_timeout: SHORT * 3, ..short_limits() };
     let body = vec![b'a'; 3 << 20];
-    let server = Server::answering(answer("200 OK", &[], &body)).await;
+    let server = Server::responding(response("200 OK", &[], &body)).await;
     let mut page = get(&fetcher(limits), server.url("/")).await.unwrap();
     let mut length = 0;
     for pauses in 0.. {
@@ -116,7 +116,7 @@ async fn slow_readers_do_not_make_a_server_stall() {
         };
         length += chunk.len();
         if pauses < 2 {
-            // The passing of time is what is tested.
+            // The test is about time that passes.
             sleep(SHORT * 4).await;
         }
     }
@@ -126,23 +126,23 @@ async fn slow_readers_do_not_make_a_server_stall() {
 #[tokio::test]
 async fn time_between_two_chunks_is_not_silence_of_the_server() {
     let stall = SHORT * 2;
-    let limits = Limits { stall_timeout: stall, ..quick() };
+    let limits = Limits { stall_timeout: stall, ..short_limits() };
     let reply = [head("200 OK", &[]), b"hello".to_vec()].concat();
-    let server = Server::start([Play::SendAndHold(reply)]).await;
+    let server = Server::start([Script::SendAndHold(reply)]).await;
     let mut page = get(&fetcher(limits), server.url("/")).await.unwrap();
     assert_eq!(page.chunk().await.unwrap().unwrap(), "hello");
     sleep(stall).await;
-    let asked = Instant::now();
+    let start = Instant::now();
     let error = page.chunk().await.unwrap_err();
     assert_timeout_of(stall, &error, Wait::NextByte);
-    assert!(asked.elapsed() >= stall, "the reader's own pause was counted");
+    assert!(start.elapsed() >= stall, "the reader's own pause was counted");
 }
 
 #[tokio::test]
 async fn the_total_time_holds_for_servers_that_drip_and_readers_that_rest() {
-    let limits = Limits { total_timeout: SHORT, ..quick() };
-    let drip = Play::Drip(head("200 OK", &[]), b"word ".to_vec(), SHORT / 6);
-    let redirects = Play::Send(answer("302 Found", &["location: /"], b""));
+    let limits = Limits { total_timeout: SHORT, ..short_limits() };
+    let drip = Script::Drip(head("200 OK", &[]), b"word ".to_vec(), SHORT / 6);
+    let redirects = Script::Send(response("302 Found", &["location: /"], b""));
     let server = Server::start([drip]).await;
     let fetcher = fetcher(Limits { redirects_max: usize::MAX, ..limits });
     assert_timeout(&failure(&fetcher, server.url("/")).await, Wait::Total);
@@ -151,8 +151,8 @@ async fn the_total_time_holds_for_servers_that_drip_and_readers_that_rest() {
     assert_timeout(&failure(&fetcher, looping.url("/")).await, Wait::Total);
 
     let limit = Duration::from_secs(1);
-    let fetcher = super::fetcher(Limits { total_timeout: limit, ..quick() });
-    let whole = Server::answering(answer("200 OK", &[], b"hello")).await;
+    let fetcher = super::fetcher(Limits { total_timeout: limit, ..short_limits() });
+    let whole = Server::responding(response("200 OK", &[], b"hello")).await;
     let mut page = get(&fetcher, whole.url("/")).await.unwrap();
     sleep(limit).await;
     assert_timeout_of(limit, &page.chunk().await.unwrap_err(), Wait::Total);
@@ -161,8 +161,8 @@ async fn the_total_time_holds_for_servers_that_drip_and_readers_that_rest() {
 #[tokio::test]
 async fn excess_fetches_from_a_host_wait_without_dialling() {
     let limit = Duration::from_secs(1);
-    let limits = Limits { total_timeout: limit, per_host_max: 2, ..quick() };
-    let server = Server::start([Play::SendAndHold(head("200 OK", &["content-length: 5"]))]).await;
+    let limits = Limits { total_timeout: limit, per_host_max: 2, ..short_limits() };
+    let server = Server::start([Script::SendAndHold(head("200 OK", &["content-length: 5"]))]).await;
     let fetcher = fetcher(limits);
     let url = server.url_by_name("served.test", "/");
     let first = get(&fetcher, &url).await.unwrap();
@@ -177,13 +177,13 @@ async fn excess_fetches_from_a_host_wait_without_dialling() {
 
 #[tokio::test]
 async fn slots_are_free_once_a_page_is_complete_or_failed() {
-    let fetcher = fetcher(Limits { per_host_max: 1, stall_timeout: SHORT, ..quick() });
-    let whole = answer("200 OK", &[], b"hello");
+    let fetcher = fetcher(Limits { per_host_max: 1, stall_timeout: SHORT, ..short_limits() });
+    let whole = response("200 OK", &[], b"hello");
     let stuck = head("200 OK", &["content-length: 5"]);
     let server = Server::start([
-        Play::SendAndHold(whole.clone()),
-        Play::SendAndHold(stuck),
-        Play::SendAndHold(whole),
+        Script::SendAndHold(whole.clone()),
+        Script::SendAndHold(stuck),
+        Script::SendAndHold(whole),
     ])
     .await;
     let mut complete = get(&fetcher, server.url("/")).await.unwrap();
@@ -199,43 +199,44 @@ async fn large_headers_are_refused() {
     let long = format!("x: {}", "a".repeat(9 << 10));
     let many: Vec<String> = (0..101).map(|number| format!("x-{number}: y")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let limits = Limits { header_size_max: 8 << 10, ..quick() };
+    let limits = Limits { header_size_max: 8 << 10, ..short_limits() };
     for fields in [&[long.as_str()][..], &many] {
-        let server = Server::answering(answer("200 OK", fields, b"")).await;
+        let server = Server::responding(response("200 OK", fields, b"")).await;
         let error = failure(&fetcher(limits.clone()), server.url("/")).await;
         assert!(matches!(error, Error::TooLarge(SizeLimit::Header(_))), "{error:?}");
     }
     let server =
-        Server::start([Play::Repeat(head("200 OK", &[])[..17].to_vec(), b"a: b\r\n".to_vec())]);
+        Server::start([Script::Repeat(head("200 OK", &[])[..17].to_vec(), b"a: b\r\n".to_vec())]);
     let error = failure(&fetcher(limits), server.await.url("/")).await;
     assert!(matches!(error, Error::TooLarge(SizeLimit::Header(_))), "{error:?}");
 }
 
 #[tokio::test]
 async fn large_bodies_are_refused() {
-    let limits = Limits { wire_size_max: 100 << 10, ..quick() };
+    let limits = Limits { wire_size_max: 100 << 10, ..short_limits() };
     let is_wire = |error: &Error| matches!(error, Error::TooLarge(SizeLimit::Wire(102_400)));
     let fetcher = fetcher(limits);
 
     // By the length that was announced, before any of it is read.
-    let announced = Server::start([Play::SendAndHold(head("200 OK", &["content-length: 102401"]))]);
+    let announced =
+        Server::start([Script::SendAndHold(head("200 OK", &["content-length: 102401"]))]);
     let error = get(&fetcher, announced.await.url("/")).await.err().unwrap();
     assert!(is_wire(&error), "{error:?}");
 
-    // By what arrives.
+    // By the bytes that arrive.
     let chunk = [b"400\r\n".to_vec(), vec![b'a'; 1 << 10], b"\r\n".to_vec()].concat();
-    for play in [
-        Play::Repeat(head("200 OK", &[]), vec![b'a'; 1 << 10]),
-        Play::Repeat(head("200 OK", &["transfer-encoding: chunked"]), chunk),
-        Play::Repeat(head("200 OK", &["content-encoding: gzip"]), encode("gzip", b"").await),
+    for script in [
+        Script::Repeat(head("200 OK", &[]), vec![b'a'; 1 << 10]),
+        Script::Repeat(head("200 OK", &["transfer-encoding: chunked"]), chunk),
+        Script::Repeat(head("200 OK", &["content-encoding: gzip"]), encode("gzip", b"").await),
     ] {
-        let mut server = Server::start([play]).await;
+        let mut server = Server::start([script]).await;
         let error = failure(&fetcher, server.url("/")).await;
         assert!(is_wire(&error), "{error:?}");
-        server.closed(1).await;
+        server.wait_for_closed(1).await;
     }
 
-    let exact = Server::answering(answer("200 OK", &[], &vec![b'a'; 100 << 10])).await;
+    let exact = Server::responding(response("200 OK", &[], &vec![b'a'; 100 << 10])).await;
     let mut page = get(&fetcher, exact.url("/")).await.unwrap();
     assert_eq!(read(&mut page).await.unwrap().len(), 100 << 10);
 }
@@ -246,11 +247,11 @@ async fn bombs_are_defused_by_ratio_and_by_size() {
     for encoding in ["gzip", "br", "zstd", "deflate"] {
         let packed = encode(encoding, &zeros).await;
         let field = format!("content-encoding: {encoding}");
-        let server = Server::answering(answer("200 OK", &[&field], &packed)).await;
-        let error = failure(&fetcher(quick()), server.url("/")).await;
+        let server = Server::responding(response("200 OK", &[&field], &packed)).await;
+        let error = failure(&fetcher(short_limits()), server.url("/")).await;
         assert!(matches!(error, Error::TooLarge(SizeLimit::Ratio(200))), "{encoding}: {error:?}");
 
-        let lenient = Limits { ratio_max: u64::MAX, decoded_size_max: 3 << 20, ..quick() };
+        let lenient = Limits { ratio_max: u64::MAX, decoded_size_max: 3 << 20, ..short_limits() };
         let error = failure(&fetcher(lenient), server.url("/")).await;
         assert!(matches!(error, Error::TooLarge(SizeLimit::Decoded(_))), "{encoding}: {error:?}");
     }
@@ -261,18 +262,18 @@ async fn small_pages_may_compress_well() {
     let zeros = vec![0; 1 << 20];
     let packed = encode("gzip", &zeros).await;
     assert!(packed.len() * 200 < zeros.len());
-    let server = Server::answering(answer("200 OK", &["content-encoding: gzip"], &packed)).await;
-    let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
+    let server = Server::responding(response("200 OK", &["content-encoding: gzip"], &packed)).await;
+    let mut page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
     assert_eq!(read(&mut page).await.unwrap().len(), zeros.len());
 }
 
 #[tokio::test]
 async fn unread_pages_hold_the_server_back() {
-    let server = Server::start([Play::Repeat(head("200 OK", &[]), vec![b'a'; 1 << 20])]).await;
-    let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
+    let server = Server::start([Script::Repeat(head("200 OK", &[]), vec![b'a'; 1 << 20])]).await;
+    let mut page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
     for number in 1..=20 {
         let chunk = page.chunk().await.unwrap().unwrap();
-        // What was received and not handed out fits into the connection's buffers.
+        // The received bytes that the caller has not got fit into the connection's buffers.
         let Progress { received_bytes, decoded_bytes, .. } = page.progress();
         assert!(received_bytes - decoded_bytes <= 256 << 10, "{received_bytes} after {number}");
         assert!(!chunk.is_empty());

@@ -1,4 +1,4 @@
-//! Whole bodies come through in every encoding, and bodies that are not whole never look whole.
+//! Complete bodies are received in every encoding, and incomplete ones are always errors.
 
 use async_compression::Level;
 use async_compression::brotli::EncoderParams;
@@ -9,10 +9,10 @@ use async_compression::zstd::CParameter;
 use futures_util::FutureExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::server::{Play, Server, answer, head};
+use super::server::{Script, Server, head, response};
 use super::*;
 
-/// Compresses for a Content-Encoding; `raw` stands for deflate without the zlib format.
+/// Compresses for a Content-Encoding; `raw` is deflate without the zlib format.
 pub(super) async fn encode(encoding: &str, data: &[u8]) -> Vec<u8> {
     let mut packed = Vec::new();
     let mut encoder: Box<dyn AsyncWrite + Send + Unpin + '_> = match encoding {
@@ -41,9 +41,9 @@ fn prose() -> Vec<u8> {
 
 fn chunked(data: &[u8], size: usize) -> Vec<u8> {
     let mut body = Vec::new();
-    for piece in data.chunks(size) {
-        body.extend_from_slice(format!("{:X};ignored=yes\r\n", piece.len()).as_bytes());
-        body.extend_from_slice(piece);
+    for chunk in data.chunks(size) {
+        body.extend_from_slice(format!("{:X};ignored=yes\r\n", chunk.len()).as_bytes());
+        body.extend_from_slice(chunk);
         body.extend_from_slice(b"\r\n");
     }
     body.extend_from_slice(b"0\r\ntrailer: too\r\n\r\n");
@@ -62,13 +62,13 @@ async fn every_encoding_comes_through_in_every_framing() {
         let field = format!("content-encoding: {name}");
         let streamed = head("200 OK", &[&field, "transfer-encoding: chunked"]);
         for (reply, total) in [
-            (answer("200 OK", &[&field], &packed), u64::try_from(packed.len()).ok()),
+            (response("200 OK", &[&field], &packed), u64::try_from(packed.len()).ok()),
             ([streamed.clone(), chunked(&packed, 7000)].concat(), None),
             ([streamed, chunked(&packed[..], 1 << 20)].concat(), None),
             ([head("200 OK", &[&field]), packed.clone()].concat(), None),
         ] {
-            let server = Server::answering(reply).await;
-            let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
+            let server = Server::responding(reply).await;
+            let mut page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
             assert_eq!(page.progress().total_bytes, total);
             assert!(read(&mut page).await.unwrap() == prose, "{encoding}");
             let progress = page.progress();
@@ -83,8 +83,8 @@ async fn bodies_in_several_members_are_one_body() {
     for encoding in ["gzip", "zstd"] {
         let both = [encode(encoding, b"hello ").await, encode(encoding, b"world").await].concat();
         let field = format!("content-encoding: {encoding}");
-        let server = Server::answering(answer("200 OK", &[&field], &both)).await;
-        let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
+        let server = Server::responding(response("200 OK", &[&field], &both)).await;
+        let mut page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
         assert_eq!(read(&mut page).await.unwrap(), b"hello world", "{encoding}");
     }
 }
@@ -95,20 +95,22 @@ async fn bodies_that_are_cut_off_are_errors() {
     let half = &packed[..packed.len() / 2];
     let gzip = "content-encoding: gzip";
     let length = format!("content-length: {}", packed.len());
-    for play in [
-        Play::Send(Vec::new()),
-        Play::Send(b"HTTP/1.1 200 OK\r\ncontent-".to_vec()),
-        Play::Send([head("200 OK", &["content-length: 10"]), b"hello".to_vec()].concat()),
-        Play::Send(
+    for script in [
+        Script::Send(Vec::new()),
+        Script::Send(b"HTTP/1.1 200 OK\r\ncontent-".to_vec()),
+        Script::Send([head("200 OK", &["content-length: 10"]), b"hello".to_vec()].concat()),
+        Script::Send(
             [head("200 OK", &["transfer-encoding: chunked"]), b"5\r\nhello\r\n".to_vec()].concat(),
         ),
-        Play::Send([head("200 OK", &["transfer-encoding: chunked"]), b"5\r\nhe".to_vec()].concat()),
-        Play::Send([head("200 OK", &[gzip]), half.to_vec()].concat()),
-        Play::Send([head("200 OK", &[gzip, &length]), half.to_vec()].concat()),
-        Play::SendAndReset([head("200 OK", &[]), vec![b'a'; 10]].concat()),
+        Script::Send(
+            [head("200 OK", &["transfer-encoding: chunked"]), b"5\r\nhe".to_vec()].concat(),
+        ),
+        Script::Send([head("200 OK", &[gzip]), half.to_vec()].concat()),
+        Script::Send([head("200 OK", &[gzip, &length]), half.to_vec()].concat()),
+        Script::SendAndReset([head("200 OK", &[]), vec![b'a'; 10]].concat()),
     ] {
-        let server = Server::start([play]).await;
-        let error = failure(&fetcher(quick()), server.url("/")).await;
+        let server = Server::start([script]).await;
+        let error = failure(&fetcher(short_limits()), server.url("/")).await;
         assert!(matches!(error, Error::Cut { .. }), "{error:?}");
     }
 }
@@ -130,10 +132,13 @@ async fn bodies_that_do_not_decode_are_errors() {
         ("deflate", b"\xffthis is not deflate".to_vec()),
     ] {
         let field = format!("content-encoding: {encoding}");
-        let server = Server::answering(answer("200 OK", &[&field], &body)).await;
-        let error = failure(&fetcher(quick()), server.url("/")).await;
+        let server = Server::responding(response("200 OK", &[&field], &body)).await;
+        let error = failure(&fetcher(short_limits()), server.url("/")).await;
         assert!(
-            matches!(error, Error::Decode(DecodeFault::Corrupt { encoding: name, .. }) if name == encoding),
+            matches!(
+                error,
+                Error::Decode(DecodeFault::Corrupt { encoding: name, .. }) if name == encoding
+            ),
             "{encoding}: {error:?}"
         );
     }
@@ -145,8 +150,8 @@ async fn data_after_the_end_of_the_encoding_are_an_error() {
         let name = if encoding == "raw" { "deflate" } else { encoding };
         let body = [encode(encoding, b"hello").await, b"more".to_vec()].concat();
         let field = format!("content-encoding: {name}");
-        let server = Server::answering(answer("200 OK", &[&field], &body)).await;
-        let error = failure(&fetcher(quick()), server.url("/")).await;
+        let server = Server::responding(response("200 OK", &[&field], &body)).await;
+        let error = failure(&fetcher(short_limits()), server.url("/")).await;
         assert!(
             matches!(error, Error::Decode(DecodeFault::Trailing { .. })),
             "{encoding}: {error:?}"
@@ -159,8 +164,8 @@ async fn brotli_with_a_large_window_is_refused_by_its_first_byte() {
     // The decoder refuses the second one itself, because its highest bit is set.
     for first in [0x11, 0x91] {
         let body = [first, 28, 0, 0, 0, 0, 0, 0];
-        let server = Server::answering(answer("200 OK", &["content-encoding: br"], &body)).await;
-        let error = failure(&fetcher(quick()), server.url("/")).await;
+        let server = Server::responding(response("200 OK", &["content-encoding: br"], &body)).await;
+        let error = failure(&fetcher(short_limits()), server.url("/")).await;
         assert!(matches!(error, Error::Decode(DecodeFault::LargeWindow { .. })), "{error:?}");
     }
 }
@@ -174,8 +179,9 @@ async fn brotli_comes_through_with_every_window_of_the_standard() {
         let mut encoder = BrotliEncoder::with_params(&mut packed, params);
         encoder.write_all(&prose).await.unwrap();
         encoder.shutdown().await.unwrap();
-        let server = Server::answering(answer("200 OK", &["content-encoding: br"], &packed)).await;
-        let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
+        let server =
+            Server::responding(response("200 OK", &["content-encoding: br"], &packed)).await;
+        let mut page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
         assert_eq!(read(&mut page).await.unwrap(), prose, "{window_log}");
     }
 }
@@ -187,16 +193,16 @@ async fn zstd_windows_larger_than_the_standard_allows_are_refused() {
     let mut encoder = ZstdEncoder::with_quality_and_params(&mut packed, Level::Default, &window);
     encoder.write_all(&prose()).await.unwrap();
     encoder.shutdown().await.unwrap();
-    let server = Server::answering(answer("200 OK", &["content-encoding: zstd"], &packed)).await;
-    let error = failure(&fetcher(quick()), server.url("/")).await;
+    let server = Server::responding(response("200 OK", &["content-encoding: zstd"], &packed)).await;
+    let error = failure(&fetcher(short_limits()), server.url("/")).await;
     assert!(matches!(error, Error::Decode(DecodeFault::Corrupt { .. })), "{error:?}");
 }
 
 #[tokio::test]
-async fn encodings_that_were_not_asked_for_are_refused() {
+async fn encodings_that_were_not_offered_are_refused() {
     for field in ["content-encoding: compress", "content-encoding: gzip, br"] {
-        let server = Server::answering(answer("200 OK", &[field], b"hello")).await;
-        let error = failure(&fetcher(quick()), server.url("/")).await;
+        let server = Server::responding(response("200 OK", &[field], b"hello")).await;
+        let error = failure(&fetcher(short_limits()), server.url("/")).await;
         assert!(matches!(error, Error::Decode(_)), "{error:?}");
     }
 }
@@ -204,22 +210,22 @@ async fn encodings_that_were_not_asked_for_are_refused() {
 #[tokio::test]
 async fn bytes_beyond_the_announced_length_are_not_part_of_the_page() {
     let reply = [head("200 OK", &["content-length: 5"]), b"hello and more".to_vec()].concat();
-    let server = Server::answering(reply).await;
-    let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
+    let server = Server::responding(reply).await;
+    let mut page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
     assert_eq!(read(&mut page).await.unwrap(), b"hello");
 }
 
 #[tokio::test]
-async fn giving_up_on_a_chunk_loses_nothing() {
+async fn dropping_the_future_of_a_chunk_loses_nothing() {
     let prose = prose();
     let packed = encode("gzip", &prose).await;
-    let server = Server::answering(answer("200 OK", &["content-encoding: gzip"], &packed)).await;
-    let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
+    let server = Server::responding(response("200 OK", &["content-encoding: gzip"], &packed)).await;
+    let mut page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
     let mut body = Vec::new();
     loop {
         // Polled once and dropped, then read.
-        let given_up = page.chunk().now_or_never();
-        let chunk = match given_up {
+        let ready_chunk = page.chunk().now_or_never();
+        let chunk = match ready_chunk {
             Some(chunk) => chunk.unwrap(),
             None => page.chunk().await.unwrap(),
         };
@@ -231,17 +237,17 @@ async fn giving_up_on_a_chunk_loses_nothing() {
 
 #[tokio::test]
 async fn dropping_a_page_closes_its_connection() {
-    let hold = Play::SendAndHold(head("200 OK", &["content-length: 5"]));
+    let hold = Script::SendAndHold(head("200 OK", &["content-length: 5"]));
     let mut server = Server::start([hold]).await;
-    let page = get(&fetcher(quick()), server.url("/")).await.unwrap();
+    let page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
     drop(page);
-    server.closed(1).await;
+    server.wait_for_closed(1).await;
 }
 
 #[test]
 fn fetches_can_move_between_threads() {
     fn is_send<T: Send>(_: &T) {}
-    let fetcher = fetcher(quick());
+    let fetcher = fetcher(short_limits());
     let url = Url::parse("http://served.test/").unwrap();
     is_send(&fetcher.get(&url));
     fn pages_are_send<T: Send>() {}

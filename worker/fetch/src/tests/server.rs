@@ -1,4 +1,4 @@
-//! Servers that misbehave as a test tells them to.
+//! Servers that misbehave by a script.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -10,11 +10,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::{SERVED, TRAPPED};
+use super::{SERVER_ADDRESS, TRAP_ADDRESS};
 
-/// What a server does with one connection after it has read the request.
+/// The behaviour of a server on one connection after it has read the request.
 #[derive(Clone)]
-pub(super) enum Play {
+pub(super) enum Script {
     /// Sends this and closes the connection.
     Send(Vec<u8>),
     /// Sends this and resets the connection.
@@ -27,7 +27,7 @@ pub(super) enum Play {
     Drip(Vec<u8>, Vec<u8>, Duration),
 }
 
-/// A server on loopback; it ends with the value.
+/// A server on loopback; it stops when dropped.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
@@ -36,43 +36,48 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts a server that plays the n-th play on the n-th connection, and the last one ever after.
-    pub(super) async fn start(plays: impl IntoIterator<Item = Play>) -> Self {
-        Self::start_on(TcpListener::bind((SERVED, 0)).await.unwrap(), plays)
+    /// Starts a server that runs the n-th script on the n-th connection, and the last one on all
+    /// further ones.
+    pub(super) async fn start(scripts: impl IntoIterator<Item = Script>) -> Self {
+        Self::start_on(TcpListener::bind((SERVER_ADDRESS, 0)).await.unwrap(), scripts)
     }
 
     /// Starts a server on a listener.
-    pub(super) fn start_on(listener: TcpListener, plays: impl IntoIterator<Item = Play>) -> Self {
-        let plays: Vec<Play> = plays.into_iter().collect();
+    pub(super) fn start_on(
+        listener: TcpListener,
+        scripts: impl IntoIterator<Item = Script>,
+    ) -> Self {
+        let scripts: Vec<Script> = scripts.into_iter().collect();
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (closing, closed) = watch::channel(0);
+        let (closed_sender, closed) = watch::channel(0);
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
-        let seen = Arc::clone(&requests);
+        let recorded_requests = Arc::clone(&requests);
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             for number in 0.. {
                 let (mut tcp, _) = listener.accept().await.unwrap();
-                let play = plays[number.min(plays.len() - 1)].clone();
-                let (seen, closing) = (Arc::clone(&seen), closing.clone());
+                let script = scripts[number.min(scripts.len() - 1)].clone();
+                let recorded_requests = Arc::clone(&recorded_requests);
+                let closed_sender = closed_sender.clone();
                 connections.spawn(async move {
                     if let Some(request) = read_request(&mut tcp).await {
-                        seen.lock().unwrap().push(request);
-                        if matches!(play, Play::SendAndReset(_)) {
+                        recorded_requests.lock().unwrap().push(request);
+                        if matches!(script, Script::SendAndReset(_)) {
                             tcp.set_zero_linger().unwrap();
                         }
-                        perform(&mut tcp, play).await;
+                        perform(&mut tcp, script).await;
                     }
-                    closing.send_modify(|closed| *closed += 1);
+                    closed_sender.send_modify(|closed| *closed += 1);
                 });
             }
         });
         Self { address, requests, closed, _tasks: tasks }
     }
 
-    /// Starts a server that sends one whole answer to every request.
-    pub(super) async fn answering(answer: impl Into<Vec<u8>>) -> Self {
-        Self::start([Play::Send(answer.into())]).await
+    /// Starts a server that sends the same response to every request.
+    pub(super) async fn responding(response: impl Into<Vec<u8>>) -> Self {
+        Self::start([Script::Send(response.into())]).await
     }
 
     pub(super) fn url(&self, path: &str) -> String {
@@ -87,8 +92,8 @@ impl Server {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Waits until so many connections have ended.
-    pub(super) async fn closed(&mut self, count: usize) {
+    /// Waits until `count` connections have ended.
+    pub(super) async fn wait_for_closed(&mut self, count: usize) {
         let closed = self.closed.wait_for(|closed| *closed >= count);
         timeout(Duration::from_secs(5), closed).await.expect("connections should end").unwrap();
     }
@@ -102,21 +107,21 @@ pub(super) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Optio
     Some(String::from_utf8(request).unwrap())
 }
 
-/// Errors end the play: the client has closed.
-pub(super) async fn perform(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), play: Play) {
-    match play {
-        Play::Send(bytes) | Play::SendAndReset(bytes) => {
+/// Errors end the script: the client has closed.
+pub(super) async fn perform(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), script: Script) {
+    match script {
+        Script::Send(bytes) | Script::SendAndReset(bytes) => {
             stream.write_all(&bytes).await.ok();
         }
-        Play::SendAndHold(bytes) => {
+        Script::SendAndHold(bytes) => {
             stream.write_all(&bytes).await.ok();
             stream.read_u8().await.ok();
         }
-        Play::Repeat(head, unit) => {
+        Script::Repeat(head, unit) => {
             stream.write_all(&head).await.ok();
             while stream.write_all(&unit).await.is_ok() {}
         }
-        Play::Drip(head, unit, pause) => {
+        Script::Drip(head, unit, pause) => {
             stream.write_all(&head).await.ok();
             while stream.write_all(&unit).await.is_ok() {
                 sleep(pause).await;
@@ -133,7 +138,7 @@ pub(super) struct Trap {
 impl Trap {
     /// Listens on the address that no test allows.
     pub(super) async fn set() -> Self {
-        Self::set_on(TRAPPED).await.unwrap()
+        Self::set_on(TRAP_ADDRESS).await.unwrap()
     }
 
     pub(super) async fn set_on(host: &str) -> std::io::Result<Self> {
@@ -144,24 +149,25 @@ impl Trap {
         self.listener.local_addr().unwrap().port()
     }
 
-    /// Proves that nobody has connected: connections are accepted in order, and the first one is ours.
+    /// Asserts that no client has connected: connections are accepted in order, and the first one
+    /// is from this test.
     pub(super) async fn assert_untouched(self) {
         let address = self.listener.local_addr().unwrap();
-        let ours = TcpStream::connect(address).await.unwrap();
+        let own_stream = TcpStream::connect(address).await.unwrap();
         let (_, first) = self.listener.accept().await.unwrap();
-        assert_eq!(first, ours.local_addr().unwrap(), "somebody dialled {address}");
+        assert_eq!(first, own_stream.local_addr().unwrap(), "a client dialled {address}");
     }
 }
 
-/// An answer with a status line, header fields and a body, with its length.
-pub(super) fn answer(status: &str, fields: &[&str], body: &[u8]) -> Vec<u8> {
+/// Returns a response with a status line, header fields, the length and a body.
+pub(super) fn response(status: &str, fields: &[&str], body: &[u8]) -> Vec<u8> {
     let length = format!("content-length: {}", body.len());
-    let mut answer = head(status, &[fields, &[&length]].concat());
-    answer.extend_from_slice(body);
-    answer
+    let mut response = head(status, &[fields, &[&length]].concat());
+    response.extend_from_slice(body);
+    response
 }
 
-/// A status line and header fields.
+/// Returns a status line and header fields.
 pub(super) fn head(status: &str, fields: &[&str]) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status}\r\n");
     for field in fields {

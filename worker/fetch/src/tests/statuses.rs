@@ -1,10 +1,10 @@
-//! What becomes of answers that are not simply pages.
+//! Responses that are not simply pages.
 
-use super::server::{Play, Server, answer, head};
+use super::server::{Script, Server, head, response};
 use super::*;
 
 async fn failure_of(reply: Vec<u8>) -> Error {
-    failure(&fetcher(quick()), Server::answering(reply).await.url("/")).await
+    failure(&fetcher(short_limits()), Server::responding(reply).await.url("/")).await
 }
 
 #[tokio::test]
@@ -19,29 +19,31 @@ async fn refusals_of_the_server_carry_status_and_retry_after() {
         ("503 Service Unavailable", &["retry-after: soon"], 503, None),
         ("599 Strange", &[], 599, None),
     ] {
-        let error = failure_of(answer(line, fields, b"sorry")).await;
+        let error = failure_of(response(line, fields, b"sorry")).await;
         let Error::Status { status, retry_after } = error else { panic!("{line}: {error:?}") };
-        assert_eq!((status, retry_after.map(|wait| wait.as_secs())), (expected, wait), "{line}");
+        assert_eq!(status, expected, "{line}");
+        assert_eq!(retry_after.map(|wait| wait.as_secs()), wait, "{line}");
     }
 }
 
 #[tokio::test]
 async fn redirects_are_followed_to_the_page() {
     let to = |status, location: &str| {
-        Play::Send(answer(status, &[&format!("location: {location}")], b"elsewhere"))
+        Script::Send(response(status, &[&format!("location: {location}")], b"elsewhere"))
     };
-    let last = Server::answering(answer("200 OK", &["content-type: text/plain"], b"here")).await;
+    let last = Server::responding(response("200 OK", &["content-type: text/plain"], b"here")).await;
     let server = Server::start([
         to("301 Moved Permanently", "/a"),
         to("302 Found", "b?c"),
         to("308 Permanent Redirect", &last.url_by_name("other.test", "/d")),
     ])
     .await;
-    // One slot is enough: a hop gives its slot back before the next one takes its own.
-    let fetcher = fetcher(Limits { per_host_max: 1, ..quick() });
+    // One slot is enough: a hop releases its slot before the next one acquires its own.
+    let fetcher = fetcher(Limits { per_host_max: 1, ..short_limits() });
     let mut page = get(&fetcher, server.url_by_name("served.test", "/")).await.unwrap();
     assert_eq!(page.final_url.as_str(), last.url_by_name("other.test", "/d"));
-    assert_eq!((page.status, page.redirects), (200, 3));
+    assert_eq!(page.status, 200);
+    assert_eq!(page.redirects, 3);
     assert_eq!(page.content_type.as_deref(), Some("text/plain"));
     assert_eq!(read(&mut page).await.unwrap(), b"here");
     let lines: Vec<String> = server
@@ -54,12 +56,16 @@ async fn redirects_are_followed_to_the_page() {
 
 #[tokio::test]
 async fn redirect_loops_end_at_the_limit() {
-    let server = Server::answering(answer("302 Found", &["location: /"], b"")).await;
+    let server = Server::responding(response("302 Found", &["location: /"], b"")).await;
     for max in [0, 3] {
         let error =
-            failure(&fetcher(Limits { redirects_max: max, ..quick() }), server.url("/")).await;
+            failure(&fetcher(Limits { redirects_max: max, ..short_limits() }), server.url("/"))
+                .await;
         assert!(
-            matches!(error, Error::Redirects(RedirectFault::TooMany { max: limit }) if limit == max),
+            matches!(
+                error,
+                Error::Redirects(RedirectFault::TooMany { max: limit }) if limit == max
+            ),
             "{error:?}"
         );
     }
@@ -74,9 +80,12 @@ async fn redirects_without_a_destination_are_faults() {
         ("300 Multiple Choices", &["location: /x"], 300),
         ("304 Not Modified", &[], 304),
     ] {
-        let error = failure_of(answer(line, fields, b"")).await;
+        let error = failure_of(response(line, fields, b"")).await;
         assert!(
-            matches!(error, Error::Redirects(RedirectFault::NoLocation { status }) if status == expected),
+            matches!(
+                error,
+                Error::Redirects(RedirectFault::NoLocation { status }) if status == expected
+            ),
             "{error:?}"
         );
     }
@@ -86,25 +95,25 @@ async fn redirects_without_a_destination_are_faults() {
 async fn empty_pages_are_pages() {
     for reply in [
         head("204 No Content", &[]),
-        answer("205 Reset Content", &[], b""),
-        answer("200 OK", &[], b""),
-        answer("200 OK", &["content-encoding: gzip"], b""),
-        answer("200 OK", &["content-encoding: zstd"], b""),
+        response("205 Reset Content", &[], b""),
+        response("200 OK", &[], b""),
+        response("200 OK", &["content-encoding: gzip"], b""),
+        response("200 OK", &["content-encoding: zstd"], b""),
         head("200 OK", &["content-encoding: br"]),
         head("200 OK", &["transfer-encoding: chunked"]).into_iter().chain(*b"0\r\n\r\n").collect(),
     ] {
-        let server = Server::answering(reply).await;
-        let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
+        let server = Server::responding(reply).await;
+        let mut page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
         assert_eq!(read(&mut page).await.unwrap(), b"");
     }
 }
 
 #[tokio::test]
-async fn answers_that_break_the_rules_are_protocol_errors() {
+async fn responses_that_break_the_rules_are_protocol_errors() {
     for reply in [
         b"SSH-2.0-OpenSSH_9.9\r\n".to_vec(),
         b"220 mail.test ESMTP\r\n".to_vec(),
-        answer("206 Partial Content", &["content-range: bytes 0-4/10"], b"hello"),
+        response("206 Partial Content", &["content-range: bytes 0-4/10"], b"hello"),
         head("101 Switching Protocols", &["connection: upgrade", "upgrade: x"]),
         head("700 Beyond", &[]),
         head("200 OK", &["transfer-encoding: gzip, chunked"]),
@@ -118,21 +127,21 @@ async fn answers_that_break_the_rules_are_protocol_errors() {
 }
 
 #[tokio::test]
-async fn old_servers_and_interim_answers_are_understood() {
+async fn old_servers_and_interim_responses_are_understood() {
     for reply in [
         b"HTTP/1.0 200 OK\r\n\r\nhello".to_vec(),
-        [head("103 Early Hints", &["link: </a>"]), answer("200 OK", &[], b"hello")].concat(),
-        [head("100 Continue", &[]), answer("203 Other", &[], b"hello")].concat(),
+        [head("103 Early Hints", &["link: </a>"]), response("200 OK", &[], b"hello")].concat(),
+        [head("100 Continue", &[]), response("203 Other", &[], b"hello")].concat(),
     ] {
-        let server = Server::answering(reply).await;
-        let mut page = get(&fetcher(quick()), server.url("/")).await.unwrap();
+        let server = Server::responding(reply).await;
+        let mut page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
         assert_eq!(read(&mut page).await.unwrap(), b"hello");
     }
 }
 
 #[tokio::test]
 async fn names_without_addresses_are_dns_errors() {
-    let fetcher = fetcher_with(quick(), &[], Names::new([("empty.test", vec![vec![]])]));
+    let fetcher = fetcher_with(short_limits(), &[], Names::new([("empty.test", vec![vec![]])]));
     for name in ["missing.test", "empty.test"] {
         let error = failure(&fetcher, format!("http://{name}/")).await;
         assert!(matches!(&error, Error::Dns { host, .. } if host == name), "{error:?}");
@@ -141,10 +150,10 @@ async fn names_without_addresses_are_dns_errors() {
 
 #[tokio::test]
 async fn refused_connections_are_connect_errors() {
-    let listener = tokio::net::TcpListener::bind((SERVED, 0)).await.unwrap();
+    let listener = tokio::net::TcpListener::bind((SERVER_ADDRESS, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let error = failure(&fetcher(quick()), format!("http://served.test:{port}/")).await;
+    let error = failure(&fetcher(short_limits()), format!("http://served.test:{port}/")).await;
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     assert_eq!(error.to_string(), format!("cannot connect to served.test:{port}"));
 }

@@ -1,8 +1,7 @@
-//! The floor under jobs: the same broker, driven by its own client library and nothing else.
+//! The baseline of jobs: the same broker, driven by its client library and nothing else.
 //!
-//! What is sent is what the services send: one job's message, its first record and its last one are
-//! taken from the broker as they were stored, and sent again, headers included, with another job's id
-//! in the place of the first one's.
+//! It sends the same bytes as the services: the message of one job, its first record and its last
+//! one are read from the broker and sent again, headers included, with the ids of other jobs.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -23,77 +22,77 @@ use crate::measure::Slice;
 use crate::stack;
 
 const MESSAGE_ID: &str = "Nats-Msg-Id";
-const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
-/// Length of a job's id as text.
+const EXPECTED_REVISION: &str = "Nats-Expected-Last-Subject-Sequence";
+/// Length of the id of a job as text.
 const ID_LENGTH: usize = 36;
-/// How many requests for messages are open at once, and for how long each.
+/// Number of concurrent pull requests, and their expiry.
 const PULLS: usize = 4;
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
 
-/// A stored message of one job, to be sent again for others.
+/// A stored message of one job, to be sent again for other jobs.
 #[derive(Clone)]
-pub struct Template {
+pub struct MessageTemplate {
     headers: HeaderMap,
     payload: Vec<u8>,
-    /// Where in the payload the job's id stands.
-    places: Vec<usize>,
+    /// The offsets of the job's id in the payload.
+    id_offsets: Vec<usize>,
 }
 
-impl Template {
-    /// Takes the message of job `id` on `subject`.
-    pub async fn take(
+impl MessageTemplate {
+    /// Loads the message of job `id` on `subject`.
+    pub async fn load(
         broker: &jetstream::Context,
         stream: &str,
         subject: &str,
         id: &str,
     ) -> Result<Self> {
         let stream = broker.get_stream_no_info(stream).await?;
-        let found = stream.get_last_raw_message_by_subject(subject).await?;
-        let payload = found.payload.to_vec();
-        let places = payload.windows(ID_LENGTH).enumerate();
-        let places = places.filter(|(_, window)| *window == id.as_bytes());
-        let places: Vec<usize> = places.map(|(place, _)| place).collect();
-        ensure!(!places.is_empty(), "{subject} does not name its job");
-        Ok(Self { headers: found.headers, payload, places })
+        let message = stream.get_last_raw_message_by_subject(subject).await?;
+        let payload = message.payload.to_vec();
+        let id_offsets = payload.windows(ID_LENGTH).enumerate();
+        let id_offsets = id_offsets.filter(|(_, window)| *window == id.as_bytes());
+        let id_offsets: Vec<usize> = id_offsets.map(|(offset, _)| offset).collect();
+        ensure!(!id_offsets.is_empty(), "{subject} does not name its job");
+        Ok(Self { headers: message.headers, payload, id_offsets })
     }
 
     fn message(&self, id: &str) -> PublishMessage {
         let mut payload = self.payload.clone();
-        for place in &self.places {
-            payload[*place..place + ID_LENGTH].copy_from_slice(id.as_bytes());
+        for offset in &self.id_offsets {
+            payload[*offset..offset + ID_LENGTH].copy_from_slice(id.as_bytes());
         }
         PublishMessage::build().headers(self.headers.clone()).payload(Bytes::from(payload))
     }
 }
 
-/// Everything that a job leaves at the broker.
+/// The message and the records of a job.
 #[derive(Clone)]
-pub struct Templates {
+pub struct JobTemplates {
     lane: &'static str,
-    pub job: Template,
-    pub queued: Template,
-    /// Only if it was finished.
-    pub succeeded: Option<Template>,
+    pub job: MessageTemplate,
+    pub queued: MessageTemplate,
+    /// The final record, if the job is finished.
+    pub succeeded: Option<MessageTemplate>,
 }
 
-impl Templates {
-    /// Takes message and record of a job that waits in a lane.
-    pub async fn waiting(
+impl JobTemplates {
+    /// Loads the message and the record of a queued job.
+    pub async fn of_queued_job(
         broker: &jetstream::Context,
         lane: &'static str,
         id: &str,
     ) -> Result<Self> {
-        let job = Template::take(broker, "JOBS", &job_subject(lane, id), id).await?;
-        let queued = Template::take(broker, "KV_job_state", &record_subject(id), id).await?;
+        let job = MessageTemplate::load(broker, "JOBS", &job_subject(lane, id), id).await?;
+        let queued = MessageTemplate::load(broker, "KV_job_state", &record_subject(id), id).await?;
         Ok(Self { lane, job, queued, succeeded: None })
     }
 
-    /// Takes the record of the same job, now that it is finished.
-    pub async fn take_end(&mut self, broker: &jetstream::Context, id: &str) -> Result<()> {
-        let ended = Template::take(broker, "KV_job_state", &record_subject(id), id).await?;
-        let status = ended.headers.get("Wordmill-Status").map(|status| status.as_str());
+    /// Loads the record of the same job after it was finished.
+    pub async fn add_final_record(&mut self, broker: &jetstream::Context, id: &str) -> Result<()> {
+        let record = MessageTemplate::load(broker, "KV_job_state", &record_subject(id), id).await?;
+        let status = record.headers.get("Wordmill-Status").map(|status| status.as_str());
         ensure!(status == Some("succeeded"), "the job is not finished but {status:?}");
-        self.succeeded = Some(ended);
+        self.succeeded = Some(record);
         Ok(())
     }
 }
@@ -106,15 +105,15 @@ fn record_subject(id: &str) -> String {
     format!("$KV.job_state.public.{id}")
 }
 
-/// The broker alone. Like ours, its submitter and its worker have a connection each.
-pub struct Raw {
+/// The broker alone. As in Wordmill, submitter and worker have a connection each.
+pub struct RawBroker {
     submitter: jetstream::Context,
     worker: jetstream::Context,
     records: JetStream<()>,
     consumer: PullConsumer,
 }
 
-impl Raw {
+impl RawBroker {
     pub async fn connect(url: &str) -> Result<Self> {
         let submitter = stack::connect(url).await?;
         let worker = stack::connect(url).await?;
@@ -123,42 +122,52 @@ impl Raw {
         Ok(Self { submitter, worker, records, consumer })
     }
 
-    /// Publishes and creates `count` jobs, `depth` at once.
-    pub async fn submit(&self, templates: &Templates, count: usize, depth: usize) -> Result<Slice> {
+    /// Publishes and creates `count` jobs, `depth` of them concurrently.
+    pub async fn submit(
+        &self,
+        templates: &JobTemplates,
+        count: usize,
+        depth: usize,
+    ) -> Result<Slice> {
         let started = Instant::now();
-        let submitting = stream::iter(0..count)
+        let submissions = stream::iter(0..count)
             .map(|_| async {
                 let sent = Instant::now();
                 self.submit_one(templates, &Uuid::now_v7().to_string()).await?;
                 Ok::<_, anyhow::Error>(sent.elapsed())
             })
             .buffer_unordered(depth);
-        let latencies: Vec<_> = submitting.try_collect().await?;
+        let latencies: Vec<_> = submissions.try_collect().await?;
         Ok(Slice { count, elapsed: started.elapsed(), latencies })
     }
 
-    /// Takes `count` jobs through everything, `depth` at once: publish and create, pull, get, update,
+    /// Runs `count` jobs, `depth` of them concurrently: publish and create, pull, get, update,
     /// acknowledge.
-    pub async fn cycle(&self, templates: &Templates, count: usize, depth: usize) -> Result<Slice> {
-        let room = Semaphore::new(depth);
-        // No more are asked for than there will be: what is on its way to nobody comes again only after the
-        // acknowledgement wait.
+    pub async fn run_jobs(
+        &self,
+        templates: &JobTemplates,
+        count: usize,
+        depth: usize,
+    ) -> Result<Slice> {
+        let free_slots = Semaphore::new(depth);
+        // Requests no more messages than there will be: a message for a request that is no longer
+        // open would be redelivered only after the ack wait.
         let batch = (depth / PULLS).max(1);
-        let pulling = (0..count).step_by(batch).map(|done| batch.min(count - done));
-        let messages = stream::iter(pulling)
+        let pull_sizes = (0..count).step_by(batch).map(|done| batch.min(count - done));
+        let messages = stream::iter(pull_sizes)
             .then(|size| async move {
-                let asked = self.consumer.batch().max_messages(size).expires(PULL_EXPIRES);
-                let batch = asked.messages().await?;
+                let request = self.consumer.batch().max_messages(size).expires(PULL_EXPIRES);
+                let batch = request.messages().await?;
                 Ok::<_, anyhow::Error>(batch.map_err(anyhow::Error::from_boxed))
             })
             .try_flatten_unordered(PULLS);
         let started = Instant::now();
-        // Of the last job that was sent; of use if there is one at a time.
+        // The start of the last job; used only if jobs run one at a time.
         let sent = Cell::new(started);
         let latencies = RefCell::new(Vec::with_capacity(count));
         let submitting = stream::iter(0..count)
             .map(|_| async {
-                room.acquire().await?.forget();
+                free_slots.acquire().await?.forget();
                 sent.set(Instant::now());
                 self.submit_one(templates, &Uuid::now_v7().to_string()).await
             })
@@ -168,7 +177,7 @@ impl Raw {
             .map(|message| async {
                 self.work_one(templates, message?).await?;
                 latencies.borrow_mut().push(sent.get().elapsed());
-                room.add_permits(1);
+                free_slots.add_permits(1);
                 Ok::<_, anyhow::Error>(())
             })
             .buffer_unordered(depth)
@@ -178,33 +187,39 @@ impl Raw {
         Ok(Slice { count, elapsed: started.elapsed(), latencies })
     }
 
-    /// Lets `count` subscriptions listen to some records, changes these, and returns how long it takes
-    /// until all have been told.
-    pub async fn tell(&self, templates: &Templates, records: usize, count: usize) -> Result<Slice> {
+    /// Opens `count` subscriptions to some records, changes these, and measures the time until all
+    /// subscriptions are notified.
+    pub async fn notify_subscribers(
+        &self,
+        templates: &JobTemplates,
+        records: usize,
+        count: usize,
+    ) -> Result<Slice> {
         let ids: Vec<String> = (0..records).map(|_| Uuid::now_v7().to_string()).collect();
         let client = self.worker.client();
-        let mut listening = Vec::with_capacity(count);
+        let mut subscriptions = Vec::with_capacity(count);
         for number in 0..count {
             let subject = format!("events.{}", record_subject(&ids[number % records]));
-            listening.push(client.subscribe(subject).await?);
+            subscriptions.push(client.subscribe(subject).await?);
         }
-        // The broker knows them once it has answered what was asked after them.
+        // The broker processes commands in order, so after this response it knows the
+        // subscriptions.
         self.records.get_info().await?;
         let started = Instant::now();
         for id in &ids {
-            let record = templates.queued.message(id).header(EXPECTED, "0");
+            let record = templates.queued.message(id).header(EXPECTED_REVISION, "0");
             self.send(&self.submitter, record_subject(id), record).await?.await?;
         }
-        for listener in &mut listening {
-            listener.next().await.context("a subscription ended")?;
+        for subscription in &mut subscriptions {
+            subscription.next().await.context("a subscription ended")?;
         }
         Ok(Slice { count, elapsed: started.elapsed(), latencies: Vec::new() })
     }
 
-    /// Publishes and creates one job, both at once.
-    pub async fn submit_one(&self, templates: &Templates, id: &str) -> Result<()> {
+    /// Publishes and creates one job, both concurrently.
+    pub async fn submit_one(&self, templates: &JobTemplates, id: &str) -> Result<()> {
         let job = templates.job.message(id).header(MESSAGE_ID, format!("public.{id}"));
-        let record = templates.queued.message(id).header(EXPECTED, "0");
+        let record = templates.queued.message(id).header(EXPECTED_REVISION, "0");
         let publishing = self.send(&self.submitter, job_subject(templates.lane, id), job);
         let creating = self.send(&self.submitter, record_subject(id), record);
         let (published, created) = tokio::try_join!(publishing, creating)?;
@@ -212,18 +227,19 @@ impl Raw {
         Ok(())
     }
 
-    async fn work_one(&self, templates: &Templates, message: jetstream::Message) -> Result<()> {
+    async fn work_one(&self, templates: &JobTemplates, message: jetstream::Message) -> Result<()> {
         let id = message.subject.rsplit('.').next().context("a subject without an id")?;
         let subject = record_subject(id);
-        // The message may come before its record.
-        let found = loop {
+        // The message may arrive before its record.
+        let queued_record = loop {
             match self.records.direct_get_last_for_subject(&subject).await {
                 Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
-                found => break found?,
+                result => break result?,
             }
         };
         let succeeded = templates.succeeded.as_ref().context("no record of a finished job")?;
-        let record = succeeded.message(id).header(EXPECTED, found.sequence.to_string());
+        let record =
+            succeeded.message(id).header(EXPECTED_REVISION, queued_record.sequence.to_string());
         self.send(&self.worker, subject, record).await?.await?;
         message.ack().await.map_err(anyhow::Error::from_boxed)
     }

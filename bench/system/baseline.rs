@@ -1,5 +1,5 @@
-//! The other floors: a server that does nothing but one direct get, or one publish and create, and pages
-//! counted without a broker.
+//! The other baselines: a server that does only one direct get, or one publish and create, and
+//! pages counted without a broker.
 
 use std::env;
 use std::io::{self, Read};
@@ -28,11 +28,11 @@ use wordmill_fetch::{Fetcher, Settings};
 use crate::measure::Slice;
 use crate::pages::Site;
 use crate::process::Process;
-use crate::raw::{Raw, Templates};
+use crate::raw_broker::{JobTemplates, RawBroker};
 use crate::{INTERACTIVE, stack};
 
 /// The argument with which this program becomes the server.
-pub const SERVE: &str = "serve-floor";
+pub const SERVE_ARGUMENT: &str = "serve-baseline";
 /// How many chunks of a page may wait to be counted, as in the worker.
 const CHUNKS_WAITING_MAX: usize = 4;
 
@@ -40,18 +40,19 @@ const CHUNKS_WAITING_MAX: usize = 4;
 pub async fn start(nats: &str) -> Result<(Process, SocketAddr)> {
     let address = stack::free_address()?;
     let mut command = Command::new(env::current_exe()?);
-    command.args([SERVE, &address.to_string(), nats]);
-    let process = Process::start("floor", command)?;
-    stack::ready(address).await?;
+    command.args([SERVE_ARGUMENT, &address.to_string(), nats]);
+    let process = Process::start("baseline", command)?;
+    stack::wait_until_ready(address).await?;
     Ok((process, address))
 }
 
-/// Is the server.
+/// Runs the server.
 pub async fn serve(address: &str, nats: &str) -> Result<()> {
     let jetstream = stack::connect(nats).await?;
     let records = jetstream.get_stream_no_info("KV_job_state").await?;
-    let raw = Raw::connect(nats).await?;
-    let state = Floor(Arc::new(Parts { jetstream, records, raw, templates: OnceCell::new() }));
+    let raw = RawBroker::connect(nats).await?;
+    let state =
+        Baseline(Arc::new(BaselineState { jetstream, records, raw, templates: OnceCell::new() }));
     let router = Router::new()
         .route("/readyz", get(|| async {}))
         .route("/empty", get(|| async {}))
@@ -61,44 +62,47 @@ pub async fn serve(address: &str, nats: &str) -> Result<()> {
     Ok(axum::serve(TcpListener::bind(address).await?, router).await?)
 }
 
-/// What the server works with.
+/// The state of the server.
 #[derive(Clone)]
-struct Floor(Arc<Parts>);
+struct Baseline(Arc<BaselineState>);
 
-struct Parts {
+struct BaselineState {
     jetstream: jetstream::Context,
     records: JetStream<()>,
-    raw: Raw,
-    /// What the first request named.
-    templates: OnceCell<Templates>,
+    raw: RawBroker,
+    /// The messages of the job that the first request named.
+    templates: OnceCell<JobTemplates>,
 }
 
-async fn direct_get(State(Floor(floor)): State<Floor>, Path(id): Path<String>) -> Response {
-    match floor.records.direct_get_last_for_subject(format!("$KV.job_state.public.{id}")).await {
+async fn direct_get(
+    State(Baseline(baseline)): State<Baseline>,
+    Path(id): Path<String>,
+) -> Response {
+    match baseline.records.direct_get_last_for_subject(format!("$KV.job_state.public.{id}")).await {
         Ok(record) => record.payload.into_response(),
         Err(error) => (StatusCode::NOT_FOUND, error.to_string()).into_response(),
     }
 }
 
-/// Reads a body and submits a job like the one that waits under `id`, whatever the body says.
+/// Reads a body, ignores it, and submits a copy of the queued job `id`.
 async fn submit(
-    State(Floor(floor)): State<Floor>,
+    State(Baseline(baseline)): State<Baseline>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Response {
-    let submitting = async {
-        let take = || Templates::waiting(&floor.jetstream, INTERACTIVE, &id);
-        let templates = floor.templates.get_or_try_init(take).await?;
-        floor.raw.submit_one(templates, &Uuid::now_v7().to_string()).await
+    let submission = async {
+        let load_templates = || JobTemplates::of_queued_job(&baseline.jetstream, INTERACTIVE, &id);
+        let templates = baseline.templates.get_or_try_init(load_templates).await?;
+        baseline.raw.submit_one(templates, &Uuid::now_v7().to_string()).await
     };
-    match submitting.await {
+    match submission.await {
         Ok(()) => (StatusCode::ACCEPTED, body).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }
 }
 
-/// Returns a fetcher such as the worker has, which may fetch from loopback.
-pub fn fetcher() -> Result<Fetcher> {
+/// Makes a fetcher like that of the worker, which may fetch from loopback.
+pub fn make_fetcher() -> Result<Fetcher> {
     let allow = vec!["127.0.0.0/8".parse()?];
     Ok(Fetcher::try_new(&Settings { allow, ..Settings::default() })?)
 }
@@ -123,15 +127,15 @@ pub async fn fetch_and_count(
     Ok(Slice { count, elapsed: started.elapsed(), latencies })
 }
 
-/// As the worker does it: chunks go through a channel to a thread that counts.
+/// Counts a page like the worker: chunks go through a channel to a thread that counts.
 async fn count_page(fetcher: &Fetcher, url: &Url) -> Result<u64> {
     let mut page = fetcher.get(url).await?;
     let content_type = page.content_type.clone();
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let counting = tokio::task::spawn_blocking(move || {
         let hints = Hints { content_type: content_type.as_deref(), host_tld: None };
-        let chunks = Chunks { receiver, current: Bytes::new() };
-        wordmill_count::count(chunks, &hints, &Options::default(), &|_| true)
+        let reader = ChunkReader { receiver, current: Bytes::new() };
+        wordmill_count::count(reader, &hints, &Options::default(), &|_| true)
     });
     while let Some(chunk) = page.chunk().await? {
         sender.send(chunk).await.context("the counter ended early")?;
@@ -140,12 +144,12 @@ async fn count_page(fetcher: &Fetcher, url: &Url) -> Result<u64> {
     Ok(counting.await??.totals.words)
 }
 
-struct Chunks {
+struct ChunkReader {
     receiver: mpsc::Receiver<Bytes>,
     current: Bytes,
 }
 
-impl Read for Chunks {
+impl Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
             match self.receiver.blocking_recv() {
