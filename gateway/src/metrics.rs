@@ -231,8 +231,8 @@ pub(crate) async fn get_metrics(State(app): State<App>, headers: HeaderMap) -> R
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    let page = exposition.page(accept);
-    ([(CONTENT_TYPE, page.content_type)], page.body).into_response()
+    let text = exposition.render(accept);
+    ([(CONTENT_TYPE, text.content_type)], text.body).into_response()
 }
 
 /// Notes every request: how long it took, how it ended, and the problem if it was one.

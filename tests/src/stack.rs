@@ -86,7 +86,7 @@ impl Nats {
     }
 }
 
-/// Provisions everything at a server, or at several, see [`service`].
+/// Provisions everything at a server, or at several, see [`service_command`].
 pub fn provision(nats: &str, settings: &[(&str, &str)]) -> String {
     let mut command = service_command("wordmill-nats", "admin", nats, settings);
     let output = command.arg("provision").output().expect("wordmill-nats runs");

@@ -71,8 +71,8 @@ async fn get_readiness(State(vitals): State<Vitals>) -> (StatusCode, Json<Value>
 /// Handles `GET /metrics`.
 async fn get_metrics(State(vitals): State<Vitals>, headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    let page = vitals.metrics.page(accept, vitals.broker.is_connected());
-    ([(CONTENT_TYPE, page.content_type)], page.body).into_response()
+    let text = vitals.metrics.render(accept, vitals.broker.is_connected());
+    ([(CONTENT_TYPE, text.content_type)], text.body).into_response()
 }
 
 fn silence_ms(vitals: &Vitals, lane: Lane) -> Value {

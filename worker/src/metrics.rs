@@ -19,7 +19,7 @@ use wordmill_nats::delivery::Delivery;
 use wordmill_nats::store::Outcome;
 use wordmill_service::metrics::{
     ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, DOCUMENT_BYTES, Distributions, Exposition,
-    Gauges, InLane, JOB_SECONDS, MetricsPage, TraceLink,
+    Gauges, InLane, JOB_SECONDS, MetricsText, TraceLink,
 };
 
 use crate::outcome::AttemptOutcome;
@@ -201,9 +201,9 @@ impl Metrics {
     }
 
     /// Returns everything, in the format that an `Accept` header asks for.
-    pub(crate) fn page(&self, accept: Option<&str>, is_connected: bool) -> MetricsPage {
+    pub(crate) fn render(&self, accept: Option<&str>, is_connected: bool) -> MetricsText {
         self.0.common.note_broker(is_connected);
-        self.0.exposition.page(accept)
+        self.0.exposition.render(accept)
     }
 
     /// Returns the number of running jobs of a lane, small jobs without a slot included.

@@ -252,7 +252,7 @@ pub struct Exposition {
 
 /// The answer to whoever asks for metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MetricsPage {
+pub struct MetricsText {
     /// Its `Content-Type`.
     pub content_type: &'static str,
     /// Its body.
@@ -263,15 +263,15 @@ impl Exposition {
     /// Writes everything in the format that an `Accept` header asks for: `OpenMetrics`, which has
     /// links to traces, for whoever names it, otherwise the older text format of Prometheus.
     #[must_use]
-    pub fn page(&self, accept: Option<&str>) -> MetricsPage {
+    pub fn render(&self, accept: Option<&str>) -> MetricsText {
         let mut body = String::new();
         // Writing into a string cannot fail, and the registered metrics do not.
         let written = prometheus_client::encoding::text::encode(&mut body, &self.registry);
         debug_assert!(written.is_ok());
         if text::wants_open_metrics(accept) {
-            MetricsPage { content_type: text::OPEN_METRICS, body }
+            MetricsText { content_type: text::OPEN_METRICS, body }
         } else {
-            MetricsPage { content_type: text::TEXT_FORMAT, body: text::plain(&body) }
+            MetricsText { content_type: text::TEXT_FORMAT, body: text::plain(&body) }
         }
     }
 }
@@ -313,22 +313,22 @@ mod tests {
 
     #[test]
     fn buckets_link_to_traces_that_are_recorded() {
-        let page = exposition().page(Some("application/openmetrics-text;version=1.0.0"));
-        assert!(page.content_type.starts_with("application/openmetrics-text"));
+        let render = exposition().render(Some("application/openmetrics-text;version=1.0.0"));
+        assert!(render.content_type.starts_with("application/openmetrics-text"));
         let bucket = |le| {
             let begin = format!(r#"wordmill_time_seconds_bucket{{le="{le}",lane="bulk"}}"#);
-            page.body.lines().find(|line| line.starts_with(&begin)).unwrap().to_owned()
+            render.body.lines().find(|line| line.starts_with(&begin)).unwrap().to_owned()
         };
         let link = r##" # {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 0.5 "##;
-        assert!(bucket("1.0").contains(link), "{}", page.body);
-        assert!(!bucket("0.1").contains('#'), "{}", page.body);
-        assert!(page.body.ends_with("# EOF\n"));
+        assert!(bucket("1.0").contains(link), "{}", render.body);
+        assert!(!bucket("0.1").contains('#'), "{}", render.body);
+        assert!(render.body.ends_with("# EOF\n"));
     }
 
     #[test]
     fn the_older_format_has_the_same_numbers() {
-        let page = exposition().page(None);
-        assert_eq!(page.content_type, "text/plain; version=0.0.4; charset=utf-8");
+        let render = exposition().render(None);
+        assert_eq!(render.content_type, "text/plain; version=0.0.4; charset=utf-8");
         for line in [
             "# TYPE wordmill_things_total counter",
             r#"wordmill_things_total{lane="bulk"} 3"#,
@@ -337,8 +337,12 @@ mod tests {
             "# TYPE wordmill_build_info gauge",
             r#"wordmill_build_info{service="test",version="1.2.3"} 1"#,
         ] {
-            assert!(page.body.lines().any(|found| found == line), "no {line} in {}", page.body);
+            assert!(render.body.lines().any(|found| found == line), "no {line} in {}", render.body);
         }
-        assert!(!page.body.contains("EOF") && !page.body.contains("trace_id"), "{}", page.body);
+        assert!(
+            !render.body.contains("EOF") && !render.body.contains("trace_id"),
+            "{}",
+            render.body
+        );
     }
 }
