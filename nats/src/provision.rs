@@ -139,7 +139,14 @@ pub async fn verify(broker: &Broker, needed: &Topology) -> Result<(), Error> {
 
 fn warn_of_drift<T: Serialize>(what: &str, expected: &T, actual: &T) {
     for Difference { field, expected, actual } in differences(expected, actual) {
-        tracing::warn!(what, field, expected, actual, "a setting differs from the topology");
+        // The fields keep their names, because alarms may filter by them.
+        tracing::warn!(
+            what,
+            field,
+            wanted = expected,
+            found = actual,
+            "a setting differs from the topology"
+        );
     }
 }
 
