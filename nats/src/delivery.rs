@@ -43,7 +43,7 @@ impl PullSource {
 #[derive(Debug)]
 pub struct Delivery {
     pub(crate) message: jetstream::Message,
-    pub(crate) feed: PullSource,
+    pub(crate) source: PullSource,
     pub(crate) ack_wait: Duration,
     pub(crate) acks: AckMonitor,
 }
@@ -58,13 +58,13 @@ impl Delivery {
     /// Returns the queue it came from.
     #[must_use]
     pub fn queue(&self) -> QueueKind {
-        self.feed.queue()
+        self.source.queue()
     }
 
     /// Returns the lane it came from, if it is a job.
     #[must_use]
     pub fn lane(&self) -> Option<Lane> {
-        match self.feed {
+        match self.source {
             PullSource::Jobs(lane) => Some(lane),
             PullSource::Webhooks => None,
         }
@@ -140,14 +140,14 @@ impl Delivery {
     }
 
     async fn reply(&self, kind: AckKind) -> Result<(), Error> {
-        let span = match (&kind, self.feed) {
+        let span = match (&kind, self.source) {
             (AckKind::Ack, PullSource::Jobs(_)) => spans::settle("ack jobs", "jobs"),
             (AckKind::Nak(_), PullSource::Jobs(_)) => spans::settle("nak jobs", "jobs"),
             (AckKind::Ack, PullSource::Webhooks) => spans::settle("ack webhooks", "webhooks"),
             (AckKind::Nak(_), PullSource::Webhooks) => spans::settle("nak webhooks", "webhooks"),
             (AckKind::Progress | AckKind::Next | AckKind::Term, _) => Span::none(),
         };
-        let sending = self.acks.send(&self.message, kind, self.feed.queue(), self.ack_wait);
+        let sending = self.acks.send(&self.message, kind, self.source.queue(), self.ack_wait);
         let sent = sending.instrument(span).await;
         sent.map_err(|error| Error::unavailable("answer a delivery", error))
     }

@@ -77,8 +77,8 @@ impl Listing {
         before: Option<u64>,
         limit: usize,
     ) -> Result<RecordPage, Error> {
-        const DOING: &str = "look at the records";
-        let info = self.stream.get_info().await.map_err(|e| Error::unavailable(DOING, e))?;
+        const OPERATION: &str = "look at the records";
+        let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let end = info.state.last_sequence.saturating_add(1);
         let bounds = (info.state.first_sequence, before.map_or(end, |before| before.min(end)));
         // Whoever wants all needs hardly more than the page.

@@ -48,11 +48,11 @@ pub enum PullEvent {
     Done,
 }
 
-/// The deliveries of one feed. At most one request is open at a time.
+/// The deliveries of one source. At most one request is open at a time.
 #[derive(Debug)]
 pub struct Pull {
     broker: Broker,
-    feed: PullSource,
+    source: PullSource,
     /// How long the server waits for a sign of life, as its consumer is set at present.
     ack_wait: Duration,
     subscriber: Subscriber,
@@ -69,8 +69,10 @@ pub struct Pull {
     received: u64,
     /// When the server was last heard of.
     heard: Instant,
-    /// On which connection the request was made: a server knows nothing of earlier ones.
-    connects: u64,
+    /// The connection on which the subscription was made.
+    subscribed_on: u64,
+    /// The connection on which the request was made: a server knows nothing of earlier ones.
+    requested_on: u64,
 }
 
 /// What is asked of the server; durations in nanoseconds, as its API wants them.
@@ -92,36 +94,34 @@ pub enum WhenEmpty {
 }
 
 impl Pull {
-    /// Subscribes to the deliveries of a feed; asks for none yet.
+    /// Subscribes to the deliveries of a source; asks for none yet.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn open(broker: &Broker, feed: PullSource) -> Result<Self, Error> {
+    pub async fn open(broker: &Broker, source: PullSource) -> Result<Self, Error> {
         let consumer: PullConsumer = broker
             .jetstream
-            .get_consumer_from_stream(feed.consumer(), feed.queue().stream())
+            .get_consumer_from_stream(source.consumer(), source.queue().stream())
             .await
             .map_err(|error| Error::unavailable("look at a consumer", error))?;
         let ack_wait = consumer.cached_info().config.ack_wait;
-        let inbox = broker.client.new_inbox();
-        let subscriber = broker
-            .client
-            .subscribe(format!("{inbox}.*"))
-            .await
-            .map_err(|error| Error::unavailable("subscribe to deliveries", error))?;
+        // Read first: a reconnect while subscribing makes the subscription count as an old one.
+        let subscribed_on = broker.connection_number();
+        let (inbox, subscriber) = subscribe(broker).await?;
         Ok(Self {
             broker: broker.clone(),
-            feed,
+            source,
             ack_wait,
             subscriber,
             inbox,
+            subscribed_on,
             request: 0,
             open: 0,
             waits: false,
             late: VecDeque::new(),
             received: 0,
             heard: Instant::now(),
-            connects: broker.connection_number(),
+            requested_on: subscribed_on,
         })
     }
 
@@ -131,8 +131,11 @@ impl Pull {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn request(&mut self, batch: usize, when_empty: WhenEmpty) -> Result<(), Error> {
-        const DOING: &str = "ask for deliveries";
+        const OPERATION: &str = "ask for deliveries";
         let waits = when_empty == WhenEmpty::Wait;
+        if self.subscribed_on != self.broker.connection_number() {
+            self.resubscribe().await?;
+        }
         self.take_arrived(batch);
         (self.open, self.waits) = (self.late.len().min(batch), waits);
         self.heard = Instant::now();
@@ -146,14 +149,27 @@ impl Pull {
             idle_heartbeat: waits.then(|| PULL_HEARTBEAT.as_nanos()),
         };
         let payload =
-            serde_json::to_vec(&request).map_err(|error| Error::unavailable(DOING, error))?;
-        self.connects = self.broker.connection_number();
+            serde_json::to_vec(&request).map_err(|error| Error::unavailable(OPERATION, error))?;
+        self.requested_on = self.broker.connection_number();
         self.request = self.request.wrapping_add(1);
         let reply = format!("{}.{}", self.inbox, self.request);
-        let subject = subject::next(self.feed.queue().stream(), self.feed.consumer());
+        let subject = subject::next(self.source.queue().stream(), self.source.consumer());
         let sent = self.broker.client.publish_with_reply(subject, reply, payload.into()).await;
-        sent.map_err(|error| Error::unavailable(DOING, error))?;
+        sent.map_err(|error| Error::unavailable(OPERATION, error))?;
         self.open = batch;
+        Ok(())
+    }
+
+    /// Replaces a subscription that was made on an earlier connection.
+    ///
+    /// [`Pull::end_subscription`] names the number of messages after which a subscription ends. The
+    /// client counts them from the beginning, the server from the reconnect on: it would keep the
+    /// subscription, and deliver jobs to an inbox that nothing reads until their ack wait is over.
+    async fn resubscribe(&mut self) -> Result<(), Error> {
+        self.take_arrived(usize::MAX);
+        self.subscribed_on = self.broker.connection_number();
+        (self.inbox, self.subscriber) = subscribe(&self.broker).await?;
+        self.received = 0;
         Ok(())
     }
 
@@ -175,7 +191,7 @@ impl Pull {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn pending(&self) -> Result<u64, Error> {
-        Ok(consumer(&self.broker, self.feed.queue().stream(), self.feed.consumer())
+        Ok(consumer(&self.broker, self.source.queue().stream(), self.source.consumer())
             .await?
             .num_pending)
     }
@@ -185,7 +201,7 @@ impl Pull {
     /// # Errors
     /// [`Error::Unavailable`] if the server forgot the request or refuses it.
     pub async fn next(&mut self) -> Result<PullEvent, Error> {
-        const DOING: &str = "wait for deliveries";
+        const OPERATION: &str = "wait for deliveries";
         while self.open > 0 {
             if let Some(delivery) = self.late.pop_front() {
                 self.open -= 1;
@@ -196,17 +212,17 @@ impl Pull {
             let message = tokio::select! {
                 biased;
                 message = self.subscriber.next() => message,
-                _ = self.broker.wait_for_reconnection(self.connects) => {
+                _ = self.broker.wait_for_reconnection(self.requested_on) => {
                     self.open = 0;
-                    return Err(Error::unavailable(DOING, "the connection is a new one"));
+                    return Err(Error::unavailable(OPERATION, "the connection is a new one"));
                 }
                 () = tokio::time::sleep_until(deadline) => {
                     self.open = 0;
-                    return Err(Error::unavailable(DOING, "the server forgot the request"));
+                    return Err(Error::unavailable(OPERATION, "the server forgot the request"));
                 }
             };
             let Some(message) = message else {
-                return Err(Error::unavailable(DOING, "the subscription ended"));
+                return Err(Error::unavailable(OPERATION, "the subscription ended"));
             };
             self.heard = Instant::now();
             self.received += 1;
@@ -222,7 +238,7 @@ impl Pull {
                 Some(status) => {
                     self.open = 0;
                     let text = message.description.unwrap_or_default();
-                    return Err(Error::unavailable(DOING, format!("{status} {text}")));
+                    return Err(Error::unavailable(OPERATION, format!("{status} {text}")));
                 }
             }
         }
@@ -261,15 +277,15 @@ impl Pull {
     /// knows of it: a job that is on its way then would be dropped, and come again only after the
     /// acknowledgement wait.
     async fn end_subscription(&mut self) -> Result<(), Error> {
-        const DOING: &str = "end a subscription";
+        const OPERATION: &str = "end a subscription";
         let ended = self.subscriber.unsubscribe_after(self.received + END_ANSWERS_MAX).await;
-        ended.map_err(|error| Error::unavailable(DOING, error))?;
+        ended.map_err(|error| Error::unavailable(OPERATION, error))?;
         for _ in 0..END_ANSWERS_MAX {
             // Whatever is said to an empty request.
             let subject = format!("$JS.API.DIRECT.GET.{JOB_STATE_STREAM}");
             let reply = format!("{}.{END_REQUEST}", self.inbox);
             let sent = self.broker.client.publish_with_reply(subject, reply, Bytes::new()).await;
-            sent.map_err(|error| Error::unavailable(DOING, error))?;
+            sent.map_err(|error| Error::unavailable(OPERATION, error))?;
         }
         Ok(())
     }
@@ -282,6 +298,15 @@ impl Pull {
         let context = self.broker.jetstream.clone();
         let message = jetstream::Message { message, context };
         let acks = self.broker.acks.clone();
-        Delivery { message, feed: self.feed, ack_wait: self.ack_wait, acks }
+        Delivery { message, source: self.source, ack_wait: self.ack_wait, acks }
     }
+}
+
+/// Subscribes to a new inbox, and returns both.
+async fn subscribe(broker: &Broker) -> Result<(String, Subscriber), Error> {
+    let inbox = broker.client.new_inbox();
+    let subscribing = broker.client.subscribe(format!("{inbox}.*")).await;
+    let subscriber =
+        subscribing.map_err(|error| Error::unavailable("subscribe to deliveries", error))?;
+    Ok((inbox, subscriber))
 }

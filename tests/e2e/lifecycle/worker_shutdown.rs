@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::array_length;
 use wordmill_tests::client::Client;
+use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::Proxy;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, wait_until_ready};
-use wordmill_tests::{LIMIT, wait_for};
+use wordmill_tests::{LIMIT, pause, wait_for};
 
 fn slow_page() -> Page {
     Page::new("text/plain", "two words").after(Duration::from_secs(30))
@@ -108,6 +109,42 @@ fn a_worker_stops_in_time_while_the_broker_is_away() {
         assert!(count_attempts(&gateway.client.wait_until_final(&job_id, LIMIT)) <= 3);
     }
     admin.wait_until_idle();
+}
+
+#[test]
+fn a_worker_that_stops_after_a_reconnect_receives_no_more_jobs() {
+    let stack = ProxiedStack::start(Proxied::Workers, &[]);
+    let client = stack.client();
+    let settings = [("WORDMILL_SHUTDOWN_GRACE", "60s")];
+    let first = stack.start_proxied_worker(&settings);
+    let count_text = || client.submit(&json!({"text": "two words"}));
+    // The client and the server count the messages of a subscription. After a reconnect the server
+    // begins with 0 again.
+    for _ in 0..5 {
+        assert_eq!(count_attempts(&client.wait_until_final(&count_text(), LIMIT)), 1);
+    }
+    stack.proxy().cut();
+    stack.proxy().restore();
+    assert_eq!(count_attempts(&client.wait_until_final(&count_text(), LIMIT)), 1);
+    let page = Page::new("text/plain", "two words").after(Duration::from_secs(20));
+    let slow = client.submit_url(&stack.site.put("/slow", page));
+    wait_until_running(client, &slow);
+
+    first.process.signal(Signal::TERM);
+    wait_for("the worker stops pulling", LIMIT, || {
+        (first.health.get("/readyz").status == 503).then_some(())
+    });
+    // Time for the server to learn that the subscription has ended.
+    pause(Duration::from_millis(500));
+    let ids: Vec<String> = (0..4).map(|_| count_text()).collect();
+    stack.start_direct_worker(&[]);
+    // A job that the first worker received would come again after the ack wait of 30 s.
+    let started = Instant::now();
+    for job_id in &ids {
+        assert_eq!(count_attempts(&client.wait_until_final(job_id, LIMIT)), 1);
+    }
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert_eq!(count_attempts(&client.wait_until_final(&slow, LIMIT)), 1);
 }
 
 #[test]
