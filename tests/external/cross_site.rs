@@ -53,7 +53,7 @@ impl Attack {
 
     /// Sends a request from the page that is shown.
     fn fetch(&self, url: &str, options: &Value) -> Value {
-        self.browser.ask_later(FETCH, &[json!(url), options.clone()])
+        self.browser.run_async_script(FETCH, &[json!(url), options.clone()])
     }
 
     fn job_count(&self) -> usize {
@@ -104,7 +104,7 @@ fn forms_of_other_origins_start_no_job() {
         );
         attack.browser.open(&attack.site.put("/form", Page::new("text/html", form.as_str())));
         attack.browser.click("#send");
-        attack.browser.shows("body", "cross_site_request");
+        attack.browser.wait_for_text("body", "cross_site_request");
         // A document without an origin of its own sends `Origin: null`.
         let framed = form.replace('"', "&quot;");
         let frame = format!(
@@ -115,7 +115,7 @@ fn forms_of_other_origins_start_no_job() {
         refused += 2.0;
         wait_for("the form and the frame are refused", LIMIT, || {
             let labels = [("http_request_method", "POST"), ("http_response_status_code", "403")];
-            let metrics = Metrics::of(attack.client());
+            let metrics = Metrics::fetch(attack.client());
             let count = metrics.sum("http_server_request_duration_seconds_count", &labels);
             (count == Some(refused)).then_some(())
         });
@@ -129,7 +129,7 @@ fn a_name_that_resolves_to_this_machine_reaches_nothing() {
     attack.client().submit(&json!({"text": "a secret"}));
     // After a rebinding the page of evil.example is of the same origin as the gateway.
     attack.browser.open(&attack.gateway("evil.example", "/livez"));
-    attack.browser.shows("body", "alive");
+    attack.browser.wait_for_text("body", "alive");
     for (path, options) in
         [("/v1/jobs", json!({})), ("/v1/jobs", json_post()), ("/openapi.json", json!({}))]
     {
@@ -151,10 +151,10 @@ fn the_own_page_and_listed_origins_work_as_before() {
     // alone.
     for name in ["127.0.0.1", "localhost", "wordmill.example"] {
         attack.browser.open(&attack.gateway(name, "/"));
-        attack.browser.shows("h1", "Count words");
+        attack.browser.wait_for_text("h1", "Count words");
         attack.browser.fill("#input", "one two three");
         attack.browser.click("#count");
-        attack.browser.shows(".figure", "3");
+        attack.browser.wait_for_text(".figure", "3");
     }
     assert_eq!(attack.job_count(), 3);
     attack.browser.open(&attack.other("evil.example", "/"));

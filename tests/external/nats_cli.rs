@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 use wordmill_tests::process::Process;
-use wordmill_tests::stack::{Stack, Worker, password, ready};
+use wordmill_tests::stack::{Stack, Worker, password, wait_until_ready};
 use wordmill_tests::{LIMIT, repository, wait_for};
 
 /// How commands begin, and what the page and the real output must both show. A `~` stands for the
@@ -180,7 +180,7 @@ fn the_inspector_looks_inside_as_the_page_says() {
                 let url = format!("http://{}/", closed.local_addr().expect("an address"));
                 drop(closed);
                 about = client.submit_url(&url);
-                assert_eq!(client.finished(&about, LIMIT)["dead_lettered"], true);
+                assert_eq!(client.wait_until_final(&about, LIMIT)["dead_lettered"], true);
             }
             commands if commands.starts_with("nats kv put") => about = shell.variable("JOB"),
             _ => {}
@@ -197,7 +197,7 @@ fn the_inspector_looks_inside_as_the_page_says() {
                 about = shell.variable("JOB");
             } else if commands.starts_with("BIG=") {
                 about = shell.variable("BIG");
-                assert_eq!(client.finished(&about, LIMIT)["status"], "succeeded");
+                assert_eq!(client.wait_until_final(&about, LIMIT)["status"], "succeeded");
             }
             assert_shown(block, &output, facts, &about);
             continue;
@@ -215,7 +215,7 @@ fn the_inspector_looks_inside_as_the_page_says() {
             worker = Some(Worker::start(&address, &settings));
         } else if worker.is_none() {
             let first = Worker::start(&address, &settings);
-            ready(&first.health);
+            wait_until_ready(&first.health);
             worker = Some(first);
         } else if commands.contains("--headers-only") {
             client.submit(&json!({"text": "tea for two"}));

@@ -29,7 +29,7 @@ fn a_fuzzing_client_finds_nothing() {
     let ours = client.with_key(&key);
     let dead: Vec<String> = (0..DEAD).map(|_| ours.submit_url(&closed_port())).collect();
     for job_id in dead {
-        assert_eq!(ours.finished(&job_id, LIMIT)["dead_lettered"], true);
+        assert_eq!(ours.wait_until_final(&job_id, LIMIT)["dead_lettered"], true);
     }
     let seeds = setting("API_SEEDS").unwrap_or_else(|| SEED.to_owned());
     assert!(!seeds.trim().is_empty(), "API_SEEDS has no seed");

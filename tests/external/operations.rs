@@ -60,13 +60,13 @@ fn run(blocks: &[String], stack: &Stack) -> Vec<String> {
 #[test]
 fn dead_letters_are_handled_as_the_page_says() {
     let stack = Stack::with(1, 1, &[("WORDMILL_ATTEMPTS", "1")]);
-    let (admin, site) = (Admin::of(&stack.nats), Site::start());
+    let (admin, site) = (Admin::connect(&stack.nats), Site::start());
     let url = site.put("/busy", Page::status("503 Service Unavailable"));
     let die = |lane: &str| {
-        let before = admin.messages("DEAD_JOBS");
+        let before = admin.message_count("DEAD_JOBS");
         let job_id = stack.client().submit(&json!({"url": url, "lane": lane}));
         wait_for("the letter is kept", LIMIT, || {
-            (admin.messages("DEAD_JOBS") > before).then_some(())
+            (admin.message_count("DEAD_JOBS") > before).then_some(())
         });
         job_id
     };
@@ -99,7 +99,7 @@ fn dead_letters_are_handled_as_the_page_says() {
     assert!(replayed.contains(r#""outcome": "replayed""#), "{replayed}");
     assert!(deleted.ends_with("204"), "{deleted}");
     assert!(by_admin.contains("Purged 1 messages"), "{by_admin}");
-    assert_eq!(admin.messages("DEAD_JOBS"), 0);
+    assert_eq!(admin.message_count("DEAD_JOBS"), 0);
     admin.wait_until_idle();
     assert_eq!(site.hits("/busy"), 4, "the newest was done once more, the others were not");
 }

@@ -33,7 +33,7 @@ impl Visit {
         let visit = Self { browser: Browser::start(), stack, site: Site::start() };
         visit.browser.resize(1100, 900);
         visit.go("");
-        visit.browser.shows("h1", "");
+        visit.browser.wait_for_text("h1", "");
         visit
     }
 
@@ -49,7 +49,7 @@ impl Visit {
     /// Types something, presses the button, and returns the job that comes of it.
     fn count(&self, text: &str) -> String {
         self.go("#/");
-        self.browser.shows("h1", "Count words");
+        self.browser.wait_for_text("h1", "Count words");
         self.browser.fill("#input", text);
         self.browser.click("#count");
         self.job()
@@ -57,24 +57,28 @@ impl Visit {
 
     /// Returns the job that is shown.
     fn job(&self) -> String {
-        let job_id = self.browser.holds("return location.hash.match(/^#\\/jobs\\/(.+)$/)?.[1]");
+        let job_id =
+            self.browser.wait_for_script("return location.hash.match(/^#\\/jobs\\/(.+)$/)?.[1]");
         job_id.as_str().expect("a job id").to_owned()
     }
 
     /// Asserts that the browser asked nobody else for anything, and complains of nothing but what
     /// the test provoked, each with a part of what it says.
     fn ends(&self, provoked: &[&str]) {
-        let deeds = self.browser.deeds();
+        let activity = self.browser.take_activity();
         let home = self.client().url("/");
         // What is in the browser itself, such as the page that it starts with, is no host.
         let local = ["data:", "blob:", "chrome:", "about:"];
         let is_local = |url: &String| local.iter().any(|scheme| url.starts_with(scheme));
-        let asked: Vec<_> = deeds.requests.iter().filter(|url| !is_local(url)).collect();
-        let foreign: Vec<_> = asked.iter().filter(|url| !url.starts_with(&home)).collect();
+        let foreign_requests: Vec<_> =
+            activity.requests.iter().filter(|url| !is_local(url)).collect();
+        let foreign: Vec<_> =
+            foreign_requests.iter().filter(|url| !url.starts_with(&home)).collect();
         assert!(foreign.is_empty(), "{foreign:?}");
-        assert!(asked.len() > 10, "{asked:?}");
+        assert!(foreign_requests.len() > 10, "{foreign_requests:?}");
         let is_provoked = |complaint: &String| provoked.iter().any(|part| complaint.contains(part));
-        let (expected, bad): (Vec<_>, Vec<_>) = deeds.complaints.into_iter().partition(is_provoked);
+        let (expected, bad): (Vec<_>, Vec<_>) =
+            activity.complaints.into_iter().partition(is_provoked);
         assert!(bad.is_empty(), "{bad:?}");
         for part in provoked {
             assert!(expected.iter().any(|complaint| complaint.contains(part)), "no {part}");
@@ -89,29 +93,29 @@ fn a_key_opens_the_page_and_is_forgotten() {
     let (name, path) = keyring.setting();
     let visit = Visit::with(&[(name, &path)]);
     let browser = &visit.browser;
-    browser.shows("h1", "Sign in");
+    browser.wait_for_text("h1", "Sign in");
     browser.fill("#key", "wm_this_is_no_key");
     browser.click("form button");
-    browser.shows(".trouble", "unauthenticated");
-    browser.ask("document.querySelector('#key').value = ''", &[]);
+    browser.wait_for_text(".trouble", "unauthenticated");
+    browser.run_script("document.querySelector('#key').value = ''", &[]);
     browser.fill("#key", &key);
     browser.press("\u{e007}");
-    browser.shows("h1", "Count words");
+    browser.wait_for_text("h1", "Count words");
 
     visit.count("a text that belongs to ada");
-    browser.shows(".figure", "6");
+    browser.wait_for_text(".figure", "6");
     // With a key a file cannot be a plain link.
     browser.click("a[download$='.csv']");
     let job_id = visit.job();
     let kept = std::fs::read_to_string(browser.wait_for_download(&format!("words-{job_id}.csv")));
     assert!(kept.expect("a file").starts_with("word,count\r\n"));
-    let stored = browser.ask("return [localStorage.length, document.cookie]", &[]);
+    let stored = browser.run_script("return [localStorage.length, document.cookie]", &[]);
     assert_eq!(stored, json!([0, ""]));
 
     // Another key knows nothing of the job, and a tab without one asks for it.
     browser.click("#sign-out");
-    browser.shows("h1", "Sign in");
-    assert_eq!(browser.ask("return sessionStorage.length", &[]), 0);
+    browser.wait_for_text("h1", "Sign in");
+    assert_eq!(browser.run_script("return sessionStorage.length", &[]), 0);
     let other = keyring.add("bob", &json!({}));
     wordmill_tests::wait_for("the key is known", std::time::Duration::from_secs(30), || {
         (visit.client().with_key(&other).get("/v1/queue").status == 200).then_some(())
@@ -119,7 +123,7 @@ fn a_key_opens_the_page_and_is_forgotten() {
     browser.fill("#key", &other);
     browser.click("form button");
     visit.go(&format!("#/jobs/{job_id}"));
-    browser.shows(".trouble", "job_not_found");
+    browser.wait_for_text(".trouble", "job_not_found");
     visit.ends(&["401", "404"]);
 }
 
@@ -134,23 +138,23 @@ fn files_go_in_as_they_are_and_their_names_are_text() {
     };
     let name = "<img src=x onerror=alert(1)>.txt";
     browser.fill("#files", &file(name, "zwei mal zwei".as_bytes()));
-    browser.shows(".figure", "3");
+    browser.wait_for_text(".figure", "3");
     assert_eq!(browser.text("h1"), name);
     let job = visit.client().get(&format!("/v1/jobs/{}", visit.job())).json();
     assert_eq!(job["source"]["file_name"], name, "{job}");
     assert_eq!(job["options"]["explain"], true, "{job}");
 
     visit.go("#/");
-    browser.shows("h1", "Count words");
+    browser.wait_for_text("h1", "Count words");
     let page = b"<!doctype html><p>caf\xe9 <b>cr\xe8me</b></p>";
     let picture = file("picture.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR");
     let several = [file("seite.html", page), picture, file("notes.md", b"# Notes\n")];
     browser.fill("#files", &several.join("\n"));
-    browser.shows(".sent li:nth-child(2)", "unsupported_media_type");
-    browser.shows(".sent li:nth-child(3)", "its job");
+    browser.wait_for_text(".sent li:nth-child(2)", "unsupported_media_type");
+    browser.wait_for_text(".sent li:nth-child(3)", "its job");
     browser.click(".sent li:nth-child(1) a");
-    browser.shows(".figure", "2");
-    browser.shows(".receipt", "windows-1252");
+    browser.wait_for_text(".figure", "2");
+    browser.wait_for_text(".receipt", "windows-1252");
     visit.ends(&["415"]);
 }
 
@@ -159,30 +163,31 @@ fn an_address_of_the_page_can_be_kept_and_left_again() {
     let visit = Visit::start();
     let browser = &visit.browser;
     let job_id = visit.client().submit(&json!({"text": "one two", "labels": {"book": "2600"}}));
-    visit.client().finished(&job_id, std::time::Duration::from_secs(30));
+    visit.client().wait_until_final(&job_id, std::time::Duration::from_secs(30));
     visit.go(&format!("#/jobs/{job_id}"));
-    browser.shows(".figure", "2");
-    let title = browser.holds("return document.title.includes('2 words') && document.title");
+    browser.wait_for_text(".figure", "2");
+    let title =
+        browser.wait_for_script("return document.title.includes('2 words') && document.title");
     assert_eq!(title, "A text of 7 bytes: 2 words – Wordmill");
     browser.click("a[href='#/jobs']");
-    browser.shows("h1", "Jobs");
-    assert_eq!(browser.ask("return document.activeElement.tagName", &[]), "H1");
+    browser.wait_for_text("h1", "Jobs");
+    assert_eq!(browser.run_script("return document.activeElement.tagName", &[]), "H1");
     browser.click("a[href='#/jobs?status=failed']");
-    browser.shows("main", "None here.");
+    browser.wait_for_text("main", "None here.");
     browser.back();
     browser.back();
-    browser.shows(".figure", "2");
-    browser.shows(".receipt", "book: 2600");
+    browser.wait_for_text(".figure", "2");
+    browser.wait_for_text(".receipt", "book: 2600");
 
     // Gone for good, and everything says so in words.
     browser.click(".actions button:nth-of-type(2)");
-    browser.shows(".actions", "Delete: sure?");
+    browser.wait_for_text(".actions", "Delete: sure?");
     browser.click(".actions button:nth-of-type(2)");
-    browser.shows("h1", "Jobs");
+    browser.wait_for_text("h1", "Jobs");
     visit.go(&format!("#/jobs/{job_id}"));
-    browser.shows(".trouble", "result_expired");
+    browser.wait_for_text(".trouble", "result_expired");
     visit.go("#/nowhere");
-    browser.shows("h1", "Nothing here");
+    browser.wait_for_text("h1", "Nothing here");
     visit.ends(&["410"]);
 }
 
@@ -193,7 +198,7 @@ fn the_page_is_small_strict_and_kept_by_browsers() {
     let script =
         "return [location.href, ...performance.getEntriesByType('resource').map(({name}) => name)]
       .map(url => new URL(url).pathname)";
-    let paths: Value = visit.browser.ask(script, &[]);
+    let paths: Value = visit.browser.run_script(script, &[]);
     let paths: std::collections::BTreeSet<_> =
         paths.as_array().expect("paths").iter().filter_map(Value::as_str).collect();
     let mut size = 0;
@@ -215,7 +220,7 @@ fn the_page_is_small_strict_and_kept_by_browsers() {
     println!("{} files, {size} bytes compressed", paths.len());
     assert!(paths.len() > 10, "{paths:?}");
     assert!(size < 150_000, "{size} bytes");
-    visit.client().get("/page/none.js").problem(404, "route_not_found");
-    visit.client().post("/", &json!({})).problem(405, "method_not_allowed");
+    visit.client().get("/page/none.js").expect_problem(404, "route_not_found");
+    visit.client().post("/", &json!({})).expect_problem(405, "method_not_allowed");
     visit.ends(&[]);
 }

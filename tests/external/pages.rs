@@ -70,7 +70,7 @@ const SCRIPT: &str = r#"
 /// Returns the words of a page as the browser shows it.
 fn count(browser: &Browser, url: &str, language: &str, scope: &str) -> Counts {
     browser.open(url);
-    let counts = browser.ask(SCRIPT, &[json!(language), json!(scope)]);
+    let counts = browser.run_script(SCRIPT, &[json!(language), json!(scope)]);
     let entries = counts.as_array().expect("entries").iter();
     let entries = entries.map(|entry| {
         (entry[0].as_str().expect("a word").to_owned(), entry[1].as_u64().expect("a count"))
@@ -184,7 +184,7 @@ fn real_pages_count_as_a_browser_shows_them() {
         outcome.pages += 1;
         for &scope in scopes {
             let job_id = stack.client().submit(&json!({"url": url, "options": {"scope": scope}}));
-            let job = stack.client().finished(&job_id, LIMIT);
+            let job = stack.client().wait_until_final(&job_id, LIMIT);
             assert_eq!(job["status"], "succeeded", "{name}: {job}");
             assert_eq!(job["totals"]["words"], job["totals_by_scope"][scope], "{name}: {job}");
             let ours = histogram(&stack.client().result(&job_id));

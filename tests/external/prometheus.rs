@@ -194,7 +194,7 @@ fn the_running_system_fills_the_dashboard_and_raises_alarms() {
     wait_for("both gateways are scraped", LIMIT, || {
         (prometheus.values("sum(up{job=\"wordmill-gateway\"})") == [2.0]).then_some(())
     });
-    let waiting = mixed::submit_waiting(&stack);
+    let waiting = mixed::submit_queued_jobs(&stack);
     for alert in ["WordmillNoWorker", "WordmillTargetDown", "WordmillJobsLost"] {
         prometheus.wait_for_alert(alert, true);
     }
@@ -204,7 +204,7 @@ fn the_running_system_fills_the_dashboard_and_raises_alarms() {
     let settings = [SETTINGS, &[("WORDMILL_WORKER_LISTEN", listen.as_str())]].concat();
     stack.workers.push(Worker::start(&stack.nats.address(), &settings));
     for job in &waiting {
-        assert_eq!(stack.client().finished(job, LIMIT)["status"], "succeeded");
+        assert_eq!(stack.client().wait_until_final(job, LIMIT)["status"], "succeeded");
     }
     let load = Load::start(stack.client());
     prometheus.wait_for_alert("WordmillDeadLetters", true);
@@ -246,7 +246,7 @@ impl Load {
         let over = Arc::clone(&is_over);
         let thread = std::thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
-                mixed::work_through(&client);
+                mixed::run_mixed_jobs(&client);
                 client.submit(&json!({"text": "and so on", "lane": "bulk"}));
             }
         });

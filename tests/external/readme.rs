@@ -151,22 +151,22 @@ fn a_second_run_finds_the_jobs_of_the_first_and_taken_ports_are_named() {
     let mut first = make_run(port, nats_port, &data);
     wait_until_ready(&mut first);
     let job_id = client.submit(&serde_json::json!({"text": "still here"}));
-    client.finished(&job_id, Duration::from_secs(20));
+    client.wait_until_final(&job_id, Duration::from_secs(20));
 
     let other = TempDir::new().expect("a directory");
     let mut taken = make_run(port, nats_port, &other);
-    let status = taken.wait(Duration::from_secs(60));
+    let status = taken.wait_for_exit(Duration::from_secs(60));
     let output = taken.output();
     assert!(!status.success(), "{output}");
     assert!(output.contains(&port.to_string()) && output.contains("make run PORT="), "{output}");
     let mut same_data = make_run(port::reserved(), port::reserved(), &data);
-    assert!(!same_data.wait(Duration::from_secs(60)).success());
+    assert!(!same_data.wait_for_exit(Duration::from_secs(60)).success());
     assert!(same_data.output().contains("DATA_DIR"), "{}", same_data.output());
     stop(&mut first);
 
     let mut second = make_run(port, nats_port, &data);
     wait_until_ready(&mut second);
-    assert_eq!(client.finished(&job_id, Duration::from_secs(5))["totals"]["words"], 2);
+    assert_eq!(client.wait_until_final(&job_id, Duration::from_secs(5))["totals"]["words"], 2);
     stop(&mut second);
 }
 
@@ -186,7 +186,7 @@ fn a_run_with_traces_shows_a_job_in_the_terminal() {
     assert!(run.output().contains(&format!("http://127.0.0.1:{http}")), "{}", run.output());
     let client = Client::new(&format!("127.0.0.1:{port}"));
     let job_id = client.submit(&serde_json::json!({"text": "one two three"}));
-    let job = client.finished(&job_id, Duration::from_secs(20));
+    let job = client.wait_until_final(&job_id, Duration::from_secs(20));
     let trace_id = job["trace_id"].as_str().expect("a trace id");
     let link = format!("http://127.0.0.1:{http}/trace/{trace_id}");
     assert_eq!(job["links"]["trace"], link, "{job}");
@@ -203,12 +203,12 @@ fn assert_jaeger_restarts(run: &mut Process, client: &Client, http: &str) {
     assert_eq!(jaeger.len(), 1, "{jaeger:?}");
     kill_process(jaeger[0], Signal::KILL).expect("Jaeger can be killed");
     wait_for("Jaeger is restarted", Duration::from_secs(60), || {
-        assert!(run.has_ended().is_none(), "{}", run.output());
+        assert!(run.exit_status().is_none(), "{}", run.output());
         run.output().contains("| jaeger is ready again").then_some(())
     });
     assert!(run.output().contains("| jaeger died (killed by SIGKILL); restarting in 1 s"));
     let job_id = client.submit(&serde_json::json!({"text": "one two three"}));
-    client.finished(&job_id, Duration::from_secs(20));
+    client.wait_until_final(&job_id, Duration::from_secs(20));
     shown_trace(http, &job_id);
 }
 
@@ -229,7 +229,7 @@ fn shown_trace(http: &str, name: &str) -> String {
 
 fn wait_until_ready(run: &mut Process) {
     wait_for("make run is ready", Duration::from_secs(600), || {
-        assert!(run.has_ended().is_none(), "{}", run.output());
+        assert!(run.exit_status().is_none(), "{}", run.output());
         run.output().lines().any(|line| line == "ready").then_some(())
     });
 }
@@ -237,7 +237,7 @@ fn wait_until_ready(run: &mut Process) {
 /// Ends it as Ctrl-C does.
 fn stop(run: &mut Process) {
     run.signal_group(Signal::INT);
-    run.wait(Duration::from_secs(60));
+    run.wait_for_exit(Duration::from_secs(60));
     wait_for("it says that it has stopped", Duration::from_secs(30), || {
         run.output().lines().any(|line| line.ends_with("| stopped")).then_some(())
     });

@@ -115,7 +115,7 @@ fn real_texts_count_as_icu_and_wc_count_them() {
         let answer = client.send("POST", path, &headers, text.as_bytes());
         assert_eq!(answer.status, 202, "{name}: {answer:?}");
         let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
-        let job = client.finished(&job_id, LIMIT);
+        let job = client.wait_until_final(&job_id, LIMIT);
         assert_eq!(job["status"], "succeeded", "{name}: {job}");
         assert_eq!(job["totals"]["characters"], text.chars().count(), "{name}: {job}");
         let by_wc = words_by_wc(&text);

@@ -8,7 +8,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use wordmill_tests::cluster::Cluster;
 use wordmill_tests::stack::{
-    Gateway, Nats, ROLES, Worker, password, provision, ready, shipped_configuration,
+    Gateway, Nats, ROLES, Worker, password, provision, shipped_configuration, wait_until_ready,
 };
 use wordmill_tests::{LIMIT, repository, setting, wait_for};
 
@@ -41,7 +41,7 @@ fn run(number: usize, directory: &Path, variables: &[(&str, &str)]) -> String {
 /// Submits a small job and a large one, whose document lies in the object store.
 fn submit(address: &str) -> [String; 2] {
     let gateway = Gateway::start(address, &[("WORDMILL_REPLICAS", replicas(address))]);
-    ready(&gateway.client);
+    wait_until_ready(&gateway.client);
     let small = gateway.client.submit(&json!({"text": "one two three"}));
     let text = "one two three ".repeat(20_000);
     let type_ = [("content-type", "text/plain")];
@@ -60,9 +60,9 @@ fn finish(address: &str, jobs: &[String; 2]) {
     assert_eq!(report.matches(": unchanged").count(), 11, "{report}");
     let gateway = Gateway::start(address, &settings);
     let _worker = Worker::start(address, &settings);
-    ready(&gateway.client);
+    wait_until_ready(&gateway.client);
     for (job, words) in jobs.iter().zip([3, 60_000]) {
-        assert_eq!(gateway.client.finished(job, LIMIT)["totals"]["words"], words);
+        assert_eq!(gateway.client.wait_until_final(job, LIMIT)["totals"]["words"], words);
     }
 }
 

@@ -48,7 +48,7 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
         .collect();
     println!("{} lines accepted in {:?}", CALLS * LINES, started.elapsed());
     for batch_id in &batches {
-        let job = client.finished(batch_id, BATCH_TIME_MAX);
+        let job = client.wait_until_final(batch_id, BATCH_TIME_MAX);
         assert_eq!(job["status"], "succeeded", "{job}");
         assert_eq!(job["counts"]["succeeded"], LINES, "{job}");
         let result = client.get(&format!("/v1/batches/{batch_id}/result")).json();
@@ -61,6 +61,9 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
         }
     }
     println!("all of them counted and added up in {:?}", started.elapsed());
-    Admin::of(&stack.nats).wait_until_idle();
-    assert_eq!(Admin::of(&stack.nats).messages("KV_job_state"), (CALLS * (LINES + 1)) as u64);
+    Admin::connect(&stack.nats).wait_until_idle();
+    assert_eq!(
+        Admin::connect(&stack.nats).message_count("KV_job_state"),
+        (CALLS * (LINES + 1)) as u64
+    );
 }

@@ -34,11 +34,11 @@ fn page(client: &Client, query: &str, slowest: &mut Duration) -> (Vec<String>, O
 #[test]
 fn a_million_records_are_listed_page_by_page_without_looking_at_all_of_them() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let first = client.submit(&json!({"text": "a text"}));
     assert_eq!(client.send("POST", &format!("/v1/jobs/{first}/cancel"), &[], &[]).status, 200);
     let subject = format!("$KV.job_state.public.{first}");
-    let (template, _) = admin.last("KV_job_state", &subject).expect("a record");
+    let (template, _) = admin.last_message("KV_job_state", &subject).expect("a record");
     let template: Value = serde_json::from_str(&template).expect("JSON");
 
     let started = Instant::now();

@@ -75,7 +75,7 @@ fn bodies_share_the_room_while_they_arrive() {
         let before = gateway.peak_memory_bytes();
         let unfinished: Vec<Unfinished> =
             (0..BODIES).map(|_| Unfinished::send(client, &body, framing)).collect();
-        let taken = || Metrics::of(client).sum("wordmill_submission_room_taken_bytes", &[]);
+        let taken = || Metrics::fetch(client).sum("wordmill_submission_room_taken_bytes", &[]);
         wait_for("all bodies have arrived or are refused", ANSWER_TIME_MAX, || {
             let before = taken();
             pause(Duration::from_millis(300));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::json;
 use wordmill_tests::client::Client;
-use wordmill_tests::connection::{connect, is_cut_off, others_while};
+use wordmill_tests::connection::{connect, is_closed, submit_jobs_during};
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::{LIMIT, pause, wait_for};
 
@@ -34,7 +34,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
     authenticated.read_exact(&mut start).expect("an answer");
     assert_eq!(&start, b"HTTP/1.1 200");
     let before = gateway.peak_memory_bytes();
-    others_while(&client, || {
+    submit_jobs_during(&client, || {
         let unfinished =
             format!("GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nX: {}", "a".repeat(15 << 10));
         let mut strangers: Vec<TcpStream> = Vec::new();
@@ -44,7 +44,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
             strangers.push(stream);
         }
         wait_for("most connections are closed", LIMIT, || {
-            let open = strangers.iter_mut().map(is_cut_off).filter(|is_closed| !is_closed);
+            let open = strangers.iter_mut().map(is_closed).filter(|is_closed| !is_closed);
             (open.count() < CONNECTIONS / 4).then_some(())
         });
     });

@@ -11,7 +11,7 @@ fn a_page_of_large_letters_is_short_and_leads_to_the_next() {
     /// Measured: 64 to 82 MiB. With all letters on one page, the gateway would take 148 MiB.
     const GROWTH_BYTES_MAX: u64 = 120 << 20;
     let stack = start_stack(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let text = "word ".repeat(200_000);
     let expected: Vec<String> =
         (0..LETTERS).map(|n| format!("0198f0c2-0000-7000-8000-{n:012}")).collect();

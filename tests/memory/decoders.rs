@@ -4,9 +4,9 @@ mod brotli;
 mod zstd;
 
 use serde_json::Value;
-use wordmill_tests::document::{compress, post, require_accepted};
+use wordmill_tests::document::{compress, post_document, require_accepted};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, repository};
 
 use crate::{assert_below, start_stack};
@@ -44,12 +44,12 @@ fn documented_bytes_max(decoder: &str) -> u64 {
 }
 
 /// Fetches a page with a new worker. Returns the job and the worker's peak of resident memory.
-fn fetch(stack: &Stack, site: &Site, case: &Case) -> (Value, u64) {
+fn fetch_document(stack: &Stack, site: &Site, case: &Case) -> (Value, u64) {
     let worker = Worker::start(&stack.nats.address(), &[]);
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     let page = Page::new(&format!("text/plain; charset={}", case.charset), case.body.as_slice());
     let url = site.put("/page", page.header("Content-Encoding", case.encoding));
-    let job = stack.client().finished(&stack.client().submit_url(&url), LIMIT);
+    let job = stack.client().wait_until_final(&stack.client().submit_url(&url), LIMIT);
     (job, worker.process.peak_memory_bytes())
 }
 
@@ -120,9 +120,9 @@ fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
         charset: "utf-8",
         body: b"abc ".repeat(PLAIN_BYTES / 4),
     };
-    let (_, usual) = fetch(&stack, &site, &small);
+    let (_, usual) = fetch_document(&stack, &site, &small);
     for case in cases() {
-        let (job, peak) = fetch(&stack, &site, &case);
+        let (job, peak) = fetch_document(&stack, &site, &case);
         let name = case.name;
         assert_eq!(job["status"], "succeeded", "{name}: {job}");
         let (taken, bytes_max) = (peak.saturating_sub(usual), documented_bytes_max(case.decoder));
@@ -146,8 +146,10 @@ fn brotli_with_a_large_window_is_refused_without_its_memory() {
     let url = site.put("/page", page);
     let headers = [("content-type", "text/plain"), ("content-encoding", "br")];
     let before = worker.peak_memory_bytes();
-    for job_id in [client.submit_url(&url), require_accepted(&post(client, "", &headers, &body))] {
-        let job = client.finished(&job_id, LIMIT);
+    for job_id in
+        [client.submit_url(&url), require_accepted(&post_document(client, "", &headers, &body))]
+    {
+        let job = client.wait_until_final(&job_id, LIMIT);
         assert_eq!(job["failure"]["code"], "decode_error", "{job}");
         assert_eq!(job["failure"]["retryable"], false, "{job}");
         let detail = job["failure"]["detail"].as_str().expect("a sentence");

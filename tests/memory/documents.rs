@@ -75,7 +75,7 @@ fn serve(block: Vec<u8>) -> String {
 
 /// Waits for a job, and checks that its progress reports the total size, for example
 /// `done_bytes` 5,000,000 of `total_bytes` 1,000,000,000.
-fn finished(client: &Client, id: &str) -> Value {
+fn wait_until_final(client: &Client, id: &str) -> Value {
     let mut progress = None;
     let job = wait_for("the job is final", DOCUMENT_TIME_MAX, || {
         let job = client.get(&format!("/v1/jobs/{id}")).json();
@@ -112,12 +112,12 @@ fn a_gigabyte_is_counted_in_bounded_memory() {
     let begun = Instant::now();
     let id = upload(client, &block, GB / block.len());
     let sent = begun.elapsed();
-    let job = finished(client, &id);
+    let job = wait_until_final(client, &id);
     assert_fields(&job, json!({"status": "succeeded", "totals.words": expected}));
     println!("upload of 1 GB: sent in {sent:.1?}, counted after {:.1?}", begun.elapsed());
 
     let begun = Instant::now();
-    let job = finished(client, &client.submit_url(&serve(block)));
+    let job = wait_until_final(client, &client.submit_url(&serve(block)));
     assert_fields(&job, json!({"status": "succeeded", "totals.words": expected}));
     println!("page of 1 GB: counted after {:.1?}", begun.elapsed());
     assert_below(SERVICE_BYTES_MAX, worker.peak_memory_bytes(), "1 GB, worker");
@@ -131,7 +131,7 @@ fn the_largest_histogram_takes_its_table_and_little_more() {
     let worker = &stack.workers[0].process;
     let text: String = (0..WORDS_MAX).map(|n| format!("w{n:x} ")).collect();
     let id = upload(client, text.as_bytes(), 1);
-    let job = client.finished(&id, DOCUMENT_TIME_MAX);
+    let job = client.wait_until_final(&id, DOCUMENT_TIME_MAX);
     assert_eq!(job["totals"]["unique_words"], WORDS_MAX, "{job}");
     let bytes_max = SERVICE_BYTES_MAX + WORDS_MAX * FORM_BYTES_MAX;
     assert_below(bytes_max, worker.peak_memory_bytes(), "largest histogram");
@@ -149,13 +149,13 @@ fn too_many_unique_words_fail_the_job() {
     let forms: String = (0..=WORDS_MAX).map(|n| format!("É{n:x} é{n:x} ")).collect();
     for text in [text, forms] {
         let id = upload(client, text.as_bytes(), 1);
-        let job = client.finished(&id, DOCUMENT_TIME_MAX);
+        let job = client.wait_until_final(&id, DOCUMENT_TIME_MAX);
         assert_eq!(job["status"], "failed", "{job}");
         assert_eq!(job["failure"]["code"], "too_many_unique_words", "{job}");
         assert_eq!(job["failure"]["retryable"], false, "{job}");
         let detail = job["failure"]["detail"].as_str().expect("a sentence");
         assert!(detail.contains("2000000"), "{detail}");
-        client.get(&format!("/v1/jobs/{id}/result")).problem(409, "job_failed");
+        client.get(&format!("/v1/jobs/{id}/result")).expect_problem(409, "job_failed");
     }
     let bytes_max = SERVICE_BYTES_MAX + FORMS_MAX * FORM_BYTES_MAX;
     assert_below(bytes_max, worker.peak_memory_bytes(), "too many different words");
@@ -172,7 +172,7 @@ fn one_giant_word_takes_bounded_memory() {
         let block = letter.repeat(1_000_000 / letter.len());
         let blocks = usize::try_from(MEGABYTES).expect("a number");
         let id = upload(client, block.as_bytes(), blocks);
-        let job = client.finished(&id, DOCUMENT_TIME_MAX);
+        let job = client.wait_until_final(&id, DOCUMENT_TIME_MAX);
         assert_eq!(job["status"], "succeeded", "{job}");
         let characters = MEGABYTES * block.chars().count() as u64;
         assert_eq!(job["totals"]["characters"], characters, "{job}");

@@ -51,7 +51,7 @@ fn a_large_result_is_streamed_to_clients_of_the_older_contract() {
     let text: String = (0..WORDS).map(|n| format!("w{n:06}{} ", "x".repeat(243))).collect();
     assert!(text.len() as u64 > TEXT_BYTES);
     let id = upload(client, text.as_bytes(), 1);
-    let job = client.finished(&id, DOCUMENT_TIME_MAX);
+    let job = client.wait_until_final(&id, DOCUMENT_TIME_MAX);
     assert_eq!(job["totals"]["unique_words"], WORDS, "{job}");
     let (path, query) = (format!("/word-count/{id}"), format!("/word-count?job_id={id}"));
 

@@ -46,9 +46,9 @@ async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String,
 fn a_thousand_waiting_clients_take_no_consumer_and_little_memory() {
     let places = CROWD.to_string();
     let stack = start_stack(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let gateway = &stack.gateways[0].process;
-    let (consumers, before) = (admin.consumers(), gateway.peak_memory_bytes());
+    let (consumers, before) = (admin.consumer_count(), gateway.peak_memory_bytes());
     let jobs: Vec<_> = (0..10).map(|_| client.submit(&json!({"text": "a b c"}))).collect();
     let mut crowd: Vec<_> = (0..CROWD)
         .map(|number| {
@@ -57,7 +57,7 @@ fn a_thousand_waiting_clients_take_no_consumer_and_little_memory() {
         })
         .collect();
     let are_waiting = |count: usize| {
-        let waiting = Metrics::of(client).sum("wordmill_clients_waiting", &[]);
+        let waiting = Metrics::fetch(client).sum("wordmill_clients_waiting", &[]);
         (waiting == Some(count as f64)).then_some(())
     };
     wait_for("all wait", LIMIT, || {
@@ -68,7 +68,7 @@ fn a_thousand_waiting_clients_take_no_consumer_and_little_memory() {
     });
     let one_more = || client.get(&format!("/v1/jobs/{}?wait=1", jobs[0])).status;
     assert_eq!(one_more(), 503, "one more is refused");
-    assert_eq!(admin.consumers(), consumers, "waiting clients use no consumer");
+    assert_eq!(admin.consumer_count(), consumers, "waiting clients use no consumer");
     let grown = gateway.peak_memory_bytes() - before;
     assert_below(GROWTH_BYTES_MAX, grown, &format!("{CROWD} waiting clients"));
 

@@ -19,7 +19,7 @@ const READ_MAX: Duration = Duration::from_secs(30);
 
 /// A message as a stream keeps it.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct StoredMessage {
     /// Its subject.
     pub subject: String,
     /// Its sequence, which is the revision of a key.
@@ -37,12 +37,12 @@ pub struct Admin {
 
 impl Admin {
     /// Connects to a server.
-    pub fn of(nats: &Nats) -> Self {
-        Self::at(&[nats.address()])
+    pub fn connect(nats: &Nats) -> Self {
+        Self::connect_to_any(&[nats.address()])
     }
 
     /// Connects to one of several servers.
-    pub fn at(addresses: &[String]) -> Self {
+    pub fn connect_to_any(addresses: &[String]) -> Self {
         let options =
             async_nats::ConnectOptions::with_user_and_password("admin".into(), password("admin"));
         runtime().block_on(async {
@@ -65,32 +65,32 @@ impl Admin {
     }
 
     /// Returns all messages of a stream that other consumers do not take away, oldest first.
-    pub fn all(&self, name: &str) -> Vec<Kept> {
+    pub fn all_messages(&self, name: &str) -> Vec<StoredMessage> {
         runtime().block_on(async {
             let stream = self.stream(name).await;
             let config = consumer::pull::OrderedConfig::default();
             let reader = stream.create_consumer(config).await.expect("a consumer");
             let mut waiting = reader.cached_info().num_pending;
             let mut messages = reader.messages().await.expect("messages");
-            let mut kept = Vec::new();
+            let mut stored_messages = Vec::new();
             while waiting > 0 {
                 let next = tokio::time::timeout(READ_MAX, messages.next()).await;
                 let message = next.expect("in time").expect("another one").expect("readable");
                 let info = message.info().expect("a delivery");
                 waiting = info.pending;
-                kept.push(Kept {
+                stored_messages.push(StoredMessage {
                     subject: message.subject.to_string(),
                     revision: info.stream_sequence,
                     stored: info.published.into(),
                     payload: message.payload.to_vec(),
                 });
             }
-            kept
+            stored_messages
         })
     }
 
     /// Returns how many messages a stream has.
-    pub fn messages(&self, name: &str) -> u64 {
+    pub fn message_count(&self, name: &str) -> u64 {
         runtime().block_on(async {
             let stream = self.stream(name).await;
             stream.cached_info().state.messages
@@ -106,7 +106,7 @@ impl Admin {
     }
 
     /// Returns how many consumers there are, on all streams together.
-    pub fn consumers(&self) -> u64 {
+    pub fn consumer_count(&self) -> u64 {
         let list = self.api("STREAM.LIST", &json!({}));
         let streams = list["streams"].as_array().unwrap_or_else(|| panic!("{list}"));
         let counts = streams.iter().map(|one| one["state"]["consumer_count"].as_u64());
@@ -116,7 +116,7 @@ impl Admin {
     /// Waits until the work queue is empty.
     pub fn wait_until_idle(&self) {
         wait_for("JOBS is empty", Duration::from_secs(30), || {
-            (self.messages("JOBS") == 0).then_some(())
+            (self.message_count("JOBS") == 0).then_some(())
         });
     }
 
@@ -145,9 +145,9 @@ impl Admin {
         runtime().block_on(async {
             let stream = self.stream(stream).await;
             for name in consumers {
-                let mut found: consumer::Consumer<consumer::pull::Config> =
+                let mut stored: consumer::Consumer<consumer::pull::Config> =
                     stream.get_consumer(name).await.expect("the consumer");
-                let info = found.info().await.expect("its settings");
+                let info = stored.info().await.expect("its settings");
                 let mut config = consumer::pull::Config {
                     durable_name: info.config.durable_name.clone(),
                     ack_wait: wait,
@@ -163,7 +163,7 @@ impl Admin {
     }
 
     /// Removes the messages of one subject.
-    pub fn remove(&self, name: &str, subject: &str) {
+    pub fn remove_message(&self, name: &str, subject: &str) {
         runtime().block_on(async {
             let stream = self.stream(name).await;
             let purged = stream.purge().filter(subject).await.expect("purged");
@@ -203,7 +203,7 @@ impl Admin {
     }
 
     /// Returns how many jobs of a lane nobody has been given yet.
-    pub fn pending(&self, lane: &str) -> u64 {
+    pub fn pending_count(&self, lane: &str) -> u64 {
         let info = self.api(&format!("CONSUMER.INFO.JOBS.{lane}"), &json!({}));
         info["num_pending"].as_u64().unwrap_or_else(|| panic!("{info}"))
     }
@@ -231,15 +231,15 @@ impl Admin {
 
     /// Asks several times, whichever replica answers, for the last message of a subject, and returns
     /// the sequences that were named; 0 is none.
-    pub fn seen_by_replicas(&self, stream: &str, subject: &str) -> BTreeSet<u64> {
+    pub fn replica_sequences(&self, stream: &str, subject: &str) -> BTreeSet<u64> {
         runtime().block_on(async {
             let stream = self.stream(stream).await;
-            let mut seen = BTreeSet::new();
+            let mut sequences = BTreeSet::new();
             for _ in 0..20 {
-                let found = stream.direct_get_last_for_subject(subject).await;
-                seen.insert(found.map_or(0, |message| message.sequence));
+                let stored = stream.direct_get_last_for_subject(subject).await;
+                sequences.insert(stored.map_or(0, |message| message.sequence));
             }
-            seen
+            sequences
         })
     }
 
@@ -298,7 +298,7 @@ impl Admin {
 
     /// Returns how many jobs of a lane were never handed out, and how many are with workers or wait
     /// for a retry.
-    pub fn handed_out(&self, lane: &str) -> (u64, u64) {
+    pub fn pending_and_unacknowledged(&self, lane: &str) -> (u64, u64) {
         runtime().block_on(async {
             let stream = self.stream("JOBS").await;
             let consumer: consumer::Consumer<consumer::pull::Config> =
@@ -309,7 +309,11 @@ impl Admin {
     }
 
     /// Returns the payload and the header fields of the last message of a subject.
-    pub fn last(&self, stream: &str, subject: &str) -> Option<(String, Vec<(String, String)>)> {
+    pub fn last_message(
+        &self,
+        stream: &str,
+        subject: &str,
+    ) -> Option<(String, Vec<(String, String)>)> {
         runtime().block_on(async {
             let stream = self.stream(stream).await;
             let message = stream.get_last_raw_message_by_subject(subject).await.ok()?;
@@ -325,15 +329,15 @@ impl Admin {
         runtime().block_on(async {
             let stream = self.stream("KV_job_state").await;
             let subject = format!("$KV.job_state.public.{job_id}");
-            let found = stream.get_last_raw_message_by_subject(&subject).await.expect("a record");
-            let mut record: Value = serde_json::from_slice(&found.payload).expect("JSON");
+            let stored = stream.get_last_raw_message_by_subject(&subject).await.expect("a record");
+            let mut record: Value = serde_json::from_slice(&stored.payload).expect("JSON");
             change(&mut record);
             let mut headers = HeaderMap::new();
             headers.insert("Wordmill-Status", record["status"].as_str().expect("a status"));
             let message = PublishMessage::build()
                 .headers(headers)
                 .payload(record.to_string().into())
-                .expected_last_subject_sequence(found.sequence);
+                .expected_last_subject_sequence(stored.sequence);
             let sent = self.jetstream.send_publish(subject, message).await.expect("sent");
             sent.await.expect("stored");
         });

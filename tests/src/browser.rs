@@ -38,7 +38,7 @@ pub enum Scheme {
 
 /// What a browser did since somebody last asked.
 #[derive(Debug, Default)]
-pub struct Deeds {
+pub struct BrowserActivity {
     /// URLs that were asked for.
     pub requests: Vec<String>,
     /// Errors and warnings of the console, with where they come from.
@@ -106,12 +106,12 @@ impl Browser {
     }
 
     /// Runs a function's body on the page and returns what it returns.
-    pub fn ask(&self, script: &str, arguments: &[Value]) -> Value {
+    pub fn run_script(&self, script: &str, arguments: &[Value]) -> Value {
         self.command("execute/sync", &json!({"script": script, "args": arguments}))
     }
 
     /// The same for a function that ends by calling its last argument.
-    pub fn ask_later(&self, script: &str, arguments: &[Value]) -> Value {
+    pub fn run_async_script(&self, script: &str, arguments: &[Value]) -> Value {
         self.command("execute/async", &json!({"script": script, "args": arguments}))
     }
 
@@ -124,7 +124,7 @@ impl Browser {
     fn element(&self, selector: &str) -> String {
         let path = format!("/session/{}/element", self.session);
         let body = json!({"using": "css selector", "value": selector});
-        self.until(&format!("{selector} is there"), || {
+        self.wait_for_page(&format!("{selector} is there"), || {
             let answer = self.driver.post(&path, &body);
             Some(answer.json()["value"][ELEMENT].as_str()?.to_owned())
         })
@@ -152,27 +152,27 @@ impl Browser {
     /// Returns the text that an element shows; nothing if there is none.
     pub fn text(&self, selector: &str) -> String {
         let script = "return document.querySelector(arguments[0])?.innerText ?? ''";
-        let text = self.ask(script, &[json!(selector)]);
+        let text = self.run_script(script, &[json!(selector)]);
         text.as_str().unwrap_or_default().to_owned()
     }
 
     /// Waits until an element shows some text, and returns all that it shows.
-    pub fn shows(&self, selector: &str, text: &str) -> String {
-        self.until(&format!("{selector} shows {text:?}"), || {
+    pub fn wait_for_text(&self, selector: &str, text: &str) -> String {
+        self.wait_for_page(&format!("{selector} shows {text:?}"), || {
             Some(self.text(selector)).filter(|shown| shown.contains(text))
         })
     }
 
     /// Waits until a script returns something true, and returns it.
-    pub fn holds(&self, script: &str) -> Value {
-        self.until(script, || {
-            let value = self.ask(script, &[]);
+    pub fn wait_for_script(&self, script: &str) -> Value {
+        self.wait_for_page(script, || {
+            let value = self.run_script(script, &[]);
             (!value.is_null() && value != json!(false) && value != json!(0)).then_some(value)
         })
     }
 
     /// Waits for something, and tells what the page shows instead.
-    fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    fn wait_for_page<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         let end = Instant::now() + LIMIT;
         loop {
             if let Some(value) = condition() {
@@ -192,7 +192,7 @@ impl Browser {
     }
 
     /// Sets the colours that the reader prefers.
-    pub fn prefer(&self, scheme: Scheme) {
+    pub fn set_color_scheme(&self, scheme: Scheme) {
         let value = if scheme == Scheme::Dark { "dark" } else { "light" };
         let feature = json!({"name": "prefers-color-scheme", "value": value});
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": [feature]}));
@@ -211,23 +211,23 @@ impl Browser {
     }
 
     /// Returns what the browser did since this was asked last.
-    pub fn deeds(&self) -> Deeds {
-        let mut deeds = Deeds::default();
+    pub fn take_activity(&self) -> BrowserActivity {
+        let mut activity = BrowserActivity::default();
         for entry in self.log("performance") {
             let message = entry["message"].as_str().expect("a message");
             let message: Value = serde_json::from_str(message).expect("JSON");
             let message = &message["message"];
             if message["method"] == "Network.requestWillBeSent" {
                 let url = message["params"]["request"]["url"].as_str().expect("a URL");
-                deeds.requests.push(url.to_owned());
+                activity.requests.push(url.to_owned());
             }
         }
         for entry in self.log("browser") {
             if matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING")) {
-                deeds.complaints.push(format!("{}: {}", entry["source"], entry["message"]));
+                activity.complaints.push(format!("{}: {}", entry["source"], entry["message"]));
             }
         }
-        deeds
+        activity
     }
 
     fn log(&self, kind: &str) -> Vec<Value> {

@@ -69,15 +69,15 @@ impl Run {
     pub fn run(&self) -> String {
         let cluster = Cluster::start(self.nodes);
         cluster.provision(&[]);
-        let admin = Admin::at(&cluster.addresses());
+        let admin = Admin::connect_to_any(&cluster.addresses());
         admin.set_ack_wait(ACK_WAIT);
         admin.reconfigure("KV_job_state", |config| config.max_messages_per_subject = HISTORY);
         let mut fleet = Fleet::start(cluster, GATEWAYS, WORKERS);
         let (site, visits) = (Site::start(), Visits::default());
-        let offered = load::offered(&fleet.directory.gateways()[0]);
+        let features = load::detect_features(&fleet.directory.gateways()[0]);
         let load = Load {
             seed: self.seed,
-            offered,
+            features,
             directory: fleet.directory.clone(),
             site: site.url(""),
             ledger: Ledger::default(),
@@ -95,14 +95,14 @@ impl Run {
             let (incidents, ended) = (fleet.incidents.clone(), Arc::clone(&polled));
             scope.spawn(move || watch_machine(&incidents, &ended));
             // Whatever panics here, the threads have to end: the scope waits for them.
-            let _stops = (Stop(&load.stop), Stop(&polled));
+            let _stops = (StopOnDrop(&load.stop), StopOnDrop(&polled));
             std::thread::scope(|scope| {
-                let _stop = Stop(&load.stop);
+                let _stop = StopOnDrop(&load.stop);
                 for client in 0..CLIENTS {
                     let load = load.clone();
                     scope.spawn(move || load.submit(client));
                 }
-                self.harm(&mut fleet);
+                self.inject_faults(&mut fleet);
                 load.stop.store(true, Ordering::SeqCst);
                 fleet.recover();
             });
@@ -114,17 +114,17 @@ impl Run {
                 let now = SystemTime::now();
                 (!all.iter().any(|incident| incident.overlaps(now, now))).then_some(())
             });
-            load.submit_calmly(CALM_JOBS);
+            load.submit_undisturbed(CALM_JOBS);
             settle(&mut fleet, &admin);
         });
         let evidence = reconcile::Evidence {
             run: *self,
             took: began.elapsed(),
-            offered,
+            features,
             submissions: load.ledger.all(),
-            records: record::by_submission(&admin.all("KV_job_state")),
-            dead: admin.all("DEAD_JOBS"),
-            waiting: admin.messages("JOBS"),
+            records: record::by_submission(&admin.all_messages("KV_job_state")),
+            dead: admin.all_messages("DEAD_JOBS"),
+            waiting: admin.message_count("JOBS"),
             visits: visits.lock().expect("visits").clone(),
             incidents: fleet.incidents.all(),
             surprises: fleet.surprises.clone(),
@@ -133,13 +133,13 @@ impl Run {
         let differences = evidence.differences();
         let table = report::table(&evidence, &differences);
         if !differences.is_empty() {
-            report::complain(&evidence, &differences, &fleet.outputs());
+            report::print_differences(&evidence, &differences, &fleet.outputs());
             panic!("{table}\n{} differences; the first:\n{}", differences.len(), differences[0]);
         }
         table
     }
 
-    fn harm(&self, fleet: &mut Fleet) {
+    fn inject_faults(&self, fleet: &mut Fleet) {
         let mut random = Random::new(self.seed, 1);
         let end = Instant::now() + self.time;
         let mut next = Instant::now() + Duration::from_secs(1);
@@ -147,7 +147,7 @@ impl Run {
             pause(Duration::from_millis(20));
             fleet.tick();
             if Instant::now() >= next {
-                fleet.harm(&mut random);
+                fleet.inject_fault(&mut random);
                 next = Instant::now() + random.between_ms(200, 1400);
             }
         }
@@ -155,9 +155,9 @@ impl Run {
 }
 
 /// Sets a flag when dropped.
-struct Stop<'a>(&'a AtomicBool);
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Stop<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -214,15 +214,15 @@ fn settle(fleet: &mut Fleet, admin: &Admin) {
     let end = Instant::now() + SETTLE_MAX;
     while Instant::now() < end {
         fleet.tick();
-        if admin.messages("JOBS") == 0 && all_final(admin) {
+        if admin.message_count("JOBS") == 0 && are_all_final(admin) {
             return;
         }
         pause(Duration::from_millis(200));
     }
 }
 
-fn all_final(admin: &Admin) -> bool {
-    let records = record::by_submission(&admin.all("KV_job_state"));
+fn are_all_final(admin: &Admin) -> bool {
+    let records = record::by_submission(&admin.all_messages("KV_job_state"));
     records.values().flatten().all(|one| one.last().is_final() || one.last().job.is_none())
 }
 
@@ -233,7 +233,7 @@ fn watch_machine(incidents: &Incidents, stop: &AtomicBool) {
         let (begin, started) = (SystemTime::now(), Instant::now());
         pause(nap);
         if started.elapsed() > nap + LATE_MAX {
-            incidents.stalled(begin);
+            incidents.add_stall(begin);
         }
     }
 }

@@ -52,7 +52,7 @@ impl Trust {
     }
 
     /// Offers other protocols than the service may like.
-    pub fn offer(mut self, protocols: &[&str]) -> Self {
+    pub fn with_protocols(mut self, protocols: &[&str]) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         self.config = Arc::new(config);
@@ -86,7 +86,7 @@ impl Answer {
     }
 
     /// Asserts that this is a problem with `code`, complete in every field, and returns it.
-    pub fn problem(&self, status: u16, code: &str) -> Value {
+    pub fn expect_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let problem = self.json();
@@ -212,7 +212,7 @@ impl Client {
     }
 
     /// Polls a job until it is final, and returns it.
-    pub fn finished(&self, job_id: &str, limit: Duration) -> Value {
+    pub fn wait_until_final(&self, job_id: &str, limit: Duration) -> Value {
         wait_for(&format!("job {job_id} is final"), limit, || {
             let answer = self.get(&format!("/v1/jobs/{job_id}"));
             assert_eq!(answer.status, 200, "{answer:?}");
@@ -235,14 +235,14 @@ async fn exchange(client: &Client, request: Request<Full<Bytes>>) -> Result<Answ
     let stream = tokio::net::TcpStream::connect(&client.address).await;
     let stream = stream.map_err(|error| error.to_string())?;
     let Some(trust) = &client.tls else {
-        return converse(stream, request).await;
+        return exchange_over(stream, request).await;
     };
     let connector = TlsConnector::from(Arc::clone(&trust.config));
     let stream = connector.connect(trust.name.clone(), stream).await;
-    converse(stream.map_err(|error| error.to_string())?, request).await
+    exchange_over(stream.map_err(|error| error.to_string())?, request).await
 }
 
-async fn converse(
+async fn exchange_over(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
 ) -> Result<Answer, String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::client::Client;
-use crate::proxy::{Proxy, Rule, Way};
+use crate::proxy::{Direction, Proxy, Rule};
 use crate::stack::{self, Nats};
 use crate::{port, wait_for};
 
@@ -109,19 +109,19 @@ impl Cluster {
 
     /// Lets one server hear nothing of what is written to the streams that it does not lead. It
     /// answers all the same, from what it has. For less than 4 s: then it wants to lead.
-    pub fn hold_back(&self, server: usize) {
+    pub fn delay_replication(&self, server: usize) {
         for link in &self.links {
-            let way = match server {
-                server if server == link.from => Way::ToClient,
-                server if server == link.to => Way::ToServer,
+            let direction = match server {
+                server if server == link.from => Direction::ToClient,
+                server if server == link.to => Direction::ToServer,
                 _ => continue,
             };
-            link.proxy.on(Rule::hold("$NRG.AE.S-").going(way));
+            link.proxy.add_rule(Rule::hold("$NRG.AE.S-").in_direction(direction));
         }
     }
 
     /// Lets it hear everything, what it has missed first.
-    pub fn catch_up(&self) {
+    pub fn resume_replication(&self) {
         self.links.iter().for_each(|link| link.proxy.release());
     }
 

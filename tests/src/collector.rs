@@ -22,9 +22,9 @@ use crate::{runtime, wait_for};
 
 /// What becomes of what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum CollectorBehavior {
     /// It is taken.
-    Takes,
+    Accepts,
     /// Every request is answered with 503.
     Fails,
     /// No request is ever answered.
@@ -48,7 +48,7 @@ impl Collector {
     ///
     /// # Panics
     /// If it cannot listen.
-    pub fn start(manner: Manner) -> Self {
+    pub fn start(behavior: CollectorBehavior) -> Self {
         let state = Arc::new(State::default());
         let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -57,7 +57,7 @@ impl Collector {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    let answer = service_fn(|request| take(&state, manner, request));
+                    let answer = service_fn(|request| receive(&state, behavior, request));
                     let http = hyper::server::conn::http1::Builder::new();
                     let _ = http.serve_connection(TokioIo::new(stream), answer).await;
                 });
@@ -94,19 +94,19 @@ impl Collector {
     }
 }
 
-async fn take(
+async fn receive(
     state: &State,
-    manner: Manner,
+    behavior: CollectorBehavior,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     state.requests.fetch_add(1, Ordering::SeqCst);
     let answer = |status: u16| {
         Ok(Response::builder().status(status).body(Full::default()).expect("a response"))
     };
-    match manner {
-        Manner::Takes => {}
-        Manner::Fails => return answer(503),
-        Manner::Hangs => std::future::pending().await,
+    match behavior {
+        CollectorBehavior::Accepts => {}
+        CollectorBehavior::Fails => return answer(503),
+        CollectorBehavior::Hangs => std::future::pending().await,
     }
     if request.uri().path() != "/v1/traces" {
         return answer(404);

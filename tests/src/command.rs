@@ -18,28 +18,28 @@ pub struct Wordmill {
 
 /// What one run printed, and how it ended.
 #[derive(Debug)]
-pub struct Ran {
+pub struct CommandOutput {
     /// The exit code; that of a signal as a shell has it.
     pub code: i32,
     /// Standard output.
-    pub out: String,
+    pub stdout: String,
     /// Standard error.
-    pub err: String,
+    pub stderr: String,
 }
 
 impl Wordmill {
     /// Returns the command for a gateway; it runs in `folder`.
-    pub fn of(client: &Client, folder: &Path) -> Self {
-        Self::at(&client.url(""), folder)
+    pub fn for_client(client: &Client, folder: &Path) -> Self {
+        Self::for_server(&client.url(""), folder)
     }
 
     /// Returns the command for an address.
-    pub fn at(server: &str, folder: &Path) -> Self {
+    pub fn for_server(server: &str, folder: &Path) -> Self {
         Self { server: server.to_owned(), environment: Vec::new(), folder: folder.to_owned() }
     }
 
     /// Sets a variable of its environment.
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -74,12 +74,12 @@ impl Wordmill {
     }
 
     /// Runs it to its end, with nothing to read.
-    pub fn run(&self, arguments: &[&str]) -> Ran {
-        ran(self.command(arguments).stdin(Stdio::null()))
+    pub fn run(&self, arguments: &[&str]) -> CommandOutput {
+        run_command(self.command(arguments).stdin(Stdio::null()))
     }
 
     /// Runs it to its end, with something piped in.
-    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> CommandOutput {
         let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("wordmill runs");
@@ -89,7 +89,7 @@ impl Wordmill {
         let writing = std::thread::spawn(move || drop(pipe.write_all(&input)));
         let output = child.wait_with_output().expect("it ends");
         writing.join().expect("written");
-        Ran::of(&output)
+        CommandOutput::of(&output)
     }
 
     /// Starts it, to be signalled.
@@ -99,11 +99,11 @@ impl Wordmill {
 }
 
 /// Runs a command to its end.
-pub fn ran(command: &mut Command) -> Ran {
-    Ran::of(&command.output().expect("it runs"))
+pub fn run_command(command: &mut Command) -> CommandOutput {
+    CommandOutput::of(&command.output().expect("it runs"))
 }
 
-impl Ran {
+impl CommandOutput {
     fn of(output: &std::process::Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let text = |bytes: &[u8]| {
@@ -111,35 +111,35 @@ impl Ran {
         };
         let status = output.status;
         let code = status.code().or_else(|| Some(128 + status.signal()?)).expect("an end");
-        let ran = Self { code, out: text(&output.stdout), err: text(&output.stderr) };
-        assert!(!ran.err.contains("panicked"), "{ran:?}");
+        let ran = Self { code, stdout: text(&output.stdout), stderr: text(&output.stderr) };
+        assert!(!ran.stderr.contains("panicked"), "{ran:?}");
         ran
     }
 
     /// Asserts that all went well and nothing was complained about, and returns the output.
-    pub fn good(&self) -> &str {
+    pub fn expect_success(&self) -> &str {
         assert_eq!(self.code, 0, "{self:?}");
-        assert_eq!(self.err.as_str(), "", "{self:?}");
-        &self.out
+        assert_eq!(self.stderr.as_str(), "", "{self:?}");
+        &self.stdout
     }
 
     /// Asserts how it ended and what it complained about, and returns the output.
-    pub fn bad(&self, code: i32, complaints: &[&str]) -> &str {
+    pub fn expect_failure(&self, code: i32, complaints: &[&str]) -> &str {
         assert_eq!(self.code, code, "{self:?}");
         for complaint in complaints {
-            assert!(self.err.contains(complaint), "{complaint:?} is not in {self:?}");
+            assert!(self.stderr.contains(complaint), "{complaint:?} is not in {self:?}");
         }
-        &self.out
+        &self.stdout
     }
 
     /// Returns the output as JSON.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.out)
+        serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
     }
 
     /// Returns the lines of the output.
     pub fn lines(&self) -> Vec<&str> {
-        self.out.lines().collect()
+        self.stdout.lines().collect()
     }
 }

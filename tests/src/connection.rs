@@ -17,7 +17,7 @@ pub fn connect(client: &Client) -> TcpStream {
 }
 
 /// Returns whether the service has closed a connection, without waiting. Discards received bytes.
-pub fn is_cut_off(stream: &mut TcpStream) -> bool {
+pub fn is_closed(stream: &mut TcpStream) -> bool {
     stream.set_nonblocking(true).expect("set");
     let mut buffer = [0; 4096];
     loop {
@@ -33,7 +33,7 @@ pub fn is_cut_off(stream: &mut TcpStream) -> bool {
 ///
 /// # Panics
 /// If a job is refused, or none was submitted meanwhile.
-pub fn others_while<T>(client: &Client, work: impl FnOnce() -> T) -> T {
+pub fn submit_jobs_during<T>(client: &Client, work: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let others = scope.spawn(|| {

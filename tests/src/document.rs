@@ -6,7 +6,12 @@ use std::process::{Command, Stdio};
 use crate::client::{Answer, Client};
 
 /// Submits a document.
-pub fn post(client: &Client, query: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+pub fn post_document(
+    client: &Client,
+    query: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     client.send("POST", &format!("/v1/jobs{query}"), headers, body)
 }
 

@@ -42,7 +42,7 @@ impl Jaeger {
         let mut process = Process::start("jaeger", command);
         let client = Client::new(&http);
         wait_for("Jaeger answers", START_MAX, || {
-            assert!(process.has_ended().is_none(), "{}", process.output());
+            assert!(process.exit_status().is_none(), "{}", process.output());
             let answer = client.try_send("GET", "/api/services", &[], &[]).ok()?;
             (answer.status == 200).then_some(())
         });

@@ -58,7 +58,7 @@ impl Keyring {
     }
 
     /// Withdraws the oldest key of a name.
-    pub fn withdraw(&mut self, name: &str) {
+    pub fn revoke_oldest(&mut self, name: &str) {
         self.line(name)["sha256"].as_array_mut().expect("hashes").remove(0);
         self.write();
     }

@@ -21,18 +21,18 @@ struct Sample {
 
 impl Metrics {
     /// Asks a service, for the older text format.
-    pub fn of(client: &Client) -> Self {
+    pub fn fetch(client: &Client) -> Self {
         let answer = client.get("/metrics");
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
-        Self::read(&answer.text)
+        Self::parse(&answer.text)
     }
 
     /// Reads the older text format.
     ///
     /// # Panics
     /// If it is not that.
-    pub fn read(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let mut metrics = Self::default();
         for line in text.lines() {
             if let Some(typed) = line.strip_prefix("# TYPE ") {

@@ -25,7 +25,7 @@ pub const SETTINGS: &[(&str, &str)] = &[
 
 /// Submits what waits while there is no worker: two interactive jobs, and a bulk job that is traced;
 /// and two more bulk jobs, one cancelled and one that loses its message.
-pub fn submit_waiting(stack: &Stack) -> Vec<String> {
+pub fn submit_queued_jobs(stack: &Stack) -> Vec<String> {
     let client = stack.client();
     let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
     let headers = [("content-type", "application/json"), ("traceparent", traceparent.as_str())];
@@ -39,18 +39,20 @@ pub fn submit_waiting(stack: &Stack) -> Vec<String> {
     let (cancelled, lost) = (bulk(), bulk());
     let answer = client.post(&format!("/v1/jobs/{cancelled}/cancel"), &json!({}));
     assert_eq!(answer.status, 200, "{answer:?}");
-    Admin::of(&stack.nats).remove("JOBS", &format!("jobs.bulk.public.{lost}"));
+    Admin::connect(&stack.nats).remove_message("JOBS", &format!("jobs.bulk.public.{lost}"));
     waiting
 }
 
 /// Submits interactive jobs to running workers and waits for their ends: one that succeeds at its
 /// second attempt, one that fails with `fetch_http_4xx`, one that becomes a dead letter, and one
 /// that is named, submitted twice and told of by a webhook. Asks for what does not exist, too.
-pub fn work_through(client: &Client) -> Vec<String> {
+pub fn run_mixed_jobs(client: &Client) -> Vec<String> {
     let site = Site::start();
-    let asked = AtomicUsize::new(0);
+    let requests = AtomicUsize::new(0);
     site.handle(move |path, _| match path {
-        "/flaky" if asked.fetch_add(1, Ordering::Relaxed) > 0 => Page::new("text/plain", "better"),
+        "/flaky" if requests.fetch_add(1, Ordering::Relaxed) > 0 => {
+            Page::new("text/plain", "better")
+        }
         "/absent" => Page::status("404 Not Found"),
         _ => Page::status("500 Internal Server Error"),
     });
@@ -65,7 +67,7 @@ pub fn work_through(client: &Client) -> Vec<String> {
         client.send("POST", "/v1/jobs", &headers, once.as_bytes()).json()
     };
     jobs.push(named()["job_id"].as_str().expect("a job id").to_owned());
-    let ends: Vec<_> = jobs.iter().map(|job| client.finished(job, LIMIT)).collect();
+    let ends: Vec<_> = jobs.iter().map(|job| client.wait_until_final(job, LIMIT)).collect();
     assert_eq!(named()["job_id"], jobs[3], "the same job");
     wait_for("the webhook is delivered", LIMIT, || {
         let job = client.get(&format!("/v1/jobs/{}", jobs[3])).json();
@@ -77,6 +79,6 @@ pub fn work_through(client: &Client) -> Vec<String> {
     let expected = [(&succeeded, &no), (&failed, &no), (&failed, &yes), (&succeeded, &no)];
     assert!(outcomes.eq(expected), "{ends:?}");
     let unknown = client.get("/v1/jobs/0198f0c2-0000-7000-8000-00000000dead");
-    unknown.problem(404, "job_not_found");
+    unknown.expect_problem(404, "job_not_found");
     jobs
 }

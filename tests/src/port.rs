@@ -18,8 +18,8 @@ pub fn reserved() -> u16 {
     // Test processes that run side by side begin in different places.
     let start = std::process::id().wrapping_mul(997);
     for _ in 0..COUNT {
-        let place = start.wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst)) % COUNT;
-        let port = u16::try_from(FIRST + place).expect("a port");
+        let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst)) % COUNT;
+        let port = u16::try_from(FIRST + offset).expect("a port");
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -96,10 +96,10 @@ impl Process {
     }
 
     /// Waits for a JSON log line with this message, and returns it.
-    pub fn logged(&mut self, message: &str, limit: Duration) -> Value {
+    pub fn wait_for_log(&mut self, message: &str, limit: Duration) -> Value {
         let name = self.name.clone();
         wait_for(&format!("{name} logs {message:?}\n{}", self.output()), limit, || {
-            let has_ended = self.has_ended().is_some();
+            let has_ended = self.exit_status().is_some();
             let lines = self.lines.lock().expect("lines").clone();
             let found = lines
                 .iter()
@@ -129,7 +129,7 @@ impl Process {
 
     /// Returns the exit status if the process has ended. Waits for the rest of its output, for at
     /// most `OUTPUT_MAX`.
-    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("a child can be waited for")?;
         let end = Instant::now() + OUTPUT_MAX;
         while !self.readers.iter().all(JoinHandle::is_finished) && Instant::now() < end {
@@ -139,10 +139,10 @@ impl Process {
     }
 
     /// Waits for the end.
-    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+    pub fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
         loop {
-            if let Some(status) = self.has_ended() {
+            if let Some(status) = self.exit_status() {
                 return status;
             }
             assert!(Instant::now() < end, "{} still runs:\n{}", self.name, self.output());
@@ -153,13 +153,13 @@ impl Process {
     /// Asks for the end and waits for it.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        self.wait(STOP_MAX)
+        self.wait_for_exit(STOP_MAX)
     }
 
     /// Kills it, as a crash would.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
-        self.wait(STOP_MAX);
+        self.wait_for_exit(STOP_MAX);
     }
 }
 
@@ -173,7 +173,7 @@ impl Drop for Process {
         // Politely first: coverage is written at a normal end.
         self.signal(Signal::TERM);
         let end = Instant::now() + STOP_MAX;
-        while self.has_ended().is_none() {
+        while self.exit_status().is_none() {
             if Instant::now() > end {
                 self.signal(Signal::KILL);
                 let _ = self.child.wait();

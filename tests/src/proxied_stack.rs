@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::proxy::Proxy;
 use crate::receiver::Receiver;
 use crate::site::Site;
-use crate::stack::{Gateway, Nats, Worker, ready};
+use crate::stack::{Gateway, Nats, Worker, wait_until_ready};
 
 /// The services that reach the broker through a proxy. All others reach it directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl ProxiedStack {
         nats.provision(settings);
         let start_gateway = |address: String| {
             let gateway = Gateway::start(&address, settings);
-            ready(&gateway.client);
+            wait_until_ready(&gateway.client);
             gateway
         };
         let start_proxy = || Proxy::start(&nats.address());
@@ -63,7 +63,7 @@ impl ProxiedStack {
         Self {
             gateways,
             proxies,
-            admin: Admin::of(&nats),
+            admin: Admin::connect(&nats),
             site: Site::start(),
             receiver: Receiver::start(),
             nats,
@@ -113,6 +113,6 @@ impl ProxiedStack {
 
 fn start_worker(address: &str, settings: &[(&str, &str)]) -> Worker {
     let worker = Worker::start(address, settings);
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     worker
 }

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::proxy::frame::Frame;
-use crate::proxy::rule::{Fate, Rules};
+use crate::proxy::rule::{Decision, Rules};
 
 mod frame;
 mod rule;
 
-pub use self::rule::{Arrives, Met, Rule};
+pub use self::rule::{Forward, Rule, RuleHandle};
 
 /// Passes messages on, but for the rules.
 const OPEN: u8 = 0;
@@ -36,7 +36,7 @@ struct Shared {
     streams: Mutex<Vec<TcpStream>>,
     rules: Mutex<Rules>,
     /// What was held back, and where it was going.
-    held: Mutex<Vec<(Sink, Vec<u8>)>>,
+    held_frames: Mutex<Vec<(Sink, Vec<u8>)>>,
 }
 
 impl Proxy {
@@ -87,14 +87,14 @@ impl Proxy {
 
     /// Treats some messages as `rule` says, and returns a count of them. The first rule that fits
     /// decides.
-    pub fn on(&self, rule: Rule) -> Met {
+    pub fn add_rule(&self, rule: Rule) -> RuleHandle {
         self.shared.rules.lock().expect("rules").add(rule)
     }
 
     /// Forgets all rules, and passes on what was held back, in order.
     pub fn release(&self) {
         self.shared.rules.lock().expect("rules").clear();
-        for (sink, bytes) in self.shared.held.lock().expect("held").drain(..) {
+        for (sink, bytes) in self.shared.held_frames.lock().expect("held").drain(..) {
             // The connection may have ended.
             let _ = sink.lock().expect("a stream").write_all(&bytes);
         }
@@ -103,7 +103,7 @@ impl Proxy {
 
 /// Which way messages go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// From whoever connected.
     ToServer,
     /// To whoever connected.
@@ -115,40 +115,42 @@ fn connect(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
     shared.streams.lock().expect("streams").extend([clone(&client), clone(&server)]);
     let (to_client, to_server) =
         (Arc::new(Mutex::new(clone(&client))), Arc::new(Mutex::new(clone(&server))));
-    for (way, from, to, back) in [
-        (Way::ToServer, client, Arc::clone(&to_server), Arc::clone(&to_client)),
-        (Way::ToClient, server, to_client, to_server),
+    for (direction, from, to, back) in [
+        (Direction::ToServer, client, Arc::clone(&to_server), Arc::clone(&to_client)),
+        (Direction::ToClient, server, to_client, to_server),
     ] {
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
-            pass(way, from, &to, &back, &shared);
+            forward_frames(direction, from, &to, &back, &shared);
             // Both ends learn of it.
             let _ = to.lock().expect("a stream").shutdown(Shutdown::Both);
         });
     }
 }
 
-fn pass(way: Way, from: TcpStream, to: &Sink, back: &Sink, shared: &Shared) {
+fn forward_frames(direction: Direction, from: TcpStream, to: &Sink, back: &Sink, shared: &Shared) {
     let mut reader = BufReader::with_capacity(64 << 10, from);
     while let Ok(Some(frame)) = Frame::read(&mut reader) {
-        if way == Way::ToClient && shared.mode.load(Ordering::SeqCst) == MUTE {
+        if direction == Direction::ToClient && shared.mode.load(Ordering::SeqCst) == MUTE {
             continue;
         }
         // Not held while writing: the other end may not read, and others have to be let go.
-        let fate = shared.rules.lock().expect("rules").fate(&frame, way);
+        let decision = shared.rules.lock().expect("rules").decide(&frame, direction);
         let write = |sink: &Sink, bytes: &[u8]| sink.lock().expect("a stream").write_all(bytes);
-        let written = match fate {
-            Fate::Pass => write(to, &frame.bytes),
-            Fate::Lose => Ok(()),
-            Fate::Hold => {
-                let held = (Arc::clone(to), frame.bytes);
-                shared.held.lock().expect("held").push(held);
+        let written = match decision {
+            Decision::Pass => write(to, &frame.bytes),
+            Decision::Lose => Ok(()),
+            Decision::Hold => {
+                let held_frame = (Arc::clone(to), frame.bytes);
+                shared.held_frames.lock().expect("held").push(held_frame);
                 Ok(())
             }
-            Fate::Answer { answer, arrives } => write(back, &answer).and_then(|()| match arrives {
-                Arrives::Yes => write(to, &frame.bytes),
-                Arrives::No => Ok(()),
-            }),
+            Decision::Answer { answer, forward } => {
+                write(back, &answer).and_then(|()| match forward {
+                    Forward::Yes => write(to, &frame.bytes),
+                    Forward::No => Ok(()),
+                })
+            }
         };
         if written.is_err() {
             break;

@@ -19,7 +19,7 @@ const HANG: Duration = Duration::from_secs(120);
 
 /// One request.
 #[derive(Debug, Clone)]
-pub struct Received {
+pub struct ReceivedRequest {
     /// Its method.
     pub method: String,
     /// Its path.
@@ -30,7 +30,7 @@ pub struct Received {
     pub body: Vec<u8>,
 }
 
-impl Received {
+impl ReceivedRequest {
     /// Returns the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -67,7 +67,7 @@ pub struct Receiver {
 
 #[derive(Default)]
 struct State {
-    received: Vec<Received>,
+    received: Vec<ReceivedRequest>,
     replies: HashMap<String, Vec<Reply>>,
 }
 
@@ -117,22 +117,27 @@ impl Receiver {
     }
 
     /// Answers on a path with one reply after the other; the last one stays.
-    pub fn answer(&self, path: &str, replies: &[Reply]) {
+    pub fn set_replies(&self, path: &str, replies: &[Reply]) {
         let mut replies = replies.to_vec();
         replies.reverse();
         self.state.lock().expect("state").replies.insert(path.to_owned(), replies);
     }
 
     /// Returns what came on a path.
-    pub fn received(&self, path: &str) -> Vec<Received> {
+    pub fn requests(&self, path: &str) -> Vec<ReceivedRequest> {
         let state = self.state.lock().expect("state");
         state.received.iter().filter(|received| received.path == path).cloned().collect()
     }
 
     /// Waits until so many requests have come on a path, and returns them.
-    pub fn wait_for(&self, path: &str, count: usize, limit: Duration) -> Vec<Received> {
+    pub fn wait_for_requests(
+        &self,
+        path: &str,
+        count: usize,
+        limit: Duration,
+    ) -> Vec<ReceivedRequest> {
         wait_for(&format!("{count} requests on {path}"), limit, || {
-            Some(self.received(path)).filter(|received| received.len() >= count)
+            Some(self.requests(path)).filter(|received| received.len() >= count)
         })
     }
 }
@@ -156,7 +161,7 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> Option<()> {
     reader.read_exact(&mut body).ok()?;
     let reply = {
         let mut state = state.lock().expect("state");
-        state.received.push(Received { method, path: path.clone(), headers, body });
+        state.received.push(ReceivedRequest { method, path: path.clone(), headers, body });
         let replies = state.replies.get_mut(&path);
         let next = replies.and_then(|replies| match replies.len() {
             0 | 1 => replies.last().copied(),

@@ -16,25 +16,25 @@ const REPLY_TIME_MAX: Duration = Duration::from_secs(10);
 pub struct Session {
     /// The connection.
     pub client: Client,
-    complaints: Arc<Mutex<Vec<String>>>,
+    server_errors: Arc<Mutex<Vec<String>>>,
 }
 
 impl Session {
     /// Connects.
     pub fn open(nats: &Nats, role: &str) -> Self {
-        let complaints = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&complaints);
+        let server_errors = Arc::new(Mutex::new(Vec::new()));
+        let stored_errors = Arc::clone(&server_errors);
         let options = ConnectOptions::with_user_and_password(role.to_owned(), password(role))
             .custom_inbox_prefix(format!("_INBOX_{role}"))
             .request_timeout(Some(REPLY_TIME_MAX))
             .event_callback(move |event| {
                 if let Event::ServerError(error) = event {
-                    kept.lock().expect("complaints").push(error.to_string());
+                    stored_errors.lock().expect("server_errors").push(error.to_string());
                 }
                 std::future::ready(())
             });
         let client = runtime().block_on(options.connect(nats.address())).expect("a connection");
-        Self { client, complaints }
+        Self { client, server_errors }
     }
 
     /// Returns a JetStream context.
@@ -48,22 +48,22 @@ impl Session {
     pub fn assert_publish_refused(&self, role: &str, subject: &str) {
         let sent = self.client.publish(subject.to_owned(), "{}".into());
         runtime().block_on(sent).expect("sent");
-        self.wait_for_complaint(role, &format!("Publish to \"{subject}\""));
+        self.wait_for_refusal(role, &format!("Publish to \"{subject}\""));
     }
 
     /// Subscribes, and waits until the server has refused it.
     pub fn assert_subscribe_refused(&self, role: &str, subject: &str) {
         let subscription = runtime().block_on(self.client.subscribe(subject.to_owned()));
-        self.wait_for_complaint(role, &format!("Subscription to \"{subject}\""));
+        self.wait_for_refusal(role, &format!("Subscription to \"{subject}\""));
         drop(subscription);
     }
 
     /// Waits until the server has sent an error about something.
-    pub fn wait_for_complaint(&self, role: &str, about: &str) {
+    pub fn wait_for_refusal(&self, role: &str, about: &str) {
         wait_for(&format!("{role} is refused: {about}"), REPLY_TIME_MAX, || {
-            let complaints = self.complaints.lock().expect("complaints");
+            let server_errors = self.server_errors.lock().expect("server_errors");
             let wanted = format!("Permissions Violation for {about}").to_lowercase();
-            complaints.iter().any(|text| text.to_lowercase().contains(&wanted)).then_some(())
+            server_errors.iter().any(|text| text.to_lowercase().contains(&wanted)).then_some(())
         });
     }
 
@@ -71,9 +71,9 @@ impl Session {
     pub fn assert_answered(&self, role: &str, subject: &str, payload: &str) {
         let payload = payload.to_owned().into();
         let answer = runtime().block_on(self.client.request(subject.to_owned(), payload));
-        let complaints = self.complaints.lock().expect("complaints").clone();
+        let server_errors = self.server_errors.lock().expect("server_errors").clone();
         let answer =
-            answer.unwrap_or_else(|error| panic!("{role}: {subject}: {error}: {complaints:?}"));
+            answer.unwrap_or_else(|error| panic!("{role}: {subject}: {error}: {server_errors:?}"));
         let json: Value = serde_json::from_slice(&answer.payload).unwrap_or_default();
         assert!(json["error"].is_null(), "{role}: {subject}: {json}");
         let missing = matches!(answer.status.map(|status| status.as_u16()), Some(400..));

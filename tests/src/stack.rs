@@ -69,7 +69,7 @@ impl Nats {
 
     fn wait_until_ready(&mut self) {
         wait_for("nats-server listens", START_MAX, || {
-            assert!(self.process.has_ended().is_none(), "{}", self.process.output());
+            assert!(self.process.exit_status().is_none(), "{}", self.process.output());
             self.process.output().contains("Server is ready").then_some(())
         });
     }
@@ -85,9 +85,9 @@ impl Nats {
     }
 }
 
-/// Provisions everything at a server, or at several, see [`service`].
+/// Provisions everything at a server, or at several, see [`service_command`].
 pub fn provision(nats: &str, settings: &[(&str, &str)]) -> String {
-    let mut command = service("wordmill-nats", "admin", nats, settings);
+    let mut command = service_command("wordmill-nats", "admin", nats, settings);
     let output = command.arg("provision").output().expect("wordmill-nats runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -131,7 +131,7 @@ fn spawn(directory: &Path, port: u16, configuration: &Path, arguments: &[String]
 
 /// Returns the command of a service, with its role's credentials and nothing of our environment
 /// that could change what it does. Several addresses of servers are separated by `,`.
-pub fn service(name: &str, role: &str, nats: &str, settings: &[(&str, &str)]) -> Command {
+pub fn service_command(name: &str, role: &str, nats: &str, settings: &[(&str, &str)]) -> Command {
     service_of(Version::Current, name, role, nats, settings)
 }
 
@@ -181,7 +181,7 @@ impl Gateway {
         all.extend(settings);
         let command = service_of(version, "wordmill-gateway", "gateway", nats, &all);
         let mut process = Process::start("gateway", command);
-        let address = process.logged("gateway listens", START_MAX)["address"].clone();
+        let address = process.wait_for_log("gateway listens", START_MAX)["address"].clone();
         let client = Client::new(address.as_str().expect("an address"));
         Self { process, client }
     }
@@ -212,14 +212,14 @@ impl Worker {
         all.extend(settings);
         let command = service_of(version, "wordmill-worker", "worker", nats, &all);
         let mut process = Process::start("worker", command);
-        let address = process.logged("worker listens", START_MAX)["address"].clone();
+        let address = process.wait_for_log("worker listens", START_MAX)["address"].clone();
         let health = Client::new(address.as_str().expect("an address"));
         Self { process, health }
     }
 }
 
 /// Waits until a service says that it is ready.
-pub fn ready(client: &Client) {
+pub fn wait_until_ready(client: &Client) {
     wait_for(&format!("{} is ready", client.url("/readyz")), START_MAX, || {
         (client.try_send("GET", "/readyz", &[], &[]).ok()?.status == 200).then_some(())
     });
@@ -254,8 +254,8 @@ impl Stack {
             nats,
             _directory: directory,
         };
-        stack.gateways.iter().for_each(|gateway| ready(&gateway.client));
-        stack.workers.iter().for_each(|worker| ready(&worker.health));
+        stack.gateways.iter().for_each(|gateway| wait_until_ready(&gateway.client));
+        stack.workers.iter().for_each(|worker| wait_until_ready(&worker.health));
         stack
     }
 

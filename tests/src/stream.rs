@@ -32,7 +32,7 @@ pub enum Event {
 
 impl Event {
     /// Returns the id and the status of the job that it tells of.
-    pub fn told(&self) -> (&str, &str) {
+    pub fn id_and_status(&self) -> (&str, &str) {
         match self {
             Self::Job { id, data } => (id, data["status"].as_str().expect("a status")),
             Self::Comment => panic!("a comment"),

@@ -44,7 +44,7 @@ pub struct Span {
 
 impl Span {
     /// Returns an attribute, or an empty text.
-    pub fn get(&self, name: &str) -> &str {
+    pub fn attribute(&self, name: &str) -> &str {
         self.attributes.get(name).map_or("", String::as_str)
     }
 
@@ -54,28 +54,28 @@ impl Span {
     }
 
     /// Asserts attributes.
-    pub fn has(&self, attributes: &[(&str, &str)]) {
+    pub fn assert_attributes(&self, attributes: &[(&str, &str)]) {
         for (name, value) in attributes {
-            assert_eq!(self.get(name), *value, "{name} of {self:#?}");
+            assert_eq!(self.attribute(name), *value, "{name} of {self:#?}");
         }
     }
 
     /// Asserts that it is a child of `parent`, and no longer before it than clocks may differ.
-    pub fn is_child_of(&self, parent: &Span) {
+    pub fn assert_child_of(&self, parent: &Span) {
         assert_eq!(self.parent_id, parent.span_id, "the parent of {self:#?} is {parent:#?}");
         assert!(self.start_us + 1000 >= parent.start_us && self.end_us >= self.start_us);
     }
 
     /// Asserts that it has a link to `other`.
-    pub fn is_linked_to(&self, other: &Span) {
+    pub fn assert_linked_to(&self, other: &Span) {
         let link = (other.trace_id.clone(), other.span_id.clone());
         assert!(self.links.contains(&link), "no link from {self:#?} to {other:#?}");
     }
 
     /// Asserts that it failed for this reason.
-    pub fn failed(&self, error_type: &str) {
+    pub fn assert_failed(&self, error_type: &str) {
         assert!(self.is_error, "{self:#?}");
-        assert_eq!(self.get("error.type"), error_type, "{self:#?}");
+        assert_eq!(self.attribute("error.type"), error_type, "{self:#?}");
     }
 }
 
@@ -106,13 +106,13 @@ impl Trace {
     }
 
     /// Returns all spans with this name, the earliest first.
-    pub fn all(&self, name: &str) -> Vec<&Span> {
+    pub fn spans_named(&self, name: &str) -> Vec<&Span> {
         self.spans.iter().filter(|span| span.name == name).collect()
     }
 
     /// Returns the only span with this name.
-    pub fn the(&self, name: &str) -> &Span {
-        match self.all(name)[..] {
+    pub fn only_span(&self, name: &str) -> &Span {
+        match self.spans_named(name)[..] {
             [one] => one,
             ref some => {
                 panic!("{} spans are called {name}, one is expected: {self:#?}", some.len())
@@ -122,7 +122,7 @@ impl Trace {
 
     /// Asserts that it has these spans and no others, by name; that each has its parent here, or is a
     /// root, or a child of `caller`; and that no id appears twice.
-    pub fn consists_of(&self, names: &[&str], caller: Option<&str>) {
+    pub fn assert_spans(&self, names: &[&str], caller: Option<&str>) {
         let mut found: Vec<_> = self.spans.iter().map(|span| span.name.as_str()).collect();
         let mut expected = names.to_vec();
         found.sort_unstable();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use wordmill_tests::assertions::assert_answer;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
-use wordmill_tests::stack::{Gateway, Stack, service};
+use wordmill_tests::stack::{Gateway, Stack, service_command};
 use wordmill_tests::stream::{Event, EventStream};
 use wordmill_tests::{LIMIT, wait_for};
 
@@ -22,13 +22,13 @@ const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
 const STRANGER: &str = "wm_0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Starts a stack whose gateways want keys.
-fn stack(gateways: usize, workers: usize, keys: &Keyring) -> Stack {
+fn start_stack_with_keys(gateways: usize, workers: usize, keys: &Keyring) -> Stack {
     let (name, path) = keys.setting();
     Stack::with(gateways, workers, &[(name, &path)])
 }
 
 /// Waits until a key is valid, or is not.
-fn is_valid(client: &Client, key: &str, expected: bool) {
+fn wait_until_key_is_valid(client: &Client, key: &str, expected: bool) {
     let status = if expected { 404 } else { 401 };
     wait_for("the keys are read again", RELOAD_TIME_MAX, || {
         (client.with_key(key).get(UNKNOWN).status == status).then_some(())
@@ -39,11 +39,11 @@ fn is_valid(client: &Client, key: &str, expected: bool) {
 fn nobody_gets_in_without_a_key_and_whatever_is_wrong_with_it_is_told_alike() {
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
-    let stack = stack(1, 1, &keys);
+    let stack = start_stack_with_keys(1, 1, &keys);
     let client = stack.client();
     let ours = client.with_key(&key);
     let job_id = ours.submit(&json!({"text": "a key opens the door"}));
-    assert_eq!(ours.finished(&job_id, LIMIT)["status"], "succeeded");
+    assert_eq!(ours.wait_until_final(&job_id, LIMIT)["status"], "succeeded");
     assert_eq!(ours.result(&job_id)["totals"]["words"], 5);
     for path in ["/", "/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/docs"] {
         assert_eq!(client.get(path).status, 200, "{path}");
@@ -60,7 +60,7 @@ fn nobody_gets_in_without_a_key_and_whatever_is_wrong_with_it_is_told_alike() {
             let with =
                 wrong.map(|value| client.send(method, path, &[("authorization", value)], b""));
             for answer in [without].into_iter().chain(with) {
-                let mut problem = answer.problem(401, "unauthenticated");
+                let mut problem = answer.expect_problem(401, "unauthenticated");
                 assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"wordmill\""));
                 problem["trace_id"] = Value::Null;
                 answers.push(problem);
@@ -87,49 +87,49 @@ fn nobody_gets_in_without_a_key_and_whatever_is_wrong_with_it_is_told_alike() {
 fn keys_are_rotated_while_the_gateway_runs_and_a_broken_file_changes_nothing() {
     let mut keys = Keyring::new();
     let old = keys.add("team", &json!({}));
-    let mut stack = stack(1, 0, &keys);
+    let mut stack = start_stack_with_keys(1, 0, &keys);
     let client = stack.client().clone();
     let job_id = client.with_key(&old).submit(&json!({"text": "a"}));
     let new = keys.rotate("team");
-    is_valid(&client, &new, true);
-    is_valid(&client, &old, true);
-    keys.withdraw("team");
-    is_valid(&client, &old, false);
+    wait_until_key_is_valid(&client, &new, true);
+    wait_until_key_is_valid(&client, &old, true);
+    keys.revoke_oldest("team");
+    wait_until_key_is_valid(&client, &old, false);
     // It is the same owner.
     assert_eq!(client.with_key(&new).get(&format!("/v1/jobs/{job_id}")).status, 200);
 
     let gateway = &mut stack.gateways[0].process;
     for broken in ["", "{\"name\": \"team\"", "# nothing"] {
-        let said = |output: &str| output.matches("changed files cannot be used").count();
-        let before = said(&gateway.output());
+        let complaint_count = |output: &str| output.matches("changed files cannot be used").count();
+        let before = complaint_count(&gateway.output());
         fs::write(keys.path(), broken).expect("written");
         gateway.signal(Signal::HUP);
         wait_for("the gateway complains", RELOAD_TIME_MAX, || {
-            (said(&gateway.output()) > before).then_some(())
+            (complaint_count(&gateway.output()) > before).then_some(())
         });
-        is_valid(&client, &new, true);
+        wait_until_key_is_valid(&client, &new, true);
     }
     fs::remove_file(keys.path()).expect("removed");
     gateway.signal(Signal::HUP);
     wait_for("the gateway misses its file", RELOAD_TIME_MAX, || {
         gateway.output().contains("No such file").then_some(())
     });
-    is_valid(&client, &new, true);
+    wait_until_key_is_valid(&client, &new, true);
     keys.write();
     let other = keys.add("other", &json!({}));
-    is_valid(&client, &other, true);
-    assert!(gateway.has_ended().is_none());
+    wait_until_key_is_valid(&client, &other, true);
+    assert!(gateway.exit_status().is_none());
 }
 
 /// Opens the events of a queued job, and takes the first.
-fn follow(client: &Client, job_id: &str) -> EventStream {
+fn open_events_of_queued_job(client: &Client, job_id: &str) -> EventStream {
     let mut stream = EventStream::open(client, job_id, &[]);
     let first = stream.next_job(LIMIT).expect("an event");
-    assert_eq!(first.told().1, "queued");
+    assert_eq!(first.id_and_status().1, "queued");
     stream
 }
 
-fn wait_until_it_ends(mut stream: EventStream) {
+fn wait_until_stream_ends(mut stream: EventStream) {
     wait_for("the stream of the revoked key ends", REVOCATION_TIME_MAX, || {
         match stream.next(LIMIT) {
             None => Some(()),
@@ -144,25 +144,26 @@ fn a_revoked_key_ends_its_event_streams_and_no_others() {
     let mut keys = Keyring::new();
     let owner = json!({"owner": "team"});
     let [first, old, other] = ["first", "second", "other"].map(|name| keys.add(name, &owner));
-    let stack = stack(1, 0, &keys);
+    let stack = start_stack_with_keys(1, 0, &keys);
     let [first, old, other] = [first, old, other].map(|key| stack.client().with_key(&key));
     let job_id = first.submit(&json!({"text": "a"}));
-    let [stream, of_old, mut of_other] = [&first, &old, &other].map(|key| follow(key, &job_id));
+    let [stream, of_old, mut of_other] =
+        [&first, &old, &other].map(|key| open_events_of_queued_job(key, &job_id));
 
-    keys.withdraw("first");
-    wait_until_it_ends(stream);
+    keys.revoke_oldest("first");
+    wait_until_stream_ends(stream);
     // A client reconnects when its stream has ended.
     assert_eq!(EventStream::open(&first, &job_id, &[]).status, 401);
     // A key that is replaced under the same name is revoked.
     let new = keys.rotate("second");
-    is_valid(stack.client(), &new, true);
-    let mut of_new = follow(&stack.client().with_key(&new), &job_id);
-    keys.withdraw("second");
-    wait_until_it_ends(of_old);
+    wait_until_key_is_valid(stack.client(), &new, true);
+    let mut of_new = open_events_of_queued_job(&stack.client().with_key(&new), &job_id);
+    keys.revoke_oldest("second");
+    wait_until_stream_ends(of_old);
 
     other.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
     for stream in [&mut of_other, &mut of_new] {
-        assert_eq!(stream.next_job(LIMIT).expect("the end").told().1, "cancelled");
+        assert_eq!(stream.next_job(LIMIT).expect("the end").id_and_status().1, "cancelled");
         assert_eq!(stream.next_job(LIMIT), None);
     }
 }
@@ -172,14 +173,14 @@ fn a_revoked_key_gets_no_more_of_a_result_that_is_being_sent() {
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
     keys.add("other", &json!({}));
-    let stack = stack(1, 1, &keys);
+    let stack = start_stack_with_keys(1, 1, &keys);
     let client = stack.client().with_key(&key);
     // More than the buffers of both sides take.
     let text: String = (0..600_000).map(|n| format!("word{n:026} ")).collect();
     let plain = [("content-type", "text/plain; charset=utf-8")];
     let answer = client.send("POST", "/v1/jobs", &plain, text.as_bytes());
     let job_id = answer.json()["job_id"].as_str().expect("an id").to_owned();
-    assert_eq!(client.finished(&job_id, LIMIT)["status"], "succeeded");
+    assert_eq!(client.wait_until_final(&job_id, LIMIT)["status"], "succeeded");
 
     let open = |path: String| {
         let mut stream = TcpStream::connect(client.address()).expect("a connection");
@@ -195,8 +196,8 @@ fn a_revoked_key_gets_no_more_of_a_result_that_is_being_sent() {
     };
     let paths = [format!("/v1/jobs/{job_id}/result?format=csv"), format!("/word-count/{job_id}")];
     let streams = paths.map(open);
-    keys.withdraw("team");
-    is_valid(stack.client(), &key, false);
+    keys.revoke_oldest("team");
+    wait_until_key_is_valid(stack.client(), &key, false);
     for mut stream in streams {
         let mut rest = Vec::new();
         let read = stream.read_to_end(&mut rest);
@@ -211,7 +212,7 @@ fn requests_beyond_the_rate_of_a_key_are_told_when_to_come_back() {
     let slow = json!({"rate_limit": {"per_second": 1, "burst": 3}});
     let slow = keys.add("slow", &slow);
     let free = keys.add("free", &json!({}));
-    let stack = stack(1, 0, &keys);
+    let stack = start_stack_with_keys(1, 0, &keys);
     let (slow, free) = (stack.client().with_key(&slow), stack.client().with_key(&free));
     let limited: Answer = wait_for("the rate is used up", LIMIT, || {
         let answer = slow.get(UNKNOWN);
@@ -220,7 +221,7 @@ fn requests_beyond_the_rate_of_a_key_are_told_when_to_come_back() {
         assert!(left.starts_with("\"requests\";r=") && left.contains(";t="), "{left}");
         (answer.status != 404).then_some(answer)
     });
-    assert_eq!(limited.problem(429, "rate_limited")["retryable"], true);
+    assert_eq!(limited.expect_problem(429, "rate_limited")["retryable"], true);
     assert_eq!(limited.header("retry-after"), Some("1"));
     assert!(limited.header("ratelimit").is_some_and(|left| left.starts_with("\"requests\";r=0;")));
     let answer = free.get(UNKNOWN);
@@ -241,7 +242,7 @@ fn an_owner_cannot_have_more_unfinished_jobs_than_its_quota() {
     let mut keys = Keyring::new();
     let (a, b) = (json!({"queue_quota": 3}), json!({}));
     let (a, b) = (keys.add("a", &a), keys.add("b", &b));
-    let mut stack = stack(1, 0, &keys);
+    let mut stack = start_stack_with_keys(1, 0, &keys);
     let (a, b) = (stack.client().with_key(&a), stack.client().with_key(&b));
     let text = |n: usize| json!({"text": format!("job {n}")});
     let key = ("idempotency-key", "one");
@@ -252,10 +253,10 @@ fn an_owner_cannot_have_more_unfinished_jobs_than_its_quota() {
         a.submit(&text(n));
     }
     let refused = a.post("/v1/jobs", &text(3));
-    assert_eq!(refused.problem(429, "quota_exceeded")["retryable"], true);
+    assert_eq!(refused.expect_problem(429, "quota_exceeded")["retryable"], true);
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
     let put = a.send("PUT", UNKNOWN, &named[1..], text(3).to_string().as_bytes());
-    put.problem(429, "quota_exceeded");
+    put.expect_problem(429, "quota_exceeded");
     let older = a.post("/word-count", &json!({"url": "http://example.org/"}));
     assert_answer(&older, 429, json!({"success": false}));
     // What is there already is found all the same, and nobody else is held back.
@@ -271,13 +272,17 @@ fn an_owner_cannot_have_more_unfinished_jobs_than_its_quota() {
         let answer = a.post("/v1/jobs", &text(3));
         (answer.status == 202).then(|| answer.json()["job_id"].as_str().expect("id").to_owned())
     });
-    assert_eq!(a.finished(&job_id, LIMIT)["status"], "succeeded");
+    assert_eq!(a.wait_until_final(&job_id, LIMIT)["status"], "succeeded");
 }
 
 #[test]
 fn a_gateway_that_others_can_reach_does_not_start_without_keys() {
-    let mut command =
-        service("wordmill-gateway", "gateway", "127.0.0.1:1", &[("WORDMILL_LISTEN", "0.0.0.0:0")]);
+    let mut command = service_command(
+        "wordmill-gateway",
+        "gateway",
+        "127.0.0.1:1",
+        &[("WORDMILL_LISTEN", "0.0.0.0:0")],
+    );
     let output = command.output().expect("the gateway runs");
     assert_eq!(output.status.code(), Some(64), "{output:?}");
     let text = String::from_utf8_lossy(&output.stderr);
@@ -290,7 +295,7 @@ fn a_gateway_that_others_can_reach_does_not_start_without_keys() {
             fs::write(keys.path(), content).expect("written");
         }
         let settings = [(name, path.as_str()), ("WORDMILL_LISTEN", "127.0.0.1:0")];
-        let mut command = service("wordmill-gateway", "gateway", "127.0.0.1:1", &settings);
+        let mut command = service_command("wordmill-gateway", "gateway", "127.0.0.1:1", &settings);
         let output = command.output().expect("the gateway runs");
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -302,9 +307,9 @@ fn a_gateway_that_others_can_reach_does_not_start_without_keys() {
 fn several_gateways_know_the_same_keys() {
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
-    let stack = stack(2, 1, &keys);
+    let stack = start_stack_with_keys(2, 1, &keys);
     let both: Vec<Client> =
         stack.gateways.iter().map(|Gateway { client, .. }| client.with_key(&key)).collect();
     let job_id = both[0].submit(&json!({"text": "here and there"}));
-    assert_eq!(both[1].finished(&job_id, LIMIT)["status"], "succeeded");
+    assert_eq!(both[1].wait_until_final(&job_id, LIMIT)["status"], "succeeded");
 }

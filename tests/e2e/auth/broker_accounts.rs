@@ -10,12 +10,12 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::cluster::Cluster;
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::stack::{
-    Gateway, Nats, Worker, password, ready, service, shipped_configuration,
+    Gateway, Nats, Worker, password, service_command, shipped_configuration, wait_until_ready,
 };
 use wordmill_tests::{LIMIT, wait_for};
 
 /// Writes a configuration of nats-server, and returns its path.
-fn configuration(directory: &Path, text: &str) -> PathBuf {
+fn write_configuration(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("other.conf");
     let text = format!("max_payload: 4MB\njetstream {{ sync_interval: 1s }}\n{text}\n");
     std::fs::write(&path, text).expect("written");
@@ -23,7 +23,7 @@ fn configuration(directory: &Path, text: &str) -> PathBuf {
 }
 
 /// All roles as users of the account `$G`, as in a version without accounts.
-fn without_accounts() -> String {
+fn configuration_without_accounts() -> String {
     let user = |role| format!("{{ user: {role}, password: {} }}", password(role));
     let users = ["gateway", "worker", "sweeper", "inspector", "admin"].map(user).join(", ");
     format!("authorization {{ users = [ {users} ] }}")
@@ -31,7 +31,8 @@ fn without_accounts() -> String {
 
 /// Runs `wordmill-nats provision`; returns whether it succeeded, and what it printed.
 fn try_to_provision(address: &str) -> (bool, String) {
-    let mut command = service("wordmill-nats", "admin", address, &[("WORDMILL_REPLICAS", "1")]);
+    let mut command =
+        service_command("wordmill-nats", "admin", address, &[("WORDMILL_REPLICAS", "1")]);
     let output = command.arg("provision").output().expect("wordmill-nats runs");
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
@@ -40,11 +41,11 @@ fn try_to_provision(address: &str) -> (bool, String) {
 #[test]
 fn streams_of_a_version_without_accounts_are_moved_before_anything_is_created() {
     let directory = TempDir::new().expect("a directory");
-    let old = configuration(directory.path(), &without_accounts());
+    let old = write_configuration(directory.path(), &configuration_without_accounts());
     let mut nats = Nats::start_configured(directory.path(), &old, Vec::new());
     nats.provision(&[]);
     let gateway = Gateway::start(&nats.address(), &[]);
-    ready(&gateway.client);
+    wait_until_ready(&gateway.client);
     let job = gateway.client.submit(&json!({"text": "one two three"}));
     drop(gateway);
 
@@ -53,7 +54,7 @@ fn streams_of_a_version_without_accounts_are_moved_before_anything_is_created() 
     let (succeeded, refusal) = try_to_provision(&nats.address());
     assert!(!succeeded, "{refusal}");
     assert!(refusal.contains("Nothing was created"), "{refusal}");
-    let created = Admin::of(&nats).stream_names();
+    let created = Admin::connect(&nats).stream_names();
     assert!(created.is_empty(), "{created:?}");
 
     nats.process.stop();
@@ -68,14 +69,14 @@ fn streams_of_a_version_without_accounts_are_moved_before_anything_is_created() 
 
     let gateway = Gateway::start(&nats.address(), &[]);
     let _worker = Worker::start(&nats.address(), &[]);
-    ready(&gateway.client);
-    assert_eq!(gateway.client.finished(&job, LIMIT)["totals"]["words"], 3);
+    wait_until_ready(&gateway.client);
+    assert_eq!(gateway.client.wait_until_final(&job, LIMIT)["totals"]["words"], 3);
 }
 
 #[test]
 fn streams_of_a_cluster_without_accounts_are_noticed_although_no_server_lists_them() {
     let directory = TempDir::new().expect("a directory");
-    let old = configuration(directory.path(), &without_accounts());
+    let old = write_configuration(directory.path(), &configuration_without_accounts());
     let mut cluster = Cluster::configured(3, &old);
     cluster.provision(&[]);
     cluster.restart_unchecked(&shipped_configuration());
@@ -87,7 +88,7 @@ fn streams_of_a_cluster_without_accounts_are_noticed_although_no_server_lists_th
         refusal.contains("nats backup restore stream").then_some(())
     });
     cluster.restart_configured(&old);
-    let names = Admin::at(&cluster.addresses()).stream_names();
+    let names = Admin::connect_to_any(&cluster.addresses()).stream_names();
     assert_eq!(names.len(), 8, "the old streams are as they were: {names:?}");
 }
 
@@ -96,7 +97,7 @@ fn one_account_with_one_credential_serves_everything() {
     let directory = TempDir::new().expect("a directory");
     let account =
         "accounts { CUSTOMER { jetstream: enabled, users: [ { user: us, password: one } ] } }";
-    let one = configuration(directory.path(), account);
+    let one = write_configuration(directory.path(), account);
     let nats = Nats::start_configured(directory.path(), &one, Vec::new());
     let settings = [
         ("WORDMILL_NATS_USER", "us"),
@@ -109,16 +110,16 @@ fn one_account_with_one_credential_serves_everything() {
     assert_eq!(created.matches(": created").count(), 11, "{created}");
     let gateway = Gateway::start(&nats.address(), &settings);
     let worker = Worker::start(&nats.address(), &settings);
-    ready(&gateway.client);
-    ready(&worker.health);
+    wait_until_ready(&gateway.client);
+    wait_until_ready(&worker.health);
     let text = "one two three ".repeat(20_000);
     let type_ = [("content-type", "text/plain")];
     let answer = gateway.client.send("POST", "/v1/jobs", &type_, text.as_bytes());
     let job = answer.json()["job_id"].as_str().expect("a job").to_owned();
-    assert_eq!(gateway.client.finished(&job, LIMIT)["totals"]["words"], 60_000);
+    assert_eq!(gateway.client.wait_until_final(&job, LIMIT)["totals"]["words"], 60_000);
     assert_eq!(gateway.client.result(&job)["word_count"]["two"], 20_000);
     wait_for("the sweeper runs", LIMIT, || {
-        let active = Metrics::of(&gateway.client).sum("wordmill_sweeper_active", &[]);
+        let active = Metrics::fetch(&gateway.client).sum("wordmill_sweeper_active", &[]);
         (active == Some(1.0)).then_some(())
     });
 }

@@ -83,7 +83,7 @@ impl Snapshot {
             };
             Self {
                 streams: others.map(|s| (s.config.name.clone(), level(&s.state))).collect(),
-                consumers: consumers(admin).await,
+                consumers: consumer_states(admin).await,
                 final_record: String::from_utf8_lossy(&record.payload).into_owned(),
             }
         })
@@ -91,7 +91,7 @@ impl Snapshot {
 }
 
 /// Returns the state of every consumer of the queues.
-async fn consumers(admin: &Session) -> Vec<Value> {
+async fn consumer_states(admin: &Session) -> Vec<Value> {
     let mut states = Vec::new();
     for stream in ["JOBS", "WEBHOOKS"] {
         let list = format!("$JS.API.CONSUMER.LIST.{stream}");
@@ -144,7 +144,7 @@ impl Fixture {
         marker.insert("KV-Operation", "PURGE");
         let marked = admin.client.request_with_headers(EMPTY, marker, "".into());
         runtime().block_on(marked).expect("a marker");
-        let acknowledgement = take_a_job(&Session::open(&nats, "worker"));
+        let acknowledgement = receive_job(&Session::open(&nats, "worker"));
         Self { nats, admin, acknowledgement, _directory: directory }
     }
 
@@ -162,7 +162,7 @@ impl Fixture {
                 let sent = session.client.publish(target.to_owned(), payload.into()).await;
                 sent.expect("sent");
             }
-            for (subject, payload) in carriers() {
+            for (subject, payload) in requests_with_replies() {
                 let (reply, payload) = (target.to_owned(), payload.into());
                 let sent = session.client.publish_with_reply(subject, reply, payload).await;
                 sent.expect("sent");
@@ -186,7 +186,7 @@ impl Fixture {
 }
 
 /// Takes the interactive job as a worker does, and returns where its delivery is acknowledged.
-fn take_a_job(worker: &Session) -> String {
+fn receive_job(worker: &Session) -> String {
     runtime().block_on(async {
         let inbox = worker.client.new_inbox();
         let mut deliveries = worker.client.subscribe(inbox.clone()).await.expect("subscribed");
@@ -200,7 +200,7 @@ fn take_a_job(worker: &Session) -> String {
 
 /// Requests that some role may make, with every kind of answer: a stored body, an empty one, none,
 /// JSON, several in a row, a publish acknowledgement.
-fn carriers() -> Vec<(&'static str, String)> {
+fn requests_with_replies() -> Vec<(&'static str, String)> {
     let direct = "$JS.API.DIRECT.GET.KV_job_state";
     let next = |subject: &str| json!({"seq": 1, "next_by_subj": subject}).to_string();
     let last = |subject: &str| json!({"last_by_subj": subject}).to_string();
@@ -223,7 +223,7 @@ fn carriers() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn no_reply_reaches_a_stream(settings: &str) {
+fn assert_no_reply_reaches_a_stream(settings: &str) {
     let fixture = Fixture::new(settings);
     let inspector = Session::open(&fixture.nats, "inspector");
     let sweeper = Session::open(&fixture.nats, "sweeper");
@@ -248,23 +248,35 @@ fn no_reply_reaches_a_stream(settings: &str) {
             (PURGE, EMPTY),
             (DELETE, EMPTY),
         ] {
-            takes_effect(&fixture, &session, role, target, stored);
+            assert_reply_takes_effect(&fixture, &session, role, target, stored);
         }
         // The acknowledgement of a publish is an answer, too.
-        takes_effect_by(&fixture, &session, role, FORGED_JOB, "$KV.job_state.public.x");
+        assert_request_takes_effect(&fixture, &session, role, FORGED_JOB, "$KV.job_state.public.x");
         fixture.restore();
     }
 }
 
 /// Reads a stored body with `target` as the reply subject, and waits until a stream has changed.
-fn takes_effect(fixture: &Fixture, session: &Session, role: &str, target: &str, stored: &str) {
+fn assert_reply_takes_effect(
+    fixture: &Fixture,
+    session: &Session,
+    role: &str,
+    target: &str,
+    stored: &str,
+) {
     let read = format!("$JS.API.DIRECT.GET.KV_job_state.{stored}");
-    takes_effect_by(fixture, session, role, target, &read);
+    assert_request_takes_effect(fixture, session, role, target, &read);
 }
 
 /// Sends a request with `target` as the reply subject, and waits until the target has a message
 /// more, or the stream that it is about has changed.
-fn takes_effect_by(fixture: &Fixture, session: &Session, role: &str, target: &str, request: &str) {
+fn assert_request_takes_effect(
+    fixture: &Fixture,
+    session: &Session,
+    role: &str,
+    target: &str,
+    request: &str,
+) {
     let queued = |snapshot: &Snapshot| snapshot.streams.get("JOBS").copied();
     let before = Snapshot::of(&fixture.admin);
     let sent = session.client.publish_with_reply(request.to_owned(), target.to_owned(), "".into());
@@ -279,12 +291,12 @@ fn takes_effect_by(fixture: &Fixture, session: &Session, role: &str, target: &st
 
 #[test]
 fn no_reply_reaches_a_stream_from_another_account() {
-    no_reply_reaches_a_stream("");
+    assert_no_reply_reaches_a_stream("");
 }
 
 #[test]
 fn no_reply_reaches_a_stream_from_another_account_with_acknowledgements_of_version_2() {
-    no_reply_reaches_a_stream(ACK_SUBJECTS_V2);
+    assert_no_reply_reaches_a_stream(ACK_SUBJECTS_V2);
 }
 
 #[test]
@@ -305,7 +317,7 @@ fn no_other_account_may_create_a_consumer() {
             let create = format!("$JS.API.CONSUMER.CREATE.{stream}.smuggler.{filter}");
             let sent = session.client.publish(create.clone(), consumer.into());
             runtime().block_on(sent).expect("sent");
-            session.wait_for_complaint(role, &format!("Publish to \"{create}\""));
+            session.wait_for_refusal(role, &format!("Publish to \"{create}\""));
         }
     }
     assert_eq!(Snapshot::of(&fixture.admin), before);
@@ -316,18 +328,20 @@ fn no_other_account_may_create_a_consumer() {
 #[test]
 fn a_consumer_that_asks_for_jobs_takes_them_away() {
     let fixture = Fixture::new("");
-    let before = consumers_of(&fixture);
+    let before = consumer_states_now(&fixture);
     let request = r#"{"batch":9,"no_wait":true}"#;
     fixture.admin.assert_answered("admin", "$O.documents.C.z", request);
     let target = "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk";
     let consumer = push_consumer("OBJ_documents", "$O.documents.C.z", target, "explicit");
     let create = "$JS.API.CONSUMER.CREATE.OBJ_documents.smuggler.$O.documents.C.z";
     fixture.admin.assert_answered("admin", create, &consumer.to_string());
-    wait_for("a job is taken away", LIMIT, || (consumers_of(&fixture) != before).then_some(()));
+    wait_for("a job is taken away", LIMIT, || {
+        (consumer_states_now(&fixture) != before).then_some(())
+    });
 }
 
-fn consumers_of(fixture: &Fixture) -> Vec<Value> {
-    runtime().block_on(consumers(&fixture.admin))
+fn consumer_states_now(fixture: &Fixture) -> Vec<Value> {
+    runtime().block_on(consumer_states(&fixture.admin))
 }
 
 /// The configuration of a push consumer.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use wordmill_tests::process::{Process, nats_server};
 use wordmill_tests::session::Session;
 use wordmill_tests::stack::{
-    ACK_SUBJECTS_V2, Nats, extended_configuration, password, service, shipped_configuration,
+    ACK_SUBJECTS_V2, Nats, extended_configuration, password, service_command, shipped_configuration,
 };
 use wordmill_tests::{LIMIT, runtime, wait_for};
 
@@ -24,15 +24,15 @@ use crate::auth::broker_rights::{
 
 #[test]
 fn every_role_does_its_work_and_nothing_else() {
-    every_role_has_exactly_its_rights("");
+    assert_every_role_has_exactly_its_rights("");
 }
 
 #[test]
 fn every_role_does_its_work_and_nothing_else_with_acknowledgements_of_version_2() {
-    every_role_has_exactly_its_rights(ACK_SUBJECTS_V2);
+    assert_every_role_has_exactly_its_rights(ACK_SUBJECTS_V2);
 }
 
-fn every_role_has_exactly_its_rights(settings: &str) {
+fn assert_every_role_has_exactly_its_rights(settings: &str) {
     let directory = TempDir::new().expect("a directory");
     let configuration = extended_configuration(directory.path(), settings);
     let nats = Nats::start_configured(directory.path(), &configuration, Vec::new());
@@ -57,7 +57,7 @@ fn every_role_has_exactly_its_rights(settings: &str) {
         }
     }
     // Nothing of it had any effect.
-    let left = |name: &str| runtime().block_on(messages(&admin.jetstream(), name));
+    let left = |name: &str| runtime().block_on(message_count(&admin.jetstream(), name));
     assert_eq!([left("JOBS"), left("KV_job_state")], [1, 1]);
     assert_eq!([left("DEAD_JOBS"), left("KV_leases"), left("OBJ_results")], [0, 0, 0]);
     assert_eq!([left("WEBHOOKS"), left("KV_webhook_state")], [0, 0]);
@@ -65,11 +65,11 @@ fn every_role_has_exactly_its_rights(settings: &str) {
     for (role, subject, payload) in ANSWERED {
         Session::open(&nats, role).assert_answered(role, subject, payload);
     }
-    a_worker_takes_and_acknowledges(&nats, settings == ACK_SUBJECTS_V2);
+    assert_worker_receives_and_acknowledges(&nats, settings == ACK_SUBJECTS_V2);
 }
 
 /// Takes the job that waits in the bulk lane, and removes it by an acknowledgement.
-fn a_worker_takes_and_acknowledges(nats: &Nats, expects_version_2: bool) {
+fn assert_worker_receives_and_acknowledges(nats: &Nats, expects_version_2: bool) {
     let worker = Session::open(nats, "worker");
     runtime().block_on(async {
         let inbox = worker.client.new_inbox();
@@ -87,13 +87,13 @@ fn a_worker_takes_and_acknowledges(nats: &Nats, expects_version_2: bool) {
     });
     let admin = Session::open(nats, "admin");
     assert_eq!(
-        runtime().block_on(messages(&admin.jetstream(), "JOBS")),
+        runtime().block_on(message_count(&admin.jetstream(), "JOBS")),
         1,
         "only the other lane's"
     );
 }
 
-async fn messages(jetstream: &jetstream::Context, name: &str) -> u64 {
+async fn message_count(jetstream: &jetstream::Context, name: &str) -> u64 {
     let stream = jetstream.get_stream(name).await.expect("the stream");
     stream.cached_info().state.messages
 }
@@ -126,23 +126,26 @@ fn nobody_gets_in_without_the_right_password_and_drift_is_told_before_it_is_corr
         found.cached_info().config.max_messages
     };
 
-    let told = nats.provision(&[]);
-    assert!(told.contains("stream JOBS: differs\n  max_msgs is 1000, should be 2000000"), "{told}");
-    assert_eq!(told.matches(": unchanged").count(), 10, "{told}");
+    let report = nats.provision(&[]);
+    assert!(
+        report.contains("stream JOBS: differs\n  max_msgs is 1000, should be 2000000"),
+        "{report}"
+    );
+    assert_eq!(report.matches(": unchanged").count(), 10, "{report}");
     assert_eq!(max_messages(), 1000);
 
-    let mut command = service("wordmill-nats", "admin", &nats.address(), &[]);
+    let mut command = service_command("wordmill-nats", "admin", &nats.address(), &[]);
     let output = command.args(["provision", "--correct"]).output().expect("wordmill-nats runs");
-    let told = String::from_utf8_lossy(&output.stdout);
+    let report = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
-    assert!(told.contains("stream JOBS: corrected\n  max_msgs is 1000"), "{told}");
+    assert!(report.contains("stream JOBS: corrected\n  max_msgs is 1000"), "{report}");
     assert_eq!(max_messages(), 2_000_000);
     assert_eq!(nats.provision(&[]).matches(": unchanged").count(), 11);
     runtime().block_on(jetstream.get_stream("OTHER")).expect("what is not ours stays");
 }
 
 /// Returns the lines of an account in the configuration that we ship.
-fn account(name: &str) -> String {
+fn account_configuration(name: &str) -> String {
     let shipped = std::fs::read_to_string(shipped_configuration()).expect("a configuration");
     let begin = shipped.find(&format!("\n  {name} {{\n")).expect("the account");
     let end = shipped[begin..].find("\n  }\n").expect("its end");
@@ -160,7 +163,7 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> BTreeSet<&'a str> {
 #[test]
 fn an_account_imports_exactly_what_its_user_may_publish() {
     for (name, also_imported) in [("SWEEPER", Some("$JS.API.INFO")), ("INSPECTOR", None)] {
-        let account = account(name);
+        let account = account_configuration(name);
         let (user, imports) = account.split_once("imports = [").expect("imports");
         let publish = user.split_once("subscribe").expect("what it may hear").0;
         let mut may_publish = between(publish, "    \"", "\"");
@@ -176,15 +179,15 @@ const PROGRAMS: [(&str, &str); 3] =
     [("wordmill-nats", "admin"), ("wordmill-gateway", "gateway"), ("wordmill-worker", "worker")];
 
 /// Each of the three programs ends by itself, not well, and says `sentence`, once.
-fn all_refuse(address: &str, sentence: &str) {
+fn assert_all_programs_refuse(address: &str, sentence: &str) {
     for (name, role) in PROGRAMS {
-        let mut command = service(name, role, address, &[]);
+        let mut command = service_command(name, role, address, &[]);
         command.env("WORDMILL_LISTEN", "127.0.0.1:0").env("WORDMILL_WORKER_LISTEN", "127.0.0.1:0");
         if name == "wordmill-nats" {
             command.arg("provision");
         }
         let mut process = Process::start(name, command);
-        let status = process.wait(LIMIT);
+        let status = process.wait_for_exit(LIMIT);
         assert!(!status.success(), "{name}: {}", process.output());
         wait_for(&format!("{name} says: {sentence}"), LIMIT, || {
             (process.output().matches(sentence).count() == 1).then_some(())
@@ -215,7 +218,7 @@ fn a_server_without_jetstream_is_refused_in_one_sentence() {
         "nats-server at nats://{address} runs without JetStream: \
          start it with nats/server.conf or --jetstream"
     );
-    all_refuse(&address, &sentence);
+    assert_all_programs_refuse(&address, &sentence);
 }
 
 #[test]
@@ -228,7 +231,7 @@ fn a_server_that_is_too_old_is_refused_in_one_sentence() {
         }
     });
     let sentence = "nats-server 2.11.9 is too old: Wordmill needs 2.12 or newer";
-    all_refuse(&address, sentence);
+    assert_all_programs_refuse(&address, sentence);
 }
 
 /// Speaks as much of the NATS protocol as a client needs to feel connected.

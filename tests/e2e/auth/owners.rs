@@ -28,7 +28,7 @@ const WITHOUT_OWNER: [&str; 7] =
 const BATCHES: &str = "/v1/batches";
 
 /// One request about a job.
-struct Ask {
+struct Request {
     route: &'static str,
     method: &'static str,
     path: String,
@@ -36,7 +36,7 @@ struct Ask {
     body: String,
 }
 
-impl Ask {
+impl Request {
     fn new(method: &'static str, route: &'static str) -> Self {
         let (path, headers, body) = (route.to_owned(), Vec::new(), String::new());
         Self { route, method, path, headers, body }
@@ -65,51 +65,52 @@ impl Ask {
 }
 
 /// Returns every way to ask about a job, in an order in which none spoils another.
-fn walk() -> Vec<Ask> {
+fn all_requests() -> Vec<Request> {
     let (job, letter) = ("/v1/jobs/{id}", "/v1/dead-letters/{id}");
     let (result, older) = ("/v1/jobs/{id}/result", "/word-count/{id}");
     vec![
-        Ask::new("GET", job),
-        Ask::new("GET", job).query("wait=1"),
-        Ask::new("GET", job).query("wait=1").header("if-none-match", "\"1\""),
-        Ask::new("GET", job).header("if-none-match", "*"),
-        Ask::new("HEAD", job),
-        Ask::new("GET", result),
-        Ask::new("GET", result).query("top=1&format=csv"),
-        Ask::new("GET", result).query("format=ndjson&min_count=1"),
-        Ask::new("GET", "/v1/jobs/{id}/explain"),
-        Ask::new("GET", "/v1/jobs/{id}/explain").query("rules=unicode"),
-        Ask::new("GET", "/v1/jobs/{id}/events"),
-        Ask::new("GET", "/v1/jobs/{id}/events").header("last-event-id", "1"),
-        Ask::new("POST", "/v1/jobs/{id}/cancel"),
-        Ask::new("POST", "/v1/jobs/{id}/retry"),
-        Ask::new("POST", "/v1/jobs/{id}/retry").header("idempotency-key", "again"),
-        Ask::new("POST", "/v1/jobs/{id}/webhook"),
-        Ask::new("GET", "/v1/batches/{id}"),
-        Ask::new("GET", "/v1/batches/{id}").query("wait=1"),
-        Ask::new("GET", "/v1/batches/{id}/result"),
-        Ask::new("DELETE", job),
-        Ask::new("GET", letter),
-        Ask::new("DELETE", letter),
-        Ask::new("POST", "/v1/dead-letters/replay").body(&json!({"ids": [ID], "dry_run": true})),
-        Ask::new("POST", "/v1/dead-letters/replay").body(&json!({"ids": [ID]})),
-        Ask::new("POST", "/v1/dead-letters/replay").body(&json!({"filter": {}})),
-        Ask::new("GET", "/v1/dead-letters"),
-        Ask::new("GET", "/v1/dead-letters").query("cursor=ffff&limit=1"),
-        Ask::new("GET", "/v1/jobs"),
-        Ask::new("GET", "/v1/jobs").query("status=succeeded&label=secret:a"),
-        Ask::new("GET", "/v1/jobs").query("cursor=ffff&limit=1"),
-        Ask::new("GET", older),
-        Ask::new("GET", "/word-count").query("job_id={id}"),
-        Ask::new("GET", "/word-count").body(&json!({"job_id": ID})),
+        Request::new("GET", job),
+        Request::new("GET", job).query("wait=1"),
+        Request::new("GET", job).query("wait=1").header("if-none-match", "\"1\""),
+        Request::new("GET", job).header("if-none-match", "*"),
+        Request::new("HEAD", job),
+        Request::new("GET", result),
+        Request::new("GET", result).query("top=1&format=csv"),
+        Request::new("GET", result).query("format=ndjson&min_count=1"),
+        Request::new("GET", "/v1/jobs/{id}/explain"),
+        Request::new("GET", "/v1/jobs/{id}/explain").query("rules=unicode"),
+        Request::new("GET", "/v1/jobs/{id}/events"),
+        Request::new("GET", "/v1/jobs/{id}/events").header("last-event-id", "1"),
+        Request::new("POST", "/v1/jobs/{id}/cancel"),
+        Request::new("POST", "/v1/jobs/{id}/retry"),
+        Request::new("POST", "/v1/jobs/{id}/retry").header("idempotency-key", "again"),
+        Request::new("POST", "/v1/jobs/{id}/webhook"),
+        Request::new("GET", "/v1/batches/{id}"),
+        Request::new("GET", "/v1/batches/{id}").query("wait=1"),
+        Request::new("GET", "/v1/batches/{id}/result"),
+        Request::new("DELETE", job),
+        Request::new("GET", letter),
+        Request::new("DELETE", letter),
+        Request::new("POST", "/v1/dead-letters/replay")
+            .body(&json!({"ids": [ID], "dry_run": true})),
+        Request::new("POST", "/v1/dead-letters/replay").body(&json!({"ids": [ID]})),
+        Request::new("POST", "/v1/dead-letters/replay").body(&json!({"filter": {}})),
+        Request::new("GET", "/v1/dead-letters"),
+        Request::new("GET", "/v1/dead-letters").query("cursor=ffff&limit=1"),
+        Request::new("GET", "/v1/jobs"),
+        Request::new("GET", "/v1/jobs").query("status=succeeded&label=secret:a"),
+        Request::new("GET", "/v1/jobs").query("cursor=ffff&limit=1"),
+        Request::new("GET", older),
+        Request::new("GET", "/word-count").query("job_id={id}"),
+        Request::new("GET", "/word-count").body(&json!({"job_id": ID})),
         // Last, because afterwards there is a job of this id.
-        Ask::new("PUT", job).body(&json!({"text": "mine"})),
-        Ask::new("PUT", job).body(&json!({"text": "mine"})),
+        Request::new("PUT", job).body(&json!({"text": "mine"})),
+        Request::new("PUT", job).body(&json!({"text": "mine"})),
     ]
 }
 
 /// Returns an answer without what differs from one request to the next.
-fn settled(answer: &Answer, job_id: &str) -> String {
+fn comparable_answer(answer: &Answer, job_id: &str) -> String {
     let mut headers: Vec<(String, String)> = answer.headers.clone();
     // A time may be written with one digit less.
     let has_times = answer.status < 400;
@@ -122,7 +123,7 @@ fn settled(answer: &Answer, job_id: &str) -> String {
     let text = answer.text.replace(job_id, ID);
     let body = match serde_json::from_str::<Value>(&text) {
         Ok(mut json) => {
-            forget(&mut json);
+            clear_changing_fields(&mut json);
             json.to_string()
         }
         Err(_) => text,
@@ -130,21 +131,21 @@ fn settled(answer: &Answer, job_id: &str) -> String {
     format!("{} {headers:?} {body}", answer.status)
 }
 
-fn forget(json: &mut Value) {
+fn clear_changing_fields(json: &mut Value) {
     match json {
         Value::Object(fields) => {
             for (name, value) in fields {
                 let changes = ["trace_id", "created_at", "trace"].contains(&name.as_str());
-                if changes { *value = json!("…") } else { forget(value) }
+                if changes { *value = json!("…") } else { clear_changing_fields(value) }
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(forget),
+        Value::Array(values) => values.iter_mut().for_each(clear_changing_fields),
         _ => {}
     }
 }
 
 /// Returns the routes that the gateway has, as its source lists them.
-fn routes() -> BTreeSet<String> {
+fn gateway_routes() -> BTreeSet<String> {
     let source = fs::read_to_string(repository().join("gateway/src/routes.rs")).expect("routes");
     let listed = source.split(".route(").skip(1);
     let routes = listed.filter_map(|rest| rest.split('"').nth(1)).map(str::to_owned);
@@ -154,14 +155,14 @@ fn routes() -> BTreeSet<String> {
 }
 
 /// What one owner has: a finished job, a dead letter, and a job that runs.
-struct Possessions {
+struct OwnedJobs {
     client: Client,
     done: String,
     dead: String,
     running: String,
 }
 
-impl Possessions {
+impl OwnedJobs {
     fn all(&self) -> [&str; 3] {
         [&self.done, &self.dead, &self.running]
     }
@@ -193,12 +194,12 @@ impl Possessions {
     }
 }
 
-fn possessions(client: Client, site: &Site) -> Possessions {
+fn create_owned_jobs(client: Client, site: &Site) -> OwnedJobs {
     let done = client.submit(&json!({"text": "my secret", "labels": {"secret": "a"}}));
-    client.finished(&done, LIMIT);
+    client.wait_until_final(&done, LIMIT);
     let url = site.put("/busy", Page::status("503 Service Unavailable"));
     let dead = client.submit(&json!({"url": url}));
-    assert_eq!(client.finished(&dead, LIMIT)["dead_lettered"], true);
+    assert_eq!(client.wait_until_final(&dead, LIMIT)["dead_lettered"], true);
     let url = site.put("/stuck", Page::new("text/plain", "stuck in the middle").stalls_after(5));
     let running = client.submit(&json!({"url": url}));
     wait_for("the job runs", LIMIT, || {
@@ -208,29 +209,29 @@ fn possessions(client: Client, site: &Site) -> Possessions {
     wait_for("the dead letter is there", LIMIT, || {
         (client.get(&format!("/v1/dead-letters/{dead}")).status == 200).then_some(())
     });
-    Possessions { client, done, dead, running }
+    OwnedJobs { client, done, dead, running }
 }
 
 #[test]
 fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
-    let asks = walk();
+    let asks = all_requests();
     let mut walked: BTreeSet<String> = asks.iter().map(|ask| ask.route.to_owned()).collect();
     walked.extend(WITHOUT_OWNER.map(str::to_owned));
     walked.insert(BATCHES.to_owned());
-    assert_eq!(routes(), walked, "every route is to be walked");
+    assert_eq!(gateway_routes(), walked, "every route is to be walked");
 
     let mut keys = Keyring::new();
     let (a, b) = (keys.add("a", &json!({})), keys.add("b", &json!({})));
     let (name, path) = keys.setting();
     let stack = Stack::with(1, 1, &[(name, &path), ("WORDMILL_FETCH_STALL_TIMEOUT", "60s")]);
     let (site, b) = (Site::start(), stack.client().with_key(&b));
-    let theirs = possessions(stack.client().with_key(&a), &site);
+    let theirs = create_owned_jobs(stack.client().with_key(&a), &site);
     let named = [JSON, ("idempotency-key", "the-same-for-both")];
     let by_a = theirs.client.send("POST", "/v1/jobs", &named, br#"{"text": "one"}"#).json();
-    theirs.client.finished(by_a["job_id"].as_str().expect("an id"), LIMIT);
+    theirs.client.wait_until_final(by_a["job_id"].as_str().expect("an id"), LIMIT);
     let lines = br#"[{"text": "one"}]"#;
     let batch_of_a = theirs.client.send("POST", BATCHES, &named, lines).json();
-    theirs.client.finished(batch_of_a["batch_id"].as_str().expect("an id"), LIMIT);
+    theirs.client.wait_until_final(batch_of_a["batch_id"].as_str().expect("an id"), LIMIT);
     let before = theirs.look();
 
     for (number, id) in theirs.all().into_iter().enumerate() {
@@ -242,7 +243,11 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
             }
             let (real, none) = (ask.send(&b, id), ask.send(&b, &never));
             let what = format!("{} {}", ask.method, ask.path);
-            assert_eq!(settled(&real, id), settled(&none, &never), "{what} about {id}");
+            assert_eq!(
+                comparable_answer(&real, id),
+                comparable_answer(&none, &never),
+                "{what} about {id}"
+            );
             let secrets = ["secret", "busy", "stuck", "\"a\""];
             let leaks = theirs.all().into_iter().chain(secrets);
             for leak in leaks.filter(|leak| *leak != id) {
@@ -263,15 +268,15 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
     let by_b = b.send("POST", "/v1/jobs", &named, br#"{"text": "two words"}"#);
     assert_eq!(by_b.status, 202, "{by_b:?}");
     assert_ne!(by_a["job_id"], by_b.json()["job_id"]);
-    let puts: Vec<&Ask> = asks.iter().filter(|ask| ask.method == "PUT").collect();
+    let puts: Vec<&Request> = asks.iter().filter(|ask| ask.method == "PUT").collect();
     for (number, id) in theirs.all().into_iter().enumerate() {
         let never = NEVER.replace("-0000-7000-", &format!("-000{number}-7000-"));
         let (real, none) = (puts[0].send(&b, id), puts[0].send(&b, &never));
-        assert_eq!(settled(&real, id), settled(&none, &never), "PUT of {id}");
+        assert_eq!(comparable_answer(&real, id), comparable_answer(&none, &never), "PUT of {id}");
         assert_eq!(real.status, 202, "{real:?}");
-        let mine = b.finished(id, LIMIT);
+        let mine = b.wait_until_final(id, LIMIT);
         assert_eq!(mine["totals"]["words"], 1, "{mine}");
-        b.finished(&never, LIMIT);
+        b.wait_until_final(&never, LIMIT);
         assert_eq!(puts[1].send(&b, id).status, 200);
     }
     let (mine, wanted) = (b.get("/v1/jobs").json(), 7);
@@ -293,7 +298,7 @@ fn messages_that_are_no_jobs_are_shown_to_the_owner_public_alone() {
     let (name, path) = keys.setting();
     let stack = Stack::with(1, 1, &[(name, &path)]);
     let (a, public) = (stack.client().with_key(&a), stack.client().with_key(&public));
-    Admin::of(&stack.nats).publish("jobs.bulk.a.nonsense", "this is no job");
+    Admin::connect(&stack.nats).publish("jobs.bulk.a.nonsense", "this is no job");
     let letter = wait_for("the message is put aside", LIMIT, || {
         let list = public.get("/v1/dead-letters").json();
         list["data"][0]["id"].as_str().map(str::to_owned)
@@ -302,10 +307,10 @@ fn messages_that_are_no_jobs_are_shown_to_the_owner_public_alone() {
     assert_eq!(a.get("/v1/dead-letters").json()["data"], json!([]));
     let path = format!("/v1/dead-letters/{letter}");
     for (method, path) in [("GET", &path), ("DELETE", &path)] {
-        a.send(method, path, &[], b"").problem(404, "dead_letter_not_found");
+        a.send(method, path, &[], b"").expect_problem(404, "dead_letter_not_found");
     }
-    let asked = json!({"ids": [letter]});
-    let replayed = a.post("/v1/dead-letters/replay", &asked).json();
+    let request = json!({"ids": [letter]});
+    let replayed = a.post("/v1/dead-letters/replay", &request).json();
     assert_eq!(replayed["data"][0]["outcome"], "not_found", "{replayed}");
     assert_eq!(public.send("DELETE", &path, &[], b"").status, 204);
 }
@@ -326,12 +331,12 @@ fn jobs_of_two_owners_with_one_id_are_two_jobs_until_the_end() {
     }
     // Neither the queue nor the dead letters take one for the other, although both remember ids.
     for client in &owners {
-        assert_eq!(client.finished(NEVER, LIMIT)["dead_lettered"], true);
+        assert_eq!(client.wait_until_final(NEVER, LIMIT)["dead_lettered"], true);
         wait_for_letter(client, NEVER);
     }
     assert_eq!(site.hits("/busy"), 2);
     assert_eq!(owners[0].send("DELETE", &path, &[], b"").status, 204);
-    owners[0].get(&path).problem(410, "result_expired");
+    owners[0].get(&path).expect_problem(410, "result_expired");
     assert_eq!(owners[1].get(&path).status, 200);
 }
 
@@ -342,9 +347,9 @@ fn a_job_of_before_belongs_to_whoever_holds_the_key_of_public() {
     let (name, path) = keys.setting();
     let stack = Stack::with(1, 1, &[(name, &path)]);
     let message = job_message("interactive", NEVER, "from the time before keys");
-    Admin::of(&stack.nats).publish(&format!("jobs.interactive.public.{NEVER}"), &message);
-    let job = stack.client().with_key(&public).finished(NEVER, LIMIT);
+    Admin::connect(&stack.nats).publish(&format!("jobs.interactive.public.{NEVER}"), &message);
+    let job = stack.client().with_key(&public).wait_until_final(NEVER, LIMIT);
     assert_eq!(job["totals"]["words"], 5, "{job}");
     let path = format!("/v1/jobs/{NEVER}");
-    stack.client().with_key(&a).get(&path).problem(404, "job_not_found");
+    stack.client().with_key(&a).get(&path).expect_problem(404, "job_not_found");
 }

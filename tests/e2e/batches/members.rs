@@ -11,7 +11,7 @@ use wordmill_tests::keyring::Keyring;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::Rule;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::stream::{Event, EventStream};
 use wordmill_tests::{LIMIT, wait_for};
 
@@ -19,34 +19,34 @@ const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Sends one job a line.
-fn send(client: &Client, query: &str, headers: &[(&str, &str)], lines: &[Value]) -> Answer {
+fn send_lines(client: &Client, query: &str, headers: &[(&str, &str)], lines: &[Value]) -> Answer {
     let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let headers: Vec<_> = [&[NDJSON], headers].concat();
     client.send("POST", &format!("/v1/batches{query}"), &headers, body.as_bytes())
 }
 
 /// Sends a batch that has to be accepted, and returns the answer.
-fn accepted(client: &Client, lines: &[Value]) -> Value {
-    let answer = send(client, "", &[], lines);
+fn submit_batch(client: &Client, lines: &[Value]) -> Value {
+    let answer = send_lines(client, "", &[], lines);
     assert_eq!(answer.status, 202, "{answer:?}");
     let batch = answer.json();
-    let path = format!("/v1/batches/{}", id(&batch));
+    let path = format!("/v1/batches/{}", require_batch_id(&batch));
     assert_eq!(answer.header("location"), Some(&*path));
     assert_eq!(batch["links"]["self"], path);
     batch
 }
 
-fn id(batch: &Value) -> &str {
+fn require_batch_id(batch: &Value) -> &str {
     batch["batch_id"].as_str().expect("a batch id")
 }
 
 /// Returns the ids of the jobs that were accepted.
-fn members(batch: &Value) -> Vec<String> {
+fn member_ids(batch: &Value) -> Vec<String> {
     let lines = batch["lines"].as_array().expect("lines");
     lines.iter().filter_map(|line| line["job_id"].as_str()).map(str::to_owned).collect()
 }
 
-fn batch(client: &Client, id: &str) -> Value {
+fn get_batch(client: &Client, id: &str) -> Value {
     let answer = client.get(&format!("/v1/batches/{id}"));
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()
@@ -60,7 +60,7 @@ fn counts(succeeded: u32, failed: u32, cancelled: u32, refused: u32) -> Value {
 }
 
 /// Adds up the histograms of some jobs.
-fn sum(client: &Client, jobs: &[String]) -> BTreeMap<String, u64> {
+fn sum_histograms(client: &Client, jobs: &[String]) -> BTreeMap<String, u64> {
     let mut sum = BTreeMap::new();
     for job_id in jobs {
         for (word, count) in client.result(job_id)["word_count"].as_object().expect("words") {
@@ -70,7 +70,7 @@ fn sum(client: &Client, jobs: &[String]) -> BTreeMap<String, u64> {
     sum
 }
 
-fn words(result: &Value) -> BTreeMap<String, u64> {
+fn histogram(result: &Value) -> BTreeMap<String, u64> {
     let words = result["word_count"].as_object().expect("words").iter();
     words.map(|(word, count)| (word.clone(), count.as_u64().expect("a count"))).collect()
 }
@@ -109,7 +109,7 @@ fn each_line_is_accepted_or_refused_by_itself_and_the_rest_is_added_up() {
         [(2, "invalid_json"), (3, "invalid_url"), (5, "invalid_request"), (6, "invalid_option")];
     assert_eq!(refused, expected.map(|(line, code)| (json!(line), json!(code))), "{sent}");
 
-    let waited = client.get(&format!("/v1/batches/{}?wait=60", id(&sent))).json();
+    let waited = client.get(&format!("/v1/batches/{}?wait=60", require_batch_id(&sent))).json();
     assert_fields(&waited, json!({"status": "succeeded", "lane": "bulk"}));
     assert_eq!(waited["counts"], counts(4, 0, 0, 4), "{waited}");
     assert_eq!(array_length(&waited["attempts"]), 1, "{waited}");
@@ -118,15 +118,15 @@ fn each_line_is_accepted_or_refused_by_itself_and_the_rest_is_added_up() {
     assert_eq!(waited["source"]["kind"], "batch", "{waited}");
     assert_eq!(waited["source"]["batch"]["refused"], json!([[2, 3], [5, 6]]), "{waited}");
 
-    let jobs = members(&sent);
+    let jobs = member_ids(&sent);
     let first = client.get(&format!("/v1/jobs/{}", jobs[0])).json();
     assert_eq!(first["labels"], json!({"book": "2600", "part": "1"}));
     assert_fields(&first, json!({"batch": sent["batch_id"], "lane": "bulk"}));
     assert_eq!(first["links"]["batch"], sent["links"]["self"], "{first}");
     assert_ne!(first["trace_id"], waited["trace_id"]);
 
-    let result = client.get(&format!("/v1/batches/{}/result", id(&sent))).json();
-    assert_eq!(words(&result), sum(client, &jobs));
+    let result = client.get(&format!("/v1/batches/{}/result", require_batch_id(&sent))).json();
+    assert_eq!(histogram(&result), sum_histograms(client, &jobs));
     let totals = jobs.iter().map(|job_id| client.result(job_id));
     let totals: Vec<Value> = totals.collect();
     let add = |of: &dyn Fn(&Value) -> &Value| -> u64 {
@@ -135,17 +135,18 @@ fn each_line_is_accepted_or_refused_by_itself_and_the_rest_is_added_up() {
     for name in ["words", "characters", "characters_no_spaces", "overlong_words"] {
         assert_eq!(result["totals"][name], add(&|result| &result["totals"][name]), "{name}");
     }
-    assert_eq!(result["totals"]["unique_words"], words(&result).len());
+    assert_eq!(result["totals"]["unique_words"], histogram(&result).len());
     for rule in ["unicode", "whitespace", "office", "gmx"] {
         let sums = add(&|result| &result["totals_by_rule"][rule]);
         assert_eq!(result["totals_by_rule"][rule], sums, "{rule}");
     }
-    let csv = client.get(&format!("/v1/batches/{}/result?format=csv&top=2", id(&sent)));
+    let csv =
+        client.get(&format!("/v1/batches/{}/result?format=csv&top=2", require_batch_id(&sent)));
     assert_eq!(csv.text, "word,count\r\nthe,4\r\nmill,2\r\n", "{csv:?}");
     // What is no batch is none, and the batch is a job like others.
-    client.get(&format!("/v1/batches/{}", jobs[0])).problem(404, "job_not_found");
-    client.get(&format!("/v1/batches/{}/result", jobs[0])).problem(404, "job_not_found");
-    assert_eq!(client.result(id(&sent)), result);
+    client.get(&format!("/v1/batches/{}", jobs[0])).expect_problem(404, "job_not_found");
+    client.get(&format!("/v1/batches/{}/result", jobs[0])).expect_problem(404, "job_not_found");
+    assert_eq!(client.result(require_batch_id(&sent)), result);
 }
 
 #[test]
@@ -155,12 +156,12 @@ fn an_array_is_a_batch_too_and_what_is_none_is_refused() {
     let jobs = json!([{"text": "a b"}, {"text": "b \"]},["}]);
     let answer = client.post("/v1/batches", &jobs);
     assert_eq!(answer.status, 202, "{answer:?}");
-    let job = client.finished(id(&answer.json()), LIMIT);
+    let job = client.wait_until_final(require_batch_id(&answer.json()), LIMIT);
     assert_eq!(job["totals"]["words"], 3, "{job}");
 
     let empty = |body: &str, code: &str| {
         let answer = client.send("POST", "/v1/batches", &[JSON], body.as_bytes());
-        let problem = answer.problem(422, "empty_batch");
+        let problem = answer.expect_problem(422, "empty_batch");
         if !code.is_empty() {
             assert_eq!(problem["lines"][0]["problem"]["code"], code, "{problem}");
         }
@@ -169,17 +170,19 @@ fn an_array_is_a_batch_too_and_what_is_none_is_refused() {
     empty("{\"text\": \"a\"}", "invalid_json");
     empty("[{}]", "invalid_request");
     empty("", "invalid_json");
-    let send = |query: &str, headers: &[(&str, &str)]| {
+    let submit = |query: &str, headers: &[(&str, &str)]| {
         client.send("POST", &format!("/v1/batches{query}"), headers, b"{\"text\": \"a\"}\n")
     };
-    send("", &[("content-type", "text/csv")]).problem(415, "unsupported_media_type");
-    send("", &[]).problem(415, "unsupported_media_type");
-    send("?lane=interactive", &[NDJSON]).problem(400, "invalid_query");
-    send("?rule=none", &[NDJSON]).problem(422, "invalid_option");
-    send("?label=x", &[NDJSON]).problem(422, "invalid_label");
-    send("", &[NDJSON, ("idempotency-key", "")]).problem(400, "invalid_idempotency_key");
-    client.get("/v1/batches/0198f0c2-0000-7000-8000-000000000000").problem(404, "job_not_found");
-    client.get("/v1/batches/nonsense").problem(400, "invalid_job_id");
+    submit("", &[("content-type", "text/csv")]).expect_problem(415, "unsupported_media_type");
+    submit("", &[]).expect_problem(415, "unsupported_media_type");
+    submit("?lane=interactive", &[NDJSON]).expect_problem(400, "invalid_query");
+    submit("?rule=none", &[NDJSON]).expect_problem(422, "invalid_option");
+    submit("?label=x", &[NDJSON]).expect_problem(422, "invalid_label");
+    submit("", &[NDJSON, ("idempotency-key", "")]).expect_problem(400, "invalid_idempotency_key");
+    client
+        .get("/v1/batches/0198f0c2-0000-7000-8000-000000000000")
+        .expect_problem(404, "job_not_found");
+    client.get("/v1/batches/nonsense").expect_problem(400, "invalid_job_id");
 
     // What comes before the damage is accepted, what comes after it is not.
     let cut = client.send("POST", "/v1/batches", &[JSON], b"[{\"text\": \"a\"}, {\"te");
@@ -194,24 +197,24 @@ fn lines_and_batches_are_bounded() {
     let stack = Stack::with(1, 0, &[("WORDMILL_JSON_SIZE_MAX", "1KiB")]);
     let client = stack.client();
     let long = json!({"text": "x".repeat(2000)});
-    let sent = accepted(client, &[json!({"text": "a"}), long, json!({"text": "b"})]);
+    let sent = submit_batch(client, &[json!({"text": "a"}), long, json!({"text": "b"})]);
     assert_fields(&sent, json!({"accepted": 2, "refused": 1}));
     assert_eq!(sent["lines"][1]["problem"]["code"], "input_too_large", "{sent}");
 
     let many = vec![json!({"text": "a"}); 10_002];
     // A busy broker stores only a part of them in time; the batch is sent again, as documented.
     let sent = wait_for("the batch is accepted", LIMIT, || {
-        let answer = send(client, "", &[("idempotency-key", "many")], &many);
+        let answer = send_lines(client, "", &[("idempotency-key", "many")], &many);
         assert!([202, 503].contains(&answer.status), "{answer:?}");
         (answer.status == 202).then(|| answer.json())
     });
     assert_fields(&sent, json!({"accepted": 10_000, "refused": 1}));
     let last = &sent["lines"][10_000];
     assert_fields(last, json!({"line": 10_001, "problem.code": "input_too_large"}));
-    let waiting = batch(client, id(&sent));
+    let waiting = get_batch(client, require_batch_id(&sent));
     assert_eq!(waiting["counts"]["queued"], 10_000, "{waiting}");
     // Two batches, and what they are made of.
-    assert_eq!(Admin::of(&stack.nats).messages("JOBS"), 10_004);
+    assert_eq!(Admin::connect(&stack.nats).message_count("JOBS"), 10_004);
 }
 
 #[test]
@@ -221,57 +224,61 @@ fn a_repeat_under_the_same_key_runs_nothing_twice() {
     let url = |n: u32| site.put(&format!("/{n}"), Page::new("text/plain", "two words"));
     let lines: Vec<_> = (0..20).map(|n| json!({"url": url(n)})).collect();
     let key = [("idempotency-key", "monday")];
-    let first = send(client, "", &key, &lines);
+    let first = send_lines(client, "", &key, &lines);
     assert_eq!(first.status, 202, "{first:?}");
     let first = first.json();
-    let done = client.finished(id(&first), LIMIT);
+    let done = client.wait_until_final(require_batch_id(&first), LIMIT);
     assert_eq!(done["totals"]["words"], 40, "{done}");
-    let again = send(client, "", &key, &lines);
+    let again = send_lines(client, "", &key, &lines);
     assert_eq!(again.status, 202, "{again:?}");
     let again = again.json();
     assert_fields(&again, json!({"batch_id": first["batch_id"], "lines": first["lines"]}));
-    assert_eq!(batch(client, id(&first)), done);
+    assert_eq!(get_batch(client, require_batch_id(&first)), done);
     assert!((0..20).all(|n| site.hits(&format!("/{n}")) == 1));
     // With other lines it is another batch.
     let others: Vec<_> = (0..20).map(|_| json!({"text": "other"})).collect();
-    let problem = send(client, "", &key, &others).problem(422, "idempotency_key_reused");
+    let problem =
+        send_lines(client, "", &key, &others).expect_problem(422, "idempotency_key_reused");
     assert_eq!(problem["lines"][0]["problem"]["code"], "idempotency_key_reused", "{problem}");
-    send(client, "", &key, &lines[..19]).problem(422, "idempotency_key_reused");
+    send_lines(client, "", &key, &lines[..19]).expect_problem(422, "idempotency_key_reused");
     // It is the same when one of its jobs is deleted meanwhile.
-    let job = format!("/v1/jobs/{}", members(&first)[3]);
+    let job = format!("/v1/jobs/{}", member_ids(&first)[3]);
     assert_eq!(client.send("DELETE", &job, &[], &[]).status, 204);
-    assert_eq!(send(client, "", &key, &lines).json()["lines"], first["lines"]);
+    assert_eq!(send_lines(client, "", &key, &lines).json()["lines"], first["lines"]);
     // Without a key it is a new one each time.
-    assert_ne!(id(&accepted(client, &lines)), id(&accepted(client, &lines)));
+    assert_ne!(
+        require_batch_id(&submit_batch(client, &lines)),
+        require_batch_id(&submit_batch(client, &lines))
+    );
 }
 
 #[test]
 fn a_batch_that_is_interrupted_goes_on_where_it_was_under_its_key() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     admin.reconfigure("JOBS", |config| config.max_messages = 300);
     let lines: Vec<_> = (0..400).map(|n| json!({"text": format!("job {n}")})).collect();
     let key = [("idempotency-key", "large")];
-    let problem = send(client, "", &key, &lines).problem(503, "queue_full");
+    let problem = send_lines(client, "", &key, &lines).expect_problem(503, "queue_full");
     let accepted = problem["accepted"].as_u64().expect("a number");
     assert!((1..400).contains(&accepted), "{accepted}");
     let batch_id = problem["batch_id"].as_str().expect("an id");
-    client.get(&format!("/v1/batches/{batch_id}")).problem(404, "job_not_found");
+    client.get(&format!("/v1/batches/{batch_id}")).expect_problem(404, "job_not_found");
     let codes = problem["lines"].as_array().expect("lines").iter();
     assert!(codes.clone().any(|line| line["problem"]["code"] == "queue_full"), "{problem}");
     assert_eq!(codes.filter(|line| line["job_id"].is_string()).count() as u64, accepted);
 
     admin.reconfigure("JOBS", |config| config.max_messages = 10_000);
     let whole = wait_for("there is room again", LIMIT, || {
-        let answer = send(client, "", &key, &lines);
+        let answer = send_lines(client, "", &key, &lines);
         (answer.status == 202).then(|| answer.json())
     });
     assert_fields(&whole, json!({"accepted": 400}));
-    assert_eq!(id(&whole), batch_id);
-    assert_eq!(admin.messages("JOBS"), 401);
+    assert_eq!(require_batch_id(&whole), batch_id);
+    assert_eq!(admin.message_count("JOBS"), 401);
     let worker = Worker::start(&stack.nats.address(), &[]);
-    ready(&worker.health);
-    let job = client.finished(batch_id, LIMIT);
+    wait_until_ready(&worker.health);
+    let job = client.wait_until_final(batch_id, LIMIT);
     assert_fields(&job, json!({"totals.words": 800, "counts": counts(400, 0, 0, 0)}));
 }
 
@@ -282,22 +289,24 @@ fn members_that_fail_or_are_withdrawn_are_counted_as_such() {
     let gone = site.put("/gone", Page::status("404 Not Found"));
     let busy = site.put("/busy", Page::status("503 Service Unavailable"));
     let slow = site.put("/slow", Page::new("text/plain", "never").after(LIMIT));
-    let sent = accepted(
+    let sent = submit_batch(
         client,
         &[json!({"text": "a b"}), json!({"url": gone}), json!({"url": busy}), json!({"url": slow})],
     );
-    let jobs = members(&sent);
+    let jobs = member_ids(&sent);
     // While one of them is unfinished, the batch says how far the others are.
     let waiting = wait_for("three have ended", LIMIT, || {
-        let waiting = batch(client, id(&sent));
+        let waiting = get_batch(client, require_batch_id(&sent));
         (waiting["counts"]["failed"] == 2 && waiting["counts"]["running"] == 1).then_some(waiting)
     });
     assert_fields(&waiting, json!({"status": "queued", "counts.succeeded": 1}));
     assert!(waiting["attempts"].as_array().expect("attempts").is_empty(), "{waiting}");
-    client.get(&format!("/v1/batches/{}/result", id(&sent))).problem(409, "job_not_finished");
+    client
+        .get(&format!("/v1/batches/{}/result", require_batch_id(&sent)))
+        .expect_problem(409, "job_not_finished");
     let cancelled = client.send("POST", &format!("/v1/jobs/{}/cancel", jobs[3]), &[], &[]);
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
-    let done = client.finished(id(&sent), LIMIT);
+    let done = client.wait_until_final(require_batch_id(&sent), LIMIT);
     assert_fields(&done, json!({"status": "succeeded", "counts": counts(1, 2, 1, 0)}));
     assert_eq!(done["totals"]["words"], 2, "{done}");
     let letters = client.get("/v1/dead-letters").json();
@@ -306,10 +315,11 @@ fn members_that_fail_or_are_withdrawn_are_counted_as_such() {
     // Done again it looks at the same jobs, of which one is deleted by now.
     let deleted = client.send("DELETE", &format!("/v1/jobs/{}", jobs[0]), &[], &[]);
     assert_eq!(deleted.status, 204, "{deleted:?}");
-    let again = client.send("POST", &format!("/v1/jobs/{}/retry", id(&sent)), &[], &[]);
-    let again = client.finished(again.json()["job_id"].as_str().expect("an id"), LIMIT);
+    let again =
+        client.send("POST", &format!("/v1/jobs/{}/retry", require_batch_id(&sent)), &[], &[]);
+    let again = client.wait_until_final(again.json()["job_id"].as_str().expect("an id"), LIMIT);
     assert_fields(&again, json!({"counts.gone": 1, "totals.words": 0}));
-    assert_eq!(batch(client, id(&sent)), done, "the first stays as it was");
+    assert_eq!(get_batch(client, require_batch_id(&sent)), done, "the first stays as it was");
 }
 
 #[test]
@@ -320,25 +330,25 @@ fn a_batch_that_waits_takes_no_slot_and_tells_of_its_progress() {
     let slow = site.put("/slow", Page::new("text/plain", "a b").after(Duration::from_secs(4)));
     let mut lines = vec![json!({"text": "a b"}); 3];
     lines.push(json!({"url": slow}));
-    let sent = accepted(client, &lines);
-    let mut events = EventStream::open(client, id(&sent), &[]);
+    let sent = submit_batch(client, &lines);
+    let mut events = EventStream::open(client, require_batch_id(&sent), &[]);
     wait_for("three are done, one runs", LIMIT, || {
-        let counts = &batch(client, id(&sent))["counts"];
+        let counts = &get_batch(client, require_batch_id(&sent))["counts"];
         (counts["succeeded"] == 3 && counts["running"] == 1).then_some(())
     });
     let other = client.submit(&json!({"text": "a", "lane": "bulk"}));
-    client.finished(&other, LIMIT);
-    assert_eq!(batch(client, id(&sent))["status"], "queued");
-    let mut seen = Vec::new();
+    client.wait_until_final(&other, LIMIT);
+    assert_eq!(get_batch(client, require_batch_id(&sent))["status"], "queued");
+    let mut states = Vec::new();
     while let Some(event) = events.next_job(LIMIT) {
         let Event::Job { data: job, .. } = event else { continue };
-        seen.push(job["counts"]["succeeded"].as_u64().expect("a number"));
+        states.push(job["counts"]["succeeded"].as_u64().expect("a number"));
         if job["status"] == "succeeded" {
             break;
         }
     }
-    assert!(seen.is_sorted() && seen.contains(&3) && seen.last() == Some(&4), "{seen:?}");
-    assert_eq!(client.finished(id(&sent), LIMIT)["totals"]["words"], 8);
+    assert!(states.is_sorted() && states.contains(&3) && states.last() == Some(&4), "{states:?}");
+    assert_eq!(client.wait_until_final(require_batch_id(&sent), LIMIT)["totals"]["words"], 8);
 }
 
 #[test]
@@ -348,10 +358,10 @@ fn a_cancelled_batch_takes_its_unfinished_members_along() {
     let slow = |n: u32| site.put(&format!("/{n}"), Page::new("text/plain", "a").after(LIMIT));
     let mut lines: Vec<_> = (0..30).map(|n| json!({"url": slow(n)})).collect();
     lines.insert(0, json!({"text": "quick"}));
-    let sent = accepted(client, &lines);
-    let jobs = members(&sent);
-    client.finished(&jobs[0], LIMIT);
-    let path = format!("/v1/jobs/{}/cancel", id(&sent));
+    let sent = submit_batch(client, &lines);
+    let jobs = member_ids(&sent);
+    client.wait_until_final(&jobs[0], LIMIT);
+    let path = format!("/v1/jobs/{}/cancel", require_batch_id(&sent));
     for _ in 0..2 {
         let cancelled = client.send("POST", &path, &[], &[]);
         assert_answer(&cancelled, 200, json!({"status": "cancelled"}));
@@ -360,8 +370,10 @@ fn a_cancelled_batch_takes_its_unfinished_members_along() {
         assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json()["status"], "cancelled");
     }
     assert_eq!(client.get(&format!("/v1/jobs/{}", jobs[0])).json()["status"], "succeeded");
-    Admin::of(&stack.nats).wait_until_idle();
-    client.get(&format!("/v1/batches/{}/result", id(&sent))).problem(409, "job_cancelled");
+    Admin::connect(&stack.nats).wait_until_idle();
+    client
+        .get(&format!("/v1/batches/{}/result", require_batch_id(&sent)))
+        .expect_problem(409, "job_cancelled");
 }
 
 #[test]
@@ -369,25 +381,25 @@ fn a_worker_that_dies_while_it_adds_up_is_replaced() {
     let stack = ProxiedStack::start(Proxied::Workers, &[]).with_ack_wait(Duration::from_secs(3));
     let client = stack.client();
     // Large results are read by nobody else here.
-    let reads = stack.proxy().on(Rule::lose("$JS.API.DIRECT.GET.OBJ_results"));
+    let reads = stack.proxy().add_rule(Rule::lose("$JS.API.DIRECT.GET.OBJ_results"));
     let mut first = stack.start_proxied_worker(&[]);
     let long =
         |from: u32| (from..from + 9000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
-    let sent = accepted(client, &[json!({"text": long(0)}), json!({"text": long(5000)})]);
+    let sent = submit_batch(client, &[json!({"text": long(0)}), json!({"text": long(5000)})]);
     wait_for("the sum is begun, and noted", LIMIT, || {
-        let running = batch(client, id(&sent))["status"] == "running";
+        let running = get_batch(client, require_batch_id(&sent))["status"] == "running";
         (running && reads.count() > 0).then_some(())
     });
     first.process.kill();
     let _second = stack.start_direct_worker(&[]);
-    let done = client.finished(id(&sent), LIMIT);
+    let done = client.wait_until_final(require_batch_id(&sent), LIMIT);
     assert_fields(&done, json!({"status": "succeeded", "counts": counts(2, 0, 0, 0)}));
     assert_eq!(array_length(&done["attempts"]), 2, "{done}");
     assert_eq!(done["attempts"][0]["failure"]["code"], "worker_crashed", "{done}");
     let totals = &done["totals"];
     assert_fields(totals, json!({"words": 18_000, "unique_words": 14_000}));
-    let result = client.get(&format!("/v1/batches/{}/result", id(&sent))).json();
-    assert_eq!(words(&result), sum(client, &members(&sent)));
+    let result = client.get(&format!("/v1/batches/{}/result", require_batch_id(&sent))).json();
+    assert_eq!(histogram(&result), sum_histograms(client, &member_ids(&sent)));
 }
 
 #[test]
@@ -398,8 +410,8 @@ fn a_quota_ends_a_batch_as_it_ends_single_jobs() {
     let stack = Stack::with(1, 0, &[(name, &path)]);
     let client = stack.client().with_key(&key);
     let lines: Vec<_> = (0..1000).map(|n| json!({"text": format!("job {n}")})).collect();
-    let answer = send(&client, "", &[], &lines);
-    let problem = answer.problem(429, "quota_exceeded");
+    let answer = send_lines(&client, "", &[], &lines);
+    let problem = answer.expect_problem(429, "quota_exceeded");
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
     assert!(problem["accepted"].as_u64().is_some_and(|accepted| accepted < 1000), "{problem}");
 }

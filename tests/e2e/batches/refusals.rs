@@ -23,17 +23,17 @@ fn body(lines: &[Value]) -> String {
 }
 
 /// Sends one job a line under the key.
-fn send(client: &Client, lines: &[Value]) -> Answer {
+fn send_lines(client: &Client, lines: &[Value]) -> Answer {
     client.send("POST", BATCHES, &[NDJSON, KEY], body(lines).as_bytes())
 }
 
-fn accepted(answer: &Answer) -> Value {
+fn require_accepted(answer: &Answer) -> Value {
     assert_eq!(answer.status, 202, "{answer:?}");
     answer.json()
 }
 
 /// Returns the last sequences of the queue and of the records: every job that starts raises both.
-fn state(admin: &Admin) -> (u64, u64) {
+fn last_sequences(admin: &Admin) -> (u64, u64) {
     (admin.last_sequence("JOBS"), admin.last_sequence("KV_job_state"))
 }
 
@@ -43,9 +43,9 @@ fn assert_refused(
     (status, code): (u16, &str),
     request: impl FnOnce() -> Answer,
 ) -> Value {
-    let before = state(admin);
-    let problem = request().problem(status, code);
-    assert_eq!(state(admin), before, "{code} started jobs: {problem}");
+    let before = last_sequences(admin);
+    let problem = request().expect_problem(status, code);
+    assert_eq!(last_sequences(admin), before, "{code} started jobs: {problem}");
     problem
 }
 
@@ -53,7 +53,7 @@ fn assert_refused(
 fn a_batch_that_cannot_be_right_is_refused_before_any_of_its_jobs_starts() {
     let webhooks = ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef");
     let stack = Stack::with(1, 0, &[("WORDMILL_JSON_SIZE_MAX", "1KiB"), webhooks]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let good = body(&[job(1), job(2)]);
     let post = |query: &str, headers: &[(&str, &str)], body: &str| {
         client.send("POST", &format!("{BATCHES}{query}"), headers, body.as_bytes())
@@ -83,30 +83,30 @@ fn a_batch_that_cannot_be_right_is_refused_before_any_of_its_jobs_starts() {
         assert_refused(&admin, (422, "empty_batch"), || post("", headers, body));
     }
     // No refused batch reserves the key.
-    accepted(&post("", &[NDJSON, KEY], &good));
+    require_accepted(&post("", &[NDJSON, KEY], &good));
 }
 
 #[test]
 fn another_body_under_the_key_of_a_batch_starts_nothing() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let lines: Vec<Value> = (0..20).map(job).collect();
-    let first = accepted(&send(client, &lines));
+    let first = require_accepted(&send_lines(client, &lines));
     let reused = (422, "idempotency_key_reused");
 
     let more = [&lines[..], &[job(20), job(21)]].concat();
-    assert_refused(&admin, reused, || send(client, &more));
-    assert_refused(&admin, reused, || send(client, &lines[..19]));
+    assert_refused(&admin, reused, || send_lines(client, &more));
+    assert_refused(&admin, reused, || send_lines(client, &lines[..19]));
     let mut other = more.clone();
     other[3] = job(100);
-    let problem = assert_refused(&admin, reused, || send(client, &other));
+    let problem = assert_refused(&admin, reused, || send_lines(client, &other));
     assert_eq!(problem["accepted"], Value::Null, "nothing is accepted: {problem}");
     let mut damaged = more.clone();
     damaged[3] = json!({"url": "nowhere"});
-    assert_refused(&admin, reused, || send(client, &damaged));
+    assert_refused(&admin, reused, || send_lines(client, &damaged));
     // Line 10,001 is refused for all that follow.
     let many: Vec<Value> = (0..10_001).map(job).collect();
-    assert_refused(&admin, reused, || send(client, &many));
+    assert_refused(&admin, reused, || send_lines(client, &many));
     let array = json!(more).to_string();
     let unclosed = &array[..array.len() - 1];
     let headers = [JSON, KEY];
@@ -120,52 +120,52 @@ fn another_body_under_the_key_of_a_batch_starts_nothing() {
     });
     // If every line differs, each has the problem.
     let others: Vec<Value> = (100..120).map(job).collect();
-    let problem = assert_refused(&admin, reused, || send(client, &others));
+    let problem = assert_refused(&admin, reused, || send_lines(client, &others));
     assert_eq!(problem["lines"][0]["problem"]["code"], "idempotency_key_reused", "{problem}");
 
     // The same body finds the same batch and starts nothing either.
-    let before = state(&admin);
-    let again = accepted(&send(client, &lines));
+    let before = last_sequences(&admin);
+    let again = require_accepted(&send_lines(client, &lines));
     assert_fields(&again, json!({"batch_id": first["batch_id"], "lines": first["lines"]}));
-    assert_eq!(state(&admin), before);
+    assert_eq!(last_sequences(&admin), before);
 }
 
 #[test]
 fn a_batch_that_is_no_longer_kept_starts_nothing_under_its_key() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
-    let first = accepted(&send(client, &[job(0)]));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let first = require_accepted(&send_lines(client, &[job(0)]));
     let path = format!("/v1/jobs/{}", first["batch_id"].as_str().expect("an id"));
     assert_eq!(client.send("POST", &format!("{path}/cancel"), &[], &[]).status, 200);
     assert_eq!(client.send("DELETE", &path, &[], &[]).status, 204);
-    assert_refused(&admin, (410, "result_expired"), || send(client, &[job(0), job(1)]));
+    assert_refused(&admin, (410, "result_expired"), || send_lines(client, &[job(0), job(1)]));
 }
 
 #[test]
 fn a_repeat_enqueues_a_batch_whose_message_is_missing() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let lines = [job(0), job(1)];
-    let first = accepted(&send(client, &lines));
+    let first = require_accepted(&send_lines(client, &lines));
     admin.delete_message("JOBS", admin.last_sequence("JOBS"));
-    assert_eq!(admin.messages("JOBS"), 2);
+    assert_eq!(admin.message_count("JOBS"), 2);
     // As if the gateway had died after it had created the record.
-    let again = accepted(&send(client, &lines));
+    let again = require_accepted(&send_lines(client, &lines));
     assert_eq!(again["batch_id"], first["batch_id"]);
-    assert_eq!(admin.messages("JOBS"), 3);
+    assert_eq!(admin.message_count("JOBS"), 3);
 }
 
 #[test]
 fn a_body_that_breaks_off_is_answered_with_the_jobs_that_run() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let headers = [NDJSON, ("content-length", "100000")];
     let mut upload = Upload::begin(client, "POST", BATCHES, &headers);
     assert!(upload.send(body(&[job(0), json!({}), job(2)]).as_bytes()));
     upload.close();
-    let problem = upload.answer().problem(400, "incomplete_body");
+    let problem = upload.answer().expect_problem(400, "incomplete_body");
     assert_eq!(problem["accepted"], 2, "{problem}");
-    assert_eq!(admin.messages("JOBS"), 2);
+    assert_eq!(admin.message_count("JOBS"), 2);
     let lines = problem["lines"].as_array().expect("lines");
     for job_id in [&lines[0]["job_id"], &lines[2]["job_id"]] {
         let job = client.get(&format!("/v1/jobs/{}", job_id.as_str().expect("an id")));
@@ -177,7 +177,7 @@ fn a_body_that_breaks_off_is_answered_with_the_jobs_that_run() {
 #[test]
 fn of_two_bodies_under_one_key_at_the_same_time_the_one_refused_names_the_jobs_that_run() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let lines: Vec<Value> = (0..20).map(job).collect();
     let more = [&lines[..], &[job(20), job(21)]].concat();
     let (first, rest) = (body(&more[..1]), body(&more[1..]));
@@ -185,12 +185,12 @@ fn of_two_bodies_under_one_key_at_the_same_time_the_one_refused_names_the_jobs_t
     let headers = [NDJSON, KEY, ("content-length", length.as_str())];
     let mut slow = Upload::begin(client, "POST", BATCHES, &headers);
     assert!(slow.send(first.as_bytes()));
-    wait_for("its first job is queued", LIMIT, || (admin.messages("JOBS") == 1).then_some(()));
-    accepted(&send(client, &lines));
+    wait_for("its first job is queued", LIMIT, || (admin.message_count("JOBS") == 1).then_some(()));
+    require_accepted(&send_lines(client, &lines));
     assert!(slow.send(rest.as_bytes()));
-    let problem = slow.answer().problem(422, "idempotency_key_reused");
+    let problem = slow.answer().expect_problem(422, "idempotency_key_reused");
     let named = problem["lines"].as_array().expect("lines").iter();
     assert_eq!(named.filter(|line| line["job_id"].is_string()).count(), 22, "{problem}");
     // The batch, its members, and what only the slow request had.
-    assert_eq!(admin.messages("JOBS"), 1 + 20 + 2);
+    assert_eq!(admin.message_count("JOBS"), 1 + 20 + 2);
 }

@@ -9,12 +9,14 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
-use wordmill_tests::proxy::{Rule, Way};
+use wordmill_tests::proxy::{Direction, Rule};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready, shipped_configuration};
+use wordmill_tests::stack::{
+    Gateway, Nats, Stack, Worker, shipped_configuration, wait_until_ready,
+};
 use wordmill_tests::{LIMIT, wait_for};
 
-use crate::webhooks::delivery::{QUICK, settled};
+use crate::webhooks::delivery::{FAST_RETRIES, wait_until_settled};
 
 /// How long a message waits for its acknowledgement here, so that it comes again soon.
 const ACK_WAIT: Duration = Duration::from_secs(2);
@@ -22,9 +24,9 @@ const ACK_WAIT: Duration = Duration::from_secs(2);
 const ACK_WAIT_LONG: Duration = Duration::from_secs(30);
 
 /// Returns how many acknowledgements of a queue were checked, with this outcome.
-fn checks(worker: &Worker, queue: &str, outcome: &str) -> f64 {
+fn check_count(worker: &Worker, queue: &str, outcome: &str) -> f64 {
     let labels = [("queue", queue), ("outcome", outcome)];
-    let metrics = Metrics::of(&worker.health);
+    let metrics = Metrics::fetch(&worker.health);
     metrics.sum("wordmill_acknowledgement_checks_total", &labels).expect("a number")
 }
 
@@ -44,7 +46,7 @@ fn wait_until_unready(worker: &Worker) -> String {
 /// Runs a job to its success.
 fn run_job(client: &Client, text: &str) {
     let job_id = client.submit(&json!({"text": text}));
-    assert_eq!(client.finished(&job_id, LIMIT)["status"], "succeeded");
+    assert_eq!(client.wait_until_final(&job_id, LIMIT)["status"], "succeeded");
 }
 
 /// Starts a worker behind a proxy, beside a gateway that reaches the broker directly. Messages wait
@@ -57,7 +59,7 @@ fn start(ack_wait: Duration, settings: &[(&str, &str)]) -> (Worker, ProxiedStack
 
 /// Writes a configuration that uses acknowledgement subjects v2 and grants no right on any
 /// acknowledgement subject, but for the administrator.
-fn without_acknowledgements(directory: &Path) -> PathBuf {
+fn write_configuration_without_ack_rights(directory: &Path) -> PathBuf {
     let shipped = std::fs::read_to_string(shipped_configuration()).expect("the configuration");
     let others: Vec<&str> = shipped.lines().filter(|line| !line.contains("$JS.ACK.")).collect();
     assert!(others.len() < shipped.lines().count(), "there are rights to remove");
@@ -70,60 +72,62 @@ fn without_acknowledgements(directory: &Path) -> PathBuf {
 #[test]
 fn acknowledgements_that_are_refused_make_the_worker_unready_until_it_has_the_rights() {
     let (directory, store) = (TempDir::new().expect("one"), TempDir::new().expect("another"));
-    let refusing = without_acknowledgements(directory.path());
+    let refusing = write_configuration_without_ack_rights(directory.path());
     let mut nats = Nats::start_configured(store.path(), &refusing, Vec::new());
     nats.provision(&[]);
-    let admin = Admin::of(&nats);
+    let admin = Admin::connect(&nats);
     admin.set_ack_wait(ACK_WAIT);
     let gateway = Gateway::start(&nats.address(), &[]);
     let mut worker = Worker::start(&nats.address(), &[]);
-    ready(&gateway.client);
-    ready(&worker.health);
+    wait_until_ready(&gateway.client);
+    wait_until_ready(&worker.health);
 
     run_job(&gateway.client, "tea for two");
     let reason = wait_until_unready(&worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
     assert!(reason.contains("Permissions Violation"), "{reason}");
     assert!(reason.contains("$JS.ACK."), "{reason}");
-    assert_eq!(checks(&worker, "jobs", "confirmed"), 0.0);
+    assert_eq!(check_count(&worker, "jobs", "confirmed"), 0.0);
     // The message comes again, and so does the check: the state lasts as long as the fault.
     wait_for("another check fails", LIMIT, || {
-        (checks(&worker, "jobs", "unconfirmed") >= 2.0).then_some(())
+        (check_count(&worker, "jobs", "unconfirmed") >= 2.0).then_some(())
     });
     assert_eq!(worker.health.get("/readyz").status, 503);
-    assert_eq!(admin.messages("JOBS"), 1);
+    assert_eq!(admin.message_count("JOBS"), 1);
 
     nats.process.stop();
     nats.restart_configured(&shipped_configuration());
     admin.wait_until_idle();
     wait_for("a check is confirmed", LIMIT, || {
-        (checks(&worker, "jobs", "confirmed") >= 1.0).then_some(())
+        (check_count(&worker, "jobs", "confirmed") >= 1.0).then_some(())
     });
-    ready(&worker.health);
-    worker.process.logged("the broker confirms acknowledgements again", LIMIT);
+    wait_until_ready(&worker.health);
+    worker.process.wait_for_log("the broker confirms acknowledgements again", LIMIT);
 }
 
 #[test]
 fn acknowledgements_that_are_lost_make_the_worker_unready_until_one_arrives() {
     let (worker, stack) = &start(ACK_WAIT, &[]);
 
-    let lost = stack.proxy().on(Rule::lose("$JS.ACK.").going(Way::ToServer));
+    let lost_messages =
+        stack.proxy().add_rule(Rule::lose("$JS.ACK.").in_direction(Direction::ToServer));
     run_job(stack.client(), "tea for two");
     let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
-    assert!(lost.count() >= 1);
-    lost.end();
+    assert!(lost_messages.count() >= 1);
+    lost_messages.end();
     // Delivered again on the same connection, and confirmed now.
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     stack.admin.wait_until_idle();
-    assert!(checks(worker, "jobs", "confirmed") >= 1.0);
+    assert!(check_count(worker, "jobs", "confirmed") >= 1.0);
 }
 
 #[test]
 fn an_acknowledgement_that_is_not_answered_is_not_repeated() {
     let (worker, stack) = &start(ACK_WAIT_LONG, &[]);
 
-    let answers = stack.proxy().on(Rule::lose_answers("$JS.ACK.").going(Way::ToServer));
+    let answers =
+        stack.proxy().add_rule(Rule::lose_answers("$JS.ACK.").in_direction(Direction::ToServer));
     run_job(stack.client(), "tea for two");
     let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
@@ -133,8 +137,8 @@ fn an_acknowledgement_that_is_not_answered_is_not_repeated() {
     // The next job of the same worker, more than a second later.
     answers.end();
     run_job(stack.client(), "two for tea");
-    ready(&worker.health);
-    assert_eq!(checks(worker, "jobs", "unconfirmed"), 1.0);
+    wait_until_ready(&worker.health);
+    assert_eq!(check_count(worker, "jobs", "unconfirmed"), 1.0);
 }
 
 #[test]
@@ -150,8 +154,8 @@ fn acknowledgements_that_no_consumer_receives_make_the_worker_unready_at_once() 
         let job = client.get(&format!("/v1/jobs/{job_id}")).json();
         (job["status"] == "running").then_some(())
     });
-    Admin::of(&stack.nats).delete_consumer("interactive");
-    assert_eq!(client.finished(&job_id, LIMIT)["status"], "succeeded");
+    Admin::connect(&stack.nats).delete_consumer("interactive");
+    assert_eq!(client.wait_until_final(&job_id, LIMIT)["status"], "succeeded");
     let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
     assert!(reason.contains("no consumer receives acknowledgements (status 503)"), "{reason}");
@@ -159,20 +163,21 @@ fn acknowledgements_that_no_consumer_receives_make_the_worker_unready_at_once() 
 
 #[test]
 fn acknowledgements_of_webhooks_are_checked_by_themselves() {
-    let (worker, stack) = &start(ACK_WAIT, &QUICK);
+    let (worker, stack) = &start(ACK_WAIT, &FAST_RETRIES);
 
-    let lost = stack.proxy().on(Rule::lose("$JS.ACK.WEBHOOKS.").going(Way::ToServer));
+    let lost_messages =
+        stack.proxy().add_rule(Rule::lose("$JS.ACK.WEBHOOKS.").in_direction(Direction::ToServer));
     let hook = json!({"url": stack.receiver.url("/hook")});
     let job_id = stack.client().submit(&json!({"text": "tea for two", "webhook": hook}));
-    assert_eq!(settled(stack.client(), &job_id)["status"], "delivered");
+    assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
     let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of WEBHOOKS"), "{reason}");
-    assert_eq!(checks(worker, "jobs", "unconfirmed"), 0.0);
-    assert!(checks(worker, "jobs", "confirmed") >= 1.0);
-    lost.end();
-    ready(&worker.health);
-    assert!(checks(worker, "webhooks", "confirmed") >= 1.0);
-    assert_eq!(stack.receiver.received("/hook").len(), 1);
+    assert_eq!(check_count(worker, "jobs", "unconfirmed"), 0.0);
+    assert!(check_count(worker, "jobs", "confirmed") >= 1.0);
+    lost_messages.end();
+    wait_until_ready(&worker.health);
+    assert!(check_count(worker, "webhooks", "confirmed") >= 1.0);
+    assert_eq!(stack.receiver.requests("/hook").len(), 1);
 }
 
 #[test]
@@ -180,8 +185,9 @@ fn acknowledgements_that_arrive_are_confirmed_and_few_are_checked() {
     const JOBS: usize = 300;
     let stack = ProxiedStack::start(Proxied::Workers, &[]);
     let admin = &stack.admin;
-    let acknowledgements =
-        stack.proxy().on(Rule::pass("$JS.ACK.").going(Way::ToServer).saying("+ACK"));
+    let acknowledgements = stack
+        .proxy()
+        .add_rule(Rule::pass("$JS.ACK.").in_direction(Direction::ToServer).containing("+ACK"));
     admin.publish_jobs("interactive", JOBS, "tea for two");
     let worker = stack.start_proxied_worker(&[]);
     let start = Instant::now();
@@ -189,12 +195,12 @@ fn acknowledgements_that_arrive_are_confirmed_and_few_are_checked() {
     let seconds = start.elapsed().as_secs_f64();
     assert_eq!(acknowledgements.count(), JOBS, "one for each job");
     let confirmed = wait_for("a check is confirmed", LIMIT, || {
-        let confirmed = checks(&worker, "jobs", "confirmed");
+        let confirmed = check_count(&worker, "jobs", "confirmed");
         (confirmed > 0.0).then_some(confirmed)
     });
     // The first one, one per second, and what the time before and after adds to both.
     assert!(confirmed <= seconds + 3.0, "{confirmed} checks in {seconds} s");
-    assert_eq!(checks(&worker, "jobs", "unconfirmed"), 0.0);
+    assert_eq!(check_count(&worker, "jobs", "unconfirmed"), 0.0);
     assert_eq!(worker.health.get("/readyz").status, 200);
 }
 
@@ -202,16 +208,17 @@ fn acknowledgements_that_arrive_are_confirmed_and_few_are_checked() {
 fn a_connection_that_is_lost_with_a_check_under_way_raises_no_alarm() {
     let (worker, stack) = &start(ACK_WAIT, &[]);
 
-    let lost = stack.proxy().on(Rule::lose("$JS.ACK.").going(Way::ToServer));
+    let lost_messages =
+        stack.proxy().add_rule(Rule::lose("$JS.ACK.").in_direction(Direction::ToServer));
     let job_id = stack.client().submit(&json!({"text": "tea for two"}));
-    wait_for("the acknowledgement is lost", LIMIT, || (lost.count() > 0).then_some(()));
-    lost.end();
+    wait_for("the acknowledgement is lost", LIMIT, || (lost_messages.count() > 0).then_some(()));
+    lost_messages.end();
     stack.proxy().restore();
-    assert_eq!(stack.client().finished(&job_id, LIMIT)["status"], "succeeded");
+    assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["status"], "succeeded");
     stack.admin.wait_until_idle();
     wait_for("a check is confirmed", LIMIT, || {
-        (checks(worker, "jobs", "confirmed") >= 1.0).then_some(())
+        (check_count(worker, "jobs", "confirmed") >= 1.0).then_some(())
     });
-    assert_eq!(checks(worker, "jobs", "unconfirmed"), 0.0);
-    ready(&worker.health);
+    assert_eq!(check_count(worker, "jobs", "unconfirmed"), 0.0);
+    wait_until_ready(&worker.health);
 }

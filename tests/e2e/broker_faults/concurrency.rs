@@ -16,21 +16,21 @@ fn start(settings: &[(&str, &str)]) -> ProxiedStack {
 }
 
 /// Asks the first gateway for a job whose message never arrives, as if it had died in between.
-fn record_only(stack: &ProxiedStack, body: &Value) -> String {
-    let met = stack.proxies[0].on(Rule::lose("jobs."));
-    let problem = named(stack.client(), body).problem(503, "broker_unavailable");
-    met.end();
-    assert!(met.count() > 0);
-    assert_eq!(stack.admin.messages("JOBS"), 0);
+fn submit_without_message(stack: &ProxiedStack, body: &Value) -> String {
+    let handle = stack.proxies[0].add_rule(Rule::lose("jobs."));
+    let problem = submit_named(stack.client(), body).expect_problem(503, "broker_unavailable");
+    handle.end();
+    assert!(handle.count() > 0);
+    assert_eq!(stack.admin.message_count("JOBS"), 0);
     problem["job_id"].as_str().expect("an id").to_owned()
 }
 
-fn named(client: &Client, body: &Value) -> Answer {
+fn submit_named(client: &Client, body: &Value) -> Answer {
     let headers = [("content-type", "application/json"), ("idempotency-key", "k")];
     client.send("POST", "/v1/jobs", &headers, body.to_string().as_bytes())
 }
 
-fn id(answer: &Answer) -> String {
+fn require_accepted(answer: &Answer) -> String {
     assert_eq!(answer.status, 202, "{answer:?}");
     answer.json()["job_id"].as_str().expect("an id").to_owned()
 }
@@ -39,19 +39,19 @@ fn id(answer: &Answer) -> String {
 fn two_gateways_that_heal_one_job_put_in_one_message() {
     let stack = start(&[]);
     let body = json!({"text": "a b"});
-    let job_id = record_only(&stack, &body);
+    let job_id = submit_without_message(&stack, &body);
     let subject = format!("jobs.interactive.public.{job_id}");
     // First the job's own message id is free; then the stream remembers it, and has no message.
     for publishing in [format!("public.{job_id}"), format!("public.{job_id}.again")] {
-        let rule = || Rule::hold("jobs.").saying(&format!("Nats-Msg-Id: {publishing}\r\n"));
-        let held = [0, 1].map(|n: usize| stack.proxies[n].on(rule()));
+        let rule = || Rule::hold("jobs.").containing(&format!("Nats-Msg-Id: {publishing}\r\n"));
+        let held_messages = [0, 1].map(|n: usize| stack.proxies[n].add_rule(rule()));
         std::thread::scope(|scope| {
             let repeats = [0, 1].map(|n| {
                 let (client, body) = (&stack.gateways[n].client, &body);
-                scope.spawn(move || named(client, body))
+                scope.spawn(move || submit_named(client, body))
             });
             wait_for("both are about to put it in", LIMIT, || {
-                held.iter().all(|held| held.count() > 0).then_some(())
+                held_messages.iter().all(|handle| handle.count() > 0).then_some(())
             });
             stack.proxies.iter().for_each(Proxy::release);
             for repeat in repeats {
@@ -61,14 +61,14 @@ fn two_gateways_that_heal_one_job_put_in_one_message() {
                 assert_eq!(answer.json()["job_id"], job_id.as_str(), "{answer:?}");
             }
         });
-        assert_eq!(id(&named(stack.client(), &body)), job_id);
-        assert_eq!(stack.admin.messages("JOBS"), 1, "{publishing}");
-        stack.admin.remove("JOBS", &subject);
+        assert_eq!(require_accepted(&submit_named(stack.client(), &body)), job_id);
+        assert_eq!(stack.admin.message_count("JOBS"), 1, "{publishing}");
+        stack.admin.remove_message("JOBS", &subject);
     }
 }
 
 /// Waits until the stream has forgotten the message ids that it knows now.
-fn forget(admin: &Admin) {
+fn wait_until_message_ids_expire(admin: &Admin) {
     let (first, second) = ("jobs.probe.public.first", "jobs.probe.public.second");
     let publish = |subject| admin.publish_with(subject, "", &[("Nats-Msg-Id", "probe")]);
     publish(first);
@@ -77,7 +77,7 @@ fn forget(admin: &Admin) {
         publish(second);
         (admin.last_sequence("JOBS") > before).then_some(())
     });
-    [first, second].iter().for_each(|subject| admin.remove("JOBS", subject));
+    [first, second].iter().for_each(|subject| admin.remove_message("JOBS", subject));
 }
 
 #[test]
@@ -87,20 +87,20 @@ fn a_message_that_arrives_long_after_its_job_was_done_is_not_run() {
         config.duplicate_window = Duration::from_millis(100);
     });
     let body = json!({"url": stack.site.put("/once", Page::new("text/plain", "only once"))});
-    let held = stack.proxies[0].on(Rule::hold("jobs."));
-    let problem = named(stack.client(), &body).problem(503, "broker_unavailable");
-    assert!(held.count() > 0);
+    let held_messages = stack.proxies[0].add_rule(Rule::hold("jobs."));
+    let problem = submit_named(stack.client(), &body).expect_problem(503, "broker_unavailable");
+    assert!(held_messages.count() > 0);
     // Meanwhile the other gateway heals the job, and it is done.
-    let job_id = id(&named(&stack.gateways[1].client, &body));
+    let job_id = require_accepted(&submit_named(&stack.gateways[1].client, &body));
     assert_eq!(problem["job_id"], job_id.as_str());
     let _worker = stack.start_direct_worker(&[]);
-    let job = stack.gateways[1].client.finished(&job_id, LIMIT);
+    let job = stack.gateways[1].client.wait_until_final(&job_id, LIMIT);
     stack.admin.wait_until_idle();
     let path = format!("/v1/jobs/{job_id}");
     let etag = stack.gateways[1].client.get(&path).header("etag").map(str::to_owned);
 
-    forget(&stack.admin);
-    let records = stack.admin.messages("KV_job_state");
+    wait_until_message_ids_expire(&stack.admin);
+    let records = stack.admin.message_count("KV_job_state");
     let before = stack.admin.last_sequence("JOBS");
     stack.proxies[0].release();
     wait_for("the stream takes it once more", LIMIT, || {
@@ -110,7 +110,7 @@ fn a_message_that_arrives_long_after_its_job_was_done_is_not_run() {
     let late = stack.gateways[1].client.get(&path);
     assert_eq!(late.json(), job);
     assert_eq!(late.header("etag"), etag.as_deref());
-    assert_eq!(stack.admin.messages("KV_job_state"), records);
+    assert_eq!(stack.admin.message_count("KV_job_state"), records);
     assert_eq!(stack.site.hits("/once"), 1);
 }
 
@@ -119,17 +119,17 @@ fn a_sweeper_does_not_end_a_job_that_a_repeat_puts_in() {
     let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
     let stack = start(&sweeper);
     // Whichever gateway sweeps is held back when it is about to fail the job.
-    let lost = || Rule::hold("$KV.job_state.").saying(r#""code":"lost""#);
-    let held = [0, 1].map(|n: usize| stack.proxies[n].on(lost()));
+    let lost = || Rule::hold("$KV.job_state.").containing(r#""code":"lost""#);
+    let held_messages = [0, 1].map(|n: usize| stack.proxies[n].add_rule(lost()));
     let body = json!({"text": "a b"});
-    let job_id = record_only(&stack, &body);
+    let job_id = submit_without_message(&stack, &body);
     wait_for("the sweeper is about to fail the job", LIMIT, || {
-        held.iter().any(|held| held.count() > 0).then_some(())
+        held_messages.iter().any(|handle| handle.count() > 0).then_some(())
     });
-    assert_eq!(id(&named(stack.client(), &body)), job_id);
+    assert_eq!(require_accepted(&submit_named(stack.client(), &body)), job_id);
     stack.proxies.iter().for_each(Proxy::release);
     let _worker = stack.start_direct_worker(&[]);
-    assert_eq!(stack.client().finished(&job_id, LIMIT)["totals"]["words"], 2);
+    assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["totals"]["words"], 2);
     stack.admin.wait_until_idle();
 }
 
@@ -138,11 +138,12 @@ fn a_job_that_is_cancelled_while_its_first_delivery_reads_it_gets_no_result() {
     let stack = start(&[]);
     let (site, client) = (&stack.site, &stack.gateways[1].client);
     // What the worker hears of the record is what was true before, as from a replica that is behind.
-    let held = stack.proxies[0].on(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state."));
+    let held_messages =
+        stack.proxies[0].add_rule(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state."));
     let _worker = stack.start_proxied_worker(&[]);
     let page = site.put("/page", Page::new("text/plain", "a b"));
     let job_id = client.submit_url(&page);
-    wait_for("the record is read", LIMIT, || (held.count() > 0).then_some(()));
+    wait_for("the record is read", LIMIT, || (held_messages.count() > 0).then_some(()));
     let path = format!("/v1/jobs/{job_id}");
     let cancelled = client.send("POST", &format!("{path}/cancel"), &[], &[]);
     assert_eq!(cancelled.status, 200, "{cancelled:?}");

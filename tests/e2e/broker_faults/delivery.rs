@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
-use wordmill_tests::proxy::{Arrives, Rule};
+use wordmill_tests::proxy::{Forward, Rule};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::{LIMIT, wait_for};
 
@@ -31,13 +31,13 @@ fn start() -> ProxiedStack {
 }
 
 /// Submits a page of two words.
-fn submit(stack: &ProxiedStack, path: &str) -> String {
+fn submit_page(stack: &ProxiedStack, path: &str) -> String {
     stack.client().submit_url(&stack.site.put(path, Page::new("text/plain", "two words")))
 }
 
 /// Waits for a job's end and the end of its message, after which nothing may have changed.
-fn done(stack: &ProxiedStack, job_id: &str) -> Value {
-    let job = stack.client().finished(job_id, LIMIT);
+fn wait_until_settled(stack: &ProxiedStack, job_id: &str) -> Value {
+    let job = stack.client().wait_until_final(job_id, LIMIT);
     let etag = stack.etag(job_id);
     stack.admin.wait_until_idle();
     assert_eq!(stack.job(job_id), job);
@@ -46,8 +46,8 @@ fn done(stack: &ProxiedStack, job_id: &str) -> Value {
 }
 
 /// Asserts that a job was done at the first go.
-fn done_at_once(stack: &ProxiedStack, path: &str, job_id: &str) {
-    let job = done(stack, job_id);
+fn assert_done_in_one_attempt(stack: &ProxiedStack, path: &str, job_id: &str) {
+    let job = wait_until_settled(stack, job_id);
     assert_eq!(job["totals"]["words"], 2, "{job}");
     assert_eq!(array_length(&job["attempts"]), 1, "{job}");
     assert_eq!(stack.site.hits(path), 1, "{job}");
@@ -57,10 +57,10 @@ fn done_at_once(stack: &ProxiedStack, path: &str, job_id: &str) {
 fn a_lost_acknowledgement_costs_one_more_delivery() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
-    let met = stack.proxy().on(Rule::lose(ACK).saying("+ACK").times(1));
-    let job_id = submit(&stack, "/page");
-    done_at_once(&stack, "/page", &job_id);
-    assert_eq!(met.count(), 1);
+    let handle = stack.proxy().add_rule(Rule::lose(ACK).containing("+ACK").times(1));
+    let job_id = submit_page(&stack, "/page");
+    assert_done_in_one_attempt(&stack, "/page", &job_id);
+    assert_eq!(handle.count(), 1);
 }
 
 #[test]
@@ -70,20 +70,20 @@ fn a_dead_letter_that_was_not_confirmed_is_kept_before_the_message_goes() {
     for (n, rule) in [Rule::lose("dead."), Rule::lose_answers("dead.")].into_iter().enumerate() {
         let path = format!("/{n}");
         let url = stack.site.put(&path, Page::status("503 Service Unavailable"));
-        let met = stack.proxy().on(rule.times(1));
+        let handle = stack.proxy().add_rule(rule.times(1));
         let job_id = stack.client().submit_url(&url);
-        let job = done(&stack, &job_id);
+        let job = wait_until_settled(&stack, &job_id);
         assert_fields(&job, json!({"dead_lettered": true}));
-        assert_eq!(met.count(), 1, "{job}");
+        assert_eq!(handle.count(), 1, "{job}");
         assert_eq!(array_length(&job["attempts"]), 1, "{job}");
         assert_eq!(stack.site.hits(&path), 1, "{job}");
-        assert_eq!(stack.admin.messages("DEAD_JOBS"), n as u64 + 1);
+        assert_eq!(stack.admin.message_count("DEAD_JOBS"), n as u64 + 1);
     }
-    let met = stack.proxy().on(Rule::lose("dead.").times(1));
+    let handle = stack.proxy().add_rule(Rule::lose("dead.").times(1));
     stack.admin.publish("jobs.bulk.public.nonsense", "this is no job");
     stack.admin.wait_until_idle();
-    assert_eq!(met.count(), 1);
-    assert_eq!(stack.admin.messages("DEAD_JOBS"), 3);
+    assert_eq!(handle.count(), 1);
+    assert_eq!(stack.admin.message_count("DEAD_JOBS"), 3);
 }
 
 #[test]
@@ -91,16 +91,16 @@ fn a_job_that_comes_before_its_time_is_sent_back() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[("WORDMILL_RETRY_BASE", "8s")]);
     // The wish to get it later is lost, so it comes again after a second.
-    let met = stack.proxy().on(Rule::lose(ACK).saying("-NAK").times(1));
+    let handle = stack.proxy().add_rule(Rule::lose(ACK).containing("-NAK").times(1));
     let url = stack.site.put("/busy", Page::status("503 Service Unavailable"));
     let job_id = stack.client().submit_url(&url);
-    wait_for("the wish is lost", LIMIT, || (met.count() == 1).then_some(()));
-    let sent_back = stack.proxy().on(Rule::pass(ACK).saying("-NAK"));
+    wait_for("the wish is lost", LIMIT, || (handle.count() == 1).then_some(()));
+    let sent_back = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
     wait_for("the job is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
     assert_eq!(array_length(&stack.job(&job_id)["attempts"]), 1);
     assert_eq!(stack.site.hits("/busy"), 1);
     stack.site.put("/busy", Page::new("text/plain", "two words"));
-    let job = done(&stack, &job_id);
+    let job = wait_until_settled(&stack, &job_id);
     assert_fields(&job, json!({"totals.words": 2}));
     assert_eq!(array_length(&job["attempts"]), 2, "{job}");
     assert_eq!(stack.site.hits("/busy"), 2);
@@ -110,10 +110,10 @@ fn a_job_that_comes_before_its_time_is_sent_back() {
 fn a_record_that_cannot_be_read_is_asked_for_again() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
-    let met = stack.proxy().on(Rule::lose(LOOK).times(1));
-    let job_id = submit(&stack, "/page");
-    done_at_once(&stack, "/page", &job_id);
-    assert_eq!(met.count(), 1);
+    let handle = stack.proxy().add_rule(Rule::lose(LOOK).times(1));
+    let job_id = submit_page(&stack, "/page");
+    assert_done_in_one_attempt(&stack, "/page", &job_id);
+    assert_eq!(handle.count(), 1);
 }
 
 #[test]
@@ -128,9 +128,9 @@ fn what_ended_while_it_was_being_read_is_not_begun() {
         });
         first.process.kill();
         // The next delivery reads the record, and hears late of it what was true then.
-        let held = stack.proxy().on(Rule::hold_answers(LOOK));
+        let held_messages = stack.proxy().add_rule(Rule::hold_answers(LOOK));
         let _second = stack.start_proxied_worker(&[]);
-        wait_for("the record is read", LIMIT, || (held.count() > 0).then_some(()));
+        wait_for("the record is read", LIMIT, || (held_messages.count() > 0).then_some(()));
         let job_path = format!("/v1/jobs/{job_id}");
         let cancelled = stack.client().send("POST", &format!("{job_path}/cancel"), &[], &[]);
         assert_eq!(cancelled.status, 200, "{cancelled:?}");
@@ -142,17 +142,17 @@ fn what_ended_while_it_was_being_read_is_not_begun() {
         assert_eq!(stack.site.hits(path), 1);
         match is_deleted {
             false => assert_eq!(stack.job(&job_id), cancelled.json()),
-            true => drop(stack.client().get(&job_path).problem(410, "result_expired")),
+            true => drop(stack.client().get(&job_path).expect_problem(410, "result_expired")),
         }
     }
 }
 
 /// Pages that answer when the test says so, the first visitor before the second.
-struct Turns {
+struct GatedPages {
     allowed: Arc<AtomicUsize>,
 }
 
-impl Turns {
+impl GatedPages {
     fn start(site: &Site, pages: [Page; 2]) -> Self {
         let allowed = Arc::new(AtomicUsize::new(0));
         let (turns, visitors) = (Arc::clone(&allowed), AtomicUsize::new(0));
@@ -166,39 +166,41 @@ impl Turns {
         Self { allowed }
     }
 
-    fn next(&self) {
+    fn answer_next(&self) {
         self.allowed.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 /// Lets a worker lose a job to another one without noticing, and end its attempt with `page` while
 /// that one runs. `written` is what its final write says.
-fn overtaken(page: Page, written: &str) -> Value {
+fn run_job_on_two_workers(page: Page, written: &str) -> Value {
     let stack = start();
-    let turns = Turns::start(&stack.site, [page, Page::new("text/plain", "now three words")]);
+    let turns = GatedPages::start(&stack.site, [page, Page::new("text/plain", "now three words")]);
     let log = ("WORDMILL_LOG", "debug");
     let mut first = stack.start_proxied_worker(&[ONE_AT_A_TIME[0], log]);
-    for rule in
-        [Rule::lose(ACK).saying("+WPI"), Rule::lose("events."), Rule::lose_answers(LOOK_AT_LEADER)]
-    {
-        stack.proxy().on(rule);
+    for rule in [
+        Rule::lose(ACK).containing("+WPI"),
+        Rule::lose("events."),
+        Rule::lose_answers(LOOK_AT_LEADER),
+    ] {
+        stack.proxy().add_rule(rule);
     }
     let job_id = stack.client().submit_url(&stack.site.url("/page"));
     wait_for("the first has asked", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
     let _second = stack.start_direct_worker(&[]);
     wait_for("the second has asked", LIMIT, || (stack.site.hits("/page") == 2).then_some(()));
-    let late = stack.proxy().on(Rule::lose_answers(RECORDS).saying(written));
-    turns.next();
+    let late = stack.proxy().add_rule(Rule::lose_answers(RECORDS).containing(written));
+    turns.answer_next();
     wait_for("the first says what it found", LIMIT, || (late.count() > 0).then_some(()));
     assert_eq!(stack.job(&job_id)["status"], "running");
     stack.proxy().release();
     if written.contains("failed") {
-        first.process.logged("another run has the job; this delivery is dropped", LIMIT);
+        first.process.wait_for_log("another run has the job; this delivery is dropped", LIMIT);
         assert_eq!(stack.job(&job_id)["status"], "running");
-        turns.next();
+        turns.answer_next();
     }
-    let job = done(&stack, &job_id);
-    turns.next();
+    let job = wait_until_settled(&stack, &job_id);
+    turns.answer_next();
     assert_eq!(array_length(&job["attempts"]), 2, "{job}");
     assert_eq!(stack.site.hits("/page"), 2, "{job}");
     job
@@ -206,7 +208,8 @@ fn overtaken(page: Page, written: &str) -> Value {
 
 #[test]
 fn a_late_success_ends_a_job_that_somebody_else_runs() {
-    let job = overtaken(Page::new("text/plain", "two words"), r#""status":"succeeded""#);
+    let job =
+        run_job_on_two_workers(Page::new("text/plain", "two words"), r#""status":"succeeded""#);
     assert_eq!(job["totals"]["words"], 2, "{job}");
     assert_eq!(job["attempts"][0]["failure"], Value::Null, "{job}");
     assert_eq!(job["attempts"][1]["failure"], Value::Null, "{job}");
@@ -214,7 +217,7 @@ fn a_late_success_ends_a_job_that_somebody_else_runs() {
 
 #[test]
 fn a_late_failure_does_not_end_a_job_that_somebody_else_runs() {
-    let job = overtaken(Page::status("404 Not Found"), r#""status":"failed""#);
+    let job = run_job_on_two_workers(Page::status("404 Not Found"), r#""status":"failed""#);
     assert_eq!(job["totals"]["words"], 3, "{job}");
     assert_eq!(job["attempts"][0]["failure"]["code"], "worker_crashed", "{job}");
 }
@@ -228,15 +231,15 @@ fn a_final_write_that_is_unclear_is_settled_at_the_leader() {
     let rules = [
         Rule::lose(RECORDS).times(1),
         Rule::lose_answers(RECORDS).times(1),
-        Rule::answer(RECORDS, ON_ITS_WAY, Arrives::No).times(1),
-        Rule::answer(RECORDS, ON_ITS_WAY, Arrives::Yes).times(1),
+        Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).times(1),
+        Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes).times(1),
     ];
     for (n, rule) in rules.into_iter().enumerate() {
         let path = format!("/{n}");
-        let met = stack.proxy().on(rule.saying("succeeded"));
-        let job_id = submit(&stack, &path);
-        done_at_once(&stack, &path, &job_id);
-        assert_eq!(met.count(), 1);
+        let handle = stack.proxy().add_rule(rule.containing("succeeded"));
+        let job_id = submit_page(&stack, &path);
+        assert_done_in_one_attempt(&stack, &path, &job_id);
+        assert_eq!(handle.count(), 1);
         stack.proxy().release();
     }
 }
@@ -245,12 +248,12 @@ fn a_final_write_that_is_unclear_is_settled_at_the_leader() {
 fn a_write_that_is_on_its_way_for_long_is_waited_for() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
-    let busy = Rule::answer(RECORDS, ON_ITS_WAY, Arrives::No).saying("succeeded");
-    let met = stack.proxy().on(busy);
-    let job_id = submit(&stack, "/page");
-    wait_for("it was tried some times", LIMIT, || (met.count() >= 4).then_some(()));
+    let busy = Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).containing("succeeded");
+    let handle = stack.proxy().add_rule(busy);
+    let job_id = submit_page(&stack, "/page");
+    wait_for("it was tried some times", LIMIT, || (handle.count() >= 4).then_some(()));
     stack.proxy().release();
-    done_at_once(&stack, "/page", &job_id);
+    assert_done_in_one_attempt(&stack, "/page", &job_id);
 }
 
 #[test]
@@ -263,10 +266,10 @@ fn a_large_result_that_was_not_stored_is_stored_again() {
     {
         let path = format!("/{n}");
         let url = stack.site.put(&path, Page::new("text/plain", words.join(" ")));
-        let met = stack.proxy().on(rule.times(1));
+        let handle = stack.proxy().add_rule(rule.times(1));
         let job_id = stack.client().submit_url(&url);
-        let job = done(&stack, &job_id);
-        assert_eq!(met.count(), 1, "{job}");
+        let job = wait_until_settled(&stack, &job_id);
+        assert_eq!(handle.count(), 1, "{job}");
         let result = stack.client().result(&job_id);
         assert_eq!(result["word_count"].as_object().map(serde_json::Map::len), Some(8000));
     }
@@ -276,8 +279,8 @@ fn a_large_result_that_was_not_stored_is_stored_again() {
 fn a_job_whose_progress_cannot_be_written_is_kept() {
     let stack = start();
     let _first = stack.start_proxied_worker(ONE_AT_A_TIME);
-    let unwritten = stack.proxy().on(Rule::lose_answers(RECORDS).saying("running"));
-    let unread = stack.proxy().on(Rule::lose_answers(LOOK_AT_LEADER));
+    let unwritten = stack.proxy().add_rule(Rule::lose_answers(RECORDS).containing("running"));
+    let unread = stack.proxy().add_rule(Rule::lose_answers(LOOK_AT_LEADER));
     // Whatever is not answered takes as long as the queue waits for a sign of life.
     let page = Page::new("text/plain", "two words").after(Duration::from_secs(6));
     let job_id = stack.client().submit_url(&stack.site.put("/page", page));
@@ -287,27 +290,27 @@ fn a_job_whose_progress_cannot_be_written_is_kept() {
         (unwritten.count() > 0 && unread.count() > 1).then_some(())
     });
     stack.proxy().release();
-    done_at_once(&stack, "/page", &job_id);
+    assert_done_in_one_attempt(&stack, "/page", &job_id);
 }
 
 /// Stops a worker in the middle of a job while `rules` hold, and returns what its successor makes of
 /// the job.
-fn stopped(rules: Vec<Rule>, is_met: impl Fn(&[usize]) -> bool) -> Value {
+fn stop_worker_during_job(rules: Vec<Rule>, is_expected: impl Fn(&[usize]) -> bool) -> Value {
     let stack = start();
     // What is not handed back comes late.
     stack.admin.set_ack_wait(Duration::from_secs(30));
     let mut worker = stack.start_proxied_worker(&[("WORDMILL_SHUTDOWN_GRACE", "100ms")]);
-    let met: Vec<_> = rules.into_iter().map(|rule| stack.proxy().on(rule)).collect();
+    let handles: Vec<_> = rules.into_iter().map(|rule| stack.proxy().add_rule(rule)).collect();
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(30));
     let job_id = stack.client().submit_url(&stack.site.put("/page", slow));
-    wait_for("the job is in hand", LIMIT, || (met[0].count() > 0).then_some(()));
+    wait_for("the job is in hand", LIMIT, || (handles[0].count() > 0).then_some(()));
     worker.process.signal(Signal::TERM);
-    assert!(worker.process.wait(LIMIT).success(), "{}", worker.process.output());
-    let counts: Vec<usize> = met.iter().map(wordmill_tests::proxy::Met::count).collect();
-    assert!(is_met(&counts), "{counts:?}");
+    assert!(worker.process.wait_for_exit(LIMIT).success(), "{}", worker.process.output());
+    let counts: Vec<usize> = handles.iter().map(wordmill_tests::proxy::RuleHandle::count).collect();
+    assert!(is_expected(&counts), "{counts:?}");
     stack.site.put("/page", Page::new("text/plain", "two words"));
     let _second = stack.start_direct_worker(&[]);
-    let job = stack.client().finished(&job_id, Duration::from_secs(15));
+    let job = stack.client().wait_until_final(&job_id, Duration::from_secs(15));
     assert_eq!(job["totals"]["words"], 2, "{job}");
     stack.admin.wait_until_idle();
     job
@@ -316,28 +319,28 @@ fn stopped(rules: Vec<Rule>, is_met: impl Fn(&[usize]) -> bool) -> Value {
 #[test]
 fn a_start_that_was_not_confirmed_is_handed_back_all_the_same() {
     let rules = vec![
-        Rule::lose_answers(RECORDS).saying("running").times(1),
+        Rule::lose_answers(RECORDS).containing("running").times(1),
         Rule::lose_answers(LOOK_AT_LEADER).times(1),
     ];
-    let job = stopped(rules, |met| met == [1, 1]);
+    let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
     assert_eq!(array_length(&job["attempts"]), 1, "a hand-back is no attempt: {job}");
 }
 
 #[test]
 fn a_hand_back_that_was_not_confirmed_is_one_all_the_same() {
     let rules = vec![
-        Rule::pass(RECORDS).saying("running"),
-        Rule::lose_answers(RECORDS).saying(r#""status":"queued""#).times(1),
+        Rule::pass(RECORDS).containing("running"),
+        Rule::lose_answers(RECORDS).containing(r#""status":"queued""#).times(1),
     ];
-    let job = stopped(rules, |met| met == [1, 1]);
+    let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
     assert_eq!(array_length(&job["attempts"]), 1, "a hand-back is no attempt: {job}");
 }
 
 #[test]
 fn a_job_is_given_back_even_if_nobody_can_be_asked_about_it() {
     let rules =
-        vec![Rule::lose_answers(RECORDS).saying("running"), Rule::lose_answers(LOOK_AT_LEADER)];
-    let job = stopped(rules, |met| met[0] > 0 && met[1] > 1);
+        vec![Rule::lose_answers(RECORDS).containing("running"), Rule::lose_answers(LOOK_AT_LEADER)];
+    let job = stop_worker_during_job(rules, |counts| counts[0] > 0 && counts[1] > 1);
     // Nobody could tell that the attempt had not ended by a crash.
     assert_eq!(array_length(&job["attempts"]), 2, "{job}");
     assert_eq!(job["attempts"][0]["failure"]["code"], "worker_crashed", "{job}");
@@ -351,17 +354,17 @@ fn a_job_on_its_way_to_a_worker_that_stops_is_done_at_once_by_another() {
     let in_time = (0..3).any(|n| {
         let path = format!("/{n}");
         let mut worker = stack.start_proxied_worker(&[]);
-        let held = stack.proxy().on(Rule::hold(ACK).saying("job_id"));
-        let ended = stack.proxy().on(Rule::pass("$JS.API.DIRECT.GET.KV_job_state"));
-        let job_id = submit(&stack, &path);
-        wait_for("the job is on its way", LIMIT, || (held.count() == 1).then_some(()));
+        let held_messages = stack.proxy().add_rule(Rule::hold(ACK).containing("job_id"));
+        let ended = stack.proxy().add_rule(Rule::pass("$JS.API.DIRECT.GET.KV_job_state"));
+        let job_id = submit_page(&stack, &path);
+        wait_for("the job is on its way", LIMIT, || (held_messages.count() == 1).then_some(()));
         worker.process.signal(Signal::TERM);
         wait_for("the worker takes no more", LIMIT, || (ended.count() > 0).then_some(()));
         stack.proxy().release();
-        assert!(worker.process.wait(LIMIT).success(), "{}", worker.process.output());
+        assert!(worker.process.wait_for_exit(LIMIT).success(), "{}", worker.process.output());
         let _second = stack.start_direct_worker(&[]);
         let started = std::time::Instant::now();
-        done_at_once(&stack, &path, &job_id);
+        assert_done_in_one_attempt(&stack, &path, &job_id);
         started.elapsed() < Duration::from_secs(15)
     });
     assert!(in_time, "a job that was on its way was dropped, three times");

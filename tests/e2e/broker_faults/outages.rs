@@ -8,21 +8,21 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
+use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
 /// What is promised is 3 s; the rest is for a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 
-fn unavailable(client: &Client) {
+fn assert_unavailable(client: &Client) {
     let started = Instant::now();
     let submitted = client.post("/v1/jobs", &json!({"text": "a b"}));
-    submitted.problem(503, "broker_unavailable");
+    submitted.expect_problem(503, "broker_unavailable");
     assert!(started.elapsed() < ANSWER_MAX, "{:?}", started.elapsed());
 
     let started = Instant::now();
     let polled = client.get("/v1/jobs/0198f0c2-0000-7000-8000-000000000000");
-    polled.problem(503, "broker_unavailable");
+    polled.expect_problem(503, "broker_unavailable");
     assert!(started.elapsed() < ANSWER_MAX, "{:?}", started.elapsed());
 }
 
@@ -34,9 +34,9 @@ fn waiting_reason(client: &Client) -> String {
     reason.as_str().expect("a reason").to_owned()
 }
 
-fn counts(client: &Client) {
+fn assert_counts_text(client: &Client) {
     let job_id = client.submit(&json!({"text": "a b"}));
-    let job = client.finished(&job_id, LIMIT);
+    let job = client.wait_until_final(&job_id, LIMIT);
     assert_eq!(job["totals"]["words"], 2, "{job}");
 }
 
@@ -51,7 +51,7 @@ fn services_wait_for_a_broker_and_for_its_provisioning() {
         assert!(waiting_reason(client).contains("no connection"), "{}", waiting_reason(client));
         assert_eq!(client.get("/livez").status, 200);
     }
-    unavailable(&gateway.client);
+    assert_unavailable(&gateway.client);
 
     nats.restart();
     for client in [&gateway.client, &worker.health] {
@@ -60,9 +60,9 @@ fn services_wait_for_a_broker_and_for_its_provisioning() {
         });
     }
     nats.provision(&[]);
-    ready(&gateway.client);
-    ready(&worker.health);
-    counts(&gateway.client);
+    wait_until_ready(&gateway.client);
+    wait_until_ready(&worker.health);
+    assert_counts_text(&gateway.client);
 }
 
 #[test]
@@ -74,19 +74,19 @@ fn a_broker_that_is_killed_in_mid_flight_costs_nothing_but_time() {
     wait_for("the page is asked for", LIMIT, || (site.hits("/slow") > 0).then_some(()));
 
     stack.nats.process.kill();
-    unavailable(stack.client());
+    assert_unavailable(stack.client());
     wait_for("readiness notices", LIMIT, || {
         (stack.client().get("/readyz").status == 503
             && stack.workers[0].health.get("/readyz").status == 503)
             .then_some(())
     });
     stack.nats.restart();
-    ready(stack.client());
-    ready(&stack.workers[0].health);
-    counts(stack.client());
-    let job = stack.client().finished(&job_id, LIMIT);
+    wait_until_ready(stack.client());
+    wait_until_ready(&stack.workers[0].health);
+    assert_counts_text(stack.client());
+    let job = stack.client().wait_until_final(&job_id, LIMIT);
     assert_eq!(job["totals"]["words"], 3, "{job}");
-    Admin::of(&stack.nats).wait_until_idle();
+    Admin::connect(&stack.nats).wait_until_idle();
 }
 
 #[test]
@@ -98,18 +98,18 @@ fn a_job_that_the_queue_did_not_confirm_is_named_and_exists() {
     let started = Instant::now();
     let answer = client.post("/v1/jobs", &json!({"text": "to be or not to be"}));
     assert!(started.elapsed() < ANSWER_MAX, "{:?}", started.elapsed());
-    let problem = answer.problem(503, "broker_unavailable");
+    let problem = answer.expect_problem(503, "broker_unavailable");
     let job_id = problem["job_id"].as_str().expect("the id of the unconfirmed job").to_owned();
 
     stack.proxy().restore();
-    ready(client);
+    wait_until_ready(client);
     let job = client.get(&format!("/v1/jobs/{job_id}"));
     assert_eq!(job.json()["status"], "queued", "{job:?}");
     // However often it was repeated, it was stored once.
-    assert_eq!(stack.admin.messages("JOBS"), 1);
+    assert_eq!(stack.admin.message_count("JOBS"), 1);
 
     let _worker = Worker::start(&stack.nats.address(), &[]);
-    assert_eq!(client.finished(&job_id, LIMIT)["totals"]["words"], 6);
+    assert_eq!(client.wait_until_final(&job_id, LIMIT)["totals"]["words"], 6);
 }
 
 #[test]
@@ -117,26 +117,26 @@ fn a_connection_that_is_cut_is_made_again() {
     let stack = ProxiedStack::start(Proxied::Gateways(1), &[]);
     let client = stack.client();
     let _worker = stack.start_proxied_worker(&[]);
-    counts(client);
+    assert_counts_text(client);
 
     stack.proxy().cut();
-    unavailable(client);
+    assert_unavailable(client);
     stack.proxy().restore();
-    ready(client);
-    counts(client);
+    wait_until_ready(client);
+    assert_counts_text(client);
 }
 
 #[test]
 fn a_full_queue_declines_and_leaves_nothing_behind() {
     let stack = Stack::with(1, 0, &[]);
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     admin.reconfigure("JOBS", |config| config.max_messages = 2);
     let accepted: Vec<String> =
         (0..2).map(|_| stack.client().submit(&json!({"text": "a"}))).collect();
-    let records = admin.messages("KV_job_state");
+    let records = admin.message_count("KV_job_state");
     for _ in 0..3 {
         let declined = stack.client().post("/v1/jobs", &json!({"text": "a"}));
-        let problem = declined.problem(503, "queue_full");
+        let problem = declined.expect_problem(503, "queue_full");
         assert!(problem.get("job_id").is_none(), "{problem}");
     }
     // Polls go on, and what was declined is as if it had never been: only markers, which expire.
@@ -144,28 +144,28 @@ fn a_full_queue_declines_and_leaves_nothing_behind() {
         let job = stack.client().get(&format!("/v1/jobs/{job_id}"));
         assert_eq!(job.json()["status"], "queued", "{job:?}");
     }
-    assert_eq!(admin.messages("JOBS"), 2);
-    assert_eq!(admin.messages("KV_job_state"), records + 3);
+    assert_eq!(admin.message_count("JOBS"), 2);
+    assert_eq!(admin.message_count("KV_job_state"), records + 3);
 
     let worker = Worker::start(&stack.nats.address(), &[]);
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     for job_id in &accepted {
-        assert_eq!(stack.client().finished(job_id, LIMIT)["status"], "succeeded");
+        assert_eq!(stack.client().wait_until_final(job_id, LIMIT)["status"], "succeeded");
     }
     admin.wait_until_idle();
-    counts(stack.client());
+    assert_counts_text(stack.client());
 }
 
 #[test]
 fn a_queue_that_is_gone_declines_and_says_so() {
     let stack = Stack::with(1, 0, &[]);
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     admin.delete_stream("JOBS");
     let declined = stack.client().post("/v1/jobs", &json!({"text": "a"}));
-    let problem = declined.problem(503, "broker_unavailable");
+    let problem = declined.expect_problem(503, "broker_unavailable");
     assert!(problem.get("job_id").is_none(), "nothing was queued, and that is certain: {problem}");
     stack.nats.provision(&[]);
     let worker = Worker::start(&stack.nats.address(), &[]);
-    ready(&worker.health);
-    counts(stack.client());
+    wait_until_ready(&worker.health);
+    assert_counts_text(stack.client());
 }

@@ -11,7 +11,7 @@ use wordmill_tests::cluster::Cluster;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::Rule;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Worker, ready};
+use wordmill_tests::stack::{Gateway, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, pause, wait_for};
 
 /// How long a server may be held back before it disturbs the others.
@@ -24,7 +24,7 @@ const LED: [&str; 4] =
     ["STREAM JOBS", "STREAM KV_job_state", "CONSUMER JOBS.interactive", "CONSUMER JOBS.bulk"];
 
 /// Returns a server that leads neither the queue nor the records.
-fn follower(admin: &Admin, cluster: &Cluster) -> usize {
+fn find_follower(admin: &Admin, cluster: &Cluster) -> usize {
     wait_for("somebody leads", LIMIT, || {
         let leaders = ["JOBS", "KV_job_state"].map(|stream| admin.leader(stream));
         let follows = |index: &usize| !leaders.contains(&format!("n{index}"));
@@ -38,13 +38,13 @@ fn follower(admin: &Admin, cluster: &Cluster) -> usize {
 fn while_behind(cluster: &Cluster, admin: &Admin, mut look: impl FnMut(usize) -> bool) {
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {
-        let behind = follower(admin, cluster);
+        let behind = find_follower(admin, cluster);
         let started = Instant::now();
-        cluster.hold_back(behind);
+        cluster.delay_replication(behind);
         let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(behind)));
         // On a busy machine it may have taken too long to mean anything.
         let was_in_time = started.elapsed() < BEHIND_MAX;
-        cluster.catch_up();
+        cluster.resume_replication();
         cluster.wait_until_healthy();
         match looked {
             Ok(true) if was_in_time => return,
@@ -55,11 +55,11 @@ fn while_behind(cluster: &Cluster, admin: &Admin, mut look: impl FnMut(usize) ->
     panic!("no answer of a server that is behind was met");
 }
 
-fn record(job_id: &str) -> String {
+fn record_subject(job_id: &str) -> String {
     format!("$KV.job_state.public.{job_id}")
 }
 
-fn is_queued(client: &Client, job_id: &str) {
+fn assert_queued(client: &Client, job_id: &str) {
     let job = client.get(&format!("/v1/jobs/{job_id}"));
     assert_answer(&job, 200, json!({"status": "queued"}));
 }
@@ -69,11 +69,11 @@ fn what_a_replica_does_not_know_yet_is_asked_of_the_leader() {
     let cluster = Cluster::linked(3);
     cluster.provision(&[]);
     let addresses = cluster.addresses();
-    let admin = Admin::at(&addresses);
+    let admin = Admin::connect_to_any(&addresses);
     // Each speaks to one server only.
     let gateways: Vec<Gateway> =
         addresses.iter().map(|address| Gateway::start(address, &[REPLICAS])).collect();
-    gateways.iter().for_each(|gateway| ready(&gateway.client));
+    gateways.iter().for_each(|gateway| wait_until_ready(&gateway.client));
     let body = json!({"text": "a b"}).to_string();
     let named = |client: &Client, key: &str| {
         let headers = [("content-type", "application/json"), ("idempotency-key", key)];
@@ -83,30 +83,30 @@ fn what_a_replica_does_not_know_yet_is_asked_of_the_leader() {
     while_behind(&cluster, &admin, |behind| {
         round += 1;
         let client = &gateways[behind].client;
-        let before = admin.messages("JOBS");
+        let before = admin.message_count("JOBS");
         let job_id = client.submit(&json!({"text": "a b"}));
         let misses = || {
             let message = format!("jobs.interactive.public.{job_id}");
-            admin.seen_by_replicas("KV_job_state", &record(&job_id)).contains(&0)
-                && admin.seen_by_replicas("JOBS", &message).contains(&0)
+            admin.replica_sequences("KV_job_state", &record_subject(&job_id)).contains(&0)
+                && admin.replica_sequences("JOBS", &message).contains(&0)
         };
         let was_behind = misses();
         // Each replica answers now and then.
-        (0..20).for_each(|_| is_queued(client, &job_id));
+        (0..20).for_each(|_| assert_queued(client, &job_id));
         // A repeat finds the record and the message, both of which are not here.
         let key = format!("key-{round}");
         let first = named(client, &key);
         assert_eq!(first.status, 202, "{first:?}");
         assert_eq!(named(client, &key).json(), first.json());
-        assert_eq!(admin.messages("JOBS"), before + 2);
+        assert_eq!(admin.message_count("JOBS"), before + 2);
         let unknown = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
-        client.get(unknown).problem(404, "job_not_found");
+        client.get(unknown).expect_problem(404, "job_not_found");
         was_behind && misses()
     });
 }
 
 /// Waits for the end of a job. While there is no leader, nobody can tell that it has not ended.
-fn finished(client: &Client, job_id: &str) -> Value {
+fn wait_until_final(client: &Client, job_id: &str) -> Value {
     wait_for(&format!("job {job_id} is final"), LIMIT, || {
         let answer = client.get(&format!("/v1/jobs/{job_id}"));
         assert!(matches!(answer.status, 200 | 503), "{answer:?}");
@@ -120,9 +120,10 @@ fn finished(client: &Client, job_id: &str) -> Value {
 fn leaders_that_change_cost_no_job_anything() {
     let cluster = Cluster::start(3);
     cluster.provision(&[]);
-    let (admin, addresses) = (Admin::at(&cluster.addresses()), cluster.addresses().join(","));
+    let (admin, addresses) =
+        (Admin::connect_to_any(&cluster.addresses()), cluster.addresses().join(","));
     let gateways = [0, 1].map(|_| Gateway::start(&addresses, &SWEEPER));
-    gateways.iter().for_each(|gateway| ready(&gateway.client));
+    gateways.iter().for_each(|gateway| wait_until_ready(&gateway.client));
     let client = &gateways[0].client;
     // Some wait, one is lost, and one is cancelled while nobody is there to notice.
     let mut waiting: Vec<String> =
@@ -131,7 +132,7 @@ fn leaders_that_change_cost_no_job_anything() {
     let answer = client.send("POST", &format!("/v1/jobs/{cancelled}/cancel"), &[], &[]);
     assert_eq!(answer.status, 200, "{answer:?}");
     let lost = waiting.pop().expect("a job");
-    admin.remove("JOBS", &format!("jobs.interactive.public.{lost}"));
+    admin.remove_message("JOBS", &format!("jobs.interactive.public.{lost}"));
     let end = Instant::now() + Duration::from_secs(8);
     for led in LED.iter().cycle() {
         admin.step_down(led);
@@ -140,18 +141,18 @@ fn leaders_that_change_cost_no_job_anything() {
             break;
         }
     }
-    let ended = finished(client, &lost);
+    let ended = wait_until_final(client, &lost);
     assert_eq!(ended["failure"]["code"], "lost", "{ended}");
     wait_for("the cancelled job's message is removed", LIMIT, || {
-        (admin.messages("JOBS") == waiting.len() as u64).then_some(())
+        (admin.message_count("JOBS") == waiting.len() as u64).then_some(())
     });
-    waiting.iter().for_each(|job_id| is_queued(client, job_id));
+    waiting.iter().for_each(|job_id| assert_queued(client, job_id));
 
     // And in the middle of a job.
     let site = Site::start();
     let slow = Page::new("text/plain", "a b").after(Duration::from_secs(4));
     let worker = Worker::start(&addresses, &[REPLICAS]);
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     let running = client.submit_url(&site.put("/slow", slow));
     wait_for("the job runs", LIMIT, || (site.hits("/slow") == 1).then_some(()));
     for led in LED {
@@ -159,7 +160,7 @@ fn leaders_that_change_cost_no_job_anything() {
     }
     waiting.push(running);
     for job_id in &waiting {
-        let job = finished(client, job_id);
+        let job = wait_until_final(client, job_id);
         assert_eq!(job["totals"]["words"], 2, "{job}");
         assert_eq!(array_length(&job["attempts"]), 1, "{job}");
     }
@@ -175,22 +176,22 @@ fn replicas_that_miss_everything_for_long_make_nothing_lost() {
     let admin = &stack.admin;
     let proxy = stack.proxy();
     let rules = ["JOBS", "KV_job_state"]
-        .map(|stream| proxy.on(Rule::miss(&format!("$JS.API.DIRECT.GET.{stream}."))));
+        .map(|stream| proxy.add_rule(Rule::not_found(&format!("$JS.API.DIRECT.GET.{stream}."))));
     let waiting: Vec<String> = (0..5).map(|_| client.submit(&json!({"text": "a b"}))).collect();
-    waiting.iter().for_each(|job_id| is_queued(client, job_id));
+    waiting.iter().for_each(|job_id| assert_queued(client, job_id));
     let unknown = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
-    client.get(unknown).problem(404, "job_not_found");
+    client.get(unknown).expect_problem(404, "job_not_found");
     // When this one, which is younger, has been failed, the others were looked at and left alone.
     let lost = client.submit(&json!({"text": "lost"}));
-    admin.remove("JOBS", &format!("jobs.interactive.public.{lost}"));
-    let ended = client.finished(&lost, LIMIT);
+    admin.remove_message("JOBS", &format!("jobs.interactive.public.{lost}"));
+    let ended = client.wait_until_final(&lost, LIMIT);
     assert_eq!(ended["failure"]["code"], "lost", "{ended}");
     assert!(rules.iter().all(|rule| rule.count() > waiting.len()));
-    waiting.iter().for_each(|job_id| is_queued(client, job_id));
+    waiting.iter().for_each(|job_id| assert_queued(client, job_id));
     proxy.release();
     let _worker = Worker::start(&stack.nats.address(), &[]);
     for job_id in &waiting {
-        assert_eq!(client.finished(job_id, LIMIT)["totals"]["words"], 2);
+        assert_eq!(client.wait_until_final(job_id, LIMIT)["totals"]["words"], 2);
     }
     admin.wait_until_idle();
 }

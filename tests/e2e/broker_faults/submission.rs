@@ -3,11 +3,11 @@
 //! `jobs::idempotency`; the table is in docs/reliability.md.
 
 use serde_json::{Value, json};
-use wordmill_tests::admin::Kept;
+use wordmill_tests::admin::StoredMessage;
 use wordmill_tests::assertions::{array_length, assert_answer, assert_fields};
 use wordmill_tests::client::Client;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
-use wordmill_tests::proxy::{Arrives, Rule};
+use wordmill_tests::proxy::{Forward, Rule};
 use wordmill_tests::stack::Worker;
 use wordmill_tests::{LIMIT, wait_for};
 
@@ -24,27 +24,27 @@ fn start() -> ProxiedStack {
     ProxiedStack::start(Proxied::Gateways(1), &[])
 }
 
-fn is_queued(stack: &ProxiedStack, job_id: &str) {
+fn assert_queued(stack: &ProxiedStack, job_id: &str) {
     let job = stack.client().get(&format!("/v1/jobs/{job_id}"));
     assert_answer(&job, 200, json!({"status": "queued"}));
 }
 
 /// Lets a worker do everything that was accepted.
-fn are_done(stack: &ProxiedStack, ids: &[String]) {
+fn assert_all_done_in_one_attempt(stack: &ProxiedStack, ids: &[String]) {
     let _worker = Worker::start(&stack.nats.address(), &[]);
     for job_id in ids {
-        let job = stack.client().finished(job_id, LIMIT);
+        let job = stack.client().wait_until_final(job_id, LIMIT);
         assert_eq!(job["totals"]["words"], 2, "{job}");
         assert_eq!(array_length(&job["attempts"]), 1, "{job}");
     }
     stack.admin.wait_until_idle();
 }
 
-fn newest_record(stack: &ProxiedStack) -> Kept {
-    stack.admin.all("KV_job_state").pop().expect("a record or a marker")
+fn newest_record(stack: &ProxiedStack) -> StoredMessage {
+    stack.admin.all_messages("KV_job_state").pop().expect("a record or a marker")
 }
 
-fn text() -> Value {
+fn two_words() -> Value {
     json!({"text": "a b"})
 }
 
@@ -55,20 +55,24 @@ fn a_worker_that_is_faster_than_the_record_changes_nothing() {
     let hidden = || stack.gateways[0].process.output().matches("record not confirmed").count();
     // On a busy machine the record may be let go too late to be refused; then once more.
     let refused = (0..10).any(|_| {
-        let (before, unconfirmed) = (stack.admin.messages("KV_job_state"), hidden());
-        let held = stack.proxy().on(Rule::hold(RECORDS));
+        let (before, unconfirmed) = (stack.admin.message_count("KV_job_state"), hidden());
+        let held_messages = stack.proxy().add_rule(Rule::hold(RECORDS));
         let job_id = std::thread::scope(|scope| {
-            let submitting = scope.spawn(|| stack.client().submit(&text()));
+            let submitting = scope.spawn(|| stack.client().submit(&two_words()));
             wait_for("the worker is done", LIMIT, || {
-                let written = stack.admin.messages("KV_job_state") > before;
-                (held.count() == 1 && written).then_some(())
+                let written = stack.admin.message_count("KV_job_state") > before;
+                (held_messages.count() == 1 && written).then_some(())
             });
             stack.proxy().release();
             submitting.join().expect("an id")
         });
-        let job = stack.client().finished(&job_id, LIMIT);
+        let job = stack.client().wait_until_final(&job_id, LIMIT);
         assert_fields(&job, json!({"status": "succeeded", "totals.words": 2}));
-        assert_eq!(stack.admin.messages("KV_job_state"), before + 1, "nothing was written after");
+        assert_eq!(
+            stack.admin.message_count("KV_job_state"),
+            before + 1,
+            "nothing was written after"
+        );
         hidden() == unconfirmed
     });
     assert!(refused, "the record always came too late");
@@ -81,31 +85,31 @@ fn a_record_that_is_lost_or_unclear_declines_no_job() {
     let rules = [
         Rule::lose(RECORDS),
         Rule::lose_answers(RECORDS),
-        Rule::answer(RECORDS, ON_ITS_WAY, Arrives::No),
-        Rule::answer(RECORDS, ON_ITS_WAY, Arrives::Yes),
+        Rule::answer(RECORDS, ON_ITS_WAY, Forward::No),
+        Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes),
     ];
     let ids = rules.map(|rule| {
-        let met = stack.proxy().on(rule);
-        let job_id = stack.client().submit(&text());
-        assert_eq!(met.count(), 1);
+        let handle = stack.proxy().add_rule(rule);
+        let job_id = stack.client().submit(&two_words());
+        assert_eq!(handle.count(), 1);
         stack.proxy().release();
-        is_queued(&stack, &job_id);
+        assert_queued(&stack, &job_id);
         job_id
     });
-    assert_eq!(stack.admin.messages("JOBS"), 4);
-    assert_eq!(stack.admin.messages("KV_job_state"), 2);
-    are_done(&stack, &ids);
+    assert_eq!(stack.admin.message_count("JOBS"), 4);
+    assert_eq!(stack.admin.message_count("KV_job_state"), 2);
+    assert_all_done_in_one_attempt(&stack, &ids);
 }
 
 #[test]
 fn whoever_waits_for_a_new_job_hears_its_end_although_nothing_can_be_read() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
-    stack.proxy().on(Rule::lose("$JS.API.DIRECT.GET."));
+    stack.proxy().add_rule(Rule::lose("$JS.API.DIRECT.GET."));
     let wait = |fields: &[(&str, &str)]| {
         let json = ("content-type", "application/json");
         let headers = [&[json, ("prefer", "wait=60")], fields].concat();
-        let body = text().to_string();
+        let body = two_words().to_string();
         let answer = stack.client().send("POST", "/v1/jobs", &headers, body.as_bytes());
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.header("preference-applied"), Some("wait=60"));
@@ -115,10 +119,10 @@ fn whoever_waits_for_a_new_job_hears_its_end_although_nothing_can_be_read() {
     wait(&[("idempotency-key", "named")]);
     // The worker writes the record, or has written it when the gateway is told of its own.
     for lost in [Rule::lose(RECORDS), Rule::lose_answers(RECORDS)] {
-        let met = stack.proxy().on(lost);
+        let handle = stack.proxy().add_rule(lost);
         wait(&[]);
-        assert_eq!(met.count(), 1);
-        met.end();
+        assert_eq!(handle.count(), 1);
+        handle.end();
     }
     stack.admin.wait_until_idle();
 }
@@ -128,12 +132,12 @@ fn a_job_that_is_too_large_for_the_queue_is_declined_and_taken_back() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_message_size = 2000);
     let declined = stack.client().post("/v1/jobs", &json!({"text": "word ".repeat(1000)}));
-    let problem = declined.problem(413, "input_too_large");
+    let problem = declined.expect_problem(413, "input_too_large");
     assert!(problem.get("job_id").is_none(), "{problem}");
     assert_eq!(newest_record(&stack).payload, b"", "only a marker");
-    assert_eq!(stack.admin.messages("JOBS"), 0);
-    let job_id = stack.client().submit(&text());
-    are_done(&stack, &[job_id]);
+    assert_eq!(stack.admin.message_count("JOBS"), 0);
+    let job_id = stack.client().submit(&two_words());
+    assert_all_done_in_one_attempt(&stack, &[job_id]);
 }
 
 #[test]
@@ -141,24 +145,24 @@ fn what_a_declined_job_leaves_behind_is_taken_back_or_swept() {
     let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
     let stack = ProxiedStack::start(Proxied::Gateways(1), &sweeper);
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
-    stack.client().submit(&text());
+    stack.client().submit(&two_words());
     let decline = |rule| {
-        let met = stack.proxy().on(rule);
-        stack.client().post("/v1/jobs", &text()).problem(503, "queue_full");
-        assert_eq!(met.count(), 1);
+        let handle = stack.proxy().add_rule(rule);
+        stack.client().post("/v1/jobs", &two_words()).expect_problem(503, "queue_full");
+        assert_eq!(handle.count(), 1);
         stack.proxy().release();
         newest_record(&stack)
     };
     // The record was written, and nobody said so.
     assert_eq!(decline(Rule::lose_answers(RECORDS).times(1)).payload, b"", "only a marker");
     // Nor was it, and then there is nothing to take back.
-    let before = stack.admin.messages("KV_job_state");
+    let before = stack.admin.message_count("KV_job_state");
     decline(Rule::lose(RECORDS).times(1));
-    assert_eq!(stack.admin.messages("KV_job_state"), before);
+    assert_eq!(stack.admin.message_count("KV_job_state"), before);
     // It cannot be taken back.
-    let left = decline(Rule::lose(RECORDS).saying("KV-Operation"));
+    let left = decline(Rule::lose(RECORDS).containing("KV-Operation"));
     let job_id = left.subject.rsplit('.').next().expect("an id");
-    let job = stack.client().finished(job_id, LIMIT);
+    let job = stack.client().wait_until_final(job_id, LIMIT);
     assert_eq!(job["failure"]["code"], "lost", "{job}");
 }
 
@@ -166,13 +170,13 @@ fn what_a_declined_job_leaves_behind_is_taken_back_or_swept() {
 fn a_refusal_after_an_unclear_try_is_not_believed() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
-    stack.client().submit(&text());
+    stack.client().submit(&two_words());
     // The first try may have been stored before the queue was full.
-    let met = stack.proxy().on(Rule::lose(JOBS).times(1));
-    let answer = stack.client().post("/v1/jobs", &text());
-    let problem = answer.problem(503, "broker_unavailable");
-    assert_eq!(met.count(), 1);
-    is_queued(&stack, problem["job_id"].as_str().expect("the id of the unconfirmed job"));
+    let handle = stack.proxy().add_rule(Rule::lose(JOBS).times(1));
+    let answer = stack.client().post("/v1/jobs", &two_words());
+    let problem = answer.expect_problem(503, "broker_unavailable");
+    assert_eq!(handle.count(), 1);
+    assert_queued(&stack, problem["job_id"].as_str().expect("the id of the unconfirmed job"));
 }
 
 #[test]
@@ -181,24 +185,24 @@ fn a_message_that_is_unclear_is_sent_again_and_stored_once() {
     let rules = [
         Rule::lose(JOBS),
         Rule::lose_answers(JOBS),
-        Rule::answer(JOBS, UNKNOWN, Arrives::No),
-        Rule::answer(JOBS, UNKNOWN, Arrives::Yes),
+        Rule::answer(JOBS, UNKNOWN, Forward::No),
+        Rule::answer(JOBS, UNKNOWN, Forward::Yes),
     ];
     let ids = rules.map(|rule| {
-        let met = stack.proxy().on(rule.times(1));
-        let job_id = stack.client().submit(&text());
-        assert_eq!(met.count(), 1);
+        let handle = stack.proxy().add_rule(rule.times(1));
+        let job_id = stack.client().submit(&two_words());
+        assert_eq!(handle.count(), 1);
         stack.proxy().release();
         job_id
     });
-    assert_eq!(stack.admin.messages("JOBS"), 4);
-    assert_eq!(stack.admin.messages("KV_job_state"), 4);
-    are_done(&stack, &ids);
+    assert_eq!(stack.admin.message_count("JOBS"), 4);
+    assert_eq!(stack.admin.message_count("KV_job_state"), 4);
+    assert_all_done_in_one_attempt(&stack, &ids);
 }
 
-fn named(client: &Client, key: &str) -> wordmill_tests::client::Answer {
+fn submit_named(client: &Client, key: &str) -> wordmill_tests::client::Answer {
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
-    client.send("POST", "/v1/jobs", &headers, text().to_string().as_bytes())
+    client.send("POST", "/v1/jobs", &headers, two_words().to_string().as_bytes())
 }
 
 #[test]
@@ -207,37 +211,37 @@ fn a_named_job_is_recorded_once_whatever_the_store_says() {
     let rules = [
         Rule::lose(RECORDS),
         Rule::lose_answers(RECORDS),
-        Rule::answer(RECORDS, ON_ITS_WAY, Arrives::No),
-        Rule::answer(RECORDS, ON_ITS_WAY, Arrives::Yes),
+        Rule::answer(RECORDS, ON_ITS_WAY, Forward::No),
+        Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes),
     ];
     let mut ids = Vec::new();
     for (n, rule) in rules.into_iter().enumerate() {
-        let met = stack.proxy().on(rule.times(1));
-        let answer = named(stack.client(), &format!("key-{n}"));
+        let handle = stack.proxy().add_rule(rule.times(1));
+        let answer = submit_named(stack.client(), &format!("key-{n}"));
         assert_eq!(answer.status, 202, "{answer:?}");
-        assert_eq!(met.count(), 1, "{answer:?}");
+        assert_eq!(handle.count(), 1, "{answer:?}");
         stack.proxy().release();
         ids.push(answer.json()["job_id"].as_str().expect("an id").to_owned());
     }
-    assert_eq!(stack.admin.messages("JOBS"), 4);
-    assert_eq!(stack.admin.messages("KV_job_state"), 4);
-    are_done(&stack, &ids);
+    assert_eq!(stack.admin.message_count("JOBS"), 4);
+    assert_eq!(stack.admin.message_count("KV_job_state"), 4);
+    assert_all_done_in_one_attempt(&stack, &ids);
 }
 
 #[test]
 fn a_full_queue_does_not_take_back_what_an_earlier_request_may_have_promised() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
-    stack.client().submit(&text());
+    stack.client().submit(&two_words());
     // The record is there, and nobody knows about the message.
-    let met = stack.proxy().on(Rule::lose(JOBS));
-    let problem = named(stack.client(), "k").problem(503, "broker_unavailable");
+    let handle = stack.proxy().add_rule(Rule::lose(JOBS));
+    let problem = submit_named(stack.client(), "k").expect_problem(503, "broker_unavailable");
     let job_id = problem["job_id"].as_str().expect("an id").to_owned();
-    assert!(met.count() > 0);
+    assert!(handle.count() > 0);
     stack.proxy().release();
-    named(stack.client(), "k").problem(503, "queue_full");
-    is_queued(&stack, &job_id);
+    submit_named(stack.client(), "k").expect_problem(503, "queue_full");
+    assert_queued(&stack, &job_id);
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 10);
-    assert_eq!(named(stack.client(), "k").status, 202);
-    are_done(&stack, &[job_id]);
+    assert_eq!(submit_named(stack.client(), "k").status, 202);
+    assert_all_done_in_one_attempt(&stack, &[job_id]);
 }

@@ -5,12 +5,12 @@ use std::fs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use wordmill_tests::assertions::{array_length, assert_fields};
-use wordmill_tests::command::{Wordmill, ran};
+use wordmill_tests::command::{Wordmill, run_command};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
 
 /// A folder with files.
-pub fn folder(files: &[(&str, &[u8])]) -> TempDir {
+pub fn create_folder(files: &[(&str, &[u8])]) -> TempDir {
     let folder = TempDir::new().expect("a directory");
     for (name, content) in files {
         let path = folder.path().join(name);
@@ -21,7 +21,7 @@ pub fn folder(files: &[(&str, &[u8])]) -> TempDir {
 }
 
 /// Returns the jobs that a gateway knows.
-pub fn listed(stack: &Stack) -> Vec<Value> {
+pub fn list_jobs(stack: &Stack) -> Vec<Value> {
     let answer = stack.client().get("/v1/jobs?limit=100");
     answer.json()["data"].as_array().expect("jobs").clone()
 }
@@ -29,18 +29,18 @@ pub fn listed(stack: &Stack) -> Vec<Value> {
 #[test]
 fn files_folders_pages_and_pipes_are_counted() {
     let (stack, site) = (Stack::start(), Site::start());
-    let files = folder(&[
+    let files = create_folder(&[
         ("hamlet.txt", b"To be, or not to be: that is the question."),
         ("page.html", b"<title>T</title><p>one<script>two</script> three"),
         ("more/c.md", b"# one\n\ntwo"),
         ("more/.hidden", b"no"),
         ("more/picture.png", b"\x89PNG\0"),
     ]);
-    let wordmill = Wordmill::of(stack.client(), files.path());
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
     let url = site.put("/page", Page::new("text/html", "<p>far away"));
 
     let one = wordmill.run(&["count", "hamlet.txt", "--top", "2"]);
-    let lines: Vec<&str> = one.good().lines().collect();
+    let lines: Vec<&str> = one.expect_success().lines().collect();
     assert_eq!(lines[0], "hamlet.txt", "{one:?}");
     assert_eq!(lines[1], "words                10  by the rule unicode, version 1");
     assert_eq!(lines[2], "unique words          8");
@@ -49,7 +49,7 @@ fn files_folders_pages_and_pipes_are_counted() {
 
     let all = wordmill.run(&["count", "hamlet.txt", "page.html", "more", &url]);
     assert_eq!(all.code, 0, "{all:?}");
-    assert_eq!(all.err, "wordmill: 1 file left out: no text\n");
+    assert_eq!(all.stderr, "wordmill: 1 file left out: no text\n");
     let expected = format!(
         "words  unique  characters  source\n   \
             10       8          42  hamlet.txt\n    \
@@ -58,30 +58,30 @@ fn files_folders_pages_and_pipes_are_counted() {
              2       2           8  {url}\n   \
             16                  69  total\n"
     );
-    assert_eq!(all.out, expected);
+    assert_eq!(all.stdout, expected);
 
     let piped = wordmill.run_with(&["count", "--type", "text/html", "-f", "csv"], b"<b>a</b> b");
-    let lines: Vec<&str> = piped.good().split("\r\n").collect();
+    let lines: Vec<&str> = piped.expect_success().split("\r\n").collect();
     let title = "source,job_id,status,words,unique_words,characters,characters_no_spaces,code";
     assert_eq!(lines[0], title);
     assert!(lines[1].starts_with("standard input,"), "{piped:?}");
     assert!(lines[1].ends_with(",succeeded,2,2,3,2,"), "{piped:?}");
-    let jobs = listed(&stack);
+    let jobs = list_jobs(&stack);
     assert_eq!(jobs[0]["source"]["content_type"], "text/html", "{}", jobs[0]);
     assert!(jobs.iter().any(|job| job["source"]["file_name"] == "hamlet.txt"));
 
     // A pipe that has a name, and one among others.
     let shell = "printf 'a b' | wordmill count - <(printf 'c d e') -f json";
-    let both = ran(&mut wordmill.shell(shell));
-    assert_eq!(both.good().matches("\"words\"").count(), 3, "{both:?}");
+    let both = run_command(&mut wordmill.shell(shell));
+    assert_eq!(both.expect_success().matches("\"words\"").count(), 3, "{both:?}");
     assert_eq!(both.json()["totals"]["words"], 5);
 }
 
 #[test]
 fn options_labels_and_lanes_reach_documents_and_pages_alike() {
     let (stack, site) = (Stack::start(), Site::start());
-    let files = folder(&[("a.txt", "Straße, the well-known one".as_bytes())]);
-    let wordmill = Wordmill::of(stack.client(), files.path());
+    let files = create_folder(&[("a.txt", "Straße, the well-known one".as_bytes())]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
     let url = site.put("/a", Page::new("text/plain; charset=utf-8", "Straße, the well-known one"));
     let arguments = [
         "count",
@@ -110,7 +110,7 @@ fn options_labels_and_lanes_reach_documents_and_pages_alike() {
         "json",
     ];
     let counted = wordmill.run(&arguments);
-    counted.good();
+    counted.expect_success();
     let sources = counted.json()["sources"].clone();
     let [document, page] = &sources.as_array().expect("sources")[..] else { panic!("{sources}") };
     assert_eq!(document["source"], "a.txt");
@@ -130,7 +130,7 @@ fn options_labels_and_lanes_reach_documents_and_pages_alike() {
         assert_eq!(job["top_words"], page["job"]["top_words"]);
     }
     let explained = wordmill.run(&["count", "a.txt", "--explain=unicode,whitespace"]);
-    let text = explained.good();
+    let text = explained.expect_success();
     assert!(text.contains("unicode 5, whitespace 4"), "{text}");
     assert!(text.contains("signs inside") && text.contains("[well-known]"), "{text}");
 }
@@ -138,13 +138,13 @@ fn options_labels_and_lanes_reach_documents_and_pages_alike() {
 #[test]
 fn sources_are_merged_into_one_histogram() {
     let (stack, site) = (Stack::start(), Site::start());
-    let files = folder(&[("a.txt", b"be to be"), ("b.html", b"<p>to be"), ("bad.txt", b"")]);
-    let wordmill = Wordmill::of(stack.client(), files.path());
+    let files = create_folder(&[("a.txt", b"be to be"), ("b.html", b"<p>to be"), ("bad.txt", b"")]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
     let url = site.put("/a", Page::new("text/plain", "to sleep"));
     let merged = wordmill.run(&["count", "--merge", "a.txt", "b.html", &url, "-f", "csv"]);
-    assert_eq!(merged.good(), "word,count\r\nbe,3\r\nto,3\r\nsleep,1\r\n");
+    assert_eq!(merged.expect_success(), "word,count\r\nbe,3\r\nto,3\r\nsleep,1\r\n");
     let merged = wordmill.run(&["count", "--merge", "a.txt", &url, "-f", "json", "--top", "2"]);
-    let order = merged.good().split("\"word_count\"").nth(1).expect("words").trim();
+    let order = merged.expect_success().split("\"word_count\"").nth(1).expect("words").trim();
     assert_eq!(order, ":{\"be\":2,\"to\":2}}");
     let value = merged.json();
     assert_eq!(value["totals"]["words"], 5, "{value}");
@@ -152,33 +152,36 @@ fn sources_are_merged_into_one_histogram() {
     assert_eq!(value["totals_by_rule"]["office"], 5, "{value}");
     assert_eq!(array_length(&value["sources"]), 2, "{value}");
     let table = wordmill.run(&["count", "--merge", "a.txt", "b.html"]);
-    assert!(table.good().starts_with("2 sources\nwords                 5  by"), "{table:?}");
-    assert!(table.out.ends_with("\n3  be\n2  to\n"), "{table:?}");
+    assert!(
+        table.expect_success().starts_with("2 sources\nwords                 5  by"),
+        "{table:?}"
+    );
+    assert!(table.stdout.ends_with("\n3  be\n2  to\n"), "{table:?}");
 
     // What is missing from the sum is said, and makes it no good one.
     let gone = site.url("/nowhere");
     let part = wordmill.run(&["count", "--merge", "a.txt", &gone, "-f", "csv"]);
-    let out = part.bad(1, &[&gone, "failed: ", "(fetch_http_4xx, job ", "trace "]);
+    let out = part.expect_failure(1, &[&gone, "failed: ", "(fetch_http_4xx, job ", "trace "]);
     assert_eq!(out, "word,count\r\nbe,2\r\nto,1\r\n");
-    wordmill.run(&["count", "--merge", "--no-wait", "a.txt"]).bad(2, &["merged here"]);
+    wordmill.run(&["count", "--merge", "--no-wait", "a.txt"]).expect_failure(2, &["merged here"]);
     let words = wordmill.run(&["count", "a.txt", "b.html", "--top", "1", "-f", "csv"]);
-    assert_eq!(words.good(), "source,word,count\r\na.txt,be,2\r\nb.html,be,1\r\n");
+    assert_eq!(words.expect_success(), "source,word,count\r\na.txt,be,2\r\nb.html,be,1\r\n");
 }
 
 #[test]
 fn pages_alone_are_merged_by_the_service() {
     let (stack, site) = (Stack::start(), Site::start());
-    let files = folder(&[]);
-    let wordmill = Wordmill::of(stack.client(), files.path());
+    let files = create_folder(&[]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
     let one = site.put("/one", Page::new("text/plain", "be to be"));
     let two = site.put("/two", Page::new("text/plain", "to sleep"));
     let merged = wordmill.run(&["count", "--merge", &one, &two, "-f", "csv", "-l", "play=hamlet"]);
-    assert_eq!(merged.good(), "word,count\r\nbe,2\r\nto,2\r\nsleep,1\r\n");
+    assert_eq!(merged.expect_success(), "word,count\r\nbe,2\r\nto,2\r\nsleep,1\r\n");
     let kinds =
-        |kind: &str| listed(&stack).iter().filter(|job| job["source"]["kind"] == kind).count();
-    assert_eq!(kinds("batch"), 1, "{:?}", listed(&stack));
-    assert_eq!(kinds("url"), 2, "{:?}", listed(&stack));
-    assert!(listed(&stack).iter().all(|job| job["labels"]["play"] == "hamlet"));
+        |kind: &str| list_jobs(&stack).iter().filter(|job| job["source"]["kind"] == kind).count();
+    assert_eq!(kinds("batch"), 1, "{:?}", list_jobs(&stack));
+    assert_eq!(kinds("url"), 2, "{:?}", list_jobs(&stack));
+    assert!(list_jobs(&stack).iter().all(|job| job["labels"]["play"] == "hamlet"));
     let value = wordmill.run(&["count", "--merge", &one, &two, "-f", "json", "--top", "1"]).json();
     assert_eq!(value["word_count"], json!({"be": 2}), "{value}");
     assert_eq!(value["totals"]["words"], 5, "{value}");
@@ -189,16 +192,22 @@ fn pages_alone_are_merged_by_the_service() {
     // What is no part of the sum is said.
     let gone = site.url("/nowhere");
     let part = wordmill.run(&["count", "--merge", &one, "http://", &gone, &two]);
-    let out = part.bad(4, &["http://: ", "(invalid_url)", &gone, "(fetch_http_4xx, job "]);
+    let out =
+        part.expect_failure(4, &["http://: ", "(invalid_url)", &gone, "(fetch_http_4xx, job "]);
     assert!(out.starts_with("2 sources\nwords                 5"), "{part:?}");
     let none = wordmill.run(&["count", "--merge", "http://", "https://"]);
-    assert_eq!(none.bad(4, &["http://: ", "https://: ", "(empty_batch, status "]), "");
+    assert_eq!(none.expect_failure(4, &["http://: ", "https://: ", "(empty_batch, status "]), "");
 
     let left = wordmill.run(&["count", "--merge", "--no-wait", &one, &two]);
-    let id = left.good().trim();
-    wordmill.run(&["wait", id]).good();
-    assert!(wordmill.run(&["status", id]).good().contains("2 succeeded"));
-    assert!(wordmill.run(&["result", id, "-f", "csv"]).good().starts_with("word,count\r\nbe,2"));
+    let id = left.expect_success().trim();
+    wordmill.run(&["wait", id]).expect_success();
+    assert!(wordmill.run(&["status", id]).expect_success().contains("2 succeeded"));
+    assert!(
+        wordmill
+            .run(&["result", id, "-f", "csv"])
+            .expect_success()
+            .starts_with("word,count\r\nbe,2")
+    );
 }
 
 #[test]
@@ -212,9 +221,9 @@ fn a_thousand_files_are_counted() {
         let text = (0..words).map(|word| format!("w{word} ")).collect::<String>();
         fs::write(files.path().join(format!("{n:04}.txt")), text).expect("written");
     }
-    let wordmill = Wordmill::of(stack.client(), files.path());
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
     let counted = wordmill.run(&["count", ".", "-f", "json"]);
-    counted.good();
+    counted.expect_success();
     let value = counted.json();
     let sources = value["sources"].as_array().expect("sources");
     assert_fields(&value, json!({"totals.words": expected}));
@@ -225,35 +234,35 @@ fn a_thousand_files_are_counted() {
         assert_eq!(source["job"]["lane"], "bulk", "{source}");
     }
     let merged = wordmill.run(&["count", ".", "--merge", "-f", "csv"]);
-    assert_eq!(merged.good().lines().nth(1), Some("w0,1000"), "{}", merged.out);
+    assert_eq!(merged.expect_success().lines().nth(1), Some("w0,1000"), "{}", merged.stdout);
 }
 
 #[test]
 fn what_goes_wrong_is_said_and_has_its_exit_code() {
     let (stack, site) = (Stack::start(), Site::start());
-    let files = folder(&[("a.txt", b"a"), ("picture.png", b"\x89PNG\r\n\x1a\n\0\0")]);
-    let wordmill = Wordmill::of(stack.client(), files.path());
+    let files = create_folder(&[("a.txt", b"a"), ("picture.png", b"\x89PNG\r\n\x1a\n\0\0")]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
     let gone = site.url("/nowhere");
     let failed = wordmill.run(&["count", &gone]);
-    assert_eq!(failed.bad(1, &[&gone, "fetch_http_4xx", "status 404", "trace "]), "");
+    assert_eq!(failed.expect_failure(1, &[&gone, "fetch_http_4xx", "status 404", "trace "]), "");
     wordmill
         .run(&["count", "picture.png"])
-        .bad(1, &["picture.png: failed: ", "unsupported_format"]);
+        .expect_failure(1, &["picture.png: failed: ", "unsupported_format"]);
 
     // The rest goes on.
     let mixed = wordmill.run(&["count", "a.txt", "nowhere.txt", &gone, "-f", "csv"]);
-    let out = mixed.bad(5, &["cannot read nowhere.txt: No such file", &gone]);
+    let out = mixed.expect_failure(5, &["cannot read nowhere.txt: No such file", &gone]);
     let lines: Vec<&str> = out.split("\r\n").collect();
     assert!(lines[1].contains(",succeeded,1,1,1,1,"), "{out}");
     assert_eq!(lines[2], "nowhere.txt,,not_sent,,,,,unreadable");
     assert!(lines[3].ends_with(",failed,,,,,fetch_http_4xx"), "{out}");
     let mixed = wordmill.run(&["count", "a.txt", "ftp:x", "http://", "-f", "json"]);
-    mixed.bad(5, &["http://: ", "(invalid_url, status 422, trace "]);
+    mixed.expect_failure(5, &["http://: ", "(invalid_url, status 422, trace "]);
     assert_eq!(mixed.json()["sources"][2]["error"]["code"], "invalid_url");
 
     let refused = wordmill.run(&["count", "a.txt", "a.txt", "--option", "colour=red"]);
-    assert_eq!(refused.bad(4, &["(invalid_option, status 422, trace "]), "");
-    assert_eq!(refused.err.lines().count(), 1, "once is enough: {refused:?}");
+    assert_eq!(refused.expect_failure(4, &["(invalid_option, status 422, trace "]), "");
+    assert_eq!(refused.stderr.lines().count(), 1, "once is enough: {refused:?}");
 
     for (arguments, complaint) in [
         (&["count", "--rule", "words", "a.txt"][..], "possible values"),
@@ -265,16 +274,18 @@ fn what_goes_wrong_is_said_and_has_its_exit_code() {
         (&["--server", "nonsense", "queue"], "http://host:port"),
         (&["count", "--output", "no/such/folder/x", "a.txt"], "cannot write"),
     ] {
-        let ran = wordmill.run(arguments);
+        let output = wordmill.run(arguments);
         let code = if complaint == "cannot write" { 5 } else { 2 };
-        ran.bad(code, &[complaint]);
+        output.expect_failure(code, &[complaint]);
     }
-    let before = listed(&stack).len();
-    wordmill.run(&["count", "a.txt", "--output", "no/such/folder/x"]).bad(5, &["cannot write"]);
-    assert_eq!(listed(&stack).len(), before, "what cannot be written is not counted");
+    let before = list_jobs(&stack).len();
+    wordmill
+        .run(&["count", "a.txt", "--output", "no/such/folder/x"])
+        .expect_failure(5, &["cannot write"]);
+    assert_eq!(list_jobs(&stack).len(), before, "what cannot be written is not counted");
 
     let help = wordmill.run(&["--help"]);
     for part in ["Examples:", "wordmill count", "Exit codes:", "124", "WORDMILL_API_KEY"] {
-        assert!(help.good().contains(part), "{part} is not in {help:?}");
+        assert!(help.expect_success().contains(part), "{part} is not in {help:?}");
     }
 }

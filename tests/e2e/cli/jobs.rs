@@ -7,53 +7,53 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use wordmill_tests::admin::Admin;
-use wordmill_tests::command::{Ran, Wordmill, ran};
+use wordmill_tests::command::{CommandOutput, Wordmill, run_command};
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-use crate::cli::count::{folder, listed};
+use crate::cli::count::{create_folder, list_jobs};
 
-fn work(stack: &mut Stack) {
+fn run_all_jobs(stack: &mut Stack) {
     let worker = Worker::start(&stack.nats.address(), &[]);
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     stack.workers.push(worker);
 }
 
 /// Returns the lines of a list in JSON.
-fn data(ran: &Ran) -> Vec<Value> {
-    ran.good().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+fn parse_lines(output: &CommandOutput) -> Vec<Value> {
+    output.expect_success().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 #[test]
 fn jobs_are_looked_after_by_their_ids() {
     let mut stack = Stack::with(1, 0, &[]);
-    let files = folder(&[("a.txt", b"to be"), ("b.txt", b"or not to be"), ("c.txt", b"x")]);
-    let wordmill = Wordmill::of(stack.client(), files.path());
+    let files = create_folder(&[("a.txt", b"to be"), ("b.txt", b"or not to be"), ("c.txt", b"x")]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
     let submitted = wordmill.run(&["count", "--no-wait", ".", "-l", "play=hamlet"]);
-    submitted.good();
+    submitted.expect_success();
     let [a, b, c] = submitted.lines()[..] else { panic!("{submitted:?}") };
-    assert!(wordmill.run(&["queue"]).good().contains("No worker has been seen."));
+    assert!(wordmill.run(&["queue"]).expect_success().contains("No worker has been seen."));
     assert_eq!(wordmill.run(&["status", a, "-f", "json"]).json()["status"], "queued");
-    wordmill.run(&["result", a]).bad(4, &["(job_not_finished, status 409, trace "]);
-    wordmill.run(&["delete", a]).bad(4, &[a, "409"]);
-    assert!(wordmill.run(&["cancel", c]).good().contains("cancelled"));
-    wordmill.run(&["result", c]).bad(1, &["(job_cancelled, "]);
+    wordmill.run(&["result", a]).expect_failure(4, &["(job_not_finished, status 409, trace "]);
+    wordmill.run(&["delete", a]).expect_failure(4, &[a, "409"]);
+    assert!(wordmill.run(&["cancel", c]).expect_success().contains("cancelled"));
+    wordmill.run(&["result", c]).expect_failure(1, &["(job_cancelled, "]);
     let waited = wordmill.run(&["--timeout", "500ms", "wait", a, b]);
     let back = format!("wordmill wait {a} {b}");
-    assert_eq!(waited.bad(124, &["time is up", "2 jobs go on", &back]), "");
+    assert_eq!(waited.expect_failure(124, &["time is up", "2 jobs go on", &back]), "");
 
-    work(&mut stack);
+    run_all_jobs(&mut stack);
     let waited = wordmill.run(&["wait", a, c, "-f", "csv"]);
-    let out = waited.bad(1, &["cancelled", c]);
+    let out = waited.expect_failure(1, &["cancelled", c]);
     let lines: Vec<&str> = out.split("\r\n").collect();
     assert_eq!(lines[0], "job_id,status,source,words,code,created_at,finished_at");
     assert!(lines[1].starts_with(&format!("{a},succeeded,a.txt,2,,20")), "{out}");
     assert!(lines[2].starts_with(&format!("{c},cancelled,c.txt,,,20")), "{out}");
     let table = wordmill.run(&["wait", a, b]);
     let rows: Vec<Vec<&str>> =
-        table.good().lines().map(|line| line.split_whitespace().collect()).collect();
+        table.expect_success().lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["job", "status", "created", "words", "source"]);
     assert_eq!(rows[1][..2], [a, "succeeded"]);
     assert_eq!(rows[1][3..], ["2", "a.txt"]);
@@ -61,88 +61,95 @@ fn jobs_are_looked_after_by_their_ids() {
     assert_eq!(rows[2][3..], ["4", "b.txt"]);
     let status = wordmill.run(&["status", b]);
     for part in [b, "b.txt", "play=hamlet", "interactive", "trace", "attempt 1"] {
-        assert!(status.good().contains(part), "{part} is not in {status:?}");
+        assert!(status.expect_success().contains(part), "{part} is not in {status:?}");
     }
     let queue = wordmill.run(&["queue", "-f", "json"]);
     assert_eq!(queue.json()["lanes"]["bulk"]["depth"], 0);
 
-    let jobs = data(&wordmill.run(&["list", "-f", "json"]));
+    let jobs = parse_lines(&wordmill.run(&["list", "-f", "json"]));
     assert_eq!(jobs.len(), 3);
-    let only = data(&wordmill.run(&["list", "--status", "cancelled", "-f", "json"]));
+    let only = parse_lines(&wordmill.run(&["list", "--status", "cancelled", "-f", "json"]));
     assert_eq!(only.len(), 1, "{only:?}");
     assert_eq!(only[0]["job_id"], c);
-    assert_eq!(data(&wordmill.run(&["list", "-l", "play=hamlet", "-f", "json"])).len(), 3);
-    assert_eq!(data(&wordmill.run(&["list", "-l", "play=lear", "-f", "json"])).len(), 0);
-    assert_eq!(wordmill.run(&["list", "-l", "play=lear"]).good(), "");
-    assert_eq!(wordmill.run(&["list", "--limit", "2"]).good().lines().count(), 3);
+    assert_eq!(parse_lines(&wordmill.run(&["list", "-l", "play=hamlet", "-f", "json"])).len(), 3);
+    assert_eq!(parse_lines(&wordmill.run(&["list", "-l", "play=lear", "-f", "json"])).len(), 0);
+    assert_eq!(wordmill.run(&["list", "-l", "play=lear"]).expect_success(), "");
+    assert_eq!(wordmill.run(&["list", "--limit", "2"]).expect_success().lines().count(), 3);
 
     let again = wordmill.run(&["retry", c]);
-    again.bad(4, &["(source_gone, status 410"]);
-    wordmill.run(&["delete", a]).good();
-    wordmill.run(&["delete", a]).bad(4, &["(result_expired, status 410"]);
-    wordmill.run(&["status", a]).bad(4, &["410"]);
-    wordmill.run(&["status", "no-job", "../queue"]).bad(4, &["invalid_job_id"]);
-    wordmill.run(&["cancel", b]).bad(4, &["already_finished"]);
+    again.expect_failure(4, &["(source_gone, status 410"]);
+    wordmill.run(&["delete", a]).expect_success();
+    wordmill.run(&["delete", a]).expect_failure(4, &["(result_expired, status 410"]);
+    wordmill.run(&["status", a]).expect_failure(4, &["410"]);
+    wordmill.run(&["status", "no-job", "../queue"]).expect_failure(4, &["invalid_job_id"]);
+    wordmill.run(&["cancel", b]).expect_failure(4, &["already_finished"]);
     let mixed = wordmill.run(&["status", "-f", "json", "nonsense", b]);
-    assert_eq!(mixed.bad(4, &["nonsense: "]).matches("job_id").count(), 1);
+    assert_eq!(mixed.expect_failure(4, &["nonsense: "]).matches("job_id").count(), 1);
 }
 
 #[test]
 fn results_come_as_they_are_asked_for() {
     let (stack, site) = (Stack::start(), Site::start());
-    let files = folder(&[("a.txt", b"well-known words, words, words \xe2\x80\x94 well")]);
-    let wordmill = Wordmill::of(stack.client(), files.path());
+    let files = create_folder(&[("a.txt", b"well-known words, words, words \xe2\x80\x94 well")]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
     let submitted = wordmill.run(&["count", "--no-wait", "a.txt", "--option", "explain=true"]);
-    let id = submitted.good().trim();
-    wordmill.run(&["wait", id]).good();
+    let id = submitted.expect_success().trim();
+    wordmill.run(&["wait", id]).expect_success();
     let csv = "word,count\r\nwords,3\r\nwell,2\r\nknown,1\r\n";
-    assert_eq!(wordmill.run(&["result", id, "-f", "csv"]).good(), csv);
+    assert_eq!(wordmill.run(&["result", id, "-f", "csv"]).expect_success(), csv);
     let some = wordmill.run(&["result", id, "-f", "csv", "--min-count", "2", "--top", "1"]);
-    assert_eq!(some.good(), "word,count\r\nwords,3\r\n");
+    assert_eq!(some.expect_success(), "word,count\r\nwords,3\r\n");
     let json_text = wordmill.run(&["result", id, "-f", "json"]);
-    assert!(json_text.good().contains("\"word_count\":{\"words\":3,\"well\":2,\"known\":1}"));
+    assert!(
+        json_text.expect_success().contains("\"word_count\":{\"words\":3,\"well\":2,\"known\":1}")
+    );
     let table = wordmill.run(&["result", id]);
-    assert!(table.good().starts_with("words                 6  by the rule unicode"), "{table:?}");
-    assert!(table.out.ends_with("\n3  words\n2  well\n1  known\n"), "{table:?}");
+    assert!(
+        table.expect_success().starts_with("words                 6  by the rule unicode"),
+        "{table:?}"
+    );
+    assert!(table.stdout.ends_with("\n3  words\n2  well\n1  known\n"), "{table:?}");
 
     let path = files.path().join("out.csv");
-    wordmill.run(&["result", id, "-f", "csv", "-o", "out.csv"]).good();
+    wordmill.run(&["result", id, "-f", "csv", "-o", "out.csv"]).expect_success();
     assert_eq!(fs::read_to_string(&path).expect("written"), csv);
-    wordmill.run(&["result", "nonsense", "-f", "csv", "-o", "out.csv"]).bad(4, &["invalid_job_id"]);
+    wordmill
+        .run(&["result", "nonsense", "-f", "csv", "-o", "out.csv"])
+        .expect_failure(4, &["invalid_job_id"]);
     assert_eq!(fs::read_to_string(&path).expect("kept"), csv);
 
     let explained = wordmill.run(&["explain", id, "--rules", "unicode,whitespace"]);
-    let text = explained.good();
+    let text = explained.expect_success();
     assert!(text.starts_with("unicode 6, whitespace 6\n"), "{text}");
     assert!(text.contains("signs inside") && text.contains("[well-known]"), "{text}");
     assert!(text.contains("no letter or digit"), "{text}");
-    wordmill.run(&["explain", id, "--rules", "unicode"]).bad(4, &["invalid_query"]);
+    wordmill.run(&["explain", id, "--rules", "unicode"]).expect_failure(4, &["invalid_query"]);
     let plain = wordmill.run(&["count", "--no-wait", "a.txt"]);
-    let plain = plain.good().trim();
-    wordmill.run(&["wait", plain]).good();
-    wordmill.run(&["explain", plain]).bad(4, &["explain_not_recorded"]);
+    let plain = plain.expect_success().trim();
+    wordmill.run(&["wait", plain]).expect_success();
+    wordmill.run(&["explain", plain]).expect_failure(4, &["explain_not_recorded"]);
 
     // Done again: a page can be.
     site.put("/a", Page::status("404 Not Found"));
     let failed = wordmill.run(&["count", "-f", "json", &site.url("/a")]);
-    failed.bad(1, &["fetch_http_4xx"]);
+    failed.expect_failure(1, &["fetch_http_4xx"]);
     let old = failed.json()["sources"][0]["job"]["job_id"].as_str().expect("an id").to_owned();
     site.put("/a", Page::new("text/plain", "found"));
     let new = wordmill.run(&["retry", &old, "-f", "json"]);
-    new.good();
+    new.expect_success();
     assert_eq!(new.json()["retry_of"], old.as_str());
     let new = new.json()["job_id"].as_str().expect("an id").to_owned();
     assert_eq!(wordmill.run(&["wait", &new, "-f", "json"]).json()["totals"]["words"], 1);
-    wordmill.run(&["result", &old]).bad(1, &["(job_failed, "]);
+    wordmill.run(&["result", &old]).expect_failure(1, &["(job_failed, "]);
 }
 
 #[test]
 fn an_interrupted_wait_says_how_to_come_back() {
     let mut stack = Stack::with(1, 0, &[]);
-    let files = folder(&[("a.txt", b"to be")]);
-    let wordmill = Wordmill::of(stack.client(), files.path());
+    let files = create_folder(&[("a.txt", b"to be")]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
     let waiting_are = |wanted: f64| {
-        let waiting = Metrics::of(stack.client()).sum("wordmill_clients_waiting", &[]);
+        let waiting = Metrics::fetch(stack.client()).sum("wordmill_clients_waiting", &[]);
         (waiting == Some(wanted)).then_some(())
     };
     let mut sent = Vec::new();
@@ -153,11 +160,11 @@ fn an_interrupted_wait_says_how_to_come_back() {
         let mut waiting = wordmill.start(&["count", "a.txt"]);
         // Whoever waits for a job knows its id.
         wait_for("it waits for its job", LIMIT, || waiting_are(1.0));
-        let jobs = listed(&stack);
+        let jobs = list_jobs(&stack);
         assert_eq!(jobs.len(), sent.len() + 1, "{jobs:?}");
         let job_id = jobs[0]["job_id"].as_str().expect("an id").to_owned();
         waiting.signal(signal);
-        assert_eq!(waiting.wait(LIMIT).code(), Some(code), "{}", waiting.output());
+        assert_eq!(waiting.wait_for_exit(LIMIT).code(), Some(code), "{}", waiting.output());
         let output = wait_for("it has said everything", LIMIT, || {
             waiting.output().contains("wordmill wait").then(|| waiting.output())
         });
@@ -166,21 +173,21 @@ fn an_interrupted_wait_says_how_to_come_back() {
         assert!(output.contains(&format!("  wordmill wait {job_id}")), "{output}");
         sent.push(job_id);
     }
-    work(&mut stack);
+    run_all_jobs(&mut stack);
     let mut arguments = vec!["wait"];
     arguments.extend(sent.iter().map(String::as_str));
-    assert_eq!(wordmill.run(&arguments).good().matches("succeeded").count(), 2);
+    assert_eq!(wordmill.run(&arguments).expect_success().matches("succeeded").count(), 2);
 }
 
 #[test]
 fn a_reader_that_goes_away_ends_it_quietly() {
     let stack = Stack::start();
     let text: String = (0..60_000).map(|n| format!("w{n} ")).collect();
-    let files = folder(&[("a.txt", text.as_bytes())]);
-    let wordmill = Wordmill::of(stack.client(), files.path());
+    let files = create_folder(&[("a.txt", text.as_bytes())]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
     let submitted = wordmill.run(&["count", "a.txt", "--no-wait"]);
-    let id = submitted.good().trim();
-    wordmill.run(&["wait", id]).good();
+    let id = submitted.expect_success().trim();
+    wordmill.run(&["wait", id]).expect_success();
     for command in [
         &format!("result {id} -f csv"),
         &format!("result {id} -f json"),
@@ -190,45 +197,53 @@ fn a_reader_that_goes_away_ends_it_quietly() {
         "--help",
     ] {
         let script = format!("wordmill {command} | head -c 5 > /dev/null; echo ${{PIPESTATUS[0]}}");
-        assert_eq!(ran(&mut wordmill.shell(&script)).good(), "0\n", "{command}");
+        assert_eq!(run_command(&mut wordmill.shell(&script)).expect_success(), "0\n", "{command}");
     }
-    let full = ran(&mut wordmill.shell(&format!("wordmill result {id} -f csv > /dev/full")));
-    full.bad(5, &["cannot write to standard output"]);
-    wordmill.run(&["result", id, "-f", "csv", "-o", "/dev/full"]).bad(5, &["/dev/full"]);
+    let full =
+        run_command(&mut wordmill.shell(&format!("wordmill result {id} -f csv > /dev/full")));
+    full.expect_failure(5, &["cannot write to standard output"]);
+    wordmill.run(&["result", id, "-f", "csv", "-o", "/dev/full"]).expect_failure(5, &["/dev/full"]);
 }
 
 #[test]
 fn dead_letters_are_shown_replayed_and_deleted() {
     let (stack, site) = (Stack::start(), Site::start());
-    let files = folder(&[]);
-    let wordmill = Wordmill::of(stack.client(), files.path());
-    assert_eq!(wordmill.run(&["dead-letters", "list"]).good(), "");
+    let files = create_folder(&[]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
+    assert_eq!(wordmill.run(&["dead-letters", "list"]).expect_success(), "");
     let url = site.put("/busy", Page::status("503 Service Unavailable"));
     let died = wordmill.run(&["count", &url, &url, "-f", "json"]);
-    died.bad(1, &["fetch_http_5xx"]);
-    let admin = Admin::of(&stack.nats);
-    wait_for("the letters are kept", LIMIT, || (admin.messages("DEAD_JOBS") == 2).then_some(()));
+    died.expect_failure(1, &["fetch_http_5xx"]);
+    let admin = Admin::connect(&stack.nats);
+    wait_for("the letters are kept", LIMIT, || {
+        (admin.message_count("DEAD_JOBS") == 2).then_some(())
+    });
 
-    let letters = data(&wordmill.run(&["dead-letters", "list", "-f", "json"]));
+    let letters = parse_lines(&wordmill.run(&["dead-letters", "list", "-f", "json"]));
     let id = letters[0]["id"].as_str().expect("an id").to_owned();
     let table = wordmill.run(&["dead-letters", "list", "--code", "fetch_http_5xx"]);
-    let lines: Vec<&str> = table.good().lines().collect();
+    let lines: Vec<&str> = table.expect_success().lines().collect();
     assert_eq!(lines.len(), 3, "{table:?}");
     assert!(lines[1].starts_with(&id) && lines[1].ends_with(&url), "{table:?}");
     let bulk = wordmill.run(&["dead-letters", "list", "--lane", "bulk", "-f", "json"]);
-    assert_eq!(data(&bulk).len(), 0);
+    assert_eq!(parse_lines(&bulk).len(), 0);
     let csv = wordmill.run(&["dead-letters", "list", "-f", "csv"]);
-    assert!(csv.good().starts_with("id,dead_at,code,lane,source,trace_id\r\n"), "{csv:?}");
+    assert!(
+        csv.expect_success().starts_with("id,dead_at,code,lane,source,trace_id\r\n"),
+        "{csv:?}"
+    );
     let shown = wordmill.run(&["dead-letters", "show", &id]);
     for part in [id.as_str(), "fetch_http_5xx", "attempts     3", &url, "trace"] {
-        assert!(shown.good().contains(part), "{part} is not in {shown:?}");
+        assert!(shown.expect_success().contains(part), "{part} is not in {shown:?}");
     }
-    wordmill.run(&["dead-letters", "show", "nonsense"]).bad(4, &["dead_letter_not_found"]);
+    wordmill
+        .run(&["dead-letters", "show", "nonsense"])
+        .expect_failure(4, &["dead_letter_not_found"]);
 
     let dry = wordmill.run(&["dead-letters", "replay", "--all", "--dry-run"]);
     assert_eq!(dry.code, 0, "{dry:?}");
-    assert_eq!(dry.err, "wordmill: 2 of 2 dead letters would be done again\n");
-    assert_eq!(listed(&stack).len(), 2);
+    assert_eq!(dry.stderr, "wordmill: 2 of 2 dead letters would be done again\n");
+    assert_eq!(list_jobs(&stack).len(), 2);
     site.put("/busy", Page::new("text/plain", "well again"));
     let replayed = wordmill.run(&["dead-letters", "replay", &id, "-f", "json"]);
     assert_eq!(replayed.code, 0, "{replayed:?}");
@@ -240,91 +255,94 @@ fn dead_letters_are_shown_replayed_and_deleted() {
     let filter = ["dead-letters", "replay", "--code", "fetch_http_5xx", "--lane", "interactive"];
     let all = wordmill.run(&filter);
     assert_eq!(all.code, 0, "{all:?}");
-    assert_eq!(all.out.matches("replayed").count(), 2, "{all:?}");
-    assert!(all.out.contains(new), "{all:?}");
+    assert_eq!(all.stdout.matches("replayed").count(), 2, "{all:?}");
+    assert!(all.stdout.contains(new), "{all:?}");
     // A job that changes while a list is made may be missing in it.
     wait_for("each letter has one new job, which has ended", LIMIT, || {
-        let jobs = listed(&stack);
+        let jobs = list_jobs(&stack);
         let ended = jobs.iter().filter(|job| job["finished_at"].is_string()).count();
         (ended == 4 && jobs.len() == 4).then_some(())
     });
     let missing = wordmill.run(&["dead-letters", "replay", "nonsense", &id]);
-    missing.bad(4, &["1 of 2 dead letters done again"]);
-    assert!(missing.out.contains("not found"), "{missing:?}");
-    wordmill.run(&["dead-letters", "delete", &id]).good();
-    wordmill.run(&["dead-letters", "delete", &id]).bad(4, &["dead_letter_not_found"]);
-    assert_eq!(data(&wordmill.run(&["dead-letters", "list", "-f", "json"])).len(), 1);
+    missing.expect_failure(4, &["1 of 2 dead letters done again"]);
+    assert!(missing.stdout.contains("not found"), "{missing:?}");
+    wordmill.run(&["dead-letters", "delete", &id]).expect_success();
+    wordmill.run(&["dead-letters", "delete", &id]).expect_failure(4, &["dead_letter_not_found"]);
+    assert_eq!(parse_lines(&wordmill.run(&["dead-letters", "list", "-f", "json"])).len(), 1);
 }
 
 /// Runs a command on a terminal of its own, with standard output there or not, and returns everything
 /// that the terminal got.
-fn on_a_terminal(wordmill: &Wordmill, arguments: &str) -> String {
+fn run_on_terminal(wordmill: &Wordmill, arguments: &str) -> String {
     let script = format!(
         "python3 -c 'import pty, sys; sys.exit(pty.spawn([\"bash\", \"-c\", sys.argv[1]]) >> 8)' \
          'wordmill {arguments}' < /dev/null"
     );
-    let ran = ran(&mut wordmill.shell(&script));
-    ran.good().to_owned()
+    let output = run_command(&mut wordmill.shell(&script));
+    output.expect_success().to_owned()
 }
 
 #[test]
 fn a_terminal_shows_progress_and_obeys_nobody() {
     let (stack, site) = (Stack::start(), Site::start());
     let evil = "\u{1b}]0;owned\u{7}\u{9b}31m.txt";
-    let files = folder(&[
+    let files = create_folder(&[
         ("図書館.txt", "図書館で本を読む。".as_bytes()),
         ("ספר.txt", "שלום עולם".as_bytes()),
         (evil, b"a \x7f\xc2\x9b31m b"),
     ]);
-    let wordmill = Wordmill::of(stack.client(), files.path());
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
     let table = wordmill.run(&["count", ".", "-l", "a=\u{1b}[2J"]);
-    table.bad(4, &["invalid_label"]);
-    assert!(!table.err.contains('\u{1b}'), "{table:?}");
+    table.expect_failure(4, &["invalid_label"]);
+    assert!(!table.stderr.contains('\u{1b}'), "{table:?}");
     let table = wordmill.run(&["count", ".", "--top", "2"]);
-    assert!(table.good().chars().all(|c| c == '\n' || !c.is_control()), "{table:?}");
-    assert!(table.out.contains("./図書館.txt") && table.out.contains("./ספר.txt"), "{table:?}");
-    assert!(table.out.contains("1 עולם, 1 שלום"), "{table:?}");
+    assert!(table.expect_success().chars().all(|c| c == '\n' || !c.is_control()), "{table:?}");
+    assert!(
+        table.stdout.contains("./図書館.txt") && table.stdout.contains("./ספר.txt"),
+        "{table:?}"
+    );
+    assert!(table.stdout.contains("1 עולם, 1 שלום"), "{table:?}");
     // Names are followed by words: they are as wide as their characters.
     let column = |name: &str, wide: usize| {
-        let line = table.out.lines().find(|line| line.contains(name)).expect("a line");
+        let line = table.stdout.lines().find(|line| line.contains(name)).expect("a line");
         let (before, after) = line.split_once(name).expect("the name");
         before.chars().count() + wide + after.chars().take_while(|c| *c == ' ').count()
     };
-    assert_eq!(column("./図書館.txt", 12), column("./ספר.txt", 9), "{}", table.out);
+    assert_eq!(column("./図書館.txt", 12), column("./ספר.txt", 9), "{}", table.stdout);
 
     // Programs get what is there, a terminal gets nothing to obey.
     let piped = wordmill.run(&["count", evil, "--merge", "-f", "json"]);
     assert_eq!(piped.json()["sources"][0]["source"], evil);
     for format in ["json", "csv", "table"] {
-        let shown = on_a_terminal(&wordmill, &format!("count . -f {format} 2> /dev/null"));
+        let shown = run_on_terminal(&wordmill, &format!("count . -f {format} 2> /dev/null"));
         assert!(shown.contains("図書館"), "{shown:?}");
         let obeyed = |c: &char| c.is_control() && !matches!(c, '\r' | '\n');
         assert!(!shown.chars().any(|c| obeyed(&c)), "{shown:?}");
     }
 
     let url = site.put("/slow", Page::new("text/plain", "a b").after(Duration::from_secs(2)));
-    let shown = on_a_terminal(&wordmill, &format!("count {url}"));
+    let shown = run_on_terminal(&wordmill, &format!("count {url}"));
     assert!(shown.contains("counting [---") && shown.contains(" %"), "{shown:?}");
     let last = shown.rsplit("\u{1b}[K").next().expect("the end");
     assert!(last.starts_with(&url) && !last.contains('%'), "{shown:?}");
-    let dumb = Wordmill::of(stack.client(), files.path()).with("TERM", "dumb");
-    assert!(!on_a_terminal(&dumb, &format!("count {url}")).contains('\u{1b}'));
-    assert_eq!(wordmill.run(&["count", &url]).err, "");
+    let dumb = Wordmill::for_client(stack.client(), files.path()).with_variable("TERM", "dumb");
+    assert!(!run_on_terminal(&dumb, &format!("count {url}")).contains('\u{1b}'));
+    assert_eq!(wordmill.run(&["count", &url]).stderr, "");
 }
 
 #[test]
 fn shells_can_complete_it() {
-    let files = folder(&[]);
-    let wordmill = Wordmill::at("http://127.0.0.1:1", files.path());
+    let files = create_folder(&[]);
+    let wordmill = Wordmill::for_server("http://127.0.0.1:1", files.path());
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = wordmill.run(&["completions", shell]);
         for word in ["dead-letters", "merge", "no-wait"] {
-            assert!(script.good().contains(word), "{shell}: {word}");
+            assert!(script.expect_success().contains(word), "{shell}: {word}");
         }
     }
     let asks = "source <(wordmill completions bash)\n\
                 COMP_WORDS=(wordmill count --rule '') COMP_CWORD=3\n\
                 _wordmill wordmill '' --rule; echo \"${COMPREPLY[@]}\"";
-    let answer = ran(&mut wordmill.shell(asks));
-    assert_eq!(answer.good().trim(), "unicode whitespace office gmx");
+    let answer = run_command(&mut wordmill.shell(asks));
+    assert_eq!(answer.expect_success().trim(), "unicode whitespace office gmx");
 }

@@ -11,39 +11,39 @@ use wordmill_tests::certificates::Authority;
 use wordmill_tests::command::Wordmill;
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Stack, ready};
+use wordmill_tests::stack::{Gateway, Stack, wait_until_ready};
 
-use crate::cli::count::folder;
+use crate::cli::count::create_folder;
 
 #[test]
 fn a_server_that_is_not_there_or_not_well_is_told_apart() {
-    let files = folder(&[("a.txt", b"a")]);
+    let files = create_folder(&[("a.txt", b"a")]);
     let port = wordmill_tests::port::reserved();
-    let nobody = Wordmill::at(&format!("http://127.0.0.1:{port}"), files.path());
+    let nobody = Wordmill::for_server(&format!("http://127.0.0.1:{port}"), files.path());
     let missing = nobody.run(&["count", "a.txt", "a.txt"]);
-    assert_eq!(missing.bad(3, &["cannot be reached", &port.to_string(), "refused"]), "");
-    assert_eq!(missing.err.lines().count(), 1, "{missing:?}");
-    nobody.run(&["queue"]).bad(3, &["cannot be reached"]);
+    assert_eq!(missing.expect_failure(3, &["cannot be reached", &port.to_string(), "refused"]), "");
+    assert_eq!(missing.stderr.lines().count(), 1, "{missing:?}");
+    nobody.run(&["queue"]).expect_failure(3, &["cannot be reached"]);
     nobody
         .run(&["--server", "http://no-such-host.invalid", "queue"])
-        .bad(3, &["cannot be reached"]);
+        .expect_failure(3, &["cannot be reached"]);
 
     // A gateway without a broker.
     let gateway = Gateway::start("127.0.0.1:1", &[]);
-    let unwell = Wordmill::of(&gateway.client, files.path());
+    let unwell = Wordmill::for_client(&gateway.client, files.path());
     let answered = unwell.run(&["--retry-time", "1s", "count", "a.txt"]);
-    answered.bad(3, &["(broker_unavailable, status 503, ", "trace "]);
+    answered.expect_failure(3, &["(broker_unavailable, status 503, ", "trace "]);
     // Somebody else.
     let site = Site::start();
     site.put("/v1/queue", Page::new("text/html", "<h1>Welcome"));
     site.put("/b/v1/queue", Page::status("502 Bad Gateway"));
     site.put("/c/v1/queue", Page::status("301 Moved").header("Location", "http://elsewhere/"));
-    let at = |path: &str| Wordmill::at(&site.url(path), files.path());
-    at("").run(&["queue"]).bad(3, &["does not answer as Wordmill does"]);
-    at("/b").run(&["--retry-time", "0", "queue"]).bad(3, &["status 502"]);
-    at("/c").run(&["queue"]).bad(3, &["redirects to http://elsewhere/"]);
+    let at = |path: &str| Wordmill::for_server(&site.url(path), files.path());
+    at("").run(&["queue"]).expect_failure(3, &["does not answer as Wordmill does"]);
+    at("/b").run(&["--retry-time", "0", "queue"]).expect_failure(3, &["status 502"]);
+    at("/c").run(&["queue"]).expect_failure(3, &["redirects to http://elsewhere/"]);
     assert_eq!(site.hits("/b/v1/queue"), 1);
-    at("/b").run(&["--retry-time", "1s", "queue"]).bad(3, &["status 502"]);
+    at("/b").run(&["--retry-time", "1s", "queue"]).expect_failure(3, &["status 502"]);
     assert!(site.hits("/b/v1/queue") > 2);
 }
 
@@ -57,12 +57,13 @@ fn a_lost_answer_or_a_limit_makes_no_second_job() {
     let files: Vec<String> = (0..30).map(|n| format!("{n:02}.txt")).collect();
     let content: Vec<(&str, &[u8])> =
         files.iter().map(|name| (name.as_str(), &b"a b"[..])).collect();
-    let files = folder(&content);
-    let forgetful = Forgetful::start(stack.client().address());
+    let files = create_folder(&content);
+    let forgetful = AnswerLosingProxy::start(stack.client().address());
     let address = format!("http://{}", forgetful.address);
-    let wordmill = Wordmill::at(&address, files.path()).with("WORDMILL_API_KEY", &key);
+    let wordmill =
+        Wordmill::for_server(&address, files.path()).with_variable("WORDMILL_API_KEY", &key);
     let counted = wordmill.run(&["count", ".", "-f", "json"]);
-    counted.good();
+    counted.expect_success();
     assert_eq!(counted.json()["totals"]["words"], 60);
     assert!(forgetful.lost.load(Ordering::SeqCst) > 0, "no answer was lost");
     let client = stack.client().with_key(&key);
@@ -73,12 +74,12 @@ fn a_lost_answer_or_a_limit_makes_no_second_job() {
 }
 
 /// Passes bytes on to a server, but loses its first answer on every third connection.
-struct Forgetful {
+struct AnswerLosingProxy {
     address: String,
     lost: Arc<AtomicUsize>,
 }
 
-impl Forgetful {
+impl AnswerLosingProxy {
     fn start(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -102,7 +103,7 @@ impl Forgetful {
                         let _ = from.shutdown(std::net::Shutdown::Both);
                         return;
                     }
-                    while let Some(piece) = piece(&mut from) {
+                    while let Some(piece) = read_chunk(&mut from) {
                         if to.write_all(&piece).is_err() {
                             return;
                         }
@@ -116,7 +117,7 @@ impl Forgetful {
 }
 
 fn copy(mut from: TcpStream, mut to: TcpStream) {
-    while let Some(piece) = piece(&mut from) {
+    while let Some(piece) = read_chunk(&mut from) {
         if to.write_all(&piece).is_err() {
             return;
         }
@@ -124,7 +125,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
     let _ = to.shutdown(std::net::Shutdown::Write);
 }
 
-fn piece(from: &mut TcpStream) -> Option<Vec<u8>> {
+fn read_chunk(from: &mut TcpStream) -> Option<Vec<u8>> {
     let mut piece = vec![0; 16 << 10];
     let read = from.read(&mut piece).ok().filter(|read| *read > 0)?;
     piece.truncate(read);
@@ -137,29 +138,38 @@ fn keys_come_from_a_file_or_the_environment_and_are_never_shown() {
     let key = keyring.add("reports", &json!({}));
     let (name, file) = keyring.setting();
     let stack = Stack::with(1, 1, &[(name, &file)]);
-    let files =
-        folder(&[("a.txt", b"a b"), ("key", format!("{key}\n").as_bytes()), ("bad", b"a b")]);
-    let wordmill = Wordmill::of(stack.client(), files.path());
-    wordmill.run(&["count", "a.txt", "a.txt"]).bad(4, &["unauthenticated", "--key-file"]);
-    wordmill.run(&["--key-file", "key", "count", "a.txt"]).good();
-    wordmill.run(&["--key-file", "nowhere", "queue"]).bad(5, &["cannot read the key in nowhere"]);
-    wordmill.run(&["--key-file", "bad", "queue"]).bad(2, &["is no key"]);
-    let with = Wordmill::of(stack.client(), files.path()).with("WORDMILL_API_KEY", &key);
-    with.run(&["count", "a.txt"]).good();
+    let files = create_folder(&[
+        ("a.txt", b"a b"),
+        ("key", format!("{key}\n").as_bytes()),
+        ("bad", b"a b"),
+    ]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
+    wordmill
+        .run(&["count", "a.txt", "a.txt"])
+        .expect_failure(4, &["unauthenticated", "--key-file"]);
+    wordmill.run(&["--key-file", "key", "count", "a.txt"]).expect_success();
+    wordmill
+        .run(&["--key-file", "nowhere", "queue"])
+        .expect_failure(5, &["cannot read the key in nowhere"]);
+    wordmill.run(&["--key-file", "bad", "queue"]).expect_failure(2, &["is no key"]);
+    let with =
+        Wordmill::for_client(stack.client(), files.path()).with_variable("WORDMILL_API_KEY", &key);
+    with.run(&["count", "a.txt"]).expect_success();
     let wrong = format!("wm_{}", "0".repeat(64));
-    let with = Wordmill::of(stack.client(), files.path()).with("WORDMILL_API_KEY", &wrong);
+    let with = Wordmill::for_client(stack.client(), files.path())
+        .with_variable("WORDMILL_API_KEY", &wrong);
     let refused = with.run(&["count", "a.txt"]);
-    refused.bad(4, &["unauthenticated"]);
-    assert!(!refused.err.contains(&wrong), "{refused:?}");
-    with.run(&["--key-file", "key", "queue"]).good();
-    assert!(!with.run(&["--help"]).good().contains(&wrong));
+    refused.expect_failure(4, &["unauthenticated"]);
+    assert!(!refused.stderr.contains(&wrong), "{refused:?}");
+    with.run(&["--key-file", "key", "queue"]).expect_success();
+    assert!(!with.run(&["--help"]).expect_success().contains(&wrong));
 }
 
 #[test]
 fn https_trusts_whom_the_machine_trusts() {
     let authority = Authority::new();
     let certified = authority.certify("127.0.0.1");
-    let files = folder(&[
+    let files = create_folder(&[
         ("ca.pem", authority.pem.as_bytes()),
         ("cert.pem", certified.certificate.as_bytes()),
         ("key.pem", certified.key.as_bytes()),
@@ -170,12 +180,13 @@ fn https_trusts_whom_the_machine_trusts() {
     let stack = Stack::with(0, 0, &[]);
     let gateway = Gateway::start(&stack.nats.address(), &settings);
     let trust = wordmill_tests::client::Trust::new("127.0.0.1", &authority.pem);
-    ready(&gateway.client.with_tls(trust));
+    wait_until_ready(&gateway.client.with_tls(trust));
     let address = format!("https://{}", gateway.client.address());
-    let trusting = Wordmill::at(&address, files.path()).with("SSL_CERT_FILE", &path("ca.pem"));
-    assert!(trusting.run(&["queue"]).good().contains("No worker has been seen."));
-    let strange = Wordmill::at(&address, files.path());
-    strange.run(&["queue"]).bad(3, &["cannot be reached", "certificate"]);
-    let plain = Wordmill::at(&gateway.client.url(""), files.path());
-    plain.run(&["--retry-time", "0", "queue"]).bad(3, &["cannot be reached"]);
+    let trusting = Wordmill::for_server(&address, files.path())
+        .with_variable("SSL_CERT_FILE", &path("ca.pem"));
+    assert!(trusting.run(&["queue"]).expect_success().contains("No worker has been seen."));
+    let strange = Wordmill::for_server(&address, files.path());
+    strange.run(&["queue"]).expect_failure(3, &["cannot be reached", "certificate"]);
+    let plain = Wordmill::for_server(&gateway.client.url(""), files.path());
+    plain.run(&["--retry-time", "0", "queue"]).expect_failure(3, &["cannot be reached"]);
 }

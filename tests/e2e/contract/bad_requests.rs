@@ -20,11 +20,11 @@ fn routes_and_methods_that_do_not_exist_are_problems() {
     let stack = Stack::start();
     let client = stack.client();
     for path in ["/nothing", "/v1", "/v1/jobs/", "/v2/jobs", "/v1/jobs/a/b/c"] {
-        client.get(path).problem(404, "route_not_found");
+        client.get(path).expect_problem(404, "route_not_found");
     }
     for (method, path) in [("DELETE", "/v1/jobs"), ("PATCH", "/readyz"), ("PUT", "/livez")] {
         let answer = client.send(method, path, &[], b"");
-        answer.problem(405, "method_not_allowed");
+        answer.expect_problem(405, "method_not_allowed");
         assert!(answer.header("allow").is_some(), "{answer:?}");
     }
     assert_eq!(client.get("/livez").status, 200);
@@ -36,13 +36,15 @@ fn bodies_that_are_no_jobs_are_told_apart() {
     let client = stack.client();
     let text = br#"{"text":"a"}"#;
     for headers in [&[][..], &[("content-type", "image/png")]] {
-        client.send("POST", "/v1/jobs", headers, text).problem(415, "unsupported_media_type");
+        client
+            .send("POST", "/v1/jobs", headers, text)
+            .expect_problem(415, "unsupported_media_type");
     }
     for headers in [[("content-type", "application/json; charset=utf-8")], [JSON]] {
         assert_eq!(client.send("POST", "/v1/jobs", &headers, text).status, 202);
     }
     for body in [&b""[..], b"{", b"hello", b"{\"text\":\"a\"} x", b"{\"text\":\"\xff\"}"] {
-        post(client, body).problem(400, "invalid_json");
+        post(client, body).expect_problem(400, "invalid_json");
     }
     for body in [
         json!([]),
@@ -54,7 +56,7 @@ fn bodies_that_are_no_jobs_are_told_apart() {
         json!({"text": "a", "labels": {"a": 1}}),
         json!({"text": "a", "colour": "red"}),
     ] {
-        let problem = client.post("/v1/jobs", &body).problem(422, "invalid_request");
+        let problem = client.post("/v1/jobs", &body).expect_problem(422, "invalid_request");
         assert_eq!(problem["retryable"], false, "{problem}");
     }
     for body in [
@@ -62,7 +64,7 @@ fn bodies_that_are_no_jobs_are_told_apart() {
         json!({"text": "a", "options": {"nonsense": 1}}),
         json!({"text": "a", "options": 5}),
     ] {
-        client.post("/v1/jobs", &body).problem(422, "invalid_option");
+        client.post("/v1/jobs", &body).expect_problem(422, "invalid_option");
     }
     for labels in [
         json!({"": "a"}),
@@ -73,7 +75,7 @@ fn bodies_that_are_no_jobs_are_told_apart() {
         (0..17).map(|n| (format!("l{n}"), json!("v"))).collect(),
     ] {
         let body = json!({"text": "a", "labels": labels});
-        client.post("/v1/jobs", &body).problem(422, "invalid_label");
+        client.post("/v1/jobs", &body).expect_problem(422, "invalid_label");
     }
 }
 
@@ -95,7 +97,7 @@ fn urls_that_cannot_be_fetched_are_refused_at_the_door() {
         long.as_str(),
     ] {
         let problem = stack.client().post("/v1/jobs", &json!({"url": url}));
-        let problem = problem.problem(422, "invalid_url");
+        let problem = problem.expect_problem(422, "invalid_url");
         assert!(!problem.to_string().contains("secret"), "{problem}");
     }
 }
@@ -105,12 +107,14 @@ fn ids_and_queries_that_make_no_sense_are_told_from_unknown_jobs() {
     let stack = Stack::start();
     let client = stack.client();
     for path in ["/v1/jobs/17", "/v1/jobs/17/result", "/v1/jobs/%FF", "/v1/jobs/public.*"] {
-        client.get(path).problem(400, "invalid_job_id");
+        client.get(path).expect_problem(400, "invalid_job_id");
     }
-    client.get(&format!("/v1/jobs/{UNKNOWN}")).problem(404, "job_not_found");
-    client.get(&format!("/v1/jobs/{UNKNOWN}/result")).problem(404, "job_not_found");
+    client.get(&format!("/v1/jobs/{UNKNOWN}")).expect_problem(404, "job_not_found");
+    client.get(&format!("/v1/jobs/{UNKNOWN}/result")).expect_problem(404, "job_not_found");
     for query in ["top=many", "top=-1", "top=1&top=2", "bottom=3"] {
-        client.get(&format!("/v1/jobs/{UNKNOWN}/result?{query}")).problem(400, "invalid_query");
+        client
+            .get(&format!("/v1/jobs/{UNKNOWN}/result?{query}"))
+            .expect_problem(400, "invalid_query");
     }
 }
 
@@ -119,7 +123,7 @@ fn a_result_before_its_time_or_of_a_failed_job_is_a_conflict() {
     let stack = Stack::with(1, 0, &[]);
     let job_id = stack.client().submit(&json!({"text": "a"}));
     let early = stack.client().get(&format!("/v1/jobs/{job_id}/result"));
-    assert_eq!(early.problem(409, "job_not_finished")["retryable"], true);
+    assert_eq!(early.expect_problem(409, "job_not_finished")["retryable"], true);
     assert_eq!(early.header("retry-after"), Some("1"));
 
     let job = stack.client().get(&format!("/v1/jobs/{job_id}"));
@@ -132,7 +136,7 @@ fn a_result_before_its_time_or_of_a_failed_job_is_a_conflict() {
 fn a_body_that_is_too_long_or_never_ends_is_cut_off() {
     let stack = Stack::with(1, 0, &[("WORDMILL_JSON_SIZE_MAX", "2KiB")]);
     let body = json!({"text": "word ".repeat(1000)});
-    stack.client().post("/v1/jobs", &body).problem(413, "input_too_large");
+    stack.client().post("/v1/jobs", &body).expect_problem(413, "input_too_large");
     assert_eq!(stack.client().post("/v1/jobs", &json!({"text": "word"})).status, 202);
 
     // Without a length: chunk after chunk, far beyond the limit.
@@ -173,20 +177,20 @@ fn the_trace_of_the_request_is_inherited_or_made() {
     let answer = stack.client().send("POST", "/v1/jobs", &headers, br#"{"text":"a"}"#);
     assert_eq!(answer.json()["trace_id"], trace_id);
     let refused = stack.client().send("GET", "/nothing", &headers[1..], b"");
-    assert_eq!(refused.problem(404, "route_not_found")["trace_id"], trace_id);
+    assert_eq!(refused.expect_problem(404, "route_not_found")["trace_id"], trace_id);
 
     let bad = [JSON, ("traceparent", "00-zz-zz-00")];
     let answer = stack.client().send("POST", "/v1/jobs", &bad, br#"{"text":"a"}"#);
     let made = answer.json()["trace_id"].as_str().expect("a trace id").to_owned();
     assert!(made.len() == 32 && made != trace_id, "{made}");
     let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
-    let job = stack.client().finished(&job_id, Duration::from_secs(20));
+    let job = stack.client().wait_until_final(&job_id, Duration::from_secs(20));
     assert_eq!(job["trace_id"], made.as_str());
 }
 
 #[test]
 fn bad_settings_are_reported_together() {
-    let mut command = wordmill_tests::stack::service(
+    let mut command = wordmill_tests::stack::service_command(
         "wordmill-gateway",
         "gateway",
         "127.0.0.1:1",
@@ -204,7 +208,8 @@ fn the_health_check_of_the_images_says_what_readiness_says() {
     let check = |name: &str, variable: &str, url: String| {
         let address = url.trim_start_matches("http://").to_owned();
         let settings = [(variable, address.as_str())];
-        let mut command = wordmill_tests::stack::service(name, "nobody", "127.0.0.1:1", &settings);
+        let mut command =
+            wordmill_tests::stack::service_command(name, "nobody", "127.0.0.1:1", &settings);
         command.arg("healthcheck").status().expect("the check runs").code()
     };
     let gateway = |url| check("wordmill-gateway", "WORDMILL_LISTEN", url);

@@ -7,11 +7,11 @@ use wordmill_tests::repository;
 use wordmill_tests::stack::Gateway;
 
 /// Starts a gateway without a broker: nothing here needs one.
-fn gateway(settings: &[(&str, &str)]) -> Gateway {
+fn start_gateway(settings: &[(&str, &str)]) -> Gateway {
     Gateway::start("127.0.0.1:1", settings)
 }
 
-fn is_fresh_until_it_changes(client: &Client, path: &str) {
+fn assert_revalidates(client: &Client, path: &str) {
     let answer = client.get(path);
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("cache-control"), Some("public, max-age=300"), "{answer:?}");
@@ -23,7 +23,7 @@ fn is_fresh_until_it_changes(client: &Client, path: &str) {
     let other = client.send("GET", path, &[("if-none-match", "\"other\"")], b"");
     assert_eq!(other.status, 200, "{other:?}");
     assert_eq!(other.text.len(), answer.text.len());
-    client.send("POST", path, &[], b"").problem(405, "method_not_allowed");
+    client.send("POST", path, &[], b"").expect_problem(405, "method_not_allowed");
 }
 
 #[test]
@@ -31,9 +31,9 @@ fn the_description_is_served_to_whoever_asks() {
     let mut keys = Keyring::new();
     keys.add("team", &json!({}));
     let (name, path) = keys.setting();
-    let gateway = gateway(&[(name, &path)]);
+    let gateway = start_gateway(&[(name, &path)]);
     let client = &gateway.client;
-    is_fresh_until_it_changes(client, "/openapi.json");
+    assert_revalidates(client, "/openapi.json");
     let answer = client.get("/openapi.json");
     assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
     let golden = std::fs::read_to_string(repository().join("docs/openapi.json")).expect("the file");
@@ -44,16 +44,16 @@ fn the_description_is_served_to_whoever_asks() {
 
 #[test]
 fn a_gateway_without_keys_says_that_none_is_needed() {
-    let gateway = gateway(&[]);
+    let gateway = start_gateway(&[]);
     let description = gateway.client.get("/openapi.json").json();
     assert_eq!(description["security"], json!([{"api_key": []}, {}]));
 }
 
 #[test]
 fn the_reference_is_a_page_that_needs_nothing_else() {
-    let gateway = gateway(&[]);
+    let gateway = start_gateway(&[]);
     let client = &gateway.client;
-    is_fresh_until_it_changes(client, "/docs");
+    assert_revalidates(client, "/docs");
     let answer = client.get("/docs");
     assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"), "{answer:?}");
     let policy = answer.header("content-security-policy").expect("a policy");

@@ -19,19 +19,19 @@ use wordmill_tests::stack::{Gateway, Nats, Stack};
 use wordmill_tests::{LIMIT, repository};
 
 /// Returns the codes that have a heading in the documentation.
-fn documented() -> BTreeSet<String> {
+fn documented_codes() -> BTreeSet<String> {
     let page = fs::read_to_string(repository().join("docs/errors.md")).expect("the page");
     let headings = page.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'));
     headings.map(str::to_owned).collect()
 }
 
 /// Adds all sources in a folder whose names end so.
-fn sources(folder: &Path, ending: &str, all: &mut String) {
+fn append_sources(folder: &Path, ending: &str, all: &mut String) {
     for entry in
         fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path())
     {
         if entry.is_dir() {
-            sources(&entry, ending, all);
+            append_sources(&entry, ending, all);
         } else if entry.to_str().is_some_and(|name| name.ends_with(ending)) {
             *all += &fs::read_to_string(&entry).expect("a source");
         }
@@ -40,14 +40,14 @@ fn sources(folder: &Path, ending: &str, all: &mut String) {
 
 #[test]
 fn every_documented_code_is_what_some_test_expects() {
-    let documented = documented();
+    let documented = documented_codes();
     assert!(documented.len() > 50, "{documented:?}");
     let mut tests = String::new();
     for folder in ["tests/e2e", "tests/external"] {
-        sources(&repository().join(folder), ".rs", &mut tests);
+        append_sources(&repository().join(folder), ".rs", &mut tests);
     }
     // The load balancer's own answer is provoked where the load balancer is started.
-    sources(&repository().join("deploy"), "_check.py", &mut tests);
+    append_sources(&repository().join("deploy"), "_check.py", &mut tests);
     let missing: Vec<&String> =
         documented.iter().filter(|code| !tests.contains(&format!("\"{code}\""))).collect();
     assert!(missing.is_empty(), "no test expects {missing:?}");
@@ -56,17 +56,17 @@ fn every_documented_code_is_what_some_test_expects() {
 #[test]
 fn a_gateway_without_a_broker_is_not_ready() {
     let gateway = Gateway::start("127.0.0.1:1", &[]);
-    let problem = gateway.client.get("/readyz").problem(503, "not_ready");
+    let problem = gateway.client.get("/readyz").expect_problem(503, "not_ready");
     assert_eq!(problem["retryable"], true, "{problem}");
 }
 
 #[test]
 fn a_record_that_cannot_be_read_is_an_internal_problem() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let job_id = client.submit(&json!({"text": "a"}));
     admin.rewrite_record(&job_id, |record| record["attempts"] = json!("no list"));
-    let problem = client.get(&format!("/v1/jobs/{job_id}")).problem(500, "internal");
+    let problem = client.get(&format!("/v1/jobs/{job_id}")).expect_problem(500, "internal");
     assert_eq!(problem["retryable"], true, "{problem}");
     assert!(!problem["detail"].to_string().contains("no list"), "{problem}");
 }
@@ -74,7 +74,7 @@ fn a_record_that_cannot_be_read_is_an_internal_problem() {
 #[test]
 fn a_message_that_is_no_job_fails_as_internal() {
     let stack = Stack::start();
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     admin.publish("jobs.bulk.public.0198f0c2-0000-7000-8000-000000000001", "this is no job");
     let letters = wordmill_tests::wait_for("the message is kept", LIMIT, || {
         let letters = client.get("/v1/dead-letters").json();
@@ -84,11 +84,11 @@ fn a_message_that_is_no_job_fails_as_internal() {
 }
 
 /// Submits a page, and returns its job when it has failed.
-fn failed(client: &Client, url: &str) -> Value {
+fn submit_failing_page(client: &Client, url: &str) -> Value {
     let job_id = client.submit_url(url);
-    let job = client.finished(&job_id, LIMIT);
+    let job = client.wait_until_final(&job_id, LIMIT);
     assert_eq!(job["status"], "failed", "{job}");
-    client.get(&format!("/v1/jobs/{job_id}/result")).problem(409, "job_failed");
+    client.get(&format!("/v1/jobs/{job_id}/result")).expect_problem(409, "job_failed");
     job
 }
 
@@ -96,14 +96,14 @@ fn failed(client: &Client, url: &str) -> Value {
 fn hosts_that_do_not_exist_and_pages_that_lead_in_circles_fail() {
     let stack = Stack::start();
     let client = stack.client();
-    let job = failed(client, "http://nowhere.invalid/");
+    let job = submit_failing_page(client, "http://nowhere.invalid/");
     assert_eq!(job["failure"]["code"], "fetch_dns", "{job}");
     assert_eq!(job["failure"]["retryable"], true, "{job}");
     assert_eq!(array_length(&job["attempts"]), 3, "{job}");
 
     let site = Site::start();
     let circle = site.put("/circle", Page::status("302 Found").header("Location", "/circle"));
-    let job = failed(client, &circle);
+    let job = submit_failing_page(client, &circle);
     assert_eq!(job["failure"]["code"], "fetch_redirects", "{job}");
     assert_eq!(job["failure"]["retryable"], false, "{job}");
 }
@@ -120,7 +120,8 @@ fn a_host_that_nobody_vouches_for_fails() {
     let settings = [("WORDMILL_TLS_CERT", certificate), ("WORDMILL_TLS_KEY", key)];
     let host = Gateway::start("127.0.0.1:1", &settings);
     let stack = Stack::start();
-    let job = failed(stack.client(), &format!("https://{}/livez", host.client.address()));
+    let job =
+        submit_failing_page(stack.client(), &format!("https://{}/livez", host.client.address()));
     assert_eq!(job["failure"]["code"], "fetch_tls", "{job}");
     assert_eq!(job["failure"]["retryable"], false, "{job}");
 }
@@ -131,7 +132,7 @@ fn an_attempt_that_takes_too_long_fails() {
     let stack = Stack::with(1, 1, &settings);
     let site = Site::start();
     let slow = site.put("/slow", Page::new("text/plain", "a b c").after(Duration::from_secs(30)));
-    let job = failed(stack.client(), &slow);
+    let job = submit_failing_page(stack.client(), &slow);
     assert_eq!(job["failure"]["code"], "deadline_exceeded", "{job}");
     assert_eq!(job["dead_lettered"], true, "{job}");
 }
@@ -139,7 +140,7 @@ fn an_attempt_that_takes_too_long_fails() {
 #[test]
 fn a_url_that_no_gateway_lets_pass_fails_at_the_worker() {
     let stack = Stack::start();
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let job_id = "0198f0c2-0000-7000-8000-000000000002";
     let mut message: Value =
         serde_json::from_str(&job_message("interactive", job_id, "")).expect("JSON");
@@ -163,13 +164,13 @@ fn a_document_of_nothing_but_different_words_fails() {
     let answer =
         client.send("POST", "/v1/jobs", &[("content-type", "text/plain")], text.as_bytes());
     assert_eq!(answer.status, 202, "{answer:?}");
-    let job = client.finished(answer.json()["job_id"].as_str().expect("an id"), LIMIT);
+    let job = client.wait_until_final(answer.json()["job_id"].as_str().expect("an id"), LIMIT);
     assert_eq!(job["failure"]["code"], "too_many_unique_words", "{job}");
     assert_eq!(job["failure"]["retryable"], false, "{job}");
 }
 
 /// Sends bytes, and reads until the connection ends.
-fn raw(client: &Client, bytes: &[u8]) -> (u16, String, Value) {
+fn send_raw(client: &Client, bytes: &[u8]) -> (u16, String, Value) {
     let mut stream = TcpStream::connect(client.address()).expect("a connection");
     stream.set_read_timeout(Some(LIMIT)).expect("a limit");
     // The gateway may close before all is sent.
@@ -207,7 +208,7 @@ fn heads_that_cannot_be_read_are_problems_too() {
         (target.into_bytes(), 431, "head_too_large"),
     ] {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
-        let (found, head, problem) = raw(client, &bytes);
+        let (found, head, problem) = send_raw(client, &bytes);
         assert_eq!(found, status, "{shown}: {head}");
         assert!(head.contains("content-type: application/problem+json"), "{shown}: {head}");
         assert!(head.contains("connection: close"), "{shown}: {head}");
@@ -225,7 +226,7 @@ fn heads_that_cannot_be_read_are_problems_too() {
     assert_eq!(String::from_utf8_lossy(&answer), "");
     // An answer to a good request before it on the same connection is not touched.
     let both = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nnonsense\r\n\r\n";
-    let (status, head, _) = raw(client, both);
+    let (status, head, _) = send_raw(client, both);
     assert_eq!(status, 200, "{head}");
     assert!(head.contains("traceresponse"), "{head}");
 }

@@ -15,11 +15,11 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 type Sent<'a> = (&'a [(&'a str, &'a str)], &'a [u8]);
 
 /// Asks as the older clients do: with a JSON body on GET.
-fn ask(client: &Client, body: &Value) -> Answer {
+fn send_older_request(client: &Client, body: &Value) -> Answer {
     client.send("GET", "/word-count", &[JSON], body.to_string().as_bytes())
 }
 
-fn envelope(answer: &Answer, status: u16) -> Value {
+fn require_envelope(answer: &Answer, status: u16) -> Value {
     assert_eq!(answer.status, status, "{answer:?}");
     let envelope = answer.json();
     let mut fields: Vec<&String> = envelope.as_object().expect("an object").keys().collect();
@@ -29,9 +29,10 @@ fn envelope(answer: &Answer, status: u16) -> Value {
     envelope
 }
 
-fn ended(client: &Client, job_id: &str) -> Value {
+fn wait_until_ended(client: &Client, job_id: &str) -> Value {
     wait_for("the older contract says that the job has ended", Duration::from_secs(20), || {
-        let envelope = envelope(&ask(client, &json!({"job_id": job_id})), 200);
+        let envelope =
+            require_envelope(&send_older_request(client, &json!({"job_id": job_id})), 200);
         assert_eq!(envelope["message"], format!("Fetched Job: {job_id}"));
         let data = envelope["data"].clone();
         (data["status"] != "IN_PROGRESS").then_some(data)
@@ -46,20 +47,22 @@ fn a_page_is_scheduled_and_fetched_when_complete() {
         Page::new("text/html", "<p>One fish, two fish</p>").after(Duration::from_millis(700));
     let url = site.put("/fish", page);
 
-    let scheduled = envelope(&stack.client().post("/word-count", &json!({"url": url})), 202);
+    let scheduled =
+        require_envelope(&stack.client().post("/word-count", &json!({"url": url})), 202);
     let job_id = scheduled["data"]["job_id"].as_str().expect("a job id").to_owned();
     assert_eq!(scheduled["message"], format!("Scheduled Job: {job_id}"));
     assert_eq!(scheduled["data"], json!({"job_id": job_id, "url": url, "status": "IN_PROGRESS"}));
 
-    let early = envelope(&ask(stack.client(), &json!({"job_id": job_id})), 200);
+    let early =
+        require_envelope(&send_older_request(stack.client(), &json!({"job_id": job_id})), 200);
     assert_eq!(early["data"]["status"], "IN_PROGRESS", "{early}");
     assert!(early["data"].get("word_count").is_none(), "{early}");
 
-    let data = ended(stack.client(), &job_id);
+    let data = wait_until_ended(stack.client(), &job_id);
     assert_eq!(data["status"], "COMPLETE", "{data}");
     assert_eq!(data["word_count"], json!({"fish": 2, "one": 1, "two": 1}));
     for path in [format!("/word-count?job_id={job_id}"), format!("/word-count/{job_id}")] {
-        let same = envelope(&stack.client().get(&path), 200);
+        let same = require_envelope(&stack.client().get(&path), 200);
         assert_eq!(same["data"], data, "{path}");
     }
 }
@@ -67,12 +70,12 @@ fn a_page_is_scheduled_and_fetched_when_complete() {
 #[test]
 fn a_large_result_that_cannot_be_read_is_an_error_or_a_cut_connection_and_never_half_an_answer() {
     let stack = Stack::start();
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     // Little of this can be compressed, so it is stored in several chunks.
     let word = |n: u64| format!("w{:016x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let text: String = (1..=40_000).map(word).collect();
     let job_id = client.submit(&json!({"text": text}));
-    client.finished(&job_id, Duration::from_secs(60));
+    client.wait_until_final(&job_id, Duration::from_secs(60));
     let path = format!("/word-count/{job_id}");
     let answer = client.get(&path);
     assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -81,17 +84,17 @@ fn a_large_result_that_cannot_be_read_is_an_error_or_a_cut_connection_and_never_
     assert!(answer.text.starts_with(&begin), "{}", &answer.text[..200]);
     let end = format!(":1}}}},\"message\":\"Fetched Job: {job_id}\",\"success\":true}}");
     assert!(answer.text.ends_with(&end), "{}", &answer.text[answer.text.len() - 200..]);
-    let envelope = envelope(&answer, 200);
+    let envelope = require_envelope(&answer, 200);
     assert_eq!(envelope["data"]["word_count"].as_object().map(serde_json::Map::len), Some(40_000));
 
     // The description is the last message of an object, the last chunk comes before it.
-    assert!(admin.messages("OBJ_results") > 2, "several chunks");
+    assert!(admin.message_count("OBJ_results") > 2, "several chunks");
     admin.delete_message("OBJ_results", admin.last_sequence("OBJ_results") - 1);
     let cut = client.try_send("GET", &path, &[], &[]);
     assert!(cut.is_err(), "an answer without an end: {cut:?}");
     admin.purge("OBJ_results", "$O.results.>");
     let gone = client.get(&path);
-    assert_eq!(self::envelope(&gone, 500)["data"], json!({}), "{gone:?}");
+    assert_eq!(require_envelope(&gone, 500)["data"], json!({}), "{gone:?}");
 }
 
 #[test]
@@ -99,9 +102,9 @@ fn an_unreachable_host_is_a_failure_with_a_reason() {
     let stack = Stack::start();
     // Port 9 of a loopback address that nobody listens on.
     let url = json!({"url": "http://127.0.0.77:8999/nobody"});
-    let scheduled = envelope(&stack.client().post("/word-count", &url), 202);
+    let scheduled = require_envelope(&stack.client().post("/word-count", &url), 202);
     let job_id = scheduled["data"]["job_id"].as_str().expect("a job id");
-    let data = ended(stack.client(), job_id);
+    let data = wait_until_ended(stack.client(), job_id);
     assert_eq!(data["status"], "FAIL", "{data}");
     let error = data["error"].as_str().expect("a sentence");
     assert!(error.contains("onnect") && error.ends_with('.'), "{error}");
@@ -122,13 +125,13 @@ fn whatever_is_wrong_with_a_request_is_a_400() {
     ];
     for (headers, body) in posts {
         let answer = client.send("POST", "/word-count", headers, body);
-        assert_eq!(envelope(&answer, 400)["data"], json!({}), "{answer:?}");
+        assert_eq!(require_envelope(&answer, 400)["data"], json!({}), "{answer:?}");
     }
     let gets = [
         client.send("GET", "/word-count", &[("content-type", "text/plain")], b"{}"),
-        ask(client, &json!({})),
-        ask(client, &json!({"job_id": "what?"})),
-        ask(client, &json!({"job_id": unknown})),
+        send_older_request(client, &json!({})),
+        send_older_request(client, &json!({"job_id": "what?"})),
+        send_older_request(client, &json!({"job_id": unknown})),
         client.get("/word-count"),
         client.get(&format!("/word-count?job_id={unknown}")),
         client.get(&format!("/word-count/{unknown}")),
@@ -136,15 +139,15 @@ fn whatever_is_wrong_with_a_request_is_a_400() {
         client.get("/word-count?job_id=a&job_id=b"),
     ];
     for answer in gets {
-        assert_eq!(envelope(&answer, 400)["data"], json!({}), "{answer:?}");
+        assert_eq!(require_envelope(&answer, 400)["data"], json!({}), "{answer:?}");
     }
-    envelope(&client.send("DELETE", "/word-count", &[], b""), 405);
+    require_envelope(&client.send("DELETE", "/word-count", &[], b""), 405);
 }
 
 #[test]
 fn health_says_whether_the_services_are_online() {
     let mut stack = Stack::start();
-    let health = envelope(&stack.client().get("/health"), 200);
+    let health = require_envelope(&stack.client().get("/health"), 200);
     assert_eq!(health["message"], "Completed Health Check");
     assert_eq!(health["data"], json!({"status": "PASS", "info": "All services are online"}));
 
@@ -153,18 +156,18 @@ fn health_says_whether_the_services_are_online() {
         let answer = stack.client().get("/health");
         (answer.status != 200).then_some(answer)
     });
-    let health = envelope(&down, 500);
+    let health = require_envelope(&down, 500);
     let data = json!({"status": "FAIL", "info": "At least one service is offline"});
     assert_eq!(health["data"], data);
     let url = json!({"url": "http://example.org/"});
-    envelope(&stack.client().post("/word-count", &url), 500);
+    require_envelope(&stack.client().post("/word-count", &url), 500);
     stack.nats.restart();
 }
 
 #[test]
 fn without_a_broker_the_older_routes_still_answer_in_their_envelope() {
     let gateway = Gateway::start("127.0.0.1:1", &[]);
-    envelope(&gateway.client.get("/health"), 500);
+    require_envelope(&gateway.client.get("/health"), 500);
     let url = json!({"url": "http://example.org/"});
-    envelope(&gateway.client.post("/word-count", &url), 500);
+    require_envelope(&gateway.client.post("/word-count", &url), 500);
 }

@@ -108,7 +108,7 @@ fn without_broker(description: &Description) -> Vec<Case> {
             continue;
         };
         let is_first = cases.iter().all(|other| description.operation(other).id != operation.id);
-        cases.extend(is_first.then(|| case.expecting(expected)));
+        cases.extend(is_first.then(|| case.with_expected(expected)));
     }
     cases.push(Case::new("500", "GET /health"));
     cases.push(Case::new("503 not_ready", "GET /readyz"));
@@ -124,7 +124,7 @@ fn what_needs_the_broker_says_so_while_there_is_none() {
     thread::scope(|scope| {
         for case in without_broker(&Description::read()) {
             let (client, names) = (&gateway.client, &names);
-            scope.spawn(move || case.meet(client, names));
+            scope.spawn(move || case.send_and_check(client, names));
         }
     });
 }
@@ -134,7 +134,7 @@ fn promising(description: &Description, expected: &str) -> Vec<Case> {
     let promise = description.operations.iter().filter(|one| one.answers.contains(expected));
     promise
         .map(|one| Case::new(expected, &format!("{} {}", one.method, one.path)))
-        .map(|case| case.naming("{id}", UNKNOWN))
+        .map(|case| case.with_name("{id}", UNKNOWN))
         .collect()
 }
 
@@ -165,7 +165,7 @@ fn without_keys_every_operation_refuses_the_requests_of_other_sites_pages() {
     assert_eq!(unknown.len(), methods.len() - 4, "all but the probes and the metrics");
     assert_eq!(cross_site.len(), methods.iter().filter(|method| **method != "GET").count());
     for case in unknown.into_iter().chain(cross_site) {
-        case.meet(&gateway.client, &names);
+        case.send_and_check(&gateway.client, &names);
     }
 }
 
@@ -180,7 +180,7 @@ fn every_operation_that_needs_a_key_asks_for_one_and_goes_by_its_rate() {
     let (closed, hasty) = (without_key(&description), too_fast(&description));
     assert!(closed.len() > 20 && closed.len() == hasty.len());
     for case in closed {
-        let answer = case.meet(&gateway.client, &names);
+        let answer = case.send_and_check(&gateway.client, &names);
         assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"wordmill\""));
     }
     let client = gateway.client.with_key(&key);

@@ -3,7 +3,7 @@
 use serde_json::json;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::process::Process;
-use wordmill_tests::stack::{Stack, service};
+use wordmill_tests::stack::{Stack, service_command};
 use wordmill_tests::wait_for;
 
 const GOOD: &str = "https://app.example.org";
@@ -54,7 +54,7 @@ fn listed_origins_may_use_the_api_and_read_what_went_wrong() {
         let exposed = answer.header("access-control-expose-headers").expect("header fields");
         assert!(exposed.contains("location") && exposed.contains("etag"), "{exposed}");
         let answer = client.send("GET", "/nothing", &[("origin", origin)], &[]);
-        answer.problem(404, "route_not_found");
+        answer.expect_problem(404, "route_not_found");
         assert_eq!(answer.header(ALLOWED), Some(origin));
     }
     for origin in ["https://evil.example.org", "https://app.example.org.evil.example", "null"] {
@@ -68,9 +68,9 @@ fn listed_origins_may_use_the_api_and_read_what_went_wrong() {
 fn what_is_no_origin_is_refused_at_start() {
     for origins in ["example.org", "https://example.org/", "*,https://example.org"] {
         let settings = [("WORDMILL_CORS_ORIGINS", origins)];
-        let command = service("wordmill-gateway", "gateway", "127.0.0.1:1", &settings);
+        let command = service_command("wordmill-gateway", "gateway", "127.0.0.1:1", &settings);
         let mut process = Process::start("gateway", command);
-        let status = process.wait(std::time::Duration::from_secs(30));
+        let status = process.wait_for_exit(std::time::Duration::from_secs(30));
         assert_eq!(status.code(), Some(64), "{}", process.output());
         wait_for("the reason", std::time::Duration::from_secs(30), || {
             process.output().contains("WORDMILL_CORS_ORIGINS").then_some(())

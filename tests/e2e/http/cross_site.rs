@@ -6,7 +6,7 @@ use wordmill_tests::assertions::array_length;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::process::Process;
-use wordmill_tests::stack::{Gateway, Stack, service};
+use wordmill_tests::stack::{Gateway, Stack, service_command};
 
 const EVIL: &str = "https://evil.example";
 
@@ -33,7 +33,7 @@ fn a_refused_request_leaves_no_job_behind() {
         &[("sec-fetch-site", "same-site")],
         &[("origin", own.as_str()), ("sec-fetch-site", "cross-site")],
     ] {
-        let problem = submit(client, headers).problem(403, "cross_site_request");
+        let problem = submit(client, headers).expect_problem(403, "cross_site_request");
         assert_eq!(problem["retryable"], false);
     }
     let origin = format!("http://{rebound}");
@@ -42,10 +42,12 @@ fn a_refused_request_leaves_no_job_behind() {
         ("origin", origin.as_str()),
         ("sec-fetch-site", "same-origin"),
     ];
-    let problem = submit(client, &headers).problem(421, "unknown_host");
+    let problem = submit(client, &headers).expect_problem(421, "unknown_host");
     let detail = problem["detail"].as_str().expect("a detail");
     assert!(detail.contains(&rebound) && detail.contains("WORDMILL_HOSTS"), "{detail}");
-    client.send("GET", "/v1/jobs", &[("host", "evil.example")], &[]).problem(421, "unknown_host");
+    client
+        .send("GET", "/v1/jobs", &[("host", "evil.example")], &[])
+        .expect_problem(421, "unknown_host");
     assert_eq!(listed_jobs(client), 0);
 
     for headers in [
@@ -76,7 +78,8 @@ fn listed_names_and_origins_are_accepted() {
     }
     let allowed = [("origin", "https://app.example"), ("sec-fetch-site", "cross-site")];
     assert_eq!(submit(client, &allowed).status, 202);
-    submit(client, &[("origin", "https://other.example")]).problem(403, "cross_site_request");
+    submit(client, &[("origin", "https://other.example")])
+        .expect_problem(403, "cross_site_request");
     // CORS answers OPTIONS requests, by accepted names only.
     let preflight = [allowed[0], ("access-control-request-method", "POST")];
     for (host, status) in [("gateway", 200), ("evil.example", 421)] {
@@ -85,7 +88,7 @@ fn listed_names_and_origins_are_accepted() {
     }
     // A page that may use the gateway can read why a request was refused.
     let answer = submit(client, &[("host", "evil.example"), allowed[0]]);
-    answer.problem(421, "unknown_host");
+    answer.expect_problem(421, "unknown_host");
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
 }
 
@@ -113,7 +116,7 @@ fn a_gateway_with_keys_goes_by_the_key_alone() {
     let headers =
         [("host", "wordmill.example"), ("origin", EVIL), ("sec-fetch-site", "cross-site")];
     assert_eq!(submit(&stack.client().with_key(&key), &headers).status, 202);
-    submit(stack.client(), &headers).problem(401, "unauthenticated");
+    submit(stack.client(), &headers).expect_problem(401, "unauthenticated");
 }
 
 #[test]
@@ -123,9 +126,10 @@ fn settings_that_open_a_gateway_without_keys_to_every_page_are_refused() {
         ("WORDMILL_HOSTS", "*", "is not a host name"),
         ("WORDMILL_HOSTS", "example.org:8080", "leave out scheme and port"),
     ] {
-        let command = service("wordmill-gateway", "gateway", "127.0.0.1:1", &[(name, value)]);
+        let command =
+            service_command("wordmill-gateway", "gateway", "127.0.0.1:1", &[(name, value)]);
         let mut process = Process::start("gateway", command);
-        let status = process.wait(LIMIT);
+        let status = process.wait_for_exit(LIMIT);
         assert_eq!(status.code(), Some(64), "{name}={value}: {}", process.output());
         let output = process.output();
         assert!(output.contains(name) && output.contains(reason), "{name}={value}: {output}");

@@ -9,7 +9,7 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::Signal;
 use serde_json::json;
 use wordmill_tests::assertions::assert_fields;
-use wordmill_tests::connection::{connect, is_cut_off, others_while};
+use wordmill_tests::connection::{connect, is_closed, submit_jobs_during};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::upload::Upload;
 use wordmill_tests::{LIMIT, pause, wait_for};
@@ -18,7 +18,7 @@ use wordmill_tests::{LIMIT, pause, wait_for};
 const CLIENT_TIMEOUT: (&str, &str) = ("WORDMILL_CLIENT_TIMEOUT", "2s");
 
 /// Reads until the end, whatever the end is.
-fn rest(stream: &mut TcpStream) -> String {
+fn read_rest(stream: &mut TcpStream) -> String {
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         text.extend_from_slice(&buffer[..length]);
@@ -30,7 +30,7 @@ fn rest(stream: &mut TcpStream) -> String {
 fn heads_that_trickle_and_connections_that_stay_silent_are_cut_off() {
     let stack = Stack::with(1, 0, &[CLIENT_TIMEOUT]);
     let client = stack.client();
-    others_while(client, || {
+    submit_jobs_during(client, || {
         let mut slow: Vec<TcpStream> = (0..50).map(|_| connect(client)).collect();
         let mut silent: Vec<TcpStream> = (0..50).map(|_| connect(client)).collect();
         // Between two requests there is no more time than before the first.
@@ -44,7 +44,7 @@ fn heads_that_trickle_and_connections_that_stay_silent_are_cut_off() {
             slow.iter_mut().for_each(|stream| drop(stream.write(b"a")));
             pause(Duration::from_millis(200));
             let mut all = slow.iter_mut().chain(&mut silent).chain([&mut idle]);
-            all.all(is_cut_off).then_some(())
+            all.all(is_closed).then_some(())
         });
     });
 }
@@ -53,7 +53,7 @@ fn heads_that_trickle_and_connections_that_stay_silent_are_cut_off() {
 fn a_head_of_more_than_16_kib_is_refused_and_so_are_too_many_fields() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
-    others_while(client, || {
+    submit_jobs_during(client, || {
         let large =
             format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "a".repeat(1 << 20));
         let slightly_large = format!(
@@ -67,7 +67,7 @@ fn a_head_of_more_than_16_kib_is_refused_and_so_are_too_many_fields() {
             let mut stream = connect(client);
             // The gateway may close before all is sent: that is the point.
             let _ = stream.write_all(head.as_bytes());
-            let answer = rest(&mut stream);
+            let answer = read_rest(&mut stream);
             assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
             assert!(answer.contains("larger than 16 KiB"), "{answer}");
         }
@@ -94,17 +94,17 @@ fn silent_connections_to_a_worker_do_not_keep_out_its_probe() {
     silent.iter_mut().skip(1).step_by(2).for_each(|stream| drop(stream.write(unfinished)));
     assert_eq!(probe.get("/livez").status, 200);
     wait_for("the oldest are closed", LIMIT, || {
-        let open = silent.iter_mut().map(is_cut_off).filter(|is_closed| !is_closed);
+        let open = silent.iter_mut().map(is_closed).filter(|is_closed| !is_closed);
         (open.count() <= 64).then_some(())
     });
     // The others have as long as the clients of a gateway.
-    wait_for("the rest is closed", LIMIT, || silent.iter_mut().all(is_cut_off).then_some(()));
+    wait_for("the rest is closed", LIMIT, || silent.iter_mut().all(is_closed).then_some(()));
     assert_eq!(probe.get("/readyz").status, 200);
     let mut large = connect(probe);
     let head =
         format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "a".repeat(17 << 10));
     let _ = large.write_all(head.as_bytes());
-    assert!(rest(&mut large).starts_with("HTTP/1.1 431 "));
+    assert!(read_rest(&mut large).starts_with("HTTP/1.1 431 "));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_body_that_trickles_is_answered_with_a_time_out() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-    others_while(client, || {
+    submit_jobs_during(client, || {
         let mut with_length = connect(client);
         let mut in_chunks = connect(client);
         write!(with_length, "{head}Content-Length: 1000\r\n\r\n{{").expect("sent");
@@ -130,7 +130,7 @@ fn a_body_that_trickles_is_answered_with_a_time_out() {
                     pause(Duration::from_millis(100));
                 }
             });
-            let answers = [&mut with_length, &mut in_chunks].map(rest);
+            let answers = [&mut with_length, &mut in_chunks].map(read_rest);
             is_over.store(true, Ordering::Relaxed);
             for answer in answers {
                 assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
@@ -146,10 +146,10 @@ fn a_client_that_does_not_read_its_answers_is_cut_off() {
     let client = stack.client();
     let words: Vec<String> = (0..20_000).map(|n| format!("w{n}")).collect();
     let job_id = client.submit(&json!({"text": words.join(" ")}));
-    client.finished(&job_id, LIMIT);
+    client.wait_until_final(&job_id, LIMIT);
     let size = client.get(&format!("/v1/jobs/{job_id}/result")).text.len();
     assert!(size > 200_000, "{size}");
-    others_while(client, || {
+    submit_jobs_during(client, || {
         let mut deaf = connect(client);
         // Whatever the kernel would take for it comes on top.
         set_socket_recv_buffer_size(&deaf, 4096).expect("a small buffer");
@@ -174,7 +174,7 @@ fn more_clients_than_there_are_places_wait_and_get_their_turn() {
     let mut holders: Vec<TcpStream> = (0..5).map(|_| connect(&client)).collect();
     let full = "connection limit reached: new clients wait; a gateway's limit is \
                 WORDMILL_CONNECTIONS_MAX";
-    stack.gateways[0].process.logged(full, LIMIT);
+    stack.gateways[0].process.wait_for_log(full, LIMIT);
     // They wait in the kernel's queue until the silent ones are cut off, and are not lost.
     let clients: Vec<_> = (0..20)
         .map(|_| {
@@ -185,7 +185,7 @@ fn more_clients_than_there_are_places_wait_and_get_their_turn() {
     for waiting in clients {
         assert_eq!(waiting.join().expect("no panic"), 200);
     }
-    assert!(holders.iter_mut().all(is_cut_off));
+    assert!(holders.iter_mut().all(is_closed));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn requests_in_a_row_without_waiting_are_answered_in_their_order() {
         })
         .collect();
     stream.write_all(requests.as_bytes()).expect("sent");
-    let answers = rest(&mut stream);
+    let answers = read_rest(&mut stream);
     let statuses: Vec<&str> = answers
         .split("HTTP/1.1 ")
         .skip(1)
@@ -235,13 +235,11 @@ fn a_shutdown_closes_idle_connections_at_once_and_finishes_open_requests() {
     let gateway = &mut stack.gateways[0].process;
     let started = Instant::now();
     gateway.signal(Signal::TERM);
-    wait_for("idle connections are closed", LIMIT, || {
-        idle.iter_mut().all(is_cut_off).then_some(())
-    });
-    assert!(gateway.has_ended().is_none(), "a request is open");
+    wait_for("idle connections are closed", LIMIT, || idle.iter_mut().all(is_closed).then_some(()));
+    assert!(gateway.exit_status().is_none(), "a request is open");
     open.write_all(body.as_bytes()).expect("sent");
-    assert!(rest(&mut open).starts_with("HTTP/1.1 202"));
-    assert!(gateway.wait(LIMIT).success());
+    assert!(read_rest(&mut open).starts_with("HTTP/1.1 202"));
+    assert!(gateway.wait_for_exit(LIMIT).success());
     assert!(started.elapsed() < Duration::from_secs(20), "not cut off by the grace period");
 }
 
@@ -253,7 +251,7 @@ fn a_batch_without_end_is_cut_off_and_what_came_before_is_kept() {
     let client = stack.client();
     let headers = [("content-type", "application/x-ndjson"), ("transfer-encoding", "chunked")];
     let mut upload = Upload::begin(client, "POST", "/v1/batches", &headers);
-    others_while(client, || {
+    submit_jobs_during(client, || {
         assert!(upload.send_chunk(b"{\"text\": \"a b\"}\n"));
         // Empty lines are no jobs, but bytes.
         let piece = vec![b'\n'; 1 << 20];
@@ -266,6 +264,6 @@ fn a_batch_without_end_is_cut_off_and_what_came_before_is_kept() {
     let batch = answer.json();
     assert_fields(&batch, json!({"accepted": 1, "refused": 1}));
     assert_eq!(batch["lines"][1]["problem"]["code"], "input_too_large", "{batch}");
-    let batch = client.finished(batch["batch_id"].as_str().expect("an id"), LIMIT);
+    let batch = client.wait_until_final(batch["batch_id"].as_str().expect("an id"), LIMIT);
     assert_eq!(batch["totals"]["words"], 2, "{batch}");
 }

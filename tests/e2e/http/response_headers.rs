@@ -38,7 +38,7 @@ fn no_answer_can_be_sniffed_or_embedded_by_other_origins() {
     let stack = Stack::with(1, 1, &[("WORDMILL_CORS_ORIGINS", ORIGIN)]);
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "one two"}));
-    client.finished(&job_id, LIMIT);
+    client.wait_until_final(&job_id, LIMIT);
     let job = format!("/v1/jobs/{job_id}");
     let (result, events, older) =
         (format!("{job}/result"), format!("{job}/events"), format!("/word-count/{job_id}"));
@@ -87,7 +87,7 @@ fn a_job_is_cached_by_its_client_only_and_never_without_asking() {
     let client = stack.client();
     let accepted = client.post("/v1/jobs", &json!({"text": "one two"}));
     let job_id = accepted.json()["job_id"].as_str().expect("an id").to_owned();
-    client.finished(&job_id, LIMIT);
+    client.wait_until_final(&job_id, LIMIT);
     let job = format!("/v1/jobs/{job_id}");
     let answer = client.get(&job);
     let etag = answer.header("etag").expect("a tag").to_owned();

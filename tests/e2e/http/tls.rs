@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use wordmill_tests::certificates::{Authority, Certified};
 use wordmill_tests::client::{Client, Trust};
-use wordmill_tests::stack::{Gateway, Nats, Worker, ready, service};
+use wordmill_tests::stack::{Gateway, Nats, Worker, service_command, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
 /// What a service says that has no connection to the broker although it wants TLS.
@@ -41,7 +41,7 @@ impl Folder {
 }
 
 /// A gateway that speaks HTTPS, with a broker that is not there.
-fn https(folder: &Folder, certified: &Certified) -> Gateway {
+fn start_https_gateway(folder: &Folder, certified: &Certified) -> Gateway {
     let [certificate, key] = folder.write_both(certified);
     let settings = [
         ("WORDMILL_TLS_CERT", certificate.as_str()),
@@ -51,7 +51,7 @@ fn https(folder: &Folder, certified: &Certified) -> Gateway {
     Gateway::start("127.0.0.1:1", &settings)
 }
 
-fn failure(client: &Client) -> String {
+fn connection_error(client: &Client) -> String {
     client.try_send("GET", "/livez", &[], b"").expect_err("no answer")
 }
 
@@ -82,15 +82,18 @@ fn a_job_goes_from_submission_to_result_over_https() {
     let _worker = Worker::start(&nats.address(), &[]);
     let trust = Trust::new("localhost", &authority.pem);
     let client = gateway.client.with_tls(trust.clone());
-    ready(&client);
+    wait_until_ready(&client);
     let job_id = client.submit(&json!({"text": "one two two"}));
-    assert_eq!(client.finished(&job_id, LIMIT)["status"], "succeeded");
+    assert_eq!(client.wait_until_final(&job_id, LIMIT)["status"], "succeeded");
     assert_eq!(client.result(&job_id)["word_count"], json!({"two": 2, "one": 1}));
-    assert_eq!(gateway.client.with_tls(trust.offer(&["http/1.1"])).get("/livez").status, 200);
+    assert_eq!(
+        gateway.client.with_tls(trust.with_protocols(&["http/1.1"])).get("/livez").status,
+        200
+    );
     // The health check of the images takes the way that is there.
     let address = gateway.client.address();
     let settings = [settings[0], settings[1], ("WORDMILL_LISTEN", address)];
-    let mut command = service("wordmill-gateway", "nobody", "127.0.0.1:1", &settings);
+    let mut command = service_command("wordmill-gateway", "nobody", "127.0.0.1:1", &settings);
     assert!(command.arg("healthcheck").status().expect("the check runs").success());
     let other = Authority::new().certify("localhost").certificate;
     let other = folder.write("other.pem", &other);
@@ -101,51 +104,51 @@ fn a_job_goes_from_submission_to_result_over_https() {
 #[test]
 fn certificates_that_cannot_be_trusted_are_refused_and_the_reason_is_told() {
     let (folder, authority) = (Folder::new(), Authority::new());
-    let gateway = https(&folder, &authority.certify("localhost"));
+    let gateway = start_https_gateway(&folder, &authority.certify("localhost"));
     let client = |trust| gateway.client.with_tls(trust);
     let known = Trust::new("localhost", &authority.pem);
     assert_eq!(client(known.clone()).get("/livez").status, 200);
-    let stranger = failure(&client(Trust::new("localhost", &Authority::new().pem)));
+    let stranger = connection_error(&client(Trust::new("localhost", &Authority::new().pem)));
     assert!(stranger.contains("UnknownIssuer"), "{stranger}");
-    let other_name = failure(&client(Trust::new("elsewhere.example", &authority.pem)));
+    let other_name = connection_error(&client(Trust::new("elsewhere.example", &authority.pem)));
     assert!(other_name.contains("not valid for name"), "{other_name}");
-    let other_protocol = failure(&client(known.clone().offer(&["h2"])));
+    let other_protocol = connection_error(&client(known.clone().with_protocols(&["h2"])));
     assert!(other_protocol.contains("NoApplicationProtocol"), "{other_protocol}");
-    failure(&gateway.client);
+    connection_error(&gateway.client);
 
     let folder = Folder::new();
-    let gateway = https(&folder, &authority.certify_expired("localhost"));
-    let expired = failure(&gateway.client.with_tls(known));
+    let gateway = start_https_gateway(&folder, &authority.certify_expired("localhost"));
+    let expired = connection_error(&gateway.client.with_tls(known));
     assert!(expired.contains("expired"), "{expired}");
 }
 
 #[test]
 fn a_renewed_certificate_is_taken_up_and_half_a_renewal_changes_nothing() {
     let (folder, old, new) = (Folder::new(), Authority::new(), Authority::new());
-    let mut gateway = https(&folder, &old.certify("localhost"));
+    let mut gateway = start_https_gateway(&folder, &old.certify("localhost"));
     let client =
         |authority: &Authority| gateway.client.with_tls(Trust::new("localhost", &authority.pem));
     let (before, after) = (client(&old), client(&new));
     let renewed = new.certify("localhost");
     folder.write("cert.pem", &renewed.certificate);
     gateway.process.signal(Signal::HUP);
-    let said = "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT";
+    let reason = "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT";
     wait_for("the gateway complains", LIMIT, || {
-        gateway.process.output().contains(said).then_some(())
+        gateway.process.output().contains(reason).then_some(())
     });
     assert_eq!(before.get("/livez").status, 200);
     folder.write("key.pem", &renewed.key);
     wait_for("the new certificate counts", LIMIT, || {
         after.try_send("GET", "/livez", &[], b"").is_ok().then_some(())
     });
-    failure(&before);
-    assert!(gateway.process.has_ended().is_none());
+    connection_error(&before);
+    assert!(gateway.process.exit_status().is_none());
 }
 
 #[test]
 fn handshakes_that_do_not_end_are_cut_off() {
     let (folder, authority) = (Folder::new(), Authority::new());
-    let gateway = https(&folder, &authority.certify("localhost"));
+    let gateway = start_https_gateway(&folder, &authority.certify("localhost"));
     let client = gateway.client.with_tls(Trust::new("localhost", &authority.pem));
     let connect = |bytes: &[u8]| {
         let mut stream = TcpStream::connect(gateway.client.address()).expect("a connection");
@@ -171,7 +174,7 @@ fn certificates_that_are_none_are_told_at_start() {
     let [certificate, key] = folder.write_both(&authority.certify("localhost"));
     let nothing = folder.write("nothing.pem", "nothing");
     let stranger = folder.write("stranger.pem", &authority.certify("localhost").key);
-    for (certificate, key, said) in [
+    for (certificate, key, reason) in [
         (&nothing, &key, "WORDMILL_TLS_CERT has no certificate"),
         (&certificate, &nothing, "WORDMILL_TLS_KEY has no private key"),
         (&certificate, &stranger, "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT"),
@@ -181,11 +184,11 @@ fn certificates_that_are_none_are_told_at_start() {
             ("WORDMILL_TLS_KEY", key),
             ("WORDMILL_LISTEN", "127.0.0.1:0"),
         ];
-        let mut command = service("wordmill-gateway", "gateway", "127.0.0.1:1", &settings);
+        let mut command = service_command("wordmill-gateway", "gateway", "127.0.0.1:1", &settings);
         let output = command.output().expect("the gateway runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(output.status.code(), Some(1), "{text}");
-        assert!(text.contains(said), "{text}");
+        assert!(text.contains(reason), "{text}");
     }
 }
 
@@ -198,11 +201,11 @@ fn nats_with_tls(folder: &Folder, authority: &Authority, more: &[&str]) -> Nats 
 }
 
 /// Waits until a gateway says why it is not ready, in these words.
-fn waits_because(gateway: &Gateway, said: &str) {
-    wait_for(&format!("the gateway says {said}"), LIMIT, || {
+fn wait_until_waiting_because(gateway: &Gateway, reason: &str) {
+    wait_for(&format!("the gateway says {reason}"), LIMIT, || {
         let answer = gateway.client.get("/readyz");
         assert_eq!(answer.status, 503, "{answer:?}");
-        answer.text.contains(said).then_some(())
+        answer.text.contains(reason).then_some(())
     });
 }
 
@@ -216,30 +219,31 @@ fn the_broker_is_reached_over_tls_and_a_stranger_is_not_trusted() {
     nats.provision(&settings);
     let gateway = Gateway::start(&nats.address(), &settings);
     let _worker = Worker::start(&nats.address(), &settings);
-    ready(&gateway.client);
+    wait_until_ready(&gateway.client);
     let job_id = gateway.client.submit(&json!({"text": "under seal"}));
-    assert_eq!(gateway.client.finished(&job_id, LIMIT)["status"], "succeeded");
+    assert_eq!(gateway.client.wait_until_final(&job_id, LIMIT)["status"], "succeeded");
 
     let other = folder.write("other.pem", &Authority::new().pem);
     let wrong = [("WORDMILL_NATS_CA", other.as_str())];
-    waits_because(&Gateway::start(&nats.address(), &wrong), DISTRUST);
+    wait_until_waiting_because(&Gateway::start(&nats.address(), &wrong), DISTRUST);
     let quick = [wrong[0], ("WORDMILL_NATS_WAIT", "2s")];
-    let mut command = service("wordmill-nats", "admin", &nats.address(), &quick);
+    let mut command = service_command("wordmill-nats", "admin", &nats.address(), &quick);
     let output = command.arg("provision").output().expect("wordmill-nats runs");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && text.contains(DISTRUST), "{text}");
     // A name that the certificate does not have.
     let by_name = nats.address().replace("127.0.0.1", "localhost");
-    waits_because(&Gateway::start(&by_name, &settings[..1]), DISTRUST);
+    wait_until_waiting_because(&Gateway::start(&by_name, &settings[..1]), DISTRUST);
 
-    for (file, said) in [("nowhere.pem", "No such file"), ("key.pem", "has no certificate")] {
+    for (file, reason) in [("nowhere.pem", "No such file"), ("key.pem", "has no certificate")] {
         let path = folder.path().join(file);
         let path = path.to_str().expect("a path");
         let settings = [("WORDMILL_NATS_CA", path), ("WORDMILL_LISTEN", "127.0.0.1:0")];
-        let mut command = service("wordmill-gateway", "gateway", &nats.address(), &settings);
+        let mut command =
+            service_command("wordmill-gateway", "gateway", &nats.address(), &settings);
         let output = command.output().expect("the gateway runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(!output.status.success() && text.contains(said), "{text}");
+        assert!(!output.status.success() && text.contains(reason), "{text}");
     }
 }
 
@@ -250,7 +254,7 @@ fn a_broker_without_tls_gets_no_password_from_whoever_wants_tls() {
     let ca = folder.write("ca.pem", &authority.pem);
     let settings = [("WORDMILL_NATS_CA", ca.as_str())];
     let gateway = Gateway::start(&nats.address(), &settings);
-    waits_because(&gateway, "no connection to the broker");
+    wait_until_waiting_because(&gateway, "no connection to the broker");
 }
 
 #[test]
@@ -267,6 +271,9 @@ fn a_broker_that_wants_certificates_of_its_clients_gets_ours() {
         ("WORDMILL_NATS_KEY", &key),
     ];
     nats.provision(&settings);
-    ready(&Gateway::start(&nats.address(), &settings).client);
-    waits_because(&Gateway::start(&nats.address(), &settings[..1]), "no connection to the broker");
+    wait_until_ready(&Gateway::start(&nats.address(), &settings).client);
+    wait_until_waiting_because(
+        &Gateway::start(&nats.address(), &settings[..1]),
+        "no connection to the broker",
+    );
 }

@@ -5,13 +5,13 @@ use wordmill_tests::LIMIT;
 use wordmill_tests::assertions::array_length;
 use wordmill_tests::receiver::Receiver;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, service};
+use wordmill_tests::stack::{Stack, service_command};
 
-use crate::webhooks::delivery::{SECRET, settled};
+use crate::webhooks::delivery::{SECRET, wait_until_settled};
 
-fn failed(stack: &Stack, url: &str) -> Value {
+fn submit_failing_url(stack: &Stack, url: &str) -> Value {
     let job_id = stack.client().submit_url(url);
-    let job = stack.client().finished(&job_id, LIMIT);
+    let job = stack.client().wait_until_final(&job_id, LIMIT);
     assert_eq!(job["status"], "failed", "{url}: {job}");
     job
 }
@@ -50,7 +50,7 @@ fn addresses_that_must_not_be_fetched_are_never_dialled() {
     let redirect = Page::status("302 Found").header("Location", "http://169.254.169.254/");
     urls.push(allowed.put("/to-metadata", redirect));
     for url in &urls {
-        let job = failed(&stack, url);
+        let job = submit_failing_url(&stack, url);
         assert_eq!(job["failure"]["code"], "url_blocked", "{url}: {job}");
         assert_eq!(job["failure"]["retryable"], false, "{url}: {job}");
         assert_eq!(array_length(&job["attempts"]), 1, "{url}: {job}");
@@ -63,14 +63,14 @@ fn addresses_that_must_not_be_fetched_are_never_dialled() {
     // The allowed address works, so the guard is what refused the others.
     let url = allowed.put("/fine", Page::new("text/plain", "fine words"));
     let job_id = stack.client().submit_url(&url);
-    assert_eq!(stack.client().finished(&job_id, LIMIT)["totals"]["words"], 2);
+    assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["totals"]["words"], 2);
 }
 
 #[test]
 fn without_an_allowance_loopback_is_refused_altogether() {
     let stack = Stack::with(1, 1, &[("WORDMILL_FETCH_ALLOW", "")]);
     let trap = Site::start();
-    let job = failed(&stack, &trap.url("/"));
+    let job = submit_failing_url(&stack, &trap.url("/"));
     assert_eq!(job["failure"]["code"], "url_blocked", "{job}");
     assert_eq!(trap.connections(), 0);
 }
@@ -93,8 +93,8 @@ fn an_allowed_port_opens_no_other_port_of_its_network() {
 
     let fine = allowed.put("/fine", Page::new("text/plain", "fine words"));
     let job_id = client.submit(&json!({"url": fine, "webhook": {"url": hook}}));
-    assert_eq!(client.finished(&job_id, LIMIT)["totals"]["words"], 2);
-    assert_eq!(settled(client, &job_id)["status"], "delivered");
+    assert_eq!(client.wait_until_final(&job_id, LIMIT)["totals"]["words"], 2);
+    assert_eq!(wait_until_settled(client, &job_id)["status"], "delivered");
 
     let to_the_trap = Page::status("302 Found").header("Location", &trap.url("/"));
     let redirect = allowed.put("/to-the-trap", to_the_trap);
@@ -107,14 +107,14 @@ fn an_allowed_port_opens_no_other_port_of_its_network() {
         (format!("http://127.0.0.4:{}/", allowed.port()), "WORDMILL_FETCH_ALLOW does not allow it"),
         ("http://127.0.0.2:25/".to_owned(), "belongs to another protocol"),
     ] {
-        let job = failed(&stack, &url);
+        let job = submit_failing_url(&stack, &url);
         assert_eq!(job["failure"]["code"], "url_blocked", "{url}: {job}");
         let detail = job["failure"]["detail"].as_str().expect("a sentence");
         assert!(detail.contains(reason), "{url}: {detail}");
     }
 
     let job_id = client.submit(&json!({"text": "a b", "webhook": {"url": trap.url("/hook")}}));
-    let webhook = settled(client, &job_id);
+    let webhook = wait_until_settled(client, &job_id);
     assert_eq!(webhook["status"], "failed", "{webhook}");
     let failure = &webhook["attempts"][0]["failure"];
     assert_eq!(failure["code"], "url_blocked", "{webhook}");
@@ -134,7 +134,7 @@ fn a_worker_does_not_start_with_an_allowance_that_it_does_not_understand() {
     ] {
         let allow = format!("127.0.0.0/8,{entry}");
         let settings = [("WORDMILL_FETCH_ALLOW", allow.as_str())];
-        let mut command = service("wordmill-worker", "worker", "127.0.0.1:1", &settings);
+        let mut command = service_command("wordmill-worker", "worker", "127.0.0.1:1", &settings);
         let output = command.output().expect("the worker ends");
         assert_eq!(output.status.code(), Some(64), "{entry}");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -20,11 +20,11 @@ fn milliseconds(time: &Value) -> i64 {
 }
 
 /// Returns how much later one time is than another.
-fn between(earlier: &Value, later: &Value) -> i64 {
+fn milliseconds_between(earlier: &Value, later: &Value) -> i64 {
     (milliseconds(later) - milliseconds(earlier)).rem_euclid(24 * 3600 * 1000)
 }
 
-fn waiting(stack: &Stack, job_id: &str) -> Value {
+fn wait_until_retry_is_due_later(stack: &Stack, job_id: &str) -> Value {
     wait_for("the job waits for its next attempt", LIMIT, || {
         let job = stack.client().get(&format!("/v1/jobs/{job_id}")).json();
         job["next_attempt_at"].is_string().then_some(job)
@@ -51,23 +51,29 @@ fn a_servers_retry_after_is_honoured_and_clamped() {
     }
     for (n, (job_id, (_, after, least, most))) in jobs.iter().zip(cases).enumerate() {
         if most < 1000 {
-            let job = stack.client().finished(job_id, LIMIT);
-            let gap = between(&job["attempts"][0]["ended_at"], &job["attempts"][1]["started_at"]);
+            let job = stack.client().wait_until_final(job_id, LIMIT);
+            let gap = milliseconds_between(
+                &job["attempts"][0]["ended_at"],
+                &job["attempts"][1]["started_at"],
+            );
             assert!(gap >= least && gap < 1500, "{after:?} is no wish: {gap}, {job}");
             continue;
         }
-        let job = waiting(&stack, job_id);
+        let job = wait_until_retry_is_due_later(&stack, job_id);
         assert_eq!(job["status"], "queued", "{job}");
-        let wait = between(&job["attempts"][0]["ended_at"], &job["next_attempt_at"]);
+        let wait = milliseconds_between(&job["attempts"][0]["ended_at"], &job["next_attempt_at"]);
         assert!((least..=most).contains(&wait), "{after:?}: {wait}, {job}");
         assert_eq!(site.hits(&format!("/{n}")), 1, "{after:?}");
         site.put(&format!("/{n}"), Page::new("text/plain", "now"));
     }
     for job_id in &jobs[..2] {
-        let job = stack.client().finished(job_id, LIMIT);
+        let job = stack.client().wait_until_final(job_id, LIMIT);
         assert_eq!(job["status"], "succeeded", "{job}");
         assert_eq!(job["next_attempt_at"], Value::Null, "{job}");
-        let gap = between(&job["attempts"][0]["ended_at"], &job["attempts"][1]["started_at"]);
+        let gap = milliseconds_between(
+            &job["attempts"][0]["ended_at"],
+            &job["attempts"][1]["started_at"],
+        );
         assert!((1990..4000).contains(&gap), "{gap}: {job}");
     }
 }
@@ -80,7 +86,7 @@ fn a_job_that_succeeds_at_last_shows_every_attempt() {
     let job_id = stack.client().submit_url(&url);
     wait_for("it has failed twice", LIMIT, || (site.hits("/page") == 2).then_some(()));
     site.put("/page", Page::new("text/plain", "third time lucky"));
-    let job = stack.client().finished(&job_id, LIMIT);
+    let job = stack.client().wait_until_final(&job_id, LIMIT);
     assert_fields(&job, json!({"status": "succeeded", "totals.words": 3}));
     assert_fields(&job, json!({"failure": null, "dead_lettered": false}));
     let attempts = job["attempts"].as_array().expect("attempts");
@@ -94,7 +100,7 @@ fn a_job_that_succeeds_at_last_shows_every_attempt() {
     }
     // 300 ms and 1.2 s, give or take a fifth.
     for (pair, least) in attempts.windows(2).zip([240, 960]) {
-        let gap = between(&pair[0]["ended_at"], &pair[1]["started_at"]);
+        let gap = milliseconds_between(&pair[0]["ended_at"], &pair[1]["started_at"]);
         assert!(gap >= least - 5, "{gap} < {least}: {job}");
     }
 }
@@ -104,7 +110,7 @@ fn jobs_that_wait_for_a_dead_host_delay_no_other() {
     // More than the 1,000 unacknowledged messages that a consumer has without a setting.
     const DEAD: u64 = 2_000;
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "10m")]);
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     let dead = closed_port();
     admin.publish_all((0..DEAD).map(|n| {
         let job_id = format!("0198f0c2-0000-7000-8000-{n:012x}");
@@ -119,12 +125,12 @@ fn jobs_that_wait_for_a_dead_host_delay_no_other() {
     let quick = |lane: &str| {
         let started = Instant::now();
         let job_id = stack.client().submit(&json!({"text": "a b", "lane": lane}));
-        assert_eq!(stack.client().finished(&job_id, LIMIT)["status"], "succeeded");
+        assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["status"], "succeeded");
         started.elapsed()
     };
     assert!(quick("interactive") < Duration::from_secs(3));
     wait_for("all wait for a retry", LIMIT, || {
-        (admin.handed_out("bulk") == (0, DEAD)).then_some(())
+        (admin.pending_and_unacknowledged("bulk") == (0, DEAD)).then_some(())
     });
     let job = stack.client().get("/v1/jobs/0198f0c2-0000-7000-8000-000000000000").json();
     assert_fields(&job, json!({"status": "queued", "attempts.0.failure.code": "fetch_connect"}));
@@ -133,5 +139,7 @@ fn jobs_that_wait_for_a_dead_host_delay_no_other() {
         assert!(took < Duration::from_secs(3), "{lane}: {took:?}");
     }
     // The worker stores the final state first, and acknowledges the job afterwards.
-    wait_for("only they wait", LIMIT, || (admin.handed_out("bulk") == (0, DEAD)).then_some(()));
+    wait_for("only they wait", LIMIT, || {
+        (admin.pending_and_unacknowledged("bulk") == (0, DEAD)).then_some(())
+    });
 }

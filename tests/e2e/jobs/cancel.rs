@@ -7,7 +7,7 @@ use wordmill_tests::admin::{Admin, job_message};
 use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
 /// Tries before a test of time fails.
@@ -23,21 +23,21 @@ fn cancel(client: &Client, job_id: &str) -> Answer {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.json()["status"], "cancelled", "{answer:?}");
     assert!(answer.json()["finished_at"].is_string(), "{answer:?}");
-    is_still(client, job_id, &answer);
+    assert_unchanged(client, job_id, &answer);
     answer
 }
 
 /// Asserts that nothing has changed since a job was cancelled, and that there is no result.
-fn is_still(client: &Client, job_id: &str, cancelled: &Answer) {
+fn assert_unchanged(client: &Client, job_id: &str, cancelled: &Answer) {
     for now in [client.get(&format!("/v1/jobs/{job_id}")), try_cancel(client, job_id)] {
         assert_eq!(now.status, 200, "{now:?}");
         assert_eq!(now.json(), cancelled.json());
         assert_eq!(now.header("etag"), cancelled.header("etag"), "not written again");
     }
-    client.get(&format!("/v1/jobs/{job_id}/result")).problem(409, "job_cancelled");
+    client.get(&format!("/v1/jobs/{job_id}/result")).expect_problem(409, "job_cancelled");
 }
 
-fn is_running(client: &Client, job_id: &str) {
+fn wait_until_running(client: &Client, job_id: &str) {
     wait_for("the job runs", LIMIT, || {
         (client.get(&format!("/v1/jobs/{job_id}")).json()["status"] == "running").then_some(())
     });
@@ -46,7 +46,7 @@ fn is_running(client: &Client, job_id: &str) {
 #[test]
 fn jobs_cancelled_while_workers_are_away_are_never_run() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, site, client) = (Admin::of(&stack.nats), Site::start(), stack.client());
+    let (admin, site, client) = (Admin::connect(&stack.nats), Site::start(), stack.client());
     let recorded = client.submit_url(&site.put("/page", Page::new("text/plain", "a b")));
     // As if the gateway had died between the message and the record.
     let bare = "0198f0c2-0000-7000-8000-000000000001";
@@ -57,10 +57,10 @@ fn jobs_cancelled_while_workers_are_away_are_never_run() {
     assert_eq!(job["links"]["cancel"], format!("/v1/jobs/{recorded}/cancel"), "{job}");
     let answers = [cancel(client, &recorded), cancel(client, bare)];
     let worker = Worker::start(&stack.nats.address(), &[]);
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     admin.wait_until_idle();
     for (job_id, answer) in [recorded.as_str(), bare].into_iter().zip(&answers) {
-        is_still(client, job_id, answer);
+        assert_unchanged(client, job_id, answer);
         assert_eq!(answer.json()["attempts"], json!([]), "{answer:?}");
     }
     assert_eq!(site.hits("/page"), 0);
@@ -71,26 +71,26 @@ fn a_job_whose_cancelled_record_has_expired_is_not_run_either() {
     // Nobody sweeps: that would remove the message.
     let settings = [("WORDMILL_RESULT_TTL", "1s"), ("WORDMILL_NATS_SWEEPER_PASSWORD", "")];
     let stack = Stack::with(1, 0, &settings);
-    let (admin, site, client) = (Admin::of(&stack.nats), Site::start(), stack.client());
+    let (admin, site, client) = (Admin::connect(&stack.nats), Site::start(), stack.client());
     let job_id = client.submit_url(&site.put("/page", Page::new("text/plain", "a b")));
     assert_eq!(try_cancel(client, &job_id).status, 200);
     let path = format!("/v1/jobs/{job_id}");
     wait_for("the record expires", LIMIT, || (client.get(&path).status != 200).then_some(()));
-    assert_eq!(admin.messages("JOBS"), 1, "the message is still there");
-    client.get(&path).problem(410, "result_expired");
-    try_cancel(client, &job_id).problem(410, "result_expired");
+    assert_eq!(admin.message_count("JOBS"), 1, "the message is still there");
+    client.get(&path).expect_problem(410, "result_expired");
+    try_cancel(client, &job_id).expect_problem(410, "result_expired");
 
     let worker = Worker::start(&stack.nats.address(), &[("WORDMILL_RESULT_TTL", "1s")]);
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     admin.wait_until_idle();
-    client.get(&path).problem(410, "result_expired");
+    client.get(&path).expect_problem(410, "result_expired");
     assert_eq!(site.hits("/page"), 0);
 }
 
 #[test]
 fn a_job_that_waits_for_a_retry_is_not_tried_again() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "2s")]);
-    let (admin, site, client) = (Admin::of(&stack.nats), Site::start(), stack.client());
+    let (admin, site, client) = (Admin::connect(&stack.nats), Site::start(), stack.client());
     let job_id = client.submit_url(&site.put("/busy", Page::status("503 Service Unavailable")));
     wait_for("the job waits for its second attempt", LIMIT, || {
         let job = client.get(&format!("/v1/jobs/{job_id}")).json();
@@ -99,7 +99,7 @@ fn a_job_that_waits_for_a_retry_is_not_tried_again() {
     let cancelled = cancel(client, &job_id);
     assert_eq!(cancelled.json()["next_attempt_at"], Value::Null, "{cancelled:?}");
     admin.wait_until_idle();
-    is_still(client, &job_id, &cancelled);
+    assert_unchanged(client, &job_id, &cancelled);
     assert_eq!(site.hits("/busy"), 1);
 }
 
@@ -107,12 +107,12 @@ fn a_job_that_waits_for_a_retry_is_not_tried_again() {
 fn a_running_worker_is_free_within_a_second() {
     // Each lane has one slot, so a second job shows when the first has let go.
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "2")]);
-    let (admin, site, client) = (Admin::of(&stack.nats), Site::start(), stack.client());
+    let (admin, site, client) = (Admin::connect(&stack.nats), Site::start(), stack.client());
     let slow = || Page::new("text/plain", "slow").after(Duration::from_secs(30));
     let stuck = || Page::new("text/plain", "stuck in the middle").stalls_after(5);
     let free_after = |path: &str, page| {
         let job_id = client.submit_url(&site.put(path, page));
-        is_running(client, &job_id);
+        wait_until_running(client, &job_id);
         let next = client.submit(&json!({"text": "a b c"}));
         let waiting = client.get(&format!("/v1/jobs/{next}")).json();
         assert_eq!(waiting["status"], "queued", "{waiting}");
@@ -121,10 +121,10 @@ fn a_running_worker_is_free_within_a_second() {
         let cancelled = cancel(client, &job_id);
         let attempts = cancelled.json()["attempts"].clone();
         assert!(attempts[0]["ended_at"].is_string() && attempts[1].is_null(), "{attempts}");
-        client.finished(&next, LIMIT);
+        client.wait_until_final(&next, LIMIT);
         let free_after = started.elapsed();
         admin.wait_until_idle();
-        is_still(client, &job_id, &cancelled);
+        assert_unchanged(client, &job_id, &cancelled);
         assert_eq!(site.hits(path), 1);
         free_after
     };
@@ -147,15 +147,15 @@ fn what_has_ended_or_never_was_cannot_be_cancelled() {
     let good = client.submit(&json!({"text": "a b"}));
     let bad = client.submit_url(&site.url("/missing"));
     for (job_id, status) in [(good, "succeeded"), (bad, "failed")] {
-        let job = client.finished(&job_id, LIMIT);
-        let problem = try_cancel(client, &job_id).problem(409, "already_finished");
+        let job = client.wait_until_final(&job_id, LIMIT);
+        let problem = try_cancel(client, &job_id).expect_problem(409, "already_finished");
         assert_eq!(problem["job_status"], status, "{problem}");
         assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json(), job);
     }
     let unknown = "0198f0c2-0000-7000-8000-000000000000";
-    try_cancel(client, unknown).problem(404, "job_not_found");
-    try_cancel(client, "nonsense").problem(400, "invalid_job_id");
-    client.get(&format!("/v1/jobs/{unknown}/cancel")).problem(405, "method_not_allowed");
+    try_cancel(client, unknown).expect_problem(404, "job_not_found");
+    try_cancel(client, "nonsense").expect_problem(400, "invalid_job_id");
+    client.get(&format!("/v1/jobs/{unknown}/cancel")).expect_problem(405, "method_not_allowed");
 }
 
 #[test]
@@ -171,14 +171,14 @@ fn cancelling_and_finishing_at_once_has_one_winner() {
         if answer.status == 200 {
             outcomes[0] += 1;
             assert_eq!(job["status"], "cancelled", "{job}");
-            result.problem(409, "job_cancelled");
+            result.expect_problem(409, "job_cancelled");
         } else {
             outcomes[1] += 1;
-            answer.problem(409, "already_finished");
+            answer.expect_problem(409, "already_finished");
             assert_fields(&job, json!({"status": "succeeded"}));
             assert_eq!(result.status, 200, "{job}");
         }
     }
-    Admin::of(&stack.nats).wait_until_idle();
+    Admin::connect(&stack.nats).wait_until_idle();
     println!("{} cancelled, {} succeeded", outcomes[0], outcomes[1]);
 }

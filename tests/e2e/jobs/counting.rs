@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 use wordmill_tests::LIMIT;
 use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::Client;
-use wordmill_tests::document::{compress, post, require_accepted};
+use wordmill_tests::document::{compress, post_document, require_accepted};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
 
 /// Waits for a job that succeeds.
-fn succeeded(client: &Client, job_id: &str) -> Value {
-    let job = client.finished(job_id, LIMIT);
+fn wait_until_succeeded(client: &Client, job_id: &str) -> Value {
+    let job = client.wait_until_final(job_id, LIMIT);
     assert_eq!(job["status"], "succeeded", "{job}");
     job
 }
@@ -24,7 +24,7 @@ fn every_answer_carries_the_receipt() {
     let page = [b"<meta charset=windows-1251><p>".as_slice(), mill, b" ", mill].concat();
     let url = site.put("/mill", Page::new("text/html", page));
     let job_id = client.submit(&json!({"url": url, "options": {"explain": true}}));
-    let job = succeeded(client, &job_id);
+    let job = wait_until_succeeded(client, &job_id);
     let source = json!({
         "kind": "url",
         "url": url,
@@ -53,15 +53,17 @@ fn every_answer_carries_the_receipt() {
         ("text/html", "\u{feff}<p>a mill", "bom", "html"),
     ] {
         let headers = [("content-type", content_type)];
-        let job =
-            succeeded(client, &require_accepted(&post(client, "", &headers, body.as_bytes())));
+        let job = wait_until_succeeded(
+            client,
+            &require_accepted(&post_document(client, "", &headers, body.as_bytes())),
+        );
         let source = &job["source"];
         assert_eq!(source["charset_from"], charset_from, "{source}");
         assert_eq!(source["extractor"], json!({"name": extractor, "version": 1}), "{source}");
         assert_eq!(job["totals"]["words"], 2, "{job}");
     }
     // A text in JSON is UTF-8: nothing was found out about it.
-    let job = succeeded(client, &client.submit(&json!({"text": "a mill"})));
+    let job = wait_until_succeeded(client, &client.submit(&json!({"text": "a mill"})));
     assert_eq!(job["source"]["charset"], "utf-8", "{job}");
     assert!(job["source"]["charset_from"].is_null(), "{job}");
     assert_eq!(job["source"]["extractor"], json!({"name": "text", "version": 1}), "{job}");
@@ -81,9 +83,9 @@ fn the_article_is_counted_beside_the_page() {
     for (scope, words, listed, not_listed) in
         [("page", 22, "home", "title"), ("main", 11, "miller", "home")]
     {
-        let answer = post(client, &format!("?scope={scope}"), &html, page.as_bytes());
+        let answer = post_document(client, &format!("?scope={scope}"), &html, page.as_bytes());
         let job_id = require_accepted(&answer);
-        let job = succeeded(client, &job_id);
+        let job = wait_until_succeeded(client, &job_id);
         assert_eq!(job["options"]["scope"], scope, "{job}");
         assert_eq!(job["totals"]["words"], words, "{job}");
         assert_eq!(job["totals_by_rule"]["unicode"], words, "{job}");
@@ -127,9 +129,9 @@ fn bombs_of_every_encoding_end_with_a_named_failure() {
         let url = site.put(&format!("/{encoding}"), page);
         let headers = [("content-type", "text/plain"), ("content-encoding", encoding)];
         for job_id in
-            [client.submit_url(&url), require_accepted(&post(client, "", &headers, &bomb))]
+            [client.submit_url(&url), require_accepted(&post_document(client, "", &headers, &bomb))]
         {
-            let job = client.finished(&job_id, LIMIT);
+            let job = client.wait_until_final(&job_id, LIMIT);
             assert_eq!(job["failure"]["code"], "fetch_too_large", "{encoding}: {job}");
             assert_eq!(job["failure"]["retryable"], false, "{encoding}: {job}");
             let detail = job["failure"]["detail"].as_str().expect("a sentence");

@@ -9,18 +9,18 @@ use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::Client;
 use wordmill_tests::dead_letters::{ids, list};
 use wordmill_tests::site::{Page, Site, closed_port};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
 /// Submits jobs that end as dead letters, and waits until they are there.
-fn die(stack: &Stack, admin: &Admin, bodies: &[Value]) -> Vec<String> {
-    let before = admin.messages("DEAD_JOBS");
+fn create_dead_letters(stack: &Stack, admin: &Admin, bodies: &[Value]) -> Vec<String> {
+    let before = admin.message_count("DEAD_JOBS");
     let ids: Vec<String> = bodies.iter().map(|body| stack.client().submit(body)).collect();
     for id in &ids {
-        assert_eq!(stack.client().finished(id, LIMIT)["dead_lettered"], true);
+        assert_eq!(stack.client().wait_until_final(id, LIMIT)["dead_lettered"], true);
     }
     wait_for("the letters are kept", LIMIT, || {
-        (admin.messages("DEAD_JOBS") == before + ids.len() as u64).then_some(())
+        (admin.message_count("DEAD_JOBS") == before + ids.len() as u64).then_some(())
     });
     ids
 }
@@ -34,17 +34,17 @@ fn replay(client: &Client, body: &Value) -> Value {
 #[test]
 fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
     let stack = Stack::start();
-    let (client, admin, site) = (stack.client(), Admin::of(&stack.nats), Site::start());
+    let (client, admin, site) = (stack.client(), Admin::connect(&stack.nats), Site::start());
     assert_eq!(list(client, ""), json!({"data": [], "next_cursor": null}));
     let url = site.put("/busy", Page::status("503 Service Unavailable"));
     let mut expected = Vec::new();
     for n in 0..5 {
         let lane = if n % 2 == 0 { "interactive" } else { "bulk" };
         let body = json!({"url": url, "lane": lane, "labels": {"n": n.to_string()}});
-        expected.extend(die(&stack, &admin, &[body]));
+        expected.extend(create_dead_letters(&stack, &admin, &[body]));
     }
     let refused = json!({"url": closed_port()});
-    expected.extend(die(&stack, &admin, &[refused]));
+    expected.extend(create_dead_letters(&stack, &admin, &[refused]));
     expected.reverse();
     admin.publish("jobs.bulk.public.nonsense", "this is no job");
     admin.wait_until_idle();
@@ -89,21 +89,21 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
     for id in [name, &expected[1]] {
         let path = format!("/v1/dead-letters/{id}");
         assert_eq!(client.send("DELETE", &path, &[], b"").status, 204);
-        client.send("DELETE", &path, &[], b"").problem(404, "dead_letter_not_found");
-        client.get(&path).problem(404, "dead_letter_not_found");
+        client.send("DELETE", &path, &[], b"").expect_problem(404, "dead_letter_not_found");
+        client.get(&path).expect_problem(404, "dead_letter_not_found");
     }
     assert_eq!(ids(&list(client, "")).len(), 5);
     for query in ["limit=0", "limit=101", "cursor=xyz", "colour=red", "lane=fast"] {
         let answer = client.get(&format!("/v1/dead-letters?{query}"));
-        answer.problem(400, "invalid_query");
+        answer.expect_problem(400, "invalid_query");
     }
-    client.get("/v1/dead-letters/17").problem(404, "dead_letter_not_found");
+    client.get("/v1/dead-letters/17").expect_problem(404, "dead_letter_not_found");
 }
 
 #[test]
 fn far_apart_letters_are_found_and_a_text_is_not_shown() {
     let stack = Stack::with(1, 0, &[]);
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     let (first, last) =
         ("0198f0c2-0000-7000-8000-000000000001", "0198f0c2-0000-7000-8000-000000000002");
     let letter = |id: &str| {
@@ -137,18 +137,18 @@ fn far_apart_letters_are_found_and_a_text_is_not_shown() {
     let letter = stack.client().get(&format!("/v1/dead-letters/{first}")).json();
     assert_eq!(letter["source"], json!({"kind": "text", "size_bytes": 20}), "{letter}");
     let path = format!("/v1/dead-letters/{theirs}");
-    stack.client().get(&path).problem(404, "dead_letter_not_found");
+    stack.client().get(&path).expect_problem(404, "dead_letter_not_found");
 }
 
 #[test]
 fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
     let mut stack = Stack::start();
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     let site = Site::start();
     let down = Page::status("500 Internal Server Error");
     let (a, b) = (site.put("/a", down.clone()), site.put("/b", down));
     let body = |url: &str, lane| json!({"url": url, "lane": lane, "labels": {"book": "1"}});
-    let mut old = die(&stack, &admin, &[body(&a, "bulk"), body(&b, "interactive")]);
+    let mut old = create_dead_letters(&stack, &admin, &[body(&a, "bulk"), body(&b, "interactive")]);
     let client = stack.client();
     site.put("/a", Page::new("text/plain", "here at last"));
     site.put("/b", Page::new("text/plain", "me too"));
@@ -160,14 +160,14 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
     assert_eq!(array_length(&dry["data"]), 1, "{dry}");
     let (line, job_id) = (&dry["data"][0], dry["data"][0]["job_id"].as_str().expect("an id"));
     assert_fields(line, json!({"id": old[0], "outcome": "would_replay"}));
-    client.get(&format!("/v1/jobs/{job_id}")).problem(404, "job_not_found");
+    client.get(&format!("/v1/jobs/{job_id}")).expect_problem(404, "job_not_found");
 
     let ids = json!({"ids": [old[0], "0198f0c2-0000-7000-8000-000000000000", "nonsense"]});
     let first = replay(client, &ids);
     let outcomes: Vec<&Value> = (0..3).map(|n| &first["data"][n]["outcome"]).collect();
     assert_eq!(outcomes, ["replayed", "not_found", "not_found"], "{first}");
     assert_eq!(first["data"][0]["job_id"], job_id, "{first}");
-    let job = client.finished(job_id, LIMIT);
+    let job = client.wait_until_final(job_id, LIMIT);
     assert_fields(&job, json!({"status": "succeeded", "totals.words": 3}));
     assert_fields(&job, json!({"retry_of": old[0], "lane": "bulk"}));
     assert_eq!(job["labels"], json!({"book": "1"}), "{job}");
@@ -177,12 +177,12 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
 
     // The letter is still there, and even if it moves, or the broker forgets, it is the same job.
     let subject = format!("dead.bulk.public.{}", old[0]);
-    let (letter, _) = admin.last("DEAD_JOBS", &subject).expect("the letter stays");
+    let (letter, _) = admin.last_message("DEAD_JOBS", &subject).expect("the letter stays");
     admin.publish(&subject, &letter);
     stack.nats.process.kill();
     stack.nats.restart();
-    ready(stack.client());
-    ready(&stack.workers[0].health);
+    wait_until_ready(stack.client());
+    wait_until_ready(&stack.workers[0].health);
     let client = stack.client();
     let hits = site.hits("/a");
     for _ in 0..2 {
@@ -197,9 +197,9 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
         lines.iter().filter_map(|line| line["job_id"].as_str()).collect();
     assert_eq!(replayed.len(), 2, "{all}");
     for job_id in replayed {
-        assert_eq!(client.finished(job_id, LIMIT)["status"], "succeeded");
+        assert_eq!(client.wait_until_final(job_id, LIMIT)["status"], "succeeded");
     }
-    Admin::of(&stack.nats).wait_until_idle();
+    Admin::connect(&stack.nats).wait_until_idle();
     assert_eq!(site.hits("/a"), hits);
     assert_eq!(site.hits("/b"), 4);
 
@@ -208,7 +208,7 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
     let gone = replay(client, &json!({"ids": [old.remove(0)]}));
     assert_eq!(gone["data"][0]["outcome"], "gone", "{gone}");
     for bad in [json!({}), json!({"ids": []}), json!({"ids": ["a"], "filter": {}})] {
-        client.post("/v1/dead-letters/replay", &bad).problem(422, "invalid_request");
+        client.post("/v1/dead-letters/replay", &bad).expect_problem(422, "invalid_request");
     }
 }
 
@@ -216,7 +216,7 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
 fn a_job_that_kills_its_workers_is_given_up_before_it_kills_another() {
     const ATTEMPTS: usize = 2;
     let stack = Stack::with(1, 0, &[]);
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     admin.set_ack_wait(Duration::from_secs(3));
     let site = Site::start();
     let poison = Page::new("text/plain", "deadly").after(Duration::from_secs(30));
@@ -258,9 +258,9 @@ fn a_job_that_kills_its_workers_is_given_up_before_it_kills_another() {
 #[test]
 fn a_replay_that_the_queue_declines_says_what_was_not_tried() {
     let mut stack = Stack::start();
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     let url = closed_port();
-    let old = die(&stack, &admin, &[json!({"url": url}), json!({"url": url})]);
+    let old = create_dead_letters(&stack, &admin, &[json!({"url": url}), json!({"url": url})]);
     admin.wait_until_idle();
     stack.workers.clear();
     let client = stack.client();
@@ -276,5 +276,5 @@ fn a_replay_that_the_queue_declines_says_what_was_not_tried() {
         let again = replay(client, &json!({"ids": old}));
         (0..2).all(|n| again["data"][n]["outcome"] == "replayed").then_some(())
     });
-    assert_eq!(admin.messages("JOBS"), 3);
+    assert_eq!(admin.message_count("JOBS"), 3);
 }

@@ -3,30 +3,30 @@
 use serde_json::json;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::{assert_answer, assert_fields};
-use wordmill_tests::document::{post, require_accepted};
+use wordmill_tests::document::{post_document, require_accepted};
 use wordmill_tests::stack::{Stack, Worker};
 use wordmill_tests::{LIMIT, wait_for};
 
-use crate::jobs::documents::{TEXT, is_empty, large};
+use crate::jobs::documents::{TEXT, large_text, wait_until_store_is_empty};
 
 #[test]
 fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
     let mut stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
-    let (text, words) = large();
+    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let (text, words) = large_text();
     let key = [TEXT, ("idempotency-key", "k")];
-    let id = require_accepted(&post(&client, "?label=a:b", &key, &text));
-    let kept = admin.messages("OBJ_documents");
-    assert!(kept > 1);
+    let id = require_accepted(&post_document(&client, "?label=a:b", &key, &text));
+    let message_count = admin.message_count("OBJ_documents");
+    assert!(message_count > 1);
     let only_one = || {
         wait_for("one copy is kept", LIMIT, || {
-            (admin.messages("OBJ_documents") == kept).then_some(())
+            (admin.message_count("OBJ_documents") == message_count).then_some(())
         });
     };
-    assert_eq!(require_accepted(&post(&client, "?label=a:b", &key, &text)), id);
+    assert_eq!(require_accepted(&post_document(&client, "?label=a:b", &key, &text)), id);
     only_one();
     let other = [TEXT, ("idempotency-key", "k"), ("content-encoding", "identity")];
-    assert_eq!(require_accepted(&post(&client, "?label=a:b", &other, &text)), id);
+    assert_eq!(require_accepted(&post_document(&client, "?label=a:b", &other, &text)), id);
     let mut changed = text.clone();
     changed[0] = b'x';
     for (query, headers, body) in [
@@ -34,31 +34,31 @@ fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
         ("", &key, &text),
         ("?label=a:b", &[("content-type", "text/html"), ("idempotency-key", "k")], &text),
     ] {
-        post(&client, query, headers, body).problem(422, "idempotency_key_reused");
+        post_document(&client, query, headers, body).expect_problem(422, "idempotency_key_reused");
     }
     only_one();
     // The message is gone as if a gateway had died: a repeat heals, with the document of the first.
-    admin.remove("JOBS", &format!("jobs.interactive.public.{id}"));
-    assert_eq!(require_accepted(&post(&client, "?label=a:b", &key, &text)), id);
+    admin.remove_message("JOBS", &format!("jobs.interactive.public.{id}"));
+    assert_eq!(require_accepted(&post_document(&client, "?label=a:b", &key, &text)), id);
     only_one();
 
     let path = "/v1/jobs/0198f0c2-0000-7000-8000-000000000001";
     let first = client.send("PUT", path, &[TEXT], b"small one");
     assert_eq!(first.status, 202, "{first:?}");
-    client.send("PUT", path, &[TEXT], b"small two").problem(422, "idempotency_key_reused");
+    client.send("PUT", path, &[TEXT], b"small two").expect_problem(422, "idempotency_key_reused");
     assert_eq!(client.send("PUT", path, &[TEXT], b"small one").status, 202);
 
     stack.workers.push(Worker::start(&stack.nats.address(), &[]));
-    let job = client.finished(&id, LIMIT);
+    let job = client.wait_until_final(&id, LIMIT);
     assert_fields(&job, json!({"status": "succeeded", "totals.words": words}));
-    is_empty(&admin);
-    let again = post(&client, "?label=a:b", &key, &text);
+    wait_until_store_is_empty(&admin);
+    let again = post_document(&client, "?label=a:b", &key, &text);
     assert_answer(&again, 200, json!({"job_id": id}));
-    is_empty(&admin);
+    wait_until_store_is_empty(&admin);
 }
 
 /// Makes a job look as if a worker had died of it.
-pub fn crash(admin: &Admin, id: &str) {
+pub fn crash_worker(admin: &Admin, id: &str) {
     admin.rewrite_record(id, |record| {
         record["status"] = json!("running");
         record["attempts"] = json!([{
@@ -71,17 +71,17 @@ pub fn crash(admin: &Admin, id: &str) {
 #[test]
 fn the_document_of_a_dead_letter_is_kept_for_its_replay_and_goes_with_it() {
     let mut stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
     let address = stack.nats.address();
-    let (text, words) = large();
-    let id = require_accepted(&post(&client, "", &[TEXT], &text));
-    let kept = admin.messages("OBJ_documents");
-    crash(&admin, &id);
+    let (text, words) = large_text();
+    let id = require_accepted(&post_document(&client, "", &[TEXT], &text));
+    let message_count = admin.message_count("OBJ_documents");
+    crash_worker(&admin, &id);
     stack.workers.push(Worker::start(&address, &[("WORDMILL_ATTEMPTS", "1")]));
-    let job = client.finished(&id, LIMIT);
+    let job = client.wait_until_final(&id, LIMIT);
     assert_fields(&job, json!({"dead_lettered": true, "failure.code": "worker_crashed"}));
     admin.wait_until_idle();
-    assert_eq!(admin.messages("OBJ_documents"), kept);
+    assert_eq!(admin.message_count("OBJ_documents"), message_count);
     let letter = client.get(&format!("/v1/dead-letters/{id}")).json();
     assert_eq!(letter["source"]["size_bytes"], text.len(), "{letter}");
 
@@ -90,11 +90,11 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay_and_goes_with_it() {
     let again = client.post("/v1/dead-letters/replay", &replay).json();
     assert_eq!(again["data"][0]["outcome"], "replayed", "{again}");
     let new = again["data"][0]["job_id"].as_str().expect("a job").to_owned();
-    let job = client.finished(&new, LIMIT);
+    let job = client.wait_until_final(&new, LIMIT);
     assert_fields(&job, json!({"totals.words": words, "retry_of": id}));
     let only_that_of_the_letter = || {
         wait_for("the letter's document is kept", LIMIT, || {
-            (admin.messages("OBJ_documents") == kept).then_some(())
+            (admin.message_count("OBJ_documents") == message_count).then_some(())
         });
     };
     only_that_of_the_letter();
@@ -107,84 +107,86 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay_and_goes_with_it() {
     only_that_of_the_letter();
     let deleted = client.send("DELETE", &format!("/v1/dead-letters/{id}"), &[], &[]);
     assert_eq!(deleted.status, 204, "{deleted:?}");
-    is_empty(&admin);
+    wait_until_store_is_empty(&admin);
 }
 
 #[test]
 fn a_replay_without_its_document_says_so() {
     let mut stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
-    let id = require_accepted(&post(&client, "", &[TEXT], &large().0));
-    crash(&admin, &id);
+    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let id = require_accepted(&post_document(&client, "", &[TEXT], &large_text().0));
+    crash_worker(&admin, &id);
     stack.workers.push(Worker::start(&stack.nats.address(), &[("WORDMILL_ATTEMPTS", "1")]));
-    client.finished(&id, LIMIT);
+    client.wait_until_final(&id, LIMIT);
     admin.wait_until_idle();
     admin.purge("OBJ_documents", "$O.documents.>");
     let answer = client.post("/v1/dead-letters/replay", &json!({"ids": [id]})).json();
     assert_eq!(answer["data"][0]["outcome"], "source_gone", "{answer}");
     assert_eq!(answer["data"][0]["code"], "source_gone", "{answer}");
-    assert_eq!(admin.messages("JOBS"), 0);
+    assert_eq!(admin.message_count("JOBS"), 0);
 }
 
 #[test]
 fn a_document_that_is_gone_or_changed_fails_its_job() {
     let mut stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
-    let (text, _) = large();
-    let gone = require_accepted(&post(&client, "", &[TEXT], &text));
+    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let (text, _) = large_text();
+    let gone = require_accepted(&post_document(&client, "", &[TEXT], &text));
     admin.purge("OBJ_documents", "$O.documents.>");
     // The last chunk of this one is missing.
-    let cut = require_accepted(&post(&client, "", &[TEXT], &text));
-    let last = admin.all("OBJ_documents");
-    let chunk = last.iter().rfind(|kept| kept.subject.starts_with("$O.documents.C.")).expect("one");
+    let cut = require_accepted(&post_document(&client, "", &[TEXT], &text));
+    let last = admin.all_messages("OBJ_documents");
+    let chunk =
+        last.iter().rfind(|message| message.subject.starts_with("$O.documents.C.")).expect("one");
     admin.delete_message("OBJ_documents", chunk.revision);
     // And of this one another is there in its place.
-    let changed = require_accepted(&post(&client, "", &[TEXT], &text));
-    let last = admin.all("OBJ_documents");
-    let chunk = last.iter().rfind(|kept| kept.subject.starts_with("$O.documents.C.")).expect("one");
+    let changed = require_accepted(&post_document(&client, "", &[TEXT], &text));
+    let last = admin.all_messages("OBJ_documents");
+    let chunk =
+        last.iter().rfind(|message| message.subject.starts_with("$O.documents.C.")).expect("one");
     admin.delete_message("OBJ_documents", chunk.revision);
     let other = String::from_utf8(chunk.payload.clone()).expect("text").replace('w', "v");
     admin.publish(&chunk.subject, &other);
 
     stack.workers.push(Worker::start(&stack.nats.address(), &[]));
     for id in [gone, cut, changed] {
-        let job = client.finished(&id, LIMIT);
+        let job = client.wait_until_final(&id, LIMIT);
         assert_eq!(job["failure"]["code"], "source_gone", "{job}");
         assert_eq!(job["dead_lettered"], false, "{job}");
     }
-    is_empty(&admin);
+    wait_until_store_is_empty(&admin);
 }
 
 #[test]
 fn documents_of_cancelled_and_deleted_jobs_go() {
     let mut stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
-    let (text, _) = large();
+    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let (text, _) = large_text();
     let ids: Vec<String> =
-        (0..2).map(|_| require_accepted(&post(&client, "", &[TEXT], &text))).collect();
-    let kept = admin.messages("OBJ_documents");
+        (0..2).map(|_| require_accepted(&post_document(&client, "", &[TEXT], &text))).collect();
+    let message_count = admin.message_count("OBJ_documents");
     let cancel = |id: &str| {
         let path = format!("/v1/jobs/{id}/cancel");
         assert_eq!(client.send("POST", &path, &[], &[]).status, 200);
     };
     cancel(&ids[0]);
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{}", ids[0]), &[], &[]).status, 204);
-    assert_eq!(admin.messages("OBJ_documents"), kept / 2);
+    assert_eq!(admin.message_count("OBJ_documents"), message_count / 2);
     cancel(&ids[1]);
     stack.workers.push(Worker::start(&stack.nats.address(), &[]));
     admin.wait_until_idle();
-    is_empty(&admin);
+    wait_until_store_is_empty(&admin);
 }
 
 #[test]
 fn the_sweeper_removes_the_document_of_a_cancelled_job_with_its_message() {
     let stack = Stack::with(1, 0, &[("WORDMILL_SWEEP_INTERVAL", "100ms")]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
-    let id = require_accepted(&post(client, "", &[TEXT], &large().0));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let id = require_accepted(&post_document(client, "", &[TEXT], &large_text().0));
     let path = format!("/v1/jobs/{id}/cancel");
     assert_eq!(client.send("POST", &path, &[], &[]).status, 200);
     admin.wait_until_idle();
-    assert_eq!(admin.messages("OBJ_documents"), 0);
+    assert_eq!(admin.message_count("OBJ_documents"), 0);
 }
 
 #[test]
@@ -195,10 +197,10 @@ fn the_sweeper_removes_documents_that_no_job_has_and_no_others() {
         ("WORDMILL_UPLOAD_TIMEOUT", "1s"),
     ];
     let stack = Stack::with(1, 0, &settings);
-    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
-    let (text, _) = large();
-    let waits = require_accepted(&post(&client, "", &[TEXT], &text));
-    let kept = admin.messages("OBJ_documents");
+    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let (text, _) = large_text();
+    let waits = require_accepted(&post_document(&client, "", &[TEXT], &text));
+    let message_count = admin.message_count("OBJ_documents");
     // One of a job that was never accepted, one of an earlier request for this job, and chunks of an
     // upload that was never finished.
     let nobody = "0198f0c2-0000-7000-8000-00000000dead";
@@ -207,11 +209,11 @@ fn the_sweeper_removes_documents_that_no_job_has_and_no_others() {
     }
     let chunks = format!("$O.documents.C.{nobody}_ab_cd");
     admin.publish(&chunks, "a chunk");
-    assert_eq!(admin.messages("OBJ_documents"), kept + 5);
+    assert_eq!(admin.message_count("OBJ_documents"), message_count + 5);
     wait_for("what no job has is removed", LIMIT, || {
-        (admin.messages("OBJ_documents") == kept).then_some(())
+        (admin.message_count("OBJ_documents") == message_count).then_some(())
     });
     let worker = Worker::start(&stack.nats.address(), &[]);
-    assert_eq!(client.finished(&waits, LIMIT)["status"], "succeeded");
+    assert_eq!(client.wait_until_final(&waits, LIMIT)["status"], "succeeded");
     drop(worker);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::assert_fields;
-use wordmill_tests::document::{compress, post, require_accepted};
+use wordmill_tests::document::{compress, post_document, require_accepted};
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::upload::Upload;
@@ -18,7 +18,7 @@ const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
 const LARGE: usize = 600_000;
 
 /// A text that is too large for a message, of `words` words of which 1000 differ.
-pub fn large() -> (Vec<u8>, u64) {
+pub fn large_text() -> (Vec<u8>, u64) {
     let mut text = String::new();
     let mut words = 0;
     while text.len() < LARGE {
@@ -29,16 +29,20 @@ pub fn large() -> (Vec<u8>, u64) {
 }
 
 /// Waits until nothing of any document is kept.
-pub fn is_empty(admin: &Admin) {
-    wait_for("no document is kept", LIMIT, || (admin.messages("OBJ_documents") == 0).then_some(()));
+pub fn wait_until_store_is_empty(admin: &Admin) {
+    wait_for("no document is kept", LIMIT, || {
+        (admin.message_count("OBJ_documents") == 0).then_some(())
+    });
 }
 
 /// Waits until something of a document is kept.
-fn is_kept(admin: &Admin) {
-    wait_for("a document is kept", LIMIT, || (admin.messages("OBJ_documents") > 0).then_some(()));
+fn wait_until_document_is_stored(admin: &Admin) {
+    wait_for("a document is kept", LIMIT, || {
+        (admin.message_count("OBJ_documents") > 0).then_some(())
+    });
 }
 
-fn form(boundary: &str, parts: &[(&str, &[u8])]) -> Vec<u8> {
+fn multipart_body(boundary: &str, parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (headers, content) in parts {
         body.extend_from_slice(format!("--{boundary}\r\n{headers}\r\n\r\n").as_bytes());
@@ -54,11 +58,12 @@ const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=seam"
 #[test]
 fn a_document_is_counted_as_it_was_sent() {
     let stack = Stack::start();
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let page = b"<!doctype html><title>T</title><p>to be or not to be".as_slice();
     let query = "?rule=unicode&label=book:2600&label=part:1&lane=bulk&scope=page";
-    let id = require_accepted(&post(client, query, &[("content-type", "text/html")], page));
-    let job = client.finished(&id, LIMIT);
+    let id =
+        require_accepted(&post_document(client, query, &[("content-type", "text/html")], page));
+    let job = client.wait_until_final(&id, LIMIT);
     assert_eq!(job["status"], "succeeded", "{job}");
     assert_fields(&job, json!({"lane": "bulk", "labels": {"book": "2600", "part": "1"}}));
     assert_eq!(job["totals"]["words"], 6, "{job}");
@@ -69,44 +74,48 @@ fn a_document_is_counted_as_it_was_sent() {
     assert!(source["charset_from"].is_string(), "{source}");
     assert_eq!(client.result(&id)["word_count"]["be"], 2);
 
-    let (text, words) = large();
+    let (text, words) = large_text();
     for headers in [&[TEXT][..], &[("content-type", "application/octet-stream")]] {
-        let answer = post(client, "", headers, &text);
+        let answer = post_document(client, "", headers, &text);
         let id = require_accepted(&answer);
         let source = &answer.json()["source"];
         assert_eq!(source["size_bytes"], text.len(), "{source}");
         let sha256 = source["sha256"].as_str().expect("a digest").to_owned();
-        let job = client.finished(&id, LIMIT);
+        let job = client.wait_until_final(&id, LIMIT);
         assert_eq!(job["totals"]["words"], words, "{job}");
         assert_eq!(job["totals"]["unique_words"], 1000, "{job}");
         assert_fields(&job, json!({"source.sha256": sha256}));
         assert_eq!(sha256.len(), 64);
     }
     let koi8 = [0xcd, 0xc5, 0xcc, 0xd8, b' ', 0xcd, 0xc5, 0xcc, 0xd8];
-    let id = require_accepted(&post(
+    let id = require_accepted(&post_document(
         client,
         "",
         &[("content-type", "text/plain; charset=koi8-r")],
         &koi8,
     ));
-    assert_eq!(client.finished(&id, LIMIT)["status"], "succeeded");
+    assert_eq!(client.wait_until_final(&id, LIMIT)["status"], "succeeded");
     assert_eq!(client.result(&id)["word_count"], json!({"мель": 2}));
-    let id = require_accepted(&post(client, "", &[TEXT], b""));
-    assert_eq!(client.finished(&id, LIMIT)["totals"]["words"], 0);
-    is_empty(&admin);
+    let id = require_accepted(&post_document(client, "", &[TEXT], b""));
+    assert_eq!(client.wait_until_final(&id, LIMIT)["totals"]["words"], 0);
+    wait_until_store_is_empty(&admin);
     admin.wait_until_idle();
 }
 
 #[test]
 fn a_form_carries_one_file() {
     let stack = Stack::start();
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
-    let (text, words) = large();
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let (text, words) = large_text();
     let file = "Content-Disposition: form-data; name=\"f\"; filename=\"b\u{fc}ch.txt\"\r\n\
                 Content-Type: text/plain; charset=utf-8";
-    let id =
-        require_accepted(&post(client, "?label=a:b", &[FORM], &form("seam", &[(file, &text)])));
-    let job = client.finished(&id, LIMIT);
+    let id = require_accepted(&post_document(
+        client,
+        "?label=a:b",
+        &[FORM],
+        &multipart_body("seam", &[(file, &text)]),
+    ));
+    let job = client.wait_until_final(&id, LIMIT);
     assert_fields(&job, json!({"status": "succeeded", "totals.words": words}));
     assert_eq!(job["source"]["file_name"], "b\u{fc}ch.txt", "{job}");
     assert_eq!(job["labels"], json!({"a": "b"}));
@@ -114,12 +123,17 @@ fn a_form_carries_one_file() {
     let file = "Content-Disposition: form-data; name=\"f\"; filename=\"a.html\"\r\n\
                 Content-Type: application/octet-stream";
     let page = b"one<script>two</script>".as_slice();
-    let id = require_accepted(&post(client, "", &[FORM], &form("seam", &[(file, page)])));
-    assert_eq!(client.finished(&id, LIMIT)["source"]["content_type"], "text/html");
+    let id = require_accepted(&post_document(
+        client,
+        "",
+        &[FORM],
+        &multipart_body("seam", &[(file, page)]),
+    ));
+    assert_eq!(client.wait_until_final(&id, LIMIT)["source"]["content_type"], "text/html");
     assert_eq!(client.result(&id)["word_count"], json!({"one": 1}));
 
     let plain = "Content-Disposition: form-data; name=\"f\"; filename=\"a.txt\"";
-    let whole = form("seam", &[(plain, &text)]);
+    let whole = multipart_body("seam", &[(plain, &text)]);
     let image = "Content-Disposition: form-data; name=\"f\"; filename=\"a.png\"\r\n\
                  Content-Type: image/png";
     for (body, status, code) in [
@@ -128,24 +142,24 @@ fn a_form_carries_one_file() {
         (b"".as_slice(), 400, "invalid_multipart"),
         (b"--seam--\r\n", 400, "invalid_multipart"),
         (b"no form at all", 400, "invalid_multipart"),
-        (&form("seam", &[(plain, &text), (plain, b"second")]), 400, "invalid_multipart"),
-        (&form("seam", &[(image, b"x")]), 415, "unsupported_media_type"),
+        (&multipart_body("seam", &[(plain, &text), (plain, b"second")]), 400, "invalid_multipart"),
+        (&multipart_body("seam", &[(image, b"x")]), 415, "unsupported_media_type"),
     ] {
-        post(client, "", &[FORM], body).problem(status, code);
+        post_document(client, "", &[FORM], body).expect_problem(status, code);
     }
     let endless = [b"--seam\r\nX: ".as_slice(), &vec![b'a'; 3 << 20]].concat();
-    post(client, "", &[FORM], &endless).problem(400, "invalid_multipart");
-    post(client, "", &[("content-type", "multipart/form-data")], &whole)
-        .problem(400, "invalid_multipart");
-    is_empty(&admin);
+    post_document(client, "", &[FORM], &endless).expect_problem(400, "invalid_multipart");
+    post_document(client, "", &[("content-type", "multipart/form-data")], &whole)
+        .expect_problem(400, "invalid_multipart");
+    wait_until_store_is_empty(&admin);
     admin.wait_until_idle();
 }
 
 #[test]
 fn compressed_documents_are_counted_within_limits() {
     let stack = Stack::with(1, 1, &[("WORDMILL_FETCH_SIZE_MAX", "4MiB")]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
-    let (text, words) = large();
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let (text, words) = large_text();
     // What compresses badly is kept as an object, too.
     let noise: String =
         (0..200_000_u64).map(|n| format!("{:x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
@@ -156,9 +170,9 @@ fn compressed_documents_are_counted_within_limits() {
     ] {
         let headers = [TEXT, ("content-encoding", encoding)];
         let body = compress(module, bytes);
-        let answer = post(client, "", &headers, &body);
+        let answer = post_document(client, "", &headers, &body);
         assert_eq!(answer.json()["source"]["size_bytes"], body.len(), "{answer:?}");
-        let job = client.finished(&require_accepted(&answer), LIMIT);
+        let job = client.wait_until_final(&require_accepted(&answer), LIMIT);
         assert_eq!(job["totals"]["words"], words, "{job}");
         assert_eq!(job["source"]["size_bytes"], bytes.len(), "{job}");
         assert_eq!(job["source"]["content_encoding"], encoding, "{job}");
@@ -173,14 +187,15 @@ fn compressed_documents_are_counted_within_limits() {
         (compress("gzip", noise.repeat(2).as_bytes()), "fetch_too_large"),
         (bomb, "fetch_too_large"),
     ] {
-        let job = client.finished(&require_accepted(&post(client, "", &gzip, &body)), LIMIT);
+        let job = client
+            .wait_until_final(&require_accepted(&post_document(client, "", &gzip, &body)), LIMIT);
         assert_eq!(job["failure"]["code"], code, "{job}");
     }
     for encoding in ["gzip, gzip", "compress", "br, gzip"] {
         let headers = [TEXT, ("content-encoding", encoding)];
-        post(client, "", &headers, b"x").problem(415, "unsupported_media_type");
+        post_document(client, "", &headers, b"x").expect_problem(415, "unsupported_media_type");
     }
-    is_empty(&admin);
+    wait_until_store_is_empty(&admin);
 }
 
 #[test]
@@ -191,17 +206,17 @@ fn what_is_too_large_wrong_or_late_is_refused_and_leaves_nothing() {
         ("WORDMILL_UPLOAD_TIMEOUT", "4s"),
     ];
     let stack = Stack::with(1, 0, &settings);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let megabyte = vec![b'a'; 1 << 20];
-    require_accepted(&post(client, "", &[TEXT], &megabyte));
-    let kept = admin.messages("OBJ_documents");
+    require_accepted(&post_document(client, "", &[TEXT], &megabyte));
+    let message_count = admin.message_count("OBJ_documents");
 
     let over = [megabyte.as_slice(), b"a"].concat();
-    post(client, "", &[TEXT], &over).problem(413, "input_too_large");
+    post_document(client, "", &[TEXT], &over).expect_problem(413, "input_too_large");
     // It is refused by what it says, before anything of it is sent.
     let announced = [TEXT, ("content-length", "9999999999")];
     let upload = Upload::begin(client, "POST", "/v1/jobs", &announced);
-    upload.answer().problem(413, "input_too_large");
+    upload.answer().expect_problem(413, "input_too_large");
     // It says nothing.
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, CHUNKED]);
     while upload.send_chunk(&megabyte[..100_000]) {}
@@ -210,7 +225,7 @@ fn what_is_too_large_wrong_or_late_is_refused_and_leaves_nothing() {
     for _ in 0..11 {
         upload.send_chunk(&megabyte[..100_000]);
     }
-    upload.answer().problem(413, "input_too_large");
+    upload.answer().expect_problem(413, "input_too_large");
     // It says less than it sends: what is more is no part of it.
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, ("content-length", "3")]);
     upload.send(b"one two three");
@@ -219,14 +234,14 @@ fn what_is_too_large_wrong_or_late_is_refused_and_leaves_nothing() {
     let slow = [TEXT, ("content-length", "1000000")];
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &slow);
     upload.send(&megabyte[..500_000]);
-    upload.answer().problem(408, "request_timeout");
+    upload.answer().expect_problem(408, "request_timeout");
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &slow);
-    while upload.send(&megabyte[..100]) && upload_waits() {}
+    while upload.send(&megabyte[..100]) && pause_upload() {}
     drop(upload);
 
     for content_type in ["image/png", "application/pdf", "application/x-www-form-urlencoded", "x"] {
         let headers = [("content-type", content_type)];
-        post(client, "", &headers, b"a").problem(415, "unsupported_media_type");
+        post_document(client, "", &headers, b"a").expect_problem(415, "unsupported_media_type");
     }
     for (query, status, code) in [
         ("?rule=none", 422, "invalid_option"),
@@ -235,15 +250,16 @@ fn what_is_too_large_wrong_or_late_is_refused_and_leaves_nothing() {
         ("?label=book", 422, "invalid_label"),
         ("?label=a:%00", 422, "invalid_label"),
     ] {
-        post(client, query, &[TEXT], &megabyte).problem(status, code);
+        post_document(client, query, &[TEXT], &megabyte).expect_problem(status, code);
     }
     wait_for("only what was accepted is kept", LIMIT, || {
-        (admin.messages("OBJ_documents") == kept && admin.messages("JOBS") == 2).then_some(())
+        (admin.message_count("OBJ_documents") == message_count && admin.message_count("JOBS") == 2)
+            .then_some(())
     });
 }
 
 /// Waits a little; never tells to stop.
-fn upload_waits() -> bool {
+fn pause_upload() -> bool {
     wordmill_tests::pause(Duration::from_millis(200));
     true
 }
@@ -251,8 +267,8 @@ fn upload_waits() -> bool {
 #[test]
 fn a_client_that_goes_away_leaves_nothing() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
-    let (text, _) = large();
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let (text, _) = large_text();
     let length = (2 * text.len()).to_string();
     let with_length = [TEXT, ("content-length", length.as_str())];
     for headers in [&with_length[..], &[TEXT, CHUNKED]] {
@@ -262,17 +278,17 @@ fn a_client_that_goes_away_leaves_nothing() {
                 CHUNKED => upload.send_chunk(&text),
                 _ => upload.send(&text),
             });
-            is_kept(&admin);
+            wait_until_document_is_stored(&admin);
             if says_goodbye {
                 upload.close();
-                upload.answer().problem(400, "incomplete_body");
+                upload.answer().expect_problem(400, "incomplete_body");
             } else {
                 drop(upload);
             }
-            is_empty(&admin);
+            wait_until_store_is_empty(&admin);
         }
     }
-    assert_eq!(admin.messages("JOBS"), 0);
+    assert_eq!(admin.message_count("JOBS"), 0);
 }
 
 #[test]
@@ -282,19 +298,19 @@ fn a_full_store_or_a_broker_that_goes_away_accepts_nothing() {
     let client = stack.client();
     let admin = &stack.admin;
     let proxy = stack.proxy();
-    let (text, _) = large();
+    let (text, _) = large_text();
 
-    post(client, "", &[TEXT], &text.repeat(3)).problem(503, "storage_full");
-    is_empty(admin);
-    require_accepted(&post(client, "", &[TEXT], b"small ones need no room there"));
+    post_document(client, "", &[TEXT], &text.repeat(3)).expect_problem(503, "storage_full");
+    wait_until_store_is_empty(admin);
+    require_accepted(&post_document(client, "", &[TEXT], b"small ones need no room there"));
 
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, CHUNKED]);
     assert!(upload.send_chunk(&text));
-    is_kept(admin);
+    wait_until_document_is_stored(admin);
     proxy.cut();
     assert!(upload.send_chunk(&text) && upload.send(b"0\r\n\r\n"));
-    upload.answer().problem(503, "broker_unavailable");
+    upload.answer().expect_problem(503, "broker_unavailable");
     proxy.restore();
-    is_empty(admin);
-    assert_eq!(admin.messages("JOBS"), 1);
+    wait_until_store_is_empty(admin);
+    assert_eq!(admin.message_count("JOBS"), 1);
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
 fn attempts(job: &Value) -> &Vec<Value> {
@@ -19,11 +19,11 @@ fn a_histogram_too_large_for_the_record_is_whole_all_the_same() {
     let stack = Stack::start();
     let words: Vec<String> = (0..12_000).map(|n| format!("word{n:05}")).collect();
     let job_id = stack.client().submit(&json!({"text": words.join(" ")}));
-    let job = stack.client().finished(&job_id, LIMIT);
+    let job = stack.client().wait_until_final(&job_id, LIMIT);
     assert_eq!(job["totals"]["unique_words"], 12_000, "{}", job["totals"]);
     assert_eq!(job["top_words"].as_array().expect("top words").len(), 20);
-    let admin = Admin::of(&stack.nats);
-    assert!(admin.messages("OBJ_results") >= 2, "chunks and their description");
+    let admin = Admin::connect(&stack.nats);
+    assert!(admin.message_count("OBJ_results") >= 2, "chunks and their description");
     let result = stack.client().result(&job_id);
     let counted = result["word_count"].as_object().expect("a histogram");
     assert_eq!(counted.keys().collect::<BTreeSet<_>>(), words.iter().collect::<BTreeSet<_>>());
@@ -39,30 +39,30 @@ fn transient_failures_are_tried_again_and_permanent_ones_are_not() {
     let missing = site.put("/missing", Page::status("404 Not Found"));
     let image = site.put("/image", Page::new("image/png", b"\x89PNG\r\n\x1a\n".to_vec()));
 
-    let busy = stack.client().finished(&stack.client().submit_url(&busy), LIMIT);
+    let busy = stack.client().wait_until_final(&stack.client().submit_url(&busy), LIMIT);
     assert_eq!(busy["failure"]["code"], "fetch_http_5xx", "{busy}");
     assert_eq!(attempts(&busy).len(), 3, "{busy}");
     assert_eq!(site.hits("/busy"), 3, "{busy}");
     assert!(attempts(&busy).iter().all(|one| one["failure"]["code"] == "fetch_http_5xx"));
     assert_eq!(busy["dead_lettered"], true, "{busy}");
 
-    let missing = stack.client().finished(&stack.client().submit_url(&missing), LIMIT);
+    let missing = stack.client().wait_until_final(&stack.client().submit_url(&missing), LIMIT);
     assert_eq!(missing["failure"]["code"], "fetch_http_4xx", "{missing}");
     assert_eq!(attempts(&missing).len(), 1, "{missing}");
     assert_eq!(missing["dead_lettered"], false, "{missing}");
 
-    let image = stack.client().finished(&stack.client().submit_url(&image), LIMIT);
+    let image = stack.client().wait_until_final(&stack.client().submit_url(&image), LIMIT);
     assert_eq!(image["failure"]["code"], "unsupported_format", "{image}");
     let path = format!("/v1/jobs/{}/result", image["job_id"].as_str().expect("an id"));
-    let problem = stack.client().get(&path).problem(409, "job_failed");
+    let problem = stack.client().get(&path).expect_problem(409, "job_failed");
     assert_eq!(problem["failure"]["code"], "unsupported_format", "{problem}");
 
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     admin.wait_until_idle();
-    assert_eq!(admin.messages("DEAD_JOBS"), 1);
+    assert_eq!(admin.message_count("DEAD_JOBS"), 1);
     let id = busy["job_id"].as_str().expect("an id");
     let (message, headers) = admin
-        .last("DEAD_JOBS", &format!("dead.interactive.public.{id}"))
+        .last_message("DEAD_JOBS", &format!("dead.interactive.public.{id}"))
         .expect("the dead letter carries the whole message");
     let message: Value = serde_json::from_str(&message).expect("JSON");
     assert_eq!(message["source"]["kind"], "url", "{message}");
@@ -82,7 +82,7 @@ fn a_host_that_recovers_is_counted_in_the_end() {
     });
     assert_eq!(waiting["status"], "queued", "{waiting}");
     site.put("/soon", Page::new("text/plain", "here I am"));
-    let job = stack.client().finished(&job_id, LIMIT);
+    let job = stack.client().wait_until_final(&job_id, LIMIT);
     assert_fields(&job, json!({"status": "succeeded"}));
     assert_eq!(attempts(&job).len(), 2, "{job}");
     assert_eq!(attempts(&job)[1]["failure"], Value::Null, "{job}");
@@ -91,7 +91,7 @@ fn a_host_that_recovers_is_counted_in_the_end() {
 #[test]
 fn a_job_whose_worker_is_killed_is_done_by_another() {
     let stack = Stack::with(1, 0, &[]);
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     admin.set_ack_wait(Duration::from_secs(3));
     let site = Site::start();
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(30));
@@ -104,8 +104,8 @@ fn a_job_whose_worker_is_killed_is_done_by_another() {
     first.process.kill();
     site.put("/page", Page::new("text/plain", "two words"));
     let second = Worker::start(&stack.nats.address(), &[]);
-    ready(&second.health);
-    let job = stack.client().finished(&job_id, LIMIT);
+    wait_until_ready(&second.health);
+    let job = stack.client().wait_until_final(&job_id, LIMIT);
     assert_eq!(job["totals"]["words"], 2, "{job}");
     assert_eq!(attempts(&job).len(), 2, "{job}");
     assert_eq!(attempts(&job)[0]["failure"]["code"], "worker_crashed", "{job}");
@@ -115,13 +115,15 @@ fn a_job_whose_worker_is_killed_is_done_by_another() {
 #[test]
 fn a_message_that_is_no_job_is_kept_out_of_the_way() {
     let stack = Stack::start();
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     admin.publish("jobs.bulk.public.nonsense", "this is no job");
     admin.publish("jobs.interactive.public.nothing", r#"{"format":1}"#);
     admin.wait_until_idle();
-    wait_for("both are dead letters", LIMIT, || (admin.messages("DEAD_JOBS") == 2).then_some(()));
+    wait_for("both are dead letters", LIMIT, || {
+        (admin.message_count("DEAD_JOBS") == 2).then_some(())
+    });
     let (payload, headers) =
-        admin.last("DEAD_JOBS", "dead.bulk.unreadable.*").expect("the dead letter");
+        admin.last_message("DEAD_JOBS", "dead.bulk.unreadable.*").expect("the dead letter");
     assert_eq!(payload, "this is no job");
     assert!(headers.iter().any(|(name, _)| name == "Wordmill-Failure-Detail"), "{headers:?}");
 }
@@ -130,12 +132,12 @@ fn a_message_that_is_no_job_is_kept_out_of_the_way() {
 fn what_has_expired_is_told_from_what_never_was() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RESULT_TTL", "1s")]);
     let job_id = stack.client().submit(&json!({"text": "soon gone"}));
-    stack.client().finished(&job_id, LIMIT);
+    stack.client().wait_until_final(&job_id, LIMIT);
     let path = format!("/v1/jobs/{job_id}");
     let gone = wait_for("the record expires", LIMIT, || {
         let answer = stack.client().get(&path);
         (answer.status != 200).then_some(answer)
     });
-    gone.problem(410, "result_expired");
-    stack.client().get(&format!("{path}/result")).problem(410, "result_expired");
+    gone.expect_problem(410, "result_expired");
+    stack.client().get(&format!("{path}/result")).expect_problem(410, "result_expired");
 }

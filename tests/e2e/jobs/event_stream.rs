@@ -19,7 +19,7 @@ fn header<'a>(stream: &'a EventStream, name: &str) -> Option<&'a str> {
 }
 
 /// Returns the next event's id and the job that it tells of.
-fn next(stream: &mut EventStream) -> (String, Value) {
+fn next_job(stream: &mut EventStream) -> (String, Value) {
     match stream.next_job(LIMIT).expect("the stream goes on") {
         Event::Job { id, data } => (id, data),
         Event::Comment => unreachable!("comments are passed over"),
@@ -42,15 +42,15 @@ fn a_stream_tells_the_current_record_then_each_change_and_ends_with_the_job() {
     assert_eq!(header(&stream, "cache-control"), Some("no-store"));
     assert_eq!(header(&stream, "x-accel-buffering"), Some("no"));
 
-    let mut seen: Vec<(u64, Value)> = Vec::new();
+    let mut events: Vec<(u64, Value)> = Vec::new();
     while let Some(event) = stream.next_job(LIMIT) {
         let Event::Job { id, data } = event else { unreachable!("no comments") };
-        seen.push((id.parse().expect("a revision"), data));
+        events.push((id.parse().expect("a revision"), data));
     }
-    assert!(seen.is_sorted_by(|(left, _), (right, _)| left < right), "{seen:?}");
-    let statuses: Vec<_> = seen.iter().map(|(_, job)| job["status"].clone()).collect();
+    assert!(events.is_sorted_by(|(left, _), (right, _)| left < right), "{events:?}");
+    let statuses: Vec<_> = events.iter().map(|(_, job)| job["status"].clone()).collect();
     assert!(statuses.contains(&json!("running")), "{statuses:?}");
-    let (revision, job) = seen.last().expect("events");
+    let (revision, job) = events.last().expect("events");
     let answer = client.get(&format!("/v1/jobs/{job_id}"));
     assert_eq!(*job, answer.json());
     assert_eq!(job["links"]["events"], format!("/v1/jobs/{job_id}/events"));
@@ -60,17 +60,17 @@ fn a_stream_tells_the_current_record_then_each_change_and_ends_with_the_job() {
 #[test]
 fn a_stream_is_taken_up_where_it_broke_off() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let job_id = client.submit(&json!({"text": "a b"}));
     let mut stream = EventStream::open(client, &job_id, &[]);
-    let (first, job) = next(&mut stream);
+    let (first, job) = next_job(&mut stream);
     assert_eq!(job["status"], "queued");
     drop(stream);
 
     // Nothing has happened since: the next event is the next change.
     let mut stream = EventStream::open(client, &job_id, &[("last-event-id", &first)]);
     relabel(&admin, &job_id, "one");
-    let (second, job) = next(&mut stream);
+    let (second, job) = next_job(&mut stream);
     assert_eq!(job["labels"]["label"], "one", "{job}");
     drop(stream);
 
@@ -78,18 +78,18 @@ fn a_stream_is_taken_up_where_it_broke_off() {
     relabel(&admin, &job_id, "two");
     relabel(&admin, &job_id, "three");
     let mut stream = EventStream::open(client, &job_id, &[("last-event-id", &second)]);
-    assert_eq!(next(&mut stream).1["labels"]["label"], "three");
+    assert_eq!(next_job(&mut stream).1["labels"]["label"], "three");
     // What is no id of ours is none.
     for id in ["", "nonsense", "-1"] {
         let mut other = EventStream::open(client, &job_id, &[("last-event-id", id)]);
-        assert_eq!(next(&mut other).1["labels"]["label"], "three");
+        assert_eq!(next_job(&mut other).1["labels"]["label"], "three");
     }
     // An id from elsewhere does not hide the end.
     let mut lost = EventStream::open(client, &job_id, &[("last-event-id", "1000000")]);
 
     client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
     for stream in [&mut stream, &mut lost] {
-        assert_eq!(next(stream).1["status"], "cancelled");
+        assert_eq!(next_job(stream).1["status"], "cancelled");
         assert_eq!(stream.next_job(LIMIT), None, "the end");
     }
 }
@@ -99,9 +99,9 @@ fn the_end_is_told_once_to_each_client_even_to_those_who_come_late() {
     let stack = Stack::start();
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b"}));
-    client.finished(&job_id, LIMIT);
+    client.wait_until_final(&job_id, LIMIT);
     let mut late = EventStream::open(client, &job_id, &[]);
-    let (id, job) = next(&mut late);
+    let (id, job) = next_job(&mut late);
     assert_fields(&job, json!({"status": "succeeded"}));
     assert_eq!(late.next_job(LIMIT), None);
     // A browser that has seen the end comes back all the same, and is told to stay away.
@@ -110,11 +110,11 @@ fn the_end_is_told_once_to_each_client_even_to_those_who_come_late() {
 
     let path = format!("/v1/jobs/{job_id}/events");
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{job_id}"), &[], &[]).status, 204);
-    client.get(&path).problem(410, "result_expired");
+    client.get(&path).expect_problem(410, "result_expired");
     let unknown = "0198f0c2-0000-7000-8000-000000000000";
-    client.get(&format!("/v1/jobs/{unknown}/events")).problem(404, "job_not_found");
-    client.get("/v1/jobs/nonsense/events").problem(400, "invalid_job_id");
-    client.post(&path, &json!({})).problem(405, "method_not_allowed");
+    client.get(&format!("/v1/jobs/{unknown}/events")).expect_problem(404, "job_not_found");
+    client.get("/v1/jobs/nonsense/events").expect_problem(400, "invalid_job_id");
+    client.post(&path, &json!({})).expect_problem(405, "method_not_allowed");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_quiet_stream_shows_that_it_is_alive() {
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a"}));
     let mut stream = EventStream::open(client, &job_id, &[]);
-    next(&mut stream);
+    next_job(&mut stream);
     assert_eq!(stream.next(LIMIT), Some(Event::Comment));
 }
 
@@ -133,7 +133,7 @@ fn a_shutdown_ends_streams_and_waits_at_once() {
     let client = stack.client().clone();
     let job_id = client.submit(&json!({"text": "a"}));
     let mut stream = EventStream::open(&client, &job_id, &[]);
-    next(&mut stream);
+    next_job(&mut stream);
     let waiting = {
         let (client, path) = (client.clone(), format!("/v1/jobs/{job_id}?wait=60"));
         std::thread::spawn(move || client.get(&path))
@@ -166,7 +166,7 @@ fn open_and_ignore(client: &Client, job_id: &str) -> TcpStream {
 #[test]
 fn a_client_that_never_reads_is_cut_off_while_others_are_served() {
     let stack = Stack::with(1, 0, &[("WORDMILL_WAITERS_MAX", "2")]);
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let job_id = client.submit(&json!({"text": "a"}));
     let mut reader = EventStream::open(client, &job_id, &[]);
     let reader = std::thread::spawn(move || {
@@ -184,7 +184,7 @@ fn a_client_that_never_reads_is_cut_off_while_others_are_served() {
         (client.get(&path).status == 200).then_some(())
     });
     client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
-    assert_eq!(reader.join().expect("never broken off").told().1, "cancelled");
+    assert_eq!(reader.join().expect("never broken off").id_and_status().1, "cancelled");
     let mut rest = Vec::new();
     assert!(deaf.read_to_end(&mut rest).is_err() || !rest.ends_with(b"0\r\n\r\n"), "cut off");
 }

@@ -16,7 +16,7 @@ fn a_job_explains_why_rules_differ() {
     let stack = Stack::start();
     let text = "the well-known mill — and 東京";
     let id = submit(&stack, text, &json!({"rule": "office", "explain": true}));
-    let job = stack.client().finished(&id, LIMIT);
+    let job = stack.client().wait_until_final(&id, LIMIT);
     let by_rule = json!({"unicode": 6, "whitespace": 6, "office": 7, "gmx": 6});
     assert_eq!(job["totals_by_rule"], by_rule, "{job}");
     assert_eq!(job["totals"]["words"], 7);
@@ -43,7 +43,7 @@ fn a_job_explains_why_rules_differ() {
 fn what_was_not_recorded_is_not_explained() {
     let stack = Stack::start();
     let id = submit(&stack, "a mill", &json!({}));
-    stack.client().finished(&id, LIMIT);
+    stack.client().wait_until_final(&id, LIMIT);
     let answer = stack.client().get(&format!("/v1/jobs/{id}/explain"));
     assert_answer(&answer, 409, json!({"code": "explain_not_recorded"}));
 }
@@ -53,7 +53,7 @@ fn a_large_explanation_is_kept_beside_the_result() {
     let stack = Stack::start();
     let text: String = (0..400).map(|n| format!("a{n}-b{n}/c ")).collect();
     let id = submit(&stack, &text, &json!({"explain": true}));
-    stack.client().finished(&id, LIMIT);
+    stack.client().wait_until_final(&id, LIMIT);
     let answer = stack.client().get(&format!("/v1/jobs/{id}/explain?rules=whitespace,gmx"));
     let answer = answer.json();
     assert_eq!(array_length(&answer["tokens"]), 50, "{answer}");

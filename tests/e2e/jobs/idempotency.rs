@@ -7,22 +7,22 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
 const NAMED: &str = "0198f0c2-0000-7000-8000-00000000abcd";
 
-fn post(client: &Client, key: &str, body: &Value) -> Answer {
+fn post_with_key(client: &Client, key: &str, body: &Value) -> Answer {
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
     client.send("POST", "/v1/jobs", &headers, body.to_string().as_bytes())
 }
 
-fn put(client: &Client, id: &str, body: &Value) -> Answer {
+fn put_job(client: &Client, id: &str, body: &Value) -> Answer {
     let headers = [("content-type", "application/json")];
     client.send("PUT", &format!("/v1/jobs/{id}"), &headers, body.to_string().as_bytes())
 }
 
-fn id(answer: &Answer, status: u16) -> String {
+fn require_accepted(answer: &Answer, status: u16) -> String {
     assert_eq!(answer.status, status, "{answer:?}");
     let id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
     assert_eq!(answer.header("location"), Some(format!("/v1/jobs/{id}").as_str()), "{answer:?}");
@@ -34,34 +34,34 @@ fn id(answer: &Answer, status: u16) -> String {
 fn a_repeat_gets_the_same_job_and_another_body_is_refused() {
     let stack = Stack::with(2, 0, &[]);
     let (client, other) = (stack.client(), &stack.gateways[1].client);
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     let body = json!({"text": "a b", "labels": {"x": "y"}, "options": {"rule": "unicode"}});
     // Defaults that are spelled out, or not, ask for the same.
     let same = json!({"lane": "interactive", "labels": {"x": "y"}, "text": "a b"});
 
-    let job_id = id(&post(client, "k1", &body), 202);
-    assert_eq!(id(&post(other, "\"k1\"", &same), 202), job_id);
-    assert_eq!(id(&put(client, NAMED, &body), 202), NAMED);
-    assert_eq!(id(&put(other, NAMED, &same), 202), NAMED);
-    assert_ne!(id(&post(client, "k2", &body), 202), job_id);
-    assert_eq!(admin.messages("JOBS"), 3);
+    let job_id = require_accepted(&post_with_key(client, "k1", &body), 202);
+    assert_eq!(require_accepted(&post_with_key(other, "\"k1\"", &same), 202), job_id);
+    assert_eq!(require_accepted(&put_job(client, NAMED, &body), 202), NAMED);
+    assert_eq!(require_accepted(&put_job(other, NAMED, &same), 202), NAMED);
+    assert_ne!(require_accepted(&post_with_key(client, "k2", &body), 202), job_id);
+    assert_eq!(admin.message_count("JOBS"), 3);
 
     for different in [
         json!({"text": "a c", "labels": {"x": "y"}}),
         json!({"text": "a b"}),
         json!({"text": "a b", "labels": {"x": "y"}, "lane": "bulk"}),
     ] {
-        post(client, "k1", &different).problem(422, "idempotency_key_reused");
-        put(client, NAMED, &different).problem(422, "idempotency_key_reused");
+        post_with_key(client, "k1", &different).expect_problem(422, "idempotency_key_reused");
+        put_job(client, NAMED, &different).expect_problem(422, "idempotency_key_reused");
     }
     // A job without a key is nobody's to name.
     let plain = client.submit(&json!({"text": "a b"}));
-    put(client, &plain, &json!({"text": "a b"})).problem(422, "idempotency_key_reused");
+    put_job(client, &plain, &json!({"text": "a b"})).expect_problem(422, "idempotency_key_reused");
     for key in ["", "\"\"", "a b", "\"a", &"k".repeat(256)] {
-        post(client, key, &body).problem(400, "invalid_idempotency_key");
+        post_with_key(client, key, &body).expect_problem(400, "invalid_idempotency_key");
     }
-    put(client, "17", &body).problem(400, "invalid_job_id");
-    assert_eq!(admin.messages("JOBS"), 4);
+    put_job(client, "17", &body).expect_problem(400, "invalid_job_id");
+    assert_eq!(admin.message_count("JOBS"), 4);
 }
 
 #[test]
@@ -73,96 +73,98 @@ fn many_at_once_make_one_job() {
             let threads: Vec<_> = (0..8)
                 .map(|n| {
                     let (client, key) = (&stack.gateways[n % 2].client, &key);
-                    scope.spawn(move || id(&post(client, key, &json!({"text": "a"})), 202))
+                    scope.spawn(move || {
+                        require_accepted(&post_with_key(client, key, &json!({"text": "a"})), 202)
+                    })
                 })
                 .collect();
             threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
         });
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-        assert_eq!(Admin::of(&stack.nats).messages("JOBS"), round + 1);
+        assert_eq!(Admin::connect(&stack.nats).message_count("JOBS"), round + 1);
     }
 }
 
 #[test]
 fn a_repeat_heals_what_a_gateway_left_behind() {
     let stack = Stack::with(1, 0, &[]);
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     let body = json!({"text": "to be or not to be"});
-    let job_id = id(&post(stack.client(), "k", &body), 202);
+    let job_id = require_accepted(&post_with_key(stack.client(), "k", &body), 202);
     let subject = format!("jobs.interactive.public.{job_id}");
-    let (message, _) = admin.last("JOBS", &subject).expect("the message");
+    let (message, _) = admin.last_message("JOBS", &subject).expect("the message");
 
     // A record without a message, which the stream still remembers; then one that it has forgotten.
     for window in [Duration::from_secs(120), Duration::from_millis(100)] {
         admin.reconfigure("JOBS", |config| config.duplicate_window = window);
-        admin.remove("JOBS", &subject);
-        assert_eq!(admin.messages("JOBS"), 0);
+        admin.remove_message("JOBS", &subject);
+        assert_eq!(admin.message_count("JOBS"), 0);
         wait_for("the repeat puts the job in again", LIMIT, || {
-            let answer = post(stack.client(), "k", &body);
+            let answer = post_with_key(stack.client(), "k", &body);
             // Lost twice: both ids are taken until the stream has forgotten them.
             if answer.status == 503 {
                 assert_eq!(answer.json()["job_id"], job_id.as_str(), "{answer:?}");
                 return None;
             }
-            assert_eq!(id(&answer, 202), job_id);
-            (admin.messages("JOBS") == 1).then_some(())
+            assert_eq!(require_accepted(&answer, 202), job_id);
+            (admin.message_count("JOBS") == 1).then_some(())
         });
-        assert_eq!(admin.last("JOBS", &subject).expect("the message").0, message);
+        assert_eq!(admin.last_message("JOBS", &subject).expect("the message").0, message);
     }
     let worker = Worker::start(&stack.nats.address(), &[]);
-    ready(&worker.health);
-    assert_eq!(stack.client().finished(&job_id, LIMIT)["totals"]["words"], 6);
+    wait_until_ready(&worker.health);
+    assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["totals"]["words"], 6);
     admin.wait_until_idle();
 }
 
 #[test]
 fn nothing_runs_twice_whatever_was_restarted_meanwhile() {
     let mut stack = Stack::start();
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     admin.reconfigure("JOBS", |config| config.duplicate_window = Duration::from_millis(100));
     let site = Site::start();
     let body = json!({"url": site.put("/once", Page::new("text/plain", "only once"))});
-    let job_id = id(&post(stack.client(), "k", &body), 202);
-    let job = stack.client().finished(&job_id, LIMIT);
+    let job_id = require_accepted(&post_with_key(stack.client(), "k", &body), 202);
+    let job = stack.client().wait_until_final(&job_id, LIMIT);
     admin.wait_until_idle();
 
     stack.nats.process.kill();
     stack.nats.restart();
     let repeated = wait_for("the repeat is answered", LIMIT, || {
-        let answer = post(stack.client(), "k", &body);
+        let answer = post_with_key(stack.client(), "k", &body);
         (answer.status != 503).then_some(answer)
     });
-    assert_eq!(id(&repeated, 200), job_id);
+    assert_eq!(require_accepted(&repeated, 200), job_id);
     assert_eq!(repeated.json(), job);
-    assert_eq!(Admin::of(&stack.nats).messages("JOBS"), 0);
+    assert_eq!(Admin::connect(&stack.nats).message_count("JOBS"), 0);
     assert_eq!(site.hits("/once"), 1);
 }
 
 #[test]
 fn a_declined_job_can_be_asked_for_again_and_an_expired_one_cannot() {
     let stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "1s")]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     admin.reconfigure("JOBS", |config| config.max_messages = 1);
     client.submit(&json!({"text": "first"}));
     let body = json!({"text": "a b c"});
     for _ in 0..2 {
-        post(client, "k", &body).problem(503, "queue_full");
-        put(client, NAMED, &body).problem(503, "queue_full");
+        post_with_key(client, "k", &body).expect_problem(503, "queue_full");
+        put_job(client, NAMED, &body).expect_problem(503, "queue_full");
     }
-    client.get(&format!("/v1/jobs/{NAMED}")).problem(404, "job_not_found");
+    client.get(&format!("/v1/jobs/{NAMED}")).expect_problem(404, "job_not_found");
 
     admin.reconfigure("JOBS", |config| config.max_messages = 10);
-    let job_id = id(&post(client, "k", &body), 202);
-    assert_eq!(id(&put(client, NAMED, &body), 202), NAMED);
+    let job_id = require_accepted(&post_with_key(client, "k", &body), 202);
+    assert_eq!(require_accepted(&put_job(client, NAMED, &body), 202), NAMED);
     let worker = Worker::start(&stack.nats.address(), &[("WORDMILL_RESULT_TTL", "1s")]);
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     for (id, path) in [(&job_id, "a"), (&NAMED.to_owned(), "b")] {
         wait_for(&format!("job {path} expires"), LIMIT, || {
             (client.get(&format!("/v1/jobs/{id}")).status == 410).then_some(())
         });
     }
-    post(client, "k", &body).problem(410, "result_expired");
-    put(client, NAMED, &body).problem(410, "result_expired");
+    post_with_key(client, "k", &body).expect_problem(410, "result_expired");
+    put_job(client, NAMED, &body).expect_problem(410, "result_expired");
     admin.wait_until_idle();
 }
 
@@ -175,13 +177,13 @@ fn a_job_whose_fate_is_unclear_is_named_and_the_repeat_settles_it() {
     // The record arrives, its acknowledgement does not: so the job was never offered.
     stack.proxy().mute();
     let body = json!({"text": "to be or not to be"});
-    let problem = post(client, "k", &body).problem(503, "broker_unavailable");
+    let problem = post_with_key(client, "k", &body).expect_problem(503, "broker_unavailable");
     let job_id = problem["job_id"].as_str().expect("the id").to_owned();
-    assert_eq!(admin.messages("KV_job_state"), 1);
-    assert_eq!(admin.messages("JOBS"), 0);
+    assert_eq!(admin.message_count("KV_job_state"), 1);
+    assert_eq!(admin.message_count("JOBS"), 0);
 
     stack.proxy().restore();
-    ready(client);
-    assert_eq!(id(&post(client, "k", &body), 202), job_id);
-    assert_eq!(admin.messages("JOBS"), 1);
+    wait_until_ready(client);
+    assert_eq!(require_accepted(&post_with_key(client, "k", &body), 202), job_id);
+    assert_eq!(admin.message_count("JOBS"), 1);
 }

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::array_length;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
 #[test]
@@ -16,18 +16,18 @@ fn a_page_that_stops_in_the_middle_is_cut_off() {
     let site = Site::start();
     let stuck = Page::new("text/plain", "stuck in the middle").stalls_after(5);
     let job_id = stack.client().submit_url(&site.put("/stuck", stuck));
-    let job = stack.client().finished(&job_id, Duration::from_secs(10));
+    let job = stack.client().wait_until_final(&job_id, Duration::from_secs(10));
     assert_eq!(job["status"], "failed", "{job}");
     assert_eq!(job["failure"]["code"], "fetch_timeout", "{job}");
     assert_eq!(array_length(&job["attempts"]), 2, "{job}");
     assert_eq!(site.hits("/stuck"), 2);
-    Admin::of(&stack.nats).wait_until_idle();
+    Admin::connect(&stack.nats).wait_until_idle();
 }
 
 #[test]
 fn a_paused_worker_holds_no_job_and_changes_nothing_when_it_goes_on() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, site) = (Admin::of(&stack.nats), Site::start());
+    let (admin, site) = (Admin::connect(&stack.nats), Site::start());
     admin.set_ack_wait(Duration::from_secs(2));
     let slow = Page::new("text/plain", "one two three").after(Duration::from_secs(1));
     let job_id = stack.client().submit_url(&site.put("/page", slow));
@@ -40,8 +40,8 @@ fn a_paused_worker_holds_no_job_and_changes_nothing_when_it_goes_on() {
     site.put("/page", Page::new("text/plain", "two words"));
 
     let other = Worker::start(&stack.nats.address(), &[]);
-    ready(&other.health);
-    let job = stack.client().finished(&job_id, Duration::from_secs(10));
+    wait_until_ready(&other.health);
+    let job = stack.client().wait_until_final(&job_id, Duration::from_secs(10));
     assert_eq!(job["totals"]["words"], 2, "{job}");
     assert_eq!(array_length(&job["attempts"]), 2, "{job}");
     assert_eq!(job["attempts"][0]["failure"]["code"], "worker_crashed", "{job}");
@@ -50,7 +50,7 @@ fn a_paused_worker_holds_no_job_and_changes_nothing_when_it_goes_on() {
 
     // By now it has a page with three words, and a record that it believes to be its own.
     paused.process.signal(Signal::CONT);
-    paused.process.logged("job finished", LIMIT);
+    paused.process.wait_for_log("job finished", LIMIT);
     let late = stack.client().get(&path);
     assert_eq!(late.json(), job);
     assert_eq!(late.header("etag"), etag.as_deref());

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::cluster::Cluster;
-use wordmill_tests::stack::{Gateway, Stack, ready};
+use wordmill_tests::stack::{Gateway, Stack, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
 fn ids(page: &Value) -> Vec<String> {
@@ -21,7 +21,7 @@ fn list(client: &Client, query: &str) -> Answer {
 }
 
 /// Follows the links from page to page, and returns the ids on each.
-fn walk(client: &Client, query: &str) -> Vec<Vec<String>> {
+fn follow_pages(client: &Client, query: &str) -> Vec<Vec<String>> {
     let (mut pages, mut next) = (Vec::new(), Some(format!("/v1/jobs{query}")));
     while let Some(path) = next {
         let answer = client.get(&path);
@@ -62,7 +62,7 @@ fn the_newest_change_comes_first_and_pages_cover_everything_once() {
     let job = client.get(&format!("/v1/jobs/{}", submitted[0])).json();
     assert_eq!(first.json()["data"][0], job, "a job looks the same in the list");
     for limit in [1, 7, 44, 45, 46, 100] {
-        let pages = walk(client, &format!("?limit={limit}"));
+        let pages = follow_pages(client, &format!("?limit={limit}"));
         assert!(pages.iter().all(|page| page.len() <= limit), "{limit}");
         assert_eq!(pages.concat(), submitted, "{limit}");
     }
@@ -70,7 +70,7 @@ fn the_newest_change_comes_first_and_pages_cover_everything_once() {
     let oldest = submitted.pop().expect("a job");
     client.send("POST", &format!("/v1/jobs/{oldest}/cancel"), &[], &[]);
     submitted.insert(0, oldest);
-    assert_eq!(walk(client, "?limit=10").concat(), submitted);
+    assert_eq!(follow_pages(client, "?limit=10").concat(), submitted);
 }
 
 #[test]
@@ -84,15 +84,18 @@ fn status_and_label_select() {
     let mut cancelled: Vec<_> = submitted.drain(10..13).collect();
     cancelled.reverse();
     submitted.reverse();
-    assert_eq!(walk(client, "?status=cancelled&limit=2").concat(), cancelled);
-    assert_eq!(walk(client, "?status=queued&limit=10").concat(), submitted);
-    assert_eq!(walk(client, "?status=failed").concat(), Vec::<String>::new());
-    assert_eq!(walk(client, "?label=parity:odd").concat().len(), 20);
-    assert_eq!(walk(client, "?label=parity:odd&status=cancelled").concat(), [&*cancelled[1]]);
+    assert_eq!(follow_pages(client, "?status=cancelled&limit=2").concat(), cancelled);
+    assert_eq!(follow_pages(client, "?status=queued&limit=10").concat(), submitted);
+    assert_eq!(follow_pages(client, "?status=failed").concat(), Vec::<String>::new());
+    assert_eq!(follow_pages(client, "?label=parity:odd").concat().len(), 20);
+    assert_eq!(
+        follow_pages(client, "?label=parity:odd&status=cancelled").concat(),
+        [&*cancelled[1]]
+    );
     // Everything after the first colon is the value.
-    assert_eq!(walk(client, "?label=url:a:b%3D10%26c").concat(), [&*cancelled[2]]);
+    assert_eq!(follow_pages(client, "?label=url:a:b%3D10%26c").concat(), [&*cancelled[2]]);
     for label in ["parity:none", "parity:", "other:odd"] {
-        assert_eq!(walk(client, &format!("?label={label}")).concat(), Vec::<String>::new());
+        assert_eq!(follow_pages(client, &format!("?label={label}")).concat(), Vec::<String>::new());
     }
 }
 
@@ -120,7 +123,7 @@ fn queries_that_make_no_sense_are_refused() {
         "limit=1&limit=2",
         "label=a:b&label=c:d",
     ] {
-        client.get(&format!("/v1/jobs?{query}")).problem(400, "invalid_query");
+        client.get(&format!("/v1/jobs?{query}")).expect_problem(400, "invalid_query");
     }
     // One from another time is as good as any.
     let cursor = list(client, "?cursor=ffffffffffffffff");
@@ -130,7 +133,7 @@ fn queries_that_make_no_sense_are_refused() {
 #[test]
 fn a_walk_meets_every_job_that_does_not_change_and_none_twice() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let submitted = submit_labelled(client, 60);
     let (mut seen, mut next, mut number) = (Vec::new(), String::new(), 0);
     loop {
@@ -158,7 +161,7 @@ fn a_walk_meets_every_job_that_does_not_change_and_none_twice() {
 #[test]
 fn gaps_markers_and_other_owners_are_passed_over() {
     let stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "2s")]);
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let oldest = client.submit(&json!({"text": "the oldest"}));
     // Thousands of revisions of one other owner's record leave one message and a gap.
     let other = |n: usize| {
@@ -179,9 +182,9 @@ fn gaps_markers_and_other_owners_are_passed_over() {
     admin.publish("$KV.job_state.public.0198f0c2-0000-7000-8000-000000000002", "no record");
     admin.publish("$KV.job_state.public.nonsense", "{}");
     let newest = client.submit(&json!({"text": "the newest"}));
-    assert_eq!(walk(client, "").concat(), [&*newest, &*oldest]);
-    assert_eq!(walk(client, "?limit=1").concat(), [&*newest, &*oldest]);
-    assert_eq!(walk(client, "?label=a:b").concat(), Vec::<String>::new());
+    assert_eq!(follow_pages(client, "").concat(), [&*newest, &*oldest]);
+    assert_eq!(follow_pages(client, "?limit=1").concat(), [&*newest, &*oldest]);
+    assert_eq!(follow_pages(client, "?label=a:b").concat(), Vec::<String>::new());
 }
 
 #[test]
@@ -190,7 +193,7 @@ fn what_was_just_submitted_is_listed_whatever_replica_answers() {
     let settings = [("WORDMILL_REPLICAS", "3")];
     cluster.provision(&[]);
     let gateway = Gateway::start(&cluster.addresses().join(","), &settings);
-    ready(&gateway.client);
+    wait_until_ready(&gateway.client);
     for n in 0..100 {
         let job_id = gateway.client.submit(&json!({"text": format!("job {n}")}));
         // Once its record is there, which one of the replicas may not know yet.

@@ -8,7 +8,7 @@ use wordmill_tests::assertions::{assert_answer, assert_fields};
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::stream::EventStream;
 use wordmill_tests::{LIMIT, pause, wait_for};
 
@@ -88,7 +88,7 @@ fn a_long_poll_without_a_revision_waits_for_the_end() {
         std::thread::spawn(move || client.get(&path))
     };
     let worker = Worker::start(&stack.nats.address(), &[]);
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     let answer = waiting.join().expect("an answer");
     assert_answer(&answer, 200, json!({"status": "succeeded"}));
     let job = client.get(&format!("/v1/jobs/{job_id}?wait=60"));
@@ -99,7 +99,7 @@ fn a_long_poll_without_a_revision_waits_for_the_end() {
 #[test]
 fn a_long_poll_with_a_revision_returns_on_any_change_or_not_modified() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let job_id = client.submit(&json!({"text": "a b c"}));
     let queued = client.get(&format!("/v1/jobs/{job_id}"));
     let known = etag(&queued);
@@ -137,11 +137,11 @@ fn waits_that_make_no_sense_are_refused() {
     let job_id = client.submit(&json!({"text": "a"}));
     for query in ["wait=61", "wait=-1", "wait=soon", "wait=", "wait=1&wait=1", "weight=1"] {
         let answer = client.get(&format!("/v1/jobs/{job_id}?{query}"));
-        answer.problem(400, "invalid_query");
+        answer.expect_problem(400, "invalid_query");
     }
     let unknown = "0198f0c2-0000-7000-8000-000000000000";
-    client.get(&format!("/v1/jobs/{unknown}?wait=60")).problem(404, "job_not_found");
-    client.get("/v1/jobs/nonsense?wait=60").problem(400, "invalid_job_id");
+    client.get(&format!("/v1/jobs/{unknown}?wait=60")).expect_problem(404, "job_not_found");
+    client.get("/v1/jobs/nonsense?wait=60").expect_problem(400, "invalid_job_id");
 }
 
 #[test]
@@ -159,21 +159,21 @@ fn whoever_waits_while_the_broker_goes_and_comes_is_told_all_the_same() {
         })
     };
     let mut events = EventStream::open(&client, &job_id, &[]);
-    assert_eq!(events.next_job(LIMIT).expect("an event").told().1, "queued");
+    assert_eq!(events.next_job(LIMIT).expect("an event").id_and_status().1, "queued");
     stack.nats.process.kill();
     stack.nats.restart();
     let worker = Worker::start(&stack.nats.address(), &[]);
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     let answer = waiting.join().expect("an answer");
     assert_answer(&answer, 200, json!({"status": "succeeded"}));
     let last = std::iter::from_fn(|| events.next_job(LIMIT)).last().expect("an event");
-    assert_eq!(last.told().1, "succeeded");
+    assert_eq!(last.id_and_status().1, "succeeded");
 }
 
 #[test]
 fn a_change_that_nobody_announces_is_found_all_the_same() {
     let stack = Stack::with(1, 1, &[]);
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     // Without announcements only reading again helps.
     admin.reconfigure("KV_job_state", |config| config.republish = None);
     let site = Site::start();
@@ -194,12 +194,12 @@ fn places_are_bounded_and_given_back() {
     let known = etag(&client.get(&format!("/v1/jobs/{job_id}")));
     let mut streams: Vec<_> = (0..2).map(|_| EventStream::open(client, &job_id, &[])).collect();
     let full = poll(client, &job_id, "?wait=1", &known);
-    full.problem(503, "too_many_waiting");
-    let count = |name| Metrics::of(client).sum(name, &[]);
+    full.expect_problem(503, "too_many_waiting");
+    let count = |name| Metrics::fetch(client).sum(name, &[]);
     assert_eq!(count("wordmill_clients_waiting"), Some(2.0));
     assert_eq!(count("wordmill_clients_waiting_max"), Some(2.0));
     let refused = client.get(&format!("/v1/jobs/{job_id}/events"));
-    refused.problem(503, "too_many_waiting");
+    refused.expect_problem(503, "too_many_waiting");
     // Who does not wait is served as ever, and a job is taken.
     assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).status, 200);
     assert_eq!(submit(client, "wait=30", &json!({"text": "b"})).status, 202);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
 const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
@@ -16,15 +16,16 @@ fn delete(client: &Client, path: &str) -> wordmill_tests::client::Answer {
 }
 
 /// Returns the time to live of the record's last revision.
-fn ttl(admin: &Admin, job_id: &str) -> Option<String> {
-    let (_, headers) = admin.last("KV_job_state", &format!("$KV.job_state.public.{job_id}"))?;
+fn record_ttl(admin: &Admin, job_id: &str) -> Option<String> {
+    let (_, headers) =
+        admin.last_message("KV_job_state", &format!("$KV.job_state.public.{job_id}"))?;
     headers.into_iter().find(|(name, _)| name == "Nats-TTL").map(|(_, value)| value)
 }
 
 /// Withdraws a queued job behind everybody's back, as the record of a cancelled one looks.
-fn cancel(admin: &Admin, job_id: &str, ttl: &str) {
+fn cancel_behind_gateway(admin: &Admin, job_id: &str, ttl: &str) {
     let subject = format!("$KV.job_state.public.{job_id}");
-    let (record, _) = admin.last("KV_job_state", &subject).expect("the record");
+    let (record, _) = admin.last_message("KV_job_state", &subject).expect("the record");
     let mut record: Value = serde_json::from_str(&record).expect("JSON");
     assert_eq!(record["status"], "queued", "{record}");
     record["status"] = json!("cancelled");
@@ -35,29 +36,29 @@ fn cancel(admin: &Admin, job_id: &str, ttl: &str) {
 #[test]
 fn a_deleted_job_is_gone_with_its_result() {
     let stack = Stack::start();
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let words: Vec<String> = (0..12_000).map(|n| format!("word{n:05}")).collect();
     let large = client.submit(&json!({"text": words.join(" ")}));
     let small = client.submit(&json!({"text": "a b"}));
     for id in [&large, &small] {
-        client.finished(id, LIMIT);
+        client.wait_until_final(id, LIMIT);
     }
     admin.wait_until_idle();
-    assert!(admin.messages("OBJ_results") >= 2);
+    assert!(admin.message_count("OBJ_results") >= 2);
     for id in [&large, &small] {
         let path = format!("/v1/jobs/{id}");
         let answer = delete(client, &path);
         assert_eq!(answer.status, 204, "{answer:?}");
         assert_eq!(answer.text, "", "{answer:?}");
-        delete(client, &path).problem(410, "result_expired");
-        client.get(&path).problem(410, "result_expired");
-        client.get(&format!("{path}/result")).problem(410, "result_expired");
-        let marker = ttl(&admin, id).expect("the marker expires");
+        delete(client, &path).expect_problem(410, "result_expired");
+        client.get(&path).expect_problem(410, "result_expired");
+        client.get(&format!("{path}/result")).expect_problem(410, "result_expired");
+        let marker = record_ttl(&admin, id).expect("the marker expires");
         assert_eq!(marker, (30 * 24 * 3600).to_string(), "in 30 days");
     }
-    assert_eq!(admin.messages("OBJ_results"), 0, "nothing of the result stays");
-    delete(client, UNKNOWN).problem(404, "job_not_found");
-    delete(client, "/v1/jobs/17").problem(400, "invalid_job_id");
+    assert_eq!(admin.message_count("OBJ_results"), 0, "nothing of the result stays");
+    delete(client, UNKNOWN).expect_problem(404, "job_not_found");
+    delete(client, "/v1/jobs/17").expect_problem(400, "invalid_job_id");
 }
 
 #[test]
@@ -68,46 +69,46 @@ fn only_finished_jobs_are_deleted() {
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(3));
     let job_id = client.submit_url(&site.put("/slow", slow));
     let path = format!("/v1/jobs/{job_id}");
-    let problem = delete(client, &path).problem(409, "job_not_finished");
+    let problem = delete(client, &path).expect_problem(409, "job_not_finished");
     assert!(problem["detail"].as_str().is_some_and(|text| text.contains("queued")), "{problem}");
     let _worker = Worker::start(&stack.nats.address(), &[]);
     wait_for("the job runs", LIMIT, || {
         (client.get(&path).json()["status"] == "running").then_some(())
     });
-    delete(client, &path).problem(409, "job_not_finished");
-    assert_eq!(client.finished(&job_id, LIMIT)["totals"]["words"], 2);
+    delete(client, &path).expect_problem(409, "job_not_finished");
+    assert_eq!(client.wait_until_final(&job_id, LIMIT)["totals"]["words"], 2);
     assert_eq!(delete(client, &path).status, 204);
 }
 
 #[test]
 fn what_was_withdrawn_while_it_waited_is_not_run_even_if_its_record_is_gone() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin, site) = (stack.client(), Admin::of(&stack.nats), Site::start());
+    let (client, admin, site) = (stack.client(), Admin::connect(&stack.nats), Site::start());
     let page = |path: &str| site.put(path, Page::new("text/plain", "not to be read"));
     let [kept, deleted, expired] =
         ["/kept", "/deleted", "/expired"].map(|path| client.submit_url(&page(path)));
-    cancel(&admin, &kept, "1h");
-    cancel(&admin, &deleted, "1h");
-    cancel(&admin, &expired, "1s");
+    cancel_behind_gateway(&admin, &kept, "1h");
+    cancel_behind_gateway(&admin, &deleted, "1h");
+    cancel_behind_gateway(&admin, &expired, "1s");
     assert_eq!(delete(client, &format!("/v1/jobs/{deleted}")).status, 204);
     wait_for("the record expires", LIMIT, || {
         (client.get(&format!("/v1/jobs/{expired}")).status != 200).then_some(())
     });
-    assert_eq!(admin.messages("JOBS"), 3, "the messages still wait");
+    assert_eq!(admin.message_count("JOBS"), 3, "the messages still wait");
     for id in [&deleted, &expired] {
-        client.get(&format!("/v1/jobs/{id}")).problem(410, "result_expired");
-        client.get(&format!("/v1/jobs/{id}/result")).problem(410, "result_expired");
-        delete(client, &format!("/v1/jobs/{id}")).problem(410, "result_expired");
+        client.get(&format!("/v1/jobs/{id}")).expect_problem(410, "result_expired");
+        client.get(&format!("/v1/jobs/{id}/result")).expect_problem(410, "result_expired");
+        delete(client, &format!("/v1/jobs/{id}")).expect_problem(410, "result_expired");
     }
-    client.get(UNKNOWN).problem(404, "job_not_found");
+    client.get(UNKNOWN).expect_problem(404, "job_not_found");
 
     let worker = Worker::start(&stack.nats.address(), &[]);
-    ready(&worker.health);
+    wait_until_ready(&worker.health);
     admin.wait_until_idle();
     assert_eq!(site.connections(), 0, "none was run");
     assert_eq!(client.get(&format!("/v1/jobs/{kept}")).json()["status"], "cancelled");
     for id in [&deleted, &expired] {
-        client.get(&format!("/v1/jobs/{id}")).problem(410, "result_expired");
+        client.get(&format!("/v1/jobs/{id}")).expect_problem(410, "result_expired");
     }
 }
 
@@ -115,7 +116,7 @@ fn what_was_withdrawn_while_it_waited_is_not_run_even_if_its_record_is_gone() {
 fn only_final_revisions_expire_and_large_results_outlive_them() {
     let mut stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "2s")]);
     let (client, admin, site) =
-        (stack.gateways[0].client.clone(), Admin::of(&stack.nats), Site::start());
+        (stack.gateways[0].client.clone(), Admin::connect(&stack.nats), Site::start());
     let words: Vec<String> = (0..12_000).map(|n| format!("word{n:05}")).collect();
     let slow = Page::new("text/plain", words.join(" ")).after(Duration::from_secs(1));
     let good = client.submit_url(&site.put("/slow", slow));
@@ -124,14 +125,14 @@ fn only_final_revisions_expire_and_large_results_outlive_them() {
     let retried = client.submit_url(&url);
     let failed = client.submit_url(&site.put("/missing", Page::status("404 Not Found")));
     for id in [&good, &retried, &failed] {
-        assert_eq!(ttl(&admin, id), None, "queued");
+        assert_eq!(record_ttl(&admin, id), None, "queued");
     }
     let settings = [("WORDMILL_RESULT_TTL", "2s")];
     stack.workers.push(Worker::start(&stack.nats.address(), &settings));
     let status = |id: &str, wanted: &str, seen: &str| {
         wait_for(&format!("a revision that says {wanted}"), LIMIT, || {
             let subject = format!("$KV.job_state.public.{id}");
-            let (record, headers) = admin.last("KV_job_state", &subject)?;
+            let (record, headers) = admin.last_message("KV_job_state", &subject)?;
             let record: Value = serde_json::from_str(&record).ok()?;
             let found = record["status"] == wanted && !record["attempts"].as_array()?.is_empty();
             let ttl = headers.into_iter().find(|(name, _)| name == "Nats-TTL");
@@ -142,7 +143,7 @@ fn only_final_revisions_expire_and_large_results_outlive_them() {
     status(&good, "running", "");
     status(&good, "succeeded", "2");
     status(&retried, "queued", "");
-    let objects = admin.messages("OBJ_results");
+    let objects = admin.message_count("OBJ_results");
     assert!(objects >= 2);
     for id in [&good, &failed] {
         let path = format!("/v1/jobs/{id}");
@@ -150,10 +151,10 @@ fn only_final_revisions_expire_and_large_results_outlive_them() {
             let answer = client.get(&path);
             (answer.status != 200).then_some(answer)
         });
-        gone.problem(410, "result_expired");
-        client.get(&format!("{path}/result")).problem(410, "result_expired");
+        gone.expect_problem(410, "result_expired");
+        client.get(&format!("{path}/result")).expect_problem(410, "result_expired");
     }
-    assert_eq!(admin.messages("OBJ_results"), objects, "objects outlive records");
+    assert_eq!(admin.message_count("OBJ_results"), objects, "objects outlive records");
     let job = client.get(&format!("/v1/jobs/{retried}")).json();
     assert_eq!(job["status"], "queued", "what is not final does not expire: {job}");
 }

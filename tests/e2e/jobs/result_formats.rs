@@ -5,7 +5,7 @@ use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::{LIMIT, wait_for};
 
-fn result(client: &Client, job_id: &str, query: &str, headers: &[(&str, &str)]) -> Answer {
+fn get_result(client: &Client, job_id: &str, query: &str, headers: &[(&str, &str)]) -> Answer {
     let path = format!("/v1/jobs/{job_id}/result{query}");
     let answer = client.send("GET", &path, headers, &[]);
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -13,7 +13,7 @@ fn result(client: &Client, job_id: &str, query: &str, headers: &[(&str, &str)]) 
 }
 
 /// Returns words and counts in the order in which an answer has them.
-fn words(answer: &Answer) -> Vec<(String, u64)> {
+fn parse_words(answer: &Answer) -> Vec<(String, u64)> {
     let content_type = answer.header("content-type").expect("a content type");
     let line = |line: &str| {
         let (word, count) = line.rsplit_once(',').expect("two fields");
@@ -50,7 +50,7 @@ fn words(answer: &Answer) -> Vec<(String, u64)> {
 }
 
 /// A text of different words, each as often as its number says, alike in neither frequency nor order.
-fn text(distinct: usize) -> String {
+fn text_of_distinct_words(distinct: usize) -> String {
     let word = |n: usize| format!("w{}x ", (n * 7919) % distinct).repeat(n % 5 + 1);
     (0..distinct).map(word).collect()
 }
@@ -61,10 +61,10 @@ fn every_form_has_the_same_words_in_the_same_order() {
     let client = stack.client();
     // One that stands in the record, and one that is too large for it.
     for distinct in [50, 20_000] {
-        let job_id = client.submit(&json!({"text": text(distinct)}));
-        client.finished(&job_id, LIMIT);
-        let whole = result(client, &job_id, "", &[]);
-        let expected = words(&whole);
+        let job_id = client.submit(&json!({"text": text_of_distinct_words(distinct)}));
+        client.wait_until_final(&job_id, LIMIT);
+        let whole = get_result(client, &job_id, "", &[]);
+        let expected = parse_words(&whole);
         assert_eq!(expected.len(), distinct);
         let sorted = expected.is_sorted_by(|(left, more), (right, less)| {
             more > less || (more == less && left < right)
@@ -80,14 +80,14 @@ fn every_form_has_the_same_words_in_the_same_order() {
             ("", "application/x-ndjson, application/json;q=0.5"),
             ("", "text/html, */*;q=0.1"),
         ] {
-            let answer = result(client, &job_id, query, &[("accept", accept)]);
-            assert_eq!(words(&answer), expected, "{query} {accept}");
+            let answer = get_result(client, &job_id, query, &[("accept", accept)]);
+            assert_eq!(parse_words(&answer), expected, "{query} {accept}");
             let vary: Vec<_> = answer.headers.iter().filter(|(name, _)| name == "vary").collect();
             assert!(vary.iter().any(|(_, value)| value == "accept"), "{vary:?}");
         }
         for format in ["json", "csv", "ndjson"] {
             let get = |query: &str| {
-                words(&result(client, &job_id, &format!("?format={format}&{query}"), &[]))
+                parse_words(&get_result(client, &job_id, &format!("?format={format}&{query}"), &[]))
             };
             assert_eq!(get("top=7"), expected[..7]);
             assert!(get("top=0").is_empty());
@@ -104,12 +104,12 @@ fn every_form_has_the_same_words_in_the_same_order() {
 fn answers_are_compressed_as_the_client_can_read_them() {
     let stack = Stack::start();
     let client = stack.client();
-    let job_id = client.submit(&json!({"text": text(20_000)}));
-    client.finished(&job_id, LIMIT);
-    let plain = result(client, &job_id, "", &[]);
+    let job_id = client.submit(&json!({"text": text_of_distinct_words(20_000)}));
+    client.wait_until_final(&job_id, LIMIT);
+    let plain = get_result(client, &job_id, "", &[]);
     assert_eq!(plain.header("content-encoding"), None);
     for (accepted, encoding) in [("gzip", "gzip"), ("zstd", "zstd"), ("gzip;q=0.5, zstd", "zstd")] {
-        let packed = result(client, &job_id, "", &[("accept-encoding", accepted)]);
+        let packed = get_result(client, &job_id, "", &[("accept-encoding", accepted)]);
         assert_eq!(packed.header("content-encoding"), Some(encoding), "{accepted}");
         assert!(packed.bytes.len() < plain.bytes.len() / 2, "{accepted}");
         if encoding == "zstd" {
@@ -120,7 +120,7 @@ fn answers_are_compressed_as_the_client_can_read_them() {
         }
     }
     for accepted in ["identity", "compress", "gzip;q=0"] {
-        let answer = result(client, &job_id, "", &[("accept-encoding", accepted)]);
+        let answer = get_result(client, &job_id, "", &[("accept-encoding", accepted)]);
         assert_eq!(answer.header("content-encoding"), None);
         assert_eq!(answer.text, plain.text);
     }
@@ -134,8 +134,8 @@ fn a_result_may_be_kept_by_its_client_for_as_long_as_it_is_here() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RESULT_TTL", "1h")]);
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b a"}));
-    client.finished(&job_id, LIMIT);
-    let answer = result(client, &job_id, "", &[]);
+    client.wait_until_final(&job_id, LIMIT);
+    let answer = get_result(client, &job_id, "", &[]);
     let cache = answer.header("cache-control").expect("a rule").to_owned();
     let seconds =
         cache.strip_prefix("private, max-age=").and_then(|rest| rest.strip_suffix(", immutable"));
@@ -148,7 +148,7 @@ fn forms_that_do_not_exist_are_refused() {
     let stack = Stack::start();
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b a"}));
-    client.finished(&job_id, LIMIT);
+    client.wait_until_final(&job_id, LIMIT);
     let path = format!("/v1/jobs/{job_id}/result");
     for query in [
         "format=xml",
@@ -161,14 +161,14 @@ fn forms_that_do_not_exist_are_refused() {
         "sort=word",
         "top=1&top=2",
     ] {
-        client.get(&format!("{path}?{query}")).problem(400, "invalid_query");
+        client.get(&format!("{path}?{query}")).expect_problem(400, "invalid_query");
     }
     for accept in ["text/html", "image/*", "application/json;q=0"] {
         let answer = client.send("GET", &path, &[("accept", accept)], &[]);
-        answer.problem(406, "not_acceptable");
+        answer.expect_problem(406, "not_acceptable");
     }
     // Whoever names a form gets it.
-    result(client, &job_id, "?format=csv", &[("accept", "text/html")]);
+    get_result(client, &job_id, "?format=csv", &[("accept", "text/html")]);
 }
 
 #[test]
@@ -177,8 +177,8 @@ fn a_result_that_is_not_there_is_told_in_the_usual_way_whatever_the_form() {
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a"}));
     let path = format!("/v1/jobs/{job_id}/result?format=csv");
-    client.get(&path).problem(409, "job_not_finished");
+    client.get(&path).expect_problem(409, "job_not_finished");
     client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
     wait_for("it is cancelled", LIMIT, || (client.get(&path).status == 409).then_some(()));
-    client.get(&path).problem(409, "job_cancelled");
+    client.get(&path).expect_problem(409, "job_cancelled");
 }

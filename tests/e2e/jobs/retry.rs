@@ -8,13 +8,13 @@ use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker};
 
-fn retry(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> Answer {
+fn send_retry(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> Answer {
     client.send("POST", &format!("/v1/jobs/{job_id}/retry"), headers, &[])
 }
 
 /// Retries a job, which has to be accepted, and returns the new one's id.
-fn retried(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> String {
-    let answer = retry(client, job_id, headers);
+fn retry_job(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> String {
+    let answer = send_retry(client, job_id, headers);
     assert!(matches!(answer.status, 200 | 202), "{answer:?}");
     let job = answer.json();
     assert_eq!(job["retry_of"], job_id, "{job}");
@@ -31,15 +31,15 @@ fn a_page_is_counted_again_as_it_was_asked_for() {
     let url = site.put("/page", Page::status("404 Not Found"));
     let labels = json!({"book": "2600"});
     let failed = client.submit(&json!({"url": url, "labels": labels, "lane": "bulk"}));
-    let old = client.finished(&failed, LIMIT);
+    let old = client.wait_until_final(&failed, LIMIT);
     assert_fields(
         &old,
         json!({"status": "failed", "links.retry": format!("/v1/jobs/{failed}/retry")}),
     );
 
     site.put("/page", Page::new("text/plain", "now it is there"));
-    let first = retried(client, &failed, &[]);
-    let job = client.finished(&first, LIMIT);
+    let first = retry_job(client, &failed, &[]);
+    let job = client.wait_until_final(&first, LIMIT);
     assert_fields(&job, json!({"status": "succeeded", "totals.words": 4}));
     assert_fields(&job, json!({"labels": labels, "lane": "bulk"}));
     assert_eq!(job["source"]["url"], url, "{job}");
@@ -51,54 +51,56 @@ fn a_page_is_counted_again_as_it_was_asked_for() {
     );
 
     // What succeeded may be counted again, too, and each time is another job, unless it is named.
-    let (second, third) = (retried(client, &first, &[]), retried(client, &first, &[]));
+    let (second, third) = (retry_job(client, &first, &[]), retry_job(client, &first, &[]));
     assert_ne!(second, third);
     let named = [("idempotency-key", "once"), ("prefer", "wait=30")];
-    let answers = [retry(client, &first, &named), retry(client, &first, &named)];
+    let answers = [send_retry(client, &first, &named), send_retry(client, &first, &named)];
     for answer in &answers {
         assert_answer(answer, 200, json!({"status": "succeeded"}));
     }
     assert_eq!(answers[0].json()["job_id"], answers[1].json()["job_id"]);
-    retry(client, &first, &[("idempotency-key", "")]).problem(400, "invalid_idempotency_key");
+    send_retry(client, &first, &[("idempotency-key", "")])
+        .expect_problem(400, "invalid_idempotency_key");
 }
 
 #[test]
 fn a_text_is_done_again_only_while_it_is_kept() {
     let stack = Stack::start();
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let done = client.submit(&json!({"text": "a b c"}));
-    client.finished(&done, LIMIT);
+    client.wait_until_final(&done, LIMIT);
     admin.wait_until_idle();
-    retry(client, &done, &[]).problem(410, "source_gone");
+    send_retry(client, &done, &[]).expect_problem(410, "source_gone");
 
     // Cancelled, and nobody has met its message yet.
     for lane in ["interactive", "bulk"] {
         admin.pause_consumer(lane, "2100-01-01T00:00:00Z");
     }
     let waiting = client.submit(&json!({"text": "a b c"}));
-    retry(client, &waiting, &[]).problem(409, "job_not_finished");
+    send_retry(client, &waiting, &[]).expect_problem(409, "job_not_finished");
     client.send("POST", &format!("/v1/jobs/{waiting}/cancel"), &[], &[]);
-    let new = retried(client, &waiting, &[]);
+    let new = retry_job(client, &waiting, &[]);
     for lane in ["interactive", "bulk"] {
         admin.pause_consumer(lane, "2000-01-01T00:00:00Z");
     }
-    assert_eq!(client.finished(&new, LIMIT)["totals"]["words"], 3);
+    assert_eq!(client.wait_until_final(&new, LIMIT)["totals"]["words"], 3);
 }
 
 #[test]
 fn a_dead_letter_keeps_the_text_of_its_job() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let job_id = client.submit(&json!({"text": "a b c"}));
-    let (message, _) =
-        admin.last("JOBS", &format!("jobs.interactive.public.{job_id}")).expect("a message");
+    let (message, _) = admin
+        .last_message("JOBS", &format!("jobs.interactive.public.{job_id}"))
+        .expect("a message");
     // As a worker leaves it behind when it gives up.
     admin.publish(&format!("dead.interactive.public.{job_id}"), &message);
-    admin.remove("JOBS", &format!("jobs.interactive.public.{job_id}"));
+    admin.remove_message("JOBS", &format!("jobs.interactive.public.{job_id}"));
     client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
-    let new = retried(client, &job_id, &[]);
+    let new = retry_job(client, &job_id, &[]);
     let (message, _) =
-        admin.last("JOBS", &format!("jobs.interactive.public.{new}")).expect("a message");
+        admin.last_message("JOBS", &format!("jobs.interactive.public.{new}")).expect("a message");
     let message: Value = serde_json::from_str(&message).expect("JSON");
     assert_fields(&message, json!({"source.text": "a b c", "retry_of": job_id}));
 
@@ -108,21 +110,21 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
     let mut other = message;
     other["created_at"] = json!("2020-01-01T00:00:00Z");
     admin.publish(&format!("dead.interactive.public.{new}"), &other.to_string());
-    assert_eq!(retried(client, &new, &[]).len(), new.len(), "its own message still waits");
-    admin.remove("JOBS", &format!("jobs.interactive.public.{new}"));
-    retry(client, &new, &[]).problem(410, "source_gone");
+    assert_eq!(retry_job(client, &new, &[]).len(), new.len(), "its own message still waits");
+    admin.remove_message("JOBS", &format!("jobs.interactive.public.{new}"));
+    send_retry(client, &new, &[]).expect_problem(410, "source_gone");
 }
 
 #[test]
 fn a_failed_document_is_done_again_as_long_as_its_letter_is_kept() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let text = "a b c d ".repeat(128 << 10);
     let plain = [("content-type", "text/plain")];
     let answer = client.send("POST", "/v1/jobs", &plain, text.as_bytes());
     let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
     let subject = format!("interactive.public.{job_id}");
-    let (message, _) = admin.last("JOBS", &format!("jobs.{subject}")).expect("a message");
+    let (message, _) = admin.last_message("JOBS", &format!("jobs.{subject}")).expect("a message");
     // As a worker leaves it behind when it gives up.
     admin.rewrite_record(&job_id, |record| {
         record["status"] = json!("failed");
@@ -130,36 +132,36 @@ fn a_failed_document_is_done_again_as_long_as_its_letter_is_kept() {
         record["finished_at"] = record["created_at"].clone();
     });
     admin.publish(&format!("dead.{subject}"), &message);
-    admin.remove("JOBS", &format!("jobs.{subject}"));
+    admin.remove_message("JOBS", &format!("jobs.{subject}"));
 
-    let new = retried(client, &job_id, &[]);
+    let new = retry_job(client, &job_id, &[]);
     let (copy, _) =
-        admin.last("JOBS", &format!("jobs.interactive.public.{new}")).expect("a message");
+        admin.last_message("JOBS", &format!("jobs.interactive.public.{new}")).expect("a message");
     let object = |message: &str| {
         let message: Value = serde_json::from_str(message).expect("JSON");
         message["source"]["content"]["object"].as_str().expect("an object").to_owned()
     };
     assert_ne!(object(&copy), object(&message), "each job has a document of its own");
     let _worker = Worker::start(&stack.nats.address(), &[]);
-    assert_eq!(client.finished(&new, LIMIT)["totals"]["words"], 4 * (128 << 10));
+    assert_eq!(client.wait_until_final(&new, LIMIT)["totals"]["words"], 4 * (128 << 10));
 
     // The letter takes its document with it.
     let letter = format!("/v1/dead-letters/{job_id}");
     assert_eq!(client.send("DELETE", &letter, &[], &[]).status, 204);
-    retry(client, &job_id, &[]).problem(410, "source_gone");
+    send_retry(client, &job_id, &[]).expect_problem(410, "source_gone");
 }
 
 #[test]
 fn a_document_that_can_never_be_counted_is_not_kept() {
     let stack = Stack::start();
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let bytes = [("content-type", "application/octet-stream")];
     let answer = client.send("POST", "/v1/jobs", &bytes, b"%PDF-1.7 \x00\x01\x02");
     let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
-    let job = client.finished(&job_id, LIMIT);
+    let job = client.wait_until_final(&job_id, LIMIT);
     assert_eq!(job["failure"]["code"], "unsupported_format", "{job}");
     admin.wait_until_idle();
-    retry(client, &job_id, &[]).problem(410, "source_gone");
+    send_retry(client, &job_id, &[]).expect_problem(410, "source_gone");
 }
 
 #[test]
@@ -167,11 +169,11 @@ fn what_never_was_or_is_gone_cannot_be_done_again() {
     let stack = Stack::start();
     let client = stack.client();
     let unknown = "0198f0c2-0000-7000-8000-000000000000";
-    retry(client, unknown, &[]).problem(404, "job_not_found");
-    retry(client, "nonsense", &[]).problem(400, "invalid_job_id");
-    client.get(&format!("/v1/jobs/{unknown}/retry")).problem(405, "method_not_allowed");
+    send_retry(client, unknown, &[]).expect_problem(404, "job_not_found");
+    send_retry(client, "nonsense", &[]).expect_problem(400, "invalid_job_id");
+    client.get(&format!("/v1/jobs/{unknown}/retry")).expect_problem(405, "method_not_allowed");
     let job_id = client.submit(&json!({"text": "a"}));
-    client.finished(&job_id, LIMIT);
+    client.wait_until_final(&job_id, LIMIT);
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{job_id}"), &[], &[]).status, 204);
-    retry(client, &job_id, &[]).problem(410, "result_expired");
+    send_retry(client, &job_id, &[]).expect_problem(410, "result_expired");
 }

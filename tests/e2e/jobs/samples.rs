@@ -22,7 +22,7 @@ fn every_sample_is_counted_as_by_hand() {
         let url = site.put(&format!("/{name}"), Page::new(content_type, body));
 
         let job_id = stack.client().submit_url(&url);
-        let job = stack.client().finished(&job_id, LIMIT);
+        let job = stack.client().wait_until_final(&job_id, LIMIT);
         assert_eq!(job["status"], "succeeded", "{name}: {job}");
         assert_eq!(job["totals"], expected["totals"], "{name}");
         assert_eq!(job["source"]["charset"], expected["charset"], "{name}");
@@ -38,7 +38,7 @@ fn a_text_is_counted_without_any_page() {
     let stack = Stack::start();
     let job_id =
         stack.client().submit(&json!({"text": "To be, or not to be", "labels": {"act": "3"}}));
-    let job = stack.client().finished(&job_id, LIMIT);
+    let job = stack.client().wait_until_final(&job_id, LIMIT);
     assert_eq!(job["status"], "succeeded", "{job}");
     assert_eq!(job["totals"]["words"], 6);
     assert_eq!(job["labels"], json!({"act": "3"}));

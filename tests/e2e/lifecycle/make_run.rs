@@ -49,7 +49,7 @@ impl Run {
         Self { process, client, ports, _data: data }
     }
 
-    fn ready() -> Self {
+    fn start_and_wait() -> Self {
         let mut run = Self::start(&[]);
         run.wait_for_line("ready");
         run
@@ -59,7 +59,7 @@ impl Run {
     fn wait_for_line(&mut self, text: &str) {
         let named = format!("| {text}");
         wait_for(&format!("the line {text:?}"), LIMIT, || {
-            let has_ended = self.process.has_ended().is_some();
+            let has_ended = self.process.exit_status().is_some();
             let output = self.process.output();
             let found = output.lines().any(|line| line == text || line.ends_with(&named));
             assert!(found || !has_ended, "no line {text:?}:\n{output}");
@@ -68,9 +68,9 @@ impl Run {
     }
 
     /// Kills a service that is not `previous`, as soon as it is there, and returns its id.
-    fn kill(&mut self, program: &str, previous: Option<Pid>) -> Pid {
+    fn kill_program(&mut self, program: &str, previous: Option<Pid>) -> Pid {
         let id = wait_for(&format!("{program} runs"), LIMIT, || {
-            assert!(self.process.has_ended().is_none(), "{}", self.process.output());
+            assert!(self.process.exit_status().is_none(), "{}", self.process.output());
             self.process.descendants(program).into_iter().find(|id| Some(*id) != previous)
         });
         kill_process(id, Signal::KILL).expect("the service can be killed");
@@ -79,7 +79,7 @@ impl Run {
 
     /// Kills a service, and expects one line about its death, and another process in its place.
     fn assert_restarts(&mut self, program: &str, name: &str) {
-        let killed = self.kill(program, None);
+        let killed = self.kill_program(program, None);
         self.wait_for_line(&format!("{name} died (killed by SIGKILL); restarting in 1 s"));
         self.wait_for_line(&format!("{name} is ready again"));
         let running = self.process.descendants(program);
@@ -90,7 +90,7 @@ impl Run {
             PROGRAMS.len(),
             "nothing is left of the dead process"
         );
-        assert_eq!(self.count(" died "), 1, "{}", self.process.output());
+        assert_eq!(self.count_lines(" died "), 1, "{}", self.process.output());
     }
 
     /// Submits a job, and waits for its success.
@@ -100,19 +100,19 @@ impl Run {
     }
 
     fn assert_succeeds(&self, job_id: &str) {
-        let job = self.client.finished(job_id, LIMIT);
+        let job = self.client.wait_until_final(job_id, LIMIT);
         assert_eq!(job["totals"]["words"], 2, "{job}");
     }
 
     /// Returns how many lines contain `text`.
-    fn count(&self, text: &str) -> usize {
+    fn count_lines(&self, text: &str) -> usize {
         self.process.output().lines().filter(|line| line.contains(text)).count()
     }
 }
 
 #[test]
 fn a_killed_worker_is_restarted_and_does_the_next_job() {
-    let mut run = Run::ready();
+    let mut run = Run::start_and_wait();
     run.assert_restarts("wordmill-worker", "worker 1");
     run.run_job();
     assert!(run.process.stop().success());
@@ -120,7 +120,7 @@ fn a_killed_worker_is_restarted_and_does_the_next_job() {
 
 #[test]
 fn a_killed_gateway_is_restarted_and_answers_again() {
-    let mut run = Run::ready();
+    let mut run = Run::start_and_wait();
     let job_id = run.client.submit(&json!({"text": "two words"}));
     run.assert_restarts("wordmill-gateway", "gateway");
     run.assert_succeeds(&job_id);
@@ -130,7 +130,7 @@ fn a_killed_gateway_is_restarted_and_answers_again() {
 
 #[test]
 fn a_killed_nats_server_is_restarted_and_the_accepted_job_succeeds() {
-    let mut run = Run::ready();
+    let mut run = Run::start_and_wait();
     let site = Site::start();
     // The page arrives while the broker is away.
     let page = Page::new("text/plain", "two words").after(Duration::from_millis(500));
@@ -144,17 +144,17 @@ fn a_killed_nats_server_is_restarted_and_the_accepted_job_succeeds() {
 
 #[test]
 fn the_third_death_of_a_service_ends_the_run_and_leaves_nothing_behind() {
-    let mut run = Run::ready();
+    let mut run = Run::start_and_wait();
     let children = run.process.descendants("");
     assert_eq!(children.len(), PROGRAMS.len(), "{children:?}");
-    let first = run.kill("wordmill-worker", None);
-    let second = run.kill("wordmill-worker", Some(first));
-    run.kill("wordmill-worker", Some(second));
+    let first = run.kill_program("wordmill-worker", None);
+    let second = run.kill_program("wordmill-worker", Some(first));
+    run.kill_program("wordmill-worker", Some(second));
     run.wait_for_line("worker 1 died 3 times within 60 s (last: killed by SIGKILL): stopping");
     run.wait_for_line("stopped");
-    assert_eq!(run.process.wait(LIMIT).code(), Some(1));
-    assert_eq!(run.count("restarting in 1 s"), 1, "{}", run.process.output());
-    assert_eq!(run.count("restarting in 2 s"), 1, "{}", run.process.output());
+    assert_eq!(run.process.wait_for_exit(LIMIT).code(), Some(1));
+    assert_eq!(run.count_lines("restarting in 1 s"), 1, "{}", run.process.output());
+    assert_eq!(run.count_lines("restarting in 2 s"), 1, "{}", run.process.output());
     for child in children {
         assert!(kill_process(child, Signal::CONT).is_err(), "process {child:?} is left");
     }
@@ -165,24 +165,24 @@ fn the_third_death_of_a_service_ends_the_run_and_leaves_nothing_behind() {
 
 #[test]
 fn ctrl_c_ends_a_run_that_waits_for_a_restart() {
-    let mut run = Run::ready();
-    let first = run.kill("wordmill-worker", None);
-    run.kill("wordmill-worker", Some(first));
+    let mut run = Run::start_and_wait();
+    let first = run.kill_program("wordmill-worker", None);
+    run.kill_program("wordmill-worker", Some(first));
     run.wait_for_line("worker 1 died (killed by SIGKILL); restarting in 2 s");
-    let starts = run.count("worker listens");
+    let starts = run.count_lines("worker listens");
     run.process.signal(Signal::INT);
     run.wait_for_line("stopped");
-    assert!(run.process.wait(LIMIT).success());
-    assert_eq!(run.count("worker listens"), starts, "{}", run.process.output());
-    assert_eq!(run.count("restarting"), 2, "{}", run.process.output());
+    assert!(run.process.wait_for_exit(LIMIT).success());
+    assert_eq!(run.count_lines("worker listens"), starts, "{}", run.process.output());
+    assert_eq!(run.count_lines("restarting"), 2, "{}", run.process.output());
 }
 
 #[test]
 fn a_setting_that_a_service_rejects_ends_the_run_at_once() {
     let mut run = Run::start(&[("WORDMILL_SLOTS", "many")]);
     run.wait_for_line("worker 1 rejects its settings (exit code 64): stopping");
-    assert_eq!(run.process.wait(LIMIT).code(), Some(64));
+    assert_eq!(run.process.wait_for_exit(LIMIT).code(), Some(64));
     let output = run.process.output();
     assert!(output.contains("WORDMILL_SLOTS"), "{output}");
-    assert_eq!(run.count("restarting"), 0, "{output}");
+    assert_eq!(run.count_lines("restarting"), 0, "{output}");
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::array_length;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, pause, wait_for};
 
 /// Jobs submitted through each gateway, at most.
@@ -69,9 +69,9 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
         stack.workers[0].process.signal(Signal::TERM);
         wait_for("more pages were fetched", LIMIT, || (site.connections() > 50).then_some(()));
         stack.gateways[1].process.signal(Signal::TERM);
-        let status = stack.workers[0].process.wait(LIMIT);
+        let status = stack.workers[0].process.wait_for_exit(LIMIT);
         assert!(status.success(), "the worker ends well: {status}");
-        let status = stack.gateways[1].process.wait(LIMIT);
+        let status = stack.gateways[1].process.wait_for_exit(LIMIT);
         assert!(status.success(), "the gateway ends well: {status}");
         pause(Duration::from_millis(500));
         stop.store(true, Ordering::SeqCst);
@@ -85,7 +85,7 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
 
     let mut workers = BTreeSet::new();
     for (job_id, (words, path)) in &accepted {
-        let job = stack.client().finished(job_id, LIMIT);
+        let job = stack.client().wait_until_final(job_id, LIMIT);
         assert_eq!(job["status"], "succeeded", "{job}");
         assert_eq!(job["totals"]["words"], *words, "{job}");
         let attempts = job["attempts"].as_array().expect("attempts");
@@ -96,7 +96,7 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
         }
     }
     assert!(workers.len() >= 3, "the work was shared by {workers:?} only");
-    Admin::of(&stack.nats).wait_until_idle();
+    Admin::connect(&stack.nats).wait_until_idle();
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn what_a_stopping_worker_cannot_finish_is_handed_back_at_once() {
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(8));
     let url = site.put("/slow", slow);
     let mut first = Worker::start(&stack.nats.address(), &[("WORDMILL_SHUTDOWN_GRACE", "100ms")]);
-    ready(&first.health);
+    wait_until_ready(&first.health);
     let job_id = stack.client().submit_url(&url);
     let running = |job: &Value| job["status"] == "running";
     wait_for("the job runs", LIMIT, || {
@@ -120,8 +120,8 @@ fn what_a_stopping_worker_cannot_finish_is_handed_back_at_once() {
     assert_eq!(job["attempts"], json!([]), "a hand-back is no attempt: {job}");
     // No waiting for the acknowledgement time-out of 30 s.
     let second = Worker::start(&stack.nats.address(), &[]);
-    ready(&second.health);
-    let job = stack.client().finished(&job_id, Duration::from_secs(10));
+    wait_until_ready(&second.health);
+    let job = stack.client().wait_until_final(&job_id, Duration::from_secs(10));
     assert_eq!(job["totals"]["words"], 2, "{job}");
     assert_eq!(array_length(&job["attempts"]), 1, "{job}");
 }

@@ -12,7 +12,7 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Nats, Stack, ready};
+use wordmill_tests::stack::{Gateway, Nats, Stack, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
 const SETTINGS: &[(&str, &str)] = &[
@@ -22,73 +22,73 @@ const SETTINGS: &[(&str, &str)] = &[
     ("WORDMILL_RETRY_BASE", "60s"),
 ];
 
-fn subject(job_id: &str) -> String {
+fn message_subject(job_id: &str) -> String {
     format!("jobs.interactive.public.{job_id}")
 }
 
-fn status(client: &Client, job_id: &str) -> Value {
+fn get_status(client: &Client, job_id: &str) -> Value {
     client.get(&format!("/v1/jobs/{job_id}")).json()["status"].clone()
 }
 
 /// Submits a job, and removes its message from the queue.
-fn lose(client: &Client, admin: &Admin) -> String {
+fn submit_and_lose_message(client: &Client, admin: &Admin) -> String {
     let job_id = client.submit(&json!({"text": "lost"}));
-    admin.remove("JOBS", &subject(&job_id));
+    admin.remove_message("JOBS", &message_subject(&job_id));
     job_id
 }
 
 /// Waits until a job that was lost has failed for that.
-fn ended_as_lost(client: &Client, job_id: &str) -> Value {
-    let job = client.finished(job_id, LIMIT);
+fn wait_until_lost(client: &Client, job_id: &str) -> Value {
+    let job = client.wait_until_final(job_id, LIMIT);
     assert_eq!(job["status"], "failed", "{job}");
     assert_eq!(job["failure"]["code"], "lost", "{job}");
     assert_eq!(job["dead_lettered"], false, "{job}");
     job
 }
 
-fn named(client: &Client, key: &str) -> Answer {
+fn submit_named(client: &Client, key: &str) -> Answer {
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
     client.send("POST", "/v1/jobs", &headers, br#"{"text": "a"}"#)
 }
 
-fn id(answer: &Answer) -> String {
+fn accepted_id(answer: &Answer) -> String {
     answer.json()["job_id"].as_str().expect("a job id").to_owned()
 }
 
 #[test]
 fn a_job_without_a_message_is_failed_and_nothing_else_is() {
     let mut stack = Stack::with(1, 0, SETTINGS);
-    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
     let waiting = client.submit(&json!({"text": "patient"}));
-    let kept = format!("{waiting}.run");
-    admin.put_result(&kept, "it may yet be pointed to");
+    let kept_result = format!("{waiting}.run");
+    admin.put_result(&kept_result, "it may yet be pointed to");
     // One that a repeat has put in again, and one that nobody did.
-    let healed = id(&named(&client, "healed"));
-    admin.remove("JOBS", &subject(&healed));
+    let healed = accepted_id(&submit_named(&client, "healed"));
+    admin.remove_message("JOBS", &message_subject(&healed));
     let revision = || client.get(&format!("/v1/jobs/{healed}")).header("etag").map(str::to_owned);
     let before = revision();
-    assert_eq!(id(&named(&client, "healed")), healed);
+    assert_eq!(accepted_id(&submit_named(&client, "healed")), healed);
     assert_ne!(revision(), before, "a sweeper that is about to end it must fail");
-    let named_and_lost = id(&named(&client, "lost"));
-    admin.remove("JOBS", &subject(&named_and_lost));
+    let named_and_lost = accepted_id(&submit_named(&client, "lost"));
+    admin.remove_message("JOBS", &message_subject(&named_and_lost));
 
-    let lost = lose(&client, &admin);
-    let job = ended_as_lost(&client, &lost);
+    let lost = submit_and_lose_message(&client, &admin);
+    let job = wait_until_lost(&client, &lost);
     assert_eq!(job["attempts"], json!([]), "{job}");
-    let problem = client.get(&format!("/v1/jobs/{lost}/result")).problem(409, "job_failed");
+    let problem = client.get(&format!("/v1/jobs/{lost}/result")).expect_problem(409, "job_failed");
     assert_eq!(problem["failure"]["code"], "lost", "{problem}");
-    assert_eq!(admin.messages("DEAD_JOBS"), 0);
+    assert_eq!(admin.message_count("DEAD_JOBS"), 0);
 
-    assert_eq!(status(&client, &waiting), "queued");
-    assert_eq!(status(&client, &healed), "queued");
-    assert_eq!(admin.messages("JOBS"), 2);
-    assert!(admin.has_result(&kept));
-    let repeated = named(&client, "lost");
+    assert_eq!(get_status(&client, &waiting), "queued");
+    assert_eq!(get_status(&client, &healed), "queued");
+    assert_eq!(admin.message_count("JOBS"), 2);
+    assert!(admin.has_result(&kept_result));
+    let repeated = submit_named(&client, "lost");
     assert_eq!(repeated.status, 200, "{repeated:?}");
     assert_eq!(repeated.json()["failure"]["code"], "lost", "{repeated:?}");
-    assert_eq!(admin.messages("JOBS"), 2);
+    assert_eq!(admin.message_count("JOBS"), 2);
 
-    let alarm = stack.gateways[0].process.logged("oldest unfinished job", LIMIT);
+    let alarm = stack.gateways[0].process.wait_for_log("oldest unfinished job", LIMIT);
     assert_eq!(alarm["level"], "WARN", "{alarm}");
     assert_eq!(alarm["job.id"], waiting.as_str(), "{alarm}");
 }
@@ -96,7 +96,7 @@ fn a_job_without_a_message_is_failed_and_nothing_else_is() {
 #[test]
 fn a_job_in_hand_or_due_later_is_not_lost() {
     let stack = Stack::with(1, 1, SETTINGS);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let site = Site::start();
     let retried = client.submit_url(&site.put("/busy", Page::status("503 Service Unavailable")));
     wait_for("the job waits for its second attempt", LIMIT, || {
@@ -105,29 +105,29 @@ fn a_job_in_hand_or_due_later_is_not_lost() {
     });
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(2));
     let running = client.submit_url(&site.put("/slow", slow));
-    wait_for("the job runs", LIMIT, || (status(client, &running) == "running").then_some(()));
+    wait_for("the job runs", LIMIT, || (get_status(client, &running) == "running").then_some(()));
     let worker = &stack.workers[0].process;
     worker.signal(Signal::STOP);
 
-    let lost = lose(client, &admin);
-    ended_as_lost(client, &lost);
-    assert_eq!(status(client, &retried), "queued");
-    assert_eq!(status(client, &running), "running");
+    let lost = submit_and_lose_message(client, &admin);
+    wait_until_lost(client, &lost);
+    assert_eq!(get_status(client, &retried), "queued");
+    assert_eq!(get_status(client, &running), "running");
     worker.signal(Signal::CONT);
-    let job = client.finished(&running, LIMIT);
+    let job = client.wait_until_final(&running, LIMIT);
     assert_fields(&job, json!({"status": "succeeded", "totals.words": 2}));
     assert_eq!(array_length(&job["attempts"]), 1, "{job}");
-    assert_eq!(status(client, &retried), "queued");
+    assert_eq!(get_status(client, &retried), "queued");
 }
 
 #[test]
 fn what_nobody_needs_is_removed_and_what_is_needed_stays() {
     let mut stack = Stack::with(1, 1, SETTINGS);
-    let (client, admin) = (stack.client().clone(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
     let words: Vec<String> = (0..12_000).map(|n| format!("word{n:05}")).collect();
     let large = client.submit(&json!({"text": words.join(" ")}));
-    client.finished(&large, LIMIT);
-    let parts = admin.messages("OBJ_results");
+    client.wait_until_final(&large, LIMIT);
+    let parts = admin.message_count("OBJ_results");
     assert!(parts >= 2, "the result is an object");
     stack.workers[0].process.stop();
 
@@ -142,12 +142,12 @@ fn what_nobody_needs_is_removed_and_what_is_needed_stays() {
         record["finished_at"] = record["created_at"].clone();
     });
     admin.wait_until_idle();
-    assert_eq!(status(&client, &cancelled), "cancelled");
+    assert_eq!(get_status(&client, &cancelled), "cancelled");
     for orphan in &orphans {
         wait_for("the orphan is removed", LIMIT, || (!admin.has_result(orphan)).then_some(()));
     }
     wait_for("its parts are, too", LIMIT, || {
-        (admin.messages("OBJ_results") == parts).then_some(())
+        (admin.message_count("OBJ_results") == parts).then_some(())
     });
     assert_eq!(client.result(&large)["word_count"].as_object().map(|all| all.len()), Some(12_000));
 }
@@ -157,26 +157,26 @@ fn one_gateway_sweeps_and_another_takes_over() {
     let directory = TempDir::new().expect("a directory");
     let nats = Nats::start(directory.path());
     nats.provision(&[]);
-    let admin = Admin::of(&nats);
+    let admin = Admin::connect(&nats);
     admin.reconfigure("KV_leases", |config| {
         config.max_age = Duration::from_secs(2);
         config.duplicate_window = Duration::from_secs(2);
     });
     let start = || {
         let gateway = Gateway::start(&nats.address(), SETTINGS);
-        ready(&gateway.client);
+        wait_until_ready(&gateway.client);
         gateway
     };
     let mut first = start();
-    first.process.logged("sweeping", LIMIT);
+    first.process.wait_for_log("sweeping", LIMIT);
     let mut second = start();
 
-    let lost = lose(&second.client, &admin);
-    ended_as_lost(&second.client, &lost);
+    let lost = submit_and_lose_message(&second.client, &admin);
+    wait_until_lost(&second.client, &lost);
     let sweeps = |gateway: &Gateway| gateway.process.output().contains(r#""message":"sweeping""#);
     assert!(sweeps(&first) && !sweeps(&second), "{}", second.process.output());
     first.process.kill();
-    second.process.logged("sweeping", LIMIT);
-    let lost = lose(&second.client, &admin);
-    ended_as_lost(&second.client, &lost);
+    second.process.wait_for_log("sweeping", LIMIT);
+    let lost = submit_and_lose_message(&second.client, &admin);
+    wait_until_lost(&second.client, &lost);
 }

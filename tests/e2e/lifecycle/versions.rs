@@ -15,7 +15,7 @@ use wordmill_tests::dead_letters::wait_for_letter;
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::process::Version;
 use wordmill_tests::receiver::Receiver;
-use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
+use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, wait_until_ready};
 use wordmill_tests::stream::EventStream;
 use wordmill_tests::wait_for;
 
@@ -39,20 +39,20 @@ impl Broker {
         let directory = TempDir::new().expect("a directory");
         let nats = Nats::start(directory.path());
         nats.provision(&[]);
-        let admin = Admin::of(&nats);
+        let admin = Admin::connect(&nats);
         Self { nats, admin, _directory: directory }
     }
 
     fn gateway(&self, version: Version) -> Gateway {
         let gateway = Gateway::start_version(version, &self.nats.address(), &[WEBHOOKS]);
-        ready(&gateway.client);
+        wait_until_ready(&gateway.client);
         gateway
     }
 
     fn worker(&self, version: Version, settings: &[(&str, &str)]) -> Worker {
         let settings = [SETTINGS, settings].concat();
         let worker = Worker::start_version(version, &self.nats.address(), &settings);
-        ready(&worker.health);
+        wait_until_ready(&worker.health);
         worker
     }
 }
@@ -61,7 +61,7 @@ fn newer_job(text: &str, next: &str) -> Value {
     json!({"text": text, "options": {"next": next}})
 }
 
-fn job(client: &Client, id: &str) -> Value {
+fn get_job(client: &Client, id: &str) -> Value {
     let answer = client.get(&format!("/v1/jobs/{id}"));
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()
@@ -81,15 +81,15 @@ fn wait_for_return(broker: &Broker, worker: &Worker, (queue, part): (&str, &str)
         &format!("{count} messages of {queue} are given back for {part}"),
         RETURN_TIME_MAX,
         || {
-            if broker.admin.messages("DEAD_JOBS") > 0 {
-                let dead = broker.admin.all("DEAD_JOBS");
+            if broker.admin.message_count("DEAD_JOBS") > 0 {
+                let dead = broker.admin.all_messages("DEAD_JOBS");
                 assert!(
                     dead.iter().all(|letter| letter.payload == NONSENSE.as_bytes()),
                     "{dead:?}"
                 );
             }
             let labels = [("queue", queue), ("part", part)];
-            (Metrics::of(&worker.health).sum(NEWER, &labels)? >= count).then_some(())
+            (Metrics::fetch(&worker.health).sum(NEWER, &labels)? >= count).then_some(())
         },
     );
 }
@@ -102,19 +102,23 @@ fn jobs_of_a_newer_gateway_survive_its_rollback_until_a_newer_worker_runs() {
     let waiting = new_gateway.client.submit(&newer_job("to be or not", "count"));
     let withdrawn = new_gateway.client.submit(&newer_job("to be", "count"));
     wait_for_return(&broker, &old_worker, ("jobs", "options"), 2.0);
-    assert_eq!(broker.admin.messages("DEAD_JOBS"), 0);
-    assert_eq!(broker.admin.messages("JOBS"), 2);
-    assert_eq!(broker.admin.handed_out("interactive").1, 2, "both come again later");
+    assert_eq!(broker.admin.message_count("DEAD_JOBS"), 0);
+    assert_eq!(broker.admin.message_count("JOBS"), 2);
+    assert_eq!(
+        broker.admin.pending_and_unacknowledged("interactive").1,
+        2,
+        "both come again later"
+    );
 
     // Other jobs run meanwhile.
     let plain = new_gateway.client.submit(&json!({"text": "a b c"}));
-    assert_eq!(new_gateway.client.finished(&plain, RETURN_TIME_MAX)["totals"]["words"], 3);
+    assert_eq!(new_gateway.client.wait_until_final(&plain, RETURN_TIME_MAX)["totals"]["words"], 3);
 
     // Roll back to the current version, which does not know the option.
     new_gateway.process.stop();
     let old_gateway = broker.gateway(Version::Current);
     let client = &old_gateway.client;
-    for shown in [job(client, &waiting), find_in_list(client, &waiting)] {
+    for shown in [get_job(client, &waiting), find_in_list(client, &waiting)] {
         assert_eq!(shown["status"], "queued", "{shown}");
         assert_eq!(shown["options"]["next"], "count", "{shown}");
         assert_eq!(shown["attempts"], json!([]), "{shown}");
@@ -123,21 +127,21 @@ fn jobs_of_a_newer_gateway_survive_its_rollback_until_a_newer_worker_runs() {
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
     assert_eq!(cancelled.json()["options"]["next"], "count", "{cancelled:?}");
     let refused = client.post("/v1/jobs", &newer_job("to be", "count"));
-    refused.problem(422, "invalid_option");
+    refused.expect_problem(422, "invalid_option");
     let plain = client.submit(&json!({"text": "a b"}));
-    assert_eq!(client.finished(&plain, RETURN_TIME_MAX)["status"], "succeeded");
+    assert_eq!(client.wait_until_final(&plain, RETURN_TIME_MAX)["status"], "succeeded");
 
     // And forward.
     old_worker.process.stop();
     let _new_worker = broker.worker(Version::Next, &[]);
-    let done = client.finished(&waiting, RETURN_TIME_MAX);
+    let done = client.wait_until_final(&waiting, RETURN_TIME_MAX);
     assert_eq!(done["status"], "succeeded", "{done}");
     assert_eq!(done["totals"]["words"], 4, "{done}");
     assert_eq!(array_length(&done["attempts"]), 1, "{done}");
     assert_eq!(client.result(&waiting)["totals"]["words"], 4);
-    assert_eq!(job(client, &withdrawn)["status"], "cancelled");
+    assert_eq!(get_job(client, &withdrawn)["status"], "cancelled");
     broker.admin.wait_until_idle();
-    assert_eq!(broker.admin.messages("DEAD_JOBS"), 0);
+    assert_eq!(broker.admin.message_count("DEAD_JOBS"), 0);
 }
 
 #[test]
@@ -150,27 +154,27 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
     let mut body = newer_job("to be", "fail");
     body["webhook"] = json!({"url": receiver.url("/hook")});
     let failed = new.submit(&body);
-    let shown = old.finished(&failed, RETURN_TIME_MAX);
+    let shown = old.wait_until_final(&failed, RETURN_TIME_MAX);
     assert_eq!(shown["failure"]["code"], "next_version", "{shown}");
     assert_eq!(shown["attempts"][0]["failure"]["code"], "next_version", "{shown}");
     assert_eq!(find_in_list(old, &failed)["failure"], shown["failure"]);
     assert_eq!(find_in_list(old, &failed)["options"]["next"], "fail");
     let event = EventStream::open(old, &failed, &[]).next_job(RETURN_TIME_MAX).expect("an event");
-    assert_eq!(event.told().1, "failed");
-    let problem = old.get(&format!("/v1/jobs/{failed}/result")).problem(409, "job_failed");
+    assert_eq!(event.id_and_status().1, "failed");
+    let problem = old.get(&format!("/v1/jobs/{failed}/result")).expect_problem(409, "job_failed");
     assert_eq!(problem["failure"]["code"], "next_version", "{problem}");
 
     let lines = "{\"text\": \"to be\"}\n{\"text\": \"or not\"}\n";
     let headers = [("content-type", "application/x-ndjson")];
     let sent = new.send("POST", "/v1/batches?next=fail", &headers, lines.as_bytes()).json();
     let batch = sent["batch_id"].as_str().expect("an id");
-    let done = old.finished(batch, RETURN_TIME_MAX);
+    let done = old.wait_until_final(batch, RETURN_TIME_MAX);
     assert_eq!(done["counts"]["failed"], 2, "{done}");
     assert_eq!(done["options"]["next"], "fail", "{done}");
     assert_eq!(old.get(&format!("/v1/batches/{batch}")).json()["counts"], done["counts"]);
 
     let dead = new.submit(&newer_job("not to be", "retry"));
-    assert_eq!(old.finished(&dead, RETURN_TIME_MAX)["dead_lettered"], true);
+    assert_eq!(old.wait_until_final(&dead, RETURN_TIME_MAX)["dead_lettered"], true);
     let letter = wait_for_letter(old, &dead);
     assert_eq!(letter["failure"]["code"], "next_version", "{letter}");
     assert_eq!(letter["options"]["next"], "retry", "{letter}");
@@ -178,19 +182,20 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
     let some = old.get("/v1/dead-letters?code=next_version").json();
     assert_eq!(some["data"][0]["id"], json!(dead), "{some}");
     for dry_run in [true, false] {
-        let asked = json!({"ids": [dead], "dry_run": dry_run});
-        let line = old.post("/v1/dead-letters/replay", &asked).json()["data"][0].clone();
+        let request = json!({"ids": [dead], "dry_run": dry_run});
+        let line = old.post("/v1/dead-letters/replay", &request).json()["data"][0].clone();
         assert_eq!(line["outcome"], "unreadable", "{line}");
         assert!(line["detail"].as_str().expect("a sentence").contains("options"), "{line}");
     }
-    old.post(&format!("/v1/jobs/{dead}/retry"), &json!({})).problem(503, "broker_unavailable");
+    old.post(&format!("/v1/jobs/{dead}/retry"), &json!({}))
+        .expect_problem(503, "broker_unavailable");
     assert_eq!(new.post(&format!("/v1/jobs/{dead}/retry"), &json!({})).status, 202);
 
     // The old version again, which delivers what the new one has ordered.
     new_worker.process.stop();
     let _old_worker = broker.worker(Version::Current, &[WEBHOOKS]);
-    let told = receiver.wait_for("/hook", 1, RETURN_TIME_MAX);
-    assert_eq!(told[0].json()["data"]["failure"]["code"], "next_version");
+    let requests = receiver.wait_for_requests("/hook", 1, RETURN_TIME_MAX);
+    assert_eq!(requests[0].json()["data"]["failure"]["code"], "next_version");
     let deleted = old.send("DELETE", &format!("/v1/jobs/{failed}"), &[], &[]);
     assert_eq!(deleted.status, 204, "{deleted:?}");
 }
@@ -202,26 +207,26 @@ fn a_worker_that_was_rolled_back_takes_no_attempt_from_a_newer_job() {
     let mut new_worker = broker.worker(Version::Next, &[]);
     let id = gateway.client.submit(&newer_job("to be", "retry"));
     wait_for("the first attempt has failed", RETURN_TIME_MAX, || {
-        let seen = job(&gateway.client, &id);
-        (seen["attempts"][0]["failure"]["code"] == "next_version").then_some(())
+        let job = get_job(&gateway.client, &id);
+        (job["attempts"][0]["failure"]["code"] == "next_version").then_some(())
     });
     new_worker.process.stop();
     let mut old_worker = broker.worker(Version::Current, &[]);
     wait_for_return(&broker, &old_worker, ("jobs", "options"), 1.0);
-    let seen = job(&gateway.client, &id);
-    assert_eq!(seen["status"], "queued", "{seen}");
-    assert_eq!(array_length(&seen["attempts"]), 1, "{seen}");
-    assert_eq!(broker.admin.messages("DEAD_JOBS"), 0);
+    let job = get_job(&gateway.client, &id);
+    assert_eq!(job["status"], "queued", "{job}");
+    assert_eq!(array_length(&job["attempts"]), 1, "{job}");
+    assert_eq!(broker.admin.message_count("DEAD_JOBS"), 0);
 
     old_worker.process.stop();
     let _new_worker = broker.worker(Version::Next, &[]);
-    let done = gateway.client.finished(&id, RETURN_TIME_MAX);
+    let done = gateway.client.wait_until_final(&id, RETURN_TIME_MAX);
     assert_eq!(array_length(&done["attempts"]), 2, "{done}");
     assert_fields(&done, json!({"failure.code": "next_version", "dead_lettered": true}));
 }
 
 /// Returns the message of a job with some fields replaced.
-fn message(id: &str, changes: &Value) -> String {
+fn message_with_changes(id: &str, changes: &Value) -> String {
     let message = job_message("interactive", id, "a b");
     let mut message: Value = serde_json::from_str(&message).expect("JSON");
     message.as_object_mut().expect("an object").extend(changes.as_object().expect("one").clone());
@@ -251,9 +256,10 @@ fn a_worker_gives_back_every_message_that_only_a_newer_one_can_handle() {
         json!({"options": {"stem": true}}),
     ];
     for (n, changes) in (1..).zip(&changes) {
-        broker
-            .admin
-            .publish(&format!("jobs.interactive.public.{}", id(n)), &message(&id(n), changes));
+        broker.admin.publish(
+            &format!("jobs.interactive.public.{}", id(n)),
+            &message_with_changes(&id(n), changes),
+        );
     }
     broker.admin.publish("jobs.interactive.public.nonsense", NONSENSE);
     let newer_order = json!({"format": 2, "to": "receiver"}).to_string();
@@ -265,30 +271,30 @@ fn a_worker_gives_back_every_message_that_only_a_newer_one_can_handle() {
     wait_for_return(&broker, &worker, ("jobs", "options"), 1.0);
     wait_for_return(&broker, &worker, ("jobs", "record"), 3.0);
     wait_for_return(&broker, &worker, ("webhooks", "format"), 1.0);
-    gateway.client.finished(&order, RETURN_TIME_MAX);
+    gateway.client.wait_until_final(&order, RETURN_TIME_MAX);
     wait_for("only nonsense is a dead letter", RETURN_TIME_MAX, || {
-        (broker.admin.messages("DEAD_JOBS") == 1).then_some(())
+        (broker.admin.message_count("DEAD_JOBS") == 1).then_some(())
     });
     wait_for("the others and the batch wait", RETURN_TIME_MAX, || {
-        (broker.admin.messages("JOBS") == 7).then_some(())
+        (broker.admin.message_count("JOBS") == 7).then_some(())
     });
     let batch = wait_for("the other member has succeeded", RETURN_TIME_MAX, || {
-        let batch = job(&gateway.client, batch["batch_id"].as_str().expect("an id"));
+        let batch = get_job(&gateway.client, batch["batch_id"].as_str().expect("an id"));
         (batch["counts"]["succeeded"] == 1).then_some(batch)
     });
     assert_eq!(batch["status"], "queued", "{batch}");
     assert_eq!(batch["attempts"], json!([]), "{batch}");
-    assert_eq!(broker.admin.messages("WEBHOOKS"), 1);
+    assert_eq!(broker.admin.message_count("WEBHOOKS"), 1);
     let (record, _) = broker
         .admin
-        .last("KV_job_state", &format!("$KV.job_state.public.{state}"))
+        .last_message("KV_job_state", &format!("$KV.job_state.public.{state}"))
         .expect("a record");
     let record: Value = serde_json::from_str(&record).expect("JSON");
     assert_fields(&record, json!({"status": "paused", "attempts": []}));
 }
 
 /// Puts parts into a record that only a newer version knows.
-fn make_newer(record: &mut Value) {
+fn add_newer_parts(record: &mut Value) {
     let failure = json!({"code": "fetch_quic", "detail": "No.", "retryable": true});
     record["options"]["stem"] = json!({"language": "en"});
     record["source"] = json!({"kind": "feed", "items": 3});
@@ -310,19 +316,19 @@ fn assert_shown(shown: &Value, status: &str) {
 #[test]
 fn every_route_handles_a_state_of_a_newer_version() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let headers = [("content-type", "application/json"), ("idempotency-key", "same")];
     let body = json!({"text": "a b"}).to_string();
     let submit = || client.send("POST", "/v1/jobs", &headers, body.as_bytes());
     let id = submit().json()["job_id"].as_str().expect("an id").to_owned();
     admin.rewrite_record(&id, |record| {
-        make_newer(record);
+        add_newer_parts(record);
         record["status"] = json!("paused");
         record["progress"] = json!({"stage": "unpack", "done_bytes": 1, "total_bytes": null});
     });
     let path = format!("/v1/jobs/{id}");
-    assert_shown(&job(client, &id), "paused");
-    assert_eq!(job(client, &id)["progress"]["stage"], "unpack");
+    assert_shown(&get_job(client, &id), "paused");
+    assert_eq!(get_job(client, &id)["progress"]["stage"], "unpack");
     assert_shown(&client.get(&format!("{path}?wait=1")).json(), "paused");
     assert_shown(&find_in_list(client, &id), "paused");
     assert_shown(&submit().json(), "paused");
@@ -330,73 +336,73 @@ fn every_route_handles_a_state_of_a_newer_version() {
         let list = client.get(&format!("/v1/jobs?status={status}")).json();
         assert_eq!(list["data"], json!([]), "{list}");
     }
-    client.get("/v1/jobs?status=paused").problem(400, "invalid_query");
+    client.get("/v1/jobs?status=paused").expect_problem(400, "invalid_query");
     let event = EventStream::open(client, &id, &[]).next_job(RETURN_TIME_MAX).expect("an event");
-    assert_eq!(event.told().1, "paused");
-    client.get(&format!("{path}/result")).problem(409, "job_not_finished");
-    client.get(&format!("{path}/explain")).problem(409, "job_not_finished");
-    client.send("DELETE", &path, &[], &[]).problem(409, "job_not_finished");
-    client.post(&format!("{path}/retry"), &json!({})).problem(409, "job_not_finished");
-    client.post(&format!("{path}/webhook"), &json!({})).problem(409, "job_not_finished");
-    client.post(&format!("{path}/cancel"), &json!({})).problem(503, "broker_unavailable");
+    assert_eq!(event.id_and_status().1, "paused");
+    client.get(&format!("{path}/result")).expect_problem(409, "job_not_finished");
+    client.get(&format!("{path}/explain")).expect_problem(409, "job_not_finished");
+    client.send("DELETE", &path, &[], &[]).expect_problem(409, "job_not_finished");
+    client.post(&format!("{path}/retry"), &json!({})).expect_problem(409, "job_not_finished");
+    client.post(&format!("{path}/webhook"), &json!({})).expect_problem(409, "job_not_finished");
+    client.post(&format!("{path}/cancel"), &json!({})).expect_problem(503, "broker_unavailable");
     let older = client.get(&format!("/word-count/{id}")).json();
     assert_eq!(older["data"]["status"], "IN_PROGRESS", "{older}");
-    assert_shown(&job(client, &id), "paused");
+    assert_shown(&get_job(client, &id), "paused");
 
     let folder = TempDir::new().expect("a folder");
-    let wordmill = Wordmill::of(client, folder.path());
-    assert!(wordmill.run(&["status", &id]).good().contains("paused"));
-    assert!(wordmill.run(&["list", "-f", "json"]).good().contains("paused"));
-    wordmill.run(&["--timeout", "500ms", "wait", &id]).bad(124, &["time is up"]);
+    let wordmill = Wordmill::for_client(client, folder.path());
+    assert!(wordmill.run(&["status", &id]).expect_success().contains("paused"));
+    assert!(wordmill.run(&["list", "-f", "json"]).expect_success().contains("paused"));
+    wordmill.run(&["--timeout", "500ms", "wait", &id]).expect_failure(124, &["time is up"]);
 }
 
 #[test]
 fn every_route_handles_a_failure_code_of_a_newer_version() {
     let stack = Stack::with(1, 0, &[WEBHOOKS]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let receiver = Receiver::start();
     let hook = json!({"url": receiver.url("/hook")});
     let id = client.submit(&json!({"text": "a b", "webhook": hook}));
     admin.rewrite_record(&id, |record| {
-        make_newer(record);
+        add_newer_parts(record);
         record["status"] = json!("failed");
         record["finished_at"] = json!("2026-01-01T00:00:01Z");
     });
     let path = format!("/v1/jobs/{id}");
-    assert_shown(&job(client, &id), "failed");
+    assert_shown(&get_job(client, &id), "failed");
     assert_shown(&client.get(&format!("{path}?wait=60")).json(), "failed");
     assert_shown(&find_in_list(client, &id), "failed");
-    let told = json!({"format": 1, "round": 0, "status": "deferred", "attempts": [],
+    let webhook_state = json!({"format": 1, "round": 0, "status": "deferred", "attempts": [],
         "next_attempt_at": null, "under_way": null});
-    admin.publish(&format!("$KV.webhook_state.public.{id}"), &told.to_string());
-    assert_eq!(job(client, &id)["webhook"]["status"], "deferred");
+    admin.publish(&format!("$KV.webhook_state.public.{id}"), &webhook_state.to_string());
+    assert_eq!(get_job(client, &id)["webhook"]["status"], "deferred");
     let event = EventStream::open(client, &id, &[]).next_job(RETURN_TIME_MAX).expect("an event");
-    assert_eq!(event.told().1, "failed");
-    let problem = client.get(&format!("{path}/result")).problem(409, "job_failed");
+    assert_eq!(event.id_and_status().1, "failed");
+    let problem = client.get(&format!("{path}/result")).expect_problem(409, "job_failed");
     assert_eq!(problem["failure"]["code"], "fetch_quic", "{problem}");
-    client.post(&format!("{path}/cancel"), &json!({})).problem(409, "already_finished");
-    client.post(&format!("{path}/retry"), &json!({})).problem(503, "broker_unavailable");
+    client.post(&format!("{path}/cancel"), &json!({})).expect_problem(409, "already_finished");
+    client.post(&format!("{path}/retry"), &json!({})).expect_problem(503, "broker_unavailable");
     let resent = client.post(&format!("{path}/webhook"), &json!({}));
     assert_eq!(resent.status, 202, "{resent:?}");
     let older = client.get(&format!("/word-count/{id}")).json();
     assert_eq!(older["data"]["status"], "FAIL", "{older}");
     let folder = TempDir::new().expect("a folder");
-    let wordmill = Wordmill::of(client, folder.path());
-    assert!(wordmill.run(&["wait", &id]).bad(1, &["fetch_quic"]).contains("failed"));
+    let wordmill = Wordmill::for_client(client, folder.path());
+    assert!(wordmill.run(&["wait", &id]).expect_failure(1, &["fetch_quic"]).contains("failed"));
     let worker = Worker::start(&stack.nats.address(), &[WEBHOOKS]);
-    let told = receiver.wait_for("/hook", 1, RETURN_TIME_MAX)[0].json();
-    assert_eq!(told["data"]["failure"]["code"], "fetch_quic", "{told}");
-    assert_eq!(told["data"]["source"]["kind"], "feed", "{told}");
+    let request = receiver.wait_for_requests("/hook", 1, RETURN_TIME_MAX)[0].json();
+    assert_eq!(request["data"]["failure"]["code"], "fetch_quic", "{request}");
+    assert_eq!(request["data"]["source"]["kind"], "feed", "{request}");
     admin.wait_until_idle();
     drop(worker);
     assert_eq!(client.send("DELETE", &path, &[], &[]).status, 204);
 
     // A job that is only a message yet.
-    let message = message(&id, &json!({"options": {"stem": true}}));
+    let message = message_with_changes(&id, &json!({"options": {"stem": true}}));
     let id = "0198f0c2-0000-7000-8000-000000000009";
     let message = message.replace(&path["/v1/jobs/".len()..], id);
     admin.publish(&format!("jobs.interactive.public.{id}"), &message);
-    assert_eq!(job(client, id)["options"], json!({"stem": true}));
+    assert_eq!(get_job(client, id)["options"], json!({"stem": true}));
     let cancelled = client.post(&format!("/v1/jobs/{id}/cancel"), &json!({}));
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
     assert_eq!(cancelled.json()["options"], json!({"stem": true}), "{cancelled:?}");
@@ -405,17 +411,17 @@ fn every_route_handles_a_failure_code_of_a_newer_version() {
 #[test]
 fn a_record_of_a_newer_format_is_answered_with_503() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let id = client.submit(&json!({"text": "a b"}));
     admin.rewrite_record(&id, |record| record["format"] = json!(2));
     let path = format!("/v1/jobs/{id}");
     for path in [&path, &format!("{path}/result"), &format!("{path}/events")] {
         let answer = client.get(path);
-        answer.problem(503, "broker_unavailable");
+        answer.expect_problem(503, "broker_unavailable");
         assert!(answer.header("retry-after").is_some(), "{answer:?}");
     }
-    client.post(&format!("{path}/cancel"), &json!({})).problem(503, "broker_unavailable");
+    client.post(&format!("{path}/cancel"), &json!({})).expect_problem(503, "broker_unavailable");
     let body = json!({"text": "a b"}).to_string();
     let headers = [("content-type", "application/json")];
-    client.send("PUT", &path, &headers, body.as_bytes()).problem(503, "broker_unavailable");
+    client.send("PUT", &path, &headers, body.as_bytes()).expect_problem(503, "broker_unavailable");
 }

@@ -10,14 +10,14 @@ use wordmill_tests::assertions::array_length;
 use wordmill_tests::client::Client;
 use wordmill_tests::proxy::Proxy;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, ready};
+use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-fn slow() -> Page {
+fn slow_page() -> Page {
     Page::new("text/plain", "two words").after(Duration::from_secs(30))
 }
 
-fn is_running(client: &Client, job_id: &str) {
+fn wait_until_running(client: &Client, job_id: &str) {
     wait_for("the job runs", LIMIT, || {
         (client.get(&format!("/v1/jobs/{job_id}")).json()["status"] == "running").then_some(())
     });
@@ -35,12 +35,16 @@ fn running_work_is_finished_within_the_grace_period() {
     let site = Site::start();
     let page = Page::new("text/plain", "two words").after(Duration::from_secs(2));
     let job_id = stack.client().submit_url(&site.put("/page", page));
-    is_running(stack.client(), &job_id);
+    wait_until_running(stack.client(), &job_id);
     assert!(stack.workers[0].process.stop().success());
     let job = stack.client().get(&format!("/v1/jobs/{job_id}")).json();
     assert_eq!(count_attempts(&job), 1, "{job}");
     assert_eq!(site.hits("/page"), 1, "{job}");
-    assert_eq!(Admin::of(&stack.nats).messages("JOBS"), 0, "the acknowledgement has arrived");
+    assert_eq!(
+        Admin::connect(&stack.nats).message_count("JOBS"),
+        0,
+        "the acknowledgement has arrived"
+    );
 }
 
 #[test]
@@ -49,7 +53,7 @@ fn whatever_waits_behind_a_stopping_worker_is_done_at_once_by_another() {
     let (client, site) = (stack.client(), Site::start());
     let paths: Vec<String> = (0..12).map(|n| format!("/{n}")).collect();
     let ids: Vec<String> =
-        paths.iter().map(|path| client.submit_url(&site.put(path, slow()))).collect();
+        paths.iter().map(|path| client.submit_url(&site.put(path, slow_page()))).collect();
     let settings = [("WORDMILL_SLOTS", "4"), ("WORDMILL_SHUTDOWN_GRACE", "100ms")];
     let mut first = Worker::start(&stack.nats.address(), &settings);
     wait_for("all slots of the lane are taken", LIMIT, || {
@@ -62,9 +66,9 @@ fn whatever_waits_behind_a_stopping_worker_is_done_at_once_by_another() {
     // What was not given back would come after the acknowledgement wait of 30 s.
     let started = Instant::now();
     let second = Worker::start(&stack.nats.address(), &[]);
-    ready(&second.health);
+    wait_until_ready(&second.health);
     for job_id in &ids {
-        assert_eq!(count_attempts(&client.finished(job_id, Duration::from_secs(15))), 1);
+        assert_eq!(count_attempts(&client.wait_until_final(job_id, Duration::from_secs(15))), 1);
     }
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     assert_eq!(paths.iter().map(|path| site.hits(path)).sum::<usize>(), 12 + 3);
@@ -75,22 +79,22 @@ fn a_worker_stops_in_time_while_the_broker_is_away() {
     let directory = TempDir::new().expect("a directory");
     let nats = Nats::start(directory.path());
     nats.provision(&[]);
-    let admin = Admin::of(&nats);
+    let admin = Admin::connect(&nats);
     admin.set_ack_wait(Duration::from_secs(3));
     let gateway = Gateway::start(&nats.address(), &[]);
-    ready(&gateway.client);
+    wait_until_ready(&gateway.client);
     let site = Site::start();
     let faults: [fn(&Proxy); 2] = [Proxy::cut, Proxy::mute];
     let ids = faults.map(|fault| {
         let proxy = Proxy::start(&nats.address());
         let settings = [("WORDMILL_SHUTDOWN_GRACE", "500ms")];
         let mut worker = Worker::start(&proxy.address(), &settings);
-        let job_id = gateway.client.submit_url(&site.put("/page", slow()));
-        is_running(&gateway.client, &job_id);
+        let job_id = gateway.client.submit_url(&site.put("/page", slow_page()));
+        wait_until_running(&gateway.client, &job_id);
         fault(&proxy);
         let started = Instant::now();
         worker.process.signal(Signal::TERM);
-        let status = worker.process.wait(LIMIT);
+        let status = worker.process.wait_for_exit(LIMIT);
         assert_eq!(status.code(), Some(0), "{}", worker.process.output());
         // The grace period, 5 s to hand back, and one answer each of the lanes and the barrier.
         assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
@@ -98,9 +102,9 @@ fn a_worker_stops_in_time_while_the_broker_is_away() {
     });
     site.put("/page", Page::new("text/plain", "two words"));
     let second = Worker::start(&nats.address(), &[]);
-    ready(&second.health);
+    wait_until_ready(&second.health);
     for job_id in ids {
-        assert!(count_attempts(&gateway.client.finished(&job_id, LIMIT)) <= 3);
+        assert!(count_attempts(&gateway.client.wait_until_final(&job_id, LIMIT)) <= 3);
     }
     admin.wait_until_idle();
 }
@@ -112,7 +116,7 @@ fn twenty_rolling_restarts_fail_no_job_and_count_as_no_attempts() {
     let settings = [("WORDMILL_SHUTDOWN_GRACE", "10ms")];
     let start = || Worker::start(&stack.nats.address(), &settings);
     let mut workers = [start(), start()];
-    workers.iter().for_each(|worker| ready(&worker.health));
+    workers.iter().for_each(|worker| wait_until_ready(&worker.health));
     let page = Page::new("text/plain", "two words").after(Duration::from_millis(900));
     let url = site.put("/page", page);
     let mut ids = Vec::new();
@@ -122,11 +126,11 @@ fn twenty_rolling_restarts_fail_no_job_and_count_as_no_attempts() {
         let worker = &mut workers[n % 2];
         assert!(worker.process.stop().success());
         *worker = start();
-        ready(&worker.health);
+        wait_until_ready(&worker.health);
     }
     for job_id in &ids {
-        assert_eq!(count_attempts(&client.finished(job_id, LIMIT)), 1);
+        assert_eq!(count_attempts(&client.wait_until_final(job_id, LIMIT)), 1);
     }
     assert!(site.hits("/page") > ids.len(), "no work was interrupted at all");
-    Admin::of(&stack.nats).wait_until_idle();
+    Admin::connect(&stack.nats).wait_until_idle();
 }

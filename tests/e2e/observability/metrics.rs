@@ -10,21 +10,21 @@ use wordmill_tests::{LIMIT, repository, wait_for};
 
 /// A row of the tables of `docs/metrics.md`.
 #[derive(Debug)]
-struct Documented {
+struct DocumentedMetric {
     kind: String,
     labels: BTreeSet<String>,
     by_gateway: bool,
     by_worker: bool,
 }
 
-fn documented() -> BTreeMap<String, Documented> {
+fn documented_metrics() -> BTreeMap<String, DocumentedMetric> {
     let page = std::fs::read_to_string(repository().join("docs/metrics.md")).expect("the page");
     let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
     let rows = page.lines().filter_map(|line| {
         let row = line.strip_prefix('|').filter(|row| row.starts_with(" `"))?;
         let cells: Vec<&str> = row.trim_end_matches('|').split('|').map(str::trim).collect();
         assert!(cells.len() == 6, "name, type, labels, unit, shown by, meaning: {line}");
-        let row = Documented {
+        let row = DocumentedMetric {
             kind: cells[1].to_owned(),
             labels: quoted(cells[2]),
             by_gateway: cells[4].contains("gateway"),
@@ -40,8 +40,8 @@ fn documented() -> BTreeMap<String, Documented> {
 /// Asserts that a service shows what is documented of it, and nothing else.
 fn assert_documented(
     metrics: &Metrics,
-    documented: &BTreeMap<String, Documented>,
-    is_shown: impl Fn(&Documented) -> bool,
+    documented: &BTreeMap<String, DocumentedMetric>,
+    is_shown: impl Fn(&DocumentedMetric) -> bool,
 ) {
     let of_page = documented.iter().filter(|(_, row)| is_shown(row));
     let of_page = of_page.map(|(name, row)| (name.clone(), (row.kind.clone(), row.labels.clone())));
@@ -57,11 +57,11 @@ fn assert_documented(
 }
 
 /// Waits until a number of a service is what it should be.
-fn wait_until(client: &Client, name: &str, labels: &[(&str, &str)], value: f64) {
+fn wait_for_value(client: &Client, name: &str, labels: &[(&str, &str)], value: f64) {
     let mut last = None;
     let what = format!("{name} {labels:?} is {value}");
     wait_for(&what, LIMIT, || {
-        let now = Metrics::of(client).sum(name, labels);
+        let now = Metrics::fetch(client).sum(name, labels);
         if last != now {
             eprintln!("{name} {labels:?}: {now:?}");
             last = now;
@@ -74,17 +74,17 @@ fn wait_until(client: &Client, name: &str, labels: &[(&str, &str)], value: f64) 
 fn every_number_is_documented_and_right() {
     let mut stack = Stack::with(1, 0, SETTINGS);
     let gateway = stack.client().clone();
-    let mut jobs = mixed::submit_waiting(&stack);
+    let mut jobs = mixed::submit_queued_jobs(&stack);
 
     // Nobody works.
     let lost = [("lane", "bulk"), ("outcome", "failed"), ("code", "lost")];
-    wait_until(&gateway, "wordmill_jobs_finished_total", &lost, 1.0);
+    wait_for_value(&gateway, "wordmill_jobs_finished_total", &lost, 1.0);
     let swept = [("action", "cancelled_message")];
-    wait_until(&gateway, "wordmill_sweeper_actions_total", &swept, 1.0);
-    wait_until(&gateway, "wordmill_jobs_waiting", &[("lane", "interactive")], 2.0);
-    wait_until(&gateway, "wordmill_jobs_waiting", &[("lane", "bulk")], 1.0);
-    assert_eq!(Metrics::of(&gateway).sum("wordmill_queue_depth", &[]), Some(3.0));
-    let metrics = Metrics::of(&gateway);
+    wait_for_value(&gateway, "wordmill_sweeper_actions_total", &swept, 1.0);
+    wait_for_value(&gateway, "wordmill_jobs_waiting", &[("lane", "interactive")], 2.0);
+    wait_for_value(&gateway, "wordmill_jobs_waiting", &[("lane", "bulk")], 1.0);
+    assert_eq!(Metrics::fetch(&gateway).sum("wordmill_queue_depth", &[]), Some(3.0));
+    let metrics = Metrics::fetch(&gateway);
     for lane in ["interactive", "bulk"] {
         let number = |name| metrics.sum(name, &[("lane", lane)]).expect("a number");
         assert!((3.0..60.0).contains(&number("wordmill_queue_oldest_age_seconds")), "{lane}");
@@ -99,17 +99,17 @@ fn every_number_is_documented_and_right() {
     stack.workers.push(Worker::start(&stack.nats.address(), SETTINGS));
     let worker = stack.workers[0].health.clone();
     for job in &jobs {
-        assert_eq!(gateway.finished(job, LIMIT)["status"], "succeeded");
+        assert_eq!(gateway.wait_until_final(job, LIMIT)["status"], "succeeded");
     }
-    jobs.extend(mixed::work_through(&gateway));
-    wait_until(&gateway, "wordmill_dead_letters", &[("lane", "interactive")], 1.0);
-    wait_until(&gateway, "wordmill_jobs_in_flight", &[("lane", "interactive")], 0.0);
-    wait_until(&worker, "wordmill_worker_slots_busy", &[("lane", "interactive")], 0.0);
-    let (of_gateway, of_worker) = (Metrics::of(&gateway), Metrics::of(&worker));
-    let documented = documented();
+    jobs.extend(mixed::run_mixed_jobs(&gateway));
+    wait_for_value(&gateway, "wordmill_dead_letters", &[("lane", "interactive")], 1.0);
+    wait_for_value(&gateway, "wordmill_jobs_in_flight", &[("lane", "interactive")], 0.0);
+    wait_for_value(&worker, "wordmill_worker_slots_busy", &[("lane", "interactive")], 0.0);
+    let (of_gateway, of_worker) = (Metrics::fetch(&gateway), Metrics::fetch(&worker));
+    let documented = documented_metrics();
     assert_documented(&of_gateway, &documented, |row| row.by_gateway);
     assert_documented(&of_worker, &documented, |row| row.by_worker);
-    assert_right(&of_gateway, &of_worker);
+    assert_mixed_load_is_counted(&of_gateway, &of_worker);
 
     for metrics in [&of_gateway, &of_worker] {
         for value in metrics.label_values() {
@@ -134,7 +134,7 @@ fn every_number_is_documented_and_right() {
 type Sample<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
 
 /// Asserts what the mixed load came to.
-fn assert_right(gateway: &Metrics, worker: &Metrics) {
+fn assert_mixed_load_is_counted(gateway: &Metrics, worker: &Metrics) {
     const INTERACTIVE: (&str, &str) = ("lane", "interactive");
     const BULK: (&str, &str) = ("lane", "bulk");
     let (accepted, finished) = ("wordmill_jobs_submitted_total", "wordmill_jobs_finished_total");
@@ -209,13 +209,13 @@ fn a_broker_that_is_away_is_shown_as_that_and_its_numbers_are_not_shown() {
     let mut stack = Stack::with(1, 1, &[]);
     let gateway = stack.client().clone();
     let worker = stack.workers[0].health.clone();
-    wait_until(&gateway, "wordmill_jobs_waiting", &[("lane", "bulk")], 0.0);
+    wait_for_value(&gateway, "wordmill_jobs_waiting", &[("lane", "bulk")], 0.0);
     stack.nats.process.kill();
     for client in [&gateway, &worker] {
-        wait_until(client, "wordmill_broker_connected", &[], 0.0);
+        wait_for_value(client, "wordmill_broker_connected", &[], 0.0);
     }
     wait_for("the numbers of the queue are not shown", LIMIT, || {
-        let metrics = Metrics::of(&gateway);
+        let metrics = Metrics::fetch(&gateway);
         let of_broker = [
             "wordmill_jobs_waiting",
             "wordmill_queue_oldest_age_seconds",
@@ -225,9 +225,9 @@ fn a_broker_that_is_away_is_shown_as_that_and_its_numbers_are_not_shown() {
         ];
         of_broker.iter().all(|name| metrics.sum(name, &[]).is_none()).then_some(())
     });
-    assert!(Metrics::of(&gateway).sum("process_open_fds", &[]).is_some());
+    assert!(Metrics::fetch(&gateway).sum("process_open_fds", &[]).is_some());
     stack.nats.restart();
-    wait_until(&gateway, "wordmill_jobs_waiting", &[("lane", "bulk")], 0.0);
+    wait_for_value(&gateway, "wordmill_jobs_waiting", &[("lane", "bulk")], 0.0);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn made_up_methods_and_paths_make_no_new_series() {
         assert_eq!(client.send(&method, &path, &[], &[]).status, 404);
         assert_eq!(client.send(&method, "/v1/jobs", &[], &[]).status, 405);
     }
-    let metrics = Metrics::of(client);
+    let metrics = Metrics::fetch(client);
     let count = |route| {
         let labels = [("http_request_method", "_OTHER"), ("http_route", route)];
         metrics.sum("http_server_request_duration_seconds_count", &labels)
@@ -251,7 +251,7 @@ fn made_up_methods_and_paths_make_no_new_series() {
 }
 
 /// Returns the words of a file that begin as one of our metrics does.
-fn names_in(path: &str) -> BTreeSet<String> {
+fn metric_names_in(path: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(repository().join(path)).expect(path);
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | ':'));
     let ours = ["wordmill_", "http_server_", "process_"];
@@ -261,13 +261,13 @@ fn names_in(path: &str) -> BTreeSet<String> {
 
 #[test]
 fn rules_dashboard_and_runbooks_use_documented_names_only() {
-    let documented = documented();
+    let documented = documented_metrics();
     for path in [
         "observability/prometheus/rules.yml",
         "observability/grafana/dashboards/wordmill.json",
         "docs/operations.md",
     ] {
-        let names = names_in(path);
+        let names = metric_names_in(path);
         assert!(names.len() > 10, "{path}: {names:?}");
         for name in names {
             let endings = ["", "_bucket", "_count", "_sum"];

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
-use wordmill_tests::collector::{Collector, Manner};
+use wordmill_tests::collector::{Collector, CollectorBehavior};
 use wordmill_tests::dead_letters::wait_for_letter;
 use wordmill_tests::receiver::{Receiver, Reply};
 use wordmill_tests::site::{Page, Site};
@@ -14,7 +14,7 @@ use wordmill_tests::traces::cases::{self, SECRETS};
 use wordmill_tests::traces::{Kind, Span, Trace};
 use wordmill_tests::{LIMIT, wait_for};
 
-use crate::webhooks::delivery::QUICK;
+use crate::webhooks::delivery::FAST_RETRIES;
 
 /// Longest time that a service may take to stop, whatever its collector does.
 const STOP_MAX: Duration = Duration::from_secs(3);
@@ -25,12 +25,12 @@ fn trace_id(job: &Value) -> &str {
 
 #[test]
 fn every_job_is_one_trace_however_it_ends() {
-    let collector = Collector::start(Manner::Takes);
+    let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let settings = cases::settings(&endpoint);
     let (mut stack, site) = (Stack::with(1, 1, &settings), Site::start());
     let cases = cases::run(&mut stack, &site, &settings);
-    Admin::of(&stack.nats).wait_until_idle();
+    Admin::connect(&stack.nats).wait_until_idle();
     // What ends in order sends everything it has.
     stack.gateways[0].process.stop();
     stack.workers[1].process.stop();
@@ -38,7 +38,7 @@ fn every_job_is_one_trace_however_it_ends() {
         let trace = collector.trace(case.trace_id()).expect("a trace");
         case.verify(&trace);
         let others = collector.traces().into_iter().filter(|other| {
-            let names_job = |span: &Span| span.get("job.id") == case.job_id();
+            let names_job = |span: &Span| span.attribute("job.id") == case.job_id();
             other.id() != case.trace_id() && other.spans.iter().any(names_job)
         });
         assert_eq!(others.count(), 0, "the job is in one trace only: {}", case.job);
@@ -51,17 +51,17 @@ fn every_job_is_one_trace_however_it_ends() {
         let trace = collector.trace(case.trace_id())?;
         trace.spans.into_iter().find(|span| span.name == "cancel job")
     });
-    cancel.expect("a cancelled job").is_linked_to(&request.expect("the request").spans[0]);
+    cancel.expect("a cancelled job").assert_linked_to(&request.expect("the request").spans[0]);
 }
 
 #[test]
 fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
-    let collector = Collector::start(Manner::Takes);
+    let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let settings = cases::settings(&endpoint);
     let (stack, site) = (Stack::with(1, 1, &settings), Site::start());
     let url = site.put("/page", Page::status("503 Service Unavailable"));
-    let old = stack.client().finished(&stack.client().submit_url(&url), LIMIT);
+    let old = stack.client().wait_until_final(&stack.client().submit_url(&url), LIMIT);
     assert_eq!(old["dead_lettered"], true, "{old}");
     wait_for_letter(stack.client(), old["job_id"].as_str().expect("an id"));
     site.put("/page", Page::new("text/html", "here again"));
@@ -70,65 +70,73 @@ fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
     let answer =
         stack.client().send("POST", "/v1/dead-letters/replay", &json, body.as_bytes()).json();
     let job_id = answer["data"][0]["job_id"].as_str().expect("a new job").to_owned();
-    let new = stack.client().finished(&job_id, LIMIT);
+    let new = stack.client().wait_until_final(&job_id, LIMIT);
     assert_ne!(trace_id(&new), trace_id(&old));
     let old = collector.wait_for_trace(trace_id(&old), 9, LIMIT);
     let new = collector.wait_for_trace(trace_id(&new), 6, LIMIT);
-    new.consists_of(
+    new.assert_spans(
         &["replay job", "publish jobs", "process jobs", "GET", "extract text", "count words"],
         None,
     );
-    let (replay, publish) = (new.the("replay job"), new.the("publish jobs"));
+    let (replay, publish) = (new.only_span("replay job"), new.only_span("publish jobs"));
     assert_eq!(replay.parent_id.as_str(), "", "{replay:#?}");
     assert_eq!(replay.links.len(), 2, "{replay:#?}");
-    replay.is_linked_to(old.the("publish dead_jobs"));
-    replay.has(&[("job.id", &job_id)]);
-    publish.is_child_of(replay);
-    new.the("process jobs").is_child_of(publish);
+    replay.assert_linked_to(old.only_span("publish dead_jobs"));
+    replay.assert_attributes(&[("job.id", &job_id)]);
+    publish.assert_child_of(replay);
+    new.only_span("process jobs").assert_child_of(publish);
 }
 
 /// Asserts that spans are one delivery of a webhook each: children of the order, and one attempt in each.
-fn deliveries(trace: &Trace, order: &Span, job_id: &str, answers: &[&str]) {
+fn assert_webhook_deliveries(trace: &Trace, order: &Span, job_id: &str, answers: &[&str]) {
     let of = |parent: &Span, name| {
-        let spans = trace.all(name).into_iter();
+        let spans = trace.spans_named(name).into_iter();
         spans.filter(|span| span.parent_id == parent.span_id).cloned().collect::<Vec<_>>()
     };
     assert_eq!(order.kind, Kind::Producer);
-    order.has(&[("messaging.destination.name", "webhooks"), ("job.id", job_id)]);
+    order.assert_attributes(&[("messaging.destination.name", "webhooks"), ("job.id", job_id)]);
     let processed = of(order, "process webhooks");
     assert_eq!(processed.len(), answers.len(), "{trace:#?}");
     for (process, answer) in processed.iter().zip(answers) {
         assert_eq!(process.kind, Kind::Consumer);
         assert_eq!(process.service(), "wordmill-worker");
-        process.is_child_of(order);
-        process.is_linked_to(order);
-        process.has(&[("messaging.destination.name", "webhooks"), ("job.id", job_id)]);
+        process.assert_child_of(order);
+        process.assert_linked_to(order);
+        process
+            .assert_attributes(&[("messaging.destination.name", "webhooks"), ("job.id", job_id)]);
         let [post] = &of(process, "POST")[..] else { panic!("not one attempt: {trace:#?}") };
         assert_eq!(post.kind, Kind::Client);
-        post.is_child_of(process);
-        post.has(&[("http.request.method", "POST"), ("http.response.status_code", answer)]);
-        assert!(post.get("url.full").ends_with("/hook"), "without its query: {post:#?}");
-        if *answer == "503" { post.failed("503") } else { assert!(!post.is_error, "{post:#?}") }
+        post.assert_child_of(process);
+        post.assert_attributes(&[
+            ("http.request.method", "POST"),
+            ("http.response.status_code", answer),
+        ]);
+        assert!(post.attribute("url.full").ends_with("/hook"), "without its query: {post:#?}");
+        if *answer == "503" {
+            post.assert_failed("503")
+        } else {
+            assert!(!post.is_error, "{post:#?}")
+        }
     }
 }
 
 #[test]
 fn a_webhook_is_in_the_trace_of_its_job() {
-    let (collector, receiver) = (Collector::start(Manner::Takes), Receiver::start());
+    let (collector, receiver) = (Collector::start(CollectorBehavior::Accepts), Receiver::start());
     let endpoint = collector.endpoint();
-    let settings = [&cases::settings(&endpoint)[..], &QUICK].concat();
+    let settings = [&cases::settings(&endpoint)[..], &FAST_RETRIES].concat();
     let (stack, path) = (Stack::with(1, 1, &settings), "/hook?token=hunter2");
     let client = stack.client();
     let answers = ["503 Service Unavailable", "204 No Content"].map(|one| Reply::Status(one, ""));
-    receiver.answer(path, &answers);
+    receiver.set_replies(path, &answers);
     let job_id = client.submit(&json!({"text": "a", "webhook": {"url": receiver.url(path)}}));
-    receiver.wait_for(path, 2, LIMIT);
+    receiver.wait_for_requests(path, 2, LIMIT);
     let again = client.send("POST", &format!("/v1/jobs/{job_id}/webhook"), &[], b"");
     assert_eq!(again.status, 202, "{again:?}");
-    receiver.wait_for(path, 3, LIMIT);
-    let job = client.finished(&job_id, LIMIT);
+    receiver.wait_for_requests(path, 3, LIMIT);
+    let job = client.wait_until_final(&job_id, LIMIT);
     let trace = collector.wait_for_trace(trace_id(&job), 13, LIMIT);
-    trace.consists_of(
+    trace.assert_spans(
         &[
             &["POST /v1/jobs", "publish jobs", "process jobs", "count words"][..],
             &["publish webhooks", "process webhooks", "POST", "process webhooks", "POST"],
@@ -137,65 +145,69 @@ fn a_webhook_is_in_the_trace_of_its_job() {
         .concat(),
         None,
     );
-    let orders = trace.all("publish webhooks");
-    orders[0].is_child_of(trace.the("process jobs"));
+    let orders = trace.spans_named("publish webhooks");
+    orders[0].assert_child_of(trace.only_span("process jobs"));
     assert_eq!(orders[0].service(), "wordmill-worker");
-    deliveries(&trace, orders[0], &job_id, &["503", "204"]);
-    let sent = trace.the("send webhook");
+    assert_webhook_deliveries(&trace, orders[0], &job_id, &["503", "204"]);
+    let sent = trace.only_span("send webhook");
     assert_eq!(sent.kind, Kind::Internal);
     assert_eq!(sent.service(), "wordmill-gateway");
-    sent.is_child_of(trace.the("POST /v1/jobs"));
-    sent.has(&[("job.id", &job_id)]);
+    sent.assert_child_of(trace.only_span("POST /v1/jobs"));
+    sent.assert_attributes(&[("job.id", &job_id)]);
     let request = again.header("traceresponse").expect("a trace")[3..35].to_owned();
     let request = collector.wait_for_trace(&request, 1, LIMIT);
-    request.consists_of(&["POST /v1/jobs/{id}/webhook"], None);
-    sent.is_linked_to(&request.spans[0]);
-    orders[1].is_child_of(sent);
-    deliveries(&trace, orders[1], &job_id, &["204"]);
+    request.assert_spans(&["POST /v1/jobs/{id}/webhook"], None);
+    sent.assert_linked_to(&request.spans[0]);
+    orders[1].assert_child_of(sent);
+    assert_webhook_deliveries(&trace, orders[1], &job_id, &["204"]);
     let all = format!("{:?}", collector.traces());
     assert!(SECRETS.iter().all(|secret| !all.contains(secret)), "{all}");
 }
 
 #[test]
 fn each_line_of_a_batch_is_a_trace_with_a_link_to_the_request() {
-    let collector = Collector::start(Manner::Takes);
+    let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let stack = Stack::with(1, 1, &cases::settings(&endpoint));
     let client = stack.client();
     let sent = client.post("/v1/batches", &json!([{"text": "a"}, {"text": "b c"}])).json();
-    let batch = client.finished(sent["batch_id"].as_str().expect("an id"), LIMIT);
+    let batch = client.wait_until_final(sent["batch_id"].as_str().expect("an id"), LIMIT);
     assert_eq!(trace_id(&batch), sent["trace_id"], "{sent}");
     let mut all = BTreeSet::from([trace_id(&batch).to_owned()]);
     let request = collector.wait_for_trace(trace_id(&batch), 3, LIMIT);
-    let (root, publish) = (request.the("POST /v1/batches").clone(), request.the("publish jobs"));
-    publish.is_child_of(&root);
-    publish.has(&[("job.id", sent["batch_id"].as_str().expect("an id")), ("job.lane", "bulk")]);
+    let (root, publish) =
+        (request.only_span("POST /v1/batches").clone(), request.only_span("publish jobs"));
+    publish.assert_child_of(&root);
+    publish.assert_attributes(&[
+        ("job.id", sent["batch_id"].as_str().expect("an id")),
+        ("job.lane", "bulk"),
+    ]);
     for line in sent["lines"].as_array().expect("lines") {
         let job_id = line["job_id"].as_str().expect("an id");
-        let job = client.finished(job_id, LIMIT);
+        let job = client.wait_until_final(job_id, LIMIT);
         let trace = collector.wait_for_trace(trace_id(&job), 4, LIMIT);
-        trace.consists_of(&["batch line", "publish jobs", "process jobs", "count words"], None);
-        let (line, publish) = (trace.the("batch line"), trace.the("publish jobs"));
+        trace.assert_spans(&["batch line", "publish jobs", "process jobs", "count words"], None);
+        let (line, publish) = (trace.only_span("batch line"), trace.only_span("publish jobs"));
         assert_eq!(line.kind, Kind::Internal);
         assert_eq!(line.service(), "wordmill-gateway");
-        line.is_linked_to(&root);
-        line.has(&[("job.id", job_id)]);
-        publish.is_child_of(line);
-        trace.the("process jobs").is_child_of(publish);
+        line.assert_linked_to(&root);
+        line.assert_attributes(&[("job.id", job_id)]);
+        publish.assert_child_of(line);
+        trace.only_span("process jobs").assert_child_of(publish);
         assert!(all.insert(trace_id(&job).to_owned()), "a trace of its own: {job}");
     }
 }
 
 #[test]
 fn a_malformed_context_begins_a_new_trace_and_an_unsampled_one_is_followed() {
-    let collector = Collector::start(Manner::Takes);
+    let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let stack = Stack::with(1, 1, &cases::settings(&endpoint));
     let submit = |traceparent: &str| {
         let headers = [("content-type", "application/json"), ("traceparent", traceparent)];
         let answer = stack.client().send("POST", "/v1/jobs", &headers, br#"{"text": "a b"}"#);
         let job_id = answer.json()["job_id"].as_str().expect("an id").to_owned();
-        stack.client().finished(&job_id, LIMIT)
+        stack.client().wait_until_final(&job_id, LIMIT)
     };
     for bad in [
         "nonsense",
@@ -204,7 +216,7 @@ fn a_malformed_context_begins_a_new_trace_and_an_unsampled_one_is_followed() {
     ] {
         let job = submit(bad);
         let trace = collector.wait_for_trace(trace_id(&job), 4, LIMIT);
-        assert_eq!(trace.the("POST /v1/jobs").parent_id, "", "{bad}");
+        assert_eq!(trace.only_span("POST /v1/jobs").parent_id, "", "{bad}");
     }
     let unsampled = "77f7651916cd43dd8448eb211c80319c";
     let job = submit(&format!("00-{unsampled}-00f067aa0ba902b7-00"));
@@ -217,7 +229,7 @@ fn a_malformed_context_begins_a_new_trace_and_an_unsampled_one_is_followed() {
 
 #[test]
 fn a_caller_that_is_not_trusted_is_linked() {
-    let collector = Collector::start(Manner::Takes);
+    let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let mut settings = cases::settings(&endpoint).to_vec();
     settings.push(("WORDMILL_TRACE_INBOUND", "link"));
@@ -233,7 +245,7 @@ fn a_caller_that_is_not_trusted_is_linked() {
     let url = format!("http://127.0.0.1:16686/trace/{}", trace_id(&job));
     assert_eq!(job["links"]["trace"], url, "{job}");
     let trace = collector.wait_for_trace(trace_id(&job), 4, LIMIT);
-    let request = trace.the("POST /v1/jobs");
+    let request = trace.only_span("POST /v1/jobs");
     assert_eq!(request.kind, Kind::Server);
     assert_eq!(request.links, [(theirs.to_owned(), "00f067aa0ba902b7".to_owned())]);
     assert_eq!(request.resource["deployment.environment.name"], "test");
@@ -253,10 +265,10 @@ fn without_a_collector_ids_are_carried_all_the_same() {
         let answer = stack.client().send("POST", "/v1/jobs", &headers, br#"{"text": "a b"}"#);
         assert_eq!(answer.header("traceresponse"), Some(traceparent.as_str()));
         let job_id = answer.json()["job_id"].as_str().expect("an id").to_owned();
-        let job = stack.client().finished(&job_id, LIMIT);
+        let job = stack.client().wait_until_final(&job_id, LIMIT);
         assert_eq!(trace_id(&job), theirs);
         assert_eq!(job["links"]["trace"], Value::Null, "{job}");
-        let problem = stack.client().get("/v1/jobs/nonsense").problem(400, "invalid_job_id");
+        let problem = stack.client().get("/v1/jobs/nonsense").expect_problem(400, "invalid_job_id");
         assert_ne!(trace_id(&problem), theirs);
         for process in [&stack.gateways[0].process, &stack.workers[0].process] {
             let threads = format!("/proc/{}/task", process.id());
@@ -270,7 +282,8 @@ fn without_a_collector_ids_are_carried_all_the_same() {
 
 #[test]
 fn a_bad_collector_costs_spans_and_nothing_else() {
-    let (failing, hanging) = (Collector::start(Manner::Fails), Collector::start(Manner::Hangs));
+    let (failing, hanging) =
+        (Collector::start(CollectorBehavior::Fails), Collector::start(CollectorBehavior::Hangs));
     let refused = wordmill_tests::site::closed_port();
     for (endpoint, reached) in [
         (refused.trim_end_matches('/').to_owned(), None),
@@ -286,7 +299,7 @@ fn a_bad_collector_costs_spans_and_nothing_else() {
             let job_id = stack.client().submit(&json!({"text": "a b"}));
             // A request that waited for an export would take as long as that may: 3 s.
             assert!(started.elapsed() < Duration::from_secs(2), "{endpoint}");
-            assert_eq!(stack.client().finished(&job_id, LIMIT)["status"], "succeeded");
+            assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["status"], "succeeded");
         }
         if let Some(collector) = reached {
             wait_for("somebody has tried", LIMIT, || (collector.requests() > 0).then_some(()));
@@ -296,8 +309,11 @@ fn a_bad_collector_costs_spans_and_nothing_else() {
             let status = process.stop();
             assert!(status.success(), "{status}: {}", process.output());
             assert!(started.elapsed() < STOP_MAX, "{endpoint}: {}", process.output());
-            let told = process.logged("not all spans reached the collector", LIMIT);
-            assert!(told["dropped"].as_u64() > Some(0) || told["flushed"] == false, "{told}");
+            let warning = process.wait_for_log("not all spans reached the collector", LIMIT);
+            assert!(
+                warning["dropped"].as_u64() > Some(0) || warning["flushed"] == false,
+                "{warning}"
+            );
             let noise = process.output().matches("spans cannot be sent").count();
             assert!(noise <= 1, "said once: {}", process.output());
         }
@@ -306,16 +322,16 @@ fn a_bad_collector_costs_spans_and_nothing_else() {
 
 #[test]
 fn every_log_line_about_a_job_names_it_and_its_trace() {
-    let collector = Collector::start(Manner::Takes);
+    let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     for settings in [&cases::settings(&endpoint)[..], &[]] {
         let mut settings = settings.to_vec();
         settings.push(("WORDMILL_LOG", "debug"));
         let (mut stack, site) = (Stack::with(1, 1, &settings), Site::start());
         let url = site.put("/page?token=hunter2", Page::new("text/html", "unmistakable"));
-        let page = stack.client().finished(&stack.client().submit_url(&url), LIMIT);
+        let page = stack.client().wait_until_final(&stack.client().submit_url(&url), LIMIT);
         let text = stack.client().submit(&json!({"text": "unmistakable"}));
-        let text = stack.client().finished(&text, LIMIT);
+        let text = stack.client().wait_until_final(&text, LIMIT);
         stack.gateways[0].process.stop();
         stack.workers[0].process.stop();
         let mut lines = 0;

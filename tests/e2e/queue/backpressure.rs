@@ -8,32 +8,32 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::wait_for;
 use wordmill_tests::{LIMIT, pause};
 
 /// Longest time until the gateway has noticed a change of the queue; it looks once a second.
 const NOTICE_TIME_MAX: Duration = Duration::from_secs(10);
 
-fn bulk(client: &Client) -> Answer {
+fn submit_bulk(client: &Client) -> Answer {
     client.post("/v1/jobs", &json!({"text": "a", "lane": "bulk"}))
 }
 
 /// Waits until the gateway has noticed; it looks once a second.
-fn bulk_is_declined(client: &Client) -> Answer {
+fn wait_until_bulk_is_declined(client: &Client) -> Answer {
     wait_for("bulk is declined", NOTICE_TIME_MAX, || {
         pause(Duration::from_millis(200));
-        Some(bulk(client)).filter(|answer| answer.status != 202)
+        Some(submit_bulk(client)).filter(|answer| answer.status != 202)
     })
 }
 
-fn full(answer: &Answer) {
-    answer.problem(503, "queue_full");
+fn expect_queue_full(answer: &Answer) {
+    answer.expect_problem(503, "queue_full");
     let after: u64 = answer.header("retry-after").expect("when").parse().expect("seconds");
     assert!((1..=60).contains(&after), "{answer:?}");
 }
 
-fn polls_and_the_older_contract(client: &Client, job_id: &str) {
+fn assert_polls_and_older_contract_answer(client: &Client, job_id: &str) {
     let started = Instant::now();
     assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json()["status"], "queued");
     // Below the time that a request may spend on the broker.
@@ -47,23 +47,23 @@ fn polls_and_the_older_contract(client: &Client, job_id: &str) {
 #[test]
 fn bulk_is_declined_first_and_interactive_when_the_queue_is_full() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     admin.reconfigure("JOBS", |config| config.max_messages = 50);
     let job_id = client.submit(&json!({"text": "a"}));
     (0..39).for_each(|_| drop(client.submit(&json!({"text": "a"}))));
-    full(&bulk_is_declined(client));
-    let waiting = admin.messages("JOBS");
+    expect_queue_full(&wait_until_bulk_is_declined(client));
+    let waiting = admin.message_count("JOBS");
     assert!((40..50).contains(&waiting), "bulk was declined at {waiting} of 50");
     (waiting..50).for_each(|_| drop(client.submit(&json!({"text": "a"}))));
-    full(&client.post("/v1/jobs", &json!({"text": "a"})));
-    polls_and_the_older_contract(client, &job_id);
-    assert_eq!(admin.messages("JOBS"), 50);
+    expect_queue_full(&client.post("/v1/jobs", &json!({"text": "a"})));
+    assert_polls_and_older_contract_answer(client, &job_id);
+    assert_eq!(admin.message_count("JOBS"), 50);
 }
 
 #[test]
 fn bytes_are_bounded_like_the_number_of_jobs() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     admin.reconfigure("JOBS", |config| config.max_bytes = 200_000);
     let text = json!({"text": "word ".repeat(2000)});
     let job_id = client.submit(&text);
@@ -73,10 +73,10 @@ fn bytes_are_bounded_like_the_number_of_jobs() {
         accepted += u64::from(answer.status == 202);
         (answer.status != 202).then_some(answer)
     });
-    full(&declined);
+    expect_queue_full(&declined);
     assert!((15..20).contains(&accepted), "{accepted}");
-    let small = bulk_is_declined(client);
-    full(&small);
+    let small = wait_until_bulk_is_declined(client);
+    expect_queue_full(&small);
     let older = "http://example.org/".to_owned() + &"a".repeat(8000);
     wait_for("even small jobs find no room", NOTICE_TIME_MAX, || {
         (client.post("/v1/jobs", &json!({"url": older})).status == 503).then_some(())
@@ -85,7 +85,7 @@ fn bytes_are_bounded_like_the_number_of_jobs() {
 }
 
 fn retry_after(answer: &Answer) -> u64 {
-    full(answer);
+    expect_queue_full(answer);
     answer.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds")
 }
 
@@ -93,27 +93,30 @@ fn retry_after(answer: &Answer) -> u64 {
 fn a_declined_client_is_told_when_there_will_be_room() {
     const MOST: u64 = 50;
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin, site) = (stack.client(), Admin::of(&stack.nats), Site::start());
+    let (client, admin, site) = (stack.client(), Admin::connect(&stack.nats), Site::start());
     admin.reconfigure("JOBS", |config| config.max_messages = MOST.try_into().expect("a bound"));
     let url = site.put("/slow", Page::new("text/plain", "a").after(Duration::from_secs(1)));
     (0..MOST).for_each(|_| drop(client.submit_url(&url)));
     // Nothing drains, so nobody knows.
-    assert_eq!(retry_after(&bulk_is_declined(client)), 5);
+    assert_eq!(retry_after(&wait_until_bulk_is_declined(client)), 5);
 
     // One job after the other, each of which takes a second or a little longer.
     let started = Instant::now();
     let _worker = Worker::start(&stack.nats.address(), &[("WORDMILL_SLOTS", "2")]);
-    let (told, left) = wait_for("the rate is known", LIMIT, || {
+    let (retry_after_s, left) = wait_for("the rate is known", LIMIT, || {
         pause(Duration::from_millis(200));
-        let left = admin.messages("JOBS");
-        let told = retry_after(&bulk(client));
-        (left <= MOST - 4 && told != 5).then_some((told, left))
+        let left = admin.message_count("JOBS");
+        let retry_after_s = retry_after(&submit_bulk(client));
+        (left <= MOST - 4 && retry_after_s != 5).then_some((retry_after_s, left))
     });
     let per_job = started.elapsed().as_secs_f64() / (MOST - left) as f64;
     // Down to 80 %, and then one more has to fit.
     let expected = (left + 1 - MOST * 8 / 10) as f64 * per_job;
-    let ratio = told as f64 / expected;
-    assert!((0.3..3.0).contains(&ratio), "told {told} s, expected {expected} s with {left} left");
+    let ratio = retry_after_s as f64 / expected;
+    assert!(
+        (0.3..3.0).contains(&ratio),
+        "told {retry_after_s} s, expected {expected} s with {left} left"
+    );
 }
 
 #[test]
@@ -141,11 +144,11 @@ fn a_gateway_that_waits_for_a_mute_broker_takes_only_so_much() {
         }
     });
     let declined = declined.into_inner().expect("an answer").expect("one was declined");
-    declined.problem(503, "overloaded");
+    declined.expect_problem(503, "overloaded");
     let after: u64 = declined.header("retry-after").and_then(|text| text.parse().ok()).expect("s");
     assert!((1..=60).contains(&after), "{declined:?}");
     // And when the broker is back, so is the room.
     stack.proxy().restore();
-    ready(client);
+    wait_until_ready(client);
     client.submit(&json!({"text": "a"}));
 }

@@ -9,20 +9,20 @@ use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::client::Client;
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
-use wordmill_tests::proxy::{Rule, Way};
+use wordmill_tests::proxy::{Direction, Rule};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, pause, wait_for};
 
 /// How many bulk jobs wait.
 const BACKLOG: usize = 100_000;
 
 /// Returns the longest time that one of some interactive jobs took.
-fn slowest(client: &Client) -> Duration {
+fn slowest_interactive_job(client: &Client) -> Duration {
     let times = (0..10).map(|_| {
         let started = Instant::now();
         let job_id = client.submit(&json!({"text": "to be or not to be"}));
-        client.finished(&job_id, LIMIT);
+        client.wait_until_final(&job_id, LIMIT);
         started.elapsed()
     });
     times.max().expect("jobs")
@@ -31,11 +31,11 @@ fn slowest(client: &Client) -> Duration {
 #[test]
 fn interactive_jobs_do_not_wait_behind_bulk_and_bulk_has_its_share() {
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "4")]);
-    let (admin, client) = (Admin::of(&stack.nats), stack.client());
-    let empty = slowest(client);
+    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let empty = slowest_interactive_job(client);
     admin.publish_jobs("bulk", BACKLOG, "a short text");
-    let busy = slowest(client);
-    let pending = admin.pending("bulk");
+    let busy = slowest_interactive_job(client);
+    let pending = admin.pending_count("bulk");
     assert!(pending > 0, "the backlog was worked off before anything was measured");
     assert!(busy < empty + Duration::from_secs(1), "{empty:?} when empty, {busy:?} when busy");
 
@@ -53,7 +53,7 @@ fn interactive_jobs_do_not_wait_behind_bulk_and_bulk_has_its_share() {
         let submitters: Vec<_> = (0..6).map(|_| scope.spawn(submit)).collect();
         submitters.into_iter().map(|one| one.join().expect("a submitter")).sum()
     });
-    let bulk = pending - admin.pending("bulk");
+    let bulk = pending - admin.pending_count("bulk");
     println!("{empty:?} when empty, {busy:?} when busy; then {interactive} to {bulk}");
     assert!(bulk > 0, "bulk stood still while {interactive} interactive jobs were done");
 }
@@ -62,7 +62,7 @@ fn interactive_jobs_do_not_wait_behind_bulk_and_bulk_has_its_share() {
 fn lanes_that_are_both_busy_share_three_to_one() {
     const EACH: usize = 400;
     let stack = Stack::with(1, 0, &[]);
-    let (admin, site) = (Admin::of(&stack.nats), Site::start());
+    let (admin, site) = (Admin::connect(&stack.nats), Site::start());
     let started = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&started);
     site.handle(move |path, _| {
@@ -98,23 +98,24 @@ fn lanes_that_are_both_busy_share_three_to_one() {
 #[test]
 fn a_lane_that_gets_nothing_although_jobs_wait_is_pulled_anew() {
     let mut stack = Stack::start();
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     // Heartbeats go on and jobs wait, as with a server that has lost track of the request.
     admin.pause_consumer("bulk", "2100-01-01T00:00:00Z");
     let job_id = stack.client().submit(&json!({"text": "a b", "lane": "bulk"}));
-    let anew = stack.workers[0].process.logged("jobs wait and none comes; pulling anew", LIMIT);
+    let anew =
+        stack.workers[0].process.wait_for_log("jobs wait and none comes; pulling anew", LIMIT);
     assert_fields(&anew, json!({"lane": "bulk", "pending": 1}));
     // Interactive jobs never noticed, and the new pull works.
     let other = stack.client().submit(&json!({"text": "a b c"}));
-    assert_eq!(stack.client().finished(&other, LIMIT)["totals"]["words"], 3);
+    assert_eq!(stack.client().wait_until_final(&other, LIMIT)["totals"]["words"], 3);
     admin.pause_consumer("bulk", "2000-01-01T00:00:00Z");
-    assert_eq!(stack.client().finished(&job_id, LIMIT)["totals"]["words"], 2);
+    assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["totals"]["words"], 2);
 }
 
 #[test]
 fn a_lane_that_hears_nothing_is_not_ready() {
     let stack = Stack::start();
-    let admin = Admin::of(&stack.nats);
+    let admin = Admin::connect(&stack.nats);
     let health = &stack.workers[0].health;
     let answer = health.get("/readyz").json();
     for lane in ["interactive", "bulk"] {
@@ -131,8 +132,8 @@ fn a_lane_that_hears_nothing_is_not_ready() {
     assert!(answer["silence_ms"]["bulk"].as_u64() > Some(10_000), "{answer}");
 
     stack.nats.provision(&[]);
-    ready(health);
-    assert_eq!(stack.client().finished(&job_id, LIMIT)["totals"]["words"], 2);
+    wait_until_ready(health);
+    assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["totals"]["words"], 2);
 }
 
 #[test]
@@ -144,16 +145,17 @@ fn small_texts_leave_their_slots_to_others_up_to_a_bound() {
     let proxy = stack.proxy();
     let worker = stack.start_proxied_worker(&[("WORDMILL_SLOTS", "2")]);
     // Nobody gets any further than to ask for its record.
-    proxy.on(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state"));
+    proxy.add_rule(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state"));
     admin.publish_jobs("interactive", 220, "a short text");
     wait_for("as many as there is room for", LIMIT, || {
-        (admin.handed_out("interactive") == (220 - IN_HAND_MAX, IN_HAND_MAX)).then_some(())
+        (admin.pending_and_unacknowledged("interactive") == (220 - IN_HAND_MAX, IN_HAND_MAX))
+            .then_some(())
     });
     pause(Duration::from_millis(500));
-    assert_eq!(admin.handed_out("interactive"), (220 - IN_HAND_MAX, IN_HAND_MAX));
+    assert_eq!(admin.pending_and_unacknowledged("interactive"), (220 - IN_HAND_MAX, IN_HAND_MAX));
     // All of them run, as the queue's view has to know: the others that were handed out wait for a retry.
-    let running =
-        Metrics::of(&worker.health).sum("wordmill_worker_slots_busy", &[("lane", "interactive")]);
+    let running = Metrics::fetch(&worker.health)
+        .sum("wordmill_worker_slots_busy", &[("lane", "interactive")]);
     assert_eq!(running, Some(193.0));
     proxy.release();
     admin.wait_until_idle();
@@ -169,16 +171,19 @@ fn what_comes_late_is_worked_off_before_more_is_asked_for() {
     // With room for one job of a lane.
     let _worker = stack.start_proxied_worker(&[("WORDMILL_SLOTS", "2")]);
     site.handle(|_, _| Page::new("text/plain", "a b").after(Duration::from_millis(400)));
-    let held = proxy.on(Rule::hold("jobs.interactive.").going(Way::ToClient));
+    let held_messages =
+        proxy.add_rule(Rule::hold("jobs.interactive.").in_direction(Direction::ToClient));
     let submit = |number| client.submit(&json!({"url": site.url(&format!("/{number}"))}));
     let jobs: Vec<String> = (0..16).map(submit).collect();
-    wait_for("a request was given up and made again", LIMIT, || (held.count() >= 2).then_some(()));
-    let (waiting, _) = admin.handed_out("interactive");
+    wait_for("a request was given up and made again", LIMIT, || {
+        (held_messages.count() >= 2).then_some(())
+    });
+    let (waiting, _) = admin.pending_and_unacknowledged("interactive");
     proxy.release();
 
     let mut in_hand = Vec::new();
     wait_for("nearly all were handed out", LIMIT, || {
-        let (left, handed_out) = admin.handed_out("interactive");
+        let (left, handed_out) = admin.pending_and_unacknowledged("interactive");
         // Both that were late are done then.
         if left < waiting {
             in_hand.push(handed_out);
@@ -189,6 +194,6 @@ fn what_comes_late_is_worked_off_before_more_is_asked_for() {
     let too_many = in_hand.iter().filter(|count| **count > 1).count();
     assert!(too_many * 4 < in_hand.len(), "one at a time, but: {in_hand:?}");
     for job in jobs {
-        assert_eq!(client.finished(&job, LIMIT)["status"], "succeeded");
+        assert_eq!(client.wait_until_final(&job, LIMIT)["status"], "succeeded");
     }
 }

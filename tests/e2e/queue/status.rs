@@ -6,18 +6,18 @@ use serde_json::{Value, json};
 use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::Client;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Stack, Worker, ready};
+use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-fn queue(client: &Client) -> Value {
+fn get_queue(client: &Client) -> Value {
     let answer = client.get("/v1/queue");
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()
 }
 
 /// Waits until the queue is as it should be; workers say what they do every two seconds.
-fn shows(client: &Client, what: &str, is_shown: impl Fn(&Value) -> bool) -> Value {
-    wait_for(what, LIMIT, || Some(queue(client)).filter(|queue| is_shown(queue)))
+fn wait_until_queue_shows(client: &Client, what: &str, is_shown: impl Fn(&Value) -> bool) -> Value {
+    wait_for(what, LIMIT, || Some(get_queue(client)).filter(|queue| is_shown(queue)))
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn an_empty_queue_has_bounds_and_nothing_else() {
         "depth": 0, "depth_max": 2_000_000, "size_bytes": 0, "size_bytes_max": 8_589_934_592_u64,
         "lanes": {"interactive": lane, "bulk": lane}, "workers_seen": 0, "workers": [],
     });
-    assert_eq!(queue(stack.client()), expected);
+    assert_eq!(get_queue(stack.client()), expected);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn jobs_that_wait_are_told_from_those_in_work_and_those_that_wait_for_a_retry() 
     for n in 0..3 {
         client.submit(&json!({"text": format!("text {n}"), "lane": "bulk"}));
     }
-    let waiting = queue(client);
+    let waiting = get_queue(client);
     let bulk = &waiting["lanes"]["bulk"];
     assert_fields(bulk, json!({"depth": 3, "waiting": 3}));
     assert_fields(&waiting, json!({"depth": 3}));
@@ -59,11 +59,12 @@ fn jobs_that_wait_are_told_from_those_in_work_and_those_that_wait_for_a_retry() 
     let busy = client.submit_url(&site.put("/busy", Page::status("503 Service Unavailable")));
     client.submit_url(&site.put("/stuck", Page::new("text/plain", "stuck").stalls_after(2)));
     let worker = Worker::start(&stack.nats.address(), &settings);
-    ready(&worker.health);
-    let shown = shows(client, "one job in work, one that waits for a retry", |queue| {
-        let lane = &queue["lanes"]["interactive"];
-        lane["in_work"] == 1 && lane["waiting_for_retry"] == 1
-    });
+    wait_until_ready(&worker.health);
+    let shown =
+        wait_until_queue_shows(client, "one job in work, one that waits for a retry", |queue| {
+            let lane = &queue["lanes"]["interactive"];
+            lane["in_work"] == 1 && lane["waiting_for_retry"] == 1
+        });
     let lane = &shown["lanes"]["interactive"];
     assert_fields(lane, json!({"depth": 2, "waiting": 0}));
     let worker_view = &shown["workers"][0];
@@ -72,32 +73,37 @@ fn jobs_that_wait_are_told_from_those_in_work_and_those_that_wait_for_a_retry() 
     assert!(worker_view["seen_at"].is_string(), "{shown}");
     let job = client.get(&format!("/v1/jobs/{busy}")).json();
     assert!(job["next_attempt_at"].is_string(), "{job}");
-    shows(client, "the bulk lane is empty", |queue| queue["lanes"]["bulk"]["depth"] == 0);
+    wait_until_queue_shows(client, "the bulk lane is empty", |queue| {
+        queue["lanes"]["bulk"]["depth"] == 0
+    });
 }
 
 #[test]
 fn workers_that_leave_or_die_are_seen_no_more() {
     let mut stack = Stack::with(1, 3, &[]);
-    shows(stack.client(), "three workers", |queue| queue["workers_seen"] == 3);
+    wait_until_queue_shows(stack.client(), "three workers", |queue| queue["workers_seen"] == 3);
     assert!(stack.workers[0].process.stop().success());
-    let left = queue(stack.client());
+    let left = get_queue(stack.client());
     assert_eq!(left["workers_seen"], 2, "one that leaves says so: {left}");
     stack.workers[1].process.kill();
-    let shown = shows(stack.client(), "one worker", |queue| queue["workers_seen"] == 1);
+    let shown =
+        wait_until_queue_shows(stack.client(), "one worker", |queue| queue["workers_seen"] == 1);
     assert_eq!(array_length(&shown["workers"]), 1);
 }
 
 #[test]
 fn deliveries_that_were_repeated_are_counted() {
     let mut stack = Stack::with(1, 1, &[]);
-    wordmill_tests::admin::Admin::of(&stack.nats).set_ack_wait(Duration::from_secs(3));
+    wordmill_tests::admin::Admin::connect(&stack.nats).set_ack_wait(Duration::from_secs(3));
     let (site, client) = (Site::start(), stack.client().clone());
     client.submit_url(&site.put("/stuck", Page::new("text/plain", "stuck").stalls_after(2)));
-    shows(&client, "it is in work", |queue| queue["lanes"]["interactive"]["in_work"] == 1);
+    wait_until_queue_shows(&client, "it is in work", |queue| {
+        queue["lanes"]["interactive"]["in_work"] == 1
+    });
     stack.workers[0].process.kill();
     let worker = Worker::start(&stack.nats.address(), &[]);
-    ready(&worker.health);
-    let shown = shows(&client, "it was handed out again", |queue| {
+    wait_until_ready(&worker.health);
+    let shown = wait_until_queue_shows(&client, "it was handed out again", |queue| {
         queue["lanes"]["interactive"]["redelivered"] == 1
     });
     assert_eq!(shown["lanes"]["interactive"]["depth"], 1, "{shown}");
@@ -107,6 +113,6 @@ fn deliveries_that_were_repeated_are_counted() {
 fn without_a_broker_nobody_knows() {
     let mut stack = Stack::with(1, 0, &[]);
     stack.nats.process.kill();
-    stack.client().get("/v1/queue").problem(503, "broker_unavailable");
-    stack.client().get("/v1/jobs").problem(503, "broker_unavailable");
+    stack.client().get("/v1/queue").expect_problem(503, "broker_unavailable");
+    stack.client().get("/v1/jobs").expect_problem(503, "broker_unavailable");
 }

@@ -10,16 +10,18 @@ use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::certificates::Authority;
 use wordmill_tests::cluster::Cluster;
 use wordmill_tests::receiver::{Receiver, Reply};
-use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
+use wordmill_tests::stack::{Gateway, Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-use crate::webhooks::delivery::{QUICK, SECRET, secret, settled, shown};
+use crate::webhooks::delivery::{
+    FAST_RETRIES, SECRET, get_webhook, public_receiver_secret, wait_until_settled,
+};
 
 const NDJSON: [(&str, &str); 1] = [("content-type", "application/x-ndjson")];
 
 #[test]
 fn a_batch_and_a_line_of_it_are_told_of_by_themselves() {
-    let (stack, receiver) = (Stack::with(1, 1, &QUICK), Receiver::start());
+    let (stack, receiver) = (Stack::with(1, 1, &FAST_RETRIES), Receiver::start());
     let client = stack.client();
     let line = json!({"text": "the river", "webhook": {"url": receiver.url("/line")}});
     let body = format!("{line}\n{{\"text\": \"the mill\"}}\n");
@@ -31,10 +33,10 @@ fn a_batch_and_a_line_of_it_are_told_of_by_themselves() {
     let [line, batch, silent] = ids.map(|id| id.as_str().expect("an id"));
 
     for (path, job_id, kind, words) in [("/line", line, "text", 2), ("/batch", batch, "batch", 4)] {
-        let told = receiver.wait_for(path, 1, LIMIT).remove(0);
-        assert!(told.is_signed_with(&secret()), "{told:?}");
-        assert_eq!(told.header("webhook-id"), job_id);
-        let body = told.json();
+        let request = receiver.wait_for_requests(path, 1, LIMIT).remove(0);
+        assert!(request.is_signed_with(&public_receiver_secret()), "{request:?}");
+        assert_eq!(request.header("webhook-id"), job_id);
+        let body = request.json();
         assert_eq!(body["type"], "job.succeeded", "{body}");
         let data = &body["data"];
         assert_fields(data, json!({"job_id": job_id, "lane": "bulk"}));
@@ -43,15 +45,15 @@ fn a_batch_and_a_line_of_it_are_told_of_by_themselves() {
         // Where it says that the words are.
         let result = client.get(data["links"]["result"].as_str().expect("a link")).json();
         assert_eq!(result["totals"]["words"], words, "{result}");
-        assert_eq!(settled(client, job_id)["status"], "delivered");
+        assert_eq!(wait_until_settled(client, job_id)["status"], "delivered");
     }
-    let seen = client.get(&format!("/v1/batches/{batch}")).json();
-    assert_eq!(seen["webhook"]["url"], receiver.url("/batch"), "{seen}");
+    let batch_view = client.get(&format!("/v1/batches/{batch}")).json();
+    assert_eq!(batch_view["webhook"]["url"], receiver.url("/batch"), "{batch_view}");
     assert!(client.get(&format!("/v1/jobs/{silent}")).json()["webhook"].is_null());
     let again = client.send("POST", &format!("/v1/jobs/{batch}/webhook"), &[], b"");
     assert_eq!(again.status, 202, "{again:?}");
-    receiver.wait_for("/batch", 2, LIMIT);
-    assert_eq!(receiver.received("/line").len(), 1);
+    receiver.wait_for_requests("/batch", 2, LIMIT);
+    assert_eq!(receiver.requests("/line").len(), 1);
 }
 
 #[test]
@@ -61,7 +63,7 @@ fn receivers_speak_https_with_certificates_that_the_worker_trusts() {
     let trusted = folder.path().join("authorities.pem");
     fs::write(&trusted, &ours.pem).expect("written");
     let trusted = ("SSL_CERT_FILE", trusted.to_str().expect("a path"));
-    let settings = [&QUICK[..], &[trusted]].concat();
+    let settings = [&FAST_RETRIES[..], &[trusted]].concat();
     let stack = Stack::with(1, 1, &settings);
     let client = stack.client();
     let submit = |receiver: &Receiver| {
@@ -69,9 +71,9 @@ fn receivers_speak_https_with_certificates_that_the_worker_trusts() {
     };
     let good = Receiver::start_with(&ours.certify("127.0.0.1"));
     let job_id = submit(&good);
-    assert_eq!(settled(client, &job_id)["status"], "delivered");
-    let told = good.received("/hook").remove(0);
-    assert!(told.is_signed_with(&secret()), "{told:?}");
+    assert_eq!(wait_until_settled(client, &job_id)["status"], "delivered");
+    let request = good.requests("/hook").remove(0);
+    assert!(request.is_signed_with(&public_receiver_secret()), "{request:?}");
 
     // Of an authority that nobody knows, of another name, of another time.
     for certified in
@@ -80,12 +82,12 @@ fn receivers_speak_https_with_certificates_that_the_worker_trusts() {
         let bad = Receiver::start_with(&certified);
         let job_id = submit(&bad);
         let failed = wait_for("an attempt fails", LIMIT, || {
-            let webhook = shown(client, &job_id);
+            let webhook = get_webhook(client, &job_id);
             webhook["attempts"][0]["failure"].is_object().then_some(webhook)
         });
         assert_eq!(failed["attempts"][0]["failure"]["code"], "fetch_tls", "{failed}");
         assert!(failed["attempts"][0]["status_code"].is_null(), "{failed}");
-        assert!(bad.received("/hook").is_empty());
+        assert!(bad.requests("/hook").is_empty());
     }
 }
 
@@ -99,7 +101,7 @@ fn a_webhook_outlives_the_server_that_leads_its_queue() {
     let mut cluster = Cluster::start(3);
     cluster.provision(&[]);
     let addresses = cluster.addresses();
-    let admin = Admin::at(&addresses);
+    let admin = Admin::connect_to_any(&addresses);
     // What a server that dies has not acknowledged comes again soon.
     admin.set_ack_wait(Duration::from_secs(2));
     admin.set_ack_wait_of("WEBHOOKS", &["webhooks"], Duration::from_secs(2));
@@ -107,45 +109,48 @@ fn a_webhook_outlives_the_server_that_leads_its_queue() {
         let all = addresses.join(",");
         (Gateway::start(&all, &SETTINGS), Worker::start(&all, &SETTINGS))
     };
-    ready(&gateway.client);
-    ready(&worker.health);
+    wait_until_ready(&gateway.client);
+    wait_until_ready(&worker.health);
     let (client, receiver) = (&gateway.client, Receiver::start());
     let submit =
         |path: &str| client.submit(&json!({"text": "a b", "webhook": {"url": receiver.url(path)}}));
-    let told = submit("/first");
-    assert_eq!(settled(client, &told)["status"], "delivered");
+    let requests = submit("/first");
+    assert_eq!(wait_until_settled(client, &requests)["status"], "delivered");
 
     let busy = Reply::Status("503 Service Unavailable", "");
-    receiver.answer("/hook", &[busy, Reply::Status("204 No Content", "")]);
+    receiver.set_replies("/hook", &[busy, Reply::Status("204 No Content", "")]);
     let job_id = submit("/hook");
-    receiver.wait_for("/hook", 1, LIMIT);
+    receiver.wait_for_requests("/hook", 1, LIMIT);
     // The next attempt is due in a moment.
     let leader = admin.leader("WEBHOOKS");
     let index = (0..addresses.len()).find(|index| leader == format!("n{index}"));
     let index = index.expect("somebody leads");
     cluster.nodes[index].process.kill();
-    receiver.wait_for("/hook", 2, LIMIT);
+    receiver.wait_for_requests("/hook", 2, LIMIT);
     wait_for("it is known to be delivered", LIMIT, || {
         // While there is no leader nobody can say.
         let answer = client.get(&format!("/v1/jobs/{job_id}"));
         (answer.status == 200 && answer.json()["webhook"]["status"] == "delivered").then_some(())
     });
-    let received = receiver.received("/hook");
-    assert!(received.iter().all(|one| one.is_signed_with(&secret())), "{received:?}");
+    let received = receiver.requests("/hook");
+    assert!(
+        received.iter().all(|one| one.is_signed_with(&public_receiver_secret())),
+        "{received:?}"
+    );
     // And those that come after it.
     let next = wait_for("the queue takes jobs again", LIMIT, || {
         let body = json!({"text": "a b", "webhook": {"url": receiver.url("/next")}});
         let answer = client.post("/v1/jobs", &body);
         (answer.status == 202).then(|| answer.json()["job_id"].as_str().expect("an id").to_owned())
     });
-    receiver.wait_for("/next", 1, LIMIT);
+    receiver.wait_for_requests("/next", 1, LIMIT);
     wait_for("it is known to be delivered", LIMIT, || {
         let answer = client.get(&format!("/v1/jobs/{next}"));
         (answer.status == 200 && answer.json()["webhook"]["status"] == "delivered").then_some(())
     });
     cluster.nodes[index].restart();
     cluster.wait_until_healthy();
-    let again = client.send("POST", &format!("/v1/jobs/{told}/webhook"), &[], b"");
+    let again = client.send("POST", &format!("/v1/jobs/{requests}/webhook"), &[], b"");
     assert_eq!(again.status, 202, "{again:?}");
-    receiver.wait_for("/first", 2, LIMIT);
+    receiver.wait_for_requests("/first", 2, LIMIT);
 }

@@ -11,7 +11,7 @@ use wordmill_tests::keyring::Keyring;
 use wordmill_tests::process::binary;
 use wordmill_tests::receiver::{Receiver, Reply};
 use wordmill_tests::site::{Page, Site, closed_port};
-use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
+use wordmill_tests::stack::{Gateway, Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
 /// The main secret.
@@ -19,14 +19,14 @@ pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// The one that comes after it.
 const NEW_SECRET: &str = "fedcba9876543210fedcba9876543210";
 /// Settings with which a receiver is tried again soon.
-pub const QUICK: [(&str, &str); 2] =
+pub const FAST_RETRIES: [(&str, &str); 2] =
     [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "50ms")];
 
 const OK: Reply = Reply::Status("204 No Content", "");
 const BUSY: Reply = Reply::Status("503 Service Unavailable", "");
 
 /// Returns what the receivers of an owner verify with, as the operator's command prints it.
-fn secrets(owner: &str, main: &str) -> Vec<String> {
+fn receiver_secrets(owner: &str, main: &str) -> Vec<String> {
     let mut command = Command::new(binary("wordmill-gateway"));
     command.args(["webhook", "secret", "--owner", owner]).env("WORDMILL_WEBHOOK_SECRETS", main);
     let output = command.output().expect("the command runs");
@@ -35,31 +35,31 @@ fn secrets(owner: &str, main: &str) -> Vec<String> {
 }
 
 /// Returns the one of whoever has no key.
-pub fn secret() -> String {
-    secrets("public", SECRET).remove(0)
+pub fn public_receiver_secret() -> String {
+    receiver_secrets("public", SECRET).remove(0)
 }
 
 /// Returns the webhook as the job shows it.
-pub fn shown(client: &Client, job_id: &str) -> Value {
+pub fn get_webhook(client: &Client, job_id: &str) -> Value {
     let answer = client.get(&format!("/v1/jobs/{job_id}"));
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["webhook"].clone()
 }
 
 /// Waits until nothing more is done about a webhook, and returns it.
-pub fn settled(client: &Client, job_id: &str) -> Value {
+pub fn wait_until_settled(client: &Client, job_id: &str) -> Value {
     wait_for(&format!("the webhook of {job_id} is settled"), LIMIT, || {
-        Some(shown(client, job_id)).filter(|webhook| webhook["status"] != "waiting")
+        Some(get_webhook(client, job_id)).filter(|webhook| webhook["status"] != "waiting")
     })
 }
 
-fn again(client: &Client, job_id: &str) -> wordmill_tests::client::Answer {
+fn resend(client: &Client, job_id: &str) -> wordmill_tests::client::Answer {
     client.send("POST", &format!("/v1/jobs/{job_id}/webhook"), &[], b"")
 }
 
 #[test]
 fn every_end_of_a_job_is_told_signed_as_the_standard_has_it() {
-    let stack = Stack::with(1, 1, &QUICK);
+    let stack = Stack::with(1, 1, &FAST_RETRIES);
     let (site, receiver) = (Site::start(), Receiver::start());
     let client = stack.client();
     let missing = site.put("/missing", Page::status("404 Not Found"));
@@ -77,14 +77,14 @@ fn every_end_of_a_job_is_told_signed_as_the_standard_has_it() {
         let job = client.get(&format!("/v1/jobs/{cancelled}")).json();
         (job["status"] == "running").then_some(())
     });
-    assert_eq!(shown(client, &cancelled)["status"], "waiting");
+    assert_eq!(get_webhook(client, &cancelled)["status"], "waiting");
     assert_eq!(client.send("POST", &format!("/v1/jobs/{cancelled}/cancel"), &[], b"").status, 200);
     let headers = [("content-type", "text/plain")];
     let path = format!("/v1/jobs?webhook={}", receiver.url("/document"));
     let document = client.send("POST", &path, &headers, b"a document of five words").json();
     let document = document["job_id"].as_str().expect("an id").to_owned();
 
-    let secret = secret();
+    let secret = public_receiver_secret();
     assert!(secret.starts_with("whsec_"), "{secret}");
     for (path, job_id, kind) in [
         ("/counted", &counted, "job.succeeded"),
@@ -93,16 +93,16 @@ fn every_end_of_a_job_is_told_signed_as_the_standard_has_it() {
         ("/cancelled", &cancelled, "job.cancelled"),
         ("/document", &document, "job.succeeded"),
     ] {
-        let told = receiver.wait_for(path, 1, LIMIT).remove(0);
-        assert_eq!(told.method, "POST", "{told:?}");
-        assert_eq!(told.header("content-type"), "application/json");
-        assert_eq!(told.header("webhook-id"), job_id);
-        assert!(told.header("user-agent").starts_with("wordmill/"), "{told:?}");
-        assert!(told.is_signed_with(&secret), "{told:?}");
-        let wrong = secrets("public", NEW_SECRET).remove(0);
-        assert!(!told.is_signed_with(&wrong), "{told:?}");
-        assert!(told.body.len() < 20_000);
-        let (body, job) = (told.json(), client.get(&format!("/v1/jobs/{job_id}")).json());
+        let request = receiver.wait_for_requests(path, 1, LIMIT).remove(0);
+        assert_eq!(request.method, "POST", "{request:?}");
+        assert_eq!(request.header("content-type"), "application/json");
+        assert_eq!(request.header("webhook-id"), job_id);
+        assert!(request.header("user-agent").starts_with("wordmill/"), "{request:?}");
+        assert!(request.is_signed_with(&secret), "{request:?}");
+        let wrong = receiver_secrets("public", NEW_SECRET).remove(0);
+        assert!(!request.is_signed_with(&wrong), "{request:?}");
+        assert!(request.body.len() < 20_000);
+        let (body, job) = (request.json(), client.get(&format!("/v1/jobs/{job_id}")).json());
         assert_eq!(body["type"], kind, "{body}");
         assert_eq!(body["timestamp"], job["finished_at"], "{body}");
         for field in
@@ -112,7 +112,7 @@ fn every_end_of_a_job_is_told_signed_as_the_standard_has_it() {
         }
         assert_eq!(body["data"]["links"]["self"], format!("/v1/jobs/{job_id}"));
         assert_eq!(body["data"]["top_words"], Value::Null, "{body}");
-        let webhook = settled(client, job_id);
+        let webhook = wait_until_settled(client, job_id);
         assert_eq!(webhook["status"], "delivered", "{webhook}");
         assert_eq!(webhook["url"], receiver.url(path));
         assert_eq!(webhook["next_attempt_at"], Value::Null, "{webhook}");
@@ -120,21 +120,21 @@ fn every_end_of_a_job_is_told_signed_as_the_standard_has_it() {
         assert_eq!(attempts.len(), 1, "{webhook}");
         assert_fields(&attempts[0], json!({"number": 1, "status_code": 204}));
         assert!(attempts[0]["failure"].is_null() && attempts[0]["at"].is_string(), "{webhook}");
-        assert_eq!(receiver.received(path).len(), 1);
+        assert_eq!(receiver.requests(path).len(), 1);
     }
-    assert_eq!(receiver.received("/dead")[0].json()["data"]["dead_lettered"], true);
-    let admin = Admin::of(&stack.nats);
+    assert_eq!(receiver.requests("/dead")[0].json()["data"]["dead_lettered"], true);
+    let admin = Admin::connect(&stack.nats);
     admin.wait_until_idle();
-    wait_for("nothing waits", LIMIT, || (admin.messages("WEBHOOKS") == 0).then_some(()));
+    wait_for("nothing waits", LIMIT, || (admin.message_count("WEBHOOKS") == 0).then_some(()));
     // Whoever asked for none is told nothing, and shown none.
     let silent = client.submit(&json!({"text": "hush"}));
-    assert_eq!(client.finished(&silent, LIMIT)["webhook"], Value::Null);
-    again(client, &silent).problem(409, "webhook_not_requested");
+    assert_eq!(client.wait_until_final(&silent, LIMIT)["webhook"], Value::Null);
+    resend(client, &silent).expect_problem(409, "webhook_not_requested");
 }
 
 #[test]
 fn a_receiver_that_fails_is_tried_again_and_every_attempt_is_shown() {
-    let settings = [&QUICK[..], &[("WORDMILL_WEBHOOK_TIMEOUT", "1s")]].concat();
+    let settings = [&FAST_RETRIES[..], &[("WORDMILL_WEBHOOK_TIMEOUT", "1s")]].concat();
     let stack = Stack::with(1, 1, &settings);
     let (receiver, client) = (Receiver::start(), stack.client());
     let elsewhere = receiver.url("/elsewhere");
@@ -147,36 +147,36 @@ fn a_receiver_that_fails_is_tried_again_and_every_attempt_is_shown() {
         BUSY,
         OK,
     ];
-    receiver.answer("/hook", &replies);
+    receiver.set_replies("/hook", &replies);
     let job_id = client.submit(&json!({"text": "a b", "webhook": {"url": receiver.url("/hook")}}));
-    let told = receiver.wait_for("/hook", 6, LIMIT);
-    let webhook = settled(client, &job_id);
+    let requests = receiver.wait_for_requests("/hook", 6, LIMIT);
+    let webhook = wait_until_settled(client, &job_id);
     let attempts = webhook["attempts"].as_array().expect("attempts");
     let codes: Vec<&Value> = attempts.iter().map(|attempt| &attempt["status_code"]).collect();
     assert_eq!(json!(codes), json!([500, 404, 307, null, 503, 204]), "{webhook}");
     assert_eq!(attempts[3]["failure"]["code"], "fetch_timeout", "{webhook}");
     assert_eq!(webhook["status"], "delivered", "{webhook}");
-    assert!(receiver.received("/elsewhere").is_empty(), "redirects are not followed");
-    for request in &told {
+    assert!(receiver.requests("/elsewhere").is_empty(), "redirects are not followed");
+    for request in &requests {
         // Each is signed anew; what is said, and its name, stay the same.
-        assert!(request.is_signed_with(&secret()), "{request:?}");
+        assert!(request.is_signed_with(&public_receiver_secret()), "{request:?}");
         assert_eq!(request.header("webhook-id"), job_id);
-        assert_eq!(request.body, told[0].body);
+        assert_eq!(request.body, requests[0].body);
     }
 }
 
 #[test]
 fn a_receiver_that_never_answers_is_given_up_after_ten_attempts() {
-    let stack = Stack::with(1, 1, &QUICK);
+    let stack = Stack::with(1, 1, &FAST_RETRIES);
     let (receiver, client) = (Receiver::start(), stack.client());
-    receiver.answer("/busy", &[BUSY]);
+    receiver.set_replies("/busy", &[BUSY]);
     let submit = |url: &str| client.submit(&json!({"text": "a b", "webhook": {"url": url}}));
     let busy = submit(&receiver.url("/busy"));
     let nobody = submit(&closed_port());
     for (job_id, status_code, code) in
         [(&busy, json!(503), Value::Null), (&nobody, Value::Null, json!("fetch_connect"))]
     {
-        let webhook = settled(client, job_id);
+        let webhook = wait_until_settled(client, job_id);
         assert_eq!(webhook["status"], "failed", "{webhook}");
         let attempts = webhook["attempts"].as_array().expect("attempts");
         assert_eq!(attempts.len(), 10, "{webhook}");
@@ -186,7 +186,7 @@ fn a_receiver_that_never_answers_is_given_up_after_ten_attempts() {
             assert_eq!(attempt["failure"]["code"], code, "{webhook}");
         }
     }
-    assert_eq!(receiver.received("/busy").len(), 10);
+    assert_eq!(receiver.requests("/busy").len(), 10);
     // The job itself is as good as any.
     assert_eq!(client.get(&format!("/v1/jobs/{busy}")).json()["status"], "succeeded");
 }
@@ -200,19 +200,19 @@ fn a_receiver_that_is_gone_is_left_alone_and_a_wish_to_wait_is_met() {
     ];
     let stack = Stack::with(1, 1, &settings);
     let (receiver, client) = (Receiver::start(), stack.client());
-    receiver.answer("/gone", &[Reply::Status("410 Gone", "")]);
+    receiver.set_replies("/gone", &[Reply::Status("410 Gone", "")]);
     let later = Reply::Status("429 Too Many Requests", "Retry-After: 1800");
-    receiver.answer("/later", &[later]);
+    receiver.set_replies("/later", &[later]);
     let submit = |path| {
         let url = receiver.url(path);
         client.submit(&json!({"text": "a b", "webhook": {"url": url}}))
     };
     let (gone, waits) = (submit("/gone"), submit("/later"));
-    let webhook = settled(client, &gone);
+    let webhook = wait_until_settled(client, &gone);
     assert_eq!(webhook["status"], "disabled", "{webhook}");
     assert_eq!(webhook["attempts"][0]["status_code"], 410, "{webhook}");
     let webhook = wait_for("the first attempt is over", LIMIT, || {
-        Some(shown(client, &waits)).filter(|it| it["attempts"][0]["status_code"] == 429)
+        Some(get_webhook(client, &waits)).filter(|it| it["attempts"][0]["status_code"] == 429)
     });
     assert_eq!(webhook["status"], "waiting", "{webhook}");
     let at = |text: &Value| {
@@ -224,49 +224,54 @@ fn a_receiver_that_is_gone_is_left_alone_and_a_wish_to_wait_is_met() {
     };
     let wait = at(&webhook["next_attempt_at"]) - at(&webhook["attempts"][0]["at"]);
     assert!((29..=31).contains(&wait.rem_euclid(24 * 60)), "{webhook}");
-    assert_eq!(receiver.received("/gone").len(), 1);
-    assert_eq!(receiver.received("/later").len(), 1);
+    assert_eq!(receiver.requests("/gone").len(), 1);
+    assert_eq!(receiver.requests("/later").len(), 1);
 }
 
 #[test]
 fn a_webhook_can_be_sent_again_once_its_job_is_final() {
-    let stack = Stack::with(1, 1, &QUICK);
+    let stack = Stack::with(1, 1, &FAST_RETRIES);
     let (site, receiver, client) = (Site::start(), Receiver::start(), stack.client());
-    receiver.answer("/hook", &[Reply::Status("410 Gone", ""), BUSY, OK]);
+    receiver.set_replies("/hook", &[Reply::Status("410 Gone", ""), BUSY, OK]);
     let job_id = client.submit(&json!({"text": "a b", "webhook": {"url": receiver.url("/hook")}}));
-    assert_eq!(settled(client, &job_id)["status"], "disabled");
-    let answer = again(client, &job_id);
+    assert_eq!(wait_until_settled(client, &job_id)["status"], "disabled");
+    let answer = resend(client, &job_id);
     assert_eq!(answer.status, 202, "{answer:?}");
     assert_eq!(answer.json()["webhook"]["status"], "waiting", "{answer:?}");
     assert_eq!(answer.json()["webhook"]["attempts"], json!([]), "{answer:?}");
-    let told = receiver.wait_for("/hook", 3, LIMIT);
-    let webhook = settled(client, &job_id);
+    let requests = receiver.wait_for_requests("/hook", 3, LIMIT);
+    let webhook = wait_until_settled(client, &job_id);
     assert_eq!(webhook["status"], "delivered", "{webhook}");
     assert_eq!(array_length(&webhook["attempts"]), 2, "{webhook}");
-    assert!(told.iter().all(|one| one.header("webhook-id") == job_id && one.body == told[0].body));
+    assert!(
+        requests
+            .iter()
+            .all(|one| one.header("webhook-id") == job_id && one.body == requests[0].body)
+    );
     // Again, although it was delivered.
-    assert_eq!(again(client, &job_id).status, 202);
-    receiver.wait_for("/hook", 4, LIMIT);
+    assert_eq!(resend(client, &job_id).status, 202);
+    receiver.wait_for_requests("/hook", 4, LIMIT);
 
     let stuck = site.put("/stuck", Page::new("text/plain", "stuck in the middle").stalls_after(5));
     let hook = json!({"url": receiver.url("/other")});
     let running = client.submit(&json!({"url": stuck, "webhook": hook}));
-    again(client, &running).problem(409, "job_not_finished");
-    again(client, "0198f0c2-0000-7000-8000-000000000000").problem(404, "job_not_found");
-    again(client, "x").problem(400, "invalid_job_id");
+    resend(client, &running).expect_problem(409, "job_not_finished");
+    resend(client, "0198f0c2-0000-7000-8000-000000000000").expect_problem(404, "job_not_found");
+    resend(client, "x").expect_problem(400, "invalid_job_id");
 
     // Deleted, it is neither shown nor sent, and leaves nothing.
-    settled(client, &job_id);
+    wait_until_settled(client, &job_id);
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{job_id}"), &[], b"").status, 204);
-    again(client, &job_id).problem(410, "result_expired");
-    let admin = Admin::of(&stack.nats);
-    let state = admin.last("KV_webhook_state", &format!("$KV.webhook_state.public.{job_id}"));
+    resend(client, &job_id).expect_problem(410, "result_expired");
+    let admin = Admin::connect(&stack.nats);
+    let state =
+        admin.last_message("KV_webhook_state", &format!("$KV.webhook_state.public.{job_id}"));
     assert_eq!(state.map(|(payload, _)| payload), Some(String::new()), "only its marker is left");
 }
 
 #[test]
 fn what_cannot_be_a_webhook_is_refused_before_anything_is_queued() {
-    let stack = Stack::with(1, 0, &QUICK);
+    let stack = Stack::with(1, 0, &FAST_RETRIES);
     let client = stack.client();
     let long = format!("http://example.org/{}", "a".repeat(9000));
     for (url, detail) in [
@@ -277,7 +282,7 @@ fn what_cannot_be_a_webhook_is_refused_before_anything_is_queued() {
         (&long, "longer than"),
     ] {
         let refused = client.post("/v1/jobs", &json!({"text": "a", "webhook": {"url": url}}));
-        let problem = refused.problem(422, "invalid_webhook");
+        let problem = refused.expect_problem(422, "invalid_webhook");
         assert!(problem["detail"].as_str().expect("text").contains(detail), "{problem}");
     }
     for webhook in [json!("http://example.org/"), json!({}), json!({"url": "http://a.b", "x": 1})] {
@@ -286,8 +291,8 @@ fn what_cannot_be_a_webhook_is_refused_before_anything_is_queued() {
     }
     let body = [("content-type", "text/plain")];
     let refused = client.send("POST", "/v1/jobs?webhook=nowhere", &body, b"a document");
-    refused.problem(422, "invalid_webhook");
-    assert_eq!(Admin::of(&stack.nats).messages("JOBS"), 0);
+    refused.expect_problem(422, "invalid_webhook");
+    assert_eq!(Admin::connect(&stack.nats).message_count("JOBS"), 0);
 
     // Two bodies that differ in nothing but the webhook are two requests.
     let named = [("content-type", "application/json"), ("idempotency-key", "one")];
@@ -295,25 +300,28 @@ fn what_cannot_be_a_webhook_is_refused_before_anything_is_queued() {
     let send = |url| client.send("POST", "/v1/jobs", &named, hook(url).as_bytes());
     assert_eq!(send("http://example.org/a").status, 202);
     assert_eq!(send("http://example.org/a").status, 202);
-    send("http://example.org/b").problem(422, "idempotency_key_reused");
+    send("http://example.org/b").expect_problem(422, "idempotency_key_reused");
 
     let without = Gateway::start(&stack.nats.address(), &[]);
-    ready(&without.client);
+    wait_until_ready(&without.client);
     let hook = json!({"text": "a", "webhook": {"url": "http://example.org/"}});
-    without.client.post("/v1/jobs", &hook).problem(422, "webhooks_disabled");
+    without.client.post("/v1/jobs", &hook).expect_problem(422, "webhooks_disabled");
 }
 
 #[test]
 fn an_address_that_is_not_allowed_is_never_dialled() {
-    let stack =
-        Stack::with(1, 1, &[&QUICK[..], &[("WORDMILL_FETCH_ALLOW", "127.0.0.1/32")]].concat());
+    let stack = Stack::with(
+        1,
+        1,
+        &[&FAST_RETRIES[..], &[("WORDMILL_FETCH_ALLOW", "127.0.0.1/32")]].concat(),
+    );
     let (receiver, trap) = (Receiver::start(), Site::start_on("127.0.0.2:0"));
     let submit =
         |url: String| stack.client().submit(&json!({"text": "a b", "webhook": {"url": url}}));
     let fine = submit(receiver.url("/hook"));
-    assert_eq!(settled(stack.client(), &fine)["status"], "delivered");
+    assert_eq!(wait_until_settled(stack.client(), &fine)["status"], "delivered");
     let blocked = submit(trap.url("/hook"));
-    let webhook = settled(stack.client(), &blocked);
+    let webhook = wait_until_settled(stack.client(), &blocked);
     assert_eq!(webhook["status"], "failed", "{webhook}");
     assert_eq!(webhook["attempts"][0]["failure"]["code"], "url_blocked", "{webhook}");
     assert_eq!(array_length(&webhook["attempts"]), 1, "{webhook}");
@@ -323,22 +331,22 @@ fn an_address_that_is_not_allowed_is_never_dialled() {
 #[test]
 fn secrets_are_exchanged_without_a_receiver_that_rejects() {
     let both = format!("{NEW_SECRET},{SECRET}");
-    let stack = Stack::with(1, 0, &QUICK);
+    let stack = Stack::with(1, 0, &FAST_RETRIES);
     let (receiver, client) = (Receiver::start(), stack.client());
-    let [old] = secrets("public", SECRET).try_into().expect("one secret");
-    let [new] = secrets("public", NEW_SECRET).try_into().expect("one secret");
-    assert_eq!(secrets("public", &both), [new.clone(), old.clone()]);
-    assert_ne!(secrets("a", SECRET)[0], old);
+    let [old] = receiver_secrets("public", SECRET).try_into().expect("one secret");
+    let [new] = receiver_secrets("public", NEW_SECRET).try_into().expect("one secret");
+    assert_eq!(receiver_secrets("public", &both), [new.clone(), old.clone()]);
+    assert_ne!(receiver_secrets("a", SECRET)[0], old);
     for (main, is_old, is_new) in
         [(SECRET, true, false), (&both, true, true), (NEW_SECRET, false, true)]
     {
         let worker = Worker::start(&stack.nats.address(), &[("WORDMILL_WEBHOOK_SECRETS", main)]);
-        ready(&worker.health);
+        wait_until_ready(&worker.health);
         let path = format!("/{is_old}-{is_new}");
         client.submit(&json!({"text": "a b", "webhook": {"url": receiver.url(&path)}}));
-        let told = receiver.wait_for(&path, 1, LIMIT).remove(0);
-        assert_eq!(told.is_signed_with(&old), is_old);
-        assert_eq!(told.is_signed_with(&new), is_new);
+        let request = receiver.wait_for_requests(&path, 1, LIMIT).remove(0);
+        assert_eq!(request.is_signed_with(&old), is_old);
+        assert_eq!(request.is_signed_with(&new), is_new);
     }
 }
 
@@ -347,16 +355,16 @@ fn owners_sign_with_secrets_of_their_own_and_see_only_their_own_webhooks() {
     let mut keys = Keyring::new();
     let (a, b) = (keys.add("a", &json!({})), keys.add("b", &json!({})));
     let (name, path) = keys.setting();
-    let stack = Stack::with(1, 1, &[&QUICK[..], &[(name, &path)]].concat());
+    let stack = Stack::with(1, 1, &[&FAST_RETRIES[..], &[(name, &path)]].concat());
     let receiver = Receiver::start();
     let (a, b) = (stack.client().with_key(&a), stack.client().with_key(&b));
     let hook = json!({"text": "a b", "webhook": {"url": receiver.url("/a")}});
     let job_id = a.submit(&hook);
-    let told = receiver.wait_for("/a", 1, LIMIT).remove(0);
-    assert!(told.is_signed_with(&secrets("a", SECRET)[0]));
-    assert!(!told.is_signed_with(&secrets("b", SECRET)[0]));
-    settled(&a, &job_id);
-    again(&b, &job_id).problem(404, "job_not_found");
-    assert_eq!(again(&a, &job_id).status, 202);
-    receiver.wait_for("/a", 2, LIMIT);
+    let request = receiver.wait_for_requests("/a", 1, LIMIT).remove(0);
+    assert!(request.is_signed_with(&receiver_secrets("a", SECRET)[0]));
+    assert!(!request.is_signed_with(&receiver_secrets("b", SECRET)[0]));
+    wait_until_settled(&a, &job_id);
+    resend(&b, &job_id).expect_problem(404, "job_not_found");
+    assert_eq!(resend(&a, &job_id).status, 202);
+    receiver.wait_for_requests("/a", 2, LIMIT);
 }

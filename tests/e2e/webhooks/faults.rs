@@ -7,15 +7,15 @@ use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::Rule;
 use wordmill_tests::receiver::{Receiver, Reply};
-use wordmill_tests::stack::{Stack, ready};
+use wordmill_tests::stack::{Stack, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-use crate::webhooks::delivery::{QUICK, SECRET, settled, shown};
+use crate::webhooks::delivery::{FAST_RETRIES, SECRET, get_webhook, wait_until_settled};
 
 const BUSY: Reply = Reply::Status("503 Service Unavailable", "");
 const OK: Reply = Reply::Status("204 No Content", "");
 /// With this, a webhook that failed twice waits for longer than any test.
-const PATIENT: [(&str, &str); 2] =
+const SLOW_RETRIES: [(&str, &str); 2] =
     [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "24h")];
 /// Acknowledgements of webhooks, and of jobs.
 const ACK: &str = "$JS.ACK.WEBHOOKS.";
@@ -24,23 +24,25 @@ const ACK_JOB: &str = "$JS.ACK.JOBS.";
 /// Starts a gateway that sweeps, and a proxy for workers.
 fn start() -> ProxiedStack {
     let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
-    let settings = [&QUICK[..], &sweeper].concat();
+    let settings = [&FAST_RETRIES[..], &sweeper].concat();
     ProxiedStack::start(Proxied::Workers, &settings).with_ack_wait(Duration::from_secs(2))
 }
 
-fn submit(stack: &ProxiedStack, path: &str) -> String {
+fn submit_with_webhook(stack: &ProxiedStack, path: &str) -> String {
     let hook = json!({"url": stack.receiver.url(path)});
     stack.client().submit(&json!({"text": "a b", "webhook": hook}))
 }
 
 /// Waits until nothing waits any more, and counts the requests.
-fn told(stack: &ProxiedStack, path: &str) -> usize {
+fn count_requests_when_settled(stack: &ProxiedStack, path: &str) -> usize {
     stack.admin.wait_until_idle();
-    wait_for("no webhook waits", LIMIT, || (stack.admin.messages("WEBHOOKS") == 0).then_some(()));
-    stack.receiver.received(path).len()
+    wait_for("no webhook waits", LIMIT, || {
+        (stack.admin.message_count("WEBHOOKS") == 0).then_some(())
+    });
+    stack.receiver.requests(path).len()
 }
 
-fn attempts(webhook: &Value) -> usize {
+fn attempt_count(webhook: &Value) -> usize {
     webhook["attempts"].as_array().map_or(0, Vec::len)
 }
 
@@ -57,22 +59,22 @@ fn a_receiver_that_hangs_delays_neither_counting_nor_other_receivers() {
     let client = stack.client();
     // A host is what counts, whatever its port.
     let (dead, alive) = (Receiver::start(), Receiver::start_on("127.0.0.3:0"));
-    dead.answer("/hook", &[Reply::Hang]);
+    dead.set_replies("/hook", &[Reply::Hang]);
     let submit = |receiver: &Receiver| {
         client.submit(&json!({"text": "a b", "webhook": {"url": receiver.url("/hook")}}))
     };
     let hanging: Vec<String> = (0..30).map(|_| submit(&dead)).collect();
-    dead.wait_for("/hook", 2, LIMIT);
+    dead.wait_for_requests("/hook", 2, LIMIT);
     let fine: Vec<String> = (0..10).map(|_| submit(&alive)).collect();
     for job_id in &fine {
-        assert_eq!(settled(client, job_id)["status"], "delivered");
+        assert_eq!(wait_until_settled(client, job_id)["status"], "delivered");
     }
     for job_id in &hanging {
-        assert_eq!(client.finished(job_id, LIMIT)["status"], "succeeded");
-        assert_eq!(shown(client, job_id)["status"], "waiting");
+        assert_eq!(client.wait_until_final(job_id, LIMIT)["status"], "succeeded");
+        assert_eq!(get_webhook(client, job_id)["status"], "waiting");
     }
-    assert_eq!(alive.received("/hook").len(), fine.len());
-    assert_eq!(dead.received("/hook").len(), 2, "no host has more than half of the slots");
+    assert_eq!(alive.requests("/hook").len(), fine.len());
+    assert_eq!(dead.requests("/hook").len(), 2, "no host has more than half of the slots");
 }
 
 #[test]
@@ -81,18 +83,18 @@ fn a_worker_that_dies_before_or_after_the_webhook_is_ordered_leaves_it_to_the_ne
     for (path, rule) in [
         ("/not-ordered", Rule::lose("webhooks.")),
         ("/not-confirmed", Rule::lose_answers("webhooks.")),
-        ("/not-acknowledged", Rule::lose(ACK_JOB).saying("+ACK")),
+        ("/not-acknowledged", Rule::lose(ACK_JOB).containing("+ACK")),
     ] {
-        let met = stack.proxy().on(rule);
+        let handle = stack.proxy().add_rule(rule);
         // It delivers none itself.
         let mut first = stack.start_proxied_worker(&[]);
-        let job_id = submit(&stack, path);
-        wait_for("the first worker is there", LIMIT, || (met.count() > 0).then_some(()));
+        let job_id = submit_with_webhook(&stack, path);
+        wait_for("the first worker is there", LIMIT, || (handle.count() > 0).then_some(()));
         first.process.kill();
         stack.proxy().release();
-        let second = stack.start_direct_worker(&QUICK);
-        assert_eq!(settled(stack.client(), &job_id)["status"], "delivered");
-        assert_eq!(told(&stack, path), 1, "{path}");
+        let second = stack.start_direct_worker(&FAST_RETRIES);
+        assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
+        assert_eq!(count_requests_when_settled(&stack, path), 1, "{path}");
         drop(second);
     }
 }
@@ -100,79 +102,79 @@ fn a_worker_that_dies_before_or_after_the_webhook_is_ordered_leaves_it_to_the_ne
 #[test]
 fn a_worker_that_dies_while_it_delivers_leaves_an_attempt_and_the_next_goes_on() {
     let stack = start();
-    stack.receiver.answer("/hook", &[Reply::Hang, OK]);
-    let mut first =
-        stack.start_proxied_worker(&[&QUICK[..], &[("WORDMILL_WEBHOOK_TIMEOUT", "2s")]].concat());
-    let job_id = submit(&stack, "/hook");
-    stack.receiver.wait_for("/hook", 1, LIMIT);
+    stack.receiver.set_replies("/hook", &[Reply::Hang, OK]);
+    let mut first = stack
+        .start_proxied_worker(&[&FAST_RETRIES[..], &[("WORDMILL_WEBHOOK_TIMEOUT", "2s")]].concat());
+    let job_id = submit_with_webhook(&stack, "/hook");
+    stack.receiver.wait_for_requests("/hook", 1, LIMIT);
     first.process.kill();
-    let _second = stack.start_direct_worker(&QUICK);
-    let told = stack.receiver.wait_for("/hook", 2, LIMIT);
-    let webhook = settled(stack.client(), &job_id);
+    let _second = stack.start_direct_worker(&FAST_RETRIES);
+    let requests = stack.receiver.wait_for_requests("/hook", 2, LIMIT);
+    let webhook = wait_until_settled(stack.client(), &job_id);
     assert_eq!(webhook["status"], "delivered", "{webhook}");
-    assert_eq!(attempts(&webhook), 2, "{webhook}");
+    assert_eq!(attempt_count(&webhook), 2, "{webhook}");
     assert_eq!(webhook["attempts"][0]["failure"]["code"], "worker_crashed", "{webhook}");
-    assert!(told.iter().all(|one| one.header("webhook-id") == job_id));
+    assert!(requests.iter().all(|one| one.header("webhook-id") == job_id));
 }
 
 #[test]
 fn a_worker_that_is_stopped_takes_its_attempt_back() {
     let stack = start();
-    stack.receiver.answer("/hook", &[Reply::Hang, OK]);
+    stack.receiver.set_replies("/hook", &[Reply::Hang, OK]);
     let settings = [("WORDMILL_SHUTDOWN_GRACE", "0s"), ("WORDMILL_WEBHOOK_TIMEOUT", "60s")];
-    let mut first = stack.start_proxied_worker(&[&QUICK[..], &settings].concat());
-    let job_id = submit(&stack, "/hook");
-    stack.receiver.wait_for("/hook", 1, LIMIT);
+    let mut first = stack.start_proxied_worker(&[&FAST_RETRIES[..], &settings].concat());
+    let job_id = submit_with_webhook(&stack, "/hook");
+    stack.receiver.wait_for_requests("/hook", 1, LIMIT);
     assert!(first.process.stop().success());
-    let webhook = shown(stack.client(), &job_id);
+    let webhook = get_webhook(stack.client(), &job_id);
     assert_fields(&webhook, json!({"status": "waiting"}));
-    assert_eq!(attempts(&webhook), 0, "{webhook}");
-    let _second = stack.start_direct_worker(&QUICK);
-    let webhook = settled(stack.client(), &job_id);
+    assert_eq!(attempt_count(&webhook), 0, "{webhook}");
+    let _second = stack.start_direct_worker(&FAST_RETRIES);
+    let webhook = wait_until_settled(stack.client(), &job_id);
     assert_fields(&webhook, json!({"status": "delivered"}));
-    assert_eq!(attempts(&webhook), 1, "{webhook}");
+    assert_eq!(attempt_count(&webhook), 1, "{webhook}");
 }
 
 #[test]
 fn an_end_that_was_not_written_down_is_not_lost() {
     let stack = start();
-    let _worker = stack.start_proxied_worker(&QUICK);
-    let ends = Rule::lose_answers("$KV.webhook_state.").saying("\"under_way\":null").times(1);
-    let met = stack.proxy().on(ends);
-    let job_id = submit(&stack, "/hook");
-    let webhook = settled(stack.client(), &job_id);
+    let _worker = stack.start_proxied_worker(&FAST_RETRIES);
+    let ends = Rule::lose_answers("$KV.webhook_state.").containing("\"under_way\":null").times(1);
+    let handle = stack.proxy().add_rule(ends);
+    let job_id = submit_with_webhook(&stack, "/hook");
+    let webhook = wait_until_settled(stack.client(), &job_id);
     assert_fields(&webhook, json!({"status": "delivered"}));
-    assert_eq!(attempts(&webhook), 1, "{webhook}");
-    assert_eq!(told(&stack, "/hook"), 1);
-    assert_eq!(met.count(), 1);
+    assert_eq!(attempt_count(&webhook), 1, "{webhook}");
+    assert_eq!(count_requests_when_settled(&stack, "/hook"), 1);
+    assert_eq!(handle.count(), 1);
 }
 
 #[test]
 fn however_often_a_webhook_is_ordered_it_is_delivered_once() {
     let stack = start();
-    let _worker = stack.start_proxied_worker(&PATIENT);
-    let job_id = submit(&stack, "/hook");
+    let _worker = stack.start_proxied_worker(&SLOW_RETRIES);
+    let job_id = submit_with_webhook(&stack, "/hook");
     let subject = format!("webhooks.public.{job_id}");
     let order = json!({"format": 1, "round": 0, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"});
-    assert_eq!(settled(stack.client(), &job_id)["status"], "delivered");
+    assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
     // Beyond the duplicate window the stream would take it again, as it does without an id.
     for _ in 0..5 {
         stack.admin.publish(&subject, &order.to_string());
     }
-    assert_eq!(told(&stack, "/hook"), 1);
+    assert_eq!(count_requests_when_settled(&stack, "/hook"), 1);
 
     // While it waits for its next attempt, too.
-    stack.receiver.answer("/busy", &[BUSY]);
-    let job_id = submit(&stack, "/busy");
+    stack.receiver.set_replies("/busy", &[BUSY]);
+    let job_id = submit_with_webhook(&stack, "/busy");
     wait_for("it waits for its third attempt", LIMIT, || {
-        let webhook = shown(stack.client(), &job_id);
-        (attempts(&webhook) == 2 && webhook["attempts"][1]["status_code"] == 503).then_some(())
+        let webhook = get_webhook(stack.client(), &job_id);
+        (attempt_count(&webhook) == 2 && webhook["attempts"][1]["status_code"] == 503).then_some(())
     });
-    let sent_back = stack.proxy().on(Rule::pass(ACK).saying("-NAK"));
+    let sent_back = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
     stack.admin.publish(&format!("webhooks.public.{job_id}"), &order.to_string());
     wait_for("the other order is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
-    assert_eq!(stack.receiver.received("/busy").len(), 2);
-    assert_eq!(attempts(&shown(stack.client(), &job_id)), 2);
+    assert_eq!(stack.receiver.requests("/busy").len(), 2);
+    assert_eq!(attempt_count(&get_webhook(stack.client(), &job_id)), 2);
 
     // A message that is not an order is dropped. One of a newer format waits. Neither delays others.
     stack.admin.publish("webhooks.public.nonsense", "this is no order");
@@ -180,57 +182,58 @@ fn however_often_a_webhook_is_ordered_it_is_delivered_once() {
     let never = "webhooks.public.0198f0c2-0000-7000-8000-000000000000";
     stack.admin.publish(never, &order.to_string());
     wait_for("only the three wait", LIMIT, || {
-        (stack.admin.messages("WEBHOOKS") == 3).then_some(())
+        (stack.admin.message_count("WEBHOOKS") == 3).then_some(())
     });
 }
 
 #[test]
 fn a_full_queue_of_webhooks_holds_up_their_jobs_messages_and_nothing_else() {
     let stack = start();
-    stack.receiver.answer("/busy", &[BUSY]);
-    let _worker = stack.start_proxied_worker(&PATIENT);
-    let first = submit(&stack, "/busy");
-    stack.receiver.wait_for("/busy", 1, LIMIT);
+    stack.receiver.set_replies("/busy", &[BUSY]);
+    let _worker = stack.start_proxied_worker(&SLOW_RETRIES);
+    let first = submit_with_webhook(&stack, "/busy");
+    stack.receiver.wait_for_requests("/busy", 1, LIMIT);
     stack.admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1);
-    let sent_back = stack.proxy().on(Rule::pass(ACK_JOB).saying("-NAK"));
-    let second = submit(&stack, "/hook");
+    let sent_back = stack.proxy().add_rule(Rule::pass(ACK_JOB).containing("-NAK"));
+    let second = submit_with_webhook(&stack, "/hook");
     wait_for("its message is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
     // It is done all the same, and so is what comes after it.
-    assert_eq!(stack.client().finished(&second, LIMIT)["status"], "succeeded");
+    assert_eq!(stack.client().wait_until_final(&second, LIMIT)["status"], "succeeded");
     let other = stack.client().submit(&json!({"text": "a b c"}));
-    assert_eq!(stack.client().finished(&other, LIMIT)["totals"]["words"], 3);
-    assert!(stack.receiver.received("/hook").is_empty());
+    assert_eq!(stack.client().wait_until_final(&other, LIMIT)["totals"]["words"], 3);
+    assert!(stack.receiver.requests("/hook").is_empty());
     let path = format!("/v1/jobs/{second}/webhook");
-    stack.client().send("POST", &path, &[], b"").problem(503, "webhooks_full");
-    assert_eq!(shown(stack.client(), &second)["status"], "waiting");
+    stack.client().send("POST", &path, &[], b"").expect_problem(503, "webhooks_full");
+    assert_eq!(get_webhook(stack.client(), &second)["status"], "waiting");
 
     stack.admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1000);
-    assert_eq!(settled(stack.client(), &second)["status"], "delivered");
+    assert_eq!(wait_until_settled(stack.client(), &second)["status"], "delivered");
     stack.admin.wait_until_idle();
-    assert_eq!(stack.receiver.received("/hook").len(), 1);
-    assert_eq!(shown(stack.client(), &first)["status"], "waiting");
+    assert_eq!(stack.receiver.requests("/hook").len(), 1);
+    assert_eq!(get_webhook(stack.client(), &first)["status"], "waiting");
 }
 
 #[test]
 fn jobs_that_end_without_a_worker_are_told_of_too() {
     let stack = start();
-    let (lost, cancelled) = (submit(&stack, "/lost"), submit(&stack, "/cancelled"));
-    stack.admin.remove("JOBS", &format!("jobs.interactive.public.{lost}"));
+    let (lost, cancelled) =
+        (submit_with_webhook(&stack, "/lost"), submit_with_webhook(&stack, "/cancelled"));
+    stack.admin.remove_message("JOBS", &format!("jobs.interactive.public.{lost}"));
     let cancel = format!("/v1/jobs/{cancelled}/cancel");
     assert_eq!(stack.client().send("POST", &cancel, &[], b"").status, 200);
-    let job = stack.client().finished(&lost, LIMIT);
+    let job = stack.client().wait_until_final(&lost, LIMIT);
     assert_eq!(job["failure"]["code"], "lost", "{job}");
     // The sweeper removes the message of the other.
     stack.admin.wait_until_idle();
-    assert!(stack.receiver.received("/lost").is_empty());
-    let _worker = stack.start_direct_worker(&QUICK);
+    assert!(stack.receiver.requests("/lost").is_empty());
+    let _worker = stack.start_direct_worker(&FAST_RETRIES);
     for (path, kind, job_id) in
         [("/lost", "job.failed", &lost), ("/cancelled", "job.cancelled", &cancelled)]
     {
-        let told = stack.receiver.wait_for(path, 1, LIMIT).remove(0).json();
-        assert_fields(&told, json!({"type": kind, "data.job_id": job_id}));
-        assert_eq!(settled(stack.client(), job_id)["status"], "delivered");
-        assert_eq!(self::told(&stack, path), 1);
+        let request = stack.receiver.wait_for_requests(path, 1, LIMIT).remove(0).json();
+        assert_fields(&request, json!({"type": kind, "data.job_id": job_id}));
+        assert_eq!(wait_until_settled(stack.client(), job_id)["status"], "delivered");
+        assert_eq!(count_requests_when_settled(&stack, path), 1);
     }
 }
 
@@ -239,31 +242,31 @@ fn a_broker_that_comes_back_knows_what_is_still_to_be_told() {
     let settings = [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "3s")];
     let mut stack = Stack::with(1, 1, &settings);
     let receiver = Receiver::start();
-    receiver.answer("/hook", &[BUSY, OK]);
+    receiver.set_replies("/hook", &[BUSY, OK]);
     let hook = json!({"text": "a b", "webhook": {"url": receiver.url("/hook")}});
     let job_id = stack.client().submit(&hook);
     wait_for("the first attempt is over", LIMIT, || {
-        (shown(stack.client(), &job_id)["attempts"][0]["status_code"] == 503).then_some(())
+        (get_webhook(stack.client(), &job_id)["attempts"][0]["status_code"] == 503).then_some(())
     });
     stack.nats.process.kill();
     stack.nats.restart();
-    receiver.wait_for("/hook", 2, LIMIT);
-    ready(stack.client());
-    assert_eq!(settled(stack.client(), &job_id)["status"], "delivered");
+    receiver.wait_for_requests("/hook", 2, LIMIT);
+    wait_until_ready(stack.client());
+    assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
     // And goes on to be told.
     let job_id = stack.client().submit(&hook);
-    assert_eq!(settled(stack.client(), &job_id)["status"], "delivered");
+    assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
 }
 
 #[test]
 fn workers_without_secrets_leave_webhooks_to_others() {
     let stack = start();
     let _counts = stack.start_proxied_worker(&[]);
-    let job_id = submit(&stack, "/hook");
-    assert_eq!(stack.client().finished(&job_id, LIMIT)["status"], "succeeded");
+    let job_id = submit_with_webhook(&stack, "/hook");
+    assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["status"], "succeeded");
     stack.admin.wait_until_idle();
-    assert_eq!(stack.admin.messages("WEBHOOKS"), 1);
-    let _tells = stack.start_direct_worker(&QUICK);
-    assert_eq!(settled(stack.client(), &job_id)["status"], "delivered");
-    assert_eq!(told(&stack, "/hook"), 1);
+    assert_eq!(stack.admin.message_count("WEBHOOKS"), 1);
+    let _tells = stack.start_direct_worker(&FAST_RETRIES);
+    assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
+    assert_eq!(count_requests_when_settled(&stack, "/hook"), 1);
 }

@@ -27,15 +27,15 @@ const WIDTHS: [u32; 2] = [320, 1100];
 fn look(browser: &Browser, state: &str) {
     let path = setting("AXE_CORE").expect("AXE_CORE: tests/external/axe-core prints it");
     let axe = std::fs::read_to_string(path).expect("axe-core");
-    browser.ask(&axe, &[]);
+    browser.run_script(&axe, &[]);
     for scheme in [Scheme::Light, Scheme::Dark] {
-        browser.prefer(scheme);
+        browser.set_color_scheme(scheme);
         for width in WIDTHS {
             browser.resize(width, 800);
             let over = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-            let over = browser.ask(over, &[]);
+            let over = browser.run_script(over, &[]);
             assert_eq!(over, 0, "{state} is wider than {width} pixels by {over}");
-            let found = browser.ask_later(SCRIPT, &[]);
+            let found = browser.run_async_script(SCRIPT, &[]);
             let serious = found["serious"].as_array().expect("findings");
             assert!(serious.is_empty(), "{state}, {scheme:?}, {width}: {serious:#?}");
             assert!(found["passes"].as_u64() > Some(10), "{state}: {found}");
@@ -48,15 +48,15 @@ fn look(browser: &Browser, state: &str) {
 fn nothing_is_in_the_way_in_any_state() {
     let visit = Visit::start();
     let (browser, site) = (&visit.browser, &visit.site);
-    browser.shows("main", "No jobs yet");
+    browser.wait_for_text("main", "No jobs yet");
     look(browser, "empty");
 
     let stalls = site.put("/stalls", Page::new("text/plain", "one two").stalls_after(3));
     visit.count(&stalls);
-    browser.shows(".stage", "In work");
+    browser.wait_for_text(".stage", "In work");
     look(browser, "in work");
     visit.go("#/queue");
-    browser.shows(".total", "1 job is not done");
+    browser.wait_for_text(".total", "1 job is not done");
     look(browser, "queue");
 
     let long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft";
@@ -65,21 +65,21 @@ fn nothing_is_in_the_way_in_any_state() {
         "x".repeat(200)
     );
     visit.count(&site.put("/mixed", Page::new("text/html; charset=utf-8", page)));
-    browser.shows("#found-words", "different words");
-    browser.shows(".tokens", "and/or");
+    browser.wait_for_text("#found-words", "different words");
+    browser.wait_for_text(".tokens", "and/or");
     look(browser, "done");
 
     visit.count(&site.put("/ill", Page::status("503 Service Unavailable")));
-    browser.shows(".verdict", "Failed");
+    browser.wait_for_text(".verdict", "Failed");
     look(browser, "failed");
     visit.go("#/dead-letters");
-    browser.shows(".letters", "fetch_http_5xx");
+    browser.wait_for_text(".letters", "fetch_http_5xx");
     look(browser, "dead letters");
     visit.go("#/jobs");
-    browser.shows(".list", "fetch_http_5xx");
+    browser.wait_for_text(".list", "fetch_http_5xx");
     look(browser, "jobs");
     visit.go("#/jobs/01900000-0000-7000-8000-000000000000");
-    browser.shows(".trouble", "job_not_found");
+    browser.wait_for_text(".trouble", "job_not_found");
     look(browser, "an error");
     visit.ends(&["404"]);
 }
@@ -90,7 +90,7 @@ fn nothing_is_in_the_way_of_signing_in() {
     keyring.add("ada", &json!({}));
     let (name, path) = keyring.setting();
     let visit = Visit::with(&[(name, &path)]);
-    visit.browser.shows("h1", "Sign in");
+    visit.browser.wait_for_text("h1", "Sign in");
     look(&visit.browser, "signed out");
     visit.ends(&["401"]);
 }
@@ -101,10 +101,12 @@ fn the_keyboard_is_enough() {
     let browser = &visit.browser;
     let tab = "\u{e004}";
     let focus = || {
-        browser
-            .ask("const {id, textContent} = document.activeElement; return id || textContent", &[])
+        browser.run_script(
+            "const {id, textContent} = document.activeElement; return id || textContent",
+            &[],
+        )
     };
-    browser.ask("document.activeElement.blur()", &[]);
+    browser.run_script("document.activeElement.blur()", &[]);
     browser.press(tab);
     assert_eq!(focus(), "skip");
     browser.press("\u{e007}");
@@ -120,9 +122,9 @@ fn the_keyboard_is_enough() {
     for id in ["input", "count", "files", "rule", "case", "scope", "language", "explain"] {
         assert!(reached.contains(&json!(id)), "{id} is not in {reached:?}");
     }
-    browser.ask("document.querySelector('#count').focus()", &[]);
+    browser.run_script("document.querySelector('#count').focus()", &[]);
     browser.press(" ");
-    browser.shows(".figure", "3");
-    assert_eq!(browser.ask("return document.activeElement.tagName", &[]), "H1");
+    browser.wait_for_text(".figure", "3");
+    assert_eq!(browser.run_script("return document.activeElement.tagName", &[]), "H1");
     visit.ends(&[]);
 }

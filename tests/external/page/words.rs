@@ -11,36 +11,36 @@ fn a_text_is_counted_searched_sorted_and_kept() {
     let browser = &visit.browser;
     browser
         .fill("#input", "The mill — the wheel and/or the river: 2024, 7, __proto__ and the mill");
-    browser.shows("#what", "A text of 70 characters");
+    browser.wait_for_text("#what", "A text of 70 characters");
     browser.press("\u{e004}");
     let job_id =
         visit.count("The mill — the wheel and/or the river: 2024, 7, __proto__ and the mill");
-    browser.shows(".figure", "14");
+    browser.wait_for_text(".figure", "14");
     // Side by side, with the words that were asked for marked.
-    browser.shows(".rules tbody tr:nth-child(1)", "listed");
-    browser.shows(".rules tbody tr:nth-child(2)", "White space");
-    browser.shows(".tokens", "and/or");
+    browser.wait_for_text(".rules tbody tr:nth-child(1)", "listed");
+    browser.wait_for_text(".rules tbody tr:nth-child(2)", "White space");
+    browser.wait_for_text(".tokens", "and/or");
     // Numbers keep their place, and `__proto__` is a word like any other.
     let words = "return [...document.querySelectorAll('.all tbody td:first-child')].map(cell => cell.textContent)";
-    browser.holds("return document.querySelectorAll('.all tbody tr').length === 9");
+    browser.wait_for_script("return document.querySelectorAll('.all tbody tr').length === 9");
     let expected = json!(["the", "and", "mill", "2024", "7", "__proto__", "or", "river", "wheel"]);
-    assert_eq!(browser.ask(words, &[]), expected);
+    assert_eq!(browser.run_script(words, &[]), expected);
 
     browser.click("th:nth-child(1) button");
-    browser.holds(
+    browser.wait_for_script(
         "return document.querySelector('.all th').getAttribute('aria-sort') === 'ascending'",
     );
     let sorted = json!(["__proto__", "7", "2024", "and", "mill", "or", "river", "the", "wheel"]);
-    assert_eq!(browser.ask(words, &[]), sorted);
+    assert_eq!(browser.run_script(words, &[]), sorted);
     browser.click("th:nth-child(1) button");
-    assert_eq!(browser.ask(words, &[])[0], "wheel");
+    assert_eq!(browser.run_script(words, &[])[0], "wheel");
     browser.click("th:nth-child(2) button");
-    assert_eq!(browser.ask(words, &[])[0], "the");
+    assert_eq!(browser.run_script(words, &[])[0], "the");
     browser.fill("#search", "I");
-    browser.shows("#found-words", "2 of 9 words");
-    assert_eq!(browser.ask(words, &[]), json!(["mill", "river"]));
+    browser.wait_for_text("#found-words", "2 of 9 words");
+    assert_eq!(browser.run_script(words, &[]), json!(["mill", "river"]));
     browser.fill("#search", "xyz");
-    browser.shows("#found-words", "0 of 9 words");
+    browser.wait_for_text("#found-words", "0 of 9 words");
 
     browser.click("a[download$='.csv']");
     let csv = std::fs::read_to_string(browser.wait_for_download(&format!("words-{job_id}.csv")))
@@ -52,7 +52,7 @@ fn a_text_is_counted_searched_sorted_and_kept() {
     let kept: serde_json::Value = serde_json::from_slice(&kept).expect("JSON");
     assert_eq!(kept, visit.client().result(&job_id));
     let digest = kept["source"]["sha256"].as_str().expect("a digest");
-    browser.shows(".receipt", digest);
+    browser.wait_for_text(".receipt", digest);
     visit.ends(&[]);
 }
 
@@ -64,20 +64,20 @@ fn a_japanese_page_shows_why_the_rules_differ() {
     let page = Page::new("text/html", std::fs::read(path).expect("a sample"));
     let url = visit.site.put("/japanese.html", page);
     visit.count(&url);
-    browser.shows(".figure", "25");
-    browser.shows(".sentence", "Office counts 23 words more than Unicode.");
-    browser.shows(".reasons", "a script written without spaces");
-    browser.shows(".tokens", "図書館で本を読む");
-    browser.ask(
+    browser.wait_for_text(".figure", "25");
+    browser.wait_for_text(".sentence", "Office counts 23 words more than Unicode.");
+    browser.wait_for_text(".reasons", "a script written without spaces");
+    browser.wait_for_text(".tokens", "図書館で本を読む");
+    browser.run_script(
         "const right = document.querySelector('#right'); right.value = 'whitespace';
          right.dispatchEvent(new Event('change', {bubbles: true}))",
         &[],
     );
-    browser.shows(".sentence", "White space counts 20 words fewer than Unicode.");
-    browser.shows(".chart", "図書館");
+    browser.wait_for_text(".sentence", "White space counts 20 words fewer than Unicode.");
+    browser.wait_for_text(".chart", "図書館");
     let language = "return document.querySelector('.chart bdi').lang";
-    assert_eq!(browser.ask(language, &[]), "ja");
-    browser.shows(".receipt", "utf-8, as the page says");
+    assert_eq!(browser.run_script(language, &[]), "ja");
+    browser.wait_for_text(".receipt", "utf-8, as the page says");
     visit.ends(&[]);
 }
 
@@ -89,31 +89,31 @@ fn fifty_thousand_words_are_a_table_that_answers() {
     let text: Vec<String> = (0..50_000).map(word).collect();
     let url = visit.site.put("/words", Page::new("text/plain", text.join(" ")));
     visit.count(&url);
-    browser.shows(".figure", "50,000");
-    browser.shows("#found-words", "50,000 different words");
+    browser.wait_for_text(".figure", "50,000");
+    browser.wait_for_text("#found-words", "50,000 different words");
     let rows = "return document.querySelectorAll('.all tbody tr').length";
-    let there = browser.ask(rows, &[]).as_u64().expect("a number");
+    let there = browser.run_script(rows, &[]).as_u64().expect("a number");
     assert!(there < 2000, "{there} rows");
-    let count =
-        browser.ask("return document.querySelector('.all').getAttribute('aria-rowcount')", &[]);
+    let count = browser
+        .run_script("return document.querySelector('.all').getAttribute('aria-rowcount')", &[]);
     assert_eq!(count, "50001");
     // By keyboard alone, to the very end and back, again and again.
-    browser.ask("document.querySelector('.scroll').focus()", &[]);
+    browser.run_script("document.querySelector('.scroll').focus()", &[]);
     for _ in 0..20 {
         browser.press("\u{e010}");
-        browser.shows(".all", "w49999x");
-        browser.holds(
+        browser.wait_for_text(".all", "w49999x");
+        browser.wait_for_script(
             "const {scrollTop, clientHeight, scrollHeight} = document.querySelector('.scroll');
              return scrollHeight - clientHeight - scrollTop < 2",
         );
-        let there = browser.ask(rows, &[]).as_u64().expect("a number");
+        let there = browser.run_script(rows, &[]).as_u64().expect("a number");
         assert!(there < 2000, "{there} rows");
         browser.press("\u{e011}");
-        browser.shows(".all", "w00000x");
-        browser.holds("return document.querySelector('.scroll').scrollTop === 0");
+        browser.wait_for_text(".all", "w00000x");
+        browser.wait_for_script("return document.querySelector('.scroll').scrollTop === 0");
     }
     browser.fill("#search", "4999");
     // w04999x, w14999x and so on, and w49990x to w49999x.
-    browser.shows("#found-words", "15 of 50,000 words");
+    browser.wait_for_text("#found-words", "15 of 50,000 words");
     visit.ends(&[]);
 }

@@ -13,16 +13,16 @@ fn a_job_is_followed_while_it_is_in_work() {
     let page = Page::new("text/plain", "word ".repeat(200_000));
     let url = visit.site.put("/slow", page.clone().stalls_after(500_000));
     visit.count(&url);
-    let stage = browser.shows(".stage", "Fetched and counted so far");
+    let stage = browser.wait_for_text(".stage", "Fetched and counted so far");
     assert!(stage.contains("of 1.00 MB"), "{stage}");
-    let value = browser.ask("return document.querySelector('progress').position", &[]);
+    let value = browser.run_script("return document.querySelector('progress').position", &[]);
     let value = value.as_f64().expect("a position");
     assert!(value > 0.0 && value < 1.0, "{value}");
     assert_eq!(browser.text(".figure"), "");
     // The host comes to its senses: the second attempt succeeds, and the page needs nobody to say so.
     visit.site.put("/slow", page);
-    browser.shows(".figure", "200,000");
-    browser.shows("#live", "The job: done. 200,000 words.");
+    browser.wait_for_text(".figure", "200,000");
+    browser.wait_for_text("#live", "The job: done. 200,000 words.");
     visit.ends(&[]);
 }
 
@@ -33,15 +33,15 @@ fn a_job_is_cancelled_and_counted_again() {
     let page = Page::new("text/plain", "one two three");
     let url = visit.site.put("/stalls", page.clone().stalls_after(3));
     let job_id = visit.count(&url);
-    browser.shows(".stage", "In work");
+    browser.wait_for_text(".stage", "In work");
     browser.click(".actions button");
-    browser.shows(".verdict", "Cancelled");
+    browser.wait_for_text(".verdict", "Cancelled");
     let job = visit.client().get(&format!("/v1/jobs/{job_id}")).json();
     assert_eq!(job["status"], "cancelled", "{job}");
     visit.site.put("/stalls", page);
     browser.click(".actions button");
-    browser.shows(".figure", "3");
-    browser.shows(".receipt", &job_id);
+    browser.wait_for_text(".figure", "3");
+    browser.wait_for_text(".receipt", &job_id);
     assert_ne!(visit.job(), job_id);
     visit.ends(&[]);
 }
@@ -51,22 +51,22 @@ fn a_page_that_cannot_be_fetched_says_why_in_words() {
     let visit = Visit::start();
     let browser = &visit.browser;
     visit.count(&visit.site.url("/nowhere"));
-    browser.shows(".verdict", "Failed");
-    let said = browser.shows("main", "fetch_http_4xx");
-    assert!(said.contains("The host answered with status 404."), "{said}");
+    browser.wait_for_text(".verdict", "Failed");
+    let message = browser.wait_for_text("main", "fetch_http_4xx");
+    assert!(message.contains("The host answered with status 404."), "{message}");
     // What is refused at once stays where it was typed.
     visit.go("#/");
-    browser.shows("h1", "Count words");
+    browser.wait_for_text("h1", "Count words");
     browser.fill("#input", "http://user:secret@example.org/");
     browser.click("#count");
-    browser.shows(".trouble", "invalid_url");
+    browser.wait_for_text(".trouble", "invalid_url");
     browser.fill("#language", "not a language");
-    browser.ask("document.querySelector('#input').value = 'text'", &[]);
+    browser.run_script("document.querySelector('#input').value = 'text'", &[]);
     browser.click("#count");
-    browser.shows(".trouble", "invalid_option");
-    browser.ask("document.querySelector('#input').value = ''", &[]);
+    browser.wait_for_text(".trouble", "invalid_option");
+    browser.run_script("document.querySelector('#input').value = ''", &[]);
     browser.click("#count");
-    browser.shows(".trouble", "Nothing to count");
+    browser.wait_for_text(".trouble", "Nothing to count");
     visit.ends(&["422"]);
 }
 
@@ -76,24 +76,24 @@ fn a_dead_letter_is_replayed() {
     let browser = &visit.browser;
     let url = visit.site.put("/ill", Page::status("503 Service Unavailable"));
     visit.count(&url);
-    browser.shows(".verdict", "Failed");
-    browser.shows("main", "Attempt 3");
+    browser.wait_for_text(".verdict", "Failed");
+    browser.wait_for_text("main", "Attempt 3");
     browser.click("a[href='#/dead-letters']:not(nav a)");
-    browser.shows("h1", "Dead letters");
-    let letter = browser.shows(".letters li", "fetch_http_5xx");
+    browser.wait_for_text("h1", "Dead letters");
+    let letter = browser.wait_for_text(".letters li", "fetch_http_5xx");
     assert!(letter.contains("after 3 attempts"), "{letter}");
-    let trace = browser.ask("return document.querySelector('.letters .note a').href", &[]);
+    let trace = browser.run_script("return document.querySelector('.letters .note a').href", &[]);
     let trace = trace.as_str().expect("a link");
     assert!(trace.starts_with("http://127.0.0.1:9/trace/") && trace.len() == 57, "{trace}");
     visit.site.put("/ill", Page::new("text/plain", "well again"));
     browser.click(".letters button");
-    browser.shows(".letters li", "Replayed");
+    browser.wait_for_text(".letters li", "Replayed");
     browser.click(".letters [aria-live] a");
-    browser.shows(".figure", "2");
+    browser.wait_for_text(".figure", "2");
     visit.go("#/dead-letters");
     browser.click(".letters button:nth-of-type(2)");
     browser.click(".letters button:nth-of-type(2)");
-    browser.holds("return document.querySelectorAll('.letters li').length === 0");
+    browser.wait_for_script("return document.querySelectorAll('.letters li').length === 0");
     visit.ends(&[]);
 }
 
@@ -103,12 +103,12 @@ fn the_queue_is_shown_as_it_is_now() {
     let browser = &visit.browser;
     let url = visit.site.put("/stalls", Page::new("text/plain", "one two").stalls_after(3));
     visit.go("#/queue");
-    browser.shows(".total", "0 jobs are not done");
-    browser.shows("main", "0 of 64 slots");
+    browser.wait_for_text(".total", "0 jobs are not done");
+    browser.wait_for_text("main", "0 of 64 slots");
     visit.client().submit(&json!({"url": url, "lane": "bulk"}));
     // Nobody touches the page.
-    browser.shows(".total", "1 job is not done");
-    browser.shows("main", "1 of 64 slots");
+    browser.wait_for_text(".total", "1 job is not done");
+    browser.wait_for_text("main", "1 of 64 slots");
     visit.ends(&[]);
 }
 
@@ -118,16 +118,16 @@ fn a_service_that_goes_away_is_told_of_and_found_again() {
     let page = Page::new("text/plain", "one two three");
     let url = visit.site.put("/stalls", page.clone().stalls_after(3));
     visit.count(&url);
-    visit.browser.shows(".stage", "In work");
+    visit.browser.wait_for_text(".stage", "In work");
     visit.stack.gateways[0].process.kill();
-    let said = visit.browser.shows(".broken", "The service cannot be reached");
-    assert!(said.contains("unreachable"), "{said}");
-    visit.browser.shows("#live", "The job goes on");
+    let message = visit.browser.wait_for_text(".broken", "The service cannot be reached");
+    assert!(message.contains("unreachable"), "{message}");
+    visit.browser.wait_for_text("#live", "The job goes on");
     let address = visit.client().address().to_owned();
     let settings = [("WORDMILL_LISTEN", address.as_str())];
     visit.stack.gateways[0] = Gateway::start(&visit.stack.nats.address(), &settings);
     visit.site.put("/stalls", page);
-    visit.browser.shows(".figure", "3");
+    visit.browser.wait_for_text(".figure", "3");
     visit.ends(&["net::ERR_"]);
 }
 
@@ -139,24 +139,24 @@ fn many_addresses_become_a_batch() {
     let pages =
         [put("/a", "one two"), "http://ada:secret@example.org/".to_owned(), put("/b", "two three")];
     visit.go("#/");
-    browser.shows("h1", "Count words");
+    browser.wait_for_text("h1", "Count words");
     browser.fill("#input", &pages.join("\n"));
-    browser.shows("#what", "3 pages will be fetched and counted, as one batch.");
+    browser.wait_for_text("#what", "3 pages will be fetched and counted, as one batch.");
     browser.click("#count");
-    browser.shows(".figure", "4");
-    browser.shows("h1", "A batch of 3 pages");
-    let pages = browser.shows(".plain", "done");
+    browser.wait_for_text(".figure", "4");
+    browser.wait_for_text("h1", "A batch of 3 pages");
+    let pages = browser.wait_for_text(".plain", "done");
     assert!(pages.contains('2') && pages.contains("refused"), "{pages}");
-    browser.shows(".sent li:nth-child(1)", "invalid_url");
-    browser.shows(".all", "two");
+    browser.wait_for_text(".sent li:nth-child(1)", "invalid_url");
+    browser.wait_for_text(".all", "two");
     let job_id = visit.job();
     browser.click("a[download$='.csv']");
     let csv = std::fs::read_to_string(browser.wait_for_download(&format!("words-{job_id}.csv")));
     assert_eq!(csv.expect("a file"), "word,count\r\ntwo,2\r\none,1\r\nthree,1\r\n");
     // Each page is a job of its own, which knows where it belongs.
     browser.click(".sent li:nth-child(2) a");
-    browser.shows(".figure", "2");
+    browser.wait_for_text(".figure", "2");
     browser.click(".receipt a[href^='#/jobs/']");
-    browser.shows(".figure", "4");
+    browser.wait_for_text(".figure", "4");
     visit.ends(&[]);
 }

@@ -73,7 +73,7 @@ impl Incidents {
     }
 
     /// Notes that everything stood still for a while.
-    pub fn stalled(&self, begin: SystemTime) {
+    pub fn add_stall(&self, begin: SystemTime) {
         let (target, end) = ("machine".to_owned(), Some(SystemTime::now()));
         let incident = Incident { fault: Fault::Stall, target, begin, end };
         self.0.lock().expect("incidents").push(incident);

@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::process::Process;
 use crate::proxy::Proxy;
-use crate::stack::{Gateway, Worker, ready};
+use crate::stack::{Gateway, Worker, wait_until_ready};
 
 /// How many workers may be in trouble at once.
 const WORKERS_TROUBLED_MAX: usize = 2;
@@ -126,7 +126,7 @@ impl Fleet {
             surprises: Vec::new(),
             gone: Vec::new(),
         };
-        fleet.directory.gateways().iter().for_each(ready);
+        fleet.directory.gateways().iter().for_each(wait_until_ready);
         fleet
     }
 
@@ -142,11 +142,11 @@ impl Fleet {
     }
 
     /// Does something random to somebody who is well.
-    pub fn harm(&mut self, random: &mut Random) {
+    pub fn inject_fault(&mut self, random: &mut Random) {
         if random.below(4) == 0 {
-            self.harm_broker(random);
+            self.inject_broker_fault(random);
         } else {
-            self.harm_service(random);
+            self.inject_service_fault(random);
         }
     }
 
@@ -170,7 +170,7 @@ impl Fleet {
             crate::pause(Duration::from_millis(20));
         }
         self.cluster.wait_until_healthy();
-        self.directory.gateways().iter().for_each(ready);
+        self.directory.gateways().iter().for_each(wait_until_ready);
     }
 
     /// Returns name and output of all processes that there were.
@@ -180,7 +180,7 @@ impl Fleet {
     }
 
     /// Tells whether all is well, and whether one more in trouble is allowed.
-    fn harm_service(&mut self, random: &mut Random) {
+    fn inject_service_fault(&mut self, random: &mut Random) {
         let index = random.index(self.slots.len());
         let role = self.slots[index].role;
         let troubled =
@@ -231,7 +231,7 @@ impl Fleet {
         };
     }
 
-    fn harm_broker(&mut self, random: &mut Random) {
+    fn inject_broker_fault(&mut self, random: &mut Random) {
         let now = Instant::now();
         let all_up = self.broker_states.iter().all(|state| *state == State::Up);
         if !all_up || now < self.broker_rested || !self.cluster.is_healthy() {
@@ -264,7 +264,7 @@ impl Fleet {
         let next = match slot.state {
             // A poisonous page may meet a worker that is in trouble already.
             State::Up | State::Paused { .. } | State::Cut { .. }
-                if let Some(status) = slot.process.has_ended() =>
+                if let Some(status) = slot.process.exit_status() =>
             {
                 let poisoned = self.incidents.all().iter().any(|incident| {
                     let is_open = incident.end.is_none() && incident.target == slot.name;
@@ -277,7 +277,7 @@ impl Fleet {
                 slot.proxies.iter().for_each(Proxy::restore);
                 Some(State::Down { until: now + Duration::from_millis(300) })
             }
-            State::Ending { since } => match slot.process.has_ended() {
+            State::Ending { since } => match slot.process.exit_status() {
                 Some(_) => Some(State::Down { until: now }),
                 None if now > since + END_MAX => {
                     self.surprises.push(format!("{} does not end after SIGTERM", slot.name));
@@ -323,7 +323,7 @@ impl Fleet {
     fn tick_node(&mut self, index: usize, now: Instant) {
         let node = &mut self.cluster.nodes[index];
         let next = match self.broker_states[index] {
-            State::Ending { .. } if node.process.has_ended().is_some() => {
+            State::Ending { .. } if node.process.exit_status().is_some() => {
                 State::Down { until: now + Duration::from_millis(500) }
             }
             State::Paused { until } if now >= until => {
@@ -336,7 +336,7 @@ impl Fleet {
                 self.gone.push((format!("nats-{index}"), output));
                 State::Up
             }
-            State::Up if node.process.has_ended().is_some() => {
+            State::Up if node.process.exit_status().is_some() => {
                 self.surprises.push(format!("nats-{index} ended by itself"));
                 State::Down { until: now }
             }

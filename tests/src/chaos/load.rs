@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 
 use crate::chaos::fleet::Directory;
-use crate::chaos::plan::{Kind, Offered, Plan};
+use crate::chaos::plan::{Features, Kind, Plan};
 use crate::chaos::random::Random;
 use crate::client::{Answer, Client};
 use crate::pause;
@@ -16,7 +16,7 @@ use crate::pause;
 /// How often a keyed submission is repeated until it is decided.
 const REPEATS_MAX: usize = 60;
 /// First number of those jobs that are submitted after all faults.
-pub const CALM_FROM: u64 = 1 << 40;
+pub const UNDISTURBED_FROM: u64 = 1 << 40;
 
 /// What a client knows of one submission, named `<plan>.<copy>`.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Returns what is known after another request for the same job.
-    fn and(self, later: Self) -> Self {
+    fn combine(self, later: Self) -> Self {
         match (self, later) {
             // That this request was declined says nothing about the one before.
             (Self::Unanswered | Self::Ambiguous, Self::Declined) => self,
@@ -69,9 +69,9 @@ impl Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancel {
     /// Nobody asked.
-    No,
+    NotRequested,
     /// Somebody asked, and it may have been done.
-    Asked,
+    Requested,
     /// It was confirmed.
     Confirmed,
 }
@@ -115,7 +115,7 @@ pub struct Load {
     /// The seed of the plans.
     pub seed: u64,
     /// What may be used.
-    pub offered: Offered,
+    pub features: Features,
     /// Who is there.
     pub directory: Directory,
     /// Where pages are.
@@ -134,17 +134,17 @@ impl Load {
         let mut random = Random::new(self.seed, 10 + client);
         while !self.stop.load(Ordering::SeqCst) {
             let number = self.next.fetch_add(1, Ordering::SeqCst);
-            let plan = Arc::new(Plan::of(self.seed, number, self.offered));
-            self.carry_out(&plan, &mut random);
+            let plan = Arc::new(Plan::generate(self.seed, number, self.features));
+            self.submit_plan(&plan, &mut random);
             pause(random.between_ms(50, 350));
         }
     }
 
     /// Submits pages that take longer than the acknowledgement wait, while nothing is disturbed.
-    pub fn submit_calmly(&self, count: u64) {
+    pub fn submit_undisturbed(&self, count: u64) {
         let mut random = Random::new(self.seed, 9);
-        for number in CALM_FROM..CALM_FROM + count {
-            self.carry_out(&Arc::new(Plan::calm(self.seed, number)), &mut random);
+        for number in UNDISTURBED_FROM..UNDISTURBED_FROM + count {
+            self.submit_plan(&Arc::new(Plan::undisturbed(self.seed, number)), &mut random);
         }
     }
 
@@ -167,14 +167,16 @@ impl Load {
             let back = if random.below(3) == 0 { accepted.len() } else { accepted.len().min(40) };
             let (name, id) = &accepted[accepted.len() - 1 - random.index(back)];
             let sent_at = Instant::now();
-            let asked = self.ask(&mut random, "GET", &format!("/v1/jobs/{id}"), &[], &[]);
-            if let Ok(answer) = asked {
-                self.ledger.change(name, |submission| submission.polls.note(&answer, sent_at));
+            let result =
+                self.send_to_any_gateway(&mut random, "GET", &format!("/v1/jobs/{id}"), &[], &[]);
+            if let Ok(answer) = result {
+                self.ledger
+                    .change(name, |submission| submission.polls.record_answer(&answer, sent_at));
             }
         }
     }
 
-    fn carry_out(&self, plan: &Arc<Plan>, random: &mut Random) {
+    fn submit_plan(&self, plan: &Arc<Plan>, random: &mut Random) {
         for copy in 0..plan.copies {
             let name = format!("{}.{copy}", plan.number);
             let submission = Submission {
@@ -183,13 +185,13 @@ impl Load {
                 answers: Vec::new(),
                 ids: BTreeSet::new(),
                 verdict: Verdict::Unanswered,
-                cancel: Cancel::No,
+                cancel: Cancel::NotRequested,
                 polls: Polls::default(),
             };
             self.ledger.0.lock().expect("ledger").insert(name.clone(), submission);
             match plan.kind {
-                Kind::Keyed | Kind::Put => self.insist(plan, &name, random),
-                _ => drop(self.offer(plan, &name, random)),
+                Kind::Keyed | Kind::Put => self.submit_until_decided(plan, &name, random),
+                _ => drop(self.submit_once(plan, &name, random)),
             }
             if plan.kind == Kind::Cancelled {
                 pause(random.between_ms(0, 1500));
@@ -199,17 +201,17 @@ impl Load {
     }
 
     /// Submits with a key or an id until it is decided, and then once more.
-    fn insist(&self, plan: &Plan, name: &str, random: &mut Random) {
+    fn submit_until_decided(&self, plan: &Plan, name: &str, random: &mut Random) {
         for _ in 0..REPEATS_MAX {
-            if self.offer(plan, name, random) >= Verdict::Refused {
-                self.offer(plan, name, random);
+            if self.submit_once(plan, name, random) >= Verdict::Refused {
+                self.submit_once(plan, name, random);
                 return;
             }
             pause(random.between_ms(100, 500));
         }
     }
 
-    fn offer(&self, plan: &Plan, name: &str, random: &mut Random) -> Verdict {
+    fn submit_once(&self, plan: &Plan, name: &str, random: &mut Random) -> Verdict {
         let mut body = json!({"labels": {"chaos": name}, "lane": plan.lane});
         match plan.is_page() {
             true => body["url"] = json!(format!("{}/{name}", self.site)),
@@ -224,12 +226,12 @@ impl Load {
             Kind::Put => (method, path) = ("PUT", format!("/v1/jobs/{}", uuid(plan.token))),
             _ => {}
         }
-        let asked = self.ask(random, method, &path, &headers, body.as_bytes());
-        let (verdict, id, told) = judge(&asked);
+        let result = self.send_to_any_gateway(random, method, &path, &headers, body.as_bytes());
+        let (verdict, id, told) = classify(&result);
         self.ledger.change(name, |submission| {
             let is_repeat = !submission.answers.is_empty();
             let earlier = is_repeat.then_some(submission.verdict);
-            submission.verdict = earlier.map_or(verdict, |earlier| earlier.and(verdict));
+            submission.verdict = earlier.map_or(verdict, |earlier| earlier.combine(verdict));
             submission.ids.extend(id);
             submission.answers.push(told);
         });
@@ -240,17 +242,18 @@ impl Load {
         let Some(id) = self.ledger.all()[name].ids.first().cloned() else {
             return;
         };
-        let asked = self.ask(random, "POST", &format!("/v1/jobs/{id}/cancel"), &[], &[]);
-        let confirmed = asked.as_ref().is_ok_and(|answer| {
+        let result =
+            self.send_to_any_gateway(random, "POST", &format!("/v1/jobs/{id}/cancel"), &[], &[]);
+        let confirmed = result.as_ref().is_ok_and(|answer| {
             (200..300).contains(&answer.status) && answer.json()["status"] == "cancelled"
         });
         self.ledger.change(name, |submission| {
-            submission.cancel = if confirmed { Cancel::Confirmed } else { Cancel::Asked };
-            submission.answers.push(format!("cancel: {}", judge(&asked).2));
+            submission.cancel = if confirmed { Cancel::Confirmed } else { Cancel::Requested };
+            submission.answers.push(format!("cancel: {}", classify(&result).2));
         });
     }
 
-    fn ask(
+    fn send_to_any_gateway(
         &self,
         random: &mut Random,
         method: &str,
@@ -264,24 +267,24 @@ impl Load {
 }
 
 impl Polls {
-    fn note(&mut self, answer: &Answer, sent_at: Instant) {
+    fn record_answer(&mut self, answer: &Answer, sent_at: Instant) {
         self.answered += 1;
         match answer.status {
             200 => {
                 let job = answer.json();
-                let seen = format!("{} {}", job["status"], job["totals"]["words"]);
+                let state = format!("{} {}", job["status"], job["totals"]["words"]);
                 let is_final = !matches!(job["status"].as_str(), Some("queued" | "running"));
                 match &self.ended {
                     // Another poll may have seen the end while this one waited for a gateway that
                     // was paused with an earlier state in its hands: only what was asked for after
                     // that answer has to know of the end.
                     Some(ended)
-                        if *ended != seen && (is_final || self.ended_at < Some(sent_at)) =>
+                        if *ended != state && (is_final || self.ended_at < Some(sent_at)) =>
                     {
-                        self.wrong.push(format!("was {ended}, and then {seen}"));
+                        self.wrong.push(format!("was {ended}, and then {state}"));
                     }
                     None if is_final => {
-                        self.ended = Some(seen);
+                        self.ended = Some(state);
                         self.ended_at = Some(Instant::now());
                     }
                     Some(_) | None => {}
@@ -294,7 +297,7 @@ impl Polls {
 }
 
 /// Asks a gateway what it offers.
-pub fn offered(client: &Client) -> Offered {
+pub fn detect_features(client: &Client) -> Features {
     let id = "0198f0c2-0000-7000-8000-000000000000";
     let exists = |method: &str, path: &str| {
         let answer = client.send(method, path, &[("content-type", "application/json")], b"{}");
@@ -302,12 +305,12 @@ pub fn offered(client: &Client) -> Offered {
     };
     let put = exists("PUT", &format!("/v1/jobs/{id}"));
     // Both came together: a key alone cannot be told from one that is ignored.
-    Offered { cancel: exists("POST", &format!("/v1/jobs/{id}/cancel")), keys: put, put }
+    Features { cancel: exists("POST", &format!("/v1/jobs/{id}/cancel")), keys: put, put }
 }
 
 /// Returns what an answer means, the id in it, and its gist.
-fn judge(asked: &Result<Answer, String>) -> (Verdict, Option<String>, String) {
-    let answer = match asked {
+fn classify(result: &Result<Answer, String>) -> (Verdict, Option<String>, String) {
+    let answer = match result {
         Ok(answer) => answer,
         Err(error) => return (Verdict::Unanswered, None, error.clone()),
     };

@@ -91,7 +91,7 @@ pub struct Plan {
 
 impl Plan {
     /// Returns plan number `number` of a seed. What is not `offered` yet becomes an ordinary job.
-    pub fn of(seed: u64, number: u64, offered: Offered) -> Self {
+    pub fn generate(seed: u64, number: u64, features: Features) -> Self {
         let mut random = Random::new(seed, number + 1000);
         let kind = match random.below(100) {
             _ if number % POISON_EVERY == POISON_FIRST => Kind::Poison,
@@ -104,21 +104,21 @@ impl Plan {
             68..72 => Kind::Busy,
             72..78 => Kind::Recovers,
             78..80 => Kind::TooLarge,
-            80..88 if offered.cancel => Kind::Cancelled,
-            88..94 if offered.keys => Kind::Keyed,
-            94..100 if offered.put => Kind::Put,
+            80..88 if features.cancel => Kind::Cancelled,
+            88..94 if features.keys => Kind::Keyed,
+            94..100 if features.put => Kind::Put,
             _ => Kind::Text,
         };
-        Self::with(kind, number, &mut random)
+        Self::from_kind(kind, number, &mut random)
     }
 
     /// Returns a slow page that takes twice the acknowledgement wait.
-    pub fn calm(seed: u64, number: u64) -> Self {
+    pub fn undisturbed(seed: u64, number: u64) -> Self {
         let mut random = Random::new(seed, number + 1000);
-        Self { delay: ACK_WAIT * 2, ..Self::with(Kind::SlowPage, number, &mut random) }
+        Self { delay: ACK_WAIT * 2, ..Self::from_kind(Kind::SlowPage, number, &mut random) }
     }
 
-    fn with(kind: Kind, number: u64, random: &mut Random) -> Self {
+    fn from_kind(kind: Kind, number: u64, random: &mut Random) -> Self {
         let text = match kind {
             Kind::LargeText | Kind::LargePage => large_text(random),
             Kind::TooLarge => "too large ".repeat(BODY_MAX / 9),
@@ -178,7 +178,7 @@ impl Plan {
 
 /// What the gateways offer, asked of them at the start.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Offered {
+pub struct Features {
     /// `POST /v1/jobs/{id}/cancel`.
     pub cancel: bool,
     /// `Idempotency-Key`.

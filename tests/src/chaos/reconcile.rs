@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::admin::Kept;
+use crate::admin::StoredMessage;
 use crate::chaos::Run;
 use crate::chaos::fault::{Fault, Incident};
-use crate::chaos::load::{CALM_FROM, Cancel, Submission, Verdict};
-use crate::chaos::plan::{ATTEMPTS, Expected, Offered};
+use crate::chaos::load::{Cancel, Submission, UNDISTURBED_FROM, Verdict};
+use crate::chaos::plan::{ATTEMPTS, Expected, Features};
 use crate::chaos::record::{Record, time};
 use crate::client::Client;
 use crate::pause;
@@ -21,13 +21,13 @@ pub struct Evidence {
     /// How long it took.
     pub took: Duration,
     /// What the gateways offered.
-    pub offered: Offered,
+    pub features: Features,
     /// What the clients know.
     pub submissions: BTreeMap<String, Submission>,
     /// What the bucket kept, by submission.
     pub records: BTreeMap<String, Vec<Record>>,
     /// The dead letters.
-    pub dead: Vec<Kept>,
+    pub dead: Vec<StoredMessage>,
     /// How many messages are left in the queue.
     pub waiting: u64,
     /// When pages were asked for.
@@ -91,7 +91,9 @@ impl Evidence {
     }
 
     fn compare_dead_letters(&self, of_run: &mut impl FnMut(String)) {
-        let ids = |kept: &Kept| kept.subject.rsplit('.').next().unwrap_or_default().to_owned();
+        let ids = |message: &StoredMessage| {
+            message.subject.rsplit('.').next().unwrap_or_default().to_owned()
+        };
         let letters: BTreeSet<String> = self.dead.iter().map(ids).collect();
         let records = self.records.values().flatten();
         let wanted: BTreeSet<String> = records
@@ -99,8 +101,8 @@ impl Evidence {
             .map(|one| one.id.clone())
             .collect();
         for id in letters.symmetric_difference(&wanted) {
-            let kept = letters.contains(id);
-            of_run(format!("job {id} is in DEAD_JOBS: {kept}; its record says: {}", !kept));
+            let message = letters.contains(id);
+            of_run(format!("job {id} is in DEAD_JOBS: {message}; its record says: {}", !message));
         }
     }
 
@@ -159,9 +161,9 @@ impl Evidence {
             wrong.push(format!("it never ended: {}", last.status()));
             return;
         };
-        let seen = format!("{} {}", job["status"], job["totals"]["words"]);
-        if submission.polls.ended.as_ref().is_some_and(|ended| *ended != seen) {
-            wrong.push(format!("polls saw {:?}, and it is {seen}", submission.polls.ended));
+        let actual = format!("{} {}", job["status"], job["totals"]["words"]);
+        if submission.polls.ended.as_ref().is_some_and(|ended| *ended != actual) {
+            wrong.push(format!("polls saw {:?}, and it is {actual}", submission.polls.ended));
         }
         let life = (time(&job["created_at"]), time(&job["finished_at"]));
         let (Some(created), Some(finished)) = life else {
@@ -241,7 +243,7 @@ impl Evidence {
             self.incidents.iter().find(stall).is_some()
         };
         let was_calm = !life.0.zip(life.1).is_some_and(stalled);
-        if submission.plan.number >= CALM_FROM && attempts.len() != 1 && was_calm {
+        if submission.plan.number >= UNDISTURBED_FROM && attempts.len() != 1 && was_calm {
             wrong.push(format!("{} attempts, and nothing was disturbed", attempts.len()));
         }
     }
@@ -252,10 +254,10 @@ impl Evidence {
             Cancel::Confirmed if status != "cancelled" => {
                 wrong.push(format!("it was cancelled, and it is {status}"));
             }
-            Cancel::No if status == "cancelled" => {
+            Cancel::NotRequested if status == "cancelled" => {
                 wrong.push("nobody cancelled it, and it is cancelled".to_owned());
             }
-            Cancel::No | Cancel::Asked | Cancel::Confirmed => {}
+            Cancel::NotRequested | Cancel::Requested | Cancel::Confirmed => {}
         }
         let failed = job["failure"]["code"].as_str();
         match (submission.plan.expected(), status) {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::admin::Kept;
+use crate::admin::StoredMessage;
 
 /// All revisions of one key, oldest first.
 #[derive(Debug, Clone)]
@@ -58,9 +58,9 @@ impl Record {
 }
 
 /// Groups revisions by key; what names no submission comes under its key.
-pub fn by_submission(kept: &[Kept]) -> BTreeMap<String, Vec<Record>> {
+pub fn by_submission(messages: &[StoredMessage]) -> BTreeMap<String, Vec<Record>> {
     let mut by_key: BTreeMap<String, Vec<Revision>> = BTreeMap::new();
-    for message in kept {
+    for message in messages {
         let key = message.subject.trim_start_matches("$KV.job_state.").to_owned();
         by_key.entry(key).or_default().push(Revision {
             number: message.revision,

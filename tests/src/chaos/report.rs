@@ -31,10 +31,10 @@ pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
     );
     row("faults for", format!("{} s", run.time.as_secs()));
     row("whole run", format!("{} s", evidence.took.as_secs()));
-    let offered = &evidence.offered;
+    let features = &evidence.features;
     row(
-        "offered",
-        format!("cancel {}, keys {}, put {}", offered.cancel, offered.keys, offered.put),
+        "features",
+        format!("cancel {}, keys {}, put {}", features.cancel, features.keys, features.put),
     );
     row("attempts, ack wait", format!("{ATTEMPTS}, {} s", ACK_WAIT.as_secs()));
     row("submissions", evidence.submissions.len().to_string());
@@ -121,7 +121,11 @@ fn longest(evidence: &Evidence) -> Duration {
 }
 
 /// Prints all that is known about what went wrong.
-pub fn complain(evidence: &Evidence, differences: &[Difference], outputs: &[(String, String)]) {
+pub fn print_differences(
+    evidence: &Evidence,
+    differences: &[Difference],
+    outputs: &[(String, String)],
+) {
     for difference in differences.iter().take(LISTED_MAX) {
         println!("DIFFERENCE {difference}");
     }

@@ -34,8 +34,8 @@ impl Frame {
     }
 
     /// Returns the word at a place of the line, the verb being the first.
-    pub(crate) fn word(&self, place: usize) -> &str {
-        self.words.get(place).map_or("", String::as_str)
+    pub(crate) fn word(&self, index: usize) -> &str {
+        self.words.get(index).map_or("", String::as_str)
     }
 
     /// Returns where the publisher of a message wants its answer.

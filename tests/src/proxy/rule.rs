@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::proxy::Way;
+use crate::proxy::Direction;
 use crate::proxy::frame::Frame;
 
 /// Whether a request that the proxy answers goes to the server all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrives {
+pub enum Forward {
     /// It does, and the server's own answer is lost.
     Yes,
     /// It does not.
@@ -20,31 +20,31 @@ pub enum Arrives {
 #[derive(Debug, Clone)]
 pub struct Rule {
     subject: String,
-    says: String,
+    contained_text: String,
     times: usize,
-    way: Option<Way>,
-    what: What,
-    met: Met,
+    direction: Option<Direction>,
+    action: Action,
+    handle: RuleHandle,
 }
 
 #[derive(Debug, Clone)]
-enum What {
+enum Action {
     Pass,
     Lose,
     LoseAnswer,
     Hold,
     HoldAnswer,
-    Answer { answer: Text, arrives: Arrives },
+    Answer { answer: Reply, forward: Forward },
 }
 
 /// What the proxy answers with.
 #[derive(Debug, Clone)]
-struct Text {
+struct Reply {
     headers: &'static str,
     payload: String,
 }
 
-impl Text {
+impl Reply {
     /// Writes the message for a reply subject and a subscription.
     fn to(&self, reply: &str, subscription: &str) -> Vec<u8> {
         let (headers, payload) = (self.headers, &self.payload);
@@ -59,9 +59,9 @@ impl Text {
 
 /// How many messages a rule was applied to. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Met(Arc<(AtomicUsize, AtomicBool)>);
+pub struct RuleHandle(Arc<(AtomicUsize, AtomicBool)>);
 
-impl Met {
+impl RuleHandle {
     /// Returns the number so far.
     pub fn count(&self) -> usize {
         self.0.0.load(Ordering::SeqCst)
@@ -74,60 +74,67 @@ impl Met {
 }
 
 impl Rule {
-    fn new(subject: &str, what: What) -> Self {
-        let (subject, says) = (subject.to_owned(), String::new());
-        Self { subject, says, times: usize::MAX, way: None, what, met: Met::default() }
+    fn new(subject: &str, action: Action) -> Self {
+        let (subject, contained_text) = (subject.to_owned(), String::new());
+        Self {
+            subject,
+            contained_text,
+            times: usize::MAX,
+            direction: None,
+            action,
+            handle: RuleHandle::default(),
+        }
     }
 
     /// Only counts.
     pub fn pass(subject: &str) -> Self {
-        Self::new(subject, What::Pass)
+        Self::new(subject, Action::Pass)
     }
 
     /// Loses messages with a subject, or reply subject, that begins like this.
     pub fn lose(subject: &str) -> Self {
-        Self::new(subject, What::Lose)
+        Self::new(subject, Action::Lose)
     }
 
     /// Lets requests arrive, and loses their answers.
     pub fn lose_answers(subject: &str) -> Self {
-        Self::new(subject, What::LoseAnswer)
+        Self::new(subject, Action::LoseAnswer)
     }
 
     /// Holds messages back until [`super::Proxy::release`].
     pub fn hold(subject: &str) -> Self {
-        Self::new(subject, What::Hold)
+        Self::new(subject, Action::Hold)
     }
 
     /// Lets requests arrive, and holds their answers back.
     pub fn hold_answers(subject: &str) -> Self {
-        Self::new(subject, What::HoldAnswer)
+        Self::new(subject, Action::HoldAnswer)
     }
 
     /// Answers requests with a text in place of the server.
-    pub fn answer(subject: &str, text: &str, arrives: Arrives) -> Self {
-        let answer = Text { headers: "", payload: text.to_owned() };
-        Self::new(subject, What::Answer { answer, arrives })
+    pub fn answer(subject: &str, text: &str, forward: Forward) -> Self {
+        let answer = Reply { headers: "", payload: text.to_owned() };
+        Self::new(subject, Action::Answer { answer, forward })
     }
 
     /// Answers requests for a message as a replica does that does not have it yet.
-    pub fn miss(subject: &str) -> Self {
+    pub fn not_found(subject: &str) -> Self {
         let headers = "NATS/1.0 404 Message Not Found\r\n\r\n";
-        let answer = Text { headers, payload: String::new() };
-        Self::new(subject, What::Answer { answer, arrives: Arrives::No })
+        let answer = Reply { headers, payload: String::new() };
+        Self::new(subject, Action::Answer { answer, forward: Forward::No })
     }
 
     /// Only those that go this way.
     #[must_use]
-    pub fn going(mut self, way: Way) -> Self {
-        self.way = Some(way);
+    pub fn in_direction(mut self, direction: Direction) -> Self {
+        self.direction = Some(direction);
         self
     }
 
     /// Only those messages that contain a text.
     #[must_use]
-    pub fn saying(mut self, text: &str) -> Self {
-        text.clone_into(&mut self.says);
+    pub fn containing(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.contained_text);
         self
     }
 
@@ -138,20 +145,22 @@ impl Rule {
         self
     }
 
-    fn fits(&self, frame: &Frame, way: Way) -> bool {
+    fn fits(&self, frame: &Frame, direction: Direction) -> bool {
         let subject = |word: &String| word.starts_with(&self.subject);
-        let is_over = self.times == 0 || self.met.0.1.load(Ordering::SeqCst);
-        let goes = self.way.is_none_or(|wanted| wanted == way);
-        goes && !is_over && frame.words.iter().skip(1).any(subject) && frame.contains(&self.says)
+        let is_over = self.times == 0 || self.handle.0.1.load(Ordering::SeqCst);
+        let goes = self.direction.is_none_or(|wanted| wanted == direction);
+        goes && !is_over
+            && frame.words.iter().skip(1).any(subject)
+            && frame.contains(&self.contained_text)
     }
 }
 
 /// What happens to one message.
-pub(crate) enum Fate {
+pub(crate) enum Decision {
     Pass,
     Lose,
     Hold,
-    Answer { answer: Vec<u8>, arrives: Arrives },
+    Answer { answer: Vec<u8>, forward: Forward },
 }
 
 /// All rules, and what has to be remembered of the traffic.
@@ -165,10 +174,10 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn add(&mut self, rule: Rule) -> Met {
-        let met = rule.met.clone();
+    pub(crate) fn add(&mut self, rule: Rule) -> RuleHandle {
+        let handle = rule.handle.clone();
         self.rules.push(rule);
-        met
+        handle
     }
 
     pub(crate) fn clear(&mut self) {
@@ -177,7 +186,7 @@ impl Rules {
     }
 
     /// Decides what becomes of a message.
-    pub(crate) fn fate(&mut self, frame: &Frame, way: Way) -> Fate {
+    pub(crate) fn decide(&mut self, frame: &Frame, direction: Direction) -> Decision {
         if frame.word(0) == "SUB" {
             let pattern = frame.word(1).trim_end_matches(['*', '>']).to_owned();
             self.subscriptions.push((pattern, frame.words.last().cloned().unwrap_or_default()));
@@ -185,33 +194,33 @@ impl Rules {
         if matches!(frame.word(0), "MSG" | "HMSG")
             && let Some(is_held) = self.answers.remove(frame.word(1))
         {
-            return if is_held { Fate::Hold } else { Fate::Lose };
+            return if is_held { Decision::Hold } else { Decision::Lose };
         }
-        let Some(rule) = self.rules.iter_mut().find(|rule| rule.fits(frame, way)) else {
-            return Fate::Pass;
+        let Some(rule) = self.rules.iter_mut().find(|rule| rule.fits(frame, direction)) else {
+            return Decision::Pass;
         };
         rule.times -= 1;
-        rule.met.0.0.fetch_add(1, Ordering::SeqCst);
+        rule.handle.0.0.fetch_add(1, Ordering::SeqCst);
         let reply = frame.reply();
-        match &rule.what {
-            What::Pass => Fate::Pass,
-            What::Lose => Fate::Lose,
-            What::Hold => Fate::Hold,
-            What::LoseAnswer | What::HoldAnswer => {
-                let is_held = matches!(rule.what, What::HoldAnswer);
+        match &rule.action {
+            Action::Pass => Decision::Pass,
+            Action::Lose => Decision::Lose,
+            Action::Hold => Decision::Hold,
+            Action::LoseAnswer | Action::HoldAnswer => {
+                let is_held = matches!(rule.action, Action::HoldAnswer);
                 self.answers.extend(reply.map(|reply| (reply.to_owned(), is_held)));
-                Fate::Pass
+                Decision::Pass
             }
-            What::Answer { answer, arrives } => {
+            Action::Answer { answer, forward } => {
                 let reply = reply.expect("a request wants an answer");
                 let known = |(pattern, _): &&(String, String)| reply.starts_with(pattern);
                 let newest = self.subscriptions.iter().rev().find(known);
                 let (_, number) = newest.expect("a subscription for the answer");
                 let answer = answer.to(reply, number);
-                if *arrives == Arrives::Yes {
+                if *forward == Forward::Yes {
                     self.answers.insert(reply.to_owned(), false);
                 }
-                Fate::Answer { answer, arrives: *arrives }
+                Decision::Answer { answer, forward: *forward }
             }
         }
     }

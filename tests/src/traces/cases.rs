@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Kind, Span, Trace};
 use crate::admin::Admin;
 use crate::site::{Page, Site};
-use crate::stack::{Stack, Worker, ready};
+use crate::stack::{Stack, Worker, wait_until_ready};
 use crate::{LIMIT, wait_for};
 
 /// The span that a caller says it comes from.
@@ -51,8 +51,8 @@ impl Case {
     /// Asserts that the trace is as it has to be.
     pub fn verify(&self, trace: &Trace) {
         assert_eq!(trace.id(), self.trace_id());
-        trace.consists_of(self.names, self.caller);
-        submitted(trace, &self.job);
+        trace.assert_spans(self.names, self.caller);
+        assert_submission_spans(trace, &self.job);
         (self.check)(trace, &self.job);
         let all = format!("{trace:?}");
         for secret in SECRETS {
@@ -70,13 +70,13 @@ pub fn settings(endpoint: &str) -> [(&str, &str); 2] {
 /// kind of end; afterwards the first worker is dead and there is another.
 pub fn run(stack: &mut Stack, site: &Site, settings: &[(&str, &str)]) -> Vec<Case> {
     vec![
-        text(stack),
-        page(stack, site),
-        without_a_caller(stack),
-        retried(stack, site),
-        dead_lettered(stack, site),
-        cancelled(stack, site),
-        killed(stack, site, settings),
+        count_text(stack),
+        count_page(stack, site),
+        count_without_caller(stack),
+        fail_and_repeat(stack, site),
+        fail_for_good(stack, site),
+        cancel_running(stack, site),
+        kill_worker(stack, site, settings),
     ]
 }
 
@@ -94,25 +94,25 @@ pub fn submit(stack: &Stack, body: &Value, trace_id: &str) -> String {
     answer.json()["job_id"].as_str().expect("an id").to_owned()
 }
 
-fn finished(stack: &Stack, job_id: &str) -> Value {
-    stack.client().finished(job_id, LIMIT)
+fn wait_until_final(stack: &Stack, job_id: &str) -> Value {
+    stack.client().wait_until_final(job_id, LIMIT)
 }
 
 /// What is the same in every trace of a job that was submitted.
-fn submitted(trace: &Trace, job: &Value) {
+fn assert_submission_spans(trace: &Trace, job: &Value) {
     let job_id = job["job_id"].as_str().expect("an id");
-    let (request, publish) = (trace.the("POST /v1/jobs"), trace.the("publish jobs"));
+    let (request, publish) = (trace.only_span("POST /v1/jobs"), trace.only_span("publish jobs"));
     assert_eq!(request.kind, Kind::Server);
     assert_eq!(publish.kind, Kind::Producer);
-    request.has(&[
+    request.assert_attributes(&[
         ("http.request.method", "POST"),
         ("http.route", "/v1/jobs"),
         ("url.path", "/v1/jobs"),
         ("http.response.status_code", "202"),
         ("job.id", job_id),
     ]);
-    publish.is_child_of(request);
-    publish.has(&[
+    publish.assert_child_of(request);
+    publish.assert_attributes(&[
         ("messaging.system", "nats"),
         ("messaging.operation.name", "publish"),
         ("messaging.operation.type", "send"),
@@ -120,23 +120,23 @@ fn submitted(trace: &Trace, job: &Value) {
         ("job.id", job_id),
         ("job.lane", "interactive"),
     ]);
-    let sequence = publish.get("messaging.nats.stream.sequence");
+    let sequence = publish.attribute("messaging.nats.stream.sequence");
     assert!(sequence.parse::<u64>().is_ok(), "{publish:#?}");
-    for (delivery, process) in trace.all("process jobs").into_iter().enumerate() {
+    for (delivery, process) in trace.spans_named("process jobs").into_iter().enumerate() {
         assert_eq!(process.kind, Kind::Consumer);
-        process.is_child_of(publish);
-        process.is_linked_to(publish);
-        process.has(&[
+        process.assert_child_of(publish);
+        process.assert_linked_to(publish);
+        process.assert_attributes(&[
             ("messaging.operation.type", "process"),
             ("messaging.nats.stream.sequence", sequence),
             ("job.id", job_id),
         ]);
-        let waited_ms = process.get("wordmill.queue.wait_ms").parse::<i64>();
+        let waited_ms = process.attribute("wordmill.queue.wait_ms").parse::<i64>();
         assert!(waited_ms.is_ok_and(|ms| ms >= 0), "{process:#?}");
         // A worker that was killed tells nothing about its delivery.
         if !job["attempts"].to_string().contains("worker_crashed") {
             let count = (delivery + 1).to_string();
-            process.has(&[("messaging.nats.delivery_count", &count)]);
+            process.assert_attributes(&[("messaging.nats.delivery_count", &count)]);
         }
     }
     for span in &trace.spans {
@@ -150,17 +150,17 @@ fn submitted(trace: &Trace, job: &Value) {
     }
 }
 
-fn counted<'a>(trace: &'a Trace, process: &Span, words: &str) -> &'a Span {
-    let (get, extract) = (trace.all("GET"), trace.the("extract text"));
-    let (get, count) = (get.last().expect("a fetch"), trace.the("count words"));
-    get.is_child_of(process);
-    extract.is_child_of(process);
-    count.is_child_of(extract);
-    count.has(&[("wordmill.words.total", words)]);
+fn assert_counting_spans<'a>(trace: &'a Trace, process: &Span, words: &str) -> &'a Span {
+    let (get, extract) = (trace.spans_named("GET"), trace.only_span("extract text"));
+    let (get, count) = (get.last().expect("a fetch"), trace.only_span("count words"));
+    get.assert_child_of(process);
+    extract.assert_child_of(process);
+    count.assert_child_of(extract);
+    count.assert_attributes(&[("wordmill.words.total", words)]);
     assert_eq!(get.kind, Kind::Client);
     assert_eq!(extract.kind, Kind::Internal);
-    assert!(get.get("url.full").starts_with("http://127.0.0.1:"), "{get:#?}");
-    get.has(&[
+    assert!(get.attribute("url.full").starts_with("http://127.0.0.1:"), "{get:#?}");
+    get.assert_attributes(&[
         ("http.request.method", "GET"),
         ("http.response.status_code", "200"),
         ("server.address", "127.0.0.1"),
@@ -168,43 +168,43 @@ fn counted<'a>(trace: &'a Trace, process: &Span, words: &str) -> &'a Span {
     get
 }
 
-fn text(stack: &Stack) -> Case {
+fn count_text(stack: &Stack) -> Case {
     let trace_id = "11f7651916cd43dd8448eb211c80319c";
     let job_id = submit(stack, &json!({"text": "an unmistakable text"}), trace_id);
     const NAMES: &[&str] = &["POST /v1/jobs", "publish jobs", "process jobs", "count words"];
-    Case::new(finished(stack, &job_id), Some(CALLER), NAMES, |trace, _| {
-        assert_eq!(trace.the("POST /v1/jobs").parent_id, CALLER);
-        let process = trace.the("process jobs");
-        process.has(&[("job.status", "succeeded"), ("job.attempt", "1")]);
+    Case::new(wait_until_final(stack, &job_id), Some(CALLER), NAMES, |trace, _| {
+        assert_eq!(trace.only_span("POST /v1/jobs").parent_id, CALLER);
+        let process = trace.only_span("process jobs");
+        process.assert_attributes(&[("job.status", "succeeded"), ("job.attempt", "1")]);
         assert!(!process.is_error, "{process:#?}");
-        let count = trace.the("count words");
-        count.is_child_of(process);
-        count.has(&[("wordmill.words.total", "3"), ("wordmill.words.unique", "3")]);
+        let count = trace.only_span("count words");
+        count.assert_child_of(process);
+        count.assert_attributes(&[("wordmill.words.total", "3"), ("wordmill.words.unique", "3")]);
     })
 }
 
-fn page(stack: &Stack, site: &Site) -> Case {
+fn count_page(stack: &Stack, site: &Site) -> Case {
     let html = "<title>x</title><p>an unmistakable page";
     let url = site.put("/page?token=hunter2", Page::new("text/html", html));
     let job_id = submit(stack, &json!({"url": url}), "22f7651916cd43dd8448eb211c80319c");
     const NAMES: &[&str] =
         &["POST /v1/jobs", "publish jobs", "process jobs", "GET", "extract text", "count words"];
-    Case::new(finished(stack, &job_id), Some(CALLER), NAMES, |trace, _| {
-        let get = counted(trace, trace.the("process jobs"), "3");
-        get.has(&[("http.response.body.size", "39")]);
-        assert!(get.get("url.full").ends_with("/page"), "{get:#?}");
+    Case::new(wait_until_final(stack, &job_id), Some(CALLER), NAMES, |trace, _| {
+        let get = assert_counting_spans(trace, trace.only_span("process jobs"), "3");
+        get.assert_attributes(&[("http.response.body.size", "39")]);
+        assert!(get.attribute("url.full").ends_with("/page"), "{get:#?}");
     })
 }
 
-fn without_a_caller(stack: &Stack) -> Case {
+fn count_without_caller(stack: &Stack) -> Case {
     let job_id = stack.client().submit(&json!({"text": "one two"}));
     const NAMES: &[&str] = &["POST /v1/jobs", "publish jobs", "process jobs", "count words"];
-    Case::new(finished(stack, &job_id), None, NAMES, |trace, _| {
-        assert_eq!(trace.the("POST /v1/jobs").parent_id, "");
+    Case::new(wait_until_final(stack, &job_id), None, NAMES, |trace, _| {
+        assert_eq!(trace.only_span("POST /v1/jobs").parent_id, "");
     })
 }
 
-fn retried(stack: &Stack, site: &Site) -> Case {
+fn fail_and_repeat(stack: &Stack, site: &Site) -> Case {
     let url = site.put("/soon", Page::status("502 Bad Gateway"));
     let job_id = submit(stack, &json!({"url": url}), "33f7651916cd43dd8448eb211c80319c");
     wait_for("it has failed once", LIMIT, || (site.hits("/soon") == 1).then_some(()));
@@ -219,20 +219,20 @@ fn retried(stack: &Stack, site: &Site) -> Case {
         "extract text",
         "count words",
     ];
-    Case::new(finished(stack, &job_id), Some(CALLER), NAMES, |trace, _| {
-        let (process, get) = (trace.all("process jobs"), trace.all("GET"));
-        process[0].failed("fetch_http_5xx");
-        process[0].has(&[("job.status", "queued"), ("job.attempt", "1")]);
-        get[0].failed("fetch_http_5xx");
-        get[0].has(&[("http.response.status_code", "502")]);
-        get[0].is_child_of(process[0]);
+    Case::new(wait_until_final(stack, &job_id), Some(CALLER), NAMES, |trace, _| {
+        let (process, get) = (trace.spans_named("process jobs"), trace.spans_named("GET"));
+        process[0].assert_failed("fetch_http_5xx");
+        process[0].assert_attributes(&[("job.status", "queued"), ("job.attempt", "1")]);
+        get[0].assert_failed("fetch_http_5xx");
+        get[0].assert_attributes(&[("http.response.status_code", "502")]);
+        get[0].assert_child_of(process[0]);
         assert!(!process[1].is_error, "{trace:#?}");
-        process[1].has(&[("job.status", "succeeded"), ("job.attempt", "2")]);
-        counted(trace, process[1], "2");
+        process[1].assert_attributes(&[("job.status", "succeeded"), ("job.attempt", "2")]);
+        assert_counting_spans(trace, process[1], "2");
     })
 }
 
-fn dead_lettered(stack: &Stack, site: &Site) -> Case {
+fn fail_for_good(stack: &Stack, site: &Site) -> Case {
     let url = site.put("/dead", Page::status("503 Service Unavailable"));
     let job_id = submit(stack, &json!({"url": url}), "44f7651916cd43dd8448eb211c80319c");
     const NAMES: &[&str] = &[
@@ -246,64 +246,65 @@ fn dead_lettered(stack: &Stack, site: &Site) -> Case {
         "GET",
         "publish dead_jobs",
     ];
-    Case::new(finished(stack, &job_id), Some(CALLER), NAMES, |trace, job| {
-        let process = trace.all("process jobs");
-        process.iter().for_each(|span| span.failed("fetch_http_5xx"));
-        process[2].has(&[("job.status", "failed"), ("job.attempt", "3")]);
-        let letter = trace.the("publish dead_jobs");
+    Case::new(wait_until_final(stack, &job_id), Some(CALLER), NAMES, |trace, job| {
+        let process = trace.spans_named("process jobs");
+        process.iter().for_each(|span| span.assert_failed("fetch_http_5xx"));
+        process[2].assert_attributes(&[("job.status", "failed"), ("job.attempt", "3")]);
+        let letter = trace.only_span("publish dead_jobs");
         assert_eq!(letter.kind, Kind::Producer);
-        letter.is_child_of(process[2]);
-        letter.has(&[
+        letter.assert_child_of(process[2]);
+        letter.assert_attributes(&[
             ("messaging.destination.name", "dead_jobs"),
             ("job.id", job["job_id"].as_str().expect("an id")),
         ]);
     })
 }
 
-fn cancelled(stack: &Stack, site: &Site) -> Case {
+fn cancel_running(stack: &Stack, site: &Site) -> Case {
     let slow = Page::new("text/plain", "too late").after(Duration::from_secs(30));
     let url = site.put("/slow", slow);
     let job_id = submit(stack, &json!({"url": url}), "55f7651916cd43dd8448eb211c80319c");
-    running(stack, &job_id);
+    wait_until_running(stack, &job_id);
     let answer = stack.client().send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
     assert_eq!(answer.status, 200, "{answer:?}");
     const NAMES: &[&str] = &["POST /v1/jobs", "publish jobs", "process jobs", "GET", "cancel job"];
-    Case::new(finished(stack, &job_id), Some(CALLER), NAMES, |trace, job| {
-        let (cancel, process) = (trace.the("cancel job"), trace.the("process jobs"));
-        cancel.is_child_of(trace.the("POST /v1/jobs"));
-        cancel.has(&[("job.id", job["job_id"].as_str().expect("an id"))]);
+    Case::new(wait_until_final(stack, &job_id), Some(CALLER), NAMES, |trace, job| {
+        let (cancel, process) = (trace.only_span("cancel job"), trace.only_span("process jobs"));
+        cancel.assert_child_of(trace.only_span("POST /v1/jobs"));
+        cancel.assert_attributes(&[("job.id", job["job_id"].as_str().expect("an id"))]);
         assert_eq!(cancel.links.len(), 1, "to the request that asked for it: {cancel:#?}");
-        process.has(&[("job.status", "cancelled")]);
+        process.assert_attributes(&[("job.status", "cancelled")]);
         assert!(!process.is_error, "{process:#?}");
     })
 }
 
-fn killed(stack: &mut Stack, site: &Site, settings: &[(&str, &str)]) -> Case {
-    Admin::of(&stack.nats).set_ack_wait(Duration::from_secs(3));
+fn kill_worker(stack: &mut Stack, site: &Site, settings: &[(&str, &str)]) -> Case {
+    Admin::connect(&stack.nats).set_ack_wait(Duration::from_secs(3));
     let slow = Page::new("text/html", "two words").after(Duration::from_secs(30));
     let url = site.put("/killed", slow);
     let job_id = submit(stack, &json!({"url": url}), "66f7651916cd43dd8448eb211c80319c");
-    running(stack, &job_id);
+    wait_until_running(stack, &job_id);
     stack.workers[0].process.kill();
     site.put("/killed", Page::new("text/html", "two words"));
     let second = Worker::start(&stack.nats.address(), settings);
-    ready(&second.health);
+    wait_until_ready(&second.health);
     stack.workers.push(second);
     const NAMES: &[&str] =
         &["POST /v1/jobs", "publish jobs", "process jobs", "GET", "extract text", "count words"];
-    Case::new(finished(stack, &job_id), Some(CALLER), NAMES, |trace, job| {
-        let process = trace.the("process jobs");
-        process.has(&[("job.status", "succeeded"), ("job.attempt", "2")]);
-        let count: u32 = process.get("messaging.nats.delivery_count").parse().expect("a number");
+    Case::new(wait_until_final(stack, &job_id), Some(CALLER), NAMES, |trace, job| {
+        let process = trace.only_span("process jobs");
+        process.assert_attributes(&[("job.status", "succeeded"), ("job.attempt", "2")]);
+        let count: u32 =
+            process.attribute("messaging.nats.delivery_count").parse().expect("a number");
         assert!(count >= 2, "{process:#?}");
         assert_eq!(process.events, ["attempt lost with its worker"], "{process:#?}");
         let worker = job["attempts"][1]["worker"].as_str().expect("a worker");
         assert_eq!(process.resource["service.instance.id"], worker);
-        counted(trace, process, "2");
+        assert_counting_spans(trace, process, "2");
     })
 }
 
-fn running(stack: &Stack, job_id: &str) {
+fn wait_until_running(stack: &Stack, job_id: &str) {
     let path = format!("/v1/jobs/{job_id}");
     wait_for("the job runs", LIMIT, || {
         (stack.client().get(&path).json()["status"] == "running").then_some(())

@@ -35,16 +35,16 @@ impl Names {
             filled = filled.replace(&format!("{{{name}}}"), value);
         }
         // Names are words: JSON has quotes behind its braces.
-        while let (Some(id), Some((start, end))) = (self.all_ids, named(&filled)) {
+        while let (Some(id), Some((start, end))) = (self.all_ids, find_name(&filled)) {
             filled.replace_range(start..end, id);
         }
-        assert!(named(&filled).is_none(), "nobody knows {filled}");
+        assert!(find_name(&filled).is_none(), "nobody knows {filled}");
         filled
     }
 }
 
 /// Returns where a name stands that has no value yet.
-fn named(text: &str) -> Option<(usize, usize)> {
+fn find_name(text: &str) -> Option<(usize, usize)> {
     text.match_indices('{').find_map(|(start, _)| {
         let length = text[start + 1..].find(|c: char| !c.is_ascii_lowercase() && c != '_')?;
         let end = start + 1 + length;
@@ -87,12 +87,12 @@ impl Case {
         }
     }
 
-    pub fn expecting(mut self, expected: &str) -> Self {
+    pub fn with_expected(mut self, expected: &str) -> Self {
         expected.clone_into(&mut self.expected);
         self
     }
 
-    pub fn naming(mut self, name: &str, value: &str) -> Self {
+    pub fn with_name(mut self, name: &str, value: &str) -> Self {
         self.path = self.path.replace(name, value);
         self
     }
@@ -120,18 +120,18 @@ impl Case {
         self.body("text/plain", text)
     }
 
-    pub fn stalls(mut self) -> Self {
+    pub fn with_stalled_body(mut self) -> Self {
         self.sending = Sending::Stalls;
         self
     }
 
-    pub fn breaks_off(mut self) -> Self {
+    pub fn with_incomplete_body(mut self) -> Self {
         self.sending = Sending::BreaksOff;
         self
     }
 
     /// Sends it, and asserts that the answer is what is expected.
-    pub fn meet(&self, client: &Client, names: &Names) -> Answer {
+    pub fn send_and_check(&self, client: &Client, names: &Names) -> Answer {
         let answer = self.send(client, names);
         self.check(&answer);
         answer
@@ -172,7 +172,7 @@ impl Case {
         }
         let said = answer.json();
         assert_eq!(said["code"], code, "{request}: {said}");
-        answer.problem(status, code);
+        answer.expect_problem(status, code);
     }
 }
 

@@ -14,14 +14,14 @@ use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::Rule;
 use wordmill_tests::receiver::{Receiver, Reply};
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::{Gateway, Stack, Worker, ready};
+use wordmill_tests::stack::{Gateway, Stack, Worker, wait_until_ready};
 use wordmill_tests::stream::EventStream;
 use wordmill_tests::upload::Upload;
 use wordmill_tests::{LIMIT, wait_for};
 
 use super::case::{Case, Names};
 use super::successes::SECRET;
-use crate::jobs::document_retention::crash;
+use crate::jobs::document_retention::crash_worker;
 
 /// Nobody waits for slow pages in the end.
 pub const IMPATIENT: (&str, &str) = ("WORDMILL_SHUTDOWN_GRACE", "100ms");
@@ -90,10 +90,12 @@ pub fn closed_doors() -> Vec<Case> {
 pub fn broken_off() -> Vec<Case> {
     let put = put();
     let mut cases: Vec<Case> = ["POST /v1/jobs", put.as_str()]
-        .map(|request| Case::new("400 incomplete_body", request).text("to be").breaks_off())
+        .map(|request| {
+            Case::new("400 incomplete_body", request).text("to be").with_incomplete_body()
+        })
         .into();
     let batch = Case::new("400 incomplete_body", "POST /v1/batches");
-    cases.push(batch.lines(&[json!({"text": "a"})]).breaks_off());
+    cases.push(batch.lines(&[json!({"text": "a"})]).with_incomplete_body());
     cases
 }
 
@@ -102,12 +104,12 @@ pub fn silences() -> Vec<Case> {
     let (put, text) = (put(), json!({"text": "a"}));
     let late = |request: &str| Case::new("408 request_timeout", request);
     vec![
-        late("POST /v1/jobs").text("to be").stalls(),
-        late(&put).text("to be").stalls(),
-        late("POST /v1/jobs").json(&text).stalls(),
-        late(&put).json(&text).stalls(),
-        late("POST /v1/batches").lines(&[text]).stalls(),
-        late("POST /v1/dead-letters/replay").json(&json!({"ids": [ONE]})).stalls(),
+        late("POST /v1/jobs").text("to be").with_stalled_body(),
+        late(&put).text("to be").with_stalled_body(),
+        late("POST /v1/jobs").json(&text).with_stalled_body(),
+        late(&put).json(&text).with_stalled_body(),
+        late("POST /v1/batches").lines(&[text]).with_stalled_body(),
+        late("POST /v1/dead-letters/replay").json(&json!({"ids": [ONE]})).with_stalled_body(),
     ]
 }
 
@@ -163,14 +165,14 @@ pub fn no_room() -> Vec<Case> {
     cases
 }
 
-fn meet(cases: Vec<Case>, client: &Client, names: &Names) {
+fn send_and_check(cases: Vec<Case>, client: &Client, names: &Names) {
     for case in cases {
-        case.meet(client, names);
+        case.send_and_check(client, names);
     }
 }
 
 /// Makes a job that has failed, one that runs, one whose webhook is delivered, and a batch.
-fn names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
+fn prepare_names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
     let mut names = Names::default();
     let missing = site.put("/missing", Page::status("404 Not Found"));
     let slow = site.put("/slow", Page::new("text/plain", "slow").after(LIMIT));
@@ -178,7 +180,7 @@ fn names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
     let (failed, long) = (client.submit_url(&missing), client.submit_url(&long));
     let told = client.submit(&json!({"text": "a", "webhook": {"url": receiver.url("/hook")}}));
     for id in [&failed, &long, &told] {
-        client.finished(id, LIMIT);
+        client.wait_until_final(id, LIMIT);
     }
     wait_for("the webhook is delivered", LIMIT, || {
         let job = client.get(&format!("/v1/jobs/{told}")).json();
@@ -195,12 +197,12 @@ fn names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
 
 /// Makes a document's job that was given up.
 fn dead_document(stack: &Stack) -> String {
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let body = "word ".repeat(100_000);
     let answer = client.send("POST", "/v1/jobs", &[TEXT], body.as_bytes());
     assert_eq!(answer.status, 202, "{answer:?}");
     let job_id = answer.json()["job_id"].as_str().expect("an id").to_owned();
-    crash(&admin, &job_id);
+    crash_worker(&admin, &job_id);
     job_id
 }
 
@@ -210,10 +212,10 @@ fn what_comes_at_a_bad_time_is_told_so_on_every_route() {
     let (mut stack, site) = (Stack::with(1, 0, &settings), Site::start());
     let (document, address) = (dead_document(&stack), stack.nats.address());
     stack.workers.push(Worker::start(&address, &settings));
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
-    assert_eq!(client.finished(&document, LIMIT)["dead_lettered"], true);
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    assert_eq!(client.wait_until_final(&document, LIMIT)["dead_lettered"], true);
     let receiver = Receiver::start();
-    let mut names = names(client, &site, &receiver);
+    let mut names = prepare_names(client, &site, &receiver);
     names.add("document", document);
 
     let small = [
@@ -223,31 +225,31 @@ fn what_comes_at_a_bad_time_is_told_so_on_every_route() {
         IMPATIENT,
     ];
     let small = Gateway::start(&address, &small);
-    ready(&small.client);
-    meet(sizes(), &small.client, &names);
-    meet(broken_off(), &small.client, &names);
+    wait_until_ready(&small.client);
+    send_and_check(sizes(), &small.client, &names);
+    send_and_check(broken_off(), &small.client, &names);
     let waiting = client.submit_url(&site.url("/slow"));
     let _waiting = EventStream::open(&small.client, &waiting, &[]);
-    meet(closed_doors(), &small.client, &names);
+    send_and_check(closed_doors(), &small.client, &names);
 
     admin.reconfigure("OBJ_documents", |config| config.max_bytes = 600_000);
-    meet(full_store(), client, &names);
+    send_and_check(full_store(), client, &names);
     admin.reconfigure("JOBS", |config| config.max_message_size = 1500);
-    meet(small_queue(), client, &names);
+    send_and_check(small_queue(), client, &names);
     admin.reconfigure("JOBS", |config| {
         config.max_message_size = -1;
         config.max_messages = 1;
     });
-    meet(full_queue(), client, &names);
+    send_and_check(full_queue(), client, &names);
     admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1);
-    receiver.answer("/busy", &[Reply::Status("503 Service Unavailable", "")]);
+    receiver.set_replies("/busy", &[Reply::Status("503 Service Unavailable", "")]);
     admin.reconfigure("JOBS", |config| config.max_messages = 1000);
     wait_for("there is room again", LIMIT, || {
         let body = json!({"text": "a", "webhook": {"url": receiver.url("/busy")}});
         (client.post("/v1/jobs", &body).status == 202).then_some(())
     });
-    wait_for("a webhook waits", LIMIT, || (admin.messages("WEBHOOKS") == 1).then_some(()));
-    meet(full_webhooks(), client, &names);
+    wait_for("a webhook waits", LIMIT, || (admin.message_count("WEBHOOKS") == 1).then_some(()));
+    send_and_check(full_webhooks(), client, &names);
 }
 
 #[test]
@@ -258,13 +260,13 @@ fn an_owner_at_its_quota_is_told_so_on_every_route() {
     let (stack, site) = (Stack::with(1, 1, &[(name, &path), IMPATIENT]), Site::start());
     let (client, mut names) = (stack.client().with_key(&key), Names::default());
     let failed = client.submit_url(&site.put("/missing", Page::status("404 Not Found")));
-    client.finished(&failed, LIMIT);
+    client.wait_until_final(&failed, LIMIT);
     names.add("failed", failed);
     let slow = site.put("/slow", Page::new("text/plain", "slow").after(LIMIT));
     wait_for("there is room for one more", LIMIT, || {
         (client.post("/v1/jobs", &json!({"url": slow})).status == 202).then_some(())
     });
-    meet(quotas(), &client, &names);
+    send_and_check(quotas(), &client, &names);
 }
 
 #[test]
@@ -274,7 +276,7 @@ fn bodies_of_which_nothing_more_comes_are_given_up_on_every_route() {
     thread::scope(|scope| {
         for case in silences() {
             let (client, names) = (stack.client(), &names);
-            scope.spawn(move || case.meet(client, names));
+            scope.spawn(move || case.send_and_check(client, names));
         }
     });
     assert_eq!(array_length(&stack.client().get("/v1/jobs").json()["data"]), 1);
@@ -290,7 +292,7 @@ fn a_gateway_without_room_says_so_on_every_route() {
     let client = stack.client();
     let mut names = Names::default();
     let failed = client.submit_url(&stack.site.put("/missing", Page::status("404 Not Found")));
-    client.finished(&failed, LIMIT);
+    client.wait_until_final(&failed, LIMIT);
     names.add("failed", failed);
 
     let endless = [TEXT, ("transfer-encoding", "chunked")];
@@ -303,14 +305,14 @@ fn a_gateway_without_room_says_so_on_every_route() {
         .collect();
     // Each has to have its room before the jobs come: one that comes too late would leave too much.
     wait_for("there is no room for one more document", LIMIT, || {
-        let metrics = Metrics::of(client);
+        let metrics = Metrics::fetch(client);
         let [taken, all] = ["taken_bytes", "bytes"]
             .map(|name| metrics.sum(&format!("wordmill_submission_room_{name}"), &[]));
         let (taken, all) = taken.zip(all)?;
         (all - taken < taken / f64::from(DOCUMENTS)).then_some(())
     });
     // What little is left is taken by jobs of which the queue does not hear.
-    let held = stack.proxy().on(Rule::hold("jobs."));
+    let held_messages = stack.proxy().add_rule(Rule::hold("jobs."));
     let (is_over, end) = (AtomicBool::new(false), Instant::now() + LIMIT);
     thread::scope(|scope| {
         for _ in 0..12 {
@@ -320,7 +322,7 @@ fn a_gateway_without_room_says_so_on_every_route() {
                 }
             });
         }
-        wait_for("the room is full", LIMIT, || (held.count() >= 8).then_some(()));
+        wait_for("the room is full", LIMIT, || (held_messages.count() >= 8).then_some(()));
         for case in no_room() {
             let answer = wait_for("it is declined", LIMIT, || {
                 // Those that take the room give it back together, and whatever got in then would be known.

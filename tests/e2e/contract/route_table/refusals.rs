@@ -182,7 +182,7 @@ fn queries() -> Vec<Case> {
 /// Jobs that are not there, and what cannot be read.
 fn jobs() -> Vec<Case> {
     let about = |expected: &'static str, id: &'static str| {
-        ABOUT_A_JOB.map(|request| Case::new(expected, request).naming("{id}", id))
+        ABOUT_A_JOB.map(|request| Case::new(expected, request).with_name("{id}", id))
     };
     let mut cases = [
         about("400 invalid_job_id", "17"),
@@ -245,19 +245,19 @@ fn older() -> Vec<Case> {
 }
 
 /// Makes everything that the cases name.
-fn names(stack: &Stack, site: &Site) -> Names {
-    let (client, admin) = (stack.client(), Admin::of(&stack.nats));
+fn prepare_names(stack: &Stack, site: &Site) -> Names {
+    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let mut names = Names::default();
     let slow = site.put("/slow", Page::new("text/plain", "slow").after(LIMIT));
     let missing = site.put("/missing", Page::status("404 Not Found"));
-    let named = |key: &str, path: &str, body: Value, id: &str| {
+    let submit_named = |key: &str, path: &str, body: Value, id: &str| {
         let headers = [("content-type", "application/json"), ("idempotency-key", key)];
         let answer = client.send("POST", path, &headers, body.to_string().as_bytes());
         assert_eq!(answer.status, 202, "{answer:?}");
         answer.json()[id].as_str().expect("an id").to_owned()
     };
-    let job = |key: &str, body: Value| named(key, "/v1/jobs", body, "job_id");
-    let batch = |key: &str, body: Value| named(key, "/v1/batches", body, "batch_id");
+    let job = |key: &str, body: Value| submit_named(key, "/v1/jobs", body, "job_id");
+    let batch = |key: &str, body: Value| submit_named(key, "/v1/batches", body, "batch_id");
     let text = |key: &str| job(key, json!({"text": key}));
     let texts = |key: &str| batch(&format!("batch-{key}"), json!([{"text": key}]));
 
@@ -270,7 +270,7 @@ fn names(stack: &Stack, site: &Site) -> Names {
     let failed_batch = batch("failed-batch", json!([{"url": slow}]));
     let cancelled_batch = batch("cancelled-batch", json!([{"url": slow}]));
     for id in [&done, &gone, &broken, &failed, &done_batch, &gone_batch, &broken_batch] {
-        client.finished(id, LIMIT);
+        client.wait_until_final(id, LIMIT);
     }
     for id in [&gone, &gone_batch] {
         assert_eq!(client.send("DELETE", &format!("/v1/jobs/{id}"), &[], &[]).status, 204);
@@ -282,7 +282,7 @@ fn names(stack: &Stack, site: &Site) -> Names {
         let path = format!("/v1/jobs/{id}/cancel");
         assert_eq!(client.send("POST", &path, &[], &[]).status, 200);
     }
-    fail(client, &admin, &failed_batch);
+    fail_as_lost(client, &admin, &failed_batch);
     for (name, id) in [
         ("done", done),
         ("gone", gone),
@@ -302,9 +302,9 @@ fn names(stack: &Stack, site: &Site) -> Names {
 }
 
 /// Takes the message of an unfinished job away, so that the sweeper ends it as lost.
-fn fail(client: &Client, admin: &Admin, job_id: &str) {
-    admin.remove("JOBS", &format!("jobs.bulk.public.{job_id}"));
-    assert_eq!(client.finished(job_id, LIMIT)["status"], "failed");
+fn fail_as_lost(client: &Client, admin: &Admin, job_id: &str) {
+    admin.remove_message("JOBS", &format!("jobs.bulk.public.{job_id}"));
+    assert_eq!(client.wait_until_final(job_id, LIMIT)["status"], "failed");
 }
 
 #[test]
@@ -316,11 +316,11 @@ fn what_is_wrong_is_told_by_its_code_on_every_route() {
         IMPATIENT,
     ];
     let (stack, site) = (Stack::with(1, 1, &settings), Site::start());
-    let (names, client) = (names(&stack, &site), stack.client());
+    let (names, client) = (prepare_names(&stack, &site), stack.client());
     let jobs = || array_length(&client.get("/v1/jobs?limit=100").json()["data"]);
     let before = jobs();
     for case in cases() {
-        case.meet(client, &names);
+        case.send_and_check(client, &names);
     }
     assert_eq!(jobs(), before, "no refusal starts a job");
 }

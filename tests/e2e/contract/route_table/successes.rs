@@ -127,7 +127,7 @@ fn older() -> Vec<Case> {
 }
 
 /// Makes everything that the cases name.
-fn names(stack: &Stack, site: &Site) -> Names {
+fn prepare_names(stack: &Stack, site: &Site) -> Names {
     let (client, mut names) = (stack.client(), Names::default());
     let done = client.submit(&json!({"text": "to be or not to be", "options": {"explain": true}}));
     let page = site.put("/page", Page::new("text/plain", "a page"));
@@ -139,7 +139,7 @@ fn names(stack: &Stack, site: &Site) -> Names {
     let batch = client.post("/v1/batches", &json!([{"text": "to be"}, {"text": "or not"}])).json();
     let batch = batch["batch_id"].as_str().expect("a batch").to_owned();
     for job_id in [&done, &page_job, &told, &dead, &batch] {
-        client.finished(job_id, LIMIT);
+        client.wait_until_final(job_id, LIMIT);
     }
     let tag = |path: &str| client.get(path).header("etag").expect("an entity tag").to_owned();
     names.add("revision", tag(&format!("/v1/jobs/{done}")).replace('"', ""));
@@ -163,8 +163,8 @@ fn names(stack: &Stack, site: &Site) -> Names {
 #[test]
 fn what_is_asked_for_well_is_answered_well() {
     let (stack, site) = (Stack::with(1, 1, &[("WORDMILL_WEBHOOK_SECRETS", SECRET)]), Site::start());
-    let names = names(&stack, &site);
+    let names = prepare_names(&stack, &site);
     for case in cases() {
-        case.meet(stack.client(), &names);
+        case.send_and_check(stack.client(), &names);
     }
 }
