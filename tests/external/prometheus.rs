@@ -30,7 +30,7 @@ fn promtool(arguments: &[&str]) {
 }
 
 #[test]
-fn promtool_accepts_configuration_and_rules_and_every_alert_has_a_test() {
+fn promtool_accepts_the_rules_and_every_alert_has_a_test() {
     promtool(&["check", "config", CONFIGURATION]);
     promtool(&["check", "rules", "--lint=all", "--lint-fatal", RULES]);
     promtool(&["test", "rules", "observability/prometheus/rules_test.yml"]);

@@ -144,7 +144,7 @@ fn works_as_printed(page: &str, least: usize) {
 }
 
 #[test]
-fn a_second_run_finds_the_jobs_of_the_first_and_taken_ports_are_named() {
+fn a_second_run_finds_the_jobs_of_the_first() {
     let (port, nats_port) = (port::reserved(), port::reserved());
     let data = TempDir::new().expect("a directory");
     let client = Client::new(&format!("127.0.0.1:{port}"));
@@ -153,21 +153,30 @@ fn a_second_run_finds_the_jobs_of_the_first_and_taken_ports_are_named() {
     let job_id = client.submit(&serde_json::json!({"text": "still here"}));
     client.wait_until_final(&job_id, Duration::from_secs(20));
 
+    stop(&mut first);
+    let mut second = make_run(port, nats_port, &data);
+    wait_until_ready(&mut second);
+    assert_eq!(client.wait_until_final(&job_id, Duration::from_secs(5))["totals"]["words"], 2);
+    stop(&mut second);
+}
+
+#[test]
+fn a_run_names_the_port_or_the_data_that_another_run_uses() {
+    let (port, nats_port) = (port::reserved(), port::reserved());
+    let data = TempDir::new().expect("a directory");
+    let mut first = make_run(port, nats_port, &data);
+    wait_until_ready(&mut first);
+
     let other = TempDir::new().expect("a directory");
-    let mut taken = make_run(port, nats_port, &other);
-    let status = taken.wait_for_exit(Duration::from_secs(60));
-    let output = taken.output();
+    let mut same_ports = make_run(port, nats_port, &other);
+    let status = same_ports.wait_for_exit(Duration::from_secs(60));
+    let output = same_ports.output();
     assert!(!status.success(), "{output}");
     assert!(output.contains(&port.to_string()) && output.contains("make run PORT="), "{output}");
     let mut same_data = make_run(port::reserved(), port::reserved(), &data);
     assert!(!same_data.wait_for_exit(Duration::from_secs(60)).success());
     assert!(same_data.output().contains("DATA_DIR"), "{}", same_data.output());
     stop(&mut first);
-
-    let mut second = make_run(port, nats_port, &data);
-    wait_until_ready(&mut second);
-    assert_eq!(client.wait_until_final(&job_id, Duration::from_secs(5))["totals"]["words"], 2);
-    stop(&mut second);
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
 }
 
 #[test]
-fn answers_that_a_client_without_a_key_does_not_read_take_little_memory() {
+fn unread_answers_without_a_key_take_little_memory() {
     const CONNECTIONS: usize = 200;
     /// The documented share of one of them: 25 MiB for all. Measured: 11 to 14 MiB.
     const CONNECTION_BYTES_MAX: u64 = 128 << 10;

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_each_field_with_both_values_and_prints_the_document() {
+    fn a_failure_names_each_field_and_prints_the_document() {
         let message = message(|| {
             assert_fields(
                 &job(),

@@ -36,7 +36,7 @@ fn wait_until_key_is_valid(client: &Client, key: &str, expected: bool) {
 }
 
 #[test]
-fn nobody_gets_in_without_a_key_and_whatever_is_wrong_with_it_is_told_alike() {
+fn a_missing_or_wrong_key_is_always_refused_alike() {
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
     let stack = start_stack_with_keys(1, 1, &keys);
@@ -84,7 +84,7 @@ fn nobody_gets_in_without_a_key_and_whatever_is_wrong_with_it_is_told_alike() {
 }
 
 #[test]
-fn keys_are_rotated_while_the_gateway_runs_and_a_broken_file_changes_nothing() {
+fn keys_are_rotated_while_the_gateway_runs() {
     let mut keys = Keyring::new();
     let old = keys.add("team", &json!({}));
     let mut stack = start_stack_with_keys(1, 0, &keys);
@@ -207,7 +207,7 @@ fn a_revoked_key_gets_no_more_of_a_result_that_is_being_sent() {
 }
 
 #[test]
-fn requests_beyond_the_rate_of_a_key_are_told_when_to_come_back() {
+fn requests_beyond_the_rate_of_a_key_get_a_retry_after() {
     let mut keys = Keyring::new();
     let slow = json!({"rate_limit": {"per_second": 1, "burst": 3}});
     let slow = keys.add("slow", &slow);

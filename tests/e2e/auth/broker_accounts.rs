@@ -39,7 +39,7 @@ fn try_to_provision(address: &str) -> (bool, String) {
 }
 
 #[test]
-fn streams_of_a_version_without_accounts_are_moved_before_anything_is_created() {
+fn provision_requires_old_streams_to_be_moved_first() {
     let directory = TempDir::new().expect("a directory");
     let old = write_configuration(directory.path(), &configuration_without_accounts());
     let mut nats = Nats::start_configured(directory.path(), &old, Vec::new());
@@ -74,7 +74,7 @@ fn streams_of_a_version_without_accounts_are_moved_before_anything_is_created() 
 }
 
 #[test]
-fn streams_of_a_cluster_without_accounts_are_noticed_although_no_server_lists_them() {
+fn provision_notices_streams_of_a_cluster_without_accounts() {
     let directory = TempDir::new().expect("a directory");
     let old = write_configuration(directory.path(), &configuration_without_accounts());
     let mut cluster = Cluster::configured(3, &old);

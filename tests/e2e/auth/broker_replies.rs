@@ -290,12 +290,12 @@ fn assert_request_takes_effect(
 }
 
 #[test]
-fn no_reply_reaches_a_stream_from_another_account() {
+fn no_reply_reaches_a_stream_of_another_account() {
     assert_no_reply_reaches_a_stream("");
 }
 
 #[test]
-fn no_reply_reaches_a_stream_from_another_account_with_acknowledgements_of_version_2() {
+fn no_reply_reaches_a_stream_with_ack_subjects_v2() {
     assert_no_reply_reaches_a_stream(ACK_SUBJECTS_V2);
 }
 

@@ -23,12 +23,12 @@ use crate::auth::broker_rights::{
 };
 
 #[test]
-fn every_role_does_its_work_and_nothing_else() {
+fn every_role_has_exactly_its_rights() {
     assert_every_role_has_exactly_its_rights("");
 }
 
 #[test]
-fn every_role_does_its_work_and_nothing_else_with_acknowledgements_of_version_2() {
+fn every_role_has_exactly_its_rights_with_ack_subjects_v2() {
     assert_every_role_has_exactly_its_rights(ACK_SUBJECTS_V2);
 }
 
@@ -99,7 +99,7 @@ async fn message_count(jetstream: &jetstream::Context, name: &str) -> u64 {
 }
 
 #[test]
-fn nobody_gets_in_without_the_right_password_and_drift_is_told_before_it_is_corrected() {
+fn a_wrong_password_is_refused() {
     let directory = TempDir::new().expect("a directory");
     let nats = Nats::start(directory.path());
     let anonymous = runtime().block_on(async_nats::connect(nats.address()));
@@ -109,7 +109,12 @@ fn nobody_gets_in_without_the_right_password_and_drift_is_told_before_it_is_corr
         let refused = runtime().block_on(options.connect(nats.address()));
         assert!(refused.is_err(), "{user} with {word:?}");
     }
+}
 
+#[test]
+fn drift_of_the_topology_is_reported_before_it_is_corrected() {
+    let directory = TempDir::new().expect("a directory");
+    let nats = Nats::start(directory.path());
     let created = nats.provision(&[]);
     assert_eq!(created.matches(": created").count(), 11, "{created}");
     let jetstream = Session::open(&nats, "admin").jetstream();

@@ -291,7 +291,7 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
 }
 
 #[test]
-fn messages_that_are_no_jobs_are_shown_to_the_owner_public_alone() {
+fn unreadable_messages_are_shown_to_the_owner_public_only() {
     let mut keys = Keyring::new();
     let a = keys.add("a", &json!({}));
     let public = keys.add("public", &json!({}));
@@ -316,7 +316,7 @@ fn messages_that_are_no_jobs_are_shown_to_the_owner_public_alone() {
 }
 
 #[test]
-fn jobs_of_two_owners_with_one_id_are_two_jobs_until_the_end() {
+fn one_id_of_two_owners_names_two_jobs() {
     let mut keys = Keyring::new();
     let (a, b) = (keys.add("a", &json!({})), keys.add("b", &json!({})));
     let (name, path) = keys.setting();
@@ -341,7 +341,7 @@ fn jobs_of_two_owners_with_one_id_are_two_jobs_until_the_end() {
 }
 
 #[test]
-fn a_job_of_before_belongs_to_whoever_holds_the_key_of_public() {
+fn a_job_from_before_keys_belongs_to_the_owner_public() {
     let mut keys = Keyring::new();
     let (a, public) = (keys.add("a", &json!({})), keys.add("public", &json!({})));
     let (name, path) = keys.setting();

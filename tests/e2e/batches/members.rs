@@ -76,7 +76,7 @@ fn histogram(result: &Value) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn each_line_is_accepted_or_refused_by_itself_and_the_rest_is_added_up() {
+fn each_line_is_accepted_or_refused_by_itself() {
     let stack = Stack::start();
     let (site, client) = (Site::start(), stack.client());
     let url = site.put("/page", Page::new("text/html", "<p>the river</p><p>the mill</p>"));
@@ -150,7 +150,7 @@ fn each_line_is_accepted_or_refused_by_itself_and_the_rest_is_added_up() {
 }
 
 #[test]
-fn an_array_is_a_batch_too_and_what_is_none_is_refused() {
+fn an_array_is_a_batch_too() {
     let stack = Stack::start();
     let client = stack.client();
     let jobs = json!([{"text": "a b"}, {"text": "b \"]},["}]);
@@ -253,7 +253,7 @@ fn a_repeat_under_the_same_key_runs_nothing_twice() {
 }
 
 #[test]
-fn a_batch_that_is_interrupted_goes_on_where_it_was_under_its_key() {
+fn an_interrupted_batch_continues_under_its_key() {
     let stack = Stack::with(1, 0, &[]);
     let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     admin.reconfigure("JOBS", |config| config.max_messages = 300);
@@ -283,7 +283,7 @@ fn a_batch_that_is_interrupted_goes_on_where_it_was_under_its_key() {
 }
 
 #[test]
-fn members_that_fail_or_are_withdrawn_are_counted_as_such() {
+fn failed_and_cancelled_members_are_counted_as_such() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "100ms")]);
     let (site, client) = (Site::start(), stack.client());
     let gone = site.put("/gone", Page::status("404 Not Found"));
@@ -323,7 +323,7 @@ fn members_that_fail_or_are_withdrawn_are_counted_as_such() {
 }
 
 #[test]
-fn a_batch_that_waits_takes_no_slot_and_tells_of_its_progress() {
+fn a_waiting_batch_takes_no_slot_and_shows_its_progress() {
     // Of three slots bulk jobs have two, and one of them is taken for as long as the page takes.
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "3")]);
     let (site, client) = (Site::start(), stack.client());
@@ -377,7 +377,7 @@ fn a_cancelled_batch_takes_its_unfinished_members_along() {
 }
 
 #[test]
-fn a_worker_that_dies_while_it_adds_up_is_replaced() {
+fn a_worker_that_dies_while_it_merges_is_replaced() {
     let stack = ProxiedStack::start(Proxied::Workers, &[]).with_ack_wait(Duration::from_secs(3));
     let client = stack.client();
     // Large results are read by nobody else here.

@@ -50,7 +50,7 @@ fn assert_refused(
 }
 
 #[test]
-fn a_batch_that_cannot_be_right_is_refused_before_any_of_its_jobs_starts() {
+fn an_invalid_batch_is_refused_before_any_job_starts() {
     let webhooks = ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef");
     let stack = Stack::with(1, 0, &[("WORDMILL_JSON_SIZE_MAX", "1KiB"), webhooks]);
     let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
@@ -131,7 +131,7 @@ fn another_body_under_the_key_of_a_batch_starts_nothing() {
 }
 
 #[test]
-fn a_batch_that_is_no_longer_kept_starts_nothing_under_its_key() {
+fn an_expired_batch_starts_nothing_under_its_key() {
     let stack = Stack::with(1, 0, &[]);
     let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let first = require_accepted(&send_lines(client, &[job(0)]));
@@ -175,7 +175,7 @@ fn a_body_that_breaks_off_is_answered_with_the_jobs_that_run() {
 }
 
 #[test]
-fn of_two_bodies_under_one_key_at_the_same_time_the_one_refused_names_the_jobs_that_run() {
+fn of_two_simultaneous_bodies_the_refused_one_names_the_running_jobs() {
     let stack = Stack::with(1, 0, &[]);
     let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let lines: Vec<Value> = (0..20).map(job).collect();

@@ -70,7 +70,7 @@ fn write_configuration_without_ack_rights(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn acknowledgements_that_are_refused_make_the_worker_unready_until_it_has_the_rights() {
+fn refused_acknowledgements_make_the_worker_unready() {
     let (directory, store) = (TempDir::new().expect("one"), TempDir::new().expect("another"));
     let refusing = write_configuration_without_ack_rights(directory.path());
     let mut nats = Nats::start_configured(store.path(), &refusing, Vec::new());
@@ -106,7 +106,7 @@ fn acknowledgements_that_are_refused_make_the_worker_unready_until_it_has_the_ri
 }
 
 #[test]
-fn acknowledgements_that_are_lost_make_the_worker_unready_until_one_arrives() {
+fn lost_acknowledgements_make_the_worker_unready() {
     let (worker, stack) = &start(ACK_WAIT, &[]);
 
     let lost_messages =
@@ -142,7 +142,7 @@ fn an_acknowledgement_that_is_not_answered_is_not_repeated() {
 }
 
 #[test]
-fn acknowledgements_that_no_consumer_receives_make_the_worker_unready_at_once() {
+fn acknowledgements_without_a_consumer_make_the_worker_unready() {
     let stack = Stack::start();
     let client = stack.client();
     let worker = &stack.workers[0];
@@ -181,7 +181,7 @@ fn acknowledgements_of_webhooks_are_checked_by_themselves() {
 }
 
 #[test]
-fn acknowledgements_that_arrive_are_confirmed_and_few_are_checked() {
+fn arriving_acknowledgements_are_confirmed_by_few_checks() {
     const JOBS: usize = 300;
     let stack = ProxiedStack::start(Proxied::Workers, &[]);
     let admin = &stack.admin;
@@ -205,7 +205,7 @@ fn acknowledgements_that_arrive_are_confirmed_and_few_are_checked() {
 }
 
 #[test]
-fn a_connection_that_is_lost_with_a_check_under_way_raises_no_alarm() {
+fn a_connection_lost_during_a_check_raises_no_alarm() {
     let (worker, stack) = &start(ACK_WAIT, &[]);
 
     let lost_messages =

@@ -36,7 +36,7 @@ fn require_accepted(answer: &Answer) -> String {
 }
 
 #[test]
-fn two_gateways_that_heal_one_job_put_in_one_message() {
+fn two_gateways_that_repair_one_job_publish_one_message() {
     let stack = start(&[]);
     let body = json!({"text": "a b"});
     let job_id = submit_without_message(&stack, &body);
@@ -81,7 +81,7 @@ fn wait_until_message_ids_expire(admin: &Admin) {
 }
 
 #[test]
-fn a_message_that_arrives_long_after_its_job_was_done_is_not_run() {
+fn a_message_that_arrives_after_its_job_was_done_is_not_run() {
     let stack = start(&[]);
     stack.admin.reconfigure("JOBS", |config| {
         config.duplicate_window = Duration::from_millis(100);
@@ -115,7 +115,7 @@ fn a_message_that_arrives_long_after_its_job_was_done_is_not_run() {
 }
 
 #[test]
-fn a_sweeper_does_not_end_a_job_that_a_repeat_puts_in() {
+fn the_sweeper_does_not_end_a_job_that_a_repeat_enqueues() {
     let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
     let stack = start(&sweeper);
     // Whichever gateway sweeps is held back when it is about to fail the job.
@@ -134,7 +134,7 @@ fn a_sweeper_does_not_end_a_job_that_a_repeat_puts_in() {
 }
 
 #[test]
-fn a_job_that_is_cancelled_while_its_first_delivery_reads_it_gets_no_result() {
+fn a_job_cancelled_while_a_delivery_reads_it_gets_no_result() {
     let stack = start(&[]);
     let (site, client) = (&stack.site, &stack.gateways[1].client);
     // What the worker hears of the record is what was true before, as from a replica that is behind.

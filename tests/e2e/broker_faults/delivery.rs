@@ -64,7 +64,7 @@ fn a_lost_acknowledgement_costs_one_more_delivery() {
 }
 
 #[test]
-fn a_dead_letter_that_was_not_confirmed_is_kept_before_the_message_goes() {
+fn an_unconfirmed_dead_letter_is_stored_before_the_message_goes() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[("WORDMILL_ATTEMPTS", "1")]);
     for (n, rule) in [Rule::lose("dead."), Rule::lose_answers("dead.")].into_iter().enumerate() {
@@ -87,7 +87,7 @@ fn a_dead_letter_that_was_not_confirmed_is_kept_before_the_message_goes() {
 }
 
 #[test]
-fn a_job_that_comes_before_its_time_is_sent_back() {
+fn a_job_delivered_before_its_time_is_sent_back() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[("WORDMILL_RETRY_BASE", "8s")]);
     // The wish to get it later is lost, so it comes again after a second.
@@ -107,7 +107,7 @@ fn a_job_that_comes_before_its_time_is_sent_back() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_asked_for_again() {
+fn a_lost_read_of_a_record_is_repeated() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
     let handle = stack.proxy().add_rule(Rule::lose(LOOK).times(1));
@@ -117,7 +117,7 @@ fn a_record_that_cannot_be_read_is_asked_for_again() {
 }
 
 #[test]
-fn what_ended_while_it_was_being_read_is_not_begun() {
+fn a_job_that_ends_while_it_is_read_is_not_started() {
     let stack = start();
     for (path, is_deleted) in [("/cancelled", false), ("/deleted", true)] {
         let slow = Page::new("text/plain", "two words").after(Duration::from_secs(30));
@@ -207,7 +207,7 @@ fn run_job_on_two_workers(page: Page, written: &str) -> Value {
 }
 
 #[test]
-fn a_late_success_ends_a_job_that_somebody_else_runs() {
+fn a_late_success_ends_a_job_that_another_worker_runs() {
     let job =
         run_job_on_two_workers(Page::new("text/plain", "two words"), r#""status":"succeeded""#);
     assert_eq!(job["totals"]["words"], 2, "{job}");
@@ -216,14 +216,14 @@ fn a_late_success_ends_a_job_that_somebody_else_runs() {
 }
 
 #[test]
-fn a_late_failure_does_not_end_a_job_that_somebody_else_runs() {
+fn a_late_failure_does_not_end_a_job_that_another_worker_runs() {
     let job = run_job_on_two_workers(Page::status("404 Not Found"), r#""status":"failed""#);
     assert_eq!(job["totals"]["words"], 3, "{job}");
     assert_eq!(job["attempts"][0]["failure"]["code"], "worker_crashed", "{job}");
 }
 
 #[test]
-fn a_final_write_that_is_unclear_is_settled_at_the_leader() {
+fn an_unconfirmed_final_write_is_settled_at_the_leader() {
     let stack = start();
     // Long enough for a write that is lost and repeated.
     stack.admin.set_ack_wait(Duration::from_secs(30));
@@ -245,7 +245,7 @@ fn a_final_write_that_is_unclear_is_settled_at_the_leader() {
 }
 
 #[test]
-fn a_write_that_is_on_its_way_for_long_is_waited_for() {
+fn a_write_in_flight_for_long_is_waited_for() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
     let busy = Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).containing("succeeded");
@@ -276,7 +276,7 @@ fn a_large_result_that_was_not_stored_is_stored_again() {
 }
 
 #[test]
-fn a_job_whose_progress_cannot_be_written_is_kept() {
+fn a_job_whose_progress_cannot_be_written_continues() {
     let stack = start();
     let _first = stack.start_proxied_worker(ONE_AT_A_TIME);
     let unwritten = stack.proxy().add_rule(Rule::lose_answers(RECORDS).containing("running"));
@@ -317,7 +317,7 @@ fn stop_worker_during_job(rules: Vec<Rule>, is_expected: impl Fn(&[usize]) -> bo
 }
 
 #[test]
-fn a_start_that_was_not_confirmed_is_handed_back_all_the_same() {
+fn an_unconfirmed_start_is_handed_back() {
     let rules = vec![
         Rule::lose_answers(RECORDS).containing("running").times(1),
         Rule::lose_answers(LOOK_AT_LEADER).times(1),
@@ -327,7 +327,7 @@ fn a_start_that_was_not_confirmed_is_handed_back_all_the_same() {
 }
 
 #[test]
-fn a_hand_back_that_was_not_confirmed_is_one_all_the_same() {
+fn an_unconfirmed_hand_back_takes_effect() {
     let rules = vec![
         Rule::pass(RECORDS).containing("running"),
         Rule::lose_answers(RECORDS).containing(r#""status":"queued""#).times(1),
@@ -337,7 +337,7 @@ fn a_hand_back_that_was_not_confirmed_is_one_all_the_same() {
 }
 
 #[test]
-fn a_job_is_given_back_even_if_nobody_can_be_asked_about_it() {
+fn a_job_is_handed_back_although_no_read_is_answered() {
     let rules =
         vec![Rule::lose_answers(RECORDS).containing("running"), Rule::lose_answers(LOOK_AT_LEADER)];
     let job = stop_worker_during_job(rules, |counts| counts[0] > 0 && counts[1] > 1);
@@ -347,7 +347,7 @@ fn a_job_is_given_back_even_if_nobody_can_be_asked_about_it() {
 }
 
 #[test]
-fn a_job_on_its_way_to_a_worker_that_stops_is_done_at_once_by_another() {
+fn a_job_sent_to_a_stopping_worker_is_done_at_once_by_another() {
     let stack = start();
     stack.admin.set_ack_wait(Duration::from_secs(30));
     // On a busy machine it may be let go too late; then it comes after the acknowledgement wait.

@@ -66,7 +66,7 @@ fn services_wait_for_a_broker_and_for_its_provisioning() {
 }
 
 #[test]
-fn a_broker_that_is_killed_in_mid_flight_costs_nothing_but_time() {
+fn a_broker_killed_in_mid_flight_costs_only_time() {
     let mut stack = Stack::start();
     let site = Site::start();
     let slow = Page::new("text/plain", "slow but sure").after(Duration::from_secs(4));
@@ -90,7 +90,7 @@ fn a_broker_that_is_killed_in_mid_flight_costs_nothing_but_time() {
 }
 
 #[test]
-fn a_job_that_the_queue_did_not_confirm_is_named_and_exists() {
+fn an_unconfirmed_job_is_named_and_exists() {
     let stack = ProxiedStack::start(Proxied::Gateways(1), &[]);
     let client = stack.client();
 
@@ -113,7 +113,7 @@ fn a_job_that_the_queue_did_not_confirm_is_named_and_exists() {
 }
 
 #[test]
-fn a_connection_that_is_cut_is_made_again() {
+fn a_cut_connection_is_restored() {
     let stack = ProxiedStack::start(Proxied::Gateways(1), &[]);
     let client = stack.client();
     let _worker = stack.start_proxied_worker(&[]);
@@ -157,7 +157,7 @@ fn a_full_queue_declines_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_queue_that_is_gone_declines_and_says_so() {
+fn a_deleted_queue_declines_jobs() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     admin.delete_stream("JOBS");

@@ -65,7 +65,7 @@ fn assert_queued(client: &Client, job_id: &str) {
 }
 
 #[test]
-fn what_a_replica_does_not_know_yet_is_asked_of_the_leader() {
+fn a_read_that_a_replica_cannot_answer_goes_to_the_leader() {
     let cluster = Cluster::linked(3);
     cluster.provision(&[]);
     let addresses = cluster.addresses();
@@ -170,7 +170,7 @@ fn leaders_that_change_cost_no_job_anything() {
 }
 
 #[test]
-fn replicas_that_miss_everything_for_long_make_nothing_lost() {
+fn replicas_that_miss_everything_for_long_lose_nothing() {
     let stack = ProxiedStack::start(Proxied::Gateways(1), &SWEEPER[1..]);
     let client = stack.client();
     let admin = &stack.admin;

@@ -49,7 +49,7 @@ fn two_words() -> Value {
 }
 
 #[test]
-fn a_worker_that_is_faster_than_the_record_changes_nothing() {
+fn a_worker_faster_than_the_record_changes_nothing() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
     let hidden = || stack.gateways[0].process.output().matches("record not confirmed").count();
@@ -80,7 +80,7 @@ fn a_worker_that_is_faster_than_the_record_changes_nothing() {
 }
 
 #[test]
-fn a_record_that_is_lost_or_unclear_declines_no_job() {
+fn a_lost_or_unconfirmed_record_declines_no_job() {
     let stack = start();
     let rules = [
         Rule::lose(RECORDS),
@@ -102,7 +102,7 @@ fn a_record_that_is_lost_or_unclear_declines_no_job() {
 }
 
 #[test]
-fn whoever_waits_for_a_new_job_hears_its_end_although_nothing_can_be_read() {
+fn a_waiting_submission_hears_the_end_although_no_read_is_answered() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
     stack.proxy().add_rule(Rule::lose("$JS.API.DIRECT.GET."));
@@ -128,7 +128,7 @@ fn whoever_waits_for_a_new_job_hears_its_end_although_nothing_can_be_read() {
 }
 
 #[test]
-fn a_job_that_is_too_large_for_the_queue_is_declined_and_taken_back() {
+fn a_job_too_large_for_the_queue_is_declined_and_rolled_back() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_message_size = 2000);
     let declined = stack.client().post("/v1/jobs", &json!({"text": "word ".repeat(1000)}));
@@ -141,7 +141,7 @@ fn a_job_that_is_too_large_for_the_queue_is_declined_and_taken_back() {
 }
 
 #[test]
-fn what_a_declined_job_leaves_behind_is_taken_back_or_swept() {
+fn the_record_of_a_declined_job_is_rolled_back_or_swept() {
     let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
     let stack = ProxiedStack::start(Proxied::Gateways(1), &sweeper);
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
@@ -167,7 +167,7 @@ fn what_a_declined_job_leaves_behind_is_taken_back_or_swept() {
 }
 
 #[test]
-fn a_refusal_after_an_unclear_try_is_not_believed() {
+fn a_refusal_after_an_unconfirmed_try_is_not_believed() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());
@@ -180,7 +180,7 @@ fn a_refusal_after_an_unclear_try_is_not_believed() {
 }
 
 #[test]
-fn a_message_that_is_unclear_is_sent_again_and_stored_once() {
+fn an_unconfirmed_message_is_sent_again_and_stored_once() {
     let stack = start();
     let rules = [
         Rule::lose(JOBS),
@@ -206,7 +206,7 @@ fn submit_named(client: &Client, key: &str) -> wordmill_tests::client::Answer {
 }
 
 #[test]
-fn a_named_job_is_recorded_once_whatever_the_store_says() {
+fn a_named_job_is_recorded_once() {
     let stack = start();
     let rules = [
         Rule::lose(RECORDS),
@@ -229,7 +229,7 @@ fn a_named_job_is_recorded_once_whatever_the_store_says() {
 }
 
 #[test]
-fn a_full_queue_does_not_take_back_what_an_earlier_request_may_have_promised() {
+fn a_full_queue_does_not_roll_back_an_earlier_promise() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());

@@ -238,7 +238,7 @@ fn a_thousand_files_are_counted() {
 }
 
 #[test]
-fn what_goes_wrong_is_said_and_has_its_exit_code() {
+fn every_error_has_a_message_and_an_exit_code() {
     let (stack, site) = (Stack::start(), Site::start());
     let files = create_folder(&[("a.txt", b"a"), ("picture.png", b"\x89PNG\r\n\x1a\n\0\0")]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());

@@ -27,7 +27,7 @@ fn parse_lines(output: &CommandOutput) -> Vec<Value> {
 }
 
 #[test]
-fn jobs_are_looked_after_by_their_ids() {
+fn jobs_are_managed_by_their_ids() {
     let mut stack = Stack::with(1, 0, &[]);
     let files = create_folder(&[("a.txt", b"to be"), ("b.txt", b"or not to be"), ("c.txt", b"x")]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
@@ -88,7 +88,7 @@ fn jobs_are_looked_after_by_their_ids() {
 }
 
 #[test]
-fn results_come_as_they_are_asked_for() {
+fn results_come_in_the_requested_format() {
     let (stack, site) = (Stack::start(), Site::start());
     let files = create_folder(&[("a.txt", b"well-known words, words, words \xe2\x80\x94 well")]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
@@ -144,7 +144,7 @@ fn results_come_as_they_are_asked_for() {
 }
 
 #[test]
-fn an_interrupted_wait_says_how_to_come_back() {
+fn an_interrupted_wait_says_how_to_continue() {
     let mut stack = Stack::with(1, 0, &[]);
     let files = create_folder(&[("a.txt", b"to be")]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
@@ -180,7 +180,7 @@ fn an_interrupted_wait_says_how_to_come_back() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_quietly() {
+fn a_closed_pipe_ends_the_command_quietly() {
     let stack = Stack::start();
     let text: String = (0..60_000).map(|n| format!("w{n} ")).collect();
     let files = create_folder(&[("a.txt", text.as_bytes())]);
@@ -283,7 +283,7 @@ fn run_on_terminal(wordmill: &Wordmill, arguments: &str) -> String {
 }
 
 #[test]
-fn a_terminal_shows_progress_and_obeys_nobody() {
+fn a_terminal_shows_progress_without_control_characters() {
     let (stack, site) = (Stack::start(), Site::start());
     let evil = "\u{1b}]0;owned\u{7}\u{9b}31m.txt";
     let files = create_folder(&[
@@ -331,7 +331,7 @@ fn a_terminal_shows_progress_and_obeys_nobody() {
 }
 
 #[test]
-fn shells_can_complete_it() {
+fn shells_complete_the_command() {
     let files = create_folder(&[]);
     let wordmill = Wordmill::for_server("http://127.0.0.1:1", files.path());
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

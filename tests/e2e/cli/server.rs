@@ -16,7 +16,7 @@ use wordmill_tests::stack::{Gateway, Stack, wait_until_ready};
 use crate::cli::count::create_folder;
 
 #[test]
-fn a_server_that_is_not_there_or_not_well_is_told_apart() {
+fn a_missing_server_is_told_from_an_unwell_one() {
     let files = create_folder(&[("a.txt", b"a")]);
     let port = wordmill_tests::port::reserved();
     let nobody = Wordmill::for_server(&format!("http://127.0.0.1:{port}"), files.path());
@@ -133,7 +133,7 @@ fn read_chunk(from: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn keys_come_from_a_file_or_the_environment_and_are_never_shown() {
+fn keys_from_a_file_or_the_environment_are_never_shown() {
     let mut keyring = Keyring::new();
     let key = keyring.add("reports", &json!({}));
     let (name, file) = keyring.setting();
@@ -166,7 +166,7 @@ fn keys_come_from_a_file_or_the_environment_and_are_never_shown() {
 }
 
 #[test]
-fn https_trusts_whom_the_machine_trusts() {
+fn https_trusts_the_authorities_of_the_machine() {
     let authority = Authority::new();
     let certified = authority.certify("127.0.0.1");
     let files = create_folder(&[

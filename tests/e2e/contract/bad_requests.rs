@@ -31,7 +31,7 @@ fn routes_and_methods_that_do_not_exist_are_problems() {
 }
 
 #[test]
-fn bodies_that_are_no_jobs_are_told_apart() {
+fn invalid_bodies_are_told_apart() {
     let stack = Stack::start();
     let client = stack.client();
     let text = br#"{"text":"a"}"#;
@@ -80,7 +80,7 @@ fn bodies_that_are_no_jobs_are_told_apart() {
 }
 
 #[test]
-fn urls_that_cannot_be_fetched_are_refused_at_the_door() {
+fn urls_that_cannot_be_fetched_are_refused_by_the_gateway() {
     let stack = Stack::start();
     let long = format!("http://example.org/{}", "a".repeat(9000));
     for url in [
@@ -103,7 +103,7 @@ fn urls_that_cannot_be_fetched_are_refused_at_the_door() {
 }
 
 #[test]
-fn ids_and_queries_that_make_no_sense_are_told_from_unknown_jobs() {
+fn invalid_ids_and_queries_are_told_from_unknown_jobs() {
     let stack = Stack::start();
     let client = stack.client();
     for path in ["/v1/jobs/17", "/v1/jobs/17/result", "/v1/jobs/%FF", "/v1/jobs/public.*"] {
@@ -203,7 +203,7 @@ fn bad_settings_are_reported_together() {
 }
 
 #[test]
-fn the_health_check_of_the_images_says_what_readiness_says() {
+fn the_health_check_of_the_images_agrees_with_readiness() {
     let stack = Stack::start();
     let check = |name: &str, variable: &str, url: String| {
         let address = url.trim_start_matches("http://").to_owned();

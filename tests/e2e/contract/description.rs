@@ -27,7 +27,7 @@ fn assert_revalidates(client: &Client, path: &str) {
 }
 
 #[test]
-fn the_description_is_served_to_whoever_asks() {
+fn the_description_is_served_without_a_key() {
     let mut keys = Keyring::new();
     keys.add("team", &json!({}));
     let (name, path) = keys.setting();
@@ -50,7 +50,7 @@ fn a_gateway_without_keys_says_that_none_is_needed() {
 }
 
 #[test]
-fn the_reference_is_a_page_that_needs_nothing_else() {
+fn the_reference_page_loads_nothing_else() {
     let gateway = start_gateway(&[]);
     let client = &gateway.client;
     assert_revalidates(client, "/docs");

@@ -39,7 +39,7 @@ fn append_sources(folder: &Path, ending: &str, all: &mut String) {
 }
 
 #[test]
-fn every_documented_code_is_what_some_test_expects() {
+fn every_documented_code_is_expected_by_a_test() {
     let documented = documented_codes();
     assert!(documented.len() > 50, "{documented:?}");
     let mut tests = String::new();
@@ -72,7 +72,7 @@ fn a_record_that_cannot_be_read_is_an_internal_problem() {
 }
 
 #[test]
-fn a_message_that_is_no_job_fails_as_internal() {
+fn an_unreadable_message_fails_as_internal() {
     let stack = Stack::start();
     let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     admin.publish("jobs.bulk.public.0198f0c2-0000-7000-8000-000000000001", "this is no job");
@@ -93,14 +93,19 @@ fn submit_failing_page(client: &Client, url: &str) -> Value {
 }
 
 #[test]
-fn hosts_that_do_not_exist_and_pages_that_lead_in_circles_fail() {
+fn a_host_that_does_not_exist_fails() {
     let stack = Stack::start();
     let client = stack.client();
     let job = submit_failing_page(client, "http://nowhere.invalid/");
     assert_eq!(job["failure"]["code"], "fetch_dns", "{job}");
     assert_eq!(job["failure"]["retryable"], true, "{job}");
     assert_eq!(array_length(&job["attempts"]), 3, "{job}");
+}
 
+#[test]
+fn a_page_that_redirects_to_itself_fails() {
+    let stack = Stack::start();
+    let client = stack.client();
     let site = Site::start();
     let circle = site.put("/circle", Page::status("302 Found").header("Location", "/circle"));
     let job = submit_failing_page(client, &circle);
@@ -109,7 +114,7 @@ fn hosts_that_do_not_exist_and_pages_that_lead_in_circles_fail() {
 }
 
 #[test]
-fn a_host_that_nobody_vouches_for_fails() {
+fn a_host_with_an_untrusted_certificate_fails() {
     let (folder, authority) = (TempDir::new().expect("a directory"), Authority::new());
     let certified = authority.certify("localhost");
     let paths = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
@@ -138,7 +143,7 @@ fn an_attempt_that_takes_too_long_fails() {
 }
 
 #[test]
-fn a_url_that_no_gateway_lets_pass_fails_at_the_worker() {
+fn a_url_that_the_gateway_would_refuse_fails_at_the_worker() {
     let stack = Stack::start();
     let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let job_id = "0198f0c2-0000-7000-8000-000000000002";
@@ -187,7 +192,7 @@ fn send_raw(client: &Client, bytes: &[u8]) -> (u16, String, Value) {
 }
 
 #[test]
-fn heads_that_cannot_be_read_are_problems_too() {
+fn unreadable_heads_are_problems_too() {
     let folder = TempDir::new().expect("a directory");
     let nats = Nats::start(folder.path());
     let gateway = Gateway::start(&nats.address(), &[]);

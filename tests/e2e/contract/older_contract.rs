@@ -68,7 +68,7 @@ fn a_page_is_scheduled_and_fetched_when_complete() {
 }
 
 #[test]
-fn a_large_result_that_cannot_be_read_is_an_error_or_a_cut_connection_and_never_half_an_answer() {
+fn an_unreadable_large_result_is_never_sent_as_a_complete_answer() {
     let stack = Stack::start();
     let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     // Little of this can be compressed, so it is stored in several chunks.
@@ -111,7 +111,7 @@ fn an_unreachable_host_is_a_failure_with_a_reason() {
 }
 
 #[test]
-fn whatever_is_wrong_with_a_request_is_a_400() {
+fn every_invalid_request_is_a_400() {
     let stack = Stack::start();
     let client = stack.client();
     let unknown = "0198f0c2-0000-7000-8000-000000000000";
@@ -145,7 +145,7 @@ fn whatever_is_wrong_with_a_request_is_a_400() {
 }
 
 #[test]
-fn health_says_whether_the_services_are_online() {
+fn health_shows_whether_the_services_are_online() {
     let mut stack = Stack::start();
     let health = require_envelope(&stack.client().get("/health"), 200);
     assert_eq!(health["message"], "Completed Health Check");
@@ -165,7 +165,7 @@ fn health_says_whether_the_services_are_online() {
 }
 
 #[test]
-fn without_a_broker_the_older_routes_still_answer_in_their_envelope() {
+fn without_a_broker_older_routes_answer_in_their_envelope() {
     let gateway = Gateway::start("127.0.0.1:1", &[]);
     require_envelope(&gateway.client.get("/health"), 500);
     let url = json!({"url": "http://example.org/"});

@@ -34,7 +34,7 @@ const DEFECTS: [&str; 6] = [
 ];
 
 #[test]
-fn every_answer_that_is_promised_has_a_case_and_every_case_is_promised() {
+fn the_cases_are_exactly_the_promised_answers() {
     let description = Description::read();
     let promised: BTreeSet<(String, String)> = description
         .operations
@@ -116,7 +116,7 @@ fn without_broker(description: &Description) -> Vec<Case> {
 }
 
 #[test]
-fn what_needs_the_broker_says_so_while_there_is_none() {
+fn every_operation_that_needs_the_broker_reports_its_absence() {
     let gateway = Gateway::start("127.0.0.1:1", &[("WORDMILL_WEBHOOK_SECRETS", successes::SECRET)]);
     let mut names = Names::default().all_ids(UNKNOWN);
     names.add("page", closed_port());
@@ -157,7 +157,7 @@ fn cross_site(description: &Description) -> Vec<Case> {
 }
 
 #[test]
-fn without_keys_every_operation_refuses_the_requests_of_other_sites_pages() {
+fn without_keys_every_operation_refuses_cross_site_requests() {
     let gateway = Gateway::start("127.0.0.1:1", &[]);
     let (description, names) = (Description::read(), Names::default());
     let (unknown, cross_site) = (unknown_host(&description), cross_site(&description));
@@ -170,7 +170,7 @@ fn without_keys_every_operation_refuses_the_requests_of_other_sites_pages() {
 }
 
 #[test]
-fn every_operation_that_needs_a_key_asks_for_one_and_goes_by_its_rate() {
+fn every_operation_with_a_key_checks_the_key_and_its_rate() {
     let mut keys = Keyring::new();
     let limit = json!({"rate_limit": {"per_second": 1, "burst": 1}});
     let key = keys.add("hasty", &limit);

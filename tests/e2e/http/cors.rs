@@ -19,7 +19,7 @@ fn preflight(client: &Client, origin: &str) -> Answer {
 }
 
 #[test]
-fn nobody_is_allowed_unless_it_is_set() {
+fn no_origin_is_allowed_by_default() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let answer = client.send("GET", "/v1/jobs", &[("origin", GOOD)], &[]);
@@ -31,7 +31,7 @@ fn nobody_is_allowed_unless_it_is_set() {
 }
 
 #[test]
-fn listed_origins_may_use_the_api_and_read_what_went_wrong() {
+fn listed_origins_may_use_the_api_and_read_problems() {
     let origins = format!("{GOOD},http://localhost:3000");
     let stack = Stack::with(1, 0, &[("WORDMILL_CORS_ORIGINS", &origins)]);
     let client = stack.client();
@@ -65,7 +65,7 @@ fn listed_origins_may_use_the_api_and_read_what_went_wrong() {
 }
 
 #[test]
-fn what_is_no_origin_is_refused_at_start() {
+fn an_invalid_origin_is_refused_at_start() {
     for origins in ["example.org", "https://example.org/", "*,https://example.org"] {
         let settings = [("WORDMILL_CORS_ORIGINS", origins)];
         let command = service_command("wordmill-gateway", "gateway", "127.0.0.1:1", &settings);

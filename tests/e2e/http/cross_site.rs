@@ -107,7 +107,7 @@ fn probes_and_metrics_answer_by_any_name() {
 }
 
 #[test]
-fn a_gateway_with_keys_goes_by_the_key_alone() {
+fn a_gateway_with_keys_checks_only_the_key() {
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
     let (name, path) = keys.setting();
@@ -120,7 +120,7 @@ fn a_gateway_with_keys_goes_by_the_key_alone() {
 }
 
 #[test]
-fn settings_that_open_a_gateway_without_keys_to_every_page_are_refused() {
+fn settings_that_open_a_keyless_gateway_to_all_pages_are_refused() {
     for (name, value, reason) in [
         ("WORDMILL_CORS_ORIGINS", "*", "without API keys lets every web page use the gateway"),
         ("WORDMILL_HOSTS", "*", "is not a host name"),
@@ -137,7 +137,7 @@ fn settings_that_open_a_gateway_without_keys_to_every_page_are_refused() {
 }
 
 #[test]
-fn the_trace_of_a_caller_is_linked_with_keys_and_continued_without() {
+fn a_callers_trace_is_linked_with_keys_and_continued_without() {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));

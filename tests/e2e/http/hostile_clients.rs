@@ -27,7 +27,7 @@ fn read_rest(stream: &mut TcpStream) -> String {
 }
 
 #[test]
-fn heads_that_trickle_and_connections_that_stay_silent_are_cut_off() {
+fn trickling_heads_and_silent_connections_are_cut_off() {
     let stack = Stack::with(1, 0, &[CLIENT_TIMEOUT]);
     let client = stack.client();
     submit_jobs_during(client, || {
@@ -50,7 +50,7 @@ fn heads_that_trickle_and_connections_that_stay_silent_are_cut_off() {
 }
 
 #[test]
-fn a_head_of_more_than_16_kib_is_refused_and_so_are_too_many_fields() {
+fn a_head_that_is_too_large_is_refused() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     submit_jobs_during(client, || {
@@ -167,7 +167,7 @@ fn a_client_that_does_not_read_its_answers_is_cut_off() {
 }
 
 #[test]
-fn more_clients_than_there_are_places_wait_and_get_their_turn() {
+fn clients_beyond_the_connection_limit_wait_for_their_turn() {
     let settings = [CLIENT_TIMEOUT, ("WORDMILL_CONNECTIONS_MAX", "5")];
     let mut stack = Stack::with(1, 0, &settings);
     let client = stack.client().clone();
@@ -189,7 +189,7 @@ fn more_clients_than_there_are_places_wait_and_get_their_turn() {
 }
 
 #[test]
-fn requests_in_a_row_without_waiting_are_answered_in_their_order() {
+fn pipelined_requests_are_answered_in_order() {
     let stack = Stack::with(1, 0, &[]);
     let mut stream = connect(stack.client());
     let requests: String = (0..100)
@@ -210,7 +210,7 @@ fn requests_in_a_row_without_waiting_are_answered_in_their_order() {
 }
 
 #[test]
-fn a_shutdown_closes_idle_connections_at_once_and_finishes_open_requests() {
+fn a_shutdown_closes_idle_connections_and_finishes_requests() {
     let mut stack = Stack::with(1, 0, &[]);
     let client = stack.client().clone();
     let mut idle: Vec<TcpStream> = (0..10).map(|_| connect(&client)).collect();
@@ -244,7 +244,7 @@ fn a_shutdown_closes_idle_connections_at_once_and_finishes_open_requests() {
 }
 
 #[test]
-fn a_batch_without_end_is_cut_off_and_what_came_before_is_kept() {
+fn an_endless_batch_is_cut_off_and_its_first_jobs_are_kept() {
     /// What a batch may have, in pieces of a mebibyte.
     const PIECES_MAX: usize = 64;
     let stack = Stack::start();

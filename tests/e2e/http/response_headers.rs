@@ -82,7 +82,7 @@ fn no_answer_can_be_sniffed_or_embedded_by_other_origins() {
 }
 
 #[test]
-fn a_job_is_cached_by_its_client_only_and_never_without_asking() {
+fn a_job_is_cached_only_by_its_client_and_revalidated() {
     let stack = Stack::with(1, 1, &[]);
     let client = stack.client();
     let accepted = client.post("/v1/jobs", &json!({"text": "one two"}));

@@ -56,7 +56,7 @@ fn connection_error(client: &Client) -> String {
 }
 
 #[test]
-fn browsers_are_asked_to_stay_with_https_only_if_it_is_set() {
+fn strict_transport_security_is_sent_only_if_configured() {
     let (folder, authority) = (Folder::new(), Authority::new());
     let [certificate, key] = folder.write_both(&authority.certify("localhost"));
     let tls = [("WORDMILL_TLS_CERT", certificate.as_str()), ("WORDMILL_TLS_KEY", &key)];
@@ -102,7 +102,7 @@ fn a_job_goes_from_submission_to_result_over_https() {
 }
 
 #[test]
-fn certificates_that_cannot_be_trusted_are_refused_and_the_reason_is_told() {
+fn a_client_refuses_a_certificate_that_it_cannot_trust() {
     let (folder, authority) = (Folder::new(), Authority::new());
     let gateway = start_https_gateway(&folder, &authority.certify("localhost"));
     let client = |trust| gateway.client.with_tls(trust);
@@ -112,18 +112,23 @@ fn certificates_that_cannot_be_trusted_are_refused_and_the_reason_is_told() {
     assert!(stranger.contains("UnknownIssuer"), "{stranger}");
     let other_name = connection_error(&client(Trust::new("elsewhere.example", &authority.pem)));
     assert!(other_name.contains("not valid for name"), "{other_name}");
-    let other_protocol = connection_error(&client(known.clone().with_protocols(&["h2"])));
+    let other_protocol = connection_error(&client(known.with_protocols(&["h2"])));
     assert!(other_protocol.contains("NoApplicationProtocol"), "{other_protocol}");
     connection_error(&gateway.client);
+}
 
+#[test]
+fn a_client_refuses_an_expired_certificate() {
     let folder = Folder::new();
+    let authority = Authority::new();
     let gateway = start_https_gateway(&folder, &authority.certify_expired("localhost"));
+    let known = Trust::new("localhost", &authority.pem);
     let expired = connection_error(&gateway.client.with_tls(known));
     assert!(expired.contains("expired"), "{expired}");
 }
 
 #[test]
-fn a_renewed_certificate_is_taken_up_and_half_a_renewal_changes_nothing() {
+fn a_renewed_certificate_is_loaded_and_half_a_renewal_is_not() {
     let (folder, old, new) = (Folder::new(), Authority::new(), Authority::new());
     let mut gateway = start_https_gateway(&folder, &old.certify("localhost"));
     let client =
@@ -169,7 +174,7 @@ fn handshakes_that_do_not_end_are_cut_off() {
 }
 
 #[test]
-fn certificates_that_are_none_are_told_at_start() {
+fn invalid_certificates_are_reported_at_start() {
     let (folder, authority) = (Folder::new(), Authority::new());
     let [certificate, key] = folder.write_both(&authority.certify("localhost"));
     let nothing = folder.write("nothing.pem", "nothing");
@@ -210,7 +215,7 @@ fn wait_until_waiting_because(gateway: &Gateway, reason: &str) {
 }
 
 #[test]
-fn the_broker_is_reached_over_tls_and_a_stranger_is_not_trusted() {
+fn an_untrusted_broker_is_refused_over_tls() {
     let (folder, authority) = (Folder::new(), Authority::new());
     let nats = nats_with_tls(&folder, &authority, &[]);
     let ca = folder.write("ca.pem", &authority.pem);
@@ -248,7 +253,7 @@ fn the_broker_is_reached_over_tls_and_a_stranger_is_not_trusted() {
 }
 
 #[test]
-fn a_broker_without_tls_gets_no_password_from_whoever_wants_tls() {
+fn a_broker_without_tls_gets_no_password_if_tls_is_required() {
     let (folder, authority) = (Folder::new(), Authority::new());
     let nats = Nats::start(folder.path());
     let ca = folder.write("ca.pem", &authority.pem);
@@ -258,7 +263,7 @@ fn a_broker_without_tls_gets_no_password_from_whoever_wants_tls() {
 }
 
 #[test]
-fn a_broker_that_wants_certificates_of_its_clients_gets_ours() {
+fn a_broker_that_requires_client_certificates_gets_ours() {
     let (folder, authority) = (Folder::new(), Authority::new());
     let ca = folder.write("ca.pem", &authority.pem);
     let nats = nats_with_tls(&folder, &authority, &["--tlsverify", "--tlscacert", &ca]);

@@ -124,7 +124,7 @@ fn an_allowed_port_opens_no_other_port_of_its_network() {
 }
 
 #[test]
-fn a_worker_does_not_start_with_an_allowance_that_it_does_not_understand() {
+fn a_worker_does_not_start_with_an_invalid_allowance() {
     for (entry, reason) in [
         ("10.1.0.0", "is neither a network such as 10.1.0.0/16"),
         ("10.1.0.0/16:http", "nor one with a port such as 10.1.0.0/16:8080"),

@@ -67,7 +67,7 @@ fn jobs_cancelled_while_workers_are_away_are_never_run() {
 }
 
 #[test]
-fn a_job_whose_cancelled_record_has_expired_is_not_run_either() {
+fn a_cancelled_job_whose_record_has_expired_is_not_run() {
     // Nobody sweeps: that would remove the message.
     let settings = [("WORDMILL_RESULT_TTL", "1s"), ("WORDMILL_NATS_SWEEPER_PASSWORD", "")];
     let stack = Stack::with(1, 0, &settings);
@@ -141,7 +141,7 @@ fn a_running_worker_is_free_within_a_second() {
 }
 
 #[test]
-fn what_has_ended_or_never_was_cannot_be_cancelled() {
+fn final_and_unknown_jobs_cannot_be_cancelled() {
     let stack = Stack::start();
     let (site, client) = (Site::start(), stack.client());
     let good = client.submit(&json!({"text": "a b"}));

@@ -16,7 +16,7 @@ fn wait_until_succeeded(client: &Client, job_id: &str) -> Value {
 }
 
 #[test]
-fn every_answer_carries_the_receipt() {
+fn every_answer_describes_source_and_rule() {
     let stack = Stack::start();
     let (client, site) = (stack.client(), Site::start());
     // "мельница" twice, in windows-1251; the page says so itself.

@@ -213,7 +213,7 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
 }
 
 #[test]
-fn a_job_that_kills_its_workers_is_given_up_before_it_kills_another() {
+fn a_job_that_kills_its_workers_is_given_up() {
     const ATTEMPTS: usize = 2;
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
@@ -256,7 +256,7 @@ fn a_job_that_kills_its_workers_is_given_up_before_it_kills_another() {
 }
 
 #[test]
-fn a_replay_that_the_queue_declines_says_what_was_not_tried() {
+fn a_declined_replay_names_the_letters_that_were_not_tried() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     let url = closed_port();

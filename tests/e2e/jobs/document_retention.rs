@@ -69,7 +69,7 @@ pub fn crash_worker(admin: &Admin, id: &str) {
 }
 
 #[test]
-fn the_document_of_a_dead_letter_is_kept_for_its_replay_and_goes_with_it() {
+fn the_document_of_a_dead_letter_is_kept_for_its_replay() {
     let mut stack = Stack::with(1, 0, &[]);
     let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
     let address = stack.nats.address();
@@ -179,7 +179,7 @@ fn documents_of_cancelled_and_deleted_jobs_go() {
 }
 
 #[test]
-fn the_sweeper_removes_the_document_of_a_cancelled_job_with_its_message() {
+fn the_sweeper_removes_document_and_message_of_a_cancelled_job() {
     let stack = Stack::with(1, 0, &[("WORDMILL_SWEEP_INTERVAL", "100ms")]);
     let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     let id = require_accepted(&post_document(client, "", &[TEXT], &large_text().0));
@@ -190,7 +190,7 @@ fn the_sweeper_removes_the_document_of_a_cancelled_job_with_its_message() {
 }
 
 #[test]
-fn the_sweeper_removes_documents_that_no_job_has_and_no_others() {
+fn the_sweeper_removes_only_documents_without_a_job() {
     let settings = [
         ("WORDMILL_SWEEP_INTERVAL", "100ms"),
         ("WORDMILL_SWEEP_GRACE", "3s"),

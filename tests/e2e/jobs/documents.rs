@@ -199,7 +199,7 @@ fn compressed_documents_are_counted_within_limits() {
 }
 
 #[test]
-fn what_is_too_large_wrong_or_late_is_refused_and_leaves_nothing() {
+fn a_refused_document_leaves_nothing_behind() {
     let settings = [
         ("WORDMILL_DOCUMENT_SIZE_MAX", "1MiB"),
         ("WORDMILL_UPLOAD_STALL_TIMEOUT", "500ms"),

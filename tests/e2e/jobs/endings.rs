@@ -15,7 +15,7 @@ fn attempts(job: &Value) -> &Vec<Value> {
 }
 
 #[test]
-fn a_histogram_too_large_for_the_record_is_whole_all_the_same() {
+fn a_histogram_too_large_for_the_record_is_complete() {
     let stack = Stack::start();
     let words: Vec<String> = (0..12_000).map(|n| format!("word{n:05}")).collect();
     let job_id = stack.client().submit(&json!({"text": words.join(" ")}));
@@ -32,7 +32,7 @@ fn a_histogram_too_large_for_the_record_is_whole_all_the_same() {
 }
 
 #[test]
-fn transient_failures_are_tried_again_and_permanent_ones_are_not() {
+fn only_transient_failures_are_tried_again() {
     let stack = Stack::start();
     let site = Site::start();
     let busy = site.put("/busy", Page::status("503 Service Unavailable"));
@@ -113,7 +113,7 @@ fn a_job_whose_worker_is_killed_is_done_by_another() {
 }
 
 #[test]
-fn a_message_that_is_no_job_is_kept_out_of_the_way() {
+fn an_unreadable_message_becomes_a_dead_letter() {
     let stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     admin.publish("jobs.bulk.public.nonsense", "this is no job");
@@ -129,7 +129,7 @@ fn a_message_that_is_no_job_is_kept_out_of_the_way() {
 }
 
 #[test]
-fn what_has_expired_is_told_from_what_never_was() {
+fn an_expired_job_is_told_from_an_unknown_one() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RESULT_TTL", "1s")]);
     let job_id = stack.client().submit(&json!({"text": "soon gone"}));
     stack.client().wait_until_final(&job_id, LIMIT);

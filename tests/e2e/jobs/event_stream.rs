@@ -31,7 +31,7 @@ fn relabel(admin: &Admin, job_id: &str, label: &str) {
 }
 
 #[test]
-fn a_stream_tells_the_current_record_then_each_change_and_ends_with_the_job() {
+fn a_stream_sends_each_change_and_ends_with_the_job() {
     let stack = Stack::start();
     let (site, client) = (Site::start(), stack.client());
     let page = Page::new("text/plain", "a b").after(Duration::from_secs(1));
@@ -58,7 +58,7 @@ fn a_stream_tells_the_current_record_then_each_change_and_ends_with_the_job() {
 }
 
 #[test]
-fn a_stream_is_taken_up_where_it_broke_off() {
+fn a_stream_continues_where_it_broke_off() {
     let stack = Stack::with(1, 0, &[]);
     let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let job_id = client.submit(&json!({"text": "a b"}));
@@ -95,7 +95,7 @@ fn a_stream_is_taken_up_where_it_broke_off() {
 }
 
 #[test]
-fn the_end_is_told_once_to_each_client_even_to_those_who_come_late() {
+fn each_client_gets_the_end_once_even_if_it_comes_late() {
     let stack = Stack::start();
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b"}));
@@ -164,7 +164,7 @@ fn open_and_ignore(client: &Client, job_id: &str) -> TcpStream {
 }
 
 #[test]
-fn a_client_that_never_reads_is_cut_off_while_others_are_served() {
+fn a_client_that_never_reads_its_events_is_cut_off() {
     let stack = Stack::with(1, 0, &[("WORDMILL_WAITERS_MAX", "2")]);
     let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let job_id = client.submit(&json!({"text": "a"}));

@@ -40,7 +40,7 @@ fn a_job_explains_why_rules_differ() {
 }
 
 #[test]
-fn what_was_not_recorded_is_not_explained() {
+fn a_job_without_recorded_explanation_is_not_explained() {
     let stack = Stack::start();
     let id = submit(&stack, "a mill", &json!({}));
     stack.client().wait_until_final(&id, LIMIT);

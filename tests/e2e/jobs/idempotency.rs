@@ -86,7 +86,7 @@ fn many_at_once_make_one_job() {
 }
 
 #[test]
-fn a_repeat_heals_what_a_gateway_left_behind() {
+fn a_repeat_repairs_a_record_without_message() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let body = json!({"text": "to be or not to be"});
@@ -118,7 +118,7 @@ fn a_repeat_heals_what_a_gateway_left_behind() {
 }
 
 #[test]
-fn nothing_runs_twice_whatever_was_restarted_meanwhile() {
+fn a_restarted_broker_runs_nothing_twice() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     admin.reconfigure("JOBS", |config| config.duplicate_window = Duration::from_millis(100));
@@ -141,7 +141,7 @@ fn nothing_runs_twice_whatever_was_restarted_meanwhile() {
 }
 
 #[test]
-fn a_declined_job_can_be_asked_for_again_and_an_expired_one_cannot() {
+fn a_declined_job_can_be_repeated_and_an_expired_one_cannot() {
     let stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "1s")]);
     let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     admin.reconfigure("JOBS", |config| config.max_messages = 1);
@@ -169,7 +169,7 @@ fn a_declined_job_can_be_asked_for_again_and_an_expired_one_cannot() {
 }
 
 #[test]
-fn a_job_whose_fate_is_unclear_is_named_and_the_repeat_settles_it() {
+fn a_repeat_settles_an_unconfirmed_job() {
     let stack = ProxiedStack::start(Proxied::Gateways(1), &[]);
     let client = stack.client();
     let admin = &stack.admin;

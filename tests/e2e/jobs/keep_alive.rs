@@ -10,7 +10,7 @@ use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
 #[test]
-fn a_page_that_stops_in_the_middle_is_cut_off() {
+fn a_page_that_stalls_is_cut_off() {
     let settings = [("WORDMILL_FETCH_STALL_TIMEOUT", "300ms"), ("WORDMILL_ATTEMPTS", "2")];
     let stack = Stack::with(1, 1, &settings);
     let site = Site::start();
@@ -25,7 +25,7 @@ fn a_page_that_stops_in_the_middle_is_cut_off() {
 }
 
 #[test]
-fn a_paused_worker_holds_no_job_and_changes_nothing_when_it_goes_on() {
+fn a_paused_worker_holds_no_job() {
     let stack = Stack::with(1, 0, &[]);
     let (admin, site) = (Admin::connect(&stack.nats), Site::start());
     admin.set_ack_wait(Duration::from_secs(2));

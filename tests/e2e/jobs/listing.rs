@@ -50,7 +50,7 @@ fn submit_labelled(client: &Client, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn the_newest_change_comes_first_and_pages_cover_everything_once() {
+fn the_newest_change_comes_first_and_pages_do_not_overlap() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     assert_eq!(list(client, "").json(), json!({"data": [], "next_cursor": null}));
@@ -100,7 +100,7 @@ fn status_and_label_select() {
 }
 
 #[test]
-fn queries_that_make_no_sense_are_refused() {
+fn invalid_queries_are_refused() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     for query in [
@@ -131,7 +131,7 @@ fn queries_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn a_walk_meets_every_job_that_does_not_change_and_none_twice() {
+fn a_walk_lists_every_unchanged_job_exactly_once() {
     let stack = Stack::with(1, 0, &[]);
     let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let submitted = submit_labelled(client, 60);
@@ -188,7 +188,7 @@ fn gaps_markers_and_other_owners_are_passed_over() {
 }
 
 #[test]
-fn what_was_just_submitted_is_listed_whatever_replica_answers() {
+fn a_new_job_is_listed_by_every_replica() {
     let cluster = Cluster::start(3);
     let settings = [("WORDMILL_REPLICAS", "3")];
     cluster.provision(&[]);

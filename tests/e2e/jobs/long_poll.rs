@@ -97,7 +97,7 @@ fn a_long_poll_without_a_revision_waits_for_the_end() {
 }
 
 #[test]
-fn a_long_poll_with_a_revision_returns_on_any_change_or_not_modified() {
+fn a_long_poll_with_a_revision_returns_on_any_change() {
     let stack = Stack::with(1, 0, &[]);
     let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let job_id = client.submit(&json!({"text": "a b c"}));
@@ -131,7 +131,7 @@ fn a_long_poll_with_a_revision_returns_on_any_change_or_not_modified() {
 }
 
 #[test]
-fn waits_that_make_no_sense_are_refused() {
+fn invalid_waits_are_refused() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a"}));
@@ -145,7 +145,7 @@ fn waits_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn whoever_waits_while_the_broker_goes_and_comes_is_told_all_the_same() {
+fn a_wait_survives_an_outage_of_the_broker() {
     let mut stack = Stack::with(1, 0, &[]);
     let client = stack.client().clone();
     let job_id = client.submit(&json!({"text": "a b c"}));
@@ -171,7 +171,7 @@ fn whoever_waits_while_the_broker_goes_and_comes_is_told_all_the_same() {
 }
 
 #[test]
-fn a_change_that_nobody_announces_is_found_all_the_same() {
+fn a_change_without_an_event_is_found() {
     let stack = Stack::with(1, 1, &[]);
     let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     // Without announcements only reading again helps.
@@ -187,7 +187,7 @@ fn a_change_that_nobody_announces_is_found_all_the_same() {
 }
 
 #[test]
-fn places_are_bounded_and_given_back() {
+fn waiting_places_are_bounded_and_released() {
     let stack = Stack::with(1, 0, &[("WORDMILL_WAITERS_MAX", "2")]);
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a"}));

@@ -81,7 +81,7 @@ fn only_finished_jobs_are_deleted() {
 }
 
 #[test]
-fn what_was_withdrawn_while_it_waited_is_not_run_even_if_its_record_is_gone() {
+fn a_cancelled_job_is_not_run_even_if_its_record_is_gone() {
     let stack = Stack::with(1, 0, &[]);
     let (client, admin, site) = (stack.client(), Admin::connect(&stack.nats), Site::start());
     let page = |path: &str| site.put(path, Page::new("text/plain", "not to be read"));
@@ -113,7 +113,7 @@ fn what_was_withdrawn_while_it_waited_is_not_run_even_if_its_record_is_gone() {
 }
 
 #[test]
-fn only_final_revisions_expire_and_large_results_outlive_them() {
+fn only_final_revisions_and_their_large_results_expire() {
     let mut stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "2s")]);
     let (client, admin, site) =
         (stack.gateways[0].client.clone(), Admin::connect(&stack.nats), Site::start());

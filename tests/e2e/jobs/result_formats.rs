@@ -56,7 +56,7 @@ fn text_of_distinct_words(distinct: usize) -> String {
 }
 
 #[test]
-fn every_form_has_the_same_words_in_the_same_order() {
+fn every_format_has_the_same_words_in_the_same_order() {
     let stack = Stack::start();
     let client = stack.client();
     // One that stands in the record, and one that is too large for it.
@@ -130,7 +130,7 @@ fn answers_are_compressed_as_the_client_can_read_them() {
 }
 
 #[test]
-fn a_result_may_be_kept_by_its_client_for_as_long_as_it_is_here() {
+fn a_result_may_be_cached_until_it_expires() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RESULT_TTL", "1h")]);
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b a"}));
@@ -144,7 +144,7 @@ fn a_result_may_be_kept_by_its_client_for_as_long_as_it_is_here() {
 }
 
 #[test]
-fn forms_that_do_not_exist_are_refused() {
+fn unknown_formats_are_refused() {
     let stack = Stack::start();
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b a"}));
@@ -172,7 +172,7 @@ fn forms_that_do_not_exist_are_refused() {
 }
 
 #[test]
-fn a_result_that_is_not_there_is_told_in_the_usual_way_whatever_the_form() {
+fn a_missing_result_is_a_problem_in_every_format() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a"}));

@@ -25,7 +25,7 @@ fn retry_job(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> String 
 }
 
 #[test]
-fn a_page_is_counted_again_as_it_was_asked_for() {
+fn a_retry_of_a_page_has_the_same_options() {
     let stack = Stack::start();
     let (site, client) = (Site::start(), stack.client());
     let url = site.put("/page", Page::status("404 Not Found"));
@@ -64,7 +64,7 @@ fn a_page_is_counted_again_as_it_was_asked_for() {
 }
 
 #[test]
-fn a_text_is_done_again_only_while_it_is_kept() {
+fn a_text_can_be_retried_only_while_it_is_stored() {
     let stack = Stack::start();
     let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let done = client.submit(&json!({"text": "a b c"}));
@@ -116,7 +116,7 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
 }
 
 #[test]
-fn a_failed_document_is_done_again_as_long_as_its_letter_is_kept() {
+fn a_failed_document_can_be_retried_while_its_letter_is_kept() {
     let stack = Stack::with(1, 0, &[]);
     let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let text = "a b c d ".repeat(128 << 10);
@@ -152,7 +152,7 @@ fn a_failed_document_is_done_again_as_long_as_its_letter_is_kept() {
 }
 
 #[test]
-fn a_document_that_can_never_be_counted_is_not_kept() {
+fn a_document_that_can_never_be_counted_is_not_stored() {
     let stack = Stack::start();
     let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let bytes = [("content-type", "application/octet-stream")];
@@ -165,7 +165,7 @@ fn a_document_that_can_never_be_counted_is_not_kept() {
 }
 
 #[test]
-fn what_never_was_or_is_gone_cannot_be_done_again() {
+fn unknown_and_expired_jobs_cannot_be_retried() {
     let stack = Stack::start();
     let client = stack.client();
     let unknown = "0198f0c2-0000-7000-8000-000000000000";

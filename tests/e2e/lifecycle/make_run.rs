@@ -129,7 +129,7 @@ fn a_killed_gateway_is_restarted_and_answers_again() {
 }
 
 #[test]
-fn a_killed_nats_server_is_restarted_and_the_accepted_job_succeeds() {
+fn a_killed_nats_server_is_restarted_and_loses_no_job() {
     let mut run = Run::start_and_wait();
     let site = Site::start();
     // The page arrives while the broker is away.
@@ -143,7 +143,7 @@ fn a_killed_nats_server_is_restarted_and_the_accepted_job_succeeds() {
 }
 
 #[test]
-fn the_third_death_of_a_service_ends_the_run_and_leaves_nothing_behind() {
+fn the_third_death_of_a_service_ends_the_run() {
     let mut run = Run::start_and_wait();
     let children = run.process.descendants("");
     assert_eq!(children.len(), PROGRAMS.len(), "{children:?}");

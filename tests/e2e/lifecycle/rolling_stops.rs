@@ -100,7 +100,7 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn what_a_stopping_worker_cannot_finish_is_handed_back_at_once() {
+fn a_stopping_worker_hands_back_unfinished_jobs_at_once() {
     let stack = Stack::with(1, 0, &[]);
     let site = Site::start();
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(8));

@@ -121,7 +121,7 @@ fn a_job_in_hand_or_due_later_is_not_lost() {
 }
 
 #[test]
-fn what_nobody_needs_is_removed_and_what_is_needed_stays() {
+fn only_objects_without_a_job_are_removed() {
     let mut stack = Stack::with(1, 1, SETTINGS);
     let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
     let words: Vec<String> = (0..12_000).map(|n| format!("word{n:05}")).collect();

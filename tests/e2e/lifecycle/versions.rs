@@ -95,7 +95,7 @@ fn wait_for_return(broker: &Broker, worker: &Worker, (queue, part): (&str, &str)
 }
 
 #[test]
-fn jobs_of_a_newer_gateway_survive_its_rollback_until_a_newer_worker_runs() {
+fn jobs_of_a_newer_gateway_survive_its_rollback() {
     let broker = Broker::start();
     let mut old_worker = broker.worker(Version::Current, &[]);
     let mut new_gateway = broker.gateway(Version::Next);
@@ -201,7 +201,7 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
 }
 
 #[test]
-fn a_worker_that_was_rolled_back_takes_no_attempt_from_a_newer_job() {
+fn a_rolled_back_worker_takes_no_attempt_from_a_newer_job() {
     let broker = Broker::start();
     let gateway = broker.gateway(Version::Next);
     let mut new_worker = broker.worker(Version::Next, &[]);
@@ -234,7 +234,7 @@ fn message_with_changes(id: &str, changes: &Value) -> String {
 }
 
 #[test]
-fn a_worker_gives_back_every_message_that_only_a_newer_one_can_handle() {
+fn a_worker_returns_messages_that_only_a_newer_one_can_handle() {
     let broker = Broker::start();
     let gateway = broker.gateway(Version::Current);
     let [state, format, order] =

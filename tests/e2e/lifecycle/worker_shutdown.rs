@@ -48,7 +48,7 @@ fn running_work_is_finished_within_the_grace_period() {
 }
 
 #[test]
-fn whatever_waits_behind_a_stopping_worker_is_done_at_once_by_another() {
+fn jobs_behind_a_stopping_worker_are_done_at_once_by_another() {
     let stack = Stack::with(1, 0, &[]);
     let (client, site) = (stack.client(), Site::start());
     let paths: Vec<String> = (0..12).map(|n| format!("/{n}")).collect();
@@ -110,7 +110,7 @@ fn a_worker_stops_in_time_while_the_broker_is_away() {
 }
 
 #[test]
-fn twenty_rolling_restarts_fail_no_job_and_count_as_no_attempts() {
+fn twenty_rolling_restarts_count_as_no_attempts() {
     let stack = Stack::with(1, 0, &[]);
     let (client, site) = (stack.client(), Site::start());
     let settings = [("WORDMILL_SHUTDOWN_GRACE", "10ms")];

@@ -71,7 +71,7 @@ fn wait_for_value(client: &Client, name: &str, labels: &[(&str, &str)], value: f
 }
 
 #[test]
-fn every_number_is_documented_and_right() {
+fn every_metric_is_documented_and_right() {
     let mut stack = Stack::with(1, 0, SETTINGS);
     let gateway = stack.client().clone();
     let mut jobs = mixed::submit_queued_jobs(&stack);
@@ -205,7 +205,7 @@ fn assert_mixed_load_is_counted(gateway: &Metrics, worker: &Metrics) {
 }
 
 #[test]
-fn a_broker_that_is_away_is_shown_as_that_and_its_numbers_are_not_shown() {
+fn metrics_of_an_absent_broker_are_not_shown() {
     let mut stack = Stack::with(1, 1, &[]);
     let gateway = stack.client().clone();
     let worker = stack.workers[0].health.clone();
@@ -280,7 +280,7 @@ fn rules_dashboard_and_runbooks_use_documented_names_only() {
 }
 
 #[test]
-fn every_alert_leads_to_its_runbook_and_every_runbook_to_an_alert() {
+fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
     let read = |path| std::fs::read_to_string(repository().join(path)).expect(path);
     let rules = read("observability/prometheus/rules.yml");
     let page = read("docs/operations.md");

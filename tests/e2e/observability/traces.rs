@@ -165,7 +165,7 @@ fn a_webhook_is_in_the_trace_of_its_job() {
 }
 
 #[test]
-fn each_line_of_a_batch_is_a_trace_with_a_link_to_the_request() {
+fn each_line_of_a_batch_is_a_trace_linked_to_the_request() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let stack = Stack::with(1, 1, &cases::settings(&endpoint));
@@ -198,31 +198,40 @@ fn each_line_of_a_batch_is_a_trace_with_a_link_to_the_request() {
     }
 }
 
+/// Submits a job with a trace context, and returns it when it is final.
+fn submit_with_traceparent(stack: &Stack, traceparent: &str) -> Value {
+    let headers = [("content-type", "application/json"), ("traceparent", traceparent)];
+    let answer = stack.client().send("POST", "/v1/jobs", &headers, br#"{"text": "a b"}"#);
+    let job_id = answer.json()["job_id"].as_str().expect("an id").to_owned();
+    stack.client().wait_until_final(&job_id, LIMIT)
+}
+
 #[test]
-fn a_malformed_context_begins_a_new_trace_and_an_unsampled_one_is_followed() {
+fn a_malformed_trace_context_begins_a_new_trace() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let stack = Stack::with(1, 1, &cases::settings(&endpoint));
-    let submit = |traceparent: &str| {
-        let headers = [("content-type", "application/json"), ("traceparent", traceparent)];
-        let answer = stack.client().send("POST", "/v1/jobs", &headers, br#"{"text": "a b"}"#);
-        let job_id = answer.json()["job_id"].as_str().expect("an id").to_owned();
-        stack.client().wait_until_final(&job_id, LIMIT)
-    };
     for bad in [
         "nonsense",
         "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
         "ff-77f7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01",
     ] {
-        let job = submit(bad);
+        let job = submit_with_traceparent(&stack, bad);
         let trace = collector.wait_for_trace(trace_id(&job), 4, LIMIT);
         assert_eq!(trace.only_span("POST /v1/jobs").parent_id, "", "{bad}");
     }
+}
+
+#[test]
+fn an_unsampled_trace_context_is_followed_without_spans() {
+    let collector = Collector::start(CollectorBehavior::Accepts);
+    let endpoint = collector.endpoint();
+    let stack = Stack::with(1, 1, &cases::settings(&endpoint));
     let unsampled = "77f7651916cd43dd8448eb211c80319c";
-    let job = submit(&format!("00-{unsampled}-00f067aa0ba902b7-00"));
+    let job = submit_with_traceparent(&stack, &format!("00-{unsampled}-00f067aa0ba902b7-00"));
     assert_eq!(trace_id(&job), unsampled);
     // What came later has arrived; this has not, and will not.
-    let later = submit("");
+    let later = submit_with_traceparent(&stack, "");
     collector.wait_for_trace(trace_id(&later), 4, LIMIT);
     assert!(collector.trace(unsampled).is_none());
 }

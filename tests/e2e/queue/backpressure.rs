@@ -45,7 +45,7 @@ fn assert_polls_and_older_contract_answer(client: &Client, job_id: &str) {
 }
 
 #[test]
-fn bulk_is_declined_first_and_interactive_when_the_queue_is_full() {
+fn bulk_is_declined_before_interactive() {
     let stack = Stack::with(1, 0, &[]);
     let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
     admin.reconfigure("JOBS", |config| config.max_messages = 50);
@@ -90,7 +90,7 @@ fn retry_after(answer: &Answer) -> u64 {
 }
 
 #[test]
-fn a_declined_client_is_told_when_there_will_be_room() {
+fn a_declined_client_gets_a_realistic_retry_after() {
     const MOST: u64 = 50;
     let stack = Stack::with(1, 0, &[]);
     let (client, admin, site) = (stack.client(), Admin::connect(&stack.nats), Site::start());
@@ -120,7 +120,7 @@ fn a_declined_client_is_told_when_there_will_be_room() {
 }
 
 #[test]
-fn a_gateway_that_waits_for_a_mute_broker_takes_only_so_much() {
+fn a_gateway_with_a_mute_broker_bounds_its_in_flight_bytes() {
     let settings = [("WORDMILL_JSON_SIZE_MAX", "2MiB")];
     let stack = ProxiedStack::start(Proxied::Gateways(1), &settings);
     let client = stack.client();

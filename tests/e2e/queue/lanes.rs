@@ -29,7 +29,7 @@ fn slowest_interactive_job(client: &Client) -> Duration {
 }
 
 #[test]
-fn interactive_jobs_do_not_wait_behind_bulk_and_bulk_has_its_share() {
+fn interactive_jobs_do_not_wait_behind_bulk() {
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "4")]);
     let (admin, client) = (Admin::connect(&stack.nats), stack.client());
     let empty = slowest_interactive_job(client);
@@ -96,7 +96,7 @@ fn lanes_that_are_both_busy_share_three_to_one() {
 }
 
 #[test]
-fn a_lane_that_gets_nothing_although_jobs_wait_is_pulled_anew() {
+fn a_lane_that_gets_no_waiting_jobs_resubscribes() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     // Heartbeats go on and jobs wait, as with a server that has lost track of the request.
@@ -137,7 +137,7 @@ fn a_lane_that_hears_nothing_is_not_ready() {
 }
 
 #[test]
-fn small_texts_leave_their_slots_to_others_up_to_a_bound() {
+fn small_jobs_run_without_a_slot_up_to_a_bound() {
     /// One slot of the lane, and room for 192 texts that are counted at once.
     const IN_HAND_MAX: u64 = 1 + 192;
     let stack = ProxiedStack::start(Proxied::Workers, &[]);
@@ -162,7 +162,7 @@ fn small_texts_leave_their_slots_to_others_up_to_a_bound() {
 }
 
 #[test]
-fn what_comes_late_is_worked_off_before_more_is_asked_for() {
+fn late_deliveries_are_finished_before_more_are_requested() {
     let stack = ProxiedStack::start(Proxied::Workers, &[]);
     let admin = &stack.admin;
     let proxy = stack.proxy();

@@ -35,7 +35,7 @@ fn an_empty_queue_has_bounds_and_nothing_else() {
 }
 
 #[test]
-fn jobs_that_wait_are_told_from_those_in_work_and_those_that_wait_for_a_retry() {
+fn waiting_running_and_retried_jobs_are_told_apart() {
     let settings = [
         ("WORDMILL_WORKER_NAME", "miller"),
         ("WORDMILL_SLOTS", "3"),
@@ -79,7 +79,7 @@ fn jobs_that_wait_are_told_from_those_in_work_and_those_that_wait_for_a_retry() 
 }
 
 #[test]
-fn workers_that_leave_or_die_are_seen_no_more() {
+fn workers_that_leave_or_die_disappear() {
     let mut stack = Stack::with(1, 3, &[]);
     wait_until_queue_shows(stack.client(), "three workers", |queue| queue["workers_seen"] == 3);
     assert!(stack.workers[0].process.stop().success());
@@ -110,7 +110,7 @@ fn deliveries_that_were_repeated_are_counted() {
 }
 
 #[test]
-fn without_a_broker_nobody_knows() {
+fn without_a_broker_the_status_is_unavailable() {
     let mut stack = Stack::with(1, 0, &[]);
     stack.nats.process.kill();
     stack.client().get("/v1/queue").expect_problem(503, "broker_unavailable");

@@ -20,7 +20,7 @@ use crate::webhooks::delivery::{
 const NDJSON: [(&str, &str); 1] = [("content-type", "application/x-ndjson")];
 
 #[test]
-fn a_batch_and_a_line_of_it_are_told_of_by_themselves() {
+fn a_batch_and_its_line_have_webhooks_of_their_own() {
     let (stack, receiver) = (Stack::with(1, 1, &FAST_RETRIES), Receiver::start());
     let client = stack.client();
     let line = json!({"text": "the river", "webhook": {"url": receiver.url("/line")}});
@@ -57,7 +57,7 @@ fn a_batch_and_a_line_of_it_are_told_of_by_themselves() {
 }
 
 #[test]
-fn receivers_speak_https_with_certificates_that_the_worker_trusts() {
+fn receivers_speak_https_with_trusted_certificates() {
     let (ours, others) = (Authority::new(), Authority::new());
     let folder = TempDir::new().expect("a directory");
     let trusted = folder.path().join("authorities.pem");

@@ -22,6 +22,10 @@ const NEW_SECRET: &str = "fedcba9876543210fedcba9876543210";
 pub const FAST_RETRIES: [(&str, &str); 2] =
     [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "50ms")];
 
+/// Settings with which a `Retry-After` outlasts the test, so that the job shows it.
+const LONG_RETRIES: [(&str, &str); 2] =
+    [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "1h")];
+
 const OK: Reply = Reply::Status("204 No Content", "");
 const BUSY: Reply = Reply::Status("503 Service Unavailable", "");
 
@@ -58,7 +62,7 @@ fn resend(client: &Client, job_id: &str) -> wordmill_tests::client::Answer {
 }
 
 #[test]
-fn every_end_of_a_job_is_told_signed_as_the_standard_has_it() {
+fn every_end_of_a_job_is_sent_with_a_standard_signature() {
     let stack = Stack::with(1, 1, &FAST_RETRIES);
     let (site, receiver) = (Site::start(), Receiver::start());
     let client = stack.client();
@@ -133,7 +137,7 @@ fn every_end_of_a_job_is_told_signed_as_the_standard_has_it() {
 }
 
 #[test]
-fn a_receiver_that_fails_is_tried_again_and_every_attempt_is_shown() {
+fn a_failing_receiver_is_retried_and_every_attempt_is_shown() {
     let settings = [&FAST_RETRIES[..], &[("WORDMILL_WEBHOOK_TIMEOUT", "1s")]].concat();
     let stack = Stack::with(1, 1, &settings);
     let (receiver, client) = (Receiver::start(), stack.client());
@@ -166,7 +170,7 @@ fn a_receiver_that_fails_is_tried_again_and_every_attempt_is_shown() {
 }
 
 #[test]
-fn a_receiver_that_never_answers_is_given_up_after_ten_attempts() {
+fn a_silent_receiver_is_given_up_after_ten_attempts() {
     let stack = Stack::with(1, 1, &FAST_RETRIES);
     let (receiver, client) = (Receiver::start(), stack.client());
     receiver.set_replies("/busy", &[BUSY]);
@@ -192,25 +196,27 @@ fn a_receiver_that_never_answers_is_given_up_after_ten_attempts() {
 }
 
 #[test]
-fn a_receiver_that_is_gone_is_left_alone_and_a_wish_to_wait_is_met() {
-    let settings = [
-        ("WORDMILL_WEBHOOK_SECRETS", SECRET),
-        // Longer than the test: what comes of a Retry-After is shown.
-        ("WORDMILL_WEBHOOK_RETRY_MAX", "1h"),
-    ];
-    let stack = Stack::with(1, 1, &settings);
-    let (receiver, client) = (Receiver::start(), stack.client());
+fn a_receiver_that_is_gone_is_left_alone() {
+    let stack = Stack::with(1, 1, &LONG_RETRIES);
+    let receiver = Receiver::start();
+    let client = stack.client();
     receiver.set_replies("/gone", &[Reply::Status("410 Gone", "")]);
+    let hook = json!({"url": receiver.url("/gone")});
+    let gone = client.submit(&json!({"text": "a b", "webhook": hook}));
+    let webhook = wait_until_settled(client, &gone);
+    assert_fields(&webhook, json!({"status": "disabled", "attempts.0.status_code": 410}));
+    assert_eq!(receiver.requests("/gone").len(), 1);
+}
+
+#[test]
+fn a_retry_after_of_a_receiver_is_honoured() {
+    let stack = Stack::with(1, 1, &LONG_RETRIES);
+    let receiver = Receiver::start();
+    let client = stack.client();
     let later = Reply::Status("429 Too Many Requests", "Retry-After: 1800");
     receiver.set_replies("/later", &[later]);
-    let submit = |path| {
-        let url = receiver.url(path);
-        client.submit(&json!({"text": "a b", "webhook": {"url": url}}))
-    };
-    let (gone, waits) = (submit("/gone"), submit("/later"));
-    let webhook = wait_until_settled(client, &gone);
-    assert_eq!(webhook["status"], "disabled", "{webhook}");
-    assert_eq!(webhook["attempts"][0]["status_code"], 410, "{webhook}");
+    let hook = json!({"url": receiver.url("/later")});
+    let waits = client.submit(&json!({"text": "a b", "webhook": hook}));
     let webhook = wait_for("the first attempt is over", LIMIT, || {
         Some(get_webhook(client, &waits)).filter(|it| it["attempts"][0]["status_code"] == 429)
     });
@@ -224,7 +230,6 @@ fn a_receiver_that_is_gone_is_left_alone_and_a_wish_to_wait_is_met() {
     };
     let wait = at(&webhook["next_attempt_at"]) - at(&webhook["attempts"][0]["at"]);
     assert!((29..=31).contains(&wait.rem_euclid(24 * 60)), "{webhook}");
-    assert_eq!(receiver.requests("/gone").len(), 1);
     assert_eq!(receiver.requests("/later").len(), 1);
 }
 
@@ -270,7 +275,7 @@ fn a_webhook_can_be_sent_again_once_its_job_is_final() {
 }
 
 #[test]
-fn what_cannot_be_a_webhook_is_refused_before_anything_is_queued() {
+fn an_invalid_webhook_is_refused_before_the_job_is_queued() {
     let stack = Stack::with(1, 0, &FAST_RETRIES);
     let client = stack.client();
     let long = format!("http://example.org/{}", "a".repeat(9000));
@@ -329,7 +334,7 @@ fn an_address_that_is_not_allowed_is_never_dialled() {
 }
 
 #[test]
-fn secrets_are_exchanged_without_a_receiver_that_rejects() {
+fn a_new_secret_is_introduced_without_rejected_requests() {
     let both = format!("{NEW_SECRET},{SECRET}");
     let stack = Stack::with(1, 0, &FAST_RETRIES);
     let (receiver, client) = (Receiver::start(), stack.client());
@@ -351,7 +356,7 @@ fn secrets_are_exchanged_without_a_receiver_that_rejects() {
 }
 
 #[test]
-fn owners_sign_with_secrets_of_their_own_and_see_only_their_own_webhooks() {
+fn owners_have_secrets_and_webhooks_of_their_own() {
     let mut keys = Keyring::new();
     let (a, b) = (keys.add("a", &json!({})), keys.add("b", &json!({})));
     let (name, path) = keys.setting();

@@ -47,7 +47,7 @@ fn attempt_count(webhook: &Value) -> usize {
 }
 
 #[test]
-fn a_receiver_that_hangs_delays_neither_counting_nor_other_receivers() {
+fn a_hanging_receiver_delays_neither_counting_nor_others() {
     let settings = [
         ("WORDMILL_WEBHOOK_SECRETS", SECRET),
         ("WORDMILL_WEBHOOK_SLOTS", "4"),
@@ -78,7 +78,7 @@ fn a_receiver_that_hangs_delays_neither_counting_nor_other_receivers() {
 }
 
 #[test]
-fn a_worker_that_dies_before_or_after_the_webhook_is_ordered_leaves_it_to_the_next() {
+fn a_worker_that_dies_around_the_order_leaves_the_webhook_to_the_next() {
     let stack = start();
     for (path, rule) in [
         ("/not-ordered", Rule::lose("webhooks.")),
@@ -100,7 +100,7 @@ fn a_worker_that_dies_before_or_after_the_webhook_is_ordered_leaves_it_to_the_ne
 }
 
 #[test]
-fn a_worker_that_dies_while_it_delivers_leaves_an_attempt_and_the_next_goes_on() {
+fn a_worker_that_dies_while_it_delivers_leaves_an_attempt() {
     let stack = start();
     stack.receiver.set_replies("/hook", &[Reply::Hang, OK]);
     let mut first = stack
@@ -118,7 +118,7 @@ fn a_worker_that_dies_while_it_delivers_leaves_an_attempt_and_the_next_goes_on()
 }
 
 #[test]
-fn a_worker_that_is_stopped_takes_its_attempt_back() {
+fn a_stopped_worker_takes_its_attempt_back() {
     let stack = start();
     stack.receiver.set_replies("/hook", &[Reply::Hang, OK]);
     let settings = [("WORDMILL_SHUTDOWN_GRACE", "0s"), ("WORDMILL_WEBHOOK_TIMEOUT", "60s")];
@@ -136,7 +136,7 @@ fn a_worker_that_is_stopped_takes_its_attempt_back() {
 }
 
 #[test]
-fn an_end_that_was_not_written_down_is_not_lost() {
+fn an_unconfirmed_delivery_is_not_repeated() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&FAST_RETRIES);
     let ends = Rule::lose_answers("$KV.webhook_state.").containing("\"under_way\":null").times(1);
@@ -150,7 +150,7 @@ fn an_end_that_was_not_written_down_is_not_lost() {
 }
 
 #[test]
-fn however_often_a_webhook_is_ordered_it_is_delivered_once() {
+fn repeated_orders_deliver_a_webhook_once() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&SLOW_RETRIES);
     let job_id = submit_with_webhook(&stack, "/hook");
@@ -187,7 +187,7 @@ fn however_often_a_webhook_is_ordered_it_is_delivered_once() {
 }
 
 #[test]
-fn a_full_queue_of_webhooks_holds_up_their_jobs_messages_and_nothing_else() {
+fn a_full_webhook_queue_delays_only_its_jobs_messages() {
     let stack = start();
     stack.receiver.set_replies("/busy", &[BUSY]);
     let _worker = stack.start_proxied_worker(&SLOW_RETRIES);
@@ -214,7 +214,7 @@ fn a_full_queue_of_webhooks_holds_up_their_jobs_messages_and_nothing_else() {
 }
 
 #[test]
-fn jobs_that_end_without_a_worker_are_told_of_too() {
+fn jobs_that_end_without_a_worker_have_webhooks_too() {
     let stack = start();
     let (lost, cancelled) =
         (submit_with_webhook(&stack, "/lost"), submit_with_webhook(&stack, "/cancelled"));
@@ -238,7 +238,7 @@ fn jobs_that_end_without_a_worker_are_told_of_too() {
 }
 
 #[test]
-fn a_broker_that_comes_back_knows_what_is_still_to_be_told() {
+fn webhooks_survive_a_restart_of_the_broker() {
     let settings = [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "3s")];
     let mut stack = Stack::with(1, 1, &settings);
     let receiver = Receiver::start();

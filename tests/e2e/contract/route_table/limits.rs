@@ -207,7 +207,7 @@ fn dead_document(stack: &Stack) -> String {
 }
 
 #[test]
-fn what_comes_at_a_bad_time_is_told_so_on_every_route() {
+fn limits_of_state_and_size_are_reported_on_every_route() {
     let settings = [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_ATTEMPTS", "1"), IMPATIENT];
     let (mut stack, site) = (Stack::with(1, 0, &settings), Site::start());
     let (document, address) = (dead_document(&stack), stack.nats.address());
@@ -253,7 +253,7 @@ fn what_comes_at_a_bad_time_is_told_so_on_every_route() {
 }
 
 #[test]
-fn an_owner_at_its_quota_is_told_so_on_every_route() {
+fn an_exhausted_quota_is_reported_on_every_route() {
     let mut keys = Keyring::new();
     let key = keys.add("modest", &json!({"queue_quota": 1}));
     let (name, path) = keys.setting();
@@ -270,7 +270,7 @@ fn an_owner_at_its_quota_is_told_so_on_every_route() {
 }
 
 #[test]
-fn bodies_of_which_nothing_more_comes_are_given_up_on_every_route() {
+fn stalled_bodies_time_out_on_every_route() {
     let stack = Stack::with(1, 0, &[("WORDMILL_UPLOAD_STALL_TIMEOUT", "500ms")]);
     let names = Names::default();
     thread::scope(|scope| {
@@ -283,7 +283,7 @@ fn bodies_of_which_nothing_more_comes_are_given_up_on_every_route() {
 }
 
 #[test]
-fn a_gateway_without_room_says_so_on_every_route() {
+fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
     /// Documents for which there is room at once.
     const DOCUMENTS: u32 = 51;
     let settings = [("WORDMILL_UPLOAD_STALL_TIMEOUT", "5m")];

@@ -308,7 +308,7 @@ fn fail_as_lost(client: &Client, admin: &Admin, job_id: &str) {
 }
 
 #[test]
-fn what_is_wrong_is_told_by_its_code_on_every_route() {
+fn every_refusal_has_its_code_on_every_route() {
     let settings = [
         ("WORDMILL_WEBHOOK_SECRETS", SECRET),
         ("WORDMILL_SWEEP_INTERVAL", "200ms"),

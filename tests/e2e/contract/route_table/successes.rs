@@ -161,7 +161,7 @@ fn prepare_names(stack: &Stack, site: &Site) -> Names {
 }
 
 #[test]
-fn what_is_asked_for_well_is_answered_well() {
+fn every_valid_request_succeeds() {
     let (stack, site) = (Stack::with(1, 1, &[("WORDMILL_WEBHOOK_SECRETS", SECRET)]), Site::start());
     let names = prepare_names(&stack, &site);
     for case in cases() {
