@@ -1,5 +1,5 @@
-//! `make chaos`: `MINUTES` of faults under load, half of them against one nats-server and half against a
-//! cluster of three. `SEED` repeats a run's choices.
+//! `make chaos`: `MINUTES` of faults under load, half of them against one nats-server and half
+//! against a cluster of three. `SEED` repeats a run's choices.
 
 use std::time::{Duration, SystemTime};
 

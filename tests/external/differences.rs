@@ -19,8 +19,8 @@ pub enum Reason {
     AtSign,
     /// It cuts where Hangul meets digits or Latin letters (`12는`); Unicode's own rule does not.
     Hangul,
-    /// It takes letters, digits and full stops that touch a script without spaces into the same word
-    /// (`ສຳລັບvlc`); in Unicode's own rule that script stands alone.
+    /// It takes letters, digits and full stops that touch a script without spaces into the same
+    /// word (`ສຳລັບvlc`); in Unicode's own rule that script stands alone.
     Touching,
     /// The same run of a script without spaces, cut elsewhere: other dictionary, other method.
     CutElsewhere(Script),

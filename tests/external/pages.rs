@@ -25,8 +25,8 @@ const LANGUAGES: [&str; 19] = [
 ];
 /// Its pages: prose, tables, commands, lists of options.
 const PAGES: [&str; 3] = ["ch02s01.html", "ch05s03.html", "apbs04.html"];
-/// Where Debian's packages `developers-reference` and `developers-reference-<language>` put their pages,
-/// which say what is navigation and what is not.
+/// Where Debian's packages `developers-reference` and `developers-reference-<language>` put their
+/// pages, which say what is navigation and what is not.
 const REFERENCE: &str = "/usr/share/developers-reference";
 const REFERENCE_LANGUAGES: [&str; 6] = ["en", "de", "fr", "it", "ja", "ru"];
 const REFERENCE_PAGES: [&str; 2] = ["resources.html", "beyond-pkging.html"];
@@ -43,7 +43,8 @@ const DIFFERENCE_MAX_PER_MILLE: u64 = 5;
 /// Why the browser may count a word differently.
 const REASONS: [Reason; 3] = [Reason::Colon, Reason::FullStop, Reason::Hangul];
 
-/// What the browser does with the page: shown text, cut by ICU, keys as docs/counting.md describes them.
+/// What the browser does with the page: shown text, cut by ICU, keys as docs/counting.md describes
+/// them.
 ///
 /// For the scope `main` it takes away what is around the article, and shows the rest.
 const SCRIPT: &str = r#"

@@ -1,4 +1,5 @@
-//! A real Prometheus with the configuration, rules and dashboard that we ship, on the running system.
+//! A real Prometheus with the configuration, rules and dashboard that we ship, on the running
+//! system.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -277,7 +278,8 @@ fn assert_rules_are_evaluated(prometheus: &Prometheus) {
     }
 }
 
-/// Asserts that a bucket of the dashboard's latencies leads to the trace of the job that fell into it.
+/// Asserts that a bucket of the dashboard's latencies leads to the trace of the job that fell into
+/// it.
 fn assert_exemplars_are_kept(prometheus: &Prometheus) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
     let (start, end) = ((now.as_secs() - 3600).to_string(), (now.as_secs() + 60).to_string());

@@ -42,8 +42,8 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// Compares an output with what the page prints, where a line `…` stands for any number of lines, and
-/// `…` within a line for anything.
+/// Compares an output with that on the page. A line `…` stands for any number of lines, and `…`
+/// within a line for any text.
 fn matches(expected: &[&str], actual: &[&str]) -> bool {
     let Some((first, rest)) = expected.split_first() else {
         return actual.is_empty();

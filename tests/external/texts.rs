@@ -1,4 +1,5 @@
-//! Real plain texts, in many languages and scripts, counted by the running system and by other programs.
+//! Real plain texts, in many languages and scripts, counted by the running system and by other
+//! programs.
 //!
 //! Words are compared with ICU (`icu_words.py`, which uses nothing of ours), those between white
 //! space with `wc -w`. The texts are those of Debian packages: they are taken where they are
@@ -16,7 +17,8 @@ use crate::differences::{
     Counts, Reason, Reasons, Script, distance, explain, histogram, script_of,
 };
 
-/// Where Debian's package `vlc-l10n` puts its translations; those taken have at least a thousand words.
+/// Where Debian's package `vlc-l10n` puts its translations; those taken have at least a thousand
+/// words.
 const TRANSLATIONS: [&str; 42] = [
     "am", "ar", "as", "be", "bg", "bn", "ca", "cs", "de", "el", "es", "fa", "fi", "fr", "gu", "he",
     "hi", "hy", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lo", "ml", "mr", "my", "pa", "pl",

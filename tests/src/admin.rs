@@ -17,7 +17,7 @@ use crate::{runtime, wait_for};
 /// Longest wait for a stream, or for one message of a stream that has it.
 const READ_MAX: Duration = Duration::from_secs(30);
 
-/// A message as a stream keeps it.
+/// A message of a stream.
 #[derive(Debug, Clone)]
 pub struct StoredMessage {
     /// Its subject.
@@ -89,7 +89,7 @@ impl Admin {
         })
     }
 
-    /// Returns how many messages a stream has.
+    /// Returns the number of messages of a stream.
     pub fn message_count(&self, name: &str) -> u64 {
         runtime().block_on(async {
             let stream = self.stream(name).await;
@@ -105,7 +105,7 @@ impl Admin {
         })
     }
 
-    /// Returns how many consumers there are, on all streams together.
+    /// Returns the number of consumers of all streams.
     pub fn consumer_count(&self) -> u64 {
         let list = self.api("STREAM.LIST", &json!({}));
         let streams = list["streams"].as_array().unwrap_or_else(|| panic!("{list}"));
@@ -162,7 +162,7 @@ impl Admin {
         });
     }
 
-    /// Removes the messages of one subject.
+    /// Removes the only message of a subject.
     pub fn remove_message(&self, name: &str, subject: &str) {
         runtime().block_on(async {
             let stream = self.stream(name).await;
@@ -202,7 +202,7 @@ impl Admin {
         ids
     }
 
-    /// Returns how many jobs of a lane nobody has been given yet.
+    /// Returns the number of jobs of a lane that were never delivered.
     pub fn pending_count(&self, lane: &str) -> u64 {
         let info = self.api(&format!("CONSUMER.INFO.JOBS.{lane}"), &json!({}));
         info["num_pending"].as_u64().unwrap_or_else(|| panic!("{info}"))
@@ -229,8 +229,8 @@ impl Admin {
         let _ = self.api(&format!("{kind}.LEADER.STEPDOWN.{name}"), &json!({}));
     }
 
-    /// Asks several times, whichever replica answers, for the last message of a subject, and returns
-    /// the sequences that were named; 0 is none.
+    /// Reads the last message of a subject 20 times from any replica, and returns the sequences of
+    /// the answers. The sequence 0 stands for *not found*.
     pub fn replica_sequences(&self, stream: &str, subject: &str) -> BTreeSet<u64> {
         runtime().block_on(async {
             let stream = self.stream(stream).await;
@@ -296,8 +296,8 @@ impl Admin {
         });
     }
 
-    /// Returns how many jobs of a lane were never handed out, and how many are with workers or wait
-    /// for a retry.
+    /// Returns the number of jobs of a lane that were never delivered, and of those that workers
+    /// have or that wait for their next attempt.
     pub fn pending_and_unacknowledged(&self, lane: &str) -> (u64, u64) {
         runtime().block_on(async {
             let stream = self.stream("JOBS").await;
@@ -383,7 +383,7 @@ impl Admin {
         });
     }
 
-    /// Tells whether there is a large result of this name.
+    /// Returns whether a large result of this name is stored.
     pub fn has_result(&self, name: &str) -> bool {
         runtime().block_on(async {
             let bucket = self.jetstream.get_object_store("results").await.expect("the bucket");

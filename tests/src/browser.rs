@@ -1,5 +1,5 @@
-//! A real Chromium, headless, driven over WebDriver by chromedriver, and what it did: requests, messages of
-//! its console, files that it kept.
+//! A real Chromium, headless, driven over WebDriver by chromedriver, and what it did: requests,
+//! messages of its console, files that it kept.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,7 +36,7 @@ pub enum Scheme {
     Dark,
 }
 
-/// What a browser did since somebody last asked.
+/// Requests and console messages of a browser since they were last taken.
 #[derive(Debug, Default)]
 pub struct BrowserActivity {
     /// URLs that were asked for.
@@ -163,7 +163,7 @@ impl Browser {
         })
     }
 
-    /// Waits until a script returns something true, and returns it.
+    /// Waits until a script returns a true value, and returns that.
     pub fn wait_for_script(&self, script: &str) -> Value {
         self.wait_for_page(script, || {
             let value = self.run_script(script, &[]);
@@ -171,7 +171,7 @@ impl Browser {
         })
     }
 
-    /// Waits for something, and tells what the page shows instead.
+    /// Waits for a condition, and panics with the text of the page otherwise.
     fn wait_for_page<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         let end = Instant::now() + LIMIT;
         loop {
@@ -210,7 +210,7 @@ impl Browser {
         self.profile.path()
     }
 
-    /// Returns what the browser did since this was asked last.
+    /// Returns the browser's activity since the last call.
     pub fn take_activity(&self) -> BrowserActivity {
         let mut activity = BrowserActivity::default();
         for entry in self.log("performance") {
@@ -236,8 +236,8 @@ impl Browser {
     }
 }
 
-/// Starts chromedriver; nothing if the port that it chose is in use: it takes a free one of IPv6 first, and
-/// gives up where somebody has the same one of IPv4.
+/// Starts chromedriver; nothing if the port that it chose is in use: it takes a free one of IPv6
+/// first, and gives up where somebody has the same one of IPv4.
 fn start_driver() -> Option<(Process, Client)> {
     let mut command = Command::new("chromedriver");
     command.arg("--port=0");

@@ -1,7 +1,7 @@
 //! Kills things at random under load, and reconciles what was accepted with what came out.
 //!
-//! What has to come of each job is computed here, from its own plan; the product is asked over HTTP, and
-//! its broker as an administrator.
+//! What has to come of each job is computed here, from its own plan; the product is asked over
+//! HTTP, and its broker as an administrator.
 
 mod culprit;
 mod fault;
@@ -208,8 +208,8 @@ fn kill_visitor((from, to): (u16, u16), directory: &Directory, incidents: &Incid
     }
 }
 
-/// Waits until the queue is empty and every record final: poisonous jobs may still kill workers, and
-/// the sweeper ends what was never queued. Whatever is left after that is a difference.
+/// Waits until the queue is empty and every record final: poisonous jobs may still kill workers,
+/// and the sweeper ends what was never queued. Whatever is left after that is a difference.
 fn settle(fleet: &mut Fleet, admin: &Admin) {
     let end = Instant::now() + SETTLE_MAX;
     while Instant::now() < end {

@@ -51,7 +51,7 @@ impl Trust {
         Self { name, config: Arc::new(config) }
     }
 
-    /// Offers other protocols than the service may like.
+    /// Offers these application protocols (ALPN).
     pub fn with_protocols(mut self, protocols: &[&str]) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -85,7 +85,7 @@ impl Answer {
         self.headers.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
-    /// Asserts that this is a problem with `code`, complete in every field, and returns it.
+    /// Asserts that this is a complete problem with `status` and `code`, and returns it.
     pub fn expect_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");

@@ -107,8 +107,8 @@ impl Cluster {
         self.nodes.iter().map(Nats::address).collect()
     }
 
-    /// Lets one server hear nothing of what is written to the streams that it does not lead. It
-    /// answers all the same, from what it has. For less than 4 s: then it wants to lead.
+    /// Holds back all writes to the streams that a server does not lead. The server continues to
+    /// answer from its old state. For less than 4 s: after that it starts an election.
     pub fn delay_replication(&self, server: usize) {
         for link in &self.links {
             let direction = match server {
@@ -120,12 +120,12 @@ impl Cluster {
         }
     }
 
-    /// Lets it hear everything, what it has missed first.
+    /// Releases the writes that were held back, and ends the delay.
     pub fn resume_replication(&self) {
         self.links.iter().for_each(|link| link.proxy.release());
     }
 
-    /// Tells whether every server has caught up with everything that it keeps.
+    /// Returns whether every server has caught up with its streams.
     pub fn is_healthy(&self) -> bool {
         self.monitors.iter().all(|monitor| {
             monitor.try_send("GET", "/healthz", &[], &[]).is_ok_and(|answer| answer.status == 200)
@@ -146,8 +146,8 @@ impl Cluster {
     }
 }
 
-/// Returns what makes server number `index` a member that dials some others. Clients are not told of
-/// the other members, nor members of each other: they know those that they may use, each perhaps
+/// Returns what makes server number `index` a member that dials some others. Clients are not told
+/// of the other members, nor members of each other: they know those that they may use, each perhaps
 /// behind a proxy.
 fn cluster_arguments(index: usize, port: u16, dialled: &[String]) -> Vec<String> {
     let routes: Vec<String> =

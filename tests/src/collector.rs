@@ -1,4 +1,4 @@
-//! A collector of spans on loopback: takes OTLP over HTTP, or behaves as badly as one can.
+//! A collector of spans on loopback: accepts OTLP over HTTP, fails or hangs.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,14 +20,14 @@ use tokio::net::TcpListener;
 use crate::traces::{Attributes, Kind, Span, Trace};
 use crate::{runtime, wait_for};
 
-/// What becomes of what is sent.
+/// The collector's treatment of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CollectorBehavior {
-    /// It is taken.
+    /// Accepts every request.
     Accepts,
-    /// Every request is answered with 503.
+    /// Answers every request with 503.
     Fails,
-    /// No request is ever answered.
+    /// Answers no request.
     Hangs,
 }
 

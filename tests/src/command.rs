@@ -16,7 +16,7 @@ pub struct Wordmill {
     folder: PathBuf,
 }
 
-/// What one run printed, and how it ended.
+/// Output and exit code of one run.
 #[derive(Debug)]
 pub struct CommandOutput {
     /// The exit code; that of a signal as a shell has it.
@@ -98,7 +98,7 @@ impl Wordmill {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end, and returns its output.
 pub fn run_command(command: &mut Command) -> CommandOutput {
     CommandOutput::of(&command.output().expect("it runs"))
 }
@@ -116,14 +116,14 @@ impl CommandOutput {
         ran
     }
 
-    /// Asserts that all went well and nothing was complained about, and returns the output.
+    /// Asserts exit code 0 and an empty standard error, and returns the standard output.
     pub fn expect_success(&self) -> &str {
         assert_eq!(self.code, 0, "{self:?}");
         assert_eq!(self.stderr.as_str(), "", "{self:?}");
         &self.stdout
     }
 
-    /// Asserts how it ended and what it complained about, and returns the output.
+    /// Asserts the exit code and parts of standard error, and returns the standard output.
     pub fn expect_failure(&self, code: i32, complaints: &[&str]) -> &str {
         assert_eq!(self.code, code, "{self:?}");
         for complaint in complaints {

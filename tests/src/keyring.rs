@@ -1,4 +1,4 @@
-//! API keys, made and filed as whoever runs the service does it.
+//! A file of API keys, made by the command for operators.
 
 use std::fs;
 use std::path::PathBuf;
@@ -37,7 +37,8 @@ impl Keyring {
         ("WORDMILL_KEYS_FILE", self.path().to_str().expect("a path").to_owned())
     }
 
-    /// Makes a key, files its line with further fields such as `{"queue_quota": 5}`, and returns it.
+    /// Makes a key, files its line with further fields such as `{"queue_quota": 5}`, and returns
+    /// it.
     pub fn add(&mut self, name: &str, more: &Value) -> String {
         let (key, mut line) = create(name);
         for (field, value) in more.as_object().expect("fields") {
@@ -57,7 +58,7 @@ impl Keyring {
         key
     }
 
-    /// Withdraws the oldest key of a name.
+    /// Revokes the oldest key of a name.
     pub fn revoke_oldest(&mut self, name: &str) {
         self.line(name)["sha256"].as_array_mut().expect("hashes").remove(0);
         self.write();

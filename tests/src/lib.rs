@@ -1,6 +1,7 @@
 //! Starts the real binaries and a real nats-server, and talks to them as users do.
 //!
-//! Depends on no wordmill crate: whatever is spelled here is the contract.
+//! Depends on no wordmill crate: URLs, JSON and subjects that are spelled out here are the
+//! contract.
 
 pub mod admin;
 pub mod assertions;
@@ -53,7 +54,7 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
     }
 }
 
-/// Waits a moment between two looks at a condition.
+/// Waits before the next check of a condition.
 #[expect(clippy::disallowed_methods, reason = "tests run on threads of their own")]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);

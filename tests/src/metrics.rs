@@ -1,4 +1,4 @@
-//! What services say in numbers, as Prometheus reads it.
+//! Metrics of the services, as Prometheus reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ struct Sample {
 }
 
 impl Metrics {
-    /// Asks a service, for the older text format.
+    /// Fetches the metrics of a service in the older text format.
     pub fn fetch(client: &Client) -> Self {
         let answer = client.get("/metrics");
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -28,7 +28,7 @@ impl Metrics {
         Self::parse(&answer.text)
     }
 
-    /// Reads the older text format.
+    /// Parses the older text format.
     ///
     /// # Panics
     /// If it is not that.

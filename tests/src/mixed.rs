@@ -1,5 +1,5 @@
-//! A little of everything: jobs that wait, succeed, fail, are tried again, given up, cancelled, lost
-//! and repeated.
+//! A little of everything: jobs that wait, succeed, fail, are tried again, given up, cancelled,
+//! lost and repeated.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,8 +23,8 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef"),
 ];
 
-/// Submits what waits while there is no worker: two interactive jobs, and a bulk job that is traced;
-/// and two more bulk jobs, one cancelled and one that loses its message.
+/// Submits jobs that stay queued without a worker: two interactive ones and a traced bulk job.
+/// Submits two more bulk jobs: one is cancelled, and one loses its message.
 pub fn submit_queued_jobs(stack: &Stack) -> Vec<String> {
     let client = stack.client();
     let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
@@ -45,7 +45,7 @@ pub fn submit_queued_jobs(stack: &Stack) -> Vec<String> {
 
 /// Submits interactive jobs to running workers and waits for their ends: one that succeeds at its
 /// second attempt, one that fails with `fetch_http_4xx`, one that becomes a dead letter, and one
-/// that is named, submitted twice and told of by a webhook. Asks for what does not exist, too.
+/// with an idempotency key, submitted twice, and a webhook. Requests an unknown job, too.
 pub fn run_mixed_jobs(client: &Client) -> Vec<String> {
     let site = Site::start();
     let requests = AtomicUsize::new(0);

@@ -9,7 +9,7 @@ const FIRST: u32 = 20_000;
 /// How many there are.
 const COUNT: u32 = 12_000;
 
-/// Returns a port of 127.0.0.1 that nobody listens on, another one each time.
+/// Returns a free port of 127.0.0.1, another one each time.
 ///
 /// # Panics
 /// If all are taken.

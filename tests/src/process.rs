@@ -138,7 +138,7 @@ impl Process {
         Some(status)
     }
 
-    /// Waits for the end.
+    /// Waits until the process has exited.
     pub fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
         loop {

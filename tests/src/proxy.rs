@@ -1,5 +1,5 @@
-//! A TCP proxy that a test can cut, mute and mend, and that loses, holds or answers single messages
-//! of the NATS protocol: a network with faults.
+//! A TCP proxy that a test can cut, mute and restore, and that loses, holds or answers single
+//! messages of the NATS protocol: a network with faults.
 
 use std::io::{BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -35,7 +35,7 @@ struct Shared {
     mode: AtomicU8,
     streams: Mutex<Vec<TcpStream>>,
     rules: Mutex<Rules>,
-    /// What was held back, and where it was going.
+    /// Frames that rules hold, with their destinations.
     held_frames: Mutex<Vec<(Sink, Vec<u8>)>>,
 }
 
@@ -74,24 +74,23 @@ impl Proxy {
         }
     }
 
-    /// Swallows what the server says: requests arrive, answers do not.
+    /// Drops everything from the server: requests arrive, answers do not.
     pub fn mute(&self) {
         self.shared.mode.store(MUTE, Ordering::SeqCst);
     }
 
-    /// Passes everything on again. What was swallowed stays lost, so connections are made anew.
+    /// Passes everything on again. Dropped messages stay lost, so clients have to reconnect.
     pub fn restore(&self) {
         self.cut();
         self.shared.mode.store(OPEN, Ordering::SeqCst);
     }
 
-    /// Treats some messages as `rule` says, and returns a count of them. The first rule that fits
-    /// decides.
+    /// Adds a rule, and returns its handle. The first rule that fits a message decides.
     pub fn add_rule(&self, rule: Rule) -> RuleHandle {
         self.shared.rules.lock().expect("rules").add(rule)
     }
 
-    /// Forgets all rules, and passes on what was held back, in order.
+    /// Removes all rules, and passes on the held messages in order.
     pub fn release(&self) {
         self.shared.rules.lock().expect("rules").clear();
         for (sink, bytes) in self.shared.held_frames.lock().expect("held").drain(..) {
@@ -101,12 +100,12 @@ impl Proxy {
     }
 }
 
-/// Which way messages go.
+/// The direction of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// From whoever connected.
+    /// From the client to the server.
     ToServer,
-    /// To whoever connected.
+    /// From the server to the client.
     ToClient,
 }
 

@@ -1,4 +1,4 @@
-//! Somebody who is told by webhooks: keeps what comes, and answers as the test says.
+//! A receiver of webhooks: stores the requests, and answers with replies that the test sets.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -42,7 +42,7 @@ impl ReceivedRequest {
         value.to_str().expect("text")
     }
 
-    /// Tells whether the library of the standard accepts the signature.
+    /// Returns whether the library of the standard accepts the signature.
     pub fn is_signed_with(&self, secret: &str) -> bool {
         let webhook = Webhook::new(secret).expect("a secret as the standard has it");
         webhook.verify(&self.body, &self.headers).is_ok()
@@ -116,20 +116,20 @@ impl Receiver {
         format!("{}://{}{path}", self.scheme, self.address)
     }
 
-    /// Answers on a path with one reply after the other; the last one stays.
+    /// Sets the replies on a path, one for each request. The last one is repeated.
     pub fn set_replies(&self, path: &str, replies: &[Reply]) {
         let mut replies = replies.to_vec();
         replies.reverse();
         self.state.lock().expect("state").replies.insert(path.to_owned(), replies);
     }
 
-    /// Returns what came on a path.
+    /// Returns the requests on a path.
     pub fn requests(&self, path: &str) -> Vec<ReceivedRequest> {
         let state = self.state.lock().expect("state");
         state.received.iter().filter(|received| received.path == path).cloned().collect()
     }
 
-    /// Waits until so many requests have come on a path, and returns them.
+    /// Waits until a path has received `count` requests, and returns them.
     pub fn wait_for_requests(
         &self,
         path: &str,

@@ -58,7 +58,7 @@ impl Session {
         drop(subscription);
     }
 
-    /// Waits until the server has sent an error about something.
+    /// Waits until the server has reported a permissions violation.
     pub fn wait_for_refusal(&self, role: &str, about: &str) {
         wait_for(&format!("{role} is refused: {about}"), REPLY_TIME_MAX, || {
             let server_errors = self.server_errors.lock().expect("server_errors");

@@ -64,7 +64,7 @@ pub struct Site {
     state: Arc<Mutex<State>>,
 }
 
-/// Answers what nobody has put a page for: path and port of the client.
+/// Answers for paths without a page. Takes the path and the port of the client.
 type Handler = Arc<dyn Fn(&str, u16) -> Page + Send + Sync>;
 
 #[derive(Default)]
@@ -124,13 +124,13 @@ impl Site {
         self.state.lock().expect("state").hits.get(path).copied().unwrap_or(0)
     }
 
-    /// Returns how often anybody connected.
+    /// Returns the number of connections.
     pub fn connections(&self) -> usize {
         self.state.lock().expect("state").connections
     }
 }
 
-/// Returns a URL where nobody listens, on an address that no test serves on.
+/// Returns a URL without a listener, on an address that no test serves on.
 pub fn closed_port() -> String {
     let listener = TcpListener::bind("127.0.0.9:0").expect("a free port");
     format!("http://{}/", listener.local_addr().expect("an address"))

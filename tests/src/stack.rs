@@ -218,7 +218,7 @@ impl Worker {
     }
 }
 
-/// Waits until a service says that it is ready.
+/// Waits until a service is ready.
 pub fn wait_until_ready(client: &Client) {
     wait_for(&format!("{} is ready", client.url("/readyz")), START_MAX, || {
         (client.try_send("GET", "/readyz", &[], &[]).ok()?.status == 200).then_some(())

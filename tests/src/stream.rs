@@ -31,7 +31,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Returns the id and the status of the job that it tells of.
+    /// Returns the id of the event and the status of its job.
     pub fn id_and_status(&self) -> (&str, &str) {
         match self {
             Self::Job { id, data } => (id, data["status"].as_str().expect("a status")),
@@ -112,7 +112,7 @@ impl EventStream {
         })
     }
 
-    /// Returns the next event that is no comment; `None` at the end of the stream.
+    /// Skips comments, and returns the next event; `None` at the end of the stream.
     pub fn next_job(&mut self, limit: Duration) -> Option<Event> {
         loop {
             match self.next(limit) {

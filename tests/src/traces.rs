@@ -1,4 +1,4 @@
-//! What the trace of a job looks like, whoever is asked for it: a collector, or a Jaeger.
+//! The trace of a job, as read from a collector or from Jaeger.
 
 pub mod cases;
 
@@ -120,8 +120,8 @@ impl Trace {
         }
     }
 
-    /// Asserts that it has these spans and no others, by name; that each has its parent here, or is a
-    /// root, or a child of `caller`; and that no id appears twice.
+    /// Asserts that it has these spans and no others, by name; that each has its parent here, or is
+    /// a root, or a child of `caller`; and that no id appears twice.
     pub fn assert_spans(&self, names: &[&str], caller: Option<&str>) {
         let mut found: Vec<_> = self.spans.iter().map(|span| span.name.as_str()).collect();
         let mut expected = names.to_vec();

@@ -1,5 +1,5 @@
-//! Nobody learns anything of another owner's jobs: every route answers about them as about jobs that
-//! never were.
+//! Nobody learns anything of another owner's jobs: every route answers about them as about jobs
+//! that never were.
 
 use std::collections::BTreeSet;
 use std::fs;

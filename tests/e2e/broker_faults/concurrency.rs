@@ -137,7 +137,8 @@ fn the_sweeper_does_not_end_a_job_that_a_repeat_enqueues() {
 fn a_job_cancelled_while_a_delivery_reads_it_gets_no_result() {
     let stack = start(&[]);
     let (site, client) = (&stack.site, &stack.gateways[1].client);
-    // What the worker hears of the record is what was true before, as from a replica that is behind.
+    // What the worker hears of the record is what was true before, as from a replica that is
+    // behind.
     let held_messages =
         stack.proxies[0].add_rule(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state."));
     let _worker = stack.start_proxied_worker(&[]);

@@ -1,5 +1,5 @@
-//! Every branch of a delivery, forced: what is lost, late or unclear between worker and broker. Those
-//! without a test here are named in docs/reliability.md.
+//! Every branch of a delivery, forced: what is lost, late or unclear between worker and broker.
+//! Those without a test here are named in docs/reliability.md.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -293,8 +293,8 @@ fn a_job_whose_progress_cannot_be_written_continues() {
     assert_done_in_one_attempt(&stack, "/page", &job_id);
 }
 
-/// Stops a worker in the middle of a job while `rules` hold, and returns what its successor makes of
-/// the job.
+/// Stops a worker in the middle of a job while `rules` hold, and returns what its successor makes
+/// of the job.
 fn stop_worker_during_job(rules: Vec<Rule>, is_expected: impl Fn(&[usize]) -> bool) -> Value {
     let stack = start();
     // What is not handed back comes late.

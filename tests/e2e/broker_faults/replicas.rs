@@ -1,5 +1,5 @@
-//! Three servers, one of which is behind, or leads no longer: nothing is taken for lost, and nothing
-//! is done twice.
+//! Three servers, one of which is behind, or leads no longer: nothing is taken for lost, and
+//! nothing is done twice.
 
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,8 @@ fn find_follower(admin: &Admin, cluster: &Cluster) -> usize {
     })
 }
 
-/// Holds a server back while `look` runs, until that has met the server's old knowledge, and was done
-/// before the server wanted to lead.
+/// Holds a server back while `look` runs, until that has met the server's old knowledge, and was
+/// done before the server wanted to lead.
 fn while_behind(cluster: &Cluster, admin: &Admin, mut look: impl FnMut(usize) -> bool) {
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {

@@ -1,5 +1,5 @@
-//! Every row of the submit table, forced: what the queue and the store say, or do not say, to the two
-//! messages that a submission sends. Rows without a test here are in `outages` and
+//! Every row of the submit table, forced: the answers of queue and store, or their absence, to the
+//! two messages of a submission. Rows without a test here are in `outages` and
 //! `jobs::idempotency`; the table is in docs/reliability.md.
 
 use serde_json::{Value, json};

@@ -271,8 +271,8 @@ fn dead_letters_are_shown_replayed_and_deleted() {
     assert_eq!(parse_lines(&wordmill.run(&["dead-letters", "list", "-f", "json"])).len(), 1);
 }
 
-/// Runs a command on a terminal of its own, with standard output there or not, and returns everything
-/// that the terminal got.
+/// Runs a command on a terminal of its own, with standard output there or not, and returns
+/// everything that the terminal got.
 fn run_on_terminal(wordmill: &Wordmill, arguments: &str) -> String {
     let script = format!(
         "python3 -c 'import pty, sys; sys.exit(pty.spawn([\"bash\", \"-c\", sys.argv[1]]) >> 8)' \

@@ -1,9 +1,10 @@
 //! The route table, row by row: every success and every error that the description promises of an
 //! operation is provoked on that operation, and each limit of a request is met where it holds.
 //!
-//! Each list of cases has a test that sends them. The lists together have to be what `docs/openapi.json`
-//! promises, no more and no less: an operation, or a code, that is added there fails here until it has a
-//! case. What an answer means beyond its status and its code is for the other modules to test.
+//! Each list of cases has a test that sends them. The lists together have to be what
+//! `docs/openapi.json` promises, no more and no less: an operation, or a code, that is added there
+//! fails here until it has a case. What an answer means beyond its status and its code is for the
+//! other modules to test.
 
 mod case;
 mod limits;
@@ -22,8 +23,8 @@ use wordmill_tests::{LIMIT, repository, wait_for};
 
 use self::case::{Case, Description, Names, Operation, UNKNOWN};
 
-/// What stands for a defect of ours and has no cause that a test could set: these operations pass over
-/// whatever they cannot read.
+/// What stands for a defect of ours and has no cause that a test could set: these operations pass
+/// over whatever they cannot read.
 const DEFECTS: [&str; 6] = [
     "deleteDeadLetter",
     "getDeadLetter",

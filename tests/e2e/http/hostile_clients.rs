@@ -1,4 +1,5 @@
-//! Clients that are slow, deaf or greedy are cut off at a limit with a name, while others are served.
+//! Clients that are slow, deaf or greedy are cut off at a limit with a name, while others are
+//! served.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

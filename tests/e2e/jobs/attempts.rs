@@ -9,7 +9,8 @@ use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Returns the milliseconds of a time of day, from the last midnight; the tests do not run over two.
+/// Returns the milliseconds of a time of day, from the last midnight; the tests do not run over
+/// two.
 fn milliseconds(time: &Value) -> i64 {
     let text = time.as_str().expect("a time");
     let clock = text.split('T').nth(1).expect("a time of day").trim_end_matches('Z');
@@ -36,7 +37,8 @@ fn a_servers_retry_after_is_honoured_and_clamped() {
     let stack = Stack::start();
     let site = Site::start();
     let busy = |status, after: &str| Page::status(status).header("Retry-After", after);
-    // (status, Retry-After, least and most milliseconds that come of it; the schedule alone says 50)
+    // (status, Retry-After, least and most milliseconds that come of it; the schedule alone says
+    // 50)
     let cases = [
         ("429 Too Many Requests", "2", 2000, 2000),
         ("503 Service Unavailable", "2", 2000, 2000),

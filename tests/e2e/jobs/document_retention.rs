@@ -201,8 +201,8 @@ fn the_sweeper_removes_only_documents_without_a_job() {
     let (text, _) = large_text();
     let waits = require_accepted(&post_document(&client, "", &[TEXT], &text));
     let message_count = admin.message_count("OBJ_documents");
-    // One of a job that was never accepted, one of an earlier request for this job, and chunks of an
-    // upload that was never finished.
+    // One of a job that was never accepted, one of an earlier request for this job, and chunks of
+    // an upload that was never finished.
     let nobody = "0198f0c2-0000-7000-8000-00000000dead";
     for name in [format!("{nobody}.0"), format!("{waits}.0")] {
         admin.put_object("documents", &name, "of no use");

@@ -49,7 +49,8 @@ fn parse_words(answer: &Answer) -> Vec<(String, u64)> {
     }
 }
 
-/// A text of different words, each as often as its number says, alike in neither frequency nor order.
+/// A text of different words, each as often as its number says, alike in neither frequency nor
+/// order.
 fn text_of_distinct_words(distinct: usize) -> String {
     let word = |n: usize| format!("w{}x ", (n * 7919) % distinct).repeat(n % 5 + 1);
     (0..distinct).map(word).collect()

@@ -104,8 +104,8 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
     let message: Value = serde_json::from_str(&message).expect("JSON");
     assert_fields(&message, json!({"source.text": "a b c", "retry_of": job_id}));
 
-    // A letter of another job that had the same id before is not taken for it. The job is not a cancelled
-    // one: the sweeper would remove its message.
+    // A letter of another job that had the same id before is not taken for it. The job is not a
+    // cancelled one: the sweeper would remove its message.
     admin.rewrite_record(&new, |record| record["status"] = json!("failed"));
     let mut other = message;
     other["created_at"] = json!("2020-01-01T00:00:00Z");

@@ -87,7 +87,8 @@ fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
     new.only_span("process jobs").assert_child_of(publish);
 }
 
-/// Asserts that spans are one delivery of a webhook each: children of the order, and one attempt in each.
+/// Asserts that spans are one delivery of a webhook each: children of the order, and one attempt in
+/// each.
 fn assert_webhook_deliveries(trace: &Trace, order: &Span, job_id: &str, answers: &[&str]) {
     let of = |parent: &Span, name| {
         let spans = trace.spans_named(name).into_iter();

@@ -153,7 +153,8 @@ fn small_jobs_run_without_a_slot_up_to_a_bound() {
     });
     pause(Duration::from_millis(500));
     assert_eq!(admin.pending_and_unacknowledged("interactive"), (220 - IN_HAND_MAX, IN_HAND_MAX));
-    // All of them run, as the queue's view has to know: the others that were handed out wait for a retry.
+    // All of them run, as the queue's view has to know: the others that were handed out wait for a
+    // retry.
     let running = Metrics::fetch(&worker.health)
         .sum("wordmill_worker_slots_busy", &[("lane", "interactive")]);
     assert_eq!(running, Some(193.0));

@@ -1,5 +1,5 @@
-//! Webhooks as those see them who submit jobs and who are told: what is sent, signed, tried again, and
-//! shown.
+//! Webhooks as those see them who submit jobs and who are told: what is sent, signed, tried again,
+//! and shown.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! What keeps people from using the page: looked for by axe-core in every main state, in light and dark,
-//! and by hand where a program cannot know.
+//! What keeps people from using the page: looked for by axe-core in every main state, in light and
+//! dark, and by hand where a program cannot know.
 
 use serde_json::{Value, json};
 use wordmill_tests::browser::{Browser, Scheme};

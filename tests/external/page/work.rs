@@ -19,7 +19,8 @@ fn a_job_is_followed_while_it_is_in_work() {
     let value = value.as_f64().expect("a position");
     assert!(value > 0.0 && value < 1.0, "{value}");
     assert_eq!(browser.text(".figure"), "");
-    // The host comes to its senses: the second attempt succeeds, and the page needs nobody to say so.
+    // The host comes to its senses: the second attempt succeeds, and the page needs nobody to say
+    // so.
     visit.site.put("/slow", page);
     browser.wait_for_text(".figure", "200,000");
     browser.wait_for_text("#live", "The job: done. 200,000 words.");

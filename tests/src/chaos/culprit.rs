@@ -14,8 +14,9 @@ pub fn owner_of_connection(from: u16, to: u16, processes: &[u32]) -> Option<u32>
     })
 }
 
-/// Returns the inode of a connection's socket. Its local port alone would not do: the kernel gives the
-/// same one to connections that lead elsewhere, and lists those that are over for another minute.
+/// Returns the inode of a connection's socket. Its local port alone would not do: the kernel gives
+/// the same one to connections that lead elsewhere, and lists those that are over for another
+/// minute.
 fn inode_of(table: &str, from: u16, to: u16) -> Option<&str> {
     let [local, remote] = [from, to].map(|port| format!("0100007F:{port:04X}"));
     table.lines().find_map(|line| {

@@ -25,7 +25,7 @@ pub enum Fault {
     MuteAndKill,
     /// SIGKILL by a page that the worker fetched.
     Poison,
-    /// Nobody did anything, but everything on this machine stood still.
+    /// Not a fault of ours: everything on this machine stood still.
     Stall,
 }
 
@@ -72,7 +72,7 @@ impl Incidents {
         self.0.lock().expect("incidents").push(incident);
     }
 
-    /// Notes that everything stood still for a while.
+    /// Records a time in which the machine stood still.
     pub fn add_stall(&self, begin: SystemTime) {
         let (target, end) = ("machine".to_owned(), Some(SystemTime::now()));
         let incident = Incident { fault: Fault::Stall, target, begin, end };

@@ -130,7 +130,7 @@ impl Fleet {
         fleet
     }
 
-    /// Lets time pass: restarts, continues and mends what is due.
+    /// Ends the faults that are due: restarts, continues and reconnects.
     pub fn tick(&mut self) {
         let now = Instant::now();
         for index in 0..self.slots.len() {
@@ -141,7 +141,7 @@ impl Fleet {
         }
     }
 
-    /// Does something random to somebody who is well.
+    /// Starts a random fault at a healthy service or server.
     pub fn inject_fault(&mut self, random: &mut Random) {
         if random.below(4) == 0 {
             self.inject_broker_fault(random);
@@ -179,7 +179,7 @@ impl Fleet {
         self.gone.iter().cloned().chain(running).collect()
     }
 
-    /// Tells whether all is well, and whether one more in trouble is allowed.
+    /// Starts a fault at a service, unless too many workers have one already.
     fn inject_service_fault(&mut self, random: &mut Random) {
         let index = random.index(self.slots.len());
         let role = self.slots[index].role;

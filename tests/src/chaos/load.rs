@@ -1,4 +1,4 @@
-//! Clients: submit what is planned, and write down what they were told.
+//! Clients that submit planned jobs and record the answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,9 +40,9 @@ pub struct Submission {
 /// What a submission came to, as the client knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// There was no answer: nobody knows.
+    /// No answer: the outcome is unknown.
     Unanswered,
-    /// `503` with an id: nobody knows.
+    /// `503` with an id: the outcome is unknown.
     Ambiguous,
     /// Certainly not accepted, for want of a broker or of room.
     Declined,
@@ -68,11 +68,11 @@ impl Verdict {
 /// What was answered to a request to cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancel {
-    /// Nobody asked.
+    /// No request was sent.
     NotRequested,
-    /// Somebody asked, and it may have been done.
+    /// A request was sent, and may have taken effect.
     Requested,
-    /// It was confirmed.
+    /// The cancellation was confirmed.
     Confirmed,
 }
 
@@ -114,7 +114,7 @@ impl Ledger {
 pub struct Load {
     /// The seed of the plans.
     pub seed: u64,
-    /// What may be used.
+    /// The features that plans may use.
     pub features: Features,
     /// Who is there.
     pub directory: Directory,
@@ -129,7 +129,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Submits until told to stop.
+    /// Submits jobs until `stop` is set.
     pub fn submit(&self, client: u64) {
         let mut random = Random::new(self.seed, 10 + client);
         while !self.stop.load(Ordering::SeqCst) {
@@ -148,7 +148,7 @@ impl Load {
         }
     }
 
-    /// Polls accepted jobs until told to stop.
+    /// Polls accepted jobs until `stop` is set.
     pub fn poll(&self, client: u64) {
         let mut random = Random::new(self.seed, 20 + client);
         while !self.stop.load(Ordering::SeqCst) {
@@ -296,7 +296,7 @@ impl Polls {
     }
 }
 
-/// Asks a gateway what it offers.
+/// Returns the features of a gateway.
 pub fn detect_features(client: &Client) -> Features {
     let id = "0198f0c2-0000-7000-8000-000000000000";
     let exists = |method: &str, path: &str| {

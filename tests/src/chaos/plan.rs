@@ -90,7 +90,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Returns plan number `number` of a seed. What is not `offered` yet becomes an ordinary job.
+    /// Returns plan number `number` of a seed. A plan that needs a missing feature becomes an
+    /// ordinary job.
     pub fn generate(seed: u64, number: u64, features: Features) -> Self {
         let mut random = Random::new(seed, number + 1000);
         let kind = match random.below(100) {
@@ -143,7 +144,7 @@ impl Plan {
         }
     }
 
-    /// Tells whether it is a page, not a text.
+    /// Returns whether the job counts a page, not a text.
     pub fn is_page(&self) -> bool {
         !matches!(self.kind, Kind::Text | Kind::LargeText | Kind::TooLarge | Kind::Keyed)
     }

@@ -81,8 +81,8 @@ impl Evidence {
         found
     }
 
-    /// Tells whether a record was written for a job that the queue never got: the gateway said no, or
-    /// died, in between. Nobody was promised anything; the sweeper has ended it.
+    /// Tells whether a record was written for a job that the queue never got: the gateway said no,
+    /// or died, in between. Nobody was promised anything; the sweeper has ended it.
     pub fn is_orphan(submission: &Submission, record: &Record) -> bool {
         let last = record.last().job.as_ref();
         submission.verdict != Verdict::Accepted
@@ -184,9 +184,9 @@ impl Evidence {
         }
     }
 
-    /// Returns how often a page may have been asked for: once in every run that was ever written down;
-    /// and, if something was disturbed, once more by a first delivery that died before it was, and
-    /// for each disturbance of the broker, which may forget that it delivered at all.
+    /// Returns how often a page may have been asked for: once in every run that was ever written
+    /// down; and, if something was disturbed, once more by a first delivery that died before it
+    /// was, and for each disturbance of the broker, which may forget that it delivered at all.
     fn fetches(
         &self,
         record: &Record,

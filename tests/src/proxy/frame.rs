@@ -33,7 +33,7 @@ impl Frame {
         Ok(Some(Self { words, bytes }))
     }
 
-    /// Returns the word at a place of the line, the verb being the first.
+    /// Returns a word of the line by its index. The verb has index 0.
     pub(crate) fn word(&self, index: usize) -> &str {
         self.words.get(index).map_or("", String::as_str)
     }
@@ -48,7 +48,7 @@ impl Frame {
         (self.words.len() == with_reply).then(|| self.word(2))
     }
 
-    /// Tells whether header or payload contain a text.
+    /// Returns whether header or payload contain a text.
     pub(crate) fn contains(&self, text: &str) -> bool {
         let wanted = text.as_bytes();
         wanted.is_empty() || self.bytes.windows(wanted.len()).any(|found| found == wanted)

@@ -1,4 +1,4 @@
-//! What happens to which messages.
+//! Rules of the proxy: which messages it loses, holds or answers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::proxy::Direction;
 use crate::proxy::frame::Frame;
 
-/// Whether a request that the proxy answers goes to the server all the same.
+/// Whether a request that the proxy answers also reaches the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forward {
-    /// It does, and the server's own answer is lost.
+    /// It does. The server's own answer is lost.
     Yes,
     /// It does not.
     No,
 }
 
-/// What happens to messages of some subjects.
+/// An action for messages of some subjects.
 #[derive(Debug, Clone)]
 pub struct Rule {
     subject: String,
@@ -37,7 +37,7 @@ enum Action {
     Answer { answer: Reply, forward: Forward },
 }
 
-/// What the proxy answers with.
+/// The proxy's answer to a request.
 #[derive(Debug, Clone)]
 struct Reply {
     headers: &'static str,
@@ -57,17 +57,17 @@ impl Reply {
     }
 }
 
-/// How many messages a rule was applied to. Clones share it.
+/// Counts the messages that a rule was applied to, and can end the rule. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub struct RuleHandle(Arc<(AtomicUsize, AtomicBool)>);
 
 impl RuleHandle {
-    /// Returns the number so far.
+    /// Returns the number of messages so far.
     pub fn count(&self) -> usize {
         self.0.0.load(Ordering::SeqCst)
     }
 
-    /// Ends the rule; what it held back stays so.
+    /// Ends the rule. Messages that it holds stay held.
     pub fn end(&self) {
         self.0.1.store(true, Ordering::SeqCst);
     }
@@ -86,7 +86,7 @@ impl Rule {
         }
     }
 
-    /// Only counts.
+    /// Counts messages and passes them on.
     pub fn pass(subject: &str) -> Self {
         Self::new(subject, Action::Pass)
     }
@@ -117,28 +117,28 @@ impl Rule {
         Self::new(subject, Action::Answer { answer, forward })
     }
 
-    /// Answers requests for a message as a replica does that does not have it yet.
+    /// Answers requests for a message with *not found*, like a replica that is behind.
     pub fn not_found(subject: &str) -> Self {
         let headers = "NATS/1.0 404 Message Not Found\r\n\r\n";
         let answer = Reply { headers, payload: String::new() };
         Self::new(subject, Action::Answer { answer, forward: Forward::No })
     }
 
-    /// Only those that go this way.
+    /// Restricts the rule to one direction.
     #[must_use]
     pub fn in_direction(mut self, direction: Direction) -> Self {
         self.direction = Some(direction);
         self
     }
 
-    /// Only those messages that contain a text.
+    /// Restricts the rule to messages that contain a text.
     #[must_use]
     pub fn containing(mut self, text: &str) -> Self {
         text.clone_into(&mut self.contained_text);
         self
     }
 
-    /// Only the first ones.
+    /// Restricts the rule to the first `times` messages.
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
         self.times = times;
@@ -155,7 +155,7 @@ impl Rule {
     }
 }
 
-/// What happens to one message.
+/// The action for one message.
 pub(crate) enum Decision {
     Pass,
     Lose,
@@ -163,7 +163,7 @@ pub(crate) enum Decision {
     Answer { answer: Vec<u8>, forward: Forward },
 }
 
-/// All rules, and what has to be remembered of the traffic.
+/// All rules, and the state of the traffic that they need.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     rules: Vec<Rule>,
@@ -185,7 +185,7 @@ impl Rules {
         self.answers.clear();
     }
 
-    /// Decides what becomes of a message.
+    /// Returns the action of the first rule that fits a message.
     pub(crate) fn decide(&mut self, frame: &Frame, direction: Direction) -> Decision {
         if frame.word(0) == "SUB" {
             let pattern = frame.word(1).trim_end_matches(['*', '>']).to_owned();

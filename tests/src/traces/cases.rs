@@ -1,4 +1,4 @@
-//! One job for each way that traces have to tell about, and what its trace has to say.
+//! One job for each kind of end, and the expected trace of each.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::site::{Page, Site};
 use crate::stack::{Stack, Worker, wait_until_ready};
 use crate::{LIMIT, wait_for};
 
-/// The span that a caller says it comes from.
+/// The caller's span in the trace context of a request.
 const CALLER: &str = "b7ad6b7169203331";
 
 /// What is never part of a trace: a document's text, and what a URL may hide.
@@ -98,7 +98,7 @@ fn wait_until_final(stack: &Stack, job_id: &str) -> Value {
     stack.client().wait_until_final(job_id, LIMIT)
 }
 
-/// What is the same in every trace of a job that was submitted.
+/// Asserts the spans of a submission, which every trace has.
 fn assert_submission_spans(trace: &Trace, job: &Value) {
     let job_id = job["job_id"].as_str().expect("an id");
     let (request, publish) = (trace.only_span("POST /v1/jobs"), trace.only_span("publish jobs"));

@@ -325,7 +325,8 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
         wait_for("the room is full", LIMIT, || (held_messages.count() >= 8).then_some(()));
         for case in no_room() {
             let answer = wait_for("it is declined", LIMIT, || {
-                // Those that take the room give it back together, and whatever got in then would be known.
+                // Those that take the room give it back together, and whatever got in then would be
+                // known.
                 let is_full = |answer: &Answer| answer.text.contains("overloaded");
                 let probe = client.post("/v1/jobs", &json!({"text": "a"}));
                 is_full(&probe).then(|| case.send(client, &names)).filter(is_full)
