@@ -178,7 +178,8 @@ pub fn explain(ours: &mut Counts, theirs: &mut Counts, reasons: &[Reason]) -> Re
         let Some(script) = word.chars().find_map(script_of) else {
             continue;
         };
-        let (a, b) = (ours.remove(&word).unwrap_or(0), theirs.remove(&word).unwrap_or(0));
+        let a = ours.remove(&word).unwrap_or(0);
+        let b = theirs.remove(&word).unwrap_or(0);
         found.count(Reason::CutElsewhere(script), a.abs_diff(b));
         for c in word.chars() {
             *characters.entry(c).or_default() +=
@@ -198,7 +199,8 @@ pub fn distance(a: &Counts, b: &Counts) -> (u64, Vec<String>) {
     let mut sum = 0;
     let mut examples = Vec::new();
     for word in words {
-        let (left, right) = (a.get(word).copied().unwrap_or(0), b.get(word).copied().unwrap_or(0));
+        let left = a.get(word).copied().unwrap_or(0);
+        let right = b.get(word).copied().unwrap_or(0);
         if left != right {
             sum += left.abs_diff(right);
             examples.push(format!("{word:?} {left} {right}"));

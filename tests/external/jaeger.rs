@@ -12,7 +12,8 @@ fn jaeger_finds_every_job_by_trace_and_by_job_id() {
     let jaeger = Jaeger::start();
     let endpoint = jaeger.endpoint();
     let settings = cases::settings(&endpoint);
-    let (mut stack, site) = (Stack::with(1, 1, &settings), Site::start());
+    let mut stack = Stack::with(1, 1, &settings);
+    let site = Site::start();
     for case in cases::run(&mut stack, &site, &settings) {
         let trace = wait_for(&format!("the trace of {}", case.job), LIMIT, || {
             jaeger.trace(case.trace_id()).filter(|trace| trace.spans.len() >= case.spans)

@@ -43,8 +43,8 @@ fn a_fuzzing_client_finds_nothing() {
             .args(["--generation-database", "none", "--no-color"])
             .output()
             .expect("schemathesis runs");
-        let (text, errors) =
-            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "seed {seed}:\n{text}{errors}");
         println!("seed {seed}, {} s:\n{text}", start.elapsed().as_secs());
     }

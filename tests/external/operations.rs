@@ -33,7 +33,8 @@ fn run(blocks: &[String], stack: &Stack) -> Vec<String> {
     std::os::unix::fs::symlink(cli(), home.path().join("nats")).expect("a link");
     let mut script = String::from("set -eu\nPATH=\"$PWD:$PATH\"\n");
     for role in ["inspector", "admin"] {
-        let (server, password) = (stack.nats.address(), password(role));
+        let server = stack.nats.address();
+        let password = password(role);
         script += &format!(
             "nats context add {role} --server nats://{server} --user {role} \
              --password {password} --inbox-prefix _INBOX_{role} >context\n"
@@ -60,7 +61,8 @@ fn run(blocks: &[String], stack: &Stack) -> Vec<String> {
 #[test]
 fn dead_letters_are_handled_as_the_page_says() {
     let stack = Stack::with(1, 1, &[("WORDMILL_ATTEMPTS", "1")]);
-    let (admin, site) = (Admin::connect(&stack.nats), Site::start());
+    let admin = Admin::connect(&stack.nats);
+    let site = Site::start();
     let url = site.put("/busy", Page::status("503 Service Unavailable"));
     let die = |lane: &str| {
         let before = admin.message_count("DEAD_JOBS");
@@ -70,7 +72,9 @@ fn dead_letters_are_handled_as_the_page_says() {
         });
         job_id
     };
-    let (first, bulk, newest) = (die("interactive"), die("bulk"), die("interactive"));
+    let first = die("interactive");
+    let bulk = die("bulk");
+    let newest = die("interactive");
     // What is replayed is fine then.
     site.put("/busy", Page::new("text/plain", "a b"));
 

@@ -92,7 +92,8 @@ struct Sample {
 impl Sample {
     fn new(folder: &str, path: &str, language: &str, scopes: &'static [&'static str]) -> Self {
         let name = Path::new(folder).file_name().expect("a name").to_string_lossy();
-        let (name, language) = (format!("{name}/{path}"), language.replace('_', "-"));
+        let name = format!("{name}/{path}");
+        let language = language.replace('_', "-");
         Self { name, file: Path::new(folder).join(path), language, scopes }
     }
 }

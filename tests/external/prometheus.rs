@@ -243,7 +243,8 @@ struct Load {
 
 impl Load {
     fn start(client: &Client) -> Self {
-        let (client, is_over) = (client.clone(), Arc::new(AtomicBool::new(false)));
+        let client = client.clone();
+        let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
         let thread = std::thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
@@ -282,7 +283,8 @@ fn assert_rules_are_evaluated(prometheus: &Prometheus) {
 /// it.
 fn assert_exemplars_are_kept(prometheus: &Prometheus) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
-    let (start, end) = ((now.as_secs() - 3600).to_string(), (now.as_secs() + 60).to_string());
+    let start = (now.as_secs() - 3600).to_string();
+    let end = (now.as_secs() + 60).to_string();
     let query = "wordmill_job_queue_wait_seconds_bucket{lane=\"bulk\"}";
     let range = [("query", query), ("start", start.as_str()), ("end", end.as_str())];
     let data = prometheus.ask("query_exemplars", &range);

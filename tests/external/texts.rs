@@ -110,7 +110,9 @@ fn real_texts_count_as_icu_and_wc_count_them() {
     let client = stack.client();
     let headers = [("content-type", "text/plain; charset=utf-8")];
     println!("{:18} {:>6} {:>6} {:>6} with a reason", "text", "ours", "ICU's", "differ");
-    let (mut all, mut found, mut bad) = (0, Reasons::default(), Vec::new());
+    let mut all = 0;
+    let mut found = Reasons::default();
+    let mut bad = Vec::new();
     let mut without_spaces: BTreeMap<Script, u64> = BTreeMap::new();
     for Text { name, text, words: mut theirs } in texts() {
         let path = "/v1/jobs?rule=unicode&scope=page&case=lower&normalize=nfc";
@@ -146,7 +148,8 @@ fn real_texts_count_as_icu_and_wc_count_them() {
     assert!(bad.is_empty(), "ours and ICU's:\n{}", bad.join("\n"));
     assert!(REASONS.iter().all(|reason| found.of(*reason) > 0), "{found:?}");
     for (script, max) in CUT_ELSEWHERE_MAX_PER_MILLE {
-        let (cut, words) = (found.of(Reason::CutElsewhere(script)), without_spaces[&script]);
+        let cut = found.of(Reason::CutElsewhere(script));
+        let words = without_spaces[&script];
         assert!(cut * 1000 <= words * max, "{script:?}: {cut} of {words} words are cut elsewhere");
     }
 }

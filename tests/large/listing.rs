@@ -34,7 +34,8 @@ fn page(client: &Client, query: &str, slowest: &mut Duration) -> (Vec<String>, O
 #[test]
 fn a_page_of_a_million_records_is_found_without_a_full_scan() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let first = client.submit(&json!({"text": "a text"}));
     assert_eq!(client.send("POST", &format!("/v1/jobs/{first}/cancel"), &[], &[]).status, 200);
     let subject = format!("$KV.job_state.public.{first}");
@@ -56,7 +57,9 @@ fn a_page_of_a_million_records_is_found_without_a_full_scan() {
     println!("{RECORDS} records written in {:?}", started.elapsed());
 
     // From the newest down, in full pages.
-    let (mut expected, mut query, mut slowest) = (RECORDS, "limit=100".to_owned(), Duration::ZERO);
+    let mut expected = RECORDS;
+    let mut query = "limit=100".to_owned();
+    let mut slowest = Duration::ZERO;
     for _ in 0..30 {
         let (ids, next) = page(client, &query, &mut slowest);
         assert_eq!(ids, (expected - 100..expected).rev().map(job_id).collect::<Vec<_>>());
@@ -66,8 +69,11 @@ fn a_page_of_a_million_records_is_found_without_a_full_scan() {
     println!("a page of 100: {slowest:?} at most");
 
     // All the way down, for ten of them and the one before them all.
-    let (mut found, mut pages, mut query) = (Vec::new(), 0, "label=needle:yes".to_owned());
-    let (started, mut slowest) = (Instant::now(), Duration::ZERO);
+    let mut found = Vec::new();
+    let mut pages = 0;
+    let mut query = "label=needle:yes".to_owned();
+    let started = Instant::now();
+    let mut slowest = Duration::ZERO;
     loop {
         let (ids, next) = page(client, &query, &mut slowest);
         found.extend(ids);

@@ -71,7 +71,8 @@ fn bodies_share_the_room_while_they_arrive() {
     let body = json!({"text": "word ".repeat(200_000)}).to_string();
     for framing in [Framing::Length, Framing::Chunked] {
         let stack = start_stack(1, 0, &[]);
-        let (client, gateway) = (stack.client(), &stack.gateways[0].process);
+        let client = stack.client();
+        let gateway = &stack.gateways[0].process;
         let before = gateway.peak_memory_bytes();
         let unfinished: Vec<Unfinished> =
             (0..BODIES).map(|_| Unfinished::send(client, &body, framing)).collect();

@@ -69,7 +69,8 @@ fn unread_answers_without_a_key_take_little_memory() {
     keys.add("team", &json!({}));
     let (name, path) = keys.setting();
     let stack = start_stack(1, 0, &[(name, &path)]);
-    let (client, gateway) = (stack.client(), &stack.gateways[0].process);
+    let client = stack.client();
+    let gateway = &stack.gateways[0].process;
     let before = gateway.peak_memory_bytes();
     for coding in ["identity", "gzip", "zstd"] {
         let request = format!(

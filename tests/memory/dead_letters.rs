@@ -11,7 +11,8 @@ fn a_page_of_large_letters_is_short_and_leads_to_the_next() {
     /// Measured: 64 to 82 MiB. With all letters on one page, the gateway would take 148 MiB.
     const GROWTH_BYTES_MAX: u64 = 120 << 20;
     let stack = start_stack(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let text = "word ".repeat(200_000);
     let expected: Vec<String> =
         (0..LETTERS).map(|n| format!("0198f0c2-0000-7000-8000-{n:012}")).collect();
@@ -21,7 +22,8 @@ fn a_page_of_large_letters_is_short_and_leads_to_the_next() {
     }
     let gateway = &stack.gateways[0].process;
     let before = gateway.peak_memory_bytes();
-    let (mut found, mut cursor) = (Vec::new(), String::new());
+    let mut found = Vec::new();
+    let mut cursor = String::new();
     loop {
         let page = list(client, &format!("?limit=100{cursor}"));
         found.extend(ids(&page));

@@ -67,7 +67,9 @@ fn prose() -> Vec<u8> {
 /// members behind the text.
 fn gzip_with_long_header(text: &[u8]) -> Vec<u8> {
     const FIELD_BYTES: usize = 8 << 20;
-    let (extra, name, comment) = (4, 8, 16);
+    let extra = 4;
+    let name = 8;
+    let comment = 16;
     let mut body = vec![0x1f, 0x8b, 8, extra | name | comment, 0, 0, 0, 0, 0, 0xff];
     body.extend_from_slice(&u16::MAX.to_le_bytes());
     body.resize(body.len() + usize::from(u16::MAX), b'x');
@@ -87,7 +89,8 @@ fn cases() -> Vec<Case> {
     };
     let plain = |charset, bytes: &[u8]| {
         let body = bytes.repeat(PLAIN_BYTES / bytes.len());
-        let (decoder, encoding) = ("any charset", "identity");
+        let decoder = "any charset";
+        let encoding = "identity";
         Case { name: charset, decoder, encoding, charset, body }
     };
     let prose = prose();
@@ -112,7 +115,8 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
-    let (stack, site) = (start_stack(1, 0, &[]), Site::start());
+    let stack = start_stack(1, 0, &[]);
+    let site = Site::start();
     let small = Case {
         name: "plain text",
         decoder: "",
@@ -125,7 +129,8 @@ fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
         let (job, peak) = fetch_document(&stack, &site, &case);
         let name = case.name;
         assert_eq!(job["status"], "succeeded", "{name}: {job}");
-        let (taken, bytes_max) = (peak.saturating_sub(usual), documented_bytes_max(case.decoder));
+        let taken = peak.saturating_sub(usual);
+        let bytes_max = documented_bytes_max(case.decoder);
         println!("decoding {name}: {} KiB, documented {} KiB", taken >> 10, bytes_max >> 10);
         assert!(taken < bytes_max + NOISE_BYTES, "{name}: {taken} bytes of {bytes_max}");
         // A body that takes less than half of a large bound is not the worst one.
@@ -138,8 +143,10 @@ fn brotli_with_a_large_window_is_refused_without_its_memory() {
     const WINDOW_LOG: u32 = 28;
     /// Measured: 1 to 2 MiB.
     const GROWTH_BYTES_MAX: u64 = 4 << 20;
-    let (stack, site) = (start_stack(1, 1, &[]), Site::start());
-    let (client, worker) = (stack.client(), &stack.workers[0].process);
+    let stack = start_stack(1, 1, &[]);
+    let site = Site::start();
+    let client = stack.client();
+    let worker = &stack.workers[0].process;
     // 192 MiB, in less than 2 MiB as sent.
     let body = brotli::with_large_window(WINDOW_LOG, 12);
     let page = Page::new("text/plain", body.as_slice()).header("Content-Encoding", "br");

@@ -105,7 +105,8 @@ pub fn upload(client: &Client, block: &[u8], blocks: usize) -> String {
 fn a_gigabyte_is_counted_in_bounded_memory() {
     let stack = start_stack(1, 1, SETTINGS);
     let client = stack.client();
-    let (gateway, worker) = (&stack.gateways[0].process, &stack.workers[0].process);
+    let gateway = &stack.gateways[0].process;
+    let worker = &stack.workers[0].process;
     let (block, words) = megabyte();
     let expected = words * (GB / block.len()) as u64;
 
@@ -143,7 +144,8 @@ fn the_largest_histogram_takes_its_table_and_little_more() {
 #[test]
 fn too_many_unique_words_fail_the_job() {
     let stack = start_stack(1, 1, SETTINGS);
-    let (client, worker) = (stack.client(), &stack.workers[0].process);
+    let client = stack.client();
+    let worker = &stack.workers[0].process;
     let text: String = (0..=WORDS_MAX).map(|n| format!("w{n:x} ")).collect();
     // Each word in two forms.
     let forms: String = (0..=WORDS_MAX).map(|n| format!("É{n:x} é{n:x} ")).collect();
@@ -167,7 +169,8 @@ fn one_giant_word_takes_bounded_memory() {
     /// Measured: 47 to 48 MiB.
     const WORKER_BYTES_MAX: u64 = 72 << 20;
     let stack = start_stack(1, 1, SETTINGS);
-    let (client, worker) = (stack.client(), &stack.workers[0].process);
+    let client = stack.client();
+    let worker = &stack.workers[0].process;
     for letter in ["a", "\u{e9}", "\u{6c34}", "\u{301}"] {
         let block = letter.repeat(1_000_000 / letter.len());
         let blocks = usize::try_from(MEGABYTES).expect("a number");

@@ -47,13 +47,15 @@ fn a_large_result_is_streamed_to_clients_of_the_older_contract() {
     const WORDS: usize = 255_000;
     const TEXT_BYTES: u64 = 60_000_000;
     let stack = start_stack(1, 1, &[]);
-    let (client, gateway) = (stack.client(), &stack.gateways[0].process);
+    let client = stack.client();
+    let gateway = &stack.gateways[0].process;
     let text: String = (0..WORDS).map(|n| format!("w{n:06}{} ", "x".repeat(243))).collect();
     assert!(text.len() as u64 > TEXT_BYTES);
     let id = upload(client, text.as_bytes(), 1);
     let job = client.wait_until_final(&id, DOCUMENT_TIME_MAX);
     assert_eq!(job["totals"]["unique_words"], WORDS, "{job}");
-    let (path, query) = (format!("/word-count/{id}"), format!("/word-count?job_id={id}"));
+    let path = format!("/word-count/{id}");
+    let query = format!("/word-count?job_id={id}");
 
     for (encoding, header) in [("identity", None), ("gzip", Some("gzip")), ("zstd", Some("zstd"))] {
         reset_peak(gateway);

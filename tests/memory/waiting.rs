@@ -46,9 +46,11 @@ async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String,
 fn a_thousand_waiting_clients_take_little_memory() {
     let places = CROWD.to_string();
     let stack = start_stack(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let gateway = &stack.gateways[0].process;
-    let (consumers, before) = (admin.consumer_count(), gateway.peak_memory_bytes());
+    let consumers = admin.consumer_count();
+    let before = gateway.peak_memory_bytes();
     let jobs: Vec<_> = (0..10).map(|_| client.submit(&json!({"text": "a b c"}))).collect();
     let mut crowd: Vec<_> = (0..CROWD)
         .map(|number| {

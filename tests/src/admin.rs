@@ -173,7 +173,8 @@ impl Admin {
 
     /// Publishes a message and waits until a stream has it.
     pub fn publish(&self, subject: &str, payload: &str) {
-        let (subject, payload) = (subject.to_owned(), payload.to_owned());
+        let subject = subject.to_owned();
+        let payload = payload.to_owned();
         runtime().block_on(async {
             let sent = self.jetstream.publish(subject, payload.into()).await.expect("sent");
             sent.await.expect("stored");
@@ -256,7 +257,8 @@ impl Admin {
 
     /// Publishes a message with header fields and waits until a stream has it.
     pub fn publish_with(&self, subject: &str, payload: &str, headers: &[(&str, &str)]) {
-        let (subject, payload) = (subject.to_owned(), payload.to_owned());
+        let subject = subject.to_owned();
+        let payload = payload.to_owned();
         let mut fields = HeaderMap::new();
         for (name, value) in headers {
             fields.insert(*name, *value);

@@ -118,7 +118,8 @@ fn span(span: &Value, resource: &Attributes) -> Span {
         let chosen = references.iter().filter(|one| one["refType"] == kind);
         chosen.map(|one| (text(&one["traceID"]), text(&one["spanID"]))).collect::<Vec<_>>()
     };
-    let (parents, links) = (of("CHILD_OF"), of("FOLLOWS_FROM"));
+    let parents = of("CHILD_OF");
+    let links = of("FOLLOWS_FROM");
     // Of a parent that is linked, too, only the link is left, and Jaeger takes it for the parent.
     let own = |one: &&(String, String)| span["traceID"] == one.0;
     let parent = parents.first().or_else(|| links.iter().find(own));

@@ -36,7 +36,8 @@ pub fn submit_queued_jobs(stack: &Stack) -> Vec<String> {
     waiting
         .extend(["tea for two", "two for tea"].map(|text| client.submit(&json!({"text": text}))));
     let bulk = || client.submit(&bulk);
-    let (cancelled, lost) = (bulk(), bulk());
+    let cancelled = bulk();
+    let lost = bulk();
     let answer = client.post(&format!("/v1/jobs/{cancelled}/cancel"), &json!({}));
     assert_eq!(answer.status, 200, "{answer:?}");
     Admin::connect(&stack.nats).remove_message("JOBS", &format!("jobs.bulk.public.{lost}"));

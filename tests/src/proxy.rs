@@ -45,7 +45,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared::default());
-        let (accepting, target) = (Arc::clone(&shared), target.to_owned());
+        let accepting = Arc::clone(&shared);
+        let target = target.to_owned();
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if accepting.mode.load(Ordering::SeqCst) == CUT {
@@ -112,8 +113,8 @@ pub enum Direction {
 fn connect(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
     let clone = |stream: &TcpStream| stream.try_clone().expect("a clone");
     shared.streams.lock().expect("streams").extend([clone(&client), clone(&server)]);
-    let (to_client, to_server) =
-        (Arc::new(Mutex::new(clone(&client))), Arc::new(Mutex::new(clone(&server))));
+    let to_client = Arc::new(Mutex::new(clone(&client)));
+    let to_server = Arc::new(Mutex::new(clone(&server)));
     for (direction, from, to, back) in [
         (Direction::ToServer, client, Arc::clone(&to_server), Arc::clone(&to_client)),
         (Direction::ToClient, server, to_client, to_server),

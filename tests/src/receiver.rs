@@ -104,7 +104,8 @@ impl Receiver {
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (shared, serve) = (Arc::clone(&shared), serve.clone());
+                let shared = Arc::clone(&shared);
+                let serve = serve.clone();
                 std::thread::spawn(move || serve(stream, &shared));
             }
         });
@@ -147,7 +148,8 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> Option<()> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split(' ');
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let method = words.next()?.to_owned();
+    let path = words.next()?.to_owned();
     let mut headers = HeaderMap::new();
     loop {
         let mut line = String::new();

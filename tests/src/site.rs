@@ -35,7 +35,8 @@ impl Page {
 
     /// Returns an answer with another status and no body.
     pub fn status(status: &'static str) -> Self {
-        let (headers, body) = (Vec::new(), Vec::new());
+        let headers = Vec::new();
+        let body = Vec::new();
         Self { status, headers, body, delay: Duration::ZERO, stalls_after: None }
     }
 

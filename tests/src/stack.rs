@@ -49,7 +49,8 @@ impl Nats {
     ) -> Self {
         let port = port::reserved();
         let process = spawn(directory, port, configuration, &arguments);
-        let (directory, configuration) = (directory.to_owned(), configuration.to_owned());
+        let directory = directory.to_owned();
+        let configuration = configuration.to_owned();
         let mut nats = Self { process, port, directory, configuration, arguments };
         nats.wait_until_ready();
         nats

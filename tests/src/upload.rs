@@ -56,7 +56,8 @@ impl Upload {
                 let length = headers.iter().find(|(name, _)| name == "content-length");
                 let length = length.map_or(0, |(_, value)| value.parse().expect("a length"));
                 if body.len() >= length {
-                    let (bytes, text) = (body.as_bytes().to_vec(), body.to_owned());
+                    let bytes = body.as_bytes().to_vec();
+                    let text = body.to_owned();
                     return Answer { status, headers, bytes, text };
                 }
             }

@@ -51,7 +51,8 @@ fn a_missing_or_wrong_key_is_always_refused_alike() {
 
     let job = format!("/v1/jobs/{job_id}");
     let longer = format!("Bearer {key}0");
-    let (basic, unknown) = (format!("Basic {key}"), format!("Bearer {STRANGER}"));
+    let basic = format!("Basic {key}");
+    let unknown = format!("Bearer {STRANGER}");
     let wrong = ["", "Bearer", "Bearer wm_", "nonsense", &basic, &unknown, &longer, &key];
     let mut answers: Vec<Value> = Vec::new();
     for path in [job.as_str(), "/v1/jobs", "/nothing", "/livez/", "/v1/dead-letters"] {
@@ -213,7 +214,8 @@ fn requests_beyond_the_rate_of_a_key_get_a_retry_after() {
     let slow = keys.add("slow", &slow);
     let free = keys.add("free", &json!({}));
     let stack = start_stack_with_keys(1, 0, &keys);
-    let (slow, free) = (stack.client().with_key(&slow), stack.client().with_key(&free));
+    let slow = stack.client().with_key(&slow);
+    let free = stack.client().with_key(&free);
     let limited: Answer = wait_for("the rate is used up", LIMIT, || {
         let answer = slow.get(UNKNOWN);
         assert_eq!(answer.header("ratelimit-policy"), Some("\"requests\";q=3;w=3"));
@@ -240,10 +242,13 @@ fn requests_beyond_the_rate_of_a_key_get_a_retry_after() {
 #[test]
 fn an_owner_cannot_have_more_unfinished_jobs_than_its_quota() {
     let mut keys = Keyring::new();
-    let (a, b) = (json!({"queue_quota": 3}), json!({}));
-    let (a, b) = (keys.add("a", &a), keys.add("b", &b));
+    let a = json!({"queue_quota": 3});
+    let b = json!({});
+    let a = keys.add("a", &a);
+    let b = keys.add("b", &b);
     let mut stack = start_stack_with_keys(1, 0, &keys);
-    let (a, b) = (stack.client().with_key(&a), stack.client().with_key(&b));
+    let a = stack.client().with_key(&a);
+    let b = stack.client().with_key(&b);
     let text = |n: usize| json!({"text": format!("job {n}")});
     let key = ("idempotency-key", "one");
     let named = [key, ("content-type", "application/json")];

@@ -163,7 +163,8 @@ impl Fixture {
                 sent.expect("sent");
             }
             for (subject, payload) in requests_with_replies() {
-                let (reply, payload) = (target.to_owned(), payload.into());
+                let reply = target.to_owned();
+                let payload = payload.into();
                 let sent = session.client.publish_with_reply(subject, reply, payload).await;
                 sent.expect("sent");
                 let mut trace = HeaderMap::new();

@@ -71,7 +71,8 @@ fn write_configuration_without_ack_rights(directory: &Path) -> PathBuf {
 
 #[test]
 fn refused_acknowledgements_make_the_worker_unready() {
-    let (directory, store) = (TempDir::new().expect("one"), TempDir::new().expect("another"));
+    let directory = TempDir::new().expect("one");
+    let store = TempDir::new().expect("another");
     let refusing = write_configuration_without_ack_rights(directory.path());
     let mut nats = Nats::start_configured(store.path(), &refusing, Vec::new());
     nats.provision(&[]);

@@ -47,7 +47,8 @@ fn two_gateways_that_repair_one_job_publish_one_message() {
         let held_messages = [0, 1].map(|n: usize| stack.proxies[n].add_rule(rule()));
         std::thread::scope(|scope| {
             let repeats = [0, 1].map(|n| {
-                let (client, body) = (&stack.gateways[n].client, &body);
+                let client = &stack.gateways[n].client;
+                let body = &body;
                 scope.spawn(move || submit_named(client, body))
             });
             wait_for("both are about to put it in", LIMIT, || {
@@ -69,7 +70,8 @@ fn two_gateways_that_repair_one_job_publish_one_message() {
 
 /// Waits until the stream has forgotten the message ids that it knows now.
 fn wait_until_message_ids_expire(admin: &Admin) {
-    let (first, second) = ("jobs.probe.public.first", "jobs.probe.public.second");
+    let first = "jobs.probe.public.first";
+    let second = "jobs.probe.public.second";
     let publish = |subject| admin.publish_with(subject, "", &[("Nats-Msg-Id", "probe")]);
     publish(first);
     let before = admin.last_sequence("JOBS");
@@ -136,7 +138,8 @@ fn the_sweeper_does_not_end_a_job_that_a_repeat_enqueues() {
 #[test]
 fn a_job_cancelled_while_a_delivery_reads_it_gets_no_result() {
     let stack = start(&[]);
-    let (site, client) = (&stack.site, &stack.gateways[1].client);
+    let site = &stack.site;
+    let client = &stack.gateways[1].client;
     // What the worker hears of the record is what was true before, as from a replica that is
     // behind.
     let held_messages =

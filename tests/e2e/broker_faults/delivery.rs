@@ -155,7 +155,8 @@ struct GatedPages {
 impl GatedPages {
     fn start(site: &Site, pages: [Page; 2]) -> Self {
         let allowed = Arc::new(AtomicUsize::new(0));
-        let (turns, visitors) = (Arc::clone(&allowed), AtomicUsize::new(0));
+        let turns = Arc::clone(&allowed);
+        let visitors = AtomicUsize::new(0);
         site.handle(move |_, _| {
             let visitor = visitors.fetch_add(1, Ordering::SeqCst);
             wait_for("it is the visitor's turn", LIMIT, || {

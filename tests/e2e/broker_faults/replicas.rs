@@ -120,8 +120,8 @@ fn wait_until_final(client: &Client, job_id: &str) -> Value {
 fn leaders_that_change_cost_no_job_anything() {
     let cluster = Cluster::start(3);
     cluster.provision(&[]);
-    let (admin, addresses) =
-        (Admin::connect_to_any(&cluster.addresses()), cluster.addresses().join(","));
+    let admin = Admin::connect_to_any(&cluster.addresses());
+    let addresses = cluster.addresses().join(",");
     let gateways = [0, 1].map(|_| Gateway::start(&addresses, &SWEEPER));
     gateways.iter().for_each(|gateway| wait_until_ready(&gateway.client));
     let client = &gateways[0].client;

@@ -55,7 +55,8 @@ fn a_worker_faster_than_the_record_changes_nothing() {
     let hidden = || stack.gateways[0].process.output().matches("record not confirmed").count();
     // On a busy machine the record may be let go too late to be refused; then once more.
     let refused = (0..10).any(|_| {
-        let (before, unconfirmed) = (stack.admin.message_count("KV_job_state"), hidden());
+        let before = stack.admin.message_count("KV_job_state");
+        let unconfirmed = hidden();
         let held_messages = stack.proxy().add_rule(Rule::hold(RECORDS));
         let job_id = std::thread::scope(|scope| {
             let submitting = scope.spawn(|| stack.client().submit(&two_words()));

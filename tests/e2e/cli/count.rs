@@ -28,7 +28,8 @@ pub fn list_jobs(stack: &Stack) -> Vec<Value> {
 
 #[test]
 fn files_folders_pages_and_pipes_are_counted() {
-    let (stack, site) = (Stack::start(), Site::start());
+    let stack = Stack::start();
+    let site = Site::start();
     let files = create_folder(&[
         ("hamlet.txt", b"To be, or not to be: that is the question."),
         ("page.html", b"<title>T</title><p>one<script>two</script> three"),
@@ -79,7 +80,8 @@ fn files_folders_pages_and_pipes_are_counted() {
 
 #[test]
 fn options_labels_and_lanes_reach_documents_and_pages_alike() {
-    let (stack, site) = (Stack::start(), Site::start());
+    let stack = Stack::start();
+    let site = Site::start();
     let files = create_folder(&[("a.txt", "Straße, the well-known one".as_bytes())]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
     let url = site.put("/a", Page::new("text/plain; charset=utf-8", "Straße, the well-known one"));
@@ -137,7 +139,8 @@ fn options_labels_and_lanes_reach_documents_and_pages_alike() {
 
 #[test]
 fn sources_are_merged_into_one_histogram() {
-    let (stack, site) = (Stack::start(), Site::start());
+    let stack = Stack::start();
+    let site = Site::start();
     let files = create_folder(&[("a.txt", b"be to be"), ("b.html", b"<p>to be"), ("bad.txt", b"")]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
     let url = site.put("/a", Page::new("text/plain", "to sleep"));
@@ -170,7 +173,8 @@ fn sources_are_merged_into_one_histogram() {
 
 #[test]
 fn pages_alone_are_merged_by_the_service() {
-    let (stack, site) = (Stack::start(), Site::start());
+    let stack = Stack::start();
+    let site = Site::start();
     let files = create_folder(&[]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
     let one = site.put("/one", Page::new("text/plain", "be to be"));
@@ -239,7 +243,8 @@ fn a_thousand_files_are_counted() {
 
 #[test]
 fn every_error_has_a_message_and_an_exit_code() {
-    let (stack, site) = (Stack::start(), Site::start());
+    let stack = Stack::start();
+    let site = Site::start();
     let files = create_folder(&[("a.txt", b"a"), ("picture.png", b"\x89PNG\r\n\x1a\n\0\0")]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
     let gone = site.url("/nowhere");

@@ -89,7 +89,8 @@ fn jobs_are_managed_by_their_ids() {
 
 #[test]
 fn results_come_in_the_requested_format() {
-    let (stack, site) = (Stack::start(), Site::start());
+    let stack = Stack::start();
+    let site = Site::start();
     let files = create_folder(&[("a.txt", b"well-known words, words, words \xe2\x80\x94 well")]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
     let submitted = wordmill.run(&["count", "--no-wait", "a.txt", "--option", "explain=true"]);
@@ -207,7 +208,8 @@ fn a_closed_pipe_ends_the_command_quietly() {
 
 #[test]
 fn dead_letters_are_shown_replayed_and_deleted() {
-    let (stack, site) = (Stack::start(), Site::start());
+    let stack = Stack::start();
+    let site = Site::start();
     let files = create_folder(&[]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
     assert_eq!(wordmill.run(&["dead-letters", "list"]).expect_success(), "");
@@ -284,7 +286,8 @@ fn run_on_terminal(wordmill: &Wordmill, arguments: &str) -> String {
 
 #[test]
 fn a_terminal_shows_progress_without_control_characters() {
-    let (stack, site) = (Stack::start(), Site::start());
+    let stack = Stack::start();
+    let site = Site::start();
     let evil = "\u{1b}]0;owned\u{7}\u{9b}31m.txt";
     let files = create_folder(&[
         ("図書館.txt", "図書館で本を読む。".as_bytes()),

@@ -83,12 +83,14 @@ impl AnswerLosingProxy {
     fn start(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
-        let (lost, target) = (Arc::new(AtomicUsize::new(0)), target.to_owned());
+        let lost = Arc::new(AtomicUsize::new(0));
+        let target = target.to_owned();
         let counter = Arc::clone(&lost);
         std::thread::spawn(move || {
             for (number, client) in listener.incoming().map_while(Result::ok).enumerate() {
                 let server = TcpStream::connect(&target).expect("the server");
-                let (mut from, mut to) = (server, client);
+                let mut from = server;
+                let mut to = client;
                 let up = (to.try_clone().expect("a socket"), from.try_clone().expect("a socket"));
                 std::thread::spawn(move || copy(up.0, up.1));
                 let counter = Arc::clone(&counter);
@@ -175,7 +177,8 @@ fn https_trusts_the_authorities_of_the_machine() {
         ("key.pem", certified.key.as_bytes()),
     ]);
     let path = |name: &str| files.path().join(name).display().to_string();
-    let (certificate, key) = (path("cert.pem"), path("key.pem"));
+    let certificate = path("cert.pem");
+    let key = path("key.pem");
     let settings = [("WORDMILL_TLS_CERT", certificate.as_str()), ("WORDMILL_TLS_KEY", &key)];
     let stack = Stack::with(0, 0, &[]);
     let gateway = Gateway::start(&stack.nats.address(), &settings);

@@ -63,7 +63,8 @@ fn a_gateway_without_a_broker_is_not_ready() {
 #[test]
 fn a_record_that_cannot_be_read_is_an_internal_problem() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let job_id = client.submit(&json!({"text": "a"}));
     admin.rewrite_record(&job_id, |record| record["attempts"] = json!("no list"));
     let problem = client.get(&format!("/v1/jobs/{job_id}")).expect_problem(500, "internal");
@@ -74,7 +75,8 @@ fn a_record_that_cannot_be_read_is_an_internal_problem() {
 #[test]
 fn an_unreadable_message_fails_as_internal() {
     let stack = Stack::start();
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     admin.publish("jobs.bulk.public.0198f0c2-0000-7000-8000-000000000001", "this is no job");
     let letters = wordmill_tests::wait_for("the message is kept", LIMIT, || {
         let letters = client.get("/v1/dead-letters").json();
@@ -115,7 +117,8 @@ fn a_page_that_redirects_to_itself_fails() {
 
 #[test]
 fn a_host_with_an_untrusted_certificate_fails() {
-    let (folder, authority) = (TempDir::new().expect("a directory"), Authority::new());
+    let folder = TempDir::new().expect("a directory");
+    let authority = Authority::new();
     let certified = authority.certify("localhost");
     let paths = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
     for (path, content) in paths.iter().zip([&certified.certificate, &certified.key]) {
@@ -145,7 +148,8 @@ fn an_attempt_that_takes_too_long_fails() {
 #[test]
 fn a_url_that_the_gateway_would_refuse_fails_at_the_worker() {
     let stack = Stack::start();
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let job_id = "0198f0c2-0000-7000-8000-000000000002";
     let mut message: Value =
         serde_json::from_str(&job_message("interactive", job_id, "")).expect("JSON");

@@ -70,7 +70,8 @@ fn a_page_is_scheduled_and_fetched_when_complete() {
 #[test]
 fn an_unreadable_large_result_is_never_sent_as_a_complete_answer() {
     let stack = Stack::start();
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     // Little of this can be compressed, so it is stored in several chunks.
     let word = |n: u64| format!("w{:016x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let text: String = (1..=40_000).map(word).collect();

@@ -124,7 +124,8 @@ fn every_operation_that_needs_the_broker_reports_its_absence() {
     // Each waits for the broker as long as a request may.
     thread::scope(|scope| {
         for case in without_broker(&Description::read()) {
-            let (client, names) = (&gateway.client, &names);
+            let client = &gateway.client;
+            let names = &names;
             scope.spawn(move || case.send_and_check(client, names));
         }
     });
@@ -160,8 +161,10 @@ fn cross_site(description: &Description) -> Vec<Case> {
 #[test]
 fn without_keys_every_operation_refuses_cross_site_requests() {
     let gateway = Gateway::start("127.0.0.1:1", &[]);
-    let (description, names) = (Description::read(), Names::default());
-    let (unknown, cross_site) = (unknown_host(&description), cross_site(&description));
+    let description = Description::read();
+    let names = Names::default();
+    let unknown = unknown_host(&description);
+    let cross_site = cross_site(&description);
     let methods: Vec<_> = description.operations.iter().map(|one| one.method.as_str()).collect();
     assert_eq!(unknown.len(), methods.len() - 4, "all but the probes and the metrics");
     assert_eq!(cross_site.len(), methods.iter().filter(|method| **method != "GET").count());
@@ -177,8 +180,10 @@ fn every_operation_with_a_key_checks_the_key_and_its_rate() {
     let key = keys.add("hasty", &limit);
     let (name, path) = keys.setting();
     let gateway = Gateway::start("127.0.0.1:1", &[(name, &path)]);
-    let (description, names) = (Description::read(), Names::default());
-    let (closed, hasty) = (without_key(&description), too_fast(&description));
+    let description = Description::read();
+    let names = Names::default();
+    let closed = without_key(&description);
+    let hasty = too_fast(&description);
     assert!(closed.len() > 20 && closed.len() == hasty.len());
     for case in closed {
         let answer = case.send_and_check(&gateway.client, &names);

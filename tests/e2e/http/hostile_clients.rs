@@ -20,7 +20,8 @@ const CLIENT_TIMEOUT: (&str, &str) = ("WORDMILL_CLIENT_TIMEOUT", "2s");
 
 /// Reads until the end, whatever the end is.
 fn read_rest(stream: &mut TcpStream) -> String {
-    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         text.extend_from_slice(&buffer[..length]);
     }

@@ -40,8 +40,9 @@ fn no_answer_can_be_sniffed_or_embedded_by_other_origins() {
     let job_id = client.submit(&json!({"text": "one two"}));
     client.wait_until_final(&job_id, LIMIT);
     let job = format!("/v1/jobs/{job_id}");
-    let (result, events, older) =
-        (format!("{job}/result"), format!("{job}/events"), format!("/word-count/{job_id}"));
+    let result = format!("{job}/result");
+    let events = format!("{job}/events");
+    let older = format!("/word-count/{job_id}");
     for (method, path, status) in [
         ("GET", "/", 200),
         ("GET", "/page/app.js", 200),

@@ -57,7 +57,8 @@ fn connection_error(client: &Client) -> String {
 
 #[test]
 fn strict_transport_security_is_sent_only_if_configured() {
-    let (folder, authority) = (Folder::new(), Authority::new());
+    let folder = Folder::new();
+    let authority = Authority::new();
     let [certificate, key] = folder.write_both(&authority.certify("localhost"));
     let tls = [("WORDMILL_TLS_CERT", certificate.as_str()), ("WORDMILL_TLS_KEY", &key)];
     for (setting, expected) in [("", None), ("365d", Some("max-age=31536000"))] {
@@ -73,7 +74,8 @@ fn strict_transport_security_is_sent_only_if_configured() {
 
 #[test]
 fn a_job_goes_from_submission_to_result_over_https() {
-    let (folder, authority) = (Folder::new(), Authority::new());
+    let folder = Folder::new();
+    let authority = Authority::new();
     let [certificate, key] = folder.write_both(&authority.certify("localhost"));
     let nats = Nats::start(folder.path());
     nats.provision(&[]);
@@ -103,7 +105,8 @@ fn a_job_goes_from_submission_to_result_over_https() {
 
 #[test]
 fn a_client_refuses_a_certificate_that_it_cannot_trust() {
-    let (folder, authority) = (Folder::new(), Authority::new());
+    let folder = Folder::new();
+    let authority = Authority::new();
     let gateway = start_https_gateway(&folder, &authority.certify("localhost"));
     let client = |trust| gateway.client.with_tls(trust);
     let known = Trust::new("localhost", &authority.pem);
@@ -129,11 +132,14 @@ fn a_client_refuses_an_expired_certificate() {
 
 #[test]
 fn a_renewed_certificate_is_loaded_and_half_a_renewal_is_not() {
-    let (folder, old, new) = (Folder::new(), Authority::new(), Authority::new());
+    let folder = Folder::new();
+    let old = Authority::new();
+    let new = Authority::new();
     let mut gateway = start_https_gateway(&folder, &old.certify("localhost"));
     let client =
         |authority: &Authority| gateway.client.with_tls(Trust::new("localhost", &authority.pem));
-    let (before, after) = (client(&old), client(&new));
+    let before = client(&old);
+    let after = client(&new);
     let renewed = new.certify("localhost");
     folder.write("cert.pem", &renewed.certificate);
     gateway.process.signal(Signal::HUP);
@@ -152,7 +158,8 @@ fn a_renewed_certificate_is_loaded_and_half_a_renewal_is_not() {
 
 #[test]
 fn handshakes_that_do_not_end_are_cut_off() {
-    let (folder, authority) = (Folder::new(), Authority::new());
+    let folder = Folder::new();
+    let authority = Authority::new();
     let gateway = start_https_gateway(&folder, &authority.certify("localhost"));
     let client = gateway.client.with_tls(Trust::new("localhost", &authority.pem));
     let connect = |bytes: &[u8]| {
@@ -175,7 +182,8 @@ fn handshakes_that_do_not_end_are_cut_off() {
 
 #[test]
 fn invalid_certificates_are_reported_at_start() {
-    let (folder, authority) = (Folder::new(), Authority::new());
+    let folder = Folder::new();
+    let authority = Authority::new();
     let [certificate, key] = folder.write_both(&authority.certify("localhost"));
     let nothing = folder.write("nothing.pem", "nothing");
     let stranger = folder.write("stranger.pem", &authority.certify("localhost").key);
@@ -216,7 +224,8 @@ fn wait_until_waiting_because(gateway: &Gateway, reason: &str) {
 
 #[test]
 fn an_untrusted_broker_is_refused_over_tls() {
-    let (folder, authority) = (Folder::new(), Authority::new());
+    let folder = Folder::new();
+    let authority = Authority::new();
     let nats = nats_with_tls(&folder, &authority, &[]);
     let ca = folder.write("ca.pem", &authority.pem);
     let url = format!("tls://{}", nats.address());
@@ -254,7 +263,8 @@ fn an_untrusted_broker_is_refused_over_tls() {
 
 #[test]
 fn a_broker_without_tls_gets_no_password_if_tls_is_required() {
-    let (folder, authority) = (Folder::new(), Authority::new());
+    let folder = Folder::new();
+    let authority = Authority::new();
     let nats = Nats::start(folder.path());
     let ca = folder.write("ca.pem", &authority.pem);
     let settings = [("WORDMILL_NATS_CA", ca.as_str())];
@@ -264,7 +274,8 @@ fn a_broker_without_tls_gets_no_password_if_tls_is_required() {
 
 #[test]
 fn a_broker_that_requires_client_certificates_gets_ours() {
-    let (folder, authority) = (Folder::new(), Authority::new());
+    let folder = Folder::new();
+    let authority = Authority::new();
     let ca = folder.write("ca.pem", &authority.pem);
     let nats = nats_with_tls(&folder, &authority, &["--tlsverify", "--tlscacert", &ca]);
     let ours = authority.certify("gateway.example");

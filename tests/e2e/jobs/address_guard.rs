@@ -23,7 +23,8 @@ fn addresses_that_must_not_be_fetched_are_never_dialled() {
     let trap = Site::start_on("127.0.0.1:0");
     let trap6 = Site::start_on("[::1]:0");
     let allowed = Site::start_on("127.0.0.2:0");
-    let (port, port6) = (trap.port(), trap6.port());
+    let port = trap.port();
+    let port6 = trap6.port();
 
     let mut urls = vec![
         format!("http://127.0.0.1:{port}/"),
@@ -77,8 +78,10 @@ fn without_an_allowance_loopback_is_refused_altogether() {
 
 #[test]
 fn an_allowed_port_opens_no_other_port_of_its_network() {
-    let (allowed, receiver) = (Site::start_on("127.0.0.2:0"), Receiver::start());
-    let (trap, elsewhere) = (Site::start_on("127.0.0.2:0"), Site::start_on("127.0.0.3:0"));
+    let allowed = Site::start_on("127.0.0.2:0");
+    let receiver = Receiver::start();
+    let trap = Site::start_on("127.0.0.2:0");
+    let elsewhere = Site::start_on("127.0.0.3:0");
     let hook = receiver.url("/hook");
     let (_, hook_port) = hook.trim_end_matches("/hook").rsplit_once(':').expect("a port");
     // The last entry is the port of the trap, in a network without it.

@@ -46,7 +46,9 @@ fn wait_until_running(client: &Client, job_id: &str) {
 #[test]
 fn jobs_cancelled_while_workers_are_away_are_never_run() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, site, client) = (Admin::connect(&stack.nats), Site::start(), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let site = Site::start();
+    let client = stack.client();
     let recorded = client.submit_url(&site.put("/page", Page::new("text/plain", "a b")));
     // As if the gateway had died between the message and the record.
     let bare = "0198f0c2-0000-7000-8000-000000000001";
@@ -71,7 +73,9 @@ fn a_cancelled_job_whose_record_has_expired_is_not_run() {
     // Nobody sweeps: that would remove the message.
     let settings = [("WORDMILL_RESULT_TTL", "1s"), ("WORDMILL_NATS_SWEEPER_PASSWORD", "")];
     let stack = Stack::with(1, 0, &settings);
-    let (admin, site, client) = (Admin::connect(&stack.nats), Site::start(), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let site = Site::start();
+    let client = stack.client();
     let job_id = client.submit_url(&site.put("/page", Page::new("text/plain", "a b")));
     assert_eq!(try_cancel(client, &job_id).status, 200);
     let path = format!("/v1/jobs/{job_id}");
@@ -90,7 +94,9 @@ fn a_cancelled_job_whose_record_has_expired_is_not_run() {
 #[test]
 fn a_job_that_waits_for_a_retry_is_not_tried_again() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "2s")]);
-    let (admin, site, client) = (Admin::connect(&stack.nats), Site::start(), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let site = Site::start();
+    let client = stack.client();
     let job_id = client.submit_url(&site.put("/busy", Page::status("503 Service Unavailable")));
     wait_for("the job waits for its second attempt", LIMIT, || {
         let job = client.get(&format!("/v1/jobs/{job_id}")).json();
@@ -107,7 +113,9 @@ fn a_job_that_waits_for_a_retry_is_not_tried_again() {
 fn a_running_worker_is_free_within_a_second() {
     // Each lane has one slot, so a second job shows when the first has let go.
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "2")]);
-    let (admin, site, client) = (Admin::connect(&stack.nats), Site::start(), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let site = Site::start();
+    let client = stack.client();
     let slow = || Page::new("text/plain", "slow").after(Duration::from_secs(30));
     let stuck = || Page::new("text/plain", "stuck in the middle").stalls_after(5);
     let free_after = |path: &str, page| {
@@ -143,7 +151,8 @@ fn a_running_worker_is_free_within_a_second() {
 #[test]
 fn final_and_unknown_jobs_cannot_be_cancelled() {
     let stack = Stack::start();
-    let (site, client) = (Site::start(), stack.client());
+    let site = Site::start();
+    let client = stack.client();
     let good = client.submit(&json!({"text": "a b"}));
     let bad = client.submit_url(&site.url("/missing"));
     for (job_id, status) in [(good, "succeeded"), (bad, "failed")] {

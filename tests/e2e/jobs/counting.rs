@@ -18,7 +18,8 @@ fn wait_until_succeeded(client: &Client, job_id: &str) -> Value {
 #[test]
 fn every_answer_describes_source_and_rule() {
     let stack = Stack::start();
-    let (client, site) = (stack.client(), Site::start());
+    let client = stack.client();
+    let site = Site::start();
     // "мельница" twice, in windows-1251; the page says so itself.
     let mill = b"\xec\xe5\xeb\xfc\xed\xe8\xf6\xe0";
     let page = [b"<meta charset=windows-1251><p>".as_slice(), mill, b" ", mill].concat();
@@ -115,7 +116,8 @@ fn zstd_bomb(megabytes: u32) -> Vec<u8> {
 #[test]
 fn bombs_of_every_encoding_end_with_a_named_failure() {
     let stack = Stack::start();
-    let (client, site) = (stack.client(), Site::start());
+    let client = stack.client();
+    let site = Site::start();
     let letters = vec![b'a'; 8 << 20];
     // What brotli makes of 8 MiB of "a".
     let brotli = b"\x9b\xff\xff\x7f\xf8\x25\xc2\xe2\xb1\x40\x20\xf7\xfe\x0f".to_vec();

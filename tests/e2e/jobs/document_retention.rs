@@ -12,7 +12,8 @@ use crate::jobs::documents::{TEXT, large_text, wait_until_store_is_empty};
 #[test]
 fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
     let mut stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let client = stack.client().clone();
+    let admin = Admin::connect(&stack.nats);
     let (text, words) = large_text();
     let key = [TEXT, ("idempotency-key", "k")];
     let id = require_accepted(&post_document(&client, "?label=a:b", &key, &text));
@@ -71,7 +72,8 @@ pub fn crash_worker(admin: &Admin, id: &str) {
 #[test]
 fn the_document_of_a_dead_letter_is_kept_for_its_replay() {
     let mut stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let client = stack.client().clone();
+    let admin = Admin::connect(&stack.nats);
     let address = stack.nats.address();
     let (text, words) = large_text();
     let id = require_accepted(&post_document(&client, "", &[TEXT], &text));
@@ -113,7 +115,8 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay() {
 #[test]
 fn a_replay_without_its_document_says_so() {
     let mut stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let client = stack.client().clone();
+    let admin = Admin::connect(&stack.nats);
     let id = require_accepted(&post_document(&client, "", &[TEXT], &large_text().0));
     crash_worker(&admin, &id);
     stack.workers.push(Worker::start(&stack.nats.address(), &[("WORDMILL_ATTEMPTS", "1")]));
@@ -129,7 +132,8 @@ fn a_replay_without_its_document_says_so() {
 #[test]
 fn a_document_that_is_gone_or_changed_fails_its_job() {
     let mut stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let client = stack.client().clone();
+    let admin = Admin::connect(&stack.nats);
     let (text, _) = large_text();
     let gone = require_accepted(&post_document(&client, "", &[TEXT], &text));
     admin.purge("OBJ_documents", "$O.documents.>");
@@ -160,7 +164,8 @@ fn a_document_that_is_gone_or_changed_fails_its_job() {
 #[test]
 fn documents_of_cancelled_and_deleted_jobs_go() {
     let mut stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let client = stack.client().clone();
+    let admin = Admin::connect(&stack.nats);
     let (text, _) = large_text();
     let ids: Vec<String> =
         (0..2).map(|_| require_accepted(&post_document(&client, "", &[TEXT], &text))).collect();
@@ -181,7 +186,8 @@ fn documents_of_cancelled_and_deleted_jobs_go() {
 #[test]
 fn the_sweeper_removes_document_and_message_of_a_cancelled_job() {
     let stack = Stack::with(1, 0, &[("WORDMILL_SWEEP_INTERVAL", "100ms")]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let id = require_accepted(&post_document(client, "", &[TEXT], &large_text().0));
     let path = format!("/v1/jobs/{id}/cancel");
     assert_eq!(client.send("POST", &path, &[], &[]).status, 200);
@@ -197,7 +203,8 @@ fn the_sweeper_removes_only_documents_without_a_job() {
         ("WORDMILL_UPLOAD_TIMEOUT", "1s"),
     ];
     let stack = Stack::with(1, 0, &settings);
-    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let client = stack.client().clone();
+    let admin = Admin::connect(&stack.nats);
     let (text, _) = large_text();
     let waits = require_accepted(&post_document(&client, "", &[TEXT], &text));
     let message_count = admin.message_count("OBJ_documents");

@@ -58,7 +58,8 @@ const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=seam"
 #[test]
 fn a_document_is_counted_as_it_was_sent() {
     let stack = Stack::start();
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let page = b"<!doctype html><title>T</title><p>to be or not to be".as_slice();
     let query = "?rule=unicode&label=book:2600&label=part:1&lane=bulk&scope=page";
     let id =
@@ -105,7 +106,8 @@ fn a_document_is_counted_as_it_was_sent() {
 #[test]
 fn a_form_carries_one_file() {
     let stack = Stack::start();
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let (text, words) = large_text();
     let file = "Content-Disposition: form-data; name=\"f\"; filename=\"b\u{fc}ch.txt\"\r\n\
                 Content-Type: text/plain; charset=utf-8";
@@ -158,7 +160,8 @@ fn a_form_carries_one_file() {
 #[test]
 fn compressed_documents_are_counted_within_limits() {
     let stack = Stack::with(1, 1, &[("WORDMILL_FETCH_SIZE_MAX", "4MiB")]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let (text, words) = large_text();
     // What compresses badly is kept as an object, too.
     let noise: String =
@@ -206,7 +209,8 @@ fn a_refused_document_leaves_nothing_behind() {
         ("WORDMILL_UPLOAD_TIMEOUT", "4s"),
     ];
     let stack = Stack::with(1, 0, &settings);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let megabyte = vec![b'a'; 1 << 20];
     require_accepted(&post_document(client, "", &[TEXT], &megabyte));
     let message_count = admin.message_count("OBJ_documents");
@@ -267,7 +271,8 @@ fn pause_upload() -> bool {
 #[test]
 fn a_client_that_goes_away_leaves_nothing() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let (text, _) = large_text();
     let length = (2 * text.len()).to_string();
     let with_length = [TEXT, ("content-length", length.as_str())];

@@ -33,7 +33,8 @@ fn relabel(admin: &Admin, job_id: &str, label: &str) {
 #[test]
 fn a_stream_sends_each_change_and_ends_with_the_job() {
     let stack = Stack::start();
-    let (site, client) = (Site::start(), stack.client());
+    let site = Site::start();
+    let client = stack.client();
     let page = Page::new("text/plain", "a b").after(Duration::from_secs(1));
     let job_id = client.submit_url(&site.put("/slow", page));
     let mut stream = EventStream::open(client, &job_id, &[]);
@@ -60,7 +61,8 @@ fn a_stream_sends_each_change_and_ends_with_the_job() {
 #[test]
 fn a_stream_continues_where_it_broke_off() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b"}));
     let mut stream = EventStream::open(client, &job_id, &[]);
     let (first, job) = next_job(&mut stream);
@@ -135,7 +137,8 @@ fn a_shutdown_ends_streams_and_waits_at_once() {
     let mut stream = EventStream::open(&client, &job_id, &[]);
     next_job(&mut stream);
     let waiting = {
-        let (client, path) = (client.clone(), format!("/v1/jobs/{job_id}?wait=60"));
+        let client = client.clone();
+        let path = format!("/v1/jobs/{job_id}?wait=60");
         std::thread::spawn(move || client.get(&path))
     };
     // It waits when it has a connection: the request before it was answered.
@@ -166,7 +169,8 @@ fn open_and_ignore(client: &Client, job_id: &str) -> TcpStream {
 #[test]
 fn a_client_that_never_reads_its_events_is_cut_off() {
     let stack = Stack::with(1, 0, &[("WORDMILL_WAITERS_MAX", "2")]);
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let job_id = client.submit(&json!({"text": "a"}));
     let mut reader = EventStream::open(client, &job_id, &[]);
     let reader = std::thread::spawn(move || {

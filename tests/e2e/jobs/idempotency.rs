@@ -33,7 +33,8 @@ fn require_accepted(answer: &Answer, status: u16) -> String {
 #[test]
 fn a_repeat_gets_the_same_job_and_another_body_is_refused() {
     let stack = Stack::with(2, 0, &[]);
-    let (client, other) = (stack.client(), &stack.gateways[1].client);
+    let client = stack.client();
+    let other = &stack.gateways[1].client;
     let admin = Admin::connect(&stack.nats);
     let body = json!({"text": "a b", "labels": {"x": "y"}, "options": {"rule": "unicode"}});
     // Defaults that are spelled out, or not, ask for the same.
@@ -72,7 +73,8 @@ fn many_at_once_make_one_job() {
         let ids: Vec<String> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
                 .map(|n| {
-                    let (client, key) = (&stack.gateways[n % 2].client, &key);
+                    let client = &stack.gateways[n % 2].client;
+                    let key = &key;
                     scope.spawn(move || {
                         require_accepted(&post_with_key(client, key, &json!({"text": "a"})), 202)
                     })
@@ -143,7 +145,8 @@ fn a_restarted_broker_runs_nothing_twice() {
 #[test]
 fn a_declined_job_can_be_repeated_and_an_expired_one_cannot() {
     let stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "1s")]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     admin.reconfigure("JOBS", |config| config.max_messages = 1);
     client.submit(&json!({"text": "first"}));
     let body = json!({"text": "a b c"});

@@ -27,7 +27,8 @@ fn a_page_that_stalls_is_cut_off() {
 #[test]
 fn a_paused_worker_holds_no_job() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, site) = (Admin::connect(&stack.nats), Site::start());
+    let admin = Admin::connect(&stack.nats);
+    let site = Site::start();
     admin.set_ack_wait(Duration::from_secs(2));
     let slow = Page::new("text/plain", "one two three").after(Duration::from_secs(1));
     let job_id = stack.client().submit_url(&site.put("/page", slow));

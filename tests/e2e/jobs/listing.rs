@@ -22,7 +22,8 @@ fn list(client: &Client, query: &str) -> Answer {
 
 /// Follows the links from page to page, and returns the ids on each.
 fn follow_pages(client: &Client, query: &str) -> Vec<Vec<String>> {
-    let (mut pages, mut next) = (Vec::new(), Some(format!("/v1/jobs{query}")));
+    let mut pages = Vec::new();
+    let mut next = Some(format!("/v1/jobs{query}"));
     while let Some(path) = next {
         let answer = client.get(&path);
         let page = answer.json();
@@ -133,9 +134,12 @@ fn invalid_queries_are_refused() {
 #[test]
 fn a_walk_lists_every_unchanged_job_exactly_once() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let submitted = submit_labelled(client, 60);
-    let (mut seen, mut next, mut number) = (Vec::new(), String::new(), 0);
+    let mut seen = Vec::new();
+    let mut next = String::new();
+    let mut number = 0;
     loop {
         let page = list(client, &format!("?limit=5{next}")).json();
         seen.extend(ids(&page));
@@ -161,7 +165,8 @@ fn a_walk_lists_every_unchanged_job_exactly_once() {
 #[test]
 fn gaps_markers_and_other_owners_are_passed_over() {
     let stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "2s")]);
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let oldest = client.submit(&json!({"text": "the oldest"}));
     // Thousands of revisions of one other owner's record leave one message and a gap.
     let other = |n: usize| {

@@ -32,7 +32,8 @@ fn poll(client: &Client, job_id: &str, wait: &str, known: &str) -> Answer {
 #[test]
 fn one_call_submits_and_returns_the_finished_job() {
     let stack = Stack::start();
-    let (site, client) = (Site::start(), stack.client());
+    let site = Site::start();
+    let client = stack.client();
     let text = json!({"text": "to be or not to be"});
     let answer = submit(client, "respond-async, wait=30", &text);
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -84,7 +85,8 @@ fn a_long_poll_without_a_revision_waits_for_the_end() {
     let unfinished = client.get(&format!("/v1/jobs/{job_id}?wait=1"));
     assert_answer(&unfinished, 200, json!({"status": "queued"}));
     let waiting = {
-        let (client, path) = (client.clone(), format!("/v1/jobs/{job_id}?wait=60"));
+        let client = client.clone();
+        let path = format!("/v1/jobs/{job_id}?wait=60");
         std::thread::spawn(move || client.get(&path))
     };
     let worker = Worker::start(&stack.nats.address(), &[]);
@@ -99,7 +101,8 @@ fn a_long_poll_without_a_revision_waits_for_the_end() {
 #[test]
 fn a_long_poll_with_a_revision_returns_on_any_change() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b c"}));
     let queued = client.get(&format!("/v1/jobs/{job_id}"));
     let known = etag(&queued);
@@ -114,7 +117,9 @@ fn a_long_poll_with_a_revision_returns_on_any_change() {
         assert_eq!(poll(client, &job_id, "?wait=60", other).json(), queued.json());
     }
     let waiting = {
-        let (client, job_id, known) = (client.clone(), job_id.clone(), known.clone());
+        let client = client.clone();
+        let job_id = job_id.clone();
+        let known = known.clone();
         std::thread::spawn(move || poll(&client, &job_id, "?wait=60", &known))
     };
     pause(Duration::from_millis(300));
@@ -150,7 +155,8 @@ fn a_wait_survives_an_outage_of_the_broker() {
     let client = stack.client().clone();
     let job_id = client.submit(&json!({"text": "a b c"}));
     let waiting = {
-        let (client, path) = (client.clone(), format!("/v1/jobs/{job_id}?wait=60"));
+        let client = client.clone();
+        let path = format!("/v1/jobs/{job_id}?wait=60");
         // On a busy machine the broker may be gone before the wait has begun.
         std::thread::spawn(move || {
             wait_for("the wait is answered", 2 * LIMIT, || {
@@ -173,7 +179,8 @@ fn a_wait_survives_an_outage_of_the_broker() {
 #[test]
 fn a_change_without_an_event_is_found() {
     let stack = Stack::with(1, 1, &[]);
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     // Without announcements only reading again helps.
     admin.reconfigure("KV_job_state", |config| config.republish = None);
     let site = Site::start();

@@ -36,7 +36,8 @@ fn cancel_behind_gateway(admin: &Admin, job_id: &str, ttl: &str) {
 #[test]
 fn a_deleted_job_is_gone_with_its_result() {
     let stack = Stack::start();
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let words: Vec<String> = (0..12_000).map(|n| format!("word{n:05}")).collect();
     let large = client.submit(&json!({"text": words.join(" ")}));
     let small = client.submit(&json!({"text": "a b"}));
@@ -83,7 +84,9 @@ fn only_finished_jobs_are_deleted() {
 #[test]
 fn a_cancelled_job_is_not_run_even_if_its_record_is_gone() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin, site) = (stack.client(), Admin::connect(&stack.nats), Site::start());
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
+    let site = Site::start();
     let page = |path: &str| site.put(path, Page::new("text/plain", "not to be read"));
     let [kept, deleted, expired] =
         ["/kept", "/deleted", "/expired"].map(|path| client.submit_url(&page(path)));
@@ -115,8 +118,9 @@ fn a_cancelled_job_is_not_run_even_if_its_record_is_gone() {
 #[test]
 fn only_final_revisions_and_their_large_results_expire() {
     let mut stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "2s")]);
-    let (client, admin, site) =
-        (stack.gateways[0].client.clone(), Admin::connect(&stack.nats), Site::start());
+    let client = stack.gateways[0].client.clone();
+    let admin = Admin::connect(&stack.nats);
+    let site = Site::start();
     let words: Vec<String> = (0..12_000).map(|n| format!("word{n:05}")).collect();
     let slow = Page::new("text/plain", words.join(" ")).after(Duration::from_secs(1));
     let good = client.submit_url(&site.put("/slow", slow));

@@ -27,7 +27,8 @@ fn retry_job(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> String 
 #[test]
 fn a_retry_of_a_page_has_the_same_options() {
     let stack = Stack::start();
-    let (site, client) = (Site::start(), stack.client());
+    let site = Site::start();
+    let client = stack.client();
     let url = site.put("/page", Page::status("404 Not Found"));
     let labels = json!({"book": "2600"});
     let failed = client.submit(&json!({"url": url, "labels": labels, "lane": "bulk"}));
@@ -51,7 +52,8 @@ fn a_retry_of_a_page_has_the_same_options() {
     );
 
     // What succeeded may be counted again, too, and each time is another job, unless it is named.
-    let (second, third) = (retry_job(client, &first, &[]), retry_job(client, &first, &[]));
+    let second = retry_job(client, &first, &[]);
+    let third = retry_job(client, &first, &[]);
     assert_ne!(second, third);
     let named = [("idempotency-key", "once"), ("prefer", "wait=30")];
     let answers = [send_retry(client, &first, &named), send_retry(client, &first, &named)];
@@ -66,7 +68,8 @@ fn a_retry_of_a_page_has_the_same_options() {
 #[test]
 fn a_text_can_be_retried_only_while_it_is_stored() {
     let stack = Stack::start();
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let done = client.submit(&json!({"text": "a b c"}));
     client.wait_until_final(&done, LIMIT);
     admin.wait_until_idle();
@@ -89,7 +92,8 @@ fn a_text_can_be_retried_only_while_it_is_stored() {
 #[test]
 fn a_dead_letter_keeps_the_text_of_its_job() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b c"}));
     let (message, _) = admin
         .last_message("JOBS", &format!("jobs.interactive.public.{job_id}"))
@@ -118,7 +122,8 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
 #[test]
 fn a_failed_document_can_be_retried_while_its_letter_is_kept() {
     let stack = Stack::with(1, 0, &[]);
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let text = "a b c d ".repeat(128 << 10);
     let plain = [("content-type", "text/plain")];
     let answer = client.send("POST", "/v1/jobs", &plain, text.as_bytes());
@@ -154,7 +159,8 @@ fn a_failed_document_can_be_retried_while_its_letter_is_kept() {
 #[test]
 fn a_document_that_can_never_be_counted_is_not_stored() {
     let stack = Stack::start();
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let bytes = [("content-type", "application/octet-stream")];
     let answer = client.send("POST", "/v1/jobs", &bytes, b"%PDF-1.7 \x00\x01\x02");
     let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();

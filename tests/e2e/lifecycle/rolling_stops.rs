@@ -58,7 +58,8 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
     let stop = AtomicBool::new(false);
     let clients: Vec<_> = stack.gateways.iter().map(|gateway| gateway.client.clone()).collect();
     let accepted = std::thread::scope(|scope| {
-        let (site, stop) = (&site, &stop);
+        let site = &site;
+        let stop = &stop;
         let submitters: Vec<_> = ["a", "b"]
             .into_iter()
             .zip(&clients)

@@ -58,7 +58,8 @@ fn accepted_id(answer: &Answer) -> String {
 #[test]
 fn a_job_without_a_message_is_failed_and_nothing_else_is() {
     let mut stack = Stack::with(1, 0, SETTINGS);
-    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let client = stack.client().clone();
+    let admin = Admin::connect(&stack.nats);
     let waiting = client.submit(&json!({"text": "patient"}));
     let kept_result = format!("{waiting}.run");
     admin.put_result(&kept_result, "it may yet be pointed to");
@@ -96,7 +97,8 @@ fn a_job_without_a_message_is_failed_and_nothing_else_is() {
 #[test]
 fn a_job_in_hand_or_due_later_is_not_lost() {
     let stack = Stack::with(1, 1, SETTINGS);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let site = Site::start();
     let retried = client.submit_url(&site.put("/busy", Page::status("503 Service Unavailable")));
     wait_for("the job waits for its second attempt", LIMIT, || {
@@ -123,7 +125,8 @@ fn a_job_in_hand_or_due_later_is_not_lost() {
 #[test]
 fn only_objects_without_a_job_are_removed() {
     let mut stack = Stack::with(1, 1, SETTINGS);
-    let (client, admin) = (stack.client().clone(), Admin::connect(&stack.nats));
+    let client = stack.client().clone();
+    let admin = Admin::connect(&stack.nats);
     let words: Vec<String> = (0..12_000).map(|n| format!("word{n:05}")).collect();
     let large = client.submit(&json!({"text": words.join(" ")}));
     client.wait_until_final(&large, LIMIT);

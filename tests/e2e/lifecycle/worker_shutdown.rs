@@ -50,7 +50,8 @@ fn running_work_is_finished_within_the_grace_period() {
 #[test]
 fn jobs_behind_a_stopping_worker_are_done_at_once_by_another() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, site) = (stack.client(), Site::start());
+    let client = stack.client();
+    let site = Site::start();
     let paths: Vec<String> = (0..12).map(|n| format!("/{n}")).collect();
     let ids: Vec<String> =
         paths.iter().map(|path| client.submit_url(&site.put(path, slow_page()))).collect();
@@ -112,7 +113,8 @@ fn a_worker_stops_in_time_while_the_broker_is_away() {
 #[test]
 fn twenty_rolling_restarts_count_as_no_attempts() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, site) = (stack.client(), Site::start());
+    let client = stack.client();
+    let site = Site::start();
     let settings = [("WORDMILL_SHUTDOWN_GRACE", "10ms")];
     let start = || Worker::start(&stack.nats.address(), &settings);
     let mut workers = [start(), start()];

@@ -105,7 +105,8 @@ fn every_metric_is_documented_and_right() {
     wait_for_value(&gateway, "wordmill_dead_letters", &[("lane", "interactive")], 1.0);
     wait_for_value(&gateway, "wordmill_jobs_in_flight", &[("lane", "interactive")], 0.0);
     wait_for_value(&worker, "wordmill_worker_slots_busy", &[("lane", "interactive")], 0.0);
-    let (of_gateway, of_worker) = (Metrics::fetch(&gateway), Metrics::fetch(&worker));
+    let of_gateway = Metrics::fetch(&gateway);
+    let of_worker = Metrics::fetch(&worker);
     let documented = documented_metrics();
     assert_documented(&of_gateway, &documented, |row| row.by_gateway);
     assert_documented(&of_worker, &documented, |row| row.by_worker);
@@ -137,7 +138,8 @@ type Sample<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
 fn assert_mixed_load_is_counted(gateway: &Metrics, worker: &Metrics) {
     const INTERACTIVE: (&str, &str) = ("lane", "interactive");
     const BULK: (&str, &str) = ("lane", "bulk");
-    let (accepted, finished) = ("wordmill_jobs_submitted_total", "wordmill_jobs_finished_total");
+    let accepted = "wordmill_jobs_submitted_total";
+    let finished = "wordmill_jobs_finished_total";
     let attempts = "wordmill_attempts_total";
     let of_gateway: &[Sample<'_>] = &[
         (accepted, &[INTERACTIVE, ("outcome", "accepted")], 6.0),
@@ -235,7 +237,8 @@ fn made_up_methods_and_paths_make_no_new_series() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     for number in 0..20 {
-        let (method, path) = (format!("FETCH{number}"), format!("/nowhere/{number}"));
+        let method = format!("FETCH{number}");
+        let path = format!("/nowhere/{number}");
         assert_eq!(client.send(&method, &path, &[], &[]).status, 404);
         assert_eq!(client.send(&method, "/v1/jobs", &[], &[]).status, 405);
     }

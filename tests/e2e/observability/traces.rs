@@ -28,7 +28,8 @@ fn every_job_is_one_trace_however_it_ends() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let settings = cases::settings(&endpoint);
-    let (mut stack, site) = (Stack::with(1, 1, &settings), Site::start());
+    let mut stack = Stack::with(1, 1, &settings);
+    let site = Site::start();
     let cases = cases::run(&mut stack, &site, &settings);
     Admin::connect(&stack.nats).wait_until_idle();
     // What ends in order sends everything it has.
@@ -59,7 +60,8 @@ fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let settings = cases::settings(&endpoint);
-    let (stack, site) = (Stack::with(1, 1, &settings), Site::start());
+    let stack = Stack::with(1, 1, &settings);
+    let site = Site::start();
     let url = site.put("/page", Page::status("503 Service Unavailable"));
     let old = stack.client().wait_until_final(&stack.client().submit_url(&url), LIMIT);
     assert_eq!(old["dead_lettered"], true, "{old}");
@@ -78,7 +80,8 @@ fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
         &["replay job", "publish jobs", "process jobs", "GET", "extract text", "count words"],
         None,
     );
-    let (replay, publish) = (new.only_span("replay job"), new.only_span("publish jobs"));
+    let replay = new.only_span("replay job");
+    let publish = new.only_span("publish jobs");
     assert_eq!(replay.parent_id.as_str(), "", "{replay:#?}");
     assert_eq!(replay.links.len(), 2, "{replay:#?}");
     replay.assert_linked_to(old.only_span("publish dead_jobs"));
@@ -123,10 +126,12 @@ fn assert_webhook_deliveries(trace: &Trace, order: &Span, job_id: &str, answers:
 
 #[test]
 fn a_webhook_is_in_the_trace_of_its_job() {
-    let (collector, receiver) = (Collector::start(CollectorBehavior::Accepts), Receiver::start());
+    let collector = Collector::start(CollectorBehavior::Accepts);
+    let receiver = Receiver::start();
     let endpoint = collector.endpoint();
     let settings = [&cases::settings(&endpoint)[..], &FAST_RETRIES].concat();
-    let (stack, path) = (Stack::with(1, 1, &settings), "/hook?token=hunter2");
+    let stack = Stack::with(1, 1, &settings);
+    let path = "/hook?token=hunter2";
     let client = stack.client();
     let answers = ["503 Service Unavailable", "204 No Content"].map(|one| Reply::Status(one, ""));
     receiver.set_replies(path, &answers);
@@ -176,8 +181,8 @@ fn each_line_of_a_batch_is_a_trace_linked_to_the_request() {
     assert_eq!(trace_id(&batch), sent["trace_id"], "{sent}");
     let mut all = BTreeSet::from([trace_id(&batch).to_owned()]);
     let request = collector.wait_for_trace(trace_id(&batch), 3, LIMIT);
-    let (root, publish) =
-        (request.only_span("POST /v1/batches").clone(), request.only_span("publish jobs"));
+    let root = request.only_span("POST /v1/batches").clone();
+    let publish = request.only_span("publish jobs");
     publish.assert_child_of(&root);
     publish.assert_attributes(&[
         ("job.id", sent["batch_id"].as_str().expect("an id")),
@@ -188,7 +193,8 @@ fn each_line_of_a_batch_is_a_trace_linked_to_the_request() {
         let job = client.wait_until_final(job_id, LIMIT);
         let trace = collector.wait_for_trace(trace_id(&job), 4, LIMIT);
         trace.assert_spans(&["batch line", "publish jobs", "process jobs", "count words"], None);
-        let (line, publish) = (trace.only_span("batch line"), trace.only_span("publish jobs"));
+        let line = trace.only_span("batch line");
+        let publish = trace.only_span("publish jobs");
         assert_eq!(line.kind, Kind::Internal);
         assert_eq!(line.service(), "wordmill-gateway");
         line.assert_linked_to(&root);
@@ -292,8 +298,8 @@ fn without_a_collector_ids_are_carried_all_the_same() {
 
 #[test]
 fn a_bad_collector_costs_spans_and_nothing_else() {
-    let (failing, hanging) =
-        (Collector::start(CollectorBehavior::Fails), Collector::start(CollectorBehavior::Hangs));
+    let failing = Collector::start(CollectorBehavior::Fails);
+    let hanging = Collector::start(CollectorBehavior::Hangs);
     let refused = wordmill_tests::site::closed_port();
     for (endpoint, reached) in [
         (refused.trim_end_matches('/').to_owned(), None),
@@ -337,7 +343,8 @@ fn every_log_line_about_a_job_names_it_and_its_trace() {
     for settings in [&cases::settings(&endpoint)[..], &[]] {
         let mut settings = settings.to_vec();
         settings.push(("WORDMILL_LOG", "debug"));
-        let (mut stack, site) = (Stack::with(1, 1, &settings), Site::start());
+        let mut stack = Stack::with(1, 1, &settings);
+        let site = Site::start();
         let url = site.put("/page?token=hunter2", Page::new("text/html", "unmistakable"));
         let page = stack.client().wait_until_final(&stack.client().submit_url(&url), LIMIT);
         let text = stack.client().submit(&json!({"text": "unmistakable"}));

@@ -47,7 +47,8 @@ fn assert_polls_and_older_contract_answer(client: &Client, job_id: &str) {
 #[test]
 fn bulk_is_declined_before_interactive() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     admin.reconfigure("JOBS", |config| config.max_messages = 50);
     let job_id = client.submit(&json!({"text": "a"}));
     (0..39).for_each(|_| drop(client.submit(&json!({"text": "a"}))));
@@ -63,7 +64,8 @@ fn bulk_is_declined_before_interactive() {
 #[test]
 fn bytes_are_bounded_like_the_number_of_jobs() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     admin.reconfigure("JOBS", |config| config.max_bytes = 200_000);
     let text = json!({"text": "word ".repeat(2000)});
     let job_id = client.submit(&text);
@@ -93,7 +95,9 @@ fn retry_after(answer: &Answer) -> u64 {
 fn a_declined_client_gets_a_realistic_retry_after() {
     const MOST: u64 = 50;
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin, site) = (stack.client(), Admin::connect(&stack.nats), Site::start());
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
+    let site = Site::start();
     admin.reconfigure("JOBS", |config| config.max_messages = MOST.try_into().expect("a bound"));
     let url = site.put("/slow", Page::new("text/plain", "a").after(Duration::from_secs(1)));
     (0..MOST).for_each(|_| drop(client.submit_url(&url)));

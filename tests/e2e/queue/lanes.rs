@@ -31,7 +31,8 @@ fn slowest_interactive_job(client: &Client) -> Duration {
 #[test]
 fn interactive_jobs_do_not_wait_behind_bulk() {
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "4")]);
-    let (admin, client) = (Admin::connect(&stack.nats), stack.client());
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
     let empty = slowest_interactive_job(client);
     admin.publish_jobs("bulk", BACKLOG, "a short text");
     let busy = slowest_interactive_job(client);
@@ -62,7 +63,8 @@ fn interactive_jobs_do_not_wait_behind_bulk() {
 fn lanes_that_are_both_busy_share_three_to_one() {
     const EACH: usize = 400;
     let stack = Stack::with(1, 0, &[]);
-    let (admin, site) = (Admin::connect(&stack.nats), Site::start());
+    let admin = Admin::connect(&stack.nats);
+    let site = Site::start();
     let started = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&started);
     site.handle(move |path, _| {

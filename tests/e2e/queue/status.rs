@@ -42,7 +42,8 @@ fn waiting_running_and_retried_jobs_are_told_apart() {
         ("WORDMILL_RETRY_BASE", "30s"),
     ];
     let stack = Stack::with(1, 0, &[]);
-    let (site, client) = (Site::start(), stack.client());
+    let site = Site::start();
+    let client = stack.client();
     for n in 0..3 {
         client.submit(&json!({"text": format!("text {n}"), "lane": "bulk"}));
     }
@@ -95,7 +96,8 @@ fn workers_that_leave_or_die_disappear() {
 fn deliveries_that_were_repeated_are_counted() {
     let mut stack = Stack::with(1, 1, &[]);
     wordmill_tests::admin::Admin::connect(&stack.nats).set_ack_wait(Duration::from_secs(3));
-    let (site, client) = (Site::start(), stack.client().clone());
+    let site = Site::start();
+    let client = stack.client().clone();
     client.submit_url(&site.put("/stuck", Page::new("text/plain", "stuck").stalls_after(2)));
     wait_until_queue_shows(&client, "it is in work", |queue| {
         queue["lanes"]["interactive"]["in_work"] == 1

@@ -21,7 +21,8 @@ const NDJSON: [(&str, &str); 1] = [("content-type", "application/x-ndjson")];
 
 #[test]
 fn a_batch_and_its_line_have_webhooks_of_their_own() {
-    let (stack, receiver) = (Stack::with(1, 1, &FAST_RETRIES), Receiver::start());
+    let stack = Stack::with(1, 1, &FAST_RETRIES);
+    let receiver = Receiver::start();
     let client = stack.client();
     let line = json!({"text": "the river", "webhook": {"url": receiver.url("/line")}});
     let body = format!("{line}\n{{\"text\": \"the mill\"}}\n");
@@ -58,7 +59,8 @@ fn a_batch_and_its_line_have_webhooks_of_their_own() {
 
 #[test]
 fn receivers_speak_https_with_trusted_certificates() {
-    let (ours, others) = (Authority::new(), Authority::new());
+    let ours = Authority::new();
+    let others = Authority::new();
     let folder = TempDir::new().expect("a directory");
     let trusted = folder.path().join("authorities.pem");
     fs::write(&trusted, &ours.pem).expect("written");
@@ -111,7 +113,8 @@ fn a_webhook_outlives_the_server_that_leads_its_queue() {
     };
     wait_until_ready(&gateway.client);
     wait_until_ready(&worker.health);
-    let (client, receiver) = (&gateway.client, Receiver::start());
+    let client = &gateway.client;
+    let receiver = Receiver::start();
     let submit =
         |path: &str| client.submit(&json!({"text": "a b", "webhook": {"url": receiver.url(path)}}));
     let requests = submit("/first");

@@ -58,7 +58,8 @@ fn a_hanging_receiver_delays_neither_counting_nor_others() {
     let stack = Stack::with(1, 1, &settings);
     let client = stack.client();
     // A host is what counts, whatever its port.
-    let (dead, alive) = (Receiver::start(), Receiver::start_on("127.0.0.3:0"));
+    let dead = Receiver::start();
+    let alive = Receiver::start_on("127.0.0.3:0");
     dead.set_replies("/hook", &[Reply::Hang]);
     let submit = |receiver: &Receiver| {
         client.submit(&json!({"text": "a b", "webhook": {"url": receiver.url("/hook")}}))
@@ -217,8 +218,8 @@ fn a_full_webhook_queue_delays_only_its_jobs_messages() {
 #[test]
 fn jobs_that_end_without_a_worker_have_webhooks_too() {
     let stack = start();
-    let (lost, cancelled) =
-        (submit_with_webhook(&stack, "/lost"), submit_with_webhook(&stack, "/cancelled"));
+    let lost = submit_with_webhook(&stack, "/lost");
+    let cancelled = submit_with_webhook(&stack, "/cancelled");
     stack.admin.remove_message("JOBS", &format!("jobs.interactive.public.{lost}"));
     let cancel = format!("/v1/jobs/{cancelled}/cancel");
     assert_eq!(stack.client().send("POST", &cancel, &[], b"").status, 200);

@@ -47,7 +47,8 @@ fn look(browser: &Browser, state: &str) {
 #[test]
 fn nothing_is_in_the_way_in_any_state() {
     let visit = Visit::start();
-    let (browser, site) = (&visit.browser, &visit.site);
+    let browser = &visit.browser;
+    let site = &visit.site;
     browser.wait_for_text("main", "No jobs yet");
     look(browser, "empty");
 

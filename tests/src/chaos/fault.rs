@@ -74,7 +74,8 @@ impl Incidents {
 
     /// Records a time in which the machine stood still.
     pub fn add_stall(&self, begin: SystemTime) {
-        let (target, end) = ("machine".to_owned(), Some(SystemTime::now()));
+        let target = "machine".to_owned();
+        let end = Some(SystemTime::now());
         let incident = Incident { fault: Fault::Stall, target, begin, end };
         self.0.lock().expect("incidents").push(incident);
     }

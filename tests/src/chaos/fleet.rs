@@ -369,7 +369,8 @@ fn start(
     cluster: &Cluster,
     directory: &Directory,
 ) -> Process {
-    let (attempts, size) = (ATTEMPTS.to_string(), BODY_MAX.to_string());
+    let attempts = ATTEMPTS.to_string();
+    let size = BODY_MAX.to_string();
     let replicas = cluster.nodes.len().to_string();
     let grace = format!("{}s", SWEEP_GRACE.as_secs());
     let settings = [

@@ -220,7 +220,8 @@ impl Load {
         let body = body.to_string();
         let key = format!("chaos-{:016x}", plan.token);
         let mut headers = vec![("content-type", "application/json")];
-        let (mut method, mut path) = ("POST", "/v1/jobs".to_owned());
+        let mut method = "POST";
+        let mut path = "/v1/jobs".to_owned();
         match plan.kind {
             Kind::Keyed => headers.push(("idempotency-key", &key)),
             Kind::Put => (method, path) = ("PUT", format!("/v1/jobs/{}", uuid(plan.token))),

@@ -158,7 +158,8 @@ fn history(evidence: &Evidence, name: &str, outputs: &[(String, String)]) -> Str
                     job.remove(long);
                 }
             }
-            let (number, stored) = (revision.number, clock(revision.stored));
+            let number = revision.number;
+            let stored = clock(revision.stored);
             let _ = writeln!(text, "{} r{number} {stored} {job}", record.id);
         }
     }
@@ -168,7 +169,8 @@ fn history(evidence: &Evidence, name: &str, outputs: &[(String, String)]) -> Str
     }
     for incident in evidence.incidents.iter().filter(|one| one.overlaps(submission.sent, last)) {
         let end = incident.end.map_or_else(String::new, clock);
-        let (begin, target) = (clock(incident.begin), &incident.target);
+        let begin = clock(incident.begin);
+        let target = &incident.target;
         let _ = writeln!(text, "{:?} {target} {begin} to {end}", incident.fault);
     }
     ids.dedup();
@@ -185,6 +187,8 @@ fn history(evidence: &Evidence, name: &str, outputs: &[(String, String)]) -> Str
 fn clock(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let day = since.as_secs() % 86_400;
-    let (hours, minutes, seconds) = (day / 3600, day / 60 % 60, day % 60);
+    let hours = day / 3600;
+    let minutes = day / 60 % 60;
+    let seconds = day % 60;
     format!("{hours:02}:{minutes:02}:{seconds:02}.{:03}", since.subsec_millis())
 }

@@ -47,8 +47,10 @@ struct Reply {
 impl Reply {
     /// Writes the message for a reply subject and a subscription.
     fn to(&self, reply: &str, subscription: &str) -> Vec<u8> {
-        let (headers, payload) = (self.headers, &self.payload);
-        let (head, size) = (headers.len(), headers.len() + payload.len());
+        let headers = self.headers;
+        let payload = &self.payload;
+        let head = headers.len();
+        let size = headers.len() + payload.len();
         let line = match head {
             0 => format!("MSG {reply} {subscription} {size}"),
             _ => format!("HMSG {reply} {subscription} {head} {size}"),
@@ -75,7 +77,8 @@ impl RuleHandle {
 
 impl Rule {
     fn new(subject: &str, action: Action) -> Self {
-        let (subject, contained_text) = (subject.to_owned(), String::new());
+        let subject = subject.to_owned();
+        let contained_text = String::new();
         Self {
             subject,
             contained_text,

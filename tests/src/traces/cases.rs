@@ -101,7 +101,8 @@ fn wait_until_final(stack: &Stack, job_id: &str) -> Value {
 /// Asserts the spans of a submission, which every trace has.
 fn assert_submission_spans(trace: &Trace, job: &Value) {
     let job_id = job["job_id"].as_str().expect("an id");
-    let (request, publish) = (trace.only_span("POST /v1/jobs"), trace.only_span("publish jobs"));
+    let request = trace.only_span("POST /v1/jobs");
+    let publish = trace.only_span("publish jobs");
     assert_eq!(request.kind, Kind::Server);
     assert_eq!(publish.kind, Kind::Producer);
     request.assert_attributes(&[
@@ -151,8 +152,10 @@ fn assert_submission_spans(trace: &Trace, job: &Value) {
 }
 
 fn assert_counting_spans<'a>(trace: &'a Trace, process: &Span, words: &str) -> &'a Span {
-    let (get, extract) = (trace.spans_named("GET"), trace.only_span("extract text"));
-    let (get, count) = (get.last().expect("a fetch"), trace.only_span("count words"));
+    let get = trace.spans_named("GET");
+    let extract = trace.only_span("extract text");
+    let get = get.last().expect("a fetch");
+    let count = trace.only_span("count words");
     get.assert_child_of(process);
     extract.assert_child_of(process);
     count.assert_child_of(extract);
@@ -220,7 +223,8 @@ fn fail_and_repeat(stack: &Stack, site: &Site) -> Case {
         "count words",
     ];
     Case::new(wait_until_final(stack, &job_id), Some(CALLER), NAMES, |trace, _| {
-        let (process, get) = (trace.spans_named("process jobs"), trace.spans_named("GET"));
+        let process = trace.spans_named("process jobs");
+        let get = trace.spans_named("GET");
         process[0].assert_failed("fetch_http_5xx");
         process[0].assert_attributes(&[("job.status", "queued"), ("job.attempt", "1")]);
         get[0].assert_failed("fetch_http_5xx");
@@ -269,7 +273,8 @@ fn cancel_running(stack: &Stack, site: &Site) -> Case {
     assert_eq!(answer.status, 200, "{answer:?}");
     const NAMES: &[&str] = &["POST /v1/jobs", "publish jobs", "process jobs", "GET", "cancel job"];
     Case::new(wait_until_final(stack, &job_id), Some(CALLER), NAMES, |trace, job| {
-        let (cancel, process) = (trace.only_span("cancel job"), trace.only_span("process jobs"));
+        let cancel = trace.only_span("cancel job");
+        let process = trace.only_span("process jobs");
         cancel.assert_child_of(trace.only_span("POST /v1/jobs"));
         cancel.assert_attributes(&[("job.id", job["job_id"].as_str().expect("an id"))]);
         assert_eq!(cancel.links.len(), 1, "to the request that asked for it: {cancel:#?}");

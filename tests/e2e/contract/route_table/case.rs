@@ -138,7 +138,8 @@ impl Case {
     }
 
     pub fn send(&self, client: &Client, names: &Names) -> Answer {
-        let (path, body) = (names.fill(&self.path), names.fill(&self.body));
+        let path = names.fill(&self.path);
+        let body = names.fill(&self.body);
         let filled: Vec<_> =
             self.headers.iter().map(|(name, value)| (*name, names.fill(value))).collect();
         let headers: Vec<_> = filled.iter().map(|(name, value)| (*name, value.as_str())).collect();

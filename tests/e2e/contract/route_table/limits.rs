@@ -46,7 +46,8 @@ fn submissions(expected: &str) -> Vec<Case> {
 
 /// `WORDMILL_JSON_SIZE_MAX` and `WORDMILL_DOCUMENT_SIZE_MAX` are 2 KiB here.
 pub fn sizes() -> Vec<Case> {
-    let (large, put) = ("413 input_too_large", put());
+    let large = "413 input_too_large";
+    let put = put();
     // What is around the text is 11 bytes long.
     let text = |length: usize| json!({"text": "a".repeat(length - 11)});
     let mut cases = vec![
@@ -64,7 +65,8 @@ pub fn sizes() -> Vec<Case> {
 /// There are no webhooks, and one client may wait, who does.
 pub fn closed_doors() -> Vec<Case> {
     let disabled = "422 webhooks_disabled";
-    let (text, hook) = (json!({"text": "a"}), json!({"url": "http://127.0.0.1:9/"}));
+    let text = json!({"text": "a"});
+    let hook = json!({"url": "http://127.0.0.1:9/"});
     let put = put();
     let mut cases = Vec::new();
     for request in ["POST /v1/jobs", put.as_str()] {
@@ -101,7 +103,8 @@ pub fn broken_off() -> Vec<Case> {
 
 /// Bodies of which nothing more comes. The silence of a document is a setting, the others' is 15 s.
 pub fn silences() -> Vec<Case> {
-    let (put, text) = (put(), json!({"text": "a"}));
+    let put = put();
+    let text = json!({"text": "a"});
     let late = |request: &str| Case::new("408 request_timeout", request);
     vec![
         late("POST /v1/jobs").text("to be").with_stalled_body(),
@@ -177,7 +180,8 @@ fn prepare_names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
     let missing = site.put("/missing", Page::status("404 Not Found"));
     let slow = site.put("/slow", Page::new("text/plain", "slow").after(LIMIT));
     let long = format!("{missing}?{}", "a".repeat(2000));
-    let (failed, long) = (client.submit_url(&missing), client.submit_url(&long));
+    let failed = client.submit_url(&missing);
+    let long = client.submit_url(&long);
     let told = client.submit(&json!({"text": "a", "webhook": {"url": receiver.url("/hook")}}));
     for id in [&failed, &long, &told] {
         client.wait_until_final(id, LIMIT);
@@ -197,7 +201,8 @@ fn prepare_names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
 
 /// Makes a document's job that was given up.
 fn dead_document(stack: &Stack) -> String {
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let body = "word ".repeat(100_000);
     let answer = client.send("POST", "/v1/jobs", &[TEXT], body.as_bytes());
     assert_eq!(answer.status, 202, "{answer:?}");
@@ -209,10 +214,13 @@ fn dead_document(stack: &Stack) -> String {
 #[test]
 fn limits_of_state_and_size_are_reported_on_every_route() {
     let settings = [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_ATTEMPTS", "1"), IMPATIENT];
-    let (mut stack, site) = (Stack::with(1, 0, &settings), Site::start());
-    let (document, address) = (dead_document(&stack), stack.nats.address());
+    let mut stack = Stack::with(1, 0, &settings);
+    let site = Site::start();
+    let document = dead_document(&stack);
+    let address = stack.nats.address();
     stack.workers.push(Worker::start(&address, &settings));
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     assert_eq!(client.wait_until_final(&document, LIMIT)["dead_lettered"], true);
     let receiver = Receiver::start();
     let mut names = prepare_names(client, &site, &receiver);
@@ -257,8 +265,10 @@ fn an_exhausted_quota_is_reported_on_every_route() {
     let mut keys = Keyring::new();
     let key = keys.add("modest", &json!({"queue_quota": 1}));
     let (name, path) = keys.setting();
-    let (stack, site) = (Stack::with(1, 1, &[(name, &path), IMPATIENT]), Site::start());
-    let (client, mut names) = (stack.client().with_key(&key), Names::default());
+    let stack = Stack::with(1, 1, &[(name, &path), IMPATIENT]);
+    let site = Site::start();
+    let client = stack.client().with_key(&key);
+    let mut names = Names::default();
     let failed = client.submit_url(&site.put("/missing", Page::status("404 Not Found")));
     client.wait_until_final(&failed, LIMIT);
     names.add("failed", failed);
@@ -275,7 +285,8 @@ fn stalled_bodies_time_out_on_every_route() {
     let names = Names::default();
     thread::scope(|scope| {
         for case in silences() {
-            let (client, names) = (stack.client(), &names);
+            let client = stack.client();
+            let names = &names;
             scope.spawn(move || case.send_and_check(client, names));
         }
     });
@@ -313,7 +324,8 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
     });
     // What little is left is taken by jobs of which the queue does not hear.
     let held_messages = stack.proxy().add_rule(Rule::hold("jobs."));
-    let (is_over, end) = (AtomicBool::new(false), Instant::now() + LIMIT);
+    let is_over = AtomicBool::new(false);
+    let end = Instant::now() + LIMIT;
     thread::scope(|scope| {
         for _ in 0..12 {
             scope.spawn(|| {

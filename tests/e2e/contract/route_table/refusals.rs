@@ -68,7 +68,8 @@ fn bodies() -> Vec<Case> {
 fn submissions() -> Vec<Case> {
     let mut cases = Vec::new();
     let labels: Value = (0..17).map(|n| (format!("n{n}"), json!("a"))).collect();
-    let (long, url) = ("a".repeat(257), format!("http://a.b/{}", "a".repeat(9000)));
+    let long = "a".repeat(257);
+    let url = format!("http://a.b/{}", "a".repeat(9000));
     for request in SUBMIT {
         for (code, more) in [
             ("invalid_label", json!({"labels": labels})),
@@ -246,7 +247,8 @@ fn older() -> Vec<Case> {
 
 /// Makes everything that the cases name.
 fn prepare_names(stack: &Stack, site: &Site) -> Names {
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let mut names = Names::default();
     let slow = site.put("/slow", Page::new("text/plain", "slow").after(LIMIT));
     let missing = site.put("/missing", Page::status("404 Not Found"));
@@ -261,8 +263,12 @@ fn prepare_names(stack: &Stack, site: &Site) -> Names {
     let text = |key: &str| job(key, json!({"text": key}));
     let texts = |key: &str| batch(&format!("batch-{key}"), json!([{"text": key}]));
 
-    let (done, gone, broken) = (text("taken"), text("gone"), text("broken"));
-    let (done_batch, gone_batch, broken_batch) = (texts("taken"), texts("gone"), texts("broken"));
+    let done = text("taken");
+    let gone = text("gone");
+    let broken = text("broken");
+    let done_batch = texts("taken");
+    let gone_batch = texts("gone");
+    let broken_batch = texts("broken");
     let failed = job("failed", json!({"url": missing}));
     let slow_job = job("slow", json!({"url": slow}));
     let cancelled = job("cancelled", json!({"url": slow}));
@@ -315,8 +321,10 @@ fn every_refusal_has_its_code_on_every_route() {
         ("WORDMILL_SWEEP_GRACE", "3s"),
         IMPATIENT,
     ];
-    let (stack, site) = (Stack::with(1, 1, &settings), Site::start());
-    let (names, client) = (prepare_names(&stack, &site), stack.client());
+    let stack = Stack::with(1, 1, &settings);
+    let site = Site::start();
+    let names = prepare_names(&stack, &site);
+    let client = stack.client();
     let jobs = || array_length(&client.get("/v1/jobs?limit=100").json()["data"]);
     let before = jobs();
     for case in cases() {

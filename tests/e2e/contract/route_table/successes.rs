@@ -128,7 +128,8 @@ fn older() -> Vec<Case> {
 
 /// Makes everything that the cases name.
 fn prepare_names(stack: &Stack, site: &Site) -> Names {
-    let (client, mut names) = (stack.client(), Names::default());
+    let client = stack.client();
+    let mut names = Names::default();
     let done = client.submit(&json!({"text": "to be or not to be", "options": {"explain": true}}));
     let page = site.put("/page", Page::new("text/plain", "a page"));
     let page_job = client.submit_url(&page);
@@ -162,7 +163,8 @@ fn prepare_names(stack: &Stack, site: &Site) -> Names {
 
 #[test]
 fn every_valid_request_succeeds() {
-    let (stack, site) = (Stack::with(1, 1, &[("WORDMILL_WEBHOOK_SECRETS", SECRET)]), Site::start());
+    let stack = Stack::with(1, 1, &[("WORDMILL_WEBHOOK_SECRETS", SECRET)]);
+    let site = Site::start();
     let names = prepare_names(&stack, &site);
     for case in cases() {
         case.send_and_check(stack.client(), &names);
