@@ -1,4 +1,5 @@
 //! Many jobs in one request.
 
 mod members;
+mod merge;
 mod refusals;

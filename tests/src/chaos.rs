@@ -26,6 +26,7 @@ use crate::chaos::fleet::{Directory, Fleet};
 use crate::chaos::load::{Ledger, Load};
 use crate::chaos::plan::{ACK_WAIT, Kind};
 use crate::chaos::random::Random;
+use crate::chaos::reconcile::Evidence;
 use crate::cluster::Cluster;
 use crate::site::{Page, Site};
 use crate::{pause, wait_for};
@@ -73,7 +74,8 @@ impl Run {
         admin.set_ack_wait(ACK_WAIT);
         admin.reconfigure("KV_job_state", |config| config.max_messages_per_subject = HISTORY);
         let mut fleet = Fleet::start(cluster, GATEWAYS, WORKERS);
-        let (site, visits) = (Site::start(), Visits::default());
+        let site = Site::start();
+        let visits = Visits::default();
         let features = load::detect_features(&fleet.directory.gateways()[0]);
         let load = Load {
             seed: self.seed,
@@ -92,7 +94,8 @@ impl Run {
                 let load = Load { stop: Arc::clone(&polled), ..load.clone() };
                 scope.spawn(move || load.poll(client));
             }
-            let (incidents, ended) = (fleet.incidents.clone(), Arc::clone(&polled));
+            let incidents = fleet.incidents.clone();
+            let ended = Arc::clone(&polled);
             scope.spawn(move || watch_machine(&incidents, &ended));
             // Whatever panics here, the threads have to end: the scope waits for them.
             let _stops = (StopOnDrop(&load.stop), StopOnDrop(&polled));
@@ -117,7 +120,7 @@ impl Run {
             load.submit_undisturbed(CALM_JOBS);
             settle(&mut fleet, &admin);
         });
-        let evidence = reconcile::Evidence {
+        let evidence = Evidence {
             run: *self,
             took: began.elapsed(),
             features,
@@ -130,13 +133,7 @@ impl Run {
             surprises: fleet.surprises.clone(),
             gateway: fleet.directory.gateways()[0].clone(),
         };
-        let differences = evidence.differences();
-        let table = report::table(&evidence, &differences);
-        if !differences.is_empty() {
-            report::print_differences(&evidence, &differences, &fleet.outputs());
-            panic!("{table}\n{} differences; the first:\n{}", differences.len(), differences[0]);
-        }
-        table
+        require_no_difference(&evidence, &fleet)
     }
 
     fn inject_faults(&self, fleet: &mut Fleet) {
@@ -154,6 +151,17 @@ impl Run {
     }
 }
 
+/// Returns the table of what happened, or panics with the history of the differences.
+fn require_no_difference(evidence: &Evidence, fleet: &Fleet) -> String {
+    let differences = evidence.differences();
+    let table = report::table(evidence, &differences);
+    if !differences.is_empty() {
+        report::print_differences(evidence, &differences, &fleet.outputs());
+        panic!("{table}\n{} differences; the first:\n{}", differences.len(), differences[0]);
+    }
+    table
+}
+
 /// Sets a flag when dropped.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
@@ -165,8 +173,10 @@ impl Drop for StopOnDrop<'_> {
 
 /// Answers for the pages of all plans; a poisonous one kills the worker that asks.
 fn serve(site: &Site, load: &Load, visits: &Visits, incidents: &Incidents) {
-    let (ledger, directory) = (load.ledger.clone(), load.directory.clone());
-    let (visits, incidents) = (Arc::clone(visits), incidents.clone());
+    let ledger = load.ledger.clone();
+    let directory = load.directory.clone();
+    let visits = Arc::clone(visits);
+    let incidents = incidents.clone();
     let site_port = site.port();
     site.handle(move |path, port| {
         let name = path.trim_start_matches('/').to_owned();
@@ -230,7 +240,8 @@ fn are_all_final(admin: &Admin) -> bool {
 fn watch_machine(incidents: &Incidents, stop: &AtomicBool) {
     let nap = Duration::from_millis(50);
     while !stop.load(Ordering::SeqCst) {
-        let (begin, started) = (SystemTime::now(), Instant::now());
+        let begin = SystemTime::now();
+        let started = Instant::now();
         pause(nap);
         if started.elapsed() > nap + LATE_MAX {
             incidents.add_stall(begin);

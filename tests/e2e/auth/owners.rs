@@ -38,7 +38,9 @@ struct Request {
 
 impl Request {
     fn new(method: &'static str, route: &'static str) -> Self {
-        let (path, headers, body) = (route.to_owned(), Vec::new(), String::new());
+        let path = route.to_owned();
+        let headers = Vec::new();
+        let body = String::new();
         Self { route, method, path, headers, body }
     }
 
@@ -59,15 +61,18 @@ impl Request {
     }
 
     fn send(&self, client: &Client, job_id: &str) -> Answer {
-        let (path, body) = (self.path.replace(ID, job_id), self.body.replace(ID, job_id));
+        let path = self.path.replace(ID, job_id);
+        let body = self.body.replace(ID, job_id);
         client.send(self.method, &path, &self.headers, body.as_bytes())
     }
 }
 
 /// Returns every way to ask about a job, in an order in which none spoils another.
 fn all_requests() -> Vec<Request> {
-    let (job, letter) = ("/v1/jobs/{id}", "/v1/dead-letters/{id}");
-    let (result, older) = ("/v1/jobs/{id}/result", "/word-count/{id}");
+    let job = "/v1/jobs/{id}";
+    let letter = "/v1/dead-letters/{id}";
+    let result = "/v1/jobs/{id}/result";
+    let older = "/word-count/{id}";
     vec![
         Request::new("GET", job),
         Request::new("GET", job).query("wait=1"),
@@ -167,30 +172,30 @@ impl OwnedJobs {
         [&self.done, &self.dead, &self.running]
     }
 
-    fn look(&self) -> Vec<Value> {
-        let look = |path: String| {
+    fn snapshot(&self) -> Vec<Value> {
+        let get = |path: String| {
             let answer = self.client.get(&path);
             assert_eq!(answer.status, 200, "{answer:?}");
             answer.json()
         };
-        let mut seen = vec![
-            look(format!("/v1/jobs/{}", self.done)),
-            look(format!("/v1/jobs/{}/result", self.done)),
-            look(format!("/v1/jobs/{}", self.dead)),
-            look(format!("/v1/dead-letters/{}", self.dead)),
-            look("/v1/dead-letters".to_owned()),
+        let mut answers = vec![
+            get(format!("/v1/jobs/{}", self.done)),
+            get(format!("/v1/jobs/{}/result", self.done)),
+            get(format!("/v1/jobs/{}", self.dead)),
+            get(format!("/v1/dead-letters/{}", self.dead)),
+            get("/v1/dead-letters".to_owned()),
         ];
         // It writes how far it is: its status has to stay.
-        seen.push(look(format!("/v1/jobs/{}", self.running))["status"].clone());
-        let mut listed: Vec<Value> = look("/v1/jobs".to_owned())["data"]
+        answers.push(get(format!("/v1/jobs/{}", self.running))["status"].clone());
+        let mut listed: Vec<Value> = get("/v1/jobs".to_owned())["data"]
             .as_array()
             .expect("jobs")
             .iter()
             .map(|job| job["job_id"].clone())
             .collect();
         listed.sort_by_key(ToString::to_string);
-        seen.extend(listed);
-        seen
+        answers.extend(listed);
+        answers
     }
 }
 
@@ -213,18 +218,47 @@ fn create_owned_jobs(client: Client, site: &Site) -> OwnedJobs {
 }
 
 #[test]
-fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
-    let asks = all_requests();
-    let mut walked: BTreeSet<String> = asks.iter().map(|ask| ask.route.to_owned()).collect();
-    walked.extend(WITHOUT_OWNER.map(str::to_owned));
-    walked.insert(BATCHES.to_owned());
-    assert_eq!(gateway_routes(), walked, "every route is to be walked");
+fn every_route_is_tried_as_another_owner() {
+    let requests = all_requests();
+    let mut tried: BTreeSet<String> =
+        requests.iter().map(|request| request.route.to_owned()).collect();
+    tried.extend(WITHOUT_OWNER.map(str::to_owned));
+    tried.insert(BATCHES.to_owned());
+    assert_eq!(gateway_routes(), tried);
+}
 
+/// Asserts that requests about the jobs of `theirs` get the same answers as requests about jobs that
+/// never existed, and nothing of these jobs.
+fn assert_answers_show_nothing(client: &Client, theirs: &OwnedJobs, requests: &[Request]) {
+    for (number, id) in theirs.all().into_iter().enumerate() {
+        // Each job is compared with another id that never was.
+        let never = NEVER.replace("-0000-7000-", &format!("-000{number}-7000-"));
+        for request in requests.iter().filter(|request| request.method != "PUT") {
+            let real = request.send(client, id);
+            let none = request.send(client, &never);
+            let what = format!("{} {} about {id}", request.method, request.path);
+            assert_eq!(comparable_answer(&real, id), comparable_answer(&none, &never), "{what}");
+            let secrets = ["secret", "busy", "stuck", "\"a\""];
+            let leaks = theirs.all().into_iter().chain(secrets);
+            for leak in leaks.filter(|leak| *leak != id) {
+                assert!(!real.text.contains(leak), "{what} shows {leak}: {real:?}");
+            }
+            let is_about_one = request.path.contains(ID) || request.route == "/word-count";
+            assert_eq!(is_about_one, real.status >= 400, "{what}: {real:?}");
+        }
+    }
+}
+
+#[test]
+fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
+    let requests = all_requests();
     let mut keys = Keyring::new();
-    let (a, b) = (keys.add("a", &json!({})), keys.add("b", &json!({})));
+    let a = keys.add("a", &json!({}));
+    let b = keys.add("b", &json!({}));
     let (name, path) = keys.setting();
     let stack = Stack::with(1, 1, &[(name, &path), ("WORDMILL_FETCH_STALL_TIMEOUT", "60s")]);
-    let (site, b) = (Site::start(), stack.client().with_key(&b));
+    let site = Site::start();
+    let b = stack.client().with_key(&b);
     let theirs = create_owned_jobs(stack.client().with_key(&a), &site);
     let named = [JSON, ("idempotency-key", "the-same-for-both")];
     let by_a = theirs.client.send("POST", "/v1/jobs", &named, br#"{"text": "one"}"#).json();
@@ -232,31 +266,9 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
     let lines = br#"[{"text": "one"}]"#;
     let batch_of_a = theirs.client.send("POST", BATCHES, &named, lines).json();
     theirs.client.wait_until_final(batch_of_a["batch_id"].as_str().expect("an id"), LIMIT);
-    let before = theirs.look();
+    let before = theirs.snapshot();
 
-    for (number, id) in theirs.all().into_iter().enumerate() {
-        // Each job is compared with another id that never was.
-        let never = NEVER.replace("-0000-7000-", &format!("-000{number}-7000-"));
-        for ask in &asks {
-            if ask.method == "PUT" {
-                continue;
-            }
-            let (real, none) = (ask.send(&b, id), ask.send(&b, &never));
-            let what = format!("{} {}", ask.method, ask.path);
-            assert_eq!(
-                comparable_answer(&real, id),
-                comparable_answer(&none, &never),
-                "{what} about {id}"
-            );
-            let secrets = ["secret", "busy", "stuck", "\"a\""];
-            let leaks = theirs.all().into_iter().chain(secrets);
-            for leak in leaks.filter(|leak| *leak != id) {
-                assert!(!real.text.contains(leak), "{what} shows {leak}: {real:?}");
-            }
-            let is_about_one = ask.path.contains(ID) || ask.route == "/word-count";
-            assert_eq!(is_about_one, real.status >= 400, "{what}: {real:?}");
-        }
-    }
+    assert_answers_show_nothing(&b, &theirs, &requests);
     for path in WITHOUT_OWNER {
         let answer = b.get(path);
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -268,10 +280,11 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
     let by_b = b.send("POST", "/v1/jobs", &named, br#"{"text": "two words"}"#);
     assert_eq!(by_b.status, 202, "{by_b:?}");
     assert_ne!(by_a["job_id"], by_b.json()["job_id"]);
-    let puts: Vec<&Request> = asks.iter().filter(|ask| ask.method == "PUT").collect();
+    let puts: Vec<&Request> = requests.iter().filter(|one| one.method == "PUT").collect();
     for (number, id) in theirs.all().into_iter().enumerate() {
         let never = NEVER.replace("-0000-7000-", &format!("-000{number}-7000-"));
-        let (real, none) = (puts[0].send(&b, id), puts[0].send(&b, &never));
+        let real = puts[0].send(&b, id);
+        let none = puts[0].send(&b, &never);
         assert_eq!(comparable_answer(&real, id), comparable_answer(&none, &never), "PUT of {id}");
         assert_eq!(real.status, 202, "{real:?}");
         let mine = b.wait_until_final(id, LIMIT);
@@ -279,15 +292,16 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
         b.wait_until_final(&never, LIMIT);
         assert_eq!(puts[1].send(&b, id).status, 200);
     }
-    let (mine, wanted) = (b.get("/v1/jobs").json(), 7);
-    assert_eq!(array_length(&mine["data"]), wanted, "{mine}");
+    let mine = b.get("/v1/jobs").json();
+    assert_eq!(array_length(&mine["data"]), 7, "{mine}");
     // So are batches, and what they are made of.
     let batch_of_b = b.send("POST", BATCHES, &named, lines);
     assert_eq!(batch_of_b.status, 202, "{batch_of_b:?}");
     let ids = |batch: &Value| [batch["batch_id"].clone(), batch["lines"][0]["job_id"].clone()];
-    let (of_a, of_b) = (ids(&batch_of_a), ids(&batch_of_b.json()));
+    let of_a = ids(&batch_of_a);
+    let of_b = ids(&batch_of_b.json());
     assert!(of_a[0] != of_b[0] && of_a[1] != of_b[1], "{of_a:?} {of_b:?}");
-    assert_eq!(theirs.look(), before, "nothing happened to the other owner's jobs");
+    assert_eq!(theirs.snapshot(), before, "nothing happened to the other owner's jobs");
 }
 
 #[test]
@@ -297,7 +311,8 @@ fn unreadable_messages_are_shown_to_the_owner_public_only() {
     let public = keys.add("public", &json!({}));
     let (name, path) = keys.setting();
     let stack = Stack::with(1, 1, &[(name, &path)]);
-    let (a, public) = (stack.client().with_key(&a), stack.client().with_key(&public));
+    let a = stack.client().with_key(&a);
+    let public = stack.client().with_key(&public);
     Admin::connect(&stack.nats).publish("jobs.bulk.a.nonsense", "this is no job");
     let letter = wait_for("the message is put aside", LIMIT, || {
         let list = public.get("/v1/dead-letters").json();
@@ -318,7 +333,8 @@ fn unreadable_messages_are_shown_to_the_owner_public_only() {
 #[test]
 fn one_id_of_two_owners_names_two_jobs() {
     let mut keys = Keyring::new();
-    let (a, b) = (keys.add("a", &json!({})), keys.add("b", &json!({})));
+    let a = keys.add("a", &json!({}));
+    let b = keys.add("b", &json!({}));
     let (name, path) = keys.setting();
     let stack = Stack::with(1, 1, &[(name, &path), ("WORDMILL_ATTEMPTS", "1")]);
     let site = Site::start();
@@ -343,7 +359,8 @@ fn one_id_of_two_owners_names_two_jobs() {
 #[test]
 fn a_job_from_before_keys_belongs_to_the_owner_public() {
     let mut keys = Keyring::new();
-    let (a, public) = (keys.add("a", &json!({})), keys.add("public", &json!({})));
+    let a = keys.add("a", &json!({}));
+    let public = keys.add("public", &json!({}));
     let (name, path) = keys.setting();
     let stack = Stack::with(1, 1, &[(name, &path)]);
     let message = job_message("interactive", NEVER, "from the time before keys");

@@ -1,6 +1,5 @@
-//! Many jobs in one request: each accepted or refused by itself, and added up when they are done.
+//! Batches and their members: each line is accepted or refused by itself.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,8 +7,6 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::{array_length, assert_answer, assert_fields};
 use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::keyring::Keyring;
-use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
-use wordmill_tests::proxy::Rule;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::stream::{Event, EventStream};
@@ -26,7 +23,7 @@ fn send_lines(client: &Client, query: &str, headers: &[(&str, &str)], lines: &[V
 }
 
 /// Sends a batch that has to be accepted, and returns the answer.
-fn submit_batch(client: &Client, lines: &[Value]) -> Value {
+pub(super) fn submit_batch(client: &Client, lines: &[Value]) -> Value {
     let answer = send_lines(client, "", &[], lines);
     assert_eq!(answer.status, 202, "{answer:?}");
     let batch = answer.json();
@@ -36,49 +33,34 @@ fn submit_batch(client: &Client, lines: &[Value]) -> Value {
     batch
 }
 
-fn require_batch_id(batch: &Value) -> &str {
+pub(super) fn require_batch_id(batch: &Value) -> &str {
     batch["batch_id"].as_str().expect("a batch id")
 }
 
 /// Returns the ids of the jobs that were accepted.
-fn member_ids(batch: &Value) -> Vec<String> {
+pub(super) fn member_ids(batch: &Value) -> Vec<String> {
     let lines = batch["lines"].as_array().expect("lines");
     lines.iter().filter_map(|line| line["job_id"].as_str()).map(str::to_owned).collect()
 }
 
-fn get_batch(client: &Client, id: &str) -> Value {
+pub(super) fn get_batch(client: &Client, id: &str) -> Value {
     let answer = client.get(&format!("/v1/batches/{id}"));
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()
 }
 
-fn counts(succeeded: u32, failed: u32, cancelled: u32, refused: u32) -> Value {
+pub(super) fn counts(succeeded: u32, failed: u32, cancelled: u32, refused: u32) -> Value {
     json!({
         "queued": 0, "running": 0, "succeeded": succeeded, "failed": failed,
         "cancelled": cancelled, "gone": 0, "refused": refused,
     })
 }
 
-/// Adds up the histograms of some jobs.
-fn sum_histograms(client: &Client, jobs: &[String]) -> BTreeMap<String, u64> {
-    let mut sum = BTreeMap::new();
-    for job_id in jobs {
-        for (word, count) in client.result(job_id)["word_count"].as_object().expect("words") {
-            *sum.entry(word.clone()).or_default() += count.as_u64().expect("a count");
-        }
-    }
-    sum
-}
-
-fn histogram(result: &Value) -> BTreeMap<String, u64> {
-    let words = result["word_count"].as_object().expect("words").iter();
-    words.map(|(word, count)| (word.clone(), count.as_u64().expect("a count"))).collect()
-}
-
 #[test]
 fn each_line_is_accepted_or_refused_by_itself() {
     let stack = Stack::start();
-    let (site, client) = (Site::start(), stack.client());
+    let site = Site::start();
+    let client = stack.client();
     let url = site.put("/page", Page::new("text/html", "<p>the river</p><p>the mill</p>"));
     let long = (0..9000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
     let body = [
@@ -98,10 +80,8 @@ fn each_line_is_accepted_or_refused_by_itself() {
     assert_eq!(answer.status, 202, "{answer:?}");
     let sent = answer.json();
     assert_fields(&sent, json!({"accepted": 4, "refused": 4}));
-    let refused: Vec<_> = sent["lines"]
-        .as_array()
-        .expect("lines")
-        .iter()
+    let lines = sent["lines"].as_array().expect("lines").iter();
+    let refused: Vec<_> = lines
         .filter(|line| line["job_id"].is_null())
         .map(|line| (line["line"].clone(), line["problem"]["code"].clone()))
         .collect();
@@ -109,44 +89,28 @@ fn each_line_is_accepted_or_refused_by_itself() {
         [(2, "invalid_json"), (3, "invalid_url"), (5, "invalid_request"), (6, "invalid_option")];
     assert_eq!(refused, expected.map(|(line, code)| (json!(line), json!(code))), "{sent}");
 
-    let waited = client.get(&format!("/v1/batches/{}?wait=60", require_batch_id(&sent))).json();
-    assert_fields(&waited, json!({"status": "succeeded", "lane": "bulk"}));
+    let batch_id = require_batch_id(&sent);
+    let waited = client.get(&format!("/v1/batches/{batch_id}?wait=60")).json();
+    assert_fields(
+        &waited,
+        json!({"status": "succeeded", "lane": "bulk", "labels": {"book": "2600"}}),
+    );
     assert_eq!(waited["counts"], counts(4, 0, 0, 4), "{waited}");
     assert_eq!(array_length(&waited["attempts"]), 1, "{waited}");
-    assert_eq!(waited["labels"], json!({"book": "2600"}));
     assert_eq!(array_length(&waited["top_words"]), 2, "{waited}");
-    assert_eq!(waited["source"]["kind"], "batch", "{waited}");
-    assert_eq!(waited["source"]["batch"]["refused"], json!([[2, 3], [5, 6]]), "{waited}");
+    let source = json!({"kind": "batch", "batch.refused": [[2, 3], [5, 6]]});
+    assert_fields(&waited["source"], source);
 
     let jobs = member_ids(&sent);
     let first = client.get(&format!("/v1/jobs/{}", jobs[0])).json();
     assert_eq!(first["labels"], json!({"book": "2600", "part": "1"}));
-    assert_fields(&first, json!({"batch": sent["batch_id"], "lane": "bulk"}));
-    assert_eq!(first["links"]["batch"], sent["links"]["self"], "{first}");
+    let link = &sent["links"]["self"];
+    assert_fields(&first, json!({"batch": batch_id, "lane": "bulk", "links.batch": link}));
     assert_ne!(first["trace_id"], waited["trace_id"]);
 
-    let result = client.get(&format!("/v1/batches/{}/result", require_batch_id(&sent))).json();
-    assert_eq!(histogram(&result), sum_histograms(client, &jobs));
-    let totals = jobs.iter().map(|job_id| client.result(job_id));
-    let totals: Vec<Value> = totals.collect();
-    let add = |of: &dyn Fn(&Value) -> &Value| -> u64 {
-        totals.iter().map(|result| of(result).as_u64().expect("a number")).sum()
-    };
-    for name in ["words", "characters", "characters_no_spaces", "overlong_words"] {
-        assert_eq!(result["totals"][name], add(&|result| &result["totals"][name]), "{name}");
-    }
-    assert_eq!(result["totals"]["unique_words"], histogram(&result).len());
-    for rule in ["unicode", "whitespace", "office", "gmx"] {
-        let sums = add(&|result| &result["totals_by_rule"][rule]);
-        assert_eq!(result["totals_by_rule"][rule], sums, "{rule}");
-    }
-    let csv =
-        client.get(&format!("/v1/batches/{}/result?format=csv&top=2", require_batch_id(&sent)));
-    assert_eq!(csv.text, "word,count\r\nthe,4\r\nmill,2\r\n", "{csv:?}");
-    // What is no batch is none, and the batch is a job like others.
+    // A member is not a batch.
     client.get(&format!("/v1/batches/{}", jobs[0])).expect_problem(404, "job_not_found");
     client.get(&format!("/v1/batches/{}/result", jobs[0])).expect_problem(404, "job_not_found");
-    assert_eq!(client.result(require_batch_id(&sent)), result);
 }
 
 #[test]
@@ -220,7 +184,8 @@ fn lines_and_batches_are_bounded() {
 #[test]
 fn a_repeat_under_the_same_key_runs_nothing_twice() {
     let stack = Stack::start();
-    let (site, client) = (Site::start(), stack.client());
+    let site = Site::start();
+    let client = stack.client();
     let url = |n: u32| site.put(&format!("/{n}"), Page::new("text/plain", "two words"));
     let lines: Vec<_> = (0..20).map(|n| json!({"url": url(n)})).collect();
     let key = [("idempotency-key", "monday")];
@@ -255,7 +220,8 @@ fn a_repeat_under_the_same_key_runs_nothing_twice() {
 #[test]
 fn an_interrupted_batch_continues_under_its_key() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     admin.reconfigure("JOBS", |config| config.max_messages = 300);
     let lines: Vec<_> = (0..400).map(|n| json!({"text": format!("job {n}")})).collect();
     let key = [("idempotency-key", "large")];
@@ -285,7 +251,8 @@ fn an_interrupted_batch_continues_under_its_key() {
 #[test]
 fn failed_and_cancelled_members_are_counted_as_such() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "100ms")]);
-    let (site, client) = (Site::start(), stack.client());
+    let site = Site::start();
+    let client = stack.client();
     let gone = site.put("/gone", Page::status("404 Not Found"));
     let busy = site.put("/busy", Page::status("503 Service Unavailable"));
     let slow = site.put("/slow", Page::new("text/plain", "never").after(LIMIT));
@@ -326,7 +293,8 @@ fn failed_and_cancelled_members_are_counted_as_such() {
 fn a_waiting_batch_takes_no_slot_and_shows_its_progress() {
     // Of three slots bulk jobs have two, and one of them is taken for as long as the page takes.
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "3")]);
-    let (site, client) = (Site::start(), stack.client());
+    let site = Site::start();
+    let client = stack.client();
     let slow = site.put("/slow", Page::new("text/plain", "a b").after(Duration::from_secs(4)));
     let mut lines = vec![json!({"text": "a b"}); 3];
     lines.push(json!({"url": slow}));
@@ -354,7 +322,8 @@ fn a_waiting_batch_takes_no_slot_and_shows_its_progress() {
 #[test]
 fn a_cancelled_batch_takes_its_unfinished_members_along() {
     let stack = Stack::start();
-    let (site, client) = (Site::start(), stack.client());
+    let site = Site::start();
+    let client = stack.client();
     let slow = |n: u32| site.put(&format!("/{n}"), Page::new("text/plain", "a").after(LIMIT));
     let mut lines: Vec<_> = (0..30).map(|n| json!({"url": slow(n)})).collect();
     lines.insert(0, json!({"text": "quick"}));
@@ -374,32 +343,6 @@ fn a_cancelled_batch_takes_its_unfinished_members_along() {
     client
         .get(&format!("/v1/batches/{}/result", require_batch_id(&sent)))
         .expect_problem(409, "job_cancelled");
-}
-
-#[test]
-fn a_worker_that_dies_while_it_merges_is_replaced() {
-    let stack = ProxiedStack::start(Proxied::Workers, &[]).with_ack_wait(Duration::from_secs(3));
-    let client = stack.client();
-    // Large results are read by nobody else here.
-    let reads = stack.proxy().add_rule(Rule::lose("$JS.API.DIRECT.GET.OBJ_results"));
-    let mut first = stack.start_proxied_worker(&[]);
-    let long =
-        |from: u32| (from..from + 9000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
-    let sent = submit_batch(client, &[json!({"text": long(0)}), json!({"text": long(5000)})]);
-    wait_for("the sum is begun, and noted", LIMIT, || {
-        let running = get_batch(client, require_batch_id(&sent))["status"] == "running";
-        (running && reads.count() > 0).then_some(())
-    });
-    first.process.kill();
-    let _second = stack.start_direct_worker(&[]);
-    let done = client.wait_until_final(require_batch_id(&sent), LIMIT);
-    assert_fields(&done, json!({"status": "succeeded", "counts": counts(2, 0, 0, 0)}));
-    assert_eq!(array_length(&done["attempts"]), 2, "{done}");
-    assert_eq!(done["attempts"][0]["failure"]["code"], "worker_crashed", "{done}");
-    let totals = &done["totals"];
-    assert_fields(totals, json!({"words": 18_000, "unique_words": 14_000}));
-    let result = client.get(&format!("/v1/batches/{}/result", require_batch_id(&sent))).json();
-    assert_eq!(histogram(&result), sum_histograms(client, &member_ids(&sent)));
 }
 
 #[test]

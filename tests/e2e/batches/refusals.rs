@@ -53,7 +53,8 @@ fn assert_refused(
 fn an_invalid_batch_is_refused_before_any_job_starts() {
     let webhooks = ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef");
     let stack = Stack::with(1, 0, &[("WORDMILL_JSON_SIZE_MAX", "1KiB"), webhooks]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let good = body(&[job(1), job(2)]);
     let post = |query: &str, headers: &[(&str, &str)], body: &str| {
         client.send("POST", &format!("{BATCHES}{query}"), headers, body.as_bytes())
@@ -89,7 +90,8 @@ fn an_invalid_batch_is_refused_before_any_job_starts() {
 #[test]
 fn another_body_under_the_key_of_a_batch_starts_nothing() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let lines: Vec<Value> = (0..20).map(job).collect();
     let first = require_accepted(&send_lines(client, &lines));
     let reused = (422, "idempotency_key_reused");
@@ -133,7 +135,8 @@ fn another_body_under_the_key_of_a_batch_starts_nothing() {
 #[test]
 fn an_expired_batch_starts_nothing_under_its_key() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let first = require_accepted(&send_lines(client, &[job(0)]));
     let path = format!("/v1/jobs/{}", first["batch_id"].as_str().expect("an id"));
     assert_eq!(client.send("POST", &format!("{path}/cancel"), &[], &[]).status, 200);
@@ -144,7 +147,8 @@ fn an_expired_batch_starts_nothing_under_its_key() {
 #[test]
 fn a_repeat_enqueues_a_batch_whose_message_is_missing() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let lines = [job(0), job(1)];
     let first = require_accepted(&send_lines(client, &lines));
     admin.delete_message("JOBS", admin.last_sequence("JOBS"));
@@ -158,7 +162,8 @@ fn a_repeat_enqueues_a_batch_whose_message_is_missing() {
 #[test]
 fn a_body_that_breaks_off_is_answered_with_the_jobs_that_run() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let headers = [NDJSON, ("content-length", "100000")];
     let mut upload = Upload::begin(client, "POST", BATCHES, &headers);
     assert!(upload.send(body(&[job(0), json!({}), job(2)]).as_bytes()));
@@ -177,10 +182,12 @@ fn a_body_that_breaks_off_is_answered_with_the_jobs_that_run() {
 #[test]
 fn of_two_simultaneous_bodies_the_refused_one_names_the_running_jobs() {
     let stack = Stack::with(1, 0, &[]);
-    let (client, admin) = (stack.client(), Admin::connect(&stack.nats));
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
     let lines: Vec<Value> = (0..20).map(job).collect();
     let more = [&lines[..], &[job(20), job(21)]].concat();
-    let (first, rest) = (body(&more[..1]), body(&more[1..]));
+    let first = body(&more[..1]);
+    let rest = body(&more[1..]);
     let length = (first.len() + rest.len()).to_string();
     let headers = [NDJSON, KEY, ("content-length", length.as_str())];
     let mut slow = Upload::begin(client, "POST", BATCHES, &headers);

@@ -34,7 +34,9 @@ fn replay(client: &Client, body: &Value) -> Value {
 #[test]
 fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
     let stack = Stack::start();
-    let (client, admin, site) = (stack.client(), Admin::connect(&stack.nats), Site::start());
+    let client = stack.client();
+    let admin = Admin::connect(&stack.nats);
+    let site = Site::start();
     assert_eq!(list(client, ""), json!({"data": [], "next_cursor": null}));
     let url = site.put("/busy", Page::status("503 Service Unavailable"));
     let mut expected = Vec::new();
@@ -43,8 +45,7 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
         let body = json!({"url": url, "lane": lane, "labels": {"n": n.to_string()}});
         expected.extend(create_dead_letters(&stack, &admin, &[body]));
     }
-    let refused = json!({"url": closed_port()});
-    expected.extend(create_dead_letters(&stack, &admin, &[refused]));
+    expected.extend(create_dead_letters(&stack, &admin, &[json!({"url": closed_port()})]));
     expected.reverse();
     admin.publish("jobs.bulk.public.nonsense", "this is no job");
     admin.wait_until_idle();
@@ -52,7 +53,8 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
     let all = list(client, "");
     assert_eq!(ids(&all)[1..], expected, "{all}");
     assert_eq!(all["next_cursor"], Value::Null, "{all}");
-    let (mut paged, mut cursor) = (Vec::new(), String::new());
+    let mut paged = Vec::new();
+    let mut cursor = String::new();
     loop {
         let page = list(client, &format!("?limit=2{cursor}"));
         paged.extend(ids(&page));
@@ -77,7 +79,8 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
     assert_fields(&letter, json!({"attempts": 3, "source.url": url}));
     // Zeros at the end are left out, so these sort as text only without what follows.
     let time = |value: &Value| value.as_str().map(|text| text.trim_end_matches('Z').to_owned());
-    let (dead_at, finished_at) = (time(&letter["dead_at"]), time(&old["finished_at"]));
+    let dead_at = time(&letter["dead_at"]);
+    let finished_at = time(&old["finished_at"]);
     assert!(dead_at.is_some() && dead_at >= finished_at, "{letter} {old}");
 
     let name = &ids(&all)[0];
@@ -104,8 +107,8 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
 fn far_apart_letters_are_found_and_a_text_is_not_shown() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
-    let (first, last) =
-        ("0198f0c2-0000-7000-8000-000000000001", "0198f0c2-0000-7000-8000-000000000002");
+    let first = "0198f0c2-0000-7000-8000-000000000001";
+    let last = "0198f0c2-0000-7000-8000-000000000002";
     let letter = |id: &str| {
         json!({
             "format": 1, "job_id": id, "owner": "public", "lane": "bulk",
@@ -146,7 +149,8 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();
     let down = Page::status("500 Internal Server Error");
-    let (a, b) = (site.put("/a", down.clone()), site.put("/b", down));
+    let a = site.put("/a", down.clone());
+    let b = site.put("/b", down);
     let body = |url: &str, lane| json!({"url": url, "lane": lane, "labels": {"book": "1"}});
     let mut old = create_dead_letters(&stack, &admin, &[body(&a, "bulk"), body(&b, "interactive")]);
     let client = stack.client();
@@ -158,7 +162,8 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
     let dry = replay(client, &json!({"filter": filter, "dry_run": true}));
     assert_fields(&dry, json!({"dry_run": true}));
     assert_eq!(array_length(&dry["data"]), 1, "{dry}");
-    let (line, job_id) = (&dry["data"][0], dry["data"][0]["job_id"].as_str().expect("an id"));
+    let line = &dry["data"][0];
+    let job_id = line["job_id"].as_str().expect("an id");
     assert_fields(line, json!({"id": old[0], "outcome": "would_replay"}));
     client.get(&format!("/v1/jobs/{job_id}")).expect_problem(404, "job_not_found");
 
@@ -207,8 +212,14 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{job_id}"), &[], b"").status, 204);
     let gone = replay(client, &json!({"ids": [old.remove(0)]}));
     assert_eq!(gone["data"][0]["outcome"], "gone", "{gone}");
-    for bad in [json!({}), json!({"ids": []}), json!({"ids": ["a"], "filter": {}})] {
-        client.post("/v1/dead-letters/replay", &bad).expect_problem(422, "invalid_request");
+}
+
+#[test]
+fn invalid_replays_are_refused() {
+    let stack = Stack::with(1, 0, &[]);
+    let client = stack.client();
+    for body in [json!({}), json!({"ids": []}), json!({"ids": ["a"], "filter": {}})] {
+        client.post("/v1/dead-letters/replay", &body).expect_problem(422, "invalid_request");
     }
 }
 
