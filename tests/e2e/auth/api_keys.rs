@@ -1,4 +1,4 @@
-//! Who may come in, and how much they may ask for.
+//! API keys, and the rate limit and the quota of each.
 
 use std::fs;
 use std::io::{Read, Write};

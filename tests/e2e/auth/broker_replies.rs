@@ -148,7 +148,7 @@ impl Fixture {
         Self { nats, admin, acknowledgement, _directory: directory }
     }
 
-    /// Puts back what [`takes_effect`] has changed.
+    /// Restores the job and the message that [`assert_reply_takes_effect`] has changed.
     fn restore(&self) {
         self.nats.provision(&[]);
         self.admin.assert_answered("admin", "$JS.API.STREAM.DELETE.EVIL", "");

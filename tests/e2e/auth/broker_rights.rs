@@ -6,8 +6,8 @@ pub const JOB: &str = "jobs.interactive.public.0198f0c2-0000-7000-8000-000000000
 /// Its record.
 pub const RECORD: &str = "$KV.job_state.public.0198f0c2-0000-7000-8000-000000000001";
 
-/// What nobody but the administrator may publish.
-pub const NOBODY_PUBLISHES: &[&str] = &[
+/// Subjects that only the administrator may publish to.
+pub const FORBIDDEN_TO_PUBLISH: &[&str] = &[
     "$JS.API.STREAM.CREATE.OTHER",
     "$JS.API.STREAM.UPDATE.JOBS",
     "$JS.API.STREAM.DELETE.JOBS",
@@ -36,8 +36,8 @@ pub const NOBODY_PUBLISHES: &[&str] = &[
     "anything",
 ];
 
-/// What a role may not publish besides.
-pub const PUBLISHES_NOT: &[(&str, &[&str])] = &[
+/// Further subjects that a role may not publish to.
+pub const FORBIDDEN_TO_PUBLISH_BY_ROLE: &[(&str, &[&str])] = &[
     (
         "gateway",
         &[
@@ -126,8 +126,8 @@ pub const PUBLISHES_NOT: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What nobody but the administrator may listen to; nor may anyone listen to another's answers.
-pub const NOBODY_HEARS: &[&str] = &[
+/// Subjects that only the administrator may subscribe to, and the answers to other roles.
+pub const FORBIDDEN_TO_SUBSCRIBE: &[&str] = &[
     ">",
     "jobs.>",
     "dead.>",
@@ -139,8 +139,8 @@ pub const NOBODY_HEARS: &[&str] = &[
     "_INBOX_admin.>",
 ];
 
-/// What must be answered, and not by an error: role, subject, payload.
-pub const ANSWERED: &[(&str, &str, &str)] = &[
+/// Requests that must be answered without an error: role, subject, payload.
+pub const ANSWERED_REQUESTS: &[(&str, &str, &str)] = &[
     ("gateway", "jobs.bulk.public.x", "{}"),
     ("gateway", "$KV.job_state.public.x", "{}"),
     ("gateway", "$JS.API.STREAM.INFO.JOBS", ""),

@@ -19,7 +19,8 @@ use wordmill_tests::stack::{
 use wordmill_tests::{LIMIT, runtime, wait_for};
 
 use crate::auth::broker_rights::{
-    ANSWERED, JOB, NOBODY_HEARS, NOBODY_PUBLISHES, PUBLISHES_NOT, RECORD,
+    ANSWERED_REQUESTS, FORBIDDEN_TO_PUBLISH, FORBIDDEN_TO_PUBLISH_BY_ROLE, FORBIDDEN_TO_SUBSCRIBE,
+    JOB, RECORD,
 };
 
 #[test]
@@ -41,15 +42,15 @@ fn assert_every_role_has_exactly_its_rights(settings: &str) {
     admin.assert_answered("admin", JOB, "{}");
     admin.assert_answered("admin", RECORD, "{}");
 
-    for (role, more) in PUBLISHES_NOT {
+    for (role, more) in FORBIDDEN_TO_PUBLISH_BY_ROLE {
         let session = Session::open(&nats, role);
-        for subject in NOBODY_PUBLISHES.iter().chain(*more) {
+        for subject in FORBIDDEN_TO_PUBLISH.iter().chain(*more) {
             session.assert_publish_refused(role, subject);
         }
-        for subject in NOBODY_HEARS {
+        for subject in FORBIDDEN_TO_SUBSCRIBE {
             session.assert_subscribe_refused(role, subject);
         }
-        for (other, _) in PUBLISHES_NOT.iter().filter(|(other, _)| other != role) {
+        for (other, _) in FORBIDDEN_TO_PUBLISH_BY_ROLE.iter().filter(|(other, _)| other != role) {
             session.assert_subscribe_refused(role, &format!("_INBOX_{other}.>"));
         }
         if *role != "inspector" {
@@ -62,7 +63,7 @@ fn assert_every_role_has_exactly_its_rights(settings: &str) {
     assert_eq!([left("DEAD_JOBS"), left("KV_leases"), left("OBJ_results")], [0, 0, 0]);
     assert_eq!([left("WEBHOOKS"), left("KV_webhook_state")], [0, 0]);
 
-    for (role, subject, payload) in ANSWERED {
+    for (role, subject, payload) in ANSWERED_REQUESTS {
         Session::open(&nats, role).assert_answered(role, subject, payload);
     }
     assert_worker_receives_and_acknowledges(&nats, settings == ACK_SUBJECTS_V2);
@@ -183,7 +184,7 @@ fn an_account_imports_exactly_what_its_user_may_publish() {
 const PROGRAMS: [(&str, &str); 3] =
     [("wordmill-nats", "admin"), ("wordmill-gateway", "gateway"), ("wordmill-worker", "worker")];
 
-/// Each of the three programs ends by itself, not well, and says `sentence`, once.
+/// Asserts that each of the three programs fails at its start and logs `sentence` once.
 fn assert_all_programs_refuse(address: &str, sentence: &str) {
     for (name, role) in PROGRAMS {
         let mut command = service_command(name, role, address, &[]);

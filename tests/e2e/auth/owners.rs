@@ -17,7 +17,7 @@ use wordmill_tests::{LIMIT, repository, wait_for};
 const JSON: (&str, &str) = ("content-type", "application/json");
 /// Stands for a job's id in paths and bodies.
 const ID: &str = "{id}";
-/// An id that nobody has used.
+/// An id that no job has.
 const NEVER: &str = "0198f0c2-0000-7000-8000-000000000000";
 /// Routes that name no job and no owner: health, the numbers of the whole service, and what the
 /// API is.
@@ -114,7 +114,7 @@ fn all_requests() -> Vec<Request> {
     ]
 }
 
-/// Returns an answer without what differs from one request to the next.
+/// Returns an answer without the fields that differ between two requests.
 fn comparable_answer(answer: &Answer, job_id: &str) -> String {
     let mut headers: Vec<(String, String)> = answer.headers.clone();
     // A time may be written with one digit less.
@@ -159,7 +159,7 @@ fn gateway_routes() -> BTreeSet<String> {
     routes
 }
 
-/// What one owner has: a finished job, a dead letter, and a job that runs.
+/// The jobs of one owner: a finished one, a dead letter, and a running one.
 struct OwnedJobs {
     client: Client,
     done: String,
@@ -227,8 +227,8 @@ fn every_route_is_tried_as_another_owner() {
     assert_eq!(gateway_routes(), tried);
 }
 
-/// Asserts that requests about the jobs of `theirs` get the same answers as requests about jobs that
-/// never existed, and nothing of these jobs.
+/// Asserts that requests about the jobs of `theirs` get the same answers as requests about jobs
+/// that never existed, and nothing of these jobs.
 fn assert_answers_show_nothing(client: &Client, theirs: &OwnedJobs, requests: &[Request]) {
     for (number, id) in theirs.all().into_iter().enumerate() {
         // Each job is compared with another id that never was.

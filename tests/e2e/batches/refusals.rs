@@ -180,7 +180,7 @@ fn a_body_that_breaks_off_is_answered_with_the_jobs_that_run() {
 }
 
 #[test]
-fn of_two_simultaneous_bodies_the_refused_one_names_the_running_jobs() {
+fn of_two_bodies_at_once_the_refused_one_names_running_jobs() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);

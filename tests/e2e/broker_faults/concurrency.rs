@@ -1,4 +1,4 @@
-//! Two who take care of the same job at once, each held back at the worst moment.
+//! Two services that handle the same job at once, each held back at the worst moment.
 
 use std::time::Duration;
 

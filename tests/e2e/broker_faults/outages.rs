@@ -1,4 +1,4 @@
-//! The broker goes away, comes back, is full, or does not answer.
+//! A broker that stops, restarts, is full, or does not answer.
 
 use std::time::{Duration, Instant};
 

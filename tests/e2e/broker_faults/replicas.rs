@@ -19,7 +19,7 @@ const BEHIND_MAX: Duration = Duration::from_secs(3);
 const REPLICAS: (&str, &str) = ("WORDMILL_REPLICAS", "3");
 const SWEEPER: [(&str, &str); 3] =
     [REPLICAS, ("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
-/// Whatever can be moved to another server.
+/// Streams and consumers whose leader can be changed.
 const LED: [&str; 4] =
     ["STREAM JOBS", "STREAM KV_job_state", "CONSUMER JOBS.interactive", "CONSUMER JOBS.bulk"];
 

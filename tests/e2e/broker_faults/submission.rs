@@ -103,7 +103,7 @@ fn a_lost_or_unconfirmed_record_declines_no_job() {
 }
 
 #[test]
-fn a_waiting_submission_hears_the_end_although_no_read_is_answered() {
+fn a_waiting_submission_gets_the_end_without_any_read() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
     stack.proxy().add_rule(Rule::lose("$JS.API.DIRECT.GET."));

@@ -1,4 +1,4 @@
-//! `wordmill count`: what goes in, what comes out, and how it ends when something is wrong.
+//! `wordmill count`: inputs, outputs and exit codes.
 
 use std::fs;
 

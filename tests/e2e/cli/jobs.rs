@@ -1,5 +1,5 @@
-//! `wordmill` and jobs that are there already: looking, waiting, results, dead letters; and what a
-//! terminal and other programs around it may do.
+//! `wordmill` and existing jobs: status, waiting, results, dead letters; and its behaviour in
+//! terminals and pipes.
 
 use std::fs;
 use std::time::Duration;

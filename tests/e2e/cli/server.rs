@@ -1,4 +1,4 @@
-//! `wordmill` and its server: missing, unwell, forgetful, limited, with keys, over HTTPS.
+//! `wordmill` and its server: missing, not ready, losing answers, limited, with keys, over HTTPS.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Every bad request has an answer with a stable code.
+//! Every invalid request gets a problem with a stable code.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! The service says what its API is: to programs, and to people.
+//! The description of the API: the OpenAPI document and the reference page.
 
 use serde_json::{Value, json};
 use wordmill_tests::client::Client;

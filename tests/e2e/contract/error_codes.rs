@@ -1,5 +1,5 @@
-//! Every documented error can be provoked: those that no other test provokes are provoked here, and
-//! a look at the sources finds what is missing.
+//! Every documented error code is expected by a test. Codes without another test are provoked here,
+//! and a search of the sources finds missing ones.
 
 use std::collections::BTreeSet;
 use std::fs;

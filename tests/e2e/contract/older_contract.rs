@@ -68,7 +68,7 @@ fn a_page_is_scheduled_and_fetched_when_complete() {
 }
 
 #[test]
-fn an_unreadable_large_result_is_never_sent_as_a_complete_answer() {
+fn an_unreadable_large_result_never_looks_complete() {
     let stack = Stack::start();
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);

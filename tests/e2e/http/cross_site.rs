@@ -1,4 +1,4 @@
-//! A gateway without keys refuses what web pages of other sites send, and nothing else.
+//! A gateway without keys refuses only the requests of other sites' web pages.
 
 use serde_json::json;
 use wordmill_tests::LIMIT;
@@ -120,7 +120,7 @@ fn a_gateway_with_keys_checks_only_the_key() {
 }
 
 #[test]
-fn settings_that_open_a_keyless_gateway_to_all_pages_are_refused() {
+fn settings_that_open_a_keyless_gateway_to_pages_are_refused() {
     for (name, value, reason) in [
         ("WORDMILL_CORS_ORIGINS", "*", "without API keys lets every web page use the gateway"),
         ("WORDMILL_HOSTS", "*", "is not a host name"),

@@ -15,10 +15,10 @@ use wordmill_tests::stack::Stack;
 use wordmill_tests::upload::Upload;
 use wordmill_tests::{LIMIT, pause, wait_for};
 
-/// What the gateways are told, so that nobody has to wait for half a minute.
+/// A setting of the gateways with which time-outs take seconds instead of half a minute.
 const CLIENT_TIMEOUT: (&str, &str) = ("WORDMILL_CLIENT_TIMEOUT", "2s");
 
-/// Reads until the end, whatever the end is.
+/// Reads until the connection ends or fails.
 fn read_rest(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
@@ -247,7 +247,7 @@ fn a_shutdown_closes_idle_connections_and_finishes_requests() {
 
 #[test]
 fn an_endless_batch_is_cut_off_and_its_first_jobs_are_kept() {
-    /// What a batch may have, in pieces of a mebibyte.
+    /// The largest batch, in pieces of a mebibyte.
     const PIECES_MAX: usize = 64;
     let stack = Stack::start();
     let client = stack.client();

@@ -13,7 +13,7 @@ use wordmill_tests::client::{Client, Trust};
 use wordmill_tests::stack::{Gateway, Nats, Worker, service_command, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// What a service says that has no connection to the broker although it wants TLS.
+/// The reason of a service that cannot connect to the broker over TLS.
 const DISTRUST: &str = "one side does not trust the other";
 
 /// A folder with certificates.
@@ -213,7 +213,7 @@ fn nats_with_tls(folder: &Folder, authority: &Authority, more: &[&str]) -> Nats 
     Nats::start_with(folder.path(), arguments.into_iter().map(str::to_owned).collect())
 }
 
-/// Waits until a gateway says why it is not ready, in these words.
+/// Waits until a gateway reports this reason for not being ready.
 fn wait_until_waiting_because(gateway: &Gateway, reason: &str) {
     wait_for(&format!("the gateway says {reason}"), LIMIT, || {
         let answer = gateway.client.get("/readyz");

@@ -1,4 +1,4 @@
-//! Retries through the running system: when, how often, and at whose cost.
+//! Further attempts of a job: their times, their number, and their cost for other jobs.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ fn milliseconds_between(earlier: &Value, later: &Value) -> i64 {
     (milliseconds(later) - milliseconds(earlier)).rem_euclid(24 * 3600 * 1000)
 }
 
-fn wait_until_retry_is_due_later(stack: &Stack, job_id: &str) -> Value {
+fn wait_until_retry_is_scheduled(stack: &Stack, job_id: &str) -> Value {
     wait_for("the job waits for its next attempt", LIMIT, || {
         let job = stack.client().get(&format!("/v1/jobs/{job_id}")).json();
         job["next_attempt_at"].is_string().then_some(job)
@@ -61,7 +61,7 @@ fn a_servers_retry_after_is_honoured_and_clamped() {
             assert!(gap >= least && gap < 1500, "{after:?} is no wish: {gap}, {job}");
             continue;
         }
-        let job = wait_until_retry_is_due_later(&stack, job_id);
+        let job = wait_until_retry_is_scheduled(&stack, job_id);
         assert_eq!(job["status"], "queued", "{job}");
         let wait = milliseconds_between(&job["attempts"][0]["ended_at"], &job["next_attempt_at"]);
         assert!((least..=most).contains(&wait), "{after:?}: {wait}, {job}");

@@ -1,4 +1,4 @@
-//! Cancelled jobs stay cancelled, whatever they were doing.
+//! Cancelled jobs stay cancelled in every state.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ fn cancel(client: &Client, job_id: &str) -> Answer {
     answer
 }
 
-/// Asserts that nothing has changed since a job was cancelled, and that there is no result.
+/// Asserts that a cancelled job has not changed and has no result.
 fn assert_unchanged(client: &Client, job_id: &str, cancelled: &Answer) {
     for now in [client.get(&format!("/v1/jobs/{job_id}")), try_cancel(client, job_id)] {
         assert_eq!(now.status, 200, "{now:?}");

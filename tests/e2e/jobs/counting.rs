@@ -1,4 +1,4 @@
-//! What a count says of its document, what of it is counted, and documents made to do harm.
+//! The description of a counted document, the scope of a count, and hostile documents.
 
 use serde_json::{Value, json};
 use wordmill_tests::LIMIT;
@@ -99,7 +99,7 @@ fn the_article_is_counted_beside_the_page() {
     }
 }
 
-/// A zstd frame of `megabytes` of `a`: blocks that say one byte and how often.
+/// A zstd frame of `megabytes` of `a`: blocks of one byte and a repetition count.
 fn zstd_bomb(megabytes: u32) -> Vec<u8> {
     const BLOCK_BYTES: u32 = 128 << 10;
     // Magic number; no checksum, no size, a window of 8 MiB.

@@ -1,4 +1,4 @@
-//! Dead letters: looked at, replayed, removed; and jobs that kill their workers.
+//! Dead letters: lists, replays, deletion; and jobs that kill their workers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

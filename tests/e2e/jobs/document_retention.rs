@@ -1,4 +1,4 @@
-//! How long documents are kept: no longer than their job needs them, and no shorter.
+//! Retention of documents: exactly as long as their job needs them.
 
 use serde_json::json;
 use wordmill_tests::admin::Admin;

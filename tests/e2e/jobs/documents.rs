@@ -1,5 +1,4 @@
-//! Documents as the body of a request: how they come in, how they are counted, and that nothing of
-//! them stays behind.
+//! Documents as the body of a request: upload, counting, and removal of the stored document.
 
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use wordmill_tests::{LIMIT, wait_for};
 
 pub const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
 const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
-/// Larger than what travels in a message.
+/// Larger than a document that fits into a message.
 const LARGE: usize = 600_000;
 
 /// A text that is too large for a message, of `words` words of which 1000 differ.
@@ -262,7 +261,7 @@ fn a_refused_document_leaves_nothing_behind() {
     });
 }
 
-/// Waits a little; never tells to stop.
+/// Waits a little, and returns that the upload continues.
 fn pause_upload() -> bool {
     wordmill_tests::pause(Duration::from_millis(200));
     true

@@ -18,7 +18,7 @@ fn header<'a>(stream: &'a EventStream, name: &str) -> Option<&'a str> {
     stream.headers.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
 }
 
-/// Returns the next event's id and the job that it tells of.
+/// Returns the id of the next event and its job.
 fn next_job(stream: &mut EventStream) -> (String, Value) {
     match stream.next_job(LIMIT).expect("the stream goes on") {
         Event::Job { id, data } => (id, data),

@@ -1,4 +1,4 @@
-//! Jobs that the client named: however often they are asked for, they are done once.
+//! Jobs with an idempotency key or an id of the client: a repeated request starts no second job.
 
 use std::time::Duration;
 

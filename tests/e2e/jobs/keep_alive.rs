@@ -1,4 +1,4 @@
-//! A job is held only while it advances.
+//! A worker keeps a job only while the job advances.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Whoever waits for a job is told of its changes, and costs the broker no consumer.
+//! Clients that wait for a job get its changes, and take no consumer of the broker.
 
 use std::time::{Duration, Instant};
 

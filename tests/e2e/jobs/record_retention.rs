@@ -1,4 +1,4 @@
-//! What is kept for how long, what is deleted, and that neither is run or denied afterwards.
+//! Deletion and expiry of jobs: a deleted or expired job is not run, and is reported as gone.
 
 use std::time::Duration;
 

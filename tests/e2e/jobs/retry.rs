@@ -1,4 +1,4 @@
-//! A finished job is done again as a new one.
+//! A retry of a final job is a new job.
 
 use serde_json::{Value, json};
 use wordmill_tests::LIMIT;

@@ -1,4 +1,4 @@
-//! Several gateways and workers share the work, and any of them may be stopped at any time.
+//! Several gateways and workers share the work, and each can be stopped at any time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};

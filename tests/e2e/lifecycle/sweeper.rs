@@ -1,4 +1,4 @@
-//! What nobody else cleans up, and what must not be taken for it.
+//! The sweeper: it ends lost jobs and removes objects without an owner, and nothing else.
 //!
 //! Each test loses one more job at its end, on purpose: when the sweeper has failed that one,
 //! everything older was looked at, beyond the grace, and left alone.

@@ -1,4 +1,4 @@
-//! Workers may be told to stop at any time: nothing fails, nothing waits, nothing counts as a try.
+//! Workers can be stopped at any time: no job fails, is delayed or loses an attempt.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What services say in numbers: that it is documented, all of it, and right.
+//! Metrics: every one is documented, and has the right value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +37,7 @@ fn documented_metrics() -> BTreeMap<String, DocumentedMetric> {
     rows
 }
 
-/// Asserts that a service shows what is documented of it, and nothing else.
+/// Asserts that a service has exactly its documented metrics.
 fn assert_documented(
     metrics: &Metrics,
     documented: &BTreeMap<String, DocumentedMetric>,
@@ -56,7 +56,7 @@ fn assert_documented(
     }
 }
 
-/// Waits until a number of a service is what it should be.
+/// Waits until a metric of a service has a value.
 fn wait_for_value(client: &Client, name: &str, labels: &[(&str, &str)], value: f64) {
     let mut last = None;
     let what = format!("{name} {labels:?} is {value}");
@@ -134,7 +134,7 @@ fn every_metric_is_documented_and_right() {
 /// A sample: its name, its labels, its value.
 type Sample<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
 
-/// Asserts what the mixed load came to.
+/// Asserts the metrics after the mixed load.
 fn assert_mixed_load_is_counted(gateway: &Metrics, worker: &Metrics) {
     const INTERACTIVE: (&str, &str) = ("lane", "interactive");
     const BULK: (&str, &str) = ("lane", "bulk");

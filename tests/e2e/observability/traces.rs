@@ -1,4 +1,4 @@
-//! One trace for each job, told by the spans that a collector gets.
+//! One trace for each job, read from the spans that a collector receives.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

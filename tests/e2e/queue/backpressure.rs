@@ -1,4 +1,4 @@
-//! A queue that fills up says so early to bulk jobs, late to interactive ones, and answers polls.
+//! A queue that fills up declines bulk jobs early and interactive jobs late, and answers polls.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Lanes share the workers, and a pull that brings nothing is noticed.
+//! Lanes share the workers, and a pull request without deliveries is noticed.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

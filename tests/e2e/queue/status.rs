@@ -1,4 +1,4 @@
-//! What waits, what is in work, and who works.
+//! The status of the queue: waiting jobs, running jobs, and workers.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! Webhooks as those see them who submit jobs and who are told: what is sent, signed, tried again,
-//! and shown.
+//! Webhooks as clients and receivers see them: contents, signatures, attempts and status.
 
 use std::process::Command;
 
@@ -16,7 +15,7 @@ use wordmill_tests::{LIMIT, wait_for};
 
 /// The main secret.
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
-/// The one that comes after it.
+/// The secret that replaces it.
 const NEW_SECRET: &str = "fedcba9876543210fedcba9876543210";
 /// Settings with which a receiver is tried again soon.
 pub const FAST_RETRIES: [(&str, &str); 2] =
@@ -29,7 +28,8 @@ const LONG_RETRIES: [(&str, &str); 2] =
 const OK: Reply = Reply::Status("204 No Content", "");
 const BUSY: Reply = Reply::Status("503 Service Unavailable", "");
 
-/// Returns what the receivers of an owner verify with, as the operator's command prints it.
+/// Returns the secrets with which an owner's receivers verify, as the operator's command prints
+/// them.
 fn receiver_secrets(owner: &str, main: &str) -> Vec<String> {
     let mut command = Command::new(binary("wordmill-gateway"));
     command.args(["webhook", "secret", "--owner", owner]).env("WORDMILL_WEBHOOK_SECRETS", main);
@@ -38,7 +38,7 @@ fn receiver_secrets(owner: &str, main: &str) -> Vec<String> {
     String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
 }
 
-/// Returns the one of whoever has no key.
+/// Returns the secret for jobs without an API key.
 pub fn public_receiver_secret() -> String {
     receiver_secrets("public", SECRET).remove(0)
 }
@@ -50,7 +50,7 @@ pub fn get_webhook(client: &Client, job_id: &str) -> Value {
     answer.json()["webhook"].clone()
 }
 
-/// Waits until nothing more is done about a webhook, and returns it.
+/// Waits until a webhook is delivered, disabled or given up, and returns it.
 pub fn wait_until_settled(client: &Client, job_id: &str) -> Value {
     wait_for(&format!("the webhook of {job_id} is settled"), LIMIT, || {
         Some(get_webhook(client, job_id)).filter(|webhook| webhook["status"] != "waiting")

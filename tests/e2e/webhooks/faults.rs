@@ -1,4 +1,4 @@
-//! Webhooks while things go wrong: receivers that hang, workers that die, a queue that is full.
+//! Webhooks during faults: hanging receivers, dying workers, a full queue.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn submit_with_webhook(stack: &ProxiedStack, path: &str) -> String {
     stack.client().submit(&json!({"text": "a b", "webhook": hook}))
 }
 
-/// Waits until nothing waits any more, and counts the requests.
+/// Waits until both queues are empty, and returns the number of requests on a path.
 fn count_requests_when_settled(stack: &ProxiedStack, path: &str) -> usize {
     stack.admin.wait_until_idle();
     wait_for("no webhook waits", LIMIT, || {
@@ -79,7 +79,7 @@ fn a_hanging_receiver_delays_neither_counting_nor_others() {
 }
 
 #[test]
-fn a_worker_that_dies_around_the_order_leaves_the_webhook_to_the_next() {
+fn a_webhook_survives_the_worker_that_orders_it() {
     let stack = start();
     for (path, rule) in [
         ("/not-ordered", Rule::lose("webhooks.")),
