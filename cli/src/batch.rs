@@ -65,7 +65,7 @@ pub(crate) async fn submit(
         Ok(answer) => answer.json::<BatchAnswer>()?,
         Err(error) => {
             // If none of them is a job, each says why.
-            if let Error::Answered(problem) = &error {
+            if let Error::Problem(problem) = &error {
                 refuse(session, &mut rows, serde_json::from_value(problem.lines()).ok());
             }
             return Err(error);
@@ -88,7 +88,7 @@ fn refuse(session: &Session, rows: &mut [Row], lines: Option<Vec<Line>>) {
     for line in lines.into_iter().flatten() {
         let row = line.line.checked_sub(1).and_then(|index| rows.get_mut(index));
         if let (Some(row), Some(problem)) = (row, line.problem) {
-            let error = Error::Answered(Box::new(problem));
+            let error = Error::Problem(Box::new(problem));
             session.fail(&row.name, &error);
             row.error = Some(error);
         }

@@ -29,13 +29,13 @@ use crate::request::Request;
 use crate::retry;
 
 /// Longest time to connect.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Longest silence of a server that has something to say, and of a connection that takes nothing.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Largest answer that is held in memory. Results are not: they are passed on as they come.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Connections that are kept for the next request.
-const IDLE_MAX: usize = 32;
+const IDLE_CONNECTIONS_MAX: usize = 32;
 
 /// Where the server is, and as whom it is asked.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Answer {
 
     /// Says what is wrong with it.
     pub(crate) fn unexpected(&self, detail: impl std::fmt::Display) -> Error {
-        Error::Strange { server: self.server.clone(), detail: detail.to_string() }
+        Error::UnexpectedAnswer { server: self.server.clone(), detail: detail.to_string() }
     }
 
     /// Returns the next piece of a streamed body; `None` after the last.
@@ -96,7 +96,7 @@ impl Answer {
             return Ok(None);
         };
         loop {
-            let frame = tokio::time::timeout(SILENCE_MAX, body.frame()).await;
+            let frame = tokio::time::timeout(SILENCE_TIME_MAX, body.frame()).await;
             let frame = frame.map_err(|_| cut("the answer stopped in the middle".to_owned()))?;
             match frame {
                 None => return Ok(None),
@@ -113,11 +113,11 @@ impl Answer {
 
 /// Why one try got no answer.
 #[derive(Debug)]
-enum Silence {
+enum AttemptError {
     /// Another try may do better.
-    Passing(Error),
+    Transient(Error),
     /// None would.
-    Lasting(Error),
+    Permanent(Error),
 }
 
 impl Client {
@@ -129,7 +129,7 @@ impl Client {
         let provider = Arc::new(ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::TooMuch(format!("TLS cannot be set up: {error}")))?;
+            .map_err(|error| Error::LimitExceeded(format!("TLS cannot be set up: {error}")))?;
         // Reading them takes time, and only HTTPS needs them.
         let config = if server.url.scheme() == "https" {
             config.with_native_roots().map_err(Error::file(
@@ -140,7 +140,7 @@ impl Client {
         };
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_MAX));
+        tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
         tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config.with_no_client_auth())
@@ -148,7 +148,7 @@ impl Client {
             .enable_http1()
             .wrap_connector(tcp);
         let mut http = Http::builder(TokioExecutor::new());
-        let http = http.pool_max_idle_per_host(IDLE_MAX).build(connector);
+        let http = http.pool_max_idle_per_host(IDLE_CONNECTIONS_MAX).build(connector);
         Ok(Self { http, server, has_answered: AtomicBool::new(false) })
     }
 
@@ -181,8 +181,8 @@ impl Client {
                     return Ok(answer);
                 }
                 Ok(answer) => return self.check_status(answer),
-                Err(Silence::Lasting(error)) => return Err(error),
-                Err(Silence::Passing(error)) => (None, Err(error)),
+                Err(AttemptError::Permanent(error)) => return Err(error),
+                Err(AttemptError::Transient(error)) => (None, Err(error)),
             };
             let now = Instant::now();
             let left = end.get_or_insert(now + self.server.retry_time).duration_since(now);
@@ -207,23 +207,23 @@ impl Client {
                 if status == 401 && self.server.key.is_none() {
                     problem.add("No key was sent: --key-file or WORDMILL_API_KEY names one.");
                 }
-                Err(Error::Answered(Box::new(problem)))
+                Err(Error::Problem(Box::new(problem)))
             }
         }
     }
 
-    async fn try_once(&self, request: &Request) -> Result<Answer, Silence> {
+    async fn try_once(&self, request: &Request) -> Result<Answer, AttemptError> {
         let unreachable = |detail: String| Error::Unreachable { server: self.name(), detail };
         let attempt = Arc::new(Attempt::default());
-        let built = self.build(request, &attempt).map_err(Silence::Lasting)?;
-        let allowed = SILENCE_MAX + request.waits;
+        let built = self.build(request, &attempt).map_err(AttemptError::Permanent)?;
+        let allowed = SILENCE_TIME_MAX + request.waits;
         let answered = with_idle_timeout(self.http.request(built), &attempt, allowed).await;
         if let Some(error) = attempt.failure() {
-            return Err(Silence::Lasting(error));
+            return Err(AttemptError::Permanent(error));
         }
         let Some(answered) = answered else {
             let detail = format!("nothing was heard for {} s", allowed.as_secs());
-            return Err(Silence::Passing(unreachable(detail)));
+            return Err(AttemptError::Transient(unreachable(detail)));
         };
         let response = match answered {
             Ok(response) => response,
@@ -231,8 +231,8 @@ impl Client {
                 let was_there = !error.is_connect() || self.has_answered.load(Ordering::Relaxed);
                 let error = unreachable(causes(&error));
                 return Err(match was_there {
-                    true => Silence::Passing(error),
-                    false => Silence::Lasting(error),
+                    true => AttemptError::Transient(error),
+                    false => AttemptError::Permanent(error),
                 });
             }
         };
@@ -268,7 +268,7 @@ impl Client {
         &self,
         request: &Request,
         response: Response<Incoming>,
-    ) -> Result<Answer, Silence> {
+    ) -> Result<Answer, AttemptError> {
         let (parts, mut body) = response.into_parts();
         let status = parts.status.as_u16();
         let answer =
@@ -278,11 +278,11 @@ impl Client {
         }
         let cut = |detail: &str| {
             let detail = detail.to_owned();
-            Silence::Passing(Error::Unreachable { server: self.name(), detail })
+            AttemptError::Transient(Error::Unreachable { server: self.name(), detail })
         };
         let mut received = BytesMut::new();
         loop {
-            let frame = tokio::time::timeout(SILENCE_MAX, body.frame()).await;
+            let frame = tokio::time::timeout(SILENCE_TIME_MAX, body.frame()).await;
             match frame.map_err(|_| cut("the answer stopped in the middle"))? {
                 None => return Ok(answer(received.freeze(), None)),
                 Some(Err(_)) => return Err(cut("the answer was cut off")),
@@ -292,7 +292,7 @@ impl Client {
             }
             if received.len() > ANSWER_BYTES_MAX {
                 let detail = "an answer of the server is too large to be held in memory";
-                return Err(Silence::Lasting(Error::TooMuch(detail.to_owned())));
+                return Err(AttemptError::Permanent(Error::LimitExceeded(detail.to_owned())));
             }
         }
     }

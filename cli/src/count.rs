@@ -6,18 +6,18 @@ use crate::arguments::{CountArguments, Format};
 use crate::batch;
 use crate::error::Error;
 use crate::follow;
-use crate::out::Out;
+use crate::out::Output;
 use crate::report;
 use crate::request::Request;
 use crate::row::Row;
 use crate::session::Session;
 use crate::source::{self, Source};
 use crate::submit::Plan;
-use crate::text::counted;
+use crate::text::pluralize;
 use crate::words::{self, MergedHistogram};
 
 /// How many sources are sent at once.
-const SENDING: usize = 8;
+const SUBMISSIONS_IN_FLIGHT_MAX: usize = 8;
 /// Counts.
 ///
 /// # Errors
@@ -34,9 +34,9 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
         Ok::<_, Error>((sources, size_bytes))
     });
     let (sources, size_bytes) =
-        finding.await.map_err(|error| Error::TooMuch(error.to_string()))??;
+        finding.await.map_err(|error| Error::LimitExceeded(error.to_string()))??;
     if sources.left_out > 0 {
-        session.note(&format!("{} left out: no text", counted(sources.left_out, "file")));
+        session.note(&format!("{} left out: no text", pluralize(sources.left_out, "file")));
     }
     let plan = Plan::new(&arguments.options, arguments.explain.is_some(), sources.all.len())?;
     session.progress.begin("sending", sources.all.len(), size_bytes);
@@ -50,19 +50,19 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     }
     let mut rows = submit(session, &plan, sources.all).await?;
     if arguments.no_wait {
-        return report::submitted(out, arguments.print.format, &rows);
+        return report::print_submitted(out, arguments.print.format, &rows);
     }
     session.progress.begin("counting", rows.len(), 0);
     wait(session, &mut rows).await?;
     if arguments.merge {
         let mut merged = merge(session, &mut rows).await?;
         let words = merged.words(report::top(&arguments));
-        return report::merged(out, arguments.print.format, &rows, &merged, &words);
+        return report::print_merged(out, arguments.print.format, &rows, &merged, &words);
     }
     if arguments.explain.is_some() || arguments.top.is_some() {
         fetch_details(session, &arguments, &mut rows).await?;
     }
-    report::rows(out, &arguments, &rows)
+    report::print_rows(out, &arguments, &rows)
 }
 
 /// Counts pages as one batch, which the service adds up.
@@ -71,12 +71,12 @@ async fn count_as_batch(
     arguments: &CountArguments,
     plan: &Plan,
     sources: &[Source],
-    out: Out<'_>,
+    out: Output<'_>,
 ) -> Result<(), Error> {
     let format = arguments.print.format;
     let mut batch = batch::submit(session, plan, sources).await?;
     if arguments.no_wait {
-        return report::batch(out, format, &batch);
+        return report::print_batch(out, format, &batch);
     }
     let fetched = batch.wait(session, format == Format::Json).await?;
     let mut merged = MergedHistogram::default();
@@ -84,7 +84,7 @@ async fn count_as_batch(
         merged.add(&session.client, &fetched.job).await?;
     }
     let words = merged.words(report::top(arguments));
-    report::merged(out, format, &batch.rows, &merged, &words)
+    report::print_merged(out, format, &batch.rows, &merged, &words)
 }
 
 /// Submits everything.
@@ -95,7 +95,7 @@ async fn submit(session: &Session, plan: &Plan, sources: Vec<Source>) -> Result<
             session.progress.step();
             (source, submitted)
         });
-    let mut submitting = submitting.buffered(SENDING);
+    let mut submitting = submitting.buffered(SUBMISSIONS_IN_FLIGHT_MAX);
     let mut rows = Vec::new();
     while let Some((source, submitted)) = submitting.next().await {
         let mut row = Row::new(source.name());

@@ -15,8 +15,8 @@ use crate::jobs::{self, Page, without_fraction};
 use crate::json;
 use crate::request::Request;
 use crate::session::Session;
-use crate::table::{Side, Table};
-use crate::text::{counted, printable, size};
+use crate::table::{Alignment, Table};
+use crate::text::{pluralize, replace_control_chars, size};
 
 /// Most letters that one request replays.
 const REPLAY_MAX: usize = 100;
@@ -67,7 +67,7 @@ pub(crate) async fn run(session: &Session, action: DeadLettersAction) -> Result<
 }
 
 fn read<T: for<'de> Deserialize<'de>>(session: &Session, value: &Value) -> Result<T, Error> {
-    T::deserialize(value).map_err(|error| Error::Strange {
+    T::deserialize(value).map_err(|error| Error::UnexpectedAnswer {
         server: session.client.name(),
         detail: error.to_string(),
     })
@@ -107,7 +107,7 @@ async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<
         Format::Table if letters.is_empty() => {}
         Format::Table => {
             let titles = ["id", "died", "code", "lane", "source"];
-            let columns = titles.map(|title| (title, Side::Left));
+            let columns = titles.map(|title| (title, Alignment::Left));
             let mut table = Table::new(&columns);
             for letter in &letters {
                 let id = letter.id.clone();
@@ -151,7 +151,7 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
             return Err(Error::Usage("one letter is no table; use --format json".to_owned()));
         }
         Format::Table => {
-            let mut table = Table::new(&[("", Side::Left), ("", Side::Left)]);
+            let mut table = Table::new(&[("", Alignment::Left), ("", Alignment::Left)]);
             for (name, value) in [
                 ("dead letter", Some(letter.id.clone())),
                 ("reason", Some(letter.code())),
@@ -167,7 +167,7 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
                 }
             }
             out.text(&table.render())?;
-            let detail = letter.failure.detail.as_deref().map(printable);
+            let detail = letter.failure.detail.as_deref().map(replace_control_chars);
             out.text(&detail.map(|detail| format!("{detail}\n")).unwrap_or_default())?;
         }
     }
@@ -219,7 +219,7 @@ async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Err
     let is_good = |line: &&Line| matches!(line.outcome.as_str(), "replayed" | "would_replay");
     let good = lines.iter().filter(is_good).count();
     let done = if dry_run { "would be done again" } else { "done again" };
-    session.note(&format!("{} of {} {done}", good, counted(lines.len(), "dead letter")));
+    session.note(&format!("{} of {} {done}", good, pluralize(lines.len(), "dead letter")));
     if good < lines.len() {
         session.raise_exit_code(exit::REFUSED);
     }
@@ -236,7 +236,7 @@ fn table(lines: &[Line]) -> String {
         return String::new();
     }
     let titles = ["dead letter", "outcome", "new job", ""];
-    let mut table = Table::new(&titles.map(|title| (title, Side::Left)));
+    let mut table = Table::new(&titles.map(|title| (title, Alignment::Left)));
     for line in lines {
         let why = line.detail.clone().or_else(|| line.code.clone()).unwrap_or_default();
         let job_id = line.job_id.clone().unwrap_or_default();

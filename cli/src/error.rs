@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use crate::exit;
 
 /// What a job that will never have a result is refused with.
-const JOB_ENDED_BADLY: [&str; 2] = ["job_failed", "job_cancelled"];
+const UNSUCCESSFUL_JOB_CODES: [&str; 2] = ["job_failed", "job_cancelled"];
 /// Refusals that do not depend on which source is sent: the next one would get the same.
-const CODES_OF_EVERY_SOURCE: [&str; 5] =
+const SOURCE_INDEPENDENT_CODES: [&str; 5] =
     ["unauthenticated", "invalid_option", "invalid_label", "invalid_query", "route_not_found"];
 
 /// Why something did not work.
@@ -19,7 +19,7 @@ const CODES_OF_EVERY_SOURCE: [&str; 5] =
 pub(crate) enum Error {
     /// The server answered, but not as it was hoped.
     #[error("{0}")]
-    Answered(Box<Problem>),
+    Problem(Box<Problem>),
     /// No answer came.
     #[error("{server} cannot be reached: {detail}")]
     Unreachable {
@@ -30,7 +30,7 @@ pub(crate) enum Error {
     },
     /// The answer is none of this API.
     #[error("{server} does not answer as Wordmill does: {detail}")]
-    Strange {
+    UnexpectedAnswer {
         /// Who answered.
         server: String,
         /// What is strange.
@@ -46,13 +46,13 @@ pub(crate) enum Error {
     },
     /// A limit of this command.
     #[error("{0}")]
-    TooMuch(String),
+    LimitExceeded(String),
     /// The command line contradicts itself or the world.
     #[error("{0}")]
     Usage(String),
     /// Whoever reads our output has gone: there is nobody to tell.
     #[error("nobody reads the output")]
-    NobodyReads,
+    ClosedPipe,
 }
 
 impl Error {
@@ -65,34 +65,36 @@ impl Error {
     /// Returns the exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Answered(problem) if JOB_ENDED_BADLY.contains(&problem.code()) => exit::FAILED,
-            Self::Answered(problem) if problem.status < 500 => exit::REFUSED,
-            Self::Answered(_) | Self::Unreachable { .. } | Self::Strange { .. } => {
+            Self::Problem(problem) if UNSUCCESSFUL_JOB_CODES.contains(&problem.code()) => {
+                exit::FAILED
+            }
+            Self::Problem(problem) if problem.status < 500 => exit::REFUSED,
+            Self::Problem(_) | Self::Unreachable { .. } | Self::UnexpectedAnswer { .. } => {
                 exit::UNAVAILABLE
             }
-            Self::File { .. } | Self::TooMuch(_) => exit::LOCAL,
+            Self::File { .. } | Self::LimitExceeded(_) => exit::LOCAL,
             Self::Usage(_) => exit::USAGE,
-            Self::NobodyReads => exit::OK,
+            Self::ClosedPipe => exit::OK,
         }
     }
 
     /// Returns a stable code: the service's own, or one for what went wrong here.
     pub(crate) fn code(&self) -> &str {
         match self {
-            Self::Answered(problem) => problem.code(),
+            Self::Problem(problem) => problem.code(),
             Self::Unreachable { .. } => "unreachable",
-            Self::Strange { .. } => "strange_answer",
+            Self::UnexpectedAnswer { .. } => "strange_answer",
             Self::File { .. } => "unreadable",
-            Self::TooMuch(_) => "too_much",
+            Self::LimitExceeded(_) => "too_much",
             Self::Usage(_) => "usage",
-            Self::NobodyReads => "nobody_reads",
+            Self::ClosedPipe => "nobody_reads",
         }
     }
 
     /// Returns the error for programs.
     pub(crate) fn to_json(&self) -> Value {
         let code = self.code();
-        if let Self::Answered(problem) = self {
+        if let Self::Problem(problem) = self {
             let Problem { status, detail, trace_id, .. } = &**problem;
             return json!({"code": code, "detail": detail, "status": status, "trace_id": trace_id});
         }
@@ -102,14 +104,14 @@ impl Error {
     /// Tells whether every further source would meet the same.
     pub(crate) fn affects_every_source(&self) -> bool {
         match self {
-            Self::Answered(problem) => {
-                problem.status >= 500 || CODES_OF_EVERY_SOURCE.contains(&problem.code())
+            Self::Problem(problem) => {
+                problem.status >= 500 || SOURCE_INDEPENDENT_CODES.contains(&problem.code())
             }
             Self::Unreachable { .. }
-            | Self::Strange { .. }
+            | Self::UnexpectedAnswer { .. }
             | Self::Usage(_)
-            | Self::NobodyReads => true,
-            Self::File { .. } | Self::TooMuch(_) => false,
+            | Self::ClosedPipe => true,
+            Self::File { .. } | Self::LimitExceeded(_) => false,
         }
     }
 }
@@ -179,7 +181,7 @@ mod tests {
     use super::*;
 
     fn answered(status: u16, body: &str) -> Error {
-        Error::Answered(Box::new(Problem::read(status, body.as_bytes())))
+        Error::Problem(Box::new(Problem::read(status, body.as_bytes())))
     }
 
     #[test]
@@ -217,11 +219,11 @@ mod tests {
             (coded(503, "queue_full"), 3, true),
             (answered(301, ""), 4, false),
             (Error::Unreachable { server: server(), detail: String::new() }, 3, true),
-            (Error::Strange { server: server(), detail: String::new() }, 3, true),
+            (Error::UnexpectedAnswer { server: server(), detail: String::new() }, 3, true),
             (Error::File { what: String::new(), source: io() }, 5, false),
-            (Error::TooMuch(String::new()), 5, false),
+            (Error::LimitExceeded(String::new()), 5, false),
             (Error::Usage(String::new()), 2, true),
-            (Error::NobodyReads, 0, true),
+            (Error::ClosedPipe, 0, true),
         ] {
             assert_eq!(
                 (error.exit_code(), error.affects_every_source()),

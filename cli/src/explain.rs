@@ -9,11 +9,11 @@ use crate::error::Error;
 use crate::json;
 use crate::request::Request;
 use crate::session::Session;
-use crate::table::{Side, Table};
-use crate::text::{number, printable, size};
+use crate::table::{Alignment, Table};
+use crate::text::{number, replace_control_chars, size};
 
 /// Tokens in a table.
-const TOKENS: usize = 20;
+const TABLE_TOKENS: usize = 20;
 /// How much of a sample is shown on each side, in characters.
 const CONTEXT_CHARS: usize = 16;
 
@@ -65,22 +65,28 @@ pub(crate) async fn run(session: &Session, arguments: ExplainArguments) -> Resul
 /// Returns an explanation for people.
 pub(crate) fn table(explanation: &Value) -> String {
     let Ok(read) = Explanation::deserialize(explanation) else {
-        return format!("{}\n", printable(&explanation.to_string()));
+        return format!("{}\n", replace_control_chars(&explanation.to_string()));
     };
     let [left, right] = read.rules.as_slice() else {
-        return format!("{}\n", printable(&explanation.to_string()));
+        return format!("{}\n", replace_control_chars(&explanation.to_string()));
     };
     let total = |rule: &String| number(read.totals.get(rule).copied().unwrap_or_default());
-    let mut text =
-        format!("{} {}, {} {}\n", printable(left), total(left), printable(right), total(right));
+    let mut text = format!(
+        "{} {}, {} {}\n",
+        replace_control_chars(left),
+        total(left),
+        replace_control_chars(right),
+        total(right)
+    );
     if read.tokens.is_empty() {
         text += "They count the same.\n";
     }
     let titles = [left.as_str(), right, "times", "why", "what"];
-    let sides = [Side::Right, Side::Right, Side::Right, Side::Left, Side::Left];
-    let columns: Vec<(&str, Side)> = titles.into_iter().zip(sides).collect();
+    let sides =
+        [Alignment::Right, Alignment::Right, Alignment::Right, Alignment::Left, Alignment::Left];
+    let columns: Vec<(&str, Alignment)> = titles.into_iter().zip(sides).collect();
     let mut table = Table::new(&columns);
-    for token in read.tokens.iter().take(TOKENS) {
+    for token in read.tokens.iter().take(TABLE_TOKENS) {
         let words = |rule: &String| {
             let words = token.words.get(rule).copied().unwrap_or_default();
             let text = format!("{words:.2}");
@@ -103,11 +109,12 @@ pub(crate) fn table(explanation: &Value) -> String {
     if !read.tokens.is_empty() {
         text += &table.render();
     }
-    if read.tokens.len() > TOKENS {
-        text += &format!("and {} more; --format json has all\n", read.tokens.len() - TOKENS);
+    if read.tokens.len() > TABLE_TOKENS {
+        text += &format!("and {} more; --format json has all\n", read.tokens.len() - TABLE_TOKENS);
     }
     for (kind, bytes) in &read.dropped_bytes {
-        text += &format!("left out of the page: {}, {}\n", printable(kind), size(*bytes));
+        text +=
+            &format!("left out of the page: {}, {}\n", replace_control_chars(kind), size(*bytes));
     }
     text
 }

@@ -16,12 +16,12 @@ use crate::exit;
 use crate::follow;
 use crate::job::{FetchedJob, Job};
 use crate::json;
-use crate::out::Out;
+use crate::out::Output;
 use crate::report;
 use crate::request::Request;
 use crate::session::Session;
-use crate::table::{Side, Table};
-use crate::text::{number, printable, size};
+use crate::table::{Alignment, Table};
+use crate::text::{number, replace_control_chars, size};
 use crate::words::CountedWords;
 
 /// How many jobs are asked about at once.
@@ -163,7 +163,7 @@ pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Res
         Format::Json | Format::Table => "json",
     };
     let is_table = arguments.print.format == Format::Table;
-    if let Some(top) = arguments.top.or_else(|| is_table.then_some(report::WORDS)) {
+    if let Some(top) = arguments.top.or_else(|| is_table.then_some(report::TABLE_WORDS)) {
         request = request.query("top", top.to_string());
     }
     request = request.query("format", format);
@@ -172,7 +172,7 @@ pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Res
         let by_rule = counted.totals_by_rule.unwrap_or_default();
         let totals = counted.totals.unwrap_or_default();
         out.text(&report::totals_text(&totals, &by_rule, counted.rule.as_ref()))?;
-        out.text(&report::listed(&counted.word_count))?;
+        out.text(&report::format_words(&counted.word_count))?;
         return out.finish();
     }
     // As the service writes it, piece by piece.
@@ -199,7 +199,7 @@ pub(crate) async fn list(session: &Session, arguments: ListArguments) -> Result<
     let data = pages(session, "jobs", &request, arguments.limit).await?;
     let PrintArguments { format, .. } = arguments.print;
     let jobs: Result<Vec<FetchedJob>, _> = data.into_iter().map(FetchedJob::read).collect();
-    let jobs = jobs.map_err(|error| Error::Strange {
+    let jobs = jobs.map_err(|error| Error::UnexpectedAnswer {
         server: session.client.name(),
         detail: error.to_string(),
     })?;
@@ -243,7 +243,7 @@ pub(crate) async fn pages(
 }
 
 /// Prints jobs: one in all detail, several one a line.
-fn print(mut out: Out<'_>, format: Format, jobs: &[FetchedJob]) -> Result<(), Error> {
+fn print(mut out: Output<'_>, format: Format, jobs: &[FetchedJob]) -> Result<(), Error> {
     match (format, jobs) {
         (Format::Table, [one]) => out.text(&details(&one.job))?,
         (Format::Table, _) => return print_table(out, jobs),
@@ -269,13 +269,13 @@ fn print(mut out: Out<'_>, format: Format, jobs: &[FetchedJob]) -> Result<(), Er
     out.finish()
 }
 
-fn print_table(mut out: Out<'_>, jobs: &[FetchedJob]) -> Result<(), Error> {
+fn print_table(mut out: Output<'_>, jobs: &[FetchedJob]) -> Result<(), Error> {
     let mut table = Table::new(&[
-        ("job", Side::Left),
-        ("status", Side::Left),
-        ("created", Side::Left),
-        ("words", Side::Right),
-        ("source", Side::Left),
+        ("job", Alignment::Left),
+        ("status", Alignment::Left),
+        ("created", Alignment::Left),
+        ("words", Alignment::Right),
+        ("source", Alignment::Left),
     ]);
     for job in jobs.iter().map(|job| &job.job) {
         let failure = job.failure.as_ref().map(|failure| failure.code.clone());
@@ -304,7 +304,7 @@ pub(crate) fn without_fraction(time: &str) -> String {
 
 /// Returns everything that a person wants to know about one job.
 fn details(job: &Job) -> String {
-    let mut table = Table::new(&[("", Side::Left), ("", Side::Left)]);
+    let mut table = Table::new(&[("", Alignment::Left), ("", Alignment::Left)]);
     let mut fact = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             table.row([name.to_owned(), value]);
@@ -347,8 +347,8 @@ fn details(job: &Job) -> String {
     let mut text = table.render();
     // Whole, because a sentence that is cut helps nobody, and neither does half of an address.
     if let Some(failure) = failure {
-        text += &format!("{}\n", printable(&failure.detail));
+        text += &format!("{}\n", replace_control_chars(&failure.detail));
     }
-    text += &link.map(|link| format!("{}\n", printable(link))).unwrap_or_default();
+    text += &link.map(|link| format!("{}\n", replace_control_chars(link))).unwrap_or_default();
     text
 }

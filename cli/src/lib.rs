@@ -42,7 +42,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::{Action, Arguments};
 use crate::error::Error;
-use crate::out::Out;
+use crate::out::Output;
 use crate::progress::Progress;
 use crate::session::{Session, print_error};
 
@@ -82,7 +82,7 @@ async fn run(arguments: Arguments) -> u8 {
         biased;
         stopped = wait_for_signal() => stopped,
         () = wait_for_timeout(timeout) => Ending::Stopped("time is up (--timeout)", exit::TIME_UP),
-        done = session.progress.during(run_action(&session, arguments.action)) => Ending::Done(done),
+        done = session.progress.show_during(run_action(&session, arguments.action)) => Ending::Done(done),
     };
     session.progress.clear();
     let code = match ended {
@@ -119,7 +119,7 @@ async fn run_action(session: &Session, action: Action) -> Result<(), Error> {
 fn exit_code_of(done: Result<(), Error>) -> u8 {
     match done {
         Ok(()) => exit::OK,
-        Err(Error::NobodyReads) => Error::NobodyReads.exit_code(),
+        Err(Error::ClosedPipe) => Error::ClosedPipe.exit_code(),
         Err(error) => {
             print_error(&error.to_string());
             error.exit_code()
@@ -151,7 +151,7 @@ fn completions(shell: Shell) -> Result<(), Error> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "wordmill", &mut script);
     let progress = Progress::new(true);
-    let mut out = Out::open(&progress, None)?;
+    let mut out = Output::open(&progress, None)?;
     out.bytes(&script)?;
     out.finish()
 }

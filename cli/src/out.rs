@@ -13,7 +13,7 @@ use crate::text::is_control;
 
 /// Where results go. Once there are some, no progress is shown any more.
 #[derive(Debug)]
-pub(crate) struct Out<'a> {
+pub(crate) struct Output<'a> {
     progress: &'a Progress,
     destination: Destination,
     /// The beginning of a character whose end has not come yet.
@@ -32,7 +32,7 @@ enum Destination {
     Device(BufWriter<File>, PathBuf),
 }
 
-impl<'a> Out<'a> {
+impl<'a> Output<'a> {
     /// Opens a file, or standard output if none is named.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl<'a> Out<'a> {
 
     fn failed(&self, error: io::Error) -> Error {
         match &self.destination {
-            _ if error.kind() == io::ErrorKind::BrokenPipe => Error::NobodyReads,
+            _ if error.kind() == io::ErrorKind::BrokenPipe => Error::ClosedPipe,
             Destination::Terminal(_) | Destination::Pipe(_) => {
                 Error::file("cannot write to standard output")(error)
             }
@@ -164,21 +164,21 @@ mod tests {
         let progress = Progress::new(true);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.csv");
-        let mut out = Out::open(&progress, Some(&path)).unwrap();
+        let mut out = Output::open(&progress, Some(&path)).unwrap();
         out.text("half").unwrap();
         drop(out);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         std::fs::write(&path, "old").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        let mut out = Out::open(&progress, Some(&path)).unwrap();
+        let mut out = Output::open(&progress, Some(&path)).unwrap();
         out.text("a\u{1b}").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
         out.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\u{1b}");
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
-        let mut out = Out::open(&progress, Some(Path::new("/dev/null"))).unwrap();
+        let mut out = Output::open(&progress, Some(Path::new("/dev/null"))).unwrap();
         out.text("a").unwrap();
         out.finish().unwrap();
-        assert!(Out::open(&progress, Some(&path.join("below"))).is_err());
+        assert!(Output::open(&progress, Some(&path.join("below"))).is_err());
     }
 }

@@ -11,9 +11,9 @@ use crate::text::{cut, number, size};
 /// How often the line is drawn.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// How long the bar is, in characters.
-const BAR: u64 = 24;
+const BAR_CHARS: u64 = 24;
 /// How wide a terminal is that does not say it.
-const WIDTH: u16 = 80;
+const TERMINAL_COLUMNS_DEFAULT: u16 = 80;
 /// Back to the beginning of the line, which becomes empty.
 const CLEAR: &str = "\r\x1b[K";
 
@@ -66,7 +66,7 @@ impl Progress {
     }
 
     /// Does something, and shows how far it is meanwhile.
-    pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn show_during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
@@ -98,8 +98,9 @@ impl Progress {
         if state.all == 0 {
             return;
         }
-        let columns = rustix::termios::tcgetwinsize(io::stderr()).map_or(WIDTH, |size| size.ws_col);
-        let columns = if columns == 0 { WIDTH } else { columns };
+        let columns = rustix::termios::tcgetwinsize(io::stderr())
+            .map_or(TERMINAL_COLUMNS_DEFAULT, |size| size.ws_col);
+        let columns = if columns == 0 { TERMINAL_COLUMNS_DEFAULT } else { columns };
         let line = state.line(self.sent_bytes.load(Ordering::Relaxed));
         show(&format!("{CLEAR}{}", cut(&line, usize::from(columns).saturating_sub(1))));
         state.is_drawn = true;
@@ -114,8 +115,8 @@ impl State {
             (_, 0) => steps,
             (_, all_bytes) => sent_bytes.min(all_bytes).saturating_mul(1000) / all_bytes,
         };
-        let full = usize::try_from(part * BAR / 1000).unwrap_or(0);
-        let empty = usize::try_from(BAR).unwrap_or(0).saturating_sub(full);
+        let full = usize::try_from(part * BAR_CHARS / 1000).unwrap_or(0);
+        let empty = usize::try_from(BAR_CHARS).unwrap_or(0).saturating_sub(full);
         let bar = format!("{}{}", "#".repeat(full), "-".repeat(empty));
         let mut line = format!("{} [{bar}] {:>3} %", self.activity, part / 10);
         if self.all > 1 {

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::json;
 use crate::request::Request;
 use crate::session::Session;
-use crate::table::{Side, Table};
+use crate::table::{Alignment, Table};
 use crate::text::number;
 
 #[derive(Debug, Deserialize)]
@@ -57,8 +57,8 @@ pub(crate) async fn run(session: &Session, arguments: PrintArguments) -> Result<
 
 fn table(queue: &Queue) -> String {
     let titles = ["jobs", "waiting", "in work", "for retry", "redelivered", "oldest"];
-    let mut columns = vec![("lane", Side::Left)];
-    columns.extend(titles.map(|title| (title, Side::Right)));
+    let mut columns = vec![("lane", Alignment::Left)];
+    columns.extend(titles.map(|title| (title, Alignment::Right)));
     let mut table = Table::new(&columns);
     for (name, lane) in &queue.lanes {
         let oldest = lane.oldest_age_ms.map_or_else(|| "-".to_owned(), age);
@@ -69,7 +69,8 @@ fn table(queue: &Queue) -> String {
     if queue.workers.is_empty() {
         return format!("{lanes}\nNo worker has been seen.\n");
     }
-    let columns = [("worker", Side::Left), ("in work", Side::Right), ("slots", Side::Right)];
+    let columns =
+        [("worker", Alignment::Left), ("in work", Alignment::Right), ("slots", Alignment::Right)];
     let mut table = Table::new(&columns);
     for worker in &queue.workers {
         let in_work = worker.in_work.values().sum();

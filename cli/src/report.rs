@@ -10,32 +10,36 @@ use crate::error::Error;
 use crate::explain;
 use crate::job::{Job, Rule, Totals};
 use crate::json;
-use crate::out::Out;
+use crate::out::Output;
 use crate::row::Row;
-use crate::table::{Side, Table};
-use crate::text::{counted, number, printable};
+use crate::table::{Alignment, Table};
+use crate::text::{number, pluralize, replace_control_chars};
 use crate::words::{self, MergedHistogram, Words};
 
 /// Words in a table, unless it is told otherwise.
-pub(crate) const WORDS: usize = 20;
+pub(crate) const TABLE_WORDS: usize = 20;
 /// The columns of totals.
 const TOTALS: [&str; 3] = ["words", "unique", "characters"];
 
 /// Returns how many words of a merged histogram are printed.
 pub(crate) fn top(arguments: &CountArguments) -> Option<usize> {
     let is_table = arguments.print.format == Format::Table;
-    arguments.top.or_else(|| is_table.then_some(WORDS))
+    arguments.top.or_else(|| is_table.then_some(TABLE_WORDS))
 }
 
 /// Prints the ids of jobs that go on, or what was accepted.
 ///
 /// # Errors
 /// Those of [`Out`].
-pub(crate) fn submitted(mut out: Out<'_>, format: Format, rows: &[Row]) -> Result<(), Error> {
+pub(crate) fn print_submitted(
+    mut out: Output<'_>,
+    format: Format,
+    rows: &[Row],
+) -> Result<(), Error> {
     match format {
         Format::Table => {
             for fetched in rows.iter().filter_map(|row| row.fetched.as_ref()) {
-                out.text(&format!("{}\n", printable(&fetched.job.job_id)))?;
+                out.text(&format!("{}\n", replace_control_chars(&fetched.job.job_id)))?;
             }
         }
         Format::Json => out.text(&json::pretty(&json!({"sources": sources(rows)}))?)?,
@@ -48,8 +52,8 @@ pub(crate) fn submitted(mut out: Out<'_>, format: Format, rows: &[Row]) -> Resul
 ///
 /// # Errors
 /// Those of [`Out`].
-pub(crate) fn batch(mut out: Out<'_>, format: Format, batch: &Batch) -> Result<(), Error> {
-    let id = printable(&batch.batch_id);
+pub(crate) fn print_batch(mut out: Output<'_>, format: Format, batch: &Batch) -> Result<(), Error> {
+    let id = replace_control_chars(&batch.batch_id);
     out.text(&match format {
         Format::Table => format!("{id}\n"),
         Format::Json => {
@@ -64,8 +68,8 @@ pub(crate) fn batch(mut out: Out<'_>, format: Format, batch: &Batch) -> Result<(
 ///
 /// # Errors
 /// Those of [`Out`].
-pub(crate) fn rows(
-    mut out: Out<'_>,
+pub(crate) fn print_rows(
+    mut out: Output<'_>,
     arguments: &CountArguments,
     rows: &[Row],
 ) -> Result<(), Error> {
@@ -86,8 +90,8 @@ pub(crate) fn rows(
 ///
 /// # Errors
 /// Those of [`Out`].
-pub(crate) fn merged(
-    mut out: Out<'_>,
+pub(crate) fn print_merged(
+    mut out: Output<'_>,
     format: Format,
     rows: &[Row],
     merged: &MergedHistogram,
@@ -96,8 +100,8 @@ pub(crate) fn merged(
     match format {
         Format::Table => {
             let facts = totals_text(&merged.totals, &merged.totals_by_rule, merged.rule.as_ref());
-            out.text(&format!("{}\n{facts}", counted(merged.sources, "source")))?;
-            out.text(&listed(words))?;
+            out.text(&format!("{}\n{facts}", pluralize(merged.sources, "source")))?;
+            out.text(&format_words(words))?;
         }
         Format::Json => {
             let head = json!({
@@ -211,7 +215,7 @@ fn csv_rows(rows: &[Row]) -> String {
 /// Returns what became of a source that is no job.
 fn status(row: &Row) -> &'static str {
     match row.error {
-        Some(Error::Answered(_)) => "refused",
+        Some(Error::Problem(_)) => "refused",
         _ => "not_sent",
     }
 }
@@ -230,10 +234,10 @@ fn csv_words(rows: &[Row]) -> String {
 /// any width and direction disturb nothing.
 fn summary(rows: &[Row]) -> String {
     let has_words = rows.iter().any(|row| row.top.is_some());
-    let mut columns = TOTALS.map(|title| (title, Side::Right)).to_vec();
-    columns.push(("source", Side::Left));
+    let mut columns = TOTALS.map(|title| (title, Alignment::Right)).to_vec();
+    columns.push(("source", Alignment::Left));
     if has_words {
-        columns.push(("most frequent", Side::Left));
+        columns.push(("most frequent", Alignment::Left));
     }
     let mut table = Table::new(&columns);
     let mut sum = Totals::default();
@@ -257,7 +261,7 @@ fn summary(rows: &[Row]) -> String {
     table.row([number(sum.words), String::new(), number(sum.characters), total]);
     let mut text = table.render();
     for row in rows.iter().filter(|row| row.explanation.is_some()) {
-        text += &format!("\n{}\n", printable(&row.name));
+        text += &format!("\n{}\n", replace_control_chars(&row.name));
         text += &row.explanation.as_ref().map(explain::table).unwrap_or_default();
     }
     text
@@ -267,9 +271,12 @@ fn summary(rows: &[Row]) -> String {
 fn details(row: &Row, job: &Job) -> String {
     let totals = job.totals.unwrap_or_default();
     let by_rule = job.totals_by_rule.clone().unwrap_or_default();
-    let mut text =
-        format!("{}\n{}", printable(&row.name), totals_text(&totals, &by_rule, job.rule.as_ref()));
-    text += &row.top.as_ref().map(listed).unwrap_or_default();
+    let mut text = format!(
+        "{}\n{}",
+        replace_control_chars(&row.name),
+        totals_text(&totals, &by_rule, job.rule.as_ref())
+    );
+    text += &row.top.as_ref().map(format_words).unwrap_or_default();
     if let Some(explanation) = &row.explanation {
         text += &format!("\n{}", explain::table(explanation));
     }
@@ -282,7 +289,8 @@ pub(crate) fn totals_text(
     by_rule: &std::collections::BTreeMap<String, u64>,
     rule: Option<&Rule>,
 ) -> String {
-    let mut table = Table::new(&[("", Side::Left), ("", Side::Right), ("", Side::Left)]);
+    let mut table =
+        Table::new(&[("", Alignment::Left), ("", Alignment::Right), ("", Alignment::Left)]);
     let by = rule.map(|rule| format!("by the rule {}, version {}", rule.name, rule.version));
     let without = format!("{} without spaces", number(totals.characters_no_spaces));
     table.row(["words".to_owned(), number(totals.words), by.unwrap_or_default()]);
@@ -296,8 +304,8 @@ pub(crate) fn totals_text(
 }
 
 /// Returns words under each other, each after its count.
-pub(crate) fn listed(words: &Words) -> String {
-    let mut table = Table::new(&[("", Side::Right), ("", Side::Left)]);
+pub(crate) fn format_words(words: &Words) -> String {
+    let mut table = Table::new(&[("", Alignment::Right), ("", Alignment::Left)]);
     for (word, count) in &words.0 {
         table.row([number(*count), word.clone()]);
     }

@@ -12,9 +12,9 @@ use crate::arguments::{PrintArguments, ServerArguments};
 use crate::client::{Client, Server};
 use crate::error::Error;
 use crate::exit;
-use crate::out::Out;
+use crate::out::Output;
 use crate::progress::Progress;
-use crate::text::{counted, printable};
+use crate::text::{pluralize, replace_control_chars};
 
 /// Where the key is found if no file is named.
 const KEY_VARIABLE: &str = "WORDMILL_API_KEY";
@@ -59,8 +59,8 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn out(&self, arguments: &PrintArguments) -> Result<Out<'_>, Error> {
-        Out::open(&self.progress, arguments.output.as_deref())
+    pub(crate) fn out(&self, arguments: &PrintArguments) -> Result<Output<'_>, Error> {
+        Output::open(&self.progress, arguments.output.as_deref())
     }
 
     /// Tells something that is no result.
@@ -72,7 +72,7 @@ impl Session {
     /// Tells that something went wrong with one of several things, and remembers it for the end.
     pub(crate) fn fail(&self, name: &str, error: &Error) {
         // An error with a file names it.
-        if matches!(error, Error::File { .. } | Error::TooMuch(_)) {
+        if matches!(error, Error::File { .. } | Error::LimitExceeded(_)) {
             self.note(&error.to_string());
         } else {
             self.note(&format!("{name}: {error}"));
@@ -106,9 +106,10 @@ impl Session {
         if open.is_empty() {
             return;
         }
-        let ids: Vec<String> = open.iter().take(LISTED_IDS_MAX).map(|id| printable(id)).collect();
+        let ids: Vec<String> =
+            open.iter().take(LISTED_IDS_MAX).map(|id| replace_control_chars(id)).collect();
         let goes = if open.len() == 1 { "goes" } else { "go" };
-        let mut text = format!("{} {goes} on; to come back:", counted(open.len(), "job"));
+        let mut text = format!("{} {goes} on; to come back:", pluralize(open.len(), "job"));
         text += &format!("\n  wordmill wait {}", ids.join(" "));
         if open.len() > LISTED_IDS_MAX {
             text += &format!("\n  wordmill list   shows {} more", open.len() - LISTED_IDS_MAX);
@@ -120,7 +121,7 @@ impl Session {
 
 /// Tells what is wrong, in one line.
 pub(crate) fn print_error(text: &str) {
-    print_line(&printable(text));
+    print_line(&replace_control_chars(text));
 }
 
 fn print_line(text: &str) {

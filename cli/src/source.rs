@@ -191,7 +191,7 @@ impl Document {
             .map_err(Error::file(format!("cannot keep what {name} brings")))?;
         if size_bytes > PIPED_BYTES_MAX {
             let detail = format!("{name} brings more than {} GiB", PIPED_BYTES_MAX >> 30);
-            return Err(Error::TooMuch(detail));
+            return Err(Error::LimitExceeded(detail));
         }
         Ok(Self { file: Arc::new(file), size_bytes })
     }

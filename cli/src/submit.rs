@@ -106,7 +106,7 @@ impl Plan {
     async fn form(&self, session: &Session, source: &Source) -> Result<Form, Error> {
         let opened = source.clone();
         let opening = tokio::task::spawn_blocking(move || Document::open(&opened));
-        let document = opening.await.map_err(|error| Error::TooMuch(error.to_string()))??;
+        let document = opening.await.map_err(|error| Error::LimitExceeded(error.to_string()))??;
         let name = source.name();
         let file_name = match source {
             Source::File(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()),

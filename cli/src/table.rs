@@ -1,15 +1,15 @@
 //! Tables for people: columns by what characters take on a terminal.
 
-use crate::text::{cut, printable, width};
+use crate::text::{cut, replace_control_chars, width};
 
 /// Most columns of one cell.
-const CELL_MAX: usize = 72;
+const CELL_COLUMNS_MAX: usize = 72;
 /// Between two columns of a table.
 const GAP: &str = "  ";
 
 /// On which side of its column something stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum Alignment {
     Left,
     Right,
 }
@@ -17,20 +17,25 @@ pub(crate) enum Side {
 /// Rows under titles. What comes from outside is made plain here.
 #[derive(Debug)]
 pub(crate) struct Table {
-    columns: Vec<(String, Side)>,
+    columns: Vec<(String, Alignment)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// Returns a table without rows.
-    pub(crate) fn new(columns: &[(&str, Side)]) -> Self {
+    pub(crate) fn new(columns: &[(&str, Alignment)]) -> Self {
         let columns = columns.iter().map(|(title, side)| ((*title).to_owned(), *side)).collect();
         Self { columns, rows: Vec::new() }
     }
 
     /// Adds a row, as many cells as there are columns.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().map(|cell| cut(&printable(&cell), CELL_MAX)).collect());
+        self.rows.push(
+            cells
+                .into_iter()
+                .map(|cell| cut(&replace_control_chars(&cell), CELL_COLUMNS_MAX))
+                .collect(),
+        );
     }
 
     /// Writes the table. Without rows there is nothing to write.
@@ -50,8 +55,8 @@ impl Table {
             for ((cell, (_, side)), most) in line.iter().zip(&self.columns).zip(&widths) {
                 let padding = " ".repeat(most.saturating_sub(width(cell)));
                 match side {
-                    Side::Left => written += &format!("{cell}{padding}{GAP}"),
-                    Side::Right => written += &format!("{padding}{cell}{GAP}"),
+                    Alignment::Left => written += &format!("{cell}{padding}{GAP}"),
+                    Alignment::Right => written += &format!("{padding}{cell}{GAP}"),
                 }
             }
             text += written.trim_end();
@@ -67,8 +72,11 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_characters() {
-        let mut table =
-            Table::new(&[("words", Side::Right), ("source", Side::Left), ("", Side::Left)]);
+        let mut table = Table::new(&[
+            ("words", Alignment::Right),
+            ("source", Alignment::Left),
+            ("", Alignment::Left),
+        ]);
         table.row(["7".into(), "図書館.txt".into(), "a".into()]);
         table.row(["1,000".into(), "e\u{301}.txt".into(), "b".into()]);
         table.row(["-".into(), "\u{1b}[2J\nx".into(), String::new()]);
@@ -78,17 +86,17 @@ mod tests {
 
     #[test]
     fn tables_without_titles_are_rows_alone() {
-        let mut table = Table::new(&[("", Side::Left), ("", Side::Right)]);
+        let mut table = Table::new(&[("", Alignment::Left), ("", Alignment::Right)]);
         table.row(["a".into(), "1".into()]);
         table.row(["bb".into(), "10".into()]);
         assert_eq!(table.render(), "a    1\nbb  10\n");
-        assert_eq!(Table::new(&[("", Side::Left)]).render(), "");
+        assert_eq!(Table::new(&[("", Alignment::Left)]).render(), "");
     }
 
     #[test]
     fn a_cell_has_a_bound() {
-        let mut table = Table::new(&[("", Side::Left)]);
+        let mut table = Table::new(&[("", Alignment::Left)]);
         table.row(["x".repeat(10_000)]);
-        assert_eq!(width(table.render().trim_end()), CELL_MAX);
+        assert_eq!(width(table.render().trim_end()), CELL_COLUMNS_MAX);
     }
 }

@@ -11,7 +11,7 @@ const ELLIPSIS: char = '…';
 
 /// Returns a text in one line, without what a terminal would obey: control characters, and those that
 /// turn the direction of what follows. Letters of every direction stay as they are.
-pub(crate) fn printable(text: &str) -> String {
+pub(crate) fn replace_control_chars(text: &str) -> String {
     text.chars().map(|c| if is_control(c) { REPLACEMENT } else { c }).collect()
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn size(bytes: u64) -> String {
 }
 
 /// Returns "1 job", "2 jobs".
-pub(crate) fn counted(count: usize, what: &str) -> String {
+pub(crate) fn pluralize(count: usize, what: &str) -> String {
     let count = u64::try_from(count).unwrap_or(u64::MAX);
     format!("{} {what}{}", number(count), if count == 1 { "" } else { "s" })
 }
@@ -97,7 +97,7 @@ mod tests {
             ("مرحبا\u{200c}", "مرحبا\u{200c}"),
             ("日本語 👩‍👩‍👧", "日本語 👩‍👩‍👧"),
         ] {
-            assert_eq!(printable(text), shown, "{text:?}");
+            assert_eq!(replace_control_chars(text), shown, "{text:?}");
         }
     }
 
@@ -133,7 +133,7 @@ mod tests {
             assert_eq!(size(bytes), text);
         }
         assert_eq!(
-            (counted(1, "job"), counted(1000, "job")),
+            (pluralize(1, "job"), pluralize(1000, "job")),
             ("1 job".into(), "1,000 jobs".into())
         );
     }

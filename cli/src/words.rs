@@ -13,7 +13,7 @@ use crate::job::{Job, Rule, Totals};
 use crate::request::Request;
 
 /// Most different words of merged histograms: about 1 GB.
-const MERGED_MAX: usize = 10_000_000;
+const MERGED_WORDS_MAX: usize = 10_000_000;
 /// Longest line of a histogram, in bytes.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
@@ -50,8 +50,8 @@ pub(crate) struct MergedHistogram {
 
 impl<'de> Deserialize<'de> for Words {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
+        struct WordsVisitor;
+        impl<'de> Visitor<'de> for WordsVisitor {
             type Value = Words;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,7 +66,7 @@ impl<'de> Deserialize<'de> for Words {
                 Ok(Words(words))
             }
         }
-        deserializer.deserialize_map(InOrder)
+        deserializer.deserialize_map(WordsVisitor)
     }
 }
 
@@ -123,9 +123,9 @@ impl MergedHistogram {
     fn put(&mut self, word: String, count: u64) -> Result<(), Error> {
         let counted = self.words.entry(word).or_default();
         *counted = counted.saturating_add(count);
-        if self.words.len() > MERGED_MAX {
-            let detail = format!("together these are more than {MERGED_MAX} different words");
-            return Err(Error::TooMuch(detail));
+        if self.words.len() > MERGED_WORDS_MAX {
+            let detail = format!("together these are more than {MERGED_WORDS_MAX} different words");
+            return Err(Error::LimitExceeded(detail));
         }
         Ok(())
     }

@@ -267,14 +267,14 @@ impl Job {
                 self.progress = Some(progress);
             }
             // Looking at the members is no attempt: it may happen as often as it takes.
-            (Queued, Event::Surveyed { members, next_look_at }) => {
+            (Queued, Event::MembersChecked { members, next_look_at }) => {
                 self.members = Some(members);
                 self.next_attempt_at = Some(next_look_at);
             }
             // A result is a result, even if the job was given to somebody else meanwhile.
             (Queued | Running, Event::Counted { run, count }) => {
                 self.close_counted(run, now);
-                self.show(*count);
+                self.set_result(*count);
                 self.finish(Succeeded, now);
             }
             (Running, Event::AttemptFailed { run, failure, next_attempt_at })
@@ -290,15 +290,17 @@ impl Job {
                 self.progress = None;
                 self.status = Queued;
             }
-            (Running, Event::GaveUp { run, failure, dead_lettered }) if self.is_running(run) => {
+            (Running, Event::FailedForGood { run, failure, dead_lettered })
+                if self.is_running(run) =>
+            {
                 self.close_attempt(now, Some(failure.clone()));
                 self.fail(failure, dead_lettered, now);
             }
-            (Queued | Running, Event::Abandoned { failure, dead_lettered }) => {
+            (Queued | Running, Event::FailedWithoutRun { failure, dead_lettered }) => {
                 self.close_attempt(now, Some(Failure::worker_crashed()));
                 self.fail(failure, dead_lettered, now);
             }
-            (Queued | Running, Event::Withdrawn) => {
+            (Queued | Running, Event::Cancelled) => {
                 self.close_attempt(now, None);
                 self.finish(Cancelled, now);
             }
@@ -341,7 +343,7 @@ impl Job {
         }
     }
 
-    fn show(&mut self, count: Count) {
+    fn set_result(&mut self, count: Count) {
         self.source = count.source;
         self.totals = Some(count.totals);
         self.totals_by_rule = Some(count.totals_by_rule);

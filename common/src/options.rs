@@ -28,7 +28,7 @@ const LANGUAGE_BYTES_MAX: usize = 35;
 /// How a job is to be counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("if" = is_volume(), "then" = leaves_nothing_out()))]
+#[schemars(extend("if" = volume_rule_schema(), "then" = unfiltered_options_schema()))]
 pub struct Options {
     /// Which definition of a word makes the histogram.
     pub rule: RuleName,
@@ -368,12 +368,12 @@ impl From<Language> for String {
 }
 
 /// Returns the schema of options with which [`Options::contradiction`] has to look at the others.
-fn is_volume() -> Value {
+fn volume_rule_schema() -> Value {
     json!({"required": ["rule"], "properties": {"rule": {"const": RuleName::Gmx}}})
 }
 
 /// Returns the schema of what it lets pass then.
-fn leaves_nothing_out() -> Value {
+fn unfiltered_options_schema() -> Value {
     json!({"properties": {
         "numbers": {"const": Numbers::default()},
         "hyphen": {"const": Hyphen::default()},

@@ -6,27 +6,27 @@ use std::time::Duration;
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Longest wait of the schedule itself, before jitter.
-pub const DELAY_MAX: Duration = Duration::from_secs(10 * 60);
+pub const BACKOFF_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Each wait is this many times the one before.
-const FACTOR: u32 = 4;
+const BACKOFF_FACTOR: u32 = 4;
 
 /// How many attempts a job gets, and how long it waits between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub struct BackoffPolicy {
     /// Attempts in all, the first included. At least 1.
     pub attempts: u32,
     /// Wait after the first failed attempt, before jitter.
     pub base: Duration,
 }
 
-impl Default for Policy {
+impl Default for BackoffPolicy {
     fn default() -> Self {
         Self { attempts: 3, base: Duration::from_secs(2) }
     }
 }
 
-impl Policy {
+impl BackoffPolicy {
     /// Returns how long to wait after attempt number `attempt` (from 1) has failed.
     ///
     /// The wait is `base * 4^(attempt - 1)`, at most [`DELAY_MAX`], spread by ±20 % as `jitter`
@@ -34,7 +34,7 @@ impl Policy {
     #[must_use]
     pub fn delay(&self, attempt: u32, jitter: f64, retry_after: Option<Duration>) -> Duration {
         let steps = attempt.saturating_sub(1);
-        let plain = self.base.saturating_mul(FACTOR.saturating_pow(steps)).min(DELAY_MAX);
+        let plain = self.base.saturating_mul(BACKOFF_FACTOR.saturating_pow(steps)).min(BACKOFF_MAX);
         let spread = plain.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
         let delay =
             retry_after.map_or(spread, |requested| spread.max(requested.min(RETRY_AFTER_MAX)));
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn the_schedule_in_real_values() {
-        let policy = Policy::default();
+        let policy = BackoffPolicy::default();
         let table = [
             (1, 1_600, 2_000, 2_400),
             (2, 6_400, 8_000, 9_600),
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_servers_wish_lengthens_the_wait_within_bounds() {
-        let policy = Policy::default();
+        let policy = BackoffPolicy::default();
         let seconds = |n| Some(Duration::from_secs(n));
         assert_eq!(policy.delay(1, 0.5, seconds(1)), Duration::from_secs(2));
         assert_eq!(policy.delay(1, 0.5, seconds(90)), Duration::from_secs(90));

@@ -19,7 +19,7 @@ pub struct TraceId(u128);
 /// Tells that a text is no trace id or no `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid trace context")]
-pub struct Invalid;
+pub struct InvalidTraceContext;
 
 impl TraceId {
     /// Returns a random trace id.
@@ -50,17 +50,17 @@ impl fmt::Display for TraceId {
 }
 
 impl FromStr for TraceId {
-    type Err = Invalid;
+    type Err = InvalidTraceContext;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        hex(text, 32).filter(|id| *id != 0).map(Self).ok_or(Invalid)
+    fn from_str(text: &str) -> Result<Self, InvalidTraceContext> {
+        hex(text, 32).filter(|id| *id != 0).map(Self).ok_or(InvalidTraceContext)
     }
 }
 
 impl TryFrom<String> for TraceId {
-    type Error = Invalid;
+    type Error = InvalidTraceContext;
 
-    fn try_from(text: String) -> Result<Self, Invalid> {
+    fn try_from(text: String) -> Result<Self, InvalidTraceContext> {
         text.parse()
     }
 }
@@ -93,26 +93,26 @@ impl TraceParent {
 }
 
 impl FromStr for TraceParent {
-    type Err = Invalid;
+    type Err = InvalidTraceContext;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, InvalidTraceContext> {
         let mut parts = text.split('-');
-        let mut next = || parts.next().ok_or(Invalid);
+        let mut next = || parts.next().ok_or(InvalidTraceContext);
         let version = next()?;
         let trace_id = next()?;
         let parent_id = next()?;
         let flags = next()?;
-        let version = hex(version, 2).ok_or(Invalid)?;
+        let version = hex(version, 2).ok_or(InvalidTraceContext)?;
         // Later versions may append fields; version 00 must not, and ff is forbidden.
         if version == 0xff || (version == 0 && parts.next().is_some()) {
-            return Err(Invalid);
+            return Err(InvalidTraceContext);
         }
         let parent_id = hex(parent_id, 16).and_then(|id| u64::try_from(id).ok());
         let flags = hex(flags, 2).and_then(|flags| u8::try_from(flags).ok());
         Ok(Self {
             trace_id: trace_id.parse()?,
-            parent_id: parent_id.filter(|id| *id != 0).ok_or(Invalid)?,
-            flags: flags.ok_or(Invalid)?,
+            parent_id: parent_id.filter(|id| *id != 0).ok_or(InvalidTraceContext)?,
+            flags: flags.ok_or(InvalidTraceContext)?,
         })
     }
 }
@@ -124,9 +124,9 @@ impl fmt::Display for TraceParent {
 }
 
 impl TryFrom<String> for TraceParent {
-    type Error = Invalid;
+    type Error = InvalidTraceContext;
 
-    fn try_from(text: String) -> Result<Self, Invalid> {
+    fn try_from(text: String) -> Result<Self, InvalidTraceContext> {
         text.parse()
     }
 }
@@ -170,7 +170,7 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
             "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
-            assert_eq!(bad.parse::<TraceParent>(), Err(Invalid), "{bad}");
+            assert_eq!(bad.parse::<TraceParent>(), Err(InvalidTraceContext), "{bad}");
         }
     }
 }

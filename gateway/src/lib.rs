@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use wordmill_common::id::JobKey;
 use wordmill_common::job::Job;
-use wordmill_nats::connect::{Broker, Fatal};
+use wordmill_nats::connect::{Broker, ConnectError};
 use wordmill_nats::dead_letters::Archive;
 use wordmill_nats::documents::Documents;
 use wordmill_nats::job_record::RawRecord;
@@ -59,7 +59,7 @@ use crate::read::job_view::JobView;
 use crate::spec::openapi::{Access, Description};
 
 /// How long what cut-off uploads left may take to be removed at a shutdown.
-const CLEAN_UP_MAX: Duration = Duration::from_secs(5);
+const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The streams that have to be there.
 const REQUIRED_STREAMS: [&str; 7] = [
@@ -74,19 +74,19 @@ const REQUIRED_STREAMS: [&str; 7] = [
 
 /// What every handler works with. There are dozens of clones for each connection, so they share it.
 #[derive(Debug, Clone)]
-struct App(Arc<Parts>);
+struct App(Arc<AppState>);
 
 impl Deref for App {
-    type Target = Parts;
+    type Target = AppState;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &AppState {
         &self.0
     }
 }
 
 /// The parts of an [`App`].
 #[derive(Debug)]
-struct Parts {
+struct AppState {
     keys: Keys,
     /// Applies without keys only.
     browser_policy: BrowserPolicy,
@@ -124,7 +124,7 @@ impl App {
     ///
     /// # Errors
     /// [`Corrupt`](wordmill_nats::Error::Corrupt) for what is no record.
-    fn show<'a>(
+    fn view_record<'a>(
         &self,
         record: &'a RawRecord,
         key: &JobKey,
@@ -138,7 +138,7 @@ impl App {
 pub enum Error {
     /// The broker is not one we can work with.
     #[error(transparent)]
-    Broker(#[from] Fatal),
+    Broker(#[from] ConnectError),
     /// Something could not be opened.
     #[error(transparent)]
     Open(#[from] wordmill_nats::Error),
@@ -167,7 +167,7 @@ pub async fn run(
     let queue_status = QueueStatus::new(backpressure.clone());
     let metrics = Metrics::new(&queue_status);
     let access = if keys.table().is_some() { Access::Keyed } else { Access::Open };
-    let app = App(Arc::new(Parts {
+    let app = App(Arc::new(AppState {
         browser_policy: BrowserPolicy::new(config.hosts.clone(), config.cors_origins.clone()),
         description: Description::new(access),
         keys,
@@ -192,7 +192,7 @@ pub async fn run(
     }));
     let needed = Topology::new(&config.topology).part(&REQUIRED_STREAMS);
     let serving = serve_http(listener, app.clone(), &config, tls, shutdown.clone());
-    let drained = drained(&shutdown, config.shutdown_grace);
+    let drained = wait_for_grace(&shutdown, config.shutdown_grace);
     let sweeping = shutdown.child_token();
     let serving = async {
         tokio::select! {
@@ -216,7 +216,7 @@ pub async fn run(
     let (ended, ()) =
         tokio::join!(serving, sweeper::run(&config, &sweeping, &queue_status, &metrics));
     ended?;
-    if tokio::time::timeout(CLEAN_UP_MAX, app.uploads.finish()).await.is_err() {
+    if tokio::time::timeout(CLEAN_UP_TIME_MAX, app.uploads.finish()).await.is_err() {
         warn!("documents that no job has are left to the sweeper");
     }
     broker.finish().await;
@@ -249,7 +249,7 @@ async fn serve_http(
 }
 
 /// Waits until open requests have had their time after the signal to stop.
-async fn drained(shutdown: &CancellationToken, grace: Duration) {
+async fn wait_for_grace(shutdown: &CancellationToken, grace: Duration) {
     shutdown.cancelled().await;
     tokio::time::sleep(grace).await;
 }

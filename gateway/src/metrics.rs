@@ -23,13 +23,13 @@ use crate::queue_status::QueueStatus;
 
 /// What is measured. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Metrics(Arc<Inner>);
+pub(crate) struct Metrics(Arc<MetricsState>);
 
 #[derive(Debug)]
-struct Inner {
+struct MetricsState {
     shared: CommonMetrics,
     requests: Distributions<RequestLabels>,
-    problems: Counters<RefusalLabels>,
+    problems: Counters<ProblemLabels>,
     submissions: Counters<SubmissionLabels>,
     broker_requests: Distributions<BrokerRequestLabels>,
     sweeps: Counters<SweepLabels>,
@@ -49,7 +49,7 @@ struct RequestLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RefusalLabels {
+struct ProblemLabels {
     code: &'static str,
 }
 
@@ -80,7 +80,7 @@ pub(crate) enum Operation {
 
 /// What the sweeper did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sweep {
+pub(crate) enum SweepAction {
     /// Failed a job whose message is gone.
     Lost,
     /// Removed the message of a cancelled job.
@@ -93,7 +93,7 @@ pub(crate) enum Sweep {
     UnfinishedObject,
 }
 
-impl Sweep {
+impl SweepAction {
     fn as_str(self) -> &'static str {
         match self {
             Self::Lost => "lost",
@@ -123,7 +123,9 @@ impl Metrics {
             ANSWER_SECONDS,
         );
         let sweeps = catalogue.counters("wordmill_sweeper_actions", "What the sweeper did");
-        for action in [Sweep::Lost, Sweep::CancelledMessage, Sweep::UnreferencedResult] {
+        for action in
+            [SweepAction::Lost, SweepAction::CancelledMessage, SweepAction::UnreferencedResult]
+        {
             // A line that appears with the first event hides that event from `increase`.
             drop(sweeps.get_or_create(&SweepLabels { action: action.as_str() }));
         }
@@ -143,7 +145,7 @@ impl Metrics {
         );
         catalogue.collect(queue_status.clone());
         let exposition = catalogue.finish();
-        Self(Arc::new(Inner {
+        Self(Arc::new(MetricsState {
             shared,
             requests,
             problems,
@@ -168,7 +170,7 @@ impl Metrics {
         let outcome = match accepted {
             Ok(job) if job.created_at == created_at => "accepted",
             Ok(_) => "repeated",
-            Err(problem) => problem.name(),
+            Err(problem) => problem.code_name(),
         };
         let labels = SubmissionLabels { lane: lane.as_str(), outcome };
         self.0.submissions.get_or_create(&labels).inc();
@@ -199,20 +201,20 @@ impl Metrics {
     }
 
     /// Notes what the sweeper did.
-    pub(crate) fn note_sweep(&self, action: Sweep) {
+    pub(crate) fn note_sweep(&self, action: SweepAction) {
         self.0.sweeps.get_or_create(&SweepLabels { action: action.as_str() }).inc();
     }
 
     /// Notes that the sweeper failed a job whose message is gone.
     pub(crate) fn note_lost(&self, job: &Job) {
         self.0.shared.note_finished(job, None);
-        self.note_sweep(Sweep::Lost);
+        self.note_sweep(SweepAction::Lost);
     }
 }
 
 /// `GET /metrics`.
 pub(crate) async fn get_metrics(State(app): State<App>, headers: HeaderMap) -> Response {
-    let Inner {
+    let MetricsState {
         shared,
         clients_waiting,
         clients_waiting_max,
@@ -251,7 +253,7 @@ pub(crate) async fn observe<F: Future<Output = Response>>(
     let labels = RequestLabels { http_request_method, http_route, http_response_status_code };
     metrics.0.requests.note_time(&labels, start.elapsed(), trace);
     if let Some(problem) = response.extensions().get::<Problem>() {
-        metrics.0.problems.get_or_create(&RefusalLabels { code: problem.name() }).inc();
+        metrics.0.problems.get_or_create(&ProblemLabels { code: problem.code_name() }).inc();
     }
     response
 }

@@ -18,19 +18,19 @@ use wordmill_nats::dead_letters::{Archive, Mark};
 use wordmill_nats::presence;
 use wordmill_nats::queue::LaneLevel;
 use wordmill_nats::webhooks;
-use wordmill_service::metrics::{InLane, encode_gauges};
+use wordmill_service::metrics::{LaneLabel, encode_gauges};
 
 use crate::App;
 use crate::enqueue::backpressure::Backpressure;
 
 /// How often the broker is asked. Nobody looks more often.
-const INTERVAL: Duration = Duration::from_secs(5);
+const READ_INTERVAL: Duration = Duration::from_secs(5);
 /// A reading older than this is not shown.
-const STALE: Duration = Duration::from_secs(15);
+const READING_AGE_MAX: Duration = Duration::from_secs(15);
 /// How many dead letters may be listed each second, on average, in order to count them.
 const LISTED_PER_S_MAX: u64 = 10_000;
 
-type Encoded = Result<(), std::fmt::Error>;
+type EncodeResult = Result<(), std::fmt::Error>;
 
 /// How the queue stands. Clones share it.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub(crate) struct QueueStatus {
 #[derive(Debug, Default)]
 struct QueueReadings {
     queue: Option<Reading>,
-    sweeping: Option<Oldest>,
+    sweeping: Option<OldestJob>,
 }
 
 /// What the broker said.
@@ -60,7 +60,7 @@ struct Reading {
 
 /// The age of the oldest unfinished job that the sweeper knows; zero if there is none.
 #[derive(Debug, Clone, Copy)]
-struct Oldest {
+struct OldestJob {
     at: Instant,
     age: Option<Duration>,
 }
@@ -76,24 +76,24 @@ impl QueueStatus {
 
     /// Notes that this gateway sweeps, and how old the oldest unfinished job is.
     pub(crate) fn note_sweep(&self, age: Option<Duration>) {
-        self.with(|readings| readings.sweeping = Some(Oldest { at: Instant::now(), age }));
+        self.update(|readings| readings.sweeping = Some(OldestJob { at: Instant::now(), age }));
     }
 
     /// Notes that this gateway sweeps no more.
     pub(crate) fn note_no_sweep(&self) {
-        self.with(|readings| readings.sweeping = None);
+        self.update(|readings| readings.sweeping = None);
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut QueueReadings) -> T) -> T {
+    fn update<T>(&self, act: impl FnOnce(&mut QueueReadings) -> T) -> T {
         // Each field is written in one go, so a panic elsewhere leaves nothing half done.
         act(&mut self.readings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn encode_queue(&self, reading: Reading, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+    fn encode_queue(&self, reading: Reading, encoder: &mut DescriptorEncoder<'_>) -> EncodeResult {
         let later = reading.at.elapsed();
         let mut lanes = |name, help, value: &dyn Fn(&LaneLevel) -> f64| {
             let values =
-                reading.lanes.iter().map(|(lane, level)| (InLane::of(*lane), value(level)));
+                reading.lanes.iter().map(|(lane, level)| (LaneLabel::of(*lane), value(level)));
             encode_gauges(encoder, name, help, values)
         };
         lanes("wordmill_queue_depth", "Jobs that are not done", &|level| {
@@ -119,10 +119,10 @@ impl QueueStatus {
                 level.oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64())
             },
         )?;
-        let retries = reading.retries.map(|(lane, count)| (InLane::of(lane), number(count)));
+        let retries = reading.retries.map(|(lane, count)| (LaneLabel::of(lane), number(count)));
         let help = "Jobs in flight that no worker says it runs";
         encode_gauges(encoder, "wordmill_jobs_waiting_for_retry", help, retries)?;
-        let dead = reading.dead_letters.map(|(lane, count)| (InLane::of(lane), number(count)));
+        let dead = reading.dead_letters.map(|(lane, count)| (LaneLabel::of(lane), number(count)));
         encode_gauges(encoder, "wordmill_dead_letters", "Dead letters that are kept", dead)?;
         let waiting = number(reading.webhooks.waiting);
         let help = "Webhooks that are to be delivered, now or at a later attempt";
@@ -138,9 +138,9 @@ impl QueueStatus {
 }
 
 impl Collector for QueueStatus {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
-        let (queue, sweeping) = self.with(|readings| (readings.queue, readings.sweeping));
-        if let Some(reading) = queue.filter(|reading| reading.at.elapsed() < STALE) {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> EncodeResult {
+        let (queue, sweeping) = self.update(|readings| (readings.queue, readings.sweeping));
+        if let Some(reading) = queue.filter(|reading| reading.at.elapsed() < READING_AGE_MAX) {
             self.encode_queue(reading, &mut encoder)?;
         }
         let fill = self.backpressure.fill_ratio().map(|ratio| (NoLabels {}, ratio));
@@ -166,13 +166,13 @@ fn number(count: u64) -> f64 {
 
 /// Asks again and again how the queue stands, for as long as it is polled.
 pub(crate) async fn watch(app: &App, status: &QueueStatus) {
-    let mut ticks = tokio::time::interval(INTERVAL);
+    let mut ticks = tokio::time::interval(READ_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut dead_letters = DeadLetters::default();
     loop {
         ticks.tick().await;
         match read(app, &mut dead_letters).await {
-            Ok(reading) => status.with(|readings| readings.queue = Some(reading)),
+            Ok(reading) => status.update(|readings| readings.queue = Some(reading)),
             // What was read last gets stale by itself.
             Err(error) => debug!(%error, "how the queue stands is not known"),
         }

@@ -103,7 +103,7 @@ pub(crate) fn connection_service(
 /// What is around every handler. It is one layer and not four, because the router clones and boxes
 /// all layers of a route for each request, and within each layer all further in once more.
 async fn answer_request(State(app): State<App>, request: Request, next: Next) -> Response {
-    let handle = |request| unwinding(next.run(request));
+    let handle = |request| catch_panic(next.run(request));
     let admit = |request| caller::admit(&app, request, handle);
     // Inside the trace, so that numbers link to it; outside of panics, so that they count.
     let observe = |request| metrics::observe(&app.metrics, request, admit);
@@ -148,12 +148,15 @@ fn add_security_headers(service: Compressed, config: &Config) -> Service {
 }
 
 /// Answers even if the handler panics.
-async fn unwinding(handling: impl Future<Output = Response>) -> Response {
+async fn catch_panic(handling: impl Future<Output = Response>) -> Response {
     // What it may leave behind is the request's own: nobody looks at it.
-    AssertUnwindSafe(handling).catch_unwind().await.unwrap_or_else(|payload| panicked(&*payload))
+    AssertUnwindSafe(handling)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|payload| panic_response(&*payload))
 }
 
-fn panicked(payload: &(dyn Any + Send)) -> Response {
+fn panic_response(payload: &(dyn Any + Send)) -> Response {
     error!(panic = panic::message(payload), "a request handler panicked");
     Problem::new(Code::Internal, "The service failed while it handled the request.").into_response()
 }

@@ -271,7 +271,7 @@ impl Sweeper {
         let job = stored.job;
         if job.status == Status::Cancelled {
             if self.sweep.remove_cancelled(&key, job.lane).await? {
-                self.metrics.note_sweep(metrics::Sweep::CancelledMessage);
+                self.metrics.note_sweep(metrics::SweepAction::CancelledMessage);
                 info!(job.id = %key.job_id, "the message of a cancelled job was removed");
             }
             return Ok(());
@@ -307,8 +307,8 @@ impl Sweeper {
                 && self.sweep.remove_unreferenced(store, &object).await?
             {
                 self.metrics.note_sweep(match store {
-                    ObjectStore::Documents => metrics::Sweep::UnreferencedDocument,
-                    ObjectStore::Results => metrics::Sweep::UnreferencedResult,
+                    ObjectStore::Documents => metrics::SweepAction::UnreferencedDocument,
+                    ObjectStore::Results => metrics::SweepAction::UnreferencedResult,
                 });
                 let store = store.name();
                 let stream_sequence = object.sequence;
@@ -331,7 +331,7 @@ impl Sweeper {
                 return Ok(());
             }
             if self.sweep.remove_orphan(store, &orphan, now, self.chunk_grace).await? {
-                self.metrics.note_sweep(metrics::Sweep::UnfinishedObject);
+                self.metrics.note_sweep(metrics::SweepAction::UnfinishedObject);
                 info!(store = store.name(), "chunks of an unfinished object were removed");
             }
         }

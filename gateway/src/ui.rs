@@ -21,7 +21,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       trusted-types 'none'";
 /// Browsers ask each time, and are told that nothing has changed: after an update no file of the
 /// last version is met by one of this.
-const CACHING: &str = "no-cache";
+const CACHE_CONTROL_VALUE: &str = "no-cache";
 
 /// One file.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,7 @@ const FILES: [File; 17] = [
 ];
 
 /// Tells whether a path belongs to the page, which everybody may see: it says nothing about jobs.
-pub(crate) fn is_part(path: &str) -> bool {
+pub(crate) fn is_ui_path(path: &str) -> bool {
     path == "/" || path.starts_with(FOLDER)
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 fn serve(file: File, tag: &str, headers: &HeaderMap) -> Response {
     let fields = [
-        (CACHE_CONTROL, CACHING),
+        (CACHE_CONTROL, CACHE_CONTROL_VALUE),
         (ETAG, tag),
         (CONTENT_SECURITY_POLICY, POLICY),
         (REFERRER_POLICY, "no-referrer"),
@@ -123,8 +123,8 @@ mod tests {
             None => "index.html".to_owned(),
         });
         assert_eq!(there, served.collect::<BTreeSet<_>>());
-        assert!(FILES.iter().all(|file| is_part(file.path)));
-        assert!(!is_part("/v1/jobs") && !is_part("/pages"));
+        assert!(FILES.iter().all(|file| is_ui_path(file.path)));
+        assert!(!is_ui_path("/v1/jobs") && !is_ui_path("/pages"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ const ALL: &str = ">";
 
 /// A walk down a stream.
 #[derive(Debug)]
-pub(crate) struct Backwards<'a> {
+pub(crate) struct BackwardScan<'a> {
     broker: &'a Broker,
     stream: &'a JetStream<()>,
     name: &'a str,
@@ -37,7 +37,7 @@ pub(crate) struct Backwards<'a> {
     requests: u32,
 }
 
-impl<'a> Backwards<'a> {
+impl<'a> BackwardScan<'a> {
     /// Begins a walk below `top` that asks for `batch` messages at once, 1 to [`BATCH_MAX`].
     pub(crate) fn new(
         broker: &'a Broker,

@@ -99,7 +99,7 @@ impl Settings {
 
 /// Why a connection is given up for good.
 #[derive(Debug, thiserror::Error)]
-pub enum Fatal {
+pub enum ConnectError {
     /// The settings do not make a connection.
     #[error("cannot connect to {url}: {reason}")]
     Settings {
@@ -148,8 +148,8 @@ impl Broker {
     /// Starts to connect, and keeps trying: a broker that is not there yet is no error.
     ///
     /// # Errors
-    /// [`Fatal::Settings`] if the address makes no sense, or a certificate cannot be used.
-    pub async fn start(settings: &Settings, name: &str) -> Result<Self, Fatal> {
+    /// [`ConnectError::Settings`] if the address makes no sense, or a certificate cannot be used.
+    pub async fn start(settings: &Settings, name: &str) -> Result<Self, ConnectError> {
         let (sender, events) = watch::channel(Connection::default());
         let role = settings.role.as_str();
         let hint = settings.tls.hint(&settings.url);
@@ -169,7 +169,7 @@ impl Broker {
                 note(&sender, event, hint);
                 std::future::ready(())
             });
-        let invalid = |reason| Fatal::Settings { url: settings.url.clone(), reason };
+        let invalid = |reason| ConnectError::Settings { url: settings.url.clone(), reason };
         let options = settings.tls.apply(options).map_err(invalid)?;
         let servers: Vec<&str> = settings.url.split(',').collect();
         let client = options.connect(servers).await.map_err(|error| invalid(error.to_string()))?;
@@ -210,8 +210,8 @@ impl Broker {
     /// Waits until there is a connection.
     ///
     /// # Errors
-    /// [`Fatal::Closed`] if there will be none.
-    pub async fn wait_for_connection(&self) -> Result<(), Fatal> {
+    /// [`ConnectError::Closed`] if there will be none.
+    pub async fn wait_for_connection(&self) -> Result<(), ConnectError> {
         let mut events = self.events.clone();
         while !self.is_connected() {
             self.wait_for_change(&mut events).await?;
@@ -222,14 +222,14 @@ impl Broker {
     /// Checks what the server says of itself.
     ///
     /// # Errors
-    /// [`Fatal::TooOld`] and [`Fatal::NoJetStream`].
-    pub async fn check_server(&self) -> Result<(), Fatal> {
+    /// [`ConnectError::TooOld`] and [`ConnectError::NoJetStream`].
+    pub async fn check_server(&self) -> Result<(), ConnectError> {
         let Some(info) = self.server_info().await else { return Ok(()) };
         if !is_new_enough(&info.version) {
-            return Err(Fatal::TooOld { version: info.version });
+            return Err(ConnectError::TooOld { version: info.version });
         }
         if !info.jetstream {
-            return Err(Fatal::NoJetStream { url: self.url.clone() });
+            return Err(ConnectError::NoJetStream { url: self.url.clone() });
         }
         Ok(())
     }
@@ -266,18 +266,18 @@ impl Broker {
     /// Waits for the next change of the connection.
     ///
     /// # Errors
-    /// [`Fatal::Closed`].
+    /// [`ConnectError::Closed`].
     pub(crate) async fn wait_for_change(
         &self,
         events: &mut watch::Receiver<Connection>,
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), ConnectError> {
         let alive = events.changed().await.is_ok();
         let last = events.borrow().clone();
         if alive && !last.closed {
             return Ok(());
         }
         let reason = last.last_error.unwrap_or_else(|| "no reason was given".to_owned());
-        Err(Fatal::Closed { reason })
+        Err(ConnectError::Closed { reason })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::connect::Broker;
 use crate::delivery::Delivery;
 use crate::{spans, subject};
 
-pub use self::archive::{Archive, Filter, Letter, LetterId, LetterPage, Mark, NoLetterId};
+pub use self::archive::{Archive, Filter, InvalidLetterId, Letter, LetterId, LetterPage, Mark};
 
 /// Header with the failure's code.
 const FAILURE_CODE_HEADER: &str = "Wordmill-Failure-Code";
@@ -54,7 +54,7 @@ impl DeadLetters {
         };
         let mut headers = describe(failure);
         headers.insert(ATTEMPTS_HEADER, job.attempts.len().to_string());
-        let subject = subject::dead(job.lane, &job.key());
+        let subject = subject::dead_letter(job.lane, &job.key());
         self.publish(Some(job), subject, &job.key().to_string(), headers, delivery).await
     }
 
@@ -82,7 +82,7 @@ impl DeadLetters {
         delivery: &Delivery,
     ) -> Result<(), Error> {
         const OPERATION: &str = "keep a dead letter";
-        let (span, context) = spans::publish_dead(job, delivery.traceparent());
+        let (span, context) = spans::begin_dead_letter_span(job, delivery.traceparent());
         if let Some(context) = context {
             spans::inject(&mut headers, &context);
         }

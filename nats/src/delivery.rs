@@ -141,10 +141,14 @@ impl Delivery {
 
     async fn reply(&self, kind: AckKind) -> Result<(), Error> {
         let span = match (&kind, self.source) {
-            (AckKind::Ack, PullSource::Jobs(_)) => spans::settle("ack jobs", "jobs"),
-            (AckKind::Nak(_), PullSource::Jobs(_)) => spans::settle("nak jobs", "jobs"),
-            (AckKind::Ack, PullSource::Webhooks) => spans::settle("ack webhooks", "webhooks"),
-            (AckKind::Nak(_), PullSource::Webhooks) => spans::settle("nak webhooks", "webhooks"),
+            (AckKind::Ack, PullSource::Jobs(_)) => spans::begin_settle_span("ack jobs", "jobs"),
+            (AckKind::Nak(_), PullSource::Jobs(_)) => spans::begin_settle_span("nak jobs", "jobs"),
+            (AckKind::Ack, PullSource::Webhooks) => {
+                spans::begin_settle_span("ack webhooks", "webhooks")
+            }
+            (AckKind::Nak(_), PullSource::Webhooks) => {
+                spans::begin_settle_span("nak webhooks", "webhooks")
+            }
             (AckKind::Progress | AckKind::Next | AckKind::Term, _) => Span::none(),
         };
         let sending = self.acks.send(&self.message, kind, self.source.queue(), self.ack_wait);

@@ -15,18 +15,18 @@ use crate::subject;
 /// They come as plain messages, which may be lost, around a reconnection for example. So whoever
 /// listens reads the record *after* subscribing, and again from time to time.
 #[derive(Debug)]
-pub struct Events {
+pub struct RecordSubscription {
     key: JobKey,
     subscriber: Subscriber,
 }
 
-impl Events {
+impl RecordSubscription {
     /// Subscribes to a record's changes. What is written on the same connection afterwards is
     /// among them.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn of(broker: &Broker, key: &JobKey) -> Result<Self, Error> {
+    pub async fn subscribe(broker: &Broker, key: &JobKey) -> Result<Self, Error> {
         let subscriber = broker.client.subscribe(subject::events(key)).await;
         let subscriber =
             subscriber.map_err(|error| Error::unavailable("subscribe to a record", error))?;

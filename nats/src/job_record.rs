@@ -12,7 +12,7 @@ use crate::headers::OPERATION_HEADER;
 /// Header that repeats the record's status, for readers that fetch headers only.
 pub const STATUS_HEADER: &str = "Wordmill-Status";
 /// What [`STATUS_HEADER`] says on the marker of a job that was never accepted.
-pub(crate) const REFUSED: &str = "refused";
+pub(crate) const REFUSED_STATUS: &str = "refused";
 
 /// A record and the revision that a change of it has to name.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +47,7 @@ impl RawRecord {
     /// Returns a copy that does not hold on to what else came with it from the broker: for whoever
     /// keeps it.
     #[must_use]
-    pub fn detached(&self) -> Self {
+    pub fn detach(&self) -> Self {
         Self { json: Bytes::copy_from_slice(&self.json), ..*self }
     }
 
@@ -154,7 +154,7 @@ impl Lookup<RawRecord> {
 }
 
 /// Returns the headers of a marker that replaces a record.
-pub(crate) fn marker() -> HeaderMap {
+pub(crate) fn tombstone_headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(OPERATION_HEADER, "PURGE");
     headers.insert(header::NATS_ROLLUP, "sub");
@@ -182,7 +182,7 @@ pub(crate) fn raw(
     // A key that expired carries the server's marker, a deleted one the client's.
     if headers.get(OPERATION_HEADER).is_some() || headers.get(header::NATS_MARKER_REASON).is_some()
     {
-        return Ok(if status == Some(REFUSED) { Lookup::NotFound } else { Lookup::Deleted });
+        return Ok(if status == Some(REFUSED_STATUS) { Lookup::NotFound } else { Lookup::Deleted });
     }
     let status = match status.and_then(Status::parse) {
         Some(status) => status,
@@ -276,7 +276,7 @@ mod tests {
         ] {
             assert_eq!(parse_reply(headers, b"").unwrap(), Lookup::Deleted, "{headers:?}");
         }
-        let refused = [(OPERATION_HEADER, "PURGE"), (STATUS_HEADER, REFUSED)];
+        let refused = [(OPERATION_HEADER, "PURGE"), (STATUS_HEADER, REFUSED_STATUS)];
         assert_eq!(parse_reply(&refused, b"").unwrap(), Lookup::NotFound);
     }
 }

@@ -17,7 +17,7 @@ use wordmill_common::id::{JobKey, Owner};
 use wordmill_common::job::Status;
 
 use crate::Error;
-use crate::backward_scan::Backwards;
+use crate::backward_scan::BackwardScan;
 use crate::connect::Broker;
 use crate::job_record::{Lookup, RawRecord, STATUS_HEADER, raw};
 use crate::stream_read::{BATCH_MAX, open};
@@ -84,7 +84,7 @@ impl Listing {
         // Whoever wants all needs hardly more than the page.
         let batch = if *filter == ListFilter::default() { limit.max(BATCH_MIN) } else { BATCH_MAX };
         let stream = (&self.stream, JOB_STATE_STREAM);
-        let mut walk = Backwards::new(&self.broker, stream, bounds, batch);
+        let mut walk = BackwardScan::new(&self.broker, stream, bounds, batch);
 
         let give_up = Instant::now() + TIME_MAX;
         let mut records = Vec::new();

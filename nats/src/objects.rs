@@ -248,10 +248,10 @@ impl Writer {
         let message = PublishMessage::build().headers(headers).payload(description.into());
         let subject = Subject::from(subject::object_meta(self.bucket.name, &self.name));
         let sent = self.bucket.jetstream.send_publish(subject, message).await;
-        sent.map_err(|error| self.failed(&error))?
+        sent.map_err(|error| self.classify_write_error(&error))?
             .await
             .map(drop)
-            .map_err(|error| self.failed(&error))
+            .map_err(|error| self.classify_write_error(&error))
     }
 
     /// Removes what was sent, after it has arrived. It may be repeated.
@@ -281,7 +281,7 @@ impl Writer {
         let subject = Subject::from(subject::object_chunks(self.bucket.name, &self.nuid));
         self.chunks = self.chunks.saturating_add(1);
         let sent = self.bucket.jetstream.publish(subject, chunk).await;
-        self.unconfirmed.push_back(sent.map_err(|error| self.failed(&error))?);
+        self.unconfirmed.push_back(sent.map_err(|error| self.classify_write_error(&error))?);
         Ok(())
     }
 
@@ -290,7 +290,8 @@ impl Writer {
         let Some(oldest) = self.unconfirmed.pop_front() else {
             return Ok(());
         };
-        let stored = oldest.into_future().await.map_err(|error| self.failed(&error))?;
+        let stored =
+            oldest.into_future().await.map_err(|error| self.classify_write_error(&error))?;
         // Chunks are read in the order in which they stand.
         if stored.sequence <= self.last_sequence {
             return Err(Error::unavailable("store an object", "its chunks are out of order"));
@@ -299,7 +300,7 @@ impl Writer {
         Ok(())
     }
 
-    fn failed(&self, error: &PublishError) -> Error {
+    fn classify_write_error(&self, error: &PublishError) -> Error {
         let is_full = refusal(error) == Refusal::Full
             || matches!(
                 api_code(error),

@@ -60,15 +60,15 @@ pub struct Pull {
     /// Which request is open: its answers come to `<inbox>.<request>`.
     request: u64,
     /// How many messages the open request may still bring.
-    open: usize,
+    open_messages: usize,
     /// Whether it stays open while the lane is empty.
-    waits: bool,
+    is_waiting: bool,
     /// What of it came before it was made, for an earlier request that had been given up.
-    late: VecDeque<Delivery>,
+    late_deliveries: VecDeque<Delivery>,
     /// How many messages there were, of whatever kind.
     received: u64,
     /// When the server was last heard of.
-    heard: Instant,
+    last_message_at: Instant,
     /// The connection on which the subscription was made.
     subscribed_on: u64,
     /// The connection on which the request was made: a server knows nothing of earlier ones.
@@ -116,11 +116,11 @@ impl Pull {
             inbox,
             subscribed_on,
             request: 0,
-            open: 0,
-            waits: false,
-            late: VecDeque::new(),
+            open_messages: 0,
+            is_waiting: false,
+            late_deliveries: VecDeque::new(),
             received: 0,
-            heard: Instant::now(),
+            last_message_at: Instant::now(),
             requested_on: subscribed_on,
         })
     }
@@ -137,9 +137,9 @@ impl Pull {
             self.resubscribe().await?;
         }
         self.take_arrived(batch);
-        (self.open, self.waits) = (self.late.len().min(batch), waits);
-        self.heard = Instant::now();
-        let missing = batch - self.open;
+        (self.open_messages, self.is_waiting) = (self.late_deliveries.len().min(batch), waits);
+        self.last_message_at = Instant::now();
+        let missing = batch - self.open_messages;
         if missing == 0 {
             return Ok(());
         }
@@ -153,10 +153,10 @@ impl Pull {
         self.requested_on = self.broker.connection_number();
         self.request = self.request.wrapping_add(1);
         let reply = format!("{}.{}", self.inbox, self.request);
-        let subject = subject::next(self.source.queue().stream(), self.source.consumer());
+        let subject = subject::pull_request(self.source.queue().stream(), self.source.consumer());
         let sent = self.broker.client.publish_with_reply(subject, reply, payload.into()).await;
         sent.map_err(|error| Error::unavailable(OPERATION, error))?;
-        self.open = batch;
+        self.open_messages = batch;
         Ok(())
     }
 
@@ -175,13 +175,13 @@ impl Pull {
 
     /// Takes up to `most` deliveries that are here already.
     fn take_arrived(&mut self, most: usize) {
-        while self.late.len() < most
+        while self.late_deliveries.len() < most
             && let Some(Some(message)) = self.subscriber.next().now_or_never()
         {
             self.received += 1;
             if message.status.is_none() {
                 let delivery = self.delivery(message);
-                self.late.push_back(delivery);
+                self.late_deliveries.push_back(delivery);
             }
         }
     }
@@ -202,41 +202,41 @@ impl Pull {
     /// [`Error::Unavailable`] if the server forgot the request or refuses it.
     pub async fn next(&mut self) -> Result<PullEvent, Error> {
         const OPERATION: &str = "wait for deliveries";
-        while self.open > 0 {
-            if let Some(delivery) = self.late.pop_front() {
-                self.open -= 1;
+        while self.open_messages > 0 {
+            if let Some(delivery) = self.late_deliveries.pop_front() {
+                self.open_messages -= 1;
                 return Ok(PullEvent::Delivery(Box::new(delivery)));
             }
-            let silence_max = if self.waits { PULL_SILENCE_MAX } else { LINGER_SILENCE_MAX };
-            let deadline = self.heard + silence_max;
+            let silence_max = if self.is_waiting { PULL_SILENCE_MAX } else { LINGER_SILENCE_MAX };
+            let deadline = self.last_message_at + silence_max;
             let message = tokio::select! {
                 biased;
                 message = self.subscriber.next() => message,
                 _ = self.broker.wait_for_reconnection(self.requested_on) => {
-                    self.open = 0;
+                    self.open_messages = 0;
                     return Err(Error::unavailable(OPERATION, "the connection is a new one"));
                 }
                 () = tokio::time::sleep_until(deadline) => {
-                    self.open = 0;
+                    self.open_messages = 0;
                     return Err(Error::unavailable(OPERATION, "the server forgot the request"));
                 }
             };
             let Some(message) = message else {
                 return Err(Error::unavailable(OPERATION, "the subscription ended"));
             };
-            self.heard = Instant::now();
+            self.last_message_at = Instant::now();
             self.received += 1;
             match message.status {
                 None => {
-                    self.open = self.open.saturating_sub(1);
+                    self.open_messages = self.open_messages.saturating_sub(1);
                     return Ok(PullEvent::Delivery(Box::new(self.delivery(message))));
                 }
                 Some(StatusCode::IDLE_HEARTBEAT) => return Ok(PullEvent::Heartbeat),
                 // What an earlier request says is of no interest.
                 Some(_) if !self.is_current(&message.subject) => {}
-                Some(StatusCode::TIMEOUT) => self.open = 0,
+                Some(StatusCode::TIMEOUT) => self.open_messages = 0,
                 Some(status) => {
-                    self.open = 0;
+                    self.open_messages = 0;
                     let text = message.description.unwrap_or_default();
                     return Err(Error::unavailable(OPERATION, format!("{status} {text}")));
                 }
@@ -247,12 +247,12 @@ impl Pull {
 
     /// Stops: takes no more messages, and returns those that were on their way.
     pub async fn close(mut self) -> Vec<Delivery> {
-        let mut late = Vec::from(std::mem::take(&mut self.late));
-        self.open = self.open.saturating_sub(late.len());
+        let mut late = Vec::from(std::mem::take(&mut self.late_deliveries));
+        self.open_messages = self.open_messages.saturating_sub(late.len());
         // For a server that is away.
         let limit = Instant::now() + REQUEST_TIMEOUT;
         // A request that does not wait is over in a moment.
-        while !self.waits && self.open > 0 {
+        while !self.is_waiting && self.open_messages > 0 {
             match tokio::time::timeout_at(limit, self.next()).await {
                 Ok(Ok(PullEvent::Delivery(delivery))) => late.push(*delivery),
                 Ok(Ok(PullEvent::Heartbeat)) => {}

@@ -35,7 +35,7 @@ const PIECES_WAITING_MAX: usize = 2;
 /// Longest explanation that is read, in bytes of JSON; what is recorded is bounded well below.
 const EXPLANATION_BYTES_MAX: usize = 4 << 20;
 /// Largest piece of a decompressed histogram.
-const UNPACKED_BYTES_MAX: usize = 64 << 10;
+const DECOMPRESSED_PIECE_BYTES_MAX: usize = 64 << 10;
 
 /// Reads the histogram that is in the record of a job.
 ///
@@ -106,7 +106,7 @@ impl Results {
             packed.map_err(|error| Error::unavailable(OPERATION, error))?;
             writer.finish().await
         };
-        storing.instrument(spans::put("put results")).await?;
+        storing.instrument(spans::begin_put_span("put results")).await?;
         Ok(name)
     }
 
@@ -160,7 +160,7 @@ fn compress(value: &impl Serialize, pieces: Pieces) -> io::Result<()> {
     let mut encoder = zstd::Encoder::new(pieces, COMPRESSION_LEVEL)?;
     encoder.include_checksum(true)?;
     // The encoder is called for every word otherwise.
-    let mut buffered = BufWriter::with_capacity(UNPACKED_BYTES_MAX, encoder);
+    let mut buffered = BufWriter::with_capacity(DECOMPRESSED_PIECE_BYTES_MAX, encoder);
     serde_json::to_writer(&mut buffered, value)?;
     let encoder = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
     encoder.finish()?.flush()
@@ -279,7 +279,7 @@ impl DecompressedJson {
 
     /// Decompresses what fits into one piece.
     fn decompress_piece(&mut self) -> io::Result<Bytes> {
-        let mut output = Vec::with_capacity(UNPACKED_BYTES_MAX);
+        let mut output = Vec::with_capacity(DECOMPRESSED_PIECE_BYTES_MAX);
         let mut input = InBuffer::around(&self.input);
         let mut space = OutBuffer::around(&mut output);
         let hint = self.decoder.run(&mut input, &mut space)?;

@@ -30,7 +30,7 @@ pub struct DeliveryInfo {
 
 /// A message that is about to be put in.
 #[derive(Debug, Clone)]
-pub struct Publishing {
+pub struct PublishSpan {
     /// Covers the time until the stream has answered.
     pub span: Span,
     /// What the message carries.
@@ -71,7 +71,7 @@ macro_rules! process_span {
 
 /// Begins the span `publish jobs`, as a child of `parent`.
 #[must_use]
-pub fn publish(message: &JobMessage, parent: &TraceParent) -> Publishing {
+pub fn begin_publish_span(message: &JobMessage, parent: &TraceParent) -> PublishSpan {
     let span = publish_span!(
         "jobs",
         messaging.nats.stream.sequence = field::Empty,
@@ -80,12 +80,12 @@ pub fn publish(message: &JobMessage, parent: &TraceParent) -> Publishing {
     );
     telemetry::adopt(&span, parent);
     let context = telemetry::context(&span).unwrap_or(*parent);
-    Publishing { span, context }
+    PublishSpan { span, context }
 }
 
 /// Begins the span `publish dead_jobs` within the last delivery, and returns the context for the
 /// header of the dead letter.
-pub(crate) fn publish_dead(
+pub(crate) fn begin_dead_letter_span(
     job: Option<&Job>,
     received: Option<TraceParent>,
 ) -> (Span, Option<TraceParent>) {
@@ -100,7 +100,7 @@ pub(crate) fn publish_dead(
 }
 
 /// Begins the span `publish webhooks`: a child of the current span, or else of the job's trace.
-pub(crate) fn publish_webhook(job: &Job) -> Span {
+pub(crate) fn begin_webhook_span(job: &Job) -> Span {
     let is_root = Span::current().is_none();
     let span = publish_span!("webhooks", job.id = %job.job_id);
     if let Some(parent) = job.traceparent.filter(|_| is_root) {
@@ -118,7 +118,11 @@ pub(crate) fn message_context(span: &Span, job: &Job) -> TraceParent {
 
 /// Begins the span `process webhooks` for one delivery of a webhook's message.
 #[must_use]
-pub fn process_webhook(job_id: JobId, trace_id: TraceId, delivery: &DeliveryInfo) -> Span {
+pub fn begin_webhook_delivery_span(
+    job_id: JobId,
+    trace_id: TraceId,
+    delivery: &DeliveryInfo,
+) -> Span {
     let span = process_span!("webhooks", delivery, job.id = %job_id);
     join_trace(&span, trace_id, delivery);
     span
@@ -126,7 +130,7 @@ pub fn process_webhook(job_id: JobId, trace_id: TraceId, delivery: &DeliveryInfo
 
 /// Begins the span `process jobs` for one delivery of a job: a child of `publish jobs`.
 #[must_use]
-pub fn process(message: &JobMessage, delivery: &DeliveryInfo) -> Span {
+pub fn begin_delivery_span(message: &JobMessage, delivery: &DeliveryInfo) -> Span {
     let span = process_span!(
         "jobs",
         delivery,
@@ -164,7 +168,7 @@ pub(crate) fn extract(headers: &HeaderMap) -> Option<TraceParent> {
 }
 
 /// Begins a span such as `put job_state`: something is stored. Seen at level `debug` only.
-pub(crate) fn put(name: &'static str) -> Span {
+pub(crate) fn begin_put_span(name: &'static str) -> Span {
     debug_span!(
         "put",
         otel.name = name,
@@ -175,7 +179,7 @@ pub(crate) fn put(name: &'static str) -> Span {
 }
 
 /// Begins a span such as `ack jobs`: a delivery is answered. Seen at level `debug` only.
-pub(crate) fn settle(name: &'static str, destination: &'static str) -> Span {
+pub(crate) fn begin_settle_span(name: &'static str, destination: &'static str) -> Span {
     debug_span!(
         "settle",
         otel.name = name,

@@ -16,13 +16,15 @@ use wordmill_common::job::{Event, InvalidTransition, Job};
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
-use crate::job_record::{Lookup, REFUSED, RawRecord, STATUS_HEADER, VersionedJob, marker, raw};
+use crate::job_record::{
+    Lookup, REFUSED_STATUS, RawRecord, STATUS_HEADER, VersionedJob, raw, tombstone_headers,
+};
 use crate::stream_read::{ReadFrom, last, open};
-use crate::topology::{JOB_STATE_STREAM, MARKER_TTL};
+use crate::topology::{JOB_STATE_STREAM, TOMBSTONE_TTL};
 use crate::{spans, subject};
 
 /// How long the marker of a job that was never accepted stays.
-const REFUSED_TTL: Duration = Duration::from_secs(60);
+const REFUSED_TOMBSTONE_TTL: Duration = Duration::from_secs(60);
 /// How often a change is tried against other writers.
 const CHANGE_TRIES: u32 = 8;
 /// Wait before the first of these tries is repeated because its answer decided nothing; every
@@ -189,19 +191,19 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`]: the record stays, as a queued job without a message.
     pub async fn roll_back(&self, key: &JobKey, revision: u64) -> Result<(), Error> {
-        let mut headers = marker();
-        headers.insert(STATUS_HEADER, REFUSED);
+        let mut headers = tombstone_headers();
+        headers.insert(STATUS_HEADER, REFUSED_STATUS);
         let message = PublishMessage::build()
             .headers(headers)
             .expected_last_subject_sequence(revision)
-            .ttl(REFUSED_TTL);
+            .ttl(REFUSED_TOMBSTONE_TTL);
         self.send(key, message)
             .await
             .map(drop)
             .map_err(|error| Error::unavailable("take back a record", error))
     }
 
-    /// Deletes a final record. Its marker tells for [`MARKER_TTL`], longer than a message can wait,
+    /// Deletes a final record. Its marker tells for [`TOMBSTONE_TTL`], longer than a message can wait,
     /// that there was one: whoever meets the job's message then will not run it.
     ///
     /// # Errors
@@ -209,9 +211,9 @@ impl Store {
     /// means that it was deleted or has expired.
     pub async fn delete(&self, stored: &VersionedJob) -> Result<(), Error> {
         let message = PublishMessage::build()
-            .headers(marker())
+            .headers(tombstone_headers())
             .expected_last_subject_sequence(stored.revision)
-            .ttl(MARKER_TTL);
+            .ttl(TOMBSTONE_TTL);
         self.send(&stored.job.key(), message)
             .await
             .map(drop)
@@ -236,7 +238,7 @@ impl Store {
         let key = current.job.key();
         let mut current = Cow::Borrowed(current);
         for earlier in 0..CHANGE_TRIES {
-            let job = match self.changed(&current.job, &change) {
+            let job = match self.apply_change(&current.job, &change) {
                 Ok(job) => job,
                 Err(refused) => {
                     return Ok(Outcome::Refused(Box::new(current.into_owned()), refused));
@@ -284,14 +286,14 @@ impl Store {
         current: &VersionedJob,
         event: &Event,
     ) -> Result<VersionedJob, WriteError> {
-        let changed = self.changed(&current.job, |job, now| job.apply(event.clone(), now));
+        let changed = self.apply_change(&current.job, |job, now| job.apply(event.clone(), now));
         let job = changed.map_err(|_| WriteError::Conflict)?;
         let revision = self.write(&job, current.revision).await?;
         Ok(VersionedJob { job, revision })
     }
 
     /// Returns the job after `change`. A job that becomes final gets the time at which it expires.
-    fn changed(
+    fn apply_change(
         &self,
         job: &Job,
         change: impl Fn(&mut Job, Timestamp) -> Result<(), InvalidTransition>,
@@ -328,7 +330,7 @@ impl Store {
             message = message.ttl(self.result_ttl);
         }
         let key = job.key();
-        let sending = self.send(&key, message).instrument(spans::put("put job_state"));
+        let sending = self.send(&key, message).instrument(spans::begin_put_span("put job_state"));
         sending.await.map_err(|error| match refusal(&error) {
             Refusal::Conflict => WriteError::Conflict,
             Refusal::TooLarge => WriteError::TooLarge,

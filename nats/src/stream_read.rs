@@ -21,7 +21,7 @@ pub(crate) const BATCH_MAX: usize = 128;
 /// Most bytes that are asked for at once; a single message may be larger.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How a batch ends: that was all; there is nothing at all.
-const BATCH_ENDS: [u16; 2] = [204, 404];
+const BATCH_END_STATUSES: [u16; 2] = [204, 404];
 const OPERATION: &str = "read from a stream";
 
 /// Whom to ask.
@@ -101,7 +101,7 @@ pub(crate) async fn batch(
         let answer = answer.ok_or_else(|| Error::unavailable(OPERATION, "the connection ended"))?;
         match answer.status {
             None => {}
-            Some(status) if BATCH_ENDS.contains(&status.as_u16()) => return Ok(messages),
+            Some(status) if BATCH_END_STATUSES.contains(&status.as_u16()) => return Ok(messages),
             Some(status) => return Err(Error::unavailable(OPERATION, format!("status {status}"))),
         }
         let message = StreamMessage::try_from(answer);

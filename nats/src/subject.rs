@@ -20,7 +20,7 @@ pub(crate) fn jobs_of(owner: &Owner) -> String {
 }
 
 /// Returns the subject that keeps a dead letter: `dead.<lane>.<owner>.<job_id>`.
-pub(crate) fn dead(lane: Lane, key: &JobKey) -> Subject {
+pub(crate) fn dead_letter(lane: Lane, key: &JobKey) -> Subject {
     format!("{DEAD_JOBS_PREFIX}.{lane}.{key}").into()
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn job_of_record(subject: &str) -> Option<JobKey> {
 }
 
 /// Returns the job that a message's subject names, if it names one.
-pub(crate) fn queued(subject: &str) -> Option<JobKey> {
+pub(crate) fn job_of_message(subject: &str) -> Option<JobKey> {
     let mut tokens = subject.split('.').skip(2);
     job_key(tokens.next()?, tokens.next()?)
 }
@@ -102,7 +102,7 @@ pub(crate) fn events(key: &JobKey) -> Subject {
 }
 
 /// Returns the subject that asks for the next messages of a consumer.
-pub(crate) fn next(stream: &str, consumer: &str) -> Subject {
+pub(crate) fn pull_request(stream: &str, consumer: &str) -> Subject {
     format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}").into()
 }
 
@@ -117,13 +117,13 @@ mod tests {
         let key = JobKey { owner: Owner::public(), job_id };
         let spelled = [
             job(Lane::Interactive, &key),
-            dead(Lane::Bulk, &key),
+            dead_letter(Lane::Bulk, &key),
             dead_unreadable(Lane::Bulk, 7),
             record(&key),
             events(&key),
             direct_get(JOBS),
             worker("1f"),
-            next(JOBS, Lane::Bulk.as_str()),
+            pull_request(JOBS, Lane::Bulk.as_str()),
             jobs_of(&key.owner).into(),
             webhook(&key),
             webhook_state(&key),
@@ -142,7 +142,7 @@ mod tests {
             "$KV.webhook_state.public.0198f0c2-0000-7000-8000-000000000000",
         ];
         assert_eq!(job_of_record(&spelled[3]), Some(key.clone()));
-        assert_eq!(queued(&spelled[0]), Some(key.clone()));
+        assert_eq!(job_of_message(&spelled[0]), Some(key.clone()));
         assert_eq!(job_of_webhook(&spelled[9]), Some(key));
         assert_eq!(spelled.map(|subject| subject.to_string()), expected);
     }

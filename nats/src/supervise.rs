@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::connect::{Broker, Fatal};
+use crate::connect::{Broker, ConnectError};
 use crate::provision;
 use crate::topology::Topology;
 
@@ -36,12 +36,12 @@ impl Broker {
     /// every (re)connect and tells `health`.
     ///
     /// # Errors
-    /// Only what cannot get better by waiting: see [`Fatal`].
+    /// Only what cannot get better by waiting: see [`ConnectError`].
     pub async fn supervise(
         &self,
         needed: &Topology,
         health: &watch::Sender<Health>,
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), ConnectError> {
         let mut events = self.events.clone();
         loop {
             let event = events.borrow_and_update().clone();

@@ -35,7 +35,7 @@ use crate::topology::{
 };
 use crate::webhooks::Webhooks;
 
-pub use self::objects::{Object, Orphan, Store as ObjectStore};
+pub use self::objects::{Object, ObjectStore, Orphan};
 
 /// Reads and ends what the sweeper is there for.
 #[derive(Debug, Clone)]
@@ -142,7 +142,7 @@ impl Sweep {
         };
         let detail = "The job's message disappeared from the queue before the job was done.";
         let failure = Failure::new(FailureCode::Lost, detail);
-        let event = Event::Abandoned { failure, dead_lettered: false };
+        let event = Event::FailedWithoutRun { failure, dead_lettered: false };
         // Before the record is final, because nobody looks at it afterwards. Whoever is to deliver it
         // waits for the end of the job.
         if !self.order_webhook(&stored.job).await? {
@@ -201,7 +201,7 @@ impl Sweep {
     pub async fn oldest_message(&self) -> Result<Option<UnfinishedJob>, Error> {
         let message = next(&self.jobs, format!("{JOBS_PREFIX}.>"), 1).await?;
         Ok(message.and_then(|message| {
-            let key = subject::queued(&message.subject)?;
+            let key = subject::job_of_message(&message.subject)?;
             Some(UnfinishedJob { key, since: stored_at(&message) })
         }))
     }

@@ -7,7 +7,7 @@ use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Republish, RetentionPolicy, StorageType,
 };
 use wordmill_common::id::Lane;
-use wordmill_service::env::{Env, Size};
+use wordmill_service::env::{Env, SizeText};
 
 /// The work queue.
 pub const JOBS: &str = "JOBS";
@@ -57,7 +57,7 @@ pub const JOBS_BYTES_MAX: i64 = 8 << 30;
 pub const JOBS_AGE_MAX: Duration = days(7);
 /// How long the marker of an expired or deleted record says that there was one. To workers that is
 /// final, so it has to outlive every message of its job: longer than [`JOBS_AGE_MAX`].
-pub const MARKER_TTL: Duration = days(30);
+pub const TOMBSTONE_TTL: Duration = days(30);
 /// How long a dead letter is kept.
 pub const DEAD_AGE_MAX: Duration = days(30);
 /// How many webhooks may wait, at most.
@@ -102,9 +102,9 @@ impl Settings {
         let least = Duration::from_secs(1);
         let most = days(365);
         let result_ttl = env.duration("WORDMILL_RESULT_TTL", days(7), least, most);
-        let mib = Size(1 << 20);
-        let tib = Size(1 << 40);
-        let documents_space = env.size("WORDMILL_DOCUMENTS_SPACE", Size(4 << 30), mib, tib);
+        let mib = SizeText(1 << 20);
+        let tib = SizeText(1 << 40);
+        let documents_space = env.size("WORDMILL_DOCUMENTS_SPACE", SizeText(4 << 30), mib, tib);
         Self { replicas, result_ttl, documents_space }
     }
 }
@@ -210,7 +210,7 @@ fn bucket(name: &str) -> Config {
 fn job_state() -> Config {
     Config {
         description: Some("One record per job".to_owned()),
-        subject_delete_marker_ttl: Some(MARKER_TTL),
+        subject_delete_marker_ttl: Some(TOMBSTONE_TTL),
         republish: Some(Republish {
             source: ">".to_owned(),
             destination: format!("{EVENTS_PREFIX}.>"),
@@ -339,7 +339,7 @@ mod tests {
     fn a_marker_outlives_every_message_of_its_job() {
         // However short the time to live is: a job that was cancelled while it waited is not run
         // once its record has expired, because the marker, which counts as final, is still there.
-        assert!(MARKER_TTL > JOBS_AGE_MAX);
+        assert!(TOMBSTONE_TTL > JOBS_AGE_MAX);
     }
 
     #[test]

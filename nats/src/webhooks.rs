@@ -27,7 +27,7 @@ use crate::topology::{WEBHOOK_STATE_STREAM, WEBHOOKS, WEBHOOKS_CONSUMER, WEBHOOK
 use crate::{spans, subject};
 
 /// How long the marker of a removed state stays.
-const REMOVED_TTL: std::time::Duration = std::time::Duration::from_secs(60);
+const WEBHOOK_TOMBSTONE_TTL: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What a message says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,9 +82,9 @@ impl Order {
     /// # Errors
     /// [`Error::Newer`] for a newer format, [`Error::Corrupt`] if it is not an order.
     pub fn parse(delivery: &Delivery) -> Result<Self, Error> {
-        const WHAT: &str = "a webhook's message";
-        let corrupt = |reason: String| Error::corrupt(WHAT, reason);
-        let message: Message = read(WHAT, delivery.payload())?;
+        const OPERATION: &str = "a webhook's message";
+        let corrupt = |reason: String| Error::corrupt(OPERATION, reason);
+        let message: Message = read(OPERATION, delivery.payload())?;
         let key = subject::job_of_webhook(delivery.subject());
         let key = key.ok_or_else(|| corrupt(format!("{} names no job", delivery.subject())))?;
         Ok(Self { key, trace_id: message.trace_id, round: message.round })
@@ -116,7 +116,7 @@ impl Webhooks {
         let message = Message { format: FORMAT, trace_id: job.trace_id, round };
         let payload =
             serde_json::to_vec(&message).map_err(|error| Error::unavailable(OPERATION, error))?;
-        let span = spans::publish_webhook(job);
+        let span = spans::begin_webhook_span(job);
         let mut headers = HeaderMap::new();
         spans::inject(&mut headers, &spans::message_context(&span, job));
         let id = match round {
@@ -173,7 +173,7 @@ impl Webhooks {
             .payload(payload.into())
             .expected_last_subject_sequence(expected);
         let sending = send(&self.broker, subject::webhook_state(key), message)
-            .instrument(spans::put("put webhook_state"));
+            .instrument(spans::begin_put_span("put webhook_state"));
         sending.await.map_err(|error| match refusal(&error) {
             Refusal::Conflict => WriteError::Conflict,
             Refusal::TooLarge => WriteError::TooLarge,
@@ -191,7 +191,7 @@ impl Webhooks {
         let mut headers = HeaderMap::new();
         headers.insert(OPERATION_HEADER, "PURGE");
         headers.insert(header::NATS_ROLLUP, "sub");
-        let message = PublishMessage::build().headers(headers).ttl(REMOVED_TTL);
+        let message = PublishMessage::build().headers(headers).ttl(WEBHOOK_TOMBSTONE_TTL);
         let sent = send(&self.broker, subject::webhook_state(key), message).await;
         sent.map(drop).map_err(|error| Error::unavailable("remove a webhook's state", error))
     }

@@ -51,7 +51,7 @@ pub(crate) async fn run(
         Ok(message) => message,
         Err(error) => return handle_unparsable(worker, delivery, &error).await,
     };
-    let span = wordmill_nats::spans::process(&message, &delivery.info());
+    let span = wordmill_nats::spans::begin_delivery_span(&message, &delivery.info());
     worker.metrics.note_delivery(delivery, &message);
     let handled = Box::pin(handle(worker, delivery, &message, size)).instrument(span.clone()).await;
     match handled {
@@ -287,7 +287,7 @@ impl Attempt<'_> {
                     // A permanent failure is a result. Only a job without attempts left is a dead
                     // letter.
                     let dead_lettered = failure.retryable;
-                    Event::GaveUp { run, failure, dead_lettered }
+                    Event::FailedForGood { run, failure, dead_lettered }
                 };
                 job.apply(event, now)
             })

@@ -81,7 +81,7 @@ pub(crate) async fn check_members(
     }
     let change = |job: &mut Job, now: Timestamp| {
         let next_look_at = now.checked_add(wait).unwrap_or(now);
-        job.apply(Event::Surveyed { members: members.clone(), next_look_at }, now)
+        job.apply(Event::MembersChecked { members: members.clone(), next_look_at }, now)
     };
     Ok(BatchCheck::Updated(worker.store.apply(&current, None, change).await?))
 }

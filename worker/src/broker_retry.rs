@@ -25,7 +25,7 @@ const INLINE_RESULT_BYTES_MAX: usize = 32 << 10;
 const INLINE_EXPLANATION_BYTES_MAX: usize = 16 << 10;
 /// How long requests are repeated while the broker is away. Longer makes no sense, because the
 /// broker redelivers the job by then.
-const BROKER_AWAY_MAX: Duration = Duration::from_secs(120);
+const BROKER_AWAY_TIME_MAX: Duration = Duration::from_secs(120);
 /// Pause between two tries to reach the broker.
 const BROKER_PAUSE: Duration = Duration::from_millis(500);
 
@@ -100,7 +100,7 @@ pub(crate) async fn retry_while_unavailable<T, F: Future<Output = Result<T, Erro
     worker: &Worker,
     request: impl Fn() -> F,
 ) -> Result<T, Error> {
-    let end = Instant::now() + BROKER_AWAY_MAX;
+    let end = Instant::now() + BROKER_AWAY_TIME_MAX;
     loop {
         match request().await {
             Err(Error::Unavailable { .. })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wordmill_common::retry;
 use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
-use wordmill_service::env::{Env, Size};
+use wordmill_service::env::{Env, SizeText};
 use wordmill_service::telemetry;
 
 use crate::webhooks;
@@ -32,7 +32,7 @@ pub struct Config {
     pub topology: topology::Settings,
     /// `WORDMILL_ATTEMPTS`, `WORDMILL_RETRY_BASE`: how often a job is tried, and how long it waits
     /// after the first failure; each wait is four times the one before.
-    pub retry: retry::Policy,
+    pub retry: retry::BackoffPolicy,
     /// `WORDMILL_ATTEMPT_DEADLINE`: longest time for one attempt. Too short fails large documents,
     /// too long lets a stuck one hold a slot.
     pub attempt_deadline: Duration,
@@ -53,7 +53,7 @@ impl Config {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 9091));
         let hour = Duration::from_secs(3600);
         let second = Duration::from_secs(1);
-        let policy = retry::Policy::default();
+        let policy = retry::BackoffPolicy::default();
         Self {
             listen: env.address("WORDMILL_WORKER_LISTEN", listen),
             client_timeout: env.duration(
@@ -66,7 +66,7 @@ impl Config {
             slots: env.number("WORDMILL_SLOTS", 64, 2, 1024),
             broker: Settings::read(env, Role::Worker),
             topology: topology::Settings::read(env),
-            retry: retry::Policy {
+            retry: retry::BackoffPolicy {
                 attempts: env.number("WORDMILL_ATTEMPTS", policy.attempts, 1, 20),
                 base: env.duration(
                     "WORDMILL_RETRY_BASE",
@@ -109,11 +109,19 @@ fn fetch_settings(env: &mut Env) -> wordmill_fetch::Settings {
     limits.total_timeout = env.duration("WORDMILL_FETCH_TIMEOUT", limits.total_timeout, min, max);
     limits.stall_timeout =
         env.duration("WORDMILL_FETCH_STALL_TIMEOUT", limits.stall_timeout, min, max);
-    let terabyte = Size(1 << 40);
-    limits.wire_size_max =
-        env.size("WORDMILL_FETCH_WIRE_SIZE_MAX", Size(limits.wire_size_max), Size(1), terabyte);
-    limits.decoded_size_max =
-        env.size("WORDMILL_FETCH_SIZE_MAX", Size(limits.decoded_size_max), Size(1), terabyte);
+    let terabyte = SizeText(1 << 40);
+    limits.wire_size_max = env.size(
+        "WORDMILL_FETCH_WIRE_SIZE_MAX",
+        SizeText(limits.wire_size_max),
+        SizeText(1),
+        terabyte,
+    );
+    limits.decoded_size_max = env.size(
+        "WORDMILL_FETCH_SIZE_MAX",
+        SizeText(limits.decoded_size_max),
+        SizeText(1),
+        terabyte,
+    );
     settings
 }
 

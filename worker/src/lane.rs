@@ -30,7 +30,7 @@ const REQUEST_GROWTH_PARTIAL: usize = 2;
 /// Most jobs that one task counts together. Bounded, so that the counting of one group overlaps
 /// with the broker round trips of another: with 32 the CPUs were idle 22 % of the time, with 8
 /// 17 % (docs/adr/0032).
-const COUNTED_TOGETHER_MAX: usize = 8;
+const GROUP_JOBS_MAX: usize = 8;
 /// Most small jobs that a worker processes without a slot. They wait for the broker only, whose
 /// time for each falls with their number.
 pub(crate) const SLOTLESS_JOBS_MAX: usize = 192;
@@ -94,7 +94,7 @@ impl DeliveryHandler for LaneHandler<'_> {
     }
 
     fn receive(&mut self, delivery: Delivery, slot: Option<Slot>) {
-        if self.received.len() >= COUNTED_TOGETHER_MAX {
+        if self.received.len() >= GROUP_JOBS_MAX {
             self.start_received();
         }
         self.received.push(ReceivedJob {
@@ -112,7 +112,7 @@ impl DeliveryHandler for LaneHandler<'_> {
         let tasks = self.tasks.clone();
         let small_jobs = Arc::clone(&self.context.small_jobs);
         let received = std::mem::take(&mut self.received);
-        self.tasks.spawn(count_together(worker, tasks, small_jobs, received));
+        self.tasks.spawn(process_group(worker, tasks, small_jobs, received));
     }
 
     fn end_request(&mut self, requested: usize, received: usize) {
@@ -175,7 +175,7 @@ impl ReceivedJob {
 /// The requests of one task to the broker leave in one write, and their answers arrive together.
 /// With a task for each delivery, the first one would send alone, and wake another thread to run
 /// the next.
-async fn count_together(
+async fn process_group(
     worker: Worker,
     tasks: TaskTracker,
     small_jobs: Arc<Semaphore>,

@@ -10,7 +10,7 @@ use wordmill_common::id::Lane;
 /// heartbeat every 5 s, and one that the server forgot is repeated after 11 s.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(16);
 /// Stored in place of a time if all slots are in use, so that the lane requests nothing.
-const FULL: u64 = u64::MAX;
+const ALL_SLOTS_IN_USE: u64 = u64::MAX;
 
 /// The time of the last answer to each lane, in milliseconds since `start`, or [`FULL`].
 #[derive(Debug)]
@@ -33,14 +33,14 @@ impl LaneLiveness {
 
     /// Notes that `lane` waits for a slot, so that silence means nothing.
     pub(crate) fn note_full(&self, lane: Lane) {
-        self.last_answer(lane).store(FULL, Ordering::Relaxed);
+        self.last_answer(lane).store(ALL_SLOTS_IN_USE, Ordering::Relaxed);
     }
 
     /// Notes a request of `lane`. If the lane was full, its silence begins now; otherwise it
     /// continues, so that repeated requests without an answer are noticed.
     pub(crate) fn note_request(&self, lane: Lane) {
         let now = self.now_ms();
-        let from_full = |last| (last == FULL).then_some(now);
+        let from_full = |last| (last == ALL_SLOTS_IN_USE).then_some(now);
         // An error means that the lane was not full.
         let _ =
             self.last_answer(lane).fetch_update(Ordering::Relaxed, Ordering::Relaxed, from_full);
@@ -49,7 +49,8 @@ impl LaneLiveness {
     /// Returns the time since the last answer to `lane`; `None` if the lane is full.
     pub(crate) fn silence(&self, lane: Lane) -> Option<Duration> {
         let last = self.last_answer(lane).load(Ordering::Relaxed);
-        (last != FULL).then(|| Duration::from_millis(self.now_ms().saturating_sub(last)))
+        (last != ALL_SLOTS_IN_USE)
+            .then(|| Duration::from_millis(self.now_ms().saturating_sub(last)))
     }
 
     fn last_answer(&self, lane: Lane) -> &AtomicU64 {

@@ -35,7 +35,7 @@ use wordmill_common::id::Lane;
 use wordmill_common::retry;
 use wordmill_fetch::Fetcher;
 use wordmill_nats::ack_checks::AckCheckReceiver;
-use wordmill_nats::connect::{Broker, Fatal};
+use wordmill_nats::connect::{Broker, ConnectError};
 use wordmill_nats::dead_letters::DeadLetters;
 use wordmill_nats::documents::Documents;
 use wordmill_nats::presence::{self, Presence, WorkerReport};
@@ -57,7 +57,7 @@ use crate::pull_loop::PullContext;
 use crate::slots::Slots;
 
 /// How long handing jobs back may take after the grace period.
-const HAND_BACK_MAX: Duration = Duration::from_secs(5);
+const HAND_BACK_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The clients and settings that every attempt needs. Clones share them.
 #[derive(Clone)]
@@ -82,7 +82,7 @@ struct WorkerState {
     webhooks: Webhooks,
     fetcher: Fetcher,
     metrics: Metrics,
-    retry: retry::Policy,
+    retry: retry::BackoffPolicy,
     attempt_deadline: Duration,
     /// Cancelled at the end of the grace period: running jobs are handed back.
     interrupt: CancellationToken,
@@ -93,7 +93,7 @@ struct WorkerState {
 pub enum Error {
     /// The broker cannot be used, for example because it is too old.
     #[error(transparent)]
-    Broker(#[from] Fatal),
+    Broker(#[from] ConnectError),
     /// The broker did not answer at the start.
     #[error(transparent)]
     Open(#[from] wordmill_nats::Error),
@@ -208,7 +208,7 @@ async fn finish(worker: &Worker, tasks: &TaskTracker, grace: Duration) {
     }
     info!(running = running_count(worker), "the grace period is over; handing jobs back");
     worker.interrupt.cancel();
-    if tokio::time::timeout(HAND_BACK_MAX, tasks.wait()).await.is_err() {
+    if tokio::time::timeout(HAND_BACK_TIME_MAX, tasks.wait()).await.is_err() {
         warn!(running = running_count(worker), "not handed back in time; the queue will notice");
     }
 }

@@ -19,7 +19,7 @@ use wordmill_nats::delivery::Delivery;
 use wordmill_nats::store::Outcome;
 use wordmill_service::metrics::{
     ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, DOCUMENT_BYTES, Distributions, Exposition,
-    Gauges, InLane, JOB_SECONDS, MetricsText, TraceLink,
+    Gauges, JOB_SECONDS, LaneLabel, MetricsText, TraceLink,
 };
 
 use crate::outcome::AttemptOutcome;
@@ -31,11 +31,11 @@ pub(crate) struct Metrics(Arc<MetricsState>);
 #[derive(Debug)]
 struct MetricsState {
     common: CommonMetrics,
-    running_jobs: Gauges<InLane>,
-    deliveries: Counters<InLane>,
-    redeliveries: Counters<InLane>,
+    running_jobs: Gauges<LaneLabel>,
+    deliveries: Counters<LaneLabel>,
+    redeliveries: Counters<LaneLabel>,
     ack_checks: Counters<AckCheckLabels>,
-    queue_wait: Distributions<InLane>,
+    queue_wait: Distributions<LaneLabel>,
     attempts: Counters<AttemptLabels>,
     attempt_duration: Distributions<StageLabels>,
     retries: Counters<RetryLabels>,
@@ -143,9 +143,9 @@ impl Metrics {
         );
         for lane in Lane::ALL {
             // A line that appears with the first event hides that event from `rate`.
-            running_jobs.get_or_create(&InLane::of(lane)).set(0);
-            drop(deliveries.get_or_create(&InLane::of(lane)));
-            drop(redeliveries.get_or_create(&InLane::of(lane)));
+            running_jobs.get_or_create(&LaneLabel::of(lane)).set(0);
+            drop(deliveries.get_or_create(&LaneLabel::of(lane)));
+            drop(redeliveries.get_or_create(&LaneLabel::of(lane)));
         }
         let ack_checks = ack_checks(&mut catalogue);
         let queue_wait = catalogue.distributions(
@@ -208,20 +208,20 @@ impl Metrics {
 
     /// Returns the number of running jobs of a lane, small jobs without a slot included.
     pub(crate) fn running_count(&self, lane: Lane) -> u32 {
-        let gauge = self.0.running_jobs.get_or_create_owned(&InLane::of(lane));
+        let gauge = self.0.running_jobs.get_or_create_owned(&LaneLabel::of(lane));
         u32::try_from(gauge.get()).unwrap_or(0)
     }
 
     /// Counts a job as running until the returned guard is dropped.
     pub(crate) fn begin_job(&self, lane: Lane) -> RunningJob {
-        let gauge = self.0.running_jobs.get_or_create_owned(&InLane::of(lane));
+        let gauge = self.0.running_jobs.get_or_create_owned(&LaneLabel::of(lane));
         gauge.inc();
         RunningJob(gauge)
     }
 
     /// Notes the delivery of a job.
     pub(crate) fn note_delivery(&self, delivery: &Delivery, message: &JobMessage) {
-        let lane = InLane::of(message.lane);
+        let lane = LaneLabel::of(message.lane);
         self.0.deliveries.get_or_create(&lane).inc();
         if delivery.delivered() > 1 {
             self.0.redeliveries.get_or_create(&lane).inc();

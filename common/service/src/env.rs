@@ -13,9 +13,9 @@ pub const EXIT_USAGE: u8 = 64;
 
 /// A number of bytes, written `512`, `64KiB`, `5MiB` or `1GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub struct SizeText(pub u64);
 
-impl fmt::Display for Size {
+impl fmt::Display for SizeText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
         let unit =
@@ -29,9 +29,9 @@ impl fmt::Display for Size {
 
 /// A length of time, written `250ms`, `30s`, `5m`, `12h` or `7d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub struct DurationText(pub Duration);
 
-impl fmt::Display for Span {
+impl fmt::Display for DurationText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis();
         let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
@@ -45,22 +45,22 @@ impl fmt::Display for Span {
 
 /// Every setting that was wrong.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Invalid(Vec<String>);
+pub struct InvalidSettings(Vec<String>);
 
-impl fmt::Display for Invalid {
+impl fmt::Display for InvalidSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("\n"))
     }
 }
 
-impl std::error::Error for Invalid {}
+impl std::error::Error for InvalidSettings {}
 
 /// The environment, with a memory of what was asked for and what was wrong.
 #[derive(Debug, Default)]
 pub struct Env {
     values: BTreeMap<String, String>,
-    declared: Vec<(&'static str, String)>,
-    wrong: Vec<String>,
+    settings: Vec<(&'static str, String)>,
+    errors: Vec<String>,
 }
 
 impl Env {
@@ -78,14 +78,14 @@ impl Env {
         default: T,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> T {
-        self.declared.push((name, default.to_string()));
+        self.settings.push((name, default.to_string()));
         let Some(text) = self.values.get(name).filter(|text| !text.is_empty()) else {
             return default;
         };
         match parse(text) {
             Ok(value) => value,
             Err(reason) => {
-                self.wrong.push(format!("{name}={text}: {reason}"));
+                self.errors.push(format!("{name}={text}: {reason}"));
                 default
             }
         }
@@ -109,7 +109,7 @@ impl Env {
 
     /// Returns a secret; it is never part of a message.
     pub fn secret(&mut self, name: &'static str) -> Secret {
-        self.declared.push((name, String::new()));
+        self.settings.push((name, String::new()));
         Secret::new(self.values.get(name).cloned().unwrap_or_default())
     }
 
@@ -136,9 +136,9 @@ impl Env {
         least: Duration,
         most: Duration,
     ) -> Duration {
-        let bounds = format!("not between {} and {}", Span(least), Span(most));
-        let read = self.read(name, Span(default), |text| match parse_duration(text) {
-            Some(span) if (least..=most).contains(&span) => Ok(Span(span)),
+        let bounds = format!("not between {} and {}", DurationText(least), DurationText(most));
+        let read = self.read(name, DurationText(default), |text| match parse_duration(text) {
+            Some(span) if (least..=most).contains(&span) => Ok(DurationText(span)),
             Some(_) => Err(bounds),
             None => Err("not a duration such as 250ms, 30s, 5m, 12h or 7d".to_owned()),
         });
@@ -146,9 +146,15 @@ impl Env {
     }
 
     /// Returns a number of bytes within bounds.
-    pub fn size(&mut self, name: &'static str, default: Size, least: Size, most: Size) -> u64 {
+    pub fn size(
+        &mut self,
+        name: &'static str,
+        default: SizeText,
+        least: SizeText,
+        most: SizeText,
+    ) -> u64 {
         let bounds = format!("not between {least} and {most}");
-        let read = self.read(name, default, |text| match parse_size(text).map(Size) {
+        let read = self.read(name, default, |text| match parse_size(text).map(SizeText) {
             Some(size) if (least..=most).contains(&size) => Ok(size),
             Some(_) => Err(bounds),
             None => Err("not a size such as 512, 64KiB, 5MiB or 1GiB".to_owned()),
@@ -158,7 +164,7 @@ impl Env {
 
     /// Notes that settings which are each valid contradict each other.
     pub fn refuse(&mut self, reason: impl Into<String>) {
-        self.wrong.push(reason.into());
+        self.errors.push(reason.into());
     }
 
     /// Compares the settings that were asked for with the rows for `service` of a Markdown table
@@ -178,7 +184,7 @@ impl Env {
                 documented.insert(name, cells.next().unwrap_or(""));
             }
         }
-        for (name, default) in &self.declared {
+        for (name, default) in &self.settings {
             match documented.remove(name) {
                 None => return Err(format!("{name} is not documented for {service}")),
                 // Names that depend on the service or the machine are described in words.
@@ -198,8 +204,8 @@ impl Env {
     /// # Errors
     /// Every setting that was wrong, together. A name that nobody asked for is no error: the
     /// services share one environment.
-    pub fn finish(self) -> Result<(), Invalid> {
-        if self.wrong.is_empty() { Ok(()) } else { Err(Invalid(self.wrong)) }
+    pub fn finish(self) -> Result<(), InvalidSettings> {
+        if self.errors.is_empty() { Ok(()) } else { Err(InvalidSettings(self.errors)) }
     }
 }
 
@@ -260,7 +266,7 @@ mod tests {
         let day = Duration::from_secs(86_400);
         assert_eq!(env.duration("A", day, Duration::ZERO, day), day);
         assert_eq!(env.number("B", 1, 0, 65_535), 1);
-        assert_eq!(env.size("C", Size(1), Size(0), Size(9)), 1);
+        assert_eq!(env.size("C", SizeText(1), SizeText(0), SizeText(9)), 1);
         let report = env.finish().unwrap_err().to_string();
         for name in ["A=soon", "B=70000", "C=5 parsecs"] {
             assert!(report.contains(name), "{report}");
@@ -270,10 +276,10 @@ mod tests {
     #[test]
     fn units_read_and_print_alike() {
         for text in ["250ms", "30s", "5m", "12h", "7d"] {
-            assert_eq!(Span(parse_duration(text).unwrap()).to_string(), text);
+            assert_eq!(DurationText(parse_duration(text).unwrap()).to_string(), text);
         }
         for text in ["513", "64KiB", "5MiB", "1GiB"] {
-            assert_eq!(Size(parse_size(text).unwrap()).to_string(), text);
+            assert_eq!(SizeText(parse_size(text).unwrap()).to_string(), text);
         }
         assert_eq!(parse_duration("99999999999999999999d"), None);
         assert_eq!(parse_size("5 XiB"), None);

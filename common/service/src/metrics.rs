@@ -101,12 +101,12 @@ impl EncodeLabelSet for TraceLink {
 
 /// The label `lane`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct InLane {
+pub struct LaneLabel {
     /// `interactive` or `bulk`.
     lane: &'static str,
 }
 
-impl InLane {
+impl LaneLabel {
     /// Returns the label of a lane.
     #[must_use]
     pub fn of(lane: Lane) -> Self {
@@ -138,8 +138,8 @@ impl Catalogue {
         let mut catalogue = Self { registry: Registry::default() };
         let build = Info::new([("service", service), ("version", version)]);
         catalogue.registry.register("wordmill_build", "Always 1; the labels say what runs", build);
-        catalogue.collect(process::OfProcess);
-        catalogue.collect(telemetry::OfTelemetry);
+        catalogue.collect(process::ProcessCollector);
+        catalogue.collect(telemetry::TelemetryCollector);
         catalogue
     }
 
@@ -302,12 +302,12 @@ mod tests {
     fn exposition() -> Exposition {
         let mut catalogue = Catalogue::new("test", "1.2.3");
         let counters = catalogue.counters("wordmill_things", "Things");
-        counters.get_or_create(&InLane::of(Lane::Bulk)).inc_by(3);
+        counters.get_or_create(&LaneLabel::of(Lane::Bulk)).inc_by(3);
         let times = catalogue.distributions("wordmill_time_seconds", "Time", &[0.1, 1.0]);
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
-        times.note(&InLane::of(Lane::Bulk), 0.5, TraceLink::to(&trace));
+        times.note(&LaneLabel::of(Lane::Bulk), 0.5, TraceLink::to(&trace));
         let unrecorded = TraceParent { flags: 0, ..trace };
-        times.note(&InLane::of(Lane::Bulk), 0.05, TraceLink::to(&unrecorded));
+        times.note(&LaneLabel::of(Lane::Bulk), 0.05, TraceLink::to(&unrecorded));
         catalogue.finish()
     }
 

@@ -53,7 +53,7 @@ pub enum Event {
         progress: Progress,
     },
     /// A batch's members were looked at, and not all of them are final.
-    Surveyed {
+    MembersChecked {
         /// What was seen.
         members: BatchProgress,
         /// When to look again.
@@ -81,7 +81,7 @@ pub enum Event {
         run: RunNonce,
     },
     /// The attempt failed and there will be no other.
-    GaveUp {
+    FailedForGood {
         /// Whose failure.
         run: RunNonce,
         /// Why.
@@ -90,14 +90,14 @@ pub enum Event {
         dead_lettered: bool,
     },
     /// Somebody who runs no attempt found that the job cannot be finished.
-    Abandoned {
+    FailedWithoutRun {
         /// Why.
         failure: Failure,
         /// Whether the job is dead-lettered.
         dead_lettered: bool,
     },
     /// The owner withdrew the job.
-    Withdrawn,
+    Cancelled,
 }
 
 impl Event {
@@ -107,13 +107,13 @@ impl Event {
         match self {
             Self::Started { .. } => "started",
             Self::Advanced { .. } => "advanced",
-            Self::Surveyed { .. } => "surveyed",
+            Self::MembersChecked { .. } => "surveyed",
             Self::Counted { .. } => "counted",
             Self::AttemptFailed { .. } => "attempt_failed",
             Self::HandedBack { .. } => "handed_back",
-            Self::GaveUp { .. } => "gave_up",
-            Self::Abandoned { .. } => "abandoned",
-            Self::Withdrawn => "withdrawn",
+            Self::FailedForGood { .. } => "gave_up",
+            Self::FailedWithoutRun { .. } => "abandoned",
+            Self::Cancelled => "withdrawn",
         }
     }
 }

@@ -56,11 +56,11 @@ fn attempt_failed(n: u8) -> Event {
 }
 
 fn gave_up(n: u8) -> Event {
-    Event::GaveUp { run: run(n), failure: failure(), dead_lettered: true }
+    Event::FailedForGood { run: run(n), failure: failure(), dead_lettered: true }
 }
 
 fn abandoned() -> Event {
-    Event::Abandoned { failure: failure(), dead_lettered: true }
+    Event::FailedWithoutRun { failure: failure(), dead_lettered: true }
 }
 
 fn advanced(n: u8) -> Event {
@@ -77,7 +77,7 @@ fn after(events: &[Event]) -> Job {
 }
 
 fn surveyed() -> Event {
-    Event::Surveyed { members: BatchProgress::default(), next_look_at: NOW }
+    Event::MembersChecked { members: BatchProgress::default(), next_look_at: NOW }
 }
 
 fn every_event(n: u8) -> [Event; 9] {
@@ -89,7 +89,7 @@ fn every_event(n: u8) -> [Event; 9] {
         Event::HandedBack { run: run(n) },
         gave_up(n),
         abandoned(),
-        Event::Withdrawn,
+        Event::Cancelled,
         surveyed(),
     ]
 }
@@ -152,7 +152,7 @@ fn every_pair_of_state_and_event_is_decided() {
 
 #[test]
 fn final_states_refuse_every_event() {
-    for last in [counted(1), gave_up(1), Event::Withdrawn] {
+    for last in [counted(1), gave_up(1), Event::Cancelled] {
         let job = after(&[started(1), last]);
         assert!(job.status.is_final());
         for event in every_event(1) {

@@ -19,7 +19,7 @@ pub const FORMAT: u32 = 1;
 /// Longest time that one attempt may be given.
 pub const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(60);
 /// How much later than that, at the latest, its end is written down. After that it counts as lost.
-const MARGIN: Duration = Duration::from_secs(5);
+const ATTEMPT_WRITE_MARGIN: Duration = Duration::from_secs(5);
 
 /// What has become of the webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -108,7 +108,7 @@ impl Deliveries {
         }
         let number = u32::try_from(self.attempts.len() + 1).unwrap_or(u32::MAX);
         self.attempts.push(Attempt { number, at: now, status_code: None, failure: None });
-        self.next_attempt_at = now.checked_add(limit + MARGIN).ok();
+        self.next_attempt_at = now.checked_add(limit + ATTEMPT_WRITE_MARGIN).ok();
         self.under_way = Some(run);
     }
 

@@ -19,7 +19,7 @@ pub const BODY_BYTES_MAX: usize = 20_000;
 
 /// What is sent.
 #[derive(Debug, Serialize)]
-struct Notice<'a> {
+struct Notification<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     timestamp: Timestamp,
@@ -80,16 +80,20 @@ pub fn body(job: &Job) -> Result<Option<Vec<u8>>, serde_json::Error> {
         Status::Cancelled => "job.cancelled",
     };
     let url = job.source.url.as_deref();
-    let whole = serde_json::to_vec(&notice(job, kind, url))?;
+    let whole = serde_json::to_vec(&build_notification(job, kind, url))?;
     if whole.len() <= BODY_BYTES_MAX {
         return Ok(Some(whole));
     }
     // The only part without a small bound of its own; the job itself tells it.
-    serde_json::to_vec(&notice(job, kind, None)).map(Some)
+    serde_json::to_vec(&build_notification(job, kind, None)).map(Some)
 }
 
-fn notice<'a>(job: &'a Job, kind: &'static str, url: Option<&'a str>) -> Notice<'a> {
-    Notice {
+fn build_notification<'a>(
+    job: &'a Job,
+    kind: &'static str,
+    url: Option<&'a str>,
+) -> Notification<'a> {
+    Notification {
         kind,
         timestamp: job.finished_at.unwrap_or(job.created_at),
         data: Data {
@@ -138,7 +142,7 @@ mod tests {
     fn the_body_is_the_documented_one() {
         let mut job = job();
         assert_eq!(body(&job).unwrap(), None);
-        job.apply(Event::Withdrawn, Timestamp::UNIX_EPOCH).unwrap();
+        job.apply(Event::Cancelled, Timestamp::UNIX_EPOCH).unwrap();
         let value: serde_json::Value =
             serde_json::from_slice(&body(&job).unwrap().unwrap()).unwrap();
         let pretty = serde_json::to_string_pretty(&value).unwrap();
@@ -150,7 +154,7 @@ mod tests {
         let mut job = job();
         job.labels = (0..16).map(|n| (format!("{n:064}"), "\"".repeat(256))).collect();
         job.source.url = Some(format!("https://example.org/{}", "a".repeat(30_000)));
-        job.apply(Event::Withdrawn, Timestamp::UNIX_EPOCH).unwrap();
+        job.apply(Event::Cancelled, Timestamp::UNIX_EPOCH).unwrap();
         let body = body(&job).unwrap().unwrap();
         assert!(body.len() <= BODY_BYTES_MAX, "{}", body.len());
     }

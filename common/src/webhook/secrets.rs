@@ -13,9 +13,9 @@ use crate::id::Owner;
 use crate::secret::Secret;
 
 /// Least length of a main secret, in bytes: 128 random bits in hexadecimal.
-const BYTES_MIN: usize = 32;
+const SECRET_BYTES_MIN: usize = 32;
 /// Most main secrets at once: the old one, the new one, and some for those who are late.
-const COUNT_MAX: usize = 4;
+const SECRETS_MAX: usize = 4;
 /// What every owner's secret begins with, as Standard Webhooks has it.
 const PREFIX: &str = "whsec_";
 /// Keeps what is derived here apart from anything else that may be derived from a main secret.
@@ -36,11 +36,11 @@ impl std::fmt::Debug for Secrets {
 pub enum Invalid {
     /// One is short.
     #[error(
-        "a webhook secret has fewer than {BYTES_MIN} bytes: make one with openssl rand -hex 32"
+        "a webhook secret has fewer than {SECRET_BYTES_MIN} bytes: make one with openssl rand -hex 32"
     )]
     Short,
     /// There are too many.
-    #[error("there are more than {COUNT_MAX} webhook secrets")]
+    #[error("there are more than {SECRETS_MAX} webhook secrets")]
     Many,
 }
 
@@ -52,12 +52,12 @@ impl Secrets {
     pub fn parse(text: &Secret) -> Result<Option<Self>, Invalid> {
         let parts = text.expose().split(',').map(str::trim).filter(|part| !part.is_empty());
         let secrets: Vec<Secret> = parts.map(|part| Secret::new(part.to_owned())).collect();
-        if secrets.iter().any(|secret| secret.expose().len() < BYTES_MIN) {
+        if secrets.iter().any(|secret| secret.expose().len() < SECRET_BYTES_MIN) {
             return Err(Invalid::Short);
         }
         match secrets.len() {
             0 => Ok(None),
-            1..=COUNT_MAX => Ok(Some(Self(secrets))),
+            1..=SECRETS_MAX => Ok(Some(Self(secrets))),
             _ => Err(Invalid::Many),
         }
     }

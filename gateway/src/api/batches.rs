@@ -100,7 +100,7 @@ pub(crate) async fn submit_batch(
     };
     let intake =
         Intake { app: &app, caller: &caller, trace: &trace, batch_id, query: &query, mode };
-    let mut report = intake.take(body, shape).await;
+    let mut report = intake.enqueue_lines(body, shape).await;
     if let Some(problem) = report.interrupted.take() {
         return Err(interrupted_problem(problem, batch_id, mode, &report));
     }
@@ -294,7 +294,7 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
 
 /// Withdraws one member. One that has ended, or is gone, is left as it is.
 async fn cancel_member(app: &App, key: &JobKey) -> Result<(), Error> {
-    let event = |job: &mut Job, now| job.apply(wordmill_common::job::Event::Withdrawn, now);
+    let event = |job: &mut Job, now| job.apply(wordmill_common::job::Event::Cancelled, now);
     let current = match app.store.get_job(key, ReadFrom::AnyReplica).await? {
         Lookup::Job(stored) if stored.job.status.is_final() => return Ok(()),
         Lookup::Job(stored) => *stored,

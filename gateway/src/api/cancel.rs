@@ -59,7 +59,7 @@ async fn cancel(
 ) -> Result<Box<VersionedJob>, Problem> {
     let current = find_job::require_job(app, key).await?;
     let span = request_trace::begin_cancel_span(&current.job, request);
-    let change = app.store.apply(&current, None, |job, now| job.apply(Event::Withdrawn, now));
+    let change = app.store.apply(&current, None, |job, now| job.apply(Event::Cancelled, now));
     match change.instrument(span.clone()).await? {
         Outcome::Applied(stored) => {
             let _within = span.entered();

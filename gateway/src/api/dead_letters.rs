@@ -37,7 +37,7 @@ const LIMIT_DEFAULT: usize = 20;
 /// The query of `GET /v1/dead-letters`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Selection {
+pub(crate) struct DeadLetterQuery {
     /// Most letters on the page; 20 unless it is said.
     #[schemars(range(min = 1, max = LIMIT_MAX))]
     limit: Option<usize>,
@@ -91,8 +91,8 @@ struct JobPart {
 pub(crate) async fn list_dead_letters(
     State(app): State<App>,
     caller: Caller,
-    selection: Result<Query<Selection>, QueryRejection>,
-) -> Result<Json<cursor::PageQuery<LetterView>>, Problem> {
+    selection: Result<Query<DeadLetterQuery>, QueryRejection>,
+) -> Result<Json<cursor::ListPage<LetterView>>, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
     let Query(selection) =
         selection.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
@@ -104,7 +104,7 @@ pub(crate) async fn list_dead_letters(
     let filter = Filter { code: selection.code, lane: selection.lane };
     let page = list_letters(&app, &caller.owner, &filter, before, limit).await?;
     let data = page.letters.iter().map(|letter| LetterView::of(&app, letter)).collect();
-    Ok(Json(cursor::PageQuery { data, next_cursor: page.next.map(cursor::write) }))
+    Ok(Json(cursor::ListPage { data, next_cursor: page.next.map(cursor::write) }))
 }
 
 /// `GET /v1/dead-letters/{id}`.

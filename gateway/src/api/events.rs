@@ -32,7 +32,7 @@ const STREAM_TIME_MAX: Duration = Duration::from_secs(3600);
 
 /// One client's stream.
 #[derive(Debug)]
-struct Streaming {
+struct EventStream {
     app: App,
     follower: Follower,
     /// The revision that the client has seen last.
@@ -54,14 +54,14 @@ pub(crate) async fn stream_events(
         headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
     let follower = Follower::start(&app, &key).await?;
     let end = Instant::now() + STREAM_TIME_MAX;
-    let streaming = Streaming { app, follower, last_event_id, is_over: false, end };
+    let streaming = EventStream { app, follower, last_event_id, is_over: false, end };
     // A browser that has seen the final record comes back all the same: this tells it to stay away.
     let current = streaming.follower.current();
     if current.status.is_final() && !is_news(current, last_event_id) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     // Once the stream has begun there is no status any more that says that it cannot be read.
-    streaming.app.show(current, &key)?;
+    streaming.app.view_record(current, &key)?;
     // A client whose key is revoked reconnects when its stream has ended, and gets a 401.
     let events = events(streaming).take_until(revoked);
     let alive = KeepAlive::new().interval(HEARTBEAT_INTERVAL);
@@ -73,14 +73,14 @@ pub(crate) async fn stream_events(
 }
 
 /// Nothing is read ahead of the client: while it takes nothing, changes become one.
-fn events(streaming: Streaming) -> impl Stream<Item = Result<Event, Infallible>> {
+fn events(streaming: EventStream) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold(streaming, |mut streaming| async {
         let event = streaming.next().await?;
         Some((Ok(event), streaming))
     })
 }
 
-impl Streaming {
+impl EventStream {
     async fn next(&mut self) -> Option<Event> {
         if self.is_over {
             return None;
@@ -93,7 +93,7 @@ impl Streaming {
         }
         let current = self.follower.current();
         let event = Event::default().id(current.revision.to_string()).retry(RECONNECT_AFTER);
-        let view = self.app.show(current, self.follower.key());
+        let view = self.app.view_record(current, self.follower.key());
         self.last_event_id = Some(current.revision);
         self.is_over = current.status.is_final();
         let view = view.inspect_err(|error| error!(%error, "a record cannot be read")).ok()?;

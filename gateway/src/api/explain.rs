@@ -27,7 +27,7 @@ const DEFAULT_RULES: [RuleName; 2] = [RuleName::Unicode, RuleName::Whitespace];
 /// The query.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Selection {
+pub(crate) struct ExplainQuery {
     /// Two different rules, with a comma between.
     #[schemars(extend("pattern" = rules_pattern()))]
     rules: Option<String>,
@@ -69,7 +69,7 @@ struct TokenView<'a> {
 pub(crate) async fn explain_job(
     State(app): State<App>,
     JobPath(key): JobPath,
-    selection: Result<Query<Selection>, QueryRejection>,
+    selection: Result<Query<ExplainQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(selection) = selection.map_err(|rejection| {
         Problem::new(Code::InvalidQuery, format!("{}.", rejection.body_text()))

@@ -65,7 +65,7 @@ pub(crate) async fn get_job(
     let mut response = if if_none_match.is_some_and(|tags| tags.includes(record.revision)) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let view = app.show(&record, &key)?;
+        let view = app.view_record(&record, &key)?;
         let deliveries = match view.has_ended_with_webhook() {
             true => webhooks::get_deliveries(&app, &key).await?,
             false => None,

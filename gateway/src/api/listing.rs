@@ -16,7 +16,7 @@ use wordmill_nats::listing::ListFilter;
 use crate::App;
 use crate::auth::caller::Caller;
 use crate::http::cursor;
-use crate::http::cursor::PageQuery;
+use crate::http::cursor::ListPage;
 use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
 use crate::read::job_view::JobView;
@@ -29,7 +29,7 @@ const LIMIT_DEFAULT: usize = 20;
 /// The query.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Selection {
+pub(crate) struct ListQuery {
     /// Only jobs with this status.
     status: Option<Status>,
     /// Only jobs with this label, as `name:value`.
@@ -47,7 +47,7 @@ pub(crate) struct Selection {
 pub(crate) async fn list_jobs(
     State(app): State<App>,
     caller: Caller,
-    selection: Result<Query<Selection>, QueryRejection>,
+    selection: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
     let Query(selection) =
@@ -74,20 +74,20 @@ pub(crate) async fn list_jobs(
         Problem::new(Code::BrokerUnavailable, detail)
     })??;
     let shown = page.records.iter().filter_map(|(key, record)| {
-        let view = app.show(record, key);
+        let view = app.view_record(record, key);
         view.inspect_err(|error| warn!(job.id = %key.job_id, %error, "a record cannot be listed"))
             .ok()
     });
     let data: Vec<JobView<'_>> = shown.collect();
     let next = page.next.map(cursor::write);
     let link = next.as_ref().and_then(|next| link(&selection, next));
-    let mut response = Json(PageQuery { data, next_cursor: next }).into_response();
+    let mut response = Json(ListPage { data, next_cursor: next }).into_response();
     response.headers_mut().extend(link.map(|link| (LINK, link)));
     Ok(response)
 }
 
 /// Returns where the next page is: the same query with another cursor.
-fn link(selection: &Selection, next: &str) -> Option<HeaderValue> {
+fn link(selection: &ListQuery, next: &str) -> Option<HeaderValue> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     if let Some(status) = selection.status {
         query.append_pair("status", status.as_str());

@@ -28,7 +28,7 @@ use crate::read::result_reader::Words;
 /// The query of `GET /v1/jobs/{id}/result`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Selection {
+pub(crate) struct ResultQuery {
     /// In which form; `Accept` decides if it is not said.
     format: Option<Format>,
     /// Only this many words, the most frequent ones.
@@ -40,7 +40,7 @@ pub(crate) struct Selection {
 }
 
 /// That query, or what is wrong with it.
-pub(crate) type Query = Result<extract::Query<Selection>, QueryRejection>;
+pub(crate) type Query = Result<extract::Query<ResultQuery>, QueryRejection>;
 
 /// What stands beside the histogram.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -66,7 +66,7 @@ pub(crate) async fn get_result(
     })?;
     let format = match selection.format {
         Some(format) => format,
-        None => Format::accepted(&headers)?,
+        None => Format::negotiate(&headers)?,
     };
     let stored = find_job::require_job(&app, &key).await?;
     let job = &stored.job;

@@ -80,7 +80,7 @@ pub(crate) async fn submit_named_job(
 pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) -> Response {
     if job.status == Status::Unknown
         && let Ok(record) = Box::pin(find_job::require_raw(app, &job.key())).await
-        && let Ok(view) = app.show(&record, &job.key())
+        && let Ok(view) = app.view_record(&record, &job.key())
     {
         // Only the record has the name of the state.
         return describe(&job, record.status, view);
@@ -93,9 +93,9 @@ pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) 
     let wait = preference.wait;
     let waited = Box::pin(preference.wait_for_end(app, &job)).await;
     let read = waited.as_ref().map_err(Problem::clone);
-    let read = read.and_then(|record| Ok((record.status, app.show(record, &key)?)));
+    let read = read.and_then(|record| Ok((record.status, app.view_record(record, &key)?)));
     let (status, view) = read.unwrap_or_else(|problem| {
-        debug!(job.id = %job.job_id, reason = problem.name(), "nobody waits for a job");
+        debug!(job.id = %job.job_id, reason = problem.code_name(), "nobody waits for a job");
         (job.status, app.view(&job))
     });
     let mut response = describe(&job, status, view);

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use wordmill_common::id::Owner;
 use wordmill_common::secret::Secret;
 
-use crate::auth::limits::{Bucket, Quota, Rate};
+use crate::auth::limits::{Quota, Rate, TokenBucket};
 
 /// What every key begins with: it is recognised in a log, and by scanners for secrets.
 const PREFIX: &str = "wm_";
@@ -53,7 +53,7 @@ struct Line {
 pub(crate) struct Holder {
     pub(crate) name: String,
     pub(crate) owner: Owner,
-    pub(crate) bucket: Option<Arc<Bucket>>,
+    pub(crate) bucket: Option<Arc<TokenBucket>>,
     pub(crate) hash: KeyHash,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Holder {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     holders: HashMap<KeyHash, Arc<Holder>>,
-    buckets: HashMap<String, Arc<Bucket>>,
+    buckets: HashMap<String, Arc<TokenBucket>>,
     quotas: HashMap<Owner, Arc<Quota>>,
 }
 
@@ -200,11 +200,11 @@ impl Table {
         name: &str,
         rate: Rate,
         old: Option<&Self>,
-    ) -> Result<Arc<Bucket>, String> {
+    ) -> Result<Arc<TokenBucket>, String> {
         rate.check()?;
         let previous =
             old.and_then(|old| old.buckets.get(name)).filter(|previous| previous.rate() == rate);
-        let bucket = previous.map_or_else(|| Arc::new(Bucket::new(rate)), Arc::clone);
+        let bucket = previous.map_or_else(|| Arc::new(TokenBucket::new(rate)), Arc::clone);
         self.buckets.insert(name.to_owned(), Arc::clone(&bucket));
         Ok(bucket)
     }

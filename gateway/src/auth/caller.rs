@@ -75,7 +75,7 @@ fn mark_authenticated(request: &Request) {
 }
 
 fn is_public_path(path: &str) -> bool {
-    PUBLIC_PATHS.contains(&path) || ui::is_part(path)
+    PUBLIC_PATHS.contains(&path) || ui::is_ui_path(path)
 }
 
 async fn serve<F: Future<Output = Response>>(

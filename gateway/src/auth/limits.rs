@@ -28,9 +28,9 @@ const RECOUNT_AFTER: Duration = Duration::from_secs(1);
 /// Before which time they are not, although the quota seems to be used up.
 const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
 /// How many times as long as a count took nothing is counted: at most 1/20 of the broker's time.
-const RECOUNT_REST: u32 = 20;
+const RECOUNT_PAUSE_FACTOR: u32 = 20;
 /// When a client whose quota is used up may come back.
-const QUOTA_RETRY: Duration = Duration::from_secs(5);
+const QUOTA_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How many requests may come, and how many of them at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -66,7 +66,7 @@ impl Rate {
 
 /// The requests of one name: the virtual-scheduling form of a token bucket.
 #[derive(Debug)]
-pub(crate) struct Bucket {
+pub(crate) struct TokenBucket {
     rate: Rate,
     /// When the bucket will be full again.
     full_at: Mutex<Option<Instant>>,
@@ -82,7 +82,7 @@ pub(crate) struct RateDecision {
     full_in: Duration,
 }
 
-impl Bucket {
+impl TokenBucket {
     pub(crate) fn new(rate: Rate) -> Self {
         Self { rate, full_at: Mutex::new(None) }
     }
@@ -139,12 +139,12 @@ fn whole_seconds(time: Duration) -> u64 {
 pub(crate) struct Quota {
     jobs_max: u64,
     /// Held while the broker counts, so that it is asked once, however many jobs come.
-    count: tokio::sync::Mutex<Count>,
+    count: tokio::sync::Mutex<UnfinishedJobs>,
 }
 
 /// What is known of an owner's unfinished jobs.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Count {
+struct UnfinishedJobs {
     /// How many there were when they were counted; 0 before that.
     jobs: u64,
     /// How many were let in since.
@@ -175,13 +175,13 @@ impl Quota {
     }
 }
 
-impl Count {
+impl UnfinishedJobs {
     fn is_due(&self, jobs_max: u64, now: Instant) -> bool {
         let Some(counted_at) = self.counted_at else { return true };
         // Jobs that have ended since are still counted: before anybody is refused, they are looked for.
         let is_full = self.jobs + self.admitted >= jobs_max;
         let pause = if is_full { RECOUNT_PAUSE } else { RECOUNT_AFTER };
-        let rest = self.took.saturating_mul(RECOUNT_REST);
+        let rest = self.took.saturating_mul(RECOUNT_PAUSE_FACTOR);
         now.saturating_duration_since(counted_at) >= pause.max(rest)
     }
 }
@@ -202,7 +202,7 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
         let counted_at = Some(Instant::now());
         let took = began.elapsed();
         match unfinished {
-            Ok(jobs) => *count = Count { jobs, admitted: 0, counted_at, took },
+            Ok(jobs) => *count = UnfinishedJobs { jobs, admitted: 0, counted_at, took },
             // If the broker is away, the submission will say so.
             Err(error) => {
                 warn!(%owner, %error, "an owner's jobs cannot be counted; the last count goes on");
@@ -218,7 +218,7 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
         "{} jobs of {owner} are not finished yet, as many as may be. Nothing was queued.",
         quota.jobs_max
     );
-    Err(Problem::new(Code::QuotaExceeded, detail).retry_after(QUOTA_RETRY))
+    Err(Problem::new(Code::QuotaExceeded, detail).retry_after(QUOTA_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -227,14 +227,14 @@ mod tests {
 
     const RATE: Rate = Rate { per_second: 4, burst: 3 };
 
-    fn decide(bucket: &Bucket, start: Instant, ms: u64) -> (bool, u32) {
+    fn decide(bucket: &TokenBucket, start: Instant, ms: u64) -> (bool, u32) {
         let decision = bucket.take(start + Duration::from_millis(ms));
         (decision.retry_after.is_none(), decision.remaining)
     }
 
     #[test]
     fn a_burst_passes_then_one_request_at_a_time() {
-        let bucket = Bucket::new(RATE);
+        let bucket = TokenBucket::new(RATE);
         let start = Instant::now();
         for (ms, expected) in [
             (0, (true, 2)),
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_gives_nothing_away() {
-        let bucket = Bucket::new(RATE);
+        let bucket = TokenBucket::new(RATE);
         let start = Instant::now();
         assert_eq!(decide(&bucket, start, 1000), (true, 2));
         assert_eq!(decide(&bucket, start, 0), (false, 0));
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_headers_are_structured_fields_in_whole_seconds() {
-        let bucket = Bucket::new(RATE);
+        let bucket = TokenBucket::new(RATE);
         let start = Instant::now();
         let mut headers = HeaderMap::new();
         bucket.take(start).add_headers(&mut headers);
@@ -279,7 +279,7 @@ mod tests {
         );
         for rate in [Rate { burst: RATE_MAX, ..RATE }, Rate { per_second: RATE_MAX, ..RATE }] {
             assert_eq!(rate.check(), Ok(()));
-            assert_eq!(Bucket::new(rate).take(start).remaining, rate.burst - 1);
+            assert_eq!(TokenBucket::new(rate).take(start).remaining, rate.burst - 1);
         }
     }
 
@@ -287,13 +287,13 @@ mod tests {
     fn counting_takes_a_small_part_of_the_brokers_time_and_comes_before_a_refusal() {
         let start = Instant::now();
         let ms = Duration::from_millis;
-        let count = |jobs, admitted, took| Count {
+        let count = |jobs, admitted, took| UnfinishedJobs {
             jobs,
             admitted,
             counted_at: Some(start),
             took: ms(took),
         };
-        assert!(Count::default().is_due(5, start));
+        assert!(UnfinishedJobs::default().is_due(5, start));
         for (count, after_ms) in [
             (count(0, 0, 1), 1000),
             (count(4, 0, 1), 1000),

@@ -13,9 +13,9 @@ use wordmill_nats::queue::{Level, Queue};
 use crate::http::problem::{Code, Problem};
 
 /// How often the queue is asked.
-const INTERVAL: Duration = Duration::from_secs(1);
+const READ_INTERVAL: Duration = Duration::from_secs(1);
 /// A reading older than this says nothing any more: the broker is away.
-const STALE: Duration = Duration::from_secs(5);
+const READING_AGE_MAX: Duration = Duration::from_secs(5);
 /// Over how many readings the drain rate is taken.
 const READINGS_MAX: usize = 10;
 /// Share of either bound from which bulk jobs are declined, in percent.
@@ -88,7 +88,7 @@ impl Backpressure {
 
     fn fresh_reading(&self) -> Option<Reading> {
         let reading = *self.reading.borrow();
-        reading.filter(|reading| reading.at.elapsed() < STALE)
+        reading.filter(|reading| reading.at.elapsed() < READING_AGE_MAX)
     }
 }
 
@@ -135,7 +135,7 @@ fn share(max: u64, percent: u64) -> u64 {
 
 /// Reads the queue again and again, for as long as it is polled.
 pub(crate) async fn watch(queue: &Queue, sender: &watch::Sender<Option<Reading>>) {
-    let mut ticks = tokio::time::interval(INTERVAL);
+    let mut ticks = tokio::time::interval(READ_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut earlier: VecDeque<(Instant, Level)> = VecDeque::with_capacity(READINGS_MAX);
     loop {
@@ -227,7 +227,7 @@ mod tests {
         let mut old = reading(level(1000, 1000, 1000), 1, 1);
         sender.send_replace(Some(old));
         assert!(backpressure.admit(Lane::Bulk).is_err());
-        old.at = Instant::now().checked_sub(STALE).unwrap();
+        old.at = Instant::now().checked_sub(READING_AGE_MAX).unwrap();
         sender.send_replace(Some(old));
         assert!(backpressure.admit(Lane::Bulk).is_ok());
     }

@@ -136,7 +136,7 @@ async fn accept_or_find(
     let _reservation = app.in_flight_budget.take(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     publish::wait_for_connection(app, deadline).await?;
-    request_trace::name_job(message.job_id);
+    request_trace::record_job_id(message.job_id);
     let job = Job { traceparent: Some(*trace), ..message.queued_job() };
     let claimed = match mode {
         ClaimMode::CreateOrFind => claim(app, &job, deadline).await?,
@@ -154,12 +154,20 @@ async fn accept_or_find(
                 message,
                 trace,
                 deadline,
-                CreatedBy::ByUs,
+                RecordCreator::ThisRequest,
             )
             .await
         }
         ClaimResult::Exists(stored) if stored.job.fingerprint == job.fingerprint => {
-            enqueue_if_missing(app, *stored, message, trace, deadline, CreatedBy::ByAnother).await
+            enqueue_if_missing(
+                app,
+                *stored,
+                message,
+                trace,
+                deadline,
+                RecordCreator::EarlierRequest,
+            )
+            .await
         }
         ClaimResult::Exists(_) => Err(idempotency_key_reused()),
         ClaimResult::Gone => Err(Problem::result_expired()),
@@ -168,11 +176,11 @@ async fn accept_or_find(
 
 /// Whose the record is, and so who may take it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CreatedBy {
+enum RecordCreator {
     /// This request created it: nothing was promised yet.
-    ByUs,
+    ThisRequest,
     /// An earlier request did, and may have promised the job.
-    ByAnother,
+    EarlierRequest,
 }
 
 /// Creates the record or finds the one that is there, until the deadline.
@@ -219,7 +227,7 @@ async fn enqueue_if_missing(
     mut message: JobMessage,
     trace: &TraceParent,
     deadline: Instant,
-    owned: CreatedBy,
+    owned: RecordCreator,
 ) -> Result<Job, Problem> {
     // The message says what the record says, whoever sends it.
     message.created_at = stored.job.created_at;
@@ -229,7 +237,7 @@ async fn enqueue_if_missing(
     }
     let parent =
         stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
-    let mut must_look = owned == CreatedBy::ByAnother;
+    let mut must_look = owned == RecordCreator::EarlierRequest;
     for is_again in [false, true] {
         if must_look {
             stored = match check_queue(app, stored, deadline).await? {
@@ -237,8 +245,8 @@ async fn enqueue_if_missing(
                 QueueCheck::Missing(kept) => *kept,
             };
         }
-        let publishing = spans::publish(&message, &parent);
-        if owned == CreatedBy::ByAnother {
+        let publishing = spans::begin_publish_span(&message, &parent);
+        if owned == RecordCreator::EarlierRequest {
             telemetry::link(&publishing.span, trace);
         }
         let first = Envelope::seal(&message, &publishing.context)?;
@@ -246,13 +254,13 @@ async fn enqueue_if_missing(
         let offering = publish::publish_with_retries(app, &envelope, &publishing.context, deadline);
         match offering.instrument(publishing.span).await {
             PublishOutcome::Acknowledged(PublishAck::Stored) => {
-                publish::log_accepted(&stored.job, owned == CreatedBy::ByUs);
+                publish::log_accepted(&stored.job, owned == RecordCreator::ThisRequest);
                 return Ok(stored.job);
             }
             // Somebody else has sent it just now, or it was there and is gone.
             PublishOutcome::Acknowledged(PublishAck::Duplicate) => must_look = true,
             PublishOutcome::Declined(refused) => {
-                if owned == CreatedBy::ByUs {
+                if owned == RecordCreator::ThisRequest {
                     publish::roll_back_record(app, &stored.job, Ok(stored.revision)).await;
                 }
                 return Err(publish::decline_problem(app, stored.job.lane, &refused));

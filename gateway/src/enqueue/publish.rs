@@ -58,8 +58,8 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
     limits::admit(app, &message.owner).await?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     wait_for_connection(app, deadline).await?;
-    request_trace::name_job(message.job_id);
-    let publishing = spans::publish(message, trace);
+    request_trace::record_job_id(message.job_id);
+    let publishing = spans::begin_publish_span(message, trace);
     let envelope = Envelope::seal(message, &publishing.context)?;
     let job = Job { traceparent: Some(*trace), ..message.queued_job() };
     let creating =

@@ -238,7 +238,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::empty()).unwrap();
-        policy.check(&request).err().map(|problem| problem.name())
+        policy.check(&request).err().map(|problem| problem.code_name())
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) const PATTERN: &str = "^(0|[1-9a-f][0-9a-f]{0,15})$";
 /// One page of a list.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "{T}Page")]
-pub(crate) struct PageQuery<T> {
+pub(crate) struct ListPage<T> {
     /// What is on it.
     pub(crate) data: Vec<T>,
     /// The cursor of the next page; null if there is none.

@@ -67,7 +67,7 @@ impl Problem {
     }
 
     /// Returns the code as clients see it.
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn code_name(&self) -> &'static str {
         self.code.name()
     }
 

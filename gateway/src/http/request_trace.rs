@@ -66,7 +66,7 @@ impl Settings {
             "link" => Ok(InboundTrace::Link),
             _ => Err("neither trust nor link".to_owned()),
         });
-        let url = env.read("WORDMILL_TRACE_URL", String::new(), template);
+        let url = env.read("WORDMILL_TRACE_URL", String::new(), parse_url_template);
         Self { inbound, url: Some(url).filter(|url| !url.is_empty()) }
     }
 
@@ -76,7 +76,7 @@ impl Settings {
     }
 }
 
-fn template(text: &str) -> Result<String, String> {
+fn parse_url_template(text: &str) -> Result<String, String> {
     let is_web = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     match (is_web, text.contains(PLACEHOLDER)) {
         (false, _) => Err("not an http or https URL".to_owned()),
@@ -96,7 +96,7 @@ pub(crate) async fn answer<F: Future<Output = Response>>(
     next: impl FnOnce(Request) -> F,
     older: Option<Render>,
 ) -> Response {
-    let (span, trace) = begin(app, &request);
+    let (span, trace) = begin_request_span(app, &request);
     request.extensions_mut().insert(trace);
     let response = next(request).instrument(span.clone()).await;
     end_span(&span, &response);
@@ -123,10 +123,10 @@ pub(crate) async fn answer<F: Future<Output = Response>>(
 }
 
 /// Begins a request's span, and returns the context for what it leads to.
-fn begin(app: &App, request: &Request) -> (Span, TraceParent) {
+fn begin_request_span(app: &App, request: &Request) -> (Span, TraceParent) {
     let inbound = app.trace.inbound;
     let caller_context = parse_traceparent(request.headers());
-    let span = server(request, app.scheme);
+    let span = begin_server_span(request, app.scheme);
     match (inbound, caller_context) {
         (InboundTrace::Trust, Some(parent)) => telemetry::adopt(&span, &parent),
         (InboundTrace::Link, Some(other)) => telemetry::link(&span, &other),
@@ -148,7 +148,7 @@ fn parse_traceparent(headers: &HeaderMap) -> Option<TraceParent> {
     value.to_str().ok()?.parse().ok()
 }
 
-fn server(request: &Request, scheme: &'static str) -> Span {
+fn begin_server_span(request: &Request, scheme: &'static str) -> Span {
     // A macro, because where a span comes from has to be known when it is compiled.
     macro_rules! server {
         ($target:expr) => {{
@@ -191,14 +191,14 @@ fn end_span(span: &Span, response: &Response) {
     span.record("http.response.status_code", i64::from(status.as_u16()));
     let problem = response.extensions().get::<Problem>();
     if status.is_server_error() {
-        telemetry::fail(span, problem.map_or("internal", Problem::name));
+        telemetry::fail(span, problem.map_or("internal", Problem::code_name));
     } else if let Some(problem) = problem {
-        telemetry::note(span, "error.type", problem.name());
+        telemetry::note(span, "error.type", problem.code_name());
     }
 }
 
 /// Lets the request's span, and what is logged within it, name the job.
-pub(crate) fn name_job(job_id: JobId) {
+pub(crate) fn record_job_id(job_id: JobId) {
     Span::current().record("job.id", field::display(job_id));
 }
 

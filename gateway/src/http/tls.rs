@@ -26,7 +26,7 @@ pub(crate) use tokio_rustls::rustls::ServerConfig;
 const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// What is said of a key that belongs to another certificate.
-const FOREIGN_KEY: &str = "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT";
+const KEY_MISMATCH: &str = "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT";
 
 /// Where certificate and key are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(crate) fn parse(
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
     let mut config = config.map_err(|error| {
         let is_foreign = matches!(error, Error::InconsistentKeys(_));
-        if is_foreign { FOREIGN_KEY.to_owned() } else { error.to_string() }
+        if is_foreign { KEY_MISMATCH.to_owned() } else { error.to_string() }
     })?;
     config.alpn_protocols = vec![ALPN_HTTP1.to_owned()];
     Ok(config)

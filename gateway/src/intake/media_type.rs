@@ -40,7 +40,7 @@ pub(crate) fn kind(headers: &HeaderMap) -> Result<Kind, Problem> {
     let named = named.to_str().unwrap_or_default();
     match essence(named).as_str() {
         "multipart/form-data" => Ok(Kind::Form),
-        _ => countable(named).map(|()| Kind::Document),
+        _ => check_countable(named).map(|()| Kind::Document),
     }
 }
 
@@ -50,7 +50,7 @@ fn essence(content_type: &str) -> String {
 
 /// Refuses content types that certainly cannot be counted. What is said to be text, or nothing in
 /// particular, is for the worker to look at.
-pub(crate) fn countable(content_type: &str) -> Result<(), Problem> {
+pub(crate) fn check_countable(content_type: &str) -> Result<(), Problem> {
     let essence = essence(content_type);
     let (kind, _) = essence.split_once('/').unwrap_or_default();
     match essence.as_str() {

@@ -16,7 +16,7 @@ use crate::http::problem::{Code, Problem};
 use crate::intake::pieces::{Pieces, incomplete_body, wait_for_piece};
 
 /// How much larger than its file a form may be, in bytes.
-pub(crate) const MARGIN: u64 = 64 << 10;
+pub(crate) const FORM_OVERHEAD_BYTES_MAX: u64 = 64 << 10;
 /// Most bytes between the file and what comes before or after it: names, headers, boundaries. What is
 /// waited for there is held in memory.
 const PART_HEAD_BYTES_MAX: usize = 64 << 10;

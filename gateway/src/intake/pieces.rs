@@ -14,12 +14,12 @@ pub(crate) trait Pieces {
 }
 
 /// A body that is the document.
-pub(crate) struct Plain<'a> {
+pub(crate) struct PlainBody<'a> {
     pub(crate) body: &'a mut Body,
     pub(crate) stall_timeout: Duration,
 }
 
-impl Pieces for Plain<'_> {
+impl Pieces for PlainBody<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
             match wait_for_piece(self.stall_timeout, self.body.frame()).await? {

@@ -121,7 +121,7 @@ mod tests {
             ("lane=bulk&lane=bulk", "invalid_query"),
             ("webhook=a&webhook=b", "invalid_query"),
         ] {
-            assert_eq!(parse_submit_query(query).unwrap_err().name(), code, "{query}");
+            assert_eq!(parse_submit_query(query).unwrap_err().code_name(), code, "{query}");
         }
     }
 

@@ -21,18 +21,18 @@ use wordmill_common::trace_context::TraceParent;
 use wordmill_common::webhook::Webhook;
 use wordmill_nats::Error;
 use wordmill_nats::documents::{Documents, StoredDocument, Upload};
-use wordmill_service::env::{Env, Size};
+use wordmill_service::env::{Env, SizeText};
 
 use crate::App;
 use crate::enqueue::publish;
 use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
 use crate::intake::media_type::{
-    CONTENT_TYPE_BYTES_MAX, Kind, UNKNOWN_TYPE, countable, encoding, guess_content_type, kind,
-    sanitize_file_name,
+    CONTENT_TYPE_BYTES_MAX, Kind, UNKNOWN_TYPE, check_countable, encoding, guess_content_type,
+    kind, sanitize_file_name,
 };
 use crate::intake::multipart::{self, Form};
-use crate::intake::pieces::{Pieces, Plain, incomplete_body};
+use crate::intake::pieces::{Pieces, PlainBody, incomplete_body};
 use crate::intake::query::{self, SubmitQuery};
 use crate::intake::{json_body, new_job};
 
@@ -55,14 +55,14 @@ pub struct Limits {
 impl Limits {
     /// Reads the settings.
     pub(crate) fn read(env: &mut Env) -> Self {
-        let kib = Size(1 << 10);
-        let tib = Size(1 << 40);
+        let kib = SizeText(1 << 10);
+        let tib = SizeText(1 << 40);
         let tenth = Duration::from_millis(100);
         let second = Duration::from_secs(1);
         let half_hour = 1800 * second;
         let day = 86_400 * second;
         Self {
-            size_max: env.size("WORDMILL_DOCUMENT_SIZE_MAX", Size(256 << 20), kib, tib),
+            size_max: env.size("WORDMILL_DOCUMENT_SIZE_MAX", SizeText(256 << 20), kib, tib),
             stall_timeout: env.duration(
                 "WORDMILL_UPLOAD_STALL_TIMEOUT",
                 30 * second,
@@ -171,9 +171,9 @@ async fn receive_with_options(
     let limits = app.uploads.limits;
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced
-        .is_some_and(|length: u64| length > limits.size_max.saturating_add(multipart::MARGIN))
-    {
+    if announced.is_some_and(|length: u64| {
+        length > limits.size_max.saturating_add(multipart::FORM_OVERHEAD_BYTES_MAX)
+    }) {
         return Err(too_large(limits.size_max));
     }
     let content_encoding = encoding(headers)?;
@@ -191,13 +191,13 @@ async fn receive_with_options(
             }
             let mut form = Form::open(headers, body, limits.stall_timeout).await?;
             let content_type = guess_content_type(form.content_type(), form.file_name());
-            countable(content_type.as_deref().unwrap_or(UNKNOWN_TYPE))?;
+            check_countable(content_type.as_deref().unwrap_or(UNKNOWN_TYPE))?;
             let file_name = form.file_name().map(sanitize_file_name);
             let received = receive(app, key, &mut form).await?;
             Ok((content_type, file_name, received))
         } else {
             let named = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-            let mut body = Plain { body, stall_timeout: limits.stall_timeout };
+            let mut body = PlainBody { body, stall_timeout: limits.stall_timeout };
             let received = receive(app, key, &mut body).await?;
             Ok((named.map(str::to_owned), None, received))
         }
@@ -227,7 +227,7 @@ async fn receive(
     pieces: &mut impl Pieces,
 ) -> Result<StoredDocument, Problem> {
     let size_max = app.uploads.limits.size_max;
-    let mut pending = Pending::new(&app.uploads, key);
+    let mut pending = PendingUpload::new(&app.uploads, key);
     let Some(upload) = &mut pending.upload else {
         return Err(incomplete_body());
     };
@@ -246,18 +246,18 @@ async fn receive(
 
 /// An upload that is abandoned unless it is finished, also if its client goes away and the request is
 /// dropped.
-struct Pending<'a> {
+struct PendingUpload<'a> {
     upload: Option<Upload>,
     uploads: &'a Uploads,
 }
 
-impl<'a> Pending<'a> {
+impl<'a> PendingUpload<'a> {
     fn new(uploads: &'a Uploads, key: &JobKey) -> Self {
         Self { upload: Some(uploads.documents.receive(key)), uploads }
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for PendingUpload<'_> {
     fn drop(&mut self) {
         let Some(mut upload) = self.upload.take() else { return };
         self.uploads.tasks.spawn(async move {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use wordmill_common::id::JobKey;
 use wordmill_common::job::Job;
-use wordmill_nats::events::Events;
+use wordmill_nats::events::RecordSubscription;
 use wordmill_nats::job_record::{Lookup, RawRecord};
 use wordmill_nats::stream_read::ReadFrom;
 
@@ -86,7 +86,7 @@ pub(crate) enum FollowEvent {
 struct Listener {
     app: App,
     key: JobKey,
-    events: Events,
+    events: RecordSubscription,
     /// The connection on which the subscription was last known to have missed nothing.
     connection: u64,
     _permit: OwnedSemaphorePermit,
@@ -100,7 +100,8 @@ impl Listener {
     async fn open(app: &App, key: &JobKey) -> Result<Self, Problem> {
         let permit = app.waiters.take()?;
         let connection = app.broker.connection_number();
-        let subscribing = tokio::time::timeout(BROKER_DEADLINE, Events::of(&app.broker, key));
+        let subscribing =
+            tokio::time::timeout(BROKER_DEADLINE, RecordSubscription::subscribe(&app.broker, key));
         let events = subscribing.await.map_err(|_| {
             Problem::new(Code::BrokerUnavailable, "The store does not answer. Try again.")
         })??;
@@ -129,7 +130,7 @@ impl Follower {
     /// `too_many_waiting`, and those of [`find_job::require_raw`].
     pub(crate) async fn start(app: &App, key: &JobKey) -> Result<Self, Problem> {
         let listener = Listener::open(app, key).await?;
-        let current = find_job::require_raw(app, key).await?.detached();
+        let current = find_job::require_raw(app, key).await?.detach();
         Ok(listener.follow(current, REREAD_INTERVAL))
     }
 
@@ -215,7 +216,7 @@ impl Follower {
     fn take(&mut self, record: Lookup<RawRecord>) -> Option<FollowEvent> {
         match record {
             Lookup::Job(record) if record.revision > self.current.revision => {
-                self.current = record.detached();
+                self.current = record.detach();
                 Some(FollowEvent::Change)
             }
             Lookup::Deleted => Some(FollowEvent::Gone),

@@ -294,7 +294,7 @@ impl<'a> JobView<'a> {
 
     /// Adds what follows from the rest.
     fn with_derived_fields(mut self, batch: Option<&Batch>) -> Self {
-        self.counts = self.counts.or_else(|| batch.map(waiting));
+        self.counts = self.counts.or_else(|| batch.map(initial_counts));
         self.links = Some(Links::of(self.job_id, self.batch));
         if !self.is_final() {
             self = self.with_deliveries(None);
@@ -372,7 +372,7 @@ pub(crate) fn status_name(status: Status) -> OpenName<Status> {
 }
 
 /// Returns how far the members of a batch are before anybody has looked: all of them wait.
-fn waiting(batch: &Batch) -> Counts {
+fn initial_counts(batch: &Batch) -> Counts {
     let refused = batch.refused.count();
     Counts { queued: batch.lines.saturating_sub(refused), refused, ..Counts::default() }
 }

@@ -43,7 +43,7 @@ impl Format {
     ///
     /// # Errors
     /// `not_acceptable`.
-    pub(crate) fn accepted(headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Self, Problem> {
         let fields = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let ranges: Vec<Range<'_>> =
             fields.flat_map(|field| field.split(',')).filter_map(Range::read).collect();
@@ -220,7 +220,7 @@ mod tests {
 
     fn accepted(values: &[&str]) -> Option<Format> {
         let headers = values.iter().map(|value| (ACCEPT, value.parse().unwrap())).collect();
-        Format::accepted(&headers).ok()
+        Format::negotiate(&headers).ok()
     }
 
     #[test]

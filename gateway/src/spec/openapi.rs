@@ -103,7 +103,7 @@ pub(crate) async fn get_openapi(State(app): State<App>, headers: HeaderMap) -> R
 /// `GET /docs`: the same for people.
 pub(crate) async fn get_reference_page(State(app): State<App>, headers: HeaderMap) -> Response {
     let mut response = app.description.reference.answer(&headers);
-    reference_page::protect(response.headers_mut());
+    reference_page::add_security_headers(response.headers_mut());
     response
 }
 

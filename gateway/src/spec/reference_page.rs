@@ -17,7 +17,7 @@ use self::html::{escape, prose, text};
 const STYLE: &str = include_str!("reference_page/style.css");
 
 /// Tells browsers that the page needs nothing but its own style.
-pub(crate) fn protect(headers: &mut HeaderMap) {
+pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     let digest = STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; \

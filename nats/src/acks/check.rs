@@ -25,12 +25,12 @@ pub(crate) struct Check {
     is_open: bool,
     /// The acknowledgement wait of its message.
     ack_wait: Duration,
-    failure: Option<Failure>,
+    failure: Option<FailedCheck>,
 }
 
 /// A failed check.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct FailedCheck {
     /// On which connection it happened. Rights belong to a connection, so it does not count on
     /// another one, whose first acknowledgement is checked anyway.
     connects: u64,
@@ -89,12 +89,12 @@ impl Check {
             return false;
         };
         let until = now + self.ack_wait.saturating_mul(FAILURE_ACK_WAITS);
-        self.failure = Some(Failure { connects, until, cause });
+        self.failure = Some(FailedCheck { connects, until, cause });
         true
     }
 
     /// Returns the failure that counts at present.
-    pub(crate) fn failure(&self, connects: u64, now: Instant) -> Option<&Failure> {
+    pub(crate) fn failure(&self, connects: u64, now: Instant) -> Option<&FailedCheck> {
         self.failure.as_ref().filter(|failure| failure.connects == connects && now < failure.until)
     }
 }

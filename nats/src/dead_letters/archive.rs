@@ -30,7 +30,7 @@ const PAGE_BYTES_MAX: usize = 16 << 20;
 /// Largest size of the messages of one window, in bytes; one message alone may exceed it.
 const WINDOW_BYTES_MAX: usize = 8 << 20;
 /// How many sequence numbers are walked through at a time, from the newest window to the oldest.
-const WINDOW: u64 = 64;
+const WINDOW_SEQUENCES: u64 = 64;
 
 /// Names a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,16 +53,16 @@ impl fmt::Display for LetterId {
 /// The text names no dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a dead letter is named by its job's id, or unreadable-<n>")]
-pub struct NoLetterId;
+pub struct InvalidLetterId;
 
 impl FromStr for LetterId {
-    type Err = NoLetterId;
+    type Err = InvalidLetterId;
 
-    fn from_str(text: &str) -> Result<Self, NoLetterId> {
+    fn from_str(text: &str) -> Result<Self, InvalidLetterId> {
         let number = text.strip_prefix(UNREADABLE).and_then(|rest| rest.strip_prefix('-'));
         match number {
-            Some(number) => number.parse().map(Self::Unreadable).map_err(|_| NoLetterId),
-            None => text.parse().map(Self::Job).map_err(|_| NoLetterId),
+            Some(number) => number.parse().map(Self::Unreadable).map_err(|_| InvalidLetterId),
+            None => text.parse().map(Self::Job).map_err(|_| InvalidLetterId),
         }
     }
 }
@@ -151,7 +151,7 @@ impl Archive {
         let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let oldest = info.state.first_sequence.max(1);
         let newest = info.state.last_sequence;
-        let mut walk = Walk { archive: self, scope: scope(owner, filter.lane), questions: 0 };
+        let mut walk = LetterScan { archive: self, scope: scope(owner, filter.lane), questions: 0 };
         // Everything from `top` on has been looked at.
         let mut top = before.map_or(newest + 1, |before| before.min(newest + 1));
         let mut letters = Vec::new();
@@ -220,7 +220,7 @@ impl Archive {
             for lane in Lane::ALL {
                 let subject = match id {
                     LetterId::Job(job_id) => {
-                        subject::dead(lane, &JobKey { owner: owner.clone(), job_id })
+                        subject::dead_letter(lane, &JobKey { owner: owner.clone(), job_id })
                     }
                     LetterId::Unreadable(_) if *owner != Owner::public() => return Ok(None),
                     LetterId::Unreadable(sequence) => subject::dead_unreadable(lane, sequence),
@@ -265,13 +265,13 @@ impl Filter {
 }
 
 /// Goes through the letters of one page, and counts what it asks.
-struct Walk<'a> {
+struct LetterScan<'a> {
     archive: &'a Archive,
     scope: String,
     questions: u32,
 }
 
-impl Walk<'_> {
+impl LetterScan<'_> {
     /// Returns the newest window below `top` that has letters, with its lower end; `None` if there is
     /// none. Where nothing is, steps double; where something is found, they halve until it fits.
     async fn next_window(
@@ -280,7 +280,7 @@ impl Walk<'_> {
         top: u64,
     ) -> Result<Option<(u64, VecDeque<StreamMessage>)>, Error> {
         let mut top = top;
-        let mut size = WINDOW;
+        let mut size = WINDOW_SEQUENCES;
         while top > oldest {
             let bottom = top.saturating_sub(size).max(oldest);
             let first = self.next(bottom).await?.filter(|message| message.sequence < top);
@@ -292,7 +292,9 @@ impl Walk<'_> {
                     top = bottom;
                     size = size.saturating_mul(2);
                 }
-                Some(_) if top - bottom > WINDOW => size = (size / 2).max(WINDOW),
+                Some(_) if top - bottom > WINDOW_SEQUENCES => {
+                    size = (size / 2).max(WINDOW_SEQUENCES);
+                }
                 Some(first) => return self.collect(bottom, top, first).await.map(Some),
             }
         }
@@ -390,7 +392,7 @@ mod tests {
             assert_eq!(name.parse::<LetterId>().unwrap().to_string(), name);
         }
         for bad in ["", "17", "unreadable", "unreadable-", "unreadable-x", "unreadable-1.2", "*"] {
-            assert_eq!(bad.parse::<LetterId>(), Err(NoLetterId), "{bad}");
+            assert_eq!(bad.parse::<LetterId>(), Err(InvalidLetterId), "{bad}");
         }
     }
 

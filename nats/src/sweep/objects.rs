@@ -24,14 +24,14 @@ use crate::topology::{DOCUMENTS, DOCUMENTS_STREAM, RESULTS, RESULTS_STREAM};
 
 /// The object stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Store {
+pub enum ObjectStore {
     /// Inputs too large for a message.
     Documents,
     /// Histograms too large for a record.
     Results,
 }
 
-impl Store {
+impl ObjectStore {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Documents, Self::Results];
 
@@ -71,10 +71,10 @@ pub struct Orphan {
 }
 
 impl Sweep {
-    fn bucket(&self, store: Store) -> &Bucket {
+    fn bucket(&self, store: ObjectStore) -> &Bucket {
         match store {
-            Store::Documents => &self.documents,
-            Store::Results => &self.results,
+            ObjectStore::Documents => &self.documents,
+            ObjectStore::Results => &self.results,
         }
     }
 
@@ -82,7 +82,11 @@ impl Sweep {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn next_object(&self, store: Store, sequence: u64) -> Result<Option<Object>, Error> {
+    pub async fn next_object(
+        &self,
+        store: ObjectStore,
+        sequence: u64,
+    ) -> Result<Option<Object>, Error> {
         let subjects = format!("$O.{}.M.>", store.name());
         let Some(message) = next(self.bucket(store).stream(), subjects, sequence).await? else {
             return Ok(None);
@@ -96,12 +100,16 @@ impl Sweep {
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`]: the object is kept.
-    pub async fn remove_unreferenced(&self, store: Store, object: &Object) -> Result<bool, Error> {
+    pub async fn remove_unreferenced(
+        &self,
+        store: ObjectStore,
+        object: &Object,
+    ) -> Result<bool, Error> {
         let Some(info) = &object.info else { return Ok(false) };
         let Some(key) = job_of(info) else { return Ok(false) };
         let is_needed = match store {
-            Store::Documents => self.needs_document(&key, &info.name).await?,
-            Store::Results => self.needs_result(&key, &info.name).await?,
+            ObjectStore::Documents => self.needs_document(&key, &info.name).await?,
+            ObjectStore::Results => self.needs_result(&key, &info.name).await?,
         };
         if is_needed {
             return Ok(false);
@@ -149,7 +157,7 @@ impl Sweep {
                 return Ok(true);
             }
             for lane in Lane::ALL {
-                let letter = last(&self.dead, &subject::dead(lane, key), read_from).await?;
+                let letter = last(&self.dead, &subject::dead_letter(lane, key), read_from).await?;
                 match letter.map(|letter| ParsedMessage::parse(&letter.payload)) {
                     Some(Ok(message)) if may_refer_to(&message, name) => return Ok(true),
                     // Only a newer version knows the document of such a letter.
@@ -166,7 +174,7 @@ impl Sweep {
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
-    pub async fn orphans(&self, store: Store, max: usize) -> Result<Vec<Orphan>, Error> {
+    pub async fn orphans(&self, store: ObjectStore, max: usize) -> Result<Vec<Orphan>, Error> {
         let mut orphans = Vec::new();
         // A hash map of its own has an order of its own.
         for nuid in self.chunk_ids(store).await?.into_iter().take(max) {
@@ -186,7 +194,7 @@ impl Sweep {
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
     pub async fn remove_orphan(
         &self,
-        store: Store,
+        store: ObjectStore,
         orphan: &Orphan,
         now: Timestamp,
         grace: Duration,
@@ -203,7 +211,7 @@ impl Sweep {
         Ok(true)
     }
 
-    async fn is_orphaned(&self, store: Store, orphan: &Orphan) -> Result<bool, Error> {
+    async fn is_orphaned(&self, store: ObjectStore, orphan: &Orphan) -> Result<bool, Error> {
         for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
             let object = self.bucket(store).find(&orphan.object, read_from).await?;
             if object.is_some_and(|(info, _)| info.nuid == orphan.nuid) {
@@ -214,7 +222,7 @@ impl Sweep {
     }
 
     /// Returns the ids of all chunks: one request, whatever their number and size.
-    async fn chunk_ids(&self, store: Store) -> Result<Vec<String>, Error> {
+    async fn chunk_ids(&self, store: ObjectStore) -> Result<Vec<String>, Error> {
         const OPERATION: &str = "look for chunks without an object";
         let filter = subject::object_chunks(store.name(), "*");
         let answer: Result<Response<Subjects>, _> = self

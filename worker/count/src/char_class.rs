@@ -14,7 +14,7 @@ use super::cjk_segmenter;
 
 /// Writing systems that have a dictionary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writing {
+pub(super) enum WritingSystem {
     /// Han, Hiragana and Katakana, which Japanese mixes within one word.
     ChineseJapanese,
     Khmer,
@@ -65,13 +65,13 @@ pub(super) enum Class {
 
 impl Class {
     /// Returns the writing system whose dictionary cuts runs of such letters.
-    pub(super) const fn writing(self) -> Option<Writing> {
+    pub(super) const fn writing(self) -> Option<WritingSystem> {
         match self {
-            Self::Han | Self::Kana => Some(Writing::ChineseJapanese),
-            Self::Khmer => Some(Writing::Khmer),
-            Self::Lao => Some(Writing::Lao),
-            Self::Myanmar => Some(Writing::Myanmar),
-            Self::Thai => Some(Writing::Thai),
+            Self::Han | Self::Kana => Some(WritingSystem::ChineseJapanese),
+            Self::Khmer => Some(WritingSystem::Khmer),
+            Self::Lao => Some(WritingSystem::Lao),
+            Self::Myanmar => Some(WritingSystem::Myanmar),
+            Self::Thai => Some(WritingSystem::Thai),
             Self::Letter
             | Self::HebrewLetter
             | Self::HebrewQuote

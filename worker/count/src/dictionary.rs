@@ -6,7 +6,7 @@ use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 use icu_segmenter::{WordSegmenter, WordSegmenterBorrowed, options::WordBreakInvariantOptions};
 
 use super::{
-    char_class::{KindTable, Writing},
+    char_class::{KindTable, WritingSystem},
     cjk_segmenter::{CutBuffer, Lexicon},
     stretch::Stretch,
     word_sink::WordSink,
@@ -29,7 +29,7 @@ fn icu_segmenter() -> WordSegmenterBorrowed<'static> {
 }
 
 /// An unbroken run of letters of one writing system.
-pub(super) struct Run {
+pub(super) struct DictionaryRun {
     text: String,
     /// Whether every character is known to be in normal form.
     is_plain: bool,
@@ -38,7 +38,7 @@ pub(super) struct Run {
     cut_buffer: CutBuffer,
 }
 
-impl Run {
+impl DictionaryRun {
     pub(super) fn new() -> Self {
         Self {
             text: String::new(),
@@ -52,7 +52,12 @@ impl Run {
     /// Appends letters, or marks on the letter before.
     ///
     /// Invisible characters are left out, because the dictionaries do not know them.
-    pub(super) fn push(&mut self, stretch: &Stretch<'_>, writing: Writing, words: &mut WordSink) {
+    pub(super) fn push(
+        &mut self,
+        stretch: &Stretch<'_>,
+        writing: WritingSystem,
+        words: &mut WordSink,
+    ) {
         if stretch.kind.is_ignorable() {
             return;
         }
@@ -77,7 +82,7 @@ impl Run {
     }
 
     /// Ends the run and adds its remaining words.
-    pub(super) fn finish(&mut self, writing: Writing, words: &mut WordSink) {
+    pub(super) fn finish(&mut self, writing: WritingSystem, words: &mut WordSink) {
         self.add_complete_words(0, writing, words);
         self.text.clear();
         self.is_plain = true;
@@ -87,13 +92,13 @@ impl Run {
     fn add_complete_words(
         &mut self,
         open_bytes: usize,
-        writing: Writing,
+        writing: WritingSystem,
         words: &mut WordSink,
     ) -> usize {
         if !self.is_plain {
             self.compose();
         }
-        match Lexicon::get().filter(|_| writing == Writing::ChineseJapanese) {
+        match Lexicon::get().filter(|_| writing == WritingSystem::ChineseJapanese) {
             Some(lexicon) => {
                 lexicon.cut(&self.text, &mut self.cut_buffer);
                 self.add_words(self.cut_buffer.word_ends(&self.text), open_bytes, writing, words)
@@ -118,7 +123,7 @@ impl Run {
         &self,
         ends: impl Iterator<Item = usize>,
         open_bytes: usize,
-        writing: Writing,
+        writing: WritingSystem,
         words: &mut WordSink,
     ) -> usize {
         let end_max = self.text.len().saturating_sub(open_bytes);

@@ -4,8 +4,8 @@
 //! any length needs the same memory. Runs of scripts with a dictionary go to [`Run`].
 
 use super::{
-    char_class::{Class, Writing},
-    dictionary::Run,
+    char_class::{Class, WritingSystem},
+    dictionary::DictionaryRun,
     stretch::{Segment, Stretch},
     word_sink::WordSink,
 };
@@ -29,8 +29,8 @@ pub(super) struct Segmenter {
     middle: Segment,
     middle_class: Option<Class>,
     is_after_joiner: bool,
-    run: Run,
-    run_writing: Option<Writing>,
+    run: DictionaryRun,
+    run_writing: Option<WritingSystem>,
 }
 
 impl Segmenter {
@@ -41,7 +41,7 @@ impl Segmenter {
             middle: Segment::default(),
             middle_class: None,
             is_after_joiner: false,
-            run: Run::new(),
+            run: DictionaryRun::new(),
             run_writing: None,
         }
     }

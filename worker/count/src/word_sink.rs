@@ -8,7 +8,7 @@ use wordmill_common::{
 };
 
 use super::{
-    char_class::{Class, Writing},
+    char_class::{Class, WritingSystem},
     normalize::Normalizer,
     rules::{CharacterCounts, Sums},
     stretch::{Segment, Stretch, WORD_BYTES_MAX},
@@ -132,12 +132,12 @@ impl WordSink {
     }
 
     /// Adds letters of a script that is written without spaces, before they are cut.
-    pub(super) fn add_letters(&mut self, writing: Writing, stretch: &Stretch<'_>) {
+    pub(super) fn add_letters(&mut self, writing: WritingSystem, stretch: &Stretch<'_>) {
         let class = stretch.kind.class;
         self.sums.has_kana |= class == Class::Kana;
         match self.counts_of(writing) {
             // Thai writes vowels as marks, and a volume counts them.
-            Some(counts) if writing == Writing::Thai || !class.is_extending() => {
+            Some(counts) if writing == WritingSystem::Thai || !class.is_extending() => {
                 counts.add(stretch.characters, 0);
             }
             Some(_) | None => {}
@@ -145,7 +145,7 @@ impl WordSink {
     }
 
     /// Adds a word that was cut out of a run of letters.
-    pub(super) fn add_dictionary_word(&mut self, word: &str, writing: Writing) {
+    pub(super) fn add_dictionary_word(&mut self, word: &str, writing: WritingSystem) {
         self.sums.unicode = self.sums.unicode.saturating_add(1);
         if let Some(counts) = self.counts_of(writing) {
             counts.add(0, 1);
@@ -194,11 +194,11 @@ impl WordSink {
         }
     }
 
-    fn counts_of(&mut self, writing: Writing) -> Option<&mut CharacterCounts> {
+    fn counts_of(&mut self, writing: WritingSystem) -> Option<&mut CharacterCounts> {
         match writing {
-            Writing::ChineseJapanese => Some(&mut self.sums.han_kana),
-            Writing::Thai => Some(&mut self.sums.thai),
-            Writing::Khmer | Writing::Lao | Writing::Myanmar => None,
+            WritingSystem::ChineseJapanese => Some(&mut self.sums.han_kana),
+            WritingSystem::Thai => Some(&mut self.sums.thai),
+            WritingSystem::Khmer | WritingSystem::Lao | WritingSystem::Myanmar => None,
         }
     }
 

@@ -57,7 +57,7 @@ const NAME_CHARS_MAX: usize = 40;
 
 /// How a body is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
+pub enum Coding {
     /// Not compressed.
     Identity,
     /// RFC 1952.
@@ -70,7 +70,7 @@ pub enum Encoding {
     Deflate,
 }
 
-impl Encoding {
+impl Coding {
     /// Reads the encoding from a header. Refuses more than one layer: only bombs have several.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, DecodeFault> {
         let values = headers.get_all(CONTENT_ENCODING).iter();
@@ -136,21 +136,21 @@ impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
     ///
     /// # Errors
     /// [`DecodeFault::LargeWindow`].
-    pub fn try_new(encoding: Encoding, first: u8, wire: W) -> Result<Self, DecodeFault> {
+    pub fn try_new(encoding: Coding, first: u8, wire: W) -> Result<Self, DecodeFault> {
         Ok(Self(match encoding {
-            Encoding::Identity => Codec::Identity(Box::new(wire)),
-            Encoding::Gzip => {
+            Coding::Identity => Codec::Identity(Box::new(wire)),
+            Coding::Gzip => {
                 let mut gzip = GzipDecoder::new(wire);
                 gzip.multiple_members(true);
                 Codec::Gzip(Box::new(gzip))
             }
-            Encoding::Brotli if first & 0x7f == BROTLI_LARGE_WINDOW => {
+            Coding::Brotli if first & 0x7f == BROTLI_LARGE_WINDOW => {
                 return Err(DecodeFault::LargeWindow {
                     window_bytes_max: 1 << BROTLI_WINDOW_LOG_MAX,
                 });
             }
-            Encoding::Brotli => Codec::Brotli(Box::new(BrotliDecoder::new(wire))),
-            Encoding::Zstd => {
+            Coding::Brotli => Codec::Brotli(Box::new(BrotliDecoder::new(wire))),
+            Coding::Zstd => {
                 let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
                 let mut zstd = ZstdDecoder::with_params(wire, &[window]);
                 zstd.multiple_members(true);
@@ -158,8 +158,8 @@ impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
             }
             // The low half of zlib's first byte is 8. In raw deflate that would be a stored block
             // with a bit set in the padding, which no encoder writes.
-            Encoding::Deflate if first & 0x0f == 8 => Codec::Zlib(Box::new(ZlibDecoder::new(wire))),
-            Encoding::Deflate => Codec::Deflate(Box::new(DeflateDecoder::new(wire))),
+            Coding::Deflate if first & 0x0f == 8 => Codec::Zlib(Box::new(ZlibDecoder::new(wire))),
+            Coding::Deflate => Codec::Deflate(Box::new(DeflateDecoder::new(wire))),
         }))
     }
 
@@ -213,25 +213,25 @@ mod tests {
 
     use super::*;
 
-    fn encoding(values: &[&'static str]) -> Result<Encoding, String> {
+    fn encoding(values: &[&'static str]) -> Result<Coding, String> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
         }
-        Encoding::from_headers(&headers).map_err(|fault| fault.to_string())
+        Coding::from_headers(&headers).map_err(|fault| fault.to_string())
     }
 
     #[test]
     fn one_known_layer_is_accepted() {
         for (values, expected) in [
-            (&[][..], Encoding::Identity),
-            (&[""], Encoding::Identity),
-            (&["identity"], Encoding::Identity),
-            (&["gzip"], Encoding::Gzip),
-            (&["X-GZIP"], Encoding::Gzip),
-            (&["identity, br"], Encoding::Brotli),
-            (&[" zstd ,"], Encoding::Zstd),
-            (&["identity", "deflate"], Encoding::Deflate),
+            (&[][..], Coding::Identity),
+            (&[""], Coding::Identity),
+            (&["identity"], Coding::Identity),
+            (&["gzip"], Coding::Gzip),
+            (&["X-GZIP"], Coding::Gzip),
+            (&["identity, br"], Coding::Brotli),
+            (&[" zstd ,"], Coding::Zstd),
+            (&["identity", "deflate"], Coding::Deflate),
         ] {
             assert_eq!(encoding(values), Ok(expected), "{values:?}");
         }

@@ -14,7 +14,7 @@ pub(super) struct HostSlots {
 
 /// The right to fetch from a host, released on drop.
 #[derive(Debug)]
-pub struct Slot {
+pub struct HostPermit {
     _permit: OwnedSemaphorePermit,
 }
 
@@ -25,18 +25,18 @@ impl HostSlots {
     }
 
     /// Waits for a free slot; first come, first served. The caller limits the wait.
-    pub(super) async fn acquire(&self, host: &str) -> Slot {
+    pub(super) async fn acquire(&self, host: &str) -> HostPermit {
         // "example.com." is the same host with its root spelled out.
         let semaphore = self.semaphore(host.trim_end_matches('.'));
         #[expect(clippy::expect_used, reason = "nothing closes these semaphores")]
         let permit = semaphore.acquire_owned().await.expect("the semaphore is open");
-        Slot { _permit: permit }
+        HostPermit { _permit: permit }
     }
 
     /// Takes a slot if one is free.
-    pub(super) fn try_acquire(&self, host: &str) -> Option<Slot> {
+    pub(super) fn try_acquire(&self, host: &str) -> Option<HostPermit> {
         let semaphore = self.semaphore(host.trim_end_matches('.'));
-        semaphore.try_acquire_owned().ok().map(|permit| Slot { _permit: permit })
+        semaphore.try_acquire_owned().ok().map(|permit| HostPermit { _permit: permit })
     }
 
     fn semaphore(&self, host: &str) -> Arc<Semaphore> {

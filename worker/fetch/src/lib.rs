@@ -34,12 +34,12 @@ use url::Url;
 
 use self::connect::Connector;
 pub use self::decode::{
-    BROTLI_BYTES_MAX, Decoder, Encoding, INFLATE_BYTES_MAX, Leftover, ZSTD_BYTES_MAX,
+    BROTLI_BYTES_MAX, Coding, Decoder, INFLATE_BYTES_MAX, Leftover, ZSTD_BYTES_MAX,
 };
 pub use self::error::{DecodeFault, Error, RedirectFault, SizeLimit, Wait};
 use self::guard::{AllowedAddress, Guard, Target, TargetHost};
+pub use self::hosts::HostPermit;
 use self::hosts::HostSlots;
-pub use self::hosts::Slot;
 pub use self::limits::{Limits, Settings, SetupError};
 pub use self::page::{CHUNK_SIZE_MAX, Page, Progress};
 pub use self::post::PostResponse;

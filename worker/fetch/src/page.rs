@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 use url::Url;
 
-use super::decode::{Decoder, Encoding, Leftover};
+use super::decode::{Coding, Decoder, Leftover};
 use super::error::{DecodeFault, Error, Wait};
 use super::limits::Limits;
 use super::response::{Framing, Head};
@@ -34,7 +34,7 @@ pub struct Page {
     pub content_type: Option<String>,
     /// The number of redirects to this page.
     pub redirects: usize,
-    encoding: Encoding,
+    encoding: Coding,
     framing: Framing,
     total_bytes: Option<u64>,
     received_bytes: u64,

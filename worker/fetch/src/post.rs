@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::error::{Error, Wait};
-use super::hosts::Slot;
+use super::hosts::HostPermit;
 use super::wire::Wire;
 use super::{Fetcher, FetcherState, exchange, response};
 
@@ -30,7 +30,7 @@ pub struct PostResponse {
 
 impl Fetcher {
     /// Takes a slot for the host of a URL; `None` if none is free.
-    pub fn reserve(&self, url: &Url) -> Option<Slot> {
+    pub fn reserve(&self, url: &Url) -> Option<HostPermit> {
         self.shared.hosts.try_acquire(url.host_str().unwrap_or_default())
     }
 
@@ -41,7 +41,7 @@ impl Fetcher {
     pub async fn post(
         &self,
         url: &Url,
-        slot: Slot,
+        slot: HostPermit,
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<PostResponse, Error> {
@@ -56,7 +56,7 @@ impl FetcherState {
     async fn post(
         &self,
         url: &Url,
-        slot: Slot,
+        slot: HostPermit,
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<PostResponse, Error> {

@@ -8,7 +8,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER, TRANSFER_ENC
 use hyper::http::response::Parts;
 use url::Url;
 
-use super::decode::Encoding;
+use super::decode::Coding;
 use super::error::{Error, RedirectFault, SizeLimit};
 use super::limits::Limits;
 
@@ -30,7 +30,7 @@ pub(super) enum ResponseKind {
 pub(super) struct Head {
     pub(super) status: u16,
     pub(super) content_type: Option<String>,
-    pub(super) encoding: Encoding,
+    pub(super) encoding: Coding,
     pub(super) framing: Framing,
     /// The size of the body before decompression, if known.
     pub(super) total_bytes: Option<u64>,
@@ -72,7 +72,7 @@ pub(super) fn classify(
         // The part would be counted like the whole page.
         return Err(Error::Protocol { what: "a part was sent for the whole", source: None });
     }
-    let encoding = Encoding::from_headers(&parts.headers)?;
+    let encoding = Coding::from_headers(&parts.headers)?;
     // Not the Content-Length header: a chunked body may carry one that does not count.
     let total_bytes = body.size_hint().exact();
     if total_bytes.is_some_and(|total_bytes| total_bytes > limits.wire_size_max) {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::error::{Error, SizeLimit, Wait};
 use super::exchange::ConnectionDriver;
-use super::hosts::Slot;
+use super::hosts::HostPermit;
 use super::limits::Limits;
 
 /// A body that has not been decompressed. Its errors are [`Error`]s wrapped for the reader traits.
@@ -26,7 +26,7 @@ pub(super) struct Wire {
     size_max: u64,
     stall_timer: StallTimer,
     // Released with the connection.
-    _slot: Slot,
+    _slot: HostPermit,
 }
 
 impl Wire {
@@ -34,7 +34,7 @@ impl Wire {
     pub(super) fn new(
         body: Incoming,
         driver: ConnectionDriver,
-        slot: Slot,
+        slot: HostPermit,
         limits: &Limits,
     ) -> Self {
         Self {

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use wordmill_common::job::{Event, Job};
 use wordmill_nats::Error;
-use wordmill_nats::events::Events;
+use wordmill_nats::events::RecordSubscription;
 use wordmill_nats::job_record::{Lookup, RawRecord, VersionedJob};
 use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
@@ -56,7 +56,7 @@ impl Attempt<'_> {
             let change = tokio::select! {
                 biased;
                 () = end.cancelled() => return Ok(current),
-                record = Events::next_of(&mut events) => Some(record),
+                record = RecordSubscription::next_of(&mut events) => Some(record),
                 () = tokio::time::sleep(pause) => None,
             };
             pause = PROGRESS_INTERVAL;
@@ -80,8 +80,9 @@ impl Attempt<'_> {
 
     /// Listens to changes of the record. Without events, the attempt notices a change when it next
     /// writes its progress.
-    async fn listen(&self) -> Option<Events> {
-        let listening = Events::of(&self.worker.broker, &self.message.key()).await;
+    async fn listen(&self) -> Option<RecordSubscription> {
+        let listening =
+            RecordSubscription::subscribe(&self.worker.broker, &self.message.key()).await;
         listening.inspect_err(|error| debug!(%error, "not told of changes at once")).ok()
     }
 

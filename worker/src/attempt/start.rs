@@ -57,7 +57,7 @@ pub(super) fn abandon(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransi
         let detail = "Every worker that started the job went away before it was done.";
         Failure::new(FailureCode::WorkerCrashed, detail)
     });
-    job.apply(Event::Abandoned { failure, dead_lettered: true }, now)
+    job.apply(Event::FailedWithoutRun { failure, dead_lettered: true }, now)
 }
 
 /// Returns the time until the next attempt if the job was delivered too early.

@@ -19,7 +19,7 @@ use tracing::debug;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::source::{Content, Document};
 use wordmill_count::{DocumentCount, Options};
-use wordmill_fetch::{CHUNK_SIZE_MAX, DecodeFault, Decoder, Encoding, Leftover, Limits};
+use wordmill_fetch::{CHUNK_SIZE_MAX, Coding, DecodeFault, Decoder, Leftover, Limits};
 use wordmill_nats::Error;
 use wordmill_nats::documents::{self, Documents};
 
@@ -41,9 +41,9 @@ pub(super) async fn count(
     meter: &Arc<ProgressMeter>,
 ) -> Result<DocumentCount, AttemptFailure> {
     let encoding = match document.content_encoding.as_deref() {
-        None => Encoding::Identity,
+        None => Coding::Identity,
         Some(name) => {
-            Encoding::from_name(name).map_err(|fault| classify_fetch_error(&fault.into()))?
+            Coding::from_name(name).map_err(|fault| classify_fetch_error(&fault.into()))?
         }
     };
     let mut stored = StoredBytes::open(&worker.documents, document).await?;
@@ -53,7 +53,7 @@ pub(super) async fn count(
     let chunks = Chunks { receiver, current: Bytes::new(), is_complete: Arc::clone(&is_complete) };
     let counting = count_off_thread(chunks, hints, options, meter, CountSpans::for_page());
     let forwarding = async {
-        if encoding == Encoding::Identity {
+        if encoding == Coding::Identity {
             meter.set_total(document.size_bytes);
             while let Some(chunk) = stored.next().await? {
                 // The counter has ended early, and returns the reason itself.
@@ -157,7 +157,7 @@ fn source_gone() -> AttemptFailure {
 /// Decompresses a document, and sends it to the thread that counts.
 async fn decompress(
     stored: StoredBytes,
-    encoding: Encoding,
+    encoding: Coding,
     limits: &Limits,
     sender: &mpsc::Sender<Bytes>,
 ) -> Result<(), AttemptFailure> {
@@ -217,7 +217,7 @@ fn compressed_reader(stored: StoredBytes, compressed_size: Arc<AtomicU64>) -> Co
 struct ReadFailure(Failure);
 
 /// Returns the failure of the store, or otherwise that of the decoder.
-fn classify_read_error(error: io::Error, encoding: Encoding) -> AttemptFailure {
+fn classify_read_error(error: io::Error, encoding: Coding) -> AttemptFailure {
     match error.downcast::<ReadFailure>() {
         Ok(ReadFailure(failure)) => failure.into(),
         Err(source) => {

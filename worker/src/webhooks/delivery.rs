@@ -16,7 +16,7 @@ use wordmill_common::clock;
 use wordmill_common::id::{JobKey, RunNonce};
 use wordmill_common::job::Job;
 use wordmill_common::webhook::{self, Answer, Deliveries, Status};
-use wordmill_fetch::Slot;
+use wordmill_fetch::HostPermit;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
 use wordmill_nats::job_record::{Lookup, check_state};
@@ -70,8 +70,11 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
             return;
         }
     };
-    let span =
-        wordmill_nats::spans::process_webhook(order.key.job_id, order.trace_id, &delivery.info());
+    let span = wordmill_nats::spans::begin_webhook_delivery_span(
+        order.key.job_id,
+        order.trace_id,
+        &delivery.info(),
+    );
     let result = Box::pin(handle(deliverer, &order)).instrument(span.clone()).await;
     match result {
         Ok(settlement) => settle(delivery, settlement).instrument(span).await,
@@ -203,7 +206,11 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn deliver(&self, slot: Slot, current: VersionedDeliveries) -> Result<Settlement, Error> {
+    async fn deliver(
+        &self,
+        slot: HostPermit,
+        current: VersionedDeliveries,
+    ) -> Result<Settlement, Error> {
         let worker = &self.deliverer.worker;
         let start = Instant::now();
         let answer = tokio::select! {
@@ -231,7 +238,7 @@ impl Attempt<'_> {
         })
     }
 
-    async fn send(&self, slot: Slot) -> Answer {
+    async fn send(&self, slot: HostPermit) -> Answer {
         let body = webhook::notification::body(self.job).ok().flatten().unwrap_or_default();
         let headers = self.headers(&body);
         let span = spans::begin_post(self.url);

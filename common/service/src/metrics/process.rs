@@ -6,17 +6,17 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 /// Looks at this process whenever it is asked.
 #[derive(Debug)]
-pub(super) struct OfProcess;
+pub(super) struct ProcessCollector;
 
 #[cfg(not(target_os = "linux"))]
-impl Collector for OfProcess {
+impl Collector for ProcessCollector {
     fn encode(&self, _: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         Ok(())
     }
 }
 
 #[cfg(target_os = "linux")]
-impl Collector for OfProcess {
+impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         use std::fs;
 

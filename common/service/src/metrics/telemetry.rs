@@ -8,9 +8,9 @@ use crate::telemetry::dropped_spans;
 
 /// Asks the exporter of spans whenever it is asked.
 #[derive(Debug)]
-pub(super) struct OfTelemetry;
+pub(super) struct TelemetryCollector;
 
-impl Collector for OfTelemetry {
+impl Collector for TelemetryCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let dropped = ConstCounter::new(dropped_spans());
         let help = "Spans that were dropped because they could not be sent in time";

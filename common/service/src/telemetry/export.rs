@@ -24,9 +24,9 @@ use super::sampling::Sampling;
 use crate::env::Env;
 
 /// Longest time for one export. A collector that hangs holds up the queue for as long.
-const EXPORT_MAX: Duration = Duration::from_secs(3);
+const EXPORT_TIME_MAX: Duration = Duration::from_secs(3);
 /// Longest time that the end of the process waits for the last spans to be sent.
-const FLUSH_MAX: Duration = Duration::from_secs(2);
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Spans that were lost: no room in the queue, or not taken by the collector.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -100,7 +100,7 @@ impl Export {
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_endpoint(&self.endpoint)
-            .with_timeout(EXPORT_MAX)
+            .with_timeout(EXPORT_TIME_MAX)
             .build()
             .map_err(|source| Error { endpoint: self.endpoint.clone(), source })?;
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -172,9 +172,9 @@ impl Pipeline {
         // The SDK's own limit does not hold while an export is under way.
         let (sender, done) = mpsc::channel();
         let flushing = std::thread::Builder::new().name("flush".to_owned()).spawn(move || {
-            let _ = sender.send(provider.shutdown_with_timeout(FLUSH_MAX));
+            let _ = sender.send(provider.shutdown_with_timeout(FLUSH_TIME_MAX));
         });
-        let flushed = flushing.is_ok() && done.recv_timeout(FLUSH_MAX).is_ok();
+        let flushed = flushing.is_ok() && done.recv_timeout(FLUSH_TIME_MAX).is_ok();
         let dropped = dropped_spans();
         if !flushed || dropped > 0 {
             warn!(flushed, dropped, "not all spans reached the collector");

@@ -13,7 +13,7 @@ use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::trace_context::TraceParent;
 
-use super::lines::{Cut, Cutter, Shape};
+use super::lines::{JobSplitter, Shape, SplitJob};
 use super::{BatchMode, LINES_MAX};
 use crate::App;
 use crate::auth::caller::Caller;
@@ -28,13 +28,13 @@ use crate::intake::query::SubmitQuery;
 /// Largest batch, in bytes.
 const BATCH_BYTES_MAX: usize = 64 << 20;
 /// How many of its jobs may be on their way to the broker at once.
-const IN_FLIGHT_MAX: usize = 256;
+const IN_FLIGHT_JOBS_MAX: usize = 256;
 /// How many bytes of them, one job more or less.
 const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 /// Longest silence of a client that sends a batch.
-const STALL_MAX: Duration = Duration::from_secs(15);
+const CLIENT_STALL_TIME_MAX: Duration = Duration::from_secs(15);
 /// Longest time for a batch to be taken in.
-const TIME_MAX: Duration = Duration::from_secs(300);
+const BATCH_TIME_MAX: Duration = Duration::from_secs(300);
 /// What a line may say of its own: everything else has to be the same for all, or the sum would be
 /// nobody's.
 pub(crate) const LINE_OPTIONS: [&str; 3] = ["language", "explain", "top"];
@@ -73,8 +73,8 @@ struct Outcome {
 
 impl Intake<'_> {
     /// Reads the body and enqueues its jobs, or compares them with those of the batch that exists.
-    pub(super) async fn take(&self, body: Body, shape: Shape) -> IntakeReport {
-        let cutter = Cutter::new(shape, self.app.json_size_max);
+    pub(super) async fn enqueue_lines(&self, body: Body, shape: Shape) -> IntakeReport {
+        let cutter = JobSplitter::new(shape, self.app.json_size_max);
         let mut arriving = BatchBody::new(body, cutter, self.app.in_flight_budget.share());
         let mut in_flight = FuturesUnordered::new();
         let mut bytes = 0_usize;
@@ -83,28 +83,28 @@ impl Intake<'_> {
         let mut is_over = false;
         let mut interrupted = None;
         while !(is_over && in_flight.is_empty()) {
-            let has_room = in_flight.len() < IN_FLIGHT_MAX && bytes < IN_FLIGHT_BYTES_MAX;
+            let has_room = in_flight.len() < IN_FLIGHT_JOBS_MAX && bytes < IN_FLIGHT_BYTES_MAX;
             let next = tokio::select! {
                 biased;
                 Some(outcome) = in_flight.next(), if !in_flight.is_empty() => Err(outcome),
                 next = arriving.next(), if has_room && !is_over => Ok(next),
             };
             match next {
-                Ok(Next::End) => is_over = true,
-                Ok(Next::Job(_)) if count >= LINES_MAX => {
+                Ok(BodyEvent::End) => is_over = true,
+                Ok(BodyEvent::Job(_)) if count >= LINES_MAX => {
                     let detail = format!("A batch has at most {LINES_MAX} jobs.");
                     outcomes
                         .push(refuse_rest(&mut count, Problem::new(Code::InputTooLarge, detail)));
                     is_over = true;
                 }
-                Ok(Next::Job(cut)) => {
+                Ok(BodyEvent::Job(cut)) => {
                     count += 1;
                     match cut {
-                        Cut::Job(job) => {
+                        SplitJob::Job(job) => {
                             bytes += job.len();
                             in_flight.push(self.submit(count, job));
                         }
-                        Cut::Skipped(problem) => {
+                        SplitJob::Skipped(problem) => {
                             outcomes.push(Outcome {
                                 line: count,
                                 bytes: 0,
@@ -113,12 +113,12 @@ impl Intake<'_> {
                         }
                     }
                 }
-                Ok(Next::Broken(problem)) => {
+                Ok(BodyEvent::Invalid(problem)) => {
                     outcomes.push(refuse_rest(&mut count, problem));
                     is_over = true;
                 }
                 // Waits for jobs in flight: the answer must name them.
-                Ok(Next::Interrupted(problem)) => {
+                Ok(BodyEvent::Interrupted(problem)) => {
                     interrupted = Some(problem);
                     is_over = true;
                 }
@@ -237,19 +237,19 @@ impl IntakeReport {
 }
 
 /// What arrives next.
-enum Next {
-    Job(Cut),
+enum BodyEvent {
+    Job(SplitJob),
     /// The body broke off, timed out or exceeded the memory.
     Interrupted(Problem),
     /// What is wrong with the rest.
-    Broken(Problem),
+    Invalid(Problem),
     End,
 }
 
 /// A body that is cut into jobs while it arrives.
 struct BatchBody {
     body: Body,
-    cutter: Cutter,
+    cutter: JobSplitter,
     /// The room of the bytes that are not cut into jobs yet.
     share: BodyShare,
     bytes: usize,
@@ -259,7 +259,7 @@ struct BatchBody {
 }
 
 impl BatchBody {
-    fn new(body: Body, cutter: Cutter, share: BodyShare) -> Self {
+    fn new(body: Body, cutter: JobSplitter, share: BodyShare) -> Self {
         let now = Instant::now();
         Self {
             body,
@@ -267,31 +267,31 @@ impl BatchBody {
             share,
             bytes: 0,
             last_activity: now,
-            deadline: now + TIME_MAX,
+            deadline: now + BATCH_TIME_MAX,
             has_ended: false,
         }
     }
 
     /// Waits for the next job. Nothing is lost if it is dropped meanwhile.
-    async fn next(&mut self) -> Next {
+    async fn next(&mut self) -> BodyEvent {
         loop {
             let cut = if self.has_ended { self.cutter.end() } else { self.cutter.next() };
             match cut {
-                Err(problem) => return Next::Broken(problem),
+                Err(problem) => return BodyEvent::Invalid(problem),
                 Ok(Some(job)) => {
                     // As long as jobs are on their way the client is not to blame for its silence.
                     self.last_activity = Instant::now();
-                    return Next::Job(job);
+                    return BodyEvent::Job(job);
                 }
-                Ok(None) if self.has_ended => return Next::End,
+                Ok(None) if self.has_ended => return BodyEvent::End,
                 Ok(None) => {}
             }
-            let until = self.deadline.min(self.last_activity + STALL_MAX);
+            let until = self.deadline.min(self.last_activity + CLIENT_STALL_TIME_MAX);
             let arriving = tokio::time::timeout_at(until, self.body.frame()).await;
             let Ok(frame) = arriving else {
                 self.has_ended = true;
                 let detail = "The batch did not arrive in time.";
-                return Next::Interrupted(Problem::new(Code::RequestTimeout, detail));
+                return BodyEvent::Interrupted(Problem::new(Code::RequestTimeout, detail));
             };
             self.last_activity = Instant::now();
             match frame {
@@ -299,18 +299,18 @@ impl BatchBody {
                 Some(Err(_)) => {
                     self.has_ended = true;
                     let detail = "The batch ended before its time.";
-                    return Next::Interrupted(Problem::new(Code::IncompleteBody, detail));
+                    return BodyEvent::Interrupted(Problem::new(Code::IncompleteBody, detail));
                 }
                 Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else { continue };
                     self.bytes = self.bytes.saturating_add(data.len());
                     if self.bytes > BATCH_BYTES_MAX {
                         let detail = format!("A batch has at most {BATCH_BYTES_MAX} bytes.");
-                        return Next::Broken(Problem::new(Code::InputTooLarge, detail));
+                        return BodyEvent::Invalid(Problem::new(Code::InputTooLarge, detail));
                     }
                     let buffered = self.cutter.buffered_bytes().saturating_add(data.len());
                     if let Err(problem) = self.share.resize(buffered) {
-                        return Next::Interrupted(problem);
+                        return BodyEvent::Interrupted(problem);
                     }
                     self.cutter.push(&data);
                 }

@@ -27,7 +27,7 @@ enum ArrayPosition {
 
 /// What was cut off.
 #[derive(Debug)]
-pub(super) enum Cut {
+pub(super) enum SplitJob {
     /// A job as a whole.
     Job(Bytes),
     /// What is wrong with one job, and with no other: it was skipped.
@@ -41,7 +41,7 @@ const SHARED_JOB_BYTES_MAX: usize = 64 << 10;
 
 /// Cuts what arrives into jobs. Whether these are JSON is for their reader to say.
 #[derive(Debug)]
-pub(super) struct Cutter {
+pub(super) struct JobSplitter {
     shape: Shape,
     bytes_max: usize,
     buffer: BytesMut,
@@ -53,7 +53,7 @@ pub(super) struct Cutter {
     skips: bool,
 }
 
-impl Cutter {
+impl JobSplitter {
     /// Begins with nothing. A job may have `bytes_max` bytes.
     pub(super) fn new(shape: Shape, bytes_max: usize) -> Self {
         let buffer = BytesMut::new();
@@ -75,7 +75,7 @@ impl Cutter {
     ///
     /// # Errors
     /// What is wrong with it and everything after it.
-    pub(super) fn next(&mut self) -> Result<Option<Cut>, Problem> {
+    pub(super) fn next(&mut self) -> Result<Option<SplitJob>, Problem> {
         let job = match self.shape {
             Shape::Lines => self.next_line(),
             Shape::Array => self.next_member()?,
@@ -90,21 +90,21 @@ impl Cutter {
     }
 
     /// Refuses a job that is too large.
-    fn check_size(&mut self, job: Bytes) -> Cut {
+    fn check_size(&mut self, job: Bytes) -> SplitJob {
         let is_whole = !std::mem::take(&mut self.skips);
         if is_whole && job.len() <= self.bytes_max {
-            return Cut::Job(job);
+            return SplitJob::Job(job);
         }
         let detail =
             format!("The job is larger than {} bytes (WORDMILL_JSON_SIZE_MAX).", self.bytes_max);
-        Cut::Skipped(Problem::new(Code::InputTooLarge, detail))
+        SplitJob::Skipped(Problem::new(Code::InputTooLarge, detail))
     }
 
     /// Returns the last job, when nothing more will arrive.
     ///
     /// # Errors
     /// As [`Cutter::next`]; also if an array is not closed.
-    pub(super) fn end(&mut self) -> Result<Option<Cut>, Problem> {
+    pub(super) fn end(&mut self) -> Result<Option<SplitJob>, Problem> {
         match self.shape {
             Shape::Lines => {
                 let rest = self.buffer.split().freeze();
@@ -207,11 +207,11 @@ mod tests {
 
     /// Cuts a text that arrives in pieces of so many bytes; at the end stands what is wrong.
     fn cut(shape: Shape, text: &str, piece: usize) -> (Vec<String>, Option<&'static str>) {
-        let mut cutter = Cutter::new(shape, 40);
+        let mut cutter = JobSplitter::new(shape, 40);
         let mut jobs = Vec::new();
-        let text_of = |cut: Cut| match cut {
-            Cut::Job(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
-            Cut::Skipped(problem) => problem.name().to_owned(),
+        let text_of = |cut: SplitJob| match cut {
+            SplitJob::Job(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+            SplitJob::Skipped(problem) => problem.code_name().to_owned(),
         };
         for part in text.as_bytes().chunks(piece) {
             cutter.push(part);
@@ -219,13 +219,13 @@ mod tests {
                 match cutter.next() {
                     Ok(Some(job)) => jobs.push(text_of(job)),
                     Ok(None) => break,
-                    Err(problem) => return (jobs, Some(problem.name())),
+                    Err(problem) => return (jobs, Some(problem.code_name())),
                 }
             }
         }
         match cutter.end() {
             Ok(last) => jobs.extend(last.map(text_of)),
-            Err(problem) => return (jobs, Some(problem.name())),
+            Err(problem) => return (jobs, Some(problem.code_name())),
         }
         (jobs, None)
     }
@@ -235,7 +235,7 @@ mod tests {
         let size = 1 << 20;
         let rest = b"{\"te";
         for large in ["x".repeat(size) + "\n", "x".repeat(size + 1)] {
-            let mut cutter = Cutter::new(Shape::Lines, size);
+            let mut cutter = JobSplitter::new(Shape::Lines, size);
             cutter.push(large.as_bytes());
             drop(cutter.next().unwrap());
             cutter.push(rest);

@@ -223,7 +223,7 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
         }
         None => return Line::of(name, Outcome::Unreadable),
     };
-    let mut message = again(old);
+    let mut message = new_message(old);
     let job_id = Some(message.job_id);
     if dry_run {
         return Line { job_id, ..Line::of(name, Outcome::WouldReplay) };
@@ -247,13 +247,13 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
             Line { job_id, ..Line::of(name, Outcome::Gone) }
         }
         Err(problem) if problem.has_code(Code::SourceGone) => Line {
-            code: Some(problem.name()),
+            code: Some(problem.code_name()),
             detail: Some(problem.detail().to_owned()),
             ..Line::of(name, Outcome::SourceGone)
         },
         Err(problem) => Line {
             job_id,
-            code: Some(problem.name()),
+            code: Some(problem.code_name()),
             detail: Some(problem.detail().to_owned()),
             ..Line::of(name, Outcome::Refused)
         },
@@ -265,7 +265,7 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
 /// Its id depends on the old job's id and time of submission, which tell it from any other job that
 /// ever had that id. Not on the letter's place in the stream: a letter that was kept twice, because
 /// its worker died before it acknowledged, has moved.
-fn again(old: &JobMessage) -> JobMessage {
+fn new_message(old: &JobMessage) -> JobMessage {
     let name = format!("{}.{}", old.job_id, old.created_at);
     JobMessage {
         format: FORMAT,
@@ -293,14 +293,14 @@ mod tests {
     fn a_replay_is_the_same_job_under_a_name_that_follows_from_the_old_one() {
         let golden = include_str!("../../../../common/src/golden/message.json");
         let old: JobMessage = serde_json::from_str(golden).unwrap();
-        let first = again(&old);
-        let second = again(&old);
+        let first = new_message(&old);
+        let second = new_message(&old);
         assert_eq!(first.job_id, second.job_id);
         assert_ne!(first.trace_id, second.trace_id);
         assert_eq!((&first.source, &first.labels), (&old.source, &old.labels));
         assert_eq!(first.retry_of, Some(old.job_id));
         let later = JobMessage { created_at: clock::now(), ..old };
-        assert_ne!(again(&later).job_id, first.job_id);
-        assert_ne!(again(&first).job_id, first.job_id);
+        assert_ne!(new_message(&later).job_id, first.job_id);
+        assert_ne!(new_message(&first).job_id, first.job_id);
     }
 }

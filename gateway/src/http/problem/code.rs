@@ -7,9 +7,9 @@ use axum::http::StatusCode;
 use self::Retry::{After, Later, Never};
 
 /// `Retry-After` of an error that usually passes within a second.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// `Retry-After` of a full queue or store, which takes longer to drain.
-const PAUSE_FULL: Duration = Duration::from_secs(5);
+const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
 
 /// Whether the same request may succeed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ macro_rules! codes {
 codes! {
     AlreadyFinished = "already_finished", CONFLICT, Never,
         "The job has already ended";
-    BrokerUnavailable = "broker_unavailable", SERVICE_UNAVAILABLE, After(PAUSE),
+    BrokerUnavailable = "broker_unavailable", SERVICE_UNAVAILABLE, After(RETRY_AFTER),
         "The queue is not available";
     CrossSiteRequest = "cross_site_request", FORBIDDEN, Never,
         "A page of another site sent the request";
@@ -104,7 +104,7 @@ codes! {
         "The job was cancelled";
     JobFailed = "job_failed", CONFLICT, Never,
         "The job failed";
-    JobNotFinished = "job_not_finished", CONFLICT, After(PAUSE),
+    JobNotFinished = "job_not_finished", CONFLICT, After(RETRY_AFTER),
         "The job is not finished";
     JobNotFound = "job_not_found", NOT_FOUND, Never,
         "No such job";
@@ -114,11 +114,11 @@ codes! {
         "The route has no such method";
     NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, Never,
         "There is no such form of a result";
-    NotReady = "not_ready", SERVICE_UNAVAILABLE, After(PAUSE),
+    NotReady = "not_ready", SERVICE_UNAVAILABLE, After(RETRY_AFTER),
         "The service is not ready";
-    Overloaded = "overloaded", SERVICE_UNAVAILABLE, After(PAUSE),
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, After(RETRY_AFTER),
         "Too many submissions at once";
-    QueueFull = "queue_full", SERVICE_UNAVAILABLE, After(PAUSE_FULL),
+    QueueFull = "queue_full", SERVICE_UNAVAILABLE, After(RETRY_AFTER_FULL),
         "The queue is full";
     QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS, Later,
         "Too many unfinished jobs";
@@ -132,9 +132,9 @@ codes! {
         "No such route";
     SourceGone = "source_gone", GONE, Never,
         "The source is no longer kept";
-    StorageFull = "storage_full", SERVICE_UNAVAILABLE, After(PAUSE_FULL),
+    StorageFull = "storage_full", SERVICE_UNAVAILABLE, After(RETRY_AFTER_FULL),
         "There is no room for the document";
-    TooManyWaiting = "too_many_waiting", SERVICE_UNAVAILABLE, After(PAUSE),
+    TooManyWaiting = "too_many_waiting", SERVICE_UNAVAILABLE, After(RETRY_AFTER),
         "Too many clients wait";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, Never,
         "No valid API key";
@@ -146,7 +146,7 @@ codes! {
         "The job has no webhook";
     WebhooksDisabled = "webhooks_disabled", UNPROCESSABLE_ENTITY, Never,
         "There are no webhooks here";
-    WebhooksFull = "webhooks_full", SERVICE_UNAVAILABLE, After(PAUSE_FULL),
+    WebhooksFull = "webhooks_full", SERVICE_UNAVAILABLE, After(RETRY_AFTER_FULL),
         "Too many webhooks wait";
 }
 

@@ -40,7 +40,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
         )
         .text("As `GET /v1/jobs/{id}/result`: the words of all members that succeeded, added up.")
         .job_id()
-        .parameters(schemas.query::<results::Selection>())
+        .parameters(schemas.query::<results::ResultQuery>())
         .content(
             200,
             "Totals and histogram, or the words alone.",

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::{Operation, Schemas};
 use crate::api::dead_letters::replay::{ReplayAnswer, Request};
-use crate::api::dead_letters::{LetterView, Selection};
-use crate::http::cursor::PageQuery;
+use crate::api::dead_letters::{DeadLetterQuery, LetterView};
+use crate::http::cursor::ListPage;
 use crate::http::problem::Code;
 
 const TAG: &str = "dead letters";
@@ -18,8 +18,8 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     vec![
         Operation::new(TAG, ("GET", "/v1/dead-letters"), "listDeadLetters", "List dead letters")
             .text("The newest first.")
-            .parameters(schemas.query::<Selection>())
-            .json(200, "One page of dead letters.", schemas.written::<PageQuery<LetterView>>())
+            .parameters(schemas.query::<DeadLetterQuery>())
+            .json(200, "One page of dead letters.", schemas.written::<ListPage<LetterView>>())
             .link(200, "getDeadLetter", "$response.body#/data/0/id")
             .link(200, "deleteDeadLetter", "$response.body#/data/0/id")
             .codes(&[Code::BrokerUnavailable, Code::InvalidQuery]),

@@ -8,7 +8,7 @@ use crate::api::explain::{self, ExplanationView};
 use crate::api::jobs::JobQuery;
 use crate::api::listing;
 use crate::api::results::{self, Head};
-use crate::http::cursor::PageQuery;
+use crate::http::cursor::ListPage;
 use crate::http::problem::Code;
 use crate::read::job_view::JobView;
 
@@ -31,8 +31,8 @@ fn list(schemas: &mut Schemas) -> Operation {
              `next_cursor`, or `Link`, until there is none. A job that changes meanwhile moves to the \
              front, and can be missing from what is read.",
         )
-        .parameters(schemas.query::<listing::Selection>())
-        .json(200, "One page of jobs.", schemas.written::<PageQuery<JobView<'_>>>())
+        .parameters(schemas.query::<listing::ListQuery>())
+        .json(200, "One page of jobs.", schemas.written::<ListPage<JobView<'_>>>())
         .with(200, &["Link"])
         .codes(&[Code::BrokerUnavailable, Code::InvalidQuery])
 }
@@ -107,7 +107,7 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
                  equal frequency by code point.",
             )
             .job_id()
-            .parameters(schemas.query::<results::Selection>())
+            .parameters(schemas.query::<results::ResultQuery>())
             .content(200, "Totals and histogram, or the words alone.", "application/json", result)
             .content(200, "", "text/csv", text.clone())
             .content(200, "", "application/x-ndjson", text)
@@ -118,7 +118,7 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
         Operation::new(TAG, ("GET", "/v1/jobs/{id}/explain"), "explainJob", "Explain a count")
             .text("What two rules count differently, for jobs with the option `explain`.")
             .job_id()
-            .parameters(schemas.query::<explain::Selection>())
+            .parameters(schemas.query::<explain::ExplainQuery>())
             .json(200, "What is counted differently.", schemas.written::<ExplanationView<'_>>())
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::ExplainNotRecorded, Code::InvalidQuery])
