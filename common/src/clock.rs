@@ -1,10 +1,10 @@
-//! The time of day, as records and answers give it.
+//! The current time, as records and answers contain it.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// Returns the time in UTC, to the millisecond: nothing we measure across machines is finer.
+/// Returns the current time in UTC, in whole milliseconds. Clocks of two machines differ by more.
 #[must_use]
 pub fn now() -> Timestamp {
     let now = Timestamp::now();

@@ -1,4 +1,5 @@
-//! Why a job ended badly: a stable code, a sentence for the client, and whether trying again may help.
+//! The reason why a job failed: a stable code, a sentence for the client, and whether another
+//! attempt may succeed.
 
 use std::fmt;
 
@@ -134,7 +135,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Returns a failure that is retried or not as its code says.
+    /// Returns a failure with the retry advice of its code.
     #[must_use]
     pub fn new(code: FailureCode, detail: impl Into<String>) -> Self {
         Self { code: code.into(), detail: detail.into(), retryable: code.is_retryable() }
@@ -148,7 +149,8 @@ impl Failure {
 
     /// Returns the failure for an answer with an error status.
     ///
-    /// 408, 425 and 429 are 4xx that ask to come back: they are retryable.
+    /// 408, 425 and 429 are retryable, unlike other 4xx statuses: they ask the client to repeat the
+    /// request.
     #[must_use]
     pub fn http_status(status: u16) -> Self {
         let code =

@@ -29,7 +29,7 @@ impl Default for BackoffPolicy {
 impl BackoffPolicy {
     /// Returns how long to wait after attempt number `attempt` (from 1) has failed.
     ///
-    /// The wait is `base * 4^(attempt - 1)`, at most [`DELAY_MAX`], spread by ±20 % as `jitter`
+    /// The wait is `base * 4^(attempt - 1)`, at most [`BACKOFF_MAX`], spread by ±20 % as `jitter`
     /// (0 to 1) says. A server's `retry_after` lengthens it, up to [`RETRY_AFTER_MAX`].
     #[must_use]
     pub fn delay(&self, attempt: u32, jitter: f64, retry_after: Option<Duration>) -> Duration {

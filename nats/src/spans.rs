@@ -1,9 +1,8 @@
-//! Spans of what goes through the broker, and how their context travels: in the header
-//! `traceparent` of each message.
+//! Spans of messages. The trace context travels in the header `traceparent` of each message.
 //!
-//! A span for a message that is put in is the parent of those of all its deliveries, which are
-//! linked to it, too: OpenTelemetry allows that where each message is handled by itself, and it is
-//! what shows one job as one trace.
+//! The span that publishes a message is the parent of the spans of its deliveries, which also link
+//! to it. OpenTelemetry allows this for messages that are processed one by one, and it shows a job
+//! as one trace.
 
 use async_nats::HeaderMap;
 use tracing::{Span, debug_span, field, info_span};
@@ -28,12 +27,12 @@ pub struct DeliveryInfo {
     pub delivered: u64,
 }
 
-/// A message that is about to be put in.
+/// The span and the context of a message that is about to be published.
 #[derive(Debug, Clone)]
 pub struct PublishSpan {
     /// Covers the time until the stream has answered.
     pub span: Span,
-    /// What the message carries.
+    /// The context for the header of the message.
     pub context: TraceParent,
 }
 
@@ -152,22 +151,22 @@ fn join_trace(span: &Span, trace_id: TraceId, delivery: &DeliveryInfo) {
     telemetry::record_trace_id(span, trace_id);
 }
 
-/// Returns how long ago a job was submitted, in milliseconds; nothing if the clocks disagree.
+/// Returns the time since a job was submitted, in milliseconds; 0 if the clocks disagree.
 fn waited_ms(message: &JobMessage) -> i64 {
     clock::now().duration_since(message.created_at).as_millis().try_into().unwrap_or(0).max(0)
 }
 
-/// Writes a context where the next one finds it.
+/// Writes the trace context to the headers of a message.
 pub(crate) fn inject(headers: &mut HeaderMap, context: &TraceParent) {
     headers.insert(TRACEPARENT, context.to_string());
 }
 
-/// Returns the context that a message carries, if it is one.
+/// Returns the trace context of a message; `None` if it is missing or invalid.
 pub(crate) fn extract(headers: &HeaderMap) -> Option<TraceParent> {
     headers.get(TRACEPARENT)?.as_str().parse().ok()
 }
 
-/// Begins a span such as `put job_state`: something is stored. Seen at level `debug` only.
+/// Begins a span for a write, such as `put job_state`. Recorded at level `debug` only.
 pub(crate) fn begin_put_span(name: &'static str) -> Span {
     debug_span!(
         "put",
@@ -178,7 +177,7 @@ pub(crate) fn begin_put_span(name: &'static str) -> Span {
     )
 }
 
-/// Begins a span such as `ack jobs`: a delivery is answered. Seen at level `debug` only.
+/// Begins a span for an acknowledgement, such as `ack jobs`. Recorded at level `debug` only.
 pub(crate) fn begin_settle_span(name: &'static str, destination: &'static str) -> Span {
     debug_span!(
         "settle",
@@ -191,7 +190,7 @@ pub(crate) fn begin_settle_span(name: &'static str, destination: &'static str) -
     )
 }
 
-/// Attributes are signed; what the server counts does not come near the difference.
+/// Converts to the signed integers of attributes. Counts of the server are far below `i64::MAX`.
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -15,7 +15,7 @@ use crate::stack::{Gateway, Nats, Worker, wait_until_ready};
 /// The services that reach the broker through a proxy. All others reach it directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proxied {
-    /// So many gateways, each through a proxy of its own. Workers can share these proxies.
+    /// This number of gateways, each through a proxy of its own. Workers can share these proxies.
     Gateways(usize),
     /// Workers, through one proxy. One gateway reaches the broker directly.
     Workers,
@@ -28,7 +28,7 @@ pub struct ProxiedStack {
     pub gateways: Vec<Gateway>,
     /// One proxy for each proxied gateway, or one for workers.
     pub proxies: Vec<Proxy>,
-    /// An administrator's connection, which is never disturbed.
+    /// A connection of the administrator, without a proxy.
     pub admin: Admin,
     /// A web site for jobs to fetch from.
     pub site: Site,
@@ -71,7 +71,7 @@ impl ProxiedStack {
         }
     }
 
-    /// Lets the broker redeliver messages of jobs and webhooks after this time.
+    /// Sets the ack wait of the queues of jobs and webhooks.
     #[must_use]
     pub fn with_ack_wait(self, wait: Duration) -> Self {
         self.admin.set_ack_wait(wait);

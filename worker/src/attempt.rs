@@ -36,7 +36,7 @@ use crate::execute::JobSize;
 use crate::keep_alive::keep_alive_until_stalled;
 use crate::metrics::NewerPart;
 use crate::outcome::{AttemptFailure, AttemptOutcome, CountResult};
-use crate::{Worker, broker_retry, execute, spans};
+use crate::{Worker, broker_retry, execute, result_storage, spans};
 
 /// Processes one delivery to completion. After an error the broker delivers the message again.
 ///
@@ -86,7 +86,7 @@ async fn handle(
         }
         // A deleted or expired job counts as final, and nothing follows from it.
         Lookup::Deleted => {
-            broker_retry::remove_document(worker, message.source.object()).await;
+            result_storage::remove_document(worker, message.source.object()).await;
             return delivery.acknowledge().await;
         }
     };
@@ -220,14 +220,14 @@ impl Attempt<'_> {
         let run = self.run;
         let top = usize::try_from(u32::from(self.message.options.top)).unwrap_or(usize::MAX);
         let top_words =
-            broker_retry::serialize("the most frequent words", &count.histogram.top(top))?;
+            result_storage::serialize("the most frequent words", &count.histogram.top(top))?;
         let worker = self.worker;
         let message = self.message;
         let result =
-            Box::pin(broker_retry::store_result(worker, message, run, count.histogram)).await?;
+            Box::pin(result_storage::store_result(worker, message, run, count.histogram)).await?;
         let explanation = match count.explanation {
             Some(explanation) => {
-                let storing = broker_retry::store_explanation(worker, message, run, explanation);
+                let storing = result_storage::store_explanation(worker, message, run, explanation);
                 Some(Box::pin(storing).await?)
             }
             None => None,

@@ -31,8 +31,8 @@ const REQUEST_GROWTH_PARTIAL: usize = 2;
 /// with the broker round trips of another: with 32 the CPUs were idle 22 % of the time, with 8
 /// 17 % (docs/adr/0032).
 const GROUP_JOBS_MAX: usize = 8;
-/// Most small jobs that a worker processes without a slot. They wait for the broker only, whose
-/// time for each falls with their number.
+/// Most small jobs that a worker processes without a slot. They only wait for the broker, which
+/// needs less time for each job the more of them arrive together.
 pub(crate) const SLOTLESS_JOBS_MAX: usize = 192;
 
 /// The parts of a worker that its lanes share, besides the [`PullContext`].
@@ -58,8 +58,8 @@ pub(crate) async fn serve(worker: &Worker, lane: Lane, context: &LaneContext, pu
 
 /// Returns the demand after a request for `requested` jobs of which `received` arrived.
 ///
-/// The demand grows quickly, so that a backlog is met at full size after two requests, but a lane
-/// reserves no slots for jobs that will hardly come.
+/// The demand grows quickly, so that a backlog is requested at full size after two requests. A lane
+/// does not reserve slots for jobs that are unlikely to arrive.
 fn next_demand(requested: usize, received: usize) -> Demand {
     match received {
         0 => Demand::Idle,

@@ -17,6 +17,7 @@ mod lane_liveness;
 mod metrics;
 mod outcome;
 mod pull_loop;
+mod result_storage;
 mod slots;
 mod spans;
 pub mod webhooks;

@@ -92,7 +92,7 @@ pub(crate) async fn run(broker: &Broker, context: &PullContext, handler: impl De
     hand_back(source, pull_loop.pull.close().await).await;
 }
 
-/// Subscribes to a source once the broker is ready. `None` means stop.
+/// Subscribes to a source once the broker is ready. Returns `None` if the worker stops first.
 async fn open(broker: &Broker, source: PullSource, context: &PullContext) -> Option<Pull> {
     let mut health = context.health.clone();
     let stop = &context.stop;
@@ -122,7 +122,7 @@ struct PullLoop<'a, H> {
 }
 
 impl<H: DeliveryHandler> PullLoop<'_, H> {
-    /// Reserves slots for the next request. `None` means stop.
+    /// Reserves slots for the next request. Returns `None` if the worker stops first.
     async fn wait_for_slots(&mut self) -> Option<Vec<H::Slot>> {
         if self.handler.is_busy() {
             // Tasks that are about to end free their slots first: one request for several messages
@@ -158,7 +158,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
                 self.handler.note_answer();
             }
             if !matches!(event, Ok(PullEvent::Delivery(_))) {
-                // What follows may take a while, or return.
+                // The code below may wait or return, so the received deliveries start first.
                 self.handler.start_received();
             }
             match event {
@@ -186,7 +186,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
         received
     }
 
-    /// Waits for the next event of the open request. `None` means stop.
+    /// Waits for the next event of the open request. Returns `None` if the worker stops first.
     async fn next_event(&mut self) -> Option<Result<PullEvent, Error>> {
         // Deliveries that have arrived together are started together. As soon as the loop would
         // have to wait for another one, it starts those that it has: none waits for a later one.

@@ -29,9 +29,9 @@ pub struct Settings {
     pub secrets: Option<Secrets>,
     /// `WORDMILL_WEBHOOK_SLOTS`: how many deliveries are under way at once.
     pub slots: u32,
-    /// `WORDMILL_WEBHOOK_TIMEOUT`: longest time for one.
+    /// `WORDMILL_WEBHOOK_TIMEOUT`: longest time of one attempt.
     pub timeout: Duration,
-    /// `WORDMILL_WEBHOOK_RETRY_MAX`: longest wait between two.
+    /// `WORDMILL_WEBHOOK_RETRY_MAX`: longest pause between two attempts.
     pub schedule: Schedule,
 }
 

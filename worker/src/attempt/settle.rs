@@ -14,7 +14,7 @@ use wordmill_nats::delivery::Delivery;
 use wordmill_nats::store::Outcome;
 
 use crate::metrics::NewerPart;
-use crate::{Worker, broker_retry, spans};
+use crate::{Worker, result_storage, spans};
 
 /// Delay of the message of a final job while the queue of webhooks is full.
 const WEBHOOKS_FULL_PAUSE: Duration = Duration::from_secs(15);
@@ -100,7 +100,7 @@ pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) ->
     if job.dead_lettered {
         worker.dead_letters.store(job, delivery).await?;
     } else {
-        broker_retry::remove_document(worker, job.document.as_deref()).await;
+        result_storage::remove_document(worker, job.document.as_deref()).await;
     }
     match worker.webhooks.order(job, 0).await {
         // The job is final, but its message must stay: only a later delivery orders the webhook.

@@ -16,9 +16,9 @@ const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
 enum Retry {
     /// The request has to be changed first.
     Never,
-    /// Yes. The place that reports the problem may know when.
+    /// It may. The caller of `Problem::new` may set a time.
     Later,
-    /// Yes, after this time unless the place that reports the problem knows better.
+    /// It may, after this time, unless the caller of `Problem::new` sets another one.
     After(Duration),
 }
 
