@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_refused() {
+    fn contradicting_arguments_are_refused() {
         for line in [
             "wordmill",
             "wordmill count --rule words a",

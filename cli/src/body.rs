@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_form_is_as_long_as_it_says_each_time_it_is_sent() {
+    async fn a_form_has_its_announced_length_every_time() {
         let progress = Arc::new(AtomicU64::new(0));
         let content = vec![b'w'; 3 * PIECE_BYTES + 5];
         let size = u64::try_from(content.len()).unwrap();

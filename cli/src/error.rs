@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_answer_is_an_error_all_the_same() {
+    fn an_answer_of_another_server_is_an_error() {
         for body in ["", "<html>502</html>", "[]", "{\"code\": 7}", "\u{0}"] {
             let error = answered(502, body);
             assert_eq!(error.to_string(), "the answer has status 502 and says no more", "{body:?}");

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_explanation_says_what_differs_where_and_why() {
+    fn an_explanation_lists_differences_with_reasons() {
         let explanation = json!({
             "rules": ["unicode", "whitespace"],
             "totals": {"unicode": 3, "whitespace": 1234},

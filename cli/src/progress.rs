@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_tells_how_far_things_are() {
+    fn the_line_shows_the_progress() {
         let state = |done, all, all_bytes, part| State {
             activity: "counting",
             done,

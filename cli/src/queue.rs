@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_without_workers_says_so() {
+    fn a_queue_without_workers_is_reported() {
         let lane = r#"{"depth":1200,"waiting":1200,"in_work":0,"waiting_for_retry":0,"redelivered":3,"oldest_age_ms":61000}"#;
         let queue = format!(r#"{{"lanes":{{"bulk":{lane}}},"workers":[],"depth":7}}"#);
         let queue: Queue = serde_json::from_str(&queue).unwrap();

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_believed_within_bounds_and_never_asked_too_early() {
+    fn retry_after_is_obeyed_within_bounds() {
         let pause_after =
             |seconds| pause(1, Some(Duration::from_secs(seconds)), 0.0, LONG).unwrap();
         assert_eq!(pause_after(7), Duration::from_secs(7));
@@ -57,13 +57,13 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_what_would_be_too_late() {
+    fn a_pause_beyond_the_deadline_is_not_started() {
         assert_eq!(pause(1, Some(Duration::from_secs(7)), 0.0, Duration::from_secs(6)), None);
         assert_eq!(pause(1, None, 0.0, Duration::ZERO), None);
     }
 
     #[test]
-    fn what_may_pass_is_tried_again() {
+    fn transient_errors_are_retried() {
         for (status, passes) in
             [(200, false), (400, false), (404, false), (408, true), (409, false), (429, true)]
         {

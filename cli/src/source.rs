@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_told_from_files() {
+    fn urls_and_files_are_distinguished() {
         for (name, expected) in [
             ("http://a/b", true),
             ("HTTPS://a", true),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_says_what_is_inside() {
+    fn the_media_type_follows_from_the_name() {
         let of = |name: &str| content_type(&Source::File(name.into()));
         assert_eq!(of("a/b.HTML"), Some("text/html"));
         assert_eq!(of("b.md"), Some("text/markdown"));
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_walked_in_order_without_what_is_hidden_linked_or_no_text() {
+    fn folders_are_walked_without_hidden_linked_and_binary_files() {
         let top = tempfile::tempdir().unwrap();
         let path = |name: &str| top.path().join(name);
         for folder in ["b", "b/deep", ".git"] {

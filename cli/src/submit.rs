@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn many_sources_are_bulk_unless_it_is_said_otherwise() {
+    fn many_sources_are_bulk_by_default() {
         assert_eq!(plan("wordmill count a", 20).unwrap().job("u"), json!({"url": "u"}));
         assert_eq!(plan("wordmill count a", 21).unwrap().job("u")["lane"], "bulk");
         let printed = plan("wordmill count a --lane interactive", 21).unwrap();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_twice() {
+    fn repeated_labels_and_options_are_refused() {
         for line in [
             "wordmill count a --rule gmx --option rule=office",
             "wordmill count a --option n=1 --option n=1",

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_kept_as_few_ranges_whatever_order_they_come_in() {
+    fn lines_in_any_order_become_few_ranges() {
         // Every order of a few lines, by a walk through all permutations.
         fn check(rest: &mut Vec<u32>, lines: &Lines, added: &mut Vec<u32>) {
             for line in 0..9 {

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_pair_lists_is_not_kept() {
+    fn tokens_without_a_difference_are_dropped() {
         let mut many: Vec<_> = (1..200).map(|n| token(&format!("{n}-"), n, 2.0, 1.0)).collect();
         many.push(token("same", 1000, 1.0, 1.0));
         let mut explanation = explanation(many);

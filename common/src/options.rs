@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_asked_for_is_not_sent() {
+    fn defaults_are_not_serialized() {
         let json = serde_json::to_string(&Options::default()).unwrap();
         assert_eq!(json, r#"{"rule":"unicode","case":"lower","scope":"page"}"#);
     }
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_or_out_of_bounds_is_refused() {
+    fn unknown_or_out_of_range_options_are_refused() {
         for (wrong, says) in [
             (json!({"rule": "words"}), "`unicode`, `whitespace`, `office`, `gmx`"),
             (json!({"case": "upper"}), "`lower`, `fold`, `keep`"),

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_something_else_is_passed_on_and_cannot_be_read() {
+    fn unexpected_json_is_passed_on_unread() {
         let json = r#"[ {"word":"mill", "count":3} ]"#;
         let written: RawJson<Vec<WordCount>> = serde_json::from_str(json).unwrap();
         assert_eq!(serde_json::to_string(&written).unwrap(), json);

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_description_says_nothing_of_where_the_bytes_are() {
+    fn the_description_omits_the_place_of_the_bytes() {
         let inline = document(Content::Inline(vec![1, 2, 3])).describe();
         assert_eq!(inline, document(Content::Object("a.b".to_owned())).describe());
     }

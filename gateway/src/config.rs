@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_can_be_reached_from_outside_needs_keys_or_has_to_say_so() {
+    fn a_public_address_requires_keys_or_an_explicit_setting() {
         const LISTEN: &str = "WORDMILL_LISTEN";
         for private in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
             assert!(read(&[(LISTEN, private)]).is_ok(), "{private}");

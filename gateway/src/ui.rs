@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_that_has_a_file_is_told_so() {
+    fn an_unchanged_file_is_answered_with_304() {
         let [page, ..] = FILES;
         let tag = tag(page.content);
         let ask = |known: Option<&str>| {

@@ -256,7 +256,7 @@ fn an_unknown_state_refuses_every_event_and_cannot_be_written() {
 }
 
 #[test]
-fn a_run_whose_job_is_final_has_not_begun_and_is_refused() {
+fn a_run_of_a_final_job_is_refused() {
     let mut job = message().queued_job();
     job.apply(started(1), NOW).unwrap();
     assert!(job.has_begun(run(1)) && !job.has_begun(run(2)));

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_decide_what_comes_next() {
+    fn answers_decide_the_next_step() {
         for (code, expected) in [
             (200, Status::Delivered),
             (204, Status::Delivered),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_are_bounded_whatever_comes_of_them() {
+    fn attempts_are_bounded_for_every_outcome() {
         let mut state = Deliveries::new(0);
         for number in 1..=ATTEMPTS_MAX {
             let run = RunNonce::random();

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_opens_what_its_line_says_and_nothing_else_does() {
+    fn a_new_key_opens_only_its_owner() {
         let (key, line) = create("team-a", "a").unwrap();
         let (other, other_line) = create("Team.B", "b").unwrap();
         assert!(!line.contains(key.expose()) && key.expose().starts_with("wm_"), "{line}");
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_file_is_said_with_its_line() {
+    fn an_invalid_file_is_reported_with_its_line() {
         let line = create("team", "a").unwrap().1;
         let sha256 = "0".repeat(64);
         let with =
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_goes_on_when_the_file_is_read_again() {
+    fn counts_survive_a_reload() {
         let text = r#"{"name":"a","owner":"a","sha256":[],"rate_limit":{"per_second":1,"burst":1},"queue_quota":5}"#;
         let old = read(text).unwrap();
         let changed = text.replace("\"burst\":1", "\"burst\":2").replace(":5", ":6");

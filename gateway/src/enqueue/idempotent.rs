@@ -356,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fingerprint_covers_what_was_asked_for_and_nothing_else() {
+    fn the_fingerprint_covers_only_the_parameters() {
         let golden = include_str!("../../../common/src/golden/message.json");
         let message: JobMessage = serde_json::from_str(golden).unwrap();
         let expected = fingerprint(&message);

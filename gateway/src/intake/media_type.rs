@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_content_type_tells_how_a_job_comes_in() {
+    fn the_content_type_selects_the_reader() {
         for json in ["application/json", "application/json; charset=utf-8", "application/x+json"] {
             assert_eq!(kind_of(json), Ok(Kind::Json), "{json}");
         }

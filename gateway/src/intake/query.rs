@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_says_what_a_job_in_json_says() {
+    fn a_query_and_json_describe_the_same_job() {
         let query =
             parse_submit_query("rule=unicode&label=book:2600&label=from:a%3Ab&lane=bulk").unwrap();
         assert_eq!((query.options, query.lane), (Options::default(), Some(Lane::Bulk)));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_refused() {
+    fn unknown_parameters_are_refused() {
         for (query, code) in [
             ("rule=none", "invalid_option"),
             ("ruel=unicode", "invalid_option"),

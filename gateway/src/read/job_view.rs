@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_shows_what_the_job_that_it_holds_shows() {
+    fn a_raw_record_and_its_job_render_alike() {
         let batch = json!({"kind": "batch",
             "batch": {"batch_id": JobId::new(), "lines": 9, "refused": [[2, 2], [7, 8]]}});
         let failure = json!({"code": "lost", "detail": "Gone.", "retryable": false});

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_gets_what_it_likes_best() {
+    fn the_preferred_format_is_chosen() {
         use Format::{Csv, Json, Ndjson};
         for (values, expected) in [
             (&[][..], Some(Json)),

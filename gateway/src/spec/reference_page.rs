@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_the_description_is_text() {
+    fn text_of_the_description_is_escaped() {
         let document = json!({
             "info": {"title": "<b>", "description": "a `<i>` & b"},
             "tags": [{"name": "t"}],

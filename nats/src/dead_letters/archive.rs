@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_sees_only_what_is_theirs() {
+    fn an_owner_sees_only_its_own_letters() {
         let team = Owner::try_from("team".to_owned()).unwrap();
         assert_eq!(scope(&team, None), "dead.*.team.*");
         assert_eq!(scope(&team, Some(Lane::Bulk)), "dead.bulk.team.*");

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_refused() {
+    fn invalid_entries_are_refused() {
         for bad in ["1", "x", "\"a\"1", "\"a\":x", "\"a\":-1,", "\"a\":,", "\"a\":1;", "\"\\x\":1,"]
         {
             assert!(parse_front(bad.as_bytes()).is_err(), "{bad}");

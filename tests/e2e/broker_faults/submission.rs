@@ -168,7 +168,7 @@ fn the_record_of_a_declined_job_is_rolled_back_or_swept() {
 }
 
 #[test]
-fn a_refusal_after_an_unconfirmed_try_is_not_believed() {
+fn a_refusal_after_an_unconfirmed_try_is_not_final() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());

@@ -145,7 +145,7 @@ fn results_come_in_the_requested_format() {
 }
 
 #[test]
-fn an_interrupted_wait_says_how_to_continue() {
+fn an_interrupted_wait_prints_how_to_continue() {
     let mut stack = Stack::with(1, 0, &[]);
     let files = create_folder(&[("a.txt", b"to be")]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());

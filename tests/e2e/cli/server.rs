@@ -16,7 +16,7 @@ use wordmill_tests::stack::{Gateway, Stack, wait_until_ready};
 use crate::cli::count::create_folder;
 
 #[test]
-fn a_missing_server_is_told_from_an_unwell_one() {
+fn missing_and_failing_servers_have_different_errors() {
     let files = create_folder(&[("a.txt", b"a")]);
     let port = wordmill_tests::port::reserved();
     let nobody = Wordmill::for_server(&format!("http://127.0.0.1:{port}"), files.path());

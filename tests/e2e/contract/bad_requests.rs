@@ -31,7 +31,7 @@ fn routes_and_methods_that_do_not_exist_are_problems() {
 }
 
 #[test]
-fn invalid_bodies_are_told_apart() {
+fn invalid_bodies_have_different_codes() {
     let stack = Stack::start();
     let client = stack.client();
     let text = br#"{"text":"a"}"#;
@@ -103,7 +103,7 @@ fn urls_that_cannot_be_fetched_are_refused_by_the_gateway() {
 }
 
 #[test]
-fn invalid_ids_and_queries_are_told_from_unknown_jobs() {
+fn invalid_ids_and_unknown_jobs_have_different_codes() {
     let stack = Stack::start();
     let client = stack.client();
     for path in ["/v1/jobs/17", "/v1/jobs/17/result", "/v1/jobs/%FF", "/v1/jobs/public.*"] {

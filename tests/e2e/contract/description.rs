@@ -43,7 +43,7 @@ fn the_description_is_served_without_a_key() {
 }
 
 #[test]
-fn a_gateway_without_keys_says_that_none_is_needed() {
+fn a_gateway_without_keys_describes_open_access() {
     let gateway = start_gateway(&[]);
     let description = gateway.client.get("/openapi.json").json();
     assert_eq!(description["security"], json!([{"api_key": []}, {}]));

@@ -113,7 +113,7 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay() {
 }
 
 #[test]
-fn a_replay_without_its_document_says_so() {
+fn a_replay_without_its_document_is_refused() {
     let mut stack = Stack::with(1, 0, &[]);
     let client = stack.client().clone();
     let admin = Admin::connect(&stack.nats);

@@ -129,7 +129,7 @@ fn an_unreadable_message_becomes_a_dead_letter() {
 }
 
 #[test]
-fn an_expired_job_is_told_from_an_unknown_one() {
+fn expired_and_unknown_jobs_have_different_errors() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RESULT_TTL", "1s")]);
     let job_id = stack.client().submit(&json!({"text": "soon gone"}));
     stack.client().wait_until_final(&job_id, LIMIT);

@@ -35,7 +35,7 @@ fn an_empty_queue_has_bounds_and_nothing_else() {
 }
 
 #[test]
-fn waiting_running_and_retried_jobs_are_told_apart() {
+fn waiting_running_and_retried_jobs_are_distinguished() {
     let settings = [
         ("WORDMILL_WORKER_NAME", "miller"),
         ("WORDMILL_SLOTS", "3"),

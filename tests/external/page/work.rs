@@ -48,7 +48,7 @@ fn a_job_is_cancelled_and_counted_again() {
 }
 
 #[test]
-fn a_page_that_cannot_be_fetched_says_why_in_words() {
+fn a_failed_fetch_shows_its_reason_in_words() {
     let visit = Visit::start();
     let browser = &visit.browser;
     visit.count(&visit.site.url("/nowhere"));
@@ -114,7 +114,7 @@ fn the_queue_is_shown_as_it_is_now() {
 }
 
 #[test]
-fn a_service_that_goes_away_is_told_of_and_found_again() {
+fn an_outage_is_shown_and_ends() {
     let mut visit = Visit::with(&[("WORDMILL_FETCH_STALL_TIMEOUT", "15s")]);
     let page = Page::new("text/plain", "one two three");
     let url = visit.site.put("/stalls", page.clone().stalls_after(3));

@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_is_told_from_a_closed_one_with_the_same_port() {
+    fn open_and_closed_connections_of_a_port_are_distinguished() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
  640: 0100007F:C84C 0100007F:97E3 06 00000000:00000000 03:00000BBC 00000000     0        0 0 3 00000000f6c64c76
 3148: 0100007F:C84C 0100007F:A42D 01 00000000:00000000 00:00000000 00000000     0        0 2769533 2 000000007bac275a 20 0 0 10 -1

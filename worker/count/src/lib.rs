@@ -394,7 +394,7 @@ mod tests {
     ];
 
     #[test]
-    fn samples_give_what_a_reader_counts() {
+    fn samples_give_the_counts_of_a_reader() {
         for (name, bytes, expected) in SAMPLES {
             let expected: Expected = serde_json::from_str(expected).unwrap();
             let result = count(bytes, &Hints::default(), &Options::default(), &|_| true).unwrap();

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_metrics_is_for_whoever_names_it() {
+    fn open_metrics_is_sent_only_if_accepted() {
         for (accept, expected) in [
             (None, false),
             (Some("*/*"), false),

@@ -103,7 +103,7 @@ fn all_rules_count_with_any_listing() {
 }
 
 #[test]
-fn options_change_what_is_listed() {
+fn options_change_the_listed_words() {
     let text = "The mother-in-law's well-known 2nd 1,000 — a-- b -c x-1 x\u{2010}1 THE";
     let options_with = |change: fn(&mut options::Options)| {
         let mut options = options::Options::default();
@@ -275,7 +275,7 @@ fn the_declared_language_divides_unless_the_options_name_another() {
 }
 
 #[test]
-fn an_explanation_names_what_differs() {
+fn an_explanation_names_the_differences() {
     let job_options = options::Options { explain: true, ..options::Options::default() };
     let mut counter = Counter::new(&Options::from(job_options));
     counter.add_flowing("the well-known mill — a well-known river, 東京 and 한국");
