@@ -11,7 +11,7 @@ use crate::body::Payload;
 use crate::csv;
 use crate::error::Error;
 use crate::exit;
-use crate::jobs::{self, Page, without_fraction};
+use crate::jobs::{self, ListPage, without_fraction};
 use crate::json;
 use crate::request::Request;
 use crate::session::Session;
@@ -226,7 +226,7 @@ async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Err
     Ok(())
 }
 
-async fn replay_page(session: &Session, body: &Value) -> Result<Page, Error> {
+async fn replay_page(session: &Session, body: &Value) -> Result<ListPage, Error> {
     let request = Request::post(&["v1", "dead-letters", "replay"], Payload::json(body));
     session.client.send(&request).await?.json()
 }

@@ -33,7 +33,7 @@ const PAGES_MAX: u32 = 1000;
 
 /// A page of a list.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Page {
+pub(crate) struct ListPage {
     pub(crate) data: Vec<Value>,
     pub(crate) next_cursor: Option<String>,
 }
@@ -231,7 +231,7 @@ pub(crate) async fn pages(
         if let Some(cursor) = cursor {
             request = request.query("cursor", cursor);
         }
-        let page: Page = session.client.send(&request).await?.json()?;
+        let page: ListPage = session.client.send(&request).await?.json()?;
         all.extend(page.data);
         cursor = page.next_cursor;
         if cursor.is_none() || all.len() >= limit {

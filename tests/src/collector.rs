@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -131,9 +132,9 @@ fn read(spans: otlp::ResourceSpans) -> Vec<Span> {
 fn span(span: otlp::Span, resource: &Attributes) -> Span {
     let status = span.status.unwrap_or_default();
     Span {
-        trace_id: hex(&span.trace_id),
-        span_id: hex(&span.span_id),
-        parent_id: hex(&span.parent_span_id),
+        trace_id: HEXLOWER.encode(&span.trace_id),
+        span_id: HEXLOWER.encode(&span.span_id),
+        parent_id: HEXLOWER.encode(&span.parent_span_id),
         kind: match span.kind {
             2 => Kind::Server,
             3 => Kind::Client,
@@ -143,7 +144,11 @@ fn span(span: otlp::Span, resource: &Attributes) -> Span {
         },
         name: span.name,
         attributes: attributes(span.attributes),
-        links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
+        links: span
+            .links
+            .iter()
+            .map(|link| (HEXLOWER.encode(&link.trace_id), HEXLOWER.encode(&link.span_id)))
+            .collect(),
         events: span.events.into_iter().map(|event| event.name).collect(),
         is_error: status.code == otlp::status::StatusCode::Error as i32,
         start_us: span.start_time_unix_nano / 1000,
@@ -164,8 +169,4 @@ fn text(value: AnyValue) -> String {
         Some(Any::DoubleValue(number)) => number.to_string(),
         other => format!("{other:?}"),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

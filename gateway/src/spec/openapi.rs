@@ -47,13 +47,13 @@ pub(crate) enum Access {
 /// What is served about the API, written once.
 #[derive(Debug, Clone)]
 pub(crate) struct Description {
-    document: Page,
-    reference: Page,
+    document: StaticDocument,
+    reference: StaticDocument,
 }
 
-/// Something that does not change while the service runs.
+/// A document that does not change while the service runs.
 #[derive(Debug, Clone)]
-struct Page {
+struct StaticDocument {
     content_type: &'static str,
     body: Bytes,
     etag: Arc<str>,
@@ -65,13 +65,13 @@ impl Description {
         let document = document(access);
         let reference = reference_page::render(&document);
         Self {
-            document: Page::new("application/json", format!("{document:#}")),
-            reference: Page::new("text/html; charset=utf-8", reference),
+            document: StaticDocument::new("application/json", format!("{document:#}")),
+            reference: StaticDocument::new("text/html; charset=utf-8", reference),
         }
     }
 }
 
-impl Page {
+impl StaticDocument {
     fn new(content_type: &'static str, body: String) -> Self {
         let digest = Sha256::digest(&body);
         let mut tag = HEXLOWER.encode(&digest);
@@ -82,7 +82,7 @@ impl Page {
     fn answer(&self, headers: &HeaderMap) -> Response {
         let cache = HeaderValue::try_from(format!("public, max-age={FRESH_S}"));
         let etag = HeaderValue::try_from(&*self.etag);
-        let is_known = IfNoneMatch::of(headers).is_some_and(|known| known.includes_tag(&self.etag));
+        let is_known = IfNoneMatch::of(headers).is_some_and(|tags| tags.includes_tag(&self.etag));
         let mut response = if is_known {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
