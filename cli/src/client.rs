@@ -322,13 +322,13 @@ async fn with_idle_timeout<T>(
 fn causes(error: &hyper_util::client::legacy::Error) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut cause = error.source();
-    while let Some(found) = cause {
-        let text = found.to_string();
+    while let Some(source) = cause {
+        let text = source.to_string();
         // Some repeat what they were caused by.
         if !causes.iter().any(|before| before.contains(&text)) {
             causes.push(text);
         }
-        cause = found.source();
+        cause = source.source();
     }
     if causes.is_empty() { error.to_string() } else { causes.join(": ") }
 }

@@ -254,13 +254,13 @@ impl Sweeper {
             if Instant::now() >= *valid.borrow() {
                 return Ok(());
             }
-            let Some(seen) = self.sweep.next_record(self.record).await? else {
+            let Some(position) = self.sweep.next_record(self.record).await? else {
                 self.record = 1;
                 return Ok(());
             };
-            self.record = seen.sequence.saturating_add(1);
-            if let Some(stored) = seen.record {
-                self.inspect_job(*stored, age(seen.written_at, now)).await?;
+            self.record = position.sequence.saturating_add(1);
+            if let Some(stored) = position.record {
+                self.inspect_job(*stored, age(position.written_at, now)).await?;
             }
         }
         Ok(())

@@ -43,7 +43,7 @@ impl RecordSubscription {
                 continue;
             };
             match job_record::raw(&self.key, &headers, message.payload, revision) {
-                Ok(found) => return found,
+                Ok(record) => return record,
                 Err(error) => warn!(%error, "an event cannot be read"),
             }
         }

@@ -261,14 +261,14 @@ impl Store {
                 // A gateway that was declined took the record back while another one, asked for
                 // the same job, was not: the job exists.
                 (Lookup::NotFound, revision) => current.to_mut().revision = revision,
-                (Lookup::Job(found), _) => {
-                    let arrived = found.revision > current.revision
-                        && found.job.status == job.status
-                        && run.is_some_and(|run| found.job.last_run_is(run));
+                (Lookup::Job(latest), _) => {
+                    let arrived = latest.revision > current.revision
+                        && latest.job.status == job.status
+                        && run.is_some_and(|run| latest.job.last_run_is(run));
                     if arrived {
-                        return Ok(Outcome::Applied(found));
+                        return Ok(Outcome::Applied(latest));
                     }
-                    current = Cow::Owned(*found);
+                    current = Cow::Owned(*latest);
                 }
             }
         }

@@ -97,7 +97,7 @@ fn cut_like_the_other(
     word: &str,
     count: u64,
     reasons: &[Reason],
-    found: &mut Reasons,
+    causes: &mut Reasons,
 ) -> Vec<String> {
     let characters: Vec<char> = word.chars().collect();
     let mut parts = vec![String::new()];
@@ -113,7 +113,7 @@ fn cut_like_the_other(
         };
         let reason = reason.filter(|reason| reasons.contains(reason));
         if let Some(reason) = reason {
-            found.count(reason, count);
+            causes.count(reason, count);
             parts.push(String::new());
         }
         if reason.is_none_or(|reason| reason == Reason::Hangul) {
@@ -128,7 +128,7 @@ fn cut_like_the_other(
 }
 
 /// Cuts a word of the other program where it joins and we do not, and counts why.
-fn cut_like_us(word: &str, count: u64, reasons: &[Reason], found: &mut Reasons) -> Vec<String> {
+fn cut_like_us(word: &str, count: u64, reasons: &[Reason], causes: &mut Reasons) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut before: Option<Option<Script>> = None;
     for c in word.chars() {
@@ -143,7 +143,7 @@ fn cut_like_us(word: &str, count: u64, reasons: &[Reason], found: &mut Reasons) 
         before = Some(script);
         let reason = reason.filter(|reason| reasons.contains(reason));
         if let Some(reason) = reason {
-            found.count(reason, count);
+            causes.count(reason, count);
             parts.push(String::new());
         }
         if reason != Some(Reason::AtSign) {
@@ -161,14 +161,14 @@ fn cut_like_us(word: &str, count: u64, reasons: &[Reason], found: &mut Reasons) 
 /// Scripts without spaces need no mention: their characters must be the same, and how often, but
 /// may be cut elsewhere.
 pub fn explain(ours: &mut Counts, theirs: &mut Counts, reasons: &[Reason]) -> Reasons {
-    let mut found = Reasons::default();
+    let mut causes = Reasons::default();
     for (word, count) in std::mem::take(ours) {
-        for part in cut_like_the_other(&word, count, reasons, &mut found) {
+        for part in cut_like_the_other(&word, count, reasons, &mut causes) {
             *ours.entry(part).or_default() += count;
         }
     }
     for (word, count) in std::mem::take(theirs) {
-        for part in cut_like_us(&word, count, reasons, &mut found) {
+        for part in cut_like_us(&word, count, reasons, &mut causes) {
             *theirs.entry(part).or_default() += count;
         }
     }
@@ -180,7 +180,7 @@ pub fn explain(ours: &mut Counts, theirs: &mut Counts, reasons: &[Reason]) -> Re
         };
         let a = ours.remove(&word).unwrap_or(0);
         let b = theirs.remove(&word).unwrap_or(0);
-        found.count(Reason::CutElsewhere(script), a.abs_diff(b));
+        causes.count(Reason::CutElsewhere(script), a.abs_diff(b));
         for c in word.chars() {
             *characters.entry(c).or_default() +=
                 i64::try_from(a).unwrap() - i64::try_from(b).unwrap();
@@ -190,7 +190,7 @@ pub fn explain(ours: &mut Counts, theirs: &mut Counts, reasons: &[Reason]) -> Re
         let side = if difference > 0 { &mut *ours } else { &mut *theirs };
         *side.entry(c.to_string()).or_default() += difference.unsigned_abs();
     }
-    found
+    causes
 }
 
 /// Returns the number of words that are in one count and not in the other, and which.

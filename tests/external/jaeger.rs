@@ -20,9 +20,9 @@ fn jaeger_finds_every_job_by_trace_and_by_job_id() {
         });
         case.verify(&trace);
         for service in ["wordmill-gateway", "wordmill-worker"] {
-            let found = jaeger.search(service, ("job.id", case.job_id()));
-            assert_eq!(found.len(), 1, "{service} knows {} once", case.job_id());
-            case.verify(&found[0]);
+            let traces = jaeger.search(service, ("job.id", case.job_id()));
+            assert_eq!(traces.len(), 1, "{service} knows {} once", case.job_id());
+            case.verify(&traces[0]);
         }
     }
     let edge = ("wordmill-gateway".to_owned(), "wordmill-worker".to_owned());

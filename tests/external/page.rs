@@ -107,8 +107,9 @@ fn a_key_opens_the_page_and_is_forgotten() {
     // With a key a file cannot be a plain link.
     browser.click("a[download$='.csv']");
     let job_id = visit.job();
-    let kept = std::fs::read_to_string(browser.wait_for_download(&format!("words-{job_id}.csv")));
-    assert!(kept.expect("a file").starts_with("word,count\r\n"));
+    let saved_csv =
+        std::fs::read_to_string(browser.wait_for_download(&format!("words-{job_id}.csv")));
+    assert!(saved_csv.expect("a file").starts_with("word,count\r\n"));
     let stored = browser.run_script("return [localStorage.length, document.cookie]", &[]);
     assert_eq!(stored, json!([0, ""]));
 

@@ -111,7 +111,7 @@ fn real_texts_count_as_icu_and_wc_count_them() {
     let headers = [("content-type", "text/plain; charset=utf-8")];
     println!("{:18} {:>6} {:>6} {:>6} with a reason", "text", "ours", "ICU's", "differ");
     let mut all = 0;
-    let mut found = Reasons::default();
+    let mut causes = Reasons::default();
     let mut bad = Vec::new();
     let mut without_spaces: BTreeMap<Script, u64> = BTreeMap::new();
     for Text { name, text, words: mut theirs } in texts() {
@@ -140,15 +140,15 @@ fn real_texts_count_as_icu_and_wc_count_them() {
             bad.push(format!("{name}: {}", examples.join(", ")));
         }
         all += words;
-        found.add(&reasons);
+        causes.add(&reasons);
     }
     println!(
-        "{all} words, with a reason: {found:?}; in scripts without spaces: {without_spaces:?}"
+        "{all} words, with a reason: {causes:?}; in scripts without spaces: {without_spaces:?}"
     );
     assert!(bad.is_empty(), "ours and ICU's:\n{}", bad.join("\n"));
-    assert!(REASONS.iter().all(|reason| found.of(*reason) > 0), "{found:?}");
+    assert!(REASONS.iter().all(|reason| causes.of(*reason) > 0), "{causes:?}");
     for (script, max) in CUT_ELSEWHERE_MAX_PER_MILLE {
-        let cut = found.of(Reason::CutElsewhere(script));
+        let cut = causes.of(Reason::CutElsewhere(script));
         let words = without_spaces[&script];
         assert!(cut * 1000 <= words * max, "{script:?}: {cut} of {words} words are cut elsewhere");
     }

@@ -69,21 +69,21 @@ fn a_page_of_a_million_records_is_found_without_a_full_scan() {
     println!("a page of 100: {slowest:?} at most");
 
     // All the way down, for ten of them and the one before them all.
-    let mut found = Vec::new();
+    let mut matching_ids = Vec::new();
     let mut pages = 0;
     let mut query = "label=needle:yes".to_owned();
     let started = Instant::now();
     let mut slowest = Duration::ZERO;
     loop {
         let (ids, next) = page(client, &query, &mut slowest);
-        found.extend(ids);
+        matching_ids.extend(ids);
         pages += 1;
         assert!(pages <= PAGES_MAX, "{pages} pages");
         let Some(next) = next else { break };
         query = format!("label=needle:yes&cursor={next}");
     }
     let needles: Vec<_> = (0..RECORDS).step_by(NEEDLE_EVERY).rev().map(job_id).collect();
-    assert_eq!(found, needles);
+    assert_eq!(matching_ids, needles);
     println!("all of them in {pages} pages, {:?}; a page: {slowest:?} at most", started.elapsed());
 
     // The end is as near as the beginning.

@@ -76,11 +76,11 @@ fn bodies_share_the_room_while_they_arrive() {
         let before = gateway.peak_memory_bytes();
         let unfinished: Vec<Unfinished> =
             (0..BODIES).map(|_| Unfinished::send(client, &body, framing)).collect();
-        let taken = || Metrics::fetch(client).sum("wordmill_submission_room_taken_bytes", &[]);
+        let used_bytes = || Metrics::fetch(client).sum("wordmill_submission_room_taken_bytes", &[]);
         wait_for("all bodies have arrived or are refused", ANSWER_TIME_MAX, || {
-            let before = taken();
+            let before = used_bytes();
             pause(Duration::from_millis(300));
-            (before > Some(32e6) && before == taken()).then_some(())
+            (before > Some(32e6) && before == used_bytes()).then_some(())
         });
         let grown = gateway.peak_memory_bytes() - before;
         assert_below(GROWTH_BYTES_MAX, grown, &format!("{BODIES} bodies, {framing:?}"));
@@ -89,7 +89,7 @@ fn bodies_share_the_room_while_they_arrive() {
         assert!(count("503") > 0, "{framing:?}: {statuses:?}");
         assert_eq!(count("202") + count("503"), BODIES, "{framing:?}: {statuses:?}");
         wait_for("all room is given back", ANSWER_TIME_MAX, || {
-            (taken() == Some(0.0)).then_some(())
+            (used_bytes() == Some(0.0)).then_some(())
         });
         assert_eq!(client.send("POST", "/v1/jobs", &JSON, body.as_bytes()).status, 202);
     }

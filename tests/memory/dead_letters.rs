@@ -22,18 +22,18 @@ fn a_page_of_large_letters_is_short_and_leads_to_the_next() {
     }
     let gateway = &stack.gateways[0].process;
     let before = gateway.peak_memory_bytes();
-    let mut found = Vec::new();
+    let mut listed_ids = Vec::new();
     let mut cursor = String::new();
     loop {
         let page = list(client, &format!("?limit=100{cursor}"));
-        found.extend(ids(&page));
+        listed_ids.extend(ids(&page));
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => break,
         }
     }
-    found.reverse();
-    assert_eq!(found, expected);
+    listed_ids.reverse();
+    assert_eq!(listed_ids, expected);
     let grown = gateway.peak_memory_bytes() - before;
     assert_below(GROWTH_BYTES_MAX, grown, "pages of large letters");
 }

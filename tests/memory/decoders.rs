@@ -129,12 +129,12 @@ fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
         let (job, peak) = fetch_document(&stack, &site, &case);
         let name = case.name;
         assert_eq!(job["status"], "succeeded", "{name}: {job}");
-        let taken = peak.saturating_sub(usual);
+        let memory = peak.saturating_sub(usual);
         let bytes_max = documented_bytes_max(case.decoder);
-        println!("decoding {name}: {} KiB, documented {} KiB", taken >> 10, bytes_max >> 10);
-        assert!(taken < bytes_max + NOISE_BYTES, "{name}: {taken} bytes of {bytes_max}");
+        println!("decoding {name}: {} KiB, documented {} KiB", memory >> 10, bytes_max >> 10);
+        assert!(memory < bytes_max + NOISE_BYTES, "{name}: {memory} bytes of {bytes_max}");
         // A body that takes less than half of a large bound is not the worst one.
-        assert!(bytes_max < NOISE_BYTES || taken > bytes_max / 2, "{name}: {taken} bytes only");
+        assert!(bytes_max < NOISE_BYTES || memory > bytes_max / 2, "{name}: {memory} bytes only");
     }
 }
 

@@ -79,10 +79,10 @@ fn wait_until_final(client: &Client, id: &str) -> Value {
     let mut progress = None;
     let job = wait_for("the job is final", DOCUMENT_TIME_MAX, || {
         let job = client.get(&format!("/v1/jobs/{id}")).json();
-        let seen = &job["progress"];
-        if seen["done_bytes"].as_u64().is_some_and(|done| done > 0) {
-            assert_eq!(seen["total_bytes"], GB, "{seen}");
-            progress = Some(seen.clone());
+        let current = &job["progress"];
+        if current["done_bytes"].as_u64().is_some_and(|done| done > 0) {
+            assert_eq!(current["total_bytes"], GB, "{current}");
+            progress = Some(current.clone());
         }
         matches!(job["status"].as_str(), Some("succeeded" | "failed")).then_some(job)
     });

@@ -68,9 +68,9 @@ fn a_large_result_is_streamed_to_clients_of_the_older_contract() {
             });
             let mut slowest = Duration::ZERO;
             while readers.iter().any(|reader| !reader.is_finished()) {
-                let asked = Instant::now();
+                let started = Instant::now();
                 assert_eq!(client.get("/livez").status, 200);
-                slowest = slowest.max(asked.elapsed());
+                slowest = slowest.max(started.elapsed());
             }
             done.send(()).expect("the late reader waits");
             let answers = readers.map(|reader| reader.join().expect("an answer"));

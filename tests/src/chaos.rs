@@ -201,11 +201,11 @@ fn kill_visitor((from, to): (u16, u16), directory: &Directory, incidents: &Incid
     let processes: Vec<u32> = workers.iter().map(|(process, _)| *process).collect();
     // The kernel's table may miss one while others come and go.
     let culprit = (0..50).find_map(|_| {
-        let found = culprit::owner_of_connection(from, to, &processes);
-        if found.is_none() {
+        let owner = culprit::owner_of_connection(from, to, &processes);
+        if owner.is_none() {
             pause(Duration::from_millis(20));
         }
-        found
+        owner
     });
     let Some(culprit) = culprit else {
         return;

@@ -80,14 +80,14 @@ impl Process {
             })
             .collect();
         let mut parents = vec![i32::try_from(self.child.id()).expect("process id")];
-        let mut found = Vec::new();
+        let mut pids = Vec::new();
         while let Some(parent) = parents.pop() {
             for (id, _, command) in processes.iter().filter(|process| process.1 == parent) {
                 parents.push(*id);
-                found.extend(Pid::from_raw(*id).filter(|_| command.contains(program)));
+                pids.extend(Pid::from_raw(*id).filter(|_| command.contains(program)));
             }
         }
-        found
+        pids
     }
 
     /// Returns everything printed so far.
@@ -101,14 +101,14 @@ impl Process {
         wait_for(&format!("{name} logs {message:?}\n{}", self.output()), limit, || {
             let has_ended = self.exit_status().is_some();
             let lines = self.lines.lock().expect("lines").clone();
-            let found = lines
+            let line = lines
                 .iter()
                 .filter_map(|line| serde_json::from_str::<Value>(line).ok())
                 .find(|event| event["message"] == message);
-            if found.is_none() && has_ended {
+            if line.is_none() && has_ended {
                 panic!("{name} has ended:\n{}", self.output());
             }
-            found
+            line
         })
     }
 

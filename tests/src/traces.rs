@@ -123,11 +123,11 @@ impl Trace {
     /// Asserts that it has these spans and no others, by name; that each has its parent here, or is
     /// a root, or a child of `caller`; and that no id appears twice.
     pub fn assert_spans(&self, names: &[&str], caller: Option<&str>) {
-        let mut found: Vec<_> = self.spans.iter().map(|span| span.name.as_str()).collect();
+        let mut actual: Vec<_> = self.spans.iter().map(|span| span.name.as_str()).collect();
         let mut expected = names.to_vec();
-        found.sort_unstable();
+        actual.sort_unstable();
         expected.sort_unstable();
-        assert_eq!(found, expected, "{self:#?}");
+        assert_eq!(actual, expected, "{self:#?}");
         let ids: BTreeSet<_> = self.spans.iter().map(|span| span.span_id.as_str()).collect();
         assert_eq!(ids.len(), self.spans.len(), "{self:#?}");
         let mut roots = 0;

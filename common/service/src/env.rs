@@ -189,8 +189,8 @@ impl Env {
                 None => return Err(format!("{name} is not documented for {service}")),
                 // Names that depend on the service or the machine are described in words.
                 Some("") => {}
-                Some(found) if found == default => {}
-                Some(found) => return Err(format!("{name} is {default}, not {found}")),
+                Some(documented) if documented == default => {}
+                Some(documented) => return Err(format!("{name} is {default}, not {documented}")),
             }
         }
         match documented.keys().next() {

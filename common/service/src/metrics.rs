@@ -337,7 +337,11 @@ mod tests {
             "# TYPE wordmill_build_info gauge",
             r#"wordmill_build_info{service="test",version="1.2.3"} 1"#,
         ] {
-            assert!(render.body.lines().any(|found| found == line), "no {line} in {}", render.body);
+            assert!(
+                render.body.lines().any(|rendered| rendered == line),
+                "no {line} in {}",
+                render.body
+            );
         }
         assert!(
             !render.body.contains("EOF") && !render.body.contains("trace_id"),

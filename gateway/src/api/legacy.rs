@@ -61,7 +61,7 @@ pub(crate) async fn submit_word_count(
     body: Body,
 ) -> Result<Response, Refusal> {
     let reading = json_body::json(&app.in_flight_budget, &headers, body, app.json_size_max);
-    let (submission, _room): (Submission, _) = reading.await.map_err(refuse_body)?;
+    let (submission, _share): (Submission, _) = reading.await.map_err(refuse_body)?;
     let url = submission
         .url
         .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "The field \"url\" is missing."))?;

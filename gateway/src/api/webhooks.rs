@@ -51,7 +51,7 @@ pub(crate) async fn redeliver_webhook(
 async fn start_round(app: &App, job: &Job) -> Result<Deliveries, Error> {
     let key = job.key();
     let stored = app.webhooks.get_deliveries(&key, ReadFrom::Leader).await?;
-    let last = stored.deliveries.map_or(0, |found| found.round);
+    let last = stored.deliveries.map_or(0, |deliveries| deliveries.round);
     let now = clock::now();
     // The time tells it from one that was forgotten.
     let round = u64::try_from(now.as_millisecond()).unwrap_or(0).max(last.saturating_add(1));

@@ -242,7 +242,7 @@ async fn enqueue_if_missing(
         if must_look {
             stored = match check_queue(app, stored, deadline).await? {
                 QueueCheck::Underway(job) => return Ok(*job),
-                QueueCheck::Missing(kept) => *kept,
+                QueueCheck::Missing(ack) => *ack,
             };
         }
         let publishing = spans::begin_publish_span(&message, &parent);

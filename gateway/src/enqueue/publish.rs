@@ -126,7 +126,7 @@ pub(crate) async fn publish_with_retries(
         let publishing =
             app.metrics.time_broker_request(Operation::Publish, trace, app.queue.publish(envelope));
         match tokio::time::timeout_at(deadline, publishing).await {
-            Ok(Ok(kept)) => return PublishOutcome::Acknowledged(kept),
+            Ok(Ok(ack)) => return PublishOutcome::Acknowledged(ack),
             Ok(Err(
                 refused @ (PublishError::Full | PublishError::TooLarge | PublishError::NoQueue),
             )) if is_clear => {

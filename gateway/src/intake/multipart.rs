@@ -140,11 +140,11 @@ impl Stream for Frames<'_> {
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
 fn invalid_form(error: multer::Error) -> Problem {
     let mut cause: Option<&dyn std::error::Error> = Some(&error);
-    while let Some(found) = cause {
-        if matches!(found.downcast_ref(), Some(FrameError::Cut)) {
+    while let Some(source) = cause {
+        if matches!(source.downcast_ref(), Some(FrameError::Cut)) {
             return incomplete_body();
         }
-        cause = found.source();
+        cause = source.source();
     }
     let is_cut = matches!(
         error,

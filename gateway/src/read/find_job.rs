@@ -115,7 +115,7 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
             {
                 continue;
             }
-            found @ Lookup::Job(_) => return Ok(found),
+            record @ Lookup::Job(_) => return Ok(record),
             // A message that still waits, of a job that was cancelled and whose record has expired
             // for example, will not be run.
             Lookup::Deleted if read_from == ReadFrom::Leader => return Ok(Lookup::Deleted),
@@ -128,7 +128,7 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
         // A worker may have written the record meanwhile, and even finished.
         return Ok(match app.store.get_raw(key, ReadFrom::Leader).await? {
             Lookup::NotFound => Lookup::Job(RawRecord::of_new_job(&message.queued_job())?),
-            found @ (Lookup::Job(_) | Lookup::Deleted) => found,
+            record @ (Lookup::Job(_) | Lookup::Deleted) => record,
         });
     }
     // Between the look at the record and the look at the queue the job may have been finished.

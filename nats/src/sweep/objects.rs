@@ -122,8 +122,8 @@ impl Sweep {
     /// a final record never changes; or there has to be neither a record nor a message.
     async fn needs_result(&self, key: &JobKey, name: &str) -> Result<bool, Error> {
         let points_to = |job: &Job| {
-            matches!(&job.result, Some(ResultRef::Object { name: kept }) if kept == name)
-                || matches!(&job.explanation, Some(ExplanationRef::Object { name: kept }) if kept == name)
+            matches!(&job.result, Some(ResultRef::Object { name: object }) if object == name)
+                || matches!(&job.explanation, Some(ExplanationRef::Object { name: object }) if object == name)
         };
         for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
             match self.store.get_job(key, read_from).await? {

@@ -120,16 +120,16 @@ fn drift_of_the_topology_is_reported_before_it_is_corrected() {
     assert_eq!(created.matches(": created").count(), 11, "{created}");
     let jetstream = Session::open(&nats, "admin").jetstream();
     runtime().block_on(async {
-        let found = jetstream.get_stream("JOBS").await.expect("the stream");
-        let mut config = found.cached_info().config.clone();
+        let stream = jetstream.get_stream("JOBS").await.expect("the stream");
+        let mut config = stream.cached_info().config.clone();
         config.max_messages = 1000;
         jetstream.update_stream(config).await.expect("updated");
         let other = stream::Config { name: "OTHER".to_owned(), ..Default::default() };
         jetstream.create_stream(other).await.expect("created");
     });
     let max_messages = || {
-        let found = runtime().block_on(jetstream.get_stream("JOBS")).expect("the stream");
-        found.cached_info().config.max_messages
+        let stream = runtime().block_on(jetstream.get_stream("JOBS")).expect("the stream");
+        stream.cached_info().config.max_messages
     };
 
     let report = nats.provision(&[]);

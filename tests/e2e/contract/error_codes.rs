@@ -217,8 +217,8 @@ fn unreadable_heads_are_problems_too() {
         (target.into_bytes(), 431, "head_too_large"),
     ] {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
-        let (found, head, problem) = send_raw(client, &bytes);
-        assert_eq!(found, status, "{shown}: {head}");
+        let (actual, head, problem) = send_raw(client, &bytes);
+        assert_eq!(actual, status, "{shown}: {head}");
         assert!(head.contains("content-type: application/problem+json"), "{shown}: {head}");
         assert!(head.contains("connection: close"), "{shown}: {head}");
         assert_eq!(problem["code"], code, "{shown}: {problem}");

@@ -56,7 +56,7 @@ fn the_cases_are_exactly_the_promised_answers() {
         limits::small_queue(),
         limits::full_queue(),
         limits::full_webhooks(),
-        limits::no_room(),
+        limits::exhausted_budget(),
         without_broker(&description),
         without_key(&description),
         too_fast(&description),

@@ -126,17 +126,17 @@ fn far_apart_letters_are_found_and_a_text_is_not_shown() {
     let theirs = "0198f0c2-0000-7000-8000-000000000003";
     admin.publish(&format!("dead.bulk.team.{theirs}"), &letter(theirs));
 
-    let mut found = Vec::new();
+    let mut letters = Vec::new();
     let mut page = list(stack.client(), "?limit=1");
     loop {
-        found.extend(ids(&page));
+        letters.extend(ids(&page));
         assert!(!page.to_string().contains("nobody may read"), "{page}");
         match page["next_cursor"].as_str() {
             Some(next) => page = list(stack.client(), &format!("?limit=1&cursor={next}")),
             None => break,
         }
     }
-    assert_eq!(found, [last, first]);
+    assert_eq!(letters, [last, first]);
     let letter = stack.client().get(&format!("/v1/dead-letters/{first}")).json();
     assert_eq!(letter["source"], json!({"kind": "text", "size_bytes": 20}), "{letter}");
     let path = format!("/v1/dead-letters/{theirs}");

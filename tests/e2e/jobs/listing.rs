@@ -137,12 +137,12 @@ fn a_walk_lists_every_unchanged_job_exactly_once() {
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
     let submitted = submit_labelled(client, 60);
-    let mut seen = Vec::new();
+    let mut listed_ids = Vec::new();
     let mut next = String::new();
     let mut number = 0;
     loop {
         let page = list(client, &format!("?limit=5{next}")).json();
-        seen.extend(ids(&page));
+        listed_ids.extend(ids(&page));
         let Some(cursor) = page["next_cursor"].as_str() else { break };
         next = format!("&cursor={cursor}");
         // Every third job changes meanwhile, ahead of the walk and behind it, and new ones come.
@@ -154,8 +154,8 @@ fn a_walk_lists_every_unchanged_job_exactly_once() {
         client.submit(&json!({"text": "late"}));
         number += 1;
     }
-    let once: HashSet<_> = seen.iter().collect();
-    assert_eq!(once.len(), seen.len(), "none twice");
+    let once: HashSet<_> = listed_ids.iter().collect();
+    assert_eq!(once.len(), listed_ids.len(), "none twice");
     let unchanged = submitted.iter().enumerate().filter(|(n, _)| n % 3 != 0);
     for (n, job_id) in unchanged {
         assert!(once.contains(job_id), "job {n} was missed");

@@ -88,9 +88,9 @@ fn a_cancelled_job_is_not_run_even_if_its_record_is_gone() {
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();
     let page = |path: &str| site.put(path, Page::new("text/plain", "not to be read"));
-    let [kept, deleted, expired] =
+    let [unexpired, deleted, expired] =
         ["/kept", "/deleted", "/expired"].map(|path| client.submit_url(&page(path)));
-    cancel_behind_gateway(&admin, &kept, "1h");
+    cancel_behind_gateway(&admin, &unexpired, "1h");
     cancel_behind_gateway(&admin, &deleted, "1h");
     cancel_behind_gateway(&admin, &expired, "1s");
     assert_eq!(delete(client, &format!("/v1/jobs/{deleted}")).status, 204);
@@ -109,7 +109,7 @@ fn a_cancelled_job_is_not_run_even_if_its_record_is_gone() {
     wait_until_ready(&worker.health);
     admin.wait_until_idle();
     assert_eq!(site.connections(), 0, "none was run");
-    assert_eq!(client.get(&format!("/v1/jobs/{kept}")).json()["status"], "cancelled");
+    assert_eq!(client.get(&format!("/v1/jobs/{unexpired}")).json()["status"], "cancelled");
     for id in [&deleted, &expired] {
         client.get(&format!("/v1/jobs/{id}")).expect_problem(410, "result_expired");
     }
@@ -133,14 +133,17 @@ fn only_final_revisions_and_their_large_results_expire() {
     }
     let settings = [("WORDMILL_RESULT_TTL", "2s")];
     stack.workers.push(Worker::start(&stack.nats.address(), &settings));
-    let status = |id: &str, wanted: &str, seen: &str| {
+    let status = |id: &str, wanted: &str, ttl_expected: &str| {
         wait_for(&format!("a revision that says {wanted}"), LIMIT, || {
             let subject = format!("$KV.job_state.public.{id}");
             let (record, headers) = admin.last_message("KV_job_state", &subject)?;
             let record: Value = serde_json::from_str(&record).ok()?;
-            let found = record["status"] == wanted && !record["attempts"].as_array()?.is_empty();
+            let is_written =
+                record["status"] == wanted && !record["attempts"].as_array()?.is_empty();
             let ttl = headers.into_iter().find(|(name, _)| name == "Nats-TTL");
-            found.then(|| assert_eq!(ttl.map(|(_, ttl)| ttl).unwrap_or_default(), seen, "{wanted}"))
+            is_written.then(|| {
+                assert_eq!(ttl.map(|(_, ttl)| ttl).unwrap_or_default(), ttl_expected, "{wanted}")
+            })
         });
     };
     status(&failed, "failed", "2");

@@ -61,9 +61,9 @@ impl Run {
         wait_for(&format!("the line {text:?}"), LIMIT, || {
             let has_ended = self.process.exit_status().is_some();
             let output = self.process.output();
-            let found = output.lines().any(|line| line == text || line.ends_with(&named));
-            assert!(found || !has_ended, "no line {text:?}:\n{output}");
-            found.then_some(())
+            let is_printed = output.lines().any(|line| line == text || line.ends_with(&named));
+            assert!(is_printed || !has_ended, "no line {text:?}:\n{output}");
+            is_printed.then_some(())
         });
     }
 

@@ -70,8 +70,8 @@ fn get_job(client: &Client, id: &str) -> Value {
 /// Returns a job as the list shows it.
 fn find_in_list(client: &Client, id: &str) -> Value {
     let list = client.get("/v1/jobs?limit=100").json();
-    let found = list["data"].as_array().expect("jobs").iter().find(|job| job["job_id"] == id);
-    found.unwrap_or_else(|| panic!("{id} is not in {list}")).clone()
+    let job = list["data"].as_array().expect("jobs").iter().find(|job| job["job_id"] == id);
+    job.unwrap_or_else(|| panic!("{id} is not in {list}")).clone()
 }
 
 /// Waits until a worker has returned `count` messages for an unknown part. No job may become a

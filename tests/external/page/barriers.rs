@@ -35,10 +35,10 @@ fn look(browser: &Browser, state: &str) {
             let over = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
             let over = browser.run_script(over, &[]);
             assert_eq!(over, 0, "{state} is wider than {width} pixels by {over}");
-            let found = browser.run_async_script(SCRIPT, &[]);
-            let serious = found["serious"].as_array().expect("findings");
+            let report = browser.run_async_script(SCRIPT, &[]);
+            let serious = report["serious"].as_array().expect("findings");
             assert!(serious.is_empty(), "{state}, {scheme:?}, {width}: {serious:#?}");
-            assert!(found["passes"].as_u64() > Some(10), "{state}: {found}");
+            assert!(report["passes"].as_u64() > Some(10), "{state}: {report}");
         }
     }
     println!("{state}: nothing serious");

@@ -47,11 +47,11 @@ fn a_text_is_counted_searched_sorted_and_kept() {
         .expect("a file");
     assert!(csv.starts_with("word,count\r\nthe,4\r\n"), "{csv}");
     browser.click("a[download$='.json']");
-    let kept =
+    let saved_result =
         std::fs::read(browser.wait_for_download(&format!("words-{job_id}.json"))).expect("a file");
-    let kept: serde_json::Value = serde_json::from_slice(&kept).expect("JSON");
-    assert_eq!(kept, visit.client().result(&job_id));
-    let digest = kept["source"]["sha256"].as_str().expect("a digest");
+    let saved_result: serde_json::Value = serde_json::from_slice(&saved_result).expect("JSON");
+    assert_eq!(saved_result, visit.client().result(&job_id));
+    let digest = saved_result["source"]["sha256"].as_str().expect("a digest");
     browser.wait_for_text(".receipt", digest);
     visit.ends(&[]);
 }

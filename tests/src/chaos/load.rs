@@ -101,7 +101,7 @@ impl Ledger {
 
     /// Returns the plan of one.
     pub fn plan(&self, name: &str) -> Option<Arc<Plan>> {
-        self.0.lock().expect("ledger").get(name).map(|found| Arc::clone(&found.plan))
+        self.0.lock().expect("ledger").get(name).map(|submission| Arc::clone(&submission.plan))
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Submission)) {
@@ -228,13 +228,13 @@ impl Load {
             _ => {}
         }
         let result = self.send_to_any_gateway(random, method, &path, &headers, body.as_bytes());
-        let (verdict, id, told) = classify(&result);
+        let (verdict, id, answer) = classify(&result);
         self.ledger.change(name, |submission| {
             let is_repeat = !submission.answers.is_empty();
             let earlier = is_repeat.then_some(submission.verdict);
             submission.verdict = earlier.map_or(verdict, |earlier| earlier.combine(verdict));
             submission.ids.extend(id);
-            submission.answers.push(told);
+            submission.answers.push(answer);
         });
         verdict
     }

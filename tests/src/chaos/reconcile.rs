@@ -58,8 +58,8 @@ impl std::fmt::Display for Difference {
 impl Evidence {
     /// Returns all differences.
     pub fn differences(&self) -> Vec<Difference> {
-        let mut found: Vec<Difference> = Vec::new();
-        let mut of_run = |what: String| found.push(Difference { name: None, what });
+        let mut differences: Vec<Difference> = Vec::new();
+        let mut of_run = |what: String| differences.push(Difference { name: None, what });
         self.surprises.iter().cloned().for_each(&mut of_run);
         if self.waiting > 0 {
             of_run(format!("{} messages are left in JOBS", self.waiting));
@@ -74,11 +74,11 @@ impl Evidence {
         for (name, submission) in &self.submissions {
             let mut wrong = Vec::new();
             self.compare(name, submission, &mut wrong);
-            found.extend(
+            differences.extend(
                 wrong.into_iter().map(|what| Difference { name: Some(name.clone()), what }),
             );
         }
-        found
+        differences
     }
 
     /// Tells whether a record was written for a job that the queue never got: the gateway said no,

@@ -129,10 +129,10 @@ pub fn print_differences(
     for difference in differences.iter().take(LISTED_MAX) {
         println!("DIFFERENCE {difference}");
     }
-    let mut told: Vec<&String> = Vec::new();
+    let mut names: Vec<&String> = Vec::new();
     for name in differences.iter().filter_map(|difference| difference.name.as_ref()) {
-        if !told.contains(&name) && told.len() < HISTORIES_MAX {
-            told.push(name);
+        if !names.contains(&name) && names.len() < HISTORIES_MAX {
+            names.push(name);
             println!("{}", history(evidence, name, outputs));
         }
     }

@@ -51,6 +51,6 @@ impl Frame {
     /// Returns whether header or payload contain a text.
     pub(crate) fn contains(&self, text: &str) -> bool {
         let wanted = text.as_bytes();
-        wanted.is_empty() || self.bytes.windows(wanted.len()).any(|found| found == wanted)
+        wanted.is_empty() || self.bytes.windows(wanted.len()).any(|window| window == wanted)
     }
 }

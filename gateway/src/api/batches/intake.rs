@@ -83,11 +83,11 @@ impl Intake<'_> {
         let mut is_over = false;
         let mut interrupted = None;
         while !(is_over && in_flight.is_empty()) {
-            let has_room = in_flight.len() < IN_FLIGHT_JOBS_MAX && bytes < IN_FLIGHT_BYTES_MAX;
+            let can_accept = in_flight.len() < IN_FLIGHT_JOBS_MAX && bytes < IN_FLIGHT_BYTES_MAX;
             let next = tokio::select! {
                 biased;
                 Some(outcome) = in_flight.next(), if !in_flight.is_empty() => Err(outcome),
-                next = arriving.next(), if has_room && !is_over => Ok(next),
+                next = arriving.next(), if can_accept && !is_over => Ok(next),
             };
             match next {
                 Ok(BodyEvent::End) => is_over = true,

@@ -220,8 +220,9 @@ impl Description {
     /// Returns the operation that a case is about.
     pub fn operation(&self, case: &Case) -> &Operation {
         let path = case.path.split('?').next().unwrap_or_default();
-        let found = self.operations.iter().find(|one| one.method == case.method && one.has(path));
-        found.unwrap_or_else(|| panic!("{} {path} is not described", case.method))
+        let operation =
+            self.operations.iter().find(|one| one.method == case.method && one.has(path));
+        operation.unwrap_or_else(|| panic!("{} {path} is not described", case.method))
     }
 }
 

@@ -77,7 +77,7 @@ pub fn closed_doors() -> Vec<Case> {
     }
     let batch = "POST /v1/batches?webhook=http://127.0.0.1:9/";
     cases.push(Case::new(disabled, batch).lines(&[text]));
-    cases.push(Case::new(disabled, "POST /v1/jobs/{told}/webhook"));
+    cases.push(Case::new(disabled, "POST /v1/jobs/{webhook_job}/webhook"));
     for request in [
         "GET /v1/jobs/{slow}?wait=1",
         "GET /v1/jobs/{slow}/events",
@@ -155,11 +155,11 @@ pub fn full_queue() -> Vec<Case> {
 
 /// As many webhooks wait as may.
 pub fn full_webhooks() -> Vec<Case> {
-    vec![Case::new("503 webhooks_full", "POST /v1/jobs/{told}/webhook")]
+    vec![Case::new("503 webhooks_full", "POST /v1/jobs/{webhook_job}/webhook")]
 }
 
 /// Submissions that wait for the queue fill the room that they share.
-pub fn no_room() -> Vec<Case> {
+pub fn exhausted_budget() -> Vec<Case> {
     let mut cases = submissions("503 overloaded");
     // What arrives takes room by its size.
     let replay = format!("{}{{\"ids\": [\"{ONE}\"]}}", " ".repeat(40 << 10));
@@ -182,12 +182,13 @@ fn prepare_names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
     let long = format!("{missing}?{}", "a".repeat(2000));
     let failed = client.submit_url(&missing);
     let long = client.submit_url(&long);
-    let told = client.submit(&json!({"text": "a", "webhook": {"url": receiver.url("/hook")}}));
-    for id in [&failed, &long, &told] {
+    let webhook_job =
+        client.submit(&json!({"text": "a", "webhook": {"url": receiver.url("/hook")}}));
+    for id in [&failed, &long, &webhook_job] {
         client.wait_until_final(id, LIMIT);
     }
     wait_for("the webhook is delivered", LIMIT, || {
-        let job = client.get(&format!("/v1/jobs/{told}")).json();
+        let job = client.get(&format!("/v1/jobs/{webhook_job}")).json();
         (job["webhook"]["status"] != "waiting").then_some(())
     });
     let batch = client.post("/v1/batches", &json!([{"url": slow}])).json();
@@ -195,7 +196,7 @@ fn prepare_names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
     names.add("slow", client.submit_url(&slow));
     names.add("failed", failed);
     names.add("long", long);
-    names.add("told", told);
+    names.add("webhook_job", webhook_job);
     names
 }
 
@@ -317,10 +318,10 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
     // Each has to have its room before the jobs come: one that comes too late would leave too much.
     wait_for("there is no room for one more document", LIMIT, || {
         let metrics = Metrics::fetch(client);
-        let [taken, all] = ["taken_bytes", "bytes"]
+        let [used, all] = ["taken_bytes", "bytes"]
             .map(|name| metrics.sum(&format!("wordmill_submission_room_{name}"), &[]));
-        let (taken, all) = taken.zip(all)?;
-        (all - taken < taken / f64::from(DOCUMENTS)).then_some(())
+        let (used, all) = used.zip(all)?;
+        (all - used < used / f64::from(DOCUMENTS)).then_some(())
     });
     // What little is left is taken by jobs of which the queue does not hear.
     let held_messages = stack.proxy().add_rule(Rule::hold("jobs."));
@@ -335,7 +336,7 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
             });
         }
         wait_for("the room is full", LIMIT, || (held_messages.count() >= 8).then_some(()));
-        for case in no_room() {
+        for case in exhausted_budget() {
             let answer = wait_for("it is declined", LIMIT, || {
                 // Those that take the room give it back together, and whatever got in then would be
                 // known.

@@ -88,7 +88,7 @@ fn changing() -> Vec<Case> {
         Case::new("200", "POST /v1/jobs/{page_job}/retry").header("prefer", "wait=60"),
         Case::new("200", "POST /v1/jobs/{slow}/cancel"),
         Case::new("200", "POST /v1/jobs/{slow}/cancel"),
-        Case::new("202", "POST /v1/jobs/{told}/webhook"),
+        Case::new("202", "POST /v1/jobs/{webhook_job}/webhook"),
         Case::new("204", "DELETE /v1/jobs/{done}"),
     ]
 }
@@ -135,11 +135,11 @@ fn prepare_names(stack: &Stack, site: &Site) -> Names {
     let page_job = client.submit_url(&page);
     let slow = site.put("/slow", Page::new("text/plain", "slow").after(LIMIT));
     let slow = client.submit_url(&slow);
-    let told = client.submit(&json!({"text": "a", "webhook": {"url": site.url("/hook")}}));
+    let webhook_job = client.submit(&json!({"text": "a", "webhook": {"url": site.url("/hook")}}));
     let dead = client.submit_url(&closed_port());
     let batch = client.post("/v1/batches", &json!([{"text": "to be"}, {"text": "or not"}])).json();
     let batch = batch["batch_id"].as_str().expect("a batch").to_owned();
-    for job_id in [&done, &page_job, &told, &dead, &batch] {
+    for job_id in [&done, &page_job, &webhook_job, &dead, &batch] {
         client.wait_until_final(job_id, LIMIT);
     }
     let tag = |path: &str| client.get(path).header("etag").expect("an entity tag").to_owned();
@@ -152,7 +152,7 @@ fn prepare_names(stack: &Stack, site: &Site) -> Names {
         ("done", done),
         ("page_job", page_job),
         ("slow", slow),
-        ("told", told),
+        ("webhook_job", webhook_job),
         ("dead", dead),
         ("batch", batch),
     ] {
