@@ -133,7 +133,7 @@ def selectors(manifests):
 
 def settings(manifests):
     """Every variable is one that the service reads."""
-    code = "".join(path.read_text() for crate in ("common", "nats", "gateway", "worker") for path in (ROOT / crate / "src").rglob("*.rs"))
+    code = "".join(path.read_text() for crate in ("common", "nats", "gateway", "worker") for path in (ROOT / crate).glob("**/src/**/*.rs"))
     names = set(manifests["ConfigMap", "wordmill"]["data"])
     for (_, name), manifest in manifests.items():
         if name != "nats":
