@@ -128,8 +128,8 @@ fn open(path: &Path) -> io::Result<Destination> {
     Ok(Destination::New(BufWriter::new(file), path))
 }
 
-/// Takes what is whole of `buffered`, and returns it without what a terminal would obey, except for ends
-/// of lines.
+/// Removes the complete characters from `buffered`, and returns them without control characters,
+/// except for ends of lines.
 fn take_printable(buffered: &mut Vec<u8>) -> String {
     let complete_bytes = match std::str::from_utf8(buffered) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),

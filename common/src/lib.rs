@@ -1,7 +1,7 @@
 //! The domain of Wordmill: job, event, message, options, histogram, failure, retry, webhook.
 //!
-//! Nothing here knows NATS, HTTP or OpenTelemetry. The heart is [`job::Job::apply`]: every state a job may take,
-//! in one pure function.
+//! Nothing here knows NATS, HTTP or OpenTelemetry. The heart is [`job::Job::apply`]: every change of
+//! state, in one pure function.
 
 pub mod batch;
 pub mod clock;

@@ -203,8 +203,8 @@ impl Store {
             .map_err(|error| Error::unavailable("take back a record", error))
     }
 
-    /// Deletes a final record. Its marker tells for [`TOMBSTONE_TTL`], longer than a message can wait,
-    /// that there was one: whoever meets the job's message then will not run it.
+    /// Deletes a final record. Its tombstone stays for [`TOMBSTONE_TTL`], longer than a message can
+    /// wait, so that a worker that receives the job's message later does not run it.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: it may have been deleted. Also if it is at another revision, which

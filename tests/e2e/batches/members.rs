@@ -148,7 +148,7 @@ fn an_array_is_a_batch_too() {
         .expect_problem(404, "job_not_found");
     client.get("/v1/batches/nonsense").expect_problem(400, "invalid_job_id");
 
-    // What comes before the damage is accepted, what comes after it is not.
+    // Jobs before the damage are accepted, later ones are not.
     let cut = client.send("POST", "/v1/batches", &[JSON], b"[{\"text\": \"a\"}, {\"te");
     assert_eq!(cut.status, 202, "{cut:?}");
     let cut = cut.json();

@@ -75,7 +75,7 @@ fn the_result_of_a_batch_is_the_sum_of_its_members() {
 fn a_worker_that_dies_while_it_merges_is_replaced() {
     let stack = ProxiedStack::start(Proxied::Workers, &[]).with_ack_wait(Duration::from_secs(3));
     let client = stack.client();
-    // Large results are read by nobody else here.
+    // No other test here reads large results.
     let reads = stack.proxy().add_rule(Rule::lose("$JS.API.DIRECT.GET.OBJ_results"));
     let mut first = stack.start_proxied_worker(&[]);
     let long =

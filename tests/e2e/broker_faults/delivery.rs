@@ -1,4 +1,5 @@
-//! Every branch of a delivery, forced: what is lost, late or unclear between worker and broker.
+//! Every branch of a delivery, forced by requests that are lost, late or unconfirmed between worker
+//! and broker.
 //! Those without a test here are named in docs/reliability.md.
 
 use std::sync::Arc;

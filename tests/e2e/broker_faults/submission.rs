@@ -154,7 +154,7 @@ fn the_record_of_a_declined_job_is_rolled_back_or_swept() {
         stack.proxy().release();
         newest_record(&stack)
     };
-    // The record was written, and nobody said so.
+    // The record was written, but the write was not confirmed.
     assert_eq!(decline(Rule::lose_answers(RECORDS).times(1)).payload, b"", "only a marker");
     // Nor was it, and then there is nothing to take back.
     let before = stack.admin.message_count("KV_job_state");
@@ -234,7 +234,7 @@ fn a_full_queue_does_not_roll_back_an_earlier_promise() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());
-    // The record is there, and nobody knows about the message.
+    // The record exists; whether the message does is unknown.
     let handle = stack.proxy().add_rule(Rule::lose(JOBS));
     let problem = submit_named(stack.client(), "k").expect_problem(503, "broker_unavailable");
     let job_id = problem["job_id"].as_str().expect("an id").to_owned();
