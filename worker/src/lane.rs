@@ -32,8 +32,8 @@ const REQUEST_GROWTH: usize = 8;
 /// 64 jobs arrived, the next request is for 10.
 const REQUEST_GROWTH_PARTIAL: usize = 2;
 /// Maximum number of jobs that one task processes together. Bounded, so that the counting of one
-/// group overlaps with the broker round trips of another: with 32 the CPUs were idle 22 % of the
-/// time, with 8 17 % (docs/adr/0032).
+/// group overlaps with the broker round trips of another: the CPUs were idle 22 % of the time with
+/// 32 jobs, and 17 % with 8 (docs/adr/0032).
 const GROUP_JOBS_MAX: usize = 8;
 /// Maximum number of small jobs that a worker processes without a slot. They mostly wait for the
 /// broker, which needs less time per job the more of them arrive together.
