@@ -24,12 +24,12 @@ use crate::{Worker, attempt};
 
 /// Maximum number of jobs per request.
 const REQUEST_JOBS_MAX: usize = 64;
-/// Factor by which a request grows after one that was answered in full, because more jobs are
-/// probably waiting. For example, a backlog is requested as 1, 8, then 64 jobs.
+/// After a request that was answered in full, the next one is this factor larger, because more jobs
+/// are probably waiting. For example, a backlog is requested as 1, 8, then 64 jobs.
 const REQUEST_GROWTH: usize = 8;
-/// Factor of the number of jobs that arrived, for the request after one that was answered in part.
-/// Small, because requested jobs reserve slots that the other lane may need. For example, if 5 of
-/// 64 jobs arrived, the next request is for 10.
+/// After a request that was answered in part, the next one is for this multiple of the jobs that
+/// arrived. Small, because requested jobs reserve slots that the other lane may need. For example,
+/// if 5 of 64 jobs arrived, the next request is for 10.
 const REQUEST_GROWTH_PARTIAL: usize = 2;
 /// Maximum number of jobs that one task processes together. Bounded, so that the counting of one
 /// group overlaps with the broker round trips of another: the CPUs were idle 22 % of the time with
