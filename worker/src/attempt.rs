@@ -67,7 +67,7 @@ pub(crate) async fn run(
         }
         Err(error) => {
             telemetry::fail(&span, "broker_unavailable");
-            span.in_scope(|| warn!(%error, "the delivery is left to be repeated"));
+            span.in_scope(|| warn!(%error, "cannot process a job; the broker redelivers it"));
         }
     }
 }
@@ -320,7 +320,7 @@ impl Attempt<'_> {
         pause: Option<Duration>,
     ) -> Result<(), Error> {
         let run = self.run;
-        info!("job handed back");
+        info!("returning the job to the queue");
         if !current.job.has_attempt_of(run) {
             // The write that began the attempt may have succeeded without a confirmation. If it
             // stayed in the record, it would later count as lost in a crash.

@@ -71,7 +71,7 @@ pub(crate) async fn check_members(
         biased;
         members = reading => members?,
         failure = keep_alive_until_stalled(delivery, &meter, worker.attempt_deadline) => {
-            warn!(reason = failure.detail, "the members of a batch could not be looked at");
+            warn!(reason = failure.detail, "cannot check the members of a batch");
             return Ok(BatchCheck::Unchanged(CHECK_INTERVAL_MAX));
         }
     };
@@ -308,12 +308,12 @@ impl BatchSum {
         // Sorting millions of words takes too long for an async thread.
         let sorting = tokio::task::spawn_blocking(move || Histogram::from(words));
         let histogram = sorting.await.map_err(|panic| {
-            error!(%panic, worker = %worker.name, "the words of a batch cannot be sorted");
-            Failure::new(FailureCode::Internal, "The service failed while it added up the batch.")
+            error!(%panic, worker = %worker.name, "sorting the words of a batch failed");
+            Failure::new(FailureCode::Internal, "The service failed while it merged the batch.")
         })?;
         let unique_words = u64::try_from(histogram.len()).unwrap_or(u64::MAX);
         let source_info = message.source.describe();
-        debug!(members = batch.lines, unique_words, "a batch is added up");
+        debug!(members = batch.lines, unique_words, "batch merged");
         Ok(CountResult {
             totals: Totals { unique_words, ..self.totals },
             totals_by_rule: self.by_rule,
@@ -336,11 +336,11 @@ fn add_all(sums: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
 
 /// Returns the failure of a member whose record or result cannot be read now.
 fn unreadable_member(error: &Error) -> AttemptFailure {
-    debug!(%error, "what a member found cannot be read");
+    debug!(%error, "cannot read the record or result of a batch member");
     if matches!(error, Error::Newer { .. }) {
         return needs_newer_version();
     }
-    let detail = "What a member of the batch found could not be read.";
+    let detail = "The record or result of a batch member could not be read.";
     Failure::new(FailureCode::Internal, detail).into()
 }
 
@@ -354,13 +354,13 @@ fn needs_newer_version() -> AttemptFailure {
 }
 
 fn unfinished_member() -> AttemptFailure {
-    let detail = "A member of the batch is not finished, although it was.";
+    let detail = "A member of the batch is unfinished, although it was final before.";
     Failure::new(FailureCode::Internal, detail).into()
 }
 
 fn missing_result(name: &str) -> AttemptFailure {
-    warn!(name, "the result of a member of a batch is not there");
-    let detail = "What a member of the batch found is not kept any more.";
+    warn!(name, "the result of a batch member is missing");
+    let detail = "The result of a batch member is no longer stored.";
     Failure { retryable: true, ..Failure::new(FailureCode::SourceGone, detail) }.into()
 }
 
@@ -368,8 +368,8 @@ fn mixed_rules(one: &Rule, other: &Rule) -> AttemptFailure {
     let version =
         |rule: &Rule| format!("{} version {} ({})", rule.name, rule.version, rule.unicode);
     let detail = format!(
-        "The members were counted by {} and by {}: their sum would be no rule's. Submit the batch \
-         again.",
+        "The members were counted by different rules, {} and {}, so their results cannot be added \
+         up. Submit the batch again.",
         version(one),
         version(other)
     );

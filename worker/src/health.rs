@@ -93,6 +93,9 @@ fn unready_reason(vitals: &Vitals) -> Option<String> {
     }
     Lane::ALL.into_iter().find_map(|lane| {
         let silence = vitals.liveness.silence(lane).filter(|silence| *silence > SILENCE_MAX)?;
-        Some(format!("lane {lane} has heard nothing of the queue for {} s", silence.as_secs()))
+        Some(format!(
+            "lane {lane} has received nothing from the broker for {} s",
+            silence.as_secs()
+        ))
     })
 }

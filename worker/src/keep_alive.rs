@@ -96,11 +96,11 @@ pub(crate) async fn keep_alive_until_stalled(
             return Failure::new(FailureCode::DeadlineExceeded, detail);
         }
         if now >= last_change + STALL_MAX {
-            let detail = format!("Nothing advanced for {} s.", STALL_MAX.as_secs());
+            let detail = format!("The attempt made no progress for {} s.", STALL_MAX.as_secs());
             return Failure::new(FailureCode::DeadlineExceeded, detail);
         }
         if let Err(error) = delivery.keep_alive().await {
-            debug!(%error, "cannot keep a delivery alive; the queue may give it to another worker");
+            debug!(%error, "cannot send a keep-alive; the broker may redeliver the job");
         }
     }
 }

@@ -113,7 +113,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let broker = Broker::start(&config.broker, &config.name).await?;
-    let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
+    let waiting = Health::Waiting("no connection to the broker: not connected yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
     let worker = Worker(Arc::new(WorkerState {
         name: config.name,
@@ -174,7 +174,7 @@ pub async fn run(
     }
     presence.remove().await;
     broker.finish().await;
-    info!("stopped");
+    info!("worker stopped");
     Ok(())
 }
 
@@ -206,13 +206,19 @@ fn running_count(worker: &Worker) -> u32 {
 /// [`HAND_BACK_TIME_MAX`] until they have returned their jobs.
 async fn finish(worker: &Worker, tasks: &TaskTracker, grace: Duration) {
     tasks.close();
-    info!(running = running_count(worker), "no more jobs are taken; waiting for running ones");
+    info!(running = running_count(worker), "shutting down; waiting for running jobs");
     if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
         return;
     }
-    info!(running = running_count(worker), "the grace period is over; handing jobs back");
+    info!(
+        running = running_count(worker),
+        "grace period expired; returning running jobs to the queue"
+    );
     worker.interrupt.cancel();
     if tokio::time::timeout(HAND_BACK_TIME_MAX, tasks.wait()).await.is_err() {
-        warn!(running = running_count(worker), "not handed back in time; the queue will notice");
+        warn!(
+            running = running_count(worker),
+            "some jobs were not returned in time; the broker redelivers them after the ack wait"
+        );
     }
 }

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let code = match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(error = format!("{error:#}"), "the worker ends");
+            error!(error = format!("{error:#}"), "worker failed");
             ExitCode::FAILURE
         }
     };

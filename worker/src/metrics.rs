@@ -134,12 +134,11 @@ impl Metrics {
         let slots_gauge =
             catalogue.gauge("wordmill_worker_slots", "Jobs that the worker can run at once");
         slots_gauge.set(slots.into());
-        let running_jobs =
-            catalogue.gauges("wordmill_worker_slots_busy", "Jobs that the worker runs");
-        let deliveries = catalogue.counters("wordmill_deliveries", "Jobs taken from the queue");
+        let running_jobs = catalogue.gauges("wordmill_worker_slots_busy", "Jobs that are running");
+        let deliveries = catalogue.counters("wordmill_deliveries", "Jobs received from the queue");
         let redeliveries = catalogue.counters(
             "wordmill_redeliveries",
-            "Jobs taken from the queue that had been handed out before",
+            "Jobs received from the queue that had been delivered before",
         );
         for lane in Lane::ALL {
             // A series that appears with its first event hides that event from `rate`.
@@ -150,19 +149,19 @@ impl Metrics {
         let ack_checks = ack_checks(&mut catalogue);
         let queue_wait = catalogue.distributions(
             "wordmill_job_queue_wait_seconds",
-            "From a job's submission until a worker took it for the first time",
+            "Time from a job's submission to its first delivery",
             JOB_SECONDS,
         );
-        let attempts = catalogue.counters("wordmill_attempts", "Attempts that ended, by outcome");
+        let attempts = catalogue.counters("wordmill_attempts", "Finished attempts, by outcome");
         let attempt_duration = catalogue.distributions(
             "wordmill_attempt_duration_seconds",
-            "From the start of an attempt until it was known how it ended",
+            "Time from the start of an attempt to its outcome",
             JOB_SECONDS,
         );
-        let retries = catalogue.counters("wordmill_retries", "Attempts that led to another one");
+        let retries = catalogue.counters("wordmill_retries", "Attempts followed by another one");
         let fetch_duration = catalogue.distributions(
             "wordmill_fetch_duration_seconds",
-            "From the start of a fetch until the page was there, or until it failed",
+            "Time from the start of a fetch until the page was complete or the fetch failed",
             JOB_SECONDS,
         );
         let fetch_size = catalogue.distributions(
@@ -171,13 +170,13 @@ impl Metrics {
             DOCUMENT_BYTES,
         );
         let newer_messages = newer_messages(&mut catalogue);
-        let webhooks = catalogue.counters("wordmill_webhooks", "Webhooks that ended, by outcome");
+        let webhooks = catalogue.counters("wordmill_webhooks", "Finished webhooks, by outcome");
         for outcome in ["delivered", "failed", "disabled"] {
             drop(webhooks.get_or_create(&WebhookAttemptLabels { outcome }));
         }
         let webhook_duration = catalogue.distributions(
             "wordmill_webhook_duration_seconds",
-            "From the start of an attempt at a webhook until it was answered, or until it failed",
+            "Time from the start of a webhook attempt until it was answered or failed",
             ANSWER_SECONDS,
         );
         let exposition = catalogue.finish();
@@ -327,7 +326,7 @@ impl Metrics {
 fn ack_checks(catalogue: &mut Catalogue) -> Counters<AckCheckLabels> {
     let counters = catalogue.counters(
         "wordmill_acknowledgement_checks",
-        "Acknowledgements that asked the broker for an answer, by outcome",
+        "Acknowledgements that requested an answer from the broker, by outcome",
     );
     for queue in QueueKind::ALL {
         for outcome in CheckOutcome::ALL {

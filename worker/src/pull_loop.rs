@@ -105,7 +105,7 @@ async fn open(broker: &Broker, source: PullSource, context: &PullContext) -> Opt
             Ok(pull) => return Some(pull),
             Err(error) => {
                 let queue = queue_name(source);
-                warn!(queue, lane = lane_name(source), %error, "cannot pull; trying again");
+                warn!(queue, lane = lane_name(source), %error, "cannot subscribe; trying again");
             }
         }
         unless_stopped(stop, tokio::time::sleep(RETRY_PAUSE)).await?;
@@ -225,7 +225,10 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
             }
         };
         let quiet_ms = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
-        warn!(queue, lane, pending, quiet_ms, "{queue} wait and none comes; pulling anew");
+        warn!(
+            queue,
+            lane, pending, quiet_ms, "no deliveries although {queue} are pending; resubscribing"
+        );
         match Pull::open(self.broker, self.source).await {
             Ok(pull) => {
                 // Open the new subscription before closing the old one, and return the last
@@ -236,7 +239,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
                 true
             }
             Err(error) => {
-                warn!(queue, lane, %error, "cannot pull anew");
+                warn!(queue, lane, %error, "cannot resubscribe");
                 false
             }
         }
@@ -244,7 +247,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
 
     async fn pause_after(&self, error: &Error) {
         let queue = queue_name(self.source);
-        debug!(queue, lane = lane_name(self.source), %error, "pulling again");
+        debug!(queue, lane = lane_name(self.source), %error, "pull request failed; trying again");
         unless_stopped(self.stop, tokio::time::sleep(RETRY_PAUSE)).await;
     }
 }
@@ -255,7 +258,7 @@ async fn hand_back(source: PullSource, deliveries: Vec<Delivery>) {
         if let Err(error) = delivery.give_back(None).await {
             let queue = queue_name(source);
             let lane = lane_name(source);
-            debug!(queue, lane, %error, "a delivery that had not started comes again later");
+            debug!(queue, lane, %error, "cannot return a delivery; the broker redelivers it");
         }
     }
 }

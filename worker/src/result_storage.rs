@@ -85,6 +85,6 @@ fn is_within(value: &impl Serialize, bytes_max: usize) -> bool {
 pub(crate) async fn remove_document(worker: &Worker, name: Option<&str>) {
     let Some(name) = name else { return };
     if let Err(error) = worker.documents.remove(name).await {
-        debug!(%error, "a document is left to the sweeper");
+        debug!(%error, "cannot remove a document; the sweeper removes it later");
     }
 }

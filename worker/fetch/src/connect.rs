@@ -78,7 +78,7 @@ impl Connector {
     ) -> Result<TcpStream, Error> {
         let mut last_error = Error::Connect {
             authority: target.to_string(),
-            source: io::Error::new(io::ErrorKind::AddrNotAvailable, "there is no address"),
+            source: io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address"),
         };
         let addresses = addresses.get(..ADDRESSES_MAX).unwrap_or(addresses);
         let mut addresses_left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
@@ -141,7 +141,7 @@ pub(super) fn trusted_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let platform = rustls_native_certs::load_native_certs();
     for error in platform.errors {
-        debug!(%error, "platform certificates not read");
+        debug!(%error, "cannot read platform certificates");
     }
     // Platform stores often contain invalid certificates, which are skipped.
     let (platform_roots, _) = roots.add_parsable_certificates(platform.certs);

@@ -92,7 +92,7 @@ pub enum Error {
     /// The connection broke before the response was complete (`fetch_connect`). Transient.
     ///
     /// The part received before must not be counted as the page.
-    #[error("the connection was cut before the answer was complete")]
+    #[error("the connection was closed before the response was complete")]
     Cut {
         /// Error of the connection.
         #[source]
@@ -100,7 +100,7 @@ pub enum Error {
     },
 
     /// The response violates HTTP (`fetch_connect`). Possibly transient.
-    #[error("the server did not answer in proper HTTP: {what}")]
+    #[error("the server sent an invalid HTTP response: {what}")]
     Protocol {
         /// The violated rule.
         what: &'static str,
@@ -130,7 +130,7 @@ impl fmt::Display for Wait {
         f.write_str(match self {
             Self::Resolve => "looking up the host",
             Self::Connect => "connecting",
-            Self::FirstByte => "waiting for the answer to begin",
+            Self::FirstByte => "waiting for the response header",
             Self::NextByte => "waiting for more of the body",
             Self::Total => "the whole fetch",
         })
@@ -147,7 +147,7 @@ pub enum RedirectFault {
         max: usize,
     },
     /// A 3xx status without a target, for example 304, or with an invalid Location header.
-    #[error("the server answered with status {status} and no usable Location")]
+    #[error("the server answered with status {status} but without a usable Location header")]
     NoLocation {
         /// Status, 300 to 399.
         status: u16,
@@ -181,7 +181,7 @@ pub enum DecodeFault {
         name: String,
     },
     /// The body has more than one content encoding.
-    #[error("the body has {layers} layers of content encoding where 1 is supported")]
+    #[error("the body has {layers} content encodings, but only one is supported")]
     Layers {
         /// Number of encodings.
         layers: usize,
@@ -205,7 +205,7 @@ pub enum DecodeFault {
         source: io::Error,
     },
     /// The body continues after the end of its compressed data.
-    #[error("the body goes on after the end of its {encoding} data")]
+    #[error("the body continues after the end of its {encoding} data")]
     Trailing {
         /// Name of the encoding.
         encoding: &'static str,

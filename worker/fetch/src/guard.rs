@@ -91,7 +91,7 @@ pub enum Refusal {
     #[error("URLs with a user name or password are not fetched")]
     Credentials,
     /// The port belongs to another protocol.
-    #[error("port {port} is not fetched from because it belongs to another protocol")]
+    #[error("port {port} is blocked because it belongs to another protocol")]
     Port {
         /// Port of the URL.
         port: u16,
@@ -104,7 +104,7 @@ pub enum Refusal {
     Address(BlockedAddress),
     /// The host name has at least one address that is not public.
     #[error(
-        "\"{host}\" leads to an address that is not public: {hint}",
+        "\"{host}\" resolves to an address that is not public: {hint}",
         hint = AllowHint(.address.port)
     )]
     Name {
@@ -411,10 +411,7 @@ mod tests {
                 "http://[fd00::1]/",
                 "address fd00::1 is private: WORDMILL_FETCH_ALLOW does not allow port 80",
             ),
-            (
-                "http://10.1.2.3:25/",
-                "port 25 is not fetched from because it belongs to another protocol",
-            ),
+            ("http://10.1.2.3:25/", "port 25 is blocked because it belongs to another protocol"),
         ] {
             assert_eq!(check(&guard, url).unwrap_err().to_string(), expected);
         }
@@ -422,8 +419,8 @@ mod tests {
         assert_eq!(guard.check_name("inside.test", 8080, &addresses).unwrap().len(), 1);
         assert_eq!(
             guard.check_name("inside.test", 9090, &addresses).unwrap_err().to_string(),
-            "\"inside.test\" leads to an address that is not public: WORDMILL_FETCH_ALLOW does not \
-             allow port 9090"
+            "\"inside.test\" resolves to an address that is not public: WORDMILL_FETCH_ALLOW does \
+             not allow port 9090"
         );
     }
 
@@ -444,14 +441,8 @@ mod tests {
             ("data:text/plain,x", "only http and https URLs are fetched, not \"data\""),
             ("http://user@example.com/", "URLs with a user name or password are not fetched"),
             ("http://:secret@example.com/", "URLs with a user name or password are not fetched"),
-            (
-                "http://example.com:25/",
-                "port 25 is not fetched from because it belongs to another protocol",
-            ),
-            (
-                "http://example.com:0/",
-                "port 0 is not fetched from because it belongs to another protocol",
-            ),
+            ("http://example.com:25/", "port 25 is blocked because it belongs to another protocol"),
+            ("http://example.com:0/", "port 0 is blocked because it belongs to another protocol"),
         ] {
             assert_eq!(check(&guard, url).unwrap_err().to_string(), expected);
         }

@@ -70,11 +70,14 @@ pub(super) fn classify(
         return Err(Error::Status { status: status.as_u16(), retry_after });
     }
     if !status.is_success() {
-        return Err(Error::Protocol { what: "the status has no meaning here", source: None });
+        return Err(Error::Protocol { what: "unexpected status", source: None });
     }
     if status == StatusCode::PARTIAL_CONTENT {
         // A part must not be counted as the whole page.
-        return Err(Error::Protocol { what: "a part was sent for the whole", source: None });
+        return Err(Error::Protocol {
+            what: "a partial response (206) was not requested",
+            source: None,
+        });
     }
     let encoding = Coding::from_headers(&parts.headers)?;
     // The `Content-Length` header is not used: in a chunked body it has no effect.
@@ -117,7 +120,7 @@ fn framing_of(headers: &HeaderMap, total_bytes: Option<u64>) -> Result<Framing, 
         return Ok(Framing::Chunked);
     }
     // Compression at this layer was not requested, and no code would decompress it.
-    Err(Error::Protocol { what: "the transfer encoding was not asked for", source: None })
+    Err(Error::Protocol { what: "the transfer encoding is not chunked", source: None })
 }
 
 /// Parses a Retry-After header in either form, seconds or a date.

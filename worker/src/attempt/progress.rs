@@ -77,7 +77,7 @@ impl Attempt<'_> {
                 Ok(RecordCheck::Updated(stored)) => current = stored,
                 Ok(RecordCheck::Overtaken(outcome)) => return Err(outcome),
                 // Counting continues, because the broker may be available again for the next write.
-                Err(error) => debug!(%error, "progress not written"),
+                Err(error) => debug!(%error, "cannot update the record of a running job"),
             }
         }
     }
@@ -87,7 +87,7 @@ impl Attempt<'_> {
     async fn listen(&self) -> Option<RecordSubscription> {
         let listening =
             RecordSubscription::subscribe(&self.worker.broker, &self.message.key()).await;
-        listening.inspect_err(|error| debug!(%error, "not told of changes at once")).ok()
+        listening.inspect_err(|error| debug!(%error, "cannot subscribe to a record")).ok()
     }
 
     /// Writes the progress. If there is none since the last write, checks the record instead.

@@ -48,7 +48,7 @@ pub(super) async fn give_back_newer(
 ) {
     report_newer_message(worker, delivery, part, reason);
     if let Err(error) = delivery.give_back(Some(NEWER_PAUSE)).await {
-        warn!(%error, "a message comes again after the acknowledgement wait");
+        warn!(%error, "cannot delay a message; the broker redelivers it after the ack wait");
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) ->
     match worker.webhooks.order(job, 0).await {
         // The message must stay in the queue: only its next delivery orders the webhook.
         Err(Error::Full { what }) => {
-            warn!(what, "a finished job waits for room for its webhook");
+            warn!(what, "queue of webhooks is full; a final job waits to order its webhook");
             return delivery.give_back(Some(WEBHOOKS_FULL_PAUSE)).await;
         }
         result => result?,
@@ -128,13 +128,16 @@ pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) ->
 /// Moves a message that is not a job to the dead letters, where an operator can inspect it.
 async fn dead_letter_unreadable(worker: &Worker, delivery: &Delivery, reason: &str) {
     let failure = Failure::new(FailureCode::Internal, reason);
-    error!(stream_sequence = delivery.stream_sequence(), reason, "a message is no job");
+    error!(
+        stream_sequence = delivery.stream_sequence(),
+        reason, "invalid job message; moving it to the dead letters"
+    );
     let storing = async {
         worker.dead_letters.store_unreadable(&failure, delivery).await?;
         delivery.acknowledge().await
     };
     if let Err(error) = storing.await {
-        warn!(%error, "an unreadable message is left to be delivered again");
+        warn!(%error, "cannot store a dead letter; the broker redelivers the message");
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn begin_again(
 pub(super) fn abandon(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
     let last_failure = job.attempts.last().and_then(|attempt| attempt.failure.clone());
     let failure = last_failure.unwrap_or_else(|| {
-        let detail = "Every worker that started the job went away before it was done.";
+        let detail = "The worker of the last attempt crashed or was disconnected.";
         Failure::new(FailureCode::WorkerCrashed, detail)
     });
     job.apply(Event::FailedWithoutRun { failure, dead_lettered: true }, now)

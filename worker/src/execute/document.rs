@@ -119,7 +119,7 @@ impl StoredBytes {
             let digest = std::mem::take(&mut self.digest).finalize();
             let sha256 = HEXLOWER.encode(&digest);
             if sha256 != self.sha256 {
-                let detail = "What is kept of the document is not what was sent. Send it again.";
+                let detail = "The stored document differs from the upload. Send it again.";
                 return Err(Failure::new(FailureCode::SourceGone, detail).into());
             }
             return Ok(None);
@@ -137,7 +137,7 @@ async fn wait_for_store(error: Error) -> Result<(), AttemptFailure> {
     match error {
         Error::Gone { .. } => Err(source_gone()),
         Error::Unavailable { .. } | Error::Contended { .. } => {
-            debug!(%error, "the document cannot be read now");
+            debug!(%error, "the object store is unavailable; reading the document again");
             tokio::time::sleep(STORE_PAUSE).await;
             Ok(())
         }
@@ -145,15 +145,15 @@ async fn wait_for_store(error: Error) -> Result<(), AttemptFailure> {
         | Error::Newer { .. }
         | Error::TooLarge { .. }
         | Error::Full { .. } => {
-            tracing::error!(%error, "a document cannot be read");
-            let detail = "The service does not understand what it has kept of the document.";
+            tracing::error!(%error, "cannot read a stored document");
+            let detail = "The service cannot read the stored document.";
             Err(Failure::new(FailureCode::Internal, detail).into())
         }
     }
 }
 
 fn source_gone() -> AttemptFailure {
-    let detail = "The document is no longer kept. Send it again.";
+    let detail = "The document is no longer stored. Send it again.";
     Failure::new(FailureCode::SourceGone, detail).into()
 }
 

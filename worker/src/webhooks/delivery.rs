@@ -65,7 +65,7 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
         }
         Err(reason) => {
             let stream_sequence = delivery.stream_sequence();
-            error!(stream_sequence, %reason, "a message is no webhook, and is dropped");
+            error!(stream_sequence, %reason, "invalid webhook message; removing it from the queue");
             settle(delivery, Settlement::Acknowledge).await;
             return;
         }
@@ -86,7 +86,7 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
         }
         Err(error) => {
             telemetry::fail(&span, "broker_unavailable");
-            span.in_scope(|| warn!(%error, "a webhook is left to be delivered again"));
+            span.in_scope(|| warn!(%error, "cannot process a webhook; the broker redelivers it"));
         }
     }
 }
@@ -97,7 +97,7 @@ async fn settle(delivery: &Delivery, settlement: Settlement) {
         Settlement::GiveBack(delay) => delivery.give_back(delay).await,
     };
     if let Err(error) = result {
-        warn!(%error, "a webhook's message comes again after the acknowledgement wait");
+        warn!(%error, "cannot settle a webhook; the broker redelivers it after the ack wait");
     }
 }
 
@@ -109,11 +109,11 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
     // No target: the job is deleted or expired, or has no webhook.
     let target = job.and_then(|job| Some((job.webhook.as_ref()?.url.clone(), job)));
     let Some((url, job)) = target else {
-        debug!("there is nothing to tell of");
+        debug!("the job is deleted or has no webhook; nothing to deliver");
         return Ok(Settlement::Acknowledge);
     };
     let Some(stored) = read_round(deliverer, order).await? else {
-        debug!("this is about an earlier sending");
+        debug!("a later round of the webhook has begun; nothing to deliver");
         return Ok(Settlement::Acknowledge);
     };
     let mut state = stored.deliveries.unwrap_or_else(|| Deliveries::new(order.round));
@@ -133,7 +133,7 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
     }
     let run = RunNonce::random();
     let Ok(url) = Url::parse(&url) else {
-        error!("the address of a webhook is no URL, although the gateway checked it");
+        error!("the URL of a webhook cannot be parsed, although the gateway accepted it");
         return Ok(Settlement::Acknowledge);
     };
     // Reserve the host's slot before the attempt is persisted, so that a busy host costs no
@@ -297,7 +297,7 @@ impl Attempt<'_> {
             }
             match worker.webhooks.write(&key, &state, current.revision).await {
                 Ok(_) => return Ok(Some(state)),
-                Err(reason) => debug!(?reason, "a webhook's state is not written"),
+                Err(reason) => debug!(?reason, "cannot write the state of a webhook"),
             }
             let read = || worker.webhooks.get_deliveries(&key, ReadFrom::Leader);
             current = broker_retry::retry_while_unavailable(worker, read).await?;
@@ -326,8 +326,8 @@ fn note_end(deliverer: &Deliverer, state: &Deliveries) {
     let Some(status) = state.status.known() else { return };
     match status {
         Status::Delivered => info!(attempts, "webhook delivered"),
-        Status::Waiting => info!(attempts, status_code, code, "webhook to be tried again"),
-        Status::Failed => warn!(attempts, status_code, code, "webhook given up"),
+        Status::Waiting => info!(attempts, status_code, code, "webhook attempt failed; retrying"),
+        Status::Failed => warn!(attempts, status_code, code, "webhook failed; no further attempts"),
         Status::Disabled => warn!(attempts, "webhook disabled by its receiver"),
     }
 }
