@@ -112,8 +112,8 @@ async fn handle(
             BatchCheck::Unchanged(wait) => return delivery.give_back(Some(wait)).await,
         }
     }
-    // The job is not final although its attempts are used up: the last one was lost with its
-    // worker.
+    // The job is not final although its attempts are used up: usually the last one was lost with
+    // its worker.
     if current.job.attempt_count() >= worker.retry.attempts {
         let outcome = worker.store.apply(&current, None, abandon).await?;
         return settle(worker, delivery, outcome).await;
@@ -259,8 +259,8 @@ impl Attempt<'_> {
         };
         let outcome = self
             .persist(current, |job, now| {
-                // Another run may have the job now. The first result that is persisted wins, from
-                // whichever run.
+                // Another run may have the job now. The first persisted result wins, regardless of
+                // its run.
                 self.begin_if_queued(job)?;
                 job.apply(Event::Counted { run, count: Box::new(count.clone()) }, now)
             })

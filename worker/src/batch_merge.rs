@@ -46,7 +46,7 @@ const CHECK_AGE_DIVISOR: u32 = 8;
 pub(crate) enum BatchCheck {
     /// All members are final, so their results can be added up.
     Ready,
-    /// The progress of the members has changed. The write of it to the record had this outcome.
+    /// The progress of the members has changed. Writing it to the record had this outcome.
     Updated(Outcome),
     /// The progress of the members has not changed. The next check is due after this time.
     Unchanged(Duration),
@@ -157,11 +157,12 @@ async fn read_records(
     join_all(members.iter().map(read)).await
 }
 
-/// Adds up the results of a batch's members, all of which are final.
+/// Adds up the results of a batch's members, all of which are final. A deleted member counts as
+/// gone.
 ///
 /// # Errors
-/// `too_many_unique_words`, or a permanent failure if members were counted by different rules. The
-/// failure is retryable if the broker does not answer, or if a record or a result is missing.
+/// Permanent: `too_many_unique_words`, and members that were counted by different rules. Retryable:
+/// the broker does not answer, a record cannot be read, or a result is missing.
 pub(crate) async fn merge(
     worker: &Worker,
     message: &JobMessage,

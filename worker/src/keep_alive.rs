@@ -76,8 +76,7 @@ pub(crate) async fn keep_alive_until_stalled(
     meter: &ProgressMeter,
     deadline: Duration,
 ) -> Failure {
-    // The ack wait of the consumer, because an operator may have changed it from that of the
-    // topology.
+    // Use the ack wait of the consumer: an operator may have changed it from that of the topology.
     let interval = (delivery.ack_wait() / KEEP_ALIVES_PER_ACK_WAIT).max(KEEP_ALIVE_INTERVAL_MIN);
     let end = Instant::now() + deadline;
     let mut last_progress = meter.read();

@@ -95,7 +95,7 @@ impl NewerMessageLabels {
     }
 }
 
-/// Part of a message, or of a record that belongs to it, that this version does not know.
+/// Part of a message or of its record that this version does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NewerPart {
     /// The format of the message.

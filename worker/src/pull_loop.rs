@@ -133,7 +133,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
             tokio::task::yield_now().await;
         }
         let mut reservation = pin!(self.handler.reserve_slots());
-        // Mark the source as full only if there is no slot at once. Under load, each request would
+        // Report the source as full only if no slot is free at once. Under load, each request would
         // otherwise restart the silence, and readiness would not detect a broker that stopped
         // answering.
         if let Some(slots) = reservation.as_mut().now_or_never() {

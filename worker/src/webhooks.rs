@@ -18,7 +18,7 @@ use wordmill_service::env::Env;
 use crate::Worker;
 use crate::pull_loop::{self, DeliveryHandler, PullContext};
 
-/// A host may use the number of slots divided by this, so that a dead one leaves the rest to
+/// One host may use the number of slots divided by this, so that a dead host leaves the rest to
 /// others.
 const HOST_SLOTS_DIVISOR: u32 = 2;
 

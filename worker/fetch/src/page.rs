@@ -183,8 +183,10 @@ impl Page {
         };
         fill?;
         if self.buffer.is_empty() {
+            // The data has ended. The page is complete only if the body ends here, too.
             return Ok((State::Ending(decoder), Poll::Ready(Step::Again)));
         }
+        // The time until the next call is that of the caller, not of the server.
         decoder.wire().pause();
         let chunk = mem::take(&mut self.buffer).freeze();
         Ok((State::Reading(decoder), Poll::Ready(Step::Chunk(chunk))))
@@ -223,6 +225,7 @@ impl Page {
             }
             let length = u64::try_from(length).unwrap_or(u64::MAX);
             self.decoded_bytes = self.decoded_bytes.saturating_add(length);
+            // Received bytes that the decoder has not consumed would hide a high ratio.
             self.limits.check_decoded(self.decoded_bytes, decoder.wire().consumed_bytes())?;
         }
         Poll::Ready(Ok(()))

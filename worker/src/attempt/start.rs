@@ -51,7 +51,7 @@ pub(super) fn begin_again(
     begin(worker, run, started_at, job)
 }
 
-/// Fails a job that has no attempts left, as a dead letter.
+/// Fails a job that has no attempts left, and marks it as a dead letter.
 pub(super) fn abandon(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
     let last_failure = job.attempts.last().and_then(|attempt| attempt.failure.clone());
     let failure = last_failure.unwrap_or_else(|| {

@@ -1,8 +1,8 @@
 //! Processes one order of a webhook, from receipt to acknowledgement.
 //!
 //! Every attempt is persisted by compare-and-set before it is made, and again when it has ended.
-//! This bounds the number of attempts even if a worker crashes in between. If two messages are
-//! about one job, or two workers have the same message, only one of them makes the attempt.
+//! This bounds the number of attempts even if a worker crashes in between. If two messages refer to
+//! one job, or two workers have the same message, only one of them makes the attempt.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ const HOST_BUSY_PAUSE: Duration = Duration::from_secs(5);
 const CONFLICT_PAUSE: Duration = Duration::from_secs(1);
 /// Tolerance for early messages: the next attempt starts at once if it is due within this time.
 const EARLY_TOLERANCE: Duration = Duration::from_millis(500);
-/// Maximum number of tries to persist the end of an attempt if there are conflicts.
+/// Maximum number of tries to persist the end of an attempt after conflicts or unclear answers.
 const WRITE_TRIES: u32 = 8;
 
 /// How to settle a message.

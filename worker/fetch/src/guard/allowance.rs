@@ -37,6 +37,7 @@ impl FromStr for Allowance {
     type Err = AllowanceFault;
 
     fn from_str(text: &str) -> Result<Self, AllowanceFault> {
+        // Without brackets, first try the whole text: an IPv6 network contains colons itself.
         let (network, port) = if let Some(bracketed) = text.strip_prefix('[') {
             let (network, port) =
                 bracketed.split_once("]:").ok_or(AllowanceFault::InvalidFormat)?;
@@ -84,6 +85,7 @@ fn unmap(network: IpNet) -> IpNet {
     let Some(address) = v6.network().to_ipv4_mapped() else {
         return network;
     };
+    // A prefix of less than 96 bits also contains addresses that are not IPv4-mapped.
     let unmapped = v6.prefix_len().checked_sub(96).map(|prefix| Ipv4Net::new(address, prefix));
     match unmapped {
         Some(Ok(v4)) => IpNet::V4(v4),
