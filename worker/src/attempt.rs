@@ -1,8 +1,13 @@
-//! One delivery, from received to acknowledged.
+//! Processes one delivery of a job, from receipt to acknowledgement.
 //!
-//! Three invariants hold. A message is acknowledged only when its job is final and everything that
-//! follows from that (a dead letter, the order of a webhook) has been published. A final record
-//! never changes. A later delivery that finds the job final publishes again before it acknowledges.
+//! Three invariants hold:
+//!
+//! - A message is acknowledged only when its job is final and the consequences are published (a
+//!   dead letter, the order of a webhook).
+//! - A final record never changes.
+//! - A later delivery that finds the job final publishes the consequences again before it
+//!   acknowledges.
+//!
 //! So wherever this code stops, for example in a crash, the next delivery continues from there.
 
 mod progress;
@@ -38,9 +43,9 @@ use crate::metrics::NewerPart;
 use crate::outcome::{AttemptFailure, AttemptOutcome, CountResult};
 use crate::{Worker, broker_retry, execute, result_storage, spans};
 
-/// Processes one delivery to completion. After an error the broker delivers the message again.
+/// Processes one delivery to completion. After an error the broker redelivers the message.
 ///
-/// `size` is that of the message; without a valid message it is not used.
+/// `size` is the size of the job. It is not used if `message` is an error.
 pub(crate) async fn run(
     worker: &Worker,
     delivery: &Delivery,
@@ -62,7 +67,7 @@ pub(crate) async fn run(
         }
         Err(error) => {
             telemetry::fail(&span, "broker_unavailable");
-            span.in_scope(|| warn!(%error, "the delivery is left to be repeated"));
+            span.in_scope(|| warn!(%error, "cannot process a job; the broker redelivers it"));
         }
     }
 }
@@ -84,7 +89,7 @@ async fn handle(
             let job = Job { traceparent: delivery.traceparent(), ..message.queued_job() };
             VersionedJob { job, revision: 0 }
         }
-        // A deleted or expired job counts as final, and nothing follows from it.
+        // A deleted or expired job counts as final, and has no consequences.
         Lookup::Deleted => {
             result_storage::remove_document(worker, message.source.object()).await;
             return delivery.acknowledge().await;
@@ -94,6 +99,8 @@ async fn handle(
     if current.job.status.is_final() {
         return conclude(worker, delivery, &current.job).await;
     }
+    // The message can arrive too early, because the delay of an earlier delivery may have been lost
+    // on its way to the broker.
     if let Some(wait) = remaining_wait(&current.job) {
         return delivery.give_back(Some(wait)).await;
     }
@@ -105,6 +112,8 @@ async fn handle(
             BatchCheck::Unchanged(wait) => return delivery.give_back(Some(wait)).await,
         }
     }
+    // The job is not final although its attempts are used up: usually the last one was lost with
+    // its worker.
     if current.job.attempt_count() >= worker.retry.attempts {
         let outcome = worker.store.apply(&current, None, abandon).await?;
         return settle(worker, delivery, outcome).await;
@@ -113,11 +122,13 @@ async fn handle(
     let started_at = clock::now();
     let start = Instant::now();
     let attempt = Attempt { worker, delivery, message, run, started_at };
-    // A redelivered job may have crashed its previous worker, so its start is persisted first.
+    // A redelivered job may have crashed its previous worker. Persist the start first, so that the
+    // attempt counts even if it crashes this worker, too.
     if delivery.delivered() > 1 {
         let Some(stored) = attempt.begin_again(&current).await? else { return Ok(()) };
         current = stored;
     }
+    // A small job takes less than a millisecond, so it needs no keep-alive and no progress.
     let small_count = match size {
         JobSize::Small => execute::count_small(message),
         JobSize::Large => None,
@@ -141,7 +152,7 @@ async fn handle(
     }
 }
 
-/// One try at counting.
+/// One attempt to count the source of a job.
 struct Attempt<'a> {
     worker: &'a Worker,
     delivery: &'a Delivery,
@@ -151,8 +162,8 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Begins the attempt if the job is queued. An open attempt of another run, which may have
-    /// begun while this worker was paused, is not declared lost.
+    /// Begins the attempt if the job is queued. Does not declare an open attempt of another run
+    /// lost: that run may have begun while this worker was paused.
     fn begin_if_queued(&self, job: &mut Job) -> Result<(), InvalidTransition> {
         if job.status == Status::Queued {
             begin(&self.worker.name, self.run, self.started_at, job)?;
@@ -160,8 +171,8 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Begins the attempt of a redelivered job, and returns the record. If another run has the job,
-    /// or the job is final, settles the delivery instead and returns `None`.
+    /// Begins the attempt of a redelivered job, and returns the updated record. If another run has
+    /// the job, or the job is final, settles the delivery instead and returns `None`.
     async fn begin_again(&self, current: &VersionedJob) -> Result<Option<VersionedJob>, Error> {
         let Self { worker, delivery, message, run, started_at } = *self;
         let is_attempt_open = current.job.status == Status::Running;
@@ -182,9 +193,10 @@ impl Attempt<'_> {
         }
     }
 
-    /// Counts a large job, and meanwhile keeps the delivery alive and the record up to date.
-    /// Counting and following the record run side by side. When one of them ends, it ends the other
-    /// one, which completes a write that it has begun.
+    /// Counts a large job. Meanwhile keeps the delivery alive and the record up to date.
+    ///
+    /// Counting and following the record run concurrently. The one that ends first cancels the
+    /// other through `end`. A write to the record that has begun is completed first.
     async fn count_large(&self, current: VersionedJob) -> Result<AttemptOutcome, Error> {
         let meter = Arc::new(execute::progress_meter(&self.message.source));
         let end = self.worker.interrupt.child_token();
@@ -192,6 +204,8 @@ impl Attempt<'_> {
             let _end_guard = end.clone().drop_guard();
             let deadline = self.worker.attempt_deadline;
             tokio::select! {
+                // In this order: a count that is complete wins over a stall, a deadline and an
+                // interruption.
                 biased;
                 result = execute::count(self.worker, self.message, &meter) => Some(result),
                 failure = keep_alive_until_stalled(self.delivery, &meter, deadline) => {
@@ -215,7 +229,7 @@ impl Attempt<'_> {
         })
     }
 
-    /// Stores the result, writes the success to the record, and settles the delivery.
+    /// Stores the result, persists the success in the record, and settles the delivery.
     async fn succeed(&self, current: VersionedJob, count: CountResult) -> Result<(), Error> {
         let run = self.run;
         let top = usize::try_from(u32::from(self.message.options.top)).unwrap_or(usize::MAX);
@@ -245,7 +259,8 @@ impl Attempt<'_> {
         };
         let outcome = self
             .persist(current, |job, now| {
-                // If another run has the job now, this result is as good as the one of that run.
+                // Another run may have the job now. The first persisted result wins, regardless of
+                // its run.
                 self.begin_if_queued(job)?;
                 job.apply(Event::Counted { run, count: Box::new(count.clone()) }, now)
             })
@@ -253,7 +268,7 @@ impl Attempt<'_> {
         settle(self.worker, self.delivery, outcome).await
     }
 
-    /// Writes the end of the attempt to the record.
+    /// Persists the end of the attempt in the record. Retries while the broker is unavailable.
     async fn persist(
         &self,
         current: VersionedJob,
@@ -264,7 +279,8 @@ impl Attempt<'_> {
         broker_retry::retry_while_unavailable(self.worker, apply).await
     }
 
-    /// Writes a failure to the record, and settles the delivery.
+    /// Persists a failure in the record, and settles the delivery. Plans another attempt if the
+    /// failure is retryable and attempts are left, otherwise ends the job.
     async fn fail(
         &self,
         current: VersionedJob,
@@ -284,8 +300,8 @@ impl Attempt<'_> {
                     let next_attempt_at = now.checked_add(delay).unwrap_or(now);
                     Event::AttemptFailed { run, failure, next_attempt_at }
                 } else {
-                    // A permanent failure is a result. Only a job without attempts left is a dead
-                    // letter.
+                    // A permanent failure is the result of the job. Only a job that has used up its
+                    // attempts becomes a dead letter.
                     let dead_lettered = failure.retryable;
                     Event::FailedForGood { run, failure, dead_lettered }
                 };
@@ -297,17 +313,17 @@ impl Attempt<'_> {
         settle(self.worker, self.delivery, outcome).await
     }
 
-    /// Returns the job to the queue as if it had not started, to be delivered again after `pause`.
+    /// Returns the job to the queue as if it had not started. It is redelivered after `pause`.
     async fn hand_back(
         &self,
         mut current: VersionedJob,
         pause: Option<Duration>,
     ) -> Result<(), Error> {
         let run = self.run;
-        info!("job handed back");
+        info!("returning the job to the queue");
         if !current.job.has_attempt_of(run) {
-            // The write that began the attempt may have arrived although it was not confirmed. The
-            // attempt would count as lost in a crash.
+            // The write that began the attempt may have succeeded without a confirmation. If it
+            // stayed in the record, it would later count as lost in a crash.
             match self.worker.store.get_job(&current.job.key(), ReadFrom::Leader).await {
                 Ok(Lookup::Job(stored)) if stored.job.has_attempt_of(run) => current = *stored,
                 Ok(_) | Err(_) => return self.delivery.give_back(pause).await,
@@ -315,7 +331,7 @@ impl Attempt<'_> {
         }
         let change = |job: &mut Job, now: Timestamp| job.apply(Event::HandedBack { run }, now);
         match self.worker.store.apply(&current, None, change).await? {
-            // An earlier try has written this, but its answer was lost.
+            // An earlier try of this write succeeded, but its answer was lost.
             Outcome::Refused(stored, _) if stored.job.status == Status::Queued => {
                 self.delivery.give_back(pause).await
             }

@@ -1,8 +1,8 @@
 //! Batches: checks the members, and adds up their results when all are final.
 //!
-//! A batch that has to wait for its members is returned to the queue with a delay, which grows with
-//! its age. Such a check does not count as an attempt, and occupies a slot only while it reads
-//! records. When all members are final, an attempt begins, as for any other job.
+//! A batch with unfinished members is returned to the queue with a delay, which grows with its age.
+//! Such a check does not count as an attempt, and occupies a slot only while it reads records. When
+//! all members are final, an attempt begins, as for any other job.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -30,31 +30,34 @@ use crate::keep_alive::{ProgressMeter, keep_alive_until_stalled};
 use crate::outcome::{AttemptFailure, CountResult};
 use crate::{Worker, broker_retry};
 
-/// Most records that are read at once. They may contain results of up to 32 KiB each, which are in
-/// memory together with the sum.
+/// Maximum number of records that are read at once. Each may contain a result of up to 32 KiB,
+/// which is in memory together with the sum.
 const READS_MAX: usize = 64;
-/// Shortest time between two checks of the members.
+/// Minimum time between two checks of the members.
 const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(500);
-/// Longest time between two checks of the members.
+/// Maximum time between two checks of the members.
 const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(30);
-/// A batch waits for its age divided by this number, so it ends at most that much later than its
-/// members. Example: a batch of 80 s waits for 10 s.
+/// The next check is due after the age of the batch divided by this number. So a batch ends later
+/// than its members by at most that share of its age. For example, a batch that is 80 s old is
+/// checked again after 10 s.
 const CHECK_AGE_DIVISOR: u32 = 8;
 
-/// The result of a check of the members.
+/// Result of a check of the members.
 pub(crate) enum BatchCheck {
-    /// All members are final: their results can be added up.
+    /// All members are final, so their results can be added up.
     Ready,
-    /// Some members have changed, and the record was updated, with this outcome.
+    /// The progress of the members has changed. Writing it to the record had this outcome.
     Updated(Outcome),
-    /// No member has changed. Check again after this time.
+    /// The progress of the members has not changed. The next check is due after this time.
     Unchanged(Duration),
 }
 
-/// Checks the members that were not final at the last check.
+/// Checks the members that were not final at the last check, and persists their progress if it has
+/// changed.
 ///
 /// # Errors
-/// If the broker does not answer.
+/// [`Error::Unavailable`] if the broker does not answer, and [`Error::Newer`] or [`Error::Corrupt`]
+/// if a record cannot be read.
 pub(crate) async fn check_members(
     worker: &Worker,
     delivery: &Delivery,
@@ -68,7 +71,7 @@ pub(crate) async fn check_members(
         biased;
         members = reading => members?,
         failure = keep_alive_until_stalled(delivery, &meter, worker.attempt_deadline) => {
-            warn!(reason = failure.detail, "the members of a batch could not be looked at");
+            warn!(reason = failure.detail, "cannot check the members of a batch");
             return Ok(BatchCheck::Unchanged(CHECK_INTERVAL_MAX));
         }
     };
@@ -86,15 +89,16 @@ pub(crate) async fn check_members(
     Ok(BatchCheck::Updated(worker.store.apply(&current, None, change).await?))
 }
 
-/// Returns the time until the next check of the members of a batch of this age.
+/// Returns the time until the next check of a batch that was created at `created_at`.
 fn check_interval(created_at: Timestamp, now: Timestamp) -> Duration {
     let age = Duration::try_from(now.duration_since(created_at)).unwrap_or_default();
     (age / CHECK_AGE_DIVISOR).clamp(CHECK_INTERVAL_MIN, CHECK_INTERVAL_MAX)
 }
 
-/// Returns the progress of the members, with `progress` as that of the last check.
+/// Reads the members that were not final in `progress`, the result of the last check, and returns
+/// the new progress.
 ///
-/// A replica that lags does no harm: a final record never changes, and any other one leads to
+/// A replica that lags does no harm: a final record never changes, and any other record leads to
 /// another check.
 async fn read_progress(
     worker: &Worker,
@@ -114,13 +118,13 @@ async fn read_progress(
             let (count, is_final) = match record? {
                 Lookup::Job(stored) => match stored.job.status {
                     Status::Queued => (&mut counts.queued, false),
-                    // A state that only a newer version knows is not final to this one.
+                    // A status that only a newer version knows counts as not final.
                     Status::Running | Status::Unknown => (&mut counts.running, false),
                     Status::Succeeded => (&mut counts.succeeded, true),
                     Status::Failed => (&mut counts.failed, true),
                     Status::Cancelled => (&mut counts.cancelled, true),
                 },
-                // The member is queued, and its record not written yet.
+                // The message of the member is queued, but its record is not written yet.
                 Lookup::NotFound => (&mut counts.queued, false),
                 Lookup::Deleted => (&mut counts.gone, true),
             };
@@ -135,7 +139,7 @@ async fn read_progress(
     Ok(progress)
 }
 
-/// Reads the records of some members at once.
+/// Reads the records of some members concurrently.
 async fn read_records(
     worker: &Worker,
     owner: &Owner,
@@ -153,11 +157,12 @@ async fn read_records(
     join_all(members.iter().map(read)).await
 }
 
-/// Adds up the results of a batch's members, all of which are final.
+/// Adds up the results of a batch's members, all of which are final. A deleted member counts as
+/// gone.
 ///
 /// # Errors
-/// `too_many_unique_words`, or if members were counted by different versions of a rule. If the
-/// broker does not answer, or a result is missing, the job is tried again.
+/// Permanent: `too_many_unique_words`, and members that were counted by different rules. Retryable:
+/// the broker does not answer, a record cannot be read, or a result is missing.
 pub(crate) async fn merge(
     worker: &Worker,
     message: &JobMessage,
@@ -172,7 +177,7 @@ pub(crate) async fn merge(
         for ((line, job_id), record) in chunk.iter().zip(read_records(worker, owner, chunk).await) {
             let key = JobKey { owner: owner.clone(), job_id: *job_id };
             let record = match record.map_err(|error| unreadable_member(&error))? {
-                // A replica may lag, so the leader decides.
+                // A replica may lag, so read it again from the leader.
                 Lookup::Job(stored) if !stored.job.status.is_final() => {
                     read_from_leader(worker, &key).await?
                 }
@@ -193,7 +198,7 @@ async fn read_from_leader(worker: &Worker, key: &JobKey) -> Result<Lookup, Attem
         .map_err(|error| unreadable_member(&error))
 }
 
-/// The sum of the results of the members read so far.
+/// Sum of the results of the members that have been read.
 #[derive(Default)]
 struct BatchSum {
     words: HashMap<String, u64>,
@@ -269,8 +274,9 @@ impl BatchSum {
     async fn add_object(&mut self, worker: &Worker, name: &str) -> Result<(), AttemptFailure> {
         let object =
             broker_retry::retry_while_unavailable(worker, || worker.results.read(name)).await;
-        // The deletion of a job removes its result first and its record then, so that the next
-        // attempt finds neither. If the record stays, an operator has removed the result.
+        // A job is deleted in this order: first its result, then its record. So if a deletion
+        // removed the result, the next attempt finds no record either. If the record stays, an
+        // operator has removed the result.
         let object = object
             .map_err(|error| unreadable_member(&error))?
             .ok_or_else(|| missing_result(name))?;
@@ -300,15 +306,15 @@ impl BatchSum {
         batch: &Batch,
     ) -> Result<CountResult, AttemptFailure> {
         let words = self.words;
-        // Sorting millions of words takes a while.
+        // Sorting millions of words takes too long for an async thread.
         let sorting = tokio::task::spawn_blocking(move || Histogram::from(words));
         let histogram = sorting.await.map_err(|panic| {
-            error!(%panic, worker = %worker.name, "the words of a batch cannot be sorted");
-            Failure::new(FailureCode::Internal, "The service failed while it added up the batch.")
+            error!(%panic, worker = %worker.name, "sorting the words of a batch failed");
+            Failure::new(FailureCode::Internal, "The service failed while it merged the batch.")
         })?;
         let unique_words = u64::try_from(histogram.len()).unwrap_or(u64::MAX);
         let source_info = message.source.describe();
-        debug!(members = batch.lines, unique_words, "a batch is added up");
+        debug!(members = batch.lines, unique_words, "batch merged");
         Ok(CountResult {
             totals: Totals { unique_words, ..self.totals },
             totals_by_rule: self.by_rule,
@@ -329,17 +335,17 @@ fn add_all(sums: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
     }
 }
 
-/// Returns the failure if a record or a result of a member cannot be read now.
+/// Returns the failure of a member whose record or result cannot be read now.
 fn unreadable_member(error: &Error) -> AttemptFailure {
-    debug!(%error, "what a member found cannot be read");
+    debug!(%error, "cannot read the record or result of a batch member");
     if matches!(error, Error::Newer { .. }) {
         return needs_newer_version();
     }
-    let detail = "What a member of the batch found could not be read.";
+    let detail = "The record or result of a batch member could not be read.";
     Failure::new(FailureCode::Internal, detail).into()
 }
 
-/// Returns the failure if the record of a member was written by a newer version.
+/// Returns the failure of a member whose record was written by a newer version.
 fn needs_newer_version() -> AttemptFailure {
     let detail = "A member of the batch was written by a newer version of the service.";
     AttemptFailure {
@@ -349,13 +355,13 @@ fn needs_newer_version() -> AttemptFailure {
 }
 
 fn unfinished_member() -> AttemptFailure {
-    let detail = "A member of the batch is not finished, although it was.";
+    let detail = "A member of the batch is unfinished, although it was final before.";
     Failure::new(FailureCode::Internal, detail).into()
 }
 
 fn missing_result(name: &str) -> AttemptFailure {
-    warn!(name, "the result of a member of a batch is not there");
-    let detail = "What a member of the batch found is not kept any more.";
+    warn!(name, "the result of a batch member is missing");
+    let detail = "The result of a batch member is no longer stored.";
     Failure { retryable: true, ..Failure::new(FailureCode::SourceGone, detail) }.into()
 }
 
@@ -363,8 +369,8 @@ fn mixed_rules(one: &Rule, other: &Rule) -> AttemptFailure {
     let version =
         |rule: &Rule| format!("{} version {} ({})", rule.name, rule.version, rule.unicode);
     let detail = format!(
-        "The members were counted by {} and by {}: their sum would be no rule's. Submit the batch \
-         again.",
+        "The members were counted by different rules, {} and {}, so their results cannot be added \
+         up. Submit the batch again.",
         version(one),
         version(other)
     );
@@ -382,7 +388,7 @@ mod tests {
         assert_eq!(after(Duration::ZERO), CHECK_INTERVAL_MIN);
         assert_eq!(after(Duration::from_secs(80)), Duration::from_secs(10));
         assert_eq!(after(Duration::from_secs(86_400)), CHECK_INTERVAL_MAX);
-        // The clocks of two hosts may disagree.
+        // The clocks of two hosts may differ.
         let created_at = now.checked_add(Duration::from_secs(9)).unwrap();
         assert_eq!(check_interval(created_at, now), CHECK_INTERVAL_MIN);
     }

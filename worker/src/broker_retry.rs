@@ -1,4 +1,4 @@
-//! Requests to the broker that are repeated while the broker is away.
+//! Retries of requests to the broker while it is unavailable.
 
 use std::time::Duration;
 
@@ -7,13 +7,17 @@ use wordmill_nats::Error;
 
 use crate::Worker;
 
-/// How long requests are repeated while the broker is away. Longer makes no sense, because the
-/// broker redelivers the job by then.
+/// Time limit for retries. A longer one would be useless, because the broker redelivers the job by
+/// then.
 const BROKER_AWAY_TIME_MAX: Duration = Duration::from_secs(120);
-/// Pause between two tries to reach the broker.
+/// Pause between two tries.
 const BROKER_PAUSE: Duration = Duration::from_millis(500);
 
-/// Repeats a request while the broker is away, but not during a shutdown.
+/// Retries a request while the broker is unavailable, for up to [`BROKER_AWAY_TIME_MAX`], but not
+/// after the grace period of a shutdown.
+///
+/// # Errors
+/// The error of the last try.
 pub(crate) async fn retry_while_unavailable<T, F: Future<Output = Result<T, Error>>>(
     worker: &Worker,
     request: impl Fn() -> F,

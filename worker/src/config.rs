@@ -1,4 +1,4 @@
-//! The worker's settings.
+//! Settings of the worker.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -11,44 +11,49 @@ use wordmill_service::telemetry;
 
 use crate::webhooks;
 
-/// The settings.
+/// Settings of the worker, read from environment variables.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `WORDMILL_WORKER_LISTEN`: where health is served. Port 0 takes any free one; the log says
-    /// which.
+    /// `WORDMILL_WORKER_LISTEN`: address of the health and metrics endpoints. Port 0 selects a free
+    /// port, which the log shows.
     pub listen: SocketAddr,
-    /// `WORDMILL_CLIENT_TIMEOUT`: how long a client of the health port may take for the head of a
-    /// request, and for reading nothing of an answer.
+    /// `WORDMILL_CLIENT_TIMEOUT`: longest time that a client of these endpoints may take to send
+    /// the head of a request, or may stop reading a response.
     pub client_timeout: Duration,
-    /// `WORDMILL_WORKER_NAME`: how attempts and logs name this worker. Default is host and process.
+    /// `WORDMILL_WORKER_NAME`: name of this worker in attempts, logs and presence reports. The
+    /// default is host name and process id, for example `node1-4711`.
     pub name: String,
-    /// `WORDMILL_SLOTS`: how many jobs run at once, one of them at least in each lane. Too few
-    /// leave the machine idle while pages are on their way, too many need memory for each.
+    /// `WORDMILL_SLOTS`: number of jobs that run at once, besides small ones. Each lane can always
+    /// use at least one slot. Too few slots leave the CPUs idle while pages are being fetched; each
+    /// additional slot needs memory.
     pub slots: u32,
-    /// `WORDMILL_NATS_URL`, `WORDMILL_NATS_USER`, `WORDMILL_NATS_PASSWORD`: the broker.
+    /// `WORDMILL_NATS_URL`, `WORDMILL_NATS_USER`, `WORDMILL_NATS_PASSWORD`: connection to the
+    /// broker.
     pub broker: Settings,
-    /// `WORDMILL_REPLICAS`, `WORDMILL_RESULT_TTL`: what the topology depends on. All services and
-    /// `wordmill-nats` must agree.
+    /// `WORDMILL_REPLICAS`, `WORDMILL_RESULT_TTL`: settings of the topology. All services and
+    /// `wordmill-nats` must have the same values.
     pub topology: topology::Settings,
-    /// `WORDMILL_ATTEMPTS`, `WORDMILL_RETRY_BASE`: how often a job is tried, and how long it waits
-    /// after the first failure; each wait is four times the one before.
+    /// `WORDMILL_ATTEMPTS`, `WORDMILL_RETRY_BASE`: maximum number of attempts of a job, and the
+    /// wait after the first failed one. Each further wait is four times the previous one.
     pub retry: retry::BackoffPolicy,
-    /// `WORDMILL_ATTEMPT_DEADLINE`: longest time for one attempt. Too short fails large documents,
-    /// too long lets a stuck one hold a slot.
+    /// `WORDMILL_ATTEMPT_DEADLINE`: time limit of one attempt. If it is too short, large documents
+    /// fail; if it is too long, a stuck attempt holds its slot.
     pub attempt_deadline: Duration,
-    /// `WORDMILL_FETCH_*`: what one fetch may take, and what it may reach.
+    /// `WORDMILL_FETCH_*`: limits of a fetch, and networks that it may reach although they are not
+    /// public.
     pub fetch: wordmill_fetch::Settings,
-    /// `WORDMILL_WEBHOOK_*`: how webhooks are delivered; without secrets, by other workers.
+    /// `WORDMILL_WEBHOOK_*`: delivery of webhooks. A worker without secrets leaves it to other
+    /// workers.
     pub webhooks: webhooks::Settings,
-    /// `WORDMILL_SHUTDOWN_GRACE`: how long running jobs may take after the signal to stop, before
-    /// they are handed back.
+    /// `WORDMILL_SHUTDOWN_GRACE`: time that running jobs have to finish after the signal to stop,
+    /// before they are returned to the queue.
     pub shutdown_grace: Duration,
-    /// `WORDMILL_LOG*`, `WORDMILL_TRACE`, `OTEL_*`: the log, and which spans go where.
+    /// `WORDMILL_LOG*`, `WORDMILL_TRACE`, `OTEL_*`: logging and the export of spans.
     pub telemetry: telemetry::Config,
 }
 
 impl Config {
-    /// Reads the settings; `env` collects the errors.
+    /// Reads the settings from `env`, which collects the errors.
     pub fn read(env: &mut Env) -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 9091));
         let hour = Duration::from_secs(3600);

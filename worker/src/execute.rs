@@ -1,4 +1,4 @@
-//! Gets the source of a job and counts it: a large one outside of the async threads.
+//! Gets the source of a job and counts it. Large sources are counted on blocking threads.
 
 mod document;
 
@@ -27,16 +27,16 @@ use crate::outcome::{AttemptFailure, CountResult};
 use crate::spans::{self, CountSpans};
 use crate::{Worker, batch_merge};
 
-/// Most chunks of a page that may wait to be counted.
+/// Maximum number of chunks of a page that wait to be counted.
 const CHUNKS_WAITING_MAX: usize = 4;
 
-/// Largest text of a small job, which is counted on the thread that received it. That takes less
-/// than a millisecond; waking another thread took as long as counting a text of 1 kB.
+/// Maximum size of a text that is counted on the thread that received it. That takes less than a
+/// millisecond, and waking another thread takes as long as counting a text of 1 kB.
 const SMALL_TEXT_BYTES_MAX: usize = 8 << 10;
-/// The content type of a text that came in JSON.
+/// Content type of a text that was submitted in JSON.
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Returns a meter whose stage is the first one of counting `source`.
+/// Creates a meter for `source`, with the stage of its first step.
 pub(crate) fn progress_meter(source: &Source) -> ProgressMeter {
     ProgressMeter::new(match source {
         Source::Url { .. } => Stage::Fetch,
@@ -44,11 +44,11 @@ pub(crate) fn progress_meter(source: &Source) -> ProgressMeter {
     })
 }
 
-/// Gets the source of a job and counts it. If dropped, it closes the connection, and the thread
-/// that counts ends by itself soon after.
+/// Gets the source of a job and counts it. Dropping the future closes the connection, and the
+/// counting thread ends soon afterwards.
 ///
 /// # Errors
-/// The reason that the job's record shows, see [`AttemptFailure`].
+/// The failure that the job's record shows, see [`AttemptFailure`].
 pub(crate) async fn count(
     worker: &Worker,
     message: &JobMessage,
@@ -72,7 +72,7 @@ pub(crate) async fn count(
     Ok(build_result(source, document_count, final_url))
 }
 
-/// The part of the next version, for tests of two versions side by side.
+/// Behavior of the next version, for tests of two versions side by side.
 #[cfg(feature = "next-version")]
 mod next {
     use wordmill_common::failure::{Failure, FailureCode};
@@ -80,7 +80,8 @@ mod next {
     use wordmill_common::options::Next;
     use wordmill_common::source::Source;
 
-    /// Fails if the option `next` requests it. A batch never fails by it, only its members.
+    /// Fails if the option `next` requests it. It affects the members of a batch, but not the
+    /// batch.
     pub(super) fn check(message: &JobMessage) -> Result<(), Failure> {
         if matches!(message.source, Source::Batch(_)) {
             return Ok(());
@@ -94,7 +95,7 @@ mod next {
     }
 }
 
-/// The amount of work that a job takes, which decides where it is counted.
+/// Amount of work of a job, which decides where it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobSize {
     /// A text of at most [`SMALL_TEXT_BYTES_MAX`], for [`count_small`].
@@ -124,14 +125,14 @@ impl JobSize {
     }
 }
 
-/// Counts a small job on the thread of the caller. `None` if its source is not a text.
+/// Counts a small job on the thread of the caller. Returns `None` if the source is not a text.
 pub(crate) fn count_small(message: &JobMessage) -> Option<Result<CountResult, AttemptFailure>> {
     let source = &message.source;
     let Source::Text { text } = source else { return None };
     let spans = CountSpans::for_text();
     let hints = Hints { content_type: Some(TEXT), host_tld: None };
     let options = Options::from(message.options.clone());
-    // A panic leaves nothing behind that is used again.
+    // After a panic, nothing that the closure may have changed is used.
     let counting =
         AssertUnwindSafe(|| wordmill_count::count(text.as_bytes(), &hints, &options, &|_| true));
     let result = spans
@@ -141,13 +142,13 @@ pub(crate) fn count_small(message: &JobMessage) -> Option<Result<CountResult, At
     Some(document_count.map(|document_count| build_result(source, document_count, None)))
 }
 
-/// Builds the result of a job, with the properties of the source that were detected.
+/// Builds the result of a job, with the detected properties of the source.
 fn build_result(
     source: &Source,
     document_count: DocumentCount,
     final_url: Option<String>,
 ) -> CountResult {
-    // A text that came in JSON is UTF-8 by definition: its charset was not detected.
+    // A text in JSON is always UTF-8, so its charset was not detected.
     let is_text = matches!(source, Source::Text { .. });
     let charset_from = (!is_text).then(|| document_count.charset_from.as_str().to_owned());
     let source = SourceInfo {
@@ -227,12 +228,13 @@ async fn count_page(
     let forwarding = forwarding.instrument(span.clone());
     let (forward_result, count_result) = tokio::join!(forwarding, counting);
     spans::note_page_size(&span, &page);
-    // If the page ended early, the counter failed too, but only the fetch knows the reason.
+    // If the page ended early, the counter failed, too. Only the fetch knows the reason.
     forward_result?;
     Ok((count_result?, final_url))
 }
 
-/// Sends the chunks of a page to the thread that counts, as fast as it takes them.
+/// Sends the chunks of a page to the counting thread. The channel is bounded, so a slow count
+/// applies backpressure to the server of the page.
 async fn forward_chunks(
     page: &mut Page,
     sender: mpsc::Sender<Bytes>,
@@ -240,7 +242,7 @@ async fn forward_chunks(
     meter: &ProgressMeter,
 ) -> Result<(), wordmill_fetch::Error> {
     while let Some(chunk) = meter.wait_for_host(page.chunk()).await? {
-        // The counter has ended early, and returns the reason itself.
+        // The counter ended early, and returns the reason itself.
         if sender.send(chunk).await.is_err() {
             return Ok(());
         }
@@ -249,7 +251,7 @@ async fn forward_chunks(
     Ok(())
 }
 
-/// A reader of the chunks of a page, for a thread that may block.
+/// Reader of the chunks of a page, for a thread that may block.
 struct Chunks {
     receiver: mpsc::Receiver<Bytes>,
     current: Bytes,
@@ -261,6 +263,8 @@ impl Read for Chunks {
         while self.current.is_empty() {
             match self.receiver.blocking_recv() {
                 Some(chunk) => self.current = chunk,
+                // A fetch that fails closes the channel, too. Only `is_complete` marks the end of
+                // the page.
                 None if self.is_complete.load(Ordering::Acquire) => return Ok(0),
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
@@ -302,7 +306,7 @@ async fn count_off_thread(
     finish_count(counting.await.map_err(|panic| panic.to_string()), &spans)
 }
 
-/// Notes a count in the spans, or turns an error or a panic, of this message, into a failure.
+/// Records a count in the spans, or turns an error or the message of a panic into a failure.
 fn finish_count(
     result: Result<Result<DocumentCount, wordmill_count::Error>, String>,
     spans: &CountSpans,
@@ -327,7 +331,7 @@ fn finish_count(
     }
 }
 
-/// Returns the failure, with its stable code, of an error of the counter.
+/// Returns the failure for an error of the counter.
 fn classify_count_error(error: &wordmill_count::Error) -> Failure {
     let detail = to_sentence(error);
     match error {
@@ -337,14 +341,14 @@ fn classify_count_error(error: &wordmill_count::Error) -> Failure {
         wordmill_count::Error::TooManyUniqueWords { .. } => {
             Failure::new(FailureCode::TooManyUniqueWords, detail)
         }
-        // The source ended early. The part that ended it returns the reason.
+        // The source ended early. The code that ended it returns the reason.
         wordmill_count::Error::Interrupted | wordmill_count::Error::Read(_) => {
             Failure::new(FailureCode::Internal, detail)
         }
     }
 }
 
-/// Returns the failure, with its stable code, of an error of the fetcher.
+/// Returns the failure for an error of the fetcher.
 pub(crate) fn classify_fetch_error(error: &wordmill_fetch::Error) -> AttemptFailure {
     let detail = to_sentence(error);
     let code = match error {

@@ -1,4 +1,4 @@
-//! Liveness, readiness and metrics of the worker, over HTTP.
+//! HTTP endpoints for the liveness, readiness and metrics of the worker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +22,13 @@ use wordmill_service::server::{self, Limits, Settings};
 use crate::lane_liveness::{LaneLiveness, SILENCE_MAX};
 use crate::metrics::Metrics;
 
-/// Most connections at once that are kept open. A further one closes the oldest, so that silent
-/// clients cannot keep out a liveness probe.
+/// Maximum number of open connections. A further one closes the oldest, so that idle clients cannot
+/// block a liveness probe.
 const CONNECTIONS_OPEN_MAX: usize = 64;
-/// Most connections at once, those that are being closed included.
+/// Maximum number of connections, including those that are being closed.
 const CONNECTIONS_MAX: u32 = 128;
 
-/// The state of the worker that the endpoints show.
+/// State of the worker that the endpoints report.
 #[derive(Clone)]
 pub(crate) struct Vitals {
     pub(crate) broker: Broker,
@@ -54,8 +54,9 @@ pub(crate) async fn serve(listener: TcpListener, client_timeout: Duration, vital
     server::serve(listener, make_service, settings, CancellationToken::new()).await;
 }
 
-/// Handles `GET /readyz`: whether the worker pulls jobs, and if not, why. It lists the silence of
-/// each lane, which is `null` if all slots are in use, so that the lane requests nothing.
+/// Handles `GET /readyz`: reports whether the worker pulls jobs, and the reason if it does not.
+/// `silence_ms` is the silence of each lane, or `null` while all slots are in use and the lane
+/// requests nothing.
 async fn get_readiness(State(vitals): State<Vitals>) -> (StatusCode, Json<Value>) {
     let lanes: Map<_, _> =
         Lane::ALL.map(|lane| (lane.to_string(), silence_ms(&vitals, lane))).into_iter().collect();
@@ -80,7 +81,7 @@ fn silence_ms(vitals: &Vitals, lane: Lane) -> Value {
     json!(silence.map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// Returns why the worker cannot pull jobs now.
+/// Returns the reason why the worker cannot pull jobs now, if there is one.
 fn unready_reason(vitals: &Vitals) -> Option<String> {
     match &*vitals.health.borrow() {
         Health::Ready if vitals.broker.is_connected() => {}
@@ -92,6 +93,9 @@ fn unready_reason(vitals: &Vitals) -> Option<String> {
     }
     Lane::ALL.into_iter().find_map(|lane| {
         let silence = vitals.liveness.silence(lane).filter(|silence| *silence > SILENCE_MAX)?;
-        Some(format!("lane {lane} has heard nothing of the queue for {} s", silence.as_secs()))
+        Some(format!(
+            "lane {lane} has received nothing from the broker for {} s",
+            silence.as_secs()
+        ))
     })
 }

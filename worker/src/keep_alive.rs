@@ -1,4 +1,4 @@
-//! Keeps a delivery alive while its job advances, and stops when it does not.
+//! Keeps a delivery alive while its job advances, and ends the attempt when it stalls.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,16 +9,17 @@ use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::{Progress, Stage};
 use wordmill_nats::delivery::Delivery;
 
-/// Keep-alives per ack wait: two of the three may get lost.
+/// Keep-alives per ack wait. Two of three may get lost without a redelivery.
 const KEEP_ALIVES_PER_ACK_WAIT: u32 = 3;
-/// Shortest time between two keep-alives, for any ack wait.
+/// Minimum interval between two keep-alives, however short the ack wait is.
 const KEEP_ALIVE_INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// Longest time without progress. Waits for a host do not count, as they have limits of their own.
+/// Maximum time without progress. Waits for a host do not count, because they have their own
+/// timeouts.
 const STALL_MAX: Duration = Duration::from_secs(60);
-/// Stored in place of the total if it is unknown.
+/// Stored instead of the total while it is unknown.
 const UNKNOWN_TOTAL: u64 = u64::MAX;
 
-/// The progress of an attempt, set by the thread that counts.
+/// Progress of an attempt. The thread that counts updates it.
 #[derive(Debug)]
 pub(crate) struct ProgressMeter {
     stage: Stage,
@@ -28,7 +29,7 @@ pub(crate) struct ProgressMeter {
 }
 
 impl ProgressMeter {
-    /// Returns a meter without progress.
+    /// Creates a meter without progress.
     pub(crate) fn new(stage: Stage) -> Self {
         Self {
             stage,
@@ -38,7 +39,7 @@ impl ProgressMeter {
         }
     }
 
-    /// Waits for `future`, which needs an answer from a host. Meanwhile the attempt does not stall.
+    /// Waits for `future`, which needs an answer from a host. The attempt does not stall meanwhile.
     pub(crate) async fn wait_for_host<T>(&self, future: impl Future<Output = T>) -> T {
         self.is_waiting_for_host.store(true, Ordering::Relaxed);
         let output = future.await;
@@ -46,12 +47,12 @@ impl ProgressMeter {
         output
     }
 
-    /// Sets the number of bytes that have been counted.
+    /// Sets the number of bytes that have been counted. Any change shows that the attempt advances.
     pub(crate) fn set_done(&self, bytes: u64) {
         self.done_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Sets the number of bytes of the source.
+    /// Sets the size of the source in bytes.
     pub(crate) fn set_total(&self, bytes: u64) {
         self.total_bytes.store(bytes, Ordering::Relaxed);
     }
@@ -67,14 +68,15 @@ impl ProgressMeter {
     }
 }
 
-/// Keeps `delivery` alive until its job stalls or `deadline` has passed, and returns the failure.
-/// Cancel-safe: dropped when the work ends first.
+/// Keeps `delivery` alive until its job makes no progress for [`STALL_MAX`] or `deadline` has
+/// passed, and returns the failure. Cancel-safe: the caller drops the future when the work ends
+/// first.
 pub(crate) async fn keep_alive_until_stalled(
     delivery: &Delivery,
     meter: &ProgressMeter,
     deadline: Duration,
 ) -> Failure {
-    // The ack wait of the consumer may differ from that of the topology: an operator can change it.
+    // Use the ack wait of the consumer: an operator may have changed it from that of the topology.
     let interval = (delivery.ack_wait() / KEEP_ALIVES_PER_ACK_WAIT).max(KEEP_ALIVE_INTERVAL_MIN);
     let end = Instant::now() + deadline;
     let mut last_progress = meter.read();
@@ -93,11 +95,11 @@ pub(crate) async fn keep_alive_until_stalled(
             return Failure::new(FailureCode::DeadlineExceeded, detail);
         }
         if now >= last_change + STALL_MAX {
-            let detail = format!("Nothing advanced for {} s.", STALL_MAX.as_secs());
+            let detail = format!("The attempt made no progress for {} s.", STALL_MAX.as_secs());
             return Failure::new(FailureCode::DeadlineExceeded, detail);
         }
         if let Err(error) = delivery.keep_alive().await {
-            debug!(%error, "cannot keep a delivery alive; the queue may give it to another worker");
+            debug!(%error, "cannot send a keep-alive; the broker may redeliver the job");
         }
     }
 }

@@ -1,4 +1,8 @@
-//! Pulls the jobs of one lane, and starts them.
+//! Pulls the jobs of one lane and starts them.
+//!
+//! The size of the next request follows from the previous answer: it grows while the lane has a
+//! backlog, and falls back to one job when nothing arrives. Jobs that arrive together are processed
+//! in groups. Small jobs exchange their slot for a permit, so that the slot is free for other jobs.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,32 +22,33 @@ use crate::pull_loop::{self, DeliveryHandler, PullContext};
 use crate::slots::{Demand, Slot, Slots};
 use crate::{Worker, attempt};
 
-/// Most jobs of one request.
+/// Maximum number of jobs per request.
 const REQUEST_JOBS_MAX: usize = 64;
-/// After a request that was answered in full, the next one names this multiple of jobs, because
-/// more are probably waiting. Example: 1 job, then 8, then 64.
+/// After a request that was answered in full, the next one is for this multiple of its jobs, because
+/// more are probably waiting. For example, a backlog is requested as 1, 8, then 64 jobs.
 const REQUEST_GROWTH: usize = 8;
-/// After a request that was answered in part, the next one names this multiple of the jobs that
-/// arrived. Small, because requested jobs reserve slots that the other lane may need. Example: 5 of
-/// 64 arrived, so the next request names 10.
+/// After a request that was answered in part, the next one is for this multiple of the jobs that
+/// arrived. Small, because requested jobs reserve slots that the other lane may need. For example,
+/// if 5 of 64 jobs arrived, the next request is for 10.
 const REQUEST_GROWTH_PARTIAL: usize = 2;
-/// Most jobs that one task counts together. Bounded, so that the counting of one group overlaps
-/// with the broker round trips of another: with 32 the CPUs were idle 22 % of the time, with 8
-/// 17 % (docs/adr/0032).
+/// Maximum number of jobs that one task processes together. Bounded, so that the counting of one
+/// group overlaps with the broker round trips of another: the CPUs were idle 22 % of the time with
+/// 32 jobs, and 17 % with 8 (docs/adr/0032).
 const GROUP_JOBS_MAX: usize = 8;
-/// Most small jobs that a worker processes without a slot. They only wait for the broker, which
-/// needs less time for each job the more of them arrive together.
+/// Maximum number of small jobs that a worker processes without a slot. They mostly wait for the
+/// broker, which needs less time per job the more of them arrive together.
 pub(crate) const SLOTLESS_JOBS_MAX: usize = 192;
 
-/// The parts of a worker that its lanes share, besides the [`PullContext`].
+/// State shared by the lanes of a worker, besides the [`PullContext`].
 pub(crate) struct LaneContext {
     pub(crate) slots: Slots,
-    /// Permits for [`SLOTLESS_JOBS_MAX`] small jobs, of both lanes together.
+    /// [`SLOTLESS_JOBS_MAX`] permits for small jobs, shared by both lanes.
     pub(crate) small_jobs: Arc<Semaphore>,
     pub(crate) liveness: Arc<LaneLiveness>,
 }
 
-/// Pulls the jobs of a lane until the worker stops, then hands back those that have not started.
+/// Pulls the jobs of a lane until the worker stops, then returns those that have not started to the
+/// queue.
 pub(crate) async fn serve(worker: &Worker, lane: Lane, context: &LaneContext, pull: &PullContext) {
     let handler = LaneHandler {
         worker,
@@ -58,8 +63,8 @@ pub(crate) async fn serve(worker: &Worker, lane: Lane, context: &LaneContext, pu
 
 /// Returns the demand after a request for `requested` jobs of which `received` arrived.
 ///
-/// The demand grows quickly, so that a backlog is requested at full size after two requests. A lane
-/// does not reserve slots for jobs that are unlikely to arrive.
+/// A backlog reaches the maximum request size after two full answers. After a partial answer the
+/// demand is small, so that a lane does not reserve slots for jobs that are unlikely to arrive.
 fn next_demand(requested: usize, received: usize) -> Demand {
     match received {
         0 => Demand::Idle,
@@ -70,15 +75,15 @@ fn next_demand(requested: usize, received: usize) -> Demand {
     }
 }
 
-/// Starts the jobs of one lane.
+/// [`DeliveryHandler`] of one lane.
 struct LaneHandler<'a> {
     worker: &'a Worker,
     lane: Lane,
     context: &'a LaneContext,
     tasks: &'a TaskTracker,
-    /// The number of slots to reserve for the next request.
+    /// Demand for slots of the next request.
     demand: Demand,
-    /// Jobs that have arrived together, and are about to be started.
+    /// Jobs that arrived together and have not started yet, at most [`GROUP_JOBS_MAX`].
     received: Vec<ReceivedJob>,
 }
 
@@ -136,14 +141,14 @@ impl DeliveryHandler for LaneHandler<'_> {
     }
 }
 
-/// A job that has arrived, with the guards that it holds until it has been processed.
+/// Delivered job, with the guards that it holds until it has been processed.
 struct ReceivedJob {
     delivery: Delivery,
     slot: SlotGuard,
     _running: RunningJob,
 }
 
-/// The right to process a job, returned when dropped.
+/// Right to process a job, released on drop.
 enum SlotGuard {
     #[expect(dead_code, reason = "returned when dropped")]
     Slot(Option<Slot>),
@@ -152,7 +157,8 @@ enum SlotGuard {
 }
 
 impl ReceivedJob {
-    /// Exchanges the slot for the permit of a small job, if there is one.
+    /// Exchanges the slot for the permit of a small job if one is free. Otherwise the job keeps its
+    /// slot.
     fn free_slot(&mut self, small_jobs: &Arc<Semaphore>) {
         if let Ok(permit) = Arc::clone(small_jobs).try_acquire_owned() {
             self.slot = SlotGuard::SmallJob(permit);
@@ -169,12 +175,12 @@ impl ReceivedJob {
     }
 }
 
-/// Processes jobs that arrived together: the small ones side by side in this task, each other one
-/// in a task of its own.
+/// Processes jobs that arrived together: the small ones concurrently in this task, each large one
+/// in its own task.
 ///
-/// The requests of one task to the broker leave in one write, and their answers arrive together.
-/// With a task for each delivery, the first one would send alone, and wake another thread to run
-/// the next.
+/// The broker requests of one task leave in one write, and the responses arrive together. With a
+/// task per delivery, the first one would send its request alone, and wake another thread to run
+/// the next one.
 async fn process_group(
     worker: Worker,
     tasks: TaskTracker,
@@ -190,7 +196,7 @@ async fn process_group(
         }
         let attempt = job.process(worker.clone(), message, size);
         match size {
-            // A panic ends its own delivery only, as in a task; the broker redelivers the job.
+            // A panic ends only its own delivery, as in a task. The broker redelivers the job.
             JobSize::Small => small.push(AssertUnwindSafe(attempt).catch_unwind()),
             JobSize::Large => {
                 tasks.spawn(attempt);

@@ -1,4 +1,4 @@
-//! The last sign of life of each lane's queue, for `/readyz`.
+//! Time since the broker last answered each lane, for `/readyz`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wordmill_common::id::Lane;
 
-/// Silence after which a lane counts as cut off from the queue. A request that waits brings a
-/// heartbeat every 5 s, and one that the server forgot is repeated after 11 s.
+/// Silence after which a lane counts as cut off from the queue. An open request receives a
+/// heartbeat every 5 s. One that the server forgot is repeated after 11 s, and its first heartbeat
+/// follows 5 s later.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(16);
-/// Stored in place of a time if all slots are in use, so that the lane requests nothing.
+/// Stored instead of a time while all slots are in use, because the lane then requests nothing.
 const ALL_SLOTS_IN_USE: u64 = u64::MAX;
 
-/// The time of the last answer to each lane, in milliseconds since `start`, or [`FULL`].
+/// Time of the last answer to each lane, in milliseconds since `start`, or [`ALL_SLOTS_IN_USE`].
 #[derive(Debug)]
 pub(crate) struct LaneLiveness {
     start: Instant,
@@ -21,32 +22,32 @@ pub(crate) struct LaneLiveness {
 }
 
 impl LaneLiveness {
-    /// Returns the liveness of lanes that start now.
+    /// Creates the state of lanes that start now.
     pub(crate) fn new() -> Self {
         Self { start: Instant::now(), interactive: AtomicU64::new(0), bulk: AtomicU64::new(0) }
     }
 
-    /// Notes an answer of the queue to `lane`: a job, a heartbeat, or the end of a request.
+    /// Records an answer of the broker to `lane`: a job, a heartbeat, or the end of a request.
     pub(crate) fn note_answer(&self, lane: Lane) {
         self.last_answer(lane).store(self.now_ms(), Ordering::Relaxed);
     }
 
-    /// Notes that `lane` waits for a slot, so that silence means nothing.
+    /// Records that `lane` waits for a slot. It is not silent until its next request.
     pub(crate) fn note_full(&self, lane: Lane) {
         self.last_answer(lane).store(ALL_SLOTS_IN_USE, Ordering::Relaxed);
     }
 
-    /// Notes a request of `lane`. If the lane was full, its silence begins now; otherwise it
-    /// continues, so that repeated requests without an answer are noticed.
+    /// Records a request of `lane`. If the lane was waiting for a slot, its silence begins now.
+    /// Otherwise the silence continues, so that repeated requests without an answer are detected.
     pub(crate) fn note_request(&self, lane: Lane) {
         let now = self.now_ms();
         let from_full = |last| (last == ALL_SLOTS_IN_USE).then_some(now);
-        // An error means that the lane was not full.
+        // An error means that the lane was not waiting for a slot. Its time stays unchanged.
         let _ =
             self.last_answer(lane).fetch_update(Ordering::Relaxed, Ordering::Relaxed, from_full);
     }
 
-    /// Returns the time since the last answer to `lane`; `None` if the lane is full.
+    /// Returns the time since the last answer to `lane`; `None` while the lane waits for a slot.
     pub(crate) fn silence(&self, lane: Lane) -> Option<Duration> {
         let last = self.last_answer(lane).load(Ordering::Relaxed);
         (last != ALL_SLOTS_IN_USE)

@@ -1,8 +1,7 @@
-//! Deliveries in, results out: receives jobs from the queue, counts their sources, and writes the
-//! results.
+//! The worker service: receives jobs from the queue, counts their sources, and stores the results.
 //!
-//! [`run`] is the whole service. `lane` pulls jobs for free slots, `attempt` takes one delivery
-//! from received to acknowledged, `execute` gets a source and counts it, and `webhooks` notifies
+//! [`run`] is the whole service. `lane` pulls jobs for free slots, `attempt` processes one delivery
+//! until it is acknowledged, `execute` gets a source and counts it, and `webhooks` notifies
 //! receivers of final jobs.
 
 mod attempt;
@@ -57,10 +56,10 @@ use crate::metrics::Metrics;
 use crate::pull_loop::PullContext;
 use crate::slots::Slots;
 
-/// How long handing jobs back may take after the grace period.
+/// Time limit for returning running jobs to the queue after the grace period.
 const HAND_BACK_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// The clients and settings that every attempt needs. Clones share them.
+/// Clients and settings that every attempt needs. Clones share them.
 #[derive(Clone)]
 struct Worker(Arc<WorkerState>);
 
@@ -72,7 +71,7 @@ impl Deref for Worker {
     }
 }
 
-/// The fields of a [`Worker`].
+/// Shared state of a [`Worker`].
 struct WorkerState {
     name: String,
     broker: Broker,
@@ -85,17 +84,17 @@ struct WorkerState {
     metrics: Metrics,
     retry: retry::BackoffPolicy,
     attempt_deadline: Duration,
-    /// Cancelled at the end of the grace period: running jobs are handed back.
+    /// Cancelled at the end of the grace period: running attempts return their jobs to the queue.
     interrupt: CancellationToken,
 }
 
-/// Why the service ended without a shutdown.
+/// Error that ends the service without a shutdown.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The broker cannot be used, for example because it is too old.
     #[error(transparent)]
     Broker(#[from] ConnectError),
-    /// The broker did not answer at the start.
+    /// The broker did not answer at startup.
     #[error(transparent)]
     Open(#[from] wordmill_nats::Error),
     /// The settings of the fetcher are invalid.
@@ -103,18 +102,18 @@ pub enum Error {
     Fetcher(#[from] wordmill_fetch::SetupError),
 }
 
-/// Runs until `shutdown`; then stops pulling, lets running jobs finish within the grace period, and
-/// hands the others back.
+/// Runs the service until `shutdown` is cancelled. Then stops pulling, lets running jobs finish
+/// within the grace period, and returns the others to the queue.
 ///
 /// # Errors
-/// See [`Error`]. A broker that is away causes none.
+/// See [`Error`]. A broker that is temporarily unreachable is not an error.
 pub async fn run(
     config: Config,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let broker = Broker::start(&config.broker, &config.name).await?;
-    let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
+    let waiting = Health::Waiting("no connection to the broker: not connected yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
     let worker = Worker(Arc::new(WorkerState {
         name: config.name,
@@ -157,11 +156,13 @@ pub async fn run(
         finish(&worker, &tasks, config.shutdown_grace).await;
         result
     };
-    // Before the first delivery, whose acknowledgement is the first check.
+    // Opened before the first delivery, because the first acknowledgement is already checked.
     let checks = AckCheckReceiver::open(&broker).await?;
     let metrics = worker.metrics.clone();
     let vitals = Vitals { broker: broker.clone(), health, liveness, metrics };
     let presence = Presence::new(&broker);
+    // The first branch that completes ends the service, and the others are dropped. After a
+    // shutdown this is `pulling`, once all jobs have finished or been returned.
     tokio::select! {
         result = pulling => result?,
         () = checks.watch(|queue, outcome| {
@@ -173,11 +174,12 @@ pub async fn run(
     }
     presence.remove().await;
     broker.finish().await;
-    info!("stopped");
+    info!("worker stopped");
     Ok(())
 }
 
-/// Reports the presence of the worker at intervals, for as long as it is polled.
+/// Publishes the worker's presence every [`presence::REPORT_INTERVAL`], for as long as it is
+/// polled.
 async fn report_presence(worker: &Worker, slots: u32, presence: &Presence) {
     let mut ticks = tokio::time::interval(presence::REPORT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -200,16 +202,23 @@ fn running_count(worker: &Worker) -> u32 {
     running_by_lane(worker).into_iter().sum()
 }
 
-/// Waits for running tasks, at most for `grace`, then interrupts them.
+/// Waits up to `grace` for running tasks, then interrupts them and waits up to
+/// [`HAND_BACK_TIME_MAX`] until they have returned their jobs.
 async fn finish(worker: &Worker, tasks: &TaskTracker, grace: Duration) {
     tasks.close();
-    info!(running = running_count(worker), "no more jobs are taken; waiting for running ones");
+    info!(running = running_count(worker), "shutting down; waiting for running jobs");
     if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
         return;
     }
-    info!(running = running_count(worker), "the grace period is over; handing jobs back");
+    info!(
+        running = running_count(worker),
+        "grace period expired; returning running jobs to the queue"
+    );
     worker.interrupt.cancel();
     if tokio::time::timeout(HAND_BACK_TIME_MAX, tasks.wait()).await.is_err() {
-        warn!(running = running_count(worker), "not handed back in time; the queue will notice");
+        warn!(
+            running = running_count(worker),
+            "some jobs were not returned in time; the broker redelivers them after the ack wait"
+        );
     }
 }

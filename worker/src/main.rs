@@ -1,4 +1,4 @@
-//! `wordmill-worker`: deliveries in, results out.
+//! The `wordmill-worker` binary: reads the settings, starts telemetry, and runs the worker service.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,8 @@ use wordmill_service::shutdown::Signals;
 use wordmill_service::{readiness_probe, telemetry};
 use wordmill_worker::config::Config;
 
-/// Most allocations of a job are freed within a millisecond, on several threads.
+/// Allocator of release builds. Most allocations of a job are freed within a millisecond, on
+/// several threads.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -40,11 +41,11 @@ fn main() -> ExitCode {
     let code = match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(error = format!("{error:#}"), "the worker ends");
+            error!(error = format!("{error:#}"), "worker failed");
             ExitCode::FAILURE
         }
     };
-    // All tasks have ended with their runtime, and all spans with them.
+    // The runtime has shut down, so all tasks and their spans have ended and can be exported.
     pipeline.finish();
     code
 }
@@ -65,8 +66,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     );
     let stop = CancellationToken::new();
     tokio::select! {
-        // Not on this thread: it takes no part in the runtime's work, and is woken for each
-        // delivery.
+        // Spawned, because the main thread is not a worker thread of the runtime: it would have to
+        // be woken for each delivery.
         result = tokio::spawn(wordmill_worker::run(config, listener, stop.clone())) => Ok(result??),
         () = signals.stop(stop) => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! The metrics of the worker, at `/metrics`. `docs/metrics.md` explains each name.
+//! Metrics of the worker, served at `/metrics`. `docs/metrics.md` explains each of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use wordmill_service::metrics::{
 
 use crate::outcome::AttemptOutcome;
 
-/// The metrics. Clones share them.
+/// Metrics of the worker. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics(Arc<MetricsState>);
 
@@ -95,7 +95,7 @@ impl NewerMessageLabels {
     }
 }
 
-/// The part of a message, or beside it, that this version does not know.
+/// Part of a message or of its record that this version does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NewerPart {
     /// The format of the message.
@@ -107,7 +107,7 @@ pub(crate) enum NewerPart {
 }
 
 impl NewerPart {
-    /// Returns the name as metrics and logs show it.
+    /// Returns the value of the label and log field `part`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Format => "format",
@@ -134,15 +134,14 @@ impl Metrics {
         let slots_gauge =
             catalogue.gauge("wordmill_worker_slots", "Jobs that the worker can run at once");
         slots_gauge.set(slots.into());
-        let running_jobs =
-            catalogue.gauges("wordmill_worker_slots_busy", "Jobs that the worker runs");
-        let deliveries = catalogue.counters("wordmill_deliveries", "Jobs taken from the queue");
+        let running_jobs = catalogue.gauges("wordmill_worker_slots_busy", "Jobs that are running");
+        let deliveries = catalogue.counters("wordmill_deliveries", "Jobs received from the queue");
         let redeliveries = catalogue.counters(
             "wordmill_redeliveries",
-            "Jobs taken from the queue that had been handed out before",
+            "Jobs received from the queue that had been delivered before",
         );
         for lane in Lane::ALL {
-            // A line that appears with the first event hides that event from `rate`.
+            // A series that appears with its first event hides that event from `rate`.
             running_jobs.get_or_create(&LaneLabel::of(lane)).set(0);
             drop(deliveries.get_or_create(&LaneLabel::of(lane)));
             drop(redeliveries.get_or_create(&LaneLabel::of(lane)));
@@ -150,19 +149,19 @@ impl Metrics {
         let ack_checks = ack_checks(&mut catalogue);
         let queue_wait = catalogue.distributions(
             "wordmill_job_queue_wait_seconds",
-            "From a job's submission until a worker took it for the first time",
+            "Time from a job's submission to its first delivery",
             JOB_SECONDS,
         );
-        let attempts = catalogue.counters("wordmill_attempts", "Attempts that ended, by outcome");
+        let attempts = catalogue.counters("wordmill_attempts", "Finished attempts, by outcome");
         let attempt_duration = catalogue.distributions(
             "wordmill_attempt_duration_seconds",
-            "From the start of an attempt until it was known how it ended",
+            "Time from the start of an attempt to its outcome",
             JOB_SECONDS,
         );
-        let retries = catalogue.counters("wordmill_retries", "Attempts that led to another one");
+        let retries = catalogue.counters("wordmill_retries", "Attempts followed by another one");
         let fetch_duration = catalogue.distributions(
             "wordmill_fetch_duration_seconds",
-            "From the start of a fetch until the page was there, or until it failed",
+            "Time from the start of a fetch until the page was complete or the fetch failed",
             JOB_SECONDS,
         );
         let fetch_size = catalogue.distributions(
@@ -171,13 +170,13 @@ impl Metrics {
             DOCUMENT_BYTES,
         );
         let newer_messages = newer_messages(&mut catalogue);
-        let webhooks = catalogue.counters("wordmill_webhooks", "Webhooks that ended, by outcome");
+        let webhooks = catalogue.counters("wordmill_webhooks", "Finished webhooks, by outcome");
         for outcome in ["delivered", "failed", "disabled"] {
             drop(webhooks.get_or_create(&WebhookAttemptLabels { outcome }));
         }
         let webhook_duration = catalogue.distributions(
             "wordmill_webhook_duration_seconds",
-            "From the start of an attempt at a webhook until it was answered, or until it failed",
+            "Time from the start of a webhook attempt until it was answered or failed",
             ANSWER_SECONDS,
         );
         let exposition = catalogue.finish();
@@ -200,13 +199,13 @@ impl Metrics {
         }))
     }
 
-    /// Returns everything, in the format that an `Accept` header asks for.
+    /// Returns all metrics in the format that the `Accept` header selects.
     pub(crate) fn render(&self, accept: Option<&str>, is_connected: bool) -> MetricsText {
         self.0.common.note_broker(is_connected);
         self.0.exposition.render(accept)
     }
 
-    /// Returns the number of running jobs of a lane, small jobs without a slot included.
+    /// Returns the number of running jobs of a lane, including small jobs without a slot.
     pub(crate) fn running_count(&self, lane: Lane) -> u32 {
         let gauge = self.0.running_jobs.get_or_create_owned(&LaneLabel::of(lane));
         u32::try_from(gauge.get()).unwrap_or(0)
@@ -219,7 +218,7 @@ impl Metrics {
         RunningJob(gauge)
     }
 
-    /// Notes the delivery of a job.
+    /// Records the delivery of a job.
     pub(crate) fn note_delivery(&self, delivery: &Delivery, message: &JobMessage) {
         let lane = LaneLabel::of(message.lane);
         self.0.deliveries.get_or_create(&lane).inc();
@@ -228,17 +227,17 @@ impl Metrics {
             return;
         }
         let age = clock::now().duration_since(message.created_at);
-        // Negative if the clocks of two hosts disagree.
+        // Negative if the clocks of the two hosts differ.
         let wait = Duration::try_from(age).unwrap_or_default();
         self.0.queue_wait.note_time(&lane, wait, trace_link(delivery));
     }
 
-    /// Notes whether the broker confirmed an acknowledgement that requested an answer.
+    /// Records the outcome of an acknowledgement check.
     pub(crate) fn note_ack_check(&self, queue: QueueKind, outcome: CheckOutcome) {
         self.0.ack_checks.get_or_create(&AckCheckLabels::new(queue, outcome)).inc();
     }
 
-    /// Notes the outcome of an attempt that began at `start`.
+    /// Records the outcome and the duration of an attempt that began at `start`.
     pub(crate) fn note_attempt(
         &self,
         delivery: &Delivery,
@@ -261,7 +260,7 @@ impl Metrics {
         self.0.attempt_duration.note_time(&labels, start.elapsed(), trace_link(delivery));
     }
 
-    /// Notes that an attempt was lost with its worker.
+    /// Records that an attempt was lost with its worker.
     pub(crate) fn note_crash(&self, lane: Lane) {
         self.count_attempt(lane, "crashed", Some(FailureCode::WorkerCrashed.as_str()));
     }
@@ -271,7 +270,7 @@ impl Metrics {
         self.0.attempts.get_or_create(&labels).inc();
     }
 
-    /// Notes a write that made a job final, or let it wait for another attempt.
+    /// Records a write that made a job final, or planned another attempt.
     pub(crate) fn note_outcome(&self, delivery: &Delivery, outcome: &Outcome) {
         let Outcome::Applied(stored) = outcome else { return };
         let job = &stored.job;
@@ -286,12 +285,12 @@ impl Metrics {
         }
     }
 
-    /// Counts a message that is returned because only a newer version can handle it.
+    /// Counts a message that only a newer version can handle.
     pub(crate) fn count_newer_message(&self, delivery: &Delivery, part: NewerPart) {
         self.0.newer_messages.get_or_create(&NewerMessageLabels::new(delivery.queue(), part)).inc();
     }
 
-    /// Notes the answer of a webhook's receiver, and the time until it came.
+    /// Records the answer of a webhook's receiver, and the time until it arrived.
     pub(crate) fn note_webhook_attempt(&self, answer: &Answer, time: Duration) {
         let outcome = match answer {
             Answer::Status { code: 200..=299, .. } => "delivered",
@@ -301,7 +300,7 @@ impl Metrics {
         self.0.webhook_duration.note_time(&WebhookAttemptLabels { outcome }, time, None);
     }
 
-    /// Notes the status of a webhook if it is final.
+    /// Counts a webhook if its status is final.
     pub(crate) fn note_webhook(&self, status: &OpenName<webhook::Status>) {
         let outcome = match status.known() {
             None | Some(webhook::Status::Waiting) => return,
@@ -312,7 +311,7 @@ impl Metrics {
         self.0.webhooks.get_or_create(&WebhookAttemptLabels { outcome }).inc();
     }
 
-    /// Starts the clock of a fetch.
+    /// Starts the timer of a fetch.
     pub(crate) fn begin_fetch(&self) -> FetchTimer {
         FetchTimer {
             metrics: self.clone(),
@@ -323,11 +322,11 @@ impl Metrics {
     }
 }
 
-/// Registers the checks of acknowledgements, with a line for each, at 0.
+/// Registers the counters of acknowledgement checks, each series at 0.
 fn ack_checks(catalogue: &mut Catalogue) -> Counters<AckCheckLabels> {
     let counters = catalogue.counters(
         "wordmill_acknowledgement_checks",
-        "Acknowledgements that asked the broker for an answer, by outcome",
+        "Acknowledgements that requested an answer from the broker, by outcome",
     );
     for queue in QueueKind::ALL {
         for outcome in CheckOutcome::ALL {
@@ -337,7 +336,7 @@ fn ack_checks(catalogue: &mut Catalogue) -> Counters<AckCheckLabels> {
     counters
 }
 
-/// Registers the returned messages, with a line for each part that may be unknown.
+/// Registers the counters of returned messages, each series at 0.
 fn newer_messages(catalogue: &mut Catalogue) -> Counters<NewerMessageLabels> {
     let counters = catalogue.counters(
         "wordmill_newer_messages",
@@ -356,12 +355,12 @@ fn newer_messages(catalogue: &mut Catalogue) -> Counters<NewerMessageLabels> {
     counters
 }
 
-/// Returns the trace of a delivery, as the example of a measurement.
+/// Returns the trace of a delivery, as the exemplar of a measurement.
 fn trace_link(delivery: &Delivery) -> Option<TraceLink> {
     TraceLink::to(&delivery.traceparent()?)
 }
 
-/// A running job; counted as such until dropped.
+/// Guard of a running job, which is counted until the guard is dropped.
 #[derive(Debug)]
 pub(crate) struct RunningJob(Gauge);
 
@@ -371,7 +370,7 @@ impl Drop for RunningJob {
     }
 }
 
-/// A fetch in progress. Dropped, it records its duration, with the outcome `incomplete` unless
+/// Timer of a fetch. Records the duration when dropped, with the outcome `incomplete` unless
 /// another one was set.
 #[derive(Debug)]
 pub(crate) struct FetchTimer {
@@ -382,13 +381,13 @@ pub(crate) struct FetchTimer {
 }
 
 impl FetchTimer {
-    /// Sets the outcome of a page that has arrived.
+    /// Marks the page as complete.
     pub(crate) fn complete(&mut self, size: Progress) {
         self.outcome = "complete";
         self.size = Some(size);
     }
 
-    /// Sets the outcome of a fetch that has failed.
+    /// Marks the fetch as failed.
     pub(crate) fn fail(&mut self, code: &OpenName<FailureCode>) {
         self.outcome = code.label();
     }

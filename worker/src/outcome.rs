@@ -1,4 +1,4 @@
-//! The results of counting and of attempts.
+//! Results of counting and of attempts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use wordmill_common::source::SourceInfo;
 use wordmill_nats::job_record::VersionedJob;
 use wordmill_nats::store::Outcome;
 
-/// The counted words of a source.
+/// Result of counting a source.
 #[derive(Debug)]
 pub(crate) struct CountResult {
     pub(crate) totals: Totals,
@@ -20,19 +20,20 @@ pub(crate) struct CountResult {
     pub(crate) histogram: Histogram,
     pub(crate) explanation: Option<Explanation>,
     pub(crate) rule: Rule,
-    /// The source, with everything that was detected about it.
+    /// The source, with its detected properties.
     pub(crate) source: SourceInfo,
-    /// The progress of the members whose results were added up, for a batch.
+    /// For a batch: the members whose results were added up.
     pub(crate) members: Option<BatchProgress>,
 }
 
-/// Why an attempt failed.
+/// Failure of an attempt.
 #[derive(Debug)]
 pub(crate) struct AttemptFailure {
     pub(crate) failure: Failure,
-    /// The pause that a host asks for before the next request, as in `Retry-After`.
+    /// Delay before the next request that the host demands with `Retry-After`.
     pub(crate) retry_after: Option<Duration>,
-    /// Only a worker of a newer version can process the job: the attempt does not count.
+    /// Whether only a worker of a newer version can process the job. The attempt does not count
+    /// then.
     pub(crate) needs_newer_version: bool,
 }
 
@@ -42,7 +43,7 @@ impl From<Failure> for AttemptFailure {
     }
 }
 
-/// How an attempt ended, with the record as last read.
+/// Outcome of an attempt, with the record as it was last read.
 pub(crate) enum AttemptOutcome {
     /// The source was counted.
     Counted(Box<VersionedJob>, Box<CountResult>),
@@ -52,6 +53,6 @@ pub(crate) enum AttemptOutcome {
     Interrupted(Box<VersionedJob>),
     /// The job needs a worker of a newer version.
     NeedsNewerVersion(Box<VersionedJob>),
-    /// Meanwhile the record became final, or another run took the job.
+    /// The record became final meanwhile, or another run has the job.
     Overtaken(Box<Outcome>),
 }

@@ -1,8 +1,8 @@
-//! The loop that pulls messages from one lane, or from the queue of webhooks.
+//! Loop that pulls messages from one lane or from the queue of webhooks.
 //!
-//! The loop reserves slots first and then requests exactly as many messages, so that the worker
-//! starts each message when it arrives. A message that waited here for a slot would use up its ack
-//! wait while another worker may be idle.
+//! The loop reserves slots first and then requests exactly that number of messages, so that each
+//! message starts when it arrives. A message that waited in the worker for a slot would use up its
+//! ack wait while another worker may be idle.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -19,63 +19,65 @@ use wordmill_nats::delivery::{Delivery, PullSource};
 use wordmill_nats::pull::{Pull, PullEvent, WhenEmpty};
 use wordmill_nats::supervise::Health;
 
-/// Pause after the broker refused or forgot a request.
+/// Pause after a failed request or subscription.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// How long a source may deliver nothing, although slots are free, before the loop checks for
-/// pending messages. Also the least time between two such checks.
+/// Time without a delivery, although slots are free, after which the loop checks for pending
+/// messages. Also the minimum time between two such checks.
 const PENDING_CHECK_AFTER: Duration = Duration::from_secs(15);
 
-/// The parts of a worker that its pull loops share.
+/// State shared by the pull loops of a worker.
 #[derive(Clone)]
 pub(crate) struct PullContext {
-    /// The tasks that process deliveries.
+    /// Tracks the tasks that process deliveries.
     pub(crate) tasks: TaskTracker,
     pub(crate) health: watch::Receiver<Health>,
-    /// Cancelled when the worker shall stop pulling.
+    /// Cancelled when the worker must stop pulling.
     pub(crate) stop: CancellationToken,
 }
 
-/// The part of a pull loop that depends on its source: slots, and the processing of deliveries.
+/// Source-specific part of a pull loop: the slots, and the processing of deliveries.
 ///
-/// The defaults suit a source that starts each delivery when it arrives, and that readiness does
-/// not depend on.
+/// The default methods suit a source that starts each delivery when it arrives, and that does not
+/// affect readiness.
 pub(crate) trait DeliveryHandler {
-    /// The right to process one delivery, returned when dropped.
+    /// Right to process one delivery, released on drop.
     type Slot;
 
     /// Returns the source of the deliveries.
     fn source(&self) -> PullSource;
 
-    /// Waits for a free slot, and reserves as many as the next request may use. Cancel-safe.
+    /// Waits for a free slot, then reserves all slots that the next request may use. Cancel-safe.
     fn reserve_slots(&self) -> impl Future<Output = Vec<Self::Slot>>;
 
-    /// Accepts a delivery, to start it at once or in [`DeliveryHandler::start_received`].
+    /// Accepts a delivery: starts it at once, or collects it until
+    /// [`DeliveryHandler::start_received`].
     ///
-    /// `slot` is never `None`, because a request brings at most as many messages as it names.
+    /// `slot` is never `None`, because a request returns at most as many messages as it has slots.
     fn receive(&mut self, delivery: Delivery, slot: Option<Self::Slot>);
 
-    /// Starts the deliveries that [`DeliveryHandler::receive`] has only collected.
+    /// Starts the deliveries that [`DeliveryHandler::receive`] has collected.
     fn start_received(&mut self) {}
 
-    /// Ends a request for `requested` messages, of which `received` have arrived.
+    /// Called at the end of a request for `requested` messages, of which `received` have arrived.
     fn end_request(&mut self, _requested: usize, _received: usize) {}
 
-    /// Returns whether the previous request brought messages, so that more are expected soon.
+    /// Returns whether the previous request returned messages, so that more are expected soon.
     fn is_busy(&self) -> bool {
         false
     }
 
-    /// Notes that all slots are in use, so that nothing is requested.
+    /// Called when all slots are in use, so that nothing is requested.
     fn note_full(&self) {}
 
-    /// Notes that a request is about to be sent.
+    /// Called before a request is sent.
     fn note_request(&self) {}
 
-    /// Notes a sign of life from the broker: a message, a heartbeat, or the end of a request.
+    /// Called at each sign of life from the broker: a message, a heartbeat, or the end of a
+    /// request.
     fn note_answer(&self) {}
 }
 
-/// Pulls until the worker stops, then hands back the deliveries that have not started.
+/// Pulls until the worker stops, then returns the deliveries that have not started to the queue.
 pub(crate) async fn run(broker: &Broker, context: &PullContext, handler: impl DeliveryHandler) {
     let source = handler.source();
     let Some(pull) = open(broker, source, context).await else {
@@ -92,7 +94,7 @@ pub(crate) async fn run(broker: &Broker, context: &PullContext, handler: impl De
     hand_back(source, pull_loop.pull.close().await).await;
 }
 
-/// Subscribes to a source once the broker is ready. Returns `None` if the worker stops first.
+/// Subscribes to a source as soon as the broker is ready. Returns `None` if the worker stops first.
 async fn open(broker: &Broker, source: PullSource, context: &PullContext) -> Option<Pull> {
     let mut health = context.health.clone();
     let stop = &context.stop;
@@ -103,21 +105,22 @@ async fn open(broker: &Broker, source: PullSource, context: &PullContext) -> Opt
             Ok(pull) => return Some(pull),
             Err(error) => {
                 let queue = queue_name(source);
-                warn!(queue, lane = lane_name(source), %error, "cannot pull; trying again");
+                warn!(queue, lane = lane_name(source), %error, "cannot subscribe; trying again");
             }
         }
         unless_stopped(stop, tokio::time::sleep(RETRY_PAUSE)).await?;
     }
 }
 
-/// A source that is being pulled.
+/// Pull loop of one source.
 struct PullLoop<'a, H> {
     broker: &'a Broker,
     source: PullSource,
     stop: &'a CancellationToken,
     handler: H,
     pull: Pull,
-    /// The last delivery, check for pending messages, or wait for slots: whichever was latest.
+    /// Time of the last delivery, of the last check for pending messages, or of the end of the last
+    /// wait for slots, whichever is latest.
     quiet_since: Instant,
 }
 
@@ -125,27 +128,30 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
     /// Reserves slots for the next request. Returns `None` if the worker stops first.
     async fn wait_for_slots(&mut self) -> Option<Vec<H::Slot>> {
         if self.handler.is_busy() {
-            // Tasks that are about to end free their slots first: one request for several messages
-            // costs the broker little more than a request for one.
+            // Let tasks that are about to end release their slots first: a request for several
+            // messages costs the broker little more than a request for one.
             tokio::task::yield_now().await;
         }
         let mut reservation = pin!(self.handler.reserve_slots());
-        // A slot that is free at once must not mark the source as full: under load that would
-        // happen for each request, and hide a broker that has gone silent from readiness.
+        // Report the source as full only if no slot is free at once. Under load, each request would
+        // otherwise restart the silence, and readiness would not detect a broker that stopped
+        // answering.
         if let Some(slots) = reservation.as_mut().now_or_never() {
             return (!self.stop.is_cancelled()).then_some(slots);
         }
         self.handler.note_full();
         let slots = unless_stopped(self.stop, reservation).await?;
-        // Nothing was requested meanwhile, so the silence proves nothing.
+        // No request was open during the wait, so the silence proves nothing.
         self.quiet_since = Instant::now();
         Some(slots)
     }
 
-    /// Requests a message for each slot, and passes them on until the request has ended. Returns
-    /// the number of messages. Slots that remain are free again afterwards.
+    /// Requests one message per slot, and passes deliveries to the handler until the request ends.
+    /// Returns the number of deliveries. Unused slots are released.
     async fn request(&mut self, mut slots: Vec<H::Slot>) -> usize {
         let is_busy = self.handler.is_busy();
+        // Only one request is open at a time. A busy source does not wait long for the rest of it,
+        // because slots that become free meanwhile cannot be requested.
         let when_empty = if is_busy { WhenEmpty::Linger } else { WhenEmpty::Wait };
         self.handler.note_request();
         if let Err(error) = self.pull.request(slots.len(), when_empty).await {
@@ -158,7 +164,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
                 self.handler.note_answer();
             }
             if !matches!(event, Ok(PullEvent::Delivery(_))) {
-                // The code below may wait or return, so the received deliveries start first.
+                // The code below may wait or return, so start the received deliveries first.
                 self.handler.start_received();
             }
             match event {
@@ -168,15 +174,15 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
                     self.handler.receive(*delivery, slots.pop());
                 }
                 Ok(PullEvent::Heartbeat) => {
-                    // A new subscription knows nothing of this request.
+                    // The answers to this request do not reach the new subscription.
                     if self.resubscribe_if_stuck().await {
                         break;
                     }
                 }
                 Ok(PullEvent::Done) => break,
                 Err(error) => {
-                    // A subscription survives most errors, for example a new leader, so it is
-                    // replaced only if it stays silent.
+                    // A subscription survives most errors, for example a change of the leader. It
+                    // is replaced only if it stays silent.
                     self.resubscribe_if_stuck().await;
                     self.pause_after(&error).await;
                     break;
@@ -188,8 +194,8 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
 
     /// Waits for the next event of the open request. Returns `None` if the worker stops first.
     async fn next_event(&mut self) -> Option<Result<PullEvent, Error>> {
-        // Deliveries that have arrived together are started together. As soon as the loop would
-        // have to wait for another one, it starts those that it has: none waits for a later one.
+        // Deliveries that arrive together are started together. Before the loop waits for another
+        // one, it starts those that it has, so that none is held back.
         if let Some(event) = self.pull.next().now_or_never() {
             return Some(event);
         }
@@ -197,11 +203,11 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
         unless_stopped(self.stop, self.pull.next()).await
     }
 
-    /// Replaces the subscription if it has been quiet for long although messages are pending.
-    /// Returns whether it did.
+    /// Replaces the subscription if nothing was delivered for [`PENDING_CHECK_AFTER`] although
+    /// messages are pending. Returns whether it was replaced.
     ///
     /// Heartbeats prove only that the server knows the request. A server that has lost track of the
-    /// consumer's state may still send them, and deliver nothing.
+    /// consumer's state may still send heartbeats, but deliver nothing.
     async fn resubscribe_if_stuck(&mut self) -> bool {
         let queue = queue_name(self.source);
         let lane = lane_name(self.source);
@@ -219,17 +225,21 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
             }
         };
         let quiet_ms = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
-        warn!(queue, lane, pending, quiet_ms, "{queue} wait and none comes; pulling anew");
+        warn!(
+            queue,
+            lane, pending, quiet_ms, "no deliveries although {queue} are pending; resubscribing"
+        );
         match Pull::open(self.broker, self.source).await {
             Ok(pull) => {
-                // The new subscription is open before the old one ends, and the old one returns
-                // its last deliveries: no message waits for its ack wait.
+                // Open the new subscription before closing the old one, and return the last
+                // deliveries of the old one to the queue. Then no message has to wait for its ack
+                // wait.
                 let old = std::mem::replace(&mut self.pull, pull);
                 hand_back(self.source, old.close().await).await;
                 true
             }
             Err(error) => {
-                warn!(queue, lane, %error, "cannot pull anew");
+                warn!(queue, lane, %error, "cannot resubscribe");
                 false
             }
         }
@@ -237,7 +247,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
 
     async fn pause_after(&self, error: &Error) {
         let queue = queue_name(self.source);
-        debug!(queue, lane = lane_name(self.source), %error, "pulling again");
+        debug!(queue, lane = lane_name(self.source), %error, "pull request failed; trying again");
         unless_stopped(self.stop, tokio::time::sleep(RETRY_PAUSE)).await;
     }
 }
@@ -248,7 +258,7 @@ async fn hand_back(source: PullSource, deliveries: Vec<Delivery>) {
         if let Err(error) = delivery.give_back(None).await {
             let queue = queue_name(source);
             let lane = lane_name(source);
-            debug!(queue, lane, %error, "a delivery that had not started comes again later");
+            debug!(queue, lane, %error, "cannot return a delivery; the broker redelivers it");
         }
     }
 }
@@ -256,7 +266,7 @@ async fn hand_back(source: PullSource, deliveries: Vec<Delivery>) {
 /// Returns the output of `future`, or `None` if the worker stops first.
 async fn unless_stopped<T>(stop: &CancellationToken, future: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
-        // A worker that stops must not take another message, even if one is here already.
+        // A stopping worker must not accept another message, even if one has already arrived.
         biased;
         () = stop.cancelled() => None,
         output = future => Some(output),

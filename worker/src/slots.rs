@@ -1,34 +1,36 @@
-//! Slots: how many jobs run at once, and how the lanes share that number.
+//! Slots: the number of jobs that run at once, and its division between the lanes.
 //!
-//! A lane is *busy* if its last request brought jobs, and reserves several slots then. While both
-//! lanes are busy, slots that become free are assigned by turns, three to the interactive lane and
-//! one to the bulk lane; a busy lane alone may have all slots but one. An idle lane reserves a
-//! single slot, for the job that ends its wait.
+//! A lane is *busy* if its last request returned jobs. Only a busy lane reserves several slots.
+//! While both lanes are busy, freed slots are assigned in turn: three to the interactive lane, then
+//! one to the bulk lane. For example, two busy lanes with equally long jobs share 64 slots as 48
+//! and 16. If only one lane is busy, it may use all slots but one. An idle lane reserves a single
+//! slot, for the job that ends its wait.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use wordmill_common::id::Lane;
 
-/// The order in which lanes that both need slots are assigned them.
+/// Order in which free slots are assigned while both lanes need some.
 const TURNS: [Lane; 4] = [Lane::Interactive, Lane::Interactive, Lane::Interactive, Lane::Bulk];
 
-/// The number of slots that a lane can use now.
+/// Number of slots that a lane can use now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Demand {
-    /// One slot, to wait for a job.
+    /// One slot, to wait for the next job.
     Idle,
-    /// Up to this number of slots, and more right afterwards.
+    /// Up to this number of slots, and more immediately afterwards.
     Busy(usize),
 }
 
-/// The slots of a worker. Clones share them. Only one task at a time may reserve slots of a lane.
+/// Slots of a worker. Clones share them. Only one task per lane may call [`Slots::reserve`],
+/// because a notification wakes a single waiter.
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
     state: Arc<SlotsState>,
 }
 
-/// The right to run one job, returned when dropped.
+/// Right to run one job, released on drop.
 #[derive(Debug)]
 pub(crate) struct Slot {
     state: Arc<SlotsState>,
@@ -38,31 +40,32 @@ pub(crate) struct Slot {
 #[derive(Debug)]
 struct SlotsState {
     ledger: Mutex<Ledger>,
-    /// Notified when the interactive lane may find a free slot.
+    /// Notified when a slot may be free for the interactive lane.
     interactive: Notify,
-    /// The same for the bulk lane.
+    /// Notified when a slot may be free for the bulk lane.
     bulk: Notify,
 }
 
 impl Slots {
-    /// Creates `count` slots, but at least 2, one for each lane.
+    /// Creates `count` slots, but at least 2: one for each lane.
     pub(crate) fn new(count: u32) -> Self {
         let ledger = Mutex::new(Ledger::new(usize::try_from(count).unwrap_or(usize::MAX)));
         let state = SlotsState { ledger, interactive: Notify::new(), bulk: Notify::new() };
         Self { state: Arc::new(state) }
     }
 
-    /// Waits for a free slot, and reserves as many as are free and in demand. Cancel-safe.
+    /// Waits for a free slot, then reserves as many as are free and in demand. Cancel-safe.
     pub(crate) async fn reserve(&self, lane: Lane, demand: Demand) -> Vec<Slot> {
         loop {
             let count = self.state.ledger().reserve(lane, demand);
             if count > 0 {
-                // An idle lane leaves slots that had been assigned to it to the other lane.
+                // An idle lane gives up slots that had been assigned to it. The other lane may
+                // reserve them.
                 self.state.notify_of(other_lane(lane)).notify_one();
                 let slot = || Slot { state: Arc::clone(&self.state), lane };
                 return std::iter::repeat_with(slot).take(count).collect();
             }
-            // A release between the two lines has left a permit, so this returns at once.
+            // A slot released since the check above has left a permit, so this returns at once.
             self.state.notify_of(lane).notified().await;
         }
     }
@@ -70,7 +73,7 @@ impl Slots {
 
 impl SlotsState {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        // The ledger is consistent between any two statements that could panic.
+        // A panic cannot leave the ledger inconsistent, so a poisoned lock is still usable.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,27 +94,27 @@ impl Drop for Slot {
     }
 }
 
-/// The slots of each lane, and the free ones.
+/// Number of reserved, assigned and free slots. Their sum is constant.
 #[derive(Debug)]
 struct Ledger {
-    /// Most slots that one lane may have, so that the other always finds one.
+    /// Maximum number of slots of one lane, so that the other lane always finds one.
     lane_max: usize,
     /// Free slots that are not assigned to a lane.
     free: usize,
-    /// Index in [`TURNS`].
+    /// Index in [`TURNS`] of the next assignment.
     turn: usize,
     interactive: Account,
     bulk: Account,
 }
 
-/// The slots of one lane.
+/// Slots of one lane.
 #[derive(Debug, Default)]
 struct Account {
     /// Slots that the lane has reserved.
     reserved: usize,
     /// Free slots that only this lane may reserve.
     assigned: usize,
-    /// Whether the lane waits for a slot, or is busy and comes back for more.
+    /// Whether the lane waits for a slot, or is busy and will soon reserve more.
     has_demand: bool,
 }
 
@@ -127,7 +130,7 @@ impl Ledger {
         }
     }
 
-    /// Reserves slots, and returns their number, which may be 0.
+    /// Reserves slots for a lane, and returns their number, which may be 0.
     fn reserve(&mut self, lane: Lane, demand: Demand) -> usize {
         self.account(lane).has_demand = true;
         self.assign();
@@ -141,11 +144,13 @@ impl Ledger {
         let remaining = lane_max.saturating_sub(account.reserved);
         let available = account.assigned.saturating_add(free);
         let count = count_max.min(remaining).min(available);
+        // Assigned slots first: the other lane cannot use them.
         let from_assigned = count.min(account.assigned);
         account.assigned -= from_assigned;
         account.reserved += count;
-        // A lane without a slot waits for one, even if it is idle otherwise.
+        // A lane that got no slot waits for one, even if it is otherwise idle.
         account.has_demand = count == 0 || demand != Demand::Idle;
+        // A lane without demand gives up the slots that are still assigned to it.
         let returned = if account.has_demand { 0 } else { std::mem::take(&mut account.assigned) };
         self.free = free + returned - (count - from_assigned);
         count
@@ -158,8 +163,8 @@ impl Ledger {
         self.assign();
     }
 
-    /// Assigns free slots by turns while both lanes have demand and may have more. Otherwise free
-    /// slots stay unassigned: the next lane that comes reserves them.
+    /// Assigns free slots in turn while both lanes have demand and may have more. Otherwise free
+    /// slots stay unassigned, and the next lane that reserves slots can use them.
     fn assign(&mut self) {
         while self.free > 0
             && self.can_have_more(Lane::Interactive)
@@ -199,8 +204,8 @@ mod tests {
 
     const ALL: Demand = Demand::Busy(32);
 
-    /// Releases the oldest slot `rounds` times while both lanes are busy, and returns how many of
-    /// them the bulk lane and the interactive lane have reserved.
+    /// Releases the oldest slot `rounds` times while both lanes are busy. Returns the number of
+    /// slots that the bulk lane and the interactive lane have reserved.
     fn reserve_released(ledger: &mut Ledger, mut running: Vec<Lane>, rounds: usize) -> [usize; 2] {
         let mut reserved = [0, 0];
         for _ in 0..rounds {
@@ -240,7 +245,7 @@ mod tests {
         let bulk = ledger.reserve(Lane::Bulk, ALL);
         ledger.reserve(Lane::Interactive, ALL);
         assert_eq!(bulk, 7);
-        // During a request of the interactive lane only the bulk lane reserves slots.
+        // While a request of the interactive lane is open, only the bulk lane reserves slots.
         for _ in 0..4 {
             ledger.release(Lane::Bulk);
         }
@@ -257,7 +262,7 @@ mod tests {
             ledger.release(Lane::Bulk);
         }
         assert_eq!(ledger.reserve(Lane::Bulk, ALL), 7);
-        // When its job has arrived, it needs its share, until no more jobs arrive.
+        // Once its job has arrived, the lane is busy, and gets its share until no more jobs arrive.
         assert_eq!(ledger.reserve(Lane::Interactive, ALL), 0);
         for _ in 0..4 {
             ledger.release(Lane::Bulk);

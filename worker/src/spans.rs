@@ -9,7 +9,7 @@ use wordmill_count::DocumentCount;
 use wordmill_fetch::Page;
 use wordmill_service::telemetry;
 
-/// Begins the span `GET`, for fetching a page.
+/// Begins the span `GET` of a page.
 pub(crate) fn begin_fetch(url: &Url) -> Span {
     info_span!(
         "GET",
@@ -21,7 +21,7 @@ pub(crate) fn begin_fetch(url: &Url) -> Span {
     )
 }
 
-/// Begins the span `POST`, for delivering a webhook.
+/// Begins the span `POST` of a webhook.
 pub(crate) fn begin_post(url: &Url) -> Span {
     info_span!(
         "POST",
@@ -33,18 +33,18 @@ pub(crate) fn begin_post(url: &Url) -> Span {
     )
 }
 
-/// Returns a URL without the parts that may be secret: user name, password, query and fragment.
+/// Removes the parts of a URL that may be secret: user name, password, query and fragment.
 fn redact(url: &Url) -> String {
     let mut redacted = url.clone();
     redacted.set_query(None);
     redacted.set_fragment(None);
-    // These fail for URLs without a host only, which carry neither.
+    // These calls fail only for URLs without a host, which have no credentials.
     let _ = redacted.set_username("");
     let _ = redacted.set_password(None);
     redacted.into()
 }
 
-/// Notes the head of a page, or the error, in the span of its fetch.
+/// Records the status and the redirects of a page, or the status of the error, in the span.
 pub(crate) fn note_page_head(span: &Span, page: &Result<Page, wordmill_fetch::Error>) {
     match page {
         Ok(page) => {
@@ -61,13 +61,13 @@ pub(crate) fn note_page_head(span: &Span, page: &Result<Page, wordmill_fetch::Er
     }
 }
 
-/// Notes the received size of a page in the span of its fetch.
+/// Records the received size of a page in the span.
 pub(crate) fn note_page_size(span: &Span, page: &Page) {
     telemetry::note(span, "http.response.body.size", signed(page.progress().received_bytes));
 }
 
-/// The spans `extract text`, for pages only, and `count words` within it. Both steps happen
-/// together, while the page arrives: the lengths of the spans do not show which of them is slow.
+/// Spans of counting: `extract text`, for pages only, and `count words` within it. Both steps run
+/// together while the page arrives, so the durations do not show which one is slow.
 #[derive(Debug, Clone)]
 pub(crate) struct CountSpans {
     extract: Span,
@@ -75,24 +75,24 @@ pub(crate) struct CountSpans {
 }
 
 impl CountSpans {
-    /// Begins the span for a text.
+    /// Begins the span of a text.
     pub(crate) fn for_text() -> Self {
         Self { extract: Span::none(), count: info_span!("count words") }
     }
 
-    /// Begins the spans for a page, or for a document that may be one.
+    /// Begins the spans of a page, or of a document that may be one.
     pub(crate) fn for_page() -> Self {
         let extract = info_span!("extract text");
         let count = info_span!(parent: &extract, "count words");
         Self { extract, count }
     }
 
-    /// Counts within the spans.
+    /// Runs `count` within the spans.
     pub(crate) fn run<T>(&self, count: impl FnOnce() -> T) -> T {
         self.extract.in_scope(|| self.count.in_scope(count))
     }
 
-    /// Notes the sizes of the source and of the text.
+    /// Records the properties of the source and its totals.
     pub(crate) fn record_count(&self, document_count: &DocumentCount) {
         let extract = &self.extract;
         let count = &self.count;
@@ -104,13 +104,13 @@ impl CountSpans {
         telemetry::note(count, "wordmill.words.unique", signed(totals.unique_words));
     }
 
-    /// Marks the span as failed, because of the document itself.
+    /// Marks the count as failed because of the document itself.
     pub(crate) fn fail(&self, code: &OpenName<FailureCode>) {
         telemetry::fail(&self.count, code.to_string());
     }
 }
 
-/// Notes in the span of a delivery that the previous attempt was lost with its worker.
+/// Adds an event to the span of the delivery if the previous attempt was lost with its worker.
 pub(crate) fn note_lost_attempt(job: &Job) {
     let has_crashed = |attempt: &&Attempt| {
         let failure = attempt.failure.as_ref();
@@ -122,7 +122,7 @@ pub(crate) fn note_lost_attempt(job: &Job) {
     }
 }
 
-/// Notes the state of the job in the span of a delivery.
+/// Records the state of the job in the span of the delivery.
 pub(crate) fn note_state(job: &Job) {
     let span = Span::current();
     telemetry::note(&span, "job.status", job.status.as_str());
@@ -132,7 +132,7 @@ pub(crate) fn note_state(job: &Job) {
     }
 }
 
-/// Converts a number to an attribute, which is signed. Sizes and numbers of words are far smaller.
+/// Converts a number to a span attribute, which is signed. Sizes and word counts are far smaller.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! Delivers webhooks. They have a queue and slots of their own, so that a receiver that is dead or
-//! slow never delays counting.
+//! Delivers webhooks. They have their own queue and slots, so that a dead or slow receiver never
+//! delays counting.
 
 mod delivery;
 
@@ -18,20 +18,21 @@ use wordmill_service::env::Env;
 use crate::Worker;
 use crate::pull_loop::{self, DeliveryHandler, PullContext};
 
-/// One host may have the slots divided by this number, so that a dead one leaves the rest to
+/// One host may use the number of slots divided by this, so that a dead host leaves the rest to
 /// others.
 const HOST_SLOTS_DIVISOR: u32 = 2;
 
-/// The settings of webhooks.
+/// Settings of webhooks.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `WORDMILL_WEBHOOK_SECRETS`: the main secrets, the current one first.
+    /// `WORDMILL_WEBHOOK_SECRETS`: main secrets for signatures, the current one first. Without
+    /// secrets this worker delivers no webhooks.
     pub secrets: Option<Secrets>,
-    /// `WORDMILL_WEBHOOK_SLOTS`: how many deliveries are under way at once.
+    /// `WORDMILL_WEBHOOK_SLOTS`: maximum number of concurrent deliveries.
     pub slots: u32,
-    /// `WORDMILL_WEBHOOK_TIMEOUT`: longest time of one attempt.
+    /// `WORDMILL_WEBHOOK_TIMEOUT`: time limit of one attempt.
     pub timeout: Duration,
-    /// `WORDMILL_WEBHOOK_RETRY_MAX`: longest pause between two attempts.
+    /// `WORDMILL_WEBHOOK_RETRY_MAX`: maximum pause between two attempts.
     pub schedule: Schedule,
 }
 
@@ -65,7 +66,7 @@ impl Settings {
     }
 }
 
-/// The clients and settings that every delivery needs.
+/// Clients and settings that every delivery needs.
 struct Deliverer {
     worker: Worker,
     fetcher: Fetcher,
@@ -74,7 +75,7 @@ struct Deliverer {
     timeout: Duration,
 }
 
-/// Creates the deliverer; `None` without secrets.
+/// Creates the deliverer; `None` if there are no secrets.
 fn new_deliverer(
     worker: &Worker,
     settings: &Settings,
@@ -94,11 +95,11 @@ fn new_deliverer(
     })))
 }
 
-/// Delivers webhooks until the worker stops, then hands back the messages that have not started.
-/// Without secrets it leaves them to other workers.
+/// Delivers webhooks until the worker stops, then returns the messages that have not started to the
+/// queue. Without secrets it leaves webhooks to other workers and returns at once.
 ///
 /// # Errors
-/// Invalid settings of fetching.
+/// [`SetupError`] if the settings of the fetcher are invalid.
 pub(crate) async fn serve(
     worker: &Worker,
     settings: &Settings,
@@ -119,7 +120,7 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// Starts the deliveries of webhooks.
+/// [`DeliveryHandler`] of the webhooks.
 struct WebhookHandler {
     deliverer: Arc<Deliverer>,
     slots: Arc<Semaphore>,
@@ -135,15 +136,15 @@ impl DeliveryHandler for WebhookHandler {
     }
 
     async fn reserve_slots(&self) -> Vec<OwnedSemaphorePermit> {
-        // A request names all free slots. While the broker is away, the client would keep several
-        // requests, and all of them would bring messages when the broker is back.
+        // A request names all free slots. While the broker is unavailable, the client library would
+        // buffer several requests, and each of them would bring messages once the broker is back.
         let mut health = self.health.clone();
         if health.wait_for(|health| *health == Health::Ready).await.is_err() {
-            // The worker is about to end: nothing watches the broker any more.
+            // Nothing supervises the broker any more, so the worker is about to end.
             return std::future::pending().await;
         }
         let mut slots = Vec::new();
-        // Never closed, so there is a first slot.
+        // The semaphore is never closed, so this adds the first slot.
         slots.extend(Arc::clone(&self.slots).acquire_owned().await);
         while let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             slots.push(slot);

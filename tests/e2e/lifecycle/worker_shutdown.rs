@@ -131,7 +131,7 @@ fn a_worker_that_stops_after_a_reconnect_receives_no_more_jobs() {
     wait_until_running(client, &slow);
 
     first.process.signal(Signal::TERM);
-    first.process.wait_for_log("no more jobs are taken; waiting for running ones", LIMIT);
+    first.process.wait_for_log("shutting down; waiting for running jobs", LIMIT);
     let ids: Vec<String> = (0..4).map(|_| count_text()).collect();
     let _second = stack.start_direct_worker(&[]);
     // A job that the first worker received would come again after the ack wait of 30 s.

@@ -104,8 +104,9 @@ fn a_lane_that_gets_no_waiting_jobs_resubscribes() {
     // Heartbeats go on and jobs wait, as with a server that has lost track of the request.
     admin.pause_consumer("bulk", "2100-01-01T00:00:00Z");
     let job_id = stack.client().submit(&json!({"text": "a b", "lane": "bulk"}));
-    let anew =
-        stack.workers[0].process.wait_for_log("jobs wait and none comes; pulling anew", LIMIT);
+    let anew = stack.workers[0]
+        .process
+        .wait_for_log("no deliveries although jobs are pending; resubscribing", LIMIT);
     assert_fields(&anew, json!({"lane": "bulk", "pending": 1}));
     // Interactive jobs never noticed, and the new pull works.
     let other = stack.client().submit(&json!({"text": "a b c"}));
@@ -130,7 +131,7 @@ fn a_lane_that_hears_nothing_is_not_ready() {
         (answer.status == 503).then_some(answer.json())
     });
     let reason = answer["reason"].as_str().expect("a reason");
-    assert!(reason.starts_with("lane bulk has heard nothing of the queue for "), "{answer}");
+    assert!(reason.starts_with("lane bulk has received nothing from the broker for "), "{answer}");
     assert!(answer["silence_ms"]["bulk"].as_u64() > Some(10_000), "{answer}");
 
     stack.nats.provision(&[]);

@@ -17,19 +17,19 @@ use super::error::{Error, Wait};
 use super::guard::{AllowedAddress, Scheme, Target, TargetHost};
 use super::limits::SetupError;
 
-/// The most addresses of one name that are tried. Large services publish up to a dozen.
+/// Maximum number of addresses of one name that are tried. Large services publish up to a dozen.
 const ADDRESSES_MAX: usize = 16;
 
-/// A connection that carries HTTP.
+/// Connection that carries HTTP, plain or over TLS.
 pub(super) type Connection = Box<dyn Stream>;
 
-/// The traits of a [`Connection`].
+/// Traits of a [`Connection`].
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Opens connections. Proxies from the environment are not used: they would resolve names
-/// themselves, without the guard.
+/// Opens connections. Proxies from the environment are ignored: they would resolve names
+/// themselves, and bypass the guard.
 #[derive(Clone)]
 pub(super) struct Connector {
     tls: TlsConnector,
@@ -37,9 +37,12 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Makes a connector that trusts `roots`.
+    /// Creates a connector that trusts `roots`.
+    ///
+    /// # Errors
+    /// [`SetupError::Tls`].
     pub(super) fn try_new(roots: RootCertStore, timeout: Duration) -> Result<Self, SetupError> {
-        // The cryptography is named here, so nothing depends on a default set for the process.
+        // An explicit provider, so that nothing depends on the default of the process.
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| SetupError::Tls(error.to_string()))?
@@ -49,7 +52,8 @@ impl Connector {
         Ok(Self { tls: TlsConnector::from(Arc::new(config)), timeout })
     }
 
-    /// Connects to the first address that answers; `target` has the expected server name.
+    /// Connects to the first address that answers. For https, the certificate must be valid for the
+    /// host of `target`.
     pub(super) async fn connect(
         &self,
         target: &Target,
@@ -63,8 +67,9 @@ impl Connector {
         }
     }
 
-    /// Tries one address after the other, each with an equal share of the remaining time, so that
-    /// an address that drops packets does not use up the time of the others.
+    /// Tries the addresses in turn, each with an equal share of the remaining time, so that an
+    /// address that drops packets does not use up the time of the others. For example, the first of
+    /// two addresses gets 5 of 10 s.
     async fn dial(
         &self,
         target: &Target,
@@ -73,7 +78,7 @@ impl Connector {
     ) -> Result<TcpStream, Error> {
         let mut last_error = Error::Connect {
             authority: target.to_string(),
-            source: io::Error::new(io::ErrorKind::AddrNotAvailable, "there is no address"),
+            source: io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address"),
         };
         let addresses = addresses.get(..ADDRESSES_MAX).unwrap_or(addresses);
         let mut addresses_left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
@@ -128,17 +133,17 @@ fn server_name(host: &TargetHost) -> io::Result<ServerName<'static>> {
 }
 
 /// Returns the certificates to trust: those of the platform, or the built-in ones of Mozilla if the
-/// platform has none, as in an image that contains only this program.
+/// platform has none, for example in an image that contains only this program.
 ///
-/// The platform comes first so that an operator can add and remove authorities, with
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` also outside of the usual folders.
+/// The platform comes first, so that an operator can add and remove authorities. `SSL_CERT_FILE`
+/// and `SSL_CERT_DIR` select other locations.
 pub(super) fn trusted_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let platform = rustls_native_certs::load_native_certs();
     for error in platform.errors {
-        debug!(%error, "platform certificates not read");
+        debug!(%error, "cannot read platform certificates");
     }
-    // Invalid certificates are common in platform stores and are skipped.
+    // Platform stores often contain invalid certificates, which are skipped.
     let (platform_roots, _) = roots.add_parsable_certificates(platform.certs);
     if platform_roots == 0 {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());

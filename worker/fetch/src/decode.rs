@@ -1,4 +1,4 @@
-//! Content encodings: which one a body has, and its decoder.
+//! Content encodings of bodies, and their decoders.
 
 use std::io;
 use std::pin::Pin;
@@ -13,65 +13,69 @@ use tokio::io::{AsyncBufRead, AsyncRead};
 
 use super::error::DecodeFault;
 
-/// The supported encodings, as the value of the `Accept-Encoding` header.
+/// Supported encodings, as the value of the `Accept-Encoding` header.
 pub(super) const ACCEPT_ENCODINGS: &str = "gzip, br, zstd, deflate";
 
-/// The largest zstd window, as a power of two: RFC 9659 allows no larger one for HTTP.
+/// Maximum zstd window, as a power of two. RFC 9659 allows no larger one for HTTP.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// The largest content of a zstd block (RFC 8878).
+/// Maximum content of a zstd block, in bytes (RFC 8878).
 const ZSTD_BLOCK_BYTES_MAX: usize = 128 << 10;
 
-/// The largest brotli window, as a power of two: RFC 7932 has no larger one.
+/// Maximum brotli window, as a power of two. RFC 7932 defines no larger one.
 const BROTLI_WINDOW_LOG_MAX: u32 = 24;
 
-/// The memory of the prefix codes of one brotli block: 256 for each of literals, lengths and
-/// distances, each with a table of at most 1,080 entries of 4 bytes.
+/// Memory of the prefix codes of one brotli block, in bytes: 256 codes for each of literals,
+/// lengths and distances, each with a table of at most 1,080 entries of 4 bytes.
 const BROTLI_CODES_BYTES: usize = 3 * 256 * 1080 * 4;
 
-/// The largest memory of a gzip or deflate decoder: a window of 32 KiB, three tables, and the rest
-/// of its state. The name, the comment and the extra field of a gzip header are skipped.
+/// Maximum memory of a gzip or deflate decoder, in bytes: a window of 32 KiB, three tables, and the
+/// rest of its state. The name, the comment and the extra field of a gzip header are skipped.
 pub const INFLATE_BYTES_MAX: usize = 64 << 10;
 
-/// The largest memory of a brotli decoder.
+/// Maximum memory of a brotli decoder, in bytes.
 ///
-/// The window is allocated as it is needed, and doubled: the old half and the new whole exist
-/// together for a moment. The tables of the prefix codes grow by half, and one kind of them may
-/// exist twice: (3 * 1.5 + 1) / 3 = 1.83 times their size, so twice is an upper bound. Context maps
-/// (17 KiB) and the rest of the state are small beside that. Metadata is skipped.
+/// The window grows by doubling, so the old half and the new whole exist together for a moment. The
+/// tables of the prefix codes grow by half, and one of the three kinds may exist twice: (3 * 1.5 +
+/// 1) / 3 = 1.83 times their size, so twice is an upper bound. Context maps (17 KiB) and the rest
+/// of the state are small in comparison. Metadata is skipped.
 pub const BROTLI_BYTES_MAX: usize = (3 << (BROTLI_WINDOW_LOG_MAX - 1)) + 2 * BROTLI_CODES_BYTES;
 
-/// The largest memory of a zstd decoder.
+/// Maximum memory of a zstd decoder, in bytes.
 ///
-/// The window with two blocks, one block of input, and the state, which takes at most a block
-/// (`ZSTD_estimateDStreamSize` is 8.47 MiB). The next frame reuses the buffer, or gets
-/// another one after that was freed. Skippable frames are skipped.
+/// The sum of the window with two blocks, one block of input, and the state, which takes at most
+/// one block (`ZSTD_estimateDStreamSize` returns 8.47 MiB). The next frame reuses the buffer, or
+/// allocates another one after the first is freed. Skippable frames are skipped.
 pub const ZSTD_BYTES_MAX: usize = (1 << ZSTD_WINDOW_LOG_MAX) + 4 * ZSTD_BLOCK_BYTES_MAX;
 
-/// The low seven bits of the first byte of a brotli stream with a large window. RFC 7932 calls the
+/// Low seven bits of the first byte of a brotli stream with a large window. RFC 7932 calls the
 /// pattern invalid; the decoder reads it as a window of up to 1 GiB.
 const BROTLI_LARGE_WINDOW: u8 = 0x11;
 
-/// Longest part of an unknown name in a message.
+/// Maximum number of characters of an unknown encoding's name in a message.
 const NAME_CHARS_MAX: usize = 40;
 
-/// How a body is encoded.
+/// Content encoding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
-    /// Not compressed.
+    /// No compression.
     Identity,
-    /// RFC 1952.
+    /// Gzip (RFC 1952).
     Gzip,
-    /// RFC 7932, with windows of at most 16 MiB.
+    /// Brotli (RFC 7932), with windows of at most 16 MiB.
     Brotli,
-    /// RFC 8878, with windows of at most 8 MiB.
+    /// Zstandard (RFC 8878), with windows of at most 8 MiB.
     Zstd,
-    /// Called deflate: the zlib format by the standard, but raw deflate from some servers.
+    /// `deflate`: the zlib format according to the standard, but some servers send raw deflate.
     Deflate,
 }
 
 impl Coding {
-    /// Reads the encoding from a header. Refuses more than one layer: only bombs have several.
+    /// Parses the `Content-Encoding` header.
+    ///
+    /// # Errors
+    /// [`DecodeFault::Unknown`] for an unsupported encoding. [`DecodeFault::Layers`] for more than
+    /// one encoding, which only decompression bombs have.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, DecodeFault> {
         let values = headers.get_all(CONTENT_ENCODING).iter();
         let text: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -88,7 +92,10 @@ impl Coding {
         }
     }
 
-    /// Reads the name of an encoding, in lower case.
+    /// Parses the name of an encoding, in lower case.
+    ///
+    /// # Errors
+    /// [`DecodeFault::Unknown`] if the encoding is not supported.
     pub fn from_name(name: &str) -> Result<Self, DecodeFault> {
         match name {
             "gzip" | "x-gzip" => Ok(Self::Gzip),
@@ -102,7 +109,7 @@ impl Coding {
         }
     }
 
-    /// Returns its name in headers.
+    /// Returns the name in headers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity",
@@ -114,9 +121,9 @@ impl Coding {
     }
 }
 
-/// Decompresses a body, from any reader.
+/// Decompresses a body from any reader.
 ///
-/// Gzip and zstd may consist of several members in a row, which count as one body.
+/// A body of gzip or zstd may consist of several members in a row, which count as one body.
 pub struct Decoder<W>(Codec<W>);
 
 enum Codec<W> {
@@ -129,10 +136,11 @@ enum Codec<W> {
 }
 
 impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
-    /// Makes the decoder for a body that begins with the byte `first`.
+    /// Creates the decoder of a body that begins with the byte `first`.
     ///
-    /// Refuses brotli with a large window, as browsers do. The decoder's library would accept it,
-    /// and the first byte alone decides: a body holds one brotli stream, without a second header.
+    /// Refuses brotli with a large window, as browsers do. The decoder's library would accept it.
+    /// The first byte is sufficient for the check, because a body contains a single brotli stream
+    /// without further headers.
     ///
     /// # Errors
     /// [`DecodeFault::LargeWindow`].
@@ -156,14 +164,14 @@ impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
                 zstd.multiple_members(true);
                 Codec::Zstd(Box::new(zstd))
             }
-            // The low half of zlib's first byte is 8. In raw deflate that would be a stored block
-            // with a bit set in the padding, which no encoder writes.
+            // The low half of zlib's first byte is 8. In raw deflate this is a stored block with a
+            // bit set in the padding, which no encoder writes.
             Coding::Deflate if first & 0x0f == 8 => Codec::Zlib(Box::new(ZlibDecoder::new(wire))),
             Coding::Deflate => Codec::Deflate(Box::new(DeflateDecoder::new(wire))),
         }))
     }
 
-    /// Returns the decompressed side.
+    /// Returns the reader of the decompressed data.
     pub fn reader(&mut self) -> &mut (dyn AsyncRead + Send + Unpin) {
         match &mut self.0 {
             Codec::Identity(wire) => wire.as_mut(),
@@ -175,7 +183,7 @@ impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
         }
     }
 
-    /// Returns the network side.
+    /// Returns the reader of the transferred data.
     pub fn wire(&mut self) -> &mut W {
         match &mut self.0 {
             Codec::Identity(wire) => wire,
@@ -187,11 +195,11 @@ impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
         }
     }
 
-    /// Reads on after the end of the compressed data: the body must end there, too, and only its
-    /// end shows that it is complete. Ready with whether more bytes follow.
+    /// Checks whether the body ends where its compressed data ended. Call it after the decoder has
+    /// finished: the body is complete only if its end arrives here.
     ///
     /// # Errors
-    /// Those of the network side.
+    /// Those of the reader of the transferred data.
     pub fn poll_leftover(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Leftover>> {
         let rest = ready!(Pin::new(self.wire()).poll_fill_buf(cx))?;
         Poll::Ready(Ok(if rest.is_empty() { Leftover::None } else { Leftover::Some }))
@@ -241,11 +249,8 @@ mod tests {
     fn unknown_encodings_and_several_layers_are_refused() {
         for (values, expected) in [
             (&["compress"][..], "content encoding \"compress\" is not supported"),
-            (&["gzip, gzip"], "the body has 2 layers of content encoding where 1 is supported"),
-            (
-                &["br", "gzip", "br"],
-                "the body has 3 layers of content encoding where 1 is supported",
-            ),
+            (&["gzip, gzip"], "the body has 2 content encodings, but only one is supported"),
+            (&["br", "gzip", "br"], "the body has 3 content encodings, but only one is supported"),
         ] {
             assert_eq!(encoding(values).unwrap_err(), expected);
         }

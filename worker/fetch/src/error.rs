@@ -1,8 +1,8 @@
-//! Why a fetch ended without a page.
+//! Errors of fetches.
 //!
 //! Every `Display` text is written for the client: it names the exceeded limit and its value, and
-//! it never names an address that the client did not give. Further details for the operator are in
-//! the chain of sources, which is for the log only.
+//! never an address that the client did not name. Details for the operator are in the chain of
+//! sources, which is for the log only.
 
 use std::fmt;
 use std::io;
@@ -12,70 +12,72 @@ use super::guard::Refusal;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a page could not be fetched, one variant per case that a caller treats differently.
+/// Reason why a page could not be fetched, with the code of the failure that a job gets.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The guard refused a URL or the addresses behind it (`url_blocked`). Permanent.
+    /// The guard refused a URL or one of its addresses (`url_blocked`). Permanent.
     #[error("{}{refusal}", RedirectPrefix(*.redirects))]
     Blocked {
-        /// How many redirects had been followed: 0 means that the client's own URL was refused.
+        /// Number of redirects followed before; 0 means that the client's own URL was refused.
         redirects: usize,
-        /// The reason of the refusal.
+        /// Reason for the refusal.
         #[source]
         refusal: Refusal,
     },
 
     /// The host name has no address, or the name service failed (`fetch_dns`). Transient.
     ///
-    /// The system's resolver does not tell the two apart.
+    /// The system's resolver does not distinguish the two cases.
     #[error("cannot find an address for \"{host}\"")]
     Dns {
-        /// The name that was looked up.
+        /// Name that was looked up.
         host: String,
-        /// The error of the resolver.
+        /// Error of the resolver.
         #[source]
         source: io::Error,
     },
 
-    /// No connection could be made (`fetch_connect`). Transient.
+    /// No connection could be opened (`fetch_connect`). Transient.
     #[error("cannot connect to {authority}")]
     Connect {
-        /// Host and port as they stand in the URL.
+        /// Host and port of the URL.
         authority: String,
-        /// The error of the system for the last address.
+        /// System error of the last address.
         #[source]
         source: io::Error,
     },
 
-    /// The TLS handshake failed (`fetch_tls`): mostly a bad certificate, at times a cut connection.
+    /// The TLS handshake failed (`fetch_tls`), usually because of a bad certificate, sometimes
+    /// because the connection was closed.
     #[error("cannot make a secure connection to {authority}: {source}")]
     Tls {
-        /// Host and port as they stand in the URL.
+        /// Host and port of the URL.
         authority: String,
-        /// The cause, mostly a problem with the certificate.
+        /// The cause, usually a problem with the certificate.
         #[source]
         source: io::Error,
     },
 
-    /// A wait took longer than its limit (`fetch_timeout`). Transient.
+    /// A phase of the fetch exceeded its time limit (`fetch_timeout`). Transient.
     #[error("{wait} took longer than {limit:?}")]
     Timeout {
-        /// The phase of the fetch.
+        /// Phase of the fetch.
         wait: Wait,
-        /// The limit that was exceeded.
+        /// Limit that was exceeded.
         limit: Duration,
     },
 
-    /// The server refused with a 4xx or 5xx status (`fetch_http_4xx`, `fetch_http_5xx`).
+    /// The server answered with a 4xx or 5xx status (`fetch_http_4xx`, `fetch_http_5xx`).
     #[error("the server answered with status {status}")]
     Status {
-        /// The status, 400 to 599.
+        /// Status, 400 to 599.
         status: u16,
-        /// The wait before the next attempt that the server asks for, if any; not clamped.
+        /// Delay before the next attempt that the server requests (`Retry-After`), at most one
+        /// year.
         retry_after: Option<Duration>,
     },
 
-    /// The redirects lead nowhere (`fetch_redirects`). Permanent.
+    /// The redirects do not lead to a page (`fetch_redirects`). Permanent.
     #[error(transparent)]
     Redirects(#[from] RedirectFault),
 
@@ -83,43 +85,43 @@ pub enum Error {
     #[error(transparent)]
     TooLarge(#[from] SizeLimit),
 
-    /// The body does not follow its own Content-Encoding (`decode_error`). Permanent.
+    /// The content encoding of the body is unsupported or invalid (`decode_error`). Permanent.
     #[error(transparent)]
     Decode(#[from] DecodeFault),
 
     /// The connection broke before the response was complete (`fetch_connect`). Transient.
     ///
-    /// The part received before is not the page and must not be counted.
-    #[error("the connection was cut before the answer was complete")]
+    /// The part received before must not be counted as the page.
+    #[error("the connection was closed before the response was complete")]
     Cut {
-        /// The error of the connection.
+        /// Error of the connection.
         #[source]
         source: Source,
     },
 
-    /// The response violates HTTP (`fetch_connect`). Transient at best.
-    #[error("the server did not answer in proper HTTP: {what}")]
+    /// The response violates HTTP (`fetch_connect`). Possibly transient.
+    #[error("the server sent an invalid HTTP response: {what}")]
     Protocol {
-        /// The rule that was broken.
+        /// The violated rule.
         what: &'static str,
-        /// The error of the HTTP library, if it noticed.
+        /// Error of the HTTP library, if it detected the violation.
         #[source]
         source: Option<Source>,
     },
 }
 
-/// The phase of a fetch in which a timeout expired.
+/// Phase of a fetch in which a timeout expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// The addresses of a host name.
+    /// Resolving the host name.
     Resolve,
-    /// A TCP connection and, for https, its TLS handshake.
+    /// Opening a TCP connection and, for https, its TLS handshake.
     Connect,
-    /// The status line and the header.
+    /// Waiting for the complete response header.
     FirstByte,
-    /// More of the body.
+    /// Waiting for more of the body.
     NextByte,
-    /// All of the fetch, from the call to the last byte.
+    /// The whole fetch, from the call to the last byte.
     Total,
 }
 
@@ -128,90 +130,90 @@ impl fmt::Display for Wait {
         f.write_str(match self {
             Self::Resolve => "looking up the host",
             Self::Connect => "connecting",
-            Self::FirstByte => "waiting for the answer to begin",
+            Self::FirstByte => "waiting for the response header",
             Self::NextByte => "waiting for more of the body",
             Self::Total => "the whole fetch",
         })
     }
 }
 
-/// Why redirects were not followed to a page.
+/// Reason why redirects did not lead to a page.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectFault {
     /// More redirects than allowed, in a loop or not.
     #[error("more than {max} redirects")]
     TooMany {
-        /// The limit.
+        /// Maximum number of redirects.
         max: usize,
     },
-    /// A 3xx status without a target, such as 304, or with an unreadable Location.
-    #[error("the server answered with status {status} and no usable Location")]
+    /// A 3xx status without a target, for example 304, or with an invalid Location header.
+    #[error("the server answered with status {status} but without a usable Location header")]
     NoLocation {
-        /// The status, 300 to 399.
+        /// Status, 300 to 399.
         status: u16,
     },
 }
 
-/// A limit on size that a page exceeded, with the limit's value.
+/// Size limit that a page exceeded, with its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SizeLimit {
-    /// The status line and header, in bytes; a hundred fields are refused at any size.
+    /// Status line and header, in bytes. More than 100 fields are refused at any size.
     #[error("the response header is larger than {} or has more than 100 fields", Size(u64::try_from(*.0).unwrap_or(u64::MAX)))]
     Header(usize),
-    /// The body as transferred, in bytes.
+    /// Body as transferred, in bytes.
     #[error("the body is larger than {} as transferred", Size(*.0))]
     Wire(u64),
-    /// The body after decompression, in bytes.
+    /// Body after decompression, in bytes.
     #[error("the body is larger than {} after decompression", Size(*.0))]
     Decoded(u64),
-    /// The most decompressed bytes for each transferred byte.
+    /// Maximum number of decompressed bytes for each transferred byte.
     #[error("the body decompresses to more than {0} times its size as transferred")]
     Ratio(u64),
 }
 
-/// The fault in the encoding of a body.
+/// Fault in the content encoding of a body.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeFault {
-    /// A Content-Encoding that was not offered.
+    /// The content encoding is not supported.
     #[error("content encoding \"{name}\" is not supported")]
     Unknown {
-        /// The encoding's name as sent, cut to a printable length.
+        /// Name of the encoding, escaped and truncated to 40 characters.
         name: String,
     },
-    /// Encodings on top of each other.
-    #[error("the body has {layers} layers of content encoding where 1 is supported")]
+    /// The body has more than one content encoding.
+    #[error("the body has {layers} content encodings, but only one is supported")]
     Layers {
-        /// The number of layers.
+        /// Number of encodings.
         layers: usize,
     },
-    /// Brotli with a large window, an extension that no browser accepts.
+    /// Brotli with a large window, an extension that browsers do not accept.
     #[error(
         "the body is brotli with a large window: compress it with a window of at most {}",
         Size(*window_bytes_max)
     )]
     LargeWindow {
-        /// The largest window that is accepted, in bytes.
+        /// Maximum size of the window, in bytes.
         window_bytes_max: u64,
     },
-    /// The data are not valid in their encoding.
+    /// The data is not valid in its encoding.
     #[error("the body is not valid {encoding}")]
     Corrupt {
-        /// The encoding's name.
+        /// Name of the encoding.
         encoding: &'static str,
-        /// The error of the decoder.
+        /// Error of the decoder.
         #[source]
         source: io::Error,
     },
-    /// The compressed data end before the body does.
-    #[error("the body goes on after the end of its {encoding} data")]
+    /// The body continues after the end of its compressed data.
+    #[error("the body continues after the end of its {encoding} data")]
     Trailing {
-        /// The encoding's name.
+        /// Name of the encoding.
         encoding: &'static str,
     },
 }
 
 impl Error {
-    /// Returns the error for a failure of the HTTP connection after it was made.
+    /// Converts an error of the HTTP connection after it was opened.
     pub(super) fn from_http(error: hyper::Error, header_size_max: usize) -> Self {
         if error.is_parse_too_large() {
             return SizeLimit::Header(header_size_max).into();
@@ -223,18 +225,21 @@ impl Error {
         Self::Cut { source: error.into() }
     }
 
-    /// Wraps the error so that it passes through a reader; [`Error::from_io`] unwraps it.
+    /// Wraps the error so that it passes through a reader. [`Error::from_io`] unwraps it.
     pub(super) fn into_io(self) -> io::Error {
         io::Error::other(self)
     }
 
-    /// Returns the error that [`Error::into_io`] wrapped, or the reader's own.
+    /// Returns the error that [`Error::into_io`] wrapped.
+    ///
+    /// # Errors
+    /// The error itself, if [`Error::into_io`] did not make it.
     pub(super) fn from_io(error: io::Error) -> Result<Self, io::Error> {
         error.downcast::<Self>()
     }
 }
 
-/// The prefix of a message about a URL from a redirect; empty for the client's own URL.
+/// Prefix of a message about a redirect; empty for the client's own URL.
 struct RedirectPrefix(usize);
 
 impl fmt::Display for RedirectPrefix {
@@ -246,7 +251,7 @@ impl fmt::Display for RedirectPrefix {
     }
 }
 
-/// A number of bytes in the largest unit that shows it without a fraction.
+/// Number of bytes, shown in the largest unit that needs no fraction.
 struct Size(u64);
 
 impl fmt::Display for Size {

@@ -1,8 +1,9 @@
-//! One request and its response over one connection.
+//! Exchanges one request and its response over one connection.
 //!
-//! Each hop has a connection of its own that ends with it. There is no pool, so no connection is
+//! Each hop opens its own connection and closes it at the end. Without a pool, no connection is
 //! reused after the guard has decided about another address. The reader of the response drives the
-//! connection, so there is no task to wait for, and a slow reader slows the server.
+//! connection. So there is no background task, and a slow reader applies backpressure to the
+//! server.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -26,33 +27,37 @@ use super::error::{Error, Wait};
 use super::guard::Refusal;
 use super::limits::Limits;
 
-/// The media types that can be counted, in order of preference.
+/// Media types that can be counted, in order of preference.
 const ACCEPT_TYPES: &str =
     "text/html, application/xhtml+xml, text/plain;q=0.9, text/*;q=0.8, */*;q=0.5";
 
-/// A connection with one request and one response. It makes progress only while it is polled.
+/// Connection with one request and one response. It makes progress only while it is polled.
 pub(super) struct ConnectionDriver {
     connection_future: Option<http1::Connection<TokioIo<Connection>, Full<Bytes>>>,
 }
 
 impl ConnectionDriver {
-    /// Moves bytes between the socket and the response as far as possible without waiting.
+    /// Moves bytes between the socket and the response, as far as possible without waiting.
     pub(super) fn poll_drive(&mut self, cx: &mut Context<'_>) {
         if let Some(connection_future) = &mut self.connection_future
             && Pin::new(connection_future).poll(cx).is_ready()
         {
-            // The reader of the response gets the same error.
+            // The reader of the response gets the same error, so it is not handled here.
             self.connection_future = None;
         }
     }
 }
 
-/// Returns the request for a URL.
+/// Builds the request for a URL.
+///
+/// # Errors
+/// [`Refusal::Length`] if the URL is too long for a request line.
 pub(super) fn build_request(
     url: &Url,
     user_agent: HeaderValue,
 ) -> Result<Request<Full<Bytes>>, Refusal> {
-    // The URL parser escapes all characters that are invalid here; only the length can be wrong.
+    // The URL parser has escaped all characters that are invalid here, so only the length can be
+    // wrong.
     let authority = &url[Position::BeforeHost..Position::AfterPort];
     let target = &url[Position::BeforePath..Position::AfterQuery];
     Request::get(target)
@@ -65,7 +70,10 @@ pub(super) fn build_request(
         .map_err(|_| Refusal::Length)
 }
 
-/// Returns the request that posts JSON to a URL, with further header fields.
+/// Builds the request that posts JSON to a URL, with further header fields.
+///
+/// # Errors
+/// [`Refusal::Length`] if the URL is too long for a request line.
 pub(super) fn build_post(
     url: &Url,
     user_agent: HeaderValue,
@@ -77,7 +85,7 @@ pub(super) fn build_post(
     *request.body_mut() = Full::new(body);
     let fields = request.headers_mut();
     fields.remove(ACCEPT);
-    // The response is not decoded.
+    // The response body is discarded without decoding.
     fields.remove(ACCEPT_ENCODING);
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.extend(headers);
@@ -85,6 +93,9 @@ pub(super) fn build_post(
 }
 
 /// Sends a request and waits for the header of the response.
+///
+/// # Errors
+/// [`Error::Timeout`] if the header is not complete in time, and the errors of the connection.
 pub(super) async fn send(
     connection: Connection,
     request: Request<Full<Bytes>>,
@@ -110,6 +121,8 @@ async fn run_exchange(
     let mut driver = ConnectionDriver { connection_future: Some(connection_future) };
     let mut response = pin!(sender.send_request(request));
     let response = poll_fn(|cx| {
+        // The response becomes ready only while the connection is driven, so poll it again after
+        // that.
         if let Poll::Ready(response) = response.as_mut().poll(cx) {
             return Poll::Ready(response);
         }

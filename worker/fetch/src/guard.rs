@@ -1,12 +1,12 @@
 //! Checks that an address is public or allowed before a connection is opened to it.
 //!
-//! Clients choose the URLs, and these must not reach services that only this machine can reach. The
+//! Clients choose the URLs, which must not reach services that only this machine can reach. The
 //! guard works on parsed URLs and on addresses, never on text: the URL parser has already turned
 //! `127.1`, `0x7f000001`, `2130706433` and full-width digits into one IPv4 address. The guard
 //! returns an [`AllowedAddress`], and only such addresses are ever dialled.
 //!
-//! It cannot know translation prefixes that a network operator chose (NAT64 with a prefix of its
-//! own), nor the target to which a public address forwards.
+//! It cannot detect translation prefixes of a network operator (NAT64 with a custom prefix), or
+//! where a public address forwards to.
 
 mod allowance;
 
@@ -19,13 +19,13 @@ use url::{Host, Url};
 
 pub use self::allowance::{Allowance, AllowanceFault};
 
-/// Ranges of IPv4 that are not public, after IANA's registry of special-purpose addresses.
+/// IPv4 ranges that are not public, from IANA's registry of special-purpose addresses.
 const BLOCKED_V4: [(Ipv4Net, &str); 16] = [
     (v4(0, 0, 0, 0, 8), "unspecified"),
     (v4(10, 0, 0, 0, 8), "private"),
     (v4(100, 64, 0, 0, 10), "shared by a carrier"),
     (v4(127, 0, 0, 0, 8), "loopback"),
-    // A public address, but inside one large cloud it is the metadata service.
+    // A public address that is the metadata service inside one large cloud.
     (v4(168, 63, 129, 16, 32), "a metadata service"),
     (v4(169, 254, 0, 0, 16), "link-local"),
     (v4(172, 16, 0, 0, 12), "private"),
@@ -41,7 +41,7 @@ const BLOCKED_V4: [(Ipv4Net, &str); 16] = [
     (v4(240, 0, 0, 0, 4), "reserved"),
 ];
 
-/// The only part of IPv6 that is public, apart from [`NAT64`].
+/// The only public part of IPv6, apart from [`NAT64`].
 const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0], 3);
 
 /// Ranges within [`GLOBAL_V6`] that are not public.
@@ -49,16 +49,16 @@ const BLOCKED_V6: [(Ipv6Net, &str); 4] = [
     // Includes Teredo, benchmarking and ORCHID.
     (v6([0x2001, 0, 0], 23), "reserved for protocols"),
     (v6([0x2001, 0xdb8, 0], 32), "for documentation"),
-    // Carries any IPv4 address inside.
+    // Embeds an arbitrary IPv4 address.
     (v6([0x2002, 0, 0], 16), "6to4"),
     (v6([0x3fff, 0, 0], 20), "for documentation"),
 ];
 
-/// IPv4 addresses behind a translator. On networks with IPv6 only, every IPv4 host has such an
-/// address, so the embedded address is checked instead of refusing all.
+/// IPv4 addresses behind a translator. On an IPv6-only network every IPv4 host has such an address,
+/// so the guard checks the embedded address instead of refusing the whole range.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0], 96);
 
-/// Ports of other protocols, the list of WHATWG's Fetch standard: a server of such a protocol could
+/// Ports of other protocols, from WHATWG's Fetch standard. A server of such a protocol could
 /// execute a line of the request as a command.
 const BLOCKED_PORTS: [u16; 82] = [
     0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101,
@@ -77,40 +77,40 @@ const fn v6(start: [u16; 3], prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), prefix)
 }
 
-/// Why the guard refused a URL. Its text names no address that the URL did not.
+/// Reason why the guard refused a URL. The text contains no address that the URL does not contain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Neither http nor https.
+    /// The scheme is neither http nor https.
     #[error("only http and https URLs are fetched, not \"{scheme}\"")]
     Scheme {
-        /// The URL's scheme.
+        /// Scheme of the URL, truncated to 32 characters.
         scheme: String,
     },
-    /// A user name or password in the URL: it would be stored and shown with the job, and without
-    /// it the server would return another page.
+    /// The URL contains a user name or password. They would be stored and shown with the job, and
+    /// without them the server would return another page.
     #[error("URLs with a user name or password are not fetched")]
     Credentials,
-    /// A port that belongs to another protocol.
-    #[error("port {port} is not fetched from because it belongs to another protocol")]
+    /// The port belongs to another protocol.
+    #[error("port {port} is blocked because it belongs to another protocol")]
     Port {
-        /// The URL's port.
+        /// Port of the URL.
         port: u16,
     },
     /// The URL is too long for a request line.
     #[error("the URL is too long")]
     Length,
-    /// An address in the URL that is not public.
+    /// The URL contains an address that is not public.
     #[error("{0}: {hint}", hint = AllowHint(.0.port))]
     Address(BlockedAddress),
-    /// A name with at least one address that is not public.
+    /// The host name has at least one address that is not public.
     #[error(
-        "\"{host}\" leads to an address that is not public: {hint}",
+        "\"{host}\" resolves to an address that is not public: {hint}",
         hint = AllowHint(.address.port)
     )]
     Name {
-        /// The name in the URL.
+        /// Name in the URL.
         host: String,
-        /// Its address: for the log, not for the client.
+        /// The blocked address: for the log, not for the client.
         #[source]
         address: BlockedAddress,
     },
@@ -120,15 +120,15 @@ pub enum Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("address {address} is {range}")]
 pub struct BlockedAddress {
-    /// The address.
+    /// The blocked address.
     pub address: IpAddr,
-    /// The kind of range that it lies in.
+    /// Kind of the range that contains it, for example `private`.
     pub range: &'static str,
-    /// The port of the URL, if another one is allowed for this address.
+    /// Port of the URL, if this address is allowed on other ports; otherwise `None`.
     pub port: Option<u16>,
 }
 
-/// End of the message about a blocked address. With a port, others of the address are allowed.
+/// End of the message about a blocked address. With a port, the address is allowed on other ports.
 struct AllowHint(Option<u16>);
 
 impl fmt::Display for AllowHint {
@@ -140,38 +140,38 @@ impl fmt::Display for AllowHint {
     }
 }
 
-/// An address that may be dialled. Only a [`Guard`] makes them.
+/// Address that may be dialled. Only a [`Guard`] creates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AllowedAddress(IpAddr);
 
 impl AllowedAddress {
-    /// Returns the address, IPv4 where it was IPv4-mapped.
+    /// Returns the address. An IPv4-mapped IPv6 address is returned as IPv4.
     pub fn address(self) -> IpAddr {
         self.0
     }
 }
 
-/// The target of a URL before its name is looked up.
+/// Target of a URL, before its name is resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The host: a name to be resolved, or an allowed address.
+    /// Host: a name to be resolved, or an allowed address.
     pub host: TargetHost,
-    /// The port, given or implied.
+    /// Port, explicit or implied by the scheme.
     pub port: u16,
-    /// The protocol.
+    /// Scheme of the URL.
     pub scheme: Scheme,
 }
 
-/// The host of a [`Target`].
+/// Host of a [`Target`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetHost {
-    /// A name, in lower case and punycode.
+    /// Name, in lower case and punycode.
     Name(String),
-    /// An allowed address.
+    /// Allowed address.
     Address(AllowedAddress),
 }
 
-/// The supported schemes.
+/// Supported schemes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// Plain HTTP.
@@ -195,19 +195,22 @@ impl fmt::Display for Target {
     }
 }
 
-/// Allows public addresses, and networks that the settings allow.
+/// Allows public addresses, and the networks of the settings.
 #[derive(Debug, Clone)]
 pub struct Guard {
     allow: Arc<[Allowance]>,
 }
 
 impl Guard {
-    /// Makes a guard that also allows the networks in `allow`, which need not be public.
+    /// Creates a guard that also allows the networks in `allow`, which need not be public.
     pub fn new(allow: &[Allowance]) -> Self {
         Self { allow: allow.into() }
     }
 
-    /// Checks the parts of a URL that need no lookup.
+    /// Checks the parts of a URL that do not depend on name resolution.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the scheme, credentials, the port or an address in the URL is not allowed.
     pub fn check_url(&self, url: &Url) -> Result<Target, Refusal> {
         let scheme = match url.scheme() {
             "http" => Scheme::Http,
@@ -227,14 +230,18 @@ impl Guard {
             Some(Host::Domain(name)) => TargetHost::Name(name.to_owned()),
             Some(Host::Ipv4(address)) => self.check_literal(address.into(), port)?,
             Some(Host::Ipv6(address)) => self.check_literal(address.into(), port)?,
-            // The parser gives every http URL a host; one without would resolve to nothing.
+            // The parser gives every http URL a host. An empty name would resolve to nothing.
             None => TargetHost::Name(String::new()),
         };
         Ok(Target { host, port, scheme })
     }
 
-    /// Checks every address of a name for a port. One blocked address refuses the name: such a
-    /// mixture is an attack or a mistake, and a choice among its addresses would hide either.
+    /// Checks every address of a host name for a port. One blocked address refuses the whole name:
+    /// such a mixture is an attack or a mistake, and dialling only the allowed addresses would hide
+    /// it.
+    ///
+    /// # Errors
+    /// [`Refusal::Name`] if an address is neither public nor allowed on `port`.
     pub fn check_name(
         &self,
         host: &str,
@@ -252,7 +259,7 @@ impl Guard {
     }
 
     fn check_address(&self, address: IpAddr, port: u16) -> Result<AllowedAddress, BlockedAddress> {
-        // The system would dial the IPv4 address inside a mapped one; so that address counts.
+        // The system dials the IPv4 address inside an IPv4-mapped one, so that address is checked.
         let address = address.to_canonical();
         let Some(range) = blocked_range(address) else {
             return Ok(AllowedAddress(address));
@@ -265,7 +272,7 @@ impl Guard {
     }
 }
 
-/// Returns the kind of the blocked range that contains an address, if any does.
+/// Returns the kind of the blocked range that contains an address; `None` if the address is public.
 fn blocked_range(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => {
@@ -280,6 +287,7 @@ fn blocked_range(address: IpAddr) -> Option<&'static str> {
             let (_, range) = BLOCKED_V6.iter().find(|(network, _)| network.contains(&address))?;
             Some(range)
         }
+        // Everything outside of `GLOBAL_V6` is blocked. The match only names the range.
         IpAddr::V6(address) => Some(match address {
             address if address.is_loopback() => "loopback",
             address if address.is_unspecified() => "unspecified",
@@ -403,10 +411,7 @@ mod tests {
                 "http://[fd00::1]/",
                 "address fd00::1 is private: WORDMILL_FETCH_ALLOW does not allow port 80",
             ),
-            (
-                "http://10.1.2.3:25/",
-                "port 25 is not fetched from because it belongs to another protocol",
-            ),
+            ("http://10.1.2.3:25/", "port 25 is blocked because it belongs to another protocol"),
         ] {
             assert_eq!(check(&guard, url).unwrap_err().to_string(), expected);
         }
@@ -414,8 +419,8 @@ mod tests {
         assert_eq!(guard.check_name("inside.test", 8080, &addresses).unwrap().len(), 1);
         assert_eq!(
             guard.check_name("inside.test", 9090, &addresses).unwrap_err().to_string(),
-            "\"inside.test\" leads to an address that is not public: WORDMILL_FETCH_ALLOW does not \
-             allow port 9090"
+            "\"inside.test\" resolves to an address that is not public: WORDMILL_FETCH_ALLOW does \
+             not allow port 9090"
         );
     }
 
@@ -436,14 +441,8 @@ mod tests {
             ("data:text/plain,x", "only http and https URLs are fetched, not \"data\""),
             ("http://user@example.com/", "URLs with a user name or password are not fetched"),
             ("http://:secret@example.com/", "URLs with a user name or password are not fetched"),
-            (
-                "http://example.com:25/",
-                "port 25 is not fetched from because it belongs to another protocol",
-            ),
-            (
-                "http://example.com:0/",
-                "port 0 is not fetched from because it belongs to another protocol",
-            ),
+            ("http://example.com:25/", "port 25 is blocked because it belongs to another protocol"),
+            ("http://example.com:0/", "port 0 is blocked because it belongs to another protocol"),
         ] {
             assert_eq!(check(&guard, url).unwrap_err().to_string(), expected);
         }

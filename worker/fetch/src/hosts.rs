@@ -5,35 +5,35 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The slots of every host that is being fetched from.
+/// Slots of all hosts that are being fetched from.
 #[derive(Debug)]
 pub(super) struct HostSlots {
     per_host_max: usize,
     hosts: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
-/// The right to fetch from a host, released on drop.
+/// Right to fetch from a host, released on drop.
 #[derive(Debug)]
 pub struct HostPermit {
     _permit: OwnedSemaphorePermit,
 }
 
 impl HostSlots {
-    /// Makes slots for any number of hosts, `per_host_max` for each.
+    /// Creates slots for any number of hosts, `per_host_max` for each.
     pub(super) fn new(per_host_max: usize) -> Self {
         Self { per_host_max, hosts: Mutex::default() }
     }
 
-    /// Waits for a free slot; first come, first served. The caller limits the wait.
+    /// Waits for a free slot, in order of arrival. The caller limits the wait.
     pub(super) async fn acquire(&self, host: &str) -> HostPermit {
-        // "example.com." is the same host with its root spelled out.
+        // `example.com.` is the same host with an explicit root.
         let semaphore = self.semaphore(host.trim_end_matches('.'));
         #[expect(clippy::expect_used, reason = "nothing closes these semaphores")]
         let permit = semaphore.acquire_owned().await.expect("the semaphore is open");
         HostPermit { _permit: permit }
     }
 
-    /// Takes a slot if one is free.
+    /// Acquires a slot if one is free.
     pub(super) fn try_acquire(&self, host: &str) -> Option<HostPermit> {
         let semaphore = self.semaphore(host.trim_end_matches('.'));
         semaphore.try_acquire_owned().ok().map(|permit| HostPermit { _permit: permit })
@@ -44,8 +44,8 @@ impl HostSlots {
         if let Some(semaphore) = hosts.get(host).and_then(Weak::upgrade) {
             return semaphore;
         }
-        // A semaphore lives as long as a fetch holds or awaits one of its slots, so the map never
-        // has more entries than there are running fetches.
+        // Only fetches that hold or await a slot keep a semaphore alive. Removing the others before
+        // each insertion limits the map to the number of running fetches.
         hosts.retain(|_, semaphore| semaphore.strong_count() > 0);
         let semaphore = Arc::new(Semaphore::new(self.per_host_max));
         hosts.insert(host.to_owned(), Arc::downgrade(&semaphore));

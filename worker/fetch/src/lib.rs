@@ -1,14 +1,14 @@
-//! Fetches pages from the network, from URLs that clients choose.
+//! Fetches pages from URLs that clients choose.
 //!
 //! A fetch is a chain of hops, one for each redirect. On every hop the guard checks the URL, the
-//! host name is looked up once, the guard checks all its addresses, one of them is dialled, and the
+//! host name is resolved once, the guard checks all its addresses, one of them is dialled, and the
 //! connection carries one request. No code bypasses the guard: the connector accepts only allowed
-//! addresses, no name is looked up twice, no connection is used twice, and proxies from the
-//! environment are ignored. Requests do not identify a user: no cookies, no credentials, no
-//! referrer.
+//! addresses, a hop never resolves a name twice, connections are not reused, and proxies from the
+//! environment are ignored. Requests do not identify a user: they carry no cookies, no credentials
+//! and no referrer.
 //!
-//! The body is decompressed here and not in the HTTP library, so that both of its sizes are counted
-//! while it streams.
+//! The crate decompresses the body itself, instead of the HTTP library, so that the transferred and
+//! the decompressed size are both limited while the body streams.
 
 mod connect;
 mod decode;
@@ -47,7 +47,7 @@ pub use self::resolve::{Resolve, SystemResolver};
 use self::response::ResponseKind;
 use self::wire::Wire;
 
-/// Fetches pages within limits. Clones share the slots for each host.
+/// Fetches pages within limits. Clones share the slots of each host.
 #[derive(Clone)]
 pub struct Fetcher {
     shared: Arc<FetcherState>,
@@ -62,19 +62,25 @@ struct FetcherState {
     user_agent: HeaderValue,
 }
 
-/// The result of one hop.
+/// Result of one hop.
 enum Hop {
     Page(Box<Page>),
     Redirect(Url),
 }
 
 impl Fetcher {
-    /// Makes a fetcher that resolves names as the operating system does.
+    /// Creates a fetcher that uses the resolver of the operating system.
+    ///
+    /// # Errors
+    /// [`SetupError`] if a limit or the user agent is invalid.
     pub fn try_new(settings: &Settings) -> Result<Self, SetupError> {
         Self::try_with_resolver(settings, Arc::new(SystemResolver))
     }
 
-    /// Makes a fetcher with another resolver. The guard checks its answers as well.
+    /// Creates a fetcher with another resolver. The guard checks its answers, too.
+    ///
+    /// # Errors
+    /// [`SetupError`] if a limit or the user agent is invalid.
     pub fn try_with_resolver(
         settings: &Settings,
         resolver: Arc<dyn Resolve>,
@@ -106,10 +112,15 @@ impl Fetcher {
         &self.shared.limits
     }
 
-    /// Fetches a page, and returns when the header of a successful response has arrived.
+    /// Fetches a page. Returns when the header of a successful response has arrived;
+    /// [`Page::chunk`] then reads the body.
     ///
-    /// The body follows. Its limits, the total time among them, hold while it is read. Dropping the
-    /// future aborts the fetch and closes its connection.
+    /// The limits, including the total time, also hold while the body is read. Dropping the future
+    /// aborts the fetch and closes its connection.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] after the total time, [`Error::Redirects`] after too many redirects, and
+    /// the errors of each hop.
     pub async fn get(&self, url: &Url) -> Result<Page, Error> {
         let limit = self.shared.limits.total_timeout;
         let deadline = Instant::now() + limit;
@@ -146,7 +157,7 @@ impl FetcherState {
         let connection = self.connector.connect(&target, &addresses).await?;
         let (response, driver) = exchange::send(connection, request, &self.limits).await?;
         let (parts, body) = response.into_parts();
-        // The body of a redirect is not read: its connection and slot end here.
+        // The body of a redirect is not read. Its connection and its slot are released here.
         Ok(match response::classify(&url, &parts, &body, &self.limits, SystemTime::now())? {
             ResponseKind::Redirect(location) => Hop::Redirect(location),
             ResponseKind::Page(head) => {
@@ -157,7 +168,7 @@ impl FetcherState {
         })
     }
 
-    /// Returns the addresses to dial, all checked by the guard. The only code that looks names up.
+    /// Returns the addresses to dial, all checked by the guard. No other code resolves names.
     async fn resolve_target(
         &self,
         target: &Target,

@@ -5,38 +5,39 @@ use std::time::Duration;
 use super::error::SizeLimit;
 use super::guard::Allowance;
 
-/// The limits of every fetch. None can be switched off.
+/// Limits of every fetch. None of them can be disabled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest lookup of one host name (default 10 s).
+    /// Time limit for resolving one host name (default 10 s).
     pub resolve_timeout: Duration,
-    /// Longest time to connect on one hop: TCP to all addresses of the name in turn, then TLS
+    /// Time limit for connecting on one hop: TCP to all addresses of the name in turn, then TLS
     /// (default 10 s).
     pub connect_timeout: Duration,
-    /// Longest wait on one hop from the request to the complete response header (default 30 s).
+    /// Time limit on one hop from the request to the complete response header (default 30 s).
     pub first_byte_timeout: Duration,
-    /// Longest silence of the server within the body (default 30 s). Time between two calls for a
-    /// chunk does not count.
+    /// Maximum silence of the server while the body is read (default 30 s). Time between two calls
+    /// for a chunk does not count.
     pub stall_timeout: Duration,
-    /// Longest time of the whole fetch, from the call to the last byte: the wait for a slot,
-    /// redirects, and the time of the caller between chunks (default 5 min).
+    /// Time limit of the whole fetch, from the call to the last byte (default 5 min). Includes the
+    /// wait for a slot, redirects, and the time of the caller between chunks.
     pub total_timeout: Duration,
-    /// Largest status line and header of one hop, in bytes (default 64 KiB, at least 8 KiB). It is
-    /// also the size of the connection's read buffer. More than 100 fields are always refused.
+    /// Maximum size of the status line and header of one hop, in bytes (default 64 KiB, at least 8
+    /// KiB). Also the size of the connection's read buffer. More than 100 fields are always
+    /// refused.
     pub header_size_max: usize,
-    /// Largest body as transferred, before decompression, in bytes (default 64 MiB).
+    /// Maximum size of the body before decompression, in bytes (default 64 MiB).
     pub wire_size_max: u64,
-    /// Largest body after decompression, in bytes (default 256 MiB).
+    /// Maximum size of the body after decompression, in bytes (default 256 MiB).
     pub decoded_size_max: u64,
-    /// The most decompressed bytes for each transferred byte (default 200).
+    /// Maximum number of decompressed bytes for each transferred byte (default 200).
     pub ratio_max: u64,
-    /// Decompressed bytes up to which `ratio_max` does not apply (default 1 MiB): small pages may
-    /// compress well.
+    /// Decompressed size up to which `ratio_max` does not apply, in bytes (default 1 MiB): small
+    /// pages may compress well.
     pub ratio_free_size: u64,
-    /// The most redirects that are followed (default 10; 0 follows none).
+    /// Maximum number of redirects that are followed (default 10; 0 follows none).
     pub redirects_max: usize,
-    /// The most concurrent fetches from one host name in this process (default 4); others wait
-    /// until a slot is free or `total_timeout` has passed.
+    /// Maximum number of concurrent fetches from one host name in this process (default 4). Others
+    /// wait until a slot is free or `total_timeout` has passed.
     pub per_host_max: usize,
 }
 
@@ -59,16 +60,16 @@ impl Default for Limits {
     }
 }
 
-/// The settings of a [`Fetcher`](super::Fetcher).
+/// Settings of a [`Fetcher`](super::Fetcher).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The limits of one fetch.
+    /// Limits of one fetch.
     pub limits: Limits,
     /// Allowed networks that are not public (default none). Every client that may submit a URL or a
-    /// webhook can reach them, on the named port or else on every port that is not reserved for
-    /// another protocol.
+    /// webhook can reach them, on the given port, or on every port that does not belong to another
+    /// protocol.
     pub allow: Vec<Allowance>,
-    /// The `User-Agent` header (default `wordmill/<version>`).
+    /// Value of the `User-Agent` header (default `wordmill/<version>`).
     pub user_agent: String,
 }
 
@@ -82,30 +83,30 @@ impl Default for Settings {
     }
 }
 
-/// Why a fetcher could not be made.
+/// Reason why a fetcher could not be created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
-    /// A limit that would stop every fetch, or no fetch at all.
+    /// The limit is outside of its bounds.
     #[error("{name} must be {bounds}")]
     Limit {
-        /// The field of [`Limits`].
+        /// Name of the field of [`Limits`].
         name: &'static str,
-        /// The allowed values.
+        /// Allowed values.
         bounds: &'static str,
     },
-    /// The user agent has characters that a header cannot carry.
+    /// The user agent contains characters that are not allowed in a header.
     #[error("the user agent is not a valid header value")]
     UserAgent,
-    /// The TLS library refused its own defaults.
+    /// The TLS library rejected its own defaults.
     #[error("cannot set up TLS: {0}")]
     Tls(String),
 }
 
 impl Limits {
-    /// Checks the size of the data that was decompressed from `consumed_bytes` bytes so far.
+    /// Checks the size of the data decompressed from the first `consumed_bytes` bytes of a body.
     ///
     /// # Errors
-    /// [`SizeLimit`], if it exceeds the largest size or the largest ratio.
+    /// [`SizeLimit`] if the size or the ratio of the sizes is too large.
     pub fn check_decoded(&self, decoded_bytes: u64, consumed_bytes: u64) -> Result<(), SizeLimit> {
         if decoded_bytes > self.decoded_size_max {
             return Err(SizeLimit::Decoded(self.decoded_size_max));
@@ -117,10 +118,13 @@ impl Limits {
         Ok(())
     }
 
-    /// Refuses limits that would stop every fetch or overflow a clock.
+    /// Checks that the limits do not stop every fetch or overflow a clock.
+    ///
+    /// # Errors
+    /// [`SetupError::Limit`], with the name of the field.
     pub(super) fn validate(&self) -> Result<(), SetupError> {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        // The HTTP library's own minimum; it panics below it.
+        // Minimum of the HTTP library, which panics below it.
         const HEADER_SIZE_MIN: usize = 8 << 10;
         const PER_HOST_MAX: usize = 1 << 16;
 

@@ -1,4 +1,4 @@
-//! A page that is being received.
+//! Page that is being received.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,21 +18,21 @@ use super::limits::Limits;
 use super::response::{Framing, Head};
 use super::wire::Wire;
 
-/// The largest chunk of a page, in bytes. Small reads from the network are joined up to it, so that
-/// a queue of chunks wastes little memory.
+/// Maximum size of a chunk of a page, in bytes. Small reads from the network are combined up to
+/// this size, so that a queue of chunks wastes little memory.
 pub const CHUNK_SIZE_MAX: usize = 64 << 10;
 
-/// A page whose header has arrived with a status of success, and whose body is read chunk by chunk.
+/// Page with a success status whose header has arrived. The body is read with [`Page::chunk`].
 ///
-/// Dropping it closes the connection and frees the host's slot.
+/// Dropping the page closes the connection and releases the host's slot.
 pub struct Page {
-    /// The URL of the page after all redirects.
+    /// URL of the page after all redirects.
     pub final_url: Url,
-    /// The status, 200 to 299.
+    /// Status, 200 to 299.
     pub status: u16,
-    /// The `Content-Type` header as sent, if there is one in readable text.
+    /// `Content-Type` header as sent; `None` if it is missing or contains other than visible ASCII.
     pub content_type: Option<String>,
-    /// The number of redirects to this page.
+    /// Number of redirects to this page.
     pub redirects: usize,
     encoding: Coding,
     framing: Framing,
@@ -45,14 +45,14 @@ pub struct Page {
     state: State,
 }
 
-/// The received part of a page.
+/// Progress of receiving a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of the body that the network has delivered, before decompression.
+    /// Received bytes of the body, before decompression.
     pub received_bytes: u64,
-    /// Bytes of the whole body before decompression, if the server announced them.
+    /// Size of the body before decompression, in bytes, if the server announced it.
     pub total_bytes: Option<u64>,
-    /// Bytes after decompression that the caller has got.
+    /// Decompressed bytes that the caller has received.
     pub decoded_bytes: u64,
 }
 
@@ -66,7 +66,7 @@ enum State {
     Failed,
 }
 
-/// The next state, and the result for the caller.
+/// Next state of the page, and the result for the caller.
 type StepResult = Result<(State, Poll<Step>), Error>;
 
 enum Step {
@@ -76,7 +76,7 @@ enum Step {
 }
 
 impl Page {
-    /// Starts to receive a page. `deadline` ends all of the fetch.
+    /// Starts receiving a page. `deadline` is the end of the whole fetch.
     pub(super) fn new(
         final_url: Url,
         head: Head,
@@ -102,11 +102,14 @@ impl Page {
         }
     }
 
-    /// Returns the next chunk of the decompressed body, `None` after the last one.
+    /// Returns the next chunk of the decompressed body; `None` after the last one.
     ///
-    /// `None` means that the body is complete. Every limit holds here; after an error the
-    /// connection is closed and further calls fail. Cancel-safe: nothing is lost if the future is
-    /// dropped and the method called again.
+    /// `None` means that the body is complete. After an error the connection is closed, and further
+    /// calls fail. Cancel-safe: no data is lost if the future is dropped and the method is called
+    /// again.
+    ///
+    /// # Errors
+    /// [`Error`] if the body exceeds a limit, cannot be decompressed, or ends early.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
@@ -137,7 +140,7 @@ impl Page {
 
     fn poll_state(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         loop {
-            // A step that fails or panics leaves the page failed.
+            // If the step fails or panics, the page stays failed.
             let (next_state, step) = match mem::replace(&mut self.state, State::Failed) {
                 State::Opening(wire) => self.poll_open(cx, wire)?,
                 State::Reading(decoder) => self.poll_read(cx, decoder)?,
@@ -166,7 +169,7 @@ impl Page {
         };
         let state = match first.map_err(|error| self.classify_read_error(error))? {
             Some(byte) => State::Reading(Decoder::try_new(self.encoding, byte, *wire)?),
-            // An empty body is empty in every encoding.
+            // An empty body is valid in every encoding.
             None => State::Complete,
         };
         Ok((state, Poll::Ready(Step::Again)))
@@ -180,8 +183,10 @@ impl Page {
         };
         fill?;
         if self.buffer.is_empty() {
+            // The data has ended. The page is complete only if the body ends here, too.
             return Ok((State::Ending(decoder), Poll::Ready(Step::Again)));
         }
+        // The time until the next call is that of the caller, not of the server.
         decoder.wire().pause();
         let chunk = mem::take(&mut self.buffer).freeze();
         Ok((State::Reading(decoder), Poll::Ready(Step::Chunk(chunk))))
@@ -199,8 +204,8 @@ impl Page {
         }
     }
 
-    /// Fills the buffer as far as possible without waiting, with at least one byte. Leaves it empty
-    /// at the end of the data.
+    /// Fills the buffer with at least one byte, as far as possible without waiting. At the end of
+    /// the data it stays empty.
     fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -220,6 +225,7 @@ impl Page {
             }
             let length = u64::try_from(length).unwrap_or(u64::MAX);
             self.decoded_bytes = self.decoded_bytes.saturating_add(length);
+            // Received bytes that the decoder has not consumed would hide a high ratio.
             self.limits.check_decoded(self.decoded_bytes, decoder.wire().consumed_bytes())?;
         }
         Poll::Ready(Ok(()))
@@ -232,7 +238,7 @@ impl Page {
             Err(source) => source,
         };
         if source.kind() == io::ErrorKind::UnexpectedEof && self.framing == Framing::UntilClose {
-            // Only the end of the connection marks the end of this body, and it came too early.
+            // Only the end of the connection marks the end of this body, so it broke too early.
             return Error::Cut { source: source.into() };
         }
         DecodeFault::Corrupt { encoding: self.encoding.name(), source }.into()

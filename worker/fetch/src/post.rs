@@ -1,5 +1,5 @@
-//! Posts to receivers that clients named, behind the same guard as fetches. Redirects are not
-//! followed, and of the response only the status and `Retry-After` are used.
+//! Posts to receivers that clients choose, behind the same guard as fetches. Redirects are not
+//! followed. Only the status and `Retry-After` of the response are used.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,27 +14,28 @@ use super::hosts::HostPermit;
 use super::wire::Wire;
 use super::{Fetcher, FetcherState, exchange, response};
 
-/// Bytes of a response that are read, so that its sender does not see the connection break.
+/// Maximum number of bytes of a response that are read, so that its sender does not see a broken
+/// connection.
 const RESPONSE_BYTES_MAX: u64 = 16 << 10;
-/// Longest wait for them after the status.
+/// Time limit for reading them, after the status has arrived.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// The response of a receiver.
+/// Response of a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PostResponse {
-    /// The status.
+    /// Status.
     pub status: u16,
-    /// The wait before the next attempt that it asks for; not clamped.
+    /// Delay before the next attempt that the receiver requests (`Retry-After`), at most one year.
     pub retry_after: Option<Duration>,
 }
 
 impl Fetcher {
-    /// Takes a slot for the host of a URL; `None` if none is free.
+    /// Acquires a slot for the host of a URL; `None` if none is free.
     pub fn reserve(&self, url: &Url) -> Option<HostPermit> {
         self.shared.hosts.try_acquire(url.host_str().unwrap_or_default())
     }
 
-    /// Posts JSON, within the total time of every fetch. Dropping the future aborts it.
+    /// Posts JSON, within the total time of a fetch. Dropping the future aborts the request.
     ///
     /// # Errors
     /// Any [`Error`] except [`Error::Status`]: a response with any status is a success.
@@ -73,7 +74,7 @@ impl FetcherState {
             retry_after: response::retry_after(&parts.headers, SystemTime::now()),
         };
         let mut rest = Wire::new(body, driver, slot, &self.limits).take(RESPONSE_BYTES_MAX);
-        // The status decides; an error in the rest of the response does not matter.
+        // The status decides. An error in the rest of the response does not matter.
         let _ =
             timeout(RESPONSE_TIME_MAX, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
         Ok(post_response)

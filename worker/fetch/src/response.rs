@@ -1,4 +1,4 @@
-//! The kind of a response by its header: a page, a redirect, or an error.
+//! Classifies a response by its header: a page, a redirect, or an error.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,42 +12,46 @@ use super::decode::Coding;
 use super::error::{Error, RedirectFault, SizeLimit};
 use super::limits::Limits;
 
-/// The longest Retry-After that is returned; longer ones are clamped, so that callers can calculate
+/// Maximum Retry-After that is returned. A longer one is clamped, so that callers can calculate
 /// with it.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The kind of a response.
+/// Kind of a response.
 #[derive(Debug)]
 pub(super) enum ResponseKind {
-    /// A page, whose body is to be read.
+    /// A page. Its body has not been read.
     Page(Head),
-    /// The page is at another URL.
+    /// A redirect to this URL.
     Redirect(Url),
 }
 
-/// The header fields of a page that are used.
+/// Header fields of a page that are used.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: u16,
     pub(super) content_type: Option<String>,
     pub(super) encoding: Coding,
     pub(super) framing: Framing,
-    /// The size of the body before decompression, if known.
+    /// Size of the body before decompression, in bytes, if known.
     pub(super) total_bytes: Option<u64>,
 }
 
 /// How the end of a body is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// By a length given beforehand.
+    /// By a length that is known from the header.
     Length,
     /// By a last chunk.
     Chunked,
-    /// By the end of the connection, which looks the same when it breaks.
+    /// By the end of the connection. A broken connection looks the same.
     UntilClose,
 }
 
 /// Classifies a response to a request for `url` by its header.
+///
+/// # Errors
+/// [`Error::Status`] for a 4xx or 5xx status, [`Error::Redirects`] for a redirect without a valid
+/// target, [`Error::TooLarge`], [`Error::Decode`] and [`Error::Protocol`].
 pub(super) fn classify(
     url: &Url,
     parts: &Parts,
@@ -66,14 +70,17 @@ pub(super) fn classify(
         return Err(Error::Status { status: status.as_u16(), retry_after });
     }
     if !status.is_success() {
-        return Err(Error::Protocol { what: "the status has no meaning here", source: None });
+        return Err(Error::Protocol { what: "unexpected status", source: None });
     }
     if status == StatusCode::PARTIAL_CONTENT {
-        // The part would be counted like the whole page.
-        return Err(Error::Protocol { what: "a part was sent for the whole", source: None });
+        // A part must not be counted as the whole page.
+        return Err(Error::Protocol {
+            what: "a partial response (206) was not requested",
+            source: None,
+        });
     }
     let encoding = Coding::from_headers(&parts.headers)?;
-    // Not the Content-Length header: a chunked body may carry one that does not count.
+    // The `Content-Length` header is not used: in a chunked body it has no effect.
     let total_bytes = body.size_hint().exact();
     if total_bytes.is_some_and(|total_bytes| total_bytes > limits.wire_size_max) {
         return Err(SizeLimit::Wire(limits.wire_size_max).into());
@@ -97,7 +104,7 @@ fn redirect_location(
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Err(unusable);
     }
-    // Servers send UTF-8 here without escaping it; the URL parser does that.
+    // Servers may send unescaped UTF-8 here. The URL parser escapes it.
     let location = headers.get(LOCATION).and_then(|value| str::from_utf8(value.as_bytes()).ok());
     location.and_then(|location| url.join(location).ok()).ok_or(unusable)
 }
@@ -112,11 +119,11 @@ fn framing_of(headers: &HeaderMap, total_bytes: Option<u64>) -> Result<Framing, 
     if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Ok(Framing::Chunked);
     }
-    // Compression at this layer was not offered, and nothing would decompress it.
-    Err(Error::Protocol { what: "the transfer encoding was not asked for", source: None })
+    // Compression at this layer was not requested, and no code would decompress it.
+    Err(Error::Protocol { what: "the transfer encoding is not chunked", source: None })
 }
 
-/// Reads a Retry-After header in either form, seconds or a date.
+/// Parses a Retry-After header in either form, seconds or a date.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,4 +1,4 @@
-//! Fetches over real sockets on loopback, by a fetcher whose resolver the test controls.
+//! Fetches over real sockets on loopback, with a resolver that the test controls.
 
 mod guarding;
 mod limiting;
@@ -19,12 +19,12 @@ use tokio_rustls::rustls::RootCertStore;
 
 use super::*;
 
-/// The address of test servers; allowed in most tests.
+/// Address of test servers; allowed in most tests.
 const SERVER_ADDRESS: &str = "127.0.0.1";
-/// The address of traps; never allowed.
+/// Address of traps; never allowed.
 const TRAP_ADDRESS: &str = "127.0.0.2";
 
-/// A resolver with fixed answers. Each lookup of a name takes the next answer; the last one stays.
+/// Resolver with fixed answers. Each lookup of a name uses the next answer; the last one repeats.
 #[derive(Default)]
 struct Names {
     answers: Mutex<HashMap<String, VecDeque<Vec<IpAddr>>>>,
@@ -58,7 +58,7 @@ impl Resolve for Names {
     }
 }
 
-/// Limits short enough to be reached in a test, and too long for a busy machine to reach by chance.
+/// Limits that a test can reach quickly, but a busy machine does not reach by chance.
 fn short_limits() -> Limits {
     Limits {
         resolve_timeout: Duration::from_secs(5),
@@ -76,7 +76,7 @@ fn fetcher_with(limits: Limits, allow: &[&str], names: Arc<dyn Resolve>) -> Fetc
     Fetcher::try_with_roots(&settings, names, RootCertStore::empty()).unwrap()
 }
 
-/// A fetcher that may reach test servers, by the name `served.test` and `other.test`, too.
+/// Creates a fetcher that may reach test servers, also by the names `served.test` and `other.test`.
 fn fetcher(limits: Limits) -> Fetcher {
     let names = Names::new([
         ("served.test", vec![vec![SERVER_ADDRESS]]),

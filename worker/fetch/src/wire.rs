@@ -1,4 +1,4 @@
-//! The body of a response as the network delivers it, counted and timed.
+//! Body of a response as it is transferred, with its size limit and stall timeout.
 
 use std::io;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use super::exchange::ConnectionDriver;
 use super::hosts::HostPermit;
 use super::limits::Limits;
 
-/// A body that has not been decompressed. Its errors are [`Error`]s wrapped for the reader traits.
+/// Body before decompression. Its errors are [`Error`]s, wrapped for the reader traits.
 pub(super) struct Wire {
     body: Incoming,
     driver: ConnectionDriver,
@@ -25,7 +25,7 @@ pub(super) struct Wire {
     header_size_max: usize,
     size_max: u64,
     stall_timer: StallTimer,
-    // Released with the connection.
+    // Released together with the connection.
     _slot: HostPermit,
 }
 
@@ -50,7 +50,7 @@ impl Wire {
         }
     }
 
-    /// Returns the number of bytes that the network has delivered.
+    /// Returns the number of bytes that have been received from the network.
     pub(super) fn received_bytes(&self) -> u64 {
         self.received_bytes
     }
@@ -60,18 +60,20 @@ impl Wire {
         self.consumed_bytes
     }
 
-    /// Stops the stall timer until the next read: the pause of the reader is not the server's.
+    /// Stops the stall timer until the next read, because a pause of the reader is not a stall of
+    /// the server.
     pub(super) fn pause(&mut self) {
         self.stall_timer.stop();
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let mut frame = Pin::new(&mut self.body).poll_frame(cx);
+        // The body makes progress only while the connection is driven, so poll it again after that.
         if frame.is_pending() {
             self.driver.poll_drive(cx);
             frame = Pin::new(&mut self.body).poll_frame(cx);
         }
-        // The timer is polled last, so bytes that arrived before this poll are never late.
+        // The timer is polled last, so that bytes that have already arrived are never late.
         if frame.is_pending() && self.stall_timer.poll_expired(cx).is_ready() {
             let limit = self.stall_timer.limit;
             return Poll::Ready(Some(Err(Error::Timeout { wait: Wait::NextByte, limit })));
@@ -144,7 +146,7 @@ impl StallTimer {
         Self { limit, timer: None, is_running: false }
     }
 
-    /// Starts the timer if it does not run; ready when the server has sent nothing for too long.
+    /// Starts the timer if it is not running. Ready when the server has sent nothing for `limit`.
     fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.limit)));
         if !self.is_running {

@@ -1,4 +1,5 @@
-//! The record of a running attempt: its progress, and whether the attempt still has the job.
+//! Follows the record of a running attempt: persists its progress, and checks that it still has the
+//! job.
 
 use std::time::Duration;
 
@@ -15,15 +16,15 @@ use wordmill_nats::stream_read::ReadFrom;
 use super::Attempt;
 use crate::keep_alive::ProgressMeter;
 
-/// How long a first delivery may take before the record shows `running`. Most jobs end earlier,
-/// which saves a write.
+/// Time after which the record of a first delivery shows `running`. Most jobs end sooner, which
+/// saves a write.
 const EARLY_RUNNING_WRITE_AFTER: Duration = Duration::from_millis(200);
-/// Time between two writes of progress.
+/// Interval between two writes of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The record as an attempt finds it.
+/// Result of a check of the record.
 enum RecordCheck {
-    /// There is no newer record than the one that the attempt knows.
+    /// The record is not newer than the one that the attempt has.
     Unchanged,
     /// The attempt still has the job, and this is its newest record.
     Updated(Box<VersionedJob>),
@@ -42,7 +43,10 @@ impl From<Outcome> for RecordCheck {
 
 impl Attempt<'_> {
     /// Writes progress to the record and follows its changes until `end` is cancelled. Returns the
-    /// newest record, or the reason why the attempt no longer has the job.
+    /// newest record.
+    ///
+    /// # Errors
+    /// The outcome that shows that the attempt no longer has the job.
     pub(super) async fn follow(
         &self,
         current: VersionedJob,
@@ -61,7 +65,7 @@ impl Attempt<'_> {
             };
             pause = PROGRESS_INTERVAL;
             if events.is_none() {
-                // Before the first write of this run, so that it misses no later change.
+                // Subscribe before the first write of this run, so that no later change is missed.
                 events = self.listen().await;
             }
             let check = match change {
@@ -72,21 +76,21 @@ impl Attempt<'_> {
                 Ok(RecordCheck::Unchanged) => {}
                 Ok(RecordCheck::Updated(stored)) => current = stored,
                 Ok(RecordCheck::Overtaken(outcome)) => return Err(outcome),
-                // Counting continues: a broker that is away comes back.
-                Err(error) => debug!(%error, "progress not written"),
+                // Counting continues, because the broker may be available again for the next write.
+                Err(error) => debug!(%error, "cannot update the record of a running job"),
             }
         }
     }
 
-    /// Listens to changes of the record. Without events, the attempt notices a change when it next
-    /// writes its progress.
+    /// Subscribes to changes of the record. Without a subscription, the attempt notices a change at
+    /// its next write or check.
     async fn listen(&self) -> Option<RecordSubscription> {
         let listening =
             RecordSubscription::subscribe(&self.worker.broker, &self.message.key()).await;
-        listening.inspect_err(|error| debug!(%error, "not told of changes at once")).ok()
+        listening.inspect_err(|error| debug!(%error, "cannot subscribe to a record")).ok()
     }
 
-    /// Writes the progress, or checks the record if there is none since the last write.
+    /// Writes the progress. If there is none since the last write, checks the record instead.
     async fn note_progress(
         &self,
         current: &VersionedJob,
@@ -99,7 +103,7 @@ impl Attempt<'_> {
         self.check(current, meter, record).await
     }
 
-    /// Checks the record of an event.
+    /// Checks a record that the subscription returned.
     async fn check_raw(
         &self,
         current: &VersionedJob,
@@ -109,7 +113,7 @@ impl Attempt<'_> {
         self.check(current, meter, record.read(&current.job.key())?).await
     }
 
-    /// Checks whether the attempt still has the job, which another process may have changed.
+    /// Checks whether the attempt still has the job. Another process may have changed the record.
     async fn check(
         &self,
         current: &VersionedJob,
@@ -125,12 +129,13 @@ impl Attempt<'_> {
             Lookup::Job(stored) if stored.job.is_running(self.run) => {
                 Ok(RecordCheck::Updated(stored))
             }
-            // `Job::apply` decides whether this run may continue.
+            // In this record the attempt of this run is not the running one. `Job::apply` decides
+            // whether the run may continue.
             Lookup::Job(stored) => self.write_progress(&stored, meter).await,
         }
     }
 
-    /// Writes the progress. The first write also begins the attempt.
+    /// Writes the progress. The first write also begins the attempt of a queued job.
     async fn write_progress(
         &self,
         current: &VersionedJob,

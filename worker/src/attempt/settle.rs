@@ -1,5 +1,5 @@
-//! Settles a delivery: acknowledges it, returns it to the queue, or stores a dead letter, as the
-//! record requires.
+//! Settles a delivery: acknowledges it, returns it to the queue, or stores a dead letter, depending
+//! on the record.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,7 +22,8 @@ const WEBHOOKS_FULL_PAUSE: Duration = Duration::from_secs(15);
 /// Delay of a message that only a newer version can handle.
 pub(crate) const NEWER_PAUSE: Duration = Duration::from_secs(30);
 
-/// Returns a message of a newer version to the queue, and dead-letters one that is not a job.
+/// Settles a message that cannot be parsed: returns it to the queue if a newer version wrote it,
+/// otherwise moves it to the dead letters.
 pub(super) async fn handle_unparsable(
     worker: &Worker,
     delivery: &Delivery,
@@ -38,7 +39,7 @@ pub(super) async fn handle_unparsable(
     give_back_newer(worker, delivery, part, error).await;
 }
 
-/// Returns the message of a job to the queue, because only a newer version can handle it.
+/// Returns a message to the queue that only a newer version can handle.
 pub(super) async fn give_back_newer(
     worker: &Worker,
     delivery: &Delivery,
@@ -47,11 +48,11 @@ pub(super) async fn give_back_newer(
 ) {
     report_newer_message(worker, delivery, part, reason);
     if let Err(error) = delivery.give_back(Some(NEWER_PAUSE)).await {
-        warn!(%error, "a message comes again after the acknowledgement wait");
+        warn!(%error, "cannot delay a message; the broker redelivers it after the ack wait");
     }
 }
 
-/// Counts and logs a message that is returned because only a newer version can handle it.
+/// Counts and logs a message that only a newer version can handle.
 pub(crate) fn report_newer_message(
     worker: &Worker,
     delivery: &Delivery,
@@ -61,7 +62,7 @@ pub(crate) fn report_newer_message(
     worker.metrics.count_newer_message(delivery, part);
     let stream_sequence = delivery.stream_sequence();
     let part = part.as_str();
-    // The message may be delivered many times.
+    // The message is redelivered every `NEWER_PAUSE`, so only the first delivery is a warning.
     if delivery.delivered() > 1 {
         debug!(stream_sequence, part, %reason, "a message still needs a worker of a newer version");
         return;
@@ -69,7 +70,7 @@ pub(crate) fn report_newer_message(
     warn!(stream_sequence, part, %reason, "a message needs a worker of a newer version");
 }
 
-/// Settles a delivery after a write to the record with this outcome.
+/// Settles a delivery after a write to its record with this outcome.
 pub(super) async fn settle(
     worker: &Worker,
     delivery: &Delivery,
@@ -80,12 +81,13 @@ pub(super) async fn settle(
         Outcome::Applied(stored) | Outcome::Refused(stored, _) if stored.job.status.is_final() => {
             conclude(worker, delivery, &stored.job).await
         }
-        // Until the next attempt is due; without a delay if the job was handed back.
+        // Delay the message until the next attempt is due. A job that was handed back has no due
+        // time, and is redelivered at once.
         Outcome::Applied(stored) if stored.job.status == Status::Queued => {
             spans::note_state(&stored.job);
             delivery.give_back(until_due(&stored.job)).await
         }
-        // Another run has the job, and its delivery is responsible for it.
+        // Another run has the job. That run settles its own delivery.
         Outcome::Applied(_) | Outcome::Refused(..) => {
             debug!("another run has the job; this delivery is dropped");
             Ok(())
@@ -103,9 +105,9 @@ pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) ->
         result_storage::remove_document(worker, job.document.as_deref()).await;
     }
     match worker.webhooks.order(job, 0).await {
-        // The job is final, but its message must stay: only a later delivery orders the webhook.
+        // The message must stay in the queue: only its next delivery orders the webhook.
         Err(Error::Full { what }) => {
-            warn!(what, "a finished job waits for room for its webhook");
+            warn!(what, "queue of webhooks is full; a final job waits to order its webhook");
             return delivery.give_back(Some(WEBHOOKS_FULL_PAUSE)).await;
         }
         result => result?,
@@ -126,17 +128,20 @@ pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) ->
 /// Moves a message that is not a job to the dead letters, where an operator can inspect it.
 async fn dead_letter_unreadable(worker: &Worker, delivery: &Delivery, reason: &str) {
     let failure = Failure::new(FailureCode::Internal, reason);
-    error!(stream_sequence = delivery.stream_sequence(), reason, "a message is no job");
+    error!(
+        stream_sequence = delivery.stream_sequence(),
+        reason, "invalid job message; moving it to the dead letters"
+    );
     let storing = async {
         worker.dead_letters.store_unreadable(&failure, delivery).await?;
         delivery.acknowledge().await
     };
     if let Err(error) = storing.await {
-        warn!(%error, "an unreadable message is left to be delivered again");
+        warn!(%error, "cannot store a dead letter; the broker redelivers the message");
     }
 }
 
-/// Returns the time until the next attempt is due.
+/// Returns the time until the next attempt is due; `None` if it is due or none is planned.
 pub(super) fn until_due(job: &Job) -> Option<Duration> {
     Duration::try_from(job.next_attempt_at?.duration_since(Timestamp::now())).ok()
 }

@@ -1,4 +1,4 @@
-//! The beginning of an attempt.
+//! Rules for the beginning of an attempt.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use wordmill_common::job::{Event, InvalidTransition, Job};
 
 use super::settle::until_due;
 
-/// A job that is delivered before its next attempt is due, but by no more than this, begins at
-/// once.
+/// Tolerance for early deliveries: a job starts at once if its next attempt is due within this
+/// time.
 const EARLY_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// Begins the attempt of `run` unless the record contains it.
+/// Begins the attempt of `run` unless the record already contains it.
 pub(super) fn begin(
     worker: &str,
     run: RunNonce,
@@ -26,16 +26,17 @@ pub(super) fn begin(
     job.apply(Event::Started { run, worker: worker.to_owned() }, started_at)
 }
 
-/// Begins the attempt of a redelivered job. `last_run` is the last run of the record as it was
+/// Begins the attempt of a redelivered job. `last_run` is the last run in the record as it was
 /// read.
 ///
-/// If the attempt of that run is still open, it was lost with its worker. But if another run has
-/// begun since the record was read, that run has the job: another beginning would declare it lost,
-/// and could exceed the number of attempts. Example: two workers receive the last attempt of a job
-/// at the same time; the slower one finds the record changed, and leaves the job to the faster one.
+/// An open attempt of `last_run` was lost with its worker. But if another run has begun since the
+/// record was read, that run has the job. Beginning again would declare it lost, and could exceed
+/// the maximum number of attempts. For example, two workers receive the last attempt of a job at
+/// the same time. The slower one finds that the record has changed, and leaves the job to the
+/// faster one.
 ///
 /// # Errors
-/// If another run has begun, or the job is final.
+/// [`InvalidTransition`] if another run has begun, or if the job is final.
 pub(super) fn begin_again(
     worker: &str,
     last_run: Option<RunNonce>,
@@ -50,17 +51,17 @@ pub(super) fn begin_again(
     begin(worker, run, started_at, job)
 }
 
-/// Ends a job that has no attempts left.
+/// Fails a job that has no attempts left, and marks it as a dead letter.
 pub(super) fn abandon(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
     let last_failure = job.attempts.last().and_then(|attempt| attempt.failure.clone());
     let failure = last_failure.unwrap_or_else(|| {
-        let detail = "Every worker that started the job went away before it was done.";
+        let detail = "The worker of the last attempt crashed or was disconnected.";
         Failure::new(FailureCode::WorkerCrashed, detail)
     });
     job.apply(Event::FailedWithoutRun { failure, dead_lettered: true }, now)
 }
 
-/// Returns the time until the next attempt if the job was delivered too early.
+/// Returns the time until the next attempt is due if the job was delivered too early.
 pub(super) fn remaining_wait(job: &Job) -> Option<Duration> {
     until_due(job).filter(|wait| *wait > EARLY_TOLERANCE)
 }

@@ -1,4 +1,4 @@
-//! Counts an uploaded document, which is in the message or in the object store.
+//! Counts an uploaded document, which is stored in the message or in the object store.
 
 use std::future::poll_fn;
 use std::io;
@@ -29,11 +29,11 @@ use crate::keep_alive::ProgressMeter;
 use crate::outcome::AttemptFailure;
 use crate::spans::CountSpans;
 
-/// Pause before an unavailable object store is read again. `keep_alive` ends the repetition,
-/// because the attempt makes no progress meanwhile.
+/// Pause before an unavailable object store is read again. The number of tries needs no limit: the
+/// attempt makes no progress meanwhile, so `keep_alive` ends it as stalled.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
-/// Counts a document. Reads it as fast as it is counted, and never as a whole.
+/// Counts a document. A stored object is streamed, and read only as fast as it is counted.
 pub(super) async fn count(
     worker: &Worker,
     document: &Document,
@@ -56,7 +56,7 @@ pub(super) async fn count(
         if encoding == Coding::Identity {
             meter.set_total(document.size_bytes);
             while let Some(chunk) = stored.next().await? {
-                // The counter has ended early, and returns the reason itself.
+                // The counter ended early, and returns the reason itself.
                 if sender.send(chunk).await.is_err() {
                     return Ok(());
                 }
@@ -69,17 +69,17 @@ pub(super) async fn count(
         Ok::<_, AttemptFailure>(())
     };
     let (forward_result, count_result) = tokio::join!(forwarding, counting);
-    // If the document ended early, the counter failed too, but only the reader knows the reason.
+    // If the document ended early, the counter failed, too. Only the reader knows the reason.
     forward_result?;
     count_result
 }
 
-/// The bytes of a document as the client sent them. Reading fails at the end unless their hash is
+/// Bytes of a document as the client sent them. Reading fails at the end if their SHA-256 is not
 /// that of the upload.
 struct StoredBytes {
     source: BytesSource,
     digest: Sha256,
-    /// The hash of the upload.
+    /// SHA-256 of the upload, in hexadecimal.
     sha256: String,
 }
 
@@ -119,7 +119,7 @@ impl StoredBytes {
             let digest = std::mem::take(&mut self.digest).finalize();
             let sha256 = HEXLOWER.encode(&digest);
             if sha256 != self.sha256 {
-                let detail = "What is kept of the document is not what was sent. Send it again.";
+                let detail = "The stored document differs from the upload. Send it again.";
                 return Err(Failure::new(FailureCode::SourceGone, detail).into());
             }
             return Ok(None);
@@ -129,12 +129,15 @@ impl StoredBytes {
     }
 }
 
-/// Waits if the error is transient.
+/// Waits after a transient error, so that the caller can try again.
+///
+/// # Errors
+/// The failure of the attempt, if the error is permanent.
 async fn wait_for_store(error: Error) -> Result<(), AttemptFailure> {
     match error {
         Error::Gone { .. } => Err(source_gone()),
         Error::Unavailable { .. } | Error::Contended { .. } => {
-            debug!(%error, "the document cannot be read now");
+            debug!(%error, "the object store is unavailable; reading the document again");
             tokio::time::sleep(STORE_PAUSE).await;
             Ok(())
         }
@@ -142,19 +145,19 @@ async fn wait_for_store(error: Error) -> Result<(), AttemptFailure> {
         | Error::Newer { .. }
         | Error::TooLarge { .. }
         | Error::Full { .. } => {
-            tracing::error!(%error, "a document cannot be read");
-            let detail = "The service does not understand what it has kept of the document.";
+            tracing::error!(%error, "cannot read a stored document");
+            let detail = "The service cannot read the stored document.";
             Err(Failure::new(FailureCode::Internal, detail).into())
         }
     }
 }
 
 fn source_gone() -> AttemptFailure {
-    let detail = "The document is no longer kept. Send it again.";
+    let detail = "The document is no longer stored. Send it again.";
     Failure::new(FailureCode::SourceGone, detail).into()
 }
 
-/// Decompresses a document, and sends it to the thread that counts.
+/// Decompresses a document, and sends it to the counting thread.
 async fn decompress(
     stored: StoredBytes,
     encoding: Coding,
@@ -166,7 +169,7 @@ async fn decompress(
     let classify = |error| classify_read_error(error, encoding);
     let first = reader.fill_buf().await.map(|bytes| bytes.first().copied());
     let Some(first) = first.map_err(classify)? else {
-        // An empty document is empty in every encoding.
+        // An empty body is valid in every encoding.
         return Ok(());
     };
     let decoder = Decoder::try_new(encoding, first, reader);
@@ -194,10 +197,10 @@ async fn decompress(
     }
 }
 
-/// A reader of the compressed bytes of a document, for a decoder.
+/// Reader of the compressed bytes of a document, for a decoder.
 type CompressedReader = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
 
-/// Returns a reader of a document that adds the bytes that it has read to `compressed_size`.
+/// Returns a reader of a document that adds the number of bytes read to `compressed_size`.
 fn compressed_reader(stored: StoredBytes, compressed_size: Arc<AtomicU64>) -> CompressedReader {
     let chunks = unfold((stored, compressed_size), |(mut stored, compressed_size)| async {
         let chunk = match stored.next().await {
@@ -211,12 +214,12 @@ fn compressed_reader(stored: StoredBytes, compressed_size: Arc<AtomicU64>) -> Co
     StreamReader::new(Box::pin(chunks))
 }
 
-/// A failure of the store, as the error of a reader that a decoder passes on.
+/// Failure of the store, wrapped so that it passes through the reader of a decoder.
 #[derive(Debug, thiserror::Error)]
 #[error("the document cannot be read")]
 struct ReadFailure(Failure);
 
-/// Returns the failure of the store, or otherwise that of the decoder.
+/// Returns the failure of the store if there is one, otherwise that of the decoder.
 fn classify_read_error(error: io::Error, encoding: Coding) -> AttemptFailure {
     match error.downcast::<ReadFailure>() {
         Ok(ReadFailure(failure)) => failure.into(),

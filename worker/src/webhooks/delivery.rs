@@ -1,8 +1,8 @@
-//! One order to deliver a webhook, from received to acknowledged.
+//! Processes one order of a webhook, from receipt to acknowledgement.
 //!
-//! Every attempt is persisted by compare-and-set before it is made, and again when it has ended. So
-//! the number of attempts is bounded even if a worker crashes in between; and of two messages about
-//! one job, or two workers that have the same message, only one makes the attempt.
+//! Every attempt is persisted by compare-and-set before it is made, and again when it has ended.
+//! This bounds the number of attempts even if a worker crashes in between. If two messages refer to
+//! one job, or two workers have the same message, only one of them makes the attempt.
 
 use std::time::Duration;
 
@@ -37,14 +37,14 @@ const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 /// Delay of a message whose job is not final yet: the sweeper orders a webhook just before it ends
 /// the job.
 const NOT_FINAL_PAUSE: Duration = Duration::from_secs(5);
-/// Least delay of a message whose receiver has the most deliveries under way that one host may
-/// have; at most twice as much.
+/// Minimum delay of a message if all slots of the receiver's host are in use. Jitter adds up to the
+/// same time again.
 const HOST_BUSY_PAUSE: Duration = Duration::from_secs(5);
-/// Delay of a message after another worker has changed the state at the same time.
+/// Delay of a message after another worker has changed the state concurrently.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(1);
-/// A message that is early by no more than this is processed at once.
+/// Tolerance for early messages: the next attempt starts at once if it is due within this time.
 const EARLY_TOLERANCE: Duration = Duration::from_millis(500);
-/// Most tries to write the end of an attempt, in case of conflicts.
+/// Maximum number of tries to persist the end of an attempt after conflicts or unclear answers.
 const WRITE_TRIES: u32 = 8;
 
 /// How to settle a message.
@@ -55,7 +55,7 @@ enum Settlement {
     GiveBack(Option<Duration>),
 }
 
-/// Processes one message to completion. After an error the broker delivers it again.
+/// Processes one message to completion. After an error the broker redelivers it.
 pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
     let order = match Order::parse(delivery) {
         Ok(order) => order,
@@ -65,7 +65,7 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
         }
         Err(reason) => {
             let stream_sequence = delivery.stream_sequence();
-            error!(stream_sequence, %reason, "a message is no webhook, and is dropped");
+            error!(stream_sequence, %reason, "invalid webhook message; removing it from the queue");
             settle(delivery, Settlement::Acknowledge).await;
             return;
         }
@@ -86,7 +86,7 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
         }
         Err(error) => {
             telemetry::fail(&span, "broker_unavailable");
-            span.in_scope(|| warn!(%error, "a webhook is left to be delivered again"));
+            span.in_scope(|| warn!(%error, "cannot process a webhook; the broker redelivers it"));
         }
     }
 }
@@ -97,7 +97,7 @@ async fn settle(delivery: &Delivery, settlement: Settlement) {
         Settlement::GiveBack(delay) => delivery.give_back(delay).await,
     };
     if let Err(error) = result {
-        warn!(%error, "a webhook's message comes again after the acknowledgement wait");
+        warn!(%error, "cannot settle a webhook; the broker redelivers it after the ack wait");
     }
 }
 
@@ -106,14 +106,14 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
     let Some(job) = read_final_job(deliverer, &order.key).await? else {
         return Ok(Settlement::GiveBack(Some(NOT_FINAL_PAUSE)));
     };
-    // The job is deleted or expired, or has no webhook.
+    // No target: the job is deleted or expired, or has no webhook.
     let target = job.and_then(|job| Some((job.webhook.as_ref()?.url.clone(), job)));
     let Some((url, job)) = target else {
-        debug!("there is nothing to tell of");
+        debug!("the job is deleted or has no webhook; nothing to deliver");
         return Ok(Settlement::Acknowledge);
     };
     let Some(stored) = read_round(deliverer, order).await? else {
-        debug!("this is about an earlier sending");
+        debug!("a later round of the webhook has begun; nothing to deliver");
         return Ok(Settlement::Acknowledge);
     };
     let mut state = stored.deliveries.unwrap_or_else(|| Deliveries::new(order.round));
@@ -133,9 +133,11 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
     }
     let run = RunNonce::random();
     let Ok(url) = Url::parse(&url) else {
-        error!("the address of a webhook is no URL, although the gateway checked it");
+        error!("the URL of a webhook cannot be parsed, although the gateway accepted it");
         return Ok(Settlement::Acknowledge);
     };
+    // Reserve the host's slot before the attempt is persisted, so that a busy host costs no
+    // attempt.
     let Some(slot) = deliverer.fetcher.reserve(&url) else {
         return Ok(Settlement::GiveBack(Some(HOST_BUSY_PAUSE.mul_f64(1.0 + run.jitter()))));
     };
@@ -149,7 +151,7 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
             return Ok(Settlement::GiveBack(Some(CONFLICT_PAUSE)));
         }
     };
-    // The attempts are used up.
+    // No attempt was left, so `begin_attempt` has ended the webhook.
     if state.status != Status::Waiting {
         note_end(deliverer, &state);
         return Ok(Settlement::Acknowledge);
@@ -159,7 +161,7 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
     Box::pin(attempt.deliver(slot, current)).await
 }
 
-/// Returns the job if it is final, and `Some(None)` if it is deleted.
+/// Reads the job. Returns `None` if it is not final yet, and `Some(None)` if it does not exist.
 async fn read_final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Option<Job>>, Error> {
     for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
         match deliverer.worker.store.get_job(key, read_from).await? {
@@ -175,8 +177,8 @@ async fn read_final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Op
     Ok(None)
 }
 
-/// Returns the state of the round that a message is about; `None` if a later round has begun. The
-/// deliveries of an earlier round are dropped.
+/// Reads the state of the round that the message is about. Returns `None` if a later round has
+/// begun. Deliveries of an earlier round are dropped.
 async fn read_round(
     deliverer: &Deliverer,
     order: &Order,
@@ -226,7 +228,8 @@ impl Attempt<'_> {
             state.end_attempt(self.run, &answer, self.deliverer.schedule, clock::now())
         };
         let Some(state) = self.write(current, conclude).await? else {
-            // A new round has begun, which has a message of its own, or the job was deleted.
+            // The attempt is no longer open: a new round has begun, which has its own message, or
+            // the job was deleted.
             return Ok(Settlement::Acknowledge);
         };
         note_end(self.deliverer, &state);
@@ -260,8 +263,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Returns the headers, which sign the body and the current time. By its age a receiver
-    /// recognizes a delivery that an attacker repeats.
+    /// Builds the headers. The signature covers the body and the current time, so that a receiver
+    /// can recognize a replayed delivery by its age.
     fn headers(&self, body: &[u8]) -> HeaderMap {
         let id = self.job.job_id.to_string();
         let timestamp = clock::now().as_second();
@@ -271,7 +274,11 @@ impl Attempt<'_> {
         fields.into_iter().filter_map(field).collect()
     }
 
-    /// Changes the state, and returns the new one; `None` if the attempt is no longer under way.
+    /// Changes and persists the state, and returns it. Returns `None` if the attempt is no longer
+    /// open.
+    ///
+    /// # Errors
+    /// [`Error::Contended`] after [`WRITE_TRIES`] conflicts, and [`Error::Unavailable`].
     async fn write(
         &self,
         mut current: VersionedDeliveries,
@@ -290,11 +297,11 @@ impl Attempt<'_> {
             }
             match worker.webhooks.write(&key, &state, current.revision).await {
                 Ok(_) => return Ok(Some(state)),
-                Err(reason) => debug!(?reason, "a webhook's state is not written"),
+                Err(reason) => debug!(?reason, "cannot write the state of a webhook"),
             }
             let read = || worker.webhooks.get_deliveries(&key, ReadFrom::Leader);
             current = broker_retry::retry_while_unavailable(worker, read).await?;
-            // The write had arrived although it was not answered.
+            // The earlier write succeeded, but its answer was lost.
             if current.deliveries.as_ref().is_some_and(|stored| {
                 stored.attempts == state.attempts
                     && stored.round == state.round
@@ -319,8 +326,8 @@ fn note_end(deliverer: &Deliverer, state: &Deliveries) {
     let Some(status) = state.status.known() else { return };
     match status {
         Status::Delivered => info!(attempts, "webhook delivered"),
-        Status::Waiting => info!(attempts, status_code, code, "webhook to be tried again"),
-        Status::Failed => warn!(attempts, status_code, code, "webhook given up"),
+        Status::Waiting => info!(attempts, status_code, code, "webhook attempt failed; retrying"),
+        Status::Failed => warn!(attempts, status_code, code, "webhook failed; no further attempts"),
         Status::Disabled => warn!(attempts, "webhook disabled by its receiver"),
     }
 }

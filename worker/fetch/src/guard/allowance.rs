@@ -1,4 +1,4 @@
-//! Exceptions from the rule that only public addresses are fetched from.
+//! Allowed networks, which need not be public.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -7,28 +7,28 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::BLOCKED_PORTS;
 
-/// An allowed network that need not be public, on every port or on one.
+/// Network that may be fetched from although it need not be public, on every port or on one.
 ///
 /// Written `10.1.0.0/16` or `10.1.0.0/16:8080`, and `fd00::/8` or `[fd00::/8]:443`. An IPv4 network
-/// also matches IPv4-mapped IPv6 addresses. It does not allow a port of another protocol, and it
-/// does not restrict public addresses.
+/// also matches IPv4-mapped IPv6 addresses. An allowance never opens a port of another protocol,
+/// and never restricts public addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
     network: IpNet,
-    /// The only port that is allowed, if not all are.
+    /// The only allowed port; `None` allows all ports.
     port: Option<u16>,
 }
 
-/// Why a text does not describe an [`Allowance`].
+/// Reason why a text is not a valid [`Allowance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AllowanceFault {
-    /// Not one of the forms.
+    /// The text has none of the accepted forms.
     #[error(
         "is neither a network such as 10.1.0.0/16 or fd00::/8, nor one with a port such as \
          10.1.0.0/16:8080 or [fd00::/8]:443"
     )]
     InvalidFormat,
-    /// A port that is refused for every address.
+    /// The port belongs to another protocol, so it is refused for every address.
     #[error("has port {0}, which is reserved for another protocol and cannot be allowed")]
     ReservedPort(u16),
 }
@@ -37,6 +37,7 @@ impl FromStr for Allowance {
     type Err = AllowanceFault;
 
     fn from_str(text: &str) -> Result<Self, AllowanceFault> {
+        // Without brackets, first try the whole text: an IPv6 network contains colons itself.
         let (network, port) = if let Some(bracketed) = text.strip_prefix('[') {
             let (network, port) =
                 bracketed.split_once("]:").ok_or(AllowanceFault::InvalidFormat)?;
@@ -54,12 +55,12 @@ impl FromStr for Allowance {
 }
 
 impl Allowance {
-    /// Returns whether the network contains an address, on any port.
+    /// Returns whether the network contains an address, regardless of the port.
     pub(super) fn covers(&self, address: IpAddr) -> bool {
         self.network.contains(&address)
     }
 
-    /// Returns whether an address is allowed on this port.
+    /// Returns whether an address is allowed on a port.
     pub(super) fn permits(&self, address: IpAddr, port: u16) -> bool {
         self.covers(address) && self.port.is_none_or(|allowed| allowed == port)
     }
@@ -70,13 +71,13 @@ fn parse_network(network: &str) -> Option<IpNet> {
 }
 
 fn parse_port(text: &str) -> Result<u16, AllowanceFault> {
-    // The number parser would accept a sign.
+    // The number parser would accept a leading `+`.
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     let port = text.parse().ok().filter(|_| is_number).ok_or(AllowanceFault::InvalidFormat)?;
     if BLOCKED_PORTS.contains(&port) { Err(AllowanceFault::ReservedPort(port)) } else { Ok(port) }
 }
 
-/// Converts a network of IPv4-mapped addresses into the IPv4 network that it represents.
+/// Converts a network of IPv4-mapped addresses to the IPv4 network that it represents.
 fn unmap(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else {
         return network;
@@ -84,6 +85,7 @@ fn unmap(network: IpNet) -> IpNet {
     let Some(address) = v6.network().to_ipv4_mapped() else {
         return network;
     };
+    // A prefix of less than 96 bits also contains addresses that are not IPv4-mapped.
     let unmapped = v6.prefix_len().checked_sub(96).map(|prefix| Ipv4Net::new(address, prefix));
     match unmapped {
         Some(Ok(v4)) => IpNet::V4(v4),

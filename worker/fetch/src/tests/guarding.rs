@@ -71,7 +71,7 @@ async fn names_that_lead_to_loopback_are_not_dialled() {
     let names = Names::new([
         ("loopback.test", vec![vec![TRAP_ADDRESS]]),
         ("mapped.test", vec![vec!["::ffff:127.0.0.2"]]),
-        // The good address comes first, and would answer.
+        // The allowed address comes first, and would answer.
         ("mixed.test", vec![vec![SERVER_ADDRESS, TRAP_ADDRESS]]),
     ]);
     let server = Server::start_on(
@@ -110,7 +110,7 @@ async fn a_name_is_looked_up_once_and_the_allowed_address_is_dialled() {
     assert_eq!(read(&mut page).await.unwrap(), b"good");
     assert_eq!(names.lookups(), 1);
 
-    // The second fetch looks the name up again: no connection of the first one is reused.
+    // The second fetch resolves the name again: it does not reuse the first connection.
     assert_blocked(&failure(&fetcher, &url).await, 0);
     assert_eq!(names.lookups(), 2);
     trap.assert_untouched().await;

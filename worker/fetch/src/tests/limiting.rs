@@ -1,4 +1,4 @@
-//! Every limit is forced by a server that oversteps it.
+//! Each limit is exceeded by a server.
 
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::sleep;
@@ -7,7 +7,7 @@ use super::receiving::encode;
 use super::server::{Script, Server, head, response};
 use super::*;
 
-/// A short limit, but long enough for a busy machine to do the work of a test within it.
+/// Short limit, but long enough for a busy machine to do the work of a test within it.
 const SHORT: Duration = Duration::from_millis(150);
 
 fn assert_timeout(error: &Error, expected: Wait) {
@@ -21,7 +21,7 @@ fn assert_timeout_of(exceeded: Duration, error: &Error, expected: Wait) {
     );
 }
 
-/// A resolver that never answers.
+/// Resolver that never answers.
 struct SilentResolver;
 
 impl Resolve for SilentResolver {
@@ -37,7 +37,7 @@ async fn lookups_that_do_not_end_are_aborted() {
     assert_timeout(&failure(&fetcher, "http://silent.test/").await, Wait::Resolve);
 }
 
-/// Listens without accepting until the system drops further connections. In Linux, one connection
+/// Listens without accepting until the system drops further connections. On Linux, one connection
 /// more than the backlog can wait.
 async fn fill_backlog() -> (u16, Vec<TcpStream>, tokio::net::TcpListener) {
     let socket = TcpSocket::new_v4().unwrap();
@@ -91,7 +91,7 @@ async fn stalled_bodies_time_out() {
     let stalled = [head("200 OK", &["content-length: 10"]), b"hello".to_vec()].concat();
     let packed = encode("gzip", b"hello").await;
     let half = [head("200 OK", &["content-encoding: gzip"]), packed[..8].to_vec()].concat();
-    // The data are complete, but the end of the body is missing.
+    // The data is complete, but the end of the body is missing.
     let open = head("200 OK", &["content-encoding: gzip", "transfer-encoding: chunked"]);
     let chunk = format!("{:x}\r\n", packed.len()).into_bytes();
     let open = [open, chunk, packed, b"\r\n".to_vec()].concat();
@@ -116,7 +116,7 @@ async fn slow_readers_do_not_make_a_server_stall() {
         };
         length += chunk.len();
         if pauses < 2 {
-            // The test is about time that passes.
+            // The subject of the test is time that passes.
             sleep(SHORT * 4).await;
         }
     }
@@ -217,13 +217,13 @@ async fn large_bodies_are_refused() {
     let is_wire = |error: &Error| matches!(error, Error::TooLarge(SizeLimit::Wire(102_400)));
     let fetcher = fetcher(limits);
 
-    // By the length that was announced, before any of it is read.
+    // Refused by the announced length, before any of the body is read.
     let announced =
         Server::start([Script::SendAndHold(head("200 OK", &["content-length: 102401"]))]);
     let error = get(&fetcher, announced.await.url("/")).await.err().unwrap();
     assert!(is_wire(&error), "{error:?}");
 
-    // By the bytes that arrive.
+    // Refused by the bytes that arrive.
     let chunk = [b"400\r\n".to_vec(), vec![b'a'; 1 << 10], b"\r\n".to_vec()].concat();
     for script in [
         Script::Repeat(head("200 OK", &[]), vec![b'a'; 1 << 10]),
@@ -273,7 +273,7 @@ async fn unread_pages_hold_the_server_back() {
     let mut page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
     for number in 1..=20 {
         let chunk = page.chunk().await.unwrap().unwrap();
-        // The received bytes that the caller has not got fit into the connection's buffers.
+        // Received bytes that the caller has not read yet fit into the buffers of the connection.
         let Progress { received_bytes, decoded_bytes, .. } = page.progress();
         assert!(received_bytes - decoded_bytes <= 256 << 10, "{received_bytes} after {number}");
         assert!(!chunk.is_empty());

@@ -1,4 +1,4 @@
-//! Complete bodies are received in every encoding, and incomplete ones are always errors.
+//! Complete bodies are received in every encoding, and incomplete ones always fail.
 
 use async_compression::Level;
 use async_compression::brotli::EncoderParams;
@@ -29,7 +29,7 @@ pub(super) async fn encode(encoding: &str, data: &[u8]) -> Vec<u8> {
     packed
 }
 
-/// Text that compresses like text: some hundred kilobytes.
+/// Returns some hundred kilobytes of text that compresses like prose.
 fn prose() -> Vec<u8> {
     let mut seed = 1_u32;
     let words = (0..60_000).map(|_| {
@@ -161,7 +161,7 @@ async fn data_after_the_end_of_the_encoding_are_an_error() {
 
 #[tokio::test]
 async fn brotli_with_a_large_window_is_refused_by_its_first_byte() {
-    // The decoder refuses the second one itself, because its highest bit is set.
+    // The decoder itself refuses the second one, because its highest bit is set.
     for first in [0x11, 0x91] {
         let body = [first, 28, 0, 0, 0, 0, 0, 0];
         let server = Server::responding(response("200 OK", &["content-encoding: br"], &body)).await;
@@ -223,7 +223,7 @@ async fn dropping_the_future_of_a_chunk_loses_nothing() {
     let mut page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
     let mut body = Vec::new();
     loop {
-        // Polled once and dropped, then read.
+        // Poll the future once and drop it, then read.
         let ready_chunk = page.chunk().now_or_never();
         let chunk = match ready_chunk {
             Some(chunk) => chunk.unwrap(),

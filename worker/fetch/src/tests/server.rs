@@ -1,4 +1,4 @@
-//! Servers that misbehave by a script.
+//! Test servers that follow a script, to misbehave as a test needs.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{SERVER_ADDRESS, TRAP_ADDRESS};
 
-/// The behaviour of a server on one connection after it has read the request.
+/// Behavior of a server on one connection after it has read the request.
 #[derive(Clone)]
 pub(super) enum Script {
     /// Sends this and closes the connection.
@@ -21,13 +21,13 @@ pub(super) enum Script {
     SendAndReset(Vec<u8>),
     /// Sends this and leaves the connection open until the client closes it.
     SendAndHold(Vec<u8>),
-    /// Sends the first part, then the second one over and over until the client closes.
+    /// Sends the first part, then repeats the second one until the client closes the connection.
     Repeat(Vec<u8>, Vec<u8>),
-    /// The same with a pause before each repetition.
+    /// Like `Repeat`, with a pause before each repetition.
     Drip(Vec<u8>, Vec<u8>, Duration),
 }
 
-/// A server on loopback; it stops when dropped.
+/// Server on loopback; it stops when dropped.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
@@ -37,7 +37,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts a server that runs the n-th script on the n-th connection, and the last one on all
-    /// further ones.
+    /// further connections.
     pub(super) async fn start(scripts: impl IntoIterator<Item = Script>) -> Self {
         Self::start_on(TcpListener::bind((SERVER_ADDRESS, 0)).await.unwrap(), scripts)
     }
@@ -107,7 +107,7 @@ pub(super) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Optio
     Some(String::from_utf8(request).unwrap())
 }
 
-/// Errors end the script: the client has closed.
+/// An error ends the script, because the client has closed the connection.
 pub(super) async fn perform(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), script: Script) {
     match script {
         Script::Send(bytes) | Script::SendAndReset(bytes) => {
@@ -130,7 +130,7 @@ pub(super) async fn perform(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), 
     }
 }
 
-/// A listener that must never be dialled.
+/// Listener that must never be dialled.
 pub(super) struct Trap {
     listener: TcpListener,
 }
@@ -149,8 +149,8 @@ impl Trap {
         self.listener.local_addr().unwrap().port()
     }
 
-    /// Asserts that no client has connected: connections are accepted in order, and the first one
-    /// is from this test.
+    /// Asserts that no client has connected. Connections are accepted in order, so the first one
+    /// must be that of this function.
     pub(super) async fn assert_untouched(self) {
         let address = self.listener.local_addr().unwrap();
         let own_stream = TcpStream::connect(address).await.unwrap();

@@ -1,4 +1,4 @@
-//! Responses that are not simply pages.
+//! Responses that are redirects, errors, empty, or not valid HTTP.
 
 use super::server::{Script, Server, head, response};
 use super::*;

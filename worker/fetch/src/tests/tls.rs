@@ -1,4 +1,4 @@
-//! Secure connections, with certificates made for the test.
+//! TLS connections, with certificates made for the test.
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::server::{Script, Server, head, perform, read_request, response};
 use super::*;
 
-/// A TLS server; it stops when dropped.
+/// TLS server; it stops when dropped.
 struct TlsServer {
     port: u16,
     certificate: CertificateDer<'static>,
@@ -101,7 +101,7 @@ async fn plain_text_on_a_secure_port_is_a_tls_error() {
 
 #[tokio::test]
 async fn silent_handshakes_time_out() {
-    // Waits for the end of a request that never comes.
+    // The server waits for the end of a request that never arrives.
     let server = Server::start([Script::SendAndHold(Vec::new())]).await;
     let short = Duration::from_millis(60);
     let fetcher = fetcher(Limits { connect_timeout: short, ..short_limits() });
