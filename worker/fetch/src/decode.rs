@@ -36,9 +36,9 @@ pub const INFLATE_BYTES_MAX: usize = 64 << 10;
 /// Maximum memory of a brotli decoder, in bytes.
 ///
 /// The window grows by doubling, so the old half and the new whole exist together for a moment. The
-/// tables of the prefix codes grow by half, and one of the three kinds may exist twice: (3 * 1.5 +
-/// 1) / 3 = 1.83 times their size, so twice is an upper bound. Context maps (17 KiB) and the rest
-/// of the state are small in comparison. Metadata is skipped.
+/// tables of the prefix codes grow by half, and one of the three kinds may exist twice:
+/// `(3 * 1.5 + 1) / 3 = 1.83` times their size, so twice is an upper bound. Context maps (17 KiB)
+/// and the rest of the state are small in comparison. Metadata is skipped.
 pub const BROTLI_BYTES_MAX: usize = (3 << (BROTLI_WINDOW_LOG_MAX - 1)) + 2 * BROTLI_CODES_BYTES;
 
 /// Maximum memory of a zstd decoder, in bytes.
