@@ -43,8 +43,8 @@ pub enum Status {
     Failed,
     /// Final: the owner cancelled the job.
     Cancelled,
-    /// An unknown state, written by a newer version. It is not final, allows no event, and cannot be
-    /// serialized.
+    /// An unknown state, written by a newer version. It is not final, allows no event, and cannot
+    /// be serialized.
     #[serde(skip)]
     Unknown,
 }

@@ -1,10 +1,10 @@
-//! What the operating system says about the process, under the names that Prometheus' own
-//! libraries use. Linux only; elsewhere nothing is said.
+//! Metrics of the process from the operating system, under the names that the client libraries of
+//! Prometheus use. Linux only; on other systems there are none.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-/// Looks at this process whenever it is asked.
+/// Collector that reads the state of this process at each scrape.
 #[derive(Debug)]
 pub(super) struct ProcessCollector;
 
@@ -42,7 +42,7 @@ impl Collector for ProcessCollector {
             let kind = gauge.metric_type();
             gauge.encode(encoder.encode_descriptor(name, help, None, kind)?)
         };
-        // Without /proc, only the CPU time and the limit of open files are reported.
+        // Without `/proc`, only the CPU time and the limit of open files are reported.
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         if let Some(resident_kib) = field(&status, "VmRSS:") {
             gauge("process_resident_memory_bytes", "Memory in use", resident_kib << 10)?;
@@ -62,7 +62,8 @@ impl Collector for ProcessCollector {
     }
 }
 
-/// Returns the first number after `name` in the text of `/proc/self/status`; memory is in KiB.
+/// Returns the first number after `name` in the text of `/proc/self/status`. Memory sizes are in
+/// KiB.
 #[cfg(target_os = "linux")]
 fn field(status: &str, name: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(name))?;

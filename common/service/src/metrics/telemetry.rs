@@ -1,4 +1,4 @@
-//! What telemetry says about itself.
+//! Metrics of the telemetry itself.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 
 use crate::telemetry::dropped_spans;
 
-/// Asks the exporter of spans whenever it is asked.
+/// Collector that reads the number of dropped spans at each scrape.
 #[derive(Debug)]
 pub(super) struct TelemetryCollector;
 
