@@ -145,7 +145,7 @@ impl Failure {
     /// Returns the failure of an attempt whose worker stopped.
     #[must_use]
     pub fn worker_crashed() -> Self {
-        Self::new(FailureCode::WorkerCrashed, "The worker went away in the middle of the attempt.")
+        Self::new(FailureCode::WorkerCrashed, "The worker stopped responding during the attempt.")
     }
 
     /// Returns the failure for an HTTP answer with an error status.

@@ -259,7 +259,7 @@ impl<'de> Visitor<'de> for HistogramVisitor {
     type Value = Histogram;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object of words and their counts")
+        formatter.write_str("an object that maps words to counts")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Histogram, A::Error> {

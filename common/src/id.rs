@@ -19,10 +19,10 @@ pub enum Error {
     JobId,
     /// The text is not a valid owner name: it is empty or too long, or contains a character that is
     /// not allowed.
-    #[error("an owner is 1 to {OWNER_BYTES_MAX} characters of a-z, 0-9, _ and -")]
+    #[error("an owner must be 1 to {OWNER_BYTES_MAX} characters of a-z, 0-9, _ and -")]
     Owner,
     /// The text is neither `interactive` nor `bulk`.
-    #[error("a lane is interactive or bulk")]
+    #[error("a lane must be interactive or bulk")]
     Lane,
 }
 

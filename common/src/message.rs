@@ -60,13 +60,13 @@ pub struct JobMessage {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The message is not the JSON of a job.
-    #[error("the message is not a job: {0}")]
+    #[error("the message is not a valid job: {0}")]
     Malformed(#[from] serde_json::Error),
     /// A newer version of Wordmill wrote the message, in a newer format.
-    #[error("the message has format {0}, and this version knows only {FORMAT}")]
+    #[error("the message has format {0}, but this version supports only format {FORMAT}")]
     Newer(u64),
     /// The message is valid, except for an unknown source or unknown options.
-    #[error("the message has {} that this version does not know: {}", .0.part, .0.reason)]
+    #[error("the message has {} unknown to this version: {}", .0.part, .0.reason)]
     Unknown(Box<UnknownJob>),
 }
 

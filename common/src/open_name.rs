@@ -65,7 +65,7 @@ impl<T: DeserializeOwned> Visitor<'_> for NameVisitor<T> {
     type Value = OpenName<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
+        f.write_str("a string")
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<OpenName<T>, E> {
@@ -91,7 +91,7 @@ impl<T: JsonSchema> JsonSchema for OpenName<T> {
             value.and_then(Value::as_str).map(str::to_owned).unwrap_or_default()
         };
         let mut description = text(known.get("description"));
-        description += " A newer version may add names. Known names:";
+        description += " A newer version may add values. Known values:";
         for name in known.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
             let (name, meaning) = (text(name.get("const")), text(name.get("description")));
             description += &format!(" `{name}`: {meaning}");

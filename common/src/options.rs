@@ -87,7 +87,7 @@ pub enum Next {
 impl From<&Options> for RawJson<Options> {
     #[expect(clippy::expect_used, reason = "options are names, numbers, flags and lists of text")]
     fn from(options: &Options) -> Self {
-        Self::of(options).expect("options can be written as JSON")
+        Self::of(options).expect("options can be serialized as JSON")
     }
 }
 
@@ -104,7 +104,7 @@ impl JsonSchema for RawJson<Options> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = Options::json_schema(generator);
         schema.remove("additionalProperties");
-        let description = "How a job is to be counted. A newer version may add options.";
+        let description = "Options of a count. A newer version may add options.";
         schema.insert("description".to_owned(), description.into());
         schema
     }
@@ -249,7 +249,7 @@ impl TryFrom<f64> for MinLen {
     fn try_from(length: f64) -> Result<Self, String> {
         let min = MIN_LEN.start();
         let max = MIN_LEN.end();
-        let invalid = || format!("a length is {min} to {max} characters");
+        let invalid = || format!("the length must be {min} to {max} characters");
         integer(MIN_LEN, length).map(Self).ok_or_else(invalid)
     }
 }
@@ -278,7 +278,7 @@ impl TryFrom<f64> for Top {
     fn try_from(words: f64) -> Result<Self, String> {
         let min = TOP.start();
         let max = TOP.end();
-        let invalid = || format!("{min} to {max} words can be shown");
+        let invalid = || format!("the number of words must be {min} to {max}");
         integer(TOP, words).map(Self).ok_or_else(invalid)
     }
 }
@@ -319,10 +319,12 @@ impl TryFrom<Vec<String>> for StopWords {
 
     fn try_from(words: Vec<String>) -> Result<Self, String> {
         if words.len() > STOP_WORDS_MAX {
-            return Err(format!("at most {STOP_WORDS_MAX} words can be left out"));
+            return Err(format!("at most {STOP_WORDS_MAX} stop words are allowed"));
         }
         if words.iter().any(|word| word.is_empty() || word.len() > STOP_WORD_BYTES_MAX) {
-            return Err(format!("each word has 1 to {STOP_WORD_BYTES_MAX} bytes of UTF-8"));
+            return Err(format!(
+                "each stop word must have 1 to {STOP_WORD_BYTES_MAX} bytes of UTF-8"
+            ));
         }
         Ok(Self(words))
     }
@@ -363,7 +365,7 @@ impl TryFrom<String> for Language {
         if is_primary && parts.all(is_part) && tag.len() <= LANGUAGE_BYTES_MAX {
             return Ok(Self(tag));
         }
-        Err("a language is a tag of BCP 47, such as \"ja\" or \"zh-Hant-TW\"".to_owned())
+        Err("the language must be a BCP 47 tag, for example \"ja\" or \"zh-Hant-TW\"".to_owned())
     }
 }
 
@@ -402,9 +404,9 @@ impl Options {
         let filter = filters.into_iter().find(|(_, is_given)| *is_given);
         let (name, _) = filter.filter(|_| self.rule == RuleName::Gmx)?;
         Some(format!(
-            "The option \"{name}\" cannot be combined with the rule \"gmx\": a volume after that \
-             standard leaves nothing out. It is allowed with \"unicode\", \"whitespace\" and \
-             \"office\"."
+            "The option \"{name}\" cannot be combined with the rule \"gmx\": a GMX-V volume \
+             includes every word. Use \"unicode\", \"whitespace\" or \"office\", or remove the \
+             option."
         ))
     }
 }

@@ -197,7 +197,7 @@ impl Env {
             }
         }
         match documented.keys().next() {
-            Some(name) => Err(format!("{service} knows no {name}")),
+            Some(name) => Err(format!("{service} does not read {name}")),
             None => Ok(()),
         }
     }
@@ -221,10 +221,10 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
 
 /// Prints invalid settings to standard error, because the log is not started yet. Returns the exit
 /// code for them.
-#[expect(clippy::print_stderr, reason = "telemetry is not up yet")]
+#[expect(clippy::print_stderr, reason = "the log is not started yet")]
 #[must_use]
 pub fn report(program: &str, invalid: &impl fmt::Display) -> std::process::ExitCode {
-    eprintln!("{program}: these settings are not valid:\n{invalid}");
+    eprintln!("{program}: invalid settings:\n{invalid}");
     EXIT_USAGE.into()
 }
 

@@ -138,7 +138,11 @@ impl Catalogue {
     pub fn new(service: &'static str, version: &'static str) -> Self {
         let mut catalogue = Self { registry: Registry::default() };
         let build = Info::new([("service", service), ("version", version)]);
-        catalogue.registry.register("wordmill_build", "Always 1; the labels say what runs", build);
+        catalogue.registry.register(
+            "wordmill_build",
+            "Always 1; the labels name the service and its version",
+            build,
+        );
         catalogue.collect(process::ProcessCollector);
         catalogue.collect(telemetry::TelemetryCollector);
         catalogue
@@ -210,15 +214,15 @@ impl CommonMetrics {
         Self {
             broker_connected: catalogue.gauge(
                 "wordmill_broker_connected",
-                "Whether there is a connection to the broker: 1 or 0",
+                "Whether the process is connected to the broker: 1 or 0",
             ),
             jobs_finished: catalogue.counters(
                 "wordmill_jobs_finished",
-                "Jobs that became final, counted by whoever wrote the final record",
+                "Jobs that became final, counted by the process that wrote the final record",
             ),
             job_duration: catalogue.distributions(
                 "wordmill_job_duration_seconds",
-                "From a job's submission until it was final, waits and retries included",
+                "Time from the submission of a job until it was final, including waits and retries",
                 JOB_SECONDS,
             ),
         }

@@ -7,5 +7,5 @@ use std::any::Any;
 pub fn message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("of unknown kind")
+    text.unwrap_or("panic without a message")
 }

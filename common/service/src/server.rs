@@ -148,7 +148,10 @@ pub async fn serve<S, B>(
 fn limit_unsent(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     if let Err(error) = socket2::SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
-        warn!(%error, "clients that do not read can take megabytes of kernel memory each");
+        warn!(
+            %error,
+            "cannot limit unsent bytes: a client that does not read may take 4 MiB of memory"
+        );
     }
 }
 
@@ -225,7 +228,7 @@ where
     async fn serve(self, stream: TcpStream) {
         // Without Nagle's algorithm, so that a small event is sent at once.
         if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "small answers may be delayed");
+            debug!(%error, "cannot set TCP_NODELAY: small answers may be delayed");
         }
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.timeout));
@@ -237,7 +240,7 @@ where
         match tokio::time::timeout(self.timeout, handshake).await {
             Ok(Ok(stream)) => self.answer_requests(stream).await,
             Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-            Err(_) => debug!("a client did not finish its TLS handshake in time"),
+            Err(_) => debug!("TLS handshake timed out"),
         }
     }
 
@@ -261,7 +264,7 @@ where
             }
         };
         if let Err(error) = ended {
-            debug!(%error, "a connection ended early");
+            debug!(%error, "connection ended with an error");
         }
     }
 }
@@ -269,7 +272,7 @@ where
 /// Logs the panic of a connection task. Panics in handlers are caught and answered by the service.
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        error!(%error, "the task of a connection panicked");
+        error!(%error, "connection task panicked");
     }
 }
 

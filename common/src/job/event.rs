@@ -123,7 +123,7 @@ impl Event {
 /// An event that the current state of the job does not allow. Expected under concurrency: another
 /// worker updated the job first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a job that is {} refuses the event {event:?}", from.as_str())]
+#[error("the event {event:?} is not allowed for a job in state {}", from.as_str())]
 pub struct InvalidTransition {
     /// Current state of the job.
     pub from: Status,

@@ -77,11 +77,12 @@ impl TryFrom<ResultRefJson> for ResultRef {
     fn try_from(place: ResultRefJson) -> Result<Self, Self::Error> {
         match place.place {
             Storage::Inline => {
-                let word_count = place.word_count.ok_or("a result without its words")?;
+                let word_count =
+                    place.word_count.ok_or("an inline result has no field `word_count`")?;
                 Ok(Self::Inline { word_count })
             }
             Storage::Object => {
-                Ok(Self::Object { name: place.name.ok_or("a result without its name")? })
+                Ok(Self::Object { name: place.name.ok_or("a stored result has no field `name`")? })
             }
         }
     }

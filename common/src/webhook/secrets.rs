@@ -38,11 +38,12 @@ impl std::fmt::Debug for Secrets {
 pub enum Invalid {
     /// A secret is too short.
     #[error(
-        "a webhook secret has fewer than {SECRET_BYTES_MIN} bytes: make one with openssl rand -hex 32"
+        "a webhook secret has fewer than {SECRET_BYTES_MIN} bytes: create one with \
+         `openssl rand -hex 32`"
     )]
     Short,
     /// There are too many secrets.
-    #[error("there are more than {SECRETS_MAX} webhook secrets")]
+    #[error("more than {SECRETS_MAX} webhook secrets are set: remove the oldest ones")]
     Many,
 }
 
@@ -90,8 +91,8 @@ impl Secrets {
 }
 
 fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    #[expect(clippy::expect_used, reason = "a key of this kind may have any length")]
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key");
+    #[expect(clippy::expect_used, reason = "HMAC accepts keys of any length")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC accepts keys of any length");
     parts.iter().for_each(|part| mac.update(part));
     mac.finalize().into_bytes().into()
 }

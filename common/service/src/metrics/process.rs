@@ -30,7 +30,7 @@ impl Collector for ProcessCollector {
         #[expect(clippy::cast_precision_loss, reason = "seconds of a process stay below 2^52")]
         let cpu_s = cpu_time.tv_sec as f64 + cpu_time.tv_nsec as f64 / 1e9;
         let cpu = ConstCounter::new(cpu_s);
-        let help = "Time on processors, in user and in system mode";
+        let help = "Total user and system CPU time in seconds";
         cpu.encode(encoder.encode_descriptor(
             "process_cpu_seconds",
             help,
@@ -45,18 +45,22 @@ impl Collector for ProcessCollector {
         // Without `/proc`, only the CPU time and the limit of open files are reported.
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         if let Some(resident_kib) = field(&status, "VmRSS:") {
-            gauge("process_resident_memory_bytes", "Memory in use", resident_kib << 10)?;
+            gauge(
+                "process_resident_memory_bytes",
+                "Resident memory size in bytes",
+                resident_kib << 10,
+            )?;
         }
         if let Some(threads) = field(&status, "Threads:") {
-            gauge("process_threads", "Threads", threads)?;
+            gauge("process_threads", "Number of threads", threads)?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
             // The count includes the descriptor of the directory itself.
             let count = u64::try_from(open.count().saturating_sub(1)).unwrap_or(u64::MAX);
-            gauge("process_open_fds", "Open files and connections", count)?;
+            gauge("process_open_fds", "Number of open file descriptors", count)?;
         }
         if let Some(most) = getrlimit(Resource::Nofile).current {
-            gauge("process_max_fds", "Most files and connections that may be open", most)?;
+            gauge("process_max_fds", "Maximum number of open file descriptors", most)?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ pub(super) struct TelemetryCollector;
 impl Collector for TelemetryCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let dropped = ConstCounter::new(dropped_spans());
-        let help = "Spans that were dropped because they could not be sent in time";
+        let help = "Spans dropped because the queue was full or the collector did not accept them";
         let kind = dropped.metric_type();
         dropped.encode(encoder.encode_descriptor(
             "wordmill_telemetry_dropped_spans",

@@ -65,7 +65,7 @@ impl Export {
         let full = env.read("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", String::new(), endpoint);
         let _: String =
             env.read("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned(), |name| {
-                let reason = "only http/protobuf is spoken, which collectors serve on port 4318";
+                let reason = "only http/protobuf is supported; collectors accept it on port 4318";
                 (name == "http/protobuf").then(|| name.to_owned()).ok_or_else(|| reason.to_owned())
             });
         let is_disabled = env.read("OTEL_SDK_DISABLED", false, |text| match text {
@@ -146,8 +146,8 @@ impl Export {
 fn endpoint(text: &str) -> Result<String, String> {
     match text.strip_prefix("http://") {
         Some(host) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err("not a URL such as http://127.0.0.1:4318; TLS needs a collector beside the \
-                  service"
+        _ => Err("not an http URL such as http://127.0.0.1:4318; for TLS, run a collector \
+                  beside the service"
             .to_owned()),
     }
 }
@@ -241,11 +241,15 @@ impl<E: SpanExporter> SpanExporter for MonitoredExporter<E> {
             Err(error) => {
                 DROPPED.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
                 if !failed_before {
-                    warn!(endpoint, %error, "spans cannot be sent; they are dropped meanwhile");
+                    warn!(
+                        endpoint,
+                        %error,
+                        "cannot send spans: dropping them until the collector accepts them again"
+                    );
                 }
             }
             Ok(()) if failed_before => {
-                info!(endpoint, dropped = dropped_spans(), "spans are sent again");
+                info!(endpoint, dropped = dropped_spans(), "the collector accepts spans again");
             }
             Ok(()) => {}
         }

@@ -38,13 +38,15 @@ impl Sampling {
             "traceidratio" => match ratio.parse() {
                 Ok(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
                 Ok(_) | Err(_) => {
-                    return Err(format!("OTEL_TRACES_SAMPLER_ARG={ratio}: not from 0 to 1"));
+                    return Err(format!(
+                        "OTEL_TRACES_SAMPLER_ARG={ratio}: not a number from 0 to 1"
+                    ));
                 }
             },
             _ => {
                 return Err(format!(
-                    "OTEL_TRACES_SAMPLER={name}: none of always_on, always_off, traceidratio, and \
-                     the same after parentbased_"
+                    "OTEL_TRACES_SAMPLER={name}: not always_on, always_off or traceidratio, with \
+                     or without the prefix parentbased_"
                 ));
             }
         };
