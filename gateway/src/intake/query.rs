@@ -1,4 +1,4 @@
-//! What a query says about the document in the body: `?rule=office&label=book:2600&lane=bulk`.
+//! Query parameters of a submission, for example `?rule=office&label=book:2600&lane=bulk`.
 
 use std::collections::BTreeMap;
 
@@ -10,25 +10,26 @@ use wordmill_common::options::Options;
 use crate::http::problem::{Code, Problem};
 use crate::intake::new_job;
 
-/// Options that are lists of texts.
+/// Options whose values are lists of strings.
 const LISTS: [&str; 1] = ["stop_words"];
-/// Options that are numbers.
+/// Options whose values are numbers.
 const NUMERIC_OPTIONS: [&str; 2] = ["min_len", "top"];
-/// Options that are true or false.
+/// Options whose values are booleans.
 const BOOLEAN_OPTIONS: [&str; 1] = ["explain"];
 
-/// What a job is to be like.
+/// Parsed query of a submission.
 #[derive(Debug)]
 pub(crate) struct SubmitQuery {
     pub(crate) options: Options,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) lane: Option<Lane>,
-    /// As given.
+    /// URL of the webhook, not validated yet.
     pub(crate) webhook: Option<String>,
 }
 
-/// Reads a query: `lane`, `webhook`, any number of `label=name:value`, and every other parameter is an option
-/// by its name. One of [`LISTS`] is given once for each of its members.
+/// Parses a query with `lane`, `webhook` and any number of `label=name:value`. Any other parameter
+/// is an option. A list option is repeated for each member, for example
+/// `stop_words=the&stop_words=a`.
 ///
 /// # Errors
 /// `invalid_query`, `invalid_label` and `invalid_option`.
@@ -73,8 +74,8 @@ pub(crate) fn parse_submit_query(query: &str) -> Result<SubmitQuery, Problem> {
     })
 }
 
-/// Adds an option as JSON has it. What is no number, or neither true nor false, stays a text, which is refused
-/// where the option is one.
+/// Adds an option with its JSON type. A value that cannot be converted to a number or a boolean
+/// remains a string, which the validation of the options refuses.
 fn add(options: &mut Map<String, Value>, name: String, text: &str) -> Result<(), Problem> {
     if LISTS.contains(&name.as_str()) {
         let list = options.entry(name).or_insert_with(|| Value::Array(Vec::new()));
