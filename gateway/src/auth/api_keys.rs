@@ -147,7 +147,7 @@ impl Table {
 /// A message with the number of the first invalid line.
 pub(crate) fn parse(contents: &[Vec<u8>], old: Option<&Table>) -> Result<Table, String> {
     let content: Vec<u8> = contents.concat();
-    let text = std::str::from_utf8(&content).map_err(|_| "it is not UTF-8".to_owned())?;
+    let text = std::str::from_utf8(&content).map_err(|_| "the file is not UTF-8".to_owned())?;
     let mut table = Table::default();
     let mut names = HashMap::new();
     for (index, line) in text.lines().enumerate() {
@@ -157,7 +157,7 @@ pub(crate) fn parse(contents: &[Vec<u8>], old: Option<&Table>) -> Result<Table, 
         let line: Result<Line, String> = serde_json::from_str(line).map_err(|e| e.to_string());
         let added = line.and_then(|line| {
             if names.insert(line.name.clone(), index).is_some() {
-                return Err(format!("the name {} is there twice", line.name));
+                return Err(format!("the name {} occurs twice", line.name));
             }
             table.add(&line, old)
         });
@@ -165,9 +165,9 @@ pub(crate) fn parse(contents: &[Vec<u8>], old: Option<&Table>) -> Result<Table, 
     }
     match names.len() {
         // Do not lock out all clients because of a file that is just being written.
-        0 => Err("there is no key in it; a name without keys has \"sha256\": []".to_owned()),
+        0 => Err("the file contains no names; a name without keys has \"sha256\": []".to_owned()),
         1..=NAMES_MAX => Ok(table),
-        _ => Err(format!("more than {NAMES_MAX} names")),
+        _ => Err(format!("the file contains more than {NAMES_MAX} names")),
     }
 }
 
@@ -176,7 +176,7 @@ impl Table {
         check_name(&line.name)?;
         check_owner(&line.owner)?;
         if line.sha256.len() > HASHES_MAX {
-            return Err(format!("more than {HASHES_MAX} keys of one name"));
+            return Err(format!("a name has more than {HASHES_MAX} keys"));
         }
         let bucket = match line.rate_limit {
             Some(rate) => Some(self.add_bucket(&line.name, rate, old)?),
@@ -186,12 +186,12 @@ impl Table {
             self.add_quota(&line.owner, jobs_max, old)?;
         }
         for text in &line.sha256 {
-            let hash = parse_hash(text).ok_or("a SHA-256 is 64 characters of 0-9 and a-f")?;
+            let hash = parse_hash(text).ok_or("a SHA-256 must be 64 characters of 0-9 and a-f")?;
             let name = line.name.clone();
             let owner = line.owner.clone();
             let holder = Holder { name, owner, bucket: bucket.clone(), hash };
             if self.holders.insert(hash, Arc::new(holder)).is_some() {
-                return Err(format!("the key {text} is there twice"));
+                return Err(format!("the key {text} occurs twice"));
             }
         }
         Ok(())
@@ -223,7 +223,7 @@ impl Table {
         let quota = previous.map_or_else(|| Arc::new(Quota::new(jobs_max)), Arc::clone);
         match self.quotas.insert(owner.clone(), quota) {
             Some(other) if other.max() != jobs_max => {
-                Err(format!("the owner {owner} has another queue_quota in a line before"))
+                Err(format!("the owner {owner} has another queue_quota in an earlier line"))
             }
             Some(_) | None => Ok(()),
         }
@@ -239,7 +239,8 @@ pub fn create(name: &str, owner: &str) -> Result<(Secret, String), String> {
     let owner = Owner::try_from(owner.to_owned()).map_err(|error| error.to_string())?;
     check_owner(&owner)?;
     let mut random = [0; RANDOM_BYTES];
-    getrandom::fill(&mut random).map_err(|error| format!("no random numbers: {error}"))?;
+    getrandom::fill(&mut random)
+        .map_err(|error| format!("cannot generate random numbers: {error}"))?;
     let key = format!("{PREFIX}{}", HEXLOWER.encode(&random));
     let line = json!({"name": name, "owner": owner, "sha256": [HEXLOWER.encode(&hash(&key))]});
     Ok((Secret::new(key), line.to_string()))
@@ -249,7 +250,7 @@ fn check_name(name: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(plain) {
         return Err(format!(
-            "a name is 1 to {NAME_BYTES_MAX} characters of a-z, A-Z, 0-9, _, - and ."
+            "a name must be 1 to {NAME_BYTES_MAX} characters of a-z, A-Z, 0-9, _, - and ."
         ));
     }
     Ok(())
@@ -257,7 +258,7 @@ fn check_name(name: &str) -> Result<(), String> {
 
 fn check_owner(owner: &Owner) -> Result<(), String> {
     let is_reserved = owner.as_str() == RESERVED;
-    if is_reserved { Err(format!("no owner can be called {RESERVED}")) } else { Ok(()) }
+    if is_reserved { Err(format!("the owner name {RESERVED} is reserved")) } else { Ok(()) }
 }
 
 fn hash(key: &str) -> KeyHash {
@@ -364,20 +365,20 @@ mod tests {
         let with =
             |more: &str| format!(r#"{{"name":"b","owner":"b","sha256":["{sha256}"]{more}}}"#);
         for (text, said) in [
-            ("\n# nothing\n".to_owned(), "no key in it"),
-            (format!("{line}\n{line}"), "line 2: the name team is there twice"),
-            (format!("{line}\n{}", line.replace("team", "b")), "is there twice"),
+            ("\n# nothing\n".to_owned(), "contains no names"),
+            (format!("{line}\n{line}"), "line 2: the name team occurs twice"),
+            (format!("{line}\n{}", line.replace("team", "b")), "occurs twice"),
             ("{".to_owned(), "line 1: EOF"),
             ("[]".to_owned(), "line 1: "),
             (with(r#","colour":"red""#), "unknown field `colour`"),
             (with("").replace("\"b\"", "\"B b\""), "line 1: "),
-            (with("").replace("\"owner\":\"b\"", "\"owner\":\"b.c\""), "an owner is"),
-            (with("").replace("\"owner\":\"b\"", "\"owner\":\"unreadable\""), "no owner can be"),
-            (with("").replace(&sha256, &"A".repeat(64)), "a SHA-256 is"),
-            (with("").replace(&sha256, "00"), "a SHA-256 is"),
-            (with(r#","queue_quota":0"#), "a queue_quota is"),
-            (with(r#","rate_limit":{"per_second":0,"burst":1}"#), "a rate_limit has"),
-            (with(r#","rate_limit":{"per_second":1,"burst":0}"#), "a rate_limit has"),
+            (with("").replace("\"owner\":\"b\"", "\"owner\":\"b.c\""), "an owner must be"),
+            (with("").replace("\"owner\":\"b\"", "\"owner\":\"unreadable\""), "is reserved"),
+            (with("").replace(&sha256, &"A".repeat(64)), "a SHA-256 must be"),
+            (with("").replace(&sha256, "00"), "a SHA-256 must be"),
+            (with(r#","queue_quota":0"#), "a queue_quota must be"),
+            (with(r#","rate_limit":{"per_second":0,"burst":1}"#), "a rate_limit must have"),
+            (with(r#","rate_limit":{"per_second":1,"burst":0}"#), "a rate_limit must have"),
             (with(r#","rate_limit":{"per_second":1}"#), "missing field `burst`"),
             (
                 format!(

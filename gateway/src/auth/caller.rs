@@ -101,7 +101,7 @@ async fn serve<F: Future<Output = Response>>(
 
 /// Returns the answer to a missing or invalid key. It does not depend on the reason.
 fn unauthenticated() -> Response {
-    let detail = "Send an API key that is valid here: Authorization: Bearer wm_...";
+    let detail = "Send a valid API key: Authorization: Bearer wm_...";
     let mut response = Problem::new(Code::Unauthenticated, detail).into_response();
     let challenge = HeaderValue::from_static("Bearer realm=\"wordmill\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -113,8 +113,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         parts.extensions.get().cloned().ok_or_else(|| {
-            error!(path = parts.uri.path(), "nobody decided who asks");
-            Problem::new(Code::Internal, "The service does not know who you are.")
+            error!(path = parts.uri.path(), "a request reached a handler without authentication");
+            Problem::new(
+                Code::Internal,
+                "The request was not authenticated, which is a defect of the service.",
+            )
         })
     }
 }

@@ -51,7 +51,7 @@ impl Rate {
         if bounds.contains(&self.per_second) && bounds.contains(&self.burst) {
             return Ok(());
         }
-        Err(format!("a rate_limit has a per_second and a burst from 1 to {RATE_MAX}"))
+        Err(format!("a rate_limit must have per_second and burst from 1 to {RATE_MAX}"))
     }
 
     /// Returns the time after which one more request is allowed.
@@ -118,7 +118,7 @@ impl RateDecision {
         let after = self.retry_after?;
         let Rate { per_second, burst } = self.rate;
         let detail = format!(
-            "This key may send {per_second} requests a second, and {burst} at once. Slow down."
+            "This key may send {per_second} requests per second, in bursts of up to {burst}."
         );
         let after = Duration::from_secs(whole_seconds(after).max(1));
         Some(Problem::new(Code::RateLimited, detail).retry_after(after))
@@ -168,7 +168,7 @@ impl Quota {
         if (1..=QUOTA_MAX).contains(&jobs_max) {
             return Ok(());
         }
-        Err(format!("a queue_quota is 1 to {QUOTA_MAX} jobs"))
+        Err(format!("a queue_quota must be 1 to {QUOTA_MAX} jobs"))
     }
 
     pub(crate) fn new(jobs_max: u64) -> Self {
@@ -211,7 +211,7 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
             Ok(jobs) => *count = UnfinishedJobs { jobs, admitted: 0, counted_at, took },
             // Admit by the last count: if the broker is unavailable, the submission fails anyway.
             Err(error) => {
-                warn!(%owner, %error, "an owner's jobs cannot be counted; the last count goes on");
+                warn!(%owner, %error, "cannot count the jobs of an owner; using the last count");
                 (count.counted_at, count.took) = (counted_at, took);
             }
         }
@@ -221,7 +221,7 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!(
-        "{} jobs of {owner} are not finished yet, as many as may be. Nothing was queued.",
+        "The quota of {} unfinished jobs of the owner {owner} is used up. Nothing was queued.",
         quota.jobs_max
     );
     Err(Problem::new(Code::QuotaExceeded, detail).retry_after(QUOTA_RETRY_AFTER))

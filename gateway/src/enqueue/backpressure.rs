@@ -62,8 +62,8 @@ impl Backpressure {
         match (lane, self.fresh_reading()) {
             (Lane::Bulk, Some(reading)) if reading.level.excess(BULK_PERCENT_MAX) > 0 => {
                 let detail = format!(
-                    "The queue is filled to {BULK_PERCENT_MAX} %. Bulk jobs are declined first; \
-                     interactive ones are still taken."
+                    "The queue is at least {BULK_PERCENT_MAX} % full. Bulk jobs are declined \
+                     first; interactive jobs are still accepted."
                 );
                 Err(self.queue_full_problem(lane, detail))
             }
@@ -148,7 +148,7 @@ pub(crate) async fn watch(queue: &Queue, sender: &watch::Sender<Option<Reading>>
                 sender.send_replace(Some(add_level(&mut earlier, Instant::now(), level)));
             }
             // Keep the last reading: it expires after `READING_AGE_MAX`.
-            Err(error) => debug!(%error, "the queue's level is not known"),
+            Err(error) => debug!(%error, "cannot read the fill level of the queue"),
         }
     }
 }

@@ -2,8 +2,8 @@
 //! repeated request gets the same job.
 //!
 //! The record is created first, and decides. The request that creates it publishes the job. A
-//! request that finds it makes sure that the job is queued or was already received by a worker. If a
-//! request or a gateway crashes in between, the next repetition completes the submission. Message
+//! request that finds it makes sure that the job is queued or was already received by a worker. If
+//! a request or a gateway crashes in between, the next repetition completes the submission. Message
 //! ids do not suffice to deduplicate jobs, because the stream forgets them after two minutes and at
 //! a restart of the server.
 
@@ -118,7 +118,8 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
 }
 
 fn idempotency_key_reused() -> Problem {
-    let detail = "The key, or the id, names a job that was asked for with another body.";
+    let detail =
+        "The idempotency key or job id belongs to a job that was submitted with another body.";
     Problem::new(Code::IdempotencyKeyReused, detail)
 }
 
@@ -334,7 +335,7 @@ async fn check_queue(
             Ok(Ok(revision)) => {
                 return Ok(QueueCheck::Missing(Box::new(VersionedJob { revision, ..*now })));
             }
-            Ok(Err(reason)) => debug!(job.id = %job.job_id, ?reason, "record not renewed"),
+            Ok(Err(reason)) => debug!(job.id = %job.job_id, ?reason, "cannot rewrite a record"),
             Err(_) => return Err(Problem::unconfirmed(job.job_id)),
         }
         // Another request has changed the record, and may be publishing the message now. Check
@@ -356,7 +357,7 @@ async fn before_deadline<T>(
             Err(error.into())
         }
         Ok(Err(error)) => {
-            debug!(job.id = %job.job_id, %error, "the broker left something open");
+            debug!(job.id = %job.job_id, %error, "the broker did not confirm a request");
             Err(Problem::unconfirmed(job.job_id))
         }
         Err(_) => Err(Problem::unconfirmed(job.job_id)),

@@ -62,7 +62,7 @@ impl InFlightBudget {
 
     fn take_kib(&self, kib: u32) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.0).try_acquire_many_owned(kib).map_err(|_| {
-            let detail = "The gateway's memory for submissions is full. Try again.";
+            let detail = "The gateway's memory for submissions is full. Try again later.";
             Problem::new(Code::Overloaded, detail)
         })
     }

@@ -70,7 +70,11 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
         // The job is safe: if the record is missing, the worker creates it from the message.
         PublishOutcome::Acknowledged(_) => {
             if let Err(WriteError::Unclear(reason)) = &created {
-                warn!(job.id = %job.job_id, reason, "record not confirmed; the worker will write it");
+                warn!(
+                    job.id = %job.job_id,
+                    reason,
+                    "record not confirmed; the worker will write it"
+                );
             }
             log_accepted(&job, true);
             Ok(job)
@@ -108,7 +112,7 @@ pub(crate) async fn wait_for_connection(app: &App, deadline: Instant) -> Result<
     match tokio::time::timeout_at(deadline, app.broker.wait_for_connection()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => {
-            let detail = "The queue cannot be reached. Nothing was queued: try again.";
+            let detail = "The queue cannot be reached. Nothing was queued. Try again later.";
             Err(Problem::new(Code::BrokerUnavailable, detail))
         }
     }
@@ -166,23 +170,23 @@ pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, 
         Err(error) => Err(error),
     };
     if let Err(error) = rolled_back {
-        warn!(job.id = %job.job_id, %error, "the record of a refused job stays behind");
+        warn!(job.id = %job.job_id, %error, "cannot remove the record of a declined job");
     }
 }
 
 /// Returns the problem for a job that the queue certainly did not store.
 pub(crate) fn decline_problem(app: &App, lane: Lane, refused: &PublishError) -> Problem {
-    warn!(%refused, "job declined");
+    warn!(%refused, "the queue declined a job");
     match refused {
         PublishError::Full => app
             .backpressure
-            .queue_full_problem(lane, "Too many jobs wait already. Come back later."),
+            .queue_full_problem(lane, "The queue is full. Nothing was queued. Try again later."),
         PublishError::TooLarge => {
-            Problem::new(Code::InputTooLarge, "The job is too large for one message.")
+            Problem::new(Code::InputTooLarge, "The job is too large for one message of the queue.")
         }
         PublishError::NoQueue | PublishError::Unclear(_) => Problem::new(
             Code::BrokerUnavailable,
-            "The queue does not answer. Nothing was queued: try again.",
+            "The queue does not answer. Nothing was queued. Try again later.",
         ),
     }
 }

@@ -150,8 +150,8 @@ async fn collect(
 ) -> Result<Bytes, Problem> {
     let mut blocks = Blocks::default();
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|_| Problem::new(Code::InvalidJson, "The body ended before its time."))?;
+        let frame =
+            frame.map_err(|_| Problem::new(Code::InvalidJson, "The body is incomplete."))?;
         let Ok(data) = frame.into_data() else { continue };
         let length = blocks.length.saturating_add(data.len());
         if length > size_max {

@@ -12,26 +12,26 @@ pub(crate) const CONTENT_TYPE_BYTES_MAX: usize = 255;
 /// Content type that clients send for a file of unknown type.
 pub(crate) const UNKNOWN_TYPE: &str = "application/octet-stream";
 
-/// Form of a submission.
+/// Format of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A JSON object that contains the URL or the text.
     Json,
     /// The document itself.
     Document,
-    /// A form with a file.
+    /// A `multipart/form-data` form with a file.
     Form,
 }
 
-/// Returns the form of a submission by its content type.
+/// Returns the format of a submission, by its content type.
 ///
 /// # Errors
 /// `unsupported_media_type` if the content type is missing, or if its words certainly cannot be
 /// counted.
 pub(crate) fn kind(headers: &HeaderMap) -> Result<Kind, Problem> {
     let Some(named) = headers.get(CONTENT_TYPE) else {
-        let detail = "Say what the body is: send Content-Type: application/json with a job, or a \
-                      document with its own content type, such as text/plain.";
+        let detail = "The Content-Type is missing. Send a job as application/json, or a document \
+                      with its own content type, for example text/plain.";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     };
     if crate::intake::json_body::is_json(headers) {
@@ -59,8 +59,9 @@ pub(crate) fn check_countable(content_type: &str) -> Result<(), Problem> {
         }
         "text/rtf" => {}
         "application/x-www-form-urlencoded" => {
-            let detail = "The content type is that of a form without files, which curl -d sends. Send a job \
-                          with Content-Type: application/json, a document with its own, such as text/plain.";
+            let detail = "The content type application/x-www-form-urlencoded, which curl -d sends, \
+                          is not supported. Send a job as application/json, or a document with its \
+                          own content type, for example text/plain.";
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }
         _ if kind == "text" => return Ok(()),
@@ -68,8 +69,8 @@ pub(crate) fn check_countable(content_type: &str) -> Result<(), Problem> {
     }
     let named: String = essence.chars().filter(|c| !c.is_control()).take(80).collect();
     let detail = format!(
-        "Words cannot be counted in {named:?}. Send text/plain, text/html, application/xhtml+xml or \
-         another text, or a job as application/json."
+        "The content type {named:?} is not supported. Send text/plain, text/html, \
+         application/xhtml+xml or another text type, or a job as application/json."
     );
     Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
@@ -88,7 +89,7 @@ pub(crate) fn encoding(headers: &HeaderMap) -> Result<Option<String>, Problem> {
             Ok(Some(one.clone()))
         }
         _ => {
-            let detail = "A document may be compressed once, as gzip, br, zstd or deflate.";
+            let detail = "A document may be compressed once, with gzip, br, zstd or deflate.";
             Err(Problem::new(Code::UnsupportedMediaType, detail))
         }
     }

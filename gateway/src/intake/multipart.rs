@@ -106,9 +106,9 @@ struct Frames<'a> {
 /// Reason why the stream of frames ended early.
 #[derive(Debug, thiserror::Error)]
 enum FrameError {
-    #[error("the body ended before its time")]
+    #[error("the body is incomplete")]
     Cut,
-    #[error("there are more than {PART_HEAD_BYTES_MAX} bytes besides the file")]
+    #[error("the form has more than {PART_HEAD_BYTES_MAX} bytes besides the file")]
     TooMuch,
 }
 
@@ -158,7 +158,7 @@ fn invalid_form(error: multer::Error) -> Problem {
     let detail = if is_cut {
         "The form ends before its last boundary.".to_owned()
     } else {
-        format!("The form cannot be read: {error}.")
+        format!("The form cannot be parsed: {error}.")
     };
     Problem::new(Code::InvalidMultipart, detail)
 }

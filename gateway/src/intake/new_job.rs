@@ -93,11 +93,11 @@ pub(crate) fn source(url: Option<String>, text: Option<String>) -> Result<Source
         (Some(url), None) => source_url(&url),
         (None, Some(text)) => Ok(Source::Text { text }),
         (None, None) => {
-            let detail = "Name what to count: either \"url\" or \"text\".";
+            let detail = "The source is missing: send either \"url\" or \"text\".";
             Err(Problem::new(Code::InvalidRequest, detail))
         }
         (Some(_), Some(_)) => {
-            let detail = "Name one thing to count: \"url\" or \"text\", not both.";
+            let detail = "Send either \"url\" or \"text\", but not both.";
             Err(Problem::new(Code::InvalidRequest, detail))
         }
     }
@@ -119,7 +119,8 @@ pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
 /// `webhooks_disabled` and `invalid_webhook`.
 pub(crate) fn webhook_to(app: &App, text: &str) -> Result<Webhook, Problem> {
     if !app.webhooks_enabled {
-        let detail = "This service delivers no webhooks. Wait for the job, or poll it.";
+        let detail =
+            "Webhooks are disabled. Submit the job without one, and wait for it or poll it.";
         return Err(Problem::new(Code::WebhooksDisabled, detail));
     }
     let invalid = |detail| Problem::new(Code::InvalidWebhook, detail);
@@ -133,10 +134,10 @@ fn parse_http_url(text: &str, what: &str) -> Result<String, String> {
     }
     let url = Url::parse(text).map_err(|error| format!("Not a URL: {error}."))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("Only http and https can be fetched, not {}.", url.scheme()));
+        return Err(format!("Only http and https URLs are allowed, not {}.", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(format!("{what} must not carry a user name or a password."));
+        return Err(format!("{what} must not contain a user name or a password."));
     }
     Ok(url.into())
 }
@@ -182,13 +183,14 @@ pub(crate) fn labels(
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if name.is_empty() || name.len() > LABEL_NAME_BYTES_MAX || !name.chars().all(plain) {
             return invalid(format!(
-                "The name of a label is 1 to {LABEL_NAME_BYTES_MAX} characters of a-z, A-Z, 0-9, \
-                 '_', '-' and '.'."
+                "The name of a label must be 1 to {LABEL_NAME_BYTES_MAX} characters of a-z, A-Z, \
+                 0-9, '_', '-' and '.'."
             ));
         }
         if value.len() > LABEL_VALUE_BYTES_MAX || value.chars().any(char::is_control) {
             return invalid(format!(
-                "The value of a label is up to {LABEL_VALUE_BYTES_MAX} bytes of text on one line."
+                "The value of a label must be at most {LABEL_VALUE_BYTES_MAX} bytes of text on one \
+                 line."
             ));
         }
     }

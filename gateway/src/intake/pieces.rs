@@ -43,12 +43,11 @@ pub(crate) async fn wait_for_piece<T>(
 ) -> Result<T, Problem> {
     tokio::time::timeout(limit, arriving).await.map_err(|_| {
         let seconds = limit.as_secs_f64();
-        let detail =
-            format!("Nothing more arrived for {seconds} s (WORDMILL_UPLOAD_STALL_TIMEOUT).");
+        let detail = format!("No data arrived for {seconds} s (WORDMILL_UPLOAD_STALL_TIMEOUT).");
         Problem::new(Code::RequestTimeout, detail)
     })
 }
 
 pub(crate) fn incomplete_body() -> Problem {
-    Problem::new(Code::IncompleteBody, "The body ended before its time. Nothing was queued.")
+    Problem::new(Code::IncompleteBody, "The body is incomplete. Nothing was queued.")
 }

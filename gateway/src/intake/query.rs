@@ -42,24 +42,36 @@ pub(crate) fn parse_submit_query(query: &str) -> Result<SubmitQuery, Problem> {
         match name.as_ref() {
             "label" => {
                 let Some((label, value)) = value.split_once(':') else {
-                    let detail = "A label is written label=name:value.";
+                    let detail = "A label must have the form label=name:value.";
                     return Err(Problem::new(Code::InvalidLabel, detail));
                 };
                 if labels.insert(label.to_owned(), value.to_owned()).is_some() {
-                    return Err(Problem::new(Code::InvalidLabel, "A label is given twice."));
+                    return Err(Problem::new(
+                        Code::InvalidLabel,
+                        "A label occurs twice in the query.",
+                    ));
                 }
             }
             "lane" => {
                 let named: Lane = value.parse().map_err(|error| {
-                    Problem::new(Code::InvalidQuery, format!("In lane: {error}."))
+                    Problem::new(
+                        Code::InvalidQuery,
+                        format!("The parameter \"lane\" is not valid: {error}."),
+                    )
                 })?;
                 if lane.replace(named).is_some() {
-                    return Err(Problem::new(Code::InvalidQuery, "lane is given twice."));
+                    return Err(Problem::new(
+                        Code::InvalidQuery,
+                        "The parameter \"lane\" occurs twice.",
+                    ));
                 }
             }
             "webhook" => {
                 if webhook.replace(value.into_owned()).is_some() {
-                    return Err(Problem::new(Code::InvalidQuery, "webhook is given twice."));
+                    return Err(Problem::new(
+                        Code::InvalidQuery,
+                        "The parameter \"webhook\" occurs twice.",
+                    ));
                 }
             }
             _ => add(&mut options, name.into_owned(), &value)?,
@@ -90,7 +102,7 @@ fn add(options: &mut Map<String, Value>, name: String, text: &str) -> Result<(),
     let value = value.unwrap_or_else(|| text.into());
     match options.insert(name, value) {
         None => Ok(()),
-        Some(_) => Err(Problem::new(Code::InvalidOption, "An option is given twice.")),
+        Some(_) => Err(Problem::new(Code::InvalidOption, "An option occurs twice in the query.")),
     }
 }
 

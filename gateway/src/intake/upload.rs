@@ -121,7 +121,7 @@ impl Removal {
         let Err(error) = last else { return false };
         self.tries += 1;
         if self.tries >= REMOVE_TRIES {
-            warn!(%error, "a document that no job has is left to the sweeper");
+            warn!(%error, "cannot remove an unused document; the sweeper will do it");
             return false;
         }
         true
@@ -187,7 +187,8 @@ async fn receive_with_options(
     let receiving = async {
         if kind(headers)? == Kind::Form {
             if content_encoding.is_some() {
-                let detail = "A form cannot be compressed as a whole. Send the document itself.";
+                let detail =
+                    "A form cannot be compressed as a whole. Send the document without a form.";
                 return Err(Problem::new(Code::UnsupportedMediaType, detail));
             }
             let mut form = Form::open(headers, body, limits.stall_timeout).await?;
@@ -293,11 +294,10 @@ fn too_large(size_max: u64) -> Problem {
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
 pub(crate) fn storage_problem(error: Error) -> Problem {
-    warn!(%error, "a document was not stored");
+    warn!(%error, "cannot store a document");
     match error {
         Error::Full { .. } => {
-            let detail =
-                "There is no room for the document now. Nothing was queued: come back later.";
+            let detail = "The document store is full. Nothing was queued. Try again later.";
             Problem::new(Code::StorageFull, detail)
         }
         Error::Unavailable { .. }
@@ -306,7 +306,7 @@ pub(crate) fn storage_problem(error: Error) -> Problem {
         | Error::Newer { .. }
         | Error::TooLarge { .. }
         | Error::Gone { .. } => {
-            let detail = "The document could not be stored. Nothing was queued: try again.";
+            let detail = "The document could not be stored. Nothing was queued. Try again later.";
             Problem::new(Code::BrokerUnavailable, detail)
         }
     }
