@@ -1,4 +1,5 @@
-//! Reasons why jobs fail: a stable code, a sentence for the client, and whether a retry may help.
+//! Reasons why jobs fail: a stable code, a sentence for the client, and whether another attempt may
+//! succeed.
 
 use std::fmt;
 
@@ -7,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::open_name::OpenName;
 
-/// A retry may succeed.
+/// Another attempt may succeed.
 const RETRYABLE: bool = true;
-/// Every retry would fail in the same way.
+/// Every further attempt would fail in the same way.
 const PERMANENT: bool = false;
 
 /// Declares [`FailureCode`] from a table of rows `Variant = "name", RETRYABLE or PERMANENT;`.
 macro_rules! failure_codes {
     ($($(#[$doc:meta])* $code:ident = $name:literal, $is_retryable:expr;)*) => {
-        /// Code of a failure, for programs. `docs/errors.md` explains each code.
+        /// Code of a failure. Clients can branch on it; `docs/errors.md` explains each code.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum FailureCode {
             $($(#[$doc])* #[serde(rename = $name)] $code,)*
@@ -39,7 +40,7 @@ macro_rules! failure_codes {
                 }
             }
 
-            /// Returns whether a retry may succeed.
+            /// Returns whether another attempt may succeed.
             ///
             /// `fetch_http_4xx` is permanent here; [`Failure::http_status`] makes exceptions for
             /// some statuses.
@@ -131,7 +132,7 @@ pub struct Failure {
     pub code: OpenName<FailureCode>,
     /// One sentence about this case, for clients. It contains no internal details.
     pub detail: String,
-    /// Whether a retry may succeed.
+    /// Whether another attempt may succeed.
     pub retryable: bool,
 }
 

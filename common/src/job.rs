@@ -177,7 +177,7 @@ pub struct Job {
     /// Time at which the broker deletes the record, set by the store when the job becomes final.
     /// Records of unfinished jobs do not expire.
     pub expires_at: Option<Timestamp>,
-    /// Earliest time of the next attempt, set when an attempt fails and will be retried. For a
+    /// Earliest time of the next attempt, set when an attempt fails and another one follows. For a
     /// batch: time of the next check of its members. Absent while an attempt runs and in final
     /// states.
     pub next_attempt_at: Option<Timestamp>,

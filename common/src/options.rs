@@ -2,8 +2,8 @@
 //!
 //! Options are stored and sent as JSON. A field with its default value is omitted, except for the
 //! three oldest ones, so that a worker of an earlier version can run every job without newer
-//! options. A reader refuses fields and values that it does not know: a job that is counted with
-//! other options than requested would be wrong.
+//! options. A reader refuses unknown fields and values: a job that is counted with other options
+//! than requested would be wrong.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -49,13 +49,15 @@ pub struct Options {
     /// Unicode normalization of the listed words. The default is `nfc`.
     #[serde(skip_serializing_if = "is_default")]
     pub normalize: Normalize,
-    /// Minimum length of a word, in characters. Shorter words are not counted. The default is 1.
+    /// Minimum length of a word, from 1 to 100 characters. Shorter words are not counted. The
+    /// default is 1.
     #[serde(skip_serializing_if = "is_default")]
     pub min_len: MinLen,
-    /// Words that are not counted, in any letter case. The default is none.
+    /// Words that are not counted, in any letter case: at most 1000, of up to 256 bytes each. The
+    /// default is none.
     #[serde(skip_serializing_if = "is_default")]
     pub stop_words: StopWords,
-    /// Number of most frequent words that the job itself shows. The default is 20.
+    /// Number of most frequent words that the job itself shows, from 0 to 100. The default is 20.
     #[serde(skip_serializing_if = "is_default")]
     pub top: Top,
     /// Language of the document, which decides how the rule `gmx` counts Han and Kana characters.
@@ -223,11 +225,11 @@ pub enum Hyphen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalize {
-    /// Canonical composition: a letter and its accents become one character.
+    /// Canonical composition (NFC): a letter and its accents become one character.
     #[default]
     Nfc,
-    /// Compatibility composition: ligatures, wide, superscript and other variants become plain
-    /// letters, too.
+    /// Compatibility composition (NFKC): ligatures, wide, superscript and other variants become
+    /// plain letters, too.
     Nfkc,
 }
 

@@ -165,7 +165,7 @@ impl SourceKind {
 pub struct SourceInfo {
     /// Kind of the source.
     pub kind: OpenName<SourceKind>,
-    /// URL that the client sent.
+    /// URL that the client sent, in normalized form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// URL of the page after redirects, set by a successful attempt.

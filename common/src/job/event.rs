@@ -66,7 +66,7 @@ pub enum Event {
         /// Result of the count.
         count: Box<Count>,
     },
-    /// An attempt failed, and the job will be retried.
+    /// An attempt failed, and another one follows.
     AttemptFailed {
         /// Nonce of the attempt.
         run: RunNonce,
@@ -80,7 +80,7 @@ pub enum Event {
         /// Nonce of the attempt.
         run: RunNonce,
     },
-    /// An attempt failed, and the job will not be retried.
+    /// An attempt failed, and no other one follows.
     FailedForGood {
         /// Nonce of the attempt.
         run: RunNonce,

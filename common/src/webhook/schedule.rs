@@ -28,7 +28,7 @@ pub const ATTEMPTS_MAX: usize = SCHEDULE.len() + 1;
 /// The schedule, with a limit that the operator sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
-    /// Maximum wait, before jitter.
+    /// Maximum wait, before jitter (`WORDMILL_WEBHOOK_RETRY_MAX`).
     pub longest: Duration,
 }
 
