@@ -77,6 +77,7 @@ impl Explanation {
     pub fn largest_differences(&self, left: RuleName, right: RuleName) -> Vec<&Token> {
         let size = |token: &Token| token.difference(left, right).abs();
         let mut tokens: Vec<_> = self.tokens.iter().filter(|token| size(token) > 0.0).collect();
+        // Equal differences are sorted by the text of the token, so that the order is stable.
         tokens.sort_by(|a, b| size(b).total_cmp(&size(a)).then_with(|| a.token.cmp(&b.token)));
         tokens.truncate(TOKENS_MAX);
         tokens

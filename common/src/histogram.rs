@@ -101,6 +101,7 @@ impl Histogram {
 
     /// Removes the words for which `keep` returns `false`. The order of the others does not change.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        // The text of removed words remains allocated.
         self.entries.retain(|entry| keep(word(&self.text, *entry)));
     }
 

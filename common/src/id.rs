@@ -196,6 +196,7 @@ impl RunNonce {
     /// Returns a number from 0 to 1 that is derived from the nonce, as jitter for the backoff.
     #[must_use]
     pub fn jitter(self) -> f64 {
+        // The low 32 bits of a version 4 UUID are all random.
         let low = u32::try_from(self.0.as_u64_pair().1 & u64::from(u32::MAX)).unwrap_or(0);
         f64::from(low) / f64::from(u32::MAX)
     }

@@ -321,14 +321,19 @@ impl Job {
                 self.close_attempt(now, Some(failure.clone()));
                 self.fail(failure, dead_lettered, now);
             }
+            // No run reports this event, so an attempt that is still open was lost with its worker.
             (Queued | Running, Event::FailedWithoutRun { failure, dead_lettered }) => {
                 self.close_attempt(now, Some(Failure::worker_crashed()));
                 self.fail(failure, dead_lettered, now);
             }
+            // A worker that still counts the job finds the record final at its next write, and
+            // stops.
             (Queued | Running, Event::Cancelled) => {
                 self.close_attempt(now, None);
                 self.finish(Cancelled, now);
             }
+            // All states are listed, so that a new one does not compile until its events are
+            // decided.
             (Queued | Running | Succeeded | Failed | Cancelled | Status::Unknown, _) => {
                 return Err(refused);
             }

@@ -69,6 +69,7 @@ impl<T: DeserializeOwned> Visitor<'_> for NameVisitor<T> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<OpenName<T>, E> {
+        // Allocates only for an unknown name.
         let known: Result<T, value::Error> = T::deserialize(name.into_deserializer());
         Ok(known.map_or_else(|_| OpenName::Other(name.to_owned()), OpenName::Known))
     }

@@ -403,6 +403,7 @@ impl Options {
             ("min_len", !is_default(&self.min_len)),
             ("stop_words", !self.stop_words.is_empty()),
         ];
+        // Each of these options leaves words out or joins them, which a volume does not allow.
         let filter = filters.into_iter().find(|(_, is_given)| *is_given);
         let (name, _) = filter.filter(|_| self.rule == RuleName::Gmx)?;
         Some(format!(

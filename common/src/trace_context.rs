@@ -88,6 +88,7 @@ impl TraceParent {
     /// Returns the context of a new trace, with the flag `sampled`.
     #[must_use]
     pub fn random() -> Self {
+        // The variant bits of the UUID are in this half, so it is never zero.
         let parent_id = Uuid::new_v4().as_u64_pair().1;
         Self { trace_id: TraceId::random(), parent_id, flags: 1 }
     }

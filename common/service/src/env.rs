@@ -80,6 +80,7 @@ impl Env {
         default: T,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> T {
+        // Recorded for `check_table`, which compares names and defaults with the documentation.
         self.settings.push((name, default.to_string()));
         let Some(text) = self.values.get(name).filter(|text| !text.is_empty()) else {
             return default;
@@ -87,6 +88,8 @@ impl Env {
         match parse(text) {
             Ok(value) => value,
             Err(reason) => {
+                // Continue with the default, so that the errors of all settings are found in one
+                // run.
                 self.errors.push(format!("{name}={text}: {reason}"));
                 default
             }

@@ -235,6 +235,7 @@ impl CommonMetrics {
 
     /// Records that a job has just become final. The process that wrote the final record calls it.
     pub fn note_finished(&self, job: &Job, trace: Option<TraceLink>) {
+        // A dead-lettered job is failed, too. Operators need to see the two apart.
         let outcome = if job.dead_lettered { "dead_lettered" } else { job.status.as_str() };
         let code = job.failure.as_ref().filter(|_| job.status == Status::Failed);
         let code = code.map(|failure| failure.code.label());

@@ -119,10 +119,12 @@ pub async fn serve<S, B>(
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(ended) = connections.join_next() => log_panic(ended),
+            // The other branches may cancel `next` at any await, which loses no client.
             (stream, permit) = acceptor.next(&unauthenticated) => {
                 let (connection, close_token) = unauthenticated.add();
                 let client = Client {
                     service: make_service(connection.clone()),
+                    // A certificate that is replaced later applies to later connections only.
                     tls: certificate.as_ref().map(|current| Arc::clone(&current.borrow())),
                     timeout: limits.client_timeout,
                     complete_answer,
@@ -138,6 +140,7 @@ pub async fn serve<S, B>(
             }
         }
     }
+    // Close the listener, so that new clients are refused while open requests finish.
     drop(acceptor);
     while let Some(ended) = connections.join_next().await {
         log_panic(ended);
@@ -259,6 +262,7 @@ where
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = self.stopping.cancelled() => {
+                // Finishes the request that is being served, then closes the connection.
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

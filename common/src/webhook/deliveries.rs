@@ -107,6 +107,7 @@ impl Deliveries {
         {
             lost.failure = Some(Failure::worker_crashed());
         }
+        // Lost attempts count, so that the number of attempts is bounded even if workers crash.
         if self.attempts.len() >= ATTEMPTS_MAX {
             self.end(Status::Failed);
             return;
@@ -140,6 +141,7 @@ impl Deliveries {
                 match code {
                     200..=299 => return self.end(Status::Delivered),
                     410 => return self.end(Status::Disabled),
+                    // Any other status is retried, including redirects, which are not followed.
                     _ => {}
                 }
             }

@@ -77,6 +77,7 @@ impl Secrets {
     #[must_use]
     pub fn sign(&self, owner: &Owner, id: &str, timestamp: i64, body: &[u8]) -> String {
         let signed = |key: [u8; 32]| {
+            // Standard Webhooks signs `id.timestamp.body`.
             let head = format!("{id}.{timestamp}.");
             format!("v1,{}", STANDARD.encode(mac(&key, &[head.as_bytes(), body])))
         };

@@ -124,6 +124,7 @@ impl Table {
     /// there are several `Authorization` headers.
     pub(crate) fn find_holder(&self, headers: &HeaderMap) -> Option<Arc<Holder>> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
+        // With several headers, it would be unclear which key counts.
         let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
         let (scheme, key) = value.split_once(' ')?;
         let key = key.trim_start_matches(' ');

@@ -83,6 +83,7 @@ async fn serve<F: Future<Output = Response>>(
     next: impl FnOnce(Request) -> F,
 ) -> Response {
     Span::current().record("key.name", holder.name.as_str());
+    // Every request takes a token, also one that fails later.
     let decision = holder.bucket.as_ref().map(|bucket| bucket.take(Instant::now()));
     let mut response = match decision.and_then(|decision| decision.refusal()) {
         Some(problem) => problem.into_response(),
@@ -93,6 +94,7 @@ async fn serve<F: Future<Output = Response>>(
             next(request).await
         }
     };
+    // Every answer of a limited key shows its limit, not only a refusal.
     if let Some(decision) = decision {
         decision.add_headers(response.headers_mut());
     }

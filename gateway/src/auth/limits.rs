@@ -201,6 +201,7 @@ impl UnfinishedJobs {
 /// `quota_exceeded`.
 pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
     let Some(quota) = app.keys.quota(owner) else { return Ok(()) };
+    // Held across the await on purpose: submissions of the same owner wait for one count.
     let mut count = quota.count.lock().await;
     if count.is_due(quota.jobs_max, Instant::now()) {
         let began = Instant::now();
@@ -217,6 +218,7 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
         }
     }
     if count.jobs + count.admitted < quota.jobs_max {
+        // The last count does not include this job yet.
         count.admitted += 1;
         return Ok(());
     }

@@ -126,6 +126,7 @@ impl Excess for Level {
         // Convert bytes to jobs by the current average size.
         let usual = self.bytes.checked_div(self.messages).unwrap_or(0).max(1);
         let by_count = over(self.messages, self.messages_max, 1).unwrap_or(0);
+        // A stream without a limit never has an excess.
         let by_bytes = over(self.bytes, self.bytes_max, usual).unwrap_or(0).div_ceil(usual);
         by_count.max(by_bytes)
     }

@@ -240,8 +240,11 @@ async fn enqueue_if_missing(
     if let Some(object) = &stored.job.document {
         message.source.replace_object(object);
     }
+    // The trace of the first request, to which a repetition is only linked.
     let parent =
         stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
+    // A record that this request has just created has no message yet. If another request publishes
+    // it first, the stream reports a duplicate.
     let mut must_look = owned == RecordCreator::EarlierRequest;
     // First with the usual message id. If the stream calls it a duplicate although the message is
     // gone, once more with the second id.
@@ -269,6 +272,8 @@ async fn enqueue_if_missing(
             PublishOutcome::Acknowledged(PublishAck::Duplicate) => must_look = true,
             PublishOutcome::Declined(refused) => {
                 if owned == RecordCreator::ThisRequest {
+                    // Fails if another request has used the record meanwhile, as that changes its
+                    // revision.
                     publish::roll_back_record(app, &stored.job, Ok(stored.revision)).await;
                 }
                 return Err(publish::decline_problem(app, stored.job.lane, &refused));

@@ -83,6 +83,8 @@ impl BodyShare {
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), Problem> {
         let kib = bytes.div_ceil(1024);
         let reserved_kib = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        // Only the difference is reserved or released, so that a growing body never holds its
+        // memory twice.
         if let Some(more) = kib.checked_sub(reserved_kib).filter(|more| *more > 0) {
             let more = self.budget.take_kib(u32::try_from(more).unwrap_or(u32::MAX))?;
             match &mut self.permit {

@@ -65,6 +65,8 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
     let creating =
         app.metrics.time_broker_request(Operation::CreateRecord, trace, app.store.create(&job));
     let offering = publish_with_retries(app, &envelope, &publishing.context, deadline);
+    // Either may be first: a worker that receives the job before its record exists creates the
+    // record.
     let (offered, created) = tokio::join!(offering.instrument(publishing.span), creating);
     match offered {
         // The job is safe: if the record is missing, the worker creates it from the message.
@@ -79,10 +81,13 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
             log_accepted(&job, true);
             Ok(job)
         }
+        // The record was created concurrently, for a job that does not exist.
         PublishOutcome::Declined(refused) => {
             Box::pin(roll_back_record(app, &job, created)).await;
             Err(decline_problem(app, job.lane, &refused))
         }
+        // Keep the record: the queue may have the job. If it does not, the sweeper ends the job as
+        // lost.
         PublishOutcome::Unconfirmed => {
             warn!(job.id = %job.job_id, "the queue did not confirm a job in time");
             Err(Problem::unconfirmed(job.job_id))

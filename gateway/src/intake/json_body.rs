@@ -118,6 +118,7 @@ async fn read(
     match read {
         Ok(bytes) => Ok((bytes, share)),
         Err(problem) => {
+            // Release the memory first, because reading the rest may take a second.
             drop(share);
             if problem.has_code(Code::InputTooLarge) || problem.has_code(Code::Overloaded) {
                 drain(body).await;
@@ -152,6 +153,7 @@ async fn collect(
     while let Some(frame) = body.frame().await {
         let frame =
             frame.map_err(|_| Problem::new(Code::InvalidJson, "The body is incomplete."))?;
+        // Ignore trailers.
         let Ok(data) = frame.into_data() else { continue };
         let length = blocks.length.saturating_add(data.len());
         if length > size_max {
@@ -197,6 +199,7 @@ impl Blocks {
     }
 
     fn join(mut self) -> Bytes {
+        // A single block becomes the body without a copy.
         if let [_] = self.blocks.as_slice() {
             return self.blocks.pop().unwrap_or_default().into();
         }

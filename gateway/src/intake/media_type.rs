@@ -79,6 +79,7 @@ pub(crate) fn check_countable(content_type: &str) -> Result<(), Problem> {
 pub(crate) fn encoding(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let values = headers.get_all(CONTENT_ENCODING).iter();
     let names: Vec<String> = values
+        // A value that is not ASCII must not be mistaken for a missing one.
         .flat_map(|value| value.to_str().unwrap_or("?").split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .filter(|name| !name.is_empty() && name != "identity")
@@ -119,6 +120,7 @@ pub(crate) fn guess_content_type(
 /// [`FILE_NAME_BYTES_MAX`].
 pub(crate) fn sanitize_file_name(name: &str) -> String {
     let mut plain: String = name.chars().filter(|c| !c.is_control()).collect();
+    // The last character boundary within the limit.
     let end = (0..=FILE_NAME_BYTES_MAX).rev().find(|end| plain.is_char_boundary(*end));
     plain.truncate(end.unwrap_or_default());
     plain

@@ -73,6 +73,8 @@ impl<'a> Form<'a> {
 
 impl Pieces for Form<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        // Data of the file does not count towards `PART_HEAD_BYTES_MAX`, so each piece resets the
+        // counter.
         self.between.store(0, Ordering::Relaxed);
         if let Some(file) = &mut self.file {
             if let Some(piece) =
@@ -129,8 +131,11 @@ impl Stream for Frames<'_> {
                 Some(Err(_)) => return Poll::Ready(Some(Err(FrameError::Cut))),
                 Some(Ok(frame)) => frame.into_data(),
             };
+            // Ignore trailers.
             let Ok(data) = data else { continue };
             let before = self.between.fetch_add(data.len(), Ordering::Relaxed);
+            // The parser asked for more without returning a piece: it is buffering names or
+            // headers.
             if before > PART_HEAD_BYTES_MAX {
                 return Poll::Ready(Some(Err(FrameError::TooMuch)));
             }

@@ -151,6 +151,7 @@ pub(crate) fn options(value: Option<Value>) -> Result<Options, Problem> {
         return Ok(Options::default());
     };
     let invalid = |detail| Problem::new(Code::InvalidOption, detail);
+    // `Members` refuses an array, which serde would accept for a struct.
     let Members(options): Members<Options> = serde_json::from_value(value.clone())
         .map_err(|error| invalid(wrong_option(&value, &error)))?;
     options.find_contradiction().map_or(Ok(options), |detail| Err(invalid(detail)))

@@ -77,6 +77,7 @@ pub(crate) fn parse_submit_query(query: &str) -> Result<SubmitQuery, Problem> {
             _ => add(&mut options, name.into_owned(), &value)?,
         }
     }
+    // Validated by the same functions as a JSON body.
     let options = (!options.is_empty()).then_some(Value::Object(options));
     Ok(SubmitQuery {
         options: new_job::options(options)?,

@@ -170,6 +170,7 @@ async fn receive_with_options(
     let query = query::parse_submit_query(query.unwrap_or_default())?;
     let webhook = query.webhook.as_deref().map(|url| new_job::webhook_to(app, url)).transpose()?;
     let limits = app.uploads.limits;
+    // A form is larger than its file. The exact check follows while the document arrives.
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| {
@@ -242,6 +243,7 @@ async fn receive(
         upload.push(piece).await.map_err(storage_problem)?;
     }
     let received = upload.finish().await.map_err(storage_problem)?;
+    // Finished: the upload must not be abandoned when `pending` is dropped.
     pending.upload = None;
     Ok(received)
 }

@@ -40,6 +40,7 @@ pub(super) fn plain(open_metrics: &str) -> String {
             plain.push_str(&format!("# HELP {name}{ending}{text}\n"));
             plain.push_str(&format!("# TYPE {name}{ending} {kind}\n"));
         } else if !line.starts_with('#') {
+            // An exemplar follows the sample: `name 1 # {trace_id="..."} 0.5`.
             plain.push_str(line.split_once(" # {").map_or(line, |(sample, _)| sample));
             plain.push('\n');
         }

@@ -90,6 +90,7 @@ impl UnauthenticatedConnections {
         if wait.is_some_and(|wait| !wait.is_zero()) {
             return wait;
         }
+        // Its task drops the connection, and the client sees it closed.
         oldest.remove().close_token.cancel();
         if state.logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             state.logged_at = Some(Instant::now());

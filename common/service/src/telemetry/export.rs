@@ -80,6 +80,8 @@ impl Export {
         let queue_max = env.number("OTEL_BSP_MAX_QUEUE_SIZE", 8192, 1, 1 << 20);
         let batch_max = env.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1024, 1, 1 << 20);
         let export = Self {
+            // As OpenTelemetry specifies it: the endpoint of traces is used as it is, and a path is
+            // added to the general one.
             endpoint: if full.is_empty() && !base.is_empty() {
                 format!("{}/v1/traces", base.trim_end_matches('/'))
             } else {
@@ -234,6 +236,7 @@ impl<E: SpanExporter> SpanExporter for MonitoredExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         let result = self.exporter.export(batch).await;
+        // The spans leave the queue in either case: a failed export is not repeated.
         self.waiting.fetch_sub(count, Ordering::Relaxed);
         let (endpoint, failed_before) =
             (&self.endpoint, self.fails.swap(result.is_err(), Ordering::Relaxed));

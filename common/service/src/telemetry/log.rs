@@ -135,6 +135,7 @@ impl Line {
     }
 
     fn add(&mut self, name: &str, value: &(impl Serialize + ?Sized)) {
+        // A field of the event itself takes precedence over the same field of a span.
         self.has_job_id |= name == JOB_ID;
         self.has_trace_id |= name == TRACE_ID;
         let (Ok(name_json), Ok(value)) =
@@ -176,6 +177,7 @@ impl Visit for Line {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if self.format == LogFormat::Pretty && field.name() == "message" {
+            // A line break in a message must not start another line.
             let _ = write!(self.text, " {}", value.replace(['\n', '\r'], " "));
             return;
         }

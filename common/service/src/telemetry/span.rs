@@ -69,6 +69,7 @@ fn remote(parent: &TraceParent) -> SpanContext {
     SpanContext::new(
         parent.trace_id.bits().into(),
         parent.parent_id.into(),
+        // Only the flag `sampled` is defined in level 1.
         TraceFlags::new(parent.flags & 1),
         true,
         TraceState::NONE,
