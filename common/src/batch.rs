@@ -1,15 +1,16 @@
-//! Batches: many jobs that were submitted together, and a job that adds up what they found.
+//! Batches: jobs that were submitted together, and the job that adds up their results.
 //!
-//! The batch itself is a job, whose source is its members. Nobody lists them: a member's id follows
-//! from the batch and the line that it came from, so whoever knows the batch knows its members, and a
-//! batch that is submitted again meets the same ones.
+//! The batch is a job whose source is its members. The members are not listed anywhere: the id of a
+//! member is derived from the batch id and the line number. So the batch alone leads to all
+//! members, and a repeated submission of the batch finds the same ones.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{JobId, Owner};
 
-/// Lines of a batch, from 1: ranges that neither overlap nor touch, in order, both ends included.
+/// Set of line numbers of a batch, from 1. Stored as sorted inclusive ranges that neither overlap
+/// nor adjoin, for example `[[1,3],[5,5]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Lines(Vec<(u32, u32)>);
@@ -22,13 +23,13 @@ impl Lines {
         self.0.iter().map(of).fold(0, u32::saturating_add)
     }
 
-    /// Tells whether there is none.
+    /// Returns whether the set has no lines.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Tells whether `line` is among them.
+    /// Returns whether the set contains `line`.
     #[must_use]
     pub fn contains(&self, line: u32) -> bool {
         let after = self.0.partition_point(|(first, _)| *first <= line);
@@ -36,14 +37,19 @@ impl Lines {
         range.is_some_and(|(_, last)| line <= *last)
     }
 
-    /// Adds a line; one that is there already stays.
+    /// Adds a line. Adding a line that the set contains changes nothing.
     pub fn add(&mut self, line: u32) {
+        // The first range that ends at `line - 1` or later: the only one that can contain the line
+        // or adjoin it from below.
         let at = self.0.partition_point(|(_, last)| last.saturating_add(1) < line);
         let next = match self.0.get_mut(at) {
+            // The line is in the range, or follows directly after it.
             Some(range) if range.0 <= line => {
                 range.1 = range.1.max(line);
                 at + 1
             }
+            // The line directly precedes the range. The range before it ends earlier, so they do
+            // not touch.
             Some(range) if range.0 == line.saturating_add(1) => {
                 range.0 = line;
                 return;
@@ -53,7 +59,7 @@ impl Lines {
                 return;
             }
         };
-        // Two ranges may touch now.
+        // The extended range may now adjoin the next one: merge them.
         if let (Some(&(_, end)), Some(&(first, last))) = (self.0.get(at), self.0.get(next))
             && first <= end.saturating_add(1)
         {
@@ -73,58 +79,58 @@ impl FromIterator<u32> for Lines {
     }
 }
 
-/// The jobs that belong together.
+/// Source of a batch job: the lines that were submitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Batch {
-    /// What the members' ids follow from: the id of the batch that was submitted. A batch that is
-    /// done again has another id of its own, and the same members.
+    /// Id of the batch that was submitted, from which the ids of the members are derived. A retry
+    /// of a batch has another job id, but the same `batch_id` and so the same members.
     pub batch_id: JobId,
-    /// How many lines were sent.
+    /// Number of lines that were submitted.
     pub lines: u32,
-    /// Those of them that are no jobs.
+    /// Lines that were refused because they are not valid jobs. They have no member.
     #[serde(default, skip_serializing_if = "Lines::is_empty")]
     pub refused: Lines,
 }
 
 impl Batch {
-    /// Returns the id of the job that comes from a line of the batch `batch_id`.
+    /// Returns the id of the member that was created from a line of the batch `batch_id`.
     #[must_use]
     pub fn member(owner: &Owner, batch_id: JobId, line: u32) -> JobId {
         JobId::derived("line", owner, &format!("{batch_id}.{line}"))
     }
 
-    /// Returns the lines that are jobs, and the ids of these.
+    /// Returns the accepted lines and the ids of their members.
     pub fn members<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = (u32, JobId)> + 'a {
         let accepted = (1..=self.lines).filter(|line| !self.refused.contains(*line));
         accepted.map(|line| (line, Self::member(owner, self.batch_id, line)))
     }
 }
 
-/// How many of a batch's lines are how far.
+/// Number of lines of a batch in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
-    /// They wait, for the first time or for another attempt.
+    /// Members that wait for their first or their next attempt.
     pub queued: u32,
-    /// They are being counted.
+    /// Members that are being counted.
     pub running: u32,
-    /// They are counted.
+    /// Members that succeeded.
     pub succeeded: u32,
-    /// They failed.
+    /// Members that failed.
     pub failed: u32,
-    /// They were withdrawn.
+    /// Members that were cancelled.
     pub cancelled: u32,
-    /// They were deleted or have expired before the batch was done.
+    /// Members that were deleted or expired before the batch ended.
     pub gone: u32,
-    /// They were no jobs.
+    /// Lines that are not valid jobs and were refused.
     pub refused: u32,
 }
 
-/// What is known of a batch's members.
+/// Progress of the members of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BatchProgress {
-    /// How many are how far.
+    /// Number of lines in each state.
     pub counts: Counts,
-    /// Those that are final, and need not be looked at again until they are added up.
+    /// Lines whose member is final. They are not read again until the results are added up.
     #[serde(default, skip_serializing_if = "Lines::is_empty")]
     pub settled: Lines,
 }
@@ -135,7 +141,7 @@ mod tests {
 
     #[test]
     fn lines_in_any_order_become_few_ranges() {
-        // Every order of a few lines, by a walk through all permutations.
+        // Tries the lines in every order, by a walk through all permutations.
         fn check(rest: &mut Vec<u32>, lines: &Lines, added: &mut Vec<u32>) {
             for line in 0..9 {
                 assert_eq!(lines.contains(line), added.contains(&line), "{line} in {lines:?}");

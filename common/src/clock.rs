@@ -1,17 +1,19 @@
-//! The current time, as records and answers contain it.
+//! Current time, with the precision that records and API answers use.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// Returns the current time in UTC, in whole milliseconds. Clocks of two machines differ by more.
+/// Returns the current time in UTC, in whole milliseconds. A finer time would be useless, because
+/// the clocks of two hosts differ by more.
 #[must_use]
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }
 
-/// Returns the time from `since` until `now`; zero if `since` is later, as by another host's clock.
+/// Returns the time from `since` until `now`. Returns zero if `since` is later, for example because
+/// it comes from the clock of another host.
 #[must_use]
 pub fn age(since: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO)

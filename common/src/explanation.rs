@@ -1,4 +1,4 @@
-//! Why one rule counts more words in a document than another.
+//! Explanation of the differences between the word counts of two rules.
 
 use std::collections::BTreeMap;
 
@@ -7,60 +7,61 @@ use serde::{Deserialize, Serialize};
 
 use crate::options::RuleName;
 
-/// Most tokens that are listed for two rules.
+/// Maximum number of tokens that are listed for a pair of rules.
 pub const TOKENS_MAX: usize = 50;
 
-/// Everything recorded about one count, for any two rules.
+/// Recorded explanation of one count, for all pairs of rules.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The tokens that matter most for any two rules.
+    /// Tokens with the largest differences, for any pair of rules.
     pub tokens: Vec<Token>,
-    /// What was left out of the page, by kind, in bytes.
+    /// Size of the page content that was not counted, in bytes, by kind, for example `scripts`.
     #[serde(default)]
     pub dropped_bytes: BTreeMap<String, u64>,
 }
 
-/// Text between white space that not all rules count alike.
+/// Text between white space that at least two rules count differently.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Token {
-    /// The text, cut if it is long.
+    /// The text, shortened if it is long.
     pub token: String,
-    /// How often it occurs.
+    /// Number of occurrences.
     pub count: u64,
-    /// What makes it special.
+    /// Reason of the difference.
     pub reason: Reason,
-    /// How many words one occurrence is by each rule. A volume has fractions.
+    /// Number of words of one occurrence, by rule. Under `gmx` it can be a fraction.
     pub words: BTreeMap<RuleName, f64>,
-    /// The first occurrences.
+    /// Context of the first occurrences.
     pub samples: Vec<Sample>,
 }
 
-/// The surroundings of one occurrence.
+/// Context of one occurrence of a token.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
-    /// Text before it.
+    /// Text before the token.
     pub before: String,
-    /// Text after it.
+    /// Text after the token.
     pub after: String,
 }
 
-/// What makes rules count a token differently.
+/// Reason why rules count a token differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// Signs without a letter or digit: between white space, but no word.
+    /// The token has no letter or digit, for example a dash: a word for `whitespace` and `office`
+    /// only.
     NoLetterOrDigit,
-    /// Letters of a script in which spaces do not separate words.
+    /// The token has letters of a script that does not separate words by spaces.
     WrittenWithoutSpaces,
-    /// Letters of which a volume counts characters.
+    /// The token has letters that `gmx` counts by the character.
     CharactersDivided,
-    /// Signs inside, such as hyphens and slashes, that end words for some rules.
+    /// The token contains signs, such as hyphens and slashes, that end a word for some rules.
     SignsInside,
 }
 
 impl Token {
-    /// Returns the words that `right` counts in all occurrences and `left` does not; negative if
-    /// it is the other way round.
+    /// Returns the number of words that `right` counts in all occurrences, minus the number that
+    /// `left` counts. It is negative if `left` counts more.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 do not occur")]
     pub fn difference(&self, left: RuleName, right: RuleName) -> f64 {
@@ -70,17 +71,19 @@ impl Token {
 }
 
 impl Explanation {
-    /// Returns the tokens that make the largest differences between two rules, the largest first.
+    /// Returns up to [`TOKENS_MAX`] tokens that the two rules count differently, the largest
+    /// difference first.
     #[must_use]
     pub fn largest_differences(&self, left: RuleName, right: RuleName) -> Vec<&Token> {
         let size = |token: &Token| token.difference(left, right).abs();
         let mut tokens: Vec<_> = self.tokens.iter().filter(|token| size(token) > 0.0).collect();
+        // Equal differences are sorted by the text of the token, so that the order is stable.
         tokens.sort_by(|a, b| size(b).total_cmp(&size(a)).then_with(|| a.token.cmp(&b.token)));
         tokens.truncate(TOKENS_MAX);
         tokens
     }
 
-    /// Keeps only the tokens that some pair of rules lists.
+    /// Removes the tokens that are not listed for any pair of rules.
     pub fn shorten(&mut self) {
         let mut listed = Vec::new();
         for (i, left) in RuleName::ALL.into_iter().enumerate() {
@@ -127,7 +130,8 @@ mod tests {
         let mut explanation = explanation(many);
         let before = explanation.clone();
         explanation.shorten();
-        // The other rules count nothing here, so there are pairs with other tokens in front.
+        // The other rules count 0 words for every token here, so other tokens come first in their
+        // pairs.
         assert!(explanation.tokens.len() <= 3 * TOKENS_MAX);
         for (left, right) in
             [(RuleName::Unicode, RuleName::Whitespace), (RuleName::Gmx, RuleName::Unicode)]

@@ -1,5 +1,5 @@
-//! The reason why a job failed: a stable code, a sentence for the client, and whether another
-//! attempt may succeed.
+//! Reasons why jobs fail: a stable code, a sentence for the client, and whether another attempt may
+//! succeed.
 
 use std::fmt;
 
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::open_name::OpenName;
 
-/// Another attempt may end differently.
+/// Another attempt may succeed.
 const RETRYABLE: bool = true;
-/// Every further attempt would end in the same way.
+/// Every further attempt would fail in the same way.
 const PERMANENT: bool = false;
 
-/// Declares [`FailureCode`] from a table: `Variant = "name", RETRYABLE or PERMANENT;`.
+/// Declares [`FailureCode`] from a table of rows `Variant = "name", RETRYABLE or PERMANENT;`.
 macro_rules! failure_codes {
     ($($(#[$doc:meta])* $code:ident = $name:literal, $is_retryable:expr;)*) => {
-        /// Names a cause of failure. Clients branch on it, `docs/errors.md` explains each.
+        /// Code of a failure. Clients can branch on it; `docs/errors.md` explains each code.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum FailureCode {
             $($(#[$doc])* #[serde(rename = $name)] $code,)*
@@ -27,10 +27,10 @@ macro_rules! failure_codes {
         }
 
         impl FailureCode {
-            /// Every code, in the order of the documentation.
+            /// All codes, in the order of the documentation.
             pub const ALL: &[Self] = &[$(Self::$code,)*];
 
-            /// Returns the name as clients see it.
+            /// Returns the name that the API uses.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -40,9 +40,10 @@ macro_rules! failure_codes {
                 }
             }
 
-            /// Returns whether another attempt may end differently.
+            /// Returns whether another attempt may succeed.
             ///
-            /// A 4xx answer is permanent here; [`Failure::http_status`] knows the exceptions.
+            /// `fetch_http_4xx` is permanent here; [`Failure::http_status`] makes exceptions for
+            /// some statuses.
             #[must_use]
             pub fn is_retryable(self) -> bool {
                 match self {
@@ -58,9 +59,9 @@ macro_rules! failure_codes {
 failure_codes! {
     /// The host name could not be resolved.
     FetchDns = "fetch_dns", RETRYABLE;
-    /// No connection to the host could be made.
+    /// No connection to the host could be established.
     FetchConnect = "fetch_connect", RETRYABLE;
-    /// The host was too slow, at connecting, at the first byte or in the middle.
+    /// The host was too slow: to connect, to send the first byte, or to send the rest.
     FetchTimeout = "fetch_timeout", RETRYABLE;
     /// The TLS handshake failed.
     FetchTls = "fetch_tls", PERMANENT;
@@ -68,29 +69,30 @@ failure_codes! {
     FetchHttp4xx = "fetch_http_4xx", PERMANENT;
     /// The host answered with a 5xx status.
     FetchHttp5xx = "fetch_http_5xx", RETRYABLE;
-    /// The document is larger than allowed, on the wire, decompressed, or as a ratio of the two.
+    /// The document exceeds a limit: of its transferred size, its decompressed size, or the ratio
+    /// of both.
     FetchTooLarge = "fetch_too_large", PERMANENT;
-    /// Too many redirects, or one that leads nowhere.
+    /// The host redirected too often, or to an invalid location.
     FetchRedirects = "fetch_redirects", PERMANENT;
-    /// The URL leads to an address that must not be fetched.
+    /// The URL leads to an address that may not be fetched.
     UrlBlocked = "url_blocked", PERMANENT;
-    /// The document is of a kind that has no words we can read.
+    /// The document has a format whose words cannot be counted.
     UnsupportedFormat = "unsupported_format", PERMANENT;
-    /// The bytes could not be decompressed or decoded.
+    /// The document could not be decompressed or decoded.
     DecodeError = "decode_error", PERMANENT;
-    /// The document could not be parsed.
+    /// The document or the URL could not be parsed.
     ParseError = "parse_error", PERMANENT;
-    /// The document has more different words than a count may hold.
+    /// The document has more distinct words than one count may have.
     TooManyUniqueWords = "too_many_unique_words", PERMANENT;
-    /// The attempt took longer than an attempt may.
+    /// The attempt exceeded its deadline.
     DeadlineExceeded = "deadline_exceeded", RETRYABLE;
-    /// The worker went away in the middle of the attempt.
+    /// The worker stopped during the attempt.
     WorkerCrashed = "worker_crashed", RETRYABLE;
-    /// The document to be counted is no longer kept.
+    /// The document to count is no longer stored.
     SourceGone = "source_gone", PERMANENT;
     /// The job's message disappeared from the queue.
     Lost = "lost", PERMANENT;
-    /// A defect of ours.
+    /// A defect of the service.
     Internal = "internal", RETRYABLE;
 }
 
@@ -101,7 +103,7 @@ impl fmt::Display for FailureCode {
 }
 
 impl OpenName<FailureCode> {
-    /// Returns the name as clients see it.
+    /// Returns the name that the API uses.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -110,7 +112,7 @@ impl OpenName<FailureCode> {
         }
     }
 
-    /// Returns the name as metrics show it, from a fixed set: an unknown code is `other`.
+    /// Returns the name as a metric label, from a fixed set: `other` for an unknown code.
     #[must_use]
     pub fn label(&self) -> &'static str {
         self.known().map_or("other", FailureCode::as_str)
@@ -123,34 +125,34 @@ impl fmt::Display for OpenName<FailureCode> {
     }
 }
 
-/// One failure, of an attempt or of a whole job.
+/// Failure of an attempt or of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
-    /// The cause.
+    /// Cause of the failure.
     pub code: OpenName<FailureCode>,
-    /// One sentence that the client may read. Never internal text.
+    /// One sentence about this case, for clients. It contains no internal details.
     pub detail: String,
-    /// Whether another attempt may end differently.
+    /// Whether another attempt may succeed.
     pub retryable: bool,
 }
 
 impl Failure {
-    /// Returns a failure with the retry advice of its code.
+    /// Returns a failure that is retryable if its code is.
     #[must_use]
     pub fn new(code: FailureCode, detail: impl Into<String>) -> Self {
         Self { code: code.into(), detail: detail.into(), retryable: code.is_retryable() }
     }
 
-    /// Returns the failure of an attempt whose worker went away.
+    /// Returns the failure of an attempt whose worker stopped.
     #[must_use]
     pub fn worker_crashed() -> Self {
-        Self::new(FailureCode::WorkerCrashed, "The worker went away in the middle of the attempt.")
+        Self::new(FailureCode::WorkerCrashed, "The worker stopped responding during the attempt.")
     }
 
-    /// Returns the failure for an answer with an error status.
+    /// Returns the failure for an HTTP answer with an error status.
     ///
-    /// 408, 425 and 429 are retryable, unlike other 4xx statuses: they ask the client to repeat the
-    /// request.
+    /// 408, 425 and 429 are retryable, unlike other 4xx statuses: with them the host asks for a
+    /// repetition of the request.
     #[must_use]
     pub fn http_status(status: u16) -> Self {
         let code =

@@ -1,4 +1,4 @@
-//! Totals, histogram and rule: what a count says about a document.
+//! Results of a count: totals, histogram and rule.
 
 use std::{collections::HashMap, fmt};
 
@@ -8,57 +8,59 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 
-/// The sums of one document.
+/// Sums of one document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub struct Totals {
-    /// Words, each occurrence counted, overlong ones included.
+    /// Number of words. Every occurrence counts, and overlong words are included.
     pub words: u64,
-    /// Different words, which is the number of entries in the histogram; overlong words have none.
+    /// Number of distinct words, which is the number of entries of the histogram. Overlong words
+    /// are not included.
     pub unique_words: u64,
-    /// Unicode scalar values of the extracted text.
+    /// Number of code points (Unicode scalar values) of the extracted text.
     pub characters: u64,
-    /// Unicode scalar values of the extracted text that are not white space.
+    /// Number of code points of the extracted text that are not white space.
     pub characters_no_spaces: u64,
-    /// Words too long to be kept: counted in `words`, absent from the histogram.
+    /// Number of words longer than 256 bytes of UTF-8. They are included in `words`, but not listed
+    /// in the histogram.
     pub overlong_words: u64,
 }
 
-/// The definition of a word that a count was made with.
+/// Definition of a word by which a document was counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub struct Rule {
-    /// The rule's name, such as `unicode`.
+    /// Name of the rule, for example `unicode`.
     pub name: String,
-    /// Raised whenever the same text may get another count.
+    /// Version of the rule. It increases whenever the count of some text may change.
     pub version: u32,
-    /// The version of the Unicode data in use, such as `18.0`.
+    /// Version of Unicode that the rule uses, for example `18.0`.
     pub unicode: String,
 }
 
-/// One word and how often it occurs.
+/// A word and the number of its occurrences.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub struct WordCount {
-    /// The word as it is listed, usually in lower case.
+    /// The normalized word, usually in lower case.
     pub word: String,
-    /// Occurrences; at least 1 in a counted document.
+    /// Number of occurrences; at least 1.
     pub count: u64,
 }
 
-/// Every word of a document with its number of occurrences, in the canonical order.
+/// All words of a document with the number of their occurrences, in canonical order.
 ///
-/// The canonical order is: most frequent first, words of equal frequency alphabetically by code
-/// point. It serialises as a JSON object in that order; reading one back sorts again, so
-/// an object in any order is accepted. A word given twice has its counts added.
+/// In canonical order the most frequent word comes first, and words with the same count are sorted
+/// by code point. A histogram serializes as a JSON object in this order. Deserialization accepts an
+/// object in any order and sorts it; the counts of a repeated word are added.
 #[derive(Clone, Default)]
 pub struct Histogram {
-    /// The words one after the other, in any order: one piece of memory for all of them.
+    /// All words, concatenated in any order. One allocation holds all of them.
     text: String,
     entries: Vec<Entry>,
 }
 
-/// Where a word is, and how often it occurs.
+/// Position of a word in the text, as byte offsets, and its count.
 #[derive(Clone, Copy)]
 struct Entry {
     start: usize,
@@ -67,13 +69,13 @@ struct Entry {
 }
 
 impl Histogram {
-    /// Returns the number of different words.
+    /// Returns the number of distinct words.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Returns whether there is no word at all.
+    /// Returns whether the histogram has no words.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -85,26 +87,28 @@ impl Histogram {
         self.entries.iter().map(|entry| entry.count).sum()
     }
 
-    /// Visits the words in the canonical order.
+    /// Iterates over the words in canonical order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, u64)> {
         self.entries.iter().map(|entry| (word(&self.text, *entry), entry.count))
     }
 
-    /// Returns the first `n` words of the canonical order, or all if there are fewer.
+    /// Returns the first `n` words in canonical order, or all if there are fewer.
     #[must_use]
     pub fn top(&self, n: usize) -> Vec<WordCount> {
         let words = self.iter().take(n);
         words.map(|(word, count)| WordCount { word: word.to_owned(), count }).collect()
     }
 
-    /// Leaves out the words that `keep` does not want.
+    /// Removes the words for which `keep` returns `false`. The order of the others does not change.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        // The text of removed words remains allocated.
         self.entries.retain(|entry| keep(word(&self.text, *entry)));
     }
 
-    /// Sorts words, of which no two are the same, into the canonical order.
+    /// Creates a histogram from distinct words, and sorts them into canonical order.
     ///
-    /// They stand one after the other in `text`; `ends` says where each ends, and its count.
+    /// `text` contains the words one after the other. For each word, `ends` has the byte offset of
+    /// its end and its count.
     #[must_use]
     pub fn from_distinct(text: String, ends: &[(usize, u64)]) -> Self {
         let starts = std::iter::once(0).chain(ends.iter().map(|(end, _)| *end));
@@ -116,6 +120,8 @@ impl Histogram {
         keys.sort_unstable();
         let mut sorted: Vec<Entry> =
             keys.iter().filter_map(|key| entries.get(key.position()).copied()).collect();
+        // A key has only the first bytes of the word and a capped count. Sort each group of equal
+        // keys again, by the full count and the full word.
         let mut start = 0;
         for alike in keys.chunk_by(|left, right| left.has_same_prefix(*right)) {
             let end = alike.len().saturating_add(start);
@@ -137,28 +143,31 @@ fn word(text: &str, entry: Entry) -> &str {
     text.get(entry.start..entry.end).unwrap_or_default()
 }
 
-/// A number that is the smaller, the earlier a word comes: its count, the less the higher; the
-/// beginning of the word; and its place among the words, which only tells whose number it is.
+/// Key that sorts before another one if its word comes earlier in canonical order. From the highest
+/// bits: the complement of the count, the first bytes of the word, and the index of the word.
 ///
-/// Comparing numbers is much of what makes a small histogram fast.
+/// Comparing integers instead of words is much of the reason why small histograms are fast.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct SortKey(u128);
 
 impl SortKey {
     const POSITION_BITS: u32 = 40;
     const PREFIX_BITS: u32 = u64::BITS;
-    /// Counts from this on are told apart by a second look, as words that begin alike are.
+    /// Higher counts are capped to this value in the key, so such words are compared again
+    /// afterwards, like words with the same prefix.
     const COUNT_MAX: u64 = (1 << (u128::BITS - Self::PREFIX_BITS - Self::POSITION_BITS)) - 1;
 
     fn new(text: &str, entry: Entry, position: usize) -> Self {
         let rareness = Self::COUNT_MAX.saturating_sub(entry.count);
         let upper = u128::from(rareness) << Self::PREFIX_BITS | u128::from(prefix(text, entry));
-        // No memory holds more words than there are places.
+        // The index fits into 40 bits: 2^40 words do not fit into memory.
         Self(upper << Self::POSITION_BITS | position as u128)
     }
 
-    /// Tells whether only a look at the words can say which one comes first.
+    /// Returns whether the keys do not decide the order of the two words: they have the same count
+    /// and prefix, or both counts are capped.
     const fn has_same_prefix(self, other: Self) -> bool {
+        // Shift that leaves the complement of the count, which is 0 for every capped count.
         const BOTH: u32 = SortKey::PREFIX_BITS + SortKey::POSITION_BITS;
         let are_most_frequent = (self.0 | other.0) >> BOTH == 0;
         are_most_frequent || (self.0 ^ other.0) >> Self::POSITION_BITS == 0
@@ -169,15 +178,18 @@ impl SortKey {
     }
 }
 
-/// Returns the first eight bytes of a word, or all and zeros, as a number.
+/// Returns the first eight bytes of a word as a big-endian number. A shorter word is padded with
+/// zeros.
 fn prefix(text: &str, entry: Entry) -> u64 {
     let rest = text.as_bytes().get(entry.start..).unwrap_or_default();
     let Some(first) = rest.first_chunk() else {
-        // At the end of the text there may be fewer.
+        // Fewer than eight bytes are left in the text.
         let bytes = rest.iter().take(entry.end.saturating_sub(entry.start));
         let shifts = (0..u64::BITS).step_by(8).rev();
         return bytes.zip(shifts).fold(0, |all, (byte, shift)| all | u64::from(*byte) << shift);
     };
+    // The eight bytes may include the start of the next word: clear the bits behind the end of this
+    // one.
     let bytes = u32::try_from(entry.end.saturating_sub(entry.start)).unwrap_or(u32::MAX);
     let behind = u64::MAX.checked_shr(bytes.saturating_mul(8)).unwrap_or(0);
     u64::from_be_bytes(*first) & !behind
@@ -224,7 +236,7 @@ impl IntoIterator for Histogram {
     type Item = WordCount;
     type IntoIter = std::vec::IntoIter<WordCount>;
 
-    /// Hands the words out in the canonical order.
+    /// Iterates over the words in canonical order.
     fn into_iter(self) -> Self::IntoIter {
         self.top(usize::MAX).into_iter()
     }
@@ -248,7 +260,7 @@ impl<'de> Visitor<'de> for HistogramVisitor {
     type Value = Histogram;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object of words and their counts")
+        formatter.write_str("an object that maps words to counts")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Histogram, A::Error> {
@@ -296,7 +308,7 @@ mod tests {
         expected.dedup_by(|left, right| left.word == right.word);
         let counts = expected.iter().map(|entry| (entry.word.clone(), entry.count));
         let histogram: Histogram = counts.collect();
-        // This way of sorting leaves those of one count in their order.
+        // This sort is stable, so words with the same count stay in the order by code point.
         expected.sort_by_key(|entry| std::cmp::Reverse(entry.count));
         assert_eq!(histogram.top(usize::MAX), expected);
     }

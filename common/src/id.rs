@@ -1,4 +1,4 @@
-//! Names of things: job, owner, lane, run.
+//! Identifiers: job, owner, lane, run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,24 +8,26 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// Longest owner name, in bytes. It is a token of subjects and keys.
+/// Maximum length of an owner name, in bytes. The name is a token of broker subjects and keys.
 pub const OWNER_BYTES_MAX: usize = 64;
 
-/// Tells why a text is not a valid name.
+/// Reason why a text is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The text is not a UUID.
     #[error("not a UUID")]
     JobId,
-    /// The text cannot be an owner: empty, too long, or with other than `a-z 0-9 _ -`.
-    #[error("an owner is 1 to {OWNER_BYTES_MAX} characters of a-z, 0-9, _ and -")]
+    /// The text is not a valid owner name: it is empty or too long, or contains a character that is
+    /// not allowed.
+    #[error("an owner must be 1 to {OWNER_BYTES_MAX} characters of a-z, 0-9, _ and -")]
     Owner,
     /// The text is neither `interactive` nor `bulk`.
-    #[error("a lane is interactive or bulk")]
+    #[error("a lane must be interactive or bulk")]
     Lane,
 }
 
-/// Names one job: a UUID, version 7 unless the client chose or derived it.
+/// Id of a job: a UUID, of version 7 unless the client chose it or it was derived from a name, for
+/// example from an idempotency key.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -33,20 +35,22 @@ pub enum Error {
 pub struct JobId(Uuid);
 
 impl JobId {
-    /// Returns a fresh id, ordered by time.
+    /// Returns a new id. Ids sort by the time of their creation.
     #[must_use]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
 
-    /// Returns the id that `owner` and `name` always lead to: a UUID of version 8, from the first
-    /// 128 bits of a SHA-256.
+    /// Derives an id from an owner and a name: a UUID of version 8 with the first 128 bits of a
+    /// SHA-256. The same arguments always give the same id.
     ///
-    /// `purpose` keeps names of different kinds apart, such as idempotency keys and dead letters.
+    /// `purpose` separates kinds of names, for example idempotency keys and dead letters.
     #[must_use]
     pub fn derived(purpose: &str, owner: &Owner, name: &str) -> Self {
         let mut hash = Sha256::new();
         for part in [purpose, owner.as_str(), name] {
+            // The length before each part makes the input unambiguous: ("ab", "c") and ("a", "bc")
+            // differ.
             hash.update(part.len().to_be_bytes());
             hash.update(part);
         }
@@ -76,21 +80,22 @@ impl FromStr for JobId {
     }
 }
 
-/// Tells whose key submitted a job; [`Owner::public`] where no keys are in use.
+/// Tenant that owns a job, taken from the API key of the request; [`Owner::public`] if the gateway
+/// has no keys.
 ///
-/// It is a token of subjects and keys, so it holds only `a-z`, `0-9`, `_` and `-`.
+/// The name is a token of broker subjects and keys, so it contains only `a-z`, `0-9`, `_` and `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Owner(String);
 
 impl Owner {
-    /// Returns the owner of jobs that were submitted without a key.
+    /// Returns the owner of jobs that are submitted without an API key.
     #[must_use]
     pub fn public() -> Self {
         Self("public".to_owned())
     }
 
-    /// Returns the name as text.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -121,12 +126,12 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Names one job together with its owner: the key of its record is `<owner>.<job_id>`.
+/// Key of a job's record: owner and job id, displayed as `<owner>.<job_id>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JobKey {
-    /// Whose job it is.
+    /// Owner of the job.
     pub owner: Owner,
-    /// Which job it is.
+    /// Id of the job.
     pub job_id: JobId,
 }
 
@@ -136,22 +141,23 @@ impl fmt::Display for JobKey {
     }
 }
 
-/// The two queues a job can wait in.
+/// Priority of a job. Each lane has its own consumer, so that bulk jobs do not delay interactive
+/// ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Lane {
-    /// Somebody waits for it.
+    /// For jobs whose client waits for the result.
     #[default]
     Interactive,
-    /// Batches and whatever may take its time.
+    /// For batches and other jobs that are not urgent.
     Bulk,
 }
 
 impl Lane {
-    /// Every lane.
+    /// All lanes.
     pub const ALL: [Self; 2] = [Self::Interactive, Self::Bulk];
 
-    /// Returns the name as it stands in subjects, records and metrics.
+    /// Returns the name that subjects, records and metrics use.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -175,21 +181,22 @@ impl FromStr for Lane {
     }
 }
 
-/// Random, one per attempt: tells a run whether a record that it finds is its own work.
+/// Random nonce of one attempt. A run compares it to decide whether a record contains its own work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunNonce(Uuid);
 
 impl RunNonce {
-    /// Returns a fresh nonce.
+    /// Returns a new random nonce.
     #[must_use]
     pub fn random() -> Self {
         Self(Uuid::new_v4())
     }
 
-    /// Returns a number from 0 to 1 that is as random as the nonce: jitter for a retry.
+    /// Returns a number from 0 to 1 that is derived from the nonce, as jitter for the backoff.
     #[must_use]
     pub fn jitter(self) -> f64 {
+        // The low 32 bits of a version 4 UUID are all random.
         let low = u32::try_from(self.0.as_u64_pair().1 & u64::from(u32::MAX)).unwrap_or(0);
         f64::from(low) / f64::from(u32::MAX)
     }

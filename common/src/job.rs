@@ -1,7 +1,7 @@
-//! A job's record and its life: every allowed change of state, in one pure function.
+//! The record of a job, and the state machine that changes it.
 //!
-//! The record is what the bucket `job_state` holds, as JSON that a person can read. Only
-//! [`Job::apply`] changes it; the store persists what comes out by compare-and-set.
+//! The bucket `job_state` holds one record per job, as readable JSON. Only [`Job::apply`] changes a
+//! record, and the store persists the changed record by compare-and-set.
 
 mod event;
 mod result_ref;
@@ -26,35 +26,35 @@ use crate::webhook::Webhook;
 pub use self::event::{Count, Event, InvalidTransition};
 pub use self::result_ref::{ExplanationRef, ResultRef};
 
-/// Version of the record's format. Readers refuse what is newer.
+/// Version of the record format. Readers refuse records with a higher version.
 pub const FORMAT: u32 = 1;
 
-/// Where a job is in its life.
+/// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Waits for a worker, for the first time or for the next attempt.
+    /// The job waits for its first or its next attempt.
     Queued,
-    /// A worker counts it.
+    /// A worker is counting the source.
     Running,
-    /// Final: there is a result.
+    /// Final: the job has a result.
     Succeeded,
-    /// Final: `failure` says why.
+    /// Final: the job failed, and `failure` contains the reason.
     Failed,
-    /// Final: withdrawn by its owner.
+    /// Final: the owner cancelled the job.
     Cancelled,
-    /// A state that only a newer version knows. It counts as not final, refuses every event, and is
-    /// never written.
+    /// An unknown state, written by a newer version. It is not final, allows no event, and cannot
+    /// be serialized.
     #[serde(skip)]
     Unknown,
 }
 
 impl Status {
-    /// Every status that this version knows.
+    /// All states except [`Status::Unknown`].
     pub const ALL: [Self; 5] =
         [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
 
-    /// Tells whether a job in this state never changes again.
+    /// Returns whether the state is final. A final job never changes again.
     #[must_use]
     pub fn is_final(self) -> bool {
         match self {
@@ -63,7 +63,7 @@ impl Status {
         }
     }
 
-    /// Returns the name as clients see it.
+    /// Returns the name that the API uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -76,7 +76,8 @@ impl Status {
         }
     }
 
-    /// Reads a status that a newer version may have written.
+    /// Deserializes a status. An unknown name, for example of a newer version, becomes
+    /// [`Status::Unknown`].
     ///
     /// # Errors
     /// If the value is not a string.
@@ -87,161 +88,180 @@ impl Status {
         Ok(status.known().unwrap_or(Self::Unknown))
     }
 
-    /// Finds a status by its name.
+    /// Returns the status with this name, or `None` if there is none.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 }
 
-/// One try at counting.
+/// One attempt to count the source of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// From 1.
+    /// Number of the attempt in the job, from 1.
     pub number: u32,
-    /// The worker's name.
+    /// Name of the worker that runs the attempt.
     pub worker: String,
-    /// Whose attempt it is; not shown to clients.
+    /// Nonce of the run, set by the worker. Only an event with this nonce can advance, fail or hand
+    /// back the attempt, so that two workers cannot disturb each other. The API does not show it.
     pub run: RunNonce,
-    /// When the worker began.
+    /// Time at which the worker started the attempt.
     pub started_at: Timestamp,
-    /// When it ended; absent while it runs.
+    /// Time at which the attempt ended; absent while it runs.
     pub ended_at: Option<Timestamp>,
-    /// Why it failed, if it did.
+    /// Reason of the failure. Absent while the attempt runs, after a success and after a
+    /// cancellation.
     pub failure: Option<Failure>,
 }
 
-/// What a worker does right now.
+/// Stage of a running attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Gets the document and counts what has arrived.
+    /// Downloads the document and counts the part that has arrived.
     Fetch,
-    /// Counts a text or document that is at hand.
+    /// Counts a text, an uploaded document or the results of a batch. Nothing is downloaded.
     Count,
 }
 
-/// How far a running attempt has come.
+/// Progress of a running attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
-    /// What it does.
+    /// Current stage of the attempt.
     pub stage: OpenName<Stage>,
-    /// Bytes counted so far.
+    /// Number of bytes that are counted so far. For a batch: total size of the documents whose
+    /// results are added up so far.
     pub done_bytes: u64,
-    /// Bytes in all, where known.
+    /// Total number of bytes; absent if it is not known.
     pub total_bytes: Option<u64>,
 }
 
-/// The record of one job.
+/// Record of one job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Version of this format.
+    /// Version of the record format, [`FORMAT`].
     pub format: u32,
-    /// Which job.
+    /// Id of the job, chosen by the client (`PUT`), derived from its idempotency key, or generated
+    /// by the gateway. It never changes.
     pub job_id: JobId,
-    /// Whose job.
+    /// Tenant that submitted the job, taken from its API key. Only callers with the same owner can
+    /// see the job.
     pub owner: Owner,
-    /// Where it is in its life.
+    /// Current state. Only [`Job::apply`] sets it.
     #[serde(deserialize_with = "Status::deserialize_or_unknown")]
     pub status: Status,
-    /// Which queue it waits in.
+    /// Priority of the job, set by the client. It selects the consumer that delivers the job to
+    /// workers.
     pub lane: Lane,
-    /// Free marks of the client.
+    /// Labels that the client attached, by which lists of jobs can be filtered. The gateway allows
+    /// at most 16, with names up to 64 bytes and values up to 256 bytes.
     pub labels: BTreeMap<String, String>,
-    /// What is counted.
+    /// Description of the source. The gateway fills in the part that the client sent. A successful
+    /// attempt adds the properties that it detected, for example the charset.
     pub source: SourceInfo,
-    /// The options as stored JSON, so that an option unknown to this version is shown and written
-    /// back unchanged.
+    /// Options of the count, as the JSON that was stored. They are not parsed, so that options of a
+    /// newer version are shown and written back unchanged.
     pub options: RawJson<Options>,
-    /// Every try, in order.
+    /// All attempts, the oldest first. At most as many as the retry policy of the workers allows,
+    /// since a job that has used up its attempts fails.
     pub attempts: Vec<Attempt>,
-    /// How far the running attempt has come.
+    /// Progress of the running attempt, updated by its worker every few seconds. Absent in every
+    /// state but `running`, and until the first update.
     pub progress: Option<Progress>,
-    /// When it was submitted.
+    /// Time of the submission, by the clock of the gateway.
     pub created_at: Timestamp,
-    /// When the first attempt began.
+    /// Time at which the first attempt started. Later attempts do not change it.
     pub started_at: Option<Timestamp>,
-    /// When it became final.
+    /// Time at which the job became final.
     pub finished_at: Option<Timestamp>,
-    /// When the record goes away; only final records do.
+    /// Time at which the broker deletes the record, set by the store when the job becomes final.
+    /// Records of unfinished jobs do not expire.
     pub expires_at: Option<Timestamp>,
-    /// When a job that waits for its next attempt is due.
+    /// Earliest time of the next attempt, set when an attempt fails and another one follows. For a
+    /// batch: time of the next check of its members. Absent while an attempt runs and in final
+    /// states.
     pub next_attempt_at: Option<Timestamp>,
-    /// What was counted.
+    /// Totals under the requested rule, set on success.
     pub totals: Option<Totals>,
-    /// The total of words under every rule.
+    /// Number of words under every rule, by the name of the rule. Set on success; depends on the
+    /// options `scope` and `language` only.
     pub totals_by_rule: Option<BTreeMap<String, u64>>,
-    /// The total of words in each scope, by the rule asked for. Older workers do not write it.
+    /// Number of words in each scope (`page`, `main`) under the requested rule. Set on success;
+    /// absent in records of workers that do not support it.
     #[serde(default)]
     pub totals_by_scope: Option<BTreeMap<String, u64>>,
-    /// The rule that counted.
+    /// Name and version of the rule that produced the histogram, set on success.
     pub rule: Option<Rule>,
-    /// The most frequent words.
+    /// Most frequent words, at most as many as the option `top`, in the order of the histogram. Set
+    /// on success.
     pub top_words: Option<RawJson<Vec<WordCount>>>,
-    /// Where the histogram is.
+    /// Histogram, or the name of the object that contains it. Set on success.
     pub result: Option<ResultRef>,
-    /// Where the explanation is, if one was asked for.
+    /// Explanation of the differences between rules, or the name of the object that contains it.
+    /// Set on success if the option `explain` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explanation: Option<ExplanationRef>,
-    /// Why the job failed.
+    /// Reason of the final failure, set if the job is `failed`.
     pub failure: Option<Failure>,
-    /// Whether the job is also kept in `DEAD_JOBS`.
+    /// Whether the job failed because its attempts are used up, so that its message is archived in
+    /// `DEAD_JOBS` and can be replayed.
     pub dead_lettered: bool,
-    /// The trace of the job.
+    /// Trace of the job, started or continued by the request that submitted it.
     pub trace_id: TraceId,
-    /// The span in that trace which made the job: the parent of what happens to it later, outside of
-    /// the queue.
+    /// Span that created the job, in the trace `trace_id`. Spans that do not belong to a delivery,
+    /// for example of a cancellation, have it as their parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<TraceParent>,
-    /// As in the message.
+    /// Same as [`JobMessage::fingerprint`](crate::message::JobMessage::fingerprint).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// As in the message.
+    /// Same as [`JobMessage::retry_of`](crate::message::JobMessage::retry_of).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
-    /// As in the message.
+    /// Same as [`JobMessage::batch`](crate::message::JobMessage::batch).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<JobId>,
-    /// What is known of a batch's members.
+    /// Progress of the members, if the job is a batch. Updated at each check of the members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members: Option<BatchProgress>,
-    /// The object in the bucket `documents` that holds what is to be counted. It goes when the job
-    /// is final, unless the job is also a dead letter.
+    /// Name of the object in the bucket `documents` that contains the document to count. The object
+    /// is removed when the job is final, but kept for a replay if the job is dead-lettered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
-    /// As in the message. How it is doing is kept elsewhere.
+    /// Same as [`JobMessage::webhook`](crate::message::JobMessage::webhook). The state of its
+    /// delivery is stored elsewhere, because a final record never changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
 }
 
 impl Job {
-    /// Returns the job's key.
+    /// Returns the key of the record.
     #[must_use]
     pub fn key(&self) -> JobKey {
         JobKey { owner: self.owner.clone(), job_id: self.job_id }
     }
 
-    /// Tells whether the newest attempt is that of `run`: after an unclear write, whether the
-    /// record that is found is the writer's own work.
+    /// Returns whether the newest attempt belongs to `run`. A worker calls it after a write with an
+    /// unclear outcome, to find out whether the stored record is its own.
     #[must_use]
     pub fn last_run_is(&self, run: RunNonce) -> bool {
         self.attempts.last().is_some_and(|attempt| attempt.run == run)
     }
 
-    /// Tells whether `run` has an attempt in the record.
+    /// Returns whether the record has an attempt of `run`.
     #[must_use]
     pub fn has_attempt_of(&self, run: RunNonce) -> bool {
         self.attempts.iter().any(|attempt| attempt.run == run)
     }
 
-    /// Tells whether `run` need not be started any more. On a final record nothing has begun: its
-    /// start is refused, as everything is.
+    /// Returns whether `run` has started and the job is not final. On a final record it returns
+    /// `false`, so that the caller applies the start and gets the refusal.
     #[must_use]
     pub fn has_begun(&self, run: RunNonce) -> bool {
         !self.status.is_final() && self.has_attempt_of(run)
     }
 
-    /// Returns the number of attempts, the open one included.
+    /// Returns the number of attempts, including a running one.
     #[must_use]
     pub fn attempt_count(&self) -> u32 {
         u32::try_from(self.attempts.len()).unwrap_or(u32::MAX)
@@ -250,14 +270,15 @@ impl Job {
     /// Applies `event` at `now`.
     ///
     /// # Errors
-    /// [`InvalidTransition`] if the state does not allow the event, or if the event speaks of a
-    /// run that is not the current one. The record is unchanged then.
+    /// [`InvalidTransition`] if the state does not allow the event, or if the event belongs to a
+    /// run other than the current one. The record is then unchanged.
     pub fn apply(&mut self, event: Event, now: Timestamp) -> Result<(), InvalidTransition> {
         use Status::{Cancelled, Failed, Queued, Running, Succeeded};
 
         let refused = InvalidTransition { from: self.status, event: event.name() };
         match (self.status, event) {
-            // A redelivery finds the job still running: that is a start, too.
+            // A redelivery finds the job in state `running`: its previous worker crashed or lost
+            // its connection. That attempt ends as crashed, and a new one starts.
             (Queued | Running, Event::Started { run, worker }) => {
                 self.close_attempt(now, Some(Failure::worker_crashed()));
                 self.open_attempt(run, worker, now);
@@ -266,12 +287,14 @@ impl Job {
             (Running, Event::Advanced { run, progress }) if self.is_running(run) => {
                 self.progress = Some(progress);
             }
-            // Looking at the members is no attempt: it may happen as often as it takes.
+            // A check of the members is not an attempt, so it may happen any number of times.
             (Queued, Event::MembersChecked { members, next_look_at }) => {
                 self.members = Some(members);
                 self.next_attempt_at = Some(next_look_at);
             }
-            // A result is a result, even if the job was given to somebody else meanwhile.
+            // Accepts the result of any run, even if the job was redelivered to another worker
+            // meanwhile: both counted the same source, so the first result is as good as a later
+            // one.
             (Queued | Running, Event::Counted { run, count }) => {
                 self.close_counted(run, now);
                 self.set_result(*count);
@@ -286,6 +309,8 @@ impl Job {
                 self.status = Queued;
             }
             (Running, Event::HandedBack { run }) if self.is_running(run) => {
+                // An attempt that was handed back does not count: remove it, so that restarts of
+                // workers cannot use up the attempts.
                 self.attempts.pop();
                 self.progress = None;
                 self.status = Queued;
@@ -296,14 +321,19 @@ impl Job {
                 self.close_attempt(now, Some(failure.clone()));
                 self.fail(failure, dead_lettered, now);
             }
+            // No run reports this event, so an attempt that is still open was lost with its worker.
             (Queued | Running, Event::FailedWithoutRun { failure, dead_lettered }) => {
                 self.close_attempt(now, Some(Failure::worker_crashed()));
                 self.fail(failure, dead_lettered, now);
             }
+            // A worker that still counts the job finds the record final at its next write, and
+            // stops.
             (Queued | Running, Event::Cancelled) => {
                 self.close_attempt(now, None);
                 self.finish(Cancelled, now);
             }
+            // All states are listed, so that a new one does not compile until its events are
+            // decided.
             (Queued | Running | Succeeded | Failed | Cancelled | Status::Unknown, _) => {
                 return Err(refused);
             }
@@ -311,7 +341,7 @@ impl Job {
         Ok(())
     }
 
-    /// Tells whether the attempt of `run` is the newest one and has not ended.
+    /// Returns whether the newest attempt belongs to `run` and has not ended.
     #[must_use]
     pub fn is_running(&self, run: RunNonce) -> bool {
         self.attempts.last().is_some_and(|last| last.run == run && last.ended_at.is_none())
@@ -334,7 +364,8 @@ impl Job {
         }
     }
 
-    /// Ends the attempt that counted, which need not be the newest one, and whatever still ran.
+    /// Ends the newest attempt without a failure. Then marks the attempt of `run` as successful,
+    /// which may be an earlier one that is recorded as crashed.
     fn close_counted(&mut self, run: RunNonce, now: Timestamp) {
         self.close_attempt(now, None);
         if let Some(own) = self.attempts.iter_mut().find(|attempt| attempt.run == run) {

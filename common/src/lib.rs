@@ -1,7 +1,8 @@
-//! The domain of Wordmill: job, event, message, options, histogram, failure, retry, webhook.
+//! Domain types of Wordmill: jobs, events, messages, options, histograms, failures, retries and
+//! webhooks.
 //!
-//! Nothing here knows NATS, HTTP or OpenTelemetry. The heart is [`job::Job::apply`]: every change of
-//! state, in one pure function.
+//! This crate does not depend on NATS, HTTP or OpenTelemetry. Start reading at [`job::Job::apply`],
+//! a pure function that makes every change of a job's state.
 
 pub mod batch;
 pub mod clock;

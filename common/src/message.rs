@@ -1,4 +1,4 @@
-//! The message that carries a job through the queue.
+//! Message that carries a job through the queue.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,57 +18,59 @@ use crate::source::{Source, SourceInfo};
 use crate::trace_context::TraceId;
 use crate::webhook::Webhook;
 
-/// Everything that a worker needs to do a job, even if its record was never written.
+/// Message of one job. It contains everything that a worker needs to run the job, because the
+/// record of the job may not exist yet when the worker receives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobMessage {
-    /// Version of this format, the same number as the record's.
+    /// Version of the format: [`FORMAT`], the same number as in the record. Readers refuse a higher
+    /// one.
     pub format: u32,
-    /// Which job.
+    /// Id of the job; with `owner`, it is also the message id by which the stream deduplicates.
     pub job_id: JobId,
-    /// Whose job.
+    /// Tenant that submitted the job. It is part of the message's subject.
     pub owner: Owner,
-    /// Which queue.
+    /// Priority of the job. It is part of the message's subject, and selects the consumer.
     pub lane: Lane,
-    /// What to count.
+    /// Source to count, with the text or the document itself if it is small enough for the message.
     pub source: Source,
-    /// How.
+    /// Options of the count.
     pub options: Options,
-    /// Free marks of the client.
+    /// Labels that the client attached; see [`Job::labels`].
     pub labels: BTreeMap<String, String>,
-    /// When it was submitted.
+    /// Time of the submission, by the clock of the gateway.
     pub created_at: Timestamp,
-    /// The trace of the job.
+    /// Trace of the job, started or continued by the request that submitted it.
     pub trace_id: TraceId,
-    /// SHA-256 of what was asked for, in hexadecimal, if the client named the job or gave an
-    /// idempotency key: a repeat has to ask for the same.
+    /// SHA-256 of the job's parameters, in hexadecimal. The gateway sets it if the client chose the
+    /// job's id or gave an idempotency key. It refuses a repeated request with another fingerprint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// The job that this one tries again.
+    /// The final job that this one repeats, if it is a retry or a replayed dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
-    /// Where to tell how the job ended.
+    /// Receiver that is notified when the job is final, if the client named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
-    /// The batch that this job is a member of.
+    /// The batch that this job is a member of. Absent for jobs that were submitted on their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<JobId>,
 }
 
-/// Tells why a message cannot be understood.
+/// Reason why a message cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is not the JSON of a job.
-    #[error("the message is not a job: {0}")]
+    /// The message is not the JSON of a job.
+    #[error("the message is not a valid job: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// It was written by a newer version.
-    #[error("the message has format {0}, and this version knows only {FORMAT}")]
+    /// A newer version of Wordmill wrote the message, in a newer format.
+    #[error("the message has format {0}, but this version supports only format {FORMAT}")]
     Newer(u64),
-    /// It is a job, but its source or its options are unknown.
-    #[error("the message has {} that this version does not know: {}", .0.part, .0.reason)]
+    /// The message is valid, except for an unknown source or unknown options.
+    #[error("the message has {} unknown to this version: {}", .0.part, .0.reason)]
     Unknown(Box<UnknownJob>),
 }
 
-/// The part of a message that a reader does not know.
+/// Part of a message that is unknown to this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownPart {
     /// The source.
@@ -78,7 +80,7 @@ pub enum UnknownPart {
 }
 
 impl UnknownPart {
-    /// Returns the name of the field.
+    /// Returns the name of the JSON field.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -97,32 +99,32 @@ impl fmt::Display for UnknownPart {
     }
 }
 
-/// A job whose source or options this version does not know. It can be shown and cancelled, but
-/// neither run nor submitted again.
+/// A job with an unknown source or unknown options, submitted through a newer version. It can be
+/// shown and cancelled, but not run, retried or replayed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnknownJob {
-    /// The record of the job as it was queued.
+    /// Record of the job in state `queued`.
     pub job: Job,
-    /// The unknown part; the source if both are.
+    /// The unknown part; the source if both are unknown.
     pub part: UnknownPart,
-    /// Why the part cannot be read.
+    /// Error message of the parser for that part.
     pub reason: String,
 }
 
 /// A parsed message, for callers that show, cancel or replay a job and do not run it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ParsedMessage {
-    /// This version could run the job.
+    /// This version can run the job.
     Known(Box<JobMessage>),
-    /// Only a newer version can.
+    /// Only a newer version can run the job.
     Unknown(Box<UnknownJob>),
 }
 
 impl ParsedMessage {
-    /// Reads a message.
+    /// Parses a message.
     ///
     /// # Errors
-    /// [`Error::Malformed`] and [`Error::Newer`].
+    /// [`Error::Malformed`] and [`Error::Newer`], but not [`Error::Unknown`].
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         match JobMessage::parse(bytes) {
             Ok(message) => Ok(Self::Known(Box::new(message))),
@@ -131,7 +133,7 @@ impl ParsedMessage {
         }
     }
 
-    /// Returns the record of the job as it was queued.
+    /// Returns the record of the job in state `queued`.
     #[must_use]
     pub fn queued_job(&self) -> Job {
         match self {
@@ -140,7 +142,7 @@ impl ParsedMessage {
         }
     }
 
-    /// Returns when the job was submitted.
+    /// Returns the time of the submission.
     #[must_use]
     pub fn created_at(&self) -> Timestamp {
         match self {
@@ -158,7 +160,7 @@ impl ParsedMessage {
         }
     }
 
-    /// Returns the name of the object that holds the document, if the job has one.
+    /// Returns the name of the object that contains the document, if the job has one.
     #[must_use]
     pub fn object(&self) -> Option<&str> {
         match self {
@@ -169,7 +171,7 @@ impl ParsedMessage {
 }
 
 impl JobMessage {
-    /// Reads a message.
+    /// Parses a message.
     ///
     /// # Errors
     /// See [`Error`].
@@ -181,7 +183,8 @@ impl JobMessage {
         match serde_json::from_slice::<Self>(bytes) {
             Ok(message) if message.format == FORMAT => Ok(message),
             Ok(message) => Err(Error::Newer(message.format.into())),
-            // The version decides what to say, so it is looked for even if the rest is strange.
+            // Look for the version even if the rest is invalid: "newer format" is the more useful
+            // error.
             Err(error) => match serde_json::from_slice::<Versioned>(bytes) {
                 Ok(newer) if newer.format > FORMAT.into() => Err(Error::Newer(newer.format)),
                 Ok(_) | Err(_) => Err(match UnknownJob::detect(bytes) {
@@ -192,7 +195,7 @@ impl JobMessage {
         }
     }
 
-    /// Returns the record of the job as it is queued.
+    /// Returns the record of the job in state `queued`.
     #[must_use]
     pub fn queued_job(&self) -> Job {
         Job {
@@ -231,8 +234,9 @@ impl JobMessage {
         }
     }
 
-    /// Returns the message of a job that is submitted now: in the lane `interactive`, with the
-    /// default options, and without labels or webhook. Callers set the rest by struct update.
+    /// Creates the message of a job that is submitted now: in the lane `interactive`, with default
+    /// options, and without labels or webhook. Callers set the other fields by struct update
+    /// syntax.
     #[must_use]
     pub fn new(key: JobKey, source: Source, trace_id: TraceId) -> Self {
         Self {
@@ -252,7 +256,7 @@ impl JobMessage {
         }
     }
 
-    /// Returns the job's key.
+    /// Returns the key of the job's record.
     #[must_use]
     pub fn key(&self) -> JobKey {
         JobKey { owner: self.owner.clone(), job_id: self.job_id }
@@ -260,9 +264,9 @@ impl JobMessage {
 }
 
 impl UnknownJob {
-    /// Checks whether only the source or the options of a message are unknown: replaces both with
-    /// valid placeholders and parses it again. Example: `"options": {"stem": true}` in a message
-    /// that is valid otherwise.
+    /// Returns the job if only its source or its options are unknown, otherwise `None`. To find
+    /// out, replaces both with valid placeholders and parses the message again. For example,
+    /// `"options": {"stem": true}` in a message that is otherwise valid.
     fn detect(bytes: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Parts<'a> {
@@ -275,6 +279,7 @@ impl UnknownJob {
         struct Kind {
             kind: String,
         }
+        // The parts must have the right shape: a source with a kind, and an object of options.
         let parts: Parts<'_> = serde_json::from_slice(bytes).ok()?;
         let Kind { kind } = serde_json::from_str(parts.source.get()).ok()?;
         let _: Map<String, Value> = serde_json::from_str(parts.options.get()).ok()?;
@@ -285,6 +290,7 @@ impl UnknownJob {
         message.insert("options".to_owned(), Map::new().into());
         let mut message: JobMessage = serde_json::from_value(message.into()).ok()?;
 
+        // The rest of the message is valid. Parse both parts on their own to see which one failed.
         let source = serde_json::from_str::<Source>(parts.source.get());
         let options = serde_json::from_str::<Options>(parts.options.get());
         let (part, reason) = match (&source, &options) {

@@ -1,7 +1,7 @@
-//! Names from sets that newer versions extend, such as failure codes.
+//! Names from sets that newer versions extend, for example failure codes.
 //!
-//! Services of two versions run side by side during an upgrade. A reader that does not know a name
-//! keeps it as it is, so that it can show the name and write it back unchanged.
+//! During an upgrade, services of two versions run side by side. A reader keeps a name that it does
+//! not know, so that it can show the name and write it back unchanged.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,18 +12,18 @@ use serde::de::{DeserializeOwned, Error, IntoDeserializer, Visitor, value};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// A name that this version knows, or one that it does not. In JSON it is a string in both cases.
+/// A known name (a `T`) or an unknown one. In JSON, both are strings.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum OpenName<T> {
-    /// A name that this version knows.
+    /// A known name.
     Known(T),
-    /// Any other name, as it was written.
+    /// An unknown name, as it was read.
     Other(String),
 }
 
 impl<T: DeserializeOwned> OpenName<T> {
-    /// Reads a name.
+    /// Parses a name. An unknown one becomes [`OpenName::Other`].
     #[must_use]
     pub fn parse(name: String) -> Self {
         let known: Result<T, value::Error> = T::deserialize(name.as_str().into_deserializer());
@@ -32,7 +32,7 @@ impl<T: DeserializeOwned> OpenName<T> {
 }
 
 impl<T: Copy> OpenName<T> {
-    /// Returns the name if this version knows it.
+    /// Returns the name if it is known, otherwise `None`.
     pub fn known(&self) -> Option<T> {
         match self {
             Self::Known(name) => Some(*name),
@@ -65,16 +65,18 @@ impl<T: DeserializeOwned> Visitor<'_> for NameVisitor<T> {
     type Value = OpenName<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
+        f.write_str("a string")
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<OpenName<T>, E> {
+        // Allocates only for an unknown name.
         let known: Result<T, value::Error> = T::deserialize(name.into_deserializer());
         Ok(known.map_or_else(|_| OpenName::Other(name.to_owned()), OpenName::Known))
     }
 }
 
-/// The schema takes the place of the one of `T`, and allows any string.
+/// Schema of any string, in place of the enumeration that `T` has. Its description lists the known
+/// names.
 impl<T: JsonSchema> JsonSchema for OpenName<T> {
     fn schema_name() -> Cow<'static, str> {
         T::schema_name()
@@ -90,7 +92,7 @@ impl<T: JsonSchema> JsonSchema for OpenName<T> {
             value.and_then(Value::as_str).map(str::to_owned).unwrap_or_default()
         };
         let mut description = text(known.get("description"));
-        description += " A newer version may add names. Known names:";
+        description += " A newer version may add values. Known values:";
         for name in known.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
             let (name, meaning) = (text(name.get("const")), text(name.get("description")));
             description += &format!(" `{name}`: {meaning}");

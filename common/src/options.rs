@@ -1,9 +1,9 @@
-//! How a job is to be counted.
+//! Options of a count.
 //!
-//! Options are stored and sent as JSON. A field that has its default is left out, except the three
-//! oldest, so that a worker of an earlier version understands every job that asks for nothing new;
-//! a field or a value that a reader does not know is refused, because a job counted otherwise than
-//! asked for would be wrong.
+//! Options are stored and sent as JSON. A field with its default value is omitted, except for the
+//! three oldest ones, so that a worker of an earlier version can run every job without newer
+//! options. A reader refuses unknown fields and values: a job that is counted with other options
+//! than requested would be wrong.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -14,53 +14,57 @@ use serde_json::{Value, json};
 
 use crate::raw_json::RawJson;
 
-/// Shortest and longest value of [`Options::min_len`], in characters.
+/// Range of [`Options::min_len`], in characters.
 const MIN_LEN: RangeInclusive<u32> = 1..=100;
-/// Fewest and most words in [`Options::top`].
+/// Range of [`Options::top`].
 const TOP: RangeInclusive<u32> = 0..=100;
-/// Most words in [`Options::stop_words`].
+/// Maximum number of words in [`Options::stop_words`].
 const STOP_WORDS_MAX: usize = 1000;
-/// Longest word in [`Options::stop_words`], in bytes of UTF-8.
+/// Maximum length of a word in [`Options::stop_words`], in bytes of UTF-8.
 const STOP_WORD_BYTES_MAX: usize = 256;
-/// Longest tag in [`Options::language`], in bytes.
+/// Maximum length of [`Options::language`], in bytes.
 const LANGUAGE_BYTES_MAX: usize = 35;
 
-/// How a job is to be counted.
+/// Options of a count.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("if" = volume_rule_schema(), "then" = unfiltered_options_schema()))]
 pub struct Options {
-    /// Which definition of a word makes the histogram.
+    /// Rule that defines the words of the histogram and of `totals`. The default is `unicode`.
     pub rule: RuleName,
-    /// What becomes of upper case.
+    /// Handling of letter case in the listed words. The default is `lower`.
     pub case: Case,
-    /// Which part of a page counts.
+    /// Part of a page to count. The default is `page`. Without effect on plain text.
     pub scope: Scope,
-    /// Whether numbers are words.
+    /// Whether numbers count as words. The default is `count`.
     #[serde(skip_serializing_if = "is_default")]
     pub numbers: Numbers,
-    /// Whether the kinds of apostrophe are told apart.
+    /// Whether different apostrophe characters are unified. The default is `unify`.
     #[serde(skip_serializing_if = "is_default")]
     pub apostrophe: Apostrophe,
-    /// Whether a hyphen ends a word.
+    /// Whether a hyphen ends a word. The default is `split`. Without effect on `whitespace` and
+    /// `office`.
     #[serde(skip_serializing_if = "is_default")]
     pub hyphen: Hyphen,
-    /// How characters that can be written in several ways are unified.
+    /// Unicode normalization of the listed words. The default is `nfc`.
     #[serde(skip_serializing_if = "is_default")]
     pub normalize: Normalize,
-    /// Shorter words are left out.
+    /// Minimum length of a word, from 1 to 100 characters. Shorter words are not counted. The
+    /// default is 1.
     #[serde(skip_serializing_if = "is_default")]
     pub min_len: MinLen,
-    /// Words that are left out.
+    /// Words that are not counted, in any letter case: at most 1000, of up to 256 bytes each. The
+    /// default is none.
     #[serde(skip_serializing_if = "is_default")]
     pub stop_words: StopWords,
-    /// How many of the most frequent words the job itself shows.
+    /// Number of most frequent words that the job itself shows, from 0 to 100. The default is 20.
     #[serde(skip_serializing_if = "is_default")]
     pub top: Top,
-    /// The language of the document, where the rule `gmx` has to know it.
+    /// Language of the document, which decides how the rule `gmx` counts Han and Kana characters.
+    /// If it is absent, the language is taken from the page or guessed from its characters.
     #[serde(skip_serializing_if = "is_default")]
     pub language: Option<Language>,
-    /// Whether to record what the rules count differently.
+    /// Whether to record why the rules count differently. The default is `false`.
     #[serde(skip_serializing_if = "is_default")]
     pub explain: bool,
     /// An option that only the next version has.
@@ -69,14 +73,14 @@ pub struct Options {
     pub next: Option<Next>,
 }
 
-/// The end of a job that has the option of the next version.
+/// Outcome of a job with the option of the next version.
 #[cfg(feature = "next-version")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Next {
-    /// It is counted.
+    /// The job is counted.
     Count,
-    /// It fails with the code of the next version.
+    /// The job fails with the code of the next version.
     Fail,
     /// Every attempt fails with that code, until the job is dead-lettered.
     Retry,
@@ -85,11 +89,11 @@ pub enum Next {
 impl From<&Options> for RawJson<Options> {
     #[expect(clippy::expect_used, reason = "options are names, numbers, flags and lists of text")]
     fn from(options: &Options) -> Self {
-        Self::of(options).expect("options can be written as JSON")
+        Self::of(options).expect("options can be serialized as JSON")
     }
 }
 
-/// The schema of options in an answer: those that a newer version has added are shown, too.
+/// Schema of options in an answer, which may also contain options of a newer version.
 impl JsonSchema for RawJson<Options> {
     fn schema_name() -> Cow<'static, str> {
         Options::schema_name()
@@ -102,13 +106,13 @@ impl JsonSchema for RawJson<Options> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = Options::json_schema(generator);
         schema.remove("additionalProperties");
-        let description = "How a job is to be counted. A newer version may add options.";
+        let description = "Options of a count. A newer version may add options.";
         schema.insert("description".to_owned(), description.into());
         schema
     }
 }
 
-/// Definitions of a word.
+/// Rule that defines a word.
 #[derive(
     Debug,
     Clone,
@@ -128,19 +132,21 @@ pub enum RuleName {
     /// Unicode word segmentation, with dictionaries for scripts without spaces.
     #[default]
     Unicode,
-    /// What is between white space, as `wc -w` counts.
+    /// Text between white space, as `wc -w` counts.
     Whitespace,
-    /// As word processors show: by white space, and each Han, Hiragana or Katakana character.
+    /// As word processors count: text between white space, and each Han, Hiragana or Katakana
+    /// character.
     Office,
-    /// As translation is charged: Unicode words, and characters divided for some languages.
+    /// As translations are charged: Unicode words, but for some languages characters divided by a
+    /// factor.
     Gmx,
 }
 
 impl RuleName {
-    /// Every rule, in the order in which they are documented.
+    /// All rules, in the order of the documentation.
     pub const ALL: [Self; 4] = [Self::Unicode, Self::Whitespace, Self::Office, Self::Gmx];
 
-    /// Returns the name as clients see it.
+    /// Returns the name that the API uses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -151,56 +157,56 @@ impl RuleName {
         }
     }
 
-    /// Finds a rule by its name.
+    /// Returns the rule with this name, or `None` if there is none.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|rule| rule.as_str() == name)
     }
 }
 
-/// What becomes of upper case in the histogram's keys.
+/// Handling of letter case in the listed words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Case {
-    /// Lower case as people write it, final sigma included; `Straße` and `STRASSE` stay apart.
+    /// Lower case, including final sigma. `Straße` and `STRASSE` remain different words.
     #[default]
     Lower,
-    /// Full case folding: what differs by case only is one word, `ß` is `ss`.
+    /// Full case folding: words that differ in case only are the same word, and `ß` becomes `ss`.
     Fold,
-    /// As written.
+    /// Words are listed as written.
     Keep,
 }
 
-/// Which part of a page counts.
+/// Part of a page to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Everything that a reader sees.
+    /// All visible text.
     #[default]
     Page,
-    /// The article, without the navigation, header, footer and asides around it.
+    /// The main content, without navigation, header, footer and asides.
     Main,
 }
 
-/// Whether numbers are words.
+/// Whether numbers count as words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Numbers {
-    /// They are.
+    /// Numbers count as words.
     #[default]
     Count,
-    /// Words with a digit and without a letter are left out.
+    /// Words that have a digit and no letter are not counted.
     Skip,
 }
 
-/// Whether the kinds of apostrophe are told apart.
+/// Whether different apostrophe characters are unified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Apostrophe {
-    /// All are listed as `'`.
+    /// All apostrophes are listed as `'`.
     #[default]
     Unify,
-    /// Each is listed as written.
+    /// Apostrophes are listed as written.
     Keep,
 }
 
@@ -208,25 +214,26 @@ pub enum Apostrophe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Hyphen {
-    /// It does.
+    /// A hyphen ends a word.
     #[default]
     Split,
-    /// One hyphen between two words makes them one.
+    /// A single hyphen between two words joins them to one word.
     Join,
 }
 
-/// How characters that can be written in several ways are unified.
+/// Unicode normalization of the listed words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalize {
-    /// Letters and their accents are composed.
+    /// Canonical composition (NFC): a letter and its accents become one character.
     #[default]
     Nfc,
-    /// Ligatures, wide, raised and other variants of letters become plain letters, too.
+    /// Compatibility composition (NFKC): ligatures, wide, superscript and other variants become
+    /// plain letters, too.
     Nfkc,
 }
 
-/// The length of the shortest word that is kept, in characters as listed.
+/// Minimum length of a counted word, in characters of its listed form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "f64", into = "u32")]
 #[schemars(extend("type" = "integer", "minimum" = MIN_LEN.start(), "maximum" = MIN_LEN.end()))]
@@ -244,7 +251,7 @@ impl TryFrom<f64> for MinLen {
     fn try_from(length: f64) -> Result<Self, String> {
         let min = MIN_LEN.start();
         let max = MIN_LEN.end();
-        let invalid = || format!("a length is {min} to {max} characters");
+        let invalid = || format!("the length must be {min} to {max} characters");
         integer(MIN_LEN, length).map(Self).ok_or_else(invalid)
     }
 }
@@ -255,7 +262,7 @@ impl From<MinLen> for u32 {
     }
 }
 
-/// The number of most frequent words that the job itself shows.
+/// Number of most frequent words that the job itself shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "f64", into = "u32")]
 #[schemars(extend("type" = "integer", "minimum" = TOP.start(), "maximum" = TOP.end()))]
@@ -273,7 +280,7 @@ impl TryFrom<f64> for Top {
     fn try_from(words: f64) -> Result<Self, String> {
         let min = TOP.start();
         let max = TOP.end();
-        let invalid = || format!("{min} to {max} words can be shown");
+        let invalid = || format!("the number of words must be {min} to {max}");
         integer(TOP, words).map(Self).ok_or_else(invalid)
     }
 }
@@ -284,24 +291,25 @@ impl From<Top> for u32 {
     }
 }
 
-/// Returns a number as it is in a range; `None` if it is not. In JSON 3.0 is a whole number, too.
+/// Converts a number to an integer in `range`; `None` if it is fractional or outside. Accepts 3.0,
+/// which is an integer in JSON.
 fn integer(range: RangeInclusive<u32>, number: f64) -> Option<u32> {
     range.into_iter().find(|integer| f64::from(*integer) == number)
 }
 
-/// Words that are left out of a count.
+/// Words that are not counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 #[schemars(extend("maxItems" = STOP_WORDS_MAX, "items" = json!({"type": "string", "minLength": 1})))]
 pub struct StopWords(Vec<String>);
 
 impl StopWords {
-    /// Visits the words as they were given.
+    /// Iterates over the words, as the client sent them.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
 
-    /// Tells whether there are none.
+    /// Returns whether there are no words.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -313,10 +321,12 @@ impl TryFrom<Vec<String>> for StopWords {
 
     fn try_from(words: Vec<String>) -> Result<Self, String> {
         if words.len() > STOP_WORDS_MAX {
-            return Err(format!("at most {STOP_WORDS_MAX} words can be left out"));
+            return Err(format!("at most {STOP_WORDS_MAX} stop words are allowed"));
         }
         if words.iter().any(|word| word.is_empty() || word.len() > STOP_WORD_BYTES_MAX) {
-            return Err(format!("each word has 1 to {STOP_WORD_BYTES_MAX} bytes of UTF-8"));
+            return Err(format!(
+                "each stop word must have 1 to {STOP_WORD_BYTES_MAX} bytes of UTF-8"
+            ));
         }
         Ok(Self(words))
     }
@@ -328,14 +338,14 @@ impl From<StopWords> for Vec<String> {
     }
 }
 
-/// A language, as BCP 47 writes it, such as `ja` or `zh-Hant-TW`.
+/// Language as a BCP 47 tag, for example `ja` or `zh-Hant-TW`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(extend("pattern" = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", "maxLength" = LANGUAGE_BYTES_MAX))]
 pub struct Language(String);
 
 impl Language {
-    /// Returns the language itself, in lower case, without script and region.
+    /// Returns the primary language subtag in lower case, without script and region.
     #[must_use]
     pub fn primary(&self) -> String {
         let primary = self.0.split('-').next().unwrap_or_default();
@@ -357,7 +367,7 @@ impl TryFrom<String> for Language {
         if is_primary && parts.all(is_part) && tag.len() <= LANGUAGE_BYTES_MAX {
             return Ok(Self(tag));
         }
-        Err("a language is a tag of BCP 47, such as \"ja\" or \"zh-Hant-TW\"".to_owned())
+        Err("the language must be a BCP 47 tag, for example \"ja\" or \"zh-Hant-TW\"".to_owned())
     }
 }
 
@@ -367,12 +377,13 @@ impl From<Language> for String {
     }
 }
 
-/// Returns the schema of options with which [`Options::contradiction`] has to look at the others.
+/// Returns the schema of options with the rule `gmx`, for which [`Options::find_contradiction`]
+/// checks the other options.
 fn volume_rule_schema() -> Value {
     json!({"required": ["rule"], "properties": {"rule": {"const": RuleName::Gmx}}})
 }
 
-/// Returns the schema of what it lets pass then.
+/// Returns the schema of the options that are allowed with that rule.
 fn unfiltered_options_schema() -> Value {
     json!({"properties": {
         "numbers": {"const": Numbers::default()},
@@ -383,7 +394,7 @@ fn unfiltered_options_schema() -> Value {
 }
 
 impl Options {
-    /// Tells which two options contradict each other, in a sentence, if any do.
+    /// Returns a sentence about two options that contradict each other, if there are any.
     #[must_use]
     pub fn find_contradiction(&self) -> Option<String> {
         let filters = [
@@ -392,12 +403,13 @@ impl Options {
             ("min_len", !is_default(&self.min_len)),
             ("stop_words", !self.stop_words.is_empty()),
         ];
+        // Each of these options leaves words out or joins them, which a volume does not allow.
         let filter = filters.into_iter().find(|(_, is_given)| *is_given);
         let (name, _) = filter.filter(|_| self.rule == RuleName::Gmx)?;
         Some(format!(
-            "The option \"{name}\" cannot be combined with the rule \"gmx\": a volume after that \
-             standard leaves nothing out. It is allowed with \"unicode\", \"whitespace\" and \
-             \"office\"."
+            "The option \"{name}\" cannot be combined with the rule \"gmx\": a GMX-V volume \
+             includes every word. Use \"unicode\", \"whitespace\" or \"office\", or remove the \
+             option."
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! What is kept as the JSON that it was written as.
+//! Values that are kept as serialized JSON.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::histogram::Histogram;
 
-/// The larger part of a record, as the JSON that it is there: written once, passed on as it is, and read
-/// only by those who want what it says. Clones share it.
+/// JSON text of a `T`. It is serialized once and passed on unchanged; only a caller that needs the
+/// value deserializes it. Used for the larger parts of a record. Clones share the text.
 #[derive(Debug)]
 pub struct RawJson<T> {
     json: Arc<RawValue>,
@@ -24,30 +24,31 @@ impl<T> RawJson<T> {
 }
 
 impl<T: Serialize> RawJson<T> {
-    /// Writes a value.
+    /// Serializes a value.
     ///
     /// # Errors
-    /// If it is none that JSON has, such as a map by anything but strings.
+    /// If JSON cannot represent the value, for example a map whose keys are not strings.
     pub fn of(value: &T) -> Result<Self, serde_json::Error> {
         to_raw_value(value).map(Self::new)
     }
 }
 
 impl<T: DeserializeOwned> RawJson<T> {
-    /// Reads the value.
+    /// Deserializes the value.
     ///
     /// # Errors
-    /// If it is none.
+    /// If the JSON does not represent a `T`.
     pub fn read(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(self.json.get())
     }
 }
 
 impl RawJson<Histogram> {
-    /// Writes a histogram unless it takes more than so many bytes.
+    /// Serializes a histogram; returns `None` if the JSON is larger than `bytes_max`.
     #[must_use]
     pub fn histogram_up_to(histogram: &Histogram, bytes_max: usize) -> Option<Self> {
-        // Quotes, colon, a digit and a comma: what is far too large is not written first.
+        // Each entry needs at least two quotes, a colon, a digit and a comma. This lower bound
+        // avoids serializing a histogram that is far too large.
         let bytes_min: usize = histogram.iter().map(|(word, _)| word.len() + 5).sum();
         if bytes_min > bytes_max {
             return None;

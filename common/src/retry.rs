@@ -1,20 +1,20 @@
-//! When a failed attempt is tried again: a pure schedule.
+//! Backoff policy for failed attempts of a job.
 
 use std::time::Duration;
 
-/// Longest wait that a server's `Retry-After` can ask for.
+/// Maximum wait that a host can request by `Retry-After`.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Longest wait of the schedule itself, before jitter.
+/// Maximum wait of the backoff itself, before jitter.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// Each wait is this many times the one before.
+/// Factor between two successive waits.
 const BACKOFF_FACTOR: u32 = 4;
 
-/// How many attempts a job gets, and how long it waits between them.
+/// Maximum number of attempts of a job, and the waits between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackoffPolicy {
-    /// Attempts in all, the first included. At least 1.
+    /// Maximum number of attempts, including the first one. At least 1.
     pub attempts: u32,
     /// Wait after the first failed attempt, before jitter.
     pub base: Duration,
@@ -27,10 +27,11 @@ impl Default for BackoffPolicy {
 }
 
 impl BackoffPolicy {
-    /// Returns how long to wait after attempt number `attempt` (from 1) has failed.
+    /// Returns the wait after attempt number `attempt` (from 1) has failed.
     ///
-    /// The wait is `base * 4^(attempt - 1)`, at most [`BACKOFF_MAX`], spread by ±20 % as `jitter`
-    /// (0 to 1) says. A server's `retry_after` lengthens it, up to [`RETRY_AFTER_MAX`].
+    /// The wait is `base * 4^(attempt - 1)`, at most [`BACKOFF_MAX`]. A `jitter` from 0 to 1
+    /// spreads it from 80 % to 120 %. A longer `retry_after` of the host replaces it, up to
+    /// [`RETRY_AFTER_MAX`].
     #[must_use]
     pub fn delay(&self, attempt: u32, jitter: f64, retry_after: Option<Duration>) -> Duration {
         let steps = attempt.saturating_sub(1);
@@ -38,7 +39,7 @@ impl BackoffPolicy {
         let spread = plain.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
         let delay =
             retry_after.map_or(spread, |requested| spread.max(requested.min(RETRY_AFTER_MAX)));
-        // The record's times are no finer.
+        // Records store times in milliseconds.
         Duration::from_millis(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
     }
 }

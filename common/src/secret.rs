@@ -1,8 +1,8 @@
-//! Secrets in memory.
+//! Wrapper for secrets in memory.
 
 use std::fmt;
 
-/// A secret, for example a password: `Debug` does not print it.
+/// A secret, for example a password. `Debug` prints `[redacted]` in its place.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
 
@@ -13,7 +13,7 @@ impl Secret {
         Self(secret)
     }
 
-    /// Returns the secret itself. Call it only where the secret is sent or verified.
+    /// Returns the secret. Call it only to send or verify the secret.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

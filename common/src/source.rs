@@ -1,4 +1,4 @@
-//! What a job counts, as it is asked for and as it is remembered.
+//! Source of a job: as it travels to the worker, and as the record describes it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,13 +8,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::batch::Batch;
 use crate::open_name::OpenName;
 
-/// What a job counts, with everything that a worker needs to get at it.
+/// Source of a job, with everything that a worker needs to read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Source {
-    /// A page to be fetched.
+    /// A page to fetch.
     Url {
-        /// Absolute `http` or `https` URL.
+        /// Absolute `http` or `https` URL, at most 8192 bytes as the client sent it.
         url: String,
     },
     /// A text that travels in the message.
@@ -22,40 +22,43 @@ pub enum Source {
         /// The text itself.
         text: String,
     },
-    /// A document that the client sent.
+    /// A document that the client uploaded.
     Document(Document),
-    /// What other jobs found, added up.
+    /// The members of a batch, whose results are added up.
     Batch(Batch),
 }
 
-/// A document that the client sent, as it was sent.
+/// A document that the client uploaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
-    /// The bytes, or where they are.
+    /// Bytes of the document as uploaded, possibly compressed, or the object that contains them.
     pub content: Content,
-    /// Media type that the client gave, or that the file's name suggests.
+    /// Media type that the client sent, or that the gateway guessed from the name of the file.
+    /// Absent if neither is known, or if it is longer than 255 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// How the bytes are compressed, in the words of HTTP; absent if they are not.
+    /// Compression of the bytes, as in the HTTP header `Content-Encoding`; absent if they are not
+    /// compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_encoding: Option<String>,
-    /// Name of the file, if the client gave one.
+    /// Name of the uploaded file, without control characters and at most 255 bytes long. Only the
+    /// file of a form has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_name: Option<String>,
-    /// Size in bytes.
+    /// Size of the uploaded bytes. The gateway limits it by `WORDMILL_DOCUMENT_SIZE_MAX`.
     pub size_bytes: u64,
-    /// SHA-256 in hexadecimal.
+    /// SHA-256 of the uploaded bytes, in hexadecimal.
     pub sha256: String,
 }
 
-/// The bytes of a document, or where they are.
+/// Bytes of a document, or the object that contains them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
-    /// The bytes, in base64 where they are text.
+    /// The bytes of a small document, as base64 in JSON.
     #[serde(serialize_with = "write_base64", deserialize_with = "read_base64")]
     Inline(Vec<u8>),
-    /// The name of an object in the bucket `documents`.
+    /// Name of an object in the bucket `documents`.
     Object(String),
 }
 
@@ -69,7 +72,7 @@ fn read_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D:
 }
 
 impl Source {
-    /// Returns which kind of source it is.
+    /// Returns the kind of the source.
     #[must_use]
     pub fn kind(&self) -> SourceKind {
         match self {
@@ -80,7 +83,7 @@ impl Source {
         }
     }
 
-    /// Returns the name of the object that a document is kept in, if it is.
+    /// Returns the name of the object that contains the document, if there is one.
     #[must_use]
     pub fn object(&self) -> Option<&str> {
         match self {
@@ -89,14 +92,15 @@ impl Source {
         }
     }
 
-    /// Points to another object of the same bytes, if it points to one.
+    /// Replaces the name of the object that contains the document. The other object must contain
+    /// the same bytes. Does nothing for a source without an object.
     pub fn replace_object(&mut self, object: &str) {
         if let Self::Document(Document { content: Content::Object(name), .. }) = self {
             object.clone_into(name);
         }
     }
 
-    /// Returns how many bytes of it travel in the message.
+    /// Returns the number of bytes of the source that the message contains.
     #[must_use]
     pub fn inline_bytes(&self) -> usize {
         match self {
@@ -108,7 +112,7 @@ impl Source {
         }
     }
 
-    /// Returns what the record says of it: everything but the text or the document itself.
+    /// Returns the description for the record: everything except the text or the document itself.
     #[must_use]
     pub fn describe(&self) -> SourceInfo {
         let mut info = SourceInfo::new(self.kind());
@@ -128,22 +132,22 @@ impl Source {
     }
 }
 
-/// The kinds of source.
+/// Kind of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
-    /// A page.
+    /// A page to fetch.
     Url,
-    /// A text in the message.
+    /// A text that was sent with the job.
     Text,
-    /// A document that the client sent.
+    /// A document that the client uploaded.
     Document,
-    /// Other jobs.
+    /// The jobs of a batch.
     Batch,
 }
 
 impl SourceKind {
-    /// Returns the name as it stands in records and metrics.
+    /// Returns the name that records and metrics use.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -155,57 +159,61 @@ impl SourceKind {
     }
 }
 
-/// What the record says of the source: what was asked for, and what was found there.
+/// Description of a source: the properties that the client sent, and those that a successful
+/// attempt detected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceInfo {
-    /// The kind.
+    /// Kind of the source.
     pub kind: OpenName<SourceKind>,
-    /// The URL as given.
+    /// URL that the client sent, in normalized form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// The URL that answered, after redirects.
+    /// URL of the page after redirects, set by a successful attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_url: Option<String>,
-    /// Name of the file that a client sent.
+    /// Name of the uploaded file, if the client sent one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_name: Option<String>,
-    /// How a document that a client sent was compressed.
+    /// Compression of the uploaded document; absent if it is not compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_encoding: Option<String>,
-    /// Media type that decided how the bytes were read.
+    /// Media type. Before the count: as the client sent it. After it: the type by which the
+    /// document was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// Character encoding that the bytes were decoded with.
+    /// Character encoding by which the bytes were decoded, for example `utf-8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charset: Option<String>,
-    /// What decided the character encoding: `bom`, `header`, `meta`, `xml`, `detected`, `default`.
+    /// Origin of the character encoding: `bom`, `header`, `meta`, `xml`, `detected` or `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charset_from: Option<String>,
-    /// What got the text out of the bytes.
+    /// Extractor that produced the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extractor: Option<Extractor>,
-    /// Bytes read, after decompression. Of a document that waits to be counted: bytes sent.
+    /// Number of bytes that were counted, after decompression. Before the count: number of bytes
+    /// that the client sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
-    /// SHA-256 of those bytes, hexadecimal.
+    /// SHA-256 of these bytes, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// The members of a batch.
+    /// Members, if the job is a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
 }
 
-/// The way from the bytes of a document to the text that is counted.
+/// Extractor that turned the bytes of a document into the counted text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Extractor {
-    /// How the document was read: `html`, `xhtml` or `text`.
+    /// Format as which the document was read: `html`, `xhtml` or `text`.
     pub name: String,
-    /// Raised whenever the same bytes may give another text.
+    /// Version of the extractor. It increases whenever the extracted text of some document may
+    /// change.
     pub version: u32,
 }
 
 impl SourceInfo {
-    /// Returns a description that says nothing but the kind.
+    /// Returns a description with the kind only.
     #[must_use]
     pub fn new(kind: impl Into<OpenName<SourceKind>>) -> Self {
         Self {

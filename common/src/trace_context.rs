@@ -1,7 +1,7 @@
-//! The trace a job belongs to, as W3C Trace Context names it.
+//! Trace context of a job, in the format of W3C Trace Context.
 //!
-//! A trace id is always made or inherited and carried along; whether spans are recorded is another
-//! matter.
+//! Every job has a trace id, new or inherited from the request. Whether spans are recorded is
+//! decided elsewhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,13 +10,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
-/// Names one trace: 16 bytes, written as 32 lower-case hexadecimal digits, never all zero.
+/// Id of a trace: 16 bytes, not all zero, written as 32 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String", extend("pattern" = "^[0-9a-f]{32}$"))]
 pub struct TraceId(u128);
 
-/// Tells that a text is no trace id or no `traceparent`.
+/// The text is not a valid trace id or `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid trace context")]
 pub struct InvalidTraceContext;
@@ -29,13 +29,13 @@ impl TraceId {
         Self(Uuid::new_v4().as_u128())
     }
 
-    /// Returns the id with these bits. They must not all be zero, which the format reserves.
+    /// Creates an id from its bits. The format reserves zero, so `bits` must not be zero.
     #[must_use]
     pub fn from_bits(bits: u128) -> Self {
         Self(bits)
     }
 
-    /// Returns the id's bits.
+    /// Returns the bits of the id.
     #[must_use]
     pub fn bits(self) -> u128 {
         self.0
@@ -44,7 +44,8 @@ impl TraceId {
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // By table, and not digit by digit as `{:032x}`: every request writes it several times.
+        // Uses a table of digits, which is faster than `{:032x}`: every request formats the id
+        // several times.
         Uuid::from_u128(self.0).simple().fmt(f)
     }
 }
@@ -71,22 +72,23 @@ impl Serialize for TraceId {
     }
 }
 
-/// The `traceparent` of W3C Trace Context, level 1, section 3.2.
+/// The `traceparent` header of W3C Trace Context, level 1, section 3.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TraceParent {
-    /// The trace.
+    /// Trace that the parent span belongs to.
     pub trace_id: TraceId,
-    /// The span that caused this one; never zero.
+    /// Id of the parent span; never zero.
     pub parent_id: u64,
-    /// Trace flags; bit 0 says that the caller records.
+    /// Trace flags. Bit 0 is set if the caller records the trace.
     pub flags: u8,
 }
 
 impl TraceParent {
-    /// Returns the start of a new trace.
+    /// Returns the context of a new trace, with the flag `sampled`.
     #[must_use]
     pub fn random() -> Self {
+        // The variant bits of the UUID are in this half, so it is never zero.
         let parent_id = Uuid::new_v4().as_u64_pair().1;
         Self { trace_id: TraceId::random(), parent_id, flags: 1 }
     }
@@ -137,7 +139,7 @@ impl From<TraceParent> for String {
     }
 }
 
-/// Reads exactly `digits` lower-case hexadecimal digits.
+/// Parses exactly `digits` lower-case hexadecimal digits.
 fn hex(text: &str, digits: usize) -> Option<u128> {
     let plain = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if text.len() != digits || !text.bytes().all(plain) {

@@ -1,7 +1,8 @@
-//! Webhooks: a receiver is told how a job ended, as Standard Webhooks 1.0 describes it.
+//! Webhooks: notifications of a final job, in the format of Standard Webhooks 1.0.
 //!
-//! The job's record says where to; [`Deliveries`] says how that is going and lives elsewhere, because a
-//! final record never changes. What is sent follows from the record alone.
+//! The record of the job contains the URL of the receiver. The state of the delivery
+//! ([`Deliveries`]) is stored separately, because a final record never changes. The body depends on
+//! the final record only.
 
 mod deliveries;
 pub mod notification;
@@ -14,9 +15,9 @@ pub use self::deliveries::{ATTEMPT_TIME_MAX, Answer, Attempt, Deliveries, FORMAT
 pub use self::schedule::{ATTEMPTS_MAX, SCHEDULE, Schedule};
 pub use self::secrets::{Invalid, Secrets};
 
-/// Where to tell how a job ended: part of its message and its record.
+/// Receiver of the notification about a final job: part of the message and of the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhook {
-    /// The receiver.
+    /// Absolute `http` or `https` URL of the receiver, set by the client.
     pub url: String,
 }

@@ -1,4 +1,4 @@
-//! Who sends a request, and how much one owner may ask for.
+//! Authentication of requests, rate limits and quotas.
 
 pub mod api_keys;
 pub(crate) mod caller;

@@ -1,4 +1,4 @@
-//! From the message of a job to an accepted job.
+//! Enqueueing: from the message of a new job to an accepted job.
 
 pub(crate) mod backpressure;
 pub(crate) mod idempotent;

@@ -1,4 +1,4 @@
-//! From the bytes of a request to the message of a job.
+//! Intake: parses and validates submissions, from the bytes of a request to the message of a job.
 
 pub(crate) mod idempotency_key;
 pub(crate) mod json_body;

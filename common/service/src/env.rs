@@ -1,4 +1,5 @@
-//! Settings from the environment: read once, checked together, reported together.
+//! Settings from environment variables. All are read at the start, and all errors are reported
+//! together.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,10 +9,10 @@ use std::time::Duration;
 
 use wordmill_common::secret::Secret;
 
-/// Exit code for bad settings (`EX_USAGE` of sysexits.h).
+/// Exit code for invalid settings (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 
-/// A number of bytes, written `512`, `64KiB`, `5MiB` or `1GiB`.
+/// Number of bytes, written as `512`, `64KiB`, `5MiB` or `1GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SizeText(pub u64);
 
@@ -27,7 +28,7 @@ impl fmt::Display for SizeText {
     }
 }
 
-/// A length of time, written `250ms`, `30s`, `5m`, `12h` or `7d`.
+/// Duration, written as `250ms`, `30s`, `5m`, `12h` or `7d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DurationText(pub Duration);
 
@@ -43,7 +44,7 @@ impl fmt::Display for DurationText {
     }
 }
 
-/// Every setting that was wrong.
+/// Error messages of all invalid settings, displayed one per line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InvalidSettings(Vec<String>);
 
@@ -55,7 +56,7 @@ impl fmt::Display for InvalidSettings {
 
 impl std::error::Error for InvalidSettings {}
 
-/// The environment, with a memory of what was asked for and what was wrong.
+/// The environment variables, with a record of the settings that were read and of the errors.
 #[derive(Debug, Default)]
 pub struct Env {
     values: BTreeMap<String, String>,
@@ -64,20 +65,22 @@ pub struct Env {
 }
 
 impl Env {
-    /// Takes the environment of this process.
+    /// Reads the environment of this process. Variables that are not UTF-8 are ignored.
     #[must_use]
     pub fn from_process() -> Self {
         let text = |os: std::ffi::OsString| os.into_string().ok();
         std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
     }
 
-    /// Returns a setting, or `default` where it is absent or empty.
+    /// Reads a setting. Returns `default` if it is absent, empty or invalid; [`Env::finish`]
+    /// reports the error of an invalid one.
     pub fn read<T: fmt::Display>(
         &mut self,
         name: &'static str,
         default: T,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> T {
+        // Recorded for `check_table`, which compares names and defaults with the documentation.
         self.settings.push((name, default.to_string()));
         let Some(text) = self.values.get(name).filter(|text| !text.is_empty()) else {
             return default;
@@ -85,42 +88,44 @@ impl Env {
         match parse(text) {
             Ok(value) => value,
             Err(reason) => {
+                // Continue with the default, so that the errors of all settings are found in one
+                // run.
                 self.errors.push(format!("{name}={text}: {reason}"));
                 default
             }
         }
     }
 
-    /// Returns a text.
+    /// Reads a text.
     pub fn text(&mut self, name: &'static str, default: &str) -> String {
         self.read(name, default.to_owned(), |text| Ok(text.to_owned()))
     }
 
-    /// Returns where a file is; `None` if there is to be none.
+    /// Reads the path of a file; `None` if it is not set.
     pub fn file(&mut self, name: &'static str) -> Option<PathBuf> {
         let path = self.text(name, "");
         (!path.is_empty()).then(|| path.into())
     }
 
-    /// Returns whether something holds: `true` or `false`.
+    /// Reads a boolean: `true` or `false`.
     pub fn flag(&mut self, name: &'static str, default: bool) -> bool {
         self.read(name, default, |text| text.parse().map_err(|_| "not true or false".to_owned()))
     }
 
-    /// Returns a secret; it is never part of a message.
+    /// Reads a secret. It never appears in an error message.
     pub fn secret(&mut self, name: &'static str) -> Secret {
         self.settings.push((name, String::new()));
         Secret::new(self.values.get(name).cloned().unwrap_or_default())
     }
 
-    /// Returns an address to listen on.
+    /// Reads an address to listen on.
     pub fn address(&mut self, name: &'static str, default: SocketAddr) -> SocketAddr {
         self.read(name, default, |text| {
             text.parse().map_err(|_| "not an address such as 127.0.0.1:8080".to_owned())
         })
     }
 
-    /// Returns a whole number within bounds.
+    /// Reads an integer from `least` to `most`.
     pub fn number(&mut self, name: &'static str, default: u32, least: u32, most: u32) -> u32 {
         self.read(name, default, |text| match text.parse() {
             Ok(number) if (least..=most).contains(&number) => Ok(number),
@@ -128,7 +133,7 @@ impl Env {
         })
     }
 
-    /// Returns a length of time within bounds.
+    /// Reads a duration from `least` to `most`.
     pub fn duration(
         &mut self,
         name: &'static str,
@@ -145,7 +150,7 @@ impl Env {
         read.0
     }
 
-    /// Returns a number of bytes within bounds.
+    /// Reads a size in bytes from `least` to `most`.
     pub fn size(
         &mut self,
         name: &'static str,
@@ -162,16 +167,17 @@ impl Env {
         read.0
     }
 
-    /// Notes that settings which are each valid contradict each other.
+    /// Adds an error, for example about valid settings that contradict each other.
     pub fn refuse(&mut self, reason: impl Into<String>) {
         self.errors.push(reason.into());
     }
 
-    /// Compares the settings that were asked for with the rows for `service` of a Markdown table
-    /// `| name | used by | default | ...`: for the test that keeps the README true.
+    /// Compares the settings that were read with the rows for `service` of a Markdown table `| name
+    /// | used by | default | ...`. Tests use it to keep the documentation complete.
     ///
     /// # Errors
-    /// What is missing, superfluous or has another default.
+    /// A sentence about the first setting that is undocumented, not read, or documented with
+    /// another default.
     pub fn check_table(&self, table: &str, service: &str) -> Result<(), String> {
         let mut documented = BTreeMap::new();
         let is_setting =
@@ -187,23 +193,23 @@ impl Env {
         for (name, default) in &self.settings {
             match documented.remove(name) {
                 None => return Err(format!("{name} is not documented for {service}")),
-                // Names that depend on the service or the machine are described in words.
+                // The default is described in words if it depends on the service or the machine.
                 Some("") => {}
                 Some(documented) if documented == default => {}
                 Some(documented) => return Err(format!("{name} is {default}, not {documented}")),
             }
         }
         match documented.keys().next() {
-            Some(name) => Err(format!("{service} knows no {name}")),
+            Some(name) => Err(format!("{service} does not read {name}")),
             None => Ok(()),
         }
     }
 
-    /// Ends the reading.
+    /// Finishes the reading of settings.
     ///
     /// # Errors
-    /// Every setting that was wrong, together. A name that nobody asked for is no error: the
-    /// services share one environment.
+    /// [`InvalidSettings`] with the errors of all invalid settings. A variable that no setting uses
+    /// is not an error, because the services share one environment.
     pub fn finish(self) -> Result<(), InvalidSettings> {
         if self.errors.is_empty() { Ok(()) } else { Err(InvalidSettings(self.errors)) }
     }
@@ -216,11 +222,12 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
     }
 }
 
-/// Reports bad settings before there is a log, and returns the exit code for them.
-#[expect(clippy::print_stderr, reason = "telemetry is not up yet")]
+/// Prints invalid settings to standard error, because the log is not started yet. Returns the exit
+/// code for them.
+#[expect(clippy::print_stderr, reason = "the log is not started yet")]
 #[must_use]
 pub fn report(program: &str, invalid: &impl fmt::Display) -> std::process::ExitCode {
-    eprintln!("{program}: these settings are not valid:\n{invalid}");
+    eprintln!("{program}: invalid settings:\n{invalid}");
     EXIT_USAGE.into()
 }
 

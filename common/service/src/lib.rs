@@ -1,4 +1,4 @@
-//! How the Wordmill services start, listen and report: settings, telemetry, metrics, shutdown, the
+//! Shared infrastructure of the Wordmill services: settings, telemetry, metrics, shutdown, the
 //! readiness probe, and an HTTP server that hostile clients cannot exhaust.
 
 pub mod env;

@@ -1,8 +1,9 @@
-//! What both services say in numbers, and the frame in which each says its own.
+//! Metrics that both services have, and the registry for the metrics of each service.
 //!
-//! A service makes a [`Catalogue`], registers what it measures, and shows the [`Exposition`] at
-//! `/metrics`. Names are stable: `docs/metrics.md` lists every one of them, and a test compares it
-//! with running services. No label ever holds an id, an owner or a URL: all come from fixed sets.
+//! A service creates a [`Catalogue`], registers its metrics, and serves the [`Exposition`] at
+//! `/metrics`. The names are stable: `docs/metrics.md` lists all of them, and a test compares the
+//! list with running services. Label values are from fixed sets and never contain an id, an owner
+//! or a URL.
 
 mod process;
 mod telemetry;
@@ -24,16 +25,16 @@ use wordmill_common::id::Lane;
 use wordmill_common::job::{Job, Status};
 use wordmill_common::trace_context::{TraceId, TraceParent};
 
-/// Bounds for what a client waits for, in seconds.
+/// Buckets for the time that a client waits for an answer, in seconds.
 pub const ANSWER_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Bounds for what a job goes through, in seconds: from a text that is counted at once to a
-/// backlog of hours.
+/// Buckets for the durations of a job, in seconds: from a text that is counted at once to a backlog
+/// of hours.
 pub const JOB_SECONDS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
     3600.0, 14400.0,
 ];
-/// Bounds for documents, in bytes: 1 KiB to 256 MiB, each four times the last.
+/// Buckets for sizes of documents, in bytes: 1 KiB to 256 MiB, each four times the previous one.
 pub const DOCUMENT_BYTES: &[f64] = &[
     1024.0,
     4096.0,
@@ -47,31 +48,31 @@ pub const DOCUMENT_BYTES: &[f64] = &[
     268_435_456.0,
 ];
 
-/// A number of things that happened, for each set of labels.
+/// Counters by label set.
 pub type Counters<L> = Family<L, Counter>;
-/// How much there is right now, for each set of labels.
+/// Gauges by label set.
 pub type Gauges<L> = Family<L, Gauge>;
 
-/// A distribution for each set of labels; its buckets link to traces.
+/// Histograms by label set, with exemplars that link to traces.
 #[derive(Debug, Clone)]
 pub struct Distributions<L: Clone + Hash + Eq> {
     family: Family<L, HistogramWithExemplars<TraceLink>, Buckets>,
 }
 
 impl<L: Clone + Hash + Eq> Distributions<L> {
-    /// Notes a value, and the trace in which it can be looked into.
+    /// Records a value, with the trace that it belongs to.
     pub fn note(&self, labels: &L, value: f64, trace: Option<TraceLink>) {
         let now = trace.is_some().then(SystemTime::now);
         self.family.get_or_create(labels).observe(value, trace, now);
     }
 
-    /// Notes a time.
+    /// Records a duration, in seconds.
     pub fn note_time(&self, labels: &L, time: Duration, trace: Option<TraceLink>) {
         self.note(labels, time.as_secs_f64(), trace);
     }
 }
 
-/// The upper bounds of a distribution's buckets.
+/// Upper bounds of the buckets of a histogram.
 #[derive(Debug, Clone, Copy)]
 struct Buckets(&'static [f64]);
 
@@ -81,12 +82,12 @@ impl MetricConstructor<HistogramWithExemplars<TraceLink>> for Buckets {
     }
 }
 
-/// Where a value can be looked into: the exemplar of a bucket, `{trace_id="..."}`.
+/// Exemplar of a bucket: the trace of a value, `{trace_id="..."}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceLink(TraceId);
 
 impl TraceLink {
-    /// Returns the link to a trace, if somebody records it.
+    /// Returns a link to a trace, or `None` if the trace is not recorded.
     #[must_use]
     pub fn to(trace: &TraceParent) -> Option<Self> {
         (trace.flags & 1 == 1).then_some(Self(trace.trace_id))
@@ -121,29 +122,33 @@ pub struct FinishedJobLabels {
     lane: &'static str,
     /// `succeeded`, `failed`, `dead_lettered` or `cancelled`.
     outcome: &'static str,
-    /// The failure's code.
+    /// Code of the failure; absent for other outcomes.
     code: Option<&'static str>,
 }
 
-/// Registers what a service measures.
+/// Registry of the metrics of a service.
 #[derive(Debug)]
 pub struct Catalogue {
     registry: Registry,
 }
 
 impl Catalogue {
-    /// Starts the catalogue of a service, with what is known about its process.
+    /// Creates the catalogue of a service, with the metrics of its process.
     #[must_use]
     pub fn new(service: &'static str, version: &'static str) -> Self {
         let mut catalogue = Self { registry: Registry::default() };
         let build = Info::new([("service", service), ("version", version)]);
-        catalogue.registry.register("wordmill_build", "Always 1; the labels say what runs", build);
+        catalogue.registry.register(
+            "wordmill_build",
+            "Always 1; the labels name the service and its version",
+            build,
+        );
         catalogue.collect(process::ProcessCollector);
         catalogue.collect(telemetry::TelemetryCollector);
         catalogue
     }
 
-    /// Registers counters. `_total` is added to the name.
+    /// Registers counters. The encoder adds `_total` to the name.
     pub fn counters<L: Label>(&mut self, name: &str, help: &str) -> Counters<L> {
         self.add(name, help, Counters::default())
     }
@@ -158,7 +163,7 @@ impl Catalogue {
         self.add(name, help, Gauge::default())
     }
 
-    /// Registers distributions.
+    /// Registers histograms.
     pub fn distributions<L: Label>(
         &mut self,
         name: &str,
@@ -169,12 +174,12 @@ impl Catalogue {
         Distributions { family: self.add(name, help, family) }
     }
 
-    /// Registers what is found out when somebody asks.
+    /// Registers a collector, which computes its metrics at each scrape.
     pub fn collect(&mut self, collector: impl Collector) {
         self.registry.register_collector(Box::new(collector));
     }
 
-    /// Ends the catalogue.
+    /// Finishes the catalogue.
     #[must_use]
     pub fn finish(self) -> Exposition {
         Exposition { registry: self.registry }
@@ -186,7 +191,7 @@ impl Catalogue {
     }
 }
 
-/// What labels have to be.
+/// Requirements for a label set.
 pub trait Label:
     Clone + Hash + Eq + EncodeLabelSet + std::fmt::Debug + Send + Sync + 'static
 {
@@ -194,7 +199,7 @@ pub trait Label:
 
 impl<L: Clone + Hash + Eq + EncodeLabelSet + std::fmt::Debug + Send + Sync + 'static> Label for L {}
 
-/// What is measured in both services.
+/// Metrics that both services have.
 #[derive(Debug, Clone)]
 pub struct CommonMetrics {
     broker_connected: Gauge,
@@ -203,33 +208,34 @@ pub struct CommonMetrics {
 }
 
 impl CommonMetrics {
-    /// Registers it.
+    /// Registers the metrics.
     #[must_use]
     pub fn new(catalogue: &mut Catalogue) -> Self {
         Self {
             broker_connected: catalogue.gauge(
                 "wordmill_broker_connected",
-                "Whether there is a connection to the broker: 1 or 0",
+                "Whether the process is connected to the broker: 1 or 0",
             ),
             jobs_finished: catalogue.counters(
                 "wordmill_jobs_finished",
-                "Jobs that became final, counted by whoever wrote the final record",
+                "Jobs that became final, counted by the process that wrote the final record",
             ),
             job_duration: catalogue.distributions(
                 "wordmill_job_duration_seconds",
-                "From a job's submission until it was final, waits and retries included",
+                "Time from the submission of a job until it was final, including waits and retries",
                 JOB_SECONDS,
             ),
         }
     }
 
-    /// Notes whether there is a connection to the broker.
+    /// Records whether the process is connected to the broker.
     pub fn note_broker(&self, is_connected: bool) {
         self.broker_connected.set(i64::from(is_connected));
     }
 
-    /// Notes that a job has just become final.
+    /// Records that a job has just become final. The process that wrote the final record calls it.
     pub fn note_finished(&self, job: &Job, trace: Option<TraceLink>) {
+        // A dead-lettered job is failed, too. Operators need to see the two apart.
         let outcome = if job.dead_lettered { "dead_lettered" } else { job.status.as_str() };
         let code = job.failure.as_ref().filter(|_| job.status == Status::Failed);
         let code = code.map(|failure| failure.code.label());
@@ -237,35 +243,36 @@ impl CommonMetrics {
         self.jobs_finished.get_or_create(&labels).inc();
         if let Some(finished_at) = job.finished_at {
             let took = finished_at.duration_since(job.created_at);
-            // Two clocks may disagree.
+            // The timestamps come from the clocks of two hosts, so the difference may be negative.
             let took = Duration::try_from(took).unwrap_or_default();
             self.job_duration.note_time(&labels, took, trace);
         }
     }
 }
 
-/// Everything that a service measures, ready to be shown.
+/// All metrics of a service, ready to be rendered.
 #[derive(Debug)]
 pub struct Exposition {
     registry: Registry,
 }
 
-/// The answer to whoever asks for metrics.
+/// Answer to a scrape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsText {
-    /// Its `Content-Type`.
+    /// Value of the header `Content-Type`.
     pub content_type: &'static str,
-    /// Its body.
+    /// Body of the answer.
     pub body: String,
 }
 
 impl Exposition {
-    /// Writes everything in the format that an `Accept` header asks for: `OpenMetrics`, which has
-    /// links to traces, for whoever names it, otherwise the older text format of Prometheus.
+    /// Renders all metrics in a format that the `Accept` header of the request allows:
+    /// `OpenMetrics`, which has exemplars, if it is named there, otherwise the older Prometheus
+    /// text format.
     #[must_use]
     pub fn render(&self, accept: Option<&str>) -> MetricsText {
         let mut body = String::new();
-        // Writing into a string cannot fail, and the registered metrics do not.
+        // Writing to a string cannot fail, and neither can the registered metrics.
         let written = prometheus_client::encoding::text::encode(&mut body, &self.registry);
         debug_assert!(written.is_ok());
         if text::wants_open_metrics(accept) {
@@ -276,7 +283,7 @@ impl Exposition {
     }
 }
 
-/// Writes one gauge as [`Collector`]s do, with a value for each set of labels.
+/// Writes a gauge with one value per label set, for use in a [`Collector`].
 ///
 /// # Errors
 /// Those of the encoder.

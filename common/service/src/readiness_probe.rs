@@ -1,17 +1,17 @@
-//! Asks a service on this machine whether it is ready: for container health checks, in images that
-//! have no other tool for it.
+//! Readiness probe of a service on the same machine, for health checks of containers whose image
+//! has no HTTP client.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Longest wait for each step of the probe.
+/// Timeout of each step of the probe.
 const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connects to the service that listens on `address`.
 ///
 /// # Errors
-/// Whatever the connection ends with.
+/// If the connection fails or times out.
 pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&loopback_if_unspecified(address), STEP_TIMEOUT)?;
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
@@ -19,10 +19,10 @@ pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Tells whether the service at the other end says that it is ready.
+/// Returns whether the service answers `GET /readyz` with status 200.
 ///
 /// # Errors
-/// Whatever the connection ends with.
+/// If the connection fails or times out, or ends before the status line.
 pub fn is_ready(mut stream: impl Read + Write) -> io::Result<bool> {
     stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut status_line = [0; "HTTP/1.0 200".len()];
@@ -30,7 +30,7 @@ pub fn is_ready(mut stream: impl Read + Write) -> io::Result<bool> {
     Ok(status_line.ends_with(b" 200"))
 }
 
-/// A service that listens everywhere is reached on the loopback address.
+/// Replaces the unspecified address, for example `0.0.0.0`, by the loopback address.
 fn loopback_if_unspecified(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {

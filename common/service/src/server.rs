@@ -1,9 +1,9 @@
-//! Serves HTTP/1.1 to clients that may be slow, silent or hostile.
+//! HTTP/1.1 server for clients that may be slow, silent or hostile.
 //!
-//! A slow client holds one connection and nothing else, and for a limited time: for the TLS
-//! handshake, for the head of a request, and while it reads nothing of an answer. Bodies have
-//! limits of their own in the handlers. Connections without an authenticated request share a small
-//! part of all connections.
+//! A slow client occupies one connection and nothing else, for a limited time: the server has
+//! timeouts for the TLS handshake, for the head of a request, and for a write that makes no
+//! progress. Handlers set their own limits for bodies. Connections without an authenticated request
+//! share a small part of all connections.
 
 mod bare_answer;
 mod unauthenticated;
@@ -35,63 +35,66 @@ use self::bare_answer::BareAnswers;
 pub use self::unauthenticated::Connection;
 use self::unauthenticated::UnauthenticatedConnections;
 
-/// Largest head of a request: request line and header fields, in bytes. A larger one is answered
-/// with 431.
+/// Maximum size of the head of a request (request line and header fields), in bytes. The answer to
+/// a larger one is 431.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Largest buffer for a body that is read, in bytes. With 16 KiB, large documents arrive 10 %
-/// slower.
+/// Maximum size of the buffer for a body that is read, in bytes. With 16 KiB, large documents
+/// arrive 10 % slower.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
-/// Memory that a connection holds at most before its first authenticated request, in bytes.
+/// Maximum memory of a connection before its first authenticated request, in bytes.
 ///
-/// A head of `HEAD_BYTES_MAX`, a TLS handshake message of 64 KiB (the limit of rustls), an answer
-/// in a buffer of `BUFFER_BYTES_MAX`, and the state of all three. Measured with the shipped
-/// allocator: 41 KiB for an unfinished head, 67 KiB with half a record of TLS behind it, 97 KiB for
-/// a compressed answer that the client does not read. The buffers of the kernel come on top.
+/// It is the sum of a head of `HEAD_BYTES_MAX`, a TLS handshake message of 64 KiB (the limit of
+/// rustls), an answer in a buffer of `BUFFER_BYTES_MAX`, and the state of all three. Measured with
+/// the shipped allocator: 41 KiB for an unfinished head, 67 KiB with half a TLS record after it, 97
+/// KiB for a compressed answer that the client does not read. Kernel buffers are not included.
 pub const CONNECTION_BYTES_MAX: usize = 128 << 10;
-/// Largest part of an answer that waits in the kernel to be sent, in bytes. The kernel would keep
-/// up to 4 MiB for each client that does not read.
+/// Maximum part of an answer that waits in the kernel to be sent, in bytes. Without it, the kernel
+/// would buffer up to 4 MiB for each client that does not read.
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
-/// Wait after a connection could not be accepted, for lack of file descriptors for example.
+/// Pause after a failed `accept`, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// Shortest time between two log lines about too many connections.
+/// Minimum time between two log messages about too many connections.
 const FULL_LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// File descriptors that are not for clients: the broker, the log, files that are read again.
+/// Number of file descriptors that are reserved for other purposes than clients: the broker, the
+/// log, and files that are reloaded.
 const FILES_RESERVED: u32 = 64;
 
-/// The certificate for new connections, which may be replaced at any time.
+/// TLS configuration for new connections. It can be replaced at any time.
 pub type Certificate = watch::Receiver<Arc<ServerConfig>>;
-/// Returns the complete answer in place of one that hyper writes on its own, before any handler
-/// sees a request (`400` or `431`; a head without a body); `None` leaves the bytes as they are.
+/// Function that maps an answer which hyper wrote on its own (`400` or `431`, a head without a
+/// body) to the complete answer. It returns `None` for any other bytes, which are then sent
+/// unchanged.
 pub type CompleteAnswer = fn(&[u8]) -> Option<String>;
 
 /// Limits for clients.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Most connections at once. Further ones wait to be accepted.
+    /// Maximum number of open connections. Further ones wait in the backlog of the listener.
     pub connections_max: u32,
-    /// Most connections at once without an authenticated request. A further one closes the oldest,
-    /// or waits while that has just been accepted.
+    /// Maximum number of open connections without an authenticated request. A further one closes
+    /// the oldest of them, or waits if the oldest has only just been accepted.
     pub unauthenticated_max: usize,
-    /// Longest time for a TLS handshake, for the head of a request (so also between two requests),
+    /// Timeout for the TLS handshake, for the head of a request (and so for an idle connection),
     /// and for a write that makes no progress.
     pub client_timeout: Duration,
 }
 
-/// How connections are served.
+/// Configuration of the server.
 #[derive(Debug)]
 pub struct Settings {
     /// Limits for clients.
     pub limits: Limits,
-    /// With it, HTTPS is served, and only HTTPS.
+    /// TLS configuration. If it is set, the server accepts HTTPS only, otherwise plain HTTP only.
     pub certificate: Option<Certificate>,
     /// Completes the answers that hyper writes on its own.
     pub complete_answer: CompleteAnswer,
 }
 
-/// Serves until `shutdown`; then open requests are finished, and idle connections closed.
+/// Serves connections until `shutdown`. Then closes idle connections, and returns when all open
+/// requests are finished.
 ///
-/// `make_service` returns the service of one connection. It calls
-/// [`Connection::mark_authenticated`] once a request of that connection is authenticated.
+/// `make_service` creates the service of one connection. The service calls
+/// [`Connection::mark_authenticated`] once a request on that connection is authenticated.
 pub async fn serve<S, B>(
     listener: TcpListener,
     make_service: impl Fn(Connection) -> S,
@@ -109,16 +112,19 @@ pub async fn serve<S, B>(
     limit_unsent(&listener);
     let mut acceptor = Acceptor::new(listener, limits.connections_max);
     let unauthenticated = UnauthenticatedConnections::new(limits.unauthenticated_max);
-    // Dropped at the end of the grace period, and all connections with it.
+    // If the caller drops this future at the end of the grace period, the set aborts all
+    // connections.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(ended) = connections.join_next() => log_panic(ended),
+            // The other branches may cancel `next` at any await, which loses no client.
             (stream, permit) = acceptor.next(&unauthenticated) => {
                 let (connection, close_token) = unauthenticated.add();
                 let client = Client {
                     service: make_service(connection.clone()),
+                    // A certificate that is replaced later applies to later connections only.
                     tls: certificate.as_ref().map(|current| Arc::clone(&current.borrow())),
                     timeout: limits.client_timeout,
                     complete_answer,
@@ -134,21 +140,25 @@ pub async fn serve<S, B>(
             }
         }
     }
+    // Close the listener, so that new clients are refused while open requests finish.
     drop(acceptor);
     while let Some(ended) = connections.join_next().await {
         log_panic(ended);
     }
 }
 
-/// Bounds the unsent bytes of every connection that the listener accepts.
+/// Limits the unsent bytes of every connection that the listener accepts.
 fn limit_unsent(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     if let Err(error) = socket2::SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
-        warn!(%error, "clients that do not read can take megabytes of kernel memory each");
+        warn!(
+            %error,
+            "cannot limit unsent bytes: a client that does not read may take 4 MiB of memory"
+        );
     }
 }
 
-/// Accepts as many connections as may be open at once.
+/// Accepts connections up to a maximum number of open ones.
 struct Acceptor {
     listener: TcpListener,
     permits: Arc<Semaphore>,
@@ -161,8 +171,8 @@ impl Acceptor {
         Self { listener, permits: Arc::new(Semaphore::new(count)), logged_at: None }
     }
 
-    /// Waits for a permit and for room in `list`, then for a client, so that every accepted client
-    /// is served. Cancel-safe.
+    /// Waits for a permit, then for room in `list`, and only then accepts a client, so that every
+    /// accepted client is served. Cancel-safe.
     async fn next(
         &mut self,
         list: &UnauthenticatedConnections,
@@ -172,7 +182,7 @@ impl Acceptor {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => return (stream, permit),
-                // The client has gone away already.
+                // The client closed the connection before it was accepted.
                 Err(gone) if gone.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     error!(%error, "cannot accept a connection; retrying in 200 ms");
@@ -195,13 +205,13 @@ impl Acceptor {
         }
         match Arc::clone(&self.permits).acquire_owned().await {
             Ok(permit) => permit,
-            // It is never closed.
+            // The semaphore is never closed.
             Err(_) => std::future::pending().await,
         }
     }
 }
 
-/// One connected client, and how it is served.
+/// An accepted client, and the settings by which it is served.
 struct Client<S> {
     service: S,
     tls: Option<Arc<ServerConfig>>,
@@ -219,9 +229,9 @@ where
 {
     /// Serves the client until one side closes the connection.
     async fn serve(self, stream: TcpStream) {
-        // An event is small and must not wait for the next one.
+        // Without Nagle's algorithm, so that a small event is sent at once.
         if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "small answers may be delayed");
+            debug!(%error, "cannot set TCP_NODELAY: small answers may be delayed");
         }
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.timeout));
@@ -233,7 +243,7 @@ where
         match tokio::time::timeout(self.timeout, handshake).await {
             Ok(Ok(stream)) => self.answer_requests(stream).await,
             Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-            Err(_) => debug!("a client did not finish its TLS handshake in time"),
+            Err(_) => debug!("TLS handshake timed out"),
         }
     }
 
@@ -252,29 +262,32 @@ where
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = self.stopping.cancelled() => {
+                // Finishes the request that is being served, then closes the connection.
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
         };
         if let Err(error) = ended {
-            debug!(%error, "a connection ended early");
+            debug!(%error, "connection ended with an error");
         }
     }
 }
 
-/// Logs a panic of a connection's task. Panics of handlers are caught and answered by the service.
+/// Logs the panic of a connection task. Panics in handlers are caught and answered by the service.
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        error!(%error, "the task of a connection panicked");
+        error!(%error, "connection task panicked");
     }
 }
 
-/// Raises the soft limit of open files to the hard limit. Returns `wanted`, or fewer connections if
-/// the limit is lower. `FILES_RESERVED` files stay free for the broker and the log.
+/// Raises the soft limit of open files to the hard limit. Returns `wanted`, or the number of
+/// connections that the limit allows if that is lower. `FILES_RESERVED` files remain free for other
+/// purposes.
 #[must_use]
 pub fn raise_file_limit(wanted: u32) -> u32 {
     let limit = getrlimit(Resource::Nofile);
-    // The lower limit is there for programs that cannot count beyond 1024: this one can.
+    // The soft limit is low for the sake of programs that use `select`, which cannot handle
+    // descriptors above 1023. This one does not use it.
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,

@@ -1,19 +1,18 @@
-//! How a service learns that it should stop.
+//! Graceful shutdown on SIGTERM and SIGINT.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-/// Exit code after a second signal: what shells report for an interrupted program.
+/// Exit code after a second signal: the one that shells use for SIGINT.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Handlers of SIGTERM and SIGINT. They replace the default action, which ends the process.
+/// Handlers of SIGTERM and SIGINT. They replace the default action, which terminates the process.
 #[derive(Debug)]
 pub struct Signals(Option<[Signal; 2]>);
 
 impl Signals {
-    /// Installs the handlers. Must be called in a Tokio runtime, before the service does anything
-    /// else, so that no signal is missed.
+    /// Installs the handlers. Call it first in a Tokio runtime, so that no signal is missed.
     #[must_use]
     pub fn listen() -> Self {
         match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
@@ -25,9 +24,9 @@ impl Signals {
         }
     }
 
-    /// Cancels `token` at the first signal and ends the process at the second.
+    /// Cancels `token` at the first signal, and exits the process at the second one.
     ///
-    /// It never returns: `main` waits for it and for the service, side by side.
+    /// It never returns, so `main` must run it concurrently with the service.
     pub async fn stop(self, token: CancellationToken) {
         let Some([mut terminate, mut interrupt]) = self.0 else {
             return std::future::pending().await;

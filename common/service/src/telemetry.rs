@@ -1,8 +1,7 @@
-//! What a service says about itself: a log on standard output, and the spans of its work, if there
-//! is a collector to send them to.
+//! Telemetry of a service: a log on standard output, and spans that are exported to a collector.
 //!
-//! Trace ids are always made and carried by [`wordmill_common::trace_context`]. It is optional to record
-//! spans and to send them: without an endpoint there is no OpenTelemetry layer at all.
+//! Trace ids are always created and passed on, by [`wordmill_common::trace_context`]. Recording
+//! spans is optional: without an endpoint, no OpenTelemetry layer is installed.
 
 mod export;
 mod log;
@@ -24,14 +23,14 @@ use crate::env::Env;
 pub use self::export::{Error, Pipeline, dropped_spans};
 pub use self::span::{add_event, adopt, context, fail, link, note, record_trace_id};
 
-/// The target of spans for requests that change nothing: they give log lines their trace id, and
-/// are recorded only at level `debug`, because a client that polls makes many.
+/// Target of the spans of requests that change nothing. They add the trace id to log messages, but
+/// are recorded only at level `debug`, because a client that polls creates many of them.
 pub const POLL: &str = "wordmill::poll";
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line, for machines.
+    /// One JSON object per line, for machines.
     Json,
     /// Text, for a terminal.
     Pretty,
@@ -49,19 +48,19 @@ impl fmt::Display for LogFormat {
 /// Settings of the log and of traces.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `WORDMILL_LOG`: what is logged, in the form of `tracing_subscriber`'s `EnvFilter`.
+    /// `WORDMILL_LOG`: events to log, in the syntax of `tracing_subscriber::EnvFilter`.
     pub filter: String,
     /// `WORDMILL_LOG_FORMAT`: `json` or `pretty`.
     pub format: LogFormat,
-    /// `WORDMILL_TRACE`: which spans are recorded, in the form of `Targets`: `debug` adds stores,
-    /// acknowledgements and polls to what is recorded for each job.
+    /// `WORDMILL_TRACE`: spans to record, in the syntax of `tracing_subscriber::filter::Targets`.
+    /// Level `debug` adds stores, acknowledgements and polls to the spans of each job.
     spans: Targets,
-    /// `OTEL_*`: where spans go, and which traces are recorded; `None` if nowhere.
+    /// `OTEL_*`: destination and sampling of spans; `None` if they are not exported.
     export: Option<Export>,
 }
 
 impl Config {
-    /// Reads the settings of `service`, which is what its spans call it by default.
+    /// Reads the settings. `service` is the default service name in spans.
     pub fn read(env: &mut Env, service: &'static str) -> Self {
         let filter = env.read("WORDMILL_LOG", "info".to_owned(), |text| {
             EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
@@ -79,13 +78,13 @@ impl Config {
     }
 }
 
-/// Starts the log, and traces if they have somewhere to go. Called once, by `main`, outside of an
-/// async runtime. `instance` tells this process from others of the same service.
+/// Starts the log, and the export of spans if it is configured. `main` must call it once, outside
+/// of an async runtime. `instance` distinguishes this process from others of the same service.
 ///
 /// # Errors
-/// If the exporter's settings cannot be used; the log has not been started then.
+/// If the settings of the exporter are invalid. The log is then not started.
 pub fn start(config: &Config, instance: &str) -> Result<Pipeline, Error> {
-    // The broker's client repeats what we log ourselves, with more context.
+    // The broker's client logs the same errors as this program, with less context.
     let events = EnvFilter::new(format!("async_nats=error,{}", config.filter));
     let log = log::LogLayer::new(config.format).with_filter(events.or(our_spans()));
     let registry = tracing_subscriber::registry().with(log);
@@ -98,13 +97,14 @@ pub fn start(config: &Config, instance: &str) -> Result<Pipeline, Error> {
     Ok(pipeline)
 }
 
-/// Returns a name for a process that has none of its own.
+/// Returns a random name for a process that has no other one.
 #[must_use]
 pub fn random_instance() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// Lets the log know spans, whatever it shows of events: they name the job and the trace.
+/// Enables spans for the log layer, independently of the filter for events: they provide the job id
+/// and the trace id.
 fn our_spans() -> FilterFn {
     fn is_ours(metadata: &Metadata<'_>) -> bool {
         let is_shown = metadata.is_span() && *metadata.level() <= Level::INFO;
@@ -113,9 +113,9 @@ fn our_spans() -> FilterFn {
     FilterFn::new(is_ours as fn(&Metadata<'_>) -> bool).with_max_level_hint(LevelFilter::INFO)
 }
 
-/// Returns the layer that records spans. It passes events over: what the log says would be a large
-/// part of the cost and is found by trace id anyway. And it passes over what is not ours, the HTTP
-/// client that sends the spans in particular.
+/// Returns the layer that records spans. It ignores events, which would be a large part of the
+/// cost, and which can be found in the log by trace id. It also ignores spans of other crates, in
+/// particular of the HTTP client that exports the spans.
 fn recorder<S>(tracer: opentelemetry_sdk::trace::SdkTracer, spans: Targets) -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,

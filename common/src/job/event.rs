@@ -1,4 +1,4 @@
-//! What can happen to a job, and what an attempt finds.
+//! Events of a job, and the result of a successful attempt.
 
 use std::collections::BTreeMap;
 
@@ -12,96 +12,98 @@ use crate::id::RunNonce;
 use crate::raw_json::RawJson;
 use crate::source::SourceInfo;
 
-/// What a successful attempt found.
+/// Result of a successful attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Count {
-    /// The source, with what was learnt about it.
+    /// Description of the source, with its detected properties.
     pub source: SourceInfo,
-    /// The totals under the rule asked for.
+    /// Totals under the requested rule.
     pub totals: Totals,
-    /// The total of words under every rule.
+    /// Number of words under every rule, by the name of the rule.
     pub totals_by_rule: BTreeMap<String, u64>,
-    /// The total of words in each scope, by the rule asked for.
+    /// Number of words in each scope, under the requested rule.
     pub totals_by_scope: BTreeMap<String, u64>,
-    /// The rule that counted.
+    /// Rule that produced the histogram.
     pub rule: Rule,
-    /// The most frequent words.
+    /// Most frequent words.
     pub top_words: RawJson<Vec<WordCount>>,
-    /// Where the histogram is.
+    /// Histogram, or the name of the object that contains it.
     pub result: ResultRef,
-    /// Where the explanation is, if one was asked for.
+    /// Explanation, if the option `explain` is set.
     pub explanation: Option<ExplanationRef>,
-    /// The members that were added up, if the job is a batch.
+    /// Final progress of the members, if the job is a batch.
     pub members: Option<BatchProgress>,
 }
 
-/// Facts about a job, in the past tense.
+/// An event in the life of a job, named in the past tense.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A worker began an attempt.
+    /// A worker started an attempt.
     Started {
-        /// The attempt's nonce.
+        /// Nonce of the attempt.
         run: RunNonce,
-        /// The worker's name.
+        /// Name of the worker.
         worker: String,
     },
-    /// The attempt came further.
+    /// A running attempt made progress.
     Advanced {
-        /// Whose progress.
+        /// Nonce of the attempt.
         run: RunNonce,
-        /// How far.
+        /// New progress.
         progress: Progress,
     },
-    /// A batch's members were looked at, and not all of them are final.
+    /// A worker checked the members of a batch, and some are not final yet.
     MembersChecked {
-        /// What was seen.
+        /// Current progress of the members.
         members: BatchProgress,
-        /// When to look again.
+        /// Time of the next check.
         next_look_at: Timestamp,
     },
-    /// The attempt counted the source.
+    /// An attempt counted the source.
     Counted {
-        /// Whose result.
+        /// Nonce of the attempt.
         run: RunNonce,
-        /// The result.
+        /// Result of the count.
         count: Box<Count>,
     },
-    /// The attempt failed and there will be another.
+    /// An attempt failed, and another one follows.
     AttemptFailed {
-        /// Whose failure.
+        /// Nonce of the attempt.
         run: RunNonce,
-        /// Why.
+        /// Reason of the failure.
         failure: Failure,
-        /// When the next attempt is due.
+        /// Earliest time of the next attempt.
         next_attempt_at: Timestamp,
     },
-    /// The attempt was interrupted by a shutdown: it does not count.
+    /// A worker returned the job to the queue, for example at shutdown. The attempt does not count.
     HandedBack {
-        /// Whose attempt.
+        /// Nonce of the attempt.
         run: RunNonce,
     },
-    /// The attempt failed and there will be no other.
+    /// An attempt failed, and no other one follows.
     FailedForGood {
-        /// Whose failure.
+        /// Nonce of the attempt.
         run: RunNonce,
-        /// Why.
+        /// Reason of the failure.
         failure: Failure,
-        /// Whether retries were exhausted, so that the job is dead-lettered.
+        /// Whether the attempts are used up, so that the job is dead-lettered. False for a
+        /// permanent failure.
         dead_lettered: bool,
     },
-    /// Somebody who runs no attempt found that the job cannot be finished.
+    /// The job was failed from outside of an attempt: by a worker that found its attempts used up,
+    /// or by the sweeper that found its message lost.
     FailedWithoutRun {
-        /// Why.
+        /// Reason of the failure.
         failure: Failure,
         /// Whether the job is dead-lettered.
         dead_lettered: bool,
     },
-    /// The owner withdrew the job.
+    /// The owner cancelled the job.
     Cancelled,
 }
 
 impl Event {
-    /// Returns the event's name.
+    /// Returns the name of the event, as logs and errors show it.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -118,12 +120,13 @@ impl Event {
     }
 }
 
-/// An event that does not apply: an ordinary outcome, another worker was faster.
+/// An event that the current state of the job does not allow. Expected under concurrency: another
+/// worker updated the job first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a job that is {} refuses the event {event:?}", from.as_str())]
+#[error("the event {event:?} is not allowed for a job in state {}", from.as_str())]
 pub struct InvalidTransition {
-    /// The state the job is in.
+    /// Current state of the job.
     pub from: Status,
-    /// The event's name.
+    /// Name of the event.
     pub event: &'static str,
 }

@@ -1,4 +1,5 @@
-//! Where the larger parts of what was found are: in the record, or beside it.
+//! References to the larger parts of a result, which are stored in the record or as separate
+//! objects.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,40 +7,41 @@ use crate::explanation::Explanation;
 use crate::histogram::Histogram;
 use crate::raw_json::RawJson;
 
-/// Where the full histogram is. In JSON the field `place` says which one it is.
+/// Location of the histogram. In JSON, the field `place` is `inline` or `object`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "ResultRefJson", into = "ResultRefJson")]
 pub enum ResultRef {
-    /// In the record itself.
+    /// Stored in the record, if it is small.
     Inline {
-        /// The histogram.
+        /// The histogram, as stored JSON.
         word_count: RawJson<Histogram>,
     },
-    /// In the bucket `results`, as zstd-compressed JSON.
+    /// Stored in the bucket `results`, as zstd-compressed JSON.
     Object {
-        /// The object's name, `<job_id>.<run nonce>`.
+        /// Name of the object: `<job_id>.<run nonce>`.
         name: String,
     },
 }
 
-/// Where the explanation is of what rules count differently.
+/// Location of the explanation. In JSON, the field `place` is `inline` or `object`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "place", rename_all = "snake_case")]
 pub enum ExplanationRef {
-    /// In the record itself.
+    /// Stored in the record, if it is small.
     Inline {
         /// The explanation.
         explanation: Explanation,
     },
-    /// In the bucket `results`, as zstd-compressed JSON.
+    /// Stored in the bucket `results`, as zstd-compressed JSON.
     Object {
-        /// The object's name, `<job_id>.<run nonce>.explain`.
+        /// Name of the object: `<job_id>.<run nonce>.explain`.
         name: String,
     },
 }
 
-/// A [`ResultRef`] as JSON. It is spelt out because an enum whose tag is a field is read by way of a
-/// tree of values, and what is in a tree is no longer the JSON that it came from.
+/// JSON form of [`ResultRef`]. It is not derived, because serde buffers the content of an
+/// internally tagged enum in a tree of values, from which [`RawJson`] cannot recover the original
+/// JSON.
 #[derive(Serialize, Deserialize)]
 struct ResultRefJson {
     place: Storage,
@@ -75,11 +77,12 @@ impl TryFrom<ResultRefJson> for ResultRef {
     fn try_from(place: ResultRefJson) -> Result<Self, Self::Error> {
         match place.place {
             Storage::Inline => {
-                let word_count = place.word_count.ok_or("a result without its words")?;
+                let word_count =
+                    place.word_count.ok_or("an inline result has no field `word_count`")?;
                 Ok(Self::Inline { word_count })
             }
             Storage::Object => {
-                Ok(Self::Object { name: place.name.ok_or("a result without its name")? })
+                Ok(Self::Object { name: place.name.ok_or("a stored result has no field `name`")? })
             }
         }
     }

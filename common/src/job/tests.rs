@@ -101,7 +101,8 @@ fn every_pair_of_state_and_event_is_decided() {
     let queued = after(&[]);
     let running = after(&[started(1)]);
     let no = None;
-    // started, advanced, counted, attempt_failed, handed_back, gave_up, abandoned, withdrawn, surveyed
+    // Columns: started, advanced, counted, attempt_failed, handed_back, gave_up, abandoned,
+    // withdrawn, surveyed.
     let table = [
         (
             &queued,
@@ -133,7 +134,8 @@ fn every_pair_of_state_and_event_is_decided() {
                 no,
             ],
         ),
-        // Somebody else's run may take over or succeed, and nothing else.
+        // The run of another worker may take over the job or succeed. All its other events are
+        // refused.
         (
             &running,
             2,
@@ -194,7 +196,7 @@ fn a_late_result_of_an_earlier_run_is_shown_as_that_runs_success() {
     assert_eq!(job.attempts[1].ended_at, Some(NOW));
 }
 
-/// Returns pretty JSON on one line, as it is stored.
+/// Returns the compact form of pretty-printed JSON, as it is stored.
 fn compact(pretty: &str) -> String {
     let lines = pretty.lines().map(|line| line.trim().replacen("\": ", "\":", 1));
     lines.collect()
@@ -250,7 +252,7 @@ fn an_unknown_state_refuses_every_event_and_cannot_be_written() {
         assert_eq!(copy, job);
     }
     serde_json::to_string(&job).unwrap_err();
-    // A filter takes known names only, and this variant has none.
+    // A filter accepts known names only, and this variant has no name.
     serde_json::from_str::<Status>("\"unknown\"").unwrap_err();
     serde_json::from_str::<Status>("\"paused\"").unwrap_err();
 }
@@ -260,7 +262,7 @@ fn a_run_of_a_final_job_is_refused() {
     let mut job = message().queued_job();
     job.apply(started(1), NOW).unwrap();
     assert!(job.has_begun(run(1)) && !job.has_begun(run(2)));
-    // Another run counts, while the first does not yet know whether its start was written.
+    // Another run counts the source before the first one knows whether its start was written.
     job.apply(counted(2), NOW).unwrap();
     assert!(job.has_attempt_of(run(1)) && !job.has_begun(run(1)));
     assert!(job.apply(started(1), NOW).is_err());

@@ -1,7 +1,7 @@
-//! How a job's webhook is doing: every attempt, and what comes next.
+//! State of a webhook: all attempts to deliver it, and the time of the next one.
 //!
-//! The deliverer persists each change by compare-and-set before it goes on, so that two messages about
-//! one job, or two workers, never make two attempts of one.
+//! The worker persists each change by compare-and-set before it acts on it. So an attempt is made
+//! only once, even if two messages about one job exist or two workers receive the same message.
 
 use std::time::Duration;
 
@@ -14,74 +14,78 @@ use crate::failure::{Failure, FailureCode};
 use crate::id::RunNonce;
 use crate::open_name::OpenName;
 
-/// Version of the format. Readers refuse what is newer.
+/// Version of the format. Readers refuse a higher one.
 pub const FORMAT: u32 = 1;
-/// Longest time that one attempt may be given.
+/// Maximum duration of one attempt that the settings allow.
 pub const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(60);
-/// How much later than that, at the latest, its end is written down. After that it counts as lost.
+/// Time after the limit of an attempt by which its end must be written. After it, the attempt
+/// counts as lost.
 const ATTEMPT_WRITE_MARGIN: Duration = Duration::from_secs(5);
 
-/// What has become of the webhook.
+/// State of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "WebhookStatus")]
 pub enum Status {
-    /// It is still to be delivered.
+    /// The webhook is not delivered yet.
     Waiting,
-    /// The receiver accepted it.
+    /// The receiver accepted the webhook.
     Delivered,
-    /// It was given up.
+    /// Delivery was given up after the last attempt.
     Failed,
-    /// The receiver answered 410: it wants to hear nothing more of this.
+    /// The receiver answered 410 (Gone), so delivery stopped.
     Disabled,
 }
 
-/// One try at delivering.
+/// One attempt to deliver a webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// From 1.
+    /// Number of the attempt in its round, from 1.
     pub number: u32,
-    /// When it began.
+    /// Time at which the attempt started.
     pub at: Timestamp,
-    /// What the receiver answered, if it did.
+    /// HTTP status that the receiver answered; absent if there was no answer.
     pub status_code: Option<u16>,
-    /// Why there was no answer. While the attempt is under way there is neither.
+    /// Reason why there was no answer. While the attempt runs, this and `status_code` are absent.
     pub failure: Option<Failure>,
 }
 
-/// The state of a webhook.
+/// State of the delivery of a webhook, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deliveries {
-    /// Version of this format.
+    /// Version of this format, [`FORMAT`].
     pub format: u32,
-    /// Which sending this is about: 0 the first time, a larger number whenever it is sent again.
+    /// Round of the delivery: 0 for the first one. A request to send the webhook again starts a
+    /// round with a higher number and without attempts.
     pub round: u64,
-    /// What has become of it.
+    /// State of the webhook in this round: `waiting` until an attempt decides it or no attempt is
+    /// left.
     pub status: OpenName<Status>,
-    /// Every try, in order.
+    /// All attempts of the round, the oldest first; at most [`ATTEMPTS_MAX`].
     pub attempts: Vec<Attempt>,
-    /// When the next one is due; while one is under way, when it counts as lost.
+    /// Time of the next attempt. While an attempt runs: time after which it counts as lost. Absent
+    /// when no attempt follows.
     pub next_attempt_at: Option<Timestamp>,
-    /// Whose attempt is under way.
+    /// Nonce of the running attempt; absent between attempts. Only its worker may end the attempt.
     pub under_way: Option<RunNonce>,
 }
 
-/// What came of an attempt.
+/// Outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The receiver answered.
+    /// The receiver answered with a status.
     Status {
-        /// With this status.
+        /// HTTP status of the answer.
         code: u16,
-        /// It asked to be left alone for so long.
+        /// Minimum wait that the receiver requested by `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// It did not.
+    /// There was no answer.
     Failure(Failure),
 }
 
 impl Deliveries {
-    /// Returns the state of a webhook that has not been tried.
+    /// Creates the state of a webhook without attempts.
     #[must_use]
     pub fn new(round: u64) -> Self {
         Self {
@@ -94,14 +98,16 @@ impl Deliveries {
         }
     }
 
-    /// Opens an attempt that may take `limit`. One that is still open was lost with its worker, and counts: if it was the last
-    /// one, the webhook has failed and there is no other.
+    /// Starts an attempt that may take up to `limit`. If the previous attempt is still open, its
+    /// worker was lost, and that attempt counts as failed. If it was the last attempt, the webhook
+    /// has failed, and no attempt starts.
     pub fn begin_attempt(&mut self, run: RunNonce, now: Timestamp, limit: Duration) {
         if self.under_way.take().is_some()
             && let Some(lost) = self.attempts.last_mut()
         {
             lost.failure = Some(Failure::worker_crashed());
         }
+        // Lost attempts count, so that the number of attempts is bounded even if workers crash.
         if self.attempts.len() >= ATTEMPTS_MAX {
             self.end(Status::Failed);
             return;
@@ -112,8 +118,8 @@ impl Deliveries {
         self.under_way = Some(run);
     }
 
-    /// Closes the attempt of `run` with what came of it, and plans the next one. Returns whether it
-    /// was open.
+    /// Ends the attempt of `run` with its outcome, and schedules the next one. Returns `false` if
+    /// no attempt of `run` is open.
     pub fn end_attempt(
         &mut self,
         run: RunNonce,
@@ -135,11 +141,12 @@ impl Deliveries {
                 match code {
                     200..=299 => return self.end(Status::Delivered),
                     410 => return self.end(Status::Disabled),
+                    // Any other status is retried, including redirects, which are not followed.
                     _ => {}
                 }
             }
             Answer::Failure(failure) => {
-                // What the guard refuses today it refuses tomorrow.
+                // The guard refuses the address, and would refuse it again.
                 may_retry = failure.code != FailureCode::UrlBlocked;
                 attempt.failure = Some(failure.clone());
             }
@@ -153,7 +160,8 @@ impl Deliveries {
         }
     }
 
-    /// Takes the attempt of `run` back, as if it had never begun. Returns whether it was open.
+    /// Removes the attempt of `run`, as if it had not started. Returns `false` if no attempt of
+    /// `run` is open.
     pub fn hand_back(&mut self, run: RunNonce) -> bool {
         let is_open = self.under_way == Some(run);
         if is_open {
@@ -221,7 +229,7 @@ mod tests {
             let run = RunNonce::random();
             state.begin_attempt(run, NOW, LIMIT);
             assert_eq!(state.attempts.len(), number);
-            // Every other worker dies.
+            // Every other worker stops without ending its attempt.
             if number % 2 == 0 {
                 assert!(state.end_attempt(run, &status(500), SCHEDULE, NOW));
             }
@@ -259,7 +267,7 @@ mod tests {
         let mut state = tried(&status(503));
         let run = "\"00000000-0000-4000-8000-000000000000\"";
         state.begin_attempt(serde_json::from_str(run).unwrap(), NOW, LIMIT);
-        // The first wait is spread at random.
+        // The first wait has random jitter, but the second attempt has replaced its time.
         let json = serde_json::to_string_pretty(&state).unwrap();
         assert_eq!(json, include_str!("../golden/webhook_state.json").trim_end());
         assert_eq!(serde_json::from_str::<Deliveries>(&json).unwrap(), state);

@@ -1,5 +1,4 @@
-//! The body of a webhook. It follows from the final record alone, so every attempt sends the same
-//! bytes.
+//! Body of a webhook. It depends on the final record only, so every attempt sends the same bytes.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +13,10 @@ use crate::open_name::OpenName;
 use crate::source::SourceKind;
 use crate::trace_context::TraceId;
 
-/// Largest body, in bytes: receivers are promised a thin one, which they need not stream.
+/// Maximum size of the body, in bytes. Receivers can rely on it and need not stream the body.
 pub const BODY_BYTES_MAX: usize = 20_000;
 
-/// What is sent.
+/// Body of the request.
 #[derive(Debug, Serialize)]
 struct Notification<'a> {
     #[serde(rename = "type")]
@@ -26,7 +25,7 @@ struct Notification<'a> {
     data: Data<'a>,
 }
 
-/// The job, without what may be large: words, options, and attempts.
+/// The final job, without the parts that may be large: words, options and attempts.
 #[derive(Debug, Serialize)]
 struct Data<'a> {
     job_id: JobId,
@@ -67,11 +66,11 @@ struct Links {
     result: String,
 }
 
-/// Returns what the receiver of a job's webhook is sent: the same bytes each time. `None` if the job
-/// is not final.
+/// Serializes the webhook payload of a final job; returns `None` if the job is not final. The bytes
+/// are the same for every attempt.
 ///
 /// # Errors
-/// The job cannot be serialized.
+/// If the job cannot be serialized.
 pub fn body(job: &Job) -> Result<Option<Vec<u8>>, serde_json::Error> {
     let kind = match job.status {
         Status::Queued | Status::Running | Status::Unknown => return Ok(None),
@@ -84,7 +83,7 @@ pub fn body(job: &Job) -> Result<Option<Vec<u8>>, serde_json::Error> {
     if whole.len() <= BODY_BYTES_MAX {
         return Ok(Some(whole));
     }
-    // The only part without a small bound of its own; the job itself tells it.
+    // The URL is the only part without a small bound. The receiver can get it from the job.
     serde_json::to_vec(&build_notification(job, kind, None)).map(Some)
 }
 

@@ -1,4 +1,4 @@
-//! When a delivery that failed is tried again: a pure schedule.
+//! Backoff schedule for failed deliveries of a webhook.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
 }
 
-/// The wait after each attempt that failed but the last, before jitter: what Standard Webhooks
-/// recommends. Three days in all.
+/// Wait after each failed attempt except the last one, before jitter. The schedule is the one that
+/// Standard Webhooks recommends, and takes about three days.
 pub const SCHEDULE: [Duration; 9] = [
     Duration::from_secs(5),
     minutes(5),
@@ -22,22 +22,23 @@ pub const SCHEDULE: [Duration; 9] = [
     minutes(24 * 60),
 ];
 
-/// Most attempts at one delivery.
+/// Maximum number of attempts of one round.
 pub const ATTEMPTS_MAX: usize = SCHEDULE.len() + 1;
 
-/// How long the waits are.
+/// The schedule, with a limit that the operator sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
-    /// Longest wait, before jitter.
+    /// Maximum wait, before jitter (`WORDMILL_WEBHOOK_RETRY_MAX`).
     pub longest: Duration,
 }
 
 impl Schedule {
-    /// Returns how long to wait after attempt number `attempt` (from 1) has failed; `None` if it was
-    /// the last one.
+    /// Returns the wait after attempt number `attempt` (from 1) has failed, or `None` if it was the
+    /// last one.
     ///
-    /// The wait is that of [`SCHEDULE`], at most `longest`, spread by ±10 % as `jitter` (0 to 1) says.
-    /// A receiver's `retry_after` lengthens it, up to [`RETRY_AFTER_MAX`] and `longest`.
+    /// The wait is taken from [`SCHEDULE`], at most `longest`. A `jitter` from 0 to 1 spreads it
+    /// from 90 % to 110 %. A longer `retry_after` of the receiver replaces it, up to
+    /// [`RETRY_AFTER_MAX`] and `longest`.
     #[must_use]
     pub fn delay(
         &self,
@@ -49,7 +50,7 @@ impl Schedule {
         let plain = (*SCHEDULE.get(index)?).min(self.longest);
         let spread = plain.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
         let requested = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX).min(self.longest);
-        // The state's times are no finer.
+        // The stored state has times in milliseconds.
         let delay = u64::try_from(spread.max(requested).as_millis()).unwrap_or(u64::MAX);
         Some(Duration::from_millis(delay))
     }

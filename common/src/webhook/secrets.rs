@@ -1,8 +1,8 @@
-//! What webhooks are signed with.
+//! Secrets that sign webhooks.
 //!
-//! Each owner has a secret of its own, derived from a main secret, so none is stored: neither in a
-//! record nor in a message. There may be several main secrets while they are exchanged: then there are as
-//! many signatures, and a receiver accepts any that it can verify.
+//! Each owner has its own secret, derived from a main secret, so that no record and no message
+//! contains one. During a rotation there are several main secrets. A delivery then has one
+//! signature for each of them, and a receiver accepts any signature that it can verify.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,13 +12,15 @@ use sha2::Sha256;
 use crate::id::Owner;
 use crate::secret::Secret;
 
-/// Least length of a main secret, in bytes: 128 random bits in hexadecimal.
+/// Minimum length of a main secret, in bytes: 128 random bits in hexadecimal.
 const SECRET_BYTES_MIN: usize = 32;
-/// Most main secrets at once: the old one, the new one, and some for those who are late.
+/// Maximum number of main secrets at a time: the new one, the old one, and spare ones for receivers
+/// that change late.
 const SECRETS_MAX: usize = 4;
-/// What every owner's secret begins with, as Standard Webhooks has it.
+/// Prefix of every owner's secret, as Standard Webhooks defines it.
 const PREFIX: &str = "whsec_";
-/// Keeps what is derived here apart from anything else that may be derived from a main secret.
+/// Prefix of the derivation input, which separates these secrets from any others that may be
+/// derived from a main secret.
 const PURPOSE: &[u8] = b"wordmill webhook secret of ";
 
 /// The main secrets, the current one first.
@@ -31,24 +33,25 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
-/// Why main secrets cannot be used.
+/// Reason why the main secrets are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// One is short.
+    /// A secret is too short.
     #[error(
-        "a webhook secret has fewer than {SECRET_BYTES_MIN} bytes: make one with openssl rand -hex 32"
+        "a webhook secret has fewer than {SECRET_BYTES_MIN} bytes: create one with \
+         `openssl rand -hex 32`"
     )]
     Short,
-    /// There are too many.
-    #[error("there are more than {SECRETS_MAX} webhook secrets")]
+    /// There are too many secrets.
+    #[error("more than {SECRETS_MAX} webhook secrets are set: remove the oldest ones")]
     Many,
 }
 
 impl Secrets {
-    /// Reads main secrets, separated by commas; `None` if there are none.
+    /// Parses main secrets, separated by commas. Returns `None` if there are none.
     ///
     /// # Errors
-    /// See [`Invalid`].
+    /// [`Invalid`].
     pub fn parse(text: &Secret) -> Result<Option<Self>, Invalid> {
         let parts = text.expose().split(',').map(str::trim).filter(|part| !part.is_empty());
         let secrets: Vec<Secret> = parts.map(|part| Secret::new(part.to_owned())).collect();
@@ -62,17 +65,19 @@ impl Secrets {
         }
     }
 
-    /// Returns the secrets of an owner as receivers need them, the current one first.
+    /// Returns the secrets of an owner in the form that receivers need, the current one first.
     #[must_use]
     pub fn of(&self, owner: &Owner) -> Vec<Secret> {
         let written = |key: [u8; 32]| Secret::new(format!("{PREFIX}{}", STANDARD.encode(key)));
         self.keys(owner).map(written).collect()
     }
 
-    /// Returns the header `webhook-signature` of a delivery at `timestamp`, in seconds since 1970.
+    /// Returns the value of the header `webhook-signature` for a delivery at `timestamp`, in
+    /// seconds since 1970.
     #[must_use]
     pub fn sign(&self, owner: &Owner, id: &str, timestamp: i64, body: &[u8]) -> String {
         let signed = |key: [u8; 32]| {
+            // Standard Webhooks signs `id.timestamp.body`.
             let head = format!("{id}.{timestamp}.");
             format!("v1,{}", STANDARD.encode(mac(&key, &[head.as_bytes(), body])))
         };
@@ -87,8 +92,8 @@ impl Secrets {
 }
 
 fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    #[expect(clippy::expect_used, reason = "a key of this kind may have any length")]
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key");
+    #[expect(clippy::expect_used, reason = "HMAC accepts keys of any length")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC accepts keys of any length");
     parts.iter().for_each(|part| mac.update(part));
     mac.finalize().into_bytes().into()
 }
@@ -116,7 +121,8 @@ mod tests {
         let secrets = read("0123456789abcdef0123456789abcdef").unwrap().unwrap();
         let of = |owner: &str| secrets.of(&owner.to_owned().try_into().unwrap());
         let [secret] = of("public").try_into().unwrap();
-        // Receivers have it: it must stay the same in every version. Computed with openssl.
+        // Receivers store the secret, so it must be the same in every version. Computed with
+        // openssl.
         assert_eq!(secret.expose(), "whsec_0JfJAMCV3rIai+DpFSsGTqUlaPKI7elBS4EzsqhE/lM=");
         assert_ne!(of("a")[0], secret);
     }

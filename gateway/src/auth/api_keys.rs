@@ -1,8 +1,8 @@
-//! API keys: who may come in, whose jobs they see, and how much they may ask for.
+//! API keys: the key file, its owners and their limits.
 //!
-//! A key is 256 random bits, so nobody finds one by trying, and its plain SHA-256 is as good as any slow
-//! hash. Only hashes are stored, and hashes are what is compared: how long a comparison takes tells at
-//! most a hash that leads to no key.
+//! A key has 256 random bits, so it cannot be guessed, and a plain SHA-256 protects it as well as a
+//! slow hash would. Only hashes are stored and compared. The duration of a comparison reveals at
+//! most a hash, from which no key can be derived.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,25 +19,26 @@ use wordmill_common::secret::Secret;
 
 use crate::auth::limits::{Quota, Rate, TokenBucket};
 
-/// What every key begins with: it is recognised in a log, and by scanners for secrets.
+/// Prefix of every key, by which people and secret scanners recognize it.
 const PREFIX: &str = "wm_";
 /// Length of the random part, in bytes.
 const RANDOM_BYTES: usize = 32;
 /// Length of a key, in bytes.
 const KEY_BYTES: usize = PREFIX.len() + 2 * RANDOM_BYTES;
-/// Most names in a file.
+/// Maximum number of names in a key file.
 const NAMES_MAX: usize = 10_000;
-/// Most keys of one name at once: the old one, the new one, and some for those who are late.
+/// Maximum number of keys per name: the new one, the old one, and spare ones for clients that
+/// change late.
 const HASHES_MAX: usize = 8;
-/// Longest name, in bytes.
+/// Maximum length of a name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
-/// Stands where an owner does in the subjects of messages that are no jobs, so nobody may be called that.
+/// Token in place of the owner in the subjects of unreadable messages. No owner may have this name.
 const RESERVED: &str = "unreadable";
 
-/// The SHA-256 of a key, which identifies it.
+/// SHA-256 of a key, which identifies it.
 pub(crate) type KeyHash = [u8; 32];
 
-/// One line of the file.
+/// One line of the key file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -48,7 +49,7 @@ struct Line {
     queue_quota: Option<u64>,
 }
 
-/// The holder of one key. The keys of a name share their `bucket`.
+/// Holder of one key. All keys of a name share the `bucket`.
 #[derive(Debug)]
 pub(crate) struct Holder {
     pub(crate) name: String,
@@ -57,7 +58,7 @@ pub(crate) struct Holder {
     pub(crate) hash: KeyHash,
 }
 
-/// A file of keys.
+/// Parsed key file.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     holders: HashMap<KeyHash, Arc<Holder>>,
@@ -65,23 +66,23 @@ pub(crate) struct Table {
     quotas: HashMap<Owner, Arc<Quota>>,
 }
 
-/// The keys that count at the moment, if any are needed. Clones share them.
+/// Current keys, or `None` if the gateway needs no keys. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys(pub(crate) Option<watch::Receiver<Arc<Table>>>);
 
 impl Keys {
-    /// Returns the keys; `None` if none are needed.
+    /// Returns the current keys; `None` if the gateway needs no keys.
     pub(crate) fn table(&self) -> Option<Arc<Table>> {
         self.0.as_ref().map(|table| Arc::clone(&table.borrow()))
     }
 
-    /// Returns how many unfinished jobs an owner may have, if that is limited.
+    /// Returns the quota of an owner, if it has one.
     pub(crate) fn quota(&self, owner: &Owner) -> Option<Arc<Quota>> {
         self.table()?.quotas.get(owner).cloned()
     }
 
-    /// Returns the admission of a request with the key `hash` of `owner`. Without keys it is always
-    /// valid.
+    /// Returns the admission of a request with the key `hash` of `owner`. It is always valid if the
+    /// gateway needs no keys.
     pub(crate) fn admission(&self, owner: &Owner, hash: Option<KeyHash>) -> Admission {
         Admission { table: self.0.clone(), owner: owner.clone(), hash }
     }
@@ -119,13 +120,15 @@ impl Admission {
 }
 
 impl Table {
-    /// Returns who sends a request; `None` without a key, and with any that is not one of ours.
+    /// Returns the holder of the request's key; `None` if the key is missing or invalid, or if
+    /// there are several `Authorization` headers.
     pub(crate) fn find_holder(&self, headers: &HeaderMap) -> Option<Arc<Holder>> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
+        // With several headers, it would be unclear which key counts.
         let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
         let (scheme, key) = value.split_once(' ')?;
         let key = key.trim_start_matches(' ');
-        // What is longer is not even hashed.
+        // Do not hash a key of the wrong length.
         if !scheme.eq_ignore_ascii_case("bearer") || key.len() != KEY_BYTES {
             return None;
         }
@@ -138,14 +141,14 @@ impl Table {
     }
 }
 
-/// Reads a file of keys: one JSON object a line, and lines that are empty or begin with `#`. What was
-/// counted for the names of the `old` file goes on.
+/// Parses a key file: one JSON object per line; empty lines and lines that begin with `#` are
+/// ignored. Unchanged rate limits and quotas keep their state from the `old` table.
 ///
 /// # Errors
-/// The first line that is wrong, and why.
+/// A message with the number of the first invalid line.
 pub(crate) fn parse(contents: &[Vec<u8>], old: Option<&Table>) -> Result<Table, String> {
     let content: Vec<u8> = contents.concat();
-    let text = std::str::from_utf8(&content).map_err(|_| "it is not UTF-8".to_owned())?;
+    let text = std::str::from_utf8(&content).map_err(|_| "the file is not UTF-8".to_owned())?;
     let mut table = Table::default();
     let mut names = HashMap::new();
     for (index, line) in text.lines().enumerate() {
@@ -155,17 +158,17 @@ pub(crate) fn parse(contents: &[Vec<u8>], old: Option<&Table>) -> Result<Table, 
         let line: Result<Line, String> = serde_json::from_str(line).map_err(|e| e.to_string());
         let added = line.and_then(|line| {
             if names.insert(line.name.clone(), index).is_some() {
-                return Err(format!("the name {} is there twice", line.name));
+                return Err(format!("the name {} occurs twice", line.name));
             }
             table.add(&line, old)
         });
         added.map_err(|reason| format!("line {}: {reason}", index + 1))?;
     }
     match names.len() {
-        // A file that is just being written must not lock everybody out.
-        0 => Err("there is no key in it; a name without keys has \"sha256\": []".to_owned()),
+        // Do not lock out all clients because of a file that is just being written.
+        0 => Err("the file contains no names; a name without keys has \"sha256\": []".to_owned()),
         1..=NAMES_MAX => Ok(table),
-        _ => Err(format!("more than {NAMES_MAX} names")),
+        _ => Err(format!("the file contains more than {NAMES_MAX} names")),
     }
 }
 
@@ -174,7 +177,7 @@ impl Table {
         check_name(&line.name)?;
         check_owner(&line.owner)?;
         if line.sha256.len() > HASHES_MAX {
-            return Err(format!("more than {HASHES_MAX} keys of one name"));
+            return Err(format!("a name has more than {HASHES_MAX} keys"));
         }
         let bucket = match line.rate_limit {
             Some(rate) => Some(self.add_bucket(&line.name, rate, old)?),
@@ -184,12 +187,12 @@ impl Table {
             self.add_quota(&line.owner, jobs_max, old)?;
         }
         for text in &line.sha256 {
-            let hash = parse_hash(text).ok_or("a SHA-256 is 64 characters of 0-9 and a-f")?;
+            let hash = parse_hash(text).ok_or("a SHA-256 must be 64 characters of 0-9 and a-f")?;
             let name = line.name.clone();
             let owner = line.owner.clone();
             let holder = Holder { name, owner, bucket: bucket.clone(), hash };
             if self.holders.insert(hash, Arc::new(holder)).is_some() {
-                return Err(format!("the key {text} is there twice"));
+                return Err(format!("the key {text} occurs twice"));
             }
         }
         Ok(())
@@ -221,23 +224,24 @@ impl Table {
         let quota = previous.map_or_else(|| Arc::new(Quota::new(jobs_max)), Arc::clone);
         match self.quotas.insert(owner.clone(), quota) {
             Some(other) if other.max() != jobs_max => {
-                Err(format!("the owner {owner} has another queue_quota in a line before"))
+                Err(format!("the owner {owner} has another queue_quota in an earlier line"))
             }
             Some(_) | None => Ok(()),
         }
     }
 }
 
-/// Makes a key, and the line that a file of keys needs for it.
+/// Creates a key, and the line for it in the key file.
 ///
 /// # Errors
-/// A name or an owner that cannot be one; no random numbers.
+/// A message if the name or the owner is invalid, or if the system has no random numbers.
 pub fn create(name: &str, owner: &str) -> Result<(Secret, String), String> {
     check_name(name)?;
     let owner = Owner::try_from(owner.to_owned()).map_err(|error| error.to_string())?;
     check_owner(&owner)?;
     let mut random = [0; RANDOM_BYTES];
-    getrandom::fill(&mut random).map_err(|error| format!("no random numbers: {error}"))?;
+    getrandom::fill(&mut random)
+        .map_err(|error| format!("cannot generate random numbers: {error}"))?;
     let key = format!("{PREFIX}{}", HEXLOWER.encode(&random));
     let line = json!({"name": name, "owner": owner, "sha256": [HEXLOWER.encode(&hash(&key))]});
     Ok((Secret::new(key), line.to_string()))
@@ -247,7 +251,7 @@ fn check_name(name: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(plain) {
         return Err(format!(
-            "a name is 1 to {NAME_BYTES_MAX} characters of a-z, A-Z, 0-9, _, - and ."
+            "a name must be 1 to {NAME_BYTES_MAX} characters of a-z, A-Z, 0-9, _, - and ."
         ));
     }
     Ok(())
@@ -255,14 +259,14 @@ fn check_name(name: &str) -> Result<(), String> {
 
 fn check_owner(owner: &Owner) -> Result<(), String> {
     let is_reserved = owner.as_str() == RESERVED;
-    if is_reserved { Err(format!("no owner can be called {RESERVED}")) } else { Ok(()) }
+    if is_reserved { Err(format!("the owner name {RESERVED} is reserved")) } else { Ok(()) }
 }
 
 fn hash(key: &str) -> KeyHash {
     Sha256::digest(key).into()
 }
 
-/// Reads a SHA-256 of 64 lower-case hexadecimal digits.
+/// Parses a SHA-256 of 64 lower-case hexadecimal digits.
 fn parse_hash(text: &str) -> Option<KeyHash> {
     HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
@@ -333,7 +337,7 @@ mod tests {
         let mut revoked = Box::pin(admission.clone().wait_until_revoked());
         sender.send_replace(table(std::slice::from_ref(&ours)));
         assert!(admission.is_valid() && revoked.as_mut().now_or_never().is_none());
-        // Another key under the same name, and the same key for another owner.
+        // Another key under the same name, and the same key under another owner.
         for lines in [[line("a", "team", "3"), other.clone()], [line("a", "else", "1"), other]] {
             sender.send_replace(table(std::slice::from_ref(&ours)));
             let mut revoked = Box::pin(admission.clone().wait_until_revoked());
@@ -362,20 +366,20 @@ mod tests {
         let with =
             |more: &str| format!(r#"{{"name":"b","owner":"b","sha256":["{sha256}"]{more}}}"#);
         for (text, said) in [
-            ("\n# nothing\n".to_owned(), "no key in it"),
-            (format!("{line}\n{line}"), "line 2: the name team is there twice"),
-            (format!("{line}\n{}", line.replace("team", "b")), "is there twice"),
+            ("\n# nothing\n".to_owned(), "contains no names"),
+            (format!("{line}\n{line}"), "line 2: the name team occurs twice"),
+            (format!("{line}\n{}", line.replace("team", "b")), "occurs twice"),
             ("{".to_owned(), "line 1: EOF"),
             ("[]".to_owned(), "line 1: "),
             (with(r#","colour":"red""#), "unknown field `colour`"),
             (with("").replace("\"b\"", "\"B b\""), "line 1: "),
-            (with("").replace("\"owner\":\"b\"", "\"owner\":\"b.c\""), "an owner is"),
-            (with("").replace("\"owner\":\"b\"", "\"owner\":\"unreadable\""), "no owner can be"),
-            (with("").replace(&sha256, &"A".repeat(64)), "a SHA-256 is"),
-            (with("").replace(&sha256, "00"), "a SHA-256 is"),
-            (with(r#","queue_quota":0"#), "a queue_quota is"),
-            (with(r#","rate_limit":{"per_second":0,"burst":1}"#), "a rate_limit has"),
-            (with(r#","rate_limit":{"per_second":1,"burst":0}"#), "a rate_limit has"),
+            (with("").replace("\"owner\":\"b\"", "\"owner\":\"b.c\""), "an owner must be"),
+            (with("").replace("\"owner\":\"b\"", "\"owner\":\"unreadable\""), "is reserved"),
+            (with("").replace(&sha256, &"A".repeat(64)), "a SHA-256 must be"),
+            (with("").replace(&sha256, "00"), "a SHA-256 must be"),
+            (with(r#","queue_quota":0"#), "a queue_quota must be"),
+            (with(r#","rate_limit":{"per_second":0,"burst":1}"#), "a rate_limit must have"),
+            (with(r#","rate_limit":{"per_second":1,"burst":0}"#), "a rate_limit must have"),
             (with(r#","rate_limit":{"per_second":1}"#), "missing field `burst`"),
             (
                 format!(

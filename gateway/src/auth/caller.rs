@@ -1,4 +1,4 @@
-//! Who asks: the only place where the owner of a request is decided.
+//! Authentication middleware: the only place that determines the owner of a request.
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
@@ -14,34 +14,33 @@ use crate::auth::api_keys::{Admission, Holder, KeyHash, Keys};
 use crate::http::problem::{Code, Problem};
 use crate::ui;
 
-/// Paths that need no key. Whoever watches over the service has none, and they name no job and no
-/// owner.
+/// Paths that need no key. Monitoring has no key, and these paths reveal no job and no owner.
 const PUBLIC_PATHS: [&str; 6] =
     ["/livez", "/readyz", "/metrics", "/health", "/openapi.json", "/docs"];
 
-/// Whoever sent a request. What they may see and touch belongs to `owner`.
+/// Authenticated client of one request. It may only access the jobs of `owner`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) owner: Owner,
-    /// SHA-256 of the API key; `None` without keys.
+    /// SHA-256 of the API key; `None` if the gateway has no keys.
     pub(crate) key_hash: Option<KeyHash>,
 }
 
 impl Caller {
-    /// Returns the key of this caller's job.
+    /// Returns the key of a job of this caller.
     pub(crate) fn job(&self, job_id: JobId) -> JobKey {
         JobKey { owner: self.owner.clone(), job_id }
     }
 
-    /// Returns the admission that a long answer checks, so that it ends when the key is revoked.
+    /// Returns the admission for a long answer, which ends when the API key is revoked.
     pub(crate) fn admission(&self, keys: &Keys) -> Admission {
         keys.admission(&self.owner, self.key_hash)
     }
 }
 
-/// Determines the caller before any other code reads the request. With keys, a request without a
-/// valid key gets `401` for every route but the open ones, so it cannot probe which exist. Without
-/// keys, the requests of other sites' pages are refused.
+/// Authenticates a request before any other code reads it. With keys, a request without a valid key
+/// gets `401` on every path except the public ones, so it cannot probe which paths exist. Without
+/// keys, requests from pages of other origins are refused.
 pub(crate) async fn admit<F: Future<Output = Response>>(
     app: &App,
     mut request: Request,
@@ -67,7 +66,7 @@ pub(crate) async fn admit<F: Future<Output = Response>>(
     }
 }
 
-/// Marks the connection as authenticated, so that it is not closed to make room.
+/// Marks the connection as authenticated, so that it is not closed to make room for others.
 fn mark_authenticated(request: &Request) {
     if let Some(connection) = request.extensions().get::<Connection>() {
         connection.mark_authenticated();
@@ -84,6 +83,7 @@ async fn serve<F: Future<Output = Response>>(
     next: impl FnOnce(Request) -> F,
 ) -> Response {
     Span::current().record("key.name", holder.name.as_str());
+    // Every request takes a token, also one that fails later.
     let decision = holder.bucket.as_ref().map(|bucket| bucket.take(Instant::now()));
     let mut response = match decision.and_then(|decision| decision.refusal()) {
         Some(problem) => problem.into_response(),
@@ -94,15 +94,16 @@ async fn serve<F: Future<Output = Response>>(
             next(request).await
         }
     };
+    // Every answer of a limited key shows its limit, not only a refusal.
     if let Some(decision) = decision {
         decision.add_headers(response.headers_mut());
     }
     response
 }
 
-/// The same answer whatever was wrong with the key.
+/// Returns the answer to a missing or invalid key. It does not depend on the reason.
 fn unauthenticated() -> Response {
-    let detail = "Send an API key that is valid here: Authorization: Bearer wm_...";
+    let detail = "Send a valid API key: Authorization: Bearer wm_...";
     let mut response = Problem::new(Code::Unauthenticated, detail).into_response();
     let challenge = HeaderValue::from_static("Bearer realm=\"wordmill\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -114,8 +115,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         parts.extensions.get().cloned().ok_or_else(|| {
-            error!(path = parts.uri.path(), "nobody decided who asks");
-            Problem::new(Code::Internal, "The service does not know who you are.")
+            error!(path = parts.uri.path(), "a request reached a handler without authentication");
+            Problem::new(
+                Code::Internal,
+                "The request was not authenticated, which is a defect of the service.",
+            )
         })
     }
 }

@@ -1,7 +1,7 @@
-//! How much one caller may ask for: requests in a second, and unfinished jobs.
+//! Limits of a caller: a rate limit per API key, and a quota of unfinished jobs per owner.
 //!
-//! Both are kept by each gateway for itself, without asking the others: with three gateways a key has
-//! three times its rate, and a quota may be overrun by what the others take within one recount.
+//! Each gateway applies both on its own. With three gateways, a key has three times its rate, and
+//! an owner can exceed its quota by the jobs that the other gateways accept between two counts.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,24 +15,25 @@ use wordmill_common::id::Owner;
 use crate::App;
 use crate::http::problem::{Code, Problem};
 
-/// Header with the policy, of draft-ietf-httpapi-ratelimit-headers.
+/// Header with the rate limit, from draft-ietf-httpapi-ratelimit-headers.
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// Header with what is left, of the same draft.
+/// Header with the remaining requests, from the same draft.
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// Highest rate and burst. A finer limit than one in 10 µs would limit nothing.
+/// Maximum rate and burst. One request in 10 µs is as good as no limit.
 const RATE_MAX: u32 = 100_000;
-/// Highest quota: counting takes the broker about 1.5 µs for each job.
+/// Maximum quota. Counting takes the broker about 1.5 µs per job.
 const QUOTA_MAX: u64 = 100_000;
-/// After which time an owner's jobs are counted again.
+/// Age of a count after which an owner's jobs are counted again.
 const RECOUNT_AFTER: Duration = Duration::from_secs(1);
-/// Before which time they are not, although the quota seems to be used up.
+/// Minimum age of a count before another one, even if the quota seems to be used up.
 const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
-/// How many times as long as a count took nothing is counted: at most 1/20 of the broker's time.
+/// After a count, counting pauses for this multiple of its duration, so that it takes at most 1/20
+/// of the broker's time.
 const RECOUNT_PAUSE_FACTOR: u32 = 20;
-/// When a client whose quota is used up may come back.
+/// `Retry-After` for an owner whose quota is used up.
 const QUOTA_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// How many requests may come, and how many of them at once.
+/// Rate limit: requests per second, and the maximum burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rate {
@@ -41,42 +42,43 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// Checks the bounds.
+    /// Validates the rate and the burst.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message for the operator if one of them is out of range.
     pub(crate) fn check(self) -> Result<(), String> {
         let bounds = 1..=RATE_MAX;
         if bounds.contains(&self.per_second) && bounds.contains(&self.burst) {
             return Ok(());
         }
-        Err(format!("a rate_limit has a per_second and a burst from 1 to {RATE_MAX}"))
+        Err(format!("a rate_limit must have per_second and burst from 1 to {RATE_MAX}"))
     }
 
-    /// Returns the time in which one more request becomes possible.
+    /// Returns the time after which one more request is allowed.
     fn pace(self) -> Duration {
         Duration::from_secs(1) / self.per_second.max(1)
     }
 
-    /// Returns the time in which all of the burst becomes possible again.
+    /// Returns the time in which an empty bucket becomes full.
     fn window(self) -> Duration {
         self.pace().saturating_mul(self.burst)
     }
 }
 
-/// The requests of one name: the virtual-scheduling form of a token bucket.
+/// Token bucket of one key name, in the virtual-scheduling form: the time at which the bucket will
+/// be full stands for the number of tokens.
 #[derive(Debug)]
 pub(crate) struct TokenBucket {
     rate: Rate,
-    /// When the bucket will be full again.
+    /// Time at which the bucket will be full; `None` if it was never used.
     full_at: Mutex<Option<Instant>>,
 }
 
-/// What became of one request.
+/// Rate-limit decision about one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RateDecision {
     rate: Rate,
-    /// When to come back; `None` if the request may pass.
+    /// Wait before the next try; `None` if the request is allowed.
     retry_after: Option<Duration>,
     remaining: u32,
     full_in: Duration,
@@ -91,14 +93,17 @@ impl TokenBucket {
         self.rate
     }
 
-    /// Takes room for one request, if there is any.
+    /// Takes a token for one request, if there is one.
     pub(crate) fn take(&self, now: Instant) -> RateDecision {
         let pace = self.rate.pace();
         let window = self.rate.window();
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each missing token delays the time at which the bucket is full by `pace`. The bucket is
+        // empty if that time is a whole window away.
         let owed = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let after = owed.saturating_add(pace);
         let retry_after = (after > window).then(|| after.saturating_sub(window));
+        // A refused request takes no token.
         let full_in = if retry_after.is_none() { after } else { owed };
         *full_at = now.checked_add(full_in);
         let left = window.saturating_sub(full_in).as_nanos().checked_div(pace.as_nanos());
@@ -108,18 +113,18 @@ impl TokenBucket {
 }
 
 impl RateDecision {
-    /// Returns the answer to a request that came too early.
+    /// Returns the problem for a refused request; `None` if the request is allowed.
     pub(crate) fn refusal(&self) -> Option<Problem> {
         let after = self.retry_after?;
         let Rate { per_second, burst } = self.rate;
         let detail = format!(
-            "This key may send {per_second} requests a second, and {burst} at once. Slow down."
+            "This key may send {per_second} requests per second, in bursts of up to {burst}."
         );
         let after = Duration::from_secs(whole_seconds(after).max(1));
         Some(Problem::new(Code::RateLimited, detail).retry_after(after))
     }
 
-    /// Tells the client what is left.
+    /// Adds the headers with the limit and the remaining requests.
     pub(crate) fn add_headers(&self, headers: &mut HeaderMap) {
         let window_s = whole_seconds(self.rate.window());
         let policy = format!("\"requests\";q={};w={window_s}", self.rate.burst);
@@ -134,36 +139,36 @@ fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// How many unfinished jobs an owner may have.
+/// Maximum number of unfinished jobs of an owner, and the last count of them.
 #[derive(Debug)]
 pub(crate) struct Quota {
     jobs_max: u64,
-    /// Held while the broker counts, so that it is asked once, however many jobs come.
+    /// Locked while the broker counts, so that concurrent submissions share one count.
     count: tokio::sync::Mutex<UnfinishedJobs>,
 }
 
-/// What is known of an owner's unfinished jobs.
+/// Count of an owner's unfinished jobs.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct UnfinishedJobs {
-    /// How many there were when they were counted; 0 before that.
+    /// Number of unfinished jobs at the last count; 0 before the first one.
     jobs: u64,
-    /// How many were let in since.
+    /// Number of jobs that were admitted since the last count.
     admitted: u64,
     counted_at: Option<Instant>,
-    /// How long the counting took.
+    /// Duration of the last count.
     took: Duration,
 }
 
 impl Quota {
-    /// Checks the bounds.
+    /// Validates a quota.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message for the operator if it is out of range.
     pub(crate) fn check(jobs_max: u64) -> Result<(), String> {
         if (1..=QUOTA_MAX).contains(&jobs_max) {
             return Ok(());
         }
-        Err(format!("a queue_quota is 1 to {QUOTA_MAX} jobs"))
+        Err(format!("a queue_quota must be 1 to {QUOTA_MAX} jobs"))
     }
 
     pub(crate) fn new(jobs_max: u64) -> Self {
@@ -178,7 +183,8 @@ impl Quota {
 impl UnfinishedJobs {
     fn is_due(&self, jobs_max: u64, now: Instant) -> bool {
         let Some(counted_at) = self.counted_at else { return true };
-        // Jobs that have ended since are still counted: before anybody is refused, they are looked for.
+        // The count includes jobs that have ended since. Count again early, before a job is
+        // refused.
         let is_full = self.jobs + self.admitted >= jobs_max;
         let pause = if is_full { RECOUNT_PAUSE } else { RECOUNT_AFTER };
         let rest = self.took.saturating_mul(RECOUNT_PAUSE_FACTOR);
@@ -186,15 +192,16 @@ impl UnfinishedJobs {
     }
 }
 
-/// Lets a job in, unless its owner has too many that are not finished.
+/// Admits a job unless its owner has used up its quota.
 ///
-/// They are those that the queue still has: jobs that wait, are being worked on, or were cancelled and
-/// not met by a worker yet.
+/// Unfinished jobs are those whose message is in the queue: jobs that wait, jobs that are running,
+/// and cancelled jobs that no worker has received yet.
 ///
 /// # Errors
 /// `quota_exceeded`.
 pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
     let Some(quota) = app.keys.quota(owner) else { return Ok(()) };
+    // Held across the await on purpose: submissions of the same owner wait for one count.
     let mut count = quota.count.lock().await;
     if count.is_due(quota.jobs_max, Instant::now()) {
         let began = Instant::now();
@@ -203,19 +210,20 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
         let took = began.elapsed();
         match unfinished {
             Ok(jobs) => *count = UnfinishedJobs { jobs, admitted: 0, counted_at, took },
-            // If the broker is away, the submission will say so.
+            // Admit by the last count: if the broker is unavailable, the submission fails anyway.
             Err(error) => {
-                warn!(%owner, %error, "an owner's jobs cannot be counted; the last count goes on");
+                warn!(%owner, %error, "cannot count the jobs of an owner; using the last count");
                 (count.counted_at, count.took) = (counted_at, took);
             }
         }
     }
     if count.jobs + count.admitted < quota.jobs_max {
+        // The last count does not include this job yet.
         count.admitted += 1;
         return Ok(());
     }
     let detail = format!(
-        "{} jobs of {owner} are not finished yet, as many as may be. Nothing was queued.",
+        "The quota of {} unfinished jobs of the owner {owner} is used up. Nothing was queued.",
         quota.jobs_max
     );
     Err(Problem::new(Code::QuotaExceeded, detail).retry_after(QUOTA_RETRY_AFTER))
@@ -244,9 +252,9 @@ mod tests {
             (249, (false, 0)),
             (250, (true, 0)),
             (251, (false, 0)),
-            // Refused requests cost nothing.
+            // Refused requests take no token.
             (500, (true, 0)),
-            // Full again, and no fuller.
+            // The bucket is full again, and does not exceed the burst.
             (60_000, (true, 2)),
             (60_000, (true, 1)),
             (60_250, (true, 1)),

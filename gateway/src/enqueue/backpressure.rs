@@ -1,5 +1,5 @@
-//! Watches how full the queue is: bulk jobs are declined early, and whoever is declined is told
-//! when there may be room.
+//! Backpressure: declines bulk jobs while the queue is nearly full, and computes from the drain
+//! rate when a declined client should retry.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,48 +12,49 @@ use wordmill_nats::queue::{Level, Queue};
 
 use crate::http::problem::{Code, Problem};
 
-/// How often the queue is asked.
+/// Time between two readings of the fill level of the queue.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
-/// A reading older than this says nothing any more: the broker is away.
+/// Maximum age of a reading. An older one is ignored, because the broker does not answer.
 const READING_AGE_MAX: Duration = Duration::from_secs(5);
-/// Over how many readings the drain rate is taken.
+/// Number of readings over which the drain rate is measured.
 const READINGS_MAX: usize = 10;
-/// Share of either bound from which bulk jobs are declined, in percent.
+/// Fill level from which bulk jobs are declined, in percent of the maximum of jobs or of bytes.
 const BULK_PERCENT_MAX: u64 = 80;
-/// To what share the queue should have drained when an interactive client comes back, in percent:
-/// those who were declined together then find room together.
+/// Fill level to which the queue should drain before an interactive client retries, in percent. It
+/// is below 100, so that clients that were declined at the same time all find room.
 const INTERACTIVE_PERCENT_MAX: u64 = 99;
-/// A declined client stays away at least this long, in seconds.
+/// Minimum value of `Retry-After`, in seconds.
 const RETRY_AFTER_S_MIN: u64 = 1;
-/// And at most this long.
+/// Maximum value of `Retry-After`, in seconds.
 const RETRY_AFTER_S_MAX: u64 = 60;
-/// How long it stays away if the queue does not drain, or nobody knows.
+/// Value of `Retry-After` if the queue does not drain or its level is unknown, in seconds.
 const RETRY_AFTER_S_UNKNOWN: u64 = 5;
 
-/// What is known about the queue. Clones share it.
+/// Latest reading of the queue's fill level. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Backpressure {
     reading: watch::Receiver<Option<Reading>>,
 }
 
-/// What the queue said last, and how fast it drains.
+/// Fill level of the queue, and how fast it drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reading {
     at: Instant,
     level: Level,
-    /// Jobs that went away, and in what time.
+    /// Number of jobs that left the queue in the time `within`.
     drained: u64,
     within: Duration,
 }
 
 impl Backpressure {
-    /// Returns a gauge that knows nothing until [`watch`] feeds it.
+    /// Creates a gauge without a reading. Pass the sender to [`watch`], which updates it.
     pub(crate) fn new() -> (watch::Sender<Option<Reading>>, Self) {
         let (sender, reading) = watch::channel(None);
         (sender, Self { reading })
     }
 
-    /// Declines a bulk job while the queue is nearly full. Interactive jobs are left to the stream.
+    /// Declines a bulk job while the queue is nearly full. Interactive jobs are declined by the
+    /// stream only, when it is full.
     ///
     /// # Errors
     /// `queue_full`.
@@ -61,8 +62,8 @@ impl Backpressure {
         match (lane, self.fresh_reading()) {
             (Lane::Bulk, Some(reading)) if reading.level.excess(BULK_PERCENT_MAX) > 0 => {
                 let detail = format!(
-                    "The queue is filled to {BULK_PERCENT_MAX} %. Bulk jobs are declined first; \
-                     interactive ones are still taken."
+                    "The queue is at least {BULK_PERCENT_MAX} % full. Bulk jobs are declined \
+                     first; interactive jobs are still accepted."
                 );
                 Err(self.queue_full_problem(lane, detail))
             }
@@ -70,14 +71,15 @@ impl Backpressure {
         }
     }
 
-    /// Returns the answer to a job for which there is no room.
+    /// Returns the problem for a job that does not fit into the queue, with `Retry-After`.
     pub(crate) fn queue_full_problem(&self, lane: Lane, detail: impl Into<String>) -> Problem {
         let after =
             self.fresh_reading().map_or(RETRY_AFTER_S_UNKNOWN, |reading| reading.wait_s(lane));
         Problem::new(Code::QueueFull, detail).retry_after(Duration::from_secs(after))
     }
 
-    /// Returns how full the queue is, 0 to 1, by jobs or by bytes; nothing if nobody knows.
+    /// Returns the fill level from 0 to 1, by jobs or by bytes, whichever is higher; `None` if it
+    /// is unknown.
     pub(crate) fn fill_ratio(&self) -> Option<f64> {
         let level = self.fresh_reading()?.level;
         #[expect(clippy::cast_precision_loss, reason = "a ratio is shown with a few digits")]
@@ -93,7 +95,7 @@ impl Backpressure {
 }
 
 impl Reading {
-    /// Returns how long it takes until there is room for a job, in whole seconds.
+    /// Returns the time until the queue has room for a job of this lane, in seconds.
     fn wait_s(&self, lane: Lane) -> u64 {
         let percent = match lane {
             Lane::Interactive => INTERACTIVE_PERCENT_MAX,
@@ -101,16 +103,17 @@ impl Reading {
         };
         let excess = u128::from(self.level.excess(percent));
         let drained = u128::from(self.drained);
+        // `None` if no job left the queue.
         let wait_ms = excess.saturating_mul(self.within.as_millis()).checked_div(drained);
         let wait_s = wait_ms.map(|ms| u64::try_from(ms.div_ceil(1000)).unwrap_or(u64::MAX));
         wait_s.unwrap_or(RETRY_AFTER_S_UNKNOWN).clamp(RETRY_AFTER_S_MIN, RETRY_AFTER_S_MAX)
     }
 }
 
-/// Levels are measured against a share of both bounds.
+/// Comparison of a fill level with a share of its limits.
 trait Excess {
-    /// Returns how many jobs have to go before one more keeps the queue within `percent` of its
-    /// bounds.
+    /// Returns how many jobs must leave the queue before another one fits within `percent` of both
+    /// limits.
     fn excess(&self, percent: u64) -> u64;
 }
 
@@ -120,9 +123,10 @@ impl Excess for Level {
             let allowed = max.map(|max| share(max, percent))?;
             Some(now.saturating_add(one).saturating_sub(allowed))
         };
-        // Bytes are turned into jobs of the size that is usual right now.
+        // Convert bytes to jobs by the current average size.
         let usual = self.bytes.checked_div(self.messages).unwrap_or(0).max(1);
         let by_count = over(self.messages, self.messages_max, 1).unwrap_or(0);
+        // A stream without a limit never has an excess.
         let by_bytes = over(self.bytes, self.bytes_max, usual).unwrap_or(0).div_ceil(usual);
         by_count.max(by_bytes)
     }
@@ -133,7 +137,7 @@ fn share(max: u64, percent: u64) -> u64 {
     u64::try_from(u128::from(max) * u128::from(percent) / 100).unwrap_or(max)
 }
 
-/// Reads the queue again and again, for as long as it is polled.
+/// Reads the fill level of the queue every [`READ_INTERVAL`] until the future is dropped.
 pub(crate) async fn watch(queue: &Queue, sender: &watch::Sender<Option<Reading>>) {
     let mut ticks = tokio::time::interval(READ_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -144,17 +148,18 @@ pub(crate) async fn watch(queue: &Queue, sender: &watch::Sender<Option<Reading>>
             Ok(level) => {
                 sender.send_replace(Some(add_level(&mut earlier, Instant::now(), level)));
             }
-            // What was read last gets stale by itself.
-            Err(error) => debug!(%error, "the queue's level is not known"),
+            // Keep the last reading: it expires after `READING_AGE_MAX`.
+            Err(error) => debug!(%error, "cannot read the fill level of the queue"),
         }
     }
 }
 
-/// Adds a level to the earlier ones and derives how fast the queue drains.
+/// Adds a level to the earlier ones, and computes the drain rate.
 fn add_level(earlier: &mut VecDeque<(Instant, Level)>, at: Instant, level: Level) -> Reading {
-    // Jobs leave out of order, so they are counted by what came in and what is still there.
+    // Jobs leave the queue out of order, so compute the number that left from those that were
+    // published and those that remain.
     let gone = |level: &Level| level.published.saturating_sub(level.messages);
-    // A queue that was made anew counts from 1 again.
+    // The number of published jobs decreased, so the stream was deleted and created again.
     if earlier.back().is_some_and(|(_, last)| gone(last) > gone(&level)) {
         earlier.clear();
     }
@@ -184,7 +189,7 @@ mod tests {
     #[test]
     fn the_wait_follows_the_drain_rate() {
         use Lane::{Bulk, Interactive};
-        // Full by count, by bytes, both; then nothing drains, nothing is known, and hardly any.
+        // Full by count, by bytes, by both; then no drain, no measurement, and hardly any drain.
         let table = [
             (level(1000, 1000, 5000), 90, 9, Interactive, 2),
             (level(1000, 1000, 5000), 1000, 1, Interactive, 1),
@@ -195,7 +200,7 @@ mod tests {
             (level(1000, 1000, 5000), 0, 9, Bulk, 5),
             (level(1000, 1000, 5000), 0, 0, Interactive, 5),
             (level(1000, 1000, 5000), 1, 9, Bulk, 60),
-            // There is room already: soon.
+            // There is room already, so the client may retry soon.
             (level(10, 1000, 5000), 90, 9, Bulk, 1),
         ];
         for (level, drained, within_s, lane, expected) in table {
@@ -238,7 +243,7 @@ mod tests {
         let mut earlier = VecDeque::new();
         let mut last = None;
         for second in 0..30 {
-            // Ten come and seven go; before the last ten seconds nothing went.
+            // Ten jobs arrive per second, and seven leave, but none before second 15.
             let gone = 7 * second_after(second, 15);
             let level = level(10 * second - gone, 0, 10 * second);
             last = Some(add_level(&mut earlier, start + Duration::from_secs(second), level));

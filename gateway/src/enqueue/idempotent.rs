@@ -1,9 +1,11 @@
-//! Jobs that the client named, by `Idempotency-Key` or `PUT`: a repeat gets the same job.
+//! Idempotent submission of jobs that the client named, by `Idempotency-Key` or by `PUT`: a
+//! repeated request gets the same job.
 //!
-//! The record is written first, and decides: whoever creates it puts the job onto the queue, and
-//! whoever finds it sees to it that the job is queued or beyond. So it does not matter which request,
-//! or which gateway, dies in between. Message ids alone would not do: the stream forgets them after
-//! minutes, and when the server restarts.
+//! The record is created first, and decides. The request that creates it publishes the job. A
+//! request that finds it makes sure that the job is queued or was already received by a worker. If
+//! a request or a gateway crashes in between, the next repetition completes the submission. Message
+//! ids do not suffice to deduplicate jobs, because the stream forgets them after two minutes and at
+//! a restart of the server.
 
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -31,11 +33,12 @@ use crate::http::deadline::{self, BROKER_DEADLINE};
 use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
 
-/// Returns the SHA-256, in hexadecimal, of what a job asks for.
+/// Returns the SHA-256 of the job's parameters, in hexadecimal.
 ///
-/// It covers the source (a URL as it was normalised, a document by its SHA-256, size, type and name), the options that differ from their defaults
-/// (so that an option added later changes no fingerprint), the labels, the lane, and the webhook if there is one, as JSON with
-/// sorted names. Who asks, when, and in which trace is no part of it.
+/// It covers the source (a normalized URL; a document by its SHA-256, size, type and name), the
+/// labels, the lane, the webhook if there is one, and the options that differ from their defaults,
+/// so that a new option does not change existing fingerprints. The input is JSON with sorted names.
+/// The owner, the time and the trace are not included.
 fn fingerprint(message: &JobMessage) -> String {
     let mut options = json!(message.options);
     let defaults = json!(Options::default());
@@ -44,7 +47,7 @@ fn fingerprint(message: &JobMessage) -> String {
     }
     let source = match &message.source {
         source @ (Source::Url { .. } | Source::Text { .. } | Source::Batch(_)) => json!(source),
-        // Where its bytes are differs from one request to the next.
+        // The object with the bytes has another name in each request.
         source @ Source::Document(_) => json!(source.describe()),
     };
     let mut parameters: Value = json!({
@@ -59,10 +62,10 @@ fn fingerprint(message: &JobMessage) -> String {
     HEXLOWER.encode(&Sha256::digest(parameters.to_string()))
 }
 
-/// Accepts a named job, or finds the one that it names.
+/// Accepts a named job, or returns the existing one.
 ///
 /// # Errors
-/// Those of [`publish::accept`], `idempotency_key_reused`, and `result_expired`.
+/// Those of [`publish::accept`], `idempotency_key_reused` and `result_expired`.
 pub(crate) async fn accept(
     app: &App,
     message: JobMessage,
@@ -75,11 +78,11 @@ pub(crate) async fn accept(
     accepted
 }
 
-/// Finds the record that an earlier request created, and enqueues its job if the message is
-/// missing. Does not create a record.
+/// Returns the job of an earlier request, and publishes it if its message is missing. Does not
+/// create a record.
 ///
 /// # Errors
-/// Those of [`accept`]; `broker_unavailable` also if the job was rolled back meanwhile.
+/// Those of [`accept`]. `broker_unavailable` also if the record was rolled back meanwhile.
 pub(crate) async fn find(
     app: &App,
     message: JobMessage,
@@ -92,11 +95,11 @@ pub(crate) async fn find(
     accepted
 }
 
-/// Finds a job that an earlier request created and compares it. Enqueues nothing.
+/// Returns the job of an earlier request if it has the same fingerprint. Publishes nothing.
 ///
 /// # Errors
 /// `idempotency_key_reused`, `overloaded`, `broker_unavailable`, and `result_expired` if the record
-/// is deleted, has expired or never existed.
+/// was deleted, has expired or never existed.
 pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Problem> {
     let key = JobKey { owner: message.owner.clone(), job_id: message.job_id };
     let comparing = async {
@@ -115,11 +118,12 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
 }
 
 fn idempotency_key_reused() -> Problem {
-    let detail = "The key, or the id, names a job that was asked for with another body.";
+    let detail =
+        "The idempotency key or job id belongs to a job that was submitted with another body.";
     Problem::new(Code::IdempotencyKeyReused, detail)
 }
 
-/// Whether a missing record is created.
+/// Whether to create a missing record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ClaimMode {
     CreateOrFind,
@@ -174,29 +178,29 @@ async fn accept_or_find(
     }
 }
 
-/// Whose the record is, and so who may take it back.
+/// Request that created the record. Only that request may roll it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RecordCreator {
-    /// This request created it: nothing was promised yet.
+    /// This request created it, and has not confirmed the job to a client yet.
     ThisRequest,
-    /// An earlier request did, and may have promised the job.
+    /// An earlier request created it, and may have confirmed the job to its client.
     EarlierRequest,
 }
 
-/// Creates the record or finds the one that is there, until the deadline.
+/// Creates the record or finds the existing one, until the deadline.
 async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<ClaimResult, Problem> {
     let admitted = match app.backpressure.admit(job.lane) {
         Ok(()) => limits::admit(app, &job.owner).await,
         declined => declined,
     };
-    // Whoever may put nothing in still learns of what is there.
+    // A request that may not enqueue (queue nearly full, over quota) still gets an existing job.
     if let Err(declined) = admitted {
         return find_record(app, job, deadline).await?.ok_or(declined);
     }
     loop {
         match before_deadline(deadline, job, app.store.claim(job)).await {
             Ok(claimed) => return Ok(claimed),
-            // Whatever cannot be read now cannot be read later.
+            // A record that cannot be parsed now cannot be parsed later either.
             Err(problem) if problem.has_code(Code::Internal) || problem.needs_newer_version() => {
                 return Err(problem);
             }
@@ -206,7 +210,7 @@ async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<ClaimResult, P
     }
 }
 
-/// Finds the record that an earlier request created; `None` if there is none.
+/// Returns the record that an earlier request created, or `None`.
 async fn find_record(
     app: &App,
     job: &Job,
@@ -220,7 +224,7 @@ async fn find_record(
     })
 }
 
-/// Sees to it that a job whose record is there is queued or beyond, and returns it.
+/// Publishes a job with a record if neither the queue nor a worker has it, and returns it.
 async fn enqueue_if_missing(
     app: &App,
     mut stored: VersionedJob,
@@ -229,15 +233,21 @@ async fn enqueue_if_missing(
     deadline: Instant,
     owned: RecordCreator,
 ) -> Result<Job, Problem> {
-    // The message says what the record says, whoever sends it.
+    // Take these fields from the record, so that every request for the job publishes the same
+    // message.
     message.created_at = stored.job.created_at;
     message.trace_id = stored.job.trace_id;
     if let Some(object) = &stored.job.document {
         message.source.replace_object(object);
     }
+    // The trace of the first request, to which a repetition is only linked.
     let parent =
         stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
+    // A record that this request has just created has no message yet. If another request publishes
+    // it first, the stream reports a duplicate.
     let mut must_look = owned == RecordCreator::EarlierRequest;
+    // First with the usual message id. If the stream calls it a duplicate although the message is
+    // gone, once more with the second id.
     for is_again in [false, true] {
         if must_look {
             stored = match check_queue(app, stored, deadline).await? {
@@ -257,10 +267,13 @@ async fn enqueue_if_missing(
                 publish::log_accepted(&stored.job, owned == RecordCreator::ThisRequest);
                 return Ok(stored.job);
             }
-            // Somebody else has sent it just now, or it was there and is gone.
+            // Another request has just published it, or the message was stored before and is gone.
+            // The queue must be checked to find out.
             PublishOutcome::Acknowledged(PublishAck::Duplicate) => must_look = true,
             PublishOutcome::Declined(refused) => {
                 if owned == RecordCreator::ThisRequest {
+                    // Fails if another request has used the record meanwhile, as that changes its
+                    // revision.
                     publish::roll_back_record(app, &stored.job, Ok(stored.revision)).await;
                 }
                 return Err(publish::decline_problem(app, stored.job.lane, &refused));
@@ -278,20 +291,21 @@ async fn enqueue_if_missing(
     }
 }
 
-/// What is known of a job whose record is there.
+/// State of a job that has a record.
 enum QueueCheck {
-    /// It is queued or beyond.
+    /// The job is in the queue, or a worker has received it.
     Underway(Box<Job>),
-    /// Only its record says that it is queued. That was just written again, and so is young.
+    /// The record says `queued`, but the queue has no message. The record was just rewritten, so it
+    /// has a new revision.
     Missing(Box<VersionedJob>),
 }
 
-/// Looks whether a job is queued or beyond.
+/// Checks whether a job is in the queue or was already received by a worker.
 ///
-/// The sweeper fails a job whose message is gone, by compare-and-set at a revision that has been
-/// there for longer than a request may take. So whoever is to put a message in again writes the
-/// record again first, unchanged: either the sweeper was faster, which is seen here, or it finds
-/// another revision, and leaves the job alone until the message is there.
+/// The sweeper fails a job whose message is missing, by compare-and-set on a revision that is older
+/// than any request can be. To publish such a job again, a request first rewrites its record
+/// unchanged. Either the sweeper was first, and this request sees the failed job. Or the sweeper
+/// finds a new revision, and leaves the job alone until the message is stored.
 async fn check_queue(
     app: &App,
     stored: VersionedJob,
@@ -303,11 +317,12 @@ async fn check_queue(
     }
     let key = job.key();
     loop {
-        // A job that waits for its next attempt has its message there, too.
+        // True also for a job that waits for its next attempt.
         let has_message =
             before_deadline(deadline, &job, app.queue.has_message(&key, ReadFrom::Leader)).await?;
-        // A worker may have finished it before the queue was asked. A new revision alone says
-        // nothing: somebody else may be about to put the message in, and die.
+        // Read the record again: a worker may have finished the job before the queue was checked. A
+        // new revision alone proves nothing, since another request may have rewritten the record
+        // and crashed before it published the message.
         let now = match before_deadline(deadline, &job, app.store.get_job(&key, ReadFrom::Leader))
             .await?
         {
@@ -316,7 +331,8 @@ async fn check_queue(
             }
             Lookup::Job(now) => now,
             Lookup::Deleted => return Err(Problem::result_expired()),
-            // Taken back by a request that the queue declined: the job exists if its message does.
+            // Another request rolled the record back, because the queue declined the job. The job
+            // still exists if the queue has its message.
             Lookup::NotFound if has_message => return Ok(QueueCheck::Underway(Box::new(job))),
             Lookup::NotFound => return Err(Problem::unconfirmed(job.job_id)),
         };
@@ -324,15 +340,17 @@ async fn check_queue(
             Ok(Ok(revision)) => {
                 return Ok(QueueCheck::Missing(Box::new(VersionedJob { revision, ..*now })));
             }
-            Ok(Err(reason)) => debug!(job.id = %job.job_id, ?reason, "record not renewed"),
+            Ok(Err(reason)) => debug!(job.id = %job.job_id, ?reason, "cannot rewrite a record"),
             Err(_) => return Err(Problem::unconfirmed(job.job_id)),
         }
-        // Whoever was faster may be putting the message in just now.
+        // Another request has changed the record, and may be publishing the message now. Check
+        // again.
         tokio::time::sleep(PUBLISH_PAUSE).await;
     }
 }
 
-/// Waits for the broker until the deadline. What it leaves open is told with the job's id.
+/// Waits for a broker request until the deadline. If the outcome is unknown, the problem contains
+/// the job id.
 async fn before_deadline<T>(
     deadline: Instant,
     job: &Job,
@@ -344,7 +362,7 @@ async fn before_deadline<T>(
             Err(error.into())
         }
         Ok(Err(error)) => {
-            debug!(job.id = %job.job_id, %error, "the broker left something open");
+            debug!(job.id = %job.job_id, %error, "the broker did not confirm a request");
             Err(Problem::unconfirmed(job.job_id))
         }
         Err(_) => Err(Problem::unconfirmed(job.job_id)),
@@ -360,7 +378,7 @@ mod tests {
         let golden = include_str!("../../../common/src/golden/message.json");
         let message: JobMessage = serde_json::from_str(golden).unwrap();
         let expected = fingerprint(&message);
-        // Stored in records: it must stay the same in every version.
+        // Records store the fingerprint, so it must be the same in every version.
         let canonical = r#"{"labels":{},"lane":"interactive","options":{},"source":{"kind":"text","text":"to be or not to be"}}"#;
         assert_eq!(expected, HEXLOWER.encode(&Sha256::digest(canonical)));
 

@@ -1,5 +1,5 @@
-//! The memory that submissions share, while their bodies arrive and until the broker has them:
-//! neither slow clients nor a slow broker can fill it.
+//! Memory budget of submissions, from the arrival of their bodies until the broker has confirmed
+//! them. It bounds the memory that slow clients or a slow broker can occupy.
 
 use std::sync::Arc;
 
@@ -9,64 +9,66 @@ use wordmill_nats::documents::{CHUNK_BYTES, CHUNKS_UNCONFIRMED_MAX};
 
 use crate::http::problem::{Code, Problem};
 
-/// Most kibibytes of bodies that arrive and of jobs on their way to the broker: 2048 small jobs, or
-/// 64 texts of 1 MiB, or 51 documents of any size.
+/// Total of the budget in KiB. It suffices for 2048 small jobs, or 64 texts of 1 MiB, or 51
+/// documents of any size at the same time.
 const KIB_MAX: u32 = 64 << 10;
-/// What a job weighs at least, in kibibytes: its record, its headers, its task.
+/// Minimum size that a job is counted with, in KiB, for its record, its headers and its task.
 const JOB_KIB_MIN: u32 = 32;
 
-/// The room that submissions share.
+/// Memory budget that all submissions share. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct InFlightBudget(Arc<Semaphore>);
 
 impl InFlightBudget {
-    /// Returns an empty room.
+    /// Creates an unused budget.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Semaphore::new(usize::try_from(KIB_MAX).unwrap_or(Semaphore::MAX_PERMITS))))
     }
 
-    /// Takes the room that a job with this source needs, until the permit is dropped.
+    /// Reserves memory for a job with this source until the permit is dropped.
     ///
     /// # Errors
-    /// `overloaded`: waiting for room would need some, too.
+    /// `overloaded` if the budget is used up. The request is not queued instead, because a waiting
+    /// request needs memory, too.
     pub(crate) fn take(&self, source: &Source) -> Result<OwnedSemaphorePermit, Problem> {
         self.take_kib(weight(source))
     }
 
-    /// Takes the room that a document needs on its way into the store, whatever its size.
+    /// Reserves memory for the upload of a document, which does not depend on the size of the
+    /// document.
     ///
     /// # Errors
-    /// `overloaded`.
+    /// `overloaded` if the budget is used up.
     pub(crate) fn take_upload(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        // Those that are unconfirmed, the one that is filled, and one that arrives.
+        // The chunks that are not confirmed, the one that is filled, and one that arrives.
         let bytes = CHUNK_BYTES.saturating_mul(CHUNKS_UNCONFIRMED_MAX.saturating_add(2));
         self.take_kib(u32::try_from(bytes >> 10).unwrap_or(KIB_MAX))
     }
 
-    /// Returns the share of a body that arrives, which is empty at first.
+    /// Creates the reservation of a body that arrives, which is empty at first.
     pub(crate) fn share(&self) -> BodyShare {
         BodyShare { budget: self.clone(), permit: None }
     }
 
-    /// Returns how much is taken, in bytes.
+    /// Returns the reserved memory, in bytes.
     pub(crate) fn used_bytes(&self) -> usize {
         self.bytes().saturating_sub(self.0.available_permits() << 10)
     }
 
-    /// Returns how much there is, in bytes.
+    /// Returns the total of the budget, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         usize::try_from(KIB_MAX).unwrap_or(Semaphore::MAX_PERMITS) << 10
     }
 
     fn take_kib(&self, kib: u32) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.0).try_acquire_many_owned(kib).map_err(|_| {
-            let detail = "The gateway's memory for submissions is full. Try again.";
+            let detail = "The gateway's memory for submissions is full. Try again later.";
             Problem::new(Code::Overloaded, detail)
         })
     }
 }
 
-/// The room of a body, for as long as it is held in memory.
+/// Reservation for a body that is held in memory. Released when dropped.
 #[derive(Debug)]
 pub(crate) struct BodyShare {
     budget: InFlightBudget,
@@ -74,13 +76,15 @@ pub(crate) struct BodyShare {
 }
 
 impl BodyShare {
-    /// Takes or frees room, so that the share is that of a body of `bytes`, in whole kibibytes.
+    /// Grows or shrinks the reservation to a body of `bytes`, in whole KiB.
     ///
     /// # Errors
-    /// `overloaded`; the share is then what it was.
+    /// `overloaded` if the budget is used up. The reservation is then unchanged.
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), Problem> {
         let kib = bytes.div_ceil(1024);
         let reserved_kib = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        // Only the difference is reserved or released, so that a growing body never holds its
+        // memory twice.
         if let Some(more) = kib.checked_sub(reserved_kib).filter(|more| *more > 0) {
             let more = self.budget.take_kib(u32::try_from(more).unwrap_or(u32::MAX))?;
             match &mut self.permit {

@@ -1,4 +1,4 @@
-//! Puts jobs onto the queue and writes their records.
+//! Publishes jobs to the queue and creates their records.
 
 use std::time::Duration;
 
@@ -22,24 +22,24 @@ use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
 use crate::metrics::Operation;
 
-/// Wait before a publish that was not confirmed is repeated.
+/// Pause between two tries to publish a job.
 pub(crate) const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
 
-/// The result of publishing a job.
+/// Result of publishing a job.
 pub(crate) enum PublishOutcome {
-    /// The queue has it.
+    /// The queue stored the job.
     Acknowledged(PublishAck),
-    /// The queue certainly does not have it.
+    /// The queue certainly did not store the job.
     Declined(PublishError),
-    /// The queue may have it or not: it did not answer in time.
+    /// The queue did not confirm the job in time, so it may have stored it.
     Unconfirmed,
 }
 
-/// Puts a job onto the queue and writes its record, both at once: one round trip.
+/// Publishes a job and creates its record concurrently, which takes one round trip.
 ///
 /// # Errors
-/// `queue_full`, `quota_exceeded`, `input_too_large` and `broker_unavailable`; the last one names the
-/// job if it may have been queued all the same.
+/// `queue_full`, `quota_exceeded`, `overloaded`, `input_too_large` and `broker_unavailable`. The
+/// last one contains the job id if the job may have been queued.
 pub(crate) async fn accept(
     app: &App,
     message: &JobMessage,
@@ -65,20 +65,29 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
     let creating =
         app.metrics.time_broker_request(Operation::CreateRecord, trace, app.store.create(&job));
     let offering = publish_with_retries(app, &envelope, &publishing.context, deadline);
+    // Either may be first: a worker that receives the job before its record exists creates the
+    // record.
     let (offered, created) = tokio::join!(offering.instrument(publishing.span), creating);
     match offered {
-        // The record may be missing, or a worker may have been faster: the job is safe.
+        // The job is safe: if the record is missing, the worker creates it from the message.
         PublishOutcome::Acknowledged(_) => {
             if let Err(WriteError::Unclear(reason)) = &created {
-                warn!(job.id = %job.job_id, reason, "record not confirmed; the worker will write it");
+                warn!(
+                    job.id = %job.job_id,
+                    reason,
+                    "record not confirmed; the worker will write it"
+                );
             }
             log_accepted(&job, true);
             Ok(job)
         }
+        // The record was created concurrently, for a job that does not exist.
         PublishOutcome::Declined(refused) => {
             Box::pin(roll_back_record(app, &job, created)).await;
             Err(decline_problem(app, job.lane, &refused))
         }
+        // Keep the record: the queue may have the job. If it does not, the sweeper ends the job as
+        // lost.
         PublishOutcome::Unconfirmed => {
             warn!(job.id = %job.job_id, "the queue did not confirm a job in time");
             Err(Problem::unconfirmed(job.job_id))
@@ -86,41 +95,44 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
     }
 }
 
-/// Logs that a job was accepted. `is_ours` is false if an earlier request created it.
+/// Logs that a job was accepted. `is_ours` is false if an earlier request created its record.
 pub(crate) fn log_accepted(job: &Job, is_ours: bool) {
     let id = job.job_id;
     let lane = job.lane;
     match job.batch {
-        // Its batch has a line, and ten thousand more would hide what else is there.
+        // The batch itself is logged at `info`. Up to 10,000 lines of members would hide the other
+        // lines.
         Some(batch) => debug!(job.id = %id, %lane, is_ours, batch.id = %batch, "job accepted"),
         None => info!(job.id = %id, %lane, is_ours, "job accepted"),
     }
 }
 
-/// Waits for a connection.
+/// Waits for a connection to the broker.
 ///
 /// # Errors
-/// `broker_unavailable`, and certainly nothing was queued.
+/// `broker_unavailable` if there is no connection until the deadline. Nothing was queued.
 pub(crate) async fn wait_for_connection(app: &App, deadline: Instant) -> Result<(), Problem> {
-    // What is sent while there is no connection is kept by the client and sent later: nobody could
-    // say what became of it.
+    // Without a connection, the client library buffers messages and sends them later, so a job
+    // would have an unknown outcome.
     match tokio::time::timeout_at(deadline, app.broker.wait_for_connection()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => {
-            let detail = "The queue cannot be reached. Nothing was queued: try again.";
+            let detail = "The queue cannot be reached. Nothing was queued. Try again later.";
             Err(Problem::new(Code::BrokerUnavailable, detail))
         }
     }
 }
 
-/// Offers a job until the queue decides or the deadline passes. Repeats are harmless: the message
-/// id is the job's.
+/// Publishes a job until the queue accepts or declines it, or the deadline passes. Retries are
+/// idempotent, because the message id is derived from the job id.
 pub(crate) async fn publish_with_retries(
     app: &App,
     envelope: &Envelope,
     trace: &TraceParent,
     deadline: Instant,
 ) -> PublishOutcome {
+    // Whether no earlier try may have stored the job. After an unclear try, a refusal of a later
+    // one proves nothing.
     let mut is_clear = true;
     loop {
         let publishing =
@@ -144,12 +156,13 @@ pub(crate) async fn publish_with_retries(
     }
 }
 
-/// Removes the record of a job that the queue certainly refused.
+/// Removes the record of a job that the queue certainly did not store.
 pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, WriteError>) {
     let key = job.key();
     let revision = match created {
         Ok(revision) => Ok(Some(revision)),
         Err(WriteError::Conflict | WriteError::TooLarge) => Ok(None),
+        // The write may have succeeded: look for the record.
         Err(WriteError::Unclear(_)) => match app.store.get_job(&key, ReadFrom::Leader).await {
             Ok(Lookup::Job(stored)) => Ok(Some(stored.revision)),
             Ok(Lookup::Deleted | Lookup::NotFound) => Ok(None),
@@ -162,23 +175,23 @@ pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, 
         Err(error) => Err(error),
     };
     if let Err(error) = rolled_back {
-        warn!(job.id = %job.job_id, %error, "the record of a refused job stays behind");
+        warn!(job.id = %job.job_id, %error, "cannot remove the record of a declined job");
     }
 }
 
-/// Returns the answer to a job that the queue certainly does not have.
+/// Returns the problem for a job that the queue certainly did not store.
 pub(crate) fn decline_problem(app: &App, lane: Lane, refused: &PublishError) -> Problem {
-    warn!(%refused, "job declined");
+    warn!(%refused, "the queue declined a job");
     match refused {
         PublishError::Full => app
             .backpressure
-            .queue_full_problem(lane, "Too many jobs wait already. Come back later."),
+            .queue_full_problem(lane, "The queue is full. Nothing was queued. Try again later."),
         PublishError::TooLarge => {
-            Problem::new(Code::InputTooLarge, "The job is too large for one message.")
+            Problem::new(Code::InputTooLarge, "The job is too large for one message of the queue.")
         }
         PublishError::NoQueue | PublishError::Unclear(_) => Problem::new(
             Code::BrokerUnavailable,
-            "The queue does not answer. Nothing was queued: try again.",
+            "The queue does not answer. Nothing was queued. Try again later.",
         ),
     }
 }

@@ -1,15 +1,16 @@
-//! The header `Idempotency-Key`.
+//! Parsing of the header `Idempotency-Key`.
 
 use axum::http::HeaderMap;
 
 use crate::http::problem::{Code, Problem};
 
-/// Header with the client's key.
+/// Name of the header.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// Longest key, in characters.
+/// Maximum length of a key, in characters.
 const KEY_CHARS_MAX: usize = 255;
 
-/// Returns the client's key, if it gave one: plain, or as a quoted string of structured fields.
+/// Returns the idempotency key if the client sent one, either plain or as a quoted string of
+/// structured fields.
 ///
 /// # Errors
 /// `invalid_idempotency_key`.
@@ -36,7 +37,8 @@ pub(crate) fn read(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     key.filter(is_valid).map(Some).ok_or_else(invalid)
 }
 
-/// Reads the rest of a quoted string; `None` if it does not end where the header does.
+/// Parses the rest of a quoted string. Returns `None` if the closing quote is missing or is not the
+/// last character of the header.
 fn unquote(rest: &str) -> Option<String> {
     let mut key = String::new();
     let mut chars = rest.chars();

@@ -1,4 +1,4 @@
-//! Reads JSON bodies, bounded in size, time and shared memory.
+//! Reading of JSON bodies, with limits of size, time and shared memory.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,18 +16,18 @@ use serde_json::error::Category;
 use crate::enqueue::in_flight_budget::{BodyShare, InFlightBudget};
 use crate::http::problem::{Code, Problem};
 
-/// Longest time that a JSON body may take to arrive.
+/// Maximum time for the arrival of a JSON body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How much of a body that is refused is still read, so that the answer is: a client that is sending
-/// sees the connection break otherwise.
+/// Maximum number of bytes of a refused body that are read and discarded. A client that is still
+/// sending would otherwise see a broken connection and never read the answer.
 const DRAIN_BYTES_MAX: usize = 16 << 20;
-/// For how long.
+/// Maximum time for which a refused body is read.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
-/// Size of every block of a body after the first, in bytes.
+/// Size of the blocks of a body after the first one, in bytes.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// Something that only an object of JSON is. A `struct` can be read from a list, too, which nobody means.
+/// Wrapper that accepts JSON objects only. Serde would also deserialize a `struct` from an array.
 #[derive(Debug)]
 pub(crate) struct Members<T>(pub(crate) T);
 
@@ -51,11 +51,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
     }
 }
 
-/// Reads a JSON object of at most `size_max` bytes, and returns it with the room that it takes.
+/// Reads a JSON object of at most `size_max` bytes. Returns it with the reservation of its memory.
 ///
 /// # Errors
-/// A problem for a wrong content type, a body that is too large, too slow, cut off, not JSON, or
-/// JSON of another shape, and `overloaded`.
+/// `unsupported_media_type`, `input_too_large`, `request_timeout`, `overloaded`, `invalid_json`
+/// (also for an incomplete body), and `invalid_request` if the JSON has the wrong shape.
 pub(crate) async fn json<T: DeserializeOwned>(
     budget: &InFlightBudget,
     headers: &HeaderMap,
@@ -70,10 +70,10 @@ pub(crate) async fn json<T: DeserializeOwned>(
     Ok((parse(&bytes)?, share))
 }
 
-/// Reads a JSON object.
+/// Parses a JSON object.
 ///
 /// # Errors
-/// `invalid_json`, and `invalid_request` for JSON of another shape.
+/// `invalid_json`, and `invalid_request` if the JSON has the wrong shape.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let read: serde_json::Result<Members<T>> = serde_json::from_slice(bytes);
     read.map(|Members(read)| read).map_err(|error| match error.classify() {
@@ -84,25 +84,26 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// Tells whether the headers announce JSON.
+/// Returns whether the content type is JSON.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let essence = essence(headers);
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// Returns the content type without its parameters, in lower case; empty if there is none.
+/// Returns the content type in lower case and without its parameters; empty if it is missing.
 pub(crate) fn essence(headers: &HeaderMap) -> String {
     let announced = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = announced.and_then(|text| text.split(';').next()).unwrap_or_default();
     essence.trim().to_ascii_lowercase()
 }
 
-/// Reads a whole body of at most `size_max` bytes. It takes room while it arrives, and keeps it
-/// until the share is dropped.
+/// Reads a body of at most `size_max` bytes. Memory is reserved as the body arrives, and released
+/// when the share is dropped.
 ///
 /// # Errors
-/// A problem for a body that is too large, too slow or cut off, and `overloaded`.
+/// `input_too_large`, `request_timeout`, `invalid_json` if the body is incomplete, and
+/// `overloaded`.
 async fn read(
     budget: &InFlightBudget,
     mut body: Body,
@@ -117,6 +118,7 @@ async fn read(
     match read {
         Ok(bytes) => Ok((bytes, share)),
         Err(problem) => {
+            // Release the memory first, because reading the rest may take a second.
             drop(share);
             if problem.has_code(Code::InputTooLarge) || problem.has_code(Code::Overloaded) {
                 drain(body).await;
@@ -126,7 +128,8 @@ async fn read(
     }
 }
 
-/// Reads on for a moment, so that a client that is still sending comes to read the answer.
+/// Reads and discards the rest of a refused body for a moment, so that a client that is still
+/// sending gets to read the answer.
 pub(crate) async fn drain(mut body: Body) {
     let draining = async {
         let mut left = DRAIN_BYTES_MAX;
@@ -137,7 +140,7 @@ pub(crate) async fn drain(mut body: Body) {
             }
         }
     };
-    // Whoever sends more does not care for an answer.
+    // A client that sends more than this does not get the answer.
     let _ = tokio::time::timeout(DRAIN_TIME_MAX, draining).await;
 }
 
@@ -148,8 +151,9 @@ async fn collect(
 ) -> Result<Bytes, Problem> {
     let mut blocks = Blocks::default();
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|_| Problem::new(Code::InvalidJson, "The body ended before its time."))?;
+        let frame =
+            frame.map_err(|_| Problem::new(Code::InvalidJson, "The body is incomplete."))?;
+        // Ignore trailers.
         let Ok(data) = frame.into_data() else { continue };
         let length = blocks.length.saturating_add(data.len());
         if length > size_max {
@@ -163,10 +167,10 @@ async fn collect(
     Ok(blocks.join())
 }
 
-/// Collects a body: the first frame at its size, then blocks of `BLOCK_BYTES`.
+/// Buffer of a body: the first frame in its size, then blocks of `BLOCK_BYTES`.
 ///
-/// The allocator uses the blocks of a refused body for the next one, whereas it holds the pages of
-/// a large buffer for a while.
+/// The allocator reuses the blocks of a refused body for the next one, whereas it holds the pages
+/// of a large buffer for a while.
 #[derive(Default)]
 struct Blocks {
     blocks: Vec<Vec<u8>>,
@@ -195,6 +199,7 @@ impl Blocks {
     }
 
     fn join(mut self) -> Bytes {
+        // A single block becomes the body without a copy.
         if let [_] = self.blocks.as_slice() {
             return self.blocks.pop().unwrap_or_default().into();
         }

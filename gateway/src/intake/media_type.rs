@@ -1,37 +1,37 @@
-//! What a request says of its body: what kind of thing it is, how it is compressed, what its file is
-//! called.
+//! Metadata of an uploaded body: media type, compression and file name.
 
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use crate::http::problem::{Code, Problem};
 
-/// Longest name of a file that is kept, in bytes.
+/// Maximum length of a stored file name, in bytes.
 const FILE_NAME_BYTES_MAX: usize = 255;
-/// Longest content type that is kept, in bytes.
+/// Maximum length of a stored content type, in bytes.
 pub(crate) const CONTENT_TYPE_BYTES_MAX: usize = 255;
-/// What programs say of a file that they know nothing about.
+/// Content type that clients send for a file of unknown type.
 pub(crate) const UNKNOWN_TYPE: &str = "application/octet-stream";
 
-/// How a job comes in.
+/// Format of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// As JSON, which the document's URL or text is a part of.
+    /// A JSON object that contains the URL or the text.
     Json,
-    /// As the document itself.
+    /// The document itself.
     Document,
-    /// As a form with a file.
+    /// A `multipart/form-data` form with a file.
     Form,
 }
 
-/// Tells how a job comes in, by its content type.
+/// Returns the format of a submission, by its content type.
 ///
 /// # Errors
-/// `unsupported_media_type` for whatever certainly has no words to count.
+/// `unsupported_media_type` if the content type is missing, or if its words certainly cannot be
+/// counted.
 pub(crate) fn kind(headers: &HeaderMap) -> Result<Kind, Problem> {
     let Some(named) = headers.get(CONTENT_TYPE) else {
-        let detail = "Say what the body is: send Content-Type: application/json with a job, or a \
-                      document with its own content type, such as text/plain.";
+        let detail = "The Content-Type is missing. Send a job as application/json, or a document \
+                      with its own content type, for example text/plain.";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     };
     if crate::intake::json_body::is_json(headers) {
@@ -48,8 +48,8 @@ fn essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Refuses content types that certainly cannot be counted. What is said to be text, or nothing in
-/// particular, is for the worker to look at.
+/// Refuses content types whose words certainly cannot be counted. The worker inspects texts and
+/// files of unknown type.
 pub(crate) fn check_countable(content_type: &str) -> Result<(), Problem> {
     let essence = essence(content_type);
     let (kind, _) = essence.split_once('/').unwrap_or_default();
@@ -59,8 +59,9 @@ pub(crate) fn check_countable(content_type: &str) -> Result<(), Problem> {
         }
         "text/rtf" => {}
         "application/x-www-form-urlencoded" => {
-            let detail = "The content type is that of a form without files, which curl -d sends. Send a job \
-                          with Content-Type: application/json, a document with its own, such as text/plain.";
+            let detail = "The content type application/x-www-form-urlencoded, which curl -d sends, \
+                          is not supported. Send a job as application/json, or a document with its \
+                          own content type, for example text/plain.";
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }
         _ if kind == "text" => return Ok(()),
@@ -68,16 +69,17 @@ pub(crate) fn check_countable(content_type: &str) -> Result<(), Problem> {
     }
     let named: String = essence.chars().filter(|c| !c.is_control()).take(80).collect();
     let detail = format!(
-        "Words cannot be counted in {named:?}. Send text/plain, text/html, application/xhtml+xml or \
-         another text, or a job as application/json."
+        "The content type {named:?} is not supported. Send text/plain, text/html, \
+         application/xhtml+xml or another text type, or a job as application/json."
     );
     Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
-/// Reads the content encoding; `None` if the document comes as it is.
+/// Returns the content encoding; `None` if the document is not compressed.
 pub(crate) fn encoding(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let values = headers.get_all(CONTENT_ENCODING).iter();
     let names: Vec<String> = values
+        // A value that is not ASCII must not be mistaken for a missing one.
         .flat_map(|value| value.to_str().unwrap_or("?").split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .filter(|name| !name.is_empty() && name != "identity")
@@ -88,14 +90,14 @@ pub(crate) fn encoding(headers: &HeaderMap) -> Result<Option<String>, Problem> {
             Ok(Some(one.clone()))
         }
         _ => {
-            let detail = "A document may be compressed once, as gzip, br, zstd or deflate.";
+            let detail = "A document may be compressed once, with gzip, br, zstd or deflate.";
             Err(Problem::new(Code::UnsupportedMediaType, detail))
         }
     }
 }
 
-/// Returns the content type that a form gives its file, or that the file's name suggests if the form
-/// knows nothing about it.
+/// Returns the content type that a form gives for its file. If it gives none or the unknown type,
+/// guesses the type from the extension of the file name.
 pub(crate) fn guess_content_type(
     content_type: Option<&str>,
     file_name: Option<&str>,
@@ -114,9 +116,11 @@ pub(crate) fn guess_content_type(
     content_type.or_else(suggested).map(str::to_owned)
 }
 
-/// Returns a file's name without what could confuse a terminal, and not too long.
+/// Removes control characters from a file name, which could confuse a terminal, and shortens it to
+/// [`FILE_NAME_BYTES_MAX`].
 pub(crate) fn sanitize_file_name(name: &str) -> String {
     let mut plain: String = name.chars().filter(|c| !c.is_control()).collect();
+    // The last character boundary within the limit.
     let end = (0..=FILE_NAME_BYTES_MAX).rev().find(|end| plain.is_char_boundary(*end));
     plain.truncate(end.unwrap_or_default());
     plain

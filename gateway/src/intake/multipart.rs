@@ -1,4 +1,4 @@
-//! A form with one file: `multipart/form-data`.
+//! Forms with one file: `multipart/form-data`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use multer::{Field, Multipart};
 use crate::http::problem::{Code, Problem};
 use crate::intake::pieces::{Pieces, incomplete_body, wait_for_piece};
 
-/// How much larger than its file a form may be, in bytes.
+/// Maximum size of a form in addition to its file, in bytes.
 pub(crate) const FORM_OVERHEAD_BYTES_MAX: u64 = 64 << 10;
-/// Most bytes between the file and what comes before or after it: names, headers, boundaries. What is
-/// waited for there is held in memory.
+/// Maximum size of the data before or after the file (names, headers, boundaries), in bytes. The
+/// parser buffers it in memory until it is complete.
 const PART_HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// A form whose file is being read.
+/// A form with one file, which is read piece by piece.
 pub(crate) struct Form<'a> {
     multipart: Multipart<'a>,
     file: Option<Field<'a>>,
@@ -32,7 +32,7 @@ pub(crate) struct Form<'a> {
 }
 
 impl<'a> Form<'a> {
-    /// Reads up to the file.
+    /// Reads the form up to the start of its file.
     pub(crate) async fn open(
         headers: &HeaderMap,
         body: &'a mut Body,
@@ -60,12 +60,12 @@ impl<'a> Form<'a> {
         })
     }
 
-    /// Returns the content type that the form gives its file.
+    /// Returns the content type of the file, as the form gives it.
     pub(crate) fn content_type(&self) -> Option<&str> {
         self.content_type.as_deref()
     }
 
-    /// Returns the file's name.
+    /// Returns the name of the file.
     pub(crate) fn file_name(&self) -> Option<&str> {
         self.file_name.as_deref()
     }
@@ -73,6 +73,8 @@ impl<'a> Form<'a> {
 
 impl Pieces for Form<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        // Data of the file does not count towards `PART_HEAD_BYTES_MAX`, so each piece resets the
+        // counter.
         self.between.store(0, Ordering::Relaxed);
         if let Some(file) = &mut self.file {
             if let Some(piece) =
@@ -82,7 +84,7 @@ impl Pieces for Form<'_> {
             }
             self.file = None;
         }
-        // What follows tells whether the form came whole.
+        // Read on to the last boundary, to make sure that the form is complete.
         let more = wait_for_piece(self.stall_timeout, self.multipart.next_field()).await?;
         match more.map_err(invalid_form)? {
             None => Ok(None),
@@ -95,19 +97,20 @@ impl Pieces for Form<'_> {
     }
 }
 
-/// The data of a body, one frame at a time: the parser would take as many as there are.
+/// Stream of the frames of a body that returns one frame per poll. Without this, the parser would
+/// read and buffer all frames that are available.
 struct Frames<'a> {
     body: &'a mut Body,
     between: Arc<AtomicUsize>,
     has_passed: bool,
 }
 
-/// Why no more frames come.
+/// Reason why the stream of frames ended early.
 #[derive(Debug, thiserror::Error)]
 enum FrameError {
-    #[error("the body ended before its time")]
+    #[error("the body is incomplete")]
     Cut,
-    #[error("there are more than {PART_HEAD_BYTES_MAX} bytes besides the file")]
+    #[error("the form has more than {PART_HEAD_BYTES_MAX} bytes besides the file")]
     TooMuch,
 }
 
@@ -115,6 +118,8 @@ impl Stream for Frames<'_> {
     type Item = Result<Bytes, FrameError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // After each frame, be pending once and wake the task, so that the parser first handles
+        // that frame.
         if std::mem::take(&mut self.has_passed) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -126,8 +131,11 @@ impl Stream for Frames<'_> {
                 Some(Err(_)) => return Poll::Ready(Some(Err(FrameError::Cut))),
                 Some(Ok(frame)) => frame.into_data(),
             };
+            // Ignore trailers.
             let Ok(data) = data else { continue };
             let before = self.between.fetch_add(data.len(), Ordering::Relaxed);
+            // The parser asked for more without returning a piece: it is buffering names or
+            // headers.
             if before > PART_HEAD_BYTES_MAX {
                 return Poll::Ready(Some(Err(FrameError::TooMuch)));
             }
@@ -155,7 +163,7 @@ fn invalid_form(error: multer::Error) -> Problem {
     let detail = if is_cut {
         "The form ends before its last boundary.".to_owned()
     } else {
-        format!("The form cannot be read: {error}.")
+        format!("The form cannot be parsed: {error}.")
     };
     Problem::new(Code::InvalidMultipart, detail)
 }

@@ -1,4 +1,4 @@
-//! What a job may say, and what it means: source, options, labels, webhook.
+//! Submitted jobs: their JSON, and the validation of source, options, labels and webhook.
 
 use std::collections::BTreeMap;
 
@@ -16,55 +16,56 @@ use crate::http::problem::{Code, Problem};
 use crate::http::schema;
 use crate::intake::json_body::Members;
 
-/// Longest URL, in bytes.
+/// Maximum length of a URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
-/// Most labels that a job can have.
+/// Maximum number of labels of a job.
 const LABELS_MAX: usize = 16;
-/// Longest name of a label, in bytes.
+/// Maximum length of the name of a label, in bytes.
 const LABEL_NAME_BYTES_MAX: usize = 64;
-/// Longest value of a label, in bytes.
+/// Maximum length of the value of a label, in bytes.
 const LABEL_VALUE_BYTES_MAX: usize = 256;
-/// What the name of a label looks like.
+/// Pattern of the name of a label.
 pub(crate) const LABEL_NAME_PATTERN: &str = "[A-Za-z0-9_.-]{1,64}";
-/// What its value looks like, which may have 256 bytes.
+/// Pattern of the value of a label, without its maximum length of 256 bytes.
 pub(crate) const LABEL_VALUE_PATTERN: &str = "[^\\u0000-\\u001f\\u007f-\\u009f]*";
 
-/// The body of `POST /v1/jobs`, and a line of `POST /v1/batches`.
+/// A new job: the body of `POST /v1/jobs`, or a line of `POST /v1/batches`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = require_one_source)]
 pub(crate) struct NewJob {
-    /// The page to fetch and count: absolute, `http` or `https`.
+    /// URL of the page to fetch and count: absolute, `http` or `https`, at most 8192 bytes.
     #[schemars(schema_with = "url_member")]
     pub(crate) url: Option<String>,
-    /// The text to count.
+    /// Text to count. Send either `url` or `text`.
     pub(crate) text: Option<String>,
-    /// How it is counted; in place of what the query says.
+    /// Options of the count. They replace those in the query.
     #[schemars(with = "Option<Options>")]
     pub(crate) options: Option<Value>,
-    /// Marks by which jobs can be listed, such as `{"book": "2600"}`; in place of those in the query.
+    /// Labels by which lists of jobs can be filtered, for example `{"book": "2600"}`. They replace
+    /// those in the query. At most 16; a value has up to 256 bytes.
     #[schemars(extend(
         "maxProperties" = LABELS_MAX,
         "propertyNames" = json!({"pattern": format!("^{LABEL_NAME_PATTERN}$")}),
         "additionalProperties" = json!({"type": "string", "pattern": format!("^{LABEL_VALUE_PATTERN}$")}),
     ))]
     pub(crate) labels: Option<BTreeMap<String, String>>,
-    /// The queue that it waits in; what is in bulk gives way to the rest.
+    /// Priority of the job. Busy workers prefer interactive jobs to bulk jobs.
     pub(crate) lane: Option<Lane>,
-    /// Where to tell how the job ended.
+    /// Receiver of a notification when the job is final.
     pub(crate) webhook: Option<NewWebhook>,
 }
 
-/// Where to tell how the job ended.
+/// Receiver of a notification when the job is final.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewWebhook {
-    /// Absolute, `http` or `https`.
+    /// URL of the receiver: absolute, `http` or `https`, at most 8192 bytes.
     #[schemars(schema_with = "url_member")]
     pub(crate) url: String,
 }
 
-/// Returns the schema of a URL that can be counted.
+/// Returns the schema of a URL to count.
 pub(crate) fn url_schema() -> Value {
     json!({
         "type": "string",
@@ -73,36 +74,36 @@ pub(crate) fn url_schema() -> Value {
     })
 }
 
-/// The same, for a member.
+/// Returns the schema of a URL as a property of an object.
 fn url_member(_: &mut SchemaGenerator) -> Schema {
     Schema::try_from(url_schema()).unwrap_or_default()
 }
 
-/// Has exactly one source.
+/// Changes a schema so that it requires exactly one source.
 fn require_one_source(schema: &mut Schema) {
     schema::alternatives(schema, &[("url", &["text"]), ("text", &["url"])]);
 }
 
-/// Reads what a job is to count.
+/// Validates the source of a job.
 ///
 /// # Errors
-/// `invalid_request` and `invalid_url`.
+/// `invalid_request` unless there is exactly one source, and `invalid_url`.
 pub(crate) fn source(url: Option<String>, text: Option<String>) -> Result<Source, Problem> {
     match (url, text) {
         (Some(url), None) => source_url(&url),
         (None, Some(text)) => Ok(Source::Text { text }),
         (None, None) => {
-            let detail = "Name what to count: either \"url\" or \"text\".";
+            let detail = "The source is missing: send either \"url\" or \"text\".";
             Err(Problem::new(Code::InvalidRequest, detail))
         }
         (Some(_), Some(_)) => {
-            let detail = "Name one thing to count: \"url\" or \"text\", not both.";
+            let detail = "Send either \"url\" or \"text\", but not both.";
             Err(Problem::new(Code::InvalidRequest, detail))
         }
     }
 }
 
-/// Checks a URL as far as that is possible without looking its host up.
+/// Validates a URL and normalizes it, without resolving its host.
 ///
 /// # Errors
 /// `invalid_url`.
@@ -112,13 +113,14 @@ pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
     Ok(Source::Url { url })
 }
 
-/// Checks where to tell how a job ended, like the URL of a source.
+/// Validates the URL of a webhook, like the URL of a source.
 ///
 /// # Errors
 /// `webhooks_disabled` and `invalid_webhook`.
 pub(crate) fn webhook_to(app: &App, text: &str) -> Result<Webhook, Problem> {
     if !app.webhooks_enabled {
-        let detail = "This service delivers no webhooks. Wait for the job, or poll it.";
+        let detail =
+            "Webhooks are disabled. Submit the job without one, and wait for it or poll it.";
         return Err(Problem::new(Code::WebhooksDisabled, detail));
     }
     let invalid = |detail| Problem::new(Code::InvalidWebhook, detail);
@@ -132,15 +134,15 @@ fn parse_http_url(text: &str, what: &str) -> Result<String, String> {
     }
     let url = Url::parse(text).map_err(|error| format!("Not a URL: {error}."))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("Only http and https can be fetched, not {}.", url.scheme()));
+        return Err(format!("Only http and https URLs are allowed, not {}.", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(format!("{what} must not carry a user name or a password."));
+        return Err(format!("{what} must not contain a user name or a password."));
     }
     Ok(url.into())
 }
 
-/// Reads how a job is to be counted.
+/// Deserializes and validates options; the default ones if there are none.
 ///
 /// # Errors
 /// `invalid_option`.
@@ -149,12 +151,14 @@ pub(crate) fn options(value: Option<Value>) -> Result<Options, Problem> {
         return Ok(Options::default());
     };
     let invalid = |detail| Problem::new(Code::InvalidOption, detail);
+    // `Members` refuses an array, which serde would accept for a struct.
     let Members(options): Members<Options> = serde_json::from_value(value.clone())
         .map_err(|error| invalid(wrong_option(&value, &error)))?;
     options.find_contradiction().map_or(Ok(options), |detail| Err(invalid(detail)))
 }
 
-/// Says which option is wrong, which the error about all of them does not know.
+/// Returns a message that names the invalid option, by parsing each option alone. The error about
+/// all options does not contain its name.
 fn wrong_option(value: &Value, error: &serde_json::Error) -> String {
     let options = value.as_object().into_iter().flatten();
     let mut wrong = options.filter_map(|(name, value)| {
@@ -165,7 +169,7 @@ fn wrong_option(value: &Value, error: &serde_json::Error) -> String {
     wrong.next().unwrap_or_else(|| format!("The options are not valid: {error}."))
 }
 
-/// Checks the labels of a job.
+/// Validates the labels of a job.
 ///
 /// # Errors
 /// `invalid_label`.
@@ -180,13 +184,14 @@ pub(crate) fn labels(
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if name.is_empty() || name.len() > LABEL_NAME_BYTES_MAX || !name.chars().all(plain) {
             return invalid(format!(
-                "The name of a label is 1 to {LABEL_NAME_BYTES_MAX} characters of a-z, A-Z, 0-9, \
-                 '_', '-' and '.'."
+                "The name of a label must be 1 to {LABEL_NAME_BYTES_MAX} characters of a-z, A-Z, \
+                 0-9, '_', '-' and '.'."
             ));
         }
         if value.len() > LABEL_VALUE_BYTES_MAX || value.chars().any(char::is_control) {
             return invalid(format!(
-                "The value of a label is up to {LABEL_VALUE_BYTES_MAX} bytes of text on one line."
+                "The value of a label must be at most {LABEL_VALUE_BYTES_MAX} bytes of text on one \
+                 line."
             ));
         }
     }

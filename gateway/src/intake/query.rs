@@ -1,4 +1,4 @@
-//! What a query says about the document in the body: `?rule=office&label=book:2600&lane=bulk`.
+//! Query parameters of a submission, for example `?rule=office&label=book:2600&lane=bulk`.
 
 use std::collections::BTreeMap;
 
@@ -10,25 +10,26 @@ use wordmill_common::options::Options;
 use crate::http::problem::{Code, Problem};
 use crate::intake::new_job;
 
-/// Options that are lists of texts.
+/// Options whose values are lists of strings.
 const LISTS: [&str; 1] = ["stop_words"];
-/// Options that are numbers.
+/// Options whose values are numbers.
 const NUMERIC_OPTIONS: [&str; 2] = ["min_len", "top"];
-/// Options that are true or false.
+/// Options whose values are booleans.
 const BOOLEAN_OPTIONS: [&str; 1] = ["explain"];
 
-/// What a job is to be like.
+/// Parsed query of a submission.
 #[derive(Debug)]
 pub(crate) struct SubmitQuery {
     pub(crate) options: Options,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) lane: Option<Lane>,
-    /// As given.
+    /// URL of the webhook, not validated yet.
     pub(crate) webhook: Option<String>,
 }
 
-/// Reads a query: `lane`, `webhook`, any number of `label=name:value`, and every other parameter is an option
-/// by its name. One of [`LISTS`] is given once for each of its members.
+/// Parses a query with `lane`, `webhook` and any number of `label=name:value`. Any other parameter
+/// is an option. A list option is repeated for each member, for example
+/// `stop_words=the&stop_words=a`.
 ///
 /// # Errors
 /// `invalid_query`, `invalid_label` and `invalid_option`.
@@ -41,29 +42,42 @@ pub(crate) fn parse_submit_query(query: &str) -> Result<SubmitQuery, Problem> {
         match name.as_ref() {
             "label" => {
                 let Some((label, value)) = value.split_once(':') else {
-                    let detail = "A label is written label=name:value.";
+                    let detail = "A label must have the form label=name:value.";
                     return Err(Problem::new(Code::InvalidLabel, detail));
                 };
                 if labels.insert(label.to_owned(), value.to_owned()).is_some() {
-                    return Err(Problem::new(Code::InvalidLabel, "A label is given twice."));
+                    return Err(Problem::new(
+                        Code::InvalidLabel,
+                        "A label occurs twice in the query.",
+                    ));
                 }
             }
             "lane" => {
                 let named: Lane = value.parse().map_err(|error| {
-                    Problem::new(Code::InvalidQuery, format!("In lane: {error}."))
+                    Problem::new(
+                        Code::InvalidQuery,
+                        format!("The parameter \"lane\" is not valid: {error}."),
+                    )
                 })?;
                 if lane.replace(named).is_some() {
-                    return Err(Problem::new(Code::InvalidQuery, "lane is given twice."));
+                    return Err(Problem::new(
+                        Code::InvalidQuery,
+                        "The parameter \"lane\" occurs twice.",
+                    ));
                 }
             }
             "webhook" => {
                 if webhook.replace(value.into_owned()).is_some() {
-                    return Err(Problem::new(Code::InvalidQuery, "webhook is given twice."));
+                    return Err(Problem::new(
+                        Code::InvalidQuery,
+                        "The parameter \"webhook\" occurs twice.",
+                    ));
                 }
             }
             _ => add(&mut options, name.into_owned(), &value)?,
         }
     }
+    // Validated by the same functions as a JSON body.
     let options = (!options.is_empty()).then_some(Value::Object(options));
     Ok(SubmitQuery {
         options: new_job::options(options)?,
@@ -73,8 +87,8 @@ pub(crate) fn parse_submit_query(query: &str) -> Result<SubmitQuery, Problem> {
     })
 }
 
-/// Adds an option as JSON has it. What is no number, or neither true nor false, stays a text, which is refused
-/// where the option is one.
+/// Adds an option with its JSON type. A value that cannot be converted to a number or a boolean
+/// remains a string, which the validation of the options refuses.
 fn add(options: &mut Map<String, Value>, name: String, text: &str) -> Result<(), Problem> {
     if LISTS.contains(&name.as_str()) {
         let list = options.entry(name).or_insert_with(|| Value::Array(Vec::new()));
@@ -89,7 +103,7 @@ fn add(options: &mut Map<String, Value>, name: String, text: &str) -> Result<(),
     let value = value.unwrap_or_else(|| text.into());
     match options.insert(name, value) {
         None => Ok(()),
-        Some(_) => Err(Problem::new(Code::InvalidOption, "An option is given twice.")),
+        Some(_) => Err(Problem::new(Code::InvalidOption, "An option occurs twice in the query.")),
     }
 }
 

@@ -1,9 +1,10 @@
-//! Documents come in: as the body of a request, or as the file of a form.
+//! Upload of documents, as the body of a request or as the file of a form.
 //!
-//! A document is never held here as a whole. Its pieces go into the object store as they arrive, a
-//! bounded number at a time, so a slow store slows the client down. Only then is its job put onto the
-//! queue. Whatever ends an upload early, the client included, nothing of it stays behind; what a
-//! gateway that dies leaves there, the sweeper finds.
+//! A document is never in memory as a whole. Its pieces are written to the object store as they
+//! arrive, and only a limited number may be unconfirmed, so a slow store slows the client down
+//! (backpressure). The job is published after the whole document is stored. If an upload ends early
+//! for any reason, the stored pieces are removed. The sweeper removes the pieces that a crashed
+//! gateway leaves behind.
 
 use std::time::Duration;
 
@@ -36,19 +37,19 @@ use crate::intake::pieces::{Pieces, PlainBody, incomplete_body};
 use crate::intake::query::{self, SubmitQuery};
 use crate::intake::{json_body, new_job};
 
-/// How often the removal of a document is tried before it is left to the sweeper.
+/// Maximum number of tries to remove a document before it is left to the sweeper.
 const REMOVE_TRIES: u32 = 5;
-/// Wait between two tries.
+/// Pause between two tries.
 const REMOVE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What an upload may take.
+/// Limits of an upload.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Largest document, in bytes.
+    /// Maximum size of a document, in bytes (`WORDMILL_DOCUMENT_SIZE_MAX`).
     pub size_max: u64,
-    /// Longest silence of the client.
+    /// Maximum time without data from the client (`WORDMILL_UPLOAD_STALL_TIMEOUT`).
     pub stall_timeout: Duration,
-    /// Longest time for all of it.
+    /// Maximum time for the whole upload (`WORDMILL_UPLOAD_TIMEOUT`).
     pub total_timeout: Duration,
 }
 
@@ -74,7 +75,7 @@ impl Limits {
     }
 }
 
-/// The documents, and what is still to be done about them when a request is over.
+/// Store of documents, and the background tasks that remove unused ones.
 #[derive(Debug, Clone)]
 pub(crate) struct Uploads {
     pub(crate) documents: Documents,
@@ -87,13 +88,13 @@ impl Uploads {
         Self { documents, limits, tasks: TaskTracker::new() }
     }
 
-    /// Waits for what is still to be removed, at a shutdown.
+    /// Waits at shutdown until all pending removals have ended.
     pub(crate) async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Removes a document that no job has, without anybody waiting for it.
+    /// Removes a document that no job uses, in a background task.
     fn remove(&self, name: String) {
         let documents = self.documents.clone();
         self.tasks.spawn(async move {
@@ -105,7 +106,7 @@ impl Uploads {
     }
 }
 
-/// The tries to remove something.
+/// Tries to remove a document.
 struct Removal {
     tries: u32,
 }
@@ -115,24 +116,24 @@ impl Removal {
         Self { tries: 0 }
     }
 
-    /// Tells whether it is to be tried again.
+    /// Returns whether to try again after the result `last`.
     fn should_retry(&mut self, last: Result<(), Error>) -> bool {
         let Err(error) = last else { return false };
         self.tries += 1;
         if self.tries >= REMOVE_TRIES {
-            warn!(%error, "a document that no job has is left to the sweeper");
+            warn!(%error, "cannot remove an unused document; the sweeper will do it");
             return false;
         }
         true
     }
 }
 
-/// Takes in the document of a job, and returns the job.
+/// Receives the document of a job, and returns the message of the job.
 ///
 /// # Errors
-/// `input_too_large`, `unsupported_media_type`, `invalid_multipart`, `invalid_...` for what the query
-/// says, `incomplete_body`, `request_timeout`, `overloaded`, `storage_full`, `queue_full` and
-/// `broker_unavailable`. Nothing of the document is kept then.
+/// `input_too_large`, `unsupported_media_type`, `invalid_multipart`, the `invalid_...` codes for
+/// the query, `webhooks_disabled`, `incomplete_body`, `request_timeout`, `overloaded`,
+/// `storage_full`, `queue_full` and `broker_unavailable`. Nothing of the document is kept then.
 pub(crate) async fn receive_document(
     app: &App,
     key: &JobKey,
@@ -169,6 +170,7 @@ async fn receive_with_options(
     let query = query::parse_submit_query(query.unwrap_or_default())?;
     let webhook = query.webhook.as_deref().map(|url| new_job::webhook_to(app, url)).transpose()?;
     let limits = app.uploads.limits;
+    // A form is larger than its file. The exact check follows while the document arrives.
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| {
@@ -177,7 +179,7 @@ async fn receive_with_options(
         return Err(too_large(limits.size_max));
     }
     let content_encoding = encoding(headers)?;
-    // Before the client sends all of it in vain.
+    // Decline the job before the client sends the whole document.
     app.backpressure.admit(query.lane.unwrap_or_default())?;
     let _reservation = app.in_flight_budget.take_upload()?;
     publish::wait_for_connection(app, Instant::now() + BROKER_DEADLINE).await?;
@@ -186,7 +188,8 @@ async fn receive_with_options(
     let receiving = async {
         if kind(headers)? == Kind::Form {
             if content_encoding.is_some() {
-                let detail = "A form cannot be compressed as a whole. Send the document itself.";
+                let detail =
+                    "A form cannot be compressed as a whole. Send the document without a form.";
                 return Err(Problem::new(Code::UnsupportedMediaType, detail));
             }
             let mut form = Form::open(headers, body, limits.stall_timeout).await?;
@@ -220,7 +223,7 @@ async fn receive_with_options(
     Ok((query, webhook, document))
 }
 
-/// Takes in a document up to its end.
+/// Stores the pieces of a document until its end.
 async fn receive(
     app: &App,
     key: &JobKey,
@@ -240,12 +243,13 @@ async fn receive(
         upload.push(piece).await.map_err(storage_problem)?;
     }
     let received = upload.finish().await.map_err(storage_problem)?;
+    // Finished: the upload must not be abandoned when `pending` is dropped.
     pending.upload = None;
     Ok(received)
 }
 
-/// An upload that is abandoned unless it is finished, also if its client goes away and the request is
-/// dropped.
+/// An upload that is abandoned unless it is finished, even if the client disconnects and the
+/// request is dropped.
 struct PendingUpload<'a> {
     upload: Option<Upload>,
     uploads: &'a Uploads,
@@ -269,8 +273,8 @@ impl Drop for PendingUpload<'_> {
     }
 }
 
-/// Removes the document that came for a job if the job does not have it: it was not accepted, or is
-/// the job of an earlier request. While that is open, the document stays.
+/// Removes the document of a request if no job uses it: the job was not accepted, or an earlier
+/// request created the job with its own document. The document stays if the outcome is unknown.
 pub(crate) fn remove_unless_owned(
     app: &App,
     object: Option<String>,
@@ -292,11 +296,10 @@ fn too_large(size_max: u64) -> Problem {
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
 pub(crate) fn storage_problem(error: Error) -> Problem {
-    warn!(%error, "a document was not stored");
+    warn!(%error, "cannot store a document");
     match error {
         Error::Full { .. } => {
-            let detail =
-                "There is no room for the document now. Nothing was queued: come back later.";
+            let detail = "The document store is full. Nothing was queued. Try again later.";
             Problem::new(Code::StorageFull, detail)
         }
         Error::Unavailable { .. }
@@ -305,7 +308,7 @@ pub(crate) fn storage_problem(error: Error) -> Problem {
         | Error::Newer { .. }
         | Error::TooLarge { .. }
         | Error::Gone { .. } => {
-            let detail = "The document could not be stored. Nothing was queued: try again.";
+            let detail = "The document could not be stored. Nothing was queued. Try again later.";
             Problem::new(Code::BrokerUnavailable, detail)
         }
     }

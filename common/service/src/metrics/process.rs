@@ -1,10 +1,10 @@
-//! What the operating system says about the process, under the names that Prometheus' own
-//! libraries use. Linux only; elsewhere nothing is said.
+//! Metrics of the process from the operating system, under the names that the client libraries of
+//! Prometheus use. Linux only; on other systems there are none.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-/// Looks at this process whenever it is asked.
+/// Collector that reads the state of this process at each scrape.
 #[derive(Debug)]
 pub(super) struct ProcessCollector;
 
@@ -30,7 +30,7 @@ impl Collector for ProcessCollector {
         #[expect(clippy::cast_precision_loss, reason = "seconds of a process stay below 2^52")]
         let cpu_s = cpu_time.tv_sec as f64 + cpu_time.tv_nsec as f64 / 1e9;
         let cpu = ConstCounter::new(cpu_s);
-        let help = "Time on processors, in user and in system mode";
+        let help = "Total user and system CPU time in seconds";
         cpu.encode(encoder.encode_descriptor(
             "process_cpu_seconds",
             help,
@@ -42,27 +42,32 @@ impl Collector for ProcessCollector {
             let kind = gauge.metric_type();
             gauge.encode(encoder.encode_descriptor(name, help, None, kind)?)
         };
-        // Without /proc, only the CPU time and the limit of open files are reported.
+        // Without `/proc`, only the CPU time and the limit of open files are reported.
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         if let Some(resident_kib) = field(&status, "VmRSS:") {
-            gauge("process_resident_memory_bytes", "Memory in use", resident_kib << 10)?;
+            gauge(
+                "process_resident_memory_bytes",
+                "Resident memory size in bytes",
+                resident_kib << 10,
+            )?;
         }
         if let Some(threads) = field(&status, "Threads:") {
-            gauge("process_threads", "Threads", threads)?;
+            gauge("process_threads", "Number of threads", threads)?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
             // The count includes the descriptor of the directory itself.
             let count = u64::try_from(open.count().saturating_sub(1)).unwrap_or(u64::MAX);
-            gauge("process_open_fds", "Open files and connections", count)?;
+            gauge("process_open_fds", "Number of open file descriptors", count)?;
         }
         if let Some(most) = getrlimit(Resource::Nofile).current {
-            gauge("process_max_fds", "Most files and connections that may be open", most)?;
+            gauge("process_max_fds", "Maximum number of open file descriptors", most)?;
         }
         Ok(())
     }
 }
 
-/// Returns the first number after `name` in the text of `/proc/self/status`; memory is in KiB.
+/// Returns the first number after `name` in the text of `/proc/self/status`. Memory sizes are in
+/// KiB.
 #[cfg(target_os = "linux")]
 fn field(status: &str, name: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(name))?;

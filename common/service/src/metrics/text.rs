@@ -1,11 +1,11 @@
-//! The two text formats in which metrics are handed out.
+//! Text formats of metrics.
 
-/// The newer one, with links to traces.
+/// Media type of `OpenMetrics`, which supports exemplars.
 pub(super) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// The older one, which everything reads.
+/// Media type of the older Prometheus text format, which every scraper can parse.
 pub(super) const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Tells whether an `Accept` header names `OpenMetrics`, other than to refuse it.
+/// Returns whether an `Accept` header names `OpenMetrics` with a weight above 0.
 pub(super) fn wants_open_metrics(accept: Option<&str>) -> bool {
     accept.unwrap_or_default().split(',').any(|range| {
         let mut parts = range.split(';').map(str::trim);
@@ -17,14 +17,14 @@ pub(super) fn wants_open_metrics(accept: Option<&str>) -> bool {
     })
 }
 
-/// Writes `OpenMetrics` text in the older format: counters and infos carry their ending in every
-/// line, an info is a gauge, and there are no exemplars.
+/// Converts `OpenMetrics` text to the older format. In it, the names of counters and infos have
+/// their suffix in every line, an info is a gauge, and exemplars do not exist.
 pub(super) fn plain(open_metrics: &str) -> String {
     let mut plain = String::with_capacity(open_metrics.len());
     let mut help = "";
     for line in open_metrics.lines() {
         if line.starts_with("# HELP ") {
-            // The ending is known one line later.
+            // The suffix depends on the type, which the next line contains.
             help = line;
             continue;
         }
@@ -40,6 +40,7 @@ pub(super) fn plain(open_metrics: &str) -> String {
             plain.push_str(&format!("# HELP {name}{ending}{text}\n"));
             plain.push_str(&format!("# TYPE {name}{ending} {kind}\n"));
         } else if !line.starts_with('#') {
+            // An exemplar follows the sample: `name 1 # {trace_id="..."} 0.5`.
             plain.push_str(line.split_once(" # {").map_or(line, |(sample, _)| sample));
             plain.push('\n');
         }
@@ -60,7 +61,7 @@ mod tests {
             (Some("application/openmetrics-text"), true),
             (Some("application/openmetrics-text; version=1.0.0;q=0"), false),
             (Some("text/html, application/OpenMetrics-text;version=0.0.1;q=0.75"), true),
-            // Prometheus 2 and 3.
+            // As Prometheus 2 and 3 send it.
             (
                 Some(
                     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\

@@ -1,8 +1,8 @@
-//! Completes the answers that hyper writes on its own: to a head that is malformed or too large.
+//! Completes the answers that hyper writes on its own, to a head that is malformed or too large.
 //!
-//! hyper answers these with a bare status, before any handler sees a request, and closes the
-//! connection. Such an answer is a whole head without a body, written at once. It is recognized
-//! where it is written, and a complete answer is sent in its place.
+//! Before any handler sees such a request, hyper answers with a status line and no body, and closes
+//! the connection. It writes this answer at once, as a whole. The wrapper recognizes it in
+//! `poll_write` and sends a complete answer instead.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::CompleteAnswer;
 
-/// A stream that replaces bare answers.
+/// Stream that replaces bare answers.
 #[derive(Debug)]
 pub(super) struct BareAnswers<S> {
     stream: S,
     complete_answer: CompleteAnswer,
-    /// The unsent rest of a complete answer.
+    /// Unsent rest of a complete answer.
     unsent: Bytes,
 }
 
@@ -27,7 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> BareAnswers<S> {
         Self { stream, complete_answer, unsent: Bytes::new() }
     }
 
-    /// Sends the rest of a complete answer.
+    /// Sends the unsent rest of a complete answer.
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
             let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent))?;
@@ -55,6 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BareAnswers<S> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_unsent(cx))?;
         if self.replace(buffer) {
+            // Report the bare answer as written, although other bytes are sent.
             return Poll::Ready(Ok(buffer.len()));
         }
         Pin::new(&mut self.stream).poll_write(cx, buffer)

@@ -1,9 +1,9 @@
-//! The connections that have not sent an authenticated request yet, oldest first.
+//! Connections without an authenticated request, the oldest first.
 //!
-//! They cost memory before the service knows the client, so their number is bounded. When it is
-//! reached, the oldest is closed to make room, and the newest is not refused: a client with a key
-//! sends its first request soon, and a hostile one holds its connections for as long as
-//! it can.
+//! Each one costs memory before the service knows the client, so their number is limited. At the
+//! limit, the oldest is closed to make room, and the newest is accepted. A client with a valid key
+//! sends its first request soon, while a hostile client keeps its connections open as long as it
+//! can.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,14 +14,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Time that every connection has for its first request, however many others arrive. Until then the
-/// next one waits to be accepted, so that a burst of clients is not mistaken for an attack. A
-/// distant client needs two round trips for TLS and its request; a busy machine takes longer still.
+/// Minimum time that a connection has for its first request, regardless of the number of others.
+/// Until then, a further client waits to be accepted, so that a burst of clients is not mistaken
+/// for an attack. A distant client needs two round trips for TLS and its request, and more time on
+/// a busy machine.
 const FIRST_REQUEST_TIME: Duration = Duration::from_millis(500);
-/// Shortest time between two log lines about closed connections.
+/// Minimum time between two log messages about closed connections.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// All connections without an authenticated request. Clones share them.
+/// List of all connections without an authenticated request. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct UnauthenticatedConnections(Arc<Registry>);
 
@@ -29,13 +30,13 @@ pub(super) struct UnauthenticatedConnections(Arc<Registry>);
 struct Registry {
     count_max: usize,
     state: Mutex<State>,
-    /// Wakes the task that accepts connections when one has left the list.
+    /// Wakes the accepting task when a connection leaves the list.
     room_freed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// By number, which is the order of arrival.
+    /// Open connections by number, which is the order of arrival.
     open: BTreeMap<u64, OpenConnection>,
     last_number: u64,
     logged_at: Option<Instant>,
@@ -47,11 +48,11 @@ struct OpenConnection {
     close_token: CancellationToken,
 }
 
-/// Handle of one connection, passed to its requests. Clones share it.
+/// Handle of a connection, passed to its requests. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Connection(Arc<Entry>);
 
-/// Removes the connection from the list when it ends.
+/// Removes the connection from the list when the last handle is dropped.
 #[derive(Debug)]
 struct Entry {
     number: u64,
@@ -65,8 +66,9 @@ impl UnauthenticatedConnections {
         Self(Arc::new(Registry { count_max, state, room_freed }))
     }
 
-    /// Waits while there is one connection too many; closes the oldest once it has had its time.
-    /// Called before each accept, so `count_max` is exceeded by one for a moment. Cancel-safe.
+    /// Waits while the list exceeds its limit, and closes the oldest connection after
+    /// [`FIRST_REQUEST_TIME`]. Called before each `accept`, so the limit is exceeded by at most one
+    /// connection. Cancel-safe.
     pub(super) async fn make_room(&self) {
         while let Some(wait) = self.try_make_room() {
             tokio::select! {
@@ -76,7 +78,8 @@ impl UnauthenticatedConnections {
         }
     }
 
-    /// Closes the oldest connection if there is one too many. Returns the time that it still has.
+    /// Closes the oldest connection if the list exceeds its limit. Returns the time that this
+    /// connection still has, or `None` if there is room.
     fn try_make_room(&self) -> Option<Duration> {
         let mut state = self.state();
         if state.open.len() <= self.0.count_max {
@@ -87,6 +90,7 @@ impl UnauthenticatedConnections {
         if wait.is_some_and(|wait| !wait.is_zero()) {
             return wait;
         }
+        // Its task drops the connection, and the client sees it closed.
         oldest.remove().close_token.cancel();
         if state.logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             state.logged_at = Some(Instant::now());
@@ -98,7 +102,7 @@ impl UnauthenticatedConnections {
         None
     }
 
-    /// Adds a connection. The token is cancelled when the connection has to be closed.
+    /// Adds a connection. The returned token is cancelled when the connection must be closed.
     pub(super) fn add(&self) -> (Connection, CancellationToken) {
         let close_token = CancellationToken::new();
         let mut state = self.state();
@@ -125,7 +129,7 @@ impl UnauthenticatedConnections {
 }
 
 impl Connection {
-    /// Marks the connection as authenticated, which protects it from being closed to make room.
+    /// Marks the connection as authenticated, so that it is not closed to make room.
     pub fn mark_authenticated(&self) {
         self.0.list.remove(self.0.number);
     }

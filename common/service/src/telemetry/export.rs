@@ -1,7 +1,8 @@
-//! Where spans go: over a bounded queue to a thread that encodes and sends them.
+//! Export of spans: a bounded queue, and a thread that encodes and sends them.
 //!
-//! Nothing here makes anybody wait. A queue that is full drops spans and counts them, a collector
-//! that is away, hangs or refuses costs spans, and at the end there is a deadline.
+//! Export never blocks the service. A full queue drops spans and counts them. A collector that is
+//! unreachable, hangs or refuses spans costs only these spans. The flush at shutdown has a
+//! deadline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -23,22 +24,22 @@ use tracing::{info, warn};
 use super::sampling::Sampling;
 use crate::env::Env;
 
-/// Longest time for one export. A collector that hangs holds up the queue for as long.
+/// Timeout of one export. A collector that hangs blocks the queue for this time.
 const EXPORT_TIME_MAX: Duration = Duration::from_secs(3);
-/// Longest time that the end of the process waits for the last spans to be sent.
+/// Maximum time that shutdown waits for the last spans to be sent.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Spans that were lost: no room in the queue, or not taken by the collector.
+/// Number of lost spans: the queue was full, or the collector did not accept them.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Returns how many spans this process has lost so far, because the queue to the collector was full
-/// or the collector did not take them.
+/// Returns the number of spans that this process has lost, because the queue was full or the
+/// collector did not accept them.
 #[must_use]
 pub fn dropped_spans() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// The exporter cannot be set up.
+/// The exporter cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot send traces to {endpoint}: {source}")]
 pub struct Error {
@@ -46,7 +47,7 @@ pub struct Error {
     source: ExporterBuildError,
 }
 
-/// What is sent, where to, and in which portions.
+/// Settings of the exporter.
 #[derive(Debug, Clone)]
 pub(super) struct Export {
     endpoint: String,
@@ -58,13 +59,13 @@ pub(super) struct Export {
 }
 
 impl Export {
-    /// Reads the settings; `None` if spans have nowhere to go.
+    /// Reads the settings. Returns `None` if spans are not exported.
     pub(super) fn read(env: &mut Env, service: &'static str) -> Option<Self> {
         let base = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", String::new(), endpoint);
         let full = env.read("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", String::new(), endpoint);
         let _: String =
             env.read("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned(), |name| {
-                let reason = "only http/protobuf is spoken, which collectors serve on port 4318";
+                let reason = "only http/protobuf is supported; collectors accept it on port 4318";
                 (name == "http/protobuf").then(|| name.to_owned()).ok_or_else(|| reason.to_owned())
             });
         let is_disabled = env.read("OTEL_SDK_DISABLED", false, |text| match text {
@@ -79,6 +80,8 @@ impl Export {
         let queue_max = env.number("OTEL_BSP_MAX_QUEUE_SIZE", 8192, 1, 1 << 20);
         let batch_max = env.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1024, 1, 1 << 20);
         let export = Self {
+            // As OpenTelemetry specifies it: the endpoint of traces is used as it is, and a path is
+            // added to the general one.
             endpoint: if full.is_empty() && !base.is_empty() {
                 format!("{}/v1/traces", base.trim_end_matches('/'))
             } else {
@@ -95,7 +98,7 @@ impl Export {
         (is_wanted && !is_disabled && !export.endpoint.is_empty()).then_some(export)
     }
 
-    /// Starts the thread that sends, and returns what makes spans.
+    /// Starts the exporting thread, and returns the tracer that creates spans.
     pub(super) fn open(&self, instance: &str) -> Result<(Pipeline, SdkTracer), Error> {
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
@@ -132,7 +135,7 @@ impl Export {
             KeyValue::new("service.instance.id", instance.to_owned()),
             KeyValue::new("process.pid", i64::from(std::process::id())),
         ];
-        // OTEL_RESOURCE_ATTRIBUTES comes later and so replaces what is the same.
+        // `OTEL_RESOURCE_ATTRIBUTES` is applied later, so it overrides these attributes.
         Resource::builder_empty()
             .with_attributes(ours)
             .with_detector(Box::new(EnvResourceDetector::new()))
@@ -141,17 +144,17 @@ impl Export {
     }
 }
 
-/// Checks an address; the rest of the URL is the collector's business.
+/// Checks the scheme of an endpoint and that it names a host. The rest of the URL is not checked.
 fn endpoint(text: &str) -> Result<String, String> {
     match text.strip_prefix("http://") {
         Some(host) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err("not a URL such as http://127.0.0.1:4318; TLS needs a collector beside the \
-                  service"
+        _ => Err("not an http URL such as http://127.0.0.1:4318; for TLS, run a collector \
+                  beside the service"
             .to_owned()),
     }
 }
 
-/// Spans on their way. Finished by `main` when the service has ended.
+/// Export of spans. `main` must call [`Pipeline::finish`] after the service has ended.
 #[derive(Debug)]
 #[must_use]
 pub struct Pipeline {
@@ -159,17 +162,19 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Returns a pipeline for no spans.
+    /// Creates a pipeline that exports nothing.
     pub(super) fn none() -> Self {
         Self { provider: None }
     }
 
-    /// Sends what is left, for at most 2 s. The rest is lost.
+    /// Sends the remaining spans, for at most `FLUSH_TIME_MAX`. Spans that are not sent by then are
+    /// lost.
     pub fn finish(self) {
         let Some(provider) = self.provider else {
             return;
         };
-        // The SDK's own limit does not hold while an export is under way.
+        // The SDK does not enforce its own timeout while an export runs, so flush in a thread and
+        // wait for it with a timeout.
         let (sender, done) = mpsc::channel();
         let flushing = std::thread::Builder::new().name("flush".to_owned()).spawn(move || {
             let _ = sender.send(provider.shutdown_with_timeout(FLUSH_TIME_MAX));
@@ -182,11 +187,11 @@ impl Pipeline {
     }
 }
 
-/// Lets no more spans wait than there is room for, and counts those that find none.
+/// Limits the number of queued spans, and counts those that are dropped.
 #[derive(Debug)]
 struct BoundedProcessor {
     batches: BatchSpanProcessor,
-    /// Spans that are queued or being sent.
+    /// Number of spans that are queued or being sent.
     waiting: Arc<AtomicUsize>,
     queue_max: usize,
 }
@@ -195,7 +200,7 @@ impl SpanProcessor for BoundedProcessor {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        // The processor behind has the same bound, but tells nobody how much it drops.
+        // The batch processor has the same limit, but does not report how many spans it drops.
         if self.waiting.fetch_add(1, Ordering::Relaxed) < self.queue_max {
             self.batches.on_end(span);
         } else {
@@ -217,7 +222,8 @@ impl SpanProcessor for BoundedProcessor {
     }
 }
 
-/// Counts what the collector did not take, and says so once when that begins and when it ends.
+/// Counts the spans that the collector did not accept. Logs once when exports start to fail, and
+/// once when they succeed again.
 #[derive(Debug)]
 struct MonitoredExporter<E> {
     exporter: E,
@@ -230,6 +236,7 @@ impl<E: SpanExporter> SpanExporter for MonitoredExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         let result = self.exporter.export(batch).await;
+        // The spans leave the queue in either case: a failed export is not repeated.
         self.waiting.fetch_sub(count, Ordering::Relaxed);
         let (endpoint, failed_before) =
             (&self.endpoint, self.fails.swap(result.is_err(), Ordering::Relaxed));
@@ -237,11 +244,15 @@ impl<E: SpanExporter> SpanExporter for MonitoredExporter<E> {
             Err(error) => {
                 DROPPED.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
                 if !failed_before {
-                    warn!(endpoint, %error, "spans cannot be sent; they are dropped meanwhile");
+                    warn!(
+                        endpoint,
+                        %error,
+                        "cannot send spans: dropping them until the collector accepts them again"
+                    );
                 }
             }
             Ok(()) if failed_before => {
-                info!(endpoint, dropped = dropped_spans(), "spans are sent again");
+                info!(endpoint, dropped = dropped_spans(), "the collector accepts spans again");
             }
             Ok(()) => {}
         }

@@ -1,7 +1,7 @@
-//! Log lines: one event a line, with the job and the trace that the spans around it know.
+//! Log layer: writes one line per event, with the job id and the trace id of the enclosing spans.
 //!
-//! The library's own formats show the fields of the innermost span only, or every field of every
-//! span; a line about a job needs two of them, wherever they were given.
+//! The formats of `tracing_subscriber` print the fields of the innermost span or of all spans. A
+//! log line needs exactly these two fields, from whichever span has them.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -17,24 +17,24 @@ use tracing_subscriber::registry::{ExtensionsMut, LookupSpan};
 
 use super::LogFormat;
 
-/// Fields of spans that are on every line.
+/// Fields of spans that are added to every line.
 const JOB_ID: &str = "job.id";
 const TRACE_ID: &str = "trace_id";
 
-/// Writes events to standard output.
+/// Layer that writes events to standard output.
 #[derive(Debug)]
 pub(super) struct LogLayer {
     format: LogFormat,
 }
 
 impl LogLayer {
-    /// Returns a layer that writes lines of this format.
+    /// Creates a layer that writes lines in this format.
     pub(super) fn new(format: LogFormat) -> Self {
         Self { format }
     }
 }
 
-/// What a span says about the lines within it.
+/// Fields of a span that are added to the lines of its events.
 #[derive(Debug, Default)]
 pub(super) struct SpanFields {
     pub(super) job_id: Option<String>,
@@ -42,7 +42,7 @@ pub(super) struct SpanFields {
 }
 
 impl SpanFields {
-    /// Returns what is noted at a span, to be added to.
+    /// Returns the fields of a span, to be modified. Adds them to the span if it has none yet.
     pub(super) fn of<'a>(extensions: &'a mut ExtensionsMut<'_>) -> &'a mut Self {
         if extensions.get_mut::<Self>().is_none() {
             extensions.insert(Self::default());
@@ -91,6 +91,7 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for LogLayer {
         let mut line = Line::new(self.format, event);
         event.record(&mut line);
         let mut fields = SpanFields { job_id: None, trace_id: None };
+        // From the innermost span outwards: the inner value takes precedence.
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(span) = span.extensions().get::<SpanFields>() {
                 fields.job_id = fields.job_id.or_else(|| span.job_id.clone());
@@ -101,16 +102,16 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for LogLayer {
             }
         }
         line.end(&fields);
-        // A reader that has gone away is no reason to stop working.
+        // Continue without a log if standard output is closed.
         let _ = std::io::stdout().lock().write_all(line.text.as_bytes());
     }
 }
 
-/// A line that is being written.
+/// A log line under construction.
 struct Line {
     format: LogFormat,
     text: String,
-    /// Fields of a text line; its message comes before them.
+    /// Fields of a `pretty` line, which are written after its message.
     fields: String,
     has_job_id: bool,
     has_trace_id: bool,
@@ -123,7 +124,7 @@ impl Line {
         let metadata = event.metadata();
         let mut text = String::with_capacity(512);
         let level = metadata.level();
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = match format {
             LogFormat::Json => write!(text, r#"{{"timestamp":"{now:.6}","level":"{level}""#),
             LogFormat::Pretty => write!(text, "{now:.3} {level:>5}"),
@@ -134,6 +135,7 @@ impl Line {
     }
 
     fn add(&mut self, name: &str, value: &(impl Serialize + ?Sized)) {
+        // A field of the event itself takes precedence over the same field of a span.
         self.has_job_id |= name == JOB_ID;
         self.has_trace_id |= name == TRACE_ID;
         let (Ok(name_json), Ok(value)) =
@@ -175,6 +177,7 @@ impl Visit for Line {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if self.format == LogFormat::Pretty && field.name() == "message" {
+            // A line break in a message must not start another line.
             let _ = write!(self.text, " {}", value.replace(['\n', '\r'], " "));
             return;
         }

@@ -1,18 +1,18 @@
-//! Which traces are recorded, as `OTEL_TRACES_SAMPLER` and its argument say.
+//! Sampling of traces, configured by `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`.
 //!
-//! Both are parsed here. What the SDK makes of them is a sampler of the older kind, which records
-//! no root at all once anything has attached an invalid context.
+//! Both variables are parsed here. The SDK would create a sampler of the older kind from them,
+//! which records no root span at all once an invalid context was attached.
 
 use opentelemetry_sdk::trace::{Sampler, ShouldSample};
 
 use crate::env::Env;
 
-/// A decision about new traces, and whether those of others are followed.
+/// Sampling decision for new traces, and whether that of a parent takes precedence.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sampling {
-    /// Whether the decision of whoever began a trace holds.
+    /// Whether the sampling decision of the parent span applies, if there is a parent.
     follows_parent: bool,
-    /// Which part of new traces is recorded, 0 to 1.
+    /// Share of new traces to record, from 0 to 1.
     ratio: f64,
 }
 
@@ -38,20 +38,22 @@ impl Sampling {
             "traceidratio" => match ratio.parse() {
                 Ok(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
                 Ok(_) | Err(_) => {
-                    return Err(format!("OTEL_TRACES_SAMPLER_ARG={ratio}: not from 0 to 1"));
+                    return Err(format!(
+                        "OTEL_TRACES_SAMPLER_ARG={ratio}: not a number from 0 to 1"
+                    ));
                 }
             },
             _ => {
                 return Err(format!(
-                    "OTEL_TRACES_SAMPLER={name}: none of always_on, always_off, traceidratio, and \
-                     the same after parentbased_"
+                    "OTEL_TRACES_SAMPLER={name}: not always_on, always_off or traceidratio, with \
+                     or without the prefix parentbased_"
                 ));
             }
         };
         Ok(Self { follows_parent, ratio })
     }
 
-    /// Returns the sampler.
+    /// Creates the sampler.
     pub(super) fn sampler(self) -> Box<dyn ShouldSample> {
         let root = if self.ratio >= 1.0 {
             Sampler::AlwaysOn

@@ -1,5 +1,5 @@
-//! What can be done with a span besides creating it. Everything here does nothing to a span that is
-//! not recorded, and costs next to nothing then.
+//! Operations on existing spans. For a span that is not recorded they do nothing, at almost no
+//! cost.
 
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt, TraceFlags, TraceState};
 use opentelemetry::{Context, KeyValue, Value};
@@ -11,22 +11,22 @@ use tracing_subscriber::registry::LookupSpan;
 use super::log::SpanFields;
 use wordmill_common::trace_context::{TraceId, TraceParent};
 
-/// Makes `parent`, which is not a span of this process as a rule, the parent of a span that was just
-/// created.
+/// Sets the parent of a span that was just created. The parent is usually a span of another
+/// process.
 pub fn adopt(span: &Span, parent: &TraceParent) {
-    // It fails where nothing is recorded.
+    // The call fails if nothing is recorded.
     let _ = span.set_parent(Context::new().with_remote_span_context(remote(parent)));
 }
 
-/// Links a span to one that has to do with it without being its parent.
+/// Links a span to a related span that is not its parent.
 pub fn link(span: &Span, other: &TraceParent) {
     span.add_link(remote(other));
 }
 
-/// Returns the context of a span, for its children elsewhere; `None` if it is not recorded by
-/// anything. Whether it is sampled is part of the context.
+/// Returns the context of a span, for children in other processes; `None` if the span is not
+/// recorded. The context includes the sampling decision.
 ///
-/// Its parent cannot be changed any more afterwards.
+/// The parent of the span cannot be changed afterwards.
 #[must_use]
 pub fn context(span: &Span) -> Option<TraceParent> {
     let context = span.context();
@@ -39,7 +39,7 @@ pub fn context(span: &Span) -> Option<TraceParent> {
     })
 }
 
-/// Marks what a span stands for as failed, for the reason `error_type`: a word of a short list.
+/// Marks the operation of a span as failed. `error_type` is a name from a small fixed set.
 pub fn fail(span: &Span, error_type: impl Into<Value>) {
     span.set_attribute("error.type", error_type);
     span.set_status(Status::error(""));
@@ -50,12 +50,12 @@ pub fn note(span: &Span, name: &'static str, value: impl Into<Value>) {
     span.set_attribute(name, value);
 }
 
-/// Adds something that happened at a moment within a span.
+/// Adds an event to a span, at the current time.
 pub fn add_event(span: &Span, what: &'static str, detail: (&'static str, i64)) {
     span.add_event(what, vec![KeyValue::new(detail.0, detail.1)]);
 }
 
-/// Lets every log line within a span name its trace.
+/// Adds the trace id to all log lines within a span.
 pub fn record_trace_id(span: &Span, trace_id: TraceId) {
     span.with_subscriber(|(id, subscriber)| {
         let registry = subscriber.downcast_ref::<Registry>();
@@ -69,6 +69,7 @@ fn remote(parent: &TraceParent) -> SpanContext {
     SpanContext::new(
         parent.trace_id.bits().into(),
         parent.parent_id.into(),
+        // Only the flag `sampled` is defined in level 1.
         TraceFlags::new(parent.flags & 1),
         true,
         TraceState::NONE,
