@@ -67,7 +67,7 @@ pub(super) enum Class {
 }
 
 impl Class {
-    /// Returns the writing system whose dictionary cuts runs of such letters.
+    /// Returns the writing system if a dictionary splits runs of such letters into words.
     pub(super) const fn writing(self) -> Option<WritingSystem> {
         match self {
             Self::Han | Self::Kana => Some(WritingSystem::ChineseJapanese),

@@ -16,7 +16,7 @@ use super::{
 /// text of any length takes constant memory.
 const RUN_BYTES_MAX: usize = 16 * 1024;
 
-/// Length of the end of a chunk whose words wait for the next chunk, in bytes.
+/// Number of bytes at the end of a chunk. Words that end there wait for the next chunk.
 ///
 /// The following text can change the last words: a word can reach into it, and the cheapest paths
 /// with and without it differ for a few words before they have a cut in common.
@@ -31,7 +31,7 @@ fn icu_segmenter() -> WordSegmenterBorrowed<'static> {
 
 /// An unbroken run of letters of one writing system.
 pub(super) struct DictionaryRun {
-    /// Letters and marks whose words are not added yet.
+    /// Letters and marks that are not split into words yet.
     text: String,
     /// Whether all characters are [plain](crate::char_class::Kind::is_plain), so that the text is
     /// in normal form.

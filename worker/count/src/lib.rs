@@ -129,13 +129,13 @@ impl From<options::Options> for Options {
 /// count.
 #[derive(Clone, Debug)]
 pub struct DocumentCount {
-    /// Totals by the rule and in the scope of the options.
+    /// Totals by the selected rule in the selected scope.
     pub totals: Totals,
-    /// Number of words by each rule, with the name of the rule as the key. Covers the scope of the
-    /// options, and includes words that the options leave out of the histogram.
+    /// Number of words in the selected scope by each rule, with the name of the rule as the key.
+    /// Includes words that the options leave out of the histogram.
     pub totals_by_rule: BTreeMap<String, u64>,
-    /// Number of words in each scope by the rule of the options. The key `page` is the whole
-    /// document, `main` its main content.
+    /// Number of words in each scope by the selected rule. The key `page` is the whole document,
+    /// `main` its main content.
     pub totals_by_scope: BTreeMap<String, u64>,
     /// Listed words with their counts.
     pub histogram: Histogram,

@@ -34,7 +34,7 @@ pub(super) fn describe(rule: RuleName) -> Rule {
     }
 }
 
-/// Counts of a text whose volume (rule `gmx`) is computed from characters instead of words.
+/// Counts of a text for a volume (rule `gmx`), which divides characters instead of counting words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CharacterCounts {
     /// Characters that the volume divides.

@@ -1,6 +1,6 @@
 //! Determines which text of a page is visible, and where its words are separated.
 //!
-//! There is no tree. Only the outermost hidden element is tracked, by its name and a depth, which
+//! No tree is built. Only the outermost hidden element is tracked, by its name and a depth, which
 //! takes constant memory and linear time for any page.
 
 use super::{

@@ -127,7 +127,7 @@ impl WordSink {
                 self.sums.hangul.add(segment.characters, 1);
             }
         }
-        // All segments are needed here, because a hyphen is one that is not a word.
+        // Hyphens are segments that are not words, so all segments are passed on.
         if self.join.is_some() {
             self.join_segment(segment);
         } else if segment.is_word {
