@@ -244,7 +244,7 @@ fn list_runs(
 }
 
 /// Masks that keep the first n of 16 bytes, indexed by n.
-#[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
+#[expect(clippy::indexing_slicing, reason = "an index out of bounds does not compile")]
 const SHORT_MASKS: [(u64, u64); SHORT_BYTES_MAX + 1] = {
     let mut masks = [(0, 0); SHORT_BYTES_MAX + 1];
     let mut length = 1;

@@ -87,7 +87,7 @@ const CHARSETS: &[&str] = &[
 const TYPES: &[&str] = &["text/html", "application/xhtml+xml", "text/plain", "", "text/xml"];
 
 /// Runs `target` on new documents for `FUZZ_SECONDS` from the environment, 10 by default.
-#[expect(clippy::disallowed_methods, reason = "the time is not a setting of the service")]
+#[expect(clippy::disallowed_methods, reason = "the duration is not a setting of the service")]
 #[expect(clippy::print_stdout, reason = "the seed reproduces a finding")]
 fn fuzz(name: &str, mut target: impl FnMut(&[u8], &mut Random)) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
@@ -189,7 +189,7 @@ fn decode(reader: impl Read, hints: &Hints<'_>) -> String {
 }
 
 #[test]
-#[ignore = "takes as long as it is given: make fuzz"]
+#[ignore = "runs for a given time: make fuzz"]
 fn any_bytes_decode_alike_in_any_chunks() {
     fuzz("decoder", |bytes, random| {
         let content_type = random_content_type(random);
@@ -203,7 +203,7 @@ fn any_bytes_decode_alike_in_any_chunks() {
 }
 
 #[test]
-#[ignore = "takes as long as it is given: make fuzz"]
+#[ignore = "runs for a given time: make fuzz"]
 fn any_page_is_read_as_by_html5gum() {
     fuzz("extractor", |bytes, random| {
         let page = String::from_utf8_lossy(bytes);
@@ -213,7 +213,7 @@ fn any_page_is_read_as_by_html5gum() {
 }
 
 #[test]
-#[ignore = "takes as long as it is given: make fuzz"]
+#[ignore = "runs for a given time: make fuzz"]
 fn any_document_is_counted_alike_in_any_chunks() {
     fuzz("fusion", |bytes, random| {
         let content_type = random_content_type(random);
@@ -243,7 +243,7 @@ fn any_document_is_counted_alike_in_any_chunks() {
 }
 
 #[test]
-#[ignore = "takes as long as it is given: make fuzz"]
+#[ignore = "runs for a given time: make fuzz"]
 fn any_text_is_counted_alike_by_both_ways() {
     fuzz("counter", |bytes, random| {
         let text = String::from_utf8_lossy(bytes);

@@ -173,7 +173,7 @@ pub enum Error {
         kind: String,
     },
     /// The document has more distinct words than [`Options::unique_words_max`].
-    #[error("document has more than {limit} different words")]
+    #[error("document has more than {limit} distinct words")]
     TooManyUniqueWords {
         /// Value of [`Options::unique_words_max`].
         limit: usize,

@@ -143,8 +143,8 @@ impl WordTable {
             text.extend_from_slice(word.as_bytes());
             ends.push((text.len(), count));
         }
-        #[expect(clippy::expect_used, reason = "slots are made of words, which are text")]
-        let text = String::from_utf8(text).expect("words are text");
+        #[expect(clippy::expect_used, reason = "words are added as UTF-8")]
+        let text = String::from_utf8(text).expect("words are valid UTF-8");
         Some(Histogram::from_distinct(text, &ends))
     }
 

@@ -13,7 +13,7 @@ const SPACE: u32 = 5;
 const NON_ASCII: u32 = 6;
 
 /// Classes of each byte value, as bits.
-#[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
+#[expect(clippy::indexing_slicing, reason = "an index out of bounds does not compile")]
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0_u8;

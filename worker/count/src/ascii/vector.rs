@@ -17,7 +17,7 @@ use super::{WordSink, count_with, portable};
 pub(super) fn count(bytes: &[u8], start: usize, words: &mut WordSink) -> usize {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
-        #[expect(unsafe_code, reason = "it is compiled for more than every machine has")]
+        #[expect(unsafe_code, reason = "the function requires features of the processor")]
         // SAFETY: `has_avx2` has checked all features that the function is compiled for.
         return unsafe { count_avx2(bytes, start, words) };
     }
@@ -139,7 +139,7 @@ mod tests {
         for block in blocks.chain(uniform) {
             #[cfg(target_arch = "x86_64")]
             if has_avx2() {
-                #[expect(unsafe_code, reason = "the machine has it")]
+                #[expect(unsafe_code, reason = "the function requires AVX2")]
                 // SAFETY: `has_avx2` has checked the features.
                 let masks = unsafe { classify(&block) };
                 assert_eq!(masks, portable::classify(&block), "{block:?}");

@@ -138,7 +138,7 @@ fn word_break_test() -> String {
     let manifest = Path::new(package["manifest_path"].as_str().unwrap());
     let text = fs::read_to_string(manifest.with_file_name("tests/testdata/WordBreakTest.txt"));
     let text = text.unwrap();
-    assert!(text.contains(&format!("WordBreakTest-{UNICODE_VERSION}")), "another version");
+    assert!(text.contains(&format!("WordBreakTest-{UNICODE_VERSION}")), "other Unicode version");
     text
 }
 

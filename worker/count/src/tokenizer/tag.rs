@@ -392,7 +392,7 @@ const ENDS_ATTRIBUTE_NAME: u8 = 2;
 const CAPITAL: u8 = 4;
 
 /// Classes of bytes in names, as bits.
-#[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
+#[expect(clippy::indexing_slicing, reason = "an index out of bounds does not compile")]
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut rest: &[u8] = b"\t\n\x0c\r />";

@@ -23,7 +23,7 @@ impl Seeds {
     /// The low bits of the result select the slot. The low bits of a product depend only on the low
     /// bits of its factors, so the upper half is folded in.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "every bit of a hash is as good")]
+    #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
     pub(super) fn hash(self, low: u64, high: u64) -> usize {
         let product = u128::from(low ^ self.low).wrapping_mul(u128::from(high ^ self.high));
         let (low, high) = split_halves(product);

@@ -65,7 +65,7 @@ fn padding_bits(bytes: usize) -> u32 {
 }
 
 /// Returns the lower and the upper half.
-#[expect(clippy::cast_possible_truncation, reason = "each cast takes the half that it names")]
+#[expect(clippy::cast_possible_truncation, reason = "each cast selects one half")]
 pub(super) const fn split_halves(whole: u128) -> (u64, u64) {
     (whole as u64, (whole >> 64) as u64)
 }
