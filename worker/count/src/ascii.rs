@@ -1,8 +1,9 @@
-//! The fast way for ASCII: 64 bytes are classified at once, and the boundary rules become a few
+//! Fast path for ASCII: classifies 64 bytes at once, and applies the boundary rules by a few
 //! operations on 64-bit masks.
 //!
-//! It is exact: it counts whole tokens of ASCII between ASCII white space, to which only the rules
-//! of UAX #29 about letters, digits, connectors and the signs between them apply.
+//! Bit n of a mask belongs to byte n of a block. The result is the same as on the slow path: only
+//! whole tokens of ASCII between ASCII white space are counted. To these, only the rules of UAX #29
+//! about letters, digits, connectors and the signs between them apply.
 
 mod portable;
 mod vector;
@@ -13,32 +14,33 @@ use super::{
     word_table::{SHORT_BYTES_MAX, WordTable},
 };
 
-/// Bytes that are classified together: one for each bit of a mask.
+/// Number of bytes that are classified together: one for each bit of a mask.
 const BLOCK_BYTES: usize = 64;
 
-/// In each byte, the bit by which small letters differ from capitals.
+/// The bit that distinguishes lower-case from capital letters, in each of eight bytes.
 const CASE_BITS: u64 = 0x2020_2020_2020_2020;
 
-/// A block and the bytes after it, so that a short word can be loaded from any position in it.
+/// A block and the bytes after it, so that 16 bytes can be loaded from any position in the block.
 const WINDOW_BYTES: usize = BLOCK_BYTES + SHORT_BYTES_MAX;
 
-/// Counts text from `start`, which is the start of a token or white space. Ends at the last white
-/// space before the first byte outside ASCII, or before a block without white space. Returns that
-/// position.
+/// Counts text from `start`, which must be the start of a token or white space.
+///
+/// Stops after the last white space before the first byte outside ASCII, before a token that is
+/// longer than a block, or at the end. Returns that position.
 pub(super) fn count(bytes: &[u8], start: usize, words: &mut WordSink) -> usize {
     vector::count(bytes, start, words)
 }
 
-/// A bit for each byte of a block.
+/// One bit for each byte of a block, by class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Masks {
     pub(super) letter: u64,
     pub(super) digit: u64,
     /// The connector `_`.
     pub(super) connector: u64,
-    /// `'`, `.` and `:`, which stay in a word between letters (WB6, WB7).
+    /// `'`, `.` and `:`, which do not end a word between two letters (WB6, WB7).
     pub(super) between_letters: u64,
-    /// `'`, `.`, `,` and `;`, which stay in a number between digits (WB11, WB12).
+    /// `'`, `.`, `,` and `;`, which do not end a number between two digits (WB11, WB12).
     pub(super) between_digits: u64,
     /// White space.
     pub(super) space: u64,
@@ -47,15 +49,18 @@ pub(super) struct Masks {
 }
 
 impl Masks {
-    /// Returns the bytes that belong to segments which may be words.
+    /// Returns the bytes of segments that may be words.
     const fn segments(&self) -> u64 {
+        // `letter << 1` has the bytes after a letter, `letter >> 1` those before one. Neighbors in
+        // other blocks do not matter, because counted text is next to white space at both ends.
         let in_words = self.between_letters & (self.letter << 1) & (self.letter >> 1);
         let in_numbers = self.between_digits & (self.digit << 1) & (self.digit >> 1);
         self.letter | self.digit | self.connector | in_words | in_numbers
     }
 }
 
-/// As [`count`], with the given way to classify a block.
+/// As [`count`], with the given classifier. Inlined, so that the whole loop is compiled for the
+/// instructions of the classifier.
 #[inline(always)]
 fn count_with(
     bytes: &[u8],
@@ -77,8 +82,9 @@ fn count_with(
         };
         let Some(block) = window.first_chunk() else { break };
         let masks = classify(block);
-        // Up to the last white space before the first byte outside ASCII. Of `the mill, café` that
-        // is `the mill, `.
+        // The last token of a block continues in the next block, or contains a byte outside ASCII.
+        // So the text up to the last white space is counted: `the mill, ` of `the mill, café`. At
+        // the end of the text, the last token is complete.
         let is_last = rest.len() <= BLOCK_BYTES && masks.non_ascii == 0;
         let length = if is_last {
             u32::try_from(rest.len()).unwrap_or(0)
@@ -89,6 +95,7 @@ fn count_with(
             count_block(window, length, &masks, case_bits, words, &mut sums);
         }
         position = position.saturating_add(usize::try_from(length).unwrap_or(0));
+        // The next token is for the slow path.
         if masks.non_ascii != 0 || length == 0 {
             break;
         }
@@ -97,7 +104,7 @@ fn count_with(
     position
 }
 
-/// The sums of blocks, in local variables so that the compiler can hold them in registers.
+/// Sums of the counted blocks. Local variables, so that the compiler can hold them in registers.
 #[derive(Default)]
 struct BlockSums {
     segments: u64,
@@ -122,8 +129,8 @@ impl BlockSums {
     }
 }
 
-/// Counts the first `length` bytes of a block: ASCII that begins with white space or after it, and
-/// ends with white space or at the end of the text.
+/// Counts the first `length` bytes of a block. They must be ASCII, start with a token or white
+/// space, and end with white space or at the end of the text.
 #[inline(always)]
 fn count_block(
     window: &[u8; WINDOW_BYTES],
@@ -133,8 +140,7 @@ fn count_block(
     words: &mut WordSink,
     sums: &mut BlockSums,
 ) {
-    // Ones for the first `length` bytes; a shift by 64 bits would be an error, so `length` is not
-    // 0.
+    // Ones for the first `length` bytes. `length` is not 0, because a shift by 64 bits overflows.
     let in_length = u64::MAX >> 64_u32.saturating_sub(length).min(63);
     let non_space = !masks.space & in_length;
     let mut segments = masks.segments() & in_length;
@@ -149,6 +155,7 @@ fn count_block(
     sums.characters = sums.characters.wrapping_add(length.into());
 
     match words.listing {
+        // `_` has bit 6, so [`lowercase_letters`] would change it.
         Listing::Segments if has_connectors => {
             list_runs(window, segments, |half| lowercase(half, case_bits), words.table());
         }
@@ -162,15 +169,15 @@ fn count_block(
     }
 }
 
-/// Returns the number of bytes up to and with the last white space before the first of `non_ascii`.
+/// Returns the number of bytes through the last white space before the first byte outside ASCII.
 const fn length_through_last_space(space: u64, non_ascii: u64) -> u32 {
-    // Isolates the lowest bit and makes ones of all bits below: 0b1100 becomes 0b0100, then 0b0011.
-    // Without any, zero minus one is all ones.
+    // Isolates the lowest bit and subtracts one, which sets all bits below it: 0b1100 becomes
+    // 0b0100, then 0b0011. Without any bit, zero minus one is all ones.
     let before = (non_ascii & non_ascii.wrapping_neg()).wrapping_sub(1);
     u64::BITS.saturating_sub((space & before).leading_zeros())
 }
 
-/// Returns the last bytes of a text as a window; the padding is white space.
+/// Copies the last bytes of a text to a window. The padding is white space.
 #[cold]
 fn pad_window(rest: &[u8]) -> [u8; WINDOW_BYTES] {
     let mut window = [b' '; WINDOW_BYTES];
@@ -185,15 +192,15 @@ const fn run_starts(mask: u64) -> u64 {
     mask & !(mask << 1)
 }
 
-/// Removes the runs of ones without a bit of `needed`: connectors without a letter or digit, such
-/// as `__`, are not a word.
+/// Removes the runs of ones that contain no bit of `needed`. Connectors without a letter or digit,
+/// for example `__`, are not a word.
 fn without_bare_connectors(segments: u64, needed: u64) -> u64 {
     let mut words = 0;
     let mut rest = segments;
     while rest != 0 {
         let from = rest & rest.wrapping_neg();
-        // The carry clears the lowest run of ones: 0b1011_1000 + 0b1000 is 0b1100_0000, and the
-        // bits that it has cleared are 0b0011_1000.
+        // The carry clears the lowest run of ones: 0b1011_1000 + 0b1000 is 0b1100_0000. The cleared
+        // bits, 0b0011_1000, are the run.
         let run = rest & !rest.wrapping_add(from);
         if run & needed != 0 {
             words |= run;
@@ -216,14 +223,15 @@ fn list_runs(
     let mut ends = !runs & (runs << 1);
     while starts != 0 {
         let start = starts.trailing_zeros() as usize;
-        // 64 if no bit is left: that run continues to the end of the block.
+        // 64 if no bit is left: the run ends with the block.
         let end = ends.trailing_zeros() as usize;
-        // The next run: clears the lowest bit of each.
+        // Continues with the next run: clears the lowest bit of both.
         starts &= starts.wrapping_sub(1);
         ends &= ends.wrapping_sub(1);
         let length = end.wrapping_sub(start);
-        // The remainder changes nothing, but shows the compiler that the slice is in bounds.
+        // `start` is below 64. The remainder shows the compiler that the slice is in bounds.
         let rest = window.get(start % BLOCK_BYTES..).unwrap_or_default();
+        // Loads 16 bytes, and clears those after the word. A longer word has no mask.
         match (SHORT_MASKS.get(length), rest.as_chunks().0) {
             (Some((low_mask, high_mask)), [low, high, ..]) => {
                 let low = u64::from_le_bytes(*low) & low_mask;
@@ -235,8 +243,8 @@ fn list_runs(
     }
 }
 
-/// Masks that keep the first bytes of a word of sixteen, by their number.
-#[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
+/// Masks that keep the first n of 16 bytes, indexed by n.
+#[expect(clippy::indexing_slicing, reason = "an index out of bounds does not compile")]
 const SHORT_MASKS: [(u64, u64); SHORT_BYTES_MAX + 1] = {
     let mut masks = [(0, 0); SHORT_BYTES_MAX + 1];
     let mut length = 1;
@@ -248,10 +256,10 @@ const SHORT_MASKS: [(u64, u64); SHORT_BYTES_MAX + 1] = {
     masks
 };
 
-/// Lists each token, the text between white space.
+/// Lists each token as a word. A token is the text between white space.
 #[inline(never)]
 fn list_tokens(window: &[u8; WINDOW_BYTES], non_space: u64, case_bits: u64, table: &mut WordTable) {
-    // A zero at the end of a word could not be told from the padding, so such blocks go a slow way.
+    // A packed word must not end with a zero byte, so blocks with zeros are listed one by one.
     if window.contains(&0) {
         let mut rest = non_space;
         while rest != 0 {
@@ -259,6 +267,7 @@ fn list_tokens(window: &[u8; WINDOW_BYTES], non_space: u64, case_bits: u64, tabl
             let length = (rest >> start).trailing_ones();
             let word = window.get(start as usize..).and_then(|rest| rest.get(..length as usize));
             list_long(word, table);
+            // The carry clears the lowest run, as in [`without_bare_connectors`].
             rest &= rest.wrapping_add(1 << start);
         }
     } else {
@@ -266,25 +275,25 @@ fn list_tokens(window: &[u8; WINDOW_BYTES], non_space: u64, case_bits: u64, tabl
     }
 }
 
-/// Returns eight ASCII characters in lower case; `case_bits` is [`CASE_BITS`], or 0 to keep them.
+/// Maps eight ASCII characters to lower case. `case_bits` is [`CASE_BITS`], or 0 to keep them.
 #[inline(always)]
 const fn lowercase(characters: u64, case_bits: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
-    // ASCII leaves the top bit of each byte free. The first sum sets it from `A` on, the second one
-    // after `Z`. Shifted by 2, it becomes the bit of the case: 0x80 >> 2 is 0x20.
+    // Bit 7 of an ASCII byte is free. The first sum sets it for characters from `A` on, the second
+    // one for characters after `Z`. A shift by 2 makes it the bit of the case: 0x80 >> 2 is 0x20.
     let from_a = characters.wrapping_add(EACH * (0x80 - 'A' as u64));
     let after_z = characters.wrapping_add(EACH * (0x80 - 1 - 'Z' as u64));
     characters | ((from_a & !after_z) >> 2) & case_bits
 }
 
-/// As [`lowercase`], for the characters of words without connectors. Of those, only letters have
-/// bit 6, which the shift moves to bit 5: `M` 0x4d becomes 0x6d, `7` 0x37 keeps its bit 5.
+/// As [`lowercase`], for words without connectors. Of their characters, only letters have bit 6,
+/// which the shift moves to bit 5: `M` (0x4d) becomes 0x6d. `7` (0x37) stays the same.
 #[inline(always)]
 const fn lowercase_letters(characters: u64, case_bits: u64) -> u64 {
     characters | (characters >> 1) & case_bits
 }
 
-/// Lists a word that does not fit into a slot.
+/// Lists a word that is too long for a slot, or that may end with a zero byte.
 #[cold]
 fn list_long(word: Option<&[u8]>, table: &mut WordTable) {
     let mut key = [0; BLOCK_BYTES];

@@ -1,4 +1,4 @@
-//! The properties of characters that the counter needs, in one look-up.
+//! Properties of characters that the counter needs, combined in one look-up.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use icu_properties::{
 
 use super::cjk_segmenter;
 
-/// Writing systems that have a dictionary.
+/// Writing systems that are segmented by a dictionary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WritingSystem {
     /// Han, Hiragana and Katakana, which Japanese mixes within one word.
@@ -23,32 +23,35 @@ pub(super) enum WritingSystem {
     Thai,
 }
 
-/// The number of code points in the table: the Basic Multilingual Plane.
+/// Number of code points in the table: the Basic Multilingual Plane.
 const TABLE_LEN: usize = 0x1_0000;
 
-/// The classes that the boundary rules distinguish.
+/// Classes of characters that the boundary rules distinguish.
 ///
-/// Spaces need no class of their own: they are never part of a word.
+/// Spaces are [`Class::Other`], because they are never part of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     Letter,
     HebrewLetter,
-    /// A Hebrew letter with a single quote after it, which belongs to the word (rule 7a). No
-    /// character has this class by itself.
+    /// A Hebrew letter with a single quote after it, which belongs to the word (`WB7a`). The
+    /// segmenter uses it as a state; no character has this class.
     HebrewQuote,
-    /// A letter for the boundary rules, and a language for the rule `gmx`.
+    /// A letter for the boundary rules. Distinguished because the rule `gmx` counts its syllables.
     Hangul,
     Numeric,
-    /// Connectors such as `_`, which join words and are joined by them.
+    /// Connectors such as `_`, which join letters and digits on both sides (`WB13a`, `WB13b`).
     ExtendNumLet,
+    /// Signs such as `:`, which do not end a word between two letters (WB6, WB7).
     MidLetter,
+    /// Signs such as `,`, which do not end a number between two digits (WB11, WB12).
     MidNum,
+    /// Signs such as `.`, which have both properties.
     MidNumLet,
     SingleQuote,
     DoubleQuote,
     /// Marks and format characters, which belong to the character before them (WB4).
     Extend,
-    /// Extends, and joins what follows if that is a pictograph (`WB3c`).
+    /// The zero width joiner. Extends, and joins a pictograph that follows (`WB3c`).
     Joiner,
     Newline,
     /// Half of a flag (WB15, WB16).
@@ -64,7 +67,7 @@ pub(super) enum Class {
 }
 
 impl Class {
-    /// Returns the writing system whose dictionary cuts runs of such letters.
+    /// Returns the writing system if a dictionary splits runs of such letters into words.
     pub(super) const fn writing(self) -> Option<WritingSystem> {
         match self {
             Self::Han | Self::Kana => Some(WritingSystem::ChineseJapanese),
@@ -111,7 +114,7 @@ impl Class {
             || (matches!(self, Self::Regional) && matches!(next, Self::Regional))
     }
 
-    /// Returns whether `middle` may stay in the word, depending on what follows (WB6, 7b, 12).
+    /// Returns whether `middle` may stay in the word. The character after it decides (WB6, 7b, 12).
     pub(super) const fn can_join(self, middle: Self) -> bool {
         let in_word = matches!(middle, Self::MidLetter | Self::MidNumLet | Self::SingleQuote);
         let in_number = matches!(middle, Self::MidNum | Self::MidNumLet | Self::SingleQuote);
@@ -120,7 +123,8 @@ impl Class {
             || (matches!(middle, Self::DoubleQuote) && matches!(self, Self::HebrewLetter))
     }
 
-    /// Returns whether `next` keeps `middle`, which [`Self::can_join`] allowed (WB7, 7c, 11).
+    /// Returns whether `next` keeps `middle` in the word, after [`Self::can_join`] allowed it (WB7,
+    /// 7c, 11).
     pub(super) const fn completes(self, middle: Self, next: Self) -> bool {
         match (self, middle) {
             (_, Self::DoubleQuote) => matches!(next, Self::HebrewLetter),
@@ -130,7 +134,7 @@ impl Class {
     }
 }
 
-/// The class and the other properties of a character.
+/// Class and other properties of a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kind {
     pub(super) class: Class,
@@ -146,21 +150,21 @@ impl Kind {
     const SYLLABLE_TAIL: u8 = 16;
     const PLAIN: u8 = 32;
 
-    /// Returns whether a segment with such a character is a word: letters, decimal digits, letter
-    /// numbers.
+    /// Returns whether a segment with such a character is a word: a letter, decimal digit or letter
+    /// number.
     ///
-    /// Exceptions are invisible letters (Hangul fillers) and the letter apostrophe, which is listed
-    /// as an apostrophe and is not a word alone.
+    /// Exceptions are invisible letters (Hangul fillers), and the letter apostrophe, which is
+    /// listed as an apostrophe and is not a word alone.
     pub(super) const fn is_word_character(self) -> bool {
         self.flags & Self::WORD_CHARACTER != 0
     }
 
-    /// Returns whether it is white space.
+    /// Returns whether the character is white space.
     pub(super) const fn is_space(self) -> bool {
         self.flags & Self::SPACE != 0
     }
 
-    /// Returns whether it is invisible.
+    /// Returns whether the character is invisible.
     pub(super) const fn is_ignorable(self) -> bool {
         self.flags & Self::IGNORABLE != 0
     }
@@ -169,12 +173,12 @@ impl Kind {
         self.flags & Self::PICTOGRAPH != 0
     }
 
-    /// Returns whether it continues the Hangul syllable before it.
+    /// Returns whether the character continues the Hangul syllable before it.
     pub(super) const fn is_syllable_tail(self) -> bool {
         self.flags & Self::SYLLABLE_TAIL != 0
     }
 
-    /// Returns whether it is in normal form beside any other plain character.
+    /// Returns whether the character is in normal form next to any other plain character.
     pub(super) const fn is_plain(self) -> bool {
         self.flags & Self::PLAIN != 0
     }
@@ -207,7 +211,7 @@ impl Kind {
         }
     }
 
-    /// Looks a character up in the Unicode data.
+    /// Looks up a character in the Unicode data.
     fn look_up(c: char) -> Self {
         let class = class_of(c);
         let category = CodePointMapData::<GeneralCategory>::new().get(c);
@@ -231,12 +235,12 @@ impl Kind {
     }
 }
 
-/// The kinds of all characters.
+/// Kinds of all characters. Those beyond the table are looked up each time.
 #[derive(Clone, Copy)]
 pub(super) struct KindTable(&'static [Kind; TABLE_LEN]);
 
 impl KindTable {
-    /// Returns the table, which is built once in a process.
+    /// Returns the table, which is built once per process.
     pub(super) fn get() -> Self {
         static TABLE: LazyLock<Box<[Kind; TABLE_LEN]>> = LazyLock::new(|| {
             let mut table = Box::new([Kind::NONE; TABLE_LEN]);
@@ -280,7 +284,8 @@ fn class_of(c: char) -> Class {
     }
 }
 
-/// Finds the dictionary of a letter for which UAX #29 has no rule.
+/// Returns the class of a character without a rule in UAX #29: the script of a letter, if that has
+/// a dictionary.
 fn class_of_unruled(c: char) -> Class {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     if !matches!(
@@ -302,8 +307,8 @@ fn class_of_unruled(c: char) -> Class {
     }
 }
 
-/// Finds the class of a letter. UAX #29 classifies some signs that repeat a Han character as
-/// letters of an alphabet.
+/// Returns the class of a letter. UAX #29 also classifies some Han iteration marks, for example
+/// `々`, as letters of an alphabet.
 fn class_of_letter(c: char) -> Class {
     match CodePointMapData::<Script>::new().get(c) {
         Script::Hangul => Class::Hangul,

@@ -1,4 +1,4 @@
-//! Detection of the charset of a document.
+//! Detects the charset of a document.
 
 use std::fmt;
 
@@ -11,33 +11,33 @@ use super::{
     tokenizer::{Attribute, Content, Sink, Tag, Tokenizer},
 };
 
-/// The start of a page within which it may declare its charset, as in browsers, in bytes.
+/// Length of the start of a page in which it may declare its charset, as in browsers, in bytes.
 const DECLARATION_BYTES_MAX: usize = 1024;
 
-/// Largest memory for charset detection, in bytes: the detector, and the first 1024 bytes as text.
-/// Decoding triples them, and growing the string can hold three times that.
+/// Maximum memory for charset detection, in bytes: the detector, and the first 1024 bytes as text.
+/// Decoding triples their size, and a growing string can hold three times that.
 pub(super) const DETECTION_BYTES_MAX: usize =
     size_of::<EncodingDetector>() + 3 * 3 * DECLARATION_BYTES_MAX;
 
-/// The source of the charset, in the order of precedence.
+/// Source of the charset, in the order of precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CharsetSource {
-    /// The byte order mark that the document starts with.
+    /// The byte order mark at the start of the document.
     Bom,
     /// The `charset` parameter of the Content-Type.
     Header,
     /// A `meta` element in the first 1024 bytes of a page.
     Meta,
-    /// The XML declaration that a page starts with.
+    /// The XML declaration at the start of a page.
     Xml,
     /// The bytes themselves: the most likely charset of the first 64 KiB.
     Detected,
-    /// Nothing: the document starts with plain ASCII, so UTF-8 is assumed.
+    /// None: the first 64 KiB are plain ASCII, so UTF-8 is assumed.
     Default,
 }
 
 impl CharsetSource {
-    /// Returns the name used in results and logs.
+    /// Returns the name that is used in results and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -57,15 +57,16 @@ impl fmt::Display for CharsetSource {
     }
 }
 
-/// A charset, why it was chosen, and how many bytes of byte order mark to leave out.
+/// A detected charset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Charset {
     pub(super) encoding: &'static Encoding,
     pub(super) source: CharsetSource,
+    /// Length of the byte order mark, which is not text, in bytes.
     pub(super) bom_bytes: usize,
 }
 
-/// Finds the charset of a document that starts with `head`; `is_complete` if that is all of it.
+/// Detects the charset of a document that starts with `head`. `is_complete` if that is all of it.
 pub(super) fn detect_charset(
     head: &[u8],
     is_complete: bool,
@@ -85,7 +86,7 @@ pub(super) fn detect_charset(
     Charset { encoding, source, bom_bytes: 0 }
 }
 
-/// Returns the encoding of a label, unless it is unknown or one that decodes to nothing.
+/// Returns the encoding with a label, or `None` if the label is unknown or decodes to nothing.
 fn encoding_for_label(label: &str) -> Option<&'static Encoding> {
     Encoding::for_label_no_replacement(label.trim().as_bytes())
 }
@@ -96,7 +97,7 @@ fn find_declared_charset(head: &[u8]) -> Option<(&'static Encoding, CharsetSourc
     let declared = find_meta_charset(start)
         .map(|encoding| (encoding, CharsetSource::Meta))
         .or_else(|| find_xml_charset(start).map(|encoding| (encoding, CharsetSource::Xml)));
-    // A declaration that was read as ASCII is not in UTF-16, even if it names UTF-16.
+    // A declaration that is readable as ASCII is not in UTF-16, even if it names UTF-16.
     declared.map(|(encoding, source)| {
         if encoding == UTF_16LE || encoding == UTF_16BE {
             (UTF_8, source)
@@ -115,7 +116,7 @@ fn find_meta_charset(start: &[u8]) -> Option<&'static Encoding> {
     finder.encoding
 }
 
-/// Reads `meta` tags, those within scripts and titles too, as browsers do.
+/// Finds `meta` tags, also inside scripts and titles, as browsers do.
 #[derive(Default)]
 struct MetaFinder {
     encoding: Option<&'static Encoding>,
@@ -144,7 +145,8 @@ impl Sink for MetaFinder {
     }
 }
 
-/// Finds the label in the `content` of a `meta` tag: after `charset`, white space allowed, `=`.
+/// Finds the label in the `content` of a `meta` tag: after `charset`, optional white space, and
+/// `=`.
 fn parse_charset(content: &str) -> Option<String> {
     let lower = content.to_ascii_lowercase();
     let mut rest = lower.as_str();
@@ -157,7 +159,7 @@ fn parse_charset(content: &str) -> Option<String> {
     }
 }
 
-/// Returns the text inside the quotes, or up to white space or `;` if there are none.
+/// Returns the text inside the quotes. Without quotes, returns the text up to white space or `;`.
 fn unquote(value: &str) -> &str {
     for quote in ['"', '\''] {
         if let Some(inner) = value.strip_prefix(quote) {
@@ -177,7 +179,7 @@ fn find_xml_charset(start: &[u8]) -> Option<&'static Encoding> {
     encoding_for_label(unquote(value.trim_start()))
 }
 
-/// Guesses the charset from the bytes, with the country of the host as a hint.
+/// Guesses the charset from the bytes, with the top-level domain of the host as a hint.
 fn guess_charset(
     head: &[u8],
     is_complete: bool,

@@ -1,11 +1,13 @@
-//! The dictionary of Chinese and Japanese, and the algorithm that cuts a text into the words that
-//! together are the most frequent.
+//! Segmentation of Chinese and Japanese with a dictionary (ADR 31).
 //!
-//! `icu_segmenter` contains the words and their frequencies, but takes the longest word at each
-//! position, which is often not the right one. Here the costs of all cuts are compared (a shortest
-//! path), as ICU for C and Java does, with the same result. The words are in a hash table, made
-//! once in a process that meets such text, so that a step from character to character is one
-//! look-up.
+//! A text is cut into the words that together are the most frequent. Every word has a cost, which
+//! is higher the rarer the word is, and the cut with the least total cost is a shortest path
+//! (Viterbi's algorithm). ICU for C and Java does the same, with the same result.
+//!
+//! `icu_segmenter` contains the words and their costs, but takes the longest word at each position,
+//! which is often wrong: for example, `自定` and `义` instead of `自` and `定义`. So its words are copied
+//! to tables in which a step from character to character is one look-up. This happens once per
+//! process, when such text first occurs.
 
 use std::sync::LazyLock;
 
@@ -14,58 +16,60 @@ use icu_provider::{
 };
 use icu_segmenter::provider::{Baked, DictionaryBreakData, SegmenterDictionaryAutoV2};
 
-/// The name of the dictionary among the data of `icu_segmenter`.
+/// Name of the dictionary in the data of `icu_segmenter`.
 const CHINESE_JAPANESE: &str = "cjdict";
 
-/// The cost of a character that is not a word of the dictionary: at least that of any word.
+/// Cost of a character that is not a word of the dictionary: at least the cost of any word in it.
 const UNKNOWN_COST: u8 = u8::MAX;
 
-/// The cost of a run of Katakana as one word, by its number of characters: most words from other
-/// languages have three to five. These are the numbers of ICU.
+/// Cost of a run of Katakana as one word, by its number of characters. Most loanwords
+/// have three to five characters. The costs are those of ICU.
 const KATAKANA_COSTS: [u32; 9] = [8192, 984, 408, 240, 204, 252, 300, 372, 480];
 
-/// The cost of a longer run of Katakana.
+/// Cost of a longer run of Katakana.
 const KATAKANA_COST_MAX: u32 = 8192;
 
-/// A longer run of Katakana is not one word, in characters.
+/// Maximum length of a run of Katakana that can be one word, in characters.
 const KATAKANA_RUN_MAX: usize = 19;
 
-/// The lower bits of a step hold a cost, those above the index of the next steps.
+/// Number of lower bits of a step, which hold a cost. The bits above hold the index of the next
+/// steps.
 const COST_BITS: u32 = 8;
 
-/// The lower bits of an entry hold a step, those above its characters.
+/// Number of lower bits of an entry, which hold a step. The bits above hold its characters: two in
+/// `pair_steps`, one in `next_steps`.
 const STEP_BITS: u32 = 32;
 const CHARACTER_BITS: u32 = 16;
 
-/// Marks the last of the steps that continue one prefix.
+/// Flag of the last entry among the steps that continue one prefix.
 const IS_LAST: u64 = 1 << (STEP_BITS + CHARACTER_BITS);
 
-/// The cost of a prefix that is not a word itself: so high that every other path is cheaper.
+/// Cost of a prefix that is not a word. So high that every path of words is cheaper.
 const NO_WORD_COST: u32 = 1 << 30;
 
-/// Returns whether a text of such characters is in normal form in any order: the common Han
-/// characters, Hiragana and Katakana.
+/// Returns whether a character is plain: a common Han character, Hiragana or Katakana. A text of
+/// plain characters in any order is in normal form (NFC).
 pub(super) const fn is_plain(c: char) -> bool {
     matches!(c,
         '々' | '〇' | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | '\u{30fc}'..='\u{30fe}'
         | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}')
 }
 
-/// Returns whether a character can be part of a run of Katakana.
+/// Returns whether a code point can be part of a run of Katakana.
 const fn is_katakana(code: u16) -> bool {
     matches!(code, 0x30a1..=0x30fa | 0x30fc..=0x30fe | 0xff66..=0xff9f)
 }
 
-/// The state after the first characters of a word: a cost, if they are a word, and the index of the
-/// steps by a further character.
+/// State after the first characters of a word: the cost of these characters as a word, and the
+/// index of the steps by one more character.
 #[derive(Clone, Copy, Default)]
 struct Step(u32);
 
 impl Step {
-    /// No word continues.
+    /// No word begins with these characters.
     const NONE: Self = Self(0);
 
-    /// Returns the cost of the word that ends here, or [`NO_WORD_COST`].
+    /// Returns the cost of these characters as a word, or [`NO_WORD_COST`].
     #[inline]
     const fn cost(self) -> u32 {
         match self.0 & ((1 << COST_BITS) - 1) {
@@ -74,7 +78,7 @@ impl Step {
         }
     }
 
-    /// Returns the index of the next steps; 0 if there are none.
+    /// Returns the index of the next steps, or 0 if no word continues.
     #[inline]
     const fn next_index(self) -> u32 {
         self.0 >> COST_BITS
@@ -86,23 +90,23 @@ impl Step {
     }
 }
 
-/// The words as steps from character to character (a trie), laid out for few memory accesses, which
-/// take most of the time.
+/// The dictionary as a trie, laid out for few memory accesses, which take most of the time.
 pub(super) struct Lexicon {
-    /// The cost of each character as a word.
+    /// Cost of each single character as a word, by code point.
     single_costs: Vec<u8>,
-    /// The steps by two characters: open addressing; at least half of the entries are free (0).
+    /// Steps by the first two characters of a word: open addressing. At least half of the entries
+    /// are free (0).
     pair_steps: Vec<u64>,
-    /// The steps by one more character. Those that continue one prefix are adjacent; there are
-    /// usually one or two, so that one memory access finds them.
+    /// Steps by one more character. The steps that continue one prefix are adjacent. Usually there
+    /// are one or two, so that one memory access finds them.
     next_steps: Vec<u64>,
 }
 
-/// A cut of a text up to some position: its cost in the upper half, and the start of its last word
-/// in the lower half.
+/// A cut of the text up to some position: its cost in the upper half, and the start of its last
+/// word in the lower half.
 ///
-/// Compared as one number: the cheaper one is smaller, and of two with equal costs the one with the
-/// longer last word.
+/// Paths are compared as numbers. The cheaper one is less; of two with equal costs, the one with
+/// the longer last word.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct CutPath(u64);
 
@@ -111,7 +115,7 @@ impl CutPath {
 
     #[inline]
     const fn new(cost: u32, start: usize) -> Self {
-        // No run has so many characters that its start would not fit.
+        // A run is bounded (`RUN_BYTES_MAX`), so its positions fit into 32 bits.
         Self((cost as u64) << u32::BITS | start as u64)
     }
 
@@ -126,23 +130,24 @@ impl CutPath {
     }
 }
 
-/// The cuts of a text; reused for the next text, to save allocations.
+/// Buffers for the cuts of a text. Reused for the next text, to save allocations.
 #[derive(Default)]
 pub(super) struct CutBuffer {
-    /// The characters; 0 for one that occurs in no word of the dictionary.
+    /// Code points of the text. 0 for a character beyond the Basic Multilingual Plane, which occurs
+    /// in no word of the dictionary.
     codes: Vec<u16>,
-    /// The step by each character and the one after it.
+    /// Step by each character and the next one.
     pair_steps: Vec<Step>,
-    /// The cheapest path up to each character.
+    /// Cheapest path to each position: `paths[n]` cuts the first n characters.
     paths: Vec<CutPath>,
-    /// The number of characters of each word.
+    /// Number of characters of each word in the cheapest cut.
     lengths: Vec<usize>,
 }
 
 impl CutBuffer {
-    /// Returns the ends of the words of `text`, the text that was cut.
+    /// Returns the ends of the words in `text`, which must be the text that was cut, in bytes.
     pub(super) fn word_ends<'c>(&'c self, text: &'c str) -> impl Iterator<Item = usize> + 'c {
-        // The usual case, in which the text need not be read: every character has three bytes.
+        // Usually every character has three bytes, and the text need not be read.
         let has_three_bytes_each = self.codes.iter().all(|code| *code >= 0x800);
         let mut rest = text;
         self.lengths.iter().map(move |length| {
@@ -156,6 +161,7 @@ impl CutBuffer {
         })
     }
 
+    /// Prepares the buffers for a text.
     fn begin(&mut self, text: &str) {
         self.codes.clear();
         self.codes.extend(text.chars().map(|c| u16::try_from(u32::from(c)).unwrap_or(0)));
@@ -164,7 +170,7 @@ impl CutBuffer {
         self.offer_path(0, CutPath::new(0, 0));
     }
 
-    /// Records a path to `end` if it is the cheapest so far.
+    /// Stores a path to `end` if it is cheaper than the stored one.
     #[inline]
     fn offer_path(&mut self, end: usize, path: CutPath) {
         if let Some(cheapest) = self.paths.get_mut(end) {
@@ -172,7 +178,8 @@ impl CutBuffer {
         }
     }
 
-    /// Follows the cheapest path back from the end.
+    /// Follows the cheapest path from the end back to the start, and stores the lengths of its
+    /// words.
     fn finish(&mut self) {
         self.lengths.clear();
         let mut end = self.codes.len();
@@ -185,27 +192,30 @@ impl CutBuffer {
 }
 
 impl Lexicon {
-    /// Returns the dictionary, which is made once in a process; `None` if `icu_segmenter` has it in
-    /// another form.
+    /// Returns the dictionary, which is built once per process. `None` if the data of
+    /// `icu_segmenter` has an unknown format.
     pub(super) fn get() -> Option<&'static Self> {
         static LEXICON: LazyLock<Option<Lexicon>> = LazyLock::new(|| Lexicon::from_words(words()?));
         LEXICON.as_ref()
     }
 
-    /// Cuts a text into the words that together cost the least.
+    /// Cuts a text into the words with the least total cost. The result is in `cut`.
     pub(super) fn cut(&self, text: &str, cut: &mut CutBuffer) {
         cut.begin(text);
         self.look_up_pairs(cut);
         let mut is_in_katakana = false;
         let mut start = 0;
         while let Some((&code, &pair)) = cut.codes.get(start).zip(cut.pair_steps.get(start)) {
+            // The path to `start` is final: words that begin later also end later.
             let cost = cut.paths.get(start).map_or(0, |path| path.cost());
             let single_cost = self.single_costs.get(usize::from(code)).copied();
             let single_cost = u32::from(single_cost.unwrap_or(UNKNOWN_COST));
             let next = start.saturating_add(1);
+            // Every character can be a word, so each position has a path.
             cut.offer_path(next, CutPath::new(cost.saturating_add(single_cost), start));
             self.add_words(start, cost, pair, cut);
             let was_in_katakana = std::mem::replace(&mut is_in_katakana, is_katakana(code));
+            // As in ICU, a run of Katakana is a word only as a whole, from its first character.
             if is_in_katakana && !was_in_katakana {
                 add_katakana(start, cost, cut);
             }
@@ -214,23 +224,25 @@ impl Lexicon {
         cut.finish();
     }
 
-    /// Looks up the steps by each two adjacent characters.
+    /// Looks up the steps by all pairs of adjacent characters.
     ///
-    /// Separate from the comparison of paths, so that the processor can wait for many memory
-    /// accesses at once.
+    /// These look-ups do not depend on each other. In a loop of their own, the processor overlaps
+    /// their memory accesses.
     fn look_up_pairs(&self, cut: &mut CutBuffer) {
         let pairs = cut.codes.iter().zip(cut.codes.iter().skip(1));
         cut.pair_steps.clear();
         cut.pair_steps.extend(pairs.map(|(first, second)| self.look_up_pair(*first, *second)));
+        // The last character has no successor.
         cut.pair_steps.push(Step::NONE);
     }
 
-    /// Returns the step by two characters.
+    /// Returns the step by the first two characters of a word.
     #[inline]
     fn look_up_pair(&self, first: u16, second: u16) -> Step {
         let key = pair_key(first, second);
         let mut index = home_index(key, self.pair_steps.len());
         while let Some(&entry) = self.pair_steps.get(index) {
+            // A free entry is 0, which is also [`Step::NONE`].
             if entry >> STEP_BITS == key || entry == 0 {
                 return Step::of(entry);
             }
@@ -239,11 +251,12 @@ impl Lexicon {
         Step::NONE
     }
 
-    /// Adds the words of two characters and more that begin at `start`.
+    /// Offers the paths by all words of two or more characters that begin at `start`.
     #[inline]
     fn add_words(&self, start: usize, cost: u32, pair: Step, cut: &mut CutBuffer) {
         let mut step = pair;
         let mut end = start.saturating_add(2);
+        // If the two characters are not a word, the path has [`NO_WORD_COST`] and is never chosen.
         cut.offer_path(end, CutPath::new(cost.saturating_add(step.cost()), start));
         while step.next_index() != 0
             && let Some(&code) = cut.codes.get(end)
@@ -255,7 +268,7 @@ impl Lexicon {
         }
     }
 
-    /// Returns the step by one more character, of those that begin at `index`.
+    /// Returns the step by one more character. `index` is the first of the steps to compare.
     #[inline]
     fn next_step(&self, index: u32, code: u16) -> Option<Step> {
         let steps = self.next_steps.get(usize::try_from(index).ok()?..)?;
@@ -270,8 +283,9 @@ impl Lexicon {
         None
     }
 
-    /// Makes a lexicon of words with their costs. Words with a common prefix must be adjacent.
-    /// `None` if there are too many.
+    /// Builds the lexicon from words with their costs. Words with a common prefix must be adjacent.
+    /// Returns `None` if there are too many, or if one has a character beyond the Basic
+    /// Multilingual Plane.
     fn from_words(words: impl Iterator<Item = (String, u8)>) -> Option<Self> {
         let prefixes = Prefix::all_of_words(words)?;
         let mut longer: Vec<&Prefix> = prefixes.iter().filter(|prefix| prefix.length > 2).collect();
@@ -282,7 +296,7 @@ impl Lexicon {
             return None;
         }
         let mut next_indexes: Vec<u32> = vec![0; prefixes.len()];
-        // In reverse, so that the index of the first of several siblings is the last one written.
+        // In reverse order, so that the index of the first of several siblings is written last.
         for (index, prefix) in indexes.zip(&longer).rev() {
             *next_indexes.get_mut(prefix.parent)? = index;
         }
@@ -314,24 +328,26 @@ impl Lexicon {
     }
 }
 
-/// The first characters of one or more words.
+/// A prefix of one or more words.
 #[derive(Default)]
 struct Prefix {
+    /// Index in the list of all prefixes.
     id: usize,
-    /// The id of the same prefix without its last character.
+    /// Id of the prefix without its last character.
     parent: usize,
+    /// Number of characters.
     length: usize,
-    /// The last character.
+    /// Last character.
     code: u16,
-    /// Their cost as a word; 0 if they are not a word.
+    /// Cost of the prefix as a word; 0 if it is not a word.
     cost: u8,
 }
 
 impl Prefix {
-    /// Returns all prefixes of the words in the order of their ids; the first is empty.
+    /// Returns all prefixes of the words in the order of their ids. The first one is empty.
     fn all_of_words(words: impl Iterator<Item = (String, u8)>) -> Option<Vec<Self>> {
         let mut all = vec![Self::default()];
-        // The prefixes of the word before.
+        // Characters of the previous word, each with the id of the prefix that it ends.
         let mut path: Vec<(char, usize)> = Vec::new();
         for (word, cost) in words {
             let common =
@@ -344,15 +360,18 @@ impl Prefix {
                 let code = u16::try_from(u32::from(c)).ok()?;
                 all.push(Self { id, parent, length: path.len(), code, cost: 0 });
             }
+            // A word precedes the longer words that begin with it, so its last character was just
+            // added.
             all.last_mut()?.cost = cost;
         }
         Some(all)
     }
 }
 
-/// Adds the run of Katakana that begins at `start`, as a word.
+/// Offers the path by the run of Katakana that begins at `start`, as one word.
 fn add_katakana(start: usize, cost: u32, cut: &mut CutBuffer) {
     let rest = cut.codes.get(start..).unwrap_or_default();
+    // One more than allowed, to recognize a longer run.
     let run = rest.iter().take(KATAKANA_RUN_MAX + 1).take_while(|code| is_katakana(**code));
     let length = run.count();
     if length <= KATAKANA_RUN_MAX {
@@ -362,8 +381,8 @@ fn add_katakana(start: usize, cost: u32, cut: &mut CutBuffer) {
     }
 }
 
-/// Returns the words of the dictionary with their costs, in its order; `None` if `icu_segmenter`
-/// has it in another form.
+/// Returns the words of the dictionary with their costs, in its order. `None` if the data of
+/// `icu_segmenter` has an unknown format.
 fn words() -> Option<impl Iterator<Item = (String, u8)>> {
     let name = DataMarkerAttributes::try_from_str(CHINESE_JAPANESE).ok()?;
     let id = DataIdentifierBorrowed::for_marker_attributes(name);
@@ -371,7 +390,8 @@ fn words() -> Option<impl Iterator<Item = (String, u8)>> {
     let response: DataResponse<SegmenterDictionaryAutoV2> = Baked.load(request).ok()?;
     match response.payload.get_static()? {
         DictionaryBreakData::Char16Trie(trie) => {
-            // A cost of 0 means that there is no word, and one above 255 that it is very rare.
+            // A step uses 0 for a prefix that is not a word, so the least cost is 1. Words with a
+            // cost above 255 are very rare and get 255.
             let cost = |cost: i32| u8::try_from(cost.max(1)).unwrap_or(u8::MAX);
             Some(trie.iter2().map(move |(word, value)| (word, cost(value))))
         }
@@ -379,12 +399,12 @@ fn words() -> Option<impl Iterator<Item = (String, u8)>> {
     }
 }
 
-/// Returns the key of two characters.
+/// Returns the hash key of two characters.
 const fn pair_key(first: u16, second: u16) -> u64 {
     (first as u64) << CHARACTER_BITS | second as u64
 }
 
-/// Returns the index at which the probe for a key begins. `length` is a power of two.
+/// Returns the index at which the probe for a key starts. `length` is a power of two.
 #[expect(clippy::cast_possible_truncation, reason = "the index is below the length")]
 const fn home_index(key: u64, length: usize) -> usize {
     const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -417,7 +437,7 @@ mod tests {
         u16::try_from(u32::from(c)).is_ok_and(super::is_katakana)
     }
 
-    /// Returns the cost of a word by the dictionary itself.
+    /// Returns the cost of a word, computed from the dictionary itself.
     fn cost(words: &HashMap<String, u8>, text: &[char], start: usize, end: usize) -> Option<u32> {
         let word: String = text[start..end].iter().collect();
         let in_words = words.get(&word).map(|cost| u32::from(*cost));
@@ -448,7 +468,7 @@ mod tests {
         assert_eq!(cut("ヌルポガ"), ["ヌルポガ"]);
         assert_eq!(cut("ｶﾌｪで"), ["ｶﾌｪ", "で"]);
         assert!(cut(&"ヌ".repeat(100)).len() > 1);
-        // Characters in no dictionary.
+        // Characters that are in no dictionary.
         assert_eq!(cut("\u{20000}\u{20001}水"), ["\u{20000}", "\u{20001}", "水"]);
         assert!(cut("").is_empty());
     }
@@ -472,7 +492,7 @@ mod tests {
                     _ => text.extend(word),
                 }
             }
-            // The least cost up to each position, tried word by word.
+            // The least cost to each position, computed word by word.
             let mut least = vec![0];
             for end in 1..=text.len() {
                 let start = end.saturating_sub(20);

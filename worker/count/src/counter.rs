@@ -1,4 +1,9 @@
-//! Counts text that arrives in chunks of any size: by all rules, and into a histogram.
+//! Counts text by all rules in one pass, and lists the words of one rule.
+//!
+//! Text arrives in chunks of any size and is buffered. It consists of *tokens*: the text between
+//! ASCII white space. No word of any rule spans two tokens, so each token can take one of two
+//! paths. The fast path (`ascii`) counts tokens of ASCII, 64 bytes at a time. The slow path counts
+//! all other tokens, stretch by stretch.
 
 use std::collections::BTreeMap;
 
@@ -20,60 +25,67 @@ use super::{
     word_sink::{Listing, WordSink},
 };
 
-/// Text is buffered up to this size and then counted at once.
+/// Size of the buffer, in bytes. When it is full, its text is counted.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// The part of a page that a text belongs to.
+/// Part of a page to which text belongs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Region {
-    /// The main content; all of a plain text.
+    /// Main content. A plain text is all main content.
     #[default]
     Main,
-    /// Navigation, headers, footers and asides.
+    /// Navigation, headers, footers and asides, and text outside of the element with the main
+    /// content.
     Boilerplate,
 }
 
-/// Whether the token at the end of a text may continue in the next one.
+/// Whether the token at the end of a text is complete.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TextEnd {
+    /// The token is complete.
     Final,
+    /// The token may continue in the next text.
     InsideToken,
 }
 
-/// The words of a text.
+/// Result of [`count_text`](crate::count_text).
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextCount {
-    /// The sums, by the rule and of the scope of the options.
+    /// Totals by the selected rule in the selected scope.
     pub totals: Totals,
-    /// The words of that scope by every rule, including words that the options leave out.
+    /// Number of words in the selected scope by each rule, with the name of the rule as the key.
+    /// Includes words that the options leave out of the histogram.
     pub totals_by_rule: BTreeMap<String, u64>,
-    /// The words of the whole, `page`, and of the main content, `main`, by the rule of the options.
+    /// Number of words in each scope by the selected rule. The key `page` is the whole text, `main`
+    /// its main content.
     pub totals_by_scope: BTreeMap<String, u64>,
-    /// Every listed word, with its count.
+    /// Listed words with their counts.
     pub histogram: Histogram,
-    /// The examples that the rules count differently, if the options ask for them.
+    /// Examples that the rules count differently, if the options request them.
     pub explanation: Option<Explanation>,
 }
 
 /// Counts the text of one document.
 ///
-/// The result depends on the text and its boundaries alone, not on the chunks of text.
+/// The result depends on the text and its separations only, and not on its chunks.
 pub(super) struct Counter {
     rule: RuleName,
     scope: Scope,
     language: Option<String>,
     kinds: KindTable,
+    /// Text that is not counted yet, at most [`BUFFER_BYTES`].
     buffer: String,
-    /// Whether the buffer starts inside a token.
+    /// Whether the buffer starts inside a token, which the slow path has begun to count.
     is_in_token: bool,
-    /// Whether ASCII, too, has to be counted by the careful way.
+    /// Whether ASCII, too, takes the slow path: to join hyphens, or to explain the count.
     is_careful: bool,
     segmenter: Segmenter,
     whitespace_rules: WhitespaceRules,
     words: WordSink,
     recorder: Option<Recorder>,
     region: Region,
-    /// Sums that are not yet part of `page` and `main`, without the current token.
+    /// Sums of complete tokens that are not yet part of `page` and `main`. Only an explained count
+    /// needs them: there, `words.sums` covers the current token alone.
     pending_sums: Sums,
     page: Sums,
     main: Sums,
@@ -101,16 +113,16 @@ impl Counter {
         }
     }
 
-    /// Adds a chunk of plain text, in which every character counts.
+    /// Adds a chunk of plain text. Every character counts.
     pub(super) fn add_plain(&mut self, text: &str) {
         self.set_is_page(false);
         self.append(text);
     }
 
-    /// Adds a chunk of text of a page, in which white space only separates.
+    /// Adds a chunk of text of a page, in which white space only separates words.
     ///
-    /// A run of white space, together with the boundaries beside it, counts as one character, and
-    /// as none at the start and the end of the page. NUL is dropped, as in browsers.
+    /// A run of white space, together with adjacent separations, counts as one character. At the
+    /// start and at the end of the page it counts as none. NUL is dropped, as in browsers.
     pub(super) fn add_flowing(&mut self, text: &str) {
         for part in text.split('\0') {
             self.add_flowing_without_nul(part);
@@ -126,6 +138,8 @@ impl Counter {
 
     /// Separates the text before from the text after: no word spans both.
     pub(super) fn separate(&mut self) {
+        // In a page, a line feed in the buffer is enough. In plain text, it would count as a
+        // character.
         if !self.words.is_page {
             self.flush();
         } else if !self.buffer.ends_with('\n') {
@@ -136,12 +150,13 @@ impl Counter {
         }
     }
 
-    /// Sets the part of the page that the following text belongs to. No word spans two parts.
+    /// Sets the region of the following text. No word spans two regions.
     pub(super) fn set_region(&mut self, region: Region) {
         if self.region == region {
             self.separate();
             return;
         }
+        // The text so far belongs to the old region.
         self.flush();
         self.region = region;
         self.words.listing = match (self.scope, region) {
@@ -150,8 +165,9 @@ impl Counter {
         };
     }
 
-    /// Discards the main content so far: it starts here.
+    /// Discards the main content so far, and starts it here.
     pub(super) fn restart_main(&mut self) {
+        // The text so far still counts for the page.
         self.flush();
         self.set_region(Region::Main);
         self.main = Sums::default();
@@ -163,14 +179,15 @@ impl Counter {
         }
     }
 
-    /// Records that `bytes` of text were left out.
+    /// Records for the explanation that `bytes` of text were dropped.
     pub(super) fn record_dropped(&mut self, reason: DropReason, bytes: u64) {
         if let Some(recorder) = &mut self.recorder {
             recorder.record_dropped(reason, bytes);
         }
     }
 
-    /// Sets the language that the document declares; the options take precedence.
+    /// Sets the language that the document declares. The options and earlier declarations take
+    /// precedence.
     pub(super) fn set_declared_language(&mut self, tag: &str) {
         if self.language.is_none() {
             let language = Language::try_from(tag.trim().to_owned()).ok();
@@ -178,12 +195,12 @@ impl Counter {
         }
     }
 
-    /// Returns whether there were more distinct words than the options allow.
+    /// Returns whether there are more distinct words than the options allow.
     pub(super) const fn is_full(&self) -> bool {
         self.words.is_full()
     }
 
-    /// Ends the text and returns the count; `None` if there were more distinct words than the
+    /// Ends the text and returns the count, or `None` if there are more distinct words than the
     /// options allow.
     pub(super) fn finish(mut self) -> Option<TextCount> {
         self.flush();
@@ -194,6 +211,8 @@ impl Counter {
             by_scope.map(|(scope, sums)| (scope.to_owned(), sums.words(self.rule, language)));
         let totals_by_scope = by_scope.collect();
         let histogram = self.words.into_histogram()?;
+        // A volume (`gmx`) is not a sum of listed words. For the other rules, the total leaves out
+        // the words that the options leave out of the histogram.
         let words = match self.rule {
             RuleName::Gmx => sums.words(RuleName::Gmx, language),
             RuleName::Unicode | RuleName::Whitespace | RuleName::Office => {
@@ -228,8 +247,9 @@ impl Counter {
         }
     }
 
-    /// Appends text to the buffer. If the next character does not fit, the text up to the last
-    /// white space is counted first, so the chunks of counted text depend on the text alone.
+    /// Appends text to the buffer. When a character does not fit, counts the text up to the last
+    /// white space first. The positions of these cuts depend on the text only, and not on its
+    /// chunks.
     fn append(&mut self, text: &str) {
         let mut rest = text;
         loop {
@@ -245,15 +265,16 @@ impl Counter {
         }
     }
 
-    /// Counts the buffered text up to the last white space.
+    /// Counts the buffered text up to the last white space, and keeps the rest.
     fn drain(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
+        // White space at the very start is not a cut, because it would free no space.
         match buffer.rfind(is_space).filter(|cut| *cut > 0) {
             Some(cut) => {
                 self.count(buffer.get(..cut).unwrap_or_default());
                 buffer.drain(..cut);
             }
-            // One token fills the buffer.
+            // One token fills the buffer, so a part of it is counted.
             None => {
                 self.count_carefully(&buffer, 0, TextEnd::InsideToken);
                 buffer.clear();
@@ -262,7 +283,8 @@ impl Counter {
         self.buffer = buffer;
     }
 
-    /// Counts the buffered text to its end, and adds the sums to those of the page and its parts.
+    /// Counts the buffered text to its end, and adds the sums to those of the page and of its
+    /// region.
     fn flush(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
         self.count(&buffer);
@@ -276,14 +298,17 @@ impl Counter {
         }
     }
 
-    /// Counts text that ends with a token.
+    /// Counts text that ends with a complete token.
     fn count(&mut self, text: &str) {
         let bytes = text.as_bytes();
         let mut position = 0;
+        // A token that began on the slow path ends on it, because the segmenter has its state.
         if self.is_careful || self.is_in_token {
             position = self.count_carefully(text, 0, TextEnd::Final);
         }
         while position < bytes.len() {
+            // The fast path stops before a token with a byte outside ASCII, or of more than a
+            // block. The slow path counts that token, and returns when ASCII follows.
             position = ascii::count(bytes, position, &mut self.words);
             if position < bytes.len() {
                 position = self.count_carefully(text, position, TextEnd::Final);
@@ -291,15 +316,17 @@ impl Counter {
         }
     }
 
-    /// Counts text by all rules, character by character, from `start` to white space after which
-    /// the fast way can continue, or to the end. Returns the position after it.
+    /// Counts text on the slow path: by all rules, stretch by stretch, from `start`. Stops after
+    /// white space if the fast path can continue there, or at the end. Returns the position.
     fn count_carefully(&mut self, text: &str, start: usize, end: TextEnd) -> usize {
         let mut position = start;
         while let Some(rest) = text.get(position..).filter(|rest| !rest.is_empty()) {
             let stretch = Stretch::first(rest, self.kinds);
+            // White space does not stretch: this is one character.
             if stretch.text.starts_with(is_space) {
                 self.end_token(rest);
                 position = position.saturating_add(stretch.text.len());
+                // In a page, white space counts by tokens: see [`Sums::all_characters`].
                 if !self.words.is_page {
                     self.words.sums.add_space();
                 }
@@ -325,7 +352,7 @@ impl Counter {
     fn begin_token(&mut self, text: &str, start: usize) {
         self.is_in_token = true;
         if let Some(recorder) = &mut self.recorder {
-            // The sums so far are moved, so that `words` has the sums of this token alone.
+            // Moves the sums so far, so that `words.sums` covers this token alone.
             let sums = std::mem::take(&mut self.words.sums);
             self.pending_sums.add(&sums);
             recorder.begin_token(text, start);
@@ -341,6 +368,7 @@ impl Counter {
         if !std::mem::take(&mut self.is_in_token) {
             return;
         }
+        // Without a listing, the token is outside of the scope and does not need an explanation.
         if let Some(recorder) = &mut self.recorder
             && self.words.listing != Listing::None
         {
@@ -354,7 +382,7 @@ fn is_space(c: char) -> bool {
     matches!(c, '\t'..='\r' | ' ')
 }
 
-/// Returns whether the next characters can be counted by the fast way.
+/// Returns whether the next eight bytes are ASCII, so that the fast path is worth a call.
 fn is_ascii_ahead(bytes: &[u8], position: usize) -> bool {
     let ahead = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>());
     ahead.is_some_and(|ahead| ahead.is_ascii())

@@ -1,4 +1,4 @@
-//! Decodes bytes of any charset to text, chunk by chunk.
+//! Decodes the bytes of a document to text, chunk by chunk.
 
 use std::io::Read;
 
@@ -8,14 +8,14 @@ use super::Error;
 use super::charset::DETECTION_BYTES_MAX;
 use super::input::{HEAD_BYTES_MAX, Input, READ_BYTES_MAX};
 
-/// Largest chunk of text decoded at once, in bytes; the rest is decoded in the next call.
+/// Maximum length of one chunk of decoded text, in bytes. The next call decodes the rest.
 const TEXT_BYTES_MAX: usize = 32 * 1024;
 
-/// The largest memory that finding a charset and decoding it take.
+/// Maximum memory for the detection of a charset and for decoding, in bytes.
 pub const CHARSET_BYTES_MAX: usize = 256 * 1024;
 
-// Sum of the start of the document (a growing vector: old + new <= 3 x HEAD_BYTES_MAX), the bytes
-// read after it, their text, and the state of detector and decoder.
+// The head (a growing vector: old + new <= 3 x HEAD_BYTES_MAX), the bytes of the next read, their
+// text, and the state of the detector and the decoder.
 const _: () = assert!(
     3 * HEAD_BYTES_MAX
         + READ_BYTES_MAX
@@ -25,20 +25,20 @@ const _: () = assert!(
         <= CHARSET_BYTES_MAX
 );
 
-/// The text of a document; invalid bytes become U+FFFD.
+/// Text of a document. Invalid bytes become U+FFFD.
 pub(super) struct TextReader<'w, R> {
     input: Input<'w, R>,
     decoder: Decoder,
-    /// Bytes that were read before the charset was known.
+    /// Bytes to decode: first the head, then one read at a time.
     pending: Vec<u8>,
-    /// How much of `pending` has been decoded.
+    /// Number of bytes of `pending` that are decoded.
     position: usize,
     text: String,
     is_finished: bool,
 }
 
 impl<'w, R: Read> TextReader<'w, R> {
-    /// Continues `input` after `head`, which is without byte order mark.
+    /// Creates a reader of `head`, without its byte order mark, and the rest of `input`.
     pub(super) fn new(input: Input<'w, R>, head: Vec<u8>, encoding: &'static Encoding) -> Self {
         Self {
             input,
@@ -53,6 +53,7 @@ impl<'w, R: Read> TextReader<'w, R> {
     /// Returns the next chunk of text, or `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<&str>, Error> {
         self.text.clear();
+        // Repeats the read if it gives no text, because a character is still incomplete.
         while self.text.is_empty() && !self.is_finished {
             if self.position >= self.pending.len() {
                 self.pending.clear();
@@ -64,6 +65,7 @@ impl<'w, R: Read> TextReader<'w, R> {
             let rest = self.pending.get(self.position..).unwrap_or_default();
             let (result, length, _) = self.decoder.decode_to_string(rest, &mut self.text, is_last);
             self.position = self.position.saturating_add(length);
+            // `OutputFull` means that bytes are left for the next call, even after the last read.
             self.is_finished = is_last && result == CoderResult::InputEmpty;
         }
         Ok(Some(self.text.as_str()).filter(|text| !text.is_empty()))

@@ -1,4 +1,4 @@
-//! Words of scripts that are written without spaces, found with dictionaries.
+//! Segmentation of scripts that are written without spaces, by dictionaries.
 
 use std::sync::LazyLock;
 
@@ -12,16 +12,17 @@ use super::{
     word_sink::WordSink,
 };
 
-/// A longer run is cut in chunks, so that unspaced text of any length needs this much memory.
+/// Maximum length of a chunk of a run, in bytes. Longer runs are cut in chunks, so that unspaced
+/// text of any length takes constant memory.
 const RUN_BYTES_MAX: usize = 16 * 1024;
 
-/// Words that end within this distance of the end of a chunk wait for the next one.
+/// Number of bytes at the end of a chunk. Words that end there wait for the next chunk.
 ///
-/// The following text matters as far as a word may reach, and where paths are compared, until they
-/// have a cut in common: after a few words.
+/// The following text can change the last words: a word can reach into it, and the cheapest paths
+/// with and without it differ for a few words before they have a cut in common.
 const LOOK_AHEAD_BYTES: usize = 1024;
 
-/// Returns the dictionaries of `icu_segmenter`, loaded once in a process: few documents need them.
+/// Returns the dictionaries of `icu_segmenter`, loaded once per process. Few documents need them.
 fn icu_segmenter() -> WordSegmenterBorrowed<'static> {
     static SEGMENTER: LazyLock<WordSegmenterBorrowed<'static>> =
         LazyLock::new(|| WordSegmenter::new_dictionary(WordBreakInvariantOptions::default()));
@@ -30,8 +31,10 @@ fn icu_segmenter() -> WordSegmenterBorrowed<'static> {
 
 /// An unbroken run of letters of one writing system.
 pub(super) struct DictionaryRun {
+    /// Letters and marks that are not split into words yet.
     text: String,
-    /// Whether every character is known to be in normal form.
+    /// Whether all characters are [plain](crate::char_class::Kind::is_plain), so that the text is
+    /// in normal form.
     is_plain: bool,
     composer: ComposingNormalizerBorrowed<'static>,
     kinds: KindTable,
@@ -49,9 +52,9 @@ impl DictionaryRun {
         }
     }
 
-    /// Appends letters, or marks on the letter before.
+    /// Appends letters, or marks on the preceding letter.
     ///
-    /// Invisible characters are left out, because the dictionaries do not know them.
+    /// Invisible characters are left out, because the dictionaries do not contain them.
     pub(super) fn push(
         &mut self,
         stretch: &Stretch<'_>,
@@ -64,7 +67,7 @@ impl DictionaryRun {
         words.add_letters(writing, stretch);
         self.is_plain &= stretch.kind.is_plain();
         let mut rest = stretch.text;
-        // The end of a chunk depends on the run alone and not on the lengths of its stretches.
+        // Each chunk is filled up, so its end depends on the run only, and not on its stretches.
         while let Some((chunk, more)) = rest.split_at_checked(self.fitting_bytes(rest)) {
             self.text.push_str(chunk);
             rest = more;
@@ -76,7 +79,7 @@ impl DictionaryRun {
         }
     }
 
-    /// Returns how much of a text still fits into this chunk of the run, in bytes.
+    /// Returns the number of bytes of `text` that fit into the current chunk.
     fn fitting_bytes(&self, text: &str) -> usize {
         text.floor_char_boundary(RUN_BYTES_MAX.saturating_sub(self.text.len()))
     }
@@ -95,6 +98,7 @@ impl DictionaryRun {
         writing: WritingSystem,
         words: &mut WordSink,
     ) -> usize {
+        // The dictionaries contain composed characters, for example `が` as one code point.
         if !self.is_plain {
             self.compose();
         }
@@ -115,10 +119,10 @@ impl DictionaryRun {
         }
     }
 
-    /// Adds the words up to the first that ends in the last `open_bytes` bytes.
+    /// Adds the words up to the first one that ends in the last `open_bytes` bytes.
     ///
-    /// A mark stays with its letter. If no word ends there, the whole text is one word, so that the
-    /// run cannot grow.
+    /// A mark stays with its letter. If no word ends before these bytes, the whole text is one
+    /// word, so that the run cannot grow.
     fn add_words(
         &self,
         ends: impl Iterator<Item = usize>,
@@ -132,7 +136,7 @@ impl DictionaryRun {
             if end > end_max {
                 break;
             }
-            // The segmenter cuts unknown words at every character, marks too.
+            // The segmenter cuts unknown words at every character, also before marks.
             let next = self.text.get(end..).and_then(|rest| rest.chars().next());
             if next.is_some_and(|c| self.kinds.of(c).class.is_extending()) {
                 continue;

@@ -1,33 +1,33 @@
-//! Properties of the elements of HTML: whether words end there, whether they are visible, which end
-//! tags may be omitted.
+//! Properties of the elements of HTML: whether words end at their tags, whether they are visible,
+//! and which end tags may be omitted.
 
 use std::sync::LazyLock;
 
 use super::word_table::pack;
 
-/// The properties of an element's name; none for a name that HTML does not know.
+/// Properties of an element, as bits. A name that is unknown in HTML has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Element(u16);
 
 impl Element {
-    /// Is neither part of the text nor visible: words continue across it.
+    /// Not visible and not part of the text: words continue across it.
     pub(super) const INVISIBLE: Self = Self(1);
-    /// Is shown as a box whose content is not text of the page: words end there.
+    /// Visible as a box, whose content is not text of the page: words end there.
     pub(super) const BOX: Self = Self(1 << 1);
-    /// Is within a line, or shows nothing: words continue across its tags.
+    /// Part of a line, or not visible: words continue across its tags.
     pub(super) const INLINE: Self = Self(1 << 2);
     /// Has no content in HTML.
     pub(super) const VOID: Self = Self(1 << 3);
-    /// Ends an open paragraph as start tag; as end tag, ends it with its parent.
+    /// The start tag ends an open paragraph. The end tag ends a paragraph inside.
     pub(super) const CLOSES_PARAGRAPH: Self = Self(1 << 4);
-    /// Can hold a paragraph that it does not end when it starts.
+    /// The end tag ends a paragraph inside, but the start tag does not end an open one.
     pub(super) const HOLDS_PARAGRAPH: Self = Self(1 << 5);
-    /// Cannot be in SVG or `MathML`: ends them if they were left open.
+    /// Cannot be in SVG or `MathML`. The start tag ends them if they are open.
     pub(super) const BREAKS_OUT: Self = Self(1 << 6);
 
     /// Begins SVG or `MathML`.
     pub(super) const FOREIGN: Self = Self(1 << 7);
-    /// Is a part of the page, or holds parts.
+    /// Divides a page into main content, boilerplate and sections.
     pub(super) const LANDMARK: Self = Self(1 << 8);
     /// Has content in which tags are text.
     pub(super) const RAW: Self = Self(1 << 9);
@@ -186,12 +186,12 @@ const LISTS: [(Element, &[&str]); 10] = [
 
 static NAMES: LazyLock<Names> = LazyLock::new(Names::new);
 
-/// A hash table of the names; at least three quarters of the slots are free.
+/// Hash table of the names. At least three quarters of the slots are free.
 struct Names {
     slots: Box<[(Key, Element); SLOTS]>,
 }
 
-/// The packed bytes of a name; zeros in a free slot.
+/// Packed bytes of a name, or zeros for a free slot.
 type Key = (u64, u64);
 
 const SLOTS: usize = 512;
@@ -213,12 +213,12 @@ impl Names {
     }
 
     fn look_up(&self, name: &str) -> Element {
-        // Every name in the table can be packed, so one that cannot is unknown.
+        // All names in the table can be packed, so a name that cannot is unknown.
         let slot = pack(name.as_bytes()).and_then(|key| self.slots.get(self.slot_index(key)));
         slot.map_or_else(Element::default, |(_, element)| *element)
     }
 
-    /// Returns the slot that a name has or would get.
+    /// Returns the index of the slot with this name, or of the free slot for it.
     fn slot_index(&self, key: Key) -> usize {
         let mut index = home_index(key);
         while self.slots.get(index).is_some_and(|(name, _)| *name != key && *name != (0, 0)) {
@@ -228,7 +228,7 @@ impl Names {
     }
 }
 
-/// Returns the slot at which the probe for a name begins: the top bits of a product (Fibonacci
+/// Returns the index at which the probe for a name starts: the top bits of a product (Fibonacci
 /// hashing).
 #[expect(clippy::cast_possible_truncation, reason = "the index is below the number of slots")]
 const fn home_index((low, high): Key) -> usize {
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_name_with_nul_is_not_the_shorter_one() {
-        // Found by fuzzing: `<p\0>` ended a drawing as `<p>` does.
+        // Found by fuzzing: `<p\0>` ended SVG, as `<p>` does.
         assert_eq!(Element::of("p\0"), Element::default());
     }
 

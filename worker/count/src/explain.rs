@@ -9,27 +9,27 @@ use wordmill_common::{
 
 use super::{char_class::KindTable, rules::Sums};
 
-/// Most distinct tokens that are recorded; later ones are ignored.
+/// Maximum number of distinct tokens that are recorded. Later ones are ignored.
 const TOKENS_MAX: usize = 4000;
-/// Most samples of one token.
+/// Maximum number of samples of one token.
 const SAMPLES_MAX: usize = 3;
-/// Longest part of a token that is shown, in characters.
+/// Maximum length of the shown part of a token, in characters.
 const TOKEN_CHARACTERS_MAX: usize = 60;
-/// Longest text that is shown before and after a token, in characters.
+/// Maximum length of the shown text before and after a token, in characters.
 const CONTEXT_CHARACTERS_MAX: usize = 40;
 
 /// Why text of a page is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum DropReason {
-    /// `script`.
+    /// Content of `script`.
     Scripts,
-    /// `style`.
+    /// Content of `style`.
     Styles,
-    /// `template`.
+    /// Content of `template`.
     Templates,
-    /// The attribute `hidden`, or `display: none` in the attribute `style`.
+    /// Content of an element with the attribute `hidden`, or with `display: none` in `style`.
     Hidden,
-    /// Text that is shown elsewhere, or only in some cases: the title, form fields, replacements
+    /// Text that is shown elsewhere, or only in some cases: titles, form fields, and replacements
     /// for media and scripts.
     Replaced,
 }
@@ -46,19 +46,22 @@ impl DropReason {
     }
 }
 
-/// The counts of a token, and where it occurs.
+/// Counts of a token, and samples of the text around it.
 struct TokenCounts {
     count: u64,
+    /// Sums of one occurrence.
     sums: Sums,
     samples: Vec<Sample>,
 }
 
-/// Collects the tokens that not all rules count alike.
+/// Collects the tokens that the rules count differently.
 pub(super) struct Recorder {
     kinds: KindTable,
     tokens: HashMap<String, TokenCounts>,
     dropped_bytes: BTreeMap<DropReason, u64>,
+    /// The current token, truncated.
     token: String,
+    /// The text before the current token.
     before: String,
 }
 
@@ -73,13 +76,13 @@ impl Recorder {
         }
     }
 
-    /// Records that `bytes` of text were left out.
+    /// Records that `bytes` of text were dropped.
     pub(super) fn record_dropped(&mut self, reason: DropReason, bytes: u64) {
         let sum = self.dropped_bytes.entry(reason).or_default();
         *sum = sum.saturating_add(bytes);
     }
 
-    /// Removes every token.
+    /// Removes all tokens.
     pub(super) fn clear(&mut self) {
         self.tokens.clear();
     }
@@ -91,6 +94,7 @@ impl Recorder {
         let mut rest = after.chars();
         let shown = rest.by_ref().take_while(|c| !c.is_ascii_whitespace());
         self.token.extend(shown.take(TOKEN_CHARACTERS_MAX));
+        // Marks a truncated token.
         if after.get(self.token.len()..).is_some_and(|rest| {
             !rest.is_empty() && !rest.starts_with(|c: char| c.is_ascii_whitespace())
         }) {
@@ -102,7 +106,7 @@ impl Recorder {
         push_on_one_line(shown, &mut self.before);
     }
 
-    /// Ends that token: records its sums, and the text `after` it.
+    /// Ends the current token: records its sums, and the text `after` it, if the rules differ.
     pub(super) fn end_token(&mut self, sums: &Sums, after: &str) {
         let is_alike = sums.unicode == sums.whitespace
             && sums.unicode == sums.office
@@ -123,7 +127,7 @@ impl Recorder {
         }
     }
 
-    /// Returns the recorded tokens, for the language in effect.
+    /// Returns the recorded tokens, with the words of each by every rule.
     pub(super) fn finish(self, language: Option<&str>, has_kana: bool) -> Explanation {
         let kinds = self.kinds;
         let tokens = self.tokens.into_iter().map(|(token, counts)| {

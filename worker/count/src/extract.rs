@@ -1,4 +1,4 @@
-//! The visible text of a page, as a stream.
+//! Extracts the visible text of a page, as a stream.
 
 use memchr::memchr;
 
@@ -29,7 +29,7 @@ impl Extractor {
     /// Adds the next chunk of the page.
     pub(super) fn push(&mut self, chunk: &str, counter: &mut Counter) {
         let Self { tokenizer, visibility, landmarks } = self;
-        // Searched once per chunk and not in every text between two tags, most of which are short.
+        // Searched once per chunk and not in every text between two tags, because most are short.
         let has_nul = memchr(0, chunk.as_bytes()).is_some();
         tokenizer.push(chunk, &mut PageSink { visibility, landmarks, counter, has_nul });
     }
@@ -46,8 +46,7 @@ struct PageSink<'a> {
     visibility: &'a mut Visibility,
     landmarks: &'a mut Landmarks,
     counter: &'a mut Counter,
-    /// Whether a text may contain NUL. Text that the tokenizer holds from an earlier chunk has
-    /// none.
+    /// Whether text may contain NUL. Text that the tokenizer holds from an earlier chunk has none.
     has_nul: bool,
 }
 
@@ -128,7 +127,8 @@ impl Sink for PageSink<'_> {
 pub(super) fn content_of(name: &str) -> Content {
     match name {
         "script" => Content::Script,
-        // HTML resolves character references in the first two, but neither is visible text.
+        // HTML resolves character references in `textarea` and `title`, but neither is visible
+        // text.
         "textarea" | "title" | "iframe" | "noembed" | "noframes" | "noscript" | "style" | "xmp" => {
             Content::Raw
         }

@@ -1,4 +1,4 @@
-//! Detection of the format of a document: its content type, checked against its bytes.
+//! Detects the format of a document from its content type and its first bytes.
 
 use std::fmt;
 
@@ -7,26 +7,26 @@ use wordmill_common::source::Extractor;
 
 use super::Error;
 
-/// The start of a document that is searched for HTML tags, in bytes.
+/// Length of the start of a document in which HTML tags are searched, in bytes.
 const SNIFF_BYTES_MAX: usize = 1024;
 
-/// Control characters that are allowed in a text of any length. On top of these, 1 byte in 50 is
-/// allowed: compressed or compiled data has far more.
+/// Number of control characters that are allowed in a text of any length. In addition, 1 byte in 50
+/// is allowed. Compressed or compiled data has far more.
 const STRAY_CONTROLS_MAX: usize = 8;
 
-/// Kinds of document that can be counted.
+/// Format of a document, which determines how its text is extracted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// A page, read as browsers read HTML.
+    /// HTML page, parsed as browsers parse HTML.
     Html,
-    /// A page served as XML: CDATA is text and `<script/>` is complete.
+    /// Page served as XML. CDATA sections are text, and `<script/>` is a complete element.
     Xhtml,
-    /// Plain text, and every other kind of text that is counted unchanged.
+    /// Plain text, or another text format such as Markdown, which is counted unchanged.
     Text,
 }
 
 impl Format {
-    /// Returns the name used in results and logs.
+    /// Returns the name that is used in results and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Format {
         }
     }
 
-    /// Returns the extractor of such a document, as results name it.
+    /// Returns the name and version of the extractor for this format, as stored in results.
     #[must_use]
     pub fn extractor(self) -> Extractor {
         let version = match self {
@@ -52,9 +52,10 @@ impl fmt::Display for Format {
     }
 }
 
-/// Decides how to read a document; returns the content type in effect, too.
+/// Detects the format of a document. Also returns the effective content type.
 ///
-/// Refuses binary data under any content type.
+/// The content type selects the format. If it is missing or generic, for example
+/// `application/octet-stream`, the bytes select it. Binary data is refused under any content type.
 pub(super) fn detect_format(
     head: &[u8],
     content_type: Option<&str>,
@@ -84,7 +85,7 @@ pub(super) fn detect_format(
     require_text(head, content_type, format, media_type)
 }
 
-/// Returns a parameter of a Content-Type value, unquoted.
+/// Returns the value of a parameter of a Content-Type, without quotes.
 pub(super) fn parameter(content_type: &str, name: &str) -> Option<String> {
     content_type.split(';').skip(1).find_map(|pair| {
         let (key, value) = pair.split_once('=')?;
@@ -93,7 +94,7 @@ pub(super) fn parameter(content_type: &str, name: &str) -> Option<String> {
     })
 }
 
-/// Returns the type without parameters, in lower case; empty if the value contains no type.
+/// Returns the media type without parameters, in lower case. Empty if the value contains none.
 fn essence(content_type: &str) -> String {
     let media_type = content_type.split([';', ',']).next().unwrap_or_default();
     let media_type = media_type.trim().to_ascii_lowercase();
@@ -104,7 +105,8 @@ fn unsupported_format(kind: &str) -> Error {
     Error::UnsupportedFormat { kind: kind.to_owned() }
 }
 
-/// Refuses a document of control characters; UTF-16 is text if it is marked or labelled as such.
+/// Refuses a document with too many control characters. UTF-16 contains zero bytes, so a byte order
+/// mark or the label UTF-16 exempts the document.
 fn require_text(
     head: &[u8],
     content_type: Option<&str>,
@@ -121,10 +123,9 @@ fn require_text(
     Ok((format, name))
 }
 
-/// Counts the bytes that occur in no text of an 8-bit charset.
+/// Counts the bytes that do not occur in text of any 8-bit charset.
 fn count_controls(head: &[u8]) -> usize {
-    // The compiler adds sums of one byte for many bytes at once (SIMD); 255 bytes cannot overflow
-    // them.
+    // The compiler vectorizes sums of one byte (SIMD). 255 bytes cannot overflow them.
     let parts = head.chunks(usize::from(u8::MAX));
     let count = |part: &[u8]| {
         part.iter().fold(0_u8, |count, byte| count.wrapping_add(u8::from(is_binary(*byte))))
@@ -132,12 +133,13 @@ fn count_controls(head: &[u8]) -> usize {
     parts.map(|part| usize::from(count(part))).sum()
 }
 
-/// Returns whether `byte` occurs in no text of an 8-bit charset.
+/// Returns whether `byte` does not occur in text of any 8-bit charset.
 const fn is_binary(byte: u8) -> bool {
-    // Without branches. Below Space, text contains only white space and Escape.
+    // No branches, for vectorization. Below Space, text contains only white space and Escape.
     (byte < b' ') & !((byte >= b'\t') & (byte <= b'\r')) & (byte != 0x1b)
 }
 
+/// Detects the format and the content type from the bytes alone.
 fn sniff(head: &[u8]) -> Result<(Format, &'static str), Error> {
     const HTML_STARTS: &[&str] = &[
         "<!doctype html",
@@ -172,6 +174,7 @@ fn sniff(head: &[u8]) -> Result<(Format, &'static str), Error> {
     if HTML_STARTS.iter().any(|tag| start.starts_with(tag)) {
         return Ok((Format::Html, "text/html"));
     }
+    // Without a content type, a single control character is enough to refuse the document.
     let has_bom = Encoding::for_bom(head).is_some();
     if !has_bom && head.iter().any(|&byte| is_binary(byte)) {
         return Err(unsupported_format("binary data"));
@@ -183,7 +186,7 @@ fn is_xhtml(start: &str) -> bool {
     start.contains("<html") || start.contains("http://www.w3.org/1999/xhtml")
 }
 
-/// Returns the first characters in lower case, without white space before them.
+/// Returns the first [`SNIFF_BYTES_MAX`] bytes as text in lower case, without leading white space.
 fn lowercase_start(head: &[u8]) -> String {
     let start = head.get(..SNIFF_BYTES_MAX).unwrap_or(head);
     let text = match Encoding::for_bom(start) {
@@ -193,7 +196,7 @@ fn lowercase_start(head: &[u8]) -> String {
     text.trim_start().to_ascii_lowercase()
 }
 
-/// Recognises well-known formats that are not text by their first bytes.
+/// Recognizes well-known unsupported formats by their first bytes.
 fn detect_binary_kind(head: &[u8]) -> Option<&'static str> {
     const KINDS: &[(&[u8], &str)] = &[
         (b"%PDF-", "application/pdf"),
@@ -226,7 +229,8 @@ fn detect_binary_kind(head: &[u8]) -> Option<&'static str> {
         (b"\0\0\xfe\xff", "text in UTF-32"),
     ];
     let (magic, kind) = KINDS.iter().find(|(magic, _)| head.starts_with(magic))?;
-    // Signatures of printable characters could also be the first words of a text.
+    // A printable signature can also begin a text: `BZh` begins `BZhang`. So it needs a control
+    // character as further evidence, except for PDF and RTF.
     let is_printable = magic.iter().all(|byte| (0x20..0x7f).contains(byte));
     let is_certain = !is_printable || head.iter().any(|&byte| is_binary(byte));
     let is_document = matches!(*kind, "application/pdf" | "text/rtf");

@@ -1,8 +1,8 @@
-//! Damaged documents, one after the other, for a given time: `make fuzz`.
+//! Fuzz tests, which count damaged documents for a given time: `make fuzz`.
 //!
-//! Each target starts from a seed, which is printed, so that a finding can be reproduced. It
-//! changes our sample documents and parts of pages at random and asserts properties of the results
-//! for any bytes. Every finding has become a test of its own elsewhere.
+//! Each target prints its seed, which reproduces a finding. It changes sample documents and parts
+//! of pages at random, and asserts properties that results have for any bytes. Every finding has a
+//! test elsewhere.
 
 use std::{
     io::{self, Read},
@@ -86,8 +86,8 @@ const CHARSETS: &[&str] = &[
 
 const TYPES: &[&str] = &["text/html", "application/xhtml+xml", "text/plain", "", "text/xml"];
 
-/// Runs `target` on new documents until the time is up: `FUZZ_SECONDS` from the environment.
-#[expect(clippy::disallowed_methods, reason = "the time is not a setting of the service")]
+/// Runs `target` on new documents for `FUZZ_SECONDS` from the environment, 10 by default.
+#[expect(clippy::disallowed_methods, reason = "the duration is not a setting of the service")]
 #[expect(clippy::print_stdout, reason = "the seed reproduces a finding")]
 fn fuzz(name: &str, mut target: impl FnMut(&[u8], &mut Random)) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
@@ -150,7 +150,7 @@ fn random_seed(random: &mut Random) -> u64 {
     u64::try_from(random.below(1 << 30)).unwrap()
 }
 
-/// A reader that returns chunks of random sizes.
+/// Reader that returns chunks of random sizes.
 struct ChunkReader<'a> {
     bytes: &'a [u8],
     random: Random,
@@ -173,7 +173,7 @@ fn random_content_type(random: &mut Random) -> String {
     }
 }
 
-/// Decodes all that a reader returns.
+/// Decodes all bytes of a reader.
 fn decode(reader: impl Read, hints: &Hints<'_>) -> String {
     let mut input = Input::new(reader, &|_| true);
     let mut head = input.read_head().unwrap();
@@ -189,7 +189,7 @@ fn decode(reader: impl Read, hints: &Hints<'_>) -> String {
 }
 
 #[test]
-#[ignore = "takes as long as it is given: make fuzz"]
+#[ignore = "runs for a given time: make fuzz"]
 fn any_bytes_decode_alike_in_any_chunks() {
     fuzz("decoder", |bytes, random| {
         let content_type = random_content_type(random);
@@ -197,13 +197,13 @@ fn any_bytes_decode_alike_in_any_chunks() {
         let whole = decode(bytes, &hints);
         let reader = ChunkReader { bytes, random: Random::new(random_seed(random)) };
         assert_eq!(decode(reader, &hints), whole, "{content_type} {}", bytes.escape_ascii());
-        // No charset turns a byte into more than two characters.
+        // No charset decodes a byte to more than two characters.
         assert!(whole.len() <= bytes.len() * 6 + 6, "{content_type}");
     });
 }
 
 #[test]
-#[ignore = "takes as long as it is given: make fuzz"]
+#[ignore = "runs for a given time: make fuzz"]
 fn any_page_is_read_as_by_html5gum() {
     fuzz("extractor", |bytes, random| {
         let page = String::from_utf8_lossy(bytes);
@@ -213,7 +213,7 @@ fn any_page_is_read_as_by_html5gum() {
 }
 
 #[test]
-#[ignore = "takes as long as it is given: make fuzz"]
+#[ignore = "runs for a given time: make fuzz"]
 fn any_document_is_counted_alike_in_any_chunks() {
     fuzz("fusion", |bytes, random| {
         let content_type = random_content_type(random);
@@ -243,7 +243,7 @@ fn any_document_is_counted_alike_in_any_chunks() {
 }
 
 #[test]
-#[ignore = "takes as long as it is given: make fuzz"]
+#[ignore = "runs for a given time: make fuzz"]
 fn any_text_is_counted_alike_by_both_ways() {
     fuzz("counter", |bytes, random| {
         let text = String::from_utf8_lossy(bytes);
@@ -252,7 +252,7 @@ fn any_text_is_counted_alike_by_both_ways() {
             Options::from(options::Options { rule, explain, ..options::Options::default() })
         };
         let fast = super::count_text(&text, &options(false)).unwrap();
-        // An explained text is counted by the careful way throughout.
+        // An explained text takes the slow path throughout.
         let mut careful = super::count_text(&text, &options(true)).unwrap();
         assert!(careful.explanation.take().is_some());
         assert_eq!(fast, careful, "{rule:?} {text:?}");

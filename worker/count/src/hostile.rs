@@ -1,20 +1,20 @@
-//! Documents made to be slow, and bytes that are not text.
+//! Tests with documents that were made to be slow, and with bytes that are not text.
 //!
-//! The time for a document grows linearly with its size. The tests compare two documents, the
-//! second 16 times as large: with quadratic time it would take 256 times as long.
+//! The time for a document grows linearly with its size. The tests compare two documents, of which
+//! the second is 16 times as large. With quadratic time it would take 256 times as long.
 
 use rustix::time::{ClockId, clock_gettime};
 use wordmill_common::{histogram::Histogram, options};
 
 use super::*;
 
-/// Bytes of the small document, and how many times larger the large one is.
+/// Size of the small document in bytes, and the factor to the size of the large one.
 const SMALL_BYTES: usize = 50_000;
 const SIZE_FACTOR: usize = 16;
-/// Largest allowed ratio of the two times: the geometric mean of 16 (linear) and 256 (quadratic).
-/// Caches and other virtual machines on the same host disturb single measurements.
+/// Maximum ratio of the two times: the geometric mean of 16 (linear) and 256 (quadratic). Caches
+/// and other virtual machines on the same host disturb single measurements.
 const TIME_FACTOR_MAX: u64 = 64;
-/// Attempts before a test fails. Noise disturbs single attempts, quadratic time all of them.
+/// Maximum number of attempts. Noise disturbs single attempts, but quadratic time affects all.
 const TRIES_MAX: usize = 5;
 
 /// Returns the CPU time of this thread, in nanoseconds.
@@ -23,7 +23,7 @@ fn cpu_time() -> u64 {
     u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).unwrap()
 }
 
-/// Asserts that `work` on documents of `part` over and over takes linear time.
+/// Asserts that `work` takes linear time for documents that repeat `part` after `start`.
 fn assert_linear(name: &str, start: &[u8], part: &[u8], work: impl Fn(&[u8])) {
     let document = |bytes: usize| {
         let mut document = start.to_vec();
@@ -56,7 +56,7 @@ fn count_bytes(bytes: &[u8], content_type: &str, job_options: &options::Options)
     count(bytes, &hints, &Options::from(job_options.clone()), &|_| true).unwrap()
 }
 
-/// The start of a page, and the part that it repeats.
+/// The start of a page, and the part that is repeated after it.
 const PAGES: &[(&str, &str)] = &[
     ("", "<div>"),
     ("", "<p hidden>"),
@@ -195,10 +195,10 @@ fn hostile_documents_are_counted_correctly() {
         (deep, [("a", 1), ("b", 1)].as_slice()),
         (attributes, &[("a", 1), ("b", 1)]),
         (comment, &[("ab", 1)]),
-        // A reference without end names nothing, and a number without end no character.
+        // An overlong name is not a character reference, and an overlong number is not a character.
         (format!("a &{};b", "b".repeat(1_000_000)), &[("a", 1), ("b", 1)]),
         (format!("a &#{};b", "1".repeat(1_000_000)), &[("a", 1), ("b", 1)]),
-        // A tag without end is not text.
+        // An unclosed tag is not text.
         (format!("a <b {}", "c ".repeat(500_000)), &[("a", 1)]),
     ] {
         let result = count_bytes(page.as_bytes(), html, &options::Options::default());
@@ -219,9 +219,10 @@ fn hostile_documents_are_counted_correctly() {
 #[test]
 fn bytes_that_are_not_text_end_words_in_every_charset() {
     let cases: &[(&str, &[u8], &[&str])] = &[
-        // A surrogate, an overlong form, a character beyond the last, and one cut off.
+        // A surrogate, an overlong form, a number after the last code point, and a truncated
+        // character.
         ("utf-8", b"a\xed\xa0\x80b a\xc0\x80b a\xf4\x90\x80\x80b c\xe2\x80", &["a", "b", "c"]),
-        // A high surrogate without a low one, a low one without a high one, half a unit.
+        // A high surrogate without a low one, a low one without a high one, and half a unit.
         ("utf-16le", b"a\0\x00\xd8b\0 \0a\0\x00\xdcb\0 \0c\0\x00", &["a", "b", "c"]),
         ("utf-16be", b"\0a\xd8\x00\0b\0 \0a\xdc\x00\0b\0 \0c\0", &["a", "b", "c"]),
         // A lead byte at the end, or before an invalid byte.
@@ -232,7 +233,7 @@ fn bytes_that_are_not_text_end_words_in_every_charset() {
         ("euc-jp", b"a\xff\xffb c\x8f\xa1", &["a", "b", "c"]),
         ("shift_jis", b"a\xff\xffb c\x81", &["a", "b", "c"]),
         ("iso-2022-jp", b"a\x1b$B\xff\x1b(Bb c\x1b$B\x21", &["a", "b", "c"]),
-        // A byte that the table has no character for.
+        // A byte to which the charset assigns no character.
         ("windows-1253", b"a\xaab c\xd2", &["a", "b", "c"]),
         ("iso-8859-7", b"a\xaeb c\xd2", &["a", "b", "c"]),
         ("windows-1255", b"a\xd9b c\xff", &["a", "b", "c"]),

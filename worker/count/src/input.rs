@@ -1,4 +1,4 @@
-//! The bytes of a document as they arrive: counted, hashed and watched.
+//! Reads the bytes of a document, hashes them, and calls the watch.
 
 use std::io::{ErrorKind, Read};
 
@@ -6,10 +6,10 @@ use sha2::{Digest, Sha256};
 
 use super::Error;
 
-/// The start of a document from which format and charset are detected, in bytes.
+/// Maximum length of the head, from which format and charset are detected, in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// The most bytes of one read, and so the most between two calls of the watch.
+/// Maximum length of one read, in bytes. The watch is called after each read.
 pub(super) const READ_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads a document once, from start to end.
@@ -34,7 +34,7 @@ impl<'w, R: Read> Input<'w, R> {
         }
     }
 
-    /// Reads the first [`HEAD_BYTES_MAX`] bytes, or all if there are fewer.
+    /// Reads the first [`HEAD_BYTES_MAX`] bytes, or the whole document if it is shorter.
     pub(super) fn read_head(&mut self) -> Result<Vec<u8>, Error> {
         let mut head = Vec::new();
         while head.len() < HEAD_BYTES_MAX {
@@ -47,17 +47,17 @@ impl<'w, R: Read> Input<'w, R> {
         Ok(head)
     }
 
-    /// Reads the next chunk; empty at the end.
+    /// Reads the next chunk. Returns an empty slice at the end of the document.
     pub(super) fn read(&mut self) -> Result<&[u8], Error> {
         self.read_up_to(READ_BYTES_MAX)
     }
 
-    /// Returns whether the end was reached.
+    /// Returns whether the end of the document was reached.
     pub(super) const fn has_ended(&self) -> bool {
         self.has_ended
     }
 
-    /// Returns how many bytes were read and their SHA-256 in hexadecimal.
+    /// Returns the number of bytes that were read, and their SHA-256 in hexadecimal.
     pub(super) fn finish(self) -> (u64, String) {
         let mut hex = String::with_capacity(64);
         for byte in self.hasher.finalize() {
@@ -87,6 +87,7 @@ impl<'w, R: Read> Input<'w, R> {
     }
 }
 
+/// Reads from `reader`, and retries if a signal interrupts the read.
 fn read_uninterrupted(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Error> {
     loop {
         match reader.read(buffer) {

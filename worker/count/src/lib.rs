@@ -1,12 +1,14 @@
-//! From the bytes of a document to its words.
+//! Counts the words of HTML pages and plain text.
 //!
-//! One pass and bounded memory: bytes are hashed, decoded, stripped of markup and cut into words as
-//! they arrive, and only the table of distinct words grows. The result depends on the bytes and the
-//! hints alone, never on the chunks in which the bytes arrive.
+//! A document is read once and in bounded memory. Its bytes are hashed, decoded, stripped of markup
+//! and split into words as they arrive; only the table of distinct words grows. The result depends
+//! only on the bytes, the [`Hints`] and the [`Options`]. The sizes of the chunks in which the bytes
+//! arrive do not matter.
 //!
-//! The rules are described for readers in `docs/counting.md`; tests here check that page.
+//! `docs/counting.md` describes the rules for users. Tests of this crate check its examples.
 //!
-//! [`count`] reads a document, with hints about its type; [`count_text`] counts a text in memory:
+//! [`count`] reads a document, with hints about its type and charset. [`count_text`] counts a text
+//! in memory.
 //!
 //! ```
 //! use wordmill_count::{Hints, Options, count};
@@ -21,19 +23,23 @@
 //! # Ok::<(), wordmill_count::Error>(())
 //! ```
 //!
-//! The modules in the order in which a byte passes them:
+//! # Modules
 //!
-//! - `input` reads, hashes and watches; `format` and `charset` decide from the first bytes, and
-//!   `decode` makes text of the bytes.
-//! - For pages, `tokenizer` cuts the text into tags and text, and `extract` selects the visible
-//!   text with `visibility`, `main_content` and `open_element`.
-//! - `counter` counts characters and white space for all rules at once. It finds words by a fast
-//!   way for ASCII (`ascii`) or by UAX #29 (`segment`, with `dictionary` and `cjk_segmenter` for
-//!   scripts without spaces).
-//! - `word_sink` decides which words are listed, and `word_table` holds them.
+//! In the order in which they process a document:
 //!
-//! Memory and time for a document are bounded by [`Options::unique_words_max`] and by constants
-//! beside the code that they bound.
+//! - `input` reads and hashes the bytes. `format` and `charset` detect the format and the charset
+//!   from the first bytes, and `decode` decodes all bytes to text.
+//! - For pages, `tokenizer` splits the text into tags and text. `extract` selects the visible text
+//!   with the help of `visibility`, `main_content` and `open_element`.
+//! - `counter` counts characters and words by all rules in one pass. ASCII takes a fast path
+//!   (`ascii`). Other text is split into segments by UAX #29 (`segment`), and by dictionaries for
+//!   scripts without spaces (`dictionary`, `cjk_segmenter`).
+//! - `word_sink` selects the words to list, and `word_table` stores them with their counts.
+//!
+//! # Limits
+//!
+//! [`Options::unique_words_max`] and constants in these modules bound the memory for a document.
+//! The time is linear in its size.
 
 mod ascii;
 mod char_class;
@@ -81,25 +87,29 @@ use self::{
     counter::Counter, decode::TextReader, extract::Extractor, input::Input, visibility::Syntax,
 };
 
-/// The default for [`Options::unique_words_max`].
+/// Default of [`Options::unique_words_max`].
 pub const UNIQUE_WORDS_MAX: usize = 2_000_000;
 
-/// What is known about a document besides its bytes.
+/// Information about a document in addition to its bytes. All of it is optional.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hints<'a> {
-    /// The value of the HTTP header Content-Type, parameters included.
+    /// Value of the HTTP header `Content-Type`, including parameters. It selects the format and the
+    /// charset, except that a byte order mark takes precedence and binary data is always refused.
+    /// Without it, both are detected from the bytes.
     pub content_type: Option<&'a str>,
-    /// The last label of the host's name, such as `jp`: a hint at the charset.
+    /// Last label of the host name, for example `jp`. Used as a hint if the charset has to be
+    /// guessed.
     pub host_tld: Option<&'a str>,
 }
 
-/// How to count.
+/// Parameters of a count.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The options of the job.
+    /// Options of the job, for example the rule and the scope.
     pub job_options: options::Options,
-    /// The most distinct words that a document may have. Each takes at most about 600 bytes of
-    /// memory, and usually less than 200.
+    /// Maximum number of distinct words in a document; more are refused with
+    /// [`Error::TooManyUniqueWords`]. A word takes at most about 600 bytes of memory, and usually
+    /// less than 200.
     pub unique_words_max: usize,
 }
 
@@ -115,69 +125,81 @@ impl From<options::Options> for Options {
     }
 }
 
-/// The words of a document, and everything needed to count them again.
+/// Result of [`count`]: the words of a document, and the facts that are needed to reproduce the
+/// count.
 #[derive(Clone, Debug)]
 pub struct DocumentCount {
-    /// The sums, by the rule and of the scope of the options.
+    /// Totals by the selected rule in the selected scope.
     pub totals: Totals,
-    /// The words of that scope by every rule, including words that the options leave out.
+    /// Number of words in the selected scope by each rule, with the name of the rule as the key.
+    /// Includes words that the options leave out of the histogram.
     pub totals_by_rule: BTreeMap<String, u64>,
-    /// The words of the whole, `page`, and of the main content, `main`, by the rule of the options.
+    /// Number of words in each scope by the selected rule. The key `page` is the whole document,
+    /// `main` its main content.
     pub totals_by_scope: BTreeMap<String, u64>,
-    /// Every listed word, with its count.
+    /// Listed words with their counts.
     pub histogram: Histogram,
-    /// The examples that the rules count differently, if the options ask for them.
+    /// Examples that the rules count differently, if the options request them.
     pub explanation: Option<Explanation>,
-    /// The definition of a word by which the totals and the histogram were made.
+    /// Rule of the totals and the histogram.
     pub rule: Rule,
-    /// How the document was read.
+    /// Detected format of the document.
     pub format: Format,
-    /// The content type in effect, in lower case and without parameters.
+    /// Effective content type, in lower case and without parameters.
     pub content_type: String,
-    /// The charset in effect, in lower case, named as the Encoding Standard does.
+    /// Effective charset: its name in the Encoding Standard, in lower case.
     pub charset: String,
-    /// The source of the charset.
+    /// Source of the charset.
     pub charset_from: CharsetSource,
-    /// The size of the document as given, in bytes.
+    /// Size of the document before decoding, in bytes.
     pub size_bytes: u64,
-    /// The SHA-256 of the document as given, in hexadecimal.
+    /// SHA-256 of the document before decoding, in hexadecimal.
     pub sha256: String,
 }
 
-/// Returns a rule as results name it: its version, and that of the Unicode data.
+/// Returns the name and version of a rule, with the version of the Unicode data.
 #[must_use]
 pub fn rule(name: options::RuleName) -> Rule {
     rules::describe(name)
 }
 
-/// Why a document was not counted.
+/// Reason why a document was not counted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Neither a page nor text.
+    /// The document is neither a page nor text.
     #[error("cannot count words in {kind}")]
     UnsupportedFormat {
-        /// A content type, or a short description such as `binary data`.
+        /// Content type, or a short description such as `binary data`.
         kind: String,
     },
     /// The document has more distinct words than [`Options::unique_words_max`].
-    #[error("document has more than {limit} different words")]
+    #[error("document has more than {limit} distinct words")]
     TooManyUniqueWords {
-        /// The number that was exceeded.
+        /// Value of [`Options::unique_words_max`].
         limit: usize,
     },
-    /// The `watch` of [`count`] returned `false`.
+    /// The `watch` callback of [`count`] returned `false`.
     #[error("counting was interrupted")]
     Interrupted,
-    /// The document could not be read to its end.
+    /// The reader failed before the end of the document.
     #[error("cannot read document")]
     Read(#[source] io::Error),
 }
 
 /// Counts the words of one document.
 ///
-/// Blocks while `reader` does, so the caller needs a blocking thread. `watch` is called after each
-/// read with the bytes read so far, at least every 64 KiB; if it returns `false`, counting stops
-/// with [`Error::Interrupted`].
+/// Blocks while `reader` blocks, so call it on a blocking thread. `watch` is called after each
+/// read, at least every 64 KiB, with the number of bytes read so far. If it returns `false`,
+/// counting stops.
+///
+/// # Errors
+///
+/// - [`Error::UnsupportedFormat`] if the bytes are binary, or the content type is neither a page
+///   nor text.
+/// - [`Error::TooManyUniqueWords`] if there are more distinct words than
+///   [`Options::unique_words_max`].
+/// - [`Error::Interrupted`] if `watch` returns `false`.
+/// - [`Error::Read`] if `reader` fails. Interrupted reads are retried.
 pub fn count(
     reader: impl Read,
     hints: &Hints<'_>,
@@ -216,10 +238,23 @@ pub fn count(
     })
 }
 
-/// Counts the words of a plain text in memory, without decoding, hash and watch.
+/// Counts the words of a plain text in memory.
+///
+/// Differs from [`count`] in that nothing is decoded, hashed or watched.
+///
+/// ```
+/// use wordmill_count::{Options, count_text};
+///
+/// let counted = count_text("The mill, the miller", &Options::default())?;
+/// assert_eq!(counted.totals.words, 4);
+/// assert_eq!(counted.totals.unique_words, 3);
+/// # Ok::<(), wordmill_count::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`Error::TooManyUniqueWords`].
+///
+/// [`Error::TooManyUniqueWords`] if there are more distinct words than
+/// [`Options::unique_words_max`].
 pub fn count_text(text: &str, options: &Options) -> Result<TextCount, Error> {
     let mut counter = Counter::new(options);
     counter.add_plain(text);
@@ -229,6 +264,7 @@ pub fn count_text(text: &str, options: &Options) -> Result<TextCount, Error> {
 fn count_plain(text: &mut TextReader<'_, impl Read>, counter: &mut Counter) -> Result<(), Error> {
     while let Some(chunk) = text.next()? {
         counter.add_plain(chunk);
+        // `Counter::finish` reports the error. The rest of the document cannot change it.
         if counter.is_full() {
             break;
         }
@@ -259,7 +295,7 @@ mod tests {
 
     use super::{random::Random, *};
 
-    /// A reader that returns chunks of at most the given sizes, over and over.
+    /// Reader that returns chunks of at most the given sizes, in turn.
     struct ChunkReader<'a> {
         bytes: &'a [u8],
         sizes: Vec<usize>,
@@ -288,7 +324,7 @@ mod tests {
         format!("{result:?}")
     }
 
-    /// Decodes `\u{...}`, which stands for invisible characters.
+    /// Decodes `\u{...}`, the notation of `docs/counting.md` for invisible characters.
     fn unescape(text: &str) -> String {
         let mut parts = text.split("\\u{");
         let mut plain = parts.next().unwrap_or_default().to_owned();
@@ -300,7 +336,7 @@ mod tests {
         plain
     }
 
-    /// Reads "`word` ×2 `other`".
+    /// Parses a cell of words, for example "`word` ×2 `other`".
     fn parse_words(cell: &str) -> Histogram {
         let parts: Vec<_> = cell.split('`').collect();
         let pairs = parts[1..].chunks_exact(2);
@@ -311,7 +347,7 @@ mod tests {
         words.collect()
     }
 
-    /// Reads the rows of the table that follows `header`.
+    /// Parses the rows of the table with the given header.
     fn parse_rows(header: &str) -> Vec<(&'static str, String, Histogram)> {
         let page = include_str!("../../../docs/counting.md");
         let (_, table) = page.split_once(header).unwrap();

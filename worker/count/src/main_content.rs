@@ -1,10 +1,12 @@
-//! Which part of a page is its main content, and which is boilerplate.
+//! Separates the main content of a page from its boilerplate.
 //!
-//! The main content is the content of the `main` elements; without one, of the `article` elements;
-//! without those, the page. Navigation, asides, search forms and the page's own headers and footers
-//! are never part of it. A page is read once, so its text counts as main content until a better
-//! element starts; then the text before is discarded. Example: in `a<article>b</article><main>c`,
-//! first `a`, then `b` and at last `c` is the main content.
+//! The main content is the content of the `main` elements. Without them, it is that of the
+//! `article` elements, and without those, the page. Navigation, asides, search forms and the
+//! headers and footers of the page are never part of it.
+//!
+//! A page is read once, so its text counts as main content until a better element starts. Then the
+//! text before is discarded. For example, in `a<article>b</article><main>c`, the main content is
+//! first `a`, then `b` and finally `c`.
 
 use super::{
     counter::Region,
@@ -12,17 +14,17 @@ use super::{
     open_element::{End, OpenElement},
 };
 
-/// The role of an element among the parts of a page.
+/// Role of an element in the structure of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Landmark {
     Main,
     Article,
-    /// Within it, headers and footers are not the page's.
+    /// A section. Headers and footers inside are not those of the page.
     Section,
     Boilerplate,
 }
 
-/// The kind of element that holds the main content so far. Later ones are better.
+/// Kind of element that holds the main content so far. Later ones are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum MainHolder {
     Page,
@@ -30,7 +32,7 @@ enum MainHolder {
     Main,
 }
 
-/// Whether the main content restarts.
+/// Effect of a start tag on the main content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MainContentChange {
     /// A better element starts: the main content so far is discarded.
@@ -38,12 +40,13 @@ pub(super) enum MainContentChange {
     None,
 }
 
-/// Follows the parts of a page by its visible tags.
+/// Tracks the parts of a page by its visible tags.
 pub(super) struct Landmarks {
     holder: MainHolder,
     main: Option<OpenElement>,
     article: Option<OpenElement>,
     boilerplate: Option<OpenElement>,
+    /// Number of open `section` elements.
     sections: usize,
 }
 
@@ -62,7 +65,7 @@ impl Landmarks {
         if is_main && self.boilerplate.is_none() { Region::Main } else { Region::Boilerplate }
     }
 
-    /// Processes the start tag of an element that has content.
+    /// Processes the start tag of an element with content.
     pub(super) fn start(
         &mut self,
         (name, element): (&str, Element),
@@ -74,7 +77,7 @@ impl Landmarks {
         }
         let is_in_section = self.main.is_some() || self.article.is_some() || self.sections > 0;
         match landmark_of(name, role, is_in_section) {
-            // No other landmark may contain `main`, so the end tag of an open one is missing.
+            // No other landmark can contain `main`, so the end tag of an open one is missing.
             Some(Landmark::Main) if self.main.is_none() => {
                 self.boilerplate = None;
                 self.main = Some(OpenElement::new(name));
@@ -109,12 +112,12 @@ impl Landmarks {
         end_element(&mut self.boilerplate);
         let has_ended_main = end_element(&mut self.main);
         if end_element(&mut self.article) || has_ended_main {
-            // Elements inside end as well.
+            // Elements inside end, too.
             self.boilerplate = None;
         }
     }
 
-    /// Passes a start tag to the open elements, which it may end.
+    /// Passes a start tag to the open elements, and removes those that it ends.
     fn update_open_elements(&mut self, name: &str, element: Element) {
         for slot in [&mut self.boilerplate, &mut self.main, &mut self.article] {
             match slot {
@@ -134,7 +137,7 @@ impl Landmarks {
     }
 }
 
-/// Returns the landmark of an element: of its role if HTML knows that one, else of its name.
+/// Returns the landmark of an element: by its first known role, or else by its name.
 fn landmark_of(name: &str, role: Option<&str>, is_in_section: bool) -> Option<Landmark> {
     let by_role = |role: &str| match role {
         "main" => Some(Some(Landmark::Main)),
@@ -142,6 +145,7 @@ fn landmark_of(name: &str, role: Option<&str>, is_in_section: bool) -> Option<La
         "banner" | "complementary" | "contentinfo" | "navigation" | "search" => {
             Some(Some(Landmark::Boilerplate))
         }
+        // These roles replace the meaning of the name: `<nav role=presentation>` is not navigation.
         "document" | "generic" | "group" | "none" | "note" | "presentation" | "region" => {
             Some(None)
         }

@@ -1,4 +1,4 @@
-//! Normal forms of words: the form under which a word is counted, for example in lower case.
+//! Normal forms of words, under which they are counted, for example in lower case.
 
 use icu_casemap::{CaseMapper, CaseMapperBorrowed};
 use icu_locale_core::LanguageIdentifier;
@@ -13,12 +13,12 @@ use super::cjk_segmenter::is_plain;
 const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
 
-/// Normalizes words; holds the Unicode tables for that.
+/// Normalizes words, by the options and the Unicode tables.
 pub(super) struct Normalizer {
     case: Case,
     apostrophe: Apostrophe,
     hyphen: Hyphen,
-    /// Whether simple characters may be mapped one by one.
+    /// Whether [`Normalizer::write_simple`] may be used.
     can_map_simply: bool,
     case_mapper: CaseMapperBorrowed<'static>,
     composer: ComposingNormalizerBorrowed<'static>,
@@ -46,11 +46,11 @@ impl Normalizer {
         self.case != Case::Keep
     }
 
-    /// Writes the normal form of `word` into `normal_form`, replacing its content.
+    /// Writes the normal form of `word` to `normal_form`, replacing its content.
     ///
-    /// Composes, makes every apostrophe `'`, drops invisible characters except joiners inside the
-    /// word, which are spelling in Persian and in Indian scripts, and maps the case. A word without
-    /// visible characters stays unchanged.
+    /// Composes the word and maps its case. Replaces every apostrophe by `'`. Removes invisible
+    /// characters except joiners inside the word, which are part of the spelling in Persian and in
+    /// Indian scripts. A word without visible characters stays unchanged.
     pub(super) fn write(&self, word: &str, normal_form: &mut String) {
         normal_form.clear();
         if word.is_ascii() {
@@ -67,12 +67,15 @@ impl Normalizer {
         let mut joiners = String::new();
         for c in self.composer.normalize(word).chars() {
             match c {
+                // Written only if a visible character follows, so that joiners at the end are
+                // removed.
                 ZERO_WIDTH_JOINER | ZERO_WIDTH_NON_JOINER => {
                     joiners.push(c);
                     continue;
                 }
                 c if self.ignorable.contains(c) => continue,
-                // A space may open a segment, when a joiner ties a pictograph to it.
+                // A segment can start with a space if a joiner ties a pictograph to it. The space
+                // is removed.
                 c if normal_form.is_empty() && c.is_whitespace() => {}
                 c => {
                     if !normal_form.is_empty() {
@@ -93,7 +96,8 @@ impl Normalizer {
     }
 
     /// Writes the normal form of a word of simple characters, which do not affect each other.
-    /// Returns `false` for other words; `normal_form` is undefined then.
+    /// Returns `false` if the word has other characters. The content of `normal_form` is then
+    /// unspecified.
     fn write_simple(&self, word: &str, normal_form: &mut String) -> bool {
         for c in word.chars() {
             match c {
@@ -108,7 +112,7 @@ impl Normalizer {
         true
     }
 
-    /// Returns the sign that represents all of its kind.
+    /// Returns the character that represents all of its kind, for example `'` for apostrophes.
     fn unify(&self, c: char) -> char {
         match c {
             '\u{2019}' | '\u{2bc}' | '\u{ff07}' if self.apostrophe == Apostrophe::Unify => '\'',
@@ -125,18 +129,20 @@ impl Normalizer {
             Case::Fold => self.case_mapper.fold_string(normal_form),
             Case::Keep => return,
         };
-        // The mapping can result in a letter and a mark that compose.
+        // The case mapping can result in a letter and a mark that compose.
         let composed = self.composer.normalize(&mapped).into_owned();
         *normal_form = composed;
     }
 }
 
-/// Appends a simple letter in lower case; most need no look-up in a table.
+/// Appends a simple letter in lower case. Most of them need no look-up in a table.
 fn push_lowercase(c: char, normal_form: &mut String) {
     match c {
+        // Small Cyrillic letters, and letters without case: Hebrew, Arabic, Kana, Han and Hangul.
         '\u{430}'..='\u{45f}' | '\u{5d0}'..='\u{64a}' | '\u{3041}'..='\u{d7a3}' => {
             normal_form.push(c);
         }
+        // Capital Cyrillic letters.
         '\u{410}'..='\u{42f}' => {
             normal_form.extend(char::from_u32(u32::from(c).wrapping_add(0x20)));
         }
@@ -144,8 +150,8 @@ fn push_lowercase(c: char, normal_form: &mut String) {
     }
 }
 
-/// Returns whether a letter is composed, does not compose with a letter before or after it, and has
-/// a lower case of one character in every context: most letters of the large alphabets.
+/// Returns whether a letter is composed, does not compose with its neighbors, and has a lower case
+/// of one character in every context. Most letters of the large alphabets are.
 const fn is_simple_letter(c: char) -> bool {
     matches!(c,
         '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{12f}' | '\u{131}'..='\u{17e}'
@@ -257,7 +263,7 @@ mod tests {
         }
     }
 
-    /// The table relies on it: a normal form may be normalized again.
+    /// The word table relies on this: it may normalize a normal form again.
     #[test]
     fn a_normal_form_is_its_own_normal_form() {
         for normalize in [Normalize::Nfc, Normalize::Nfkc] {

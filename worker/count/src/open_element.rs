@@ -1,15 +1,15 @@
-//! One open element, followed without a tree by its name and a depth.
+//! An open element, tracked without a tree by its name and a depth.
 
 use super::element::Element;
 
-/// The element that an end tag ends.
+/// Element that an end tag ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// An element inside, or none.
+    /// An element inside the open one, or none.
     Inside,
-    /// The element itself.
+    /// The open element itself.
     Own,
-    /// The parent, and with it the element, whose end tag is missing.
+    /// The parent of the open element. It also ends the open element, whose end tag is missing.
     Parent,
 }
 
@@ -17,20 +17,22 @@ pub(super) enum End {
 pub(super) struct OpenElement {
     name: String,
     kind: Kind,
-    /// Elements of the same name open inside, or parents for kinds that count those.
+    /// Number of open elements inside that have the same name. For an item, the number of open
+    /// parents inside.
     depth: usize,
 }
 
-/// The ways in which an element may end without an end tag of its own.
+/// How an element may end without its own end tag.
 #[derive(Clone, Copy)]
 enum Kind {
     Ordinary,
+    /// A paragraph: it ends with its parent, and before a block such as `div`.
     Paragraph,
-    /// An item, for example of a list: it ends before any of `siblings` and with any of `parents`.
+    /// An item, for example of a list. It ends before any of `siblings` and with any of `parents`.
     Item {
         siblings: &'static [&'static str],
         parents: &'static [&'static str],
-        /// Those of `parents` that can be nested inside the item.
+        /// Those of `parents` that can be nested inside the item, for example a list in `li`.
         nested_parents: &'static [&'static str],
     },
 }
@@ -74,7 +76,7 @@ impl OpenElement {
         }
     }
 
-    /// Processes the start tag of an element that has content, inside this one.
+    /// Processes the start tag of an element with content, inside this one.
     pub(super) fn start(&mut self, name: &str) {
         let is_nested = match self.kind {
             Kind::Ordinary => name == self.name,
@@ -99,6 +101,7 @@ impl OpenElement {
                 (name == self.name, parents.contains(&name), nested_parents.contains(&name))
             }
         };
+        // With nested elements open, the end tag can only belong to one of them.
         if self.depth > 0 {
             if ends_nested {
                 self.depth -= 1;

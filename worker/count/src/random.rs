@@ -1,6 +1,6 @@
-//! Repeatable random numbers for tests.
+//! Reproducible random numbers for tests.
 
-/// A xorshift generator; the same seed gives the same numbers.
+/// Xorshift generator. The same seed gives the same numbers.
 pub(super) struct Random(u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! The rules: their names and versions, and the sums that they are made of.
+//! Rules: their names and versions, and the sums from which their totals are computed.
 
 use std::collections::BTreeMap;
 
@@ -6,25 +6,26 @@ use wordmill_common::{histogram::Rule, options::RuleName};
 
 use super::stretch::Stretch;
 
-/// The version of the Unicode data by which words are found.
+/// Version of the Unicode data that all rules use.
 pub const UNICODE_VERSION: &str = "18.0";
 
-/// Tenths of a character that make a word of Chinese, Japanese, Korean and Thai.
+/// Average length of a word of Chinese, Japanese, Korean and Thai, in tenths of a character.
 ///
-/// From secondary sources on GMX-V; the standard itself could not be consulted.
+/// The values are from secondary sources on GMX-V; the standard itself could not be consulted.
 const CHINESE_TENTHS: u64 = 28;
 const JAPANESE_TENTHS: u64 = 30;
 const KOREAN_TENTHS: u64 = 33;
 const THAI_TENTHS: u64 = 60;
 
-/// Returns the version of a rule. Raise it when a rule may give another count for the same text.
+/// Returns the version of a rule. Increment it when a rule may give another count for the same
+/// text.
 pub(super) const fn version_of(rule: RuleName) -> u32 {
     match rule {
         RuleName::Unicode | RuleName::Whitespace | RuleName::Office | RuleName::Gmx => 1,
     }
 }
 
-/// Returns a rule as results name it.
+/// Returns the name and version of a rule, with the version of the Unicode data.
 pub(super) fn describe(rule: RuleName) -> Rule {
     Rule {
         name: rule.as_str().to_owned(),
@@ -33,11 +34,12 @@ pub(super) fn describe(rule: RuleName) -> Rule {
     }
 }
 
-/// Text of which a volume (rule `gmx`) counts characters instead of words.
+/// Counts of a text for a volume (rule `gmx`), which divides characters instead of counting words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CharacterCounts {
+    /// Characters that the volume divides.
     pub(super) characters: u64,
-    /// The words of that text by the other rules.
+    /// Words of the same text by the rule `unicode`, which the volume leaves out.
     pub(super) words: u64,
 }
 
@@ -55,20 +57,29 @@ impl CharacterCounts {
     }
 }
 
-/// The sums of all rules for a text.
+/// Sums of a text, from which the totals of all rules are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums {
+    /// Words by the rule `unicode`.
     pub(super) unicode: u64,
+    /// Words by the rule `whitespace`.
     pub(super) whitespace: u64,
+    /// Words by the rule `office`.
     pub(super) office: u64,
+    /// Counts of Han, Hiragana and Katakana.
     pub(super) han_kana: CharacterCounts,
+    /// Counts of words with Hangul.
     pub(super) hangul: CharacterCounts,
+    /// Counts of Thai letters and vowel signs.
     pub(super) thai: CharacterCounts,
+    /// Whether the text contains Hiragana or Katakana, so that its Han is probably Japanese.
     pub(super) has_kana: bool,
-    /// Characters, without the ASCII white space of a page.
+    /// Characters, except ASCII white space of a page.
     pub(super) characters: u64,
+    /// Characters except white space.
     pub(super) characters_no_spaces: u64,
     /// Tokens of a page: text between ASCII white space. One space is visible between two of them.
+    /// 0 for plain text.
     pub(super) tokens: u64,
     /// Words that are too long to be listed.
     pub(super) overlong: u64,
@@ -91,7 +102,7 @@ impl Sums {
         self.overlong = self.overlong.saturating_add(more.overlong);
     }
 
-    /// Adds characters other than ASCII white space.
+    /// Adds the characters of a stretch, which is not ASCII white space.
     #[inline]
     pub(super) const fn add_characters(&mut self, stretch: &Stretch<'_>) {
         self.characters = self.characters.saturating_add(stretch.characters);
@@ -101,7 +112,7 @@ impl Sums {
         }
     }
 
-    /// Adds a character of white space.
+    /// Adds one character of ASCII white space.
     pub(super) const fn add_space(&mut self) {
         self.characters = self.characters.saturating_add(1);
     }
@@ -111,7 +122,7 @@ impl Sums {
         self.tokens = self.tokens.saturating_add(1);
     }
 
-    /// Returns the characters, with the visible spaces between the tokens of a page.
+    /// Returns the number of characters, including the visible spaces between the tokens of a page.
     pub(super) const fn all_characters(&self) -> u64 {
         self.characters.saturating_add(self.tokens.saturating_sub(1))
     }
@@ -126,19 +137,20 @@ impl Sums {
         }
     }
 
-    /// Returns the number of words by every rule, with its name as the key.
+    /// Returns the number of words by each rule, with its name as the key.
     pub(super) fn by_rule(&self, language: Option<&str>) -> BTreeMap<String, u64> {
         let rules = RuleName::ALL.into_iter();
         rules.map(|rule| (rule.as_str().to_owned(), self.words(rule, language))).collect()
     }
 
-    /// Returns whether a volume counts characters of the text.
+    /// Returns whether a volume counts characters of this text.
     pub(super) const fn has_counted_characters(&self) -> bool {
         self.han_kana.characters > 0 || self.hangul.characters > 0 || self.thai.characters > 0
     }
 
-    /// Returns the share of this part of a document in the count of a rule for all of it. Only the
-    /// whole volume of a document is rounded.
+    /// Returns the words that a part of a document contributes to the total of a rule, with two
+    /// decimals. A part of a volume is not rounded up, because only the volume of the whole
+    /// document is.
     #[expect(clippy::cast_precision_loss, reason = "parts are small, and shown with two decimals")]
     pub(super) fn share(&self, rule: RuleName, language: Option<&str>, has_kana: bool) -> f64 {
         let words = match rule {
@@ -160,16 +172,18 @@ impl Sums {
         (words * 100.0).round() / 100.0
     }
 
-    /// Returns the words of a volume: the counted ones, then those of Han and Kana, of Hangul and
-    /// of Thai, which are numbers of characters divided by the length of a word.
+    /// Returns the words of a volume: first those that are counted, then those of Han and Kana, of
+    /// Hangul, and of Thai. The latter three are numbers of characters divided by the average
+    /// length of a word, rounded up.
     ///
-    /// Three languages share Han and Kana. `language` tells them apart; without it, a text with
-    /// Kana is Japanese and one without is Chinese.
+    /// Three languages share Han and Kana, and `language` selects one. Without it, a text with Kana
+    /// is Japanese, and a text without is Chinese.
     fn volume(&self, language: Option<&str>) -> [u64; 4] {
         let by_characters = self.han_kana.plus(self.hangul).plus(self.thai);
         let other_words = self.unicode.saturating_sub(by_characters.words);
         let mut han_kana = self.han_kana.characters;
         let mut hangul = self.hangul.characters;
+        // Han in a Korean text is rounded up together with Hangul.
         if language == Some("ko") {
             hangul = hangul.saturating_add(han_kana);
             han_kana = 0;
@@ -184,7 +198,7 @@ impl Sums {
     }
 }
 
-/// Returns the length of a word of Han and Kana, in tenths of a character.
+/// Returns the average length of a word of Han and Kana, in tenths of a character.
 fn han_tenths(language: Option<&str>, has_kana: bool) -> u64 {
     match language {
         Some("ko") => KOREAN_TENTHS,

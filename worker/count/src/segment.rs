@@ -1,7 +1,8 @@
-//! Unicode word boundaries (UAX #29), one stretch of like characters at a time.
+//! Word boundaries of Unicode (UAX #29), one stretch of like characters at a time.
 //!
-//! The rules look at most one segment ahead, so that text may arrive in any chunks and a segment of
-//! any length needs the same memory. Runs of scripts with a dictionary go to [`Run`].
+//! The rules look ahead only past one character and its marks ([`Segmenter::middle`]). So text may
+//! arrive in chunks of any size, and a segment of any length takes constant memory. Runs of scripts
+//! with a dictionary go to [`DictionaryRun`].
 
 use super::{
     char_class::{Class, WritingSystem},
@@ -11,6 +12,7 @@ use super::{
 };
 
 impl Segment {
+    /// Adds the segment to `words` unless it is empty, and clears it.
     fn finish(&mut self, words: &mut WordSink) {
         if self.bytes > 0 {
             words.add_segment(self);
@@ -19,17 +21,22 @@ impl Segment {
     }
 }
 
-/// Splits text into segments and hands them on.
+/// Splits text into segments and passes them to a [`WordSink`].
 pub(super) struct Segmenter {
+    /// The open segment.
     segment: Segment,
-    /// The class of the segment's last character, marks aside; `Newline` at the start of text.
+    /// Class of the last character of the segment, except marks. [`Class::Newline`] if the segment
+    /// is empty.
     last_class: Class,
-    /// A character that may be inside a word, with its marks, until the next character decides: in
-    /// `don't` the quote joins, in `dogs' ` it does not.
+    /// A character that may be inside a word, with its marks, until the next character decides: the
+    /// quote in `don't` joins, the one in `dogs' ` does not.
     middle: Segment,
+    /// Class of that character; `None` without one.
     middle_class: Option<Class>,
+    /// Whether the last character is a zero width joiner.
     is_after_joiner: bool,
     run: DictionaryRun,
+    /// Writing system of the open run; `None` outside of runs.
     run_writing: Option<WritingSystem>,
 }
 
@@ -66,13 +73,13 @@ impl Segmenter {
         self.is_after_joiner = class == Class::Joiner;
     }
 
-    /// Ends the text, or a part of it that no word continues.
+    /// Ends the text, or a part of it. No word continues in the following text.
     pub(super) fn separate(&mut self, words: &mut WordSink) {
         self.end_segment(words);
         words.separate();
     }
 
-    /// Ends the open segment; the next one follows immediately.
+    /// Ends the open segment. The next one follows immediately, so a hyphen can still join words.
     fn end_segment(&mut self, words: &mut WordSink) {
         if let Some(writing) = self.run_writing.take() {
             self.run.finish(writing, words);
@@ -85,6 +92,8 @@ impl Segmenter {
 
     fn push_to_segment(&mut self, stretch: &Stretch<'_>, words: &mut WordSink) {
         let class = stretch.kind.class;
+        // A mark belongs to the character before it (WB4), except at the start and after a newline
+        // (WB3a).
         if class.is_extending() && self.last_class != Class::Newline {
             let target = match self.middle_class {
                 Some(_) => &mut self.middle,
@@ -93,6 +102,7 @@ impl Segmenter {
             target.push(stretch);
             return;
         }
+        // This character decides whether there is a boundary before the open middle character.
         if let Some(middle) = self.middle_class {
             if self.last_class.completes(middle, class) {
                 self.segment.append(&mut self.middle);
@@ -103,6 +113,7 @@ impl Segmenter {
             }
             self.split_before_middle(words);
         }
+        // No boundary between a joiner and a pictograph (WB3c).
         let is_joined_pictograph = self.is_after_joiner && stretch.kind.is_pictograph();
         if self.last_class.joins(class) || is_joined_pictograph {
             self.segment.push(stretch);
@@ -113,6 +124,7 @@ impl Segmenter {
                 (_, class) => class,
             };
         } else if self.last_class.can_join(class) {
+            // The next character decides.
             self.middle.push(stretch);
             self.middle_class = Some(class);
         } else {
@@ -122,7 +134,7 @@ impl Segmenter {
         }
     }
 
-    /// Ends the segment before the open middle character, which begins a segment of its own.
+    /// Ends the segment before the open middle character, which begins the next segment.
     fn split_before_middle(&mut self, words: &mut WordSink) {
         if self.middle_class.take().is_some() {
             self.segment.finish(words);

@@ -1,26 +1,26 @@
-//! Parts of text that the rules count: stretches of like characters, and segments between two
+//! Units of text that the rules count: stretches of like characters, and segments between two word
 //! boundaries.
 
 use super::char_class::{Class, Kind, KindTable};
 
-/// The longest word that is listed, in bytes of UTF-8; longer ones are only counted.
+/// Maximum length of a listed word, in bytes of UTF-8. Longer words are only counted.
 pub(super) const WORD_BYTES_MAX: usize = 256;
 
-/// A stretch ends at about this length.
+/// A stretch ends when it reaches this length, in bytes.
 const STRETCH_BYTES_MAX: usize = 1024;
 
-/// Adjacent characters of one kind, if the rules treat them like one character; else one character.
+/// Adjacent characters of one kind that the rules treat like one character, or a single character.
 #[derive(Clone, Copy)]
 pub(super) struct Stretch<'t> {
     pub(super) text: &'t str,
-    /// The number of characters.
+    /// Number of characters.
     pub(super) characters: u64,
-    /// The kind of each of them.
+    /// Kind of each character.
     pub(super) kind: Kind,
 }
 
 impl<'t> Stretch<'t> {
-    /// Returns the first stretch of `text`, which is not empty.
+    /// Returns the first stretch of `text`, which must not be empty.
     #[inline]
     pub(super) fn first(text: &'t str, kinds: KindTable) -> Self {
         let mut rest = text.chars();
@@ -40,14 +40,17 @@ impl<'t> Stretch<'t> {
     }
 }
 
-/// Text between two boundaries: its length, and its text up to the longest word.
+/// Text between two word boundaries.
 #[derive(Default)]
 pub(super) struct Segment {
+    /// The text, which is incomplete if it is longer than [`WORD_BYTES_MAX`].
     pub(super) text: String,
+    /// Length of the complete text.
     pub(super) bytes: usize,
-    /// Characters without marks, and Hangul by syllables.
+    /// Number of characters except marks. A Hangul syllable counts once, also if it is decomposed.
     pub(super) characters: u64,
     pub(super) has_hangul: bool,
+    /// Whether the segment contains a letter or digit.
     pub(super) is_word: bool,
 }
 
@@ -65,6 +68,7 @@ impl Segment {
         self.is_word |= kind.is_word_character();
     }
 
+    /// Moves the content of `tail` to the end of this segment.
     pub(super) fn append(&mut self, tail: &mut Self) {
         self.bytes = self.bytes.saturating_add(tail.bytes);
         if self.bytes <= WORD_BYTES_MAX {

@@ -1,9 +1,10 @@
-//! Splits a page into text and tags (ADR 34).
+//! HTML tokenizer: splits a page into text and tags (ADR 34).
 //!
-//! This is the tokenizer of the HTML standard, reduced to the parts that decide which text is
-//! visible: comments and doctypes are skipped, and only the attributes in [`Attribute`] are stored.
-//! It reads chunks of any size and stores at most the names and values of one tag. Every byte is
-//! read a constant number of times at most. Tests compare it with html5gum, a complete tokenizer.
+//! Implements the parts of the HTML standard's tokenizer that determine the visible text. Comments
+//! and doctypes are skipped, and only the attributes in [`Attribute`] are stored. Chunks may have
+//! any size. Memory is bounded by the name and the attribute values of one tag, and every byte is
+//! read at most a constant number of times. Tests compare the output with html5gum, a complete
+//! tokenizer.
 
 #[cfg(test)]
 mod html5lib;
@@ -19,7 +20,7 @@ pub(super) use self::tag::{Attribute, Tag};
 
 use self::{raw::Raw, reference::Reference, tag::TagReader};
 
-/// The receiver of the text and tags of a page.
+/// Receiver of the text and tags of a page.
 pub(super) trait Sink {
     /// Receives text outside of tags, in parts, with its character references resolved.
     fn add_text(&mut self, text: &str);
@@ -34,12 +35,12 @@ pub(super) trait Sink {
     fn has_cdata(&self) -> bool;
 }
 
-/// How the content of an element is read.
+/// How to read the content of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// With tags and character references.
     Markup,
-    /// As text up to the element's own end tag.
+    /// As text up to the end tag of the element.
     Raw,
     /// As [`Content::Raw`], except that `<!--` can hide an end tag.
     Script,
@@ -47,24 +48,29 @@ pub(super) enum Content {
     Plain,
 }
 
-/// The state between two chunks, named as in the HTML standard if it has such a state.
+/// State between two chunks, named as in the HTML standard if it has such a state.
 #[derive(Clone, Copy, Debug)]
 enum State {
+    /// Outside of tags: the data state of the standard.
     Text,
     /// After `<`.
     TagOpen,
     /// After `</`.
     EndTagOpen,
+    /// In a tag, from its name on.
     Tag,
     /// After `<!` and the given number of bytes of `--` or `[CDATA[`.
     Declaration(Declaration, usize),
-    /// In text that ends at the next `>`: doctypes, `<?xml ...>` and faulty tags.
+    /// In text that is skipped up to the next `>`: doctypes, `<?xml ...>` and invalid tags.
     Bogus,
     Comment(Comment),
-    /// In CDATA, after the given number of closing brackets, two at most.
+    /// In a CDATA section, after the given number of closing brackets, two at most.
     Cdata(usize),
+    /// In a character reference, after `&`.
     Reference,
+    /// In an element with [`Content::Raw`] or [`Content::Script`].
     Raw,
+    /// In an element with [`Content::Plain`].
     Plain,
 }
 
@@ -75,6 +81,8 @@ enum Declaration {
     Cdata,
 }
 
+/// Position in a comment. The states of the standard after `<` are left out, because they differ
+/// only in the errors that they report.
 #[derive(Clone, Copy, Debug)]
 enum Comment {
     /// After `<!--`.
@@ -90,7 +98,7 @@ enum Comment {
     EndBang,
 }
 
-/// Reads one page.
+/// Tokenizer of one page.
 pub(super) struct Tokenizer {
     state: State,
     tag: TagReader,
@@ -111,7 +119,7 @@ impl Tokenizer {
     /// Reads the next chunk of the page.
     pub(super) fn push(&mut self, chunk: &str, sink: &mut impl Sink) {
         let mut rest = chunk;
-        // Each step consumes text or changes to a state that does, so the loop ends.
+        // Each step consumes text or enters a state that does, so the loop ends.
         while !rest.is_empty() {
             rest = self.step(rest, sink);
         }
@@ -163,7 +171,7 @@ impl Tokenizer {
             },
             State::Raw => match self.raw.push(rest, sink) {
                 Some(rest) => {
-                    // `raw` has read `</title`; its attributes and `>` remain.
+                    // `raw` has read `</title`. The tag reader reads the attributes and `>`.
                     self.tag.start_raw_end(self.raw.name());
                     self.state = State::Tag;
                     rest
@@ -193,8 +201,8 @@ impl Tokenizer {
             return rest;
         }
         self.state = State::TagOpen;
-        // Calling the next state directly is faster than the `match` in `step`, and usually the
-        // next byte is in the same chunk.
+        // The next byte is usually in the same chunk, and a direct call is faster than the `match`
+        // in `step`.
         if rest.is_empty() { rest } else { self.read_tag_open(rest, sink) }
     }
 
@@ -211,7 +219,7 @@ impl Tokenizer {
                 self.tag.start(false);
                 return self.begin_tag(rest, sink);
             }
-            // As in `1 < 2`.
+            // The `<` is text, as in `1 < 2`.
             _ => {
                 sink.add_text("<");
                 self.state = State::Text;
@@ -227,7 +235,7 @@ impl Tokenizer {
                 self.tag.start(true);
                 self.begin_tag(rest, sink)
             }
-            // `</ x>` is a comment. `</>` is nothing: the state ends at its `>`.
+            // `</ x>` is a comment. `</>` is nothing, because the state ends at its `>`.
             _ => {
                 self.state = State::Bogus;
                 rest
@@ -235,7 +243,7 @@ impl Tokenizer {
         }
     }
 
-    /// Reads a tag from its first letter on.
+    /// Reads a tag from its first letter.
     fn begin_tag<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
         // Most tags are complete in this chunk and need no states.
         if let Some(rest) = self.tag.push_complete(rest) {
@@ -252,6 +260,7 @@ impl Tokenizer {
         rest
     }
 
+    /// Passes the complete tag to the sink, and enters the state that reads the content after it.
     fn emit_tag(&mut self, sink: &mut impl Sink) {
         let tag = self.tag.tag();
         self.state = State::Text;
@@ -277,7 +286,7 @@ impl Tokenizer {
         sink: &impl Sink,
     ) -> &'t str {
         let byte = rest.as_bytes().first();
-        // The first byte decides which name is expected; then all its bytes are compared.
+        // The first byte selects the expected name. Then all bytes of the name are compared.
         let (kind, name) = match (kind, byte) {
             (Declaration::Comment, _) | (Declaration::Unknown, Some(b'-')) => {
                 (Declaration::Comment, b"--".as_slice())
@@ -285,14 +294,14 @@ impl Tokenizer {
             (Declaration::Cdata, _) | (Declaration::Unknown, Some(b'[')) => {
                 (Declaration::Cdata, b"[CDATA[".as_slice())
             }
-            // A doctype, too, ends at the next `>`, even within quotes.
+            // A doctype also ends at the next `>`, even inside quotes.
             (Declaration::Unknown, _) => {
                 self.state = State::Bogus;
                 return rest;
             }
         };
         if byte != name.get(matched_bytes) {
-            // As in `<!-x>`, which ends at the first `>`.
+            // Not a comment or CDATA, for example `<!-x>`, which ends at the first `>`.
             self.state = State::Bogus;
             return rest;
         }
@@ -314,8 +323,8 @@ impl Tokenizer {
             self.state = State::Comment(Comment::Dash);
             return text_after(rest, dash.saturating_add(1));
         }
-        // `<!-->` and `<!--->` are complete comments, `--!>` ends one, and `---->` too: after `--`,
-        // further dashes change nothing.
+        // `<!-->` and `<!--->` are complete comments. `--!>` also ends a comment, and so does
+        // `---->`, because dashes after `--` change nothing.
         let next = match (rest.as_bytes().first(), comment) {
             (Some(b'>'), Comment::Start | Comment::StartDash | Comment::End | Comment::EndBang) => {
                 self.state = State::Text;
@@ -337,11 +346,11 @@ impl Tokenizer {
     fn read_cdata<'t>(&mut self, rest: &'t str, brackets: usize, sink: &mut impl Sink) -> &'t str {
         match (rest.as_bytes().first(), brackets) {
             (Some(b'>'), 2) => self.state = State::Text,
-            // Of `]]]>`, the first bracket is text.
+            // In `]]]>`, the first bracket is text.
             (Some(b']'), 2) => sink.add_text("]"),
             (Some(b']'), _) => self.state = State::Cdata(brackets.saturating_add(1)),
             _ => {
-                // The brackets did not end CDATA, so they are text.
+                // The brackets do not end the section, so they are text.
                 sink.add_text("]]".get(..brackets).unwrap_or_default());
                 self.state = State::Cdata(0);
                 let end = memchr(b']', rest.as_bytes()).unwrap_or(rest.len());
@@ -353,17 +362,18 @@ impl Tokenizer {
     }
 }
 
-/// Returns `text` up to `end`, which is next to an ASCII character and so a character boundary.
+/// Returns the text before `end`, which must be a character boundary. Callers use positions next to
+/// an ASCII character.
 fn text_before(text: &str, end: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-/// Returns `text` from `start`, which is next to an ASCII character and so a character boundary.
+/// Returns the text from `start`, which must be a character boundary, as for [`text_before`].
 fn text_after(text: &str, start: usize) -> &str {
     text.get(start..).unwrap_or_default()
 }
 
-/// Adds text of an element in which HTML replaces NUL by U+FFFD instead of dropping it.
+/// Adds text of an element in which HTML replaces NUL by U+FFFD. Elsewhere, NUL is dropped.
 fn add_text_replacing_nul(text: &str, sink: &mut impl Sink) {
     let mut parts = text.split('\0');
     sink.add_text(parts.next().unwrap_or_default());

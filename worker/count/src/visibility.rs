@@ -1,7 +1,7 @@
-//! Which text of a page is visible, and where its words are separated.
+//! Determines which text of a page is visible, and where its words are separated.
 //!
-//! There is no tree: one hidden element at a time is followed by its name and a depth, which takes
-//! constant memory and linear time for any page.
+//! No tree is built. Only the outermost hidden element is tracked, by its name and a depth, which
+//! takes constant memory and linear time for any page.
 
 use super::{
     counter::DropReason,
@@ -9,7 +9,7 @@ use super::{
     open_element::{End, OpenElement},
 };
 
-/// The syntax by which names and slashes are read.
+/// Syntax that determines how names and slashes are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Syntax {
     Html,
@@ -25,7 +25,7 @@ pub(super) enum Separation {
     Break,
 }
 
-/// The effect of a tag.
+/// Effect of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Effect {
     pub(super) separation: Separation,
@@ -37,11 +37,12 @@ impl Effect {
     const NONE: Self = Self { separation: Separation::Join, is_visible: false };
 }
 
-/// Follows the tags of a page.
+/// Tracks the tags of a page.
 pub(super) struct Visibility {
     syntax: Syntax,
+    /// The outermost hidden element, and why its text is dropped.
     hidden: Option<(OpenElement, DropReason)>,
-    /// The number of open SVG and `MathML` elements.
+    /// Number of open SVG and `MathML` elements.
     foreign_depth: usize,
 }
 
@@ -50,7 +51,7 @@ impl Visibility {
         Self { syntax, hidden: None, foreign_depth: 0 }
     }
 
-    /// Returns why text at this position is not visible, or `None` if it is.
+    /// Returns why text at this position is dropped, or `None` if it is visible.
     pub(super) fn drop_reason(&self) -> Option<DropReason> {
         self.hidden.as_ref().map(|(_, reason)| *reason)
     }
@@ -60,7 +61,8 @@ impl Visibility {
         matches!(self.syntax, Syntax::Xml) || self.foreign_depth > 0
     }
 
-    /// Processes a start tag; `is_hidden` if its attributes hide the element.
+    /// Processes a start tag. `is_hidden` if its attributes hide the element, `is_closed` if the
+    /// tag ends with `/>`.
     pub(super) fn start(
         &mut self,
         (name, element): (&str, Element),
@@ -71,6 +73,7 @@ impl Visibility {
             self.foreign_depth = 0;
         }
         let is_foreign_root = element.has(Element::FOREIGN);
+        // HTML ignores `/>`, except in SVG and `MathML`.
         let is_empty =
             element.has(Element::VOID) || (is_closed && (is_foreign_root || self.is_xml()));
         if is_foreign_root && !is_empty {
@@ -95,6 +98,7 @@ impl Visibility {
                 _ => DropReason::Replaced,
             };
             self.hidden = Some((OpenElement::new(name), reason));
+            // A hidden element leaves no gap in the text, so words continue across it.
             let separation = if is_hidden { Separation::Join } else { separation_of(element) };
             return Effect { separation, is_visible: false };
         }
@@ -110,7 +114,7 @@ impl Visibility {
             Some(End::Inside) => return Effect::NONE,
             Some(End::Own) => {
                 self.hidden = None;
-                // An invisible element cannot separate words, but a box is visible.
+                // An invisible element leaves no gap, either. A box is visible, so words end there.
                 let is_box = element.has(Element::BOX);
                 let separation = if is_box { Separation::Break } else { Separation::Join };
                 return Effect { separation, is_visible: false };
@@ -127,7 +131,7 @@ fn separation_of(element: Element) -> Separation {
     if joins { Separation::Join } else { Separation::Break }
 }
 
-/// Returns whether a `style` attribute takes the element out of the page: its last `display` is
+/// Returns whether a `style` attribute removes the element from the page: its last `display` is
 /// `none`.
 pub(super) fn is_display_none(style: &str) -> bool {
     let declarations = style.split(';').filter_map(|declaration| declaration.split_once(':'));

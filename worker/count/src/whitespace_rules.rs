@@ -1,4 +1,4 @@
-//! The rules that separate words at white space: `whitespace` and `office`.
+//! Rules that separate words at white space: `whitespace` and `office`.
 
 use super::{
     char_class::Class,
@@ -6,17 +6,17 @@ use super::{
     word_sink::{Listing, WordSink},
 };
 
-/// The open word of the rule `office`.
+/// The open word by the rule `office`.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum OfficeToken {
     #[default]
     None,
-    /// A character that is a word by itself, such as `水`: only marks can follow.
+    /// A character that is a word by itself, for example `水`. Only marks can follow.
     SingleCharacter,
     Word,
 }
 
-/// Counts by the rules `whitespace` and `office`, and collects the words of the one that is listed.
+/// Counts words by the rules `whitespace` and `office`, and collects those of the listed rule.
 #[derive(Default)]
 pub(super) struct WhitespaceRules {
     is_in_word: bool,
@@ -58,6 +58,7 @@ impl WhitespaceRules {
             words.sums.office = words.sums.office.saturating_add(stretch.characters);
             if is_listed {
                 for c in stretch.text.chars() {
+                    // Lists the open word, which is also each earlier character of this stretch.
                     self.end_office(words);
                     let mut bytes = [0; 4];
                     let text = c.encode_utf8(&mut bytes);

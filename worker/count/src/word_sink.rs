@@ -1,4 +1,4 @@
-//! Collects the words that the rules find: one pass counts by all rules and lists the words of one.
+//! Receives the words that the rules find. Counts those of all rules, and lists those of one.
 
 use std::collections::HashSet;
 
@@ -15,23 +15,23 @@ use super::{
     word_table::WordTable,
 };
 
-/// The kind of words that are listed.
+/// Kind of the words that are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listing {
-    /// Those between Unicode's boundaries.
+    /// Segments between word boundaries of UAX #29.
     Segments,
-    /// Those between white space.
+    /// Text between white space.
     Spaced,
-    /// Those between white space, with some characters as words of their own.
+    /// Text between white space, except that each Han or Kana character is a word.
     Office,
-    /// None: the current text is only counted.
+    /// No words: the current text is only counted.
     None,
 }
 
 impl Listing {
     pub(super) const fn of(rule: RuleName) -> Self {
         match rule {
-            // A volume is a number without words of its own; it is made of those of `unicode`.
+            // A volume (`gmx`) has no words of its own, so the words of `unicode` are listed.
             RuleName::Unicode | RuleName::Gmx => Self::Segments,
             RuleName::Whitespace => Self::Spaced,
             RuleName::Office => Self::Office,
@@ -39,30 +39,33 @@ impl Listing {
     }
 }
 
-/// Collects words.
+/// Receiver of words.
 pub(super) struct WordSink {
-    /// The sums since the counter took them the last time.
+    /// Sums since the counter last moved them to its own.
     pub(super) sums: Sums,
     pub(super) listing: Listing,
-    /// Whether white space only separates, as in a page.
+    /// Whether the text belongs to a page, in which white space only separates words.
     pub(super) is_page: bool,
     table: WordTable,
     join: Option<HyphenJoin>,
     filter: Filter,
 }
 
-/// The open word that hyphens may extend: of `well-known`, first `well`.
+/// The open word that hyphens may extend: for `well-known`, first `well`.
 #[derive(Default)]
 struct HyphenJoin {
     word: Segment,
+    /// Whether a hyphen follows the word. It joins the word that follows immediately.
     has_hyphen: bool,
+    /// That hyphen, as written.
     hyphen: String,
 }
 
-/// The options that leave words out of the histogram.
+/// Options that leave words out of the histogram.
 struct Filter {
     skips_numbers: bool,
     min_len: usize,
+    /// Stop words in normal form.
     stop_words: HashSet<String>,
 }
 
@@ -106,17 +109,17 @@ impl WordSink {
         }
     }
 
-    /// Returns the table, to which the fast way for ASCII adds words directly.
+    /// Returns the table, to which the fast path for ASCII adds words directly.
     pub(super) const fn table(&mut self) -> &mut WordTable {
         &mut self.table
     }
 
-    /// Returns whether there were more distinct words than the options allow.
+    /// Returns whether there are more distinct words than the options allow.
     pub(super) const fn is_full(&self) -> bool {
         self.table.is_full()
     }
 
-    /// Adds the text between two of Unicode's boundaries.
+    /// Adds a segment between two word boundaries of UAX #29.
     pub(super) fn add_segment(&mut self, segment: &Segment) {
         if segment.is_word {
             self.sums.unicode = self.sums.unicode.saturating_add(1);
@@ -124,6 +127,7 @@ impl WordSink {
                 self.sums.hangul.add(segment.characters, 1);
             }
         }
+        // Hyphens are segments that are not words, so all segments are passed on.
         if self.join.is_some() {
             self.join_segment(segment);
         } else if segment.is_word {
@@ -131,12 +135,12 @@ impl WordSink {
         }
     }
 
-    /// Adds letters of a script that is written without spaces, before they are cut.
+    /// Counts letters of a script that is written without spaces. Their words follow later.
     pub(super) fn add_letters(&mut self, writing: WritingSystem, stretch: &Stretch<'_>) {
         let class = stretch.kind.class;
         self.sums.has_kana |= class == Class::Kana;
         match self.counts_of(writing) {
-            // Thai writes vowels as marks, and a volume counts them.
+            // Some vowels of Thai are marks, and a volume counts them.
             Some(counts) if writing == WritingSystem::Thai || !class.is_extending() => {
                 counts.add(stretch.characters, 0);
             }
@@ -144,7 +148,7 @@ impl WordSink {
         }
     }
 
-    /// Adds a word that was cut out of a run of letters.
+    /// Adds a word that was found in a run of letters by a dictionary.
     pub(super) fn add_dictionary_word(&mut self, word: &str, writing: WritingSystem) {
         self.sums.unicode = self.sums.unicode.saturating_add(1);
         if let Some(counts) = self.counts_of(writing) {
@@ -167,13 +171,13 @@ impl WordSink {
         }
     }
 
-    /// Discards every listed word.
+    /// Discards all listed words, and the sums.
     pub(super) fn clear(&mut self) {
         self.table.clear();
         self.sums = Sums::default();
     }
 
-    /// Returns the listed words; `None` if there were more than the options allow.
+    /// Returns the listed words, or `None` if there are more than the options allow.
     pub(super) fn into_histogram(self) -> Option<Histogram> {
         let mut histogram = self.table.into_histogram()?;
         if !self.filter.accepts_all() {
@@ -182,7 +186,8 @@ impl WordSink {
         Some(histogram)
     }
 
-    /// Lists a word of the given kind, if that kind is listed.
+    /// Lists a word if its kind is listed. `bytes` is its length; `text` may be incomplete if the
+    /// word is longer than [`WORD_BYTES_MAX`].
     pub(super) fn list(&mut self, listing: Listing, text: &str, bytes: usize) {
         if self.listing != listing {
             return;
@@ -202,10 +207,12 @@ impl WordSink {
         }
     }
 
+    /// Extends the open word by a segment, or lists that word first.
     fn join_segment(&mut self, segment: &Segment) {
         let Some(mut join) = self.join.take() else { return };
         let is_hyphen = matches!(segment.text.as_str(), "-" | "\u{2010}" | "\u{2011}");
         if segment.is_word {
+            // The segment continues the open word, or begins another one.
             if join.has_hyphen {
                 join.word.push_text(&join.hyphen, join.hyphen.len());
             } else {
@@ -214,6 +221,7 @@ impl WordSink {
             join.word.push_text(&segment.text, segment.bytes);
             join.has_hyphen = false;
         } else if is_hyphen && join.word.bytes > 0 && !join.has_hyphen {
+            // Only a single hyphen joins: `a--b` is two words.
             join.has_hyphen = true;
             join.hyphen.clone_from(&segment.text);
         } else {

@@ -1,8 +1,9 @@
-//! The hash table of words and their counts (ADR 36).
+//! Hash table of words and their counts (ADR 36).
 //!
-//! Words are counted as they are written. They are normalized once for each distinct form, when the
-//! table is full or finished, and not at every occurrence: until then `The` and `the` are two
-//! words.
+//! Words of up to 16 bytes are in slots of 24 bytes (open addressing, linear probing), longer ones
+//! in a `HashMap`. Words are counted in the form in which they are added: until they are
+//! normalized, `The` and `the` are two words. Each distinct form is normalized once, when the table
+//! exceeds its limit or is finished, and not at every occurrence.
 
 mod hash;
 mod slot;
@@ -19,36 +20,44 @@ use self::{
 };
 use super::normalize::Normalizer;
 
-/// Slots of a new table; always a power of two.
+/// Number of slots of a new table. The number of slots is always a power of two.
 const SLOTS_MIN: usize = 1024;
 
-/// The longest probe that is allowed before the table is rehashed with other seeds.
+/// Maximum probe length before the table is rehashed with other seeds.
 ///
-/// At most half of the slots are occupied, so a probe of this length does not happen by chance: in
-/// a table of millions of words the longest is below 100.
+/// At most half of the slots are occupied, so chance does not cause a probe of this length: in a
+/// table of millions of words the longest is below 100.
 const PROBE_LENGTH_MAX: usize = 256;
 
-/// A table of fewer slots keeps three quarters of them free, a larger one half of them.
+/// Number of slots from which up to half of them are occupied. In a smaller table, it is up to a
+/// quarter.
 const LARGE_TABLE_SLOTS_MIN: usize = 8192;
 
-/// Collects words. Its size is bounded by the number of distinct words that it may hold: before
-/// they are normalized it has up to half as many forms more.
+/// Words and their counts.
+///
+/// The memory is bounded by the maximum number of distinct words. Before normalization, the table
+/// holds up to 1.5 times as many forms.
 pub(super) struct WordTable {
-    /// Open addressing with linear probing.
+    /// Words that [`pack`] accepts. Open addressing with linear probing.
     slots: Vec<Slot>,
+    /// Number of occupied slots.
     short_words: usize,
-    /// Short words that the slots are enough for.
+    /// Maximum of `short_words`. When it is exceeded, the number of slots is doubled.
     short_words_max: usize,
+    /// Words that [`pack`] does not accept. They hash with a copy of the first seeds.
     long_words: HashMap<Box<str>, u64, Seeds>,
+    /// Seeds of `slots`, replaced by a rehash.
     seeds: Seeds,
     normalizer: Normalizer,
-    /// Short words since the last normalization that may not be normalized.
+    /// Short words that were added since the last normalization and may need it.
     unnormalized: Vec<Slot>,
-    /// Whether a long word may not be normalized.
+    /// Whether a long word was added that may need normalization.
     has_unnormalized_long: bool,
-    /// The number of words above which all are normalized.
+    /// Number of words above which all of them are normalized.
     normalize_above: usize,
+    /// Maximum number of distinct words after normalization.
     unique_words_max: usize,
+    /// Whether `unique_words_max` was exceeded.
     is_full: bool,
 }
 
@@ -70,12 +79,12 @@ impl WordTable {
         }
     }
 
-    /// Returns whether ASCII words have to be added in lower case.
+    /// Returns whether ASCII words must be added in lower case.
     pub(super) fn is_lowercasing(&self) -> bool {
         self.normalizer.is_lowercasing()
     }
 
-    /// Counts a word in any form; it is not empty.
+    /// Counts an occurrence of a word in any form. The word must not be empty.
     pub(super) fn add(&mut self, word: &str) {
         match pack(word.as_bytes()) {
             Some((low, high)) => self.insert_short(low, high, 1),
@@ -86,19 +95,19 @@ impl WordTable {
         }
     }
 
-    /// Counts a normalized ASCII word; it is not empty.
+    /// Counts an occurrence of a normalized ASCII word, which must not be empty.
     pub(super) fn add_normalized(&mut self, word: &str) {
         self.insert(word, 1);
     }
 
-    /// Counts a normalized ASCII word of up to [`SHORT_BYTES_MAX`] bytes, of which the last is not
-    /// zero.
+    /// Counts an occurrence of a normalized ASCII word in packed form: 1 to [`SHORT_BYTES_MAX`]
+    /// bytes, and the last one is not zero.
     #[inline]
     pub(super) fn add_short(&mut self, low: u64, high: u64) {
         self.insert_short(low, high, 1);
     }
 
-    /// Removes every word.
+    /// Removes all words.
     pub(super) fn clear(&mut self) {
         self.slots.fill(Slot::default());
         self.short_words = 0;
@@ -112,7 +121,7 @@ impl WordTable {
         self.is_full
     }
 
-    /// Returns the words; `None` if there were more than the table may hold.
+    /// Returns the normalized words, or `None` if there are more than the table may hold.
     pub(super) fn into_histogram(mut self) -> Option<Histogram> {
         self.normalize_words();
         if self.is_full || self.len() > self.unique_words_max {
@@ -125,7 +134,7 @@ impl WordTable {
         for slot in occupied_slots(&self.slots) {
             let (bytes, length) = unpack(slot);
             let end = text.len().saturating_add(length);
-            // A copy of constant length and a truncation are faster than a copy of `length` bytes.
+            // Copying all 16 bytes and truncating is faster than copying `length` bytes.
             text.extend_from_slice(&bytes);
             text.truncate(end);
             ends.push((end, slot.count));
@@ -134,8 +143,8 @@ impl WordTable {
             text.extend_from_slice(word.as_bytes());
             ends.push((text.len(), count));
         }
-        #[expect(clippy::expect_used, reason = "slots are made of words, which are text")]
-        let text = String::from_utf8(text).expect("words are text");
+        #[expect(clippy::expect_used, reason = "words are added as UTF-8")]
+        let text = String::from_utf8(text).expect("words are valid UTF-8");
         Some(Histogram::from_distinct(text, &ends))
     }
 
@@ -156,9 +165,10 @@ impl WordTable {
         let mut index = home;
         // The number of slots is a power of two, so `& mask` is the remainder and wraps around.
         let mask = self.slots.len().wrapping_sub(1);
-        // A free slot ends the probe, and at least half of them are free.
+        // At least half of the slots are free, so the probe ends.
         while let Some(slot) = self.slots.get_mut(index & mask) {
-            // A free slot is never equal: it is all zeros, and no word is.
+            // Compared first, because most words are known. A free slot is all zeros and matches no
+            // word: the last byte of a packed word is not zero.
             if slot.low == low && slot.high == high {
                 slot.count = slot.count.saturating_add(count);
                 return;
@@ -173,10 +183,11 @@ impl WordTable {
         }
     }
 
-    /// Makes the table ready for more words after a new one was inserted, `probe_length` slots
-    /// behind its home.
+    /// Updates the table after a new word was inserted, `probe_length` slots behind its home slot:
+    /// rehashes and grows it if needed.
     ///
-    /// Not inlined: the probe is faster the shorter its code is, and most words are not new.
+    /// Not inlined, because most words are known, and the probe loop is faster if its code is
+    /// short.
     #[inline(never)]
     fn finish_insert(&mut self, slot: Slot, probe_length: usize) {
         self.short_words = self.short_words.saturating_add(1);
@@ -189,7 +200,8 @@ impl WordTable {
         self.grow_if_needed();
     }
 
-    /// Spreads words whose hashes collide, such as those of a text that was made to be slow.
+    /// Moves all short words to other slots by new seeds. Only hash collisions make this necessary,
+    /// for example in a text that was made to be slow.
     #[cold]
     fn rehash(&mut self) {
         self.seeds = Seeds::new();
@@ -197,7 +209,7 @@ impl WordTable {
     }
 
     fn insert_long(&mut self, word: &str, count: u64) {
-        // Not the entry API, which would need an owned key for a word that is usually known.
+        // The entry API needs an owned key, and most words are known.
         if let Some(sum) = self.long_words.get_mut(word) {
             *sum = sum.saturating_add(count);
             return;
@@ -222,14 +234,15 @@ impl WordTable {
         if self.len() > self.normalize_above {
             self.normalize_words();
             self.is_full = self.len() > self.unique_words_max;
-            // Normalizing takes time for each form, so it waits for half as many words more. With a
-            // limit of 1,000 and 900 words left, that is at 1,350 forms.
+            // Normalizing takes time for each form, so the next one waits until there are half as
+            // many words more. For example, with a limit of 1,000 and 900 words left, it waits for
+            // 1,350 forms.
             let half_more = self.len().saturating_add(self.len() / 2);
             self.normalize_above = half_more.max(self.unique_words_max);
         }
     }
 
-    /// Moves every short word to one of `slots` new slots, by the current seeds.
+    /// Moves all short words to `slots` new slots, by the current seeds.
     #[inline(never)]
     fn resize(&mut self, slots: usize) {
         self.short_words_max = short_words_max(slots);
@@ -245,8 +258,8 @@ impl WordTable {
         let words = u64::try_from(self.short_words).unwrap_or(u64::MAX).max(1);
         let is_frequent = |slot: &&Slot| slot.count > total / words;
         self.short_words = 0;
-        // Words of more than the average count go first, so that they get their home slots and are
-        // found without probing: most of a text consists of them.
+        // Words of more than the average count go first. They get their home slots or slots nearby
+        // and are found with short probes. Most of a text consists of them.
         for slot in old_slots.iter().filter(is_frequent) {
             self.insert_new(*slot);
         }
@@ -255,7 +268,7 @@ impl WordTable {
         }
     }
 
-    /// Inserts a word that the table does not contain and has space for.
+    /// Inserts a word that the table does not contain. At least one slot must be free.
     fn insert_new(&mut self, new_slot: Slot) {
         let mut index = self.seeds.hash(new_slot.low, new_slot.high);
         let mask = self.slots.len().wrapping_sub(1);
@@ -269,16 +282,16 @@ impl WordTable {
         }
     }
 
-    /// Replaces every word by its normal form: `The` 2 and `the` 3 become `the` 5.
+    /// Replaces every word by its normal form: `The` (2) and `the` (3) become `the` (5).
     fn normalize_words(&mut self) {
         if self.unnormalized.is_empty() && !self.has_unnormalized_long {
             return;
         }
-        // Insertions below must not start another normalization. They never make more words than
-        // there were.
+        // The limit is still exceeded, and the insertions below must not start another
+        // normalization. They add no words: each replaces a removed one. `grow` sets the new value.
         self.normalize_above = usize::MAX;
         let mut normalized = String::new();
-        // Collected first, because insertions may move the slots.
+        // Collected first, because an insertion can append to `unnormalized`.
         let mut short_changes: Vec<(Slot, String)> = Vec::new();
         for slot in &self.unnormalized {
             let (bytes, length) = unpack(slot);
@@ -304,15 +317,16 @@ impl WordTable {
             let count = self.long_words.remove(&word).unwrap_or(0);
             self.insert(&normalized, count);
         }
-        // The insertions above have added normal forms that are not ASCII, such as `été`.
+        // The insertions above have appended non-ASCII normal forms such as `été`. They need no
+        // other normalization: a normal form is its own normal form (tested in `normalize`).
         self.unnormalized.clear();
         self.has_unnormalized_long = false;
     }
 
-    /// Frees the slot of a word and returns its count.
+    /// Removes a word and returns its count, or 0 if the table does not contain it.
     ///
-    /// The words behind it move up (backward-shift deletion), so that each is still found: there
-    /// must be no free slot between the home of a word and its slot.
+    /// The words behind it move up (backward-shift deletion). A free slot between the home slot of
+    /// a word and its slot would end the probe before the word is found.
     fn remove(&mut self, word: &Slot) -> u64 {
         let mask = self.slots.len().wrapping_sub(1);
         let mut hole = self.seeds.hash(word.low, word.high) & mask;
@@ -329,9 +343,10 @@ impl WordTable {
             let Some(slot) = self.slots.get(index).copied().filter(|slot| slot.count > 0) else {
                 break;
             };
-            // Distances backwards, around the end of the table too. With the hole at 5, a word at 7
-            // whose home is 4 moves (3 >= 2); one whose home is 6 stays (1 < 2), for a probe from 6
-            // would never come to 5.
+            // Distances from `index` backwards, also around the end of the table. The word may move
+            // into the hole unless its home is behind the hole. For example, with the hole at 5, a
+            // word at 7 with home 4 moves (3 >= 2). One with home 6 stays (1 < 2), because a probe
+            // that starts at 6 does not visit 5.
             let to_home = index.wrapping_sub(self.seeds.hash(slot.low, slot.high)) & mask;
             let to_hole = index.wrapping_sub(hole) & mask;
             if to_home >= to_hole {
@@ -351,21 +366,23 @@ impl WordTable {
     }
 }
 
-/// Returns how many short words a table of `slots` slots may hold.
+/// Returns the maximum number of short words in a table of `slots` slots.
 const fn short_words_max(slots: usize) -> usize {
     if slots < LARGE_TABLE_SLOTS_MIN { slots / 4 } else { slots / 2 }
 }
 
-/// Visits the slots that are not free.
+/// Iterates over the occupied slots.
 ///
-/// The processor cannot predict which slots are free, and a wrong branch costs more than a slot. So
-/// the answers for 64 slots are collected as bits without a branch, and then the bits are visited.
+/// The processor cannot predict which slots are occupied, and a misprediction costs more than the
+/// work for a slot. So a loop without branches collects the occupancy of 64 slots as bits of one
+/// number, and then the set bits are visited.
 fn occupied_slots(slots: &[Slot]) -> impl Iterator<Item = &Slot> {
     slots.chunks(64).flat_map(|chunk| {
         let bits = chunk.iter().zip(0_u32..);
         let mut rest = bits.fold(0, |all, (slot, bit)| all | u64::from(slot.count > 0) << bit);
         std::iter::from_fn(move || {
-            // 0b1010 gives 1 and becomes 0b1000, gives 3 and becomes 0, gives 64 and ends.
+            // Takes the lowest set bit: 0b1010 gives 1 and becomes 0b1000, which gives 3 and
+            // becomes 0. That gives 64, which is out of range and ends the iteration.
             let bit = rest.trailing_zeros();
             rest &= rest.wrapping_sub(1);
             chunk.get(bit as usize)
@@ -432,7 +449,7 @@ mod tests {
     #[test]
     fn words_with_colliding_hashes_are_rehashed() {
         let mut table = table(Case::Lower, 100_000);
-        // With these, the home of every word of up to eight bytes is the first slot.
+        // With these seeds, the home of every word of up to eight bytes is the first slot.
         table.seeds = Seeds { low: 0, high: 0 };
         let words: Vec<String> = (0..20_000).map(|n| format!("w{n}")).collect();
         for word in &words {

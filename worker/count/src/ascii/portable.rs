@@ -1,9 +1,9 @@
-//! Classifies blocks on any machine: by a table for each byte, then by a multiplication for the
-//! bits of eight bytes.
+//! Classifier for any processor: a table look-up for each byte, and a multiplication that gathers
+//! the bits of eight bytes.
 
 use super::{BLOCK_BYTES, Masks};
 
-/// A bit for each of the masks, in this order.
+/// Numbers of the bits in [`CLASSES`], one for each mask.
 const LETTER: u32 = 0;
 const DIGIT: u32 = 1;
 const CONNECTOR: u32 = 2;
@@ -12,8 +12,8 @@ const BETWEEN_DIGITS: u32 = 4;
 const SPACE: u32 = 5;
 const NON_ASCII: u32 = 6;
 
-/// The classes of each byte, one bit for each mask.
-#[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
+/// Classes of each byte value, as bits.
+#[expect(clippy::indexing_slicing, reason = "an index out of bounds does not compile")]
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0_u8;
@@ -58,11 +58,11 @@ pub(super) fn classify(block: &[u8; BLOCK_BYTES]) -> Masks {
     masks
 }
 
-/// Returns the lowest bit of each of eight bytes, side by side.
+/// Gathers the lowest bits of eight bytes in one byte. Bit n of the result is from byte n.
 const fn gather(bytes: u64) -> u64 {
     const LOWEST: u64 = 0x0101_0101_0101_0101;
-    // Moves the bit of byte n to bit 56 + n. The other products are lower or overflow, and no two
-    // meet, so nothing carries.
+    // The product moves the bit of byte n to bit 56 + n. Its other terms are below bit 56 or
+    // overflow, and no two of them meet at one bit, so nothing carries.
     const SIDE_BY_SIDE: u64 = 0x0102_0408_1020_4080;
     (bytes & LOWEST).wrapping_mul(SIDE_BY_SIDE) >> 56
 }

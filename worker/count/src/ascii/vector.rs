@@ -1,7 +1,7 @@
-//! The fastest way to count on this processor: the only unsafe code of the crate.
+//! Classifier for AVX2, and the choice between the classifiers. The only unsafe code of the crate.
 //!
-//! The processor is asked for its instructions once for each run of text and not for each block, so
-//! that the whole loop is compiled for them. Tests compare the result with the portable way.
+//! The features of the processor are checked once for each run of text instead of for each block,
+//! so that the whole loop is compiled for them. Tests compare both classifiers.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
@@ -13,18 +13,18 @@ use std::arch::x86_64::{
 use super::{BLOCK_BYTES, Masks};
 use super::{WordSink, count_with, portable};
 
-/// Counts as [`super::count`] does.
+/// As [`super::count`], with the fastest classifier of this processor.
 pub(super) fn count(bytes: &[u8], start: usize, words: &mut WordSink) -> usize {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
-        #[expect(unsafe_code, reason = "it is compiled for more than every machine has")]
-        // SAFETY: this machine has the instructions that the function is compiled for.
+        #[expect(unsafe_code, reason = "the function requires features of the processor")]
+        // SAFETY: `has_avx2` has checked all features that the function is compiled for.
         return unsafe { count_avx2(bytes, start, words) };
     }
     count_with(bytes, start, words, portable::classify)
 }
 
-/// Returns whether the machine has the instructions that [`count_avx2`] is compiled for.
+/// Returns whether the processor has all features that [`count_avx2`] is compiled for.
 #[cfg(target_arch = "x86_64")]
 fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2")
@@ -77,11 +77,12 @@ struct HalfMasks {
 #[target_feature(enable = "avx2")]
 #[expect(unsafe_code, reason = "bytes are loaded through a pointer")]
 fn classify_half(half: &[u8; 32]) -> HalfMasks {
-    // SAFETY: there are 32 bytes, and they may lie anywhere.
+    // SAFETY: `half` has 32 bytes, and the load does not require alignment.
     let bytes = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
     let is = |byte: u8| _mm256_cmpeq_epi8(bytes, splat(byte));
     let dots = _mm256_or_si256(is(b'\''), is(b'.'));
     let commas = _mm256_or_si256(is(b','), is(b';'));
+    // Setting bit 5 maps all letters, and no other bytes, to the range from `a` to `z`.
     let lower = _mm256_or_si256(bytes, splat(0x20));
     HalfMasks {
         letter: bits(in_range(lower, b'a', b'z')),
@@ -94,9 +95,10 @@ fn classify_half(half: &[u8; 32]) -> HalfMasks {
     }
 }
 
-/// Returns which bytes are from `first` to `last`.
+/// Returns 0xff for each byte from `first` to `last`, and 0 for the others.
 ///
-/// There is only a signed comparison, so the bytes are moved: `first` to -128, the lowest number.
+/// AVX2 has only a signed comparison, so the bytes are shifted: `first` becomes -128, the lowest
+/// value.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -137,8 +139,8 @@ mod tests {
         for block in blocks.chain(uniform) {
             #[cfg(target_arch = "x86_64")]
             if has_avx2() {
-                #[expect(unsafe_code, reason = "the machine has it")]
-                // SAFETY: the machine has the instructions.
+                #[expect(unsafe_code, reason = "the function requires AVX2")]
+                // SAFETY: `has_avx2` has checked the features.
                 let masks = unsafe { classify(&block) };
                 assert_eq!(masks, portable::classify(&block), "{block:?}");
             }

@@ -1,4 +1,4 @@
-//! Sums of plain and of flowing text, by every rule, on the fast and the careful way.
+//! Tests the sums of plain text and of pages, by every rule, on the fast and the slow path.
 
 use wordmill_common::{explanation::Reason, options};
 
@@ -137,7 +137,7 @@ fn options_change_the_listed_words() {
     );
 }
 
-/// Parts of random texts; most are ASCII, so that both ways are tested.
+/// Parts of random texts. Most are ASCII, so that both paths are tested.
 const PARTS: &[&str] = &[
     "mill",
     "River",
@@ -192,7 +192,7 @@ fn random_text(random: &mut Random, parts: usize) -> String {
     (0..parts).map(|_| part(random)).collect()
 }
 
-/// An explained count goes the careful way throughout: the fast way must not differ.
+/// An explained count takes the slow path throughout, and the fast path must not differ.
 #[test]
 fn the_fast_and_the_careful_way_agree() {
     let mut random = Random::new(17);
@@ -213,7 +213,7 @@ fn the_fast_and_the_careful_way_agree() {
 fn chunks_of_text_do_not_matter() {
     let mut random = Random::new(23);
     for turn in 0..12 {
-        // More than a buffer, without white space at times.
+        // More than a buffer, and sometimes without white space.
         let mut text = random_text(&mut random, 30_000);
         if turn % 3 == 0 {
             text.retain(|c| !c.is_whitespace());

@@ -1,4 +1,4 @@
-//! The boundary rules compared with other implementations, and their limits.
+//! Compares the boundary rules with other implementations, and tests their limits.
 
 use std::{fs, path::Path, process::Command};
 
@@ -22,7 +22,7 @@ fn words_of(text: &str) -> Histogram {
     counter.finish().unwrap().histogram
 }
 
-/// The same words from another implementation of the same rules.
+/// Returns the words by another implementation of the same rules.
 fn words_of_reference(text: &str) -> Histogram {
     let reference =
         WordSegmenter::new_for_non_complex_scripts(WordBreakInvariantOptions::default());
@@ -39,7 +39,7 @@ fn words_between<'t>(segments: impl Iterator<Item = &'t str>) -> Histogram {
     table.into_histogram().unwrap()
 }
 
-/// At least one character for each class, those that cause trouble more than once.
+/// At least one character of each class. Classes that cause trouble have several.
 const ALPHABET: &[char] = &[
     'a',
     'B',
@@ -106,7 +106,7 @@ fn random_text_agrees_with_icu() {
     let plain: Vec<char> = ALPHABET.iter().copied().filter(|&c| c != 'ｶ').collect();
     let mut random = Random::new(29);
     for turn in 0..60_000 {
-        // Long texts that are mostly ASCII go the fast way.
+        // Long texts that are mostly ASCII take the fast path.
         let length = 1 + random.below(if turn % 4 == 0 { 90 } else { 12 });
         let mostly_ascii = turn % 3 == 0;
         let text: String = (0..length)
@@ -127,7 +127,7 @@ fn word_break_test() -> String {
     let compiler = Command::new(env!("CARGO")).arg("-vV").output().unwrap();
     let compiler = String::from_utf8(compiler.stdout).unwrap();
     let host = compiler.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    // Packages of other platforms need not be there.
+    // Packages for other platforms may be missing offline.
     let platform = format!("--filter-platform={host}");
     let arguments = ["metadata", "--format-version=1", "--offline", "--locked", &platform];
     let output = Command::new(env!("CARGO")).args(arguments).output().unwrap();
@@ -138,12 +138,12 @@ fn word_break_test() -> String {
     let manifest = Path::new(package["manifest_path"].as_str().unwrap());
     let text = fs::read_to_string(manifest.with_file_name("tests/testdata/WordBreakTest.txt"));
     let text = text.unwrap();
-    assert!(text.contains(&format!("WordBreakTest-{UNICODE_VERSION}")), "another version");
+    assert!(text.contains(&format!("WordBreakTest-{UNICODE_VERSION}")), "other Unicode version");
     text
 }
 
-/// Unicode's own test file, from the crate that ships it. Lines with scripts that are cut by
-/// dictionaries do not apply.
+/// The test file of Unicode, from the crate that contains it. Lines with scripts that need a
+/// dictionary are skipped.
 #[test]
 fn the_test_of_unicode_passes() {
     let kinds = KindTable::get();
@@ -206,7 +206,7 @@ fn endless_segments_need_no_memory() {
 
 #[test]
 fn no_dictionary_parts_a_mark_from_its_letter() {
-    // Words that the dictionaries do not know; each alone would be marks without a letter.
+    // Words that are in no dictionary. Cut at every character, their marks would be words.
     for (text, mark) in [("ແທຣັກ", 'ັ'), ("ສະຕຣີມ", 'ີ'), ("ဂိမ်း", 'း'), ("အလျှား", 'း')]
     {
         let histogram = words_of(text);

@@ -1,6 +1,6 @@
-//! The tokenizer against html5lib's tokenizer tests, which browsers and other parsers share.
+//! Compares the tokenizer with html5lib's tokenizer tests, which browsers and other parsers share.
 //!
-//! They are not in the repository: `tests/external/html5lib-tests` gets them.
+//! The tests are not in the repository: `tests/external/html5lib-tests` downloads them.
 
 use std::path::PathBuf;
 
@@ -49,7 +49,7 @@ impl Sink for Tokens {
     }
 
     fn start_tag(&mut self, tag: &Tag) -> Content {
-        // The tokenizer does not replace NUL, as no name with NUL matters.
+        // The tokenizer does not replace NUL, because no name with NUL matters.
         let name = tag.name().replace('\0', "\u{fffd}");
         self.0.push(format!("start {name} {}", tag.is_closed()));
         Content::Markup
@@ -82,7 +82,7 @@ fn expected_tokens(case: &Case) -> Option<Tokens> {
     Some(tokens)
 }
 
-/// Resolves the suite's own escapes; `None` if the result is not valid Unicode.
+/// Resolves the escapes of the suite. `None` if the result is not valid Unicode.
 fn text(case: &Case, text: &str) -> Option<String> {
     if case.double_escaped {
         serde_json::from_str(&format!("\"{text}\"")).ok()
@@ -91,14 +91,14 @@ fn text(case: &Case, text: &str) -> Option<String> {
     }
 }
 
-/// Returns a tokenizer in a state of the standard, or `None` if it has no such state.
+/// Returns a tokenizer in a state of the standard, or `None` if it cannot run the case.
 fn tokenizer_in_state(state: &str, last_start_tag: &str, input: &str) -> Option<Tokenizer> {
     let mut tokenizer = Tokenizer::new();
     match state.to_ascii_lowercase().trim_end_matches(" state") {
         "data" => {}
         "plaintext" => tokenizer.state = State::Plain,
         "cdata section" => tokenizer.state = State::Cdata(0),
-        // References in title and textarea are not resolved, because these are not visible text.
+        // References in `title` and `textarea` are not resolved, because neither is visible text.
         "rcdata" if input.contains('&') => return None,
         name @ ("rcdata" | "rawtext" | "script data") => {
             tokenizer.raw.start(last_start_tag, name == "script data");
@@ -111,10 +111,10 @@ fn tokenizer_in_state(state: &str, last_start_tag: &str, input: &str) -> Option<
 
 #[test]
 #[ignore = "needs html5lib's tests: make test-parser"]
-#[expect(clippy::disallowed_methods, reason = "where the tests are is no setting of the service")]
-#[expect(clippy::print_stdout, reason = "how many cases were run")]
+#[expect(clippy::disallowed_methods, reason = "the folder is not a setting of the service")]
+#[expect(clippy::print_stdout, reason = "prints the number of cases")]
 fn html5libs_tokenizer_tests_pass() {
-    let folder = std::env::var("HTML5LIB_TESTS").expect("HTML5LIB_TESTS names a folder");
+    let folder = std::env::var("HTML5LIB_TESTS").expect("HTML5LIB_TESTS must name a folder");
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "test"));
@@ -159,8 +159,8 @@ fn html5libs_tokenizer_tests_pass() {
             }
         }
     }
-    println!("{passed} cases pass, {skipped} are left out");
-    assert!(failures.is_empty(), "{} cases:\n{}", failures.len(), failures.join("\n"));
-    assert!(passed > 6000, "only {passed} cases");
-    assert!(skipped < 100, "{skipped} cases are left out");
+    println!("{passed} cases passed, {skipped} skipped");
+    assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(passed > 6000, "only {passed} cases passed");
+    assert!(skipped < 100, "{skipped} cases skipped");
 }

@@ -1,4 +1,4 @@
-//! The events of a page by html5gum, a complete tokenizer.
+//! Events of a page by html5gum, a complete tokenizer.
 
 use std::convert::Infallible;
 
@@ -34,7 +34,7 @@ struct Recorder<'e> {
     events: &'e mut Vec<Event>,
     follower: Follower,
     tag: CurrentTag,
-    /// The name whose end tag ends raw text.
+    /// Name of the element whose end tag ends raw text.
     last_start_tag: Vec<u8>,
 }
 

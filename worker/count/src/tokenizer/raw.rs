@@ -1,4 +1,4 @@
-//! Elements whose content is raw text up to their own end tag, for example `script` and `title`.
+//! Raw text: the content of elements such as `script` and `title`, up to their end tag.
 
 use memchr::{memchr, memchr3};
 
@@ -8,18 +8,18 @@ use super::{
     text_after, text_before,
 };
 
-/// The name whose tags nest within a comment of a script: in `<!--<script></script>`, the end tag
-/// belongs to the inner start tag.
+/// Name of the element whose tags nest within a comment of a script. In `<!--<script></script>`,
+/// the end tag belongs to the inner start tag.
 const SCRIPT: &[u8] = b"script";
 
-/// Whether a comment in a script hides its end tags.
+/// Whether a comment in a script hides its end tags (*escaped* in the HTML standard).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Escape {
     #[default]
     None,
     /// After `<!--`.
     Once,
-    /// After `<!--` and `<script`: the next `</script` is not an end tag.
+    /// After `<!--` and `<script`: the next `</script` does not end the element.
     Twice,
 }
 
@@ -31,25 +31,25 @@ enum RawState {
     LessThan,
     /// After `</`.
     EndTagOpen,
-    /// In a possible name of the end tag.
+    /// In letters that may be the name of the end tag.
     EndTagName,
     /// After `<!` and the given number of dashes.
     CommentStart(u8),
-    /// After the given number of letters of `script`; `None` in another name.
+    /// After the given number of letters of `script`, or `None` in another name.
     ScriptName(Option<usize>),
 }
 
-/// Reads raw text.
+/// Reader of raw text.
 #[derive(Default)]
 pub(super) struct Raw {
     state: RawState,
-    /// The name whose end tag ends the text.
+    /// Name of the element, whose end tag ends the text.
     name: Name,
-    /// The letters after `</`, as written: one more than `name` has, at most.
+    /// Letters after `</`, as written: at most one more than `name` has.
     end_name: String,
     is_script: bool,
     escape: Escape,
-    /// The number of dashes immediately before, two at most.
+    /// Number of dashes immediately before, two at most.
     dashes: u8,
 }
 
@@ -68,7 +68,8 @@ impl Raw {
         self.state = RawState::Text;
     }
 
-    /// Reads the next chunk. Returns the text after the name in the end tag, or `None` before that.
+    /// Reads the next chunk. Returns the text after the name of the end tag, or `None` if the end
+    /// tag is not reached.
     pub(super) fn push<'t>(&mut self, text: &'t str, sink: &mut impl Sink) -> Option<&'t str> {
         let mut rest = text;
         while let Some(&byte) = rest.as_bytes().first() {
@@ -86,10 +87,12 @@ impl Raw {
                 RawState::EndTagName => {
                     let letters = rest.bytes().take_while(u8::is_ascii_alphabetic);
                     let space = self.name.as_str().len().saturating_sub(self.end_name.len());
-                    // One letter too many shows that it is another name: `</titles` in a `title`.
+                    // Reads one letter more than `name` has, because a longer name does not match:
+                    // `</titles` does not close a `title`.
                     let length = letters.take(space.saturating_add(1)).count();
                     self.end_name.push_str(text_before(rest, length));
                     rest = text_after(rest, length);
+                    // At the end of the chunk, more letters may follow.
                     if let Some(&next) = rest.as_bytes().first() {
                         let is_name = self.end_name.eq_ignore_ascii_case(self.name.as_str());
                         if is_name && (is_space(next) || matches!(next, b'/' | b'>')) {
@@ -105,7 +108,7 @@ impl Raw {
                     rest = text_after(rest, 1);
                     self.state = RawState::CommentStart(1);
                     if dashes == 1 {
-                        // These dashes count for `-->` as well: `<!-->` is a complete comment.
+                        // These dashes also belong to `-->`: `<!-->` is a complete comment.
                         self.escape = Escape::Once;
                         self.dashes = 2;
                         self.state = RawState::Text;
@@ -120,7 +123,7 @@ impl Raw {
         None
     }
 
-    /// Ends the page within the element.
+    /// Ends the page inside the element.
     pub(super) fn end(&mut self, sink: &mut impl Sink) {
         match self.state {
             RawState::LessThan => sink.add_text("<"),
@@ -130,6 +133,7 @@ impl Raw {
         }
     }
 
+    /// Adds `</` and the letters after it as text, because they are not the end tag.
     fn emit_rejected_end_tag(&mut self, sink: &mut impl Sink) {
         sink.add_text("</");
         sink.add_text(&self.end_name);
@@ -140,6 +144,7 @@ impl Raw {
         let bytes = rest.as_bytes();
         let next = match self.escape {
             Escape::None => memchr(b'<', bytes),
+            // Dashes and `>` can end the comment.
             Escape::Once | Escape::Twice => memchr3(b'<', b'-', b'>', bytes),
         };
         let end = next.unwrap_or(bytes.len());
@@ -155,7 +160,7 @@ impl Raw {
             }
             Some(b'>') => {
                 sink.add_text(">");
-                // `-->` ends the comment, and with it the nesting.
+                // `-->` ends the comment, and the nesting with it.
                 if self.dashes == 2 {
                     self.escape = Escape::None;
                 }
@@ -172,7 +177,7 @@ impl Raw {
     fn read_less_than<'t>(&mut self, rest: &'t str, byte: u8, sink: &mut impl Sink) -> &'t str {
         self.state = match byte {
             b'/' if self.escape == Escape::Twice => {
-                // Only `</script` can matter, and only as the end of the inner script.
+                // Only `</script` matters here: it ends the inner script.
                 sink.add_text("</");
                 RawState::ScriptName(Some(0))
             }
@@ -195,7 +200,7 @@ impl Raw {
         text_after(rest, 1)
     }
 
-    /// Reads a name that may be `script`, which changes whether the next end tag counts.
+    /// Reads a name. If it is `script`, its tag begins or ends the inner script.
     fn read_script_name<'t>(
         &mut self,
         rest: &'t str,

@@ -6,13 +6,13 @@ use entities::ENTITIES;
 
 use super::{Sink, text_after, text_before};
 
-/// The longest name, with its semicolon: `CounterClockwiseContourIntegral;`.
+/// Length of the longest name, with its semicolon: `CounterClockwiseContourIntegral;`.
 const NAME_BYTES_MAX: usize = 32;
 
-/// The longest name that needs no semicolon, such as `frac12`.
+/// Length of the longest name that needs no semicolon, for example `frac12`.
 const NAME_WITHOUT_SEMICOLON_BYTES_MAX: usize = 6;
 
-/// Every name of the HTML standard, without the ampersand, and its characters.
+/// All names of the HTML standard, without the ampersand, and their characters.
 static NAMES: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
     let names = ENTITIES.iter();
     names.filter_map(|entry| Some((entry.entity.strip_prefix('&')?, entry.characters))).collect()
@@ -23,22 +23,24 @@ enum ReferenceState {
     /// After `&`.
     #[default]
     Start,
+    /// After `&` and a letter or digit.
     Name,
     /// After `&#`.
     Number,
-    /// After `&#x`, or `&#X`.
+    /// After `&#x` or `&#X`, which is stored to become text if no digit follows.
     Hexadecimal(&'static str),
     Digits {
         radix: u32,
     },
 }
 
-/// Reads one reference, after its ampersand.
+/// Reads one character reference, after its ampersand.
 #[derive(Default)]
 pub(super) struct Reference {
     state: ReferenceState,
     /// The name so far, as written.
     name: String,
+    /// The number so far.
     code: u32,
 }
 
@@ -50,8 +52,8 @@ impl Reference {
         self.code = 0;
     }
 
-    /// Reads the next chunk of the reference. When it is complete, adds its characters, or its own
-    /// text if it is not valid, and returns the text after it; until then returns `None`.
+    /// Reads the next chunk of the reference. When the reference is complete, adds its characters,
+    /// or its text if it is not valid, and returns the text after it. Otherwise returns `None`.
     pub(super) fn push<'t>(&mut self, text: &'t str, sink: &mut impl Sink) -> Option<&'t str> {
         let mut rest = text;
         while let Some(&byte) = rest.as_bytes().first() {
@@ -94,6 +96,8 @@ impl Reference {
                 }
                 ReferenceState::Digits { radix } => {
                     if let Some(digit) = char::from(byte).to_digit(radix) {
+                        // Saturates, because numbers after the last code point are not valid
+                        // anyway.
                         self.code = self.code.saturating_mul(radix).saturating_add(digit);
                         rest = text_after(rest, 1);
                     } else {
@@ -110,7 +114,7 @@ impl Reference {
         None
     }
 
-    /// Ends the page within the reference.
+    /// Ends the page inside the reference.
     pub(super) fn end(&mut self, sink: &mut impl Sink) {
         match self.state {
             ReferenceState::Start => sink.add_text("&"),
@@ -125,6 +129,7 @@ impl Reference {
     /// `¬it;`.
     fn add_named(&self, sink: &mut impl Sink) {
         let name = self.name.as_str();
+        // First the whole name, then the prefixes that need no semicolon, from long to short.
         let prefixes = (1..=NAME_WITHOUT_SEMICOLON_BYTES_MAX.min(name.len())).rev();
         let lengths = std::iter::once(name.len()).chain(prefixes);
         for length in lengths {
@@ -144,7 +149,7 @@ impl Reference {
     }
 }
 
-/// Returns the character with a number. Invalid numbers become U+FFFD, and those of C1 controls are
+/// Returns the character with a number. Invalid numbers become U+FFFD. Numbers of C1 controls are
 /// read as windows-1252: `&#128;` is `€`.
 fn character_of(code: u32) -> char {
     const C1: [char; 32] = [

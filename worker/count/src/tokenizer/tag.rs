@@ -1,13 +1,13 @@
-//! One tag: its name, and the few attributes that matter.
+//! Reader of one tag: its name, and the attributes that matter.
 
 use memchr::memchr;
 
 use super::text_before;
 
-/// The stored part of a name; no name that matters is longer.
+/// Maximum length of the stored part of a name, in bytes. No name that matters is longer.
 const NAME_BYTES_MAX: usize = 32;
 
-/// The stored part of an attribute's value.
+/// Maximum length of the stored part of an attribute value, in bytes.
 const VALUE_BYTES_MAX: usize = 1024;
 
 /// Attributes that are stored.
@@ -40,7 +40,7 @@ impl Attribute {
         1 << self as u8
     }
 
-    /// Finds a name in any case.
+    /// Returns the attribute with the given name in any case, or `None` if it is not stored.
     fn of(name: &str) -> Option<Self> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         match name.len() {
@@ -77,8 +77,8 @@ impl Name {
     fn push_part(&mut self, part: NamePart<'_>) {
         let text = part.text;
         let start = self.text.len();
-        // Once truncated, a name stays so: if one byte is free, `é` does not fit, but a following
-        // `a` would.
+        // A truncated name stays truncated. If one byte is free, `é` does not fit, but an `a` after
+        // it would, and the name would depend on the chunks.
         let space = if self.is_truncated { 0 } else { NAME_BYTES_MAX.saturating_sub(start) };
         let length = text.floor_char_boundary(space);
         self.is_truncated |= length < text.len();
@@ -101,9 +101,9 @@ pub(crate) struct Tag {
     name: Name,
     is_end: bool,
     is_closed: bool,
-    /// A bit for each present attribute.
+    /// One bit for each attribute that is present.
     present_attributes: u8,
-    /// The stored parts of their values.
+    /// Stored values of the attributes. The value of an absent attribute is from an earlier tag.
     values: [String; Attribute::COUNT],
 }
 
@@ -117,12 +117,12 @@ impl Tag {
         self.is_end
     }
 
-    /// Returns whether the tag ends in `/>`.
+    /// Returns whether the tag ends with `/>`.
     pub(crate) const fn is_closed(&self) -> bool {
         self.is_closed
     }
 
-    /// Returns the value of an attribute, if it is there: the first 1024 bytes, as written.
+    /// Returns the value of an attribute as written, up to 1024 bytes, or `None` if it is absent.
     ///
     /// Character references in it are not resolved: no value that matters needs them.
     pub(crate) fn value(&self, attribute: Attribute) -> Option<&str> {
@@ -138,7 +138,7 @@ impl Tag {
     }
 }
 
-/// The position within a tag.
+/// Position in a tag.
 #[derive(Clone, Copy, Debug, Default)]
 enum TagState {
     #[default]
@@ -159,7 +159,7 @@ pub(super) struct TagReader {
     state: TagState,
     tag: Tag,
     attribute_name: Name,
-    /// The attribute to which the current value belongs, if it is stored.
+    /// Attribute that receives the current value; `None` if it is not stored.
     current_attribute: Option<Attribute>,
 }
 
@@ -168,7 +168,7 @@ impl TagReader {
         &self.tag
     }
 
-    /// Begins a tag whose name comes next.
+    /// Begins a tag. Its name follows.
     pub(super) fn start(&mut self, is_end: bool) {
         self.tag.reset(is_end);
         self.current_attribute = None;
@@ -195,6 +195,7 @@ impl TagReader {
                     self.tag.is_closed = true;
                     return rest.get(1..);
                 }
+                // A `/` that does not end the tag is ignored.
                 TagState::Slash => {
                     self.state = TagState::BeforeAttribute;
                     0
@@ -243,8 +244,8 @@ impl TagReader {
         None
     }
 
-    /// Reads a whole tag, if it is complete in `text` and written as usual. Returns the text after
-    /// it. Otherwise resets the tag and returns `None`, and [`Self::push`] has to read it.
+    /// Reads a whole tag if it is complete in `text` and has the usual syntax. Returns the text
+    /// after it. Otherwise resets the tag and returns `None`, and [`Self::push`] must read it.
     pub(super) fn push_complete<'t>(&mut self, text: &'t str) -> Option<&'t str> {
         let rest = self.read_complete(text);
         if rest.is_none() {
@@ -254,7 +255,7 @@ impl TagReader {
         rest
     }
 
-    /// Reads a tag as it is usually written, without a state between its parts.
+    /// Reads a tag with the usual syntax, without a state between its parts.
     fn read_complete<'t>(&mut self, text: &'t str) -> Option<&'t str> {
         let name = NamePart::first(text, ENDS_TAG_NAME);
         self.tag.name.push_part(name);
@@ -267,12 +268,14 @@ impl TagReader {
                     return rest.get(2..);
                 }
                 byte if is_space(byte) => rest = rest.get(1..)?,
-                // As in `<a / b>` or `<a =b>`: left to the states.
+                // Unusual, for example `<a / b>` or `<a =b>`: left to the states.
                 b'/' | b'=' => return None,
                 _ => {
                     let name = NamePart::first(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
                     self.select_attribute(Attribute::of(name.text));
                     rest = rest.get(name.text.len()..)?;
+                    // Usually there is a value in quotes, or none. Other values are left to the
+                    // states.
                     if let [b'=', quote, ..] = rest.as_bytes() {
                         let value = rest.get(2..).filter(|_| matches!(quote, b'"' | b'\''))?;
                         let end = memchr(*quote, value.as_bytes())?;
@@ -307,8 +310,8 @@ impl TagReader {
         length
     }
 
-    /// Decides whether the value of an attribute is stored. Of several with one name, the first
-    /// counts.
+    /// Selects the attribute that receives the next value. If a name occurs several times, the
+    /// first one counts.
     fn select_attribute(&mut self, attribute: Option<Attribute>) {
         self.current_attribute =
             attribute.filter(|attribute| self.tag.present_attributes & attribute.bit() == 0);
@@ -358,7 +361,7 @@ impl TagReader {
     }
 }
 
-/// A name, or a part of it, as it is written.
+/// A name or a part of it, as written.
 #[derive(Clone, Copy)]
 struct NamePart<'t> {
     text: &'t str,
@@ -370,7 +373,7 @@ impl<'t> NamePart<'t> {
     #[inline]
     fn first(text: &'t str, ends: u8) -> Self {
         let mut length = 0_usize;
-        // The classes of all bytes of the name, to know whether any is a capital.
+        // Union of the classes of all bytes, which shows whether there is a capital letter.
         let mut all = 0;
         for byte in text.bytes() {
             let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(0);
@@ -388,8 +391,8 @@ const ENDS_TAG_NAME: u8 = 1;
 const ENDS_ATTRIBUTE_NAME: u8 = 2;
 const CAPITAL: u8 = 4;
 
-/// The classes of bytes within names.
-#[expect(clippy::indexing_slicing, reason = "done by the compiler, which would refuse")]
+/// Classes of bytes in names, as bits.
+#[expect(clippy::indexing_slicing, reason = "an index out of bounds does not compile")]
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut rest: &[u8] = b"\t\n\x0c\r />";
@@ -406,7 +409,7 @@ static CLASSES: [u8; 256] = {
     classes
 };
 
-/// White space of HTML's syntax.
+/// Returns whether a byte is white space in the syntax of HTML.
 pub(super) const fn is_space(byte: u8) -> bool {
     matches!(byte, b'\t' | b'\n' | 0x0c | b'\r' | b' ')
 }

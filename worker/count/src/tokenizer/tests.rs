@@ -1,4 +1,4 @@
-//! The tokenizer compared with html5gum: on chosen pages, on random ones, and in chunks.
+//! Compares the tokenizer with html5gum: on chosen pages, on random ones, and in chunks.
 
 use super::*;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     visibility::{Syntax, Visibility},
 };
 
-/// The output of a tokenizer. Text is in bytes, because html5gum cuts characters.
+/// Output of a tokenizer. Text is in bytes, because html5gum splits characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Text(Vec<u8>),
@@ -17,7 +17,7 @@ pub(crate) enum Event {
     End { name: String },
 }
 
-/// Decides how content is read, like the extractor.
+/// Decides how content is read, as the extractor does.
 pub(super) struct Follower {
     visibility: Visibility,
 }
@@ -87,8 +87,9 @@ fn events(chunks: &[&str], syntax: Syntax) -> Vec<Event> {
 
 /// Removes allowed differences between the two tokenizers.
 ///
-/// Ours truncates names that are too long to matter, and does not resolve character references
-/// where they are not needed: in values, and in `title` and `textarea`, which are not visible text.
+/// This tokenizer truncates names that are too long to matter. It does not resolve character
+/// references where they are not needed: in values, and in `title` and `textarea`, which are not
+/// visible text.
 fn comparable(mut events: Vec<Event>, page: &str) -> Vec<Event> {
     let has_references = page.contains('&');
     let mut is_in_raw_text = false;
@@ -102,7 +103,7 @@ fn comparable(mut events: Vec<Event>, page: &str) -> Vec<Event> {
                 for value in values.iter_mut().flatten() {
                     let end = value.find(['\r', '\n', '\0', '\u{fffd}']).unwrap_or(value.len());
                     value.truncate(if has_references { 0 } else { end });
-                    // As our tokenizer does.
+                    // This tokenizer truncates values, too.
                     value.truncate(value.floor_char_boundary(1024));
                 }
             }
@@ -115,7 +116,7 @@ fn comparable(mut events: Vec<Event>, page: &str) -> Vec<Event> {
     events
 }
 
-/// Returns the part of a name that both store: our tokenizer stores 32 bytes, and NUL unchanged.
+/// Returns the part of a name that both store. This tokenizer stores 32 bytes, and NUL unchanged.
 fn truncate_name(name: &str) -> String {
     name.replace('\u{fffd}', "\0").chars().take(8).collect()
 }
@@ -141,7 +142,7 @@ pub(crate) fn check(page: &str, syntax: Syntax, random: &mut Random) {
     assert_same(&events(&chunks, syntax), &whole, page);
 }
 
-/// Fails with the first event that differs.
+/// Panics with the first event that differs.
 fn assert_same(ours: &[Event], others: &[Event], page: &str) {
     let lengths = ours.len().max(others.len());
     if let Some(first) = (0..lengths).find(|i| ours.get(*i) != others.get(*i)) {
@@ -333,7 +334,7 @@ fn values_are_stored_up_to_a_limit() {
 
 #[test]
 fn the_end_of_a_truncated_value_does_not_depend_on_chunks() {
-    // Found by fuzzing: one byte is free, into which the letter fits, but not the accent before it.
+    // Found by fuzzing: one byte is free. The letter fits into it, but not the accent before it.
     let before = format!("<p role='{}", "x".repeat(1023));
     let after = "\u{301}a'>";
     let whole = events(&[&format!("{before}{after}")], Syntax::Html);

@@ -1,11 +1,11 @@
-//! Hashes of words.
+//! Hash function of the word table.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::slot::{SHORT_BYTES_MAX, split_halves};
 
-/// Random numbers that hashes are mixed with, so that an attacker cannot prepare a text whose words
-/// collide.
+/// Random seeds of the hash function. An attacker who does not know them cannot prepare a text
+/// whose words collide.
 #[derive(Clone, Copy)]
 pub(super) struct Seeds {
     pub(super) low: u64,
@@ -18,12 +18,12 @@ impl Seeds {
         Self { low: random.hash_one(0_u8), high: random.hash_one(1_u8) }
     }
 
-    /// Hashes a short word by one multiplication, as wyhash and foldhash do.
+    /// Hashes a packed word with one multiplication, as wyhash and foldhash do.
     ///
-    /// The low bits of the result choose the slot. The low half of a product depends on the low
-    /// bits of its factors only; folding the upper half into it makes the other bits count as well.
+    /// The low bits of the result select the slot. The low bits of a product depend only on the low
+    /// bits of its factors, so the upper half is folded in.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "every bit of a hash is as good")]
+    #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
     pub(super) fn hash(self, low: u64, high: u64) -> usize {
         let product = u128::from(low ^ self.low).wrapping_mul(u128::from(high ^ self.high));
         let (low, high) = split_halves(product);
@@ -39,7 +39,7 @@ impl BuildHasher for Seeds {
     }
 }
 
-/// Folds bytes by multiplication, sixteen at a time.
+/// Hasher of long words: folds 16 bytes at a time by a multiplication.
 pub(super) struct FoldHasher {
     seeds: Seeds,
     state: u64,
@@ -47,7 +47,7 @@ pub(super) struct FoldHasher {
 
 impl FoldHasher {
     fn mix(&mut self, low: u64, high: u64) {
-        // The state is part of both factors, so that each depends on all chunks before.
+        // Both factors contain the state, so that the result depends on all earlier chunks.
         let product = u128::from(low ^ self.state)
             .wrapping_mul(u128::from(high ^ self.seeds.high ^ self.state.rotate_left(32)));
         let (low, high) = split_halves(product);
@@ -62,6 +62,8 @@ impl Hasher for FoldHasher {
             let (low, high) = split_halves(u128::from_le_bytes(*chunk));
             self.mix(low, high);
         }
+        // The rest, padded with zeros. So words that differ only in trailing zeros collide, but at
+        // most 16 of them.
         let mut last = [0; SHORT_BYTES_MAX];
         if let Some(start) = last.get_mut(..rest.len()) {
             start.copy_from_slice(rest);
@@ -70,6 +72,7 @@ impl Hasher for FoldHasher {
         self.mix(low, high);
     }
 
+    // `str` hashes its bytes, and then 0xff with this method.
     fn write_u8(&mut self, byte: u8) {
         self.mix(u64::from(byte), 0);
     }
