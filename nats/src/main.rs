@@ -1,4 +1,4 @@
-//! `wordmill-nats`: creates and checks what Wordmill needs at the broker.
+//! `wordmill-nats`: creates and checks the streams, consumers and buckets that Wordmill needs.
 
 use std::process::ExitCode;
 use std::time::Duration;
