@@ -80,7 +80,7 @@ impl AckCheckReceiver {
         let name = words.next();
         let queue = QueueKind::ALL.into_iter().find(|queue| Some(queue.as_str()) == name);
         let Some((queue, number)) = queue.zip(number) else {
-            debug!(subject = %answer.subject, "an unknown answer to an acknowledgement");
+            debug!(subject = %answer.subject, "unexpected answer to an acknowledgement check");
             return;
         };
         // An answer to an earlier check. Only the last one counts.

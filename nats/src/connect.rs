@@ -295,12 +295,12 @@ fn note(connection: &watch::Sender<Connection>, event: Event, hint: &str) {
             Event::Closed => connection.closed = true,
             // A denied request just times out for its sender. Only this event has the reason.
             Event::ServerError(reason) => {
-                error!(%reason, "the broker refused something");
+                error!(%reason, "the broker reported an error");
                 connection.last_error = Some(reason.to_string());
             }
             Event::ClientError(reason) => connection.last_error = Some(format!("{reason}{hint}")),
             Event::SlowConsumer(subscription) => {
-                warn!(subscription, "the broker dropped messages for a slow subscription");
+                warn!(subscription, "dropped messages of a subscription whose buffer is full");
             }
             Event::Disconnected | Event::LameDuckMode | Event::Draining => {}
         }

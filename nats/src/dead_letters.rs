@@ -48,7 +48,7 @@ impl DeadLetters {
             None => {
                 internal = Failure::new(
                     wordmill_common::failure::FailureCode::Internal,
-                    "The record names no failure.",
+                    "The record contains no failure.",
                 );
                 &internal
             }
@@ -82,7 +82,7 @@ impl DeadLetters {
         mut headers: HeaderMap,
         delivery: &Delivery,
     ) -> Result<(), Error> {
-        const OPERATION: &str = "keep a dead letter";
+        const OPERATION: &str = "store a dead letter";
         let (span, context) = spans::begin_dead_letter_span(job, delivery.traceparent());
         if let Some(context) = context {
             spans::inject(&mut headers, &context);

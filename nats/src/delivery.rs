@@ -156,6 +156,6 @@ impl Delivery {
         };
         let sending = self.acks.send(&self.message, kind, self.source.queue(), self.ack_wait);
         let sent = sending.instrument(span).await;
-        sent.map_err(|error| Error::unavailable("answer a delivery", error))
+        sent.map_err(|error| Error::unavailable("reply to a delivery", error))
     }
 }

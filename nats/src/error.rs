@@ -46,7 +46,7 @@ pub enum Error {
         what: String,
     },
     /// The data existed, and has expired or was removed.
-    #[error("{what} is no longer kept")]
+    #[error("{what} has expired or was removed")]
     Gone {
         /// Name of the data.
         what: String,
@@ -62,17 +62,17 @@ pub enum Error {
 }
 
 impl Error {
-    #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]
+    #[expect(clippy::needless_pass_by_value, reason = "accepts errors and texts")]
     pub(crate) fn unavailable(operation: &'static str, reason: impl ToString) -> Self {
         Self::Unavailable { operation, reason: reason.to_string() }
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]
+    #[expect(clippy::needless_pass_by_value, reason = "accepts errors and texts")]
     pub(crate) fn corrupt(what: impl Into<String>, reason: impl ToString) -> Self {
         Self::Corrupt { what: what.into(), reason: reason.to_string() }
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]
+    #[expect(clippy::needless_pass_by_value, reason = "accepts errors and texts")]
     pub(crate) fn newer_format(what: impl Into<String>, reason: impl ToString) -> Self {
         Self::Newer { what: what.into(), reason: reason.to_string() }
     }

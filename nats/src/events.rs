@@ -44,7 +44,7 @@ impl RecordSubscription {
             };
             match job_record::raw(&self.key, &headers, message.payload, revision) {
                 Ok(record) => return record,
-                Err(error) => warn!(%error, "an event cannot be read"),
+                Err(error) => warn!(%error, "skipping a change of a record that cannot be parsed"),
             }
         }
         std::future::pending().await

@@ -168,8 +168,8 @@ impl fmt::Display for StrandedStreams {
         let Self { account, location } = self;
         write!(
             f,
-            "the account {account} has no streams, but nats-server keeps those of a version without \
-             accounts, in {GLOBAL_ACCOUNT}. Nothing was created. Move them first \
+            "the account {account} has no streams, but nats-server keeps those of a version \
+             without accounts, in {GLOBAL_ACCOUNT}. Nothing was created. Move them first \
              (docs/upgrading.md):\n\n"
         )?;
         let StreamLocation::Store(store) = location else {
@@ -179,7 +179,8 @@ impl fmt::Display for StrandedStreams {
         write!(
             f,
             "  1. Stop the gateways, the workers and nats-server.\n  \
-             2. test ! -e '{store}/{account}' && mv '{store}/{GLOBAL_ACCOUNT}' '{store}/{account}'\n  \
+             2. test ! -e '{store}/{account}' && \
+             mv '{store}/{GLOBAL_ACCOUNT}' '{store}/{account}'\n  \
              3. Start nats-server and run wordmill-nats provision again."
         )
     }

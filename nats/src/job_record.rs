@@ -91,7 +91,7 @@ pub fn check_state(job: &Job) -> Result<(), Error> {
     match job.status {
         Status::Unknown => Err(Error::newer_format(
             name(&job.key()),
-            "it has a state that this version does not know",
+            "it has a status that this version does not support",
         )),
         Status::Queued
         | Status::Running
@@ -117,7 +117,8 @@ fn unreadable(key: &JobKey, json: &[u8], error: &serde_json::Error) -> Error {
 }
 
 fn newer(key: &JobKey, format: u64) -> Error {
-    let reason = format!("it has format {format}, and this version knows only {FORMAT}");
+    let reason =
+        format!("it has format {format}, and this version supports formats up to {FORMAT}");
     Error::newer_format(name(key), reason)
 }
 

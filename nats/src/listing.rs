@@ -78,7 +78,7 @@ impl Listing {
         before: Option<u64>,
         limit: usize,
     ) -> Result<RecordPage, Error> {
-        const OPERATION: &str = "look at the records";
+        const OPERATION: &str = "list the records";
         let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let end = info.state.last_sequence.saturating_add(1);
         let bounds = (info.state.first_sequence, before.map_or(end, |before| before.min(end)));
@@ -130,7 +130,7 @@ impl ListFilter {
         match accepted {
             Ok(record) => record.map(|record| (key, record)),
             Err(error) => {
-                warn!(job.id = %key.job_id, %error, "a record cannot be listed");
+                warn!(job.id = %key.job_id, %error, "omitting a record that cannot be parsed");
                 None
             }
         }

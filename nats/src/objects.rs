@@ -247,7 +247,7 @@ impl Writer {
             digest: format!("SHA-256={}", URL_SAFE.encode(self.digest.clone().finalize())),
         };
         let description = serde_json::to_vec(&description)
-            .map_err(|error| Error::unavailable("describe an object", error))?;
+            .map_err(|error| Error::unavailable("serialize the metadata of an object", error))?;
         let mut headers = HeaderMap::new();
         headers.insert(header::NATS_ROLLUP, "sub");
         let message = PublishMessage::build().headers(headers).payload(description.into());

@@ -81,7 +81,7 @@ impl Presence {
                 self.send(HeaderMap::new(), payload).await;
             }
             Ok(_) => {}
-            Err(error) => debug!(%error, "a worker cannot say what it does"),
+            Err(error) => debug!(%error, "cannot publish the presence of this worker"),
         }
     }
 
@@ -97,8 +97,8 @@ impl Presence {
         let sending = client.publish_with_headers(self.subject.clone(), headers, payload.into());
         match tokio::time::timeout(REQUEST_TIMEOUT, sending).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(%error, "a worker cannot say what it does"),
-            Err(_) => debug!("a worker cannot say what it does in time"),
+            Ok(Err(error)) => debug!(%error, "cannot publish the presence of this worker"),
+            Err(_) => debug!("timed out publishing the presence of this worker"),
         }
     }
 }

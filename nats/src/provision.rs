@@ -101,7 +101,7 @@ pub async fn provision(
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn has_no_streams(broker: &Broker, topology: &Topology) -> Result<bool, Error> {
-    const OPERATION: &str = "look for streams";
+    const OPERATION: &str = "search for existing streams";
     for stream in &topology.streams {
         let actual = find_stream(broker, &stream.name).await;
         if actual.map_err(|error| Error::unavailable(OPERATION, error))?.is_some() {
@@ -117,7 +117,7 @@ pub async fn has_no_streams(broker: &Broker, topology: &Topology) -> Result<bool
 /// # Errors
 /// [`Error::Unavailable`] for the first part that is missing, or that our role may not read.
 pub async fn verify(broker: &Broker, needed: &Topology) -> Result<(), Error> {
-    const OPERATION: &str = "verify what the service needs";
+    const OPERATION: &str = "verify the streams and consumers";
     let missing = |what: &str| {
         Error::unavailable(OPERATION, format!("{what} is missing: run wordmill-nats provision"))
     };
@@ -149,7 +149,7 @@ fn warn_of_drift<T: Serialize>(what: &str, expected: &T, actual: &T) {
             field,
             wanted = expected,
             found = actual,
-            "a setting differs from the topology"
+            "a setting of a stream or consumer differs from the topology"
         );
     }
 }

@@ -110,7 +110,7 @@ impl Pull {
             .jetstream
             .get_consumer_from_stream(source.consumer(), source.queue().stream())
             .await
-            .map_err(|error| Error::unavailable("look at a consumer", error))?;
+            .map_err(|error| Error::unavailable("read the configuration of a consumer", error))?;
         let ack_wait = consumer.cached_info().config.ack_wait;
         // Read before subscribing: if the connection changes in between, this number is outdated,
         // and the next request subscribes again. The other order could miss a reconnect.
@@ -140,7 +140,7 @@ impl Pull {
     /// # Errors
     /// [`Error::Unavailable`] if the request could not be sent.
     pub async fn request(&mut self, batch: usize, when_empty: WhenEmpty) -> Result<(), Error> {
-        const OPERATION: &str = "ask for deliveries";
+        const OPERATION: &str = "request deliveries";
         let waits = when_empty == WhenEmpty::Wait;
         if self.subscribed_on != self.broker.connection_number() {
             self.resubscribe().await?;
@@ -233,11 +233,11 @@ impl Pull {
                 message = self.subscriber.next() => message,
                 _ = self.broker.wait_for_reconnection(self.requested_on) => {
                     self.open_messages = 0;
-                    return Err(Error::unavailable(OPERATION, "the connection is a new one"));
+                    return Err(Error::unavailable(OPERATION, "the connection has changed"));
                 }
                 () = tokio::time::sleep_until(deadline) => {
                     self.open_messages = 0;
-                    return Err(Error::unavailable(OPERATION, "the server forgot the request"));
+                    return Err(Error::unavailable(OPERATION, "the server did not answer in time"));
                 }
             };
             let Some(message) = message else {
@@ -284,7 +284,7 @@ impl Pull {
             }
         }
         if let Err(error) = self.end_subscription().await {
-            debug!(%error, "could not end the subscription to deliveries");
+            debug!(%error, "cannot end the subscription to deliveries");
         }
         let farewell = format!("{}.{END_REQUEST}", self.inbox);
         // Ends when the client has received the number of messages that `end_subscription`

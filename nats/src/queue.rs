@@ -176,7 +176,8 @@ impl Queue {
     /// [`Error::Unavailable`].
     pub async fn level(&self) -> Result<Level, Error> {
         let info = self.stream.get_info().await;
-        let info = info.map_err(|error| Error::unavailable("ask how full the queue is", error))?;
+        let info =
+            info.map_err(|error| Error::unavailable("read the level of the queue", error))?;
         // The server reports -1 or 0 for no limit.
         let bound = |max: i64| u64::try_from(max).ok().filter(|max| *max > 0);
         Ok(Level {

@@ -254,7 +254,7 @@ enum State {
 
 impl std::fmt::Debug for DecompressedJson {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Unpacked").field("packed", &self.packed).finish_non_exhaustive()
+        f.debug_struct("DecompressedJson").field("packed", &self.packed).finish_non_exhaustive()
     }
 }
 
@@ -272,7 +272,7 @@ impl DecompressedJson {
                 match self.packed.next().await? {
                     Some(piece) => self.input = piece,
                     None if self.state == State::Complete => return Ok(None),
-                    None => return Err(corrupt(&self.packed.name, "it ends too early")),
+                    None => return Err(corrupt(&self.packed.name, "it is truncated")),
                 }
             }
             let output =

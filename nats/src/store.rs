@@ -205,7 +205,7 @@ impl Store {
         self.send(key, message)
             .await
             .map(drop)
-            .map_err(|error| Error::unavailable("take back a record", error))
+            .map_err(|error| Error::unavailable("roll back a record", error))
     }
 
     /// Deletes a final record. Its tombstone is kept for [`TOMBSTONE_TTL`], longer than a message

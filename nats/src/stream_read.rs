@@ -99,7 +99,8 @@ pub(crate) async fn batch(
     loop {
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next()).await;
         let answer = answer.map_err(|_| Error::unavailable(OPERATION, "no answer in time"))?;
-        let answer = answer.ok_or_else(|| Error::unavailable(OPERATION, "the connection ended"))?;
+        let answer =
+            answer.ok_or_else(|| Error::unavailable(OPERATION, "the connection was closed"))?;
         match answer.status {
             None => {}
             Some(status) if BATCH_END_STATUSES.contains(&status.as_u16()) => return Ok(messages),
@@ -129,7 +130,7 @@ pub(crate) struct Info {
 
 /// Reads the configuration of a stream, and the clock of its leader.
 pub(crate) async fn info(broker: &Broker, name: &str) -> Result<Info, Error> {
-    const OPERATION: &str = "look at a stream";
+    const OPERATION: &str = "read the configuration of a stream";
     let answer: Result<Response<Info>, _> =
         broker.jetstream.request(format!("STREAM.INFO.{name}"), &()).await;
     match answer {
@@ -145,7 +146,7 @@ pub(crate) async fn consumer(
     stream: &str,
     name: &str,
 ) -> Result<consumer::Info, Error> {
-    const OPERATION: &str = "look at a consumer";
+    const OPERATION: &str = "read the state of a consumer";
     let subject = format!("CONSUMER.INFO.{stream}.{name}");
     let answer: Result<Response<consumer::Info>, _> =
         broker.jetstream.request(subject, &serde_json::json!({})).await;

@@ -194,7 +194,7 @@ impl Sweep {
         match self.webhooks.order(job, 0).await {
             Ok(()) => Ok(true),
             Err(Error::Full { what }) => {
-                warn!(job.id = %job.job_id, what, "a job waits for room to be ended");
+                warn!(job.id = %job.job_id, what, "postponing a job: the webhook queue is full");
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -250,7 +250,7 @@ fn record(message: &StreamMessage) -> Option<Box<VersionedJob>> {
         Ok(Lookup::Job(stored)) => Some(stored),
         Ok(Lookup::Deleted | Lookup::NotFound) => None,
         Err(error) => {
-            warn!(job.id = %key.job_id, %error, "a record is skipped");
+            warn!(job.id = %key.job_id, %error, "skipping a record that cannot be parsed");
             None
         }
     }

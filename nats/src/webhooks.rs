@@ -85,11 +85,12 @@ impl Order {
     /// # Errors
     /// [`Error::Newer`] for a newer format, [`Error::Corrupt`] if it is not an order.
     pub fn parse(delivery: &Delivery) -> Result<Self, Error> {
-        const OPERATION: &str = "a webhook's message";
+        const OPERATION: &str = "the message of a webhook";
         let corrupt = |reason: String| Error::corrupt(OPERATION, reason);
         let message: Message = read(OPERATION, delivery.payload())?;
         let key = subject::job_of_webhook(delivery.subject());
-        let key = key.ok_or_else(|| corrupt(format!("{} names no job", delivery.subject())))?;
+        let key =
+            key.ok_or_else(|| corrupt(format!("{} has no valid job key", delivery.subject())))?;
         Ok(Self { key, trace_id: message.trace_id, round: message.round })
     }
 }
@@ -131,7 +132,7 @@ impl Webhooks {
             PublishMessage::build().headers(headers).payload(payload.into()).message_id(id);
         let sent = send(&self.broker, subject::webhook(&key), message).instrument(span).await;
         sent.map(drop).map_err(|error| match refusal(&error) {
-            Refusal::Full => Error::Full { what: "the queue of webhooks".to_owned() },
+            Refusal::Full => Error::Full { what: "the webhook queue".to_owned() },
             Refusal::Conflict | Refusal::TooLarge | Refusal::NoResponders | Refusal::Unclear => {
                 Error::unavailable(OPERATION, error)
             }
@@ -197,7 +198,7 @@ impl Webhooks {
         headers.insert(header::NATS_ROLLUP, "sub");
         let message = PublishMessage::build().headers(headers).ttl(WEBHOOK_TOMBSTONE_TTL);
         let sent = send(&self.broker, subject::webhook_state(key), message).await;
-        sent.map(drop).map_err(|error| Error::unavailable("remove a webhook's state", error))
+        sent.map(drop).map_err(|error| Error::unavailable("remove the state of a webhook", error))
     }
 
     /// Reads the level of the queue.
@@ -205,7 +206,7 @@ impl Webhooks {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn level(&self) -> Result<Level, Error> {
-        const OPERATION: &str = "ask how many webhooks wait";
+        const OPERATION: &str = "read the level of the webhook queue";
         let info = self.queue.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let untried = consumer(&self.broker, WEBHOOKS, WEBHOOKS_CONSUMER).await?.num_pending;
         let mut level = Level { waiting: info.state.messages, untried, oldest: None };
@@ -228,7 +229,8 @@ fn read<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, Error> {
     let Versioned { format } =
         serde_json::from_slice(json).map_err(|error| Error::corrupt(what, error))?;
     if format > FORMAT.into() {
-        let reason = format!("it has format {format}, and this version knows only {FORMAT}");
+        let reason =
+            format!("it has format {format}, and this version supports formats up to {FORMAT}");
         return Err(Error::newer_format(what, reason));
     }
     serde_json::from_slice(json).map_err(|error| Error::corrupt(what, error))

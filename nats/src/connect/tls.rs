@@ -8,9 +8,9 @@ use async_nats::rustls::pki_types::pem::PemObject;
 use wordmill_service::env::Env;
 
 /// Appended to the reason of a failed connection if TLS is enabled.
-const TLS_HINT: &str = " (if the server is up and speaks TLS, one side does not trust the other: is its \
-                        certificate valid now, for the host in WORDMILL_NATS_URL, and from an \
-                        authority in WORDMILL_NATS_CA?)";
+const TLS_HINT: &str = " (if the server runs and uses TLS, one side does not trust the other: \
+                        check that the server's certificate is valid now, is for the host in \
+                        WORDMILL_NATS_URL, and is from an authority in WORDMILL_NATS_CA)";
 
 /// Certificates for TLS. Each of these settings requires TLS even without `tls://` in the address,
 /// so that a typo in a URL cannot send the password in the clear.
@@ -36,7 +36,7 @@ impl Tls {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
-                env.refuse("WORDMILL_NATS_CERT and WORDMILL_NATS_KEY go together");
+                env.refuse("WORDMILL_NATS_CERT and WORDMILL_NATS_KEY must be set together");
                 None
             }
         };
@@ -65,7 +65,7 @@ fn check_certificates(path: &Path) -> Result<(), String> {
     let certificates: Result<Vec<_>, _> = certificates;
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
-            Err(format!("{} has no certificate as PEM", path.display()))
+            Err(format!("{} contains no PEM certificate", path.display()))
         }
         Ok(_) => Ok(()),
         Err(error) => Err(format!("{}: {error}", path.display())),

@@ -148,7 +148,7 @@ impl Archive {
         before: Option<u64>,
         limit: usize,
     ) -> Result<LetterPage, Error> {
-        const OPERATION: &str = "look at the dead letters";
+        const OPERATION: &str = "list the dead letters";
         let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let oldest = info.state.first_sequence.max(1);
         let newest = info.state.last_sequence;
@@ -189,7 +189,7 @@ impl Archive {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn mark(&self) -> Result<Mark, Error> {
-        const OPERATION: &str = "look at the dead letters";
+        const OPERATION: &str = "read the state of the dead letters";
         let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let state = info.state;
         Ok(Mark { count: state.messages, first: state.first_sequence, last: state.last_sequence })

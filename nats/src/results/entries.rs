@@ -54,7 +54,7 @@ impl Entries {
                 }
             } else if let Some(first) = self.buffer.first() {
                 if *first != b'{' {
-                    return Err(self.corrupt("it is no object"));
+                    return Err(self.corrupt("it is not a JSON object"));
                 }
                 self.buffer.advance(1);
                 self.has_begun = true;
@@ -62,7 +62,7 @@ impl Entries {
             }
             match self.unpacked.next().await? {
                 Some(piece) => self.buffer.extend_from_slice(&piece),
-                None => return Err(self.corrupt("it ends in the middle of an entry")),
+                None => return Err(self.corrupt("it is truncated")),
             }
         }
     }
@@ -79,7 +79,7 @@ fn parse_front(bytes: &[u8]) -> Result<Front, &'static str> {
         None => return Ok(Front::Part),
         Some(b'}') => return Ok(Front::End),
         Some(b'"') => {}
-        Some(_) => return Err("a word is expected"),
+        Some(_) => return Err("expected a word"),
     }
     let Some(end) = end_of_string(bytes) else {
         return Ok(Front::Part);
@@ -90,12 +90,12 @@ fn parse_front(bytes: &[u8]) -> Result<Front, &'static str> {
     let separator = match (rest.first(), rest.get(digits + 1)) {
         (Some(b':'), Some(separator @ (b',' | b'}'))) => *separator,
         (None | Some(b':'), None) => return Ok(Front::Part),
-        _ => return Err("a count is expected"),
+        _ => return Err("expected a count"),
     };
     let count = rest.get(1..=digits).and_then(|digits| serde_json::from_slice(digits).ok());
     let word = serde_json::from_slice(word).ok();
     let (Some(word), Some(count)) = (word, count) else {
-        return Err("an entry cannot be read");
+        return Err("an entry is invalid");
     };
     // A closing brace stays in the buffer, and is the next front.
     let bytes = end + 1 + digits + usize::from(separator == b',');
