@@ -2,9 +2,9 @@
 //!
 //! An acknowledgement is fire and forget. If the broker refuses it, because the role lacks the
 //! right for its subject, or never receives it, the only trace is a redelivery. So a few
-//! acknowledgements ask for an answer: the first one after each (re)connect, and then at most one
+//! acknowledgements request an answer: the first one after each (re)connect, and then at most one
 //! per second and queue. No delivery waits for the answer; [`crate::ack_checks`] receives it.
-//! nats-server answers every acknowledgement that it processes, also a repeated one.
+//! nats-server answers every acknowledgement that it processes, including a repeated one.
 
 mod check;
 
@@ -146,7 +146,7 @@ impl AckMonitor {
         Self(Arc::new(MonitorState { client, connection, inbox, checks }))
     }
 
-    /// Sends the reply to a delivery. An acknowledgement asks for an answer if a check is due.
+    /// Sends the reply to a delivery. An acknowledgement requests an answer if a check is due.
     ///
     /// `ack_wait` is the time after which the message is redelivered if the acknowledgement fails.
     pub(crate) async fn send(

@@ -111,8 +111,7 @@ impl<'a> BackwardScan<'a> {
             answers.truncate(in_window);
             messages.append(&mut answers);
             // The answer ended early: the replica has no further message or lags, or the batch
-            // reached its limit in bytes. Only the leader knows whether the window has another
-            // message.
+            // reached its limit in bytes. The leader decides whether the window has another one.
             if !passed_top && !is_full {
                 from = messages.last().map_or(bottom, |last| last.sequence + 1);
                 self.requests += 1;

@@ -2,7 +2,7 @@
 //!
 //! A lease is a key in the bucket `leases`; its last writer holds it. It expires if it is not
 //! renewed within the bucket's maximum age. A lease saves two processes from doing the same work.
-//! It is not a lock: what they write must be safe even if both do it.
+//! It is not a lock: their writes must be safe even if both do it.
 
 use std::time::Duration;
 

@@ -195,6 +195,7 @@ async fn consumer(broker: &Broker, expected: &Consumer, drift: Drift) -> Result<
     if !missing && drift == Drift::Report {
         return Ok(Outcome::Differs(differences));
     }
+    // Also updates a consumer that exists.
     let made = broker.jetstream.create_consumer_on_stream(expected.config.clone(), expected.stream);
     made.await.map_err(|error| {
         Error::unavailable(OPERATION, detail(durable(&expected.config), &error))

@@ -1,4 +1,4 @@
-//! Subjects and keys: formats those that this crate publishes or requests, and parses job keys.
+//! Formats the subjects of messages, objects and API requests, and parses the job keys in them.
 
 use async_nats::Subject;
 use base64::Engine;

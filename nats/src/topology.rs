@@ -263,7 +263,7 @@ fn consumer(lane: Lane) -> Consumer {
         // Unlimited: attempts are counted in the record, and not every delivery is an attempt.
         max_deliver: -1,
         // Unlimited: jobs that wait for a retry count as pending, so with a limit one unreachable
-        // host could stop a lane. Each worker bounds its jobs in flight by what it pulls.
+        // host could stop a lane. The requests of each worker bound its jobs in flight.
         max_ack_pending: -1,
         filter_subject: format!("{JOBS_PREFIX}.{lane}.>"),
         ..pull::Config::default()

@@ -1,4 +1,4 @@
-//! The last check of a queue: when the next one is due, and what an answer or its absence means.
+//! The last check of a queue: when the next one is due, and whether it has failed.
 
 use std::time::Duration;
 
