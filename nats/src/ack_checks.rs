@@ -13,15 +13,15 @@ use crate::connect::Broker;
 impl Broker {
     /// Returns the reason why acknowledgements are not confirmed, if the last check failed.
     ///
-    /// The answer is `None` again after the next confirmed check, on another connection, and when
-    /// three acknowledgement waits have passed without another failure.
+    /// Returns `None` again after the next confirmed check, on a new connection, or when three ack
+    /// waits have passed without another failure.
     #[must_use]
     pub fn unconfirmed_acknowledgements(&self) -> Option<UnconfirmedAcks> {
         self.acks.unconfirmed()
     }
 }
 
-/// Receives the answers to checks. Acknowledgements are checked from its opening on.
+/// Receiver of the answers to checks. Acknowledgements are checked once it has been opened.
 #[derive(Debug)]
 pub struct AckCheckReceiver {
     broker: Broker,
@@ -44,7 +44,7 @@ impl AckCheckReceiver {
         Ok(Self { broker: broker.clone(), answers, checks })
     }
 
-    /// Waits for answers for as long as it is polled, and passes each outcome to `count`.
+    /// Receives answers for as long as it is polled, and passes each outcome to `count`.
     pub async fn watch(mut self, count: impl Fn(QueueKind, CheckOutcome)) {
         loop {
             let deadline = self.deadline();
@@ -58,16 +58,17 @@ impl AckCheckReceiver {
                 biased;
                 answer = self.answers.next() => match answer {
                     Some(answer) => self.receive(&answer, &count),
-                    // The connection was closed, which its supervisor reports.
+                    // The connection was closed; its supervisor reports that.
                     None => std::future::pending().await,
                 },
                 () = expired => self.expire(&count),
+                // A check has begun, so the next deadline may have changed.
                 _ = self.checks.changed() => {}
             }
         }
     }
 
-    /// Returns when the next open check fails.
+    /// Returns the time at which the next open check fails.
     fn deadline(&mut self) -> Option<Instant> {
         let checks = self.checks.borrow_and_update();
         QueueKind::ALL.into_iter().filter_map(|queue| checks.of(queue).deadline()).min()
@@ -79,14 +80,14 @@ impl AckCheckReceiver {
         let name = words.next();
         let queue = QueueKind::ALL.into_iter().find(|queue| Some(queue.as_str()) == name);
         let Some((queue, number)) = queue.zip(number) else {
-            debug!(subject = %answer.subject, "an unknown answer to an acknowledgement");
+            debug!(subject = %answer.subject, "unexpected answer to an acknowledgement check");
             return;
         };
-        // An answer to an earlier check: the later one decides.
+        // An answer to an earlier check. Only the last one counts.
         if self.checks.borrow().of(queue).number != number {
             return;
         }
-        // "No responders": the consumer is missing, or its leader is away.
+        // For example 503 (no responders): the consumer is missing or has no leader.
         if let Some(status) = answer.status {
             self.fail(
                 queue,
@@ -104,13 +105,13 @@ impl AckCheckReceiver {
         }
     }
 
-    /// Fails the checks whose deadline has passed.
+    /// Fails the open checks whose deadline has passed.
     fn expire(&self, count: &impl Fn(QueueKind, CheckOutcome)) {
         let now = Instant::now();
         for queue in QueueKind::ALL {
             let deadline = self.checks.borrow().of(queue).deadline();
             if deadline.is_some_and(|deadline| deadline <= now) {
-                // The last error may be about something else.
+                // The last error may concern something else.
                 let name = format!(".{}.", queue.stream());
                 let is_ours = |error: &String| error.contains(ACK_SUBJECT) && error.contains(&name);
                 self.fail(queue, self.broker.last_error().filter(is_ours), count);

@@ -1,11 +1,10 @@
 //! Checks whether the broker accepts acknowledgements.
 //!
-//! An acknowledgement is fire and forget: if the broker refuses it, because the role lacks the
-//! right for its subject, or never receives it, the only trace is a message that is delivered
-//! again. So a few acknowledgements ask for an answer: the first one after each (re)connection, and
-//! then at most one per second and queue. No delivery waits for the answer;
-//! [`crate::ack_checks`] receives it. nats-server answers every acknowledgement that it processes,
-//! also a repeated one.
+//! An acknowledgement is fire and forget. If the broker refuses it, because the role lacks the
+//! right for its subject, or never receives it, the only trace is a redelivery. So a few
+//! acknowledgements request an answer: the first one after each (re)connect, and then at most one
+//! per second and queue. No delivery waits for the answer; [`crate::ack_checks`] receives it.
+//! nats-server answers every acknowledgement that it processes, including a repeated one.
 
 mod check;
 
@@ -22,7 +21,7 @@ use self::check::Check;
 use crate::connection::Connection;
 use crate::topology::{JOBS, WEBHOOKS};
 
-/// The beginning of every acknowledgement subject. The broker's error for a refused one names it.
+/// First tokens of every acknowledgement subject. The broker's error for a refused one names it.
 pub(crate) const ACK_SUBJECT: &str = "$JS.ACK.";
 /// The cause of a failed check if the broker sent no error.
 pub(crate) const NO_ANSWER: &str = "no answer";
@@ -32,7 +31,7 @@ pub(crate) const NO_ANSWER: &str = "no answer";
 pub enum QueueKind {
     /// The jobs of both lanes.
     Jobs,
-    /// The orders to deliver webhooks.
+    /// The webhooks to deliver.
     Webhooks,
 }
 
@@ -40,7 +39,7 @@ impl QueueKind {
     /// All queues.
     pub const ALL: [Self; 2] = [Self::Jobs, Self::Webhooks];
 
-    /// Returns the name.
+    /// Returns the name for logs, metrics and answer subjects.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +57,7 @@ impl QueueKind {
     }
 }
 
-/// How a check ended.
+/// Outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckOutcome {
     /// The broker answered: it has processed the acknowledgement.
@@ -71,7 +70,7 @@ impl CheckOutcome {
     /// All outcomes.
     pub const ALL: [Self; 2] = [Self::Confirmed, Self::Unconfirmed];
 
-    /// Returns the name.
+    /// Returns the name for metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -110,15 +109,15 @@ pub(crate) struct AckMonitor(Arc<MonitorState>);
 struct MonitorState {
     client: Client,
     connection: watch::Receiver<Connection>,
-    /// Answers come to `<inbox>.<queue>.<number of the check>`.
+    /// Answers arrive on `<inbox>.<queue>.<number of the check>`.
     inbox: String,
     checks: watch::Sender<Checks>,
 }
 
-/// The last check of each queue.
+/// State of the last check of each queue.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
-    /// Whether [`crate::ack_checks`] receives answers. Until then nothing is checked.
+    /// Whether [`crate::ack_checks`] receives the answers. Until then nothing is checked.
     is_watched: bool,
     jobs: Check,
     webhooks: Check,
@@ -147,9 +146,9 @@ impl AckMonitor {
         Self(Arc::new(MonitorState { client, connection, inbox, checks }))
     }
 
-    /// Sends the reply to a delivery. An acknowledgement asks for an answer if a check is due.
+    /// Sends the reply to a delivery. An acknowledgement requests an answer if a check is due.
     ///
-    /// `ack_wait` is the time after which the message is delivered again if that fails.
+    /// `ack_wait` is the time after which the message is redelivered if the acknowledgement fails.
     pub(crate) async fn send(
         &self,
         message: &jetstream::Message,
@@ -170,12 +169,13 @@ impl AckMonitor {
         let connects = self.connects();
         let now = Instant::now();
         let is_due = |checks: &Checks| checks.is_watched && checks.of(queue).is_due(connects, now);
-        // Nearly all acknowledgements end here, without a lock that excludes others.
+        // Nearly all acknowledgements return here, after a shared lock only.
         if !is_due(&self.0.checks.borrow()) {
             return None;
         }
         let mut number = None;
         self.0.checks.send_if_modified(|checks| {
+            // Test again under the exclusive lock: another task may have begun the check meanwhile.
             if !is_due(checks) {
                 return false;
             }
@@ -196,13 +196,14 @@ impl AckMonitor {
         &self.0.inbox
     }
 
-    /// Begins to check acknowledgements, and returns the state of the checks.
+    /// Enables the checks, and returns a receiver of their state.
     pub(crate) fn watch(&self) -> watch::Receiver<Checks> {
         self.0.checks.send_modify(|checks| checks.is_watched = true);
         self.0.checks.subscribe()
     }
 
-    /// Changes the state of a check, without a notification: only [`crate::ack_checks`] calls it.
+    /// Changes the state of a check without notifying receivers. Only [`crate::ack_checks`] calls
+    /// it.
     pub(crate) fn change<T>(
         &self,
         queue: QueueKind,
@@ -216,7 +217,7 @@ impl AckMonitor {
         result
     }
 
-    /// Returns the failed check that counts at present, that of jobs first.
+    /// Returns the current failure, if any; that of jobs first.
     pub(crate) fn unconfirmed(&self) -> Option<UnconfirmedAcks> {
         let connects = self.connects();
         let now = Instant::now();

@@ -1,11 +1,13 @@
-//! A stream read backwards, from the newest message to the oldest.
+//! Scans a stream backwards, from the newest message to the oldest.
 //!
-//! Streams are read forwards only, so sequence numbers are walked down in windows, each of which is
-//! read forwards: one request, many answers, no consumer. Where messages are far apart the windows
-//! grow, where they are dense they shrink.
+//! JetStream only reads forwards. So the scan moves down the sequence numbers in windows, and reads
+//! each window forwards with batch requests, which need no consumer. A window with few messages
+//! doubles the size of the next one; a window with too many is halved. For example, with a batch of
+//! 100 and the top at 1001, the first window is 901 to 1000. If it holds fewer than 50 messages,
+//! the next one is 701 to 900.
 //!
-//! All messages are read, whatever their subject: for a batch with a filter that has a wildcard the
-//! server looks at every subject of the stream, which takes it fifty times as long with a million.
+//! The scan reads the messages of all subjects. For a batch with a wildcard filter the server
+//! visits every subject of the stream, which takes fifty times as long with a million subjects.
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::Stream as JetStream;
@@ -14,31 +16,32 @@ use crate::Error;
 use crate::connect::Broker;
 use crate::stream_read::{BATCH_MAX, batch, next_on_leader};
 
-/// Every subject.
+/// Matches every subject.
 const ALL: &str = ">";
 
-/// A walk down a stream.
+/// A backward scan of a stream.
 #[derive(Debug)]
 pub(crate) struct BackwardScan<'a> {
     broker: &'a Broker,
     stream: &'a JetStream<()>,
     name: &'a str,
-    /// The lowest sequence number.
+    /// Lowest sequence number of the scan, at least 1.
     oldest: u64,
-    /// Everything from here on has been read.
+    /// All messages from this sequence number on have been read.
     top: u64,
-    /// How many sequence numbers the next window has.
+    /// Size of the next window, in sequence numbers.
     size: u64,
-    /// How many messages are asked for at once.
+    /// Number of messages per request.
     batch: usize,
-    /// The last window had no messages.
+    /// Whether the last window had no messages.
     is_sparse: bool,
-    /// How often the broker was asked.
+    /// Number of requests so far.
     requests: u32,
 }
 
 impl<'a> BackwardScan<'a> {
-    /// Begins a walk below `top` that asks for `batch` messages at once, 1 to [`BATCH_MAX`].
+    /// Starts a scan from below `top` down to `oldest`, with `batch` messages per request, at most
+    /// [`BATCH_MAX`].
     pub(crate) fn new(
         broker: &'a Broker,
         (stream, name): (&'a JetStream<()>, &'a str),
@@ -53,26 +56,28 @@ impl<'a> BackwardScan<'a> {
         Self { broker, stream, name, oldest, top, size, batch, is_sparse, requests }
     }
 
-    /// Returns the sequence number from which on everything has been read.
+    /// Returns the sequence number from which on all messages have been read.
     pub(crate) fn top(&self) -> u64 {
         self.top
     }
 
-    /// Returns how often the broker was asked.
+    /// Returns the number of requests so far.
     pub(crate) fn requests(&self) -> u32 {
         self.requests
     }
 
-    /// Tells whether everything has been read.
+    /// Returns whether the whole range has been read.
     pub(crate) fn is_finished(&self) -> bool {
         self.top <= self.oldest
     }
 
-    /// Reads one window, oldest message first; there may be none in it.
+    /// Reads the next window, oldest message first. The window may be empty.
     pub(crate) async fn next_window(&mut self) -> Result<Vec<StreamMessage>, Error> {
         while !self.is_finished() {
             let bottom = self.top.saturating_sub(self.size).max(self.oldest);
             let Some(messages) = self.collect(bottom).await? else {
+                // Too many messages: retry with the upper half. A window of one sequence number
+                // always fits.
                 self.size = (self.size / 2).max(1);
                 continue;
             };
@@ -86,13 +91,17 @@ impl<'a> BackwardScan<'a> {
         Ok(Vec::new())
     }
 
-    /// Reads what lies between `bottom` and the top; `None` if that is too much for one window.
+    /// Reads the messages from `bottom` up to the top. Returns `None` if they are too many for one
+    /// window.
     ///
-    /// Where a replica has no more to tell, it may be behind: the leader knows.
+    /// A replica that returns fewer messages than requested may lag, so the leader is asked for the
+    /// next one before the window counts as complete.
     async fn collect(&mut self, bottom: u64) -> Result<Option<Vec<StreamMessage>>, Error> {
         let mut messages = Vec::new();
         let mut from = bottom;
         while from < self.top {
+            // The window after an empty one is probably empty, too. A full batch would then consist
+            // of messages above the window, which have been read before.
             let count = if self.is_sparse && from == bottom { 1 } else { self.batch };
             self.requests += 1;
             let mut answers = batch(self.broker, self.name, ALL, from, count).await?;
@@ -101,6 +110,8 @@ impl<'a> BackwardScan<'a> {
             let passed_top = in_window < answers.len();
             answers.truncate(in_window);
             messages.append(&mut answers);
+            // The answer ended early: the replica has no further message or lags, or the batch
+            // reached its limit in bytes. The leader decides whether the window has another one.
             if !passed_top && !is_full {
                 from = messages.last().map_or(bottom, |last| last.sequence + 1);
                 self.requests += 1;
@@ -110,6 +121,7 @@ impl<'a> BackwardScan<'a> {
                     None => return Ok(Some(messages)),
                 }
             }
+            // Bounds the memory of a window.
             if messages.len() > 2 * self.batch {
                 return Ok(None);
             }

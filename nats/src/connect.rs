@@ -1,4 +1,4 @@
-//! One connection per role: how it is made, what the server must offer, and how it is doing.
+//! Connections to the broker, one per role, and the checks of the server.
 
 mod tls;
 
@@ -19,26 +19,27 @@ use crate::acks::AckMonitor;
 use crate::connection::Connection;
 use crate::topology::JOB_STATE_STREAM;
 
-/// Wait between two looks whether the server's description is there.
+/// Pause between two checks for the server's description.
 const INFO_PAUSE: Duration = Duration::from_millis(5);
-/// How often a quiet connection is tested.
+/// Interval at which the client pings the server.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// Most messages that a subscription holds for whoever listens. What comes on top is dropped: events
-/// are read again, and a worker asks for fewer deliveries at once.
+/// Maximum number of messages that a subscription buffers. Further messages are dropped.
+/// Subscribers tolerate that: events are read again, and a worker requests fewer deliveries at
+/// once.
 const SUBSCRIPTION_MESSAGES_MAX: usize = 256;
-/// Longest wait between two attempts to connect.
+/// Maximum pause between two attempts to connect.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
-/// The oldest server that has everything we use: message TTL markers and reliable batches.
+/// Oldest supported server version. It has message TTL markers and reliable batches.
 pub const SERVER_VERSION_MIN: (u32, u32) = (2, 12);
 
-/// Who we are to the broker: decides rights and the prefix of reply subjects.
+/// Role of a process. Determines its rights and the prefix of its reply subjects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Puts jobs in and reads records.
+    /// Publishes jobs, and reads records.
     Gateway,
-    /// Takes deliveries and writes results.
+    /// Pulls deliveries, and writes results.
     Worker,
-    /// Ends what nobody else ends, and removes what nobody needs.
+    /// Ends lost jobs, and removes orphaned data.
     Sweeper,
     /// Creates streams and buckets.
     Admin,
@@ -57,18 +58,18 @@ impl Role {
     }
 }
 
-/// Where the broker is and who we are.
+/// Address of the broker, and the credentials of one role.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `WORDMILL_NATS_URL`: one or more servers, comma-separated.
     pub url: String,
     /// `WORDMILL_NATS_USER`: default is the role's name.
     pub user: String,
-    /// `WORDMILL_NATS_PASSWORD`.
+    /// `WORDMILL_NATS_PASSWORD`: the password of the user.
     pub password: Secret,
-    /// How the connection is encrypted.
+    /// Certificates for TLS.
     pub tls: Tls,
-    /// The role.
+    /// Role of the process.
     pub role: Role,
 }
 
@@ -85,8 +86,8 @@ impl Settings {
         Self { url, user, password, tls: Tls::read(env), role }
     }
 
-    /// Reads the credentials of the sweeper that runs beside a service with `self`; `None` without
-    /// a password.
+    /// Reads the credentials of the sweeper in the process that `self` belongs to; `None` without a
+    /// password. The other settings are the same.
     #[must_use]
     pub fn read_sweeper(&self, env: &mut Env) -> Option<Self> {
         let role = Role::Sweeper;
@@ -97,39 +98,39 @@ impl Settings {
     }
 }
 
-/// Why a connection is given up for good.
+/// Reason why a connection cannot be made or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The settings do not make a connection.
+    /// The settings are invalid.
     #[error("cannot connect to {url}: {reason}")]
     Settings {
-        /// The address.
+        /// Configured address.
         url: String,
-        /// What is wrong.
+        /// Reason why the settings are invalid.
         reason: String,
     },
-    /// The server is older than what we need.
+    /// The server is older than [`SERVER_VERSION_MIN`].
     #[error(
         "nats-server {version} is too old: Wordmill needs {}.{} or newer",
         SERVER_VERSION_MIN.0,
         SERVER_VERSION_MIN.1
     )]
     TooOld {
-        /// The server's version.
+        /// Version of the server.
         version: String,
     },
-    /// The server has no JetStream.
+    /// JetStream is not enabled on the server.
     #[error(
         "nats-server at {url} runs without JetStream: start it with nats/server.conf or --jetstream"
     )]
     NoJetStream {
-        /// The address.
+        /// Configured address.
         url: String,
     },
-    /// The client gave up.
+    /// The client has closed the connection for good.
     #[error("the connection to the broker was closed: {reason}")]
     Closed {
-        /// What was last heard.
+        /// Last error that the client reported.
         reason: String,
     },
 }
@@ -145,10 +146,11 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts to connect, and keeps trying: a broker that is not there yet is no error.
+    /// Starts to connect in the background, and keeps trying: an unreachable broker is not an
+    /// error.
     ///
     /// # Errors
-    /// [`ConnectError::Settings`] if the address makes no sense, or a certificate cannot be used.
+    /// [`ConnectError::Settings`] if the address is invalid, or a certificate cannot be used.
     pub async fn start(settings: &Settings, name: &str) -> Result<Self, ConnectError> {
         let (sender, events) = watch::channel(Connection::default());
         let role = settings.role.as_str();
@@ -179,13 +181,13 @@ impl Broker {
         Ok(Self { client, jetstream, acks, events, url: settings.url.clone() })
     }
 
-    /// Tells whether there is a connection right now.
+    /// Returns whether the client is connected now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
-    /// Waits until the connection is another one than number `connects`, and returns its number.
+    /// Waits until the number of the connection is not `connects`, and returns the new number.
     pub async fn wait_for_reconnection(&self, connects: u64) -> u64 {
         let mut events = self.events.clone();
         let other = events.wait_for(|connection| connection.connects != connects).await;
@@ -195,22 +197,22 @@ impl Broker {
         }
     }
 
-    /// Returns the number of the connection, from 1.
+    /// Returns the number of the current or last connection, from 1; 0 before the first one.
     #[must_use]
     pub fn connection_number(&self) -> u64 {
         self.events.borrow().connects
     }
 
-    /// Returns what the client last complained about.
+    /// Returns the last error on this connection, if any.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
         self.events.borrow().last_error.clone()
     }
 
-    /// Waits until there is a connection.
+    /// Waits until the client is connected.
     ///
     /// # Errors
-    /// [`ConnectError::Closed`] if there will be none.
+    /// [`ConnectError::Closed`] if the client has closed the connection for good.
     pub async fn wait_for_connection(&self) -> Result<(), ConnectError> {
         let mut events = self.events.clone();
         while !self.is_connected() {
@@ -219,7 +221,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Checks what the server says of itself.
+    /// Checks the server's version and JetStream. Passes if the server does not describe itself
+    /// within [`REQUEST_TIMEOUT`].
     ///
     /// # Errors
     /// [`ConnectError::TooOld`] and [`ConnectError::NoJetStream`].
@@ -234,9 +237,9 @@ impl Broker {
         Ok(())
     }
 
-    /// Returns the server's description, or `None` if it is not there within [`REQUEST_TIMEOUT`].
+    /// Returns the server's description; `None` if it does not arrive within [`REQUEST_TIMEOUT`].
     ///
-    /// The client reports its first connection a moment before it has stored the description.
+    /// The client reports its first connection shortly before it stores the description.
     async fn server_info(&self) -> Option<ServerInfo> {
         let end = Instant::now() + REQUEST_TIMEOUT;
         loop {
@@ -247,12 +250,12 @@ impl Broker {
         }
     }
 
-    /// Waits until everything that was sent has arrived, then ends the connection.
+    /// Waits until the server has read everything that was sent, then drains the connection.
     ///
-    /// The last acknowledgements are fire and forget: a request behind them on the same
-    /// connection is the only proof that the server has read them.
+    /// The last acknowledgements are fire and forget. Only the answer to a later request on the
+    /// same connection proves that the server has read them.
     pub async fn finish(&self) {
-        // Whatever the answer is, it comes after everything sent before has been read.
+        // Any answer will do, because the server reads a connection in order.
         let subject = format!("$JS.API.DIRECT.GET.{JOB_STATE_STREAM}");
         let barrier = self.client.request(subject, "{\"seq\":1}".into());
         if tokio::time::timeout(REQUEST_TIMEOUT, barrier).await.is_err() {
@@ -281,7 +284,7 @@ impl Broker {
     }
 }
 
-/// Keeps what the client tells.
+/// Records an event of the client.
 fn note(connection: &watch::Sender<Connection>, event: Event, hint: &str) {
     connection.send_modify(|connection| {
         match event {
@@ -290,14 +293,14 @@ fn note(connection: &watch::Sender<Connection>, event: Event, hint: &str) {
                 connection.last_error = None;
             }
             Event::Closed => connection.closed = true,
-            // A denied request is a time-out to its sender: only this event says why.
+            // A denied request just times out for its sender. Only this event has the reason.
             Event::ServerError(reason) => {
-                error!(%reason, "the broker refused something");
+                error!(%reason, "the broker reported an error");
                 connection.last_error = Some(reason.to_string());
             }
             Event::ClientError(reason) => connection.last_error = Some(format!("{reason}{hint}")),
             Event::SlowConsumer(subscription) => {
-                warn!(subscription, "the broker dropped messages for a slow subscription");
+                warn!(subscription, "dropped messages of a subscription whose buffer is full");
             }
             Event::Disconnected | Event::LameDuckMode | Event::Draining => {}
         }

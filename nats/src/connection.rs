@@ -5,11 +5,14 @@ use std::time::Duration;
 /// Longest wait for one answer of the broker.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the client last told about its connection.
+/// State of the connection, updated from the events of the NATS client.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Connection {
-    /// How often there was a connection. What was asked of the server before is forgotten then.
+    /// Number of connections so far. It increases with each reconnect. The server drops the pull
+    /// requests of a connection when that connection ends.
     pub(crate) connects: u64,
+    /// Whether the client has closed the connection for good.
     pub(crate) closed: bool,
+    /// Last error that the client reported on this connection.
     pub(crate) last_error: Option<String>,
 }

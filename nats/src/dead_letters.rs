@@ -1,5 +1,5 @@
-//! Jobs that nobody could finish, kept with their whole message. Workers keep them, [`Archive`] looks
-//! into them.
+//! Dead letters: the messages of jobs that failed for good. Workers store them with
+//! [`DeadLetters`]; [`Archive`] reads and removes them.
 
 mod archive;
 
@@ -16,30 +16,31 @@ use crate::{spans, subject};
 
 pub use self::archive::{Archive, Filter, InvalidLetterId, Letter, LetterId, LetterPage, Mark};
 
-/// Header with the failure's code.
+/// Header with the code of the failure.
 const FAILURE_CODE_HEADER: &str = "Wordmill-Failure-Code";
-/// Header with the failure's sentence.
+/// Header with the description of the failure.
 const FAILURE_DETAIL_HEADER: &str = "Wordmill-Failure-Detail";
 /// Header with the number of attempts.
 const ATTEMPTS_HEADER: &str = "Wordmill-Attempts";
 
-/// The stream of dead letters, as workers see it.
+/// The stream of dead letters, for workers to publish to.
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     broker: Broker,
 }
 
 impl DeadLetters {
-    /// Opens the dead letters; asks the broker nothing.
+    /// Opens the stream. Sends no request.
     #[must_use]
     pub fn open(broker: &Broker) -> Self {
         Self { broker: broker.clone() }
     }
 
-    /// Keeps the message of a job that failed for good. It may be repeated.
+    /// Stores the message of a job that failed for good. Safe to repeat: the stream keeps one
+    /// letter per job.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] unless the stream has it.
+    /// [`Error::Unavailable`] unless the stream has confirmed the message.
     pub async fn store(&self, job: &Job, delivery: &Delivery) -> Result<(), Error> {
         let internal;
         let failure = match &job.failure {
@@ -47,7 +48,7 @@ impl DeadLetters {
             None => {
                 internal = Failure::new(
                     wordmill_common::failure::FailureCode::Internal,
-                    "The record names no failure.",
+                    "The record contains no failure.",
                 );
                 &internal
             }
@@ -58,10 +59,10 @@ impl DeadLetters {
         self.publish(Some(job), subject, &job.key().to_string(), headers, delivery).await
     }
 
-    /// Keeps a message that is no job.
+    /// Stores a message that is not a job.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] unless the stream has it.
+    /// [`Error::Unavailable`] unless the stream has confirmed the message.
     pub async fn store_unreadable(
         &self,
         failure: &Failure,
@@ -81,7 +82,7 @@ impl DeadLetters {
         mut headers: HeaderMap,
         delivery: &Delivery,
     ) -> Result<(), Error> {
-        const OPERATION: &str = "keep a dead letter";
+        const OPERATION: &str = "store a dead letter";
         let (span, context) = spans::begin_dead_letter_span(job, delivery.traceparent());
         if let Some(context) = context {
             spans::inject(&mut headers, &context);
@@ -101,7 +102,7 @@ impl DeadLetters {
 fn describe(failure: &Failure) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(FAILURE_CODE_HEADER, failure.code.as_str());
-    // A header ends at the end of its line.
+    // A line break would end the header.
     let detail: String =
         failure.detail.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     headers.insert(FAILURE_DETAIL_HEADER, detail);

@@ -13,12 +13,12 @@ use crate::spans::DeliveryInfo;
 use crate::topology::WEBHOOKS_CONSUMER;
 use crate::{Error, spans};
 
-/// What deliveries are taken from.
+/// Source of deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PullSource {
     /// A lane of the work queue.
     Jobs(Lane),
-    /// The webhooks.
+    /// The queue of webhooks.
     Webhooks,
 }
 
@@ -38,8 +38,8 @@ impl PullSource {
     }
 }
 
-/// One hand-over of a message. Dropped without a word, it comes again after the
-/// acknowledgement wait.
+/// One delivery of a message. If it is dropped without a reply, the broker redelivers the message
+/// after the ack wait.
 #[derive(Debug)]
 pub struct Delivery {
     pub(crate) message: jetstream::Message,
@@ -49,7 +49,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Returns the message's bytes.
+    /// Returns the payload of the message.
     #[must_use]
     pub fn payload(&self) -> &Bytes {
         &self.message.payload
@@ -61,7 +61,7 @@ impl Delivery {
         self.source.queue()
     }
 
-    /// Returns the lane it came from, if it is a job.
+    /// Returns the lane it came from; `None` for a webhook.
     #[must_use]
     pub fn lane(&self) -> Option<Lane> {
         match self.source {
@@ -76,33 +76,34 @@ impl Delivery {
         &self.message.subject
     }
 
-    /// Returns how long the server waits for a sign of life before it delivers again.
+    /// Returns the time after which the broker redelivers the message without a sign of life.
     #[must_use]
     pub fn ack_wait(&self) -> Duration {
         self.ack_wait
     }
 
-    /// Returns the trace context that the message carries, if it is one.
+    /// Returns the trace context in the headers of the message; `None` if it is missing or invalid.
     #[must_use]
     pub fn traceparent(&self) -> Option<TraceParent> {
         spans::extract(self.message.headers.as_ref()?)
     }
 
-    /// Tells how often the message has been handed over, this time included; 1 is the first.
+    /// Returns the number of deliveries of the message, including this one.
     ///
-    /// Shutdowns, pauses and lost acknowledgements raise it: it is no count of attempts.
+    /// Shutdowns, pauses and lost acknowledgements increase it, so it does not count attempts.
+    /// Returns 2, as for a redelivery, if the metadata of the message cannot be parsed.
     #[must_use]
     pub fn delivered(&self) -> u64 {
         self.message.info().ok().and_then(|info| u64::try_from(info.delivered).ok()).unwrap_or(2)
     }
 
-    /// Returns the message's place in the stream.
+    /// Returns the sequence number of the message in its stream; 0 if it cannot be parsed.
     #[must_use]
     pub fn stream_sequence(&self) -> u64 {
         self.message.info().map_or(0, |info| info.stream_sequence)
     }
 
-    /// Returns the attributes of the delivery's span.
+    /// Returns the attributes for the span of this delivery.
     #[must_use]
     pub fn info(&self) -> DeliveryInfo {
         DeliveryInfo {
@@ -112,29 +113,31 @@ impl Delivery {
         }
     }
 
-    /// Removes the message from the queue: the job is final and all that follows is published.
+    /// Acknowledges the message, which removes it from the queue. Call this only when the job is
+    /// final and everything that follows from that has been published.
     ///
-    /// It does not wait: a lost acknowledgement costs one more delivery, which finds the job final.
-    /// A few are checked later, see [`crate::acks`].
+    /// Does not wait for the broker. If the acknowledgement is lost, the message is redelivered
+    /// once, and the next worker finds the job final. A few acknowledgements are checked later, see
+    /// [`crate::acks`].
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if it could not even be sent.
+    /// [`Error::Unavailable`] if it could not be sent.
     pub async fn acknowledge(&self) -> Result<(), Error> {
         self.reply(AckKind::Ack).await
     }
 
-    /// Gives the message back, to be delivered again after `delay`.
+    /// Returns the message to the queue (nak). The broker redelivers it after `delay`, or at once.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if it could not even be sent.
+    /// [`Error::Unavailable`] if it could not be sent.
     pub async fn give_back(&self, delay: Option<Duration>) -> Result<(), Error> {
         self.reply(AckKind::Nak(delay)).await
     }
 
-    /// Tells the server that the job advances, so that it waits on.
+    /// Sends a keep-alive, so that the ack wait starts again.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if it could not even be sent.
+    /// [`Error::Unavailable`] if it could not be sent.
     pub async fn keep_alive(&self) -> Result<(), Error> {
         self.reply(AckKind::Progress).await
     }
@@ -153,6 +156,6 @@ impl Delivery {
         };
         let sending = self.acks.send(&self.message, kind, self.source.queue(), self.ack_wait);
         let sent = sending.instrument(span).await;
-        sent.map_err(|error| Error::unavailable("answer a delivery", error))
+        sent.map_err(|error| Error::unavailable("reply to a delivery", error))
     }
 }

@@ -1,7 +1,7 @@
-//! Documents that clients send, until they have been counted: the object store `documents`.
+//! Documents that clients upload, kept in the object store `documents` until they are counted.
 //!
-//! They go in piece by piece as they arrive and come out chunk by chunk as they are counted; neither
-//! side ever holds a whole one. `nats object get documents <name>` reads them, too.
+//! They are written in pieces as they arrive, and read in chunks as they are counted. Neither side
+//! holds a whole document. `nats object get documents <name>` reads them, too.
 
 use bytes::Bytes;
 use wordmill_common::id::{JobKey, RunNonce};
@@ -14,57 +14,60 @@ use crate::topology::{DOCUMENTS, DOCUMENTS_STREAM};
 
 pub use crate::objects::{CHUNK_BYTES, CHUNKS_UNCONFIRMED_MAX};
 
-/// The documents of all owners.
+/// The object store of documents, of all owners.
 #[derive(Debug, Clone)]
 pub struct Documents {
     bucket: Bucket,
 }
 
-/// A document that arrived whole.
+/// A document that was received completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDocument {
-    /// The bytes, or where they are kept.
+    /// The bytes, or the name of the stored object.
     pub content: Content,
-    /// How many bytes arrived.
+    /// Size of the document, in bytes.
     pub size_bytes: u64,
-    /// Their SHA-256, in hexadecimal.
+    /// SHA-256 of the document, in hexadecimal.
     pub sha256: String,
 }
 
 impl Documents {
-    /// Opens the documents; asks the broker nothing.
+    /// Opens the object store. Sends no request.
     pub fn open(broker: &Broker) -> Self {
         Self { bucket: Bucket::open(broker, DOCUMENTS, DOCUMENTS_STREAM) }
     }
 
-    /// Begins to take in the document of a job, as `<job_id>.<nonce>`: a document belongs to one job,
-    /// and a repeat of the request does not overwrite it.
+    /// Starts to receive the document of a job, as the object `<job_id>.<nonce>`. The nonce is
+    /// random, so that a repeated request does not overwrite the document of the earlier one.
     #[must_use]
     pub fn receive(&self, key: &JobKey) -> Upload {
         let name = format!("{}.{}", key.job_id, RunNonce::random());
         Upload { writer: self.bucket.write(key, name) }
     }
 
-    /// Opens a document for reading; `None` if it is no longer kept.
+    /// Opens a document for reading; `None` if it has expired or was removed.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] if the metadata of the object cannot be
+    /// parsed.
     pub async fn read(&self, name: &str) -> Result<Option<Document>, Error> {
         Ok(self.bucket.read(name).await?.map(|reader| Document { reader }))
     }
 
-    /// Removes a document; that it is gone already is no error.
+    /// Removes a document if it exists.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] if the metadata of the object cannot be
+    /// parsed.
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
         self.bucket.purge(name).await
     }
 
-    /// Copies a document for another job; `None` if it is no longer kept.
+    /// Copies a document for another job; `None` if it has expired or was removed.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Full`], and [`Error::Corrupt`] for what is no object.
+    /// [`Error::Unavailable`], [`Error::Full`], and [`Error::Corrupt`] if the metadata cannot be
+    /// parsed.
     pub async fn copy_to(&self, name: &str, key: &JobKey) -> Result<Option<Content>, Error> {
         let Some(mut document) = self.read(name).await? else {
             return Ok(None);
@@ -86,32 +89,33 @@ impl Documents {
     }
 }
 
-/// A document that arrives. Whoever does not finish it abandons it; the sweeper finds what is left.
+/// A document that is being received. The caller must finish or abandon it; the sweeper removes the
+/// chunks of uploads that were cut off.
 #[derive(Debug)]
 pub struct Upload {
     writer: objects::Writer,
 }
 
 impl Upload {
-    /// Takes in the next piece, of whatever size.
+    /// Appends the next piece, of any size.
     ///
     /// # Errors
-    /// [`Error::Full`] and [`Error::Unavailable`]: abandon it.
+    /// [`Error::Full`] and [`Error::Unavailable`]: abandon the upload.
     pub async fn push(&mut self, piece: Bytes) -> Result<(), Error> {
         self.writer.push(piece).await
     }
 
-    /// Returns how many bytes have arrived.
+    /// Returns the number of bytes received so far.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.writer.size_bytes()
     }
 
-    /// Ends a document that arrived whole. One that fits into a chunk is not stored: it travels in
-    /// the job's message.
+    /// Completes the document. If it fits into one chunk, it is not stored, and travels in the
+    /// message of the job.
     ///
     /// # Errors
-    /// [`Error::Full`] and [`Error::Unavailable`]: abandon it.
+    /// [`Error::Full`] and [`Error::Unavailable`]: abandon the upload.
     pub async fn finish(&mut self) -> Result<StoredDocument, Error> {
         let size_bytes = self.writer.size_bytes();
         let sha256 = self.writer.sha256();
@@ -125,10 +129,10 @@ impl Upload {
         Ok(StoredDocument { content, size_bytes, sha256 })
     }
 
-    /// Removes what has been stored of it. It may be repeated.
+    /// Removes the chunks that were stored. Safe to repeat.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: the sweeper will find it.
+    /// [`Error::Unavailable`]: the sweeper removes them later.
     pub async fn abandon(&mut self) -> Result<(), Error> {
         self.writer.abandon().await
     }
@@ -144,7 +148,7 @@ impl Document {
     /// Returns the next chunk; `None` after the last one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Gone`] if it is removed meanwhile.
+    /// [`Error::Unavailable`], and [`Error::Gone`] if the document is removed meanwhile.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         self.reader.next().await
     }

@@ -1,82 +1,83 @@
-//! What can go wrong between us and the broker.
+//! Errors of broker operations, and the classification of failed publishes.
 
 use async_nats::jetstream;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use wordmill_common::message;
 
-/// Tells why something could not be done with the broker.
+/// Error of a broker operation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No answer, or none that decides: the broker is away, slow, or denies the request.
+    /// No definite answer: the broker is unreachable or slow, or denies the request. A write may
+    /// have been stored all the same.
     #[error("cannot {operation}: {reason}")]
     Unavailable {
-        /// What was attempted.
+        /// Attempted operation as a verb phrase, for example `read from a stream`.
         operation: &'static str,
-        /// What came back.
+        /// Message of the broker or of the client library.
         reason: String,
     },
-    /// What is stored cannot be read.
+    /// Stored data cannot be parsed.
     #[error("cannot read {what}: {reason}")]
     Corrupt {
-        /// What it was.
+        /// Name of the data, for example `the record of <owner>.<job id>`.
         what: String,
-        /// What is wrong with it.
+        /// Reason why it cannot be parsed.
         reason: String,
     },
-    /// The stored data has a format or a state that only a newer version knows.
+    /// The stored data has a format or a state that only a newer version supports.
     #[error("cannot read {what}, which a newer version wrote: {reason}")]
     Newer {
-        /// What it was.
+        /// Name of the data.
         what: String,
-        /// What is unknown about it.
+        /// The part that this version does not support.
         reason: String,
     },
-    /// What should be stored is larger than the broker allows.
+    /// The data exceeds the maximum message size of the broker or the stream. It was not stored.
     #[error("{what} is too large to be stored")]
     TooLarge {
-        /// What it was.
+        /// Name of the data.
         what: String,
     },
-    /// There is no room for it: certainly not stored.
+    /// The stream or object store is full. The data was not stored.
     #[error("{what} is full")]
     Full {
-        /// What has no room.
+        /// Name of the stream or object store.
         what: String,
     },
-    /// It was there, and is no longer kept.
-    #[error("{what} is no longer kept")]
+    /// The data existed, and has expired or was removed.
+    #[error("{what} has expired or was removed")]
     Gone {
-        /// What it was.
+        /// Name of the data.
         what: String,
     },
-    /// Another writer was faster, again and again.
+    /// Gave up after repeated conflicts with other writers.
     #[error("gave up writing {key} after {tries} conflicts")]
     Contended {
-        /// The record's key.
+        /// Key of the record.
         key: String,
-        /// How often it was tried.
+        /// Number of tries.
         tries: u32,
     },
 }
 
 impl Error {
-    #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]
+    #[expect(clippy::needless_pass_by_value, reason = "accepts errors and texts")]
     pub(crate) fn unavailable(operation: &'static str, reason: impl ToString) -> Self {
         Self::Unavailable { operation, reason: reason.to_string() }
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]
+    #[expect(clippy::needless_pass_by_value, reason = "accepts errors and texts")]
     pub(crate) fn corrupt(what: impl Into<String>, reason: impl ToString) -> Self {
         Self::Corrupt { what: what.into(), reason: reason.to_string() }
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "errors and texts alike, as they come")]
+    #[expect(clippy::needless_pass_by_value, reason = "accepts errors and texts")]
     pub(crate) fn newer_format(what: impl Into<String>, reason: impl ToString) -> Self {
         Self::Newer { what: what.into(), reason: reason.to_string() }
     }
 
-    /// Returns the error of a message that cannot be read.
+    /// Returns the error for a message that cannot be parsed.
     pub(crate) fn message(what: impl Into<String>, error: &message::Error) -> Self {
         match error {
             message::Error::Malformed(_) => Self::corrupt(what, error),
@@ -87,22 +88,23 @@ impl Error {
     }
 }
 
-/// What a refused or unanswered publish means.
+/// Classification of a failed publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The expected revision is not the last one.
+    /// Another message with this subject was stored first (revision mismatch).
     Conflict,
     /// The stream is full.
     Full,
     /// The message is larger than the server or the stream allows.
     TooLarge,
-    /// Nobody listens on the subject: the stream does not exist, or its leader is away.
+    /// No server receives the subject: the stream does not exist, or has no leader.
     NoResponders,
-    /// Anything else: it may have been stored.
+    /// Any other failure. The message may have been stored.
     Unclear,
 }
 
-/// Sorts a failed publish. Whatever is not known to be a definite no counts as unclear.
+/// Classifies a failed publish. An error that does not rule out that the message was stored is
+/// [`Refusal::Unclear`].
 pub(crate) fn refusal(error: &PublishError) -> Refusal {
     match error.kind() {
         PublishErrorKind::WrongLastSequence => Refusal::Conflict,
@@ -113,6 +115,7 @@ pub(crate) fn refusal(error: &PublishError) -> Refusal {
         | PublishErrorKind::BrokenPipe
         | PublishErrorKind::MaxAckPending
         | PublishErrorKind::Other => match api_code(error) {
+            // The server reports exceeded limits of a stream as a failed store.
             Some(ErrorCode::STREAM_STORE_FAILED) => Refusal::Full,
             Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM) => Refusal::TooLarge,
             _ => Refusal::Unclear,
@@ -120,6 +123,7 @@ pub(crate) fn refusal(error: &PublishError) -> Refusal {
     }
 }
 
+/// Returns the error code of the server's answer, if it answered.
 pub(crate) fn api_code(error: &PublishError) -> Option<ErrorCode> {
     let source = std::error::Error::source(error)?;
     source.downcast_ref::<jetstream::Error>().map(jetstream::Error::error_code)

@@ -10,10 +10,10 @@ use crate::connect::Broker;
 use crate::job_record::{self, Lookup, RawRecord};
 use crate::subject;
 
-/// The changes of one record, from the subscription on.
+/// Subscription to the changes of one record.
 ///
-/// They come as plain messages, which may be lost, around a reconnection for example. So whoever
-/// listens reads the record *after* subscribing, and again from time to time.
+/// Changes arrive as plain messages, which may be lost, for example around a reconnect. So a
+/// listener must read the record *after* subscribing, and again from time to time.
 #[derive(Debug)]
 pub struct RecordSubscription {
     key: JobKey,
@@ -21,8 +21,8 @@ pub struct RecordSubscription {
 }
 
 impl RecordSubscription {
-    /// Subscribes to a record's changes. What is written on the same connection afterwards is
-    /// among them.
+    /// Subscribes to the changes of a record. Changes that are written later on the same connection
+    /// are received.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -33,8 +33,8 @@ impl RecordSubscription {
         Ok(Self { key: key.clone(), subscriber })
     }
 
-    /// Waits for the next change, and returns the record as it was written. Cancel-safe; it waits
-    /// for ever once the connection has ended.
+    /// Waits for the next change, and returns the record as it was written. Skips changes that
+    /// cannot be parsed. Cancel-safe. Never returns after the connection has been closed.
     pub async fn next(&mut self) -> Lookup<RawRecord> {
         while let Some(message) = self.subscriber.next().await {
             let headers = message.headers.unwrap_or_default();
@@ -44,13 +44,13 @@ impl RecordSubscription {
             };
             match job_record::raw(&self.key, &headers, message.payload, revision) {
                 Ok(record) => return record,
-                Err(error) => warn!(%error, "an event cannot be read"),
+                Err(error) => warn!(%error, "skipping a change of a record that cannot be parsed"),
             }
         }
         std::future::pending().await
     }
 
-    /// Waits for the next change, for ever if nobody listens. Cancel-safe.
+    /// Waits for the next change of `events`, forever if it is `None`. Cancel-safe.
     pub async fn next_of(events: &mut Option<Self>) -> Lookup<RawRecord> {
         match events {
             Some(events) => events.next().await,

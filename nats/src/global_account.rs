@@ -1,12 +1,12 @@
 //! Finds streams that a version without accounts left in the account `$G` of the same server.
 //!
-//! `nats/server.conf` had no accounts at first, so every stream lay in `$G`. A server whose
-//! configuration has accounts does not load the streams of `$G` and lists none of them: to
-//! [`provision`](crate::provision) the new account looks like that of a new installation. In a
-//! cluster the servers report them as unhealthy, because its Raft log names them. On a single
-//! server the folders on disk are the only trace, so this module asks the server where its store is
-//! and looks there. That works where the store is visible: on the server's machine, or in a
-//! container that mounts its volume at the same path.
+//! A configuration without accounts, as `nats/server.conf` was at first, keeps every stream in
+//! `$G`. A server whose configuration has accounts does not load the streams of `$G` and lists none
+//! of them: to [`provision`](crate::provision) the new account looks like that of a new
+//! installation. In a cluster the servers report them as unhealthy, because its Raft log names
+//! them. On a single server the folders on disk are the only trace, so this module requests the
+//! path of the server's store and searches it. That works where the store is visible: on the
+//! server's machine, or in a container that mounts its volume at the same path.
 
 use std::fmt;
 use std::io;
@@ -50,7 +50,7 @@ pub enum SearchResult {
 /// operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StrandedStreams {
-    /// The account of the user that asked.
+    /// Account of the connected user.
     account: String,
     location: StreamLocation,
 }
@@ -124,7 +124,8 @@ async fn search(broker: &Broker) -> Result<SearchResult, String> {
         if health.errors.iter().any(HealthError::is_about_stranded_jobs) {
             return Ok(stranded(StreamLocation::Cluster));
         }
-        // An error without an account is about JetStream itself: it may not know its streams yet.
+        // An error without an account concerns JetStream itself, which may not have loaded its
+        // streams yet.
         let not_ready = health.errors.into_iter().find(|error| error.account.is_empty());
         return Ok(match not_ready {
             Some(HealthError { error, .. }) => SearchResult::NotReady(error),
@@ -140,8 +141,8 @@ async fn search(broker: &Broker) -> Result<SearchResult, String> {
     }
 }
 
-/// Tells whether `folder` exists. A store that is not here at all is an error: it is on another
-/// machine.
+/// Returns whether `folder` exists. A missing `store` is an error, because the server runs on
+/// another machine then.
 fn is_directory(store: &Path, folder: &Path) -> io::Result<bool> {
     std::fs::metadata(store)?;
     match std::fs::metadata(folder) {
@@ -167,8 +168,8 @@ impl fmt::Display for StrandedStreams {
         let Self { account, location } = self;
         write!(
             f,
-            "the account {account} has no streams, but nats-server keeps those of a version without \
-             accounts, in {GLOBAL_ACCOUNT}. Nothing was created. Move them first \
+            "the account {account} has no streams, but nats-server keeps those of a version \
+             without accounts, in {GLOBAL_ACCOUNT}. Nothing was created. Move them first \
              (docs/upgrading.md):\n\n"
         )?;
         let StreamLocation::Store(store) = location else {
@@ -178,7 +179,8 @@ impl fmt::Display for StrandedStreams {
         write!(
             f,
             "  1. Stop the gateways, the workers and nats-server.\n  \
-             2. test ! -e '{store}/{account}' && mv '{store}/{GLOBAL_ACCOUNT}' '{store}/{account}'\n  \
+             2. test ! -e '{store}/{account}' && \
+             mv '{store}/{GLOBAL_ACCOUNT}' '{store}/{account}'\n  \
              3. Start nats-server and run wordmill-nats provision again."
         )
     }

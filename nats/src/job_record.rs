@@ -1,4 +1,5 @@
-//! What the bucket holds of a job: its record, or a marker of one that is not there.
+//! The values of the bucket `job_state`: job records, and the tombstones of records that were
+//! deleted, have expired or were rolled back.
 
 use async_nats::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
@@ -9,12 +10,12 @@ use wordmill_common::job::{FORMAT, Job, Status};
 use crate::Error;
 use crate::headers::OPERATION_HEADER;
 
-/// Header that repeats the record's status, for readers that fetch headers only.
+/// Header with the status of the record, so that readers can filter records without parsing them.
 pub const STATUS_HEADER: &str = "Wordmill-Status";
-/// What [`STATUS_HEADER`] says on the marker of a job that was never accepted.
+/// Value of [`STATUS_HEADER`] on the tombstone of a job that was never accepted.
 pub(crate) const REFUSED_STATUS: &str = "refused";
 
-/// A record and the revision that a change of it has to name.
+/// A record and the revision that a change must expect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VersionedJob {
     /// The record.
@@ -23,19 +24,19 @@ pub struct VersionedJob {
     pub revision: u64,
 }
 
-/// A record as the bucket holds it: JSON that nobody has read yet.
+/// A record as stored: JSON that has not been parsed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawRecord {
-    /// What is there.
+    /// JSON of the record.
     pub json: Bytes,
-    /// The job's status.
+    /// Status of the job, from the header or else from the JSON.
     pub status: Status,
     /// The record's revision; 0 if it has never been written.
     pub revision: u64,
 }
 
 impl RawRecord {
-    /// Returns the record of a job that has none in the bucket.
+    /// Returns the record of a new job, which is not in the bucket yet.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the job cannot be serialized.
@@ -44,14 +45,14 @@ impl RawRecord {
         Ok(Self { json: json.into(), status: job.status, revision: 0 })
     }
 
-    /// Returns a copy that does not hold on to what else came with it from the broker: for whoever
-    /// keeps it.
+    /// Copies the JSON out of the network buffer, so that keeping the record does not pin the
+    /// buffer.
     #[must_use]
     pub fn detach(&self) -> Self {
         Self { json: Bytes::copy_from_slice(&self.json), ..*self }
     }
 
-    /// Reads it.
+    /// Parses the record and checks its format.
     ///
     /// # Errors
     /// [`Error::Newer`] for a newer format, [`Error::Corrupt`] if it is not a record.
@@ -82,7 +83,7 @@ pub fn check_format(format: u32, key: &JobKey) -> Result<(), Error> {
     Err(newer(key, format.into()))
 }
 
-/// Refuses a record whose state only a newer version knows. Call it before acting on a record.
+/// Refuses a record whose state only a newer version supports. Call it before acting on a record.
 ///
 /// # Errors
 /// [`Error::Newer`].
@@ -90,7 +91,7 @@ pub fn check_state(job: &Job) -> Result<(), Error> {
     match job.status {
         Status::Unknown => Err(Error::newer_format(
             name(&job.key()),
-            "it has a state that this version does not know",
+            "it has a status that this version does not support",
         )),
         Status::Queued
         | Status::Running
@@ -100,13 +101,14 @@ pub fn check_state(job: &Job) -> Result<(), Error> {
     }
 }
 
-/// The format of a record that cannot be read.
+/// The format of a record whose other fields cannot be parsed.
 #[derive(Deserialize)]
 struct Versioned {
     format: u64,
 }
 
-/// Returns the error for a record that cannot be read: a newer format may change every other field.
+/// Returns the error for a record that cannot be parsed: [`Error::Newer`] if it has a newer format,
+/// which may change every other field.
 fn unreadable(key: &JobKey, json: &[u8], error: &serde_json::Error) -> Error {
     match serde_json::from_slice::<Versioned>(json) {
         Ok(Versioned { format }) if format > FORMAT.into() => newer(key, format),
@@ -115,7 +117,8 @@ fn unreadable(key: &JobKey, json: &[u8], error: &serde_json::Error) -> Error {
 }
 
 fn newer(key: &JobKey, format: u64) -> Error {
-    let reason = format!("it has format {format}, and this version knows only {FORMAT}");
+    let reason =
+        format!("it has format {format}, and this version supports formats up to {FORMAT}");
     Error::newer_format(name(key), reason)
 }
 
@@ -123,24 +126,24 @@ fn name(key: &JobKey) -> String {
     format!("the record of {key}")
 }
 
-/// Returns what is to be said of a record that cannot be read.
+/// Returns the error for a record that cannot be parsed.
 pub fn corrupt(key: &JobKey, reason: impl ToString) -> Error {
     Error::corrupt(name(key), reason)
 }
 
-/// What is known of a job.
+/// Result of reading the record of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Lookup<T = Box<VersionedJob>> {
-    /// Its record.
+    /// The record.
     Job(T),
-    /// It had a record, which was deleted or has expired.
+    /// The job had a record, which was deleted or has expired.
     Deleted,
-    /// There is no trace of it.
+    /// The job has no record, or its record was rolled back.
     NotFound,
 }
 
 impl Lookup<RawRecord> {
-    /// Reads the record, if there is one.
+    /// Parses the record, if there is one.
     ///
     /// # Errors
     /// Those of [`RawRecord::read`].
@@ -153,7 +156,7 @@ impl Lookup<RawRecord> {
     }
 }
 
-/// Returns the headers of a marker that replaces a record.
+/// Returns the headers of a tombstone, which also remove the earlier revisions of the record.
 pub(crate) fn tombstone_headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(OPERATION_HEADER, "PURGE");
@@ -161,7 +164,7 @@ pub(crate) fn tombstone_headers() -> HeaderMap {
     headers
 }
 
-/// Reads one revision of a record.
+/// Parses one revision of a record, or recognizes a tombstone.
 pub(crate) fn parse(
     key: &JobKey,
     headers: &HeaderMap,
@@ -171,7 +174,8 @@ pub(crate) fn parse(
     raw(key, headers, payload, revision)?.read(key)
 }
 
-/// Tells a record from the markers of one that is not there.
+/// Recognizes a record or a tombstone by its headers. Parses JSON only if a record has no known
+/// status in its header.
 pub(crate) fn raw(
     key: &JobKey,
     headers: &HeaderMap,
@@ -179,14 +183,15 @@ pub(crate) fn raw(
     revision: u64,
 ) -> Result<Lookup<RawRecord>, Error> {
     let status = headers.get(STATUS_HEADER).map(HeaderValue::as_str);
-    // A key that expired carries the server's marker, a deleted one the client's.
+    // The server's tombstone of an expired record, or the tombstone of a client.
     if headers.get(OPERATION_HEADER).is_some() || headers.get(header::NATS_MARKER_REASON).is_some()
     {
         return Ok(if status == Some(REFUSED_STATUS) { Lookup::NotFound } else { Lookup::Deleted });
     }
     let status = match status.and_then(Status::parse) {
         Some(status) => status,
-        // Whoever puts a record into the bucket by hand may leave the header out.
+        // A record that was written by hand may lack the header. A newer version may have added a
+        // status.
         None => {
             let head = serde_json::from_slice::<Head>(&json);
             head.map_err(|error| unreadable(key, &json, &error))?.status
@@ -195,7 +200,7 @@ pub(crate) fn raw(
     Ok(Lookup::Job(RawRecord { json, status, revision }))
 }
 
-/// What a record has to say of itself where no header does.
+/// The status in the JSON of a record.
 #[derive(Deserialize)]
 struct Head {
     #[serde(deserialize_with = "Status::deserialize_or_unknown")]

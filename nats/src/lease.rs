@@ -1,8 +1,8 @@
-//! Leases: a duty that one process at a time has.
+//! Leases: the right to perform a duty, which one process holds at a time.
 //!
-//! A lease is a key in the bucket `leases`, held by whoever wrote it last. It goes away by itself
-//! when it is not renewed for the bucket's longest age, counted from the last renewal. A lease keeps
-//! two processes from doing the same work; what they write must be safe even if both do.
+//! A lease is a key in the bucket `leases`; its last writer holds it. It expires if it is not
+//! renewed within the bucket's maximum age. A lease saves two processes from doing the same work.
+//! It is not a lock: their writes must be safe even if both do it.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use crate::stream_read::{ReadFrom, info, last, open};
 use crate::subject;
 use crate::topology::LEASES_STREAM;
 
-/// A lease is renewed when this part of its time is over.
+/// Number of renewals within the lifetime of a lease.
 const RENEWALS_PER_TTL: u32 = 3;
 
-/// One duty, and who we are when we ask for it.
+/// A duty, and the identity under which this process competes for its lease.
 #[derive(Debug, Clone)]
 pub struct Lease {
     broker: Broker,
@@ -32,34 +32,38 @@ pub struct Lease {
     holder: String,
 }
 
-/// A lease that is ours, as far as we know.
+/// A lease that this process holds, as far as it can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldLease {
+    /// Revision of the last write, which the next one must expect.
     revision: u64,
+    /// Lifetime of the lease without a renewal.
     ttl: Duration,
-    /// When it may have gone to somebody else, counted from before the last renewal was sent.
+    /// Until when the lease is certainly held. Counted from before the last renewal was sent, so it
+    /// never ends later than at the broker.
     pub until: Instant,
 }
 
 impl HeldLease {
-    /// Returns how long to wait before it is renewed, and between two tries to get one.
+    /// Returns the pause before the next renewal.
     #[must_use]
     pub fn pause(&self) -> Duration {
         self.ttl / RENEWALS_PER_TTL
     }
 }
 
-/// What came of asking for a lease.
+/// Result of [`Lease::acquire`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseResult {
-    /// It is ours.
+    /// This process holds the lease.
     Granted(HeldLease),
-    /// Somebody else has it; to be asked for again after this long.
+    /// Another process holds the lease. Try again after this time.
     HeldByOther(Duration),
 }
 
 impl Lease {
-    /// Names a duty; asks the broker nothing. Every call is another holder.
+    /// Creates a competitor for the lease of a duty. Sends no request. Each call creates another
+    /// identity.
     pub fn open(broker: &Broker, duty: &str) -> Self {
         Self {
             broker: broker.clone(),
@@ -69,12 +73,14 @@ impl Lease {
         }
     }
 
-    /// Asks for the lease.
+    /// Tries to acquire the lease.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn acquire(&self) -> Result<LeaseResult, Error> {
         let ttl = info(&self.broker, LEASES_STREAM).await?.config.max_age;
+        // Taken before the read and the write, so that `until` cannot be later than the end at the
+        // broker.
         let start = Instant::now();
         let revision = match self.last().await? {
             None => 0,
@@ -90,7 +96,8 @@ impl Lease {
     /// Renews the lease; `None` means that it is lost.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: it may have been renewed, and lasts until [`HeldLease::until`] at least.
+    /// [`Error::Unavailable`]: it may have been renewed. The lease is held until
+    /// [`HeldLease::until`] in any case.
     pub async fn renew(&self, held_lease: HeldLease) -> Result<Option<HeldLease>, Error> {
         let start = Instant::now();
         let renewed =
@@ -98,7 +105,7 @@ impl Lease {
         if let Some(revision) = self.write(self.claim(), held_lease.revision).await? {
             return Ok(renewed(revision));
         }
-        // An earlier renewal without an answer may have arrived after all.
+        // An earlier renewal without an answer may have arrived and changed the revision.
         match self.last().await? {
             Some(message) if self.is_ours(&message) => {
                 Ok(self.write(self.claim(), message.sequence).await?.and_then(renewed))
@@ -107,7 +114,7 @@ impl Lease {
         }
     }
 
-    /// Gives the lease back, so that nobody has to wait for its end.
+    /// Releases the lease, so that another process need not wait until it expires.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -129,7 +136,7 @@ impl Lease {
         last(&self.stream, &self.subject, ReadFrom::Leader).await
     }
 
-    /// Writes by compare-and-set; `None` is a conflict.
+    /// Writes by compare-and-set; `None` if the revision does not match.
     async fn write(&self, message: PublishMessage, expected: u64) -> Result<Option<u64>, Error> {
         let message = message.expected_last_subject_sequence(expected);
         let sent = self.broker.jetstream.send_publish(self.subject.clone(), message).await;

@@ -1,23 +1,23 @@
-//! Everything Wordmill does with JetStream.
+//! Access to NATS JetStream: the work queue, the job records, the object stores and the webhooks.
 //!
-//! - [`connect`]: one connection per role, and what the server must offer; [`supervise`]: its health
-//! - [`topology`]: every stream, consumer and bucket, as data; [`provision`] creates them
-//! - [`global_account`]: streams that a version without accounts has left behind
-//! - [`stream_read`]: whom to ask, a replica or the leader
-//! - [`queue`]: jobs go in; [`pull`]: deliveries come out; [`delivery`]: one of them
-//! - [`acks`], [`ack_checks`]: whether the broker accepts acknowledgements
-//! - [`store`]: the only place that persists a change of a job's record
+//! - [`connect`]: one connection per role, and the checks of the server; [`supervise`]: its health
+//! - [`topology`]: all streams, consumers and buckets, as data; [`provision`]: creates them
+//! - [`global_account`]: finds streams that a version without accounts left behind
+//! - [`stream_read`]: reads from any replica or from the leader
+//! - [`queue`]: publishes jobs; [`pull`]: pulls them; [`delivery`]: one message and its replies
+//! - [`acks`], [`ack_checks`]: check that the broker accepts acknowledgements
+//! - [`store`]: job records, changed by compare-and-set only here; [`job_record`]: parses them
 //! - [`documents`]: inputs too large for a message
-//! - [`listing`]: the records of one owner, newest change first
-//! - [`results`]: histograms too large for the record
-//! - [`events`]: the live changes of a record
-//! - [`lease`]: duties that one process at a time has; [`sweep`]: what nobody else cleans up
-//! - [`presence`]: which workers there are
-//! - [`dead_letters`]: jobs that nobody could finish
-//! - [`webhooks`]: who is to be told how a job ended, and how that is doing
-//! - [`spans`]: what is recorded of all this, and how traces travel
+//! - [`listing`]: the records of one owner, most recently changed first
+//! - [`results`]: histograms too large for a record
+//! - [`events`]: live changes of a record
+//! - [`lease`]: duties that one process performs at a time; [`sweep`]: lost jobs and orphaned data
+//! - [`presence`]: the list of running workers
+//! - [`dead_letters`]: the messages of jobs that failed for good
+//! - [`webhooks`]: the queue of webhooks, and the delivery state of each
+//! - [`spans`]: tracing spans, and the trace context in message headers
 //!
-//! The rest of the workspace speaks of jobs; subjects, streams and acknowledgements stay in here.
+//! The other crates deal with jobs. Only this one handles subjects, streams and acknowledgements.
 
 pub mod ack_checks;
 pub mod acks;

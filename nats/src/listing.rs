@@ -1,8 +1,8 @@
-//! The records of one owner, newest change first.
+//! Lists the records of one owner, most recently changed first.
 //!
-//! The bucket's own stream is the index: it keeps the last revision of each record, in the order in
-//! which they were written. A record that changes moves to the front. So whoever goes down from a
-//! place meets every record that has not changed since, and none twice.
+//! The stream of the bucket is the index: it keeps the last revision of each record, in the order
+//! of the writes, and a record that changes moves to its end. So a scan down from a sequence number
+//! finds every record that has not changed since, and none twice.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,34 +24,34 @@ use crate::stream_read::{BATCH_MAX, open};
 use crate::subject;
 use crate::topology::JOB_STATE_STREAM;
 
-/// Most records that are looked at for one page.
+/// Maximum number of records that are read for one page.
 const RECORDS_MAX: usize = 5000;
-/// Most requests to the broker for one page, give or take those of one window.
+/// Maximum number of requests for one page. The last window may exceed it.
 const REQUESTS_MAX: u32 = 200;
-/// After which time no further window is begun for a page.
+/// Time after which no further window is read for a page.
 const TIME_MAX: Duration = Duration::from_secs(1);
-/// Least messages that are asked for at once.
+/// Minimum number of messages per request.
 const BATCH_MIN: usize = 16;
 
-/// Which records are wanted.
+/// Filter of a list of records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListFilter {
-    /// Only those with this status.
+    /// Only records with this status.
     pub status: Option<Status>,
-    /// Only those with this label, name and value.
+    /// Only records with this label: its name and its value.
     pub label: Option<(String, String)>,
 }
 
-/// Some records, newest change first.
+/// One page of records, most recently changed first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordPage {
     /// The records, not parsed.
     pub records: Vec<(JobKey, RawRecord)>,
-    /// Where to go on: below this sequence number. `None` at the end.
+    /// The next page continues below this sequence number. `None` if this is the last page.
     pub next: Option<u64>,
 }
 
-/// The records of all owners, in the order of their last changes.
+/// The records of all owners, in the order of their last writes.
 #[derive(Debug, Clone)]
 pub struct Listing {
     broker: Broker,
@@ -59,14 +59,15 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Opens the records; asks the broker nothing.
+    /// Opens the bucket of records. Sends no request.
     pub fn open(broker: &Broker) -> Self {
         Self { broker: broker.clone(), stream: open(broker, JOB_STATE_STREAM) }
     }
 
-    /// Returns up to `limit` records of `owner` below the sequence number `before`.
+    /// Returns up to `limit` records of `owner` with sequence numbers below `before`.
     ///
-    /// The work is bounded: a page may be short, or even empty, and have a successor all the same.
+    /// The work per page is bounded. So a page may have fewer records, or none, although another
+    /// page follows.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -77,11 +78,11 @@ impl Listing {
         before: Option<u64>,
         limit: usize,
     ) -> Result<RecordPage, Error> {
-        const OPERATION: &str = "look at the records";
+        const OPERATION: &str = "list the records";
         let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let end = info.state.last_sequence.saturating_add(1);
         let bounds = (info.state.first_sequence, before.map_or(end, |before| before.min(end)));
-        // Whoever wants all needs hardly more than the page.
+        // Without a filter, a page needs few messages beyond its own.
         let batch = if *filter == ListFilter::default() { limit.max(BATCH_MIN) } else { BATCH_MAX };
         let stream = (&self.stream, JOB_STATE_STREAM);
         let mut walk = BackwardScan::new(&self.broker, stream, bounds, batch);
@@ -100,7 +101,7 @@ impl Listing {
                 let Some(record) = filter.record(owner, message) else { continue };
                 records.push(record);
                 if records.len() >= limit {
-                    // What is left of the window is for the next page.
+                    // The rest of the window belongs to the next page.
                     return Ok(RecordPage { records, next: Some(message.sequence) });
                 }
             }
@@ -111,10 +112,10 @@ impl Listing {
 }
 
 impl ListFilter {
-    /// Reads a record if it is wanted. Markers of deleted and expired ones are not.
+    /// Returns the record in a message if it matches. Tombstones never match.
     fn record(&self, owner: &Owner, message: &StreamMessage) -> Option<(JobKey, RawRecord)> {
         let key = subject::job_of_record(&message.subject).filter(|key| key.owner == *owner)?;
-        // Most that are not wanted are told by their header, and not parsed.
+        // Most other records are excluded by their header, without parsing.
         let status = message.headers.get(STATUS_HEADER).map(HeaderValue::as_str);
         if let (Some(filter), Some(status)) = (self.status, status)
             && filter.as_str() != status
@@ -129,7 +130,7 @@ impl ListFilter {
         match accepted {
             Ok(record) => record.map(|record| (key, record)),
             Err(error) => {
-                warn!(job.id = %key.job_id, %error, "a record cannot be listed");
+                warn!(job.id = %key.job_id, %error, "omitting a record that cannot be parsed");
                 None
             }
         }

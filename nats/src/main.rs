@@ -1,4 +1,4 @@
-//! `wordmill-nats`: creates and checks what Wordmill needs at the broker.
+//! `wordmill-nats`: creates and checks the streams, consumers and buckets that Wordmill needs.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,23 +17,23 @@ Commands:
   provision            create the streams, consumers and buckets that are missing;
                        report settings that differ, field by field; never delete
   provision --correct  the same, and change settings that differ
-  help                 show this
+  help                 print this help
 
 Settings (environment):
   WORDMILL_NATS_URL       nats://127.0.0.1:4222
   WORDMILL_NATS_USER      admin
   WORDMILL_NATS_PASSWORD
-  WORDMILL_NATS_CA        authorities to trust for tls://, as PEM
-  WORDMILL_NATS_CERT      own certificate, as PEM, and
-  WORDMILL_NATS_KEY       its key
-  WORDMILL_NATS_WAIT      30s, how long to wait for the server
+  WORDMILL_NATS_CA        PEM file with the trusted authorities, for tls://
+  WORDMILL_NATS_CERT      PEM file with the client certificate
+  WORDMILL_NATS_KEY       PEM file with its key
+  WORDMILL_NATS_WAIT      30s, the longest wait for the server
   WORDMILL_REPLICAS       1 (1, 3 or 5)
   WORDMILL_RESULT_TTL     7d";
 
 /// Printed if the account has no streams and the server's store cannot be checked.
 const NOT_CHECKED: &str = "\
-wordmill-nats: creating streams without checking for those of a version without accounts.
-If this server had any, they are still in its store, see docs/upgrading.md";
+wordmill-nats: cannot check whether a version without accounts left streams on this server;
+creating new ones. Earlier streams would still be in its store, see docs/upgrading.md";
 
 struct Config {
     broker: Settings,
@@ -42,7 +42,7 @@ struct Config {
 }
 
 #[tokio::main(flavor = "current_thread")]
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a terminal")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints to the terminal")]
 async fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -84,7 +84,7 @@ fn read_config(env: &mut Env) -> Config {
     Config { broker, wait, topology }
 }
 
-#[expect(clippy::print_stderr, reason = "a command speaks to a terminal")]
+#[expect(clippy::print_stderr, reason = "a command prints to the terminal")]
 async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
     let broker = Broker::start(&config.broker, "wordmill-nats").await?;
     let connected = tokio::time::timeout(config.wait, broker.wait_for_connection()).await;
@@ -104,7 +104,7 @@ async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
     }
     let findings = provision::provision(&broker, &topology, drift)
         .await
-        .context("provisioning stopped half-way; it may be repeated")?;
+        .context("provisioning is incomplete; it is safe to run it again")?;
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
     Ok(lines.join("\n"))
 }

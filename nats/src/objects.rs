@@ -1,10 +1,10 @@
-//! Objects, laid out as every NATS client lays them out, written and read in bounded memory.
+//! Objects in the layout that all NATS clients share, written and read in bounded memory.
 //!
-//! An object is a row of chunks on one subject and, written last, a description of them on another.
-//! Chunks are all of one size whatever the pieces were that they are made of, and several are on
-//! their way to the stream at once: the client library waits for each one's acknowledgement, and
-//! makes one chunk of each read. They are read by direct gets, without a consumer: the server allows
-//! only so many of those.
+//! An object consists of chunks on one subject and metadata on another, which is written last. All
+//! chunks but the last have the same size, independent of the pieces that the caller pushes.
+//! Several chunks are in flight at once; the client library's own writer waits for the
+//! acknowledgement of each one, and makes one chunk of each read. Chunks are read by direct gets,
+//! because the server limits the number of consumers.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::IntoFuture;
@@ -33,14 +33,15 @@ use crate::error::{Refusal, api_code, refusal};
 use crate::stream_read::{ReadFrom, last, not_found_as_none, open};
 use crate::subject;
 
-/// Size of a chunk, the last one of an object excepted. It is what the NATS clients use themselves.
+/// Size of a chunk, in bytes; the last one of an object may be smaller. The NATS clients use the
+/// same size.
 pub const CHUNK_BYTES: usize = 128 << 10;
-/// How many chunks of one object may be on their way to the stream: 1 MiB.
+/// Maximum number of unconfirmed chunks of one object, together 1 MiB.
 pub const CHUNKS_UNCONFIRMED_MAX: usize = 8;
-/// Longest wait for the acknowledgement of a chunk. A stream that is busy with the chunks of others
-/// takes longer than one that stores a record.
+/// Longest wait for the acknowledgement of a chunk. A stream that is busy with the chunks of other
+/// objects takes longer than one that stores a record.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Metadata of an object: whose job it belongs to. The name says which job.
+/// Metadata key of the owner. The job id is part of the object's name.
 const OWNER_METADATA: &str = "owner";
 
 /// One object store.
@@ -51,7 +52,7 @@ pub(crate) struct Bucket {
     stream: JetStream<()>,
 }
 
-/// The description of an object, as the client convention has it.
+/// Metadata of an object, in the format of all NATS clients.
 #[derive(Debug, Serialize)]
 struct Description<'a> {
     name: &'a str,
@@ -71,7 +72,7 @@ struct ChunkSize {
 }
 
 impl Bucket {
-    /// Opens an object store; asks the broker nothing. `stream` is the stream behind it.
+    /// Opens an object store. Sends no request. `stream` is the stream behind it.
     pub(crate) fn open(broker: &Broker, name: &'static str, stream: &'static str) -> Self {
         let jetstream = ContextBuilder::new().timeout(CHUNK_TIMEOUT).build(broker.client.clone());
         Self { name, jetstream, stream: open(broker, stream) }
@@ -82,7 +83,7 @@ impl Bucket {
         &self.stream
     }
 
-    /// Begins an object of a job; nobody sees it before it is finished.
+    /// Starts to write an object of a job. Readers do not see it before it is finished.
     pub(crate) fn write(&self, key: &JobKey, name: String) -> Writer {
         Writer {
             bucket: self.clone(),
@@ -98,10 +99,11 @@ impl Bucket {
         }
     }
 
-    /// Returns the description of an object and where it stands.
+    /// Returns the metadata of an object and its sequence number; `None` if the object does not
+    /// exist.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] if the metadata cannot be parsed.
     pub(crate) async fn find(
         &self,
         name: &str,
@@ -116,8 +118,8 @@ impl Bucket {
         Ok((!info.deleted).then_some((info, message.sequence)))
     }
 
-    /// Opens an object for reading, from its first chunk to its last; `None` if there is none, as
-    /// the leader says.
+    /// Opens an object for reading, from its first chunk to its last; `None` if the leader does not
+    /// have it.
     ///
     /// # Errors
     /// Those of [`Bucket::find`].
@@ -135,20 +137,20 @@ impl Bucket {
         }))
     }
 
-    /// Removes an object, its chunks first: whatever interrupts it, a repeat goes on from there.
-    /// That it is gone already is no error.
+    /// Removes an object if it exists: first its chunks, then its metadata, so that a repeat
+    /// continues an interrupted removal.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] if the metadata cannot be parsed.
     pub(crate) async fn purge(&self, name: &str) -> Result<(), Error> {
-        // A replica that is behind would let it stay.
+        // A lagging replica may not have the metadata, and the chunks would remain.
         if let Some((info, _)) = self.find(name, ReadFrom::Leader).await? {
             self.purge_subject(subject::object_chunks(self.name, &info.nuid)).await?;
         }
         self.purge_subject(subject::object_meta(self.name, name)).await
     }
 
-    /// Removes everything on a subject.
+    /// Removes all messages on a subject.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -167,27 +169,29 @@ pub(crate) struct Writer {
     owner: Owner,
     chunks: u64,
     size_bytes: u64,
-    /// Where the last chunk stands that was acknowledged.
+    /// Sequence number of the last confirmed chunk.
     last_sequence: u64,
     digest: Sha256,
-    /// What has not been sent yet; less than a chunk, or one.
+    /// Bytes that have not been sent, at most one chunk.
     buffer: BytesMut,
+    /// Acknowledgements of the chunks in flight, oldest first.
     unconfirmed: VecDeque<PublishAckFuture>,
 }
 
 impl Writer {
-    /// Adds bytes. Waits while too many chunks are unconfirmed. A full chunk is sent only when more
-    /// follows: as long as nothing was sent, [`Writer::take_small`] returns all of it.
+    /// Appends bytes. Waits while too many chunks are unconfirmed (backpressure). Sends a full
+    /// chunk only when more bytes follow: until the first chunk is sent, [`Writer::take_small`]
+    /// returns the whole object.
     ///
     /// # Errors
-    /// [`Error::Full`] and [`Error::Unavailable`]: the object cannot be finished any more.
+    /// [`Error::Full`] and [`Error::Unavailable`]: the object cannot be finished, so abandon it.
     pub(crate) async fn push(&mut self, mut bytes: Bytes) -> Result<(), Error> {
         while !bytes.is_empty() {
             if self.buffer.len() >= CHUNK_BYTES {
                 self.send().await?;
             }
             if self.buffer.capacity() == 0 {
-                // Most of what comes is small.
+                // Most objects are small, so do not reserve a whole chunk.
                 self.buffer.reserve(bytes.len().min(CHUNK_BYTES));
             }
             let fits = CHUNK_BYTES.saturating_sub(self.buffer.len()).min(bytes.len());
@@ -199,7 +203,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Returns all that was added if nothing has been sent.
+    /// Returns the whole object if no chunk has been sent.
     pub(crate) fn take_small(&mut self) -> Option<Bytes> {
         (self.chunks == 0).then(|| self.buffer.split().freeze())
     }
@@ -209,17 +213,18 @@ impl Writer {
         &self.name
     }
 
-    /// Returns how many bytes were added.
+    /// Returns the number of appended bytes.
     pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
-    /// Returns the SHA-256 of what was added, in hexadecimal.
+    /// Returns the SHA-256 of the appended bytes, in hexadecimal.
     pub(crate) fn sha256(&self) -> String {
         HEXLOWER.encode(&self.digest.clone().finalize())
     }
 
-    /// Sends what is left, waits for every chunk, and describes the object: from now on it exists.
+    /// Sends the last chunk, waits for all chunks, and writes the metadata, which makes the object
+    /// visible.
     ///
     /// # Errors
     /// [`Error::Full`] and [`Error::Unavailable`].
@@ -242,7 +247,7 @@ impl Writer {
             digest: format!("SHA-256={}", URL_SAFE.encode(self.digest.clone().finalize())),
         };
         let description = serde_json::to_vec(&description)
-            .map_err(|error| Error::unavailable("describe an object", error))?;
+            .map_err(|error| Error::unavailable("serialize the metadata of an object", error))?;
         let mut headers = HeaderMap::new();
         headers.insert(header::NATS_ROLLUP, "sub");
         let message = PublishMessage::build().headers(headers).payload(description.into());
@@ -254,16 +259,16 @@ impl Writer {
             .map_err(|error| self.classify_write_error(&error))
     }
 
-    /// Removes what was sent, after it has arrived. It may be repeated.
+    /// Removes the chunks that were sent, after they have arrived. Safe to repeat.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: the chunks stay until the sweeper finds them.
+    /// [`Error::Unavailable`]: the chunks remain until the sweeper removes them.
     pub(crate) async fn abandon(&mut self) -> Result<(), Error> {
         if self.chunks == 0 {
             return Ok(());
         }
         for sent in self.unconfirmed.drain(..) {
-            // A chunk that comes after the purge would stay.
+            // A chunk that arrived after the purge would remain.
             if let Err(error) = sent.await {
                 debug!(%error, "a chunk of an abandoned object was not confirmed");
             }
@@ -272,6 +277,7 @@ impl Writer {
         self.bucket.purge_subject(subject::object_chunks(self.bucket.name, &self.nuid)).await
     }
 
+    /// Sends the buffer as one chunk.
     async fn send(&mut self) -> Result<(), Error> {
         while self.unconfirmed.len() >= CHUNKS_UNCONFIRMED_MAX {
             self.confirm().await?;
@@ -285,14 +291,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for the oldest chunk that is unconfirmed.
+    /// Waits until the oldest unconfirmed chunk is stored.
     async fn confirm(&mut self) -> Result<(), Error> {
         let Some(oldest) = self.unconfirmed.pop_front() else {
             return Ok(());
         };
         let stored =
             oldest.into_future().await.map_err(|error| self.classify_write_error(&error))?;
-        // Chunks are read in the order in which they stand.
+        // Readers take the chunks in the order of the stream, so they must be stored in the order
+        // in which they were sent.
         if stored.sequence <= self.last_sequence {
             return Err(Error::unavailable("store an object", "its chunks are out of order"));
         }
@@ -324,6 +331,7 @@ pub(crate) struct Reader {
     info: ObjectInfo,
     subject: String,
     chunks_left: usize,
+    /// Sequence number of the last chunk that was read.
     after: u64,
 }
 
@@ -351,7 +359,7 @@ impl Reader {
         if let Some(chunk) = not_found_as_none(next)? {
             return Ok(Some(chunk));
         }
-        // A replica may be behind.
+        // A replica may lag.
         match stream.get_first_raw_message_by_subject(&self.subject, from).await {
             Ok(chunk) => Ok(Some(chunk)),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
@@ -360,22 +368,21 @@ impl Reader {
     }
 }
 
-/// Returns the job that an object belongs to: the owner is in its metadata, the job in its name.
-/// Objects without an owner are none of ours.
+/// Returns the job that an object belongs to: the owner is in its metadata, the job id in its name.
+/// Returns `None` for an object without an owner, which Wordmill did not write.
 pub(crate) fn job_of(info: &ObjectInfo) -> Option<JobKey> {
     let owner = info.metadata.get(OWNER_METADATA)?.clone().try_into().ok()?;
     let (job_id, _rest) = info.name.split_once('.')?;
     Some(JobKey { owner, job_id: job_id.parse().ok()? })
 }
 
-/// Returns the id of an object's chunks. It leads back to the name, so that chunks whose object was
-/// never finished are told from others; and it differs for each try, so that nobody reads the chunks
-/// of two.
+/// Returns a new id for the chunks of an object. It contains the name, so that chunks without an
+/// object can be attributed, and a random part, so that no reader mixes the chunks of two tries.
 fn chunks_id(name: &str) -> String {
     format!("{}_{}", name.replace('.', "_"), Uuid::new_v4().simple())
 }
 
-/// Returns the name of the object that chunks of ours were written for.
+/// Returns the name of the object that chunks belong to; `None` if the id is not from `chunks_id`.
 pub(crate) fn name_of_chunks(nuid: &str) -> Option<String> {
     let (name, _) = nuid.rsplit_once('_')?;
     Some(name.replace('_', "."))

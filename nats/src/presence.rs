@@ -1,5 +1,5 @@
-//! Which workers there are: each says from time to time what it does, under a key of its own in the
-//! bucket `leases`, which goes away by itself when its worker does.
+//! Presence: each worker reports from time to time, under its own key in the bucket `leases`. The
+//! key expires when the worker stops reporting.
 
 use std::time::Duration;
 
@@ -18,28 +18,28 @@ use crate::stream_read::{BATCH_MAX, batch, stored_at};
 use crate::subject;
 use crate::topology::LEASES_STREAM;
 
-/// How often a worker should say that it is there.
+/// Interval at which a worker should report.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
-/// A worker that was not heard of for this long is not there.
+/// Age at which a report is ignored, because its worker has probably stopped.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(10);
-/// Most workers that are listed.
+/// Maximum number of workers that are listed.
 const WORKERS_MAX: usize = 1024;
 
-/// What a worker says of itself.
+/// Report of a worker, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerReport {
-    /// Its name, as attempts and logs have it.
+    /// Name of the worker, as in attempts and logs.
     pub name: String,
-    /// How many jobs it runs at most.
+    /// Maximum number of jobs that the worker runs at once.
     pub slots: u32,
-    /// Jobs of the lane `interactive` that it runs.
+    /// Number of jobs of the lane `interactive` that the worker runs.
     pub interactive: u32,
-    /// Jobs of the lane `bulk` that it runs.
+    /// Number of jobs of the lane `bulk` that the worker runs.
     pub bulk: u32,
 }
 
 impl WorkerReport {
-    /// Returns how many jobs of a lane it runs.
+    /// Returns the number of jobs of a lane that the worker runs.
     #[must_use]
     pub fn running(&self, lane: Lane) -> u32 {
         match lane {
@@ -49,16 +49,16 @@ impl WorkerReport {
     }
 }
 
-/// A worker that was heard of.
+/// A worker with a recent report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerStatus {
-    /// What it said.
+    /// Its last report.
     pub report: WorkerReport,
-    /// When, by the broker's clock.
+    /// When the report was stored, by the broker's clock.
     pub at: Timestamp,
 }
 
-/// One worker's key.
+/// The key of one worker.
 #[derive(Debug, Clone)]
 pub struct Presence {
     broker: Broker,
@@ -66,25 +66,26 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Names a worker anew; tells nobody yet.
+    /// Creates a key with a random id. Sends no request.
     #[must_use]
     pub fn new(broker: &Broker) -> Self {
         let subject = subject::worker(&Uuid::new_v4().simple().to_string());
         Self { broker: broker.clone(), subject }
     }
 
-    /// Says what the worker does. Nobody waits for an answer: the next time will do as well.
+    /// Publishes a report without waiting for an acknowledgement: the next report replaces a lost
+    /// one.
     pub async fn publish(&self, report: &WorkerReport) {
         match serde_json::to_vec(report) {
             Ok(payload) if self.broker.is_connected() => {
                 self.send(HeaderMap::new(), payload).await;
             }
             Ok(_) => {}
-            Err(error) => debug!(%error, "a worker cannot say what it does"),
+            Err(error) => debug!(%error, "cannot publish the presence of this worker"),
         }
     }
 
-    /// Says that the worker is gone.
+    /// Removes the worker from the list when it stops.
     pub async fn remove(&self) {
         let mut headers = HeaderMap::new();
         headers.insert(OPERATION_HEADER, "DEL");
@@ -96,13 +97,13 @@ impl Presence {
         let sending = client.publish_with_headers(self.subject.clone(), headers, payload.into());
         match tokio::time::timeout(REQUEST_TIMEOUT, sending).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(%error, "a worker cannot say what it does"),
-            Err(_) => debug!("a worker cannot say what it does in time"),
+            Ok(Err(error)) => debug!(%error, "cannot publish the presence of this worker"),
+            Err(_) => debug!("timed out publishing the presence of this worker"),
         }
     }
 }
 
-/// Returns the workers that were heard of lately, as of `now` by the broker's clock.
+/// Returns the workers with a recent report. `now` is the time by the broker's clock.
 ///
 /// # Errors
 /// [`Error::Unavailable`].

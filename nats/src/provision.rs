@@ -1,4 +1,5 @@
-//! Creates what is missing and reports what differs; never deletes.
+//! Creates missing streams and consumers, and reports or corrects settings that differ. Never
+//! deletes anything.
 
 use std::fmt;
 
@@ -14,45 +15,45 @@ use crate::Error;
 use crate::connect::Broker;
 use crate::topology::{Consumer, Topology};
 
-/// What has to happen to settings that differ.
+/// How to handle settings that differ from the topology.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drift {
-    /// Only say so.
+    /// Only report them.
     Report,
-    /// Change them to what the topology says.
+    /// Change them to those of the topology.
     Correct,
 }
 
-/// What was found, or done, about one stream or consumer.
+/// Finding about one stream or consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// `stream JOBS` or `consumer JOBS/bulk`.
+    /// Name of the part, for example `stream JOBS` or `consumer JOBS/bulk`.
     pub what: String,
-    /// What about it.
+    /// Result of its provisioning.
     pub outcome: Outcome,
 }
 
-/// What was found, or done.
+/// Result of provisioning one stream or consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It did not exist and was created.
     Created,
-    /// It is as it should be.
+    /// All its settings match the topology.
     Unchanged,
-    /// It differs, field by field.
+    /// These settings differ. Nothing was changed.
     Differs(Vec<Difference>),
-    /// It differed and was corrected.
+    /// These settings differed and were corrected.
     Corrected(Vec<Difference>),
 }
 
-/// One setting that differs.
+/// A setting that differs from the topology.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The setting, by the name that the server gives it.
+    /// Name of the setting in the server's API.
     pub field: String,
-    /// What it should be.
+    /// Value in the topology, as JSON.
     pub expected: String,
-    /// What it is.
+    /// Value at the broker, as JSON.
     pub actual: String,
 }
 
@@ -72,10 +73,12 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Creates what is missing of `topology` and tells about each part.
+/// Creates the missing parts of `topology`, handles differing settings according to `drift`, and
+/// returns one finding per part.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if the broker refuses something or does not answer.
+/// [`Error::Unavailable`] if the broker refuses a request or does not answer. Parts before that
+/// have been provisioned; it is safe to call this again.
 pub async fn provision(
     broker: &Broker,
     topology: &Topology,
@@ -93,12 +96,12 @@ pub async fn provision(
     Ok(findings)
 }
 
-/// Tells whether none of the streams of `topology` exists.
+/// Returns whether none of the streams of `topology` exists.
 ///
 /// # Errors
 /// [`Error::Unavailable`].
 pub async fn has_no_streams(broker: &Broker, topology: &Topology) -> Result<bool, Error> {
-    const OPERATION: &str = "look for streams";
+    const OPERATION: &str = "search for existing streams";
     for stream in &topology.streams {
         let actual = find_stream(broker, &stream.name).await;
         if actual.map_err(|error| Error::unavailable(OPERATION, error))?.is_some() {
@@ -108,12 +111,13 @@ pub async fn has_no_streams(broker: &Broker, topology: &Topology) -> Result<bool
     Ok(true)
 }
 
-/// Checks that everything in `needed` exists and that we may look at it.
+/// Checks that everything in `needed` exists and is visible to our role. Logs a warning for each
+/// setting that differs.
 ///
 /// # Errors
-/// [`Error::Unavailable`] that says what is missing, or not visible to our role.
+/// [`Error::Unavailable`] for the first part that is missing, or that our role may not read.
 pub async fn verify(broker: &Broker, needed: &Topology) -> Result<(), Error> {
-    const OPERATION: &str = "verify what the service needs";
+    const OPERATION: &str = "verify the streams and consumers";
     let missing = |what: &str| {
         Error::unavailable(OPERATION, format!("{what} is missing: run wordmill-nats provision"))
     };
@@ -139,13 +143,13 @@ pub async fn verify(broker: &Broker, needed: &Topology) -> Result<(), Error> {
 
 fn warn_of_drift<T: Serialize>(what: &str, expected: &T, actual: &T) {
     for Difference { field, expected, actual } in differences(expected, actual) {
-        // The fields keep their names, because alarms may filter by them.
+        // Do not rename these fields: alarms may filter by them.
         tracing::warn!(
             what,
             field,
             wanted = expected,
             found = actual,
-            "a setting differs from the topology"
+            "a setting of a stream or consumer differs from the topology"
         );
     }
 }
@@ -191,6 +195,7 @@ async fn consumer(broker: &Broker, expected: &Consumer, drift: Drift) -> Result<
     if !missing && drift == Drift::Report {
         return Ok(Outcome::Differs(differences));
     }
+    // Also updates a consumer that exists.
     let made = broker.jetstream.create_consumer_on_stream(expected.config.clone(), expected.stream);
     made.await.map_err(|error| {
         Error::unavailable(OPERATION, detail(durable(&expected.config), &error))
@@ -198,7 +203,7 @@ async fn consumer(broker: &Broker, expected: &Consumer, drift: Drift) -> Result<
     Ok(if missing { Outcome::Created } else { Outcome::Corrected(differences) })
 }
 
-/// Puts the causes of an error, which its text leaves out, into one line.
+/// Joins an error and its causes into one line. The text of the error alone omits the causes.
 fn detail(name: &str, error: &dyn std::error::Error) -> String {
     let mut text = format!("{name}: {error}");
     let mut cause = error.source();
@@ -248,8 +253,8 @@ async fn find_consumer(
     }
 }
 
-/// Compares settings by the names that the server gives them. What the server adds is not ours to
-/// judge.
+/// Compares settings by their names in the server's API. Ignores metadata and other settings that
+/// the server adds.
 fn differences<T: Serialize>(expected: &T, actual: &T) -> Vec<Difference> {
     let json = |settings: &T| serde_json::to_value(settings).unwrap_or(Value::Null);
     let expected = json(expected);

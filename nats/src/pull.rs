@@ -1,5 +1,9 @@
-//! Pulls deliveries: one subscription for each lane and one for webhooks, and requests for exactly
-//! as many messages as the worker has room for.
+//! Pulls deliveries from the consumer of a lane or of the webhooks.
+//!
+//! A worker opens one [`Pull`] per consumer. Each has one subscription and at most one open
+//! request, for exactly as many messages as the worker has room for. The subscription outlives the
+//! requests: request number `n` has the reply subject `<inbox>.<n>`. A delivery counts no matter
+//! which request it answers, but a status message only if it answers the open one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,31 +24,33 @@ use crate::stream_read::consumer;
 use crate::subject;
 use crate::topology::JOB_STATE_STREAM;
 
-/// How long one request for messages stays open at the server.
+/// Lifetime of a request that waits while the source is empty.
 pub const PULL_EXPIRES: Duration = Duration::from_secs(30);
-/// How long a request of a busy lane stays open: what comes within that time needs no request of its own.
+/// Lifetime of a request to a busy source. Messages that arrive within this time need no further
+/// request.
 const PULL_LINGER: Duration = Duration::from_millis(10);
-/// How often the server says that an open request is still known to it.
+/// Interval of the server's heartbeats for a waiting request.
 const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
-/// After which silence an open request counts as forgotten, because another server leads for example.
+/// Longest silence before a waiting request is considered lost, for example because another server
+/// became the leader: two heartbeats and a margin.
 const PULL_SILENCE_MAX: Duration = Duration::from_secs(11);
-/// The same for a request that is over in a moment, and is answered then.
+/// The same for a lingering request, which the server answers after [`PULL_LINGER`] at the latest.
 const LINGER_SILENCE_MAX: Duration = Duration::from_secs(2);
 
-/// How many answers of the server end a subscription: more than may be on their way when it ends,
-/// which is a job that was waited for, and a heartbeat.
+/// Number of messages after which a subscription ends. Larger than the number that may still be in
+/// flight, which is one delivery and one heartbeat for an idle lane.
 const END_ANSWERS_MAX: u64 = 4;
-/// To which "request" these come.
+/// Request number of the messages that end a subscription. Real requests count from 1.
 const END_REQUEST: u64 = 0;
 
-/// What came out of waiting for a message.
+/// Outcome of [`Pull::next`].
 #[derive(Debug)]
 pub enum PullEvent {
-    /// A message.
+    /// A delivery.
     Delivery(Box<Delivery>),
-    /// The server knows the open request, and has nothing for it.
+    /// Sign of life: the server still has the open request, and no message for it.
     Heartbeat,
-    /// The open request was answered in full or is over: ask again.
+    /// The open request was answered in full or has expired. Send the next one.
     Done,
 }
 
@@ -53,29 +59,30 @@ pub enum PullEvent {
 pub struct Pull {
     broker: Broker,
     source: PullSource,
-    /// How long the server waits for a sign of life, as its consumer is set at present.
+    /// Ack wait of the consumer, read from the broker when the pull was opened.
     ack_wait: Duration,
     subscriber: Subscriber,
     inbox: String,
-    /// Which request is open: its answers come to `<inbox>.<request>`.
+    /// Number of the open request. Its answers arrive on `<inbox>.<request>`.
     request: u64,
-    /// How many messages the open request may still bring.
+    /// Number of deliveries that the open request may still bring, including late ones.
     open_messages: usize,
-    /// Whether it stays open while the lane is empty.
+    /// Whether the open request waits while the source is empty ([`WhenEmpty::Wait`]).
     is_waiting: bool,
-    /// What of it came before it was made, for an earlier request that had been given up.
+    /// Deliveries for an earlier, abandoned request that arrived before the open one was sent.
     late_deliveries: VecDeque<Delivery>,
-    /// How many messages there were, of whatever kind.
+    /// Number of messages received on this subscription, including status messages.
     received: u64,
-    /// When the server was last heard of.
+    /// Time of the last message from the server, or of the request if that is later.
     last_message_at: Instant,
-    /// The connection on which the subscription was made.
+    /// Number of the connection on which the subscription was made.
     subscribed_on: u64,
-    /// The connection on which the request was made: a server knows nothing of earlier ones.
+    /// Number of the connection on which the open request was sent. The server drops requests with
+    /// their connection.
     requested_on: u64,
 }
 
-/// What is asked of the server; durations in nanoseconds, as its API wants them.
+/// Payload of a pull request. Durations are in nanoseconds, as the JetStream API requires.
 #[derive(Debug, Serialize)]
 struct Request {
     batch: usize,
@@ -84,28 +91,29 @@ struct Request {
     idle_heartbeat: Option<u128>,
 }
 
-/// For how long a lane that is empty is waited for.
+/// How long a request stays open while the source is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenEmpty {
-    /// The request stays open for [`PULL_EXPIRES`].
+    /// For [`PULL_EXPIRES`], with heartbeats.
     Wait,
-    /// The request stays open for a moment only.
+    /// For 10 ms, without heartbeats.
     Linger,
 }
 
 impl Pull {
-    /// Subscribes to the deliveries of a source; asks for none yet.
+    /// Subscribes to the deliveries of a source. Requests none yet.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`] if the consumer does not exist or the broker does not answer.
     pub async fn open(broker: &Broker, source: PullSource) -> Result<Self, Error> {
         let consumer: PullConsumer = broker
             .jetstream
             .get_consumer_from_stream(source.consumer(), source.queue().stream())
             .await
-            .map_err(|error| Error::unavailable("look at a consumer", error))?;
+            .map_err(|error| Error::unavailable("read the configuration of a consumer", error))?;
         let ack_wait = consumer.cached_info().config.ack_wait;
-        // Read first: a reconnect while subscribing makes the subscription count as an old one.
+        // Read before subscribing: if the connection changes in between, this number is outdated,
+        // and the next request subscribes again. The other order could miss a reconnect.
         let subscribed_on = broker.connection_number();
         let (inbox, subscriber) = subscribe(broker).await?;
         Ok(Self {
@@ -125,17 +133,19 @@ impl Pull {
         })
     }
 
-    /// Asks for up to `batch` messages. A request that is still open is forgotten; what has come for it since,
-    /// or for an earlier one, is part of the answer, and that much less is asked for.
+    /// Requests up to `batch` messages, and abandons a request that is still open. Deliveries that
+    /// have arrived for an earlier request count towards `batch`: the new request is for the rest
+    /// only.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`] if the request could not be sent.
     pub async fn request(&mut self, batch: usize, when_empty: WhenEmpty) -> Result<(), Error> {
-        const OPERATION: &str = "ask for deliveries";
+        const OPERATION: &str = "request deliveries";
         let waits = when_empty == WhenEmpty::Wait;
         if self.subscribed_on != self.broker.connection_number() {
             self.resubscribe().await?;
         }
+        // First, because each of these deliveries uses room that a new message would need.
         self.take_arrived(batch);
         (self.open_messages, self.is_waiting) = (self.late_deliveries.len().min(batch), waits);
         self.last_message_at = Instant::now();
@@ -150,6 +160,8 @@ impl Pull {
         };
         let payload =
             serde_json::to_vec(&request).map_err(|error| Error::unavailable(OPERATION, error))?;
+        // Read before publishing: after a reconnect in between, `next` reports the request as lost.
+        // The other order would wait for an answer that never arrives.
         self.requested_on = self.broker.connection_number();
         self.request = self.request.wrapping_add(1);
         let reply = format!("{}.{}", self.inbox, self.request);
@@ -162,10 +174,12 @@ impl Pull {
 
     /// Replaces a subscription that was made on an earlier connection.
     ///
-    /// [`Pull::end_subscription`] names the number of messages after which a subscription ends. The
-    /// client counts them from the beginning, the server from the reconnect on: it would keep the
-    /// subscription, and deliver jobs to an inbox that nothing reads until their ack wait is over.
+    /// [`Pull::end_subscription`] specifies after how many messages the subscription ends. The
+    /// client counts all of them, but the server only those since the reconnect. It would keep the
+    /// subscription when the client has dropped it. A job that it then delivered would reach an
+    /// inbox without a reader, and be redelivered only after its ack wait.
     async fn resubscribe(&mut self) -> Result<(), Error> {
+        // Deliveries that have arrived on the old subscription would be lost with it.
         self.take_arrived(usize::MAX);
         self.subscribed_on = self.broker.connection_number();
         (self.inbox, self.subscriber) = subscribe(&self.broker).await?;
@@ -173,7 +187,8 @@ impl Pull {
         Ok(())
     }
 
-    /// Takes up to `most` deliveries that are here already.
+    /// Moves deliveries that have arrived to `late_deliveries`, until it holds `most`. Does not
+    /// wait. Drops status messages, which only concern earlier requests.
     fn take_arrived(&mut self, most: usize) {
         while self.late_deliveries.len() < most
             && let Some(Some(message)) = self.subscriber.next().now_or_never()
@@ -186,7 +201,7 @@ impl Pull {
         }
     }
 
-    /// Returns how many messages nobody has been given yet.
+    /// Returns the number of messages that the consumer has not delivered to any worker yet.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -196,10 +211,12 @@ impl Pull {
             .num_pending)
     }
 
-    /// Waits for the next message of the open request. Cancel-safe.
+    /// Waits for the next event of the open request. Returns [`PullEvent::Done`] if no request is
+    /// open. Cancel-safe.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the server forgot the request or refuses it.
+    /// [`Error::Unavailable`] if the connection has changed, or the server has lost or refused the
+    /// request.
     pub async fn next(&mut self) -> Result<PullEvent, Error> {
         const OPERATION: &str = "wait for deliveries";
         while self.open_messages > 0 {
@@ -210,15 +227,17 @@ impl Pull {
             let silence_max = if self.is_waiting { PULL_SILENCE_MAX } else { LINGER_SILENCE_MAX };
             let deadline = self.last_message_at + silence_max;
             let message = tokio::select! {
+                // A message that has arrived is returned even if the connection has changed or the
+                // deadline has passed.
                 biased;
                 message = self.subscriber.next() => message,
                 _ = self.broker.wait_for_reconnection(self.requested_on) => {
                     self.open_messages = 0;
-                    return Err(Error::unavailable(OPERATION, "the connection is a new one"));
+                    return Err(Error::unavailable(OPERATION, "the connection has changed"));
                 }
                 () = tokio::time::sleep_until(deadline) => {
                     self.open_messages = 0;
-                    return Err(Error::unavailable(OPERATION, "the server forgot the request"));
+                    return Err(Error::unavailable(OPERATION, "the server did not answer in time"));
                 }
             };
             let Some(message) = message else {
@@ -228,13 +247,18 @@ impl Pull {
             self.received += 1;
             match message.status {
                 None => {
+                    // It may answer an abandoned request. Then the open one brings one message more
+                    // than counted here, which the next request takes from the subscription.
                     self.open_messages = self.open_messages.saturating_sub(1);
                     return Ok(PullEvent::Delivery(Box::new(self.delivery(message))));
                 }
                 Some(StatusCode::IDLE_HEARTBEAT) => return Ok(PullEvent::Heartbeat),
-                // What an earlier request says is of no interest.
+                // A status of an abandoned request, for example its expiry, does not concern the
+                // open one.
                 Some(_) if !self.is_current(&message.subject) => {}
+                // 408: the request has expired at the server.
                 Some(StatusCode::TIMEOUT) => self.open_messages = 0,
+                // For example 409: the consumer was deleted, or its leader changed.
                 Some(status) => {
                     self.open_messages = 0;
                     let text = message.description.unwrap_or_default();
@@ -245,13 +269,13 @@ impl Pull {
         Ok(PullEvent::Done)
     }
 
-    /// Stops: takes no more messages, and returns those that were on their way.
+    /// Stops pulling, and returns the deliveries that were still in flight.
     pub async fn close(mut self) -> Vec<Delivery> {
         let mut late = Vec::from(std::mem::take(&mut self.late_deliveries));
         self.open_messages = self.open_messages.saturating_sub(late.len());
-        // For a server that is away.
+        // Bounds the wait for a broker that does not answer.
         let limit = Instant::now() + REQUEST_TIMEOUT;
-        // A request that does not wait is over in a moment.
+        // A lingering request expires within milliseconds, so its last deliveries are awaited.
         while !self.is_waiting && self.open_messages > 0 {
             match tokio::time::timeout_at(limit, self.next()).await {
                 Ok(Ok(PullEvent::Delivery(delivery))) => late.push(*delivery),
@@ -260,9 +284,11 @@ impl Pull {
             }
         }
         if let Err(error) = self.end_subscription().await {
-            debug!(%error, "could not end the subscription to deliveries");
+            debug!(%error, "cannot end the subscription to deliveries");
         }
         let farewell = format!("{}.{END_REQUEST}", self.inbox);
+        // Ends when the client has received the number of messages that `end_subscription`
+        // specified.
         while let Ok(Some(message)) = tokio::time::timeout_at(limit, self.subscriber.next()).await {
             if message.status.is_none() && *message.subject != *farewell {
                 late.push(self.delivery(message));
@@ -271,17 +297,17 @@ impl Pull {
         late
     }
 
-    /// Lets the subscription end after a few more messages, and causes that many.
+    /// Lets the subscription end after [`END_ANSWERS_MAX`] further messages, and causes that many.
     ///
-    /// The client library forgets a subscription that is drained, or ended at once, before the server
-    /// knows of it: a job that is on its way then would be dropped, and come again only after the
-    /// acknowledgement wait.
+    /// If a subscription is drained or ended at once, the client library drops it before the server
+    /// has processed that. A job in flight at that time would be lost, and redelivered only after
+    /// its ack wait.
     async fn end_subscription(&mut self) -> Result<(), Error> {
         const OPERATION: &str = "end a subscription";
         let ended = self.subscriber.unsubscribe_after(self.received + END_ANSWERS_MAX).await;
         ended.map_err(|error| Error::unavailable(OPERATION, error))?;
         for _ in 0..END_ANSWERS_MAX {
-            // Whatever is said to an empty request.
+            // An empty request is answered, too, and any answer counts.
             let subject = format!("$JS.API.DIRECT.GET.{JOB_STATE_STREAM}");
             let reply = format!("{}.{END_REQUEST}", self.inbox);
             let sent = self.broker.client.publish_with_reply(subject, reply, Bytes::new()).await;
@@ -290,6 +316,7 @@ impl Pull {
         Ok(())
     }
 
+    /// Returns whether a status message answers the open request, by the last token of its subject.
     fn is_current(&self, subject: &str) -> bool {
         subject.rsplit('.').next() == Some(self.request.to_string().as_str())
     }
@@ -302,7 +329,7 @@ impl Pull {
     }
 }
 
-/// Subscribes to a new inbox, and returns both.
+/// Subscribes to a new inbox. Returns the inbox and the subscriber.
 async fn subscribe(broker: &Broker) -> Result<(String, Subscriber), Error> {
     let inbox = broker.client.new_inbox();
     let subscribing = broker.client.subscribe(format!("{inbox}.*")).await;

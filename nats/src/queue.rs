@@ -1,4 +1,4 @@
-//! Jobs go in.
+//! Publishes jobs to the work queue, and reads its level.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::context;
@@ -21,14 +21,14 @@ use crate::stream_read::{ReadFrom, consumer, info, last, not_found_as_none, open
 use crate::topology::{JOBS, JOBS_PREFIX};
 use crate::{spans, subject};
 
-/// The work queue, as those see it who put jobs in.
+/// The work queue from the side of the publisher.
 #[derive(Debug, Clone)]
 pub struct Queue {
     broker: Broker,
     stream: JetStream<()>,
 }
 
-/// A job ready to be sent; every try sends the same bytes.
+/// A serialized job, ready to be published. Every try sends the same bytes.
 #[derive(Debug, Clone)]
 pub struct Envelope {
     subject: async_nats::Subject,
@@ -37,64 +37,64 @@ pub struct Envelope {
     payload: Bytes,
 }
 
-/// What the queue did with a job that it acknowledged.
+/// Answer of the queue to a published job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishAck {
-    /// It stored the message.
+    /// The message was stored.
     Stored,
-    /// It has seen the message's id within the duplicate window and stored nothing. As a rule the
-    /// earlier message is still there; it need not be.
+    /// The queue has received this message id within the duplicate window, and stored nothing. The
+    /// earlier message is usually still in the queue, but may be gone.
     Duplicate,
 }
 
-/// How full the queue is, and how full it may be.
+/// Level of the queue and its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
-    /// Jobs that wait or are being worked on.
+    /// Number of jobs, waiting or in flight.
     pub messages: u64,
-    /// Their bytes, as stored.
+    /// Bytes of these jobs, as stored.
     pub bytes: u64,
-    /// Most jobs; `None` without a bound.
+    /// Limit of `messages`; `None` if unlimited.
     pub messages_max: Option<u64>,
-    /// Most bytes; `None` without a bound.
+    /// Limit of `bytes`; `None` if unlimited.
     pub bytes_max: Option<u64>,
-    /// How many jobs were ever put in.
+    /// Number of jobs that were ever published: the last sequence number of the stream.
     pub published: u64,
 }
 
-/// How a lane stands.
+/// Level of one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaneLevel {
-    /// Jobs that nobody has been given yet.
+    /// Number of jobs that have not been delivered yet.
     pub waiting: u64,
-    /// Jobs that were handed out and are not done: a worker has them, they wait for a retry, or
-    /// their worker went away.
+    /// Number of jobs that were delivered and not acknowledged: a worker has them, they wait for a
+    /// retry, or their worker has died.
     pub in_flight: u64,
-    /// Those of them that were handed out more than once.
+    /// Number of jobs in flight that were delivered more than once.
     pub redelivered: u64,
-    /// When the oldest job that is not done was put in; none if there is no job.
+    /// When the oldest unfinished job was stored; `None` if the lane is empty.
     pub oldest: Option<Timestamp>,
 }
 
-/// Why the queue did not confirm a job.
+/// Reason why the queue did not confirm a job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// It is full: certainly not stored.
+    /// The queue is full. The job was not stored.
     #[error("the queue is full")]
     Full,
-    /// The job is too large for a message: certainly not stored.
+    /// The job exceeds the maximum message size. It was not stored.
     #[error("the job is too large for a message")]
     TooLarge,
-    /// There is no queue: certainly not stored.
+    /// The stream does not exist or has no leader. The job was not stored.
     #[error("the queue does not answer")]
     NoQueue,
-    /// No answer that decides: it may have been stored.
+    /// No definite answer. The job may have been stored.
     #[error("the queue did not confirm the job: {0}")]
     Unclear(String),
 }
 
 impl PublishError {
-    /// Returns the reason as spans name it.
+    /// Returns the name of the reason, as spans record it.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -107,11 +107,11 @@ impl PublishError {
 }
 
 impl Envelope {
-    /// Writes a job as a message. Its id names the owner, too: two owners may have named their jobs
-    /// alike, and the stream must not take one for the other.
+    /// Serializes a job into a message. The message id contains the owner, because two owners may
+    /// have jobs with the same id, and the stream must not deduplicate one against the other.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if the job cannot be written as JSON, which no valid job can cause.
+    /// [`Error::Corrupt`] if the job cannot be serialized, which does not happen for a valid job.
     pub fn seal(message: &JobMessage, trace: &TraceParent) -> Result<Self, Error> {
         let payload = serde_json::to_vec(message)
             .map_err(|error| Error::corrupt(format!("job {}", message.job_id), error))?;
@@ -125,10 +125,11 @@ impl Envelope {
         })
     }
 
-    /// Returns the same job under the message id `<owner>.<job id>.again`.
+    /// Returns the same job with the message id `<owner>.<job id>.again`.
     ///
-    /// For a job whose message is certainly gone while the stream still remembers its id, and would
-    /// swallow it. Whoever finds that sends the same id, whatever happens to the record meanwhile.
+    /// For a job whose message is certainly gone, while the stream would still deduplicate its
+    /// first id. Every request that finds this uses the same second id, so that the stream stores
+    /// only one of their messages, even if the record changes meanwhile.
     #[must_use]
     pub fn with_second_message_id(&self) -> Self {
         Self { message_id: format!("{}.again", self.message_id), ..self.clone() }
@@ -136,17 +137,18 @@ impl Envelope {
 }
 
 impl Queue {
-    /// Opens the queue; asks the broker nothing.
+    /// Opens the queue. Sends no request.
     pub fn open(broker: &Broker) -> Self {
         Self { broker: broker.clone(), stream: open(broker, JOBS) }
     }
 
-    /// Puts a job in. `Ok` means that the stream has it, or had it a moment ago.
+    /// Publishes a job. `Ok` means that the queue has stored the message, or had stored it within
+    /// the duplicate window.
     ///
-    /// It may be repeated: within the duplicate window the stream keeps one message per job.
+    /// Safe to repeat: within that window the stream stores one message per job.
     ///
     /// # Errors
-    /// See [`PublishError`], which tells a definite no from an unclear one.
+    /// See [`PublishError`], which separates definite refusals from unclear outcomes.
     pub async fn publish(&self, envelope: &Envelope) -> Result<PublishAck, PublishError> {
         let message = PublishMessage::build()
             .headers(envelope.headers.clone())
@@ -168,14 +170,15 @@ impl Queue {
         }
     }
 
-    /// Asks how full the queue is.
+    /// Reads the level of the queue.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn level(&self) -> Result<Level, Error> {
         let info = self.stream.get_info().await;
-        let info = info.map_err(|error| Error::unavailable("ask how full the queue is", error))?;
-        // The server writes -1, or 0, for no bound.
+        let info =
+            info.map_err(|error| Error::unavailable("read the level of the queue", error))?;
+        // The server reports -1 or 0 for no limit.
         let bound = |max: i64| u64::try_from(max).ok().filter(|max| *max > 0);
         Ok(Level {
             messages: info.state.messages,
@@ -186,9 +189,9 @@ impl Queue {
         })
     }
 
-    /// Counts the jobs of an owner that wait or are being worked on.
+    /// Counts the unfinished jobs of an owner.
     ///
-    /// The broker goes through these jobs, about 1.5 µs each, and through no others.
+    /// The broker visits only the subjects of these jobs, at about 1.5 µs each.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -198,7 +201,7 @@ impl Queue {
             #[serde(default)]
             total: u64,
         }
-        // Subjects are listed from here on: none are, only their number is told.
+        // An offset beyond all subjects: the answer contains their number, but lists none of them.
         let beyond = u32::MAX;
         let request = json!({"subjects_filter": subject::jobs_of(owner), "offset": beyond});
         let answer = self.broker.jetstream.request(format!("STREAM.INFO.{JOBS}"), &request).await;
@@ -209,7 +212,7 @@ impl Queue {
         }
     }
 
-    /// Asks how a lane stands: two requests, the second one only if there is a job.
+    /// Reads the level of a lane. Sends two requests, or one if the lane is empty.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -224,7 +227,7 @@ impl Queue {
             oldest: None,
         };
         if level.waiting + in_flight > 0 {
-            // Messages go when they are acknowledged, so the first one is the oldest unfinished job.
+            // Acknowledged messages are removed, so the first message is the oldest unfinished job.
             let subjects = format!("{JOBS_PREFIX}.{lane}.>");
             let first = self.stream.direct_get_next_for_subject(subjects, Some(1)).await;
             level.oldest = not_found_as_none(first)?.as_ref().map(stored_at);
@@ -232,7 +235,7 @@ impl Queue {
         Ok(level)
     }
 
-    /// Returns the time of the queue's leader.
+    /// Returns the current time of the queue's leader.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -240,11 +243,11 @@ impl Queue {
         Ok(info(&self.broker, JOBS).await?.ts)
     }
 
-    /// Looks for a job that waits or is being worked on.
+    /// Returns the message of an unfinished job; `None` if the queue has none.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Newer`] for a message of a newer format, and
-    /// [`Error::Corrupt`] if it is not the message of a job.
+    /// [`Error::Corrupt`] if the message is not a job.
     pub async fn find(
         &self,
         key: &JobKey,
@@ -256,7 +259,7 @@ impl Queue {
         message.map(Some).map_err(|error| Error::message(what(), &error))
     }
 
-    /// Tells whether the queue has a message of a job, readable or not.
+    /// Returns whether the queue has a message of a job, even one that cannot be parsed.
     ///
     /// # Errors
     /// [`Error::Unavailable`].

@@ -1,9 +1,9 @@
 //! Histograms and explanations too large for the record: zstd-compressed JSON in the object store
 //! `results`.
 //!
-//! Neither side holds one as a whole besides the table of words itself: it is written, compressed and
-//! stored piece by piece, and read the same way. The words stand in their order, the most frequent
-//! first, so whoever wants the first few reads the first few chunks.
+//! Neither the writer nor the reader holds the whole JSON of a result: it is serialized, compressed
+//! and stored piece by piece, and read the same way. Words are sorted by descending count, so a
+//! reader that needs only the first words reads only the first chunks.
 
 mod entries;
 
@@ -28,39 +28,39 @@ use crate::topology::{RESULTS, RESULTS_STREAM};
 
 pub use self::entries::Entries;
 
-/// Compression level: the notes of the zstd authors call 3 the balance of time and size.
+/// zstd compression level. The zstd authors describe 3 as the balance of time and size.
 const COMPRESSION_LEVEL: i32 = 3;
-/// How many compressed pieces may wait to be stored.
+/// Maximum number of compressed pieces that wait to be stored.
 const PIECES_WAITING_MAX: usize = 2;
-/// Longest explanation that is read, in bytes of JSON; what is recorded is bounded well below.
+/// Maximum size of an explanation that is read, in bytes of JSON. Recorded ones are far smaller.
 const EXPLANATION_BYTES_MAX: usize = 4 << 20;
-/// Largest piece of a decompressed histogram.
+/// Maximum size of a decompressed piece, in bytes.
 const DECOMPRESSED_PIECE_BYTES_MAX: usize = 64 << 10;
 
-/// Reads the histogram that is in the record of a job.
+/// Parses the histogram in the record of a job.
 ///
 /// # Errors
-/// [`Error::Corrupt`] if it is none.
+/// [`Error::Corrupt`] if it is not a histogram.
 pub fn inline(key: &JobKey, word_count: &RawJson<Histogram>) -> Result<Histogram, Error> {
     word_count
         .read()
         .map_err(|error| Error::corrupt(format!("the histogram in the record of {key}"), error))
 }
 
-/// The large histograms.
+/// The object store of large histograms and explanations.
 #[derive(Debug, Clone)]
 pub struct Results {
     bucket: Bucket,
 }
 
 impl Results {
-    /// Opens the large histograms; asks the broker nothing.
+    /// Opens the object store. Sends no request.
     pub fn open(broker: &Broker) -> Self {
         Self { bucket: Bucket::open(broker, RESULTS, RESULTS_STREAM) }
     }
 
-    /// Stores a histogram and returns its name, `<job_id>.<run nonce>`: no run overwrites
-    /// another's. It is compressed on a thread that may block, as fast as it is stored.
+    /// Stores a histogram and returns its name, `<job_id>.<run nonce>`, so that no run overwrites
+    /// the result of another one. A blocking thread compresses it, no faster than it is stored.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Full`].
@@ -101,7 +101,7 @@ impl Results {
             while let Some(piece) = pieces.recv().await {
                 writer.push(piece).await?;
             }
-            // That the pieces end may also mean that the thread did.
+            // The channel also ends if the thread failed, and the object must not be finished then.
             let packed = packing.await.map_err(|panic| Error::unavailable(OPERATION, panic))?;
             packed.map_err(|error| Error::unavailable(OPERATION, error))?;
             writer.finish().await
@@ -110,19 +110,20 @@ impl Results {
         Ok(name)
     }
 
-    /// Opens a histogram; `None` if it is no longer kept.
+    /// Opens a histogram for reading; `None` if it has expired or was removed.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] if the metadata of the object cannot be
+    /// parsed.
     pub async fn read(&self, name: &str) -> Result<Option<CompressedJson>, Error> {
         let reader = self.bucket.read(name).await?;
         Ok(reader.map(|reader| CompressedJson { reader, name: name.to_owned() }))
     }
 
-    /// Reads an explanation; `None` if it is no longer kept.
+    /// Reads an explanation; `None` if it has expired or was removed.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no explanation.
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] if it is not an explanation.
     pub async fn explanation(&self, name: &str) -> Result<Option<Explanation>, Error> {
         let Some(packed) = self.read(name).await? else {
             return Ok(None);
@@ -143,30 +144,32 @@ impl Results {
         serde_json::from_slice(&json).map(Some).map_err(|error| corrupt(name, error))
     }
 
-    /// Removes a histogram or an explanation; that it is gone already is no error.
+    /// Removes a histogram or an explanation if it exists.
     ///
-    /// First its parts, then what names them, one message after the other: whatever interrupts it, a
-    /// repeat goes on from there. Nothing stays behind, not even a marker.
+    /// Removes its chunks first, then its metadata, so that a repeat continues an interrupted
+    /// removal. Leaves no tombstone.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no object.
+    /// [`Error::Unavailable`], and [`Error::Corrupt`] if the metadata of the object cannot be
+    /// parsed.
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
         self.bucket.purge(name).await
     }
 }
 
-/// Writes a value as compressed JSON.
+/// Serializes a value to compressed JSON.
 fn compress(value: &impl Serialize, pieces: Pieces) -> io::Result<()> {
     let mut encoder = zstd::Encoder::new(pieces, COMPRESSION_LEVEL)?;
     encoder.include_checksum(true)?;
-    // The encoder is called for every word otherwise.
+    // Without this buffer, the encoder would be called for every word.
     let mut buffered = BufWriter::with_capacity(DECOMPRESSED_PIECE_BYTES_MAX, encoder);
     serde_json::to_writer(&mut buffered, value)?;
     let encoder = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
     encoder.finish()?.flush()
 }
 
-/// Gathers bytes into pieces, and passes them to an async task as fast as it takes them.
+/// Collects bytes into pieces and sends them to an async task. Blocks while that task is behind
+/// (backpressure).
 struct Pieces {
     sender: mpsc::Sender<Bytes>,
     buffer: BytesMut,
@@ -189,13 +192,13 @@ impl Write for Pieces {
 
     fn flush(&mut self) -> io::Result<()> {
         let piece = self.buffer.split().freeze();
-        // Nobody waits for it any more: storing has failed.
+        // Fails if the receiver is gone, because storing has failed.
         self.sender.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
-/// A histogram as it is stored: JSON, compressed as one zstd frame. It can be passed on as it is to
-/// whoever reads zstd.
+/// A histogram as stored: JSON, compressed as one zstd frame. It can be sent unchanged to a client
+/// that accepts zstd.
 #[derive(Debug)]
 pub struct CompressedJson {
     reader: Reader,
@@ -206,31 +209,31 @@ impl CompressedJson {
     /// Returns the next compressed piece; `None` at the end.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Gone`] if it is removed meanwhile.
+    /// [`Error::Unavailable`], and [`Error::Gone`] if the object is removed meanwhile.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         self.reader.next().await
     }
 
-    /// Returns the decompressed side.
+    /// Returns a reader of the decompressed JSON.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if there is no memory for a decoder.
+    /// [`Error::Corrupt`] if the decoder cannot be allocated.
     pub fn decompress(self) -> Result<DecompressedJson, Error> {
         let decoder = Decoder::new().map_err(|error| corrupt(&self.name, error))?;
         let state = State::NeedsInput;
         Ok(DecompressedJson { packed: self, decoder, input: Bytes::new(), state })
     }
 
-    /// Returns the words, one by one.
+    /// Returns a reader of the single words.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if there is no memory for a decoder.
+    /// [`Error::Corrupt`] if the decoder cannot be allocated.
     pub fn entries(self) -> Result<Entries, Error> {
         Ok(Entries::new(self.decompress()?))
     }
 }
 
-/// A histogram's JSON, decompressed as it is read.
+/// Decompressed JSON of a histogram, read piece by piece.
 pub struct DecompressedJson {
     packed: CompressedJson,
     decoder: Decoder<'static>,
@@ -238,12 +241,12 @@ pub struct DecompressedJson {
     state: State,
 }
 
-/// What the decoder said last.
+/// State of the decoder after its last call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It has taken all that it was given, and may have output left.
+    /// It filled the output, so it may hold more without further input.
     MayHaveMore,
-    /// It has nothing left.
+    /// It needs input to continue.
     NeedsInput,
     /// The frame is complete.
     Complete,
@@ -251,7 +254,7 @@ enum State {
 
 impl std::fmt::Debug for DecompressedJson {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Unpacked").field("packed", &self.packed).finish_non_exhaustive()
+        f.debug_struct("DecompressedJson").field("packed", &self.packed).finish_non_exhaustive()
     }
 }
 
@@ -259,14 +262,17 @@ impl DecompressedJson {
     /// Returns the next piece, of at most 64 KiB; `None` at the end.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Gone`] if it is removed meanwhile, and [`Error::Corrupt`].
+    /// [`Error::Unavailable`], [`Error::Gone`] if the object is removed meanwhile, and
+    /// [`Error::Corrupt`] if the frame is invalid or truncated.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
+            // The decoder may hold output after it has consumed all input. Reading on too early
+            // would treat the end of the object as truncation.
             if self.input.is_empty() && self.state != State::MayHaveMore {
                 match self.packed.next().await? {
                     Some(piece) => self.input = piece,
                     None if self.state == State::Complete => return Ok(None),
-                    None => return Err(corrupt(&self.packed.name, "it ends too early")),
+                    None => return Err(corrupt(&self.packed.name, "it is truncated")),
                 }
             }
             let output =
@@ -277,7 +283,7 @@ impl DecompressedJson {
         }
     }
 
-    /// Decompresses what fits into one piece.
+    /// Decompresses up to one piece of output.
     fn decompress_piece(&mut self) -> io::Result<Bytes> {
         let mut output = Vec::with_capacity(DECOMPRESSED_PIECE_BYTES_MAX);
         let mut input = InBuffer::around(&self.input);
@@ -295,7 +301,7 @@ impl DecompressedJson {
     }
 }
 
-/// Tells that a histogram cannot be read.
+/// Returns the error for a result that cannot be read.
 fn corrupt(name: &str, reason: impl ToString) -> Error {
     Error::corrupt(format!("the result {name}"), reason)
 }

@@ -141,8 +141,8 @@ pub fn begin_delivery_span(message: &JobMessage, delivery: &DeliveryInfo) -> Spa
     span
 }
 
-/// Makes `span` a child of the delivery's context. The trace id is that of the job, whatever the
-/// header contains, because the record and the log name it.
+/// Makes `span` a child of the delivery's context. The trace id is always that of the job, even if
+/// the header has another one, because the record and the log name it.
 fn join_trace(span: &Span, trace_id: TraceId, delivery: &DeliveryInfo) {
     let header = delivery.traceparent.unwrap_or_else(TraceParent::random);
     let parent = TraceParent { trace_id, ..header };

@@ -1,4 +1,4 @@
-//! Job records: read, created, and changed by compare-and-set, here and nowhere else.
+//! Job records: created, read, and changed by compare-and-set. No other module writes them.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -23,28 +23,29 @@ use crate::stream_read::{ReadFrom, last, open};
 use crate::topology::{JOB_STATE_STREAM, TOMBSTONE_TTL};
 use crate::{spans, subject};
 
-/// How long the marker of a job that was never accepted stays.
+/// Lifetime of the tombstone of a job that the queue refused.
 const REFUSED_TOMBSTONE_TTL: Duration = Duration::from_secs(60);
-/// How often a change is tried against other writers.
+/// Maximum number of tries of one change, against other writers and unclear answers.
 const CHANGE_TRIES: u32 = 8;
-/// Wait before the first of these tries is repeated because its answer decided nothing; every
-/// further wait is twice as long. A cluster refuses a write while another one of the same record is
-/// on its way to the replicas, and until that has arrived the leader shows what was before.
+/// Pause before the leader is read after the first unclear answer; doubled for each further try. A
+/// cluster refuses a write while another write of the same record is being replicated. Until that
+/// has finished, the leader returns the earlier revision.
 const UNCLEAR_PAUSE: Duration = Duration::from_millis(10);
 
-/// Why a record was not written.
+/// Reason why a record was not written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteError {
-    /// Another writer was faster.
+    /// Another writer updated the record first (revision mismatch).
     Conflict,
-    /// No answer that decides.
+    /// No definite answer. The record may have been written.
     Unclear(String),
-    /// The record is too large.
+    /// The record exceeds the maximum message size.
     TooLarge,
 }
 
 impl WriteError {
-    /// Waits, if need be, before the leader is asked what is there, after so many `earlier` tries.
+    /// Waits after an unclear answer, before the leader is read. `earlier` is the number of tries
+    /// before this one.
     async fn pause(&self, earlier: u32) {
         match self {
             Self::Conflict | Self::TooLarge => {}
@@ -55,29 +56,29 @@ impl WriteError {
     }
 }
 
-/// What became of the wish to be the first to write a record.
+/// Result of [`Store::claim`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClaimResult {
-    /// The record is ours, at this revision.
+    /// This call has created the record, at this revision.
     Created(u64),
-    /// Somebody else's is there.
+    /// The record of another request exists.
     Exists(Box<VersionedJob>),
-    /// There was one, which was deleted or has expired.
+    /// The job had a record, which was deleted or has expired.
     Gone,
 }
 
-/// What became of a change.
+/// Result of [`Store::apply`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// It is stored.
+    /// The change is stored.
     Applied(Box<VersionedJob>),
-    /// The record, as it is now, does not allow it.
+    /// The current record does not allow the change.
     Refused(Box<VersionedJob>, InvalidTransition),
-    /// The record is gone.
+    /// The record was deleted or has expired.
     Gone,
 }
 
-/// The records.
+/// The bucket of job records.
 #[derive(Debug, Clone)]
 pub struct Store {
     broker: Broker,
@@ -86,20 +87,21 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the records; asks the broker nothing. Final records are kept for `result_ttl`.
+    /// Opens the bucket. Sends no request. Final records expire after `result_ttl`.
     pub fn open(broker: &Broker, result_ttl: Duration) -> Self {
         Self { broker: broker.clone(), stream: open(broker, JOB_STATE_STREAM), result_ttl }
     }
 
-    /// Reads a record.
+    /// Reads and parses a record.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Corrupt`] for what is no record.
+    /// [`Error::Unavailable`], [`Error::Newer`] for a newer format, and [`Error::Corrupt`] if the
+    /// value is not a record.
     pub async fn get_job(&self, key: &JobKey, read_from: ReadFrom) -> Result<Lookup, Error> {
         self.get_raw(key, read_from).await?.read(key)
     }
 
-    /// Gets a record as it is there.
+    /// Reads a record without parsing its JSON.
     ///
     /// # Errors
     /// As [`Store::get_job`].
@@ -111,7 +113,7 @@ impl Store {
         self.get_raw_and_revision(key, read_from).await.map(|(record, _)| record)
     }
 
-    /// Reads a record, and the revision that a change has to name.
+    /// Reads a record, and the revision that a change must expect.
     async fn get_job_and_revision(
         &self,
         key: &JobKey,
@@ -121,8 +123,8 @@ impl Store {
         Ok((record.read(key)?, revision))
     }
 
-    /// Gets a record, and the revision that a change has to name: a job that was never accepted
-    /// has left a marker, which has one, too.
+    /// Reads a record without parsing its JSON, and the revision that a change must expect. A
+    /// record that was rolled back is not found, but its tombstone has a revision.
     async fn get_raw_and_revision(
         &self,
         key: &JobKey,
@@ -137,15 +139,16 @@ impl Store {
         }
     }
 
-    /// Writes the record of a job that has none.
+    /// Creates the record of a job.
     ///
     /// # Errors
-    /// See [`WriteError`]; a conflict means that somebody was faster.
+    /// See [`WriteError`]. A conflict means that the job has a record or a tombstone.
     pub async fn create(&self, job: &Job) -> Result<u64, WriteError> {
         self.write(job, 0).await
     }
 
-    /// Writes a record again as it was read, so that nobody changes it who read it before.
+    /// Rewrites the record unchanged to bump its revision, so that writes that expect the
+    /// old revision fail.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -153,11 +156,11 @@ impl Store {
         self.write(&current.job, current.revision).await
     }
 
-    /// Writes the record of a job unless there is, or was, one; decides every case of doubt on the
-    /// leader. The marker of a job that was never accepted does not count.
+    /// Creates the record of a job unless it has one, or had one. After a conflict or an unclear
+    /// answer, the leader decides. A record that was rolled back does not count.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the leader does not answer: the record may have been written.
+    /// [`Error::Unavailable`] if the leader does not answer; the record may have been written.
     /// [`Error::TooLarge`], and [`Error::Contended`] after too many conflicts.
     pub async fn claim(&self, job: &Job) -> Result<ClaimResult, Error> {
         let key = job.key();
@@ -174,19 +177,21 @@ impl Store {
                 }
             }
             match self.get_job_and_revision(&key, ReadFrom::Leader).await? {
-                // The write that was not answered had arrived.
+                // The write without a clear answer has arrived.
                 (Lookup::Job(stored), revision) if stored.job == *job => {
                     return Ok(ClaimResult::Created(revision));
                 }
                 (Lookup::Job(stored), _) => return Ok(ClaimResult::Exists(stored)),
                 (Lookup::Deleted, _) => return Ok(ClaimResult::Gone),
+                // Also if a tombstone of a roll-back caused the conflict. The next try replaces it.
                 (Lookup::NotFound, revision) => expected = revision,
             }
         }
         Err(Error::Contended { key: key.to_string(), tries: CHANGE_TRIES })
     }
 
-    /// Takes back the record of a job that the queue certainly refused.
+    /// Replaces the record of a job that the queue certainly refused by a tombstone that counts as
+    /// not found.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: the record stays, as a queued job without a message.
@@ -200,15 +205,16 @@ impl Store {
         self.send(key, message)
             .await
             .map(drop)
-            .map_err(|error| Error::unavailable("take back a record", error))
+            .map_err(|error| Error::unavailable("roll back a record", error))
     }
 
-    /// Deletes a final record. Its tombstone stays for [`TOMBSTONE_TTL`], longer than a message can
-    /// wait, so that a worker that receives the job's message later does not run it.
+    /// Deletes a final record. Its tombstone is kept for [`TOMBSTONE_TTL`], longer than a message
+    /// can wait in the queue, so that a worker that receives the job's message later does not run
+    /// it.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: it may have been deleted. Also if it is at another revision, which
-    /// means that it was deleted or has expired.
+    /// [`Error::Unavailable`]: the record may have been deleted. Also after a revision mismatch,
+    /// which for a final record means that it was deleted or has expired.
     pub async fn delete(&self, stored: &VersionedJob) -> Result<(), Error> {
         let message = PublishMessage::build()
             .headers(tombstone_headers())
@@ -220,11 +226,12 @@ impl Store {
             .map_err(|error| Error::unavailable("delete a record", error))
     }
 
-    /// Changes a record: applies `change`, writes by compare-and-set, and after a conflict or an
-    /// unclear answer reads the leader and tries again on what it finds there.
+    /// Changes a record: applies `change` and writes the result by compare-and-set. After a
+    /// conflict or an unclear answer, it reads the leader and tries again with the record found
+    /// there.
     ///
-    /// `run` tells whose change it is, so that an unanswered write that did arrive is recognised.
-    /// A final record gets its time to live here.
+    /// `run` identifies the writer, so that a write without a clear answer is recognized if it has
+    /// arrived. A record that becomes final gets its expiry time here.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the leader does not answer, [`Error::TooLarge`], and
@@ -258,10 +265,13 @@ impl Store {
             }
             match self.get_job_and_revision(&key, ReadFrom::Leader).await? {
                 (Lookup::Deleted, _) => return Ok(Outcome::Gone),
-                // A gateway that was declined took the record back while another one, asked for
-                // the same job, was not: the job exists.
+                // The queue refused the job to one gateway, which rolled the record back, but
+                // accepted it from another one. So the job exists: write its record over the
+                // tombstone.
                 (Lookup::NotFound, revision) => current.to_mut().revision = revision,
                 (Lookup::Job(latest), _) => {
+                    // An unclear write of this run has arrived if the record now has its status
+                    // and its run. A retry could be refused as an invalid transition.
                     let arrived = latest.revision > current.revision
                         && latest.job.status == job.status
                         && run.is_some_and(|run| latest.job.last_run_is(run));
@@ -275,9 +285,9 @@ impl Store {
         Err(Error::Contended { key: key.to_string(), tries: CHANGE_TRIES })
     }
 
-    /// Changes a record as [`Store::apply`] does, but only at the revision that was read: after a
-    /// conflict it does not read the record and try again. The sweeper uses it, because any other
-    /// write shows that the job is alive.
+    /// Changes a record as [`Store::apply`] does, but only at the revision that was read: a
+    /// conflict is not retried. The sweeper uses it, because any other write shows that the job is
+    /// alive.
     ///
     /// # Errors
     /// See [`WriteError`]; [`WriteError::Conflict`] also if the state does not allow the event.
@@ -301,7 +311,8 @@ impl Store {
         let now = clock::now();
         let mut changed = job.clone();
         change(&mut changed, now)?;
-        // A change without an effect would write a final record again, with a later expiry.
+        // A change without an effect must not write a final record again: that would postpone its
+        // expiry.
         if job.status.is_final() {
             return Err(InvalidTransition { from: job.status, event: "unchanged" });
         }
@@ -311,12 +322,13 @@ impl Store {
         Ok(changed)
     }
 
-    /// Returns the time at which a record expires that becomes final now.
+    /// Returns the expiry time of a record that becomes final at `now`.
     fn expires_at(&self, now: Timestamp) -> Option<Timestamp> {
         let ttl = SignedDuration::try_from(self.result_ttl).ok()?;
         now.checked_add(ttl).ok()
     }
 
+    /// Writes a record by compare-and-set. `expected` is its current revision, 0 if it has none.
     async fn write(&self, job: &Job, expected: u64) -> Result<u64, WriteError> {
         let payload =
             serde_json::to_vec(job).map_err(|error| WriteError::Unclear(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! Reading one message of a stream, from any replica or from the leader.
+//! Reads messages and metadata of streams, from any replica or from the leader.
 
 use async_nats::jetstream::consumer;
 use async_nats::jetstream::message::StreamMessage;
@@ -16,31 +16,32 @@ use crate::Error;
 use crate::connect::{Broker, REQUEST_TIMEOUT};
 use crate::subject;
 
-/// Most messages that are asked for at once: a subscription has room for them.
+/// Maximum number of messages per batch. The buffer of a subscription has room for them.
 pub(crate) const BATCH_MAX: usize = 128;
-/// Most bytes that are asked for at once; a single message may be larger.
+/// Maximum bytes of messages per batch. A single message may be larger.
 const BATCH_BYTES_MAX: usize = 4 << 20;
-/// How a batch ends: that was all; there is nothing at all.
+/// Status codes at the end of a batch: 204 after its last message, 404 if no message matches.
 const BATCH_END_STATUSES: [u16; 2] = [204, 404];
 const OPERATION: &str = "read from a stream";
 
-/// Whom to ask.
+/// The server that answers a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadFrom {
-    /// Any replica: fast, and with replicas perhaps behind.
+    /// Any replica: fast, but it may lag behind the leader.
     AnyReplica,
-    /// The leader: for whatever is negative or decisive.
+    /// The stream leader. Use it before acting on *not found* or on an unfinished state: replicas
+    /// may lag.
     Leader,
 }
 
-/// Returns a handle to a stream. It sends no request: a missing stream is found out later.
+/// Returns a handle to a stream. Sends no request, so a missing stream is only noticed later.
 #[expect(clippy::expect_used, reason = "async-nats only checks the name, which is a constant")]
 pub(crate) fn open(broker: &Broker, name: &'static str) -> Stream<()> {
     let opening = broker.jetstream.get_stream_no_info(name).now_or_never();
     opening.expect("opening sends no request").expect("the name of a stream is valid")
 }
 
-/// Returns the last message of a subject.
+/// Returns the last message on a subject.
 pub(crate) async fn last(
     stream: &Stream<()>,
     subject: &str,
@@ -58,7 +59,7 @@ pub(crate) async fn last(
     }
 }
 
-/// Returns the first message of some subjects from a sequence number on, as the leader knows it.
+/// Returns the first message on `subjects` at or after the sequence number `from`, from the leader.
 pub(crate) async fn next_on_leader(
     stream: &Stream<()>,
     subjects: &str,
@@ -72,8 +73,8 @@ pub(crate) async fn next_on_leader(
     }
 }
 
-/// Asks a replica for the next `count` messages of some subjects from a sequence number on: one
-/// request, many answers. They may be fewer if they are large.
+/// Reads the next `count` messages on `subjects` at or after the sequence number `from`, from any
+/// replica: one request, many answers. Returns fewer if they reach [`BATCH_BYTES_MAX`].
 pub(crate) async fn batch(
     broker: &Broker,
     stream: &str,
@@ -98,7 +99,8 @@ pub(crate) async fn batch(
     loop {
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next()).await;
         let answer = answer.map_err(|_| Error::unavailable(OPERATION, "no answer in time"))?;
-        let answer = answer.ok_or_else(|| Error::unavailable(OPERATION, "the connection ended"))?;
+        let answer =
+            answer.ok_or_else(|| Error::unavailable(OPERATION, "the connection was closed"))?;
         match answer.status {
             None => {}
             Some(status) if BATCH_END_STATUSES.contains(&status.as_u16()) => return Ok(messages),
@@ -109,7 +111,7 @@ pub(crate) async fn batch(
     }
 }
 
-/// Tells "there is none" from "no answer".
+/// Converts *not found* to `None`.
 pub(crate) fn not_found_as_none<T>(answer: Result<T, DirectGetError>) -> Result<Option<T>, Error> {
     match answer {
         Ok(message) => Ok(Some(message)),
@@ -118,17 +120,17 @@ pub(crate) fn not_found_as_none<T>(answer: Result<T, DirectGetError>) -> Result<
     }
 }
 
-/// What we want to know of a stream itself, as its leader tells it.
+/// Configuration of a stream, and the clock of its leader.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Info {
-    /// The leader's time of the answer.
+    /// The leader's clock when it answered.
     pub(crate) ts: Timestamp,
     pub(crate) config: Config,
 }
 
-/// Asks a stream's leader about the stream.
+/// Reads the configuration of a stream, and the clock of its leader.
 pub(crate) async fn info(broker: &Broker, name: &str) -> Result<Info, Error> {
-    const OPERATION: &str = "look at a stream";
+    const OPERATION: &str = "read the configuration of a stream";
     let answer: Result<Response<Info>, _> =
         broker.jetstream.request(format!("STREAM.INFO.{name}"), &()).await;
     match answer {
@@ -138,13 +140,13 @@ pub(crate) async fn info(broker: &Broker, name: &str) -> Result<Info, Error> {
     }
 }
 
-/// Asks a consumer's leader about the consumer.
+/// Reads the state and configuration of a consumer, from its leader.
 pub(crate) async fn consumer(
     broker: &Broker,
     stream: &str,
     name: &str,
 ) -> Result<consumer::Info, Error> {
-    const OPERATION: &str = "look at a consumer";
+    const OPERATION: &str = "read the state of a consumer";
     let subject = format!("CONSUMER.INFO.{stream}.{name}");
     let answer: Result<Response<consumer::Info>, _> =
         broker.jetstream.request(subject, &serde_json::json!({})).await;
@@ -154,8 +156,9 @@ pub(crate) async fn consumer(
     }
 }
 
-/// Returns when a message was stored.
+/// Returns the time at which the server stored a message.
 pub(crate) fn stored_at(message: &StreamMessage) -> Timestamp {
-    // What the calendar does not know is as young as can be: nothing is done about it.
+    // An out-of-range timestamp counts as just stored, so that the sweeper leaves the message
+    // alone.
     Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or(Timestamp::MAX)
 }

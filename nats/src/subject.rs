@@ -1,4 +1,4 @@
-//! Subjects and keys. No other file spells them.
+//! Formats the subjects of messages, objects and API requests, and parses the job keys in them.
 
 use async_nats::Subject;
 use base64::Engine;
@@ -19,15 +19,17 @@ pub(crate) fn jobs_of(owner: &Owner) -> String {
     format!("{JOBS_PREFIX}.*.{owner}.*")
 }
 
-/// Returns the subject that keeps a dead letter: `dead.<lane>.<owner>.<job_id>`.
+/// Returns the subject of a dead letter: `dead.<lane>.<owner>.<job_id>`.
 pub(crate) fn dead_letter(lane: Lane, key: &JobKey) -> Subject {
     format!("{DEAD_JOBS_PREFIX}.{lane}.{key}").into()
 }
 
-/// Stands for the owner where a message is no job. No UUID follows, so it is no owner's.
+/// Token in place of the owner in the dead letter of a message that is not a job. An owner may have
+/// the same name: the next token is a sequence number here, and a UUID in the letter of a job.
 pub(crate) const UNREADABLE: &str = "unreadable";
 
-/// Returns where a message that is no job is kept: `dead.<lane>.unreadable.<stream sequence>`.
+/// Returns the subject of the dead letter of a message that is not a job:
+/// `dead.<lane>.unreadable.<stream sequence>`.
 pub(crate) fn dead_unreadable(lane: Lane, sequence: u64) -> Subject {
     format!("{DEAD_JOBS_PREFIX}.{lane}.{UNREADABLE}.{sequence}").into()
 }
@@ -37,25 +39,25 @@ pub(crate) fn record(key: &JobKey) -> Subject {
     format!("$KV.{JOB_STATE}.{key}").into()
 }
 
-/// Returns the subject on which replicas are asked for messages of a stream.
+/// Returns the subject of direct gets from a stream, which any replica answers.
 pub(crate) fn direct_get(stream: &str) -> Subject {
     format!("$JS.API.DIRECT.GET.{stream}").into()
 }
 
-/// Returns the job that a record's subject names, if it names one.
+/// Returns the job in the subject of a record; `None` if it has another form.
 pub(crate) fn job_of_record(subject: &str) -> Option<JobKey> {
     let key = subject.strip_prefix("$KV.")?.strip_prefix(JOB_STATE)?.strip_prefix('.')?;
     let (owner, job_id) = key.split_once('.')?;
     job_key(owner, job_id)
 }
 
-/// Returns the job that a message's subject names, if it names one.
+/// Returns the job in the subject of a message in `JOBS`; `None` if it has another form.
 pub(crate) fn job_of_message(subject: &str) -> Option<JobKey> {
     let mut tokens = subject.split('.').skip(2);
     job_key(tokens.next()?, tokens.next()?)
 }
 
-/// Returns the job that the subject of a webhook names, if it names one.
+/// Returns the job in the subject of a webhook; `None` if it has another form.
 pub(crate) fn job_of_webhook(subject: &str) -> Option<JobKey> {
     let (owner, job_id) =
         subject.strip_prefix(WEBHOOKS_PREFIX)?.strip_prefix('.')?.split_once('.')?;
@@ -66,42 +68,42 @@ fn job_key(owner: &str, job_id: &str) -> Option<JobKey> {
     Some(JobKey { owner: owner.to_owned().try_into().ok()?, job_id: job_id.parse().ok()? })
 }
 
-/// Returns the subject that orders a webhook: `webhooks.<owner>.<job_id>`.
+/// Returns the subject of a webhook in the queue: `webhooks.<owner>.<job_id>`.
 pub(crate) fn webhook(key: &JobKey) -> Subject {
     format!("{WEBHOOKS_PREFIX}.{key}").into()
 }
 
-/// Returns the subject of the state of a webhook: `$KV.webhook_state.<owner>.<job_id>`.
+/// Returns the subject of the delivery state of a webhook: `$KV.webhook_state.<owner>.<job_id>`.
 pub(crate) fn webhook_state(key: &JobKey) -> Subject {
     format!("$KV.{WEBHOOK_STATE}.{key}").into()
 }
 
-/// Returns the subject of a lease.
+/// Returns the subject of a lease: `$KV.leases.<duty>`.
 pub(crate) fn lease(duty: &str) -> Subject {
     format!("$KV.{LEASES}.{duty}").into()
 }
 
-/// Returns the subject on which a worker says that it is there: `$KV.leases.worker.<id>`.
+/// Returns the subject of the presence of a worker: `$KV.leases.worker.<id>`.
 pub(crate) fn worker(id: &str) -> Subject {
     format!("$KV.{LEASES}.worker.{id}").into()
 }
 
-/// Returns the subject that holds the description of an object.
+/// Returns the subject of the metadata of an object. The name is encoded as URL-safe base64.
 pub(crate) fn object_meta(bucket: &str, name: &str) -> String {
     format!("$O.{bucket}.M.{}", URL_SAFE.encode(name))
 }
 
-/// Returns the subject of the chunks of an object, or with `*` of all objects.
+/// Returns the subject of the chunks of an object. The id `*` selects the chunks of all objects.
 pub(crate) fn object_chunks(bucket: &str, nuid: &str) -> String {
     format!("$O.{bucket}.C.{nuid}")
 }
 
-/// Returns the subject on which a record's changes are republished.
+/// Returns the subject on which the changes of a record are republished.
 pub(crate) fn events(key: &JobKey) -> Subject {
     format!("{EVENTS_PREFIX}.{}", record(key)).into()
 }
 
-/// Returns the subject that asks for the next messages of a consumer.
+/// Returns the subject of pull requests to a consumer.
 pub(crate) fn pull_request(stream: &str, consumer: &str) -> Subject {
     format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}").into()
 }

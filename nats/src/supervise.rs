@@ -10,15 +10,15 @@ use crate::connect::{Broker, ConnectError};
 use crate::provision;
 use crate::topology::Topology;
 
-/// How long to wait before looking again whether what is missing has been provisioned.
+/// Interval between two checks for missing streams and consumers.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How the connection is doing.
+/// Health of the connection, and of the streams and consumers that the service needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// Everything that is needed is there.
+    /// Connected, and everything that the service needs exists.
     Ready,
-    /// Not now, and why; it is tried again and again.
+    /// Not ready, with the reason. The service keeps trying.
     Waiting(String),
 }
 
@@ -33,10 +33,10 @@ impl fmt::Display for Health {
 
 impl Broker {
     /// Watches the connection for as long as the service runs: checks the server and `needed` after
-    /// every (re)connect and tells `health`.
+    /// every (re)connect, and publishes the result to `health`.
     ///
     /// # Errors
-    /// Only what cannot get better by waiting: see [`ConnectError`].
+    /// Only errors that waiting cannot resolve: see [`ConnectError`].
     pub async fn supervise(
         &self,
         needed: &Topology,

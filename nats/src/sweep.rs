@@ -1,12 +1,16 @@
-//! What nobody else cleans up: jobs whose message is gone, messages of cancelled jobs, results that no
-//! record points to, and documents that no job will count.
+//! Finds and ends lost jobs, and removes orphaned messages, results and documents.
 //!
-//! It walks streams by sequence, one direct get after the other: no consumer, and no more than one
-//! request at a time. The server can leave headers out of such answers but never the payload, so
-//! records come whole; those that are done are told by their header and not parsed.
+//! A lost job is unfinished, but its message is gone. Orphans are messages of cancelled jobs,
+//! results that no record refers to, documents that no job will count, and chunks of objects that
+//! were never finished.
 //!
-//! Age is what the server says: the leader's time of now against the time a message was stored. No
-//! clock of a gateway or worker decides.
+//! The sweeper scans streams by sequence number, with one direct get after the other: it needs no
+//! consumer, and sends at most one request at a time. The server cannot omit the payload from such
+//! answers, so records are transferred in full. Succeeded and failed ones are recognized by their
+//! header and not parsed.
+//!
+//! Ages are differences of server times: the leader's current time minus the time at which a
+//! message was stored. The clocks of gateways and workers do not matter.
 
 mod objects;
 
@@ -37,7 +41,7 @@ use crate::webhooks::Webhooks;
 
 pub use self::objects::{Object, ObjectStore, Orphan};
 
-/// Reads and ends what the sweeper is there for.
+/// Requests of the sweeper to the broker.
 #[derive(Debug, Clone)]
 pub struct Sweep {
     broker: Broker,
@@ -51,28 +55,28 @@ pub struct Sweep {
     webhooks: Webhooks,
 }
 
-/// A place in the walk over the records.
+/// A record that the scan has reached.
 #[derive(Debug, Clone)]
 pub struct ScanPosition {
-    /// Where the walk is; it goes on one further.
+    /// Sequence number of the record. The scan continues after it.
     pub sequence: u64,
     /// When this revision was stored.
     pub written_at: Timestamp,
-    /// The record, if there may be something to do about it: unfinished or cancelled.
+    /// The record if it is unfinished or cancelled, and can be parsed.
     pub record: Option<Box<VersionedJob>>,
 }
 
-/// A job that is not finished, and since when it is known.
+/// An unfinished job, and when it began to wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfinishedJob {
-    /// Which job.
+    /// Key of the job.
     pub key: JobKey,
-    /// Since when.
+    /// When its record was created, or its message was stored.
     pub since: Timestamp,
 }
 
 impl Sweep {
-    /// Opens the streams; asks the broker nothing.
+    /// Opens the streams. Sends no request.
     pub fn open(broker: &Broker, result_ttl: Duration) -> Self {
         Self {
             broker: broker.clone(),
@@ -87,7 +91,7 @@ impl Sweep {
         }
     }
 
-    /// Returns the time of the leader of the records.
+    /// Returns the current time of the leader of the records.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -95,7 +99,7 @@ impl Sweep {
         Ok(info(&self.broker, JOB_STATE_STREAM).await?.ts)
     }
 
-    /// Returns the first record from `sequence` on; `None` at the end.
+    /// Returns the first record at or after `sequence`; `None` at the end of the stream.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -109,11 +113,13 @@ impl Sweep {
         Ok(Some(ScanPosition { sequence: message.sequence, written_at, record }))
     }
 
-    /// Tells whether the queue has no message of a job, as its leader says.
+    /// Returns whether the queue has no message of a job, according to its leader.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn has_no_message(&self, key: &JobKey) -> Result<bool, Error> {
+        // A replica usually finds the message, which spares the leader. Only the leader can prove
+        // that there is none.
         for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
             if self.queue.has_message(key, read_from).await? {
                 return Ok(false);
@@ -123,15 +129,15 @@ impl Sweep {
     }
 
     /// Fails a job with `lost` if its message is gone and its record is unfinished and still at
-    /// `revision`, and returns the job if it did.
+    /// `revision`. Returns the failed job; `None` if the job was left alone.
     ///
-    /// A message is acknowledged only after the final record was written. So if the leader of the
-    /// queue has none, and after that the leader of the records has the revision that was there
-    /// before, nobody has finished the job, and nobody will be given it. Whoever writes meanwhile
-    /// is alive: the compare-and-set fails, and it is not tried again.
+    /// A worker acknowledges a message only after it has written the final record. So if the leader
+    /// of the queue has no message, and afterwards the leader of the records still has `revision`,
+    /// no worker has finished the job and none will receive it. Any other write shows that the job
+    /// is alive: then the compare-and-set fails, and is not retried.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] and [`Error::Corrupt`]: nothing is known, nothing was done.
+    /// [`Error::Unavailable`] and [`Error::Corrupt`]: the job is left to a later sweep.
     pub async fn end_lost(&self, key: &JobKey, revision: u64) -> Result<Option<Box<Job>>, Error> {
         if !self.has_no_message(key).await? {
             return Ok(None);
@@ -143,8 +149,8 @@ impl Sweep {
         let detail = "The job's message disappeared from the queue before the job was done.";
         let failure = Failure::new(FailureCode::Lost, detail);
         let event = Event::FailedWithoutRun { failure, dead_lettered: false };
-        // Before the record is final, because nobody looks at it afterwards. Whoever is to deliver it
-        // waits for the end of the job.
+        // Order the webhook before the record is final, because later sweeps skip final records.
+        // The worker that delivers it waits until the job is final.
         if !self.order_webhook(&stored.job).await? {
             return Ok(None);
         }
@@ -155,8 +161,8 @@ impl Sweep {
         }
     }
 
-    /// Removes the message of a cancelled job, if there still is one, and tells whether there was. Its
-    /// document goes first: after the message nobody would look for it before the walk over documents.
+    /// Removes the message of a cancelled job, and returns whether it did. Removes the job's
+    /// document first: after the message, only the scan of documents would find it.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
@@ -165,7 +171,7 @@ impl Sweep {
         let Some(message) = last(&self.jobs, &subject, ReadFrom::AnyReplica).await? else {
             return Ok(false);
         };
-        // The record may have come from a replica, and long ago.
+        // The scan may have read an outdated record, from a replica and some time ago.
         match self.store.get_job(key, ReadFrom::Leader).await? {
             Lookup::Job(stored) if stored.job.status == Status::Cancelled => {
                 if !self.order_webhook(&stored.job).await? {
@@ -177,24 +183,25 @@ impl Sweep {
             }
             Lookup::Job(_) | Lookup::Deleted | Lookup::NotFound => return Ok(false),
         }
-        // A worker may have been faster; the sequence is never given to another message.
+        // A worker may have removed it first. Sequence numbers are never reused, so this cannot
+        // delete another message.
         Ok(self.jobs.delete_message(message.sequence).await.unwrap_or(false))
     }
 
-    /// Orders the webhook of a job, if it has one, and tells whether the job may be ended: where there
-    /// is no room it waits for a later sweep, and holds up nothing else.
+    /// Orders the webhook of a job, if it has one. Returns whether the job may be ended: if the
+    /// queue of webhooks is full, the job waits for a later sweep, and this sweep continues.
     async fn order_webhook(&self, job: &Job) -> Result<bool, Error> {
         match self.webhooks.order(job, 0).await {
             Ok(()) => Ok(true),
             Err(Error::Full { what }) => {
-                warn!(job.id = %job.job_id, what, "a job waits for room to be ended");
+                warn!(job.id = %job.job_id, what, "postponing a job: the webhook queue is full");
                 Ok(false)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Returns the job whose message has been in the queue for longest.
+    /// Returns the job with the oldest message in the queue.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -206,7 +213,8 @@ impl Sweep {
         }))
     }
 
-    /// Tells whether a job is unfinished, as its record says, or the lack of one.
+    /// Returns whether a job is unfinished. A job without a record is, if the queue has its
+    /// message.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
@@ -219,6 +227,7 @@ impl Sweep {
     }
 }
 
+/// Returns the first message on `subjects` at or after `sequence`, from any replica.
 async fn next(
     stream: &JetStream<()>,
     subjects: String,
@@ -227,7 +236,7 @@ async fn next(
     not_found_as_none(stream.direct_get_next_for_subject(subjects, Some(sequence.max(1))).await)
 }
 
-/// Tells by the header alone whether there may be something to do.
+/// Returns whether a record may need work, by its header alone.
 fn is_of_interest(message: &StreamMessage) -> bool {
     let status = message.headers.get(STATUS_HEADER).map(HeaderValue::as_str);
     [Status::Queued, Status::Running, Status::Cancelled]
@@ -241,7 +250,7 @@ fn record(message: &StreamMessage) -> Option<Box<VersionedJob>> {
         Ok(Lookup::Job(stored)) => Some(stored),
         Ok(Lookup::Deleted | Lookup::NotFound) => None,
         Err(error) => {
-            warn!(job.id = %key.job_id, %error, "a record is skipped");
+            warn!(job.id = %key.job_id, %error, "skipping a record that cannot be parsed");
             None
         }
     }

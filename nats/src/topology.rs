@@ -1,4 +1,6 @@
-//! Every stream, consumer and bucket, as data. `provision` creates them, the services verify them.
+//! Definitions of all streams, consumers and buckets, as data.
+//!
+//! `provision` creates them. After each (re)connect the services verify those that they need.
 
 use std::time::Duration;
 
@@ -9,84 +11,85 @@ use async_nats::jetstream::stream::{
 use wordmill_common::id::Lane;
 use wordmill_service::env::{Env, SizeText};
 
-/// The work queue.
+/// Work-queue stream of jobs.
 pub const JOBS: &str = "JOBS";
 /// First token of the subjects of [`JOBS`].
 pub(crate) const JOBS_PREFIX: &str = "jobs";
-/// Jobs that nobody could finish.
+/// Stream of dead letters.
 pub const DEAD_JOBS: &str = "DEAD_JOBS";
 /// First token of the subjects of [`DEAD_JOBS`].
 pub(crate) const DEAD_JOBS_PREFIX: &str = "dead";
-/// The bucket of job records.
+/// Bucket of job records.
 pub const JOB_STATE: &str = "job_state";
 /// The stream behind [`JOB_STATE`].
 pub const JOB_STATE_STREAM: &str = "KV_job_state";
 /// First token of the subjects on which changes of records are republished.
 pub(crate) const EVENTS_PREFIX: &str = "events";
-/// The bucket of leases, one key per duty.
+/// Bucket of leases, with one key per duty, and of the presence of workers.
 pub const LEASES: &str = "leases";
 /// The stream behind [`LEASES`].
 pub const LEASES_STREAM: &str = "KV_leases";
-/// The object store of inputs too large to travel in a message.
+/// Object store of documents that are too large for a message.
 pub const DOCUMENTS: &str = "documents";
 /// The stream behind [`DOCUMENTS`].
 pub const DOCUMENTS_STREAM: &str = "OBJ_documents";
-/// The object store of histograms too large for a record.
+/// Object store of histograms that are too large for a record.
 pub const RESULTS: &str = "results";
 /// The stream behind [`RESULTS`].
 pub const RESULTS_STREAM: &str = "OBJ_results";
 
-/// The webhooks that are to be delivered.
+/// Work-queue stream of webhooks.
 pub const WEBHOOKS: &str = "WEBHOOKS";
 /// First token of the subjects of [`WEBHOOKS`].
 pub(crate) const WEBHOOKS_PREFIX: &str = "webhooks";
 /// The consumer of [`WEBHOOKS`].
 pub(crate) const WEBHOOKS_CONSUMER: &str = "webhooks";
-/// The bucket that says how each webhook is doing.
+/// Bucket with the delivery state of each webhook.
 pub(crate) const WEBHOOK_STATE: &str = "webhook_state";
 /// The stream behind the bucket `webhook_state`.
 pub const WEBHOOK_STATE_STREAM: &str = "KV_webhook_state";
 
-/// How long a worker may hold a message without a sign of life.
+/// Time after which the broker redelivers a message without a sign of life from its worker.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
-/// How many jobs may wait, at most.
+/// Maximum number of jobs in [`JOBS`], waiting or in flight.
 pub const JOBS_MAX: i64 = 2_000_000;
-/// How many bytes of jobs may wait, at most.
+/// Maximum bytes of all jobs in [`JOBS`].
 pub const JOBS_BYTES_MAX: i64 = 8 << 30;
-/// How long a job may wait, at most.
+/// Maximum age of a job in [`JOBS`]. The broker removes older ones.
 pub const JOBS_AGE_MAX: Duration = days(7);
-/// How long the marker of an expired or deleted record says that there was one. To workers that is
-/// final, so it has to outlive every message of its job: longer than [`JOBS_AGE_MAX`].
+/// Lifetime of the tombstone of an expired or deleted record. Workers treat a job with a tombstone
+/// as final, so the tombstone must outlive every message of its job: longer than [`JOBS_AGE_MAX`].
 pub const TOMBSTONE_TTL: Duration = days(30);
-/// How long a dead letter is kept.
+/// Lifetime of a dead letter.
 pub const DEAD_AGE_MAX: Duration = days(30);
-/// How many webhooks may wait, at most.
+/// Maximum number of webhooks in [`WEBHOOKS`].
 pub const WEBHOOKS_MAX: i64 = 1_000_000;
-/// How many bytes of webhooks may wait, at most.
+/// Maximum bytes of all webhooks in [`WEBHOOKS`].
 pub const WEBHOOKS_BYTES_MAX: i64 = 1 << 30;
-/// How long a webhook may wait, at most: longer than all its attempts may take.
+/// Maximum age of a webhook in [`WEBHOOKS`]. Longer than all attempts of a round may take.
 pub const WEBHOOKS_AGE_MAX: Duration = days(7);
-/// Within which time the same message id is stored once.
+/// Window in which the broker deduplicates message ids.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// Longest life of a lease that is not renewed.
+/// Time after which a key of [`LEASES`] expires unless it is written again.
 const LEASE_TTL: Duration = Duration::from_secs(60);
-/// How much longer than a record the objects that it points to are kept.
+/// How much longer objects and webhook states are kept than the records that they belong to.
 const OBJECT_MARGIN: Duration = days(1);
 
 const fn days(n: u64) -> Duration {
     Duration::from_secs(n * 86_400)
 }
 
-/// What the topology depends on.
+/// Settings that the topology depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// `WORDMILL_REPLICAS`: copies of everything, 1, 3 or 5. More than the cluster has servers
-    /// cannot be provisioned.
+    /// `WORDMILL_REPLICAS`: number of copies of each stream: 1, 3 or 5. Provisioning fails if the
+    /// cluster has fewer servers.
     pub replicas: u32,
     /// `WORDMILL_RESULT_TTL`: how long a final record and its result are kept.
     pub result_ttl: Duration,
-    /// `WORDMILL_DOCUMENTS_SPACE`: how many bytes of documents may wait to be counted. Too little
-    /// refuses uploads; the broker reserves all of it, so too much cannot be provisioned.
+    /// `WORDMILL_DOCUMENTS_SPACE`: maximum bytes of documents that wait to be counted. If it is too
+    /// small, uploads are refused. The broker reserves all of it, so provisioning fails if it is
+    /// too large for the broker's storage.
     pub documents_space: u64,
 }
 
@@ -109,21 +112,21 @@ impl Settings {
     }
 }
 
-/// A durable consumer and the stream it belongs to.
+/// A durable consumer and its stream.
 #[derive(Debug, Clone)]
 pub struct Consumer {
-    /// The stream.
+    /// Name of the stream.
     pub stream: &'static str,
-    /// The consumer.
+    /// Configuration of the consumer.
     pub config: pull::Config,
 }
 
-/// Everything that has to exist.
+/// The streams and consumers that must exist.
 #[derive(Debug, Clone)]
 pub struct Topology {
-    /// The streams, those behind buckets included.
+    /// Streams, including those behind buckets.
     pub streams: Vec<Config>,
-    /// The consumers.
+    /// Consumers of these streams.
     pub consumers: Vec<Consumer>,
 }
 
@@ -149,7 +152,7 @@ impl Topology {
         Self { streams, consumers }
     }
 
-    /// Returns the part that a service needs: the streams named, and the consumers on them.
+    /// Keeps only the named streams and their consumers, for a service that needs no others.
     #[must_use]
     pub fn part(mut self, streams: &[&str]) -> Self {
         self.streams.retain(|stream| streams.contains(&stream.name.as_str()));
@@ -195,7 +198,8 @@ fn dead_jobs() -> Config {
     }
 }
 
-/// A key-value bucket is a stream of these settings, whatever client made it.
+/// Returns the configuration of a key-value bucket, which is a stream. All NATS clients create
+/// buckets with these settings.
 fn bucket(name: &str) -> Config {
     Config {
         discard: DiscardPolicy::New,
@@ -224,7 +228,7 @@ fn leases() -> Config {
     Config {
         description: Some("One key per duty that one process at a time has".to_owned()),
         max_age: LEASE_TTL,
-        // The server wants it no longer than the age.
+        // The server rejects a window that is longer than the maximum age.
         duplicate_window: LEASE_TTL,
         ..bucket(LEASES)
     }
@@ -242,7 +246,7 @@ fn object_store(name: &str, max_age: Duration) -> Config {
     }
 }
 
-/// A document is kept as long as its job may wait, and then as long as its dead letter.
+/// A document must outlive its job: the longest time in the queue, and then its dead letter.
 fn documents(space: u64) -> Config {
     Config {
         description: Some("Documents that clients sent, until they are counted".to_owned()),
@@ -256,10 +260,10 @@ fn consumer(lane: Lane) -> Consumer {
         durable_name: Some(lane.as_str().to_owned()),
         ack_policy: AckPolicy::Explicit,
         ack_wait: ACK_WAIT,
-        // Attempts are counted in the record: deliveries are not attempts.
+        // Unlimited: attempts are counted in the record, and not every delivery is an attempt.
         max_deliver: -1,
-        // Jobs that wait for a retry count against it, so a bound would let one dead host stop a
-        // lane. Work in hand is bounded by what each worker pulls.
+        // Unlimited: jobs that wait for a retry count as pending, so with a limit one unreachable
+        // host could stop a lane. The requests of each worker bound its jobs in flight.
         max_ack_pending: -1,
         filter_subject: format!("{JOBS_PREFIX}.{lane}.>"),
         ..pull::Config::default()
@@ -279,7 +283,8 @@ fn webhooks() -> Config {
     }
 }
 
-/// A state is kept as long as the record of its job, counted from its last change, which is later.
+/// The age of a state counts from its last change, which is later than that of the job's record. So
+/// a state outlives the record.
 fn webhook_state(max_age: Duration) -> Config {
     Config {
         description: Some("How each webhook is doing".to_owned()),
@@ -292,11 +297,12 @@ fn webhooks_consumer() -> Consumer {
     let config = pull::Config {
         durable_name: Some(WEBHOOKS_CONSUMER.to_owned()),
         ack_policy: AckPolicy::Explicit,
-        // An attempt may take longer: whoever is given the message meanwhile leaves it alone.
+        // An attempt may take longer. A worker that receives the redelivery finds the attempt in
+        // the delivery state, and does not start another one.
         ack_wait: ACK_WAIT,
-        // Attempts are counted in the state.
+        // Unlimited: attempts are counted in the delivery state.
         max_deliver: -1,
-        // Webhooks that wait for their next attempt count against it.
+        // Unlimited: webhooks that wait for their next attempt count as pending.
         max_ack_pending: -1,
         filter_subject: format!("{WEBHOOKS_PREFIX}.>"),
         ..pull::Config::default()
@@ -337,8 +343,8 @@ mod tests {
 
     #[test]
     fn a_marker_outlives_every_message_of_its_job() {
-        // However short the time to live is: a job that was cancelled while it waited is not run
-        // once its record has expired, because the marker, which counts as final, is still there.
+        // This holds for any lifetime of results. A job that was cancelled while it waited is not
+        // run after its record has expired, because the tombstone still exists and counts as final.
         assert!(TOMBSTONE_TTL > JOBS_AGE_MAX);
     }
 

@@ -1,7 +1,7 @@
-//! Webhooks that are to be delivered: a work queue of their own, so that a dead receiver never delays
-//! counting, and the state of each in a bucket.
+//! The queue of webhooks, and the delivery state of each one in a bucket.
 //!
-//! A message says only which job is to be told of; the record says what, and where to.
+//! Webhooks have a separate work queue, so that an unreachable receiver never delays counting. A
+//! message only names a job. URL and content come from the record of the job.
 
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
@@ -26,49 +26,52 @@ use crate::stream_read::{ReadFrom, consumer, last, not_found_as_none, open, stor
 use crate::topology::{WEBHOOK_STATE_STREAM, WEBHOOKS, WEBHOOKS_CONSUMER, WEBHOOKS_PREFIX};
 use crate::{spans, subject};
 
-/// How long the marker of a removed state stays.
+/// Lifetime of the tombstone of a removed state.
 const WEBHOOK_TOMBSTONE_TTL: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// What a message says.
+/// Payload of a message in the queue.
 #[derive(Debug, Serialize, Deserialize)]
 struct Message {
+    /// Version of this format. Versions above [`FORMAT`] are refused.
     format: u32,
+    /// Trace of the job, which the spans of the delivery join.
     trace_id: TraceId,
+    /// Round of the delivery: 0 for the first, larger for each repeat that a client requests.
     round: u64,
 }
 
-/// A job that is to be told of.
+/// A webhook to deliver, parsed from a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// Which job.
+    /// Key of the job.
     pub key: JobKey,
-    /// Its trace.
+    /// Trace of the job.
     pub trace_id: TraceId,
-    /// Which sending this is, see [`Deliveries`].
+    /// Round of the delivery, see [`Deliveries`].
     pub round: u64,
 }
 
-/// A state and the revision that a change of it has to name.
+/// A delivery state and the revision that a change must expect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionedDeliveries {
-    /// The state; none if nothing was ever tried.
+    /// The state; `None` before the first attempt, and after the state was removed.
     pub deliveries: Option<Deliveries>,
     /// Its revision; 0 if it has never been written.
     pub revision: u64,
 }
 
-/// How many webhooks wait.
+/// Level of the queue of webhooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
-    /// Those that are to be delivered, now or later.
+    /// Number of webhooks in the queue, due now or later.
     pub waiting: u64,
-    /// Those that no worker has been given yet.
+    /// Number of those that no worker has received yet.
     pub untried: u64,
-    /// When the oldest of them all was put in.
+    /// When the oldest of them was stored; `None` if the queue is empty.
     pub oldest: Option<Timestamp>,
 }
 
-/// The webhooks.
+/// The queue of webhooks, and their delivery states.
 #[derive(Debug, Clone)]
 pub struct Webhooks {
     broker: Broker,
@@ -77,22 +80,23 @@ pub struct Webhooks {
 }
 
 impl Order {
-    /// Reads a message.
+    /// Parses a message of the queue.
     ///
     /// # Errors
     /// [`Error::Newer`] for a newer format, [`Error::Corrupt`] if it is not an order.
     pub fn parse(delivery: &Delivery) -> Result<Self, Error> {
-        const OPERATION: &str = "a webhook's message";
+        const OPERATION: &str = "the message of a webhook";
         let corrupt = |reason: String| Error::corrupt(OPERATION, reason);
         let message: Message = read(OPERATION, delivery.payload())?;
         let key = subject::job_of_webhook(delivery.subject());
-        let key = key.ok_or_else(|| corrupt(format!("{} names no job", delivery.subject())))?;
+        let key =
+            key.ok_or_else(|| corrupt(format!("{} has no valid job key", delivery.subject())))?;
         Ok(Self { key, trace_id: message.trace_id, round: message.round })
     }
 }
 
 impl Webhooks {
-    /// Opens the webhooks; asks the broker nothing.
+    /// Opens the queue and the bucket. Sends no request.
     pub fn open(broker: &Broker) -> Self {
         Self {
             broker: broker.clone(),
@@ -101,12 +105,13 @@ impl Webhooks {
         }
     }
 
-    /// Orders the webhook of a job that is final, if it has one. It may be repeated: within the
-    /// duplicate window the stream keeps one message for each `round`, and after it the state tells
-    /// that there is nothing more to do.
+    /// Orders the webhook of a job, if it has one. Safe to repeat: within the duplicate window the
+    /// stream stores one message per `round`, and later the delivery state shows that nothing
+    /// remains to be done.
     ///
     /// # Errors
-    /// [`Error::Full`] if there is certainly no room, [`Error::Unavailable`] if nobody knows.
+    /// [`Error::Full`] if the queue is full; the message was not stored. [`Error::Unavailable`] if
+    /// it may have been stored.
     pub async fn order(&self, job: &Job, round: u64) -> Result<(), Error> {
         const OPERATION: &str = "order a webhook";
         if job.webhook.is_none() {
@@ -127,14 +132,14 @@ impl Webhooks {
             PublishMessage::build().headers(headers).payload(payload.into()).message_id(id);
         let sent = send(&self.broker, subject::webhook(&key), message).instrument(span).await;
         sent.map(drop).map_err(|error| match refusal(&error) {
-            Refusal::Full => Error::Full { what: "the queue of webhooks".to_owned() },
+            Refusal::Full => Error::Full { what: "the webhook queue".to_owned() },
             Refusal::Conflict | Refusal::TooLarge | Refusal::NoResponders | Refusal::Unclear => {
                 Error::unavailable(OPERATION, error)
             }
         })
     }
 
-    /// Reads the state of a job's webhook.
+    /// Reads the delivery state of a job's webhook.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Newer`] for a newer format, and [`Error::Corrupt`] if it is
@@ -157,7 +162,7 @@ impl Webhooks {
         Ok(VersionedDeliveries { deliveries: Some(deliveries), revision })
     }
 
-    /// Writes a state that is still at the revision `expected`.
+    /// Writes a delivery state by compare-and-set. `expected` is its current revision.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -183,30 +188,30 @@ impl Webhooks {
         })
     }
 
-    /// Removes the state of a job's webhook. It may be repeated.
+    /// Removes the delivery state of a job's webhook. Safe to repeat.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: it may be there still.
+    /// [`Error::Unavailable`]: the state may remain.
     pub async fn remove(&self, key: &JobKey) -> Result<(), Error> {
         let mut headers = HeaderMap::new();
         headers.insert(OPERATION_HEADER, "PURGE");
         headers.insert(header::NATS_ROLLUP, "sub");
         let message = PublishMessage::build().headers(headers).ttl(WEBHOOK_TOMBSTONE_TTL);
         let sent = send(&self.broker, subject::webhook_state(key), message).await;
-        sent.map(drop).map_err(|error| Error::unavailable("remove a webhook's state", error))
+        sent.map(drop).map_err(|error| Error::unavailable("remove the state of a webhook", error))
     }
 
-    /// Asks how many webhooks wait, and since when.
+    /// Reads the level of the queue.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn level(&self) -> Result<Level, Error> {
-        const OPERATION: &str = "ask how many webhooks wait";
+        const OPERATION: &str = "read the level of the webhook queue";
         let info = self.queue.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let untried = consumer(&self.broker, WEBHOOKS, WEBHOOKS_CONSUMER).await?.num_pending;
         let mut level = Level { waiting: info.state.messages, untried, oldest: None };
         if level.waiting > 0 {
-            // Messages go when they are acknowledged, so the first one is the oldest.
+            // Acknowledged messages are removed, so the first message is the oldest one.
             let subjects = format!("{WEBHOOKS_PREFIX}.>");
             let first = self.queue.direct_get_next_for_subject(subjects, Some(1)).await;
             level.oldest = not_found_as_none(first)?.as_ref().map(stored_at);
@@ -215,7 +220,7 @@ impl Webhooks {
     }
 }
 
-/// Reads a message or a state unless it has a newer format.
+/// Parses a message or a state, unless its format is newer.
 fn read<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, Error> {
     #[derive(Deserialize)]
     struct Versioned {
@@ -224,7 +229,8 @@ fn read<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, Error> {
     let Versioned { format } =
         serde_json::from_slice(json).map_err(|error| Error::corrupt(what, error))?;
     if format > FORMAT.into() {
-        let reason = format!("it has format {format}, and this version knows only {FORMAT}");
+        let reason =
+            format!("it has format {format}, and this version supports formats up to {FORMAT}");
         return Err(Error::newer_format(what, reason));
     }
     serde_json::from_slice(json).map_err(|error| Error::corrupt(what, error))

@@ -1,4 +1,4 @@
-//! The last check of a queue: when the next one is due, and what an answer or its absence means.
+//! The last check of a queue: when the next one is due, and whether it has failed.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use tokio::time::Instant;
 
 use crate::connection::REQUEST_TIMEOUT;
 
-/// Least time between two checks of one queue on one connection. The cost is one answer per second,
-/// however many jobs there are.
+/// Minimum time between two checks of one queue on one connection. The cost is one answer per
+/// second, independent of the number of jobs.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// For how many acknowledgement waits a failed check counts, unless another one follows: 3 of 30 s
-/// are 90 s. If the fault lasts, the message is delivered, acknowledged and hence checked again
-/// after one of them.
+/// Number of ack waits for which a failed check counts, unless another one follows: 3 of 30 s are
+/// 90 s. If the fault lasts, the message is redelivered after one ack wait, and its acknowledgement
+/// is checked again.
 const FAILURE_ACK_WAITS: u32 = 3;
 
 /// The last check of one queue.
 #[derive(Debug, Default)]
 pub(crate) struct Check {
-    /// Counts the checks; part of the subject of the answer.
+    /// Number of the last check; part of the subject of its answer.
     pub(crate) number: u64,
-    /// On which connection it was sent, and when; none before the first.
+    /// Connection and time of the last check; `None` before the first one.
     sent: Option<(u64, Instant)>,
-    /// Whether its answer is awaited.
+    /// Whether the answer is still awaited.
     is_open: bool,
-    /// The acknowledgement wait of its message.
+    /// Ack wait of the message of the last check.
     ack_wait: Duration,
     failure: Option<FailedCheck>,
 }
@@ -31,18 +31,18 @@ pub(crate) struct Check {
 /// A failed check.
 #[derive(Debug)]
 pub(crate) struct FailedCheck {
-    /// On which connection it happened. Rights belong to a connection, so it does not count on
+    /// Number of the connection. Rights belong to a connection, so the failure does not count on
     /// another one, whose first acknowledgement is checked anyway.
     connects: u64,
-    /// Until when it counts.
+    /// When the failure stops counting.
     until: Instant,
     /// The cause that the broker reported, if any.
     pub(crate) cause: Option<String>,
 }
 
 impl Check {
-    /// Determines whether an acknowledgement that is sent now should be checked. At most one check
-    /// is open; one that was sent on an earlier connection is abandoned.
+    /// Returns whether an acknowledgement that is sent now should be checked. At most one check is
+    /// open. A check that was sent on an earlier connection is abandoned.
     pub(crate) fn is_due(&self, connects: u64, now: Instant) -> bool {
         match self.sent {
             Some((sent_on, sent_at)) if sent_on == connects => {
@@ -59,13 +59,14 @@ impl Check {
         self.ack_wait = ack_wait;
     }
 
-    /// Returns when the open check fails.
+    /// Returns the time at which the open check fails.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let (_, sent_at) = self.sent.filter(|_| self.is_open)?;
         Some(sent_at + REQUEST_TIMEOUT)
     }
 
-    /// Notes an answer to the last check. A late one counts, too: what it confirms has arrived.
+    /// Records an answer to the last check. A late answer counts, too: its acknowledgement has
+    /// arrived.
     pub(crate) fn confirm(&mut self) -> Confirmation {
         let confirmation =
             Confirmation { is_in_time: self.is_open, ends_failure: self.failure.is_some() };
@@ -74,9 +75,9 @@ impl Check {
         confirmation
     }
 
-    /// Ends the open check without a confirmation. Returns whether that is a failure: on a
-    /// connection that was lost meanwhile it proves nothing. `connects` is the current connection,
-    /// if any.
+    /// Ends the open check without a confirmation. Returns whether that is a failure: a check on a
+    /// connection that was lost meanwhile proves nothing. `connects` is the number of the current
+    /// connection, if there is one.
     pub(crate) fn fail(
         &mut self,
         connects: Option<u64>,
@@ -93,18 +94,18 @@ impl Check {
         true
     }
 
-    /// Returns the failure that counts at present.
+    /// Returns the last failure if it still counts on the connection `connects`.
     pub(crate) fn failure(&self, connects: u64, now: Instant) -> Option<&FailedCheck> {
         self.failure.as_ref().filter(|failure| failure.connects == connects && now < failure.until)
     }
 }
 
-/// What an answer to a check means.
+/// Result of [`Check::confirm`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Confirmation {
-    /// Whether the check was open. Otherwise it has been counted as failed.
+    /// Whether the check was still open. Otherwise it has been counted as failed.
     pub(crate) is_in_time: bool,
-    /// Whether the check before it, or this one, had failed.
+    /// Whether this check, or one before it, had failed.
     pub(crate) ends_failure: bool,
 }
 
@@ -114,7 +115,7 @@ mod tests {
 
     const ACK_WAIT: Duration = Duration::from_secs(30);
 
-    /// A check that was sent on connection 1, and when.
+    /// Returns a check that was sent on connection 1, and the time.
     fn begin_check() -> (Check, Instant) {
         let mut check = Check::default();
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! TLS with the broker.
+//! TLS settings of the connection to the broker.
 
 use std::path::{Path, PathBuf};
 
@@ -7,23 +7,24 @@ use async_nats::rustls::pki_types::CertificateDer;
 use async_nats::rustls::pki_types::pem::PemObject;
 use wordmill_service::env::Env;
 
-/// What is added to a failure to connect where TLS is wanted.
-const TLS_HINT: &str = " (if the server is up and speaks TLS, one side does not trust the other: is its \
-                        certificate valid now, for the host in WORDMILL_NATS_URL, and from an \
-                        authority in WORDMILL_NATS_CA?)";
+/// Appended to the reason of a failed connection if TLS is enabled.
+const TLS_HINT: &str = " (if the server runs and uses TLS, one side does not trust the other: \
+                        check that the server's certificate is valid now, is for the host in \
+                        WORDMILL_NATS_URL, and is from an authority in WORDMILL_NATS_CA)";
 
-/// What TLS with the broker needs beyond `tls://` in its address. Each of these asks for TLS, so that no
-/// password goes over the wire in the clear because of a missing letter in a URL.
+/// Certificates for TLS. Each of these settings requires TLS even without `tls://` in the address,
+/// so that a typo in a URL cannot send the password in the clear.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// `WORDMILL_NATS_CA`: the authorities that are trusted, as PEM, instead of those of the system.
+    /// `WORDMILL_NATS_CA`: PEM file with the trusted authorities, instead of those of the system.
     pub authorities: Option<PathBuf>,
-    /// `WORDMILL_NATS_CERT`, `WORDMILL_NATS_KEY`: our own certificate and key, as PEM.
+    /// `WORDMILL_NATS_CERT`, `WORDMILL_NATS_KEY`: PEM files with the client's certificate and key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl Tls {
-    /// Returns what may be behind a failed connection: the client does not tell what TLS said.
+    /// Returns a hint for connection errors, because the client does not report the cause of a TLS
+    /// failure.
     pub(super) fn hint(&self, url: &str) -> &'static str {
         let is_wanted = *self != Self::default() || url.contains("tls://");
         if is_wanted { TLS_HINT } else { "" }
@@ -35,14 +36,14 @@ impl Tls {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
-                env.refuse("WORDMILL_NATS_CERT and WORDMILL_NATS_KEY go together");
+                env.refuse("WORDMILL_NATS_CERT and WORDMILL_NATS_KEY must be set together");
                 None
             }
         };
         Self { authorities, identity }
     }
 
-    /// Adds what is set. The files are read again for every connection.
+    /// Adds these settings to `options`. The client reads the files again for every connection.
     pub(super) fn apply(&self, mut options: ConnectOptions) -> Result<ConnectOptions, String> {
         if let Some(path) = &self.authorities {
             check_certificates(path)?;
@@ -57,13 +58,14 @@ impl Tls {
     }
 }
 
-/// The client would take a file without certificates for one that trusts nobody.
+/// Checks that a file contains certificates. The client would accept an empty file, and trust no
+/// server then.
 fn check_certificates(path: &Path) -> Result<(), String> {
     let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let certificates: Result<Vec<_>, _> = certificates;
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
-            Err(format!("{} has no certificate as PEM", path.display()))
+            Err(format!("{} contains no PEM certificate", path.display()))
         }
         Ok(_) => Ok(()),
         Err(error) => Err(format!("{}: {error}", path.display())),

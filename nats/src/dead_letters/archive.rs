@@ -1,5 +1,4 @@
-//! Dead letters as those see them who look into them: read by direct gets, without a consumer, and
-//! removed one by one.
+//! Reads dead letters by direct gets, without a consumer, and removes them one by one.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,22 +21,23 @@ use crate::stream_read::{ReadFrom, last, not_found_as_none, open};
 use crate::subject::{self, UNREADABLE};
 use crate::topology::{DEAD_JOBS, DEAD_JOBS_PREFIX};
 
-/// Most questions to the broker for one page.
+/// Maximum number of requests for one page.
 const REQUESTS_MAX: u32 = 400;
-/// Size of the messages of one page at which reading stops, in bytes. The last one may exceed it.
-/// A letter holds the text of its job.
+/// Bytes of messages after which a page ends; the last message may exceed it. A letter holds the
+/// text of its job.
 const PAGE_BYTES_MAX: usize = 16 << 20;
-/// Largest size of the messages of one window, in bytes; one message alone may exceed it.
+/// Maximum bytes of the messages of one window. A single message may be larger.
 const WINDOW_BYTES_MAX: usize = 8 << 20;
-/// How many sequence numbers are walked through at a time, from the newest window to the oldest.
+/// Number of sequence numbers in a window. The scan reads the newest window first.
 const WINDOW_SEQUENCES: u64 = 64;
 
-/// Names a dead letter.
+/// Identifies a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LetterId {
-    /// That of a job: the job's id.
+    /// The letter of a job, by the id of the job.
     Job(JobId),
-    /// That of a message that is no job: its place in the work queue. Written `unreadable-<n>`.
+    /// The letter of a message that is not a job, by the sequence number of the message in the work
+    /// queue. Written as `unreadable-<n>`.
     Unreadable(u64),
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for LetterId {
     }
 }
 
-/// The text names no dead letter.
+/// The text does not identify a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a dead letter is named by its job's id, or unreadable-<n>")]
 pub struct InvalidLetterId;
@@ -70,54 +70,54 @@ impl FromStr for LetterId {
 /// One dead letter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Letter {
-    /// Its name.
+    /// Identifies the letter.
     pub id: LetterId,
-    /// The lane that the job was in.
+    /// Lane of the job.
     pub lane: Lane,
-    /// Its place among the dead letters.
+    /// Sequence number of the letter in its stream.
     pub sequence: u64,
-    /// When it was put there.
+    /// When the letter was stored.
     pub dead_at: Timestamp,
-    /// The failure's code.
+    /// Code of the failure, for example `fetch_timeout`.
     pub code: String,
-    /// The failure's sentence.
+    /// Description of the failure.
     pub detail: String,
-    /// How many attempts there were; `None` for a message that is no job.
+    /// Number of attempts; `None` for a message that is not a job.
     pub attempts: Option<u32>,
-    /// The trace of the job, where known.
+    /// Trace of the job, if known.
     pub trace_id: Option<TraceId>,
-    /// The context that the letter carries.
+    /// Trace context in the headers of the letter.
     pub traceparent: Option<TraceParent>,
-    /// Size of the message.
+    /// Size of the message, in bytes.
     pub size_bytes: usize,
-    /// The message of the job; `None` if it is not one, or has a newer format.
+    /// Message of the job; `None` if it is not a job, or has a newer format.
     pub message: Option<ParsedMessage>,
 }
 
-/// Which letters are wanted.
+/// Filter of a list of letters.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Only those with this failure code.
+    /// Only letters with this failure code.
     pub code: Option<String>,
-    /// Only those of this lane.
+    /// Only letters of this lane.
     pub lane: Option<Lane>,
 }
 
-/// Tells one state of the archive from another.
+/// Counters of the stream that show whether letters were added or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// How many letters there are.
+    /// Number of letters.
     pub count: u64,
     first: u64,
     last: u64,
 }
 
-/// Some dead letters, newest first.
+/// One page of dead letters, newest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LetterPage {
     /// The letters.
     pub letters: Vec<Letter>,
-    /// Where to go on: below this sequence number. `None` at the end.
+    /// The next page continues below this sequence number. `None` if this is the last page.
     pub next: Option<u64>,
 }
 
@@ -128,15 +128,16 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens the dead letters; asks the broker nothing.
+    /// Opens the stream. Sends no request.
     pub fn open(broker: &Broker) -> Self {
         Self { stream: open(broker, DEAD_JOBS) }
     }
 
     /// Returns up to `limit` letters of `owner` below the sequence number `before`, newest first.
     ///
-    /// The work is bounded: a page may be short, or even empty, and have a successor all the same.
-    /// Whoever is [`Owner::public`] sees unreadable messages too, because nobody knows whose they are.
+    /// The work per page is bounded. So a page may have fewer letters, or none, although another
+    /// page follows. [`Owner::public`] also gets unreadable messages, because their owner is
+    /// unknown.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -147,12 +148,12 @@ impl Archive {
         before: Option<u64>,
         limit: usize,
     ) -> Result<LetterPage, Error> {
-        const OPERATION: &str = "look at the dead letters";
+        const OPERATION: &str = "list the dead letters";
         let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let oldest = info.state.first_sequence.max(1);
         let newest = info.state.last_sequence;
         let mut walk = LetterScan { archive: self, scope: scope(owner, filter.lane), questions: 0 };
-        // Everything from `top` on has been looked at.
+        // All letters from `top` on have been read.
         let mut top = before.map_or(newest + 1, |before| before.min(newest + 1));
         let mut letters = Vec::new();
         let mut bytes = 0_usize;
@@ -167,7 +168,7 @@ impl Archive {
                     letter(message).filter(|letter| filter.accepts(owner, letter, message));
                 if let Some(letter) = wanted {
                     if letters.len() == limit || bytes > PAGE_BYTES_MAX {
-                        // The rest of the window is for the next page.
+                        // The rest of the window belongs to the next page.
                         top = message.sequence + 1;
                         break;
                     }
@@ -182,19 +183,20 @@ impl Archive {
         Ok(LetterPage { letters, next: (top > oldest).then_some(top) })
     }
 
-    /// Returns a mark that changes whenever a letter is added or removed: cheap to ask for.
+    /// Returns a mark that changes with each letter that is added or removed. Costs one small
+    /// request.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn mark(&self) -> Result<Mark, Error> {
-        const OPERATION: &str = "look at the dead letters";
+        const OPERATION: &str = "read the state of the dead letters";
         let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let state = info.state;
         Ok(Mark { count: state.messages, first: state.first_sequence, last: state.last_sequence })
     }
 
-    /// Counts the letters of a lane, of all owners. The broker lists the name of each, so this is
-    /// asked for only when [`mark`](Self::mark) has changed.
+    /// Counts the letters of a lane, of all owners. The broker lists the subject of each one, so
+    /// call this only after [`mark`](Self::mark) has changed.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -211,7 +213,7 @@ impl Archive {
         sum.map_err(|error| Error::unavailable(OPERATION, error))
     }
 
-    /// Returns one letter of `owner`.
+    /// Returns one letter of `owner`; `None` if there is no such letter.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -233,7 +235,7 @@ impl Archive {
         Ok(None)
     }
 
-    /// Removes one letter. That it is gone already is no error.
+    /// Removes a letter if it still exists.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -241,7 +243,7 @@ impl Archive {
         match self.stream.delete_message(letter.sequence).await {
             Ok(_) => Ok(()),
             Err(error) => {
-                // Somebody else may have been faster.
+                // Another request may have removed it first.
                 let id = letter.sequence;
                 match self.stream.get_raw_message(id).await {
                     Err(gone) if gone.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(()),
@@ -264,7 +266,7 @@ impl Filter {
     }
 }
 
-/// Goes through the letters of one page, and counts what it asks.
+/// Scan for the letters of one page. Counts its requests.
 struct LetterScan<'a> {
     archive: &'a Archive,
     scope: String,
@@ -272,8 +274,9 @@ struct LetterScan<'a> {
 }
 
 impl LetterScan<'_> {
-    /// Returns the newest window below `top` that has letters, with its lower end; `None` if there is
-    /// none. Where nothing is, steps double; where something is found, they halve until it fits.
+    /// Returns the newest window below `top` that has letters, with its lower end; `None` if there
+    /// are no more letters. The size doubles while windows are empty, and is halved when a large
+    /// window has letters.
     async fn next_window(
         &mut self,
         oldest: u64,
@@ -285,6 +288,7 @@ impl LetterScan<'_> {
             let bottom = top.saturating_sub(size).max(oldest);
             let first = self.next(bottom).await?.filter(|message| message.sequence < top);
             match first {
+                // No requests are left: the next page continues here.
                 None if self.questions >= REQUESTS_MAX => {
                     return Ok(Some((bottom, VecDeque::new())));
                 }
@@ -292,6 +296,8 @@ impl LetterScan<'_> {
                     top = bottom;
                     size = size.saturating_mul(2);
                 }
+                // The window has letters, but may have many. Search its upper end for the newest
+                // ones.
                 Some(_) if top - bottom > WINDOW_SEQUENCES => {
                     size = (size / 2).max(WINDOW_SEQUENCES);
                 }
@@ -301,8 +307,9 @@ impl LetterScan<'_> {
         Ok(None)
     }
 
-    /// Reads a window from its first letter on: at most [`WINDOW`] more questions. A window of too
-    /// many bytes begins later: the oldest messages are left to the next one.
+    /// Reads a window from its first letter on, with at most [`WINDOW_SEQUENCES`] further requests.
+    /// If its messages exceed [`WINDOW_BYTES_MAX`], the window is cut: its oldest letters are left
+    /// to the next one.
     async fn collect(
         &mut self,
         bottom: u64,
@@ -331,7 +338,7 @@ impl LetterScan<'_> {
         Ok((bottom, window))
     }
 
-    /// Returns the first letter at or after a place.
+    /// Returns the first letter at or after the sequence number `from`.
     async fn next(&mut self, from: u64) -> Result<Option<StreamMessage>, Error> {
         self.questions += 1;
         let stream = &self.archive.stream;
@@ -339,15 +346,16 @@ impl LetterScan<'_> {
     }
 }
 
-/// Returns which subjects hold an owner's letters.
+/// Returns the subjects of an owner's letters, as a filter.
 fn scope(owner: &Owner, lane: Option<Lane>) -> String {
     let lane = lane.map_or("*", Lane::as_str);
-    // Unreadable messages stand beside those of the owners.
+    // Unreadable messages have the token `unreadable` in place of the owner, so all owners are
+    // read here, and `Filter::accepts` drops the letters of the other ones.
     let owner = if *owner == Owner::public() { "*" } else { owner.as_str() };
     format!("{DEAD_JOBS_PREFIX}.{lane}.{owner}.*")
 }
 
-/// Reads a message of the stream; `None` for what nobody of ours put there.
+/// Parses a message of the stream; `None` if Wordmill did not write it.
 fn letter(message: &StreamMessage) -> Option<Letter> {
     let mut tokens = message.subject.split('.').skip(1);
     let lane = tokens.next()?;

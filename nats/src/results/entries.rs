@@ -1,29 +1,30 @@
-//! The words of a stored histogram, one by one, without parsing all of it.
+//! Reads the words of a stored histogram one by one, without parsing the whole histogram.
 
 use bytes::{Buf, BytesMut};
 
 use super::{DecompressedJson, corrupt};
 use crate::Error;
 
-/// Longest entry that is read, in bytes: words are far shorter, also with every character escaped.
+/// Maximum size of an entry, in bytes. Words are far shorter, even with every character escaped.
 const ENTRY_BYTES_MAX: usize = 64 << 10;
 
-/// The words of a histogram in their order, the most frequent first.
+/// The words of a histogram, sorted by descending count.
 #[derive(Debug)]
 pub struct Entries {
     unpacked: DecompressedJson,
     buffer: BytesMut,
+    /// Whether the opening brace of the object has been read.
     has_begun: bool,
 }
 
-/// What the front of the buffer holds.
+/// Result of parsing the front of the buffer.
 #[derive(Debug, PartialEq, Eq)]
 enum Front {
-    /// An entry of so many bytes, its separator included.
+    /// An entry. `bytes` is its length in JSON, including its separator.
     Entry { word: String, count: u64, bytes: usize },
     /// The end of the object.
     End,
-    /// The beginning of something.
+    /// An incomplete entry, or nothing. More bytes are needed.
     Part,
 }
 
@@ -35,7 +36,8 @@ impl Entries {
     /// Returns the next word and its count; `None` after the last one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Gone`] if it is removed meanwhile, and [`Error::Corrupt`].
+    /// [`Error::Unavailable`], [`Error::Gone`] if the object is removed meanwhile, and
+    /// [`Error::Corrupt`].
     pub async fn next(&mut self) -> Result<Option<(String, u64)>, Error> {
         loop {
             if self.has_begun {
@@ -52,7 +54,7 @@ impl Entries {
                 }
             } else if let Some(first) = self.buffer.first() {
                 if *first != b'{' {
-                    return Err(self.corrupt("it is no object"));
+                    return Err(self.corrupt("it is not a JSON object"));
                 }
                 self.buffer.advance(1);
                 self.has_begun = true;
@@ -60,7 +62,7 @@ impl Entries {
             }
             match self.unpacked.next().await? {
                 Some(piece) => self.buffer.extend_from_slice(&piece),
-                None => return Err(self.corrupt("it ends in the middle of an entry")),
+                None => return Err(self.corrupt("it is truncated")),
             }
         }
     }
@@ -70,36 +72,37 @@ impl Entries {
     }
 }
 
-/// Reads the entry at the front: `"word":count` and what separates it from the next one. It is our
-/// own JSON, without white space.
+/// Parses the entry at the front: `"word":count` and its separator. Only handles the JSON that this
+/// crate writes, without white space.
 fn parse_front(bytes: &[u8]) -> Result<Front, &'static str> {
     match bytes.first() {
         None => return Ok(Front::Part),
         Some(b'}') => return Ok(Front::End),
         Some(b'"') => {}
-        Some(_) => return Err("a word is expected"),
+        Some(_) => return Err("expected a word"),
     }
     let Some(end) = end_of_string(bytes) else {
         return Ok(Front::Part);
     };
     let (word, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+    // `rest` begins with the colon.
     let digits = rest.iter().skip(1).take_while(|byte| byte.is_ascii_digit()).count();
     let separator = match (rest.first(), rest.get(digits + 1)) {
         (Some(b':'), Some(separator @ (b',' | b'}'))) => *separator,
         (None | Some(b':'), None) => return Ok(Front::Part),
-        _ => return Err("a count is expected"),
+        _ => return Err("expected a count"),
     };
     let count = rest.get(1..=digits).and_then(|digits| serde_json::from_slice(digits).ok());
     let word = serde_json::from_slice(word).ok();
     let (Some(word), Some(count)) = (word, count) else {
-        return Err("an entry cannot be read");
+        return Err("an entry is invalid");
     };
-    // The end of the object stays, to be found as such.
+    // A closing brace stays in the buffer, and is the next front.
     let bytes = end + 1 + digits + usize::from(separator == b',');
     Ok(Front::Entry { word, count, bytes })
 }
 
-/// Returns where the string at the front ends, its last quotation mark included.
+/// Returns the end of the string at the front, after its closing quotation mark.
 fn end_of_string(bytes: &[u8]) -> Option<usize> {
     let mut is_escaped = false;
     for (at, byte) in bytes.iter().enumerate().skip(1) {

@@ -1,5 +1,4 @@
-//! Objects that nobody needs: those that no job points to, and chunks of those that were never
-//! finished.
+//! Removes unreferenced objects, and chunks of objects that were never finished.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,20 +21,20 @@ use crate::stream_read::{ReadFrom, last, stored_at};
 use crate::subject;
 use crate::topology::{DOCUMENTS, DOCUMENTS_STREAM, RESULTS, RESULTS_STREAM};
 
-/// The object stores.
+/// An object store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ObjectStore {
-    /// Inputs too large for a message.
+    /// Documents too large for a message.
     Documents,
     /// Histograms too large for a record.
     Results,
 }
 
 impl ObjectStore {
-    /// Both.
+    /// Both object stores.
     pub const ALL: [Self; 2] = [Self::Documents, Self::Results];
 
-    /// Returns the bucket's name.
+    /// Returns the name of the bucket.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -52,18 +51,18 @@ impl ObjectStore {
     }
 }
 
-/// A place in the walk over an object store.
+/// An object that the scan has reached.
 #[derive(Debug, Clone)]
 pub struct Object {
-    /// Where the walk is; it goes on one further.
+    /// Sequence number of the object's metadata. The scan continues after it.
     pub sequence: u64,
-    /// When it was stored.
+    /// When the metadata was stored.
     pub written_at: Timestamp,
-    /// The object; `None` for what is none of ours.
+    /// Metadata of the object; `None` if it cannot be parsed.
     info: Option<Box<ObjectInfo>>,
 }
 
-/// Chunks whose object was not there when they were looked at.
+/// Chunks that had no object when they were checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orphan {
     nuid: String,
@@ -78,7 +77,7 @@ impl Sweep {
         }
     }
 
-    /// Returns the first object from `sequence` on; `None` at the end.
+    /// Returns the first object at or after `sequence`; `None` at the end of the stream.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -96,7 +95,7 @@ impl Sweep {
         Ok(Some(Object { sequence: message.sequence, written_at, info }))
     }
 
-    /// Removes an object that nothing points to or will point to, and tells whether it did.
+    /// Removes an object that no job refers to or can come to refer to. Returns whether it did.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`]: the object is kept.
@@ -118,8 +117,9 @@ impl Sweep {
         Ok(true)
     }
 
-    /// Tells whether a record points to a large result, or may come to. The job has to be final, and
-    /// a final record never changes; or there has to be neither a record nor a message.
+    /// Returns whether a record refers to a large result, or may do so later. It cannot if the job
+    /// is final, because a final record never changes, or if the job has neither a record nor a
+    /// message.
     async fn needs_result(&self, key: &JobKey, name: &str) -> Result<bool, Error> {
         let points_to = |job: &Job| {
             matches!(&job.result, Some(ResultRef::Object { name: object }) if object == name)
@@ -135,16 +135,18 @@ impl Sweep {
         Ok(!self.has_no_message(key).await?)
     }
 
-    /// Tells whether a job that is not final, or the dead letter of one, has this document.
+    /// Returns whether an unfinished job, or the dead letter of a job, refers to this document.
     async fn needs_document(&self, key: &JobKey, name: &str) -> Result<bool, Error> {
         for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
             let record = self.store.get_job(key, read_from).await?;
-            // Whoever runs it may not have written its dead letter yet.
+            // An unfinished job may still be counted or dead-lettered.
             if matches!(&record, Lookup::Job(stored) if !stored.job.status.is_final()
                 && stored.job.document.as_deref() == Some(name))
             {
                 return Ok(true);
             }
+            // A dead-lettered job counts as not final here: until its dead letter is stored, its
+            // message is still in the queue.
             let is_final = match &record {
                 Lookup::Job(stored) => stored.job.status.is_final() && !stored.job.dead_lettered,
                 Lookup::Deleted => true,
@@ -160,7 +162,8 @@ impl Sweep {
                 let letter = last(&self.dead, &subject::dead_letter(lane, key), read_from).await?;
                 match letter.map(|letter| ParsedMessage::parse(&letter.payload)) {
                     Some(Ok(message)) if may_refer_to(&message, name) => return Ok(true),
-                    // Only a newer version knows the document of such a letter.
+                    // A letter of a newer format: this version cannot read which document it refers
+                    // to.
                     Some(Err(message::Error::Newer(_))) => return Ok(true),
                     Some(Ok(_) | Err(_)) | None => {}
                 }
@@ -169,14 +172,14 @@ impl Sweep {
         Ok(false)
     }
 
-    /// Returns the chunks in an object store whose object is not there: it is being written, or
-    /// never will be. Up to `max` objects are looked at; each time others, if there are more.
+    /// Returns chunks that have no object: it is still being written, or never will be finished.
+    /// Checks at most `max` objects; if there are more, other ones each time.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
     pub async fn orphans(&self, store: ObjectStore, max: usize) -> Result<Vec<Orphan>, Error> {
         let mut orphans = Vec::new();
-        // A hash map of its own has an order of its own.
+        // The map has a random order, so `take` selects other objects each time.
         for nuid in self.chunk_ids(store).await?.into_iter().take(max) {
             let Some(object) = name_of_chunks(&nuid) else { continue };
             let orphan = Orphan { nuid, object };
@@ -187,8 +190,8 @@ impl Sweep {
         Ok(orphans)
     }
 
-    /// Removes chunks whose object is still not there although none was added for `grace`, and tells
-    /// whether it did.
+    /// Removes chunks that still have no object, if the newest of them is older than `grace`.
+    /// Returns whether it did.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
@@ -221,7 +224,7 @@ impl Sweep {
         Ok(true)
     }
 
-    /// Returns the ids of all chunks: one request, whatever their number and size.
+    /// Returns the ids of all chunks. Sends one request, independent of their number and size.
     async fn chunk_ids(&self, store: ObjectStore) -> Result<Vec<String>, Error> {
         const OPERATION: &str = "look for chunks without an object";
         let filter = subject::object_chunks(store.name(), "*");
@@ -240,8 +243,8 @@ impl Sweep {
     }
 }
 
-/// Tells whether a message may refer to this document. Returns `true` also for an unknown source,
-/// whose document this version cannot find.
+/// Returns whether a message may refer to this document. Returns `true` also for an unknown source,
+/// because this version cannot read its document.
 fn may_refer_to(message: &ParsedMessage, name: &str) -> bool {
     match message {
         ParsedMessage::Known(_) => message.object() == Some(name),
@@ -251,7 +254,8 @@ fn may_refer_to(message: &ParsedMessage, name: &str) -> bool {
     }
 }
 
-/// What a stream says of its subjects: the first 100,000, which is far more than there are objects.
+/// State of a stream with its subjects. The server lists the first 100,000, far more than there are
+/// objects.
 #[derive(Debug, Deserialize)]
 struct Subjects {
     state: State,

@@ -249,7 +249,7 @@ fn an_untrusted_broker_is_refused_over_tls() {
     let by_name = nats.address().replace("127.0.0.1", "localhost");
     wait_until_waiting_because(&Gateway::start(&by_name, &settings[..1]), DISTRUST);
 
-    for (file, reason) in [("nowhere.pem", "No such file"), ("key.pem", "has no certificate")] {
+    for (file, reason) in [("nowhere.pem", "No such file"), ("key.pem", "no PEM certificate")] {
         let path = folder.path().join(file);
         let path = path.to_str().expect("a path");
         let settings = [("WORDMILL_NATS_CA", path), ("WORDMILL_LISTEN", "127.0.0.1:0")];
