@@ -161,7 +161,7 @@ pub async fn run(
     // From here on, SIGHUP reloads the keys and the certificate.
     announce(&listener, &config);
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
-    let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
+    let waiting = Health::not_connected_yet();
     let (health_sender, health) = watch::channel(waiting);
     let (readings, backpressure) = Backpressure::new();
     let queue_status = QueueStatus::new(backpressure.clone());

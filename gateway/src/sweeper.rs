@@ -68,7 +68,7 @@ pub(crate) async fn run(
             DEAD_JOBS,
             WEBHOOKS,
         ]);
-        let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
+        let waiting = Health::not_connected_yet();
         let (sender, health) = watch::channel(waiting);
         tokio::select! {
             lost = broker.supervise(&needed, &sender) => lost?,

@@ -22,6 +22,14 @@ pub enum Health {
     Waiting(String),
 }
 
+impl Health {
+    /// Returns the health of a service that has not been connected since its start.
+    #[must_use]
+    pub fn not_connected_yet() -> Self {
+        Self::Waiting("not connected to the broker yet".to_owned())
+    }
+}
+
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -46,11 +54,9 @@ impl Broker {
         loop {
             let event = events.borrow_and_update().clone();
             if !self.is_connected() {
-                let reason = event.last_error.unwrap_or_else(|| "not yet".to_owned());
-                set_health(
-                    health,
-                    Health::Waiting(format!("no connection to the broker: {reason}")),
-                );
+                let lost =
+                    |reason| Health::Waiting(format!("no connection to the broker: {reason}"));
+                set_health(health, event.last_error.map_or_else(Health::not_connected_yet, lost));
                 self.wait_for_change(&mut events).await?;
                 continue;
             }

@@ -113,7 +113,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let broker = Broker::start(&config.broker, &config.name).await?;
-    let waiting = Health::Waiting("no connection to the broker: not connected yet".to_owned());
+    let waiting = Health::not_connected_yet();
     let (health_sender, health) = watch::channel(waiting);
     let worker = Worker(Arc::new(WorkerState {
         name: config.name,
