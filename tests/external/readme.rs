@@ -94,7 +94,7 @@ fn make_run_with(
 
 #[test]
 fn the_first_steps_of_the_readme_work_as_printed() {
-    works_as_printed("README.md", 4);
+    works_as_printed("README.md", 3);
 }
 
 #[test]

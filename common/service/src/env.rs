@@ -168,7 +168,7 @@ impl Env {
     }
 
     /// Compares the settings that were asked for with the rows for `service` of a Markdown table
-    /// `| name | used by | default | ...`: for the test that keeps the README true.
+    /// `| name | used by | default | ...`: for the test that keeps `docs/settings.md` true.
     ///
     /// # Errors
     /// What is missing, superfluous or has another default.
