@@ -38,7 +38,7 @@ Commands:
                                       line for each secret in WORDMILL_WEBHOOK_SECRETS
   help                                show this
 
-Settings are environment variables: see the README.";
+Settings are environment variables: see docs/settings.md.";
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands speak to a terminal")]
 fn main() -> ExitCode {
