@@ -1,4 +1,4 @@
-//! HTTP: connections, requests and answers, independent of jobs.
+//! HTTP infrastructure without knowledge of jobs.
 
 pub mod browser;
 pub(crate) mod conditional;

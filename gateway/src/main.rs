@@ -1,4 +1,4 @@
-//! `wordmill-gateway`: HTTP in, queue out.
+//! The `wordmill-gateway` binary: parses the command line, reads the settings and runs the gateway.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use wordmill_service::env::{self, Env};
 use wordmill_service::shutdown::Signals;
 use wordmill_service::{readiness_probe, telemetry};
 
-/// Most allocations of a job are freed within a millisecond, on several threads.
+/// Memory allocator. Most allocations of a job are freed within a millisecond, on several threads.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -126,7 +126,7 @@ fn serve(config: Config) -> ExitCode {
             ExitCode::FAILURE
         }
     };
-    // All tasks are gone with their runtime, and so all spans have ended.
+    // The runtime has dropped all tasks, so all spans have ended.
     pipeline.finish();
     code
 }

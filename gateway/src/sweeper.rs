@@ -1,9 +1,10 @@
-//! The sweeper: ends jobs whose message is gone, removes what nobody needs, and raises the alarm
-//! about the oldest unfinished job.
+//! The sweeper: fails lost jobs, removes orphaned messages, results and documents, and warns about
+//! old unfinished jobs.
 //!
-//! It runs in every gateway that has its password, one at a time by lease. All that it does is safe
-//! even if two did it at once: records change by compare-and-set, and only what is final loses its
-//! message or objects. The lease saves work, and its loss ends the sweep at once.
+//! It runs in every gateway that has its credentials, in one at a time because of a lease. Two
+//! sweepers at once would do no harm: records change by compare-and-set, and messages and objects
+//! are removed only if no unfinished job needs them. The lease saves work. A sweeper that loses it
+//! stops its sweep at once.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,22 +32,22 @@ use crate::config::Config;
 use crate::metrics::{self, Metrics};
 use crate::queue_status::QueueStatus;
 
-/// The lease's name.
+/// Name of the lease.
 const DUTY: &str = "sweeper";
-/// Most records that are looked at per interval, one request after the other.
+/// Maximum number of records that one sweep reads, one request after the other.
 const RECORDS_PER_SWEEP: usize = 5_000;
-/// Most objects that are looked at per interval, in each store.
+/// Maximum number of objects that one sweep checks in each bucket.
 const OBJECTS_PER_SWEEP: usize = 500;
-/// Most jobs that are remembered from one sweep to the next because their message is gone.
+/// Maximum number of jobs without a message that are kept for the next sweep.
 const SUSPECTS_MAX: usize = 1_000;
-/// How much longer than an upload may take its chunks are left alone. A sender that drips takes nearly
-/// all of that time for one chunk.
+/// Time that is added to the upload timeout before chunks count as orphaned. A slow client may need
+/// nearly the whole timeout for a single chunk.
 const CHUNK_MARGIN: Duration = Duration::from_secs(15);
-/// Wait after the broker did not answer about the lease.
+/// Pause after a request for the lease that the broker did not answer.
 const LEASE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Sweeps until `shutdown`, if there are credentials for it. A sweeper that cannot go on does not
-/// take the gateway with it.
+/// Runs the sweeper until `shutdown`, if it has credentials. If it fails, the gateway continues
+/// without it.
 pub(crate) async fn run(
     config: &Config,
     shutdown: &CancellationToken,
@@ -82,7 +83,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Asks for the lease again and again, and sweeps while it is there.
+/// Acquires the lease and sweeps while it is held, again and again until `shutdown`.
 async fn serve(
     config: &Config,
     broker: &Broker,
@@ -94,7 +95,7 @@ async fn serve(
     let mut sweeper = Sweeper::new(config, broker, queue_status, metrics);
     loop {
         let request = async {
-            // The sender lives as long as we do.
+            // Cannot fail: the sender lives as long as this future.
             let _ = health.wait_for(|health| *health == Health::Ready).await;
             lease.acquire().await
         };
@@ -129,8 +130,8 @@ async fn serve(
     }
 }
 
-/// Sweeps and renews the lease, side by side. Returns the lease at the shutdown, and nothing when it
-/// was lost.
+/// Sweeps and renews the lease concurrently. Returns the lease at shutdown, and `None` if it was
+/// lost.
 async fn sweep_with_lease(
     lease: &Lease,
     held_lease: HeldLease,
@@ -157,14 +158,14 @@ async fn sweep_with_lease(
         }
     };
     tokio::select! {
-        // A lease that is lost is noticed before anything else is done.
+        // Polled first, so that a lost lease stops the sweep before its next step.
         biased;
         ended = renewing => ended,
         () = sweeper.sweep_for_ever(&valid) => None,
     }
 }
 
-/// What is remembered from one sweep to the next.
+/// State that the sweeper keeps between sweeps.
 struct Sweeper {
     queue_status: QueueStatus,
     metrics: Metrics,
@@ -172,15 +173,16 @@ struct Sweeper {
     interval: Duration,
     grace: Duration,
     alarm_age: Duration,
-    /// Where the walk over the records goes on.
+    /// Sequence from which the scan of records continues. It restarts at 1.
     record: u64,
-    /// Where the walks over the objects go on.
+    /// Sequence from which the scan of objects continues, by bucket.
     objects: HashMap<ObjectStore, u64>,
-    /// How long chunks of an unfinished object are left alone: longer than their sender may take.
+    /// Minimum age of the chunks of an unfinished object before they are removed. It is longer than
+    /// an upload may take.
     chunk_grace: Duration,
-    /// Jobs whose message was gone when last looked for, with the revision of their record.
+    /// Jobs that had no message at the last check, with the revision of their record.
     suspects: HashMap<JobKey, u64>,
-    /// The oldest unfinished job that the walk has met.
+    /// The oldest unfinished job that the scan of records has found.
     oldest: Option<UnfinishedJob>,
 }
 
@@ -230,8 +232,8 @@ impl Sweeper {
         self.raise_alarm(now).await
     }
 
-    /// Ends the jobs whose message was gone at the last sweep and is gone still. Twice, because a
-    /// stream's leader may have changed a moment ago and not know everything yet.
+    /// Fails the jobs that had no message in the previous sweep and still have none. One check is
+    /// not enough: a new leader of the stream may not have all messages for a moment.
     async fn end_suspects(&mut self, valid: &watch::Receiver<Instant>) -> Result<(), Error> {
         for (key, revision) in std::mem::take(&mut self.suspects) {
             if Instant::now() >= *valid.borrow() {
@@ -269,6 +271,7 @@ impl Sweeper {
     async fn inspect_job(&mut self, stored: VersionedJob, age: Duration) -> Result<(), Error> {
         let key = stored.job.key();
         let job = stored.job;
+        // The record of a cancelled job is final, but its message waits for a worker.
         if job.status == Status::Cancelled {
             if self.sweep.remove_cancelled(&key, job.lane).await? {
                 self.metrics.note_sweep(metrics::SweepAction::CancelledMessage);
@@ -318,7 +321,8 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Removes chunks whose object was never finished, because whoever wrote them has died.
+    /// Removes the chunks of objects that were never finished, for example because the writer
+    /// crashed.
     async fn remove_orphans(
         &mut self,
         store: ObjectStore,
@@ -338,8 +342,9 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Notes how old the oldest unfinished job is, and warns if that is too old. The walk knows records, the queue knows
-    /// messages; either may be the older one.
+    /// Reports the age of the oldest unfinished job, and warns if it exceeds `alarm_age`. The scan
+    /// covers records and the queue covers messages; the oldest job may be known to only one of
+    /// them.
     async fn raise_alarm(&mut self, now: Timestamp) -> Result<(), Error> {
         if let Some(oldest) = &self.oldest
             && !self.sweep.is_unfinished(&oldest.key).await?

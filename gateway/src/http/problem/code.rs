@@ -1,4 +1,4 @@
-//! The table of problem codes.
+//! Table of problem codes with their status, retry rule and title.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
 /// Whether the same request may succeed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Retry {
-    /// The request has to be changed first.
+    /// No. The client has to change the request first.
     Never,
-    /// It may. The caller of `Problem::new` may set a time.
+    /// Yes. The caller of `Problem::new` may set a time.
     Later,
-    /// It may, after this time, unless the caller of `Problem::new` sets another one.
+    /// Yes, after this time, unless the caller of `Problem::new` sets another one.
     After(Duration),
 }
 
-/// The properties of one code.
+/// Properties of a code.
 struct Entry {
     name: &'static str,
     status: StatusCode,
@@ -33,7 +33,7 @@ struct Entry {
 /// Declares [`Code`] from a table: `Variant = "name", STATUS, retry, "Title";`.
 macro_rules! codes {
     ($($code:ident = $name:literal, $status:ident, $retry:expr, $title:literal;)*) => {
-        /// Names a kind of error. Clients branch on its name; `docs/errors.md` explains each.
+        /// A kind of error. Clients branch on its name; `docs/errors.md` explains each.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Code {
             $($code,)*
@@ -151,7 +151,7 @@ codes! {
 }
 
 impl Code {
-    /// Returns the name, as clients see it.
+    /// Returns the name as clients see it.
     pub(crate) fn name(self) -> &'static str {
         self.entry().name
     }
@@ -161,7 +161,7 @@ impl Code {
         self.entry().status
     }
 
-    /// Returns the meaning in a few words, which never change.
+    /// Returns the title, which is the same for all problems with this code.
     pub(crate) fn title(self) -> &'static str {
         self.entry().title
     }
