@@ -1,13 +1,14 @@
-//! Batches come in: many jobs in one request, each of them accepted or refused by itself.
+//! Submission of batches: many jobs in one request, each accepted or refused on its own.
 //!
-//! The jobs are read while the body arrives, and put onto the queue many at a time. Last comes the batch,
-//! a job of its own that adds up what they find (`worker/src/batch_merge.rs`): so whoever has the answer has
-//! everything, and a request that ends early leaves jobs behind and no batch. Under an idempotency key the
-//! ids of the jobs follow from it and from their lines, so sending all of it again runs nothing twice.
+//! The jobs are read while the body arrives, and many of them are enqueued concurrently. Last comes
+//! the batch itself, a job that adds up their results (`worker/src/batch_merge.rs`). So when the
+//! client has the answer, the batch is complete; a request that ends early leaves jobs, but no
+//! batch. With an idempotency key, the ids of the jobs are derived from the key and their line
+//! numbers, so that a repeated request runs no job twice.
 //!
 //! A batch that is refused as a whole starts no job. Query, headers and key are validated before
 //! the body is read. If a batch exists under the key, the lines are only compared with its jobs. If
-//! the queue fills or the body breaks off, the batch is interrupted: the answer names the jobs that
+//! the queue fills or the body ends early, the batch is interrupted: the answer names the jobs that
 //! run.
 
 mod intake;
@@ -48,13 +49,13 @@ use crate::intake::query::SubmitQuery;
 use crate::intake::{idempotency_key, json_body, new_job, query};
 use crate::read::find_job::{self, JobPath};
 
-/// Most jobs in one batch.
+/// Maximum number of jobs in one batch.
 const LINES_MAX: u32 = 10_000;
-/// Content types of jobs that stand on lines of their own.
+/// Content types of a body with one job per line.
 const LINES_TYPES: [&str; 3] = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
-/// How many members of a batch are withdrawn at once.
+/// Maximum number of members that are cancelled concurrently.
 const CANCELS_MAX: usize = 64;
-/// How long the members of a batch may take to be withdrawn.
+/// Time limit for cancelling the members of a batch.
 const CANCEL_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// How a batch request handles its lines.
@@ -122,14 +123,14 @@ pub(crate) async fn submit_batch(
         BatchMode::NewKey => idempotent::accept(&app, message, &trace).await,
         BatchMode::ExistingBatch => idempotent::find(&app, message, &trace).await,
     };
-    // The jobs are enqueued even if their batch is missing or unconfirmed, so the answer names them.
+    // The jobs are enqueued even if the batch is missing or unconfirmed, so the answer names them.
     let job = accepted.map_err(|problem| interrupted_problem(problem, batch_id, mode, &report))?;
     info!(job.id = %batch_id, accepted = report.accepted, refused = report.refused.count(), "batch accepted");
     Ok(answer(&job, &report))
 }
 
-/// Returns the mode for a key: whether its batch exists. The record of the batch is created last,
-/// so all its jobs exist, too.
+/// Returns the mode of a request with a key, depending on whether its batch exists. The record of a
+/// batch is created last, so if it exists, all its jobs do.
 ///
 /// # Errors
 /// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
@@ -142,7 +143,7 @@ async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
     }
 }
 
-/// Returns how the jobs are written in the body.
+/// Determines from the content type how the jobs are written in the body.
 fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
     if json_body::is_json(headers) {
         return Ok(Shape::Array);
@@ -156,7 +157,7 @@ fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
     Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
-/// Returns the job that adds up the others.
+/// Returns the message of the batch itself, the job that adds up the results of the others.
 fn message(
     caller: &Caller,
     trace: &TraceParent,
@@ -193,7 +194,7 @@ fn answer(job: &Job, report: &IntakeReport) -> Response {
     (StatusCode::ACCEPTED, [(LOCATION, location), (RETRY_AFTER, later)], Json(body)).into_response()
 }
 
-/// Returns the answer to a batch that was not accepted as a whole: what stopped it, and the jobs
+/// Returns the problem of a batch that was not accepted as a whole. It has the cause and the jobs
 /// that run.
 fn interrupted_problem(
     problem: Problem,
@@ -232,7 +233,7 @@ fn interrupted_problem(
         .with_member("lines", report.lines.clone().into())
 }
 
-/// `GET /v1/batches/{id}`: as `GET /v1/jobs/{id}`, for batches only.
+/// `GET /v1/batches/{id}`: like `GET /v1/jobs/{id}`, for batches only.
 pub(crate) async fn get_batch(
     State(app): State<App>,
     JobPath(key): JobPath,
@@ -243,7 +244,7 @@ pub(crate) async fn get_batch(
     jobs::get_job(State(app), JobPath(key), query, headers).await
 }
 
-/// `GET /v1/batches/{id}/result`: as `GET /v1/jobs/{id}/result`, for batches only.
+/// `GET /v1/batches/{id}/result`: like `GET /v1/jobs/{id}/result`, for batches only.
 pub(crate) async fn get_batch_result(
     State(app): State<App>,
     caller: Caller,
@@ -264,10 +265,10 @@ async fn require_batch(app: &App, key: &JobKey) -> Result<(), Problem> {
     Err(Problem::new(Code::JobNotFound, detail))
 }
 
-/// Withdraws what is unfinished of the members of a batch that was cancelled. It may be repeated.
+/// Cancels the unfinished members of a cancelled batch. Idempotent.
 ///
 /// # Errors
-/// `broker_unavailable` if that could not be finished in time.
+/// `broker_unavailable` if not all of them are cancelled within [`CANCEL_TIME_MAX`].
 pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> {
     let Some(batch) = &job.source.batch else { return Ok(()) };
     let deadline = Instant::now() + CANCEL_TIME_MAX;
@@ -292,16 +293,17 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
     Ok(())
 }
 
-/// Withdraws one member. One that has ended, or is gone, is left as it is.
+/// Cancels one member. A member that is final or deleted is skipped.
 async fn cancel_member(app: &App, key: &JobKey) -> Result<(), Error> {
     let event = |job: &mut Job, now| job.apply(wordmill_common::job::Event::Cancelled, now);
     let current = match app.store.get_job(key, ReadFrom::AnyReplica).await? {
         Lookup::Job(stored) if stored.job.status.is_final() => return Ok(()),
         Lookup::Job(stored) => *stored,
         Lookup::Deleted => return Ok(()),
-        // Its record was lost on the way: the queue knows the job.
+        // The record was never written or is lost, but the job may be in the queue.
         Lookup::NotFound => match app.queue.find(key, ReadFrom::Leader).await? {
             Some(message) => {
+                // Revision 0: the write creates the record.
                 wordmill_nats::job_record::VersionedJob { job: message.queued_job(), revision: 0 }
             }
             None => return Ok(()),

@@ -1,4 +1,4 @@
-//! How the webhook of a job is doing, and sending it again.
+//! Reads the delivery state of webhooks, and sends them again.
 
 use axum::Extension;
 use axum::extract::State;
@@ -19,8 +19,8 @@ use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
 use crate::read::find_job::{self, JobPath};
 
-/// `POST /v1/jobs/{id}/webhook`: sends the webhook again, now, and with a schedule of its own. What was
-/// tried before is forgotten, and an attempt that is under way counts no more.
+/// `POST /v1/jobs/{id}/webhook`: sends the webhook again, immediately and with a new schedule.
+/// Earlier attempts are discarded, and so is the result of an attempt in flight.
 pub(crate) async fn redeliver_webhook(
     State(app): State<App>,
     JobPath(key): JobPath,
@@ -46,14 +46,15 @@ pub(crate) async fn redeliver_webhook(
     Ok((StatusCode::ACCEPTED, app.view(&job).with_deliveries(Some(&deliveries))).into_response())
 }
 
-/// Starts another sending. The message decides, and goes first: without room for it nothing has changed.
-/// That the state says so at once is for whoever looks; the worker that is given the message says it, too.
+/// Starts another round of attempts. The message starts the round and is published first: if there
+/// is no room for it, nothing has changed. The state is written only to be visible at once. The
+/// worker that receives the message writes it, too.
 async fn start_round(app: &App, job: &Job) -> Result<Deliveries, Error> {
     let key = job.key();
     let stored = app.webhooks.get_deliveries(&key, ReadFrom::Leader).await?;
     let last = stored.deliveries.map_or(0, |deliveries| deliveries.round);
     let now = clock::now();
-    // The time tells it from one that was forgotten.
+    // The time distinguishes this round from an earlier one whose state was deleted.
     let round = u64::try_from(now.as_millisecond()).unwrap_or(0).max(last.saturating_add(1));
     app.webhooks.order(job, round).await?;
     let mut deliveries = Deliveries::new(round);
@@ -64,10 +65,10 @@ async fn start_round(app: &App, job: &Job) -> Result<Deliveries, Error> {
     Ok(deliveries)
 }
 
-/// Returns how the webhook of a job that has ended is doing, if anything was tried.
+/// Returns the delivery state of the webhook of a final job; `None` if nothing was recorded yet.
 ///
 /// # Errors
-/// `broker_unavailable`, and `internal` for what cannot be read.
+/// `broker_unavailable`, and `internal` if the state is corrupt.
 pub(crate) async fn get_deliveries(app: &App, key: &JobKey) -> Result<Option<Deliveries>, Problem> {
     let read_from = if app.replicas > 1 { ReadFrom::Leader } else { ReadFrom::AnyReplica };
     Ok(with_broker_deadline(app.webhooks.get_deliveries(key, read_from)).await?.deliveries)

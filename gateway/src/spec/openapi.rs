@@ -1,8 +1,9 @@
-//! What the API is, in a form that programs read: `GET /openapi.json`, OpenAPI 3.1.
+//! Generates the OpenAPI 3.1 document, served as `GET /openapi.json`.
 //!
-//! Schemas are those of the types that the handlers read and write, and the errors of each operation are
-//! [`Code`]s, so neither can say what the code does not do. Tests compare the operations with `routes`,
-//! the codes with what black-box tests provoke, and the whole with a golden file.
+//! Schemas are derived from the types that handlers deserialize and serialize, and the errors of an
+//! operation are `Code`s, so the document cannot contradict the code. Tests compare the operations
+//! with `routes`, the codes with those that black-box tests provoke, and the document with a golden
+//! file.
 
 mod batches;
 mod dead_letters;
@@ -32,19 +33,20 @@ use crate::spec::reference_page;
 
 /// Name of the security scheme.
 const KEY_SCHEME: &str = "api_key";
-/// How long a copy may be used without asking: the description changes with a new release only.
+/// Time for which clients may use a copy without revalidation, in seconds. The document changes
+/// only with a release.
 const FRESH_S: u32 = 300;
 
-/// Whether requests need a key.
+/// Whether the gateway has API keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Each one does.
+    /// Requests need a key.
     Keyed,
-    /// None does.
+    /// The gateway has no keys.
     Open,
 }
 
-/// What is served about the API, written once.
+/// The OpenAPI document and the reference page, rendered at startup.
 #[derive(Debug, Clone)]
 pub(crate) struct Description {
     document: StaticDocument,
@@ -60,7 +62,7 @@ struct StaticDocument {
 }
 
 impl Description {
-    /// Writes both forms.
+    /// Renders both documents.
     pub(crate) fn new(access: Access) -> Self {
         let document = document(access);
         let reference = reference_page::render(&document);
@@ -100,14 +102,14 @@ pub(crate) async fn get_openapi(State(app): State<App>, headers: HeaderMap) -> R
     app.description.document.answer(&headers)
 }
 
-/// `GET /docs`: the same for people.
+/// `GET /docs`: the reference page.
 pub(crate) async fn get_reference_page(State(app): State<App>, headers: HeaderMap) -> Response {
     let mut response = app.description.reference.answer(&headers);
     reference_page::add_security_headers(response.headers_mut());
     response
 }
 
-/// Returns every operation that there is.
+/// Returns all operations.
 fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let mut all = submission::operations(schemas);
     all.extend(jobs::operations(schemas));
@@ -118,7 +120,7 @@ fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     all
 }
 
-/// Writes the whole description.
+/// Generates the OpenAPI document.
 fn document(access: Access) -> Value {
     let mut schemas = Schemas::new();
     let operations = operations(&mut schemas);
@@ -159,7 +161,7 @@ fn document(access: Access) -> Value {
     })
 }
 
-/// The groups of operations, in the order in which they are shown.
+/// Groups of operations, in the order in which they are shown.
 const TAGS: [(&str, &str); 6] = [
     ("submission", "Hand in something to count."),
     ("jobs", "Follow jobs, and get what they found."),
@@ -184,7 +186,7 @@ Every answer names its trace in `traceresponse` and `Server-Timing`; the trace o
 `traceparent` continues, or is linked to a new one (`WORDMILL_TRACE_INBOUND`). A request whose head is malformed or too large is answered by the connection itself, with \
 `400` or `431`.";
 
-/// Returns the description of a service with keys.
+/// Returns the document of a gateway with keys.
 #[cfg(test)]
 pub(crate) fn keyed() -> Value {
     document(Access::Keyed)
@@ -197,11 +199,11 @@ mod tests {
     use super::*;
     use crate::http::problem::Code;
 
-    /// What is answered where there is no operation.
+    /// Codes of requests that match no operation.
     const CODES_WITHOUT_OPERATION: [Code; 4] =
         [Code::HeadTooLarge, Code::MalformedRequest, Code::MethodNotAllowed, Code::RouteNotFound];
 
-    /// Returns the methods and paths of `routes.rs`, as it is written.
+    /// Returns the methods and paths in the source text of `routes.rs`.
     fn routed() -> BTreeSet<(String, String)> {
         let source = include_str!("../routes.rs");
         let mut routes = BTreeSet::new();
@@ -255,7 +257,7 @@ mod tests {
         }
     }
 
-    /// A change of this file is a change of the contract: it needs a line in the changelog.
+    /// The golden file is the contract of the API: each change needs a line in the changelog.
     #[test]
     fn the_description_is_the_golden_one() {
         let golden = include_str!("../../../docs/openapi.json");

@@ -1,4 +1,4 @@
-//! Many jobs at once.
+//! Operations on batches.
 
 use serde_json::{Value, json};
 
@@ -58,8 +58,8 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
 
 fn submit(schemas: &mut Schemas) -> Operation {
     let line = line(schemas);
-    // One good line is enough: whatever else there is, is refused by itself, and so is what comes after
-    // the last line that a batch may have.
+    // One valid line is enough. Every invalid line is refused on its own, and so is the line after
+    // the limit, on behalf of the rest.
     let lines = json!({"schema": {
         "type": "array", "items": {"anyOf": [line, {}]}, "contains": line,
     }});
@@ -91,7 +91,7 @@ fn submit(schemas: &mut Schemas) -> Operation {
         .codes(&[Code::InvalidWebhook, Code::UnsupportedMediaType, Code::WebhooksDisabled])
 }
 
-/// Returns what one job of a batch is: it has no lane, and few options of its own.
+/// Returns the schema of a line: a new job without a lane, and with few options.
 fn line(schemas: &mut Schemas) -> Value {
     let mut line = schemas.read_inline::<NewJob>();
     let forms = line.get_mut("oneOf").and_then(Value::as_array_mut);
@@ -100,7 +100,7 @@ fn line(schemas: &mut Schemas) -> Value {
             continue;
         };
         members.remove("lane");
-        // Options, or null.
+        // The alternatives are an object and null.
         let options = members.get_mut("options").and_then(|options| options.get_mut("anyOf"));
         let options = options.and_then(Value::as_array_mut).into_iter().flatten();
         for options in options.filter_map(Value::as_object_mut) {

@@ -1,4 +1,4 @@
-//! What can be done about jobs that were given up.
+//! Operations on dead letters.
 
 use serde_json::json;
 

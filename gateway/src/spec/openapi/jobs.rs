@@ -1,4 +1,4 @@
-//! What can be asked about jobs, and done with them.
+//! Operations on jobs.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::http::problem::Code;
 use crate::read::job_view::JobView;
 
 const TAG: &str = "jobs";
-/// How a job may not be found.
+/// Errors of all operations that look up a job.
 const FIND_JOB_CODES: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {

@@ -1,4 +1,4 @@
-//! The older contract.
+//! Operations of the older contract.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::intake::new_job;
 
 const TAG: &str = "older contract";
 
-/// Returns the schema of an answer that is an error.
+/// Returns the schema of an error answer.
 pub(super) fn refusal() -> Value {
     envelope(false, &json!({"type": "object"}))
 }
@@ -68,7 +68,8 @@ pub(super) fn operations() -> Vec<Operation> {
     let by_query = json!({
         "name": "job_id", "in": "query", "required": true, "description": "The job's id.", "schema": id,
     });
-    // Each of them answers 400 to whatever is wrong with a request, and 500 to whatever is with us.
+    // Every invalid request is answered with 400 and every internal error with 500, so one code of
+    // each status is enough here.
     vec![
         Operation::new(TAG, ("POST", "/word-count"), "olderSubmit", "Submit a page")
             .older()

@@ -1,4 +1,4 @@
-//! How the service is doing, and what it says about itself.
+//! Operations on the service: queue, health, metrics and descriptions.
 
 use serde_json::json;
 

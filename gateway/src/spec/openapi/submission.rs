@@ -1,4 +1,4 @@
-//! How something to count comes in.
+//! Operations that submit jobs.
 
 use serde_json::{Value, json};
 use wordmill_common::options::Options;
@@ -9,7 +9,7 @@ use crate::intake::new_job::{self, LABEL_NAME_PATTERN, LABEL_VALUE_PATTERN, NewJ
 use crate::read::job_view::JobView;
 
 const TAG: &str = "submission";
-/// How the text or the document that comes in may be wrong, or find no room.
+/// Errors of a submission: invalid input, or a lack of resources.
 const REFUSED: [Code; 20] = [
     Code::BrokerUnavailable,
     Code::IncompleteBody,
@@ -37,9 +37,9 @@ pub(super) const FOLLOW_UP_OPERATIONS: [&str; 6] =
     ["getJob", "getResult", "explainJob", "cancelJob", "retryJob", "deleteJob"];
 const KEY_TEXT: &str = "A name for the submission, so that it can be repeated safely: a repeat with the \
     same body gets the same job. Plain, or in double quotes.";
-/// Visible ASCII, plain or as a quoted string of structured fields.
+/// Visible ASCII, plain or as a quoted string of structured fields (RFC 9651).
 const KEY_PATTERN: &str = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#;
-/// What stands in a header field of a form.
+/// Names that a header field of a form part can carry.
 const PART_NAME_PATTERN: &str = "^[^\\u0000-\\u0008\\u000a-\\u001f\\u007f]*$";
 const PREFER_TEXT: &str =
     "`wait=N`: answer when the job has ended, or after N seconds (60 at most).";
@@ -68,12 +68,12 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     ]
 }
 
-/// Adds that a submission can be named, and waited for.
+/// Adds the headers `Idempotency-Key` and `Prefer`.
 pub(super) fn with_idempotency_key(operation: Operation) -> Operation {
     with_prefer_wait(keyed(operation))
 }
 
-/// Adds that a submission can be named.
+/// Adds the header `Idempotency-Key`.
 pub(super) fn keyed(operation: Operation) -> Operation {
     let key = json!({"type": "string", "pattern": KEY_PATTERN});
     operation.header("Idempotency-Key", KEY_TEXT, &key).codes(&[Code::InvalidIdempotencyKey])
@@ -83,7 +83,7 @@ fn with_prefer_wait(operation: Operation) -> Operation {
     operation.header("Prefer", PREFER_TEXT, &json!({"type": "string"}))
 }
 
-/// Adds what both ways have in common.
+/// Adds the parameters, body and answers that both submissions share.
 fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation {
     let new_job = schemas.read::<NewJob>("NewJob");
     let job = schemas.written::<JobView<'_>>();
@@ -118,7 +118,7 @@ fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation
         .codes(&REFUSED)
 }
 
-/// Returns what can be said in the query, whatever the body is.
+/// Returns the query parameters of a submission, which apply to every kind of body.
 pub(super) fn query(schemas: &mut Schemas) -> Vec<Value> {
     let options = schemas.read::<Options>("NewOptions");
     let label = format!("{LABEL_NAME_PATTERN}:{LABEL_VALUE_PATTERN}");
