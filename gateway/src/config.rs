@@ -138,11 +138,11 @@ fn read_keys_file(env: &mut Env, listen: SocketAddr) -> Option<PathBuf> {
     let keys_file = env.file("WORDMILL_KEYS_FILE");
     let is_open = env.flag("WORDMILL_OPEN", false);
     match &keys_file {
-        Some(_) if is_open => env.refuse("WORDMILL_OPEN=true and WORDMILL_KEYS_FILE contradict each other"),
+        Some(_) if is_open => env.refuse("WORDMILL_OPEN=true contradicts WORDMILL_KEYS_FILE"),
         None if !is_open && !is_private(listen) => env.refuse(format!(
-            "WORDMILL_LISTEN={listen} can be reached from other machines, and there are no API keys: \
-             set WORDMILL_KEYS_FILE, or WORDMILL_OPEN=true if something in front of the gateway \
-             decides who may come in"
+            "WORDMILL_LISTEN={listen} can be reached from other machines, but there are no API \
+             keys: set WORDMILL_KEYS_FILE, or WORDMILL_OPEN=true if a proxy in front of the \
+             gateway authenticates clients"
         )),
         Some(_) | None => {}
     }
@@ -158,8 +158,8 @@ fn read_cors_origins(env: &mut Env, has_keys: bool) -> Origins {
     let origins = env.read("WORDMILL_CORS_ORIGINS", Origins::default(), Origins::parse);
     if origins.is_any() && !has_keys {
         env.refuse(
-            "WORDMILL_CORS_ORIGINS=* without API keys lets every web page use the gateway: list the \
-             origins, or set WORDMILL_KEYS_FILE",
+            "WORDMILL_CORS_ORIGINS=* without API keys lets every web page use the gateway: list \
+             the origins, or set WORDMILL_KEYS_FILE",
         );
     }
     origins
@@ -177,7 +177,7 @@ fn read_tls(env: &mut Env) -> Option<tls::Files> {
         (Some(certificate), Some(key)) => Some(tls::Files { certificate, key }),
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => {
-            env.refuse("WORDMILL_TLS_CERT and WORDMILL_TLS_KEY go together");
+            env.refuse("set both WORDMILL_TLS_CERT and WORDMILL_TLS_KEY, or neither");
             None
         }
     }

@@ -166,7 +166,7 @@ pub async fn run(
     // From here on, SIGHUP reloads the keys and the certificate.
     announce(&listener, &config);
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
-    let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
+    let waiting = Health::Waiting("no connection to the broker yet".to_owned());
     let (health_sender, health) = watch::channel(waiting);
     let (readings, backpressure) = Backpressure::new();
     let queue_status = QueueStatus::new(backpressure.clone());
@@ -208,7 +208,7 @@ pub async fn run(
             () = follow(following_certificate) => {}
             () = queue_status::watch(&app, &queue_status) => {}
             () = drained => {
-                warn!("the grace period is over; requests that are still open are cut off");
+                warn!("grace period exceeded; closing open requests");
             }
         }
         Ok(())
@@ -223,7 +223,7 @@ pub async fn run(
         tokio::join!(serving, sweeper::run(&config, &sweeping, &queue_status, &metrics));
     ended?;
     if tokio::time::timeout(CLEAN_UP_TIME_MAX, app.uploads.finish()).await.is_err() {
-        warn!("documents that no job has are left to the sweeper");
+        warn!("documents of interrupted uploads not removed in time; leaving them to the sweeper");
     }
     broker.finish().await;
     info!("stopped");
@@ -263,7 +263,7 @@ async fn wait_for_grace(shutdown: &CancellationToken, grace: Duration) {
 /// Reads the API keys, if `WORDMILL_KEYS_FILE` is set.
 async fn open_keys(config: &Config) -> Result<(Keys, Option<FileWatch<api_keys::Table>>), Error> {
     let Some(path) = &config.keys_file else {
-        info!("no API keys: whoever can connect may do everything as the owner public");
+        info!("no API keys configured: every client has full access as the owner public");
         return Ok((Keys(None), None));
     };
     let opened = FileWatch::open("API keys", vec![path.clone()], api_keys::parse).await?;

@@ -29,14 +29,15 @@ Usage: wordmill-gateway [command]
 
 Commands:
   (none)                              serve HTTP
-  healthcheck                         ask the gateway on this machine whether it is ready
+  healthcheck                         check whether the gateway on this machine is ready: exit
+                                      code 0 if it is, 1 if not
   key new --name <name> [--owner <owner>]
-                                      make an API key: prints the key on standard error, once, and
-                                      the line for WORDMILL_KEYS_FILE on standard output; the owner is
-                                      the name unless it is given
-  webhook secret --owner <owner>      print what the receivers of an owner's webhooks verify them with: one
+                                      create an API key: prints the key once on standard error, and
+                                      its line for WORDMILL_KEYS_FILE on standard output; the owner
+                                      is the name by default
+  webhook secret --owner <owner>      print the secrets that verify webhooks of an owner: one
                                       line for each secret in WORDMILL_WEBHOOK_SECRETS
-  help                                show this
+  help                                show this help
 
 Settings are environment variables: see the README.";
 
@@ -122,7 +123,7 @@ fn serve(config: Config) -> ExitCode {
     let code = match listen(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(error = format!("{error:#}"), "the gateway ends");
+            error!(error = format!("{error:#}"), "gateway stopped with an error");
             ExitCode::FAILURE
         }
     };

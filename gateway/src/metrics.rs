@@ -111,18 +111,20 @@ impl Metrics {
         let shared = CommonMetrics::new(&mut catalogue);
         let requests = catalogue.distributions(
             "http_server_request_duration_seconds",
-            "From a request's arrival until the head of its answer, waiting for a job included",
+            "Time from the arrival of a request to the head of its answer, waits for a job \
+             included",
             ANSWER_SECONDS,
         );
-        let problems = catalogue.counters("wordmill_problems", "Problems answered");
+        let problems =
+            catalogue.counters("wordmill_problems", "Requests answered with a problem, by code");
         let submissions =
-            catalogue.counters("wordmill_jobs_submitted", "Jobs that were offered, by outcome");
+            catalogue.counters("wordmill_jobs_submitted", "Submitted jobs, by outcome");
         let broker_requests = catalogue.distributions(
             "wordmill_broker_request_duration_seconds",
-            "Until the broker answered something that a client waits for",
+            "Time until the broker answered a request that a client waits for",
             ANSWER_SECONDS,
         );
-        let sweeps = catalogue.counters("wordmill_sweeper_actions", "What the sweeper did");
+        let sweeps = catalogue.counters("wordmill_sweeper_actions", "Actions of the sweeper");
         for action in
             [SweepAction::Lost, SweepAction::CancelledMessage, SweepAction::UnreferencedResult]
         {
@@ -132,17 +134,19 @@ impl Metrics {
         }
         let clients_waiting = catalogue.gauge(
             "wordmill_clients_waiting",
-            "Clients that wait for a job, by long polls, Prefer: wait and event streams",
+            "Clients that wait for a job, with a long poll, Prefer: wait or an event stream",
         );
-        let clients_waiting_max =
-            catalogue.gauge("wordmill_clients_waiting_max", "How many clients may wait at once");
+        let clients_waiting_max = catalogue.gauge(
+            "wordmill_clients_waiting_max",
+            "Maximum number of clients that wait for a job at once",
+        );
         let in_flight_bytes = catalogue.gauge(
             "wordmill_submission_room_taken_bytes",
-            "Memory of submissions whose bodies arrive or that are on their way to the broker",
+            "Memory of submissions that are being received or are in flight to the broker",
         );
         let in_flight_budget = catalogue.gauge(
             "wordmill_submission_room_bytes",
-            "Memory for submissions; further ones are declined with overloaded",
+            "Memory limit for submissions; further ones are refused with overloaded",
         );
         catalogue.collect(queue_status.clone());
         let exposition = catalogue.finish();

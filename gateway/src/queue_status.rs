@@ -97,43 +97,43 @@ impl QueueStatus {
                 reading.lanes.iter().map(|(lane, level)| (LaneLabel::of(*lane), value(level)));
             encode_gauges(encoder, name, help, values)
         };
-        lanes("wordmill_queue_depth", "Jobs that are not done", &|level| {
+        lanes("wordmill_queue_depth", "Unfinished jobs in the queue", &|level| {
             number(level.waiting.saturating_add(level.in_flight))
         })?;
-        lanes("wordmill_jobs_waiting", "Jobs that no worker has been given yet", &|level| {
+        lanes("wordmill_jobs_waiting", "Jobs that no worker has received yet", &|level| {
             number(level.waiting)
         })?;
         lanes(
             "wordmill_jobs_in_flight",
-            "Jobs that were handed out and are not done: at work, or waiting for a retry",
+            "Unfinished jobs that were delivered: they run or wait for a retry",
             &|level| number(level.in_flight),
         )?;
         lanes(
             "wordmill_jobs_redelivered",
-            "Jobs in flight that were handed out more than once",
+            "Jobs in flight that were delivered more than once",
             &|level| number(level.redelivered),
         )?;
         lanes(
             "wordmill_queue_oldest_age_seconds",
-            "Age of the oldest job in the queue that is not done; 0 if there is none",
+            "Age of the oldest job in the queue; 0 if the queue is empty",
             &|level| {
                 level.oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64())
             },
         )?;
         let retries = reading.retries.map(|(lane, count)| (LaneLabel::of(lane), number(count)));
-        let help = "Jobs in flight that no worker says it runs";
+        let help = "Jobs in flight that no worker reports as running";
         encode_gauges(encoder, "wordmill_jobs_waiting_for_retry", help, retries)?;
         let dead = reading.dead_letters.map(|(lane, count)| (LaneLabel::of(lane), number(count)));
-        encode_gauges(encoder, "wordmill_dead_letters", "Dead letters that are kept", dead)?;
+        encode_gauges(encoder, "wordmill_dead_letters", "Stored dead letters", dead)?;
         let waiting = number(reading.webhooks.waiting);
-        let help = "Webhooks that are to be delivered, now or at a later attempt";
+        let help = "Webhooks to be delivered, now or at a later attempt";
         encode_gauges(encoder, "wordmill_webhooks_waiting", help, [(NoLabels {}, waiting)])?;
         let untried = number(reading.webhooks.untried);
-        let help = "Webhooks that no worker has been given yet";
+        let help = "Webhooks that no worker has received yet";
         encode_gauges(encoder, "wordmill_webhooks_untried", help, [(NoLabels {}, untried)])?;
         let oldest = reading.webhooks.oldest;
         let age = oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64());
-        let help = "Age of the oldest webhook that is to be delivered; 0 if there is none";
+        let help = "Age of the oldest webhook to be delivered; 0 if there is none";
         encode_gauges(encoder, "wordmill_webhooks_oldest_age_seconds", help, [(NoLabels {}, age)])
     }
 }
@@ -146,11 +146,12 @@ impl Collector for QueueStatus {
         }
         let fill = self.backpressure.fill_ratio().map(|ratio| (NoLabels {}, ratio));
         if fill.is_some() {
-            let help = "How full the queue is, 0 to 1, by jobs or by bytes, whichever is more";
+            let help =
+                "Fill level of the queue from 0 to 1, by jobs or by bytes, whichever is higher";
             encode_gauges(&mut encoder, "wordmill_queue_fill_ratio", help, fill)?;
         }
         let active = if sweeping.is_some() { 1.0 } else { 0.0 };
-        let help = "Whether this gateway is the one that sweeps: 1 or 0";
+        let help = "Whether this gateway is the active sweeper: 1 or 0";
         encode_gauges(&mut encoder, "wordmill_sweeper_active", help, [(NoLabels {}, active)])?;
         let Some(oldest) = sweeping else { return Ok(()) };
         let age = oldest.age.map_or(0.0, |age| (age + oldest.at.elapsed()).as_secs_f64());
@@ -175,7 +176,7 @@ pub(crate) async fn watch(app: &App, status: &QueueStatus) {
         match read(app, &mut dead_letters).await {
             Ok(reading) => status.update(|readings| readings.queue = Some(reading)),
             // The last reading is kept and expires by its age.
-            Err(error) => debug!(%error, "how the queue stands is not known"),
+            Err(error) => debug!(%error, "state of the queue could not be read"),
         }
     }
 }

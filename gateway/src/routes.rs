@@ -75,9 +75,9 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
         .route("/word-count/{id}", get(legacy::get_word_count_by_path))
         .route("/health", get(legacy::get_health))
         .merge(ui::router())
-        .fallback(|| async { Problem::new(Code::RouteNotFound, "There is no such route.") })
+        .fallback(|| async { Problem::new(Code::RouteNotFound, "No route has this path.") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
+            Problem::new(Code::MethodNotAllowed, "The route does not support this method.")
         })
         .layer(middleware::from_fn_with_state(app.clone(), answer_request))
         .with_state(app.clone());
@@ -162,5 +162,5 @@ async fn catch_panic(handling: impl Future<Output = Response>) -> Response {
 
 fn panic_response(payload: &(dyn Any + Send)) -> Response {
     error!(panic = panic::message(payload), "a request handler panicked");
-    Problem::new(Code::Internal, "The service failed while it handled the request.").into_response()
+    Problem::new(Code::Internal, "The service failed while handling the request.").into_response()
 }

@@ -55,7 +55,7 @@ pub(crate) async fn run(
     metrics: &Metrics,
 ) {
     let Some(settings) = &config.sweeper.broker else {
-        warn!("no sweeper runs in this gateway: WORDMILL_NATS_SWEEPER_PASSWORD is not set");
+        warn!("sweeper disabled: WORDMILL_NATS_SWEEPER_PASSWORD is not set");
         return;
     };
     let ended = async {
@@ -69,7 +69,7 @@ pub(crate) async fn run(
             DEAD_JOBS,
             WEBHOOKS,
         ]);
-        let waiting = Health::Waiting("no connection to the broker: not yet".to_owned());
+        let waiting = Health::Waiting("no connection to the broker yet".to_owned());
         let (sender, health) = watch::channel(waiting);
         tokio::select! {
             lost = broker.supervise(&needed, &sender) => lost?,
@@ -79,7 +79,7 @@ pub(crate) async fn run(
         Ok::<(), crate::Error>(())
     };
     if let Err(error) = ended.await {
-        error!(%error, "the sweeper ends; the gateway goes on without it");
+        error!(%error, "sweeper failed; the gateway continues without it");
     }
 }
 
@@ -103,22 +103,22 @@ async fn serve(
             () = shutdown.cancelled() => return Ok(()),
             answer = request => match answer {
                 Ok(LeaseResult::Granted(held)) => {
-                    info!("sweeping");
+                    info!("sweeper lease acquired");
                     let last = sweep_with_lease(&lease, held, &mut sweeper, shutdown).await;
                     queue_status.note_no_sweep();
                     let Some(last) = last else {
-                        warn!("the sweeper's lease is lost");
+                        warn!("sweeper lease lost");
                         continue;
                     };
                     if let Err(error) = lease.release(last).await {
-                        debug!(%error, "the lease is left to expire");
+                        debug!(%error, "sweeper lease could not be released; it will expire");
                     }
-                    info!("sweeping is left to others");
+                    info!("sweeper lease released");
                     return Ok(());
                 }
                 Ok(LeaseResult::HeldByOther(pause)) => pause,
                 Err(error) => {
-                    debug!(%error, "no answer about the lease");
+                    debug!(%error, "sweeper lease could not be requested");
                     LEASE_PAUSE
                 }
             },
@@ -150,7 +150,7 @@ async fn sweep_with_lease(
                 Ok(Some(renewed)) => held_lease = renewed,
                 Ok(None) => return None,
                 Err(error) if Instant::now() < held_lease.until => {
-                    debug!(%error, "lease not renewed");
+                    debug!(%error, "sweeper lease could not be renewed; trying again");
                 }
                 Err(_) => return None,
             }
@@ -212,7 +212,7 @@ impl Sweeper {
     async fn sweep_for_ever(&mut self, valid: &watch::Receiver<Instant>) {
         loop {
             if let Err(error) = self.sweep(valid).await {
-                warn!(%error, "the sweep goes on at the next interval");
+                warn!(%error, "sweep failed; continuing at the next interval");
             }
             if Instant::now() >= *valid.borrow() {
                 return;
@@ -241,7 +241,7 @@ impl Sweeper {
             }
             if let Some(job) = self.sweep.end_lost(&key, revision).await? {
                 self.metrics.note_lost(&job);
-                warn!(job.id = %key.job_id, "a job whose message is gone was failed");
+                warn!(job.id = %key.job_id, "lost job failed: it has no message in the queue");
             }
         }
         Ok(())
@@ -275,7 +275,7 @@ impl Sweeper {
         if job.status == Status::Cancelled {
             if self.sweep.remove_cancelled(&key, job.lane).await? {
                 self.metrics.note_sweep(metrics::SweepAction::CancelledMessage);
-                info!(job.id = %key.job_id, "the message of a cancelled job was removed");
+                info!(job.id = %key.job_id, "removed the message of a cancelled job");
             }
             return Ok(());
         }
@@ -284,7 +284,7 @@ impl Sweeper {
         }
         let is_old = age > self.grace && self.suspects.len() < SUSPECTS_MAX;
         if is_old && self.sweep.has_no_message(&key).await? {
-            debug!(job.id = %key.job_id, "a job has no message");
+            debug!(job.id = %key.job_id, "job has no message; checking again in the next sweep");
             self.suspects.insert(key, stored.revision);
         }
         Ok(())
@@ -315,7 +315,7 @@ impl Sweeper {
                 });
                 let store = store.name();
                 let stream_sequence = object.sequence;
-                info!(store, stream_sequence, "an unreferenced object was removed");
+                info!(store, stream_sequence, "removed an unreferenced object");
             }
         }
         Ok(())
@@ -336,7 +336,7 @@ impl Sweeper {
             }
             if self.sweep.remove_orphan(store, &orphan, now, self.chunk_grace).await? {
                 self.metrics.note_sweep(metrics::SweepAction::UnfinishedObject);
-                info!(store = store.name(), "chunks of an unfinished object were removed");
+                info!(store = store.name(), "removed the chunks of an unfinished object");
             }
         }
         Ok(())
@@ -362,7 +362,11 @@ impl Sweeper {
         if let Some(UnfinishedJob { key, since }) = oldest {
             let age = age(since, now);
             if age > self.alarm_age {
-                warn!(job.id = %key.job_id, age_s = age.as_secs(), "oldest unfinished job");
+                warn!(
+                    job.id = %key.job_id,
+                    age_s = age.as_secs(),
+                    "oldest unfinished job exceeds WORDMILL_ALARM_AGE"
+                );
             }
         }
         Ok(())

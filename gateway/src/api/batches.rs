@@ -82,7 +82,10 @@ pub(crate) async fn submit_batch(
     let name = idempotency_key::read(&headers)?;
     let query = query::parse_submit_query(uri.query().unwrap_or_default())?;
     if query.lane == Some(Lane::Interactive) {
-        return Err(Problem::new(Code::InvalidQuery, "Batches are bulk; leave lane out."));
+        return Err(Problem::new(
+            Code::InvalidQuery,
+            "Batches use the lane bulk: omit the parameter lane.",
+        ));
     }
     let webhook = query.webhook.as_deref().map(|url| new_job::webhook_to(&app, url)).transpose()?;
     let batch_id = match &name {
@@ -106,13 +109,13 @@ pub(crate) async fn submit_batch(
         return Err(interrupted_problem(problem, batch_id, mode, &report));
     }
     if report.accepted == 0 && mode == BatchMode::ExistingBatch {
-        let detail =
-            "The key names a batch of other lines or other parameters. lines shows what differs.";
+        let detail = "The key belongs to a batch with other lines or parameters. See \"lines\" for \
+                      the differences.";
         let problem = Problem::new(Code::IdempotencyKeyReused, detail);
         return Err(problem.with_member("lines", report.lines.into()));
     }
     if report.accepted == 0 {
-        let detail = "No line is a job: there is nothing to do. lines says why.";
+        let detail = "The batch has no valid job. See \"lines\" for the reasons.";
         return Err(
             Problem::new(Code::EmptyBatch, detail).with_member("lines", report.lines.into())
         );
@@ -125,7 +128,12 @@ pub(crate) async fn submit_batch(
     };
     // The jobs are enqueued even if the batch is missing or unconfirmed, so the answer names them.
     let job = accepted.map_err(|problem| interrupted_problem(problem, batch_id, mode, &report))?;
-    info!(job.id = %batch_id, accepted = report.accepted, refused = report.refused.count(), "batch accepted");
+    info!(
+        job.id = %batch_id,
+        accepted = report.accepted,
+        refused = report.refused.count(),
+        "batch accepted"
+    );
     Ok(answer(&job, &report))
 }
 
@@ -152,7 +160,7 @@ fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
     if LINES_TYPES.contains(&content_type.as_str()) {
         return Ok(Shape::Lines);
     }
-    let detail = "Send one job a line, with Content-Type: application/x-ndjson, or an array of \
+    let detail = "Send one job per line, with Content-Type: application/x-ndjson, or an array of \
                   jobs, with Content-Type: application/json.";
     Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
@@ -207,15 +215,16 @@ fn interrupted_problem(
         // This request started nothing.
         BatchMode::ExistingBatch => return problem,
         BatchMode::NewKey if is_reused => {
-            "Another request created the batch at the same time. Accepted lines that are not in that \
-             batch run as single jobs; see lines."
+            "Another request created the batch at the same time. Accepted lines that are not in \
+             that batch run as single jobs; see \"lines\"."
         }
         BatchMode::NewKey => {
-            "Send the whole batch again under the same Idempotency-Key: accepted lines do not run twice."
+            "Send the whole batch again with the same Idempotency-Key: accepted lines do not run \
+             twice."
         }
         BatchMode::WithoutKey => {
-            "The accepted lines run as single jobs. With an Idempotency-Key, the same batch sent again \
-             would continue here."
+            "The accepted lines run as single jobs. With an Idempotency-Key, a repeated request \
+             would have continued the batch."
         }
     };
     let whether = if is_reused {
@@ -261,7 +270,7 @@ async fn require_batch(app: &App, key: &JobKey) -> Result<(), Problem> {
     if stored.job.source.kind == SourceKind::Batch {
         return Ok(());
     }
-    let detail = "This is a job and no batch: ask for it at /v1/jobs.";
+    let detail = "The job is not a batch: get it at /v1/jobs.";
     Err(Problem::new(Code::JobNotFound, detail))
 }
 
@@ -285,7 +294,7 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
         };
         for outcome in done.map_err(|_| left())? {
             outcome.map_err(|error| {
-                debug!(%error, "a member of a batch is not withdrawn");
+                debug!(%error, "member of a batch could not be cancelled");
                 left()
             })?;
         }

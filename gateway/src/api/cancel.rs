@@ -36,7 +36,7 @@ pub(crate) async fn cancel_job(
 ) -> Result<Response, Problem> {
     let withdrawing = tokio::time::timeout(BROKER_DEADLINE, cancel(&app, &key, &trace));
     let stored = withdrawing.await.unwrap_or_else(|_| {
-        let detail = "The store did not confirm in time whether the job is cancelled. Try again.";
+        let detail = "The cancellation was not confirmed in time. Try again.";
         Err(Problem::new(Code::BrokerUnavailable, detail))
     })?;
     batches::cancel_members(&app, &stored.job).await?;

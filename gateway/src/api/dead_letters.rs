@@ -114,7 +114,7 @@ pub(crate) async fn list_dead_letters(
         selection.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
     let limit = selection.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(invalid(format!("limit is 1 to {LIMIT_MAX}.")));
+        return Err(invalid(format!("\"limit\" must be 1 to {LIMIT_MAX}.")));
     }
     let before = cursor::of_query(selection.cursor.as_deref())?;
     let filter = Filter { code: selection.code, lane: selection.lane };
@@ -160,7 +160,7 @@ async fn require_letter(
         None => None,
     };
     letter.ok_or_else(|| {
-        let detail = "No dead letter has this id: it was deleted, has expired, or never was.";
+        let detail = "No dead letter has this id: it was deleted, has expired, or never existed.";
         Problem::new(Code::DeadLetterNotFound, detail)
     })
 }

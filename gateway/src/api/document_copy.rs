@@ -37,7 +37,7 @@ pub(crate) async fn copy_document(
     let copied = match copying.await {
         Ok(copied) => copied.map_err(storage_problem)?,
         Err(_) => {
-            let detail = "The document could not be copied in time. Nothing was queued: try again.";
+            let detail = "The document could not be copied in time. No job was queued. Try again.";
             return Err(Problem::new(Code::BrokerUnavailable, detail));
         }
     };
@@ -47,7 +47,7 @@ pub(crate) async fn copy_document(
             Ok(message.source.object().map(str::to_owned))
         }
         _ => {
-            let detail = "The document of the job is no longer kept. Send it again.";
+            let detail = "The document of the job is no longer stored. Submit it again.";
             Err(Problem::new(Code::SourceGone, detail))
         }
     }

@@ -97,9 +97,13 @@ impl EventStream {
         let view = self.app.view_record(current, self.follower.key());
         self.last_event_id = Some(current.revision);
         self.is_over = current.status.is_final();
-        let view = view.inspect_err(|error| error!(%error, "a record cannot be read")).ok()?;
+        let view = view
+            .inspect_err(|error| error!(%error, "event stream ended: the record cannot be read"))
+            .ok()?;
         let event = event.json_data(view);
-        event.inspect_err(|error| error!(%error, "a job cannot be written as an event")).ok()
+        event
+            .inspect_err(|error| error!(%error, "event stream ended: the job cannot be serialized"))
+            .ok()
     }
 }
 

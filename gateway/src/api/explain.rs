@@ -139,7 +139,7 @@ fn rules_pattern() -> String {
 fn rules(names: &str) -> Result<[RuleName; 2], Problem> {
     let invalid = || {
         let names = RuleName::ALL.map(RuleName::as_str).join(", ");
-        let detail = format!("The parameter \"rules\" names two different rules of {names}.");
+        let detail = format!("The parameter \"rules\" must name two different rules of {names}.");
         Problem::new(Code::InvalidQuery, detail)
     };
     let (left, right) = names.split_once(',').ok_or_else(invalid)?;
@@ -153,7 +153,7 @@ fn rules(names: &str) -> Result<[RuleName; 2], Problem> {
 async fn explanation(app: &App, job: &Job) -> Result<Explanation, Problem> {
     match &job.explanation {
         None => {
-            let detail = "The job was not asked to record why rules differ. Submit it again with \
+            let detail = "The job did not record an explanation. Submit it again with \
                           \"explain\": true in its options.";
             Err(Problem::new(Code::ExplainNotRecorded, detail))
         }
@@ -161,7 +161,10 @@ async fn explanation(app: &App, job: &Job) -> Result<Explanation, Problem> {
         Some(ExplanationRef::Object { name }) => {
             let reading = tokio::time::timeout(BROKER_DEADLINE, app.results.explanation(name));
             let read = reading.await.map_err(|_| {
-                Problem::new(Code::BrokerUnavailable, "The explanation could not be read in time.")
+                Problem::new(
+                    Code::BrokerUnavailable,
+                    "The explanation could not be read in time. Try again.",
+                )
             })?;
             read?.ok_or_else(Problem::result_expired)
         }

@@ -61,7 +61,7 @@ pub(crate) async fn get_job(
             // Boxed, so that requests without a wait need no memory for it.
             Box::pin(follow::wait_until(&app, &key, Duration::from_secs(wait), is_wanted)).await?
         }
-        Some(_) => return Err(invalid(format!("wait is 0 to {WAIT_S_MAX} seconds."))),
+        Some(_) => return Err(invalid(format!("\"wait\" must be 0 to {WAIT_S_MAX} seconds."))),
     };
     let mut response = if if_none_match.is_some_and(|tags| tags.includes(record.revision)) {
         StatusCode::NOT_MODIFIED.into_response()

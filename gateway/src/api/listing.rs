@@ -54,7 +54,7 @@ pub(crate) async fn list_jobs(
         selection.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
     let limit = selection.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(invalid(format!("limit is 1 to {LIMIT_MAX}.")));
+        return Err(invalid(format!("\"limit\" must be 1 to {LIMIT_MAX}.")));
     }
     let before = cursor::of_query(selection.cursor.as_deref())?;
     let label = selection.label.as_deref().map(|label| {
@@ -62,7 +62,7 @@ pub(crate) async fn list_jobs(
         Some((name.to_owned(), value.to_owned()))
     });
     let label = match label {
-        Some(None) => return Err(invalid("A label is given as name:value.".to_owned())),
+        Some(None) => return Err(invalid("\"label\" must have the form name:value.".to_owned())),
         Some(label) => label,
         None => None,
     };
@@ -75,7 +75,7 @@ pub(crate) async fn list_jobs(
     })??;
     let shown = page.records.iter().filter_map(|(key, record)| {
         let view = app.view_record(record, key);
-        view.inspect_err(|error| warn!(job.id = %key.job_id, %error, "a record cannot be listed"))
+        view.inspect_err(|error| warn!(job.id = %key.job_id, %error, "job record cannot be read"))
             .ok()
     });
     let data: Vec<JobView<'_>> = shown.collect();

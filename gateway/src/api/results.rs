@@ -88,8 +88,8 @@ pub(crate) async fn get_result(
         source: &job.source,
     });
     let head = head.map_err(|error| {
-        error!(%error, "a result cannot be written");
-        Problem::new(Code::Internal, "The result cannot be written.")
+        error!(%error, "result cannot be serialized");
+        Problem::new(Code::Internal, "The result cannot be serialized.")
     })?;
     // Words are sorted by count, so both limits only remove words at the end.
     let least = selection.min_count.unwrap_or(0);
@@ -119,14 +119,14 @@ pub(crate) fn require_success(job: &Job) -> Result<(), Problem> {
         Status::Succeeded => Ok(()),
         Status::Queued | Status::Running | Status::Unknown => Err(Problem::new(
             Code::JobNotFinished,
-            format!("{}; its result is not there yet.", find_job::describe_state(job.status)),
+            format!("{}; it has no result yet.", find_job::describe_state(job.status)),
         )),
         Status::Failed => {
             let detail = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());
             Err(Problem::new(Code::JobFailed, detail).with_member("failure", json!(job.failure)))
         }
         Status::Cancelled => {
-            Err(Problem::new(Code::JobCancelled, "The job was cancelled; there is no result."))
+            Err(Problem::new(Code::JobCancelled, "The job was cancelled and has no result."))
         }
     }
 }

@@ -89,7 +89,7 @@ async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
         Some(ParsedMessage::Known(message)) => Ok(message.source),
         Some(ParsedMessage::Unknown(_)) => Err(Problem::newer_version_needed()),
         None => {
-            let detail = "What the job counted is not kept after it has ended. Submit it again.";
+            let detail = "The source of the job is no longer stored. Submit it again.";
             Err(Problem::new(Code::SourceGone, detail))
         }
     }

@@ -28,21 +28,21 @@ pub(crate) async fn redeliver_webhook(
 ) -> Result<Response, Problem> {
     let job = find_job::require_finished(&app, &key).await?.job;
     if job.webhook.is_none() {
-        let detail = "The job was submitted without a webhook. Retry it with one, or poll it.";
+        let detail = "The job was submitted without a webhook.";
         return Err(Problem::new(Code::WebhookNotRequested, detail));
     }
     if !app.webhooks_enabled {
-        let detail = "This service delivers no webhooks.";
+        let detail = "Webhooks are disabled in this service.";
         return Err(Problem::new(Code::WebhooksDisabled, detail));
     }
     let span = request_trace::begin_webhook_span(&job, &trace);
     let deliveries = with_broker_deadline(start_round(&app, &job)).instrument(span.clone()).await;
     let deliveries = deliveries.map_err(|problem| {
         let is_full = problem.has_code(Code::StorageFull);
-        let detail = "Too many webhooks wait already. Come back later.";
+        let detail = "Too many webhooks wait for delivery. Try again later.";
         if is_full { Problem::new(Code::WebhooksFull, detail) } else { problem }
     })?;
-    span.in_scope(|| info!(job.id = %key.job_id, "webhook to be sent again"));
+    span.in_scope(|| info!(job.id = %key.job_id, "webhook queued to be sent again"));
     Ok((StatusCode::ACCEPTED, app.view(&job).with_deliveries(Some(&deliveries))).into_response())
 }
 
@@ -60,7 +60,7 @@ async fn start_round(app: &App, job: &Job) -> Result<Deliveries, Error> {
     let mut deliveries = Deliveries::new(round);
     deliveries.next_attempt_at = Some(now);
     if let Err(reason) = app.webhooks.write(&key, &deliveries, stored.revision).await {
-        debug!(?reason, "the worker will say that a webhook is sent again");
+        debug!(?reason, "webhook state not written; the worker will write it");
     }
     Ok(deliveries)
 }

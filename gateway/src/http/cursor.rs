@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::http::problem::{Code, Problem};
 
 /// Problem detail for an invalid cursor.
-pub(crate) const NO_CURSOR: &str = "The cursor is not one that an answer named as next_cursor.";
+pub(crate) const NO_CURSOR: &str = "The cursor is not the next_cursor of an earlier answer.";
 
 /// Regular expression of a cursor.
 pub(crate) const PATTERN: &str = "^(0|[1-9a-f][0-9a-f]{0,15})$";

@@ -39,14 +39,14 @@ impl Problem {
 
     /// Returns the problem of a job that existed and was deleted or has expired.
     pub(crate) fn result_expired() -> Self {
-        Self::new(Code::ResultExpired, "The job existed, but it is no longer kept.")
+        Self::new(Code::ResultExpired, "The job was deleted or has expired.")
     }
 
     /// Returns the problem of a job that may have been enqueued without confirmation. It contains
     /// the job id, so that the client can find out.
     pub(crate) fn unconfirmed(job_id: JobId) -> Self {
-        let detail = "The queue did not confirm the job in time. It may have been accepted: ask \
-                      for it by its id, or submit it again.";
+        let detail = "The queue did not confirm the job in time. It may have been accepted: get \
+                      it by its id, or submit it again.";
         Self::new(Code::BrokerUnavailable, detail).with_member("job_id", json!(job_id))
     }
 
@@ -176,24 +176,27 @@ impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
         match error {
             BrokerError::Unavailable { .. } | BrokerError::Contended { .. } => {
-                warn!(%error, "the broker did not do what a request needed");
+                warn!(%error, "broker request failed");
                 let detail = "The queue or the store did not answer in time. Try again.";
                 Self::new(Code::BrokerUnavailable, detail)
             }
             BrokerError::Newer { .. } => {
-                warn!(%error, "a request needs a gateway of a newer version");
+                warn!(%error, "request needs a newer version of the gateway");
                 Self::newer_version_needed()
             }
             BrokerError::Full { .. } => {
-                warn!(%error, "the broker has no room");
-                Self::new(Code::StorageFull, "There is no room now. Come back later.")
+                warn!(%error, "broker storage is full");
+                Self::new(Code::StorageFull, "The storage is full. Try again later.")
             }
             BrokerError::Gone { .. } => {
-                Self::new(Code::ResultExpired, "What the job found is no longer kept.")
+                Self::new(Code::ResultExpired, "The result of the job is no longer stored.")
             }
             BrokerError::Corrupt { .. } | BrokerError::TooLarge { .. } => {
-                error!(%error, "a request met something that should not exist");
-                Self::new(Code::Internal, "The service met something that it does not understand.")
+                error!(%error, "stored data is corrupt, or too large for the broker");
+                Self::new(
+                    Code::Internal,
+                    "The service cannot read or store the data of this request.",
+                )
             }
         }
     }

@@ -51,7 +51,7 @@ impl<T> FileWatch<T> {
         parse: Parse<T>,
     ) -> Result<(Self, watch::Receiver<Arc<T>>), Error> {
         let hangup = signal(SignalKind::hangup())
-            .inspect_err(|error| warn!(%error, "SIGHUP is not listened to"))
+            .inspect_err(|error| warn!(%error, "cannot listen for SIGHUP"))
             .ok();
         let wrong = |reason| Error { what, reason };
         let contents = read(&paths).await.map_err(wrong)?;
@@ -95,13 +95,13 @@ impl<T> FileWatch<T> {
             Ok(Some((contents, new))) => {
                 (self.contents, self.wrong) = (contents, None);
                 self.current.send_replace(Arc::new(new));
-                info!(what = self.what, "files read again");
+                info!(what = self.what, "files reloaded");
             }
             Err(reason) if self.wrong.as_ref() == Some(&reason) => {}
             Err(reason) => {
                 error!(
                     what = self.what,
-                    reason, "changed files cannot be used; the old ones count"
+                    reason, "changed files cannot be used; keeping the previous ones"
                 );
                 self.wrong = Some(reason);
             }

@@ -65,7 +65,7 @@ impl Settings {
         let inbound = env.read("WORDMILL_TRACE_INBOUND", default, |text| match text {
             "trust" => Ok(InboundTrace::Trust),
             "link" => Ok(InboundTrace::Link),
-            _ => Err("neither trust nor link".to_owned()),
+            _ => Err("must be trust or link".to_owned()),
         });
         let url = env.read("WORDMILL_TRACE_URL", String::new(), parse_url_template);
         Self { inbound, url: Some(url).filter(|url| !url.is_empty()) }

@@ -32,7 +32,7 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
 /// # Errors
 /// `invalid_job_id` if it is not a UUID.
 pub(crate) fn parse_job_key(caller: &Caller, id: &str) -> Result<JobKey, Problem> {
-    let detail = "A job id is a UUID, as the submission returned it.";
+    let detail = "The job id is not a UUID.";
     let job_id: JobId = id.parse().map_err(|_| Problem::new(Code::InvalidJobId, detail))?;
     Ok(caller.job(job_id))
 }
@@ -89,7 +89,7 @@ pub(crate) async fn require_finished(
         return Ok(stored);
     }
     let state = describe_state(stored.job.status);
-    let detail = format!("{state}: this is for finished jobs. Cancel it, or wait.");
+    let detail = format!("{state}, but this request needs a finished job. Cancel it, or wait.");
     Err(Problem::new(Code::JobNotFinished, detail))
 }
 

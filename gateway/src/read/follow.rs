@@ -2,8 +2,8 @@
 //!
 //! The broker republishes each change as a plain message on the subject of the record. This
 //! needs no consumer and no storage, regardless of the number of waiting clients. Plain messages
-//! may be lost. The record is therefore read after the subscription, again at an interval, and after
-//! each reconnection. A job that is enqueued after the subscription needs no first read.
+//! may be lost. The record is therefore read after the subscription, again at an interval, and
+//! after each reconnection. A job that is enqueued after the subscription needs no first read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +64,7 @@ impl Waiters {
 
     fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            let detail = "Too many clients wait for jobs at this gateway. Come back, or poll \
+            let detail = "Too many clients wait for jobs at this gateway. Try again, or poll \
                           without waiting.";
             Problem::new(Code::TooManyWaiting, detail)
         })
@@ -104,7 +104,7 @@ impl Listener {
         let subscribing =
             tokio::time::timeout(BROKER_DEADLINE, RecordSubscription::subscribe(&app.broker, key));
         let events = subscribing.await.map_err(|_| {
-            Problem::new(Code::BrokerUnavailable, "The store does not answer. Try again.")
+            Problem::new(Code::BrokerUnavailable, "The broker did not answer in time. Try again.")
         })??;
         Ok(Self { app: app.clone(), key: key.clone(), events, connection, _permit: permit })
     }
@@ -209,7 +209,7 @@ impl Follower {
             Ok(Ok(record)) => self.take(record),
             // The wait continues: the broker may be back before it ends.
             Ok(Err(error)) => {
-                debug!(job.id = %key.job_id, %error, "a followed record cannot be read");
+                debug!(job.id = %key.job_id, %error, "record cannot be read; still waiting");
                 None
             }
             Err(_) => None,

@@ -389,8 +389,8 @@ impl IntoResponse for JobView<'_> {
         match serde_json::to_writer(&mut json, &self) {
             Ok(()) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
             Err(error) => {
-                error!(%error, "a job cannot be written as an answer");
-                Problem::new(Code::Internal, "The job cannot be written.").into_response()
+                error!(%error, "job cannot be serialized");
+                Problem::new(Code::Internal, "The job cannot be serialized.").into_response()
             }
         }
     }
@@ -477,7 +477,7 @@ mod tests {
     fn job(changes: Value) -> Job {
         let golden = include_str!("../../../common/src/golden/record.json");
         let mut record: Value = serde_json::from_str(golden).unwrap();
-        let Value::Object(changes) = changes else { panic!("{changes} is no object") };
+        let Value::Object(changes) = changes else { panic!("{changes} is not an object") };
         record.as_object_mut().unwrap().extend(changes);
         serde_json::from_value(record).unwrap()
     }

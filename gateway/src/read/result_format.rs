@@ -54,7 +54,8 @@ impl Format {
         // The order is reversed, because `max_by_key` returns the last of equal elements.
         let best = Self::ALL.into_iter().rev().max_by_key(quality);
         best.filter(|format| quality(format) > 0).ok_or_else(|| {
-            let detail = "A result is application/json, text/csv or application/x-ndjson.";
+            let detail =
+                "A result is available as application/json, text/csv or application/x-ndjson.";
             Problem::new(Code::NotAcceptable, detail)
         })
     }
@@ -201,7 +202,7 @@ pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words, admission: A
                     return Some((Ok(writer.take()), None));
                 }
                 Err(error) => {
-                    warn!(%error, "result download ended early: its words cannot be read");
+                    warn!(%error, "result download ended early: the words cannot be read");
                     return Some((Err(BoxError::from(error)), None));
                 }
             }

@@ -58,7 +58,7 @@ impl Words {
         };
         let opened = tokio::time::timeout(BROKER_DEADLINE, opening).await;
         opened.unwrap_or_else(|_| {
-            let detail = "The result could not be read in time.";
+            let detail = "The result could not be read in time. Try again.";
             Err(Problem::new(Code::BrokerUnavailable, detail))
         })
     }

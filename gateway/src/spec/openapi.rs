@@ -153,9 +153,9 @@ fn document(access: Access) -> Value {
             "securitySchemes": {KEY_SCHEME: {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "An API key, `Authorization: Bearer wm_...`. A gateway that runs \
-                    without keys takes requests without one. What a request may see and touch \
-                    belongs to the key's owner.",
+                "description": "An API key: `Authorization: Bearer wm_...`. A gateway without keys \
+                    accepts requests without one. A key gives access to the jobs of its owner \
+                    only.",
             }},
         },
     })
@@ -163,28 +163,29 @@ fn document(access: Access) -> Value {
 
 /// Groups of operations, in the order in which they are shown.
 const TAGS: [(&str, &str); 6] = [
-    ("submission", "Hand in something to count."),
-    ("jobs", "Follow jobs, and get what they found."),
-    ("batches", "Many jobs at once, and their words added up."),
-    ("dead letters", "Jobs that were given up: look at them, do them again."),
-    ("service", "How the service is doing."),
+    ("submission", "Submit a URL, a text or a document."),
+    ("jobs", "Follow jobs and get their results."),
+    ("batches", "Submit many jobs at once and get the sum of their results."),
+    ("dead letters", "Inspect, replay and delete jobs that failed for good."),
+    ("service", "Get the state of the service."),
     (
         "older contract",
         "The routes of the service that Wordmill replaces. Every answer has the \
-        envelope `{success, message, data}`.",
+         envelope `{success, message, data}`.",
     ),
 ];
 
 const INTRODUCTION: &str = "\
-Submit a URL, a text or a document, and get a job; wait for it, follow it or ask again later; then get \
-totals and the histogram of all its words.
+Submit a URL, a text or a document to create a job. Wait for the job, follow it or poll it. Then \
+get the totals and the histogram of all its words.
 
-Errors are `application/problem+json` (RFC 9457) with a stable `code`, `retryable`, and the `trace_id` of \
-the request. Times are RFC 3339 in UTC, durations are in milliseconds.
+Errors are `application/problem+json` (RFC 9457) with a stable `code`, `retryable`, and the \
+`trace_id` of the request. Times are RFC 3339 in UTC, durations are in milliseconds.
 
-Every answer names its trace in `traceresponse` and `Server-Timing`; the trace of a request with \
-`traceparent` continues, or is linked to a new one (`WORDMILL_TRACE_INBOUND`). A request whose head is malformed or too large is answered by the connection itself, with \
-`400` or `431`.";
+Every answer has its trace context in `traceresponse` and `Server-Timing`. A request with \
+`traceparent` continues that trace, or begins a new one that is linked to it \
+(`WORDMILL_TRACE_INBOUND`). A request whose head is malformed or too large is answered with `400` \
+or `431` before it reaches a route.";
 
 /// Returns the document of a gateway with keys.
 #[cfg(test)]
@@ -227,7 +228,7 @@ mod tests {
             .map(|operation| (operation.method.to_owned(), operation.path.to_owned()))
             .collect();
         let set: BTreeSet<_> = described.iter().cloned().collect();
-        assert_eq!(set.len(), described.len(), "something is described twice");
+        assert_eq!(set.len(), described.len(), "an operation is described twice");
         assert_eq!(set, routed());
     }
 

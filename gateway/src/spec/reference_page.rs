@@ -47,7 +47,7 @@ pub(crate) fn render(document: &Value) -> String {
     html += &contents(&groups);
     html += "<main>\n<section class=\"introduction\">\n";
     html += &prose(info["description"].as_str().unwrap_or_default());
-    html += "<p>For programs: <a href=\"/openapi.json\">openapi.json</a>, OpenAPI 3.1.</p>\n</section>\n";
+    html += "<p>Machine-readable: <a href=\"/openapi.json\">openapi.json</a>, OpenAPI 3.1.</p>\n</section>\n";
     for (tag, operations) in &groups {
         html += &format!("<h2 id=\"{}\">{}</h2>\n", anchor(&text(tag, "name")), text(tag, "name"));
         html += &prose(tag["description"].as_str().unwrap_or_default());
@@ -127,7 +127,7 @@ impl Operation<'_> {
         );
         out += &prose(self.is["description"].as_str().unwrap_or_default());
         if self.is["security"].as_array().is_some_and(Vec::is_empty) {
-            out += "<p class=\"note\">Needs no key.</p>\n";
+            out += "<p class=\"note\">No API key needed.</p>\n";
         }
         out += &self.parameters();
         out += &self.body();
@@ -149,7 +149,7 @@ impl Operation<'_> {
         });
         format!(
             "<h4>Parameters</h4>\n<div class=\"wide\"><table>\n<thead><tr><th>name</th><th>in</th>\
-             <th>what</th><th></th></tr></thead>\n<tbody>{}</tbody></table></div>\n",
+             <th>type</th><th></th></tr></thead>\n<tbody>{}</tbody></table></div>\n",
             rows.collect::<String>()
         )
     }

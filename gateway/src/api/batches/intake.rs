@@ -175,7 +175,10 @@ impl Intake<'_> {
     fn message(&self, line: u32, job: &[u8], trace: &TraceParent) -> Result<JobMessage, Problem> {
         let job: NewJob = json_body::parse(job)?;
         if job.lane.is_some() {
-            return Err(Problem::new(Code::InvalidRequest, "The jobs of a batch are bulk jobs."));
+            return Err(Problem::new(
+                Code::InvalidRequest,
+                "A line of a batch cannot have a lane: all its jobs are bulk jobs.",
+            ));
         }
         let mut labels = self.query.labels.clone();
         labels.extend(job.labels.unwrap_or_default());
@@ -198,12 +201,12 @@ impl Intake<'_> {
         let own = match own {
             None | Some(Value::Null) => return Ok(self.query.options.clone()),
             Some(Value::Object(own)) => own,
-            Some(_) => return Err(invalid("options is an object.".to_owned())),
+            Some(_) => return Err(invalid("\"options\" must be an object.".to_owned())),
         };
         if let Some(name) = own.keys().find(|name| !LINE_OPTIONS.contains(&name.as_str())) {
             return Err(invalid(format!(
-                "The option \"{name}\" has to be the same for the whole batch: put it into the \
-                 query. A line may have {} of its own.",
+                "The option \"{name}\" applies to the whole batch: set it in the query. A line \
+                 can set only {}.",
                 LINE_OPTIONS.join(", ")
             )));
         }
@@ -216,7 +219,7 @@ impl Intake<'_> {
 /// Refuses the next line, which stands for the whole unread rest.
 fn refuse_rest(count: &mut u32, problem: Problem) -> Outcome {
     *count = count.saturating_add(1);
-    let detail = format!("{} Nothing from here on was read.", problem.detail());
+    let detail = format!("{} This line and all further lines were not read.", problem.detail());
     Outcome { line: *count, bytes: 0, accepted: Err(problem.with_detail(detail)) }
 }
 
@@ -302,7 +305,7 @@ impl BatchBody {
                 None => self.has_ended = true,
                 Some(Err(_)) => {
                     self.has_ended = true;
-                    let detail = "The batch ended before its time.";
+                    let detail = "The body of the batch is incomplete.";
                     return BodyEvent::Interrupted(Problem::new(Code::IncompleteBody, detail));
                 }
                 Some(Ok(frame)) => {

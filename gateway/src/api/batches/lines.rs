@@ -153,11 +153,11 @@ impl JobSplitter {
                     self.position = MEMBER;
                 }
                 ArrayPosition::Before => {
-                    let detail = "An array of jobs begins with a bracket.";
+                    let detail = "An array of jobs must begin with a bracket.";
                     return Err(Problem::new(Code::InvalidJson, detail));
                 }
                 ArrayPosition::After => {
-                    let detail = "There is something behind the array.";
+                    let detail = "Unexpected data after the end of the array.";
                     return Err(Problem::new(Code::InvalidJson, detail));
                 }
                 // A comma or bracket ends a member only outside of strings, objects and arrays.

@@ -179,7 +179,7 @@ async fn select(
     match (request.ids, request.filter) {
         (Some(ids), None) if request.cursor.is_none() => {
             if ids.is_empty() || ids.len() > REPLAY_MAX {
-                return Err(invalid(&format!("Name 1 to {REPLAY_MAX} ids.")));
+                return Err(invalid(&format!("\"ids\" must have 1 to {REPLAY_MAX} entries.")));
             }
             Ok((ids.into_iter().map(ReplayTarget::Name).collect(), None))
         }
@@ -194,8 +194,8 @@ async fn select(
             Ok((letters.collect(), page.next))
         }
         _ => Err(invalid(
-            "Say which letters: either \"ids\", or \"filter\" with \"code\", \"lane\" or neither. \
-             A \"cursor\" goes with a filter.",
+            "Select dead letters by \"ids\" or by \"filter\". A filter can have \"code\" and \
+             \"lane\", and only a filter can have a \"cursor\".",
         )),
     }
 }
@@ -227,7 +227,7 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
         Some(ParsedMessage::Known(message)) => message,
         Some(ParsedMessage::Unknown(unknown)) => {
             let detail = format!(
-                "The job has {} that only a newer version of the service knows.",
+                "The job has {} that only a newer version of the service supports.",
                 unknown.part
             );
             return Line { detail: Some(detail), ..Line::of(name, Outcome::Unreadable) };

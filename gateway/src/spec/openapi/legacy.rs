@@ -77,7 +77,10 @@ pub(super) fn operations() -> Vec<Operation> {
             .json(202, "The job is queued.", begun)
             .codes(&[Code::InvalidJson]),
         Operation::new(TAG, ("GET", "/word-count"), "olderGet", "Get a job by its id in the query")
-            .text("The id may come in a JSON body instead, `{\"job_id\": ...}`, as older clients send it.")
+            .text(
+                "The id may be in a JSON body instead, `{\"job_id\": ...}`, as older clients \
+                 send it.",
+            )
             .older()
             .parameters(vec![by_query])
             .json(200, "The job.", job.clone())
@@ -86,10 +89,10 @@ pub(super) fn operations() -> Vec<Operation> {
             .older()
             .job_id()
             .json(200, "The job.", job),
-        Operation::new(TAG, ("GET", "/health"), "olderHealth", "Tell whether all is well")
+        Operation::new(TAG, ("GET", "/health"), "olderHealth", "Check whether the service works")
             .older()
             .open()
-            .json(200, "It is.", health(true, "PASS"))
-            .json(500, "It is not.", health(false, "FAIL")),
+            .json(200, "The service works.", health(true, "PASS"))
+            .json(500, "The service does not work.", health(false, "FAIL")),
     ]
 }

@@ -298,20 +298,24 @@ pub(super) fn headers() -> Map<String, Value> {
     let text = json!({"type": "string"});
     [
         ("Cache-Control", "How long a copy may be used.", text.clone()),
-        ("ETag", "The revision of what is answered: send it as `If-None-Match`.", text.clone()),
+        ("ETag", "The revision of the answer. Send it as `If-None-Match`.", text.clone()),
         ("Link", "`rel=\"next\"`: the next page, if there is one.", text.clone()),
-        ("Location", "Where the job is.", json!({"type": "string", "format": "uri-reference"})),
+        ("Location", "Path of the job.", json!({"type": "string", "format": "uri-reference"})),
         ("Preference-Applied", "`wait=N` if the job ended within that time.", text.clone()),
         (
             "RateLimit",
-            "Requests that are left, and the seconds until all are again; for keys that \
-            have a limit.",
+            "Remaining requests, and seconds until all are available again; for keys \
+             with a rate limit.",
             text.clone(),
         ),
-        ("RateLimit-Policy", "The limit of the key, if it has one.", text.clone()),
-        ("Retry-After", "When to come back, in seconds.", json!({"type": "integer", "minimum": 0})),
-        ("traceresponse", "The trace of the request.", text.clone()),
-        ("Vary", "What decided the form of the answer.", text.clone()),
+        ("RateLimit-Policy", "The rate limit of the key, if it has one.", text.clone()),
+        (
+            "Retry-After",
+            "Pause before the next request, in seconds.",
+            json!({"type": "integer", "minimum": 0}),
+        ),
+        ("traceresponse", "The trace context of the request.", text.clone()),
+        ("Vary", "Request headers that selected the format.", text.clone()),
         ("WWW-Authenticate", "How to send a key.", text),
     ]
     .into_iter()

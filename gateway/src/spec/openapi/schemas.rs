@@ -101,13 +101,14 @@ impl Schemas {
 fn problem() -> Value {
     json!({
         "type": "object",
-        "description": "An error, after RFC 9457. Some have further members, which `detail` explains.",
+        "description": "An error as in RFC 9457. Some have further members, which `detail` \
+                        explains.",
         "required": ["type", "title", "status", "detail", "code", "retryable", "trace_id"],
         "properties": {
             "type": {"type": "string", "pattern": "^urn:wordmill:error:[a-z_]+$"},
-            "title": {"type": "string", "description": "What the code means."},
+            "title": {"type": "string", "description": "Meaning of the code."},
             "status": {"type": "integer", "minimum": 400, "maximum": 599},
-            "detail": {"type": "string", "description": "A sentence about this case."},
+            "detail": {"type": "string", "description": "Explanation of this occurrence."},
             "code": {"enum": Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>()},
             "retryable": {
                 "type": "boolean",
@@ -117,7 +118,8 @@ fn problem() -> Value {
             "job_id": {
                 "type": "string",
                 "format": "uuid",
-                "description": "A job that may have been accepted all the same: ask for it.",
+                "description": "Id of a job that may have been accepted nevertheless. Get it to \
+                                find out.",
             },
         },
     })
