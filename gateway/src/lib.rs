@@ -1,5 +1,5 @@
 //! The HTTP API of Wordmill: validates and enqueues jobs, reports their state and serves results.
-//! Only workers count.
+//! Counting is left to the workers.
 //!
 //! [`run`] is the whole service. `routes` maps paths to handlers, and `http::problem` maps every
 //! error to an HTTP answer.

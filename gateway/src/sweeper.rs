@@ -1,7 +1,7 @@
 //! The sweeper: fails lost jobs, removes orphaned messages, results and documents, and warns about
 //! old unfinished jobs.
 //!
-//! It runs in every gateway that has its credentials, in one at a time because of a lease. Two
+//! Every gateway with its credentials runs it, and a lease selects one of them at a time. Two
 //! sweepers at once would do no harm: records change by compare-and-set, and messages and objects
 //! are removed only if no unfinished job needs them. The lease saves work. A sweeper that loses it
 //! stops its sweep at once.

@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 /// Path prefix of the page's files. The page itself is at `/`.
 const FOLDER: &str = "/page/";
 /// Content Security Policy of the page: it may load its own files and call this service. Trusted
-/// Types forbid scripts to turn strings into HTML or code, so text from documents and answers is
-/// never executed.
+/// Types prevent scripts from turning strings into HTML or code, so text of documents and answers
+/// is never executed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'; require-trusted-types-for 'script'; \

@@ -21,7 +21,6 @@ const COPY_TIME_MAX: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// `source_gone` if the document is no longer stored, `storage_full` and `broker_unavailable`.
-/// `source_gone` if the document is no longer kept, `storage_full` and `broker_unavailable`.
 pub(crate) async fn copy_document(
     app: &App,
     message: &mut JobMessage,

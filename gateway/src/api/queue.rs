@@ -68,7 +68,7 @@ struct LaneView {
 struct WorkerView {
     /// Name of the worker.
     name: String,
-    /// Maximum number of jobs that it runs at once. Small texts come on top.
+    /// Maximum number of jobs that it runs at once. Small texts run in addition.
     slots: u32,
     /// Number of jobs that it runs in each lane.
     in_work: Lanes<u32>,

@@ -242,7 +242,7 @@ impl IntakeReport {
     }
 }
 
-/// Result of reading on in a batch.
+/// Next event while the body of a batch is read.
 enum BodyEvent {
     Job(SplitJob),
     /// The body ended early, timed out or exceeded the memory budget.

@@ -53,7 +53,7 @@ pub(crate) struct Request {
     /// Cursor of the filter: the `next_cursor` of an earlier answer.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
-    /// Whether to report only what would be done.
+    /// If true, nothing is replayed, and the answer shows what would happen.
     #[serde(default)]
     dry_run: bool,
 }
@@ -161,8 +161,8 @@ pub(crate) async fn replay_dead_letters(
             Ok(letter) => replay(&app, &letter, &trace, dry_run).await,
             Err(missing) => Line::of(missing, Outcome::NotFound),
         };
-        // A refusal has a temporary cause, such as a full queue, that would refuse the others as
-        // well.
+        // Most refusals mean that the queue is full or the broker does not answer. The remaining
+        // letters would be refused, too.
         may_go_on = line.outcome != Outcome::Refused;
         lines.push(line);
     }
