@@ -1,4 +1,4 @@
-//! `wordmill dead-letters`: jobs that were given up.
+//! `wordmill dead-letters`: lists, shows, replays and deletes jobs that failed for good.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,9 +18,9 @@ use crate::session::Session;
 use crate::table::{Alignment, Table};
 use crate::text::{pluralize, replace_control_chars, size};
 
-/// Most letters that one request replays.
+/// Maximum number of ids in one replay request.
 const REPLAY_MAX: usize = 100;
-/// Most requests of one replay.
+/// Maximum number of requests of one replay.
 const REQUESTS_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
@@ -41,7 +41,7 @@ struct Failure {
     detail: Option<String>,
 }
 
-/// What became of one letter.
+/// Outcome of the replay of one dead letter.
 #[derive(Debug, Deserialize)]
 struct Line {
     id: String,
@@ -51,10 +51,10 @@ struct Line {
     detail: Option<String>,
 }
 
-/// `wordmill dead-letters`.
+/// Runs `wordmill dead-letters`.
 ///
 /// # Errors
-/// Those of the requests and of the output.
+/// Errors of the requests and of the output.
 pub(crate) async fn run(session: &Session, action: DeadLettersAction) -> Result<(), Error> {
     match action {
         DeadLettersAction::List(arguments) => list(session, arguments).await,
@@ -174,7 +174,7 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
     out.finish()
 }
 
-/// Replays letters, a number of them with each request.
+/// Replays dead letters in batches: by id, or page by page all that match the filter.
 async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Error> {
     let mut out = session.out(&arguments.print)?;
     let mut data: Vec<Value> = Vec::new();

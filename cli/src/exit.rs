@@ -1,25 +1,25 @@
-//! Exit codes: what a script can tell apart.
+//! Exit codes.
 
-/// All is well. A reader that goes away early, such as `head`, is well, too.
+/// Success, or the reader of the output closed the pipe early, for example `head`.
 pub(crate) const OK: u8 = 0;
 /// A job failed or was cancelled.
 pub(crate) const FAILED: u8 = 1;
-/// The command line cannot be used.
+/// The command line is invalid.
 pub(crate) const USAGE: u8 = 2;
-/// The server cannot be reached, or went on to answer with its own faults.
+/// The server cannot be reached, or answered with 5xx until the retry time was over.
 pub(crate) const UNAVAILABLE: u8 = 3;
-/// The server refused.
+/// The server refused a request (4xx).
 pub(crate) const REFUSED: u8 = 4;
-/// A file here could not be read or written.
+/// A local file cannot be read or written.
 pub(crate) const LOCAL: u8 = 5;
-/// Time was up (`--timeout`); jobs go on.
+/// The time limit (`--timeout`) was reached. Submitted jobs continue.
 pub(crate) const TIME_UP: u8 = 124;
-/// Ctrl-C; jobs go on.
+/// Interrupted by Ctrl-C. Submitted jobs continue.
 pub(crate) const INTERRUPTED: u8 = 130;
-/// SIGTERM; jobs go on.
+/// Terminated by SIGTERM. Submitted jobs continue.
 pub(crate) const TERMINATED: u8 = 143;
 
-/// The table as `--help` shows it.
+/// Table of exit codes in `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes:
     0  all is well

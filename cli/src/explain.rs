@@ -1,4 +1,4 @@
-//! What two rules count differently: `wordmill explain`, and `count --explain`.
+//! Explanations why two rules count differently: `wordmill explain` and `count --explain`.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,9 +12,9 @@ use crate::session::Session;
 use crate::table::{Alignment, Table};
 use crate::text::{number, replace_control_chars, size};
 
-/// Tokens in a table.
+/// Maximum number of tokens in a table.
 const TABLE_TOKENS: usize = 20;
-/// How much of a sample is shown on each side, in characters.
+/// Characters of context on each side of a token.
 const CONTEXT_CHARS: usize = 16;
 
 #[derive(Debug, Deserialize)]
@@ -43,10 +43,10 @@ struct Sample {
     after: String,
 }
 
-/// `wordmill explain`.
+/// Runs `wordmill explain`.
 ///
 /// # Errors
-/// Those of the request and of the output.
+/// Errors of the request and of the output, and [`Error::Usage`] for CSV.
 pub(crate) async fn run(session: &Session, arguments: ExplainArguments) -> Result<(), Error> {
     if arguments.print.format == Format::Csv {
         return Err(Error::Usage("an explanation is no table; use --format json".to_owned()));
@@ -62,7 +62,7 @@ pub(crate) async fn run(session: &Session, arguments: ExplainArguments) -> Resul
     out.finish()
 }
 
-/// Returns an explanation for people.
+/// Formats an explanation as a table, or as JSON if it does not have the expected fields.
 pub(crate) fn table(explanation: &Value) -> String {
     let Ok(read) = Explanation::deserialize(explanation) else {
         return format!("{}\n", replace_control_chars(&explanation.to_string()));

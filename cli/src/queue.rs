@@ -1,4 +1,4 @@
-//! `wordmill queue`: what waits, what is in work, and who works.
+//! `wordmill queue`: shows waiting and running jobs, and the workers.
 
 use std::collections::BTreeMap;
 
@@ -37,10 +37,10 @@ struct Worker {
     in_work: BTreeMap<String, u64>,
 }
 
-/// `wordmill queue`.
+/// Runs `wordmill queue`.
 ///
 /// # Errors
-/// Those of the request and of the output.
+/// Errors of the request and of the output.
 pub(crate) async fn run(session: &Session, arguments: PrintArguments) -> Result<(), Error> {
     let mut out = session.out(&arguments)?;
     let answer = session.client.send(&Request::get(&["v1", "queue"])).await?;
@@ -105,7 +105,7 @@ impl Lane {
     }
 }
 
-/// Returns an age in the largest unit that fits.
+/// Formats an age in the largest unit that fits, rounded down, for example `2 h`.
 fn age(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
