@@ -203,7 +203,7 @@ impl Form {
         if piece.is_empty() {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "it became shorter while it was sent",
+                "the file became shorter while it was sent",
             ));
         }
         Ok(piece.into())
@@ -239,7 +239,7 @@ fn boundary() -> Result<String, Error> {
 pub(crate) fn nonce() -> Result<String, Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| Error::File {
-        what: "cannot read randomness".to_owned(),
+        what: "cannot get random bytes".to_owned(),
         source: io::Error::other(error),
     })?;
     Ok(HEXLOWER.encode(&bytes))
@@ -284,6 +284,6 @@ mod tests {
         let attempt = Arc::default();
         assert!(payload.body(&attempt).collect().await.is_err());
         let failure = attempt.failure().unwrap().to_string();
-        assert_eq!(failure, "cannot read x: it became shorter while it was sent");
+        assert_eq!(failure, "cannot read x: the file became shorter while it was sent");
     }
 }

@@ -98,10 +98,12 @@ impl Answer {
         };
         loop {
             let frame = tokio::time::timeout(SILENCE_TIME_MAX, body.frame()).await;
-            let frame = frame.map_err(|_| cut("the answer stopped in the middle".to_owned()))?;
+            let frame = frame.map_err(|_| cut("the response stopped before its end".to_owned()))?;
             match frame {
                 None => return Ok(None),
-                Some(Err(_)) => return Err(cut("the answer was cut off".to_owned())),
+                Some(Err(_)) => {
+                    return Err(cut("the connection broke within the response".to_owned()));
+                }
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         return Ok(Some(data));
@@ -134,7 +136,7 @@ impl Client {
         // Loading the root certificates takes time, and only HTTPS needs them.
         let config = if server.url.scheme() == "https" {
             config.with_native_roots().map_err(Error::file(
-                "cannot read this machine's root certificates (SSL_CERT_FILE may name others)",
+                "cannot read this machine's root certificates (SSL_CERT_FILE can name others)",
             ))?
         } else {
             config.with_root_certificates(RootCertStore::empty())
@@ -201,13 +203,13 @@ impl Client {
             200..300 | 304 => Ok(answer),
             300..400 => {
                 let to = answer.headers.get("location").and_then(|to| to.to_str().ok());
-                let detail = format!("it redirects to {}", to.unwrap_or("another place"));
+                let detail = format!("it redirects to {}", to.unwrap_or("an unknown address"));
                 Err(answer.unexpected(detail))
             }
             status => {
                 let mut problem = Problem::read(status, &answer.body);
                 if status == 401 && self.server.key.is_none() {
-                    problem.add("No key was sent: --key-file or WORDMILL_API_KEY names one.");
+                    problem.add("No API key was sent: set --key-file or WORDMILL_API_KEY.");
                 }
                 Err(Error::Problem(Box::new(problem)))
             }
@@ -224,7 +226,7 @@ impl Client {
             return Err(AttemptError::Permanent(error));
         }
         let Some(answered) = answered else {
-            let detail = format!("nothing was heard for {} s", allowed.as_secs());
+            let detail = format!("no response for {} s", allowed.as_secs());
             return Err(AttemptError::Transient(unreachable(detail)));
         };
         let response = match answered {
@@ -263,7 +265,7 @@ impl Client {
         let body = request.payload.body(attempt);
         built
             .body(body)
-            .map_err(|error| Error::Usage(format!("{url} cannot be asked for: {error}")))
+            .map_err(|error| Error::Usage(format!("cannot build a request for {url}: {error}")))
     }
 
     async fn read(
@@ -285,15 +287,15 @@ impl Client {
         let mut received = BytesMut::new();
         loop {
             let frame = tokio::time::timeout(SILENCE_TIME_MAX, body.frame()).await;
-            match frame.map_err(|_| cut("the answer stopped in the middle"))? {
+            match frame.map_err(|_| cut("the response stopped before its end"))? {
                 None => return Ok(answer(received.freeze(), None)),
-                Some(Err(_)) => return Err(cut("the answer was cut off")),
+                Some(Err(_)) => return Err(cut("the connection broke within the response")),
                 Some(Ok(frame)) => {
                     received.extend_from_slice(&frame.into_data().unwrap_or_default());
                 }
             }
             if received.len() > ANSWER_BYTES_MAX {
-                let detail = "an answer of the server is too large to be held in memory";
+                let detail = "a response of the server is too large to be held in memory";
                 return Err(AttemptError::Permanent(Error::LimitExceeded(detail.to_owned())));
             }
         }

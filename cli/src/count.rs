@@ -26,7 +26,9 @@ const SUBMISSIONS_IN_FLIGHT_MAX: usize = 8;
 /// continue.
 pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<(), Error> {
     if arguments.explain.is_some() && arguments.print.format == Format::Csv {
-        return Err(Error::Usage("an explanation is no table; use --format json".to_owned()));
+        return Err(Error::Usage(
+            "an explanation cannot be printed as CSV; use --format json".to_owned(),
+        ));
     }
     let out = session.out(&arguments.print)?;
     let named = arguments.sources.clone();
@@ -38,7 +40,7 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     let (sources, size_bytes) =
         finding.await.map_err(|error| Error::LimitExceeded(error.to_string()))??;
     if sources.left_out > 0 {
-        session.note(&format!("{} left out: no text", pluralize(sources.left_out, "file")));
+        session.note(&format!("{} skipped: not text", pluralize(sources.left_out, "file")));
     }
     let plan = Plan::new(&arguments.options, arguments.explain.is_some(), sources.all.len())?;
     session.progress.begin("sending", sources.all.len(), size_bytes);
@@ -46,8 +48,7 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
         return count_as_batch(session, &arguments, &plan, &sources.all, out).await;
     }
     if arguments.merge && arguments.no_wait {
-        let detail =
-            "files are merged here, so somebody has to wait for them; pages alone are a batch";
+        let detail = "files are merged on this machine: remove --no-wait, or name only URLs";
         return Err(Error::Usage(detail.to_owned()));
     }
     let mut rows = submit(session, &plan, sources.all).await?;

@@ -106,7 +106,7 @@ async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<
     match arguments.print.format {
         Format::Table if letters.is_empty() => {}
         Format::Table => {
-            let titles = ["id", "died", "code", "lane", "source"];
+            let titles = ["id", "failed", "code", "lane", "source"];
             let columns = titles.map(|title| (title, Alignment::Left));
             let mut table = Table::new(&columns);
             for letter in &letters {
@@ -148,14 +148,16 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
     match arguments.print.format {
         Format::Json => out.text(&json::pretty(&value)?)?,
         Format::Csv => {
-            return Err(Error::Usage("one letter is no table; use --format json".to_owned()));
+            return Err(Error::Usage(
+                "a single dead letter cannot be printed as CSV; use --format json".to_owned(),
+            ));
         }
         Format::Table => {
             let mut table = Table::new(&[("", Alignment::Left), ("", Alignment::Left)]);
             for (name, value) in [
                 ("dead letter", Some(letter.id.clone())),
                 ("reason", Some(letter.code())),
-                ("died", Some(without_fraction(&letter.dead_at))),
+                ("failed", Some(without_fraction(&letter.dead_at))),
                 ("attempts", letter.attempts.map(|attempts| attempts.to_string())),
                 ("source", Some(letter.source())),
                 ("lane", Some(letter.lane.clone())),
@@ -218,7 +220,7 @@ async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Err
     out.finish()?;
     let is_good = |line: &&Line| matches!(line.outcome.as_str(), "replayed" | "would_replay");
     let good = lines.iter().filter(is_good).count();
-    let done = if dry_run { "would be done again" } else { "done again" };
+    let done = if dry_run { "would be replayed" } else { "replayed" };
     session.note(&format!("{} of {} {done}", good, pluralize(lines.len(), "dead letter")));
     if good < lines.len() {
         session.raise_exit_code(exit::REFUSED);

@@ -29,7 +29,7 @@ pub(crate) enum Error {
         detail: String,
     },
     /// The response does not follow the API.
-    #[error("{server} does not answer as Wordmill does: {detail}")]
+    #[error("unexpected response from {server}, which may not be Wordmill: {detail}")]
     UnexpectedAnswer {
         /// Address of the server.
         server: String,
@@ -51,7 +51,7 @@ pub(crate) enum Error {
     #[error("{0}")]
     Usage(String),
     /// The reader of the output has closed the pipe. The command then ends without a message.
-    #[error("nobody reads the output")]
+    #[error("the reader of the output has closed the pipe")]
     ClosedPipe,
 }
 
@@ -159,7 +159,7 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(code) = &self.code else {
-            return write!(f, "the answer has status {} and says no more", self.status);
+            return write!(f, "the server answered with status {} and no details", self.status);
         };
         write!(f, "{} ({code}", self.detail.trim_end())?;
         // Problems of batch lines have no status.
@@ -198,7 +198,8 @@ mod tests {
     fn an_answer_of_another_server_is_an_error() {
         for body in ["", "<html>502</html>", "[]", "{\"code\": 7}", "\u{0}"] {
             let error = answered(502, body);
-            assert_eq!(error.to_string(), "the answer has status 502 and says no more", "{body:?}");
+            let expected = "the server answered with status 502 and no details";
+            assert_eq!(error.to_string(), expected, "{body:?}");
             assert_eq!(error.exit_code(), exit::UNAVAILABLE);
         }
     }

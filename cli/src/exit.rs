@@ -22,12 +22,12 @@ pub(crate) const TERMINATED: u8 = 143;
 /// Table of exit codes in `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes:
-    0  all is well
+    0  success
     1  a job failed or was cancelled
-    2  the command line cannot be used
-    3  the server cannot be reached, or went on to answer with its own faults (5xx)
-    4  the server refused (4xx): what it says has a code, see docs/errors.md
-    5  a file here could not be read or written
-  124  time was up (--timeout); the jobs go on
-  130  interrupted (Ctrl-C), 143 terminated; the jobs go on
-With several sources or ids it is the highest that applies.";
+    2  invalid command line
+    3  the server cannot be reached, or answered with 5xx until --retry-time was over
+    4  the server refused a request (4xx); docs/errors.md explains the codes
+    5  a local file cannot be read or written
+  124  time limit reached (--timeout); submitted jobs continue
+  130  interrupted (Ctrl-C), 143 terminated; submitted jobs continue
+With several sources or ids, the highest code that applies is returned.";

@@ -49,7 +49,9 @@ struct Sample {
 /// Errors of the request and of the output, and [`Error::Usage`] for CSV.
 pub(crate) async fn run(session: &Session, arguments: ExplainArguments) -> Result<(), Error> {
     if arguments.print.format == Format::Csv {
-        return Err(Error::Usage("an explanation is no table; use --format json".to_owned()));
+        return Err(Error::Usage(
+            "an explanation cannot be printed as CSV; use --format json".to_owned(),
+        ));
     }
     let mut out = session.out(&arguments.print)?;
     let request = Request::get(&["v1", "jobs", &arguments.id, "explain"]);
@@ -79,9 +81,9 @@ pub(crate) fn table(explanation: &Value) -> String {
         total(right)
     );
     if read.tokens.is_empty() {
-        text += "They count the same.\n";
+        text += "Both rules count the same.\n";
     }
-    let titles = [left.as_str(), right, "times", "why", "what"];
+    let titles = [left.as_str(), right, "count", "reason", "context"];
     let sides =
         [Alignment::Right, Alignment::Right, Alignment::Right, Alignment::Left, Alignment::Left];
     let columns: Vec<(&str, Alignment)> = titles.into_iter().zip(sides).collect();
@@ -110,7 +112,8 @@ pub(crate) fn table(explanation: &Value) -> String {
         text += &table.render();
     }
     if read.tokens.len() > TABLE_TOKENS {
-        text += &format!("and {} more; --format json has all\n", read.tokens.len() - TABLE_TOKENS);
+        text +=
+            &format!("and {} more; --format json shows all\n", read.tokens.len() - TABLE_TOKENS);
     }
     for (kind, bytes) in &read.dropped_bytes {
         text +=
@@ -137,13 +140,13 @@ mod tests {
         });
         let expected = "\
 unicode 3, whitespace 1,234
-unicode  whitespace  times  why                     what
+unicode  whitespace  count  reason                  context
       1         0.5      2  written without spaces   at all, a long [図書館] b
 left out of the page: script, 1.2 kB
 ";
         assert_eq!(table(&explanation), expected);
         let same = json!({"rules": ["a", "b"], "totals": {"a": 1, "b": 1}});
-        assert_eq!(table(&same), "a 1, b 1\nThey count the same.\n");
+        assert_eq!(table(&same), "a 1, b 1\nBoth rules count the same.\n");
         assert_eq!(table(&json!([])), "[]\n");
     }
 }

@@ -98,7 +98,7 @@ pub(crate) async fn retry(session: &Session, arguments: SelectionArguments) -> R
     let nonce = &nonce()?;
     let jobs = for_each_id(session, &arguments.ids, |id| async move {
         let key = HeaderValue::try_from(format!("wordmill-{nonce}-{id}"));
-        let key = key.map_err(|_| Error::Usage(format!("{id} is no id of a job")))?;
+        let key = key.map_err(|_| Error::Usage(format!("{id} is not a valid job id")))?;
         let request = Request::post(&["v1", "jobs", &id, "retry"], Payload::Nothing);
         let request = request.header(HeaderName::from_static("idempotency-key"), key);
         FetchedJob::of(&session.client.send(&request).await?)
@@ -319,7 +319,7 @@ fn details(job: &Job) -> String {
     fact("source", Some(job.source.name()));
     fact("size", job.source.size_bytes().map(size));
     fact(
-        "done",
+        "progress",
         job.progress_thousandths()
             .filter(|_| !job.is_final())
             .map(|part| format!("{} %", part / 10)),

@@ -23,5 +23,5 @@ pub(crate) fn lines<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
 }
 
 fn serialization_error(error: &serde_json::Error) -> Error {
-    Error::LimitExceeded(format!("the output cannot be written: {error}"))
+    Error::LimitExceeded(format!("cannot serialize the output: {error}"))
 }

@@ -80,8 +80,12 @@ async fn run(arguments: Arguments) -> u8 {
     let ended = tokio::select! {
         biased;
         stopped = wait_for_signal() => stopped,
-        () = wait_for_timeout(timeout) => Ending::Stopped("time is up (--timeout)", exit::TIME_UP),
-        done = session.progress.show_during(run_action(&session, arguments.action)) => Ending::Done(done),
+        () = wait_for_timeout(timeout) => {
+            Ending::Stopped("time limit reached (--timeout)", exit::TIME_UP)
+        }
+        done = session.progress.show_during(run_action(&session, arguments.action)) => {
+            Ending::Done(done)
+        }
     };
     session.progress.clear();
     let code = match ended {

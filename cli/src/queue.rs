@@ -56,7 +56,7 @@ pub(crate) async fn run(session: &Session, arguments: PrintArguments) -> Result<
 }
 
 fn table(queue: &Queue) -> String {
-    let titles = ["jobs", "waiting", "in work", "for retry", "redelivered", "oldest"];
+    let titles = ["jobs", "waiting", "running", "for retry", "redelivered", "oldest"];
     let mut columns = vec![("lane", Alignment::Left)];
     columns.extend(titles.map(|title| (title, Alignment::Right)));
     let mut table = Table::new(&columns);
@@ -70,7 +70,7 @@ fn table(queue: &Queue) -> String {
         return format!("{lanes}\nNo worker has been seen.\n");
     }
     let columns =
-        [("worker", Alignment::Left), ("in work", Alignment::Right), ("slots", Alignment::Right)];
+        [("worker", Alignment::Left), ("running", Alignment::Right), ("slots", Alignment::Right)];
     let mut table = Table::new(&columns);
     for worker in &queue.workers {
         let in_work = worker.in_work.values().sum();

@@ -109,8 +109,8 @@ impl Session {
         }
         let ids: Vec<String> =
             open.iter().take(LISTED_IDS_MAX).map(|id| replace_control_chars(id)).collect();
-        let goes = if open.len() == 1 { "goes" } else { "go" };
-        let mut text = format!("{} {goes} on; to come back:", pluralize(open.len(), "job"));
+        let verb = if open.len() == 1 { "continues" } else { "continue" };
+        let mut text = format!("{} {verb}; to wait for the results:", pluralize(open.len(), "job"));
         text += &format!("\n  wordmill wait {}", ids.join(" "));
         if open.len() > LISTED_IDS_MAX {
             text += &format!("\n  wordmill list   shows {} more", open.len() - LISTED_IDS_MAX);
@@ -139,7 +139,7 @@ fn key_of(path: &Path) -> Result<String, Error> {
     let cannot = || Error::file(format!("cannot read the key in {}", path.display()));
     let metadata = fs::metadata(path).map_err(cannot())?;
     if metadata.is_file() && metadata.len() > KEY_BYTES_MAX {
-        return Err(Error::Usage(format!("{} is too large for a key", path.display())));
+        return Err(Error::Usage(format!("{} is too large for an API key", path.display())));
     }
     fs::read_to_string(path).map_err(cannot())
 }
@@ -149,7 +149,7 @@ fn bearer(key: &str) -> Result<HeaderValue, Error> {
     let value = HeaderValue::try_from(format!("Bearer {key}")).ok().filter(|_| is_key);
     // The message must not contain the value, which may be a secret.
     let mut value = value.ok_or_else(|| {
-        Error::Usage(format!("what --key-file or {KEY_VARIABLE} names is no key (wm_…)"))
+        Error::Usage(format!("the value of --key-file or {KEY_VARIABLE} is not an API key (wm_…)"))
     })?;
     value.set_sensitive(true);
     Ok(value)

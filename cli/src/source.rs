@@ -72,7 +72,7 @@ impl Source {
 pub(crate) fn find(named: &[PathBuf]) -> Result<Sources, Error> {
     if named.is_empty() {
         if io::stdin().is_terminal() {
-            let detail = "name files, folders or URLs to count, or pipe a text in";
+            let detail = "nothing to count: name files, folders or URLs, or pipe text in";
             return Err(Error::Usage(detail.to_owned()));
         }
         return Ok(Sources { all: vec![Source::Stdin], left_out: 0 });
@@ -93,7 +93,7 @@ pub(crate) fn find(named: &[PathBuf]) -> Result<Sources, Error> {
         }
     }
     if sources.all.is_empty() {
-        let detail = "there is no text below the folders that are named";
+        let detail = "the named folders contain no text files";
         return Err(Error::Usage(detail.to_owned()));
     }
     Ok(sources)
@@ -107,7 +107,7 @@ fn is_url(name: &str) -> bool {
 impl Sources {
     fn add(&mut self, source: Source) -> Result<(), Error> {
         if self.all.len() >= SOURCES_MAX {
-            let detail = format!("these are more than {SOURCES_MAX} sources; name fewer at once");
+            let detail = format!("more than {SOURCES_MAX} sources; name fewer at once");
             return Err(Error::Usage(detail));
         }
         self.all.push(source);
@@ -189,9 +189,9 @@ impl Document {
             tempfile::tempfile().map_err(Error::file("cannot write a temporary file"))?;
         let mut piped = piped.take(PIPED_BYTES_MAX + 1);
         let size_bytes = io::copy(&mut piped, &mut file)
-            .map_err(Error::file(format!("cannot keep what {name} brings")))?;
+            .map_err(Error::file(format!("cannot copy {name} to a temporary file")))?;
         if size_bytes > PIPED_BYTES_MAX {
-            let detail = format!("{name} brings more than {} GiB", PIPED_BYTES_MAX >> 30);
+            let detail = format!("{name} has more than {} GiB", PIPED_BYTES_MAX >> 30);
             return Err(Error::LimitExceeded(detail));
         }
         Ok(Self { file: Arc::new(file), size_bytes })

@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Words {
             type Value = Words;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("words and their counts")
+                f.write_str("an object of words and counts")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Words, A::Error> {
@@ -102,7 +102,7 @@ impl MergedHistogram {
             buffer.extend_from_slice(&piece);
             let Some(end) = buffer.iter().rposition(|byte| *byte == b'\n') else {
                 if buffer.len() > LINE_BYTES_MAX {
-                    return Err(answer.unexpected("a line of the result has no end"));
+                    return Err(answer.unexpected("a line of the result is too long"));
                 }
                 continue;
             };
@@ -115,7 +115,7 @@ impl MergedHistogram {
             buffer = rest;
         }
         if !buffer.is_empty() {
-            return Err(answer.unexpected("the last line of the result has no end"));
+            return Err(answer.unexpected("the result ends within a line"));
         }
         self.sum(job);
         Ok(())
@@ -125,7 +125,8 @@ impl MergedHistogram {
         let counted = self.words.entry(word).or_default();
         *counted = counted.saturating_add(count);
         if self.words.len() > MERGED_WORDS_MAX {
-            let detail = format!("together these are more than {MERGED_WORDS_MAX} different words");
+            let detail =
+                format!("the sources have more than {MERGED_WORDS_MAX} distinct words together");
             return Err(Error::LimitExceeded(detail));
         }
         Ok(())
