@@ -1,4 +1,4 @@
-// The first view: a text, addresses or files come in, and the last jobs are below.
+// The start view: a form for a text, URLs or files, and the recent jobs.
 
 import { ask, problemOf, upload } from './api.js';
 import { announce, bytes, foreign, h, number, plural, section, title, trouble } from './dom.js';
@@ -6,16 +6,16 @@ import { jobRows } from './jobs.js';
 import { chosen, optionFields } from './options.js';
 import { remember } from './batch.js';
 
-/** Longer texts go as a document, which has no limit of its own, in UTF-16 units. */
+/** Maximum length of a text in JSON, in UTF-16 units. Longer texts are sent as documents. */
 const TEXT_MAX = 200_000;
-/** What one batch takes. */
+/** Maximum number of lines of a batch. */
 const LINES_MAX = 10_000;
-/** Jobs listed below the form. */
+/** Number of recent jobs below the form. */
 const RECENT = 5;
 
 const URL_LINE = /^https?:\/\/\S+$/i;
 
-/** Tells what was typed: nothing, addresses or a text. */
+/** Classifies the input: nothing, URLs (one per line) or a text. */
 export function reading(text, isForcedText) {
   const filled = text.split('\n').map((line) => line.trim()).filter(Boolean);
   if (filled.length === 0) return { kind: 'nothing' };
@@ -107,7 +107,7 @@ function describeReading(read, text) {
   return `A text of ${plural([...text].length, 'character')}.${some}`;
 }
 
-/** Starts what was asked for, and returns the job's id. */
+/** Submits the input, and returns the id of the job or batch. */
 async function start(read, text, options, signal) {
   if (read.kind === 'urls' && read.urls.length === 1) {
     return (await ask('POST', '/v1/jobs', { json: { url: read.urls[0], options }, signal })).job_id;
@@ -126,19 +126,19 @@ async function start(read, text, options, signal) {
   return (await ask('POST', '/v1/jobs', { json: { text, options }, signal })).job_id;
 }
 
-/** What was wrong with each line of a batch that was refused as a whole. */
+/** Shows the problem of each line of a batch that was refused as a whole, at most 20. */
 function refusedLines(problem, urls = []) {
   const lines = (problem.more?.lines ?? []).filter((line) => line.problem).slice(0, 20);
   return lines.map((line) => h('p', { class: 'note' }, `Line ${line.line}: `, foreign(urls[line.line - 1] ?? ''), ' ', line.problem.detail, ' ', h('code', null, line.problem.code)));
 }
 
-/** A job that may or may not have been accepted can be looked at. */
+/** Shows a link to a job that may have been accepted despite the problem. */
 function unsure(problem) {
   const id = problem.more?.job_id;
   return id ? [h('p', null, h('a', { href: `#/jobs/${id}` }, 'Look whether the job was accepted'))] : [];
 }
 
-/** Files go one after the other; each is a job. A single one is shown at once. */
+/** Uploads files one after the other, each as a job. If it is a single one, opens its job. */
 async function sendFiles(list, options, place, signal) {
   const rows = list.map((file) => {
     const state = h('span', { class: 'note' }, 'waits');
@@ -166,7 +166,7 @@ async function sendFiles(list, options, place, signal) {
   announce(`${plural(good, 'file')} sent`);
 }
 
-/** Takes files that are dropped anywhere on the page. */
+/** Accepts files that are dropped anywhere on the page. */
 function dropping(take, signal) {
   const over = (event) => {
     if (![...event.dataTransfer.types].includes('Files')) return;

@@ -1,11 +1,11 @@
-// Jobs that were given up: why, after how many attempts, and again.
+// Dead letters: jobs that failed for good, with the reasons. They can be replayed and deleted.
 
 import { ask, problemOf } from './api.js';
 import { announce, foreign, h, number, plural, time, title, trouble } from './dom.js';
 import { confirmed } from './job.js';
 import { sourceName } from './jobs.js';
 
-/** What one request replays. */
+/** Maximum number of dead letters in one replay request. */
 const REPLAY_MAX = 100;
 
 const OUTCOMES = {
@@ -39,7 +39,7 @@ export async function deadLetters({ root, signal, entitle }) {
   await load(null);
 }
 
-/** A button that replays all that are listed. */
+/** Creates the button that replays all listed dead letters. */
 function replayAll(ids, place, signal) {
   const replay = async (event) => {
     event.target.disabled = true;

@@ -1,4 +1,4 @@
-// Why two rules count differently: the tokens, the reasons, and where they stand in the document.
+// Why two rules count differently: tokens, reasons, and samples from the document.
 
 import { ask, problemOf } from './api.js';
 import { isBatch } from './batch.js';
@@ -16,7 +16,7 @@ const DROPPED = { hidden: 'hidden parts', replaced: 'the title, and what stands 
 /** Tokens shown before somebody asks for the rest. */
 const FIRST = 12;
 
-/** The part about the differences, for any two rules. */
+/** Creates the section that compares any two rules. */
 export function differences(job, signal) {
   const all = job.totals_by_rule ?? {};
   const names = Object.keys(RULES).filter((name) => name in all);
@@ -42,7 +42,7 @@ export function differences(job, signal) {
     }
     try {
       const explanation = await ask('GET', `/v1/jobs/${job.job_id}/explain?rules=${pair}`, { signal });
-      // Somebody may have chosen others meanwhile.
+      // The user may have selected other rules meanwhile.
       if (`${pair}` === `${left[1].value},${right[1].value}`) place.replaceChildren(...shown(explanation, languageOf(job)));
     } catch (error) {
       const problem = problemOf(error);
@@ -110,7 +110,7 @@ function tokenTable(tokens, left, right, language) {
   return [table, more];
 }
 
-/** The first place where a token stands, as a row of its own. */
+/** Creates a row with the first sample of a token in its context. */
 function context(token, language) {
   const [sample] = token.samples;
   if (!sample || (!sample.before && !sample.after)) return [];

@@ -1,4 +1,4 @@
-// One job: how far it is while it is not done, then what it found or why it failed.
+// One job: its progress until it is final, then its result or the reason why it failed.
 
 import { ask, follow, isFinal, problemOf, save, key } from './api.js';
 import { ended, isBatch, members } from './batch.js';
@@ -53,7 +53,7 @@ function spoken(job) {
   return `The job: ${statusName(job.status)}.${detail}`;
 }
 
-/** Writes how far a job is, into what is there, so that nothing jumps. */
+/** Updates the progress of a job in place, so that the layout does not jump. */
 function progress(state, job) {
   let bar = state.querySelector('progress');
   if (!bar) {
@@ -72,7 +72,7 @@ function progress(state, job) {
   state.querySelector('.tries').replaceChildren(...(isBatch(job) ? [members(job)] : attempts(job)));
 }
 
-/** How far a job is: bytes done, bytes in all where known, and the same in words. */
+/** Returns the counted bytes of a job, its total (`null` if unknown), and a text about both. */
 function stage({ status, progress: far, next_attempt_at: next }) {
   const { done_bytes: done = 0, total_bytes: total = null, stage } = far ?? {};
   const size = total > 0 ? `${bytes(done)} of ${bytes(total)}` : done > 0 ? bytes(done) : '';
@@ -82,14 +82,14 @@ function stage({ status, progress: far, next_attempt_at: next }) {
   return [done, total, next ? 'Waits for the next attempt.' : 'Waits for a worker.'];
 }
 
-/** How far a batch is: it is done when its pages are. */
+/** Returns the finished pages of a batch, all its pages, and a text about both. */
 function batchStage(job) {
   const { done, total } = ended(job);
   const text = done < total ? `${number(done)} of ${plural(total, 'page')} ${done === 1 ? 'has' : 'have'} ended.` : 'All pages have ended; their words are added up.';
   return [done, total, text];
 }
 
-/** The attempts that say more than that all is well. */
+/** Lists the attempts if one of them has failed. */
 function attempts(job) {
   if (!job.attempts.some((attempt) => attempt.failure)) return [];
   const items = job.attempts.map((attempt) => h('li', null,
@@ -99,7 +99,7 @@ function attempts(job) {
   return [h('ol', { class: 'attempts' }, items), ...(next ? [next] : [])];
 }
 
-/** What can be done with a job now. */
+/** Creates the buttons and links for a job in its current status. */
 function buttons(job, { root, signal, actions }) {
   const act = (method, path, then) => async (event) => {
     event.target.disabled = true;
@@ -131,7 +131,7 @@ function buttons(job, { root, signal, actions }) {
   ];
 }
 
-/** Asks in place, by a second press, before something is lost. */
+/** Wraps a listener of a button: the action needs a second press within 4 s. */
 export function confirmed(action) {
   return (event) => {
     const button = event.target;
@@ -154,7 +154,7 @@ function downloads(job, root) {
     const path = `${isBatch(job) ? `/v1/batches/${job.job_id}` : `/v1/jobs/${job.job_id}`}/result?format=${format}`;
     const name = `words-${job.job_id}.${format}`;
     const onclick = (event) => {
-      // A link carries no key.
+      // Without a key the browser follows the link. With one the page must send it.
       if (!key()) return;
       event.preventDefault();
       save(path, name).catch((error) => {

@@ -1,4 +1,4 @@
-// Jobs as a list: all of them, or those of one status, page by page.
+// List of jobs, page by page: all jobs, or those with one status.
 
 import { ask, problemOf } from './api.js';
 import { bytes, foreign, h, number, plural, time, title, trouble } from './dom.js';
@@ -23,16 +23,17 @@ export function sourceName(source) {
 }
 
 /**
- * The language of what was counted, where it is known: so that the right letters are drawn, which differ
- * between Japanese and Chinese, and so that it is read aloud rightly.
+ * Returns the language of the counted words, or `null` if it is unknown. Browsers need it to draw
+ * shared characters in the Japanese or Chinese form, and screen readers to pronounce words.
  */
 export function languageOf(job) {
   if (job.options.language) return job.options.language;
+  // Only Japanese is written with kana.
   const isKana = ({ word }) => /[\p{Script=Hiragana}\p{Script=Katakana}]/u.test(word);
   return job.top_words?.some(isKana) ? 'ja' : null;
 }
 
-/** A table of jobs. */
+/** Creates a table of jobs. */
 export function jobRows(jobs) {
   const row = (job) => h('tr', { class: `is-${job.status}` },
     h('td', { class: 'wide' }, h('a', { href: `#/jobs/${job.job_id}` }, foreign(sourceName(job.source))),

@@ -1,8 +1,8 @@
-// How to count: the fields, and what they say. Also the rules in words, for everybody.
+// Options of counting: form fields and their values. Also the names and descriptions of the rules.
 
 import { h } from './dom.js';
 
-/** Every rule, in the order of the documentation: its name, and what a word is. */
+/** Name and description of every rule, in the order of the documentation. */
 export const RULES = {
   unicode: ['Unicode', 'words as readers see them; Japanese, Chinese and Thai are cut by dictionary'],
   whitespace: ['White space', 'whatever stands between spaces, as wc -w counts'],
@@ -30,7 +30,7 @@ export function optionFields() {
     h('label', { class: 'check' }, h('input', { type: 'checkbox', id: 'explain', checked: true }), 'Record why the rules differ'));
 }
 
-/** Returns what the fields say, without what is the default. */
+/** Returns the values of the fields that differ from the defaults. */
 export function chosen(fields) {
   const value = (id) => fields.querySelector(`#${id}`).value.trim();
   const options = {};

@@ -1,11 +1,11 @@
-// The queue now: what waits in each lane, how long already, and who works.
+// The queue: numbers of jobs in each lane, age of the oldest job, and the workers.
 
 import { ask, problemOf } from './api.js';
 import { announce, bytes, duration, foreign, h, number, plural, section, title, trouble } from './dom.js';
 
-/** How often the numbers are asked for, in milliseconds. */
+/** Polling interval in milliseconds. */
 const INTERVAL = 2000;
-/** From which age on waiting is shown as late, in milliseconds. */
+/** Age from which the oldest job is shown as late, in milliseconds. */
 const LATE = 60_000;
 
 const LANES = { interactive: 'Interactive', bulk: 'Bulk' };
@@ -33,7 +33,7 @@ export async function queue({ root, signal, entitle }) {
     }
   };
   await look();
-  // Nobody looks at a page that is hidden.
+  // No requests while the page is hidden.
   const timer = setInterval(() => !document.hidden && look(), INTERVAL);
   signal.addEventListener('abort', () => clearInterval(timer));
 }

@@ -1,4 +1,4 @@
-// What a job found: the total, the same by every rule, the most frequent words, and the receipt.
+// Result of a job: total, totals by every rule, most frequent words, all words, and details.
 
 import { bytes, duration, entry, foreign, h, number, plural, section, signed, time } from './dom.js';
 import { differences } from './explain.js';
@@ -33,7 +33,7 @@ function different({ words, unique_words }) {
   return `${number(unique_words)} of them different`;
 }
 
-/** Every rule's total side by side, and how far it is from the one that was asked for. */
+/** Compares the totals of all rules with that of the rule of this job. */
 function byRule(job) {
   const all = job.totals_by_rule ?? {};
   const own = job.rule?.name ?? job.options.rule;
@@ -56,7 +56,7 @@ function byRule(job) {
 function scopes(job) {
   const scopes = job.totals_by_scope;
   if (!scopes || scopes.page === undefined || scopes.main === undefined) return null;
-  // Only pages have something around the article.
+  // Only HTML pages have text outside the main article.
   if (!/html/.test(job.source.content_type ?? '')) return null;
   const same = scopes.page === scopes.main;
   const counted = job.options.scope === 'main' ? 'The article alone is counted here.' : 'The whole page is counted here.';
@@ -81,7 +81,7 @@ function chart(words, language) {
       h('td', { class: 'bar', 'aria-hidden': 'true' }, bar(count / most))))));
 }
 
-/** What was read, and by what: enough to defend the number, and to count again. */
+/** Lists the details of a job: everything that is needed to verify or repeat the count. */
 export function receipt(job) {
   const { source, rule } = job;
   const took = job.started_at && job.finished_at && duration(new Date(job.finished_at) - new Date(job.started_at));

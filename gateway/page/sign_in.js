@@ -1,9 +1,9 @@
-// Asks for an API key, where the service wants one.
+// Form for the API key, shown if the service requires one.
 
 import { ask, problemOf, signIn, signOut } from './api.js';
 import { h, title, trouble } from './dom.js';
 
-/** Returns the form; `done` is called when the key is good. */
+/** Returns the form. `done` is called after the service has accepted the key. */
 export function signInForm(problem, done) {
   const input = h('input', { id: 'key', name: 'key', type: 'password', autocomplete: 'off', spellcheck: 'false', required: true, 'aria-describedby': 'key-note' });
   const place = h('div', null, problem && trouble(problem));
