@@ -43,12 +43,12 @@ export function problemOf(error) {
   if (error instanceof Problem) return error;
   if (error?.name === 'AbortError') return null;
   console.warn(error);
-  return new Problem({ code: 'page_defect', title: 'This page failed', detail: 'Load it again; if that does not help, it is a defect of the page.' });
+  return new Problem({ code: 'page_defect', title: 'Error in this page', detail: 'Reload the page. If the error comes back, it is a bug of the page.' });
 }
 
 function unreachable() {
   const detail = navigator.onLine
-    ? 'The connection failed before an answer came. What was sent may have arrived: look at the jobs before you send it again.'
+    ? 'The connection failed before a response arrived. The request may have been accepted: check the list of jobs before you send it again.'
     : 'This device is offline.';
   return new Problem({ code: 'unreachable', title: 'The service cannot be reached', detail, retryable: true });
 }
@@ -64,11 +64,11 @@ function refusal(status, text) {
   let body = null;
   try {
     body = JSON.parse(text);
-  } catch { /* an answer of something in between */ }
+  } catch { /* not a response of the service */ }
   if (body?.code) return new Problem(body);
   return new Problem({
-    code: `http_${status}`, status, title: 'An answer that is not the service’s',
-    detail: `Something between this page and the service answered with status ${status}.`, retryable: status >= 500,
+    code: `http_${status}`, status, title: 'Unexpected response',
+    detail: `Another server, for example a proxy, answered with status ${status}.`, retryable: status >= 500,
   });
 }
 

@@ -71,8 +71,8 @@ function mark(path) {
 }
 
 function missing({ root }) {
-  entitle('Nothing here');
-  root.append(title('Nothing here'), document.createTextNode('This page has no such address.'));
+  entitle('Not found');
+  root.append(title('Not found'), document.createTextNode('There is no page at this address.'));
 }
 
 onSignedOut((problem) => {

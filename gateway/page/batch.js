@@ -1,7 +1,7 @@
 // Batches: the status of their pages, and the reasons why lines were refused.
 
 import { foreign, h, number, plural, section } from './dom.js';
-import { STATUS } from './jobs.js';
+import { STATUSES } from './jobs.js';
 
 /** Maximum number of pages that are listed by URL. */
 const LISTED = 100;
@@ -27,17 +27,16 @@ export function ended(job) {
 /** Shows the number of pages of a batch by status, and the lines if they are known. */
 export function members(job) {
   const counts = job.counts ?? {};
-  const names = { ...STATUS, refused: 'refused' };
-  const rows = Object.keys(names).filter((name) => counts[name] > 0)
-    .map((name) => h('tr', null, h('th', { scope: 'row' }, names[name]), h('td', { class: 'number' }, number(counts[name]))));
+  const rows = [...STATUSES, 'refused'].filter((name) => counts[name] > 0)
+    .map((name) => h('tr', null, h('th', { scope: 'row' }, name), h('td', { class: 'number' }, number(counts[name]))));
   const lines = sent.get(job.job_id) ?? [];
   // Refused lines first: they need attention.
   const ordered = [...lines.filter((line) => line.problem), ...lines.filter((line) => !line.problem)];
   const rest = ordered.length - LISTED;
-  return section('Its pages',
+  return section('Pages',
     h('table', { class: 'plain' }, h('caption', { class: 'unseen' }, 'Pages by status'), h('tbody', null, rows)),
     ordered.length > 0 && h('ul', { class: 'sent' }, ordered.slice(0, LISTED).map(item)),
-    rest > 0 && h('p', { class: 'note' }, `${plural(rest, 'page')} more are among the jobs.`));
+    rest > 0 && h('p', { class: 'note' }, `${plural(rest, 'more page')}: see the list of jobs.`));
 }
 
 function item({ line, url, job_id, problem }) {

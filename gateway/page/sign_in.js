@@ -22,11 +22,11 @@ export function signInForm(problem, done) {
     }
   };
   return h('div', { class: 'view narrow' }, title('Sign in'),
-    h('p', null, 'This service asks for an API key. Whoever runs it can give you one.'),
+    h('p', null, 'This service requires an API key. Its operator can give you one.'),
     h('form', { onsubmit: submit },
       h('label', { for: 'key' }, 'API key'),
       input,
-      h('p', { class: 'note', id: 'key-note' }, 'The key is kept in this tab only, is sent to this service only, and is forgotten when you close the tab or sign out.'),
+      h('p', { class: 'note', id: 'key-note' }, 'The key is stored in this tab only, sent to this service only, and removed when you close the tab or sign out.'),
       place,
       h('button', { class: 'primary' }, 'Sign in')));
 }

@@ -63,7 +63,7 @@ function table(words, totals, language, signal) {
   const wordHead = h('th', { scope: 'col' }, byWord);
   const countHead = h('th', { scope: 'col', class: 'number' }, byCount);
   const body = h('table', { class: 'all' }, h('caption', { class: 'unseen' }, 'All words'), h('thead', null, h('tr', { 'aria-rowindex': '1' },
-    wordHead, countHead, h('th', { scope: 'col', class: 'number' }, 'Of all'))));
+    wordHead, countHead, h('th', { scope: 'col', class: 'number' }, 'Share'))));
   const scroll = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'List of all words' }, body);
   const blocks = new Blocks(body, scroll, language, totals.words, signal);
 
@@ -73,7 +73,7 @@ function table(words, totals, language, signal) {
     wordHead.setAttribute('aria-sort', ['ascending', 'descending'].includes(state.order) ? state.order : 'none');
     countHead.setAttribute('aria-sort', { frequent: 'descending', rare: 'ascending' }[state.order] ?? 'none');
     const left = totals.unique_words - words.length;
-    const rest = left > 0 ? ` ${number(left)} rarer ones are in the download only.` : '';
+    const rest = left > 0 ? ` The download has ${number(left)} more, which are rarer.` : '';
     note.textContent = (state.wanted ? `${number(found.length)} of ${plural(words.length, 'word')}` : plural(words.length, 'different word')) + `.${rest}`;
   };
   let typing = 0;
@@ -87,7 +87,7 @@ function table(words, totals, language, signal) {
   const sort = (first, second) => () => {
     state.order = state.order === first ? second : first;
     show();
-    announce(`Sorted: ${{ frequent: 'most frequent first', rare: 'rarest first', ascending: 'by word', descending: 'by word, backwards' }[state.order]}`);
+    announce(`Sorted: ${{ frequent: 'most frequent first', rare: 'rarest first', ascending: 'by word, ascending', descending: 'by word, descending' }[state.order]}`);
   };
   byWord.addEventListener('click', sort('ascending', 'descending'));
   byCount.addEventListener('click', sort('frequent', 'rare'));
