@@ -56,8 +56,7 @@ pub(crate) struct ServerArguments {
         value_hint = ValueHint::Url,
     )]
     pub(crate) server: Url,
-    // `help` instead of a doc comment: clap prints plain text, but clippy demands backticks around
-    // names with underscores in doc comments.
+    // Not a doc comment: clippy demands backticks in those, which clap would print.
     #[arg(
         long,
         global = true,
@@ -145,8 +144,7 @@ pub(crate) struct CountArguments {
     /// terminal)
     #[arg(value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
     pub(crate) sources: Vec<PathBuf>,
-    /// Merge all sources into one histogram; several URLs without files become one batch, merged by
-    /// the server
+    /// Merge all sources into one histogram; several URLs without files become one batch
     #[arg(long)]
     pub(crate) merge: bool,
     /// Also show the N most frequent words; with --merge and JSON or CSV, print only these
@@ -396,12 +394,8 @@ fn duration(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err("a time has the form 250ms, 30s, 5m, 12h or 7d".to_owned()),
     };
-    let number: u64 =
-        number.parse().map_err(|_| "a time must begin with a whole number".to_owned())?;
-    number
-        .checked_mul(unit_ms)
-        .map(Duration::from_millis)
-        .ok_or_else(|| "the time is too long".into())
+    let number: u64 = number.parse().map_err(|_| "not a valid number".to_owned())?;
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| "too long".into())
 }
 
 /// Parses `name=value`.
