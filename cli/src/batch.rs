@@ -74,6 +74,7 @@ pub(crate) async fn submit(
     session.remember_job(&accepted.batch_id);
     let mut members = vec![None; rows.len()];
     for line in &accepted.lines {
+        // The API numbers lines from 1.
         let member = line.line.checked_sub(1).and_then(|index| members.get_mut(index));
         if let Some(member) = member {
             member.clone_from(&line.job_id);

@@ -222,6 +222,8 @@ impl Client {
         let built = self.build(request, &attempt).map_err(AttemptError::Permanent)?;
         let allowed = SILENCE_TIME_MAX + request.waits;
         let answered = with_idle_timeout(self.http.request(built), &attempt, allowed).await;
+        // If the file could not be read, hyper reports a broken connection: the read error is the
+        // cause.
         if let Some(error) = attempt.failure() {
             return Err(AttemptError::Permanent(error));
         }

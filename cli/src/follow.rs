@@ -29,6 +29,7 @@ pub(crate) async fn wait_for_end(
             request = request.header(IF_NONE_MATCH, etag.clone());
         }
         let answer = session.client.send(&request).await?;
+        // The long poll ended without a change.
         if answer.status == 304 {
             continue;
         }

@@ -78,6 +78,7 @@ async fn run(arguments: Arguments) -> u8 {
     };
     let timeout = arguments.server.timeout;
     let ended = tokio::select! {
+        // A signal or the time limit wins, even if the action finishes at the same time.
         biased;
         stopped = wait_for_signal() => stopped,
         () = wait_for_timeout(timeout) => {

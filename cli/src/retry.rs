@@ -25,6 +25,7 @@ pub(crate) fn pause(
     jitter: f64,
     left: Duration,
 ) -> Option<Duration> {
+    // 200 ms, 400 ms, 800 ms and so on, up to 5 s.
     let own = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
     let own = own.min(PAUSE_MAX);
     let least = retry_after

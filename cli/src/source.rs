@@ -144,6 +144,7 @@ impl Sources {
                 }
             }
             folders.retain(|(_, depth)| *depth <= DEPTH_MAX);
+            // Reversed, because the last folder is visited first.
             waiting.extend(folders.into_iter().rev());
         }
         Ok(())

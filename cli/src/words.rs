@@ -106,6 +106,7 @@ impl MergedHistogram {
                 }
                 continue;
             };
+            // Counts complete lines. The incomplete one continues in the next piece.
             let rest = buffer.split_off(end + 1);
             for line in buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 let Entry { word, count } =

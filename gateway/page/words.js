@@ -143,6 +143,7 @@ class Blocks {
   turn({ target, isIntersecting, boundingClientRect }) {
     const isThere = target.dataset.there === 'yes';
     if (isIntersecting) this.show(target);
+    // Keeps a block that has the focus, which would be lost with its rows.
     if (!isIntersecting && isThere && !target.contains(document.activeElement)) this.empty(target, boundingClientRect.height);
   }
 
