@@ -122,14 +122,14 @@ def from_wheel(package, version, hashes, member):
 
 
 def from_go_module(package, version, version_symbol):
-    """Returns a recipe that builds a Go program in a temporary module. For programs whose go.mod `go install` refuses.
+    """Returns a recipe that builds a Go program from a temporary module, because `go install` refuses the program's go.mod.
 
     Go's checksum database verifies all sources. `version_symbol` is the linker symbol that the program prints as its version.
     """
 
     def recipe(destination):
         if not shutil.which("go"):
-            raise Unavailable("there is no Go toolchain")
+            raise Unavailable("the Go toolchain is missing")
         say(f"building {destination.name} {version} with Go (a minute or two)")
         with scratch() as folder:
             unpacked = folder / destination.name
@@ -144,14 +144,14 @@ def from_go_module(package, version, version_symbol):
 
 
 def from_go_source(module, version, folder, version_symbol):
-    """Returns a recipe that builds a Go program in its own module, with its own go.mod, which `go install` refuses.
+    """Returns a recipe that builds a Go program inside its own module, because `go install` refuses the program's go.mod.
 
     Go's checksum database verifies the module, and the go.sum of the module verifies its dependencies.
     """
 
     def recipe(destination):
         if not shutil.which("go"):
-            raise Unavailable("there is no Go toolchain")
+            raise Unavailable("the Go toolchain is missing")
         say(f"building {destination.name} {version} with Go (four minutes on two cores, once)")
         with scratch() as target:
             unpacked = target / destination.name
@@ -169,7 +169,7 @@ def from_go_install(package, version):
 
     def recipe(destination):
         if not shutil.which("go"):
-            raise Unavailable("there is no Go toolchain")
+            raise Unavailable("the Go toolchain is missing")
         say(f"building {destination.name} {version} with Go (a minute or two)")
         with scratch() as folder:
             environment = {"CGO_ENABLED": "0", "GOBIN": str(folder), "GOFLAGS": ""}

@@ -203,7 +203,7 @@ pub(crate) struct OptionArguments {
         help = "Another option of docs/counting.md, for example min_len=3 or stop_words=the"
     )]
     pub(crate) others: Vec<(String, String)>,
-    /// Attach a label to the jobs; `list` can filter by it
+    /// Attach a label to the jobs, to filter lists by it
     #[arg(long = "label", short = 'l', value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) labels: Vec<(String, String)>,
     /// Lane of the queue (default: bulk for more than 20 sources, otherwise interactive)

@@ -267,7 +267,7 @@ mod tests {
         let expected = ["a.txt", "z.txt", "b/c.md", "b/utf16.txt", "b/deep/d"];
         let expected = expected.map(|name| path(name).to_string_lossy().into_owned());
         assert_eq!((names.as_slice(), sources.left_out), (&expected[..], 2));
-        // What is named is sent, whatever it is.
+        // A named file is always sent, even if it is not text.
         let named = [path("picture.png"), path("nowhere"), PathBuf::from("-")];
         assert_eq!(find(&named).unwrap().all.len(), 3);
         assert!(find(&[PathBuf::from("-"), PathBuf::from("-")]).is_err());
