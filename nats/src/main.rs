@@ -114,9 +114,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_lists_exactly_our_settings_and_defaults() {
+    fn the_settings_page_lists_exactly_our_settings_and_defaults() {
         let mut env = Env::default();
         read_config(&mut env);
-        env.check_table(include_str!("../../README.md"), "nats").unwrap();
+        env.check_table(include_str!("../../docs/settings.md"), "nats").unwrap();
     }
 }

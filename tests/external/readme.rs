@@ -94,12 +94,12 @@ fn make_run_with(
 
 #[test]
 fn the_first_steps_of_the_readme_work_as_printed() {
-    works_as_printed("README.md", 4);
+    works_as_printed("README.md", 3);
 }
 
 #[test]
 fn the_guide_to_the_api_works_as_printed() {
-    works_as_printed("docs/api.md", 15);
+    works_as_printed("docs/api.md", 16);
 }
 
 /// Runs the blocks of a page, of which there are at least `least`, and compares what they print.

@@ -147,10 +147,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_lists_exactly_our_settings_and_defaults() {
+    fn the_settings_page_lists_exactly_our_settings_and_defaults() {
         let mut env = Env::default();
         Config::read(&mut env);
-        let readme = include_str!("../../README.md");
-        env.check_table(readme, "worker").unwrap();
+        let page = include_str!("../../docs/settings.md");
+        env.check_table(page, "worker").unwrap();
     }
 }

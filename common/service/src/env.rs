@@ -173,7 +173,7 @@ impl Env {
     }
 
     /// Compares the settings that were read with the rows for `service` of a Markdown table `| name
-    /// | used by | default | ...`. Tests use it to keep the documentation complete.
+    /// | used by | default | ...`. A test uses it to keep `docs/settings.md` complete.
     ///
     /// # Errors
     /// A sentence about the first setting that is undocumented, not read, or documented with

@@ -23,12 +23,12 @@ fn documented_metrics() -> BTreeMap<String, DocumentedMetric> {
     let rows = page.lines().filter_map(|line| {
         let row = line.strip_prefix('|').filter(|row| row.starts_with(" `"))?;
         let cells: Vec<&str> = row.trim_end_matches('|').split('|').map(str::trim).collect();
-        assert!(cells.len() == 6, "name, type, labels, unit, shown by, meaning: {line}");
+        assert!(cells.len() == 5, "name, type, labels, reported by, meaning: {line}");
         let row = DocumentedMetric {
             kind: cells[1].to_owned(),
             labels: quoted(cells[2]),
-            by_gateway: cells[4].contains("gateway"),
-            by_worker: cells[4].contains("worker"),
+            by_gateway: cells[3].contains("gateway"),
+            by_worker: cells[3].contains("worker"),
         };
         Some((cells[0].trim_matches('`').to_owned(), row))
     });
