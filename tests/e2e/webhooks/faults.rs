@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
@@ -116,6 +117,26 @@ fn a_worker_that_dies_while_it_delivers_leaves_an_attempt() {
     assert_eq!(attempt_count(&webhook), 2, "{webhook}");
     assert_eq!(webhook["attempts"][0]["failure"]["code"], "worker_crashed", "{webhook}");
     assert!(requests.iter().all(|one| one.header("webhook-id") == job_id));
+}
+
+#[test]
+fn a_worker_that_was_paused_leaves_the_webhook_to_the_next_one() {
+    let stack = start();
+    stack.receiver.set_replies("/hook", &[Reply::Hang, Reply::Hang, OK]);
+    let timeout = |limit| [&FAST_RETRIES[..], &[("WORDMILL_WEBHOOK_TIMEOUT", limit)]].concat();
+    let mut paused = stack.start_proxied_worker(&timeout("1s"));
+    let job_id = submit_with_webhook(&stack, "/hook");
+    stack.receiver.wait_for_requests("/hook", 1, LIMIT);
+    paused.process.signal(Signal::STOP);
+    // The message is redelivered, and the second worker begins an attempt.
+    let _second = stack.start_direct_worker(&timeout("4s"));
+    stack.receiver.wait_for_requests("/hook", 2, LIMIT);
+    // The first attempt ends now. Its worker must not acknowledge the message of the second one.
+    paused.process.signal(Signal::CONT);
+    assert!(paused.process.stop().success());
+    let webhook = wait_until_settled(stack.client(), &job_id);
+    assert_fields(&webhook, json!({"status": "delivered"}));
+    assert_eq!(attempt_count(&webhook), 3, "{webhook}");
 }
 
 #[test]
