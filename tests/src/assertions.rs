@@ -8,7 +8,7 @@ use crate::client::Answer;
 /// `failure.code` or `attempts.0.number`. A missing field equals `null`.
 ///
 /// # Panics
-/// If a field differs. The message lists all that do, and the whole document.
+/// If a field differs. The message lists all differences and the whole document.
 #[track_caller]
 pub fn assert_fields(actual: &Value, expected: Value) {
     let differences = differences(actual, &expected);
@@ -69,7 +69,7 @@ mod tests {
         })
     }
 
-    /// Returns the message that a failed assertion panics with.
+    /// Returns the panic message of a failed assertion.
     fn message(assertion: impl FnOnce() + std::panic::UnwindSafe) -> String {
         let panic = catch_unwind(assertion).expect_err("the assertion fails");
         *panic.downcast::<String>().expect("a message")

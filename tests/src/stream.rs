@@ -1,4 +1,4 @@
-//! Server-sent events as a browser or `curl -N` receives them.
+//! Reads server-sent events.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use tokio::task::JoinHandle;
 use crate::client::Client;
 use crate::runtime;
 
-/// Longest wait for the beginning of an answer.
+/// Longest wait for the head of the response.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
-/// One event, or the comment that shows that the stream is alive.
+/// An event, or a comment that keeps the stream alive.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// An event.
+    /// An event with the state of a job.
     Job {
-        /// Its id.
+        /// Id of the event.
         id: String,
-        /// Its data.
+        /// The job.
         data: Value,
     },
     /// A comment.
@@ -40,11 +40,11 @@ impl Event {
     }
 }
 
-/// A stream of events that is being read.
+/// An open event stream.
 pub struct EventStream {
-    /// The status.
+    /// Status code.
     pub status: u16,
-    /// The header fields, names in lower case.
+    /// Header fields, with names in lower case.
     pub headers: Vec<(String, String)>,
     body: Incoming,
     text: String,
@@ -52,7 +52,7 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// Asks for the events of a job.
+    /// Opens the event stream of a job.
     pub fn open(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> Self {
         let opening = Self::try_open(client, job_id, headers);
         runtime().block_on(async {
@@ -60,10 +60,10 @@ impl EventStream {
         })
     }
 
-    /// Asks for the events of a job.
+    /// Opens the event stream of a job from asynchronous code.
     ///
     /// # Errors
-    /// Whatever the connection ended with.
+    /// A description of the connection error.
     pub async fn try_open(
         client: &Client,
         job_id: &str,
@@ -100,10 +100,10 @@ impl EventStream {
         })
     }
 
-    /// Returns the next event or comment; `None` at the end of the stream.
+    /// Returns the next event or comment, or `None` at the end of the stream.
     ///
     /// # Panics
-    /// If nothing comes within `limit`, or the stream breaks off.
+    /// If nothing arrives within `limit`, or the connection breaks.
     pub fn next(&mut self, limit: Duration) -> Option<Event> {
         let next = self.receive();
         runtime().block_on(async {
@@ -112,7 +112,7 @@ impl EventStream {
         })
     }
 
-    /// Skips comments, and returns the next event; `None` at the end of the stream.
+    /// Returns the next event, or `None` at the end of the stream. Skips comments.
     pub fn next_job(&mut self, limit: Duration) -> Option<Event> {
         loop {
             match self.next(limit) {
@@ -122,13 +122,13 @@ impl EventStream {
         }
     }
 
-    /// Waits for the next event or comment.
+    /// Receives the next event or comment, or `None` at the end of the stream.
     ///
     /// # Errors
-    /// Whatever the stream broke off with.
+    /// A description of the connection error.
     pub async fn receive(&mut self) -> Result<Option<Event>, String> {
         loop {
-            // Anything else has another body.
+            // Only a response with status 200 contains events.
             if self.status != 200 {
                 return Ok(None);
             }
